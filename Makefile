@@ -1,0 +1,71 @@
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+MINUTES ?= 3
+CASES ?= 10000
+SEED ?=
+JOBS ?= auto
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP_COMPILE := $(abspath $(BIN))/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+	--annotation-style=line --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+# Files that say what is installed: a second run installs nothing, until what they depend on changes.
+MADE := $(VENV)/.made
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+
+.PHONY: run test check bench torture fuzz docs pins clean
+.DEFAULT_GOAL := run
+
+run: $(RUNTIME)
+	$(BIN)/discue dev $(ARGS)
+
+test: $(DEV)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+check: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m docs.generate --check
+	@! find . \( -name .git -o -path './$(VENV)' \) -prune -o -type f -print \
+		| grep -Ei '/([^/]*_)?(managers?|utils?|helpers?|commons?)(_[^/]*)?\.[a-z]+$$' \
+		|| { echo 'These files are named after nothing: say what they hold.' >&2; exit 1; }
+
+bench: $(DEV)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+torture: $(DEV)
+	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) $(BIN)/python -m pytest tests/faults -m torture -n 3 --dist loadgroup $(ARGS)
+
+fuzz: $(DEV)
+	FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests/fuzz -n 2 -rP $(ARGS)
+
+docs: $(DEV)
+	$(BIN)/python -m docs.generate
+
+pins: $(DEV)
+	cd requirements && for set in build runtime dev; do $(PIP_COMPILE) $$set.in --output-file $$set.txt || exit 1; done
+
+clean:
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+
+$(MADE):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo 'discue needs Python 3.11 or newer, and $(PYTHON) is '"$$($(PYTHON) --version 2>/dev/null || echo missing)"'.' >&2; \
+		echo 'Name another one: make PYTHON=python3.13 $(MAKECMDGOALS)' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(RUNTIME): requirements/build.txt requirements/runtime.txt pyproject.toml | $(MADE)
+	$(PIP) install --require-hashes -r requirements/build.txt -r requirements/runtime.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): requirements/dev.txt pyproject.toml | $(MADE)
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,1 @@
+"""What the speed claims rest on: `make bench` measures the product, and anybody can run it."""

@@ -1,0 +1,25 @@
+"""What is published: a JSON document of 300 bytes."""
+
+import msgspec
+
+MESSAGE_BYTES = 300
+
+
+def message_of(stamp: int) -> bytes:
+    """The document, with a number to know it by."""
+    text = msgspec.json.encode({"stamp": stamp, "kind": "invoice.paid", "text": ""})
+    filler = "x" * (MESSAGE_BYTES - len(text))
+    return msgspec.json.encode({"stamp": stamp, "kind": "invoice.paid", "text": filler})
+
+
+def single(data: bytes) -> bytes:
+    """The body of a publish."""
+    return b'{"data":' + data + b"}"
+
+
+def batch(data: bytes, count: int) -> bytes:
+    """The body of a publish of many."""
+    return b'{"messages":[' + b",".join([single(data)] * count) + b"]}"
+
+
+MESSAGE = message_of(0)

@@ -1,0 +1,149 @@
+"""The product under measurement: its process, and its API as a client sees it."""
+
+import http.client
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+import msgspec
+
+from benchmarks import cpu
+from benchmarks.child import Child, python
+from benchmarks.failure import BenchmarkFailed
+from benchmarks.loads import Load
+
+_POLL_SECONDS = 0.02
+_ANSWER_SECONDS = 60
+_IDLE_CPU_SECONDS = 0.03
+_REST_SECONDS = 0.5
+_RESTS = 40
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How far a listener is."""
+
+    acknowledged: int
+    pending: int
+
+
+class Listener(msgspec.Struct, frozen=True):
+    """A listener, by the path of its resource."""
+
+    path: str
+
+    @property
+    def id(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """A queue of the product."""
+
+    id: str
+
+    @property
+    def path(self) -> str:
+        return f"/v1/queues/{self.id}"
+
+    @property
+    def messages(self) -> str:
+        return f"{self.path}/messages"
+
+
+class Product:
+    """One worker on a database. Its start is measured to the first answer that it is ready.
+
+    `store_cpu_seconds` says what the database has used that is no part of this process.
+    """
+
+    def __init__(
+        self, database: str, key: str, core: int, store_cpu_seconds: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        self._key = key
+        self.store_cpu_seconds = store_cpu_seconds
+        began = time.monotonic()
+        self.child = Child(core, "server", python("benchmarks.server", database, key))
+        said = self.child.hear()
+        self.port = int(said["port"])
+        self.incarnation = int(said["incarnation"])
+        self.ask("GET", "/health/ready")
+        self.start_seconds = time.monotonic() - began
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """Raises BenchmarkFailed for anything but a 200."""
+        headers = {"X-API-KEY": self._key, "Content-Type": "application/json"}
+        content = None if body is None else msgspec.json.encode(body)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_SECONDS)
+        try:
+            connection.request(method, path, content, headers)
+            response = connection.getresponse()
+            answer = response.read()
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise BenchmarkFailed(f"{method} {path}: {response.status} {answer.decode()}")
+        shown: dict[str, Any] = msgspec.json.decode(answer)
+        return shown
+
+    def queue(self, **fields: object) -> Queue:
+        return Queue(self.ask("POST", "/v1/queues", fields)["queue"]["id"])
+
+    def listener(self, queue: Queue, url: str) -> Listener:
+        body = {"notify_url": url, "liveness_url": url}
+        made = self.ask("POST", f"{queue.path}/listeners", body)["listener"]
+        return Listener(f"{queue.path}/listeners/{made['id']}")
+
+    def change(self, listener: Listener, **fields: str) -> None:
+        self.ask("PUT", listener.path, fields)
+
+    def publish(self, queue: Queue, data: object) -> None:
+        self.ask("POST", queue.messages, {"data": data})
+
+    def load(self, queue: Queue, body: bytes, *, connections: int = 64, counting: bool = False) -> Load:
+        """Publishing as a load."""
+        path = f"{queue.messages}/batch" if body.startswith(b'{"messages"') else queue.messages
+        return Load(f"http://127.0.0.1:{self.port}{path}", body, self._key, connections, counting)
+
+    def get(self, path: str) -> Load:
+        """Reading as a load."""
+        return Load(f"http://127.0.0.1:{self.port}{path}", b"", self._key)
+
+    def counts(self, listener: Listener) -> Counts:
+        messages = self.ask("GET", listener.path)["listener"]["messages"]
+        return Counts(messages["acknowledged_count"], messages["pending_count"])
+
+    def wait_settled(self, *listeners: Listener, within_seconds: float = 120.0) -> None:
+        """Until nothing waits for any of them."""
+        until = time.monotonic() + within_seconds
+        for listener in listeners:
+            while self.counts(listener).pending:
+                if time.monotonic() > until:
+                    raise BenchmarkFailed("Messages are not delivered in time.")
+                time.sleep(_POLL_SECONDS)
+
+    def cpu_seconds(self) -> float:
+        return cpu.cpu_seconds(self.pid)
+
+    def memory(self) -> cpu.Memory:
+        return cpu.memory(self.pid)
+
+    def rest(self) -> None:
+        """Wait until it has nothing left to do."""
+        for _ in range(_RESTS):
+            before = self.cpu_seconds()
+            time.sleep(_REST_SECONDS)
+            if self.cpu_seconds() - before <= _IDLE_CPU_SECONDS:
+                return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self.child.stop()

@@ -1,0 +1,93 @@
+"""The process that is measured: the product as `discue serve` composes it, and one more route to compare with."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import uvloop
+
+from discue import logs
+from discue.api.route import Call, Route
+from discue.api.routes import ROUTES
+from discue.cli.serve import until_stopped
+from discue.cli.stopping import stop_asked
+from discue.clock import SystemClock
+from discue.control.bootstrap import ensure_operator
+from discue.dispatch.ownership import Predecessors
+from discue.http_server import Address
+from discue.installation import Installation, opened
+from discue.logs import Log
+from discue.settings import Settings
+from discue.worker import Worker, prepare_process, served
+
+_PUBLISH = "/queues/{queue_id}/messages"
+
+
+class Echoed(msgspec.Struct, frozen=True):
+    """The constant that `echo` answers."""
+
+    status: str = "fine"
+
+
+async def echo(_call: Call) -> Echoed:
+    return Echoed()
+
+
+def echo_route() -> Route:
+    """Takes the same body as publishing does."""
+    publish = next(route for route in ROUTES if route.path == _PUBLISH and "POST" in route.methods)
+    return Route(methods=("POST",), path="/echo", handler=echo, request=publish.request, response=Echoed, needs=None)
+
+
+def settings_for(database: str, key: str) -> Settings:
+    """The defaults, on loopback, delivering to loopback, without a limit. `database` is its address."""
+    return Settings(
+        database=database,
+        port=0,
+        allow_private_targets=True,
+        bootstrap_key=key,
+        log_level="warning",
+        rate_limit=0,
+        address_rate_limit=0,
+    )
+
+
+@asynccontextmanager
+async def founded(settings: Settings) -> AsyncIterator[Installation]:
+    """The installation, with an operator's organization whose key is known."""
+    async with opened(settings, SystemClock(), Log()) as installation:
+        await ensure_operator(installation.control, settings.organization, settings.bootstrap_key)
+        yield installation
+
+
+async def _serve(settings: Settings) -> None:
+    stop = stop_asked(Log())
+    # The input is a pipe that nothing is written to: there is something to read when it was closed.
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
+    async with founded(settings) as installation:
+        # On a file nobody else can be: whoever was there before is gone.
+        predecessors: Predecessors = () if settings.database_path is None else "all"
+        worker = Worker(installation, Log(), routes=[echo_route()], predecessors=predecessors)
+        address = Address(settings.host, settings.port)
+        async with served(worker, address, max_connections=settings.max_connections) as server:
+            _say({"port": server.address.port, "incarnation": worker.lease.incarnation})
+            await until_stopped(stop, server)
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+
+
+def _say(what: object) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(what) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def main() -> None:
+    settings = settings_for(sys.argv[1], sys.argv[2])
+    logs.configure("text", settings.log_level, SystemClock(), sys.stderr)
+    prepare_process()
+    uvloop.run(_serve(settings))
+
+
+if __name__ == "__main__":
+    main()

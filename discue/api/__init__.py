@@ -1,0 +1,1 @@
+"""HTTP in: parses, authenticates, checks the scope, calls one function of the domain, renders."""

@@ -1,0 +1,253 @@
+"""What requests hold: one struct for each, from which decoding, checks and documentation follow."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from discue.errors import Fault, NotSupported
+
+Text: TypeAlias = str | None | UnsetType
+Whole: TypeAlias = int | None | UnsetType
+READ_ONLY = "Read-only: what is sent is not looked at."
+
+Ignored: TypeAlias = Annotated[msgspec.Raw, msgspec.Meta(description=READ_ONLY)]
+"""A field that responses carry and clients send back: taken, not looked at."""
+
+AsSent: TypeAlias = msgspec.Raw
+"""A value that is kept as its text. Without bytes, nothing was sent."""
+
+Later: TypeAlias = msgspec.Raw
+"""A field of the API that this version does not have: looked at only to see whether it asks for something."""
+
+_RENAMED = {"links": "_links"}
+_NOT_SENT = msgspec.Raw()
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True, rename=_RENAMED, kw_only=True):
+    """A request's body. `LATER` names fields that this version does not have: sent, they are a 501.
+
+    Each comes with the text of its default, which is let through, as null is.
+    """
+
+    LATER: ClassVar[dict[str, bytes]] = {}
+
+    def least_bytes(self) -> int:
+        """A length that no text of this value goes below: 0 where nothing is known."""
+        return 0
+
+    def opaque(self) -> Sequence[msgspec.Raw]:
+        """Values that are the client's own, in the order in which they were sent: nothing is looked for inside."""
+        return ()
+
+    def refuse_later(self, place: str = "") -> None:
+        """Raises NotSupported, with a pointer below `place`, for what this version does not do."""
+        for name, default in self.LATER.items():
+            value = getattr(self, name)
+            if value is not _NOT_SENT and bytes(value) not in {b"null", default}:
+                fault = Fault(f"{place}/{name}", "is not available in this version")
+                raise NotSupported(f"{fault.pointer} {fault.detail}.", faults=(fault,))
+
+
+class Nothing(Body, kw_only=True):
+    """No body: what is sent is not read."""
+
+
+class _Sent(Body, kw_only=True):
+    """What every resource's response has, and a client may send back."""
+
+    id: Ignored = _NOT_SENT
+    created_at: Ignored = _NOT_SENT
+    updated_at: Ignored = _NOT_SENT
+    links: Ignored = _NOT_SENT
+
+
+class QuotasBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """How much an organization may have. null: no quota of its own."""
+
+    queues: Whole = UNSET
+    listeners: Whole = UNSET
+    messages_a_day: Whole = UNSET
+    bytes_stored: Whole = UNSET
+
+
+class OrganizationBody(_Sent, kw_only=True):
+    """Of `POST` and `PUT` for an organization. `retention` is in seconds, for queues that have none."""
+
+    alias: Text = UNSET
+    name: Text = UNSET
+    rate_limit: Whole = UNSET
+    quotas: QuotasBody | None | UnsetType = UNSET
+    retention: Whole = UNSET
+    require_verified_domains: bool | None | UnsetType = UNSET
+    state: Ignored = _NOT_SENT
+
+
+class DomainBody(_Sent, kw_only=True):
+    """Of `POST` and `PUT` for a domain. `hostname` and `port` (443 without one) are chosen once and for all."""
+
+    alias: Text = UNSET
+    name: Text = UNSET
+    hostname: str | UnsetType = UNSET
+    port: Whole = UNSET
+    challenge: Ignored = _NOT_SENT
+    verification: Ignored = _NOT_SENT
+
+
+class UserBody(_Sent, kw_only=True):
+    """Of `POST` and `PUT` for a user. `alias` and `name` are its email; `invite` asks for a new invitation."""
+
+    email: str | UnsetType = UNSET
+    display_name: Text = UNSET
+    role: str | UnsetType = UNSET
+    password: str | UnsetType = UNSET
+    invite: bool | UnsetType = UNSET
+    alias: Ignored = _NOT_SENT
+    name: Ignored = _NOT_SENT
+    state: Ignored = _NOT_SENT
+
+
+class InvitationBody(Body, kw_only=True):
+    """Of `POST` for accepting an invitation."""
+
+    token: str
+    password: str
+
+
+class ApiKeyBody(_Sent, kw_only=True):
+    """Of `POST` and `PUT` for an API key. `scopes` has two forms and is read by the rules of access."""
+
+    alias: Text = UNSET
+    name: Text = UNSET
+    status: Text = UNSET
+    scopes: Any = UNSET
+    expires_at: Whole = UNSET
+    key: Ignored = _NOT_SENT
+    last_used_at: Ignored = _NOT_SENT
+
+
+class QueueBody(_Sent, kw_only=True):
+    """Of `POST` and `PUT` for a queue. `retention` is in seconds.
+
+    `schema` and `json_schema` are their text as it was sent.
+    """
+
+    LATER: ClassVar[dict[str, bytes]] = {"ordered": b"false"}
+
+    alias: Text = UNSET
+    name: Text = UNSET
+    retention: Whole = UNSET
+    max_message_bytes: Whole = UNSET
+    schema: AsSent = _NOT_SENT
+    json_schema: AsSent = _NOT_SENT
+    ordered: Later = _NOT_SENT
+    schema_id: Ignored = _NOT_SENT
+    listeners: Ignored = _NOT_SENT
+    messages: Ignored = _NOT_SENT
+
+    def opaque(self) -> Sequence[msgspec.Raw]:
+        # Reading a schema finds what occurs twice in it, and costs no more than its 64 KiB allow.
+        return (self.schema, self.json_schema)
+
+
+class ListenerBody(_Sent, kw_only=True):
+    """Of `POST` and `PUT` for a listener."""
+
+    LATER: ClassVar[dict[str, bytes]] = {
+        "headers": b"{}",
+        "timeout": b"",
+        "retry": b"",
+        "max_in_flight": b"",
+        "rate_limit": b"",
+        "filter": b"",
+        "format": b"",
+    }
+
+    alias: Text = UNSET
+    name: Text = UNSET
+    notify_url: str | UnsetType = UNSET
+    liveness_url: str | UnsetType = UNSET
+    status: Text = UNSET
+    headers: Later = _NOT_SENT
+    timeout: Later = _NOT_SENT
+    retry: Later = _NOT_SENT
+    max_in_flight: Later = _NOT_SENT
+    rate_limit: Later = _NOT_SENT
+    filter: Later = _NOT_SENT
+    format: Later = _NOT_SENT
+    queue_id: Ignored = _NOT_SENT
+    liveness: Ignored = _NOT_SENT
+    messages: Ignored = _NOT_SENT
+    secret: Ignored = _NOT_SENT
+
+
+class MessageBody(_Sent, kw_only=True):
+    """Of `POST` for a message. `data` is its text as it was sent."""
+
+    LATER: ClassVar[dict[str, bytes]] = {
+        "deliver_at": b"",
+        "delay": b"0",
+        "expires_at": b"",
+        "key": b"",
+        "headers": b"{}",
+    }
+
+    data: msgspec.Raw
+    alias: Text = UNSET
+    name: Text = UNSET
+    deliver_at: Later = _NOT_SENT
+    delay: Later = _NOT_SENT
+    expires_at: Later = _NOT_SENT
+    key: Later = _NOT_SENT
+    headers: Later = _NOT_SENT
+    queue_id: Ignored = _NOT_SENT
+    deliveries: Ignored = _NOT_SENT
+
+    def least_bytes(self) -> int:
+        # {"data":…} with ,"alias":… and ,"name":… where they are. A character takes a byte at least.
+        least = len(self.data) + 9
+        if self.alias is not UNSET:
+            least += 9 + _least_text(self.alias)
+        if self.name is not UNSET:
+            least += 8 + _least_text(self.name)
+        return least
+
+    def opaque(self) -> Sequence[msgspec.Raw]:
+        return (self.data,)
+
+    def refuse_later(self, place: str = "") -> None:
+        # The common case in one comparison: this is the hottest path there is.
+        if not self.deliver_at is self.delay is self.expires_at is self.key is self.headers is _NOT_SENT:
+            super().refuse_later(place)
+
+
+def _least_text(value: Text) -> int:
+    return len(value) + 2 if isinstance(value, str) else 4
+
+
+class BatchBody(Body, kw_only=True):
+    """Of `POST` for many messages."""
+
+    messages: list[MessageBody]
+
+    def least_bytes(self) -> int:
+        # {"messages":[…,…]}
+        return 15 + sum(message.least_bytes() + 1 for message in self.messages) - bool(self.messages)
+
+    def opaque(self) -> Sequence[msgspec.Raw]:
+        return [message.data for message in self.messages]
+
+    def refuse_later(self, place: str = "") -> None:
+        for index, message in enumerate(self.messages):
+            message.refuse_later(f"{place}/messages/{index}")
+
+
+class MessageChange(_Sent, kw_only=True):
+    """Of `PUT` for a message: only its alias can change. `data` may be sent back, and is not looked at."""
+
+    alias: Text = UNSET
+    name: Text = UNSET
+    data: Ignored = _NOT_SENT
+    queue_id: Ignored = _NOT_SENT
+    deliveries: Ignored = _NOT_SENT

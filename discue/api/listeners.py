@@ -1,0 +1,180 @@
+"""`/queues/{queue_id}/listeners` and `/listeners`."""
+
+from msgspec import UNSET, UnsetType
+
+from discue.api import bodies, wire
+from discue.api.fields import Given, names_changed, names_given, status_of
+from discue.api.links import Named, link_to
+from discue.api.once import created
+from discue.api.paging import paged
+from discue.api.parameters import PAGES
+from discue.api.route import CREATE, Call, Needs, Route
+from discue.control import listeners
+from discue.control.listeners import ListenerDetails, ListenerFields
+
+_READ = Needs("listeners", "read")
+_LIST = Needs("listeners", "read", listing=True)
+_WRITE = Needs("listeners", "write")
+
+
+async def create(call: Call) -> wire.Listener:
+    fields = _fields(call.body, names_given(call.body))
+    return await created(
+        call,
+        lambda control: listeners.create(control, call.principal, call.ids[0], fields),
+        lambda made: _answer(call, made, f"{call.url}/{made.listener.public_id}"),
+    )
+
+
+async def get(call: Call) -> wire.Listener:
+    return _answer(call, await listeners.get(call.control, call.principal, *call.ids), call.url)
+
+
+async def list_all(call: Call) -> wire.Listeners:
+    items, links = await paged(
+        call,
+        lambda selection: listeners.page(call.control, call.principal, selection),
+        lambda item: _named(call, item),
+    )
+    return wire.Listeners(listeners=[_shown(item) for item in items], links=links)
+
+
+async def list_of_queue(call: Call) -> wire.Listeners:
+    items, links = await paged(
+        call,
+        lambda selection: listeners.page_of_queue(call.control, call.principal, call.ids[0], selection),
+        lambda item: _named(call, item),
+    )
+    return wire.Listeners(listeners=[_shown(item) for item in items], links=links)
+
+
+async def change(call: Call) -> wire.Listener:
+    queue_id, public_id = call.ids
+    fields = _fields(call.body, names_changed(call.body, public_id))
+    details = await listeners.change(call.control, call.principal, queue_id, public_id, fields)
+    return _answer(call, details, call.url)
+
+
+async def delete(call: Call) -> wire.Deleted:
+    await listeners.delete(call.control, call.principal, *call.ids)
+    return wire.Deleted(links=link_to(call.url))
+
+
+def _fields(body: bodies.ListenerBody, given: Given) -> ListenerFields:
+    return ListenerFields(
+        given.alias, given.name, status_of(body.status), _url(body.notify_url), _url(body.liveness_url)
+    )
+
+
+def _url(sent: str | UnsetType) -> str | None:
+    return None if isinstance(sent, UnsetType) else sent
+
+
+def _named(call: Call, details: ListenerDetails) -> Named:
+    listener = details.listener
+    url = f"{call.base}/queues/{listener.queue_public_id}/listeners/{listener.public_id}"
+    return Named(listener.alias, listener.public_id, url)
+
+
+def _answer(call: Call, details: ListenerDetails, url: str) -> wire.Listener:
+    return call.showing(details.listener, wire.Listener(listener=_shown(details), links=link_to(url)))
+
+
+def _shown(details: ListenerDetails) -> wire.ListenerShown:
+    listener = details.listener
+    return wire.ListenerShown(
+        id=listener.public_id,
+        alias=listener.alias,
+        name=listener.alias,
+        queue_id=listener.queue_public_id,
+        status=listener.status,
+        notify_url=listener.notify_url,
+        liveness_url=listener.liveness_url,
+        liveness=wire.Liveness(),
+        messages=_messages(details),
+        secret=details.secret or UNSET,
+        created_at=listener.created_at,
+        updated_at=listener.updated_at,
+    )
+
+
+def _messages(details: ListenerDetails) -> wire.ListenerMessages:
+    counts = details.counts
+    return wire.ListenerMessages(
+        acknowledged_count=counts.acknowledged,
+        missed=details.missed,
+        missed_count=counts.missed,
+        pending_count=counts.pending,
+        last_success_at=counts.last_success_at,
+        last_failure_at=counts.last_failure_at,
+    )
+
+
+ROUTES = (
+    Route(
+        methods=("GET",),
+        path="/listeners",
+        handler=list_all,
+        response=wire.Listeners,
+        needs=_LIST,
+        query=PAGES,
+        summary="List the listeners of all queues",
+    ),
+    Route(
+        methods=("GET",),
+        path="/queues/{queue_id}/listeners",
+        handler=list_of_queue,
+        response=wire.Listeners,
+        needs=_LIST,
+        statuses=(404,),
+        query=PAGES,
+        summary="List the listeners of a queue",
+    ),
+    Route(
+        methods=CREATE,
+        path="/queues/{queue_id}/listeners",
+        handler=create,
+        request=bodies.ListenerBody,
+        response=wire.Listener,
+        needs=_WRITE,
+        statuses=(402, 404, 422, 501),
+        required=("notify_url", "liveness_url"),
+        summary="Create a listener",
+        description="It gets what is stored from now on. The answer is the only one that shows its signing secret.",
+        example={
+            "alias": "billing",
+            "notify_url": "https://example.com/notify",
+            "liveness_url": "https://example.com/live",
+        },
+    ),
+    Route(
+        methods=("GET",),
+        path="/queues/{queue_id}/listeners/{listener_id}",
+        handler=get,
+        response=wire.Listener,
+        needs=_READ,
+        statuses=(404,),
+        summary="Get a listener",
+    ),
+    Route(
+        methods=("PUT",),
+        path="/queues/{queue_id}/listeners/{listener_id}",
+        handler=change,
+        request=bodies.ListenerBody,
+        response=wire.Listener,
+        needs=_WRITE,
+        statuses=(404, 422, 501),
+        summary="Change a listener",
+        description="A disabled listener keeps its place: its messages wait.",
+        example={"status": "disabled"},
+    ),
+    Route(
+        methods=("DELETE",),
+        path="/queues/{queue_id}/listeners/{listener_id}",
+        handler=delete,
+        response=wire.Deleted,
+        needs=_WRITE,
+        statuses=(404,),
+        summary="Delete a listener",
+    ),
+)

@@ -1,0 +1,371 @@
+"""What the fields of requests and responses mean, and the limits that are checked where they are used.
+
+Types decide what is a 400, the code behind them what is a 422. The documentation needs both, and an example of each.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from discue import quota
+from discue.access import PROTECTED, RESOURCES, TARGETS_LIMIT
+
+LATEST: Final = 253_402_300_799_999
+PUBLIC_ID: Final = "^[0-9A-Za-z]{21}$"
+
+EXAMPLE_IDS: Final[Mapping[str, str]] = {
+    "organization_id": "0VbuJFS900Mq2Zk4ExGp8",
+    "api_key_id": "0VbuJFSC00bYtW1nQhRk7",
+    "queue_id": "0VbuJFSo00H8Lq7zazFOL",
+    "listener_id": "0VbuJFSq00EIoG6UqhRtU",
+    "message_id": "0VbuJFW500I0yWwoGXXf6",
+    "user_id": "0VbuJFSt00rT5Kd9wNqXc",
+    "domain_id": "0VbuJFSx00Gv3Jm8yPzBa",
+    "schema_id": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+}
+
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_NAME = {"pattern": "^[A-Za-z0-9._/-]{4,64}$"}
+_DOMAIN_NAME = {
+    "pattern": rf"^{_LABEL}(?:\.{_LABEL})+(?:/[A-Za-z0-9._-]+)?$",
+    "minLength": 4,
+    "maxLength": 253,
+}
+_ID = {"pattern": PUBLIC_ID}
+_INSTANT = {"minimum": 0, "maximum": LATEST}
+_COUNT = {"minimum": 0}
+_EMAIL = {"minLength": 3, "maxLength": 254, "pattern": r"^[^\s\u0000-\u001f\u007f@]+@[^\s\u0000-\u001f\u007f@]+$"}
+_URL = {"minLength": 4, "maxLength": 253, "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^#]+$"}
+_SWITCH = {"enum": ["enabled", "disabled"]}
+
+_DIGEST = {"pattern": "^[0-9a-f]{64}$"}
+_RULES_TEXT = "What messages must be like: a rule for each property. null clears it."
+_RULES_EXAMPLE = {"order": {"type": "number", "min": 1}, "note": {"type": "string", "max": 200, "required": False}}
+_RULES_PLACE = "#/components/schemas/SchemaRules"
+_RULES_LIMITS = {"anyOf": [{"$ref": _RULES_PLACE}, {"type": "null"}]}
+_DOCUMENT = [{"type": "object"}, {"type": "boolean"}]
+_JSON_SCHEMA_TEXT = "The same as JSON Schema (2020-12). null clears it."
+_JSON_SCHEMA_EXAMPLE = {"type": "object", "required": ["order"], "properties": {"order": {"type": "integer"}}}
+
+_TARGET = {"type": "string", "pattern": r"^(?:[0-9A-Za-z]{21}|[0-9a-f]{64})$"}
+_TARGETS: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "pattern": r"^(?:\*|[0-9A-Za-z]{21}|[0-9a-f]{64})?$"},
+        {"type": "array", "const": ["*"]},
+        {"type": "array", "items": _TARGET, "maxItems": TARGETS_LIMIT},
+    ]
+}
+_ACCESS = {"type": "string", "enum": ["read", "write"]}
+_RESOURCE = {"type": "string", "enum": list(RESOURCES)}
+_SCOPE: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"access": {**_ACCESS, "default": "write"}, "targets": _TARGETS},
+}
+_SCOPES_SENT: dict[str, Any] = {
+    "anyOf": [
+        {"type": "object", "propertyNames": _RESOURCE, "additionalProperties": _SCOPE},
+        {
+            "type": "array",
+            "items": {
+                **_SCOPE,
+                "required": ["resource"],
+                "properties": {"resource": _RESOURCE, **_SCOPE["properties"]},
+            },
+        },
+    ]
+}
+_SCOPES_SHOWN: dict[str, Any] = {
+    "propertyNames": _RESOURCE,
+    "additionalProperties": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["access", "targets"],
+        "properties": {"access": _ACCESS, "targets": {"type": "array", "items": {"type": "string"}}},
+    },
+}
+_SCOPES_TEXT = (
+    "What the key may do: a map from resource to access (`write` includes `read`) "
+    "and targets (ids; none, or `*` alone: all)."
+)
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """What a field means, an example of it, and its limits as keywords of JSON Schema beside those of its type."""
+
+    description: str
+    example: Any
+    limits: Mapping[str, Any] = {}
+
+
+def _quota(name: quota.Name) -> Mapping[str, Any]:
+    return {"minimum": 0, "maximum": quota.HIGHEST[name]}
+
+
+RULES: dict[str, Rule] = {
+    "id": Rule("The id, given at creation. Ids sort by time.", EXAMPLE_IDS["queue_id"], _ID),
+    "alias": Rule("The unique name; its id where none was given.", "orders", _NAME),
+    "name": Rule("A synonym of `alias`.", "orders", _NAME),
+    "created_at": Rule("When it was created, in milliseconds since the epoch.", 1_795_536_280_000, _INSTANT),
+    "updated_at": Rule("When it was last changed, in milliseconds since the epoch.", 1_795_536_280_000, _INSTANT),
+    "_links": Rule(
+        "Where this is (`self`), and what is below it, keyed by alias.",
+        {"self": {"href": "https://discue.example.com/v1"}},
+        {"required": ["self"]},
+    ),
+    "href": Rule("An absolute URL.", "https://discue.example.com/v1/queues"),
+    "OrganizationBody.alias": Rule("The unique name, a reverse domain name.", "com.example.dev", _DOMAIN_NAME),
+    "OrganizationBody.name": Rule("A synonym of `alias`.", "com.example.dev", _DOMAIN_NAME),
+    "OrganizationShown.id": Rule("The id, given at creation.", EXAMPLE_IDS["organization_id"], _ID),
+    "OrganizationShown.alias": Rule(
+        "The unique name; `<creator's alias>.<id>` where none was given.", "com.example.dev", {"minLength": 4}
+    ),
+    "OrganizationShown.name": Rule("A synonym of `alias`.", "com.example.dev", {"minLength": 4}),
+    "OrganizationShown.state": Rule(
+        "A suspended organization's requests are answered 423.", "active", {"enum": ["active", "suspended"]}
+    ),
+    "rate_limit": Rule(
+        "Requests a minute for each key, 0 for no limit. Set by the operator.",
+        60_000,
+        {"minimum": 0, "maximum": 2_147_483_647},
+    ),
+    "require_verified_domains": Rule(
+        "Whether listeners must lie on domains of the organization, and get nothing before these are verified.",
+        False,
+    ),
+    "user": Rule("The user.", None),
+    "users": Rule("The users, newest first.", None),
+    "UserShown.id": Rule("The id, given at creation.", EXAMPLE_IDS["user_id"], _ID),
+    "UserShown.alias": Rule("The email.", "ada@example.com", _EMAIL),
+    "UserShown.name": Rule("The email.", "ada@example.com", _EMAIL),
+    "email": Rule("The address, unique in the organization however it is spelt.", "ada@example.com", _EMAIL),
+    "display_name": Rule(
+        "What the user is called.", "Ada", {"maxLength": 128, "pattern": r"^[^\u0000-\u001f\u007f]*$"}
+    ),
+    "role": Rule(
+        "What the user may do in the dashboard.", "developer", {"enum": ["owner", "admin", "developer", "viewer"]}
+    ),
+    "UserShown.state": Rule("A user who has no password yet is invited.", "invited", {"enum": ["invited", "active"]}),
+    "password": Rule(
+        "The password, counted as it is composed (NFC). It is never shown.",
+        "correct horse battery",
+        {"minLength": 8, "maxLength": 256},
+    ),
+    "invite": Rule("Whether to make a new invitation. The one before is void then.", True),
+    "invitation": Rule("The invitation, once.", None),
+    "InvitationShown.url": Rule("What to send to the user.", "https://discue.example.com/v1/invitations#mJ3uV9aY"),
+    "token": Rule("What accepts the invitation.", "mJ3uV9aYc1RzK7wXq5LdT0nE2bGhP8sF"),
+    "InvitationShown.expires_at": Rule(
+        "Until when it can be accepted, in milliseconds since the epoch.", 1_893_456_000_000, _INSTANT
+    ),
+    "domain": Rule("The domain.", None),
+    "domains": Rule("The domains, newest first.", None),
+    "DomainShown.id": Rule("The id, given at creation.", EXAMPLE_IDS["domain_id"], _ID),
+    "hostname": Rule("A DNS name, and no address.", "shop.example.com", {"minLength": 4, "maxLength": 253}),
+    "port": Rule(
+        "The port: 80 is asked over http, every other one over https.",
+        443,
+        {"anyOf": [{"enum": [80, 443]}, {"type": "integer", "minimum": 1_024, "maximum": 65_535}]},
+    ),
+    "challenge": Rule("What must be found on the domain.", None),
+    "https": Rule("A file: `/<context_path>/<file_name>`, with exactly this content.", None),
+    "file_content": Rule("What the file must hold.", "kVb2mXw0Q7tYc4RzLh9PdNfJ3sGa6Ue1Ki8ToBxCvWy"),
+    "file_name": Rule("The name of the file.", "Zr5uQk8wYx2LmNc7VtBd3Hf9JgPs4Ea6"),
+    "context_path": Rule("The path to the file, without outer slashes.", ".well-known/discue"),
+    "HttpsChallenge.created_at": Rule(
+        "When it was made, in milliseconds since the epoch.", 1_795_536_280_000, _INSTANT
+    ),
+    "HttpsChallenge.expires_at": Rule(
+        "Until when the file can be found for the first time, in milliseconds since the epoch.",
+        1_796_141_080_000,
+        _INSTANT,
+    ),
+    "verification": Rule("Whether it was found.", None),
+    "verified": Rule("Whether the domain is verified.", False),
+    "verified_at": Rule("Since when, in milliseconds since the epoch; 0: it is not.", 0, _INSTANT),
+    "checked_at": Rule("When the file was last looked for, in milliseconds since the epoch; 0: never.", 0, _INSTANT),
+    "last_error": Rule("Why it was not found the last time; empty when it was, or was not looked for yet.", ""),
+    "api_client": Rule("The organization.", None),
+    "organization": Rule("The organization.", None),
+    "api_clients": Rule("The organizations, newest first.", None),
+    "organizations": Rule("The organizations, newest first.", None),
+    "api_key": Rule("The API key.", None),
+    "api_keys": Rule("The API keys, newest first.", None),
+    "ApiKeyShown.id": Rule("The id, given at creation.", EXAMPLE_IDS["api_key_id"], _ID),
+    "status": Rule("Whether it is in use.", "enabled", _SWITCH),
+    "ApiKeyBody.scopes": Rule(
+        f"{_SCOPES_TEXT} Older clients send a list. Not through the API: {', '.join(sorted(PROTECTED))}.",
+        {"messages": {"access": "read"}},
+        _SCOPES_SENT,
+    ),
+    "scopes": Rule(_SCOPES_TEXT, {"messages": {"access": "read", "targets": []}}, _SCOPES_SHOWN),
+    "expires_at": Rule(
+        "From when on the key is refused, in milliseconds since the epoch; 0: never.", 1_893_456_000_000, _INSTANT
+    ),
+    "ApiKeyShown.expires_at": Rule(
+        "From when on the key is refused, in milliseconds since the epoch; 0: never.", 0, _INSTANT
+    ),
+    "last_used_at": Rule("When the key was last used, in milliseconds since the epoch; 0: never.", 0, _INSTANT),
+    "key": Rule(
+        "The whole key in the answer to its creation, its first characters afterwards.",
+        "dsk_0VbuJFSC00bYtW1nQhRk7",
+        {"pattern": "^dsk_[!-~]+$"},
+    ),
+    "queue": Rule("The queue.", None),
+    "queues": Rule("The queues, newest first.", None),
+    "queue_id": Rule("The id of the queue.", EXAMPLE_IDS["queue_id"], _ID),
+    "retention": Rule(
+        "Seconds that messages are kept after all listeners have settled them. Without it the service's setting holds.",
+        86_400,
+        {"minimum": 0, "maximum": 3_153_600_000},
+    ),
+    "max_message_bytes": Rule(
+        "The size of the largest message. Without it the service's setting holds.",
+        262_144,
+        {"minimum": 1, "maximum": 8_388_608},
+    ),
+    "QueueBody.schema": Rule(_RULES_TEXT, _RULES_EXAMPLE, _RULES_LIMITS),
+    "QueueBody.json_schema": Rule(_JSON_SCHEMA_TEXT, _JSON_SCHEMA_EXAMPLE, {"anyOf": [*_DOCUMENT, {"type": "null"}]}),
+    "QueueShown.schema": Rule(_RULES_TEXT, _RULES_EXAMPLE, {"$ref": _RULES_PLACE}),
+    "QueueShown.json_schema": Rule(_JSON_SCHEMA_TEXT, _JSON_SCHEMA_EXAMPLE, {"anyOf": _DOCUMENT}),
+    "QueueShown.schema_id": Rule("The id of the schema.", EXAMPLE_IDS["schema_id"], _DIGEST),
+    "QueueSchema.schema": Rule("The schema, as it was sent.", _RULES_EXAMPLE, {"anyOf": _DOCUMENT}),
+    "QueueSchema.id": Rule("The SHA-256 of the schema's canonical JSON.", EXAMPLE_IDS["schema_id"], _DIGEST),
+    "language": Rule("`rules` for a `schema` of the queue, `json_schema` for a `json_schema`.", "rules"),
+    "QueueShown.listeners": Rule("The oldest 100 of its listeners.", None),
+    "QueueShown.messages": Rule("What was published.", None),
+    "published_count": Rule("How many messages were published so far.", 1, _COUNT),
+    "last_published_at": Rule("When the last one was, in milliseconds since the epoch; 0: never.", 0, _INSTANT),
+    "listener": Rule("The listener.", None),
+    "listeners": Rule("The listeners, newest first.", None),
+    "listener_id": Rule("The id of the listener.", EXAMPLE_IDS["listener_id"], _ID),
+    "ListenerShown.id": Rule("The id, given at creation.", EXAMPLE_IDS["listener_id"], _ID),
+    "Reference.id": Rule("The id.", EXAMPLE_IDS["listener_id"], _ID),
+    "notify_url": Rule(
+        "Where messages are sent: http or https, no credentials, no fragment.", "https://example.com/notify", _URL
+    ),
+    "liveness_url": Rule(
+        "What is asked for whether the listener lives: http or https, no credentials, no fragment.",
+        "https://example.com/live",
+        _URL,
+    ),
+    "liveness": Rule("What probing the liveness URL says.", None),
+    "Liveness.state": Rule("How the listener is.", "unknown", {"enum": ["unknown", "stable", "unstable", "inactive"]}),
+    "success_count": Rule("How many probes succeeded.", 0, _COUNT),
+    "failure_count": Rule("How many probes failed.", 0, _COUNT),
+    "ListenerShown.messages": Rule("How its deliveries stand.", None),
+    "acknowledged_count": Rule("How many messages it has acknowledged.", 1, _COUNT),
+    "missed": Rule(
+        "The ids of messages that it has missed, newest first.",
+        [],
+        {"maxItems": 100, "items": {"type": "string", **_ID}},
+    ),
+    "missed_count": Rule("How many messages it has missed.", 0, _COUNT),
+    "pending_count": Rule("How many messages wait for it.", 0, _COUNT),
+    "last_success_at": Rule("When an attempt last succeeded, in milliseconds since the epoch; 0: never.", 0, _INSTANT),
+    "last_failure_at": Rule("When an attempt last failed, in milliseconds since the epoch; 0: never.", 0, _INSTANT),
+    "secret": Rule(
+        "What deliveries are signed with: in the answer to the creation alone.",
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        {"pattern": "^whsec_[A-Za-z0-9+/]+=*$"},
+    ),
+    "message": Rule("The message.", None),
+    "messages": Rule("The messages, newest first.", None),
+    "BatchBody.messages": Rule(
+        "The messages, in order.", [{"data": "one"}, {"data": "two"}], {"minItems": 1, "maxItems": 1_000}
+    ),
+    "MessageShown.id": Rule("The id, given at its publication.", EXAMPLE_IDS["message_id"], _ID),
+    "MessageShown.alias": Rule("The name, which need not be unique; its id where none was given.", "order-17", _NAME),
+    "MessageShown.name": Rule("A synonym of `alias`.", "order-17", _NAME),
+    "MessageBody.data": Rule(
+        "What is delivered: a string, or any other JSON value, which is kept as its text.", {"order": 17}
+    ),
+    "data": Rule("What is delivered.", '{"order": 17}'),
+    "deliveries": Rule("How it stands with the oldest 100 listeners.", None),
+    "DeliveryShown.state": Rule(
+        "How the delivery stands.", "acknowledged", {"enum": ["acknowledged", "pending", "retrying", "missed"]}
+    ),
+    "attempts": Rule("How many attempts were made.", 1, _COUNT),
+    "last_status": Rule("The status of the last answer; 0 where none was read.", 200, {"minimum": 0, "maximum": 999}),
+    "ServiceShown.name": Rule("What this is.", "discue", {"const": "discue"}),
+    "version": Rule("The program's version.", "0.1.0"),
+    "Health.status": Rule("How the service is.", "ready", {"enum": ["live", "ready"]}),
+    "aggregated_api_usage_events": Rule("How many events of each type there were.", None),
+    "last_24_hours": Rule("Within the last 24 hours.", None),
+    "last_1_hours": Rule("Within the last hour.", None),
+    "today_so_far": Rule("Since midnight UTC.", None),
+    "api_key_added": Rule("How many API keys were created.", 1, _COUNT),
+    "api_key_updated": Rule("How many API keys were changed.", 1, _COUNT),
+    "api_key_deleted": Rule("How many API keys were deleted.", 1, _COUNT),
+    "queue_added": Rule("How many queues were created.", 1, _COUNT),
+    "queue_updated": Rule("How many queues were changed.", 1, _COUNT),
+    "queue_deleted": Rule("How many queues were deleted.", 1, _COUNT),
+    "listener_added": Rule("How many listeners were created.", 1, _COUNT),
+    "listener_updated": Rule("How many listeners were changed.", 1, _COUNT),
+    "listener_deleted": Rule("How many listeners were deleted.", 1, _COUNT),
+    "message_added": Rule("How many messages were published.", 17, _COUNT),
+    "message_published_ok": Rule("How many attempts were acknowledged.", 16, _COUNT),
+    "message_published_not_ok": Rule("How many attempts failed.", 1, _COUNT),
+    "events": Rule("What happened.", None),
+    "EventShown.type": Rule("What happened.", "queue_added", {"pattern": "^[a-z_]+$"}),
+    "EventShown.id": Rule("The id of the event.", "0VbuJFW500I0yWwoGXXf7", _ID),
+    "EventSubject.id": Rule("Its id.", EXAMPLE_IDS["queue_id"], {}),
+    "EventSubject.name": Rule("What it was called then.", "orders", {}),
+    "EventShown.message": Rule("The message.", {"id": EXAMPLE_IDS["message_id"], "name": "order-17"}),
+    "stored_at": Rule("When it happened, in milliseconds since the epoch.", 1_795_536_280_000, _INSTANT),
+    "client": Rule("The organization.", None),
+    "api_key_id": Rule("The id of the key that did it.", EXAMPLE_IDS["api_key_id"], _ID),
+    "EventShown.user": Rule("The user.", None),
+    "address": Rule("The client's address.", None),
+    "limits": Rule("What the key and its organization may come to.", None),
+    "RateShown.limit": Rule(
+        "Requests a minute; 2147483647 stands for any number.", 60_000, {"minimum": 0, "maximum": 2_147_483_647}
+    ),
+    "remaining": Rule("Requests that are left in this window.", 59_999, {"minimum": 0, "maximum": 2_147_483_647}),
+    "reset_at": Rule("When the window ends, in milliseconds since the epoch.", 1_795_536_300_000, _INSTANT),
+    "quotas": Rule("How much the organization may have. Set by the operator.", None),
+    "LimitsShown.rate_limit": Rule("The key's requests.", None),
+    "QuotasUsed.queues": Rule("Queues.", None),
+    "QuotasUsed.listeners": Rule("Listeners of all queues.", None),
+    "QuotasBody.queues": Rule("How many queues it may have.", 100, _quota("queues")),
+    "QuotasBody.listeners": Rule("How many listeners it may have.", 1_000, _quota("listeners")),
+    "QuotasShown.queues": Rule("How many queues it may have.", 100, _COUNT),
+    "QuotasShown.listeners": Rule("How many listeners it may have.", 1_000, _COUNT),
+    "QuotasUsed.messages_a_day": Rule("Messages, by days of UTC.", None),
+    "QuotasUsed.bytes_stored": Rule("What messages take, in bytes.", None),
+    "messages_a_day": Rule("How many messages it may publish a day (by UTC).", 1_000_000, _quota("messages_a_day")),
+    "bytes_stored": Rule("How many bytes its messages may take.", 10_737_418_240, _quota("bytes_stored")),
+    "QuotaShown.limit": Rule("The quota; null where there is none.", 100, _COUNT),
+    "used": Rule("What is used of it.", 3, _COUNT),
+    "LimitsShown.retention": Rule("Seconds that messages of queues without a retention are kept.", 604_800, _COUNT),
+    "max_batch_messages": Rule("Messages of a batch.", 1_000, _COUNT),
+    "max_batch_bytes": Rule("The size of a batch.", 8_388_608, _COUNT),
+    "max_per_page": Rule("Elements of a page.", 100, _COUNT),
+    "OrganizationBody.retention": Rule(
+        "Seconds that messages are kept in queues that say nothing of it. Set by the operator.",
+        604_800,
+        {"minimum": 0, "maximum": 3_153_600_000},
+    ),
+    "openapi": Rule("The version of OpenAPI.", "3.1.0"),
+    "info": Rule("What this describes.", {"title": "discue", "version": "0.1.0"}),
+    "servers": Rule("Where it is.", [{"url": "https://discue.example.com/v1"}]),
+    "tags": Rule("The groups of operations.", []),
+    "paths": Rule("The operations.", {}),
+    "components": Rule("What several operations have.", {}),
+    "Problem.type": Rule("A page about this status.", "https://discue.example.com/docs/errors/404"),
+    "Problem.title": Rule("The status in words.", "Not Found"),
+    "Problem.status": Rule("The status of the response.", 404, {"minimum": 400, "maximum": 599}),
+    "Problem.request_id": Rule(
+        "The request's id, also in `X-Request-Id`.", "5a1f0c9e-1", {"pattern": "^[A-Za-z0-9._-]{1,128}$"}
+    ),
+    "detail": Rule("What is wrong, and what helps.", "There is nothing at this address."),
+    "errors": Rule("The places that are wrong.", []),
+    "Place.pointer": Rule("A JSON pointer into the body, or `?` and a parameter's name.", "/alias"),
+    "Place.detail": Rule("What would be right.", "is taken"),
+}
+
+
+def rule_of(struct: str, field: str) -> Rule | None:
+    """The rule of a field by its name in JSON: its struct's own, or the one that it has everywhere."""
+    return RULES.get(f"{struct}.{field}") or RULES.get(field)

@@ -1,0 +1,114 @@
+"""Lists in pages: what the query asks for, and the links to the pages beside it."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, get_args
+from urllib.parse import urlencode
+
+import msgspec
+
+from discue.api.links import Links, Named, links_of
+from discue.api.query import LONGEST_NUMBER, Parameters, id_in, number_in, parameters_of, single_in, wrong
+from discue.api.route import Call
+from discue.model import DeliveryState
+from discue.store.listing import FIRST_PAGE, Listing, Selection
+
+T = TypeVar("T")
+
+LARGEST_PAGE = 100
+_LAST_PAGE = 10**LONGEST_NUMBER - 1
+_LONGEST_TIME = 15
+_LONGEST_ALIAS = 254
+_STATES: tuple[DeliveryState, ...] = get_args(DeliveryState)
+
+
+def selection_of(query: str, *, of_messages: bool = False) -> Selection:
+    """What the query selects of a list. Raises BadRequest naming the parameter.
+
+    Only lists `of_messages` are filtered by `listener` and `state`.
+    """
+    if not query:
+        return FIRST_PAGE
+    parameters = parameters_of(query)
+    listener, state = _delivery_in(parameters) if of_messages else (None, None)
+    return Selection(
+        per_page=number_in(parameters, "per_page", FIRST_PAGE.per_page, LARGEST_PAGE),
+        page=number_in(parameters, "page", 1, _LAST_PAGE),
+        after=id_in(parameters, "after"),
+        before=id_in(parameters, "before"),
+        alias=_alias_in(parameters),
+        created_after=_time_in(parameters, "created_after"),
+        created_before=_time_in(parameters, "created_before"),
+        listener=listener,
+        state=state,
+    )
+
+
+def _delivery_in(parameters: Parameters) -> tuple[str | None, DeliveryState | None]:
+    listener, state = id_in(parameters, "listener"), single_in(parameters, "state")
+    if state is None:
+        return listener, None
+    known = next((each for each in _STATES if each == state), None)
+    if known is None:
+        raise wrong("state", f"must be one of {', '.join(_STATES)}")
+    if listener is None:
+        raise wrong("state", "needs the parameter listener: a message has a state for each listener")
+    return listener, known
+
+
+def _alias_in(parameters: Parameters) -> str | None:
+    alias, name = (_text_in(parameters, each) for each in ("alias", "name"))
+    if None not in (alias, name) and alias != name:
+        raise wrong("name", "is a synonym of alias, and has another value")
+    return name if alias is None else alias
+
+
+def _text_in(parameters: Parameters, name: str) -> str | None:
+    text = single_in(parameters, name)
+    if text is not None and (not 1 <= len(text) <= _LONGEST_ALIAS or "\0" in text):
+        raise wrong(name, f"must have 1 to {_LONGEST_ALIAS} characters")
+    return text
+
+
+def _time_in(parameters: Parameters, name: str) -> int | None:
+    text = single_in(parameters, name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= _LONGEST_TIME):
+        raise wrong(name, "must be a time in milliseconds since the epoch")
+    return int(text)
+
+
+async def paged(
+    call: Call,
+    fetch: Callable[[Selection], Awaitable[Listing[T]]],
+    named: Callable[[T], Named],
+    *,
+    of_messages: bool = False,
+) -> tuple[tuple[T, ...], Links]:
+    """The page that a request asks for, and its links; adds the Link header (RFC 8288)."""
+    selection = selection_of(call.query, of_messages=of_messages)
+    listing = await fetch(selection)
+    below = [named(item) for item in listing.items]
+    after = listing.resumes_after or (below[-1].id if below and listing.has_next else None)
+    before = listing.resumes_before or (below[0].id if below and listing.has_previous else None)
+    following = call.url + _neighbour(selection, "after", after) if after else None
+    preceding = call.url + _neighbour(selection, "before", before) if before else None
+    relations = (("next", following), ("prev", preceding))
+    header = ", ".join(f'<{url}>; rel="{relation}"' for relation, url in relations if url is not None)
+    if header:
+        call.headers.append(("link", header))
+    url = call.url + _query_of(selection)
+    return listing.items, links_of(url, below, following=following, preceding=preceding)
+
+
+def _neighbour(selection: Selection, side: str, place: str) -> str:
+    """The query of the page beside this one: with the same filters."""
+    filters = msgspec.structs.replace(selection, per_page=FIRST_PAGE.per_page, page=1, after=None, before=None)
+    return f"?per_page={selection.per_page}&{side}={place}{_query_of(filters).replace('?', '&', 1)}"
+
+
+def _query_of(selection: Selection) -> str:
+    """The selection as its shortest query."""
+    given = {name: getattr(selection, name) for name in selection.__struct_fields__}
+    asked = {name: value for name, value in given.items() if value != getattr(FIRST_PAGE, name)}
+    return f"?{urlencode(asked)}" if asked else ""

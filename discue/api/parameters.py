@@ -1,0 +1,67 @@
+"""The parameters of queries, as the documentation shows them. What reads them decides what they mean."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+_ID: dict[str, Any] = {"type": "string", "pattern": "^[0-9A-Za-z]{21}$"}
+_ALIAS: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 254, "pattern": "^[^\\u0000]*$"}
+_TIME: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 999_999_999_999_999}
+_EXAMPLE_ID = "0VbuJFSo00H8Lq7zazFOL"
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One parameter of a query. `schema` is JSON Schema for what is accepted: anything else is a 400."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    example: str | int
+
+
+PRETTY = Parameter(
+    "pretty",
+    "`true` indents the response; anything else changes nothing.",
+    {"type": "string"},
+    "true",
+)
+
+PAGES = (
+    Parameter(
+        "page",
+        "The number of the page, from 1. `_links.next` leads on more cheaply.",
+        {"type": "integer", "minimum": 1, "maximum": 999_999_999, "default": 1},
+        1,
+    ),
+    Parameter(
+        "per_page",
+        "How many elements a page has.",
+        {"type": "integer", "minimum": 1, "maximum": 100, "default": 10},
+        10,
+    ),
+    Parameter("after", "Only what follows this id in the list: the elements that are older.", _ID, _EXAMPLE_ID),
+    Parameter("before", "Only what precedes this id in the list: the elements that are newer.", _ID, _EXAMPLE_ID),
+    Parameter("alias", "Only what has this alias.", _ALIAS, "orders"),
+    Parameter("name", "A synonym of `alias`.", _ALIAS, "orders"),
+    Parameter("created_after", "Only what was created later than this, in milliseconds since the epoch.", _TIME, 0),
+    Parameter(
+        "created_before",
+        "Only what was created earlier than this, in milliseconds since the epoch.",
+        _TIME,
+        1_893_456_000_000,
+    ),
+)
+"""Of every list."""
+
+MESSAGE_PAGES = (
+    *PAGES,
+    Parameter("listener", "Only what was published for this listener: after it was created.", _ID, _EXAMPLE_ID),
+    Parameter(
+        "state",
+        "Only what is in this state for the `listener`, which must be given, too.",
+        {"type": "string", "enum": ["acknowledged", "pending", "retrying", "missed"]},
+        "missed",
+    ),
+)
+"""Of every list of messages."""

@@ -1,0 +1,168 @@
+"""`/queues`."""
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from discue import model
+from discue.access import Principal
+from discue.api import bodies, wire
+from discue.api.fields import Given, names_changed, names_given
+from discue.api.links import Named, link_to, links_of
+from discue.api.once import created
+from discue.api.paging import paged
+from discue.api.parameters import PAGES
+from discue.api.route import CREATE, SMALL_BODY, Call, Needs, Route
+from discue.api.services import Services
+from discue.control import queues
+from discue.control.queues import ClearedSchema, QueueDetails, QueueFields
+from discue.errors import Fault, Unprocessable
+from discue.model import SchemaLanguage
+from discue.schemas.schema import FIELDS, Schema, read_schema
+from discue.schemas.text import BYTES as SCHEMA_BYTES
+
+_READ = Needs("queues", "read")
+_LIST = Needs("queues", "read", listing=True)
+_WRITE = Needs("queues", "write")
+
+
+async def create(call: Call) -> wire.Queue:
+    fields = _fields(call.body, names_given(call.body))
+    return await created(
+        call,
+        lambda control: queues.create(control, call.principal, fields),
+        lambda made: _answer(call, made, f"{call.url}/{made.queue.public_id}"),
+    )
+
+
+async def get(call: Call) -> wire.Queue:
+    return _answer(call, await queues.get(call.control, call.principal, call.ids[0]), call.url)
+
+
+async def list_all(call: Call) -> wire.Queues:
+    items, links = await paged(
+        call,
+        lambda selection: queues.page(call.control, call.principal, selection),
+        lambda item: Named(item.queue.alias, item.queue.public_id, f"{call.url}/{item.queue.public_id}"),
+    )
+    return wire.Queues(queues=[_shown(item) for item in items], links=links)
+
+
+async def change(call: Call) -> wire.Queue:
+    public_id = call.ids[0]
+    fields = _fields(call.body, names_changed(call.body, public_id))
+    return _answer(call, await queues.change(call.control, call.principal, public_id, fields), call.url)
+
+
+async def delete(call: Call) -> wire.Deleted:
+    await queues.delete(call.control, call.principal, call.ids[0])
+    return wire.Deleted(links=link_to(call.url))
+
+
+async def queue_limit(_services: Services, _principal: Principal, _ids: tuple[str, ...]) -> int:
+    """Room for a schema, and for one that is too large: that is told with a pointer."""
+    return SMALL_BODY + 2 * SCHEMA_BYTES
+
+
+def _fields(body: bodies.QueueBody, given: Given) -> QueueFields:
+    return QueueFields(given.alias, given.name, body.retention, body.max_message_bytes, _schema(body))
+
+
+def _schema(body: bodies.QueueBody) -> Schema | ClearedSchema | UnsetType:
+    """null clears the schema of its own language: a queue that has the other one keeps that."""
+    sent = {language: bytes(getattr(body, field)) for language, field in FIELDS.items()}
+    given = {language: text for language, text in sent.items() if text not in {b"", b"null"}}
+    if len(given) > 1:
+        faults = tuple(Fault(f"/{field}", "cannot stand beside the other one") for field in FIELDS.values())
+        raise Unprocessable("A queue has one schema: give schema or json_schema.", faults=faults)
+    for language, text in given.items():
+        return read_schema(text, language)
+    cleared = frozenset(language for language, text in sent.items() if text == b"null")
+    return ClearedSchema(cleared) if cleared else UNSET
+
+
+def _shown_schema(queue: model.Queue, language: SchemaLanguage) -> msgspec.Raw | UnsetType:
+    return UNSET if queue.schema is None or queue.schema_language != language else msgspec.Raw(queue.schema.encode())
+
+
+def _answer(call: Call, details: QueueDetails, url: str) -> wire.Queue:
+    below = [
+        Named(listener.alias, listener.public_id, f"{url}/listeners/{listener.public_id}")
+        for listener in details.listeners
+    ]
+    return call.showing(details.queue, wire.Queue(queue=_shown(details), links=links_of(url, below)))
+
+
+def _shown(details: QueueDetails) -> wire.QueueShown:
+    queue = details.queue
+    return wire.QueueShown(
+        id=queue.public_id,
+        alias=queue.alias,
+        name=queue.alias,
+        listeners=[
+            wire.Reference(listener.public_id, listener.alias, listener.alias) for listener in details.listeners
+        ],
+        messages=wire.QueueMessages(details.head.head, details.head.last_stored_at),
+        retention=UNSET if queue.retention_seconds is None else queue.retention_seconds,
+        max_message_bytes=UNSET if queue.max_message_bytes is None else queue.max_message_bytes,
+        schema=_shown_schema(queue, "rules"),
+        json_schema=_shown_schema(queue, "json_schema"),
+        schema_id=UNSET if queue.schema_id is None else queue.schema_id,
+        created_at=queue.created_at,
+        updated_at=queue.updated_at,
+    )
+
+
+ROUTES = (
+    Route(
+        methods=("GET",),
+        path="/queues",
+        handler=list_all,
+        response=wire.Queues,
+        needs=_LIST,
+        query=PAGES,
+        summary="List queues",
+    ),
+    Route(
+        methods=CREATE,
+        path="/queues",
+        handler=create,
+        request=bodies.QueueBody,
+        response=wire.Queue,
+        needs=_WRITE,
+        statuses=(402, 422, 501),
+        limit=queue_limit,
+        summary="Create a queue",
+        example={"alias": "orders", "retention": 86_400},
+    ),
+    Route(
+        methods=("GET",),
+        path="/queues/{queue_id}",
+        handler=get,
+        response=wire.Queue,
+        needs=_READ,
+        statuses=(404,),
+        summary="Get a queue",
+    ),
+    Route(
+        methods=("PUT",),
+        path="/queues/{queue_id}",
+        handler=change,
+        request=bodies.QueueBody,
+        response=wire.Queue,
+        needs=_WRITE,
+        statuses=(404, 422, 501),
+        limit=queue_limit,
+        summary="Change a queue",
+        example={"retention": 604_800},
+    ),
+    Route(
+        methods=("DELETE",),
+        path="/queues/{queue_id}",
+        handler=delete,
+        response=wire.Deleted,
+        needs=_WRITE,
+        statuses=(404,),
+        summary="Delete a queue",
+        description="Its listeners and messages go with it.",
+    ),
+)

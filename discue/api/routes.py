@@ -1,0 +1,35 @@
+"""The table: every route of the API. What is not here is a 404, and what is here is checked as its row says."""
+
+from discue.api import (
+    api_keys,
+    domains,
+    events,
+    limits,
+    listeners,
+    messages,
+    organizations,
+    queues,
+    schemas,
+    service,
+    statistics,
+    users,
+)
+from discue.api.documentation import routes_of
+from discue.api.route import Route
+
+_DESCRIBED: tuple[Route, ...] = (
+    *service.ROUTES,
+    *organizations.ROUTES,
+    *api_keys.ROUTES,
+    *queues.ROUTES,
+    *schemas.ROUTES,
+    *listeners.ROUTES,
+    *messages.ROUTES,
+    *domains.ROUTES,
+    *users.ROUTES,
+    *statistics.ROUTES,
+    *events.ROUTES,
+    *limits.ROUTES,
+)
+
+ROUTES: tuple[Route, ...] = (*_DESCRIBED, *routes_of(_DESCRIBED))

@@ -1,0 +1,42 @@
+"""What the API stands on: handed to every handler."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from discue.authentication import Authenticator
+from discue.control.control import Control
+from discue.control.domains import Checks
+from discue.logs import Log
+from discue.publish import Publisher
+from discue.request_rates import RequestRates
+from discue.store.commit import Store
+
+Phase = Literal["starting", "serving", "draining"]
+
+
+class Readiness:
+    """Whether requests are served. Whoever starts and stops the worker moves `phase` along."""
+
+    def __init__(self, store: Store) -> None:
+        self.phase: Phase = "starting"
+        self._store = store
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why the service is not ready; None when it is."""
+        if self.phase != "serving":
+            return f"The service is {self.phase}."
+        return None if self._store.healthy else "The store cannot take writes at the moment."
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The control plane, publishing, and what is said about requests."""
+
+    control: Control
+    publisher: Publisher
+    readiness: Readiness
+    log: Log
+    domain_checks: Checks
+    rates: RequestRates
+    authenticator: Authenticator

@@ -1,0 +1,411 @@
+"""What responses hold: one struct for each, from which encoding and documentation follow."""
+
+from typing import Literal, Self
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from discue.api.links import Links
+from discue.key_text import shown_part
+
+_RENAMED = {"links": "_links"}
+
+
+class _Answer(msgspec.Struct, rename=_RENAMED, kw_only=True, frozen=True):
+    """Every body of a 200 has links."""
+
+    links: Links
+
+    def without_secrets(self) -> Self:
+        """What is kept of a response, to answer repetitions with."""
+        return self
+
+
+class Deleted(_Answer, kw_only=True, frozen=True):
+    """Of every `DELETE`."""
+
+
+class _Shown(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What every resource has."""
+
+    id: str
+    alias: str
+    name: str
+    created_at: int
+    updated_at: int
+
+
+class QuotasShown(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """Those that the organization has of its own."""
+
+    queues: int | UnsetType = UNSET
+    listeners: int | UnsetType = UNSET
+    messages_a_day: int | UnsetType = UNSET
+    bytes_stored: int | UnsetType = UNSET
+
+
+class OrganizationShown(_Shown, kw_only=True, frozen=True):
+    """`rate_limit` (requests a minute), `quotas` and `retention` (seconds) are there when they were set."""
+
+    state: str
+    require_verified_domains: bool
+    rate_limit: int | UnsetType = UNSET
+    quotas: QuotasShown | UnsetType = UNSET
+    retention: int | UnsetType = UNSET
+
+
+class ApiKeyShown(_Shown, kw_only=True, frozen=True):
+    """`key` is whole in the answer to its creation, and its first characters afterwards."""
+
+    status: str
+    key: str
+    scopes: dict[str, dict[str, object]]
+    last_used_at: int
+    expires_at: int
+
+    def without_secrets(self) -> Self:
+        return replace(self, key=shown_part(self.id))
+
+
+class UserShown(_Shown, kw_only=True, frozen=True):
+    """`alias` and `name` are the email."""
+
+    email: str
+    display_name: str
+    role: str
+    state: str
+
+
+class InvitationShown(msgspec.Struct, kw_only=True, frozen=True):
+    """`url` and `token` are there once: in the first answer to the request that made it."""
+
+    expires_at: int
+    url: str | UnsetType = UNSET
+    token: str | UnsetType = UNSET
+
+
+class User(_Answer, kw_only=True, frozen=True):
+    """`invitation` is there in the answer to the request that made it alone."""
+
+    user: UserShown
+    invitation: InvitationShown | UnsetType = UNSET
+
+    def without_secrets(self) -> Self:
+        if isinstance(self.invitation, UnsetType):
+            return self
+        return replace(self, invitation=InvitationShown(expires_at=self.invitation.expires_at))
+
+
+class Users(_Answer, kw_only=True, frozen=True):
+    users: list[UserShown]
+
+
+class ApiClient(_Answer, kw_only=True, frozen=True):
+    api_client: OrganizationShown
+
+
+class CreatedApiClient(ApiClient, kw_only=True, frozen=True):
+    api_key: ApiKeyShown
+
+    def without_secrets(self) -> Self:
+        return replace(self, api_key=self.api_key.without_secrets())
+
+
+class ApiClients(_Answer, kw_only=True, frozen=True):
+    api_clients: list[OrganizationShown]
+
+
+class Organization(_Answer, kw_only=True, frozen=True):
+    organization: OrganizationShown
+
+
+class CreatedOrganization(Organization, kw_only=True, frozen=True):
+    api_key: ApiKeyShown
+
+    def without_secrets(self) -> Self:
+        return replace(self, api_key=self.api_key.without_secrets())
+
+
+class Organizations(_Answer, kw_only=True, frozen=True):
+    organizations: list[OrganizationShown]
+
+
+class ApiKey(_Answer, kw_only=True, frozen=True):
+    api_key: ApiKeyShown
+
+    def without_secrets(self) -> Self:
+        return replace(self, api_key=self.api_key.without_secrets())
+
+
+class ApiKeys(_Answer, kw_only=True, frozen=True):
+    api_keys: list[ApiKeyShown]
+
+
+class HttpsChallenge(msgspec.Struct, frozen=True):
+    """The file that must be found. `context_path` has no outer slashes."""
+
+    file_content: str
+    file_name: str
+    context_path: str
+    created_at: int
+    expires_at: int
+
+
+class ChallengeShown(msgspec.Struct, frozen=True):
+    https: HttpsChallenge
+
+
+class VerificationShown(msgspec.Struct, frozen=True):
+    """`verified_at` is 0 until it is verified, `checked_at` before the first check, `last_error` empty without one."""
+
+    verified: bool
+    verified_at: int
+    checked_at: int
+    last_error: str
+
+
+class DomainShown(_Shown, kw_only=True, frozen=True):
+    hostname: str
+    port: int
+    challenge: ChallengeShown
+    verification: VerificationShown
+
+
+class Domain(_Answer, kw_only=True, frozen=True):
+    domain: DomainShown
+
+
+class Domains(_Answer, kw_only=True, frozen=True):
+    domains: list[DomainShown]
+
+
+class Reference(msgspec.Struct, frozen=True):
+    id: str
+    alias: str
+    name: str
+
+
+class QueueMessages(msgspec.Struct, frozen=True):
+    """`last_published_at` is 0 before the first message."""
+
+    published_count: int
+    last_published_at: int
+
+
+class QueueShown(_Shown, kw_only=True, frozen=True):
+    """`retention` (seconds) and `max_message_bytes` are there when they were set. `listeners` are the first 100.
+
+    With a schema, `schema` or `json_schema` is as it was sent, and `schema_id` is there.
+    """
+
+    listeners: list[Reference]
+    messages: QueueMessages
+    retention: int | UnsetType = UNSET
+    max_message_bytes: int | UnsetType = UNSET
+    schema: msgspec.Raw | UnsetType = UNSET
+    json_schema: msgspec.Raw | UnsetType = UNSET
+    schema_id: str | UnsetType = UNSET
+
+
+class Queue(_Answer, kw_only=True, frozen=True):
+    queue: QueueShown
+
+
+class Queues(_Answer, kw_only=True, frozen=True):
+    queues: list[QueueShown]
+
+
+class QueueSchema(_Answer, kw_only=True, frozen=True):
+    """`schema` is the schema itself, as it was sent; what is known of it stands beside it."""
+
+    schema: msgspec.Raw
+    id: str
+    queue_id: str
+    language: Literal["rules", "json_schema"]
+    created_at: int
+    updated_at: int
+
+
+class Liveness(msgspec.Struct, frozen=True):
+    state: str = "unknown"
+    success_count: int = 0
+    failure_count: int = 0
+
+
+class ListenerMessages(msgspec.Struct, frozen=True):
+    """`missed` are ids, newest first, at most 100."""
+
+    acknowledged_count: int
+    missed: tuple[str, ...]
+    missed_count: int
+    pending_count: int
+    last_success_at: int
+    last_failure_at: int
+
+
+class ListenerShown(_Shown, kw_only=True, frozen=True):
+    """`secret` is there in the answer to its creation alone."""
+
+    queue_id: str
+    status: str
+    notify_url: str
+    liveness_url: str
+    liveness: Liveness
+    messages: ListenerMessages
+    secret: str | UnsetType = UNSET
+
+
+class Listener(_Answer, kw_only=True, frozen=True):
+    listener: ListenerShown
+
+    def without_secrets(self) -> Self:
+        return replace(self, listener=replace(self.listener, secret=UNSET))
+
+
+class Listeners(_Answer, kw_only=True, frozen=True):
+    listeners: list[ListenerShown]
+
+
+class DeliveryShown(msgspec.Struct, frozen=True):
+    """`last_status` is 0 where no answer was read."""
+
+    listener_id: str
+    state: str
+    attempts: int
+    last_status: int
+
+
+class MessageShown(_Shown, kw_only=True, frozen=True):
+    """`data` is what listeners receive, as a string."""
+
+    data: str | UnsetType = UNSET
+    deliveries: list[DeliveryShown] | UnsetType = UNSET
+
+
+class Message(_Answer, kw_only=True, frozen=True):
+    message: MessageShown
+
+
+class Messages(_Answer, kw_only=True, frozen=True):
+    messages: list[MessageShown]
+
+
+class UsageCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many events of each type there were."""
+
+    api_key_added: int = 0
+    api_key_updated: int = 0
+    api_key_deleted: int = 0
+    queue_added: int = 0
+    queue_updated: int = 0
+    queue_deleted: int = 0
+    listener_added: int = 0
+    listener_updated: int = 0
+    listener_deleted: int = 0
+    message_added: int = 0
+    message_published_ok: int = 0
+    message_published_not_ok: int = 0
+
+
+class UsageWindows(msgspec.Struct, frozen=True):
+    """Today begins at midnight UTC."""
+
+    last_24_hours: UsageCounts
+    last_1_hours: UsageCounts
+    today_so_far: UsageCounts
+
+
+class Statistics(_Answer, kw_only=True, frozen=True):
+    aggregated_api_usage_events: UsageWindows
+
+
+class EventClient(msgspec.Struct, frozen=True):
+    """The organization."""
+
+    id: str
+
+
+class EventSubject(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+
+
+class EventShown(msgspec.Struct, frozen=True, kw_only=True):
+    """What it happened to stands under the name of its sort. `api_key_id` is the key that did it, if it is known."""
+
+    id: str
+    type: str
+    stored_at: int
+    client: EventClient
+    api_key_id: str | UnsetType = UNSET
+    message: EventSubject | UnsetType = UNSET
+    api_key: EventSubject | UnsetType = UNSET
+    queue: EventSubject | UnsetType = UNSET
+    listener: EventSubject | UnsetType = UNSET
+    organization: EventSubject | UnsetType = UNSET
+    domain: EventSubject | UnsetType = UNSET
+    user: EventSubject | UnsetType = UNSET
+    address: EventSubject | UnsetType = UNSET
+
+
+class Events(_Answer, kw_only=True, frozen=True):
+    events: list[EventShown]
+
+
+class RateShown(msgspec.Struct, frozen=True):
+    """Requests a minute. `reset_at` is in milliseconds; 2147483647 stands for any number."""
+
+    limit: int
+    remaining: int
+    reset_at: int
+
+
+class QuotaShown(msgspec.Struct, frozen=True):
+    """`limit` is null where there is none. Without one, queues and listeners are counted up to 10,000."""
+
+    limit: int | None
+    used: int
+
+
+class QuotasUsed(msgspec.Struct, frozen=True):
+    queues: QuotaShown
+    listeners: QuotaShown
+    messages_a_day: QuotaShown
+    bytes_stored: QuotaShown
+
+
+class LimitsShown(msgspec.Struct, frozen=True):
+    """What the key, its organization and a request may come to. Sizes are in bytes, `retention` is in seconds."""
+
+    rate_limit: RateShown
+    quotas: QuotasUsed
+    retention: int
+    max_message_bytes: int
+    max_batch_messages: int
+    max_batch_bytes: int
+    max_per_page: int
+
+
+class Limits(_Answer, kw_only=True, frozen=True):
+    limits: LimitsShown
+
+
+class ServiceShown(_Answer, kw_only=True, frozen=True):
+    name: str
+    version: str
+
+
+class OpenApiDocument(msgspec.Struct, frozen=True):
+    """This document."""
+
+    openapi: str
+    info: dict[str, object]
+    servers: list[object]
+    tags: list[object]
+    paths: dict[str, object]
+    components: dict[str, object]
+
+
+class Health(_Answer, kw_only=True, frozen=True):
+    status: str

@@ -1,0 +1,143 @@
+"""The files that TLS is served with: those of the operator, checked, or a certificate made for trying out."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, PrivateKeyTypes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from discue.clock import Clock
+from discue.errors import SettingsInvalid
+from discue.settings import Settings
+
+_VALID_FOR = timedelta(days=90)
+# A client's clock may be behind ours.
+_VALID_SINCE = timedelta(days=1)
+_SOON = timedelta(days=14)
+_ALWAYS_NAMED = ("localhost", "127.0.0.1", "::1")
+
+
+class CertificateFiles(NamedTuple):
+    """Paths of PEM files; None twice for cleartext."""
+
+    cert: Path | None
+    key: Path | None
+
+
+@contextmanager
+def certificate_files(settings: Settings, clock: Clock) -> Iterator[CertificateFiles]:
+    """What to serve TLS with. Files made here are gone afterwards: the server has read them by then.
+
+    Raises SettingsInvalid when the operator's files cannot be served with.
+    """
+    if settings.tls_self_signed:
+        with tempfile.TemporaryDirectory(prefix="discue-tls-") as folder:
+            yield write_self_signed(Path(folder), settings.host, instant(clock))
+        return
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        load_pair(settings.tls_cert, settings.tls_key)
+    yield CertificateFiles(settings.tls_cert, settings.tls_key)
+
+
+def instant(clock: Clock) -> datetime:
+    """Now, as certificates know it."""
+    return datetime.fromtimestamp(clock.now() / 1_000, UTC)
+
+
+def write_self_signed(folder: Path, host: str, now: datetime) -> CertificateFiles:
+    """A certificate for localhost, 127.0.0.1, ::1 and the host, and its key, in files that only we can read."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _self_signed(key, host, now)
+    files = (folder / "cert.pem", folder / "key.pem")
+    contents = (
+        certificate.public_bytes(Encoding.PEM),
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    )
+    for path, content in zip(files, contents, strict=True):
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+    return CertificateFiles(*files)
+
+
+def load_pair(cert: Path, key: Path) -> x509.Certificate:
+    """The certificate. Raises SettingsInvalid unless both files can be read and belong together."""
+    certificate = _load_certificate(cert)
+    if _load_key(key).public_key() != certificate.public_key():
+        raise SettingsInvalid(f"tls_key: {key} is not the key of the certificate in {cert}.")
+    return certificate
+
+
+def validity_problem(certificate: x509.Certificate, now: datetime) -> str | None:
+    """Why clients refuse it at this time, or soon will."""
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now < begins:
+        return f"the certificate is not valid before {begins:%Y-%m-%d %H:%M} UTC"
+    if now > ends:
+        return f"the certificate expired at {ends:%Y-%m-%d %H:%M} UTC"
+    return f"the certificate expires soon, at {ends:%Y-%m-%d %H:%M} UTC" if ends - now < _SOON else None
+
+
+def _self_signed(key: CertificateIssuerPrivateKeyTypes, host: str, now: datetime) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "discue, self-signed")])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _VALID_SINCE)
+        .not_valid_after(now + _VALID_FOR)
+        .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    )
+    return builder.sign(key, SHA256())
+
+
+def _names(host: str) -> list[x509.GeneralName]:
+    return [_name(text) for text in dict.fromkeys((*_ALWAYS_NAMED, host.rstrip(".").lower()))]
+
+
+def _name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+def _load_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificates(_read(path, "tls_cert"))[0]
+    except ValueError as error:
+        raise SettingsInvalid(f"tls_cert: {path} holds no certificate in PEM form.") from error
+
+
+def _load_key(path: Path) -> PrivateKeyTypes:
+    content = _read(path, "tls_key")
+    try:
+        return load_pem_private_key(content, password=None)
+    except TypeError as error:
+        raise SettingsInvalid(f"tls_key: {path} is encrypted; a key without a passphrase is needed.") from error
+    except ValueError as error:
+        raise SettingsInvalid(f"tls_key: {path} holds no private key in PEM form.") from error
+
+
+def _read(path: Path, setting: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsInvalid(f"{setting}: {path} cannot be read ({error.strerror}).") from error

@@ -1,0 +1,117 @@
+"""`discue check`: says what would go wrong, before anything is started."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from discue.cli.certificates import instant, load_pair, validity_problem
+from discue.cli.finding import Finding, Look, schema_state
+from discue.cli.invocation import Commands, Invocation, add_command, say
+from discue.errors import SettingsInvalid, StoreUnusable
+from discue.installation import survey
+
+_LEAST_FREE_BYTES = 1 << 30
+_CLOCK_TOLERANCE_SECONDS = 60
+_PLAUSIBLE_YEARS = range(2025, 2100)
+
+
+def add(commands: Commands) -> None:
+    add_command(
+        commands,
+        "check",
+        "check",
+        run,
+        summary="look for what would go wrong: settings, database, clock, TLS files, disk",
+        description="Changes nothing, and works beside a running server. Exit code 1 when there is a problem.",
+    )
+
+
+def run(invocation: Invocation) -> int:
+    findings = [finding for look in _LOOKS for finding in look(invocation)]
+    for finding in findings:
+        say(f"{'PROBLEM' if finding.is_problem else 'ok':8}{finding.subject}: {finding.detail}")
+    problems = sum(finding.is_problem for finding in findings)
+    say(f"{problems or 'No'} problem{'' if problems == 1 else 's'}.")
+    return 1 if problems else 0
+
+
+def settings_findings(_invocation: Invocation) -> Iterator[Finding]:
+    """They were read before, or this would not run."""
+    yield Finding("settings", "they are valid", is_problem=False)
+
+
+def database_findings(invocation: Invocation) -> Iterator[Finding]:
+    """Whether it is there, ours, of a version that this program knows, and can be written."""
+    settings = invocation.settings
+    try:
+        found = asyncio.run(survey(settings))
+    except StoreUnusable as error:
+        yield Finding("database", error.detail, is_problem=True)
+        return
+    if settings.database_path is None:
+        # It imports the driver, which no other command than one on PostgreSQL needs.
+        from discue.cli.server_findings import server_findings  # noqa: PLC0415
+
+        yield from server_findings(invocation, found)
+    elif found.exists:
+        state = f"{settings.database_shown} can be written; {schema_state(found)}"
+        yield Finding("database", state, is_problem=False)
+    else:
+        yield Finding("database", f"{settings.database_shown} will be made", is_problem=False)
+
+
+def clock_findings(invocation: Invocation) -> Iterator[Finding]:
+    """Leases, retries and signatures go by it."""
+    now = instant(invocation.clock)
+    yield Finding("clock", *_clock_verdict(now, _latest_change(invocation.settings.database_path)))
+
+
+def _clock_verdict(now: datetime, latest_change: float) -> tuple[str, bool]:
+    shown = f"{now:%Y-%m-%d %H:%M:%S} UTC"
+    if now.year not in _PLAUSIBLE_YEARS:
+        return f"{shown} is not plausible; set the machine's clock", True
+    behind = latest_change - now.timestamp()
+    if behind > _CLOCK_TOLERANCE_SECONDS:
+        return f"{shown} is {behind:.0f} s before the last change of the database; set the machine's clock", True
+    return shown, False
+
+
+def _latest_change(path: Path | None) -> float:
+    """Of a file. How the clock of a server stands is found beside everything else about it."""
+    if path is None:
+        return 0.0
+    files = (path, path.with_name(f"{path.name}-wal"))
+    return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+
+
+def tls_findings(invocation: Invocation) -> Iterator[Finding]:
+    """The files can be read and belong together, and clients accept the certificate now."""
+    settings = invocation.settings
+    if settings.tls_cert is None or settings.tls_key is None:
+        kind = "self-signed, for trying out" if settings.tls_self_signed else "none; cleartext is served"
+        yield Finding("tls", kind, is_problem=False)
+        return
+    try:
+        certificate = load_pair(settings.tls_cert, settings.tls_key)
+    except SettingsInvalid as error:
+        subject, _, detail = error.detail.partition(": ")
+        yield Finding(subject, detail, is_problem=True)
+        return
+    problem = validity_problem(certificate, instant(invocation.clock))
+    good = f"certificate and key belong together; valid until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+    yield Finding("tls_cert", problem or good, is_problem=problem is not None)
+
+
+def disk_findings(invocation: Invocation) -> Iterator[Finding]:
+    """Room for the database to grow, if it is on this machine."""
+    path = invocation.settings.database_path
+    folder = None if path is None else path.parent
+    if folder is None or not folder.is_dir():
+        return
+    free = shutil.disk_usage(folder).free
+    yield Finding("disk", f"{free >> 20} MiB are free for the database", is_problem=free < _LEAST_FREE_BYTES)
+
+
+_LOOKS: tuple[Look, ...] = (settings_findings, database_findings, clock_findings, tls_findings, disk_findings)

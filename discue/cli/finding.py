@@ -1,0 +1,24 @@
+"""What `discue check` finds."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from discue.cli.invocation import Invocation
+from discue.store.engines.sqlite_survey import Survey
+
+
+class Finding(NamedTuple):
+    """What one look brought. `subject` is a setting, or a part of the machine."""
+
+    subject: str
+    detail: str
+    is_problem: bool
+
+
+Look = Callable[[Invocation], Iterator[Finding]]
+
+
+def schema_state(found: Survey) -> str:
+    """Which version of the schema a database has, and what comes next."""
+    state = f"its schema has version {found.version}"
+    return f"{state}, and the next start applies {', '.join(found.pending)}" if found.pending else state

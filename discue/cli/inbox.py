@@ -1,0 +1,108 @@
+"""The inbox of `discue dev`: a listener inside, which shows what it receives."""
+
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from discue.api.body import BodyReader
+from discue.api.links import base_of, link_to
+from discue.api.transport import Application, Exchange, Headers, Scope
+from discue.control.control import Control
+from discue.errors import DiscueError, MethodNotAllowed, title_of
+from discue.model import Listener
+from discue.signing import SignatureInvalid, verify
+from discue.store import listeners
+
+PATH = "/inbox"
+KEPT = 100
+VERIFIED = "verified"
+
+_BODY_LIMIT = 8_388_608
+_BODY_SECONDS = 30.0
+_WAITING_BYTES = 64 << 20
+_KEPT_CHARACTERS = 65_536
+_ALLOWED = ("GET", "HEAD", "POST")
+_JSON = [("content-type", "application/json")]
+
+
+class Received(msgspec.Struct, frozen=True):
+    """One request as it arrived: `received_at` in milliseconds, `signature` "verified" or why it is not.
+
+    `body` is cut after 65,536 characters; `bytes` says how large it was.
+    """
+
+    received_at: int
+    signature: str
+    headers: list[tuple[str, str]]
+    bytes: int
+    body: str
+
+
+Show = Callable[[Received], None]
+
+
+class Inbox:
+    """Answers what is sent to `/inbox`, hands everything else to the application."""
+
+    def __init__(self, application: Application, control: Control, organization: int, show: Show) -> None:
+        """`organization` is the row id of the one whose listeners' secrets are known here."""
+        self._application = application
+        self._control = control
+        self._organization = organization
+        self._show = show
+        self._received: deque[Received] = deque(maxlen=KEPT)
+        self._bodies = BodyReader(deadline_seconds=_BODY_SECONDS, max_bytes=_WAITING_BYTES)
+
+    async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
+        if scope.path != PATH:
+            await self._application.__rsgi__(scope, exchange)
+            return
+        status, headers = 200, list(_JSON)
+        try:
+            content = await self._answer(scope, exchange)
+        except DiscueError as error:
+            status = error.status
+            headers += [("allow", ", ".join(error.allow))] if error.allow else []
+            content = msgspec.json.encode({"title": title_of(status), "status": status, "detail": error.detail})
+        exchange.response_bytes(status, headers, content)
+
+    async def _answer(self, scope: Scope, exchange: Exchange) -> bytes:
+        if scope.method == "POST":
+            await self._receive(scope.headers, exchange)
+            return b"{}"
+        if scope.method not in _ALLOWED:
+            raise MethodNotAllowed(allow=_ALLOWED)
+        shown = [_shown(received) for received in reversed(self._received)]
+        links = link_to(base_of(scope, scope.headers) + PATH)
+        content = msgspec.json.encode({"received": shown, "_links": links})
+        return msgspec.json.format(content) if "pretty=true" in scope.query_string.split("&") else content
+
+    async def _receive(self, headers: Headers, exchange: Exchange) -> None:
+        body = await self._bodies.read(exchange, headers, _BODY_LIMIT)
+        lines = list(zip(headers.keys(), headers.values(), strict=True))
+        signature = await self._verdict(dict(lines), body)
+        text = body.decode(errors="backslashreplace")[:_KEPT_CHARACTERS]
+        received = Received(self._control.clock.now(), signature, lines, len(body), text)
+        self._received.append(received)
+        self._show(received)
+
+    async def _verdict(self, headers: dict[str, str], body: bytes) -> str:
+        listener = await self._listener(headers.get("discue-listener", ""))
+        if listener is None:
+            return "not from a listener of this service"
+        failure = "the listener has no secret"
+        for secret in listener.secrets:
+            try:
+                verify(secret, headers, body, self._control.clock.now())
+                return VERIFIED
+            except SignatureInvalid as error:
+                failure = str(error)
+        return failure
+
+    async def _listener(self, public_id: str) -> Listener | None:
+        return await self._control.store.read(lambda tx: listeners.get(tx, self._organization, public_id))
+
+
+def _shown(received: Received) -> dict[str, object]:
+    return {**msgspec.to_builtins(received), "headers": dict(received.headers)}

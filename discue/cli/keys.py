@@ -1,0 +1,237 @@
+"""`discue keys`: API keys from the machine of the database, for a beginning and for rescue."""
+
+import argparse
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from functools import partial
+
+import msgspec
+
+from discue import access, key_text
+from discue.access import Scope, Scopes
+from discue.cli.invocation import Commands, Invocation, add_command, say
+from discue.control import key_rescue
+from discue.control.api_keys import scopes_of
+from discue.control.control import Control
+from discue.control.key_making import CreatedKey
+from discue.errors import DiscueError, NotFound
+from discue.installation import Installation, opened
+from discue.model import ApiKey
+from discue.store import organizations
+from discue.store.listing import Selection
+
+_DAY_MS = 86_400_000
+_LONGEST_DAYS = 36_500
+_PER_PAGE = 100
+_ON_ITS_KEYS = "It works beside a server on the same database, which follows within a second."
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "keys",
+        help="make, list, disable, enable and delete API keys",
+        description="API keys, against the database directly. Only here keys get protected scopes.",
+        allow_abbrev=False,
+    )
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    _add_create(verbs)
+    listing = add_command(verbs, "list", "keys", lambda call: asyncio.run(_list(call)), summary="list keys")
+    listing.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_organization(listing)
+    for verb, run, effect in (
+        ("disable", _disable, "refuse what a key asks for, until it is enabled"),
+        ("enable", _enable, "let a disabled key work again"),
+        ("delete", _delete, "remove a key for ever"),
+    ):
+        changing = add_command(verbs, verb, "keys", run, summary=effect, description=_ON_ITS_KEYS)
+        changing.add_argument("id", help="the key's id, as `discue keys list` shows it")
+        _add_organization(changing)
+
+
+def _add_create(verbs: Commands) -> None:
+    parser = add_command(
+        verbs,
+        "create",
+        "keys",
+        lambda call: asyncio.run(_create(call)),
+        summary="make a key and print it, once",
+        description=f"Without --scope and --all it may do everything that is not protected. {_ON_ITS_KEYS}",
+    )
+    parser.add_argument("--alias", help="what to call it; without one it is called by its id")
+    scopes = parser.add_mutually_exclusive_group()
+    scopes.add_argument(
+        "--scope",
+        action="append",
+        type=_scope,
+        metavar="RESOURCE[:ACCESS[:TARGET,…]]",
+        help="a scope, such as queues:read or messages:write:QUEUE_ID; may be given several times. "
+        f"Resources: {', '.join(access.RESOURCES)}",
+    )
+    scopes.add_argument("--all", action="store_true", help="every scope, the protected ones too")
+    parser.add_argument("--expires-in", type=_days, metavar="DAYS", help="days after which it works no more")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_organization(parser)
+
+
+def _add_organization(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--organization",
+        dest="owner",
+        metavar="ALIAS",
+        help="the organization whose keys are meant [the operator's]",
+    )
+
+
+def _scope(text: str) -> tuple[str, Scope]:
+    resource, _, rest = text.partition(":")
+    kind, _, targets = rest.partition(":")
+    entry = {"access": kind or "write", "targets": targets.split(",") if targets else []}
+    try:
+        return resource, access.parse_scopes({resource: entry})[resource]
+    except DiscueError as error:
+        fault = error.faults[0]
+        raise argparse.ArgumentTypeError(f"{text!r}: {fault.pointer.removeprefix('/scopes/')} {fault.detail}") from None
+
+
+def _days(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:9]) <= _LONGEST_DAYS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days from 1 to {_LONGEST_DAYS}")
+    return int(text)
+
+
+def _granted(arguments: argparse.Namespace) -> dict[str, Scope]:
+    if arguments.all:
+        return access.all_scopes()
+    if not arguments.scope:
+        return access.default_grant(access.all_scopes())
+    granted: dict[str, Scope] = {}
+    for resource, scope in arguments.scope:
+        known = granted.get(resource)
+        granted[resource] = scope if known is None else _joined(known, scope, resource)
+    return granted
+
+
+def _joined(known: Scope, more: Scope, resource: str) -> Scope:
+    """One resource named twice: the targets come together."""
+    if known.access != more.access or known.on_all or more.on_all:
+        raise DiscueError(f"The scopes for {resource} contradict each other: give it one access and all its targets.")
+    return Scope(known.access, (*known.targets, *more.targets))
+
+
+async def _create(call: Invocation) -> int:
+    arguments, now = call.arguments, call.clock.now()
+    expires_at = now + arguments.expires_in * _DAY_MS if arguments.expires_in else 0
+    scopes = _granted(arguments)
+    async with opened(call.settings, call.clock, call.log) as installation:
+        owner = await _owner(installation, arguments)
+        made = await key_rescue.create(installation.control, owner, arguments.alias, scopes, expires_at)
+    if arguments.json:
+        say(json.dumps({"api_key": {**_shown(made.key), "key": made.text}}))
+    else:
+        say(_announcement(owner, made))
+    return 0
+
+
+def _announcement(owner: str, made: CreatedKey) -> str:
+    return f"The key {made.key.alias} of {owner}, shown only now:\n{made.text}"
+
+
+async def _list(call: Invocation) -> int:
+    async with opened(call.settings, call.clock, call.log) as installation:
+        owner = await _owner(installation, call.arguments)
+        keys = await _all_keys(installation.control, owner)
+    if call.arguments.json:
+        say(json.dumps({"api_keys": [_shown(key) for key in keys]}))
+    else:
+        say("\n".join(_lines(owner, keys, call.clock.now())))
+    return 0
+
+
+async def _all_keys(control: Control, owner: str) -> list[ApiKey]:
+    keys: list[ApiKey] = []
+    selection = Selection(per_page=_PER_PAGE)
+    while True:
+        listing = await key_rescue.page(control, owner, selection)
+        keys += listing.items
+        if not listing.has_next:
+            return keys
+        selection = msgspec.structs.replace(selection, after=keys[-1].public_id)
+
+
+def _disable(call: Invocation) -> int:
+    return asyncio.run(_change(call, partial(key_rescue.set_status, status="disabled"), "disabled"))
+
+
+def _enable(call: Invocation) -> int:
+    return asyncio.run(_change(call, partial(key_rescue.set_status, status="enabled"), "enabled"))
+
+
+def _delete(call: Invocation) -> int:
+    return asyncio.run(_change(call, key_rescue.remove, "deleted"))
+
+
+async def _change(call: Invocation, change: Callable[[Control, str, str], Awaitable[object]], done: str) -> int:
+    key = call.arguments.id
+    async with opened(call.settings, call.clock, call.log) as installation:
+        owner = await _owner(installation, call.arguments)
+        try:
+            await change(installation.control, owner, key)
+        except NotFound:
+            raise NotFound(f"{owner} has no key with the id {key}. `discue keys list` shows them.") from None
+    say(f"The key {key} of {owner} is {done}.")
+    return 0
+
+
+async def _owner(installation: Installation, arguments: argparse.Namespace) -> str:
+    """The alias of the organization that is meant. Raises NotFound when there is none."""
+    alias: str | None = arguments.owner
+    read = installation.store.read
+    if alias is not None:
+        if await read(lambda tx: organizations.by_alias(tx, alias)) is None:
+            raise NotFound(f"There is no organization {alias}.")
+        return alias
+    operator = await read(organizations.operator)
+    if operator is None:
+        raise NotFound("There is no organization yet: `discue init` or `discue serve` makes the first one.")
+    return operator.alias
+
+
+def _shown(key: ApiKey) -> dict[str, object]:
+    return {
+        "id": key.public_id,
+        "alias": key.alias,
+        "status": key.status,
+        "key": key_text.shown_part(key.public_id),
+        "scopes": access.render_scopes(scopes_of(key)),
+        "created_at": key.created_at,
+        "updated_at": key.updated_at,
+        "last_used_at": key.last_used_at,
+        "expires_at": key.expires_at,
+    }
+
+
+def _lines(owner: str, keys: Iterable[ApiKey], now: int) -> Iterable[str]:
+    yield f"Keys of {owner}, newest first:"
+    for key in keys:
+        yield f"\n{key.public_id}  {key.alias}" if key.alias != key.public_id else f"\n{key.public_id}"
+        expired = ", expired" if 0 < key.expires_at <= now else ""
+        yield f"  {key.status}{expired}; created {_day(key.created_at)}, last used {_day(key.last_used_at)}"
+        yield f"  {_scopes_line(scopes_of(key))}"
+
+
+def _day(at: int) -> str:
+    return datetime.fromtimestamp(at / 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC") if at else "never"
+
+
+def _scopes_line(scopes: Scopes) -> str:
+    if scopes == access.all_scopes():
+        return "every scope, the protected ones too"
+    if scopes == access.default_grant(access.all_scopes()):
+        return "every scope that is not protected"
+    return ", ".join(f"{name}:{scope.access}{_targets(scope)}" for name, scope in scopes.items()) or "no scope"
+
+
+def _targets(scope: Scope) -> str:
+    return "" if scope.on_all else ":" + ",".join(scope.targets)

@@ -1,0 +1,38 @@
+"""`discue migrate`: bring a database's schema up to date."""
+
+import asyncio
+
+from discue.cli.invocation import Commands, Invocation, add_command, say
+from discue.installation import opened, survey
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "migrate",
+        "migrate",
+        run,
+        summary="bring the database's schema up to date",
+        description="Every command that opens the database does this, too.",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be applied, and change nothing")
+
+
+def run(invocation: Invocation) -> int:
+    settings, dry_run = invocation.settings, invocation.arguments.dry_run
+    found = asyncio.run(survey(settings))
+    say(f"{settings.database_shown} has schema version {found.version}.")
+    if not dry_run:
+        asyncio.run(_open(invocation))
+    for migration in found.pending:
+        say(f"{migration} {'would be applied' if dry_run else 'was applied'}.")
+    if found.pending and not dry_run:
+        say(f"{settings.database_shown} has schema version {asyncio.run(survey(settings)).version}.")
+    if not found.pending:
+        say("Nothing is to be applied.")
+    return 0
+
+
+async def _open(invocation: Invocation) -> None:
+    async with opened(invocation.settings, invocation.clock, invocation.log):
+        pass

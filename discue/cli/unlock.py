@@ -1,0 +1,86 @@
+"""`discue unlock`: who is locked out after failed attempts to authenticate, and letting them in again."""
+
+import argparse
+import asyncio
+import json
+from datetime import UTC, datetime
+
+from discue.cli.invocation import Commands, Invocation, add_command, say
+from discue.client_address import UNKNOWN, canonical, subject_of
+from discue.control import lockouts
+from discue.ids import is_public_id
+from discue.installation import opened
+from discue.lockout import Lock, Subject
+
+_SHOWN = 1_000
+_WORDS = {"api_key": "key", "address": "address"}
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "unlock",
+        "unlock",
+        lambda call: asyncio.run(_unlock(call)),
+        summary="let those in again who are locked out after failed attempts to authenticate",
+        description="What failed before counts no more. It works beside a server on the same database, which follows "
+        "within a second.",
+    )
+    wish = parser.add_mutually_exclusive_group(required=True)
+    wish.add_argument("--key", type=_key, metavar="ID", help="unlock a key, by its id")
+    wish.add_argument(
+        "--address", type=_address, metavar="ADDRESS", help="unlock a client's address, of IPv6 the /64 it belongs to"
+    )
+    wish.add_argument("--all", action="store_true", help="unlock every key and address")
+    wish.add_argument("--list", action="store_true", help="show who is locked out, and change nothing")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _key(text: str) -> Subject:
+    if not is_public_id(text):
+        raise argparse.ArgumentTypeError("an id has 21 letters and digits; a whole key is not needed here")
+    return Subject("api_key", text)
+
+
+def _address(text: str) -> Subject:
+    address = canonical(text.removesuffix("/64"))
+    if address == UNKNOWN:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address")
+    return Subject("address", subject_of(address))
+
+
+async def _unlock(call: Invocation) -> int:
+    arguments = call.arguments
+    async with opened(call.settings, call.clock, call.log) as installation:
+        control = installation.control
+        if arguments.list:
+            found = await lockouts.active(control, _SHOWN)
+        elif arguments.all:
+            found = await lockouts.unlock_all(control)
+        else:
+            found = await lockouts.unlock(control, arguments.key or arguments.address)
+    if arguments.json:
+        say(json.dumps({"locked" if arguments.list else "unlocked": [_shown(lock) for lock in found]}))
+    else:
+        say("\n".join(_lines(found, is_list=arguments.list)))
+    return 0
+
+
+def _shown(lock: Lock) -> dict[str, object]:
+    return {"kind": lock.subject.kind, "name": lock.subject.name, "locked_until": lock.until}
+
+
+def _lines(found: list[Lock], *, is_list: bool) -> list[str]:
+    if not found:
+        return ["Nobody is locked out." if is_list else "Nobody was locked out; failed attempts count from zero again."]
+    if is_list:
+        return [f"{_who(lock)} is locked out until {_time(lock.until)}." for lock in found]
+    return [f"{_who(lock)} is unlocked." for lock in found]
+
+
+def _who(lock: Lock) -> str:
+    return f"The {_WORDS[lock.subject.kind]} {lock.subject.name}"
+
+
+def _time(at: int) -> str:
+    return datetime.fromtimestamp(at / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

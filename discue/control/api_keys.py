@@ -1,0 +1,175 @@
+"""API keys: they never grant more than their creator has, and one that can manage keys always remains."""
+
+from functools import lru_cache
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from discue.access import Access, Principal, Scopes, check_grant, default_grant, parse_scopes
+from discue.control import key_making
+from discue.control.control import Control, present
+from discue.control.key_making import CreatedKey
+from discue.control.naming import changed_alias, new_alias
+from discue.errors import Conflict, Fault, Forbidden, Unprocessable
+from discue.model import ApiKey
+from discue.store import api_keys, events, feed
+from discue.store.engine import Transaction
+from discue.store.listing import FIRST_PAGE, Listing, Selection
+
+Status = Literal["enabled", "disabled"]
+
+_KEYS_AT_ONCE = 100
+_REMEMBERED = 1_024
+_LATEST = 253_402_300_799_999
+
+
+class KeyFields(msgspec.Struct, frozen=True):
+    """What a request says of a key. `expires_at` is in milliseconds since the epoch; 0 and None: never."""
+
+    alias: str | None = None
+    name: str | None = None
+    status: Status | None = None
+    scopes: Scopes | UnsetType = UNSET
+    expires_at: int | UnsetType | None = UNSET
+
+
+async def create(control: Control, principal: Principal, fields: KeyFields) -> CreatedKey:
+    """Without a name it is called by its id, without scopes it gets all that its creator may grant.
+
+    Raises Unprocessable for a taken or unfit alias and protected scopes, Forbidden for more than the caller has.
+    """
+    if not principal.allows_all("api_keys", "write"):
+        raise Forbidden
+    scopes, expires_at = _granted(principal, fields), _expiry(fields, 0, control.clock.now())
+    made = key_making.make(control, principal.organization, None, scopes, expires_at)
+    alias = new_alias(fields, made.key.public_id)
+    key = msgspec.structs.replace(made.key, alias=alias, status=fields.status or "enabled")
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> CreatedKey:
+        await api_keys.insert(tx, key)
+        await feed.record(tx, "api_key", key.organization, key.id)
+        await events.record(tx, occurrence, "api_key_added", key.organization, key.public_id, key.alias)
+        return CreatedKey(key, made.text)
+
+    return await control.write(work)
+
+
+async def get(control: Control, principal: Principal, public_id: str) -> ApiKey:
+    return await control.store.read(lambda tx: _own(tx, principal, "read", public_id))
+
+
+async def page(control: Control, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[ApiKey]:
+    targets = principal.targets_of("api_keys", "read")
+    return await control.store.read(lambda tx: api_keys.page(tx, principal.organization, selection, targets))
+
+
+async def change(control: Control, principal: Principal, public_id: str, fields: KeyFields) -> ApiKey:
+    """Raises Conflict when no key that can manage keys would remain, and what `create` raises."""
+    now = control.clock.now()
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> ApiKey:
+        stored = await _own(tx, principal, "write", public_id)
+        control.require_match(stored)
+        changed = _changed(principal, stored, fields, now)
+        if manages_keys(stored, now) and not _goes_on_managing(stored, changed, now):
+            await _require_another_manager(tx, stored, now)
+        await api_keys.update(tx, changed)
+        await feed.record(tx, "api_key", stored.organization, stored.id)
+        await events.record(tx, occurrence, "api_key_updated", stored.organization, stored.public_id, changed.alias)
+        return changed
+
+    return await control.write(work)
+
+
+async def delete(control: Control, principal: Principal, public_id: str) -> None:
+    """Raises Conflict when no key that can manage keys would remain."""
+    now = control.clock.now()
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> None:
+        stored = await _own(tx, principal, "write", public_id)
+        control.require_match(stored)
+        if manages_keys(stored, now):
+            await _require_another_manager(tx, stored, now)
+        await api_keys.delete(tx, stored.organization, stored.id)
+        await feed.record(tx, "api_key", stored.organization, stored.id)
+        await events.record(tx, occurrence, "api_key_deleted", stored.organization, stored.public_id, stored.alias)
+
+    await control.write(work)
+
+
+def scopes_of(key: ApiKey) -> Scopes:
+    """The scopes that a key carries."""
+    return _read(key.scopes)
+
+
+@lru_cache(_REMEMBERED)
+def _read(scopes: str) -> Scopes:
+    # Most keys of an installation have one of a few.
+    return parse_scopes(msgspec.json.decode(scopes))
+
+
+def manages_keys(key: ApiKey, now: int) -> bool:
+    """Whether it can change every key of its organization: enabled, not expired, with the scope for it."""
+    if key.status != "enabled" or 0 < key.expires_at <= now:
+        return False
+    scope = scopes_of(key).get("api_keys")
+    return scope is not None and scope.access == "write" and scope.on_all
+
+
+def _goes_on_managing(stored: ApiKey, changed: ApiKey, now: int) -> bool:
+    """An expiry that is new takes the key away as well, only later."""
+    return manages_keys(changed, now) and changed.expires_at in (0, stored.expires_at)
+
+
+async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> ApiKey:
+    principal.require("api_keys", access, public_id)
+    return present(await api_keys.get(tx, principal.organization, public_id))
+
+
+async def _require_another_manager(tx: Transaction, key: ApiKey, now: int) -> None:
+    last = 0
+    while enabled := await api_keys.enabled_after(tx, key.organization, last, _KEYS_AT_ONCE):
+        if any(other.id != key.id and manages_keys(other, now) for other in enabled):
+            return
+        last = enabled[-1].id
+    raise Conflict("This is the last key that can manage keys.")
+
+
+def _granted(principal: Principal, fields: KeyFields) -> Scopes:
+    if isinstance(fields.scopes, UnsetType):
+        return default_grant(principal.scopes)
+    check_grant(fields.scopes, principal.scopes)
+    return fields.scopes
+
+
+def _changed(principal: Principal, stored: ApiKey, fields: KeyFields, now: int) -> ApiKey:
+    return msgspec.structs.replace(
+        stored,
+        alias=changed_alias(fields, stored.alias),
+        status=fields.status or stored.status,
+        scopes=_scopes_after(principal, stored, fields),
+        expires_at=_expiry(fields, stored.expires_at, now),
+        updated_at=now,
+    )
+
+
+def _scopes_after(principal: Principal, stored: ApiKey, fields: KeyFields) -> str:
+    """What a key has already is not granted again: a client may send back the map that it was shown."""
+    if isinstance(fields.scopes, UnsetType) or dict(fields.scopes) == scopes_of(stored):
+        return stored.scopes
+    check_grant(fields.scopes, principal.scopes)
+    return key_making.written(fields.scopes)
+
+
+def _expiry(fields: KeyFields, stored: int, now: int) -> int:
+    if isinstance(fields.expires_at, UnsetType):
+        return stored
+    expires_at = fields.expires_at or 0
+    if expires_at not in (0, stored) and not now < expires_at <= _LATEST:
+        rule = "must be a time to come, in milliseconds since the epoch, or 0"
+        raise Unprocessable(f"The expiry {rule}.", faults=(Fault("/expires_at", rule),))
+    return expires_at

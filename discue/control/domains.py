@@ -1,0 +1,249 @@
+"""Domains: places that an organization has shown to be its own."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Protocol
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from discue import egress, verification
+from discue.access import Access, Principal
+from discue.control.control import Control, present
+from discue.control.naming import changed_alias, new_alias
+from discue.errors import BadRequest, Fault, Forbidden, Unprocessable
+from discue.model import Domain
+from discue.store import domains, events, feed
+from discue.store.engine import Transaction
+from discue.store.events import Occurrence
+from discue.store.listing import FIRST_PAGE, Listing, Selection
+
+
+class DomainFields(msgspec.Struct, frozen=True):
+    """What a request says of a domain. A port of None is the default one."""
+
+    alias: str | None = None
+    name: str | None = None
+    hostname: str | UnsetType = UNSET
+    port: int | UnsetType | None = UNSET
+
+
+class Checks(Protocol):
+    """Looks whether domains are in order: `dispatch.verifier.Verifier`."""
+
+    async def check(self, domain: Domain) -> str: ...
+
+    def place(self, organization: int) -> AbstractContextManager[None]: ...
+
+
+async def create(control: Control, principal: Principal, fields: DomainFields) -> Domain:
+    """Without a name it is called by its id.
+
+    Raises BadRequest without a hostname; Unprocessable for a taken or unfit alias, and for a place that no domain can
+    have.
+    """
+    if not principal.allows_all("domains", "write"):
+        raise Forbidden
+    domain = _made(control, principal, fields)
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> Domain:
+        await domains.insert(tx, domain)
+        await events.record(tx, occurrence, "domain_added", domain.organization, domain.public_id, domain.alias)
+        return domain
+
+    return await control.write(work)
+
+
+async def get(control: Control, principal: Principal, public_id: str) -> Domain:
+    return await control.store.read(lambda tx: _own(tx, principal, "read", public_id))
+
+
+async def page(control: Control, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[Domain]:
+    targets = principal.targets_of("domains", "read")
+    return await control.store.read(lambda tx: domains.page(tx, principal.organization, selection, targets))
+
+
+async def change(control: Control, principal: Principal, public_id: str, fields: DomainFields) -> Domain:
+    """Also renews a challenge that has expired. Raises Unprocessable for another hostname or port than it has."""
+    now = control.clock.now()
+    fresh = verification.new_challenge(control.random_text, now)
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> Domain:
+        stored = await _own(tx, principal, "write", public_id)
+        control.require_match(stored)
+        _require_same_place(stored, fields)
+        alias = changed_alias(fields, stored.alias)
+        challenge = verification.renewed(stored.challenge, fresh, verified=stored.verification.verified)
+        is_new = challenge.file_name != stored.challenge.file_name
+        changed = msgspec.structs.replace(
+            stored,
+            alias=alias,
+            challenge=challenge,
+            verification=verification.begun(challenge) if is_new else stored.verification,
+            config_version=stored.config_version + 1,
+            updated_at=now,
+        )
+        await domains.update(tx, changed)
+        await events.record(tx, occurrence, "domain_updated", stored.organization, stored.public_id, alias)
+        return changed
+
+    return await control.write(work)
+
+
+async def delete(control: Control, principal: Principal, public_id: str) -> None:
+    """What is verified by it alone is not verified from now on."""
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> None:
+        stored = await _own(tx, principal, "write", public_id)
+        control.require_match(stored)
+        await domains.delete(tx, stored.organization, stored.id)
+        if stored.verification.verified:
+            await feed.record(tx, "domain", stored.organization, stored.id)
+        await events.record(tx, occurrence, "domain_deleted", stored.organization, stored.public_id, stored.alias)
+
+    await control.write(work)
+
+
+async def verify(control: Control, principal: Principal, public_id: str, checks: Checks) -> Domain:
+    """Check it at once, unless that is being done or was done a moment ago; the domain as it is then.
+
+    Raises TooManyRequests when the organization has too many checked at once.
+    """
+    with checks.place(principal.organization):
+        taken = await _take(control, principal, public_id)
+        if not taken.is_ours:
+            return taken.domain
+        return present(await check_taken(control, taken.domain, checks, control.occurrence(principal)))
+
+
+async def take_due(control: Control, limit: int) -> list[Domain]:
+    """Domains of all organizations that are to be checked now. For a while they are out of everybody else's sight."""
+    now = control.clock.now()
+    if not await control.store.read(partial(domains.due, now=now, limit=1)):
+        return []
+
+    async def work(tx: Transaction) -> list[Domain]:
+        return [await _tried(tx, domain, now) for domain in await domains.due(tx, now, limit)]
+
+    return await control.store.write_exclusively(work)
+
+
+async def check_taken(
+    control: Control, domain: Domain, checks: Checks, occurrence: Occurrence | None = None
+) -> Domain | None:
+    """Check a domain that was taken for it, and write down what follows; the domain as it is then, None if it is gone.
+
+    Nothing follows for one that was changed meanwhile.
+    """
+    challenge = domain.challenge
+    is_of_use = verification.can_be_met(domain.verification, challenge, control.clock.now())
+    error = await checks.check(domain) if is_of_use else verification.EXPIRED
+    now = control.clock.now()
+    happened = occurrence or control.occurrence(None)
+
+    async def work(tx: Transaction) -> Domain | None:
+        stored = await domains.by_id(tx, domain.organization, domain.id)
+        if stored is None or stored.config_version != domain.config_version:
+            return stored
+        found = verification.after_check(stored.verification, challenge, error, now)
+        changed = msgspec.structs.replace(stored, verification=found)
+        if found.verified != stored.verification.verified:
+            changed = msgspec.structs.replace(changed, updated_at=now)
+            await feed.record(tx, "domain", stored.organization, stored.id)
+            await events.record(tx, happened, "domain_updated", stored.organization, stored.public_id, stored.alias)
+        await domains.update(tx, changed)
+        return changed
+
+    return await control.write(work)
+
+
+async def require_registered(tx: Transaction, organization: int, urls: Iterable[tuple[str, str]]) -> None:
+    """Raise Unprocessable, naming the place, unless each of the URLs lies on one of the organization's domains.
+
+    They come with the pointers to them.
+    """
+    for pointer, url in urls:
+        target = egress.parse_target(url, pointer)
+        if not await domains.is_registered(tx, organization, target.host, target.port):
+            rule = "must lie on a domain of the organization: create one with this hostname and port first"
+            raise Unprocessable(f"The URL at {pointer} {rule}.", faults=(Fault(pointer, rule),))
+
+
+class _Taken(msgspec.Struct, frozen=True):
+    """A domain, and whether the caller has it to check."""
+
+    domain: Domain
+    is_ours: bool
+
+
+async def _take(control: Control, principal: Principal, public_id: str) -> _Taken:
+    now = control.clock.now()
+
+    async def work(tx: Transaction) -> _Taken:
+        stored = await _own(tx, principal, "write", public_id)
+        if not verification.may_try(stored.verification, now):
+            return _Taken(stored, is_ours=False)
+        return _Taken(await _tried(tx, stored, now), is_ours=True)
+
+    return await control.store.write_exclusively(work)
+
+
+async def _tried(tx: Transaction, domain: Domain, now: int) -> Domain:
+    changed = msgspec.structs.replace(domain, verification=verification.tried(domain.verification, now))
+    await domains.update(tx, changed)
+    return changed
+
+
+async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Domain:
+    principal.require("domains", access, public_id)
+    return present(await domains.get(tx, principal.organization, public_id))
+
+
+def _made(control: Control, principal: Principal, fields: DomainFields) -> Domain:
+    if isinstance(fields.hostname, UnsetType):
+        raise BadRequest("The field hostname is missing.", faults=(Fault("/hostname", "is missing"),))
+    port = _port(fields.port)
+    verification.check_port(port)
+    public_id, now = control.public_ids.next(), control.clock.now()
+    challenge = verification.new_challenge(control.random_text, now)
+    return Domain(
+        organization=principal.organization,
+        id=control.row_ids.next(),
+        public_id=public_id,
+        alias=new_alias(fields, public_id),
+        hostname=fields.hostname,
+        host_key=_host_key(fields.hostname),
+        port=port,
+        challenge=challenge,
+        verification=verification.begun(challenge),
+        config_version=1,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _port(given: int | UnsetType | None) -> int:
+    return given if isinstance(given, int) else verification.DEFAULT_PORT
+
+
+def _host_key(hostname: str) -> str:
+    key = egress.host_key(hostname)
+    if key is None:
+        rule = "must be a DNS name of 4 to 253 characters, and no address"
+        raise Unprocessable(f"The hostname {rule}.", faults=(Fault("/hostname", rule),))
+    return key
+
+
+def _require_same_place(stored: Domain, fields: DomainFields) -> None:
+    rule = "cannot be changed: create another domain instead"
+    faults = []
+    if fields.hostname not in {UNSET, stored.hostname}:
+        faults.append(Fault("/hostname", rule))
+    if fields.port is not UNSET and _port(fields.port) != stored.port:
+        faults.append(Fault("/port", rule))
+    if faults:
+        raise Unprocessable(f"The hostname and the port of a domain {rule}.", faults=tuple(faults))

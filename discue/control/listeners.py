@@ -1,0 +1,219 @@
+"""Listeners: endpoints that get what is published to their queue after they were registered."""
+
+from typing import Literal
+
+import msgspec
+
+from discue import egress, signing
+from discue.access import Access, Principal
+from discue.control import domains, quotas
+from discue.control.control import Control, present
+from discue.control.naming import changed_alias, new_alias
+from discue.errors import BadRequest, Fault
+from discue.model import CursorCounts, Listener
+from discue.store import events, feed, jobs, listeners, organizations, queues, verified_places
+from discue.store.engine import Transaction
+from discue.store.jobs import Job
+from discue.store.listing import FIRST_PAGE, Listing, Selection
+
+Status = Literal["enabled", "disabled"]
+
+
+class ListenerFields(msgspec.Struct, frozen=True):
+    """What a request says of a listener. None leaves a field as it is."""
+
+    alias: str | None = None
+    name: str | None = None
+    status: Status | None = None
+    notify_url: str | None = None
+    liveness_url: str | None = None
+
+
+class ListenerDetails(msgspec.Struct, frozen=True):
+    """A listener without its secrets, what its cursor has counted, and its missed messages.
+
+    `missed` are ids, newest first, at most 100. `secret` is "" except in the answer to its creation.
+    """
+
+    listener: Listener
+    counts: CursorCounts
+    missed: tuple[str, ...] = ()
+    secret: str = ""
+
+    def __repr__(self) -> str:
+        return f"ListenerDetails(listener={self.listener!r})"
+
+
+async def create(
+    control: Control, principal: Principal, queue_public_id: str, fields: ListenerFields
+) -> ListenerDetails:
+    """Without a name it is called by its id.
+
+    Raises BadRequest without its URLs; Unprocessable for a taken or unfit alias, and for URLs that nothing
+    can be sent to.
+    """
+    principal.require("listeners", "write", queue_public_id)
+    secret = signing.new_secret(control.random_bytes)
+    draft = _draft(control, principal, secret)
+    fresh = _changed(control, draft, fields, new_alias(fields, draft.alias))
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> ListenerDetails:
+        queue = present(await queues.get(tx, principal.organization, queue_public_id))
+        head = present(await queues.head(tx, queue.organization, queue.id)).head
+        listener = msgspec.structs.replace(fresh, queue=queue.id, queue_public_id=queue.public_id)
+        await _require_registered(tx, None, listener)
+        await quotas.require_listener(tx, control, listener.organization)
+        await listeners.insert(tx, listener, head)
+        await feed.record(tx, "listener", listener.organization, listener.id)
+        await events.record(tx, occurrence, "listener_added", listener.organization, listener.public_id, listener.alias)
+        return msgspec.structs.replace(await _details(tx, listener), secret=secret)
+
+    return await control.write(work)
+
+
+async def get(control: Control, principal: Principal, queue_public_id: str, public_id: str) -> ListenerDetails:
+    async def work(tx: Transaction) -> ListenerDetails:
+        return await _details(tx, await _own(tx, principal, "read", (queue_public_id, public_id)))
+
+    return await control.store.read(work)
+
+
+async def page(control: Control, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[ListenerDetails]:
+    """The listeners of all queues."""
+    targets = principal.targets_of("listeners", "read")
+
+    async def work(tx: Transaction) -> Listing[ListenerDetails]:
+        found = await listeners.page(tx, principal.organization, selection, targets)
+        return await _all_details(tx, principal.organization, found)
+
+    return await control.store.read(work)
+
+
+async def page_of_queue(
+    control: Control, principal: Principal, queue_public_id: str, selection: Selection = FIRST_PAGE
+) -> Listing[ListenerDetails]:
+    targets = principal.targets_of("listeners", "read")
+    only = None if targets is not None and queue_public_id in targets else targets
+
+    async def work(tx: Transaction) -> Listing[ListenerDetails]:
+        queue = present(await queues.get(tx, principal.organization, queue_public_id))
+        found = await listeners.page_of_queue(tx, queue, selection, only)
+        return await _all_details(tx, principal.organization, found)
+
+    return await control.store.read(work)
+
+
+async def change(
+    control: Control,
+    principal: Principal,
+    queue_public_id: str,
+    public_id: str,
+    fields: ListenerFields,
+) -> ListenerDetails:
+    """Raises Unprocessable as `create` does."""
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> ListenerDetails:
+        stored = await _own(tx, principal, "write", (queue_public_id, public_id))
+        control.require_match(stored)
+        changed = _changed(control, stored, fields, changed_alias(fields, stored.alias))
+        await _require_registered(tx, stored, changed)
+        await listeners.update(tx, changed)
+        await feed.record(tx, "listener", stored.organization, stored.id)
+        await events.record(tx, occurrence, "listener_updated", stored.organization, stored.public_id, changed.alias)
+        return await _details(tx, changed)
+
+    return await control.write(work)
+
+
+async def delete(control: Control, principal: Principal, queue_public_id: str, public_id: str) -> None:
+    now = control.clock.now()
+    job_id = control.row_ids.next()
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> None:
+        stored = await _own(tx, principal, "write", (queue_public_id, public_id))
+        control.require_match(stored)
+        await listeners.mark_deleted(tx, stored.organization, stored.id, now)
+        await jobs.insert(tx, Job(stored.organization, job_id, "purge_listener", listener=stored.id))
+        await feed.record(tx, "listener", stored.organization, stored.id)
+        await events.record(tx, occurrence, "listener_deleted", stored.organization, stored.public_id, stored.alias)
+
+    await control.write(work)
+
+
+async def _own(tx: Transaction, principal: Principal, access: Access, path: tuple[str, str]) -> Listener:
+    queue_public_id, public_id = path
+    principal.require("listeners", access, public_id, queue_public_id)
+    listener = present(await listeners.get(tx, principal.organization, public_id))
+    return present(listener if listener.queue_public_id == queue_public_id else None)
+
+
+async def _require_registered(tx: Transaction, stored: Listener | None, changed: Listener) -> None:
+    """Where the organization wants that: new URLs lie on its domains. Those that a listener has stay as they are."""
+    owner = present(await organizations.get(tx, changed.organization))
+    if owner.settings.get(verified_places.SETTING):
+        fresh = [] if stored and stored.notify_url == changed.notify_url else [("/notify_url", changed.notify_url)]
+        if stored is None or stored.liveness_url != changed.liveness_url:
+            fresh.append(("/liveness_url", changed.liveness_url))
+        await domains.require_registered(tx, changed.organization, fresh)
+
+
+async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
+    return await _with_counts(tx, listener, await listeners.counts(tx, listener.organization, listener.id))
+
+
+async def _with_counts(tx: Transaction, listener: Listener, counts: CursorCounts | None) -> ListenerDetails:
+    counts = present(counts)
+    missed = await listeners.missed(tx, listener) if counts.missed else []
+    return ListenerDetails(msgspec.structs.replace(listener, secrets=()), counts, tuple(missed))
+
+
+async def _all_details(tx: Transaction, organization: int, found: Listing[Listener]) -> Listing[ListenerDetails]:
+    counts = await listeners.counts_of(tx, organization, [listener.id for listener in found.items])
+    items = [await _with_counts(tx, listener, counts.get(listener.id)) for listener in found.items]
+    return Listing(tuple(items), found.has_next, found.has_previous)
+
+
+def _draft(control: Control, principal: Principal, secret: str) -> Listener:
+    """A listener that nothing was said of. Its version is 0: the first one stored is 1."""
+    public_id, now = control.public_ids.next(), control.clock.now()
+    return Listener(
+        organization=principal.organization,
+        id=control.row_ids.next(),
+        public_id=public_id,
+        queue=0,
+        queue_public_id="",
+        alias=public_id,
+        status="enabled",
+        notify_url="",
+        liveness_url="",
+        config_version=0,
+        created_at=now,
+        updated_at=now,
+        secrets=(secret,),
+    )
+
+
+def _changed(control: Control, stored: Listener, fields: ListenerFields, alias: str) -> Listener:
+    return msgspec.structs.replace(
+        stored,
+        alias=alias,
+        status=fields.status or stored.status,
+        notify_url=_url(control, fields.notify_url, stored.notify_url, "/notify_url"),
+        liveness_url=_url(control, fields.liveness_url, stored.liveness_url, "/liveness_url"),
+        config_version=stored.config_version + 1,
+        updated_at=control.clock.now(),
+    )
+
+
+def _url(control: Control, given: str | None, stored: str, pointer: str) -> str:
+    """As it was sent: nothing is normalised."""
+    if given is None:
+        if not stored:
+            raise BadRequest(f"The field {pointer[1:]} is missing.", faults=(Fault(pointer, "is missing"),))
+        return stored
+    if not given or given != stored:
+        egress.check_target(egress.parse_target(given, pointer), control.egress, pointer)
+    return given

@@ -1,0 +1,94 @@
+"""Messages after they were published: their content never changes."""
+
+import msgspec
+
+from discue.access import Access, Principal
+from discue.control.control import Control, present
+from discue.control.naming import changed_alias
+from discue.model import Delivery, Queue, StoredMessage
+from discue.store import deliveries, feed, messages, queues
+from discue.store.engine import Transaction
+from discue.store.listing import FIRST_PAGE, Listing, Selection
+
+
+class MessageFields(msgspec.Struct, frozen=True):
+    """What a request may change of a message: its name, which need not be unique."""
+
+    alias: str | None = None
+    name: str | None = None
+
+
+class MessageDetails(msgspec.Struct, frozen=True):
+    """A message with its body, and what became of it for each listener: the oldest ones, at most 100."""
+
+    message: StoredMessage
+    deliveries: tuple[Delivery, ...]
+
+
+async def get(control: Control, principal: Principal, queue_public_id: str, message_id: str) -> MessageDetails:
+    async def work(tx: Transaction) -> MessageDetails:
+        message = await _own(tx, principal, "read", (queue_public_id, message_id))
+        return MessageDetails(message, tuple(await deliveries.of_message(tx, message)))
+
+    return await control.store.read(work)
+
+
+async def page(control: Control, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[StoredMessage]:
+    """The messages of all queues, without their bodies."""
+    targets = principal.targets_of("messages", "read")
+    return await control.store.read(lambda tx: messages.page(tx, principal.organization, selection, targets))
+
+
+async def page_of_queue(
+    control: Control, principal: Principal, queue_public_id: str, selection: Selection = FIRST_PAGE
+) -> Listing[StoredMessage]:
+    """The queue's messages, without their bodies."""
+    targets = principal.targets_of("messages", "read")
+    only = None if targets is not None and queue_public_id in targets else targets
+
+    async def work(tx: Transaction) -> Listing[StoredMessage]:
+        return await messages.page_of_queue(tx, await _queue(tx, principal, queue_public_id), selection, only)
+
+    return await control.store.read(work)
+
+
+async def change(
+    control: Control,
+    principal: Principal,
+    queue_public_id: str,
+    message_id: str,
+    fields: MessageFields,
+) -> StoredMessage:
+    """Raises Unprocessable for an unfit alias."""
+    now = control.clock.now()
+
+    async def work(tx: Transaction) -> StoredMessage:
+        stored = await _own(tx, principal, "write", (queue_public_id, message_id))
+        control.require_match(stored)
+        alias = changed_alias(fields, stored.alias)
+        await messages.set_alias(tx, stored, alias, now)
+        return msgspec.structs.replace(stored, alias=alias, updated_at=now)
+
+    return await control.store.write_exclusively(work)
+
+
+async def delete(control: Control, principal: Principal, queue_public_id: str, message_id: str) -> None:
+    """Deliveries not yet made are not made: lanes that have read the message already read again."""
+
+    async def work(tx: Transaction) -> None:
+        stored = await _own(tx, principal, "write", (queue_public_id, message_id))
+        control.require_match(stored)
+        await messages.delete(tx, stored)
+        await feed.record(tx, "message", stored.organization, stored.queue)
+
+    await control.write(work)
+
+
+async def _queue(tx: Transaction, principal: Principal, public_id: str) -> Queue:
+    return present(await queues.get(tx, principal.organization, public_id))
+
+
+async def _own(tx: Transaction, principal: Principal, access: Access, path: tuple[str, str]) -> StoredMessage:
+    queue_public_id, message_id = path
+    principal.require("messages", access, message_id, queue_public_id)
+    return present(await messages.get(tx, await _queue(tx, principal, queue_public_id), message_id))

@@ -1,0 +1,27 @@
+"""Hashing passwords beside everything else: on threads, and few at once, for each takes much memory."""
+
+import asyncio
+from typing import Final
+
+from discue.ids import RandomBytes
+from discue.passwords import SALT_BYTES, STANDARD, Cost, hash_of, matches
+
+_AT_ONCE: Final = 2
+
+
+class PasswordHashing:
+    """Used from one event loop. `cost` is another one in tests only."""
+
+    def __init__(self, cost: Cost = STANDARD) -> None:
+        self._cost = cost
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+
+    async def hash_of(self, password: str, random_bytes: RandomBytes) -> str:
+        """What is kept of a password."""
+        async with self._turn:
+            return await asyncio.to_thread(hash_of, password, random_bytes(SALT_BYTES), self._cost)
+
+    async def matches(self, password: str, password_hash: str | None) -> bool:
+        """Whether it is the password; where there is none, no, after as long a time."""
+        async with self._turn:
+            return await asyncio.to_thread(matches, password, password_hash, self._cost)

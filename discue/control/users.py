@@ -1,0 +1,249 @@
+"""Users: members of an organization. Who has not set a password is invited to."""
+
+import re
+from typing import get_args
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from discue import invitation, passwords
+from discue.access import Access, Principal
+from discue.control.control import Control, present
+from discue.errors import BadRequest, Conflict, Fault, Forbidden, Locked, Unprocessable
+from discue.invitation import Invitation, new_invitation
+from discue.model import Role, User
+from discue.store import events, organizations, users
+from discue.store.engine import Transaction
+from discue.store.listing import FIRST_PAGE, Listing, Selection
+
+_ROLES: tuple[Role, ...] = get_args(Role)
+_EMAIL = re.compile(r"[^\s\x00-\x1f\x7f@]+@[^\s\x00-\x1f\x7f@]+")
+_EMAIL_LENGTHS = range(3, 255)
+_LONGEST_NAME = 128
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_OWNERS_AT_ONCE = 100
+
+
+class UserFields(msgspec.Struct, frozen=True):
+    """What a request says of a user. None leaves a field as it is; `invite` asks for a new invitation."""
+
+    email: str | None = None
+    display_name: str | UnsetType | None = UNSET
+    role: str | None = None
+    password: str | None = None
+    invite: bool = False
+
+    def __repr__(self) -> str:
+        return f"UserFields(email={self.email!r}, role={self.role!r})"
+
+
+class UserDetails(msgspec.Struct, frozen=True):
+    """A user, and the invitation that was made with the request."""
+
+    user: User
+    invitation: Invitation | None = None
+
+
+async def create(control: Control, principal: Principal, fields: UserFields) -> UserDetails:
+    """With a password, or without one with an invitation.
+
+    Raises BadRequest without an email or a role; Unprocessable for a taken or unfit email, and for values out of range.
+    """
+    if not principal.allows_all("users", "write"):
+        raise Forbidden
+    _require_given(fields)
+    entry = await _entry(control, fields, invites=fields.password is None)
+    user = _changed(_draft(control, principal), fields, entry, control.clock.now())
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> UserDetails:
+        await _require_free(tx, user)
+        await users.insert(tx, user)
+        await events.record(tx, occurrence, "user_added", user.organization, user.public_id, user.email)
+        return UserDetails(user, entry.invitation)
+
+    return await control.write(work)
+
+
+async def get(control: Control, principal: Principal, public_id: str) -> User:
+    return await control.store.read(lambda tx: _own(tx, principal, "read", public_id))
+
+
+async def page(control: Control, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[User]:
+    targets = principal.targets_of("users", "read")
+    return await control.store.read(lambda tx: users.page(tx, principal.organization, selection, targets))
+
+
+async def change(control: Control, principal: Principal, public_id: str, fields: UserFields) -> UserDetails:
+    """A password or a new invitation makes void whatever invitation there was.
+
+    Raises Conflict when no active owner would remain, and what `create` raises.
+    """
+    entry = await _entry(control, fields, invites=fields.invite)
+    now, occurrence = control.clock.now(), control.occurrence(principal)
+
+    async def work(tx: Transaction) -> UserDetails:
+        stored = await _own(tx, principal, "write", public_id)
+        control.require_match(stored)
+        changed = _changed(stored, fields, entry, now)
+        if changed.email != stored.email:
+            await _require_free(tx, changed)
+        if changed.role != stored.role:
+            await _require_another_owner(tx, stored)
+        await users.update(tx, changed)
+        await events.record(tx, occurrence, "user_updated", stored.organization, stored.public_id, changed.email)
+        return UserDetails(changed, entry.invitation)
+
+    return await control.write(work)
+
+
+async def delete(control: Control, principal: Principal, public_id: str) -> None:
+    """Raises Conflict when no active owner would remain."""
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> None:
+        stored = await _own(tx, principal, "write", public_id)
+        control.require_match(stored)
+        await _require_another_owner(tx, stored)
+        await users.delete(tx, stored.organization, stored.id)
+        await events.record(tx, occurrence, "user_deleted", stored.organization, stored.public_id, stored.email)
+
+    await control.write(work)
+
+
+async def accept(control: Control, token: str, password: str) -> User | None:
+    """Set the password of the user who was invited with the token. None when it is none, or not valid any more.
+
+    Raises Unprocessable for what can be no password, whatever the token, and Locked when the organization is suspended.
+    """
+    passwords.check_password(password)
+    hashed, now = invitation.hash_of(token), control.clock.now()
+    if await control.store.read(lambda tx: _invited(tx, hashed, now)) is None:
+        return None
+    entry = _Entry(await control.passwords.hash_of(password, control.random_bytes))
+    occurrence = control.occurrence(None)
+
+    async def work(tx: Transaction) -> User | None:
+        stored = await _invited(tx, hashed, now)
+        if stored is None:
+            return None
+        user = _changed(stored, UserFields(), entry, now)
+        await users.update(tx, user)
+        await events.record(tx, occurrence, "user_updated", user.organization, user.public_id, user.email)
+        return user
+
+    return await control.write(work)
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """How somebody comes in from now on; neither: as before."""
+
+    password_hash: str | None = None
+    invitation: Invitation | None = None
+
+
+async def _entry(control: Control, fields: UserFields, *, invites: bool) -> _Entry:
+    if fields.password is None:
+        return _Entry(invitation=new_invitation(control.random_text, control.clock.now()) if invites else None)
+    if fields.invite:
+        rule = "cannot be given together with an invitation"
+        raise Unprocessable(f"A password {rule}.", faults=(Fault("/password", rule),))
+    passwords.check_password(fields.password)
+    return _Entry(password_hash=await control.passwords.hash_of(fields.password, control.random_bytes))
+
+
+async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> User:
+    principal.require("users", access, public_id)
+    return present(await users.get(tx, principal.organization, public_id))
+
+
+async def _invited(tx: Transaction, hashed: bytes, now: int) -> User | None:
+    user = await users.invited(tx, hashed)
+    organization = None if user is None else await organizations.get(tx, user.organization)
+    if user is None or organization is None or user.invitation_expires_at <= now:
+        return None
+    if organization.state == "suspended":
+        raise Locked
+    return user
+
+
+async def _require_free(tx: Transaction, user: User) -> None:
+    holder = await users.by_email(tx, user.organization, user.email)
+    if holder is not None and holder.id != user.id:
+        raise Unprocessable("This email is taken.", faults=(Fault("/email", "is taken"),))
+
+
+async def _require_another_owner(tx: Transaction, user: User) -> None:
+    """An organization that has active owners keeps one."""
+    last = 0
+    if not user.is_active_owner:
+        return
+    while owners := await users.of_role(tx, user.organization, "owner", last, _OWNERS_AT_ONCE):
+        if any(other.is_active_owner and other.id != user.id for other in owners):
+            return
+        last = owners[-1].id
+    raise Conflict("This is the last active owner.")
+
+
+def _require_given(fields: UserFields) -> None:
+    faults = [Fault(f"/{name}", "is missing") for name in ("email", "role") if getattr(fields, name) is None]
+    if faults:
+        raise BadRequest("A user has an email and a role.", faults=tuple(faults))
+
+
+def _draft(control: Control, principal: Principal) -> User:
+    """A user that nothing was said of."""
+    now = control.clock.now()
+    return User(
+        organization=principal.organization,
+        id=control.row_ids.next(),
+        public_id=control.public_ids.next(),
+        email="",
+        display_name="",
+        role="viewer",
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _changed(stored: User, fields: UserFields, entry: _Entry, now: int) -> User:
+    changed = msgspec.structs.replace(
+        stored,
+        email=stored.email if fields.email is None else _email(fields.email),
+        display_name=stored.display_name if fields.display_name is UNSET else _display_name(fields.display_name),
+        role=stored.role if fields.role is None else _role(fields.role),
+        updated_at=now,
+    )
+    if entry.password_hash is not None:
+        return msgspec.structs.replace(
+            changed, password_hash=entry.password_hash, invitation_hash=None, invitation_expires_at=0
+        )
+    if entry.invitation is not None:
+        made = entry.invitation
+        return msgspec.structs.replace(changed, invitation_hash=made.hash, invitation_expires_at=made.expires_at)
+    return changed
+
+
+def _email(text: str) -> str:
+    """As it was sent: nothing is normalised."""
+    if len(text) not in _EMAIL_LENGTHS or _EMAIL.fullmatch(text) is None:
+        rule = "must be an address of 3 to 254 characters with one @ and no spaces"
+        raise Unprocessable(f"The email {rule}.", faults=(Fault("/email", rule),))
+    return text
+
+
+def _display_name(text: str | UnsetType | None) -> str:
+    if not isinstance(text, str):
+        return ""
+    if len(text) > _LONGEST_NAME or _CONTROL.search(text):
+        rule = f"must have at most {_LONGEST_NAME} characters, and no control characters"
+        raise Unprocessable(f"The display name {rule}.", faults=(Fault("/display_name", rule),))
+    return text
+
+
+def _role(text: str) -> Role:
+    role = next((each for each in _ROLES if each == text), None)
+    if role is None:
+        rule = f"must be one of {', '.join(_ROLES)}"
+        raise Unprocessable(f"The role {rule}.", faults=(Fault("/role", rule),))
+    return role

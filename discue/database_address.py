@@ -1,0 +1,112 @@
+"""Addresses of PostgreSQL databases: whether one can be read, and how it is shown without its password."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+_BEGINNINGS = ("postgresql://", "postgres://")
+
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_WRITABLE = ("any", "primary", "read-write")
+_CHOICES: Mapping[str, tuple[str, ...]] = {"sslmode": _SSL_MODES, "target_session_attrs": _WRITABLE}
+# What other clients know and ours does not: it would be taken for a setting of the server.
+_UNKNOWN = (
+    *("channel_binding", "client_encoding", "connect_timeout", "fallback_application_name", "gssencmode"),
+    *("hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "load_balance_hosts"),
+    *("pgbouncer", "replication", "require_auth", "requirepeer", "schema", "sslcertmode", "sslcompression", "sslsni"),
+    "tcp_user_timeout",
+)
+_SECRETS = frozenset({"password", "sslpassword"})
+_HOST = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[^\[\]:/]+)(?P<rest>:.*)?")
+_PORT = re.compile(r"[0-9]{1,5}")
+_LOOSE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+_HIGHEST_PORT = 65_535
+_ESCAPED = (
+    "in the user's name, the password and all else, %, @, :, /, ? and # are written %25, %40, %3A, %2F, %3F and %23"
+)
+
+
+class AddressUnreadable(ValueError):
+    """Its message says why, and never repeats the address, which may hold a password."""
+
+
+def is_address(text: str) -> bool:
+    """Whether this is meant to be the address of a PostgreSQL database."""
+    return text.startswith(_BEGINNINGS)
+
+
+def check_address(text: str) -> None:
+    """Raises AddressUnreadable for an address that no database can be found by."""
+    parts, parameters = _split(text)
+    hosts = _hosts(parts)
+    _check_hosts(hosts.split(",") if hosts else [])
+    if "host" in parameters:
+        _check_hosts([host for host in parameters["host"].split(",") if not host.startswith("/")])
+    _check_ports(parameters.get("port"), len((hosts or parameters.get("host", "")).split(",")))
+    if not (unquote(parts.path).strip("/") or parameters.get("dbname") or parameters.get("database")):
+        raise AddressUnreadable("it does not name a database after the host")
+    _check_parameters(parameters)
+
+
+def without_password(text: str) -> str:
+    """The address as it may be shown. Of one that cannot be read, no more than the scheme."""
+    scheme = text.partition("://")[0]
+    try:
+        check_address(text)
+    except AddressUnreadable:
+        return f"{scheme}://…"
+    parts = urlsplit(text)
+    user = parts.netloc.partition("@")[0].partition(":")[0] if "@" in parts.netloc else ""
+    shown = f"{scheme}://{user}{'@' if user else ''}{_hosts(parts)}{parts.path}"
+    query = "&".join(pair for pair in parts.query.split("&") if unquote(pair.partition("=")[0]).lower() not in _SECRETS)
+    return f"{shown}?{query}" if query else shown
+
+
+def _split(text: str) -> tuple[SplitResult, dict[str, str]]:
+    if not text.isprintable() or " " in text or _LOOSE_PERCENT.search(text):
+        raise AddressUnreadable(_ESCAPED)
+    try:
+        parts = urlsplit(text)
+        parameters = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
+    except ValueError:
+        # Python's own message repeats parts of the address.
+        raise AddressUnreadable(_ESCAPED) from None
+    if "#" in text or any("@" in part for part in (_hosts(parts), parts.path, parts.query)):
+        raise AddressUnreadable(_ESCAPED)
+    return parts, parameters
+
+
+def _hosts(parts: SplitResult) -> str:
+    return parts.netloc.partition("@")[2] if "@" in parts.netloc else parts.netloc
+
+
+def _check_hosts(hosts: list[str]) -> None:
+    for host in hosts:
+        match = _HOST.fullmatch(host)
+        if match is None:
+            raise AddressUnreadable("a host in it cannot be read")
+        if match["rest"] is not None:
+            _check_port(match["rest"][1:])
+
+
+def _check_ports(ports: str | None, hosts: int) -> None:
+    if ports is None:
+        return
+    for port in ports.split(","):
+        _check_port(port)
+    if len(ports.split(",")) not in (1, hosts):
+        raise AddressUnreadable("it has not one port for each host")
+
+
+def _check_port(text: str) -> None:
+    if _PORT.fullmatch(text) is None or not 0 < int(text) <= _HIGHEST_PORT:
+        raise AddressUnreadable("a port in it is not a number from 1 to 65535")
+
+
+def _check_parameters(parameters: Mapping[str, str]) -> None:
+    for name, choices in _CHOICES.items():
+        if parameters.get(name, choices[0]) not in choices:
+            raise AddressUnreadable(f"its {name} is none of {', '.join(choices)}")
+    for name in _UNKNOWN:
+        if name in parameters:
+            raise AddressUnreadable(f"its parameter {name} is not available here, and can be left out")

@@ -1,0 +1,28 @@
+"""What the sender needs to know to make one attempt."""
+
+import msgspec
+
+from discue.egress import Target
+
+
+class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
+    """One attempt to hand one message to one listener.
+
+    `headers` are sent besides those of the contract; a name that the sender sets itself, or one that
+    frames the request, is refused. `timeout_ms` is for everything, the answer's body included.
+    """
+
+    target: Target
+    message_id: str
+    is_json: bool
+    body: bytes
+    keys: tuple[bytes, ...]
+    queue_id: str
+    listener_id: str
+    number: int
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_ms: int = 15_000
+
+    def __repr__(self) -> str:
+        # Neither keys nor bodies belong into a log.
+        return f"AttemptRequest({self.message_id!r}, listener_id={self.listener_id!r}, number={self.number})"

@@ -1,0 +1,207 @@
+"""What a lane has read and not sent yet, and reading more: new messages from the log, retries from the exceptions."""
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any
+
+from discue.dispatch.budget import Budget
+from discue.dispatch.progress import Progress
+from discue.dispatch.reads import Reads
+from discue.model import Entry
+from discue.store.cursors import Due, DueRetry, LaneRecord, due
+from discue.store.engine import Page, Settle
+from discue.window import SPAN
+
+_PAGE_ROWS = 128
+_PAGE_BYTES = 1 << 20
+_DUE_ROWS = 32
+_HINTS_HELD = 256
+
+
+class Backlog:
+    """Two queues in memory, each a short stretch of what waits in the store.
+
+    `due_at` is when to look for retries again, 0 when none is known. `wake_at` is asked to call the lane then.
+    `claimed` are the exceptions that the store still shows as they were: under way, about to be, or
+    ended and not stored. `readings` is another number when what was being read is not wanted any more.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_fetching",
+        "_key",
+        "_progress",
+        "_queue",
+        "_reads",
+        "_stored_meanwhile",
+        "_wake_at",
+        "claimed",
+        "due_at",
+        "head",
+        "new",
+        "read_through",
+        "readings",
+        "retries",
+    )
+
+    def __init__(
+        self, record: LaneRecord, progress: Progress, reads: Reads, budget: Budget, wake_at: Callable[[int], None]
+    ) -> None:
+        self._key = (record.organization, record.listener, record.stream)
+        self._queue = (record.organization, record.queue)
+        self._progress = progress
+        self._reads = reads
+        self._budget = budget
+        self._wake_at = wake_at
+        self.new: deque[Entry] = deque()
+        self.retries: deque[DueRetry] = deque()
+        self.claimed: set[int] = set()
+        self.head = record.head
+        self.read_through = record.position
+        self.due_at = 1 if record.retrying else 0
+        self._fetching = False
+        self._stored_meanwhile: set[int] = set()
+        self.readings = 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the log has messages that come next and were not read."""
+        return self.read_through < self.head and not self.new
+
+    @property
+    def may_fetch(self) -> bool:
+        return not self._fetching and (self.is_behind or self.due_at > 0)
+
+    def has_due(self, now: int) -> bool:
+        return 0 < self.due_at <= now and not self.retries
+
+    def published(self, entries: tuple[Entry, ...], *, wanted: bool) -> None:
+        """Messages were appended. They are taken as they are only if they continue what was read from the log."""
+        last = entries[-1].seq
+        self.heard(last)
+        if wanted and self.read_through == entries[0].seq - 1 and self._has_room(entries):
+            self.new.extend(entries)
+            self.read_through = last
+
+    def heard(self, head: int) -> bool:
+        """The log goes so far, if that is not known. Others append too, and what they tell comes in any order."""
+        if head <= self.head:
+            return False
+        self.head = head
+        return True
+
+    def take_new(self) -> Entry:
+        entry = self.new.popleft()
+        self._budget.give_back(len(entry.body))
+        return entry
+
+    def expect(self, due_at: int) -> None:
+        """A retry will be due then."""
+        if not self.due_at or due_at < self.due_at:
+            self.due_at = due_at
+            self._wake_at(due_at)
+
+    def stored(self, settle: Settle, under_way: Iterable[int]) -> None:
+        """The store shows now what became of some exceptions."""
+        settled = [*settle.resolved, *(row.seq for row in settle.exceptions)]
+        self.claimed.difference_update(settled)
+        if self._fetching:
+            self._stored_meanwhile.update(settled)
+        self.claimed.update(under_way, (retry.seq for retry in self.retries))
+        # Only now: a look at what is due would not have found them before.
+        for row in settle.exceptions:
+            if row.state == "retry":
+                self.expect(row.due_at)
+
+    def unread(self) -> None:
+        """Forget what was read and not sent: it is read again when it is wanted. So is what is being read now."""
+        if self.new:
+            self.read_through = self.new[0].seq - 1
+        self.claimed.difference_update(retry.seq for retry in self.retries)
+        if self._progress.retrying:
+            self.due_at = 1
+        self.drop()
+
+    def drop(self) -> None:
+        """Hold nothing any more."""
+        self.readings += 1
+        self._budget.give_back(sum(len(entry.body) for entry in self.new))
+        self.new.clear()
+        self.retries.clear()
+
+    def fetch(self, now: int, *, retries: bool, behind: bool) -> Callable[[], Coroutine[Any, Any, None]]:
+        """To be called at once or later: reads a page of one or both. Until that ends nothing else is read.
+
+        It raises Unavailable when nothing was read.
+        """
+        self._fetching = True
+        return partial(self._fetch, self.readings, now, retries=retries, behind=behind)
+
+    async def _fetch(self, reading: int, now: int, *, retries: bool, behind: bool) -> None:
+        try:
+            # What is not wanted any more may be so before this runs at all.
+            if retries and reading == self.readings:
+                await self._fetch_due(now)
+            if behind and reading == self.readings:
+                await self._fetch_page()
+        finally:
+            self._fetching = False
+
+    def _has_room(self, entries: tuple[Entry, ...]) -> bool:
+        if self._fetching or len(self.new) + len(entries) > _HINTS_HELD:
+            return False
+        return self._budget.take(sum(len(entry.body) for entry in entries))
+
+    async def _fetch_due(self, now: int) -> None:
+        reading, before = self.readings, self.due_at
+        limit = _DUE_ROWS + len(self.claimed)
+        # What is stored while this reads may be due sooner than all that it finds.
+        self.due_at = 0
+        self._stored_meanwhile.clear()
+        try:
+            found = await self._reads.read(lambda tx: due(tx, self._key, now, limit))
+        except BaseException:
+            self.due_at = before
+            raise
+        if reading == self.readings:
+            self._take_due(found)
+
+    def _take_due(self, found: Due) -> None:
+        if found.next_at:
+            self.expect(found.next_at)
+        for retry in found.retries:
+            # What was stored while this was read is not as it was found.
+            if retry.seq not in self.claimed and retry.seq not in self._stored_meanwhile:
+                self.claimed.add(retry.seq)
+                self.retries.append(retry)
+
+    async def _fetch_page(self) -> None:
+        reading, known = self.readings, self.head
+        size = min(_PAGE_BYTES, self._budget.left)
+        page = await self._reads.page(self._queue, self.read_through, _PAGE_ROWS, size)
+        if reading != self.readings:
+            return
+        self._take_page(page)
+        if page.head < known and self.head == known:
+            # The log is gone with its queue, or its history is shorter than what was heard of: there is no more.
+            self.head = max(page.head, self.read_through)
+
+    def _take_page(self, page: Page) -> None:
+        """A seq without an entry was deleted, which only holds because head and page were read at once."""
+        window = self._progress.window
+        through = min(page.through, window.position + SPAN)
+        self.head = max(self.head, page.head)
+        expected = self.read_through + 1
+        for entry in page.entries:
+            if entry.seq > through:
+                break
+            if entry.seq > expected:
+                self._progress.skip(expected, entry.seq - 1)
+            expected = entry.seq + 1
+            if not window.is_settled(entry.seq):
+                self._budget.force(len(entry.body))
+                self.new.append(entry)
+        if through >= expected:
+            self._progress.skip(expected, through)
+        self.read_through = max(self.read_through, through)

@@ -1,0 +1,90 @@
+"""Opens connections: resolves, checks every address, connects to a checked one and to nothing else."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from functools import cache
+
+from discue.dispatch.resolver import Resolve
+from discue.dispatch.verdict import Failure, failure_of_connecting
+from discue.egress import EgressPolicy, IPAddress, Target
+
+_SHORTEST_TRY_SECONDS = 0.5
+
+ProtocolFactory = Callable[[], asyncio.Protocol]
+
+
+class DialFailed(Exception):
+    """No connection came about."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+
+
+@cache
+def system_tls_context() -> ssl.SSLContext:
+    """Verifies certificates and host names against the system's roots; TLS 1.2 or newer, HTTP/1.1 only."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Dialer:
+    """Connects straight to what was checked: there is no second lookup, and no proxy."""
+
+    def __init__(self, policy: EgressPolicy, resolve: Resolve, context: ssl.SSLContext) -> None:
+        self._policy = policy
+        self._resolve = resolve
+        self._context = context
+
+    async def dial(self, target: Target, factory: ProtocolFactory, timeout_seconds: float) -> None:
+        """Connect one protocol of `factory`. Raises DialFailed.
+
+        The caller ends it after `timeout_seconds`; of several addresses, none may use up more than its share.
+        """
+        addresses = await self._allowed_addresses(target)
+        share = max(timeout_seconds / len(addresses), _SHORTEST_TRY_SECONDS)
+        *first, last = addresses
+        for address in first:
+            try:
+                async with asyncio.timeout(share):
+                    return await self._connect(target, address, factory)
+            except OSError:
+                continue
+        try:
+            return await self._connect(target, last, factory)
+        except OSError as error:
+            raise DialFailed(failure_of_connecting(error, over_tls=target.scheme == "https")) from error
+
+    async def _connect(self, target: Target, address: IPAddress, factory: ProtocolFactory) -> None:
+        loop = asyncio.get_running_loop()
+        if target.scheme == "https":
+            # The address is a literal: nothing is looked up again. The certificate must name the host.
+            await loop.create_connection(
+                factory, str(address), target.port, ssl=self._context, server_hostname=target.host
+            )
+        else:
+            await loop.create_connection(factory, str(address), target.port)
+
+    async def _allowed_addresses(self, target: Target) -> list[IPAddress]:
+        if target.literal is not None:
+            addresses = [target.literal]
+        else:
+            addresses = await self._resolved(target)
+        refusals = {address: self._policy.verdict(address) for address in addresses}
+        allowed = [address for address, refusal in refusals.items() if refusal is None]
+        if not allowed:
+            reasons = sorted({refusal for refusal in refusals.values() if refusal})
+            raise DialFailed(Failure("refused_address", f"The address may not be sent to: {', '.join(reasons)}."))
+        return allowed
+
+    async def _resolved(self, target: Target) -> list[IPAddress]:
+        try:
+            addresses = list(await self._resolve(target.host, target.port))
+        except OSError as error:
+            raise DialFailed(Failure("resolve", "The host name could not be resolved.")) from error
+        if not addresses:
+            raise DialFailed(Failure("resolve", "The host name has no address."))
+        return addresses

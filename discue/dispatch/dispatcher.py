@@ -1,0 +1,329 @@
+"""All lanes of a worker: takes cursors, hands lanes what was published, wakes them, and gives cursors up again."""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from discue.backoff import DEFAULT_RETRY_POLICY
+from discue.clock import Clock
+from discue.dispatch.alarms import Alarms
+from discue.dispatch.budget import Budget
+from discue.dispatch.flight import Flight
+from discue.dispatch.gate import Gate
+from discue.dispatch.handed_over import HandedOver
+from discue.dispatch.intake import Intake
+from discue.dispatch.lane import Lane
+from discue.dispatch.lanes import Lanes
+from discue.dispatch.reads import Reads
+from discue.dispatch.reloading import RELOAD_PAUSE_SECONDS
+from discue.dispatch.settling import STORE_RETRY_SECONDS
+from discue.dispatch.surroundings import Deliver, Endpoint, Surroundings
+from discue.dispatch.tenure import Tenure
+from discue.errors import Unavailable
+from discue.ids import RowIds
+from discue.logs import Log
+from discue.model import Outcome
+from discue.store import listeners
+from discue.store.commit import Store
+from discue.store.cursors import (
+    LaneRecord,
+    release,
+)
+from discue.store.engine import Appended, CursorKey, Hint, QueueKey
+from discue.store.events import Occurrence
+
+_LANES_READ = 500
+_CURSORS_AT_ONCE = 500
+_RELEASED_AT_ONCE = 1_000
+_STORING_SECONDS = 5.0
+_LONGEST_PAUSE_SECONDS = 30.0
+
+
+class DispatchLimits(msgspec.Struct, frozen=True):
+    """The settings that bound what a worker does at once."""
+
+    max_in_flight: int
+    listener_max_in_flight: int
+    tail_buffer_bytes: int
+    timeout_ms: int
+    deadline_ms: int
+
+
+class Sources(msgspec.Struct, frozen=True):
+    """Where time, randomness (from [0, 1)) and the numbers of attempts come from."""
+
+    clock: Clock
+    random: Callable[[], float]
+    row_ids: RowIds
+
+
+class Dispatcher:
+    """Has a lane for each cursor that it took, until it hands that over or the worker's tenure is lost.
+
+    A lane that finds the tenure not held starts nothing until `resumed`.
+    """
+
+    def __init__(
+        self, store: Store, deliver: Deliver, limits: DispatchLimits, sources: Sources, log: Log, tenure: Tenure
+    ) -> None:
+        self._store = store
+        self._clock = sources.clock
+        self._log = log
+        self._tenure = tenure
+        self._lanes = Lanes()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._intake = Intake(self._lanes, store, tenure, log, self._spawn, self._make)
+        self._handed_over = HandedOver(store, self._spawn, self._told_of_ends)
+        self.gate = Gate(limits.max_in_flight)
+        self.alarms = Alarms(sources.clock)
+        self.deadline_ms = limits.deadline_ms
+        self._around = Surroundings(
+            store=store,
+            reads=Reads(store),
+            deliver=deliver,
+            gate=self.gate,
+            budget=Budget(limits.tail_buffer_bytes),
+            clock=sources.clock,
+            row_ids=sources.row_ids,
+            random=sources.random,
+            policy=DEFAULT_RETRY_POLICY,
+            tenure=tenure,
+            max_in_flight=limits.listener_max_in_flight,
+            timeout_ms=limits.timeout_ms,
+            deadline_ms=limits.deadline_ms,
+            wake_at=self._wake_at,
+            attempted=self._attempted,
+            disable=self._disable,
+            lost=self._intake.lose,
+            spawn=self._spawn,
+            handed_over=self._handed_over,
+            lapsed=set(),
+            hosts=set(),
+        )
+
+    async def take(self, cursors: Sequence[CursorKey]) -> int:
+        """Claim those of the cursors that are free, and bring up a lane for each; how many were claimed.
+
+        When it raises Unavailable, whatever was claimed all the same gets its lane as soon as the store works.
+        """
+        return await self._intake.take(cursors)
+
+    def doubt(self) -> None:
+        """The store may be another one: drop every lane, and bring none up before `start_over`."""
+        self._intake.doubt()
+
+    async def start_over(self) -> None:
+        """Nothing that was read holds any more: drop every lane, and bring up those that the store says are ours.
+
+        Raises Unavailable when that could not be finished: then it must be called again.
+        """
+        await self._intake.start_over()
+
+    def drop_all(self) -> None:
+        """The incarnation is lost: close every lane, and record nothing more."""
+        self._intake.drop_all()
+
+    async def hand_over(self, cursors: Sequence[CursorKey]) -> None:
+        """Give cursors up, with everything that their lanes know. Returns when the store has all of it.
+
+        What is under way goes on, and what becomes of it is stored when it ends. While the store does not work
+        this waits for it.
+        """
+        lanes = [lane for key in cursors if (lane := self._lanes.get(key)) is not None]
+        for lane in lanes:
+            lane.begin_leaving()
+        idle = [lane.key for lane in lanes if lane.is_idle]
+        without_lane = [key for key in cursors if key not in self._lanes]
+        busy = [self._hand_over(lane) for lane in lanes if not lane.is_idle]
+        await asyncio.gather(self._release([*idle, *without_lane]), *busy)
+        self._store.engine.tell(Hint(cursors=True))
+
+    @property
+    def unowned(self) -> Callable[[], None]:
+        """Called when a listener changed that has no lane here: its cursor may be free, somebody should look."""
+        return self._intake.unowned
+
+    @unowned.setter
+    def unowned(self, call: Callable[[], None]) -> None:
+        self._intake.unowned = call
+
+    @property
+    def owned(self) -> Collection[CursorKey]:
+        """The cursors that have lanes here."""
+        return self._lanes.cursors
+
+    @property
+    def queues(self) -> tuple[QueueKey, ...]:
+        """Those whose messages lanes here deliver."""
+        return self._lanes.queues
+
+    @property
+    def lanes(self) -> int:
+        return len(self._lanes)
+
+    @property
+    def under_way(self) -> int:
+        """Requests for cursors that were given up, until what became of them is stored."""
+        return self._handed_over.under_way
+
+    def appended(self, appended: Appended) -> None:
+        """Hand stored messages to the lanes of their queue."""
+        queue = (appended.organization, appended.queue)
+        self._intake.note_head(queue, appended.entries[-1].seq)
+        for lane in self._lanes.of_queue(queue):
+            lane.published(appended.entries)
+
+    def heard(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
+        """How far logs go: lanes that do not know it yet read on."""
+        for queue, head in heads:
+            self._intake.note_head(queue, head)
+            for lane in self._lanes.of_queue(queue):
+                lane.heard(head)
+
+    def changed(self, kind: str, organization: int, ref: int) -> None:
+        """Follow the change feed: lanes that it concerns are read again, after a deletion only what they hold."""
+        if kind == "message":
+            for lane in self._lanes.of_queue((organization, ref)):
+                lane.reread()
+        elif kind == "listener":
+            self._intake.reload_listener(organization, ref)
+        elif kind == "queue":
+            self._intake.reload(self._lanes.of_queue((organization, ref)))
+        elif kind in {"organization", "domain", "everything"}:
+            everything = kind == "everything"
+            self._intake.reload(lane for lane in self._lanes if everything or lane.organization == organization)
+
+    def wake(self) -> None:
+        """Let every lane run whose time has come."""
+        self.alarms.ring()
+
+    def resumed(self) -> None:
+        """The tenure is held again: lanes that found it lapsed go on."""
+        lapsed = tuple(self._around.lapsed)
+        self._around.lapsed.clear()
+        for lane in lapsed:
+            lane.pump()
+
+    def look_for_guests(self) -> None:
+        """Something may have become of what others have under way for cursors that are ours."""
+        for lane in tuple(self._around.hosts):
+            lane.look_for_guests()
+
+    async def miss_too_old(self) -> None:
+        """Deliveries that waited longer than the deadline allows are missed, also those of disabled listeners."""
+        before = self._clock.now() - self.deadline_ms
+        for lane in self._lanes:
+            await lane.miss_older_than(before)
+
+    def begin_drain(self) -> None:
+        """Start nothing new from now on, and take no cursors."""
+        self._intake.is_closed = True
+        for lane in self._lanes:
+            lane.draining = True
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Hand every cursor over, and give what is under way its time.
+
+        What takes longer stays as it is in the store: when this worker's row is gone, the next owner makes those
+        attempts again. So it is with whatever the store does not take in that time, or within 5 s.
+        """
+        self.begin_drain()
+        ends_at = asyncio.get_running_loop().time() + grace_seconds
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(grace_seconds, _STORING_SECONDS)):
+                await self.hand_over(tuple(self._lanes.cursors))
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(ends_at):
+                await self._handed_over.empty()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STORING_SECONDS):
+                await self._handed_over.stored()
+        self._intake.close_all()
+        self._handed_over.close()
+        self.alarms.stop()
+
+    async def _hand_over(self, lane: Lane) -> None:
+        await lane.hand_over()
+        self._intake.drop(lane)
+
+    async def _release(self, cursors: Sequence[CursorKey]) -> None:
+        """Give up cursors for which nothing is under way or left to store."""
+        owner = self._tenure.incarnation
+        for start in range(0, len(cursors), _RELEASED_AT_ONCE):
+            keys = cursors[start : start + _RELEASED_AT_ONCE]
+            while True:
+                try:
+                    await self._store.write(partial(release, owner=owner, cursors=keys))
+                    break
+                except Unavailable:
+                    await asyncio.sleep(STORE_RETRY_SECONDS)
+            for key in keys:
+                if (lane := self._lanes.get(key)) is not None:
+                    self._intake.drop(lane)
+
+    def _disable(self, record: LaneRecord, config_version: int) -> None:
+        self._spawn(self._store_disabled(record, config_version))
+
+    async def _store_disabled(self, record: LaneRecord, config_version: int) -> None:
+        """Written only over the configuration that the attempt used: whoever changed it since decides anew."""
+        disable = partial(
+            listeners.disable,
+            organization=record.organization,
+            listener=record.listener,
+            config_version=config_version,
+            occurrence=Occurrence(self._around.row_ids.next(), ""),
+        )
+        disabled = False
+        while True:
+            try:
+                disabled = await self._store.write(disable)
+                break
+            except Unavailable:
+                await asyncio.sleep(RELOAD_PAUSE_SECONDS)
+        if disabled:
+            self._log.info("listener_disabled", listener=record.listener_public_id, reason="gone")
+        self._intake.reload_listener(record.organization, record.listener)
+
+    def _make(self, record: LaneRecord, endpoint: Endpoint) -> Lane:
+        return Lane(record, endpoint, self._around)
+
+    def _told_of_ends(self) -> None:
+        self._store.engine.tell(Hint(cursors=True))
+        self.look_for_guests()
+
+    def _attempted(self, record: LaneRecord, flight: Flight, outcome: Outcome) -> None:
+        if outcome.error:
+            self._log.warning("attempt", **_attempt_fields(record, flight, outcome), detail=outcome.detail)
+        elif self._log.enabled:
+            self._log.trusted("attempt", **_attempt_fields(record, flight, outcome))
+
+    def _wake_at(self, lane: Lane, due_at: int) -> None:
+        self.alarms.wake_at(lane, due_at, len(self._lanes))
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("dispatch_task_failed", exc_info=error)
+
+
+def _attempt_fields(record: LaneRecord, flight: Flight, outcome: Outcome) -> dict[str, int | str]:
+    return {
+        "message": flight.message_id,
+        "listener": record.listener_public_id,
+        "queue": record.queue_public_id,
+        "seq": flight.seq,
+        "number": flight.number,
+        "status": outcome.status,
+        "error": outcome.error or "none",
+        "took_ms": outcome.took_ms,
+    }

@@ -1,0 +1,149 @@
+"""Makes GET requests: one each on a connection of its own, to addresses that are checked as those of attempts are."""
+
+import asyncio
+import logging
+import ssl
+from functools import partial
+from typing import Final, cast
+
+import msgspec
+
+from discue.dispatch.answer import AnswerHeadTooLarge, AnswerMalformed, AnswerReader
+from discue.dispatch.dialer import Dialer, DialFailed, system_tls_context
+from discue.dispatch.request_head import RequestInvalid, head_of_get
+from discue.dispatch.resolver import Resolve, Resolver
+from discue.dispatch.sender_limits import SenderLimits
+from discue.dispatch.verdict import failure_of_loss
+from discue.egress import EgressPolicy, Target
+from discue.model import FailureKind
+
+KEPT_BYTES: Final = 1_024
+"""So much of an answer's body is kept at most."""
+
+_HEAD_BYTES: Final = 16_384
+_LIMITS: Final = SenderLimits(head_bytes=_HEAD_BYTES, answer_bytes=_HEAD_BYTES + KEPT_BYTES, excerpt_bytes=KEPT_BYTES)
+
+_logger = logging.getLogger(__name__)
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """What a GET brought: the status and the first bytes of the body, or why there is no answer."""
+
+    status: int
+    body: bytes
+    error: FailureKind = ""
+
+
+class Fetcher:
+    """Belongs to the event loop that it is first used on. Redirects are not followed, nothing is decompressed."""
+
+    def __init__(
+        self,
+        *,
+        policy: EgressPolicy,
+        connect_seconds: float = 5.0,
+        resolve: Resolve | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        """`connect_seconds` are for resolving, connecting and TLS."""
+        self._dialer = Dialer(policy, resolve or Resolver(), ssl_context or system_tls_context())
+        self._connect_seconds = connect_seconds
+
+    async def get(self, target: Target, timeout_seconds: float) -> Fetched:
+        """Ask once. `timeout_seconds` is for everything. Never raises, unless it is cancelled."""
+        answered: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
+        exchange = _Exchange(answered)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                error = await self._begin(target, exchange, min(timeout_seconds, self._connect_seconds))
+                return Fetched(0, b"", error) if error else await answered
+        except TimeoutError:
+            return Fetched(0, b"", "timeout")
+        finally:
+            exchange.close()
+
+    async def _begin(self, target: Target, exchange: "_Exchange", connect_seconds: float) -> FailureKind:
+        """Send the request; why that could not be done."""
+        try:
+            exchange.head = head_of_get(target)
+            async with asyncio.timeout(connect_seconds):
+                await self._dialer.dial(target, partial(_Connection, exchange), connect_seconds)
+        except DialFailed as error:
+            return error.failure.kind
+        except TimeoutError:
+            return "connect_timeout"
+        except RequestInvalid:
+            return "internal"
+        except Exception:
+            _logger.exception("a connection could not be opened")
+            return "internal"
+        return ""
+
+
+class _Exchange:
+    """One request and the answer to it, whichever of the connections that are tried carries it."""
+
+    def __init__(self, answered: asyncio.Future[Fetched]) -> None:
+        self.head = b""
+        self._answered = answered
+        self._transports: list[asyncio.Transport] = []
+
+    def opened(self, transport: asyncio.Transport) -> None:
+        self._transports.append(transport)
+        transport.write(self.head)
+
+    def ended(self, fetched: Fetched) -> None:
+        if not self._answered.done():
+            self._answered.set_result(fetched)
+
+    def close(self) -> None:
+        for transport in self._transports:
+            transport.abort()
+
+
+class _Connection(asyncio.Protocol):
+    """Reads one answer."""
+
+    def __init__(self, exchange: _Exchange) -> None:
+        self._exchange = exchange
+        self._answer = AnswerReader(_LIMITS)
+        self._has_ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._exchange.opened(cast(asyncio.Transport, transport))
+
+    def data_received(self, data: bytes) -> None:
+        if self._has_ended:
+            return
+        try:
+            decided = self._answer.feed(data)
+        except AnswerMalformed:
+            self._end(Fetched(0, b"", "protocol"))
+        except AnswerHeadTooLarge:
+            self._end(Fetched(0, b"", "response_too_large"))
+        else:
+            if decided:
+                self._end(self._whole())
+
+    def eof_received(self) -> None:
+        self._ended_by_peer(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended_by_peer(exc)
+        self._answer.close()
+
+    def _ended_by_peer(self, error: Exception | None) -> None:
+        if self._has_ended:
+            return
+        if not isinstance(error, ssl.SSLError) and self._answer.end():
+            self._end(self._whole())
+        else:
+            failure = failure_of_loss(error, answer_begun=self._answer.received > 0)
+            self._end(Fetched(0, b"", failure.kind))
+
+    def _whole(self) -> Fetched:
+        return Fetched(self._answer.status, self._answer.take_excerpt())
+
+    def _end(self, fetched: Fetched) -> None:
+        self._has_ended = True
+        self._exchange.ended(fetched)

@@ -1,0 +1,88 @@
+"""Requests that outlast their lane: the cursor has, or soon has, another owner, and each request has its row."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from discue.dispatch.flight import Flight
+from discue.dispatch.settling import STORE_RETRY_SECONDS, Spawn
+from discue.errors import StoreUnusable, Unavailable
+from discue.store import handover
+from discue.store.commit import Store
+from discue.store.engine import CursorKey
+from discue.store.handover import End
+
+_ENDS_AT_ONCE = 64
+
+
+class HandedOver:
+    """All of a worker's that have not ended, or whose end is not stored. `stored` is called after each write."""
+
+    def __init__(self, store: Store, spawn: Spawn, stored: Callable[[], None]) -> None:
+        self._store = store
+        self._spawn = spawn
+        self._stored = stored
+        self._of_cursor: dict[CursorKey, set[tuple[int, int]]] = {}
+        self._ends: list[End] = []
+        self._storing: asyncio.Task[None] | None = None
+        self._emptied = asyncio.Event()
+        self._is_closed = False
+        self.under_way = 0
+
+    def of_cursor(self, key: CursorKey) -> frozenset[tuple[int, int]]:
+        """Seq and number of each attempt."""
+        return frozenset(self._of_cursor.get(key, ()))
+
+    def expect(self, key: CursorKey, flights: Iterable[Flight]) -> None:
+        for flight in flights:
+            self._of_cursor.setdefault(key, set()).add((flight.seq, flight.number))
+            self.under_way += 1
+
+    def end(self, end: End) -> None:
+        """Store what became of a request, again and again until the store has taken it."""
+        self._ends.append(end)
+        if self._storing is None and not self._is_closed:
+            self._storing = self._spawn(self._store_all())
+
+    async def empty(self) -> None:
+        """Returns when nothing is under way, and everything is stored."""
+        while self.under_way:
+            self._emptied.clear()
+            await self._emptied.wait()
+
+    async def stored(self) -> None:
+        """Returns when what has ended is stored."""
+        if self._storing is not None:
+            await asyncio.wait([self._storing])
+
+    def close(self) -> None:
+        """Store nothing more."""
+        self._is_closed = True
+
+    async def _store_all(self) -> None:
+        try:
+            while self._ends and not self._is_closed:
+                taken = self._ends[:_ENDS_AT_ONCE]
+                try:
+                    await self._store.write(partial(handover.store_ends, ends=taken))
+                except (Unavailable, StoreUnusable):
+                    await asyncio.sleep(STORE_RETRY_SECONDS)
+                    continue
+                except BaseException:
+                    self._forget(taken)
+                    raise
+                self._forget(taken)
+                self._stored()
+        finally:
+            self._storing = None
+
+    def _forget(self, ends: list[End]) -> None:
+        del self._ends[: len(ends)]
+        for end in ends:
+            attempts = self._of_cursor[end.key]
+            attempts.discard((end.attempt.seq, end.attempt.number))
+            if not attempts:
+                del self._of_cursor[end.key]
+        self.under_way -= len(ends)
+        if not self.under_way:
+            self._emptied.set()

@@ -1,0 +1,39 @@
+"""When a lane stops taking new messages: a listener that fails always must not turn its backlog into rows."""
+
+RETRYING_LIMIT = 1_000
+FAILURES_IN_A_ROW = 100
+PAUSE_MS = 30_000
+
+
+class HoldBack:
+    """Whether only one new message per pause may start, while the retries go on by their schedule.
+
+    Both must hold: a thousand deliveries wait for their next attempt, and the last hundred attempts
+    all failed. One success ends it, and so does another endpoint. A pause lasts `until` then, 0 when there is none.
+    """
+
+    __slots__ = ("_failures_in_a_row", "until")
+
+    def __init__(self) -> None:
+        self._failures_in_a_row = 0
+        self.until = 0
+
+    def failed(self) -> None:
+        self._failures_in_a_row += 1
+
+    def end(self) -> None:
+        self._failures_in_a_row = self.until = 0
+
+    def allows(self, now: int, retrying: int) -> bool:
+        """Whether a new message may start now."""
+        return now >= self.until or not self._holds(retrying)
+
+    def begun(self, now: int, retrying: int) -> bool:
+        """A new message has started. Whether a pause begins with that."""
+        if not self._holds(retrying):
+            return False
+        self.until = now + PAUSE_MS
+        return True
+
+    def _holds(self, retrying: int) -> bool:
+        return self._failures_in_a_row >= FAILURES_IN_A_ROW and retrying >= RETRYING_LIMIT

@@ -1,0 +1,343 @@
+"""What delivers one cursor's messages: in their order, a bounded number at once, until each is settled."""
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from discue.dispatch.attempt_request import AttemptRequest
+from discue.dispatch.backlog import Backlog
+from discue.dispatch.expiry import Expiry
+from discue.dispatch.flight import Flight
+from discue.dispatch.guests import Guests
+from discue.dispatch.holdback import HoldBack
+from discue.dispatch.parting import Parting
+from discue.dispatch.progress import Progress, attempt_record
+from discue.dispatch.settling import Settling
+from discue.dispatch.surroundings import Endpoint, Surroundings
+from discue.errors import Unavailable
+from discue.model import Entry, Outcome
+from discue.settlement import settle
+from discue.store.cursors import LaneRecord
+from discue.store.engine import CursorKey, Settle
+from discue.window import SPAN
+
+_READ_RETRY_MS = 250
+_RELIEF = SPAN // 2
+_RETRY_SHARE = 2
+
+
+class Lane:
+    """One cursor at work. An idle one has no task and no timer: messages, completions and due times call `pump`."""
+
+    def __init__(self, record: LaneRecord, endpoint: Endpoint, around: Surroundings) -> None:
+        self.record = record
+        self.endpoint = endpoint
+        self.organization = record.organization
+        self.max_in_flight = around.max_in_flight
+        self.at_gate = False
+        self.in_flight_count = 0
+        self.closed = False
+        self.draining = False
+        self.wakes_at = 0
+        self.has_stored = False
+        self._around = around
+        self._progress = Progress(record)
+        self._backlog = Backlog(record, self._progress, around.reads, around.budget, self.wake_at)
+        self._settling = Settling(self._progress, around.store, around.spawn, self)
+        self._guests = Guests(record, self._progress, self._backlog, around, self) if record.has_guests else None
+        self._parting: Parting | None = None
+        self._flights: dict[int, Flight] = {}
+        self._retries_in_flight = 0
+        self._hold_back = HoldBack()
+
+    @property
+    def key(self) -> CursorKey:
+        return self.record.key
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing under way and nothing left to store: giving the cursor up is all that leaving it takes."""
+        return not self._flights and not self._settling.is_running and not self._progress.dirty
+
+    @property
+    def is_settled(self) -> bool:
+        """The same, and nothing under way with others."""
+        return self.is_idle and self._guests is None
+
+    def begin(self, head: int) -> None:
+        """Look for guests, and start whatever may start. The log goes to `head`, if not further."""
+        self._backlog.heard(head)
+        if self._guests is not None:
+            self._around.hosts.add(self)
+            self._guests.look()
+        self.pump()
+
+    def published(self, entries: tuple[Entry, ...]) -> None:
+        """Messages were appended to the log."""
+        self._backlog.published(entries, wanted=self._is_on)
+        self.pump()
+
+    def heard(self, head: int) -> None:
+        """The log goes that far: others append, too."""
+        if self._backlog.heard(head):
+            self.pump()
+
+    def pump(self) -> None:
+        """Start whatever may start now."""
+        if not self._is_on or self._settling.is_stalled:
+            return
+        if not self._around.tenure.is_held():
+            self._around.lapsed.add(self)
+            return
+        while self._has_place and self._start_next():
+            pass
+        self._fetch_if_needed()
+
+    def wake(self) -> None:
+        """A time has come that `wake_at` was asked for. That keeps one time only: later ones are asked for again."""
+        now = self._around.clock.now()
+        look_at = 0 if self._guests is None else self._guests.look_at
+        if 0 < look_at <= now:
+            self.look_for_guests()
+        self.pump()
+        for later in (self._backlog.due_at, self._hold_back.until, look_at):
+            if later > now:
+                self.wake_at(later)
+
+    def wake_at(self, due_at: int) -> None:
+        if not self.closed:
+            self._around.wake_at(self, due_at)
+
+    def look_for_guests(self) -> None:
+        """Something may have become of requests that others have under way."""
+        if self._guests is not None:
+            self._guests.look()
+
+    def configure(self, endpoint: Endpoint) -> None:
+        """Attempts from now on are made by this configuration."""
+        if endpoint.target != self.endpoint.target:
+            self._hold_back.end()
+        self.endpoint = endpoint
+        if not endpoint.enabled:
+            self._backlog.unread()
+        self.pump()
+
+    def reread(self) -> None:
+        """Messages were deleted: what was read and is not under way is read again, so that none of them goes out."""
+        self._backlog.unread()
+        self.pump()
+
+    def close(self) -> None:
+        """The cursor is somebody else's, or gone: what is still under way is not recorded here.
+
+        What stands apart from the cursor has its row: there it is.
+        """
+        self.closed = True
+        self._settling.close()
+        self._backlog.drop()
+        self._around.hosts.discard(self)
+        if self._parting is None:
+            apart = [flight for flight in self._flights.values() if flight.excepted and not flight.is_retry]
+            self._parting = Parting(self.record, self._around, apart)
+        self._parting.stored()
+
+    def begin_leaving(self) -> None:
+        """Start nothing more."""
+        self.draining = True
+        self._backlog.drop()
+
+    async def hand_over(self) -> None:
+        """Give the cursor up. What is under way then is for the next owner to count. Returns when that is stored."""
+        self.begin_leaving()
+        await self._settling.release()
+
+    async def miss_older_than(self, before: int) -> None:
+        """What waits and was stored before a time is missed. A busy lane finds that out when its turn comes."""
+        if self._is_quiet():
+            sources = (self._around.reads, self._around.clock)
+            expiry = Expiry(self.record, self._progress, self._backlog, sources, self._is_quiet, self._is_enabled)
+            await expiry.miss_older_than(before)
+            self._settling.start()
+
+    def part(self) -> None:
+        now = self._around.clock.now()
+        for flight in self._flights.values():
+            if flight.excepted:
+                self._progress.hand_over(flight.seq, flight.number, now)
+            else:
+                self._progress.depart(flight.seq, flight.number, now)
+        self._parting = Parting(self.record, self._around, self._flights.values())
+
+    def stored(self, settle: Settle) -> None:
+        self.has_stored = True
+        if settle.releases:
+            self.close()
+            return
+        self._backlog.stored(settle, [flight.seq for flight in self._flights.values() if flight.excepted])
+        self.pump()
+
+    def lose(self) -> None:
+        self._around.lost(self)
+
+    def is_kept(self) -> bool:
+        return not self.closed and not self.draining
+
+    def looked(self) -> None:
+        if self._guests is not None and self._guests.are_gone:
+            self._guests = None
+            self._around.hosts.discard(self)
+        if self.is_kept():
+            self._settling.start()
+            self.pump()
+
+    def _is_quiet(self) -> bool:
+        return not self._flights and self.is_kept()
+
+    def _is_enabled(self) -> bool:
+        return self.endpoint.enabled
+
+    @property
+    def _is_on(self) -> bool:
+        return self.endpoint.enabled and self.is_kept() and (self._guests is None or self._guests.are_known)
+
+    @property
+    def _has_place(self) -> bool:
+        """An attempt keeps its place until it is stored: what a crash can repeat is never more than the limit."""
+        guests = 0 if self._guests is None else self._guests.places
+        return self.in_flight_count + self._progress.unstored + guests < self.max_in_flight
+
+    def _start_next(self) -> bool:
+        backlog = self._backlog
+        if backlog.retries and (self._retries_in_flight * _RETRY_SHARE < self.max_in_flight or not backlog.new):
+            return self._start_retry()
+        return bool(backlog.new) and self._start_new()
+
+    def _start_retry(self) -> bool:
+        retry = self._backlog.retries[0]
+        now = self._around.clock.now()
+        if retry.entry is None:
+            self._progress.forget(retry.seq)
+        elif retry.entry.stored_at < now - self._around.deadline_ms:
+            self._progress.expire(retry.seq, retry.attempts, now)
+        elif not self._around.gate.enter(self):
+            return False
+        else:
+            self._backlog.retries.popleft()
+            self._retries_in_flight += 1
+            self._send(retry.entry, retry.attempts + 1, is_retry=True)
+            return True
+        self._backlog.retries.popleft()
+        self._settling.start()
+        return True
+
+    def _start_new(self) -> bool:
+        entry = self._backlog.new[0]
+        now = self._around.clock.now()
+        if not self._progress.window.fits(entry.seq):
+            self._make_span(now)
+        too_old = entry.stored_at < now - self._around.deadline_ms
+        if not too_old and not (self._hold_back.allows(now, self._progress.retrying) and self._around.gate.enter(self)):
+            return False
+        self._backlog.take_new()
+        if too_old:
+            self._progress.miss(entry.seq, entry.seq, "too_old", now)
+            self._settling.start()
+        else:
+            if self._hold_back.begun(now, self._progress.retrying):
+                self.wake_at(self._hold_back.until)
+            self._send(entry, 1, is_retry=False)
+        return True
+
+    def _make_span(self, now: int) -> None:
+        """Long requests leave the cursor's span: each becomes an exception, and is settled as one."""
+        until = self._progress.window.position + _RELIEF
+        for flight in self._flights.values():
+            if not flight.excepted and flight.seq <= until:
+                flight.excepted = True
+                self._backlog.claimed.add(flight.seq)
+                self._progress.depart(flight.seq, flight.number, now)
+        self._settling.start()
+
+    def _send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
+        record, endpoint = self.record, self.endpoint
+        flight = Flight(entry, number, endpoint.config_version, is_retry=is_retry)
+        self.in_flight_count += 1
+        self._flights[flight.seq] = flight
+        request = AttemptRequest(
+            endpoint.target,
+            entry.id,
+            entry.is_json,
+            entry.body,
+            endpoint.keys,
+            record.queue_public_id,
+            record.listener_public_id,
+            flight.number,
+            (),
+            self._around.timeout_ms,
+        )
+        self._around.deliver(request, partial(self._ended, flight))
+
+    def _ended(self, flight: Flight, outcome: Outcome) -> None:
+        around = self._around
+        around.gate.leave(self.organization)
+        self.in_flight_count -= 1
+        del self._flights[flight.seq]
+        self._retries_in_flight -= flight.is_retry
+        if flight.parting is not None:
+            flight.parting.ended(flight, outcome)
+            around.attempted(self.record, flight, outcome)
+        elif not self.closed:
+            self._record(flight, outcome)
+            around.attempted(self.record, flight, outcome)
+        around.gate.call_waiting()
+        self.pump()
+
+    def _record(self, flight: Flight, outcome: Outcome) -> None:
+        around, progress = self._around, self._progress
+        now = around.clock.now()
+        progress.attempted(attempt_record(self.record, around.row_ids.next(), flight.seq, flight.number, outcome))
+        if outcome.error == "":
+            self._hold_back.end()
+            progress.succeed(flight.seq, now, excepted=flight.excepted)
+        else:
+            self._failed(flight, outcome, now)
+        self._settling.start()
+
+    def _failed(self, flight: Flight, outcome: Outcome, now: int) -> None:
+        self._hold_back.failed()
+        settlement = settle(flight.number, outcome, self._around.policy, now, self._around.random())
+        self._progress.fail(flight.seq, flight.number, settlement, now, excepted=flight.excepted)
+        self._backlog.claimed.add(flight.seq)
+        endpoint = self.endpoint
+        if settlement.disable_listener and endpoint.enabled and endpoint.config_version == flight.config_version:
+            self.endpoint = msgspec.structs.replace(self.endpoint, enabled=False)
+            self._backlog.unread()
+            self._around.disable(self.record, flight.config_version)
+
+    def _fetch_if_needed(self) -> None:
+        backlog = self._backlog
+        if not backlog.may_fetch:
+            return
+        now = self._around.clock.now()
+        retries, behind = backlog.has_due(now), backlog.is_behind and self._may_read(now)
+        if retries or behind:
+            self._around.spawn(self._fetch(backlog.fetch(now, retries=retries, behind=behind)))
+
+    def _may_read(self, now: int) -> bool:
+        if now < self._hold_back.until or not self._has_place:
+            return False
+        if self._backlog.read_through >= self._progress.window.position + SPAN:
+            self._make_span(now)
+        return True
+
+    async def _fetch(self, read: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await read()
+        except Unavailable:
+            # Whatever broke is known to the store, which has said so; the lane only asks again.
+            self.wake_at(self._around.clock.now() + _READ_RETRY_MS)
+            return
+        self._settling.start()
+        self.pump()

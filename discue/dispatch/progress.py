@@ -1,0 +1,194 @@
+"""What a lane has brought about and not stored yet, and the counts of its cursor."""
+
+from discue.model import Attempt, Outcome
+from discue.settlement import Settlement
+from discue.store.cursors import LaneRecord
+from discue.store.engine import ExceptionRow, MissedRange, Settle
+from discue.store.handover import EndedGuest
+from discue.window import Window
+
+
+class Progress:
+    """One cursor in memory. Every method is bookkeeping; `take` hands over what is to be stored."""
+
+    __slots__ = (
+        "_attempts",
+        "_exceptions",
+        "_missed_ranges",
+        "_record",
+        "_resolved",
+        "_taken",
+        "_version",
+        "acknowledged",
+        "dirty",
+        "last_failure_at",
+        "last_success_at",
+        "missed",
+        "retrying",
+        "window",
+    )
+
+    def __init__(self, record: LaneRecord) -> None:
+        self._record = record
+        self._version = record.version
+        self.window = Window.decode(record.position, record.ahead)
+        self.acknowledged = record.acknowledged
+        self.missed = record.missed
+        self.retrying = record.retrying
+        self.last_success_at = record.last_success_at
+        self.last_failure_at = record.last_failure_at
+        self.dirty = False
+        self._taken = 0
+        self._attempts: list[Attempt] = []
+        self._exceptions: dict[int, ExceptionRow] = {}
+        self._resolved: list[int] = []
+        self._missed_ranges: list[MissedRange] = []
+
+    @property
+    def unstored(self) -> int:
+        """How many attempts have ended and are not known to be stored."""
+        return len(self._attempts) + self._taken
+
+    def attempted(self, attempt: Attempt) -> None:
+        self._attempts.append(attempt)
+        self.dirty = True
+
+    def succeed(self, seq: int, now: int, *, excepted: bool) -> None:
+        """The delivery is acknowledged; `excepted` when it stood apart from the cursor as an exception."""
+        self.acknowledged += 1
+        self.last_success_at = now
+        if excepted:
+            self._resolve(seq)
+        else:
+            self.window.settle(seq)
+
+    def fail(self, seq: int, attempts: int, settlement: Settlement, now: int, *, excepted: bool) -> None:
+        """The attempt failed: the delivery waits for its next one, or is missed."""
+        self.last_failure_at = now
+        self._except(seq, attempts, settlement, now, excepted=excepted)
+
+    def depart(self, seq: int, attempts: int, now: int) -> None:
+        """A request that is still under way leaves the cursor's span, so that the cursor can go on."""
+        self._put(seq, ExceptionRow(seq, "sending", attempts, now, "", self._record.owner))
+        self.retrying += 1
+        self.window.settle(seq)
+        self.dirty = True
+
+    def hand_over(self, seq: int, attempts: int, now: int) -> None:
+        """The same for one whose delivery is an exception already."""
+        self._put(seq, ExceptionRow(seq, "sending", attempts, now, "", self._record.owner))
+        self.dirty = True
+
+    def count(self, guest: EndedGuest) -> None:
+        """A delivery that ended outside this lane is acknowledged, or missed."""
+        if guest.reason:
+            self._put(guest.seq, ExceptionRow(guest.seq, "missed", guest.attempts, guest.ended_at, guest.reason))
+            self.retrying -= 1
+            self.missed += 1
+            self.last_failure_at = max(self.last_failure_at, guest.ended_at)
+        else:
+            self._resolve(guest.seq)
+            self.acknowledged += 1
+            self.last_success_at = max(self.last_success_at, guest.ended_at)
+        self.dirty = True
+
+    def try_again(self, seq: int, attempts: int, now: int) -> None:
+        """Whoever had the request of an exception under way is gone: whether it arrived is unknown."""
+        self._put(seq, ExceptionRow(seq, "retry", attempts, now, ""))
+        self.dirty = True
+
+    def forget(self, seq: int) -> None:
+        """The message of an exception was deleted."""
+        self._resolve(seq)
+        self.dirty = True
+
+    def skip(self, first: int, last: int) -> None:
+        """Deleted messages, ends included."""
+        self.window.settle_range(first, last)
+        self.dirty = True
+
+    def miss(self, first: int, last: int, reason: str, now: int) -> None:
+        """Consecutive messages that will never be tried, ends included."""
+        self.window.settle_range(first, last)
+        self.missed += last - first + 1
+        ranges = self._missed_ranges
+        if ranges and ranges[-1].seq_to == first - 1 and ranges[-1].reason == reason:
+            first = ranges.pop().seq_from
+        ranges.append(MissedRange(first, last, reason, now))
+        self.dirty = True
+
+    def expire(self, seq: int, attempts: int, now: int) -> None:
+        """A delivery that waited for its next attempt is too old."""
+        self._put(seq, ExceptionRow(seq, "missed", attempts, now, "too_old"))
+        self.retrying -= 1
+        self.missed += 1
+        self.dirty = True
+
+    def take(self, *, releases: bool = False) -> Settle:
+        """What is to be stored now. The next `take` is for after `stored`."""
+        record = self._record
+        settle = Settle(
+            organization=record.organization,
+            listener=record.listener,
+            stream=record.stream,
+            queue=record.queue,
+            token=record.token,
+            version=self._version,
+            position=self.window.position,
+            ahead=self.window.encode(),
+            acknowledged=self.acknowledged,
+            missed=self.missed,
+            retrying=self.retrying,
+            last_success_at=self.last_success_at,
+            last_failure_at=self.last_failure_at,
+            attempts=tuple(self._attempts),
+            exceptions=tuple(self._exceptions.values()),
+            resolved=tuple(self._resolved),
+            missed_ranges=tuple(self._missed_ranges),
+            releases=releases,
+        )
+        self._taken = len(self._attempts)
+        self._attempts.clear()
+        self._exceptions.clear()
+        self._resolved.clear()
+        self._missed_ranges.clear()
+        self.dirty = False
+        return settle
+
+    def stored(self) -> None:
+        self._version += 1
+        self._taken = 0
+
+    def _except(self, seq: int, attempts: int, settlement: Settlement, now: int, *, excepted: bool) -> None:
+        missed = settlement.state == "missed"
+        due_at = now if missed else settlement.due_at
+        self._put(seq, ExceptionRow(seq, settlement.state, attempts, due_at, settlement.reason))
+        self.missed += missed
+        self.retrying += (not missed) - excepted
+        if not excepted:
+            self.window.settle(seq)
+
+    def _put(self, seq: int, row: ExceptionRow) -> None:
+        self._exceptions[seq] = row
+
+    def _resolve(self, seq: int) -> None:
+        # An exception that was never stored needs no removal, but removing what is not there does no harm.
+        self._exceptions.pop(seq, None)
+        self._resolved.append(seq)
+        self.retrying -= 1
+
+
+def attempt_record(record: LaneRecord, row_id: int, seq: int, number: int, outcome: Outcome) -> Attempt:
+    """What is kept of one attempt."""
+    return Attempt(
+        row_id,
+        record.organization,
+        record.listener,
+        record.queue,
+        seq,
+        number,
+        outcome.status,
+        outcome.error,
+        outcome.took_ms,
+        outcome.detail,
+    )

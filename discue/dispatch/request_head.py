@@ -1,0 +1,119 @@
+"""The head of a request, built so that nothing in it can end a line."""
+
+import re
+from collections import OrderedDict
+from typing import NamedTuple
+
+from discue import __version__
+from discue.dispatch.attempt_request import AttemptRequest
+from discue.egress import Target
+from discue.signing import sign
+
+_VISIBLE = re.compile(r"[!-~]+")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_VALUE = re.compile(r"(?:[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?)?")
+_OURS = re.compile(r"discue-.*|webhook-.*|proxy-.*|content-(?:type|length|encoding)|accept-encoding|user-agent")
+_FRAMING = frozenset({"connection", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
+
+Origin = tuple[str, str, int]
+"""Scheme, host and port: what a connection may be used again for."""
+
+
+class RequestInvalid(Exception):
+    """The request cannot be put into HTTP."""
+
+
+class Preamble(NamedTuple):
+    """The part of a head that is the same for all requests to a listener, and where they go."""
+
+    target: Target
+    queue_id: str
+    origin: Origin
+    head: bytes
+
+
+class RequestHeads:
+    """Builds heads; keeps the constant part of those used lately."""
+
+    def __init__(self, capacity: int = 10_000) -> None:
+        self._capacity = capacity
+        self._preambles: OrderedDict[str, Preamble] = OrderedDict()
+
+    def preamble(self, request: AttemptRequest) -> Preamble:
+        """The constant part. Raises RequestInvalid if a value does not belong into a head."""
+        known = self._preambles.get(request.listener_id)
+        if known is not None and _is_for(known, request):
+            return known
+        built = _built(request)
+        if known is None and len(self._preambles) >= self._capacity:
+            self._preambles.popitem(last=False)
+        self._preambles[request.listener_id] = built
+        return built
+
+
+def _is_for(preamble: Preamble, request: AttemptRequest) -> bool:
+    same_target = preamble.target is request.target or preamble.target == request.target
+    return same_target and preamble.queue_id == request.queue_id
+
+
+def _built(request: AttemptRequest) -> Preamble:
+    target = request.target
+    _require(_VISIBLE, target.path, "The path")
+    _require(_VISIBLE, target.authority, "The host")
+    _require(_ID, request.queue_id, "The queue's id")
+    _require(_ID, request.listener_id, "The listener's id")
+    head = (
+        f"POST {target.path} HTTP/1.1\r\nhost: {target.authority}\r\nuser-agent: discue/{__version__}\r\n"
+        f"accept: */*\r\naccept-encoding: identity\r\n"
+        f"discue-queue: {request.queue_id}\r\ndiscue-listener: {request.listener_id}\r\n"
+    )
+    return Preamble(target, request.queue_id, (target.scheme, target.host, target.port), head.encode("ascii"))
+
+
+def head_of_get(target: Target) -> bytes:
+    """The head of a GET that is the only request of its connection. Raises RequestInvalid."""
+    _require(_VISIBLE, target.path, "The path")
+    _require(_VISIBLE, target.authority, "The host")
+    head = (
+        f"GET {target.path} HTTP/1.1\r\nhost: {target.authority}\r\nuser-agent: discue/{__version__}\r\n"
+        f"accept: */*\r\naccept-encoding: identity\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode("ascii")
+
+
+def whole_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> bytes:
+    """The signed head, blank line included. `timestamp` is in seconds. Raises RequestInvalid."""
+    _require(_ID, request.message_id, "The message's id")
+    media_type = "application/json" if request.is_json else "text/plain; charset=utf-8"
+    signature = sign(request.keys, request.message_id, timestamp, request.body)
+    own = _own_headers(request.headers) if request.headers else ""
+    rest = (
+        f"content-type: {media_type}\r\ncontent-length: {len(request.body)}\r\n"
+        f"webhook-id: {request.message_id}\r\nwebhook-timestamp: {timestamp}\r\n"
+        f"webhook-signature: {signature}\r\ndiscue-attempt: {request.number}\r\n{own}\r\n"
+    )
+    return preamble.head + rest.encode("latin-1")
+
+
+def is_header_allowed(name: str, value: str) -> bool:
+    """Whether a header may be sent besides ours: a token, and a value without control characters."""
+    lowered = name.lower()
+    return (
+        _NAME.fullmatch(name) is not None
+        and _VALUE.fullmatch(value) is not None
+        and lowered not in _FRAMING
+        and _OURS.fullmatch(lowered) is None
+    )
+
+
+def _own_headers(headers: tuple[tuple[str, str], ...]) -> str:
+    for name, value in headers:
+        if not is_header_allowed(name, value):
+            raise RequestInvalid("One of the message's or listener's own headers cannot be sent.")
+    return "".join([f"{name}: {value}\r\n" for name, value in headers])
+
+
+def _require(pattern: re.Pattern[str], text: str, what: str) -> None:
+    if pattern.fullmatch(text) is None:
+        raise RequestInvalid(f"{what} contains a character that cannot be sent.")

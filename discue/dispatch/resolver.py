@@ -1,0 +1,69 @@
+"""Names to addresses, by the system's resolver, in threads that nobody has to wait for."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from ipaddress import ip_address
+
+from discue.egress import IPAddress
+
+Resolve = Callable[[str, int], Awaitable[Sequence[IPAddress]]]
+"""All addresses of a host, best first; OSError if there are none. The caller keeps the deadline."""
+
+_LOOKUPS_AT_ONCE = 64
+
+
+class Resolver:
+    """A Resolve. Lookups of one name at one time are one lookup; nothing is remembered after it.
+
+    The threads are daemons, because a lookup cannot be interrupted and must hold up neither other
+    names nor the end of the process.
+    """
+
+    def __init__(self, lookups_at_once: int = _LOOKUPS_AT_ONCE) -> None:
+        self._free = asyncio.Semaphore(lookups_at_once)
+        self._under_way: dict[tuple[str, int], asyncio.Task[list[IPAddress]]] = {}
+
+    async def __call__(self, host: str, port: int) -> list[IPAddress]:
+        key = (host, port)
+        lookup = self._under_way.get(key)
+        if lookup is None:
+            lookup = asyncio.get_running_loop().create_task(self._look_up(host, port))
+            self._under_way[key] = lookup
+            lookup.add_done_callback(lambda ended: self._ended(key, ended))
+        # One that stops waiting must not take the answer from the others.
+        return await asyncio.shield(lookup)
+
+    def _ended(self, key: tuple[str, int], lookup: asyncio.Task[list[IPAddress]]) -> None:
+        del self._under_way[key]
+        if not lookup.cancelled():
+            lookup.exception()  # Everybody who asked may have gone: then it is nobody's error.
+
+    async def _look_up(self, host: str, port: int) -> list[IPAddress]:
+        async with self._free:
+            answer: asyncio.Future[list[IPAddress]] = asyncio.get_running_loop().create_future()
+            threading.Thread(target=_answer_in_thread, args=(host, port, answer), name="resolver", daemon=True).start()
+            return await answer
+
+
+def _answer_in_thread(host: str, port: int, answer: asyncio.Future[list[IPAddress]]) -> None:
+    try:
+        addresses = _addresses(host, port)
+    except (OSError, UnicodeError) as error:
+        _hand_over(answer, partial(answer.set_exception, OSError(str(error))))
+    else:
+        _hand_over(answer, partial(answer.set_result, addresses))
+
+
+def _hand_over(answer: asyncio.Future[list[IPAddress]], act: Callable[[], None]) -> None:
+    # The loop may have ended meanwhile; then nobody waits any more.
+    with suppress(RuntimeError):
+        answer.get_loop().call_soon_threadsafe(lambda: None if answer.done() else act())
+
+
+def _addresses(host: str, port: int) -> list[IPAddress]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ip_address(address[0]) for _, _, _, _, address in found]

@@ -1,0 +1,237 @@
+"""Makes attempts: one HTTP request each, over connections of its own, with exactly one outcome."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from discue.clock import Clock
+from discue.dispatch.attempt_request import AttemptRequest
+from discue.dispatch.connection import Connection, Exchange
+from discue.dispatch.dialer import Dialer, DialFailed, system_tls_context
+from discue.dispatch.pool import IdleConnections
+from discue.dispatch.request_head import Origin, RequestHeads, RequestInvalid, whole_head
+from discue.dispatch.resolver import Resolve, Resolver
+from discue.dispatch.sender_limits import SenderLimits
+from discue.dispatch.verdict import AnswerHead, Failure, failure_of_loss, outcome_of
+from discue.egress import EgressPolicy
+from discue.model import Outcome
+
+# One timer for all deadlines: they may be kept late by this much, and never early.
+_SWEEP_SECONDS = 0.1
+_CLOSING_SECONDS = 1.0
+
+_CLOSED = Failure("internal", "The service stopped before an answer came.")
+_UNEXPECTED = Failure("internal", "The request could not be sent.")
+
+_logger = logging.getLogger(__name__)
+
+
+class Sender:
+    """Sends requests to listeners. Belongs to the event loop that it is first used on.
+
+    Its methods named as in `Carrier` are for its connections.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        policy: EgressPolicy,
+        limits: SenderLimits | None = None,
+        resolve: Resolve | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._clock = clock
+        self._limits = limits or SenderLimits()
+        self._dialer = Dialer(policy, resolve or Resolver(), ssl_context or system_tls_context())
+        self._heads = RequestHeads()
+        self._idle = IdleConnections(self._limits)
+        self._in_flight: set[Exchange] = set()
+        self._dials: set[asyncio.Task[None]] = set()
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._closing = False
+        self._quieter = asyncio.Event()
+        self.open_connections = 0
+        """Established ones, in use or idle."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests whose outcome is not known yet."""
+        return len(self._in_flight)
+
+    def send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
+        """Make one attempt. `done` is called once, on the loop, after this has returned. Never raises.
+
+        A request is written twice only if a connection that was used before turned out to be stale: closed
+        before the first byte of an answer.
+        """
+        now = self._clock.monotonic()
+        exchange = Exchange(request, done, now)
+        self._in_flight.add(exchange)
+        if self._sweep_timer is None:
+            self._arm()
+        origin = self._prepare(exchange)
+        if origin is None:
+            return
+        connection = self._idle.take(origin, now)
+        if connection is None:
+            self._dial(exchange, origin, now)
+        else:
+            connection.transmit(exchange)
+
+    async def close(self, grace_seconds: float) -> None:
+        """Stop. Waits for what is in flight, but not longer than the grace; what is left then fails."""
+        self._closing = True
+        self._idle.close_all()
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._until(lambda: not self._in_flight)
+        except TimeoutError:
+            for exchange in list(self._in_flight):
+                self._give_up(exchange, _CLOSED, _CLOSED)
+        await asyncio.gather(*self._dials, return_exceptions=True)
+        # One whose dialling was given up at the very moment it was opened may never say that it has ended.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                await self._until(lambda: self.open_connections == 0)
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+            self._sweep_timer = None
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._quieter.clear()
+            await self._quieter.wait()
+
+    def _prepare(self, exchange: Exchange) -> Origin | None:
+        """Build the head; None if the request cannot be sent, which then is its outcome."""
+        request = exchange.request
+        failure = _CLOSED
+        try:
+            if not self._closing:
+                preamble = self._heads.preamble(request)
+                exchange.head = whole_head(preamble, request, self._clock.now() // 1_000)
+                return preamble.origin
+        except RequestInvalid as error:
+            failure = Failure("internal", str(error))
+        except Exception:
+            _logger.exception("a request could not be built")
+            failure = _UNEXPECTED
+        exchange.dialing = asyncio.get_running_loop().call_soon(self._fail, exchange, failure)
+        return None
+
+    def _dial(self, exchange: Exchange, origin: Origin, now: float) -> None:
+        exchange.deadline = min(now + self._limits.connect_timeout_ms / 1_000, exchange.ends_at)
+        task = asyncio.get_running_loop().create_task(self._connect(exchange, origin, exchange.deadline - now))
+        exchange.dialing = task
+        self._dials.add(task)
+        task.add_done_callback(self._dials.discard)
+
+    async def _connect(self, exchange: Exchange, origin: Origin, timeout_seconds: float) -> None:
+        factory = partial(Connection, self, origin, exchange, self._limits)
+        try:
+            await self._dialer.dial(exchange.request.target, factory, timeout_seconds)
+        except DialFailed as error:
+            failure = error.failure
+        except Exception:
+            _logger.exception("a connection could not be opened")
+            failure = _UNEXPECTED
+        else:
+            return
+        if not exchange.ended and exchange.connection is None:
+            self._fail(exchange, failure)
+
+    def opened(self, connection: Connection) -> None:
+        self.open_connections += 1
+        exchange = connection.exchange
+        if exchange is None or exchange.ended or exchange.connection is not None:
+            connection.exchange = None
+            connection.abort()
+            return
+        connection.opened_at = self._clock.monotonic()
+        exchange.deadline = exchange.ends_at
+        exchange.dialing = None
+        connection.transmit(exchange)
+
+    def answered(self, connection: Connection) -> None:
+        answer = connection.answer
+        exchange = connection.detach()
+        now = self._clock.monotonic()
+        outcome = outcome_of(
+            AnswerHead(answer.status, answer.retry_after, answer.no_retry),
+            answer.take_excerpt(),
+            int((now - exchange.started_at) * 1_000),
+            self._clock.now(),
+        )
+        if connection.is_reusable and not self._closing:
+            self._idle.put(connection, now)
+        else:
+            connection.abort()
+        self._end(exchange, outcome)
+
+    def failed(self, connection: Connection, failure: Failure) -> None:
+        status = connection.answer.status
+        exchange = connection.detach()
+        connection.abort()
+        self._fail(exchange, failure, status)
+
+    def lost(self, connection: Connection, error: Exception | None) -> None:
+        answer_begun = connection.answer.received > 0
+        if connection.is_reused and not answer_begun:
+            exchange = connection.detach()
+            connection.abort()
+            self._dial(exchange, connection.origin, self._clock.monotonic())
+        else:
+            self.failed(connection, failure_of_loss(error, answer_begun=answer_begun))
+
+    def spoke_idle(self, connection: Connection) -> None:
+        self._idle.discard(connection)
+        connection.abort()
+
+    def closed(self) -> None:
+        self.open_connections -= 1
+        self._quieter.set()
+
+    def _fail(self, exchange: Exchange, failure: Failure, status: int = 0) -> None:
+        took_ms = int((self._clock.monotonic() - exchange.started_at) * 1_000)
+        self._end(exchange, Outcome(status, failure.kind, failure.detail, took_ms))
+
+    def _end(self, exchange: Exchange, outcome: Outcome) -> None:
+        exchange.ended = True
+        self._in_flight.remove(exchange)
+        if self._closing:
+            self._quieter.set()
+        exchange.done(outcome)
+
+    def _give_up(self, exchange: Exchange, unconnected: Failure, unanswered: Failure) -> None:
+        if exchange.connection is not None:
+            self.failed(exchange.connection, unanswered)
+            return
+        if exchange.dialing is not None:
+            exchange.dialing.cancel()
+        self._fail(exchange, unconnected)
+
+    def _arm(self) -> None:
+        self._sweep_timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        """Keep the deadlines of requests and idle connections. Ends when there are none left."""
+        self._sweep_timer = None
+        if self._in_flight or self._idle:
+            self._arm()
+        now = self._clock.monotonic()
+        for exchange in [exchange for exchange in self._in_flight if exchange.deadline <= now]:
+            if not exchange.ended:
+                self._expire(exchange, now)
+        self._idle.close_expired(now)
+
+    def _expire(self, exchange: Exchange, now: float) -> None:
+        waited_ms = int((now - exchange.started_at) * 1_000)
+        self._give_up(
+            exchange,
+            Failure("connect_timeout", f"No connection within {waited_ms} ms."),
+            Failure("timeout", f"No whole answer within {exchange.request.timeout_ms} ms."),
+        )

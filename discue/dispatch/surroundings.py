@@ -1,0 +1,69 @@
+"""What all lanes of a worker share."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from discue.backoff import RetryPolicy
+from discue.clock import Clock
+from discue.dispatch.attempt_request import AttemptRequest
+from discue.dispatch.budget import Budget
+from discue.dispatch.flight import Flight
+from discue.dispatch.gate import Gate
+from discue.dispatch.reads import Reads
+from discue.dispatch.settling import Spawn
+from discue.dispatch.tenure import Tenure
+from discue.egress import Target
+from discue.ids import RowIds
+from discue.model import Outcome
+from discue.store.commit import Store
+from discue.store.cursors import LaneRecord
+
+if TYPE_CHECKING:
+    from discue.dispatch.handed_over import HandedOver
+    from discue.dispatch.lane import Lane
+
+
+class Deliver(Protocol):
+    """Makes one attempt: `sender.Sender.send`."""
+
+    def __call__(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None: ...
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """What a request to a listener is made of, from its configuration at one version.
+
+    Not `enabled` is also one whose domain is not verified, where its organization wants that.
+    """
+
+    target: Target
+    keys: tuple[bytes, ...]
+    enabled: bool
+    config_version: int
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """`lapsed` are lanes that found the lease lapsed, `hosts` those that have guests."""
+
+    store: Store
+    reads: Reads
+    deliver: Deliver
+    gate: Gate
+    budget: Budget
+    clock: Clock
+    row_ids: RowIds
+    random: Callable[[], float]
+    policy: RetryPolicy
+    tenure: Tenure
+    max_in_flight: int
+    timeout_ms: int
+    deadline_ms: int
+    wake_at: Callable[["Lane", int], None]
+    attempted: Callable[[LaneRecord, Flight, Outcome], None]
+    disable: Callable[[LaneRecord, int], None]
+    lost: Callable[["Lane"], None]
+    spawn: Spawn
+    handed_over: "HandedOver"
+    lapsed: set["Lane"]
+    hosts: set["Lane"]

@@ -1,0 +1,265 @@
+"""The words that the parts of the service exchange. Plain values; nothing here does anything."""
+
+from typing import Literal
+
+import msgspec
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One message of a queue's log, as lanes read it."""
+
+    seq: int
+    id: str
+    stored_at: int
+    is_json: bool
+    body: bytes
+
+
+FailureKind = Literal[
+    "",
+    "status",
+    "redirect",
+    "resolve",
+    "refused_address",
+    "connect",
+    "connect_timeout",
+    "tls",
+    "timeout",
+    "reset",
+    "protocol",
+    "response_too_large",
+    "internal",
+]
+"""Why an attempt failed: "" for one that did not. `status` and `redirect` mean that a whole answer was read."""
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What one attempt brought.
+
+    `status` is 0 when no status line was read. `error` is "" exactly when the attempt was acknowledged
+    (any 2xx). `detail` is one short sentence for people, and never contains a secret or more of an
+    answer than its status. `retry_after_seconds` is set for 429 and 503 only.
+    """
+
+    status: int
+    error: FailureKind
+    detail: str
+    took_ms: int
+    retry_after_seconds: int | None = None
+    no_retry: bool = False
+    excerpt: bytes = b""
+
+    @property
+    def acknowledged(self) -> bool:
+        return self.error == ""
+
+
+DeliveryState = Literal["acknowledged", "pending", "retrying", "missed"]
+
+
+class Attempt(msgspec.Struct, frozen=True, gc=False):
+    """The record of one HTTP try: `number` counts from 1 within a delivery."""
+
+    id: int
+    organization: int
+    listener: int
+    queue: int
+    seq: int
+    number: int
+    status: int
+    error: str
+    took_ms: int
+    detail: str = ""
+
+
+class Organization(msgspec.Struct, frozen=True):
+    """The tenant. `settings` are the operator's choices for it; the operator's own organization is the first."""
+
+    id: int
+    public_id: str
+    alias: str
+    state: Literal["active", "suspended"]
+    is_operator: bool
+    settings: dict[str, int | bool]
+    created_at: int
+    updated_at: int
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """A key without its secret: of that, only the hash is kept."""
+
+    organization: int
+    id: int
+    public_id: str
+    alias: str
+    status: Literal["enabled", "disabled"]
+    scopes: str
+    expires_at: int
+    last_used_at: int
+    created_at: int
+    updated_at: int
+    secret_hash: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"ApiKey(organization={self.organization}, public_id={self.public_id!r}, status={self.status!r})"
+
+
+SchemaLanguage = Literal["rules", "json_schema"]
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """A log of messages. `retention_seconds` and `max_message_bytes` are None where the setting decides.
+
+    `schema` is the text of its schema as it was sent; None, as `schema_id`, where there is none.
+    """
+
+    organization: int
+    id: int
+    public_id: str
+    alias: str
+    retention_seconds: int | None
+    max_message_bytes: int | None
+    config_version: int
+    created_at: int
+    updated_at: int
+    schema: str | None = None
+    schema_id: str | None = None
+    schema_language: SchemaLanguage = "rules"
+    schema_set_at: int = 0
+
+
+class Listener(msgspec.Struct, frozen=True):
+    """An HTTP endpoint registered on a queue. `secrets` are its signing secrets, newest first."""
+
+    organization: int
+    id: int
+    public_id: str
+    queue: int
+    queue_public_id: str
+    alias: str
+    status: Literal["enabled", "disabled"]
+    notify_url: str
+    liveness_url: str
+    config_version: int
+    created_at: int
+    updated_at: int
+    secrets: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Listener(organization={self.organization}, public_id={self.public_id!r}, alias={self.alias!r})"
+
+
+class CursorCounts(msgspec.Struct, frozen=True):
+    """What a listener's cursor has counted, and where it stands in its queue's log."""
+
+    head: int
+    position: int
+    settled_ahead: int
+    acknowledged: int
+    missed: int
+    retrying: int
+    last_success_at: int
+    last_failure_at: int
+
+    @property
+    def pending(self) -> int:
+        """Deliveries neither acknowledged nor missed: O(1), never a count of rows."""
+        return self.head - self.position - self.settled_ahead + self.retrying
+
+
+class StoredMessage(msgspec.Struct, frozen=True):
+    """One message as the API shows it. `alias` is the id where none was given."""
+
+    organization: int
+    queue: int
+    queue_public_id: str
+    seq: int
+    id: str
+    alias: str
+    stored_at: int
+    updated_at: int
+    is_json: bool
+    body: bytes = b""
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """One listener's obligation for one message, as the API shows it."""
+
+    listener_public_id: str
+    state: DeliveryState
+    attempts: int
+    last_status: int
+
+
+class Challenge(msgspec.Struct, frozen=True):
+    """What must be found on a domain: a file with this content, at `context_path` (without outer slashes)."""
+
+    context_path: str
+    file_name: str
+    file_content: str
+    created_at: int
+    expires_at: int
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """What is known of a domain's challenge. Instants are 0 where there was nothing yet.
+
+    `failures` are those since it was last found in order, the first of them at `failed_since`; `last_error` is "" when
+    there are none. `due_at` is when the service looks next by itself, None when it does not.
+    """
+
+    verified: bool = False
+    verified_at: int = 0
+    failures: int = 0
+    failed_since: int = 0
+    last_error: str = ""
+    tried_at: int = 0
+    checked_at: int = 0
+    due_at: int | None = None
+
+
+class Domain(msgspec.Struct, frozen=True):
+    """A host and port that an organization says is its own. `host_key` is the hostname as DNS knows it."""
+
+    organization: int
+    id: int
+    public_id: str
+    alias: str
+    hostname: str
+    host_key: str
+    port: int
+    challenge: Challenge
+    verification: Verification
+    config_version: int
+    created_at: int
+    updated_at: int
+
+
+Role = Literal["owner", "admin", "developer", "viewer"]
+
+
+class User(msgspec.Struct, frozen=True):
+    """A member of an organization. Without a `password_hash` nobody has accepted an invitation yet."""
+
+    organization: int
+    id: int
+    public_id: str
+    email: str
+    display_name: str
+    role: Role
+    created_at: int
+    updated_at: int
+    password_hash: str | None = None
+    invitation_hash: bytes | None = None
+    invitation_expires_at: int = 0
+
+    @property
+    def state(self) -> Literal["invited", "active"]:
+        return "invited" if self.password_hash is None else "active"
+
+    @property
+    def is_active_owner(self) -> bool:
+        return self.role == "owner" and self.state == "active"
+
+    def __repr__(self) -> str:
+        return f"User(organization={self.organization}, public_id={self.public_id!r}, role={self.role!r})"

@@ -1,0 +1,129 @@
+"""Publishing: messages are checked, numbered and durable when this returns; delivering them is the lanes' work."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from discue.clock import Clock
+from discue.directory import Directory, QueueRecord
+from discue.errors import Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable
+from discue.ids import PublicIds
+from discue.model import Entry
+from discue.once import IdempotencyKey
+from discue.publishing_quotas import PublishingQuotas
+from discue.quota import Load
+from discue.schemas.violations import FAULTS, Checker
+from discue.store.commit import Store
+from discue.store.engine import (
+    AlreadyDone,
+    Append,
+    Appended,
+    NewEntry,
+    Once,
+    QueueClosed,
+    StaleConfiguration,
+    UniqueViolation,
+)
+
+_TRIES = 5
+
+_pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[tuple[str, str | None]]).decode
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """A message as its producer gave it. `alias` is checked; None where none was given.
+
+    `pointer` says where in the request its data stands.
+    """
+
+    body: bytes
+    is_json: bool
+    alias: str | None = None
+    pointer: str = "/data"
+
+
+class Publisher(msgspec.Struct, frozen=True):
+    """What publishing needs."""
+
+    store: Store
+    directory: Directory
+    clock: Clock
+    public_ids: PublicIds
+    quotas: PublishingQuotas
+
+
+async def publish(
+    publisher: Publisher, queue: QueueRecord, drafts: Sequence[Draft], *, once: IdempotencyKey | None = None
+) -> tuple[Entry, ...]:
+    """Store messages of one queue, all or none, and return them as they stand in its log.
+
+    With an idempotency key they are stored at most once: AlreadyDone says that they, or others, were.
+    Raises NotFound when the queue is gone, PayloadTooLarge (with a pointer for a batch), Unprocessable
+    with one for each violation of the queue's schema (100 at most), QuotaUsedUp, Overloaded,
+    and StoreUnavailable: then whether they were stored is unknown, as after any lost answer.
+    """
+    if queue.quotas is None:
+        return await _publish(publisher, queue, drafts, once)
+    more = Load(len(drafts), sum(len(draft.body) for draft in drafts))
+    async with publisher.quotas.room(queue.organization, queue.quotas, more):
+        return await _publish(publisher, queue, drafts, once)
+
+
+async def _publish(
+    publisher: Publisher, queue: QueueRecord, drafts: Sequence[Draft], once: IdempotencyKey | None
+) -> tuple[Entry, ...]:
+    new = tuple(NewEntry(publisher.public_ids.next(), draft.is_json, draft.body, draft.alias) for draft in drafts)
+    kept = None if once is None else Once(once.hash, once.fingerprint, _pack([(each.id, each.alias) for each in new]))
+    for _ in range(_TRIES):
+        _check_sizes(queue, drafts)
+        if queue.checker is not None:
+            _check_schema(queue.checker, drafts)
+        now = publisher.clock.now()
+        append = Append(queue.organization, queue.id, queue.config_version, now, new, kept)
+        try:
+            appended: Appended = await publisher.store.append(append)
+        except StaleConfiguration:
+            await publisher.directory.catch_up()
+            queue = await publisher.directory.queue(queue.organization, queue.public_id)
+        except QueueClosed as error:
+            raise NotFound from error
+        except UniqueViolation as error:
+            if once is None:
+                raise
+            # Another worker kept the key at the same moment.
+            raise AlreadyDone from error
+        else:
+            return appended.entries
+    raise Unavailable("The queue's configuration keeps changing. Try again soon.")
+
+
+def published_before(content: bytes) -> list[tuple[str, str | None]]:
+    """Ids and aliases of the messages that an idempotency key was used for, from what is kept with it.
+
+    It is not sealed: the same stands beside it in the log.
+    """
+    return _unpack(content)
+
+
+def _check_schema(checker: Checker, drafts: Sequence[Draft]) -> None:
+    faults: list[Fault] = []
+    for draft in drafts:
+        if not draft.is_json:
+            faults.append(Fault(draft.pointer, "must be JSON: the queue has a schema"))
+        else:
+            faults.extend(checker.violations(draft.body, draft.pointer))
+        if len(faults) >= FAULTS:
+            break
+    if faults:
+        first = faults[0]
+        sentence = f"The queue's schema does not allow this: {first.pointer} {first.detail}."
+        raise Unprocessable(sentence, faults=tuple(faults[:FAULTS]))
+
+
+def _check_sizes(queue: QueueRecord, drafts: Sequence[Draft]) -> None:
+    limit = queue.max_message_bytes
+    for draft in drafts:
+        if len(draft.body) > limit:
+            fault = Fault(draft.pointer, f"has {len(draft.body)} bytes; at most {limit} are allowed")
+            raise PayloadTooLarge(f"A message of this queue has at most {limit} bytes.", faults=(fault,))

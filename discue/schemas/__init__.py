@@ -1,0 +1,1 @@
+"""What the messages of a queue must look like: rules read, checked, compiled."""

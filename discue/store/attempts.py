@@ -1,0 +1,23 @@
+"""Records of attempts, as rows."""
+
+from typing import Final
+
+from discue.model import Attempt
+from discue.store.engine import Value
+
+COLUMNS: Final = "organization, id, listener, queue, seq, number, status, error, took_ms, detail"
+
+
+def row_of(attempt: Attempt) -> tuple[Value, ...]:
+    return (
+        attempt.organization,
+        attempt.id,
+        attempt.listener,
+        attempt.queue,
+        attempt.seq,
+        attempt.number,
+        attempt.status,
+        attempt.error,
+        attempt.took_ms,
+        attempt.detail,
+    )

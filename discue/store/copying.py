@@ -1,0 +1,260 @@
+"""Moving an installation to another database, in steps that a crash may come between.
+
+What was copied and how far it is are one transaction on the target, so that a copy goes on exactly where it
+ended. Until it is finished a row of the target's `meta` says so, and nobody serves it.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from discue.errors import StoreUnusable
+from discue.store.commit import Store
+from discue.store.engine import Row, Transaction, Value
+from discue.store.tables import CURSOR, EXCEPTION, FEED_HEAD, TABLES, Key, Table, insert, rows_after
+
+ROWS_A_STEP: Final = 512
+BYTES_A_STEP: Final = 4_194_304
+
+_META: Final = "SELECT value FROM meta WHERE key = $1"
+_MARK: Final = "INSERT INTO meta (key, value) VALUES ('copy', $1)"
+_ADVANCE: Final = "UPDATE meta SET value = $1 WHERE key = 'copy' AND value = $2"
+_UNMARK: Final = "DELETE FROM meta WHERE key = 'copy' AND value = $1"
+_LIVING: Final = """
+    SELECT count(*) FROM worker WHERE dead = 0 AND lease_until > clock_ms() AND lease_until <= clock_ms() + lease_ms"""
+_STATE: Final = (
+    "SELECT version, 0, 0 FROM feed_head WHERE shard = 0",
+    "SELECT count(*), CAST(sum(head) AS BIGINT), CAST(sum(tail) AS BIGINT) FROM queue_head",
+    "SELECT count(*), CAST(sum(token) AS BIGINT), CAST(sum(version) AS BIGINT) FROM cursor",
+    "SELECT count(*), max(id), 0 FROM job",
+)
+
+
+class Side(msgspec.Struct, frozen=True):
+    """One of the two databases. `is_held`: a lock of this process keeps everybody from serving it."""
+
+    store: Store
+    name: str
+    is_held: bool
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a copy has come: in `table`, to the key `after`. When no table is named, everything was copied.
+
+    `source` and `state` are the source's epoch, and what is another one as soon as anybody has served it.
+    """
+
+    source: str
+    schema_version: str
+    state: tuple[Row, ...]
+    begun_at: int
+    table: str = TABLES[0].name
+    after: Key = ()
+    rows: int = 0
+
+    @property
+    def is_copied(self) -> bool:
+        return not self.table
+
+
+class _Page(msgspec.Struct, frozen=True):
+    """Rows of a table in the order of its key, as the target is to have them."""
+
+    rows: list[Row]
+    is_last: bool
+
+
+async def require_finished(tx: Transaction, name: str) -> None:
+    """Raises StoreUnusable for a database that a copy into it has not filled yet."""
+    if await _meta(tx, "copy"):
+        raise StoreUnusable(
+            f"A copy into {name} is not finished. Run the same `discue copy` again, or name another database."
+        )
+
+
+async def begin(source: Side, target: Side, now: int) -> Progress:
+    """Mark the target as one that is being filled, or find how far an earlier copy of the same source came.
+
+    Raises StoreUnusable when one of them is served, when the target is not empty, and when the source is not what it
+    was when the copy began.
+    """
+    fresh = await source.store.read(lambda tx: _fresh(tx, source, now))
+    return await target.store.write_exclusively(lambda tx: _begin(tx, target, fresh))
+
+
+async def step(source: Side, target: Side, progress: Progress) -> Progress:
+    """Copy some rows of one table, in one transaction; how far the copy is then.
+
+    Raises StoreUnusable when one of the two is served by now, or filled by another process.
+    """
+    (table,) = [each for each in TABLES if each.name == progress.table]
+    page = await source.store.read(lambda tx: _read(tx, source, table, progress))
+    following = _following(table, page, progress)
+    await target.store.write(lambda tx: _write(tx, target, table, page.rows, (progress, following)))
+    return following
+
+
+async def finish(source: Side, target: Side, progress: Progress) -> None:
+    """Give the target free to be served."""
+    await source.store.read(lambda tx: _require_unchanged(tx, source, progress))
+    await target.store.write(lambda tx: _finish(tx, target, progress))
+
+
+def as_copied(table: Table, columns: Sequence[str], rows: list[Row], begun_at: int) -> list[Row]:
+    """The rows as they stand in the target: nobody there owns a cursor, or has a request under way."""
+    if table is CURSOR:
+        owner = columns.index("owner")
+        return [_with(row, {owner: None}) for row in rows]
+    if table is EXCEPTION:
+        state = columns.index("state")
+        due: dict[int, Value] = {state: "retry", columns.index("due_at"): begun_at, columns.index("sender"): None}
+        return [_with(row, due) if row[state] == "sending" else row for row in rows]
+    return rows
+
+
+async def _fresh(tx: Transaction, source: Side, now: int) -> Progress:
+    await require_finished(tx, source.name)
+    await _require_unserved(tx, source)
+    return Progress(await _meta(tx, "epoch"), await _meta(tx, "schema_version"), await _state(tx), now)
+
+
+async def _begin(tx: Transaction, target: Side, fresh: Progress) -> Progress:
+    await _require_unserved(tx, target)
+    if await _meta(tx, "epoch") == fresh.source:
+        raise StoreUnusable(f"{target.name} is the database that is to be copied, or a copy of its file.")
+    schema_version = await _meta(tx, "schema_version")
+    if schema_version != fresh.schema_version:
+        raise StoreUnusable(
+            f"{target.name} has schema version {schema_version}, and the other database {fresh.schema_version}. "
+            "Run `discue migrate` on the older one."
+        )
+    stored = await _meta(tx, "copy")
+    if not stored:
+        return await _begin_anew(tx, target, fresh)
+    earlier = msgspec.json.decode(stored, type=Progress)
+    _require_same(target, earlier, fresh)
+    return earlier
+
+
+async def _begin_anew(tx: Transaction, target: Side, fresh: Progress) -> Progress:
+    if not await _is_empty(tx):
+        raise StoreUnusable(f"{target.name} is not empty. Name a database in which nothing was stored yet.")
+    await tx.execute(f"DELETE FROM {FEED_HEAD.name}")
+    await tx.execute(_MARK, _text(fresh))
+    return fresh
+
+
+def _require_same(target: Side, earlier: Progress, fresh: Progress) -> None:
+    empty = "Name an empty database instead."
+    if earlier.source != fresh.source:
+        raise StoreUnusable(f"{target.name} holds an unfinished copy of another database. {empty}")
+    if (earlier.schema_version, earlier.state) != (fresh.schema_version, fresh.state):
+        raise StoreUnusable(f"{target.name} holds an unfinished copy of what the source was before. {empty}")
+
+
+async def _is_empty(tx: Transaction) -> bool:
+    for table in TABLES:
+        rows = await rows_after(tx, table, table.columns[-1:], (), 1)
+        # The feed's head is there from the beginning, with version 0.
+        if rows and (table is not FEED_HEAD or rows != [(0,)]):
+            return False
+    return True
+
+
+async def _read(tx: Transaction, source: Side, table: Table, progress: Progress) -> _Page:
+    await _require_unserved(tx, source)
+    await _require_same_feed(tx, source, progress)
+    fitting = await _fitting(tx, table, progress.after)
+    rows = await rows_after(tx, table, table.columns, progress.after, fitting)
+    # One that was cut for its bytes may have come to the end, too: an empty page follows then.
+    is_last = fitting == ROWS_A_STEP and len(rows) < ROWS_A_STEP
+    return _Page(as_copied(table, table.columns, rows, progress.begun_at), is_last)
+
+
+async def _fitting(tx: Transaction, table: Table, after: Key) -> int:
+    """How many of the next rows make one step: one at least, however large it is."""
+    if not table.bodies:
+        return ROWS_A_STEP
+    total = 0
+    for number, (*_, size) in enumerate(await rows_after(tx, table, (*table.key, "size"), after, ROWS_A_STEP)):
+        total += size
+        if number and total > BYTES_A_STEP:
+            return number
+    return ROWS_A_STEP
+
+
+def _following(table: Table, read: _Page, progress: Progress) -> Progress:
+    if read.is_last or not read.rows:
+        names = [each.name for each in TABLES] + [""]
+        following = names[names.index(table.name) + 1]
+        return msgspec.structs.replace(progress, table=following, after=(), rows=0)
+    last = tuple(read.rows[-1][: len(table.key)])
+    return msgspec.structs.replace(progress, after=last, rows=progress.rows + len(read.rows))
+
+
+async def _write(
+    tx: Transaction, target: Side, table: Table, rows: list[Row], steps: tuple[Progress, Progress]
+) -> None:
+    await _require_unserved(tx, target)
+    await insert(tx, table, rows)
+    before, after = steps
+    if await tx.execute(_ADVANCE, _text(after), _text(before)) != 1:
+        raise StoreUnusable(f"Another process copies into {target.name}.")
+
+
+async def _finish(tx: Transaction, target: Side, progress: Progress) -> None:
+    await _require_unserved(tx, target)
+    if await tx.execute(_UNMARK, _text(progress)) != 1:
+        raise StoreUnusable(f"Another process copies into {target.name}.")
+
+
+async def _require_unserved(tx: Transaction, side: Side) -> None:
+    if side.is_held:
+        return
+    row = await tx.row(_LIVING)
+    if row and row[0]:
+        raise StoreUnusable(
+            f"{side.name} is served: {row[0]} running worker{'' if row[0] == 1 else 's'} of it stand in the database. "
+            "Stop them; one that crashed is forgotten within seconds."
+        )
+
+
+async def _require_same_feed(tx: Transaction, source: Side, progress: Progress) -> None:
+    if await _figures(tx, _STATE[0]) != progress.state[0]:
+        raise _changed(source)
+
+
+async def _require_unchanged(tx: Transaction, source: Side, progress: Progress) -> None:
+    await _require_unserved(tx, source)
+    if await _state(tx) != progress.state:
+        raise _changed(source)
+
+
+def _changed(source: Side) -> StoreUnusable:
+    return StoreUnusable(
+        f"{source.name} was changed while it was copied, so that the copy is not one. Begin again, with an empty "
+        "database, and change nothing meanwhile."
+    )
+
+
+async def _state(tx: Transaction) -> tuple[Row, ...]:
+    """Not the same before and after somebody served the database: that takes cursors, or adds messages."""
+    return tuple([await _figures(tx, sql) for sql in _STATE])
+
+
+async def _figures(tx: Transaction, sql: str) -> Row:
+    return tuple(await tx.row(sql) or ())
+
+
+async def _meta(tx: Transaction, key: str) -> str:
+    row = await tx.row(_META, key)
+    return row[0] if row else ""
+
+
+def _text(progress: Progress) -> str:
+    return msgspec.json.encode(progress).decode()
+
+
+def _with(row: Row, changes: dict[int, Value]) -> Row:
+    return tuple(changes.get(place, value) for place, value in enumerate(row))

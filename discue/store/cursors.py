@@ -1,0 +1,229 @@
+"""Cursors: who owns them, what a lane needs to run one, and the exceptions that are due."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from discue.model import Entry
+from discue.store.cursor_keys import among, flat, runs
+from discue.store.engine import CursorKey, Row, Transaction
+from discue.store.listeners import read_secrets
+from discue.store.verified_places import VerifiedPlaces, wants_verified_domains
+
+
+class LaneRecord(msgspec.Struct, frozen=True):
+    """A cursor with its listener, its queue's head and everything a request to the listener is made of.
+
+    `has_guests` when requests of other workers, or of an earlier lane, may be under way or were not counted. It
+    `may_send` unless its organization wants its domain verified, and it is not.
+    """
+
+    organization: int
+    listener: int
+    stream: int
+    queue: int
+    owner: int
+    token: int
+    version: int
+    position: int
+    ahead: bytes | None
+    acknowledged: int
+    missed: int
+    retrying: int
+    last_success_at: int
+    last_failure_at: int
+    head: int
+    listener_public_id: str
+    queue_public_id: str
+    notify_url: str
+    status: Literal["enabled", "disabled"]
+    secrets: tuple[str, ...]
+    config_version: int
+    has_guests: bool = False
+    may_send: bool = True
+
+    @property
+    def key(self) -> CursorKey:
+        return self.organization, self.listener, self.stream
+
+    def __repr__(self) -> str:
+        return f"LaneRecord(listener={self.listener_public_id!r}, queue={self.queue_public_id!r})"
+
+
+class DueRetry(msgspec.Struct, frozen=True, gc=False):
+    """An exception whose next attempt may start. `entry` is None when its message was deleted."""
+
+    seq: int
+    attempts: int
+    entry: Entry | None
+
+
+class WaitingRetry(msgspec.Struct, frozen=True, gc=False):
+    """An exception that waits, due or not. `is_there` is false when its message was deleted."""
+
+    seq: int
+    attempts: int
+    is_there: bool
+
+
+class Due(msgspec.Struct, frozen=True):
+    """The retries that may start now, and when to look again (0: no exception waits)."""
+
+    retries: tuple[DueRetry, ...]
+    next_at: int
+
+
+_READ_FIELDS = LaneRecord.__struct_fields__[:-1]
+
+LAST_CURSOR: CursorKey = ((1 << 63) - 1, 0, 0)
+"""Beyond the key of every cursor."""
+
+_GUEST = """EXISTS (
+    SELECT 1 FROM exception e WHERE e.organization = c.organization AND e.listener = c.listener
+    AND e.stream = c.stream AND e.state = '{}')"""
+_LANES = f"""
+SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.version, c.position, c.ahead,
+    c.acknowledged, c.missed, c.retrying, c.last_success_at, c.last_failure_at, h.head,
+    l.public_id, q.public_id, l.notify_url,
+    CASE WHEN o.state = 'active' THEN l.status ELSE 'disabled' END, l.secrets, l.config_version,
+    c.retrying > 0 AND ({_GUEST.format("sending")} OR {_GUEST.format("ended")}), o.settings
+FROM cursor c
+JOIN listener l ON l.organization = c.organization AND l.id = c.listener AND l.deleted_at IS NULL
+JOIN queue q ON q.organization = c.organization AND q.id = c.queue AND q.deleted_at IS NULL
+JOIN organization o ON o.id = c.organization AND o.deleted_at IS NULL
+JOIN queue_head h ON h.organization = c.organization AND h.queue = c.queue
+"""
+_LANES_AFTER = (
+    _LANES + "WHERE c.owner = $1 AND (c.organization, c.listener, c.stream) > ($2, $3, $4) "
+    "AND (c.organization, c.listener, c.stream) <= ($5, $6, $7) "
+    "ORDER BY c.organization, c.listener, c.stream LIMIT $8"
+)
+_LANES_OF = _LANES + "WHERE c.organization = $1 AND c.listener = $2 AND c.owner = $3 ORDER BY c.stream"
+# Not `owner IS NULL`: a server that remembers few free cursors would look for the keys among all that there are now.
+_CLAIM = "UPDATE cursor SET owner = $1, token = token + 1 WHERE coalesce(owner, 0) = 0 AND {} RETURNING {}"
+_RELEASE = "UPDATE cursor SET owner = NULL, token = token + 1 WHERE owner = $1 AND {}"
+_RENEW_TOKENS = "UPDATE cursor SET token = token + 1 WHERE owner = $1"
+_KEY = "organization, listener, stream"
+
+_DUE = """
+SELECT e.seq, e.attempts, l.id, l.stored_at, l.codec, l.body
+FROM exception e
+LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
+WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'retry' AND e.due_at <= $4
+ORDER BY e.due_at, e.seq LIMIT $5
+"""
+_NEXT_DUE = """
+SELECT due_at FROM exception
+WHERE organization = $1 AND listener = $2 AND stream = $3 AND state = 'retry' AND due_at > $4
+ORDER BY due_at LIMIT 1
+"""
+
+
+# Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
+_RETRIES_UP_TO = """
+SELECT e.seq, e.attempts, l.seq IS NOT NULL
+FROM exception e
+LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
+WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'retry' AND e.due_at >= 0
+    AND e.seq + 0 <= $4 LIMIT $5
+"""
+
+
+async def claim(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> list[CursorKey]:
+    """Make `owner` the only writer of those cursors that have no owner: which ones, in key order."""
+    won: list[CursorKey] = []
+    for keys in runs(cursors):
+        rows = await tx.rows(_CLAIM.format(among(len(keys), 2), _KEY), owner, *flat(keys))
+        won.extend((row[0], row[1], row[2]) for row in rows)
+    return sorted(won)
+
+
+async def release(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> int:
+    """Give up those cursors that `owner` has. Nothing may be under way for them, or left to store; how many."""
+    released = 0
+    for keys in runs(cursors):
+        released += await tx.execute(_RELEASE.format(among(len(keys), 2)), owner, *flat(keys))
+    return released
+
+
+async def renew_tokens(tx: Transaction, owner: int) -> int:
+    """Make ineffective whatever the owner tried to settle until now; how many cursors it has."""
+    return await tx.execute(_RENEW_TOKENS, owner)
+
+
+async def lanes_after(
+    tx: Transaction, owner: int, after: CursorKey, limit: int, last: CursorKey = LAST_CURSOR
+) -> list[LaneRecord]:
+    """A page of the owner's cursors whose listener, queue and organization are there, in key order, up to `last`."""
+    return await _records(tx, await tx.rows(_LANES_AFTER, owner, *after, *last, limit))
+
+
+async def lanes_of(tx: Transaction, owner: int, organization: int, listener: int) -> list[LaneRecord]:
+    """The owner's cursors of one listener; none when the listener is gone."""
+    return await _records(tx, await tx.rows(_LANES_OF, organization, listener, owner))
+
+
+async def due(tx: Transaction, key: tuple[int, int, int], now: int, limit: int) -> Due:
+    """The oldest `limit` due exceptions of a cursor, given by organization, listener and stream."""
+    rows = await tx.rows(_DUE, *key, now, limit)
+    retries = tuple(_due_retry(row) for row in rows)
+    if len(rows) == limit:
+        return Due(retries, now)
+    later = await tx.row(_NEXT_DUE, *key, now)
+    return Due(retries, later[0] if later else 0)
+
+
+async def retries_up_to(tx: Transaction, key: tuple[int, int, int], seq: int, limit: int) -> list[WaitingRetry]:
+    """Some of the retries up to a seq, in no order: when fewer than `limit` come, all of them."""
+    return [WaitingRetry(row[0], row[1], bool(row[2])) for row in await tx.rows(_RETRIES_UP_TO, *key, seq, limit)]
+
+
+_FIRST_BETWEEN = """
+SELECT seq, stored_at FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4
+ORDER BY seq LIMIT 1
+"""
+
+
+async def last_seq_stored_before(
+    tx: Transaction, organization: int, queue: int, bounds: tuple[int, int], before: int
+) -> int:
+    """The highest seq in (`bounds`] whose message was stored before a time; the lower bound if none was.
+
+    `stored_at` never falls along a log, so this is a binary search: a handful of look-ups by key, whatever lies
+    between. Nearly always nothing is that old, which the first message tells.
+    """
+    low, high = bounds
+    middle = low + 1
+    while low < high:
+        row = await tx.row(_FIRST_BETWEEN, organization, queue, middle, high)
+        if row is not None and row[1] < before:
+            low = row[0]
+        else:
+            high = middle - 1
+        middle = (low + high + 1) // 2
+    return low
+
+
+async def _records(tx: Transaction, rows: Iterable[Row]) -> list[LaneRecord]:
+    places = VerifiedPlaces(tx)
+    records = []
+    for *values, settings in rows:
+        record = _record(values)
+        if wants_verified_domains(settings) and not await places.has(record.organization, record.notify_url):
+            record = msgspec.structs.replace(record, may_send=False)
+        records.append(record)
+    return records
+
+
+def _record(values: Sequence[Any]) -> LaneRecord:
+    record: dict[str, Any] = dict(zip(_READ_FIELDS, values, strict=True))
+    record["secrets"] = read_secrets(record["secrets"])
+    record["has_guests"] = bool(record["has_guests"])
+    return LaneRecord(**record)
+
+
+def _due_retry(row: Row) -> DueRetry:
+    seq, attempts, public_id, stored_at, codec, body = row
+    entry = None if public_id is None else Entry(seq, public_id, stored_at, codec == 1, body)
+    return DueRetry(seq, attempts, entry)

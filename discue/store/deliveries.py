@@ -1,0 +1,71 @@
+"""What became of one message for each listener: read from cursors, exceptions and attempts, never stored."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from discue.model import Delivery, DeliveryState, StoredMessage
+from discue.store.engine import Row, Transaction
+from discue.window import Window
+
+SHOWN_LISTENERS: Final = 100
+_ATTEMPTS_READ: Final = 2_000
+
+_LISTENERS: Final = """
+    SELECT listener.id, listener.public_id, cursor.position, cursor.ahead FROM listener
+    JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
+        AND cursor.stream = 0
+    WHERE listener.organization = $1 AND listener.queue = $2 AND listener.deleted_at IS NULL
+        AND cursor.start_seq < $3
+    ORDER BY listener.id LIMIT $4"""
+_EXCEPTION: Final = """
+    SELECT state, attempts, reason FROM exception
+    WHERE organization = $1 AND listener = $2 AND stream = 0 AND seq = $3"""
+_MISSED_RANGE: Final = """
+    SELECT seq_to FROM missed_range WHERE organization = $1 AND listener = $2 AND seq_from <= $3
+    ORDER BY seq_from DESC LIMIT 1"""
+_ATTEMPTS: Final = """
+    SELECT listener, number, status FROM attempt
+    WHERE organization = $1 AND queue = $2 AND seq = $3 LIMIT $4"""
+
+
+async def of_message(tx: Transaction, message: StoredMessage) -> list[Delivery]:
+    """For each listener that was there when the message was stored, oldest first: at most 100 of them."""
+    values = (message.organization, message.queue, message.seq)
+    last_attempts = _last_attempts(await tx.rows(_ATTEMPTS, *values, _ATTEMPTS_READ))
+    deliveries = []
+    for listener, public_id, position, ahead in await tx.rows(_LISTENERS, *values, SHOWN_LISTENERS):
+        number, status = last_attempts.get(listener, (0, 0))
+        settled = Window.decode(position, ahead).is_settled(message.seq)
+        state, counted = await _state(tx, message, listener, settled=settled)
+        deliveries.append(Delivery(public_id, state, max(number, counted), status))
+    return deliveries
+
+
+def _last_attempts(rows: Iterable[Row]) -> dict[int, tuple[int, int]]:
+    """Number and status of each listener's last attempt."""
+    last: dict[int, tuple[int, int]] = {}
+    for listener, number, status in rows:
+        last[listener] = max(last.get(listener, (0, 0)), (number, status))
+    return last
+
+
+async def _state(tx: Transaction, message: StoredMessage, listener: int, *, settled: bool) -> tuple[DeliveryState, int]:
+    """The state, and how many attempts the exception has counted."""
+    values = (message.organization, listener, message.seq)
+    exception = await tx.row(_EXCEPTION, *values)
+    if exception is not None:
+        return of_exception(*exception)
+    if not settled:
+        return "pending", 0
+    missed = await tx.row(_MISSED_RANGE, *values)
+    return ("missed" if missed is not None and missed[0] >= message.seq else "acknowledged"), 0
+
+
+def of_exception(state: str, attempts: int, reason: str) -> tuple[DeliveryState, int]:
+    """An attempt that is under way has not been made yet; one that has ended is only not counted yet."""
+    if state == "ended":
+        return "missed" if reason else "acknowledged", attempts
+    if state == "missed":
+        return "missed", attempts
+    made = attempts - (state == "sending")
+    return "retrying" if made else "pending", made

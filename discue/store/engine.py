@@ -1,0 +1,292 @@
+"""What a database engine promises. Callers see this and never SQLite or PostgreSQL.
+
+SQL is written once, with parameters `$1`, `$2` … numbered in the order of their first appearance:
+both engines take that text. What is written here as `async` may suspend on one engine and never
+does on the other.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from discue.model import Attempt, Entry
+
+T = TypeVar("T")
+
+Value = int | str | bytes | None
+Row = tuple[Any, ...]
+
+
+class Transaction(Protocol):
+    """Statements within one transaction, or one snapshot when it came from `Engine.read`."""
+
+    async def row(self, sql: str, *values: Value) -> Row | None:
+        """The first row, or None."""
+        ...
+
+    async def rows(self, sql: str, *values: Value) -> list[Row]:
+        """Every row: the statement bounds how many."""
+        ...
+
+    async def execute(self, sql: str, *values: Value) -> int:
+        """How many rows the statement changed."""
+        ...
+
+    async def exclusive(self) -> None:
+        """From here to the end of the transaction no other exclusive one runs, in whatever process.
+
+        What reads and then writes what it read (the control plane's verbs) begins with this: the engine need
+        not serialise transactions otherwise.
+        """
+        ...
+
+
+Work = Callable[[Transaction], Awaitable[T]]
+
+
+class NewEntry(msgspec.Struct, frozen=True, gc=False):
+    """A message about to be appended. `alias` is None where none was given."""
+
+    id: str
+    is_json: bool
+    body: bytes
+    alias: str | None = None
+
+
+class Once(msgspec.Struct, frozen=True, gc=False):
+    """An idempotency key, as 128 bits of a hash, with what is kept of its first request and of the answer to it."""
+
+    key: tuple[int, int]
+    fingerprint: bytes
+    content: bytes
+
+
+class Append(msgspec.Struct, frozen=True):
+    """Messages of one queue that are stored together or not at all; with the key `once`, at most once."""
+
+    organization: int
+    queue: int
+    config_version: int
+    now: int
+    entries: tuple[NewEntry, ...]
+    once: Once | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Of all bodies."""
+        if len(self.entries) == 1:
+            return len(self.entries[0].body)
+        return sum(len(entry.body) for entry in self.entries)
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """The entries as they stand in the log, consecutive, in the order given."""
+
+    organization: int
+    queue: int
+    entries: tuple[Entry, ...]
+
+
+class ExceptionRow(msgspec.Struct, frozen=True, gc=False):
+    """A delivery that is not simply acknowledged. Of one in the state `sending`, `sender` is the incarnation at it."""
+
+    seq: int
+    state: str
+    attempts: int
+    due_at: int
+    reason: str
+    sender: int | None = None
+
+
+class MissedRange(msgspec.Struct, frozen=True, gc=False):
+    """Consecutive messages missed for one reason, both ends included."""
+
+    seq_from: int
+    seq_to: int
+    reason: str
+    missed_at: int
+
+
+class Settle(msgspec.Struct, frozen=True):
+    """What happened in one lane since its last settle: absolute values for its cursor, and what came beside them.
+
+    It takes effect whole, and only while the cursor has this `token` and `version`; the cursor then
+    has `version + 1`. One that `releases` gives the cursor up in the same commit: it has no owner then, and
+    `token + 1`.
+    """
+
+    organization: int
+    listener: int
+    stream: int
+    queue: int
+    token: int
+    version: int
+    position: int
+    ahead: bytes | None
+    acknowledged: int
+    missed: int
+    retrying: int
+    last_success_at: int
+    last_failure_at: int
+    attempts: tuple[Attempt, ...] = ()
+    exceptions: tuple[ExceptionRow, ...] = ()
+    resolved: tuple[int, ...] = ()
+    missed_ranges: tuple[MissedRange, ...] = ()
+    releases: bool = False
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What one commit carries.
+
+    What appends and settles come to is counted under `tally_slot`: of the commits that run side by side no two share
+    one.
+    """
+
+    appends: Sequence[Append] = ()
+    settles: Sequence[Settle] = ()
+    works: Sequence[Work[Any]] = ()
+    tally_slot: int = 0
+
+
+class BatchOutcome(msgspec.Struct, frozen=True):
+    """One answer for each part of a batch, in its order. An exception stands for a part that changed nothing."""
+
+    appends: Sequence[Appended | Exception]
+    settles: Sequence[bool | Exception]
+    works: Sequence[Any]
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A stretch of a queue's log after some seq. Every seq up to `through` that has no entry here was deleted."""
+
+    head: int
+    through: int
+    entries: tuple[Entry, ...]
+
+
+QueueKey = tuple[int, int]
+"""Organization and queue, by their row ids."""
+
+CursorKey = tuple[int, int, int]
+"""Organization, listener and stream."""
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A worker's row: one run of one process. `remaining_ms` of its lease is by the database's clock.
+
+    A `dead` one may still be named as the owner of cursors. One that `leaves` takes no cursors any more.
+    """
+
+    incarnation: int
+    role: str
+    slot: int
+    lease_ms: int
+    remaining_ms: int
+    leaves: bool
+    dead: bool
+
+
+class Polled(msgspec.Struct, frozen=True):
+    """What a worker looks at once a second, all of one moment.
+
+    `free` are cursors without an owner, at most 1,000; `heads` are those of the queues that were asked for.
+    """
+
+    epoch: str
+    feed_version: int
+    has_jobs: bool
+    members: tuple[Member, ...]
+    free: tuple[CursorKey, ...]
+    heads: dict[QueueKey, int]
+
+
+class Hint(msgspec.Struct, frozen=True):
+    """That something was committed: best effort, to be quick. What matters is found by `Engine.poll`, too.
+
+    `feed`: the control plane changed. `cursors`: some are free, or what another worker had under way has ended.
+    `heads`: queues with the last seq that was appended. `anything`: whatever it was, look.
+    """
+
+    feed: bool = False
+    cursors: bool = False
+    heads: tuple[tuple[QueueKey, int], ...] = ()
+    anything: bool = False
+
+
+class Streams(msgspec.Struct, frozen=True):
+    """How many commits may run side by side. Without `apart`, one commit carries appends, settles and works.
+
+    Appends of one queue, and settles of one listener, always go by the same stream, one commit after another. Where
+    they run `apart`, one more work than `works` may run: an urgent one.
+    """
+
+    appends: int = 1
+    settles: int = 1
+    works: int = 1
+    apart: bool = False
+
+
+class Engine(Protocol):
+    """A database. Every method raises `errors.StoreUnavailable` when it cannot work at the moment.
+
+    A statement of a `Transaction` that breaks a unique key raises `UniqueViolation`. In SQL, `clock_ms()` is the
+    database's own clock in milliseconds: it decides leases, and nothing else.
+    """
+
+    streams: Streams
+
+    async def open(self) -> None:
+        """Connect, and bring the schema up to date. Raises `errors.StoreUnusable` with the reason and the way out."""
+        ...
+
+    async def close(self) -> None: ...
+
+    async def commit(self, batch: Batch) -> BatchOutcome:
+        """Make the batch durable, in one transaction if it can be. Returns when it is.
+
+        An append fails with `StaleConfiguration` when the queue's configuration is not the one it was
+        checked against, with `QueueClosed` when the queue was deleted; its neighbours are not touched.
+        A work that raises changes nothing, and its exception is its answer.
+        """
+        ...
+
+    async def read(self, work: Work[T]) -> T:
+        """Run `work` on one snapshot. It changes nothing."""
+        ...
+
+    async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> Page:
+        """The log after a seq: at most `rows` entries, cut where their bodies pass `max_bytes` (never before one)."""
+        ...
+
+    async def poll(self, queues: Sequence[QueueKey]) -> Polled:
+        """Everything that a worker must look at now and then, in one round trip."""
+        ...
+
+    def tell(self, hint: Hint) -> None:
+        """Let other processes know soon, several hints together. Never waits, never fails."""
+        ...
+
+    def listen(self, heard: Callable[[Hint], None], lost: Callable[[], None]) -> None:
+        """From now on `heard` is called, on the event loop, with what other processes tell.
+
+        `lost` is called when connections were lost: when the store works again it may be another server, with a
+        shorter history. Whatever was read before must then be read again.
+        """
+        ...
+
+
+class UniqueViolation(Exception):
+    """A row of that key stands already. The transaction that tried changes nothing."""
+
+
+class AlreadyDone(Exception):
+    """The idempotency key was used before: this time nothing changes."""
+
+
+class StaleConfiguration(Exception):
+    """The queue's configuration changed since the messages were checked."""
+
+
+class QueueClosed(Exception):
+    """The queue was deleted."""

@@ -1,0 +1,171 @@
+"""Append on PostgreSQL: one statement for a batch, which commits by itself.
+
+It raises the heads in the order of their keys, waiting for each that another worker is about to raise (the newest
+version of its row is what counts then), and stores the entries under them.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import asyncpg
+
+from discue.errors import StoreUnavailable
+from discue.model import Entry
+from discue.store import tallies
+from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, StaleConfiguration
+from discue.store.engines.postgres_errors import OUTAGES
+
+# `= ANY (ARRAY[x])` is `= x` to an index, and nothing that tables could be merged by: so no plan walks all heads
+# because there were few when it was made, and the heads are locked in the order in which they are given.
+_RAISE: Final = """
+WITH raised AS (
+    UPDATE queue_head h
+    SET head = h.head + (w.last - w.first + 1), last_stored_at = greatest(h.last_stored_at, w.now)
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+        $8::bigint[], $9::bigint[])
+        AS w (organization, queue, config_version, now, first, last, bytes, first_key, last_key)
+    WHERE h.organization = ANY (ARRAY[w.organization]) AND h.queue = w.queue
+        AND h.config_version = w.config_version AND h.closed_at IS NULL
+    RETURNING h.organization, h.queue, h.last_stored_at AS stored_at, w.now, w.first, w.last, w.bytes, w.first_key,
+        w.last_key, h.head - (w.last - w.first + 1) AS base
+), stored AS (
+    INSERT INTO log (organization, queue, seq, id, stored_at, alias, size, codec, body)
+    SELECT r.organization, r.queue, r.base + e.place, e.id, r.stored_at, e.alias, octet_length(e.body), e.codec, e.body
+    FROM raised r CROSS JOIN LATERAL unnest(
+        ($10::text[])[r.first:r.last], ($11::text[])[r.first:r.last], ($12::bigint[])[r.first:r.last],
+        ($13::bytea[])[r.first:r.last]
+    ) WITH ORDINALITY AS e (id, alias, codec, body, place)
+)"""
+_COUNT: Final = f""", counted AS (
+    INSERT INTO tally (organization, period, kind, slot, n)
+    SELECT organization, now / {tallies.PERIOD_MS}, {tallies.MESSAGE_ADDED}, $14::bigint, sum(last - first + 1)::bigint
+    FROM raised GROUP BY organization, now / {tallies.PERIOD_MS}
+    UNION ALL
+    SELECT organization, {tallies.NOW}, {tallies.BYTES_STORED}, $14::bigint, sum(bytes)::bigint
+    FROM raised GROUP BY organization
+    ON CONFLICT (organization, period, kind, slot) DO UPDATE SET n = tally.n + excluded.n
+)"""
+_KEEP: Final = """, kept AS (
+    INSERT INTO idempotency (organization, key_high, key_low, fingerprint, content, stored_at)
+    SELECT r.organization, k.high, k.low, k.fingerprint, k.content, r.stored_at
+    FROM raised r CROSS JOIN LATERAL unnest(
+        ($15::bigint[])[r.first_key:r.last_key], ($16::bigint[])[r.first_key:r.last_key],
+        ($17::bytea[])[r.first_key:r.last_key], ($18::bytea[])[r.first_key:r.last_key]
+    ) AS k (high, low, fingerprint, content)
+)"""
+_RAISED: Final = "\nSELECT first, base, stored_at FROM raised"
+APPEND: Final = _RAISE + _COUNT + _RAISED
+APPEND_ONCE: Final = _RAISE + _COUNT + _KEEP + _RAISED
+"""The same, for messages of which some have idempotency keys."""
+
+# A subquery for a value is not made into a join: it goes by the key, however few rows there were.
+KNOWN_KEYS: Final = """
+SELECT k.number
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS k (organization, high, low, number)
+CROSS JOIN LATERAL (
+    SELECT FROM idempotency i
+    WHERE i.organization = ANY (ARRAY[k.organization]) AND i.key_high = k.high AND i.key_low = k.low LIMIT 1
+) AS known
+"""
+CLOSED_AT: Final = "SELECT closed_at FROM queue_head WHERE organization = $1 AND queue = $2"
+
+_Head = tuple[int, int, int]
+"""Organization, queue and the configuration version that the messages were checked against."""
+
+
+_Numbered = tuple[int, Append]
+"""An append with its place in the batch."""
+
+
+class _Rows:
+    """The parameters of the statement. Entries of one head stand side by side; `places` says where each append's do.
+
+    So do the idempotency keys of one head, which within the statement are in the order in which all workers keep them.
+    """
+
+    def __init__(self, appends: Sequence[_Numbered], tally_slot: int) -> None:
+        by_head: dict[_Head, list[_Numbered]] = {}
+        for number, item in appends:
+            by_head.setdefault((item.organization, item.queue, item.config_version), []).append((number, item))
+        self._heads: list[tuple[int, ...]] = []
+        self._entries: list[tuple[str, str | None, int, bytes]] = []
+        self._keys: list[tuple[int, int, bytes, bytes]] = []
+        self._tally_slot = tally_slot
+        self.places: dict[int, tuple[int, int]] = {}
+        for head in sorted(by_head):
+            self._add(head, by_head[head])
+
+    def _add(self, head: _Head, appends: list[_Numbered]) -> None:
+        first = len(self._entries) + 1
+        for number, item in appends:
+            self.places[number] = (first, len(self._entries) + 1 - first)
+            for entry in item.entries:
+                self._entries.append((entry.id, entry.alias, 1 if entry.is_json else 0, entry.body))
+        now, size = max(item.now for _, item in appends), sum(item.bytes for _, item in appends)
+        first_key = len(self._keys) + 1
+        kept = [(*item.once.key, item.once.fingerprint, item.once.content) for _, item in appends if item.once]
+        self._keys += sorted(kept)
+        self._heads.append((*head, now, first, len(self._entries), size, first_key, len(self._keys)))
+
+    @property
+    def statement(self) -> str:
+        return APPEND_ONCE if self._keys else APPEND
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        values = (*zip(*self._heads, strict=True), *zip(*self._entries, strict=True), self._tally_slot)
+        return (*values, *zip(*self._keys, strict=True)) if self._keys else values
+
+
+async def append(
+    connection: asyncpg.Connection, appends: Sequence[Append], tally_slot: int
+) -> list[Appended | Exception]:
+    """Durable when it returns. Appends to one queue get their numbers in the order given."""
+    repeated = await _repeated(connection, appends)
+    rows = _Rows([(number, item) for number, item in enumerate(appends) if number not in repeated], tally_slot)
+    raised: dict[int, tuple[int, int]] = {}
+    if rows.places:
+        found = await connection.fetch(rows.statement, *rows.values)
+        raised = {first: (base, stored_at) for first, base, stored_at in found}
+    answers: list[Appended | Exception] = []
+    for number, item in enumerate(appends):
+        if number in repeated:
+            answers.append(AlreadyDone())
+            continue
+        first, before = rows.places[number]
+        head = raised.get(first)
+        answers.append(await _refusal(connection, item) if head is None else _placed(item, head[0] + before, head[1]))
+    return answers
+
+
+async def _repeated(connection: asyncpg.Connection, appends: Sequence[Append]) -> set[int]:
+    """Which of the appends have an idempotency key that is kept already, or that an earlier one has.
+
+    One that another worker keeps at this very moment is not among them: its statement fails, and it alone.
+    """
+    keyed = [(number, (item.organization, *item.once.key)) for number, item in enumerate(appends) if item.once]
+    if not keyed:
+        return set()
+    first: dict[tuple[int, ...], int] = {}
+    for number, key in keyed:
+        first.setdefault(key, number)
+    known = await connection.fetch(KNOWN_KEYS, *zip(*first, strict=True))
+    keys = list(first)
+    refused = {keys[number - 1] for (number,) in known}
+    return {number for number, key in keyed if key in refused or first[key] != number}
+
+
+def _placed(item: Append, before: int, stored_at: int) -> Appended:
+    entries = [
+        Entry(seq, entry.id, stored_at, entry.is_json, entry.body) for seq, entry in enumerate(item.entries, before + 1)
+    ]
+    return Appended(item.organization, item.queue, tuple(entries))
+
+
+async def _refusal(connection: asyncpg.Connection, item: Append) -> Exception:
+    try:
+        found = await connection.fetchrow(CLOSED_AT, item.organization, item.queue)
+    except OUTAGES:
+        # Its neighbours are stored: whatever is raised here must not make anybody store them again.
+        return StoreUnavailable()
+    return StaleConfiguration() if found is not None and found[0] is None else QueueClosed()

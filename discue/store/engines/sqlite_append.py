@@ -1,0 +1,141 @@
+"""Append on SQLite: numbers under the heads' rows, then the entries, in a statement or two for all queues."""
+
+from collections.abc import Sequence
+
+import apsw
+
+from discue.model import Entry
+from discue.store import tallies
+from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, StaleConfiguration, Value
+from discue.store.engines.rows import chunks, statement
+from discue.store.engines.sqlite_tally import count
+from discue.store.tallies import Counted
+
+_RAISE_HEADS = statement(
+    lambda values: (
+        "UPDATE queue_head SET head = head + new.column4, last_stored_at = max(last_stored_at, new.column5) "
+        f"FROM (VALUES {values}) AS new WHERE queue_head.organization = new.column1 AND queue_head.queue = new.column2 "
+        "AND queue_head.config_version = new.column3 AND queue_head.closed_at IS NULL "
+        "RETURNING queue_head.organization, queue_head.queue, queue_head.config_version, head, last_stored_at"
+    ),
+    columns=5,
+)
+_INSERT = statement(
+    lambda values: (
+        f"INSERT INTO log (organization, queue, seq, id, stored_at, alias, size, codec, body) VALUES {values}"
+    ),
+    columns=9,
+)
+_KNOWN_KEYS = statement(
+    lambda values: (
+        "SELECT organization, key_high, key_low FROM idempotency "
+        f"WHERE (organization, key_high, key_low) IN (VALUES {values})"
+    ),
+    columns=3,
+)
+_KEEP_KEYS = statement(
+    lambda values: (
+        f"INSERT INTO idempotency (organization, key_high, key_low, fingerprint, content, stored_at) VALUES {values}"
+    ),
+    columns=6,
+)
+
+_Key = tuple[int, int, int]
+"""Organization, and an idempotency key of it."""
+
+_Head = tuple[int, int, int]
+"""Organization, queue and the configuration version that the messages were checked against."""
+
+
+def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: int) -> list[Appended | Exception]:
+    """Must run inside a write transaction. Appends to one queue get their numbers in the order given."""
+    if not appends:
+        return []
+    repeated = _repeated(connection, appends)
+    heads = _raise_heads(connection, [item for number, item in enumerate(appends) if number not in repeated])
+    answers: list[Appended | Exception] = []
+    rows: list[tuple[Value, ...]] = []
+    keys: list[tuple[Value, ...]] = []
+    for number, item in enumerate(appends):
+        if number in repeated:
+            answers.append(AlreadyDone())
+            continue
+        head = heads.get((item.organization, item.queue, item.config_version))
+        if head is None:
+            answers.append(_refusal(connection, item))
+            continue
+        first, stored_at = head
+        heads[item.organization, item.queue, item.config_version] = (first + len(item.entries), stored_at)
+        answers.append(_placed(item, first, stored_at, rows))
+        if item.once is not None:
+            keys.append((*_key_of(item), item.once.fingerprint, item.once.content, stored_at))
+    for text, values in ((_INSERT, rows), (_KEEP_KEYS, keys)):
+        for chunk in chunks(values):
+            connection.execute(text(len(chunk)), [value for row in chunk for value in row])
+    count(connection, _counted(appends, answers), tally_slot)
+    return answers
+
+
+def _repeated(connection: apsw.Connection, appends: Sequence[Append]) -> set[int]:
+    """Which of the appends have an idempotency key that is kept already, or that an earlier one has."""
+    keyed = [(number, _key_of(item)) for number, item in enumerate(appends) if item.once is not None]
+    known: set[_Key] = set()
+    for chunk in chunks(sorted({key for _, key in keyed})):
+        known.update(connection.execute(_KNOWN_KEYS(len(chunk)), [value for key in chunk for value in key]))
+    repeated = set()
+    for number, key in keyed:
+        if key in known:
+            repeated.add(number)
+        known.add(key)
+    return repeated
+
+
+def _key_of(item: Append) -> _Key:
+    high, low = item.once.key if item.once is not None else (0, 0)
+    return item.organization, high, low
+
+
+def _counted(appends: Sequence[Append], answers: Sequence[Appended | Exception]) -> list[Counted]:
+    counts: dict[tuple[int, int, int], int] = {}
+    for item, answer in zip(appends, answers, strict=True):
+        if isinstance(answer, Appended):
+            added = (item.organization, item.now // tallies.PERIOD_MS, tallies.MESSAGE_ADDED)
+            stored = (item.organization, tallies.NOW, tallies.BYTES_STORED)
+            counts[added] = counts.get(added, 0) + len(item.entries)
+            counts[stored] = counts.get(stored, 0) + item.bytes
+    return [Counted(*place, n) for place, n in counts.items()]
+
+
+def _raise_heads(connection: apsw.Connection, appends: Sequence[Append]) -> dict[_Head, tuple[int, int]]:
+    """The first free seq and the storing time of each queue that takes its messages."""
+    counts: dict[_Head, int] = {}
+    latest = 0
+    for item in appends:
+        head = (item.organization, item.queue, item.config_version)
+        counts[head] = counts.get(head, 0) + len(item.entries)
+        latest = max(latest, item.now)
+    raised: dict[_Head, tuple[int, int]] = {}
+    for chunk in chunks(sorted(counts)):
+        values = [value for head in chunk for value in (*head, counts[head], latest)]
+        for organization, queue, version, last, stored_at in connection.execute(_RAISE_HEADS(len(chunk)), values):
+            head = (organization, queue, version)
+            raised[head] = (last - counts[head] + 1, stored_at)
+    return raised
+
+
+def _placed(item: Append, first: int, stored_at: int, rows: list[tuple[Value, ...]]) -> Appended:
+    entries = []
+    for seq, entry in enumerate(item.entries, first):
+        codec = 1 if entry.is_json else 0
+        size = len(entry.body)
+        rows.append((item.organization, item.queue, seq, entry.id, stored_at, entry.alias, size, codec, entry.body))
+        entries.append(Entry(seq, entry.id, stored_at, entry.is_json, entry.body))
+    return Appended(item.organization, item.queue, tuple(entries))
+
+
+def _refusal(connection: apsw.Connection, item: Append) -> Exception:
+    found = connection.execute(
+        "SELECT closed_at FROM queue_head WHERE organization = $1 AND queue = $2",
+        (item.organization, item.queue),
+    ).fetchall()
+    return StaleConfiguration() if found and found[0][0] is None else QueueClosed()

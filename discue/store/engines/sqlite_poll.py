@@ -1,0 +1,37 @@
+"""Poll on SQLite: several statements, none of which is a round trip."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from discue.store.engine import Member, Polled, QueueKey, Transaction
+
+_FREE_SHOWN: Final = 1_000
+
+_EPOCH: Final = "SELECT value FROM meta WHERE key = 'epoch'"
+_FEED: Final = "SELECT version FROM feed_head WHERE shard = 0"
+_HAS_JOBS: Final = "SELECT 1 FROM job WHERE state = 'waiting' LIMIT 1"
+_MEMBERS: Final = """
+    SELECT incarnation, role, slot, lease_ms, lease_until - clock_ms(), leaves, dead FROM worker
+    ORDER BY incarnation"""
+_FREE: Final = f"""
+    SELECT organization, listener, stream FROM cursor WHERE owner IS NULL
+    ORDER BY organization, listener, stream LIMIT {_FREE_SHOWN}"""
+_HEAD: Final = "SELECT head FROM queue_head WHERE organization = $1 AND queue = $2"
+
+
+async def poll(tx: Transaction, queues: Sequence[QueueKey]) -> Polled:
+    """See `engine.Engine.poll`."""
+    epoch, feed = await tx.row(_EPOCH), await tx.row(_FEED)
+    return Polled(
+        epoch=epoch[0] if epoch else "",
+        feed_version=feed[0] if feed else 0,
+        has_jobs=await tx.row(_HAS_JOBS) is not None,
+        members=tuple([_member(*row) for row in await tx.rows(_MEMBERS)]),
+        free=tuple((row[0], row[1], row[2]) for row in await tx.rows(_FREE)),
+        heads={queue: row[0] for queue in queues if (row := await tx.row(_HEAD, *queue)) is not None},
+    )
+
+
+def _member(*row: object) -> Member:
+    incarnation, role, slot, lease_ms, remaining_ms, leaves, dead = row
+    return Member(incarnation, role, slot, lease_ms, remaining_ms, leaves == 1, dead == 1)  # type: ignore[arg-type]

@@ -1,0 +1,144 @@
+"""Settle on SQLite: the cursors first, guarded; then, only for those that moved, what came beside them."""
+
+from collections.abc import Sequence
+
+import apsw
+
+from discue.store import attempts, tallies
+from discue.store.engine import Settle, Value
+from discue.store.engines.rows import chunks, statement
+from discue.store.engines.sqlite_tally import count
+
+_Place = tuple[int, int, int, int, int]
+"""Organization, listener, stream; and the token and version at which the cursor is expected."""
+
+_MOVE = (
+    "UPDATE cursor SET version = version + 1, position = new.column6, ahead = new.column7, "
+    "acknowledged = new.column8, missed = new.column9, retrying = new.column10, "
+    "last_success_at = new.column11, last_failure_at = new.column12"
+)
+_WHERE = (
+    "AS new WHERE cursor.organization = new.column1 AND cursor.listener = new.column2 "
+    "AND cursor.stream = new.column3 AND cursor.token = new.column4 AND cursor.version = new.column5 "
+    "RETURNING cursor.organization, cursor.listener, cursor.stream"
+)
+_MOVE_CURSORS = statement(
+    lambda values: f"{_MOVE} FROM (VALUES {values}) {_WHERE}, cursor.token, cursor.version - 1",
+    columns=12,
+)
+_RELEASE_CURSORS = statement(
+    lambda values: (
+        f"{_MOVE}, owner = NULL, token = token + 1 FROM (VALUES {values}) {_WHERE}, "
+        "cursor.token - 1, cursor.version - 1"
+    ),
+    columns=12,
+)
+_INSERT_ATTEMPTS = statement(
+    lambda values: f"INSERT INTO attempt ({attempts.COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING",
+    columns=10,
+)
+_PUT_EXCEPTIONS = statement(
+    lambda values: (
+        "INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason, sender) "
+        f"VALUES {values} ON CONFLICT (organization, listener, stream, seq) DO UPDATE SET "
+        "state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at, reason = excluded.reason, "
+        "sender = excluded.sender"
+    ),
+    columns=10,
+)
+_REMOVE_EXCEPTIONS = statement(
+    lambda values: f"DELETE FROM exception WHERE (organization, listener, stream, seq) IN (VALUES {values})",
+    columns=4,
+)
+_INSERT_MISSED_RANGES = statement(
+    lambda values: (
+        "INSERT INTO missed_range (organization, listener, seq_from, queue, seq_to, reason, missed_at) "
+        f"VALUES {values} ON CONFLICT DO NOTHING"
+    ),
+    columns=7,
+)
+
+
+def settle(connection: apsw.Connection, settles: Sequence[Settle], tally_slot: int) -> list[bool | Exception]:
+    """Must run inside a write transaction. True for each whose cursor was still at the token and version given."""
+    if not settles:
+        return []
+    first: dict[_Place, Settle] = {}
+    for item in settles:
+        first.setdefault(_place_of(item), item)
+    moved = _move_cursors(connection, tuple(first.values()))
+    # Of two that expect a cursor at one place only the first can find it there.
+    answers = [first[place] is item and place in moved for item in settles for place in (_place_of(item),)]
+    taken = [item for item, answer in zip(settles, answers, strict=True) if answer]
+    made = [attempt for item in taken for attempt in item.attempts]
+    for text, rows in (
+        (_INSERT_ATTEMPTS, [attempts.row_of(attempt) for attempt in made]),
+        (_REMOVE_EXCEPTIONS, _resolved_rows(taken)),
+        (_PUT_EXCEPTIONS, _exception_rows(taken)),
+        (_INSERT_MISSED_RANGES, _missed_rows(taken)),
+    ):
+        for chunk in chunks(rows):
+            connection.execute(text(len(chunk)), [value for row in chunk for value in row])
+    count(connection, tallies.of_attempts(made), tally_slot)
+    return list(answers)
+
+
+def _place_of(item: Settle) -> _Place:
+    return item.organization, item.listener, item.stream, item.token, item.version
+
+
+def _move_cursors(connection: apsw.Connection, settles: Sequence[Settle]) -> set[_Place]:
+    moved: set[_Place] = set()
+    for text, releases in ((_MOVE_CURSORS, False), (_RELEASE_CURSORS, True)):
+        for chunk in chunks([item for item in settles if item.releases is releases]):
+            values = [value for item in chunk for value in _cursor_row(item)]
+            moved.update(connection.execute(text(len(chunk)), values))
+    return moved
+
+
+def _cursor_row(item: Settle) -> tuple[Value, ...]:
+    return (
+        item.organization,
+        item.listener,
+        item.stream,
+        item.token,
+        item.version,
+        item.position,
+        item.ahead,
+        item.acknowledged,
+        item.missed,
+        item.retrying,
+        item.last_success_at,
+        item.last_failure_at,
+    )
+
+
+def _resolved_rows(settles: Sequence[Settle]) -> list[tuple[Value, ...]]:
+    return [(item.organization, item.listener, item.stream, seq) for item in settles for seq in item.resolved]
+
+
+def _exception_rows(settles: Sequence[Settle]) -> list[tuple[Value, ...]]:
+    return [
+        (
+            item.organization,
+            item.listener,
+            item.stream,
+            row.seq,
+            item.queue,
+            row.state,
+            row.attempts,
+            row.due_at,
+            row.reason,
+            row.sender,
+        )
+        for item in settles
+        for row in item.exceptions
+    ]
+
+
+def _missed_rows(settles: Sequence[Settle]) -> list[tuple[Value, ...]]:
+    return [
+        (item.organization, item.listener, row.seq_from, item.queue, row.seq_to, row.reason, row.missed_at)
+        for item in settles
+        for row in item.missed_ranges
+    ]

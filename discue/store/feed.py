@@ -1,0 +1,71 @@
+"""The change feed: what changed in the control plane, numbered without gaps in commit order."""
+
+from typing import Final, Literal
+
+import msgspec
+
+from discue.store.engine import Transaction
+
+Kind = Literal["organization", "api_key", "queue", "listener", "message", "domain", "lockout"]
+"""What changed. Of a message, only its deletion is one, and `ref` is its queue; of a domain, whether it is verified.
+
+Of a lockout `ref` is its subject's number.
+"""
+
+_RAISE: Final = "UPDATE feed_head SET version = version + 1 WHERE shard = 0 RETURNING version"
+_INSERT: Final = "INSERT INTO feed (shard, version, kind, organization, ref) VALUES (0, $1, $2, $3, $4)"
+_SINCE: Final = """
+    SELECT version, kind, organization, ref FROM feed
+    WHERE shard = 0 AND version > $1 ORDER BY version LIMIT $2"""
+_TRIM: Final = """
+    DELETE FROM feed WHERE shard = 0 AND version <= (SELECT version - $1 FROM feed_head WHERE shard = 0)
+    AND version <= (SELECT min(version) + $2 - 1 FROM feed WHERE shard = 0)"""
+_HEAD: Final = "SELECT version FROM feed_head WHERE shard = 0"
+_EPOCH: Final = "SELECT value FROM meta WHERE key = 'epoch'"
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A row of the control plane is not what it was: `ref` is its row id."""
+
+    version: int
+    kind: Kind
+    organization: int
+    ref: int
+
+
+async def record(tx: Transaction, kind: Kind, organization: int, ref: int) -> int:
+    """Take the next version, under the head's row lock.
+
+    A sequence would not do: it commits out of order, and a reader would step over a revocation.
+    """
+    raised = await tx.row(_RAISE)
+    if raised is None:
+        raise RuntimeError("the change feed has no head row")
+    version: int = raised[0]
+    await tx.execute(_INSERT, version, kind, organization, ref)
+    return version
+
+
+async def trim(tx: Transaction, kept: int, limit: int) -> int:
+    """Delete at most `limit` of the oldest changes beyond the newest `kept`; how many.
+
+    Whoever has not followed for so long finds a gap, and starts again from the rows themselves.
+    """
+    return await tx.execute(_TRIM, kept, limit)
+
+
+async def since(tx: Transaction, version: int, limit: int) -> list[Change]:
+    """Changes after a version, in order."""
+    return [Change(*row) for row in await tx.rows(_SINCE, version, limit)]
+
+
+async def head(tx: Transaction) -> int:
+    """The last version given."""
+    row = await tx.row(_HEAD)
+    return row[0] if row is not None else 0
+
+
+async def epoch(tx: Transaction) -> str:
+    """Which history the versions belong to: another one after the database was replaced."""
+    row = await tx.row(_EPOCH)
+    return row[0] if row is not None else ""

@@ -1,0 +1,284 @@
+"""Rows of listeners, and what their cursors have counted."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from discue.ids import millisecond_of
+from discue.model import CursorCounts, Listener, Queue
+from discue.store import events, feed, queues
+from discue.store.engine import Row, Transaction
+from discue.store.events import Occurrence
+from discue.store.listing import (
+    Listing,
+    Merged,
+    RowPage,
+    Selection,
+    Source,
+    Table,
+    browse,
+    listed,
+    narrowed,
+    placeholders,
+)
+from discue.window import Window
+
+SHOWN_MISSED = 100
+
+_COLUMNS: Final = (
+    "listener.id, listener.organization, listener.public_id, listener.queue, queue.public_id, "
+    "listener.alias, listener.status, listener.notify_url, listener.liveness_url, listener.secrets, "
+    "listener.config_version, listener.created_at, listener.updated_at"
+)
+_LIVE: Final = f"""
+    SELECT {_COLUMNS} FROM listener
+    JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
+    WHERE listener.organization = $1 AND listener.deleted_at IS NULL AND queue.deleted_at IS NULL"""
+_BY_PUBLIC_ID: Final = f"{_LIVE} AND listener.public_id = $2"
+_BY_ID: Final = f"{_LIVE} AND listener.id = $2"
+_OF_QUEUE: Final = f"{_LIVE} AND listener.queue = $2"
+# The index of aliases has all that is read of `named`: what reads more of it would rather walk all listeners.
+_OF_ALIAS: Final = f"""
+    SELECT {_COLUMNS} FROM listener AS named
+    JOIN listener ON listener.organization = named.organization AND listener.id = named.id
+    JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
+    WHERE named.organization = $1 AND named.alias = $2 AND listener.deleted_at IS NULL AND queue.deleted_at IS NULL"""
+_ANCHOR: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id = $2"
+_REFERENCES: Final = """
+    SELECT public_id, alias FROM listener
+    WHERE organization = $1 AND queue = $2 AND deleted_at IS NULL ORDER BY id LIMIT $3"""
+_REFERENCES_OF: Final = """
+    SELECT queue, public_id, alias FROM listener
+    WHERE organization = $1 AND queue IN ({}) AND deleted_at IS NULL ORDER BY queue, id LIMIT ${}"""
+_REFERENCES_AT_ONCE: Final = 1_000
+_INSERT: Final = """
+    INSERT INTO listener (id, organization, public_id, queue, alias, status, notify_url, liveness_url,
+        settings, secrets, config_version, created_at, updated_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '{}', $9, $10, $11, $12)"""
+_INSERT_CURSOR: Final = """
+    INSERT INTO cursor (organization, listener, stream, queue, owner, token, version, start_seq, position,
+        acknowledged, missed, retrying, last_success_at, last_failure_at)
+    VALUES ($1, $2, 0, $3, NULL, 0, 0, $4, $5, 0, 0, 0, 0, 0)"""
+_UPDATE: Final = """
+    UPDATE listener SET alias = $1, status = $2, notify_url = $3, liveness_url = $4, config_version = $5,
+        updated_at = $6
+    WHERE organization = $7 AND id = $8 AND deleted_at IS NULL"""
+_DISABLE: Final = """
+    UPDATE listener SET status = 'disabled', config_version = config_version + 1, updated_at = $1
+    WHERE organization = $2 AND id = $3 AND config_version = $4 AND deleted_at IS NULL
+    RETURNING public_id, alias"""
+_MARK_DELETED: Final = """
+    UPDATE listener SET deleted_at = $1 WHERE organization = $2 AND id = $3 AND deleted_at IS NULL"""
+_ANY_OF_QUEUE: Final = """
+    SELECT id FROM listener WHERE organization = $1 AND queue = $2 AND id > $3 ORDER BY id LIMIT $4"""
+_COUNTS: Final = """
+    SELECT cursor.listener, queue_head.head, cursor.position, cursor.ahead, cursor.acknowledged, cursor.missed,
+        cursor.retrying, cursor.last_success_at, cursor.last_failure_at
+    FROM cursor
+    JOIN queue_head ON queue_head.organization = cursor.organization AND queue_head.queue = cursor.queue
+    WHERE cursor.organization = $1 AND cursor.listener IN ({}) AND cursor.stream = 0"""
+_MISSED: Final = """
+    SELECT log.seq, log.id FROM exception
+    JOIN log ON log.organization = exception.organization AND log.queue = exception.queue
+        AND log.seq = exception.seq
+    WHERE exception.organization = $1 AND exception.listener = $2 AND exception.state = 'missed'
+    ORDER BY exception.seq DESC LIMIT $3"""
+_MISSED_RANGES: Final = """
+    SELECT seq_from, seq_to FROM missed_range WHERE organization = $1 AND listener = $2
+    ORDER BY seq_from DESC LIMIT $3"""
+_MESSAGES_OF_RANGE: Final = """
+    SELECT seq, id FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4
+    ORDER BY seq DESC LIMIT $5"""
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """What a queue shows of a listener."""
+
+    public_id: str
+    alias: str
+
+
+async def get(tx: Transaction, organization: int, public_id: str) -> Listener | None:
+    return _read(await tx.row(_BY_PUBLIC_ID, organization, public_id))
+
+
+async def by_id(tx: Transaction, organization: int, listener: int) -> Listener | None:
+    return _read(await tx.row(_BY_ID, organization, listener))
+
+
+async def page(
+    tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
+) -> Listing[Listener]:
+    """The organization's listeners, or those of `only`: public ids of listeners and of queues."""
+    everything = _table(_LIVE, organization)
+    source: Source
+    if only is not None:
+        tables = [_table(_OF_QUEUE, organization, queue) for queue in await queues.ids_of(tx, organization, only)]
+        parts = [await narrowed(tx, table, selection) for table in tables]
+        source = Merged([await narrowed(tx, everything, selection, only), *parts], everything)
+    elif selection.alias is not None:
+        named = Table(_OF_ALIAS, (organization, selection.alias), "named.id", _ANCHOR, (organization,), "listener.")
+        source = named.matching(msgspec.structs.replace(selection, alias=None))
+    else:
+        source = everything.matching(selection)
+    return _listing(await browse(tx, source, selection))
+
+
+async def page_of_queue(
+    tx: Transaction, queue: Queue, selection: Selection, only: Collection[str] | None = None
+) -> Listing[Listener]:
+    """The queue's listeners, or those of `only` (public ids of listeners)."""
+    return _listing(await listed(tx, _table(_OF_QUEUE, queue.organization, queue.id), selection, only))
+
+
+async def references(tx: Transaction, organization: int, queue: int, limit: int) -> list[Reference]:
+    """The queue's listeners, oldest first."""
+    return [Reference(*row) for row in await tx.rows(_REFERENCES, organization, queue, limit)]
+
+
+async def references_of(
+    tx: Transaction, organization: int, queues: Sequence[int], limit: int, *, at_once: int = _REFERENCES_AT_ONCE
+) -> dict[int, list[Reference]]:
+    """The listeners of several queues, at most `limit` of each: in one statement, unless there are very many."""
+    if not queues:
+        return {}
+    among, last = placeholders(2, len(queues)), len(queues) + 2
+    rows = await tx.rows(_REFERENCES_OF.format(among, last), organization, *queues, at_once)
+    if len(rows) == at_once:
+        return {queue: await references(tx, organization, queue, limit) for queue in queues}
+    found: dict[int, list[Reference]] = {}
+    for queue, *row in rows:
+        found.setdefault(queue, []).append(Reference(*row))
+    return {queue: shown[:limit] for queue, shown in found.items()}
+
+
+async def insert(tx: Transaction, listener: Listener, head: int) -> None:
+    """The listener, and its cursor at `head`: it gets what comes after.
+
+    Raises UniqueViolation when the alias is taken.
+    """
+    await tx.execute(
+        _INSERT,
+        listener.id,
+        listener.organization,
+        listener.public_id,
+        listener.queue,
+        listener.alias,
+        listener.status,
+        listener.notify_url,
+        listener.liveness_url,
+        msgspec.json.encode(listener.secrets),
+        listener.config_version,
+        listener.created_at,
+        listener.updated_at,
+    )
+    await tx.execute(_INSERT_CURSOR, listener.organization, listener.id, listener.queue, head, head)
+
+
+async def update(tx: Transaction, listener: Listener) -> bool:
+    """False when it is gone; raises UniqueViolation when the alias is taken."""
+    changed = await tx.execute(
+        _UPDATE,
+        listener.alias,
+        listener.status,
+        listener.notify_url,
+        listener.liveness_url,
+        listener.config_version,
+        listener.updated_at,
+        listener.organization,
+        listener.id,
+    )
+    return changed == 1
+
+
+async def disable(
+    tx: Transaction, organization: int, listener: int, config_version: int, occurrence: Occurrence
+) -> bool:
+    """Disable it, and say so in the change feed. False when its configuration is another one by now."""
+    now = millisecond_of(occurrence.id)
+    changed = await tx.row(_DISABLE, now, organization, listener, config_version)
+    if changed is None:
+        return False
+    await feed.record(tx, "listener", organization, listener)
+    await events.record(tx, occurrence, "listener_updated", organization, *changed)
+    return True
+
+
+async def mark_deleted(tx: Transaction, organization: int, listener: int, now: int) -> bool:
+    return await tx.execute(_MARK_DELETED, now, organization, listener) == 1
+
+
+async def any_of_queue(tx: Transaction, organization: int, queue: int, after: int, limit: int) -> list[int]:
+    """Row ids of the queue's listeners above `after`, deleted ones too."""
+    return [row[0] for row in await tx.rows(_ANY_OF_QUEUE, organization, queue, after, limit)]
+
+
+async def counts(tx: Transaction, organization: int, listener: int) -> CursorCounts | None:
+    return (await counts_of(tx, organization, (listener,))).get(listener)
+
+
+async def counts_of(tx: Transaction, organization: int, listeners: Sequence[int]) -> dict[int, CursorCounts]:
+    """Of several listeners at once, by row id."""
+    if not listeners:
+        return {}
+    rows = await tx.rows(_COUNTS.format(placeholders(2, len(listeners))), organization, *listeners)
+    return {row[0]: _counts(*row[1:]) for row in rows}
+
+
+def _counts(head: int, position: int, ahead: bytes | None, *rest: int) -> CursorCounts:
+    settled_ahead = Window.decode(position, ahead).settled_count_beyond if ahead else 0
+    return CursorCounts(head, position, settled_ahead, *rest)
+
+
+async def missed(tx: Transaction, listener: Listener, limit: int = SHOWN_MISSED) -> list[str]:
+    """The ids of missed messages that are still kept, newest first."""
+    values = (listener.organization, listener.id, limit)
+    ids = dict[int, str](await tx.rows(_MISSED, *values))
+    for first, last in await tx.rows(_MISSED_RANGES, *values):
+        if len(ids) >= limit and last < sorted(ids)[-limit]:
+            break
+        found = await tx.rows(_MESSAGES_OF_RANGE, listener.organization, listener.queue, first, last, limit)
+        ids.update(found)
+    return [ids[seq] for seq in sorted(ids, reverse=True)[:limit]]
+
+
+def _table(sql: str, organization: int, *values: int) -> Table:
+    return Table(sql, (organization, *values), "listener.id", _ANCHOR, (organization,), "listener.")
+
+
+def _listing(found: RowPage) -> Listing[Listener]:
+    return Listing(tuple(_read_all(found.rows)), found.has_next, found.has_previous)
+
+
+def _read_all(rows: Iterable[Row]) -> list[Listener]:
+    return [_from_row(row) for row in rows]
+
+
+def _read(row: Row | None) -> Listener | None:
+    return _from_row(row) if row is not None else None
+
+
+def _from_row(row: Row) -> Listener:
+    listener, organization, public_id, queue, queue_public_id, alias, status, *rest = row
+    notify_url, liveness_url, secrets, config_version, created_at, updated_at = rest
+    return Listener(
+        organization=organization,
+        id=listener,
+        public_id=public_id,
+        queue=queue,
+        queue_public_id=queue_public_id,
+        alias=alias,
+        status=status,
+        notify_url=notify_url,
+        liveness_url=liveness_url,
+        config_version=config_version,
+        created_at=created_at,
+        updated_at=updated_at,
+        secrets=read_secrets(secrets),
+    )
+
+
+def read_secrets(column: bytes) -> tuple[str, ...]:
+    """The signing secrets as they are stored, newest first."""
+    return msgspec.json.decode(column, type=tuple[str, ...])

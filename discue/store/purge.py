@@ -1,0 +1,105 @@
+"""Removing what was deleted, in steps that hold the writer for a moment only."""
+
+from typing import Final
+
+from discue.store import jobs, listeners, organizations, queues, tallies
+from discue.store.engine import Transaction, Value
+from discue.store.jobs import Job
+
+ROWS_A_STEP: Final = 500
+BYTES_A_STEP: Final = 4_194_304
+
+_NEWEST_MESSAGES: Final = """
+    SELECT seq, size FROM log WHERE organization = $1 AND queue = $2 ORDER BY seq DESC LIMIT $3"""
+_REMOVE_MESSAGES: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 RETURNING size"
+
+_OF_LISTENER: Final = (
+    ("exception", "stream, seq"),
+    ("missed_range", "seq_from"),
+    ("attempt", "id"),
+)
+"""What a listener leaves, each with the rest of the key that its rows are found by."""
+
+
+_OF_ORGANIZATION: Final = (
+    ("api_key", "id"),
+    ("organization_user", "id"),
+    ("domain", "id"),
+    ("event", "id"),
+    ("idempotency", "key_high, key_low"),
+    ("allowance", "caller, minute"),
+    ("tally", "period, kind, slot"),
+)
+"""What an organization leaves beside its queues."""
+
+
+async def step(tx: Transaction, job: Job) -> bool:
+    """Remove at most 500 rows. True when nothing is left, and the job is gone too."""
+    finished = await _purge(tx, job)
+    if finished:
+        await jobs.finish(tx, job)
+    return finished
+
+
+async def _purge(tx: Transaction, job: Job) -> bool:
+    if job.kind == "purge_listener":
+        return job.listener is None or await _purge_listener(tx, job.organization, job.listener)
+    if job.kind == "purge_queue":
+        return job.queue is None or await _purge_queue(tx, job.organization, job.queue)
+    return await _purge_organization(tx, job)
+
+
+async def _purge_listener(tx: Transaction, organization: int, listener: int) -> bool:
+    # The cursor goes first: without it no settle takes effect, so nothing is added behind the purge's back.
+    await tx.execute("DELETE FROM cursor WHERE organization = $1 AND listener = $2", organization, listener)
+    for table, key in _OF_LISTENER:
+        if await _remove_some(tx, table, ("organization", "listener"), key, organization, listener):
+            return False
+    await tx.execute("DELETE FROM listener WHERE organization = $1 AND id = $2", organization, listener)
+    return True
+
+
+async def _purge_queue(tx: Transaction, organization: int, queue: int) -> bool:
+    for listener in await listeners.any_of_queue(tx, organization, queue, 0, 1):
+        await _purge_listener(tx, organization, listener)
+        return False
+    if await _remove_messages(tx, organization, queue):
+        return False
+    await queues.delete(tx, organization, queue)
+    return True
+
+
+async def _purge_organization(tx: Transaction, job: Job) -> bool:
+    for queue in await queues.any_after(tx, job.organization, 0, 1):
+        await _purge_queue(tx, job.organization, queue)
+        return False
+    for table, key in _OF_ORGANIZATION:
+        if await _remove_some(tx, table, ("organization",), key, job.organization):
+            return False
+    await organizations.delete(tx, job.organization)
+    return True
+
+
+async def _remove_messages(tx: Transaction, organization: int, queue: int) -> int:
+    """Remove messages, newest first: lists that look from there soon find what is left of other queues."""
+    size, oldest = 0, None
+    for seq, bytes_of_body in await tx.rows(_NEWEST_MESSAGES, organization, queue, ROWS_A_STEP):
+        size, oldest = size + bytes_of_body, seq
+        if size >= BYTES_A_STEP:
+            break
+    if oldest is None:
+        return 0
+    return await tallies.removed(tx, organization, await tx.rows(_REMOVE_MESSAGES, organization, queue, oldest))
+
+
+async def _remove_some(tx: Transaction, table: str, owners: tuple[str, ...], key: str, *values: Value) -> int:
+    """Remove the last rows (by key) of what belongs to `values`; how many."""
+    where = " AND ".join(f"{column} = ${number}" for number, column in enumerate(owners, 1))
+    descending = ", ".join(f"{column} DESC" for column in key.split(", "))
+    limit = f"ORDER BY {descending} LIMIT 1 OFFSET {ROWS_A_STEP - 1}"
+    boundary = await tx.row(f"SELECT {key} FROM {table} WHERE {where} {limit}", *values)
+    if boundary is None:
+        return await tx.execute(f"DELETE FROM {table} WHERE {where}", *values)
+    numbers = ", ".join(f"${len(values) + number}" for number in range(1, len(boundary) + 1))
+    sql = f"DELETE FROM {table} WHERE {where} AND ({key}) >= ({numbers})"
+    return await tx.execute(sql, *values, *boundary)

@@ -1,0 +1,179 @@
+"""Rows of queues, and of their heads: the end of each log."""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import msgspec
+
+from discue.model import Queue, SchemaLanguage
+from discue.store.engine import Row, Transaction
+from discue.store.listing import Listing, RowPage, Selection, Table, listed, placeholders
+
+_COLUMNS: Final = (
+    "id, organization, public_id, alias, settings, config_version, created_at, updated_at, schema, schema_id"
+)
+_BY_ID: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND id = $2 AND deleted_at IS NULL"
+_BY_PUBLIC_ID: Final = f"""
+    SELECT {_COLUMNS} FROM queue WHERE public_id = $1 AND organization = $2 AND deleted_at IS NULL"""
+_LIST: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND deleted_at IS NULL"
+_ANCHOR: Final = "SELECT id FROM queue WHERE organization = $1 AND public_id = $2"
+_INSERT: Final = f"INSERT INTO queue ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+_UPDATE: Final = """
+    UPDATE queue SET alias = $1, settings = $2, config_version = $3, updated_at = $4, schema = $5, schema_id = $6
+    WHERE organization = $7 AND id = $8 AND deleted_at IS NULL"""
+_MARK_DELETED: Final = """
+    UPDATE queue SET deleted_at = $1 WHERE organization = $2 AND id = $3 AND deleted_at IS NULL"""
+_HEAD: Final = "SELECT head, tail, last_stored_at FROM queue_head WHERE organization = $1 AND queue = $2"
+_HEADS: Final = "SELECT queue, head, tail, last_stored_at FROM queue_head WHERE organization = $1 AND queue IN"
+_INSERT_HEAD: Final = """
+    INSERT INTO queue_head (organization, queue, head, tail, last_stored_at, config_version)
+    VALUES ($1, $2, 0, 0, 0, $3)"""
+_UPDATE_HEAD: Final = "UPDATE queue_head SET config_version = $1 WHERE organization = $2 AND queue = $3"
+_CLOSE_HEAD: Final = """
+    UPDATE queue_head SET closed_at = $1 WHERE organization = $2 AND queue = $3 AND closed_at IS NULL"""
+_CLOSE_HEADS: Final = """
+    UPDATE queue_head SET closed_at = $1
+    WHERE organization = $2 AND queue > $3 AND queue <= $4 AND closed_at IS NULL"""
+_ANY_AFTER: Final = "SELECT id FROM queue WHERE organization = $1 AND id > $2 ORDER BY id LIMIT $3"
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The ends of a log: the last seq given (0: none), the last one that retention removed.
+
+    `last_stored_at` is when the newest message was stored, 0 when there never was one.
+    """
+
+    head: int
+    tail: int
+    last_stored_at: int
+
+
+class _Settings(msgspec.Struct, omit_defaults=True):
+    retention_seconds: int | None = None
+    max_message_bytes: int | None = None
+    schema_language: SchemaLanguage = "rules"
+    schema_set_at: int = 0
+
+
+async def get(tx: Transaction, organization: int, public_id: str) -> Queue | None:
+    return _read(await tx.row(_BY_PUBLIC_ID, public_id, organization))
+
+
+async def by_id(tx: Transaction, organization: int, queue: int) -> Queue | None:
+    return _read(await tx.row(_BY_ID, organization, queue))
+
+
+async def page(
+    tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
+) -> Listing[Queue]:
+    """The organization's queues, or those of `only` (public ids)."""
+    table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,))
+    return _listing(await listed(tx, table, selection, only))
+
+
+async def ids_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[int]:
+    """The row ids of those that are queues of the organization and not deleted."""
+    among = placeholders(2, len(public_ids))
+    sql = f"SELECT id FROM queue WHERE organization = $1 AND public_id IN ({among}) AND deleted_at IS NULL"
+    return [row[0] for row in await tx.rows(sql, organization, *public_ids)]
+
+
+async def head(tx: Transaction, organization: int, queue: int) -> Head | None:
+    row = await tx.row(_HEAD, organization, queue)
+    return Head(*row) if row is not None else None
+
+
+async def heads(tx: Transaction, organization: int, queues: Sequence[int]) -> dict[int, Head]:
+    """Of several queues at once, by row id."""
+    if not queues:
+        return {}
+    sql = f"{_HEADS} ({placeholders(2, len(queues))})"
+    return {row[0]: Head(*row[1:]) for row in await tx.rows(sql, organization, *queues)}
+
+
+async def insert(tx: Transaction, queue: Queue) -> None:
+    """The queue and its head. Raises UniqueViolation when the alias is taken."""
+    await tx.execute(
+        _INSERT,
+        queue.id,
+        queue.organization,
+        queue.public_id,
+        queue.alias,
+        _settings(queue),
+        queue.config_version,
+        queue.created_at,
+        queue.updated_at,
+        queue.schema,
+        queue.schema_id,
+    )
+    await tx.execute(_INSERT_HEAD, queue.organization, queue.id, queue.config_version)
+
+
+async def update(tx: Transaction, queue: Queue) -> bool:
+    """False when it is gone; raises UniqueViolation when the alias is taken."""
+    values = (queue.alias, _settings(queue), queue.config_version, queue.updated_at, queue.schema, queue.schema_id)
+    if await tx.execute(_UPDATE, *values, queue.organization, queue.id) == 0:
+        return False
+    await tx.execute(_UPDATE_HEAD, queue.config_version, queue.organization, queue.id)
+    return True
+
+
+async def mark_deleted(tx: Transaction, organization: int, queue: int, now: int) -> bool:
+    """From here on nothing finds the queue, and nothing is appended to its log."""
+    if await tx.execute(_MARK_DELETED, now, organization, queue) == 0:
+        return False
+    await tx.execute(_CLOSE_HEAD, now, organization, queue)
+    return True
+
+
+async def close_some(tx: Transaction, organization: int, after: int, limit: int, now: int) -> int | None:
+    """Close the heads of the next `limit` queues above row id `after`; the last one's id, None for none."""
+    found = await any_after(tx, organization, after, limit)
+    if not found:
+        return None
+    await tx.execute(_CLOSE_HEADS, now, organization, after, found[-1])
+    return found[-1]
+
+
+async def any_after(tx: Transaction, organization: int, after: int, limit: int) -> list[int]:
+    """Row ids of queues, deleted ones too."""
+    return [row[0] for row in await tx.rows(_ANY_AFTER, organization, after, limit)]
+
+
+async def delete(tx: Transaction, organization: int, queue: int) -> None:
+    """The queue's row and its head's."""
+    await tx.execute("DELETE FROM queue_head WHERE organization = $1 AND queue = $2", organization, queue)
+    await tx.execute("DELETE FROM queue WHERE organization = $1 AND id = $2", organization, queue)
+
+
+def _settings(queue: Queue) -> str:
+    settings = _Settings(queue.retention_seconds, queue.max_message_bytes, queue.schema_language, queue.schema_set_at)
+    return msgspec.json.encode(settings).decode()
+
+
+def _listing(found: RowPage) -> Listing[Queue]:
+    return Listing(tuple(_from_row(row) for row in found.rows), found.has_next, found.has_previous)
+
+
+def _read(row: Row | None) -> Queue | None:
+    return _from_row(row) if row is not None else None
+
+
+def _from_row(row: Row) -> Queue:
+    queue, organization, public_id, alias, settings, config_version, created_at, updated_at, schema, schema_id = row
+    chosen = msgspec.json.decode(settings, type=_Settings)
+    return Queue(
+        organization=organization,
+        id=queue,
+        public_id=public_id,
+        alias=alias,
+        retention_seconds=chosen.retention_seconds,
+        max_message_bytes=chosen.max_message_bytes,
+        config_version=config_version,
+        created_at=created_at,
+        updated_at=updated_at,
+        schema=schema,
+        schema_id=schema_id,
+        schema_language=chosen.schema_language,
+        schema_set_at=chosen.schema_set_at,
+    )

@@ -1,0 +1,230 @@
+"""What a listener received or has yet to receive, as lists: its messages in one state, by seq.
+
+What is in a state is found where it stands, in the log, among the exceptions or in missed ranges; then each
+message's state is looked at, and what is in another one is stepped over. So many rows are looked at for a page:
+a page that this cuts short says where to go on.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+from discue.model import DeliveryState
+from discue.store.engine import Row, Transaction
+from discue.store.listing import RowPage, Selection, too_far
+from discue.store.logs import OneLog, Span, common, place_of, placed
+from discue.store.recipients import Recipient, missed_range, states_of
+
+_LOOKED_AT: Final = 2_000
+_COUNTED_THROUGH: Final = 20_000
+_CHUNK: Final = 500
+
+_COLUMNS: Final = "log.stored_at, log.queue, log.seq, log.id, log.alias, log.updated_at, log.codec"
+# The queue is given, so that the index of a state has all that is read of an exception: what reads more of it would
+# rather take the primary key, and pass exceptions of all states. Adding 0 keeps that out of it, too.
+_OF_EXCEPTIONS: Final = f"""
+    SELECT {_COLUMNS} FROM exception
+    JOIN log ON log.queue = $1 AND log.organization = exception.organization AND log.seq = exception.seq
+    WHERE exception.organization = $2 AND exception.listener = $3 AND exception.seq > $4 AND exception.seq < $5"""
+_MISSED: Final = "AND exception.state = 'missed' AND exception.stream + 0 = 0"
+_OPEN: Final = "AND exception.state <> 'missed' AND exception.stream + 0 = 0"
+_ENDED: Final = "AND exception.state = 'ended' AND exception.stream = 0"
+_RANGES_FROM: Final = """
+    SELECT seq_from, seq_to FROM missed_range
+    WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from < $4 ORDER BY seq_from LIMIT $5"""
+_RANGES_BEFORE: Final = """
+    SELECT seq_from, seq_to FROM missed_range
+    WHERE organization = $1 AND listener = $2 AND seq_from < $3 ORDER BY seq_from DESC LIMIT $4"""
+
+
+class Candidates(Protocol):
+    """Messages among which those of a state are."""
+
+    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+        """The first of those between two seqs; fewer than `limit` only when there are no more."""
+        ...
+
+
+class Picked:
+    """Some rows in memory."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = sorted(rows, key=_seq)
+
+    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+        del tx
+        within = [row for row in self._rows if span[0] < _seq(row) < span[1]]
+        return (within[::-1] if newest_first else within)[:limit]
+
+
+class Several:
+    """What is in any of several."""
+
+    def __init__(self, *parts: Candidates) -> None:
+        self._parts = parts
+
+    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+        found = [row for part in self._parts for row in await part.stretch(tx, span, limit, newest_first=newest_first)]
+        by_seq = {_seq(row): row for row in found}
+        return [by_seq[seq] for seq in sorted(by_seq, reverse=newest_first)][:limit]
+
+
+class _Exceptions:
+    def __init__(self, of: Recipient, condition: str) -> None:
+        self._key = (of.queue, of.organization, of.listener)
+        self._sql = f"{_OF_EXCEPTIONS} {condition}"
+
+    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+        sql = f"{self._sql} ORDER BY exception.seq {'DESC' if newest_first else 'ASC'} LIMIT $6"
+        return [placed(row) for row in await tx.rows(sql, *self._key, *span, limit)]
+
+
+class _MissedRanges:
+    def __init__(self, of: Recipient) -> None:
+        self._of = of
+        self._key = (of.organization, of.listener)
+        self._log = OneLog(of.organization, of.queue)
+
+    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+        found: list[Row] = []
+        low, high = span
+        while len(found) < limit and (ranges := await self._ranges(tx, (low, high), limit, newest_first=newest_first)):
+            for first, last in ranges:
+                within, left = common((first - 1, last + 1), span), limit - len(found)
+                found += await self._log.stretch(tx, within, left, newest_first=newest_first) if left else ()
+            low, high = (low, ranges[-1][0]) if newest_first else (ranges[-1][1], high)
+        return found
+
+    async def _ranges(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> list[Row]:
+        """Ranges that reach into the span, from one end of it or the other."""
+        low, high = span
+        if newest_first:
+            rows = await tx.rows(_RANGES_BEFORE, *self._key, high, limit)
+            return [row for row in rows if row[1] > low]
+        around = await missed_range(tx, self._of, low)
+        begun = [around] if around is not None and around[1] > low else []
+        return [*begun, *await tx.rows(_RANGES_FROM, *self._key, low, high, limit)]
+
+
+class _Pending:
+    """What is not settled, and below that what was begun and not attempted."""
+
+    def __init__(self, of: Recipient) -> None:
+        self._position = of.window.position
+        self._log = OneLog(of.organization, of.queue)
+        self._begun = _Exceptions(of, _OPEN)
+
+    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+        parts: list[tuple[Candidates, Span]] = [
+            (self._log, common(span, (self._position, span[1]))),
+            (self._begun, common(span, (span[0], self._position + 1))),
+        ]
+        found: list[Row] = []
+        for part, within in parts if newest_first else reversed(parts):
+            found += await part.stretch(tx, within, limit - len(found), newest_first=newest_first)
+        return found
+
+
+def candidates_of(of: Recipient, state: DeliveryState) -> Candidates:
+    """Where the listener's messages in a state stand."""
+    if state == "missed":
+        return Several(_Exceptions(of, _MISSED), _MissedRanges(of), _Exceptions(of, _ENDED))
+    if state == "retrying":
+        return _Exceptions(of, _OPEN)
+    if state == "pending":
+        return _Pending(of)
+    return OneLog(of.organization, of.queue, (0, of.highest_settled + 1))
+
+
+class _Found(NamedTuple):
+    """Rows, and the last one that was looked at where that ended it."""
+
+    rows: Sequence[Row]
+    cut: Row | None
+
+
+class Received:
+    """A listener's messages in one state, among some candidates, between two seqs."""
+
+    def __init__(self, of: Recipient, state: DeliveryState, candidates: Candidates, within: Span) -> None:
+        self._of = of
+        self._state = state
+        self._candidates = candidates
+        self._within = within
+
+    async def page(self, tx: Transaction, selection: Selection) -> RowPage:
+        """Raises BadRequest for a numbered page that is too far from the first."""
+        if selection.after is None and selection.before is not None:
+            return await self._page_before(tx, selection.before, selection.per_page)
+        size, skipped = selection.per_page, 0
+        span = self._within
+        if selection.after is not None:
+            span = common(span, (0, (await self._boundaries(tx, selection.after))[0]))
+        else:
+            skipped = (selection.page - 1) * size
+        found = await self._first(tx, span, skipped + size + 1, newest_first=True, most=_budget(skipped))
+        if found.cut is not None and skipped and len(found.rows) <= skipped:
+            raise too_far()
+        rows = found.rows[skipped:]
+        shown, has_next = rows[:size], len(rows) > size or found.cut is not None
+        is_first = selection.after is None and selection.page == 1
+        has_previous = bool(shown) and not is_first and await self._goes_on(tx, shown[0], newest_first=False)
+        return RowPage(shown, has_next, has_previous, resumes_after=_id_of(found.cut, rows, size))
+
+    async def _page_before(self, tx: Transaction, before: str, size: int) -> RowPage:
+        span = common(self._within, ((await self._boundaries(tx, before))[1] - 1, self._within[1]))
+        found = await self._first(tx, span, size + 1, newest_first=False, most=_LOOKED_AT)
+        shown = found.rows[:size][::-1]
+        has_previous = len(found.rows) > size or found.cut is not None
+        has_next = bool(shown) and await self._goes_on(tx, shown[-1], newest_first=True)
+        return RowPage(shown, has_next, has_previous, resumes_before=_id_of(found.cut, found.rows, size))
+
+    async def _boundaries(self, tx: Transaction, public_id: str) -> tuple[int, int]:
+        log = OneLog(self._of.organization, self._of.queue)
+        return await log.boundaries(tx, await place_of(tx, self._of.organization, public_id))
+
+    async def _goes_on(self, tx: Transaction, row: Row, *, newest_first: bool) -> bool:
+        """Whether there is something beyond a row: also when that was not found out."""
+        span = _beyond(self._within, _seq(row), newest_first=newest_first)
+        found = await self._first(tx, span, 1, newest_first=newest_first, most=_LOOKED_AT)
+        return bool(found.rows) or found.cut is not None
+
+    async def _first(self, tx: Transaction, span: Span, wanted: int, *, newest_first: bool, most: int) -> _Found:
+        """The first of them in a span, looking at `most` rows or a few more."""
+        found: list[Row] = []
+        chunk, cut = min(wanted, _CHUNK), None
+        while most > 0:
+            rows = await self._candidates.stretch(tx, span, chunk, newest_first=newest_first)
+            states = await states_of(tx, self._of, [_seq(row) for row in rows])
+            found += [row for row in rows if states[_seq(row)] == self._state]
+            if len(found) >= wanted or len(rows) < chunk:
+                return _Found(found[:wanted], None)
+            last = await self._last_passed(tx, _seq(rows[-1]), states[_seq(rows[-1])], newest_first=newest_first)
+            span = _beyond(span, last, newest_first=newest_first)
+            most, chunk, cut = most - chunk, _CHUNK, rows[-1]
+        return _Found(found, cut)
+
+    async def _last_passed(self, tx: Transaction, seq: int, state: DeliveryState, *, newest_first: bool) -> int:
+        """The seq to go on behind: a missed range, however long, is passed in one step."""
+        if self._state == state or state != "missed":
+            return seq
+        around = await missed_range(tx, self._of, seq)
+        if around is None or around[1] < seq:
+            return seq
+        return int(around[0] if newest_first else around[1])
+
+
+def _budget(skipped: int) -> int:
+    return _COUNTED_THROUGH if skipped else _LOOKED_AT
+
+
+def _beyond(span: Span, seq: int, *, newest_first: bool) -> Span:
+    return (span[0], min(seq, span[1])) if newest_first else (max(seq, span[0]), span[1])
+
+
+def _id_of(cut: Row | None, rows: Sequence[Row], size: int) -> str | None:
+    """Where a page that was cut short goes on."""
+    return None if cut is None or len(rows) > size else str(cut[2])
+
+
+def _seq(row: Row) -> int:
+    return int(row[0][2])

@@ -1,0 +1,143 @@
+"""Deleting what nobody needs any more, in small steps, each by a key or an index."""
+
+import msgspec
+
+from discue.ids import row_id_at
+from discue.store import tallies
+from discue.store.cursors import last_seq_stored_before
+from discue.store.engine import Transaction
+
+STEP_ROWS = 500
+
+
+class _Retention(msgspec.Struct):
+    """Of the settings of a queue or an organization."""
+
+    retention_seconds: int | None = None
+
+
+class LogToTrim(msgspec.Struct, frozen=True):
+    """A queue's log, and how long its messages are kept: as the queue says, else its organization (None: neither)."""
+
+    organization: int
+    queue: int
+    tail: int
+    head: int
+    retention_seconds: int | None
+
+
+_LOGS = """
+SELECT h.organization, h.queue, h.tail, h.head, q.settings, coalesce(o.settings, '{}')
+FROM queue_head h JOIN queue q ON q.organization = h.organization AND q.id = h.queue
+LEFT JOIN organization o ON o.id = h.organization
+WHERE (h.organization, h.queue) > ($1, $2) ORDER BY h.organization, h.queue LIMIT $3
+"""
+_LOWEST_CURSOR = "SELECT min(position) FROM cursor WHERE organization = $1 AND queue = $2"
+_STEP_END = """
+SELECT max(seq), count(*) FROM (
+    SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 AND seq <= $4
+    ORDER BY seq LIMIT $5
+) AS step
+"""
+_DELETE_MESSAGES = """
+DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 AND seq <= $4
+AND NOT EXISTS (
+    SELECT 1 FROM exception e
+    WHERE e.organization = log.organization AND e.queue = log.queue AND e.seq = log.seq
+) AND NOT EXISTS (
+    SELECT 1 FROM missed_range m WHERE m.organization = log.organization AND m.queue = log.queue
+    AND m.seq_to >= log.seq AND m.seq_from <= log.seq
+) RETURNING size
+"""
+_FIRST_KEPT = """
+SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 ORDER BY seq LIMIT 1
+"""
+_OLDEST = """
+SELECT stored_at FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 ORDER BY seq LIMIT 1
+"""
+_RAISE_TAIL = """
+UPDATE queue_head SET tail = $1 WHERE organization = $2 AND queue = $3 AND tail < $1
+"""
+_DELETE_MISSED = """
+DELETE FROM exception WHERE (organization, listener, stream, seq) IN (
+    SELECT organization, listener, stream, seq FROM exception WHERE state = 'missed' AND due_at < $1
+    ORDER BY due_at LIMIT $2
+)
+"""
+_DELETE_MISSED_RANGES = """
+DELETE FROM missed_range WHERE (organization, listener, seq_from) IN (
+    SELECT organization, listener, seq_from FROM missed_range WHERE missed_at < $1 ORDER BY missed_at LIMIT $2
+)
+"""
+_OLD_ATTEMPTS = """
+DELETE FROM attempt WHERE (organization, id) IN (
+    SELECT organization, id FROM attempt WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
+)
+"""
+_OLD_EVENTS = """
+DELETE FROM event WHERE (organization, id) IN (
+    SELECT organization, id FROM event WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
+)
+"""
+_NEXT_ORGANIZATION = "SELECT id FROM organization WHERE id > $1 ORDER BY id LIMIT 1"
+
+
+async def logs_after(tx: Transaction, after: tuple[int, int], limit: int) -> list[LogToTrim]:
+    """Queues in key order, by organization and queue."""
+    rows = await tx.rows(_LOGS, *after, limit)
+    return [LogToTrim(row[0], row[1], row[2], row[3], _retention_seconds(row[4], row[5])) for row in rows]
+
+
+async def has_old_messages(tx: Transaction, log: LogToTrim, stored_before: int) -> bool:
+    """Whether the oldest message of a log was stored before a time: else there is nothing to trim."""
+    row = await tx.row(_OLDEST, log.organization, log.queue, log.tail)
+    return row is not None and row[0] < stored_before
+
+
+async def trim_log(tx: Transaction, log: LogToTrim, after: int, stored_before: int) -> int:
+    """One step over a log: delete up to 500 settled messages beyond `after` that were stored before a time.
+
+    A message stays while a listener's cursor has not passed it, or an exception or missed range names it.
+    Returns the seq that the step came to; `after` itself when nothing is left to do.
+    """
+    row = await tx.row(_LOWEST_CURSOR, log.organization, log.queue)
+    settled = log.head if row is None or row[0] is None else min(log.head, row[0])
+    if settled <= after:
+        return after
+    key = (log.organization, log.queue)
+    last = await last_seq_stored_before(tx, *key, (after, settled), stored_before)
+    step = await tx.row(_STEP_END, *key, after, last, STEP_ROWS)
+    if step is None or step[0] is None:
+        return after
+    end: int = step[0]
+    await tallies.removed(tx, log.organization, await tx.rows(_DELETE_MESSAGES, *key, after, end))
+    kept = await tx.row(_FIRST_KEPT, *key, log.tail)
+    await tx.execute(_RAISE_TAIL, (kept[0] - 1) if kept else end, *key)
+    return end
+
+
+async def forget_missed(tx: Transaction, missed_before: int) -> int:
+    """One step over missed deliveries that were kept long enough; how many it deleted."""
+    exceptions = await tx.execute(_DELETE_MISSED, missed_before, STEP_ROWS)
+    return exceptions + await tx.execute(_DELETE_MISSED_RANGES, missed_before, STEP_ROWS)
+
+
+async def forget_attempts(tx: Transaction, organization: int, made_before: int) -> int:
+    """One step over an organization's attempt records; how many it deleted."""
+    return await tx.execute(_OLD_ATTEMPTS, organization, row_id_at(made_before), STEP_ROWS)
+
+
+async def forget_events(tx: Transaction, organization: int, recorded_before: int) -> int:
+    """One step over what happened in an organization's control plane; how many events it deleted."""
+    return await tx.execute(_OLD_EVENTS, organization, row_id_at(recorded_before), STEP_ROWS)
+
+
+async def next_organization(tx: Transaction, after: int) -> int | None:
+    """The organization whose row id follows, deleted ones included."""
+    row = await tx.row(_NEXT_ORGANIZATION, after)
+    return row[0] if row else None
+
+
+def _retention_seconds(queue: str, organization: str) -> int | None:
+    chosen = msgspec.json.decode(queue, type=_Retention).retention_seconds
+    return msgspec.json.decode(organization, type=_Retention).retention_seconds if chosen is None else chosen

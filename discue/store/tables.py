@@ -1,0 +1,161 @@
+"""What an installation consists of: every table whose rows are worth keeping, with all of its columns."""
+
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Final
+
+import msgspec
+
+from discue.store.commit import Store
+from discue.store.engine import Row, Transaction
+from discue.store.engines.rows import chunks, placeholders
+
+ROWS_A_STRETCH: Final = 50_000
+
+Key = tuple[int, ...]
+"""Of a row; the empty one is before all of them."""
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Its primary key, which is whole numbers throughout, and the columns beside it.
+
+    Rows may be large only where `bodies` names the columns that make them so: then `size` says how large.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    others: tuple[str, ...]
+    bodies: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.key + self.others
+
+    @property
+    def narrow(self) -> tuple[str, ...]:
+        """The columns of which a row has a few hundred bytes."""
+        return tuple(column for column in self.columns if column not in self.bodies)
+
+
+def _table(name: str, key: str, others: str, bodies: str = "") -> Table:
+    return Table(name, tuple(key.split()), tuple(others.split()), tuple(bodies.split()))
+
+
+FEED_HEAD: Final = _table("feed_head", "shard", "version")
+QUEUE_HEAD: Final = _table("queue_head", "organization queue", "head tail last_stored_at config_version closed_at")
+CURSOR: Final = _table(
+    "cursor",
+    "organization listener stream",
+    "queue owner token version start_seq until_seq position ahead acknowledged missed retrying last_success_at "
+    "last_failure_at",
+)
+EXCEPTION: Final = _table(
+    "exception",
+    "organization listener stream seq",
+    "queue state attempts due_at token key_hash blocked_from reason sender",
+)
+LOG: Final = _table(
+    "log",
+    "organization queue seq",
+    "id stored_at updated_at kind origin_seq key_hash alias expires_at size codec body_id extra body",
+    bodies="extra body",
+)
+
+TABLES: Final = (
+    _table("organization", "id", "public_id alias state is_operator settings created_at updated_at deleted_at"),
+    _table(
+        "api_key",
+        "organization id",
+        "public_id alias secret_hash scopes status expires_at last_used_at created_at updated_at",
+    ),
+    _table(
+        "queue",
+        "organization id",
+        "public_id alias ordered settings schema config_version created_at updated_at deleted_at schema_id",
+    ),
+    _table(
+        "listener",
+        "organization id",
+        "public_id queue alias mode status notify_url liveness_url settings secrets config_version created_at "
+        "updated_at deleted_at",
+    ),
+    _table(
+        "organization_user",
+        "organization id",
+        "public_id email email_key display_name role password_hash invitation_hash invitation_expires_at created_at "
+        "updated_at",
+    ),
+    _table(
+        "domain",
+        "organization id",
+        "public_id alias hostname host_key port context_path file_name file_content challenge_created_at "
+        "challenge_expires_at verified verified_at failures failed_since last_error tried_at checked_at due_at "
+        "config_version created_at updated_at",
+    ),
+    _table("lockout", "subject", "kind name failed_at locks locked_until updated_at"),
+    QUEUE_HEAD,
+    CURSOR,
+    EXCEPTION,
+    _table("missed_range", "organization listener seq_from", "queue seq_to reason missed_at"),
+    _table("job", "organization id", "listener kind spec progress state"),
+    FEED_HEAD,
+    _table("feed", "shard version", "kind organization ref"),
+    _table("tally", "organization period kind slot", "n"),
+    _table("event", "organization id", "kind client ref name"),
+    _table("idempotency", "organization key_high key_low", "fingerprint content stored_at"),
+    LOG,
+    _table("attempt", "organization id", "listener queue seq number status error took_ms detail"),
+)
+"""In the order in which they are copied: what is large comes last."""
+
+OF_THE_DATABASE: Final = frozenset({"allowance", "meta", "worker"})
+"""Tables about the database, the processes on it and this very minute, not about the installation."""
+
+
+async def rows_after(tx: Transaction, table: Table, columns: Sequence[str], after: Key, limit: int) -> list[Row]:
+    """The first rows behind a key, in the order of the key."""
+    return [tuple(row) for row in await tx.rows(select(table, columns, is_first=not after), *after, limit)]
+
+
+async def insert(tx: Transaction, table: Table, rows: Sequence[Row]) -> None:
+    """Rows with all columns, in the order of `Table.columns`."""
+    for chunk in chunks(rows):
+        await tx.execute(_insert(table, len(chunk)), *[value for row in chunk for value in row])
+
+
+async def count(store: Store, table: Table) -> int:
+    """How many rows there are, by statements that are short, however many these are."""
+    counted: int = 0
+    after: Key = ()
+    while passed := await store.read(partial(_passed, table=table, after=after)):
+        counted, after = counted + ROWS_A_STRETCH, passed
+    return counted + await store.read(partial(_rest, table=table, after=after))
+
+
+@cache
+def select(table: Table, columns: Sequence[str], *, is_first: bool) -> str:
+    """The statement of `rows_after`: without a key to begin behind, if it `is_first`."""
+    key = ", ".join(table.key)
+    places = ", ".join(f"${number}" for number in range(1, len(table.key) + 1))
+    where, limit = ("", 1) if is_first else (f"WHERE ({key}) > ({places}) ", len(table.key) + 1)
+    return f"SELECT {', '.join(columns)} FROM {table.name} {where}ORDER BY {key} LIMIT ${limit}"
+
+
+@cache
+def _insert(table: Table, rows: int) -> str:
+    values = placeholders(rows, len(table.columns))
+    return f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES {values}"
+
+
+async def _passed(tx: Transaction, table: Table, after: Key) -> Key:
+    """The key of the last row of a stretch behind another key; empty when it is not a whole one."""
+    sql = f"{select(table, table.key, is_first=not after)} OFFSET {ROWS_A_STRETCH - 1}"
+    row = await tx.row(sql, *after, 1)
+    return tuple(row) if row else ()
+
+
+async def _rest(tx: Transaction, table: Table, after: Key) -> int:
+    row = await tx.row(
+        f"SELECT count(*) FROM ({select(table, table.key, is_first=not after)}) AS rest", *after, ROWS_A_STRETCH
+    )
+    return int(row[0]) if row else 0

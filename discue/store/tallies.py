@@ -1,0 +1,125 @@
+"""Counts by organization, kind and period of five minutes, written in the very commits that they count.
+
+A count is spread over slots: of the commits that may run side by side each has its own, so that none waits for another.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import Final, NamedTuple
+
+from discue.ids import millisecond_of
+from discue.model import Attempt
+from discue.store.engine import Row, Transaction
+
+PERIOD_MS: Final = 300_000
+
+NOW: Final = 0
+"""The period of what is there at the moment, and goes down as well as up."""
+
+MESSAGE_ADDED: Final = 1
+BYTES_STORED: Final = 2
+"""Of the bodies of all messages that are kept: in the period NOW."""
+MESSAGE_PUBLISHED_OK: Final = 3
+MESSAGE_PUBLISHED_NOT_OK: Final = 4
+
+OF_EVENTS: Final = {
+    "message_added": MESSAGE_ADDED,
+    "message_published_ok": MESSAGE_PUBLISHED_OK,
+    "message_published_not_ok": MESSAGE_PUBLISHED_NOT_OK,
+    "api_key_added": 5,
+    "api_key_updated": 6,
+    "api_key_deleted": 7,
+    "queue_added": 8,
+    "queue_updated": 9,
+    "queue_deleted": 10,
+    "listener_added": 11,
+    "listener_updated": 12,
+    "listener_deleted": 13,
+    "organization_added": 14,
+    "organization_updated": 15,
+    "organization_deleted": 16,
+    "domain_added": 17,
+    "domain_updated": 18,
+    "domain_deleted": 19,
+    "user_added": 20,
+    "user_updated": 21,
+    "user_deleted": 22,
+    "lockout": 23,
+}
+"""What each event is counted as. These numbers stand in databases: none is ever given another meaning."""
+
+WORKS: Final = 3
+"""The slot of everything but appends and settles: such transactions are few."""
+
+_SLOTS_A_WORKER: Final = 4
+
+_ADD: Final = """
+    INSERT INTO tally (organization, period, kind, slot, n) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (organization, period, kind, slot) DO UPDATE SET n = tally.n + excluded.n"""
+_SINCE: Final = """
+    SELECT period, kind, CAST(sum(n) AS BIGINT) FROM tally WHERE organization = $1 AND period >= $2
+    GROUP BY period, kind"""
+_NOW: Final = """
+    SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM tally WHERE organization = $1 AND period = 0 AND kind = $2"""
+_FORGET: Final = """
+    DELETE FROM tally WHERE organization = $1 AND period > 0 AND period < $2
+    AND period <= (SELECT min(period) + $3 FROM tally WHERE organization = $1 AND period > 0)"""
+
+
+class Counted(NamedTuple):
+    """Something counted `n` times; a row of the table but for its slot."""
+
+    organization: int
+    period: int
+    kind: int
+    n: int
+
+
+def slot_of(worker_slot: int, stream: int) -> int:
+    """The slot of a worker's stream of commits. A worker has two streams of appends at most, and two of settles."""
+    return worker_slot * _SLOTS_A_WORKER + stream
+
+
+def period_of(millisecond: int) -> int:
+    return millisecond // PERIOD_MS
+
+
+def of_attempts(attempts: Iterable[Attempt]) -> list[Counted]:
+    """How often it went well and how often not."""
+    counts = Counter(
+        (
+            attempt.organization,
+            period_of(millisecond_of(attempt.id)),
+            MESSAGE_PUBLISHED_NOT_OK if attempt.error else MESSAGE_PUBLISHED_OK,
+        )
+        for attempt in attempts
+    )
+    return [Counted(*place, n) for place, n in counts.items()]
+
+
+async def add(tx: Transaction, counted: Collection[Counted]) -> None:
+    """Add what a work did, within its transaction."""
+    for organization, period, kind, n in sorted(counted):
+        await tx.execute(_ADD, organization, period, kind, WORKS, n)
+
+
+async def removed(tx: Transaction, organization: int, sizes: Collection[Row]) -> int:
+    """Messages with these sizes are not kept any more; how many."""
+    if sizes:
+        await add(tx, [Counted(organization, NOW, BYTES_STORED, -sum(size for (size,) in sizes))])
+    return len(sizes)
+
+
+async def since(tx: Transaction, organization: int, period: int) -> list[Row]:
+    """(period, kind, n) from a period on."""
+    return await tx.rows(_SINCE, organization, period)
+
+
+async def bytes_stored(tx: Transaction, organization: int) -> int:
+    row = await tx.row(_NOW, organization, BYTES_STORED)
+    return int(row[0]) if row else 0
+
+
+async def forget(tx: Transaction, organization: int, before: int, periods: int) -> int:
+    """One step over an organization's old counts: at most so many periods of those before one; how many rows."""
+    return await tx.execute(_FORGET, organization, before, periods)

@@ -1,0 +1,107 @@
+"""The rows of workers: one for each run of a process, with a lease by the database's clock.
+
+Each function is safe beside the others in other transactions. A row that is dead stays dead, and one that is gone
+does not come back: an owner without a living row will never settle its cursors again.
+"""
+
+from typing import Final
+
+from discue.errors import Unavailable
+from discue.ids import WORKER_SLOTS
+from discue.store.engine import Transaction
+
+_INSERT: Final = """
+    INSERT INTO worker (incarnation, lease_until, dead, role, slot, lease_ms, leaves)
+    VALUES ($1, clock_ms() + $2, 0, $3, $4, $2, 0)"""
+_SLOTS: Final = "SELECT slot FROM worker WHERE dead = 0 ORDER BY slot"
+_RENEW: Final = "UPDATE worker SET lease_until = clock_ms() + $1, lease_ms = $1 WHERE incarnation = $2 AND dead = 0"
+_HOLD: Final = "UPDATE worker SET leaves = leaves WHERE incarnation = $1 AND dead = 0 AND leaves = 0"
+_BEGIN_LEAVING: Final = "UPDATE worker SET leaves = 1 WHERE incarnation = $1"
+_DECLARE_DEAD: Final = "UPDATE worker SET dead = 1 WHERE incarnation = $1 AND dead = 0"
+_BURY: Final = _DECLARE_DEAD + " AND (lease_until <= clock_ms() OR lease_until > clock_ms() + lease_ms)"
+_FREE: Final = """
+    UPDATE cursor SET owner = NULL, token = token + 1
+    WHERE owner = $1 AND NOT EXISTS (SELECT 1 FROM worker WHERE incarnation = $1 AND dead = 0)
+    AND (organization, listener, stream) IN (
+        SELECT organization, listener, stream FROM cursor WHERE owner = $1
+        ORDER BY organization, listener, stream LIMIT $2)"""
+_FORGET: Final = """
+    DELETE FROM worker WHERE incarnation = $1 AND dead = 1
+    AND NOT EXISTS (SELECT 1 FROM cursor WHERE owner = $1)"""
+_EXISTS: Final = "SELECT 1 FROM worker WHERE incarnation = $1"
+# From one owner to the next, however many cursors each of them has.
+_MISSING: Final = """
+    WITH RECURSIVE owners (owner) AS (
+        SELECT min(owner) FROM cursor WHERE owner > $1
+        UNION ALL
+        SELECT (SELECT min(c.owner) FROM cursor c WHERE c.owner > owners.owner) FROM owners
+        WHERE owners.owner IS NOT NULL
+    )
+    SELECT min(owner) FROM owners
+    WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.incarnation = owners.owner)"""
+
+
+async def join(tx: Transaction, incarnation: int, role: str, lease_ms: int) -> int:
+    """Begin a lease; the slot that nobody else alive has. Raises Unavailable when all are taken.
+
+    Raises UniqueViolation when there is such an incarnation.
+    """
+    # Of two that read the slots at once, both would find the same one free.
+    await tx.exclusive()
+    taken = {row[0] for row in await tx.rows(_SLOTS)}
+    slot = next((slot for slot in WORKER_SLOTS if slot not in taken), None)
+    if slot is None:
+        raise Unavailable(f"There are {len(WORKER_SLOTS)} workers on this database already.")
+    await tx.execute(_INSERT, incarnation, lease_ms, role, slot)
+    return slot
+
+
+async def renew(tx: Transaction, incarnation: int, lease_ms: int) -> bool:
+    """Lease anew, from now on. False when the worker was declared dead meanwhile."""
+    return await tx.execute(_RENEW, lease_ms, incarnation) == 1
+
+
+async def hold(tx: Transaction, incarnation: int) -> bool:
+    """Whether the worker may take cursors. If so, it is not declared dead before this transaction has ended.
+
+    Without this, a claim that is under way while its worker is buried would name an owner that nobody buries again.
+    """
+    return await tx.execute(_HOLD, incarnation) == 1
+
+
+async def begin_leaving(tx: Transaction, incarnation: int) -> None:
+    """From now on the worker takes no cursors any more."""
+    await tx.execute(_BEGIN_LEAVING, incarnation)
+
+
+async def leave(tx: Transaction, incarnation: int, limit: int) -> bool:
+    """End the worker's lease, and free at most `limit` cursors that still name it. True when its row is gone.
+
+    A worker that stops halfway is a dead one: others go on with it.
+    """
+    await tx.execute(_DECLARE_DEAD, incarnation)
+    if await free_cursors_of(tx, incarnation, limit) == limit:
+        return False
+    await forget(tx, incarnation)
+    return await tx.row(_EXISTS, incarnation) is None
+
+
+async def bury(tx: Transaction, incarnation: int, *, known_dead: bool = False) -> bool:
+    """Declare a worker dead if its lease is over, or if it is known to have ended. Whether this call did."""
+    return await tx.execute(_DECLARE_DEAD if known_dead else _BURY, incarnation) == 1
+
+
+async def free_cursors_of(tx: Transaction, dead: int, limit: int) -> int:
+    """Take at most `limit` cursors from a worker that is dead or gone, the first ones by key; how many."""
+    return await tx.execute(_FREE, dead, limit)
+
+
+async def forget(tx: Transaction, incarnation: int) -> bool:
+    """Remove a dead worker's row if no cursor names it."""
+    return await tx.execute(_FORGET, incarnation) == 1
+
+
+async def missing_after(tx: Transaction, incarnation: int) -> int | None:
+    """The next higher owner of a cursor that has no row: it came from another database, or was too late."""
+    row = await tx.row(_MISSING, incarnation)
+    return row[0] if row is not None else None

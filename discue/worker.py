@@ -1,0 +1,281 @@
+"""One process of the service: builds everything from the settings, starts it, drains it, stops it."""
+
+import asyncio
+import fcntl
+import gc
+import os
+import resource
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from random import SystemRandom
+
+from discue.api import service
+from discue.api.app import App
+from discue.api.route import Route
+from discue.api.routes import ROUTES
+from discue.api.services import Readiness, Services
+from discue.api.transport import Application
+from discue.authentication import Authenticator
+from discue.clock import Clock
+from discue.control.domains import Checks
+from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
+from discue.dispatch.fetch import Fetcher
+from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
+from discue.dispatch.ownership import Ownership, Predecessors
+from discue.dispatch.sender import Sender
+from discue.dispatch.sender_limits import SenderLimits
+from discue.dispatch.verifier import Verifier
+from discue.dispatch.watch import Watch, Watched
+from discue.errors import StoreUnusable, Unavailable
+from discue.http_server import Address, HttpServer
+from discue.installation import Installation, egress_policy
+from discue.lease import Lease
+from discue.logs import Log
+from discue.publish import Publisher
+from discue.publishing_quotas import PublishingQuotas
+from discue.request_rates import RequestRates
+from discue.settings import Settings
+from discue.store.engine import Hint
+from discue.supervision import Supervisor
+
+_TRY_AGAIN_SECONDS = 0.5
+_RETENTION_SECONDS = 60.0
+_KEY_USE_SECONDS = 10.0
+_VERIFICATION_SECONDS = 5.0
+_SWITCH_INTERVAL_SECONDS = 0.0005
+_YOUNGEST_GENERATION = 20_000
+_STOP_GRACE_SECONDS = 5.0
+_SAYING_SECONDS = 1.0
+
+
+class Worker:
+    """The API and the lanes of one process, on one installation. `routes` are served beside the product's own.
+
+    `predecessors` are earlier workers that whoever starts this one knows to have ended: what they owned is taken
+    over at once. Of others that is known only when their leases are over.
+    """
+
+    def __init__(
+        self,
+        installation: Installation,
+        log: Log,
+        *,
+        routes: Sequence[Route] = (),
+        predecessors: Predecessors = (),
+        sender: Sender | None = None,
+    ) -> None:
+        settings, store, clock = installation.settings, installation.store, installation.clock
+        self._installation = installation
+        self._log = log
+        self._predecessors = predecessors
+        self.readiness = Readiness(store)
+        self.sender = sender if sender is not None else _sender(settings, clock)
+        row_ids = installation.control.row_ids
+        self.lease = Lease(store, row_ids, clock, settings.role, settings.lease_seconds)
+        self.dispatcher = Dispatcher(
+            store,
+            self.sender.send,
+            _dispatch_limits(settings),
+            Sources(clock, SystemRandom().random, row_ids),
+            log,
+            self.lease,
+        )
+        self.dispatcher.unowned = self._look_soon
+        self._ownership = Ownership(store, self.dispatcher, self.lease, clock, log)
+        self._housekeeper = Housekeeper(
+            store,
+            installation.directory,
+            self.dispatcher,
+            clock,
+            _retention_times(settings),
+            keeps_house=lambda: self._ownership.keeps_house,
+        )
+        watched = Watched(self.lease, installation.directory, self.dispatcher, self._ownership, self._housekeeper)
+        self._watch = Watch(store, watched, clock, log)
+        self._supervisor = Supervisor(log)
+        policy = egress_policy(settings)
+        fetcher = Fetcher(policy=policy, connect_seconds=settings.connect_timeout_seconds)
+        self._verifier = Verifier(installation.control, fetcher, keeps_house=lambda: self._ownership.keeps_house)
+        # Where nothing but lanes run, the service still says who and how it is.
+        served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)
+        services = _services(installation, self.readiness, log, self._verifier)
+        self.application: Application = App(services, routes=served_routes)
+
+    async def start(self) -> None:
+        """Bring the lanes up, then the background work. Until then the application answers 503."""
+        installation = self._installation
+        self.lease.lost, self.lease.regained = self._start_afresh, self.dispatcher.resumed
+        await self.lease.join()
+        renewal_seconds = self.lease.renewal_seconds
+        self._supervisor.every(renewal_seconds, "lease", self._renew, longest_pause=renewal_seconds)
+        if installation.settings.role != "api":
+            installation.directory.follow(self.dispatcher.changed)
+            installation.store.appended = self.dispatcher.appended
+        self._watch.begin()
+        await self._ownership.begin(self._predecessors)
+        self._keep_going()
+        self._log.info("joined", incarnation=self.lease.incarnation, slot=self.lease.slot)
+        self.readiness.phase = "serving"
+        # What stands now stays for as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+
+    def begin_drain(self) -> None:
+        """Take no more requests and make no more deliveries; what is under way goes on."""
+        self.readiness.phase = "draining"
+        self._ownership.begin_leaving()
+        self.dispatcher.begin_drain()
+
+    async def drain(self) -> None:
+        """Finish what is under way, leave the rest to others, or to the next start."""
+        await self.hand_over()
+        await self.leave()
+
+    async def hand_over(self) -> None:
+        """Give up every lane at once; returns when what these had under way has ended, or its time is up."""
+        self.begin_drain()
+        try:
+            async with asyncio.timeout(_SAYING_SECONDS):
+                await self.lease.begin_leaving()
+            self._installation.store.engine.tell(Hint(cursors=True))
+        except (Unavailable, TimeoutError) as error:
+            self._log.warning("leaving_unannounced", reason=str(error))
+        await self.dispatcher.drain(self._installation.settings.drain_timeout_seconds)
+
+    async def leave(self) -> None:
+        """End everything that still runs. Nothing may be asked of this worker any more."""
+        await self._supervisor.stop()
+        await self.sender.close(0)
+        try:
+            while await self._installation.directory.flush_usage():
+                pass
+        except Unavailable as error:
+            # When keys were last used is all that is lost: no reason to say that draining failed.
+            self._log.warning("key_use_lost", reason=error.detail)
+        try:
+            await self.lease.leave()
+            self._installation.store.engine.tell(Hint(cursors=True))
+        except Unavailable as error:
+            # The others take over when the lease is over.
+            self._log.warning("lease_left", reason=error.detail)
+
+    async def _renew(self) -> None:
+        if not await self.lease.renew():
+            self._watch.look_soon()
+
+    def _start_afresh(self) -> None:
+        self._log.warning("declared_dead", incarnation=self.lease.incarnation)
+        self.dispatcher.drop_all()
+
+    def _look_soon(self) -> None:
+        self._watch.look_soon()
+
+    def _keep_going(self) -> None:
+        every, housekeeper = self._supervisor.every, self._housekeeper
+        every(0, "watch", self._watch.round)
+        every(_TRY_AGAIN_SECONDS, "try_again", self._installation.store.try_again, longest_pause=2.0)
+        every(_KEY_USE_SECONDS, "key_use", housekeeper.note_key_use)
+        if self._installation.settings.role != "api":
+            every(0, "purge", housekeeper.purge_when_deleted)
+            every(_RETENTION_SECONDS, "retention", housekeeper.retain)
+            every(_RETENTION_SECONDS, "forsaken", self._free_forsaken)
+            every(_VERIFICATION_SECONDS, "verification", self._verifier.round)
+
+    async def _free_forsaken(self) -> None:
+        if self._ownership.keeps_house:
+            await self._ownership.free_forsaken()
+
+
+@asynccontextmanager
+async def served(worker: Worker, address: Address, *, max_connections: int) -> AsyncIterator[HttpServer]:
+    """The worker's API at an address. Leaving stops accepting, and meanwhile hands over what the worker delivers."""
+    server = HttpServer(worker.application, address, max_connections=max_connections)
+    try:
+        # First, and answering 503: an address that cannot be had must leave the cursors to whoever has them,
+        # and a listener served from here must be there when the lanes begin.
+        await server.start()
+        await worker.start()
+        yield server
+    finally:
+        worker.begin_drain()
+        stopping = asyncio.get_running_loop().create_task(server.stop(_STOP_GRACE_SECONDS))
+        try:
+            await worker.hand_over()
+        finally:
+            await stopping
+            await worker.leave()
+
+
+@contextmanager
+def alone_on(database: Path | None) -> Iterator[None]:
+    """Hold a database that is a file for this process. Raises StoreUnusable while another one serves it."""
+    if database is None:
+        yield
+        return
+    lock = database.with_name(database.name + ".serving")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnusable(f"{lock} cannot be written: {error.strerror}.") from error
+    try:
+        _lock(descriptor, database)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, database: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StoreUnusable(f"Another process serves {database}. Stop it, or name another database.") from error
+
+
+def prepare_process() -> None:
+    """Settings of the interpreter and of the system that a busy worker needs. To be called once, before its loop.
+
+    The writer's thread takes the interpreter's lock from a busy loop dozens of times a commit; at the
+    default switch interval each may take 5 ms. One open file per connection, however many are allowed.
+    """
+    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+    gc.set_threshold(_YOUNGEST_GENERATION, 20, 50)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _sender(settings: Settings, clock: Clock) -> Sender:
+    limits = SenderLimits(
+        connect_timeout_ms=settings.connect_timeout_seconds * 1_000,
+        idle_connections_per_origin=settings.listener_max_in_flight,
+    )
+    return Sender(clock=clock, policy=egress_policy(settings), limits=limits)
+
+
+def _retention_times(settings: Settings) -> RetentionTimes:
+    return RetentionTimes(
+        messages=settings.retention_seconds,
+        missed=settings.missed_retention_seconds,
+        attempts=settings.attempt_retention_seconds,
+    )
+
+
+def _dispatch_limits(settings: Settings) -> DispatchLimits:
+    return DispatchLimits(
+        max_in_flight=settings.max_in_flight,
+        listener_max_in_flight=settings.listener_max_in_flight,
+        tail_buffer_bytes=settings.tail_buffer_bytes,
+        timeout_ms=settings.delivery_timeout_seconds * 1_000,
+        deadline_ms=settings.delivery_deadline_seconds * 1_000,
+    )
+
+
+def _services(installation: Installation, readiness: Readiness, log: Log, checks: Checks) -> Services:
+    control = installation.control
+    store, clock = installation.store, installation.clock
+    quotas = PublishingQuotas(store, clock)
+    publisher = Publisher(store, installation.directory, clock, control.public_ids, quotas)
+    rates = RequestRates(store, clock, workers=lambda: store.workers)
+    authenticator = Authenticator(store, installation.directory, clock, control.row_ids, log)
+    return Services(control, publisher, readiness, log, checks, rates, authenticator)

@@ -1,0 +1,151 @@
+"""Holds responses to the OpenAPI document: their status, headers and bodies must be what it says, and nothing more."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+import httpx
+import jsonschema_rs
+
+from discue.api.openapi.document import document_of
+from discue.api.routes import ROUTES
+
+_STANDARD = frozenset({"content-type", "content-length", "date", "server", "connection", "transfer-encoding"})
+_OF_PAGES = frozenset({"content-security-policy", "x-content-type-options", "referrer-policy"})
+_ASTRAY = (400, 404, 405, 406, 414, 423, 429, 431, 500, 503, 401, 403)
+"""What a request can be answered that leads to no operation: the path or the method is none of the document's."""
+
+Json = Mapping[str, Any]
+
+
+class Seen(NamedTuple):
+    """A response, and the request that it answers."""
+
+    method: str
+    path: str
+    status: int
+    headers: httpx.Headers
+    content: bytes
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path} → {self.status}"
+
+
+class Description:
+    """The document, ready to be compared with responses."""
+
+    def __init__(self, document: Json) -> None:
+        self._document = document
+        self._components = {"components": {"schemas": document["components"]["schemas"]}}
+        paths = sorted(document["paths"], key=lambda path: path.count("{"))
+        self._paths = [(_pattern(path), path) for path in paths]
+        self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
+
+    def faults(self, seen: Seen) -> list[str]:
+        """What is wrong with a response, each in a sentence; nothing when it is as described."""
+        path = self._path(seen.path.removeprefix("/v1") or "/")
+        method = "get" if seen.method == "HEAD" else seen.method.lower()
+        operation = self._document["paths"].get(path, {}).get(method)
+        if operation is None:
+            return list(self._astray(seen))
+        response = operation["responses"].get(str(seen.status))
+        if response is None:
+            declared = ", ".join(operation["responses"])
+            return [f"the status {seen.status} is not declared for {method.upper()} {path} (declared: {declared})"]
+        followed = self._followed(response)
+        return [*self._header_faults(seen, followed), *self._body_faults(seen, followed)]
+
+    def _path(self, path: str) -> str | None:
+        return next((template for pattern, template in self._paths if pattern.fullmatch(path)), None)
+
+    def _astray(self, seen: Seen) -> Iterator[str]:
+        if seen.status not in _ASTRAY:
+            yield f"the status {seen.status} cannot be, where there is no operation"
+        elif seen.method != "HEAD":
+            yield from self._schema_faults({"$ref": "#/components/schemas/Problem"}, json.loads(seen.content))
+        if seen.status == 405 and "allow" not in seen.headers:
+            yield "a 405 needs Allow"
+
+    def _header_faults(self, seen: Seen, response: Json) -> Iterator[str]:
+        declared = {name.lower(): self._followed(header) for name, header in response.get("headers", {}).items()}
+        for name, header in declared.items():
+            if name not in seen.headers:
+                if header.get("required"):
+                    yield f"the header {name} is missing"
+                continue
+            value = seen.headers[name]
+            typed = int(value) if header["schema"]["type"] == "integer" and value.isdecimal() else value
+            yield from (f"the header {name}: {fault}" for fault in self._schema_faults(header["schema"], typed))
+        known = declared.keys() | _STANDARD | _OF_PAGES
+        yield from (f"the header {name} is not declared" for name in seen.headers.keys() - known)
+
+    def _body_faults(self, seen: Seen, response: Json) -> Iterator[str]:
+        content = response.get("content")
+        if content is None:
+            if seen.content:
+                yield "a body came where none is declared"
+            return
+        media_type = seen.headers.get("content-type", "").partition(";")[0]
+        if media_type not in content:
+            yield f"the content type {media_type!r} is not declared (declared: {', '.join(content)})"
+        elif seen.method != "HEAD" and media_type.endswith("json"):
+            yield from self._schema_faults(content[media_type]["schema"], json.loads(seen.content))
+
+    def _schema_faults(self, schema: Json, value: Any) -> Iterator[str]:
+        for error in self._validator(json.dumps(schema)).iter_errors(value):
+            place = "".join(f"/{step}" for step in error.instance_path)
+            yield f"at {place or 'the whole'}: {error.message[:300]}"
+
+    def _validator(self, schema: str) -> jsonschema_rs.Draft202012Validator:
+        if schema not in self._validators:
+            self._validators[schema] = jsonschema_rs.Draft202012Validator({**json.loads(schema), **self._components})
+        return self._validators[schema]
+
+    def _followed(self, entry: Json) -> Json:
+        found: Any = entry
+        if "$ref" in entry:
+            found = self._document
+            for step in entry["$ref"].removeprefix("#/").split("/"):
+                found = found[step]
+        followed: Json = found
+        return followed
+
+
+_FORMS = {"schema_id": "[0-9a-f]{64}", "status": "[1-5][0-9]{2}"}
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    steps = [
+        _FORMS.get(step[1:-1], "[0-9A-Za-z]{21}") if step[:1] == "{" else re.escape(step) for step in path.split("/")
+    ]
+    return re.compile("/".join(steps))
+
+
+@cache
+def description() -> Description:
+    """Of the product's own routes."""
+    return Description(document_of(ROUTES, "/v1"))
+
+
+class DescribedTransport(httpx.HTTPTransport):
+    """Sends requests, and fails where a response is not what the document says.
+
+    `others` are paths of routes that are not the product's.
+    """
+
+    def __init__(self, others: Iterable[str]) -> None:
+        super().__init__(verify=False, trust_env=False)
+        self._others = [_pattern(path) for path in others]
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = super().handle_request(request)
+        path = request.url.path
+        if not any(other.fullmatch(path.removeprefix("/v1")) for other in self._others):
+            content = response.read()
+            seen = Seen(request.method, path, response.status_code, response.headers, content)
+            faults = description().faults(seen)
+            listed = "".join(f"\n- {fault}" for fault in faults)
+            assert not faults, f"{seen} is not as the OpenAPI document says:{listed}\n{content[:2_000]!r}"
+        return response

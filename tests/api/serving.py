@@ -1,0 +1,272 @@
+"""The API as clients meet it: the real application under the real server, on a database of its own."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from discue.access import Scope, all_scopes
+from discue.api.app import App
+from discue.api.route import Route
+from discue.api.routes import ROUTES
+from discue.api.services import Readiness, Services
+from discue.authentication import Authenticator
+from discue.clock import SystemClock
+from discue.control import key_rescue
+from discue.control.bootstrap import ensure_operator
+from discue.control.password_hashing import PasswordHashing
+from discue.dispatch.fetch import Fetcher
+from discue.dispatch.verifier import Verifier
+from discue.http_server import Address, HttpServer
+from discue.installation import Installation, opened
+from discue.logs import Log
+from discue.publish import Publisher
+from discue.publishing_quotas import PublishingQuotas
+from discue.request_rates import RequestRates
+from discue.settings import Settings
+from tests.api.described import DescribedTransport
+from tests.authority import trusting_context
+from tests.passwords import CHEAP
+
+T = TypeVar("T")
+
+OPERATOR = "com.example.operator"
+_PATIENCE_SECONDS = 20
+
+
+class Memory(Log):
+    """A log that keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[tuple[str, dict[str, object]]] = []
+        self.lines: list[tuple[str, dict[str, object]]] = []
+
+    def info(self, event: str, /, **fields: object) -> None:
+        self.lines.append((event, fields))
+
+    def error(self, event: str, /, *, exc_info: BaseException | None = None, **fields: object) -> None:
+        self.errors.append((event, {**fields, "exc_info": exc_info}))
+
+
+@dataclass
+class Service:
+    """A running API. `operator` is the first key of the operator's organization."""
+
+    loop: asyncio.AbstractEventLoop
+    installation: Installation
+    readiness: Readiness
+    log: Memory
+    port: int
+    operator: str
+    transport: httpx.HTTPTransport
+    clients: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something on the server's own loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(_PATIENCE_SECONDS)
+
+    def client(self, key: str | None) -> httpx.Client:
+        # Each from an address of its own: what one of them does wrong locks none of the others out.
+        headers = {"x-forwarded-for": f"198.18.{self.clients // 250}.{self.clients % 250 + 1}"}
+        self.clients += 1
+        if key is not None:
+            headers["x-api-key"] = key
+        return httpx.Client(base_url=self.url, headers=headers, timeout=_PATIENCE_SECONDS, transport=self.transport)
+
+    def found(self, alias: str) -> tuple[str, str]:
+        """A new organization: its id and its first key."""
+        answer = self.client(self.operator).post("/organizations", json={"alias": alias}).json()
+        return answer["organization"]["id"], answer["api_key"]["key"]
+
+    def key(self, organization_alias: str, scopes: Mapping[str, Scope] | None = None) -> str:
+        """A key of an organization with any scopes at all, made as the operator makes them."""
+        control = self.installation.control
+        made = key_rescue.create(control, organization_alias, None, all_scopes() if scopes is None else scopes)
+        return self.run(made).text
+
+    def raw(self, request: bytes, *, until_closed: bool = False) -> bytes:
+        """What the server answers to bytes: everything until it closes, or the first response."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=_PATIENCE_SECONDS) as connection:
+            connection.sendall(request)
+            answer = b""
+            while part := connection.recv(65_536):
+                answer += part
+                if not until_closed and _complete(answer):
+                    break
+            return answer
+
+
+def _complete(answer: bytes) -> bool:
+    head, found, body = answer.partition(b"\r\n\r\n")
+    if not found:
+        return False
+    lengths = [
+        int(line.partition(b":")[2]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
+    ]
+    return len(body) >= sum(lengths)
+
+
+class _Thread:
+    """A server and its loop, on a thread of their own."""
+
+    def __init__(self, routes: Sequence[Route], settings: Mapping[str, Any]) -> None:
+        self._routes = routes
+        self._body_deadline_seconds = settings.get("body_deadline_seconds")
+        self._settings = {name: value for name, value in settings.items() if name != "body_deadline_seconds"}
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="api")
+        self._ready: Future[Service] = Future()
+        self._stop = asyncio.Event()
+
+    def start(self) -> Service:
+        self._done = self._executor.submit(asyncio.run, self._serve())
+        either: list[Future[Any]] = [self._ready, self._done]
+        wait(either, _PATIENCE_SECONDS, FIRST_COMPLETED)
+        if self._done.done():
+            self._done.result()
+        return self._ready.result(0)
+
+    def stop(self) -> None:
+        service = self._ready.result(0)
+        service.transport.close()
+        service.loop.call_soon_threadsafe(self._stop.set)
+        self._done.result(_PATIENCE_SECONDS)
+        self._executor.shutdown()
+
+    async def _serve(self) -> None:
+        log, clock = Memory(), SystemClock()
+        settings = Settings(port=0, **self._settings)
+        async with opened(settings, clock, log) as installation:
+            _, key = await ensure_operator(installation.control, OPERATOR, None)
+            readiness = Readiness(installation.store)
+            readiness.phase = "serving"
+            control, store = replace(installation.control, passwords=PasswordHashing(CHEAP)), installation.store
+            quotas = PublishingQuotas(store, clock)
+            publisher = Publisher(store, installation.directory, clock, control.public_ids, quotas)
+            app = App(
+                Services(
+                    control,
+                    publisher,
+                    readiness,
+                    log,
+                    _domain_checks(installation),
+                    RequestRates(store, clock),
+                    Authenticator(store, installation.directory, clock, control.row_ids, log),
+                ),
+                (*ROUTES, *self._routes),
+                body_deadline_seconds=self._body_deadline_seconds,
+            )
+            server = HttpServer(app, Address("127.0.0.1", 0), max_connections=1_000)
+            await server.start()
+            self._ready.set_result(
+                Service(
+                    loop=asyncio.get_running_loop(),
+                    installation=installation,
+                    readiness=readiness,
+                    log=log,
+                    port=server.address.port,
+                    operator=key or "",
+                    # One for all clients: making one costs as much as ten requests.
+                    transport=DescribedTransport(route.path for route in self._routes),
+                )
+            )
+            await self._stop.wait()
+            await server.stop(1)
+
+
+def _domain_checks(installation: Installation) -> Verifier:
+    """On demand only; certificates of the tests' own authority are good."""
+    fetcher = Fetcher(policy=installation.control.egress, ssl_context=trusting_context())
+    return Verifier(installation.control, fetcher, keeps_house=lambda: False)
+
+
+@contextmanager
+def served(directory: Path, routes: Sequence[Route] = (), **settings: Any) -> Iterator[Service]:
+    """A service that runs while the block does, on a file in the directory if they name no other database.
+
+    `settings` are those of the product, and `body_deadline_seconds`.
+    """
+    ours = {
+        "database": f"sqlite:///{directory}/discue.db",
+        "allow_private_targets": True,
+        "trusted_proxies": (ip_network("127.0.0.0/8"),),
+    }
+    thread = _Thread(routes, {**ours, **settings})
+    try:
+        yield thread.start()
+    finally:
+        thread.stop()
+
+
+@dataclass
+class Cast:
+    """Who takes part: alice owns an organization, charlie another one. Nobody has no key."""
+
+    service: Service
+    organization_id: str
+    organization_alias: str
+    alice: httpx.Client
+    charlie: httpx.Client
+    nobody: httpx.Client
+
+    def bob(self, scopes: Mapping[str, Scope]) -> httpx.Client:
+        """A narrow key in alice's organization."""
+        return self.service.client(self.service.key(self.organization_alias, scopes))
+
+    def queue(self, **fields: Any) -> str:
+        """The id of a new queue of alice's."""
+        answer = self.alice.post("/queues", json=fields)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["queue"]["id"])
+
+    def listener(self, queue: str, **fields: Any) -> str:
+        urls = {"notify_url": "http://127.0.0.1:9/notify", "liveness_url": "http://127.0.0.1:9/live"}
+        answer = self.alice.post(f"/queues/{queue}/listeners", json={**urls, **fields})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["listener"]["id"])
+
+    def domain(self, **fields: Any) -> str:
+        """A domain on which nobody answers."""
+        answer = self.alice.post("/domains", json={"hostname": "localhost", "port": 1_031, **fields})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["domain"]["id"])
+
+    def schema(self, queue: str, **schema: Any) -> str:
+        """The id of a schema that the queue has from now on."""
+        answer = self.alice.put(f"/queues/{queue}", json=schema or {"schema": {"order": {"type": "number"}}})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["queue"]["schema_id"])
+
+    def user(self, **fields: Any) -> dict[str, Any]:
+        """The answer to the creation of a user of alice's, who is invited without a password."""
+        somebody = {"email": f"{os.urandom(6).hex()}@example.com", "role": "developer"}
+        answer = self.alice.post("/users", json={**somebody, **fields})
+        assert answer.status_code == 200, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+    def message(self, queue: str, **fields: Any) -> str:
+        answer = self.alice.post(f"/queues/{queue}/messages", json={"data": "hello", **fields})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["message"]["id"])
+
+
+def cast_of(service: Service) -> Cast:
+    """A new cast in new organizations, so that tests do not meet."""
+    alias = f"com.example.a{os.urandom(6).hex()}"
+    organization_id, alice = service.found(alias)
+    _, charlie = service.found(f"com.example.c{os.urandom(6).hex()}")
+    client = service.client
+    return Cast(service, organization_id, alias, client(alice), client(charlie), client(None))

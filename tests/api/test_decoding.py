@@ -1,0 +1,141 @@
+"""Bodies are decoded strictly: no member occurs twice, however it is written, and `data` stays the client's own."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.api import bodies
+from discue.api.decoding import BodyDecoder, fault_of
+from discue.errors import BadRequest
+
+message = BodyDecoder(bodies.MessageBody)
+batch = BodyDecoder(bodies.BatchBody)
+
+names = st.sampled_from(["alias", "name", "id", "created_at", "deliveries"])
+texts = st.text(max_size=30) | st.none()
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+escapes = st.sampled_from(["escaped", "as they are"])
+separators = st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : ")])
+members = st.lists(st.tuples(names, texts), max_size=4)
+
+
+def written(pairs: list[tuple[str, Any]], separator: tuple[str, str], *, ascii_only: bool = False) -> str:
+    """An object's text with its members in this order, doubles included."""
+    between, colon = separator
+    return (
+        "{"
+        + between.join(
+            json.dumps(name) + colon + json.dumps(value, separators=separator, ensure_ascii=ascii_only)
+            for name, value in pairs
+        )
+        + "}"
+    )
+
+
+@given(pairs=members, data=values, place=st.integers(0, 4), separator=separators, characters=escapes)
+def test_a_member_that_occurs_twice_is_always_refused_and_no_other_body_ever_is(
+    pairs: list[tuple[str, Any]], data: Any, place: int, separator: tuple[str, str], characters: str
+) -> None:
+    pairs.insert(place, ("data", data))
+    text = written(pairs, separator, ascii_only=characters == "escaped")
+    if len({name for name, _ in pairs}) == len(pairs):
+        body = message.decode(text.encode())
+        assert json.loads(bytes(body.data)) == data
+    else:
+        with pytest.raises(BadRequest, match="occurs twice"):
+            message.decode(text.encode())
+
+
+@given(first=values, second=values, separator=separators)
+def test_data_that_occurs_twice_is_refused_whatever_its_values(
+    first: Any, second: Any, separator: tuple[str, str]
+) -> None:
+    text = written([("data", first), ("data", second)], separator, ascii_only=True)
+    with pytest.raises(BadRequest) as refused:
+        message.decode(text.encode())
+    assert refused.value.faults[0].pointer == "/data"
+
+
+@given(drafts=st.lists(members, min_size=1, max_size=4), separator=separators)
+def test_a_batch_is_refused_exactly_when_one_of_its_messages_is(
+    drafts: list[list[tuple[str, Any]]], separator: tuple[str, str]
+) -> None:
+    texts_of = [written([*pairs, ("data", 1)], separator, ascii_only=True) for pairs in drafts]
+    content = f'{{"messages":[{",".join(texts_of)}]}}'.encode()
+    if all(len({name for name, _ in pairs}) == len(pairs) for pairs in drafts):
+        assert len(batch.decode(content).messages) == len(drafts)
+    else:
+        with pytest.raises(BadRequest, match=r"/messages/[0-9]/[a-z_]+ occurs twice"):
+            batch.decode(content)
+
+
+@given(pairs=members, data=values)
+def test_no_text_of_a_value_is_shorter_than_its_least_length(pairs: list[tuple[str, Any]], data: Any) -> None:
+    content = written([*dict(pairs).items(), ("data", data)], (",", ":"), ascii_only=False).encode()
+    assert message.decode(content).least_bytes() <= len(content)
+
+
+def test_the_shortest_second_member_is_found() -> None:
+    with pytest.raises(BadRequest, match="/data occurs twice"):
+        message.decode(b'{"data":1,"data":2}')
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'{"a":1,"a":2}', b"1.0e999", b" [1 ,2]", b'{"data":1}', b'"\\u00e9\\u0000"', b"-0", b'{"z":1,"a":2}', b"null"],
+)
+def test_data_is_kept_byte_for_byte(data: bytes) -> None:
+    assert bytes(message.decode(b'{"alias":"name" , "data":' + data + b"}").data) == data.strip()
+
+
+def test_a_double_beside_long_data_is_found_without_looking_into_it() -> None:
+    long = b"[" + b"1, " * 100_000 + b"1]"
+    for twice in (b'{"data":%b,"data":%b}' % (long, long), b'{"data":%b,"alias":"name" , "alias":"name"}' % long):
+        with pytest.raises(BadRequest, match="occurs twice"):
+            message.decode(twice)
+    assert bytes(message.decode(b'{            "data":%b}' % long).data) == long
+
+
+def test_a_double_in_the_last_of_many_long_messages_is_pointed_at() -> None:
+    one = json.dumps({"data": {"text": "x" * 1_000, "data": [1, 1]}}, indent=4)
+    last = one.replace('"data"', '"data": 1, "data"', 1)
+    assert len(batch.decode(f'{{"messages": [{",".join([one] * 10)}]}}'.encode()).messages) == 10
+    with pytest.raises(BadRequest) as refused:
+        batch.decode(f'{{"messages": [{",".join([*[one] * 9, last])}]}}'.encode())
+    assert refused.value.faults[0].pointer == "/messages/9/data"
+
+
+def test_what_stands_beside_data_is_bounded() -> None:
+    message.decode(b'{"data":1,"id":"%b"}' % (b"x" * 60_000))
+    with pytest.raises(BadRequest, match="too large"):
+        message.decode(b'{"data":1,"id":"%b"}' % (b"x" * 70_000))
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_at_all_raise_anything_but_a_bad_request(content: bytes) -> None:
+    for decoder in (message, batch, BodyDecoder(bodies.ApiKeyBody), BodyDecoder(bodies.ListenerBody)):
+        with suppress(BadRequest):
+            decoder.decode(content)
+
+
+@pytest.mark.parametrize(
+    ("text", "pointer", "detail"),
+    [
+        ("Object contains unknown field `a`", "/a", "is not a known field"),
+        ("Object contains unknown field `a/~b` - at `$.messages[3]`", "/messages/3/a~1~0b", "is not a known field"),
+        ("Object missing required field `data` - at `$.messages[0]`", "/messages/0/data", "is required"),
+        ("Expected `str | null`, got `int` - at `$.alias`", "/alias", "must be string or null, not integer"),
+        ("Expected `object`, got `array`", "", "must be object, not array"),
+        ("Something new - at `$.a[...].b`", "/a/*/b", "is not acceptable: something new"),
+    ],
+)
+def test_the_decoders_words_become_a_pointer_and_a_rule(text: str, pointer: str, detail: str) -> None:
+    assert fault_of(text) == (pointer, detail)

@@ -1,0 +1,272 @@
+"""Idempotency keys: what creates takes effect once, and is answered as often as it comes, without its secrets."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+import httpx
+import pytest
+
+from discue.access import Scope
+from discue.api import in_flight
+from discue.api.in_flight import InFlight
+from discue.api.route import Method, Route
+from discue.api.routes import ROUTES
+from discue.store.engine import Batch, BatchOutcome
+from tests.api.serving import Cast, Service
+from tests.api.test_access_matrix import BODIES, World
+
+CREATING = [(route, method) for route in ROUTES if route.creates for method in route.methods]
+every_creating_route = pytest.mark.parametrize(
+    ("route", "method"), CREATING, ids=[f"{method} {route.path}" for route, method in CREATING]
+)
+KEY = "idempotency-key"
+REPLAYED = "idempotency-replayed"
+SHOWN_OF_A_KEY = 12
+SECRETS = ("secret", "token", "url")
+
+_numbers = count()
+
+
+def new_key() -> dict[str, str]:
+    return {KEY: f"test-{next(_numbers)}"}
+
+
+def without_secrets(value: Any) -> Any:
+    """A body as a repetition has it."""
+    if isinstance(value, list):
+        return [without_secrets(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {name: without_secrets(each) for name, each in value.items() if name not in SECRETS}
+    if str(kept.get("key", "")).startswith("dsk_"):
+        kept["key"] = kept["key"][:SHOWN_OF_A_KEY]
+    return kept
+
+
+def listed(cast: Cast, path: str) -> int:
+    """How many there are in a collection."""
+    answer = cast.alice.get(path.removesuffix("/batch"), params={"per_page": 100}).json()
+    return sum(len(value) for value in answer.values() if isinstance(value, list))
+
+
+def body_of(route: Route) -> dict[str, Any]:
+    return BODIES[route.request]
+
+
+@contextmanager
+def held(service: Service) -> Iterator[tuple[threading.Event, Any]]:
+    """Appends wait in the engine until they are let go: an event that one came, and what lets them go."""
+    engine, came, gate = service.installation.store.engine, threading.Event(), asyncio.Event()
+    commit = engine.commit
+
+    async def held_commit(batch: Batch) -> BatchOutcome:
+        if batch.appends:
+            came.set()
+            await gate.wait()
+        return await commit(batch)
+
+    engine.commit = held_commit  # type: ignore[method-assign]
+    try:
+        yield came, lambda: service.loop.call_soon_threadsafe(gate.set)
+    finally:
+        service.loop.call_soon_threadsafe(gate.set)
+        engine.commit = commit  # type: ignore[method-assign]
+
+
+@every_creating_route
+def test_a_repetition_is_answered_as_the_first_request_was_and_creates_nothing(
+    cast: Cast, route: Route, method: Method
+) -> None:
+    path, headers = World(cast).path(route.path), new_key()
+    first = cast.alice.request(method, path, json=body_of(route), headers=headers)
+    assert first.status_code == 200, first.text
+    assert REPLAYED not in first.headers
+    there = listed(cast, path)
+    again = cast.alice.request(method, path, json=body_of(route), headers=headers)
+    assert again.status_code == 200, again.text
+    assert again.headers[REPLAYED] == "true"
+    assert again.json() == without_secrets(first.json())
+    assert listed(cast, path) == there
+
+
+@every_creating_route
+def test_with_another_body_a_key_is_refused(cast: Cast, route: Route, method: Method) -> None:
+    path, headers = World(cast).path(route.path), new_key()
+    assert cast.alice.request(method, path, json=body_of(route), headers=headers).status_code == 200
+    there = listed(cast, path)
+    other = {**body_of(route), "_links": {}} if "messages" not in body_of(route) else {"messages": [{"data": "other"}]}
+    answer = cast.alice.request(method, path, json=other, headers=headers)
+    assert answer.status_code == 422, answer.text
+    assert "Idempotency-Key" in answer.json()["detail"]
+    assert listed(cast, path) == there
+
+
+def test_with_another_path_or_method_a_key_is_refused(cast: Cast) -> None:
+    one, other = cast.queue(), cast.queue()
+    headers = new_key()
+    assert cast.alice.post(f"/queues/{one}/messages", json={"data": "1"}, headers=headers).status_code == 200
+    assert cast.alice.post(f"/queues/{other}/messages", json={"data": "1"}, headers=headers).status_code == 422
+    assert cast.alice.put(f"/queues/{one}/messages", json={"data": "1"}, headers=headers).status_code == 422
+    assert cast.alice.post("/queues", json={"data": "1"}, headers=headers).status_code == 400
+
+
+def test_the_version_in_the_path_and_other_headers_do_not_matter(cast: Cast) -> None:
+    headers = new_key()
+    first = cast.alice.post("/queues", json={"alias": "orders"}, headers=headers)
+    again = cast.alice.post(
+        "/v1/queues?pretty=true", json={"alias": "orders"}, headers={**headers, "x-request-id": "b"}
+    )
+    assert again.json() == first.json()
+    assert again.headers["etag"].partition(".")[0] == first.headers["etag"].partition(".")[0]
+    assert again.headers["x-request-id"] == "b"
+    assert again.text != first.text
+
+
+def test_messages_are_numbered_once_and_their_repetition_says_when_they_were_stored(cast: Cast) -> None:
+    queue, headers = cast.queue(), new_key()
+    body = {"messages": [{"data": "1", "alias": "first"}, {"data": "2"}]}
+    first = cast.alice.post(f"/queues/{queue}/messages/batch", json=body, headers=headers)
+    cast.message(queue)
+    again = cast.alice.post(f"/queues/{queue}/messages/batch", json=body, headers=headers)
+    assert again.json() == first.json()
+    assert again.json()["messages"][0]["alias"] == "first"
+    assert cast.alice.get(f"/queues/{queue}").json()["queue"]["messages"]["published_count"] == 3
+
+
+def test_a_colleague_repeats_what_somebody_began_and_a_stranger_does_not(cast: Cast) -> None:
+    headers = new_key()
+    first = cast.alice.post("/queues", json={}, headers=headers).json()
+    again = cast.bob({"queues": Scope("write")}).post("/queues", json={}, headers=headers)
+    assert again.json() == first
+    theirs = cast.charlie.post("/queues", json={}, headers=headers)
+    assert REPLAYED not in theirs.headers
+    assert theirs.json()["queue"]["id"] != first["queue"]["id"]
+
+
+def test_a_colleague_without_the_scope_learns_nothing(cast: Cast) -> None:
+    headers = new_key()
+    cast.alice.post("/queues", json={}, headers=headers)
+    assert cast.bob({"messages": Scope("write")}).post("/queues", json={}, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("text", ["", "a" * 256, "a b", "a\tb"])
+def test_a_key_that_is_none_is_refused_and_named(cast: Cast, text: str) -> None:
+    answer = cast.alice.post("/queues", json={}, headers={KEY: text})
+    assert answer.status_code == 400
+    assert "Idempotency-Key" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("text", ["a" * 255, "!", "~", '"8e03978e-40d5-43dd-bc93-6894a57f9324"'])
+def test_every_visible_character_and_255_of_them_are_a_key(cast: Cast, text: str) -> None:
+    assert cast.alice.post("/queues", json={}, headers={KEY: text}).status_code == 200
+    assert cast.alice.post("/queues", json={}, headers={KEY: text}).headers[REPLAYED] == "true"
+
+
+@pytest.mark.parametrize("lines", [b"idempotency-key: a\r\nidempotency-key: a\r\n", "idempotency-key: ä\r\n".encode()])
+def test_two_keys_and_one_that_is_not_ascii_are_refused(cast: Cast, lines: bytes) -> None:
+    key = cast.alice.headers["x-api-key"].encode()
+    # The doubled header beside it hides from a count of lines that one was left out.
+    head = b"POST /queues HTTP/1.1\r\nhost: a\r\naccept: */*\r\naccept: */*\r\nx-api-key: " + key + b"\r\n"
+    answer = cast.service.raw(head + lines + b"content-length: 0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400"), answer
+
+
+def test_where_nothing_is_created_the_header_is_not_looked_at(cast: Cast) -> None:
+    queue = cast.queue()
+    for alias in ("first", "second"):
+        answer = cast.alice.put(f"/queues/{queue}", json={"alias": alias}, headers={KEY: "a b"})
+        assert (answer.status_code, answer.json()["queue"]["alias"]) == (200, alias)
+    assert cast.alice.get(f"/queues/{queue}", headers={KEY: "a b"}).status_code == 200
+    assert cast.alice.delete(f"/queues/{queue}", headers={KEY: "a b"}).status_code == 200
+
+
+def test_after_an_error_a_key_may_be_used_again(cast: Cast) -> None:
+    headers = new_key()
+    cast.queue(alias="orders")
+    assert cast.alice.post("/queues", json={"alias": "!"}, headers=headers).status_code == 422
+    assert cast.alice.post("/queues", json={"alias": "orders"}, headers=headers).status_code == 422
+    assert cast.alice.post("/queues", json={"alias": "others"}, headers=headers).status_code == 200
+    missing = "0" * 21
+    headers = new_key()
+    assert cast.alice.post(f"/queues/{missing}/messages", json={"data": "1"}, headers=headers).status_code == 404
+    assert cast.alice.post("/queues", json={}, headers=headers).status_code == 200
+
+
+def test_what_was_well_is_answered_so_although_it_would_not_be_any_more(cast: Cast) -> None:
+    queue, for_queue, for_message, for_listener = cast.queue(), new_key(), new_key(), new_key()
+    listener = {"alias": "billing", "notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"}
+    requests: list[tuple[str, dict[str, Any], dict[str, str]]] = [
+        ("/queues", {"alias": "taken-by-the-first"}, for_queue),
+        (f"/queues/{queue}/messages", {"data": "much too long by then"}, for_message),
+        (f"/queues/{queue}/listeners", listener, for_listener),
+    ]
+    firsts = [cast.alice.post(path, json=body, headers=headers).json() for path, body, headers in requests]
+    cast.alice.put(f"/queues/{queue}", json={"max_message_bytes": 1})
+    for (path, body, headers), first in zip(requests, firsts, strict=True):
+        again = cast.alice.post(path, json=body, headers=headers)
+        assert (again.status_code, again.json()) == (200, without_secrets(first))
+    cast.alice.delete(f"/queues/{queue}")
+    for (path, body, headers), first in zip(requests, firsts, strict=True):
+        assert cast.alice.post(path, json=body, headers=headers).json() == without_secrets(first)
+
+
+def test_the_database_holds_neither_the_key_nor_what_was_answered(cast: Cast) -> None:
+    text = "a-key-that-nobody-guesses"
+    cast.alice.post("/queues", json={"alias": "a-name-to-look-for"}, headers={KEY: text})
+    sql = "SELECT fingerprint, content FROM idempotency LIMIT 1000"
+    rows = cast.service.run(cast.service.installation.store.read(lambda tx: tx.rows(sql)))
+    everything = b"".join(bytes(value) for row in rows for value in row)
+    assert everything
+    assert text.encode() not in everything
+    assert b"a-name-to-look-for" not in everything
+
+
+def test_a_second_request_waits_for_the_first_and_gets_its_answer(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, headers, waits, turn = f"/queues/{cast.queue()}/messages", new_key(), threading.Event(), InFlight._turn
+
+    async def seen(self: InFlight, *arguments: Any) -> None:
+        waits.set()
+        await turn(self, *arguments)
+
+    monkeypatch.setattr(InFlight, "_turn", seen)
+    with held(cast.service) as (came, let_go), ThreadPoolExecutor(2) as threads:
+        first = threads.submit(cast.alice.post, path, json={"data": "1"}, headers=headers)
+        assert came.wait(10)
+        second = threads.submit(cast.alice.post, path, json={"data": "1"}, headers=headers)
+        assert waits.wait(10)
+        let_go()
+        answers = [first.result(10), second.result(10)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json() == answers[1].json()
+    assert [REPLAYED in answer.headers for answer in answers] == [False, True]
+
+
+def test_who_waits_too_long_for_the_first_is_told_to_come_again(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_flight, "LONGEST_WAIT_SECONDS", 0.01)
+    path, headers = f"/queues/{cast.queue()}/messages", new_key()
+    with held(cast.service) as (came, let_go), ThreadPoolExecutor(1) as threads:
+        first = threads.submit(cast.alice.post, path, json={"data": "1"}, headers=headers)
+        assert came.wait(10)
+        early = cast.alice.post(path, json={"data": "1"}, headers=headers)
+        let_go()
+        answer: httpx.Response = first.result(10)
+    assert early.status_code == 409
+    assert early.headers["retry-after"] == "1"
+    assert "in flight" in early.json()["detail"]
+    assert cast.alice.post(path, json={"data": "1"}, headers=headers).json() == answer.json()
+
+
+def test_a_row_that_is_forgotten_at_that_very_moment_is_a_503(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, headers = f"/queues/{cast.queue()}/messages", new_key()
+    cast.alice.post(path, json={"data": "1"}, headers=headers)
+
+    async def gone(*_arguments: object) -> None:
+        return None
+
+    monkeypatch.setattr("discue.store.idempotency.kept", gone)
+    assert cast.alice.post(path, json={"data": "1"}, headers=headers).status_code == 503

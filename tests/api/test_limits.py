@@ -1,0 +1,244 @@
+"""Rate limits and quotas on the wire."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from discue.access import Scope
+from discue.allowance import UNLIMITED
+from discue.api import wire
+from discue.api.route import Call, Route
+from tests.api.serving import Cast, Service, served
+
+RATE_HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+
+
+def rate(answer: httpx.Response) -> tuple[int, int, int]:
+    limit, remaining, reset = (int(answer.headers[name]) for name in RATE_HEADERS)
+    return limit, remaining, reset
+
+
+def change(cast: Cast, **fields: Any) -> httpx.Response:
+    """As the operator, for alice's organization."""
+    operator = cast.service.client(cast.service.operator)
+    return operator.put(f"/organizations/{cast.organization_id}", json=fields)
+
+
+def within_a_minute(seconds: int = 10) -> None:
+    """Wait for the next minute if this one is nearly over: what follows must not be cut in two."""
+    left = 60 - time.time() % 60
+    if left < seconds:
+        time.sleep(left + 0.01)
+
+
+ANSWERS = [
+    (200, "GET", "/queues", {}),
+    (200, "HEAD", "/queues", {}),
+    (200, "GET", "/", {}),
+    (200, "GET", "/health/live", {}),
+    (400, "POST", "/queues", {"content": b"{", "headers": {"content-type": "application/json"}}),
+    (404, "GET", "/nothing", {}),
+    (404, "GET", f"/queues/{'0' * 21}", {}),
+    (404, "GET", "/v7/queues", {}),
+    (405, "PATCH", "/queues", {}),
+    (406, "GET", "/queues", {"headers": {"accept": "text/html"}}),
+    (413, "POST", "/queues", {"content": b" " * 1_000_000, "headers": {"content-type": "application/json"}}),
+    (415, "POST", "/queues", {"content": b"x", "headers": {"content-type": "text/plain"}}),
+    (422, "POST", "/queues", {"json": {"alias": "a b"}}),
+]
+
+
+@pytest.mark.parametrize(("status", "method", "path", "rest"), ANSWERS)
+def test_every_response_says_what_is_left(cast: Cast, status: int, method: str, path: str, rest: Any) -> None:
+    answer = cast.alice.request(method, path, **rest)
+    assert answer.status_code == status
+    limit, remaining, reset = rate(answer)
+    assert limit == 60_000
+    assert 0 <= remaining < limit
+    assert reset % 60 == 0
+    assert 0 < reset - time.time() + 1 <= 61
+
+
+@pytest.mark.parametrize("path", ["/queues", "/nothing", "/"])
+def test_without_a_key_the_address_is_counted(cast: Cast, path: str) -> None:
+    first, second = rate(cast.nobody.get(path)), rate(cast.nobody.get(path))
+    assert first[0] == second[0] == 60_000
+    if first[2] == second[2]:
+        assert second[1] < first[1]
+
+
+def test_a_key_is_counted_by_itself(cast: Cast) -> None:
+    within_a_minute()
+    assert [rate(cast.alice.get("/queues"))[1] for _ in range(3)] == [59_999, 59_998, 59_997]
+    assert rate(cast.charlie.get("/queues"))[1] == 59_999
+    assert rate(cast.alice.get("/nothing"))[1] == 59_996
+    assert rate(cast.bob({"queues": Scope("read")}).get("/queues"))[1] == 59_999
+
+
+def test_beyond_the_limit_it_is_429_with_the_time_to_wait(cast: Cast) -> None:
+    within_a_minute()
+    change(cast, rate_limit=3)
+    answers = [cast.alice.get("/queues") for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert [rate(answer)[1] for answer in answers] == [2, 1, 0, 0, 0]
+    refused = answers[-1]
+    assert refused.json()["title"] == "Too Many Requests"
+    assert 0 <= rate(refused)[2] - time.time() - int(refused.headers["retry-after"]) + 1 <= 2
+    assert cast.alice.get("/nothing").status_code == 429
+    assert cast.alice.get("/health/live").status_code == 200
+
+
+def test_the_operator_changes_the_limit_and_it_holds_at_once(cast: Cast) -> None:
+    within_a_minute()
+    assert rate(cast.alice.get("/queues"))[0] == 60_000
+    change(cast, rate_limit=4)
+    assert rate(cast.alice.get("/queues"))[:2] == (4, 2)
+    change(cast, rate_limit=0)
+    assert rate(cast.alice.get("/queues"))[:2] == (UNLIMITED, UNLIMITED)
+    change(cast, rate_limit=None)
+    assert rate(cast.alice.get("/queues"))[0] == 60_000
+    assert cast.alice.put(f"/organizations/{cast.organization_id}", json={"rate_limit": 9}).status_code == 403
+
+
+def test_limits_are_shown_with_what_is_used(cast: Cast) -> None:
+    within_a_minute()
+    queue = cast.queue()
+    cast.listener(queue)
+    cast.message(queue, data="x" * 10)
+    change(cast, quotas={"queues": 7, "messages_a_day": 100}, retention=60)
+    shown = cast.alice.get("/limits")
+    assert shown.json()["_links"]["self"]["href"].endswith("/limits")
+    limits = shown.json()["limits"]
+    limit, remaining, reset = rate(shown)
+    assert limits == {
+        "rate_limit": {"limit": limit, "remaining": remaining, "reset_at": reset * 1_000},
+        "quotas": {
+            "queues": {"limit": 7, "used": 1},
+            "listeners": {"limit": None, "used": 1},
+            "messages_a_day": {"limit": 100, "used": 1},
+            "bytes_stored": {"limit": None, "used": 10},
+        },
+        "retention": 60,
+        "max_message_bytes": 262_144,
+        "max_batch_messages": 1_000,
+        "max_batch_bytes": 8_388_608,
+        "max_per_page": 100,
+    }
+
+
+def test_a_quota_that_is_used_up_is_402(cast: Cast) -> None:
+    queue = cast.queue()
+    change(cast, quotas={"queues": 1, "listeners": 0, "messages_a_day": 2, "bytes_stored": 100})
+    assert cast.alice.post("/queues").status_code == 402
+    urls = {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"}
+    refused = cast.alice.post(f"/queues/{queue}/listeners", json=urls)
+    assert (refused.status_code, refused.json()["title"]) == (402, "Payment Required")
+    assert "quota of 0 listeners" in refused.json()["detail"]
+    big = cast.alice.post(f"/queues/{queue}/messages", json={"data": "x" * 101})
+    assert (big.status_code, "bytes" in big.json()["detail"]) == (402, True)
+    batch = {"messages": [{"data": "1"}, {"data": "2"}]}
+    assert cast.alice.post(f"/queues/{queue}/messages/batch", json=batch).status_code == 200
+    assert cast.alice.post(f"/queues/{queue}/messages", json={"data": "1"}).status_code == 402
+    change(cast, quotas=None)
+    assert cast.alice.post(f"/queues/{queue}/messages", json={"data": "1"}).status_code == 200
+
+
+def test_quotas_are_shown_where_they_were_set_and_change_field_by_field(cast: Cast) -> None:
+    shown = change(cast, quotas={"queues": 5, "listeners": 6}, retention=3_600).json()["organization"]
+    assert (shown["quotas"], shown["retention"]) == ({"queues": 5, "listeners": 6}, 3_600)
+    shown = change(cast, quotas={"queues": None}).json()["organization"]
+    assert shown["quotas"] == {"listeners": 6}
+    own = f"/organizations/{cast.organization_id}"
+    seen = cast.alice.get(own).json()["organization"]
+    assert seen["quotas"] == {"listeners": 6}
+    assert cast.alice.put(own, json=seen).status_code == 200
+    assert cast.alice.put(own, json={"quotas": {"listeners": 7}}).status_code == 403
+    cleared = change(cast, quotas=None, retention=None).json()["organization"]
+    assert not {"quotas", "retention"} & set(cleared)
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "pointer"),
+    [
+        ({"quotas": {"queues": -1}}, 422, "/quotas/queues"),
+        ({"quotas": {"topics": 1}}, 400, "/quotas/topics"),
+        ({"quotas": {"queues": "1"}}, 400, "/quotas/queues"),
+        ({"quotas": 1}, 400, "/quotas"),
+        ({"retention": -1}, 422, "/retention"),
+        ({"rate_limit": 2**31}, 422, "/rate_limit"),
+    ],
+)
+def test_what_is_wrong_with_limits_is_named(cast: Cast, fields: Any, status: int, pointer: str) -> None:
+    refused = change(cast, **fields)
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (status, pointer)
+
+
+@pytest.fixture
+def workers(service: Service, tmp_path: Path) -> Iterator[list[Service]]:
+    """Two more on the same database."""
+    database = service.installation.settings.database
+    with served(tmp_path, database=database) as second, served(tmp_path, database=database) as third:
+        yield [service, second, third]
+
+
+@pytest.mark.parametrize("limit", [50, 300])
+def test_workers_share_one_limit(cast: Cast, workers: list[Service], limit: int) -> None:
+    within_a_minute(15)
+    change(cast, rate_limit=limit)
+    key = cast.service.key(cast.organization_alias, {"queues": Scope("read")})
+    clients = [worker.client(key) for worker in workers]
+    statuses = [clients[number % 3].get("/queues").status_code for number in range(limit + 30)]
+    assert set(statuses) == {200, 429}
+    assert 0.95 * limit <= statuses.count(200) <= limit
+
+
+def test_invalid_keys_and_errors_inside_say_it_too(cast: Cast) -> None:
+    for key in ("dsk_" + "0" * 60, "nonsense"):
+        refused = cast.service.client(key).get("/queues")
+        assert refused.status_code == 401
+        assert rate(refused)[0] == 60_000
+
+
+async def _fail(_call: Call) -> msgspec.Struct:
+    raise RuntimeError
+
+
+FAILING = Route(methods=("GET",), path="/failing", handler=_fail, response=wire.Health, needs=None)
+
+
+def test_an_address_has_a_limit_of_its_own_and_valid_keys_do_not_count_for_it(tmp_path: Path) -> None:
+    within_a_minute()
+    with served(tmp_path, (FAILING,), address_rate_limit=6) as service:
+        nobody, operator, liar = (service.client(key) for key in (None, service.operator, "dsk_wrong"))
+        for client in (nobody, operator, liar):
+            client.headers["x-forwarded-for"] = "198.51.100.7"
+        assert operator.get("/queues").status_code == 200
+        failed = nobody.get("/failing")
+        assert (failed.status_code, rate(failed)[:2]) == (500, (6, 5))
+        statuses = [nobody.get("/queues").status_code for _ in range(4)]
+        assert statuses == [401] * 4
+        assert liar.get("/queues").status_code == 401
+        refused = liar.get("/queues")
+        assert (refused.status_code, rate(refused)[:2]) == (429, (6, 0))
+        assert nobody.get("/nothing").status_code == 429
+        assert nobody.get("/health/ready").status_code == 200
+        assert operator.get("/queues").status_code == 200
+        service.readiness.phase = "draining"
+        drained = operator.get("/queues")
+        assert (drained.status_code, rate(drained)[:2]) == (503, (6, 0))
+
+
+def test_what_was_published_once_is_answered_again_when_the_quota_is_used_up(cast: Cast) -> None:
+    queue = cast.queue()
+    change(cast, quotas={"messages_a_day": 1})
+    once = {"idempotency-key": "first"}
+    first = cast.alice.post(f"/queues/{queue}/messages", json={"data": "1"}, headers=once)
+    again = cast.alice.post(f"/queues/{queue}/messages", json={"data": "1"}, headers=once)
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.json() == first.json()
+    assert cast.alice.post(f"/queues/{queue}/messages", json={"data": "1"}).status_code == 402

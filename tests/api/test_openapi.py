@@ -1,0 +1,184 @@
+"""The OpenAPI document: every row of the table is in it, every field described, every example true."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+
+from discue.api import bodies
+from discue.api.negotiation import JSON
+from discue.api.openapi.document import document_of
+from discue.api.openapi.schemas import lacks
+from discue.api.route import Method, Route
+from discue.api.routes import ROUTES
+from tests.api.described import Seen, description
+from tests.api.serving import Cast
+from tests.api.test_access_matrix import World
+
+ENGINES_MEANT = ["sqlite"]
+"""It is about HTTP, and not about what is stored."""
+
+DOCUMENT = document_of(ROUTES, "/v1")
+SCHEMAS: Mapping[str, Any] = DOCUMENT["components"]["schemas"]
+OPERATIONS = [
+    (f"{method.upper()} {path}", operation)
+    for path, item in DOCUMENT["paths"].items()
+    for method, operation in item.items()
+]
+# Those that need no key bring a secret of their own, which an example cannot have.
+EXAMPLES = [(route, method) for route in ROUTES if route.example and route.needs for method in route.methods]
+
+every_operation = pytest.mark.parametrize(
+    ("operation"), [operation for _, operation in OPERATIONS], ids=[name for name, _ in OPERATIONS]
+)
+
+
+def validator(schema: Mapping[str, Any]) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+
+
+def test_every_row_of_the_table_is_an_operation() -> None:
+    expected = {f"{method} {route.path}" for route in ROUTES for method in route.methods}
+    assert {name for name, _ in OPERATIONS} == expected
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.methods[0]} {route.path}")
+def test_every_row_has_a_summary_and_an_example_of_its_body(route: Route) -> None:
+    assert route.summary[:1].isupper(), "its Route needs a summary"
+    assert route.example is not None or not route.takes_body, "its Route needs an example"
+
+
+def test_every_field_is_described() -> None:
+    missing = {name: lacks(schema) for name, schema in SCHEMAS.items() if lacks(schema)}
+    assert missing == {}, "they need a rule in discue/api/field_rules.py"
+
+
+def test_operations_are_called_by_names_of_their_own() -> None:
+    names = [operation["operationId"] for _, operation in OPERATIONS]
+    assert len(set(names)) == len(names)
+
+
+@every_operation
+def test_every_example_fits_its_schema(operation: Mapping[str, Any]) -> None:
+    contents = [*operation.get("requestBody", {}).get("content", {}).values()]
+    contents += operation["responses"]["200"]["content"].values()
+    for content in contents:
+        if "example" in content:
+            validator(content["schema"]).validate(content["example"])
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENT["components"]["responses"]))
+def test_every_error_has_an_example_that_fits(name: str) -> None:
+    for content in DOCUMENT["components"]["responses"][name].get("content", {}).values():
+        validator(content["schema"]).validate(content["example"])
+
+
+@pytest.mark.parametrize("name", sorted({**DOCUMENT["components"]["parameters"], **DOCUMENT["components"]["headers"]}))
+def test_every_parameter_and_header_has_an_example_that_fits(name: str) -> None:
+    for kind in ("parameters", "headers"):
+        entry = DOCUMENT["components"][kind].get(name)
+        if entry is not None:
+            validator(entry["schema"]).validate(entry["example"])
+
+
+@pytest.mark.parametrize(("route", "method"), EXAMPLES, ids=[f"{method} {route.path}" for route, method in EXAMPLES])
+def test_every_example_of_a_request_works(cast: Cast, route: Route, method: Method) -> None:
+    # The operator may do all of it, in an organization where no name is taken.
+    owner = cast.service.client(cast.service.operator) if "rate_limit" in (route.example or {}) else cast.alice
+    answer = owner.request(method, World(cast).path(route.path), json=route.example)
+    if route.request is bodies.OrganizationBody and answer.status_code == 422:
+        assert answer.json()["errors"][0]["detail"] == "is taken"
+    else:
+        assert answer.status_code == 200, answer.text
+
+
+def test_the_links_of_a_creation_lead_to_what_can_be_done_with_it() -> None:
+    links = DOCUMENT["paths"]["/queues"]["post"]["responses"]["200"]["links"]
+    assert {"get_queue", "change_queue", "delete_queue", "create_queue_message"} <= links.keys()
+    assert links["get_queue"]["parameters"] == {"queue_id": "$response.body#/queue/id"}
+    below = DOCUMENT["paths"]["/queues/{queue_id}/listeners"]["post"]["responses"]["200"]["links"]
+    assert below["delete_queue_listener"]["parameters"] == {
+        "queue_id": "$request.path.queue_id",
+        "listener_id": "$response.body#/listener/id",
+    }
+
+
+def test_every_link_leads_to_an_operation_and_gives_its_ids() -> None:
+    known = {operation["operationId"]: name for name, operation in OPERATIONS}
+    for _, operation in OPERATIONS:
+        for link in operation["responses"]["200"].get("links", {}).values():
+            path = known[link["operationId"]].partition(" ")[2]
+            assert all(f"{{{name}}}" in path for name in link["parameters"])
+
+
+@pytest.mark.parametrize("version", ["", "/v1"])
+def test_the_document_is_served_without_a_key_and_speaks_of_where_it_was_found(cast: Cast, version: str) -> None:
+    answer = cast.nobody.get(f"{version}/openapi.json")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, JSON)
+    assert answer.json() == json.loads(json.dumps(document_of(ROUTES, cast.service.url + version)))
+    assert "\n" in cast.nobody.get(f"{version}/openapi.json?pretty=true").text
+
+
+def test_the_page_shows_every_operation_and_fetches_nothing(cast: Cast) -> None:
+    answer = cast.nobody.get("/docs", headers={"accept": "text/html"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+    assert all(f'id="{operation["operationId"]}"' in answer.text for _, operation in OPERATIONS)
+    assert not any(word in answer.text for word in ("<script", "<link", "<img", "@import", "url("))
+
+
+@pytest.mark.parametrize(("accept", "status"), [("text/*", 200), ("*/*", 200), ("application/json", 406)])
+def test_a_page_is_html_or_nothing(cast: Cast, accept: str, status: int) -> None:
+    assert cast.nobody.get("/docs", headers={"accept": accept}).status_code == status
+
+
+def test_a_page_stays_as_it_is_when_it_should_be_pretty(cast: Cast) -> None:
+    assert cast.nobody.get("/docs?pretty=true").content == cast.nobody.get("/docs").content
+
+
+@pytest.mark.parametrize("version", ["", "/v1"])
+def test_the_type_of_an_error_is_a_page_about_it(cast: Cast, version: str) -> None:
+    problem = cast.nobody.get(f"{version}/queues").json()
+    assert problem["type"] == f"{cast.service.url}/docs/errors/401"
+    page = cast.nobody.get(problem["type"])
+    assert page.status_code == 200
+    assert "<h1>401 Unauthorized</h1>" in page.text
+
+
+@pytest.mark.parametrize("status", ["200", "499", "999", "40", "4040", "abc"])
+def test_there_is_no_page_about_what_is_no_error(cast: Cast, status: str) -> None:
+    assert cast.nobody.get(f"/docs/errors/{status}").status_code == 404
+
+
+def response(**changes: Any) -> Seen:
+    limits = {"x-ratelimit-limit": "5", "x-ratelimit-remaining": "4", "x-ratelimit-reset": "9"}
+    headers = {"content-type": JSON, "x-request-id": "mine", **limits, **changes.pop("headers", {})}
+    body = {"name": "discue", "version": "1", "_links": {"self": {"href": "x"}}, **changes.pop("body", {})}
+    given = {"method": "GET", "path": "/", "status": 200, "content": json.dumps(body).encode(), **changes}
+    return Seen(headers=httpx.Headers(headers), **given)
+
+
+def test_a_response_as_it_is_described_has_no_faults() -> None:
+    assert description().faults(response()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"status": 418}, "418 is not declared"),
+        ({"status": 201}, "201 is not declared"),
+        ({"headers": {"content-type": "text/plain"}}, "content type"),
+        ({"headers": {"x-request-id": "a b"}}, "x-request-id"),
+        ({"headers": {"x-ratelimit-limit": "many"}}, "x-ratelimit-limit"),
+        ({"headers": {"x-powered-by": "us"}}, "x-powered-by is not declared"),
+        ({"body": {"more": 1}}, "more"),
+        ({"body": {"name": 1}}, "/name"),
+        ({"path": "/nothing", "status": 200}, "no operation"),
+    ],
+)
+def test_what_differs_from_the_description_is_named(changes: dict[str, Any], word: str) -> None:
+    (fault, *_) = description().faults(response(**changes))
+    assert word in fault

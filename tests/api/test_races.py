@@ -1,0 +1,170 @@
+"""Clients that race for one thing, at two workers on one database: one wins, the others get the contract's status."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from tests.api.serving import Service, served
+from tests.databases import ENGINE_NAMES, new_database
+
+RACERS = 6
+URLS = {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"}
+
+
+class Pair(NamedTuple):
+    """Two workers on one database, and the first key of the operator's organization."""
+
+    first: Service
+    second: Service
+
+    def client(self, number: int) -> httpx.Client:
+        """At the one or the other."""
+        return (self.first, self.second)[number % 2].client(self.first.operator)
+
+    def race(self, request: Callable[[httpx.Client], httpx.Response]) -> list[httpx.Response]:
+        """What all racers were answered, who begin at one moment."""
+        start = threading.Barrier(RACERS)
+
+        def run(number: int) -> httpx.Response:
+            client = self.client(number)
+            start.wait(10)
+            return request(client)
+
+        with ThreadPoolExecutor(RACERS) as threads:
+            return list(threads.map(run, range(RACERS)))
+
+
+@pytest.fixture(scope="module", params=ENGINE_NAMES)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    folder = tmp_path_factory.mktemp("races")
+    with (
+        new_database(request, request.param, folder) as database,
+        served(folder, database=database) as first,
+        served(folder, database=database) as second,
+    ):
+        yield Pair(first, second)
+
+
+def statuses(answers: list[httpx.Response]) -> list[int]:
+    return sorted(answer.status_code for answer in answers)
+
+
+def queue(pair: Pair) -> str:
+    return str(pair.client(0).post("/queues", json={}).json()["queue"]["id"])
+
+
+def published(pair: Pair, queue_id: str) -> int:
+    return int(pair.client(0).get(f"/queues/{queue_id}").json()["queue"]["messages"]["published_count"])
+
+
+def require_one_effect(answers: list[httpx.Response]) -> None:
+    """All have the same answer, of which one is not a repetition."""
+    assert statuses(answers) == [200] * RACERS, [answer.text for answer in answers]
+    assert len({str(_identified(answer.json())) for answer in answers}) == 1
+    assert ["idempotency-replayed" in answer.headers for answer in answers].count(False) == 1
+
+
+def _identified(body: dict[str, Any]) -> Any:
+    """What is the same in a response and its repetition: no links, whose port is the worker's, and no secrets."""
+    shown = next(value for name, value in body.items() if name != "_links")
+    return [(each["id"], each["alias"], each["created_at"]) for each in (shown if isinstance(shown, list) else [shown])]
+
+
+@pytest.mark.parametrize("round_number", range(4))
+def test_one_message_is_stored(pair: Pair, round_number: int) -> None:
+    queue_id = queue(pair)
+    headers = {"idempotency-key": f"{queue_id}-{round_number}"}
+    path = f"/queues/{queue_id}/messages"
+    require_one_effect(pair.race(lambda client: client.post(path, json={"data": "1"}, headers=headers)))
+    assert published(pair, queue_id) == 1
+
+
+def test_one_batch_is_stored(pair: Pair) -> None:
+    queue_id = queue(pair)
+    body = {"messages": [{"data": str(number)} for number in range(20)]}
+    headers, path = {"idempotency-key": queue_id}, f"/queues/{queue_id}/messages/batch"
+    require_one_effect(pair.race(lambda client: client.post(path, json=body, headers=headers)))
+    assert published(pair, queue_id) == 20
+
+
+@pytest.mark.parametrize("alias", [None, "orders"])
+def test_one_queue_is_created(pair: Pair, alias: str | None) -> None:
+    headers = {"idempotency-key": f"a-queue-{alias}"}
+    require_one_effect(pair.race(lambda client: client.post("/queues", json={"alias": alias}, headers=headers)))
+    everything = pair.client(0).get("/queues?per_page=100").json()["queues"]
+    assert [each["alias"] for each in everything].count("orders") <= 1
+
+
+def test_one_key_is_created(pair: Pair) -> None:
+    before = len(pair.client(0).get("/api_keys?per_page=100").json()["api_keys"])
+    answers = pair.race(lambda client: client.post("/api_keys", json={}, headers={"idempotency-key": "a-key"}))
+    require_one_effect(answers)
+    assert sorted(len(answer.json()["api_key"]["key"]) > 12 for answer in answers) == [False] * (RACERS - 1) + [True]
+    assert len(pair.client(0).get("/api_keys?per_page=100").json()["api_keys"]) == before + 1
+
+
+def test_one_organization_and_one_listener_are_created(pair: Pair) -> None:
+    made = pair.race(lambda client: client.put("/organizations", json={}, headers={"idempotency-key": "organization"}))
+    require_one_effect(made)
+    path = f"/queues/{queue(pair)}/listeners"
+    require_one_effect(pair.race(lambda client: client.put(path, json=URLS, headers={"idempotency-key": "a-listener"})))
+    assert len(pair.client(0).get(path).json()["listeners"]) == 1
+
+
+def test_of_many_that_delete_one_succeeds(pair: Pair) -> None:
+    queue_id = queue(pair)
+    client = pair.client(0)
+    listener = client.post(f"/queues/{queue_id}/listeners", json=URLS).json()["listener"]["id"]
+    message = client.post(f"/queues/{queue_id}/messages", json={"data": "1"}).json()["message"]["id"]
+    key = client.post("/api_keys", json={}).json()["api_key"]["id"]
+    for path in (
+        f"/queues/{queue_id}/listeners/{listener}",
+        f"/queues/{queue_id}/messages/{message}",
+        f"/api_keys/{key}",
+        f"/queues/{queue_id}",
+    ):
+        answers = pair.race(lambda client, path=path: client.delete(path))  # type: ignore[misc]
+        assert statuses(answers) == [200] + [404] * (RACERS - 1), path
+
+
+def test_of_many_that_want_an_alias_one_gets_it(pair: Pair) -> None:
+    path = f"/queues/{queue(pair)}/listeners"
+    for collection, body in (
+        ("/queues", {"alias": "raced"}),
+        ("/api_keys", {"alias": "raced"}),
+        ("/organizations", {"alias": "com.example.raced"}),
+        (path, {"alias": "raced", **URLS}),
+    ):
+        answers = pair.race(lambda client, to=collection, body=body: client.post(to, json=body))  # type: ignore[misc]
+        assert statuses(answers) == [200] + [422] * (RACERS - 1), collection
+
+
+def test_of_many_changes_that_are_bound_to_one_state_one_is_made(pair: Pair) -> None:
+    queue_id = queue(pair)
+    message = pair.client(0).post(f"/queues/{queue_id}/messages", json={"data": "1"}).json()["message"]["id"]
+    paths = (f"/queues/{queue_id}", f"/queues/{queue_id}/messages/{message}")
+    for answers in [race_to_change(pair, path) for path in paths]:
+        assert statuses(answers) == [200] + [412] * (RACERS - 1)
+
+
+def race_to_change(pair: Pair, path: str) -> list[httpx.Response]:
+    """Each racer wants another alias, and what it saw still to be there."""
+    bound = {"if-match": pair.client(0).get(path).headers["etag"]}
+    aliases = iter([f"alias-{number}" for number in range(RACERS)])
+    return pair.race(lambda client: client.put(path, json={"alias": next(aliases)}, headers=bound))
+
+
+def test_what_one_worker_kept_another_that_starts_later_repeats(
+    pair: Pair, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    address = pair.first.installation.settings.database
+    headers = {"idempotency-key": "before-the-start"}
+    made = pair.client(0).post("/queues", json={}, headers=headers)
+    with served(tmp_path_factory.mktemp("later"), database=address) as later:
+        again = later.client(pair.first.operator).post("/queues", json={}, headers=headers)
+    assert _identified(again.json()) == _identified(made.json())
+    assert again.headers["idempotency-replayed"] == "true"

@@ -1,0 +1,437 @@
+"""Whatever arrives: the contract's status, a body that names the place, nothing stored, nothing leaked."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import pytest
+
+from discue.api.messages import BATCH_BYTES, BATCH_MESSAGES
+from tests.api.serving import Cast, Service, cast_of, served
+
+ENGINES_MEANT = ["sqlite"]
+"""It is about HTTP, and not about what is stored."""
+
+JSON = {"content-type": "application/json"}
+DEADLINE_SECONDS = 0.2
+
+
+def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """The body, which has the shape of every problem."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    found: dict[str, Any] = answer.json()
+    assert found["status"] == status
+    assert found["request_id"] == answer.headers["x-request-id"]
+    assert set(found) <= {"type", "title", "status", "detail", "errors", "request_id"}
+    return found
+
+
+def pointers(found: dict[str, Any]) -> list[str]:
+    return [place["pointer"] for place in found.get("errors", [])]
+
+
+def send(cast: Cast, path: str, content: bytes | str) -> httpx.Response:
+    return cast.alice.post(path, content=content, headers=JSON)
+
+
+def queue_count(cast: Cast) -> int:
+    return len(cast.alice.get("/queues?per_page=100").json()["queues"])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"{", "too early"),
+        (b"words", "byte 0"),
+        (b'{"alias":"name",}', "trailing comma"),
+        (b'{"alias":"\xff\xfe"}', "UTF-8 (byte 10)"),
+        (b'{"alias":"\\ud800"}', "too early"),
+        (b'\xef\xbb\xbf{"alias":"name"}', "byte 0"),
+        (b'{"alias":"a\x01cd"}', "byte 11"),
+        (b'{"alias":NaN}', "byte 9"),
+        (b'{"schema":' + b"[" * 50_000, "deeply"),
+        (b'{"schema":' + b'{"a":' * 10_000, "deeply"),
+    ],
+    ids=["cut", "words", "comma", "utf-8", "surrogate", "bom", "control", "nan", "arrays", "objects"],
+)
+def test_what_is_not_json_is_400_and_says_where(cast: Cast, content: bytes, says: str) -> None:
+    found = problem(send(cast, "/queues", content), 400)
+    assert says in found["detail"]
+    assert queue_count(cast) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "pointer", "says"),
+    [
+        ('{"retenton":5}', "/retenton", "is not a known field"),
+        ('{"a/b~c":5}', "/a~1b~0c", "is not a known field"),
+        ('{"alias":5}', "/alias", "must be string or null, not integer"),
+        ('{"alias":["x"]}', "/alias", "not array"),
+        ('{"retention":"5"}', "/retention", "must be integer or null, not string"),
+        ('{"retention":1.5}', "/retention", "not number"),
+        ('{"retention":1e999}', "/retention", "out of range"),
+        ('{"retention":' + "9" * 5_000 + "}", "/retention", "out of range"),
+        ('{"retention":true}', "/retention", "not boolean"),
+        ("[]", "", "must be object, not array"),
+        ('"text"', "", "must be object, not string"),
+        ("null", "", "must be object, not null"),
+        ('{"alias":"name","alias":"other"}', "/alias", "occurs twice"),
+        ('{"alias":"name","\\u0061lias":"other"}', "/alias", "occurs twice"),
+        ('{"id":{"x":[{"y":1,"y":2}]}}', "/id/x/0/y", "occurs twice"),
+    ],
+)
+def test_a_field_that_is_wrong_is_400_and_is_pointed_at(cast: Cast, content: str, pointer: str, says: str) -> None:
+    found = problem(send(cast, "/queues", content), 400)
+    assert pointers(found) == [pointer]
+    assert says in found["errors"][0]["detail"]
+    assert queue_count(cast) == 0
+
+
+@pytest.mark.parametrize("value", [-1, 10**30])
+def test_a_value_out_of_its_range_is_422(cast: Cast, value: int) -> None:
+    assert pointers(problem(send(cast, "/queues", json.dumps({"retention": value})), 422)) == ["/retention"]
+
+
+@pytest.mark.parametrize(
+    ("content", "pointer"),
+    [
+        ("{}", "/data"),
+        ('{"data":"x","data":"y"}', "/data"),
+        ('{"data":1,"data":2}', "/data"),
+        ('{"data":"x","alias":"name","alias":"same"}', "/alias"),
+        ('{"data":"x","name":null,"name":""}', "/name"),
+        ('{"data":"x","typo":1}', "/typo"),
+    ],
+)
+def test_a_message_that_is_wrong_is_400_and_not_stored(cast: Cast, content: str, pointer: str) -> None:
+    queue = cast.queue()
+    assert pointers(problem(send(cast, f"/queues/{queue}/messages", content), 400)) == [pointer]
+    assert cast.alice.get(f"/queues/{queue}/messages").json()["messages"] == []
+
+
+@pytest.mark.parametrize(
+    "data", [b'"\xff"', b'{"a":"\xc3"}', b"01", b"1.", b'"\\q"', b'"\\udc00"', b'["\\ud800"]', b"[1,]", b"[" * 90_000]
+)
+def test_data_that_is_no_json_text_is_400(cast: Cast, data: bytes) -> None:
+    queue = cast.queue()
+    problem(send(cast, f"/queues/{queue}/messages", b'{"data":' + data + b"}"), 400)
+    assert cast.alice.get(f"/queues/{queue}").json()["queue"]["messages"]["published_count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("messages", "status", "pointer"),
+    [
+        ([{"data": 1}, {"dat": 1}], 400, "/messages/1/dat"),
+        ([{"data": 1}, {}], 400, "/messages/1/data"),
+        ([{"data": 1}, 5], 400, "/messages/1"),
+        ([{"data": 1}, {"data": 1, "alias": "!"}], 422, "/messages/1/alias"),
+        ([{"data": 1}, {"data": 1, "delay": 5}], 501, "/messages/1/delay"),
+        ([{"data": 1}, {"data": "x" * 300_000}], 413, "/messages/1/data"),
+        ([], 422, "/messages"),
+        ([{"data": 1}] * (BATCH_MESSAGES + 1), 422, "/messages"),
+        ({}, 400, "/messages"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_batch_is_stored_whole_or_not_at_all(cast: Cast, messages: Any, status: int, pointer: str) -> None:
+    queue = cast.queue()
+    answer = cast.alice.post(f"/queues/{queue}/messages/batch", json={"messages": messages})
+    assert pointers(problem(answer, status)) == [pointer]
+    assert cast.alice.get(f"/queues/{queue}").json()["queue"]["messages"]["published_count"] == 0
+
+
+def test_a_double_within_a_batch_is_pointed_at(cast: Cast) -> None:
+    content = '{"messages":[{"data":1},{"data":1,"data":2}]}'
+    answer = send(cast, f"/queues/{cast.queue()}/messages/batch", content)
+    assert pointers(problem(answer, 400)) == ["/messages/1/data"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        ("queues", "ordered", True),
+        ("listeners", "headers", {"x": "y"}),
+        ("listeners", "timeout", 5),
+        ("listeners", "retry", {}),
+        ("listeners", "filter", {}),
+        ("listeners", "format", "raw"),
+        ("listeners", "max_in_flight", 5),
+        ("listeners", "rate_limit", 5),
+        ("messages", "deliver_at", 5),
+        ("messages", "delay", 5),
+        ("messages", "expires_at", 5),
+        ("messages", "key", "a"),
+        ("messages", "headers", {"x": "y"}),
+    ],
+)
+def test_what_this_version_does_not_do_is_501_and_never_ignored(
+    cast: Cast, kind: str, field: str, value: object
+) -> None:
+    queue = cast.queue()
+    path = f"/queues/{queue}/{kind}" if kind in {"listeners", "messages"} else f"/{kind}"
+    urls = {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"}
+    needed = {"listeners": urls, "messages": {"data": "x"}}.get(kind, {})
+    assert pointers(problem(cast.alice.post(path, json={**needed, field: value}), 501)) == [f"/{field}"]
+    assert cast.alice.post(path, json={**needed, field: None}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/queues",
+        "/v1/v1/queues",
+        "//queues",
+        "/queues/",
+        "/queues//",
+        "/queues/%00",
+        "/queues/..%2fapi_keys",
+        "/queues/%2e%2e/api_keys",
+        "/queues/{queue}%00",
+        "/queues/{queue}/messages/..",
+        "/Queues",
+        "/queues/{queue}/nothing",
+        "/queues/short",
+        "/caf%C3%A9",
+        "/%ff",
+        "/%zz",
+        "/v1x/queues",
+        "*",
+        "/" + "a/" * 2_000,
+    ],
+)
+def test_a_path_that_is_none_is_404(cast: Cast, service: Service, path: str) -> None:
+    target = path.replace("{queue}", cast.queue())
+    key = cast.alice.headers["x-api-key"]
+    answer = service.raw(f"GET {target} HTTP/1.1\r\nHost: x\r\nX-API-KEY: {key}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 404 Not Found")
+    assert b'"title":"Not Found"' in answer
+
+
+def test_an_address_that_is_too_long_is_414(cast: Cast) -> None:
+    problem(cast.alice.get("/queues?x=" + "y" * 8_200), 414)
+
+
+def test_headers_that_are_too_large_are_431(cast: Cast) -> None:
+    problem(cast.alice.get("/queues", headers={"x-large": "y" * 33_000}), 431)
+
+
+def test_too_many_headers_are_431(cast: Cast, service: Service) -> None:
+    lines = "".join(f"x-{number}: y\r\n" for number in range(101))
+    answer = service.raw(f"GET /queues HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("name", ["X-API-KEY", "Host", "Content-Type"])
+def test_a_header_that_can_come_once_only_is_400_when_doubled(cast: Cast, service: Service, name: str) -> None:
+    key = cast.alice.headers["x-api-key"]
+    values = {"X-API-KEY": key, "Host": "x", "Content-Type": "application/json"}
+    lines = "".join(f"{other}: {value}\r\n" for other, value in values.items())
+    answer = service.raw(
+        f"POST /queues HTTP/1.1\r\n{lines}{name}: {values[name]}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    )
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert name.lower().encode() in answer
+    assert queue_count(cast) == 0
+
+
+@pytest.mark.parametrize("host", ["a b", "x/y", "user@x", "x:port", "<script>", "x" * 300])
+def test_a_host_that_is_none_is_400_and_is_not_reflected(cast: Cast, service: Service, host: str) -> None:
+    key = cast.alice.headers["x-api-key"]
+    request = f"POST /queues HTTP/1.1\r\nHost: {host}\r\nX-API-KEY: {key}\r\nContent-Length: 0\r\n\r\n"
+    answer = service.raw(request.encode())
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert host.encode() not in answer
+    assert queue_count(cast) == 0
+
+
+@pytest.mark.parametrize("key", ["", "dsk_", "wrong", "dsk_" + "0" * 53, "dsk_" + "!" * 53, "dsk_" + "0" * 500])
+def test_a_key_that_is_none_is_401_and_is_not_reflected(service: Service, key: str) -> None:
+    answer = service.client(key).get("/queues")
+    problem(answer, 401)
+    assert not key or key not in answer.text
+    assert "X-API-KEY" in answer.headers["www-authenticate"]
+
+
+def test_a_key_with_a_wrong_secret_is_401(cast: Cast, service: Service) -> None:
+    key = cast.alice.headers["x-api-key"]
+    other = "0" if key[-1] != "0" else "1"
+    problem(service.client(key[:-1] + other).get("/queues"), 401)
+
+
+def announced(cast: Cast, path: str, length: int | str) -> bytes:
+    key = cast.alice.headers["x-api-key"]
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nX-API-KEY: {key}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {length}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("kind", ["", "/{queue}/messages", "/{queue}/messages/batch", "/{queue}/listeners"])
+def test_10_mb_announced_are_413_before_any_of_it_is_read(cast: Cast, service: Service, kind: str) -> None:
+    path = "/queues" + kind.replace("{queue}", cast.queue())
+    answer = service.raw(announced(cast, path, 10_000_000))
+    assert answer.startswith(b"HTTP/1.1 413 Payload Too Large")
+    assert b'"title":"Payload Too Large"' in answer
+
+
+def test_a_length_beyond_all_numbers_is_413(cast: Cast, service: Service) -> None:
+    assert service.raw(announced(cast, "/queues", "9" * 19)).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("kind", ["", "/{queue}/messages", "/{queue}/messages/batch"])
+def test_10_mb_sent_in_pieces_are_413_where_the_limit_is_passed(cast: Cast, kind: str) -> None:
+    path = "/queues" + kind.replace("{queue}", cast.queue())
+
+    def pieces() -> Iterator[bytes]:
+        yield b'{"data":"'
+        for _ in range(10_000_000 // 16_384):
+            yield b"x" * 16_384
+
+    problem(cast.alice.post(path, content=pieces(), headers=JSON), 413)
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "status"),
+    [("POST", "alice", 413), ("POST", "nobody", 401), ("GET", "alice", 200), ("DELETE", "alice", 405)],
+)
+def test_whoever_sends_10_mb_in_vain_over_http_2_sees_the_answer(
+    cast: Cast, service: Service, method: str, key: str, status: int
+) -> None:
+    headers = {**JSON, **getattr(cast, key).headers}
+    with httpx.Client(base_url=service.url, http1=False, http2=True, timeout=20) as client:
+        for _ in range(5):
+            answer = client.request(method, "/queues", content=b"x" * 10_000_000, headers=headers)
+            assert (answer.status_code, answer.http_version) == (status, "HTTP/2")
+
+
+def test_a_body_that_waits_to_be_asked_for_is_refused_at_once(cast: Cast, service: Service) -> None:
+    request = announced(cast, "/queues", 10_000_000).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+    assert service.raw(request).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_that_never_ends_is_not_read_for_ever(cast: Cast, service: Service) -> None:
+    head = announced(cast, "/queues", 1).replace(b"Content-Length: 1", b"Transfer-Encoding: chunked")
+    chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+    sent = 0
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection, suppress(ConnectionError):
+        connection.sendall(head)
+        while sent < 128_000_000:
+            connection.sendall(chunk)
+            sent += len(chunk)
+    assert sent < 64_000_000
+
+
+def test_a_message_of_the_largest_size_is_taken_and_one_byte_more_is_413(cast: Cast) -> None:
+    queue = cast.queue(max_message_bytes=1_000)
+    path = f"/queues/{queue}/messages"
+    assert cast.alice.post(path, json={"data": "x" * 1_000}).status_code == 200
+    assert pointers(problem(cast.alice.post(path, json={"data": "x" * 1_001}), 413)) == ["/data"]
+
+
+def test_the_size_of_a_message_is_that_of_its_data_however_it_was_escaped(cast: Cast) -> None:
+    queue = cast.queue()
+    content = '{"data":"' + "\\u0041" * 262_144 + '"}'
+    assert send(cast, f"/queues/{queue}/messages", content).status_code == 200
+
+
+def test_a_batch_has_8_mib_at_most(cast: Cast, service: Service) -> None:
+    path = f"/queues/{cast.queue()}/messages/batch"
+    assert service.raw(announced(cast, path, BATCH_BYTES + 1)).startswith(b"HTTP/1.1 413 ")
+
+
+def test_bodies_that_are_too_much_together_are_503_with_retry_after(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with served(tmp_path_factory.mktemp("narrow"), max_waiting_bytes=100_000) as service:
+        cast = cast_of(service)
+        path = f"/queues/{cast.queue()}/messages"
+        with socket.create_connection(("127.0.0.1", service.port)) as slow:
+            slow.sendall(announced(cast, path, 60_000) + b'{"data":"')
+            while not service.raw(announced(cast, path, 60_000)).startswith(b"HTTP/1.1 503 "):
+                pass
+        answer = cast.alice.post(path, json={"data": "x" * 110_000})
+        assert problem(answer, 503)["title"] == "Service Unavailable"
+        assert int(answer.headers["retry-after"]) > 0
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with served(tmp_path_factory.mktemp("hasty"), body_deadline_seconds=DEADLINE_SECONDS) as running:
+        yield running
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 500", "Transfer-Encoding: chunked"])
+def test_a_body_that_does_not_come_is_408(hasty: Service, framing: str) -> None:
+    cast = cast_of(hasty)
+    head = announced(cast, f"/queues/{cast.queue()}/messages", 500).replace(b"Content-Length: 500", framing.encode())
+    answer = hasty.raw(head + (b'9\r\n{"data":"\r\n' if b"chunked" in head else b'{"data":"'), until_closed=True)
+    assert answer.startswith(b"HTTP/1.1 408 Request Timeout")
+    assert b'"title":"Request Timeout"' in answer
+
+
+def test_a_body_that_drips_is_408_when_the_whole_takes_too_long(hasty: Service) -> None:
+    cast = cast_of(hasty)
+    with socket.create_connection(("127.0.0.1", hasty.port)) as connection:
+        connection.sendall(announced(cast, "/queues", 60_000))
+        connection.settimeout(DEADLINE_SECONDS / 20)
+        answer = b""
+        while not answer:
+            try:
+                connection.sendall(b" ")
+                answer = connection.recv(65_536)
+            except TimeoutError:
+                continue
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert queue_count(cast) == 0
+
+
+def test_one_slow_body_leaves_its_neighbours_alone(hasty: Service) -> None:
+    cast = cast_of(hasty)
+    with socket.create_connection(("127.0.0.1", hasty.port)) as slow:
+        slow.sendall(announced(cast, "/queues", 500) + b"{")
+        assert cast.alice.post("/queues", json={"alias": "quick"}).status_code == 200
+        slow.settimeout(10)
+        assert slow.recv(65_536).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("ending", [b"", b"zz\r\n", b'd\r\n{"alias":"a"}\r\n'])
+def test_a_body_in_pieces_that_breaks_off_creates_nothing(cast: Cast, service: Service, ending: bytes) -> None:
+    head = announced(cast, "/queues", 5).replace(b"Content-Length: 5", b"Transfer-Encoding: chunked")
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        connection.sendall(head + ending)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65_536):
+            pass
+    assert queue_count(cast) == 0
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/xml", "application/json; charset=latin-1"])
+def test_a_body_that_is_not_announced_as_json_is_415(cast: Cast, content_type: str | None) -> None:
+    headers = {} if content_type is None else {"content-type": content_type}
+    problem(cast.alice.post("/queues", content=b"{}", headers=headers), 415)
+    assert queue_count(cast) == 0
+
+
+def test_what_goes_wrong_inside_is_500_logged_with_its_request_id_and_not_shown(
+    cast: Cast, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("SELECT secret FROM /var/lib/private")
+
+    monkeypatch.setattr("discue.control.queues.page", broken)
+    found = problem(cast.alice.get("/queues", headers={"x-request-id": "traced-1"}), 500)
+    assert "SELECT" not in str(found)
+    assert "private" not in str(found)
+    (event,) = [fields for _, fields in service.log.errors if fields.get("request_id") == "traced-1"]
+    assert isinstance(event["exc_info"], RuntimeError)
+
+
+def test_a_client_that_goes_away_is_no_failure_of_ours(cast: Cast, service: Service) -> None:
+    path = f"/queues/{cast.queue()}/messages"
+    before = len(service.log.errors)
+    for sent in (b"", b'{"data":', b'{"data":"x"}' + b" " * 488):
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", service.port)) as connection:
+                connection.sendall(announced(cast, path, 500) + sent)
+    assert cast.alice.post(path, json={"data": "after"}).status_code == 200
+    assert service.log.errors[before:] == []

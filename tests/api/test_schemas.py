@@ -1,0 +1,209 @@
+"""Schemas as clients see them: set through a queue, read beside it, and kept to by what is published."""
+
+import json
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from discue.access import Scope
+from tests.api.serving import Cast
+
+ORDERS = {"order": {"type": "number", "min": 1}, "note": {"type": "string", "max": 5, "required": False}}
+DOCUMENT = {"type": "object", "required": ["order"], "properties": {"order": {"type": "integer"}}}
+# Neither the order of members nor how a number is written is ours to change.
+AS_SENT = '{ "b":{"type":"number","max":1.50e2},\n "a" : {"min":1.0,"type":"number"} }'
+
+
+def put(cast: Cast, queue: str, text: str) -> Any:
+    return cast.alice.put(f"/queues/{queue}", content=text, headers={"content-type": "application/json"})
+
+
+def pointers(answer: Any) -> list[str]:
+    assert answer.status_code == 422, answer.text
+    return [place["pointer"] for place in answer.json()["errors"]]
+
+
+def listed(cast: Cast, queue: str) -> int:
+    return len(cast.alice.get(f"/queues/{queue}/messages").json()["messages"])
+
+
+def test_a_queue_is_created_with_a_schema_and_shows_it_and_its_id(cast: Cast) -> None:
+    queue = cast.alice.post("/queues", json={"schema": ORDERS}).json()["queue"]
+    canonical = json.dumps(ORDERS, sort_keys=True, separators=(",", ":")).encode()
+    assert queue["schema"] == ORDERS
+    assert queue["schema_id"] == sha256(canonical).hexdigest()
+    assert cast.alice.get(f"/queues/{queue['id']}").json()["queue"] == queue
+    assert cast.alice.get("/queues").json()["queues"] == [queue]
+
+
+def test_a_queue_without_a_schema_shows_none(cast: Cast) -> None:
+    shown = cast.alice.get(f"/queues/{cast.queue()}").json()["queue"]
+    assert {"schema", "json_schema", "schema_id"}.isdisjoint(shown)
+
+
+@pytest.mark.parametrize("field", ["schema", "json_schema"])
+def test_a_schema_comes_back_as_it_was_sent(cast: Cast, field: str) -> None:
+    text = AS_SENT if field == "schema" else '{"properties" : {"b":{"maximum":1.50e2},\n"a":{"minimum":1.0}} }'
+    queue = cast.queue()
+    answer = put(cast, queue, f'{{"{field}": {text}}}')
+    assert f'"{field}":{text}' in answer.text
+    assert f'"{field}":{text}' in cast.alice.get(f"/queues/{queue}").text
+    schema_id = answer.json()["queue"]["schema_id"]
+    assert f'"schema":{text}' in cast.alice.get(f"/queues/{queue}/schemas/{schema_id}").text
+
+
+def test_a_schema_is_read_by_its_id_beneath_its_queue(cast: Cast) -> None:
+    queue = cast.queue()
+    schema = cast.schema(queue, schema=ORDERS)
+    path = f"/v1/queues/{queue}/schemas/{schema}"
+    shown = cast.alice.get(path).json()
+    set_at = shown.pop("created_at")
+    assert shown == {
+        "schema": ORDERS,
+        "id": schema,
+        "queue_id": queue,
+        "language": "rules",
+        "updated_at": set_at,
+        "_links": {"self": {"href": cast.service.url + path}},
+    }
+    assert set_at == cast.alice.get(f"/queues/{queue}").json()["queue"]["updated_at"]
+    document = cast.schema(queue, json_schema=DOCUMENT)
+    shown = cast.alice.get(f"/queues/{queue}/schemas/{document}").json()
+    assert (shown["schema"], shown["language"]) == (DOCUMENT, "json_schema")
+    assert cast.alice.get(path).status_code == 404
+
+
+def test_what_is_no_schema_of_the_queue_is_not_found(cast: Cast) -> None:
+    queue, other = cast.queue(), cast.queue()
+    schema = cast.schema(queue)
+    for path in (f"{queue}/schemas/{'0' * 64}", f"{other}/schemas/{schema}", f"{queue}/schemas/{schema.upper()}"):
+        assert cast.alice.get(f"/queues/{path}").status_code == 404
+    assert cast.alice.get(f"/queues/{queue}/schemas").status_code == 404
+    assert cast.charlie.get(f"/queues/{queue}/schemas/{schema}").status_code == 404
+
+
+def test_a_key_for_a_schema_or_for_its_queue_reads_it(cast: Cast) -> None:
+    queue = cast.queue()
+    schema = cast.schema(queue)
+    path = f"/queues/{queue}/schemas/{schema}"
+    for targets, status in (((schema,), 200), ((queue,), 200), (("0" * 64,), 403)):
+        assert cast.bob({"schemas": Scope("read", targets)}).get(path).status_code == status
+    assert cast.bob({"queues": Scope("write")}).get(path).status_code == 403
+
+
+def test_null_clears_the_schema_of_its_own_language(cast: Cast) -> None:
+    queue = cast.queue(schema=ORDERS)
+    path = f"/queues/{queue}"
+    assert cast.alice.put(path, json={"json_schema": None}).json()["queue"]["schema"] == ORDERS
+    assert "schema_id" not in cast.alice.put(path, json={"schema": None}).json()["queue"]
+    cast.message(queue, data="anything")
+    assert (
+        cast.alice.put(path, json={"schema": None, "json_schema": DOCUMENT}).json()["queue"]["json_schema"] == DOCUMENT
+    )
+    assert "json_schema" in cast.alice.put(path, json={"schema": None}).json()["queue"]
+    assert "json_schema" not in cast.alice.put(path, json={"json_schema": None}).json()["queue"]
+
+
+def test_one_language_takes_the_place_of_the_other_and_both_at_once_are_refused(cast: Cast) -> None:
+    queue = cast.queue(schema=ORDERS)
+    shown = cast.alice.put(f"/queues/{queue}", json={"json_schema": DOCUMENT}).json()["queue"]
+    assert shown["json_schema"] == DOCUMENT
+    assert "schema" not in shown
+    both = cast.alice.put(f"/queues/{queue}", json={"schema": ORDERS, "json_schema": DOCUMENT})
+    assert pointers(both) == ["/schema", "/json_schema"]
+
+
+def test_a_response_with_a_schema_can_be_sent_back_and_other_changes_leave_it(cast: Cast) -> None:
+    queue = cast.queue(schema=ORDERS)
+    shown = cast.alice.get(f"/queues/{queue}").json()["queue"]
+    again = cast.alice.put(f"/queues/{queue}", json=shown).json()["queue"]
+    assert {**again, "updated_at": 0} == {**shown, "updated_at": 0}
+    renamed = cast.alice.put(f"/queues/{queue}", json={"alias": "renamed"}).json()["queue"]
+    assert (renamed["schema"], renamed["schema_id"]) == (ORDERS, shown["schema_id"])
+
+
+def test_a_wrong_schema_is_refused_wherever_it_is_wrong_and_changes_nothing(cast: Cast) -> None:
+    queue = cast.queue(schema=ORDERS)
+    wrong = {"count": {"type": "number", "min": "1"}, "name": {"type": "string", "pattern": "(?=x)"}, "list": []}
+    answer = cast.alice.put(f"/queues/{queue}", json={"schema": wrong, "alias": "renamed"})
+    assert pointers(answer) == ["/schema/count/min", "/schema/name/pattern", "/schema/list"]
+    assert pointers(cast.alice.post("/queues", json={"json_schema": {"$ref": "http://127.0.0.1:9/"}})) == [
+        "/json_schema/$ref"
+    ]
+    assert cast.alice.get(f"/queues/{queue}").json()["queue"]["schema"] == ORDERS
+
+
+def test_a_schema_has_64_kib_and_what_stands_beside_it_has_its_own_room(cast: Cast) -> None:
+    queue = cast.queue()
+    room = 65_536 - len('{"a":{"type":"string"}}')
+    for spaces, status in ((room, 200), (room + 1, 422)):
+        schema = '{"a":{"type":"string"%s}}' % (" " * spaces)
+        answer = put(cast, queue, f'{{"alias": "large-one", "schema": {schema}, "listeners": ["{"x" * 40_000}"]}}')
+        assert answer.status_code == status, answer.text
+    assert put(cast, queue, f'{{"schema": "{"x" * 300_000}"}}').status_code == 413
+
+
+@pytest.mark.parametrize("filling", ["", ' "b": {"type": "string"},' + " " * 300])
+def test_a_member_twice_in_a_schema_is_refused(cast: Cast, filling: str) -> None:
+    answer = put(
+        cast, cast.queue(), f'{{"schema": {{{filling} "a": {{"type": "string"}}, "a": {{"type": "number"}}}}}}'
+    )
+    assert answer.status_code in {400, 422}
+    assert answer.json()["errors"][0]["pointer"].startswith("/schema")
+
+
+def test_only_what_fits_is_published_and_each_violation_is_named(cast: Cast) -> None:
+    queue = cast.queue(schema=ORDERS)
+    path = f"/queues/{queue}/messages"
+    for data in ({"order": 1}, '{"order": 1.5, "note": null}', {"order": 2, "note": "short"}):
+        assert cast.alice.post(path, json={"data": data}).status_code == 200
+    assert pointers(cast.alice.post(path, json={"data": {"order": 0, "note": "too long", "more": 1}})) == [
+        "/data/order",
+        "/data/note",
+        "/data/more",
+    ]
+    others: list[object] = ["no JSON", '"a string"', "", None, 12, [], "{"]
+    for other in others:
+        assert pointers(cast.alice.post(path, json={"data": other})) == ["/data"]
+    assert listed(cast, queue) == 3
+
+
+@pytest.mark.parametrize("data", ['{"order":1e999}', '{"order":%s}' % ("9" * 5_000), '{"order":1,"note":"\\ud800"}'])
+def test_what_no_reader_agrees_on_is_refused_and_never_an_error_of_the_service(cast: Cast, data: str) -> None:
+    queue = cast.queue(schema=ORDERS)
+    answer = cast.alice.post(
+        f"/queues/{queue}/messages", content=f'{{"data": {data}}}', headers={"content-type": "application/json"}
+    )
+    assert answer.status_code in {400, 422}
+    assert cast.alice.post(f"/queues/{queue}/messages", json={"data": data}).status_code == 422
+    assert listed(cast, queue) == 0
+
+
+def test_of_a_batch_in_which_one_does_not_fit_nothing_is_stored(cast: Cast) -> None:
+    queue = cast.queue(json_schema=DOCUMENT)
+    fits: dict[str, Any] = {"data": {"order": 1}}
+    wrong = [fits, {"data": {"order": "x"}}, fits, {"data": "text"}, {"data": {}}]
+    answer = cast.alice.post(f"/queues/{queue}/messages/batch", json={"messages": wrong})
+    assert pointers(answer) == ["/messages/1/data/order", "/messages/3/data", "/messages/4/data/order"]
+    assert listed(cast, queue) == 0
+    assert cast.alice.post(f"/queues/{queue}/messages/batch", json={"messages": [fits] * 3}).status_code == 200
+    many = cast.alice.post(f"/queues/{queue}/messages/batch", json={"messages": [{"data": {}}] * 500})
+    assert len(pointers(many)) == 100
+
+
+def test_messages_from_before_stay(cast: Cast) -> None:
+    queue = cast.queue()
+    before = cast.message(queue, data="anything")
+    cast.schema(queue)
+    assert cast.alice.post(f"/queues/{queue}/messages", json={"data": "anything"}).status_code == 422
+    shown = cast.alice.get(f"/queues/{queue}/messages/{before}").json()["message"]
+    assert shown["data"] == "anything"
+    assert cast.alice.put(f"/queues/{queue}/messages/{before}", json={"alias": "renamed"}).status_code == 200
+
+
+def test_a_violation_says_nothing_of_what_the_message_holds(cast: Cast) -> None:
+    queue = cast.queue(schema=ORDERS)
+    answer = cast.alice.post(f"/queues/{queue}/messages", json={"data": {"order": "confidential"}})
+    assert answer.status_code == 422
+    assert "confidential" not in answer.text

@@ -1,0 +1,25 @@
+"""A certificate authority that tests trust, and nobody else."""
+
+import ssl
+from functools import cache
+
+import trustme
+
+
+@cache
+def _authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def server_context(*names: str, is_trusted: bool = True) -> ssl.SSLContext:
+    """For a server under these names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (_authority() if is_trusted else trustme.CA()).issue_cert(*names).configure_cert(context)
+    return context
+
+
+def trusting_context() -> ssl.SSLContext:
+    """For a client that takes the authority's certificates."""
+    context = ssl.create_default_context()
+    _authority().configure_trust(context)
+    return context

@@ -1,0 +1,181 @@
+"""The command line: commands that are run to their end, and servers that are started, waited for and signalled."""
+
+import io
+import logging
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import IO
+
+import httpx
+import pytest
+
+from discue.cli.main import main
+from discue.logs import ROOT
+
+DISCUE = (sys.executable, "-m", "discue.cli")
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE_SECONDS = 30.0
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """That of this process, in which a test has no settings but its own, and with the program on the path."""
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "NO_PROXY": "*", **variables}
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """One command in a folder, to its end: in this process, unless it is one that prepares its process to serve."""
+    if arguments and arguments[0] in {"serve", "dev"}:
+        return run_apart(folder, *DISCUE, *arguments, **variables)
+    out, log = io.StringIO(), io.StringIO()
+    with (
+        redirect_stdout(out),
+        redirect_stderr(log),
+        chdir(folder),
+        kept_logging(),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        try:
+            code = main(arguments)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), log.getvalue())
+
+
+def run_apart(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """One command in a process of its own, to its end."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+@contextmanager
+def kept_logging() -> Iterator[None]:
+    """What a command configures for its process ends with it."""
+    root, ours = logging.getLogger(), logging.getLogger(ROOT)
+    handlers, levels = list(root.handlers), (root.level, ours.level)
+    threads, processes, multiprocessing = logging.logThreads, logging.logProcesses, logging.logMultiprocessing
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(levels[0])
+        ours.setLevel(levels[1])
+        logging.logThreads, logging.logProcesses, logging.logMultiprocessing = threads, processes, multiprocessing
+
+
+class Output:
+    """What a process has written to a stream so far, and waiting for more of it."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.text = ""
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, args=(stream,))
+        self._reader.start()
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first place that fits, in all that was written and comes within half a minute."""
+        while (found := re.search(pattern, self.text)) is None:
+            line = self._lines.get(timeout=PATIENCE_SECONDS)
+            assert line is not None, f"ended without {pattern!r}:\n{self.text}"
+            self.text += line
+        return found
+
+    def wait_for_count(self, text: str, count: int) -> None:
+        """Until a text was written so often."""
+        while self.text.count(text) < count:
+            line = self._lines.get(timeout=PATIENCE_SECONDS)
+            assert line is not None, f"ended with {text!r} fewer than {count} times:\n{self.text}"
+            self.text += line
+
+    def to_the_end(self) -> str:
+        """Everything, when the process is gone."""
+        while (line := self._lines.get(timeout=PATIENCE_SECONDS)) is not None:
+            self.text += line
+        self._lines.put(None)
+        self._reader.join()
+        return self.text
+
+    def _read(self, stream: IO[str]) -> None:
+        with stream:
+            for line in stream:
+                self._lines.put(line)
+        self._lines.put(None)
+
+
+class Running:
+    """A server of the command line, in a folder."""
+
+    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
+        self.process = subprocess.Popen(
+            [*DISCUE, *arguments],
+            cwd=folder,
+            env=environment(**variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.out, self.log = Output(self.process.stdout), Output(self.process.stderr)
+
+    @property
+    def url(self) -> str:
+        """Where it serves, once it does."""
+        return self.log.wait_for(r" serving .*\burl=(\S+)")[1]
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self) -> int:
+        """Its exit code, negative for the signal that killed it."""
+        code = self.process.wait(PATIENCE_SECONDS)
+        self.out.to_the_end()
+        self.log.to_the_end()
+        return code
+
+    def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return self.ended()
+
+
+@contextmanager
+def running(folder: Path, *arguments: str, **variables: str) -> Iterator[Running]:
+    """A server that is gone afterwards, whatever happens."""
+    server = Running(folder, *arguments, **variables)
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.ended()
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str, **variables: str) -> Iterator[Running]:
+    """`discue serve` on a free port."""
+    with running(folder, "serve", "--port", "0", *arguments, **variables) as server:
+        yield server
+
+
+def request(method: str, url: str, key: str = "", body: object = None) -> httpx.Response:
+    headers = {"X-API-KEY": key} if key else {}
+    # Nothing here is TLS, and reading the trusted certificates takes longer than the request.
+    with httpx.Client(trust_env=False, verify=False, timeout=PATIENCE_SECONDS) as client:  # noqa: S501
+        return client.request(method, url, headers=headers, json=body)

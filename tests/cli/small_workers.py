@@ -1,0 +1,119 @@
+"""Workers that serve nothing, to see what their parent does: `python -m tests.cli.small_workers BEHAVIOUR`."""
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+
+from discue import logs
+from discue.cli import workers
+from discue.cli.place import Place
+from discue.cli.workers import Workers
+from discue.clock import SystemClock
+from discue.errors import StoreUnusable
+from discue.logs import Log
+from discue.settings import Settings
+
+log = Log()
+
+
+def obedient(place: Place) -> int:
+    """Says who it is, and who was here before; ends when it is told to."""
+    log.info("began", worker=place.number, predecessors=place.predecessors)
+    place.tell_incarnation(os.getpid())
+    place.tell_serving()
+    return until_told(place)
+
+
+def until_told(place: Place) -> int:
+    select.select([place.leash], [], [])
+    return 0
+
+
+def never_begins(place: Place) -> int:
+    raise StoreUnusable("There is no database.")
+
+
+def second_never_begins(place: Place) -> int:
+    if place.number == 2:
+        log.info("began", worker=2)
+        return 3
+    return obedient(place)
+
+
+def second_ends_again_and_again(place: Place) -> int:
+    if place.number == 2:
+        log.info("began", worker=2)
+        place.tell_serving()
+        return 7
+    return obedient(place)
+
+
+def second_joins_afresh_and_is_killed_before_it_serves(place: Place) -> int:
+    """The second time it is there, it serves."""
+    if place.number == 2 and len(place.predecessors) < 2:
+        log.info("began", worker=2, predecessors=place.predecessors)
+        place.tell_incarnation(21)
+        place.tell_incarnation(22)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return obedient(place)
+
+
+def second_halts(place: Place) -> int:
+    """It goes on only where somebody was before it."""
+    place.tell_incarnation(os.getpid())
+    place.tell_serving()
+    if place.number == 2 and not place.predecessors:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return until_told(place)
+
+
+def second_pauses_for_a_moment(place: Place) -> int:
+    """Stopped, and let go on at once by the first one."""
+    if place.number == 2:
+        place.tell_serving()
+        log.info("stopping", pid=os.getpid())
+        os.kill(os.getpid(), signal.SIGSTOP)
+        log.info("goes_on")
+        return until_told(place)
+    return obedient(place)
+
+
+def deaf(place: Place) -> int:
+    place.tell_serving()
+    while True:
+        signal.pause()
+
+
+def fails_at_its_end(place: Place) -> int:
+    place.tell_serving()
+    until_told(place)
+    return 5 if place.number == 2 else 0
+
+
+BEHAVIOURS: dict[str, Callable[[Place], int]] = {
+    behaviour.__name__: behaviour
+    for behaviour in (
+        obedient,
+        never_begins,
+        second_never_begins,
+        second_ends_again_and_again,
+        second_joins_afresh_and_is_killed_before_it_serves,
+        second_halts,
+        second_pauses_for_a_moment,
+        deaf,
+        fails_at_its_end,
+    )
+}
+
+
+def main(behaviour: str) -> int:
+    logs.configure("text", "info", SystemClock(), sys.stderr)
+    settings = Settings(workers=3, drain_timeout_seconds=0)
+    return Workers(BEHAVIOURS[behaviour], settings, SystemClock(), log).run()
+
+
+if __name__ == "__main__":
+    vars(workers).update(_HALTED_SECONDS=0.5, _DRAIN_MARGIN_SECONDS=0.5)
+    sys.exit(main(sys.argv[1]))

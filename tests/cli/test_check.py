@@ -1,0 +1,125 @@
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from discue.cli import check
+from discue.cli.finding import Finding, Look
+from discue.cli.invocation import Invocation
+from discue.cli.main import command_parser
+from discue.clock import Clock
+from discue.logs import Log
+from discue.settings import Settings
+from tests.cli.commands import run, serving
+from tests.clocks import StandingClock
+
+
+def findings(look: Look, folder: Path, clock: Clock) -> Iterator[Finding]:
+    settings = Settings(database=f"sqlite:///{folder}/discue.db")
+    return look(Invocation(command_parser().parse_args(["check"]), settings, clock, Log()))
+
+
+def test_all_is_well_before_the_first_start_and_nothing_is_made(tmp_path: Path) -> None:
+    result = run(tmp_path, "check")
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "database: sqlite:///discue.db will be made" in result.stdout
+    assert result.stdout.endswith("No problems.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_is_well_beside_a_server(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        assert server.url
+        result = run(tmp_path, "check")
+
+    assert result.returncode == 0
+    assert "its schema has version 3" in result.stdout
+
+
+def test_every_problem_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "discue.db").write_text("Dear diary, " * 100)
+    tomorrow = time.time() + 86_400
+    os.utime(tmp_path / "discue.db", (tomorrow, tomorrow))
+    result = run(tmp_path, "check", "--tls-cert=missing.pem", "--tls-key=missing.pem")
+
+    assert result.returncode == 1
+    problems = [line.split()[1] for line in result.stdout.splitlines() if line.startswith("PROBLEM")]
+    assert problems == ["database:", "clock:", "tls_cert:"]
+    assert result.stdout.endswith("3 problems.\n")
+
+
+def test_invalid_settings_are_what_it_is_for(tmp_path: Path) -> None:
+    result = run(tmp_path, "check", "--host=0.0.0.0", "--port=x")
+
+    assert result.returncode == 1
+    assert "--host" in result.stderr
+    assert "--port" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("folder_name", "message"), [("missing", "does not exist"), ("file", "does not exist")], ids=["missing", "file"]
+)
+def test_a_folder_that_is_none_is_found(tmp_path: Path, folder_name: str, message: str) -> None:
+    (tmp_path / "file").touch()
+    result = run(tmp_path, "check", f"--database=sqlite:///{folder_name}/discue.db")
+
+    assert result.returncode == 1
+    assert message in result.stdout
+
+
+def test_a_database_of_a_newer_program_is_found(tmp_path: Path) -> None:
+    run(tmp_path, "migrate")
+    newer = apsw.Connection(str(tmp_path / "discue.db"))
+    newer.execute("UPDATE meta SET value = '99' WHERE key IN ('schema_version', 'compatible_from')")
+    newer.close()
+    result = run(tmp_path, "check")
+
+    assert result.returncode == 1
+    assert "Install a newer discue" in result.stdout
+
+
+def test_a_database_that_is_held_locked_is_found(tmp_path: Path) -> None:
+    run(tmp_path, "migrate")
+    holder = apsw.Connection(str(tmp_path / "discue.db"))
+    holder.execute("BEGIN IMMEDIATE")
+    result = run(tmp_path, "check")
+    holder.close()
+
+    assert result.returncode == 1
+    assert "locked" in result.stdout
+
+
+def test_a_clock_at_the_epoch_is_found(tmp_path: Path) -> None:
+    (finding,) = findings(check.clock_findings, tmp_path, StandingClock(0))
+
+    assert finding.is_problem
+    assert "1970-01-01" in finding.detail
+
+
+def test_a_clock_behind_the_database_is_found(tmp_path: Path) -> None:
+    (tmp_path / "discue.db").touch()
+    changed = round((tmp_path / "discue.db").stat().st_mtime * 1_000)
+
+    (behind,) = findings(check.clock_findings, tmp_path, StandingClock(changed - 90_000))
+    (fine,) = findings(check.clock_findings, tmp_path, StandingClock(changed - 30_000))
+    assert behind.is_problem
+    assert "90 s before" in behind.detail
+    assert not fine.is_problem
+
+
+@pytest.mark.parametrize(("free", "word"), [(1 << 29, "PROBLEM"), (1 << 31, "ok")])
+def test_a_disk_that_is_almost_full_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, word: str
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    result = run(tmp_path, "check")
+
+    (line,) = [line for line in result.stdout.splitlines() if "disk: " in line]
+    assert line == f"{word:8}disk: {free >> 20} MiB are free for the database"
+    assert result.returncode == (word == "PROBLEM")

@@ -1,0 +1,212 @@
+"""What `discue check` says of a PostgreSQL server: all is well, or what is wrong and the way out."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from discue.cli.finding import Finding
+from discue.cli.invocation import Invocation
+from discue.cli.main import command_parser
+from discue.cli.server_findings import server_findings
+from discue.clock import SystemClock
+from discue.logs import Log
+from discue.settings import Settings
+from discue.store.engines.sqlite_survey import Survey
+from tests.cli.commands import run, serving
+from tests.clocks import StandingClock
+from tests.postgres.cluster import Cluster
+from tests.postgres.fixtures import new_database
+from tests.postgres.standby import Standby
+from tests.stores import migrated_template
+
+
+@pytest.fixture(scope="module")
+def durable_cluster() -> Iterator[Cluster]:
+    with Cluster(durable=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def address(postgres_cluster: Cluster) -> Iterator[str]:
+    """A database with the whole schema, on a server that is not durable."""
+    with new_database(postgres_cluster, migrated_template()) as address:
+        yield address
+
+
+def with_password(address: str) -> str:
+    """The servers of tests let everybody in, whatever the password."""
+    return address.replace("@", ":hunter2@")
+
+
+def check(folder: Path, address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    result = run(folder, "check", "--database", with_password(address), *arguments)
+    assert "hunter2" not in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def problems(result: subprocess.CompletedProcess[str]) -> list[str]:
+    found = [line.removeprefix("PROBLEM").strip() for line in result.stdout.splitlines() if line.startswith("PROBLEM")]
+    assert result.returncode == bool(found)
+    return found
+
+
+def beside_durability(result: subprocess.CompletedProcess[str]) -> list[str]:
+    """The problems, without those that every server has which was made to be quick."""
+    return [problem for problem in problems(result) if " is off: " not in problem]
+
+
+def test_all_is_well_before_the_first_start_and_nothing_is_made(tmp_path: Path, durable_cluster: Cluster) -> None:
+    with new_database(durable_cluster) as address:
+        first, again = check(tmp_path, address), check(tmp_path, address)
+
+    assert (first.returncode, first.stderr) == (0, "")
+    assert f"database: {address} is served by PostgreSQL {durable_cluster.programs.major}." in first.stdout
+    assert "its schema has version 0, and the next start applies 0001_foundation, 0002_workers" in first.stdout
+    assert "connections: the server has room for " in first.stdout
+    assert "clock: that of the database agrees with this machine's" in first.stdout
+    assert "disk" not in first.stdout
+    assert first.stdout.endswith("No problems.\n")
+    assert "its schema has version 0" in again.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_is_well_beside_a_server(tmp_path: Path, durable_cluster: Cluster) -> None:
+    with new_database(durable_cluster) as address, serving(tmp_path, "--database", address) as server:
+        assert server.url
+        result = check(tmp_path, address)
+
+    assert problems(result) == []
+    assert "its schema has version 3\n" in result.stdout
+
+
+def test_a_server_that_does_not_keep_what_it_confirmed_is_found(tmp_path: Path, address: str) -> None:
+    fsync, full_page_writes = problems(check(tmp_path, address))
+
+    assert fsync.startswith("database: fsync is off: ")
+    assert full_page_writes.startswith("database: full_page_writes is off: ")
+    assert fsync.endswith("; turn it on")
+
+
+def test_a_server_that_is_not_there_is_found(tmp_path: Path, postgres_cluster: Cluster, address: str) -> None:
+    nowhere = address.replace(str(postgres_cluster.port), "1")
+    (problem,) = problems(check(tmp_path, nowhere))
+
+    assert problem.startswith(f"database: The database {nowhere} cannot be used: the server cannot be reached")
+
+
+def test_a_database_that_is_not_there_is_found(tmp_path: Path, postgres_cluster: Cluster) -> None:
+    (problem,) = problems(check(tmp_path, postgres_cluster.dsn("nothing")))
+
+    assert problem.endswith("there is no such database on the server: make it with CREATE DATABASE.")
+
+
+def test_a_database_of_a_newer_program_is_found(tmp_path: Path, postgres_cluster: Cluster, address: str) -> None:
+    name = address.rpartition("/")[2]
+    postgres_cluster.run_sql("UPDATE meta SET value = '99' WHERE key IN ('schema_version', 'compatible_from')", name)
+    (problem,) = problems(check(tmp_path, address))
+
+    assert "Install a newer discue" in problem
+
+
+NAME_ANOTHER = "name the primary, or all hosts and target_session_attrs=primary"
+
+
+def test_a_standby_is_found(tmp_path: Path, postgres_cluster: Cluster, address: str) -> None:
+    with Standby(postgres_cluster) as standby:
+        standby.caught_up()
+        found = beside_durability(check(tmp_path, standby.dsn(address.rpartition("/")[2])))
+
+    assert found == [f"database: the server is a standby and takes no writes; {NAME_ANOTHER}"]
+
+
+def test_a_user_whose_transactions_are_read_only_is_found(
+    tmp_path: Path, postgres_cluster: Cluster, address: str
+) -> None:
+    name = address.rpartition("/")[2]
+    postgres_cluster.run_sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    (problem,) = beside_durability(check(tmp_path, address))
+
+    assert problem.startswith("database: transactions of discue are read-only; turn default_transaction_read_only off")
+
+
+@pytest.fixture
+def narrow(postgres_cluster: Cluster) -> Iterator[str]:
+    """A user who may do nothing."""
+    postgres_cluster.run_sql("CREATE ROLE narrow LOGIN")
+    yield "narrow"
+    postgres_cluster.run_sql("DROP ROLE narrow")
+
+
+def test_a_user_who_may_not_make_tables_is_found_if_some_are_to_be_made(
+    tmp_path: Path, postgres_cluster: Cluster, narrow: str
+) -> None:
+    with new_database(postgres_cluster) as address:
+        postgres_cluster.run_sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC", address.rpartition("/")[2])
+        (problem,) = beside_durability(check(tmp_path, address.replace("discue@", f"{narrow}@")))
+
+    assert problem == (
+        "database: narrow may not create the tables that the next start needs: GRANT CREATE ON SCHEMA public TO "
+        "narrow, or run discue migrate as a user who may"
+    )
+
+
+def test_a_user_who_may_not_work_on_the_tables_is_found(
+    tmp_path: Path, postgres_cluster: Cluster, address: str, narrow: str
+) -> None:
+    name = address.rpartition("/")[2]
+    as_narrow = address.replace("discue@", f"{narrow}@")
+    postgres_cluster.run_sql(f"GRANT SELECT ON meta TO {narrow}", name)
+    (problem,) = beside_durability(check(tmp_path, as_narrow))
+    way_out = problem.partition(": GRANT ")[2]
+    postgres_cluster.run_sql(f"GRANT {way_out}", name)
+    found = beside_durability(check(tmp_path, as_narrow))
+    postgres_cluster.run_sql(f"DROP OWNED BY {narrow}", name)
+
+    assert "narrow may not work on " in problem
+    assert (
+        ", such as allowance: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO narrow" in problem
+    )
+    assert found == []
+
+
+def test_a_search_path_that_leads_nowhere_is_found(tmp_path: Path, postgres_cluster: Cluster) -> None:
+    with new_database(postgres_cluster) as address:
+        (problem,) = beside_durability(check(tmp_path, f"{address}?search_path=nowhere"))
+
+    assert "None of the schemas in the search_path of the database's user is there" in problem
+
+
+def test_a_server_with_too_little_room_is_found(tmp_path: Path, address: str) -> None:
+    (problem,) = beside_durability(check(tmp_path, address, "--workers=64"))
+
+    assert problem.startswith("connections: the server has room for ")
+    assert problem.endswith("raise max_connections, or have fewer workers")
+
+
+def test_an_encoding_that_cannot_keep_every_text_is_found(tmp_path: Path, postgres_cluster: Cluster) -> None:
+    postgres_cluster.run_sql("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        (problem,) = beside_durability(check(tmp_path, postgres_cluster.dsn("latin")))
+    finally:
+        postgres_cluster.drop_database("latin")
+
+    assert problem.startswith("database: The database's encoding is LATIN1")
+
+
+def clock_findings(address: str, ahead_ms: int) -> Finding:
+    clock = StandingClock(SystemClock().now() + ahead_ms)
+    invocation = Invocation(command_parser().parse_args(["check"]), Settings(database=address), clock, Log())
+    (found,) = [each for each in server_findings(invocation, Survey(True, 2, ())) if each.subject == "clock"]
+    return found
+
+
+@pytest.mark.parametrize(("ahead_ms", "words"), [(90_000, "90 s behind"), (-90_000, "90 s ahead of")])
+def test_clocks_that_differ_are_found(address: str, ahead_ms: int, words: str) -> None:
+    found = clock_findings(address, ahead_ms)
+
+    assert found.is_problem
+    assert words in found.detail
+    assert not clock_findings(address, ahead_ms // 3).is_problem

@@ -1,0 +1,345 @@
+import asyncio
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import permutations
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+import pytest
+
+from discue import signing
+from discue.clock import SystemClock
+from discue.installation import StoreFailures, engine_of
+from discue.logs import Log
+from discue.settings import Settings
+from discue.store.commit import Store
+from discue.store.tables import TABLES
+from tests.cli.commands import PATIENCE_SECONDS, Output, environment, request, run, serving
+from tests.databases import ENGINE_NAMES, new_database
+from tests.installations import MESSAGES, furnish
+from tests.stores import WAITING_BYTES
+
+T = TypeVar("T")
+
+_PACED = """
+import os, signal, sys
+from discue.cli.main import main
+from discue.store import copying
+
+write, step = copying._write, copying.step
+
+async def killing(tx, target, table, *rest):
+    await write(tx, target, table, *rest)
+    if table.name == sys.argv[1]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+async def paced(*arguments):
+    progress = await step(*arguments)
+    print(progress.table, progress.rows, flush=True)
+    sys.stdin.readline()
+    return progress
+
+copying._write, copying.step = killing, paced
+copying.ROWS_A_STEP = 3
+sys.exit(main(sys.argv[2:]))
+"""
+"""The command, in steps of three rows. It waits for a line after each, or kills itself within one on some table."""
+
+
+@pytest.fixture(params=list(permutations(ENGINE_NAMES, 2)), ids="-to-".join)
+def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The addresses of two empty databases, of different engines."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    with (
+        new_database(request, request.param[0], tmp_path / "old") as source,
+        new_database(request, request.param[1], tmp_path / "new") as target,
+    ):
+        yield source, target
+
+
+def on_store(database: str, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Do something with a database that no command does."""
+
+    async def opened() -> T:
+        engine = engine_of(Settings(database=database), StoreFailures(Log(), SystemClock()))
+        await engine.open()
+        try:
+            return await work(Store(engine, max_waiting_bytes=WAITING_BYTES))
+        finally:
+            await engine.close()
+
+    return asyncio.run(opened())
+
+
+def copy(folder: Path, databases: tuple[str, str]) -> subprocess.CompletedProcess[str]:
+    return run(folder, "copy", "--from", databases[0], "--to", databases[1])
+
+
+class Paced:
+    """The command in a process of its own, step by step."""
+
+    def __init__(self, folder: Path, databases: tuple[str, str], killed_within: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _PACED, killed_within, "copy", "--from", databases[0], "--to", databases[1]],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.out, self.log = Output(self.process.stdout), Output(self.process.stderr)
+
+    def until(self, step: str) -> None:
+        """Go on to a step, and stand still there."""
+        assert self.process.stdin is not None
+        while f"{step}\n" not in self.out.text:
+            before = self.out.text.count("\n")
+            self.out.wait_for(rf"(?:.*\n){{{before + 1}}}")
+            if f"{step}\n" not in self.out.text:
+                self.process.stdin.write("\n")
+                self.process.stdin.flush()
+
+    def go_on(self) -> int:
+        """To the end, without standing still; the exit code."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        code = self.process.wait(PATIENCE_SECONDS)
+        self.out.to_the_end()
+        self.log.to_the_end()
+        return code
+
+
+@contextmanager
+def paced(folder: Path, databases: tuple[str, str], killed_within: str = "") -> Iterator[Paced]:
+    copying = Paced(folder, databases, killed_within)
+    try:
+        yield copying
+    finally:
+        copying.process.kill()
+        if copying.process.stdin and not copying.process.stdin.closed:
+            copying.go_on()
+
+
+class Receipts:
+    """A listener that acknowledges everything."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.came = threading.Condition()
+        receipts = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                with receipts.came:
+                    receipts.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                    receipts.came.notify_all()
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+
+    def wait_for(self, count: int) -> None:
+        with self.came:
+            assert self.came.wait_for(lambda: len(self.requests) >= count, PATIENCE_SECONDS)
+
+
+@contextmanager
+def receiving() -> Iterator[Receipts]:
+    receipts = Receipts()
+    thread = threading.Thread(target=receipts.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield receipts
+    finally:
+        receipts.server.shutdown()
+        thread.join()
+        receipts.server.server_close()
+
+
+def test_a_copy_says_what_it_copied_and_works_as_the_old_one_did(tmp_path: Path, databases: tuple[str, str]) -> None:
+    key = on_store(databases[0], furnish).key
+    result = copy(tmp_path, databases)
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"{databases[0]} was copied to {databases[1]}, and both have the same rows:\n")
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:-1]] == [table.name for table in TABLES]
+    assert f"  log {MESSAGES - 1:>24}, " in result.stdout
+    with serving(tmp_path, "--database", databases[1]) as server:
+        assert request("GET", f"{server.url}/queues", key).json()["queues"][0]["alias"] == "orders"
+        assert server.stop() == 0
+
+
+def test_what_was_pending_is_delivered_from_the_new_one_with_the_same_secret(
+    tmp_path: Path, databases: tuple[str, str]
+) -> None:
+    old, new = (("--allow-private-targets", "--database", database) for database in databases)
+    with receiving() as receipts:
+        with serving(tmp_path, *old) as server:
+            key = server.out.wait_for(r"dsk_\w+")[0]
+            queue = f"/queues/{request('POST', f'{server.url}/queues', key, {}).json()['queue']['id']}"
+            urls = {"notify_url": receipts.url, "liveness_url": receipts.url}
+            listener = request("POST", f"{server.url}{queue}/listeners", key, urls).json()["listener"]
+            request("POST", f"{server.url}{queue}/messages", key, {"data": "first"})
+            receipts.wait_for(1)
+            assert server.stop() == 0
+        with serving(tmp_path, *old, "--role", "api") as server:
+            messages = f"{server.url}{queue}/messages"
+            pending = [request("POST", messages, key, {"data": number}).json() for number in range(3)]
+            assert server.stop() == 0
+        assert copy(tmp_path, databases).returncode == 0
+        with serving(tmp_path, *new) as server:
+            receipts.wait_for(4)
+            shown = request("GET", f"{server.url}{queue}/listeners/{listener['id']}", key).json()["listener"]
+            assert shown["notify_url"] == receipts.url
+            assert server.stop() == 0
+
+    assert sorted(headers["webhook-id"] for headers, _ in receipts.requests[1:]) == sorted(
+        answer["message"]["id"] for answer in pending
+    )
+    for headers, body in receipts.requests:
+        signing.verify(listener["secret"], headers, body, 1_000 * int(headers["webhook-timestamp"]))
+
+
+@pytest.mark.parametrize("ended", ["killed between steps", "killed within a step", "asked to stop"])
+def test_an_interrupted_copy_is_not_served_and_goes_on(tmp_path: Path, databases: tuple[str, str], ended: str) -> None:
+    on_store(databases[0], furnish)
+    with paced(tmp_path, databases, "attempt" if ended == "killed within a step" else "") as copying:
+        if ended == "killed between steps":
+            copying.until("log 9")
+            copying.process.kill()
+        elif ended == "asked to stop":
+            copying.until("log 9")
+            copying.process.send_signal(signal.SIGTERM)
+        code = copying.go_on()
+
+    assert code == (1 if ended == "asked to stop" else -signal.SIGKILL)
+    if ended == "asked to stop":
+        assert "Stopped. What was copied is kept: the same command goes on from there." in copying.log.text
+    for command in ("init", "serve", "migrate"):
+        refused = run(tmp_path, command, "--database", databases[1])
+        assert refused.returncode == 1
+        assert "A copy into" in refused.stderr
+        assert "is not finished" in refused.stderr
+    again = copy(tmp_path, databases)
+    assert again.returncode == 0, again.stderr
+    assert "An earlier copy goes on, after " in again.stdout
+    assert "both have the same rows" in again.stdout
+    assert run(tmp_path, "init", "--database", databases[1]).returncode == 0
+
+
+def test_a_database_that_is_served_is_neither_copied_nor_filled(tmp_path: Path, databases: tuple[str, str]) -> None:
+    run(tmp_path, "init", "--database", databases[1])
+    with serving(tmp_path, "--database", databases[0]) as server:
+        assert server.url
+        forth, back = copy(tmp_path, databases), copy(tmp_path, (databases[1], databases[0]))
+
+    assert forth.returncode == back.returncode == 1
+    served = r"Another process serves|is served: 1 running worker"
+    assert re.search(served, forth.stderr)
+    assert re.search(served, back.stderr)
+
+
+def test_a_database_that_takes_no_writes_ends_the_copy_which_goes_on_later(tmp_path: Path) -> None:
+    databases = (f"sqlite:///{tmp_path}/old.db", f"sqlite:///{tmp_path}/new.db")
+    on_store(databases[0], furnish)
+    with paced(tmp_path, databases) as copying:
+        copying.until("log 9")
+        connection = apsw.Connection(str(tmp_path / "new.db"))
+        connection.execute("BEGIN IMMEDIATE")
+        code = copying.go_on()
+        connection.close()
+
+    assert code == 1
+    assert "cannot take writes at the moment" in copying.log.text
+    assert "the same command goes on from there" in copying.log.text
+    assert copy(tmp_path, databases).returncode == 0
+
+
+def test_a_difference_is_exit_code_1_and_the_copy_is_not_served(tmp_path: Path, databases: tuple[str, str]) -> None:
+    on_store(databases[0], furnish)
+    with paced(tmp_path, databases) as copying:
+        copying.until("log 9")
+        copying.process.kill()
+        copying.go_on()
+
+    async def spoil(store: Store) -> None:
+        await store.write(lambda tx: tx.execute("UPDATE log SET size = 1 WHERE seq = 2"))
+
+    on_store(databases[1], spoil)
+    for _ in range(2):
+        result = copy(tmp_path, databases)
+        assert result.returncode == 1
+        assert "log: the row with organization" in result.stderr
+        assert "seq 2 is another one" in result.stderr
+    assert run(tmp_path, "init", "--database", databases[1]).returncode == 1
+
+
+def test_a_target_that_is_not_empty_is_refused_and_left_as_it_was(tmp_path: Path, databases: tuple[str, str]) -> None:
+    for database in databases:
+        run(tmp_path, "init", "--database", database)
+    before = run(tmp_path, "keys", "list", "--json", "--database", databases[1]).stdout
+    result = copy(tmp_path, databases)
+
+    assert result.returncode == 1
+    assert "is not empty" in result.stderr
+    assert run(tmp_path, "keys", "list", "--json", "--database", databases[1]).stdout == before
+
+
+def test_nothing_is_made_when_there_is_nothing_to_copy(tmp_path: Path) -> None:
+    result = copy(tmp_path, ("sqlite:///old.db", "sqlite:///new.db"))
+
+    assert result.returncode == 1
+    assert "sqlite:///old.db holds nothing to copy" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_file_by_two_names_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, "init")
+    (tmp_path / "link.db").symlink_to(tmp_path / "discue.db")
+    result = copy(tmp_path, ("sqlite:///discue.db", "sqlite:///link.db"))
+
+    assert result.returncode == 1
+    assert "sqlite:///discue.db and sqlite:///link.db are one file." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "told"), [(1, "Run `discue migrate --database sqlite:///discue.db` first"), (900, "a newer discue")]
+)
+def test_another_schema_version_is_refused_and_left_as_it_is(tmp_path: Path, version: int, told: str) -> None:
+    run(tmp_path, "init")
+    connection = apsw.Connection(str(tmp_path / "discue.db"))
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(version),))
+    result = copy(tmp_path, ("sqlite:///discue.db", "sqlite:///new.db"))
+
+    assert result.returncode == 1
+    assert told in result.stderr
+    assert connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall() == [(str(version),)]
+    assert not (tmp_path / "new.db").exists()
+    connection.close()
+
+
+@pytest.mark.parametrize("flag", ["--from", "--to"])
+def test_a_password_is_not_repeated(tmp_path: Path, flag: str) -> None:
+    other = {"--from": "--to", "--to": "--from"}[flag]
+    result = run(tmp_path, "copy", flag, "postgresql://user:geheim@host:port:99/", other, "sqlite:///a.db")
+
+    assert result.returncode == 2
+    assert "geheim" not in result.stderr + result.stdout
+    assert f"argument {flag}: the address cannot be used" in result.stderr

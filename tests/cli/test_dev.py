@@ -1,0 +1,269 @@
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+import pytest
+
+from discue.cli.inbox import VERIFIED, Received
+from discue.cli.terminal import receipt
+from tests.cli.commands import DISCUE, PATIENCE_SECONDS, Running, environment, request, run, running
+
+URL = re.compile(r"is ready at (http://\S+)")
+KEY = re.compile(r"dsk_\w+")
+
+
+@contextmanager
+def developing(folder: Path, *arguments: str, **variables: str) -> Iterator[Running]:
+    """`discue dev` on a free port, ready."""
+    with running(folder, "dev", "--port", "0", *arguments, **variables) as server:
+        server.out.wait_for('"orders"')
+        yield server
+
+
+def place(server: Running) -> str:
+    return server.out.wait_for(URL.pattern)[1]
+
+
+def commands_of(text: str) -> list[str]:
+    """The curl commands as a person would copy them: from `curl` to the empty line."""
+    return re.findall(r"^curl .*?(?=\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+
+
+def bash(command: str) -> str:
+    ended = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True, env=environment()
+    )
+    return ended.stdout
+
+
+def demo_queue(server: Running) -> str:
+    return server.out.wait_for(r"/queues/(\w{21})/messages")[1]
+
+
+def test_the_printed_commands_work_word_for_word(tmp_path: Path) -> None:
+    with developing(tmp_path) as server:
+        publish, read, listen, create = commands_of(server.out.text)
+        assert '"message":{"id":"' in bash(publish)
+        server.out.wait_for(r'signature verified ✓[^{]*\n\n  \{"hello": "world"\}\n')
+        assert r'"body": "{\"hello\": \"world\"}"' in bash(read)
+        assert '"secret":"whsec_' in bash(listen)
+        assert '"alias":"orders"' in bash(create)
+        bash(publish)
+        server.out.wait_for_count("signature verified ✓", 3)
+
+    assert "NOT verified" not in server.out.text
+
+
+def test_everything_fits_80_columns_and_has_no_colour(tmp_path: Path) -> None:
+    with developing(tmp_path) as server:
+        bash(commands_of(server.out.text)[0])
+        server.out.wait_for("signature verified ✓")
+        assert server.stop() == 0
+
+    assert [line for line in server.out.text.splitlines() if len(line) > 80] == []
+    assert "\x1b" not in server.out.text
+    assert server.log.text == ""
+
+
+def test_the_key_and_the_queue_stay_the_same_over_restarts(tmp_path: Path) -> None:
+    seen = []
+    for _ in range(2):
+        with developing(tmp_path) as server:
+            seen.append((server.out.wait_for(KEY.pattern)[0], demo_queue(server)))
+            queue = request("GET", f"{place(server)}/queues/{seen[0][1]}", seen[0][0]).json()["queue"]
+            assert [listener["alias"] for listener in queue["listeners"]] == ["inbox"]
+            bash(commands_of(server.out.text)[0])
+            server.out.wait_for("signature verified ✓")
+            assert server.stop() == 0
+
+    assert seen[0] == seen[1]
+
+
+def test_only_the_owner_can_read_what_is_kept(tmp_path: Path) -> None:
+    with developing(tmp_path) as server:
+        key = server.out.wait_for(KEY.pattern)[0]
+
+    assert (tmp_path / ".discue" / "key").read_text() == key + "\n"
+    assert stat.S_IMODE((tmp_path / ".discue" / "key").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / ".discue").stat().st_mode) == 0o700
+    assert (tmp_path / ".discue" / ".gitignore").read_text() == "*\n"
+
+
+@pytest.mark.parametrize("lost", ["discue.db", "key"])
+def test_it_starts_again_when_the_key_or_the_database_is_gone(tmp_path: Path, lost: str) -> None:
+    with developing(tmp_path) as server:
+        before = server.out.wait_for(KEY.pattern)[0]
+        assert server.stop() == 0
+    for file in (tmp_path / ".discue").glob(f"{lost}*"):
+        file.unlink()
+    with developing(tmp_path) as server:
+        after = server.out.wait_for(KEY.pattern)[0]
+        assert request("GET", f"{place(server)}/api_clients", after).status_code == 200
+
+    assert (before == after) == (lost == "discue.db")
+
+
+@pytest.mark.parametrize("verb", ["disable", "delete"])
+def test_a_key_that_was_taken_away_works_again(tmp_path: Path, verb: str) -> None:
+    with developing(tmp_path) as server:
+        key = server.out.wait_for(KEY.pattern)[0]
+        assert server.stop() == 0
+    database = "--database=sqlite:///.discue/discue.db"
+    assert run(tmp_path, "keys", verb, key[4:25], database).returncode == 0
+    with developing(tmp_path) as server:
+        assert server.out.wait_for(KEY.pattern)[0] == key
+        assert request("GET", f"{place(server)}/api_clients", key).status_code == 200
+
+
+def test_a_taken_port_makes_way_for_the_next_free_one_and_it_says_so(tmp_path: Path) -> None:
+    with developing(tmp_path) as server:
+        assert server.stop() == 0
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        with running(tmp_path, "dev", "--port", str(taken)) as server:
+            server.out.wait_for('"orders"')
+            taken_port, port = map(int, server.out.wait_for(r"Port (\d+) is taken; this is port (\d+)\.").groups())
+            bash(commands_of(server.out.text)[0])
+            server.out.wait_for("signature verified ✓")
+
+    assert taken_port == taken
+    assert port > taken
+    assert place(server) == f"http://127.0.0.1:{port}"
+
+
+def test_a_second_one_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with developing(tmp_path):
+        result = run(tmp_path, "dev", "--port", "0")
+
+    assert result.returncode == 1
+    assert "Another process serves .discue/discue.db" in result.stderr
+
+
+def test_the_environment_cannot_take_the_lanes_away(tmp_path: Path) -> None:
+    with developing(tmp_path, DISCUE_ROLE="api") as server:
+        bash(commands_of(server.out.text)[0])
+        server.out.wait_for("signature verified ✓")
+
+
+def test_tls_is_refused(tmp_path: Path) -> None:
+    result = run(tmp_path, "dev", DISCUE_TLS_SELF_SIGNED="true")
+
+    assert result.returncode == 1
+    assert "cleartext" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_in_a_terminal_ends_it_with_exit_code_0(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*DISCUE, "dev", "--port", "0"],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    try:
+        said = b""
+        while b'"orders"' not in said:
+            assert select.select([ours], [], [], PATIENCE_SECONDS)[0]
+            said += os.read(ours, 65_536)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def test_the_inbox_says_when_a_signature_does_not_fit(tmp_path: Path) -> None:
+    with developing(tmp_path) as server:
+        url, key = place(server), server.out.wait_for(KEY.pattern)[0]
+        bash(commands_of(server.out.text)[0])
+        server.out.wait_for("signature verified ✓")
+        (genuine,) = request("GET", f"{url}/inbox").json()["received"]
+        headers = [f"-H '{name}: {value}'" for name, value in genuine["headers"].items() if "length" not in name]
+        bash(f'curl -sS {" ".join(headers)} -d \'{{"hello": "mars!"}}\' {url}/inbox')
+        bash(f"curl -sS -d 'no delivery' {url}/inbox")
+        server.out.wait_for("not from a listener of this service")
+        received = request("GET", f"{url}/inbox", key).json()["received"]
+
+    assert [entry["signature"] for entry in received] == [
+        "not from a listener of this service",
+        "None of the signatures fits.",
+        "verified",
+    ]
+    assert [entry["body"] for entry in received] == ["no delivery", '{"hello": "mars!"}', '{"hello": "world"}']
+
+
+def test_the_inbox_keeps_the_last_100_and_knows_its_methods(tmp_path: Path) -> None:
+    with developing(tmp_path) as server:
+        url, key, queue = place(server), server.out.wait_for(KEY.pattern)[0], demo_queue(server)
+        batch = {"messages": [{"data": f"number {number}"} for number in range(105)]}
+        assert request("POST", f"{url}/queues/{queue}/messages/batch", key, batch).status_code == 200
+        server.out.wait_for_count("signature verified ✓", 105)
+        answer = request("GET", f"{url}/inbox")
+        refused = request("DELETE", f"{url}/inbox")
+
+    assert len(answer.json()["received"]) == 100
+    assert answer.json()["_links"] == {"self": {"href": f"{url}/inbox"}}
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, POST")
+    assert refused.json()["title"] == "Method Not Allowed"
+
+
+def test_a_database_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".discue").mkdir()
+    other = apsw.Connection(str(tmp_path / ".discue" / "discue.db"))
+    other.execute("CREATE TABLE pets (name TEXT)")
+    other.close()
+    result = run(tmp_path, "dev", "--port", "0")
+
+    assert result.returncode == 1
+    assert "another program's database" in result.stderr
+
+
+def received(body: str, signature: str = VERIFIED) -> Received:
+    return Received(1_750_000_000_000, signature, [("webhook-id", "x" * 200)], len(body.encode()), body)
+
+
+def test_a_receipt_is_wrapped_and_cut() -> None:
+    lines = receipt(received("word " * 1_000)).splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert len(lines) < 40
+    assert "… 5000 bytes in all" in lines[-1]
+
+
+def test_a_receipt_cannot_move_the_cursor_of_a_terminal() -> None:
+    text = receipt(received("\x1b[2J\x07\r\u202eevil\nnext line"))
+
+    assert re.search(r"[^\n -~✓]", text) is None
+    assert r"\x1b[2J\x07\r\u202eevil" in text
+    assert "\n  next line" in text
+
+
+def test_a_receipt_says_loudly_that_a_signature_does_not_fit() -> None:
+    first, second, *_ = receipt(received("", "too old")).splitlines()
+
+    assert first.endswith("signature NOT verified ✗")
+    assert second == "  (too old)"
+
+
+def test_the_program_can_be_started_as_a_module() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "discue.cli", "--version"], capture_output=True, text=True, check=True, env=environment()
+    )
+
+    assert re.fullmatch(r"discue \d+\.\d+\.\d+\n", said.stdout)

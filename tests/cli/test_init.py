@@ -1,0 +1,57 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import request, run, serving
+from tests.databases import on_sqlite_only
+
+pytestmark = pytest.mark.usefixtures("every_engine")
+
+
+def test_it_makes_the_organization_and_prints_a_key_that_opens_everything(tmp_path: Path) -> None:
+    result = run(tmp_path, "init", "--organization", "com.example.dev", "--json")
+    made = json.loads(result.stdout)
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert made["organization"]["alias"] == "com.example.dev"
+    with serving(tmp_path) as server:
+        clients = request("GET", f"{server.url}/api_clients", made["api_key"]).json()["api_clients"]
+        assert [client["id"] for client in clients] == [made["organization"]["id"]]
+
+
+def test_a_second_time_changes_nothing_and_shows_no_key(tmp_path: Path) -> None:
+    first = run(tmp_path, "init", "--organization", "com.example.dev")
+    again = run(tmp_path, "init", "--organization", "com.example.other")
+    as_json = json.loads(run(tmp_path, "init", "--json").stdout)
+
+    assert first.stdout.splitlines()[-1].startswith("dsk_")
+    assert again.returncode == 0
+    assert again.stdout == "The operator's organization is com.example.dev.\n"
+    assert as_json == {
+        "organization": {"id": as_json["organization"]["id"], "alias": "com.example.dev"},
+        "api_key": None,
+    }
+
+
+def test_it_works_beside_a_server(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        assert server.url
+        assert run(tmp_path, "init").returncode == 0
+
+
+def test_a_chosen_key_is_not_shown(tmp_path: Path) -> None:
+    key = "dsk_" + "k" * 60
+    result = run(tmp_path, "init", DISCUE_BOOTSTRAP_KEY=key)
+
+    assert result.returncode == 0
+    assert "kkkk" not in result.stdout + result.stderr
+
+
+@on_sqlite_only
+def test_an_unfit_name_is_wrong_usage(tmp_path: Path) -> None:
+    result = run(tmp_path, "init", "--organization", "no spaces")
+
+    assert result.returncode == 2
+    assert "--organization" in result.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,172 @@
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import PATIENCE_SECONDS, Running, request, run, serving
+from tests.databases import on_sqlite_only
+
+pytestmark = pytest.mark.usefixtures("every_engine")
+
+
+def created(folder: Path, *arguments: str) -> dict[str, object]:
+    result = run(folder, "keys", "create", "--json", *arguments)
+    assert result.returncode == 0, result.stderr
+    key: dict[str, object] = json.loads(result.stdout)["api_key"]
+    return key
+
+
+def listed(folder: Path) -> list[dict[str, object]]:
+    keys: list[dict[str, object]] = json.loads(run(folder, "keys", "list", "--json").stdout)["api_keys"]
+    return keys
+
+
+def until_status(server: Running, key: str, status: int) -> float:
+    """How long it takes until a key is answered so."""
+    began = time.monotonic()
+    while request("GET", f"{server.url}/queues", key).status_code != status:
+        assert time.monotonic() - began < PATIENCE_SECONDS
+    return time.monotonic() - began
+
+
+def test_only_here_keys_get_protected_scopes(tmp_path: Path) -> None:
+    run(tmp_path, "init")
+    everything, plain = created(tmp_path, "--all"), created(tmp_path, "--alias", "plain")
+
+    assert everything["scopes"]["api_clients"] == {"access": "write", "targets": ["*"]}  # type: ignore[index]
+    assert set(everything["scopes"]) - set(plain["scopes"]) == {  # type: ignore[call-overload]
+        "api_clients",
+        "api_keys",
+        "subscriptions",
+        "users",
+    }
+    assert plain["alias"] == "plain"
+
+
+def test_scopes_are_read_as_they_are_written(tmp_path: Path) -> None:
+    run(tmp_path, "init")
+    first, second = "0" * 21, "1" * 21
+    key = created(
+        tmp_path,
+        "--scope=queues:write",
+        "--scope=stats",
+        "--scope=api_keys:read",
+        f"--scope=messages:write:{first}",
+        f"--scope=messages:write:{second}",
+    )
+
+    assert key["scopes"] == {
+        "queues": {"access": "write", "targets": []},
+        "stats": {"access": "write", "targets": []},
+        "api_keys": {"access": "read", "targets": []},
+        "messages": {"access": "write", "targets": [first, second]},
+    }
+
+
+@on_sqlite_only
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scope=pets"], "is not a resource"),
+        (["--scope=queues:own"], "must be read or write"),
+        (["--scope=messages:write:nothing"], "is not an id"),
+        (["--scope=queues", "--all"], "not allowed with"),
+        (["--expires-in=0"], "is not a number of days"),
+    ],
+)
+def test_wrong_scopes_and_times_are_wrong_usage(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = run(tmp_path, "keys", "create", *arguments)
+
+    assert result.returncode == 2
+    assert message in result.stderr
+
+
+def test_scopes_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    run(tmp_path, "init")
+    result = run(tmp_path, "keys", "create", "--scope=queues:read", "--scope=queues:write")
+
+    assert result.returncode == 1
+    assert "contradict" in result.stderr
+
+
+def test_a_list_shows_no_secret_and_what_a_person_looks_for(tmp_path: Path) -> None:
+    first = run(tmp_path, "init").stdout.split()[-1]
+    made = created(tmp_path, "--alias=billing", "--scope=queues:read", "--expires-in=1")
+    text = run(tmp_path, "keys", "list").stdout
+
+    assert [key["id"] for key in listed(tmp_path)] == [made["id"], first[4:25]]
+    assert [key["key"] for key in listed(tmp_path)] == [str(made["key"])[:12], first[:12]]
+    assert first not in text
+    assert str(made["key"]) not in text
+    assert f"{made['id']}  billing" in text
+    assert "queues:read" in text
+    assert "every scope, the protected ones too" in text
+    lifetime = int(str(made["expires_at"])) - int(str(made["created_at"]))
+    assert 86_400_000 - 1_000 * PATIENCE_SECONDS < lifetime <= 86_400_000
+
+
+@on_sqlite_only
+def test_more_keys_than_a_page_has_are_all_listed(tmp_path: Path) -> None:
+    first = run(tmp_path, "init").stdout.split()[-1]
+    with serving(tmp_path) as server:
+        made = [request("POST", f"{server.url}/api_keys", first, {}).json()["api_key"]["id"] for _ in range(101)]
+
+    assert [key["id"] for key in listed(tmp_path)] == [*reversed(made), first[4:25]]
+
+
+def test_a_running_server_follows_within_a_second(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        assert server.url
+        key = created(tmp_path)
+        text, public_id = str(key["key"]), str(key["id"])
+        assert request("GET", f"{server.url}/queues", text).status_code == 200
+        assert run(tmp_path, "keys", "disable", public_id).stdout.endswith("is disabled.\n")
+        assert until_status(server, text, 401) < 1
+        run(tmp_path, "keys", "enable", public_id)
+        assert until_status(server, text, 200) < 1
+        run(tmp_path, "keys", "delete", public_id)
+        assert until_status(server, text, 401) < 1
+
+    assert public_id not in [key["id"] for key in listed(tmp_path)]
+
+
+def test_rescue_works_without_any_key_that_can_manage_keys(tmp_path: Path) -> None:
+    first = run(tmp_path, "init").stdout.split()[-1]
+    assert run(tmp_path, "keys", "delete", first[4:25]).returncode == 0
+    assert listed(tmp_path) == []
+    rescue = str(created(tmp_path, "--all")["key"])
+
+    with serving(tmp_path) as server:
+        assert request("GET", f"{server.url}/api_keys", rescue).status_code == 200
+
+
+def test_keys_of_another_organization_are_reached_by_its_name(tmp_path: Path) -> None:
+    first = run(tmp_path, "init").stdout.split()[-1]
+    with serving(tmp_path) as server:
+        assert request("POST", f"{server.url}/api_clients", first, {"alias": "com.example.dev"}).status_code == 200
+        key = str(created(tmp_path, "--organization=com.example.dev")["key"])
+        queue = request("POST", f"{server.url}/queues", key, {}).json()["queue"]["id"]
+        assert request("GET", f"{server.url}/queues/{queue}", first).status_code == 404
+
+
+@pytest.mark.parametrize("verb", ["disable", "enable", "delete"])
+def test_what_is_not_there_is_named(tmp_path: Path, verb: str) -> None:
+    before = run(tmp_path, "keys", verb, "0" * 21)
+    run(tmp_path, "init")
+    unknown = run(tmp_path, "keys", verb, "0" * 21)
+    elsewhere = run(tmp_path, "keys", verb, "0" * 21, "--organization", "com.example.none")
+
+    assert [result.returncode for result in (before, unknown, elsewhere)] == [1, 1, 1]
+    assert "no organization yet" in before.stderr
+    assert "has no key with the id 000000000000000000000" in unknown.stderr
+    assert "There is no organization com.example.none." in elsewhere.stderr
+
+
+def test_a_taken_name_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, "init")
+    created(tmp_path, "--alias=billing")
+    result = run(tmp_path, "keys", "create", "--alias=billing")
+
+    assert result.returncode == 1
+    assert "taken" in result.stderr

@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import run, serving
+from tests.postgres.cluster import Cluster
+from tests.postgres.fixtures import new_database
+
+
+def test_a_dry_run_says_what_would_be_applied_and_makes_no_file(tmp_path: Path) -> None:
+    result = run(tmp_path, "migrate", "--dry-run")
+
+    assert result.returncode == 0
+    assert "sqlite:///discue.db has schema version 0." in result.stdout
+    assert "0001_foundation would be applied." in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_makes_nothing_on_a_server_and_shows_no_password(tmp_path: Path, postgres_cluster: Cluster) -> None:
+    with new_database(postgres_cluster) as address:
+        database = address.replace("@", ":hunter2@")
+        results = [run(tmp_path, "migrate", "--dry-run", "--database", database) for _ in range(2)]
+
+    for result in results:
+        assert result.returncode == 0
+        assert f"{address} has schema version 0." in result.stdout
+        assert "0001_foundation would be applied." in result.stdout
+        assert "hunter2" not in result.stdout + result.stderr
+
+
+@pytest.mark.usefixtures("every_engine")
+def test_what_is_applied_is_named_once(tmp_path: Path) -> None:
+    first, again = run(tmp_path, "migrate"), run(tmp_path, "migrate")
+
+    assert "0001_foundation was applied." in first.stdout
+    assert first.returncode == again.returncode == 0
+    assert again.stdout.endswith("Nothing is to be applied.\n")
+    assert first.stdout.splitlines()[-1] == again.stdout.splitlines()[0]
+
+
+@pytest.mark.usefixtures("every_engine")
+def test_it_works_beside_a_server(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        assert server.url
+        assert run(tmp_path, "migrate").returncode == 0
+
+
+def test_what_is_not_ours_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "discue.db").write_text("Dear diary, " * 100)
+    result = run(tmp_path, "migrate")
+
+    assert result.returncode == 1
+    assert "not a database of discue" in result.stderr
+    assert (tmp_path / "discue.db").read_text() == "Dear diary, " * 100

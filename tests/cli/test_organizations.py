@@ -1,0 +1,177 @@
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import PATIENCE_SECONDS, request, run, serving
+from tests.cli.test_keys import created, until_status
+from tests.databases import on_sqlite_only
+
+pytestmark = pytest.mark.usefixtures("every_engine")
+
+TENANT = "com.example.tenant"
+
+
+def listed(folder: Path) -> list[dict[str, object]]:
+    result = run(folder, "organizations", "list", "--json")
+    assert result.returncode == 0, result.stderr
+    found: list[dict[str, object]] = json.loads(result.stdout)["organizations"]
+    return found
+
+
+def states(folder: Path) -> dict[object, object]:
+    return {each["alias"]: each["state"] for each in listed(folder)}
+
+
+def tenant(url: str, operator_key: str, alias: str = TENANT) -> None:
+    assert request("POST", f"{url}/api_clients", operator_key, {"alias": alias}).status_code == 200
+
+
+@contextmanager
+def receiving() -> Iterator[tuple[str, "queue.SimpleQueue[bytes]"]]:
+    """A listener that accepts everything, and the bodies that came."""
+    bodies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.put(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/", bodies
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_list_shows_every_organization_and_which_is_the_operators(tmp_path: Path) -> None:
+    first = run(tmp_path, "init").stdout.split()[-1]
+    [operator] = listed(tmp_path)
+    with serving(tmp_path) as server:
+        tenant(server.url, first)
+    run(tmp_path, "organizations", "suspend", TENANT)
+    text = run(tmp_path, "organizations", "list").stdout
+
+    assert [(each["alias"], each["is_operator"]) for each in listed(tmp_path)] == [
+        (TENANT, False),
+        (operator["alias"], True),
+    ]
+    assert set(operator) == {"id", "alias", "state", "is_operator", "limits", "created_at", "updated_at"}
+    assert f"{operator['id']}  {operator['alias']}\n  active, the operator's; created " in text
+    assert f"  {TENANT}\n  suspended; created " in text
+
+
+@on_sqlite_only
+def test_more_organizations_than_a_page_has_are_all_listed(tmp_path: Path) -> None:
+    first = run(tmp_path, "init").stdout.split()[-1]
+    aliases = [f"{TENANT}{number}" for number in range(101)]
+    with serving(tmp_path) as server:
+        for alias in aliases:
+            tenant(server.url, first, alias)
+
+    assert [each["alias"] for each in listed(tmp_path)][:-1] == aliases[::-1]
+
+
+def test_a_running_server_locks_a_suspended_organization_and_lets_it_in_again(tmp_path: Path) -> None:
+    first = run(tmp_path, "init").stdout.split()[-1]
+    with receiving() as (listener_url, bodies), serving(tmp_path, "--allow-private-targets") as server:
+        tenant(server.url, first)
+        key = str(created(tmp_path, f"--organization={TENANT}")["key"])
+        messages = f"{server.url}/queues/{with_listener(server.url, key, listener_url)}/messages"
+
+        assert run(tmp_path, "organizations", "suspend", TENANT).stdout == f"The organization {TENANT} is suspended.\n"
+        assert until_status(server, key, 423) < 1
+        assert request("POST", messages, key, {"data": "refused"}).status_code == 423
+        assert request("GET", f"{server.url}/queues", first).status_code == 200
+        assert run(tmp_path, "organizations", "resume", TENANT).stdout == f"The organization {TENANT} is active.\n"
+        assert until_status(server, key, 200) < 1
+        assert request("POST", messages, key, {"data": "accepted"}).status_code == 200
+        assert bodies.get(timeout=PATIENCE_SECONDS) == b"accepted"
+
+
+def with_listener(url: str, key: str, listener_url: str) -> str:
+    made: str = request("POST", f"{url}/queues", key, {}).json()["queue"]["id"]
+    listener = {"notify_url": listener_url, "liveness_url": listener_url}
+    assert request("POST", f"{url}/queues/{made}/listeners", key, listener).status_code == 200
+    return made
+
+
+def test_the_operators_own_organization_cannot_be_suspended(tmp_path: Path) -> None:
+    run(tmp_path, "init")
+    [operator] = listed(tmp_path)
+    result = run(tmp_path, "organizations", "suspend", str(operator["alias"]))
+
+    assert result.returncode == 1
+    assert "The operator's organization cannot be suspended." in result.stderr
+    assert states(tmp_path) == {operator["alias"]: "active"}
+
+
+@pytest.mark.parametrize("verb", ["suspend", "resume"])
+def test_an_organization_that_is_not_there_is_named(tmp_path: Path, verb: str) -> None:
+    run(tmp_path, "init")
+    result = run(tmp_path, "organizations", verb, TENANT)
+
+    assert result.returncode == 1
+    assert f"There is no organization {TENANT}. `discue organizations list` shows them." in result.stderr
+
+
+def limits(folder: Path, alias: str) -> dict[str, object]:
+    """Those that the organization has of its own."""
+    [shown] = [each["limits"] for each in listed(folder) if each["alias"] == alias]
+    assert isinstance(shown, dict)
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def test_limits_are_set_shown_and_cleared_one_by_one(tmp_path: Path) -> None:
+    run(tmp_path, "init")
+    [operator] = listed(tmp_path)
+    alias = str(operator["alias"])
+    result = run(tmp_path, "organizations", "set", alias, "--rate-limit", "500", "--quota-queues", "7")
+    assert result.returncode == 0, result.stderr
+    assert "rate-limit 500, quota-queues 7" in result.stdout
+    assert limits(tmp_path, alias) == {"rate_limit": 500, "quota_queues": 7}
+    assert "rate-limit 500, quota-queues 7" in run(tmp_path, "organizations", "list").stdout
+
+    everything = ("--quota-listeners", "1", "--quota-messages-a-day", "2", "--quota-bytes-stored", "3")
+    run(tmp_path, "organizations", "set", alias, "--rate-limit", "none", *everything, "--retention", "4")
+    assert limits(tmp_path, alias) == {
+        "quota_queues": 7,
+        "quota_listeners": 1,
+        "quota_messages_a_day": 2,
+        "quota_bytes_stored": 3,
+        "retention_seconds": 4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ((), 1, "Nothing to change is named"),
+        (("--quota-queues", "many"), 2, "must be a whole number or none"),
+        (("--quota-queues", "999999999"), 1, "must be from 0 to 100000"),
+    ],
+)
+def test_limits_that_are_none_change_nothing(tmp_path: Path, arguments: tuple[str, ...], code: int, told: str) -> None:
+    run(tmp_path, "init")
+    [operator] = listed(tmp_path)
+    result = run(tmp_path, "organizations", "set", str(operator["alias"]), *arguments)
+    assert (result.returncode, told in result.stderr) == (code, True), result.stderr
+    assert limits(tmp_path, str(operator["alias"])) == {}
+
+
+def test_limits_of_an_organization_that_is_not_there(tmp_path: Path) -> None:
+    run(tmp_path, "init")
+    result = run(tmp_path, "organizations", "set", TENANT, "--rate-limit", "5")
+    assert (result.returncode, f"There is no organization {TENANT}" in result.stderr) == (1, True)

@@ -1,0 +1,171 @@
+"""One setting moves everything to PostgreSQL: the commands on a server's database, and its password in none of them."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from discue.settings_sources import CONFIG_VARIABLE
+from tests.cli.commands import DISCUE, Running, environment, request, run, running, serving
+from tests.postgres.cluster import Cluster
+from tests.postgres.fixtures import new_database
+
+PASSWORD = "hunter2"
+
+
+@pytest.fixture
+def database(postgres_cluster: Cluster) -> Iterator[str]:
+    """The servers of tests let everybody in, whatever the password."""
+    with new_database(postgres_cluster) as address:
+        yield address.replace("@", f":{PASSWORD}@")
+
+
+def shown(database: str) -> str:
+    return database.replace(f":{PASSWORD}", "")
+
+
+def first_key(server: Running) -> str:
+    return server.out.wait_for(r"dsk_\w+")[0]
+
+
+def test_the_first_start_prints_a_key_and_the_next_one_goes_on(tmp_path: Path, database: str) -> None:
+    with serving(tmp_path, DISCUE_DATABASE=database) as first:
+        key = first_key(first)
+        queue = request("POST", f"{first.url}/queues", key, {"alias": "orders"}).json()["queue"]["id"]
+        assert first.stop() == 0
+    with serving(tmp_path, DISCUE_DATABASE=database) as second:
+        assert request("GET", f"{second.url}/queues/{queue}", key).json()["queue"]["alias"] == "orders"
+        assert second.stop() == 0
+
+    assert second.out.text == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["flag", "variable", "file"])
+def test_the_log_says_where_it_is_without_the_password(tmp_path: Path, database: str, place: str) -> None:
+    (tmp_path / "discue.toml").write_text(f'database = "{database}"\nlog_level = "debug"\n')
+    flags = ["--database", database, "--log-level=debug"] if place == "flag" else []
+    variables = {"flag": {}, "variable": {"DISCUE_DATABASE": database}, "file": {CONFIG_VARIABLE: "discue.toml"}}
+    with serving(tmp_path, *flags, **variables[place]) as server:
+        assert f"database={shown(database)} " in server.log.wait_for(r".* serving .*")[0]
+        assert request("GET", f"{server.url}/health/ready").status_code == 200
+        assert server.stop() == 0
+
+    assert PASSWORD not in server.log.text + server.out.text
+
+
+def test_several_servers_serve_one_database(tmp_path: Path, database: str) -> None:
+    with serving(tmp_path, DISCUE_DATABASE=database) as first:
+        key = first_key(first)
+        queue = request("POST", f"{first.url}/queues", key, {}).json()["queue"]["id"]
+        with serving(tmp_path, DISCUE_DATABASE=database) as second:
+            assert request("GET", f"{second.url}/queues/{queue}", key).status_code == 200
+            assert run(tmp_path, "init", DISCUE_DATABASE=database).returncode == 0
+            assert first.stop() == 0
+            assert request("DELETE", f"{second.url}/queues/{queue}", key).status_code == 200
+            assert second.stop() == 0
+
+    assert second.out.text == ""
+
+
+def test_a_developer_may_use_it_and_then_only_the_key_is_in_the_folder(tmp_path: Path, database: str) -> None:
+    said = ""
+    for _ in range(2):
+        with running(tmp_path, "dev", "--port", "0", DISCUE_DATABASE=database) as server:
+            server.out.wait_for('"orders"')
+            assert f"Everything is kept in {shown(database)}," in server.out.text
+            key = first_key(server)
+            url, queue = server.out.wait_for(r"(http://\S+)/queues/(\w{21})/messages").groups()
+            assert request("POST", f"{url}/queues/{queue}/messages", key, {"data": "x"}).status_code == 200
+            server.out.wait_for("signature verified ✓")
+            assert server.stop() == 0
+            said += server.out.text + server.log.text
+
+    assert sorted(path.name for path in (tmp_path / ".discue").iterdir()) == [".gitignore", "key"]
+    assert PASSWORD not in said
+
+
+COMMANDS = (
+    ("serve", "--port=0"),
+    ("dev", "--port=0"),
+    ("init",),
+    ("keys", "list"),
+    ("organizations", "list"),
+    ("migrate",),
+    ("check",),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path: Path, command: tuple[str, ...]) -> None:
+    result = run(tmp_path, *command, DISCUE_DATABASE=f"postgresql://u:{PASSWORD}@127.0.0.1:1/discue")
+
+    assert result.returncode == 1
+    assert "postgresql://u@127.0.0.1:1/discue cannot be used: the server cannot be reached" in (
+        result.stdout + result.stderr
+    )
+    assert PASSWORD not in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("address", ["postgresql://u:{}@h", "postgresql://u:{}@h:x/discue", "mysql://u:{}@h/discue"])
+def test_an_address_that_cannot_be_used_is_wrong_usage_and_not_shown(tmp_path: Path, address: str) -> None:
+    result = run(tmp_path, "init", "--database", address.format(PASSWORD))
+
+    assert result.returncode == 2
+    assert "--database: " in result.stderr
+    assert PASSWORD not in result.stdout + result.stderr
+
+
+def test_an_address_in_the_wrong_place_is_not_shown(tmp_path: Path) -> None:
+    result = run(tmp_path, "init", f"postgresql://u:{PASSWORD}@h/discue")
+
+    assert result.returncode == 2
+    assert "unrecognized arguments: postgresql://u:…@h/discue" in result.stderr
+
+
+@pytest.fixture
+def guarded(postgres_cluster: Cluster) -> Iterator[str]:
+    """The address, without its password, of a database that lets a user in by password only."""
+    postgres_cluster.run_sql(f"CREATE ROLE guarded LOGIN PASSWORD '{PASSWORD}'")
+    rules = postgres_cluster.data / "pg_hba.conf"
+    kept = rules.read_text()
+    rules.write_text("host all guarded all scram-sha-256\n" + kept)
+    postgres_cluster.run_sql("SELECT pg_reload_conf()")
+    try:
+        with new_database(postgres_cluster) as address:
+            name = address.rpartition("/")[2]
+            postgres_cluster.run_sql(f"ALTER DATABASE {name} OWNER TO guarded")
+            yield address.replace("discue@", "guarded@")
+    finally:
+        rules.write_text(kept)
+        postgres_cluster.run_sql("SELECT pg_reload_conf()")
+        postgres_cluster.run_sql("DROP ROLE guarded")
+
+
+@pytest.mark.parametrize("place", ["address", "PGPASSWORD", "PGPASSFILE"])
+def test_the_password_may_be_said_where_other_clients_read_it(tmp_path: Path, guarded: str, place: str) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.write_text(f"*:*:*:guarded:{PASSWORD}\n")
+    passwords.chmod(0o600)
+    address = guarded.replace("@", f":{PASSWORD}@") if place == "address" else guarded
+    given = {"address": {}, "PGPASSWORD": {place: PASSWORD}, "PGPASSFILE": {place: str(passwords)}}[place]
+    result = run(tmp_path, "init", DISCUE_DATABASE=address, **given)
+
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path, guarded: str) -> None:
+    result = run(tmp_path, "init", DISCUE_DATABASE=guarded.replace("@", ":wrong1@"))
+
+    assert result.returncode == 1
+    assert "the server refuses the password" in result.stderr
+    assert "wrong1" not in result.stderr
+
+
+def test_a_server_on_a_file_does_not_even_import_the_driver() -> None:
+    """What `import` costs is a good part of what a command takes."""
+    script = "import sys, discue.cli.main; sys.exit('asyncpg' in sys.modules)"
+
+    assert subprocess.run([DISCUE[0], "-c", script], env=environment(), check=False).returncode == 0

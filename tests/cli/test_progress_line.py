@@ -1,0 +1,65 @@
+import io
+
+import pytest
+
+from discue.cli.progress_line import ProgressLine
+from tests.clocks import StandingClock
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def begun(stream: io.StringIO) -> tuple[ProgressLine, StandingClock]:
+    clock = StandingClock()
+    line = ProgressLine(stream, clock)
+    line.begin(1_000, 5_000)
+    return line, clock
+
+
+def test_a_line_on_a_terminal_is_rewritten_and_leaves_its_place() -> None:
+    stream = Terminal()
+    line, clock = begun(stream)
+    for done in (2_000, 2_001, 3_000):
+        clock.advance(0 if done == 2_001 else 500)
+        line.show("copying log", done)
+    line.end()
+
+    assert stream.getvalue() == (
+        "\r\x1b[Kcopying log: 2,000 of 5,000 rows, 40%, 2,000 a second"
+        "\r\x1b[Kcopying log: 3,000 of 5,000 rows, 60%, 2,000 a second"
+        "\r\x1b[K"
+    )
+
+
+def test_a_line_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    stream = Terminal()
+    line, clock = begun(stream)
+    clock.advance(500)
+    line.show("copying log", 2_000)
+
+    assert stream.getvalue() == "\r\x1b[Kcopying log: 2,000 "
+
+
+def test_elsewhere_there_is_a_line_now_and_then() -> None:
+    stream = io.StringIO()
+    line, clock = begun(stream)
+    for second in range(25):
+        line.show("copying log", 1_000 + 100 * second)
+        clock.advance(1_000)
+    line.end()
+
+    assert stream.getvalue() == (
+        "copying log: 2,000 of 5,000 rows, 40%, 100 a second\ncopying log: 3,000 of 5,000 rows, 60%, 100 a second\n"
+    )
+
+
+def test_what_is_over_at_once_is_not_worth_a_line() -> None:
+    stream = io.StringIO()
+    line, _ = begun(stream)
+    line.show("copying log", 5_000)
+    line.end()
+
+    assert stream.getvalue() == ""

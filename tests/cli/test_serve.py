@@ -1,0 +1,295 @@
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+import pytest
+
+from discue.cli.serve import until_stopped
+from discue.errors import DiscueError
+from discue.http_server import Address, HttpServer
+from tests.cli.commands import request, run, run_apart, serving
+
+
+@contextmanager
+def hanging_listener() -> Iterator[tuple[str, threading.Event]]:
+    """A listener that reads a request and never answers; the event tells that one came."""
+    came = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65_536)
+                came.set()
+                connection.recv(65_536)
+
+        waiting = threading.Thread(target=accept)
+        waiting.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/", came
+        server.shutdown(socket.SHUT_RDWR)
+    waiting.join()
+
+
+def publish_to(url: str, key: str, listener_url: str) -> None:
+    queue = request("POST", f"{url}/queues", key, {}).json()["queue"]["id"]
+    listener = {"notify_url": listener_url, "liveness_url": listener_url}
+    assert request("POST", f"{url}/queues/{queue}/listeners", key, listener).status_code == 200
+    assert request("POST", f"{url}/queues/{queue}/messages", key, {"data": "x"}).status_code == 200
+
+
+def test_the_first_start_prints_a_key_that_works_and_the_second_prints_none(tmp_path: Path) -> None:
+    with serving(tmp_path) as first:
+        key = first.out.wait_for(r"\ndsk_\w+\n")[0].strip()
+        assert request("GET", f"{first.url}/queues", key).status_code == 200
+        assert first.stop() == 0
+    with serving(tmp_path) as second:
+        assert request("GET", f"{second.url}/queues", key).status_code == 200
+        assert second.stop() == 0
+
+    assert first.out.text.count("dsk_") == 1
+    assert "local.discue.operator" in first.out.text
+    assert second.out.text == ""
+
+
+def test_a_line_of_the_log_says_what_was_started_and_where(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        line = server.log.wait_for(r".* serving .*")[0]
+
+        assert f"pid={server.process.pid}" in line
+        assert "database=sqlite:///discue.db" in line
+        assert re.search(r"version=\d+\.\d+\.\d+ url=http://127\.0\.0\.1:\d+ ", line)
+        assert request("GET", f"{server.url}/health/ready").status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_ends_with_exit_code_0(tmp_path: Path, number: signal.Signals) -> None:
+    with serving(tmp_path) as server:
+        assert server.url
+        server.signal(number)
+
+        assert server.ended() == 0
+        assert re.search(f"draining signal={number.name}.*stopped", server.log.text, re.DOTALL)
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
+    with hanging_listener() as (listener_url, came), serving(tmp_path, "--allow-private-targets") as server:
+        key = server.out.wait_for(r"dsk_\w+")[0]
+        publish_to(server.url, key, listener_url)
+        assert came.wait(10)
+        server.signal(signal.SIGTERM)
+        server.log.wait_for("draining")
+        assert server.process.poll() is None
+        server.signal(signal.SIGTERM)
+
+        assert server.ended() == 1
+        assert "stopped_at_once" in server.log.text
+
+
+def test_a_drain_does_not_wait_longer_than_its_timeout(tmp_path: Path) -> None:
+    with (
+        hanging_listener() as (listener_url, came),
+        serving(tmp_path, "--allow-private-targets", "--drain-timeout-seconds", "0") as server,
+    ):
+        key = server.out.wait_for(r"dsk_\w+")[0]
+        publish_to(server.url, key, listener_url)
+        assert came.wait(10)
+
+        assert server.stop() == 0
+
+
+def test_the_log_shows_no_secret(tmp_path: Path) -> None:
+    with (
+        hanging_listener() as (listener_url, came),
+        serving(
+            tmp_path,
+            "--allow-private-targets",
+            "--log-requests",
+            "--log-level=debug",
+            "--drain-timeout-seconds=0",
+        ) as server,
+    ):
+        key = server.out.wait_for(r"dsk_\w+")[0]
+        publish_to(server.url, key, listener_url)
+        request("GET", f"{server.url}/queues", key[:-1] + "~")
+        request("GET", f"{server.url}/nothing?key={key}", key)
+        assert came.wait(10)
+        assert server.stop() == 0
+
+    assert "request" in server.log.text
+    assert key[12:] not in server.log.text
+    assert "whsec_" not in server.log.text
+
+
+def test_a_chosen_first_key_is_taken_and_not_printed(tmp_path: Path) -> None:
+    key = "dsk_" + "k" * 60
+    with serving(tmp_path, DISCUE_BOOTSTRAP_KEY=key) as server:
+        assert request("GET", f"{server.url}/api_clients", key).status_code == 200
+        assert server.stop() == 0
+
+    assert key not in server.out.text + server.log.text
+
+
+def test_a_name_can_be_listened_on(tmp_path: Path) -> None:
+    with serving(tmp_path, "--host", "localhost") as server:
+        assert server.url.startswith("http://localhost:")
+        assert request("GET", f"{server.url}/health/live").status_code == 200
+
+
+def test_only_dispatching_answers_who_and_how_it_is_and_nothing_else(tmp_path: Path) -> None:
+    with serving(tmp_path, "--role", "dispatch") as server:
+        key = server.out.wait_for(r"dsk_\w+")[0]
+        statuses = {
+            path: request("GET", server.url + path, key).status_code
+            for path in ("/", "/health/live", "/health/ready", "/queues", "/v1/api_keys")
+        }
+
+    assert statuses == {"/": 200, "/health/live": 200, "/health/ready": 200, "/queues": 404, "/v1/api_keys": 404}
+
+
+def test_only_the_api_stores_messages_and_the_next_start_delivers_them(tmp_path: Path) -> None:
+    with hanging_listener() as (listener_url, came):
+        with serving(tmp_path, "--role=api", "--allow-private-targets") as server:
+            publish_to(server.url, server.out.wait_for(r"dsk_\w+")[0], listener_url)
+            assert server.stop() == 0
+        assert not came.is_set()
+        with serving(tmp_path, "--allow-private-targets", "--drain-timeout-seconds=0") as server:
+            assert came.wait(10)
+
+
+def test_cleartext_beyond_loopback_is_refused_unless_it_is_asked_for(tmp_path: Path) -> None:
+    refused = run(tmp_path, "serve", "--host", "0.0.0.0", "--port", "0")
+
+    assert refused.returncode == 2
+    assert "cleartext is served on loopback only" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+    with serving(tmp_path, "--host", "0.0.0.0", "--insecure") as server:
+        assert server.url.startswith("http://0.0.0.0:")
+
+
+def test_every_invalid_setting_is_listed_with_its_place_and_nothing_starts(tmp_path: Path) -> None:
+    result = run(tmp_path, "serve", "--port", "70000", "--role", "king", DISCUE_LOG_LEVEL="loud")
+
+    assert result.returncode == 2
+    places = re.findall(r"^  ([-\w]+): ", result.stderr, re.MULTILINE)
+    assert sorted(places) == ["--port", "--role", "DISCUE_LOG_LEVEL"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [(), ("serve", "--no-such-flag"), ("nonsense",), ("keys",), ("--ver",)])
+def test_wrong_usage_is_exit_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    assert run(tmp_path, *arguments).returncode == 2
+
+
+def one_line(result: subprocess.CompletedProcess[str]) -> str:
+    """The message of a command that failed, which is all it wrote."""
+    assert result.returncode == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("discue: ")
+    return line
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        run(tmp_path, "init")
+        line = one_line(run(tmp_path, "serve", "--port", str(port)))
+
+    assert f"127.0.0.1:{port}" in line
+    assert "in use" in line
+
+
+def test_a_second_server_on_one_database_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        assert server.url
+        assert "Another process serves discue.db" in one_line(run(tmp_path, "serve", "--port", "0"))
+        assert request("GET", f"{server.url}/health/ready").status_code == 200
+
+
+def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "discue.db"
+    other = apsw.Connection(str(path))
+    other.execute("CREATE TABLE pets (name TEXT)")
+    other.close()
+    before = path.read_bytes()
+
+    assert "another program's database" in one_line(run(tmp_path, "serve", "--port", "0"))
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "discue.db").write_text("Dear diary, today I wrote more than a hundred bytes. " * 50)
+
+    assert "not a database of discue" in one_line(run(tmp_path, "serve", "--port", "0"))
+
+
+def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, "migrate")
+    newer = apsw.Connection(str(tmp_path / "discue.db"))
+    newer.execute("UPDATE meta SET value = '99' WHERE key IN ('schema_version', 'compatible_from')")
+    newer.close()
+
+    assert "Install a newer discue" in one_line(run(tmp_path, "serve", "--port", "0"))
+
+
+def test_a_locked_database_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, "migrate")
+    holder = apsw.Connection(str(tmp_path / "discue.db"))
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        line = one_line(run(tmp_path, "serve", "--port", "0"))
+    finally:
+        holder.close()
+
+    assert "locked" in line
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    assert "missing" in one_line(run(tmp_path, "serve", "--database", "sqlite:///missing/discue.db"))
+
+
+AS_NOBODY = """
+import os, sys
+from discue.cli.main import main
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+sys.exit(main(sys.argv[1:]))
+"""
+"""The program as a user without rights, who need not be able to read the interpreter's files."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root")
+@pytest.mark.parametrize("command", ["serve", "init"])
+def test_a_database_that_cannot_be_written_is_refused(command: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        run(folder, "migrate")
+        for file in ("discue.db", "discue.db.serving"):
+            (folder / file).touch()
+            (folder / file).chmod(0o644)
+        result = run_apart(folder, sys.executable, "-c", AS_NOBODY, command)
+
+    assert result.returncode == 1
+    assert "cannot be written" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_server_that_ends_by_itself_is_a_failure() -> None:
+    async def wait_for_one_that_does_not_run() -> None:
+        await until_stopped(asyncio.Event(), HttpServer(None, Address("127.0.0.1", 0), max_connections=1))
+
+    with pytest.raises(DiscueError, match="ended by itself"):
+        asyncio.run(asyncio.wait_for(wait_for_one_that_does_not_run(), 10))

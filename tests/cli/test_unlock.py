@@ -1,0 +1,80 @@
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from discue.lockout import FAILURES
+from tests.cli.commands import Running, request, run, serving
+from tests.cli.test_keys import created, until_status
+from tests.databases import on_sqlite_only
+
+pytestmark = pytest.mark.usefixtures("every_engine")
+
+UNKNOWN_KEY = "dsk_" + "0" * 53
+
+
+def fail(server: Running, key: str) -> None:
+    for _ in range(FAILURES):
+        assert request("GET", f"{server.url}/queues", key).status_code == 401
+    assert request("GET", f"{server.url}/queues", key).status_code == 403
+
+
+def locked(folder: Path) -> list[dict[str, object]]:
+    result = run(folder, "unlock", "--list", "--json")
+    assert result.returncode == 0, result.stderr
+    found: list[dict[str, object]] = json.loads(result.stdout)["locked"]
+    return found
+
+
+def test_an_address_is_unlocked_on_a_running_server_within_a_second(tmp_path: Path) -> None:
+    first = run(tmp_path, "init").stdout.split()[-1]
+    with serving(tmp_path) as server:
+        fail(server, UNKNOWN_KEY)
+        assert request("GET", f"{server.url}/queues", first).status_code == 403
+        (lock,) = locked(tmp_path)
+        assert (lock["kind"], lock["name"]) == ("address", "127.0.0.1")
+        assert 0 < int(str(lock["locked_until"])) - time.time() * 1_000 <= 60_000
+        assert "The address 127.0.0.1 is locked out until " in run(tmp_path, "unlock", "--list").stdout
+
+        result = run(tmp_path, "unlock", "--address", "127.0.0.1")
+        assert (result.returncode, result.stdout) == (0, "The address 127.0.0.1 is unlocked.\n")
+        assert until_status(server, first, 200) < 1
+        assert locked(tmp_path) == []
+        # What failed before is forgotten: it takes as many failures as the first time.
+        fail(server, UNKNOWN_KEY)
+        unlocked = json.loads(run(tmp_path, "unlock", "--all", "--json").stdout)["unlocked"]
+        assert [each["name"] for each in unlocked] == ["127.0.0.1"]
+        assert until_status(server, first, 200) < 1
+
+
+def test_a_key_is_unlocked_by_its_id(tmp_path: Path) -> None:
+    first = run(tmp_path, "init").stdout.split()[-1]
+    key = str(created(tmp_path)["key"])
+    with serving(tmp_path) as server:
+        fail(server, key[:-1] + ("0" if key[-1] != "0" else "1"))
+        assert request("GET", f"{server.url}/queues", key).status_code == 403
+        assert request("GET", f"{server.url}/queues", first).status_code == 200
+        assert run(tmp_path, "unlock", "--key", first[4:25]).stdout.startswith("Nobody was locked out")
+        assert run(tmp_path, "unlock", "--key", key[4:25]).stdout == f"The key {key[4:25]} is unlocked.\n"
+        assert until_status(server, key, 200) < 1
+
+
+@on_sqlite_only
+def test_without_locks_there_is_nothing_to_do(tmp_path: Path) -> None:
+    run(tmp_path, "init")
+    assert run(tmp_path, "unlock", "--list").stdout == "Nobody is locked out.\n"
+    for wish in (["--all"], ["--address", "2001:db8::1"], ["--key", "0" * 21]):
+        result = run(tmp_path, "unlock", *wish)
+        assert result.returncode == 0
+        assert result.stdout.startswith("Nobody was locked out")
+
+
+@on_sqlite_only
+@pytest.mark.parametrize(
+    "wish", [[], ["--key", "dsk_" + "0" * 53], ["--address", "example.com"], ["--all", "--list"], ["--key", "x"]]
+)
+def test_a_wish_that_cannot_be_understood_is_wrong_usage(tmp_path: Path, wish: list[str]) -> None:
+    result = run(tmp_path, "unlock", *wish)
+    assert result.returncode == 2
+    assert "0" * 53 not in result.stderr

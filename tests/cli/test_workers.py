@@ -1,0 +1,317 @@
+"""`discue serve --workers`: the parent, by real processes and signals."""
+
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import apsw
+import pytest
+
+from tests.cli.commands import PATIENCE_SECONDS, Output, Running, environment, request, run, serving
+from tests.cli.test_serve import hanging_listener, one_line, publish_to
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+
+
+class Small(Running):
+    """Workers that serve nothing (`small_workers`) and their parent."""
+
+    def __init__(self, behaviour: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.cli.small_workers", behaviour],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.out, self.log = Output(self.process.stdout), Output(self.process.stderr)
+
+
+@contextmanager
+def small(behaviour: str) -> Iterator[Small]:
+    parent = Small(behaviour)
+    try:
+        yield parent
+    finally:
+        parent.process.kill()
+        parent.ended()
+
+
+def pids_of(server: Running) -> dict[int, int]:
+    """The processes of the workers, by their numbers, once all serve; of one that was replaced, the last."""
+    server.log.wait_for("workers_started")
+    return {int(worker): int(pid) for pid, worker in re.findall(r" serving .* pid=(\d+) worker=(\d+)", server.log.text)}
+
+
+def instants(text: str, event: str) -> list[datetime]:
+    found = re.findall(rf"^(\S+) \w+ {event}", text, re.MULTILINE)
+    return [datetime.fromisoformat(instant) for instant in found]
+
+
+def test_every_worker_serves_at_one_address_and_says_so(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "3") as server:
+        pids = pids_of(server)
+        answered = [request("GET", f"{server.url}/health/ready").status_code for _ in range(12)]
+        assert server.stop() == 0
+
+    assert answered == [200] * 12
+    assert sorted(pids) == [1, 2, 3]
+    assert server.process.pid not in pids.values()
+    assert len(set(re.findall(r" url=(\S+)", server.log.text))) == 1
+    assert re.search(rf" workers_started count=3 pid={server.process.pid}$", server.log.text, re.MULTILINE)
+    assert len(re.findall(r" stopped worker=\d", server.log.text)) == 3
+    assert "workers_stopped exit_code=0" in server.log.text
+
+
+def test_the_first_start_founds_once_and_the_second_finds_it(tmp_path: Path) -> None:
+    printed = []
+    for _ in range(2):
+        with serving(tmp_path, "--workers", "4") as server:
+            pids_of(server)
+            assert server.stop() == 0
+        printed.append(server.out.text)
+
+    assert [text.count("dsk_") for text in printed] == [1, 0]
+
+
+def test_a_key_that_one_worker_makes_lets_in_at_all_of_them(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "3") as server:
+        key = server.out.wait_for(r"dsk_\w+")[0]
+        pids_of(server)
+        made = request("POST", f"{server.url}/v1/api_keys", key, {}).json()["api_key"]["key"]
+        statuses = [request("GET", f"{server.url}/v1/queues", made).status_code for _ in range(12)]
+        assert server.stop() == 0
+
+    assert made != key
+    assert statuses == [200] * 12
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_to_the_whole_group_drains_once(tmp_path: Path, number: signal.Signals) -> None:
+    """As a terminal and a service manager do it."""
+    with serving(tmp_path, "--workers", "2") as server:
+        pids = pids_of(server)
+        for pid in (*pids.values(), server.process.pid):
+            os.kill(pid, number)
+
+        assert server.ended() == 0
+        assert "stopped_at_once" not in server.log.text
+        assert len(re.findall(r" stopped worker=\d", server.log.text)) == 2
+
+
+def test_a_second_signal_ends_all_processes_at_once(tmp_path: Path) -> None:
+    with (
+        hanging_listener() as (listener_url, came),
+        serving(tmp_path, "--workers", "2", "--allow-private-targets") as server,
+    ):
+        key = server.out.wait_for(r"dsk_\w+")[0]
+        pids_of(server)
+        publish_to(server.url, key, listener_url)
+        assert came.wait(10)
+        server.signal(signal.SIGTERM)
+        server.log.wait_for(r"draining reason=parent")
+        assert server.process.poll() is None
+        server.signal(signal.SIGTERM)
+
+        # The end of what they write to is the end of the workers, too.
+        assert server.ended() == 1
+        assert "stopped_at_once" in server.log.text
+
+
+def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "3") as server:
+        before = pids_of(server)
+        os.kill(before[2], signal.SIGKILL)
+        server.log.wait_for(rf"worker_ended worker=2 pid={before[2]} signal=SIGKILL")
+        server.log.wait_for_count(" worker=2\n", 2)
+        after = pids_of(server)
+        assert request("GET", f"{server.url}/health/ready").status_code == 200
+        assert server.stop() == 0
+
+    assert after[2] != before[2]
+    assert (after[1], after[3]) == (before[1], before[3])
+
+
+def test_a_worker_that_is_told_to_end_drains_and_is_replaced(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "2") as server:
+        before = pids_of(server)
+        os.kill(before[1], signal.SIGTERM)
+        server.log.wait_for(rf"worker_ended worker=1 pid={before[1]} exit_code=0")
+        server.log.wait_for(r"serving .* worker=1\n(?:.*\n)*.*serving .* worker=1\n")
+        assert server.stop() == 0
+
+    assert "draining reason=SIGTERM" in server.log.text
+
+
+def test_workers_whose_parent_is_killed_drain_and_end(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "2") as server:
+        pids_of(server)
+        server.process.kill()
+
+        assert server.ended() == -signal.SIGKILL
+        assert len(re.findall(r" draining reason=parent", server.log.text)) == 2
+        assert len(re.findall(r" stopped worker=\d", server.log.text)) == 2
+
+
+def test_while_workers_of_a_killed_parent_drain_nobody_else_serves_their_file(tmp_path: Path) -> None:
+    with hanging_listener() as (listener_url, came):
+        with serving(tmp_path, "--workers", "2", "--allow-private-targets", "--drain-timeout-seconds=5") as server:
+            key = server.out.wait_for(r"dsk_\w+")[0]
+            pids_of(server)
+            publish_to(server.url, key, listener_url)
+            assert came.wait(10)
+            server.process.kill()
+            assert "Another process serves discue.db" in one_line(run(tmp_path, "serve", "--port", "0"))
+            server.ended()
+        with serving(tmp_path, "--workers", "2", "--drain-timeout-seconds=0") as later:
+            pids_of(later)
+            assert later.stop() == 0
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        line = one_line(run(tmp_path, "serve", "--workers", "2", "--port", str(port)))
+
+    assert f"127.0.0.1:{port}" in line
+    assert "in use" in line
+
+
+def test_a_port_is_kept_from_other_installations(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    run(other, "init")
+    with serving(tmp_path, "--workers", "2") as server:
+        pids_of(server)
+        port = str(urlsplit(server.url).port)
+        for workers in ("1", "2"):
+            assert "in use" in one_line(run(other, "serve", "--workers", workers, "--port", port))
+        assert server.stop() == 0
+
+
+def test_a_second_server_on_one_database_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "2") as server:
+        pids_of(server)
+        for workers in ("1", "2"):
+            refused = run(tmp_path, "serve", "--workers", workers, "--port", "0")
+            assert "Another process serves discue.db" in one_line(refused)
+        assert request("GET", f"{server.url}/health/ready").status_code == 200
+
+
+def test_a_database_that_cannot_be_used_ends_the_command_with_its_reason(tmp_path: Path) -> None:
+    run(tmp_path, "migrate")
+    holder = apsw.Connection(str(tmp_path / "discue.db"))
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        line = one_line(run(tmp_path, "serve", "--workers", "3", "--port", "0"))
+    finally:
+        holder.close()
+
+    assert "locked" in line
+
+
+def test_all_workers_show_one_self_signed_certificate(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "3", "--tls-self-signed") as server:
+        pids_of(server)
+        address = urlsplit(server.url)
+        assert address.hostname is not None
+        assert address.port is not None
+        place = (address.hostname, address.port)
+        shown = {ssl.get_server_certificate(place, timeout=PATIENCE_SECONDS) for _ in range(12)}
+        assert server.stop() == 0
+
+    assert address.scheme == "https"
+    assert len(shown) == 1
+
+
+def test_the_first_one_starts_alone_and_knows_that_nobody_else_is_there() -> None:
+    with small("obedient") as parent:
+        parent.log.wait_for("workers_started count=3")
+        assert parent.stop() == 0
+
+    began = re.findall(r"began worker=(\d) predecessors=(\S+)", parent.log.text)
+    assert began[0] == ("1", "all")
+    assert sorted(began[1:]) == [("2", "()"), ("3", "()")]
+
+
+def test_the_reason_why_the_first_one_cannot_begin_is_the_end_of_the_command() -> None:
+    with small("never_begins") as parent:
+        assert parent.ended() == 1
+
+    assert parent.log.text == "discue: There is no database.\n"
+
+
+def test_one_that_never_begins_is_given_up_and_the_others_drain() -> None:
+    with small("second_never_begins") as parent:
+        assert parent.ended() == 3
+
+    assert len(re.findall("began worker=2", parent.log.text)) == 5
+    assert len(re.findall("began worker=1", parent.log.text)) == 1
+
+
+def test_the_pauses_grow_before_one_that_ends_is_started_again() -> None:
+    with small("second_ends_again_and_again") as parent:
+        parent.log.wait_for_count("began worker=2", 4)
+        parent.stop()
+
+    began = instants(parent.log.text, "began worker=2")
+    pauses = [(later - earlier).total_seconds() for earlier, later in pairwise(began)]
+    assert all(pause >= least for pause, least in zip(pauses, (0.1, 0.2, 0.4), strict=False))
+    assert len(re.findall("began worker=1", parent.log.text)) == 1
+
+
+def test_who_is_started_in_the_place_of_another_learns_every_name_that_one_had() -> None:
+    with small("second_joins_afresh_and_is_killed_before_it_serves") as parent:
+        parent.log.wait_for("workers_started")
+        assert parent.stop() == 0
+
+    began = re.findall(r'began worker=2 predecessors="?(\(.*\))', parent.log.text)
+    assert began == ["()", "(21, 22)"]
+
+
+def test_one_that_stands_still_is_killed_and_replaced() -> None:
+    with small("second_halts") as parent:
+        parent.log.wait_for(r"worker_killed worker=2 pid=\d+ reason=halted")
+        parent.log.wait_for(r"worker_ended worker=2 pid=\d+ signal=SIGKILL")
+        assert parent.stop() == 0
+
+
+def test_one_that_stands_still_for_a_moment_goes_on() -> None:
+    with small("second_pauses_for_a_moment") as parent:
+        pid = int(parent.log.wait_for(r"stopping pid=(\d+)")[1])
+        while Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
+            os.sched_yield()
+        os.kill(pid, signal.SIGCONT)
+        parent.log.wait_for("goes_on")
+        assert parent.stop() == 0
+
+    assert "worker_killed" not in parent.log.text
+
+
+def test_those_that_do_not_end_are_killed_in_the_end() -> None:
+    with small("deaf") as parent:
+        parent.log.wait_for("workers_started")
+        assert parent.stop() == 1
+
+    assert len(re.findall(r'worker_killed worker=\d pid=\d+ reason="does not end"', parent.log.text)) == 3
+
+
+def test_one_that_fails_at_its_end_is_the_exit_code() -> None:
+    with small("fails_at_its_end") as parent:
+        parent.log.wait_for("workers_started")
+        assert parent.stop() == 5
+
+    assert "worker_ended worker=2" in parent.log.text

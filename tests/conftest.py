@@ -1,0 +1,23 @@
+"""What every test starts from: none of the project's environment variables, and bounded property tests."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.postgres.fixtures import postgres_cluster
+
+__all__ = ["postgres_cluster"]
+
+# A machine that runs tests in parallel is slow at times: deadlines would make them fail at random.
+settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("project")
+
+for _name in [name for name in os.environ if name.startswith("DISCUE_")]:
+    del os.environ[_name]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("DISCUE_")]:
+        monkeypatch.delenv(name)

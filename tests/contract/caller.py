@@ -1,0 +1,119 @@
+"""Somebody with a key who asks a running service, each time another of its workers."""
+
+import random
+from collections.abc import Callable
+from itertools import cycle
+from time import monotonic
+from typing import Any
+
+import httpx
+
+from tests.contract.serving import Installation
+
+PATIENCE_SECONDS = 10.0
+
+_ids = random.Random()  # noqa: S311 - names for things, and addresses
+
+
+def fresh(prefix: str = "thing") -> str:
+    """A name that nothing has yet."""
+    return f"{prefix}-{_ids.randrange(36**8):08x}"
+
+
+class Caller:
+    """Requests with one key, or without one. Paths have no version unless the test writes it."""
+
+    def __init__(self, installation: Installation, client: httpx.Client, key: str | None) -> None:
+        self.installation = installation
+        self.key = key
+        self._client = client
+        self._urls = cycle(installation.urls)
+
+    def with_key(self, key: str | None) -> "Caller":
+        """Somebody else, from the same address."""
+        return Caller(self.installation, self._client, key)
+
+    def ask(self, method: str, path: str, content: Any = None, **options: Any) -> httpx.Response:
+        """The answer, whatever it is. What is no `bytes` is sent as JSON; an absolute address is asked as it is."""
+        given = options.pop("headers", {})
+        headers = list(given.items() if isinstance(given, dict) else given)
+        if self.key is not None:
+            headers.append(("X-API-KEY", self.key))
+        if content is not None:
+            options["content" if isinstance(content, bytes) else "json"] = content
+        url = path if path.startswith("http") else next(self._urls) + path
+        return self._client.request(method, url, headers=headers, **options)
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The body of a 200."""
+        return body(self.ask("GET", path))
+
+    def shown(self, path: str) -> dict[str, Any]:
+        """The one resource at an address."""
+        return resource(self.ask("GET", path))
+
+    def create(self, path: str, **fields: Any) -> dict[str, Any]:
+        return resource(self.ask("POST", path, fields))
+
+    def change(self, path: str, **fields: Any) -> dict[str, Any]:
+        return resource(self.ask("PUT", path, fields))
+
+    def delete(self, path: str) -> dict[str, Any]:
+        return body(self.ask("DELETE", path))
+
+    def refused(self, status: int, method: str, path: str, content: Any = None, **options: Any) -> dict[str, Any]:
+        """The problem that a request is answered with."""
+        return problem(self.ask(method, path, content, **options), status)
+
+    def until(self, path: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The resource at an address once something is so of it."""
+        deadline = monotonic() + PATIENCE_SECONDS
+        while not is_so(shown := self.shown(path)):
+            assert monotonic() < deadline, shown
+        return shown
+
+    def until_status(self, status: int, path: str) -> httpx.Response:
+        """What is answered once every worker answers with a status, twice in a row each."""
+        deadline, in_a_row = monotonic() + PATIENCE_SECONDS, 0
+        while True:
+            answer = self.ask("GET", path)
+            in_a_row = in_a_row + 1 if answer.status_code == status else 0
+            if in_a_row >= 2 * len(self.installation.urls):
+                return answer
+            assert monotonic() < deadline, answer.text
+
+
+def body(answer: httpx.Response) -> dict[str, Any]:
+    assert answer.status_code == 200, answer.text
+    content: dict[str, Any] = answer.json()
+    return content
+
+
+def resource(answer: httpx.Response) -> dict[str, Any]:
+    """The resource in an answer, the first thing beside its links."""
+    content = body(answer)
+    found: dict[str, Any] = next(value for name, value in content.items() if name != "_links")
+    return found
+
+
+def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    content: dict[str, Any] = answer.json()
+    assert content["status"] == status
+    return content
+
+
+def pointers(content: dict[str, Any]) -> list[str]:
+    """The places that a problem names."""
+    return [error["pointer"] for error in content.get("errors", [])]
+
+
+def client_at(address: str | None = None, *, http2: bool = False) -> httpx.Client:
+    """A client that keeps its connections, from an address of loopback if one is given."""
+    transport = httpx.HTTPTransport(verify=False, local_address=address, http1=not http2, http2=http2)
+    return httpx.Client(transport=transport, trust_env=False, timeout=30.0, headers={"Accept": "*/*"})
+
+
+def some_address() -> str:
+    """An address of loopback that nobody else calls from."""
+    return f"127.{_ids.randint(1, 254)}.{_ids.randint(1, 254)}.{_ids.randint(1, 254)}"

@@ -1,0 +1,109 @@
+"""Listeners' endpoints: every request is kept, and answered as the test says."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from typing import NamedTuple
+
+PATIENCE_SECONDS = 20.0
+
+
+class Received(NamedTuple):
+    """A request as it came; the names of headers in lower case."""
+
+    method: str
+    headers: dict[str, str]
+    content: bytes
+
+
+class Reply(NamedTuple):
+    """What is answered."""
+
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Endpoint:
+    """One address. `replies` are given in turn, the last one again and again."""
+
+    def __init__(self, url: str, changed: threading.Condition, replies: tuple[Reply, ...]) -> None:
+        self.url = url
+        self.received: list[Received] = []
+        self._replies = replies or (Reply(),)
+        self._changed = changed
+
+    def take(self, received: Received) -> Reply:
+        with self._changed:
+            self.received.append(received)
+            self._changed.notify_all()
+            return self._replies[min(len(self.received), len(self._replies)) - 1]
+
+    def until(self, requests: int, within_seconds: float = PATIENCE_SECONDS) -> list[Received]:
+        """The requests, once there are so many."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.received) >= requests, within_seconds), self.received
+            return list(self.received)
+
+
+class Receiver:
+    """An HTTP server with as many endpoints as are asked for."""
+
+    def __init__(self, server: ThreadingHTTPServer, endpoints: dict[str, Endpoint]) -> None:
+        self._place = "http://{}:{}".format(*server.server_address[:2])
+        self._endpoints = endpoints
+        self._changed = threading.Condition()
+        self._numbers = count(1)
+
+    def endpoint(self, *replies: Reply) -> Endpoint:
+        path = f"/endpoint-{next(self._numbers)}"
+        self._endpoints[path] = Endpoint(self._place + path, self._changed, replies)
+        return self._endpoints[path]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+
+@contextmanager
+def receiving(host: str) -> Iterator[Receiver]:
+    """A receiver at an address of this machine."""
+    endpoints: dict[str, Endpoint] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_one_request(self) -> None:
+            try:
+                super().handle_one_request()
+            except OSError:
+                self.close_connection = True
+
+        def do_POST(self) -> None:
+            length = int(self.headers.get("content-length", "0"))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            endpoint = endpoints.get(self.path)
+            received = Received(self.command, headers, self.rfile.read(length))
+            reply = endpoint.take(received) if endpoint is not None else Reply(404)
+            self.send_response(reply.status)
+            for name, value in reply.headers:
+                self.send_header(name, value)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with _Server((host, 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield Receiver(server, endpoints)
+        finally:
+            server.shutdown()

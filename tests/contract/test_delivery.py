@@ -1,0 +1,155 @@
+"""What a listener receives."""
+
+import json
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from tests.contract.caller import Caller
+from tests.contract.receiver import Endpoint, Receiver, Reply
+
+
+def listening(owner: Caller, endpoint: Endpoint, **fields: Any) -> tuple[str, dict[str, Any]]:
+    """A queue with one listener: its path, and the listener."""
+    path = f"/queues/{owner.create('/queues')['id']}"
+    return path, owner.create(f"{path}/listeners", notify_url=endpoint.url, liveness_url=endpoint.url, **fields)
+
+
+def test_it_is_a_signed_post_with_the_data(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint()
+    path, listener = listening(owner, endpoint)
+    message = owner.create(f"{path}/messages", data='{"order":  17}')
+    (received,) = endpoint.until(1)
+    headers = received.headers
+    assert (received.method, received.content) == ("POST", b'{"order":  17}')
+    assert headers["webhook-id"] == message["id"]
+    assert headers["discue-queue"] == path.rpartition("/")[2]
+    assert headers["discue-listener"] == listener["id"]
+    assert headers["discue-attempt"] == "1"
+    assert headers["user-agent"]
+    assert abs(int(headers["webhook-timestamp"]) * 1_000 - message["created_at"]) < 60_000
+    assert Webhook(listener["secret"]).verify(received.content, headers) == {"order": 17}
+    with pytest.raises(WebhookVerificationError):
+        Webhook("whsec_" + "A" * 32).verify(received.content, headers)
+
+
+@pytest.mark.parametrize(
+    ("data", "content", "content_type"),
+    [
+        ("hello ä", "hello ä", "text/plain; charset=utf-8"),
+        ('{"a": 1}', '{"a": 1}', "application/json"),
+        ({"a": [1, 2]}, None, "application/json"),
+        (17, "17", "application/json"),
+        ("", "", "text/plain; charset=utf-8"),
+        (None, "null", "application/json"),
+    ],
+)
+def test_its_content_type_says_whether_it_is_json(
+    owner: Caller, receiver: Receiver, data: Any, content: str | None, content_type: str
+) -> None:
+    endpoint = receiver.endpoint()
+    path, _ = listening(owner, endpoint)
+    owner.create(f"{path}/messages", data=data)
+    (received,) = endpoint.until(1)
+    assert received.headers["content-type"] == content_type
+    if content is None:
+        assert json.loads(received.content) == data
+    else:
+        assert received.content == content.encode()
+
+
+def test_every_listener_gets_what_came_after_it_and_nothing_before(owner: Caller, receiver: Receiver) -> None:
+    first, second = receiver.endpoint(), receiver.endpoint()
+    path, _ = listening(owner, first)
+    owner.create(f"{path}/messages", data="before")
+    owner.create(f"{path}/listeners", notify_url=second.url, liveness_url=second.url)
+    owner.create(f"{path}/messages", data="after")
+    assert {each.content for each in first.until(2)} == {b"before", b"after"}
+    assert [each.content for each in second.until(1)] == [b"after"]
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 299])
+def test_any_2xx_acknowledges(owner: Caller, receiver: Receiver, status: int) -> None:
+    endpoint = receiver.endpoint(Reply(status))
+    path, listener = listening(owner, endpoint)
+    message = owner.create(f"{path}/messages", data="x")["id"]
+    shown = owner.until(
+        f"{path}/messages/{message}",
+        lambda shown: bool(shown["deliveries"]) and shown["deliveries"][0]["state"] == "acknowledged",
+    )
+    assert shown["deliveries"] == [
+        {"listener_id": listener["id"], "state": "acknowledged", "attempts": 1, "last_status": status}
+    ]
+    counts = owner.until(f"{path}/listeners/{listener['id']}", lambda shown: shown["messages"]["pending_count"] == 0)
+    assert counts["messages"]["acknowledged_count"] == 1
+    assert counts["messages"]["last_success_at"] > 0
+
+
+@pytest.mark.parametrize("reply", [Reply(500), Reply(404), Reply(302, (("location", "/elsewhere"),))], ids=str)
+def test_everything_else_is_retried(owner: Caller, receiver: Receiver, reply: Reply) -> None:
+    endpoint = receiver.endpoint(reply)
+    path, _ = listening(owner, endpoint)
+    message = owner.create(f"{path}/messages", data="x")["id"]
+    shown = owner.until(
+        f"{path}/messages/{message}",
+        lambda shown: bool(shown["deliveries"]) and shown["deliveries"][0]["state"] == "retrying",
+    )
+    assert [shown["deliveries"][0][name] for name in ("attempts", "last_status")] == [1, reply.status]
+
+
+def test_the_second_attempt_follows_after_five_seconds_with_the_same_id(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint(Reply(500), Reply(200))
+    path, _ = listening(owner, endpoint)
+    owner.create(f"{path}/messages", data="x")
+    first, second = endpoint.until(2)
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert [each.headers["discue-attempt"] for each in (first, second)] == ["1", "2"]
+    assert 4 <= int(second.headers["webhook-timestamp"]) - int(first.headers["webhook-timestamp"]) <= 9
+
+
+def test_webhook_no_retry_makes_it_missed_at_once(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint(Reply(500, (("webhook-no-retry", "true"),)))
+    path, listener = listening(owner, endpoint)
+    message = owner.create(f"{path}/messages", data="x")["id"]
+    shown = owner.until(f"{path}/listeners/{listener['id']}", lambda shown: shown["messages"]["missed_count"] == 1)
+    assert shown["messages"]["missed"] == [message]
+    assert owner.shown(f"{path}/messages/{message}")["deliveries"][0]["state"] == "missed"
+
+
+def test_410_disables_the_listener(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint(Reply(410), Reply(200))
+    path, listener = listening(owner, endpoint)
+    owner.create(f"{path}/messages", data="x")
+    place = f"{path}/listeners/{listener['id']}"
+    owner.until(place, lambda shown: shown["status"] == "disabled")
+    owner.change(place, status="enabled")
+    assert len(endpoint.until(2)) == 2
+
+
+def test_a_disabled_listener_keeps_its_place(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint()
+    path, listener = listening(owner, endpoint, status="disabled")
+    for text in ("first", "second"):
+        owner.create(f"{path}/messages", data=text)
+    assert endpoint.received == []
+    owner.change(f"{path}/listeners/{listener['id']}", status="enabled")
+    assert {each.content for each in endpoint.until(2)} == {b"first", b"second"}
+
+
+def test_a_deleted_message_is_not_delivered_any_more(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint()
+    path, listener = listening(owner, endpoint, status="disabled")
+    gone = owner.create(f"{path}/messages", data="gone")["id"]
+    owner.create(f"{path}/messages", data="kept")
+    owner.delete(f"{path}/messages/{gone}")
+    owner.change(f"{path}/listeners/{listener['id']}", status="enabled")
+    assert [each.content for each in endpoint.until(1)] == [b"kept"]
+
+
+def test_a_slow_listener_delays_no_other(owner: Caller, receiver: Receiver) -> None:
+    bad, good = receiver.endpoint(Reply(500)), receiver.endpoint()
+    path, _ = listening(owner, bad)
+    owner.create(f"{path}/listeners", notify_url=good.url, liveness_url=good.url)
+    owner.ask("POST", f"{path}/messages/batch", {"messages": [{"data": number} for number in range(50)]})
+    assert len({each.headers["webhook-id"] for each in good.until(50)}) == 50

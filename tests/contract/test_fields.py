@@ -1,0 +1,181 @@
+"""Every row of the tables of fields: what requests take, and what responses show."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+
+from tests.contract.caller import Caller, fresh, pointers, problem
+from tests.contract.reference import DOCUMENT, OPERATIONS, Operation, Row, for_every, rows
+from tests.contract.world import NOWHERE, World
+
+# Three workers are on PostgreSQL, too.
+SETTINGS_MEANT = ("sqlite", "three workers")
+
+WRONG = 1.5
+"""Of no field's type."""
+
+REQUEST_ROWS = [row for row in rows() if row.kind == "request" and "[]" not in row.cells[0]]
+RESPONSE_ROWS = [row for row in rows() if row.kind == "response"]
+ELSEWHERE = {"events.md: address", "events.md: address.id", "events.md: address.name"}
+"""Shown to the operator alone."""
+
+
+def _creating(component: str) -> Operation:
+    """What creates with a request of this form. Some forms have another one beside them that says what is required."""
+    names = {component, f"New{component.removesuffix('Body')}"}
+    return next(each for each in OPERATIONS if each.method == "POST" and _form_of(each) in names)
+
+
+def _form_of(operation: Operation) -> str:
+    if not operation.takes_body:
+        return ""
+    schema = operation.described["requestBody"]["content"]["application/json"]["schema"]
+    return str(schema.get("$ref", "")).rpartition("/")[2]
+
+
+def _asked(world: World, operation: Operation, content: dict[str, Any]) -> httpx.Response:
+    caller = world.owner if operation.has_key else world.owner.with_key(None)
+    return caller.ask("POST", world.path(operation.path), content)
+
+
+def _with(content: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    first, _, rest = path.partition(".")
+    return {**content, first: _with({}, rest, value) if rest else value}
+
+
+@for_every("row", REQUEST_ROWS, lambda row: row.key)
+def test_a_field_of_a_request_has_a_type(world: World, row: Row) -> None:
+    name, operation = row.cells[0], _creating(row.name)
+    if name == "data":
+        assert pointers(problem(_asked(world, operation, {"alias": fresh()}), 400)) == ["/data"]
+        return
+    expected = 501 if "501" in row.cells[-1] else 422 if name in {"schema", "json_schema"} else 400
+    answer = _asked(world, operation, _with(operation.example, name, WRONG))
+    assert pointers(problem(answer, expected))[0] == "/" + name.replace(".", "/")
+
+
+@for_every("row", [row for row in REQUEST_ROWS if row.cells[2] == "yes"], lambda row: f"{row.key} required")
+def test_a_field_that_is_required_is_missed(world: World, row: Row) -> None:
+    operation = _creating(row.name)
+    content = {name: value for name, value in operation.example.items() if name != row.cells[0]}
+    problem(_asked(world, operation, content), 400)
+
+
+class Samples:
+    """Real things of every form that a response shows, some with all that they can have."""
+
+    def __init__(self, world: World) -> None:
+        self._owner = world.owner
+        self._world = world
+        self._made: dict[str, list[dict[str, Any]]] = {}
+
+    def of(self, component: str) -> list[dict[str, Any]]:
+        if component not in self._made:
+            self._made[component] = list(getattr(self, f"_{component}")())
+        return self._made[component]
+
+    def _QueueShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        yield self._owner.create("/queues")
+        made = self._owner.create("/queues", retention=1, max_message_bytes=10, schema={"n": {"type": "number"}})
+        self._owner.create(f"/queues/{made['id']}/listeners", **NOWHERE)
+        yield self._owner.shown(f"/queues/{made['id']}")
+        yield self._owner.create("/queues", json_schema={})
+
+    def _ListenerShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        queue = self._owner.create("/queues")["id"]
+        made = self._owner.create(f"/queues/{queue}/listeners", **NOWHERE)
+        yield made
+        yield self._owner.shown(f"/queues/{queue}/listeners/{made['id']}")
+
+    def _MessageShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        queue = self._owner.create("/queues")["id"]
+        self._owner.create(f"/queues/{queue}/listeners", status="disabled", **NOWHERE)
+        made = self._owner.create(f"/queues/{queue}/messages", data="x")
+        yield made
+        yield self._owner.shown(f"/queues/{queue}/messages/{made['id']}")
+
+    def _ApiKeyShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        yield self._owner.create("/api_keys")
+
+    def _DomainShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        yield self._owner.create("/domains", hostname="example.com")
+
+    def _UserShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        yield self._owner.create("/users", email=f"{fresh()}@example.com", role="viewer")
+
+    def _InvitationShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        fields = {"email": f"{fresh()}@example.com", "role": "viewer"}
+        yield self._owner.ask("POST", "/users", fields).json()["invitation"]
+
+    def _OrganizationShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        quotas = {"queues": 1, "listeners": 1, "messages_a_day": 1, "bytes_stored": 1}
+        limits: dict[str, Any] = {"rate_limit": 9, "retention": 1, "quotas": quotas}
+        yield self._world.operator.create("/organizations", alias=f"org.example.{fresh()}")
+        yield self._world.operator.create("/organizations", alias=f"org.example.{fresh()}", **limits)
+
+    def _QueueSchema(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        yield self._owner.get(self._world.path("/queues/{queue_id}/schemas/{schema_id}"))
+
+    def _UsageCounts(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        yield from self._owner.get("/stats/messages")["aggregated_api_usage_events"].values()
+
+    def _LimitsShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        yield self._owner.shown("/limits")
+
+    def _Problem(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        yield self._owner.refused(422, "POST", "/queues", {"alias": "x"})
+
+    def _EventShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        alias = f"org.example.{fresh()}"
+        self._owner.change(self._world.path("/organizations/{organization_id}"), alias=alias)
+        for template in ("/domains/{domain_id}", "/users/{user_id}", "/api_keys/{api_key_id}"):
+            self._world.path(template)
+        self._world.path("{listener_id}{message_id}")
+        yield from self._owner.get("/events?limit=1000")["events"]
+
+
+@pytest.fixture
+def samples(world: World) -> Samples:
+    return _SAMPLES.setdefault(id(world), Samples(world))
+
+
+_SAMPLES: dict[int, Samples] = {}
+
+
+def _found(thing: Any, path: str) -> bool:
+    """Whether there is something at the path of a row, such as `listeners[].id`."""
+    first, _, rest = path.partition(".")
+    name = first.removesuffix("[]")
+    if not isinstance(thing, dict) or name not in thing:
+        return False
+    within = thing[name]
+    if first.endswith("[]"):
+        return all(_found(each, rest) for each in within)
+    return _found(within, rest) if rest else True
+
+
+@for_every("row", RESPONSE_ROWS, lambda row: row.key)
+def test_a_field_of_a_response_is_there(samples: Samples, row: Row) -> None:
+    path, is_always = row.cells[0], row.cells[2] == "yes"
+    found = [_found(sample, path) for sample in samples.of(row.name)]
+    if is_always and "." not in path:
+        assert all(found)
+    elif str(row) not in ELSEWHERE:
+        assert any(found)
+
+
+@for_every("component", sorted({row.name for row in RESPONSE_ROWS}), lambda name: f"component {name}")
+def test_what_is_shown_has_the_form_that_is_described(samples: Samples, component: str) -> None:
+    schema = {"$ref": f"#/components/schemas/{component}", "components": DOCUMENT["components"]}
+    validator = jsonschema_rs.Draft202012Validator(schema)
+    for sample in samples.of(component):
+        assert [str(error) for error in validator.iter_errors(sample)] == []
+
+
+def test_what_a_client_sees_of_itself(owner: Caller) -> None:
+    """A key sees its own organization alone, and nothing in it that it did not make."""
+    assert len(owner.get("/organizations")["organizations"]) == 1
+    assert all(owner.get(f"/{name}")[name] == [] for name in ("queues", "listeners", "messages", "domains"))

@@ -1,0 +1,143 @@
+"""Pages of lists, and what they are filtered by."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.contract.caller import Caller, body
+from tests.contract.reference import covers
+from tests.contract.world import NOWHERE
+
+Make = Callable[[Caller], list[str]]
+
+
+def _several(path: str, fields: Callable[[int], dict[str, Any]] = lambda _: {}) -> Make:
+    return lambda owner: [owner.create(path, **fields(number))["id"] for number in range(5)]
+
+
+def _below_a_queue(name: str, fields: dict[str, Any]) -> Make:
+    def make(owner: Caller) -> list[str]:
+        queue = owner.create("/queues")["id"]
+        return [owner.create(f"/queues/{queue}/{name}", **fields)["id"] for _ in range(5)]
+
+    return make
+
+
+LISTS: dict[str, Make] = {
+    "queues": _several("/queues"),
+    "api_keys": _several("/api_keys"),
+    "users": _several("/users", lambda number: {"email": f"user{number}@example.com", "role": "viewer"}),
+    "domains": _several("/domains", lambda number: {"hostname": f"host{number}.example.com"}),
+    "listeners": _below_a_queue("listeners", NOWHERE),
+    "messages": _below_a_queue("messages", {"data": "x"}),
+}
+every_list = pytest.mark.parametrize("name", LISTS)
+
+
+def ids_of(content: dict[str, Any], name: str) -> list[str]:
+    return [each["id"] for each in content[name]]
+
+
+@covers("lists.md# Pages")
+@every_list
+def test_a_list_is_newest_first_and_its_pages_follow_each_other(owner: Caller, name: str) -> None:
+    made = set(LISTS[name](owner))
+    everything = ids_of(owner.get(f"/{name}?per_page=100"), name)
+    assert made <= set(everything)
+    if len(owner.installation.urls) == 1:
+        assert everything == sorted(everything, reverse=True)
+    seen: list[str] = []
+    links: dict[str, Any] = {}
+    path: str | None = f"/{name}?per_page=2"
+    while path is not None:
+        answer = owner.ask("GET", path)
+        links = body(answer)["_links"]
+        seen += ids_of(answer.json(), name)
+        path = links["next"]["href"] if "next" in links else None
+        assert (path is not None) == ('rel="next"' in answer.headers.get("link", ""))
+    assert seen == everything
+    assert "prev" in links
+
+
+@covers(*(f"lists.md: {name}" for name in ("page", "per_page", "after", "before")))
+@every_list
+def test_a_list_goes_by_numbers_and_by_places(owner: Caller, name: str) -> None:
+    LISTS[name](owner)
+    everything = ids_of(owner.get(f"/{name}"), name)
+    assert ids_of(owner.get(f"/{name}?page=2&per_page=2"), name) == everything[2:4]
+    assert ids_of(owner.get(f"/{name}?after={everything[1]}&per_page=2"), name) == everything[2:4]
+    assert ids_of(owner.get(f"/{name}?before={everything[3]}&per_page=2"), name) == everything[1:3]
+    assert ids_of(owner.get(f"/{name}?page=90"), name) == []
+
+
+def test_ten_are_shown_by_default_and_a_hundred_at_most(owner: Caller) -> None:
+    path = f"/queues/{owner.create('/queues')['id']}/messages"
+    owner.ask("POST", f"{path}/batch", {"messages": [{"data": number} for number in range(101)]})
+    assert len(owner.get(path)["messages"]) == 10
+    assert len(owner.get(f"{path}?per_page=100")["messages"]) == 100
+
+
+def test_links_of_a_page_are_in_the_header_too(owner: Caller) -> None:
+    made = LISTS["queues"](owner)
+    answer = owner.ask("GET", f"/queues?per_page=2&after={max(made)}")
+    links = body(answer)["_links"]
+    shown = {relation: url for url, relation in re.findall(r'<([^>]+)>; rel="(\w+)"', answer.headers["link"])}
+    assert shown == {relation: links[relation]["href"] for relation in ("next", "prev")}
+    assert re.search(r"[?&]after=", shown["next"])
+    assert re.search(r"[?&]before=", shown["prev"])
+
+
+def test_at_the_ends_there_is_no_link(owner: Caller) -> None:
+    LISTS["queues"](owner)
+    assert set(owner.get("/queues")["_links"]) & {"next", "prev"} == set()
+    assert "link" not in owner.ask("GET", "/queues").headers
+
+
+def test_a_page_stays_where_it_is_while_things_are_added(owner: Caller) -> None:
+    LISTS["queues"](owner)
+    everything = ids_of(owner.get("/queues"), "queues")
+    following = owner.get("/queues?per_page=2")["_links"]["next"]["href"]
+    owner.create("/queues")
+    assert ids_of(owner.get(following), "queues") == everything[2:4]
+
+
+@covers("lists.md: alias", "lists.md: name", "lists.md# Filters")
+@pytest.mark.parametrize("word", ["alias", "name"])
+@every_list
+def test_a_list_is_filtered_by_alias(owner: Caller, name: str, word: str) -> None:
+    path = "/queues/" + owner.create("/queues")["id"] if name in {"listeners", "messages"} else ""
+    first = LISTS[name](owner)[0]
+    alias = next(each["alias"] for each in owner.get(f"/{name}?per_page=100")[name] if each["id"] == first)
+    assert ids_of(owner.get(f"/{name}?{word}={alias}"), name) == [first]
+    assert path == "" or owner.get(f"{path}/{name}?{word}={alias}")[name] == []
+
+
+@covers("lists.md: created_after", "lists.md: created_before")
+@every_list
+def test_a_list_is_filtered_by_time(owner: Caller, name: str) -> None:
+    LISTS[name](owner)
+    shown = owner.get(f"/{name}?per_page=100")[name]
+    middle = shown[2]["created_at"]
+    after = ids_of(owner.get(f"/{name}?per_page=100&created_after={middle}"), name)
+    before = ids_of(owner.get(f"/{name}?per_page=100&created_before={middle}"), name)
+    assert set(after) == {each["id"] for each in shown if each["created_at"] > middle}
+    assert set(before) == {each["id"] for each in shown if each["created_at"] < middle}
+
+
+@pytest.mark.parametrize("query", ["created_after=x", "created_before=-1", "alias=", "alias=some&name=other"])
+def test_a_filter_that_is_none_is_refused(owner: Caller, query: str) -> None:
+    owner.refused(400, "GET", f"/queues?{query}")
+
+
+@covers("lists.md# Messages of a listener")
+def test_messages_are_filtered_by_what_became_of_them(owner: Caller) -> None:
+    queue = owner.create("/queues")["id"]
+    listener = owner.create(f"/queues/{queue}/listeners", status="disabled", **NOWHERE)["id"]
+    message = owner.create(f"/queues/{queue}/messages", data="x")["id"]
+    path = f"/queues/{queue}/messages?listener={listener}"
+    assert ids_of(owner.get(f"{path}&state=pending"), "messages") == [message]
+    assert owner.get(f"{path}&state=missed")["messages"] == []
+    owner.refused(400, "GET", f"/queues/{queue}/messages?state=pending")
+    owner.refused(400, "GET", f"{path}&state=lost")

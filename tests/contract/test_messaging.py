@@ -1,0 +1,312 @@
+"""Queues, their schemas, listeners and messages."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.contract.caller import Caller, body, fresh, pointers, problem, resource
+from tests.contract.reference import covers
+from tests.contract.world import NOWHERE
+
+RULES: dict[str, Any] = {
+    "count": {"type": "number", "min": 1, "max": 9},
+    "who": {"type": "object", "props": {"email": {"type": "string", "pattern": "/@/", "max": 20}}},
+    "tags": {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}, "required": False},
+}
+FITS: dict[str, Any] = {"count": 1, "who": {"email": "a@b"}}
+
+
+@pytest.fixture
+def queue(owner: Caller) -> str:
+    return f"/queues/{owner.create('/queues')['id']}"
+
+
+@covers("POST /queues 200", "PUT /queues 200", "queues.md# Create")
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_queue_is_created(owner: Caller, method: str) -> None:
+    made = resource(owner.ask(method, "/queues", {"alias": "orders", "retention": 60, "max_message_bytes": 100}))
+    assert (made["alias"], made["name"], made["listeners"]) == ("orders", "orders", [])
+    assert made["messages"]["published_count"] == 0
+    assert "schema" not in made
+    assert owner.shown(f"/queues/{made['id']}") == made
+    owner.refused(422, "POST", "/queues", {"alias": "orders"})
+
+
+@covers(
+    "PUT /queues/{queue_id} 200",
+    "PUT /queues/{queue_id} 422",
+    "queues.md# Change and delete",
+    "DELETE /queues/{queue_id} 200",
+)
+def test_a_queue_is_changed_and_deleted_with_all_that_is_in_it(owner: Caller) -> None:
+    taken = owner.create("/queues")["alias"]
+    path = f"/queues/{owner.create('/queues')['id']}"
+    listener = owner.create(f"{path}/listeners", alias="billing", **NOWHERE)
+    message = owner.create(f"{path}/messages", data="x")
+    assert owner.change(path, alias="renamed")["listeners"] == [
+        {"id": listener["id"], "alias": "billing", "name": "billing"}
+    ]
+    assert owner.change(path, alias=None)["alias"] == path.rpartition("/")[2]
+    owner.refused(422, "PUT", path, {"alias": taken})
+    owner.delete(path)
+    for below in ("", f"/listeners/{listener['id']}", f"/messages/{message['id']}", "/listeners"):
+        owner.refused(404, "GET", path + below)
+    assert owner.get("/listeners")["listeners"] == owner.get("/messages")["messages"] == []
+
+
+@covers("GET /queues/{queue_id}/schemas/{schema_id} 200 map", "schemas.md# Set", "schemas.md# The answer")
+def test_a_schema_comes_back_as_it_was_sent(owner: Caller) -> None:
+    made = owner.create("/queues", schema=RULES)
+    assert json.dumps(made["schema"]) == json.dumps(RULES)
+    shown = owner.get(f"/queues/{made['id']}/schemas/{made['schema_id']}")
+    assert (shown["schema"], shown["id"], shown["language"]) == (RULES, made["schema_id"], "rules")
+    again = owner.create("/queues", schema=dict(reversed(RULES.items())))
+    assert again["schema_id"] == made["schema_id"]
+    assert "schema" not in owner.change(f"/queues/{made['id']}", schema=None)
+    owner.refused(404, "GET", f"/queues/{made['id']}/schemas/{made['schema_id']}")
+
+
+@covers("schemas.md: object", "schemas.md: array", "schemas.md: string", "schemas.md: number", "schemas.md# The rules")
+@covers("schemas.md# Patterns")
+@pytest.mark.parametrize(
+    ("data", "places"),
+    [
+        ({**FITS, "count": 0}, ["/data/count"]),
+        ({**FITS, "count": 10}, ["/data/count"]),
+        ({**FITS, "count": "1"}, ["/data/count"]),
+        ({**FITS, "count": None}, ["/data/count"]),
+        ({"count": 1}, ["/data/who"]),
+        ({**FITS, "more": 1}, ["/data/more"]),
+        ({**FITS, "who": {"email": "a@b", "more": 1}}, ["/data/who/more"]),
+        ({**FITS, "who": {"email": "nobody"}}, ["/data/who/email"]),
+        ({**FITS, "who": {"email": "@" * 21}}, ["/data/who/email"]),
+        ({**FITS, "tags": ["a", "c"]}, ["/data/tags/1"]),
+        ({**FITS, "tags": "a"}, ["/data/tags"]),
+        ({"count": 0, "who": {"email": 1}}, ["/data/count", "/data/who/email"]),
+    ],
+)
+def test_a_message_that_breaks_the_schema_is_refused_by_the_place(owner: Caller, data: Any, places: list[str]) -> None:
+    path = f"/queues/{owner.create('/queues', schema=RULES)['id']}/messages"
+    assert sorted(pointers(owner.refused(422, "POST", path, {"data": data}))) == places
+    assert owner.get(path)["messages"] == []
+
+
+@pytest.mark.parametrize(
+    "data", [FITS, json.dumps(FITS), {**FITS, "tags": None}, {**FITS, "tags": ["a", "b"]}], ids=str
+)
+def test_a_message_that_fits_the_schema_is_taken(owner: Caller, data: Any) -> None:
+    assert owner.create(f"/queues/{owner.create('/queues', schema=RULES)['id']}/messages", data=data)["id"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {},
+        {"a": {"type": "date"}},
+        {"a": {"type": "object"}},
+        {"a": {"type": "object", "props": {}}},
+        {"a": {"type": "array"}},
+        {"a": {"type": "string", "pattern": "(?=x)"}},
+        {"a": {"type": "string", "pattern": "("}},
+        {"a": {"type": "number", "min": 2, "max": 1}},
+        {"a": {"type": "number", "surprise": 1}},
+        [],
+        "x",
+    ],
+    ids=json.dumps,
+)
+def test_a_schema_that_is_none_is_unprocessable(owner: Caller, schema: Any) -> None:
+    content = owner.refused(422, "POST", "/queues", {"schema": schema})
+    assert all(place.startswith("/schema") for place in pointers(content))
+
+
+@covers("schemas.md# JSON Schema")
+def test_json_schema_is_accepted_instead(owner: Caller) -> None:
+    schema = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
+    made = owner.create("/queues", json_schema=schema)
+    assert made["json_schema"] == schema
+    owner.create(f"/queues/{made['id']}/messages", data={"n": 1})
+    owner.refused(422, "POST", f"/queues/{made['id']}/messages", {"data": {"n": "x"}})
+    owner.refused(422, "POST", "/queues", {"json_schema": {"$ref": "https://example.com/schema"}})
+    owner.refused(422, "POST", "/queues", {"schema": RULES, "json_schema": schema})
+
+
+@covers("schemas.md# Limits")
+def test_a_schema_is_limited(owner: Caller) -> None:
+    deep: dict[str, Any] = {"type": "number"}
+    for _ in range(33):
+        deep = {"type": "array", "items": deep}
+    owner.refused(422, "POST", "/queues", {"schema": {"a": deep}})
+    owner.refused(422, "POST", "/queues", {"schema": {f"p{n}": {"type": "number"} for n in range(1_001)}})
+
+
+@covers("POST /queues/{queue_id}/listeners 200", "PUT /queues/{queue_id}/listeners 200", "listeners.md# Create")
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_listener_is_created_with_a_secret_shown_once(owner: Caller, queue: str, method: str) -> None:
+    made = resource(owner.ask(method, f"{queue}/listeners", {"alias": "billing", **NOWHERE}))
+    assert made.pop("secret").startswith("whsec_")
+    assert made["queue_id"] == queue.rpartition("/")[2]
+    assert (made["status"], made["liveness"]["state"]) == ("enabled", "unknown")
+    assert made["messages"] == {
+        "acknowledged_count": 0,
+        "missed": [],
+        "missed_count": 0,
+        "pending_count": 0,
+        "last_success_at": 0,
+        "last_failure_at": 0,
+    }
+    assert owner.shown(f"{queue}/listeners/{made['id']}") == made
+    assert owner.get("/listeners")["listeners"] == owner.get(f"{queue}/listeners")["listeners"] == [made]
+    owner.refused(422, "POST", f"{queue}/listeners", {"alias": "billing", **NOWHERE})
+
+
+@pytest.mark.parametrize("field", ["notify_url", "liveness_url"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://example.com/",
+        "/relative",
+        "http://user:word@example.com/",
+        "http://example.com/#part",
+        "http://",
+        "x",
+        "http://example.com/" + "x" * 240,
+        "http:///path",
+        "http://example.com:99999/",
+    ],
+)
+def test_another_url_is_unprocessable(owner: Caller, queue: str, field: str, url: str) -> None:
+    assert pointers(owner.refused(422, "POST", f"{queue}/listeners", {**NOWHERE, field: url})) == [f"/{field}"]
+
+
+@covers("PUT /queues/{queue_id}/listeners/{listener_id} 200", "PUT /queues/{queue_id}/listeners/{listener_id} 422")
+@covers("DELETE /queues/{queue_id}/listeners/{listener_id} 200", "listeners.md# Disable, enable, delete")
+def test_a_listener_is_changed_and_deleted(owner: Caller, queue: str) -> None:
+    path = f"{queue}/listeners/{owner.create(f'{queue}/listeners', **NOWHERE)['id']}"
+    changed = owner.change(path, status="disabled", notify_url="http://example.com/other")
+    assert (changed["status"], changed["notify_url"]) == ("disabled", "http://example.com/other")
+    assert changed["liveness_url"] == NOWHERE["liveness_url"]
+    owner.create(f"{queue}/messages", data="waits")
+    assert owner.until(path, lambda shown: shown["messages"]["pending_count"] == 1)["status"] == "disabled"
+    owner.refused(422, "PUT", path, {"status": "lost"})
+    owner.refused(400, "PUT", path, {"notify_url": None})
+    owner.delete(path)
+    owner.refused(404, "GET", path)
+
+
+@covers("POST /queues/{queue_id}/messages 200", "PUT /queues/{queue_id}/messages 200", "messages.md# Publish")
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_message_is_published(owner: Caller, queue: str, method: str) -> None:
+    made = resource(owner.ask(method, f"{queue}/messages", {"alias": "order-17", "data": "hello"}))
+    assert set(made) == {"id", "alias", "name", "created_at", "updated_at"}
+    shown = owner.shown(f"{queue}/messages/{made['id']}")
+    assert shown == {**made, "data": "hello", "deliveries": []}
+    assert owner.get("/messages")["messages"] == owner.get(f"{queue}/messages")["messages"] == [made]
+    assert owner.shown(queue)["messages"]["published_count"] == 1
+    assert owner.create(f"{queue}/messages", alias="order-17", data="again")["alias"] == "order-17"
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (b'"text"', "text"),
+        (b'{"b": 1.0,  "a": [1e2]}', '{"b": 1.0,  "a": [1e2]}'),
+        (b"17", "17"),
+        (b"null", "null"),
+        (b"[ ]", "[ ]"),
+        (b'""', ""),
+        (b'"\\u00e4\\n"', "ä\n"),
+        (b"true", "true"),
+    ],
+)
+def test_data_is_a_string_or_the_text_of_any_other_json(owner: Caller, queue: str, sent: bytes, kept: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    made = resource(owner.ask("POST", f"{queue}/messages", b'{"data": ' + sent + b"}", headers=headers))
+    assert owner.shown(f"{queue}/messages/{made['id']}")["data"] == kept
+
+
+def test_a_message_without_data_is_refused(owner: Caller, queue: str) -> None:
+    assert pointers(owner.refused(400, "POST", f"{queue}/messages", {"alias": "abcd"})) == ["/data"]
+
+
+def test_a_message_is_as_large_as_its_queue_allows(owner: Caller) -> None:
+    path = f"/queues/{owner.create('/queues', max_message_bytes=10)['id']}/messages"
+    assert owner.create(path, data="x" * 10)["id"]
+    owner.refused(413, "POST", path, {"data": "x" * 11})
+    large = f"/queues/{owner.create('/queues')['id']}/messages"
+    assert owner.create(large, data="x" * 262_144)["id"]
+    owner.refused(413, "POST", large, {"data": "x" * 262_145})
+
+
+@covers("PUT /queues/{queue_id}/messages/{message_id} 200", "PUT /queues/{queue_id}/messages/{message_id} 422")
+@covers("DELETE /queues/{queue_id}/messages/{message_id} 200", "messages.md# Read, rename, delete")
+def test_a_message_is_renamed_and_deleted(owner: Caller, queue: str) -> None:
+    path = f"{queue}/messages/{owner.create(f'{queue}/messages', data='x')['id']}"
+    assert owner.change(path, alias="renamed")["alias"] == "renamed"
+    assert owner.change(path, data="other")["alias"] == "renamed"
+    assert owner.shown(path)["data"] == "x"
+    owner.refused(422, "PUT", path, {"alias": "x"})
+    owner.delete(path)
+    owner.refused(404, "GET", path)
+    assert owner.get(f"{queue}/messages")["messages"] == []
+
+
+@covers("POST /queues/{queue_id}/messages/batch 200", "messages.md# Publish many")
+def test_a_batch_is_taken_as_a_whole_or_not_at_all(owner: Caller, queue: str) -> None:
+    answer = owner.ask("POST", f"{queue}/messages/batch", {"messages": [{"data": "a", "alias": "first"}, {"data": 2}]})
+    made = body(answer)["messages"]
+    assert [owner.shown(f"{queue}/messages/{each['id']}")["data"] for each in made] == ["a", "2"]
+    assert made[0]["alias"] == "first"
+    wrong = {"messages": [{"data": "a"}, {"data": "b", "alias": "x"}]}
+    assert pointers(owner.refused(422, "POST", f"{queue}/messages/batch", wrong)) == ["/messages/1/alias"]
+    assert len(owner.get(f"{queue}/messages")["messages"]) == 2
+
+
+@pytest.mark.parametrize(("count", "status"), [(0, 422), (1_000, 200), (1_001, 422)])
+def test_a_batch_has_1_to_1000_messages(owner: Caller, queue: str, count: int, status: int) -> None:
+    answer = owner.ask("POST", f"{queue}/messages/batch", {"messages": [{"data": "x"}] * count})
+    assert answer.status_code == status
+
+
+def test_a_batch_breaks_its_schema_by_place(owner: Caller) -> None:
+    path = f"/queues/{owner.create('/queues', schema=RULES)['id']}/messages/batch"
+    content = {"messages": [{"data": FITS}, {"data": {**FITS, "count": 0}}]}
+    assert pointers(owner.refused(422, "POST", path, content)) == ["/messages/1/data/count"]
+
+
+LATER: dict[str, dict[str, Any]] = {
+    "queues": {"ordered": True},
+    "listeners": dict.fromkeys(("timeout", "retry", "max_in_flight", "rate_limit", "filter", "format"), 1)
+    | {"headers": {"a": "b"}},
+    "messages": {"deliver_at": 1, "delay": 1, "expires_at": 1, "key": "k", "headers": {"a": "b"}},
+}
+
+
+@covers("POST /queues 501", "PUT /queues 501", "PUT /queues/{queue_id} 501")
+@covers("POST /queues/{queue_id}/listeners 501", "PUT /queues/{queue_id}/listeners 501")
+@covers("PUT /queues/{queue_id}/listeners/{listener_id} 501", "POST /queues/{queue_id}/messages/batch 501")
+@covers("POST /queues/{queue_id}/messages 501", "PUT /queues/{queue_id}/messages 501")
+@pytest.mark.parametrize(("name", "field"), [(name, field) for name, fields in LATER.items() for field in fields])
+def test_what_this_version_does_not_do_is_named(owner: Caller, queue: str, name: str, field: str) -> None:
+    asked = {field: LATER[name][field]}
+    path = "/queues" if name == "queues" else f"{queue}/{name}"
+    needed = {"queues": {}, "listeners": dict(NOWHERE), "messages": {"data": "x"}}[name]
+    for method in ("POST", "PUT"):
+        answer = owner.ask(method, path, {**needed, **asked})
+        assert (problem(answer, 501)["title"], pointers(answer.json())) == ("Not Implemented", [f"/{field}"])
+    if name == "messages":
+        owner.refused(501, "POST", f"{path}/batch", {"messages": [{**needed, **asked}]})
+    else:
+        changed = queue if name == "queues" else f"{path}/{owner.create(path, **NOWHERE)['id']}"
+        owner.refused(501, "PUT", changed, asked)
+    assert owner.create(path, **needed, **{field: None})["id"]
+
+
+def test_another_organizations_things_are_not_found(owner: Caller, charlie: Caller, queue: str) -> None:
+    message = owner.create(f"{queue}/messages", data="x")
+    for path in (queue, f"{queue}/messages", f"{queue}/messages/{message['id']}", f"{queue}/listeners"):
+        charlie.refused(404, "GET", path)
+    assert charlie.get("/messages")["messages"] == charlie.get("/queues")["queues"] == []
+    alias = fresh()
+    assert owner.create("/queues", alias=alias)["alias"] == charlie.create("/queues", alias=alias)["alias"]

@@ -1,0 +1,180 @@
+"""Every operation of the OpenAPI document: each status that a request can bring about."""
+
+import json
+
+from tests.contract.caller import Caller, problem
+from tests.contract.reference import OPERATIONS, Operation, for_every, for_status
+from tests.contract.world import World
+
+# Three workers are on PostgreSQL, too.
+SETTINGS_MEANT = ("sqlite", "three workers")
+
+WITH_BODY = [operation for operation in OPERATIONS if operation.takes_body]
+READING = [operation for operation in OPERATIONS if operation.method == "GET"]
+RATE_HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+NOBODYS = "0" * 21
+
+
+def caller_of(world: World, operation: Operation) -> Caller:
+    return world.owner if operation.has_key else world.owner.with_key(None)
+
+
+@for_every("operation", READING, lambda operation: f"{operation} 200")
+def test_it_answers(world: World, operation: Operation) -> None:
+    answer = caller_of(world, operation).ask("GET", world.path(operation.path))
+    assert answer.status_code == 200
+    assert answer.headers["x-request-id"]
+    assert all(answer.headers[name].isdigit() for name in RATE_HEADERS)
+    if operation.is_json and operation.path != "/openapi.json":
+        assert answer.json()["_links"]["self"]["href"] == str(answer.url)
+
+
+@for_every("operation", READING, lambda operation: f"HEAD {operation.path}")
+def test_head_works_wherever_get_does(world: World, operation: Operation) -> None:
+    answer = caller_of(world, operation).ask("HEAD", world.path(operation.path))
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert int(answer.headers["content-length"]) > 0
+
+
+@for_status(304)
+def test_what_is_known_is_not_sent_again(world: World, operation: Operation) -> None:
+    path = world.path(operation.path)
+    # Links are part of what a tag stands for: all workers have one name, as they have behind a load balancer.
+    host = {"Host": "discue.example.com"}
+    tag = world.owner.ask("GET", path, headers=host).headers["etag"]
+    answer = world.owner.ask("GET", path, headers={**host, "If-None-Match": tag})
+    assert (answer.status_code, answer.content) == (304, b"")
+
+
+@for_status(400)
+def test_a_header_that_comes_once_only_comes_twice(world: World, operation: Operation) -> None:
+    answer = world.owner.ask(operation.method, world.path(operation.path), headers=[("X-API-KEY", "another")])
+    assert problem(answer, 400)["title"] == "Bad Request"
+
+
+@for_status(401)
+def test_without_a_key_it_is_unauthorized(world: World, operation: Operation) -> None:
+    answer = world.owner.with_key(None).ask(operation.method, world.path(operation.path))
+    assert problem(answer, 401)["title"] == "Unauthorized"
+    assert answer.headers["www-authenticate"]
+    assert all(answer.headers[name].isdigit() for name in RATE_HEADERS)
+
+
+@for_status(403, "POST /invitations")
+def test_without_the_scope_and_when_locked_out_it_is_forbidden(world: World, operation: Operation) -> None:
+    if not operation.has_key:
+        # It answers whoever asks well, and tells who is locked out nothing else.
+        path, headers = world.path(operation.path), {"Accept": "image/png"}
+        assert "retry-after" in world.locked_out.ask(operation.method, path, headers=headers).headers
+        world.locked_out.refused(403, operation.method, path, headers=headers)
+        return
+    scope = operation.described["x-required-scope"]["resource"]
+    assert scope in world.powerless.refused(403, operation.method, world.path(operation.path))["detail"]
+
+
+@for_status(404, "POST /invitations", "GET /docs/errors/{status}")
+def test_what_is_another_organizations_is_not_found(world: World, operation: Operation) -> None:
+    content = operation.example if operation.takes_body else None
+    assert world.other.refused(404, operation.method, world.path(operation.path), content)["title"] == "Not Found"
+
+
+@for_every(
+    "operation", [each for each in OPERATIONS if "{" in each.path], lambda operation: f"{operation} 404 unknown id"
+)
+def test_an_id_that_nothing_has_is_not_found(world: World, operation: Operation) -> None:
+    path = operation.path.replace("{schema_id}", "0" * 64).replace("{status}", "299")
+    path = path.rsplit("{", 1)[0] + NOBODYS + path.rsplit("}", 1)[1] if "{" in path else path
+    content = operation.example if operation.takes_body else None
+    caller_of(world, operation).refused(404, operation.method, world.path(path), content)
+
+
+@for_every("path", sorted({each.path for each in OPERATIONS}), lambda path: f"{path} 405")
+def test_a_method_that_it_does_not_know_is_answered_with_those_that_it_knows(world: World, path: str) -> None:
+    answer = world.owner.ask("PATCH", world.path(path))
+    problem(answer, 405)
+    known = {operation.method for operation in OPERATIONS if operation.path == path}
+    assert {word.strip() for word in answer.headers["allow"].split(",")} >= known
+
+
+@for_status(406)
+def test_an_accept_header_that_excludes_its_type_is_refused(world: World, operation: Operation) -> None:
+    answer = caller_of(world, operation).ask(
+        operation.method, world.path(operation.path), headers={"Accept": "image/png"}
+    )
+    assert problem(answer, 406)["title"] == "Not Acceptable"
+
+
+@for_status(413)
+def test_a_body_that_is_too_large_is_refused(world: World, operation: Operation) -> None:
+    size = 8 * 1024 * 1024 + 1 if operation.path.endswith("/batch") else 300_000
+    content = json.dumps({"data": "x" * size}).encode()
+    answer = caller_of(world, operation).ask(
+        operation.method, world.path(operation.path), content, headers={"Content-Type": "application/json"}
+    )
+    assert problem(answer, 413)["title"] in {"Payload Too Large", "Content Too Large"}
+
+
+@for_status(414)
+def test_an_address_that_is_too_long_is_refused(world: World, operation: Operation) -> None:
+    answer = caller_of(world, operation).ask(operation.method, world.path(operation.path) + "?" + "x" * 8_192)
+    problem(answer, 414)
+
+
+@for_status(415)
+def test_a_body_that_is_not_json_by_its_type_is_refused(world: World, operation: Operation) -> None:
+    answer = caller_of(world, operation).ask(
+        operation.method, world.path(operation.path), b"{}", headers={"Content-Type": "text/plain"}
+    )
+    problem(answer, 415)
+
+
+@for_every("operation", WITH_BODY, lambda operation: f"{operation} 400 unknown field")
+def test_an_unknown_field_is_refused_by_its_name(world: World, operation: Operation) -> None:
+    content = {**operation.example, "surprise": 1}
+    answer = caller_of(world, operation).ask(operation.method, world.path(operation.path), content)
+    assert problem(answer, 400)["errors"][0]["pointer"] == "/surprise"
+
+
+@for_every("operation", WITH_BODY, lambda operation: f"{operation} 400 not JSON")
+def test_a_body_that_is_not_json_is_refused(world: World, operation: Operation) -> None:
+    answer = caller_of(world, operation).ask(
+        operation.method, world.path(operation.path), b"{", headers={"Content-Type": "application/json"}
+    )
+    problem(answer, 400)
+
+
+@for_status(429, *(str(operation) for operation in OPERATIONS if not operation.has_key))
+def test_past_the_limit_it_is_refused(world: World, operation: Operation) -> None:
+    answer = world.limited.ask(operation.method, world.path(operation.path))
+    if answer.status_code != 429:  # A new minute has begun since.
+        answer = world.limited.ask(operation.method, world.path(operation.path))
+    assert problem(answer, 429)["title"] == "Too Many Requests"
+    assert answer.headers["x-ratelimit-limit"] == "1"
+    assert answer.headers["x-ratelimit-remaining"] == "0"
+    assert 0 < int(answer.headers["retry-after"]) <= 60
+
+
+@for_status(431)
+def test_headers_that_are_too_large_are_refused(world: World, operation: Operation) -> None:
+    large = {"X-Large": "x" * 33_000}
+    problem(caller_of(world, operation).ask(operation.method, world.path(operation.path), headers=large), 431)
+
+
+@for_every("operation", [each for each in OPERATIONS if each.is_list], lambda operation: f"{operation} pages")
+def test_a_list_refuses_a_page_that_is_none(world: World, operation: Operation) -> None:
+    for query in ("page=0", "page=x", "per_page=0", "per_page=101", "per_page=x", "after=x", "before=x"):
+        answer = world.owner.ask("GET", f"{world.path(operation.path)}?{query}")
+        assert problem(answer, 400)["errors"][0]["pointer"] == "?" + query.partition("=")[0]
+
+
+@for_every("operation", READING, lambda operation: f"{operation} unknown parameter")
+def test_an_unknown_parameter_is_ignored(world: World, operation: Operation) -> None:
+    assert caller_of(world, operation).ask("GET", world.path(operation.path) + "?surprise=1").status_code == 200
+
+
+@for_every("operation", READING, lambda operation: f"{operation} v1")
+def test_with_and_without_a_version_it_is_the_same(world: World, operation: Operation) -> None:
+    path = world.path(operation.path)
+    answer = caller_of(world, operation).ask("GET", "/v1" + path)
+    assert answer.status_code == 200
+    problem(caller_of(world, operation).ask("GET", "/v2" + path), 404)

@@ -1,0 +1,113 @@
+"""Idempotency keys, and conditional requests."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.contract.caller import Caller, fresh, problem, resource
+from tests.contract.reference import OPERATIONS, Operation, covers, for_every
+from tests.contract.world import NOWHERE, World
+
+CREATING = [
+    operation
+    for operation in OPERATIONS
+    if 409 in operation.statuses and operation.takes_body and not operation.path.endswith("}")
+]
+CHANGING = [operation for operation in OPERATIONS if 412 in operation.statuses]
+
+
+def body_of(operation: Operation) -> dict[str, object]:
+    """One that can be created again and again."""
+    if operation.path in {"/organizations", "/api_clients"}:
+        return {"alias": f"org.example.{fresh()}"}
+    if operation.path == "/users":
+        return {"email": f"{fresh()}@example.com", "role": "viewer"}
+    return {name: value for name, value in operation.example.items() if name not in {"alias", "name", "messages"}}
+
+
+@for_every("operation", CREATING, lambda operation: f"{operation} 422")
+@covers("idempotency.md# Rules", "idempotency.md# What is promised")
+def test_the_same_key_creates_once(owner: Caller, operator: Caller, operation: Operation) -> None:
+    world = World(operator)
+    caller = operator if "organizations" in operation.path or "clients" in operation.path else world.owner
+    path, content = _place_of(world, operation)
+    headers = {"Idempotency-Key": fresh("key")}
+    headers["Host"] = "discue.example.com"
+    first = caller.ask(operation.method, path, content, headers=headers)
+    second = caller.ask(operation.method, path, content, headers=headers)
+    assert (first.status_code, second.status_code) == (200, 200), first.text
+    assert "idempotency-replayed" not in first.headers
+    assert second.headers["idempotency-replayed"] == "true"
+    if operation.path.endswith("/batch"):
+        assert second.json() == first.json()
+    else:
+        assert resource(second)["id"] == resource(first)["id"]
+        assert "secret" not in resource(second)
+    other = {**content, "id": "another"} if "messages" not in content else {"messages": [{"data": {"n": 2}}]}
+    problem(caller.ask(operation.method, path, other, headers=headers), 422)
+
+
+def _place_of(world: World, operation: Operation) -> tuple[str, dict[str, object]]:
+    path = world.path(operation.path)
+    if operation.path.endswith("/batch"):
+        return path, {"messages": [{"data": {"n": 1}}]}
+    if operation.path.endswith("/messages"):
+        return path, {"data": {"n": 1}}
+    if operation.path.endswith("/listeners"):
+        return path, dict(NOWHERE)
+    return path, body_of(operation)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "with blank", "ümlaut"])
+def test_a_key_that_is_none_is_refused(owner: Caller, key: str) -> None:
+    owner.refused(400, "POST", "/queues", {}, headers={"Idempotency-Key": key.encode("latin-1")})
+
+
+def test_of_many_at_once_one_takes_effect(owner: Caller) -> None:
+    headers = {"Idempotency-Key": fresh("key")}
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: owner.ask("POST", "/queues", {}, headers=headers), range(6)))
+    assert len({resource(answer)["id"] for answer in answers}) == 1
+    assert len(owner.get("/queues")["queues"]) == 1
+
+
+def test_a_repetition_carries_no_secret(owner: Caller) -> None:
+    headers = {"Idempotency-Key": fresh("key")}
+    first, second = [resource(owner.ask("POST", "/api_keys", {}, headers=headers)) for _ in range(2)]
+    assert first["key"].startswith(second["key"])
+    assert len(second["key"]) < len(first["key"])
+
+
+def test_what_was_refused_may_be_sent_again(owner: Caller) -> None:
+    headers = {"Idempotency-Key": fresh("key")}
+    owner.refused(422, "POST", "/queues", {"alias": "abc"}, headers=headers)
+    assert resource(owner.ask("POST", "/queues", {"alias": "abcd"}, headers=headers))["alias"] == "abcd"
+
+
+@for_every("operation", CHANGING, lambda operation: f"{operation} 412")
+@covers("conditional-requests.md# Rules")
+def test_what_is_not_any_more_what_was_seen_is_not_changed(world: World, operation: Operation) -> None:
+    path = world.path(operation.path)
+    before = world.owner.shown(path)["updated_at"]
+    content: dict[str, object] | None = {} if operation.takes_body else None
+    answer = world.owner.ask(operation.method, path, content, headers={"If-Match": '"another.tag"'})
+    assert problem(answer, 412)["title"] == "Precondition Failed"
+    assert world.owner.shown(path)["updated_at"] == before
+
+
+@covers("conditional-requests.md# What If-Match compares")
+def test_a_change_is_bound_to_what_was_seen(owner: Caller) -> None:
+    answer = owner.ask("POST", "/queues", {})
+    path, tag = f"/queues/{resource(answer)['id']}", answer.headers["etag"]
+    owner.create(f"{path}/messages", data="x")
+    assert owner.ask("PUT", path, {"retention": 1}, headers={"If-Match": tag}).status_code == 200
+    owner.refused(412, "PUT", path, {"retention": 2}, headers={"If-Match": tag})
+    owner.refused(412, "DELETE", path, headers={"If-Match": tag})
+    assert owner.ask("GET", path, headers={"If-None-Match": tag}).status_code == 200
+    assert owner.ask("DELETE", path, headers={"If-Match": "*"}).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "header"), [("GET", "If-None-Match"), ("PUT", "If-Match")])
+def test_what_is_no_list_of_tags_is_refused(owner: Caller, method: str, header: str) -> None:
+    path = f"/queues/{owner.create('/queues')['id']}"
+    owner.refused(400, method, path, {} if method == "PUT" else None, headers={header: "tag"})

@@ -1,0 +1,43 @@
+"""What needs no key."""
+
+import pytest
+
+from tests.contract.caller import Caller
+from tests.contract.reference import DOCUMENT, covers
+
+
+@pytest.fixture
+def nobody(operator: Caller) -> Caller:
+    return operator.with_key(None)
+
+
+def test_the_root_says_what_this_is(nobody: Caller) -> None:
+    shown = nobody.get("/")
+    assert shown["name"]
+    assert shown["version"]
+    assert {"self", "queues"} <= set(shown["_links"])
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+def test_it_is_alive_and_ready(nobody: Caller, path: str) -> None:
+    assert nobody.get(path)["status"]
+
+
+def test_the_document_is_openapi_3_1(nobody: Caller) -> None:
+    shown = nobody.ask("GET", "/openapi.json").json()
+    assert shown["openapi"].startswith("3.1")
+    assert set(shown["paths"]) == set(DOCUMENT["paths"])
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/errors/404"])
+def test_the_pages_are_html_from_this_service_alone(nobody: Caller, path: str) -> None:
+    answer = nobody.ask("GET", path, headers={"Accept": "text/html"})
+    assert answer.headers["content-type"].startswith("text/html")
+    assert not any(word in answer.text for word in ('src="http', "<script", "@import"))
+
+
+@covers("GET /docs/errors/{status} 404")
+def test_there_is_a_page_for_each_status_and_no_other(nobody: Caller, owner: Caller) -> None:
+    leads_to = owner.refused(422, "POST", "/queues", {"alias": "x"})["type"]
+    assert nobody.ask("GET", leads_to).status_code == 200
+    nobody.refused(404, "GET", "/docs/errors/299")

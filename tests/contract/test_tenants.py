@@ -1,0 +1,223 @@
+"""Organizations, users and domains."""
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.contract.caller import Caller, body, fresh, pointers, problem, resource
+from tests.contract.receiver import Receiver
+from tests.contract.reference import covers
+from tests.contract.world import NOWHERE
+
+PLACES = {"/organizations": "organization", "/api_clients": "api_client"}
+both = pytest.mark.parametrize("place", PLACES)
+
+
+def covers_both(*rows: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return covers(*(row.replace("ORGANIZATIONS", place) for row in rows for place in PLACES))
+
+
+@covers_both("POST ORGANIZATIONS 200", "PUT ORGANIZATIONS 200")
+@covers("organizations.md# Create")
+@both
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_an_organization_comes_with_its_first_key_once(operator: Caller, place: str, method: str) -> None:
+    alias = f"org.example.{fresh()}"
+    content = body(operator.ask(method, place, {"alias": alias}))
+    made, key = content[PLACES[place]], content["api_key"]
+    assert (made["alias"], made["name"], made["state"]) == (alias, alias, "active")
+    assert {"api_clients", "api_keys", "users", "queues"} <= set(key["scopes"])
+    shown = operator.get(f"{place}/{made['id']}")
+    assert shown[PLACES[place]] == made
+    assert "api_key" not in shown
+    assert operator.with_key(key["key"]).get("/queues")["queues"] == []
+    operator.delete(f"{place}/{made['id']}")
+
+
+@pytest.mark.parametrize("alias", ["com.example.dev", "example.com/dev", "a.b-c.de"])
+def test_an_alias_is_a_reverse_domain_name(operator: Caller, alias: str) -> None:
+    unique = alias.replace(".", f".{fresh()}.", 1)
+    made = operator.create("/organizations", alias=unique)
+    assert made["alias"] == unique
+    operator.refused(422, "POST", "/organizations", {"alias": unique})
+    operator.delete(f"/organizations/{made['id']}")
+
+
+@pytest.mark.parametrize("alias", ["example", "com..example", "a.b/c/d", "com.ex ample", ".com.example", "-a.b"])
+def test_another_alias_is_unprocessable(operator: Caller, alias: str) -> None:
+    assert pointers(operator.refused(422, "POST", "/organizations", {"alias": alias})) == ["/alias"]
+
+
+def test_without_an_alias_it_is_called_by_its_creators_and_its_id(operator: Caller) -> None:
+    made = operator.create("/api_clients")
+    assert made["alias"].endswith(f".{made['id']}")
+    operator.delete(f"/api_clients/{made['id']}")
+
+
+@covers_both("PUT ORGANIZATIONS/{organization_id} 200", "PUT ORGANIZATIONS/{organization_id} 422")
+@covers_both("PUT ORGANIZATIONS/{organization_id} 403 limits")
+@both
+def test_an_organization_is_changed(owner: Caller, operator: Caller, place: str) -> None:
+    mine = owner.get(place)[PLACES[place] + "s"]
+    assert len(mine) == 1
+    path = f"{place}/{mine[0]['id']}"
+    alias = f"org.example.{fresh()}"
+    assert owner.change(path, name=alias)["alias"] == alias
+    assert operator.change(path, rate_limit=50_000, retention=60)["rate_limit"] == 50_000
+    owner.refused(403, "PUT", path, {"rate_limit": 5})
+    operator.refused(422, "PUT", path, {"rate_limit": -1})
+    owner.refused(422, "PUT", path, {"alias": None})
+
+
+@covers_both("DELETE ORGANIZATIONS/{organization_id} 200", "DELETE ORGANIZATIONS/{organization_id} 409")
+@covers("organizations.md# Change and delete")
+@both
+def test_deleting_an_organization_deletes_all_that_is_in_it(operator: Caller, place: str) -> None:
+    alias = f"org.example.{fresh()}"
+    content = body(operator.ask("POST", place, {"alias": alias}))
+    owner = operator.with_key(content["api_key"]["key"])
+    owner.create("/queues")
+    assert list(operator.delete(f"{place}/{content[PLACES[place]]['id']}")) == ["_links"]
+    operator.refused(404, "GET", f"{place}/{content[PLACES[place]]['id']}")
+    again = operator.create(place, alias=alias)
+    operator.delete(f"{place}/{again['id']}")
+    operators = operator.get(f"{place}?per_page=100&page=1")
+    while "next" in operators["_links"]:
+        operators = operator.get(operators["_links"]["next"]["href"])
+    operator.refused(409, "DELETE", f"{place}/{operators[PLACES[place] + 's'][-1]['id']}")
+
+
+def test_only_the_operator_sees_other_organizations(owner: Caller, charlie: Caller) -> None:
+    other = charlie.get("/organizations")["organizations"][0]["id"]
+    assert other not in [each["id"] for each in owner.get("/organizations")["organizations"]]
+    owner.refused(404, "GET", f"/organizations/{other}")
+    owner.refused(404, "DELETE", f"/organizations/{other}")
+
+
+@covers("POST /users 200", "PUT /users 200", "PUT /users/{user_id} 200", "DELETE /users/{user_id} 200")
+@covers("users.md# Create")
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_user_is_a_member(owner: Caller, method: str) -> None:
+    fields = {"email": f"{fresh()}@example.com", "display_name": "Ada", "role": "developer"}
+    answer = owner.ask(method, "/users", fields)
+    made = body(answer)["user"]
+    path = f"/users/{made['id']}"
+    assert {name: made[name] for name in fields} == fields
+    assert answer.json()["invitation"]["url"]
+    assert owner.get(path)["user"] == made
+    assert "invitation" not in owner.get(path)
+    assert owner.change(path, role="viewer")["role"] == "viewer"
+    assert owner.shown(path)["email"] == fields["email"]
+    owner.delete(path)
+    owner.refused(404, "GET", path)
+
+
+@covers("PUT /users/{user_id} 422")
+@pytest.mark.parametrize("role", ["owner", "admin", "developer", "viewer"])
+def test_a_user_has_one_of_four_roles(owner: Caller, role: str) -> None:
+    made = owner.create("/users", email=f"{fresh()}@example.com", role=role, password="correct horse battery")
+    assert made["role"] == role
+    assert "password" not in made
+    owner.refused(422, "PUT", f"/users/{made['id']}", {"role": "king"})
+    owner.refused(422, "POST", "/users", {"email": made["email"], "role": role})
+    owner.refused(400, "POST", "/users", {"email": f"{fresh()}@example.com"})
+
+
+@covers("PUT /users/{user_id} 409", "DELETE /users/{user_id} 409")
+def test_the_last_active_owner_stays(owner: Caller) -> None:
+    made = owner.create("/users", email=f"{fresh()}@example.com", role="owner", password="correct horse battery")
+    owner.refused(409, "DELETE", f"/users/{made['id']}")
+    owner.refused(409, "PUT", f"/users/{made['id']}", {"role": "viewer"})
+
+
+@covers("POST /invitations 200", "POST /invitations 404", "POST /invitations 422", "users.md# Invite")
+def test_an_invitation_is_accepted_once(owner: Caller, stranger: Caller) -> None:
+    answer = owner.ask("POST", "/users", {"email": f"{fresh()}@example.com", "role": "viewer"})
+    token = body(answer)["invitation"]["token"]
+    stranger.refused(422, "POST", "/invitations", {"token": token, "password": "x"})
+    accepted = stranger.ask("POST", "/invitations", {"token": token, "password": "correct horse battery"})
+    assert resource(accepted)["id"] == resource(answer)["id"]
+    stranger.refused(404, "POST", "/invitations", {"token": token, "password": "correct horse battery"})
+
+
+@covers("POST /invitations 403")
+def test_whoever_guesses_at_invitations_is_locked_out(stranger: Caller) -> None:
+    guess = {"token": "x" * 32, "password": "correct horse battery"}
+    statuses = [stranger.ask("POST", "/invitations", guess).status_code for _ in range(5)]
+    assert set(statuses) == {404}
+    stranger.with_key("dsk_" + "0" * 53).until_status(403, "/queues")
+    assert problem(stranger.ask("POST", "/invitations", guess), 403)["status"] == 403
+
+
+@covers("POST /domains 200", "PUT /domains 200", "domains.md# Create")
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_domain_comes_with_its_challenge(owner: Caller, method: str) -> None:
+    made = resource(owner.ask(method, "/domains", {"hostname": "Shop.Example.com", "port": 80}))
+    assert (made["hostname"], made["port"]) == ("Shop.Example.com", 80)
+    https = made["challenge"]["https"]
+    assert not https["context_path"].startswith("/")
+    assert https["expires_at"] - https["created_at"] == 7 * 86_400_000
+    assert (made["verification"]["verified"], made["verification"]["verified_at"]) == (False, 0)
+    assert owner.shown(f"/domains/{made['id']}") == made
+    assert owner.create("/domains", hostname="shop.example.com")["port"] == 443
+
+
+@pytest.mark.parametrize("port", [80, 443, 1024, 65535])
+def test_a_port_is_80_443_or_unprivileged(owner: Caller, port: int) -> None:
+    assert owner.create("/domains", hostname="example.com", port=port)["port"] == port
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("port", 0), ("port", 81), ("port", 1023), ("port", 65536), ("hostname", "a.b"), ("hostname", "x" * 254)]
+    + [("hostname", each) for each in ("192.0.2.1", "under score.example.com", "-a.example.com", "a..example.com")],
+)
+def test_another_place_is_unprocessable(owner: Caller, field: str, value: object) -> None:
+    content = {"hostname": "example.com", field: value}
+    assert pointers(owner.refused(422, "POST", "/domains", content)) == [f"/{field}"]
+
+
+@covers("PUT /domains/{domain_id} 200", "PUT /domains/{domain_id} 422", "DELETE /domains/{domain_id} 200")
+def test_hostname_and_port_stand_for_ever(owner: Caller) -> None:
+    made = owner.create("/domains", hostname="example.com", port=8080)
+    path = f"/domains/{made['id']}"
+    assert owner.change(path, alias="renamed", hostname="example.com", port=8080)["alias"] == "renamed"
+    assert pointers(owner.refused(422, "PUT", path, {"hostname": "example.org"})) == ["/hostname"]
+    assert pointers(owner.refused(422, "PUT", path, {"port": 8081})) == ["/port"]
+    owner.delete(path)
+    owner.refused(404, "GET", path)
+
+
+@covers("PUT /domains/{domain_id}/verification 200", "domains.md# Verify", "domains.md: no connection")
+def test_a_domain_is_looked_at_at_once_on_demand(owner: Caller) -> None:
+    path = f"/domains/{owner.create('/domains', hostname='localhost', port=1031)['id']}"
+    found = resource(owner.ask("PUT", f"{path}/verification"))["verification"]
+    assert (found["verified"], found["last_error"]) == (False, "no connection")
+    assert found["checked_at"] > 0
+
+
+@covers("domains.md: name not found")
+def test_a_name_that_leads_nowhere_is_not_verified(owner: Caller) -> None:
+    path = f"/domains/{owner.create('/domains', hostname='nowhere.invalid')['id']}"
+    assert not resource(owner.ask("PUT", f"{path}/verification"))["verification"]["verified"]
+
+
+@covers("domains.md: TLS failed")
+def test_a_place_without_tls_is_not_verified(owner: Caller, receiver: Receiver) -> None:
+    port = urlsplit(receiver.endpoint().url).port
+    path = f"/domains/{owner.create('/domains', hostname='localhost', port=port)['id']}"
+    found = resource(owner.ask("PUT", f"{path}/verification"))["verification"]
+    assert (found["verified"], found["last_error"]) == (False, "TLS failed")
+
+
+@covers("domains.md# Listeners on verified domains only")
+def test_with_required_domains_listeners_must_lie_on_one(owner: Caller) -> None:
+    owner.change(
+        f"/organizations/{owner.get('/organizations')['organizations'][0]['id']}", require_verified_domains=True
+    )
+    path = f"/queues/{owner.create('/queues')['id']}/listeners"
+    assert "/notify_url" in pointers(owner.refused(422, "POST", path, NOWHERE))
+    owner.create("/domains", hostname="hooks.example.com")
+    url = "https://hooks.example.com/notify"
+    assert owner.create(path, notify_url=url, liveness_url=url)["notify_url"] == url

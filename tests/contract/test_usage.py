@@ -1,0 +1,241 @@
+"""Statistics, usage events and limits."""
+
+from typing import Any
+
+import pytest
+
+from tests.contract.caller import Caller, body, pointers, problem
+from tests.contract.receiver import Receiver, Reply
+from tests.contract.reference import covers
+from tests.contract.world import NOWHERE
+
+WINDOWS = ("last_24_hours", "last_1_hours", "today_so_far")
+OTHERS = ("domain", "user", "organization")
+
+
+def counts(owner: Caller) -> dict[str, Any]:
+    shown: dict[str, Any] = owner.get("/stats/messages")["aggregated_api_usage_events"]
+    return shown
+
+
+def types_of(owner: Caller, query: str = "") -> list[str]:
+    return [event["type"] for event in owner.get(f"/events{query}")["events"]]
+
+
+@covers("statistics.md# What the counts say")
+def test_what_is_done_is_counted_in_three_windows(owner: Caller) -> None:
+    queue = f"/queues/{owner.create('/queues')['id']}"
+    owner.change(queue, retention=1)
+    listener = f"{queue}/listeners/{owner.create(f'{queue}/listeners', **NOWHERE)['id']}"
+    owner.change(listener, status="disabled")
+    key = f"/api_keys/{owner.create('/api_keys')['id']}"
+    owner.change(key, status="disabled")
+    owner.ask("POST", f"{queue}/messages/batch", {"messages": [{"data": 1}, {"data": 2}]})
+    for path in (key, listener, queue):
+        owner.delete(path)
+    shown = counts(owner)
+    assert set(shown) == set(WINDOWS)
+    for name in ("queue", "listener"):
+        for verb in ("added", "updated", "deleted"):
+            assert shown["last_1_hours"][f"{name}_{verb}"] == shown["last_24_hours"][f"{name}_{verb}"] == 1
+    assert shown["last_1_hours"]["message_added"] == 2
+    assert shown["last_1_hours"]["api_key_deleted"] == 1
+
+
+def test_attempts_are_counted_as_they_were_answered(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint(Reply(500, (("webhook-no-retry", "true"),)), Reply(200))
+    queue = f"/queues/{owner.create('/queues')['id']}"
+    listener = owner.create(f"{queue}/listeners", notify_url=endpoint.url, liveness_url=endpoint.url)["id"]
+    for _ in range(2):
+        owner.create(f"{queue}/messages", data="x")
+    endpoint.until(2)
+    owner.until(f"{queue}/listeners/{listener}", lambda shown: shown["messages"]["pending_count"] == 0)
+    shown = counts(owner)["last_1_hours"]
+    assert (shown["message_published_ok"], shown["message_published_not_ok"]) == (1, 1)
+    assert {"message_published_ok", "message_published_not_ok"} <= set(types_of(owner, "?events=messages"))
+
+
+@covers(*(f"events.md: {name}_added, _updated, _deleted" for name in ("api_key", "queue", "listener", "organization")))
+@covers("events.md# The resource", "events.md: message_added", "events.md: domain_added, … user_added, …")
+def test_events_say_what_was_done_newest_first(owner: Caller) -> None:
+    queue = owner.create("/queues", alias="orders")
+    listener = owner.create(f"/queues/{queue['id']}/listeners", **NOWHERE)
+    message = owner.create(f"/queues/{queue['id']}/messages", data="x")
+    key = owner.create("/api_keys")
+    domain = owner.create("/domains", hostname="example.com")
+    owner.delete(f"/queues/{queue['id']}/listeners/{listener['id']}")
+    events = owner.get("/events?limit=1000")["events"]
+    by_type = {event["type"]: event for event in events}
+    for name, made in (
+        ("queue", queue),
+        ("listener", listener),
+        ("message", message),
+        ("api_key", key),
+        ("domain", domain),
+    ):
+        event = by_type[f"{name}_added"]
+        if name != "api_key":
+            assert event[name] == {"id": made["id"], "name": made["name"]}
+        assert event["client"]["id"] == owner.get("/organizations")["organizations"][0]["id"]
+    times = [event["stored_at"] for event in events]
+    assert times == sorted(times, reverse=True)
+    assert events[0]["type"] == "listener_deleted"
+
+
+@covers("GET /events parameters", "events.md: events")
+@pytest.mark.parametrize("topic", ["api_keys", "listeners", "messages", "queues"])
+def test_events_are_chosen_by_their_topic(owner: Caller, topic: str) -> None:
+    queue = owner.create("/queues")["id"]
+    owner.create(f"/queues/{queue}/listeners", **NOWHERE)
+    owner.create(f"/queues/{queue}/messages", data="x")
+    owner.create("/api_keys")
+    shown = types_of(owner, f"?events={topic}")
+    assert shown
+    assert all(each.startswith(topic.removesuffix("s")) for each in shown)
+
+
+@covers("events.md: limit", "events.md: startAfter", "events.md: startAfterId", "events.md# Following what happens")
+def test_events_go_on_after_one_oldest_first(owner: Caller) -> None:
+    for _ in range(4):
+        owner.create("/queues")
+    newest = owner.get("/events?events=queues&limit=3")["events"]
+    assert len(newest) == 3
+    oldest = newest[-1]
+    place = f"startAfter={oldest['stored_at']}&startAfterId={oldest['id']}"
+    following = owner.get(f"/events?events=queues&{place}")["events"]
+    assert [event["id"] for event in following] == [event["id"] for event in reversed(newest[:-1])]
+    alone = owner.get(f"/events?events=queues&limit=3&startAfter={oldest['stored_at']}")["events"]
+    assert alone == newest
+    assert "next" in owner.get("/events")["_links"]
+
+
+@pytest.mark.parametrize(
+    "query", ["events=unicorns", "limit=0", "limit=1001", "limit=x", "startAfter=x&startAfterId=x"]
+)
+def test_a_wrong_selection_of_events_is_refused(owner: Caller, query: str) -> None:
+    owner.refused(400, "GET", f"/events?{query}")
+
+
+@covers("events.md: lockout")
+def test_who_is_locked_out_is_told(owner: Caller, stranger: Caller) -> None:
+    key = owner.create("/api_keys")
+    wrong = key["key"][:-1] + ("a" if key["key"][-1] != "a" else "b")
+    for _ in range(5):
+        stranger.with_key(wrong).ask("GET", "/queues")
+    stranger.with_key(wrong).until_status(403, "/queues")
+    event = next(each for each in owner.get("/events")["events"] if each["type"] == "lockout")
+    assert event["api_key"]["id"] == key["id"]
+
+
+@covers("events.md: message_published_ok, message_published_not_ok")
+def test_an_attempt_is_an_event_of_its_message(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint()
+    queue = f"/queues/{owner.create('/queues')['id']}"
+    listener = owner.create(f"{queue}/listeners", notify_url=endpoint.url, liveness_url=endpoint.url)["id"]
+    message = owner.create(f"{queue}/messages", data="x")["id"]
+    owner.until(f"{queue}/listeners/{listener}", lambda shown: shown["messages"]["acknowledged_count"] == 1)
+    events = owner.get("/events?events=messages")["events"]
+    told = next(each for each in events if each["type"] == "message_published_ok")
+    assert (told["message"]["id"], told["listener"]["id"]) == (message, listener)
+
+
+@covers("limits.md: X-RateLimit-Limit", "limits.md: X-RateLimit-Remaining", "limits.md: X-RateLimit-Reset")
+@covers("limits.md# Rate limits", "limits.md: requests of a key", "limits.md: rate_limit")
+def test_requests_of_a_key_are_limited(owner: Caller, operator: Caller) -> None:
+    organization = owner.get("/organizations")["organizations"][0]["id"]
+    operator.change(f"/organizations/{organization}", rate_limit=5)
+    answer = owner.until_status(429, "/queues")
+    assert problem(answer, 429)["title"] == "Too Many Requests"
+    assert answer.headers["x-ratelimit-limit"] == "5"
+    assert answer.headers["x-ratelimit-remaining"] == "0"
+    assert int(answer.headers["x-ratelimit-reset"]) % 60 == 0
+
+
+@covers("limits.md: requests without a valid key")
+@pytest.mark.parametrize("path", ["/queues", "/nothing", "/", "/health/ready"])
+def test_requests_without_a_key_are_counted_for_their_address(stranger: Caller, path: str) -> None:
+    remaining = {int(stranger.ask("GET", path).headers["x-ratelimit-remaining"]) for _ in stranger.installation.urls}
+    assert all(each > 0 for each in remaining)
+
+
+def test_zero_stands_for_any_number(owner: Caller, operator: Caller) -> None:
+    organization = owner.get("/organizations")["organizations"][0]["id"]
+    operator.change(f"/organizations/{organization}", rate_limit=0)
+    expected = {"x-ratelimit-limit": "2147483647", "x-ratelimit-remaining": "2147483647"}
+    shown = (owner.ask("GET", "/queues").headers for _ in range(2_000))
+    assert any({name: headers[name] for name in expected} == expected for headers in shown)
+
+
+QUOTAS: dict[str, tuple[str, dict[str, Any]]] = {
+    "queues": ("/queues", {}),
+    "listeners": ("listeners", dict(NOWHERE)),
+    "messages_a_day": ("messages", {"data": "x"}),
+    "bytes_stored": ("messages", {"data": "x" * 10}),
+}
+
+
+@covers(
+    "limits.md: queues",
+    "limits.md: listeners",
+    "limits.md: messages_a_day",
+    "limits.md: bytes_stored",
+    "limits.md# Quotas",
+)
+@covers(
+    "limits.md: quotas.queues, quotas.listeners", "limits.md: quotas.messages_a_day", "limits.md: quotas.bytes_stored"
+)
+@covers(
+    "POST /queues 402",
+    "PUT /queues 402",
+    "POST /queues/{queue_id}/listeners 402",
+    "PUT /queues/{queue_id}/listeners 402",
+)
+@covers("POST /queues/{queue_id}/messages 402", "PUT /queues/{queue_id}/messages 402")
+@covers("POST /queues/{queue_id}/messages/batch 402")
+@pytest.mark.parametrize("name", QUOTAS)
+def test_what_would_go_beyond_a_quota_is_refused(owner: Caller, operator: Caller, name: str) -> None:
+    queue = owner.create("/queues")["id"]
+    most = {"queues": 2, "bytes_stored": 10}.get(name, 1)
+    organization = owner.get("/organizations")["organizations"][0]["id"]
+    operator.change(f"/organizations/{organization}", quotas={name: most})
+    place, fields = QUOTAS[name]
+    path = place if place.startswith("/") else f"/queues/{queue}/{place}"
+    owner.create(path, **fields)
+    for method in ("POST", "PUT"):
+        content = problem(owner.ask(method, path, fields), 402)
+        assert content["title"] == "Payment Required"
+    if place == "messages":
+        owner.refused(402, "POST", f"{path}/batch", {"messages": [fields]})
+    assert owner.get("/limits")["limits"]["quotas"][name] == {"limit": most, "used": most}
+
+
+@covers("limits.md# Get limits", "limits.md# Change limits", "limits.md: retention", "limits.md: 400", "limits.md: 403")
+@covers("limits.md: 404", "limits.md: 422")
+def test_only_the_operator_changes_limits(owner: Caller, charlie: Caller, operator: Caller) -> None:
+    path = f"/organizations/{owner.get('/organizations')['organizations'][0]['id']}"
+    owner.refused(403, "PUT", path, {"quotas": {"queues": 1}})
+    charlie.refused(404, "PUT", path, {"quotas": {"queues": 1}})
+    operator.refused(400, "PUT", path, {"quotas": {"unicorns": 1}})
+    operator.refused(400, "PUT", path, {"rate_limit": "many"})
+    assert pointers(operator.refused(422, "PUT", path, {"quotas": {"queues": -1}}))
+    operator.change(path, quotas={"queues": 3, "listeners": 4}, retention=60)
+    changed = operator.change(path, quotas={"listeners": None})
+    assert (changed["quotas"], changed["retention"]) == ({"queues": 3}, 60)
+    shown = owner.get("/limits")["limits"]
+    assert (shown["quotas"]["queues"]["limit"], shown["quotas"]["listeners"]["limit"], shown["retention"]) == (
+        3,
+        None,
+        60,
+    )
+    assert "quotas" not in operator.change(path, quotas=None)
+
+
+def test_a_key_without_the_scope_sees_no_usage(owner: Caller) -> None:
+    bob = owner.with_key(owner.create("/api_keys", scopes={"queues": {}})["key"])
+    for path in ("/stats/messages", "/events", "/limits"):
+        bob.refused(403, "GET", path)
+
+
+def test_events_of_another_organization_are_not_seen(owner: Caller, charlie: Caller) -> None:
+    queue = owner.create("/queues")["id"]
+    assert queue not in body(charlie.ask("GET", "/events")).__str__()

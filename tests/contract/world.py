@@ -1,0 +1,84 @@
+"""One organization with one thing of every sort, for requests that change nothing."""
+
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cached_property
+
+import pytest
+
+from tests.contract.caller import Caller, client_at, fresh, some_address
+
+NOWHERE = {"notify_url": "http://127.0.0.1:9/notify", "liveness_url": "http://127.0.0.1:9/live"}
+"""Where nobody listens."""
+
+
+class World:
+    """Everything in it is made when it is first asked for."""
+
+    def __init__(self, operator: Caller) -> None:
+        self.operator = operator
+        self.closing = ExitStack()
+        self._ids: dict[str, str] = {}
+        self._makers: dict[str, Callable[[], str]] = {
+            "organization_id": lambda: self._organization[0],
+            "api_key_id": lambda: self._made("/api_keys"),
+            "user_id": lambda: self._made("/users", email=f"{fresh()}@example.com", role="viewer"),
+            "domain_id": lambda: self._made("/domains", hostname="localhost", port=1031),
+            "queue_id": lambda: self._made("/queues", schema={"n": {"type": "number"}}),
+            "schema_id": lambda: str(self.owner.shown(self.path("/queues/{queue_id}"))["schema_id"]),
+            "listener_id": lambda: self._made(self.path("/queues/{queue_id}/listeners"), **NOWHERE),
+            "message_id": lambda: self._made(self.path("/queues/{queue_id}/messages"), data={"n": 1}),
+            "status": lambda: "404",
+        }
+
+    @cached_property
+    def _organization(self) -> tuple[str, str]:
+        answer = self.operator.ask("POST", "/organizations", {"alias": f"org.example.{fresh('world')}"}).json()
+        return answer["organization"]["id"], answer["api_key"]["key"]
+
+    @cached_property
+    def owner(self) -> Caller:
+        return self.operator.with_key(self._organization[1])
+
+    @cached_property
+    def other(self) -> Caller:
+        """The owner of another organization, in which there is nothing."""
+        answer = self.operator.ask("POST", "/organizations", {"alias": f"org.example.{fresh('other')}"}).json()
+        return self.operator.with_key(answer["api_key"]["key"])
+
+    @cached_property
+    def powerless(self) -> Caller:
+        """Has a key of this organization that may do nothing."""
+        return self.operator.with_key(self.owner.create("/api_keys", scopes={})["key"])
+
+    @cached_property
+    def locked_out(self) -> Caller:
+        """Has tried wrong keys, from an address of its own."""
+        if not self.operator.installation.urls[0].startswith("http://127."):
+            pytest.skip("Only on loopback a test has an address of its own.")
+        client = self.closing.enter_context(client_at(some_address()))
+        caller = Caller(self.operator.installation, client, "dsk_" + "0" * 53)
+        caller.until_status(403, "/queues")
+        return caller
+
+    @cached_property
+    def limited(self) -> Caller:
+        """Has a key of an organization whose requests of this minute are used up."""
+        fields = {"alias": f"org.example.{fresh('limited')}", "rate_limit": 1}
+        answer = self.operator.ask("POST", "/organizations", fields).json()
+        limited = self.operator.with_key(answer["api_key"]["key"])
+        for _ in range(8):
+            limited.ask("GET", "/queues")
+        return limited
+
+    def path(self, template: str) -> str:
+        return re.sub(r"\{(\w+)\}", lambda match: self[match[1]], template)
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._ids:
+            self._ids[name] = self._makers[name]()
+        return self._ids[name]
+
+    def _made(self, path: str, **fields: object) -> str:
+        return str(self.owner.create(path, **fields)["id"])

@@ -1,0 +1,23 @@
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from discue.control.control import Control
+from tests.cast import Cast, assembled
+from tests.coroutines import pytest_pyfunc_call, runner
+from tests.databases import engine_name
+
+__all__ = ["cast", "control", "engine_name", "pytest_pyfunc_call", "runner"]
+
+
+@pytest.fixture
+def cast(runner: asyncio.Runner, tmp_path: Path, engine_name: str) -> Iterator[Cast]:
+    with assembled(runner, tmp_path, engine_name) as everybody:
+        yield everybody
+
+
+@pytest.fixture
+def control(cast: Cast) -> Control:
+    return cast.control

@@ -1,0 +1,185 @@
+import asyncio
+
+import pytest
+
+from discue import key_text
+from discue.access import Principal, Scope
+from discue.control import api_keys
+from discue.control.api_keys import KeyFields, scopes_of
+from discue.control.control import Control
+from discue.directory import KeyRejected
+from discue.errors import Conflict, Forbidden, NotFound, Unprocessable
+from discue.store import api_keys as rows
+from tests.cast import Cast, present
+from tests.clocks import NOON
+
+
+async def test_a_key_is_told_once_and_only_a_hash_of_it_is_kept(cast: Cast, control: Control) -> None:
+    made = await api_keys.create(control, cast.alice.principal, KeyFields("builds"))
+    parts = key_text.parse(made.text)
+    assert parts is not None
+    assert parts.public_id == made.key.public_id
+    assert len(parts.secret) == 32
+    stored = await control.store.read(lambda tx: rows.anywhere(tx, made.key.public_id))
+    assert stored == made.key
+    assert parts.secret not in repr(made)
+    assert parts.secret.encode() not in stored.secret_hash
+    assert (await present(control, made.text)).principal.key == made.key.id
+
+
+async def test_without_scopes_a_key_gets_all_that_its_creator_has_and_nothing_protected(
+    cast: Cast, control: Control
+) -> None:
+    made = await api_keys.create(control, cast.alice.principal, KeyFields())
+    assert set(scopes_of(made.key)) == set(cast.alice.principal.scopes) - {
+        "api_clients",
+        "api_keys",
+        "subscriptions",
+        "users",
+    }
+
+
+async def test_scopes_come_back_as_they_were_sent_and_none_grants_nothing(cast: Cast, control: Control) -> None:
+    scopes = {"queues": Scope("read", ("*",)), "messages": Scope("write"), "events": Scope("read")}
+    made = await api_keys.create(control, cast.alice.principal, KeyFields(scopes=scopes))
+    read = scopes_of(await api_keys.get(control, cast.alice.principal, made.key.public_id))
+    assert list(read.items()) == list(scopes.items())
+    empty = await api_keys.create(control, cast.alice.principal, KeyFields(scopes={}))
+    assert scopes_of(empty.key) == {}
+
+
+async def test_protected_scopes_are_not_granted_and_no_more_than_one_has(cast: Cast, control: Control) -> None:
+    made = await api_keys.create(control, cast.alice.principal, KeyFields())
+    with pytest.raises(Unprocessable):
+        await api_keys.create(control, cast.alice.principal, KeyFields(scopes={"users": Scope("read")}))
+    with pytest.raises(Unprocessable):
+        await api_keys.change(
+            control, cast.alice.principal, made.key.public_id, KeyFields(scopes={"api_keys": Scope("read")})
+        )
+    narrow = _narrow_manager(cast)
+    with pytest.raises(Forbidden):
+        await api_keys.create(control, narrow, KeyFields(scopes={"queues": Scope("write")}))
+    with pytest.raises(Forbidden):
+        await api_keys.change(control, narrow, made.key.public_id, KeyFields(scopes={"messages": Scope("read")}))
+
+
+def _narrow_manager(cast: Cast) -> Principal:
+    """One who manages keys, and otherwise reads queues."""
+    return Principal(
+        organization=cast.alice.principal.organization,
+        organization_public_id=cast.alice.principal.organization_public_id,
+        key=0,
+        key_public_id="0" * 21,
+        scopes={"api_keys": Scope("write"), "queues": Scope("read")},
+        is_operator=False,
+    )
+
+
+async def test_a_client_may_send_back_the_scopes_that_it_was_shown(cast: Cast, control: Control) -> None:
+    own = cast.alice.principal.key_public_id
+    shown = scopes_of(await api_keys.get(control, cast.alice.principal, own))
+    changed = await api_keys.change(control, cast.alice.principal, own, KeyFields("first", scopes=shown))
+    assert (changed.alias, scopes_of(changed)) == ("first", shown)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        KeyFields(status="disabled"),
+        KeyFields(scopes={}),
+        KeyFields(scopes={"queues": Scope("write")}),
+        KeyFields(expires_at=NOON + 60_000),
+    ],
+    ids=["disabled", "nothing", "narrowed", "expiring"],
+)
+async def test_the_last_key_that_manages_keys_stays(cast: Cast, control: Control, fields: KeyFields) -> None:
+    own = cast.alice.principal.key_public_id
+    await api_keys.create(control, cast.alice.principal, KeyFields())
+    with pytest.raises(Conflict):
+        await api_keys.change(control, cast.alice.principal, own, fields)
+    with pytest.raises(Conflict):
+        await api_keys.delete(control, cast.alice.principal, own)
+    assert (await api_keys.get(control, cast.alice.principal, own)).status == "enabled"
+
+
+async def test_a_disabled_key_is_refused_at_once_and_an_enabled_one_let_in_again(cast: Cast, control: Control) -> None:
+    made = await api_keys.create(control, cast.alice.principal, KeyFields())
+    await present(control, made.text)
+    await api_keys.change(control, cast.alice.principal, made.key.public_id, KeyFields(status="disabled"))
+    with pytest.raises(KeyRejected):
+        await present(control, made.text)
+    await api_keys.change(control, cast.alice.principal, made.key.public_id, KeyFields(status="enabled"))
+    await present(control, made.text)
+
+
+async def test_narrowing_a_key_takes_effect_at_once(cast: Cast, control: Control) -> None:
+    bob = await cast.bob({"queues": Scope("write")})
+    fields = KeyFields(scopes={"queues": Scope("read")})
+    await api_keys.change(control, cast.alice.principal, bob.principal.key_public_id, fields)
+    assert not (await present(control, bob.key)).principal.may("queues", "write")
+
+
+async def test_a_key_ends_at_its_expiry(cast: Cast, control: Control) -> None:
+    ends = cast.clock.now() + 1_000
+    made = await api_keys.create(control, cast.alice.principal, KeyFields(expires_at=ends))
+    await present(control, made.text)
+    cast.clock.advance(1_000)
+    with pytest.raises(KeyRejected) as refused:
+        await present(control, made.text)
+    assert not refused.value.counted
+    kept = await api_keys.change(control, cast.alice.principal, made.key.public_id, KeyFields("ended", expires_at=ends))
+    assert kept.expires_at == ends
+    await api_keys.change(control, cast.alice.principal, made.key.public_id, KeyFields(expires_at=None))
+    await present(control, made.text)
+
+
+@pytest.mark.parametrize("expires_at", [-1, 1, 10**15])
+async def test_an_expiry_lies_ahead(cast: Cast, control: Control, expires_at: int) -> None:
+    with pytest.raises(Unprocessable) as refused:
+        await api_keys.create(control, cast.alice.principal, KeyFields(expires_at=expires_at))
+    assert [fault.pointer for fault in refused.value.faults] == ["/expires_at"]
+
+
+async def test_a_deleted_key_is_refused_at_once_and_its_alias_is_free(cast: Cast, control: Control) -> None:
+    made = await api_keys.create(control, cast.alice.principal, KeyFields("builds"))
+    await present(control, made.text)
+    await api_keys.delete(control, cast.alice.principal, made.key.public_id)
+    with pytest.raises(KeyRejected):
+        await present(control, made.text)
+    with pytest.raises(NotFound):
+        await api_keys.get(control, cast.alice.principal, made.key.public_id)
+    await api_keys.create(control, cast.alice.principal, KeyFields("builds"))
+
+
+async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: Control) -> None:
+    answers = await asyncio.gather(
+        *(api_keys.create(control, cast.alice.principal, KeyFields("builds")) for _ in range(10)),
+        return_exceptions=True,
+    )
+    assert [isinstance(answer, Unprocessable) for answer in answers].count(True) == 9
+
+
+async def test_another_organizations_key_is_not_there(cast: Cast, control: Control) -> None:
+    theirs = cast.alice.principal.key_public_id
+    stranger = cast.charlie.principal
+    for refused in (
+        api_keys.get(control, stranger, theirs),
+        api_keys.change(control, stranger, theirs, KeyFields("stolen")),
+        api_keys.delete(control, stranger, theirs),
+    ):
+        with pytest.raises(NotFound):
+            await refused
+    shown = await api_keys.page(control, stranger)
+    assert [key.public_id for key in shown.items] == [stranger.key_public_id]
+
+
+async def test_only_a_key_with_the_scope_sees_or_makes_keys(cast: Cast, control: Control) -> None:
+    bob = (await cast.bob({"queues": Scope("write")})).principal
+    for refused in (
+        api_keys.create(control, bob, KeyFields()),
+        api_keys.get(control, bob, bob.key_public_id),
+        api_keys.page(control, bob),
+        api_keys.delete(control, bob, bob.key_public_id),
+    ):
+        with pytest.raises(Forbidden):
+            await refused

@@ -1,0 +1,320 @@
+"""Domains: their challenges, and how they are verified."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import pytest
+
+from discue.access import Scope
+from discue.control import domains
+from discue.control.control import Control
+from discue.control.domains import DomainFields
+from discue.errors import BadRequest, Forbidden, NotFound, TooManyRequests, Unprocessable
+from discue.ids import is_public_id
+from discue.model import Domain
+from discue.store import domains as rows
+from discue.store.engine import Row, Transaction
+from discue.verification import CHALLENGE_MS, EXPIRED, PAUSE_MS
+from tests.cast import Cast
+
+MINUTE, DAY = 60_000, 86_400_000
+PLACE = DomainFields(hostname="shop.example.com")
+
+
+class Answers:
+    """Finds what the test says; `meanwhile` happens while it looks."""
+
+    def __init__(self, error: str = "", meanwhile: Callable[[], Awaitable[object]] | None = None) -> None:
+        self.error = error
+        self.checked: list[Domain] = []
+        self.places: list[int] = []
+        self._meanwhile = meanwhile
+
+    async def check(self, domain: Domain) -> str:
+        self.checked.append(domain)
+        if self._meanwhile is not None:
+            await self._meanwhile()
+        return self.error
+
+    def place(self, organization: int) -> AbstractContextManager[None]:
+        self.places.append(organization)
+        return nullcontext()
+
+
+class NoRoom(Answers):
+    def place(self, organization: int) -> AbstractContextManager[None]:
+        raise TooManyRequests(f"Organization {organization} has none.")
+
+
+async def _stored(control: Control, domain: Domain) -> Domain:
+    found = await control.store.read(partial(rows.by_id, organization=domain.organization, domain=domain.id))
+    assert found is not None
+    return found
+
+
+async def _rows(control: Control, sql: str) -> list[Row]:
+    async def work(tx: Transaction) -> list[Row]:
+        return await tx.rows(sql)
+
+    return await control.store.read(work)
+
+
+async def _events(control: Control) -> list[tuple[str, str]]:
+    found = await _rows(control, "SELECT kind, client FROM event WHERE kind LIKE 'domain%' ORDER BY id")
+    return [(kind, client) for kind, client in found]
+
+
+async def _told(control: Control) -> int:
+    """How often lanes heard that a domain is another."""
+    return len(await _rows(control, "SELECT version FROM feed WHERE kind = 'domain' LIMIT 100"))
+
+
+async def test_a_new_domain_has_a_challenge_of_seven_days_and_the_default_port(cast: Cast, control: Control) -> None:
+    made = await domains.create(control, cast.alice.principal, PLACE)
+    assert is_public_id(made.public_id)
+    assert (made.alias, made.hostname, made.port) == (made.public_id, "shop.example.com", 443)
+    assert made.challenge.expires_at == made.challenge.created_at + CHALLENGE_MS == cast.clock.now() + CHALLENGE_MS
+    assert not made.verification.verified
+    assert await domains.get(control, cast.alice.principal, made.public_id) == made
+    other = await domains.create(control, cast.alice.principal, PLACE)
+    assert made.challenge.file_name != other.challenge.file_name
+    assert made.challenge.file_content != other.challenge.file_content
+
+
+async def test_the_hostname_stays_as_it_was_sent(cast: Cast, control: Control) -> None:
+    made = await domains.create(control, cast.alice.principal, DomainFields(hostname="BÜCHER.Example."))
+    assert (made.hostname, made.host_key) == ("BÜCHER.Example.", "xn--bcher-kva.example")
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        (DomainFields(hostname="127.0.0.1"), "/hostname"),
+        (DomainFields(hostname="[::1]"), "/hostname"),
+        (DomainFields(hostname="a.b"), "/hostname"),
+        (DomainFields(hostname="shop.example.com:443"), "/hostname"),
+        (DomainFields(hostname="shop.example.com", port=22), "/port"),
+        (DomainFields(hostname="shop.example.com", port=65_536), "/port"),
+        (DomainFields(hostname="shop.example.com", alias="no"), "/alias"),
+    ],
+)
+async def test_what_no_domain_can_be_is_named(cast: Cast, control: Control, fields: DomainFields, pointer: str) -> None:
+    with pytest.raises(Unprocessable) as refused:
+        await domains.create(control, cast.alice.principal, fields)
+    assert [fault.pointer for fault in refused.value.faults] == [pointer]
+    assert (await domains.page(control, cast.alice.principal)).items == ()
+
+
+async def test_a_domain_needs_a_hostname(cast: Cast, control: Control) -> None:
+    with pytest.raises(BadRequest) as refused:
+        await domains.create(control, cast.alice.principal, DomainFields("shop"))
+    assert [fault.pointer for fault in refused.value.faults] == ["/hostname"]
+
+
+async def test_its_place_cannot_be_changed_but_may_be_sent_again(cast: Cast, control: Control) -> None:
+    principal = cast.alice.principal
+    made = await domains.create(control, principal, DomainFields(hostname="shop.example.com", port=8_443))
+    same = DomainFields("shop", hostname="shop.example.com", port=8_443)
+    assert (await domains.change(control, principal, made.public_id, same)).alias == "shop"
+    for fields, pointers in (
+        (DomainFields(hostname="SHOP.example.com"), ["/hostname"]),
+        (DomainFields(port=443), ["/port"]),
+        (DomainFields(port=None), ["/port"]),
+        (DomainFields("other", hostname="other.example.com", port=80), ["/hostname", "/port"]),
+    ):
+        with pytest.raises(Unprocessable) as refused:
+            await domains.change(control, principal, made.public_id, fields)
+        assert [fault.pointer for fault in refused.value.faults] == pointers
+    assert (await domains.get(control, principal, made.public_id)).alias == "shop"
+
+
+async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: Control) -> None:
+    fields = DomainFields("shop", hostname="shop.example.com")
+    wishes = [domains.create(control, cast.alice.principal, fields) for _ in range(10)]
+    answers = await asyncio.gather(*wishes, return_exceptions=True)
+    refusals = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert [type(each) for each in refusals] == [Unprocessable] * 9
+    await domains.create(control, cast.charlie.principal, fields)
+
+
+async def test_another_organizations_domain_is_not_there(cast: Cast, control: Control) -> None:
+    made = await domains.create(control, cast.alice.principal, PLACE)
+    stranger, answers = cast.charlie.principal, Answers()
+    for attempt in (
+        domains.get(control, stranger, made.public_id),
+        domains.change(control, stranger, made.public_id, DomainFields("stolen")),
+        domains.delete(control, stranger, made.public_id),
+        domains.verify(control, stranger, made.public_id, answers),
+    ):
+        with pytest.raises(NotFound):
+            await attempt
+    assert (await domains.page(control, stranger)).items == ()
+    assert not answers.checked
+    assert await domains.get(control, cast.alice.principal, made.public_id) == made
+
+
+async def test_a_key_confined_to_one_domain_sees_and_changes_only_that_one(cast: Cast, control: Control) -> None:
+    mine, other = [(await domains.create(control, cast.alice.principal, PLACE)).public_id for _ in range(2)]
+    bob = (await cast.bob({"domains": Scope("write", (mine,))})).principal
+    assert [item.public_id for item in (await domains.page(control, bob)).items] == [mine]
+    assert (await domains.verify(control, bob, mine, Answers())).verification.verified
+    for refused in (
+        domains.get(control, bob, other),
+        domains.change(control, bob, other, DomainFields("stolen")),
+        domains.verify(control, bob, other, Answers()),
+        domains.delete(control, bob, other),
+        domains.create(control, bob, PLACE),
+    ):
+        with pytest.raises(Forbidden):
+            await refused
+
+
+async def test_a_key_that_reads_does_not_verify(cast: Cast, control: Control) -> None:
+    made = await domains.create(control, cast.alice.principal, PLACE)
+    reader = (await cast.bob({"domains": Scope("read")})).principal
+    with pytest.raises(Forbidden):
+        await domains.verify(control, reader, made.public_id, Answers())
+
+
+async def test_on_demand_the_answer_is_what_was_found(cast: Cast, control: Control) -> None:
+    principal = cast.alice.principal
+    made = await domains.create(control, principal, PLACE)
+    failed = await domains.verify(control, principal, made.public_id, Answers("answered 404"))
+    assert (failed.verification.verified, failed.verification.last_error) == (False, "answered 404")
+    cast.clock.advance(PAUSE_MS)
+    answers = Answers()
+    found = await domains.verify(control, principal, made.public_id, answers)
+    assert [each.challenge for each in answers.checked] == [made.challenge]
+    assert answers.places == [principal.organization]
+    assert (found.verification.verified, found.verification.verified_at) == (True, cast.clock.now())
+    assert found.updated_at == cast.clock.now()
+    assert await domains.get(control, principal, made.public_id) == found
+
+
+async def test_on_demand_nothing_is_looked_at_twice_within_a_moment(cast: Cast, control: Control) -> None:
+    principal, answers = cast.alice.principal, Answers("no connection")
+    made = await domains.create(control, principal, PLACE)
+    first = await domains.verify(control, principal, made.public_id, answers)
+    assert await domains.verify(control, principal, made.public_id, answers) == first
+    assert len(answers.checked) == 1
+
+
+async def test_of_two_at_once_one_looks_and_the_other_is_told_how_it_stands(cast: Cast, control: Control) -> None:
+    principal = cast.alice.principal
+    made = await domains.create(control, principal, PLACE)
+    idle = Answers()
+
+    async def meanwhile() -> None:
+        cast.clock.advance(5_000)
+        shown = await domains.verify(control, principal, made.public_id, idle)
+        assert not shown.verification.verified
+
+    assert (
+        await domains.verify(control, principal, made.public_id, Answers(meanwhile=meanwhile))
+    ).verification.verified
+    assert not idle.checked
+
+
+async def test_without_room_nothing_is_tried(cast: Cast, control: Control) -> None:
+    made = await domains.create(control, cast.alice.principal, PLACE)
+    with pytest.raises(TooManyRequests):
+        await domains.verify(control, cast.alice.principal, made.public_id, NoRoom())
+    assert await _stored(control, made) == made
+
+
+async def test_what_was_found_of_a_domain_that_has_changed_meanwhile_does_not_count(
+    cast: Cast, control: Control
+) -> None:
+    principal = cast.alice.principal
+    made = await domains.create(control, principal, PLACE)
+    meanwhile = partial(domains.change, control, principal, made.public_id, DomainFields("shop"))
+    found = await domains.verify(control, principal, made.public_id, Answers(meanwhile=meanwhile))
+    assert (found.alias, found.verification.verified) == ("shop", False)
+
+
+async def test_one_that_is_deleted_while_it_is_looked_at_is_gone(cast: Cast, control: Control) -> None:
+    principal = cast.alice.principal
+    made = await domains.create(control, principal, PLACE)
+    meanwhile = partial(domains.delete, control, principal, made.public_id)
+    with pytest.raises(NotFound):
+        await domains.verify(control, principal, made.public_id, Answers(meanwhile=meanwhile))
+
+
+async def test_an_expired_challenge_verifies_nothing_and_is_renewed_by_a_change(cast: Cast, control: Control) -> None:
+    principal, answers = cast.alice.principal, Answers()
+    made = await domains.create(control, principal, PLACE)
+    cast.clock.advance(CHALLENGE_MS)
+    expired = await domains.verify(control, principal, made.public_id, answers)
+    assert (expired.verification.verified, expired.verification.last_error) == (False, EXPIRED)
+    assert not answers.checked
+    renewed = await domains.change(control, principal, made.public_id, DomainFields())
+    assert renewed.challenge.file_name != made.challenge.file_name
+    assert renewed.challenge.file_content != made.challenge.file_content
+    assert renewed.challenge.expires_at == cast.clock.now() + CHALLENGE_MS
+    assert (renewed.verification.last_error, renewed.verification.due_at) == ("", cast.clock.now() + MINUTE)
+    assert (await domains.verify(control, principal, made.public_id, answers)).verification.verified
+
+
+async def test_a_change_leaves_a_challenge_alone_that_has_not_expired(cast: Cast, control: Control) -> None:
+    principal = cast.alice.principal
+    made = await domains.create(control, principal, PLACE)
+    cast.clock.advance(CHALLENGE_MS - 1)
+    changed = await domains.change(control, principal, made.public_id, DomainFields("shop"))
+    assert (changed.challenge, changed.verification) == (made.challenge, made.verification)
+
+
+async def test_what_is_due_is_taken_once_and_comes_again_if_nothing_is_heard_of_it(
+    cast: Cast, control: Control
+) -> None:
+    made = [await domains.create(control, person.principal, PLACE) for person in (cast.alice, cast.charlie)]
+    assert await domains.take_due(control, 10) == []
+    cast.clock.advance(MINUTE)
+    taken = [each for _ in range(3) for each in await domains.take_due(control, 1)]
+    assert sorted(each.public_id for each in taken) == sorted(each.public_id for each in made)
+    cast.clock.advance(MINUTE - 1)
+    assert await domains.take_due(control, 10) == []
+    cast.clock.advance(1)
+    assert len(await domains.take_due(control, 10)) == 2
+
+
+async def test_lanes_hear_of_a_domain_only_when_it_is_verified_or_is_not_any_more(cast: Cast, control: Control) -> None:
+    principal = cast.alice.principal
+    made = await domains.create(control, principal, PLACE)
+    await domains.verify(control, principal, made.public_id, Answers("no connection"))
+    await domains.change(control, principal, made.public_id, DomainFields("shop"))
+    assert await _told(control) == 0
+    cast.clock.advance(PAUSE_MS)
+    await domains.verify(control, principal, made.public_id, Answers())
+    assert await _told(control) == 1
+    taken = await _stored(control, made)
+    for _ in range(80):
+        cast.clock.advance(3_600_000)
+        taken = await domains.check_taken(control, taken, Answers("no connection")) or taken
+    assert (taken.verification.verified, await _told(control)) == (False, 2)
+    await domains.delete(control, principal, made.public_id)
+    assert await _told(control) == 2
+
+
+async def test_the_deletion_of_a_verified_domain_is_heard_of(cast: Cast, control: Control) -> None:
+    made = await domains.create(control, cast.alice.principal, PLACE)
+    await domains.verify(control, cast.alice.principal, made.public_id, Answers())
+    await domains.delete(control, cast.alice.principal, made.public_id)
+    assert await _told(control) == 2
+
+
+async def test_what_happens_to_a_domain_is_an_event_whoever_did_it(cast: Cast, control: Control) -> None:
+    principal = cast.alice.principal
+    made = await domains.create(control, principal, PLACE)
+    await domains.change(control, principal, made.public_id, DomainFields("shop"))
+    await domains.check_taken(control, await _stored(control, made), Answers("no connection"))
+    await domains.check_taken(control, await _stored(control, made), Answers())
+    await domains.delete(control, principal, made.public_id)
+    me = principal.key_public_id
+    assert await _events(control) == [
+        ("domain_added", me),
+        ("domain_updated", me),
+        ("domain_updated", ""),
+        ("domain_deleted", me),
+    ]

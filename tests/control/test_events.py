@@ -1,0 +1,196 @@
+"""Every verb says what it did, once, to whom it concerns; and a verb that fails says nothing."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from discue.access import Principal, Scope
+from discue.control import api_keys, key_rescue, listeners, organizations, queues, statistics, usage_events
+from discue.control.api_keys import KeyFields
+from discue.control.control import Control
+from discue.control.listeners import ListenerFields
+from discue.control.organizations import OrganizationFields
+from discue.control.queues import QueueFields
+from discue.control.usage_events import DAY_MS, SETTLING_MS, EventPage, EventSelection, place_of
+from discue.errors import DiscueError, Forbidden
+from discue.ids import event_id_of, last_id_of, millisecond_in, row_id_at
+from discue.store import events
+from discue.store.events import Occurrence
+from discue.store.tallies import PERIOD_MS
+from tests.cast import Cast
+from tests.clocks import NOON
+
+URLS = ListenerFields(notify_url="https://example.com/a", liveness_url="https://example.com/b")
+
+
+async def page(control: Control, principal: Principal, **selection: object) -> EventPage:
+    return await usage_events.page(control, principal, EventSelection(**selection))  # type: ignore[arg-type]
+
+
+async def told(control: Control, principal: Principal) -> list[tuple[str, str, str]]:
+    """What, to whom, and by whom, oldest first."""
+    events = (await page(control, principal)).events
+    return [(event.type, event.name, event.client) for event in reversed(events)]
+
+
+async def test_each_change_is_told_with_who_made_it(cast: Cast, control: Control) -> None:
+    alice = cast.alice.principal
+    queue = (await queues.create(control, alice, QueueFields("orders"))).queue.public_id
+    await queues.change(control, alice, queue, QueueFields("bills"))
+    listener = (await listeners.create(control, alice, queue, URLS)).listener
+    await listeners.change(control, alice, queue, listener.public_id, ListenerFields("desk-1"))
+    await listeners.delete(control, alice, queue, listener.public_id)
+    key = (await api_keys.create(control, alice, KeyFields("robot"))).key
+    await api_keys.change(control, alice, key.public_id, KeyFields("machine"))
+    await api_keys.delete(control, alice, key.public_id)
+    await queues.delete(control, alice, queue)
+    by = alice.key_public_id
+    assert (await told(control, alice))[1:] == [
+        ("queue_added", "orders", by),
+        ("queue_updated", "bills", by),
+        ("listener_added", listener.public_id, by),
+        ("listener_updated", "desk-1", by),
+        ("listener_deleted", "desk-1", by),
+        ("api_key_added", "robot", by),
+        ("api_key_updated", "machine", by),
+        ("api_key_deleted", "machine", by),
+        ("queue_deleted", "bills", by),
+    ]
+    counts = (await statistics.of_messages(control, alice)).last_1_hours
+    assert counts["queue_updated"] == counts["api_key_deleted"] == counts["listener_added"] == 1
+    assert counts["api_key_added"] == 2
+
+
+async def test_a_founded_organization_hears_of_its_key_and_its_founder_of_the_organization(
+    cast: Cast, control: Control
+) -> None:
+    fields = OrganizationFields("com.example.dora")
+    created = await organizations.create(control, cast.olga.principal, fields)
+    dora = (await control.directory.authenticate(created.first_key.text)).principal
+    assert await told(control, dora) == [("api_key_added", dora.key_public_id, "")]
+    await organizations.change(control, dora, dora.organization_public_id, OrganizationFields("com.example.dory"))
+    assert (await told(control, dora))[-1] == ("organization_updated", "com.example.dory", dora.key_public_id)
+    await organizations.delete(control, cast.olga.principal, dora.organization_public_id)
+    olga = cast.olga.principal
+    mine = [event for event in await told(control, olga) if event[1].startswith("com.example.dor")]
+    assert mine == [
+        ("organization_added", "com.example.dora", olga.key_public_id),
+        ("organization_deleted", "com.example.dory", olga.key_public_id),
+    ]
+
+
+async def test_what_commands_do_is_told_without_a_key(cast: Cast, control: Control) -> None:
+    alias, alice = "com.example.alice", cast.alice.principal
+    made = (await key_rescue.create(control, alias, "spare", {})).key
+    await key_rescue.set_status(control, alias, made.public_id, "disabled")
+    await key_rescue.remove(control, alias, made.public_id)
+    await organizations.set_state(control, alias, "suspended")
+    assert (await told(control, alice))[1:] == [
+        ("api_key_added", "spare", ""),
+        ("api_key_updated", "spare", ""),
+        ("api_key_deleted", "spare", ""),
+        ("organization_updated", alias, ""),
+    ]
+
+
+async def test_a_verb_that_is_refused_tells_and_counts_nothing(cast: Cast, control: Control) -> None:
+    alice = cast.alice.principal
+    await queues.create(control, alice, QueueFields("orders"))
+    before = await told(control, alice), await statistics.of_messages(control, alice)
+    refused: tuple[Callable[[], Coroutine[Any, Any, object]], ...] = (
+        lambda: queues.create(control, alice, QueueFields("orders")),
+        lambda: queues.delete(control, alice, "0" * 21),
+        lambda: api_keys.delete(control, alice, alice.key_public_id),
+    )
+    for verb in refused:
+        with pytest.raises(DiscueError):
+            await verb()
+    assert (await told(control, alice), await statistics.of_messages(control, alice)) == before
+
+
+async def test_nobody_hears_of_another_organization(cast: Cast, control: Control) -> None:
+    await queues.create(control, cast.alice.principal, QueueFields("orders"))
+    assert "orders" not in {name for _, name, _ in await told(control, cast.charlie.principal)}
+    assert (await statistics.of_messages(control, cast.charlie.principal)).last_24_hours["queue_added"] == 0
+
+
+async def test_a_confined_key_hears_of_its_targets_alone(cast: Cast, control: Control) -> None:
+    alice = cast.alice.principal
+    mine, _ = [(await queues.create(control, alice, QueueFields(name))).queue for name in ("mine", "else")]
+    bob = (await cast.bob({"events": Scope("read", (mine.public_id,))})).principal
+    assert [name for _, name, _ in await told(control, bob)] == ["mine"]
+    nobody = (await cast.bob({"queues": Scope("read")})).principal
+    with pytest.raises(Forbidden):
+        await page(control, nobody)
+
+
+async def test_after_a_day_an_event_is_not_shown(cast: Cast, control: Control) -> None:
+    alice = cast.alice.principal
+    await queues.create(control, alice, QueueFields("orders"))
+    cast.clock.advance(DAY_MS)
+    newest = (await page(control, alice)).events
+    assert [event.type for event in newest] == []
+    cast.clock.advance(-1)
+    assert len((await page(control, alice)).events) == 2
+
+
+async def test_windows_begin_with_the_period_that_their_start_is_in(cast: Cast, control: Control) -> None:
+    alice = cast.alice.principal
+    await queues.create(control, alice, QueueFields())
+    counts = []
+    midnight = NOON - NOON % DAY_MS + DAY_MS
+    last = NOON - NOON % PERIOD_MS + PERIOD_MS - 1
+    for now in (last + 3_600_000, last + 3_600_001, midnight - 1, midnight, last + DAY_MS, last + DAY_MS + 1):
+        cast.clock.advance(now - control.clock.now())
+        found = await statistics.of_messages(control, alice)
+        windows = (found.last_1_hours, found.today_so_far, found.last_24_hours)
+        counts.append(tuple(window["queue_added"] for window in windows))
+    assert counts == [(1, 1, 1), (0, 1, 1), (0, 1, 1), (0, 0, 1), (0, 0, 1), (0, 0, 0)]
+
+
+async def test_who_follows_the_onward_place_hears_of_everything_also_of_what_is_stored_late(
+    cast: Cast, control: Control
+) -> None:
+    alice = cast.alice.principal
+    start = (await page(control, alice)).onward
+    heard: set[str] = set()
+    late = control.occurrence(alice)
+    for step in range(12):
+        cast.clock.advance(1_000)
+        await queues.create(control, alice, QueueFields(f"queue-{step}"))
+        if step == 3:
+            await _record_late(control, alice, late)
+        following = await page(control, alice, after=start, limit=100)
+        heard |= {event.name for event in following.events}
+        start = following.onward
+    assert {f"queue-{step}" for step in range(12)} | {"late"} <= heard
+    assert millisecond_in(start) == control.clock.now() - SETTLING_MS
+
+
+async def _record_late(control: Control, principal: Principal, occurrence: Occurrence) -> None:
+    await control.write(
+        lambda tx: events.record(tx, occurrence, "queue_added", principal.organization, "0" * 21, "late")
+    )
+
+
+async def test_small_pages_that_are_full_lead_on(cast: Cast, control: Control) -> None:
+    alice = cast.alice.principal
+    after = last_id_of(control.clock.now())
+    for step in range(5):
+        cast.clock.advance(1)
+        await queues.create(control, alice, QueueFields(f"queue-{step}"))
+    names = []
+    for _ in range(5):
+        following = await page(control, alice, after=after, limit=1)
+        names += [event.name for event in following.events]
+        after = following.onward
+    assert names == [f"queue-{step}" for step in range(5)]
+
+
+OF_SEVEN = event_id_of(row_id_at(7) + 3)
+
+
+@pytest.mark.parametrize(("stored_at", "place"), [(7, OF_SEVEN), (6, last_id_of(6)), (9, last_id_of(8))])
+def test_where_time_and_id_contradict_each_other_the_time_counts(stored_at: int, place: str) -> None:
+    assert place_of(stored_at, OF_SEVEN) == place

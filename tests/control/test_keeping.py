@@ -1,0 +1,78 @@
+"""What is created with an idempotency key, and what is bound to a state: all of it, or nothing."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from discue.control import queues
+from discue.control.control import Control
+from discue.control.keeping import Keeping
+from discue.control.queues import QueueDetails, QueueFields
+from discue.errors import PreconditionFailed, Unprocessable
+from discue.etags import EntityTag, EntityTags, version_of
+from discue.once import IdempotencyKey, idempotency_key
+from discue.store import idempotency
+from discue.store.engine import AlreadyDone
+from discue.store.idempotency import Kept
+from tests.cast import Cast
+
+
+def a_key(cast: Cast) -> IdempotencyKey:
+    return idempotency_key(cast.alice.principal.organization, "a", "POST", "/queues", b"")
+
+
+def keeping(cast: Cast) -> Control:
+    """The control plane for a request that came with the key."""
+    return replace(cast.control, once=Keeping(a_key(cast), lambda made: made.queue.public_id.encode()))
+
+
+async def kept(cast: Cast) -> Kept | None:
+    key = a_key(cast)
+    return await cast.control.store.read(lambda tx: idempotency.kept(tx, key.organization, key.hash))
+
+
+async def aliases(cast: Cast) -> list[str]:
+    return [item.queue.alias for item in (await queues.page(cast.control, cast.alice.principal)).items]
+
+
+async def test_a_key_is_kept_with_what_it_was_used_for(cast: Cast) -> None:
+    made = await queues.create(keeping(cast), cast.alice.principal, QueueFields("orders"))
+    assert isinstance(made, QueueDetails)
+    assert await kept(cast) == Kept(a_key(cast).fingerprint, made.queue.public_id.encode(), cast.clock.now())
+
+
+async def test_a_key_that_is_kept_changes_nothing_more(cast: Cast) -> None:
+    await queues.create(keeping(cast), cast.alice.principal, QueueFields("orders"))
+    with pytest.raises(AlreadyDone):
+        await queues.create(keeping(cast), cast.alice.principal, QueueFields("others"))
+    assert await aliases(cast) == ["orders"]
+
+
+async def test_what_is_refused_keeps_no_key(cast: Cast) -> None:
+    await queues.create(cast.control, cast.alice.principal, QueueFields("orders"))
+    with pytest.raises(Unprocessable):
+        await queues.create(keeping(cast), cast.alice.principal, QueueFields("orders"))
+    assert await kept(cast) is None
+
+
+async def test_an_answer_that_cannot_be_made_leaves_nothing_behind(cast: Cast) -> None:
+    def broken(_made: Any) -> bytes:
+        raise ZeroDivisionError
+
+    control = replace(cast.control, once=Keeping(a_key(cast), broken))
+    with pytest.raises(ZeroDivisionError):
+        await queues.create(control, cast.alice.principal, QueueFields("orders"))
+    assert (await kept(cast), await aliases(cast)) == (None, [])
+
+
+async def test_a_change_that_is_bound_to_another_state_changes_nothing(cast: Cast) -> None:
+    made = await queues.create(cast.control, cast.alice.principal, QueueFields("orders"))
+    public_id, seen = made.queue.public_id, EntityTags((EntityTag(f"{version_of(made.queue)}.whatever"),))
+    bound = replace(cast.control, match=seen)
+    await queues.change(bound, cast.alice.principal, public_id, QueueFields("others"))
+    with pytest.raises(PreconditionFailed):
+        await queues.change(bound, cast.alice.principal, public_id, QueueFields("third"))
+    with pytest.raises(PreconditionFailed):
+        await queues.delete(bound, cast.alice.principal, public_id)
+    assert await aliases(cast) == ["others"]

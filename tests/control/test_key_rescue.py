@@ -1,0 +1,50 @@
+import pytest
+
+from discue.access import Scope
+from discue.control import api_keys, key_rescue
+from discue.control.control import Control
+from discue.directory import KeyRejected
+from discue.errors import NotFound, Unprocessable
+from tests.cast import Cast, present
+
+ALICE = "com.example.alice"
+
+
+async def test_the_command_line_gives_protected_scopes_too(cast: Cast, control: Control) -> None:
+    made = await key_rescue.create(control, ALICE, "rescue", {"api_keys": Scope("write")})
+    rescuer = (await present(control, made.text)).principal
+    assert rescuer.organization == cast.alice.principal.organization
+    assert rescuer.allows_all("api_keys", "write")
+    with pytest.raises(Unprocessable):
+        await key_rescue.create(control, ALICE, "rescue", {})
+
+
+async def test_it_lists_the_keys_of_one_organization(cast: Cast, control: Control) -> None:
+    await api_keys.create(control, cast.charlie.principal, api_keys.KeyFields())
+    shown = await key_rescue.page(control, ALICE)
+    assert [key.public_id for key in shown.items] == [cast.alice.principal.key_public_id]
+
+
+async def test_it_disables_and_removes_the_last_key_too(cast: Cast, control: Control) -> None:
+    own = cast.alice.principal.key_public_id
+    await key_rescue.set_status(control, ALICE, own, "disabled")
+    with pytest.raises(KeyRejected):
+        await present(control, cast.alice.key)
+    await key_rescue.set_status(control, ALICE, own, "enabled")
+    await present(control, cast.alice.key)
+    await key_rescue.remove(control, ALICE, own)
+    with pytest.raises(KeyRejected):
+        await present(control, cast.alice.key)
+
+
+async def test_a_key_is_found_in_its_own_organization_only(cast: Cast, control: Control) -> None:
+    theirs = cast.charlie.principal.key_public_id
+    for refused in (
+        key_rescue.set_status(control, ALICE, theirs, "disabled"),
+        key_rescue.remove(control, ALICE, theirs),
+        key_rescue.create(control, "com.example.nobody", None, {}),
+        key_rescue.page(control, "com.example.nobody"),
+    ):
+        with pytest.raises(NotFound):
+            await refused
+    await present(control, cast.charlie.key)

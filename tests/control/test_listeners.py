@@ -1,0 +1,211 @@
+import asyncio
+
+import msgspec
+import pytest
+
+from discue.access import Scope
+from discue.control import listeners, queues
+from discue.control.control import Control
+from discue.control.listeners import ListenerDetails, ListenerFields
+from discue.control.queues import QueueFields
+from discue.egress import EgressPolicy
+from discue.errors import BadRequest, Forbidden, NotFound, Unprocessable
+from discue.signing import key_of
+from discue.store import jobs
+from discue.store import listeners as listener_rows
+from discue.store.engine import Append, NewEntry
+from tests.cast import Cast, Person
+from tests.clocks import NOON
+
+NOTIFY, LIVE = "https://example.com/notify", "https://Example.com:443/live?x=%41"
+URLS = ListenerFields(notify_url=NOTIFY, liveness_url=LIVE)
+
+
+async def _queue(control: Control, person: Person) -> str:
+    return (await queues.create(control, person.principal, QueueFields())).queue.public_id
+
+
+async def _listener(control: Control, person: Person, queue: str) -> ListenerDetails:
+    return await listeners.create(control, person.principal, queue, URLS)
+
+
+async def test_the_secret_is_told_once_and_the_urls_come_back_as_they_were_sent(cast: Cast, control: Control) -> None:
+    queue = await _queue(control, cast.alice)
+    made = await _listener(control, cast.alice, queue)
+    assert made.secret.startswith("whsec_")
+    assert len(key_of(made.secret)) == 32
+    read = await listeners.get(control, cast.alice.principal, queue, made.listener.public_id)
+    assert read == msgspec.structs.replace(made, secret="")
+    assert (read.listener.notify_url, read.listener.liveness_url) == (NOTIFY, LIVE)
+    assert made.secret not in repr(made)
+    assert read.listener.secrets == ()
+
+
+async def test_what_is_stored_is_the_secret_that_was_told(cast: Cast, control: Control) -> None:
+    made = await _listener(control, cast.alice, await _queue(control, cast.alice))
+    organization, listener = made.listener.organization, made.listener.id
+    stored = await control.store.read(lambda tx: listener_rows.by_id(tx, organization, listener))
+    assert stored is not None
+    assert stored.secrets == (made.secret,)
+
+
+async def test_a_listener_waits_for_nothing_that_was_stored_before_it(cast: Cast, control: Control) -> None:
+    queue = (await queues.create(control, cast.alice.principal, QueueFields())).queue
+    entry = NewEntry("m" * 21, True, b"1")
+    await control.store.append(Append(queue.organization, queue.id, queue.config_version, NOON, (entry,)))
+    made = await _listener(control, cast.alice, queue.public_id)
+    assert (made.counts.position, made.counts.head, made.counts.pending) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("missing", ["notify_url", "liveness_url"])
+async def test_both_urls_are_needed(cast: Cast, control: Control, missing: str) -> None:
+    fields = msgspec.structs.replace(URLS, **{missing: None})
+    with pytest.raises(BadRequest) as refused:
+        await listeners.create(control, cast.alice.principal, await _queue(control, cast.alice), fields)
+    assert [fault.pointer for fault in refused.value.faults] == [f"/{missing}"]
+
+
+@pytest.mark.parametrize("field", ["notify_url", "liveness_url"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/",
+        "http://2130706433/",
+        "http://[::ffff:169.254.169.254]/latest",
+        "https://10.0.0.1:8443/x",
+        "ftp://example.com/",
+        "https://user:password@example.com/",
+        "https://example.com/#fragment",
+        "",
+    ],
+)
+async def test_urls_that_nothing_may_be_sent_to_are_refused_with_their_place(
+    cast: Cast, control: Control, field: str, url: str
+) -> None:
+    queue = await _queue(control, cast.alice)
+    with pytest.raises(Unprocessable) as refused:
+        await listeners.create(control, cast.alice.principal, queue, msgspec.structs.replace(URLS, **{field: url}))
+    assert [fault.pointer for fault in refused.value.faults] == [f"/{field}"]
+    made = (await _listener(control, cast.alice, queue)).listener.public_id
+    with pytest.raises(Unprocessable):
+        await listeners.change(
+            control, cast.alice.principal, queue, made, msgspec.structs.replace(ListenerFields(), **{field: url})
+        )
+
+
+async def test_an_operator_may_allow_private_targets(cast: Cast) -> None:
+    allowing = EgressPolicy(allow_private=True)
+    control = cast.control
+    open_control = Control(
+        control.store,
+        control.directory,
+        control.clock,
+        control.public_ids,
+        control.row_ids,
+        control.random_text,
+        control.random_bytes,
+        allowing,
+        control.settings,
+    )
+    fields = msgspec.structs.replace(URLS, notify_url="http://127.0.0.1:9/")
+    queue = await _queue(control, cast.alice)
+    assert (await listeners.create(open_control, cast.alice.principal, queue, fields)).listener.status == "enabled"
+
+
+async def test_a_change_touches_what_it_names_and_raises_the_version(cast: Cast, control: Control) -> None:
+    queue = await _queue(control, cast.alice)
+    made = (await _listener(control, cast.alice, queue)).listener
+    cast.clock.advance(5)
+    changed = await listeners.change(
+        control, cast.alice.principal, queue, made.public_id, ListenerFields(status="disabled")
+    )
+    assert changed.listener == msgspec.structs.replace(
+        made, status="disabled", config_version=2, updated_at=made.updated_at + 5
+    )
+    assert changed.secret == ""
+
+
+async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: Control) -> None:
+    queue = await _queue(control, cast.alice)
+    fields = msgspec.structs.replace(URLS, alias="billing")
+    answers = await asyncio.gather(
+        *(listeners.create(control, cast.alice.principal, queue, fields) for _ in range(10)),
+        return_exceptions=True,
+    )
+    assert [isinstance(answer, Unprocessable) for answer in answers].count(True) == 9
+    other = await _queue(control, cast.alice)
+    assert (await listeners.create(control, cast.alice.principal, other, fields)).listener.alias == "billing"
+
+
+async def test_deleting_frees_the_alias_at_once(cast: Cast, control: Control) -> None:
+    queue = await _queue(control, cast.alice)
+    fields = msgspec.structs.replace(URLS, alias="billing")
+    made = (await listeners.create(control, cast.alice.principal, queue, fields)).listener
+    await listeners.delete(control, cast.alice.principal, queue, made.public_id)
+    with pytest.raises(NotFound):
+        await listeners.get(control, cast.alice.principal, queue, made.public_id)
+    await listeners.create(control, cast.alice.principal, queue, fields)
+    job = await control.store.read(jobs.next_after)
+    assert job is not None
+    assert (job.kind, job.listener) == ("purge_listener", made.id)
+
+
+async def test_a_listener_is_found_under_its_own_queue_only(cast: Cast, control: Control) -> None:
+    queue, other = [await _queue(control, cast.alice) for _ in range(2)]
+    made = (await _listener(control, cast.alice, queue)).listener.public_id
+    with pytest.raises(NotFound):
+        await listeners.get(control, cast.alice.principal, other, made)
+    with pytest.raises(NotFound):
+        await listeners.delete(control, cast.alice.principal, other, made)
+    assert (await listeners.page_of_queue(control, cast.alice.principal, other)).items == ()
+
+
+async def test_another_organizations_listener_is_not_there(cast: Cast, control: Control) -> None:
+    queue = await _queue(control, cast.alice)
+    made = (await _listener(control, cast.alice, queue)).listener.public_id
+    stranger = cast.charlie.principal
+    for refused in (
+        listeners.create(control, stranger, queue, URLS),
+        listeners.get(control, stranger, queue, made),
+        listeners.change(control, stranger, queue, made, ListenerFields("stolen")),
+        listeners.delete(control, stranger, queue, made),
+        listeners.page_of_queue(control, stranger, queue),
+    ):
+        with pytest.raises(NotFound):
+            await refused
+    assert (await listeners.page(control, stranger)).items == ()
+
+
+async def test_a_key_confined_to_a_queue_reaches_all_listeners_of_it_and_no_others(
+    cast: Cast, control: Control
+) -> None:
+    queue, other = [await _queue(control, cast.alice) for _ in range(2)]
+    foreign = (await _listener(control, cast.alice, other)).listener.public_id
+    bob = (await cast.bob({"listeners": Scope("write", (queue,))})).principal
+    made = (await listeners.create(control, bob, queue, URLS)).listener.public_id
+    for page in (await listeners.page(control, bob), await listeners.page_of_queue(control, bob, queue)):
+        assert [item.listener.public_id for item in page.items] == [made]
+    assert (await listeners.page_of_queue(control, bob, other)).items == ()
+    for refused in (listeners.create(control, bob, other, URLS), listeners.get(control, bob, other, foreign)):
+        with pytest.raises(Forbidden):
+            await refused
+    with pytest.raises(NotFound):
+        await listeners.get(control, bob, queue, foreign)
+
+
+async def test_a_key_confined_to_one_listener_reaches_only_that_one_and_makes_none(
+    cast: Cast, control: Control
+) -> None:
+    queue = await _queue(control, cast.alice)
+    mine, other = [(await _listener(control, cast.alice, queue)).listener.public_id for _ in range(2)]
+    bob = (await cast.bob({"listeners": Scope("write", (mine,))})).principal
+    for page in (await listeners.page(control, bob), await listeners.page_of_queue(control, bob, queue)):
+        assert [item.listener.public_id for item in page.items] == [mine]
+    await listeners.change(control, bob, queue, mine, ListenerFields(status="disabled"))
+    for refused in (
+        listeners.create(control, bob, queue, URLS),
+        listeners.get(control, bob, queue, other),
+        listeners.delete(control, bob, queue, other),
+    ):
+        with pytest.raises(Forbidden):
+            await refused

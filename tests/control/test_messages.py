@@ -1,0 +1,101 @@
+from collections.abc import Sequence
+
+import pytest
+
+from discue.access import Scope
+from discue.control import messages, queues
+from discue.control.control import Control
+from discue.control.messages import MessageFields
+from discue.control.queues import QueueFields
+from discue.errors import Forbidden, NotFound, Unprocessable
+from discue.store.engine import Append, NewEntry
+from tests.cast import Cast, Person
+from tests.clocks import NOON
+
+
+async def _published(control: Control, person: Person, count: int = 1) -> tuple[str, Sequence[str]]:
+    """The id of a new queue, and those of its messages, oldest first."""
+    queue = (await queues.create(control, person.principal, QueueFields())).queue
+    ids = [control.public_ids.next() for _ in range(count)]
+    entries = tuple(NewEntry(each, False, b"hello") for each in ids)
+    await control.store.append(Append(queue.organization, queue.id, queue.config_version, NOON, entries))
+    return queue.public_id, ids
+
+
+async def test_a_message_is_read_with_its_body_and_deliveries(cast: Cast, control: Control) -> None:
+    queue, (message,) = await _published(control, cast.alice)
+    read = await messages.get(control, cast.alice.principal, queue, message)
+    assert (read.message.id, read.message.body, read.deliveries) == (message, b"hello", ())
+
+
+async def test_lists_are_newest_first_within_a_queue_and_across_all(cast: Cast, control: Control) -> None:
+    first, older = await _published(control, cast.alice, 2)
+    _, newer = await _published(control, cast.alice, 2)
+    of_queue = await messages.page_of_queue(control, cast.alice.principal, first)
+    assert [message.id for message in of_queue.items] == list(reversed(older))
+    everything = await messages.page(control, cast.alice.principal)
+    assert [message.id for message in everything.items] == list(reversed([*older, *newer]))
+
+
+async def test_only_the_alias_changes(cast: Cast, control: Control) -> None:
+    queue, (message,) = await _published(control, cast.alice)
+    changed = await messages.change(control, cast.alice.principal, queue, message, MessageFields(name="greeting"))
+    assert (changed.alias, changed.body) == ("greeting", b"hello")
+    assert (await messages.get(control, cast.alice.principal, queue, message)).message == changed
+    with pytest.raises(Unprocessable):
+        await messages.change(control, cast.alice.principal, queue, message, MessageFields(alias="no"))
+
+
+async def test_a_deleted_message_is_gone(cast: Cast, control: Control) -> None:
+    queue, (gone, kept) = await _published(control, cast.alice, 2)
+    await messages.delete(control, cast.alice.principal, queue, gone)
+    with pytest.raises(NotFound):
+        await messages.get(control, cast.alice.principal, queue, gone)
+    with pytest.raises(NotFound):
+        await messages.delete(control, cast.alice.principal, queue, gone)
+    assert [each.id for each in (await messages.page(control, cast.alice.principal)).items] == [kept]
+
+
+async def test_another_organizations_message_is_not_there(cast: Cast, control: Control) -> None:
+    queue, (message,) = await _published(control, cast.alice)
+    theirs, _ = await _published(control, cast.charlie)
+    stranger = cast.charlie.principal
+    for refused in (
+        messages.get(control, stranger, queue, message),
+        messages.get(control, stranger, theirs, message),
+        messages.change(control, stranger, queue, message, MessageFields("stolen")),
+        messages.delete(control, stranger, theirs, message),
+        messages.page_of_queue(control, stranger, queue),
+    ):
+        with pytest.raises(NotFound):
+            await refused
+    assert message not in [each.id for each in (await messages.page(control, stranger)).items]
+    assert (await messages.get(control, cast.alice.principal, queue, message)).message.alias == message
+
+
+async def test_a_key_confined_to_a_queue_or_a_message_reaches_only_those(cast: Cast, control: Control) -> None:
+    queue, whole = await _published(control, cast.alice, 2)
+    other, (one, hidden) = await _published(control, cast.alice, 2)
+    bob = (await cast.bob({"messages": Scope("write", (queue, one))})).principal
+    assert {each.id for each in (await messages.page(control, bob)).items} == {*whole, one}
+    assert [each.id for each in (await messages.page_of_queue(control, bob, other)).items] == [one]
+    assert len((await messages.page_of_queue(control, bob, queue)).items) == 2
+    await messages.get(control, bob, other, one)
+    await messages.delete(control, bob, queue, whole[0])
+    for refused in (messages.get(control, bob, other, hidden), messages.delete(control, bob, other, hidden)):
+        with pytest.raises(Forbidden):
+            await refused
+    with pytest.raises(NotFound):
+        await messages.get(control, bob, queue, hidden)
+
+
+async def test_reading_is_not_writing(cast: Cast, control: Control) -> None:
+    queue, (message,) = await _published(control, cast.alice)
+    bob = (await cast.bob({"messages": Scope("read")})).principal
+    await messages.get(control, bob, queue, message)
+    for refused in (
+        messages.change(control, bob, queue, message, MessageFields("renamed")),
+        messages.delete(control, bob, queue, message),
+    ):
+        with pytest.raises(Forbidden):
+            await refused

@@ -1,0 +1,173 @@
+import asyncio
+from functools import partial
+
+import pytest
+
+from discue.access import RESOURCES, Scope
+from discue.control import api_keys, organizations, queues
+from discue.control.api_keys import KeyFields, scopes_of
+from discue.control.control import Control
+from discue.control.organizations import OrganizationFields
+from discue.control.queues import QueueFields
+from discue.directory import KeyRejected
+from discue.errors import Conflict, Forbidden, Locked, NotFound, Unprocessable
+from discue.store import jobs, purge
+from discue.store.engine import Append, NewEntry, QueueClosed, Row, Transaction
+from tests.cast import Cast, present
+
+
+async def test_a_new_organization_comes_with_a_key_that_may_do_everything_in_it(cast: Cast, control: Control) -> None:
+    created = await organizations.create(control, cast.olga.principal, OrganizationFields("com.example.new"))
+    owner = (await present(control, created.first_key.text)).principal
+    assert owner.organization_public_id == created.organization.public_id
+    assert set(scopes_of(created.first_key.key)) == set(RESOURCES)
+    assert all(owner.allows_all(resource, "write") for resource in RESOURCES)
+    assert not owner.is_operator
+
+
+async def test_without_a_name_it_is_called_by_its_callers_name_and_its_id(cast: Cast, control: Control) -> None:
+    made = (await organizations.create(control, cast.olga.principal, OrganizationFields())).organization
+    assert made.alias == f"com.example.operator.{made.public_id}"
+    assert await organizations.get(control, cast.olga.principal, made.public_id) == made
+
+
+@pytest.mark.parametrize("alias", ["example", "com..example", "a" * 254, "", "com.example/a/b"])
+async def test_a_name_that_is_no_reverse_domain_name_is_refused(cast: Cast, control: Control, alias: str) -> None:
+    with pytest.raises(Unprocessable) as refused:
+        await organizations.create(control, cast.olga.principal, OrganizationFields(alias))
+    assert {fault.pointer for fault in refused.value.faults} == {"/alias"}
+    own = cast.alice.principal.organization_public_id
+    with pytest.raises(Unprocessable):
+        await organizations.change(control, cast.alice.principal, own, OrganizationFields(alias))
+
+
+async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: Control) -> None:
+    answers = await asyncio.gather(
+        *(organizations.create(control, cast.olga.principal, OrganizationFields("com.example.new")) for _ in range(10)),
+        return_exceptions=True,
+    )
+    assert [isinstance(answer, Unprocessable) for answer in answers].count(True) == 9
+
+
+async def test_the_operator_sees_all_and_everybody_else_only_their_own(cast: Cast, control: Control) -> None:
+    people = (cast.olga, cast.alice, cast.charlie)
+    everything = await organizations.page(control, cast.olga.principal)
+    assert [item.public_id for item in everything.items] == [
+        person.principal.organization_public_id for person in reversed(people)
+    ]
+    for person in (cast.alice, cast.charlie):
+        own = person.principal.organization_public_id
+        assert [item.public_id for item in (await organizations.page(control, person.principal)).items] == [own]
+        assert (await organizations.get(control, person.principal, own)).public_id == own
+        assert (await organizations.get(control, cast.olga.principal, own)).public_id == own
+
+
+async def test_another_organization_is_not_there(cast: Cast, control: Control) -> None:
+    theirs = cast.alice.principal.organization_public_id
+    stranger = cast.charlie.principal
+    for refused in (
+        organizations.get(control, stranger, theirs),
+        organizations.change(control, stranger, theirs, OrganizationFields("com.example.stolen")),
+        organizations.delete(control, stranger, theirs),
+        organizations.get(control, stranger, cast.olga.principal.organization_public_id),
+    ):
+        with pytest.raises(NotFound):
+            await refused
+
+
+async def test_only_the_protected_scope_opens_the_resource(cast: Cast, control: Control) -> None:
+    bob = await cast.bob({"queues": Scope("write")})
+    own = bob.principal.organization_public_id
+    for refused in (
+        organizations.create(control, bob.principal, OrganizationFields("com.example.new")),
+        organizations.get(control, bob.principal, own),
+        organizations.page(control, bob.principal),
+        organizations.change(control, bob.principal, own, OrganizationFields()),
+        organizations.delete(control, bob.principal, own),
+    ):
+        with pytest.raises(Forbidden):
+            await refused
+
+
+async def test_limits_are_the_operators_to_set(cast: Cast, control: Control) -> None:
+    theirs = cast.alice.principal.organization_public_id
+    with pytest.raises(Forbidden):
+        await organizations.change(control, cast.alice.principal, theirs, OrganizationFields(rate_limit=0))
+    changed = await organizations.change(control, cast.olga.principal, theirs, OrganizationFields(rate_limit=5))
+    assert changed.settings == {"rate_limit": 5}
+    record = await control.directory.authenticate(cast.alice.key)
+    assert record.organization.settings == {"rate_limit": 5}
+    same = OrganizationFields("com.example.renamed", rate_limit=5)
+    assert (await organizations.change(control, cast.alice.principal, theirs, same)).settings == {"rate_limit": 5}
+    cleared = await organizations.change(control, cast.olga.principal, theirs, OrganizationFields(rate_limit=None))
+    assert cleared.settings == {}
+    with pytest.raises(Unprocessable):
+        await organizations.change(control, cast.olga.principal, theirs, OrganizationFields(rate_limit=-1))
+
+
+async def test_nothing_of_a_deleted_organization_is_reachable(cast: Cast, control: Control) -> None:
+    alice, own = cast.alice, cast.alice.principal.organization_public_id
+    bob = await cast.bob({"queues": Scope("write")})
+    queue = (await queues.create(control, alice.principal, QueueFields())).queue
+    await control.directory.queue(queue.organization, queue.public_id)
+    await organizations.delete(control, cast.olga.principal, own)
+    for person in (alice, bob):
+        with pytest.raises(KeyRejected):
+            await control.directory.authenticate(person.key)
+    with pytest.raises(NotFound):
+        await control.directory.queue(queue.organization, queue.public_id)
+    entry = NewEntry("m" * 21, True, b"1")
+    late = Append(queue.organization, queue.id, queue.config_version, 0, (entry,))
+    with pytest.raises(QueueClosed):
+        await control.store.append(late)
+    with pytest.raises(NotFound):
+        await organizations.get(control, cast.olga.principal, own)
+    await control.directory.authenticate(cast.charlie.key)
+    await organizations.create(control, cast.olga.principal, OrganizationFields("com.example.alice"))
+
+
+async def test_what_a_deleted_organization_had_is_removed_and_nobody_elses(cast: Cast, control: Control) -> None:
+    kept = (await queues.create(control, cast.charlie.principal, QueueFields())).queue
+    await queues.create(control, cast.alice.principal, QueueFields())
+    await organizations.delete(control, cast.alice.principal, cast.alice.principal.organization_public_id)
+    job = await control.store.read(jobs.next_after)
+    assert job is not None
+    while not await control.store.write(lambda tx: purge.step(tx, job)):
+        pass
+    for table in ("queue", "queue_head", "api_key", "job"):
+        sql = f"SELECT count(*) FROM {table} WHERE organization = $1"
+        for person, count in ((cast.alice, 0), (cast.charlie, 0 if table == "job" else 1)):
+            owner = person.principal.organization
+            assert await control.store.read(partial(_first_row, sql=sql, value=owner)) == (count,), table
+    assert (await queues.get(control, cast.charlie.principal, kept.public_id)).queue == kept
+
+
+async def _first_row(tx: Transaction, sql: str, value: int) -> Row | None:
+    return await tx.row(sql, value)
+
+
+async def test_the_operators_organization_cannot_be_deleted(cast: Cast, control: Control) -> None:
+    with pytest.raises(Conflict):
+        await organizations.delete(control, cast.olga.principal, cast.olga.principal.organization_public_id)
+    await control.directory.authenticate(cast.olga.key)
+
+
+async def test_a_suspended_organization_is_locked_until_it_is_let_in_again(cast: Cast, control: Control) -> None:
+    await organizations.set_state(control, "com.example.alice", "suspended")
+    with pytest.raises(Locked):
+        await control.directory.authenticate(cast.alice.key)
+    await control.directory.authenticate(cast.charlie.key)
+    await organizations.set_state(control, "com.example.alice", "active")
+    await control.directory.authenticate(cast.alice.key)
+
+
+async def test_the_operators_organization_cannot_be_suspended(cast: Cast, control: Control) -> None:
+    operator = await organizations.get(control, cast.olga.principal, cast.olga.principal.organization_public_id)
+    with pytest.raises(Conflict):
+        await organizations.set_state(control, operator.alias, "suspended")
+    await control.directory.authenticate(cast.olga.key)
+
+
+async def test_a_key_of_an_organization_cannot_pass_its_protected_scopes_on(cast: Cast, control: Control) -> None:
+    with pytest.raises(Unprocessable):
+        await api_keys.create(control, cast.olga.principal, KeyFields(scopes={"api_clients": Scope("read")}))

@@ -1,0 +1,137 @@
+"""Quotas of publishing, as one worker and as several keep them."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from discue.control import messages, organizations, queues
+from discue.control.queues import QueueFields
+from discue.directory import QueueRecord
+from discue.errors import QuotaUsedUp
+from discue.publish import Draft, Publisher, publish
+from discue.publishing_quotas import DAY_MS, PublishingQuotas
+from discue.quota import Load, Quotas
+from tests.cast import Cast
+
+
+def _publisher(cast: Cast) -> Publisher:
+    control = cast.control
+    quotas = PublishingQuotas(control.store, control.clock)
+    return Publisher(control.store, control.directory, control.clock, control.public_ids, quotas)
+
+
+async def _queue(cast: Cast, **limits: int | None) -> QueueRecord:
+    alice = cast.alice.principal
+    await organizations.set_limits(cast.control, "com.example.alice", limits)
+    made = await queues.create(cast.control, alice, QueueFields())
+    return await cast.control.directory.queue(alice.organization, made.queue.public_id)
+
+
+async def _publish(publisher: Publisher, queue: QueueRecord, *sizes: int) -> Any:
+    return await publish(publisher, queue, [Draft(b"x" * size, is_json=False) for size in sizes])
+
+
+async def _many(publishers: Sequence[Publisher], queue: QueueRecord, count: int) -> int:
+    """How many of so many publishes at once were let in."""
+    answers = await asyncio.gather(
+        *(_publish(publishers[number % len(publishers)], queue, 1) for number in range(count)), return_exceptions=True
+    )
+    assert all(isinstance(answer, tuple | QuotaUsedUp) for answer in answers)
+    return sum(isinstance(answer, tuple) for answer in answers)
+
+
+async def _stored(cast: Cast) -> Load:
+    control, own = cast.control, cast.alice.principal.organization
+    rows = await control.store.read(
+        lambda tx: tx.rows("SELECT count(*), sum(size) FROM log WHERE organization = $1", own)
+    )
+    return Load(int(rows[0][0]), int(rows[0][1] or 0))
+
+
+async def test_without_a_quota_of_publishing_nothing_is_looked_up(cast: Cast) -> None:
+    queue = await _queue(cast, quota_queues=5)
+    assert queue.quotas is None
+    await _publish(_publisher(cast), queue, 1)
+
+
+@pytest.mark.parametrize("quota", [0, 1, 7, 50])
+async def test_one_worker_stores_exactly_the_quota_also_when_all_come_at_once(cast: Cast, quota: int) -> None:
+    queue, publisher = await _queue(cast, quota_messages_a_day=quota), _publisher(cast)
+    assert await _many([publisher], queue, 80) == quota
+    assert (await _stored(cast)).messages == quota
+    assert await _many([publisher], queue, 3) == 0
+
+
+async def test_several_workers_pass_it_by_what_they_have_in_flight_at_most(cast: Cast) -> None:
+    queue = await _queue(cast, quota_messages_a_day=30)
+    workers = [_publisher(cast) for _ in range(3)]
+    cast.control.store.workers = 3
+    for _ in range(20):
+        await _many(workers, queue, 3)
+    assert 30 <= (await _stored(cast)).messages <= 32
+
+
+async def test_bytes_count_while_they_are_kept(cast: Cast) -> None:
+    queue, publisher = await _queue(cast, quota_bytes_stored=100), _publisher(cast)
+    (first, _) = await _publish(publisher, queue, 60, 30)
+    with pytest.raises(QuotaUsedUp, match="quota of 100 bytes of messages that are kept is used up: 90 of it are used"):
+        await _publish(publisher, queue, 11)
+    await _publish(publisher, queue, 10)
+    await messages.delete(cast.control, cast.alice.principal, queue.public_id, first.id)
+    await _publish(publisher, queue, 60)
+
+
+async def test_a_batch_is_let_in_as_a_whole_or_not(cast: Cast) -> None:
+    queue, publisher = await _queue(cast, quota_messages_a_day=5), _publisher(cast)
+    await _publish(publisher, queue, 1, 1, 1)
+    with pytest.raises(QuotaUsedUp):
+        await _publish(publisher, queue, 1, 1, 1)
+    assert (await _stored(cast)).messages == 3
+
+
+async def test_a_new_day_of_utc_begins_with_nothing_used(cast: Cast) -> None:
+    queue, publisher = await _queue(cast, quota_messages_a_day=2), _publisher(cast)
+    assert await _many([publisher], queue, 5) == 2
+    cast.clock.advance(DAY_MS - cast.clock.now() % DAY_MS - 1)
+    assert await _many([publisher], queue, 5) == 0
+    cast.clock.advance(1)
+    assert await _many([publisher], queue, 5) == 2
+
+
+async def test_what_was_used_hours_ago_still_counts(cast: Cast) -> None:
+    cast.clock.advance(DAY_MS - cast.clock.now() % DAY_MS)
+    queue, publisher = await _queue(cast, quota_messages_a_day=40), _publisher(cast)
+    for _ in range(10):
+        await _publish(publisher, queue, 1, 1, 1)
+        cast.clock.advance(2 * 3_600_000)
+    assert await _many([publisher], queue, 20) == 10
+
+
+async def test_far_from_the_quota_one_look_a_second_is_enough(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, publisher = await _queue(cast, quota_messages_a_day=1_000), _publisher(cast)
+    looks, read = [], cast.control.store.read
+
+    async def counted(work: Any) -> Any:
+        looks.append(work)
+        return await read(work)
+
+    monkeypatch.setattr(cast.control.store, "read", counted)
+    await _many([publisher], queue, 50)
+    first = len(looks)
+    await _many([publisher], queue, 50)
+    assert len(looks) == first
+    cast.clock.advance(1_000)
+    await _many([publisher], queue, 1)
+    assert len(looks) == first + 1
+
+
+async def test_one_that_failed_takes_no_room(cast: Cast) -> None:
+    quotas = PublishingQuotas(cast.control.store, cast.control.clock)
+    limits, own = Quotas(messages_a_day=1), cast.alice.principal.organization
+    with pytest.raises(RuntimeError):
+        async with quotas.room(own, limits, Load(1, 1)):
+            raise RuntimeError
+    async with quotas.room(own, limits, Load(1, 1)):
+        pass

@@ -1,0 +1,182 @@
+import asyncio
+
+import msgspec
+import pytest
+
+from discue.access import Scope
+from discue.control import listeners, queues
+from discue.control.control import Control
+from discue.control.listeners import ListenerFields
+from discue.control.queues import LARGEST_MESSAGE_BYTES, QueueFields
+from discue.errors import Forbidden, NotFound, Unprocessable
+from discue.ids import is_public_id
+from discue.store import jobs
+from discue.store.engine import Append, NewEntry, QueueClosed
+from tests.cast import Cast
+
+
+async def test_a_queue_without_a_name_is_called_by_its_id(cast: Cast, control: Control) -> None:
+    made = await queues.create(control, cast.alice.principal, QueueFields())
+    assert is_public_id(made.queue.public_id)
+    assert made.queue.alias == made.queue.public_id
+    assert await queues.get(control, cast.alice.principal, made.queue.public_id) == made
+
+
+async def test_either_synonym_names_it_and_an_empty_name_is_no_name(cast: Cast, control: Control) -> None:
+    by_name = await queues.create(control, cast.alice.principal, QueueFields(name="orders"))
+    assert by_name.queue.alias == "orders"
+    with pytest.raises(Unprocessable):
+        await queues.create(control, cast.alice.principal, QueueFields(alias=""))
+    with pytest.raises(Unprocessable):
+        await queues.create(control, cast.alice.principal, QueueFields(alias="one-1", name="two-2"))
+
+
+async def test_a_change_touches_what_it_names_and_raises_the_version(cast: Cast, control: Control) -> None:
+    made = await queues.create(control, cast.alice.principal, QueueFields("orders", max_message_bytes=100))
+    cast.clock.advance(5)
+    fields = QueueFields(retention_seconds=60)
+    changed = (await queues.change(control, cast.alice.principal, made.queue.public_id, fields)).queue
+    assert changed == msgspec.structs.replace(
+        made.queue,
+        retention_seconds=60,
+        config_version=made.queue.config_version + 1,
+        updated_at=made.queue.updated_at + 5,
+    )
+    cleared = await queues.change(control, cast.alice.principal, changed.public_id, QueueFields(max_message_bytes=None))
+    assert (cleared.queue.max_message_bytes, cleared.queue.retention_seconds) == (None, 60)
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        (QueueFields(max_message_bytes=0), "/max_message_bytes"),
+        (QueueFields(max_message_bytes=LARGEST_MESSAGE_BYTES + 1), "/max_message_bytes"),
+        (QueueFields(retention_seconds=-1), "/retention"),
+        (QueueFields(alias="no"), "/alias"),
+    ],
+)
+async def test_a_value_out_of_its_range_is_named(
+    cast: Cast, control: Control, fields: QueueFields, pointer: str
+) -> None:
+    with pytest.raises(Unprocessable) as refused:
+        await queues.create(control, cast.alice.principal, fields)
+    assert [fault.pointer for fault in refused.value.faults] == [pointer]
+
+
+async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: Control) -> None:
+    wishes = [queues.create(control, cast.alice.principal, QueueFields("orders")) for _ in range(20)]
+    answers = await asyncio.gather(*wishes, return_exceptions=True)
+    refusals = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert len(refusals) == 19
+    assert all(isinstance(each, Unprocessable) for each in refusals)
+    assert {fault.pointer for each in refusals if isinstance(each, Unprocessable) for fault in each.faults} == {
+        "/alias"
+    }
+
+
+async def test_of_two_who_rename_to_one_alias_one_gets_it(cast: Cast, control: Control) -> None:
+    first, second = [await queues.create(control, cast.alice.principal, QueueFields()) for _ in range(2)]
+    answers = await asyncio.gather(
+        *(
+            queues.change(control, cast.alice.principal, each.queue.public_id, QueueFields("orders"))
+            for each in (first, second)
+        ),
+        return_exceptions=True,
+    )
+    assert sorted(type(answer).__name__ for answer in answers) == ["QueueDetails", "Unprocessable"]
+    shown = await queues.page(control, cast.alice.principal)
+    assert [item.queue.alias for item in shown.items].count("orders") == 1
+
+
+async def test_two_organizations_may_use_one_alias(cast: Cast, control: Control) -> None:
+    for person in (cast.alice, cast.charlie):
+        await queues.create(control, person.principal, QueueFields("orders"))
+
+
+async def test_deleting_frees_the_alias_at_once_and_ends_publishing(cast: Cast, control: Control) -> None:
+    principal = cast.alice.principal
+    made = (await queues.create(control, principal, QueueFields("orders"))).queue
+    await control.directory.queue(principal.organization, made.public_id)
+    await queues.delete(control, principal, made.public_id)
+    with pytest.raises(NotFound):
+        await queues.get(control, principal, made.public_id)
+    with pytest.raises(NotFound):
+        await control.directory.queue(principal.organization, made.public_id)
+    entry = NewEntry("m" * 21, True, b"1")
+    with pytest.raises(QueueClosed):
+        await control.store.append(Append(made.organization, made.id, made.config_version, 0, (entry,)))
+    await queues.create(control, principal, QueueFields("orders"))
+    job = await control.store.read(jobs.next_after)
+    assert job is not None
+    assert (job.kind, job.queue) == ("purge_queue", made.id)
+
+
+async def test_a_deleted_queue_takes_its_listeners_with_it_at_once(cast: Cast, control: Control) -> None:
+    principal = cast.alice.principal
+    queue = (await queues.create(control, principal, QueueFields())).queue.public_id
+    urls = ListenerFields(notify_url="https://example.com/a", liveness_url="https://example.com/b")
+    listener = (await listeners.create(control, principal, queue, urls)).listener.public_id
+    await queues.delete(control, principal, queue)
+    with pytest.raises(NotFound):
+        await listeners.get(control, principal, queue, listener)
+    assert (await listeners.page(control, principal)).items == ()
+
+
+async def test_another_organizations_queue_is_not_there(cast: Cast, control: Control) -> None:
+    made = (await queues.create(control, cast.alice.principal, QueueFields("orders"))).queue
+    stranger = cast.charlie.principal
+    with pytest.raises(NotFound):
+        await queues.get(control, stranger, made.public_id)
+    with pytest.raises(NotFound):
+        await queues.change(control, stranger, made.public_id, QueueFields("stolen"))
+    with pytest.raises(NotFound):
+        await queues.delete(control, stranger, made.public_id)
+    with pytest.raises(NotFound):
+        await control.directory.queue(stranger.organization, made.public_id)
+    assert (await queues.page(control, stranger)).items == ()
+    assert (await queues.get(control, cast.alice.principal, made.public_id)).queue == made
+
+
+async def test_a_key_confined_to_one_queue_sees_and_changes_only_that_one(cast: Cast, control: Control) -> None:
+    mine, other = [
+        (await queues.create(control, cast.alice.principal, QueueFields())).queue.public_id for _ in range(2)
+    ]
+    bob = (await cast.bob({"queues": Scope("write", (mine,))})).principal
+    assert [item.queue.public_id for item in (await queues.page(control, bob)).items] == [mine]
+    await queues.change(control, bob, mine, QueueFields("renamed"))
+    for refused in (
+        queues.get(control, bob, other),
+        queues.change(control, bob, other, QueueFields("stolen")),
+        queues.delete(control, bob, other),
+        queues.create(control, bob, QueueFields()),
+    ):
+        with pytest.raises(Forbidden):
+            await refused
+
+
+async def test_a_key_that_reads_does_not_write_and_one_without_the_scope_does_neither(
+    cast: Cast, control: Control
+) -> None:
+    made = (await queues.create(control, cast.alice.principal, QueueFields())).queue.public_id
+    reader = (await cast.bob({"queues": Scope("read")})).principal
+    nobody = (await cast.bob({})).principal
+    await queues.get(control, reader, made)
+    for refused in (
+        queues.create(control, reader, QueueFields()),
+        queues.change(control, reader, made, QueueFields()),
+        queues.delete(control, reader, made),
+        queues.get(control, nobody, made),
+        queues.page(control, nobody),
+    ):
+        with pytest.raises(Forbidden):
+            await refused
+
+
+async def test_a_queue_shows_its_listeners_by_id_and_alias(cast: Cast, control: Control) -> None:
+    principal = cast.alice.principal
+    queue = (await queues.create(control, principal, QueueFields())).queue.public_id
+    urls = ListenerFields("billing", notify_url="https://example.com/a", liveness_url="https://example.com/b")
+    made = (await listeners.create(control, principal, queue, urls)).listener
+    shown = await queues.get(control, principal, queue)
+    assert [(each.public_id, each.alias) for each in shown.listeners] == [(made.public_id, "billing")]
+    assert (await queues.page(control, principal)).items == (shown,)

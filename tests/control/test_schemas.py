@@ -1,0 +1,137 @@
+import asyncio
+
+import msgspec
+import pytest
+
+from discue.access import Scope
+from discue.control import messages, queues, schemas
+from discue.control.control import Control
+from discue.control.queues import ClearedSchema, QueueFields
+from discue.directory import Directory, QueueRecord
+from discue.errors import Fault, Forbidden, NotFound, Unprocessable
+from discue.publish import Draft, Publisher, publish
+from discue.publishing_quotas import PublishingQuotas
+from discue.schemas.schema import Schema, read_schema
+from discue.store.listing import Selection
+from tests.cast import Cast
+
+NUMBERS = read_schema(b'{"n": {"type": "number"}}', "rules")
+STRINGS = read_schema(b'{"n": {"type": "string"}}', "rules")
+NUMBER, STRING = Draft(b'{"n": 1}', True), Draft(b'{"n": "x"}', True)
+
+
+async def _queue(cast: Cast, schema: Schema | None) -> QueueRecord:
+    fields = QueueFields() if schema is None else QueueFields(schema=schema)
+    made = await queues.create(cast.control, cast.alice.principal, fields)
+    return await cast.control.directory.queue(cast.alice.principal.organization, made.queue.public_id)
+
+
+def _publisher(control: Control, directory: Directory) -> Publisher:
+    return Publisher(
+        control.store, directory, control.clock, control.public_ids, PublishingQuotas(control.store, control.clock)
+    )
+
+
+async def _bodies(cast: Cast, queue: QueueRecord) -> int:
+    principal = cast.alice.principal
+    return len((await messages.page_of_queue(cast.control, principal, queue.public_id, Selection(100))).items)
+
+
+async def test_a_schema_is_found_by_its_id_under_its_queue_and_by_nobody_else(cast: Cast, control: Control) -> None:
+    queue = await _queue(cast, NUMBERS)
+    found = await schemas.get(control, cast.alice.principal, queue.public_id, NUMBERS.id)
+    assert (found.schema, found.schema_language) == (NUMBERS.text, "rules")
+    with pytest.raises(NotFound):
+        await schemas.get(control, cast.alice.principal, queue.public_id, STRINGS.id)
+    with pytest.raises(NotFound):
+        await schemas.get(control, cast.charlie.principal, queue.public_id, NUMBERS.id)
+    bob = await cast.bob({"schemas": Scope("read", (STRINGS.id,)), "queues": Scope("write")})
+    with pytest.raises(Forbidden):
+        await schemas.get(control, bob.principal, queue.public_id, NUMBERS.id)
+
+
+async def test_the_same_schema_in_two_organizations_is_two_things(cast: Cast, control: Control) -> None:
+    ours = await _queue(cast, NUMBERS)
+    theirs = (await queues.create(control, cast.charlie.principal, QueueFields(schema=NUMBERS))).queue
+    await queues.change(control, cast.charlie.principal, theirs.public_id, QueueFields(schema=STRINGS))
+    assert (await schemas.get(control, cast.alice.principal, ours.public_id, NUMBERS.id)).schema == NUMBERS.text
+    with pytest.raises(Unprocessable):
+        await publish(_publisher(control, control.directory), ours, (STRING,))
+
+
+async def test_a_change_raises_the_version_and_notes_when_another_schema_was_set(cast: Cast, control: Control) -> None:
+    principal = cast.alice.principal
+    made = (await queues.create(control, principal, QueueFields(schema=NUMBERS))).queue
+    cast.clock.advance(5)
+    same = (await queues.change(control, principal, made.public_id, QueueFields(schema=NUMBERS))).queue
+    other = (await queues.change(control, principal, made.public_id, QueueFields(schema=STRINGS))).queue
+    cleared = ClearedSchema(frozenset({"rules"}))
+    none = (await queues.change(control, principal, made.public_id, QueueFields(schema=cleared))).queue
+    versions = [each.config_version for each in (made, same, other, none)]
+    assert versions == list(range(versions[0], versions[0] + 4))
+    assert [each.schema_set_at - made.created_at for each in (made, same, other)] == [0, 0, 5]
+    assert (none.schema, none.schema_id, none.schema_set_at) == (None, None, 0)
+
+
+async def test_a_worker_that_has_not_heard_of_a_schema_yet_keeps_to_it_all_the_same(
+    cast: Cast, control: Control
+) -> None:
+    queue = await _queue(cast, None)
+    late = Directory(control.store, cast.clock, max_message_bytes=1_000)
+    await late.open()
+    known = await late.queue(queue.organization, queue.public_id)
+    await queues.change(control, cast.alice.principal, queue.public_id, QueueFields(schema=NUMBERS))
+    with pytest.raises(Unprocessable) as refused:
+        await publish(_publisher(control, late), known, (STRING,))
+    assert refused.value.faults == (Fault("/data/n", "must be a number"),)
+    await publish(_publisher(control, late), known, (NUMBER,))
+    assert await _bodies(cast, queue) == 1
+
+
+async def test_what_is_published_while_the_schema_changes_fits_the_schema_of_its_moment(
+    cast: Cast, control: Control
+) -> None:
+    """Whatever is stored was allowed by the configuration that it was stored under."""
+    principal, queue = cast.alice.principal, await _queue(cast, NUMBERS)
+    publisher = _publisher(control, control.directory)
+
+    async def change() -> None:
+        await queues.change(control, principal, queue.public_id, QueueFields(schema=STRINGS))
+
+    drafts = [NUMBER, STRING] * 10
+    outcomes = await asyncio.gather(
+        *(publish(publisher, queue, (draft,)) for draft in drafts[:10]),
+        change(),
+        *(publish(publisher, queue, (draft,)) for draft in drafts[10:]),
+        return_exceptions=True,
+    )
+    kinds = {type(outcome) for outcome in outcomes if outcome is not None}
+    assert kinds <= {tuple, Unprocessable}
+    bodies = [
+        entry.body
+        for page in [await control.store.page(queue.organization, queue.id, 0, 100, 1 << 20)]
+        for entry in page.entries
+    ]
+    changed_at = bodies.index(STRING.body) if STRING.body in bodies else len(bodies)
+    assert bodies == [NUMBER.body] * changed_at + [STRING.body] * (len(bodies) - changed_at)
+    with pytest.raises(Unprocessable):
+        await publish(publisher, queue, (NUMBER,))
+
+
+async def test_a_checker_is_made_once_a_version(cast: Cast, control: Control) -> None:
+    queue = await _queue(cast, NUMBERS)
+    publisher = _publisher(control, control.directory)
+    assert queue.checker is not None
+    await publish(publisher, queue, (NUMBER,))
+    again = await control.directory.queue(queue.organization, queue.public_id)
+    assert again.checker is queue.checker
+    await queues.change(control, cast.alice.principal, queue.public_id, QueueFields(schema=STRINGS))
+    changed = await control.directory.queue(queue.organization, queue.public_id)
+    assert changed.checker is not queue.checker
+
+
+async def test_a_schema_that_looks_at_values_many_times_makes_messages_smaller(cast: Cast, control: Control) -> None:
+    rules = [{"maximum": number} for number in range(512)]
+    heavy = read_schema(msgspec.json.encode({"items": {"allOf": rules}}), "json_schema")
+    queue = await _queue(cast, heavy)
+    assert queue.max_message_bytes == 131_072

@@ -1,0 +1,112 @@
+"""What must hold of the control plane although several processes change it at the same moment."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from discue.access import Principal
+from discue.clock import SystemClock
+from discue.control import api_keys, bootstrap, key_rescue, organizations, queues
+from discue.control.api_keys import KeyFields
+from discue.control.control import Control
+from discue.control.organizations import OrganizationFields
+from discue.control.queues import QueueFields
+from discue.errors import Conflict, Unauthorized, Unprocessable
+from discue.installation import opened
+from discue.logs import Log
+from discue.settings import Settings
+from discue.store.listing import FIRST_PAGE
+from tests.databases import database
+
+__all__ = ["database"]
+
+ALIAS = "com.example.operator"
+TOGETHER = 4
+
+
+@asynccontextmanager
+async def _opened(address: str) -> AsyncIterator[list[Control]]:
+    async with AsyncExitStack() as stack:
+        settings = Settings(database=address)
+        yield [
+            (await stack.enter_async_context(opened(settings, SystemClock(), Log()))).control for _ in range(TOGETHER)
+        ]
+
+
+@pytest.fixture
+def workers(runner: asyncio.Runner, database: str) -> Iterator[list[Control]]:
+    """Several on one database, each with connections of its own."""
+    opening = _opened(database)
+    controls = runner.run(opening.__aenter__())
+    yield controls
+    runner.run(opening.__aexit__(None, None, None))
+
+
+async def operator(workers: list[Control]) -> Principal:
+    _, key = await bootstrap.ensure_operator(workers[0], ALIAS, None)
+    assert key is not None
+    return (await workers[0].directory.authenticate(key)).principal
+
+
+async def test_a_changed_limit_is_known_to_whoever_follows_the_feed(workers: list[Control]) -> None:
+    first, *others = workers
+    organization, key = await bootstrap.ensure_operator(first, ALIAS, None)
+    assert key is not None
+    for control in others:
+        await control.directory.authenticate(key)
+    await organizations.set_limits(first, organization.alias, {"rate_limit": 7})
+    for control in others:
+        await control.directory.catch_up()
+        assert (await control.directory.authenticate(key)).organization.settings == {"rate_limit": 7}
+
+
+async def test_of_many_that_start_at_once_one_makes_the_operator(workers: list[Control]) -> None:
+    answers = await asyncio.gather(*(bootstrap.ensure_operator(control, ALIAS, None) for control in workers))
+
+    assert [key is not None for _, key in answers].count(True) == 1
+    assert len({organization.public_id for organization, _ in answers}) == 1
+
+
+async def test_one_key_that_manages_keys_remains_whoever_deletes_them_at_once(workers: list[Control]) -> None:
+    principal = await operator(workers)
+    organization = principal.organization
+    keys = [await key_rescue.create(workers[0], ALIAS, None, principal.scopes, 0) for _ in range(TOGETHER - 1)]
+    first = (await api_keys.page(workers[0], principal, FIRST_PAGE)).items[-1]
+    ids = [first.public_id, *(made.key.public_id for made in keys)]
+    answers = await asyncio.gather(
+        *(api_keys.delete(control, principal, key) for control, key in zip(workers, ids, strict=True)),
+        return_exceptions=True,
+    )
+
+    assert [type(answer) for answer in answers].count(Conflict) == 1
+    assert answers.count(None) == TOGETHER - 1
+    (left,) = (await api_keys.page(workers[0], principal, FIRST_PAGE)).items
+    assert left.organization == organization
+    assert api_keys.manages_keys(left, workers[0].clock.now())
+
+
+async def test_a_name_is_given_once_whoever_asks_for_it_at_once(workers: list[Control]) -> None:
+    principal = await operator(workers)
+    fields = QueueFields(alias="orders")
+    answers = await asyncio.gather(
+        *(queues.create(control, principal, fields) for control in workers),
+        *(organizations.create(control, principal, OrganizationFields("com.example.dev")) for control in workers),
+        return_exceptions=True,
+    )
+
+    for asked in (answers[:TOGETHER], answers[TOGETHER:]):
+        assert [type(answer) for answer in asked].count(Unprocessable) == TOGETHER - 1
+
+
+async def test_what_one_changes_the_others_follow(workers: list[Control]) -> None:
+    principal = await operator(workers)
+    made = await api_keys.create(workers[0], principal, KeyFields())
+    for control in workers:
+        assert (await control.directory.authenticate(made.text)).principal.organization == principal.organization
+    await api_keys.delete(workers[-1], principal, made.key.public_id)
+    for control in workers:
+        await control.directory.catch_up()
+        with pytest.raises(Unauthorized):
+            await control.directory.authenticate(made.text)

@@ -1,0 +1,202 @@
+"""Users: a password or an invitation, one email each, and an owner who always remains."""
+
+import asyncio
+
+import pytest
+
+from discue.access import Scope
+from discue.control import organizations, users
+from discue.control.control import Control
+from discue.control.users import UserDetails, UserFields
+from discue.errors import BadRequest, Conflict, Forbidden, Locked, NotFound, Unprocessable
+from discue.invitation import VALID_MS
+from discue.model import User
+from discue.passwords import matches
+from tests.cast import Cast
+from tests.databases import on_sqlite_only
+
+PASSWORD = "correct horse battery"
+
+
+async def _user(cast: Cast, email: str = "ada@example.com", role: str = "developer", **fields: object) -> UserDetails:
+    given = {"email": email, "role": role, **fields}
+    return await users.create(cast.control, cast.alice.principal, UserFields(**given))  # type: ignore[arg-type]
+
+
+async def _owner(cast: Cast, email: str) -> User:
+    return (await _user(cast, email, "owner", password=PASSWORD)).user
+
+
+def _token(made: UserDetails) -> str:
+    assert made.invitation is not None
+    return made.invitation.token
+
+
+async def _change(cast: Cast, user: User, **fields: object) -> UserDetails:
+    return await users.change(cast.control, cast.alice.principal, user.public_id, UserFields(**fields))  # type: ignore[arg-type]
+
+
+async def test_without_a_password_somebody_is_invited_and_with_one_active(cast: Cast) -> None:
+    invited, active = await _user(cast), await _user(cast, "bea@example.com", password=PASSWORD)
+    assert (invited.user.state, active.user.state, active.invitation) == ("invited", "active", None)
+    assert active.user.password_hash is not None
+    assert matches(PASSWORD, active.user.password_hash)
+    assert PASSWORD not in active.user.password_hash
+    assert [user.email for user in (await users.page(cast.control, cast.alice.principal)).items] == [
+        "bea@example.com",
+        "ada@example.com",
+    ]
+
+
+async def test_an_invitation_is_accepted_once(cast: Cast) -> None:
+    made = await _user(cast)
+    accepted = await users.accept(cast.control, _token(made), PASSWORD)
+    assert accepted is not None
+    assert (accepted.public_id, accepted.state) == (made.user.public_id, "active")
+    assert await users.accept(cast.control, _token(made), PASSWORD) is None
+    assert await users.accept(cast.control, "another", PASSWORD) is None
+
+
+async def test_of_two_who_accept_at_the_same_time_one_does(cast: Cast) -> None:
+    token = _token(await _user(cast))
+    both = await asyncio.gather(*[users.accept(cast.control, token, f"{PASSWORD}{each}") for each in "ab"])
+    assert sorted(found is None for found in both) == [False, True]
+
+
+async def test_an_invitation_expires(cast: Cast) -> None:
+    made = await _user(cast)
+    cast.clock.advance(VALID_MS)
+    assert await users.accept(cast.control, _token(made), PASSWORD) is None
+
+
+async def test_a_new_invitation_or_a_password_makes_the_old_one_void(cast: Cast) -> None:
+    made = await _user(cast)
+    again = await _change(cast, made.user, invite=True)
+    assert await users.accept(cast.control, _token(made), PASSWORD) is None
+    assert (await _change(cast, made.user, password=PASSWORD)).user.state == "active"
+    assert await users.accept(cast.control, _token(again), PASSWORD) is None
+    assert (await _change(cast, made.user, display_name="Ada")).invitation is None
+
+
+async def test_who_is_active_stays_so_when_invited_again(cast: Cast) -> None:
+    made = await _user(cast, password=PASSWORD)
+    again = await _change(cast, made.user, invite=True)
+    assert again.user.state == "active"
+    assert await users.accept(cast.control, _token(again), "another password") is not None
+
+
+async def test_a_bad_password_is_refused_whatever_the_token(cast: Cast) -> None:
+    made = await _user(cast)
+    for token in (_token(made), "another"):
+        with pytest.raises(Unprocessable):
+            await users.accept(cast.control, token, "short")
+    assert await users.accept(cast.control, _token(made), PASSWORD) is not None
+
+
+async def test_nobody_comes_in_while_the_organization_is_suspended_or_gone(cast: Cast) -> None:
+    made = await _user(cast)
+    await organizations.set_state(cast.control, "com.example.alice", "suspended")
+    with pytest.raises(Locked):
+        await users.accept(cast.control, _token(made), PASSWORD)
+    alice = cast.alice.principal.organization_public_id
+    await organizations.delete(cast.control, cast.olga.principal, alice)
+    assert await users.accept(cast.control, _token(made), PASSWORD) is None
+
+
+async def test_an_email_is_taken_however_it_is_spelt(cast: Cast) -> None:
+    made = await _user(cast)
+    other = await _user(cast, "bea@example.com")
+    for attempt in (_user(cast, "ADA@example.com"), _change(cast, other.user, email="Ada@Example.com")):
+        with pytest.raises(Unprocessable) as taken:
+            await attempt
+        assert taken.value.faults[0].pointer == "/email"
+    assert (await _change(cast, made.user, email="ADA@example.com")).user.email == "ADA@example.com"
+    await users.create(cast.control, cast.charlie.principal, UserFields("ada@example.com", role="viewer"))
+
+
+async def test_the_last_active_owner_stays_one(cast: Cast) -> None:
+    first = await _owner(cast, "ada@example.com")
+    invited = await _user(cast, "bea@example.com", "owner")
+    with pytest.raises(Conflict):
+        await users.delete(cast.control, cast.alice.principal, first.public_id)
+    with pytest.raises(Conflict):
+        await _change(cast, first, role="admin")
+    await _change(cast, first, display_name="Ada", role="owner")
+    assert await users.accept(cast.control, _token(invited), PASSWORD) is not None
+    await users.delete(cast.control, cast.alice.principal, first.public_id)
+    with pytest.raises(Conflict):
+        await users.delete(cast.control, cast.alice.principal, invited.user.public_id)
+
+
+async def test_two_owners_who_leave_at_the_same_time_do_not_both(cast: Cast) -> None:
+    pair = [await _owner(cast, email) for email in ("ada@example.com", "bea@example.com")]
+    leaving = [users.delete(cast.control, cast.alice.principal, each.public_id) for each in pair]
+    outcomes = await asyncio.gather(*leaving, return_exceptions=True)
+    assert sorted(type(each).__name__ for each in outcomes) == ["Conflict", "NoneType"]
+
+
+@on_sqlite_only
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"email": "ada"}, "/email"),
+        ({"email": "a@b@c"}, "/email"),
+        ({"email": "a b@c"}, "/email"),
+        ({"email": "a\0@c"}, "/email"),
+        ({"email": "@c"}, "/email"),
+        ({"email": "a@" + "c" * 253}, "/email"),
+        ({"role": "king"}, "/role"),
+        ({"display_name": "x" * 129}, "/display_name"),
+        ({"display_name": "a\nb"}, "/display_name"),
+        ({"password": "short"}, "/password"),
+        ({"password": PASSWORD, "invite": True}, "/password"),
+    ],
+)
+async def test_what_is_out_of_range_is_refused_and_changes_nothing(
+    cast: Cast, fields: dict[str, object], pointer: str
+) -> None:
+    made = await _user(cast)
+    fresh = {"email": "bea@example.com", **fields}
+    for attempt in (_change(cast, made.user, **fields), _user(cast, **fresh)):  # type: ignore[arg-type]
+        with pytest.raises(Unprocessable) as refused:
+            await attempt
+        assert refused.value.faults[0].pointer == pointer
+    assert (await users.page(cast.control, cast.alice.principal)).items == (made.user,)
+
+
+async def test_an_email_and_a_role_are_needed(cast: Cast) -> None:
+    with pytest.raises(BadRequest) as missing:
+        await users.create(cast.control, cast.alice.principal, UserFields())
+    assert [fault.pointer for fault in missing.value.faults] == ["/email", "/role"]
+
+
+async def test_a_user_is_nobodys_business_in_another_organization(cast: Cast) -> None:
+    control, stranger = cast.control, cast.charlie.principal
+    user = (await _user(cast)).user.public_id
+    for attempt in (
+        users.get(control, stranger, user),
+        users.change(control, stranger, user, UserFields(role="owner")),
+        users.delete(control, stranger, user),
+    ):
+        with pytest.raises(NotFound):
+            await attempt
+    assert (await users.page(control, stranger)).items == ()
+
+
+async def test_a_key_without_the_scope_does_nothing(cast: Cast, control: Control) -> None:
+    bob = (await cast.bob({"queues": Scope("write")})).principal
+    user = (await _user(cast)).user.public_id
+    for attempt in (
+        users.create(control, bob, UserFields("bea@example.com", role="viewer")),
+        users.get(control, bob, user),
+        users.page(control, bob),
+        users.change(control, bob, user, UserFields(role="owner")),
+        users.delete(control, bob, user),
+    ):
+        with pytest.raises(Forbidden):
+            await attempt
+
+
+def test_neither_password_nor_token_is_in_what_is_written_of_them() -> None:
+    fields = UserFields("ada@example.com", role="viewer", password=PASSWORD)
+    assert PASSWORD not in repr(fields)

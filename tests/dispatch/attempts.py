@@ -1,0 +1,99 @@
+"""What the tests of the sender share: a sender with its end, and one attempt as a coroutine."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvloop
+
+from discue.clock import SystemClock
+from discue.dispatch.attempt_request import AttemptRequest
+from discue.dispatch.resolver import Resolve
+from discue.dispatch.sender import Sender
+from discue.dispatch.sender_limits import SenderLimits
+from discue.egress import EgressPolicy, parse_target
+from discue.model import Outcome
+
+KEY = bytes(range(32))
+MESSAGE_ID = "0123456789abcdefghijk"
+QUEUE_ID = "q" * 21
+LISTENER_ID = "l" * 21
+LONGEST_TEST_SECONDS = 20
+
+
+class MovableClock(SystemClock):
+    """The system's clocks, and what a test adds to them."""
+
+    def __init__(self) -> None:
+        self.added_seconds = 0.0
+
+    def now(self) -> int:
+        return super().now() + int(self.added_seconds * 1_000)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.added_seconds
+
+
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run on the loop that the service runs on; a test that hangs fails."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(LONGEST_TEST_SECONDS):
+            await coroutine
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(bounded())
+
+
+def request_to(url: str, **changes: Any) -> AttemptRequest:
+    values: dict[str, Any] = {
+        "target": parse_target(url, "/notify_url"),
+        "message_id": MESSAGE_ID,
+        "is_json": True,
+        "body": b'{"hello":"world"}',
+        "keys": (KEY,),
+        "queue_id": QUEUE_ID,
+        "listener_id": LISTENER_ID,
+        "number": 1,
+        "timeout_ms": 5_000,
+    }
+    return AttemptRequest(**(values | changes))
+
+
+def begin(sender: Sender, request: AttemptRequest) -> asyncio.Future[Outcome]:
+    """Start an attempt. A second outcome, or one that comes before `send` returned, fails the test."""
+    outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    sender.send(request, outcome.set_result)
+    assert not outcome.done()
+    return outcome
+
+
+async def attempt(sender: Sender, request: AttemptRequest) -> Outcome:
+    """The outcome of one attempt."""
+    return await begin(sender, request)
+
+
+@asynccontextmanager
+async def a_sender(
+    *,
+    policy: EgressPolicy | None = None,
+    limits: SenderLimits | None = None,
+    resolve: Resolve | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    clock: SystemClock | None = None,
+) -> AsyncIterator[Sender]:
+    """A sender that may go anywhere; at its end nothing is in flight, and no connection is left."""
+    sender = Sender(
+        clock=clock or SystemClock(),
+        policy=policy or EgressPolicy(allow_private=True),
+        limits=limits,
+        resolve=resolve,
+        ssl_context=ssl_context,
+    )
+    try:
+        yield sender
+    finally:
+        await sender.close(0)
+        assert (sender.in_flight, sender.open_connections) == (0, 0)

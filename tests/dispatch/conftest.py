@@ -1,0 +1,35 @@
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from discue.store.commit import Store
+from tests.clocks import StandingClock
+from tests.coroutines import pytest_pyfunc_call
+from tests.dispatch.stage import Reports, Stage, opened
+
+__all__ = ["pytest_pyfunc_call", "reports", "runner", "stage", "store"]
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as running:
+        yield running
+
+
+@pytest.fixture
+def reports() -> Reports:
+    return Reports()
+
+
+@pytest.fixture
+def store(runner: asyncio.Runner, reports: Reports, tmp_path: Path) -> Iterator[Store]:
+    with opened(runner, tmp_path, reports) as running:
+        yield running
+
+
+@pytest.fixture
+def stage(store: Store) -> Stage:
+    return Stage(store, StandingClock())

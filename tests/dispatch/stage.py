@@ -1,0 +1,400 @@
+"""Lanes on a real store, a clock that stands still, and a sender whose outcomes the test decides."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import msgspec
+
+from discue.dispatch.attempt_request import AttemptRequest
+from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
+from discue.dispatch.lane import Lane
+from discue.ids import SLOTS, PublicIds, RowIds
+from discue.logs import Log
+from discue.model import CursorCounts, FailureKind, Listener, Organization, Outcome, Queue
+from discue.store import listeners, messages, organizations, queues, workers
+from discue.store.commit import Store
+from discue.store.engine import Append, Appended, NewEntry, Row, Transaction
+from discue.store.engines.sqlite import SqliteEngine
+from tests.clocks import StandingClock
+from tests.store.rows import a_listener, an_organization, row_id
+
+DAY_MS = 86_400_000
+LIMITS = DispatchLimits(
+    max_in_flight=1_024,
+    listener_max_in_flight=50,
+    tail_buffer_bytes=1 << 20,
+    timeout_ms=15_000,
+    deadline_ms=30 * DAY_MS,
+)
+SECRET = "whsec_" + "A" * 43 + "="
+
+
+def well(status: int = 200) -> Outcome:
+    return Outcome(status, "", "", 1)
+
+
+def badly(status: int = 500, *, error: FailureKind = "status", no_retry: bool = False) -> Outcome:
+    return Outcome(status, error, "It failed.", 1, no_retry=no_retry)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Let the loop run until a condition holds."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+
+
+class Sent:
+    """A request that was handed to the sender."""
+
+    def __init__(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
+        self.message_id = request.message_id
+        self.listener_id = request.listener_id
+        self.number = request.number
+        self.request = request
+        self._done = done
+        self._courier: Courier | None = None
+
+    def bring_to(self, courier: "Courier") -> "Sent":
+        self._courier = courier
+        return self
+
+    def end(self, outcome: Outcome) -> None:
+        assert self._courier is not None
+        self._courier.under_way.remove(self)
+        self._done(outcome)
+
+
+class Courier:
+    """Takes requests as the sender does, and keeps them until the test ends them."""
+
+    def __init__(self, tenure: "Tenure") -> None:
+        self.under_way: list[Sent] = []
+        self.sent: list[Sent] = []
+        self.sent_unheld = 0
+        self._tenure = tenure
+
+    def __call__(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
+        self.sent_unheld += not self._tenure.is_held()
+        sent = Sent(request, done).bring_to(self)
+        self.under_way.append(sent)
+        self.sent.append(sent)
+
+    def ids(self) -> list[str]:
+        """The messages whose requests are under way, in the order in which they were sent."""
+        return [sent.message_id for sent in self.under_way]
+
+    def end_all(self, outcome: Outcome) -> None:
+        for sent in tuple(self.under_way):
+            sent.end(outcome)
+
+
+class Tenure:
+    """A worker's lease, which the test lets lapse."""
+
+    def __init__(self) -> None:
+        self.incarnation = 0
+        self.holds = True
+
+    def is_held(self) -> bool:
+        return self.holds
+
+
+class Worker:
+    """One process: its lanes, its sender, its lease. `sees_free` when it wants to look for cursors without an owner."""
+
+    def __init__(self, stage: "Stage", tenure: Tenure, slot: int) -> None:
+        self.tenure = tenure
+        self.courier = Courier(tenure)
+        sources = Sources(stage.clock, Random(0).random, RowIds(stage.clock, slot))  # noqa: S311 - repeatable
+        self.dispatcher = Dispatcher(stage.store, self.courier, stage.limits, sources, Log("test"), self.tenure)
+        self.dispatcher.unowned = self._look
+        self.looks = False
+
+    @property
+    def incarnation(self) -> int:
+        return self.tenure.incarnation
+
+    @property
+    def lanes(self) -> list[Lane]:
+        return list(self.dispatcher._lanes)
+
+    def _look(self) -> None:
+        self.looks = True
+
+    def die(self) -> None:
+        """Nothing that it knows is stored any more, and what it sends goes nowhere."""
+        dispatcher = self.dispatcher
+        dispatcher.alarms.stop()
+        dispatcher._handed_over.close()
+        for lane in dispatcher._lanes:
+            lane.close()
+        for task in tuple(dispatcher._tasks):
+            task.cancel()
+
+
+class Stage:
+    """One installation. `start` runs a worker on it; a second `start` is a restart after a crash.
+
+    `join` runs one more beside those that there are. `worker` is the one that the others of these methods mean.
+    """
+
+    def __init__(self, store: Store, clock: StandingClock, limits: DispatchLimits = LIMITS) -> None:
+        self.store = store
+        self.clock = clock
+        self.limits = limits
+        self.public_ids = PublicIds(clock, bytes)
+        self.row_ids = RowIds(clock, SLOTS - 1)
+        self._number = 0
+        self._joined = 0
+        self.workers: list[Worker] = []
+
+    @property
+    def worker(self) -> Worker:
+        return self.workers[-1]
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        return self.worker.dispatcher
+
+    @property
+    def courier(self) -> Courier:
+        return self.worker.courier
+
+    @property
+    def lanes(self) -> list[Lane]:
+        return self.worker.lanes
+
+    async def start(self) -> None:
+        """As a process that takes over from all others: what they still have under way goes nowhere."""
+        for worker in tuple(self.workers):
+            await self.die(worker)
+        await self.join()
+        await self.take_free()
+
+    async def join(self) -> Worker:
+        """A worker that has no cursors yet."""
+        tenure = Tenure()
+        await self._join(tenure)
+        # While the clock stands still, a slot that was given again would give the same numbers again.
+        self._joined += 1
+        self.workers.append(Worker(self, tenure, self._joined))
+        self.store.appended = self.dispatcher.appended
+        return self.worker
+
+    async def _join(self, tenure: Tenure) -> None:
+        incarnation = self.row_ids.next()
+        await self.store.write(partial(workers.join, incarnation=incarnation, role="all", lease_ms=3_600_000))
+        tenure.incarnation = incarnation
+
+    async def take_free(self, worker: Worker | None = None) -> None:
+        taker = worker or self.worker
+        while await taker.dispatcher.take((await self.store.engine.poll(())).free):
+            pass
+        await self.quiet()
+
+    async def take_some(self, worker: Worker) -> None:
+        await worker.dispatcher.take((await self.store.engine.poll(())).free)
+
+    async def revive(self, worker: Worker) -> None:
+        """One that was declared dead finds that out, and goes on under another incarnation."""
+        worker.dispatcher.drop_all()
+        await self._join(worker.tenure)
+        worker.tenure.holds = True
+        worker.dispatcher.resumed()
+
+    async def move(self, giver: Worker, taker: Worker) -> None:
+        """All lanes of one go to the other."""
+        await giver.dispatcher.hand_over(tuple(giver.dispatcher.owned))
+        await self.quiet()
+        await self.take_free(taker)
+
+    async def steal(self, owner: Worker) -> None:
+        """It is declared dead, and its cursors are freed. It does not know."""
+        await self.store.write(partial(workers.bury, incarnation=owner.incarnation, known_dead=True))
+        while await self.store.write(partial(workers.free_cursors_of, dead=owner.incarnation, limit=100)):
+            pass
+        await self.store.write(partial(workers.forget, incarnation=owner.incarnation))
+
+    async def die(self, worker: Worker) -> None:
+        """The process is killed, and others find that out."""
+        worker.die()
+        self.workers.remove(worker)
+        self.store.appended = self.workers[-1].dispatcher.appended if self.workers else _nobody
+        await self.steal(worker)
+
+    async def leave(self, worker: Worker) -> None:
+        """The process has drained, and ends."""
+        self.workers.remove(worker)
+        await self.steal(worker)
+        await self.look_for_guests()
+
+    async def look_for_guests(self) -> None:
+        for worker in self.workers:
+            worker.dispatcher.look_for_guests()
+        await self.quiet()
+
+    async def poll(self) -> None:
+        """Everybody hears how far the logs go."""
+        for worker in self.workers:
+            await self.poll_for(worker)
+        await self.quiet()
+
+    async def poll_for(self, worker: Worker) -> None:
+        polled = await self.store.engine.poll(worker.dispatcher.queues)
+        worker.dispatcher.heard(polled.heads.items())
+
+    async def quiet(self) -> None:
+        """Return when nothing is going on that will go on without the test."""
+        while True:
+            tasks = self.store.commits.union(*(worker.dispatcher._tasks for worker in self.workers))
+            if not tasks:
+                return
+            await asyncio.wait(tasks)
+
+    async def advance(self, milliseconds: int) -> None:
+        self.clock.advance(milliseconds)
+        for worker in self.workers:
+            worker.dispatcher.wake()
+        await self.quiet()
+
+    async def end(self, sent: Sent | Sequence[Sent], outcome: Outcome) -> None:
+        for each in [sent] if isinstance(sent, Sent) else sent:
+            each.end(outcome)
+        await self.quiet()
+
+    async def organization(self) -> Organization:
+        self._number += 1
+        made = an_organization(self._number)
+        await self.store.write(lambda tx: organizations.insert(tx, made))
+        return made
+
+    async def queue(self, organization: Organization) -> Queue:
+        self._number += 1
+        made = Queue(
+            organization=organization.id,
+            id=row_id(self._number),
+            public_id=self.public_ids.next(),
+            alias=f"queue-{self._number}",
+            retention_seconds=None,
+            max_message_bytes=None,
+            config_version=1,
+            created_at=self.clock.now(),
+            updated_at=self.clock.now(),
+        )
+        await self.store.write(lambda tx: queues.insert(tx, made))
+        return made
+
+    async def listener(self, queue: Queue) -> Listener:
+        """Create one, as the API does, and let the dispatcher follow."""
+        self._number += 1
+        made = msgspec.structs.replace(a_listener(queue, self._number), secrets=(SECRET,))
+
+        async def work(tx: Transaction) -> None:
+            head = await queues.head(tx, queue.organization, queue.id)
+            assert head is not None
+            await listeners.insert(tx, made, head.head)
+
+        await self.store.write(work)
+        await self.follow("listener", made.organization, made.id)
+        return made
+
+    async def configure(self, listener: Listener, **changes: str) -> Listener:
+        """Change a listener, as the API does."""
+        stored = await self.stored(listener)
+        changed = msgspec.structs.replace(stored, config_version=stored.config_version + 1, **changes)
+        assert await self.store.write(lambda tx: listeners.update(tx, changed))
+        await self.follow("listener", listener.organization, listener.id)
+        return changed
+
+    async def delete_listener(self, listener: Listener) -> None:
+        await self.store.write(
+            lambda tx: listeners.mark_deleted(tx, listener.organization, listener.id, self.clock.now())
+        )
+        await self.follow("listener", listener.organization, listener.id)
+
+    async def follow(self, kind: str, organization: int, ref: int) -> None:
+        for worker in self.workers:
+            worker.dispatcher.changed(kind, organization, ref)
+        await self.quiet()
+        for worker in self.workers:
+            if worker.looks:
+                worker.looks = False
+                await self.take_free(worker)
+
+    async def publish(self, queue: Queue, count: int = 1, *, body: bytes = b'"hello"') -> list[str]:
+        """Store messages at once, and return their ids when their first requests went out."""
+        appended = await self.append(queue, count, body=body)
+        await self.quiet()
+        return [entry.id for entry in appended.entries]
+
+    async def append(self, queue: Queue, count: int = 1, *, body: bytes = b'"hello"') -> Appended:
+        entries = tuple(NewEntry(self.public_ids.next(), True, body) for _ in range(count))
+        return await self.store.append(
+            Append(queue.organization, queue.id, queue.config_version, self.clock.now(), entries)
+        )
+
+    async def delete_message(self, queue: Queue, public_id: str) -> None:
+        async def work(tx: Transaction) -> None:
+            message = await messages.get(tx, queue, public_id)
+            assert message is not None
+            await messages.delete(tx, message)
+
+        await self.store.write(work)
+        await self.follow("message", queue.organization, queue.id)
+
+    async def stored(self, listener: Listener) -> Listener:
+        found = await self.store.read(lambda tx: listeners.by_id(tx, listener.organization, listener.id))
+        assert found is not None
+        return found
+
+    async def counts(self, listener: Listener) -> CursorCounts:
+        found = await self.store.read(lambda tx: listeners.counts(tx, listener.organization, listener.id))
+        assert found is not None
+        return found
+
+    async def missed(self, listener: Listener) -> list[str]:
+        return await self.store.read(lambda tx: listeners.missed(tx, listener, 10_000))
+
+    async def rows(self, sql: str, *values: int) -> list[Row]:
+        return await self.store.read(lambda tx: tx.rows(sql, *values))
+
+    async def exceptions(self, listener: Listener) -> list[tuple[int, str, int]]:
+        """Seq, state and attempts of each exception row."""
+        return await self.rows(
+            "SELECT seq, state, attempts FROM exception WHERE organization = $1 AND listener = $2 ORDER BY seq",
+            listener.organization,
+            listener.id,
+        )
+
+
+def _nobody(_appended: Appended) -> None:
+    """No process is there."""
+
+
+class Reports:
+    """What the engine reported."""
+
+    def __init__(self) -> None:
+        self.places: list[str] = []
+        self.errors: list[BaseException] = []
+
+    def __call__(self, place: str, error: BaseException) -> None:
+        self.places.append(place)
+        self.errors.append(error)
+
+
+@contextmanager
+def opened(
+    runner: asyncio.Runner, folder: Path, reports: Reports, engine_class: type[SqliteEngine] = SqliteEngine
+) -> Iterator[Store]:
+    engine = engine_class(folder / "discue.db", report=reports)
+    runner.run(engine.open())
+    try:
+        yield Store(engine, max_waiting_bytes=1 << 24)
+    finally:
+        runner.run(engine.close())

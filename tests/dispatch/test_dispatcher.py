@@ -1,0 +1,268 @@
+"""All lanes of a worker: which there are, what they hear, and how they end."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import apsw
+import pytest
+
+from discue.backoff import RetryPolicy
+from discue.dispatch import alarms, dispatcher, intake
+from discue.dispatch.attempt_request import AttemptRequest
+from discue.model import Listener, Queue
+from discue.store import organizations, queues
+from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
+
+
+async def _with_listeners(stage: Stage, count: int) -> tuple[Queue, list[Listener]]:
+    queue = await stage.queue(await stage.organization())
+    return queue, [await stage.listener(queue) for _ in range(count)]
+
+
+async def test_a_start_takes_up_every_cursor(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "_CURSORS_AT_ONCE", 2)
+    queue, listeners = await _with_listeners(stage, 5)
+    [message] = await stage.publish(queue)
+    await stage.start()
+    assert stage.dispatcher.lanes == 5
+    assert sorted(sent.listener_id for sent in stage.courier.sent) == [each.public_id for each in listeners]
+    assert set(stage.courier.ids()) == {message}
+
+
+async def test_a_listener_created_while_it_runs_is_taken_up_and_gets_what_comes_after(stage: Stage) -> None:
+    queue, _ = await _with_listeners(stage, 0)
+    await stage.start()
+    await stage.publish(queue, 2)
+    listener = await stage.listener(queue)
+    later = await stage.publish(queue, 2)
+    assert [(sent.listener_id, sent.message_id) for sent in stage.courier.sent] == [
+        (listener.public_id, message) for message in later
+    ]
+
+
+async def test_a_listener_deleted_before_it_was_taken_up_makes_no_lane(stage: Stage) -> None:
+    queue, _ = await _with_listeners(stage, 0)
+    await stage.start()
+    listener = await stage.listener(queue)
+    await stage.delete_listener(listener)
+    await stage.follow("listener", listener.organization, listener.id)
+    assert stage.dispatcher.lanes == 0
+    assert stage.dispatcher.queues == ()
+
+
+async def test_each_message_goes_to_every_listener_of_its_queue_and_to_no_other(stage: Stage) -> None:
+    mine, listeners = await _with_listeners(stage, 3)
+    theirs, others = await _with_listeners(stage, 1)
+    await stage.start()
+    await stage.publish(mine)
+    await stage.publish(theirs)
+    assert [sent.listener_id for sent in stage.courier.sent] == [
+        *(each.public_id for each in listeners),
+        *(each.public_id for each in others),
+    ]
+
+
+async def test_a_listener_that_hangs_does_not_delay_another(stage: Stage) -> None:
+    queue, [hanging, healthy] = await _with_listeners(stage, 2)
+    await stage.start()
+    await stage.publish(queue, 300)
+    while mine := [sent for sent in stage.courier.under_way if sent.listener_id == healthy.public_id]:
+        await stage.end(mine, well())
+    assert (await stage.counts(healthy)).acknowledged == 300
+    assert len(stage.courier.under_way) == LIMITS.listener_max_in_flight
+    assert (await stage.counts(hanging)).pending == 300
+
+
+async def test_the_lanes_of_a_deleted_queue_end_and_record_nothing(stage: Stage) -> None:
+    queue, [listener, _] = await _with_listeners(stage, 2)
+    await stage.start()
+    await stage.publish(queue)
+    await stage.store.write(partial(queues.mark_deleted, organization=queue.organization, queue=queue.id, now=1))
+    await stage.follow("queue", queue.organization, queue.id)
+    assert stage.dispatcher.lanes == 0
+    await stage.end(stage.courier.under_way[::], badly())
+    assert await stage.exceptions(listener) == []
+
+
+async def test_the_lanes_of_a_deleted_organization_end_and_those_of_others_go_on(stage: Stage) -> None:
+    gone, _ = await _with_listeners(stage, 2)
+    queue, [listener] = await _with_listeners(stage, 1)
+    await stage.start()
+    await stage.store.write(partial(organizations.mark_deleted, organization=gone.organization, now=1))
+    await stage.follow("organization", gone.organization, gone.organization)
+    assert stage.dispatcher.lanes == 1
+    await stage.publish(queue)
+    assert [sent.listener_id for sent in stage.courier.sent] == [listener.public_id]
+
+
+async def test_a_suspended_organization_waits_and_goes_on_when_it_is_active(stage: Stage) -> None:
+    queue, _ = await _with_listeners(stage, 1)
+    await stage.start()
+    for state, sent in (("suspended", 0), ("active", 3)):
+        await stage.store.write(
+            lambda tx, state=state: tx.execute("UPDATE organization SET state = $1", state)  # type: ignore[misc]
+        )
+        await stage.follow("organization", queue.organization, queue.organization)
+        if state == "suspended":
+            await stage.publish(queue, 3)
+        assert len(stage.courier.sent) == sent
+
+
+async def test_when_anything_may_have_changed_every_lane_is_read_again(stage: Stage) -> None:
+    queue, [first, second] = await _with_listeners(stage, 2)
+    await stage.start()
+    await stage.store.write(lambda tx: tx.execute("UPDATE listener SET status = 'disabled' WHERE id = $1", first.id))
+    await stage.follow("everything", 0, 0)
+    await stage.publish(queue)
+    assert [sent.listener_id for sent in stage.courier.sent] == [second.public_id]
+
+
+async def test_a_change_of_a_listener_holds_for_the_next_attempt(stage: Stage) -> None:
+    queue, [listener] = await _with_listeners(stage, 1)
+    await stage.start()
+    await stage.configure(listener, notify_url="http://other.example:8080/new?x=1")
+    await stage.publish(queue)
+    [sent] = stage.courier.under_way
+    assert (sent.request.target.authority, sent.request.target.path) == ("other.example:8080", "/new?x=1")
+    assert len(sent.request.keys) == 1
+    assert sent.request.timeout_ms == LIMITS.timeout_ms
+
+
+async def test_one_listener_that_cannot_be_read_does_not_keep_the_others_from_running(stage: Stage) -> None:
+    queue, [bad, good] = await _with_listeners(stage, 2)
+    await stage.store.write(lambda tx: tx.execute("UPDATE listener SET notify_url = 'x' WHERE id = $1", bad.id))
+    await stage.start()
+    await stage.publish(queue)
+    assert [sent.listener_id for sent in stage.courier.sent] == [good.public_id]
+    await stage.configure(bad, notify_url="https://example.com/")
+    assert stage.dispatcher.lanes == 2
+
+
+async def test_a_change_that_makes_a_listener_unusable_ends_its_lane_and_not_the_following(stage: Stage) -> None:
+    queue, [bad, good] = await _with_listeners(stage, 2)
+    await stage.start()
+    await stage.store.write(lambda tx: tx.execute("UPDATE listener SET notify_url = 'x' WHERE id = $1", bad.id))
+    await stage.store.write(
+        lambda tx: tx.execute("UPDATE listener SET notify_url = 'http://example.com/new' WHERE id = $1", good.id)
+    )
+    stage.dispatcher.changed("listener", bad.organization, bad.id)
+    stage.dispatcher.changed("listener", good.organization, good.id)
+    await stage.quiet()
+    await stage.publish(queue)
+    assert [(sent.listener_id, sent.request.target.path) for sent in stage.courier.sent] == [(good.public_id, "/new")]
+
+
+async def test_when_another_has_taken_over_the_first_can_store_nothing_more(stage: Stage) -> None:
+    queue, [listener] = await _with_listeners(stage, 1)
+    await stage.start()
+    await stage.publish(queue)
+    first = stage.worker
+    await stage.steal(first)
+    second = await stage.join()
+    await stage.take_free()
+    await stage.end(first.courier.under_way[::], well())
+    assert first.dispatcher.lanes == 0
+    assert (await stage.counts(listener)).acknowledged == 0
+    assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
+    await stage.end(second.courier.under_way[::], well())
+    assert (await stage.counts(listener)).acknowledged == 1
+
+
+async def test_a_drain_starts_nothing_and_stores_what_ends_in_time(stage: Stage) -> None:
+    queue, [listener] = await _with_listeners(stage, 1)
+    await stage.start()
+    ids = await stage.publish(queue, LIMITS.listener_max_in_flight + 5)
+    draining = asyncio.ensure_future(stage.dispatcher.drain(20))
+    await asyncio.sleep(0)
+    for sent in stage.courier.under_way[::-1]:
+        assert not draining.done()
+        sent.end(well() if sent.message_id != ids[3] else badly())
+    await draining
+    assert len(stage.courier.sent) == LIMITS.listener_max_in_flight
+    assert (await stage.counts(listener)).acknowledged == LIMITS.listener_max_in_flight - 1
+    assert await stage.exceptions(listener) == [(4, "retry", 1)]
+    await stage.start()
+    assert stage.courier.ids() == ids[LIMITS.listener_max_in_flight :]
+
+
+async def test_what_ends_after_the_grace_is_not_recorded_and_made_again(stage: Stage) -> None:
+    queue, [listener] = await _with_listeners(stage, 1)
+    await stage.start()
+    ids = await stage.publish(queue, 3)
+    await stage.end(stage.courier.under_way[0], well())
+    await stage.dispatcher.drain(0)
+    stage.courier.end_all(well())
+    await stage.publish(queue)
+    assert len(stage.courier.sent) == 3
+    assert (await stage.counts(listener)).acknowledged == 1
+    await stage.start()
+    assert {(sent.message_id, sent.number) for sent in stage.courier.sent if sent.message_id in ids} == {
+        (ids[1], 2),
+        (ids[2], 2),
+    }
+
+
+async def test_a_drain_ends_while_the_store_cannot_write(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "_STORING_SECONDS", 0.05)
+    queue, _ = await _with_listeners(stage, 1)
+    await stage.start()
+    await stage.publish(queue)
+    other = apsw.Connection(str(tmp_path / "discue.db"))
+    other.execute("BEGIN IMMEDIATE")
+    stage.courier.end_all(well())
+    await stage.dispatcher.drain(1)
+    other.execute("ROLLBACK")
+    other.close()
+
+
+async def test_while_it_drains_no_lane_is_taken_up(stage: Stage) -> None:
+    queue, _ = await _with_listeners(stage, 0)
+    await stage.start()
+    await stage.dispatcher.drain(0)
+    await stage.listener(queue)
+    await stage.publish(queue)
+    assert stage.dispatcher.lanes == 0
+    assert stage.courier.sent == []
+
+
+async def test_due_times_that_were_superseded_do_not_pile_up(stage: Stage) -> None:
+    """A delivery that waits for a day, beside others that come and go: its wake-up is asked for again and again."""
+    queue, listeners = await _with_listeners(stage, 3)
+    await stage.start()
+    await stage.publish(queue)
+    for _ in range(8):
+        await stage.end(stage.courier.under_way[::], badly())
+        await stage.advance(2 * DAY_MS)
+    await stage.end(stage.courier.under_way[::], badly())
+    largest = 0
+    for _ in range(100):
+        await stage.publish(queue)
+        await stage.end(stage.courier.under_way[::], badly())
+        await stage.advance(6_000)
+        await stage.end(stage.courier.under_way[::], well())
+        largest = max(largest, len(stage.dispatcher.alarms))
+    assert largest <= 2 * len(listeners) + alarms._SUPERSEDED_KEPT + 1
+    assert {(await stage.counts(each)).retrying for each in listeners} == {1}
+    await stage.advance(2 * DAY_MS)
+    assert len(stage.courier.under_way) == 3
+
+
+async def test_a_timer_wakes_a_lane_whose_retry_is_due(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "DEFAULT_RETRY_POLICY", RetryPolicy((0,) * 11))
+    queue, _ = await _with_listeners(stage, 1)
+    await stage.start()
+    await stage.publish(queue)
+    again = asyncio.Event()
+    take = stage.courier.__class__.__call__
+
+    def watched(self: object, request: AttemptRequest, done: object) -> None:
+        take(self, request, done)  # type: ignore[arg-type]
+        again.set()
+
+    monkeypatch.setattr(stage.courier.__class__, "__call__", watched)
+    stage.courier.under_way[0].end(badly())
+    await again.wait()
+    assert stage.courier.under_way[0].number == 2

@@ -1,0 +1,29 @@
+"""Connections to the store were lost: what lanes hold is of a history that may not be the one that goes on."""
+
+from tests.dispatch.stage import Stage, well
+
+
+async def test_what_lanes_know_is_not_stored_over_a_doubt(stage: Stage) -> None:
+    queue = await stage.queue(await stage.organization())
+    listener = await stage.listener(queue)
+    await stage.start()
+    [message] = await stage.publish(queue)
+    stage.dispatcher.doubt()
+    await stage.end(tuple(stage.courier.under_way), well())
+    assert (await stage.counts(listener)).acknowledged == 0
+    await stage.dispatcher.start_over()
+    await stage.quiet()
+    assert stage.courier.ids() == [message]
+
+
+async def test_no_lane_comes_up_before_the_store_is_read_again(stage: Stage) -> None:
+    queue = await stage.queue(await stage.organization())
+    await stage.listener(queue)
+    await stage.start()
+    stage.dispatcher.doubt()
+    await stage.listener(queue)
+    await stage.publish(queue)
+    assert stage.dispatcher.lanes == 0
+    await stage.dispatcher.start_over()
+    await stage.quiet()
+    assert stage.dispatcher.lanes == 2

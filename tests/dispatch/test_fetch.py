@@ -1,0 +1,178 @@
+"""What a GET brings: the answer of a server whose address was checked, bounded in bytes and in time."""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+import pytest
+
+from discue.dispatch import fetch
+from discue.dispatch.fetch import KEPT_BYTES, Fetched, Fetcher
+from discue.egress import EgressPolicy, IPAddress, Target, parse_target
+from tests.authority import server_context, trusting_context
+from tests.dispatch.scripted_server import CLOSE, HANG, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
+
+pytestmark = pytest.mark.usefixtures("runner")
+
+OK = b"HTTP/1.1 200 OK\r\n"
+ANYWHERE = EgressPolicy(allow_private=True)
+
+
+async def _loopback(_host: str, _port: int) -> Sequence[IPAddress]:
+    return [ip_address("127.0.0.1")]
+
+
+async def fetched(script: Script, *, tls: ssl.SSLContext | None = None, seconds: float = 5.0) -> Fetched:
+    """What comes of asking a server of this script for its file."""
+    async with ScriptedServer([script], tls) as server:
+        fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, ssl_context=trusting_context())
+        return await fetcher.get(_target(server), seconds)
+
+
+def _target(server: ScriptedServer, host: str = "files.example") -> Target:
+    scheme = "https" if server.tls else "http"
+    return parse_target(f"{scheme}://{host}:{server.port}/a/file?x=1", "/url")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK + b"Content-Length: 4\r\n\r\nfile",
+        OK + b"\r\nfile",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nfi\r\n2\r\nle\r\n0\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK + b"Content-Length: 4\r\n\r\nfile",
+    ],
+)
+async def test_the_body_comes_however_it_is_framed(answer: bytes) -> None:
+    assert await fetched((READ_HEAD, answer, CLOSE)) == Fetched(200, b"file")
+
+
+async def test_a_request_is_a_plain_get_that_ends_its_connection() -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(OK + b"Content-Length: 0\r\n\r\n")
+        assert await reader.read() == b""
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback)
+        assert await fetcher.get(parse_target(f"http://files.example:{port}/a/file", "/url"), 5) == Fetched(200, b"")
+    line, *lines = heads[0].decode().strip().split("\r\n")
+    headers = dict(each.split(": ", 1) for each in lines)
+    assert line == "GET /a/file HTTP/1.1"
+    assert headers.pop("user-agent").startswith("discue/")
+    assert headers == {
+        "host": f"files.example:{port}",
+        "accept": "*/*",
+        "accept-encoding": "identity",
+        "connection": "close",
+    }
+
+
+@pytest.mark.parametrize("status", [204, 301, 302, 404, 500, 999])
+async def test_any_status_is_an_answer_and_redirects_are_not_followed(status: int) -> None:
+    answer = b"HTTP/1.1 %d X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n" % status
+    assert await fetched((READ_HEAD, answer)) == Fetched(status, b"")
+
+
+async def test_of_a_long_body_only_the_beginning_is_read() -> None:
+    async with ScriptedServer([(READ_HEAD, OK + b"Content-Length: 100000000\r\n\r\n", Flood(b"x" * 65_536))]) as server:
+        fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback)
+        assert await fetcher.get(_target(server), 5) == Fetched(200, b"x" * KEPT_BYTES)
+        await server.until_open(0)
+        assert server.flooded < 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ((READ_HEAD, CLOSE), "reset"),
+        ((READ_HEAD, RESET), "reset"),
+        ((READ_HEAD, OK + b"Content-Length: 4\r\n\r\nfi", CLOSE), "reset"),
+        ((READ_HEAD, b"SSH-2.0-OpenSSH\r\n"), "protocol"),
+        ((READ_HEAD, OK + b"X: " + b"x" * 20_000), "response_too_large"),
+    ],
+)
+async def test_what_is_no_answer_says_why(script: Script, error: str) -> None:
+    assert (await fetched(script)).error == error
+
+
+@pytest.mark.parametrize("step", [HANG, Drip(OK + b"Content-Length: 500\r\n\r\n" + b"x" * 300)])
+async def test_an_answer_that_takes_too_long_is_none(step: str | Drip) -> None:
+    assert await fetched((READ_HEAD, step), seconds=0.2) == Fetched(0, b"", "timeout")
+
+
+async def test_a_server_that_does_not_greet_has_the_time_for_connecting_only() -> None:
+    async with ScriptedServer([(HANG,)]) as server:
+        fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, connect_seconds=0.1)
+        target = parse_target(f"https://files.example:{server.port}/", "/url")
+        assert await fetcher.get(target, 10) == Fetched(0, b"", "connect_timeout")
+        await server.until_open(0)
+
+
+async def test_nobody_there_is_no_connection() -> None:
+    async with ScriptedServer([()]) as server:
+        target = _target(server)
+    assert (await Fetcher(policy=ANYWHERE, resolve=_loopback).get(target, 5)).error == "connect"
+
+
+async def test_a_certificate_must_be_valid_and_name_the_host() -> None:
+    script = (READ_HEAD, OK + b"Content-Length: 4\r\n\r\nfile")
+    assert await fetched(script, tls=server_context("files.example")) == Fetched(200, b"file")
+    assert (await fetched(script, tls=server_context("other.example"))).error == "tls"
+    assert (await fetched(script, tls=server_context("files.example", is_trusted=False))).error == "tls"
+
+
+async def test_a_name_that_leads_to_a_refused_address_is_not_asked() -> None:
+    async with ScriptedServer([(READ_HEAD, OK)]) as server:
+        fetcher = Fetcher(policy=EgressPolicy(), resolve=_loopback)
+        assert (await fetcher.get(_target(server), 5)).error == "refused_address"
+        assert server.connections == 0
+
+
+async def test_a_name_without_an_address_is_not_found() -> None:
+    async def nowhere(_host: str, _port: int) -> Sequence[IPAddress]:
+        raise OSError("no such name")
+
+    fetcher = Fetcher(policy=ANYWHERE, resolve=nowhere)
+    assert (await fetcher.get(parse_target("https://files.example/", "/url"), 5)).error == "resolve"
+
+
+async def test_a_name_that_is_looked_up_for_too_long_is_given_up() -> None:
+    async def never(_host: str, _port: int) -> Sequence[IPAddress]:
+        await asyncio.Event().wait()
+        return []
+
+    fetcher = Fetcher(policy=ANYWHERE, resolve=never, connect_seconds=0.05)
+    assert (await fetcher.get(parse_target("https://files.example/", "/url"), 5)).error == "connect_timeout"
+
+
+async def test_a_failure_of_ours_is_one_too(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(_host: str, _port: int) -> Sequence[IPAddress]:
+        raise RuntimeError("a bug")
+
+    fetcher = Fetcher(policy=ANYWHERE, resolve=broken)
+    assert (await fetcher.get(parse_target("https://files.example/", "/url"), 5)).error == "internal"
+    assert "could not be opened" in caplog.text
+    strange = Target("http", "files.example", 80, "files.example", "/\r\nx: y", None)
+    assert (await fetcher.get(strange, 5)).error == "internal"
+
+
+async def test_a_fetch_that_is_cancelled_leaves_no_connection() -> None:
+    async with ScriptedServer([(READ_HEAD, HANG)]) as server:
+        fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback)
+        task = asyncio.get_running_loop().create_task(fetcher.get(_target(server), 5))
+        await server.until_open(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await server.until_open(0)
+
+
+def test_what_is_kept_fits_what_is_read() -> None:
+    assert fetch._LIMITS.answer_bytes - fetch._LIMITS.head_bytes >= KEPT_BYTES

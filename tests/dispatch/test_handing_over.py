@@ -1,0 +1,512 @@
+"""Lanes that go from one worker to another while their requests are under way."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from discue.dispatch import guests
+from discue.errors import StoreUnavailable
+from discue.model import Listener, Outcome, Queue
+from discue.store import handover
+from discue.store.commit import Store
+from discue.store.engine import Appended, Hint, Settle
+from tests.clocks import StandingClock
+from tests.dispatch.stage import LIMITS, Stage, Worker, badly, until, well
+from tests.stores import ENGINES, opened_store
+
+IN_FLIGHT = LIMITS.listener_max_in_flight
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
+    with opened_store(runner, request.param, tmp_path) as opened:
+        yield opened
+
+
+async def _two_workers(stage: Stage, messages: int = 3) -> tuple[Queue, Listener, Worker, Worker, list[str]]:
+    """The first has a lane with so many requests under way; the second has none."""
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    first = stage.worker
+    listener = await stage.listener(queue)
+    ids = await stage.publish(queue, messages)
+    second = await stage.join()
+    return queue, listener, first, second, ids
+
+
+async def test_a_lane_is_handed_over_and_nothing_under_way_is_sent_twice(stage: Stage) -> None:
+    queue, listener, first, second, ids = await _two_workers(stage)
+    await stage.move(first, second)
+    assert (first.dispatcher.lanes, second.dispatcher.lanes) == (0, 1)
+    assert first.dispatcher.under_way == len(ids)
+    later = await stage.publish(queue, 2)
+    assert first.courier.ids() == ids
+    assert second.courier.ids() == later
+    assert (await stage.counts(listener)).pending == 5
+
+
+async def test_a_success_of_the_former_owner_is_counted_by_the_next(stage: Stage) -> None:
+    _, listener, first, second, _ = await _two_workers(stage)
+    await stage.move(first, second)
+    stage.clock.advance(70)
+    ended_at = stage.clock.now()
+    await stage.end(first.courier.under_way[::], well())
+    stage.clock.advance(500)
+    await stage.look_for_guests()
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.retrying, counts.pending, counts.position) == (3, 0, 0, 3)
+    assert counts.last_success_at == ended_at
+    assert await stage.exceptions(listener) == []
+    assert await stage.rows("SELECT count(*) FROM attempt WHERE status = 200") == [(3,)]
+    assert second.courier.sent == []
+    [lane] = second.lanes
+    assert lane.is_settled
+    assert first.dispatcher.under_way == 0
+
+
+async def test_the_next_owner_finds_out_by_itself_within_a_second(stage: Stage) -> None:
+    _, listener, first, second, _ = await _two_workers(stage)
+    await stage.move(first, second)
+    await stage.end(first.courier.under_way[::], well())
+    assert (await stage.counts(listener)).acknowledged == 0
+    await stage.advance(guests.LOOK_MS)
+    assert (await stage.counts(listener)).acknowledged == 3
+
+
+async def test_a_failure_of_the_former_owner_is_tried_again_by_the_next_when_it_is_due(stage: Stage) -> None:
+    _, listener, first, second, ids = await _two_workers(stage, 1)
+    await stage.move(first, second)
+    await stage.end(first.courier.under_way[0], badly())
+    assert await stage.exceptions(listener) == [(1, "retry", 1)]
+    [(due_at,)] = await stage.rows("SELECT due_at FROM exception")
+    assert 5_000 <= due_at - stage.clock.now() <= 6_000
+    await stage.look_for_guests()
+    await stage.advance(due_at - stage.clock.now() - 1)
+    assert second.courier.sent == []
+    await stage.advance(1)
+    assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(ids[0], 2)]
+    await stage.end(second.courier.under_way[0], well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.retrying) == (1, 0)
+    assert await stage.rows("SELECT number, status FROM attempt ORDER BY number") == [(1, 500), (2, 200)]
+
+
+async def test_what_the_former_owner_has_missed_is_counted_as_missed(stage: Stage) -> None:
+    _, listener, first, second, ids = await _two_workers(stage)
+    await stage.move(first, second)
+    await stage.end(first.courier.under_way[1], badly(no_retry=True))
+    await stage.look_for_guests()
+    assert await stage.missed(listener) == [ids[1]]
+    counts = await stage.counts(listener)
+    assert (counts.missed, counts.retrying, counts.pending) == (1, 2, 2)
+    assert await stage.rows("SELECT reason FROM exception WHERE state = 'missed'") == [("no_retry",)]
+
+
+async def test_gone_disables_the_listener_whoever_hears_it(stage: Stage) -> None:
+    queue, listener, first, second, _ = await _two_workers(stage)
+    await stage.move(first, second)
+    await stage.end(first.courier.under_way[:2], badly(410))
+    stored = await stage.stored(listener)
+    assert (stored.status, stored.config_version) == ("disabled", listener.config_version + 1)
+    await stage.follow("listener", listener.organization, listener.id)
+    await stage.publish(queue)
+    await stage.advance(LIMITS.timeout_ms)
+    assert second.courier.sent == []
+
+
+async def test_a_retry_under_way_is_handed_over_like_a_first_attempt(stage: Stage) -> None:
+    _, listener, first, second, ids = await _two_workers(stage, 1)
+    await stage.end(first.courier.under_way[0], badly())
+    await stage.advance(6_000)
+    assert [sent.number for sent in first.courier.under_way] == [2]
+    await stage.move(first, second)
+    assert await stage.exceptions(listener) == [(1, "sending", 2)]
+    assert second.courier.sent == []
+    await stage.end(first.courier.under_way[0], badly())
+    await stage.look_for_guests()
+    await stage.advance(40_000)
+    assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(ids[0], 3)]
+    assert (await stage.counts(listener)).retrying == 1
+
+
+async def test_when_the_former_owner_dies_what_it_had_under_way_is_sent_again(stage: Stage) -> None:
+    _, listener, first, second, ids = await _two_workers(stage)
+    await stage.move(first, second)
+    await stage.advance(guests.LOOK_MS)
+    assert second.courier.sent == []
+    await stage.die(first)
+    await stage.look_for_guests()
+    assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(each, 2) for each in ids]
+    await stage.end(second.courier.under_way[::], well())
+    assert (await stage.counts(listener)).acknowledged == 3
+
+
+async def test_one_that_was_declared_dead_says_nothing_about_what_is_being_sent_again(stage: Stage) -> None:
+    _, listener, first, second, _ = await _two_workers(stage)
+    await stage.move(first, second)
+    await stage.steal(first)
+    await stage.look_for_guests()
+    assert len(second.courier.under_way) == 3
+    await stage.end(first.courier.under_way[::], badly(no_retry=True))
+    await stage.end(second.courier.under_way[::], well())
+    await stage.look_for_guests()
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.retrying) == (3, 0, 0)
+    assert await stage.rows("SELECT DISTINCT status FROM attempt") == [(200,)]
+
+
+async def test_guests_keep_their_places_among_the_requests_of_their_listener(stage: Stage) -> None:
+    queue, _, first, second, _ = await _two_workers(stage, IN_FLIGHT - 1)
+    await stage.move(first, second)
+    await stage.publish(queue, 5)
+    assert len(second.courier.under_way) == 1
+    await stage.end(first.courier.under_way[:3], well())
+    await stage.look_for_guests()
+    assert len(second.courier.under_way) == 4
+
+
+async def test_a_lane_starts_nothing_before_it_knows_its_guests(stage: Stage) -> None:
+    _, _, first, second, ids = await _two_workers(stage, IN_FLIGHT + 5)
+    await stage.move(first, second)
+    assert second.courier.sent == []
+    await stage.end(first.courier.under_way[:2], well())
+    await stage.look_for_guests()
+    assert second.courier.ids() == ids[IN_FLIGHT : IN_FLIGHT + 2]
+
+
+async def test_a_lane_that_comes_back_waits_for_its_own_requests(stage: Stage) -> None:
+    _, listener, first, second, _ = await _two_workers(stage)
+    await stage.move(first, second)
+    await stage.move(second, first)
+    await stage.advance(guests.LOOK_MS)
+    assert len(first.courier.sent) == 3
+    assert first.dispatcher.gate.in_flight == 3
+    await stage.end(first.courier.under_way[::], well())
+    assert (await stage.counts(listener)).acknowledged == 3
+    assert second.courier.sent == []
+
+
+async def test_a_request_that_is_said_to_be_its_own_and_is_not_is_made_again(stage: Stage) -> None:
+    _, _, first, second, ids = await _two_workers(stage, 1)
+    await stage.move(first, second)
+    await stage.store.write(lambda tx: tx.execute("UPDATE exception SET sender = $1", second.incarnation))
+    await stage.look_for_guests()
+    assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(ids[0], 2)]
+
+
+async def test_a_request_that_left_the_span_before_outlasts_the_lane_too(stage: Stage) -> None:
+    _, listener, first, second, ids = await _two_workers(stage, 5_000)
+    while len(first.courier.under_way) > 1:
+        for sent in first.courier.under_way[1:]:
+            sent.end(well())
+        await stage.quiet()
+    await stage.move(first, second)
+    assert await stage.exceptions(listener) == [(1, "sending", 1)]
+    await stage.end(first.courier.under_way[0], well())
+    await stage.look_for_guests()
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.retrying, counts.pending) == (len(ids), 0, 0)
+
+
+async def test_a_request_that_left_the_span_is_waited_for_when_everything_is_read_again(stage: Stage) -> None:
+    _, listener, first, _, ids = await _two_workers(stage, 5_000)
+    while len(first.courier.under_way) > 1:
+        for sent in first.courier.under_way[1:]:
+            sent.end(well())
+        await stage.quiet()
+    await first.dispatcher.start_over()
+    await stage.advance(guests.LOOK_MS)
+    assert first.courier.ids() == ids[:1]
+    await stage.end(first.courier.under_way[0], well())
+    assert len(first.courier.sent) == len(ids)
+    assert (await stage.counts(listener)).acknowledged == len(ids)
+
+
+async def test_when_it_is_not_known_whether_a_release_was_stored_what_ends_is_still_told(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, listener, first, second, _ = await _two_workers(stage)
+    settle = stage.store.settle
+
+    async def unheard(settled: Settle) -> bool:
+        monkeypatch.setattr(stage.store, "settle", settle)
+        await settle(settled)
+        raise StoreUnavailable
+
+    monkeypatch.setattr(stage.store, "settle", unheard)
+    await stage.move(first, second)
+    assert (first.dispatcher.lanes, second.dispatcher.lanes) == (0, 1)
+    await stage.end(first.courier.under_way[::], well())
+    await stage.look_for_guests()
+    assert (await stage.counts(listener)).acknowledged == 3
+    assert second.courier.sent == []
+
+
+async def test_nobody_waits_for_ever_for_one_that_lives_and_says_nothing(stage: Stage) -> None:
+    _, _, first, second, ids = await _two_workers(stage, 1)
+    await stage.move(first, second)
+    await stage.advance(LIMITS.timeout_ms + guests._LONGEST_WAIT_MS)
+    assert second.courier.sent == []
+    await stage.advance(guests.LOOK_MS)
+    assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(ids[0], 2)]
+
+
+async def test_many_guests_are_read_in_steps(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "_ROWS", 3)
+    _, listener, first, second, _ = await _two_workers(stage, 20)
+    await stage.move(first, second)
+    await stage.end(first.courier.under_way[::2], well())
+    await stage.end(first.courier.under_way[::2], badly(no_retry=True))
+    await stage.look_for_guests()
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.retrying) == (10, 5, 5)
+    assert len(second.lanes[0]._guests._waiting) == 5  # type: ignore[union-attr]
+
+
+async def test_others_hear_that_cursors_are_free_and_that_requests_have_ended(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Hint] = []
+    monkeypatch.setattr(stage.store.engine, "tell", told.append)
+    _, _, first, second, _ = await _two_workers(stage)
+    await stage.move(first, second)
+    assert told == [Hint(cursors=True)]
+    await stage.end(first.courier.under_way[0], well())
+    assert told == [Hint(cursors=True)] * 2
+
+
+async def test_of_a_listener_that_was_deleted_meanwhile_nothing_is_recorded(stage: Stage) -> None:
+    _, listener, first, second, _ = await _two_workers(stage)
+    await stage.move(first, second)
+    await stage.delete_listener(listener)
+    await stage.store.write(lambda tx: tx.execute("DELETE FROM cursor"))
+    await stage.store.write(lambda tx: tx.execute("DELETE FROM exception"))
+    await stage.end(first.courier.under_way[::], badly())
+    assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
+    assert (first.dispatcher.under_way, second.dispatcher.lanes) == (0, 0)
+
+
+async def test_what_ends_before_the_store_has_the_release_is_told_afterwards(stage: Stage) -> None:
+    _, listener, first, second, ids = await _two_workers(stage)
+    handing_over = asyncio.ensure_future(first.dispatcher.hand_over(tuple(first.dispatcher.owned)))
+    await until(lambda: first.dispatcher.under_way > 0)
+    assert await stage.exceptions(listener) == []
+    first.courier.end_all(well())
+    await handing_over
+    await stage.quiet()
+    await stage.take_free(second)
+    assert (await stage.counts(listener)).acknowledged == len(ids)
+    assert (first.dispatcher.under_way, second.courier.sent) == (0, [])
+
+
+async def test_messages_that_another_worker_appends_arrive_when_it_is_heard_of_them(stage: Stage) -> None:
+    queue, listener, first, _, _ = await _two_workers(stage, 1)
+    stage.store.appended = lambda _: None
+    ids = await stage.publish(queue, 3)
+    assert len(first.courier.sent) == 1
+    first.dispatcher.heard([((queue.organization, queue.id), 4)])
+    await stage.quiet()
+    assert first.courier.ids()[1:] == ids
+    stage.store.appended = first.dispatcher.appended
+    await stage.publish(queue)
+    assert len(first.courier.sent) == 5
+    assert (await stage.counts(listener)).pending == 5
+
+
+@pytest.mark.parametrize("outcome", [well(), badly()])
+async def test_appends_of_several_workers_that_are_heard_of_in_any_order_go_out_once(
+    stage: Stage, outcome: Outcome
+) -> None:
+    queue, _, first, _, _ = await _two_workers(stage, 1)
+    heard: list[Appended] = []
+    stage.store.appended = heard.append
+    for _ in range(4):
+        await stage.append(queue, 2)
+    for index in (1, 3, 0, 2):
+        first.dispatcher.appended(heard[index])
+        if index == 3:
+            first.dispatcher.heard([((queue.organization, queue.id), 5)])
+        await stage.quiet()
+    assert [sent.number for sent in first.courier.sent] == [1] * 9
+    assert len({sent.message_id for sent in first.courier.sent}) == 9
+    await stage.end(first.courier.under_way[::], outcome)
+
+
+async def test_no_attempt_starts_while_the_lease_is_not_held_and_lanes_go_on_when_it_is(stage: Stage) -> None:
+    queue, listener, first, _, ids = await _two_workers(stage, 1)
+    first.tenure.holds = False
+    stage.store.appended = first.dispatcher.appended
+    waiting = await stage.publish(queue, 2)
+    await stage.end(first.courier.under_way[0], badly())
+    await stage.advance(6_000)
+    assert len(first.courier.sent) == 1
+    assert await stage.exceptions(listener) == [(1, "retry", 1)]
+    first.tenure.holds = True
+    first.dispatcher.resumed()
+    await stage.quiet()
+    assert sorted(first.courier.ids()) == sorted([*ids, *waiting])
+
+
+async def test_what_a_robbed_owner_settles_changes_nothing(stage: Stage) -> None:
+    _, listener, first, second, _ = await _two_workers(stage)
+    await stage.steal(first)
+    await stage.take_free(second)
+    assert len(second.courier.under_way) == 3
+    await stage.end(first.courier.under_way[::], badly(no_retry=True))
+    assert first.dispatcher.lanes == 0
+    assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
+    await stage.end(second.courier.under_way[::], well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.retrying) == (3, 0, 0)
+
+
+async def test_one_that_was_declared_dead_takes_nothing_until_it_has_joined_again(stage: Stage) -> None:
+    queue, listener, first, second, _ = await _two_workers(stage)
+    await stage.steal(first)
+    second.dispatcher.begin_drain()
+    other = await stage.listener(queue)
+    assert await first.dispatcher.take([(other.organization, other.id, 0)]) == 0
+    assert first.dispatcher.lanes == 1
+    await stage.revive(first)
+    assert first.dispatcher.lanes == 0
+    await stage.take_free(first)
+    assert {key[1] for key in first.dispatcher.owned} == {listener.id, other.id}
+    assert len(first.courier.sent) == 6
+
+
+async def test_of_two_that_take_the_same_cursors_each_gets_what_the_other_does_not(stage: Stage) -> None:
+    queue = await stage.queue(await stage.organization())
+    for _ in range(8):
+        await stage.listener(queue)
+    first, second = await stage.join(), await stage.join()
+    free = (await stage.store.engine.poll(())).free
+    taken = await asyncio.gather(first.dispatcher.take(free[:6]), second.dispatcher.take(free[2:]))
+    assert sum(taken) == len(free) == 8
+    assert not set(first.dispatcher.owned) & set(second.dispatcher.owned)
+    assert set(first.dispatcher.owned) | set(second.dispatcher.owned) == set(free)
+
+
+async def test_a_lane_in_the_middle_of_being_handed_over_is_not_taken_back(stage: Stage) -> None:
+    _, _, first, _, _ = await _two_workers(stage)
+    [key] = first.dispatcher.owned
+    handing_over = asyncio.ensure_future(first.dispatcher.hand_over([key]))
+    await until(lambda: first.dispatcher.under_way > 0)
+    assert await first.dispatcher.take([key]) == 0
+    await handing_over
+    assert await first.dispatcher.take([key]) == 1
+
+
+async def test_a_cursor_without_a_lane_is_given_up_as_well(stage: Stage) -> None:
+    _, listener, first, _, _ = await _two_workers(stage, 1)
+    [key] = first.dispatcher.owned
+    await stage.store.write(lambda tx: tx.execute("UPDATE listener SET notify_url = 'x'"))
+    await stage.follow("listener", listener.organization, listener.id)
+    assert first.dispatcher.lanes == 0
+    await first.dispatcher.hand_over([key])
+    assert await stage.rows("SELECT count(*) FROM cursor WHERE owner IS NULL") == [(1,)]
+
+
+async def test_after_a_history_that_got_shorter_lanes_go_on_from_what_the_store_holds(stage: Stage) -> None:
+    queue, listener, first, _, ids = await _two_workers(stage, 3)
+    stage.store.appended = first.dispatcher.appended
+    await stage.end(first.courier.under_way[::], well())
+    # What was appended, and settled, last is not in the database that took over.
+    await stage.store.write(lambda tx: tx.execute("DELETE FROM log WHERE seq > 1"))
+    await stage.store.write(lambda tx: tx.execute("UPDATE queue_head SET head = 1"))
+    await stage.store.write(
+        lambda tx: tx.execute("UPDATE cursor SET position = 0, acknowledged = 0, version = 0, ahead = NULL")
+    )
+    await first.dispatcher.start_over()
+    await stage.quiet()
+    assert first.courier.ids() == [ids[0]]
+    again = await stage.publish(queue, 2)
+    assert first.courier.ids() == [ids[0], *again]
+    await stage.end(first.courier.under_way[::], well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.position, counts.pending) == (3, 3, 0)
+
+
+async def test_a_head_that_is_not_true_any_more_does_not_keep_a_lane_reading(stage: Stage) -> None:
+    queue, _, first, _, _ = await _two_workers(stage, 1)
+    key = (queue.organization, queue.id)
+    first.dispatcher.heard([(key, 900)])
+    await stage.quiet()
+    stage.store.appended = lambda _: None
+    await stage.publish(queue, 1)
+    first.dispatcher.heard([(key, 2)])
+    await stage.quiet()
+    assert len(first.courier.sent) == 2
+
+
+async def test_what_an_old_lane_still_tries_to_settle_has_no_effect_after_starting_over(stage: Stage) -> None:
+    _, listener, first, _, _ = await _two_workers(stage)
+    [lane] = first.lanes
+    old = lane._progress.take()
+    await first.dispatcher.start_over()
+    assert not await stage.store.settle(old)
+    assert first.dispatcher.lanes == 1
+    assert (await stage.counts(listener)).position == 0
+
+
+async def test_a_lane_that_was_dropped_tries_no_more_to_store_anything(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, first, _, _ = await _two_workers(stage)
+    tries = []
+
+    async def fails(settled: Settle) -> bool:
+        tries.append(settled)
+        raise StoreUnavailable
+
+    monkeypatch.setattr(stage.store, "settle", fails)
+    first.courier.end_all(well())
+    await until(lambda: bool(tries))
+    first.dispatcher.drop_all()
+    async with asyncio.timeout(5):
+        await stage.quiet()
+    assert len(tries) == 1
+
+
+async def test_a_drain_gives_up_idle_lanes_and_those_with_something_under_way(stage: Stage) -> None:
+    queue, _, first, second, _ = await _two_workers(stage)
+    idle = await stage.queue(await stage.organization())
+    for _ in range(5):
+        await stage.listener(idle)
+    await stage.take_free(first)
+    assert sum(worker.dispatcher.lanes for worker in stage.workers) == 6
+    draining = asyncio.ensure_future(first.dispatcher.drain(20))
+    await until(lambda: first.dispatcher.lanes == 0)
+    await stage.take_free(second)
+    assert second.dispatcher.lanes == 6
+    await stage.publish(queue, 1)
+    assert len(second.courier.sent) == 1
+    assert not draining.done()
+    first.courier.end_all(well())
+    async with asyncio.timeout(5):
+        await draining
+    await stage.leave(first)
+    assert len(second.courier.sent) == 1
+
+
+async def test_a_drain_with_little_time_leaves_the_rest_to_be_sent_again(stage: Stage) -> None:
+    _, listener, first, second, ids = await _two_workers(stage)
+    await first.dispatcher.drain(0)
+    await stage.take_free(second)
+    assert second.courier.sent == []
+    first.courier.end_all(well())
+    await stage.leave(first)
+    assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(each, 2) for each in ids]
+    assert (await stage.counts(listener)).acknowledged == 0
+
+
+async def test_thousands_of_lanes_start_and_are_given_up_quickly(store: Store) -> None:
+    stage = Stage(store, StandingClock())
+    queue = await stage.queue(await stage.organization())
+    for _ in range(1_500):
+        await stage.listener(queue)
+    await stage.start()
+    assert stage.dispatcher.lanes == 1_500
+    await stage.dispatcher.drain(5)
+    assert await stage.rows("SELECT count(*) FROM cursor WHERE owner IS NULL") == [(1_500,)]

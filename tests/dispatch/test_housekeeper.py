@@ -1,0 +1,276 @@
+"""Housekeeping on a running installation: what goes, what stays, and that deliveries do not notice."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from discue.directory import Directory
+from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
+from discue.lockout import FORGOTTEN_AFTER_MS, Subject
+from discue.model import Listener, Queue
+from discue.store import idempotency, jobs, lockouts, queues
+from discue.store.engine import Once, Transaction
+from discue.store.events import Occurrence
+from discue.store.jobs import Job
+from tests.dispatch.stage import DAY_MS, Stage, badly, well
+from tests.store.rows import row_id
+
+DAY = 86_400
+HOUR_MS = 3_600_000
+TIMES = RetentionTimes(messages=7 * DAY, missed=14 * DAY, attempts=3 * DAY)
+
+
+@pytest.fixture
+def housekeeper(stage: Stage) -> "Keeping":
+    return Keeping(stage)
+
+
+class Keeping:
+    """Housekeeping rounds on a stage."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._housekeeper: Housekeeper | None = None
+        self.keeps_house = True
+
+    @property
+    def housekeeper(self) -> Housekeeper:
+        """Of the dispatcher that runs by then."""
+        if self._housekeeper is None:
+            stage = self._stage
+            directory = Directory(stage.store, stage.clock, max_message_bytes=1 << 18)
+            self._housekeeper = Housekeeper(
+                stage.store, directory, stage.dispatcher, stage.clock, TIMES, keeps_house=lambda: self.keeps_house
+            )
+        return self._housekeeper
+
+    async def retain(self) -> None:
+        await self.housekeeper.retain()
+        await self._stage.quiet()
+
+    async def purge(self) -> None:
+        await self.housekeeper.purge_deleted()
+        await self._stage.quiet()
+
+    async def purge_when_deleted(self) -> None:
+        await self.housekeeper.purge_when_deleted()
+
+    def purge_soon(self) -> None:
+        self.housekeeper.purge_soon()
+
+
+async def _running(stage: Stage) -> tuple[Queue, Listener]:
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    return queue, await stage.listener(queue)
+
+
+async def _kept(stage: Stage) -> list[int]:
+    return [row[0] for row in await stage.rows("SELECT seq FROM log ORDER BY seq")]
+
+
+async def _delete(stage: Stage, queue: Queue) -> None:
+    async def delete(tx: Transaction) -> None:
+        await queues.mark_deleted(tx, queue.organization, queue.id, stage.clock.now())
+        await jobs.insert(tx, Job(queue.organization, row_id(9_000), "purge_queue", queue=queue.id))
+
+    await stage.store.write(delete)
+    await stage.follow("queue", queue.organization, queue.id)
+
+
+async def test_what_is_settled_and_old_goes_and_the_rest_stays(stage: Stage, housekeeper: Keeping) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 3)
+    await stage.end(stage.courier.under_way[:2], well())
+    await stage.advance(7 * DAY_MS + 1)
+    await housekeeper.retain()
+    assert await _kept(stage) == [3]
+    await stage.publish(queue)
+    await stage.end(stage.courier.under_way[::], well())
+    await housekeeper.retain()
+    assert await _kept(stage) == [4]
+    counts = await stage.counts(listener)
+    assert (counts.head, counts.acknowledged, counts.pending) == (4, 4, 0)
+
+
+async def test_a_queue_keeps_its_messages_as_long_as_it_says(stage: Stage, housekeeper: Keeping) -> None:
+    queue, _ = await _running(stage)
+    short = msgspec.structs.replace(queue, retention_seconds=60)
+    await stage.store.write(lambda tx: queues.update(tx, short))
+    await stage.publish(queue)
+    await stage.end(stage.courier.under_way[::], well())
+    stage.clock.advance(60_000)
+    await housekeeper.retain()
+    assert await _kept(stage) == [1]
+    stage.clock.advance(1)
+    await housekeeper.retain()
+    assert await _kept(stage) == []
+
+
+async def test_a_message_stays_for_as_long_as_its_retry_waits(stage: Stage, housekeeper: Keeping) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 2)
+    first, second = stage.courier.under_way
+    await stage.end(first, badly())
+    await stage.end(second, well())
+    stage.clock.advance(8 * DAY_MS)
+    await housekeeper.retain()
+    assert await _kept(stage) == [1]
+    await stage.advance(0)
+    await stage.end(stage.courier.under_way[0], well())
+    await housekeeper.retain()
+    assert await _kept(stage) == []
+    assert (await stage.counts(listener)).acknowledged == 2
+
+
+async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, housekeeper: Keeping) -> None:
+    queue, _ = await _running(stage)
+    once = Once((1, 2), b"", b"")
+    await stage.store.write(lambda tx: idempotency.keep(tx, queue.organization, once, stage.clock.now()))
+    stage.clock.advance(DAY_MS)
+    await housekeeper.retain()
+    assert await stage.rows("SELECT count(*) FROM idempotency") == [(1,)]
+    stage.clock.advance(1)
+    await housekeeper.retain()
+    assert await stage.rows("SELECT count(*) FROM idempotency") == [(0,)]
+
+
+async def test_attempts_and_missed_deliveries_go_in_their_time(stage: Stage, housekeeper: Keeping) -> None:
+    queue, listener = await _running(stage)
+    [message] = await stage.publish(queue)
+    await stage.end(stage.courier.under_way[0], badly(no_retry=True))
+    stage.clock.advance(3 * DAY_MS + 1)
+    await housekeeper.retain()
+    assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
+    stage.clock.advance(10 * DAY_MS)
+    await housekeeper.retain()
+    assert await stage.missed(listener) == [message]
+    assert await _kept(stage) == [1]
+    stage.clock.advance(DAY_MS)
+    await housekeeper.retain()
+    assert await stage.missed(listener) == []
+    assert await _kept(stage) == []
+    assert (await stage.counts(listener)).missed == 1
+
+
+async def test_what_a_disabled_listener_never_took_is_missed_then_kept_and_then_goes(
+    stage: Stage, housekeeper: Keeping
+) -> None:
+    queue, listener = await _running(stage)
+    await stage.configure(listener, status="disabled")
+    ids = await stage.publish(queue, 10)
+    stage.clock.advance(29 * DAY_MS)
+    await housekeeper.retain()
+    assert len(await _kept(stage)) == 10
+    stage.clock.advance(2 * DAY_MS)
+    await housekeeper.retain()
+    assert (await stage.counts(listener)).missed == 10
+    assert await stage.missed(listener) == ids[::-1]
+    stage.clock.advance(15 * DAY_MS)
+    await housekeeper.retain()
+    assert await _kept(stage) == []
+    counts = await stage.counts(listener)
+    assert (counts.missed, counts.pending) == (10, 0)
+
+
+async def test_what_happened_and_its_counts_go_in_their_time(stage: Stage, housekeeper: Keeping) -> None:
+    queue, _ = await _running(stage)
+    await stage.publish(queue)
+    await stage.end(stage.courier.under_way[0], badly(410))
+    assert await stage.rows("SELECT kind FROM event") == [("listener_updated",)]
+    past = "SELECT count(*) FROM tally WHERE period > 0"
+    counted = await stage.rows(past)
+    stage.clock.advance(25 * HOUR_MS)
+    await housekeeper.retain()
+    assert await stage.rows("SELECT count(*) FROM event") == [(1,)]
+    stage.clock.advance(1)
+    await housekeeper.retain()
+    assert await stage.rows("SELECT count(*) FROM event") == [(0,)]
+    assert await stage.rows(past) == counted
+    stage.clock.advance(24 * HOUR_MS)
+    await housekeeper.retain()
+    assert await stage.rows(past) == [(0,)]
+    assert await stage.rows("SELECT count(*) FROM tally WHERE period = 0") == [(1,)]
+
+
+async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, housekeeper: Keeping) -> None:
+    queue, _ = await _running(stage)
+    await stage.publish(queue, 1_200)
+    await stage.end(stage.courier.under_way[::2], badly())
+    await stage.end(stage.courier.under_way[::3], badly(no_retry=True))
+
+    await _delete(stage, queue)
+    await housekeeper.purge()
+    for table in ("queue", "queue_head", "listener", "cursor", "exception", "attempt", "missed_range", "log", "job"):
+        assert await stage.rows(f"SELECT count(*) FROM {table}") == [(0,)], table
+    assert stage.dispatcher.lanes == 0
+
+
+async def test_what_a_deletion_left_is_purged_when_that_is_said_and_not_before(
+    stage: Stage, housekeeper: Keeping
+) -> None:
+    queue, _ = await _running(stage)
+    round_under_way = asyncio.ensure_future(housekeeper.purge_when_deleted())
+    await _delete(stage, queue)
+    assert await stage.rows("SELECT count(*) FROM job") == [(1,)]
+    housekeeper.purge_soon()
+    await round_under_way
+    assert await stage.rows("SELECT count(*) FROM job") == [(0,)]
+
+
+async def test_a_worker_that_does_not_keep_house_gives_up_only_what_its_own_lanes_could_not_deliver(
+    stage: Stage, housekeeper: Keeping
+) -> None:
+    queue, listener = await _running(stage)
+    await stage.configure(listener, status="disabled")
+    await stage.publish(queue, 10)
+    doomed = await stage.queue(await stage.organization())
+    await _delete(stage, doomed)
+    stage.clock.advance(31 * DAY_MS)
+    housekeeper.keeps_house = False
+    await housekeeper.purge()
+    for _ in range(2):
+        await housekeeper.retain()
+        stage.clock.advance(15 * DAY_MS)
+    assert await _kept(stage) == list(range(1, 11))
+    assert (await stage.counts(listener)).missed == 10
+    assert await stage.rows("SELECT count(*) FROM job") == [(1,)]
+    housekeeper.keeps_house = True
+    await housekeeper.purge()
+    await housekeeper.retain()
+    assert await _kept(stage) == []
+    assert await stage.rows("SELECT count(*) FROM job") == [(0,)]
+
+
+async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage, housekeeper: Keeping) -> None:
+    queue, listener = await _running(stage)
+    for _ in range(3):
+        await stage.publish(queue, 40)
+        await stage.end(stage.courier.under_way[::], well())
+        stage.clock.advance(4 * DAY_MS)
+        await housekeeper.retain()
+    assert await _kept(stage) == list(range(81, 121))
+    late = await stage.listener(queue)
+    after = await stage.publish(queue, 2)
+    assert [sent.message_id for sent in stage.courier.under_way if sent.listener_id == late.public_id] == after
+    await stage.end(stage.courier.under_way[::], well())
+    assert (await stage.counts(listener)).acknowledged == 122
+
+
+async def test_failed_attempts_to_authenticate_are_forgotten_when_they_matter_no_more(
+    stage: Stage, housekeeper: Keeping
+) -> None:
+    await _running(stage)
+    subject, began = Subject("address", "192.0.2.1"), stage.clock.now()
+
+    async def fail(tx: Transaction) -> None:
+        await lockouts.count_failure(tx, subject, began, Occurrence(row_id(9_000), ""))
+
+    await stage.store.write_exclusively(fail)
+    stage.clock.advance(FORGOTTEN_AFTER_MS)
+    await housekeeper.retain()
+    assert await stage.rows("SELECT name FROM lockout") == [("192.0.2.1",)]
+    stage.clock.advance(1)
+    await housekeeper.retain()
+    assert await stage.rows("SELECT name FROM lockout") == []

@@ -1,0 +1,551 @@
+"""One lane: what it sends when, what it records, and that nothing is lost on the way."""
+
+import asyncio
+from pathlib import Path
+
+import apsw
+import msgspec
+import pytest
+
+from discue.dispatch.holdback import PAUSE_MS, RETRYING_LIMIT
+from discue.errors import StoreUnavailable
+from discue.model import Listener, Queue
+from discue.store.commit import Store
+from discue.store.engine import MissedRange
+from discue.window import SPAN
+from tests.clocks import StandingClock
+from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Stage, badly, well
+
+IN_FLIGHT = LIMITS.listener_max_in_flight
+
+
+async def _running(stage: Stage) -> tuple[Queue, Listener]:
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    return queue, await stage.listener(queue)
+
+
+async def test_a_caught_up_lane_delivers_from_memory(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, listener = await _running(stage)
+    pages = 0
+    read_page = stage.store.page
+
+    async def counted(*arguments: int) -> object:
+        nonlocal pages
+        pages += 1
+        return await read_page(*arguments)
+
+    monkeypatch.setattr(stage.store, "page", counted)
+    published = [await stage.publish(queue) for _ in range(3)]
+    assert stage.courier.ids() == [ids[0] for ids in published]
+    assert pages == 0
+    await stage.end(stage.courier.under_way[::], well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.pending, counts.position) == (3, 0, 3)
+    assert counts.last_success_at == stage.clock.now()
+
+
+async def test_a_lane_behind_pages_the_log_in_order(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await stage.publish(queue, 1_000)
+    while stage.courier.under_way:
+        await stage.end(stage.courier.under_way[0], well())
+    assert [sent.message_id for sent in stage.courier.sent] == ids
+    assert (await stage.counts(listener)).pending == 0
+
+
+async def test_a_listener_gets_nothing_from_before_it_was_created(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    before = await stage.publish(queue, 3)
+    late = await stage.listener(queue)
+    after = await stage.publish(queue, 2)
+    assert [sent.message_id for sent in stage.courier.sent if sent.listener_id == late.public_id] == after
+    assert (await stage.counts(late)).pending == 2
+    assert len(before) == 3
+
+
+async def test_a_listener_never_has_more_in_flight_than_its_limit(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    ids = await stage.publish(queue, IN_FLIGHT + 10)
+    assert stage.courier.ids() == ids[:IN_FLIGHT]
+    await stage.end(stage.courier.under_way[7], well())
+    assert len(stage.courier.under_way) == IN_FLIGHT
+    assert stage.courier.ids()[-1] == ids[IN_FLIGHT]
+
+
+async def test_after_a_restart_exactly_what_was_not_settled_is_sent_again(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await stage.publish(queue, 10)
+    for index in (8, 3, 1, 0, 6):
+        await stage.end(next(sent for sent in stage.courier.under_way if sent.message_id == ids[index]), well())
+    await stage.start()
+    assert stage.courier.ids() == [ids[index] for index in (2, 4, 5, 7, 9)]
+    await stage.end(stage.courier.under_way[::], well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.position, counts.settled_ahead, counts.pending) == (10, 10, 0, 0)
+
+
+async def test_a_failed_delivery_is_tried_again_when_it_is_due_and_not_before(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    [message] = await stage.publish(queue)
+    await stage.end(stage.courier.under_way[0], badly())
+    [(due_at,)] = await stage.rows("SELECT due_at FROM exception WHERE state = 'retry'")
+    assert 5_000 <= due_at - stage.clock.now() <= 6_000
+    assert (await stage.counts(listener)).retrying == 1
+    await stage.advance(due_at - stage.clock.now() - 1)
+    assert stage.courier.under_way == []
+    await stage.advance(1)
+    [sent] = stage.courier.under_way
+    assert (sent.message_id, sent.number) == (message, 2)
+    await stage.end(sent, well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.retrying, counts.pending) == (1, 0, 0)
+    assert await stage.exceptions(listener) == []
+
+
+async def test_a_retry_is_found_again_after_a_restart(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    [message] = await stage.publish(queue)
+    await stage.end(stage.courier.under_way[0], badly())
+    await stage.start()
+    assert stage.courier.under_way == []
+    await stage.advance(6_000)
+    assert stage.courier.ids() == [message]
+    assert stage.courier.under_way[0].number == 2
+
+
+async def test_the_twelfth_failure_is_the_last(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    [message] = await stage.publish(queue)
+    for number in range(1, 13):
+        [sent] = stage.courier.under_way
+        assert sent.number == number
+        await stage.end(sent, badly())
+        await stage.advance(2 * DAY_MS)
+    assert stage.courier.under_way == []
+    counts = await stage.counts(listener)
+    assert (counts.missed, counts.retrying, counts.pending, counts.acknowledged) == (1, 0, 0, 0)
+    assert await stage.missed(listener) == [message]
+    assert await stage.exceptions(listener) == [(1, "missed", 12)]
+    numbers = await stage.rows("SELECT number, status FROM attempt ORDER BY id")
+    assert numbers == [(number, 500) for number in range(1, 13)]
+
+
+async def test_an_answer_that_forbids_retries_makes_it_missed_at_once(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    [message] = await stage.publish(queue)
+    await stage.end(stage.courier.under_way[0], badly(no_retry=True))
+    await stage.advance(2 * DAY_MS)
+    assert stage.courier.under_way == []
+    assert await stage.missed(listener) == [message]
+    assert (await stage.counts(listener)).missed == 1
+
+
+async def test_a_retry_that_is_scheduled_while_others_wait_for_their_turn_is_not_forgotten(stage: Stage) -> None:
+    """The failure is not stored yet when the lane looks for what is due next: it must look again."""
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 2)
+    await stage.end(stage.courier.under_way[0], badly())
+    stage.clock.advance(6_000)
+    # The second fails at the very moment at which the first is due.
+    stage.courier.under_way[0].end(badly())
+    stage.dispatcher.wake()
+    await stage.quiet()
+    await stage.end(stage.courier.under_way[0], well())
+    await stage.advance(6_000)
+    [sent] = stage.courier.under_way
+    await stage.end(sent, well())
+    assert (await stage.counts(listener)).acknowledged == 2
+
+
+async def test_gone_disables_the_listener_and_its_messages_wait_until_it_is_enabled(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await stage.publish(queue, 3)
+    await stage.end(stage.courier.under_way[0], badly(410))
+    assert (await stage.stored(listener)).status == "disabled"
+    await stage.end(stage.courier.under_way[::], well())
+    later = await stage.publish(queue, 2)
+    await stage.advance(DAY_MS)
+    assert stage.courier.under_way == []
+    counts = await stage.counts(listener)
+    assert (counts.pending, counts.retrying, counts.missed) == (3, 1, 0)
+    await stage.configure(listener, status="enabled")
+    assert sorted(stage.courier.ids()) == sorted([ids[0], *later])
+    await stage.end(stage.courier.under_way[::], well())
+    assert (await stage.counts(listener)).acknowledged == 5
+
+
+async def test_gone_is_written_once_however_many_requests_say_it(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 20)
+    stage.courier.end_all(badly(410))
+    # One stores what ended, one disables.
+    assert len(stage.dispatcher._tasks) == 2
+    await stage.quiet()
+    stored = await stage.stored(listener)
+    assert (stored.status, stored.config_version) == ("disabled", listener.config_version + 1)
+    assert await stage.rows("SELECT count(*) FROM feed WHERE kind = 'listener'") == [(1,)]
+    told = await stage.rows("SELECT kind, client, ref, name FROM event")
+    assert told == [("listener_updated", "", listener.public_id, listener.alias)]
+
+
+async def test_gone_says_nothing_about_a_configuration_that_came_after_the_request(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue)
+    [sent] = stage.courier.under_way
+    await stage.configure(listener, notify_url="https://example.com/other")
+    await stage.end(sent, badly(410))
+    assert (await stage.stored(listener)).status == "enabled"
+    [again] = stage.courier.under_way
+    assert again.request.target.path == "/other"
+
+
+async def test_gone_does_not_disable_a_configuration_that_comes_while_it_is_written(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue)
+    [lane] = stage.lanes
+    stage.courier.under_way[0].end(badly(410))
+    changed = await stage.store.read(lambda tx: tx.row("SELECT config_version FROM listener"))
+    assert changed == (1,)
+    # The operator was faster: this configuration is in the store and in the lane before the disabling runs.
+    lane.configure(msgspec.structs.replace(lane.endpoint, config_version=2, enabled=True))
+    await stage.store.write(lambda tx: tx.execute("UPDATE listener SET config_version = 2"))
+    await stage.quiet()
+    assert (await stage.stored(listener)).status == "enabled"
+
+
+async def test_a_message_deleted_before_its_turn_is_stepped_over(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.configure(listener, status="disabled")
+    ids = await stage.publish(queue, 6)
+    for index in (0, 2, 3, 5):
+        await stage.delete_message(queue, ids[index])
+    await stage.configure(listener, status="enabled")
+    assert stage.courier.ids() == [ids[1], ids[4]]
+    await stage.end(stage.courier.under_way[::], well())
+    counts = await stage.counts(listener)
+    assert (counts.position, counts.acknowledged, counts.pending) == (6, 2, 0)
+
+
+async def test_a_message_deleted_while_it_waits_for_its_next_attempt_is_forgotten(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    [message] = await stage.publish(queue)
+    await stage.end(stage.courier.under_way[0], badly())
+    await stage.delete_message(queue, message)
+    await stage.advance(6_000)
+    assert stage.courier.under_way == []
+    assert await stage.exceptions(listener) == []
+    counts = await stage.counts(listener)
+    assert (counts.retrying, counts.pending, counts.missed, counts.acknowledged) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("behind", [0, 300])
+async def test_a_message_deleted_while_the_lane_holds_it_is_not_sent(stage: Stage, behind: int) -> None:
+    """Both when it was handed over in memory, and when it was read from the log."""
+    queue, _ = await _running(stage)
+    if behind:
+        await stage.publish(queue, behind)
+    else:
+        await stage.publish(queue, IN_FLIGHT)
+    waiting = await stage.publish(queue, 5)
+    for message in waiting[1:4]:
+        await stage.delete_message(queue, message)
+    while stage.courier.under_way:
+        await stage.end(stage.courier.under_way[0], well())
+    sent = {sent.message_id for sent in stage.courier.sent}
+    assert sent & set(waiting) == {waiting[0], waiting[4]}
+
+
+async def test_a_retry_deleted_while_the_lane_holds_it_is_not_sent(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await stage.publish(queue, IN_FLIGHT + 20)
+    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.under_way[::], badly())
+    await stage.advance(6_000)
+    under_way = set(stage.courier.ids())
+    [held, *_] = [message for message in ids if message not in under_way]
+    await stage.delete_message(queue, held)
+    while stage.courier.under_way:
+        await stage.end(stage.courier.under_way[0], well())
+    assert [sent.number for sent in stage.courier.sent if sent.message_id == held] == [1]
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.retrying) == (IN_FLIGHT + 19, 0)
+
+
+async def test_of_a_deleted_listener_nothing_more_is_sent_or_recorded(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue)
+    await stage.delete_listener(listener)
+    await stage.end(stage.courier.under_way[0], badly())
+    await stage.publish(queue)
+    assert stage.dispatcher.lanes == 0
+    assert stage.courier.under_way == []
+    assert await stage.exceptions(listener) == []
+    assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
+
+
+async def test_a_lane_whose_cursor_was_taken_stops_and_counts_nothing_twice(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 2)
+    await stage.store.write(lambda tx: tx.execute("UPDATE cursor SET owner = 7, token = token + 1"))
+    await stage.end(stage.courier.under_way[0], well())
+    assert stage.dispatcher.lanes == 0
+    await stage.end(stage.courier.under_way[0], well())
+    await stage.publish(queue)
+    assert stage.courier.under_way == []
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.position) == (0, 0)
+    assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
+
+
+async def test_a_lane_whose_cursor_moved_without_it_reads_it_again(stage: Stage) -> None:
+    """As after a commit whose answer was lost: what the store holds is what counts."""
+    queue, listener = await _running(stage)
+    ids = await stage.publish(queue, 2)
+    await stage.store.write(
+        lambda tx: tx.execute("UPDATE cursor SET version = version + 1, position = 1, acknowledged = 1")
+    )
+    first, second = stage.courier.under_way
+    await stage.end(first, well())
+    assert stage.courier.ids() == [ids[1], ids[1]]
+    await stage.end(second, well())
+    await stage.end(stage.courier.under_way[0], well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.position, counts.pending) == (2, 2, 0)
+
+
+async def test_while_the_store_cannot_write_nothing_new_is_sent_and_what_ended_is_kept(
+    stage: Stage, reports: Reports, tmp_path: Path
+) -> None:
+    queue, listener = await _running(stage)
+    ids = await stage.publish(queue, IN_FLIGHT + 5)
+    other = apsw.Connection(str(tmp_path / "discue.db"))
+    other.execute("BEGIN IMMEDIATE")
+    stage.courier.under_way[0].end(well())
+    with pytest.raises(StoreUnavailable):
+        await stage.append(queue)
+    # The lane hears of the same failure, a moment later.
+    await asyncio.sleep(0)
+    assert reports.places == ["commit"]
+    sent = len(stage.courier.sent)
+    stage.courier.end_all(well())
+    assert len(stage.courier.sent) == sent
+    other.execute("ROLLBACK")
+    await stage.quiet()
+    assert stage.courier.ids() == ids[sent:]
+    await stage.end(stage.courier.under_way[::], well())
+    assert (await stage.counts(listener)).acknowledged == len(ids)
+
+
+async def test_a_request_that_hangs_holds_nothing_up_beyond_the_span(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await stage.publish(queue, 5_000)
+    hanging = stage.courier.under_way[0]
+    while len(stage.courier.under_way) > 1:
+        for sent in stage.courier.under_way[1:]:
+            sent.end(well())
+        await stage.quiet()
+    assert len(stage.courier.sent) == 5_000
+    assert await stage.exceptions(listener) == [(1, "sending", 1)]
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.position, counts.pending, counts.retrying) == (4_999, 5_000, 1, 1)
+    await stage.end(hanging, well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.pending, counts.retrying) == (5_000, 0, 0)
+    assert await stage.exceptions(listener) == []
+    assert {sent.message_id for sent in stage.courier.sent} == set(ids)
+
+
+async def _beyond_the_span(stage: Stage) -> tuple[Listener, str]:
+    queue, listener = await _running(stage)
+    ids = await stage.publish(queue, SPAN + 200)
+    while len(stage.courier.under_way) > 1:
+        for sent in stage.courier.under_way[1:]:
+            sent.end(well())
+        await stage.quiet()
+    return listener, ids[0]
+
+
+async def test_a_request_that_left_the_span_fails_like_any_other(stage: Stage) -> None:
+    listener, message = await _beyond_the_span(stage)
+    await stage.end(stage.courier.under_way[0], badly())
+    assert await stage.exceptions(listener) == [(1, "retry", 1)]
+    await stage.advance(6_000)
+    assert [(sent.message_id, sent.number) for sent in stage.courier.under_way] == [(message, 2)]
+    await stage.end(stage.courier.under_way[0], well())
+    counts = await stage.counts(listener)
+    assert (counts.retrying, counts.pending) == (0, 0)
+
+
+async def test_a_request_that_left_the_span_is_sent_again_after_a_restart(stage: Stage) -> None:
+    listener, message = await _beyond_the_span(stage)
+    await stage.start()
+    assert [(sent.message_id, sent.number) for sent in stage.courier.under_way] == [(message, 2)]
+    await stage.end(stage.courier.under_way[0], well())
+    counts = await stage.counts(listener)
+    assert (counts.retrying, counts.pending, counts.acknowledged) == (0, 0, SPAN + 200)
+
+
+async def _held_back(stage: Stage) -> tuple[Queue, Listener, list[str]]:
+    """A listener that failed so often that its lane takes one new message a pause."""
+    queue, listener = await _running(stage)
+    ids = await stage.publish(queue, RETRYING_LIMIT + 1_000)
+    while stage.courier.under_way:
+        await stage.end(stage.courier.under_way[::], badly())
+    return queue, listener, ids
+
+
+async def test_a_listener_that_always_fails_does_not_turn_its_backlog_into_rows(stage: Stage) -> None:
+    _, listener, _ = await _held_back(stage)
+    retrying = (await stage.counts(listener)).retrying
+    assert RETRYING_LIMIT <= retrying <= RETRYING_LIMIT + IN_FLIGHT + 1
+    first_attempts = len([sent for sent in stage.courier.sent if sent.number == 1])
+    await stage.advance(PAUSE_MS)
+    new = [sent for sent in stage.courier.sent[first_attempts:] if sent.number == 1]
+    assert len(new) == 1
+    assert [sent for sent in stage.courier.under_way if sent.number == 2]
+
+
+async def test_one_success_ends_the_holding_back_at_once(stage: Stage) -> None:
+    _, _, ids = await _held_back(stage)
+    await stage.advance(6_000)
+    retry = next(sent for sent in stage.courier.under_way if sent.number == 2)
+    await stage.end(retry, well())
+    while stage.courier.under_way:
+        await stage.end(stage.courier.under_way[::], well())
+    assert {sent.message_id for sent in stage.courier.sent if sent.number == 1} == set(ids)
+
+
+async def test_a_full_gate_costs_a_held_back_lane_no_turn(store: Store) -> None:
+    stage = Stage(store, StandingClock(), msgspec.structs.replace(LIMITS, max_in_flight=200))
+    _, _, _ = await _held_back(stage)
+    first_attempts = len([sent for sent in stage.courier.sent if sent.number == 1])
+    # Nobody may send while others hold every place.
+    stage.dispatcher.gate.in_flight += 200
+    await stage.advance(PAUSE_MS)
+    assert stage.courier.under_way == []
+    stage.dispatcher.gate.in_flight -= 200
+    stage.dispatcher.gate.call_waiting()
+    await stage.quiet()
+    assert len([sent for sent in stage.courier.sent[first_attempts:] if sent.number == 1]) == 1
+
+
+async def test_what_waits_too_long_is_one_missed_range(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.configure(listener, status="disabled")
+    ids = await stage.publish(queue, 1_000)
+    stage.clock.advance(30 * DAY_MS + 1)
+    fresh = await stage.publish(queue, 2)
+    await stage.dispatcher.miss_too_old()
+    await stage.quiet()
+    counts = await stage.counts(listener)
+    assert (counts.missed, counts.pending, counts.position) == (1_000, 2, 1_000)
+    assert await _missed_ranges(stage) == [MissedRange(1, 1_000, "too_old", stage.clock.now())]
+    assert (await stage.missed(listener))[:2] == [ids[-1], ids[-2]]
+    await stage.configure(listener, status="enabled")
+    assert stage.courier.ids() == fresh
+
+
+async def _missed_ranges(stage: Stage) -> list[MissedRange]:
+    rows = await stage.rows("SELECT seq_from, seq_to, reason, missed_at FROM missed_range ORDER BY seq_from")
+    return [MissedRange(*row) for row in rows]
+
+
+async def test_a_disabled_lane_that_held_messages_misses_them_too(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue, IN_FLIGHT)
+    waiting = await stage.publish(queue, 10)
+    await stage.configure(listener, status="disabled")
+    await stage.end(stage.courier.under_way[::], well())
+    stage.clock.advance(30 * DAY_MS + 1)
+    await stage.dispatcher.miss_too_old()
+    await stage.quiet()
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.pending) == (IN_FLIGHT, len(waiting), 0)
+
+
+async def test_a_disabled_listener_misses_its_retries_too(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await stage.publish(queue, 3)
+    await stage.end(stage.courier.under_way[:2], badly())
+    await stage.end(stage.courier.under_way[0], well())
+    await stage.configure(listener, status="disabled")
+    await stage.delete_message(queue, ids[0])
+    stage.clock.advance(30 * DAY_MS + 1)
+    await stage.dispatcher.miss_too_old()
+    await stage.quiet()
+    assert await stage.exceptions(listener) == [(2, "missed", 1)]
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.retrying, counts.pending) == (1, 1, 0, 0)
+    await stage.configure(listener, status="enabled")
+    assert stage.courier.under_way == []
+
+
+async def test_an_enabled_listener_misses_what_is_too_old_when_its_turn_comes(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 500)
+    stage.clock.advance(30 * DAY_MS + 1)
+    await stage.end(stage.courier.under_way[::], badly())
+    counts = await stage.counts(listener)
+    assert (counts.missed, counts.retrying) == (450, 50)
+    assert len(await _missed_ranges(stage)) <= 10
+    await stage.advance(6_000)
+    assert stage.courier.under_way == []
+    counts = await stage.counts(listener)
+    assert (counts.missed, counts.retrying, counts.pending) == (500, 0, 0)
+
+
+async def test_messages_of_many_lanes_are_held_within_the_budget(store: Store) -> None:
+    """Each lane may always hold one message more, else it could not go on."""
+    lanes, size = 20, 10_000
+    limits = msgspec.structs.replace(LIMITS, listener_max_in_flight=1, tail_buffer_bytes=100_000)
+    stage = Stage(store, StandingClock(), limits)
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    for _ in range(lanes):
+        await stage.listener(queue)
+    ids = await stage.publish(queue, 60, body=b"x" * size)
+    budget = stage.dispatcher._around.budget
+    highest = budget.held
+    while stage.courier.under_way:
+        await stage.end(stage.courier.under_way[::], well())
+        highest = max(highest, budget.held)
+    assert highest <= 100_000 + lanes * size
+    assert budget.held == 0
+    assert len(stage.courier.sent) == lanes * len(ids)
+
+
+async def test_what_a_lane_remembers_goes_when_it_is_not_needed(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    for _ in range(20):
+        await stage.publish(queue, 10)
+        await stage.end(stage.courier.under_way[::2], badly())
+        await stage.end(stage.courier.under_way[::], well())
+        await stage.advance(3_000)
+    while (await stage.counts(listener)).pending:
+        await stage.advance(150_000)
+        await stage.end(stage.courier.under_way[::], well())
+    [lane] = stage.lanes
+    assert lane._backlog.claimed == set()
+    assert lane.is_settled
+    assert stage.dispatcher._around.budget.held == 0
+    assert stage.dispatcher.gate.in_flight == 0
+    assert (await stage.counts(listener)).acknowledged == 200
+
+
+async def test_what_is_too_old_beyond_the_span_of_a_hanging_request_is_missed(stage: Stage) -> None:
+    """They were handed over in memory, one by one, so nothing has looked at the span before."""
+    queue, listener = await _running(stage)
+    await stage.publish(queue)
+    hanging = stage.courier.under_way[0]
+    for _ in range(SPAN // 50 - 1):
+        await stage.publish(queue, 49)
+        await stage.end(stage.courier.under_way[1:], well())
+    await stage.publish(queue, 49)
+    waiting = await stage.publish(queue, 150)
+    stage.clock.advance(30 * DAY_MS + 1)
+    await stage.end(stage.courier.under_way[1:], well())
+    counts = await stage.counts(listener)
+    assert (counts.missed, counts.pending) == (len(waiting), 1)
+    await stage.end(hanging, well())
+    assert (await stage.counts(listener)).pending == 0

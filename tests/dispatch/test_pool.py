@@ -1,0 +1,80 @@
+"""What is kept of connections that wait: only as much as there are of them."""
+
+import asyncio
+import weakref
+
+import pytest
+
+from discue.dispatch.connection import Connection, Exchange
+from discue.dispatch.pool import IdleConnections
+from discue.dispatch.sender_limits import SenderLimits
+from discue.dispatch.verdict import Failure
+from tests.dispatch.attempts import request_to
+
+NOW = 1_000.0
+
+
+class Host(str):
+    """A host's name that can be watched going out of memory."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Line(asyncio.Transport):
+    """A transport that only knows whether it was cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_cut = False
+
+    def abort(self) -> None:
+        self.is_cut = True
+
+
+class Nobody:
+    """A carrier for connections on which nothing happens."""
+
+    def opened(self, connection: Connection) -> None: ...
+
+    def answered(self, connection: Connection) -> None: ...
+
+    def failed(self, connection: Connection, failure: Failure) -> None: ...
+
+    def lost(self, connection: Connection, error: Exception | None) -> None: ...
+
+    def spoke_idle(self, connection: Connection) -> None: ...
+
+    def closed(self) -> None: ...
+
+
+def connected(host: Host, limits: SenderLimits, opened_at: float) -> tuple[Connection, Line]:
+    exchange = Exchange(request_to("http://127.0.0.1:1/"), lambda _: None, opened_at)
+    connection, line = Connection(Nobody(), ("http", host, 80), exchange, limits), Line()
+    connection.connection_made(line)
+    connection.opened_at = opened_at
+    return connection, line
+
+
+@pytest.mark.parametrize(
+    "limits", [SenderLimits(age_seconds=60.0), SenderLimits(age_seconds=120.0, idle_connections_per_origin=0)]
+)
+def test_nothing_is_remembered_of_a_connection_that_is_not_kept(limits: SenderLimits) -> None:
+    idle = IdleConnections(limits)
+    host = Host("example.com")
+    watched = weakref.ref(host)
+    connection, line = connected(host, limits, NOW - 60.0)
+    idle.put(connection, NOW)
+    assert (len(idle), line.is_cut) == (0, True)
+    del host, connection
+    assert watched() is None
+
+
+def test_a_connection_is_kept_until_its_age_says_otherwise() -> None:
+    limits = SenderLimits(age_seconds=60.0)
+    idle = IdleConnections(limits)
+    connection, line = connected(Host("example.com"), limits, NOW - 59.0)
+    idle.put(connection, NOW)
+    assert idle.take(connection.origin, NOW) is connection
+    idle.put(connection, NOW)
+    assert idle.take(connection.origin, NOW + 1.0) is None
+    assert (len(idle), line.is_cut) == (0, True)

@@ -1,0 +1,146 @@
+import msgspec
+
+from discue.dispatch.progress import Progress, attempt_record
+from discue.settlement import Settlement
+from discue.store.cursors import LaneRecord
+from discue.store.engine import ExceptionRow, MissedRange
+from tests.clocks import NOON
+from tests.dispatch.stage import badly, well
+
+RECORD = LaneRecord(
+    organization=1,
+    listener=2,
+    stream=0,
+    queue=3,
+    owner=9,
+    token=4,
+    version=7,
+    position=10,
+    ahead=None,
+    acknowledged=5,
+    missed=1,
+    retrying=2,
+    last_success_at=0,
+    last_failure_at=0,
+    head=20,
+    listener_public_id="listener",
+    queue_public_id="queue",
+    notify_url="https://example.com/",
+    status="enabled",
+    secrets=(),
+    config_version=1,
+)
+RETRY = Settlement("retry", NOON + 5_000, False, "failed")
+MISSED = Settlement("missed", 0, False, "no_retry")
+
+
+def test_a_success_in_order_moves_the_position_and_costs_no_row() -> None:
+    progress = Progress(RECORD)
+    progress.attempted(attempt_record(RECORD, 1, 11, 1, well()))
+    progress.succeed(11, NOON, excepted=False)
+    taken = progress.take()
+    assert (taken.token, taken.version, taken.position, taken.ahead) == (4, 7, 11, None)
+    assert (taken.acknowledged, taken.missed, taken.retrying, taken.last_success_at) == (6, 1, 2, NOON)
+    assert (len(taken.attempts), taken.exceptions, taken.resolved, taken.missed_ranges) == (1, (), (), ())
+
+
+def test_a_success_out_of_order_is_kept_ahead_of_the_position() -> None:
+    progress = Progress(RECORD)
+    progress.succeed(13, NOON, excepted=False)
+    assert (progress.take().position, progress.take().ahead) == (10, b"\x04")
+    progress.succeed(11, NOON, excepted=False)
+    progress.succeed(12, NOON, excepted=False)
+    assert (progress.take().position, progress.take().ahead) == (13, None)
+
+
+def test_a_first_failure_is_a_row_that_waits_and_the_cursor_goes_on() -> None:
+    progress = Progress(RECORD)
+    progress.fail(11, 1, RETRY, NOON, excepted=False)
+    taken = progress.take()
+    assert taken.exceptions == (ExceptionRow(11, "retry", 1, NOON + 5_000, "failed"),)
+    assert (taken.position, taken.retrying, taken.missed, taken.last_failure_at) == (11, 3, 1, NOON)
+
+
+def test_a_further_failure_changes_the_row_and_counts_nothing_again() -> None:
+    progress = Progress(RECORD)
+    progress.fail(5, 2, RETRY, NOON, excepted=True)
+    taken = progress.take()
+    assert taken.exceptions == (ExceptionRow(5, "retry", 2, NOON + 5_000, "failed"),)
+    assert (taken.position, taken.retrying) == (10, 2)
+
+
+def test_the_last_failure_is_missed_and_waits_no_more() -> None:
+    progress = Progress(RECORD)
+    progress.fail(5, 12, MISSED, NOON, excepted=True)
+    progress.fail(11, 1, MISSED, NOON, excepted=False)
+    taken = progress.take()
+    assert [(row.seq, row.state, row.due_at) for row in taken.exceptions] == [(5, "missed", NOON), (11, "missed", NOON)]
+    assert (taken.position, taken.retrying, taken.missed) == (11, 1, 3)
+
+
+def test_a_retry_that_succeeds_takes_its_row_away() -> None:
+    progress = Progress(RECORD)
+    progress.succeed(5, NOON, excepted=True)
+    taken = progress.take()
+    assert (taken.resolved, taken.retrying, taken.acknowledged) == ((5,), 1, 6)
+
+
+def test_a_row_that_was_never_stored_is_not_stored_when_it_is_resolved_first() -> None:
+    progress = Progress(RECORD)
+    progress.depart(11, 1, NOON)
+    assert (progress.retrying, progress.window.position) == (3, 11)
+    progress.succeed(11, NOON, excepted=True)
+    taken = progress.take()
+    assert (taken.exceptions, taken.resolved, taken.retrying, taken.acknowledged) == ((), (11,), 2, 6)
+
+
+def test_consecutive_messages_missed_for_one_reason_are_one_range() -> None:
+    progress = Progress(RECORD)
+    for seq in (11, 12, 13, 15):
+        progress.miss(seq, seq, "too_old", NOON)
+    progress.miss(16, 19, "expired", NOON)
+    taken = progress.take()
+    assert taken.missed_ranges == (
+        MissedRange(11, 13, "too_old", NOON),
+        MissedRange(15, 15, "too_old", NOON),
+        MissedRange(16, 19, "expired", NOON),
+    )
+    assert (taken.missed, taken.position) == (9, 13)
+
+
+def test_deleted_messages_are_stepped_over_and_counted_nowhere() -> None:
+    progress = Progress(RECORD)
+    progress.skip(11, 14)
+    taken = progress.take()
+    assert (taken.position, taken.acknowledged, taken.missed, taken.retrying) == (14, 5, 1, 2)
+    progress.forget(5)
+    assert (progress.retrying, progress.take().resolved) == (1, (5,))
+
+
+def test_a_retry_that_is_too_old_is_missed() -> None:
+    progress = Progress(RECORD)
+    progress.expire(5, 3, NOON)
+    taken = progress.take()
+    assert taken.exceptions == (ExceptionRow(5, "missed", 3, NOON, "too_old"),)
+    assert (taken.retrying, taken.missed) == (1, 2)
+
+
+def test_what_was_taken_is_not_taken_again_and_the_next_expects_the_next_version() -> None:
+    progress = Progress(RECORD)
+    progress.attempted(attempt_record(RECORD, 1, 11, 1, badly()))
+    progress.fail(11, 1, RETRY, NOON, excepted=False)
+    assert (progress.dirty, progress.unstored) == (True, 1)
+    first = progress.take()
+    progress.stored()
+    assert (progress.dirty, progress.unstored) == (False, 0)
+    second = progress.take()
+    assert (first.version, second.version) == (7, 8)
+    assert (second.attempts, second.exceptions, second.resolved) == ((), (), ())
+    assert (second.position, second.retrying) == (first.position, first.retrying)
+
+
+def test_a_record_of_an_attempt_says_what_came_of_it() -> None:
+    outcome = msgspec.structs.replace(badly(429), took_ms=35)
+    attempt = attempt_record(RECORD, 99, 11, 2, outcome)
+    assert (attempt.id, attempt.organization, attempt.listener, attempt.queue) == (99, 1, 2, 3)
+    assert (attempt.seq, attempt.number, attempt.status, attempt.error, attempt.took_ms) == (11, 2, 429, "status", 35)

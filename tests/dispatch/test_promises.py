@@ -1,0 +1,559 @@
+"""The promises, under whatever happens in whatever order: nothing is lost, nothing is sent that must not be.
+
+Limits and spans are made tiny, so that the rare paths are the usual ones. Several workers share the installation:
+they take lanes, hand them over, are robbed of them, drain, and die.
+"""
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import uvloop
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from discue import window
+from discue.dispatch import alarms, backlog, dispatcher, expiry, guests, handed_over, holdback, intake, lane
+from discue.model import CursorCounts, Listener, Outcome, Queue
+from discue.store import handover
+from tests.clocks import StandingClock
+from tests.dispatch.paced import Paced, Place
+from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Sent, Stage, Worker, badly, opened, well
+
+SMALL_SPAN = 16
+TINY = {
+    window: {"SPAN": SMALL_SPAN},
+    lane: {"SPAN": SMALL_SPAN, "_RELIEF": SMALL_SPAN // 2},
+    expiry: {"_EXPIRED_AT_ONCE": 2},
+    backlog: {"SPAN": SMALL_SPAN, "_PAGE_ROWS": 4, "_DUE_ROWS": 2, "_HINTS_HELD": 4},
+    # Days go by while a request is under way.
+    guests: {"_LONGEST_WAIT_MS": 1 << 60},
+    handover: {"_ROWS": 2},
+    handed_over: {"_ENDS_AT_ONCE": 2},
+    holdback: {"RETRYING_LIMIT": 5, "FAILURES_IN_A_ROW": 6},
+    dispatcher: {"_RELEASED_AT_ONCE": 1},
+    intake: {"_LANES_READ": 2, "_CURSORS_AT_ONCE": 2},
+    alarms: {"_SUPERSEDED_KEPT": 4},
+}
+TINY_LIMITS = msgspec.structs.replace(LIMITS, max_in_flight=12, listener_max_in_flight=3, tail_buffer_bytes=40)
+MOST_WORKERS = 3
+OUTCOMES = [well(), well(), badly(), badly(error="timeout", status=0), badly(410), badly(no_retry=True)]
+LONGEST_WAIT_MS = 2 * DAY_MS
+
+Delivered = tuple[str, str]
+"""Listener and message."""
+
+
+class Known(msgspec.Struct):
+    """What the test knows of a listener."""
+
+    listener: Listener
+    created_after: int
+    enabled: bool = True
+    deleted: bool = False
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happens while a commit or a read is stuck."""
+
+    what: str
+    number: int
+    outcome: Outcome
+    milliseconds: int
+    turns: int
+
+
+class Published(msgspec.Struct):
+    queue: Queue
+    ids: list[str]
+    deleted: set[str]
+
+
+PLACES: st.SearchStrategy[Place] = st.sampled_from(["before", "after", "reading"])
+MILLISECONDS = st.sampled_from([1, 1_000, 6_000, 40_000, 600_000, DAY_MS])
+NUMBERS = st.integers(0, 11)
+TROUBLES = ["dies", "leaves", "is robbed", "is robbed", "starts over", "a month", "a listener goes"]
+EVENTS = st.builds(
+    Event,
+    what=st.sampled_from(
+        ["publish", "end", "end", "end", "time", "give", "take", "take", "look", "poll", "lapse", "resume", "too old"]
+    ),
+    number=NUMBERS,
+    outcome=st.sampled_from(OUTCOMES),
+    milliseconds=MILLISECONDS,
+    turns=st.integers(0, 6),
+)
+
+
+class Promises(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cleanup = ExitStack()
+        self.cleanup.enter_context(_tiny())
+        self.runner = self.cleanup.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        folder = self.cleanup.enter_context(tempfile.TemporaryDirectory())
+        self.reports = Reports()
+        store = self.cleanup.enter_context(opened(self.runner, Path(folder), self.reports, Paced))
+        assert isinstance(store.engine, Paced)
+        self.engine = store.engine
+        self.stage = Stage(store, StandingClock(), TINY_LIMITS)
+        self.logs: list[Published] = []
+        self.listeners: dict[str, Known] = {}
+        self.seen: dict[Worker, int] = {}
+        self.robbed: set[Worker] = set()
+        self.sends: Counter[Delivered] = Counter()
+        self.ends: Counter[str] = Counter()
+        self.failures: Counter[Delivered] = Counter()
+        self.ended_well: set[Delivered] = set()
+        # Ended since everything was stored last, each with the worker that had sent it.
+        self.recent: list[tuple[Worker, Sent]] = []
+        # What may be sent once more, because its worker was killed, robbed or started over.
+        self.excused: Counter[Delivered] = Counter()
+        self.strays: set[Sent] = set()
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(asyncio.wait_for(self.settled_after(coroutine), 20))
+
+    async def settled_after(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Its result, when everything that followed from it has come to rest."""
+        result = await coroutine
+        await self.stage.quiet()
+        for worker in self.stage.workers:
+            while 0 < worker.dispatcher.alarms.next_at <= self.stage.clock.now():
+                worker.dispatcher.wake()
+                await self.stage.quiet()
+        self.recent.clear()
+        return result
+
+    @initialize()
+    def two_queues_and_a_listener(self) -> None:
+        async def work() -> None:
+            for _ in range(2):
+                queue = await self.stage.queue(await self.stage.organization())
+                self.logs.append(Published(queue, [], set()))
+            await self.stage.start()
+            await self.stage.join()
+
+        self.run(work())
+        for which in (0, 0, 1):
+            self.a_listener_is_created(which)
+        for which in (0, 1):
+            self.messages_are_published(which, 6)
+
+    @precondition(lambda self: len(self.listeners) < 6)
+    @rule(which=st.integers(0, 1))
+    def a_listener_is_created(self, which: int) -> None:
+        log = self.logs[which]
+        listener = self.run(self.stage.listener(log.queue))
+        self.listeners[listener.public_id] = Known(listener, len(log.ids))
+
+    @rule(which=st.integers(0, 1), count=st.integers(1, 12))
+    def messages_are_published(self, which: int, count: int) -> None:
+        self.run(self.published(which, count))
+
+    @precondition(lambda self: self.under_way())
+    @rule(index=NUMBERS, outcome=st.sampled_from(OUTCOMES))
+    def a_request_ends(self, index: int, outcome: Outcome) -> None:
+        self.run(self.ended_one(index, outcome))
+
+    @rule(place=PLACES, events=st.lists(EVENTS, min_size=1, max_size=8))
+    def things_happen_while_the_store_is_slow(self, place: Place, events: list[Event]) -> None:
+        self.engine.slow = place
+        self.run(self.happened(events, dies=None))
+
+    @rule(place=PLACES, events=st.lists(EVENTS, min_size=1, max_size=8), index=NUMBERS)
+    def a_process_dies_while_the_store_is_slow(self, place: Place, events: list[Event], index: int) -> None:
+        self.engine.slow = place
+        self.run(self.happened(events, dies=self.one(index)))
+
+    @precondition(lambda self: self.under_way())
+    @rule(outcome=st.sampled_from(OUTCOMES[:3]), rounds=st.integers(1, 4), index=NUMBERS)
+    def all_requests_but_the_oldest_end(self, outcome: Outcome, rounds: int, index: int) -> None:
+        worker = self.one(index)
+        for _ in range(rounds):
+            self.run(self.ended(worker, worker.courier.under_way[1:], outcome))
+
+    @rule(milliseconds=MILLISECONDS)
+    def time_goes_by(self, milliseconds: int) -> None:
+        self.run(self.stage.advance(milliseconds))
+
+    @rule(index=NUMBERS, status=st.sampled_from(["enabled", "enabled", "disabled"]))
+    def a_listener_is_changed(self, index: int, status: str) -> None:
+        if living := self.living():
+            self.run(self.stage.configure(living[index % len(living)].listener, status=status))
+
+    @rule(index=NUMBERS)
+    def a_message_is_deleted(self, index: int) -> None:
+        kept = [(log, each) for log in self.logs for each in log.ids if each not in log.deleted]
+        if kept:
+            log, message = kept[-1 - index % len(kept)]
+            log.deleted.add(message)
+            self.run(self.stage.delete_message(log.queue, message))
+            self.take_note()
+
+    @precondition(lambda self: len(self.stage.workers) < MOST_WORKERS)
+    @rule(takes=st.booleans())
+    def another_process_starts(self, *, takes: bool) -> None:
+        worker = self.run(self.stage.join())
+        if takes:
+            self.run(self.stage.take_free(worker))
+
+    @rule(index=NUMBERS, outcomes=st.lists(st.sampled_from(OUTCOMES), min_size=4, max_size=4))
+    def a_process_drains_until_its_requests_have_ended(self, index: int, outcomes: list[Outcome]) -> None:
+        self.run(self.drained(self.one(index), outcomes))
+
+    @rule(index=NUMBERS, taker=NUMBERS, which=st.integers(1, 63))
+    def lanes_move(self, index: int, taker: int, which: int) -> None:
+        self.lanes_are_given(index, taker, which)
+
+    @rule(index=NUMBERS, which=st.integers(1, 63), outcomes=st.lists(st.sampled_from(OUTCOMES), max_size=6))
+    def lanes_move_and_requests_end(self, index: int, which: int, outcomes: list[Outcome]) -> None:
+        self.lanes_are_given(index, index + 1, which)
+        for outcome in outcomes:
+            self.run(self.ended_one(0, outcome))
+        self.run(self.stage.look_for_guests())
+
+    def lanes_are_given(self, index: int, taker: int, which: int) -> None:
+        async def work() -> None:
+            giver = self.one(index)
+            given = [key for bit, key in enumerate(giver.dispatcher.owned) if which >> bit & 1]
+            await giver.dispatcher.hand_over(given)
+            await self.stage.take_free(self.one(taker))
+
+        self.run(work())
+
+    @rule(index=NUMBERS)
+    def somebody_looks_around(self, index: int) -> None:
+        async def work() -> None:
+            await self.stage.take_free(self.one(index))
+            await self.stage.poll()
+            await self.stage.look_for_guests()
+
+        self.run(work())
+
+    @rule(index=NUMBERS, holds=st.booleans())
+    def a_lease_lapses_or_is_renewed(self, index: int, *, holds: bool) -> None:
+        self.run(self.held(self.one(index), holds=holds))
+
+    @rule(index=NUMBERS, what=st.sampled_from(TROUBLES))
+    def there_is_trouble(self, index: int, what: str) -> None:
+        """Rarer than what happens all the time."""
+        worker = self.one(index)
+        match what:
+            case "dies":
+                self.run(self.died(worker, starts=index % 2 == 0))
+            case "leaves":
+                self.run(self.left(worker))
+            case "is robbed" if len(self.honest()) > 1 and worker not in self.robbed:
+                self.run(self.robbed_of_all(worker))
+            case "starts over":
+                self.run(self.started_over(worker))
+            case "a month":
+                self.stage.clock.advance(31 * DAY_MS)
+                self.run(self.missed_too_old())
+            case "a listener goes" if living := self.living():
+                known = living[index % len(living)]
+                known.deleted = True
+                self.run(self.stage.delete_listener(known.listener))
+                self.take_note()
+
+    @precondition(lambda self: self.robbed)
+    @rule()
+    def one_that_was_taken_for_dead_finds_out(self) -> None:
+        for worker in tuple(self.robbed):
+            self.run(self.stage.revive(worker))
+            self.robbed.discard(worker)
+
+    def one(self, index: int) -> Worker:
+        return self.stage.workers[index % len(self.stage.workers)]
+
+    def living(self) -> list[Known]:
+        return [known for known in self.listeners.values() if not known.deleted]
+
+    def honest(self) -> list[Worker]:
+        return [worker for worker in self.stage.workers if worker not in self.robbed]
+
+    async def held(self, worker: Worker, *, holds: bool) -> None:
+        if worker in self.robbed:
+            return
+        worker.tenure.holds = holds
+        if holds:
+            worker.dispatcher.resumed()
+
+    def under_way(self) -> list[tuple[Worker, Sent]]:
+        return [(worker, sent) for worker in self.stage.workers for sent in worker.courier.under_way]
+
+    def excuse(self, worker: Worker) -> None:
+        """What it has under way, or has not stored, may be sent again."""
+        unsure = [sent for sender, sent in self.recent if sender is worker]
+        for sent in (*worker.courier.under_way, *unsure):
+            self.excused[sent.listener_id, sent.message_id] += 1
+            self.strays.add(sent)
+
+    async def started_over(self, worker: Worker) -> None:
+        self.excuse(worker)
+        await worker.dispatcher.start_over()
+
+    async def missed_too_old(self) -> None:
+        for worker in self.stage.workers:
+            await worker.dispatcher.miss_too_old()
+
+    async def died(self, worker: Worker, *, starts: bool) -> None:
+        self.excuse(worker)
+        self.forget(worker)
+        await self.stage.die(worker)
+        if starts or not self.honest():
+            await self.stage.take_free(await self.stage.join())
+
+    async def left(self, worker: Worker) -> None:
+        await worker.dispatcher.drain(0)
+        self.excuse(worker)
+        self.forget(worker)
+        await self.stage.leave(worker)
+        if not self.honest():
+            await self.stage.take_free(await self.stage.join())
+
+    async def drained(self, worker: Worker, outcomes: list[Outcome]) -> None:
+        draining = asyncio.ensure_future(worker.dispatcher.drain(20))
+        for _ in range(outcomes[0].status % 7):
+            await asyncio.sleep(0)
+        number = 0
+        while worker.courier.under_way:
+            await self.ended(worker, worker.courier.under_way[:1], outcomes[number % 4])
+            number += 1
+        await draining
+        if worker not in self.robbed:
+            assert worker.dispatcher.under_way == 0
+            self.recent.clear()
+        await self.left(worker)
+
+    def forget(self, worker: Worker) -> None:
+        self.take_note()
+        self.robbed.discard(worker)
+        self.seen.pop(worker)
+
+    async def robbed_of_all(self, worker: Worker) -> None:
+        worker.tenure.holds = False
+        self.excuse(worker)
+        self.robbed.add(worker)
+        await self.stage.steal(worker)
+
+    async def published(self, which: int, count: int) -> None:
+        log = self.logs[which]
+        appended = await self.stage.append(log.queue, count)
+        log.ids.extend(entry.id for entry in appended.entries)
+        assert [entry.seq for entry in appended.entries] == list(range(len(log.ids) - count + 1, len(log.ids) + 1))
+
+    async def ended(self, worker: Worker, under_way: list[Sent], outcome: Outcome) -> None:
+        for sent in under_way:
+            delivered = (sent.listener_id, sent.message_id)
+            if outcome.acknowledged:
+                self.ended_well.add(delivered)
+            else:
+                self.failures[delivered] += 1
+            self.ends[sent.listener_id] += 1
+            self.recent.append((worker, sent))
+            sent.end(outcome)
+
+    async def ended_one(self, index: int, outcome: Outcome) -> None:
+        under_way = self.under_way()
+        if under_way:
+            worker, sent = under_way[index % len(under_way)]
+            await self.ended(worker, [sent], outcome)
+
+    async def happened(self, events: list[Event], *, dies: Worker | None) -> None:
+        going_on = []
+        for event in events:
+            going_on.append(asyncio.ensure_future(self.happening(event, self.one(event.number))))
+            # Whoever can go on without the disk does.
+            for _ in range(event.turns):
+                await asyncio.sleep(0)
+        if dies is not None:
+            self.excuse(dies)
+            self.take_note()
+            dies.die()
+        self.engine.hurry()
+        await asyncio.gather(*going_on)
+        if dies is not None:
+            await self.died(dies, starts=False)
+
+    def happening(self, event: Event, worker: Worker) -> Coroutine[Any, Any, Any]:
+        running = worker.dispatcher
+        happenings: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+            "publish": lambda: self.published(event.number % 2, 1 + event.number // 2),
+            "end": lambda: self.ended_one(event.number, event.outcome),
+            "time": lambda: self.woken(worker, event.milliseconds),
+            "give": lambda: running.hand_over(tuple(running.owned)),
+            "take": lambda: self.stage.take_some(worker),
+            "look": lambda: self.looked(worker),
+            "poll": lambda: self.stage.poll_for(worker),
+            "lapse": lambda: self.held(worker, holds=False),
+            "resume": lambda: self.held(worker, holds=True),
+            "too old": running.miss_too_old,
+        }
+        return happenings[event.what]()
+
+    async def woken(self, worker: Worker, milliseconds: int) -> None:
+        self.stage.clock.advance(milliseconds)
+        worker.dispatcher.wake()
+
+    async def looked(self, worker: Worker) -> None:
+        worker.dispatcher.look_for_guests()
+
+    def take_note(self) -> None:
+        """Everything that was sent until now was in order."""
+        for worker in self.stage.workers:
+            sent = worker.courier.sent[self.seen.get(worker, 0) :]
+            self.sends.update((each.listener_id, each.message_id) for each in sent)
+            self.seen[worker] = len(worker.courier.sent)
+
+    @invariant()
+    def nothing_is_sent_that_must_not_be(self) -> None:
+        for worker in self.stage.workers:
+            for each in worker.courier.sent[self.seen.get(worker, 0) :]:
+                known = self.listeners[each.listener_id]
+                log = self.log_of(known.listener)
+                assert not known.deleted
+                assert each.message_id in log.ids[known.created_after :]
+                assert each.message_id not in log.deleted
+        self.take_note()
+
+    @invariant()
+    def nothing_is_sent_again_without_need(self) -> None:
+        for delivered, times in self.sends.items():
+            assert times <= 1 + self.failures[delivered] + self.excused[delivered], delivered
+
+    @invariant()
+    def no_delivery_is_under_way_twice(self) -> None:
+        sent = [each for _, each in self.under_way() if each not in self.strays]
+        times = Counter((each.listener_id, each.message_id) for each in sent)
+        assert not times or max(times.values()) == 1
+        of_listener = Counter(each.listener_id for each in sent)
+        assert not of_listener or max(of_listener.values()) <= TINY_LIMITS.listener_max_in_flight
+
+    @invariant()
+    def nothing_is_sent_without_a_lease(self) -> None:
+        assert not any(worker.courier.sent_unheld for worker in self.stage.workers)
+
+    @invariant()
+    def limits_are_kept(self) -> None:
+        for worker in self.stage.workers:
+            running = worker.dispatcher
+            assert running.gate.in_flight == len(worker.courier.under_way) <= TINY_LIMITS.max_in_flight
+            assert running._around.budget.held == sum(
+                len(entry.body) for each in worker.lanes for entry in each._backlog.new
+            )
+            assert len(running.alarms) <= 2 * len(self.listeners) + 5
+            assert all(len(each._backlog.claimed) <= 100 for each in worker.lanes)
+            assert running._around.hosts <= set(worker.lanes)
+
+    @invariant()
+    def counts_add_up(self) -> None:
+        for known in self.living():
+            log = self.log_of(known.listener)
+            counts, excepted = self.run(self.counted(known.listener))
+            since = log.ids[known.created_after :]
+            total = counts.acknowledged + counts.missed + counts.pending
+            assert len(since) - len(log.deleted.intersection(since)) <= total <= len(since)
+            assert counts.retrying == len([state for _, state, _ in excepted if state != "missed"])
+
+    async def counted(self, listener: Listener) -> tuple[CursorCounts, list[tuple[int, str, int]]]:
+        return await self.stage.counts(listener), await self.stage.exceptions(listener)
+
+    def teardown(self) -> None:
+        try:
+            if self.stage.workers:
+                self.run(self.finished())
+                self.every_message_came()
+                assert self.reports.places == []
+                for worker in self.stage.workers:
+                    worker.die()
+        finally:
+            self.cleanup.close()
+
+    async def finished(self) -> None:
+        """Everybody is enabled and answers well, until nothing is pending."""
+        for worker in tuple(self.robbed):
+            await self.died(worker, starts=False)
+        for worker in self.stage.workers:
+            await self.held(worker, holds=True)
+        for known in self.living():
+            await self.stage.configure(known.listener, status="enabled")
+        for _ in range(1_000):
+            await self.everything_ended()
+            if not await self.pending():
+                break
+            await self.stage.advance(LONGEST_WAIT_MS)
+        assert await self.pending() == 0
+        for worker in self.stage.workers:
+            assert worker.dispatcher.under_way == 0
+            assert all(each.is_settled and each._backlog.claimed == set() for each in worker.lanes)
+
+    async def everything_ended(self) -> None:
+        await self.stage.take_free()
+        await self.stage.poll()
+        while self.under_way():
+            for worker in self.stage.workers:
+                await self.ended(worker, worker.courier.under_way[::], well())
+            await self.stage.quiet()
+
+    async def pending(self) -> int:
+        return sum([(await self.stage.counts(known.listener)).pending for known in self.living()])
+
+    def every_message_came(self) -> None:
+        for known in self.living():
+            log = self.log_of(known.listener)
+            since = log.ids[known.created_after :]
+            expected = [message for message in since if message not in log.deleted]
+            missed = set(self.run(self.stage.missed(known.listener)))
+            listener = known.listener.public_id
+            assert [each for each in expected if (listener, each) not in self.ended_well and each not in missed] == []
+            counts = self.run(self.stage.counts(known.listener))
+            assert len(expected) <= counts.acknowledged + counts.missed <= len(since)
+            [(attempts,)] = self.run(
+                self.stage.rows("SELECT count(*) FROM attempt WHERE listener = $1", known.listener.id)
+            )
+            excused = sum(times for (of, _), times in self.excused.items() if of == listener)
+            assert self.ends[listener] - excused <= attempts <= self.ends[listener]
+
+    def log_of(self, listener: Listener) -> Published:
+        return next(log for log in self.logs if log.queue.id == listener.queue)
+
+
+@contextmanager
+def _tiny() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for module, values in TINY.items():
+            for name, value in values.items():
+                patch.setattr(module, name, value)
+        # Time is moved by the test alone.
+        patch.setattr(alarms.Alarms, "_set_timer", lambda _: None)
+        yield
+
+
+def test_every_promise_holds_whatever_happens() -> None:
+    run_state_machine_as_test(
+        Promises,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            # Making a failure smaller takes minutes: add Phase.shrink when you look for one.
+            phases=(Phase.reuse, Phase.generate),
+        ),
+    )

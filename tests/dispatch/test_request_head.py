@@ -1,0 +1,133 @@
+"""Heads say what the contract says, and nothing can add a line to them."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.dispatch.request_head import RequestHeads, RequestInvalid, is_header_allowed, whole_head
+from discue.egress import Target
+from discue.signing import sign
+from tests.dispatch.attempts import KEY, LISTENER_ID, MESSAGE_ID, QUEUE_ID, request_to
+
+URL = "https://example.com/hook?x=1"
+TARGET = Target("https", "example.com", 443, "example.com", "/hook?x=1", None)
+AT = 1_800_000_000
+
+LINE_BREAKERS = ["\r", "\n", "\r\n", "\x00", "\x0b", "\x85", "\u2028", "\u010a", " "]
+
+
+def head_of(**changes: object) -> bytes:
+    request = request_to(URL, **changes)
+    return whole_head(RequestHeads().preamble(request), request, AT)
+
+
+def test_the_head_is_that_of_the_contract() -> None:
+    lines = head_of(number=3).decode().split("\r\n")
+    assert lines[0] == "POST /hook?x=1 HTTP/1.1"
+    assert lines[-2:] == ["", ""]
+    headers = dict(line.split(": ", 1) for line in lines[1:-2])
+    assert len(headers) == len(lines) - 3
+    assert headers.pop("user-agent").startswith("discue/")
+    assert headers == {
+        "host": "example.com",
+        "accept": "*/*",
+        "accept-encoding": "identity",
+        "content-type": "application/json",
+        "content-length": "17",
+        "webhook-id": MESSAGE_ID,
+        "webhook-timestamp": str(AT),
+        "webhook-signature": sign((KEY,), MESSAGE_ID, AT, b'{"hello":"world"}'),
+        "discue-queue": QUEUE_ID,
+        "discue-listener": LISTENER_ID,
+        "discue-attempt": "3",
+    }
+
+
+def test_text_is_sent_as_text() -> None:
+    assert b"\r\ncontent-type: text/plain; charset=utf-8\r\n" in head_of(is_json=False)
+
+
+def test_own_headers_come_as_they_are() -> None:
+    head = head_of(headers=(("X-Trace", "a\tb c"), ("Authorization", "Bearer caf\xe9")))
+    assert b"\r\nX-Trace: a\tb c\r\nAuthorization: Bearer caf\xe9\r\n\r\n" in head
+
+
+@pytest.mark.parametrize("breaker", LINE_BREAKERS)
+@pytest.mark.parametrize("field", ["message_id", "queue_id", "listener_id"])
+def test_an_id_that_could_end_the_line_is_refused(field: str, breaker: str) -> None:
+    with pytest.raises(RequestInvalid):
+        head_of(**{field: f"a{breaker}b"})
+
+
+@pytest.mark.parametrize("breaker", LINE_BREAKERS)
+@pytest.mark.parametrize("field", ["path", "authority"])
+def test_a_target_that_could_end_the_line_is_refused(field: str, breaker: str) -> None:
+    values = {"path": TARGET.path, "authority": TARGET.authority, field: f"/a{breaker}b"}
+    target = Target("http", "example.com", 80, values["authority"], values["path"], None)
+    with pytest.raises(RequestInvalid):
+        head_of(target=target)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Host",
+        "content-length",
+        "Transfer-Encoding",
+        "Connection",
+        "Webhook-Id",
+        "webhook-anything",
+        "Discue-Queue",
+        "User-Agent",
+        "Expect",
+        "TE",
+        "Upgrade",
+        "Proxy-Authorization",
+        "Content-Type",
+        "Accept-Encoding",
+        "a b",
+        "a:b",
+        "",
+        "café",
+        "a\r\nb",
+    ],
+)
+def test_a_name_that_is_ours_frames_or_is_none_is_refused(name: str) -> None:
+    assert not is_header_allowed(name, "x")
+    with pytest.raises(RequestInvalid):
+        head_of(headers=(("X-Fine", "x"), (name, "x")))
+
+
+@given(st.text(max_size=10), st.text(max_size=10))
+def test_an_allowed_header_is_exactly_one_line(name: str, value: str) -> None:
+    if not is_header_allowed(name, value):
+        return
+    without, with_it = head_of(), head_of(headers=((name, value),))
+    assert len(with_it.splitlines()) == len(without.splitlines()) + 1
+
+
+@given(st.text(alphabet=string.ascii_letters + string.digits + "-_", min_size=1, max_size=20))
+def test_plain_names_and_values_are_allowed(text: str) -> None:
+    assert is_header_allowed(f"X-{text}", text)
+
+
+def test_a_listener_that_moves_or_changes_queues_gets_a_new_head() -> None:
+    heads = RequestHeads()
+    before = heads.preamble(request_to(URL))
+    assert heads.preamble(request_to(URL)) is before
+    moved = heads.preamble(request_to("http://other.example:8080/"))
+    assert moved.origin == ("http", "other.example", 8080)
+    assert b"host: other.example:8080" in moved.head
+    other_queue = heads.preamble(request_to("http://other.example:8080/", queue_id="z" * 21))
+    assert b"z" * 21 in other_queue.head
+
+
+def test_only_so_many_heads_are_kept() -> None:
+    heads = RequestHeads(capacity=2)
+    first = heads.preamble(request_to(URL, listener_id="a"))
+    second = heads.preamble(request_to(URL, listener_id="b"))
+    heads.preamble(request_to(URL, listener_id="c"))
+    assert heads.preamble(request_to(URL, listener_id="b")) is second
+    assert heads.preamble(request_to(URL, listener_id="a")) is not first

@@ -1,0 +1,356 @@
+"""What the sender promises: signed requests, one outcome each, connections used again, and an orderly end."""
+
+import asyncio
+import json
+from functools import partial
+
+import pytest
+from standardwebhooks import Webhook
+from standardwebhooks.webhooks import WebhookVerificationError
+
+from discue.dispatch.dialer import system_tls_context
+from discue.dispatch.sender_limits import SenderLimits
+from discue.egress import Target
+from discue.model import Outcome
+from tests.dispatch.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to, run
+from tests.dispatch.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Received, Script, ScriptedServer
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+GOOD: Script = (READ, OK) * 50
+OTHER_KEY = bytes(reversed(range(32)))
+
+
+def received_from(**changes: object) -> Received:
+    """What a listener receives."""
+    received: list[Received] = []
+
+    async def make() -> None:
+        async with ScriptedServer([GOOD]) as server, a_sender() as sender:
+            assert (await attempt(sender, request_to(server.url, **changes))).acknowledged
+            received.extend(server.requests)
+
+    run(make())
+    return received[0]
+
+
+@pytest.mark.parametrize("keys", [(KEY,), (OTHER_KEY, KEY), (KEY, OTHER_KEY)])
+def test_a_delivery_verifies_with_the_public_package_also_while_a_secret_is_rotated(keys: tuple[bytes, ...]) -> None:
+    received = received_from(keys=keys)
+    assert Webhook(KEY).verify(received.body, received.headers) == {"hello": "world"}
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("webhook-id", "another"), ("webhook-timestamp", "1800000000"), ("webhook-signature", "v1,AAAA")],
+)
+def test_a_delivery_that_was_tampered_with_does_not_verify(header: str, value: str) -> None:
+    received = received_from()
+    with pytest.raises(WebhookVerificationError):
+        Webhook(KEY).verify(received.body, received.headers | {header: value})
+    with pytest.raises(WebhookVerificationError):
+        Webhook(KEY).verify(received.body.replace(b"world", b"wor1d"), received.headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(OTHER_KEY).verify(received.body, received.headers)
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"\x00\xff\r\n\r\n", json.dumps("ü" * 100).encode()])
+def test_the_body_is_the_data_byte_for_byte(body: bytes) -> None:
+    received = received_from(body=body)
+    assert received.body == body
+    assert received.line == "POST /hook?x=1 HTTP/1.1"
+
+
+def test_attempts_one_after_another_share_a_connection() -> None:
+    async def make() -> None:
+        async with ScriptedServer([GOOD]) as server, a_sender() as sender:
+            for number in range(1, 6):
+                assert (await attempt(sender, request_to(server.url, number=number))).acknowledged
+            assert [received.headers["discue-attempt"] for received in server.requests] == list("12345")
+            assert (server.connections, sender.open_connections) == (1, 1)
+
+    run(make())
+
+
+def test_the_connection_used_last_is_used_first() -> None:
+    async def make() -> None:
+        async with ScriptedServer([GOOD]) as server, a_sender() as sender:
+            await asyncio.gather(*[attempt(sender, request_to(server.url)) for _ in range(3)])
+            for _ in range(4):
+                await attempt(sender, request_to(server.url))
+            assert len({received.connection for received in server.requests[3:]}) == 1
+
+    run(make())
+
+
+def test_attempts_at_once_have_connections_of_their_own_and_only_so_many_are_kept() -> None:
+    async def make() -> None:
+        limits = SenderLimits(idle_connections_per_origin=3)
+        async with ScriptedServer([GOOD]) as server, a_sender(limits=limits) as sender:
+            await asyncio.gather(*[attempt(sender, request_to(server.url)) for _ in range(8)])
+            assert server.connections == 8
+            await server.until_open(3)
+
+    run(make())
+
+
+def test_only_so_many_connections_are_kept_in_all_and_the_oldest_goes_first() -> None:
+    async def make() -> None:
+        limits = SenderLimits(idle_connections=2)
+        async with (
+            ScriptedServer([GOOD]) as first,
+            ScriptedServer([GOOD]) as second,
+            ScriptedServer([GOOD]) as third,
+            a_sender(limits=limits) as sender,
+        ):
+            for server in (first, second, third):
+                await attempt(sender, request_to(server.url))
+            await first.until_open(0)
+            await attempt(sender, request_to(second.url))
+            assert (second.connections, second.open, third.open) == (1, 1, 1)
+
+    run(make())
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        (READ, b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
+        (READ, b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        (READ, OK + b"HTTP/1.1 200 OK"),
+        (READ, OK + b"\x00"),
+        (READ, b"HTTP/1.1 200 OK\r\n\r\nuntil close", CLOSE),
+    ],
+)
+def test_a_connection_that_cannot_be_trusted_further_is_closed(script: Script) -> None:
+    async def make() -> None:
+        async with ScriptedServer([script]) as server, a_sender() as sender:
+            for connections in (1, 2):
+                assert (await attempt(sender, request_to(server.url))).acknowledged
+                await server.until_open(0)
+                assert server.connections == connections
+
+    run(make())
+
+
+def test_an_answer_that_overtakes_the_request_ends_the_connection() -> None:
+    async def make() -> None:
+        async with ScriptedServer([(READ_HEAD, OK)]) as server, a_sender() as sender:
+            for connections in (1, 2):
+                assert (await attempt(sender, request_to(server.url, body=b"x" * 30_000_000))).acknowledged
+                assert server.connections == connections
+
+    run(make())
+
+
+@pytest.mark.parametrize("seconds", [16, 61])
+def test_a_connection_that_was_idle_for_long_is_not_used_again(seconds: int) -> None:
+    async def make() -> None:
+        clock = MovableClock()
+        async with ScriptedServer([GOOD]) as server, a_sender(clock=clock) as sender:
+            await attempt(sender, request_to(server.url))
+            clock.added_seconds += seconds
+            await attempt(sender, request_to(server.url))
+            assert server.connections == 2
+
+    run(make())
+
+
+def test_a_connection_is_not_used_again_when_it_has_become_old() -> None:
+    async def make() -> None:
+        clock = MovableClock()
+        async with ScriptedServer([GOOD]) as server, a_sender(clock=clock) as sender:
+            for _ in range(5):
+                await attempt(sender, request_to(server.url))
+                clock.added_seconds += 12
+            assert server.connections == 1
+            await attempt(sender, request_to(server.url))
+            assert server.connections == 2
+
+    run(make())
+
+
+def test_an_idle_connection_is_closed_without_another_request() -> None:
+    async def make() -> None:
+        clock = MovableClock()
+        async with ScriptedServer([GOOD]) as server, a_sender(clock=clock) as sender:
+            await attempt(sender, request_to(server.url))
+            clock.added_seconds += 16
+            await server.until_open(0)
+
+    run(make())
+
+
+@pytest.mark.parametrize("ending", [CLOSE, RESET])
+def test_a_connection_that_proves_stale_is_replaced_within_the_attempt(ending: str) -> None:
+    async def make() -> None:
+        # The head of the second request is read, so that the connection ends after it was sent.
+        async with ScriptedServer([(READ, OK, READ_HEAD, ending), GOOD]) as server, a_sender() as sender:
+            for number in (1, 2):
+                assert (await attempt(sender, request_to(server.url, number=number))).acknowledged
+            assert [(r.connection, r.headers["discue-attempt"]) for r in server.requests] == [(0, "1"), (1, "2")]
+
+    run(make())
+
+
+def test_a_request_is_sent_again_once_and_not_more() -> None:
+    async def make() -> None:
+        scripts: list[Script] = [(READ, OK, READ_HEAD, CLOSE), (READ, CLOSE), GOOD]
+        async with ScriptedServer(scripts) as server, a_sender() as sender:
+            assert (await attempt(sender, request_to(server.url))).acknowledged
+            assert (await attempt(sender, request_to(server.url))).error == "reset"
+            assert server.connections == 2
+
+    run(make())
+
+
+def test_a_request_on_a_fresh_connection_is_never_sent_again() -> None:
+    async def make() -> None:
+        async with ScriptedServer([(READ, CLOSE), GOOD]) as server, a_sender() as sender:
+            assert (await attempt(sender, request_to(server.url))).error == "reset"
+            assert server.connections == 1
+
+    run(make())
+
+
+def test_a_request_is_not_sent_again_once_an_answer_has_begun() -> None:
+    async def make() -> None:
+        scripts: list[Script] = [(READ, OK, READ, b"H", CLOSE), GOOD]
+        async with ScriptedServer(scripts) as server, a_sender() as sender:
+            assert (await attempt(sender, request_to(server.url))).acknowledged
+            assert (await attempt(sender, request_to(server.url))).error == "reset"
+            assert server.connections == 1
+
+    run(make())
+
+
+def test_a_second_sending_has_only_the_time_that_is_left() -> None:
+    async def make() -> None:
+        scripts: list[Script] = [(READ, OK, READ_HEAD, CLOSE), (READ, HANG)]
+        async with ScriptedServer(scripts) as server, a_sender() as sender:
+            await attempt(sender, request_to(server.url))
+            outcome = await attempt(sender, request_to(server.url, timeout_ms=300))
+            assert outcome.error == "timeout"
+            assert 300 <= outcome.took_ms < 1_500
+
+    run(make())
+
+
+@pytest.mark.parametrize("script", [(READ, OK, OK), (READ, OK, b"\0"), (READ, OK, CLOSE), (READ, OK, RESET)])
+def test_what_comes_on_an_idle_connection_ends_it(script: Script) -> None:
+    async def make() -> None:
+        async with ScriptedServer([script, GOOD]) as server, a_sender() as sender:
+            assert (await attempt(sender, request_to(server.url))).acknowledged
+            await server.until_open(0)
+            assert (await attempt(sender, request_to(server.url))).acknowledged
+            assert server.connections == 2
+
+    run(make())
+
+
+def test_a_request_can_be_sent_from_within_an_outcome() -> None:
+    async def make() -> None:
+        async with ScriptedServer([GOOD]) as server, a_sender() as sender:
+            outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+
+            def again(outcome: Outcome) -> None:
+                outcomes.put_nowait(outcome)
+                sender.send(request_to(server.url), outcomes.put_nowait)
+
+            sender.send(request_to(server.url), again)
+            assert [(await outcomes.get()).status for _ in range(2)] == [200, 200]
+            assert server.connections == 1
+
+    run(make())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"message_id": "a\r\nb"},
+        {"headers": (("X-Bad", "a\r\nb"),)},
+        {"target": Target("http", "x.example", 80, "x.example", "/a b", None)},
+        {"keys": ("no bytes",)},
+    ],
+)
+def test_a_request_that_cannot_be_built_has_an_outcome_too(changes: dict[str, object]) -> None:
+    async def make() -> None:
+        async with a_sender() as sender:
+            outcome = await attempt(sender, request_to("http://127.0.0.1:9/", **changes))
+            assert (outcome.error, outcome.status) == ("internal", 0)
+            assert sender.in_flight == 0
+
+    run(make())
+
+
+def test_every_request_has_exactly_one_outcome_whatever_happens_to_it() -> None:
+    async def make() -> None:
+        scripts: list[Script] = [
+            GOOD,
+            (READ, OK, READ_HEAD, CLOSE),
+            (READ, RESET),
+            (READ, HANG),
+            (READ, OK, READ, b"garbage\r\n\r\n"),
+            (CLOSE,),
+        ] * 20
+        async with ScriptedServer(scripts) as server, a_sender() as sender:
+            counts = [0] * 200
+            all_in = asyncio.Event()
+
+            def count(index: int, _: Outcome) -> None:
+                counts[index] += 1
+                if all(counts):
+                    all_in.set()
+
+            for index in range(200):
+                sender.send(request_to(server.url, timeout_ms=300), partial(count, index))
+            assert sender.in_flight == 200
+            await all_in.wait()
+            assert sender.in_flight == 0
+            await sender.close(0)
+        assert counts == [1] * 200
+
+    run(make())
+
+
+def test_closing_waits_for_what_is_in_flight() -> None:
+    async def make() -> None:
+        async with ScriptedServer([GOOD]) as server, a_sender() as sender:
+            await attempt(sender, request_to(server.url))
+            waiting = [begin(sender, request_to(server.url)) for _ in range(5)]
+            await sender.close(10)
+            assert all(outcome.result().acknowledged for outcome in waiting)
+            assert sender.open_connections == 0
+            await server.until_open(0)
+
+    run(make())
+
+
+def test_closing_ends_what_outlasts_the_grace() -> None:
+    async def make() -> None:
+        async with ScriptedServer([(HANG,)]) as server, a_sender() as sender:
+            connected = begin(sender, request_to(server.url))
+            await server.until_open(1)
+            connecting = begin(sender, request_to(server.url))
+            await sender.close(0.05)
+            outcomes = [connected.result(), connecting.result()]
+            assert [outcome.error for outcome in outcomes] == ["internal", "internal"]
+            await server.until_open(0)
+
+    run(make())
+
+
+def test_after_closing_nothing_is_sent() -> None:
+    async def make() -> None:
+        async with ScriptedServer([GOOD]) as server, a_sender() as sender:
+            await sender.close(0)
+            assert (await attempt(sender, request_to(server.url))).error == "internal"
+            assert server.connections == 0
+
+    run(make())
+
+
+def test_the_systems_context_verifies_names_and_is_not_older_than_tls_1_2() -> None:
+    context = system_tls_context()
+    assert context.check_hostname
+    assert context.verify_mode.name == "CERT_REQUIRED"
+    assert context.minimum_version.name == "TLSv1_2"

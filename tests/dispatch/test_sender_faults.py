@@ -1,0 +1,301 @@
+"""Listeners that misbehave: classified, and bounded in time and memory."""
+
+import asyncio
+import gzip
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import trustme
+
+from discue.dispatch.sender_limits import SenderLimits
+from discue.model import Outcome
+from tests.dispatch.attempts import a_sender, attempt, begin, request_to, run
+from tests.dispatch.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
+
+TIMEOUT_MS = 300
+# One sweep late, and a machine that is busy with other tests.
+AT_MOST_MS = 1_500
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def outcome_of(*script: bytes | str | Drip | Flood, body: bytes = b"{}", timeout_ms: int = TIMEOUT_MS) -> Outcome:
+    """What one attempt brings at a server with this script. Nothing of it may be left."""
+    outcomes: list[Outcome] = []
+
+    async def make() -> None:
+        async with ScriptedServer([script]) as server, a_sender() as sender:
+            outcomes.append(await attempt(sender, request_to(server.url, body=body, timeout_ms=timeout_ms)))
+            assert sender.in_flight == 0
+            if not outcomes[0].acknowledged:
+                await server.until_open(0)
+
+    run(make())
+    return outcomes[0]
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ((HANG,), 0),
+        ((READ, HANG), 0),
+        ((READ, OK, HANG), 0),
+        ((READ, OK + b"Content-Length: 5\r\n\r\nbod", HANG), 200),
+        ((READ, OK + b"\r\nbody without end", HANG), 200),
+        ((READ, Drip(OK + b"X-Drip: drop\r\n" * 1_000)), 0),
+        ((READ, OK + b"Content-Length: 1000\r\n\r\n", Drip(b"x")), 200),
+        ((READ, b"HTTP/1.1 100 Continue\r\n\r\n", HANG), 0),
+    ],
+)
+def test_a_listener_that_does_not_come_to_an_end_times_out_late_but_never_early(script: Script, status: int) -> None:
+    outcome = outcome_of(*script)
+    assert (outcome.error, outcome.status) == ("timeout", status)
+    assert TIMEOUT_MS <= outcome.took_ms <= AT_MOST_MS
+    assert str(TIMEOUT_MS) in outcome.detail
+
+
+def test_a_port_that_nobody_listens_on_refuses() -> None:
+    async def make() -> None:
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            port = bound.getsockname()[1]
+            async with a_sender() as sender:
+                outcome = await attempt(sender, request_to(f"http://127.0.0.1:{port}/"))
+        assert (outcome.error, outcome.status) == ("connect", 0)
+        assert outcome.detail == "The connection was refused."
+
+    run(make())
+
+
+@pytest.fixture
+def unreachable_port() -> Iterator[int]:
+    """A port whose queue of connections is full, so that it answers no more."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
+def test_an_address_that_does_not_answer_has_the_time_for_connecting_and_no_more(unreachable_port: int) -> None:
+    async def make() -> None:
+        limits = SenderLimits(connect_timeout_ms=TIMEOUT_MS)
+        async with a_sender(limits=limits) as sender:
+            outcome = await attempt(sender, request_to(f"http://127.0.0.1:{unreachable_port}/"))
+        assert outcome.error == "connect_timeout"
+        assert TIMEOUT_MS <= outcome.took_ms <= AT_MOST_MS
+
+    run(make())
+
+
+def test_the_time_for_connecting_does_not_count_for_answering() -> None:
+    async def make() -> None:
+        limits = SenderLimits(connect_timeout_ms=TIMEOUT_MS // 2)
+        async with ScriptedServer([(HANG,)]) as server, a_sender(limits=limits) as sender:
+            outcome = await attempt(sender, request_to(server.url, timeout_ms=TIMEOUT_MS))
+        assert outcome.error == "timeout"
+        assert outcome.took_ms >= TIMEOUT_MS
+
+    run(make())
+
+
+def test_connecting_ends_with_the_whole_attempt(unreachable_port: int) -> None:
+    async def make() -> None:
+        async with a_sender() as sender:
+            url = f"http://127.0.0.1:{unreachable_port}/"
+            outcome = await attempt(sender, request_to(url, timeout_ms=TIMEOUT_MS))
+        assert outcome.error == "connect_timeout"
+        assert TIMEOUT_MS <= outcome.took_ms <= AT_MOST_MS
+
+    run(make())
+
+
+@pytest.mark.parametrize(
+    ("head", "acknowledged"),
+    [
+        (OK + b"Content-Length: 100000000\r\n\r\n", True),
+        (OK + b"\r\n", True),
+        (b"HTTP/1.1 500 Oh\r\nContent-Length: 100000000\r\n\r\n", False),
+    ],
+)
+def test_of_a_hundred_megabytes_little_is_read_and_the_status_decides(head: bytes, *, acknowledged: bool) -> None:
+    async def make() -> None:
+        script = (READ, head, Flood(b"x" * 65_536))
+        async with ScriptedServer([script]) as server, a_sender() as sender:
+            outcome = await attempt(sender, request_to(server.url, timeout_ms=5_000))
+            await server.until_open(0)
+        assert outcome.acknowledged is acknowledged
+        assert outcome.excerpt == b"x" * 16_384
+        # What the kernels hold between the two is megabytes, too.
+        assert server.flooded < 20_000_000
+
+    run(make())
+
+
+def test_chunks_without_end_are_cut() -> None:
+    flood = Flood(b"1\r\nx\r\n" * 10_000)
+    outcome = outcome_of(READ, OK + b"Transfer-Encoding: chunked\r\n\r\n", flood, timeout_ms=5_000)
+    assert outcome.acknowledged
+    assert outcome.excerpt == b"x" * 16_384
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        Flood(b"X-More: and more\r\n" * 1_000),
+        Flood(b"X" * 10_000),
+        Flood(b"\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100 Continue\r\n" * 1_000),
+    ],
+)
+def test_heads_without_end_are_too_large(flood: Flood) -> None:
+    outcome = outcome_of(
+        READ, OK if b"100" not in flood.data else b"HTTP/1.1 100 Continue\r\n", flood, timeout_ms=5_000
+    )
+    assert (outcome.error, outcome.status) == ("response_too_large", 0)
+
+
+def test_nothing_is_decompressed() -> None:
+    bomb = gzip.compress(bytes(10_000_000))
+    assert len(bomb) < 16_384
+    head = OK + f"Content-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n".encode()
+    assert outcome_of(READ, head + bomb).excerpt == bomb
+
+
+def test_a_redirect_is_not_followed_wherever_it_leads() -> None:
+    for location in (b"http://169.254.169.254/latest/meta-data/", b"/elsewhere"):
+        head = b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"
+        outcome = outcome_of_without_closing(READ, head)
+        assert (outcome.error, outcome.status) == ("redirect", 302)
+        assert "169.254" not in outcome.detail
+
+
+def outcome_of_without_closing(*script: bytes | str) -> Outcome:
+    outcomes: list[Outcome] = []
+
+    async def make() -> None:
+        async with ScriptedServer([script]) as server, a_sender() as sender:
+            outcomes.append(await attempt(sender, request_to(server.url)))
+            assert (server.connections, len(server.requests)) == (1, 1)
+
+    run(make())
+    return outcomes[0]
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "status"),
+    [
+        ((READ, bytes(range(256)) * 8), "protocol", 0),
+        ((READ, b"SSH-2.0-OpenSSH_9.6\r\n"), "protocol", 0),
+        ((READ, OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"), "protocol", 200),
+        ((CLOSE,), "reset", 0),
+        ((READ, CLOSE), "reset", 0),
+        ((READ, RESET), "reset", 0),
+        ((READ, OK, RESET), "reset", 0),
+        ((READ, OK + b"Content-Length: 9\r\n\r\nbody", RESET), "reset", 200),
+        ((READ, OK + b"Content-Length: 9\r\n\r\nbody", CLOSE), "reset", 200),
+    ],
+)
+def test_garbage_and_broken_connections_are_told_apart(script: Script, error: str, status: int) -> None:
+    outcome = outcome_of(*script, timeout_ms=5_000)
+    assert (outcome.error, outcome.status) == (error, status)
+    assert outcome.excerpt == b""
+
+
+@pytest.mark.parametrize("ending", [HANG, CLOSE, RESET])
+def test_an_answer_that_comes_before_a_large_body_was_read_counts_and_ends_the_connection(ending: str) -> None:
+    early = b"HTTP/1.1 413 Large\r\nContent-Length: 0\r\n\r\n"
+    outcome = outcome_of(READ_HEAD, early, ending, body=b"x" * 20_000_000, timeout_ms=5_000)
+    assert (outcome.error, outcome.status) == ("status", 413)
+
+
+def test_a_large_body_arrives_whole() -> None:
+    async def make() -> None:
+        body = bytes(range(256)) * 8_192
+        script = (READ, OK + b"Content-Length: 0\r\n\r\n") * 2
+        async with ScriptedServer([script]) as server, a_sender() as sender:
+            for _ in range(2):
+                assert (await attempt(sender, request_to(server.url, body=body))).acknowledged
+            assert [received.body == body for received in server.requests] == [True, True]
+            assert server.connections == 1
+
+    run(make())
+
+
+AUTHORITY = trustme.CA()
+ANSWER = (READ, OK + b"Content-Length: 4\r\n\r\nbody") * 2
+
+
+def server_context(*names: str, authority: trustme.CA = AUTHORITY, days_left: int = 2) -> ssl.SSLContext:
+    now = datetime.now(UTC)
+    leaf = authority.issue_cert(*names, not_before=now - timedelta(days=9), not_after=now + timedelta(days=days_left))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["http/1.1"])
+    leaf.configure_cert(context)
+    return context
+
+
+def over_tls(tls: ssl.SSLContext | None, *script: bytes | str, connect_timeout_ms: int = 5_000) -> Outcome:
+    """What one attempt brings over TLS, at a server that may not speak it."""
+    outcomes: list[Outcome] = []
+
+    async def make() -> None:
+        context = ssl.create_default_context()
+        AUTHORITY.configure_trust(context)
+        limits = SenderLimits(connect_timeout_ms=connect_timeout_ms)
+        async with ScriptedServer([script], tls) as server, a_sender(ssl_context=context, limits=limits) as sender:
+            url = f"https://127.0.0.1:{server.port}/"
+            outcomes.extend([await attempt(sender, request_to(url)) for _ in range(2)])
+            assert sender.open_connections <= 1
+
+    run(make())
+    assert [outcome.error for outcome in outcomes] == [outcomes[0].error] * 2
+    return outcomes[0]
+
+
+def test_a_listener_with_a_good_certificate_is_trusted() -> None:
+    outcome = over_tls(server_context("127.0.0.1"), *ANSWER)
+    assert (outcome.status, outcome.excerpt) == (200, b"body")
+
+
+@pytest.mark.parametrize(
+    ("tls", "reason"),
+    [
+        (server_context("127.0.0.1", days_left=-1), "expired"),
+        (server_context("127.0.0.2"), "mismatch"),
+        (server_context("other.example"), "mismatch"),
+        (server_context("127.0.0.1", authority=trustme.CA()), "issuer"),
+    ],
+)
+def test_a_bad_certificate_is_refused_and_the_reason_told(tls: ssl.SSLContext, reason: str) -> None:
+    outcome = over_tls(tls, *ANSWER)
+    assert (outcome.error, outcome.status) == ("tls", 0)
+    assert reason in outcome.detail
+
+
+@pytest.mark.parametrize("script", [(b"HTTP/1.1 400 Bad Request\r\n\r\n", CLOSE), (CLOSE,), (RESET,)])
+def test_a_port_that_does_not_speak_tls_is_told_as_such(script: tuple[bytes | str, ...]) -> None:
+    assert over_tls(None, *script).error == "tls"
+
+
+def test_a_handshake_that_hangs_is_a_connection_that_did_not_come_about() -> None:
+    assert over_tls(None, HANG, connect_timeout_ms=TIMEOUT_MS).error == "connect_timeout"
+
+
+def test_a_healthy_listener_is_served_beside_a_hundred_that_hang() -> None:
+    async def make() -> None:
+        answer = (READ, OK + b"Content-Length: 0\r\n\r\n") * 20
+        async with ScriptedServer([(HANG,)]) as bad, ScriptedServer([answer]) as good, a_sender() as sender:
+            hanging = [begin(sender, request_to(bad.url, timeout_ms=TIMEOUT_MS)) for _ in range(100)]
+            for _ in range(20):
+                assert (await attempt(sender, request_to(good.url))).acknowledged
+            assert {outcome.error for outcome in await asyncio.gather(*hanging)} == {"timeout"}
+            await bad.until_open(0)
+
+    run(make())

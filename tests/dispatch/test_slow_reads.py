@@ -1,0 +1,365 @@
+"""What a read has found may not be so any more when it comes back: lanes and their worker then take no harm from it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from discue.model import Listener, Queue
+from discue.store.commit import Store
+from tests.clocks import StandingClock
+from tests.dispatch.paced import Paced
+from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Stage, badly, opened, until, well
+
+
+@pytest.fixture
+def store(runner: asyncio.Runner, reports: Reports, tmp_path: Path) -> Iterator[Store]:
+    with opened(runner, tmp_path, reports, Paced) as running:
+        yield running
+
+
+class Slow:
+    """Reads that were begun, and do not come back before `arrive`."""
+
+    def __init__(self, stage: Stage) -> None:
+        assert isinstance(stage.store.engine, Paced)
+        self._stage = stage
+        self._engine = stage.store.engine
+
+    async def begin(self, act: Callable[[], object], *, reads: int = 1) -> None:
+        """Do what reads: the last of so many reads is slow."""
+        before = self._engine.got_stuck
+        self._engine.slow = "reading"
+        begun = act()
+        self._going_on = begun if isinstance(begun, asyncio.Future) else None
+        for number in range(1, reads + 1):
+            await until(lambda number=number: self._engine.got_stuck == before + number)  # type: ignore[misc]
+            if number < reads:
+                self._engine.hurry()
+                self._engine.slow = "reading"
+        self._engine.let_others_pass()
+
+    async def arrive(self) -> None:
+        self._engine.hurry()
+        if self._going_on is not None:
+            await self._going_on
+        await self._stage.quiet()
+
+
+@pytest.fixture
+def slow(stage: Stage) -> Slow:
+    return Slow(stage)
+
+
+async def _running(stage: Stage) -> tuple[Queue, Listener]:
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    return queue, await stage.listener(queue)
+
+
+def _spawned(coroutine: Coroutine[Any, Any, Any]) -> Callable[[], object]:
+    return lambda: asyncio.ensure_future(coroutine)
+
+
+async def _stored(stage: Stage) -> None:
+    """Commits have ended; reads that are stuck have not."""
+    while stage.store.commits:
+        await asyncio.wait(stage.store.commits)
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_retry_that_was_stored_while_those_due_were_read_is_not_sent_again(stage: Stage, slow: Slow) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 2)
+    await stage.end(stage.courier.under_way[0], badly())
+    await stage.advance(1_000)
+    await stage.end(stage.courier.under_way[0], badly())
+    await stage.advance(5_000)
+    [retry] = stage.courier.under_way
+    # The second is due while the first is under way: what is read then shows both.
+    stage.clock.advance(1_000)
+    await slow.begin(stage.dispatcher.wake)
+    retry.end(well())
+    await _stored(stage)
+    await slow.arrive()
+    assert [(sent.message_id, sent.number) for sent in stage.courier.sent if sent.number == 2] == [
+        (retry.message_id, 2),
+        (stage.courier.under_way[0].message_id, 2),
+    ]
+    await stage.end(stage.courier.under_way[::], well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.retrying) == (2, 0)
+
+
+async def test_a_request_of_its_own_that_ends_while_a_lane_looks_for_guests_is_not_sent_again(
+    stage: Stage, slow: Slow
+) -> None:
+    queue, listener = await _running(stage)
+    first = stage.worker
+    await stage.publish(queue)
+    second = await stage.join()
+    await stage.move(first, second)
+    await stage.move(second, first)
+    await slow.begin(first.dispatcher.look_for_guests)
+    first.courier.end_all(well())
+    await _stored(stage)
+    assert first.dispatcher.under_way == 0
+    await slow.arrive()
+    await stage.look_for_guests()
+    assert len(first.courier.sent) == 1
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.retrying) == (1, 0)
+
+
+async def test_a_guest_that_fails_before_it_was_looked_for_is_tried_again_when_it_is_due(
+    stage: Stage, slow: Slow
+) -> None:
+    queue, _ = await _running(stage)
+    first = stage.worker
+    await stage.publish(queue)
+    second = await stage.join()
+    [key] = first.dispatcher.owned
+    await first.dispatcher.hand_over([key])
+    # The lane's record is read while the request is under way, and its guests when it has ended.
+    await slow.begin(_spawned(second.dispatcher.take([key])))
+    first.courier.end_all(badly())
+    await _stored(stage)
+    await slow.arrive()
+    assert await stage.rows("SELECT state FROM exception") == [("retry",)]
+    await stage.advance(6_000)
+    assert [sent.number for sent in second.courier.under_way] == [2]
+
+
+async def test_a_lane_starts_nothing_while_it_looks_for_its_guests(stage: Stage, slow: Slow) -> None:
+    queue, _ = await _running(stage)
+    first = stage.worker
+    ids = await stage.publish(queue, LIMITS.listener_max_in_flight + 5)
+    second = await stage.join()
+    [key] = first.dispatcher.owned
+    await first.dispatcher.hand_over([key])
+    await slow.begin(_spawned(second.dispatcher.take([key])), reads=2)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert second.courier.sent == []
+    await slow.arrive()
+    assert second.courier.sent == []
+    await stage.end(first.courier.under_way[:2], well())
+    await stage.look_for_guests()
+    assert second.courier.ids() == ids[-5:-3]
+
+
+async def test_a_lane_that_is_handed_over_while_it_is_read_again_stays_away(stage: Stage, slow: Slow) -> None:
+    queue, listener = await _running(stage)
+    first = stage.worker
+    second = await stage.join()
+    change = lambda: first.dispatcher.changed("listener", listener.organization, listener.id)  # noqa: E731
+    await slow.begin(change)
+    await first.dispatcher.hand_over(tuple(first.dispatcher.owned))
+    await slow.arrive()
+    assert first.dispatcher.lanes == 0
+    await stage.take_free(second)
+    await stage.publish(queue)
+    assert (len(first.courier.sent), len(second.courier.sent)) == (0, 1)
+
+
+async def test_what_a_lost_incarnation_was_reading_makes_no_lanes(stage: Stage, slow: Slow) -> None:
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    worker = stage.worker
+    await stage.listener(queue)
+    await stage.publish(queue)
+    [key] = worker.dispatcher.owned
+    await worker.dispatcher.hand_over([key])
+    await slow.begin(_spawned(worker.dispatcher.take([key])))
+    worker.dispatcher.drop_all()
+    await slow.arrive()
+    assert worker.dispatcher.lanes == 0
+
+
+async def test_what_was_being_read_makes_no_lanes_when_everything_is_read_again(stage: Stage, slow: Slow) -> None:
+    queue, listener = await _running(stage)
+    worker = stage.worker
+    [key] = worker.dispatcher.owned
+    await worker.dispatcher.hand_over([key])
+    await stage.append(queue, 1)
+    await slow.begin(_spawned(worker.dispatcher.take([key])))
+    starting_over = asyncio.ensure_future(worker.dispatcher.start_over())
+    await asyncio.sleep(0)
+    await slow.arrive()
+    await starting_over
+    await stage.quiet()
+    assert worker.dispatcher.lanes == 1
+    await stage.end(worker.courier.under_way[::], well())
+    assert len(worker.courier.sent) == 1
+    assert (await stage.counts(listener)).acknowledged == 1
+
+
+async def test_a_drain_that_begins_while_cursors_are_taken_gives_them_up(stage: Stage, slow: Slow) -> None:
+    queue, _ = await _running(stage)
+    await stage.publish(queue)
+    worker = stage.worker
+    [key] = worker.dispatcher.owned
+    await worker.dispatcher.hand_over([key])
+    engine = stage.store.engine
+    assert isinstance(engine, Paced)
+    engine.slow = "after"
+    taking = asyncio.ensure_future(worker.dispatcher.take([key]))
+    await until(lambda: engine.got_stuck == 1)
+    draining = asyncio.ensure_future(worker.dispatcher.drain(0))
+    await asyncio.sleep(0)
+    engine.hurry()
+    assert await taking == 0
+    await draining
+    assert await stage.rows("SELECT count(*) FROM cursor WHERE owner IS NULL") == [(1,)]
+
+
+async def test_messages_that_come_while_a_lane_is_read_are_not_overlooked(stage: Stage, slow: Slow) -> None:
+    queue, listener = await _running(stage)
+    worker = stage.worker
+    [key] = worker.dispatcher.owned
+    await worker.dispatcher.hand_over([key])
+    await slow.begin(_spawned(worker.dispatcher.take([key])))
+    ids = [entry.id for entry in (await stage.append(queue, 2)).entries]
+    await slow.arrive()
+    assert worker.courier.ids() == ids
+    assert (await stage.counts(listener)).pending == 2
+
+
+async def test_a_lane_that_is_dropped_before_its_reading_begins_holds_nothing(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    stage.store.appended = lambda _: None
+    await stage.append(queue, 3)
+    stage.dispatcher.heard([((queue.organization, queue.id), 3)])
+    stage.dispatcher.drop_all()
+    await stage.quiet()
+    assert stage.dispatcher._around.budget.held == 0
+
+
+async def test_what_is_delivered_while_the_log_is_searched_for_what_is_too_old_is_not_missed(
+    stage: Stage, slow: Slow
+) -> None:
+    queue, listener = await _running(stage)
+    await stage.configure(listener, status="disabled")
+    await stage.publish(queue, 3)
+    stage.clock.advance(30 * DAY_MS - 10)
+    await slow.begin(_spawned(_missed_older_than(stage, 20)))
+    await stage.configure(listener, status="enabled")
+    await stage.end(stage.courier.under_way[1:], well())
+    await stage.end(stage.courier.under_way[0], well())
+    await slow.arrive()
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.pending) == (3, 0, 0)
+
+
+async def _missed_older_than(stage: Stage, margin_ms: int) -> None:
+    """As if the deadline were a little shorter."""
+    before = stage.clock.now() - 30 * DAY_MS + margin_ms
+    for lane in stage.lanes:
+        await lane.miss_older_than(before)
+
+
+async def test_a_retry_that_is_delivered_while_the_too_old_ones_are_read_is_not_missed(
+    stage: Stage, slow: Slow
+) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue)
+    await stage.end(stage.courier.under_way[0], badly())
+    await stage.configure(listener, status="disabled")
+    stage.clock.advance(30 * DAY_MS - 10)
+    [lane] = stage.lanes
+    # The search of the log comes first, twice.
+    await slow.begin(_spawned(_missed_older_than(stage, 20)), reads=3)
+    await stage.configure(listener, status="enabled")
+    await stage.end(stage.courier.under_way[0], well())
+    await stage.configure(listener, status="disabled")
+    await slow.arrive()
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.retrying) == (1, 0, 0)
+    assert lane.is_settled
+
+
+async def test_a_request_that_leaves_the_span_while_guests_are_looked_for_is_no_guest(
+    stage: Stage, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, listener = await _running(stage)
+    first = stage.worker
+    [guest] = await stage.publish(queue)
+    second = await stage.join()
+    await stage.move(first, second)
+    ids = await stage.publish(queue, 4_300)
+    while len(second.courier.under_way) > 1:
+        for sent in second.courier.under_way[1:]:
+            sent.end(well())
+        await stage.quiet()
+    assert [state for _, state, _ in await stage.exceptions(listener)] == ["sending", "sending"]
+    await stage.look_for_guests()
+    await stage.advance(2_000)
+    assert [state for _, state, _ in await stage.exceptions(listener)] == ["sending", "sending"]
+    assert [sent.message_id for sent in second.courier.sent].count(ids[0]) == 1
+    assert second.courier.ids() == [ids[0]]
+    await stage.end(first.courier.under_way[0], well())
+    await stage.look_for_guests()
+    await stage.end(second.courier.under_way[0], well())
+    assert (await stage.counts(listener)).acknowledged == 4_301
+    assert guest == first.courier.sent[0].message_id
+
+
+async def test_a_guest_is_counted_once_however_often_it_is_seen(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    first = stage.worker
+    await stage.publish(queue, 2)
+    second = await stage.join()
+    await stage.move(first, second)
+    await stage.end(first.courier.under_way[0], well())
+    engine = stage.store.engine
+    assert isinstance(engine, Paced)
+    engine.slow = "before"
+    second.dispatcher.look_for_guests()
+    await until(lambda: engine.got_stuck == 1)
+    for _ in range(2):
+        second.dispatcher.look_for_guests()
+        for _ in range(10):
+            await asyncio.sleep(0)
+    engine.hurry()
+    await stage.quiet()
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.retrying, counts.pending) == (1, 1, 1)
+
+
+async def test_a_lane_is_not_idle_before_everything_is_stored(stage: Stage) -> None:
+    """Giving the cursor up then would make what is being stored ineffective."""
+    queue, _ = await _running(stage)
+    await stage.publish(queue)
+    [lane] = stage.lanes
+    engine = stage.store.engine
+    assert isinstance(engine, Paced)
+    engine.slow = "after"
+    stage.courier.end_all(well())
+    await until(lambda: engine.got_stuck == 1)
+    assert not lane.is_idle
+    engine.hurry()
+    await stage.quiet()
+    assert lane.is_idle
+
+
+async def test_a_lane_with_thousands_beside_it_does_not_keep_others_from_reading(store: Store) -> None:
+    stage = Stage(store, StandingClock())
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    for _ in range(20):
+        await stage.listener(queue)
+    engine = store.engine
+    assert isinstance(engine, Paced)
+    stage.store.appended = lambda _: None
+    await stage.append(queue, 1)
+    engine.slow = "reading"
+    stage.dispatcher.heard([((queue.organization, queue.id), 1)])
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert engine.got_stuck == 3
+    engine.hurry()
+    await stage.quiet()
+    assert len(stage.courier.sent) == 20

@@ -1,0 +1,120 @@
+"""What answers and errors say about an attempt."""
+
+import errno
+import ssl
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.dispatch.verdict import (
+    AnswerHead,
+    failure_of_connecting,
+    failure_of_loss,
+    failure_of_status,
+    outcome_of,
+    retry_after_seconds,
+)
+
+NOW = 1_800_000_000_000
+DAY = 86_400
+
+
+@given(st.integers(min_value=1, max_value=999))
+def test_exactly_the_2xx_acknowledge(status: int) -> None:
+    outcome = outcome_of(AnswerHead(status, b"", b""), b"body", 5, NOW)
+    assert outcome.acknowledged == (200 <= status <= 299)
+    assert (outcome.detail == "") == outcome.acknowledged
+    assert (outcome.status, outcome.excerpt, outcome.took_ms) == (status, b"body", 5)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_named_as_such(status: int) -> None:
+    assert failure_of_status(status).kind == "redirect"
+
+
+@pytest.mark.parametrize("status", [300, 304, 305, 400, 404, 410, 500, 101, 999])
+def test_other_statuses_are_just_statuses(status: int) -> None:
+    assert failure_of_status(status).kind == "status"
+    assert str(status) in failure_of_status(status).detail
+
+
+@pytest.mark.parametrize("status", [200, 301, 400, 404, 410, 500, 502, 504])
+def test_retry_after_counts_for_429_and_503_only(status: int) -> None:
+    assert outcome_of(AnswerHead(status, b"30", b""), b"", 0, NOW).retry_after_seconds is None
+    for counting in (429, 503):
+        assert outcome_of(AnswerHead(counting, b"30", b""), b"", 0, NOW).retry_after_seconds == 30
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (b"0", 0),
+        (b"120", 120),
+        (b" 120 ", 120),
+        (b"86400", DAY),
+        (b"86401", DAY),
+        (b"9" * 5_000, DAY),
+        (b"", None),
+        (b"-5", None),
+        (b"1.5", None),
+        (b"soon", None),
+        ("٣".encode(), None),
+        (b"\xff\xfe", None),
+        (b"Mon, 99 Foo 2020 99:99:99 GMT", None),
+    ],
+)
+def test_retry_after_in_seconds(value: bytes, seconds: int | None) -> None:
+    assert retry_after_seconds(value, NOW) == seconds
+
+
+@given(st.integers(min_value=-10 * DAY, max_value=10 * DAY), st.integers(min_value=0, max_value=999))
+def test_retry_after_as_a_date_never_ends_early(seconds: int, millisecond: int) -> None:
+    then = datetime.fromtimestamp(NOW // 1_000, UTC) + timedelta(seconds=seconds)
+    value = format_datetime(then, usegmt=True).encode()
+    assert retry_after_seconds(value, NOW) == max(0, min(seconds, DAY))
+    assert retry_after_seconds(value, NOW - millisecond) == max(0, min(seconds + (1 if millisecond else 0), DAY))
+
+
+@given(st.binary(max_size=60))
+def test_retry_after_never_raises(value: bytes) -> None:
+    seconds = retry_after_seconds(value, NOW)
+    assert seconds is None or 0 <= seconds <= DAY
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(b"true", True), (b" TRUE ", True), (b"1", False), (b"", False), (b"false", False)]
+)
+def test_no_retry_is_said_with_true(value: bytes, *, expected: bool) -> None:
+    assert outcome_of(AnswerHead(500, b"", value), b"", 0, NOW).no_retry is expected
+    assert outcome_of(AnswerHead(200, b"", value), b"", 0, NOW).no_retry is False
+
+
+@pytest.mark.parametrize(
+    ("error", "over_tls", "kind"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), False, "connect"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), True, "connect"),
+        (OSError(errno.ENETUNREACH, "x"), False, "connect"),
+        (OSError("no errno"), False, "connect"),
+        (TimeoutError(), False, "connect_timeout"),
+        (TimeoutError(errno.ETIMEDOUT, "x"), True, "connect_timeout"),
+        (ConnectionResetError(errno.ECONNRESET, "x"), True, "tls"),
+        (ConnectionResetError(errno.ECONNRESET, "x"), False, "connect"),
+        (ssl.SSLError(1, "x"), True, "tls"),
+        (OSError(errno.EMFILE, "x"), False, "internal"),
+    ],
+)
+def test_why_no_connection_came_about(error: OSError, *, over_tls: bool, kind: str) -> None:
+    failure = failure_of_connecting(error, over_tls=over_tls)
+    assert failure.kind == kind
+    assert failure.detail.endswith(".")
+
+
+def test_a_loss_says_how_and_when() -> None:
+    assert failure_of_loss(None, answer_begun=False).detail == "The connection was closed before the answer."
+    reset = failure_of_loss(ConnectionResetError(), answer_begun=True)
+    assert reset == ("reset", "The connection was reset in the middle of the answer.")
+    assert failure_of_loss(ssl.SSLError(1, "x"), answer_begun=False).kind == "tls"

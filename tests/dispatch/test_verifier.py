@@ -1,0 +1,353 @@
+"""Domains are verified over real connections, by one worker at a time; and lanes wait for that."""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from functools import partial
+from ipaddress import ip_address
+
+import pytest
+
+from discue.access import Principal, all_scopes
+from discue.control import domains, organizations
+from discue.control.domains import DomainFields
+from discue.control.organizations import OrganizationFields
+from discue.dispatch.fetch import Fetcher
+from discue.dispatch.verifier import Verifier
+from discue.egress import EgressPolicy, IPAddress
+from discue.errors import StoreUnavailable, TooManyRequests
+from discue.model import Domain, Listener, Organization, Queue
+from discue.store import domains as rows
+from tests.authority import server_context, trusting_context
+from tests.cast import control_of
+from tests.dispatch.scripted_server import CLOSE, HANG, READ_HEAD, ScriptedServer
+from tests.dispatch.stage import Stage, badly, well
+
+HOST = "shop.example.com"
+MINUTE = 60_000
+ANYWHERE = EgressPolicy(allow_private=True)
+
+
+async def _loopback(_host: str, _port: int) -> Sequence[IPAddress]:
+    return [ip_address("127.0.0.1")]
+
+
+def _principal(organization: Organization) -> Principal:
+    return Principal(organization.id, organization.public_id, 1, "k" * 21, all_scopes(), is_operator=False)
+
+
+class House:
+    """A control plane on a stage, and verifiers that find every host on loopback."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.control = control_of(stage.store, stage.clock)
+        self.control.directory.follow(self._changed)
+        self._heard: list[tuple[str, int, int]] = []
+        self.keeps_house = True
+
+    def _changed(self, kind: str, organization: int, ref: int) -> None:
+        self._heard.append((kind, organization, ref))
+
+    def verifier(self, policy: EgressPolicy = ANYWHERE) -> Verifier:
+        fetcher = Fetcher(policy=policy, resolve=_loopback, ssl_context=trusting_context())
+        return Verifier(self.control, fetcher, keeps_house=lambda: self.keeps_house)
+
+    async def follow(self) -> None:
+        """Every worker hears what changed."""
+        await self.control.directory.catch_up()
+        heard, self._heard = self._heard, []
+        for kind, organization, ref in heard:
+            await self.stage.follow(kind, organization, ref)
+
+    async def stored(self, domain: Domain) -> Domain:
+        found = await self.stage.store.read(partial(rows.by_id, organization=domain.organization, domain=domain.id))
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def house(stage: Stage) -> House:
+    return House(stage)
+
+
+async def _domain(house: House, organization: Organization, port: int = 443) -> Domain:
+    return await domains.create(house.control, _principal(organization), DomainFields(hostname=HOST, port=port))
+
+
+def _answer(body: bytes, status: bytes = b"200 OK") -> Sequence[bytes | str]:
+    return READ_HEAD, b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body), CLOSE
+
+
+def _server(tls: ssl.SSLContext | None = None) -> ScriptedServer:
+    return ScriptedServer([(HANG,)], tls or server_context(HOST))
+
+
+async def _domain_at(house: House, organization: Organization, server: ScriptedServer) -> Domain:
+    """A domain on a server that has the right file."""
+    made = await _domain(house, organization, server.port)
+    server.scripts = [_answer(made.challenge.file_content.encode())]
+    return made
+
+
+async def test_a_domain_that_is_due_is_verified(house: House, stage: Stage) -> None:
+    async with _server() as server:
+        made = await _domain_at(house, await stage.organization(), server)
+        await house.verifier().round()
+        assert server.connections == 0
+        stage.clock.advance(MINUTE)
+        await house.verifier().round()
+        found = await house.stored(made)
+        assert found.verification.verified
+        assert found.verification.due_at is not None
+        await house.verifier().round()
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "change", "error"),
+    [
+        (b"404 Not Found", b"%s", "answered 404"),
+        (b"302 Found", b"%s", "answered 302"),
+        (b"206 Partial Content", b"%s", "answered 206"),
+        (b"200 OK", b"%s\n", "content differs"),
+        (b"200 OK", b"", "content differs"),
+        (b"200 OK", b"%s" + b"x" * 2_000, "content differs"),
+    ],
+)
+async def test_of_a_wrong_answer_only_its_kind_is_kept(
+    house: House, stage: Stage, status: bytes, change: bytes, error: str
+) -> None:
+    async with _server() as server:
+        made = await _domain_at(house, await stage.organization(), server)
+        content = made.challenge.file_content.encode()
+        server.scripts = [_answer(change.replace(b"%s", content), status)]
+        stage.clock.advance(MINUTE)
+        await house.verifier().round()
+        found = (await house.stored(made)).verification
+        assert (found.verified, found.last_error, found.failures) == (False, error, 1)
+
+
+async def test_a_certificate_for_another_name_verifies_nothing(house: House, stage: Stage) -> None:
+    async with _server(server_context("other.example.com")) as server:
+        made = await _domain_at(house, await stage.organization(), server)
+        stage.clock.advance(MINUTE)
+        await house.verifier().round()
+        assert (await house.stored(made)).verification.last_error == "TLS failed"
+
+
+async def test_nothing_is_asked_at_an_address_that_is_not_allowed(house: House, stage: Stage) -> None:
+    async with _server() as server:
+        made = await _domain_at(house, await stage.organization(), server)
+        stage.clock.advance(MINUTE)
+        await house.verifier(EgressPolicy()).round()
+        assert (await house.stored(made)).verification.last_error == "address not allowed"
+        assert server.connections == 0
+
+
+async def test_who_does_not_keep_house_does_no_rounds(house: House, stage: Stage) -> None:
+    house.keeps_house = False
+    async with _server() as server:
+        await _domain_at(house, await stage.organization(), server)
+        stage.clock.advance(MINUTE)
+        await house.verifier().round()
+        assert server.connections == 0
+
+
+async def test_two_that_both_keep_house_look_at_each_domain_once(house: House, stage: Stage) -> None:
+    async with _server() as server:
+        organization = await stage.organization()
+        made = [await _domain(house, organization, server.port) for _ in range(120)]
+        server.scripts = [_answer(b"something else")]
+        stage.clock.advance(MINUTE)
+        await asyncio.gather(house.verifier().round(), house.verifier().round())
+        assert server.connections == 120
+        assert {(await house.stored(each)).verification.failures for each in made} == {1}
+
+
+class Stumbling(Verifier):
+    """Its first check finds the store out of order."""
+
+    stumbles = True
+
+    async def check(self, domain: Domain) -> str:
+        if self.stumbles:
+            self.stumbles = False
+            raise StoreUnavailable
+        return await super().check(domain)
+
+
+async def test_a_check_that_fails_for_reasons_of_ours_takes_no_other_with_it(house: House, stage: Stage) -> None:
+    async with _server() as server:
+        organization = await stage.organization()
+        made = [await _domain(house, organization, server.port) for _ in range(3)]
+        server.scripts = [_answer(b"something else")]
+        stage.clock.advance(MINUTE)
+        fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, ssl_context=trusting_context())
+        verifier = Stumbling(house.control, fetcher, keeps_house=lambda: True)
+        with pytest.raises(StoreUnavailable):
+            await verifier.round()
+        assert sorted([(await house.stored(each)).verification.failures for each in made]) == [0, 1, 1]
+        stage.clock.advance(MINUTE)
+        await verifier.round()
+        assert {(await house.stored(each)).verification.failures for each in made} == {1}
+
+
+async def test_an_organization_has_five_domains_checked_on_demand_at_once(house: House) -> None:
+    verifier = house.verifier()
+    with verifier.place(1), verifier.place(1), verifier.place(1), verifier.place(1):
+        with verifier.place(1), verifier.place(2):
+            with pytest.raises(TooManyRequests) as refused, verifier.place(1):
+                pass
+            assert refused.value.retry_after_seconds
+        with verifier.place(1):
+            pass
+
+
+class Shop:
+    """An organization that wants verified domains, with a listener on one that is not verified yet."""
+
+    def __init__(self, house: House, organization: Organization, queue: Queue, domain: Domain) -> None:
+        self.house = house
+        self.organization = organization
+        self.queue = queue
+        self.domain = domain
+
+    async def listener(self) -> Listener:
+        stage = self.house.stage
+        made = await stage.listener(self.queue)
+        return await stage.configure(made, notify_url=f"https://{HOST.upper()}:{self.domain.port}/hook")
+
+    async def require(self, *, required: bool) -> None:
+        fields = OrganizationFields(require_verified_domains=required)
+        principal = _principal(self.organization)
+        await organizations.change(self.house.control, principal, self.organization.public_id, fields)
+        await self.house.follow()
+
+    async def verify(self, verifier: Verifier) -> Domain:
+        found = await domains.verify(self.house.control, _principal(self.organization), self.domain.public_id, verifier)
+        await self.house.follow()
+        return found
+
+    async def delete_domain(self) -> None:
+        await domains.delete(self.house.control, _principal(self.organization), self.domain.public_id)
+        await self.house.follow()
+
+
+async def _shop(house: House, server: ScriptedServer) -> Shop:
+    stage = house.stage
+    await house.control.directory.open()
+    organization = await stage.organization()
+    shop = Shop(house, organization, await stage.queue(organization), await _domain_at(house, organization, server))
+    await shop.require(required=True)
+    return shop
+
+
+async def test_nothing_is_sent_before_the_domain_is_verified_and_everything_afterwards(
+    house: House, stage: Stage
+) -> None:
+    async with _server() as server:
+        shop = await _shop(house, server)
+        await stage.start()
+        listener = await shop.listener()
+        ids = await stage.publish(shop.queue, 3)
+        await stage.advance(3_600_000)
+        assert stage.courier.sent == []
+        counts = await stage.counts(listener)
+        assert (counts.pending, counts.missed) == (3, 0)
+        await shop.verify(house.verifier())
+        assert stage.courier.ids() == ids
+        assert {sent.number for sent in stage.courier.sent} == {1}
+
+
+async def test_lanes_of_several_workers_wait_and_go_on_together(house: House, stage: Stage) -> None:
+    async with _server() as server:
+        shop = await _shop(house, server)
+        await stage.start()
+        first = stage.worker
+        await shop.listener()
+        second = await stage.join()
+        await stage.move(first, second)
+        await shop.listener()
+        await stage.take_free(first)
+        assert len(first.lanes) + len(second.lanes) == 2
+        await stage.append(shop.queue)
+        await stage.poll()
+        assert (first.courier.sent, second.courier.sent) == ([], [])
+        await shop.verify(house.verifier())
+        await stage.poll()
+        assert len(first.courier.sent) + len(second.courier.sent) == 2
+
+
+async def test_a_worker_that_starts_with_an_unverified_domain_waits_too(house: House, stage: Stage) -> None:
+    async with _server() as server:
+        shop = await _shop(house, server)
+        await stage.start()
+        await shop.listener()
+        await stage.publish(shop.queue)
+        await stage.start()
+        assert stage.dispatcher.lanes == 1
+        assert stage.courier.sent == []
+        await shop.verify(house.verifier())
+        assert len(stage.courier.sent) == 1
+
+
+async def test_a_domain_that_is_deleted_holds_back_what_follows_and_what_waits_for_another_attempt(
+    house: House, stage: Stage
+) -> None:
+    async with _server() as server:
+        shop = await _shop(house, server)
+        await stage.start()
+        listener = await shop.listener()
+        await shop.verify(house.verifier())
+        await stage.publish(shop.queue)
+        await stage.end(stage.courier.under_way[0], badly())
+        await shop.delete_domain()
+        await stage.publish(shop.queue)
+        await stage.advance(MINUTE)
+        assert len(stage.courier.sent) == 1
+        assert await stage.exceptions(listener) == [(1, "retry", 1)]
+        await shop.require(required=False)
+        assert sorted(sent.number for sent in stage.courier.under_way) == [1, 2]
+
+
+async def test_what_is_under_way_when_the_choice_is_made_ends_as_it_would_have(house: House, stage: Stage) -> None:
+    async with _server() as server:
+        shop = await _shop(house, server)
+        await shop.require(required=False)
+        await stage.start()
+        listener = await shop.listener()
+        await stage.publish(shop.queue)
+        await shop.require(required=True)
+        await stage.publish(shop.queue)
+        await stage.end(stage.courier.under_way[0], well())
+        assert len(stage.courier.sent) == 1
+        assert (await stage.counts(listener)).acknowledged == 1
+
+
+async def test_a_domain_whose_file_is_gone_for_three_days_holds_its_listeners_back(house: House, stage: Stage) -> None:
+    async with _server() as server:
+        shop = await _shop(house, server)
+        await stage.start()
+        await shop.listener()
+        await shop.verify(house.verifier())
+        server.scripts = [_answer(b"", b"404 Not Found")]
+        verifier = house.verifier()
+        for _ in range(4 * 24 + 2):
+            stage.clock.advance(60 * MINUTE)
+            await verifier.round()
+        await house.follow()
+        found = (await house.stored(shop.domain)).verification
+        assert (found.verified, found.last_error) == (False, "answered 404")
+        await stage.publish(shop.queue)
+        assert stage.courier.sent == []
+
+
+async def test_an_organization_that_does_not_want_it_is_not_held_back(house: House, stage: Stage) -> None:
+    async with _server() as server:
+        await _shop(house, server)
+        queue = await stage.queue(await stage.organization())
+        await stage.start()
+        await stage.listener(queue)
+        await stage.publish(queue)
+        assert len(stage.courier.sent) == 1

@@ -1,0 +1,49 @@
+import argparse
+import re
+from typing import get_args
+
+import pytest
+
+from discue.api.advice import ADVICE, answered
+from discue.cli.main import command_parser
+from discue.model import FailureKind
+from discue.settings import SETTINGS, Setting
+from docs import generate
+from docs.commands_page import commands_of, commands_page, own_arguments
+from docs.errors_page import FAILURES, errors_page
+
+
+def test_the_generated_pages_are_what_the_code_says() -> None:
+    assert generate.stale() == [], "run `make docs`"
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_every_setting_is_described_with_its_three_names(setting: Setting) -> None:
+    row = next(line for line in generate.settings_page().splitlines() if f"`{setting.flag}`" in line)
+
+    assert f"`{setting.name}`" in row
+    assert f"`{setting.variable}`" in row
+    assert setting.help in row
+    assert "|" not in setting.help + setting.kind.expected
+
+
+@pytest.mark.parametrize(
+    ("path", "parser"), list(commands_of(command_parser())), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_every_command_is_described_with_its_arguments(path: str, parser: argparse.ArgumentParser) -> None:
+    section = re.split(r"^## ", commands_page(), flags=re.MULTILINE)
+    (own,) = [text for text in section if text.startswith(f"{path}\n")]
+
+    assert str(parser.description) in own
+    for action in own_arguments(parser):
+        assert len(str(action.help)) > 15
+        assert f"| {action.help} |" in own
+
+
+def test_every_error_says_what_to_do() -> None:
+    assert {kind.__name__ for kind in answered()} == ADVICE.keys()
+    assert all(f"| {kind.status} | " in errors_page() for kind in answered())
+
+
+def test_every_failure_of_an_attempt_is_explained() -> None:
+    assert set(get_args(FailureKind)) - {""} == FAILURES.keys()

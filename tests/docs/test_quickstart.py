@@ -1,0 +1,26 @@
+import socket
+from pathlib import Path
+
+from tests.cli.commands import running
+from tests.docs.quickstart import PAGE, Session, blocks, without_what_changes
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def test_the_first_session_goes_as_it_is_written(tmp_path: Path) -> None:
+    page = blocks(PAGE.read_text())
+    assert [block.kind for block in page].count("run") >= 6
+    with running(tmp_path, "dev", "--port", "0") as dev:
+        dev.out.wait_for('"orders"')
+        session = Session(tmp_path, dev, free_port())
+        try:
+            for block in page:
+                shown = session.play(block)
+                assert without_what_changes(shown) == without_what_changes(block.text)
+        finally:
+            session.close()
+        assert dev.stop() == 0

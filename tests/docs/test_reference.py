@@ -1,0 +1,52 @@
+"""The reference: its examples go as they are written, and it leads nowhere that is not there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from discue.api.routes import ROUTES
+from tests.cli.commands import running
+from tests.docs.quickstart import Session, blocks, without_what_changes
+from tests.docs.test_quickstart import free_port
+
+DOCS = Path(__file__).parents[2] / "docs"
+REFERENCE = DOCS / "reference"
+INDEX = REFERENCE / "README.md"
+_LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+def pages_with_examples() -> list[Path]:
+    """The index first: it has the file that the others use."""
+    others = sorted(page for page in REFERENCE.glob("*.md") if page != INDEX and blocks(page.read_text()))
+    return [INDEX, *others]
+
+
+def test_the_examples_go_as_they_are_written(tmp_path: Path) -> None:
+    with running(tmp_path, "dev", "--port", "0") as dev:
+        dev.out.wait_for('"orders"')
+        session = Session(tmp_path, dev, free_port())
+        try:
+            for page in pages_with_examples():
+                for block in blocks(page.read_text()):
+                    shown = session.play(block)
+                    assert without_what_changes(shown) == without_what_changes(block.text), page.name
+        finally:
+            session.close()
+        assert dev.stop() == 0
+
+
+@pytest.mark.parametrize("page", sorted(REFERENCE.glob("*.md")), ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    targets = [page.parent / link for link in _LINK.findall(page.read_text())]
+    assert [str(target) for target in targets if not target.exists()] == []
+
+
+def test_the_index_names_every_page() -> None:
+    assert {page.name for page in REFERENCE.glob("*.md")} - set(_LINK.findall(INDEX.read_text())) == {"README.md"}
+
+
+def test_every_resource_has_a_page_with_its_operations() -> None:
+    text = "".join(page.read_text() for page in REFERENCE.glob("*.md"))
+    missing = {f"{method} {route.path}" for route in ROUTES for method in route.methods}
+    assert sorted(name for name in missing if f"`{name}`" not in text and name.partition(" ")[2] not in text) == []

@@ -1,0 +1,68 @@
+"""A process that is killed in the middle of its work has counted exactly what it has stored."""
+
+import asyncio
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import httpx
+
+from discue.clock import SystemClock
+from discue.installation import StoreFailures, engine_of
+from discue.logs import Log
+from discue.settings import Settings
+from tests.databases import database, engine_name
+from tests.end_to_end.caller import Caller, calling
+from tests.end_to_end.test_story import listener_of
+from tests.faults.product import Product
+from tests.faults.receiver import Delivered, Receiver
+from tests.tallied import drift, tallied
+
+__all__ = ["database", "engine_name"]
+
+_PUBLISHERS = 8
+_DELIVERIES = 150
+
+
+async def _well_and_badly(delivered: Delivered) -> int:
+    return 500 if "7" in delivered.body.decode() else 200
+
+
+async def test_after_a_kill_counts_are_what_there_is(tmp_path: Path, database: str) -> None:
+    async with (
+        Receiver(_well_and_badly) as receiver,
+        Product(tmp_path, database=database) as product,
+        calling(product) as operator,
+    ):
+        queue = (await operator.create("/queues"))["id"]
+        await listener_of(operator, queue, receiver.url("listener"))
+        numbers = count()
+        for kill in (1, 2):
+            publishers = [asyncio.create_task(_publish(operator, queue, numbers)) for _ in range(_PUBLISHERS)]
+            await receiver.until(lambda enough=kill * _DELIVERIES: len(receiver.delivered) >= enough)  # type: ignore[misc]
+            await product.kill()
+            await asyncio.gather(*publishers)
+            assert await _drift(database) == {}
+            await product.start()
+        shown = (await operator.get("/stats/messages"))["aggregated_api_usage_events"]["last_1_hours"]
+        assert shown["message_added"] >= len({delivered.message for delivered in receiver.delivered})
+        assert shown["message_published_not_ok"] > 0
+
+
+async def _publish(operator: Caller, queue: str, numbers: Iterator[int]) -> None:
+    """Until nobody answers any more."""
+    try:
+        while True:
+            await operator.create(f"/queues/{queue}/messages", data=f"number {next(numbers)}")
+    except httpx.TransportError:
+        return
+
+
+async def _drift(database: str) -> dict[str, int]:
+    engine = engine_of(Settings(database=database), StoreFailures(Log(), SystemClock()))
+    await engine.open()
+    try:
+        assert len(await engine.read(tallied)) > 3
+        return await engine.read(drift)
+    finally:
+        await engine.close()

@@ -1,0 +1,83 @@
+"""Several processes on one PostgreSQL database are one installation."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.databases import new_database
+from tests.end_to_end.caller import calling
+from tests.end_to_end.test_story import bodies, listener_of
+from tests.faults.product import Product
+from tests.faults.receiver import Receiver
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with new_database(request, "postgres", tmp_path) as address:
+        yield address
+
+
+async def test_what_one_process_stores_another_one_delivers(tmp_path: Path, database: str) -> None:
+    async with (
+        Receiver() as receiver,
+        Product(tmp_path, database=database, role="api") as answering,
+        Product(tmp_path, database=database, role="dispatch"),
+        calling(answering) as operator,
+    ):
+        queue = (await operator.create("/queues"))["id"]
+        await listener_of(operator, queue, receiver.url("listener"))
+        for number in range(20):
+            await operator.create(f"/queues/{queue}/messages", data=f"number {number}")
+        await receiver.until(lambda: len(receiver.delivered) == 20)
+
+    assert bodies(receiver, "listener") == {f"number {number}" for number in range(20)}
+
+
+async def test_what_is_made_through_one_process_works_through_all_at_once(tmp_path: Path, database: str) -> None:
+    async with (
+        Receiver() as receiver,
+        Product(tmp_path, database=database) as first,
+        Product(tmp_path, database=database) as second,
+        calling(first) as here,
+        calling(second) as there,
+    ):
+        queue = (await here.create("/queues"))["id"]
+        await listener_of(there, queue, receiver.url("listener"))
+        key = await there.create("/api_keys", scopes={"messages": {"access": "write"}})
+        for caller in (here, there):
+            await caller.with_key(key["key"]).create(f"/queues/{queue}/messages", data="x")
+        await receiver.until(lambda: len(receiver.delivered) == 2)
+        assert (await here.ask("DELETE", f"/api_keys/{key['id']}")).status_code == 200
+        await there.with_key(key["key"]).until_status("/queues", 401)
+
+
+async def test_who_is_locked_out_by_one_process_is_locked_out_by_the_others_within_a_second(
+    tmp_path: Path, database: str
+) -> None:
+    async with (
+        Product(tmp_path, database=database) as first,
+        Product(tmp_path, database=database) as second,
+        calling(first) as here,
+        calling(second) as there,
+    ):
+        for caller in (here, there, here, there, here):
+            assert (await caller.with_key("dsk_" + "0" * 53).ask("GET", "/queues")).status_code == 401
+        assert (await here.ask("GET", "/queues")).status_code == 403
+        async with asyncio.timeout(1):
+            await there.until_status("/queues", 403)
+
+
+async def test_the_next_process_goes_on_where_one_was_killed(tmp_path: Path, database: str) -> None:
+    settings: dict[str, Any] = {"database": database, "lease_seconds": 2}
+    async with Receiver() as receiver, Product(tmp_path, **settings) as first, calling(first) as operator:
+        queue = (await operator.create("/queues"))["id"]
+        await listener_of(operator, queue, receiver.url("listener"))
+        await operator.create(f"/queues/{queue}/messages", data="before")
+        await receiver.until(lambda: len(receiver.delivered) == 1)
+        async with Product(tmp_path, **settings) as second, calling(second) as there:
+            await first.kill()
+            await there.create(f"/queues/{queue}/messages", data="after")
+            await receiver.until(lambda: "after" in bodies(receiver, "listener"))

@@ -1,0 +1,130 @@
+"""From the first queue to a restart, over real HTTP, against a real process."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from tests.end_to_end.caller import Caller, calling
+from tests.faults.product import Product
+from tests.faults.receiver import Delivered, Receiver
+
+LAST_REQUESTS_SECONDS = 1.0
+"""So long after a listener was deleted there may be deliveries to it."""
+
+
+async def listener_of(caller: Caller, queue: str, url: str) -> dict[str, Any]:
+    return await caller.create(f"/queues/{queue}/listeners", notify_url=url, liveness_url=url)
+
+
+def verified(delivered: Delivered, secret: str) -> object:
+    """The content, when the signature is one by this secret."""
+    return Webhook(secret).verify(delivered.body, delivered.headers)
+
+
+def bodies(receiver: Receiver, name: str) -> set[str]:
+    return {delivered.body.decode() for delivered in receiver.delivered if delivered.path == name}
+
+
+async def test_every_listener_receives_every_message_signed(tmp_path: Path, database: str) -> None:
+    contents = [json.dumps({"number": number}) for number in range(4)]
+    async with Receiver() as receiver, Product(tmp_path, database=database) as product, calling(product) as operator:
+        queue = (await operator.create("/queues", alias="orders"))["id"]
+        listeners = {name: await listener_of(operator, queue, receiver.url(name)) for name in ("first", "second")}
+        message = await operator.create(f"/queues/{queue}/messages", data=contents[0])
+        await operator.create(f"/queues/{queue}/messages/batch", messages=[{"data": data} for data in contents[1:]])
+        await receiver.until(lambda: len(receiver.delivered) == 2 * len(contents))
+
+        for delivered in receiver.delivered:
+            assert verified(delivered, listeners[delivered.path]["secret"]) == json.loads(delivered.body)
+            assert delivered.headers["discue-attempt"] == "1"
+            assert delivered.headers["discue-queue"] == queue
+        assert bodies(receiver, "first") == bodies(receiver, "second") == set(contents)
+        with pytest.raises(WebhookVerificationError):
+            verified(receiver.delivered[0], "whsec_" + "A" * 32)
+        shown = await operator.until(
+            f"/queues/{queue}/messages/{message['id']}",
+            lambda shown: all(each["state"] == "acknowledged" for each in shown["message"]["deliveries"]),
+        )
+        assert {each["attempts"] for each in shown["message"]["deliveries"]} == {1}
+
+
+async def test_a_listener_that_is_deleted_receives_nothing_more(tmp_path: Path, database: str) -> None:
+    async with Receiver() as receiver, Product(tmp_path, database=database) as product, calling(product) as operator:
+        queue = (await operator.create("/queues"))["id"]
+        gone = await listener_of(operator, queue, receiver.url("gone"))
+        await listener_of(operator, queue, receiver.url("kept"))
+        await operator.create(f"/queues/{queue}/messages", data="before")
+        await receiver.until(lambda: len(receiver.delivered) == 2)
+        assert (await operator.ask("DELETE", f"/queues/{queue}/listeners/{gone['id']}")).status_code == 200
+        deleted_at = time.monotonic()
+        while time.monotonic() < deleted_at + LAST_REQUESTS_SECONDS:
+            await operator.create(f"/queues/{queue}/messages", data="soon after")
+        for number in range(20):
+            await operator.create(f"/queues/{queue}/messages", data=f"later {number}")
+        await receiver.until(lambda: "later 19" in bodies(receiver, "kept"))
+        assert await product.stop() == 0
+
+    assert bodies(receiver, "gone") <= {"before", "soon after"}
+
+
+async def test_a_key_opens_what_its_scopes_say_until_it_is_deleted(tmp_path: Path, database: str) -> None:
+    async with Product(tmp_path, database=database) as product, calling(product) as operator:
+        queue, other = [(await operator.create("/queues"))["id"] for _ in range(2)]
+        scopes = {"messages": {"access": "write", "targets": [queue]}, "queues": {"access": "read"}}
+        key = await operator.create("/api_keys", alias="producer", scopes=scopes)
+        producer = operator.with_key(key["key"])
+
+        assert (await producer.create(f"/queues/{queue}/messages", data="x"))["id"]
+        statuses = [
+            (await producer.ask("POST", f"/queues/{other}/messages", {"data": "x"})).status_code,
+            (await producer.ask("GET", f"/queues/{other}")).status_code,
+            (await producer.ask("POST", "/queues", {})).status_code,
+            (await producer.ask("GET", "/api_keys")).status_code,
+            (await operator.with_key(key["key"][:-1] + "~").ask("GET", "/queues")).status_code,
+        ]
+        assert statuses == [403, 200, 403, 403, 401]
+        assert (await operator.ask("DELETE", f"/api_keys/{key['id']}")).status_code == 200
+        assert (await producer.ask("GET", "/queues")).status_code == 401
+
+
+async def test_what_failed_is_tried_again_and_a_restart_keeps_everything(tmp_path: Path, database: str) -> None:
+    statuses = {"1": 500, "2": 200}
+
+    async def respond(delivered: Delivered) -> int:
+        return statuses[delivered.headers["discue-attempt"]]
+
+    async with (
+        Receiver(respond) as receiver,
+        Product(tmp_path, database=database) as product,
+        calling(product) as operator,
+    ):
+        queue = (await operator.create("/queues", alias="orders"))["id"]
+        secret = (await listener_of(operator, queue, receiver.url("shaky")))["secret"]
+        key = await operator.create("/api_keys", scopes={"messages": {"access": "write"}})
+        message = await operator.create(f"/queues/{queue}/messages", data='{"hello": "world"}', alias="greeting")
+        place = f"/queues/{queue}/messages/{message['id']}"
+        await operator.until(place, lambda shown: shown["message"]["deliveries"][0]["state"] == "retrying")
+        queues, keys = await operator.get("/queues?per_page=100"), await operator.get("/api_keys?per_page=100")
+        assert await product.stop() == 0
+        await product.start()
+
+        assert (await operator.get("/queues?per_page=100"))["queues"] == queues["queues"]
+        assert [each["id"] for each in (await operator.get("/api_keys"))["api_keys"]] == [
+            each["id"] for each in keys["api_keys"]
+        ]
+        later = await operator.with_key(key["key"]).create(f"/queues/{queue}/messages", data="later")
+        await receiver.until(lambda: len(receiver.delivered) >= 4)
+        shown = await operator.until(place, lambda shown: shown["message"]["deliveries"][0]["state"] != "retrying")
+        assert shown["message"]["alias"] == "greeting"
+        assert shown["message"]["data"] == '{"hello": "world"}'
+        assert [shown["message"]["deliveries"][0][name] for name in ("state", "attempts")] == ["acknowledged", 2]
+        assert [delivered.headers["discue-attempt"] for delivered in receiver.delivered] == ["1", "1", "2", "2"]
+        # Their waits differ by chance: which comes again first is not promised.
+        assert sorted(receiver.messages("shaky")) == sorted([message["id"], later["id"]] * 2)
+        attempts = [delivered for delivered in receiver.delivered if delivered.message == message["id"]]
+        for delivered in attempts:
+            assert verified(delivered, secret) == {"hello": "world"}

@@ -1,0 +1,115 @@
+"""The server in a world that a test made: `python -m tests.faults.altered NAME=VALUE … serve …`.
+
+`source` is the address that it sends from, so that a receiver knows the worker. `clock` is a file that holds by how
+many milliseconds its wall clock is wrong. `migrations` is how many migrations it knows beyond its own. `retries` are
+the seconds between attempts. `dies` is a file: where there is none, the server dies once it has stored what came with
+an idempotency key, before anybody hears of it, and leaves that file. `bug` is one of `broken.BUGS`.
+"""
+
+import asyncio
+import mmap
+import os
+import signal
+import struct
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from discue import clock
+from discue.backoff import RetryPolicy
+from discue.cli.main import main
+from discue.clock import SystemClock
+from discue.control.control import Control
+from discue.dispatch import dispatcher
+from discue.dispatch.dialer import Dialer, ProtocolFactory
+from discue.egress import IPAddress, Target
+from discue.store.commit import Store
+from discue.store.engine import Append, Appended, Work
+from discue.store.engines import postgres, sqlite
+from discue.store.migrations import Migration, migrations
+from tests.faults.broken import BUGS, put
+
+OFFSET = struct.Struct("q")
+
+
+def send_from(source: str) -> None:
+    async def connect(_self: Dialer, target: Target, address: IPAddress, factory: ProtocolFactory) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(factory, str(address), target.port, local_addr=(source, 0))
+
+    put(Dialer, "_connect", connect)
+
+
+def follow_clock(path: str) -> None:
+    right = SystemClock.now
+    with Path(path).open("rb") as file:
+        offset = mmap.mmap(file.fileno(), OFFSET.size, prot=mmap.PROT_READ)
+
+    def now(self: SystemClock) -> int:
+        return right(self) + int(OFFSET.unpack(offset)[0])
+
+    put(clock.SystemClock, "now", now)
+
+
+def know_more_migrations(number: str) -> None:
+    def known(dialect: dict[str, str]) -> tuple[Migration, ...]:
+        own = migrations(dialect)
+        return (*own, *_added(own[-1].number, int(number)))
+
+    for engine in (postgres, sqlite):
+        put(engine, "migrations", known)
+
+
+def _added(last: int, count: int) -> Iterator[Migration]:
+    """Each adds a column to a table that every commit writes, and an index to one that grows."""
+    for number in range(last + 1, last + 1 + count):
+        sql = (
+            f"ALTER TABLE cursor ADD COLUMN added_{number} BIGINT NOT NULL DEFAULT {number};"
+            f"CREATE INDEX added_{number} ON attempt (organization, number);"
+        )
+        yield Migration(number, f"{number:04}_added", sql)
+
+
+def retry_after(seconds: str) -> None:
+    policy = RetryPolicy(tuple(int(each) for each in seconds.split(",")))
+    put(dispatcher, "DEFAULT_RETRY_POLICY", policy)
+
+
+def die_with_a_key(marker: str) -> None:
+    append, write = Store.append, Control.write
+
+    def die(came_with_a_key: object) -> None:
+        if came_with_a_key is not None and not Path(marker).exists():
+            Path(marker).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def appended(self: Store, new: Append) -> Appended:
+        answer = await append(self, new)
+        die(new.once)
+        return answer
+
+    async def written(self: Control, work: Work[Any]) -> Any:
+        answer = await write(self, work)
+        die(self.once)
+        return answer
+
+    put(Store, "append", appended)
+    put(Control, "write", written)
+
+
+ALTERATIONS: Mapping[str, Callable[[str], None]] = {
+    "source": send_from,
+    "clock": follow_clock,
+    "migrations": know_more_migrations,
+    "retries": retry_after,
+    "dies": die_with_a_key,
+    "bug": lambda name: BUGS[name](),
+}
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    while "=" in arguments[0]:
+        name, value = arguments.pop(0).split("=", 1)
+        ALTERATIONS[name](value)
+    sys.exit(main(arguments))

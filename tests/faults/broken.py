@@ -1,0 +1,166 @@
+"""The server with one bug put in, to see that the faults tests find it: `python -m tests.faults.broken BUG serve …`."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from discue import signing
+from discue.cli.main import main
+from discue.directory import Directory
+from discue.dispatch import intake
+from discue.dispatch.dispatcher import Dispatcher
+from discue.dispatch.guests import Guests
+from discue.dispatch.progress import Progress
+from discue.lease import Lease
+from discue.model import Entry
+from discue.store import cursors
+from discue.store import listeners as store_listeners
+from discue.store.commit import Store
+from discue.store.engine import Append, Appended, CursorKey, Settle, Transaction
+from discue.store.engines.postgres_links import Link
+from discue.window import Window
+
+_LATE_SECONDS = 0.05
+
+
+def put(place: object, name: str, value: object) -> None:
+    """In a module or a class."""
+    setattr(place, name, value)
+
+
+def answers_before_the_commit() -> None:
+    store = Store.append
+    tasks = set()
+
+    async def late(self: Store, append: Append) -> None:
+        await asyncio.sleep(_LATE_SECONDS)
+        await store(self, append)
+
+    async def append(self: Store, append: Append) -> Appended:
+        task = asyncio.get_running_loop().create_task(late(self, append))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        entries = tuple(Entry(0, new.id, append.now, new.is_json, new.body) for new in append.entries)
+        return Appended(append.organization, append.queue, entries)
+
+    put(Store, "append", append)
+
+
+def starts_at_the_head() -> None:
+    claim = cursors.claim
+
+    async def claim_at_head(tx: Transaction, owner: int, keys: Sequence[CursorKey]) -> list[CursorKey]:
+        won = await claim(tx, owner, keys)
+        await tx.execute(
+            "UPDATE cursor SET ahead = NULL, position = (SELECT head FROM queue_head h WHERE "
+            "h.organization = cursor.organization AND h.queue = cursor.queue) WHERE owner = $1",
+            owner,
+        )
+        return won
+
+    put(intake, "claim", claim_at_head)
+
+
+def gives_old_messages_to_new_listeners() -> None:
+    insert = store_listeners.insert
+
+    async def from_the_beginning(tx: Transaction, listener: Any, _head: int) -> None:
+        await insert(tx, listener, 0)
+
+    put(store_listeners, "insert", from_the_beginning)
+
+
+def forgets_what_was_acknowledged() -> None:
+    take = Progress.take
+
+    def forgetful(self: Progress, *, releases: bool = False) -> Settle:
+        position, self.window.position = self.window.position, self._record.position
+        try:
+            return take(self, releases=releases)
+        finally:
+            self.window.position = position
+
+    put(Progress, "take", forgetful)
+
+
+def signs_with_another_key() -> None:
+    def other(secret: str) -> bytes:
+        return signing.key_of(secret)[::-1]
+
+    put(intake, "key_of", other)
+
+
+def ignores_its_lease() -> None:
+    def always(_self: Lease) -> bool:
+        return True
+
+    put(Lease, "is_held", always)
+
+
+def forgets_what_is_settled_ahead() -> None:
+    decode = Window.decode
+    put(Window, "decode", lambda position, _ahead: decode(position, None))
+
+
+def ignores_the_warning_of_a_commit() -> None:
+    def notice(_self: Link, _connection: object, _message: object) -> None:
+        """Nothing is made of it."""
+
+    put(Link, "_notice", notice)
+
+
+def never_follows_the_feed() -> None:
+    async def catch_up(_self: Directory) -> None:
+        """What was known stays so."""
+
+    put(Directory, "catch_up", catch_up)
+
+
+def believes_what_it_read_before_an_outage() -> None:
+    def doubt(_self: Dispatcher) -> None:
+        """Lanes go on with what they hold."""
+
+    async def start_over(self: Dispatcher) -> None:
+        self.resumed()
+
+    put(Dispatcher, "doubt", doubt)
+    put(Dispatcher, "start_over", start_over)
+
+
+def takes_guests_for_gone() -> None:
+    def is_under_way(_self: Guests, _guest: object, _ours: object, _waited_ms: int) -> bool:
+        return False
+
+    put(Guests, "_is_under_way", is_under_way)
+
+
+def hands_over_without_its_flights() -> None:
+    def depart(self: Progress, seq: int, *_others: object, **_named: object) -> None:
+        self.window.settle(seq)
+        self.dirty = True
+
+    put(Progress, "depart", depart)
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    bug.__name__: bug
+    for bug in (
+        answers_before_the_commit,
+        starts_at_the_head,
+        gives_old_messages_to_new_listeners,
+        forgets_what_was_acknowledged,
+        signs_with_another_key,
+        ignores_its_lease,
+        forgets_what_is_settled_ahead,
+        ignores_the_warning_of_a_commit,
+        never_follows_the_feed,
+        believes_what_it_read_before_an_outage,
+        takes_guests_for_gone,
+        hands_over_without_its_flights,
+    )
+}
+
+if __name__ == "__main__":
+    BUGS[sys.argv[1]]()
+    sys.exit(main(sys.argv[2:]))

@@ -1,0 +1,114 @@
+"""A client of the API on one connection, cheap enough to load the service from a test."""
+
+import asyncio
+import json
+import random
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol
+
+KEY = "dsk_" + "f" * 60
+"""The operator's key in every installation of these tests."""
+
+
+class Served(Protocol):
+    """Something that serves the API on a port of loopback."""
+
+    @property
+    def port(self) -> int: ...
+
+
+class Lost(Exception):
+    """No whole answer came: whether the request took effect is unknown."""
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+class Client:
+    """Requests one after another. After a loss or a restart the next one connects anew.
+
+    With a patience, a request that is not answered by then is lost.
+    """
+
+    def __init__(self, served: Served, *, key: str = KEY, patience_seconds: float | None = None) -> None:
+        self._served = served
+        self._key = key
+        self._patience_seconds = patience_seconds
+        # Of its own: asking with keys that are gone locks an address out, and not those who ask for other things.
+        self._address = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}"  # noqa: S311
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def ask(self, method: str, path: str, content: object = None) -> Answer:
+        """The answer, whatever its status. Raises Lost."""
+        body = b"" if content is None else json.dumps(content).encode()
+        head = (
+            f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nx-api-key: {self._key}\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                reader, writer = await self._connected()
+                # Not drained: an answer that comes before all of it was sent is read all the same.
+                writer.write(head.encode() + body)
+                answer = await _read_answer(reader)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            self.close()
+            raise Lost from error
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        if answer.headers.get("connection") == "close":
+            self.close()
+        return answer
+
+    async def create(self, path: str, content: dict[str, object]) -> dict[str, Any]:
+        """The resource that a POST creates."""
+        answer = await self.ask("POST", path, content)
+        assert answer.status == 200, answer
+        return next(dict(value) for name, value in answer.body.items() if name != "_links")
+
+    async def queue(self) -> str:
+        """The id of a new queue."""
+        return str((await self.create("/queues", {}))["id"])
+
+    async def listener(self, queue: str, url: str) -> str:
+        """The id of a new listener."""
+        fields: dict[str, object] = {"notify_url": url, "liveness_url": url}
+        return str((await self.create(f"/queues/{queue}/listeners", fields))["id"])
+
+    async def publish(self, queue: str, data: str) -> str:
+        """The id of a message that is stored."""
+        return str((await self.create(f"/queues/{queue}/messages", {"data": data}))["id"])
+
+    async def until(self, path: str, status: int, *, apart_seconds: float = 0.05) -> None:
+        """Ask again and again, until the answer has this status. Whoever waits bounds how long."""
+        while True:
+            with suppress(Lost):
+                if (await self.ask("GET", path)).status == status:
+                    return
+            await asyncio.sleep(apart_seconds)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+            self._writer = None
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._writer is None or self._reader is None or self._reader.at_eof():
+            self.close()
+            self._reader, self._writer = await asyncio.open_connection(
+                "127.0.0.1", self._served.port, local_addr=(self._address, 0)
+            )
+        return self._reader, self._writer
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> Answer:
+    head = await reader.readuntil(b"\r\n\r\n")
+    line, *lines = head.decode("latin-1").rstrip().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (text.partition(": ") for text in lines)}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Answer(int(line.split()[1]), headers, json.loads(body) if body else None)

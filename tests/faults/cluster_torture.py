@@ -1,0 +1,88 @@
+"""Workers over PostgreSQL with a synchronous standby, under load, and everything that can go wrong with them."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from discue.store.engines.postgres import PostgresEngine
+from tests.faults.fleet import LEASE_SECONDS, Fleet, fleet_of
+from tests.faults.history import Bounds, History
+from tests.faults.lives import Lives
+from tests.faults.load import Load, LoadPlan
+from tests.faults.nemesis.field import Field
+from tests.faults.nemesis.schedule import EVERY_KIND, Strike, strike_for
+from tests.faults.receiver import Receiver
+from tests.faults.recorder import Recorder
+from tests.faults.running import arrival, under_load, watch_the_machine
+from tests.faults.stocktaking import take_stock
+from tests.postgres.standby import Pair
+
+MAX_IN_FLIGHT = 25
+TIMEOUT_SECONDS = 5
+_MOST_OWED = 3_000
+_DRAIN_SECONDS = 10
+_DATABASE = "torture"
+QUICK = {"wal_retrieve_retry_interval": "200ms"}
+"""Settings of the servers: after a crash the standby is there again before all else has waited for it."""
+
+LOAD = LoadPlan(
+    organizations=2,
+    queues=1,
+    producers=4,
+    batch_producers=1,
+    listeners=("steady", "slow", "flaky", "straggling"),
+    pause_seconds=0.1,
+    brief_listeners=2,
+)
+
+
+class ClusterPlan(msgspec.Struct, frozen=True):
+    """How a run goes. The same seed makes the same choices; what they meet differs."""
+
+    seconds: float
+    seed: int
+    kinds: Sequence[Strike] = EVERY_KIND
+    workers: int = 3
+    load: LoadPlan = LOAD
+    patience_seconds: float = 60.0
+    bug: str = ""
+
+
+def new_history() -> History:
+    """In flight is a request until its outcome is recorded."""
+    return History(Bounds(most_unrecorded=MAX_IN_FLIGHT, timeout_seconds=TIMEOUT_SECONDS))
+
+
+async def torture(folder: Path, pair: Pair, plan: ClusterPlan, history: History) -> None:
+    """Let it all happen, let everything arrive, and end in good order; `history` tells all of it."""
+    choices = random.Random(plan.seed)  # noqa: S311 - choices that can be made again
+    fleet = Fleet(
+        folder,
+        pair.ports,
+        _DATABASE,
+        workers=plan.workers,
+        lease_seconds=LEASE_SECONDS,
+        listener_max_in_flight=MAX_IN_FLIGHT,
+        delivery_timeout_seconds=TIMEOUT_SECONDS,
+        drain_timeout_seconds=_DRAIN_SECONDS,
+    )
+    fleet.bug = plan.bug
+    recorder = Recorder(history, _MOST_OWED)
+    load = Load(plan.load, fleet, recorder, choices)
+    async with Receiver(load.respond, keep=False) as receiver, fleet_of(fleet):
+        await load.prepare(receiver.url)
+        field = Field(fleet, pair, load, choices)
+        tasks = [*load.tasks(), *Lives(load).tasks(), asyncio.ensure_future(watch_the_machine(recorder, fleet.workers))]
+        await under_load(tasks, strike_for(field, plan.seconds, plan.kinds))
+        await arrival(recorder, plan.patience_seconds)
+        await fleet.stop()
+    await take_stock(PostgresEngine(pair.primary.dsn(_DATABASE), report=lambda _place, _error: None), history)
+
+
+def laid(pair: Pair) -> Pair:
+    """The pair, with the empty database in it."""
+    pair.primary.create_database(_DATABASE)
+    return pair

@@ -1,0 +1,36 @@
+"""Tests of faults are coroutines, each on a loop of its own and in bounded time, and some have something to tell."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+
+import pytest
+
+LONGEST_SECONDS = 60
+_TOLD = "told"
+
+Tell = Callable[[str], None]
+"""Say something at the end of the run, whatever becomes of the test."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a coroutine test."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
+    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), LONGEST_SECONDS))
+    return True
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Tell:
+    return lambda text: record_property(_TOLD, text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]:
+        told = [str(text) for name, text in report.user_properties if name == _TOLD]
+        if told and report.when == "call":
+            terminalreporter.section(report.nodeid)
+            terminalreporter.write_line("\n".join(told))

@@ -1,0 +1,195 @@
+"""Several workers on one PostgreSQL, each with a way to it of its own, and what clients reach them by."""
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.faults.altered import OFFSET
+from tests.faults.client import KEY, Client
+from tests.faults.product import SERVE, Ended, Product
+from tests.postgres.proxy import Proxy
+from tests.postgres.server import HOST, USER
+
+LEASE_SECONDS = 2
+CLIENT_PATIENCE_SECONDS = 4.0
+RETRIES = "1,1,2,2,3,3,4,4"
+
+_SUSPECTED_SECONDS = 0.5
+_AGAIN_SECONDS = 0.1
+_READY_SECONDS = 20.0
+_START_SECONDS = 20.0
+
+
+class Worker:
+    """A place in the fleet: whatever process is started there has its ways to the database, and its address."""
+
+    def __init__(self, number: int, folder: Path, links: Sequence[Proxy], database: str, **settings: object) -> None:
+        self.number = number
+        self.links = links
+        self.source = f"127.0.0.{11 + number}"
+        self.migrations = 0
+        self.bug = ""
+        self._clock = folder / f"clock-{number}"
+        self._clock.write_bytes(OFFSET.pack(0))
+        addresses = ",".join(f"{HOST}:{link.port}" for link in links)
+        url = f"postgresql://{USER}@{addresses}/{database}?target_session_attrs=read-write"
+        self.product = Product(folder, command=SERVE, **{**settings, "database": url})
+
+    async def start(self) -> None:
+        """As whoever watches over it would: again, if it ends because there is no database. Returns when it serves."""
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                while True:
+                    if await self._starts():
+                        return
+                    await asyncio.sleep(_AGAIN_SECONDS)
+        except TimeoutError:
+            said = "".join(self.product.lines)
+            raise AssertionError(f"worker {self.number} does not start in {_START_SECONDS} s:\n{said}") from None
+
+    async def _starts(self) -> bool:
+        try:
+            await self.begin()
+            await self.product.ready()
+        except Ended:
+            return False
+        return True
+
+    async def begin(self) -> None:
+        """Start a process, and do not wait for it."""
+        alterations = {
+            "source": self.source,
+            "clock": str(self._clock),
+            "retries": RETRIES,
+            "migrations": str(self.migrations),
+            "bug": self.bug,
+        }
+        words = [f"{name}={value}" for name, value in alterations.items() if value]
+        self.product.command = (sys.executable, "-m", "tests.faults.altered", *words)
+        await self.product.begin()
+
+    def set_clock(self, wrong_by_seconds: int) -> None:
+        """Its wall clock jumps."""
+        with self._clock.open("r+b") as file:
+            file.write(OFFSET.pack(wrong_by_seconds * 1_000))
+
+    async def until_ready(self) -> None:
+        """Returns when it says that it is. Raises AssertionError with its log when it does not in time."""
+        client = Client(self.product, patience_seconds=1.0)
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await client.until("/health/ready", 200, apart_seconds=_AGAIN_SECONDS)
+        except TimeoutError:
+            said = "".join(self.product.lines)
+            raise AssertionError(f"worker {self.number} is not ready after {_READY_SECONDS} s:\n{said}") from None
+        finally:
+            client.close()
+
+
+class Entrance:
+    """What a load balancer is to a client: each connection goes to a worker that serves, and was not lost just now."""
+
+    def __init__(self, fleet: "Fleet") -> None:
+        self._fleet = fleet
+        self._last: Worker | None = None
+
+    @property
+    def port(self) -> int:
+        serving = [worker for worker in self._fleet.members if worker.product.serving.is_set()]
+        now = time.monotonic()
+        if self._last is not None:
+            # Whoever connects again was lost, or sent away.
+            self._fleet.suspected[self._last.number] = now + _SUSPECTED_SECONDS
+        trusted = [worker for worker in serving if self._fleet.suspected.get(worker.number, 0.0) < now]
+        if not serving:
+            raise ConnectionRefusedError
+        self._last = random.choice(trusted or serving)  # noqa: S311 - as a balancer would
+        return self._last.product.port
+
+
+class Fleet:
+    """The workers. They begin at once, on an empty database."""
+
+    def __init__(
+        self, folder: Path, ports: Sequence[int], database: str, *, workers: int = 3, **settings: object
+    ) -> None:
+        """`ports` are those of the servers that hold the database between them."""
+        self.members: list[Worker] = []
+        self.suspected: dict[int, float] = {}
+        self.bug = ""
+        self.workers = tuple(range(workers))
+        # Somebody always does, or is being started: clients try again.
+        self.serving = asyncio.Event()
+        self.serving.set()
+        self.folder = folder
+        self._ports = ports
+        self._database = database
+        self._settings = settings
+        self._clients: list[Client] = []
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as opening:
+            for number in self.workers:
+                links = [await opening.enter_async_context(Proxy(HOST, port)) for port in self._ports]
+                worker = Worker(number, self.folder, links, self._database, **self._settings)
+                worker.bug = self.bug
+                opening.push_async_callback(worker.product.kill)
+                self.members.append(worker)
+            await asyncio.gather(*(worker.start() for worker in self.members))
+            self._open = opening.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for client in self._clients:
+            client.close()
+        await self._open.aclose()
+
+    def client(self, key: str = KEY) -> Client:
+        return self._closed_with_us(Client(Entrance(self), key=key, patience_seconds=CLIENT_PATIENCE_SECONDS))
+
+    def client_of(self, worker: int, key: str = KEY) -> Client:
+        served = self.members[worker].product
+        return self._closed_with_us(Client(served, key=key, patience_seconds=CLIENT_PATIENCE_SECONDS))
+
+    def _closed_with_us(self, client: Client) -> Client:
+        self._clients.append(client)
+        return client
+
+    def worker_at(self, source: str) -> int:
+        return int(source.rpartition(".")[2]) - 11
+
+    async def until_ready(self) -> None:
+        await asyncio.gather(*(worker.until_ready() for worker in self.members))
+
+    async def stop(self) -> None:
+        """All of them at once, in good order."""
+        codes = await asyncio.gather(*(worker.product.stop() for worker in self.members))
+        assert set(codes) == {0}, self.said
+
+    @property
+    def said(self) -> str:
+        """The ends of their logs."""
+        return "\n".join(f"worker {each.number}:\n{''.join(each.product.lines)}" for each in self.members)
+
+
+@asynccontextmanager
+async def fleet_of(fleet: Fleet) -> AsyncIterator[Fleet]:
+    """Says where the workers' logs are when what is done with them fails."""
+    log = fleet.folder / "workers.log"
+    async with fleet:
+        try:
+            yield fleet
+        except Exception as error:
+            error.add_note(f"what the workers said is in {log}")
+            raise
+        finally:
+            log.write_text(fleet.said)

@@ -1,0 +1,148 @@
+"""What producers, clients, listeners and the nemesis did and saw, in one order: everything that a verdict is made of.
+
+A tick is a place in that order, 0 is never; a field that ends in `_at` is in seconds of one monotonic clock.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+NEVER = 0
+
+
+class Published(msgspec.Struct):
+    """A publish of one message or a batch. `answered` only if its 200 arrived; otherwise it is undecided."""
+
+    queue: str
+    bodies: tuple[str, ...]
+    sent: int
+    answered: int = NEVER
+    ids: tuple[str, ...] = ()
+    answered_at: float = 0.0
+
+
+class Registered(msgspec.Struct):
+    """A listener, known by the name in its address even where the answer to its creation was lost."""
+
+    queue: str
+    sent: int
+    answered: int = NEVER
+    id: str = ""
+    secret: str = ""
+    delete_sent: int = NEVER
+    deleted_at: float = 0.0
+    """When its deletion was answered; 0 if it was not."""
+
+
+class Receipt(msgspec.Struct):
+    """A request that a listener read whole at `came_at`, and the status that it answered. `worker` sent it."""
+
+    name: str
+    message: str
+    body: str
+    timestamp: int
+    signature: str
+    came_at: float
+    tick: int
+    at: float
+    status: int
+    worker: int = 0
+
+
+class Resource(msgspec.Struct):
+    """A queue, a listener or a key, from the request that creates it to the answer that says it is gone."""
+
+    organization: str
+    sent: int
+    answered: int = NEVER
+    delete_sent: int = NEVER
+    deleted: int = NEVER
+    deleted_at: float = 0.0
+
+
+class Look(msgspec.Struct):
+    """A request for a resource by one worker, and the status it answered; 0 for none. `stranger` may not see it.
+
+    For a key, a request that shows it.
+    """
+
+    resource: str
+    worker: int
+    sent: int
+    sent_at: float
+    stranger: bool = False
+    answered: int = NEVER
+    status: int = 0
+
+
+class Fault(msgspec.Struct):
+    """Something that the nemesis did. `workers` are those it touched: what they had under way may be repeated.
+
+    It came in so many `blows`: at each of them, what was under way then.
+    """
+
+    kind: str
+    workers: tuple[int, ...]
+    began: int
+    began_at: float
+    ended: int = NEVER
+    ended_at: float = 0.0
+    blows: int = 1
+
+
+class Counts(msgspec.Struct):
+    """What the service counted for a listener at the end, and the last seq in the log when it was created."""
+
+    acknowledged: int
+    pending: int
+    missed: int
+    start_seq: int
+
+
+class Log(msgspec.Struct):
+    """A queue's log at the end: the last seq given, and the ids in it, in their order."""
+
+    head: int
+    ids: tuple[str, ...]
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What the verdict measures with."""
+
+    most_unrecorded: int
+    """So many attempts of one listener may be begun by one worker and not recorded at a time."""
+    timeout_seconds: float
+    """An attempt takes no longer."""
+    notice_seconds: float = 1.0
+    """In that time a worker that nothing disturbs has heard of what another one changed."""
+    recording_seconds: float = 5.0
+    """An attempt's outcome waits no longer for being stored."""
+    recovery_seconds: float = 6.0
+    """What a fault brought about shows until so long after its end."""
+
+
+class History(msgspec.Struct):
+    """Everything there is to decide from. `resources` are known by their address.
+
+    `epoch` is the wall clock's time, in seconds, when the monotonic one showed 0.
+    """
+
+    bounds: Bounds
+    epoch: float = 0.0
+    publishes: list[Published] = []
+    listeners: dict[str, Registered] = {}
+    receipts: list[Receipt] = []
+    resources: dict[str, Resource] = {}
+    looks: list[Look] = []
+    faults: list[Fault] = []
+    counts: dict[str, Counts] = {}
+    logs: dict[str, Log] = {}
+
+    def keep(self, path: Path) -> None:
+        """Write it down: `python -m tests.faults.verdict PATH` decides it again."""
+        path.write_bytes(msgspec.msgpack.encode(self))
+
+
+def kept_in(path: Path) -> History:
+    """A history that was written down."""
+    return msgspec.msgpack.decode(path.read_bytes(), type=History)

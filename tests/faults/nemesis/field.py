@@ -1,0 +1,78 @@
+"""Where the nemesis works: the workers, their database, and the history that its faults are written into."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+from tests.faults.fleet import LEASE_SECONDS, Fleet, Worker
+from tests.faults.history import Fault
+from tests.faults.load import Load
+from tests.faults.recorder import Recorder
+from tests.postgres.standby import Pair
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_CALM_SECONDS = LEASE_SECONDS + 2.0
+_ARRIVAL_SECONDS = 30.0
+
+
+class Field:
+    """Faults that do not get into each other's way may happen at once: a worker is held by one of them at a time."""
+
+    def __init__(self, fleet: Fleet, pair: Pair, load: Load, choices: random.Random) -> None:
+        self.fleet = fleet
+        self.pair = pair
+        self.load = load
+        self.random = choices
+        self._held: set[int] = set()
+
+    @property
+    def recorder(self) -> Recorder:
+        return self.load.recorder
+
+    @contextmanager
+    def a_worker(self) -> Iterator[Worker]:
+        """Any that nobody holds."""
+        worker = self.random.choice([each for each in self.fleet.members if each.number not in self._held])
+        with self.holding(worker):
+            yield worker
+
+    @contextmanager
+    def holding(self, worker: Worker) -> Iterator[None]:
+        self._held.add(worker.number)
+        try:
+            yield
+        finally:
+            self._held.discard(worker.number)
+
+    @contextmanager
+    def fault_of(self, kind: str, *workers: Worker) -> Iterator[Fault]:
+        """What these workers had under way may be repeated."""
+        with self.recorder.fault(kind, [worker.number for worker in workers]) as fault:
+            yield fault
+
+    @contextmanager
+    def fault_of_all(self, kind: str) -> Iterator[Fault]:
+        with self.fault_of(kind, *self.fleet.members) as fault:
+            yield fault
+
+    async def lasts(self, shortest_leases: float, longest_leases: float) -> None:
+        """How long a fault goes on, in lengths of a lease."""
+        await asyncio.sleep(LEASE_SECONDS * self.random.uniform(shortest_leases, longest_leases))
+
+    async def blocking(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what blocks, while everybody goes on."""
+        return await asyncio.to_thread(work, *args, **kwargs)
+
+    async def calm(self) -> None:
+        """Returns when all workers are ready, and what earlier faults brought about is over."""
+        await self.fleet.until_ready()
+        await asyncio.sleep(_CALM_SECONDS)
+        try:
+            async with asyncio.timeout(_ARRIVAL_SECONDS):
+                await self.recorder.room.wait()
+        except TimeoutError:
+            raise AssertionError(f"deliveries do not go on {_ARRIVAL_SECONDS} s after all workers are ready") from None

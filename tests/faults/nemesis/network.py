@@ -1,0 +1,27 @@
+"""A worker is cut off from the database, and not from its clients and listeners."""
+
+from tests.faults.nemesis.field import Field
+
+
+async def freeze(field: Field) -> None:
+    """What it sends goes nowhere, and nothing tells it so."""
+    with field.a_worker() as worker, field.fault_of("cut off in silence", worker):
+        for link in worker.links:
+            link.freeze()
+        try:
+            await field.lasts(0.3, 3)
+        finally:
+            for link in worker.links:
+                link.thaw()
+
+
+async def refuse(field: Field) -> None:
+    """Its connections are reset, and others refused."""
+    with field.a_worker() as worker, field.fault_of("cut off", worker):
+        for link in worker.links:
+            await link.cut()
+        try:
+            await field.lasts(0.3, 3)
+        finally:
+            for link in worker.links:
+                await link.mend()

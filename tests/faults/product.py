@@ -1,0 +1,191 @@
+"""`discue serve` as a real process: started, watched, signalled and killed by its id."""
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from tests.faults.client import KEY, Client
+
+SERVE = (sys.executable, "-m", "discue.cli")
+PATIENCE_SECONDS = 30.0
+
+_REPOSITORY = Path(__file__).parents[2]
+_LINES_KEPT = 4_000
+_LONGEST_LINE = 1 << 20
+
+
+class Ended(AssertionError):
+    """The process ended where it should have gone on."""
+
+
+class Product:
+    """One installation, and the process that serves it. Each start may be on another port."""
+
+    def __init__(self, folder: Path, *, command: Sequence[str] = SERVE, **settings: object) -> None:
+        self.database = folder / "discue.db"
+        self.port = 0
+        self.serving = asyncio.Event()
+        self.lines: deque[str] = deque(maxlen=_LINES_KEPT)
+        self.attempts = 0
+        """How many attempts its log tells of, since the first start."""
+        self._enough: tuple[int, asyncio.Future[None]] | None = None
+        self._clients: list[Client] = []
+        self.command = command
+        self._settings: Mapping[str, object] = {
+            "database": f"sqlite:///{self.database}",
+            "port": 0,
+            "bootstrap_key": KEY,
+            "allow_private_targets": "true",
+            "log_format": "json",
+            # A fast machine would reach the default within a minute.
+            "rate_limit": 0,
+            **settings,
+        }
+        self._process: asyncio.subprocess.Process | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._awaited: list[tuple[str, asyncio.Future[str]]] = []
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for client in self._clients:
+            client.close()
+        await self.kill()
+
+    def client(self, key: str = KEY) -> Client:
+        """A client of whatever process serves then, closed with the product."""
+        client = Client(self, key=key)
+        self._clients.append(client)
+        return client
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def resident_bytes(self) -> int:
+        """How much memory the process holds now."""
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{self.pid}/status").read_text().splitlines())
+        return int(fields["VmRSS"].split()[0]) * 1_024
+
+    async def start(self) -> None:
+        """Returns when it serves. Raises Ended with what it said if it ends instead."""
+        await self.begin()
+        await self.ready()
+
+    async def begin(self) -> None:
+        """Start the process, and do not wait for it."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("DISCUE_")}
+        given = {f"DISCUE_{name.upper()}": str(value) for name, value in self._settings.items()}
+        self._process = await asyncio.create_subprocess_exec(
+            *self.command,
+            "serve",
+            cwd=_REPOSITORY,
+            env={**inherited, **given},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            limit=_LONGEST_LINE,
+        )
+        assert self._process.stderr is not None
+        self._listening = asyncio.get_running_loop().create_task(self._listen(self._process.stderr))
+        self._url = self.says('"event":"serving"')
+
+    async def ready(self) -> None:
+        """Returns when the process that was begun serves."""
+        self.port = urlsplit(str(json.loads(await self._within(self._url))["url"])).port or 0
+        self.serving.set()
+
+    def says(self, text: str) -> "asyncio.Future[str]":
+        """The next line of its log that contains a text; Ended if it ends before."""
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._awaited.append((text.replace(" ", ""), future))
+        return future
+
+    async def until_attempts(self, count: int) -> None:
+        """Wait until so many attempts have ended."""
+        self._enough = (count - 1, asyncio.get_running_loop().create_future())
+        self.attempts -= 1
+        self._count_attempt()
+        await self._within(self._enough[1])
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    async def kill(self) -> None:
+        """SIGKILL, if it runs. Returns when it is gone."""
+        self.serving.clear()
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self.send(signal.SIGKILL)
+        await self.ended()
+
+    async def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.send(signal.SIGTERM)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait for the end of the process; its exit code, negative for a signal."""
+        if self._process is None or self._listening is None:
+            return 0
+        code: int = await self._within(self._process.wait())
+        await self._within(self._listening)
+        return code
+
+    def limit_files(self, most_bytes: int | None) -> None:
+        """From now on no file can be written beyond so many bytes: what a full disk is to the process."""
+        hard = resource.RLIM_INFINITY
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (hard if most_bytes is None else most_bytes, hard))
+
+    async def _listen(self, stream: asyncio.StreamReader) -> None:
+        while line := (await stream.readline()).decode("utf-8", "replace"):
+            self._hear(line)
+        self.serving.clear()
+        for _, future in self._awaited:
+            if not future.done():
+                future.set_exception(Ended("".join(self.lines)))
+                # Nobody may be waiting any more: then it is nobody's error.
+                future.exception()
+        self._awaited.clear()
+
+    def _hear(self, line: str) -> None:
+        if '"event":"attempt"' in line:
+            self._count_attempt()
+        else:
+            self.lines.append(line)
+        if not self._awaited:
+            return
+        packed = line.replace(" ", "")
+        heard = [entry for entry in self._awaited if entry[0] in packed]
+        for entry in heard:
+            self._awaited.remove(entry)
+            if not entry[1].done():
+                entry[1].set_result(line)
+
+    def _count_attempt(self) -> None:
+        self.attempts += 1
+        if self._enough is not None and self.attempts > self._enough[0] and not self._enough[1].done():
+            self._enough[1].set_result(None)
+
+    async def _within(self, work: Any) -> Any:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await work
+        except TimeoutError:
+            raise Ended(f"nothing within {PATIENCE_SECONDS} s; it said:\n{''.join(self.lines)}") from None

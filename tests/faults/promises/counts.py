@@ -1,0 +1,53 @@
+"""The logs hold what was confirmed, without a hole, and the counts of each listener are those of the log."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+
+from tests.faults.history import History, Log, Published
+
+
+def logged(history: History) -> Iterator[str]:
+    """Nothing was deleted: every seq up to the head stands, in the order of each answer."""
+    places = {
+        queue: {public_id: place for place, public_id in enumerate(log.ids)} for queue, log in history.logs.items()
+    }
+    for queue, log in history.logs.items():
+        if len(log.ids) != log.head:
+            yield f"the log of {queue} has {len(log.ids)} messages, and its head is {log.head}"
+        if len(places[queue]) != len(log.ids):
+            yield f"the log of {queue} has an id twice"
+    for published in history.publishes:
+        if published.answered and published.queue in places:
+            yield from _stored(published, places[published.queue])
+
+
+def _stored(published: Published, places: dict[str, int]) -> Iterator[str]:
+    found = [places.get(public_id) for public_id in published.ids]
+    kept = [place for place in found if place is not None]
+    if len(kept) < len(found):
+        yield f"the log of {published.queue} lacks {published.ids[found.index(None)]}, answered at {published.answered}"
+    elif any(after != before + 1 for before, after in pairwise(kept)):
+        yield f"a batch answered at {published.answered} is not stored in its order"
+
+
+def counted(history: History) -> Iterator[str]:
+    seen: defaultdict[str, set[str]] = defaultdict(set)
+    for receipt in history.receipts:
+        if receipt.status == 200:
+            seen[receipt.name].add(receipt.message)
+    for name, counts in history.counts.items():
+        log = history.logs[history.listeners[name].queue]
+        if counts.acknowledged + counts.pending + counts.missed != log.head - counts.start_seq:
+            yield f"the counts of {name} do not add up to the log, which ends at {log.head}: {counts}"
+        due = _after(log, counts.start_seq)
+        acknowledged = len(seen[name] & due)
+        if not counts.acknowledged <= acknowledged <= counts.acknowledged + counts.pending:
+            yield f"{name} acknowledged {acknowledged} messages, and was counted otherwise: {counts}"
+        if not counts.pending + counts.missed:
+            for lost in due - seen[name]:
+                yield f"{name} never got {lost}, which is in the log"
+
+
+def _after(log: Log, start_seq: int) -> set[str]:
+    return set(log.ids[start_seq:]) if len(log.ids) == log.head else set(log.ids)

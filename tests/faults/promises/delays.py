@@ -1,0 +1,53 @@
+"""How long messages waited for their first attempt, by what was going on."""
+
+from collections.abc import Iterator
+
+from tests.faults.history import History
+from tests.faults.promises.deliveries import owed_to
+
+QUIET = "nothing"
+_BEFORE_SECONDS = 0.5
+_AFTER_SECONDS = 3.0
+_LONGEST_SECONDS = 1.0
+_MARGIN_SECONDS = 0.5
+"""A machine that runs all of the cluster and the test beside it is late at times."""
+
+
+def longest_delays(history: History) -> dict[str, float]:
+    """From the answer to a publish to the first receipt, the longest for each kind of fault that was near."""
+    longest: dict[str, float] = {}
+    for answered_at, delay in _delays(history):
+        for kind in _near(history, answered_at) or {QUIET}:
+            longest[kind] = max(longest.get(kind, 0.0), delay)
+    return longest
+
+
+def waited(history: History) -> Iterator[str]:
+    """What touches no worker lets no message wait: a restart in good order, a wrong clock."""
+    longest = longest_delays(history)
+    untouched = {fault.kind for fault in history.faults if not fault.workers}
+    usual = longest.get(QUIET, 0.0)
+    for kind in sorted(untouched):
+        if longest.get(kind, 0.0) > usual + _LONGEST_SECONDS + _MARGIN_SECONDS:
+            yield f"a message waited {longest[kind]:.2f} s for its first attempt at a {kind}; usually {usual:.2f} s"
+
+
+def _delays(history: History) -> Iterator[tuple[float, float]]:
+    first: dict[tuple[str, str], float] = {}
+    for receipt in history.receipts:
+        key = (receipt.name, receipt.message)
+        first[key] = min(receipt.came_at, first.get(key, receipt.came_at))
+    for name, owed in owed_to(history):
+        for published in owed:
+            for public_id in published.ids:
+                received_at = first.get((name, public_id))
+                if received_at is not None:
+                    yield published.answered_at, received_at - published.answered_at
+
+
+def _near(history: History, at: float) -> set[str]:
+    """Beside a fault that touches a worker, one that touches none explains nothing."""
+    near = [
+        fault for fault in history.faults if fault.began_at - _BEFORE_SECONDS <= at <= fault.ended_at + _AFTER_SECONDS
+    ]
+    return {fault.kind for fault in near if fault.workers} or {fault.kind for fault in near}

@@ -1,0 +1,116 @@
+"""What was acknowledged comes again only where a fault explains it, and no oftener than requests were in flight."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import msgspec
+
+from tests.faults.history import Fault, History, Receipt
+
+_LATE_AS_AN_OLD_OWNER_SECONDS = 0.3
+_TURN_SECONDS = 1.0
+
+
+class Repeat(NamedTuple):
+    """A receipt that was answered 200, and the next one of the same message by the same listener."""
+
+    first: Receipt
+    again: Receipt
+
+
+class Repeats(msgspec.Struct):
+    """How many there were, how many could have been, and which are one too many."""
+
+    count: int
+    allowed: int
+    by_kind: Counter[str]
+    unexplained: list[Repeat]
+
+
+def repeats(history: History) -> Repeats:
+    """Hand each repeat to a fault that explains it, those that end first being filled first."""
+    found = sorted(_all(history), key=lambda repeat: repeat.first.at)
+    faults = sorted(history.faults, key=lambda fault: fault.ended_at)
+    used: Counter[tuple[int, str, int]] = Counter()
+    by_kind: Counter[str] = Counter()
+    unexplained = []
+    for repeat in found:
+        places = _explaining(history, faults, repeat)
+        most = history.bounds.most_unrecorded
+        place = next((place for place in places if used[place] < most * faults[place[0]].blows), None)
+        if place is None:
+            unexplained.append(repeat)
+        else:
+            used[place] += 1
+            by_kind[faults[place[0]].kind] += 1
+    return Repeats(len(found), _allowed(history), by_kind, unexplained)
+
+
+def repeated(history: History) -> Iterator[str]:
+    for first, again in repeats(history).unexplained:
+        yield (
+            f"{first.name} acknowledged {first.message} to worker {first.worker} and got it again "
+            f"{again.came_at - first.at:.2f} s later from worker {again.worker}: no fault explains so many duplicates"
+        )
+
+
+def contested(history: History) -> Iterator[str]:
+    """Two workers that deliver to one listener by turns: each takes itself for the owner of its cursor."""
+    by_listener: defaultdict[str, list[Receipt]] = defaultdict(list)
+    for receipt in sorted(history.receipts, key=lambda receipt: receipt.came_at):
+        by_listener[receipt.name].append(receipt)
+    for name, receipts in by_listener.items():
+        changes = [(before.worker, after) for before, after in pairwise(receipts) if before.worker != after.worker]
+        for (_, theirs), (_, mine), (_, again) in zip(changes, changes[1:], changes[2:], strict=False):
+            belated = mine.came_at - theirs.came_at > _LATE_AS_AN_OLD_OWNER_SECONDS
+            if belated and again.came_at - theirs.came_at < _TURN_SECONDS:
+                pair = f"workers {theirs.worker} and {mine.worker}"
+                yield f"{name} got messages from {pair} by turns at {mine.came_at:.1f} s"
+
+
+def _all(history: History) -> Iterator[Repeat]:
+    acknowledged: dict[tuple[str, str], Receipt] = {}
+    for receipt in history.receipts:
+        key = (receipt.name, receipt.message)
+        if (first := acknowledged.get(key)) is not None:
+            yield Repeat(first, receipt)
+        if receipt.status == 200:
+            acknowledged[key] = receipt
+
+
+def _explaining(history: History, faults: list[Fault], repeat: Repeat) -> Iterator[tuple[int, str, int]]:
+    """The faults that may have led to it, each with the listener and the worker whose requests in flight it hit."""
+    first, again = repeat
+    for index, fault in enumerate(faults):
+        if first.worker in fault.workers and _went_unrecorded(history, fault, repeat):
+            yield index, first.name, first.worker
+        if again.worker in fault.workers and _was_held_up(history, fault, again):
+            yield index, first.name, again.worker
+
+
+def _went_unrecorded(history: History, fault: Fault, repeat: Repeat) -> bool:
+    """What the listener acknowledged could not be stored before or while it went on, so that others sent it again."""
+    bounds = history.bounds
+    recorded = repeat.first.at < fault.began_at - bounds.recording_seconds
+    over = fault.ended and repeat.first.at > fault.ended_at + bounds.recovery_seconds
+    return not recorded and not over and fault.began_at <= repeat.again.came_at
+
+
+def _was_held_up(history: History, fault: Fault, again: Receipt) -> bool:
+    """It had been signed, and was on its way, before the worker stood still: it came when others had sent it, too."""
+    signed_before = again.timestamp <= fault.began_at + history.epoch
+    came_within = fault.began_at <= again.came_at <= fault.ended_at + history.bounds.recording_seconds
+    return signed_before and came_within
+
+
+def _allowed(history: History) -> int:
+    """What could be in flight at the faults."""
+    return sum(
+        history.bounds.most_unrecorded * fault.blows
+        for fault in history.faults
+        if fault.workers
+        for listener in history.listeners.values()
+        if listener.sent < fault.began and not (listener.deleted_at and listener.delete_sent < fault.began)
+    )

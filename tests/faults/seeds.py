@@ -1,0 +1,8 @@
+"""Where random choices begin: `TORTURE_SEED`, or anywhere."""
+
+import os
+
+
+def new_seed() -> int:
+    given = os.environ.get("TORTURE_SEED")
+    return int(given) if given else int.from_bytes(os.urandom(4))

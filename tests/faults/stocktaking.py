@@ -1,0 +1,48 @@
+"""What the store holds in the end: every log, and the counts of the listeners that are left."""
+
+from discue.store.engine import Engine, Transaction
+from discue.store.listeners import counts as cursor_counts
+from tests.faults.history import Counts, History, Log
+from tests.tallied import drift
+
+_CURSORS = """
+SELECT l.public_id, l.organization, l.id, c.start_seq
+FROM listener l JOIN cursor c ON c.organization = l.organization AND c.listener = l.id
+WHERE l.deleted_at IS NULL
+"""
+_LOGS = """
+SELECT q.public_id, q.organization, q.id, h.head
+FROM queue q JOIN queue_head h ON h.organization = q.organization AND h.queue = q.id
+WHERE q.deleted_at IS NULL
+"""
+_IDS = "SELECT id FROM log WHERE organization = $1 AND queue = $2 ORDER BY seq"
+
+
+async def take_stock(engine: Engine, history: History) -> None:
+    """Write it into the history. Whatever was killed, what is counted is what there is."""
+
+    async def read(tx: Transaction) -> None:
+        found = await drift(tx)
+        assert found == {}, found
+        history.counts = await _counts(tx, history)
+        for public_id, organization, queue, head in await tx.rows(_LOGS):
+            ids = tuple(row[0] for row in await tx.rows(_IDS, organization, queue))
+            history.logs[public_id] = Log(head, ids)
+
+    await engine.open()
+    try:
+        await engine.read(read)
+    finally:
+        await engine.close()
+
+
+async def _counts(tx: Transaction, history: History) -> dict[str, Counts]:
+    """As the service shows them."""
+    names = {listener.id: name for name, listener in history.listeners.items() if listener.id}
+    found = {}
+    for public_id, organization, listener, start_seq in await tx.rows(_CURSORS):
+        if public_id in names:
+            counted = await cursor_counts(tx, organization, listener)
+            assert counted is not None
+            found[names[public_id]] = Counts(counted.acknowledged, counted.pending, counted.missed, start_seq)
+    return found

@@ -1,0 +1,209 @@
+"""Two workers on one PostgreSQL: what one dies of, or is told, the other makes good, or knows."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+
+from tests.faults.client import Client, Lost
+from tests.faults.fleet import LEASE_SECONDS, Fleet, Worker, fleet_of
+from tests.faults.receiver import Delivered, Receiver
+from tests.postgres.cluster import Cluster
+from tests.postgres.fixtures import new_database
+
+_LISTENERS = 8
+_MAX_IN_FLIGHT = 5
+_TAKEN_OVER_SECONDS = LEASE_SECONDS + 2.0
+_HANDED_OVER_SECONDS = 1.0
+_NOTICE_SECONDS = 1.0
+_APART_SECONDS = 0.02
+
+
+@pytest.fixture
+def database(postgres_cluster: Cluster) -> Iterator[str]:
+    """The name of an empty one."""
+    with new_database(postgres_cluster) as dsn:
+        yield dsn.rpartition("/")[2]
+
+
+def two_workers(folder: Path, cluster: Cluster, database: str) -> Fleet:
+    return Fleet(
+        folder,
+        [cluster.port],
+        database,
+        workers=2,
+        lease_seconds=LEASE_SECONDS,
+        listener_max_in_flight=_MAX_IN_FLIGHT,
+    )
+
+
+class Audience:
+    """Some listeners of one queue, and what each of them got."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.names = [f"listener-{number}" for number in range(_LISTENERS)]
+        self.queue = ""
+        self._receiver = receiver
+
+    async def gather(self, fleet: Fleet) -> None:
+        """Made by the workers in turn: each finds what the other one made. Both own some of the cursors then."""
+        clients = [fleet.client_of(worker) for worker in fleet.workers]
+        self.queue = await clients[0].queue()
+        for name, client in zip(self.names, cycle(clients), strict=False):
+            await client.listener(self.queue, self._receiver.url(name))
+        first = await clients[1].publish(self.queue, "first")
+        await self.until_everybody_has({first})
+        for client in clients:
+            client.close()
+
+    async def until_everybody_has(self, messages: set[str], within_seconds: float = 30.0) -> None:
+        await self._receiver.until(
+            lambda: all(messages <= set(self._receiver.messages(name)) for name in self.names), within_seconds
+        )
+
+    def served_by(self, worker: Worker) -> set[str]:
+        """The listeners that got their last message from it."""
+        last = {delivered.path: delivered.source for delivered in self._receiver.delivered}
+        return {name for name, source in last.items() if source == worker.source}
+
+    @property
+    def duplicates(self) -> dict[str, int]:
+        received = {name: self._receiver.messages(name) for name in self.names}
+        return {name: len(each) - len(set(each)) for name, each in received.items()}
+
+
+async def publish_some(client: Client, queue: str, count: int) -> set[str]:
+    return {await client.publish(queue, f"message {number}") for number in range(count)}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_what_a_killed_worker_delivered_the_other_takes_over_within_its_lease(
+    tmp_path: Path, postgres_cluster: Cluster, database: str, number: int
+) -> None:
+    async with Receiver() as receiver, fleet_of(two_workers(tmp_path, postgres_cluster, database)) as fleet:
+        audience = Audience(receiver)
+        await audience.gather(fleet)
+        killed, other = fleet.members[number], fleet.members[1 - number]
+        assert audience.served_by(killed), "it has something to lose"
+        await killed.product.kill()
+        client = fleet.client_of(other.number)
+        messages = await publish_some(client, audience.queue, 10)
+        await audience.until_everybody_has(messages, _TAKEN_OVER_SECONDS)
+        assert audience.served_by(other) == set(audience.names)
+        assert max(audience.duplicates.values()) <= _MAX_IN_FLIGHT
+        await killed.start()
+        messages = await publish_some(fleet.client_of(killed.number), audience.queue, 10)
+        await audience.until_everybody_has(messages)
+        await fleet.stop()
+
+
+async def test_a_drain_hands_over_within_a_second_and_repeats_nothing(
+    tmp_path: Path, postgres_cluster: Cluster, database: str
+) -> None:
+    received_at: dict[tuple[str, str], float] = {}
+
+    async def respond(delivered: Delivered) -> int:
+        received_at.setdefault((delivered.path, delivered.message), time.monotonic())
+        await asyncio.sleep(_APART_SECONDS * 2)
+        return 200
+
+    async with Receiver(respond) as receiver, fleet_of(two_workers(tmp_path, postgres_cluster, database)) as fleet:
+        audience = Audience(receiver)
+        await audience.gather(fleet)
+        leaving, other = fleet.members
+        assert audience.served_by(leaving), "it has something to hand over"
+        client, stored_at = fleet.client_of(other.number), dict[str, float]()
+
+        async def publish_all() -> None:
+            while True:
+                stored_at[await client.publish(audience.queue, "hello")] = time.monotonic()
+                await asyncio.sleep(_APART_SECONDS)
+
+        publishing = asyncio.ensure_future(publish_all())
+        await receiver.until(lambda: len(received_at) > _LISTENERS * 20)
+        assert await leaving.product.stop() == 0
+        enough = len(received_at) + _LISTENERS * 20
+        await receiver.until(lambda: len(received_at) > enough)
+        publishing.cancel()
+        with suppress(asyncio.CancelledError):
+            await publishing
+        await audience.until_everybody_has(set(stored_at))
+        assert audience.served_by(other) == set(audience.names)
+        assert set(audience.duplicates.values()) == {0}
+        delays = [received_at[name, message] - at for message, at in stored_at.items() for name in audience.names]
+        assert max(delays) < _HANDED_OVER_SECONDS
+
+
+async def test_a_revoked_key_is_refused_by_the_other_worker_within_a_second(
+    tmp_path: Path, postgres_cluster: Cluster, database: str
+) -> None:
+    async with fleet_of(two_workers(tmp_path, postgres_cluster, database)) as fleet:
+        one = fleet.client_of(0)
+        queue = await one.queue()
+        key = await one.create("/api_keys", {})
+        holder = fleet.client_of(1, key["key"])
+        assert (await holder.ask("GET", f"/queues/{queue}")).status == 200
+        assert (await one.ask("DELETE", f"/api_keys/{key['id']}")).status == 200
+        async with asyncio.timeout(_NOTICE_SECONDS):
+            await holder.until(f"/queues/{queue}", 401, apart_seconds=_APART_SECONDS)
+        assert (await holder.ask("POST", f"/queues/{queue}/messages", {"data": "no"})).status == 401
+
+
+async def test_without_a_database_publishes_are_refused_for_now_and_afterwards_all_is_delivered(tmp_path: Path) -> None:
+    with Cluster() as cluster:
+        cluster.create_database("outage")
+        async with Receiver() as receiver, fleet_of(two_workers(tmp_path, cluster, "outage")) as fleet:
+            audience = Audience(receiver)
+            await audience.gather(fleet)
+            clients = [fleet.client_of(worker) for worker in fleet.workers]
+            messages = await publish_some(clients[0], audience.queue, 5)
+            await asyncio.to_thread(cluster.stop, "immediate")
+            for client in clients:
+                for _ in range(2):
+                    answer = await client.ask("POST", f"/queues/{audience.queue}/messages", {"data": "refused"})
+                    assert (answer.status, "retry-after" in answer.headers) == (503, True), answer
+                assert (await client.ask("GET", "/health/ready")).status == 503
+                assert (await client.ask("GET", "/health/live")).status == 200
+            await asyncio.to_thread(cluster.start)
+            await fleet.until_ready()
+            messages |= await publish_some(clients[1], audience.queue, 5)
+            await audience.until_everybody_has(messages, _TAKEN_OVER_SECONDS)
+            bodies = {delivered.body for delivered in receiver.delivered}
+            assert b"refused" not in bodies
+            assert max(audience.duplicates.values()) <= _MAX_IN_FLIGHT
+            await fleet.stop()
+
+
+async def test_a_worker_cut_off_from_the_database_stops_before_the_other_takes_over(
+    tmp_path: Path, postgres_cluster: Cluster, database: str
+) -> None:
+    """Nothing tells it: its connections stand, and swallow what it sends."""
+    async with Receiver() as receiver, fleet_of(two_workers(tmp_path, postgres_cluster, database)) as fleet:
+        audience = Audience(receiver)
+        await audience.gather(fleet)
+        cut_off, other = fleet.members
+        theirs = audience.served_by(cut_off)
+        assert theirs
+        client = fleet.client_of(other.number)
+        for link in cut_off.links:
+            link.freeze()
+        messages = await publish_some(client, audience.queue, 5)
+        await audience.until_everybody_has(messages, _TAKEN_OVER_SECONDS)
+        messages = await publish_some(client, audience.queue, 20)
+        await audience.until_everybody_has(messages)
+        senders = {delivered.source for delivered in receiver.delivered if delivered.message in messages}
+        assert senders == {other.source}
+        refused = fleet.client_of(cut_off.number)
+        with suppress(Lost):
+            assert (await refused.ask("POST", f"/queues/{audience.queue}/messages", {"data": "?"})).status == 503
+        for link in cut_off.links:
+            link.thaw()
+        await cut_off.until_ready()
+        messages = await publish_some(refused, audience.queue, 5)
+        await audience.until_everybody_has(messages)
+        assert max(audience.duplicates.values()) <= _MAX_IN_FLIGHT
+        await fleet.stop()

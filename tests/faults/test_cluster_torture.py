@@ -1,0 +1,80 @@
+"""Everything that can go wrong with a cluster, for as long as `make torture` is told to."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.faults.cluster_torture import LOAD, QUICK, ClusterPlan, laid, new_history, torture
+from tests.faults.conftest import Tell
+from tests.faults.nemesis import database, failover, processes, rolling
+from tests.faults.nemesis.schedule import EVERY_KIND, Strike, nothing
+from tests.faults.seeds import new_seed
+from tests.faults.verdict import Verdict, decide
+from tests.postgres.standby import Pair
+
+_MINUTES = float(os.environ.get("TORTURE_MINUTES") or 3)
+_BESIDE_SECONDS = 300
+
+
+class Caught(msgspec.Struct, frozen=True):
+    """What brings a bug to light, and in which words, one or others."""
+
+    kinds: Sequence[Strike]
+    symptoms: Sequence[str]
+    listeners: tuple[str, ...] = ("steady", "slow", "straggling")
+
+
+_CAUGHT = {
+    "answers_before_the_commit": Caught([database.crash], ["lacks", "answered before it was created"]),
+    "ignores_its_lease": Caught([processes.long_pause] * 2, ["no fault explains", "by turns"]),
+    "forgets_what_is_settled_ahead": Caught([processes.kill_two], ["no fault explains"], ("straggling",) * 6),
+    "ignores_the_warning_of_a_commit": Caught([failover.fail_over_after_cancelling], ["lacks"]),
+    "believes_what_it_read_before_an_outage": Caught(
+        [failover.fail_over_after_cancelling] * 5, ["in the log", "no fault explains"]
+    ),
+    "never_follows_the_feed": Caught([nothing], ["still took /api_keys/"]),
+    "takes_guests_for_gone": Caught([rolling.restart], ["no fault explains"]),
+    "hands_over_without_its_flights": Caught([rolling.restart], ["do not add up"]),
+}
+
+
+def judge(folder: Path, plan: ClusterPlan) -> Verdict:
+    """Run and decide. The history is kept, for when it failed."""
+    history, kept = new_history(), folder / "history"
+    try:
+        with Pair(settings=QUICK) as pair:
+            run = torture(folder, laid(pair), plan, history)
+            asyncio.run(asyncio.wait_for(run, plan.seconds + _BESIDE_SECONDS))
+    finally:
+        history.keep(kept)
+    verdict = decide(history)
+    if verdict.broken:
+        verdict.broken.append(f"seed {plan.seed}; decide it again: python -m tests.faults.verdict {kept}")
+    return verdict
+
+
+@pytest.mark.torture
+@pytest.mark.xdist_group("cluster")
+def test_nothing_that_happens_to_a_cluster_breaks_a_promise(tmp_path: Path, tell: Tell) -> None:
+    plan = ClusterPlan(seconds=_MINUTES * 60, seed=new_seed())
+    tell(f"seed {plan.seed}, {_MINUTES:g} minutes")
+    verdict = judge(tmp_path, plan)
+    tell(f"{verdict.table}\n{verdict.summary}")
+    assert not verdict.broken, "\n".join(verdict.broken)
+    assert verdict.faults.total() >= len(EVERY_KIND)
+    assert verdict.messages > 20 * plan.seconds
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("bug", sorted(_CAUGHT))
+def test_a_cluster_with_a_bug_is_caught(tmp_path: Path, bug: str) -> None:
+    caught = _CAUGHT[bug]
+    load = msgspec.structs.replace(LOAD, listeners=caught.listeners)
+    plan = ClusterPlan(seconds=0, seed=7, kinds=caught.kinds, load=load, patience_seconds=4, bug=bug)
+    verdict = judge(tmp_path, plan)
+    found = [sentence for sentence in verdict.broken if any(symptom in sentence for symptom in caught.symptoms)]
+    assert found, (verdict.summary, verdict.broken)

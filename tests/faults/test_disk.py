@@ -1,0 +1,284 @@
+"""A disk that is full, a database that is locked, read-only, newer or not ours."""
+
+import asyncio
+import os
+import sqlite3
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+
+from tests.faults.client import Answer, Client
+from tests.faults.product import SERVE, Ended, Product
+from tests.faults.receiver import Delivered, Receiver
+
+_AGAIN_SECONDS = 0.05
+_READY_SECONDS = 8
+_MESSAGES = 20
+
+
+async def again_while_refused(client: Client, method: str, path: str, content: object = None) -> Answer:
+    """The first answer that is not 503. The test's own time bounds it."""
+    while True:
+        answer = await client.ask(method, path, content)
+        if answer.status != 503:
+            return answer
+        await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def publish_again(client: Client, queue: str, data: str) -> str:
+    """As clients do that are told to try again soon; then the service is ready, too."""
+    answer = await again_while_refused(client, "POST", f"/queues/{queue}/messages", {"data": data})
+    assert answer.status == 200
+    assert (await client.ask("GET", "/health/ready")).status == 200
+    return str(answer.body["message"]["id"])
+
+
+@asynccontextmanager
+async def locked(database: Path) -> AsyncIterator[None]:
+    """Another program writes to the database and does not come to an end."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+@asynccontextmanager
+async def full(product: Product, most_bytes: int = 0) -> AsyncIterator[None]:
+    product.limit_files(most_bytes)
+    yield
+    product.limit_files(None)
+
+
+def refused_for_now(answer: Answer) -> None:
+    assert answer.status == 503, answer
+    assert int(answer.headers["retry-after"]) >= 1
+    assert answer.body["title"] == "Service Unavailable"
+    assert answer.body["status"] == 503
+    assert "cannot take writes" in answer.body["detail"]
+    assert answer.body["request_id"] == answer.headers["x-request-id"]
+
+
+async def writes_are_refused(client: Client, queue: str) -> None:
+    """Every kind of write says so, reading goes on, and the service says that it is not ready."""
+    for method, path, content in (
+        ("POST", f"/queues/{queue}/messages", {"data": "too much"}),
+        ("POST", f"/queues/{queue}/messages/batch", {"messages": [{"data": "too much"}]}),
+        ("POST", "/queues", {}),
+        ("PUT", f"/queues/{queue}", {"alias": "another.name"}),
+    ):
+        refused_for_now(await client.ask(method, path, content))
+    refused_for_now(await client.ask("GET", "/health/ready"))
+    assert (await client.ask("GET", "/health/live")).status == 200
+    shown = (await client.ask("GET", f"/queues/{queue}")).body["queue"]
+    assert shown["alias"] == queue
+
+
+@pytest.mark.parametrize("cause", ["full", "locked"])
+async def test_a_store_that_cannot_write_refuses_writes_and_recovers_by_itself(tmp_path: Path, cause: str) -> None:
+    async with Receiver() as receiver, Product(tmp_path) as product:
+        client = product.client()
+        queue = await client.queue()
+        await client.listener(queue, receiver.url("steady"))
+        confirmed = [await client.publish(queue, "before")]
+        async with full(product) if cause == "full" else locked(product.database):
+            await writes_are_refused(client, queue)
+        confirmed.append(await publish_again(client, queue, "after"))
+        await receiver.until(receiver.has_all(confirmed, "steady"))
+        bodies = {delivered.body for delivered in receiver.delivered}
+        assert bodies == {b"before", b"after"}, "what was refused was not stored"
+        assert await product.stop() == 0
+
+
+async def test_a_store_that_can_write_again_is_ready_although_nobody_publishes(tmp_path: Path) -> None:
+    """Who looks at `/health/ready` sends nothing until it is: readiness must come back by itself, within seconds."""
+    async with Product(tmp_path) as product:
+        client = product.client()
+        queue = await client.queue()
+        async with full(product):
+            refused_for_now(await client.ask("POST", f"/queues/{queue}/messages", {"data": "too much"}))
+            for _ in range(2):
+                await product.says('"work":"try_again"')
+                refused_for_now(await client.ask("GET", "/health/ready"))
+        async with asyncio.timeout(_READY_SECONDS):
+            assert (await again_while_refused(client, "GET", "/health/ready")).status == 200
+
+
+@pytest.mark.parametrize("cause", ["full", "locked"])
+async def test_deliveries_under_way_when_writing_stops_are_recorded_later(tmp_path: Path, cause: str) -> None:
+    """Their answers came, and could not be written down: nothing is sent again, and nothing is forgotten."""
+    answering = asyncio.Event()
+
+    async def respond(_delivered: Delivered) -> int:
+        await answering.wait()
+        return 200
+
+    async with Receiver(respond) as receiver, Product(tmp_path, listener_max_in_flight=5) as product:
+        client = product.client()
+        queue = await client.queue()
+        listener = await client.listener(queue, receiver.url("steady"))
+        confirmed = [await client.publish(queue, str(number)) for number in range(_MESSAGES)]
+        await receiver.until(lambda: len(receiver.delivered) == 5)
+        async with full(product) if cause == "full" else locked(product.database):
+            answering.set()
+            refused_for_now(await client.ask("POST", f"/queues/{queue}/messages", {"data": "refused"}))
+        await receiver.until(lambda: len(receiver.delivered) == _MESSAGES)
+        assert receiver.messages("steady") == confirmed, "in their order, each once"
+        assert await product.stop() == 0
+        await product.start()
+        shown = await client.ask("GET", f"/queues/{queue}/listeners/{listener}")
+        counts = shown.body["listener"]["messages"]
+        assert (counts["acknowledged_count"], counts["pending_count"], counts["missed_count"]) == (_MESSAGES, 0, 0)
+        assert await product.stop() == 0
+        assert len(receiver.delivered) == _MESSAGES
+
+
+async def test_a_disk_that_fills_up_in_the_middle_of_a_commit_loses_nothing(tmp_path: Path) -> None:
+    """The limit is a little beyond what is written, so that a commit is cut wherever it happens to be."""
+    async with Receiver() as receiver, Product(tmp_path) as product:
+        client = product.client()
+        queue = await client.queue()
+        await client.listener(queue, receiver.url("steady"))
+        confirmed: list[str] = []
+        for room in (1_000, 5_000, 30_000):
+            written = product.database.with_name("discue.db-wal").stat().st_size
+            async with full(product, written + room):
+                answer = Answer(200, {}, None)
+                while answer.status == 200:
+                    answer = await client.ask("POST", f"/queues/{queue}/messages", {"data": "x" * 3_000})
+                    confirmed += [answer.body["message"]["id"]] if answer.status == 200 else []
+                refused_for_now(answer)
+            confirmed.append(await publish_again(client, queue, "room again"))
+        await product.kill()
+        await product.start()
+        confirmed.append(await client.publish(queue, "after all"))
+        await receiver.until(receiver.has_all(confirmed, "steady"))
+
+
+async def refusal(product: Product) -> str:
+    """What a server says that does not start. It ends with exit code 1."""
+    with pytest.raises(Ended):
+        await product.start()
+    assert await product.ended() == 1
+    said = "".join(product.lines)
+    assert "Traceback" not in said
+    return said
+
+
+async def make_database(folder: Path) -> Path:
+    """A database of this program, in which nothing was written but what every start writes."""
+    async with Product(folder) as product:
+        assert await product.stop() == 0
+    return product.database
+
+
+async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
+    database = await make_database(tmp_path)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE meta SET value = '9001' WHERE key IN ('schema_version', 'compatible_from')")
+        connection.commit()
+    said = await refusal(Product(tmp_path))
+    assert "9001" in said
+    assert "newer discue" in said
+    with closing(sqlite3.connect(database)) as connection:
+        kept = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+    assert kept == ("9001",), "it was left as it is"
+
+
+async def test_a_newer_database_that_still_takes_this_program_is_served(tmp_path: Path) -> None:
+    database = await make_database(tmp_path)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE meta SET value = '9001' WHERE key = 'schema_version'")
+        connection.commit()
+    async with Product(tmp_path) as product:
+        assert await product.stop() == 0
+
+
+def another_program(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE recipe (name TEXT)")
+        connection.commit()
+
+
+def garbage(database: Path) -> None:
+    database.write_bytes(b"Dear diary, " * 1_000)
+
+
+def a_directory(database: Path) -> None:
+    database.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (another_program, "another program's database"),
+        (garbage, "not a database of discue"),
+        (a_directory, "cannot be"),
+    ],
+)
+async def test_what_is_not_ours_is_refused_and_left_alone(
+    tmp_path: Path, make: Callable[[Path], None], reason: str
+) -> None:
+    database = tmp_path / "discue.db"
+    make(database)
+    before = database.read_bytes() if database.is_file() else b""
+    said = await refusal(Product(tmp_path))
+    assert reason in said
+    assert str(database) in said
+    assert (database.read_bytes() if database.is_file() else b"") == before
+
+
+async def test_a_locked_database_is_refused_at_the_start(tmp_path: Path) -> None:
+    database = await make_database(tmp_path)
+    async with locked(database):
+        said = await refusal(Product(tmp_path))
+    assert "locked" in said
+
+
+async def test_a_second_server_on_one_database_is_refused(tmp_path: Path) -> None:
+    async with Product(tmp_path) as first:
+        said = await refusal(Product(tmp_path))
+        assert "Another process serves" in said
+        client = first.client()
+        assert (await client.ask("GET", "/health/ready")).status == 200
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that every user of the machine may enter, and only its owner may write to."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        yield folder
+        folder.chmod(0o755)
+
+
+def as_nobody(folder: Path, mode: int) -> Product:
+    """A server on the folder, run by a user who has the rights that the mode gives to others."""
+    is_root = os.geteuid() == 0
+    folder.chmod(mode if is_root else mode & 0o555)
+    return Product(folder, command=(sys.executable, "-m", "tests.faults.unprivileged") if is_root else SERVE)
+
+
+@pytest.mark.parametrize("exists", [False, True], ids=["new", "made by another user"])
+async def test_a_folder_that_cannot_be_written_is_refused(open_folder: Path, *, exists: bool) -> None:
+    if exists:
+        await make_database(open_folder)
+    said = await refusal(as_nobody(open_folder, 0o755))
+    assert "cannot be written" in said
+    assert "Permission denied" in said
+
+
+async def test_a_database_that_cannot_be_written_is_refused(open_folder: Path) -> None:
+    """Its folder can, so that everything beside it could be made."""
+    read_only(await make_database(open_folder))
+    said = await refusal(as_nobody(open_folder, 0o777))
+    assert "cannot be written" in said
+    assert "discue.db" in said
+
+
+def read_only(database: Path) -> None:
+    database.chmod(0o444)
+    database.with_name("discue.db.serving").unlink(missing_ok=True)

@@ -1,0 +1,115 @@
+"""SIGTERM: what is under way ends, what was confirmed is delivered after the next start, and nothing twice."""
+
+import asyncio
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tests.faults.client import Answer, Client, Lost
+from tests.faults.product import Product
+from tests.faults.receiver import Delivered, Receiver
+
+GRACE_SECONDS = 10
+PRODUCERS = 8
+BACKLOG = 400
+NAMES = ("quick", "slow")
+
+
+class Producers:
+    """Publish until the server refuses or goes; `stored` are the ids that were confirmed."""
+
+    def __init__(self, product: Product, queue: str) -> None:
+        self._clients = [product.client() for _ in range(PRODUCERS)]
+        self._queue = queue
+        self.stored: list[str] = []
+        self.refusals: list[Answer] = []
+
+    async def run(self) -> None:
+        await asyncio.gather(*(self._publish_all(client) for client in self._clients))
+
+    async def _publish_all(self, client: Client) -> None:
+        with suppress(Lost):
+            while not self.refusals:
+                answer = await client.ask("POST", f"/queues/{self._queue}/messages", {"data": "hello"})
+                if answer.status == 200:
+                    self.stored.append(answer.body["message"]["id"])
+                else:
+                    self.refusals.append(answer)
+
+
+async def test_a_drain_under_load_loses_nothing_and_sends_nothing_twice(tmp_path: Path) -> None:
+    pause_seconds = 0.1
+
+    async def respond(delivered: Delivered) -> int:
+        if delivered.path == "slow":
+            await asyncio.sleep(pause_seconds)
+        return 200
+
+    limits: dict[str, Any] = {"drain_timeout_seconds": GRACE_SECONDS, "listener_max_in_flight": 4}
+    async with Receiver(respond) as receiver, Product(tmp_path, **limits) as product:
+        client = product.client()
+        queue = await client.queue()
+        for name in NAMES:
+            await client.listener(queue, receiver.url(name))
+        producers = Producers(product, queue)
+        load = asyncio.ensure_future(producers.run())
+        await receiver.until(lambda: len(receiver.messages("quick")) >= BACKLOG)
+        assert await product.stop() == 0
+        await load
+        assert all(answer.status == 503 and answer.headers["retry-after"] for answer in producers.refusals)
+        assert len(set(receiver.messages("slow"))) < len(producers.stored), "something is left for the next start"
+        pause_seconds = 0
+        await product.start()
+        for name in NAMES:
+            await receiver.until(receiver.has_all(producers.stored, name))
+        assert await product.stop() == 0
+        for name in NAMES:
+            received = receiver.messages(name)
+            assert len(received) == len(set(received)), name
+
+
+async def test_what_does_not_answer_within_the_grace_is_sent_again_after_the_start(tmp_path: Path) -> None:
+    answering = asyncio.Event()
+
+    async def respond(_delivered: Delivered) -> int:
+        await answering.wait()
+        return 200
+
+    async with Receiver(respond) as receiver, Product(tmp_path, drain_timeout_seconds=1) as product:
+        client = product.client()
+        queue = await client.queue()
+        await client.listener(queue, receiver.url("hanging"))
+        message = await client.publish(queue, "hello")
+        await receiver.until(lambda: receiver.messages("hanging") == [message])
+        assert await product.stop() == 0
+        answering.set()
+        await product.start()
+        await receiver.until(lambda: receiver.messages("hanging") == [message] * 2)
+        assert [delivered.headers["discue-attempt"] for delivered in receiver.delivered] == ["1", "2"]
+        assert await product.stop() == 0
+
+
+async def test_a_second_sigterm_ends_the_process_at_once_and_loses_nothing(tmp_path: Path) -> None:
+    answering = asyncio.Event()
+
+    async def respond(_delivered: Delivered) -> int:
+        await answering.wait()
+        return 200
+
+    async with Receiver(respond) as receiver, Product(tmp_path, drain_timeout_seconds=3_600) as product:
+        client = product.client()
+        queue = await client.queue()
+        await client.listener(queue, receiver.url("hanging"))
+        message = await client.publish(queue, "hello")
+        await receiver.until(lambda: receiver.messages("hanging") == [message])
+        draining = product.says('"event":"draining"')
+        product.send(signal.SIGTERM)
+        await draining
+        product.send(signal.SIGTERM)
+        async with asyncio.timeout(5):
+            assert await product.ended() == 1
+        answering.set()
+        await product.start()
+        await receiver.until(lambda: receiver.messages("hanging") == [message] * 2)
+        assert await product.stop() == 0

@@ -1,0 +1,379 @@
+"""The verdict finds each broken promise in a history that was doctored, and nothing in one that was not."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from standardwebhooks import Webhook
+
+from tests.faults.history import (
+    Bounds,
+    Counts,
+    Fault,
+    History,
+    Log,
+    Look,
+    Published,
+    Receipt,
+    Registered,
+    Resource,
+    kept_in,
+)
+from tests.faults.verdict import decide
+
+SECRET = "whsec_" + "QUJD" * 8
+NOON = 1_750_000_000
+_REPOSITORY = Path(__file__).parents[2]
+
+
+def a_receipt(message: str, body: str, tick: int, status: int = 200, name: str = "steady", worker: int = 1) -> Receipt:
+    """A tick is a second here."""
+    signed_at = NOON + tick
+    signature = Webhook(SECRET).sign(message, datetime.fromtimestamp(signed_at, UTC), body)
+    return Receipt(name, message, body, signed_at, signature, 100.0 + tick, tick, 100.0 + tick, status, worker)
+
+
+def a_history() -> History:
+    """Two workers. Worker 1 is killed once, with one duplicate; a listener, a queue and a key are deleted."""
+    history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0)
+    history.listeners["steady"] = Registered("q", sent=1, answered=2, id="l", secret=SECRET)
+    history.listeners["gone"] = Registered("q", 3, 4, "g", SECRET, delete_sent=5, deleted_at=105.0)
+    history.publishes = [
+        Published("q", ("one",), sent=10, answered=11, ids=("m1",), answered_at=111.0),
+        Published("q", ("two", "three"), sent=12, answered=13, ids=("m2", "m3"), answered_at=113.0),
+        Published("q", ("lost answer",), sent=14),
+        Published("theirs", ("secret",), sent=15, answered=16, ids=("m7",), answered_at=116.0),
+    ]
+    history.receipts = [
+        a_receipt("m1", "one", 28),
+        a_receipt("m2", "two", 28, status=500),
+        a_receipt("m3", "three", 28),
+        a_receipt("m4", "lost answer", 28),
+        a_receipt("m1", "one", 31, worker=2),
+        a_receipt("m2", "two", 32, worker=2),
+    ]
+    history.faults = [Fault("kill", workers=(1,), began=30, began_at=130.0, ended=31, ended_at=130.5)]
+    history.logs = {"q": Log(head=5, ids=("m0", "m1", "m2", "m3", "m4")), "theirs": Log(head=1, ids=("m7",))}
+    history.counts = {"steady": Counts(acknowledged=4, pending=0, missed=0, start_seq=1)}
+    history.resources = {
+        "/queues/q": Resource("ours", 1, 1),
+        "/queues/theirs": Resource("others", 1, 1),
+        "/queues/gone": Resource("ours", 20, 21, delete_sent=25, deleted=26, deleted_at=126.0),
+        "/api_keys/k": Resource("ours", 20, 21, delete_sent=25, deleted=26, deleted_at=126.0),
+    }
+    history.looks = [
+        Look("/queues/gone", 2, sent=22, sent_at=122.0, answered=23, status=200),
+        Look("/queues/gone", 1, sent=27, sent_at=127.0, answered=28, status=404),
+        Look("/queues/theirs", 1, sent=27, sent_at=127.0, stranger=True, answered=28, status=404),
+        Look("/api_keys/k", 2, sent=22, sent_at=122.0, answered=23, status=200),
+        Look("/api_keys/k", 2, sent=26, sent_at=126.9, answered=27, status=200),
+        Look("/api_keys/k", 2, sent=28, sent_at=128.0, answered=29, status=401),
+        Look("/api_keys/k", 1, sent=40, sent_at=140.0),
+    ]
+    return history
+
+
+def test_a_history_without_faults_is_found_without() -> None:
+    verdict = decide(a_history())
+    assert verdict.broken == []
+    assert (verdict.messages, verdict.undecided, verdict.duplicates, verdict.allowed_duplicates) == (4, 1, 1, 1)
+    assert "every promise was kept" in verdict.summary
+    assert verdict.duplicates_after["kill"] == 1
+
+
+def loses_a_message(history: History) -> None:
+    history.receipts = [receipt for receipt in history.receipts if receipt.message != "m3"]
+
+
+def gives_up_after_a_failure(history: History) -> None:
+    history.receipts.pop()
+
+
+def loses_a_message_that_is_in_the_log(history: History) -> None:
+    history.receipts = [receipt for receipt in history.receipts if receipt.message != "m4"]
+
+
+def sends_more_again_than_was_in_flight(history: History) -> None:
+    history.receipts.append(a_receipt("m3", "three", 40))
+
+
+def sends_again_what_another_worker_sent(history: History) -> None:
+    history.receipts[0].worker = 2
+
+
+def sends_again_what_was_long_recorded(history: History) -> None:
+    history.faults[0].began_at = history.faults[0].ended_at = 139.0
+    history.receipts[-2].at = history.receipts[-2].came_at = 140.0
+
+
+def sends_again_what_came_long_after_the_fault(history: History) -> None:
+    history.faults[0].began_at = history.faults[0].ended_at = 110.0
+
+
+def sends_again_before_the_fault(history: History) -> None:
+    history.faults[0].began_at = history.faults[0].ended_at = 131.5
+
+
+def sends_again_after_a_rolling_restart(history: History) -> None:
+    history.faults[0].workers = ()
+
+
+def sends_when_its_lease_is_over(history: History) -> None:
+    """Worker 1 goes on where it stood still, and begins with what worker 2 has sent meanwhile."""
+    history.faults = [Fault("pause", workers=(1,), began=27, began_at=127.0, ended=30, ended_at=130.5)]
+    history.receipts[0].worker, history.receipts[-2].worker = 2, 1
+
+
+def retries_what_was_acknowledged(history: History) -> None:
+    history.receipts.append(a_receipt("m2", "two", 41))
+
+
+def lets_two_workers_deliver_at_once(history: History) -> None:
+    for number, worker in enumerate((1, 2, 1, 2)):
+        history.receipts.append(a_receipt("m2", "two", 50, status=500, worker=worker))
+        history.receipts[-1].came_at = 150.0 + number * 0.4
+
+
+def invents_a_body(history: History) -> None:
+    history.receipts.append(a_receipt("m9", "nobody wrote this", 40))
+
+
+def changes_an_id(history: History) -> None:
+    history.receipts[0].message = "m0"
+
+
+def swaps_bodies(history: History) -> None:
+    history.receipts[2] = a_receipt("m3", "two", 28)
+
+
+def stores_an_undecided_message_twice(history: History) -> None:
+    history.receipts.append(a_receipt("m5", "lost answer", 40))
+
+
+def crosses_queues(history: History) -> None:
+    history.publishes[2].queue = "another of ours"
+    history.resources["/queues/another of ours"] = Resource("ours", 1, 1)
+
+
+def crosses_organizations(history: History) -> None:
+    history.receipts.append(a_receipt("m7", "secret", 40))
+
+
+def gives_old_messages_to_a_new_listener(history: History) -> None:
+    history.listeners["young"] = Registered("q", sent=17, answered=18, id="y", secret=SECRET)
+    history.receipts.append(a_receipt("m1", "one", 40, name="young"))
+
+
+def goes_on_after_a_deletion(history: History) -> None:
+    history.receipts.append(a_receipt("m1", "one", 12, name="gone"))
+
+
+def signs_with_another_key(history: History) -> None:
+    history.listeners["steady"].secret = "whsec_" + "QUJE" * 8
+
+
+def signs_another_time(history: History) -> None:
+    history.receipts[0].timestamp += 1
+
+
+def leaves_a_hole_in_the_log(history: History) -> None:
+    history.logs["q"].head = 6
+
+
+def stores_a_message_twice(history: History) -> None:
+    history.logs["q"].ids = ("m0", "m1", "m2", "m3", "m3")
+
+
+def loses_a_confirmed_message_from_the_log(history: History) -> None:
+    history.logs["q"] = Log(head=4, ids=("m0", "m1", "m2", "m4"))
+
+
+def stores_a_batch_in_another_order(history: History) -> None:
+    history.logs["q"].ids = ("m0", "m1", "m3", "m2", "m4")
+
+
+def counts_less_than_the_log(history: History) -> None:
+    history.counts["steady"].acknowledged = 3
+
+
+def counts_more_than_it_sent(history: History) -> None:
+    history.counts["steady"].acknowledged = 5
+
+
+def counts_nothing(history: History) -> None:
+    history.counts["steady"] = Counts(acknowledged=0, pending=0, missed=4, start_seq=1)
+
+
+def does_not_find_what_was_made_elsewhere(history: History) -> None:
+    history.looks[0].status = 404
+
+
+def does_not_let_a_new_key_in(history: History) -> None:
+    history.looks[3].status = 401
+
+
+def shows_what_was_deleted(history: History) -> None:
+    history.looks[1].status = 200
+
+
+def shows_it_to_a_stranger(history: History) -> None:
+    history.looks[2].status = 200
+
+
+def lets_a_revoked_key_in(history: History) -> None:
+    history.looks[5].status = 200
+
+
+def lets_a_revoked_key_in_long_after_a_fault(history: History) -> None:
+    history.looks[6].answered, history.looks[6].status = 41, 200
+
+
+def takes_messages_for_a_deleted_queue(history: History) -> None:
+    history.publishes.append(Published("gone", ("late",), sent=27, answered=28, ids=("m8",), answered_at=128.0))
+
+
+def lets_messages_wait_for_a_rolling_restart(history: History) -> None:
+    history.faults.append(Fault("rolling restart", (), began=29, began_at=115.0, ended=30, ended_at=117.0))
+    history.publishes.append(Published("q", ("four",), sent=17, answered=18, ids=("m8",), answered_at=116.0))
+    history.receipts.append(a_receipt("m8", "four", 36))
+
+
+@pytest.mark.parametrize(
+    ("doctor", "finding"),
+    [
+        (loses_a_message, "never got m3, answered at 13"),
+        (gives_up_after_a_failure, "never got m2"),
+        (loses_a_message_that_is_in_the_log, "never got m4, which is in the log"),
+        (sends_more_again_than_was_in_flight, "no fault explains"),
+        (sends_again_what_another_worker_sent, "no fault explains"),
+        (sends_again_what_was_long_recorded, "no fault explains"),
+        (sends_again_what_came_long_after_the_fault, "no fault explains"),
+        (sends_again_before_the_fault, "no fault explains"),
+        (sends_again_after_a_rolling_restart, "no fault explains"),
+        (sends_when_its_lease_is_over, "no fault explains"),
+        (retries_what_was_acknowledged, "no fault explains"),
+        (lets_two_workers_deliver_at_once, "by turns"),
+        (invents_a_body, "never published"),
+        (changes_an_id, "two ids"),
+        (swaps_bodies, "body of another message"),
+        (stores_an_undecided_message_twice, "two ids"),
+        (crosses_queues, "never published to its queue"),
+        (crosses_organizations, "of another organization"),
+        (gives_old_messages_to_a_new_listener, "before it was created"),
+        (goes_on_after_a_deletion, "after its deletion"),
+        (signs_with_another_key, "wrong signature"),
+        (signs_another_time, "wrong signature"),
+        (leaves_a_hole_in_the_log, "its head is 6"),
+        (stores_a_message_twice, "an id twice"),
+        (loses_a_confirmed_message_from_the_log, "lacks m3"),
+        (stores_a_batch_in_another_order, "in its order"),
+        (counts_less_than_the_log, "do not add up"),
+        (counts_more_than_it_sent, "counted otherwise"),
+        (counts_nothing, "counted otherwise"),
+        (does_not_find_what_was_made_elsewhere, "answered 404 for /queues/gone"),
+        (does_not_let_a_new_key_in, "answered 401 for /api_keys/k"),
+        (shows_what_was_deleted, "still took /queues/gone"),
+        (shows_it_to_a_stranger, "to a stranger"),
+        (lets_a_revoked_key_in, "still took /api_keys/k 2.00 s"),
+        (lets_a_revoked_key_in_long_after_a_fault, "still took /api_keys/k 14.00 s"),
+        (takes_messages_for_a_deleted_queue, "after its deletion was answered"),
+        (lets_messages_wait_for_a_rolling_restart, "waited 20.00 s"),
+    ],
+)
+def test_a_broken_promise_is_found(doctor: Callable[[History], None], finding: str) -> None:
+    history = a_history()
+    doctor(history)
+    assert any(finding in sentence for sentence in decide(history).broken), decide(history).broken
+
+
+def is_deleted_before(history: History) -> None:
+    history.publishes[0].sent, history.publishes[0].answered = 4, 4
+    history.listeners["steady"].answered = 3
+
+
+def never_got_what_is_undecided(history: History) -> None:
+    """It is not in the log either."""
+    history.receipts = [receipt for receipt in history.receipts if receipt.message != "m4"]
+    history.logs["q"] = Log(head=4, ids=("m0", "m1", "m2", "m3"))
+    history.counts["steady"].acknowledged = 3
+
+
+def got_what_was_lost_with_the_old_primary(history: History) -> None:
+    """Undecided, received, and in no log any more."""
+    history.logs["q"] = Log(head=4, ids=("m0", "m1", "m2", "m3"))
+    history.counts["steady"].acknowledged = 3
+
+
+def lost_the_record_of_an_acknowledgement(history: History) -> None:
+    history.counts["steady"] = Counts(acknowledged=3, pending=1, missed=0, start_seq=1)
+
+
+def could_not_hear_of_the_revocation(history: History) -> None:
+    history.faults.append(Fault("cut off", (2,), began=26, began_at=126.5, ended=29, ended_at=129.0))
+    history.looks[5].status = 200
+
+
+def could_not_hear_of_the_deletion(history: History) -> None:
+    history.faults.append(Fault("cut off", (1,), began=5, began_at=105.5, ended=11, ended_at=111.0))
+    history.receipts.append(a_receipt("m1", "one", 12, name="gone"))
+
+
+def had_begun_before_it_stood_still(history: History) -> None:
+    sends_when_its_lease_is_over(history)
+    history.receipts[-2] = a_receipt("m1", "one", 26)
+    history.receipts[-2].came_at = history.receipts[-2].at = 130.6
+
+
+def took_over_for_good(history: History) -> None:
+    for number, worker in enumerate((1, 2, 2, 2)):
+        history.receipts.insert(4 + number, a_receipt("m2", "two", 28, status=500, worker=worker))
+        history.receipts[4 + number].came_at = 128.0 + number * 0.4
+
+
+@pytest.mark.parametrize(
+    "doctor",
+    [
+        is_deleted_before,
+        never_got_what_is_undecided,
+        got_what_was_lost_with_the_old_primary,
+        lost_the_record_of_an_acknowledgement,
+        could_not_hear_of_the_revocation,
+        could_not_hear_of_the_deletion,
+        had_begun_before_it_stood_still,
+        took_over_for_good,
+    ],
+)
+def test_what_the_promises_allow_is_not_called_broken(doctor: Callable[[History], None]) -> None:
+    history = a_history()
+    doctor(history)
+    assert decide(history).broken == []
+
+
+def test_the_longest_delay_is_told_of_what_was_going_on() -> None:
+    verdict = decide(a_history())
+    assert verdict.longest_delays == {"nothing": 17.0}
+    history = a_history()
+    history.faults[0].began_at = 113.2
+    verdict = decide(history)
+    assert verdict.longest_delays == {"nothing": 17.0, "kill": 15.0}
+    assert "kill" in verdict.table
+
+
+def test_a_history_that_was_kept_is_decided_again(tmp_path: Path) -> None:
+    history, path = a_history(), tmp_path / "history"
+    loses_a_message(history)
+    history.keep(path)
+    assert decide(kept_in(path)) == decide(history)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.verdict", str(path)],
+        cwd=_REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "never got m3" in done.stdout

@@ -1,0 +1,86 @@
+"""`kill -9` of the server at random moments under load, and the proof that broken promises would be noticed."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import Tell
+from tests.faults.load import LoadPlan
+from tests.faults.seeds import new_seed
+from tests.faults.torture import Plan, new_history, torture
+from tests.faults.verdict import Verdict, decide
+
+_LONGEST_SECONDS = {"test": 60, "torture": 900}
+
+_SYMPTOMS = {
+    "answers_before_the_commit": ("never got",),
+    "starts_at_the_head": ("never got",),
+    "gives_old_messages_to_new_listeners": ("before it was created",),
+    "forgets_what_was_acknowledged": ("no fault explains", "do not add up"),
+    "signs_with_another_key": ("wrong signature",),
+}
+
+
+def judge(folder: Path, plan: Plan, longest_seconds: int = _LONGEST_SECONDS["test"]) -> Verdict:
+    """Run and decide. The history is kept beside the database, for when it failed."""
+    history, kept = new_history(), folder / "history"
+    try:
+        asyncio.run(asyncio.wait_for(torture(folder, plan, history), longest_seconds))
+        verdict = decide(history)
+        if verdict.broken:
+            verdict.broken.append(f"seed {plan.seed}; decide it again: python -m tests.faults.verdict {kept}")
+        return verdict
+    finally:
+        history.keep(kept)
+
+
+def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
+    plan = Plan(kills=3, seed=new_seed())
+    print(f"seed {plan.seed}")
+    verdict = judge(tmp_path, plan)
+    print(verdict.summary)
+    assert not verdict.broken, "\n".join(verdict.broken)
+    assert verdict.messages > 100
+    assert verdict.faults.total() >= plan.kills
+
+
+@pytest.mark.torture
+def test_kills_of_one_of_two_processes_and_of_their_parent_lose_nothing(tmp_path: Path, tell: Tell) -> None:
+    verdict = judge_told(tmp_path, Plan(kills=20, seed=new_seed(), workers=2), tell)
+    assert verdict.messages > 1_000
+
+
+@pytest.mark.torture
+def test_fifty_kills_lose_nothing(tmp_path: Path, tell: Tell) -> None:
+    verdict = judge_told(tmp_path, Plan(kills=50, seed=new_seed()), tell)
+    assert verdict.messages > 5_000
+
+
+def judge_told(folder: Path, plan: Plan, tell: Tell) -> Verdict:
+    """A long run in which nothing may be broken, and what it came to."""
+    tell(f"seed {plan.seed}")
+    verdict = judge(folder, plan, _LONGEST_SECONDS["torture"])
+    tell(f"{verdict.table}\n{verdict.summary}")
+    assert not verdict.broken, "\n".join(verdict.broken)
+    return verdict
+
+
+def judge_broken(folder: Path, bug: str) -> None:
+    """A server with a bug is found out, by one of its symptoms."""
+    command = (sys.executable, "-m", "tests.faults.broken", bug)
+    load = LoadPlan(queues=1, listeners=("steady", "slow"))
+    verdict = judge(folder, Plan(kills=4, seed=7, load=load, patience_seconds=2, command=command))
+    found = [sentence for sentence in verdict.broken if any(symptom in sentence for symptom in _SYMPTOMS[bug])]
+    assert found, (verdict.summary, verdict.broken)
+
+
+def test_a_server_that_answers_before_the_commit_is_caught(tmp_path: Path) -> None:
+    judge_broken(tmp_path, "answers_before_the_commit")
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("bug", sorted(_SYMPTOMS))
+def test_a_server_with_a_bug_is_caught(tmp_path: Path, bug: str) -> None:
+    judge_broken(tmp_path, bug)

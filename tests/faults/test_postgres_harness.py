@@ -1,0 +1,362 @@
+"""The throw-away PostgreSQL servers do what the tests of faults rest on."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.postgres.cluster import Cluster
+from tests.postgres.fixtures import new_database
+from tests.postgres.processes import children_of, lives, until
+from tests.postgres.programs import FOLDER_VARIABLE, find_programs, require_programs
+from tests.postgres.proxy import HOST, Proxy
+from tests.postgres.server import NotStarted
+from tests.postgres.session import ServerError
+from tests.postgres.standby import Pair, Standby
+
+_REPOSITORY = Path(__file__).parents[2]
+
+_UNPRIVILEGED = """
+import os
+from tests.postgres.cluster import Cluster
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+with Cluster() as cluster:
+    print(cluster.data.stat().st_uid == os.getuid(), cluster.run_sql("SELECT 1"))
+"""
+
+_LEFT_RUNNING = """
+import os, signal
+from tests.postgres.cluster import Cluster
+cluster = Cluster().__enter__()
+{}
+print(cluster.pid, cluster.folder, flush=True)
+{}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as cluster:
+        cluster.run_sql("CREATE TABLE kept (number integer)")
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    with Pair() as pair:
+        pair.primary.run_sql("CREATE TABLE kept (number integer)")
+        yield pair
+
+
+def _python(script: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=_REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode <= 0, done.stderr
+    return done.stdout
+
+
+def _rows(server: Cluster, number: int) -> int:
+    [(count,)] = server.run_sql(f"SELECT count(*) FROM kept WHERE number = {number}")
+    return int(count or 0)
+
+
+def test_programs_are_skipped_for_where_they_are_missing_and_fail_the_test_under_ci(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.delenv("CI", raising=False)
+    assert find_programs() is None
+    with pytest.raises(pytest.skip.Exception):
+        require_programs()
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises((pytest.fail.Exception, pytest.skip.Exception), match="PostgreSQL") as ended:
+        require_programs()
+    assert ended.type is pytest.fail.Exception
+
+
+def test_a_cluster_runs_as_the_programs_account_and_trusts_its_user(cluster: Cluster) -> None:
+    assert cluster.data.stat().st_uid == Path(f"/proc/{cluster.pid}").stat().st_uid
+    assert cluster.data.stat().st_uid != 0
+    assert cluster.run_sql("SELECT current_user, NULL; SHOW fsync") == [("discue", None), ("off",)]
+
+
+def test_a_cluster_starts_without_rights() -> None:
+    require_programs()
+    assert _python(_UNPRIVILEGED) == "True [('1',)]\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "end"), [("", ""), ("cluster.pause()", ""), ("", "os.kill(os.getpid(), signal.SIGKILL)")]
+)
+def test_a_process_that_ends_without_closing_its_cluster_leaves_no_server_and_no_files(before: str, end: str) -> None:
+    require_programs()
+    pid, folder = _python(_LEFT_RUNNING.format(before, end)).split()
+    until(lambda: not lives(int(pid)), "the server is gone", 8)
+    until(lambda: not Path(folder).exists(), "its files are gone")
+
+
+def test_a_server_that_cannot_start_shows_its_log_and_its_files_go() -> None:
+    broken = Cluster(settings={"shared_buffers": "nonsense"})
+    with pytest.raises(NotStarted, match="nonsense"):
+        broken.__enter__()
+    assert not broken.folder.exists()
+
+
+def test_an_immediate_stop_keeps_what_was_committed(cluster: Cluster) -> None:
+    cluster.run_sql("INSERT INTO kept VALUES (1)")
+    cluster.pause()
+    cluster.stop("immediate")
+    cluster.start()
+    assert _rows(cluster, 1) == 1
+
+
+def test_a_kill_ends_every_process_and_keeps_what_was_committed(cluster: Cluster) -> None:
+    with cluster.connect() as committed, cluster.connect() as begun:
+        committed.run("INSERT INTO kept VALUES (2)")
+        begun.run("BEGIN; INSERT INTO kept VALUES (2)")
+        family = {cluster.pid, *children_of(cluster.pid)}
+        assert len(family) > 2
+        cluster.kill()
+        assert not any(map(lives, family))
+        with pytest.raises(ConnectionError):
+            begun.run("COMMIT")
+    cluster.start()
+    assert _rows(cluster, 2) == 1
+
+
+def test_a_paused_server_answers_nothing_until_it_is_resumed(cluster: Cluster) -> None:
+    with cluster.connect() as session:
+        cluster.pause()
+        session.send("SELECT 1")
+        assert session.silent(0.2)
+        cluster.resume()
+        assert session.answer() == [("1",)]
+
+
+def test_a_paused_server_can_be_killed(cluster: Cluster) -> None:
+    cluster.pause()
+    cluster.kill()
+    assert not cluster.running
+    cluster.start()
+    assert cluster.run_sql("SELECT 1") == [("1",)]
+
+
+def test_clients_are_cancelled_and_disconnected(cluster: Cluster) -> None:
+    with cluster.connect() as session:
+        session.run("BEGIN")
+        session.send("SELECT pg_sleep(60)")
+        until(lambda: cluster.cancel_all() == 1, "the statement is cancelled")
+        with pytest.raises(ServerError) as cancelled:
+            session.answer()
+        assert cancelled.value.code == "57014"
+        assert cluster.disconnect_all() == 1
+        with pytest.raises((ServerError, OSError)):
+            session.run("SELECT 1")
+
+
+def test_a_database_is_empty_and_goes_with_its_clients(cluster: Cluster) -> None:
+    with new_database(cluster) as dsn:
+        name = dsn.rpartition("/")[2]
+        client = cluster.connect(name)
+        client.run("CREATE TABLE kept (number integer)")
+    with pytest.raises((ServerError, OSError)):
+        client.run("SELECT 1")
+    client.close()
+    with pytest.raises(ServerError) as missing:
+        cluster.connect(name)
+    assert missing.value.code == "3D000"
+    with new_database(cluster) as dsn:
+        assert cluster.run_sql("SELECT to_regclass('kept')", dsn.rpartition("/")[2]) == [(None,)]
+
+
+def test_a_standby_shows_what_was_committed_and_takes_no_writes(pair: Pair) -> None:
+    pair.primary.run_sql("INSERT INTO kept VALUES (1)")
+    pair.standby.caught_up()
+    assert _rows(pair.standby, 1) == 1
+    with pytest.raises(ServerError) as refused:
+        pair.standby.run_sql("INSERT INTO kept VALUES (1)")
+    assert refused.value.code == "25006"
+
+
+def test_a_commit_waits_for_the_synchronous_standby(pair: Pair) -> None:
+    with pair.primary.connect() as session:
+        pair.standby.pause()
+        session.send("INSERT INTO kept VALUES (2)")
+        until(lambda: pair.primary.waiting_commits() == 1, "the commit waits")
+        assert session.silent(0)
+        pair.standby.resume()
+        assert session.answer() == []
+    pair.standby.caught_up()
+    assert _rows(pair.standby, 2) == 1
+
+
+def test_a_wait_that_is_cancelled_ends_in_a_commit_with_a_warning(pair: Pair) -> None:
+    with pair.primary.connect() as session:
+        pair.standby.pause()
+        session.send("INSERT INTO kept VALUES (3)")
+        until(lambda: pair.primary.cancel_waiting_commits() == 1, "the wait is cancelled")
+        assert session.answer() == []
+        assert any("canceling wait for synchronous replication" in warning for warning in session.warnings)
+        assert _rows(pair.primary, 3) == 1
+        pair.standby.resume()
+
+
+def test_a_primary_that_need_not_wait_any_more_lets_go_who_waits(pair: Pair) -> None:
+    with pair.primary.connect() as session:
+        pair.standby.pause()
+        session.send("INSERT INTO kept VALUES (7)")
+        until(lambda: pair.primary.waiting_commits() == 1, "the commit waits")
+        pair.standby.make_asynchronous()
+        assert session.answer() == []
+        assert session.warnings == []
+        session.run("INSERT INTO kept VALUES (7)")
+    pair.standby.resume()
+    pair.standby.make_synchronous()
+    assert _rows(pair.primary, 7) == 2
+
+
+def test_a_standby_of_a_primary_that_waits_for_another_waits_for_nobody_when_it_is_promoted(pair: Pair) -> None:
+    with Standby(pair.primary, "other") as other:
+        other.follow()
+        other.promote()
+        other.run_sql("INSERT INTO kept VALUES (6)")
+        assert _rows(other, 6) == 1
+    assert _rows(pair.primary, 6) == 0
+
+
+def test_a_standby_that_is_closed_leaves_its_name_free(pair: Pair) -> None:
+    for _ in range(2):
+        with Standby(pair.primary, "other") as other:
+            other.follow()
+    assert pair.primary.run_sql("SELECT slot_name FROM pg_replication_slots WHERE slot_name = 'other'") == []
+
+
+def test_failovers_keep_what_was_confirmed(pair: Pair) -> None:
+    ports = {pair.primary.port, pair.standby.port}
+    for number in (4, 5):
+        pair.primary.run_sql(f"INSERT INTO kept VALUES ({number})")
+        pair.fail_over()
+        assert _rows(pair.primary, number) == 1
+        pair.primary.run_sql(f"INSERT INTO kept VALUES ({number})")
+        pair.rejoin()
+        assert {pair.primary.port, pair.standby.port} == ports
+    assert _rows(pair.standby, 4) == 2
+    assert pair.primary.run_sql("SELECT sync_state FROM pg_stat_replication") == [("sync",)]
+
+
+@asynccontextmanager
+async def _echo(greeting: bytes) -> AsyncIterator[int]:
+    """A server that greets and then sends everything back; its port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        while piece := await reader.read(1 << 16):
+            writer.write(piece)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, HOST, 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        server.close()
+
+
+async def _connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(HOST, port)
+
+
+async def test_the_proxy_passes_everything_on_up_to_the_end() -> None:
+    sent = bytes(range(256)) * 8_192
+    async with _echo(b"hello") as target, Proxy(HOST, target) as proxy:
+        reader, writer = await _connect(proxy.port)
+        writer.write(sent)
+        writer.write_eof()
+        assert await reader.read() == b"hello" + sent
+        writer.close()
+
+
+async def test_the_proxy_loses_nothing_that_is_read_after_both_ends_have_ended() -> None:
+    sent = bytes(300_000)
+    async with _echo(b"hello") as target, Proxy(HOST, target) as proxy:
+        reader, writer = await _connect(proxy.port)
+        assert await reader.readexactly(5) == b"hello"
+        writer.write(sent)
+        writer.write_eof()
+        await proxy.ended()
+        assert await reader.read() == sent
+        writer.close()
+
+
+async def test_the_proxy_cuts_with_a_reset_refuses_and_mends() -> None:
+    async with _echo(b"hello") as target, Proxy(HOST, target) as proxy:
+        reader, writer = await _connect(proxy.port)
+        assert await reader.readexactly(5) == b"hello"
+        await proxy.cut()
+        with pytest.raises(ConnectionResetError):
+            await reader.read(1)
+        writer.close()
+        with pytest.raises(ConnectionRefusedError):
+            await _connect(proxy.port)
+        await proxy.mend()
+        reader, writer = await _connect(proxy.port)
+        assert await reader.readexactly(5) == b"hello"
+        writer.close()
+
+
+async def test_the_frozen_proxy_takes_bytes_and_connections_and_passes_nothing_on() -> None:
+    async with _echo(b"hello") as target, Proxy(HOST, target) as proxy:
+        reader, writer = await _connect(proxy.port)
+        assert await reader.readexactly(5) == b"hello"
+        proxy.freeze()
+        writer.write(b"question")
+        await writer.drain()
+        other_reader, other_writer = await _connect(proxy.port)
+        for silent in (reader, other_reader):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(silent.read(1), 0.1)
+        proxy.thaw()
+        assert await reader.readexactly(8) == b"question"
+        assert await other_reader.readexactly(5) == b"hello"
+        writer.close()
+        other_writer.close()
+
+
+async def test_the_frozen_proxy_keeps_a_bounded_part_of_what_is_sent() -> None:
+    async with _echo(b"") as target, Proxy(HOST, target) as proxy:
+        _, writer = await _connect(proxy.port)
+        proxy.freeze()
+        writer.write(bytes(64 << 20))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(writer.drain(), 0.3)
+        writer.transport.abort()
+
+
+async def test_the_retargeted_proxy_sends_later_connections_to_the_other_port() -> None:
+    async with _echo(b"first") as first, _echo(b"other") as other, Proxy(HOST, first) as proxy:
+        first_reader, first_writer = await _connect(proxy.port)
+        assert await first_reader.readexactly(5) == b"first"
+        proxy.retarget(other)
+        other_reader, other_writer = await _connect(proxy.port)
+        assert await other_reader.readexactly(5) == b"other"
+        first_writer.write(b"still")
+        assert await first_reader.readexactly(5) == b"still"
+        first_writer.close()
+        other_writer.close()
+
+
+async def test_the_proxy_resets_who_comes_for_a_target_that_is_gone() -> None:
+    async with _echo(b"") as target:
+        pass
+    async with Proxy(HOST, target) as proxy:
+        reader, writer = await _connect(proxy.port)
+        with pytest.raises(ConnectionResetError):
+            await reader.read(1)
+        writer.close()

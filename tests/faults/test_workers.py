@@ -1,0 +1,202 @@
+"""Several workers on one file: what is published at any of them is delivered, also when one is killed."""
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing, suppress
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tests.faults.client import Client, Lost
+from tests.faults.product import Product
+from tests.faults.receiver import Receiver
+
+WORKERS = 3
+QUEUES = 12
+HALTED_SECONDS = 10.0
+SOON_SECONDS = 15.0
+"""Far less than the lease that would have to run out."""
+
+
+@asynccontextmanager
+async def several(folder: Path) -> AsyncIterator[Product]:
+    """All workers serve; a lease that nobody ends lasts for as long as the test."""
+    product = Product(folder, workers=WORKERS, lease_seconds=60)
+    await begun(product)
+    try:
+        yield product
+    finally:
+        await product.__aexit__(None, None, None)
+
+
+async def begun(product: Product) -> None:
+    await product.begin()
+    all_serve = product.says('"event":"workers_started"')
+    await product.ready()
+    await asyncio.wait_for(all_serve, 30)
+
+
+def pid_of(product: Product, worker: int) -> int:
+    """The process that serves as a worker; the last one that did."""
+    events = [json.loads(line) for line in product.lines if '"serving"' in line]
+    return [int(event["pid"]) for event in events if event["worker"] == worker][-1]
+
+
+async def listened(product: Product, receiver: Receiver) -> list[str]:
+    """Queues with a listener each, by whose number it is called."""
+    client = product.client()
+    queues = [await client.queue() for _ in range(QUEUES)]
+    for number, queue in enumerate(queues):
+        await client.listener(queue, receiver.url(str(number)))
+    return queues
+
+
+class Producers:
+    """Clients that publish without a pause, each on a connection of its own."""
+
+    def __init__(self, product: Product, queues: list[str], count: int) -> None:
+        self.stored: list[str] = []
+        self._product = product
+        self._queues = queues
+        self._enough = 0
+        self._is_enough = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._publish(product.client(), first)) for first in range(count)]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def until_more(self, count: int) -> None:
+        """Wait until so many more were stored."""
+        self._enough = len(self.stored) + count
+        self._is_enough.clear()
+        await self._is_enough.wait()
+
+    async def _publish(self, client: Client, number: int) -> None:
+        while True:
+            number += 1
+            await self._product.serving.wait()
+            with suppress(Lost):
+                answer = await client.ask("POST", f"/queues/{self._queues[number % QUEUES]}/messages", {"data": "x"})
+                if answer.status == 200:
+                    self._note(answer.body["message"]["id"])
+                else:
+                    assert answer.status == 503, answer
+                    await asyncio.sleep(0.01)
+
+    def _note(self, public_id: str) -> None:
+        self.stored.append(public_id)
+        if len(self.stored) >= self._enough:
+            self._is_enough.set()
+
+
+def owners_of_cursors(product: Product) -> int:
+    """How many workers deliver something."""
+    with closing(apsw.Connection(str(product.database))) as connection:
+        [(count,)] = connection.execute("SELECT count(DISTINCT owner) FROM cursor").fetchall()
+        return int(str(count))
+
+
+def received(receiver: Receiver) -> Counter[str]:
+    return Counter(delivered.message for delivered in receiver.delivered)
+
+
+async def test_what_is_published_at_any_worker_is_delivered_once(tmp_path: Path) -> None:
+    async with Receiver() as receiver, several(tmp_path) as product:
+        producers = Producers(product, await listened(product, receiver), 9)
+        await producers.until_more(500)
+        await producers.stop()
+        await receiver.until(receiver.has_all(producers.stored))
+        owners = owners_of_cursors(product)
+        assert await product.stop() == 0
+
+    assert owners > 1
+    assert set(received(receiver).values()) == {1}
+
+
+@pytest.mark.parametrize("worker", range(1, WORKERS + 1))
+async def test_of_a_worker_that_is_killed_another_takes_over_at_once(tmp_path: Path, worker: int) -> None:
+    async with Receiver() as receiver, several(tmp_path) as product:
+        queues = await listened(product, receiver)
+        client = product.client()
+        before = [await client.publish(queue, "x") for queue in queues]
+        # Then each is delivered for by somebody.
+        await receiver.until(receiver.has_all(before), SOON_SECONDS)
+        serves_again = product.says('"event":"serving"')
+        os.kill(pid_of(product, worker), signal.SIGKILL)
+        published = [await published_once(client, queue) for queue in queues]
+        await receiver.until(receiver.has_all(published), SOON_SECONDS)
+        assert json.loads(await asyncio.wait_for(serves_again, SOON_SECONDS))["worker"] == worker
+        assert await product.stop() == 0
+
+
+async def published_once(client: Client, queue: str) -> str:
+    """Once its worker is gone, a client is with another one."""
+    while True:
+        with suppress(Lost):
+            return await client.publish(queue, "x")
+
+
+async def test_under_load_kills_of_workers_lose_nothing(tmp_path: Path) -> None:
+    async with Receiver() as receiver, several(tmp_path) as product:
+        producers = Producers(product, await listened(product, receiver), 9)
+        for worker in (1, 2, 3, 1):
+            await producers.until_more(100)
+            serves_again = product.says('"event":"serving"')
+            os.kill(pid_of(product, worker), signal.SIGKILL)
+            await asyncio.wait_for(serves_again, SOON_SECONDS)
+        await producers.until_more(100)
+        await producers.stop()
+        await receiver.until(receiver.has_all(producers.stored), SOON_SECONDS)
+        assert await product.stop() == 0
+
+
+async def test_a_worker_that_stands_still_holds_up_the_others_for_a_moment_only(tmp_path: Path) -> None:
+    """It may have halted in the middle of a commit, and nobody else could ever write again."""
+    async with Receiver() as receiver, several(tmp_path) as product:
+        producers = Producers(product, await listened(product, receiver), 9)
+        await producers.until_more(100)
+        killed = product.says('"event":"worker_killed"')
+        os.kill(pid_of(product, 2), signal.SIGSTOP)
+        await asyncio.wait_for(killed, HALTED_SECONDS)
+        await asyncio.wait_for(producers.until_more(100), SOON_SECONDS)
+        await producers.stop()
+        await receiver.until(receiver.has_all(producers.stored), SOON_SECONDS)
+        assert await product.stop() == 0
+
+
+async def test_a_restart_under_load_neither_loses_nor_repeats(tmp_path: Path) -> None:
+    async with Receiver() as receiver, several(tmp_path) as product:
+        producers = Producers(product, await listened(product, receiver), 9)
+        for _ in range(3):
+            await producers.until_more(100)
+            assert await product.stop() == 0
+            await begun(product)
+        await producers.stop()
+        await receiver.until(receiver.has_all(producers.stored), SOON_SECONDS)
+        assert await product.stop() == 0
+
+    assert set(received(receiver).values()) == {1}
+
+
+async def test_workers_whose_parent_was_killed_leave_nothing_undone(tmp_path: Path) -> None:
+    async with Receiver() as receiver, several(tmp_path) as product:
+        producers = Producers(product, await listened(product, receiver), 9)
+        await producers.until_more(200)
+        await product.kill()
+        await begun(product)
+        await producers.until_more(100)
+        await producers.stop()
+        await receiver.until(receiver.has_all(producers.stored), SOON_SECONDS)
+        assert await product.stop() == 0
+
+    assert set(received(receiver).values()) == {1}

@@ -1,0 +1,138 @@
+"""One server on a file, in one process or in several, that is killed again and again under load."""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from discue.store.engines.sqlite import SqliteEngine
+from tests.faults.client import KEY, Client
+from tests.faults.history import Bounds, History
+from tests.faults.lives import Lives
+from tests.faults.load import Load, LoadPlan
+from tests.faults.product import SERVE, Product
+from tests.faults.receiver import Receiver
+from tests.faults.recorder import Recorder
+from tests.faults.running import arrival, under_load
+from tests.faults.stocktaking import take_stock
+from tests.postgres.processes import children_of
+
+MAX_IN_FLIGHT = 25
+TIMEOUT_SECONDS = 5
+_MOST_OWED = 2_000
+_QUIET_SECONDS = 10.0
+_ONE_OF_SEVERAL_SHARE = 0.7
+_MOMENTS = ((0, 30), (300, 3_000), (3_000, 8_000))
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How a run goes. The same seed makes the same choices; what they meet differs."""
+
+    kills: int
+    seed: int
+    load: LoadPlan = LoadPlan()
+    workers: int = 1
+    patience_seconds: float = 40.0
+    command: Sequence[str] = SERVE
+
+
+class Alone:
+    """A product as the only one to serve, in however many processes."""
+
+    workers = (0,)
+
+    def __init__(self, product: Product) -> None:
+        self._product = product
+
+    @property
+    def serving(self) -> asyncio.Event:
+        return self._product.serving
+
+    def client(self, key: str = KEY) -> Client:
+        return self._product.client(key)
+
+    def client_of(self, _worker: int, key: str = KEY) -> Client:
+        return self._product.client(key)
+
+    def worker_at(self, _source: str) -> int:
+        return 0
+
+
+def new_history() -> History:
+    """In flight is a request until its outcome is recorded."""
+    return History(Bounds(most_unrecorded=MAX_IN_FLIGHT, timeout_seconds=TIMEOUT_SECONDS))
+
+
+async def torture(folder: Path, plan: Plan, history: History) -> None:
+    """Kill the server so many times, let everything arrive, and end it in good order; `history` tells all of it."""
+    product = Product(
+        folder,
+        command=plan.command,
+        workers=plan.workers,
+        listener_max_in_flight=MAX_IN_FLIGHT,
+        delivery_timeout_seconds=TIMEOUT_SECONDS,
+    )
+    choices = random.Random(plan.seed)  # noqa: S311 - choices that can be made again
+    recorder = Recorder(history, _MOST_OWED)
+    load = Load(plan.load, Alone(product), recorder, choices)
+    async with Receiver(load.respond, keep=False) as receiver, product:
+        await load.prepare(receiver.url)
+        killer = _Killer(plan, product, recorder, choices)
+        await under_load([*load.tasks(), *Lives(load).tasks()], killer.kill_all())
+        await arrival(recorder, plan.patience_seconds)
+        assert await product.stop() == 0, "".join(product.lines)
+    await take_stock(SqliteEngine(product.database, report=lambda _place, _error: None), history)
+
+
+class _Killer:
+    def __init__(self, plan: Plan, product: Product, recorder: Recorder, choices: random.Random) -> None:
+        self._plan = plan
+        self._product = product
+        self._recorder = recorder
+        self._random = choices
+
+    async def kill_all(self) -> None:
+        for _ in range(self._plan.kills):
+            await self._wait_for_the_moment()
+            if self._plan.workers > 1 and self._random.random() < _ONE_OF_SEVERAL_SHARE:
+                self._kill_one()
+            else:
+                await self._kill_and_start()
+        await self._wait_for_the_moment()
+
+    async def _kill_and_start(self) -> None:
+        await self._kill()
+        if self._random.random() < 0.2:
+            await self._kill_while_starting()
+        await self._product.start()
+
+    async def _wait_for_the_moment(self) -> None:
+        """Some kills come soon after the start, some later: counted in events, so that load goes on meanwhile."""
+        events = self._random.randrange(*self._random.choice(_MOMENTS))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_QUIET_SECONDS):
+                await self._recorder.until_more(events)
+
+    async def _kill_while_starting(self) -> None:
+        await self._product.begin()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._random.uniform(0.05, 0.5)):
+                await self._product.ready()
+        await self._kill()
+
+    async def _kill(self) -> None:
+        """Of several processes the parent dies: the others see it, and end in their own time."""
+        with self._recorder.fault("kill"):
+            await self._product.kill()
+
+    def _kill_one(self) -> None:
+        """Its parent starts another one."""
+        children = children_of(self._product.pid)
+        if children:
+            with self._recorder.fault("kill of one"), suppress(ProcessLookupError):
+                os.kill(self._random.choice(sorted(children)), signal.SIGKILL)

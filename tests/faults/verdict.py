@@ -1,0 +1,84 @@
+"""Whether the promises held in a history: `python -m tests.faults.verdict FILE` decides one that was kept."""
+
+import sys
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from tests.faults.history import History, kept_in
+from tests.faults.promises import access, counts, delays, deliveries, repeats
+
+_NAMED_FAULTS = 10
+_PROMISES = (
+    deliveries.missing,
+    deliveries.unfounded,
+    deliveries.late,
+    deliveries.forged,
+    repeats.repeated,
+    repeats.contested,
+    counts.logged,
+    counts.counted,
+    access.looked_up,
+    access.published_to_deleted,
+    delays.waited,
+)
+
+
+class Verdict(msgspec.Struct):
+    """`broken` are sentences, one for each place where a promise was broken: some of each kind."""
+
+    messages: int
+    undecided: int
+    receipts: int
+    looks: int
+    duplicates: int
+    allowed_duplicates: int
+    faults: Counter[str]
+    duplicates_after: Counter[str]
+    longest_delays: dict[str, float]
+    broken: list[str]
+
+    @property
+    def summary(self) -> str:
+        kept = "every promise was kept" if not self.broken else f"{len(self.broken)} BROKEN: {self.broken[0]}"
+        return (
+            f"{self.messages} messages confirmed, {self.undecided} undecided, {self.receipts} receipts, "
+            f"{self.looks} looks at resources, {self.faults.total()} faults, "
+            f"{self.duplicates} duplicates (at most {self.allowed_duplicates}): {kept}"
+        )
+
+    @property
+    def table(self) -> str:
+        """For each kind of fault: how many, what was repeated, and the longest time to a first attempt."""
+        lines = [f"{'fault':<24}{'times':>7}{'duplicates':>12}{'longest delay':>16}"]
+        for kind in (delays.QUIET, *sorted(self.faults)):
+            delay = self.longest_delays.get(kind, 0.0)
+            lines.append(f"{kind:<24}{self.faults[kind]:>7}{self.duplicates_after[kind]:>12}{delay:>14.2f} s")
+        return "\n".join(lines)
+
+
+def decide(history: History) -> Verdict:
+    """Whether every message answered 200 arrived, nothing came that should not, and duplicates stayed within bounds."""
+    found = repeats.repeats(history)
+    confirmed = [published for published in history.publishes if published.answered]
+    return Verdict(
+        messages=sum(len(published.ids) for published in confirmed),
+        undecided=sum(len(published.bodies) for published in history.publishes if not published.answered),
+        receipts=len(history.receipts),
+        looks=len(history.looks),
+        duplicates=found.count,
+        allowed_duplicates=found.allowed,
+        faults=Counter(fault.kind for fault in history.faults),
+        duplicates_after=found.by_kind,
+        longest_delays=delays.longest_delays(history),
+        # A thousand of one kind must not hide the others.
+        broken=[sentence for promise in _PROMISES for sentence in islice(promise(history), _NAMED_FAULTS)],
+    )
+
+
+if __name__ == "__main__":
+    verdict = decide(kept_in(Path(sys.argv[1])))
+    print(verdict.table, verdict.summary, *verdict.broken, sep="\n")
+    sys.exit(bool(verdict.broken))

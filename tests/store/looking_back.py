@@ -1,0 +1,29 @@
+"""Everything that is asked of the past, and that clears it away: for the tests of query plans."""
+
+from itertools import product
+from typing import get_args
+
+from discue.ids import last_id_of
+from discue.model import Listener, Queue
+from discue.store import events, retention, tallies, usage_events
+from discue.store.engine import Transaction
+from discue.store.events import Occurrence
+from discue.store.tallies import Counted
+from discue.store.usage_events import Topic, Wanted
+from tests.clocks import NOON
+from tests.store.rows import public_id, row_id
+
+
+async def look_back(tx: Transaction, queue: Queue, listener: Listener) -> None:
+    """Events of every choice, and counts."""
+    ours = queue.organization
+    await events.record(tx, Occurrence(row_id(60), ""), "queue_added", ours, queue.public_id, queue.alias)
+    only = (None, {public_id(33), listener.public_id, queue.public_id})
+    for topic, chosen, oldest_first in product(get_args(Topic), only, (False, True)):
+        choice: Topic = topic
+        await usage_events.find(tx, Wanted(ours, last_id_of(NOON), 10, choice, chosen, oldest_first))
+    await tallies.add(tx, [Counted(ours, tallies.NOW, tallies.BYTES_STORED, 1)])
+    await tallies.since(tx, ours, 1)
+    await tallies.bytes_stored(tx, ours)
+    await tallies.forget(tx, ours, 10, 2)
+    await retention.forget_events(tx, ours, NOON)

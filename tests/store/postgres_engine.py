@@ -1,0 +1,84 @@
+"""Engines on PostgreSQL for tests that need more than one, or one whose server fails."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+from discue.model import Queue
+from discue.store import queues
+from discue.store.engine import Append, Appended, Batch, Hint, NewEntry, Row, Settle, Transaction
+from discue.store.engines.postgres import PostgresEngine
+from discue.store.listeners import insert
+from tests.clocks import NOON
+from tests.postgres.processes import until
+from tests.store.rows import a_listener, a_queue, public_id, row_id, take_all
+
+ORGANIZATION = row_id(1)
+QUEUE = a_queue(ORGANIZATION, 10)
+LISTENER = a_listener(QUEUE, 11)
+OWNER = 7
+
+
+class Opened:
+    """An engine, what it reported, and what it heard."""
+
+    def __init__(self, address: str, *, commit_seconds: float = 10.0) -> None:
+        self.places: list[str] = []
+        self.errors: list[BaseException] = []
+        self.hints: asyncio.Queue[Hint] = asyncio.Queue()
+        self.losses = 0
+        self.engine = PostgresEngine(address, report=self._report, commit_seconds=commit_seconds)
+
+    def _report(self, place: str, error: BaseException) -> None:
+        self.places.append(place)
+        self.errors.append(error)
+
+    async def listen(self) -> None:
+        """Returns when it hears."""
+        self.engine.listen(self.hints.put_nowait, self._lost)
+        assert await self.hints.get() == Hint(anything=True)
+
+    def _lost(self) -> None:
+        self.losses += 1
+
+    async def lay(self, queue: Queue = QUEUE) -> Settle:
+        """A queue with a listener whose cursor has an owner, and a settle that would change nothing in it."""
+        await self.work(partial(queues.insert, queue=queue))
+        await self.work(partial(insert, listener=LISTENER, head=0))
+        await self.work(lambda tx: take_all(tx, OWNER))
+        return Settle(queue.organization, LISTENER.id, 0, queue.id, 1, 0, 0, None, 0, 0, 0, 0, 0)
+
+    async def append(self, first: int, count: int = 1, queue: Queue = QUEUE) -> Appended | Exception:
+        entries = tuple(NewEntry(public_id(first + index), True, b"{}") for index in range(count))
+        append = Append(queue.organization, queue.id, 1, NOON, entries)
+        return (await self.engine.commit(Batch(appends=(append,)))).appends[0]
+
+    async def settle(self, settle: Settle) -> bool | Exception:
+        return (await self.engine.commit(Batch(settles=(settle,)))).settles[0]
+
+    async def work(self, work: Callable[[Transaction], object]) -> object:
+        """The work's answer: its result, or its exception."""
+        return (await self.engine.commit(Batch(works=(work,)))).works[0]  # type: ignore[arg-type]
+
+    async def rows(self, sql: str) -> list[Row]:
+        return await self.engine.read(lambda tx: tx.rows(sql))
+
+    async def stored(self) -> list[str]:
+        """The ids in the log, in order."""
+        return [row[0] for row in await self.rows("SELECT id FROM log ORDER BY seq")]
+
+
+@asynccontextmanager
+async def opened(address: str, *, commit_seconds: float = 10.0) -> AsyncIterator[Opened]:
+    made = Opened(address, commit_seconds=commit_seconds)
+    await made.engine.open()
+    try:
+        yield made
+    finally:
+        await made.engine.close()
+
+
+async def becomes(is_so: Callable[[], bool], what: str) -> None:
+    """Look again and again, beside the loop, for what nothing signals."""
+    await asyncio.to_thread(until, is_so, what, 10.0)

@@ -1,0 +1,135 @@
+"""Rows for tests of the store, with ids that say which is which."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from discue.ids import encode, row_id_at
+from discue.model import ApiKey, Challenge, Domain, Listener, Organization, Queue, Verification
+from discue.store import listeners, organizations, queues
+from discue.store.commit import Store
+from discue.store.engine import Append, Appended, NewEntry, Transaction
+from tests.clocks import NOON
+
+
+def public_id(number: int, letter: str = "a") -> str:
+    """The id of the `number`th thing, made `number` milliseconds after noon."""
+    return encode(NOON + number, 8) + letter * 13
+
+
+def row_id(number: int) -> int:
+    return row_id_at(NOON + number)
+
+
+def an_organization(number: int, alias: str | None = None, *, is_operator: bool = False) -> Organization:
+    return Organization(
+        id=row_id(number),
+        public_id=public_id(number),
+        alias=alias or f"com.example.n{number}",
+        state="active",
+        is_operator=is_operator,
+        settings={},
+        created_at=NOON,
+        updated_at=NOON,
+    )
+
+
+def a_key(organization: int, number: int, alias: str | None = None) -> ApiKey:
+    return ApiKey(
+        organization=organization,
+        id=row_id(number),
+        public_id=public_id(number),
+        alias=alias or f"key-{number}",
+        status="enabled",
+        scopes="{}",
+        expires_at=0,
+        last_used_at=0,
+        created_at=NOON,
+        updated_at=NOON,
+        secret_hash=b"\0" * 32,
+    )
+
+
+def a_queue(organization: int, number: int, alias: str | None = None) -> Queue:
+    return Queue(
+        organization=organization,
+        id=row_id(number),
+        public_id=public_id(number),
+        alias=alias or f"queue-{number}",
+        retention_seconds=None,
+        max_message_bytes=None,
+        config_version=1,
+        created_at=NOON,
+        updated_at=NOON,
+    )
+
+
+def a_listener(queue: Queue, number: int, alias: str | None = None) -> Listener:
+    return Listener(
+        organization=queue.organization,
+        id=row_id(number),
+        public_id=public_id(number),
+        queue=queue.id,
+        queue_public_id=queue.public_id,
+        alias=alias or f"listener-{number}",
+        status="enabled",
+        notify_url="https://example.com/notify",
+        liveness_url="https://example.com/live",
+        config_version=1,
+        created_at=NOON,
+        updated_at=NOON,
+        secrets=("whsec_one",),
+    )
+
+
+def a_domain(number: int, **changes: object) -> Domain:
+    """Of the first organization, unless the changes say another one."""
+    made = Domain(
+        organization=row_id(1),
+        id=row_id(number),
+        public_id=public_id(number),
+        alias=f"domain-{number}",
+        hostname="Example.com",
+        host_key="example.com",
+        port=443,
+        challenge=Challenge(".well-known/discue", "name", "content", NOON, NOON + 1),
+        verification=Verification(due_at=NOON),
+        config_version=1,
+        created_at=NOON,
+        updated_at=NOON,
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+async def stored_queue(store: Store, organization: int, number: int) -> Queue:
+    queue = a_queue(organization, number)
+    await store.write(lambda tx: queues.insert(tx, queue))
+    return queue
+
+
+async def stored_organization(store: Store, number: int) -> Organization:
+    organization = an_organization(number)
+    await store.write(lambda tx: organizations.insert(tx, organization))
+    return organization
+
+
+async def stored_listener(store: Store, queue: Queue, number: int) -> Listener:
+    listener = a_listener(queue, number)
+
+    async def work(tx: Transaction) -> None:
+        head = await queues.head(tx, queue.organization, queue.id)
+        assert head is not None
+        await listeners.insert(tx, listener, head.head)
+
+    await store.write(work)
+    return listener
+
+
+async def publish(store: Store, queue: Queue, ids: Sequence[str], now: int = NOON) -> Appended:
+    entries = tuple(NewEntry(each, True, b'"%s"' % each.encode()) for each in ids)
+    return await store.append(Append(queue.organization, queue.id, queue.config_version, now, entries))
+
+
+async def take_all(tx: Transaction, owner: int) -> None:
+    """Every cursor that somebody else has, or nobody."""
+    await tx.execute("UPDATE cursor SET owner = $1, token = token + 1 WHERE owner IS DISTINCT FROM $1", owner)

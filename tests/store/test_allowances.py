@@ -1,0 +1,71 @@
+"""Taking from a caller's minute: what is granted never adds up to more than the limit, whoever takes when."""
+
+import asyncio
+from functools import partial
+
+from discue.store import allowances
+from discue.store.allowances import Taken, Wish
+from discue.store.commit import Store
+from discue.store.engine import Transaction
+
+MINUTE = 29_166_666
+
+
+def _wish(wanted: int, limit: int = 100, caller: int = 7, minute: int = MINUTE) -> Wish:
+    return Wish(1, caller, minute, wanted, limit)
+
+
+async def _take(store: Store, *wishes: Wish) -> list[Taken]:
+    return await store.write(partial(allowances.take, wishes=wishes))
+
+
+async def _rows(store: Store) -> int:
+    async def work(tx: Transaction) -> int:
+        row = await tx.row("SELECT count(*) FROM allowance")
+        return int(row[0]) if row else 0
+
+    return await store.read(work)
+
+
+async def test_what_is_taken_is_gone(store: Store) -> None:
+    assert await _take(store, _wish(30)) == [Taken(30, 70)]
+    assert await _take(store, _wish(60)) == [Taken(60, 10)]
+    assert await _take(store, _wish(60)) == [Taken(10, 0)]
+    assert await _take(store, _wish(1)) == [Taken(0, 0)]
+
+
+async def test_more_than_the_limit_is_granted_in_part(store: Store) -> None:
+    assert await _take(store, _wish(130)) == [Taken(100, 0)]
+
+
+async def test_callers_and_minutes_have_nothing_to_do_with_each_other(store: Store) -> None:
+    taken = await _take(store, _wish(100), _wish(100, caller=8), _wish(100, minute=MINUTE + 1))
+    assert [each.granted for each in taken] == [100, 100, 100]
+
+
+async def test_a_raised_limit_leaves_more_and_a_lowered_one_nothing(store: Store) -> None:
+    await _take(store, _wish(50))
+    assert await _take(store, _wish(10, limit=55)) == [Taken(5, 0)]
+    assert await _take(store, _wish(10, limit=40)) == [Taken(0, 0)]
+    assert await _take(store, _wish(10, limit=200)) == [Taken(10, 130)]
+
+
+async def test_what_was_not_used_can_be_returned(store: Store) -> None:
+    await _take(store, _wish(90))
+    wish = allowances.Wish(1, 7, MINUTE, 2, 10, returned=85)
+    assert await _take(store, wish) == [Taken(2, 3)]
+
+
+async def test_takers_at_the_same_time_share_the_limit_exactly(store: Store) -> None:
+    wishes = [(_wish(wanted, caller=1), _wish(wanted, caller=2)) for wanted in (3, 7, 11) * 8]
+    taken = await asyncio.gather(*(_take(store, *pair) for pair in wishes))
+    assert sum(first.granted for first, _ in taken) == 100
+    assert sum(second.granted for _, second in taken) == 100
+
+
+async def test_old_minutes_are_forgotten_in_steps(store: Store) -> None:
+    await _take(store, *(_wish(1, caller=caller) for caller in range(allowances.STEP_ROWS + 5)))
+    await _take(store, _wish(1, minute=MINUTE + 1))
+    forget = partial(allowances.forget, before_minute=MINUTE + 1)
+    assert [await store.write(forget) for _ in range(3)] == [allowances.STEP_ROWS, 5, 0]
+    assert await _rows(store) == 1

@@ -1,0 +1,58 @@
+from functools import partial
+
+import msgspec
+import pytest
+
+from discue.store import api_keys
+from discue.store.commit import Store
+from discue.store.engine import UniqueViolation
+from tests.clocks import NOON
+from tests.store.rows import a_key, row_id
+
+OURS, THEIRS = row_id(1), row_id(2)
+
+
+async def test_a_key_is_read_back_with_the_hash_of_its_secret(store: Store) -> None:
+    key = msgspec.structs.replace(a_key(OURS, 10), secret_hash=bytes(range(32)))
+    await store.write(lambda tx: api_keys.insert(tx, key))
+    read = await store.read(lambda tx: api_keys.get(tx, OURS, key.public_id))
+    assert read == key
+    assert read is not None
+    assert read.secret_hash == bytes(range(32))
+    assert await store.read(lambda tx: api_keys.anywhere(tx, key.public_id)) == key
+
+
+async def test_only_its_organization_finds_changes_and_removes_it(store: Store) -> None:
+    key = a_key(OURS, 10)
+    await store.write(lambda tx: api_keys.insert(tx, key))
+    assert await store.read(lambda tx: api_keys.get(tx, THEIRS, key.public_id)) is None
+    foreign = msgspec.structs.replace(key, organization=THEIRS, alias="stolen")
+    assert not await store.write(lambda tx: api_keys.update(tx, foreign))
+    assert not await store.write(lambda tx: api_keys.delete(tx, THEIRS, key.id))
+    assert await store.read(lambda tx: api_keys.get(tx, OURS, key.public_id)) == key
+
+
+async def test_an_alias_is_unique_within_its_organization_only(store: Store) -> None:
+    await store.write(lambda tx: api_keys.insert(tx, a_key(OURS, 10, "main")))
+    await store.write(lambda tx: api_keys.insert(tx, a_key(THEIRS, 11, "main")))
+    with pytest.raises(UniqueViolation):
+        await store.write(lambda tx: api_keys.insert(tx, a_key(OURS, 12, "main")))
+
+
+async def test_the_time_of_use_only_moves_forward(store: Store) -> None:
+    key = a_key(OURS, 10)
+    await store.write(lambda tx: api_keys.insert(tx, key))
+    for at in (NOON + 5, NOON + 2):
+        await store.write(partial(api_keys.mark_used, organization=OURS, key=key.id, at=at))
+    read = await store.read(lambda tx: api_keys.get(tx, OURS, key.public_id))
+    assert read is not None
+    assert read.last_used_at == NOON + 5
+
+
+async def test_enabled_keys_are_read_in_bounded_steps(store: Store) -> None:
+    disabled = msgspec.structs.replace(a_key(OURS, 11), status="disabled")
+    for key in (a_key(OURS, 10), disabled, a_key(OURS, 12), a_key(THEIRS, 13)):
+        await store.write(partial(api_keys.insert, key=key))
+    first = await store.read(lambda tx: api_keys.enabled_after(tx, OURS, 0, 1))
+    rest = await store.read(lambda tx: api_keys.enabled_after(tx, OURS, first[-1].id, 10))
+    assert [key.id for key in (*first, *rest)] == [row_id(10), row_id(12)]

@@ -1,0 +1,385 @@
+"""Group commit: who shares one, what it may carry, who hears of it."""
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from discue.errors import Overloaded, StoreUnavailable
+from discue.model import Queue
+from discue.store import queues
+from discue.store.commit import Store
+from discue.store.engine import (
+    Append,
+    Appended,
+    Batch,
+    BatchOutcome,
+    ExceptionRow,
+    NewEntry,
+    Settle,
+    Transaction,
+)
+from discue.store.engines.sqlite import SqliteEngine
+from discue.store.listeners import counts
+from tests.clocks import NOON
+from tests.store.rows import a_queue, public_id, row_id, stored_listener, stored_queue, take_all
+from tests.stores import ENGINES, opened_store
+
+ORGANIZATION = row_id(1)
+ROWS, BYTES = 512, 1 << 20
+WAITING_BYTES = 1 << 20
+
+
+class Watched(SqliteEngine):
+    """Notes what each commit carried; may be held, and may fail."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, report=lambda *_: None)
+        self.batches: list[Batch] = []
+        self.failing: Exception | None = None
+        self._free = asyncio.Event()
+        self._free.set()
+
+    async def commit(self, batch: Batch) -> BatchOutcome:
+        await self._free.wait()
+        self.batches.append(batch)
+        if self.failing is not None:
+            raise self.failing
+        return await super().commit(batch)
+
+    def hold(self) -> None:
+        self._free.clear()
+
+    def release(self) -> None:
+        self._free.set()
+
+
+class House(msgspec.Struct, frozen=True):
+    store: Store
+    engine: Watched
+    queue: Queue
+
+
+@pytest.fixture
+def house(runner: asyncio.Runner, tmp_path: Path) -> Iterator[House]:
+    async def build() -> House:
+        engine = Watched(tmp_path / "discue.db")
+        await engine.open()
+        store = Store(engine, max_waiting_bytes=WAITING_BYTES)
+        queue = await stored_queue(store, ORGANIZATION, 10)
+        engine.batches.clear()
+        return House(store, engine, queue)
+
+    made = runner.run(build())
+    yield made
+    runner.run(made.engine.close())
+
+
+def an_append(queue: Queue, first: int, count: int = 1, size: int = 2) -> Append:
+    entries = tuple(NewEntry(public_id(first + index), True, b"x" * size) for index in range(count))
+    return Append(queue.organization, queue.id, 1, NOON, entries)
+
+
+async def _begun(*waiting: Any) -> list[asyncio.Future[Any]]:
+    """Everybody waits for the store."""
+    futures = [asyncio.ensure_future(each) for each in waiting]
+    await asyncio.sleep(0)
+    return futures
+
+
+async def test_publishes_that_wait_share_a_commit(house: House) -> None:
+    house.engine.hold()
+    futures = await _begun(*(house.store.append(an_append(house.queue, 100 + number)) for number in range(50)))
+    house.engine.release()
+    answers = await asyncio.gather(*futures)
+    assert [answer.entries[0].seq for answer in answers] == list(range(1, 51))
+    assert sum(len(batch.appends) for batch in house.engine.batches) == 50
+    assert len(house.engine.batches) <= 2
+
+
+async def test_a_commit_carries_at_most_so_many_rows(house: House) -> None:
+    house.engine.hold()
+    futures = await _begun(*(house.store.append(an_append(house.queue, 100 + 3 * each, 3)) for each in range(500)))
+    house.engine.release()
+    await asyncio.gather(*futures)
+    carried = [sum(len(append.entries) for append in batch.appends) for batch in house.engine.batches]
+    assert sum(carried) == 1_500
+    assert max(carried) <= ROWS
+    assert len(carried) <= 5
+
+
+async def test_a_commit_carries_at_most_so_many_bytes(house: House) -> None:
+    house.engine.hold()
+    futures = await _begun(
+        *(house.store.append(an_append(house.queue, 100 + each, 1, 300_000)) for each in range(3)),
+    )
+    house.engine.release()
+    await asyncio.gather(*futures)
+    assert max(sum(append.bytes for append in batch.appends) for batch in house.engine.batches) <= BYTES
+
+
+async def test_a_batch_that_is_larger_than_a_commit_goes_alone(house: House) -> None:
+    house.engine.hold()
+    sizes = (1, 1, 600, 1, 1)
+    futures = await _begun(
+        *(house.store.append(an_append(house.queue, 1_000 * index, size)) for index, size in enumerate(sizes, 1))
+    )
+    house.engine.release()
+    answers = await asyncio.gather(*futures)
+    assert [len(answer.entries) for answer in answers] == list(sizes)
+    carried = [[len(append.entries) for append in batch.appends] for batch in house.engine.batches]
+    assert [600] in carried
+    assert [entry.seq for answer in answers for entry in answer.entries] == list(range(1, 605))
+
+
+async def test_more_rows_than_may_wait_are_refused_at_once_and_room_comes_back(house: House) -> None:
+    house.engine.hold()
+    futures = await _begun(*(house.store.append(an_append(house.queue, 1_000 * each, 500)) for each in range(1, 11)))
+    with pytest.raises(Overloaded) as refusal:
+        await house.store.append(an_append(house.queue, 50_000))
+    assert refusal.value.retry_after_seconds == 1
+    house.engine.release()
+    answers = await asyncio.gather(*futures, return_exceptions=True)
+    assert sum(isinstance(answer, Overloaded) for answer in answers) <= 1
+    assert isinstance(await house.store.append(an_append(house.queue, 60_000)), Appended)
+
+
+async def test_more_bytes_than_may_wait_are_refused_at_once_and_room_comes_back(house: House) -> None:
+    house.engine.hold()
+    [first] = await _begun(house.store.append(an_append(house.queue, 100)))
+    futures = await _begun(*(house.store.append(an_append(house.queue, 200 + each, 1, 400_000)) for each in range(2)))
+    with pytest.raises(Overloaded):
+        await house.store.append(an_append(house.queue, 300, 1, 400_000))
+    house.engine.release()
+    await asyncio.gather(first, *futures)
+    assert isinstance(await house.store.append(an_append(house.queue, 400, 1, 400_000)), Appended)
+    assert (house.store._waiting_rows, house.store._waiting_bytes) == (0, 0)
+
+
+async def test_a_caller_that_goes_away_does_not_take_its_commit_along(house: House) -> None:
+    house.engine.hold()
+    leaving, staying = await _begun(
+        house.store.append(an_append(house.queue, 100)), house.store.append(an_append(house.queue, 101))
+    )
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    house.engine.release()
+    assert (await staying).entries[0].seq == 2
+    page = await house.store.page(ORGANIZATION, house.queue.id, 0, 10, 1 << 20)
+    assert [entry.id for entry in page.entries] == [public_id(100), public_id(101)]
+
+
+async def test_a_failure_reaches_everybody_who_waits(house: House) -> None:
+    house.engine.failing = StoreUnavailable()
+    house.engine.hold()
+
+    async def work(tx: Transaction) -> None:
+        await tx.row("SELECT 1")
+
+    futures = await _begun(
+        house.store.append(an_append(house.queue, 100)),
+        house.store.write(work),
+        house.store.append(an_append(house.queue, 101)),
+    )
+    house.engine.release()
+    answers = await asyncio.gather(*futures, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
+    assert not house.store.healthy
+    assert (house.store._waiting_rows, house.store._waiting_bytes) == (0, 0)
+    house.engine.failing = None
+    assert isinstance(await house.store.append(an_append(house.queue, 102)), Appended)
+    assert house.store.healthy
+
+
+async def test_lanes_hear_of_messages_in_their_order_and_only_when_they_are_stored(house: House) -> None:
+    heard: list[int] = []
+    stored: list[int] = []
+
+    def hear(appended: Appended) -> None:
+        heard.extend(entry.seq for entry in appended.entries)
+        [(count,)] = house.engine._reader.execute("SELECT count(*) FROM log").fetchall()
+        stored.append(int(str(count)))
+
+    house.store.appended = hear
+    await asyncio.gather(*(house.store.append(an_append(house.queue, 100 + 2 * each, 2)) for each in range(40)))
+    assert heard == list(range(1, 81))
+    assert all(count >= last for count, last in zip(stored, heard[1::2], strict=True))
+
+
+async def test_nothing_is_heard_of_what_was_not_stored(house: House) -> None:
+    heard: list[Appended] = []
+    house.store.appended = heard.append
+    stale = msgspec.structs.replace(an_append(house.queue, 100), config_version=5)
+    answers = await asyncio.gather(
+        house.store.append(stale), house.store.append(an_append(house.queue, 101)), return_exceptions=True
+    )
+    assert isinstance(answers[0], Exception)
+    assert heard == [answers[1]]
+
+
+async def test_a_lane_that_fails_to_take_a_message_costs_nobody_an_answer(house: House) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    def fail(appended: Appended) -> None:
+        raise LookupError("no lane")
+
+    house.store.appended = fail
+    first, second = await asyncio.gather(
+        house.store.append(an_append(house.queue, 100)), house.store.append(an_append(house.queue, 101))
+    )
+    assert (first.entries[0].seq, second.entries[0].seq) == (1, 2)
+    assert [type(each["exception"]) for each in complaints] == [LookupError, LookupError]
+    await house.store.append(an_append(house.queue, 102))
+
+
+async def _excepted(tx: Transaction, queue: int) -> set[int]:
+    return {row[0] for row in await tx.rows("SELECT seq FROM exception WHERE queue = $1", queue)}
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One thing asked of the store, in the same commit as its neighbours."""
+
+    what: str
+    queue: int
+    number: int
+
+
+STEPS = st.lists(
+    st.builds(
+        Step,
+        what=st.sampled_from(["append", "append", "stale append", "settle", "stale settle", "work", "failing work"]),
+        queue=st.integers(0, 2),
+        number=st.integers(1, 70),
+    ),
+    max_size=12,
+)
+
+
+class Model:
+    """The store in three lines a statement: what each step must do."""
+
+    def __init__(self, listeners: list[Settle]) -> None:
+        self.heads = [0, 0, 0]
+        self.cursors = listeners
+        self.exceptions: list[set[int]] = [set(), set(), set()]
+        self.works = 0
+        self.settled: set[int] = set()
+
+    def begin(self) -> None:
+        self.settled.clear()
+
+    def settle(self, step: Step) -> bool:
+        """Of several in one commit for one cursor, the first counts."""
+        if step.what == "stale settle" or step.queue in self.settled:
+            return False
+        self.settled.add(step.queue)
+        return True
+
+
+async def _asked(store: Store, made: list[Queue], model: Model, steps: list[Step]) -> None:
+    """All steps at once: appends and works in the order given, as each kind is kept in order."""
+    model.begin()
+    first = row_id(1_000)
+    waiting: list[Any] = []
+    expected: list[object] = []
+    moved: list[Settle] = []
+    for index, step in enumerate(steps):
+        if "append" in step.what:
+            version = 1 if step.what == "append" else 2
+            entries = tuple(
+                NewEntry(f"{first + model.heads[step.queue] + each:020}{step.queue}", True, b"")
+                for each in range(step.number)
+            )
+            waiting.append(store.append(Append(ORGANIZATION, made[step.queue].id, version, NOON, entries)))
+            expected.append(range(model.heads[step.queue] + 1, model.heads[step.queue] + step.number + 1))
+            if version == 1:
+                model.heads[step.queue] += step.number
+            else:
+                expected[-1] = Exception
+        elif "settle" in step.what:
+            settle = msgspec.structs.replace(
+                model.cursors[step.queue],
+                acknowledged=step.number,
+                exceptions=(ExceptionRow(step.number, "retry", 1, NOON, ""),),
+            )
+            takes = model.settle(step)
+            if not takes and step.what == "stale settle":
+                settle = msgspec.structs.replace(settle, token=settle.token + 1)
+            if takes:
+                moved.append(settle)
+                model.exceptions[step.queue].add(step.number)
+            waiting.append(store.settle(settle))
+            expected.append(takes)
+        else:
+            waiting.append(store.write(_work(step.what == "failing work", row_id(index))))
+            expected.append(LookupError if step.what == "failing work" else None)
+            model.works += step.what == "work"
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    for answer, right in zip(answers, expected, strict=True):
+        _check(answer, right)
+    for settle in moved:
+        position = next(index for index, cursor in enumerate(model.cursors) if cursor.listener == settle.listener)
+        model.cursors[position] = msgspec.structs.replace(settle, version=settle.version + 1, exceptions=())
+
+
+def _check(answer: object, right: object) -> None:
+    if isinstance(right, range):
+        assert isinstance(answer, Appended)
+        assert [entry.seq for entry in answer.entries] == list(right)
+    elif isinstance(right, type):
+        assert isinstance(answer, right)
+    else:
+        assert answer == right
+
+
+def _work(fails: bool, ref: int) -> Any:  # noqa: FBT001
+    async def work(tx: Transaction) -> None:
+        await tx.execute("UPDATE feed_head SET version = version + 1")
+        if fails:
+            raise LookupError("no")
+
+    return work
+
+
+@pytest.mark.parametrize("engine_name", sorted(ENGINES))
+@settings(max_examples=15)
+@given(commits=st.lists(STEPS, min_size=1, max_size=5))
+def test_the_store_does_what_a_simple_model_does(engine_name: str, commits: list[list[Step]]) -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        asyncio.Runner() as runner,
+        opened_store(runner, engine_name, Path(folder), lambda *_: None) as store,
+    ):
+        runner.run(asyncio.wait_for(_walk(store, commits), 20))
+
+
+async def _walk(store: Store, commits: list[list[Step]]) -> None:
+    made = [a_queue(ORGANIZATION, 10 + index) for index in range(3)]
+    cursors: list[Settle] = []
+    for index, queue in enumerate(made):
+        await store.write(partial(queues.insert, queue=queue))
+        listener = await stored_listener(store, queue, 20 + index)
+        await store.write(lambda tx: take_all(tx, 7))
+        cursors.append(Settle(ORGANIZATION, listener.id, 0, queue.id, 1, 0, 0, None, 0, 0, 0, 0, 0))
+    model = Model(cursors)
+    for steps in commits:
+        await _asked(store, made, model, steps)
+    for index, queue in enumerate(made):
+        page = await store.page(ORGANIZATION, queue.id, 0, 10_000, 1 << 20)
+        assert [entry.seq for entry in page.entries] == list(range(1, model.heads[index] + 1))
+        assert page.head == model.heads[index]
+        found = await store.read(partial(counts, organization=ORGANIZATION, listener=model.cursors[index].listener))
+        assert found is not None
+        assert found.acknowledged == model.cursors[index].acknowledged
+        kept = await store.read(partial(_excepted, queue=queue.id))
+        assert kept == model.exceptions[index]
+    assert await store.read(lambda tx: tx.row("SELECT version FROM feed_head")) == (model.works,)

@@ -1,0 +1,403 @@
+"""What a copy of an installation keeps, where it goes on after a crash, and what it refuses."""
+
+import asyncio
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from discue.errors import StoreUnusable
+from discue.model import Queue
+from discue.store import comparison, copying, tables
+from discue.store.commit import Store
+from discue.store.comparison import compare
+from discue.store.copying import Progress, Side
+from discue.store.engine import Append, NewEntry, Row, Transaction, Value
+from discue.store.tables import CURSOR, EXCEPTION, LOG, OF_THE_DATABASE, TABLES, Table
+from tests.clocks import NOON
+from tests.installations import OWNER, furnish
+from tests.store.rows import public_id, publish, row_id, stored_listener, stored_organization, stored_queue
+from tests.stores import ENGINES, opened_store
+
+LATER: Final = NOON + 3_600_000
+
+
+@pytest.fixture(params=list(product(sorted(ENGINES), repeat=2)), ids="-to-".join)
+def engines(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Of the source and of the target."""
+    found: tuple[str, str] = request.param
+    return found
+
+
+def _side(runner: asyncio.Runner, engine: str, folder: Path) -> Iterator[Side]:
+    folder.mkdir()
+    with opened_store(runner, engine, folder) as store:
+        side = Side(store, folder.name, is_held=False)
+        # Databases of one test server may be made from one template.
+        runner.run(run(side, "UPDATE meta SET value = $1 WHERE key = 'epoch'", folder.name))
+        yield side
+
+
+@pytest.fixture
+def source(runner: asyncio.Runner, engines: tuple[str, str], tmp_path: Path) -> Iterator[Side]:
+    yield from _side(runner, engines[0], tmp_path / "source")
+
+
+@pytest.fixture
+def target(runner: asyncio.Runner, engines: tuple[str, str], tmp_path: Path) -> Iterator[Side]:
+    yield from _side(runner, engines[1], tmp_path / "target")
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "ROWS_A_STEP", 3)
+
+
+async def copied(source: Side, target: Side, steps: int = 1_000_000) -> Progress:
+    progress = await copying.begin(source, target, LATER)
+    while steps and not progress.is_copied:
+        progress = await copying.step(source, target, progress)
+        steps -= 1
+    return progress
+
+
+async def differences(source: Side, target: Side, progress: Progress) -> list[str]:
+    return [look.difference async for look in compare(source, target, progress) if look.difference]
+
+
+async def rows(side: Side, table: Table, columns: tuple[str, ...] = ()) -> list[Row]:
+    order = ", ".join(table.key)
+    sql = f"SELECT {', '.join(columns or table.columns)} FROM {table.name} ORDER BY {order}"
+    return [tuple(row) for row in await side.store.read(lambda tx: tx.rows(sql))]
+
+
+async def run(side: Side, sql: str, *values: Value) -> int:
+    return await side.store.write(lambda tx: tx.execute(sql, *values))
+
+
+async def meta(side: Side) -> dict[str, str]:
+    found = await side.store.read(lambda tx: tx.rows("SELECT key, value FROM meta"))
+    return {row[0]: row[1] for row in found}
+
+
+async def refusal(source: Side, target: Side) -> str:
+    with pytest.raises(StoreUnusable) as refused:
+        await copied(source, target)
+    return refused.value.detail
+
+
+async def a_small_installation(side: Side) -> Queue:
+    organization = await stored_organization(side.store, 1)
+    queue = await stored_queue(side.store, organization.id, 10)
+    await stored_listener(side.store, queue, 11)
+    await publish(side.store, queue, [public_id(20), public_id(21), public_id(22)])
+    return queue
+
+
+async def a_member(side: Side, **changes: int) -> None:
+    """A worker's row, whose lease has 10 s to go."""
+    values = {"incarnation": 1, "dead": 0, "left_ms": 10_000} | changes
+    await run(
+        side,
+        "INSERT INTO worker (incarnation, dead, lease_until, role, slot, lease_ms, leaves) "
+        "VALUES ($1, $2, clock_ms() + $3, 'all', 0, 10000, 0)",
+        *values.values(),
+    )
+
+
+async def test_every_row_of_every_table_comes_over(source: Side, target: Side) -> None:
+    await furnish(source.store)
+    progress = await copied(source, target)
+    await copying.finish(source, target, progress)
+
+    for table in TABLES:
+        found = await rows(source, table)
+        assert found, f"nothing is in {table.name} to be copied"
+        if table not in (CURSOR, EXCEPTION):
+            assert await rows(target, table) == found
+    assert await differences(source, target, progress) == []
+
+
+async def test_nobody_there_owns_a_cursor_or_has_a_request_under_way(source: Side, target: Side) -> None:
+    await furnish(source.store)
+    await a_member(source, dead=1)
+    await copied(source, target)
+
+    columns = tuple(column for column in CURSOR.columns if column != "owner")
+    assert await rows(target, CURSOR, columns) == await rows(source, CURSOR, columns)
+    assert {row[0] for row in await rows(source, CURSOR, ("owner",))} == {OWNER}
+    assert {row[0] for row in await rows(target, CURSOR, ("owner",))} == {None}
+    assert await rows(target, EXCEPTION, ("seq", "state", "attempts", "due_at", "reason", "sender")) == [
+        (10, "retry", 3, NOON + 60_000, "", None),
+        (11, "retry", 1, NOON + 70_000, "", None),
+        (12, "retry", 2, LATER, "", None),
+        (13, "retry", 1, LATER, "", None),
+        (14, "ended", 2, NOON, "", OWNER),
+        (15, "missed", 12, NOON, "failed", None),
+    ]
+    assert await target.store.read(lambda tx: tx.rows("SELECT * FROM worker")) == []
+
+
+async def test_the_target_keeps_its_own_epoch_and_is_not_marked_when_it_is_finished(source: Side, target: Side) -> None:
+    await a_small_installation(source)
+    before = await meta(target)
+    progress = await copied(source, target)
+    with pytest.raises(StoreUnusable, match="not finished"):
+        await target.store.read(lambda tx: copying.require_finished(tx, "target"))
+    await copying.finish(source, target, progress)
+
+    await target.store.read(lambda tx: copying.require_finished(tx, "target"))
+    assert await meta(target) == before
+    assert before["epoch"] != (await meta(source))["epoch"]
+
+
+@pytest.mark.usefixtures("small_steps")
+async def test_a_copy_goes_on_where_it_ended(source: Side, target: Side) -> None:
+    await furnish(source.store)
+    while not (progress := await copied(source, target, steps=1)).is_copied:
+        assert progress == await copying.begin(source, target, LATER + 1)
+
+    assert await differences(source, target, progress) == []
+
+
+async def test_a_step_that_fails_leaves_nothing_behind(source: Side, target: Side) -> None:
+    await a_small_installation(source)
+    progress = await copied(source, target, steps=5)
+    before = [await rows(target, table) for table in TABLES]
+    messages = await rows(source, LOG)
+
+    async def broken(tx: Transaction) -> None:
+        await copying._write(tx, target, LOG, messages, (progress, progress))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await target.store.write(broken)
+    assert [await rows(target, table) for table in TABLES] == before
+    assert await copying.begin(source, target, LATER) == progress
+
+
+@pytest.mark.parametrize("messages", [4, 5, 6, 7])
+@pytest.mark.usefixtures("small_steps")
+async def test_no_row_is_lost_where_steps_meet(source: Side, target: Side, messages: int) -> None:
+    queue = await a_small_installation(source)
+    await publish(source.store, queue, [public_id(100 + number) for number in range(messages - 3)])
+
+    assert await differences(source, target, await copied(source, target)) == []
+    assert len(await rows(target, LOG)) == messages
+
+
+@pytest.mark.parametrize("messages", [1, 2, 3, 4, 6, 7])
+@pytest.mark.parametrize("engines", [(name, name) for name in sorted(ENGINES)], indirect=True)
+async def test_rows_are_counted_in_stretches(source: Side, monkeypatch: pytest.MonkeyPatch, messages: int) -> None:
+    monkeypatch.setattr(tables, "ROWS_A_STRETCH", 3)
+    queue = await stored_queue(source.store, row_id(1), 10)
+    await publish(source.store, queue, [public_id(100 + number) for number in range(messages)])
+
+    assert await tables.count(source.store, LOG) == messages
+    assert await tables.count(source.store, EXCEPTION) == 0
+
+
+async def test_large_messages_go_a_few_at_a_time(source: Side, target: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "BYTES_A_STEP", 100)
+    queue = await a_small_installation(source)
+    for number, size in enumerate((85, 1, 500, 99, 1)):
+        entry = NewEntry(public_id(50 + number), False, b"x" * size)
+        await source.store.append(Append(queue.organization, queue.id, 1, NOON, (entry,)))
+    progress = await copied(source, target, steps=[table.name for table in TABLES].index("log"))
+    counts = []
+    while progress.table == "log":
+        progress = await copying.step(source, target, progress)
+        counts.append(progress.rows)
+
+    # The first three have 23 bytes each.
+    assert counts == [3, 5, 6, 0]
+    assert await differences(source, target, await copied(source, target)) == []
+
+
+async def test_a_target_that_is_not_empty_is_refused(source: Side, target: Side) -> None:
+    await a_small_installation(source)
+    await stored_queue(target.store, row_id(1), 10)
+
+    assert "is not empty" in await refusal(source, target)
+    assert "copy" not in await meta(target)
+
+
+async def test_a_finished_copy_is_not_begun_again(source: Side, target: Side) -> None:
+    await a_small_installation(source)
+    await copying.finish(source, target, await copied(source, target))
+
+    assert "is not empty" in await refusal(source, target)
+
+
+async def test_the_copy_of_another_database_is_not_gone_on_with(source: Side, target: Side) -> None:
+    await a_small_installation(source)
+    await copied(source, target, steps=3)
+    await run(source, "UPDATE meta SET value = 'another' WHERE key = 'epoch'")
+
+    assert "unfinished copy of another database" in await refusal(source, target)
+
+
+@pytest.mark.parametrize("change", ["publish", "claim", "control"])
+async def test_a_copy_of_what_was_served_meanwhile_is_not_gone_on_with(source: Side, target: Side, change: str) -> None:
+    queue = await a_small_installation(source)
+    await copied(source, target, steps=3)
+    if change == "publish":
+        await publish(source.store, queue, [public_id(50)])
+    elif change == "claim":
+        await run(source, "UPDATE cursor SET token = token + 1")
+    else:
+        await run(source, "UPDATE feed_head SET version = version + 1")
+
+    assert "what the source was before" in await refusal(source, target)
+
+
+async def test_a_change_during_the_copy_ends_it(source: Side, target: Side) -> None:
+    await a_small_installation(source)
+    progress = await copied(source, target, steps=3)
+    await run(source, "UPDATE feed_head SET version = version + 1")
+    with pytest.raises(StoreUnusable, match="source was changed"):
+        await copying.step(source, target, progress)
+
+
+async def test_a_change_that_comes_last_keeps_the_copy_from_being_finished(source: Side, target: Side) -> None:
+    queue = await a_small_installation(source)
+    progress = await copied(source, target)
+    await publish(source.store, queue, [public_id(50)])
+    with pytest.raises(StoreUnusable, match="source was changed"):
+        await copying.finish(source, target, progress)
+    assert "copy" in await meta(target)
+
+
+async def test_an_unfinished_copy_is_no_source(source: Side, target: Side) -> None:
+    await a_small_installation(source)
+    await copied(source, target, steps=3)
+
+    assert "A copy into target is not finished" in await refusal(target, source)
+
+
+async def test_a_database_is_not_copied_to_itself(source: Side, target: Side) -> None:
+    del target
+    await a_small_installation(source)
+
+    assert "is the database that is to be copied" in await refusal(source, source)
+
+
+async def test_schemas_of_different_versions_are_refused(source: Side, target: Side) -> None:
+    await a_small_installation(source)
+    await run(target, "UPDATE meta SET value = '1' WHERE key = 'schema_version'")
+
+    assert "discue migrate" in await refusal(source, target)
+
+
+@pytest.mark.parametrize("served", ["source", "target"])
+async def test_a_database_that_is_served_is_refused(source: Side, target: Side, served: str) -> None:
+    await a_small_installation(source)
+    await a_member(source if served == "source" else target)
+
+    assert f"{served} is served: 1 running worker of it" in await refusal(source, target)
+
+
+@pytest.mark.parametrize("served", ["source", "target"])
+async def test_a_server_that_starts_during_the_copy_ends_it(source: Side, target: Side, served: str) -> None:
+    await a_small_installation(source)
+    progress = await copied(source, target, steps=3)
+    await a_member(source if served == "source" else target)
+    with pytest.raises(StoreUnusable, match=f"{served} is served"):
+        await copying.step(source, target, progress)
+
+
+async def test_workers_that_are_dead_or_expired_are_nobody(source: Side, target: Side) -> None:
+    await a_small_installation(source)
+    await a_member(source, incarnation=1, dead=1)
+    await a_member(source, incarnation=2, left_ms=-1)
+    await a_member(source, incarnation=3, left_ms=20_000)
+
+    assert (await copied(source, target)).is_copied
+
+
+async def test_where_a_lock_keeps_servers_away_a_row_that_one_left_behind_is_nobody(source: Side, target: Side) -> None:
+    await a_small_installation(source)
+    await a_member(source)
+    held = Side(source.store, source.name, is_held=True)
+
+    assert (await copied(held, target)).is_copied
+
+
+async def test_of_two_copies_into_one_database_one_ends(source: Side, target: Side) -> None:
+    await a_small_installation(source)
+    behind = await copied(source, target, steps=1)
+    await copied(source, target, steps=1)
+    with pytest.raises(StoreUnusable, match="Another process copies"):
+        # Of this table there is no row, so that no key stands in the way of a second copy.
+        await copying.step(source, target, behind)
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("DELETE FROM log WHERE seq = 2", "is missing"),
+        ("UPDATE log SET size = 1 WHERE seq = 2", "is another one"),
+        ("UPDATE cursor SET position = 1", "is another one"),
+        ("UPDATE queue_head SET head = 1", "is another one"),
+        (
+            "INSERT INTO feed (shard, version, kind, organization, ref) VALUES (0, 9, 'queue', 1, 1)",
+            "not in the source",
+        ),
+    ],
+)
+async def test_a_difference_is_found(source: Side, target: Side, sql: str, told: str) -> None:
+    await a_small_installation(source)
+    progress = await copied(source, target)
+    assert await differences(source, target, progress) == []
+    await run(target, sql)
+
+    (difference,) = await differences(source, target, progress)
+    assert told in difference
+
+
+async def test_a_difference_is_found_however_far_it_is(
+    source: Side, target: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "ROWS_A_LOOK", 3)
+    queue = await a_small_installation(source)
+    await publish(source.store, queue, [public_id(100 + number) for number in range(9)])
+    progress = await copied(source, target)
+    looks = [look async for look in compare(source, target, progress)]
+    await run(target, "DELETE FROM log WHERE seq = 12")
+
+    assert sum(look.rows for look in looks if look.table == "log") == 12
+    assert [look.difference for look in looks if look.difference] == []
+    (difference,) = await differences(source, target, progress)
+    assert "seq 12 is missing" in difference
+
+
+async def columns_of(store: Store, engine: str) -> dict[str, set[str]]:
+    sql = (
+        "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c WHERE t.type = 'table'"
+        if engine == "sqlite"
+        else "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
+    )
+    found: dict[str, set[str]] = {}
+    for table, column in await store.read(lambda tx: tx.rows(sql)):
+        found.setdefault(str(table), set()).add(str(column))
+    return found
+
+
+async def test_no_table_and_no_column_is_forgotten(source: Side, engines: tuple[str, str]) -> None:
+    found = await columns_of(source.store, engines[0])
+    kept = {table.name: set(table.columns) for table in TABLES}
+
+    assert kept == {name: columns for name, columns in found.items() if name not in OF_THE_DATABASE}
+    assert found.keys() >= OF_THE_DATABASE
+
+
+@pytest.mark.parametrize("engines", [("sqlite", "sqlite")], indirect=True)
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+async def test_every_page_is_found_by_the_key(source: Side, table: Table) -> None:
+    sql = tables.select(table, table.columns, is_first=False)
+    plan = await source.store.read(lambda tx: tx.rows(f"EXPLAIN QUERY PLAN {sql}", *range(len(table.key) + 1)))
+    (step,) = [row[-1] for row in plan]
+
+    assert step.startswith(f"SEARCH {table.name} USING")

@@ -1,0 +1,99 @@
+from functools import partial
+
+import msgspec
+
+from discue.model import Attempt, Delivery, Listener, StoredMessage
+from discue.store import deliveries, listeners, messages
+from discue.store.commit import Store
+from discue.store.engine import ExceptionRow, MissedRange, Settle
+from discue.window import Window
+from tests.clocks import NOON
+from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
+
+OURS = row_id(1)
+
+
+async def _published(store: Store) -> tuple[list[StoredMessage], list[Listener]]:
+    """Three messages in a queue with two listeners, and a third that came after them."""
+    queue = await stored_queue(store, OURS, 10)
+    registered = [await stored_listener(store, queue, number) for number in (11, 12)]
+    ids = [public_id(number) for number in (20, 21, 22)]
+    await publish(store, queue, ids)
+    registered.append(await stored_listener(store, queue, 13))
+    found = [await store.read(partial(messages.get, queue=queue, public_id=each)) for each in ids]
+    return [message for message in found if message is not None], registered
+
+
+def _attempt(listener: Listener, seq: int, number: int, status: int) -> Attempt:
+    made = row_id(1_000 + 100 * seq + number)
+    return Attempt(made, OURS, listener.id, listener.queue, seq, number, status, "status", 5)
+
+
+def _settle(listener: Listener, position: int, **changes: object) -> Settle:
+    plain = Settle(OURS, listener.id, 0, listener.queue, 0, 0, position, None, 0, 0, 0, 0, 0)
+    return msgspec.structs.replace(plain, **changes)
+
+
+async def _of(store: Store, message: StoredMessage) -> list[Delivery]:
+    return await store.read(lambda tx: deliveries.of_message(tx, message))
+
+
+async def test_before_any_attempt_a_message_is_pending_for_those_who_were_there(store: Store) -> None:
+    stored, (first, second, _) = await _published(store)
+    assert await _of(store, stored[0]) == [
+        Delivery(first.public_id, "pending", 0, 0),
+        Delivery(second.public_id, "pending", 0, 0),
+    ]
+
+
+async def test_each_listener_has_its_own_state_attempts_and_last_status(store: Store) -> None:
+    stored, (first, second, _) = await _published(store)
+    await store.settle(_settle(first, 1, attempts=(_attempt(first, 1, 1, 204),)))
+    retrying = (_attempt(second, 1, 2, 503), _attempt(second, 1, 1, 500))
+    rows = (ExceptionRow(1, "retry", 2, NOON, "failed"),)
+    await store.settle(_settle(second, 1, retrying=1, attempts=retrying, exceptions=rows))
+    assert await _of(store, stored[0]) == [
+        Delivery(first.public_id, "acknowledged", 1, 204),
+        Delivery(second.public_id, "retrying", 2, 503),
+    ]
+
+
+async def test_what_is_settled_ahead_is_acknowledged_and_what_lies_before_it_is_not(store: Store) -> None:
+    stored, (first, _, _) = await _published(store)
+    window = Window(0)
+    window.settle(2)
+    await store.settle(_settle(first, 0, ahead=window.encode()))
+    states = [(await _of(store, message))[0].state for message in stored]
+    assert states == ["pending", "acknowledged", "pending"]
+
+
+async def test_missed_is_shown_whether_as_an_exception_or_in_a_range(store: Store) -> None:
+    stored, (first, second, _) = await _published(store)
+    rows = (ExceptionRow(2, "missed", 12, NOON, "used up"),)
+    await store.settle(_settle(first, 3, missed=1, exceptions=rows))
+    await store.settle(_settle(second, 3, missed=2, missed_ranges=(MissedRange(1, 2, "too_old", NOON),)))
+    states = [[each.state for each in await _of(store, message)] for message in stored]
+    assert states == [["acknowledged", "missed"], ["missed", "missed"], ["acknowledged", "acknowledged"]]
+    assert (await _of(store, stored[1]))[0].attempts == 12
+
+
+async def test_an_attempt_that_is_under_way_is_none_yet_and_one_that_has_ended_says_how(store: Store) -> None:
+    stored, (first, second, _) = await _published(store)
+    under_way = (ExceptionRow(1, "sending", 1, NOON, "", 7), ExceptionRow(2, "sending", 3, NOON, "", 7))
+    await store.settle(_settle(first, 3, retrying=2, exceptions=under_way))
+    ended = (ExceptionRow(1, "ended", 2, NOON, ""), ExceptionRow(2, "ended", 12, NOON, "attempts_used_up"))
+    await store.settle(_settle(second, 3, retrying=2, exceptions=ended))
+    assert await _of(store, stored[0]) == [
+        Delivery(first.public_id, "pending", 0, 0),
+        Delivery(second.public_id, "acknowledged", 2, 0),
+    ]
+    assert await _of(store, stored[1]) == [
+        Delivery(first.public_id, "retrying", 2, 0),
+        Delivery(second.public_id, "missed", 12, 0),
+    ]
+
+
+async def test_a_deleted_listener_has_no_deliveries(store: Store) -> None:
+    stored, (first, second, _) = await _published(store)
+    await store.write(lambda tx: listeners.mark_deleted(tx, OURS, first.id, NOON))
+    assert [each.listener_public_id for each in await _of(store, stored[0])] == [second.public_id]

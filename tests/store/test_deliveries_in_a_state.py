@@ -1,0 +1,280 @@
+"""Lists of a listener's messages by state: whatever happened to them, the list has what each message says itself."""
+
+import asyncio
+import tempfile
+from collections.abc import Collection
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from discue.errors import BadRequest
+from discue.model import DeliveryState, Listener, Queue
+from discue.store import deliveries, listeners, messages, queues, received
+from discue.store.commit import Store
+from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Settle, Transaction
+from discue.store.listing import Selection
+from discue.window import Window
+from tests.clocks import NOON
+from tests.store.rows import a_queue, public_id, row_id, stored_listener, stored_queue
+from tests.store.walks import Pages, backwards, check, forwards
+from tests.stores import ENGINES, opened_store
+
+OURS = row_id(1)
+FIRST = 100
+STATES: tuple[DeliveryState, ...] = get_args(DeliveryState)
+ALIASES = (None, "orders", "bills")
+
+ACKNOWLEDGED = ""
+EXCEPTIONS = (
+    ("retry", 0, ""),
+    ("retry", 2, ""),
+    ("sending", 1, ""),
+    ("sending", 3, ""),
+    ("ended", 2, ""),
+    ("ended", 12, "attempts_used_up"),
+    ("missed", 12, "attempts_used_up"),
+)
+
+
+class World(NamedTuple):
+    """What was published before and after the listener was created, and what has become of it since.
+
+    `fates` are those of messages from the listener's first on: of each whether it is settled, and its exception.
+    Those that are not settled at the end stay pending. `ranges` are lengths of missed ranges and of gaps between them.
+    """
+
+    before: int
+    fates: list[tuple[bool, tuple[str, int, str] | None]]
+    behind: int
+    ranges: list[tuple[int, int]]
+    deleted: set[int]
+    aliases: list[int]
+
+
+worlds = st.builds(
+    World,
+    before=st.integers(0, 4),
+    fates=st.lists(
+        st.tuples(st.booleans(), st.one_of(st.none(), st.none(), st.sampled_from(EXCEPTIONS))), min_size=1, max_size=24
+    ),
+    behind=st.integers(0, 24),
+    ranges=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 6)), max_size=3),
+    deleted=st.sets(st.integers(1, 28), max_size=6),
+    aliases=st.lists(st.integers(0, 2), min_size=28, max_size=28),
+)
+
+
+async def _made(store: Store, world: World) -> tuple[Queue, Listener]:
+    queue = await stored_queue(store, OURS, 10)
+    other = await stored_queue(store, OURS, 11)
+    await _publish(store, queue, world, range(world.before))
+    listener = await stored_listener(store, queue, 20)
+    total = world.before + len(world.fates)
+    await _publish(store, queue, world, range(world.before, total))
+    await _publish(store, other, world, range(40, 43))
+    await store.settle(_settle(listener, world))
+    for seq in world.deleted:
+        await store.write(
+            lambda tx, seq=seq: tx.execute("DELETE FROM log WHERE queue = $1 AND seq = $2", queue.id, seq)  # type: ignore[misc]
+        )
+    return queue, listener
+
+
+async def _publish(store: Store, queue: Queue, world: World, indexes: Collection[int]) -> None:
+    for index in indexes:
+        alias = ALIASES[world.aliases[index % len(world.aliases)]]
+        entry = NewEntry(public_id(FIRST + index), True, b"1", alias)
+        await store.append(Append(OURS, queue.id, queue.config_version, NOON + FIRST + index // 2, (entry,)))
+
+
+def _settle(listener: Listener, world: World) -> Settle:
+    window = Window(world.before)
+    window.settle_through(world.before + min(world.behind, len(world.fates)))
+    exceptions = []
+    for seq, (settled, exception) in enumerate(world.fates, world.before + 1):
+        if settled:
+            window.settle(seq)
+        if exception is not None and window.is_settled(seq):
+            state, attempts, reason = exception
+            exceptions.append(ExceptionRow(seq, state, attempts, NOON, reason))
+    named = {row.seq for row in exceptions}
+    ranges = [
+        each for each in _ranges(world) if all(_is_free(window, named, seq) for seq in range(each[0], each[1] + 1))
+    ]
+    return Settle(
+        OURS,
+        listener.id,
+        0,
+        listener.queue,
+        0,
+        0,
+        window.position,
+        window.encode(),
+        0,
+        0,
+        0,
+        0,
+        0,
+        exceptions=tuple(exceptions),
+        missed_ranges=tuple(MissedRange(first, last, "too_old", NOON) for first, last in ranges),
+    )
+
+
+def _ranges(world: World) -> list[tuple[int, int]]:
+    found, seq = [], world.before + 1
+    for gap, length in world.ranges:
+        found.append((seq + gap, seq + gap + length - 1))
+        seq += gap + length
+    return found
+
+
+def _is_free(window: Window, named: set[int], seq: int) -> bool:
+    return window.is_settled(seq) and seq not in named
+
+
+async def _expected(store: Store, queue: Queue, listener: Listener) -> list[tuple[str, str, int, DeliveryState]]:
+    """Id, alias, time and state of each message that is for the listener, newest first, as it says itself."""
+
+    async def work(tx: Transaction) -> list[tuple[str, str, int, DeliveryState]]:
+        found = []
+        for number in range(FIRST + 60, FIRST - 1, -1):
+            message = await messages.get(tx, queue, public_id(number))
+            of = [] if message is None else await deliveries.of_message(tx, message)
+            if message is not None and of:
+                found.append((message.id, message.alias, message.stored_at, of[0].state))
+        return found
+
+    del listener
+    return await store.read(work)
+
+
+def _lists(queue: Queue) -> list[Pages]:
+    confined = {public_id(number) for number in range(FIRST, FIRST + 60, 3)}
+    return [
+        lambda tx, selection: messages.page(tx, OURS, selection),
+        lambda tx, selection: messages.page_of_queue(tx, queue, selection),
+        lambda tx, selection: messages.page(tx, OURS, selection, {queue.public_id, public_id(FIRST)}),
+        lambda tx, selection: messages.page_of_queue(tx, queue, selection, confined),
+    ]
+
+
+async def _compare(store: Store, world: World, *, is_cut: bool) -> None:
+    queue, listener = await _made(store, world)
+    whole = await _expected(store, queue, listener)
+    confined = {public_id(number) for number in range(FIRST, FIRST + 60, 3)}
+    times = (None, NOON + FIRST + 3, NOON + FIRST + 8)
+    for index, pages in enumerate(_lists(queue)):
+        for state, alias, after in product((None, *STATES), (None, "orders", public_id(FIRST + 2)), times):
+            selection = Selection(
+                per_page=3, alias=alias, created_after=after, listener=listener.public_id, state=state
+            )
+            expected = [
+                message
+                for message, called, at, found in whole
+                if state in (None, found)
+                and alias in (None, called)
+                and (after is None or at > after)
+                and (index < 3 or message in confined)
+            ]
+            if not is_cut:
+                await check(store, pages, selection, expected)
+                continue
+            assert await forwards(store, pages, selection) == expected, selection
+            newest_but_none = await backwards(store, pages, selection, public_id(FIRST - 1))
+            assert newest_but_none == expected, selection
+
+
+def _with_store(engine_name: str, world: World, *, is_cut: bool) -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        asyncio.Runner() as runner,
+        opened_store(runner, engine_name, Path(folder)) as store,
+    ):
+        runner.run(asyncio.wait_for(_compare(store, world, is_cut=is_cut), 60))
+
+
+@pytest.mark.parametrize("engine_name", sorted(ENGINES))
+@settings(max_examples=6)
+@given(world=worlds)
+def test_a_list_of_a_state_has_the_messages_that_are_in_it(engine_name: str, world: World) -> None:
+    _with_store(engine_name, world, is_cut=False)
+
+
+@settings(max_examples=12)
+@given(world=worlds)
+def test_a_list_that_is_cut_short_again_and_again_loses_nothing(world: World) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(received, "_LOOKED_AT", 3)
+        patch.setattr(received, "_CHUNK", 2)
+        _with_store("sqlite", world, is_cut=True)
+
+
+async def _with_a_range(store: Store, length: int) -> tuple[Queue, Listener]:
+    """Three acknowledged messages, many missed in one range, and two acknowledged."""
+    queue = await stored_queue(store, OURS, 10)
+    listener = await stored_listener(store, queue, 20)
+    total = length + 5
+    entries = tuple(NewEntry(public_id(FIRST + index), True, b"1") for index in range(total))
+    for start in range(0, total, 500):
+        await store.append(Append(OURS, queue.id, 1, NOON, entries[start : start + 500]))
+    plain = Settle(OURS, listener.id, 0, queue.id, 0, 0, total, None, 5, length, 0, 0, 0)
+    await store.settle(
+        Settle(
+            **{name: getattr(plain, name) for name in plain.__struct_fields__ if name != "missed_ranges"},
+            missed_ranges=(MissedRange(4, length + 3, "too_old", NOON),),
+        )
+    )
+    return queue, listener
+
+
+async def test_a_long_missed_range_is_passed_in_one_step(store: Store) -> None:
+    _, listener = await _with_a_range(store, 6_000)
+    selection = Selection(listener=listener.public_id, state="acknowledged")
+    page = await store.read(lambda tx: messages.page(tx, OURS, selection))
+    assert len(page.items) == 5
+    assert not page.has_next
+
+
+async def test_what_lies_far_below_other_states_comes_on_a_later_page(store: Store) -> None:
+    _, listener = await _with_a_range(store, 6_000)
+    retries = tuple(ExceptionRow(seq, "retry", 1, NOON, "") for seq in range(1_000, 5_000))
+    values = Settle(OURS, listener.id, 0, listener.queue, 0, 1, 6_005, None, 0, 0, 0, 0, 0, exceptions=retries)
+    await store.settle(values)
+    selection = Selection(listener=listener.public_id, state="pending")
+    page = await store.read(lambda tx: messages.page(tx, OURS, selection))
+    assert (page.items, page.has_next) == ((), True)
+    assert page.resumes_after is not None
+    assert await forwards(store, lambda tx, each: messages.page(tx, OURS, each), selection) == []
+    far = Selection(listener=listener.public_id, state="pending", page=2)
+    with pytest.raises(BadRequest) as refused:
+        await _with_a_small_budget(store, far)
+    assert refused.value.faults[0].pointer == "?page"
+
+
+async def _with_a_small_budget(store: Store, selection: Selection) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(received, "_COUNTED_THROUGH", 1_000)
+        await store.read(lambda tx: messages.page(tx, OURS, selection))
+
+
+@pytest.mark.parametrize("of_queue", [True, False])
+async def test_a_listener_that_is_not_there_is_refused_whoever_has_it(store: Store, of_queue: bool) -> None:  # noqa: FBT001
+    queue, elsewhere = await stored_queue(store, OURS, 10), await stored_queue(store, OURS, 11)
+    stranger = a_queue(row_id(2), 12)
+    await store.write(lambda tx: queues.insert(tx, stranger))
+    gone, theirs = await stored_listener(store, queue, 20), await stored_listener(store, stranger, 21)
+    other = await stored_listener(store, elsewhere, 22)
+    await store.write(lambda tx: listeners.mark_deleted(tx, OURS, gone.id, NOON))
+    for named in (gone, theirs, *([other] if of_queue else [])):
+        selection = Selection(listener=named.public_id)
+        with pytest.raises(BadRequest) as refused:
+            await store.read(
+                lambda tx, selection=selection: (  # type: ignore[misc]
+                    messages.page_of_queue(tx, queue, selection) if of_queue else messages.page(tx, OURS, selection)
+                )
+            )
+        assert refused.value.faults[0].pointer == "?listener"

@@ -1,0 +1,168 @@
+from functools import partial
+
+import msgspec
+import pytest
+
+from discue.model import Challenge, Domain, Listener, Verification
+from discue.store import domains, listeners, organizations
+from discue.store.commit import Store
+from discue.store.cursors import LaneRecord, lanes_after, lanes_of
+from discue.store.engine import Transaction, UniqueViolation
+from discue.store.listing import Selection
+from discue.store.verified_places import SETTING
+from tests.clocks import NOON
+from tests.store.rows import a_domain, public_id, row_id, stored_listener, stored_organization, stored_queue, take_all
+
+OURS, THEIRS = row_id(1), row_id(2)
+OWNER = 4_711
+
+
+async def stored(store: Store, domain: Domain) -> Domain:
+    await store.write(partial(domains.insert, domain=domain))
+    return domain
+
+
+async def test_a_domain_is_read_as_it_was_stored(store: Store) -> None:
+    known = Verification(True, NOON + 1, 2, NOON + 3, "answered 404", NOON + 4, NOON + 5, NOON + 6)
+    for made in (a_domain(10), a_domain(11, verification=known), a_domain(12, verification=Verification())):
+        await stored(store, made)
+        assert await store.read(partial(domains.get, organization=OURS, public_id=made.public_id)) == made
+        assert await store.read(partial(domains.by_id, organization=OURS, domain=made.id)) == made
+
+
+async def test_a_change_is_kept_and_leaves_the_place_alone(store: Store) -> None:
+    made = await stored(store, a_domain(10))
+    changed = msgspec.structs.replace(
+        made,
+        alias="renamed",
+        challenge=Challenge("elsewhere", "other", "text", NOON + 1, NOON + 2),
+        verification=Verification(True, NOON + 1, due_at=NOON + 9),
+        config_version=2,
+        updated_at=NOON + 7,
+    )
+    moved = msgspec.structs.replace(changed, hostname="other.example", host_key="other.example", port=80)
+    assert await store.write(lambda tx: domains.update(tx, moved))
+    assert await store.read(lambda tx: domains.by_id(tx, OURS, made.id)) == changed
+
+
+async def test_only_its_organization_finds_changes_and_deletes_it(store: Store) -> None:
+    made = await stored(store, a_domain(10))
+    assert await store.read(lambda tx: domains.get(tx, THEIRS, made.public_id)) is None
+    assert (await store.read(lambda tx: domains.page(tx, THEIRS, Selection()))).items == ()
+    assert not await store.write(lambda tx: domains.update(tx, msgspec.structs.replace(made, organization=THEIRS)))
+    assert not await store.write(lambda tx: domains.delete(tx, THEIRS, made.id))
+    assert not await store.read(lambda tx: domains.is_registered(tx, THEIRS, "example.com", 443))
+    assert await store.write(lambda tx: domains.delete(tx, OURS, made.id))
+    assert not await store.write(lambda tx: domains.delete(tx, OURS, made.id))
+
+
+async def test_an_alias_is_taken_within_an_organization_until_its_domain_is_deleted(store: Store) -> None:
+    made = await stored(store, a_domain(10))
+    namesake = a_domain(11, alias=made.alias)
+    with pytest.raises(UniqueViolation):
+        await stored(store, namesake)
+    await stored(store, a_domain(12, organization=THEIRS, alias=made.alias))
+    await store.write(lambda tx: domains.delete(tx, OURS, made.id))
+    await stored(store, namesake)
+
+
+async def test_lists_are_newest_first_and_leave_out_what_was_not_chosen(store: Store) -> None:
+    made = [await stored(store, a_domain(number)) for number in range(10, 13)]
+    whole = await store.read(lambda tx: domains.page(tx, OURS, Selection()))
+    assert whole.items == tuple(reversed(made))
+    some = await store.read(lambda tx: domains.page(tx, OURS, Selection(), {made[1].public_id, public_id(99)}))
+    assert some.items == (made[1],)
+    assert (await store.read(lambda tx: domains.page(tx, OURS, Selection(), set()))).items == ()
+
+
+async def test_a_place_is_verified_when_any_domain_on_it_is(store: Store) -> None:
+    async def standing(host_key: str, port: int) -> tuple[bool, bool]:
+        async def work(tx: Transaction) -> tuple[bool, bool]:
+            return (
+                await domains.is_registered(tx, OURS, host_key, port),
+                await domains.is_verified(tx, OURS, host_key, port),
+            )
+
+        return await store.read(work)
+
+    assert await standing("example.com", 443) == (False, False)
+    await stored(store, a_domain(10))
+    await stored(store, a_domain(20, organization=THEIRS, verification=Verification(True, NOON)))
+    assert await standing("example.com", 443) == (True, False)
+    await stored(store, a_domain(11, verification=Verification(True, NOON)))
+    await stored(store, a_domain(12))
+    assert await standing("example.com", 443) == (True, True)
+    assert await standing("example.com", 8_443) == await standing("www.example.com", 443) == (False, False)
+
+
+async def test_what_is_due_comes_in_order_from_all_organizations(store: Store) -> None:
+    waits = (NOON + 5, NOON, None, NOON + 9, NOON - 5)
+    made = [
+        await stored(
+            store,
+            a_domain(10 + index, organization=OURS if index % 2 else THEIRS, verification=Verification(due_at=due_at)),
+        )
+        for index, due_at in enumerate(waits)
+    ]
+    assert await store.read(lambda tx: domains.due(tx, NOON + 5, 10)) == [made[4], made[1], made[0]]
+    assert await store.read(lambda tx: domains.due(tx, NOON + 5, 2)) == [made[4], made[1]]
+
+
+async def _require(store: Store, organization: int, *, required: bool) -> None:
+    found = await store.read(lambda tx: organizations.get(tx, organization))
+    assert found is not None
+    changed = msgspec.structs.replace(found, settings={"rate_limit": 5, SETTING: required})
+    await store.write(lambda tx: organizations.update(tx, changed))
+
+
+async def _listener(store: Store, number: int) -> Listener:
+    organization = await stored_organization(store, number)
+    return await stored_listener(store, await stored_queue(store, organization.id, number + 1), number + 2)
+
+
+async def _lanes(store: Store, listener: Listener) -> list[LaneRecord]:
+    one = await store.read(lambda tx: lanes_of(tx, OWNER, listener.organization, listener.id))
+    every = await store.read(lambda tx: lanes_after(tx, OWNER, (0, 0, 0), 10))
+    assert one == [each for each in every if each.listener == listener.id]
+    return one
+
+
+async def test_a_lane_may_send_unless_its_organization_wants_a_verified_domain_and_has_none(store: Store) -> None:
+    mine, other = await _listener(store, 1), await _listener(store, 5)
+    await store.write(lambda tx: take_all(tx, OWNER))
+    [lane] = await _lanes(store, mine)
+    assert lane.may_send
+    await _require(store, OURS, required=True)
+    [lane] = await _lanes(store, mine)
+    assert not lane.may_send
+    domain = await stored(store, a_domain(20))
+    [lane] = await _lanes(store, mine)
+    assert not lane.may_send
+    verified = msgspec.structs.replace(domain, verification=Verification(True, NOON))
+    await store.write(lambda tx: domains.update(tx, verified))
+    [lane] = await _lanes(store, mine)
+    assert lane.may_send
+    await store.write(lambda tx: domains.delete(tx, OURS, domain.id))
+    await _require(store, OURS, required=False)
+    [lane] = await _lanes(store, mine)
+    assert lane.may_send
+    [lane] = await _lanes(store, other)
+    assert lane.may_send
+
+
+async def test_one_listener_on_an_unverified_place_does_not_hold_its_neighbours(store: Store) -> None:
+    mine = await _listener(store, 1)
+    queue = await stored_queue(store, OURS, 7)
+    elsewhere = await stored_listener(store, queue, 8)
+    moved = msgspec.structs.replace(elsewhere, notify_url="https://EXAMPLE.com:8443/hook")
+    broken = msgspec.structs.replace(await stored_listener(store, queue, 9), notify_url="nonsense")
+    for each in (moved, broken):
+        await store.write(partial(listeners.update, listener=each))
+    await store.write(lambda tx: take_all(tx, OWNER))
+    await _require(store, OURS, required=True)
+    await stored(store, a_domain(20, verification=Verification(True, NOON)))
+    [[first], [second], [third]] = [await _lanes(store, each) for each in (mine, moved, broken)]
+    assert (first.may_send, second.may_send, third.may_send) == (True, False, False)
+    await stored(store, a_domain(21, port=8_443, verification=Verification(True, NOON)))
+    [second] = await _lanes(store, moved)
+    assert second.may_send

@@ -1,0 +1,547 @@
+"""What every engine keeps: this suite is the specification of `discue.store.engine.Engine`."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from discue.model import Attempt, Queue
+from discue.store import feed, jobs, listeners, queues, workers
+from discue.store.commit import Store
+from discue.store.cursors import lanes_after
+from discue.store.engine import (
+    Append,
+    Appended,
+    Batch,
+    ExceptionRow,
+    MissedRange,
+    NewEntry,
+    QueueClosed,
+    Row,
+    Settle,
+    StaleConfiguration,
+    Transaction,
+    UniqueViolation,
+)
+from tests.clocks import NOON
+from tests.store.rows import (
+    a_listener,
+    a_queue,
+    public_id,
+    publish,
+    row_id,
+    stored_listener,
+    stored_organization,
+    stored_queue,
+    take_all,
+)
+from tests.stores import ENGINES, another, opened_store
+
+ORGANIZATION = row_id(1)
+OWNER = 77
+
+
+def an_append(queue: Queue, first: int, count: int = 1, *, now: int = NOON, version: int = 1) -> Append:
+    entries = tuple(NewEntry(public_id(first + index), True, b"{}") for index in range(count))
+    return Append(queue.organization, queue.id, version, now, entries)
+
+
+async def appended(store: Store, *appends: Append) -> list[Appended | Exception]:
+    return list((await store.engine.commit(Batch(appends=appends))).appends)
+
+
+def seqs(answer: Appended | Exception) -> list[int]:
+    assert isinstance(answer, Appended)
+    return [entry.seq for entry in answer.entries]
+
+
+async def rows(store: Store, sql: str) -> list[Row]:
+    return await store.read(lambda tx: tx.rows(sql))
+
+
+async def head_of(store: Store, queue: Queue) -> int:
+    found = await store.read(lambda tx: queues.head(tx, queue.organization, queue.id))
+    assert found is not None
+    return found.head
+
+
+async def test_appended_messages_are_numbered_without_gaps_in_the_order_given(store: Store) -> None:
+    first, second = [await stored_queue(store, ORGANIZATION, number) for number in (10, 11)]
+    answers = await appended(
+        store,
+        an_append(first, 100, 3),
+        an_append(second, 200),
+        an_append(first, 103, 2),
+        an_append(second, 201, 2),
+        an_append(first, 105),
+    )
+    assert [seqs(answer) for answer in answers] == [[1, 2, 3], [1], [4, 5], [2, 3], [6]]
+    assert seqs((await appended(store, an_append(first, 106)))[0]) == [7]
+    page = await store.page(ORGANIZATION, first.id, 0, 100, 1 << 20)
+    assert [(entry.seq, entry.id) for entry in page.entries] == [(seq, public_id(99 + seq)) for seq in range(1, 8)]
+
+
+async def test_a_batch_over_very_many_queues_numbers_each_of_them(store: Store) -> None:
+    made = [await stored_queue(store, ORGANIZATION, number) for number in range(10, 160)]
+    answers = await appended(store, *(an_append(queue, 1_000 + queue.id % 1_000, 2) for queue in made))
+    assert [seqs(answer) for answer in answers] == [[1, 2]] * len(made)
+
+
+async def test_what_is_stored_is_what_is_returned_and_what_is_read(store: Store) -> None:
+    queue = await stored_queue(store, ORGANIZATION, 10)
+    entries = (
+        NewEntry(public_id(20), True, b'{"a":1}', "an alias"),
+        NewEntry(public_id(21), False, b"\x00\xff"),
+        NewEntry(public_id(22), False, b""),
+    )
+    [answer] = await appended(store, Append(ORGANIZATION, queue.id, 1, NOON, entries))
+    assert isinstance(answer, Appended)
+    assert [(entry.id, entry.is_json, entry.body) for entry in answer.entries] == [
+        (entry.id, entry.is_json, entry.body) for entry in entries
+    ]
+    page = await store.page(ORGANIZATION, queue.id, 0, 10, 1 << 20)
+    assert page.entries == answer.entries
+    assert await rows(store, "SELECT alias, size FROM log ORDER BY seq") == [("an alias", 7), (None, 2), (None, 0)]
+
+
+async def test_stored_at_never_falls_along_a_log(store: Store) -> None:
+    queue = await stored_queue(store, ORGANIZATION, 10)
+    for first, now in ((100, NOON + 50), (101, NOON), (102, NOON + 40), (103, NOON + 60)):
+        await appended(store, an_append(queue, first, now=now))
+    page = await store.page(ORGANIZATION, queue.id, 0, 10, 1 << 20)
+    assert [entry.stored_at - NOON for entry in page.entries] == [50, 50, 50, 60]
+
+
+async def test_messages_checked_against_another_configuration_are_refused_and_their_neighbours_stored(
+    store: Store,
+) -> None:
+    queue, other = [await stored_queue(store, ORGANIZATION, number) for number in (10, 11)]
+    answers = await appended(
+        store,
+        an_append(queue, 100),
+        an_append(queue, 101, version=2),
+        an_append(other, 102),
+        an_append(queue, 103),
+    )
+    assert [type(answer) for answer in answers] == [Appended, StaleConfiguration, Appended, Appended]
+    assert [seqs(answers[0]), seqs(answers[3])] == [[1], [2]]
+    assert await head_of(store, queue) == 2
+
+
+async def test_a_deleted_queue_takes_no_messages_and_its_neighbours_do(store: Store) -> None:
+    queue, other = [await stored_queue(store, ORGANIZATION, number) for number in (10, 11)]
+    await store.write(lambda tx: queues.mark_deleted(tx, ORGANIZATION, queue.id, NOON))
+    never_there = a_queue(ORGANIZATION, 12)
+    answers = await appended(store, an_append(queue, 100), an_append(other, 101), an_append(never_there, 102))
+    assert [type(answer) for answer in answers] == [QueueClosed, Appended, QueueClosed]
+    assert await rows(store, "SELECT count(*) FROM log") == [(1,)]
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def troubled(
+    request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path
+) -> Iterator[tuple[Store, list[str]]]:
+    """A store, and the places where its engine reported a failure."""
+    places: list[str] = []
+    with opened_store(runner, request.param, tmp_path, lambda place, _: places.append(place)) as opened:
+        yield opened, places
+
+
+async def test_a_message_that_cannot_be_stored_fails_alone(troubled: tuple[Store, list[str]]) -> None:
+    store, places = troubled
+    queue = await stored_queue(store, ORGANIZATION, 10)
+    await appended(store, an_append(queue, 100))
+    # Its id is in the log already.
+    answers = await appended(store, an_append(queue, 101), an_append(queue, 100), an_append(queue, 102))
+    assert [isinstance(answer, Appended) for answer in answers] == [True, False, True]
+    assert [seqs(answers[0]), seqs(answers[2])] == [[2], [3]]
+    assert await head_of(store, queue) == 3
+    assert places == ["batch split", "commit of one"]
+
+
+async def test_a_value_that_the_database_does_not_know_fails_alone(troubled: tuple[Store, list[str]]) -> None:
+    store, _ = troubled
+    queue = await stored_queue(store, ORGANIZATION, 10)
+    unpaired = Append(ORGANIZATION, queue.id, 1, NOON, (NewEntry(public_id(101), True, b"{}", "\ud800"),))
+    answers = await appended(store, an_append(queue, 100), unpaired, an_append(queue, 102))
+    assert [isinstance(answer, Appended) for answer in answers] == [True, False, True]
+
+
+async def a_cursor(store: Store) -> tuple[Queue, Settle]:
+    """A listener's cursor with an owner, and a settle that would change nothing in it."""
+    organization = await stored_organization(store, 1)
+    queue = await stored_queue(store, organization.id, 10)
+    listener = await stored_listener(store, queue, 11)
+    await store.write(lambda tx: take_all(tx, OWNER))
+    [record] = await store.read(lambda tx: lanes_after(tx, OWNER, (0, 0, 0), 10))
+    assert record.listener == listener.id
+    return queue, _settle(queue, record.listener, record.token, record.version)
+
+
+def _settle(queue: Queue, listener: int, token: int, version: int) -> Settle:
+    return Settle(
+        organization=queue.organization,
+        listener=listener,
+        stream=0,
+        queue=queue.id,
+        token=token,
+        version=version,
+        position=0,
+        ahead=None,
+        acknowledged=0,
+        missed=0,
+        retrying=0,
+        last_success_at=0,
+        last_failure_at=0,
+    )
+
+
+def changed(settle: Settle, **values: object) -> Settle:
+    fields = {name: getattr(settle, name) for name in Settle.__struct_fields__}
+    return Settle(**{**fields, **values})
+
+
+async def settled(store: Store, *settles: Settle) -> Sequence[bool | Exception]:
+    return (await store.engine.commit(Batch(settles=settles))).settles
+
+
+def an_attempt(settle: Settle, number: int) -> Attempt:
+    return Attempt(
+        row_id(500 + number), settle.organization, settle.listener, settle.queue, 1, number, 500, "status", 9
+    )
+
+
+CURSOR = "SELECT version, position, ahead, acknowledged, missed, retrying, last_success_at, last_failure_at FROM cursor"
+BESIDE = "SELECT (SELECT count(*) FROM exception), (SELECT count(*) FROM attempt), (SELECT count(*) FROM missed_range)"
+
+
+def with_everything(settle: Settle) -> Settle:
+    return changed(
+        settle,
+        position=5,
+        ahead=b"\x02",
+        acknowledged=3,
+        missed=2,
+        retrying=1,
+        last_success_at=NOON + 1,
+        last_failure_at=NOON + 2,
+        attempts=(an_attempt(settle, 1), an_attempt(settle, 2)),
+        exceptions=(ExceptionRow(4, "retry", 2, NOON + 9, "failed"),),
+        missed_ranges=(MissedRange(1, 2, "too_old", NOON),),
+    )
+
+
+async def test_a_settle_stores_the_cursor_as_it_is_given_and_what_came_beside_it(store: Store) -> None:
+    _, settle = await a_cursor(store)
+    assert await settled(store, with_everything(settle)) == [True]
+    assert await rows(store, CURSOR) == [(1, 5, b"\x02", 3, 2, 1, NOON + 1, NOON + 2)]
+    assert await rows(store, BESIDE) == [(1, 2, 1)]
+    assert await rows(store, "SELECT seq, state, attempts, due_at, reason FROM exception") == [
+        (4, "retry", 2, NOON + 9, "failed")
+    ]
+
+
+@pytest.mark.parametrize("stale", [{"token": 0}, {"token": 2}, {"version": 1}, {"stream": 1}])
+async def test_a_settle_of_another_token_or_version_changes_nothing_at_all(store: Store, stale: dict[str, int]) -> None:
+    _, settle = await a_cursor(store)
+    before = await rows(store, CURSOR)
+    assert await settled(store, changed(with_everything(settle), **stale)) == [False]
+    assert await rows(store, CURSOR) == before
+    assert await rows(store, BESIDE) == [(0, 0, 0)]
+
+
+async def test_a_settle_takes_effect_once(store: Store) -> None:
+    _, settle = await a_cursor(store)
+    assert await settled(store, with_everything(settle)) == [True]
+    assert await settled(store, with_everything(settle)) == [False]
+    assert await rows(store, BESIDE) == [(1, 2, 1)]
+
+
+async def test_of_two_settles_for_one_cursor_in_a_batch_the_first_takes_effect(store: Store) -> None:
+    _, settle = await a_cursor(store)
+    second = changed(settle, position=9, attempts=(an_attempt(settle, 3),))
+    assert await settled(store, with_everything(settle), second) == [True, False]
+    assert await rows(store, "SELECT version, position FROM cursor") == [(1, 5)]
+    assert await rows(store, "SELECT number FROM attempt ORDER BY number") == [(1,), (2,)]
+
+
+async def test_a_stale_settle_does_not_touch_its_neighbours(store: Store) -> None:
+    queue, settle = await a_cursor(store)
+    other = await stored_listener(store, queue, 12)
+    await store.write(lambda tx: take_all(tx, OWNER))
+    good = changed(with_everything(settle), listener=other.id)
+    assert await settled(store, changed(with_everything(settle), version=7), good) == [False, True]
+    assert await rows(store, f"SELECT listener FROM exception WHERE listener = {settle.listener}") == []
+
+
+async def test_an_exception_is_replaced_and_then_removed(store: Store) -> None:
+    _, settle = await a_cursor(store)
+    one = ExceptionRow(4, "sending", 1, NOON, "")
+    two = ExceptionRow(4, "retry", 2, NOON + 5, "failed")
+    await settled(store, changed(settle, exceptions=(one,)))
+    await settled(store, changed(settle, version=1, exceptions=(two,)))
+    assert await rows(store, "SELECT state, attempts, due_at FROM exception") == [("retry", 2, NOON + 5)]
+    await settled(store, changed(settle, version=2, resolved=(4, 5)))
+    assert await rows(store, BESIDE) == [(0, 0, 0)]
+
+
+async def test_a_settle_that_releases_gives_the_cursor_up_in_the_same_commit(store: Store) -> None:
+    queue, settle = await a_cursor(store)
+    other = await stored_listener(store, queue, 12)
+    await store.write(lambda tx: take_all(tx, OWNER))
+    stays = changed(settle, listener=other.id, token=1)
+    sending = ExceptionRow(4, "sending", 2, NOON, "", sender=OWNER)
+    leaves = changed(with_everything(settle), exceptions=(sending,), releases=True)
+    assert await settled(store, leaves, stays) == [True, True]
+    owners = f"SELECT owner, token, version FROM cursor ORDER BY listener = {other.id}"
+    assert await rows(store, owners) == [(None, 2, 1), (OWNER, 1, 1)]
+    assert await rows(store, "SELECT seq, state, sender FROM exception") == [(4, "sending", OWNER)]
+    assert await settled(store, changed(settle, version=1), changed(settle, token=2, version=1)) == [False, True]
+
+
+async def test_a_settle_may_carry_thousands_of_attempts(store: Store) -> None:
+    _, settle = await a_cursor(store)
+    attempts = tuple(an_attempt(settle, number) for number in range(1, 2_100))
+    exceptions = tuple(ExceptionRow(seq, "retry", 1, NOON, "failed") for seq in range(1, 300))
+    assert await settled(store, changed(settle, attempts=attempts, exceptions=exceptions)) == [True]
+    assert await rows(store, BESIDE) == [(299, 2_099, 0)]
+
+
+async def test_a_cursor_that_is_gone_settles_nothing(store: Store) -> None:
+    _, settle = await a_cursor(store)
+    await store.write(lambda tx: tx.execute("DELETE FROM cursor"))
+    assert await settled(store, with_everything(settle)) == [False]
+    assert await rows(store, BESIDE) == [(0, 0, 0)]
+
+
+async def test_a_work_that_raises_changes_nothing_and_its_neighbours_stand(store: Store) -> None:
+    queue = await stored_queue(store, ORGANIZATION, 10)
+
+    async def fails(tx: Transaction) -> None:
+        await queues.insert(tx, a_queue(ORGANIZATION, 12))
+        raise LookupError("no")
+
+    outcome = await store.engine.commit(
+        Batch(
+            appends=(an_append(queue, 100),),
+            works=(
+                lambda tx: queues.insert(tx, a_queue(ORGANIZATION, 11)),
+                fails,
+                lambda tx: queues.insert(tx, a_queue(ORGANIZATION, 13)),
+            ),
+        )
+    )
+    assert [type(answer) for answer in outcome.works] == [type(None), LookupError, type(None)]
+    assert seqs(outcome.appends[0]) == [1]
+    assert await rows(store, "SELECT id FROM queue ORDER BY id") == [(row_id(10),), (row_id(11),), (row_id(13),)]
+    assert await rows(store, "SELECT count(*) FROM queue_head") == [(3,)]
+
+
+async def test_a_work_sees_what_came_before_it_in_its_batch(store: Store) -> None:
+    queue = await stored_queue(store, ORGANIZATION, 10)
+
+    async def looks(tx: Transaction) -> int:
+        head = await queues.head(tx, ORGANIZATION, queue.id)
+        assert head is not None
+        return head.head
+
+    outcome = await store.engine.commit(Batch(appends=(an_append(queue, 100, 3),), works=(looks,)))
+    assert outcome.works == [3]
+
+
+async def test_a_key_that_is_taken_is_a_unique_violation_and_changes_nothing(store: Store) -> None:
+    await stored_queue(store, ORGANIZATION, 10)
+
+    async def twice(tx: Transaction) -> None:
+        await queues.insert(tx, a_queue(ORGANIZATION, 11))
+        await queues.insert(tx, a_queue(ORGANIZATION, 12, "queue-10"))
+
+    with pytest.raises(UniqueViolation):
+        await store.write(twice)
+    assert await rows(store, "SELECT id FROM queue") == [(row_id(10),)]
+
+
+async def test_a_statement_says_how_many_rows_it_changed(store: Store) -> None:
+    for number in (10, 11, 12):
+        await stored_queue(store, ORGANIZATION, number)
+
+    async def work(tx: Transaction) -> tuple[int, int]:
+        some = await tx.execute("UPDATE queue SET alias = id WHERE id > $1", row_id(10))
+        return some, await tx.execute("UPDATE queue SET alias = id WHERE id > $1", row_id(99))
+
+    assert await store.write(work) == (2, 0)
+
+
+async def test_work_that_waits_for_something_else_is_refused(store: Store) -> None:
+    async def waits(tx: Transaction) -> None:
+        await queues.insert(tx, a_queue(ORGANIZATION, 10))
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="waited for something"):
+        await store.write(waits)
+    assert await rows(store, "SELECT count(*) FROM queue") == [(0,)]
+
+
+async def test_a_read_sees_one_moment_of_the_database(store: Store) -> None:
+    queue = await stored_queue(store, ORGANIZATION, 10)
+
+    async def look(tx: Transaction) -> tuple[object, object]:
+        before = await tx.row("SELECT count(*) FROM log")
+        committing = asyncio.run_coroutine_threadsafe(
+            store.engine.commit(Batch(appends=(an_append(queue, 100),))), asyncio.get_running_loop()
+        )
+        assert not committing.done()
+        return before, await tx.row("SELECT count(*) FROM log")
+
+    assert await store.read(look) == ((0,), (0,))
+
+
+async def test_what_a_read_raises_is_raised_and_the_next_one_works(store: Store) -> None:
+    async def fails(tx: Transaction) -> None:
+        await tx.row("SELECT 1")
+        raise LookupError("no")
+
+    with pytest.raises(LookupError):
+        await store.read(fails)
+    assert await rows(store, "SELECT 1") == [(1,)]
+
+
+async def test_a_page_starts_after_a_seq_and_has_at_most_as_many_rows(store: Store) -> None:
+    queue = await stored_queue(store, ORGANIZATION, 10)
+    await publish(store, queue, [public_id(number) for number in range(20, 30)])
+    page = await store.page(ORGANIZATION, queue.id, 3, 4, 1 << 20)
+    assert (page.head, page.through, [entry.seq for entry in page.entries]) == (10, 7, [4, 5, 6, 7])
+    page = await store.page(ORGANIZATION, queue.id, 7, 4, 1 << 20)
+    assert (page.head, page.through, [entry.seq for entry in page.entries]) == (10, 10, [8, 9, 10])
+    exact = await store.page(ORGANIZATION, queue.id, 6, 4, 1 << 20)
+    assert (exact.through, len(exact.entries)) == (10, 4)
+
+
+async def test_a_page_is_cut_before_the_entry_that_makes_it_too_large_but_has_one(store: Store) -> None:
+    queue = await stored_queue(store, ORGANIZATION, 10)
+    entries = tuple(NewEntry(public_id(number), True, b"x" * 100) for number in range(20, 25))
+    await appended(store, Append(ORGANIZATION, queue.id, 1, NOON, entries))
+    page = await store.page(ORGANIZATION, queue.id, 0, 10, 250)
+    assert (page.head, page.through, [entry.seq for entry in page.entries]) == (5, 2, [1, 2])
+    page = await store.page(ORGANIZATION, queue.id, 2, 10, 0)
+    assert (page.through, [entry.seq for entry in page.entries]) == (3, [3])
+
+
+async def test_a_page_goes_through_to_the_head_over_what_was_deleted(store: Store) -> None:
+    queue = await stored_queue(store, ORGANIZATION, 10)
+    await publish(store, queue, [public_id(number) for number in range(20, 28)])
+    await store.write(lambda tx: tx.execute("DELETE FROM log WHERE seq IN (1, 4, 5, 7, 8)"))
+    page = await store.page(ORGANIZATION, queue.id, 0, 100, 1 << 20)
+    assert (page.head, page.through, [entry.seq for entry in page.entries]) == (8, 8, [2, 3, 6])
+    cut = await store.page(ORGANIZATION, queue.id, 0, 2, 1 << 20)
+    assert (cut.through, [entry.seq for entry in cut.entries]) == (3, [2, 3])
+    await store.write(lambda tx: tx.execute("DELETE FROM log"))
+    page = await store.page(ORGANIZATION, queue.id, 0, 100, 1 << 20)
+    assert (page.head, page.through, page.entries) == (8, 8, ())
+
+
+@pytest.mark.parametrize("after", [0, 5])
+async def test_a_page_of_an_empty_log_or_beyond_its_head_is_empty(store: Store, after: int) -> None:
+    queue = await stored_queue(store, ORGANIZATION, 10)
+    page = await store.page(ORGANIZATION, queue.id, after, 100, 1 << 20)
+    assert (page.head, page.through, page.entries) == (0, after, ())
+
+
+async def test_a_page_has_nothing_of_other_queues(store: Store) -> None:
+    mine, other = [await stored_queue(store, ORGANIZATION, number) for number in (10, 11)]
+    await publish(store, mine, [public_id(20)])
+    await publish(store, other, [public_id(21), public_id(22)])
+    page = await store.page(ORGANIZATION, mine.id, 0, 100, 1 << 20)
+    assert (page.head, [entry.id for entry in page.entries]) == (1, [public_id(20)])
+
+
+async def test_a_new_listener_starts_at_the_head_that_its_own_commit_sees(store: Store) -> None:
+    """Whatever is published in the same commit comes before it."""
+    queue, _ = await a_cursor(store)
+
+    late = a_listener(queue, 12)
+
+    async def create(tx: Transaction) -> None:
+        head = await queues.head(tx, queue.organization, queue.id)
+        assert head is not None
+        await listeners.insert(tx, late, head.head)
+
+    await store.engine.commit(Batch(appends=(an_append(queue, 100, 2),), works=(create,)))
+    assert await rows(store, f"SELECT start_seq, position FROM cursor WHERE listener = {late.id}") == [(2, 2)]
+
+
+async def test_a_poll_shows_everything_of_one_moment(store: Store) -> None:
+    queue, _ = await a_cursor(store)
+    silent = await stored_queue(store, ORGANIZATION, 20)
+    free = [await stored_listener(store, queue, number) for number in (21, 22)]
+    await publish(store, queue, [public_id(30), public_id(31)])
+    await store.write(lambda tx: feed.record(tx, "queue", ORGANIZATION, queue.id))
+    await store.write(lambda tx: workers.join(tx, 5, "all", 60_000))
+    asked = [(ORGANIZATION, silent.id), (ORGANIZATION, queue.id), (ORGANIZATION, 99)]
+    polled = await store.engine.poll(asked)
+    assert polled.heads == {(ORGANIZATION, queue.id): 2, (ORGANIZATION, silent.id): 0}
+    assert polled.free == tuple((ORGANIZATION, listener.id, 0) for listener in free)
+    assert polled.feed_version == 1
+    assert polled.epoch == await store.read(feed.epoch) != ""
+    assert not polled.has_jobs
+    [member] = polled.members
+    assert (member.incarnation, member.role, member.lease_ms, member.slot) == (5, "all", 60_000, 0)
+    assert (member.dead, member.leaves) == (False, False)
+    assert 50_000 < member.remaining_ms <= 60_000
+    await store.write(lambda tx: jobs.insert(tx, jobs.Job(ORGANIZATION, row_id(40), "purge_queue", queue=queue.id)))
+    assert (await store.engine.poll(())).has_jobs
+    assert (await store.engine.poll(())).heads == {}
+
+
+async def test_a_poll_shows_a_thousand_free_cursors_at_most(store: Store) -> None:
+    queue, _ = await a_cursor(store)
+
+    async def many(tx: Transaction) -> None:
+        for listener in range(1_100, 0, -1):
+            await tx.execute(
+                "INSERT INTO cursor (organization, listener, stream, queue, owner, token, version, start_seq, "
+                "position, acknowledged, missed, retrying, last_success_at, last_failure_at) "
+                "VALUES ($1, $2, 0, $3, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
+                ORGANIZATION,
+                listener,
+                queue.id,
+            )
+
+    await store.write(many)
+    assert (await store.engine.poll(())).free == tuple((ORGANIZATION, each, 0) for each in range(1, 1_001))
+
+
+@pytest.fixture
+def second(runner: asyncio.Runner, store: Store) -> Iterator[Store]:
+    """Another process's store on the same database."""
+    engine = another(store.engine)
+    runner.run(engine.open())
+    yield Store(engine, max_waiting_bytes=1 << 20)
+    runner.run(engine.close())
+
+
+async def test_exclusive_writes_read_what_the_one_before_wrote_in_whatever_process(store: Store, second: Store) -> None:
+    async def count(tx: Transaction) -> None:
+        row = await tx.row("SELECT version FROM feed_head WHERE shard = 0")
+        assert row is not None
+        await tx.execute("UPDATE feed_head SET version = $1 WHERE shard = 0", row[0] + 1)
+
+    writes = [each.write_exclusively(count) for _ in range(20) for each in (store, second)]
+    await asyncio.gather(*writes)
+    assert await rows(store, "SELECT version FROM feed_head") == [(40,)]
+
+
+async def test_what_one_process_commits_another_hears_of_and_reads(store: Store, second: Store) -> None:
+    queue = await stored_queue(store, ORGANIZATION, 10)
+    heard = asyncio.Event()
+    second.engine.listen(lambda _: heard.set(), lambda: None)
+    store.has_company = True
+    # Whoever begins to listen is told to look, by the first commit at the latest: what counts comes after that.
+    await stored_queue(store, ORGANIZATION, 11)
+    await heard.wait()
+    heard.clear()
+    await publish(store, queue, [public_id(20)])
+    await heard.wait()
+    page = await second.page(ORGANIZATION, queue.id, 0, 10, 1 << 20)
+    assert [entry.id for entry in page.entries] == [public_id(20)]

@@ -1,0 +1,44 @@
+import asyncio
+from functools import partial
+
+import pytest
+
+from discue.store import feed
+from discue.store.commit import Store
+from discue.store.engine import Transaction
+from discue.store.feed import Change
+
+
+async def test_changes_are_numbered_without_gaps_in_the_order_of_their_commits(store: Store) -> None:
+    assert await store.read(feed.head) == 0
+    await asyncio.gather(
+        *(store.write(partial(feed.record, kind="queue", organization=1, ref=ref)) for ref in range(50))
+    )
+    changes = await store.read(lambda tx: feed.since(tx, 0, 100))
+    assert [change.version for change in changes] == list(range(1, 51))
+    assert {change.ref for change in changes} == set(range(50))
+    assert await store.read(feed.head) == 50
+
+
+async def test_a_change_that_was_rolled_back_took_no_number(store: Store) -> None:
+    async def fails(tx: Transaction) -> None:
+        await feed.record(tx, "queue", 1, 1)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await store.write(fails)
+    assert await store.write(lambda tx: feed.record(tx, "api_key", 1, 2)) == 1
+    assert await store.read(lambda tx: feed.since(tx, 0, 10)) == [Change(1, "api_key", 1, 2)]
+
+
+async def test_a_reader_gets_what_came_after_its_version_in_bounded_steps(store: Store) -> None:
+    for ref in range(5):
+        await store.write(partial(feed.record, kind="listener", organization=1, ref=ref))
+    changes = await store.read(lambda tx: feed.since(tx, 2, 2))
+    assert [change.version for change in changes] == [3, 4]
+
+
+async def test_a_database_knows_which_history_it_tells(store: Store) -> None:
+    first = await store.read(feed.epoch)
+    assert first
+    assert await store.read(feed.epoch) == first

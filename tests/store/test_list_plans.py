@@ -1,0 +1,193 @@
+"""No filter of a list walks what it leaves out: each is a bound of a key, or a key of an index."""
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import pytest
+
+from discue.model import Listener, Queue
+from discue.store import api_keys, domains, listeners, messages, organizations, queues, users
+from discue.store.commit import Store
+from discue.store.engine import ExceptionRow, MissedRange, Settle, Transaction, Value
+from discue.store.engines.sqlite import SqliteEngine
+from discue.store.listing import Selection
+from tests.clocks import NOON
+from tests.postgres.cluster import Cluster
+from tests.store.postgres_plans import index_conditions, slow_steps
+from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.test_plans import (
+    Explaining,
+    ExplainingSlowSteps,
+    Prepare,
+    _is_slow,
+    _name_of,
+    _no_slow_plans,
+    _with_those_of_few_rows,
+    _with_those_of_many_rows,
+    _without_statistics,
+)
+
+OURS = row_id(1)
+STATES = ("acknowledged", "pending", "retrying", "missed")
+FILTERS: tuple[dict[str, Any], ...] = (
+    {"alias": "orders"},
+    {"alias": public_id(33)},
+    {"created_after": NOON, "created_before": NOON + 50},
+    {"alias": "orders", "created_after": NOON},
+)
+PLACES: tuple[dict[str, Any], ...] = ({}, {"page": 3}, {"after": public_id(30)}, {"before": public_id(30)})
+SELECTIONS = tuple(Selection(**place, **filters) for place, filters in product(PLACES, FILTERS))
+
+
+def _of_listener(listener: Listener) -> Iterator[Selection]:
+    for place, filters, state in product(PLACES, ({}, *FILTERS), (None, *STATES)):
+        yield Selection(listener=listener.public_id, state=state, **place, **filters)
+
+
+async def _world(store: Store) -> tuple[Queue, Listener]:
+    queue = await stored_queue(store, OURS, 10)
+    listener = await stored_listener(store, queue, 11)
+    await publish(store, queue, [public_id(number) for number in range(20, 60)])
+    rows = (ExceptionRow(3, "retry", 1, NOON, ""), ExceptionRow(5, "missed", 12, NOON, "used up"))
+    ranges = (MissedRange(8, 9, "too_old", NOON),)
+    plain = Settle(OURS, listener.id, 0, queue.id, 0, 0, 20, None, 10, 3, 1, 0, 0)
+    await store.settle(_with(plain, exceptions=rows, missed_ranges=ranges))
+    return queue, listener
+
+
+def _with(settle: Settle, **changes: object) -> Settle:
+    values = {name: getattr(settle, name) for name in settle.__struct_fields__}
+    return Settle(**{**values, **changes})
+
+
+async def _list_everything(tx: Transaction, queue: Queue, listener: Listener) -> None:
+    for selection, only in product(SELECTIONS, (None, {queue.public_id, public_id(33)})):
+        await organizations.page(tx, selection, only)
+        await api_keys.page(tx, OURS, selection, only)
+        await queues.page(tx, OURS, selection, only)
+        await users.page(tx, OURS, selection, only)
+        await domains.page(tx, OURS, selection, only)
+        await listeners.page(tx, OURS, selection, only)
+        await listeners.page_of_queue(tx, queue, selection, only)
+        await messages.page(tx, OURS, selection, only)
+        await messages.page_of_queue(tx, queue, selection, only)
+    for selection, only in product(_of_listener(listener), (None, {public_id(33)})):
+        await messages.page(tx, OURS, selection, only)
+    await users.of_role(tx, OURS, "owner", 0, 10)
+    await users.by_email(tx, OURS, "ada@example.com")
+    await users.invited(tx, b"hash")
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+async def test_every_filter_goes_by_an_index_and_sorts_nothing(store: Store) -> None:
+    queue, listener = await _world(store)
+
+    async def work(tx: Transaction) -> None:
+        explaining = Explaining(tx)
+        with _no_slow_plans(explaining, _is_slow):
+            await _list_everything(explaining, queue, listener)
+
+    await store.write(work)
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+@pytest.mark.parametrize("prepare", [_without_statistics, _with_those_of_few_rows, _with_those_of_many_rows])
+async def test_every_filter_does_so_on_a_server_whatever_its_statistics_say(
+    store: Store, postgres_cluster: Cluster, prepare: Prepare
+) -> None:
+    queue, listener = await _world(store)
+    prepare(postgres_cluster, await _name_of(store))
+
+    async def work(tx: Transaction) -> None:
+        explaining = Once(tx, slow_steps)
+        with _no_slow_plans(explaining, bool):
+            await _list_everything(explaining, queue, listener)
+
+    await store.write(work)
+
+
+class Once(ExplainingSlowSteps):
+    """Explains each statement once: that takes a while on a server."""
+
+    def __init__(self, tx: Transaction, explain: Callable[[Transaction, str], Any]) -> None:
+        super().__init__(tx)
+        self._explain_one = explain
+
+    async def _explain(self, sql: str, *values: Value) -> None:
+        if sql not in self.plans:
+            self.plans[sql] = await self._explain_one(self._tx, sql)
+
+
+async def _list_by_alias(tx: Transaction, queue: Queue) -> None:
+    for selection in (Selection(alias="orders"), Selection(alias="orders", page=2, created_after=NOON)):
+        await organizations.page(tx, selection)
+        await queues.page(tx, OURS, selection)
+        await api_keys.page(tx, OURS, selection)
+        await users.page(tx, OURS, selection)
+        await domains.page(tx, OURS, selection)
+        await listeners.page(tx, OURS, selection)
+        await listeners.page_of_queue(tx, queue, selection)
+        await messages.page(tx, OURS, selection)
+        await messages.page_of_queue(tx, queue, selection)
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+@pytest.mark.parametrize("prepare", [_without_statistics, _with_those_of_few_rows, _with_those_of_many_rows])
+async def test_an_alias_is_found_by_an_index_of_aliases_on_a_server(
+    store: Store, postgres_cluster: Cluster, prepare: Prepare
+) -> None:
+    queue, _ = await _world(store)
+    prepare(postgres_cluster, await _name_of(store))
+
+    async def work(tx: Transaction) -> dict[str, dict[str, str]]:
+        once = Once(tx, index_conditions)
+        await _list_by_alias(once, queue)
+        return {sql: plan for sql, plan in once.plans.items() if _asks_for_an_alias(sql)}  # type: ignore[misc]
+
+    plans = await store.write(work)
+    assert len(plans) > 9
+    for sql, plan in plans.items():
+        assert any(re.search("alias|email", condition) for condition in plan.values()), (sql, plan)
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+async def test_an_alias_is_found_by_an_index_of_aliases_in_a_file(store: Store) -> None:
+    queue, _ = await _world(store)
+
+    async def work(tx: Transaction) -> dict[str, list[str]]:
+        explaining = Explaining(tx)
+        await _list_by_alias(explaining, queue)
+        return {sql: plan for sql, plan in explaining.plans.items() if _asks_for_an_alias(sql)}
+
+    plans = await store.write(work)
+    assert len(plans) > 9
+    for sql, plan in plans.items():
+        assert any(re.search(r"alias=\?|email_key=\?", step) for step in plan), (sql, plan)
+
+
+def _asks_for_an_alias(sql: str) -> bool:
+    return re.search(r"(alias|email_key) (= \$|IN)", sql) is not None
+
+
+_STATE_INDEXES = {"missed": "exception_missed", "retrying": "exception_open", "pending": "exception_open"}
+
+
+@pytest.mark.parametrize("store", ["postgres", "sqlite"], indirect=True)
+@pytest.mark.parametrize("state", sorted(_STATE_INDEXES))
+async def test_deliveries_in_a_state_are_found_by_the_index_of_that_state(store: Store, state: Any) -> None:
+    _, listener = await _world(store)
+
+    async def work(tx: Transaction) -> str:
+        explaining = Explaining(tx) if isinstance(store.engine, SqliteEngine) else Once(tx, index_conditions)
+        await messages.page(explaining, OURS, Selection(listener=listener.public_id, state=state))
+        return " ".join(
+            str(plan) for sql, plan in explaining.plans.items() if "FROM exception" in sql and "JOIN log" in sql
+        )
+
+    plans = await store.write(work)
+    assert _STATE_INDEXES[state] in plans
+    assert ("exception_ended" in plans) == (state == "missed")
+    assert "exception_pkey" not in plans
+    assert "PRIMARY KEY (organization=? AND listener=? AND stream" not in plans

@@ -1,0 +1,158 @@
+import msgspec
+import pytest
+
+from discue.model import CursorCounts, Listener, Queue
+from discue.store import listeners, messages, queues
+from discue.store.commit import Store
+from discue.store.engine import ExceptionRow, MissedRange, Settle, UniqueViolation
+from discue.window import Window
+from tests.clocks import NOON
+from tests.store.rows import a_listener, public_id, publish, row_id, stored_listener, stored_queue
+
+OURS, THEIRS = row_id(1), row_id(2)
+
+
+async def _with_messages(store: Store, before: int, after: int) -> tuple[Queue, Listener]:
+    """A queue, and a listener registered after the first messages."""
+    queue = await stored_queue(store, OURS, 10)
+    await publish(store, queue, [public_id(number) for number in range(100, 100 + before)] or [public_id(99)])
+    listener = await stored_listener(store, queue, 11)
+    await publish(store, queue, [public_id(number) for number in range(200, 200 + after)])
+    return queue, listener
+
+
+def _settle(listener: Listener, position: int, **changes: object) -> Settle:
+    plain = Settle(
+        organization=listener.organization,
+        listener=listener.id,
+        stream=0,
+        queue=listener.queue,
+        token=0,
+        version=0,
+        position=position,
+        ahead=None,
+        acknowledged=0,
+        missed=0,
+        retrying=0,
+        last_success_at=0,
+        last_failure_at=0,
+    )
+    return msgspec.structs.replace(plain, **changes)
+
+
+async def test_a_listener_is_read_back_with_its_secrets_and_its_queue(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    listener = await stored_listener(store, queue, 11)
+    read = await store.read(lambda tx: listeners.get(tx, OURS, listener.public_id))
+    assert read == listener
+    assert read is not None
+    assert (read.secrets, read.queue_public_id) == (("whsec_one",), queue.public_id)
+
+
+async def test_a_listener_starts_where_its_queue_stands(store: Store) -> None:
+    _, listener = await _with_messages(store, before=3, after=2)
+    counts = await store.read(lambda tx: listeners.counts(tx, OURS, listener.id))
+    assert counts == CursorCounts(5, 3, 0, 0, 0, 0, 0, 0)
+    assert counts is not None
+    assert counts.pending == 2
+
+
+async def test_pending_counts_neither_what_is_settled_ahead_nor_what_is_missed(store: Store) -> None:
+    _, listener = await _with_messages(store, before=1, after=6)
+    window = Window(1)
+    for seq in (2, 4, 5):
+        window.settle(seq)
+    settled = _settle(
+        listener,
+        window.position,
+        ahead=window.encode(),
+        acknowledged=1,
+        missed=1,
+        retrying=1,
+        exceptions=(ExceptionRow(4, "retry", 1, NOON, "failed"), ExceptionRow(5, "missed", 12, NOON, "used up")),
+    )
+    assert await store.settle(settled)
+    counts = await store.read(lambda tx: listeners.counts(tx, OURS, listener.id))
+    assert counts is not None
+    assert (counts.settled_ahead, counts.pending) == (2, 4)
+
+
+async def test_missed_messages_are_shown_newest_first_whether_one_by_one_or_in_ranges(store: Store) -> None:
+    queue, listener = await _with_messages(store, before=1, after=9)
+    settled = _settle(
+        listener,
+        10,
+        missed=6,
+        exceptions=(ExceptionRow(3, "missed", 12, NOON, "used up"), ExceptionRow(9, "missed", 12, NOON, "")),
+        missed_ranges=(MissedRange(5, 8, "too_old", NOON),),
+    )
+    assert await store.settle(settled)
+    deleted = await store.read(lambda tx: messages.get(tx, queue, public_id(204)))
+    assert deleted is not None
+    await store.write(lambda tx: messages.delete(tx, deleted))
+    all_missed = await store.read(lambda tx: listeners.missed(tx, listener))
+    assert all_missed == [public_id(number) for number in (207, 206, 205, 203, 201)]
+    newest = await store.read(lambda tx: listeners.missed(tx, listener, limit=2))
+    assert newest == [public_id(207), public_id(206)]
+
+
+async def test_an_alias_is_unique_within_its_queue_while_its_listener_lives(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    other = await stored_queue(store, OURS, 12)
+    listener = await stored_listener(store, queue, 11)
+    await store.write(lambda tx: listeners.insert(tx, a_listener(other, 13, listener.alias), 0))
+    namesake = a_listener(queue, 14, listener.alias)
+    with pytest.raises(UniqueViolation):
+        await store.write(lambda tx: listeners.insert(tx, namesake, 0))
+    assert await store.read(lambda tx: listeners.counts(tx, OURS, namesake.id)) is None
+    await store.write(lambda tx: listeners.mark_deleted(tx, OURS, listener.id, NOON))
+    await store.write(lambda tx: listeners.insert(tx, namesake, 0))
+
+
+async def test_only_its_organization_finds_changes_and_removes_it(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    listener = await stored_listener(store, queue, 11)
+    foreign = msgspec.structs.replace(listener, organization=THEIRS)
+    assert await store.read(lambda tx: listeners.get(tx, THEIRS, listener.public_id)) is None
+    assert await store.read(lambda tx: listeners.counts(tx, THEIRS, listener.id)) is None
+    assert await store.read(lambda tx: listeners.references(tx, THEIRS, queue.id, 10)) == []
+    assert not await store.write(lambda tx: listeners.update(tx, foreign))
+    assert not await store.write(lambda tx: listeners.mark_deleted(tx, THEIRS, listener.id, NOON))
+
+
+async def test_the_listeners_of_a_deleted_queue_are_gone_with_it(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    listener = await stored_listener(store, queue, 11)
+    await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
+    assert await store.read(lambda tx: listeners.get(tx, OURS, listener.public_id)) is None
+    assert await store.read(lambda tx: listeners.by_id(tx, OURS, listener.id)) is None
+
+
+async def test_a_queue_refers_to_its_oldest_listeners(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    made = [await stored_listener(store, queue, number) for number in (20, 21, 22)]
+    await store.write(lambda tx: listeners.mark_deleted(tx, OURS, made[0].id, NOON))
+    shown = await store.read(lambda tx: listeners.references(tx, OURS, queue.id, 1))
+    assert [(each.public_id, each.alias) for each in shown] == [(made[1].public_id, made[1].alias)]
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 1_000])
+async def test_the_listeners_of_several_queues_are_found_at_once_and_of_each_the_oldest(
+    store: Store, at_once: int
+) -> None:
+    first, second, empty = [await stored_queue(store, OURS, number) for number in (10, 11, 12)]
+    await stored_queue(store, THEIRS, 13)
+    for number in (20, 21, 22):
+        await stored_listener(store, first, number)
+    await stored_listener(store, second, 23)
+    ids = [first.id, second.id, empty.id]
+    found = await store.read(lambda tx: listeners.references_of(tx, OURS, ids, 2, at_once=at_once))
+    shown = {queue: [each.public_id for each in references] for queue, references in found.items() if references}
+    assert shown == {first.id: [public_id(20), public_id(21)], second.id: [public_id(23)]}
+
+
+async def test_counts_of_several_listeners_are_those_of_each(store: Store) -> None:
+    _, listener = await _with_messages(store, before=3, after=2)
+    found = await store.read(lambda tx: listeners.counts_of(tx, OURS, [listener.id, row_id(99)]))
+    assert found == {listener.id: await store.read(lambda tx: listeners.counts(tx, OURS, listener.id))}
+    assert await store.read(lambda tx: listeners.counts_of(tx, THEIRS, [listener.id])) == {}

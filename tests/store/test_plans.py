@@ -1,0 +1,354 @@
+"""No query of the control plane walks a table or sorts: each is served by a primary key or one index."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import product
+from typing import Any
+
+import pytest
+
+from discue.lockout import FAILURES, Subject
+from discue.model import Listener, Queue
+from discue.store import (
+    allowances,
+    api_keys,
+    cursors,
+    deliveries,
+    domains,
+    feed,
+    handover,
+    idempotency,
+    jobs,
+    listeners,
+    lockouts,
+    messages,
+    organizations,
+    purge,
+    queues,
+    quota_use,
+    retention,
+    tallies,
+    workers,
+)
+from discue.store.commit import Store
+from discue.store.engine import Once, Row, Transaction, Value
+from discue.store.engines.postgres_append import APPEND, APPEND_ONCE, KNOWN_KEYS
+from discue.store.engines.postgres_poll import PAGE, POLL
+from discue.store.engines.postgres_settle import statement
+from discue.store.events import Occurrence
+from discue.store.jobs import Job
+from discue.store.listing import Selection
+from tests.clocks import NOON
+from tests.postgres.cluster import Cluster
+from tests.store.looking_back import look_back
+from tests.store.postgres_plans import index_conditions, slow_steps
+from tests.store.rows import a_domain, public_id, publish, row_id, stored_listener, stored_queue
+
+OURS = row_id(1)
+
+SELECTIONS = (
+    Selection(),
+    Selection(page=3),
+    Selection(after=public_id(30)),
+    Selection(before=public_id(30)),
+)
+
+
+class Explaining:
+    """A transaction that also asks for the plan of each statement."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self.plans: dict[str, list[str]] = {}
+
+    async def row(self, sql: str, *values: Value) -> Row | None:
+        await self._explain(sql, *values)
+        return await self._tx.row(sql, *values)
+
+    async def rows(self, sql: str, *values: Value) -> list[Row]:
+        await self._explain(sql, *values)
+        return await self._tx.rows(sql, *values)
+
+    async def execute(self, sql: str, *values: Value) -> int:
+        await self._explain(sql, *values)
+        return await self._tx.execute(sql, *values)
+
+    async def exclusive(self) -> None:
+        await self._tx.exclusive()
+
+    async def _explain(self, sql: str, *values: Value) -> None:
+        plan = await self._tx.rows(f"EXPLAIN QUERY PLAN {sql}", *values)
+        self.plans[sql] = [row[-1] for row in plan]
+
+
+class ExplainingSlowSteps(Explaining):
+    """The same on PostgreSQL, with only those steps that are slow."""
+
+    async def _explain(self, sql: str, *values: Value) -> None:
+        self.plans[sql] = await slow_steps(self._tx, sql)
+
+
+def _is_slow(step: str) -> bool:
+    # "counted" are the rows of a subquery, at most as many as its LIMIT says.
+    return (step.startswith("SCAN") and step != "SCAN counted") or "TEMP B-TREE" in step
+
+
+async def _world(store: Store) -> tuple[Queue, Listener]:
+    queue = await stored_queue(store, OURS, 10)
+    listener = await stored_listener(store, queue, 11)
+    await publish(store, queue, [public_id(number) for number in range(20, 60)])
+    return queue, listener
+
+
+async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> None:
+    for selection in SELECTIONS:
+        for only in (None, {queue.public_id, public_id(33)}):
+            await organizations.page(tx, selection, only)
+            await api_keys.page(tx, OURS, selection, only)
+            await queues.page(tx, OURS, selection, only)
+            await listeners.page(tx, OURS, selection, only)
+            await listeners.page_of_queue(tx, queue, selection, only)
+            await messages.page(tx, OURS, selection, only)
+            await messages.page_of_queue(tx, queue, selection, only)
+    message = await messages.get(tx, queue, public_id(33))
+    assert message is not None
+    await deliveries.of_message(tx, message)
+    await messages.set_alias(tx, message, "other", NOON)
+    await messages.delete(tx, message)
+    await organizations.get(tx, OURS)
+    await organizations.by_public_id(tx, public_id(1))
+    await organizations.by_alias(tx, "com.example")
+    await organizations.operator(tx)
+    await api_keys.anywhere(tx, public_id(1))
+    await api_keys.by_id(tx, OURS, row_id(1))
+    await api_keys.enabled_after(tx, OURS, 0, 10)
+    await api_keys.mark_used(tx, OURS, row_id(1), NOON)
+    await queues.head(tx, OURS, queue.id)
+    await queues.update(tx, queue)
+    await listeners.get(tx, OURS, listener.public_id)
+    await listeners.by_id(tx, OURS, listener.id)
+    await listeners.counts(tx, OURS, listener.id)
+    await listeners.missed(tx, listener)
+    await listeners.references(tx, OURS, queue.id, 10)
+    await listeners.update(tx, listener)
+    await feed.record(tx, "queue", OURS, queue.id)
+    await feed.since(tx, 0, 10)
+    await jobs.next_after(tx)
+    await _lock_out(tx)
+    await _verify(tx)
+    await allowances.take(tx, [allowances.Wish(OURS, row_id(1), 29_000_000, 5, 100, returned=2)])
+    await quota_use.queues(tx, OURS, 10)
+    await quota_use.listeners(tx, OURS, 10)
+    await quota_use.messages(tx, OURS, range(5, 10))
+    await tallies.bytes_stored(tx, OURS)
+    await idempotency.keep(tx, OURS, Once((1, 2), b"", b""), NOON)
+    await idempotency.kept(tx, OURS, (1, 2))
+
+
+async def _lock_out(tx: Transaction) -> None:
+    subject = Subject("address", "192.0.2.1")
+    for _ in range(FAILURES):
+        await lockouts.count_failure(tx, subject, NOON, Occurrence(row_id(900), ""))
+    await lockouts.of_numbers(tx, [subject.number, 1])
+    await lockouts.active(tx, NOON, 10)
+    await lockouts.release(tx, subject)
+
+
+async def _verify(tx: Transaction) -> None:
+    """What the control plane and the verifier ask of domains."""
+    domain = a_domain(70)
+    await domains.insert(tx, domain)
+    for selection in SELECTIONS:
+        for only in (None, {domain.public_id, public_id(33)}):
+            await domains.page(tx, OURS, selection, only)
+    await domains.get(tx, OURS, domain.public_id)
+    await domains.by_id(tx, OURS, domain.id)
+    await domains.due(tx, NOON, 10)
+    await domains.is_verified(tx, OURS, domain.host_key, domain.port)
+    await domains.update(tx, domain)
+    await domains.delete(tx, OURS, domain.id)
+
+
+async def _purge_everything(tx: Transaction, queue: Queue, listener: Listener) -> None:
+    await queues.close_some(tx, OURS, 0, 10, NOON)
+    for job in (
+        Job(OURS, row_id(90), "purge_listener", listener=listener.id),
+        Job(OURS, row_id(91), "purge_queue", queue=queue.id),
+        Job(OURS, row_id(92), "purge_organization"),
+    ):
+        while not await purge.step(tx, job):
+            pass
+
+
+async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) -> None:
+    """What lanes and housekeeping ask for."""
+    key = (OURS, listener.id, 0)
+    await cursors.claim(tx, 7, [key, (OURS, listener.id, 1)])
+    await cursors.lanes_after(tx, 7, (0, 0, 0), 10)
+    await cursors.lanes_after(tx, 7, (0, 0, 0), 10, key)
+    await cursors.renew_tokens(tx, 7)
+    await cursors.lanes_of(tx, 7, OURS, listener.id)
+    await cursors.due(tx, key, NOON, 10)
+    await cursors.retries_up_to(tx, key, 100, 10)
+    await cursors.last_seq_stored_before(tx, OURS, queue.id, (0, 40), NOON + 1)
+    await cursors.release(tx, 7, [key])
+    await handover.guests_of(tx, key)
+    await workers.free_cursors_of(tx, 7, 10)
+    await workers.missing_after(tx, 0)
+    await workers.forget(tx, 7)
+    log = retention.LogToTrim(OURS, queue.id, 0, 40, None)
+    await retention.logs_after(tx, (0, 0), 10)
+    await retention.has_old_messages(tx, log, NOON + 1)
+    await retention.trim_log(tx, log, 0, NOON + 1)
+    await retention.forget_missed(tx, NOON + 5)
+    await retention.forget_attempts(tx, OURS, NOON)
+    await retention.next_organization(tx, 0)
+    await lockouts.forget(tx, NOON)
+    await allowances.forget(tx, 29_000_000)
+    await idempotency.forget(tx, NOON)
+
+
+Prepare = Callable[[Cluster, str], None]
+
+
+def _without_statistics(cluster: Cluster, database: str) -> None:
+    """As after an installation: no table was analysed."""
+    analysed = "SELECT count(*) FROM pg_class WHERE relname = 'log' AND reltuples >= 0"
+    assert cluster.run_sql(analysed, database) == [("0",)]
+
+
+def _with_those_of_few_rows(cluster: Cluster, database: str) -> None:
+    """As soon afterwards: to the planner it is all the same, for tables that are empty or have a row or two."""
+    cluster.run_sql("VACUUM ANALYZE", database)
+
+
+def _with_those_of_many_rows(cluster: Cluster, database: str) -> None:
+    for sql in _MANY_ROWS:
+        cluster.run_sql(sql, database)
+    cluster.run_sql("VACUUM ANALYZE", database)
+
+
+_MANY_ROWS = (
+    """INSERT INTO organization
+    SELECT o, 'o' || o, 'com.example.o' || o, 'active', 0, '{}', 0, 0, NULL FROM generate_series(1, 300) o""",
+    """INSERT INTO queue SELECT o, q, 'q' || o || '-' || q, 'queue-' || q, 0, '{}', NULL, 1, 0, 0, NULL
+    FROM generate_series(1, 20) o, generate_series(1, 100) q""",
+    "INSERT INTO queue_head SELECT organization, id, 100, 0, 0, 1, NULL FROM queue WHERE id <= 100",
+    """INSERT INTO listener
+    SELECT organization, id, 'l' || organization || '-' || id, id, 'listener', 'push', 'enabled', '', '', '{}', '[]', 1,
+        0, 0, NULL
+    FROM queue WHERE id <= 100""",
+    """INSERT INTO cursor
+    SELECT organization, id, 0, id, CASE WHEN id % 50 > 0 THEN id % 5 END, 0, 0, 0, NULL, 0, NULL, 0, 0, 0, 0, 0
+    FROM queue WHERE id <= 100""",
+    """INSERT INTO domain
+    SELECT o, d, 'd' || o || '-' || d, 'domain-' || d, '', 'host-' || d % 50, 443, '', '', '', 0, 0, d % 2, 0, 0, 0, '',
+        0, 0, CASE WHEN d % 3 > 0 THEN d * o END, 1, 0, 0
+    FROM generate_series(1, 20) o, generate_series(1, 100) d""",
+    """INSERT INTO exception
+    SELECT organization, id, 0, s, id, CASE s % 3 WHEN 0 THEN 'retry' ELSE 'missed' END, 1, s, NULL, NULL, NULL, '',
+        NULL
+    FROM queue, generate_series(1, 10) s WHERE id <= 100""",
+    """INSERT INTO log
+    SELECT organization, id, s, 'm' || id || '-' || s, s, NULL, 0, NULL, NULL, NULL, NULL, 2, 1, NULL, NULL, '{}'
+    FROM queue, generate_series(1, 10) s WHERE id <= 100""",
+    """INSERT INTO attempt SELECT organization, id * 100 + s, id, id, s, 1, 200, '', 1, ''
+    FROM queue, generate_series(1, 10) s WHERE id <= 100""",
+    """INSERT INTO missed_range SELECT organization, id, s * 10, id, s * 10 + 1, '', s
+    FROM queue, generate_series(1, 10) s WHERE id <= 100""",
+    """INSERT INTO idempotency SELECT organization, id, s, '', '', s
+    FROM queue, generate_series(1, 10) s WHERE id <= 100""",
+    """INSERT INTO allowance SELECT o, q, m, 1
+    FROM generate_series(1, 20) o, generate_series(1, 50) q, generate_series(1, 5) m""",
+    """INSERT INTO tally SELECT o, p, k, s, 1
+    FROM generate_series(1, 20) o, generate_series(0, 50) p, generate_series(1, 4) k, generate_series(1, 3) s""",
+    """INSERT INTO event SELECT o, e, 'queue_added', '', 'r' || e % 100, ''
+    FROM generate_series(1, 20) o, generate_series(1, 1000) e""",
+    "INSERT INTO lockout SELECT s, 'address', 'a' || s, '[]', 0, s, s FROM generate_series(1, 20000) s",
+    "INSERT INTO worker SELECT w, 0, w % 2, 'all', w, 1000, 0 FROM generate_series(1, 8) w",
+)
+
+
+@contextmanager
+def _no_slow_plans(explaining: Explaining, is_slow: Callable[[str], bool]) -> Iterator[None]:
+    yield
+    slow = {sql: plan for sql, plan in explaining.plans.items() if any(map(is_slow, plan))}
+    assert len(explaining.plans) > 10
+    assert slow == {}
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("everything", [_run_everything, _purge_everything, look_back])
+async def test_every_statement_goes_by_an_index_and_sorts_nothing(store: Store, everything: Any) -> None:
+    queue, listener = await _world(store)
+
+    async def work(tx: Transaction) -> None:
+        explaining = Explaining(tx)
+        with _no_slow_plans(explaining, _is_slow):
+            await everything(explaining, queue, listener)
+
+    await store.write(work)
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+@pytest.mark.parametrize(
+    ("prepare", "everything"),
+    [
+        *product((_without_statistics, _with_those_of_many_rows), (_run_everything, _purge_everything, look_back)),
+        (_with_those_of_few_rows, _run_everything),
+        # A table of which it is known that it is tiny may be walked by what cleans up.
+        *product((_without_statistics, _with_those_of_many_rows), (_lead_and_clean_up,)),
+    ],
+)
+async def test_every_statement_does_so_on_a_server_whatever_its_statistics_say(
+    store: Store, postgres_cluster: Cluster, prepare: Prepare, everything: Any
+) -> None:
+    queue, listener = await _world(store)
+    prepare(postgres_cluster, await _name_of(store))
+
+    async def work(tx: Transaction) -> None:
+        explaining = ExplainingSlowSteps(tx)
+        with _no_slow_plans(explaining, bool):
+            await everything(explaining, queue, listener)
+
+    await store.write(work)
+
+
+async def _name_of(store: Store) -> str:
+    row = await store.read(lambda tx: tx.row("SELECT current_database()"))
+    assert row is not None
+    return str(row[0])
+
+
+_KEYS = {
+    "cursor_pkey": ("organization = ANY", "listener =", "stream ="),
+    "exception_pkey": ("organization = ANY", "listener =", "stream =", "seq ="),
+    "idempotency_pkey": ("organization =", "key_high =", "key_low ="),
+    "log_pkey": ("organization =", "queue =", "seq >"),
+    "queue_head_pkey": ("organization =", "queue ="),
+}
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+@pytest.mark.parametrize("prepare", [_without_statistics, _with_those_of_few_rows, _with_those_of_many_rows])
+async def test_the_hot_statements_go_by_whole_primary_keys_on_a_server(
+    store: Store, postgres_cluster: Cluster, prepare: Prepare
+) -> None:
+    await _world(store)
+    prepare(postgres_cluster, await _name_of(store))
+    texts = [statement(parts) for parts in product((False, True), repeat=5)]
+    for sql in (*texts, APPEND, APPEND_ONCE, KNOWN_KEYS, PAGE, POLL):
+        found = await store.read(lambda tx, sql=sql: index_conditions(tx, sql))  # type: ignore[misc]
+        assert found or sql in texts
+        for index, condition in found.items():
+            parts = _KEYS.get(index, ())
+            assert all(part in condition.replace("= ANY", "= ANY =") for part in parts), (index, condition)
+        assert set(found) <= {*_KEYS, *_OF_POLL}, found
+
+
+_OF_POLL = ("meta_pkey", "feed_head_pkey", "job_state", "worker_pkey", "cursor_free")
+
+
+@pytest.mark.parametrize("step", ["SCAN log", "USE TEMP B-TREE FOR ORDER BY", "SCAN queue USING INDEX queue_alias"])
+def test_a_slow_plan_would_be_seen(step: str) -> None:
+    assert _is_slow(step)

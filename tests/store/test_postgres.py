@@ -1,0 +1,430 @@
+"""The engine for several processes, beside other sessions on a server that works."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from discue.errors import StoreUnavailable, Unprocessable
+from discue.model import Queue
+from discue.store import queues
+from discue.store.engine import (
+    Append,
+    Appended,
+    Batch,
+    ExceptionRow,
+    Hint,
+    NewEntry,
+    StaleConfiguration,
+    Transaction,
+    UniqueViolation,
+)
+from tests.clocks import NOON
+from tests.postgres.cluster import Cluster
+from tests.postgres.fixtures import new_database
+from tests.postgres.session import Session
+from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, opened
+from tests.store.rows import a_queue, public_id
+from tests.store.test_engine import changed
+from tests.stores import migrated_template
+
+
+@pytest.fixture
+def address(runner: asyncio.Runner, postgres_cluster: Cluster) -> Iterator[str]:
+    with new_database(postgres_cluster, migrated_template()) as dsn:
+        yield dsn
+
+
+def database_of(address: str) -> str:
+    return address.rpartition("/")[2]
+
+
+async def blocked(cluster: Cluster, count: int = 1) -> None:
+    """Returns when so many statements wait for somebody's lock."""
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    await becomes(lambda: cluster.run_sql(sql) == [(str(count),)], f"{count} statements wait")
+
+
+@contextmanager
+def gate(cluster: Cluster, address: str) -> Iterator[Session]:
+    """`HELD` waits in it, until this session unlocks."""
+    with cluster.connect(database_of(address)) as session:
+        session.run("SELECT pg_advisory_lock(5)")
+        yield session
+
+
+async def held(tx: Transaction) -> None:
+    await tx.row("SELECT pg_advisory_xact_lock_shared(5)")
+
+
+async def test_two_engines_on_one_queue_number_its_messages_without_gaps(
+    postgres_cluster: Cluster, address: str
+) -> None:
+    other_queue = a_queue(ORGANIZATION, 12)
+    deadlocks = postgres_cluster.log.count("deadlock detected")
+    async with opened(address) as one, opened(address) as two:
+        await one.lay()
+        await one.work(partial(queues.insert, queue=other_queue))
+        answers = await asyncio.gather(
+            *(one.append(1_000 + 10 * n, 3, (QUEUE, other_queue)[n % 2]) for n in range(60)),
+            *(two.append(5_000 + 10 * n, 2, (QUEUE, other_queue)[n % 2]) for n in range(60)),
+            *(_both(each, other_queue, 9_000 + 1_000 * n) for n, each in enumerate((one, two))),
+        )
+        given: dict[int, list[int]] = {QUEUE.id: [], other_queue.id: []}
+        for answer in answers:
+            for each in answer if isinstance(answer, list) else [answer]:
+                assert isinstance(each, Appended)
+                given[each.queue] += [entry.seq for entry in each.entries]
+        assert [sorted(seqs) for seqs in given.values()] == [list(range(1, 191)), list(range(1, 191))]
+        assert await one.rows("SELECT head FROM queue_head") == [(190,), (190,)]
+        assert (one.places, two.places) == ([], [])
+    assert postgres_cluster.log.count("deadlock detected") == deadlocks
+
+
+async def _both(made: Opened, other_queue: Queue, first: int) -> list[Appended | Exception]:
+    """Batches that name two queues, in one order and in the other."""
+    answers: list[Appended | Exception] = []
+    for n in range(20):
+        pair = [QUEUE, other_queue] if n % 2 else [other_queue, QUEUE]
+        appends = [
+            Append(ORGANIZATION, queue.id, 1, NOON, (NewEntry(public_id(first + 2 * n + at), True, b"{}"),))
+            for at, queue in enumerate(pair)
+        ]
+        answers += (await made.engine.commit(Batch(appends=appends))).appends
+    return answers
+
+
+async def test_heads_are_locked_in_the_order_of_their_keys(postgres_cluster: Cluster, address: str) -> None:
+    """So that two batches never wait for each other, whatever is published in them first."""
+    higher = a_queue(ORGANIZATION, 12)
+    async with opened(address) as made:
+        await made.lay()
+        await made.work(partial(queues.insert, queue=higher))
+        appends = [
+            Append(ORGANIZATION, queue.id, 1, NOON, (NewEntry(public_id(100 + queue.id % 99), True, b"{}"),))
+            for queue in (higher, QUEUE)
+        ]
+        with postgres_cluster.connect(database_of(address)) as session:
+            session.run(f"BEGIN; SELECT 1 FROM queue_head WHERE queue = {QUEUE.id} FOR UPDATE")
+            waiting = asyncio.ensure_future(made.engine.commit(Batch(appends=appends)))
+            await blocked(postgres_cluster)
+            session.run(f"SELECT 1 FROM queue_head WHERE queue = {higher.id} FOR UPDATE NOWAIT; COMMIT")
+        assert [type(answer) for answer in (await waiting).appends] == [Appended, Appended]
+
+
+async def test_cursors_are_locked_in_the_order_of_their_keys(postgres_cluster: Cluster, address: str) -> None:
+    async with opened(address) as made:
+        settle = await made.lay()
+        higher = changed(settle, stream=1)
+        copied = "organization, listener, 1, queue, owner, token, version, start_seq, until_seq, position, ahead"
+        counts = "acknowledged, missed, retrying, last_success_at, last_failure_at"
+        await made.work(lambda tx: tx.execute(f"INSERT INTO cursor SELECT {copied}, {counts} FROM cursor"))
+        with postgres_cluster.connect(database_of(address)) as session:
+            session.run("BEGIN; SELECT 1 FROM cursor WHERE stream = 0 FOR UPDATE")
+            waiting = asyncio.ensure_future(made.engine.commit(Batch(settles=[higher, settle])))
+            await blocked(postgres_cluster)
+            session.run("SELECT 1 FROM cursor WHERE stream = 1 FOR UPDATE NOWAIT; COMMIT")
+        assert (await waiting).settles == [True, True]
+
+
+async def test_what_another_session_changed_while_an_append_waited_for_it_counts(
+    postgres_cluster: Cluster, address: str
+) -> None:
+    async with opened(address) as made:
+        await made.lay()
+        with postgres_cluster.connect(database_of(address)) as session:
+            session.run("BEGIN; UPDATE queue_head SET head = 41, last_stored_at = 1750000000999")
+            waiting = asyncio.ensure_future(made.append(100))
+            await blocked(postgres_cluster)
+            session.run("COMMIT")
+            answer = await waiting
+            assert isinstance(answer, Appended)
+            assert [(entry.seq, entry.stored_at) for entry in answer.entries] == [(42, 1_750_000_000_999)]
+            session.run("BEGIN; UPDATE queue_head SET config_version = 2")
+            waiting = asyncio.ensure_future(made.append(101))
+            await blocked(postgres_cluster)
+            session.run("COMMIT")
+            assert isinstance(await waiting, StaleConfiguration)
+        assert await made.stored() == [public_id(100)]
+
+
+async def test_a_settle_that_waited_for_the_one_who_took_the_cursor_changes_nothing(
+    postgres_cluster: Cluster, address: str
+) -> None:
+    async with opened(address) as made:
+        settle = changed(await made.lay(), position=3, exceptions=(ExceptionRow(2, "retry", 1, NOON, ""),))
+        with postgres_cluster.connect(database_of(address)) as session:
+            session.run("BEGIN; UPDATE cursor SET owner = 8, token = token + 1")
+            waiting = asyncio.ensure_future(made.settle(settle))
+            await blocked(postgres_cluster)
+            session.run("COMMIT")
+            assert await waiting is False
+        assert await made.rows("SELECT owner, position FROM cursor") == [(8, 0)]
+        assert await made.rows("SELECT seq FROM exception") == []
+
+
+async def test_what_a_settle_removes_or_replaces_may_be_changed_beside_it(
+    postgres_cluster: Cluster, address: str
+) -> None:
+    rows = tuple(ExceptionRow(seq, "retry", 1, NOON, "") for seq in (4, 5, 6))
+    async with opened(address) as made:
+        settle = await made.lay()
+        assert await made.settle(changed(settle, exceptions=rows)) is True
+        with postgres_cluster.connect(database_of(address)) as session:
+            session.run("BEGIN; UPDATE exception SET due_at = 0 WHERE seq IN (4, 5)")
+            again = ExceptionRow(5, "missed", 2, NOON, "failed")
+            waiting = asyncio.ensure_future(
+                made.settle(changed(settle, version=1, resolved=(4, 6), exceptions=(again,)))
+            )
+            await blocked(postgres_cluster)
+            session.run("COMMIT")
+            assert await waiting is True
+        assert await made.rows("SELECT seq, state, attempts, due_at FROM exception") == [(5, "missed", 2, NOON)]
+
+
+async def test_what_is_resolved_and_stored_in_one_settle_is_there(address: str) -> None:
+    async with opened(address) as made:
+        settle = await made.lay()
+        one, two = ExceptionRow(4, "retry", 1, NOON, ""), ExceptionRow(4, "retry", 2, NOON, "")
+        assert await made.settle(changed(settle, exceptions=(one,))) is True
+        assert await made.settle(changed(settle, version=1, resolved=(4,), exceptions=(one, two))) is True
+        assert await made.rows("SELECT seq, attempts FROM exception") == [(4, 2)]
+
+
+async def test_a_work_that_is_chosen_to_end_a_deadlock_runs_again(postgres_cluster: Cluster, address: str) -> None:
+    begun: list[int] = []
+
+    async def crosses(tx: Transaction) -> str:
+        begun.append(1)
+        await tx.execute("UPDATE queue_head SET tail = 1")
+        await held(tx)
+        await tx.execute("UPDATE cursor SET missed = 1")
+        return "done"
+
+    postgres_cluster.run_sql(f"ALTER DATABASE {database_of(address)} SET deadlock_timeout = '10ms'")
+    async with opened(address) as made:
+        await made.lay()
+        with gate(postgres_cluster, address) as gate_session, postgres_cluster.connect(database_of(address)) as session:
+            # Who looks for a deadlock gives way: this one does not look.
+            session.run("SET deadlock_timeout = '60s'; BEGIN; UPDATE cursor SET missed = 2")
+            waiting = asyncio.ensure_future(made.work(crosses))
+            await blocked(postgres_cluster)
+            session.send("UPDATE queue_head SET tail = 2")
+            await blocked(postgres_cluster, 2)
+            gate_session.run("SELECT pg_advisory_unlock(5)")
+            await asyncio.to_thread(session.answer)
+            session.run("COMMIT")
+        assert await waiting == "done"
+        assert 2 <= len(begun) <= 5
+        assert await made.rows("SELECT tail, missed FROM queue_head, cursor") == [(1, 1)]
+        assert made.places == []
+
+
+async def test_a_message_with_a_text_that_cannot_be_stored_fails_alone_and_says_why(address: str) -> None:
+    async with opened(address) as made:
+        await made.lay()
+        for number, alias in ((200, "nul \0"), (210, "half \ud83d")):
+            entries = [
+                NewEntry(public_id(number + each), True, b"{}", alias * (each == 1) or None) for each in range(3)
+            ]
+            appends = [Append(ORGANIZATION, QUEUE.id, 1, NOON, (entry,)) for entry in entries]
+            answers = (await made.engine.commit(Batch(appends=appends))).appends
+            assert [type(answer) for answer in answers] == [Appended, Unprocessable, Appended]
+        assert len(await made.stored()) == 4
+        assert made.places == ["batch split", "commit of one"] * 2
+        assert not [error for error in made.errors if "nul" in str(error) or "half" in str(error)]
+
+
+async def test_a_work_with_a_text_that_cannot_be_stored_fails_and_changes_nothing(address: str) -> None:
+    async def tries(tx: Transaction) -> None:
+        await queues.insert(tx, a_queue(ORGANIZATION, 20))
+        await queues.insert(tx, a_queue(ORGANIZATION, 21, "nul \0"))
+
+    async with opened(address) as made:
+        assert isinstance(await made.work(tries), Unprocessable)
+        assert await made.rows("SELECT id FROM queue") == []
+        assert made.places == []
+
+
+async def test_a_work_that_goes_on_after_a_statement_failed_is_not_taken_for_done(address: str) -> None:
+    async def goes_on(tx: Transaction) -> str:
+        await queues.insert(tx, a_queue(ORGANIZATION, 20))
+        try:
+            await queues.insert(tx, a_queue(ORGANIZATION, 20))
+        except UniqueViolation:
+            return "done"
+        raise AssertionError
+
+    async with opened(address) as made:
+        assert isinstance(await made.work(goes_on), RuntimeError)
+        assert await made.rows("SELECT id FROM queue") == []
+
+
+async def test_a_read_that_is_cancelled_gives_its_connection_back_in_order(
+    postgres_cluster: Cluster, address: str
+) -> None:
+    async with opened(address) as made:
+        with gate(postgres_cluster, address) as session:
+            reading = [asyncio.ensure_future(made.engine.read(held)) for _ in range(4)]
+            await blocked(postgres_cluster, 4)
+            for each in reading:
+                each.cancel()
+            await asyncio.wait(reading)
+            assert all(each.cancelled() for each in reading)
+            session.run("SELECT pg_advisory_unlock(5)")
+        assert await asyncio.gather(*(made.rows("SELECT 1") for _ in range(8))) == [[(1,)]] * 8
+        assert await made.rows("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%'") == [(0,)]
+        assert made.places == []
+
+
+async def test_a_commit_whose_caller_goes_away_stands(postgres_cluster: Cluster, address: str) -> None:
+    async with opened(address) as made:
+        await made.lay()
+        with postgres_cluster.connect(database_of(address)) as session:
+            session.run("BEGIN; UPDATE queue_head SET tail = 0")
+            leaving = asyncio.ensure_future(made.append(100))
+            await blocked(postgres_cluster)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            session.run("COMMIT")
+        answer = await made.append(101)
+        assert isinstance(answer, Appended)
+        assert answer.entries[0].seq == 2
+        assert await made.stored() == [public_id(100), public_id(101)]
+
+
+async def test_more_reads_than_connections_wait_for_their_turn(address: str) -> None:
+    async with opened(address) as made:
+        assert await asyncio.gather(*(made.rows("SELECT 1") for _ in range(50))) == [[(1,)]] * 50
+        sql = "SELECT count(*) <= 4 FROM pg_stat_activity WHERE datname = current_database()"
+        assert await made.rows(sql) == [(True,)]
+
+
+async def test_a_read_waits_for_a_connection_a_second_at_most(postgres_cluster: Cluster, address: str) -> None:
+    async with opened(address) as made:
+        with gate(postgres_cluster, address) as session:
+            reading = [asyncio.ensure_future(made.engine.read(held)) for _ in range(4)]
+            await blocked(postgres_cluster, 4)
+            with pytest.raises(StoreUnavailable):
+                await made.rows("SELECT 1")
+            assert not any(each.done() for each in reading)
+            session.run("SELECT pg_advisory_unlock(5)")
+            await asyncio.gather(*reading)
+        assert await made.rows("SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize(("default", "kept"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")])
+async def test_a_commit_is_durable_whatever_the_database_says_by_default(
+    postgres_cluster: Cluster, address: str, default: str, kept: str
+) -> None:
+    postgres_cluster.run_sql(f"ALTER DATABASE {database_of(address)} SET synchronous_commit = '{default}'")
+    shows = "SELECT setting, source FROM pg_settings WHERE name = 'synchronous_commit'"
+    async with opened(address) as made:
+        assert await made.work(lambda tx: tx.row(shows)) == (kept, "session")
+
+
+async def test_reading_is_of_one_moment_and_cannot_write(postgres_cluster: Cluster, address: str) -> None:
+    async with opened(address) as made, opened(address) as other:
+        await made.lay()
+
+        async def look(tx: Transaction) -> tuple[object, object]:
+            before = await tx.row("SELECT head FROM queue_head")
+            await held(tx)
+            return before, await tx.row("SELECT head FROM queue_head")
+
+        with gate(postgres_cluster, address) as session:
+            reading = asyncio.ensure_future(made.engine.read(look))
+            await blocked(postgres_cluster)
+            assert isinstance(await other.append(100), Appended)
+            session.run("SELECT pg_advisory_unlock(5)")
+            assert await reading == ((0,), (0,))
+        assert made.places == []
+        with pytest.raises(StoreUnavailable):
+            await made.engine.read(lambda tx: tx.execute("DELETE FROM queue_head"))
+        assert await made.rows("SELECT head FROM queue_head") == [(1,)]
+        assert made.places == ["read"]
+
+
+async def test_what_one_engine_tells_the_other_hears_and_it_does_not_itself(address: str) -> None:
+    async with opened(address) as one, opened(address) as two:
+        await one.listen()
+        await two.listen()
+        heads = (((ORGANIZATION, QUEUE.id), 5),)
+        one.engine.tell(Hint(feed=True))
+        assert await two.hints.get() == Hint(feed=True)
+        two.engine.tell(Hint(cursors=True, heads=heads))
+        assert await one.hints.get() == Hint(cursors=True, heads=heads)
+        assert one.hints.empty()
+        assert two.hints.empty()
+
+
+async def test_hints_are_told_together_with_the_newest_seq_of_each_queue(address: str) -> None:
+    async with opened(address) as one, opened(address) as two:
+        await two.listen()
+        for seq in (3, 9, 6):
+            one.engine.tell(Hint(heads=(((ORGANIZATION, 1), seq), ((ORGANIZATION, seq + 10), 1))))
+        one.engine.tell(Hint(cursors=True))
+        hint = await two.hints.get()
+        assert (hint.feed, hint.cursors, hint.anything) == (False, True, False)
+        assert dict(hint.heads) == {
+            (ORGANIZATION, 1): 9,
+            (ORGANIZATION, 13): 1,
+            (ORGANIZATION, 19): 1,
+            (ORGANIZATION, 16): 1,
+        }
+        assert one.places == []
+
+
+@pytest.mark.parametrize(("queues_told", "hints_heard"), [(100, 1), (250, 3), (1_000, 10)])
+async def test_many_heads_are_told_in_several_notifications(address: str, queues_told: int, hints_heard: int) -> None:
+    largest = (1 << 63) - 1
+    heads = tuple(((largest, largest - each), largest) for each in range(queues_told))
+    async with opened(address) as one, opened(address) as two:
+        await two.listen()
+        one.engine.tell(Hint(heads=heads))
+        heard = [await two.hints.get() for _ in range(hints_heard)]
+        assert sorted(head for hint in heard for head in hint.heads) == sorted(heads)
+        assert one.places == []
+
+
+async def test_too_many_heads_to_tell_are_told_as_anything(address: str) -> None:
+    heads = tuple(((ORGANIZATION, each), 1) for each in range(1_001))
+    async with opened(address) as one, opened(address) as two:
+        await two.listen()
+        one.engine.tell(Hint(heads=heads))
+        assert await two.hints.get() == Hint(anything=True)
+
+
+async def test_a_hint_is_still_told_when_its_engine_is_closed_at_once(address: str) -> None:
+    async with opened(address) as two:
+        await two.listen()
+        async with opened(address) as one:
+            one.engine.tell(Hint(feed=True))
+        assert await two.hints.get() == Hint(feed=True)
+
+
+async def test_a_notification_that_is_not_ours_means_anything(postgres_cluster: Cluster, address: str) -> None:
+    async with opened(address) as made:
+        await made.listen()
+        postgres_cluster.run_sql("NOTIFY discue, 'hello'", database_of(address))
+        assert await made.hints.get() == Hint(anything=True)
+
+
+async def test_closing_loses_nothing(address: str) -> None:
+    made = Opened(address)
+    await made.engine.open()
+    await made.listen()
+    await made.lay()
+    await made.engine.close()
+    await asyncio.sleep(0)
+    assert (made.losses, made.places) == (0, [])
+
+
+async def test_texts_are_compared_byte_by_byte(address: str) -> None:
+    async with opened(address) as made:
+        for number, alias in enumerate(("b", "B", "a", "A", "_"), 30):
+            await made.work(partial(queues.insert, queue=a_queue(ORGANIZATION, number, alias)))
+        assert await made.rows("SELECT alias FROM queue ORDER BY alias") == [(each,) for each in "AB_ab"]

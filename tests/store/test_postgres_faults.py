@@ -1,0 +1,393 @@
+"""The engine for several processes, when the server or the way to it fails."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import asyncpg
+import pytest
+
+from discue.errors import StoreUnavailable
+from discue.store.commit import Store
+from discue.store.engine import Append, Appended, Batch, Hint, NewEntry, Settle, Transaction
+from discue.store.engines import postgres, postgres_links
+from discue.store.engines.postgres_errors import CommitInDoubt
+from tests.clocks import NOON
+from tests.postgres.cluster import Cluster
+from tests.postgres.fixtures import new_database
+from tests.postgres.processes import until
+from tests.postgres.proxy import Proxy
+from tests.postgres.standby import Pair
+from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, opened
+from tests.store.rows import public_id
+from tests.store.test_engine import changed
+
+
+@pytest.fixture(scope="module")
+def own_cluster() -> Iterator[Cluster]:
+    """One whose server may be stopped, and whose commits may wait for nobody."""
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def address(runner: asyncio.Runner, own_cluster: Cluster) -> Iterator[str]:
+    with new_database(own_cluster) as dsn:
+        yield dsn
+
+
+@contextmanager
+def waiting_for_nobody(cluster: Cluster) -> Iterator[None]:
+    """Every commit waits for a standby that is not there."""
+    _set_standby(cluster, "nobody")
+    try:
+        yield
+    finally:
+        _set_standby(cluster, "")
+
+
+def _set_standby(cluster: Cluster, name: str) -> None:
+    with cluster.connect() as session:
+        session.run("SET synchronous_commit = 'local'")
+        session.run(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+        session.run("SELECT pg_reload_conf()")
+        until(lambda: session.run("SHOW synchronous_standby_names") == [(name,)], "the server knows its standby")
+        # Commits wait only when the checkpointer knows it too: before it does what a session asks for that knows it.
+        session.run("CHECKPOINT")
+
+
+async def _append(made: Opened, _: Settle) -> object:
+    return await made.append(100)
+
+
+async def _settle(made: Opened, settle: Settle) -> object:
+    return await made.settle(changed(settle, position=1))
+
+
+async def _work(made: Opened, _: Settle) -> object:
+    return await made.work(lambda tx: tx.execute("UPDATE queue_head SET tail = 1"))
+
+
+@pytest.mark.parametrize("commit", [_append, _settle, _work])
+async def test_a_commit_that_stopped_waiting_for_its_standby_is_a_failure(
+    own_cluster: Cluster, address: str, commit: Callable[[Opened, Settle], Awaitable[object]]
+) -> None:
+    async with opened(address) as made:
+        settle = await made.lay()
+        with waiting_for_nobody(own_cluster):
+            committing = asyncio.ensure_future(commit(made, settle))
+            await becomes(lambda: own_cluster.waiting_commits() == 1, "the commit waits for a standby")
+            assert own_cluster.cancel_waiting_commits() == 1
+            with pytest.raises(StoreUnavailable):
+                await committing
+        assert "commit" in made.places
+        assert any(isinstance(error, CommitInDoubt) for error in made.errors)
+        assert isinstance(await made.append(200), Appended)
+
+
+@asynccontextmanager
+async def through_proxy(address: str) -> AsyncIterator[tuple[Proxy, Opened]]:
+    port = _port(address)
+    async with Proxy("127.0.0.1", port) as proxy, opened(address.replace(f":{port}/", f":{proxy.port}/")) as made:
+        yield proxy, made
+
+
+async def _appends(made: Opened, first: int, count: int) -> list[object]:
+    async def one(number: int) -> object:
+        entry = NewEntry(public_id(number), True, b"x" * 2_000)
+        return (await made.engine.commit(Batch(appends=(Append(ORGANIZATION, QUEUE.id, 1, NOON, (entry,)),)))).appends[
+            0
+        ]
+
+    numbers = range(first, first + count)
+    return list(await asyncio.gather(*(one(number) for number in numbers), return_exceptions=True))
+
+
+async def _recovered(made: Opened) -> None:
+    """Returns when a commit works; the engine tells nobody when that is."""
+    for _ in range(500):
+        try:
+            await made.work(lambda tx: tx.execute("UPDATE queue_head SET tail = tail"))
+            return
+        except StoreUnavailable:
+            await asyncio.sleep(0.02)
+    pytest.fail("the engine did not recover")
+
+
+async def test_connections_that_are_cut_in_the_middle_of_commits_lose_nothing_that_was_answered(address: str) -> None:
+    async with through_proxy(address) as (proxy, made):
+        await made.lay()
+        await made.listen()
+        answered: set[str] = set()
+        for round_number in range(3):
+            appending = asyncio.ensure_future(_appends(made, 1_000 * (round_number + 1), 300))
+            await asyncio.sleep(0.02)
+            await proxy.cut()
+            answers = await appending
+            assert {type(answer) for answer in answers} <= {Appended, StoreUnavailable}
+            assert any(isinstance(answer, StoreUnavailable) for answer in answers)
+            answered |= {answer.entries[0].id for answer in answers if isinstance(answer, Appended)}
+            assert made.losses == round_number + 1
+            await proxy.mend()
+            await _recovered(made)
+            assert await made.hints.get() == Hint(anything=True)
+            assert made.losses == round_number + 1
+        stored = await made.stored()
+        assert answered <= set(stored)
+        assert await made.rows("SELECT seq FROM log ORDER BY seq") == [(seq + 1,) for seq in range(len(stored))]
+
+
+async def test_while_the_server_is_away_everybody_hears_so_at_once(address: str) -> None:
+    async with through_proxy(address) as (proxy, made):
+        await made.lay()
+        await proxy.cut()
+        with pytest.raises(StoreUnavailable):
+            await made.rows("SELECT 1")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(50):
+            for asked in (made.append(100), made.rows("SELECT 1"), made.engine.poll(()), made.work(_nothing)):
+                with pytest.raises(StoreUnavailable):
+                    await asked
+        assert loop.time() - began < 2
+        # One try found that out, and then they come in the background, ever more rarely.
+        assert made.places.count("connect") < 20
+        await proxy.mend()
+        await _recovered(made)
+        assert isinstance(await made.append(200), Appended)
+
+
+class Choosy(Proxy):
+    """When it is told to, it makes one connection wait, and refuses the next."""
+
+    def __init__(self, target_host: str, target_port: int) -> None:
+        super().__init__(target_host, target_port)
+        self.asked = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.plan: list[str] = []
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        fate = self.plan.pop(0) if self.plan else "pass"
+        self.asked.set()
+        if fate == "refuse":
+            return
+        if fate == "wait":
+            await self.gate.wait()
+        await super()._pass_on(reader, writer)
+
+
+async def test_whoever_gets_through_shows_that_the_server_is_back(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_links, "_FIRST_PAUSE_SECONDS", 60.0)
+    port = _port(address)
+    async with Choosy("127.0.0.1", port) as proxy, opened(address.replace(f":{port}/", f":{proxy.port}/")) as made:
+        settle = await made.lay()
+        proxy.plan = ["wait", "refuse"]
+        proxy.asked.clear()
+        slow = asyncio.ensure_future(made.append(100))
+        await proxy.asked.wait()
+        with pytest.raises(StoreUnavailable):
+            await made.settle(settle)
+        with pytest.raises(StoreUnavailable):
+            await made.rows("SELECT 1")
+        proxy.gate.set()
+        assert isinstance(await slow, Appended)
+        assert await made.rows("SELECT 1") == [(1,)]
+        assert await made.settle(settle) is True
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2].partition("/")[0])
+
+
+async def _nothing(tx: Transaction) -> None:
+    await tx.row("SELECT 1")
+
+
+async def test_a_server_that_does_not_answer_is_given_up_and_comes_back(own_cluster: Cluster, address: str) -> None:
+    async with opened(address, commit_seconds=0.5) as made:
+        await made.lay()
+        await made.listen()
+        await made.append(100)
+        own_cluster.pause()
+        try:
+            asked = (made.append(101), made.rows("SELECT 1"), made.engine.page(1, 2, 0, 1, 1), made.work(_nothing))
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            assert [type(answer) for answer in answers] == [StoreUnavailable] * 4
+            assert made.losses == 1
+        finally:
+            own_cluster.resume()
+        await _recovered(made)
+        assert await made.hints.get() == Hint(anything=True)
+        assert isinstance(await made.append(102), Appended)
+        # What was sent to the server while it stood still, it may have done afterwards.
+        assert set(await made.stored()) - {public_id(101)} == {public_id(100), public_id(102)}
+        assert made.losses == 1
+
+
+async def test_connections_that_the_server_ends_are_one_loss(own_cluster: Cluster, address: str) -> None:
+    """Also those that were in the middle of something."""
+    async with opened(address) as made:
+        await made.lay()
+        await made.listen()
+        with own_cluster.connect(address.rpartition("/")[2]) as session:
+            session.run("SELECT pg_advisory_lock(5)")
+            reading = [asyncio.ensure_future(made.engine.read(_held)) for _ in range(4)]
+            await _waiting(own_cluster, 4)
+            ended = session.run(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'discue'"
+            )
+            assert len(ended) >= 6
+            answers = await asyncio.gather(*reading, return_exceptions=True)
+            assert [type(answer) for answer in answers] == [StoreUnavailable] * 4
+        assert await made.hints.get() == Hint(anything=True)
+        await _recovered(made)
+        assert made.losses == 1
+        assert await asyncio.to_thread(own_cluster.disconnect_all) >= 2
+        assert await made.hints.get() == Hint(anything=True)
+        assert made.losses == 2
+
+
+async def _held(tx: Transaction) -> None:
+    await tx.row("SELECT pg_advisory_xact_lock_shared(5)")
+
+
+async def _waiting(cluster: Cluster, count: int) -> None:
+    """Returns when so many statements wait for somebody's lock."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    await becomes(lambda: cluster.run_sql(waits) == [(str(count),)], f"{count} statements wait")
+
+
+async def test_what_was_read_over_a_loss_is_not_given_out(own_cluster: Cluster, address: str) -> None:
+    """The connection that was lost was another one: but what follows may come from another server."""
+    async with opened(address) as made:
+        await made.lay()
+        await made.listen()
+        with own_cluster.connect(address.rpartition("/")[2]) as session:
+            session.run("SELECT pg_advisory_lock(5)")
+            reading = asyncio.ensure_future(made.engine.read(_held))
+            await _waiting(own_cluster, 1)
+            session.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+            assert await made.hints.get() == Hint(anything=True)
+            session.run("SELECT pg_advisory_unlock(5)")
+            with pytest.raises(StoreUnavailable):
+                await reading
+        assert await made.rows("SELECT 1") == [(1,)]
+
+
+async def test_a_server_that_is_restarted_is_found_again(own_cluster: Cluster, address: str) -> None:
+    async with opened(address) as made:
+        await made.lay()
+        await made.listen()
+        await made.append(100)
+        await asyncio.to_thread(own_cluster.restart, "immediate")
+        await _recovered(made)
+        assert await made.hints.get() == Hint(anything=True)
+        assert made.losses == 1
+        assert isinstance(await made.append(101), Appended)
+        assert await made.stored() == [public_id(100), public_id(101)]
+
+
+async def test_a_server_that_takes_no_writes_any_more_is_left(own_cluster: Cluster, address: str) -> None:
+    """It was fenced off, or is to become a standby: another one may be the primary by now."""
+    async with opened(address) as made:
+        await made.lay()
+        await made.listen()
+        assert isinstance(await made.append(100), Appended)
+        with taking_no_writes(own_cluster):
+            with pytest.raises(StoreUnavailable):
+                await made.append(101)
+            assert made.losses == 1
+            with pytest.raises(StoreUnavailable):
+                await made.rows("SELECT 1")
+        await _recovered(made)
+        assert isinstance(await made.append(102), Appended)
+        assert made.losses == 1
+
+
+@contextmanager
+def taking_no_writes(cluster: Cluster) -> Iterator[None]:
+    with cluster.connect() as session:
+        try:
+            session.run("ALTER SYSTEM SET default_transaction_read_only = on")
+            session.run("SELECT pg_reload_conf()")
+            until(lambda: session.run("SHOW default_transaction_read_only") == [("on",)], "it takes no writes")
+            yield
+        finally:
+            session.run("SET default_transaction_read_only = off")
+            session.run("ALTER SYSTEM RESET default_transaction_read_only")
+            session.run("SELECT pg_reload_conf()")
+
+
+async def test_a_process_that_stands_still_within_a_work_holds_others_up_for_seconds_only(
+    own_cluster: Cluster, address: str
+) -> None:
+    """Nothing else ends a transaction whose client neither goes on nor goes away."""
+    async with opened(address) as made:
+        shows = "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('lock_timeout')"
+        assert await made.work(lambda tx: tx.row(shows)) == ("5s", "5s")
+
+
+@contextmanager
+def swallowing() -> Iterator[int]:
+    """The port of a host that takes connections and never says a word."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(64)
+        yield listening.getsockname()[1]
+
+
+async def test_of_several_hosts_the_one_that_works_is_found(
+    runner: asyncio.Runner, own_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_OPEN_SECONDS", 0.5)
+    with new_database(own_cluster) as dsn, swallowing() as silent, socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))
+        others = f"127.0.0.1:{refusing.getsockname()[1]},127.0.0.1:{silent}"
+        async with opened(dsn.replace("@", f"@{others},")) as made:
+            await made.lay()
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            assert isinstance(await made.append(100), Appended)
+            # The host that answered is the first to be asked from then on.
+            assert loop.time() - began < 1
+
+
+async def test_after_a_failover_the_new_primary_is_found_and_the_loss_told(runner: asyncio.Runner) -> None:
+    with Pair() as pair:
+        standby_first = f"127.0.0.1:{pair.ports[1]},127.0.0.1:{pair.ports[0]}"
+        async with opened(f"postgresql://discue@{standby_first}/postgres") as made:
+            await made.lay()
+            await made.listen()
+            assert isinstance(await made.append(100), Appended)
+            await asyncio.to_thread(pair.fail_over)
+            await _recovered(made)
+            assert await made.hints.get() == Hint(anything=True)
+            assert made.losses == 1
+            assert isinstance(await made.append(101), Appended)
+            assert await made.stored() == [public_id(100), public_id(101)]
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+async def test_an_urgent_work_waits_for_no_lock_that_others_wait_for(store: Store) -> None:
+    """A worker that stands still with a lock must not cost those their leases who are well."""
+    assert isinstance(store.engine, postgres.PostgresEngine)
+    still = await asyncpg.connect(store.engine._address)
+
+    async def touch(tx: Transaction) -> None:
+        await tx.execute("UPDATE feed_head SET version = version")
+
+    async def look(tx: Transaction) -> bool:
+        return await tx.row("SELECT 1") is not None
+
+    await still.execute("BEGIN; UPDATE feed_head SET version = version")
+    waiting = [asyncio.ensure_future(store.write(touch)) for _ in range(4)]
+    try:
+        assert await asyncio.wait_for(store.write_urgently(look), 5)
+        assert not any(each.done() for each in waiting)
+    finally:
+        await still.execute("COMMIT")
+        await asyncio.gather(*waiting)
+        await still.close()

@@ -1,0 +1,173 @@
+"""What is purged leaves nothing behind, touches nothing else, and holds the writer for a moment only."""
+
+from functools import partial
+
+import pytest
+
+from discue.model import Attempt, Listener, Queue
+from discue.store import api_keys, jobs, listeners, organizations, purge, queues
+from discue.store.commit import Store
+from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Row, Settle, Transaction
+from discue.store.jobs import Job
+from tests.clocks import NOON
+from tests.store.rows import (
+    a_key,
+    an_organization,
+    public_id,
+    publish,
+    row_id,
+    stored_listener,
+    stored_queue,
+)
+
+OURS, THEIRS = row_id(1), row_id(2)
+MESSAGES = 1_200
+TABLES = (
+    "organization",
+    "api_key",
+    "queue",
+    "queue_head",
+    "listener",
+    "cursor",
+    "log",
+    "exception",
+    "missed_range",
+    "attempt",
+    "job",
+)
+
+
+async def _filled(store: Store, number: int, organization: int, messages: int) -> tuple[Queue, Listener]:
+    """A queue with a listener that has missed everything: each table has rows of it."""
+    queue = await stored_queue(store, organization, number)
+    listener = await stored_listener(store, queue, number + 1)
+    await publish(store, queue, [public_id(number + 2 + each) for each in range(messages)])
+    seqs = range(1, messages + 1)
+    settled = Settle(
+        organization=organization,
+        listener=listener.id,
+        stream=0,
+        queue=queue.id,
+        token=0,
+        version=0,
+        position=messages,
+        ahead=None,
+        acknowledged=0,
+        missed=messages,
+        retrying=0,
+        last_success_at=0,
+        last_failure_at=0,
+        attempts=tuple(
+            Attempt(row_id(number) + seq, organization, listener.id, queue.id, seq, 1, 500, "status", 1) for seq in seqs
+        ),
+        exceptions=tuple(ExceptionRow(seq, "missed", 1, NOON, "failed") for seq in seqs),
+        missed_ranges=tuple(MissedRange(seq, seq, "too_old", NOON) for seq in seqs),
+    )
+    assert await store.settle(settled)
+    return queue, listener
+
+
+async def _rows_of(store: Store, organization: int) -> dict[str, list[Row]]:
+    async def work(tx: Transaction) -> dict[str, list[Row]]:
+        found = {}
+        for table in TABLES:
+            column = "id" if table == "organization" else "organization"
+            found[table] = await tx.rows(f"SELECT * FROM {table} WHERE {column} = $1", organization)
+        return found
+
+    return await store.read(work)
+
+
+async def _purge(store: Store, job: Job) -> int:
+    """How many steps it took."""
+    await store.write(lambda tx: jobs.insert(tx, job))
+    steps = 1
+    while not await store.write(lambda tx: purge.step(tx, job)):
+        steps += 1
+    return steps
+
+
+async def test_a_purged_listener_leaves_the_log_and_its_neighbours_as_they_were(store: Store) -> None:
+    queue, listener = await _filled(store, 10, OURS, MESSAGES)
+    await stored_listener(store, queue, 5_000)
+    before = await _rows_of(store, OURS)
+    await store.write(lambda tx: listeners.mark_deleted(tx, OURS, listener.id, NOON))
+    steps = await _purge(store, Job(OURS, row_id(9_000), "purge_listener", listener=listener.id))
+    after = await _rows_of(store, OURS)
+    assert steps == 3 * -(-MESSAGES // purge.ROWS_A_STEP) + 1
+    assert after["exception"] == after["missed_range"] == after["attempt"] == after["job"] == []
+    assert (len(after["listener"]), len(after["cursor"])) == (1, 1)
+    assert (after["log"], after["queue"]) == (before["log"], before["queue"])
+
+
+async def test_a_settle_that_comes_after_the_purge_began_adds_nothing(store: Store) -> None:
+    queue, listener = await _filled(store, 10, OURS, 3)
+    job = Job(OURS, row_id(9_000), "purge_listener", listener=listener.id)
+    await store.write(lambda tx: purge.step(tx, job))
+    late = Attempt(row_id(8_000), OURS, listener.id, queue.id, 1, 2, 500, "status", 1)
+    settle = Settle(OURS, listener.id, 0, queue.id, 0, 1, 3, None, 0, 3, 0, 0, 0, attempts=(late,))
+    assert not await store.settle(settle)
+    assert late.id not in [row[1] for row in (await _rows_of(store, OURS))["attempt"]]
+
+
+async def test_a_purged_queue_leaves_nothing_and_other_queues_whole(store: Store) -> None:
+    kept, _ = await _filled(store, 10, OURS, 3)
+    before = await _rows_of(store, OURS)
+    gone, _ = await _filled(store, 20_000, OURS, MESSAGES)
+    await stored_listener(store, gone, 30_000)
+    await store.write(lambda tx: queues.mark_deleted(tx, OURS, gone.id, NOON))
+    await _purge(store, Job(OURS, row_id(90_000), "purge_queue", queue=gone.id))
+    assert await _rows_of(store, OURS) == before
+    assert await store.read(lambda tx: queues.by_id(tx, OURS, kept.id)) == kept
+
+
+async def test_a_purged_organization_leaves_nothing_and_the_other_whole(store: Store) -> None:
+    for number, organization in ((1, OURS), (2, THEIRS)):
+        await store.write(partial(organizations.insert, organization=an_organization(number)))
+        await store.write(partial(api_keys.insert, key=a_key(organization, 3_000 + number)))
+        await _filled(store, 10_000 * number, organization, 30)
+        await _filled(store, 10_000 * number + 5_000, organization, 3)
+    theirs = await _rows_of(store, THEIRS)
+    await store.write(lambda tx: organizations.mark_deleted(tx, OURS, NOON))
+    await _purge(store, Job(OURS, row_id(90_000), "purge_organization"))
+    assert all(rows == [] for rows in (await _rows_of(store, OURS)).values())
+    assert await _rows_of(store, THEIRS) == theirs
+
+
+async def test_large_messages_are_removed_a_few_at_a_time(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    body = b"x" * (purge.BYTES_A_STEP // 4)
+    for number in range(9):
+        entry = NewEntry(public_id(100 + number), False, body)
+        store_more = Append(OURS, queue.id, 1, NOON, (entry,))
+        await store.write(partial(_insert, append=store_more))
+    assert await _purge(store, Job(OURS, row_id(900), "purge_queue", queue=queue.id)) == 4
+
+
+async def _insert(tx: Transaction, append: Append) -> None:
+    """Past the group commit, whose bound of waiting bytes is small here."""
+    for entry in append.entries:
+        await tx.execute(
+            "INSERT INTO log (organization, queue, seq, id, stored_at, size, codec, body) "
+            "SELECT $1, $2, count(*) + 1, $3, $4, $5, 0, $6 FROM log",
+            append.organization,
+            append.queue,
+            entry.id,
+            append.now,
+            len(entry.body),
+            entry.body,
+        )
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        Job(OURS, row_id(900), "purge_queue", queue=row_id(5)),
+        Job(OURS, row_id(900), "purge_listener", listener=row_id(5)),
+        Job(OURS, row_id(900), "purge_organization"),
+    ],
+    ids=lambda job: job.kind,
+)
+async def test_purging_what_is_not_there_is_done_at_once(store: Store, job: Job) -> None:
+    assert await _purge(store, job) == 1
+    assert await store.read(jobs.next_after) is None

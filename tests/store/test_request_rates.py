@@ -1,0 +1,201 @@
+"""Rate limits as a worker keeps them: over a real store, with a clock that stands still."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from discue.allowance import MINUTE_MS, UNLIMITED
+from discue.errors import StoreUnavailable
+from discue.request_rates import Caller, RequestRates, address_caller
+from discue.store.commit import Store
+from discue.store.engine import Transaction
+from tests.clocks import NOON, StandingClock
+
+LARGE = Caller(1, 7, 60_000)
+SMALL = Caller(1, 7, 20)
+START = NOON // MINUTE_MS * MINUTE_MS
+
+
+@pytest.fixture
+def clock() -> StandingClock:
+    return StandingClock(START + 5_000)
+
+
+class Writes:
+    """Counts what is written, and fails while it `is_down`."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self.is_down = False
+        self._write = store.write
+        monkeypatch.setattr(store, "write", self._counted)
+
+    async def _counted(self, work: Callable[[Transaction], Awaitable[Any]]) -> Any:
+        self.count += 1
+        if self.is_down:
+            raise StoreUnavailable
+        return await self._write(work)
+
+
+@pytest.fixture
+def writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> Writes:
+    return Writes(store, monkeypatch)
+
+
+async def _admitted(rates: RequestRates, caller: Caller, requests: int) -> int:
+    allowances = await asyncio.gather(*(rates.take(caller) for _ in range(requests)))
+    return sum(not allowance.refused for allowance in allowances)
+
+
+async def _until_refused(rates: RequestRates, caller: Caller) -> int:
+    admitted = 0
+    while not (rates.take_now(caller) or await rates.take(caller)).refused:
+        admitted += 1
+    return admitted
+
+
+async def test_a_response_says_what_is_left_and_when_the_minute_ends(store: Store, clock: StandingClock) -> None:
+    rates = RequestRates(store, clock)
+    first, second = await rates.take(SMALL), await rates.take(SMALL)
+    assert (first.limit, first.remaining, first.refused) == (20, 19, False)
+    assert second.remaining == 18
+    assert first.reset_at == START // 1_000 + 60
+
+
+async def test_beyond_a_small_limit_everything_is_refused_until_the_minute_ends(
+    store: Store, clock: StandingClock
+) -> None:
+    rates = RequestRates(store, clock)
+    assert await _admitted(rates, SMALL, 50) == 20
+    refused = await rates.take(SMALL)
+    assert (refused.remaining, refused.refused) == (0, True)
+    assert rates.refusal(refused).retry_after_seconds == 55
+    clock.advance(55_000)
+    assert await _admitted(rates, SMALL, 50) == 20
+
+
+async def test_requests_that_wait_for_the_same_slice_share_a_write(
+    store: Store, clock: StandingClock, writes: Writes
+) -> None:
+    assert await _admitted(RequestRates(store, clock), LARGE, 400) == 400
+    assert writes.count <= 2
+
+
+async def test_a_busy_key_costs_few_writes_and_gets_all_of_its_limit(
+    store: Store, clock: StandingClock, writes: Writes
+) -> None:
+    rates = RequestRates(store, clock)
+    assert 57_000 <= await _until_refused(rates, LARGE) <= 60_000
+    assert writes.count < 155
+    asked = writes.count
+    assert await _until_refused(rates, LARGE) == 0
+    assert writes.count == asked
+
+
+async def test_a_slice_is_taken_before_the_last_one_is_used_up(
+    store: Store, clock: StandingClock, writes: Writes
+) -> None:
+    rates = RequestRates(store, clock)
+    await rates.take(LARGE)
+    for _ in range(3_000):
+        assert rates.take_now(LARGE) is not None
+        if rates._asking is not None:
+            await rates._asking
+    assert writes.count > 5
+
+
+@pytest.mark.parametrize("caller", [Caller(1, 7, 30), Caller(1, 7, 500), Caller(1, 7, 5_000)])
+async def test_workers_share_a_limit_whoever_is_asked(store: Store, clock: StandingClock, caller: Caller) -> None:
+    workers = [RequestRates(store, clock) for _ in range(3)]
+    for rates in workers:
+        assert not (await rates.take(caller)).refused
+    admitted = 3 + sum(await asyncio.gather(*(_until_refused(rates, caller) for rates in workers)))
+    assert 0.95 * caller.limit <= admitted <= caller.limit
+
+
+async def test_a_changed_limit_holds_at_once(store: Store, clock: StandingClock) -> None:
+    rates = RequestRates(store, clock)
+    assert await _admitted(rates, Caller(1, 7, 20), 30) == 20
+    assert await _admitted(rates, Caller(1, 7, 30), 30) == 10
+    assert await _admitted(rates, Caller(1, 7, 25), 30) == 0
+    assert await _admitted(rates, Caller(1, 7, 0), 30) == 30
+
+
+async def test_under_a_lower_limit_only_requests_that_were_made_count(store: Store, clock: StandingClock) -> None:
+    rates = RequestRates(store, clock)
+    assert await _admitted(rates, LARGE, 5) == 5
+    assert await _admitted(rates, SMALL, 50) == 15
+
+
+async def test_no_limit_is_said_as_the_largest_number(store: Store, clock: StandingClock, writes: Writes) -> None:
+    allowance = await RequestRates(store, clock).take(Caller(1, 7, 0))
+    assert (allowance.limit, allowance.remaining, allowance.refused) == (UNLIMITED, UNLIMITED, False)
+    assert writes.count == 0
+
+
+async def test_a_clock_that_is_set_back_opens_no_second_budget(store: Store, clock: StandingClock) -> None:
+    rates = RequestRates(store, clock)
+    assert await _admitted(rates, SMALL, 30) == 20
+    clock.advance(-30_000)
+    assert await _admitted(rates, SMALL, 30) == 0
+    clock.advance(30_000)
+    assert await _admitted(rates, SMALL, 30) == 0
+
+
+async def test_while_the_store_is_down_each_worker_admits_the_limit_by_itself(
+    store: Store, clock: StandingClock, writes: Writes
+) -> None:
+    writes.is_down = True
+    rates = RequestRates(store, clock)
+    assert await _admitted(rates, SMALL, 50) == 20
+    # Once it works again what was admitted meanwhile is taken.
+    writes.is_down = False
+    clock.advance(1_000)
+    await rates.take(SMALL)
+    if rates._asking is not None:
+        await rates._asking
+    assert await _admitted(rates, SMALL, 50) == 0
+    assert await _admitted(RequestRates(store, clock), SMALL, 50) == 0
+
+
+async def test_what_is_never_refused_counts_all_the_same(store: Store, clock: StandingClock) -> None:
+    rates = RequestRates(store, clock)
+    for _ in range(5):
+        assert not rates.count(SMALL).refused
+    assert await _admitted(rates, SMALL, 50) == 15
+    assert not rates.count(SMALL).refused
+
+
+async def test_one_that_goes_away_while_it_waits_takes_nothing_with_it(store: Store, clock: StandingClock) -> None:
+    rates = RequestRates(store, clock)
+    waiting = asyncio.ensure_future(rates.take(SMALL))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert 19 <= await _admitted(rates, SMALL, 50) <= 20
+
+
+async def test_looking_counts_nothing(store: Store, clock: StandingClock, writes: Writes) -> None:
+    rates = RequestRates(store, clock)
+    assert rates.look(SMALL).remaining == 20
+    await rates.take(SMALL)
+    assert [rates.look(SMALL).remaining for _ in range(3)] == [19, 19, 19]
+    assert writes.count == 1
+
+
+async def test_many_callers_are_remembered_up_to_a_bound(store: Store, clock: StandingClock) -> None:
+    rates = RequestRates(store, clock, entries=10)
+    for number in range(100):
+        await rates.take(Caller(1, number, 60_000))
+        await rates.take(LARGE)
+    assert len(rates._recent) + len(rates._earlier) <= 22
+    assert rates.look(LARGE).remaining == 60_000 - 101
+
+
+def test_addresses_are_told_apart_by_a_number_that_fits_a_column() -> None:
+    numbers = {address_caller(f"192.0.2.{number}", 5).caller for number in range(256)}
+    assert len(numbers) == 256
+    assert all(0 <= number < 2**63 for number in numbers)
+    assert address_caller("192.0.2.1", 5) == address_caller("192.0.2.1", 5)

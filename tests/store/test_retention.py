@@ -1,0 +1,259 @@
+"""What retention deletes, and what it must leave."""
+
+import msgspec
+import pytest
+
+from discue.ids import row_id_at
+from discue.model import Queue
+from discue.store import organizations, queues, retention
+from discue.store.commit import Store
+from discue.store.cursors import last_seq_stored_before
+from discue.store.engine import Row, Transaction, Value
+from discue.store.retention import LogToTrim
+from tests.clocks import NOON
+from tests.store.rows import (
+    a_queue,
+    an_organization,
+    public_id,
+    publish,
+    row_id,
+    stored_listener,
+    stored_organization,
+    stored_queue,
+)
+
+ORGANIZATION = row_id(1)
+MINUTE = 60_000
+
+
+async def a_log(store: Store, *ages: int) -> Queue:
+    """A queue with a message of each age (in minutes before noon), oldest first."""
+    queue = await stored_queue(store, ORGANIZATION, 10)
+    for index, age in enumerate(ages):
+        await publish(store, queue, [public_id(100 + index)], NOON - age * MINUTE)
+    return queue
+
+
+async def seqs(store: Store) -> list[int]:
+    return [row[0] for row in await rows(store, "SELECT seq FROM log ORDER BY seq")]
+
+
+async def rows(store: Store, sql: str) -> list[Row]:
+    return await store.read(lambda tx: tx.rows(sql))
+
+
+async def run(store: Store, sql: str, *values: Value) -> None:
+    await store.write(lambda tx: tx.execute(sql, *values))
+
+
+async def log_of(store: Store, queue: Queue) -> LogToTrim:
+    [log] = await store.read(lambda tx: retention.logs_after(tx, (queue.organization, queue.id - 1), 1))
+    assert log.queue == queue.id
+    return log
+
+
+async def trimmed(store: Store, queue: Queue, minutes: int) -> int:
+    """Trim all that is older; how many steps that took."""
+    log = await log_of(store, queue)
+    steps, at, reached = 0, -1, log.tail
+    while reached > at:
+        at = reached
+        reached = await store.write(
+            lambda tx, at=at: retention.trim_log(tx, log, at, NOON - minutes * MINUTE)  # type: ignore[misc]
+        )
+        steps += 1
+    return steps
+
+
+async def exception(store: Store, queue: Queue, seq: int, state: str) -> None:
+    await run(
+        store,
+        "INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason) "
+        "VALUES ($1, $2, 0, $3, $4, $5, 1, $6, '')",
+        queue.organization,
+        row_id(11),
+        seq,
+        queue.id,
+        state,
+        NOON,
+    )
+
+
+async def test_only_messages_older_than_the_limit_go(store: Store) -> None:
+    queue = await a_log(store, 50, 40, 30, 20, 10)
+    await trimmed(store, queue, 30)
+    assert await seqs(store) == [3, 4, 5]
+    head = await store.read(lambda tx: queues.head(tx, queue.organization, queue.id))
+    assert head is not None
+    assert (head.head, head.tail) == (5, 2)
+
+
+async def test_nothing_goes_that_a_listener_has_not_settled(store: Store) -> None:
+    queue = await a_log(store, 50, 40, 30, 20, 10)
+    for number, position in ((11, 3), (12, 2)):
+        await stored_listener(store, queue, number)
+        await run(store, "UPDATE cursor SET position = $1 WHERE listener = $2", position, row_id(number))
+    await trimmed(store, queue, 0)
+    assert await seqs(store) == [3, 4, 5]
+
+
+@pytest.mark.parametrize("state", ["retry", "sending", "missed"])
+async def test_a_message_that_an_exception_names_stays_and_the_others_go(store: Store, state: str) -> None:
+    queue = await a_log(store, 50, 40, 30, 20)
+    await exception(store, queue, 2, state)
+    await trimmed(store, queue, 15)
+    assert await seqs(store) == [2]
+    await run(store, "DELETE FROM exception")
+    await trimmed(store, queue, 15)
+    assert await seqs(store) == []
+
+
+async def test_messages_of_a_missed_range_stay(store: Store) -> None:
+    queue = await a_log(store, 60, 50, 40, 30, 20)
+    await run(
+        store,
+        "INSERT INTO missed_range (organization, listener, seq_from, queue, seq_to, reason, missed_at) "
+        "VALUES ($1, 1, 2, $2, 3, 'too_old', $3)",
+        queue.organization,
+        queue.id,
+        NOON,
+    )
+    await trimmed(store, queue, 10)
+    assert await seqs(store) == [2, 3]
+
+
+async def test_a_long_log_goes_in_steps_and_its_numbers_are_not_used_again(store: Store) -> None:
+    queue = await stored_queue(store, ORGANIZATION, 10)
+    await publish(store, queue, [public_id(100 + number) for number in range(1_200)], NOON - 50 * MINUTE)
+    steps = await trimmed(store, queue, 40)
+    assert await seqs(store) == []
+    assert 3 <= steps <= 4
+    head = await store.read(lambda tx: queues.head(tx, queue.organization, queue.id))
+    assert head is not None
+    assert (head.head, head.tail) == (1_200, 1_200)
+    appended = await publish(store, queue, [public_id(5_000)])
+    assert appended.entries[0].seq == 1_201
+
+
+async def test_a_log_without_old_messages_is_seen_at_once(store: Store) -> None:
+    queue = await a_log(store, 50, 10)
+    log = await log_of(store, queue)
+    assert await store.read(lambda tx: retention.has_old_messages(tx, log, NOON - 40 * MINUTE))
+    assert not await store.read(lambda tx: retention.has_old_messages(tx, log, NOON - 50 * MINUTE))
+
+
+async def test_only_its_own_queue_is_trimmed(store: Store) -> None:
+    queue = await a_log(store, 50)
+    other = await stored_queue(store, ORGANIZATION, 20)
+    await publish(store, other, [public_id(300)], NOON - 50 * MINUTE)
+    await trimmed(store, queue, 0)
+    assert await rows(store, "SELECT queue FROM log") == [(other.id,)]
+
+
+async def test_logs_come_with_their_queues_own_retention(store: Store) -> None:
+    await stored_queue(store, ORGANIZATION, 10)
+    short = Queue(
+        **{
+            **{name: getattr(a_queue(ORGANIZATION, 20), name) for name in Queue.__struct_fields__},
+            "retention_seconds": 60,
+        }
+    )
+    await store.write(lambda tx: queues.insert(tx, short))
+    logs = await store.read(lambda tx: retention.logs_after(tx, (0, 0), 10))
+    assert [(log.queue, log.retention_seconds) for log in logs] == [(row_id(10), None), (row_id(20), 60)]
+    assert await store.read(lambda tx: retention.logs_after(tx, (ORGANIZATION, row_id(10)), 10)) == logs[1:]
+
+
+async def test_queues_without_one_have_that_of_their_organization(store: Store) -> None:
+    organization = msgspec.structs.replace(an_organization(1), settings={"retention_seconds": 120, "rate_limit": 5})
+    await store.write(lambda tx: organizations.insert(tx, organization))
+    await stored_queue(store, ORGANIZATION, 10)
+    short = msgspec.structs.replace(a_queue(ORGANIZATION, 20), retention_seconds=60)
+    await store.write(lambda tx: queues.insert(tx, short))
+    logs = await store.read(lambda tx: retention.logs_after(tx, (0, 0), 10))
+    assert [log.retention_seconds for log in logs] == [120, 60]
+
+
+async def test_missed_deliveries_are_forgotten_when_they_were_kept_long_enough(store: Store) -> None:
+    queue = await a_log(store, *range(60, 0, -1))
+    for seq in range(1, 50):
+        await exception(store, queue, seq, "missed" if seq % 2 else "retry")
+        await run(store, "UPDATE exception SET due_at = $1 WHERE seq = $2", NOON + seq, seq)
+    for seq in (1, 20):
+        await run(
+            store,
+            "INSERT INTO missed_range (organization, listener, seq_from, queue, seq_to, reason, missed_at) "
+            "VALUES ($1, 1, $2, $3, $2, 'too_old', $4)",
+            queue.organization,
+            seq,
+            queue.id,
+            NOON + seq,
+        )
+    deleted = await store.write(lambda tx: retention.forget_missed(tx, NOON + 20))
+    assert deleted == 11
+    kept = await rows(store, "SELECT seq FROM exception WHERE state = 'missed' ORDER BY seq")
+    assert kept == [(seq,) for seq in range(21, 50, 2)]
+    assert await rows(store, "SELECT count(*) FROM exception WHERE state = 'retry'") == [(24,)]
+    assert await rows(store, "SELECT seq_from FROM missed_range") == [(20,)]
+    assert await store.write(lambda tx: retention.forget_missed(tx, NOON + 20)) == 0
+
+
+async def test_attempts_are_forgotten_in_steps_by_organization(store: Store) -> None:
+    for number in (1, 2):
+        await stored_organization(store, number)
+
+    async def insert(tx: Transaction) -> None:
+        for organization in (row_id(1), row_id(2)):
+            for number in range(700):
+                await tx.execute(
+                    "INSERT INTO attempt VALUES ($1, $2, 1, 1, 1, 1, 200, '', 1, '')",
+                    organization,
+                    row_id_at(NOON + number),
+                )
+
+    await store.write(insert)
+    assert await store.read(lambda tx: retention.next_organization(tx, 0)) == row_id(1)
+    assert await store.read(lambda tx: retention.next_organization(tx, row_id(2))) is None
+    counts = [await store.write(lambda tx: retention.forget_attempts(tx, row_id(1), NOON + 600)) for _ in range(3)]
+    assert counts == [500, 100, 0]
+    assert await rows(store, "SELECT organization, count(*) FROM attempt GROUP BY 1") == [
+        (row_id(1), 100),
+        (row_id(2), 700),
+    ]
+
+
+class Counting:
+    """A transaction that counts its look-ups."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self.count = 0
+
+    async def row(self, sql: str, *values: Value) -> Row | None:
+        self.count += 1
+        return await self._tx.row(sql, *values)
+
+    async def rows(self, sql: str, *values: Value) -> list[Row]:
+        return await self._tx.rows(sql, *values)
+
+    async def execute(self, sql: str, *values: Value) -> int:
+        return await self._tx.execute(sql, *values)
+
+    async def exclusive(self) -> None:
+        await self._tx.exclusive()
+
+
+@pytest.mark.parametrize(("before", "found", "most"), [(NOON - 90 * MINUTE, 0, 1), (NOON - 30 * MINUTE, 40, 8)])
+async def test_looking_for_what_is_old_takes_one_look_where_nothing_is(
+    store: Store, before: int, found: int, most: int
+) -> None:
+    queue = await a_log(store, *([60] * 40 + [0] * 40))
+
+    async def work(tx: Transaction) -> tuple[int, int]:
+        counting = Counting(tx)
+        last = await last_seq_stored_before(counting, ORGANIZATION, queue.id, (0, 80), before)
+        return last, counting.count
+
+    last, count = await store.read(work)
+    assert last == found
+    assert count <= most

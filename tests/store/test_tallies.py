@@ -1,0 +1,334 @@
+"""Counts are written in the very commits that they count: nothing makes them drift from what there is."""
+
+import asyncio
+import random
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from discue.model import Attempt, Queue
+from discue.store import handover, jobs, messages, purge, queues, retention, tallies
+from discue.store.commit import Store
+from discue.store.engine import (
+    AlreadyDone,
+    Append,
+    Appended,
+    Batch,
+    ExceptionRow,
+    NewEntry,
+    Once,
+    QueueClosed,
+    Settle,
+    StaleConfiguration,
+    Transaction,
+)
+from discue.store.handover import End
+from discue.store.jobs import Job
+from discue.store.tallies import BYTES_STORED, MESSAGE_ADDED, MESSAGE_PUBLISHED_NOT_OK, MESSAGE_PUBLISHED_OK, Counted
+from tests.clocks import NOON
+from tests.store.rows import public_id, row_id, stored_listener, stored_organization, stored_queue, take_all
+from tests.stores import ENGINES, WAITING_BYTES, another, opened_store
+from tests.tallied import tallied, there
+
+OURS, THEIRS = row_id(1), row_id(2)
+OWNER = 77
+PERIOD = tallies.period_of(NOON)
+
+
+def an_append(queue: Queue, first: int, sizes: Sequence[int], *, now: int = NOON, once: Once | None = None) -> Append:
+    entries = tuple(
+        NewEntry(public_id(first + index), is_json=False, body=b"x" * size) for index, size in enumerate(sizes)
+    )
+    return Append(queue.organization, queue.id, queue.config_version, now, entries, once)
+
+
+async def appended(store: Store, *appends: Append) -> list[Appended | Exception]:
+    return list((await store.engine.commit(Batch(appends=appends))).appends)
+
+
+async def settled(store: Store, *settles: Settle) -> list[bool | Exception]:
+    return list((await store.engine.commit(Batch(settles=settles))).settles)
+
+
+async def counted(store: Store, organization: int = OURS) -> dict[int, int]:
+    """By kind."""
+    found = await store.read(tallied)
+    return {kind: n for (owner, kind), n in found.items() if owner == organization}
+
+
+async def nothing_drifted(store: Store) -> bool:
+    return await store.read(tallied) == await store.read(there)
+
+
+async def a_cursor(store: Store, queue: Queue, number: int) -> Settle:
+    """A settle that would change nothing in a new listener's cursor."""
+    listener = await stored_listener(store, queue, number)
+    await store.write(lambda tx: take_all(tx, OWNER))
+    return Settle(queue.organization, listener.id, 0, queue.id, 1, 0, 0, None, 0, 0, 0, 0, 0)
+
+
+def with_attempts(settle: Settle, first: int, errors: Sequence[str]) -> Settle:
+    made = tuple(
+        Attempt(row_id(first + index), settle.organization, settle.listener, settle.queue, index, 1, 0, error, 1)
+        for index, error in enumerate(errors)
+    )
+    return msgspec.structs.replace(settle, attempts=made)
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def troubled(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
+    """A store whose engine may report failures."""
+    with opened_store(runner, request.param, tmp_path, lambda _place, _error: None) as opened:
+        yield opened
+
+
+async def test_messages_and_their_bytes_are_counted_with_them(store: Store) -> None:
+    queue, other = [await stored_queue(store, OURS, number) for number in (10, 11)]
+    foreign = await stored_queue(store, THEIRS, 12)
+    await appended(store, an_append(queue, 100, [3]), an_append(other, 110, [0, 5, 7]), an_append(foreign, 120, [11]))
+    await appended(store, an_append(queue, 130, [2]))
+    assert await counted(store) == {MESSAGE_ADDED: 5, BYTES_STORED: 17}
+    assert await counted(store, THEIRS) == {MESSAGE_ADDED: 1, BYTES_STORED: 11}
+    assert await nothing_drifted(store)
+
+
+async def test_messages_count_for_the_period_in_which_they_came(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    later = NOON + tallies.PERIOD_MS
+    await appended(store, an_append(queue, 100, [1]))
+    await appended(store, an_append(queue, 101, [1, 1], now=later))
+    found = await store.read(lambda tx: tallies.since(tx, OURS, PERIOD))
+    assert sorted(found) == [(PERIOD, MESSAGE_ADDED, 1), (PERIOD + 1, MESSAGE_ADDED, 2)]
+    assert await store.read(lambda tx: tallies.since(tx, OURS, PERIOD + 2)) == []
+
+
+async def test_what_is_refused_is_not_counted(store: Store) -> None:
+    queue, closed = [await stored_queue(store, OURS, number) for number in (10, 11)]
+    await store.write(lambda tx: queues.mark_deleted(tx, OURS, closed.id, NOON))
+    stale = msgspec.structs.replace(an_append(queue, 100, [1]), config_version=7)
+    answers = await appended(store, stale, an_append(closed, 101, [1]), an_append(queue, 102, [4]))
+    assert [type(answer) for answer in answers] == [StaleConfiguration, QueueClosed, Appended]
+    assert await counted(store) == {MESSAGE_ADDED: 1, BYTES_STORED: 4}
+
+
+async def test_of_a_batch_that_had_to_be_split_each_part_is_counted_once(troubled: Store) -> None:
+    queue = await stored_queue(troubled, OURS, 10)
+    await appended(troubled, an_append(queue, 100, [1]))
+    # Its id is in the log already.
+    parts = (an_append(queue, 101, [2]), an_append(queue, 100, [1]), an_append(queue, 102, [4, 5]))
+    answers = await appended(troubled, *parts)
+    assert [isinstance(answer, Appended) for answer in answers] == [True, False, True]
+    assert await counted(troubled) == {MESSAGE_ADDED: 4, BYTES_STORED: 12}
+    assert await nothing_drifted(troubled)
+
+
+async def test_what_an_idempotency_key_holds_back_is_not_counted(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    once = Once((1, 2), b"fingerprint", b"content")
+    answers = await appended(
+        store, an_append(queue, 100, [3], once=once), an_append(queue, 101, [3], once=once), an_append(queue, 102, [4])
+    )
+    assert [type(answer) for answer in answers] == [Appended, AlreadyDone, Appended]
+    [answer] = await appended(store, an_append(queue, 103, [3], once=once))
+    assert isinstance(answer, AlreadyDone)
+    assert await counted(store) == {MESSAGE_ADDED: 2, BYTES_STORED: 7}
+    assert await nothing_drifted(store)
+
+
+async def test_a_message_that_is_deleted_is_not_stored_any_more_and_was_added_all_the_same(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    await appended(store, an_append(queue, 100, [3, 4]))
+    message = await store.read(lambda tx: messages.get(tx, queue, public_id(100)))
+    assert message is not None
+    assert await store.write(lambda tx: messages.delete(tx, message))
+    assert not await store.write(lambda tx: messages.delete(tx, message))
+    assert await counted(store) == {MESSAGE_ADDED: 2, BYTES_STORED: 4}
+    assert await nothing_drifted(store)
+
+
+async def test_what_a_purged_queue_had_is_not_stored_any_more(store: Store) -> None:
+    queue, other = [await stored_queue(store, OURS, number) for number in (10, 11)]
+    await appended(store, an_append(queue, 100, [1] * 510), an_append(other, 900, [6]))
+    await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
+    await _purge(store, Job(OURS, row_id(90), "purge_queue", queue=queue.id))
+    assert await counted(store) == {MESSAGE_ADDED: 511, BYTES_STORED: 6}
+    assert await store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == 6
+
+
+async def test_a_purged_organization_leaves_no_counts(store: Store) -> None:
+    organization = await stored_organization(store, 1)
+    queue, foreign = await stored_queue(store, organization.id, 10), await stored_queue(store, THEIRS, 12)
+    await appended(store, an_append(queue, 100, [5, 6]), an_append(foreign, 110, [7]))
+    await _purge(store, Job(organization.id, row_id(90), "purge_organization"))
+    assert await counted(store, organization.id) == {}
+    assert await counted(store, THEIRS) == {MESSAGE_ADDED: 1, BYTES_STORED: 7}
+
+
+async def _purge(store: Store, job: Job) -> None:
+    await store.write(lambda tx: jobs.insert(tx, job))
+    while not await store.write(partial(purge.step, job=job)):
+        pass
+
+
+async def test_what_was_kept_long_enough_is_not_stored_any_more(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    await appended(store, an_append(queue, 100, [3, 4]))
+    await appended(store, an_append(queue, 102, [5], now=NOON + 60_000))
+    log = retention.LogToTrim(OURS, queue.id, 0, 3, None)
+    await store.write(lambda tx: retention.trim_log(tx, log, 0, NOON + 1))
+    assert await counted(store) == {MESSAGE_ADDED: 3, BYTES_STORED: 5}
+    assert await nothing_drifted(store)
+
+
+async def test_attempts_are_counted_by_how_they_went_when_their_settle_is_stored(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    settle = await a_cursor(store, queue, 11)
+    moved = with_attempts(settle, 100, ["", "status", "", "connect"])
+    assert await settled(store, moved) == [True]
+    assert await counted(store) == {MESSAGE_PUBLISHED_OK: 2, MESSAGE_PUBLISHED_NOT_OK: 2}
+    # The same once more: the cursor has another version by now.
+    assert await settled(store, moved) == [False]
+    assert await settled(store, msgspec.structs.replace(with_attempts(settle, 200, [""]), version=1)) == [True]
+    assert await counted(store) == {MESSAGE_PUBLISHED_OK: 3, MESSAGE_PUBLISHED_NOT_OK: 2}
+    assert await nothing_drifted(store)
+
+
+async def test_a_refused_settle_counts_nothing_and_its_neighbours_do(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    first, second = await a_cursor(store, queue, 11), await a_cursor(store, queue, 12)
+    refused = msgspec.structs.replace(with_attempts(first, 100, ["", "", "status"]), token=99)
+    assert await settled(store, refused, with_attempts(second, 200, ["status"])) == [False, True]
+    assert await counted(store) == {MESSAGE_PUBLISHED_NOT_OK: 1}
+
+
+async def test_of_two_settles_of_one_cursor_the_one_that_takes_effect_is_counted(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    settle = await a_cursor(store, queue, 11)
+    answers = await settled(store, with_attempts(settle, 100, [""]), with_attempts(settle, 200, ["status", "status"]))
+    assert answers == [True, False]
+    assert await counted(store) == {MESSAGE_PUBLISHED_OK: 1}
+    assert await nothing_drifted(store)
+
+
+async def test_attempts_that_ended_elsewhere_after_a_hand_over_are_counted_once(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    settle = await a_cursor(store, queue, 11)
+    sending = tuple(ExceptionRow(seq, "sending", 1, NOON, "", OWNER) for seq in (1, 2))
+    assert await settled(store, msgspec.structs.replace(settle, exceptions=sending)) == [True]
+    ends = [_end(settle, 1, ""), _end(settle, 2, "status")]
+    assert await store.write(lambda tx: handover.store_ends(tx, ends)) == 2
+    assert await store.write(lambda tx: handover.store_ends(tx, ends)) == 0
+    assert await counted(store) == {MESSAGE_PUBLISHED_OK: 1, MESSAGE_PUBLISHED_NOT_OK: 1}
+    assert await nothing_drifted(store)
+
+
+def _end(settle: Settle, seq: int, error: str) -> End:
+    attempt = Attempt(row_id(300 + seq), settle.organization, settle.listener, settle.queue, seq, 1, 200, error, 1)
+    return End(0, OWNER, "ended", NOON, "", attempt)
+
+
+async def test_a_work_that_fails_counts_nothing(store: Store) -> None:
+    async def work(tx: Transaction) -> None:
+        await tallies.add(tx, [Counted(OURS, PERIOD, MESSAGE_ADDED, 1)])
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await store.write(work)
+    assert await counted(store) == {}
+
+
+@pytest.fixture
+def workers(store: Store, runner: asyncio.Runner) -> Iterator[list[Store]]:
+    """Three more processes on the same database, as far as that can tell."""
+    engines = [another(store.engine) for _ in range(3)]
+    for engine in engines:
+        runner.run(engine.open())
+    yield [
+        Store(engine, max_waiting_bytes=WAITING_BYTES, worker_slot=partial(int, slot))
+        for slot, engine in enumerate(engines, 1)
+    ]
+    for engine in engines:
+        runner.run(engine.close())
+
+
+async def test_several_workers_at_once_count_all_of_it(store: Store, workers: list[Store]) -> None:
+    published = [await stored_queue(store, OURS, number) for number in (10, 11)]
+    cursors = [await a_cursor(store, published[0], 20 + number) for number in range(4)]
+    await asyncio.gather(
+        *(_publish(worker, queue, 1_000 * place) for place, worker in enumerate(workers) for queue in published),
+        *(
+            worker.settle(with_attempts(settle, 10_000 * (place + 1) + number, [""]))
+            for place, worker in enumerate(workers)
+            for number, settle in enumerate(cursors)
+        ),
+    )
+    found = await counted(store)
+    assert found[MESSAGE_ADDED] == found[BYTES_STORED] == 3 * 2 * 20
+    # Of all who try to move a cursor one succeeds.
+    assert found[MESSAGE_PUBLISHED_OK] == len(cursors)
+    assert await nothing_drifted(store)
+    slots = await store.read(lambda tx: tx.rows("SELECT DISTINCT slot FROM tally WHERE kind = $1", MESSAGE_ADDED))
+    assert len(slots) >= len(workers)
+
+
+async def _publish(worker: Store, queue: Queue, first: int) -> None:
+    await asyncio.gather(*(worker.append(an_append(queue, first + number, [1])) for number in range(20)))
+
+
+async def test_whatever_happens_in_whatever_order_nothing_drifts(troubled: Store) -> None:
+    chance = random.Random(4_711)  # noqa: S311 - choices that can be made again
+    owned = [await stored_queue(troubled, owner, number) for number, owner in ((10, OURS), (11, OURS), (12, THEIRS))]
+    cursors = [await a_cursor(troubled, queue, 20 + number) for number, queue in enumerate(owned)]
+    for step in range(120):
+        queue, place = owned[step % 3], step % 3
+        number = 1_000 + 50 * step
+        kind = chance.choice(("append", "append", "batch", "stale", "double", "settle", "refused", "delete"))
+        if kind == "settle":
+            moved = with_attempts(cursors[place], number, chance.choices(("", "status"), k=3))
+            assert await settled(troubled, moved) == [True]
+            cursors[place] = msgspec.structs.replace(cursors[place], version=cursors[place].version + 1)
+        elif kind == "refused":
+            await settled(troubled, msgspec.structs.replace(with_attempts(cursors[place], number, [""]), version=999))
+        elif kind == "delete":
+            await _delete_one(troubled, queue)
+        else:
+            await appended(troubled, *_some_appends(kind, queue, number, chance))
+    assert await nothing_drifted(troubled)
+
+
+def _some_appends(kind: str, queue: Queue, number: int, chance: random.Random) -> list[Append]:
+    sizes = [chance.randrange(50) for _ in range(chance.randrange(1, 8))]
+    usual = an_append(queue, number, sizes)
+    if kind == "stale":
+        return [usual, msgspec.structs.replace(an_append(queue, number + 10, sizes), config_version=8)]
+    if kind == "double":
+        return [usual, an_append(queue, number, sizes)]
+    if kind == "batch":
+        return [usual, an_append(queue, number + 10, sizes), an_append(queue, number + 20, [])]
+    return [usual]
+
+
+async def _delete_one(store: Store, queue: Queue) -> None:
+    row = await store.read(lambda tx: tx.row("SELECT min(id) FROM log WHERE queue = $1", queue.id))
+    if row is None or row[0] is None:
+        return
+    message = await store.read(lambda tx: messages.get(tx, queue, row[0]))
+    assert message is not None
+    await store.write(lambda tx: messages.delete(tx, message))
+
+
+async def test_old_counts_are_forgotten_in_steps_and_what_is_there_now_is_not(store: Store) -> None:
+    counts = [Counted(OURS, PERIOD + number, MESSAGE_ADDED, 1) for number in range(10)]
+    await store.write(lambda tx: tallies.add(tx, [*counts, Counted(OURS, tallies.NOW, BYTES_STORED, 9)]))
+    await store.write(lambda tx: tallies.add(tx, [Counted(THEIRS, PERIOD, MESSAGE_ADDED, 1)]))
+    forget = partial(tallies.forget, organization=OURS, before=PERIOD + 7, periods=3)
+    removed = []
+    while step := await store.write(forget):
+        removed.append(step)
+    assert sum(removed) == 7
+    assert max(removed) <= 4
+    assert await counted(store) == {MESSAGE_ADDED: 3, BYTES_STORED: 9}
+    assert await counted(store, THEIRS) == {MESSAGE_ADDED: 1}

@@ -1,0 +1,207 @@
+"""Usage events come from the rows of three tables, in one order, and cost a page of each."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from discue.ids import event_id_of, last_id_of
+from discue.model import Attempt, Listener, Queue
+from discue.store import events, listeners, messages, queues, usage_events
+from discue.store.commit import Store
+from discue.store.engine import Settle
+from discue.store.events import Kind, Occurrence
+from discue.store.usage_events import Found, UsageEvent, Wanted, find
+from tests.clocks import NOON
+from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue, take_all
+
+OURS, THEIRS = row_id(1), row_id(2)
+OWNER = 77
+START = last_id_of(NOON)
+"""Everything in these tests happens later."""
+
+
+async def found(store: Store, **wanted: object) -> list[UsageEvent]:
+    return list((await searched(store, **wanted)).events)
+
+
+async def searched(store: Store, **wanted: object) -> Found:
+    fields = {"organization": OURS, "after": START, "limit": 100, **wanted}
+    return await store.read(lambda tx: find(tx, Wanted(**fields)))  # type: ignore[arg-type]
+
+
+def told(events_found: Iterable[UsageEvent]) -> list[tuple[int, str, str]]:
+    """When (milliseconds after noon), what, to whom."""
+    return [(event.stored_at - NOON, event.type, event.name) for event in events_found]
+
+
+async def record(store: Store, number: int, kind: Kind, name: str = "orders", organization: int = OURS) -> None:
+    occurrence = Occurrence(row_id(number), public_id(1))
+    await store.write(lambda tx: events.record(tx, occurrence, kind, organization, public_id(number, "r"), name))
+
+
+async def attempt(store: Store, listener: Listener, numbers: Iterable[int], seq: int = 1, error: str = "") -> None:
+    """Attempts that ended then."""
+    made = tuple(
+        Attempt(row_id(number), listener.organization, listener.id, listener.queue, seq, 1, 200, error, 1)
+        for number in numbers
+    )
+    sql = "SELECT token, version FROM cursor WHERE organization = $1 AND listener = $2"
+    [(token, version)] = await store.read(lambda tx: tx.rows(sql, listener.organization, listener.id))
+    place = (listener.organization, listener.id, 0, listener.queue, token, version)
+    assert await store.settle(Settle(*place, 0, None, 0, 0, 0, 0, 0, made))
+
+
+async def a_queue_with_traffic(store: Store) -> tuple[Queue, Listener]:
+    """Two messages, published at 20 and 21; the first one attempted at 30 in vain and at 40 well."""
+    queue = await stored_queue(store, OURS, 10)
+    listener = await stored_listener(store, queue, 11)
+    await store.write(lambda tx: take_all(tx, OWNER))
+    await publish(store, queue, [public_id(20), public_id(21)])
+    await attempt(store, listener, [30], error="status")
+    await attempt(store, listener, [40])
+    return queue, listener
+
+
+async def test_events_of_all_sources_come_newest_first_in_one_order(store: Store) -> None:
+    _, listener = await a_queue_with_traffic(store)
+    await record(store, 15, "queue_added")
+    await record(store, 35, "api_key_deleted", "key-1")
+    everything = await found(store)
+    assert told(everything) == [
+        (40, "message_published_ok", public_id(20)),
+        (35, "api_key_deleted", "key-1"),
+        (30, "message_published_not_ok", public_id(20)),
+        (21, "message_added", public_id(21)),
+        (20, "message_added", public_id(20)),
+        (15, "queue_added", "orders"),
+    ]
+    assert [event.id for event in everything] == sorted((event.id for event in everything), reverse=True)
+    assert everything[0] == UsageEvent(
+        event_id_of(row_id(40)),
+        "message_published_ok",
+        "message",
+        public_id(20),
+        public_id(20),
+        listener=(listener.public_id, listener.alias),
+    )
+    assert everything[1].client == public_id(1)
+    assert everything[3].id == public_id(21)
+    assert await found(store, limit=2) == everything[:2]
+    assert await found(store, oldest_first=True) == everything[::-1]
+    assert await found(store, oldest_first=True, limit=4) == everything[:1:-1]
+
+
+async def test_one_can_go_on_behind_any_event(store: Store) -> None:
+    await a_queue_with_traffic(store)
+    for number in (15, 25, 35):
+        await record(store, number, "queue_updated")
+    everything = await found(store, oldest_first=True)
+    for place, event in enumerate(everything):
+        assert await found(store, oldest_first=True, after=event.id) == everything[place + 1 :]
+        assert await found(store, after=event.id) == everything[:place:-1]
+
+
+async def test_a_topic_leaves_the_others_out(store: Store) -> None:
+    await a_queue_with_traffic(store)
+    kinds: tuple[Kind, ...] = (
+        "queue_added",
+        "api_key_added",
+        "listener_added",
+        "user_added",
+        "lockout",
+        "queue_deleted",
+    )
+    for number, kind in enumerate(kinds):
+        await record(store, 50 + number, kind)
+    types = {
+        topic: [event.type for event in await found(store, topic=topic)]
+        for topic in ("queues", "api_keys", "listeners", "messages")
+    }
+    assert types == {
+        "queues": ["queue_deleted", "queue_added"],
+        "api_keys": ["api_key_added"],
+        "listeners": ["listener_added"],
+        "messages": ["message_published_ok", "message_published_not_ok", "message_added", "message_added"],
+    }
+    assert {"user_added", "lockout"} <= {event.type for event in await found(store)}
+
+
+async def test_chosen_things_alone(store: Store) -> None:
+    await a_queue_with_traffic(store)
+    await record(store, 50, "queue_added", "mine")
+    await record(store, 51, "queue_added", "other")
+    only = {public_id(50, "r"), public_id(20), public_id(99)}
+    mine = await found(store, only=only)
+    assert told(mine) == [
+        (50, "queue_added", "mine"),
+        (40, "message_published_ok", public_id(20)),
+        (30, "message_published_not_ok", public_id(20)),
+        (20, "message_added", public_id(20)),
+    ]
+    assert await found(store, only=only, oldest_first=True, after=mine[2].id) == mine[1::-1]
+    assert await found(store, only=only, limit=1) == mine[:1]
+    assert await found(store, only=only, topic="queues") == mine[:1]
+    assert await found(store, only=only, topic="messages") == mine[1:]
+
+
+async def test_another_organization_has_events_of_its_own(store: Store) -> None:
+    await a_queue_with_traffic(store)
+    await record(store, 50, "queue_added", "theirs", THEIRS)
+    assert told(await found(store, organization=THEIRS)) == [(50, "queue_added", "theirs")]
+    assert await found(store, organization=THEIRS, only={public_id(20)}) == []
+    assert "theirs" not in {event.name for event in await found(store)}
+
+
+async def test_what_was_deleted_takes_the_events_of_its_messages_with_it(store: Store) -> None:
+    queue, listener = await a_queue_with_traffic(store)
+    message = await store.read(lambda tx: messages.get(tx, queue, public_id(20)))
+    assert message is not None
+    await store.write(lambda tx: messages.delete(tx, message))
+    assert told(await found(store)) == [(21, "message_added", public_id(21))]
+    await attempt(store, listener, [60], seq=2)
+    assert len(await found(store)) == 2
+    await store.write(lambda tx: listeners.mark_deleted(tx, OURS, listener.id, NOON))
+    assert told(await found(store)) == [(21, "message_added", public_id(21))]
+    await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
+    assert await found(store) == []
+    assert await found(store, only={public_id(21)}) == []
+
+
+async def test_a_message_is_called_what_it_is_called_now(store: Store) -> None:
+    queue, _ = await a_queue_with_traffic(store)
+    message = await store.read(lambda tx: messages.get(tx, queue, public_id(20)))
+    assert message is not None
+    await store.write(lambda tx: messages.set_alias(tx, message, "order-17", NOON))
+    assert {event.name for event in await found(store) if event.ref == public_id(20)} == {"order-17"}
+
+
+@pytest.fixture
+def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_events, "_SCANNED_AT_ONCE", 3)
+    monkeypatch.setattr(usage_events, "_SCANS", 3)
+
+
+@pytest.mark.usefixtures("short_search")
+async def test_a_search_that_is_given_up_says_how_far_it_came(store: Store) -> None:
+    """So that following it leaves out nothing, however much there is of what is no more."""
+    gone, queue = [await stored_queue(store, OURS, number) for number in (10, 11)]
+    await publish(store, gone, [public_id(number) for number in range(20, 60)])
+    await publish(store, queue, [public_id(60)])
+    for number in (15, 33, 57, 70):
+        await record(store, number, "queue_updated", f"at {number}")
+    await store.write(lambda tx: queues.mark_deleted(tx, OURS, gone.id, NOON))
+
+    after, seen, searches = START, list[UsageEvent](), 0
+    while True:
+        part = await searched(store, limit=2, oldest_first=True, after=after)
+        seen += part.events
+        searches += 1
+        if part.end is None and len(part.events) < 2:
+            break
+        after = part.end or part.events[-1].id
+    assert [number for number, _, _ in told(seen)] == [15, 33, 57, 60, 70]
+    assert searches > 5
+
+    newest = await searched(store, limit=5)
+    assert [number for number, _, _ in told(newest.events)] == [70, 60, 57]
+    assert newest.end is not None

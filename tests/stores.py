@@ -1,0 +1,70 @@
+"""A store on a database of its own, for whatever engine a test is run with."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from pathlib import Path
+
+from discue.store.commit import Store
+from discue.store.engine import Engine
+from discue.store.engines.postgres import PostgresEngine
+from discue.store.engines.sqlite import SqliteEngine
+from tests.postgres.fixtures import new_database, shared_cluster
+
+WAITING_BYTES = 1 << 20
+
+Report = Callable[[str, BaseException], None]
+
+
+def _unexpected(place: str, error: BaseException) -> None:
+    raise AssertionError(f"the engine reported a failure: {place}") from error
+
+
+@contextmanager
+def _sqlite(folder: Path, report: Report) -> Iterator[Engine]:
+    yield SqliteEngine(folder / "discue.db", report=report)
+
+
+@contextmanager
+def _postgres(_folder: Path, report: Report) -> Iterator[Engine]:
+    with new_database(shared_cluster(), migrated_template()) as dsn:
+        yield PostgresEngine(dsn, report=report)
+
+
+@cache
+def migrated_template() -> str:
+    """A database of this process's server that is as an engine leaves a new one: a copy is made faster."""
+    cluster, name = shared_cluster(), "migrated"
+    cluster.create_database(name)
+    engine = PostgresEngine(cluster.dsn(name), report=_unexpected)
+    with asyncio.Runner() as runner:
+        runner.run(engine.open())
+        runner.run(engine.close())
+    return name
+
+
+ENGINES: dict[str, Callable[[Path, Report], AbstractContextManager[Engine]]] = {
+    "postgres": _postgres,
+    "sqlite": _sqlite,
+}
+
+
+@contextmanager
+def opened_store(
+    runner: asyncio.Runner, engine_name: str, folder: Path, report: Report = _unexpected
+) -> Iterator[Store]:
+    with ENGINES[engine_name](folder, report) as engine:
+        runner.run(engine.open())
+        try:
+            yield Store(engine, max_waiting_bytes=WAITING_BYTES)
+        finally:
+            runner.run(engine.close())
+
+
+def another(engine: Engine) -> Engine:
+    """One more on the same database, as another process would have it."""
+    if isinstance(engine, PostgresEngine):
+        return PostgresEngine(engine._address, report=_unexpected)
+    assert isinstance(engine, SqliteEngine)
+    return SqliteEngine(engine.path, report=_unexpected, siblings=True)

@@ -1,0 +1,43 @@
+"""What is counted beside what there is: the one must always be what the other comes to."""
+
+from discue.store import tallies
+from discue.store.engine import Transaction
+
+Counts = dict[tuple[int, int], int]
+"""By organization and kind. What is 0 is left out."""
+
+_TALLIED = "SELECT organization, kind, CAST(sum(n) AS BIGINT) FROM tally GROUP BY organization, kind"
+_ATTEMPTS = "SELECT organization, count(*) FROM attempt WHERE error {} '' GROUP BY organization"
+_THERE = {
+    tallies.MESSAGE_ADDED: "SELECT organization, CAST(sum(head) AS BIGINT) FROM queue_head GROUP BY organization",
+    tallies.BYTES_STORED: "SELECT organization, CAST(sum(length(body)) AS BIGINT) FROM log GROUP BY organization",
+    tallies.MESSAGE_PUBLISHED_OK: _ATTEMPTS.format("="),
+    tallies.MESSAGE_PUBLISHED_NOT_OK: _ATTEMPTS.format("<>"),
+}
+
+
+async def tallied(tx: Transaction) -> Counts:
+    """What was counted of messages and attempts."""
+    rows = await tx.rows(_TALLIED)
+    return {(organization, kind): n for organization, kind, n in rows if n and kind in _THERE}
+
+
+async def there(tx: Transaction) -> Counts:
+    """What the rows come to, as long as no queue, no listener and no attempt was removed."""
+    found = {}
+    for kind, sql in _THERE.items():
+        for organization, n in await tx.rows(sql):
+            if n:
+                found[organization, kind] = n
+    return found
+
+
+async def drift(tx: Transaction) -> dict[str, int]:
+    """By how much counts and rows differ, where they may not, also when queues, listeners and attempts were removed."""
+    counted, real = await tallied(tx), await there(tx)
+    found = {}
+    for organization, kind in sorted({*counted, *real}):
+        difference = counted.get((organization, kind), 0) - real.get((organization, kind), 0)
+        if difference < 0 or (difference and kind == tallies.BYTES_STORED):
+            found[f"kind {kind} of organization {organization}"] = difference
+    return found
