@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from discue.trace import Trace
+
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """One message of a queue's log, as lanes read it."""
@@ -38,7 +40,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 
     `status` is 0 when no status line was read. `error` is "" exactly when the attempt was acknowledged
     (any 2xx). `detail` is one short sentence for people, and never contains a secret or more of an
-    answer than its status. `retry_after_seconds` is set for 429 and 503 only.
+    answer than its status. `retry_after_seconds` is set for 429 and 503 only. `trace` is there where somebody wants it.
     """
 
     status: int
@@ -48,6 +50,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     retry_after_seconds: int | None = None
     no_retry: bool = False
     excerpt: bytes = b""
+    trace: Trace | None = None
 
     @property
     def acknowledged(self) -> bool:

@@ -25,10 +25,11 @@ class AnswerReader:
     __slots__ = (
         "_framed",
         "_interim",
-        "_kept",
         "_limits",
         "_parser",
         "_parts",
+        "body_bytes",
+        "headers",
         "keep_alive",
         "no_retry",
         "received",
@@ -61,9 +62,12 @@ class AnswerReader:
         """Whether something came after the answer that nobody asked for."""
         self.retry_after = b""
         self.no_retry = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        """Those of the head, their names in small letters."""
+        self.body_bytes = 0
+        """How much of the body has come."""
         self._framed = False
         self._interim = False
-        self._kept = 0
         self._parts: list[bytes] = []
 
     def feed(self, data: bytes) -> bool:
@@ -87,10 +91,14 @@ class AnswerReader:
         del self._parser
 
     def take_excerpt(self) -> bytes:
-        """The first bytes of the body. They are not kept: an idle connection holds no answer."""
+        """The first bytes of the body, once."""
         excerpt = b"".join(self._parts)
         self._parts = []
         return excerpt
+
+    def forget(self) -> None:
+        """Let go of the head: an idle connection holds no answer."""
+        self.headers = []
 
     def _feed_bounded(self, data: bytes) -> bool:
         """Feed what fits the head's limit; the rest only if the head ended within it."""
@@ -118,6 +126,7 @@ class AnswerReader:
         if self.status:
             return
         name = name.lower()
+        self.headers.append((name, value))
         if name == b"content-length":
             self._framed = True
         elif name == b"transfer-encoding":
@@ -136,16 +145,19 @@ class AnswerReader:
             self.status = status
 
     def on_body(self, data: bytes) -> None:
-        room = self._limits.excerpt_bytes - self._kept
-        if room > 0 and not self.whole:
+        if self.whole:
+            return
+        room = self._limits.excerpt_bytes - self.body_bytes
+        if room > 0:
             self._parts.append(data[:room])
-            self._kept += len(data)
+        self.body_bytes += len(data)
 
     def on_message_complete(self) -> None:
         if self._interim:
             self._interim = False
             self._framed = False
             self.retry_after = self.no_retry = b""
+            self.headers = []
         elif not self.whole:
             self.whole = True
             self.keep_alive = self._parser.should_keep_alive()

@@ -9,6 +9,7 @@ from discue.dispatch.answer import AnswerHeadTooLarge, AnswerMalformed, AnswerRe
 from discue.dispatch.attempt_request import AttemptRequest
 from discue.dispatch.request_head import Origin
 from discue.dispatch.sender_limits import SenderLimits
+from discue.dispatch.trip import Trip
 from discue.dispatch.verdict import Failure
 from discue.model import Outcome
 
@@ -24,6 +25,10 @@ class Carrier(Protocol):
 
     def opened(self, connection: "Connection") -> None:
         """It is ready for its exchange."""
+        ...
+
+    def answer_begun(self, connection: "Connection") -> None:
+        """The first part of an answer has come, and more of it is expected."""
         ...
 
     def answered(self, connection: "Connection") -> None:
@@ -50,7 +55,8 @@ class Carrier(Protocol):
 class Exchange:
     """A request, where it is, and until when. Instants are readings of the monotonic clock.
 
-    Until `connection` carries it, `dialing` is what will bring about a connection or an outcome.
+    Until `connection` carries it, `dialing` is what will bring about a connection or an outcome. `trip` is how that was
+    connected, None for one that was there.
     """
 
     __slots__ = (
@@ -60,9 +66,11 @@ class Exchange:
         "done",
         "ended",
         "ends_at",
+        "first_byte_at",
         "head",
         "request",
         "started_at",
+        "trip",
     )
 
     def __init__(self, request: AttemptRequest, done: Callable[[Outcome], None], now: float) -> None:
@@ -75,6 +83,8 @@ class Exchange:
         self.connection: Connection | None = None
         self.dialing: asyncio.Task[None] | asyncio.Handle | None = None
         self.ended = False
+        self.trip: Trip | None = None
+        self.first_byte_at = 0.0
 
 
 class Connection(asyncio.Protocol):
@@ -83,6 +93,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_carrier",
         "_transport",
+        "address",
         "answer",
         "exchange",
         "opened_at",
@@ -100,6 +111,7 @@ class Connection(asyncio.Protocol):
         self.answer = AnswerReader(limits)
         self.requests_sent = 0
         self.opened_at = 0.0
+        self.address = ""
         self.reusable_until = 0.0
 
     def transmit(self, exchange: Exchange) -> None:
@@ -158,6 +170,8 @@ class Connection(asyncio.Protocol):
         else:
             if decided:
                 self._carrier.answered(self)
+            elif self.answer.received == len(data):
+                self._carrier.answer_begun(self)
 
     def eof_received(self) -> None:
         self._ended_by_peer(None)

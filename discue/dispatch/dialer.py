@@ -3,15 +3,30 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import cache
 
 from discue.dispatch.resolver import Resolve
+from discue.dispatch.trip import Trip
 from discue.dispatch.verdict import Failure, failure_of_connecting
 from discue.egress import EgressPolicy, IPAddress, Target
 
 _SHORTEST_TRY_SECONDS = 0.5
 
 ProtocolFactory = Callable[[], asyncio.Protocol]
+
+_under_way: ContextVar[Trip | None] = ContextVar("under_way", default=None)
+"""The connection that is being made. What a loop calls for it sees it, too: that is in the same context."""
+
+
+class _WatchedTls(ssl.SSLObject):
+    """Notes when its handshake begins: then the connection below it stands."""
+
+    def do_handshake(self) -> None:
+        trip = _under_way.get()
+        if trip is not None:
+            trip.connected()
+        super().do_handshake()
 
 
 class DialFailed(Exception):
@@ -38,13 +53,19 @@ class Dialer:
         self._policy = policy
         self._resolve = resolve
         self._context = context
+        context.sslobject_class = _WatchedTls
 
-    async def dial(self, target: Target, factory: ProtocolFactory, timeout_seconds: float) -> None:
-        """Connect one protocol of `factory`. Raises DialFailed.
+    async def dial(
+        self, target: Target, factory: ProtocolFactory, timeout_seconds: float, trip: Trip | None = None
+    ) -> None:
+        """Connect one protocol of `factory`, and note in `trip` how far that came. Raises DialFailed.
 
         The caller ends it after `timeout_seconds`; of several addresses, none may use up more than its share.
         """
         addresses = await self._allowed_addresses(target)
+        if trip is not None:
+            trip.resolved()
+            _under_way.set(trip)
         share = max(timeout_seconds / len(addresses), _SHORTEST_TRY_SECONDS)
         *first, last = addresses
         for address in first:
@@ -60,6 +81,8 @@ class Dialer:
 
     async def _connect(self, target: Target, address: IPAddress, factory: ProtocolFactory) -> None:
         loop = asyncio.get_running_loop()
+        if (trip := _under_way.get()) is not None:
+            trip.tries(address, target.port)
         if target.scheme == "https":
             # The address is a literal: nothing is looked up again. The certificate must name the host.
             await loop.create_connection(

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from msgspec.structs import replace
+
 from discue.clock import Clock
 from discue.dispatch.attempt_request import AttemptRequest
 from discue.dispatch.connection import Connection, Exchange
@@ -15,9 +17,12 @@ from discue.dispatch.pool import IdleConnections
 from discue.dispatch.request_head import Origin, RequestHeads, RequestInvalid, whole_head
 from discue.dispatch.resolver import Resolve, Resolver
 from discue.dispatch.sender_limits import SenderLimits
+from discue.dispatch.tracing import trace_of
+from discue.dispatch.trip import Trip
 from discue.dispatch.verdict import AnswerHead, Failure, failure_of_loss, outcome_of
 from discue.egress import EgressPolicy
 from discue.model import Outcome
+from discue.trace import Kept
 
 # One timer for all deadlines: they may be kept late by this much, and never early.
 _SWEEP_SECONDS = 0.1
@@ -43,8 +48,12 @@ class Sender:
         limits: SenderLimits | None = None,
         resolve: Resolve | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        details: Kept = "none",
     ) -> None:
+        """`details`: which outcomes come with a trace."""
         self._clock = clock
+        self._traces_failures = details != "none"
+        self._traces_all = details == "all"
         self._limits = limits or SenderLimits()
         self._dialer = Dialer(policy, resolve or Resolver(), ssl_context or system_tls_context())
         self._heads = RequestHeads()
@@ -125,6 +134,7 @@ class Sender:
 
     def _dial(self, exchange: Exchange, origin: Origin, now: float) -> None:
         exchange.deadline = min(now + self._limits.connect_timeout_ms / 1_000, exchange.ends_at)
+        exchange.trip = Trip(self._clock.monotonic, now)
         task = asyncio.get_running_loop().create_task(self._connect(exchange, origin, exchange.deadline - now))
         exchange.dialing = task
         self._dials.add(task)
@@ -133,7 +143,7 @@ class Sender:
     async def _connect(self, exchange: Exchange, origin: Origin, timeout_seconds: float) -> None:
         factory = partial(Connection, self, origin, exchange, self._limits)
         try:
-            await self._dialer.dial(exchange.request.target, factory, timeout_seconds)
+            await self._dialer.dial(exchange.request.target, factory, timeout_seconds, exchange.trip)
         except DialFailed as error:
             failure = error.failure
         except Exception:
@@ -152,9 +162,16 @@ class Sender:
             connection.abort()
             return
         connection.opened_at = self._clock.monotonic()
+        if exchange.trip is not None:
+            exchange.trip.opened(connection.opened_at)
+            connection.address = exchange.trip.address
         exchange.deadline = exchange.ends_at
         exchange.dialing = None
         connection.transmit(exchange)
+
+    def answer_begun(self, connection: Connection) -> None:
+        if connection.exchange is not None:
+            connection.exchange.first_byte_at = self._clock.monotonic()
 
     def answered(self, connection: Connection) -> None:
         answer = connection.answer
@@ -166,6 +183,9 @@ class Sender:
             int((now - exchange.started_at) * 1_000),
             self._clock.now(),
         )
+        if self._traces_all or (self._traces_failures and outcome.error):
+            outcome = replace(outcome, trace=trace_of(exchange, connection, outcome.excerpt, now))
+        answer.forget()
         if connection.is_reusable and not self._closing:
             self._idle.put(connection, now)
         else:
@@ -173,10 +193,9 @@ class Sender:
         self._end(exchange, outcome)
 
     def failed(self, connection: Connection, failure: Failure) -> None:
-        status = connection.answer.status
         exchange = connection.detach()
         connection.abort()
-        self._fail(exchange, failure, status)
+        self._fail(exchange, failure, connection)
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
         answer_begun = connection.answer.received > 0
@@ -195,9 +214,14 @@ class Sender:
         self.open_connections -= 1
         self._quieter.set()
 
-    def _fail(self, exchange: Exchange, failure: Failure, status: int = 0) -> None:
-        took_ms = int((self._clock.monotonic() - exchange.started_at) * 1_000)
-        self._end(exchange, Outcome(status, failure.kind, failure.detail, took_ms))
+    def _fail(self, exchange: Exchange, failure: Failure, connection: Connection | None = None) -> None:
+        now = self._clock.monotonic()
+        status = connection.answer.status if connection is not None else 0
+        outcome = Outcome(status, failure.kind, failure.detail, int((now - exchange.started_at) * 1_000))
+        if self._traces_failures:
+            excerpt = connection.answer.take_excerpt() if connection is not None else b""
+            outcome = replace(outcome, trace=trace_of(exchange, connection, excerpt, now))
+        self._end(exchange, outcome)
 
     def _end(self, exchange: Exchange, outcome: Outcome) -> None:
         exchange.ended = True

@@ -15,6 +15,7 @@ from discue.dispatch.sender import Sender
 from discue.dispatch.sender_limits import SenderLimits
 from discue.egress import EgressPolicy, parse_target
 from discue.model import Outcome
+from discue.trace import Kept
 
 KEY = bytes(range(32))
 MESSAGE_ID = "0123456789abcdefghijk"
@@ -83,6 +84,7 @@ async def a_sender(
     resolve: Resolve | None = None,
     ssl_context: ssl.SSLContext | None = None,
     clock: SystemClock | None = None,
+    details: Kept = "none",
 ) -> AsyncIterator[Sender]:
     """A sender that may go anywhere; at its end nothing is in flight, and no connection is left."""
     sender = Sender(
@@ -91,6 +93,7 @@ async def a_sender(
         limits=limits,
         resolve=resolve,
         ssl_context=ssl_context,
+        details=details,
     )
     try:
         yield sender
