@@ -8,6 +8,7 @@ from typing import Annotated, Literal, NamedTuple, get_type_hints
 
 from discue import settings_values as kinds
 from discue.settings_values import Kind, Network, Networks
+from discue.trace import Kept
 
 Command = Literal["serve", "dev", "init", "keys", "organizations", "unlock", "migrate", "copy", "check"]
 
@@ -156,6 +157,14 @@ class Settings:
     attempt_retention_seconds: Annotated[
         int, _about("How long the record of an attempt is kept.", kinds.whole(0, _YEARS))
     ] = 3 * _DAY
+    attempt_details: Annotated[
+        Kept,
+        _about(
+            "Of which attempts is kept, as long as the record itself, what was sent, what was answered, and how long "
+            "each stage took: of all, of those that failed, or of none.",
+            kinds.one_of("all", "failures", "none"),
+        ),
+    ] = "failures"
     delivery_deadline_seconds: Annotated[
         int,
         _about("A message that a listener has not settled by then is missed.", kinds.whole(60, _YEARS)),

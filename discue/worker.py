@@ -250,7 +250,7 @@ def _sender(settings: Settings, clock: Clock) -> Sender:
         connect_timeout_ms=settings.connect_timeout_seconds * 1_000,
         idle_connections_per_origin=settings.listener_max_in_flight,
     )
-    return Sender(clock=clock, policy=egress_policy(settings), limits=limits)
+    return Sender(clock=clock, policy=egress_policy(settings), limits=limits, details=settings.attempt_details)
 
 
 def _retention_times(settings: Settings) -> RetentionTimes:

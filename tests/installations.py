@@ -122,6 +122,7 @@ async def _deliver(store: Store, listener: Listener) -> None:
         last_success_at=NOON + 1,
         last_failure_at=NOON + 2,
         attempts=tuple(_attempt(listener, seq) for seq in range(1, ACKNOWLEDGED)),
+        details=tuple((_attempt(listener, seq).id, b"detail") for seq in range(1, ACKNOWLEDGED)),
         exceptions=(
             ExceptionRow(10, "retry", 3, NOON + 60_000, ""),
             ExceptionRow(11, "retry", 1, NOON + 70_000, ""),

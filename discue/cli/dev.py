@@ -23,6 +23,7 @@ KEY_FILE = FOLDER / "key"
 BASE = {
     "database": f"sqlite:///{FOLDER}/discue.db",
     "allow_private_targets": "true",
+    "attempt_details": "all",
     # The terminal belongs to the inbox.
     "log_level": "warning",
 }

@@ -13,6 +13,7 @@ from discue.store.engine import CursorKey
 from discue.store.handover import End
 
 _ENDS_AT_ONCE = 64
+_BYTES_AT_ONCE = 1 << 20
 
 
 class HandedOver:
@@ -62,7 +63,7 @@ class HandedOver:
     async def _store_all(self) -> None:
         try:
             while self._ends and not self._is_closed:
-                taken = self._ends[:_ENDS_AT_ONCE]
+                taken = self._first_ends()
                 try:
                     await self._store.write(partial(handover.store_ends, ends=taken))
                 except (Unavailable, StoreUnusable):
@@ -75,6 +76,14 @@ class HandedOver:
                 self._stored()
         finally:
             self._storing = None
+
+    def _first_ends(self) -> list[End]:
+        size, number = 0, 0
+        for number, end in enumerate(self._ends[:_ENDS_AT_ONCE]):
+            size += len(end.detail)
+            if number and size > _BYTES_AT_ONCE:
+                return self._ends[:number]
+        return self._ends[: number + 1]
 
     def _forget(self, ends: list[End]) -> None:
         del self._ends[: len(ends)]

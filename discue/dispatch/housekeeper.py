@@ -123,6 +123,7 @@ class Housekeeper:
     def _steps_over_past(self, organization: int, now: int) -> tuple[Callable[[Transaction], Awaitable[int]], ...]:
         attempts_before, counts_before = now - self._times.attempts * 1_000, tallies.period_of(now - _COUNTS_KEPT_MS)
         return (
+            partial(retention.forget_details, organization=organization, made_before=attempts_before),
             partial(retention.forget_attempts, organization=organization, made_before=attempts_before),
             partial(retention.forget_events, organization=organization, recorded_before=now - _EVENTS_KEPT_MS),
             partial(tallies.forget, organization=organization, before=counts_before, periods=_PERIODS_A_STEP),

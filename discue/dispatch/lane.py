@@ -297,15 +297,19 @@ class Lane:
     def _record(self, flight: Flight, outcome: Outcome) -> None:
         around, progress = self._around, self._progress
         now = around.clock.now()
-        progress.attempted(attempt_record(self.record, around.row_ids.next(), flight.seq, flight.number, outcome))
+        row_id, next_attempt_at = around.row_ids.next(), 0
+        progress.attempted(attempt_record(self.record, row_id, flight.seq, flight.number, outcome))
         if outcome.error == "":
             self._hold_back.end()
             progress.succeed(flight.seq, now, excepted=flight.excepted)
         else:
-            self._failed(flight, outcome, now)
+            next_attempt_at = self._failed(flight, outcome, now)
+        if outcome.trace is not None:
+            progress.describe(row_id, outcome.trace, next_attempt_at)
         self._settling.start()
 
-    def _failed(self, flight: Flight, outcome: Outcome, now: int) -> None:
+    def _failed(self, flight: Flight, outcome: Outcome, now: int) -> int:
+        """When the next attempt may start; 0 if there is none."""
         self._hold_back.failed()
         settlement = settle(flight.number, outcome, self._around.policy, now, self._around.random())
         self._progress.fail(flight.seq, flight.number, settlement, now, excepted=flight.excepted)
@@ -315,6 +319,7 @@ class Lane:
             self.endpoint = msgspec.structs.replace(self.endpoint, enabled=False)
             self._backlog.unread()
             self._around.disable(self.record, flight.config_version)
+        return settlement.due_at
 
     def _fetch_if_needed(self) -> None:
         backlog = self._backlog

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from discue.attempt_detail import packed
 from discue.dispatch.flight import Flight
 from discue.dispatch.progress import attempt_record
 from discue.dispatch.surroundings import Surroundings
@@ -50,6 +51,7 @@ class Parting:
             self._has_disabled = True
             around.disable(record, flight.config_version)
         waits = settlement.state == "retry"
+        detail = packed(outcome.trace, settlement.due_at) if outcome.trace is not None else b""
         return End(
             stream=record.stream,
             sender=record.owner,
@@ -57,4 +59,5 @@ class Parting:
             due_at=settlement.due_at if waits else now,
             reason=settlement.reason,
             attempt=attempt_record(record, around.row_ids.next(), flight.seq, flight.number, outcome),
+            detail=detail,
         )

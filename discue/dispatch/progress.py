@@ -1,11 +1,18 @@
 """What a lane has brought about and not stored yet, and the counts of its cursor."""
 
+from collections import deque
+
+from discue.attempt_detail import packed
 from discue.model import Attempt, Outcome
 from discue.settlement import Settlement
 from discue.store.cursors import LaneRecord
-from discue.store.engine import ExceptionRow, MissedRange, Settle
+from discue.store.engine import Detail, ExceptionRow, MissedRange, Settle
 from discue.store.handover import EndedGuest
+from discue.trace import Trace
 from discue.window import Window
+
+_DETAIL_BYTES = 1 << 19
+"""So much of details goes into one settle. What is more follows with the next."""
 
 
 class Progress:
@@ -13,7 +20,10 @@ class Progress:
 
     __slots__ = (
         "_attempts",
+        "_detail_bytes",
+        "_details",
         "_exceptions",
+        "_left_over",
         "_missed_ranges",
         "_record",
         "_resolved",
@@ -40,18 +50,32 @@ class Progress:
         self.dirty = False
         self._taken = 0
         self._attempts: list[Attempt] = []
+        self._details: deque[Detail] = deque()
+        self._detail_bytes = 0
+        self._left_over = 0
         self._exceptions: dict[int, ExceptionRow] = {}
         self._resolved: list[int] = []
         self._missed_ranges: list[MissedRange] = []
 
     @property
     def unstored(self) -> int:
-        """How many attempts have ended and are not known to be stored."""
-        return len(self._attempts) + self._taken
+        """How many attempts have ended and are not known to be stored, with all that is kept of them."""
+        return len(self._attempts) + self._taken + self._left_over
+
+    @property
+    def overflows(self) -> bool:
+        """Whether one settle does not take everything."""
+        return self._detail_bytes > _DETAIL_BYTES and len(self._details) > 1
 
     def attempted(self, attempt: Attempt) -> None:
         self._attempts.append(attempt)
         self.dirty = True
+
+    def describe(self, attempt: int, trace: Trace, next_attempt_at: int) -> None:
+        """More is kept of the attempt with that id than its record."""
+        content = packed(trace, next_attempt_at)
+        self._details.append((attempt, content))
+        self._detail_bytes += len(content)
 
     def succeed(self, seq: int, now: int, *, excepted: bool) -> None:
         """The delivery is acknowledged; `excepted` when it stood apart from the cursor as an exception."""
@@ -145,6 +169,7 @@ class Progress:
             exceptions=tuple(self._exceptions.values()),
             resolved=tuple(self._resolved),
             missed_ranges=tuple(self._missed_ranges),
+            details=self._take_details(),
             releases=releases,
         )
         self._taken = len(self._attempts)
@@ -152,8 +177,18 @@ class Progress:
         self._exceptions.clear()
         self._resolved.clear()
         self._missed_ranges.clear()
-        self.dirty = False
+        self.dirty = self._left_over > 0
         return settle
+
+    def _take_details(self) -> tuple[Detail, ...]:
+        taken: list[Detail] = []
+        size = 0
+        while self._details and (not taken or size + len(self._details[0][1]) <= _DETAIL_BYTES):
+            taken.append(self._details.popleft())
+            size += len(taken[-1][1])
+        self._detail_bytes -= size
+        self._left_over = len(self._details)
+        return tuple(taken)
 
     def stored(self) -> None:
         self._version += 1

@@ -84,9 +84,10 @@ class Settling:
                 self._settled.lose()
 
     def _take(self) -> Settle:
-        if self._releases:
+        releases = self._releases and not self._progress.overflows
+        if releases:
             self._settled.part()
-        return self._progress.take(releases=self._releases)
+        return self._progress.take(releases=releases)
 
     async def _settle(self, settle: Settle) -> bool:
         # One that is closed never tries again: the cursor may have got another history, in which it would fit.

@@ -3,9 +3,10 @@
 from typing import Final
 
 from discue.model import Attempt
-from discue.store.engine import Value
+from discue.store.engine import Detail, Value
 
 COLUMNS: Final = "organization, id, listener, queue, seq, number, status, error, took_ms, detail"
+DETAIL_COLUMNS: Final = "organization, id, listener, size, content"
 
 
 def row_of(attempt: Attempt) -> tuple[Value, ...]:
@@ -21,3 +22,8 @@ def row_of(attempt: Attempt) -> tuple[Value, ...]:
         attempt.took_ms,
         attempt.detail,
     )
+
+
+def detail_row(organization: int, listener: int, detail: Detail) -> tuple[Value, ...]:
+    attempt, content = detail
+    return organization, attempt, listener, len(content), content

@@ -108,6 +108,10 @@ class MissedRange(msgspec.Struct, frozen=True, gc=False):
     missed_at: int
 
 
+Detail = tuple[int, bytes]
+"""The id of an attempt, and what is kept of it beside its record, packed."""
+
+
 class Settle(msgspec.Struct, frozen=True):
     """What happened in one lane since its last settle: absolute values for its cursor, and what came beside them.
 
@@ -133,7 +137,13 @@ class Settle(msgspec.Struct, frozen=True):
     exceptions: tuple[ExceptionRow, ...] = ()
     resolved: tuple[int, ...] = ()
     missed_ranges: tuple[MissedRange, ...] = ()
+    details: tuple[Detail, ...] = ()
     releases: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Of all details: the rest is narrow."""
+        return sum(len(content) for _, content in self.details) if self.details else 0
 
 
 class Batch(msgspec.Struct, frozen=True):

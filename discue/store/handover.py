@@ -33,6 +33,10 @@ _INSERT_ATTEMPT: Final = f"""
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING"""
 
 
+_INSERT_DETAIL: Final = f"""
+    INSERT INTO attempt_detail ({attempts.DETAIL_COLUMNS}) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING"""
+
+
 class SendingGuest(msgspec.Struct, frozen=True, gc=False):
     """A delivery whose request was under way when the cursor changed hands. Nobody `lives` who could end it, or so."""
 
@@ -59,7 +63,10 @@ class Guests(msgspec.Struct, frozen=True):
 
 
 class End(msgspec.Struct, frozen=True):
-    """What became of a request that outlasted the ownership: `sender` had it under way."""
+    """What became of a request that outlasted the ownership: `sender` had it under way.
+
+    `detail` is what is kept of the attempt beside its record, empty for nothing.
+    """
 
     stream: int
     sender: int
@@ -67,6 +74,7 @@ class End(msgspec.Struct, frozen=True):
     due_at: int
     reason: str
     attempt: Attempt
+    detail: bytes = b""
 
     @property
     def key(self) -> CursorKey:
@@ -105,4 +113,7 @@ async def _store_end(tx: Transaction, end: End) -> bool:
     if not await tx.execute(_END, end.state, end.due_at, end.reason, *values):
         return False
     await tx.execute(_INSERT_ATTEMPT, *attempts.row_of(attempt))
+    if end.detail:
+        row = attempts.detail_row(attempt.organization, attempt.listener, (attempt.id, end.detail))
+        await tx.execute(_INSERT_DETAIL, *row)
     return True

@@ -7,6 +7,8 @@ from discue.store.engine import Transaction, Value
 from discue.store.jobs import Job
 
 ROWS_A_STEP: Final = 500
+DETAILS_A_STEP: Final = 100
+"""One may be 32 KiB large."""
 BYTES_A_STEP: Final = 4_194_304
 
 _NEWEST_MESSAGES: Final = """
@@ -14,11 +16,14 @@ _NEWEST_MESSAGES: Final = """
 _REMOVE_MESSAGES: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 RETURNING size"
 
 _OF_LISTENER: Final = (
-    ("exception", "stream, seq"),
-    ("missed_range", "seq_from"),
-    ("attempt", "id"),
+    ("exception", "stream, seq", ROWS_A_STEP),
+    ("missed_range", "seq_from", ROWS_A_STEP),
+    ("attempt_detail", "id", DETAILS_A_STEP),
 )
-"""What a listener leaves, each with the rest of the key that its rows are found by."""
+"""What a listener leaves, each with the rest of the key that its rows are found by, and how many are a step.
+
+The narrow records of its attempts are found by their queue or by their age alone: they go with one or the other.
+"""
 
 
 _OF_ORGANIZATION: Final = (
@@ -52,8 +57,8 @@ async def _purge(tx: Transaction, job: Job) -> bool:
 async def _purge_listener(tx: Transaction, organization: int, listener: int) -> bool:
     # The cursor goes first: without it no settle takes effect, so nothing is added behind the purge's back.
     await tx.execute("DELETE FROM cursor WHERE organization = $1 AND listener = $2", organization, listener)
-    for table, key in _OF_LISTENER:
-        if await _remove_some(tx, table, ("organization", "listener"), key, organization, listener):
+    for table, key, rows in _OF_LISTENER:
+        if await _remove_some(tx, table, ("organization", "listener"), (key, rows), organization, listener):
             return False
     await tx.execute("DELETE FROM listener WHERE organization = $1 AND id = $2", organization, listener)
     return True
@@ -62,6 +67,9 @@ async def _purge_listener(tx: Transaction, organization: int, listener: int) -> 
 async def _purge_queue(tx: Transaction, organization: int, queue: int) -> bool:
     for listener in await listeners.any_of_queue(tx, organization, queue, 0, 1):
         await _purge_listener(tx, organization, listener)
+        return False
+    # Those of one message go together: by their seq alone they are found.
+    if await _remove_some(tx, "attempt", ("organization", "queue"), ("seq", ROWS_A_STEP), organization, queue):
         return False
     if await _remove_messages(tx, organization, queue):
         return False
@@ -74,7 +82,7 @@ async def _purge_organization(tx: Transaction, job: Job) -> bool:
         await _purge_queue(tx, job.organization, queue)
         return False
     for table, key in _OF_ORGANIZATION:
-        if await _remove_some(tx, table, ("organization",), key, job.organization):
+        if await _remove_some(tx, table, ("organization",), (key, ROWS_A_STEP), job.organization):
             return False
     await organizations.delete(tx, job.organization)
     return True
@@ -92,11 +100,14 @@ async def _remove_messages(tx: Transaction, organization: int, queue: int) -> in
     return await tallies.removed(tx, organization, await tx.rows(_REMOVE_MESSAGES, organization, queue, oldest))
 
 
-async def _remove_some(tx: Transaction, table: str, owners: tuple[str, ...], key: str, *values: Value) -> int:
-    """Remove the last rows (by key) of what belongs to `values`; how many."""
+async def _remove_some(
+    tx: Transaction, table: str, owners: tuple[str, ...], step: tuple[str, int], *values: Value
+) -> int:
+    """Remove the last rows of what belongs to `values`: a `step` has their key, and how many; how many they were."""
+    key, rows = step
     where = " AND ".join(f"{column} = ${number}" for number, column in enumerate(owners, 1))
     descending = ", ".join(f"{column} DESC" for column in key.split(", "))
-    limit = f"ORDER BY {descending} LIMIT 1 OFFSET {ROWS_A_STEP - 1}"
+    limit = f"ORDER BY {descending} LIMIT 1 OFFSET {rows - 1}"
     boundary = await tx.row(f"SELECT {key} FROM {table} WHERE {where} {limit}", *values)
     if boundary is None:
         return await tx.execute(f"DELETE FROM {table} WHERE {where}", *values)

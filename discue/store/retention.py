@@ -8,6 +8,8 @@ from discue.store.cursors import last_seq_stored_before
 from discue.store.engine import Transaction
 
 STEP_ROWS = 500
+DETAILS_A_STEP = 100
+"""One may be 32 KiB large."""
 
 
 class _Retention(msgspec.Struct):
@@ -74,6 +76,11 @@ DELETE FROM attempt WHERE (organization, id) IN (
     SELECT organization, id FROM attempt WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
 )
 """
+_OLD_DETAILS = """
+DELETE FROM attempt_detail WHERE (organization, id) IN (
+    SELECT organization, id FROM attempt_detail WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
+)
+"""
 _OLD_EVENTS = """
 DELETE FROM event WHERE (organization, id) IN (
     SELECT organization, id FROM event WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
@@ -125,6 +132,11 @@ async def forget_missed(tx: Transaction, missed_before: int) -> int:
 async def forget_attempts(tx: Transaction, organization: int, made_before: int) -> int:
     """One step over an organization's attempt records; how many it deleted."""
     return await tx.execute(_OLD_ATTEMPTS, organization, row_id_at(made_before), STEP_ROWS)
+
+
+async def forget_details(tx: Transaction, organization: int, made_before: int) -> int:
+    """One step over what is kept of an organization's attempts beside their records; of how many it deleted that."""
+    return await tx.execute(_OLD_DETAILS, organization, row_id_at(made_before), DETAILS_A_STEP)
 
 
 async def forget_events(tx: Transaction, organization: int, recorded_before: int) -> int:

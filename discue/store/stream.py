@@ -13,6 +13,7 @@ T = TypeVar("T")
 _APPEND_ROWS = 512
 _APPEND_BYTES = 1 << 20
 _SETTLE_ROWS = 1_024
+_SETTLE_BYTES = 1 << 20
 
 _Waiting = deque[tuple[T, "asyncio.Future[Any]"]]
 
@@ -83,7 +84,7 @@ class Stream:
 
     async def _commit_next(self) -> None:
         appends = self._take_appends()
-        settles = _take(self._settles, _SETTLE_ROWS, lambda item: len(item.attempts) + 1)
+        settles = self._take_settles()
         works = _take(self._works, self._works_at_once, lambda _: 1)
         slot = self._tally_slot()
         batch = Batch([a for a, _ in appends], [s for s, _ in settles], [w for w, _ in works], slot)
@@ -124,6 +125,19 @@ class Stream:
             size += more_bytes
             taken.append(waiting.popleft())
         self._committed.taken(rows, size)
+        return taken
+
+    def _take_settles(self) -> "list[tuple[Settle, asyncio.Future[Any]]]":
+        taken: list[tuple[Settle, asyncio.Future[Any]]] = []
+        rows = size = 0
+        waiting = self._settles
+        while waiting and rows < _SETTLE_ROWS:
+            settle = waiting[0][0]
+            size += settle.bytes
+            if taken and size > _SETTLE_BYTES:
+                break
+            rows += len(settle.attempts) + 1
+            taken.append(waiting.popleft())
         return taken
 
 

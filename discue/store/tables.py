@@ -105,6 +105,7 @@ TABLES: Final = (
     _table("idempotency", "organization key_high key_low", "fingerprint content stored_at"),
     LOG,
     _table("attempt", "organization id", "listener queue seq number status error took_ms detail"),
+    _table("attempt_detail", "organization id", "listener size content", bodies="content"),
 )
 """In the order in which they are copied: what is large comes last."""
 

@@ -19,6 +19,7 @@ from discue.store import listeners, messages, organizations, queues, workers
 from discue.store.commit import Store
 from discue.store.engine import Append, Appended, NewEntry, Row, Transaction
 from discue.store.engines.sqlite import SqliteEngine
+from discue.trace import Timings, Trace
 from tests.clocks import StandingClock
 from tests.store.rows import a_listener, an_organization, row_id
 
@@ -39,6 +40,13 @@ def well(status: int = 200) -> Outcome:
 
 def badly(status: int = 500, *, error: FailureKind = "status", no_retry: bool = False) -> Outcome:
     return Outcome(status, error, "It failed.", 1, no_retry=no_retry)
+
+
+def with_trace(outcome: Outcome, body: bytes = b"no") -> Outcome:
+    """The same as of a sender that keeps its details."""
+    timings = Timings(None, None, None, 1, outcome.took_ms)
+    trace = Trace(b"POST / HTTP/1.1\r\nhost: x\r\n\r\n", (), body, len(body), "203.0.113.7:443", True, timings)
+    return msgspec.structs.replace(outcome, trace=trace)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:

@@ -1,11 +1,13 @@
 """Lanes that go from one worker to another while their requests are under way."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from discue.attempt_detail import unpacked
 from discue.dispatch import guests
 from discue.errors import StoreUnavailable
 from discue.model import Listener, Outcome, Queue
@@ -13,7 +15,7 @@ from discue.store import handover
 from discue.store.commit import Store
 from discue.store.engine import Appended, Hint, Settle
 from tests.clocks import StandingClock
-from tests.dispatch.stage import LIMITS, Stage, Worker, badly, until, well
+from tests.dispatch.stage import LIMITS, Stage, Worker, badly, until, well, with_trace
 from tests.stores import ENGINES, opened_store
 
 IN_FLIGHT = LIMITS.listener_max_in_flight
@@ -91,6 +93,18 @@ async def test_a_failure_of_the_former_owner_is_tried_again_by_the_next_when_it_
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.retrying) == (1, 0)
     assert await stage.rows("SELECT number, status FROM attempt ORDER BY number") == [(1, 500), (2, 200)]
+
+
+async def test_what_happened_at_an_attempt_of_the_former_owner_is_kept_as_well(stage: Stage) -> None:
+    _, listener, first, second, _ = await _two_workers(stage)
+    await stage.move(first, second)
+    body = os.urandom(900_000)
+    await stage.end(first.courier.under_way[::], with_trace(badly(), body))
+    kept = await stage.rows("SELECT d.listener, d.content FROM attempt a JOIN attempt_detail d ON d.id = a.id")
+    due = await stage.rows("SELECT due_at FROM exception ORDER BY due_at")
+    assert [owner for owner, _ in kept] == [listener.id] * 3
+    assert sorted((unpacked(content).next_attempt_at,) for _, content in kept) == due
+    assert {unpacked(content).body for _, content in kept} == {body}
 
 
 async def test_what_the_former_owner_has_missed_is_counted_as_missed(stage: Stage) -> None:

@@ -13,7 +13,7 @@ from discue.store import idempotency, jobs, lockouts, queues
 from discue.store.engine import Once, Transaction
 from discue.store.events import Occurrence
 from discue.store.jobs import Job
-from tests.dispatch.stage import DAY_MS, Stage, badly, well
+from tests.dispatch.stage import DAY_MS, Stage, badly, well, with_trace
 from tests.store.rows import row_id
 
 DAY = 86_400
@@ -139,10 +139,12 @@ async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, housekeeper: Ke
 async def test_attempts_and_missed_deliveries_go_in_their_time(stage: Stage, housekeeper: Keeping) -> None:
     queue, listener = await _running(stage)
     [message] = await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], badly(no_retry=True))
+    await stage.end(stage.courier.under_way[0], with_trace(badly(no_retry=True)))
+    kept = "SELECT (SELECT count(*) FROM attempt), (SELECT count(*) FROM attempt_detail)"
+    assert await stage.rows(kept) == [(1, 1)]
     stage.clock.advance(3 * DAY_MS + 1)
     await housekeeper.retain()
-    assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
+    assert await stage.rows(kept) == [(0, 0)]
     stage.clock.advance(10 * DAY_MS)
     await housekeeper.retain()
     assert await stage.missed(listener) == [message]

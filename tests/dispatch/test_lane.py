@@ -1,12 +1,14 @@
 """One lane: what it sends when, what it records, and that nothing is lost on the way."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import apsw
 import msgspec
 import pytest
 
+from discue.attempt_detail import unpacked
 from discue.dispatch.holdback import PAUSE_MS, RETRYING_LIMIT
 from discue.errors import StoreUnavailable
 from discue.model import Listener, Queue
@@ -14,7 +16,7 @@ from discue.store.commit import Store
 from discue.store.engine import MissedRange
 from discue.window import SPAN
 from tests.clocks import StandingClock
-from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Stage, badly, well
+from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Stage, badly, well, with_trace
 
 IN_FLIGHT = LIMITS.listener_max_in_flight
 
@@ -101,6 +103,41 @@ async def test_a_failed_delivery_is_tried_again_when_it_is_due_and_not_before(st
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.retrying, counts.pending) == (1, 0, 0)
     assert await stage.exceptions(listener) == []
+
+
+async def test_what_happened_at_an_attempt_is_kept_with_when_the_next_one_may_start(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 3)
+    for sent, outcome in zip(stage.courier.under_way[::], (badly(), badly(no_retry=True), well()), strict=True):
+        await stage.end(sent, with_trace(outcome))
+    [(due_at,)] = await stage.rows("SELECT due_at FROM exception WHERE state = 'retry'")
+    kept = await stage.rows(
+        "SELECT a.seq, d.listener, d.content FROM attempt a JOIN attempt_detail d ON d.id = a.id ORDER BY a.seq"
+    )
+    assert [(seq, owner, unpacked(content).next_attempt_at) for seq, owner, content in kept] == [
+        (1, listener.id, due_at),
+        (2, listener.id, 0),
+        (3, listener.id, 0),
+    ]
+
+
+async def test_without_a_trace_nothing_is_kept_but_the_record(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    await stage.publish(queue)
+    await stage.end(stage.courier.under_way[0], badly())
+    counted = "SELECT (SELECT count(*) FROM attempt), (SELECT count(*) FROM attempt_detail)"
+    assert await stage.rows(counted) == [(1, 0)]
+
+
+async def test_much_that_is_to_be_kept_is_stored_before_a_cursor_is_given_up(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    await stage.publish(queue, IN_FLIGHT)
+    for sent in stage.courier.under_way[::]:
+        sent.end(with_trace(badly(), os.urandom(16_384)))
+    await stage.dispatcher.hand_over(tuple(stage.dispatcher.owned))
+    await stage.quiet()
+    assert await stage.rows("SELECT count(*) FROM attempt_detail") == [(IN_FLIGHT,)]
+    assert await stage.rows("SELECT owner FROM cursor") == [(None,)]
 
 
 async def test_a_retry_is_found_again_after_a_restart(stage: Stage) -> None:

@@ -1,9 +1,15 @@
-import msgspec
+import os
 
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.attempt_detail import unpacked
 from discue.dispatch.progress import Progress, attempt_record
 from discue.settlement import Settlement
 from discue.store.cursors import LaneRecord
 from discue.store.engine import ExceptionRow, MissedRange
+from discue.trace import Timings, Trace
 from tests.clocks import NOON
 from tests.dispatch.stage import badly, well
 
@@ -144,3 +150,40 @@ def test_a_record_of_an_attempt_says_what_came_of_it() -> None:
     attempt = attempt_record(RECORD, 99, 11, 2, outcome)
     assert (attempt.id, attempt.organization, attempt.listener, attempt.queue) == (99, 1, 2, 3)
     assert (attempt.seq, attempt.number, attempt.status, attempt.error, attempt.took_ms) == (11, 2, 429, "status", 35)
+
+
+def _trace(size: int) -> Trace:
+    return Trace(b"POST / HTTP/1.1\r\n\r\n", (), os.urandom(size), size, "", False, Timings(None, None, None, None, 1))
+
+
+def test_what_is_kept_of_an_attempt_goes_with_its_record() -> None:
+    progress = Progress(RECORD)
+    progress.attempted(attempt_record(RECORD, 8, 11, 1, badly()))
+    progress.fail(11, 1, RETRY, NOON, excepted=False)
+    progress.describe(8, _trace(10), RETRY.due_at)
+    taken = progress.take()
+    assert [attempt.id for attempt in taken.attempts] == [8]
+    [(attempt, content)] = taken.details
+    assert (attempt, unpacked(content).next_attempt_at) == (8, NOON + 5_000)
+    progress.stored()
+    assert (progress.dirty, progress.unstored) == (False, 0)
+    assert progress.take().details == ()
+
+
+@given(st.lists(st.integers(0, 100_000), max_size=40))
+def test_of_much_that_is_kept_a_part_goes_with_each_settle_and_holds_its_places_until_then(sizes: list[int]) -> None:
+    progress = Progress(RECORD)
+    for number, size in enumerate(sizes):
+        progress.attempted(attempt_record(RECORD, number, 11 + number, 1, badly()))
+        progress.describe(number, _trace(size), 0)
+    taken = [progress.take()]
+    while progress.dirty:
+        progress.stored()
+        assert progress.unstored == len(sizes) - sum(len(each.details) for each in taken)
+        taken.append(progress.take())
+    progress.stored()
+    assert progress.unstored == 0
+    assert [attempt.id for attempt in taken[0].attempts] == list(range(len(sizes)))
+    assert [attempt for each in taken for attempt, _ in each.details] == list(range(len(sizes)))
+    assert all(each.bytes <= 1 << 19 or len(each.details) == 1 for each in taken)
+    assert not progress.overflows

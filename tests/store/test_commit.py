@@ -125,6 +125,34 @@ async def test_a_commit_carries_at_most_so_many_bytes(house: House) -> None:
     assert max(sum(append.bytes for append in batch.appends) for batch in house.engine.batches) <= BYTES
 
 
+def _with_detail(queue: Queue, size: int) -> Settle:
+    details = ((row_id(500), b"x" * size),)
+    return Settle(ORGANIZATION, 1, 0, queue.id, 0, 0, 0, None, 0, 0, 0, 0, 0, details=details)
+
+
+async def test_a_commit_carries_at_most_so_many_bytes_of_details(house: House) -> None:
+    settles = [_with_detail(house.queue, 400_000) for _ in range(5)]
+    house.engine.hold()
+    futures = await _begun(*map(house.store.settle, settles))
+    house.engine.release()
+    await asyncio.gather(*futures)
+    carried = [sum(settle.bytes for settle in batch.settles) for batch in house.engine.batches]
+    assert sum(carried) == 5 * 400_000
+    assert max(carried) <= BYTES
+
+
+async def test_a_settle_that_is_larger_than_a_commit_goes_alone(house: House) -> None:
+    sizes = (1, BYTES + 1, 1)
+    settles = [_with_detail(house.queue, size) for size in sizes]
+    house.engine.hold()
+    futures = await _begun(*map(house.store.settle, settles))
+    house.engine.release()
+    await asyncio.gather(*futures)
+    carried = [[settle.bytes for settle in batch.settles] for batch in house.engine.batches]
+    assert [size for batch in carried for size in batch] == list(sizes)
+    assert [BYTES + 1] in carried
+
+
 async def test_a_batch_that_is_larger_than_a_commit_goes_alone(house: House) -> None:
     house.engine.hold()
     sizes = (1, 1, 600, 1, 1)

@@ -214,6 +214,7 @@ def an_attempt(settle: Settle, number: int) -> Attempt:
 
 CURSOR = "SELECT version, position, ahead, acknowledged, missed, retrying, last_success_at, last_failure_at FROM cursor"
 BESIDE = "SELECT (SELECT count(*) FROM exception), (SELECT count(*) FROM attempt), (SELECT count(*) FROM missed_range)"
+DETAILS = "SELECT organization, id, listener, size, content FROM attempt_detail ORDER BY id"
 
 
 def with_everything(settle: Settle) -> Settle:
@@ -229,6 +230,7 @@ def with_everything(settle: Settle) -> Settle:
         attempts=(an_attempt(settle, 1), an_attempt(settle, 2)),
         exceptions=(ExceptionRow(4, "retry", 2, NOON + 9, "failed"),),
         missed_ranges=(MissedRange(1, 2, "too_old", NOON),),
+        details=((row_id(501), b"one"), (row_id(502), b"\0" * 20_000)),
     )
 
 
@@ -240,6 +242,11 @@ async def test_a_settle_stores_the_cursor_as_it_is_given_and_what_came_beside_it
     assert await rows(store, "SELECT seq, state, attempts, due_at, reason FROM exception") == [
         (4, "retry", 2, NOON + 9, "failed")
     ]
+    key = (settle.organization, settle.listener)
+    assert await rows(store, DETAILS) == [
+        (key[0], row_id(501), key[1], 3, b"one"),
+        (key[0], row_id(502), key[1], 20_000, b"\0" * 20_000),
+    ]
 
 
 @pytest.mark.parametrize("stale", [{"token": 0}, {"token": 2}, {"version": 1}, {"stream": 1}])
@@ -249,6 +256,7 @@ async def test_a_settle_of_another_token_or_version_changes_nothing_at_all(store
     assert await settled(store, changed(with_everything(settle), **stale)) == [False]
     assert await rows(store, CURSOR) == before
     assert await rows(store, BESIDE) == [(0, 0, 0)]
+    assert await rows(store, DETAILS) == []
 
 
 async def test_a_settle_takes_effect_once(store: Store) -> None:

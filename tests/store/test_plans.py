@@ -202,6 +202,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await retention.trim_log(tx, log, 0, NOON + 1)
     await retention.forget_missed(tx, NOON + 5)
     await retention.forget_attempts(tx, OURS, NOON)
+    await retention.forget_details(tx, OURS, NOON)
     await retention.next_organization(tx, 0)
     await lockouts.forget(tx, NOON)
     await allowances.forget(tx, 29_000_000)
@@ -253,6 +254,8 @@ _MANY_ROWS = (
     SELECT organization, id, s, 'm' || id || '-' || s, s, NULL, 0, NULL, NULL, NULL, NULL, 2, 1, NULL, NULL, '{}'
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO attempt SELECT organization, id * 100 + s, id, id, s, 1, 200, '', 1, ''
+    FROM queue, generate_series(1, 10) s WHERE id <= 100""",
+    """INSERT INTO attempt_detail SELECT organization, id * 100 + s, id, 1, 'x'
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO missed_range SELECT organization, id, s * 10, id, s * 10 + 1, '', s
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
@@ -336,7 +339,7 @@ async def test_the_hot_statements_go_by_whole_primary_keys_on_a_server(
 ) -> None:
     await _world(store)
     prepare(postgres_cluster, await _name_of(store))
-    texts = [statement(parts) for parts in product((False, True), repeat=5)]
+    texts = [statement(parts) for parts in product((False, True), repeat=6)]
     for sql in (*texts, APPEND, APPEND_ONCE, KNOWN_KEYS, PAGE, POLL):
         found = await store.read(lambda tx, sql=sql: index_conditions(tx, sql))  # type: ignore[misc]
         assert found or sql in texts

@@ -33,6 +33,7 @@ TABLES = (
     "exception",
     "missed_range",
     "attempt",
+    "attempt_detail",
     "job",
 )
 
@@ -62,6 +63,7 @@ async def _filled(store: Store, number: int, organization: int, messages: int) -
         ),
         exceptions=tuple(ExceptionRow(seq, "missed", 1, NOON, "failed") for seq in seqs),
         missed_ranges=tuple(MissedRange(seq, seq, "too_old", NOON) for seq in seqs),
+        details=tuple((row_id(number) + seq, b"detail") for seq in seqs),
     )
     assert await store.settle(settled)
     return queue, listener
@@ -94,8 +96,8 @@ async def test_a_purged_listener_leaves_the_log_and_its_neighbours_as_they_were(
     await store.write(lambda tx: listeners.mark_deleted(tx, OURS, listener.id, NOON))
     steps = await _purge(store, Job(OURS, row_id(9_000), "purge_listener", listener=listener.id))
     after = await _rows_of(store, OURS)
-    assert steps == 3 * -(-MESSAGES // purge.ROWS_A_STEP) + 1
-    assert after["exception"] == after["missed_range"] == after["attempt"] == after["job"] == []
+    assert steps == 2 * -(-MESSAGES // purge.ROWS_A_STEP) + -(-MESSAGES // purge.DETAILS_A_STEP) + 1
+    assert after["exception"] == after["missed_range"] == after["attempt_detail"] == after["job"] == []
     assert (len(after["listener"]), len(after["cursor"])) == (1, 1)
     assert (after["log"], after["queue"]) == (before["log"], before["queue"])
 
@@ -105,9 +107,11 @@ async def test_a_settle_that_comes_after_the_purge_began_adds_nothing(store: Sto
     job = Job(OURS, row_id(9_000), "purge_listener", listener=listener.id)
     await store.write(lambda tx: purge.step(tx, job))
     late = Attempt(row_id(8_000), OURS, listener.id, queue.id, 1, 2, 500, "status", 1)
-    settle = Settle(OURS, listener.id, 0, queue.id, 0, 1, 3, None, 0, 3, 0, 0, 0, attempts=(late,))
+    details = ((late.id, b"detail"),)
+    settle = Settle(OURS, listener.id, 0, queue.id, 0, 1, 3, None, 0, 3, 0, 0, 0, attempts=(late,), details=details)
     assert not await store.settle(settle)
-    assert late.id not in [row[1] for row in (await _rows_of(store, OURS))["attempt"]]
+    left = await _rows_of(store, OURS)
+    assert late.id not in [row[1] for row in (*left["attempt"], *left["attempt_detail"])]
 
 
 async def test_a_purged_queue_leaves_nothing_and_other_queues_whole(store: Store) -> None:

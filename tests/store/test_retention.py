@@ -210,6 +210,10 @@ async def test_attempts_are_forgotten_in_steps_by_organization(store: Store) -> 
                     organization,
                     row_id_at(NOON + number),
                 )
+            for number in range(550, 700):
+                await tx.execute(
+                    "INSERT INTO attempt_detail VALUES ($1, $2, 1, 0, '')", organization, row_id_at(NOON + number)
+                )
 
     await store.write(insert)
     assert await store.read(lambda tx: retention.next_organization(tx, 0)) == row_id(1)
@@ -219,6 +223,12 @@ async def test_attempts_are_forgotten_in_steps_by_organization(store: Store) -> 
     assert await rows(store, "SELECT organization, count(*) FROM attempt GROUP BY 1") == [
         (row_id(1), 100),
         (row_id(2), 700),
+    ]
+    details = [await store.write(lambda tx: retention.forget_details(tx, row_id(1), NOON + 660)) for _ in range(3)]
+    assert details == [100, 10, 0]
+    assert await rows(store, "SELECT organization, count(*) FROM attempt_detail GROUP BY 1") == [
+        (row_id(1), 40),
+        (row_id(2), 150),
     ]
 
 

@@ -47,6 +47,11 @@ INSERT INTO attempt ({attempts.COLUMNS})
 SELECT x.organization, x.id, x.listener, x.queue, x.seq, x.attempt, x.status, x.error, x.took_ms, x.detail
 FROM unnest({{}}) AS x (number, organization, id, listener, queue, seq, attempt, status, error, took_ms, detail)
 WHERE {_IF_MOVED} ON CONFLICT DO NOTHING"""
+_DETAILS: Final = f"""
+INSERT INTO attempt_detail ({attempts.DETAIL_COLUMNS})
+SELECT x.organization, x.id, x.listener, x.size, x.content
+FROM unnest({{}}) AS x (number, organization, id, listener, size, content)
+WHERE {_IF_MOVED} ON CONFLICT DO NOTHING"""
 _PUT: Final = f"""
 INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason, sender)
 SELECT {_KEY}, x.seq, ($5::bigint[])[x.number], x.state, x.attempts, x.due_at, x.reason, x.sender
@@ -79,6 +84,11 @@ def _attempts(number: int, settle: Settle) -> Iterator[_Row]:
         yield (number, *attempts.row_of(attempt))
 
 
+def _details(number: int, settle: Settle) -> Iterator[_Row]:
+    for detail in settle.details:
+        yield (number, *attempts.detail_row(settle.organization, settle.listener, detail))
+
+
 def _put(number: int, settle: Settle) -> Iterator[_Row]:
     # The last one counts: a statement may not store one row twice.
     for row in {each.seq: each for each in settle.exceptions}.values():
@@ -103,12 +113,13 @@ def _counted(number: int, settle: Settle) -> Iterator[_Row]:
         yield (number, *each)
 
 
-_B, _T = "bigint[]", "text[]"
+_B, _T, _C = "bigint[]", "text[]", "bytea[]"
 _VALUES: Final = 15
 """Before those of the parts: the slot that is counted under, and the columns of the cursors."""
 
 _PARTS: Final[tuple[tuple[str, str, tuple[str, ...], Callable[[int, Settle], Iterator[_Row]]], ...]] = (
     ("attempts", _ATTEMPTS, (_B, _B, _B, _B, _B, _B, _B, _B, _T, _B, _T), _attempts),
+    ("details", _DETAILS, (_B, _B, _B, _B, _B, _C), _details),
     ("put", _PUT, (_B, _B, _T, _B, _B, _T, _B), _put),
     ("removed", _REMOVE, (_B, _B), _removed),
     ("missed", _MISSED, (_B, _B, _B, _T, _B), _missed),

@@ -37,6 +37,10 @@ _INSERT_ATTEMPTS = statement(
     lambda values: f"INSERT INTO attempt ({attempts.COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING",
     columns=10,
 )
+_INSERT_DETAILS = statement(
+    lambda values: f"INSERT INTO attempt_detail ({attempts.DETAIL_COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING",
+    columns=5,
+)
 _PUT_EXCEPTIONS = statement(
     lambda values: (
         "INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason, sender) "
@@ -73,6 +77,7 @@ def settle(connection: apsw.Connection, settles: Sequence[Settle], tally_slot: i
     made = [attempt for item in taken for attempt in item.attempts]
     for text, rows in (
         (_INSERT_ATTEMPTS, [attempts.row_of(attempt) for attempt in made]),
+        (_INSERT_DETAILS, _detail_rows(taken)),
         (_REMOVE_EXCEPTIONS, _resolved_rows(taken)),
         (_PUT_EXCEPTIONS, _exception_rows(taken)),
         (_INSERT_MISSED_RANGES, _missed_rows(taken)),
@@ -111,6 +116,12 @@ def _cursor_row(item: Settle) -> tuple[Value, ...]:
         item.last_success_at,
         item.last_failure_at,
     )
+
+
+def _detail_rows(settles: Sequence[Settle]) -> list[tuple[Value, ...]]:
+    return [
+        attempts.detail_row(item.organization, item.listener, detail) for item in settles for detail in item.details
+    ]
 
 
 def _resolved_rows(settles: Sequence[Settle]) -> list[tuple[Value, ...]]:
