@@ -20,9 +20,11 @@ _RAISE_HEADS = statement(
     ),
     columns=5,
 )
+# What fails takes the whole transaction back. Without OR FAIL, SQLite would prepare to take back the statement alone,
+# and copy every page beforehand that it changes: of keys, which stand anywhere, that is a page for each.
 _INSERT = statement(
     lambda values: (
-        f"INSERT INTO log (organization, queue, seq, id, stored_at, alias, size, codec, body) VALUES {values}"
+        f"INSERT OR FAIL INTO log (organization, queue, seq, id, stored_at, alias, size, codec, body) VALUES {values}"
     ),
     columns=9,
 )
@@ -35,7 +37,8 @@ _KNOWN_KEYS = statement(
 )
 _KEEP_KEYS = statement(
     lambda values: (
-        f"INSERT INTO idempotency (organization, key_high, key_low, fingerprint, content, stored_at) VALUES {values}"
+        "INSERT OR FAIL INTO idempotency (organization, key_high, key_low, fingerprint, content, stored_at) "
+        f"VALUES {values}"
     ),
     columns=6,
 )
