@@ -56,6 +56,7 @@ class App:
         self._services = services
         self._admission = Admission(services)
         self._find = Router(routes).find
+        self._check_room = services.control.store.check_room
         self._repetitions = Repetitions(services.control.store)
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
         self._bodies = BodyReader(
@@ -105,6 +106,9 @@ class App:
         await self._admission.admit(request, needs_key=endpoint.needs is not None)
         if endpoint.needs is not None:
             endpoint.needs.check(request.principal, ids)
+        if endpoint.publishes:
+            # Refused before it is read, the surplus leaves time for the rest.
+            self._check_room()
         base = (self._public_url or base_of(scope, request.headers)) + found.version
         key_text = key_sent(request.headers) if endpoint.creates else None
         match = if_match(request.headers) if endpoint.changes else None

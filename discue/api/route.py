@@ -110,7 +110,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One row: `path` is a template without a version, `needs` is None where no key is needed.
 
     `statuses` are those beyond the ones that follow from the rest of the row. `limit` is asked for bodies that are
-    not small. `repeat` is for what creates and keeps less than its whole answer under an idempotency key.
+    not small. `repeat` is for what creates and keeps less than its whole answer under an idempotency key. What
+    `publishes` is refused before its body is read when too much waits for the store already.
     `media_type` is that of the answer; where it is not JSON, the handler answers with a Page.
 
     The rest is for the documentation. Every row needs a `summary` (a few words that begin with a verb), one
@@ -128,6 +129,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     statuses: tuple[int, ...] = ()
     limit: Limit | None = None
     repeat: Repeat | None = None
+    publishes: bool = False
     media_type: str = JSON
     summary: str = ""
     description: str = ""

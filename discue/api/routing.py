@@ -36,6 +36,7 @@ class Endpoint:
         "limit",
         "media_type",
         "needs",
+        "publishes",
         "route",
         "takes_body",
     )
@@ -50,6 +51,7 @@ class Endpoint:
         self.changes = route.changes
         self.has_etag = route.is_of_one or route.creates
         self.limit: Limit | None = route.limit
+        self.publishes = route.publishes
         self.media_type = route.media_type
 
 

@@ -1,28 +1,38 @@
 """The database as the rest of the service sees it."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TypeVar, cast
 
 from discue.errors import Overloaded
 from discue.store import tallies
 from discue.store.engine import Append, Appended, BatchOutcome, Engine, Hint, Settle, Transaction, Work
-from discue.store.stream import Stream
+from discue.store.pace import Pace
+from discue.store.stream import APPEND_BYTES, APPEND_ROWS, Stream
 
 T = TypeVar("T")
 
 _WAITING_ROWS = 4_096
+_LONGEST_WAIT_SECONDS = 0.3
 _WORKS_TOGETHER = 32
 
 
 class Store:
     """Reads go to the engine, writes wait for a shared commit (`stream.Stream`), one of a few side by side.
 
-    Publishes that wait are bounded in rows and bytes; the surplus is refused with `Overloaded` at
-    once. Cancelling a caller never cancels a commit: its outcome stands.
+    Publishes that wait are bounded in rows, in bytes and in the time that commits take lately; the surplus is refused
+    with `Overloaded` at once. Cancelling a caller never cancels a commit: its outcome stands.
     """
 
-    def __init__(self, engine: Engine, *, max_waiting_bytes: int, worker_slot: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_waiting_bytes: int,
+        worker_slot: Callable[[], int] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`worker_slot`: of all processes that write at the same time this one alone has it."""
         self.engine = engine
         self.read = engine.read
@@ -36,6 +46,7 @@ class Store:
         self._max_waiting_bytes = max_waiting_bytes
         self._waiting_bytes = 0
         self._waiting_rows = 0
+        self._monotonic = monotonic
         streams = engine.streams
         # Works that share a transaction share its fsync; those that do not would only wait for each other.
         works = 1 if streams.apart else _WORKS_TOGETHER
@@ -51,11 +62,21 @@ class Store:
     async def append(self, append: Append) -> Appended:
         """Store messages of one queue. Raises `Overloaded`, `StoreUnavailable`, `StaleConfiguration`, `QueueClosed`."""
         size = append.bytes
-        if self._waiting_rows >= _WAITING_ROWS or self._waiting_bytes + size > self._max_waiting_bytes:
-            raise Overloaded
+        self.check_room(size)
         self._waiting_bytes += size
         self._waiting_rows += len(append.entries)
         return cast("Appended", await self._by_key(self._append_streams, append.queue).append(append))
+
+    def check_room(self, size: int = 0) -> None:
+        """Raises `Overloaded` when so many bytes more are too much: to say so before they are read costs little."""
+        rows, waiting = self._waiting_rows, self._waiting_bytes
+        if rows >= _WAITING_ROWS or waiting + size > self._max_waiting_bytes:
+            raise Overloaded
+        # What goes into the next commit is never too much: only commits tell how long they take.
+        streams = self._append_streams
+        commits = max(rows // APPEND_ROWS, waiting // APPEND_BYTES) // len(streams)
+        if commits and min(stream.pace.seconds(commits) for stream in streams) > _LONGEST_WAIT_SECONDS:
+            raise Overloaded
 
     async def settle(self, settle: Settle) -> bool:
         """Whether the cursor was still at the token and version given, so that all of it was stored."""
@@ -103,7 +124,8 @@ class Store:
 
     def _streams(self, count: int, works_at_once: int) -> list[Stream]:
         slots = [self._tally_slot(number) for number in range(count)]
-        return [Stream(self.engine, self, slot, works_at_once=works_at_once) for slot in slots]
+        pace, works = self._monotonic, works_at_once
+        return [Stream(self.engine, self, slot, Pace(pace), works_at_once=works) for slot in slots]
 
     def _tally_slot(self, stream: int) -> Callable[[], int]:
         return lambda: tallies.slot_of(self._worker_slot(), stream)

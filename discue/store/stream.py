@@ -7,11 +7,14 @@ from typing import Any, Protocol, TypeVar, cast
 
 from discue.errors import StoreUnavailable
 from discue.store.engine import Append, Batch, BatchOutcome, Engine, Settle, Work
+from discue.store.pace import Pace
 
 T = TypeVar("T")
 
-_APPEND_ROWS = 512
-_APPEND_BYTES = 1 << 20
+APPEND_ROWS = 512
+APPEND_BYTES = 1 << 20
+"""At most so much is appended in one commit."""
+
 _SETTLE_ROWS = 1_024
 _SETTLE_BYTES = 1 << 20
 
@@ -38,10 +41,11 @@ class Stream:
     """One commit after another. What waits is bounded by whoever hands it in."""
 
     def __init__(
-        self, engine: Engine, committed: Committed, tally_slot: Callable[[], int], *, works_at_once: int
+        self, engine: Engine, committed: Committed, tally_slot: Callable[[], int], pace: Pace, *, works_at_once: int
     ) -> None:
         self._engine = engine
         self._tally_slot = tally_slot
+        self.pace = pace
         self._works_at_once = works_at_once
         self._committed = committed
         self._appends: _Waiting[Append] = deque()
@@ -89,6 +93,7 @@ class Stream:
         slot = self._tally_slot()
         batch = Batch([a for a, _ in appends], [s for s, _ in settles], [w for w, _ in works], slot)
         futures = [future for _, future in (*appends, *settles, *works)]
+        self.pace.begin()
         try:
             outcome = await self._engine.commit(batch)
         except Exception as error:  # noqa: BLE001 - it is the answer of everything in the batch
@@ -98,6 +103,8 @@ class Stream:
             if isinstance(error, StoreUnavailable):
                 self._refuse_waiting(error)
             return
+        finally:
+            self.pace.end()
         answers = (*outcome.appends, *outcome.settles, *outcome.works)
         for future, answer in zip(futures, answers, strict=True):
             _resolve(future, answer)
@@ -119,7 +126,7 @@ class Stream:
         while waiting:
             append = waiting[0][0]
             more_rows, more_bytes = len(append.entries), append.bytes
-            if taken and (rows + more_rows > _APPEND_ROWS or size + more_bytes > _APPEND_BYTES):
+            if taken and (rows + more_rows > APPEND_ROWS or size + more_bytes > APPEND_BYTES):
                 break
             rows += more_rows
             size += more_bytes

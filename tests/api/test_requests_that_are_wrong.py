@@ -1,15 +1,19 @@
 """Whatever arrives: the contract's status, a body that names the place, nothing stored, nothing leaked."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
+import apsw
 import httpx
 import pytest
 
 from discue.api.messages import BATCH_BYTES, BATCH_MESSAGES
+from discue.errors import Overloaded
+from discue.store.engine import Append, Appended, NewEntry
 from tests.api.serving import Cast, Service, cast_of, served
 
 ENGINES_MEANT = ["sqlite"]
@@ -352,6 +356,41 @@ def test_bodies_that_are_too_much_together_are_503_with_retry_after(tmp_path_fac
         answer = cast.alice.post(path, json={"data": "x" * 110_000})
         assert problem(answer, 503)["title"] == "Service Unavailable"
         assert int(answer.headers["retry-after"]) > 0
+
+
+async def _fill(service: Service, organization: int, queue: str) -> "list[asyncio.Future[Any]]":
+    """Publishes that wait for the store, as many as may."""
+    installation = service.installation
+    record = await installation.directory.queue(organization, queue)
+    waiting: list[asyncio.Future[Any]] = []
+    while not waiting or not any(each.done() for each in waiting):
+        entries = tuple(NewEntry(installation.control.public_ids.next(), True, b"1") for _ in range(1_000))
+        append = Append(organization, record.id, record.config_version, installation.control.clock.now(), entries)
+        waiting.append(asyncio.ensure_future(installation.store.append(append)))
+        await asyncio.sleep(0)
+    return waiting
+
+
+async def _outcome(waiting: "list[asyncio.Future[Any]]") -> list[Any]:
+    return await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def test_a_publish_that_there_is_no_room_for_is_503_before_it_is_read(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with served(tmp_path_factory.mktemp("full")) as service:
+        cast = cast_of(service)
+        queue = cast.queue()
+        organization = service.run(service.installation.directory.authenticate(cast.alice.headers["x-api-key"]))
+        paths = [f"/queues/{queue}/messages", f"/queues/{queue}/messages/batch"]
+        assert [send(cast, path, b"{").status_code for path in paths] == [400, 400]
+        with closing(apsw.Connection(str(service.installation.settings.database_path))) as other:
+            other.execute("BEGIN IMMEDIATE")
+            waiting = service.run(_fill(service, organization.key.organization, queue))
+            answers = [send(cast, path, b"{") for path in paths]
+            other.execute("ROLLBACK")
+        assert [problem(answer, 503)["title"] for answer in answers] == ["Service Unavailable"] * 2
+        assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
+        assert [type(each) for each in service.run(_outcome(waiting))] == [Appended] * (len(waiting) - 1) + [Overloaded]
+        assert [send(cast, path, b"{").status_code for path in paths] == [400, 400]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from discue.store.engine import (
 )
 from discue.store.engines.sqlite import SqliteEngine
 from discue.store.listeners import counts
-from tests.clocks import NOON
+from tests.clocks import NOON, StandingClock
 from tests.store.rows import a_queue, public_id, row_id, stored_listener, stored_queue, take_all
 from tests.stores import ENGINES, opened_store
 
@@ -189,6 +189,36 @@ async def test_more_bytes_than_may_wait_are_refused_at_once_and_room_comes_back(
     await asyncio.gather(first, *futures)
     assert isinstance(await house.store.append(an_append(house.queue, 400, 1, 400_000)), Appended)
     assert (house.store._waiting_rows, house.store._waiting_bytes) == (0, 0)
+
+
+async def test_where_commits_take_long_no_more_waits_than_can_be_stored_soon_and_room_comes_back(house: House) -> None:
+    clock = StandingClock()
+    store = Store(house.engine, max_waiting_bytes=WAITING_BYTES, monotonic=clock.monotonic)
+    house.engine.hold()
+    [under_way] = await _begun(store.append(an_append(house.queue, 100)))
+    await _begun()  # Now its commit has begun, too.
+    clock.advance(2_000)
+    waiting = await _begun(*(store.append(an_append(house.queue, 1_000 * each, 300)) for each in range(1, 3)))
+    with pytest.raises(Overloaded):
+        store.check_room()
+    with pytest.raises(Overloaded):
+        await store.append(an_append(house.queue, 5_000))
+    house.engine.release()
+    answers = await asyncio.gather(under_way, *waiting)
+    assert all(isinstance(answer, Appended) for answer in answers), "a commit's worth may wait, however long they take"
+    store.check_room()
+
+
+async def test_a_stall_that_is_over_refuses_nobody_who_fits_into_the_next_commit(house: House) -> None:
+    clock = StandingClock()
+    store = Store(house.engine, max_waiting_bytes=WAITING_BYTES, monotonic=clock.monotonic)
+    house.engine.hold()
+    [stalled] = await _begun(store.append(an_append(house.queue, 100)))
+    await _begun()
+    clock.advance(60_000)
+    house.engine.release()
+    await stalled
+    assert isinstance(await store.append(an_append(house.queue, 200, 500)), Appended)
 
 
 async def test_a_caller_that_goes_away_does_not_take_its_commit_along(house: House) -> None:
