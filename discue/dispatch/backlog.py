@@ -70,6 +70,11 @@ class Backlog:
         return self.read_through < self.head and not self.new
 
     @property
+    def is_idle(self) -> bool:
+        """Nothing to send, and nothing to read now or later."""
+        return not self.new and not self.retries and not self.may_fetch
+
+    @property
     def may_fetch(self) -> bool:
         return not self._fetching and (self.is_behind or self.due_at > 0)
 

@@ -86,7 +86,8 @@ class Lane:
 
     def pump(self) -> None:
         """Start whatever may start now."""
-        if not self._is_on or self._settling.is_stalled:
+        # Most calls come when an attempt has ended or was stored, and find nothing to do.
+        if self._backlog.is_idle or not self._is_on or self._settling.is_stalled:
             return
         if not self._around.tenure.is_held():
             self._around.lapsed.add(self)
