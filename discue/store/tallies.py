@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
-from discue.ids import millisecond_of
+from discue.ids import row_id_at
 from discue.model import Attempt
 from discue.store.engine import Row, Transaction
 
@@ -52,6 +52,7 @@ WORKS: Final = 3
 """The slot of everything but appends and settles: such transactions are few."""
 
 _SLOTS_A_WORKER: Final = 4
+_IDS_A_PERIOD: Final = row_id_at(PERIOD_MS)
 
 _ADD: Final = """
     INSERT INTO tally (organization, period, kind, slot, n) VALUES ($1, $2, $3, $4, $5)
@@ -86,15 +87,11 @@ def period_of(millisecond: int) -> int:
 
 def of_attempts(attempts: Iterable[Attempt]) -> list[Counted]:
     """How often it went well and how often not."""
-    counts = Counter(
-        (
-            attempt.organization,
-            period_of(millisecond_of(attempt.id)),
-            MESSAGE_PUBLISHED_NOT_OK if attempt.error else MESSAGE_PUBLISHED_OK,
-        )
-        for attempt in attempts
-    )
-    return [Counted(*place, n) for place, n in counts.items()]
+    counts = Counter([(attempt.organization, attempt.id // _IDS_A_PERIOD, not attempt.error) for attempt in attempts])
+    return [
+        Counted(organization, period, MESSAGE_PUBLISHED_OK if ok else MESSAGE_PUBLISHED_NOT_OK, n)
+        for (organization, period, ok), n in counts.items()
+    ]
 
 
 async def add(tx: Transaction, counted: Collection[Counted]) -> None:

@@ -1,6 +1,7 @@
 """Settle on SQLite: the cursors first, guarded; then, only for those that moved, what came beside them."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import apsw
 
@@ -67,12 +68,13 @@ def settle(connection: apsw.Connection, settles: Sequence[Settle], tally_slot: i
     """Must run inside a write transaction. True for each whose cursor was still at the token and version given."""
     if not settles:
         return []
+    places = [_place_of(item) for item in settles]
     first: dict[_Place, Settle] = {}
-    for item in settles:
-        first.setdefault(_place_of(item), item)
+    for place, item in zip(places, settles, strict=True):
+        first.setdefault(place, item)
     moved = _move_cursors(connection, tuple(first.values()))
     # Of two that expect a cursor at one place only the first can find it there.
-    answers = [first[place] is item and place in moved for item in settles for place in (_place_of(item),)]
+    answers = [place in moved and first[place] is item for place, item in zip(places, settles, strict=True)]
     taken = [item for item, answer in zip(settles, answers, strict=True) if answer]
     made = [attempt for item in taken for attempt in item.attempts]
     for text, rows in (
@@ -83,7 +85,7 @@ def settle(connection: apsw.Connection, settles: Sequence[Settle], tally_slot: i
         (_INSERT_MISSED_RANGES, _missed_rows(taken)),
     ):
         for chunk in chunks(rows):
-            connection.execute(text(len(chunk)), [value for row in chunk for value in row])
+            connection.execute(text(len(chunk)), tuple(chain.from_iterable(chunk)))
     count(connection, tallies.of_attempts(made), tally_slot)
     return list(answers)
 
@@ -96,7 +98,7 @@ def _move_cursors(connection: apsw.Connection, settles: Sequence[Settle]) -> set
     moved: set[_Place] = set()
     for text, releases in ((_MOVE_CURSORS, False), (_RELEASE_CURSORS, True)):
         for chunk in chunks([item for item in settles if item.releases is releases]):
-            values = [value for item in chunk for value in _cursor_row(item)]
+            values = tuple(chain.from_iterable(map(_cursor_row, chunk)))
             moved.update(connection.execute(text(len(chunk)), values))
     return moved
 
