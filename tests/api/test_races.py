@@ -12,6 +12,7 @@ from tests.api.serving import Service, served
 from tests.databases import ENGINE_NAMES, new_database
 
 RACERS = 6
+PLACE = {"hostname": "hooks.example.com"}
 URLS = {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"}
 
 
@@ -115,16 +116,42 @@ def test_one_organization_and_one_listener_are_created(pair: Pair) -> None:
     assert len(pair.client(0).get(path).json()["listeners"]) == 1
 
 
+def test_one_domain_and_one_user_are_created(pair: Pair) -> None:
+    for path, body in (("/domains", PLACE), ("/users", {"email": "once@example.com", "role": "viewer"})):
+        headers = {"idempotency-key": f"one-of{path}"}
+        answers = pair.race(lambda client, to=path, body=body, bound=headers: client.post(to, json=body, headers=bound))  # type: ignore[misc]
+        require_one_effect(answers)
+        assert ["token" in answer.text for answer in answers].count(True) == (path == "/users")
+
+
+def test_one_idempotency_key_has_one_body(pair: Pair) -> None:
+    """Of racers that each want something else under one key, one gets it, and the others are told."""
+    numbers = iter(range(RACERS))
+    headers = {"idempotency-key": "many-bodies"}
+    answers = pair.race(
+        lambda client: client.post("/queues", json={"alias": f"bodies-{next(numbers)}"}, headers=headers)
+    )
+    assert statuses(answers) == [200] + [422] * (RACERS - 1)
+    everything = pair.client(0).get("/queues?per_page=100").json()["queues"]
+    assert len([each for each in everything if each["alias"].startswith("bodies-")]) == 1
+
+
 def test_of_many_that_delete_one_succeeds(pair: Pair) -> None:
     queue_id = queue(pair)
     client = pair.client(0)
     listener = client.post(f"/queues/{queue_id}/listeners", json=URLS).json()["listener"]["id"]
     message = client.post(f"/queues/{queue_id}/messages", json={"data": "1"}).json()["message"]["id"]
     key = client.post("/api_keys", json={}).json()["api_key"]["id"]
+    domain = client.post("/domains", json=PLACE).json()["domain"]["id"]
+    user = client.post("/users", json={"email": "gone@example.com", "role": "viewer"}).json()["user"]["id"]
+    organization = client.post("/organizations", json={}).json()["organization"]["id"]
     for path in (
         f"/queues/{queue_id}/listeners/{listener}",
         f"/queues/{queue_id}/messages/{message}",
         f"/api_keys/{key}",
+        f"/domains/{domain}",
+        f"/users/{user}",
+        f"/organizations/{organization}",
         f"/queues/{queue_id}",
     ):
         answers = pair.race(lambda client, path=path: client.delete(path))  # type: ignore[misc]
@@ -138,15 +165,47 @@ def test_of_many_that_want_an_alias_one_gets_it(pair: Pair) -> None:
         ("/api_keys", {"alias": "raced"}),
         ("/organizations", {"alias": "com.example.raced"}),
         (path, {"alias": "raced", **URLS}),
+        ("/domains", {"alias": "raced", **PLACE}),
+        ("/users", {"email": "Raced@example.com", "role": "viewer"}),
     ):
         answers = pair.race(lambda client, to=collection, body=body: client.post(to, json=body))  # type: ignore[misc]
         assert statuses(answers) == [200] + [422] * (RACERS - 1), collection
 
 
+def test_of_many_renamed_to_one_alias_one_gets_it(pair: Pair) -> None:
+    client = pair.client(0)
+    for plural, singular, made, name in (
+        ("queues", "queue", {}, {"alias": "renamed"}),
+        ("domains", "domain", PLACE, {"alias": "renamed"}),
+        ("api_keys", "api_key", {}, {"alias": "renamed"}),
+    ):
+        ids = [client.post(f"/{plural}", json=made).json()[singular]["id"] for _ in range(RACERS)]
+        paths = iter([f"/{plural}/{each}" for each in ids])
+        answers = pair.race(lambda racer, paths=paths, name=name: racer.put(next(paths), json=name))  # type: ignore[misc]
+        assert statuses(answers) == [200] + [422] * (RACERS - 1), plural
+
+
+def test_of_many_that_accept_one_invitation_one_comes_in(pair: Pair) -> None:
+    made = pair.client(0).post("/users", json={"email": "invited@example.com", "role": "viewer"}).json()
+    answer = {"token": made["invitation"]["token"], "password": "correct horse battery"}
+    answers = pair.race(lambda client: client.post("/invitations", json=answer))
+    assert statuses(answers) == [200] + [404] * (RACERS - 1)
+
+
+def test_of_many_that_delete_the_owners_one_owner_stays(pair: Pair) -> None:
+    client = pair.client(0)
+    bodies = [{"email": f"owner-{n}@example.com", "role": "owner", "password": "correct horse"} for n in range(RACERS)]
+    ids = [client.post("/users", json=body).json()["user"]["id"] for body in bodies]
+    paths = iter([f"/users/{each}" for each in ids])
+    answers = pair.race(lambda racer: racer.delete(next(paths)))
+    assert statuses(answers) == [200] * (RACERS - 1) + [409]
+
+
 def test_of_many_changes_that_are_bound_to_one_state_one_is_made(pair: Pair) -> None:
     queue_id = queue(pair)
     message = pair.client(0).post(f"/queues/{queue_id}/messages", json={"data": "1"}).json()["message"]["id"]
-    paths = (f"/queues/{queue_id}", f"/queues/{queue_id}/messages/{message}")
+    domain = pair.client(0).post("/domains", json=PLACE).json()["domain"]["id"]
+    paths = (f"/queues/{queue_id}", f"/queues/{queue_id}/messages/{message}", f"/domains/{domain}")
     for answers in [race_to_change(pair, path) for path in paths]:
         assert statuses(answers) == [200] + [412] * (RACERS - 1)
 

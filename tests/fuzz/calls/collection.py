@@ -1,0 +1,240 @@
+"""Calls that are the same for all that can be created, and what the model says of their answers."""
+
+from typing import Any
+
+import httpx
+from hypothesis import assume
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.api.serving import Service
+from tests.fuzz.model.collection import Collection, Item
+from tests.fuzz.model.organization import Organization
+
+LISTS = ("queues", "listeners", "messages", "api_keys", "domains", "users")
+
+who = st.sampled_from([0, 1])
+which = st.integers(0, 1_000)
+variants = st.integers(0, 76)
+aliases = st.sampled_from([None, "orders", "orders", "bills", "a/b.c-d_e"])
+
+
+def require(answer: httpx.Response, status: int) -> Any:
+    """The body of an answer that has this status."""
+    told = f"{answer.request.method} {answer.url}: {answer.status_code} {answer.text[:500]}"
+    assert answer.status_code == status, told
+    return answer.json()
+
+
+def require_refused(answer: httpx.Response, places: set[str]) -> None:
+    """A 422 that names some of the places, and no other ones."""
+    named = {error["pointer"] for error in require(answer, 422)["errors"]}
+    assert named, answer.text
+    assert all(any(f"{name}/".startswith(f"{place}/") for place in places) for name in named), (named, places)
+
+
+class Calls(RuleBasedStateMachine):
+    """Calls to the service, and what the model says of their answers."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__()
+        self.service = service
+        self.operator = service.client(service.operator)
+        self.models: list[Organization] = []
+        self.clients: list[httpx.Client] = []
+        self.keys = 0  # of idempotency
+        self.looks = 0
+
+    @initialize()
+    def two_organizations(self) -> None:
+        for number in range(2):
+            answer = require(self.operator.post("/organizations"), 200)
+            self._begin(number, answer)
+            self.create(number, 0, "orders", "POST", 0)
+            for place in (2, 3, 4, 5):
+                self.create(number, place, None, "PUT", 0)
+
+    def _begin(self, number: int, answer: Any) -> None:
+        made = Organization(answer["organization"]["id"], answer["organization"]["alias"])
+        first = answer["api_key"]
+        made.collections["/api_keys"].items.append(Item(first["id"], first["alias"]))
+        self.models[number : number + 1] = [made]
+        self.clients[number : number + 1] = [self.service.client(first["key"])]
+
+    def _collection(self, organization: int, place: int) -> Collection:
+        known = list(self.models[organization].collections.values())
+        return known[place % len(known)]
+
+    def _item(self, organization: int, number: int) -> tuple[Collection, Item]:
+        """Not the first key: it is the one that calls."""
+        collections = self.models[organization].collections.values()
+        items = [(each, item) for each in collections for item in each.items[each.plural == "api_keys" :]]
+        assume(items)
+        return items[number % len(items)]
+
+    @rule(
+        organization=who,
+        place=which,
+        alias=aliases,
+        method=st.sampled_from(["POST", "PUT"]),
+        variant=variants,
+    )
+    def create(self, organization: int, place: int, alias: str | None, method: str, variant: int) -> None:
+        collection = self._collection(organization, place)
+        body = collection.body(collection.called(alias), variant)
+        answer = self.clients[organization].request(method, collection.path, json=body)
+        self._created(organization, collection, body, answer)
+
+    def _created(
+        self, organization: int, collection: Collection, body: dict[str, Any], answer: httpx.Response
+    ) -> Item | None:
+        if places := self.models[organization].refusals(collection, body):
+            require_refused(answer, places)
+            return None
+        item = collection.made(body, require(answer, 200))
+        self.models[organization].created(collection, item)
+        self._reads(organization, collection, item)
+        return item
+
+    def _reads(self, organization: int, collection: Collection, item: Item) -> httpx.Response:
+        """What was confirmed is seen at once."""
+        answer = self.clients[organization].get(f"{collection.path}/{item.id}")
+        collection.require_shown(item, require(answer, 200)[collection.singular])
+        return answer
+
+    @rule(organization=who, place=which, alias=aliases, variant=variants)
+    def create_twice_with_one_idempotency_key(
+        self, organization: int, place: int, alias: str | None, variant: int
+    ) -> None:
+        collection, client = self._collection(organization, place), self.clients[organization]
+        self.keys += 1
+        headers, body = {"idempotency-key": f"key-{self.keys}"}, collection.body(collection.called(alias), variant)
+        first = client.post(collection.path, json=body, headers=headers)
+        is_made = self._created(organization, collection, body, first) is not None
+        again = client.post(collection.path, json=body, headers=headers)
+        assert again.status_code == first.status_code
+        if is_made:
+            assert again.headers["idempotency-replayed"] == "true"
+            assert again.json()[collection.singular]["id"] == first.json()[collection.singular]["id"]
+            assert "token" not in again.json().get("invitation", {})
+            other = collection.body(collection.called("other"), variant)
+            require(client.post(collection.path, json=other, headers=headers), 422)
+
+    @rule(organization=who, number=which, alias=aliases.filter(bool))
+    def change(self, organization: int, number: int, alias: str) -> None:
+        collection, item = self._item(organization, number)
+        body = {collection.handle: collection.called(alias)}
+        answer = self.clients[organization].put(f"{collection.path}/{item.id}", json=body)
+        if not collection.takes(body[collection.handle], item):
+            require_refused(answer, {f"/{collection.handle}"})
+        else:
+            item.alias = str(body[collection.handle])
+            assert require(answer, 200)[collection.singular]["alias"] == item.alias
+        self._reads(organization, collection, item)
+
+    @rule(organization=who, number=which)
+    def change_and_delete_what_somebody_else_changed(self, organization: int, number: int) -> None:
+        collection, item = self._item(organization, number)
+        client, path = self.clients[organization], f"{collection.path}/{item.id}"
+        seen = {"if-match": self._reads(organization, collection, item).headers["etag"]}
+        item.alias = str(collection.called(f"changed-{item.marks}-{item.id[-8:]}"))
+        item.marks += 1
+        require(client.put(path, json={collection.handle: item.alias}, headers=seen), 200)
+        require(client.put(path, json={collection.handle: collection.called("too-late")}, headers=seen), 412)
+        require(client.delete(path, headers=seen), 412)
+        self._reads(organization, collection, item)
+
+    @rule(organization=who, number=which, replaced=st.booleans())
+    def delete(self, organization: int, number: int, *, replaced: bool) -> None:
+        """The alias is free at once: another one may be called so."""
+        collection, item = self._item(organization, number)
+        client = self.clients[organization]
+        if collection.keeps(item):
+            require(client.delete(f"{collection.path}/{item.id}"), 409)
+            self._reads(organization, collection, item)
+            return
+        assert require(client.delete(f"{collection.path}/{item.id}"), 200).keys() == {"_links"}
+        self.models[organization].deleted(collection, item)
+        require(client.delete(f"{collection.path}/{item.id}"), 404)
+        if replaced and item.alias != item.id:
+            body = collection.body(item.alias, number)
+            self._created(organization, collection, body, client.post(collection.path, json=body))
+
+    @rule(organization=who, alias=aliases)
+    def use_a_narrow_key(self, organization: int, alias: str | None) -> None:
+        collection = self.models[organization].collections["/api_keys"]
+        assume(collection.takes(alias))
+        body = collection.body(alias)
+        answer = self.clients[organization].post("/api_keys", json=body)
+        self._created(organization, collection, body, answer)
+        narrow = self.service.client(answer.json()["api_key"]["key"])
+        shown = require(narrow.get("/queues?per_page=100"), 200)["queues"]
+        assert [queue["id"] for queue in shown] == self.models[organization].collections["/queues"].newest_first()
+        require(narrow.post("/queues", json={}), 403)
+        for plural in ("api_keys", "domains", "users"):
+            require(narrow.get(f"/{plural}"), 403)
+        require(self.clients[organization].delete(f"/api_keys/{collection.items[-1].id}"), 200)
+        self.models[organization].deleted(collection, collection.items[-1])
+        require(narrow.get("/queues"), 401)
+
+    @rule(organization=who, number=which, method=st.sampled_from(["GET", "PUT", "DELETE"]))
+    def somebody_else_tries(self, organization: int, number: int, method: str) -> None:
+        collection, item = self._item(organization, number)
+        body: dict[str, Any] | None = {} if method == "PUT" else None
+        require(self.clients[1 - organization].request(method, f"{collection.path}/{item.id}", json=body), 404)
+
+    @precondition(lambda self: any(model.gone for model in self.models))
+    @rule(number=which, method=st.sampled_from(["GET", "PUT", "DELETE"]))
+    def use_after_deletion(self, number: int, method: str) -> None:
+        gone = [(place, path) for place, model in enumerate(self.models) for path in model.gone]
+        organization, path = gone[number % len(gone)]
+        is_read_only = path.endswith(("/listeners", "/messages")) or "/schemas/" in path
+        assume(not is_read_only or method == "GET")
+        require(self.clients[organization].request(method, path, json={} if method == "PUT" else None), 404)
+
+    @rule(organization=who)
+    def delete_an_organization(self, organization: int) -> None:
+        """Its key is void, and its alias free."""
+        model, client = self.models[organization], self.clients[organization]
+        assume(len(model.collections["/queues"].items) > 1)
+        require(self.operator.delete(f"/organizations/{model.id}"), 200)
+        require(self.operator.get(f"/organizations/{model.id}"), 404)
+        require(client.get("/queues"), 401)
+        self._begin(organization, require(self.operator.post("/organizations", json={"alias": model.alias}), 200))
+
+    @rule(organization=who, place=which, per_page=st.integers(1, 4))
+    def walk_through_a_list(self, organization: int, place: int, per_page: int) -> None:
+        collection, client = self._collection(organization, place), self.clients[organization]
+        found: list[str] = []
+        following: str | None = f"{collection.path}?per_page={per_page}"
+        while following is not None:
+            answer = require(client.get(following), 200)
+            assert len(answer[collection.plural]) <= per_page
+            found += [shown["id"] for shown in answer[collection.plural]]
+            following = answer["_links"].get("next", {}).get("href")
+        assert found == collection.newest_first()
+
+    @rule(organization=who, number=which)
+    def find_by_alias(self, organization: int, number: int) -> None:
+        collection, item = self._item(organization, number)
+        answer = self.clients[organization].get(collection.path, params={"alias": item.alias})
+        assert [shown["id"] for shown in require(answer, 200)[collection.plural]] == collection.found(item.alias)
+
+    @rule(organization=who)
+    def count(self, organization: int) -> None:
+        model = self.models[organization]
+        for queue in require(self.clients[organization].get("/queues?per_page=100"), 200)["queues"]:
+            assert queue["messages"]["published_count"] == model.published[queue["id"]]
+            references = model.collections[f"/queues/{queue['id']}/listeners"].items
+            assert [each["id"] for each in queue["listeners"]] == [item.id for item in references]
+
+    @invariant()
+    def a_list_is_as_the_model_says(self) -> None:
+        """One of them after each call, in turns."""
+        if len(self.models) < 2:
+            return
+        self.looks += 1
+        organization, plural = self.looks % 2, LISTS[self.looks // 2 % len(LISTS)]
+        shown = require(self.clients[organization].get(f"/{plural}?per_page=100"), 200)[plural]
+        known = self.models[organization].all_of(plural)
+        assert [(each["id"], each["alias"]) for each in shown] == [(item.id, item.alias) for item in known][:100]
