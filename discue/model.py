@@ -7,14 +7,69 @@ import msgspec
 from discue.trace import Trace
 
 
+class RetryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What somebody chose of a retry policy; None leaves it to whoever chooses in general.
+
+    `schedule` are the delays between attempts in seconds, `final_statuses` statuses and classes of them (`"4xx"`)
+    after which there is no other attempt.
+    """
+
+    schedule: tuple[int, ...] | None = None
+    jitter: float | None = None
+    attempts: int | None = None
+    final_statuses: tuple[int | str, ...] | None = None
+
+
+class RateLimit(msgspec.Struct, frozen=True):
+    """At most `burst` at once, and `per_second` in the long run."""
+
+    per_second: float
+    burst: int
+
+
+class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a listener wants its requests, where it wants them otherwise than the service makes them.
+
+    `headers` are sent besides those of the service.
+    """
+
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_seconds: int | None = None
+    max_in_flight: int | None = None
+    rate_limit: RateLimit | None = None
+    retry: RetryOptions | None = None
+
+    def __repr__(self) -> str:
+        # Headers may hold what somebody else must not know.
+        return f"DeliveryOptions(timeout_seconds={self.timeout_seconds}, max_in_flight={self.max_in_flight})"
+
+
+class MessageOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a producer asked for with one message. `key` is what its order is kept by."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    key: str | None = None
+    retry: RetryOptions | None = None
+
+    def __repr__(self) -> str:
+        return f"MessageOptions(key={self.key!r})"
+
+
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One message of a queue's log, as lanes read it."""
+    """One message of a queue's log, as lanes read it.
+
+    `expires_at` is 0 where it never does. `extra` are its options as they are stored, empty where it has none.
+    `key_hash` is None without a key.
+    """
 
     seq: int
     id: str
     stored_at: int
     is_json: bool
     body: bytes
+    expires_at: int = 0
+    key_hash: int | None = None
+    extra: bytes = b""
 
 
 FailureKind = Literal[
@@ -129,10 +184,14 @@ class Queue(msgspec.Struct, frozen=True):
     schema_id: str | None = None
     schema_language: SchemaLanguage = "rules"
     schema_set_at: int = 0
+    retry: RetryOptions | None = None
 
 
 class Listener(msgspec.Struct, frozen=True):
-    """An HTTP endpoint registered on a queue. `secrets` are its signing secrets, newest first."""
+    """An HTTP endpoint registered on a queue. `secrets` are its signing secrets, newest first.
+
+    `queue_retry` is what its queue says of the retry policy.
+    """
 
     organization: int
     id: int
@@ -147,6 +206,8 @@ class Listener(msgspec.Struct, frozen=True):
     created_at: int
     updated_at: int
     secrets: tuple[str, ...] = ()
+    options: DeliveryOptions = DeliveryOptions()
+    queue_retry: RetryOptions | None = None
 
     def __repr__(self) -> str:
         return f"Listener(organization={self.organization}, public_id={self.public_id!r}, alias={self.alias!r})"
@@ -171,7 +232,7 @@ class CursorCounts(msgspec.Struct, frozen=True):
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
-    """One message as the API shows it. `alias` is the id where none was given."""
+    """One message as the API shows it. `alias` is the id where none was given, `expires_at` 0 without one."""
 
     organization: int
     queue: int
@@ -183,6 +244,8 @@ class StoredMessage(msgspec.Struct, frozen=True):
     updated_at: int
     is_json: bool
     body: bytes = b""
+    expires_at: int = 0
+    options: MessageOptions = MessageOptions()
 
 
 class Delivery(msgspec.Struct, frozen=True):

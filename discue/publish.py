@@ -8,7 +8,8 @@ from discue.clock import Clock
 from discue.directory import Directory, QueueRecord
 from discue.errors import Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable
 from discue.ids import PublicIds
-from discue.model import Entry
+from discue.message_options import hash_of_key, write_options
+from discue.model import Entry, MessageOptions
 from discue.once import IdempotencyKey
 from discue.publishing_quotas import PublishingQuotas
 from discue.quota import Load
@@ -32,7 +33,7 @@ _unpack = msgspec.msgpack.Decoder(list[tuple[str, str | None]]).decode
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
-    """A message as its producer gave it. `alias` is checked; None where none was given.
+    """A message as its producer gave it, and checked. What was not given is None.
 
     `pointer` says where in the request its data stands.
     """
@@ -41,6 +42,8 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     is_json: bool
     alias: str | None = None
     pointer: str = "/data"
+    expires_at: int | None = None
+    options: MessageOptions | None = None
 
 
 class Publisher(msgspec.Struct, frozen=True):
@@ -73,7 +76,7 @@ async def publish(
 async def _publish(
     publisher: Publisher, queue: QueueRecord, drafts: Sequence[Draft], once: IdempotencyKey | None
 ) -> tuple[Entry, ...]:
-    new = tuple(NewEntry(publisher.public_ids.next(), draft.is_json, draft.body, draft.alias) for draft in drafts)
+    new = tuple(entry_for(publisher.public_ids.next(), draft) for draft in drafts)
     kept = None if once is None else Once(once.hash, once.fingerprint, _pack([(each.id, each.alias) for each in new]))
     for _ in range(_TRIES):
         _check_sizes(queue, drafts)
@@ -96,6 +99,22 @@ async def _publish(
         else:
             return appended.entries
     raise Unavailable("The queue's configuration keeps changing. Try again soon.")
+
+
+def entry_for(public_id: str, draft: Draft) -> NewEntry:
+    """The message as it is appended."""
+    if draft.options is None:
+        return NewEntry(public_id, draft.is_json, draft.body, draft.alias)
+    options = draft.options
+    return NewEntry(
+        public_id,
+        draft.is_json,
+        draft.body,
+        draft.alias,
+        expires_at=draft.expires_at,
+        key_hash=None if options.key is None else hash_of_key(options.key),
+        extra=write_options(options),
+    )
 
 
 def published_before(content: bytes) -> list[tuple[str, str | None]]:

@@ -8,8 +8,9 @@ from discue.backoff import RetryPolicy, delay_ms
 from discue.model import Outcome
 
 _GONE = 410
+_WHOLE_ANSWERS = frozenset({"status", "redirect"})
 
-Reason = Literal["", "failed", "gone", "no_retry", "attempts_used_up"]
+Reason = Literal["", "failed", "gone", "no_retry", "final_status", "attempts_used_up"]
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):
@@ -33,13 +34,15 @@ def settle(attempts_made: int, outcome: Outcome, policy: RetryPolicy, now: int, 
 
     A whole answer of 410 disables the listener. Its delivery then waits like all others of a disabled
     listener: it is due at once, which takes effect when the listener is enabled again. `webhook-no-retry`,
-    and the last attempt that the policy allows, make it missed whatever the status was.
+    a status that the policy calls final, and the last attempt that it allows, make it missed.
     """
     if outcome.acknowledged:
         return _ACKNOWLEDGED
     gone = outcome.status == _GONE and outcome.error == "status"
     if outcome.no_retry:
         return Settlement("missed", 0, gone, "no_retry")
+    if outcome.error in _WHOLE_ANSWERS and policy.ends_with(outcome.status):
+        return Settlement("missed", 0, gone, "final_status")
     delay = delay_ms(policy, attempts_made, outcome.retry_after_seconds, random)
     if delay is None:
         return Settlement("missed", 0, gone, "attempts_used_up")

@@ -127,6 +127,26 @@ class ApiKeyBody(_Sent, kw_only=True):
     last_used_at: Ignored = _NOT_SENT
 
 
+class RetryBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """When failed deliveries are tried again. null, or nothing: as the queue or the service has it."""
+
+    schedule: list[int] | None = None
+    jitter: float | None = None
+    attempts: int | None = None
+    final_statuses: list[int | str] | None = None
+
+
+Retry: TypeAlias = RetryBody | list[int] | None | UnsetType
+"""A list is the schedule alone."""
+
+
+class RateLimitBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """How many requests a listener takes. Without a `burst`, as many at once as a second brings."""
+
+    per_second: float
+    burst: int | None = None
+
+
 class QueueBody(_Sent, kw_only=True):
     """Of `POST` and `PUT` for a queue. `retention` is in seconds.
 
@@ -141,6 +161,7 @@ class QueueBody(_Sent, kw_only=True):
     max_message_bytes: Whole = UNSET
     schema: AsSent = _NOT_SENT
     json_schema: AsSent = _NOT_SENT
+    retry: Retry = UNSET
     ordered: Later = _NOT_SENT
     schema_id: Ignored = _NOT_SENT
     listeners: Ignored = _NOT_SENT
@@ -154,32 +175,25 @@ class QueueBody(_Sent, kw_only=True):
 class ListenerBody(_Sent, kw_only=True):
     """Of `POST` and `PUT` for a listener."""
 
-    LATER: ClassVar[dict[str, bytes]] = {
-        "headers": b"{}",
-        "timeout": b"",
-        "retry": b"",
-        "max_in_flight": b"",
-        "rate_limit": b"",
-        "filter": b"",
-        "format": b"",
-    }
+    LATER: ClassVar[dict[str, bytes]] = {"filter": b"", "format": b""}
 
     alias: Text = UNSET
     name: Text = UNSET
     notify_url: str | UnsetType = UNSET
     liveness_url: str | UnsetType = UNSET
     status: Text = UNSET
-    headers: Later = _NOT_SENT
-    timeout: Later = _NOT_SENT
-    retry: Later = _NOT_SENT
-    max_in_flight: Later = _NOT_SENT
-    rate_limit: Later = _NOT_SENT
+    headers: dict[str, str] | None | UnsetType = UNSET
+    timeout: Whole = UNSET
+    retry: Retry = UNSET
+    max_in_flight: Whole = UNSET
+    rate_limit: RateLimitBody | None | UnsetType = UNSET
     filter: Later = _NOT_SENT
     format: Later = _NOT_SENT
     queue_id: Ignored = _NOT_SENT
     liveness: Ignored = _NOT_SENT
     messages: Ignored = _NOT_SENT
     secret: Ignored = _NOT_SENT
+    effective: Ignored = _NOT_SENT
 
 
 class MessageBody(_Sent, kw_only=True):
@@ -188,9 +202,6 @@ class MessageBody(_Sent, kw_only=True):
     LATER: ClassVar[dict[str, bytes]] = {
         "deliver_at": b"",
         "delay": b"0",
-        "expires_at": b"",
-        "key": b"",
-        "headers": b"{}",
     }
 
     data: msgspec.Raw
@@ -198,11 +209,17 @@ class MessageBody(_Sent, kw_only=True):
     name: Text = UNSET
     deliver_at: Later = _NOT_SENT
     delay: Later = _NOT_SENT
-    expires_at: Later = _NOT_SENT
-    key: Later = _NOT_SENT
-    headers: Later = _NOT_SENT
+    expires_at: Whole = UNSET
+    key: Text = UNSET
+    headers: dict[str, str] | None | UnsetType = UNSET
+    retry: Retry = UNSET
     queue_id: Ignored = _NOT_SENT
     deliveries: Ignored = _NOT_SENT
+
+    @property
+    def has_options(self) -> bool:
+        """Whether anything was asked for beside the usual."""
+        return not self.expires_at is self.key is self.headers is self.retry is UNSET
 
     def least_bytes(self) -> int:
         # {"data":…} with ,"alias":… and ,"name":… where they are. A character takes a byte at least.
@@ -218,7 +235,7 @@ class MessageBody(_Sent, kw_only=True):
 
     def refuse_later(self, place: str = "") -> None:
         # The common case in one comparison: this is the hottest path there is.
-        if not self.deliver_at is self.delay is self.expires_at is self.key is self.headers is _NOT_SENT:
+        if not self.deliver_at is self.delay is _NOT_SENT:
             super().refuse_later(place)
 
 
@@ -249,5 +266,9 @@ class MessageChange(_Sent, kw_only=True):
     alias: Text = UNSET
     name: Text = UNSET
     data: Ignored = _NOT_SENT
+    expires_at: Ignored = _NOT_SENT
+    key: Ignored = _NOT_SENT
+    headers: Ignored = _NOT_SENT
+    retry: Ignored = _NOT_SENT
     queue_id: Ignored = _NOT_SENT
     deliveries: Ignored = _NOT_SENT

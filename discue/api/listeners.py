@@ -3,6 +3,7 @@
 from msgspec import UNSET, UnsetType
 
 from discue.api import bodies, wire
+from discue.api.delivery_options import effective_shown, options_of, rate_shown, retry_shown
 from discue.api.fields import Given, names_changed, names_given, status_of
 from discue.api.links import Named, link_to
 from discue.api.once import created
@@ -36,7 +37,7 @@ async def list_all(call: Call) -> wire.Listeners:
         lambda selection: listeners.page(call.control, call.principal, selection),
         lambda item: _named(call, item),
     )
-    return wire.Listeners(listeners=[_shown(item) for item in items], links=links)
+    return wire.Listeners(listeners=[_shown(call, item) for item in items], links=links)
 
 
 async def list_of_queue(call: Call) -> wire.Listeners:
@@ -45,7 +46,7 @@ async def list_of_queue(call: Call) -> wire.Listeners:
         lambda selection: listeners.page_of_queue(call.control, call.principal, call.ids[0], selection),
         lambda item: _named(call, item),
     )
-    return wire.Listeners(listeners=[_shown(item) for item in items], links=links)
+    return wire.Listeners(listeners=[_shown(call, item) for item in items], links=links)
 
 
 async def change(call: Call) -> wire.Listener:
@@ -62,7 +63,12 @@ async def delete(call: Call) -> wire.Deleted:
 
 def _fields(body: bodies.ListenerBody, given: Given) -> ListenerFields:
     return ListenerFields(
-        given.alias, given.name, status_of(body.status), _url(body.notify_url), _url(body.liveness_url)
+        given.alias,
+        given.name,
+        status_of(body.status),
+        _url(body.notify_url),
+        _url(body.liveness_url),
+        options_of(body),
     )
 
 
@@ -77,11 +83,11 @@ def _named(call: Call, details: ListenerDetails) -> Named:
 
 
 def _answer(call: Call, details: ListenerDetails, url: str) -> wire.Listener:
-    return call.showing(details.listener, wire.Listener(listener=_shown(details), links=link_to(url)))
+    return call.showing(details.listener, wire.Listener(listener=_shown(call, details), links=link_to(url)))
 
 
-def _shown(details: ListenerDetails) -> wire.ListenerShown:
-    listener = details.listener
+def _shown(call: Call, details: ListenerDetails) -> wire.ListenerShown:
+    listener, options = details.listener, details.listener.options
     return wire.ListenerShown(
         id=listener.public_id,
         alias=listener.alias,
@@ -92,6 +98,12 @@ def _shown(details: ListenerDetails) -> wire.ListenerShown:
         liveness_url=listener.liveness_url,
         liveness=wire.Liveness(),
         messages=_messages(details),
+        effective=effective_shown(listener, call.control.settings),
+        headers=dict(options.headers) if options.headers else UNSET,
+        timeout=UNSET if options.timeout_seconds is None else options.timeout_seconds,
+        max_in_flight=UNSET if options.max_in_flight is None else options.max_in_flight,
+        rate_limit=rate_shown(options.rate_limit),
+        retry=retry_shown(options.retry),
         secret=details.secret or UNSET,
         created_at=listener.created_at,
         updated_at=listener.updated_at,

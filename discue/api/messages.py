@@ -1,12 +1,15 @@
 """`/queues/{queue_id}/messages`, its `/batch`, and `/messages`."""
 
 import msgspec
+from msgspec import UNSET
 
 from discue import model
 from discue.access import Principal
 from discue.api import bodies, wire
+from discue.api.delivery_options import retry_shown
 from discue.api.fields import names_changed, names_given
 from discue.api.links import Link, Named, link_to, links_of
+from discue.api.message_options import with_options
 from discue.api.paging import paged
 from discue.api.parameters import MESSAGE_PAGES
 from discue.api.route import CREATE, SMALL_BODY, Call, Needs, Route
@@ -36,7 +39,7 @@ _check_syntax = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 async def create(call: Call) -> wire.Message:
-    draft = _draft(call.body, "")
+    draft = _draft(call, call.body, "")
     queue = await _queue(call)
     (entry,) = await publish(call.services.publisher, queue, (draft,), once=call.once)
     return _created(call, _published(entry.id, draft.alias, entry.stored_at))
@@ -53,7 +56,7 @@ def _created(call: Call, message: wire.MessageShown) -> wire.Message:
 
 
 async def create_batch(call: Call) -> wire.Messages:
-    drafts = _drafts(call.body)
+    drafts = _drafts(call, call.body)
     entries = await publish(call.services.publisher, await _queue(call), drafts, once=call.once)
     shown = [_published(entry.id, draft.alias, entry.stored_at) for entry, draft in zip(entries, drafts, strict=True)]
     return _created_batch(call, shown)
@@ -74,10 +77,15 @@ def _created_batch(call: Call, shown: list[wire.MessageShown]) -> wire.Messages:
 
 async def get(call: Call) -> wire.Message:
     details = await messages.get(call.control, call.principal, *call.ids)
+    options = details.message.options
     message = msgspec.structs.replace(
         _shown(details.message),
         data=details.message.body.decode(),
         deliveries=[_delivery(delivery) for delivery in details.deliveries],
+        expires_at=details.message.expires_at or UNSET,
+        key=UNSET if options.key is None else options.key,
+        headers=dict(options.headers) if options.headers else UNSET,
+        retry=retry_shown(options.retry),
     )
     return call.showing(details.message, wire.Message(message=message, links=link_to(call.url)))
 
@@ -131,22 +139,29 @@ async def _queue(call: Call) -> QueueRecord:
     return directory.cached_queue(organization, queue_id) or await directory.queue(organization, queue_id)
 
 
-def _drafts(body: bodies.BatchBody) -> list[Draft]:
+def _drafts(call: Call, body: bodies.BatchBody) -> list[Draft]:
     if not 1 <= len(body.messages) <= BATCH_MESSAGES:
         rule = f"must have 1 to {BATCH_MESSAGES} messages"
         raise Unprocessable(f"A batch {rule}.", faults=(Fault("/messages", rule),))
-    return [_draft(message, f"/messages/{index}") for index, message in enumerate(body.messages)]
+    return [_draft(call, message, f"/messages/{index}") for index, message in enumerate(body.messages)]
 
 
-def _draft(body: bodies.MessageBody, place: str) -> Draft:
+def _draft(call: Call, body: bodies.MessageBody, place: str) -> Draft:
     alias = None
-    if body.alias is not msgspec.UNSET or body.name is not msgspec.UNSET:
+    if body.alias is not UNSET or body.name is not UNSET:
         alias = _alias(body, place)
-    data = memoryview(body.data)
-    if data[0] == _QUOTE:
-        content = _text_of(data).encode()
-        return Draft(content, is_json_text(content), alias, f"{place}/data")
-    return Draft(bytes(data), True, alias, f"{place}/data")
+    content, is_json = _content(body.data)
+    draft = Draft(content, is_json, alias, f"{place}/data")
+    return with_options(draft, body, place, call.control.clock.now()) if body.has_options else draft
+
+
+def _content(sent: msgspec.Raw) -> tuple[bytes, bool]:
+    """The bytes that are delivered, and whether they are JSON."""
+    data = memoryview(sent)
+    if data[0] != _QUOTE:
+        return bytes(data), True
+    content = _text_of(data).encode()
+    return content, is_json_text(content)
 
 
 def _alias(body: bodies.MessageBody, place: str) -> str | None:

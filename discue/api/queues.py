@@ -6,6 +6,7 @@ from msgspec import UNSET, UnsetType
 from discue import model
 from discue.access import Principal
 from discue.api import bodies, wire
+from discue.api.delivery_options import retry_of, retry_shown
 from discue.api.fields import Given, names_changed, names_given
 from discue.api.links import Named, link_to, links_of
 from discue.api.once import created
@@ -64,7 +65,9 @@ async def queue_limit(_services: Services, _principal: Principal, _ids: tuple[st
 
 
 def _fields(body: bodies.QueueBody, given: Given) -> QueueFields:
-    return QueueFields(given.alias, given.name, body.retention, body.max_message_bytes, _schema(body))
+    return QueueFields(
+        given.alias, given.name, body.retention, body.max_message_bytes, _schema(body), retry_of(body.retry)
+    )
 
 
 def _schema(body: bodies.QueueBody) -> Schema | ClearedSchema | UnsetType:
@@ -107,6 +110,7 @@ def _shown(details: QueueDetails) -> wire.QueueShown:
         schema=_shown_schema(queue, "rules"),
         json_schema=_shown_schema(queue, "json_schema"),
         schema_id=UNSET if queue.schema_id is None else queue.schema_id,
+        retry=retry_shown(queue.retry),
         created_at=queue.created_at,
         updated_at=queue.updated_at,
     )

@@ -193,6 +193,38 @@ class QueueMessages(msgspec.Struct, frozen=True):
     last_published_at: int
 
 
+class RetryShown(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What was chosen of a retry policy."""
+
+    schedule: list[int] | UnsetType = UNSET
+    jitter: float | UnsetType = UNSET
+    attempts: int | UnsetType = UNSET
+    final_statuses: list[int | str] | UnsetType = UNSET
+
+
+class PolicyShown(msgspec.Struct, kw_only=True, frozen=True):
+    """A whole retry policy."""
+
+    schedule: list[int]
+    jitter: float
+    attempts: int
+    final_statuses: list[str]
+
+
+class RateLimitShown(msgspec.Struct, frozen=True):
+    per_second: float
+    burst: int
+
+
+class EffectiveShown(msgspec.Struct, kw_only=True, frozen=True):
+    """What holds for a listener's requests: its own choice, its queue's, or the service's."""
+
+    timeout: int
+    max_in_flight: int
+    retry: PolicyShown
+    rate_limit: RateLimitShown | UnsetType = UNSET
+
+
 class QueueShown(_Shown, kw_only=True, frozen=True):
     """`retention` (seconds) and `max_message_bytes` are there when they were set. `listeners` are the first 100.
 
@@ -206,6 +238,7 @@ class QueueShown(_Shown, kw_only=True, frozen=True):
     schema: msgspec.Raw | UnsetType = UNSET
     json_schema: msgspec.Raw | UnsetType = UNSET
     schema_id: str | UnsetType = UNSET
+    retry: RetryShown | UnsetType = UNSET
 
 
 class Queue(_Answer, kw_only=True, frozen=True):
@@ -245,7 +278,7 @@ class ListenerMessages(msgspec.Struct, frozen=True):
 
 
 class ListenerShown(_Shown, kw_only=True, frozen=True):
-    """`secret` is there in the answer to its creation alone."""
+    """`secret` is there in the answer to its creation alone, options where they were chosen."""
 
     queue_id: str
     status: str
@@ -253,6 +286,12 @@ class ListenerShown(_Shown, kw_only=True, frozen=True):
     liveness_url: str
     liveness: Liveness
     messages: ListenerMessages
+    effective: EffectiveShown
+    headers: dict[str, str] | UnsetType = UNSET
+    timeout: int | UnsetType = UNSET
+    max_in_flight: int | UnsetType = UNSET
+    rate_limit: RateLimitShown | UnsetType = UNSET
+    retry: RetryShown | UnsetType = UNSET
     secret: str | UnsetType = UNSET
 
 
@@ -277,9 +316,13 @@ class DeliveryShown(msgspec.Struct, frozen=True):
 
 
 class MessageShown(_Shown, kw_only=True, frozen=True):
-    """`data` is what listeners receive, as a string."""
+    """`data` is what listeners receive, as a string; options are there where they were chosen."""
 
     data: str | UnsetType = UNSET
+    expires_at: int | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    headers: dict[str, str] | UnsetType = UNSET
+    retry: RetryShown | UnsetType = UNSET
     deliveries: list[DeliveryShown] | UnsetType = UNSET
 
 

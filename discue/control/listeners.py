@@ -6,8 +6,9 @@ import msgspec
 
 from discue import egress, signing
 from discue.access import Access, Principal
-from discue.control import domains, quotas
+from discue.control import delivery_options, domains, quotas
 from discue.control.control import Control, present
+from discue.control.delivery_options import OptionFields
 from discue.control.naming import changed_alias, new_alias
 from discue.errors import BadRequest, Fault
 from discue.model import CursorCounts, Listener
@@ -27,6 +28,7 @@ class ListenerFields(msgspec.Struct, frozen=True):
     status: Status | None = None
     notify_url: str | None = None
     liveness_url: str | None = None
+    options: OptionFields = OptionFields()
 
 
 class ListenerDetails(msgspec.Struct, frozen=True):
@@ -61,7 +63,9 @@ async def create(
     async def work(tx: Transaction) -> ListenerDetails:
         queue = present(await queues.get(tx, principal.organization, queue_public_id))
         head = present(await queues.head(tx, queue.organization, queue.id)).head
-        listener = msgspec.structs.replace(fresh, queue=queue.id, queue_public_id=queue.public_id)
+        listener = msgspec.structs.replace(
+            fresh, queue=queue.id, queue_public_id=queue.public_id, queue_retry=queue.retry
+        )
         await _require_registered(tx, None, listener)
         await quotas.require_listener(tx, control, listener.organization)
         await listeners.insert(tx, listener, head)
@@ -203,6 +207,7 @@ def _changed(control: Control, stored: Listener, fields: ListenerFields, alias: 
         status=fields.status or stored.status,
         notify_url=_url(control, fields.notify_url, stored.notify_url, "/notify_url"),
         liveness_url=_url(control, fields.liveness_url, stored.liveness_url, "/liveness_url"),
+        options=delivery_options.changed(stored.options, fields.options),
         config_version=stored.config_version + 1,
         updated_at=control.clock.now(),
     )

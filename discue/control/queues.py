@@ -6,9 +6,10 @@ from msgspec import UNSET, UnsetType
 from discue.access import Access, Principal
 from discue.control import quotas
 from discue.control.control import Control, present
+from discue.control.delivery_options import chosen_retry
 from discue.control.naming import changed_alias, new_alias
 from discue.errors import Fault, Forbidden, Unprocessable
-from discue.model import Queue, SchemaLanguage
+from discue.model import Queue, RetryOptions, SchemaLanguage
 from discue.schemas.schema import Schema
 from discue.store import events, feed, jobs, listeners, queues
 from discue.store.engine import Transaction
@@ -36,6 +37,7 @@ class QueueFields(msgspec.Struct, frozen=True):
     retention_seconds: int | UnsetType | None = UNSET
     max_message_bytes: int | UnsetType | None = UNSET
     schema: Schema | ClearedSchema | UnsetType = UNSET
+    retry: RetryOptions | UnsetType | None = UNSET
 
 
 class QueueDetails(msgspec.Struct, frozen=True):
@@ -157,6 +159,7 @@ def _changed(stored: Queue, fields: QueueFields, alias: str, now: int) -> Queue:
         alias=alias,
         retention_seconds=stored.retention_seconds if isinstance(retention, UnsetType) else retention,
         max_message_bytes=stored.max_message_bytes if isinstance(size, UnsetType) else size,
+        retry=chosen_retry(stored.retry, fields.retry),
         config_version=stored.config_version + 1,
         updated_at=now,
     )

@@ -75,6 +75,11 @@ class Backlog:
         return not self.new and not self.retries and not self.may_fetch
 
     @property
+    def is_empty(self) -> bool:
+        """Nothing is held that could be sent."""
+        return not self.new and not self.retries
+
+    @property
     def may_fetch(self) -> bool:
         return not self._fetching and (self.is_behind or self.due_at > 0)
 

@@ -8,20 +8,20 @@ from typing import Any
 
 import msgspec
 
-from discue.backoff import DEFAULT_RETRY_POLICY
 from discue.clock import Clock
 from discue.dispatch.alarms import Alarms
 from discue.dispatch.budget import Budget
+from discue.dispatch.endpoint import DeliveryDefaults, Endpoint, endpoint_of
 from discue.dispatch.flight import Flight
 from discue.dispatch.gate import Gate
 from discue.dispatch.handed_over import HandedOver
-from discue.dispatch.intake import Intake
+from discue.dispatch.intake import Intake, Making
 from discue.dispatch.lane import Lane
 from discue.dispatch.lanes import Lanes
 from discue.dispatch.reads import Reads
 from discue.dispatch.reloading import RELOAD_PAUSE_SECONDS
 from discue.dispatch.settling import STORE_RETRY_SECONDS
-from discue.dispatch.surroundings import Deliver, Endpoint, Surroundings
+from discue.dispatch.surroundings import Deliver, Surroundings
 from discue.dispatch.tenure import Tenure
 from discue.errors import Unavailable
 from discue.ids import RowIds
@@ -75,8 +75,10 @@ class Dispatcher:
         self._log = log
         self._tenure = tenure
         self._lanes = Lanes()
+        defaults = DeliveryDefaults(limits.listener_max_in_flight, limits.timeout_ms)
+        making = Making(partial(endpoint_of, defaults=defaults), self._make)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._intake = Intake(self._lanes, store, tenure, log, self._spawn, self._make)
+        self._intake = Intake(self._lanes, store, tenure, log, self._spawn, making)
         self._handed_over = HandedOver(store, self._spawn, self._told_of_ends)
         self.gate = Gate(limits.max_in_flight)
         self.alarms = Alarms(sources.clock)
@@ -90,10 +92,7 @@ class Dispatcher:
             clock=sources.clock,
             row_ids=sources.row_ids,
             random=sources.random,
-            policy=DEFAULT_RETRY_POLICY,
             tenure=tenure,
-            max_in_flight=limits.listener_max_in_flight,
-            timeout_ms=limits.timeout_ms,
             deadline_ms=limits.deadline_ms,
             wake_at=self._wake_at,
             attempted=self._attempted,

@@ -62,7 +62,7 @@ class Expiry:
                 continue
             claimed.add(retry.seq)
             if retry.is_there:
-                self._progress.expire(retry.seq, retry.attempts, now)
+                self._progress.expire(retry.seq, retry.attempts, "too_old", now)
             else:
                 self._progress.forget(retry.seq)
 

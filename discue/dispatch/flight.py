@@ -2,6 +2,9 @@
 
 from typing import Protocol
 
+from discue.backoff import RetryPolicy, narrowed
+from discue.dispatch.endpoint import Endpoint
+from discue.message_options import read_options
 from discue.model import Entry, Outcome
 
 
@@ -14,16 +17,24 @@ class LeftBehind(Protocol):
 class Flight:
     """`excepted` when its delivery stands apart from the cursor, as an exception.
 
-    `parting` is set when its lane has given it away.
+    `parting` is set when its lane has given it away. `era` is `Congestion.era` when it was sent.
     """
 
-    __slots__ = ("config_version", "excepted", "is_retry", "message_id", "number", "parting", "seq")
+    __slots__ = ("endpoint", "era", "excepted", "extra", "is_retry", "message_id", "number", "parting", "seq")
 
-    def __init__(self, entry: Entry, number: int, config_version: int, *, is_retry: bool) -> None:
+    def __init__(self, entry: Entry, number: int, endpoint: Endpoint, era: int, *, is_retry: bool) -> None:
         self.seq = entry.seq
         self.message_id = entry.id
+        self.extra = entry.extra
         self.number = number
-        self.config_version = config_version
+        self.endpoint = endpoint
+        self.era = era
         self.is_retry = is_retry
         self.excepted = is_retry
         self.parting: LeftBehind | None = None
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """When the delivery is tried again, if this attempt fails."""
+        policy = self.endpoint.policy
+        return narrowed(policy, read_options(self.extra).retry) if self.extra else policy

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Protocol
 
 from discue.dispatch.backlog import Backlog
+from discue.dispatch.endpoint import Endpoint
 from discue.dispatch.progress import Progress
 from discue.dispatch.surroundings import Surroundings
 from discue.errors import Unavailable
@@ -18,6 +19,8 @@ _READ_RETRY_MS = 250
 
 class Host(Protocol):
     """The lane."""
+
+    endpoint: Endpoint
 
     def is_kept(self) -> bool:
         """Whether it still has its cursor, and means to keep it."""
@@ -119,4 +122,4 @@ class Guests:
     def _is_under_way(self, guest: SendingGuest, ours: frozenset[tuple[int, int]], waited_seconds: float) -> bool:
         if guest.sender == self._record.owner:
             return (guest.seq, guest.attempts) in ours
-        return guest.lives and waited_seconds * 1_000 <= self._around.timeout_ms + _LONGEST_WAIT_MS
+        return guest.lives and waited_seconds * 1_000 <= self._host.endpoint.timeout_ms + _LONGEST_WAIT_MS

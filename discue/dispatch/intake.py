@@ -3,18 +3,16 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+from discue.dispatch.endpoint import Endpoint
 from discue.dispatch.lane import Lane
 from discue.dispatch.lanes import Lanes
 from discue.dispatch.reloading import RELOAD_PAUSE_SECONDS, Reloading
 from discue.dispatch.settling import Spawn
-from discue.dispatch.surroundings import Endpoint
 from discue.dispatch.tenure import Tenure
-from discue.egress import parse_target
 from discue.errors import DiscueError, Unavailable
 from discue.logs import Log
-from discue.signing import key_of
 from discue.store import workers
 from discue.store.commit import Store
 from discue.store.cursors import LAST_CURSOR, LaneRecord, claim, lanes_after, lanes_of, release, renew_tokens
@@ -24,7 +22,15 @@ _LANES_READ = 500
 _CURSORS_AT_ONCE = 500
 _LONGEST_PAUSE_SECONDS = 30.0
 
-MakeLane = Callable[[LaneRecord, Endpoint], Lane]
+
+class Making(NamedTuple):
+    """How a lane comes about: from what the store says of its cursor, and what its requests are made of.
+
+    `endpoint` raises ValueError or DiscueError for a row that cannot be used.
+    """
+
+    endpoint: Callable[[LaneRecord], Endpoint]
+    lane: Callable[[LaneRecord, Endpoint], Lane]
 
 
 class Intake:
@@ -33,7 +39,7 @@ class Intake:
     What the store says is read by one at a time: of two, the older could make a lane of what is not so any more.
     """
 
-    def __init__(self, lanes: Lanes, store: Store, tenure: Tenure, log: Log, spawn: Spawn, make: MakeLane) -> None:
+    def __init__(self, lanes: Lanes, store: Store, tenure: Tenure, log: Log, spawn: Spawn, make: Making) -> None:
         self.unowned: Callable[[], None] = _nobody_looks
         """Called when a listener changed that has no lane here: its cursor may be free, somebody should look."""
         self.is_closed = False
@@ -194,20 +200,17 @@ class Intake:
         if owner != self._tenure.incarnation or owner == self._lost_incarnation:
             return
         if (endpoint := self._endpoint(record)) is not None:
-            lane = self._make(record, endpoint)
+            lane = self._make.lane(record, endpoint)
             self._lanes.add(lane)
             lane.begin(self._heads.get((record.organization, record.queue), 0))
 
     def _endpoint(self, record: LaneRecord) -> Endpoint | None:
         """None for a row that cannot be used, which must not keep the others from running."""
         try:
-            keys = tuple(key_of(secret) for secret in record.secrets)
-            target = parse_target(record.notify_url, "/notify_url")
+            return self._make.endpoint(record)
         except (DiscueError, ValueError) as error:
             self._log.error("listener_unusable", exc_info=error, listener=record.listener_public_id)
             return None
-        enabled = record.status == "enabled" and record.may_send
-        return Endpoint(target, keys, enabled, record.config_version)
 
 
 def _nobody_looks() -> None:

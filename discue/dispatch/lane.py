@@ -1,13 +1,16 @@
 """What delivers one cursor's messages: in their order, a bounded number at once, until each is settled."""
 
+import math
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
 import msgspec
 
+from discue.congestion import Congestion
 from discue.dispatch.attempt_request import AttemptRequest
 from discue.dispatch.backlog import Backlog
+from discue.dispatch.endpoint import Endpoint
 from discue.dispatch.expiry import Expiry
 from discue.dispatch.flight import Flight
 from discue.dispatch.guests import Guests
@@ -15,9 +18,12 @@ from discue.dispatch.holdback import HoldBack
 from discue.dispatch.parting import Parting
 from discue.dispatch.progress import Progress, attempt_record
 from discue.dispatch.settling import Settling
-from discue.dispatch.surroundings import Endpoint, Surroundings
+from discue.dispatch.surroundings import Surroundings
 from discue.errors import Unavailable
+from discue.headers import together
+from discue.message_options import read_options
 from discue.model import Entry, Outcome
+from discue.pace import Pace
 from discue.settlement import settle
 from discue.store.cursors import LaneRecord
 from discue.store.engine import CursorKey, Settle
@@ -35,7 +41,11 @@ class Lane:
         self.record = record
         self.endpoint = endpoint
         self.organization = record.organization
-        self.max_in_flight = around.max_in_flight
+        self.max_in_flight = endpoint.max_in_flight
+        self._congestion = Congestion(endpoint.max_in_flight)
+        # A cursor that nobody had before was sent nothing.
+        is_new = record.token == 1 and record.version == 0
+        self._pace = Pace(endpoint.rate_limit, around.clock.monotonic(), is_full=is_new)
         self.at_gate = False
         self.in_flight_count = 0
         self.closed = False
@@ -92,7 +102,7 @@ class Lane:
         if not self._around.tenure.is_held():
             self._around.lapsed.add(self)
             return
-        while self._has_place and self._start_next():
+        while self._has_place and self._may_begin and self._start_next():
             pass
         self._fetch_if_needed()
 
@@ -121,6 +131,10 @@ class Lane:
         if endpoint.target != self.endpoint.target:
             self._hold_back.end()
         self.endpoint = endpoint
+        self._congestion.limit_to(endpoint.max_in_flight)
+        self.max_in_flight = self._congestion.allowed
+        if endpoint.rate_limit != self._pace.limit:
+            self._pace = Pace(endpoint.rate_limit, self._around.clock.monotonic(), is_full=False)
         if not endpoint.enabled:
             self._backlog.unread()
         self.pump()
@@ -209,6 +223,16 @@ class Lane:
         guests = 0 if self._guests is None else self._guests.places
         return self.in_flight_count + self._progress.unstored + guests < self.max_in_flight
 
+    @property
+    def _may_begin(self) -> bool:
+        """Whether the listener's pace lets a request begin now; if not, the lane is woken when it does."""
+        if self._pace.limit is None:
+            return True
+        wait_seconds = self._pace.wait_seconds(self._around.clock.monotonic())
+        if wait_seconds > 0 and not self._backlog.is_empty:
+            self.wake_at(self._around.clock.now() + math.ceil(wait_seconds * 1_000))
+        return wait_seconds == 0
+
     def _start_next(self) -> bool:
         backlog = self._backlog
         if backlog.retries and (self._retries_in_flight * _RETRY_SHARE < self.max_in_flight or not backlog.new):
@@ -220,8 +244,8 @@ class Lane:
         now = self._around.clock.now()
         if retry.entry is None:
             self._progress.forget(retry.seq)
-        elif retry.entry.stored_at < now - self._around.deadline_ms:
-            self._progress.expire(retry.seq, retry.attempts, now)
+        elif reason := self._given_up(retry.entry, now):
+            self._progress.expire(retry.seq, retry.attempts, reason, now)
         elif not self._around.gate.enter(self):
             return False
         else:
@@ -238,18 +262,27 @@ class Lane:
         now = self._around.clock.now()
         if not self._progress.window.fits(entry.seq):
             self._make_span(now)
-        too_old = entry.stored_at < now - self._around.deadline_ms
-        if not too_old and not (self._hold_back.allows(now, self._progress.retrying) and self._around.gate.enter(self)):
+        given_up = self._given_up(entry, now)
+        if not given_up and not self._may_start(now):
             return False
         self._backlog.take_new()
-        if too_old:
-            self._progress.miss(entry.seq, entry.seq, "too_old", now)
+        if given_up:
+            self._progress.miss(entry.seq, entry.seq, given_up, now)
             self._settling.start()
         else:
             if self._hold_back.begun(now, self._progress.retrying):
                 self.wake_at(self._hold_back.until)
             self._send(entry, 1, is_retry=False)
         return True
+
+    def _may_start(self, now: int) -> bool:
+        return self._hold_back.allows(now, self._progress.retrying) and self._around.gate.enter(self)
+
+    def _given_up(self, entry: Entry, now: int) -> str:
+        """Why a message is not sent any more; empty for one that is."""
+        if 0 < entry.expires_at <= now:
+            return "expired"
+        return "too_old" if entry.stored_at < now - self._around.deadline_ms else ""
 
     def _make_span(self, now: int) -> None:
         """Long requests leave the cursor's span: each becomes an exception, and is settled as one."""
@@ -263,7 +296,8 @@ class Lane:
 
     def _send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
         record, endpoint = self.record, self.endpoint
-        flight = Flight(entry, number, endpoint.config_version, is_retry=is_retry)
+        flight = Flight(entry, number, endpoint, self._congestion.era, is_retry=is_retry)
+        self._pace.begun(self._around.clock.monotonic())
         self.in_flight_count += 1
         self._flights[flight.seq] = flight
         request = AttemptRequest(
@@ -275,8 +309,8 @@ class Lane:
             record.queue_public_id,
             record.listener_public_id,
             flight.number,
-            (),
-            self._around.timeout_ms,
+            endpoint.headers if not entry.extra else together(endpoint.headers, read_options(entry.extra).headers),
+            endpoint.timeout_ms,
         )
         self._around.deliver(request, partial(self._ended, flight))
 
@@ -286,6 +320,8 @@ class Lane:
         self.in_flight_count -= 1
         del self._flights[flight.seq]
         self._retries_in_flight -= flight.is_retry
+        self._congestion.ended(outcome, flight.era)
+        self.max_in_flight = self._congestion.allowed
         if flight.parting is not None:
             flight.parting.ended(flight, outcome)
             around.attempted(self.record, flight, outcome)
@@ -312,14 +348,18 @@ class Lane:
     def _failed(self, flight: Flight, outcome: Outcome, now: int) -> int:
         """When the next attempt may start; 0 if there is none."""
         self._hold_back.failed()
-        settlement = settle(flight.number, outcome, self._around.policy, now, self._around.random())
+        settlement = settle(flight.number, outcome, flight.policy, now, self._around.random())
         self._progress.fail(flight.seq, flight.number, settlement, now, excepted=flight.excepted)
         self._backlog.claimed.add(flight.seq)
         endpoint = self.endpoint
-        if settlement.disable_listener and endpoint.enabled and endpoint.config_version == flight.config_version:
+        if (
+            settlement.disable_listener
+            and endpoint.enabled
+            and endpoint.config_version == flight.endpoint.config_version
+        ):
             self.endpoint = msgspec.structs.replace(self.endpoint, enabled=False)
             self._backlog.unread()
-            self._around.disable(self.record, flight.config_version)
+            self._around.disable(self.record, endpoint.config_version)
         return settlement.due_at
 
     def _fetch_if_needed(self) -> None:

@@ -46,10 +46,10 @@ class Parting:
     def _end(self, flight: Flight, outcome: Outcome) -> End:
         around, record = self._around, self._record
         now = around.clock.now()
-        settlement = settle(flight.number, outcome, around.policy, now, around.random())
+        settlement = settle(flight.number, outcome, flight.policy, now, around.random())
         if settlement.disable_listener and not self._has_disabled:
             self._has_disabled = True
-            around.disable(record, flight.config_version)
+            around.disable(record, flight.endpoint.config_version)
         waits = settlement.state == "retry"
         detail = packed(outcome.trace, settlement.due_at) if outcome.trace is not None else b""
         return End(

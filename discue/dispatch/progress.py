@@ -141,9 +141,9 @@ class Progress:
         ranges.append(MissedRange(first, last, reason, now))
         self.dirty = True
 
-    def expire(self, seq: int, attempts: int, now: int) -> None:
-        """A delivery that waited for its next attempt is too old."""
-        self._put(seq, ExceptionRow(seq, "missed", attempts, now, "too_old"))
+    def expire(self, seq: int, attempts: int, reason: str, now: int) -> None:
+        """A delivery that waited for its next attempt will not have it."""
+        self._put(seq, ExceptionRow(seq, "missed", attempts, now, reason))
         self.retrying -= 1
         self.missed += 1
         self.dirty = True

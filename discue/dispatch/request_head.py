@@ -7,14 +7,11 @@ from typing import NamedTuple
 from discue import __version__
 from discue.dispatch.attempt_request import AttemptRequest
 from discue.egress import Target
+from discue.headers import is_header_allowed
 from discue.signing import sign
 
 _VISIBLE = re.compile(r"[!-~]+")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
-_VALUE = re.compile(r"(?:[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?)?")
-_OURS = re.compile(r"discue-.*|webhook-.*|proxy-.*|content-(?:type|length|encoding)|accept-encoding|user-agent")
-_FRAMING = frozenset({"connection", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 
 Origin = tuple[str, str, int]
 """Scheme, host and port: what a connection may be used again for."""
@@ -94,17 +91,6 @@ def whole_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> b
         f"webhook-signature: {signature}\r\ndiscue-attempt: {request.number}\r\n{own}\r\n"
     )
     return preamble.head + rest.encode("latin-1")
-
-
-def is_header_allowed(name: str, value: str) -> bool:
-    """Whether a header may be sent besides ours: a token, and a value without control characters."""
-    lowered = name.lower()
-    return (
-        _NAME.fullmatch(name) is not None
-        and _VALUE.fullmatch(value) is not None
-        and lowered not in _FRAMING
-        and _OURS.fullmatch(lowered) is None
-    )
 
 
 def _own_headers(headers: tuple[tuple[str, str], ...]) -> str:

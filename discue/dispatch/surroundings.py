@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from discue.backoff import RetryPolicy
 from discue.clock import Clock
 from discue.dispatch.attempt_request import AttemptRequest
 from discue.dispatch.budget import Budget
@@ -14,7 +13,6 @@ from discue.dispatch.gate import Gate
 from discue.dispatch.reads import Reads
 from discue.dispatch.settling import Spawn
 from discue.dispatch.tenure import Tenure
-from discue.egress import Target
 from discue.ids import RowIds
 from discue.model import Outcome
 from discue.store.commit import Store
@@ -31,18 +29,6 @@ class Deliver(Protocol):
     def __call__(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None: ...
 
 
-class Endpoint(msgspec.Struct, frozen=True):
-    """What a request to a listener is made of, from its configuration at one version.
-
-    Not `enabled` is also one whose domain is not verified, where its organization wants that.
-    """
-
-    target: Target
-    keys: tuple[bytes, ...]
-    enabled: bool
-    config_version: int
-
-
 class Surroundings(msgspec.Struct, frozen=True):
     """`lapsed` are lanes that found the lease lapsed, `hosts` those that have guests."""
 
@@ -54,10 +40,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     clock: Clock
     row_ids: RowIds
     random: Callable[[], float]
-    policy: RetryPolicy
     tenure: Tenure
-    max_in_flight: int
-    timeout_ms: int
     deadline_ms: int
     wake_at: Callable[["Lane", int], None]
     attempted: Callable[[LaneRecord, Flight, Outcome], None]

@@ -7,8 +7,8 @@ from typing import TypeVar, cast
 
 from discue.errors import Overloaded
 from discue.store import tallies
+from discue.store.commit_time import CommitTime
 from discue.store.engine import Append, Appended, BatchOutcome, Engine, Hint, Settle, Transaction, Work
-from discue.store.pace import Pace
 from discue.store.stream import APPEND_BYTES, APPEND_ROWS, Stream
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class Store:
         # What goes into the next commit is never too much: only commits tell how long they take.
         streams = self._append_streams
         commits = max(rows // APPEND_ROWS, waiting // APPEND_BYTES) // len(streams)
-        if commits and min(stream.pace.seconds(commits) for stream in streams) > _LONGEST_WAIT_SECONDS:
+        if commits and min(stream.commit_time.seconds(commits) for stream in streams) > _LONGEST_WAIT_SECONDS:
             raise Overloaded
 
     async def settle(self, settle: Settle) -> bool:
@@ -124,8 +124,9 @@ class Store:
 
     def _streams(self, count: int, works_at_once: int) -> list[Stream]:
         slots = [self._tally_slot(number) for number in range(count)]
-        pace, works = self._monotonic, works_at_once
-        return [Stream(self.engine, self, slot, Pace(pace), works_at_once=works) for slot in slots]
+        return [
+            Stream(self.engine, self, slot, CommitTime(self._monotonic), works_at_once=works_at_once) for slot in slots
+        ]
 
     def _tally_slot(self, stream: int) -> Callable[[], int]:
         return lambda: tallies.slot_of(self._worker_slot(), stream)

@@ -5,10 +5,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from discue.model import Entry
+from discue.model import DeliveryOptions, Entry, RetryOptions
 from discue.store.cursor_keys import among, flat, runs
 from discue.store.engine import CursorKey, Row, Transaction
-from discue.store.listeners import read_secrets
+from discue.store.entries import entry_of
+from discue.store.listeners import read_options, read_secrets
+from discue.store.queues import read_retry
 from discue.store.verified_places import VerifiedPlaces, wants_verified_domains
 
 
@@ -39,6 +41,8 @@ class LaneRecord(msgspec.Struct, frozen=True):
     notify_url: str
     status: Literal["enabled", "disabled"]
     secrets: tuple[str, ...]
+    options: DeliveryOptions
+    queue_retry: RetryOptions | None
     config_version: int
     has_guests: bool = False
     may_send: bool = True
@@ -86,7 +90,7 @@ _LANES = f"""
 SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.version, c.position, c.ahead,
     c.acknowledged, c.missed, c.retrying, c.last_success_at, c.last_failure_at, h.head,
     l.public_id, q.public_id, l.notify_url,
-    CASE WHEN o.state = 'active' THEN l.status ELSE 'disabled' END, l.secrets, l.config_version,
+    CASE WHEN o.state = 'active' THEN l.status ELSE 'disabled' END, l.secrets, l.settings, q.settings, l.config_version,
     c.retrying > 0 AND ({_GUEST.format("sending")} OR {_GUEST.format("ended")}), o.settings
 FROM cursor c
 JOIN listener l ON l.organization = c.organization AND l.id = c.listener AND l.deleted_at IS NULL
@@ -107,7 +111,7 @@ _RENEW_TOKENS = "UPDATE cursor SET token = token + 1 WHERE owner = $1"
 _KEY = "organization, listener, stream"
 
 _DUE = """
-SELECT e.seq, e.attempts, l.id, l.stored_at, l.codec, l.body
+SELECT e.seq, e.attempts, l.id, l.stored_at, l.codec, l.body, l.expires_at, l.key_hash, l.extra
 FROM exception e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'retry' AND e.due_at <= $4
@@ -219,11 +223,13 @@ async def _records(tx: Transaction, rows: Iterable[Row]) -> list[LaneRecord]:
 def _record(values: Sequence[Any]) -> LaneRecord:
     record: dict[str, Any] = dict(zip(_READ_FIELDS, values, strict=True))
     record["secrets"] = read_secrets(record["secrets"])
+    record["options"] = read_options(record["options"])
+    record["queue_retry"] = read_retry(record["queue_retry"])
     record["has_guests"] = bool(record["has_guests"])
     return LaneRecord(**record)
 
 
 def _due_retry(row: Row) -> DueRetry:
-    seq, attempts, public_id, stored_at, codec, body = row
-    entry = None if public_id is None else Entry(seq, public_id, stored_at, codec == 1, body)
+    seq, attempts, *rest = row
+    entry = None if rest[0] is None else entry_of((seq, *rest))
     return DueRetry(seq, attempts, entry)

@@ -46,12 +46,18 @@ Work = Callable[[Transaction], Awaitable[T]]
 
 
 class NewEntry(msgspec.Struct, frozen=True, gc=False):
-    """A message about to be appended. `alias` is None where none was given."""
+    """A message about to be appended. `alias` is None where none was given, and so is what was not asked for.
+
+    `extra` are its options (`message_options`); a key stands in them, and its hash beside them.
+    """
 
     id: str
     is_json: bool
     body: bytes
     alias: str | None = None
+    expires_at: int | None = None
+    key_hash: int | None = None
+    extra: bytes | None = None
 
 
 class Once(msgspec.Struct, frozen=True, gc=False):

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from discue.ids import millisecond_of
-from discue.model import CursorCounts, Listener, Queue
+from discue.model import CursorCounts, DeliveryOptions, Listener, Queue
 from discue.store import events, feed, queues
 from discue.store.engine import Row, Transaction
 from discue.store.events import Occurrence
@@ -26,10 +26,12 @@ from discue.window import Window
 
 SHOWN_MISSED = 100
 
+_decode_options = msgspec.json.Decoder(DeliveryOptions).decode
+
 _COLUMNS: Final = (
     "listener.id, listener.organization, listener.public_id, listener.queue, queue.public_id, "
     "listener.alias, listener.status, listener.notify_url, listener.liveness_url, listener.secrets, "
-    "listener.config_version, listener.created_at, listener.updated_at"
+    "listener.config_version, listener.created_at, listener.updated_at, listener.settings, queue.settings"
 )
 _LIVE: Final = f"""
     SELECT {_COLUMNS} FROM listener
@@ -55,15 +57,15 @@ _REFERENCES_AT_ONCE: Final = 1_000
 _INSERT: Final = """
     INSERT INTO listener (id, organization, public_id, queue, alias, status, notify_url, liveness_url,
         settings, secrets, config_version, created_at, updated_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '{}', $9, $10, $11, $12)"""
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"""
 _INSERT_CURSOR: Final = """
     INSERT INTO cursor (organization, listener, stream, queue, owner, token, version, start_seq, position,
         acknowledged, missed, retrying, last_success_at, last_failure_at)
     VALUES ($1, $2, 0, $3, NULL, 0, 0, $4, $5, 0, 0, 0, 0, 0)"""
 _UPDATE: Final = """
-    UPDATE listener SET alias = $1, status = $2, notify_url = $3, liveness_url = $4, config_version = $5,
-        updated_at = $6
-    WHERE organization = $7 AND id = $8 AND deleted_at IS NULL"""
+    UPDATE listener SET alias = $1, status = $2, notify_url = $3, liveness_url = $4, settings = $5,
+        config_version = $6, updated_at = $7
+    WHERE organization = $8 AND id = $9 AND deleted_at IS NULL"""
 _DISABLE: Final = """
     UPDATE listener SET status = 'disabled', config_version = config_version + 1, updated_at = $1
     WHERE organization = $2 AND id = $3 AND config_version = $4 AND deleted_at IS NULL
@@ -168,6 +170,7 @@ async def insert(tx: Transaction, listener: Listener, head: int) -> None:
         listener.status,
         listener.notify_url,
         listener.liveness_url,
+        _settings(listener),
         msgspec.json.encode(listener.secrets),
         listener.config_version,
         listener.created_at,
@@ -184,6 +187,7 @@ async def update(tx: Transaction, listener: Listener) -> bool:
         listener.status,
         listener.notify_url,
         listener.liveness_url,
+        _settings(listener),
         listener.config_version,
         listener.updated_at,
         listener.organization,
@@ -261,7 +265,7 @@ def _read(row: Row | None) -> Listener | None:
 
 def _from_row(row: Row) -> Listener:
     listener, organization, public_id, queue, queue_public_id, alias, status, *rest = row
-    notify_url, liveness_url, secrets, config_version, created_at, updated_at = rest
+    notify_url, liveness_url, secrets, config_version, created_at, updated_at, settings, queue_settings = rest
     return Listener(
         organization=organization,
         id=listener,
@@ -276,9 +280,20 @@ def _from_row(row: Row) -> Listener:
         created_at=created_at,
         updated_at=updated_at,
         secrets=read_secrets(secrets),
+        options=read_options(settings),
+        queue_retry=queues.read_retry(queue_settings),
     )
 
 
 def read_secrets(column: bytes) -> tuple[str, ...]:
     """The signing secrets as they are stored, newest first."""
     return msgspec.json.decode(column, type=tuple[str, ...])
+
+
+def read_options(column: str) -> DeliveryOptions:
+    """How a listener wants its requests, as its settings are stored."""
+    return _decode_options(column)
+
+
+def _settings(listener: Listener) -> str:
+    return msgspec.json.encode(listener.options).decode()

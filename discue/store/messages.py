@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Final
 
+from discue.message_options import read_options
 from discue.model import Queue, StoredMessage
 from discue.store import message_lists, tallies
 from discue.store.engine import Row, Transaction
@@ -10,7 +11,7 @@ from discue.store.listing import Listing, RowPage, Selection
 from discue.store.logs import LiveQueues
 
 _GET: Final = """
-    SELECT seq, alias, stored_at, updated_at, codec, body FROM log
+    SELECT seq, alias, stored_at, updated_at, codec, body, expires_at, extra FROM log
     WHERE organization = $1 AND id = $2 AND queue = $3"""
 _SET_ALIAS: Final = """
     UPDATE log SET alias = $1, updated_at = $2 WHERE organization = $3 AND queue = $4 AND seq = $5"""
@@ -27,7 +28,7 @@ async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | 
     row = await tx.row(_GET, queue.organization, public_id, queue.id)
     if row is None:
         return None
-    seq, alias, stored_at, updated_at, codec, body = row
+    seq, alias, stored_at, updated_at, codec, body, expires_at, extra = row
     return StoredMessage(
         organization=queue.organization,
         queue=queue.id,
@@ -39,6 +40,8 @@ async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | 
         updated_at=updated_at or stored_at,
         is_json=codec == _JSON,
         body=bytes(body),
+        expires_at=expires_at or 0,
+        options=read_options(extra),
     )
 
 

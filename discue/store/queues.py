@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from discue.model import Queue, SchemaLanguage
+from discue.model import Queue, RetryOptions, SchemaLanguage
 from discue.store.engine import Row, Transaction
 from discue.store.listing import Listing, RowPage, Selection, Table, listed, placeholders
 
@@ -53,6 +53,10 @@ class _Settings(msgspec.Struct, omit_defaults=True):
     max_message_bytes: int | None = None
     schema_language: SchemaLanguage = "rules"
     schema_set_at: int = 0
+    retry: RetryOptions | None = None
+
+
+_read_settings = msgspec.json.Decoder(_Settings).decode
 
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Queue | None:
@@ -147,7 +151,9 @@ async def delete(tx: Transaction, organization: int, queue: int) -> None:
 
 
 def _settings(queue: Queue) -> str:
-    settings = _Settings(queue.retention_seconds, queue.max_message_bytes, queue.schema_language, queue.schema_set_at)
+    settings = _Settings(
+        queue.retention_seconds, queue.max_message_bytes, queue.schema_language, queue.schema_set_at, queue.retry
+    )
     return msgspec.json.encode(settings).decode()
 
 
@@ -161,7 +167,7 @@ def _read(row: Row | None) -> Queue | None:
 
 def _from_row(row: Row) -> Queue:
     queue, organization, public_id, alias, settings, config_version, created_at, updated_at, schema, schema_id = row
-    chosen = msgspec.json.decode(settings, type=_Settings)
+    chosen = _read_settings(settings)
     return Queue(
         organization=organization,
         id=queue,
@@ -176,4 +182,10 @@ def _from_row(row: Row) -> Queue:
         schema_id=schema_id,
         schema_language=chosen.schema_language,
         schema_set_at=chosen.schema_set_at,
+        retry=chosen.retry,
     )
+
+
+def read_retry(settings: str) -> RetryOptions | None:
+    """What a queue's settings say of how its deliveries are tried again."""
+    return _read_settings(settings).retry

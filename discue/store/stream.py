@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
 
 from discue.errors import StoreUnavailable
+from discue.store.commit_time import CommitTime
 from discue.store.engine import Append, Batch, BatchOutcome, Engine, Settle, Work
-from discue.store.pace import Pace
 
 T = TypeVar("T")
 
@@ -41,11 +41,17 @@ class Stream:
     """One commit after another. What waits is bounded by whoever hands it in."""
 
     def __init__(
-        self, engine: Engine, committed: Committed, tally_slot: Callable[[], int], pace: Pace, *, works_at_once: int
+        self,
+        engine: Engine,
+        committed: Committed,
+        tally_slot: Callable[[], int],
+        commit_time: CommitTime,
+        *,
+        works_at_once: int,
     ) -> None:
         self._engine = engine
         self._tally_slot = tally_slot
-        self.pace = pace
+        self.commit_time = commit_time
         self._works_at_once = works_at_once
         self._committed = committed
         self._appends: _Waiting[Append] = deque()
@@ -93,7 +99,7 @@ class Stream:
         slot = self._tally_slot()
         batch = Batch([a for a, _ in appends], [s for s, _ in settles], [w for w, _ in works], slot)
         futures = [future for _, future in (*appends, *settles, *works)]
-        self.pace.begin()
+        self.commit_time.begin()
         try:
             outcome = await self._engine.commit(batch)
         except Exception as error:  # noqa: BLE001 - it is the answer of everything in the batch
@@ -104,7 +110,7 @@ class Stream:
                 self._refuse_waiting(error)
             return
         finally:
-            self.pace.end()
+            self.commit_time.end()
         answers = (*outcome.appends, *outcome.settles, *outcome.works)
         for future, answer in zip(futures, answers, strict=True):
             _resolve(future, answer)

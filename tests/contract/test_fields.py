@@ -17,6 +17,16 @@ SETTINGS_MEANT = ("sqlite", "three workers")
 WRONG = 1.5
 """Of no field's type."""
 
+RETRY = {"schedule": [10, 60], "jitter": 0.5, "attempts": 4, "final_statuses": [422, "3xx"]}
+LISTENER_OPTIONS = {
+    "headers": {"x-shop": "north"},
+    "timeout": 5,
+    "max_in_flight": 7,
+    "rate_limit": {"per_second": 2.5, "burst": 3},
+    "retry": RETRY,
+}
+MESSAGE_OPTIONS = {"key": "customer-9", "headers": {"x-trace": "7"}, "expires_at": 253_402_300_799_999, "retry": RETRY}
+
 REQUEST_ROWS = [row for row in rows() if row.kind == "request" and "[]" not in row.cells[0]]
 RESPONSE_ROWS = [row for row in rows() if row.kind == "response"]
 ELSEWHERE = {"events.md: address", "events.md: address.id", "events.md: address.name"}
@@ -79,21 +89,23 @@ class Samples:
 
     def _QueueShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.create("/queues")
-        made = self._owner.create("/queues", retention=1, max_message_bytes=10, schema={"n": {"type": "number"}})
+        made = self._owner.create(
+            "/queues", retention=1, max_message_bytes=10, retry=RETRY, schema={"n": {"type": "number"}}
+        )
         self._owner.create(f"/queues/{made['id']}/listeners", **NOWHERE)
         yield self._owner.shown(f"/queues/{made['id']}")
         yield self._owner.create("/queues", json_schema={})
 
     def _ListenerShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         queue = self._owner.create("/queues")["id"]
-        made = self._owner.create(f"/queues/{queue}/listeners", **NOWHERE)
+        made = self._owner.create(f"/queues/{queue}/listeners", **NOWHERE, **LISTENER_OPTIONS)
         yield made
         yield self._owner.shown(f"/queues/{queue}/listeners/{made['id']}")
 
     def _MessageShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         queue = self._owner.create("/queues")["id"]
         self._owner.create(f"/queues/{queue}/listeners", status="disabled", **NOWHERE)
-        made = self._owner.create(f"/queues/{queue}/messages", data="x")
+        made = self._owner.create(f"/queues/{queue}/messages", data="x", **MESSAGE_OPTIONS)
         yield made
         yield self._owner.shown(f"/queues/{queue}/messages/{made['id']}")
 

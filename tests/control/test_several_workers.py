@@ -30,9 +30,13 @@ TOGETHER = 4
 async def _opened(address: str) -> AsyncIterator[list[Control]]:
     async with AsyncExitStack() as stack:
         settings = Settings(database=address)
-        yield [
+        controls = [
             (await stack.enter_async_context(opened(settings, SystemClock(), Log()))).control for _ in range(TOGETHER)
         ]
+        # As the database gives each worker its own: one taken by chance may be another one's, too.
+        for slot, control in enumerate(controls):
+            control.row_ids.slot = slot
+        yield controls
 
 
 @pytest.fixture

@@ -14,7 +14,17 @@ from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
 from discue.dispatch.lane import Lane
 from discue.ids import SLOTS, PublicIds, RowIds
 from discue.logs import Log
-from discue.model import CursorCounts, FailureKind, Listener, Organization, Outcome, Queue
+from discue.model import (
+    CursorCounts,
+    DeliveryOptions,
+    FailureKind,
+    Listener,
+    MessageOptions,
+    Organization,
+    Outcome,
+    Queue,
+)
+from discue.publish import Draft, entry_for
 from discue.store import listeners, messages, organizations, queues, workers
 from discue.store.commit import Store
 from discue.store.engine import Append, Appended, NewEntry, Row, Transaction
@@ -297,10 +307,12 @@ class Stage:
         await self.store.write(lambda tx: queues.insert(tx, made))
         return made
 
-    async def listener(self, queue: Queue) -> Listener:
+    async def listener(self, queue: Queue, options: DeliveryOptions | None = None) -> Listener:
         """Create one, as the API does, and let the dispatcher follow."""
         self._number += 1
-        made = msgspec.structs.replace(a_listener(queue, self._number), secrets=(SECRET,))
+        made = msgspec.structs.replace(
+            a_listener(queue, self._number), secrets=(SECRET,), options=options or DeliveryOptions()
+        )
 
         async def work(tx: Transaction) -> None:
             head = await queues.head(tx, queue.organization, queue.id)
@@ -311,7 +323,7 @@ class Stage:
         await self.follow("listener", made.organization, made.id)
         return made
 
-    async def configure(self, listener: Listener, **changes: str) -> Listener:
+    async def configure(self, listener: Listener, **changes: object) -> Listener:
         """Change a listener, as the API does."""
         stored = await self.stored(listener)
         changed = msgspec.structs.replace(stored, config_version=stored.config_version + 1, **changes)
@@ -339,6 +351,14 @@ class Stage:
         appended = await self.append(queue, count, body=body)
         await self.quiet()
         return [entry.id for entry in appended.entries]
+
+    async def publish_with(self, queue: Queue, options: MessageOptions, expires_at: int | None = None) -> str:
+        """Store one message that asks for something, and return its id when its first requests went out."""
+        draft = Draft(b'"hello"', True, expires_at=expires_at, options=options)
+        entry = entry_for(self.public_ids.next(), draft)
+        await self.store.append(Append(queue.organization, queue.id, queue.config_version, self.clock.now(), (entry,)))
+        await self.quiet()
+        return entry.id
 
     async def append(self, queue: Queue, count: int = 1, *, body: bytes = b'"hello"') -> Appended:
         entries = tuple(NewEntry(self.public_ids.next(), True, body) for _ in range(count))

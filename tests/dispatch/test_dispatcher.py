@@ -7,10 +7,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from discue.backoff import RetryPolicy
 from discue.dispatch import alarms, dispatcher, intake
 from discue.dispatch.attempt_request import AttemptRequest
-from discue.model import Listener, Queue
+from discue.model import DeliveryOptions, Listener, Queue, RetryOptions
 from discue.store import organizations, queues
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 
@@ -251,9 +250,9 @@ async def test_due_times_that_were_superseded_do_not_pile_up(stage: Stage) -> No
 
 
 async def test_a_timer_wakes_a_lane_whose_retry_is_due(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "DEFAULT_RETRY_POLICY", RetryPolicy((0,) * 11))
-    queue, _ = await _with_listeners(stage, 1)
+    queue = await stage.queue(await stage.organization())
     await stage.start()
+    await stage.listener(queue, DeliveryOptions(retry=RetryOptions(schedule=(0,))))
     await stage.publish(queue)
     again = asyncio.Event()
     take = stage.courier.__class__.__call__

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from discue.attempt_detail import unpacked
 from discue.dispatch.progress import Progress, attempt_record
+from discue.model import DeliveryOptions
 from discue.settlement import Settlement
 from discue.store.cursors import LaneRecord
 from discue.store.engine import ExceptionRow, MissedRange
@@ -34,6 +35,8 @@ RECORD = LaneRecord(
     notify_url="https://example.com/",
     status="enabled",
     secrets=(),
+    options=DeliveryOptions(),
+    queue_retry=None,
     config_version=1,
 )
 RETRY = Settlement("retry", NOON + 5_000, False, "failed")
@@ -125,7 +128,7 @@ def test_deleted_messages_are_stepped_over_and_counted_nowhere() -> None:
 
 def test_a_retry_that_is_too_old_is_missed() -> None:
     progress = Progress(RECORD)
-    progress.expire(5, 3, NOON)
+    progress.expire(5, 3, "too_old", NOON)
     taken = progress.take()
     assert taken.exceptions == (ExceptionRow(5, "missed", 3, NOON, "too_old"),)
     assert (taken.retrying, taken.missed) == (1, 2)

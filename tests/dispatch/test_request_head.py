@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.dispatch.request_head import RequestHeads, RequestInvalid, is_header_allowed, whole_head
+from discue.dispatch.request_head import RequestHeads, RequestInvalid, whole_head
 from discue.egress import Target
+from discue.headers import is_header_allowed
 from discue.signing import sign
 from tests.dispatch.attempts import KEY, LISTENER_ID, MESSAGE_ID, QUEUE_ID, request_to
 

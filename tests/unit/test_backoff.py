@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.backoff import DEFAULT_RETRY_POLICY, RetryPolicy, delay_ms
+from discue.backoff import DEFAULT_RETRY_POLICY, RetryPolicy, delay_ms, narrowed
+from discue.model import RetryOptions
 
 DAY_MS = 24 * 3_600_000
 randoms = st.floats(0, 1, exclude_max=True)
@@ -62,3 +63,40 @@ def test_retry_after_only_lengthens_and_to_a_day_at_most(made: int, random: floa
 def test_those_who_were_refused_together_do_not_come_back_together() -> None:
     waits = {delay_ms(DEFAULT_RETRY_POLICY, 1, 600, step / 50) for step in range(50)}
     assert len(waits) == 50
+
+
+options = st.builds(
+    RetryOptions,
+    schedule=st.none() | st.lists(st.integers(1, 90_000), max_size=6).map(tuple),
+    jitter=st.none() | st.floats(0, 1),
+    attempts=st.none() | st.integers(1, 12),
+    final_statuses=st.none() | st.lists(st.integers(300, 599) | st.sampled_from(["4xx", "5xx"]), max_size=3).map(tuple),
+)
+
+
+def test_without_options_a_policy_is_as_it_was() -> None:
+    assert narrowed(DEFAULT_RETRY_POLICY, None) is DEFAULT_RETRY_POLICY
+    assert narrowed(DEFAULT_RETRY_POLICY, RetryOptions()) == DEFAULT_RETRY_POLICY
+
+
+@given(chosen=options)
+def test_of_a_policy_what_was_chosen_holds_and_the_rest_stays(chosen: RetryOptions) -> None:
+    policy = narrowed(DEFAULT_RETRY_POLICY, chosen)
+    assert policy.jitter == (DEFAULT_RETRY_POLICY.jitter if chosen.jitter is None else chosen.jitter)
+    schedule = DEFAULT_RETRY_POLICY.delays_seconds if chosen.schedule is None else chosen.schedule
+    shared = min(len(schedule), len(policy.delays_seconds))
+    assert policy.delays_seconds[:shared] == schedule[:shared]
+    assert policy.attempts == (len(schedule) + 1 if chosen.attempts is None else chosen.attempts)
+
+
+@given(attempts=st.integers(1, 100))
+def test_more_attempts_than_the_schedule_has_wait_as_long_as_its_last(attempts: int) -> None:
+    policy = narrowed(DEFAULT_RETRY_POLICY, RetryOptions(schedule=(1, 7), attempts=attempts))
+    assert policy.delays_seconds == (1, *[7] * 98)[: attempts - 1]
+
+
+@given(status=st.integers(100, 599))
+def test_a_status_is_final_by_itself_or_by_its_class(status: int) -> None:
+    policy = narrowed(DEFAULT_RETRY_POLICY, RetryOptions(final_statuses=(404, "5xx")))
+    assert policy.ends_with(status) == (status == 404 or status >= 500)
+    assert not DEFAULT_RETRY_POLICY.ends_with(status)

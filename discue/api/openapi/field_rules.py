@@ -6,12 +6,11 @@ Types decide what is a 400, the code behind them what is a 422. The documentatio
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
-
 from discue import quota
 from discue.access import PROTECTED, RESOURCES, TARGETS_LIMIT
+from discue.api.openapi import delivery_rules
+from discue.api.openapi.rule import INSTANT, Rule
 
-LATEST: Final = 253_402_300_799_999
 PUBLIC_ID: Final = "^[0-9A-Za-z]{21}$"
 
 EXAMPLE_IDS: Final[Mapping[str, str]] = {
@@ -33,7 +32,7 @@ _DOMAIN_NAME = {
     "maxLength": 253,
 }
 _ID = {"pattern": PUBLIC_ID}
-_INSTANT = {"minimum": 0, "maximum": LATEST}
+_INSTANT = INSTANT
 _COUNT = {"minimum": 0}
 _EMAIL = {"minLength": 3, "maxLength": 254, "pattern": r"^[^\s\u0000-\u001f\u007f@]+@[^\s\u0000-\u001f\u007f@]+$"}
 _URL = {"minLength": 4, "maxLength": 253, "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^#]+$"}
@@ -89,14 +88,6 @@ _SCOPES_TEXT = (
     "What the key may do: a map from resource to access (`write` includes `read`) "
     "and targets (ids; none, or `*` alone: all)."
 )
-
-
-class Rule(msgspec.Struct, frozen=True):
-    """What a field means, an example of it, and its limits as keywords of JSON Schema beside those of its type."""
-
-    description: str
-    example: Any
-    limits: Mapping[str, Any] = {}
 
 
 def _quota(name: quota.Name) -> Mapping[str, Any]:
@@ -368,4 +359,5 @@ RULES: dict[str, Rule] = {
 
 def rule_of(struct: str, field: str) -> Rule | None:
     """The rule of a field by its name in JSON: its struct's own, or the one that it has everywhere."""
-    return RULES.get(f"{struct}.{field}") or RULES.get(field)
+    place = f"{struct}.{field}"
+    return RULES.get(place) or delivery_rules.RULES.get(place) or RULES.get(field) or delivery_rules.RULES.get(field)

@@ -12,6 +12,8 @@ from discue.api.openapi.types import PLACE, schema_of, structs_in
 
 Schema = dict[str, Any]
 
+_NULL: Schema = {"type": "null"}
+
 
 def ref_to(name: str) -> Schema:
     return {"$ref": PLACE + name}
@@ -98,8 +100,7 @@ def _later(default: bytes) -> Schema:
 def _limited(schema: Schema, limits: Mapping[str, Any]) -> Schema:
     if not limits:
         return schema
-    if "anyOf" not in schema:
+    # Limits that speak of null themselves say all that the field may be.
+    if "anyOf" not in schema or _NULL in limits.get("anyOf", ()):
         return schema | dict(limits)
-    return schema | {
-        "anyOf": [branch if branch == {"type": "null"} else branch | dict(limits) for branch in schema["anyOf"]]
-    }
+    return schema | {"anyOf": [branch if branch == _NULL else branch | dict(limits) for branch in schema["anyOf"]]}

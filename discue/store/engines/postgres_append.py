@@ -10,10 +10,10 @@ from typing import Any, Final
 import asyncpg
 
 from discue.errors import StoreUnavailable
-from discue.model import Entry
 from discue.store import tallies
-from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, StaleConfiguration
+from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, StaleConfiguration, Value
 from discue.store.engines.postgres_errors import OUTAGES
+from discue.store.entries import appended
 
 # `= ANY (ARRAY[x])` is `= x` to an index, and nothing that tables could be merged by: so no plan walks all heads
 # because there were few when it was made, and the heads are locked in the order in which they are given.
@@ -29,19 +29,21 @@ WITH raised AS (
     RETURNING h.organization, h.queue, h.last_stored_at AS stored_at, w.now, w.first, w.last, w.bytes, w.first_key,
         w.last_key, h.head - (w.last - w.first + 1) AS base
 ), stored AS (
-    INSERT INTO log (organization, queue, seq, id, stored_at, alias, size, codec, body)
-    SELECT r.organization, r.queue, r.base + e.place, e.id, r.stored_at, e.alias, octet_length(e.body), e.codec, e.body
+    INSERT INTO log (organization, queue, seq, id, stored_at, alias, expires_at, key_hash, extra, size, codec, body)
+    SELECT r.organization, r.queue, r.base + e.place, e.id, r.stored_at, e.alias, e.expires_at, e.key_hash, e.extra,
+        octet_length(e.body), e.codec, e.body
     FROM raised r CROSS JOIN LATERAL unnest(
         ($10::text[])[r.first:r.last], ($11::text[])[r.first:r.last], ($12::bigint[])[r.first:r.last],
-        ($13::bytea[])[r.first:r.last]
-    ) WITH ORDINALITY AS e (id, alias, codec, body, place)
+        ($13::bigint[])[r.first:r.last], ($14::bytea[])[r.first:r.last], ($15::bigint[])[r.first:r.last],
+        ($16::bytea[])[r.first:r.last]
+    ) WITH ORDINALITY AS e (id, alias, expires_at, key_hash, extra, codec, body, place)
 )"""
 _COUNT: Final = f""", counted AS (
     INSERT INTO tally (organization, period, kind, slot, n)
-    SELECT organization, now / {tallies.PERIOD_MS}, {tallies.MESSAGE_ADDED}, $14::bigint, sum(last - first + 1)::bigint
+    SELECT organization, now / {tallies.PERIOD_MS}, {tallies.MESSAGE_ADDED}, $17::bigint, sum(last - first + 1)::bigint
     FROM raised GROUP BY organization, now / {tallies.PERIOD_MS}
     UNION ALL
-    SELECT organization, {tallies.NOW}, {tallies.BYTES_STORED}, $14::bigint, sum(bytes)::bigint
+    SELECT organization, {tallies.NOW}, {tallies.BYTES_STORED}, $17::bigint, sum(bytes)::bigint
     FROM raised GROUP BY organization
     ON CONFLICT (organization, period, kind, slot) DO UPDATE SET n = tally.n + excluded.n
 )"""
@@ -49,8 +51,8 @@ _KEEP: Final = """, kept AS (
     INSERT INTO idempotency (organization, key_high, key_low, fingerprint, content, stored_at)
     SELECT r.organization, k.high, k.low, k.fingerprint, k.content, r.stored_at
     FROM raised r CROSS JOIN LATERAL unnest(
-        ($15::bigint[])[r.first_key:r.last_key], ($16::bigint[])[r.first_key:r.last_key],
-        ($17::bytea[])[r.first_key:r.last_key], ($18::bytea[])[r.first_key:r.last_key]
+        ($18::bigint[])[r.first_key:r.last_key], ($19::bigint[])[r.first_key:r.last_key],
+        ($20::bytea[])[r.first_key:r.last_key], ($21::bytea[])[r.first_key:r.last_key]
     ) AS k (high, low, fingerprint, content)
 )"""
 _RAISED: Final = "\nSELECT first, base, stored_at FROM raised"
@@ -88,7 +90,7 @@ class _Rows:
         for number, item in appends:
             by_head.setdefault((item.organization, item.queue, item.config_version), []).append((number, item))
         self._heads: list[tuple[int, ...]] = []
-        self._entries: list[tuple[str, str | None, int, bytes]] = []
+        self._entries: list[tuple[Value, ...]] = []
         self._keys: list[tuple[int, int, bytes, bytes]] = []
         self._tally_slot = tally_slot
         self.places: dict[int, tuple[int, int]] = {}
@@ -100,7 +102,8 @@ class _Rows:
         for number, item in appends:
             self.places[number] = (first, len(self._entries) + 1 - first)
             for entry in item.entries:
-                self._entries.append((entry.id, entry.alias, 1 if entry.is_json else 0, entry.body))
+                options = (entry.alias, entry.expires_at, entry.key_hash, entry.extra)
+                self._entries.append((entry.id, *options, 1 if entry.is_json else 0, entry.body))
         now, size = max(item.now for _, item in appends), sum(item.bytes for _, item in appends)
         first_key = len(self._keys) + 1
         kept = [(*item.once.key, item.once.fingerprint, item.once.content) for _, item in appends if item.once]
@@ -156,9 +159,7 @@ async def _repeated(connection: asyncpg.Connection, appends: Sequence[Append]) -
 
 
 def _placed(item: Append, before: int, stored_at: int) -> Appended:
-    entries = [
-        Entry(seq, entry.id, stored_at, entry.is_json, entry.body) for seq, entry in enumerate(item.entries, before + 1)
-    ]
+    entries = [appended(entry, seq, stored_at) for seq, entry in enumerate(item.entries, before + 1)]
     return Appended(item.organization, item.queue, tuple(entries))
 
 

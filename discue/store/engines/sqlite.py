@@ -39,6 +39,7 @@ from discue.store.engines.sqlite_connection import (
     translated,
 )
 from discue.store.engines.sqlite_turn import Turn, turn_at
+from discue.store.entries import entry_of
 from discue.store.migrations import COMPATIBLE_FROM, Migration, migrations, pending
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ _WATCH_SIBLINGS_SECONDS = 0.01
 _TURN_SECONDS = 3.0
 
 _PAGE = """
-SELECT h.head, l.seq, l.id, l.stored_at, l.codec, l.body
+SELECT h.head, l.seq, l.id, l.stored_at, l.codec, l.body, l.expires_at, l.key_hash, l.extra
 FROM queue_head h LEFT JOIN log l ON l.organization = h.organization AND l.queue = h.queue AND l.seq > $1
 WHERE h.organization = $2 AND h.queue = $3 ORDER BY l.seq LIMIT $4
 """
@@ -173,15 +174,15 @@ class SqliteEngine:
         entries: list[Entry] = []
         size, head, cut = 0, after, False
         cursor = self._reader.execute(_PAGE, bindings)
-        for newest, seq, public_id, stored_at, codec, body in cursor:
+        for newest, *row in cursor:
             head = newest
-            if seq is None:
+            if row[0] is None:
                 break
-            size += len(body)
+            size += len(row[4])
             if entries and size > max_bytes:
                 cut = True
                 break
-            entries.append(Entry(seq, public_id, stored_at, codec == 1, body))
+            entries.append(entry_of(tuple(row)))
         cursor.close()
         whole = not cut and len(entries) < rows
         return Page(head, max(head, after) if whole else entries[-1].seq, tuple(entries))

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import apsw
 
-from discue.model import Entry
 from discue.store import tallies
 from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, StaleConfiguration, Value
 from discue.store.engines.rows import chunks, statement
 from discue.store.engines.sqlite_tally import count
+from discue.store.entries import appended
 from discue.store.tallies import Counted
 
 _RAISE_HEADS = statement(
@@ -24,9 +24,10 @@ _RAISE_HEADS = statement(
 # and copy every page beforehand that it changes: of keys, which stand anywhere, that is a page for each.
 _INSERT = statement(
     lambda values: (
-        f"INSERT OR FAIL INTO log (organization, queue, seq, id, stored_at, alias, size, codec, body) VALUES {values}"
+        "INSERT OR FAIL INTO log (organization, queue, seq, id, stored_at, alias, expires_at, key_hash, extra, size, "
+        f"codec, body) VALUES {values}"
     ),
-    columns=9,
+    columns=12,
 )
 _KNOWN_KEYS = statement(
     lambda values: (
@@ -129,10 +130,10 @@ def _raise_heads(connection: apsw.Connection, appends: Sequence[Append]) -> dict
 def _placed(item: Append, first: int, stored_at: int, rows: list[tuple[Value, ...]]) -> Appended:
     entries = []
     for seq, entry in enumerate(item.entries, first):
-        codec = 1 if entry.is_json else 0
-        size = len(entry.body)
-        rows.append((item.organization, item.queue, seq, entry.id, stored_at, entry.alias, size, codec, entry.body))
-        entries.append(Entry(seq, entry.id, stored_at, entry.is_json, entry.body))
+        options = (entry.alias, entry.expires_at, entry.key_hash, entry.extra)
+        content = (len(entry.body), 1 if entry.is_json else 0, entry.body)
+        rows.append((item.organization, item.queue, seq, entry.id, stored_at, *options, *content))
+        entries.append(appended(entry, seq, stored_at))
     return Appended(item.organization, item.queue, tuple(entries))
 
 

@@ -6,7 +6,7 @@ _SHARE = 0.5
 """How much the last commit counts beside those before it."""
 
 
-class Pace:
+class CommitTime:
     """Of commits one after another. `monotonic` is in seconds."""
 
     __slots__ = ("_began", "_monotonic", "_usual")

@@ -1,0 +1,45 @@
+"""What producers ask for with a message: what of it is acceptable."""
+
+import msgspec
+
+from discue import headers
+from discue.api import bodies
+from discue.api.delivery_options import retry_of
+from discue.control.delivery_options import chosen_retry
+from discue.errors import Fault, Unprocessable
+from discue.model import MessageOptions
+from discue.publish import Draft
+
+LATEST = 253_402_300_799_999
+KEY_CHARACTERS = range(1, 256)
+
+
+def with_options(draft: Draft, body: bodies.MessageBody, place: str, now: int) -> Draft:
+    """The draft with the options of its body. Raises Unprocessable, with a pointer below `place`."""
+    options = MessageOptions(
+        headers=headers.checked(body.headers, f"{place}/headers") if isinstance(body.headers, dict) else (),
+        key=_key(body.key, f"{place}/key"),
+        retry=chosen_retry(None, retry_of(body.retry), place),
+    )
+    expires_at = _instant(body.expires_at, now, f"{place}/expires_at")
+    return msgspec.structs.replace(draft, options=options, expires_at=expires_at)
+
+
+def _key(sent: bodies.Text, pointer: str) -> str | None:
+    if not isinstance(sent, str):
+        return None
+    if len(sent) not in KEY_CHARACTERS:
+        raise _unacceptable(pointer, f"must have {KEY_CHARACTERS.start} to {KEY_CHARACTERS.stop - 1} characters")
+    return sent
+
+
+def _instant(sent: bodies.Whole, now: int, pointer: str) -> int | None:
+    if not isinstance(sent, int):
+        return None
+    if not now < sent <= LATEST:
+        raise _unacceptable(pointer, "must be an instant to come, in milliseconds since the epoch")
+    return sent
+
+
+def _unacceptable(pointer: str, rule: str) -> Unprocessable:
+    return Unprocessable(f"The value at {pointer} {rule}.", faults=(Fault(pointer, rule),))

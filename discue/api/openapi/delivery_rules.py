@@ -1,0 +1,105 @@
+"""The fields that say how deliveries are made: see `field_rules`."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from discue import headers
+from discue.api.message_options import KEY_CHARACTERS, LATEST
+from discue.api.openapi.rule import Rule
+from discue.control.delivery_options import (
+    ATTEMPTS,
+    BURST,
+    DELAY_SECONDS,
+    DELAYS_LIMIT,
+    FINAL_LIMIT,
+    HIGHEST_RATE,
+    LOWEST_RATE,
+    MAX_IN_FLIGHT,
+    STATUS_CLASSES,
+    STATUSES,
+    TIMEOUT_SECONDS,
+)
+
+
+def _within(bounds: range) -> dict[str, int]:
+    return {"minimum": bounds.start, "maximum": bounds.stop - 1}
+
+
+_HEADERS_TEXT = (
+    "Headers that are sent besides the service's own: "
+    f"at most {headers.LIMIT}, with {headers.BYTES:,} characters in all."
+)
+_HEADERS_EXAMPLE = {"x-shop": "north"}
+_HEADERS: dict[str, Any] = {
+    "maxProperties": headers.LIMIT,
+    "propertyNames": {"pattern": headers.NAME_PATTERN},
+    "additionalProperties": {"type": "string", "pattern": headers.VALUE_PATTERN},
+}
+_SCHEDULE = {
+    "maxItems": DELAYS_LIMIT,
+    "items": {"type": "integer", **_within(DELAY_SECONDS)},
+}
+_FINAL = {
+    "maxItems": FINAL_LIMIT,
+    "items": {
+        "anyOf": [{"type": "integer", **_within(STATUSES)}, {"type": "string", "enum": list(STATUS_CLASSES)}],
+    },
+}
+_RETRY_TEXT = "When a failed delivery is tried again. What is not said holds as it does without."
+_RETRY_SENT = {
+    "anyOf": [
+        {"$ref": "#/components/schemas/RetryBody"},
+        {"type": "array", "description": "The schedule alone.", **_SCHEDULE},
+        {"type": "null"},
+    ]
+}
+_RETRY_EXAMPLE = {"schedule": [10, 60, 600], "final_statuses": [422]}
+_RATE_TEXT = "How many requests it takes. None is sent beyond that, on however many machines."
+_EXPIRES_TEXT = (
+    "An instant in milliseconds since the epoch: what a listener has not got by then, it misses. Without one only the "
+    "service's deadline counts."
+)
+_KEY_TEXT = "What the message belongs to: in an ordered queue, messages of one key come one after the other."
+
+RULES: Final[Mapping[str, Rule]] = {
+    "headers": Rule(_HEADERS_TEXT, _HEADERS_EXAMPLE, _HEADERS),
+    "timeout": Rule("Seconds that an attempt may take, the answer's body included.", 15, _within(TIMEOUT_SECONDS)),
+    "max_in_flight": Rule("How many requests may be under way at once.", 50, _within(MAX_IN_FLIGHT)),
+    "EffectiveShown.timeout": Rule("Seconds that an attempt may take.", 15, {"minimum": 1}),
+    "EffectiveShown.max_in_flight": Rule("How many requests may be under way at once.", 50, {"minimum": 1}),
+    "ListenerBody.rate_limit": Rule(_RATE_TEXT, {"per_second": 100, "burst": 20}),
+    "ListenerShown.rate_limit": Rule(_RATE_TEXT, {"per_second": 100, "burst": 20}),
+    "EffectiveShown.rate_limit": Rule(_RATE_TEXT, {"per_second": 100, "burst": 20}),
+    "per_second": Rule("Requests a second in the long run.", 100, {"minimum": LOWEST_RATE, "maximum": HIGHEST_RATE}),
+    "burst": Rule(
+        "Requests that may be sent at once; as many as a second brings where it is not given.", 20, _within(BURST)
+    ),
+    "ListenerBody.retry": Rule(_RETRY_TEXT, _RETRY_EXAMPLE, _RETRY_SENT),
+    "QueueBody.retry": Rule(_RETRY_TEXT, _RETRY_EXAMPLE, _RETRY_SENT),
+    "MessageBody.retry": Rule(_RETRY_TEXT, _RETRY_EXAMPLE, _RETRY_SENT),
+    "EffectiveShown.retry": Rule(
+        "When a failed delivery is tried again.",
+        {"schedule": [10, 60, 600], "jitter": 0.2, "attempts": 4, "final_statuses": ["422"]},
+    ),
+    "retry": Rule(_RETRY_TEXT, _RETRY_EXAMPLE),
+    "schedule": Rule("The delays between attempts, in seconds.", [10, 60, 600], _SCHEDULE),
+    "jitter": Rule("By which part of itself a delay may be longer.", 0.2, {"minimum": 0, "maximum": 1}),
+    "RetryBody.attempts": Rule(
+        "How many attempts there are. The schedule is cut for fewer, and its last delay repeated for more.",
+        4,
+        _within(ATTEMPTS),
+    ),
+    "RetryShown.attempts": Rule("How many attempts there are.", 4, _within(ATTEMPTS)),
+    "PolicyShown.attempts": Rule("How many attempts there are.", 12, {"minimum": 1}),
+    "final_statuses": Rule(
+        "After an answer with one of these, or of one of these classes, there is no other attempt.", [422], _FINAL
+    ),
+    "PolicyShown.final_statuses": Rule("The same, as text.", ["422"]),
+    "effective": Rule("What holds: its own choice, its queue's, or the service's.", None),
+    "MessageBody.expires_at": Rule(_EXPIRES_TEXT, 1_893_456_000_000, {"minimum": 0, "maximum": LATEST}),
+    "MessageShown.expires_at": Rule(_EXPIRES_TEXT, 1_893_456_000_000, {"minimum": 0, "maximum": LATEST}),
+    "MessageBody.key": Rule(
+        _KEY_TEXT, "customer-9", {"minLength": KEY_CHARACTERS.start, "maxLength": KEY_CHARACTERS.stop - 1}
+    ),
+    "MessageShown.key": Rule(_KEY_TEXT, "customer-9"),
+}

@@ -1,0 +1,158 @@
+"""How a listener, or a queue for its listeners, wants requests to be made: what of it is acceptable."""
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from discue import headers
+from discue.backoff import RetryPolicy, narrowed
+from discue.errors import Fault, Unprocessable
+from discue.model import DeliveryOptions, RateLimit, RetryOptions
+
+TIMEOUT_SECONDS = range(1, 301)
+MAX_IN_FLIGHT = range(1, 1_001)
+BURST = range(1, 10_001)
+LOWEST_RATE, HIGHEST_RATE = 0.01, 10_000.0
+DELAYS_LIMIT = 50
+DELAY_SECONDS = range(1, 30 * 86_400 + 1)
+ATTEMPTS = range(1, 101)
+STATUSES = range(300, 600)
+STATUS_CLASSES = ("3xx", "4xx", "5xx")
+FINAL_LIMIT = 100
+
+
+class RateFields(msgspec.Struct, frozen=True):
+    """`burst` is as much as one second brings where it is not given."""
+
+    per_second: float
+    burst: int | None = None
+
+
+class OptionFields(msgspec.Struct, frozen=True):
+    """What a request says of a listener's options. None goes back to what holds without one."""
+
+    headers: Mapping[str, str] | UnsetType | None = UNSET
+    timeout_seconds: int | UnsetType | None = UNSET
+    max_in_flight: int | UnsetType | None = UNSET
+    rate_limit: RateFields | UnsetType | None = UNSET
+    retry: RetryOptions | UnsetType | None = UNSET
+
+
+class Effective(msgspec.Struct, frozen=True):
+    """What holds for a listener's requests, whoever chose it."""
+
+    timeout_seconds: int
+    max_in_flight: int
+    policy: RetryPolicy
+    rate_limit: RateLimit | None
+
+
+def changed(stored: DeliveryOptions, fields: OptionFields) -> DeliveryOptions:
+    """The options with what a request names. Raises Unprocessable with the place of what is out of range."""
+    return DeliveryOptions(
+        headers=_chosen_headers(stored, fields.headers),
+        timeout_seconds=_chosen(stored.timeout_seconds, fields.timeout_seconds, ("/timeout", TIMEOUT_SECONDS)),
+        max_in_flight=_chosen(stored.max_in_flight, fields.max_in_flight, ("/max_in_flight", MAX_IN_FLIGHT)),
+        rate_limit=_chosen_rate(stored.rate_limit, fields.rate_limit),
+        retry=chosen_retry(stored.retry, fields.retry),
+    )
+
+
+def chosen_retry(
+    stored: RetryOptions | None, given: RetryOptions | UnsetType | None, place: str = ""
+) -> RetryOptions | None:
+    """What is to hold of a retry policy: it is replaced whole. Raises Unprocessable."""
+    if isinstance(given, UnsetType):
+        return stored
+    if given is None or given == RetryOptions():
+        return None
+    check_retry(given, f"{place}/retry")
+    return given
+
+
+def check_retry(retry: RetryOptions, pointer: str) -> None:
+    """Raises Unprocessable with a place for each part that is out of range."""
+    faults = [
+        *_schedule_faults(retry.schedule or (), f"{pointer}/schedule"),
+        *_final_faults(retry.final_statuses or (), f"{pointer}/final_statuses"),
+    ]
+    if retry.jitter is not None and not 0 <= retry.jitter <= 1:
+        faults.append(Fault(f"{pointer}/jitter", "must be from 0 to 1"))
+    if retry.attempts is not None and retry.attempts not in ATTEMPTS:
+        faults.append(_outside(f"{pointer}/attempts", ATTEMPTS))
+    if faults:
+        raise _unacceptable(*faults)
+
+
+def effective(
+    options: DeliveryOptions, queue_retry: RetryOptions | None, defaults: tuple[int, int], policy: RetryPolicy
+) -> Effective:
+    """What holds: `defaults` are the service's timeout in seconds and requests in flight."""
+    timeout_seconds, max_in_flight = defaults
+    return Effective(
+        options.timeout_seconds or timeout_seconds,
+        options.max_in_flight or max_in_flight,
+        narrowed(narrowed(policy, queue_retry), options.retry),
+        options.rate_limit,
+    )
+
+
+def _chosen(stored: int | None, given: int | UnsetType | None, rule: tuple[str, range]) -> int | None:
+    if isinstance(given, UnsetType):
+        return stored
+    pointer, bounds = rule
+    if given is not None and given not in bounds:
+        raise _unacceptable(_outside(pointer, bounds))
+    return given
+
+
+def _chosen_headers(stored: DeliveryOptions, given: Mapping[str, str] | UnsetType | None) -> headers.Headers:
+    if isinstance(given, UnsetType):
+        return stored.headers
+    return headers.checked(given or {}, "/headers")
+
+
+def _chosen_rate(stored: RateLimit | None, given: RateFields | UnsetType | None) -> RateLimit | None:
+    if isinstance(given, UnsetType):
+        return stored
+    if given is None:
+        return None
+    faults = []
+    if not LOWEST_RATE <= given.per_second <= HIGHEST_RATE:
+        faults.append(Fault("/rate_limit/per_second", f"must be from {LOWEST_RATE} to {HIGHEST_RATE:.0f}"))
+    if given.burst is not None and given.burst not in BURST:
+        faults.append(_outside("/rate_limit/burst", BURST))
+    if faults:
+        raise _unacceptable(*faults)
+    return RateLimit(given.per_second, given.burst or math.ceil(given.per_second))
+
+
+def _schedule_faults(schedule: tuple[int, ...], pointer: str) -> list[Fault]:
+    if len(schedule) > DELAYS_LIMIT:
+        return [Fault(pointer, f"must have at most {DELAYS_LIMIT} delays")]
+    return [
+        _outside(f"{pointer}/{place}", DELAY_SECONDS)
+        for place, delay in enumerate(schedule)
+        if delay not in DELAY_SECONDS
+    ]
+
+
+def _final_faults(statuses: tuple[int | str, ...], pointer: str) -> list[Fault]:
+    if len(statuses) > FINAL_LIMIT:
+        return [Fault(pointer, f"must have at most {FINAL_LIMIT} statuses")]
+    rule = f"must be a status from 300 to 599, or one of {', '.join(STATUS_CLASSES)}"
+    return [
+        Fault(f"{pointer}/{place}", rule)
+        for place, status in enumerate(statuses)
+        if status not in (STATUSES if isinstance(status, int) else STATUS_CLASSES)
+    ]
+
+
+def _outside(pointer: str, bounds: range) -> Fault:
+    return Fault(pointer, f"must be from {bounds.start} to {bounds.stop - 1}")
+
+
+def _unacceptable(*faults: Fault) -> Unprocessable:
+    return Unprocessable(f"The value at {faults[0].pointer} {faults[0].detail}.", faults=faults)

@@ -1,0 +1,55 @@
+"""What requests to a listener are made of."""
+
+import msgspec
+
+from discue.backoff import DEFAULT_RETRY_POLICY, RetryPolicy, narrowed
+from discue.egress import Target, parse_target
+from discue.headers import Headers
+from discue.model import RateLimit
+from discue.signing import key_of
+from discue.store.cursors import LaneRecord
+
+
+class DeliveryDefaults(msgspec.Struct, frozen=True):
+    """How requests are made to listeners that say nothing about it."""
+
+    max_in_flight: int
+    timeout_ms: int
+    policy: RetryPolicy = DEFAULT_RETRY_POLICY
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """What a request to a listener is made of, from its configuration at one version.
+
+    Not `enabled` is also one whose domain is not verified, where its organization wants that.
+    """
+
+    target: Target
+    keys: tuple[bytes, ...]
+    enabled: bool
+    config_version: int
+    max_in_flight: int
+    timeout_ms: int
+    policy: RetryPolicy
+    headers: Headers = ()
+    rate_limit: RateLimit | None = None
+
+    def __repr__(self) -> str:
+        return f"Endpoint(target={self.target!r}, enabled={self.enabled}, config_version={self.config_version})"
+
+
+def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults) -> Endpoint:
+    """Raises ValueError and DiscueError for a row that cannot be used."""
+    options = record.options
+    timeout_ms = defaults.timeout_ms if options.timeout_seconds is None else options.timeout_seconds * 1_000
+    return Endpoint(
+        target=parse_target(record.notify_url, "/notify_url"),
+        keys=tuple(key_of(secret) for secret in record.secrets),
+        enabled=record.status == "enabled" and record.may_send,
+        config_version=record.config_version,
+        max_in_flight=options.max_in_flight or defaults.max_in_flight,
+        timeout_ms=timeout_ms,
+        policy=narrowed(narrowed(defaults.policy, record.queue_retry), options.retry),
+        headers=options.headers,
+        rate_limit=options.rate_limit,
+    )

@@ -1,0 +1,25 @@
+"""What producers ask for with single messages, as it is stored beside them."""
+
+from hashlib import blake2b
+
+import msgspec
+
+from discue.model import MessageOptions
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(MessageOptions).decode
+_NONE = MessageOptions()
+
+
+def write_options(options: MessageOptions) -> bytes | None:
+    """Nothing where nothing was asked for."""
+    return None if options == _NONE else _encode(options)
+
+
+def read_options(extra: bytes | None) -> MessageOptions:
+    return _decode(extra) if extra else _NONE
+
+
+def hash_of_key(key: str) -> int:
+    """64 bits of a hash, as a signed number. Two keys that share it would share an order: that breaks no promise."""
+    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)

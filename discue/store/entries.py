@@ -1,0 +1,22 @@
+"""Rows of the log as lanes read them."""
+
+from typing import Final
+
+from discue.model import Entry
+from discue.store.engine import NewEntry, Row
+
+JSON: Final = 1
+"""The codec of a body that is JSON; 0 is that of text."""
+
+
+def entry_of(row: Row) -> Entry:
+    """From `seq, id, stored_at, codec, body, expires_at, key_hash, extra`."""
+    seq, public_id, stored_at, codec, body, expires_at, key_hash, extra = row
+    return Entry(seq, public_id, stored_at, codec == JSON, body, expires_at or 0, key_hash, extra or b"")
+
+
+def appended(new: NewEntry, seq: int, stored_at: int) -> Entry:
+    """As it stands in the log now."""
+    if new.extra is None and new.expires_at is None:
+        return Entry(seq, new.id, stored_at, new.is_json, new.body)
+    return Entry(seq, new.id, stored_at, new.is_json, new.body, new.expires_at or 0, new.key_hash, new.extra or b"")

@@ -1,0 +1,59 @@
+"""How long commits take lately."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.store.commit_time import CommitTime
+
+SECONDS = st.floats(0.0, 100.0)
+
+
+class Watch:
+    def __init__(self) -> None:
+        self.now = 7.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def a_commit_time(*took: float) -> tuple[CommitTime, Watch]:
+    watch = Watch()
+    commit_time = CommitTime(watch)
+    for seconds in took:
+        commit_time.begin()
+        watch.now += seconds
+        commit_time.end()
+    return commit_time, watch
+
+
+def test_before_the_first_commit_nothing_is_known_and_nothing_is_feared() -> None:
+    commit_time, _ = a_commit_time()
+    assert commit_time.seconds(1_000) == 0
+
+
+@given(st.lists(SECONDS, min_size=1), st.integers(0, 100))
+def test_what_is_expected_lies_within_what_was_seen(took: list[float], commits: int) -> None:
+    commit_time, _ = a_commit_time(*took)
+    assert 0 <= commit_time.seconds(commits) <= max(took) * commits * 1.001 + 0.001
+
+
+@given(SECONDS, st.integers(1, 100))
+def test_commits_that_always_take_the_same_are_expected_to(seconds: float, commits: int) -> None:
+    commit_time, _ = a_commit_time(*[seconds] * 60)
+    assert abs(commit_time.seconds(commits) - seconds * commits) <= 0.001 * commits
+
+
+@given(st.lists(SECONDS), SECONDS, st.integers(0, 100))
+def test_one_that_does_not_end_is_expected_to_go_on_and_the_next_ones_too(
+    took: list[float], seconds: float, commits: int
+) -> None:
+    commit_time, watch = a_commit_time(*took)
+    commit_time.begin()
+    watch.now += seconds
+    assert commit_time.seconds(commits) >= seconds * (commits + 1) * 0.999
+
+
+@given(SECONDS, st.lists(st.just(0.0), min_size=40, max_size=40))
+def test_a_stall_is_forgotten(stall: float, quick: list[float]) -> None:
+    commit_time, _ = a_commit_time(stall, *quick)
+    assert commit_time.seconds(8) < 0.01
