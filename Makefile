@@ -11,6 +11,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PIP_COMPILE := $(abspath $(BIN))/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 	--annotation-style=line --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
+# Where the environment forbids to keep what was compiled, hundreds of processes would compile the program again.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
+
 # Files that say what is installed: a second run installs nothing, until what they depend on changes.
 MADE := $(VENV)/.made
 RUNTIME := $(VENV)/.runtime-installed
@@ -23,7 +26,7 @@ run: $(RUNTIME)
 	$(BIN)/discue dev $(ARGS)
 
 test: $(DEV)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist loadgroup $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff check .
@@ -39,10 +42,10 @@ bench: $(DEV)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 torture: $(DEV)
-	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) $(BIN)/python -m pytest tests/faults -m torture -n 3 --dist loadgroup $(ARGS)
+	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) $(PYTEST) tests/faults -m torture -n 3 --dist loadgroup $(ARGS)
 
 fuzz: $(DEV)
-	FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests/fuzz -n 2 -rP $(ARGS)
+	FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz -n 2 -rP $(ARGS)
 
 docs: $(DEV)
 	$(BIN)/python -m docs.generate
@@ -52,6 +55,7 @@ pins: $(DEV)
 
 clean:
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -path './$(VENV)' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

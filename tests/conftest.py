@@ -1,10 +1,11 @@
-"""What every test starts from: none of the project's environment variables, and bounded property tests."""
+"""What every test starts from: none of our environment variables, property tests with bounds, folders in memory."""
 
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.memory import folder_in_memory
 from tests.postgres.fixtures import postgres_cluster
 
 __all__ = ["postgres_cluster"]
@@ -12,6 +13,9 @@ __all__ = ["postgres_cluster"]
 # A machine that runs tests in parallel is slow at times: deadlines would make them fail at random.
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
+
+if (_memory := folder_in_memory()) is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_memory))
 
 for _name in [name for name in os.environ if name.startswith("DISCUE_")]:
     del os.environ[_name]

@@ -33,6 +33,7 @@ from discue.store import handover
 from tests.clocks import StandingClock
 from tests.dispatch.paced import Paced, Place
 from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Sent, Stage, Worker, badly, opened, well
+from tests.memory import folder_in_memory
 
 SMALL_SPAN = 16
 TINY = {
@@ -105,7 +106,7 @@ class Promises(RuleBasedStateMachine):
         self.cleanup = ExitStack()
         self.cleanup.enter_context(_tiny())
         self.runner = self.cleanup.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-        folder = self.cleanup.enter_context(tempfile.TemporaryDirectory())
+        folder = self.cleanup.enter_context(tempfile.TemporaryDirectory(dir=folder_in_memory()))
         self.reports = Reports()
         store = self.cleanup.enter_context(opened(self.runner, Path(folder), self.reports, Paced))
         assert isinstance(store.engine, Paced)

@@ -2,7 +2,9 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
     asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), LONGEST_SECONDS))
     return True
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """On a disk, with the time that it takes: in it, faults find a commit under way."""
+    with tempfile.TemporaryDirectory(prefix="discue-faults-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A PostgreSQL server of a test's own: laid, started, stopped, killed, paused, and always ended."""
 
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from tests.memory import folder_in_memory
 from tests.postgres.guard import Guard
 from tests.postgres.processes import lives, signal_all, stop_family, until
 from tests.postgres.programs import Programs, require_programs
@@ -40,8 +40,6 @@ _UNSAFE = {"fsync": "off", "full_page_writes": "off"}
 # Below what the kernel hands out: nobody's outgoing connection takes the port while the server is down.
 _PORTS = range(20_000, 32_000)
 _PORTS_TRIED = 20
-_MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there gets a name of its own
-_MEMORY_BYTES = 4 << 30
 _LOCK_FILE = "postmaster.pid"
 _STATUS_LINE = 7
 _SHARED_MEMORY_LINE = 6
@@ -194,7 +192,8 @@ class Server:
 
     def _make_folder(self) -> None:
         if self._given is None:
-            self.folder = Path(tempfile.mkdtemp(prefix="discue-postgres-", dir=None if self.durable else _in_memory()))
+            place = None if self.durable else folder_in_memory()
+            self.folder = Path(tempfile.mkdtemp(prefix="discue-postgres-", dir=place))
             self._guard = Guard(self.folder)
         else:
             self.folder = self._given.absolute()
@@ -228,15 +227,6 @@ class Server:
             subprocess.run(["ipcrm", "-m", words[-1]], check=False, capture_output=True)
         for path in [self.data / _LOCK_FILE, *self.folder.glob(".s.PGSQL.*")]:
             path.unlink(missing_ok=True)
-
-
-def _in_memory() -> Path | None:
-    """A database is hundreds of small files: on disk, to make one takes up to twenty times as long."""
-    try:
-        free = shutil.disk_usage(_MEMORY).free
-    except FileNotFoundError:
-        return None
-    return _MEMORY if free >= _MEMORY_BYTES else None
 
 
 def _free_port() -> int:

@@ -29,6 +29,7 @@ from discue.store.engine import (
 from discue.store.engines.sqlite import SqliteEngine
 from discue.store.listeners import counts
 from tests.clocks import NOON, StandingClock
+from tests.memory import folder_in_memory
 from tests.store.rows import a_queue, public_id, row_id, stored_listener, stored_queue, take_all
 from tests.stores import ENGINES, opened_store
 
@@ -413,7 +414,7 @@ def _work(fails: bool, ref: int) -> Any:  # noqa: FBT001
 @given(commits=st.lists(STEPS, min_size=1, max_size=5))
 def test_the_store_does_what_a_simple_model_does(engine_name: str, commits: list[list[Step]]) -> None:
     with (
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(dir=folder_in_memory()) as folder,
         asyncio.Runner() as runner,
         opened_store(runner, engine_name, Path(folder), lambda *_: None) as store,
     ):

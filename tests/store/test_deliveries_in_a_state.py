@@ -19,6 +19,7 @@ from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Set
 from discue.store.listing import Selection
 from discue.window import Window
 from tests.clocks import NOON
+from tests.memory import folder_in_memory
 from tests.store.rows import a_queue, public_id, row_id, stored_listener, stored_queue
 from tests.store.walks import Pages, backwards, check, forwards
 from tests.stores import ENGINES, opened_store
@@ -190,7 +191,7 @@ async def _compare(store: Store, world: World, *, is_cut: bool) -> None:
 
 def _with_store(engine_name: str, world: World, *, is_cut: bool) -> None:
     with (
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(dir=folder_in_memory()) as folder,
         asyncio.Runner() as runner,
         opened_store(runner, engine_name, Path(folder)) as store,
     ):
