@@ -1,14 +1,8 @@
-import socket
 from pathlib import Path
 
 from tests.cli.commands import running
 from tests.docs.quickstart import PAGE, Session, blocks, without_what_changes
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+from tests.ports import free_port
 
 
 def test_the_first_session_goes_as_it_is_written(tmp_path: Path) -> None:

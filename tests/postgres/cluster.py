@@ -1,6 +1,7 @@
 """A server and its databases: where clients find them, and who is connected to them."""
 
-from tests.postgres.server import HOST, USER, Server
+from tests.ports import HOST
+from tests.postgres.server import USER, Server
 from tests.postgres.session import Row, Session
 
 _WAITS_FOR_STANDBY = "wait_event = 'SyncRep'"

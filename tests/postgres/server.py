@@ -1,23 +1,20 @@
 """A PostgreSQL server of a test's own: laid, started, stopped, killed, paused, and always ended."""
 
-import random
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 from tests.memory import folder_in_memory
+from tests.ports import HOST, free_port
 from tests.postgres.guard import Guard
 from tests.postgres.processes import lives, signal_all, stop_family, until
 from tests.postgres.programs import Programs, require_programs
 
 USER = "discue"
-HOST = "127.0.0.1"
 PATIENCE_SECONDS = 30.0
 
 StopMode = Literal["fast", "immediate", "smart"]
@@ -37,9 +34,6 @@ _SETTINGS = {
     "wal_level": "replica",
 }
 _UNSAFE = {"fsync": "off", "full_page_writes": "off"}
-# Below what the kernel hands out: nobody's outgoing connection takes the port while the server is down.
-_PORTS = range(20_000, 32_000)
-_PORTS_TRIED = 20
 _LOCK_FILE = "postmaster.pid"
 _STATUS_LINE = 7
 _SHARED_MEMORY_LINE = 6
@@ -67,7 +61,7 @@ class Server:
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.programs = programs or require_programs()
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self._settings = {**_SETTINGS, **({} if durable else _UNSAFE), **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._paused: set[int] = set()
@@ -227,11 +221,3 @@ class Server:
             subprocess.run(["ipcrm", "-m", words[-1]], check=False, capture_output=True)
         for path in [self.data / _LOCK_FILE, *self.folder.glob(".s.PGSQL.*")]:
             path.unlink(missing_ok=True)
-
-
-def _free_port() -> int:
-    for port in random.sample(_PORTS, _PORTS_TRIED):
-        with socket.socket() as listening, suppress(OSError):
-            listening.bind((HOST, port))
-            return port
-    raise OSError(f"{_PORTS_TRIED} ports tried, and none is free")

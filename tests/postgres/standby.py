@@ -6,9 +6,10 @@ from itertools import count
 from types import TracebackType
 from typing import Self
 
+from tests.ports import HOST
 from tests.postgres.cluster import Cluster
 from tests.postgres.processes import until
-from tests.postgres.server import HOST, USER
+from tests.postgres.server import USER
 from tests.postgres.session import Row
 
 _AUTO = "postgresql.auto.conf"

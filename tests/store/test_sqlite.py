@@ -279,7 +279,8 @@ async def test_a_locked_database_is_unavailable_within_a_second_and_then_works(
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         await on_file.append(101)
-    assert time.monotonic() - began < 1.5
+    # Where the lock alone would be waited for, the engine gives up after three seconds.
+    assert time.monotonic() - began < 2.5
     assert await on_file.head() == 1
     other.execute("ROLLBACK")
     assert isinstance(await on_file.append(102), Appended)

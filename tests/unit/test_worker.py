@@ -14,7 +14,7 @@ import pytest
 from discue.clock import SystemClock
 from discue.control.bootstrap import ensure_operator
 from discue.errors import StoreUnavailable, StoreUnusable
-from discue.http_server import Address, free_port
+from discue.http_server import Address
 from discue.installation import Installation, opened
 from discue.logs import Log
 from discue.model import Queue
@@ -23,6 +23,7 @@ from discue.store import workers
 from discue.worker import Worker, alone_on, served
 from tests.faults.client import KEY, Client
 from tests.faults.receiver import Delivered, Receiver
+from tests.ports import free_port
 from tests.unit.test_http_server import H2_GREETING
 
 SLOW_REQUEST = (
@@ -73,7 +74,7 @@ async def test_the_server_is_there_before_the_lanes_begin(runner: asyncio.Runner
     del runner
     seen: list[str] = []
     settings = Settings(database=f"sqlite:///{tmp_path}/worker.db", port=0)
-    address = Address("127.0.0.1", free_port(Address("127.0.0.1", 0)))
+    address = Address("127.0.0.1", free_port())
 
     class Watched(Worker):
         async def start(self) -> None:
@@ -117,10 +118,12 @@ async def running(database: str, **changes: Any) -> AsyncIterator[Running]:
 
 
 async def test_another_worker_goes_on_at_once_with_what_one_that_ends_delivered(
-    runner: asyncio.Runner, database: str
+    runner: asyncio.Runner, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Although clients of it have connections open, and are slow; and what it has under way, it brings to its end."""
     del runner
+    # As the drain's: far longer than it takes where nobody waits for the time to be up.
+    monkeypatch.setattr("discue.worker._STOP_GRACE_SECONDS", 60.0)
     answer = asyncio.Event()
 
     async def respond(delivered: Delivered) -> int:
@@ -129,7 +132,7 @@ async def test_another_worker_goes_on_at_once_with_what_one_that_ends_delivered(
         return 200
 
     async with Receiver(respond) as receiver, running(database) as staying, AsyncExitStack() as stack:
-        ending = await stack.enter_async_context(running(database))
+        ending = await stack.enter_async_context(running(database, drain_timeout_seconds=60))
         client = Client(staying)
         queue = await client.queue()
         for number in range(10):
@@ -153,8 +156,8 @@ async def test_another_worker_goes_on_at_once_with_what_one_that_ends_delivered(
         assert (await answered.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
         answer.set()
         await leaving
-        assert handed_over < 2
-        assert time.monotonic() - began_at < 4
+        assert handed_over < 10
+        assert time.monotonic() - began_at < 15
         await receiver.until(lambda: all(len(receiver.messages(str(number))) == 3 for number in range(10)))
         assert all(receiver.messages(str(number))[:2] == [first, second] for number in range(10))
         for connection in (idle, slow):
