@@ -1,6 +1,7 @@
 """What every test starts from: none of our environment variables, property tests with bounds, folders in memory."""
 
 import os
+from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,3 +26,9 @@ for _name in [name for name in os.environ if name.startswith("DISCUE_")]:
 def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("DISCUE_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One more than there are processors: of the tests that run at a time, one usually waits for something."""
+    return (yield) + 1

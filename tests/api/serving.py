@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeVar
@@ -218,8 +219,12 @@ class Cast:
     organization_id: str
     organization_alias: str
     alice: httpx.Client
-    charlie: httpx.Client
     nobody: httpx.Client
+
+    @cached_property
+    def charlie(self) -> httpx.Client:
+        """Founded when a test first asks for it: most do not, and it costs as much as they do."""
+        return self.service.client(self.service.found(f"com.example.c{os.urandom(6).hex()}")[1])
 
     def bob(self, scopes: Mapping[str, Scope]) -> httpx.Client:
         """A narrow key in alice's organization."""
@@ -267,6 +272,5 @@ def cast_of(service: Service) -> Cast:
     """A new cast in new organizations, so that tests do not meet."""
     alias = f"com.example.a{os.urandom(6).hex()}"
     organization_id, alice = service.found(alias)
-    _, charlie = service.found(f"com.example.c{os.urandom(6).hex()}")
     client = service.client
-    return Cast(service, organization_id, alias, client(alice), client(charlie), client(None))
+    return Cast(service, organization_id, alias, client(alice), client(None))
