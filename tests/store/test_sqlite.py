@@ -381,7 +381,7 @@ async def test_the_write_ahead_log_stays_short_beside_a_reader(
     """The reader comes and goes, as ours do: the log is begun anew in the gaps."""
     monkeypatch.setattr(sqlite, "_CHECKPOINT_PAGES", 50)
     monkeypatch.setattr(sqlite, "_RESTART_PAGES", 400)
-    on_file.engine._restart_above = 400
+    on_file.engine._checkpoint_above, on_file.engine._restart_above = 50, 400
     other = apsw.Connection(str(path))
     wal = path.with_name(path.name + "-wal")
     largest = 0
@@ -395,6 +395,32 @@ async def test_the_write_ahead_log_stays_short_beside_a_reader(
         largest = max(largest, wal.stat().st_size)
     assert largest < 2_000 * 4_096
     assert on_file.places == []
+
+
+async def test_a_log_that_does_not_begin_anew_is_copied_again_only_when_it_has_grown_as_much(
+    on_file: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As beside a writer that never rests: something of the log is always left to copy."""
+    monkeypatch.setattr(sqlite, "_CHECKPOINT_PAGES", 50)
+    engine = on_file.engine
+    engine._checkpoint_above = 50
+    began: list[int] = []
+    checkpoint = engine._checkpoint
+
+    def counted(connection: apsw.Connection, mode: int) -> bool:
+        began.append(engine._wal_pages)
+        return checkpoint(connection, mode)
+
+    monkeypatch.setattr(engine, "_checkpoint", counted)
+    other = apsw.Connection(str(path))
+    other.execute("BEGIN")
+    other.execute("SELECT count(*) FROM log").fetchall()
+    for number in range(100):
+        await on_file.append(1_000 + number, 1, body=b"x" * 20_000)
+    other.execute("COMMIT")
+    other.close()
+    assert engine._wal_pages > 500
+    assert 1 <= len(began) <= engine._wal_pages // 50
 
 
 async def test_a_reader_that_stays_does_not_hold_up_the_writer(

@@ -96,6 +96,7 @@ class SqliteEngine:
         self._checkpoints: SimpleQueue[bool] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._wal_pages = 0
+        self._checkpoint_above = _CHECKPOINT_PAGES
         self._restart_above = _RESTART_PAGES
         self._checkpoint_asked = False
         self._checkpointing = threading.Lock()
@@ -285,8 +286,8 @@ class SqliteEngine:
 
     def _committed(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         if pages < self._wal_pages:
-            # Another process has begun the log anew.
-            self._restart_above = _RESTART_PAGES
+            # This commit, or another process, has begun the log anew.
+            self._checkpoint_above, self._restart_above = _CHECKPOINT_PAGES, _RESTART_PAGES
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
@@ -294,8 +295,11 @@ class SqliteEngine:
         """The log is copied back beside the writer; only when it has grown far does the writer wait for it."""
         if self._wal_pages >= self._restart_above:
             self._restart_log()
-        elif self._wal_pages >= _CHECKPOINT_PAGES and not self._checkpoint_asked:
+        elif self._wal_pages >= self._checkpoint_above and not self._checkpoint_asked:
+            # A busy writer adds to the log while it is copied, so that it does not begin anew. Copying those few pages
+            # again and again would cost as much as writing them: the next time is when as many have come.
             self._checkpoint_asked = True
+            self._checkpoint_above = self._wal_pages + _CHECKPOINT_PAGES
             self._checkpoints.put(True)
 
     def _restart_log(self) -> None:
@@ -308,6 +312,7 @@ class SqliteEngine:
             self._writer.set_busy_timeout(_RESTART_BUSY_MS)
             done = self._checkpoint(self._writer, apsw.SQLITE_CHECKPOINT_RESTART)
             self._writer.set_busy_timeout(BUSY_TIMEOUT_MS)
+        self._checkpoint_above = _CHECKPOINT_PAGES
         self._restart_above = _RESTART_PAGES if done else self._wal_pages + _RESTART_PAGES
         self._wal_pages = 0
 
