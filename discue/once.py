@@ -6,6 +6,7 @@ idempotency key itself: who has the database alone cannot read it, unless they g
 
 import hashlib
 import re
+import struct
 from typing import Final
 
 import msgspec
@@ -22,6 +23,7 @@ _STORED, _SEALING, _REQUEST = b"once stored", b"once sealing", b"once request"
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 _blake2b = hashlib.blake2b
+_halves = struct.Struct(">qq").unpack
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
@@ -60,14 +62,13 @@ def is_idempotency_key(text: str) -> bool:
 
 def idempotency_key(organization: int, text: str, method: str, path: str, body: bytes) -> IdempotencyKey:
     """`path` is without a version: the same request under another one is the same."""
-    stored = _digest(text, organization, _STORED, 16)
-    halves = (int.from_bytes(stored[:8], signed=True), int.from_bytes(stored[8:], signed=True))
+    high, low = _halves(_digest(text, organization, _STORED, 16))
     # Neither a key nor a method has a space: what stands where is not in doubt. With the key in it, the fingerprint
     # does not help to guess what is in a body, such as a password.
     head = f"{text} {method} {len(path)} {path} "
     request = _blake2b(head.encode(errors="surrogatepass"), digest_size=16, person=_REQUEST)
     request.update(body)
-    return IdempotencyKey(organization, text, halves, request.digest())
+    return IdempotencyKey(organization, text, (high, low), request.digest())
 
 
 def _digest(text: str, organization: int, purpose: bytes, size: int) -> bytes:

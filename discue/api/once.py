@@ -41,9 +41,9 @@ _unpack = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 
 def key_sent(headers: Headers) -> str | None:
     """The text of the key that a request came with. Raises BadRequest for what can be none, and for two."""
-    values = headers.get_all(_NAME)
-    if not values and _NAME not in headers:
+    if _NAME not in headers:
         return None
+    values = headers.get_all(_NAME)
     if len(values) > 1:
         raise BadRequest(f"The header {HEADER} can be given once only.")
     if not values or not is_idempotency_key(values[0]):
