@@ -231,6 +231,26 @@ class CursorCounts(msgspec.Struct, frozen=True):
         return self.head - self.position - self.settled_ahead + self.retrying
 
 
+LivenessState = Literal["unknown", "stable", "unstable", "inactive"]
+
+
+class Liveness(msgspec.Struct, frozen=True, gc=False):
+    """What probing a listener's liveness URL has said. The counts are totals; instants are 0 where there was nothing.
+
+    `in_a_row` is positive after successes, negative after failures, and says no more than what the rule asks for.
+    `last_failure_status` is 0 where no answer was read.
+    """
+
+    state: LivenessState = "unknown"
+    success_count: int = 0
+    failure_count: int = 0
+    last_success_at: int = 0
+    last_failure_at: int = 0
+    last_failure_status: int = 0
+    last_failure_msg: str = ""
+    in_a_row: int = 0
+
+
 class StoredMessage(msgspec.Struct, frozen=True):
     """One message as the API shows it. `alias` is the id where none was given, `expires_at` 0 without one."""
 
