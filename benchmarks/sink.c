@@ -1,8 +1,8 @@
 /* A listener that is faster than what is measured: answers every HTTP/1.1 request with an empty 200.
  *
  * One wildcard socket serves all of 127.0.0.0/8, so that every loopback address is an origin of its own.
- * GET /count answers how many other requests there were. Requests whose path begins with /hang get no
- * answer. Prints {"port": N}; ends when its standard input closes.
+ * GET /count answers how many requests there were that were not a GET. Requests whose path begins with /hang get
+ * no answer. From PUT /down to PUT /up everything else is answered 503. Prints {"port": N}; ends when its standard input closes.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -23,6 +23,7 @@
 #define MOST_ROOM (1 << 20)
 
 static const char ANSWER[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+static const char REFUSAL[] = "HTTP/1.1 503 Down\r\nContent-Length: 0\r\n\r\n";
 static const char LENGTH_NAME[] = "\r\nContent-Length:";
 
 struct connection {
@@ -32,6 +33,7 @@ struct connection {
 };
 
 static unsigned long long requests;
+static int is_down;
 
 static void fail(const char *what) {
     perror(what);
@@ -60,6 +62,14 @@ static int answer_count(int socket) {
 static int serve(int socket, const char *request) {
     if (strncmp(request, "GET /count ", 11) == 0)
         return answer_count(socket);
+    if (strncmp(request, "PUT /down ", 10) == 0 || strncmp(request, "PUT /up ", 8) == 0) {
+        is_down = request[5] == 'd';
+        return answer(socket, ANSWER, sizeof ANSWER - 1);
+    }
+    if (is_down)
+        return answer(socket, REFUSAL, sizeof REFUSAL - 1);
+    if (strncmp(request, "GET ", 4) == 0)
+        return answer(socket, ANSWER, sizeof ANSWER - 1);
     requests++;
     if (strncmp(request, "POST /hang", 10) == 0)
         return 1;

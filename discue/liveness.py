@@ -11,11 +11,11 @@ PROBE_SECONDS: Final = 5.0
 
 INTERVAL_MS: Final = 30_000
 DOUBT_MS: Final = 10_000
-"""From one probe to the next while it is not clear yet how the listener is."""
+"""From a success to the next probe, while another one is wanted to call the listener stable."""
 QUIET_MS: Final = 300_000
 """The same for a stable listener of which nothing was heard or wanted for as long."""
-FIRST_MS: Final = 1_000
-"""Within so long one is probed that was not before, or that was changed."""
+FIRST_MS: Final = 2_000
+"""So long after its creation, or a change, a listener is probed first: whoever made it may read it back before."""
 
 _INACTIVE_AFTER: Final = 3
 _STABLE_AFTER: Final = 2
@@ -90,9 +90,9 @@ def is_news(before: Liveness, after: Liveness) -> bool:
 
 def interval_ms(liveness: Liveness, *, is_quiet: bool) -> int:
     """From a probe to the next one. `is_quiet` when nothing is to be sent, nothing failed and nothing was changed."""
-    if liveness.state in {"unknown", "unstable"} or passage(liveness) == "careful":
-        return DOUBT_MS
-    return QUIET_MS if is_quiet and liveness.state == "stable" else INTERVAL_MS
+    if liveness.state == "stable":
+        return QUIET_MS if is_quiet else INTERVAL_MS
+    return DOUBT_MS if liveness.in_a_row > 0 else INTERVAL_MS
 
 
 def jittered(interval: int, random: float) -> int:

@@ -184,6 +184,14 @@ class Settings:
     connect_timeout_seconds: Annotated[
         int, _about("How long connecting to a listener may take, TLS included.", kinds.whole(1, 3600))
     ] = 5
+    disable_after_seconds: Annotated[
+        int,
+        _about(
+            "A listener whose attempts have all failed for so long, some of them at least 12 hours apart, is "
+            "disabled; 0 for never.",
+            kinds.whole(0, _YEARS),
+        ),
+    ] = 5 * _DAY
     drain_timeout_seconds: Annotated[
         int,
         _about(

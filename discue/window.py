@@ -37,6 +37,11 @@ class Window:
         return self.ahead.bit_count()
 
     @property
+    def last_settled(self) -> int:
+        """The highest settled message."""
+        return self.position + self.ahead.bit_length()
+
+    @property
     def first_settled_beyond(self) -> int:
         """The first settled message ahead of the position; just beyond the span when there is none."""
         lowest = self.ahead & -self.ahead

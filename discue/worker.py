@@ -24,8 +24,10 @@ from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
 from discue.dispatch.fetch import Fetcher
 from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
 from discue.dispatch.ownership import Ownership, Predecessors
+from discue.dispatch.probe import Fetching
 from discue.dispatch.sender import Sender
 from discue.dispatch.sender_limits import SenderLimits
+from discue.dispatch.surroundings import Reach
 from discue.dispatch.verifier import Verifier
 from discue.dispatch.watch import Watch, Watched
 from discue.errors import StoreUnusable, Unavailable
@@ -72,11 +74,13 @@ class Worker:
         self._predecessors = predecessors
         self.readiness = Readiness(store)
         self.sender = sender if sender is not None else _sender(settings, clock)
+        fetcher = Fetcher(policy=egress_policy(settings), connect_seconds=settings.connect_timeout_seconds)
+        self._probe = Fetching(fetcher)
         row_ids = installation.control.row_ids
         self.lease = Lease(store, row_ids, clock, settings.role, settings.lease_seconds)
         self.dispatcher = Dispatcher(
             store,
-            self.sender.send,
+            Reach(self.sender.send, self._probe),
             _dispatch_limits(settings),
             Sources(clock, SystemRandom().random, row_ids),
             log,
@@ -95,8 +99,6 @@ class Worker:
         watched = Watched(self.lease, installation.directory, self.dispatcher, self._ownership, self._housekeeper)
         self._watch = Watch(store, watched, clock, log)
         self._supervisor = Supervisor(log)
-        policy = egress_policy(settings)
-        fetcher = Fetcher(policy=policy, connect_seconds=settings.connect_timeout_seconds)
         self._verifier = Verifier(installation.control, fetcher, keeps_house=lambda: self._ownership.keeps_house)
         # Where nothing but lanes run, the service still says who and how it is.
         served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)
@@ -148,6 +150,7 @@ class Worker:
         """End everything that still runs. Nothing may be asked of this worker any more."""
         await self._supervisor.stop()
         await self.sender.close(0)
+        await self._probe.close()
         try:
             while await self._installation.directory.flush_usage():
                 pass
@@ -268,6 +271,7 @@ def _dispatch_limits(settings: Settings) -> DispatchLimits:
         tail_buffer_bytes=settings.tail_buffer_bytes,
         timeout_ms=settings.delivery_timeout_seconds * 1_000,
         deadline_ms=settings.delivery_deadline_seconds * 1_000,
+        disable_after_seconds=settings.disable_after_seconds,
     )
 
 

@@ -11,9 +11,12 @@ from discue.control.messages import MessageFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.control.users import UserFields
-from discue.model import Attempt, Listener, Queue
+from discue.disabling import Failing
+from discue.model import Attempt, Listener, Liveness, Queue
+from discue.store import liveness
 from discue.store.commit import Store
 from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Settle, Transaction, Value
+from discue.store.liveness import Known, Standing, Sweep
 from discue.store.tables import TABLES, insert
 from tests.cast import control_of, present
 from tests.clocks import NOON, StandingClock
@@ -134,6 +137,11 @@ async def _deliver(store: Store, listener: Listener) -> None:
         missed_ranges=(MissedRange(16, 20, "too_old", NOON),),
     )
     assert await store.settle(settled)
+    known = Known(
+        Liveness("inactive", 3, 4, NOON, NOON + 1, 503, "answered 503", -3), Failing(NOON + 1, NOON), Sweep(1, 9)
+    )
+    standing = Standing(listener.organization, listener.id, 1, listener.liveness_url, listener.config_version, known)
+    assert await store.write(lambda tx: liveness.write(tx, [standing]))
 
 
 def _attempt(listener: Listener, seq: int) -> Attempt:

@@ -12,6 +12,7 @@ from discue.api.parameters import PAGES
 from discue.api.route import CREATE, Call, Needs, Route
 from discue.control import listeners
 from discue.control.listeners import ListenerDetails, ListenerFields
+from discue.model import Liveness
 
 _READ = Needs("listeners", "read")
 _LIST = Needs("listeners", "read", listing=True)
@@ -96,7 +97,7 @@ def _shown(call: Call, details: ListenerDetails) -> wire.ListenerShown:
         status=listener.status,
         notify_url=listener.notify_url,
         liveness_url=listener.liveness_url,
-        liveness=wire.Liveness(),
+        liveness=_liveness(details.liveness),
         messages=_messages(details),
         effective=effective_shown(listener, call.control.settings),
         headers=dict(options.headers) if options.headers else UNSET,
@@ -107,6 +108,18 @@ def _shown(call: Call, details: ListenerDetails) -> wire.ListenerShown:
         secret=details.secret or UNSET,
         created_at=listener.created_at,
         updated_at=listener.updated_at,
+    )
+
+
+def _liveness(known: Liveness) -> wire.Liveness:
+    return wire.Liveness(
+        state=known.state,
+        success_count=known.success_count,
+        failure_count=known.failure_count,
+        last_success_at=known.last_success_at,
+        last_failure_at=known.last_failure_at,
+        last_failure_status=known.last_failure_status,
+        last_failure_msg=known.last_failure_msg,
     )
 
 

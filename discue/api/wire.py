@@ -261,9 +261,15 @@ class QueueSchema(_Answer, kw_only=True, frozen=True):
 
 
 class Liveness(msgspec.Struct, frozen=True):
-    state: str = "unknown"
-    success_count: int = 0
-    failure_count: int = 0
+    """The counts are totals. What there was not yet is 0, or an empty text."""
+
+    state: str
+    success_count: int
+    failure_count: int
+    last_success_at: int
+    last_failure_at: int
+    last_failure_status: int
+    last_failure_msg: str
 
 
 class ListenerMessages(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """Listeners: endpoints that get what is published to their queue after they were registered."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -11,8 +12,8 @@ from discue.control.control import Control, present
 from discue.control.delivery_options import OptionFields
 from discue.control.naming import changed_alias, new_alias
 from discue.errors import BadRequest, Fault
-from discue.model import CursorCounts, Listener
-from discue.store import events, feed, jobs, listeners, organizations, queues, verified_places
+from discue.model import CursorCounts, Listener, Liveness
+from discue.store import events, feed, jobs, listeners, liveness, organizations, queues, verified_places
 from discue.store.engine import Transaction
 from discue.store.jobs import Job
 from discue.store.listing import FIRST_PAGE, Listing, Selection
@@ -32,13 +33,14 @@ class ListenerFields(msgspec.Struct, frozen=True):
 
 
 class ListenerDetails(msgspec.Struct, frozen=True):
-    """A listener without its secrets, what its cursor has counted, and its missed messages.
+    """A listener without its secrets, how it is, what its cursor has counted, and its missed messages.
 
     `missed` are ids, newest first, at most 100. `secret` is "" except in the answer to its creation.
     """
 
     listener: Listener
     counts: CursorCounts
+    liveness: Liveness
     missed: tuple[str, ...] = ()
     secret: str = ""
 
@@ -165,18 +167,24 @@ async def _require_registered(tx: Transaction, stored: Listener | None, changed:
 
 
 async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
-    return await _with_counts(tx, listener, await listeners.counts(tx, listener.organization, listener.id))
+    [details] = await _details_of(tx, listener.organization, [listener])
+    return details
 
 
-async def _with_counts(tx: Transaction, listener: Listener, counts: CursorCounts | None) -> ListenerDetails:
-    counts = present(counts)
-    missed = await listeners.missed(tx, listener) if counts.missed else []
-    return ListenerDetails(msgspec.structs.replace(listener, secrets=()), counts, tuple(missed))
+async def _details_of(tx: Transaction, organization: int, found: Sequence[Listener]) -> list[ListenerDetails]:
+    counts_of = await listeners.counts_of(tx, organization, [listener.id for listener in found])
+    liveness_of = await liveness.of(tx, organization, found)
+    details = []
+    for listener in found:
+        counts = present(counts_of.get(listener.id))
+        missed = await listeners.missed(tx, listener) if counts.missed else []
+        shown = msgspec.structs.replace(listener, secrets=())
+        details.append(ListenerDetails(shown, counts, liveness_of[listener.id], tuple(missed)))
+    return details
 
 
 async def _all_details(tx: Transaction, organization: int, found: Listing[Listener]) -> Listing[ListenerDetails]:
-    counts = await listeners.counts_of(tx, organization, [listener.id for listener in found.items])
-    items = [await _with_counts(tx, listener, counts.get(listener.id)) for listener in found.items]
+    items = await _details_of(tx, organization, found.items)
     return Listing(tuple(items), found.has_next, found.has_previous)
 
 

@@ -9,8 +9,9 @@ from discue.dispatch.budget import Budget
 from discue.dispatch.progress import Progress
 from discue.dispatch.reads import Reads
 from discue.model import Entry
-from discue.store.cursors import Due, DueRetry, LaneRecord, due
+from discue.store.cursors import Due, DueRetry, LaneRecord, due, waiting
 from discue.store.engine import Page, Settle
+from discue.store.liveness import Sweep
 from discue.window import SPAN
 
 _PAGE_ROWS = 128
@@ -30,11 +31,13 @@ class Backlog:
     __slots__ = (
         "_budget",
         "_fetching",
+        "_has_swept",
         "_key",
         "_progress",
         "_queue",
         "_reads",
         "_stored_meanwhile",
+        "_sweep",
         "_wake_at",
         "claimed",
         "due_at",
@@ -62,6 +65,8 @@ class Backlog:
         self.due_at = 1 if record.retrying else 0
         self._fetching = False
         self._stored_meanwhile: set[int] = set()
+        self._sweep = record.known.sweep
+        self._has_swept = False
         self.readings = 0
 
     @property
@@ -81,10 +86,22 @@ class Backlog:
 
     @property
     def may_fetch(self) -> bool:
-        return not self._fetching and (self.is_behind or self.due_at > 0)
+        return not self._fetching and (self.is_behind or self.due_at > 0 or self._sweep.is_on)
 
     def has_due(self, now: int) -> bool:
-        return 0 < self.due_at <= now and not self.retries
+        return (0 < self.due_at <= now or self._sweep.is_on) and not self.retries
+
+    def begin_sweep(self) -> None:
+        """What waits for another attempt may have it now. No row changes for that: they are read in their order."""
+        if self._progress.retrying:
+            self._sweep = Sweep(0, self._progress.window.last_settled)
+
+    def swept(self) -> Sweep:
+        """How far the sweep has come: whoever goes on from there leaves nothing out that is not stored."""
+        sweep = self._sweep
+        if not sweep.is_on and not self._has_swept:
+            return Sweep()
+        return Sweep(min([sweep.through, *(seq - 1 for seq in self.claimed)]), sweep.until)
 
     def published(self, entries: tuple[Entry, ...], *, wanted: bool) -> None:
         """Messages were appended. They are taken as they are only if they continue what was read from the log."""
@@ -128,6 +145,8 @@ class Backlog:
         """Forget what was read and not sent: it is read again when it is wanted. So is what is being read now."""
         if self.new:
             self.read_through = self.new[0].seq - 1
+        if self.retries and self._has_swept:
+            self._sweep = Sweep(self.retries[0].seq - 1, self._sweep.until)
         self.claimed.difference_update(retry.seq for retry in self.retries)
         if self._progress.retrying:
             self.due_at = 1
@@ -152,7 +171,7 @@ class Backlog:
         try:
             # What is not wanted any more may be so before this runs at all.
             if retries and reading == self.readings:
-                await self._fetch_due(now)
+                await (self._fetch_swept() if self._sweep.is_on else self._fetch_due(now))
             if behind and reading == self.readings:
                 await self._fetch_page()
         finally:
@@ -180,7 +199,25 @@ class Backlog:
     def _take_due(self, found: Due) -> None:
         if found.next_at:
             self.expect(found.next_at)
-        for retry in found.retries:
+        self._has_swept = False
+        self._take_retries(found.retries)
+
+    async def _fetch_swept(self) -> None:
+        reading, sweep = self.readings, self._sweep
+        self._stored_meanwhile.clear()
+        found = await self._reads.read(lambda tx: waiting(tx, self._key, sweep, _DUE_ROWS))
+        if reading != self.readings:
+            return
+        is_last = len(found) < _DUE_ROWS
+        self._sweep = Sweep(sweep.until if is_last else found[-1].seq, sweep.until)
+        self._has_swept = True
+        self._take_retries(found)
+        if is_last:
+            # What was brought about meanwhile goes by its time again.
+            self.due_at = 1
+
+    def _take_retries(self, found: Iterable[DueRetry]) -> None:
+        for retry in found:
             # What was stored while this was read is not as it was found.
             if retry.seq not in self.claimed and retry.seq not in self._stored_meanwhile:
                 self.claimed.add(retry.seq)

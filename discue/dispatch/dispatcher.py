@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from discue.clock import Clock
-from discue.dispatch.alarms import Alarms
+from discue.dispatch.alarms import Alarms, Sleeper
 from discue.dispatch.budget import Budget
 from discue.dispatch.endpoint import DeliveryDefaults, Endpoint, endpoint_of
 from discue.dispatch.flight import Flight
@@ -18,10 +18,12 @@ from discue.dispatch.handed_over import HandedOver
 from discue.dispatch.intake import Intake, Making
 from discue.dispatch.lane import Lane
 from discue.dispatch.lanes import Lanes
+from discue.dispatch.prober import Prober
 from discue.dispatch.reads import Reads
 from discue.dispatch.reloading import RELOAD_PAUSE_SECONDS
 from discue.dispatch.settling import STORE_RETRY_SECONDS
-from discue.dispatch.surroundings import Deliver, Surroundings
+from discue.dispatch.standings import Standings
+from discue.dispatch.surroundings import Reach, Surroundings
 from discue.dispatch.tenure import Tenure
 from discue.errors import Unavailable
 from discue.ids import RowIds
@@ -51,6 +53,7 @@ class DispatchLimits(msgspec.Struct, frozen=True):
     tail_buffer_bytes: int
     timeout_ms: int
     deadline_ms: int
+    disable_after_seconds: int
 
 
 class Sources(msgspec.Struct, frozen=True):
@@ -68,7 +71,7 @@ class Dispatcher:
     """
 
     def __init__(
-        self, store: Store, deliver: Deliver, limits: DispatchLimits, sources: Sources, log: Log, tenure: Tenure
+        self, store: Store, reach: Reach, limits: DispatchLimits, sources: Sources, log: Log, tenure: Tenure
     ) -> None:
         self._store = store
         self._clock = sources.clock
@@ -82,11 +85,13 @@ class Dispatcher:
         self._handed_over = HandedOver(store, self._spawn, self._told_of_ends)
         self.gate = Gate(limits.max_in_flight)
         self.alarms = Alarms(sources.clock)
+        self._standings = Standings(store, sources.clock, log, self._spawn, self._wake_at)
+        self.prober = Prober(reach.probe, (sources.clock, sources.random), tenure, self._wake_at, self._standings)
         self.deadline_ms = limits.deadline_ms
         self._around = Surroundings(
             store=store,
             reads=Reads(store),
-            deliver=deliver,
+            deliver=reach.deliver,
             gate=self.gate,
             budget=Budget(limits.tail_buffer_bytes),
             clock=sources.clock,
@@ -94,12 +99,14 @@ class Dispatcher:
             random=sources.random,
             tenure=tenure,
             deadline_ms=limits.deadline_ms,
+            disable_after_seconds=limits.disable_after_seconds,
             wake_at=self._wake_at,
             attempted=self._attempted,
             disable=self._disable,
             lost=self._intake.lose,
             spawn=self._spawn,
             handed_over=self._handed_over,
+            prober=self.prober,
             lapsed=set(),
             hosts=set(),
         )
@@ -135,6 +142,7 @@ class Dispatcher:
         lanes = [lane for key in cursors if (lane := self._lanes.get(key)) is not None]
         for lane in lanes:
             lane.begin_leaving()
+        await self._standings.store(lanes)
         idle = [lane.key for lane in lanes if lane.is_idle]
         without_lane = [key for key in cursors if key not in self._lanes]
         busy = [self._hand_over(lane) for lane in lanes if not lane.is_idle]
@@ -243,6 +251,7 @@ class Dispatcher:
                 await self._handed_over.stored()
         self._intake.close_all()
         self._handed_over.close()
+        self._standings.close()
         self.alarms.stop()
 
     async def _hand_over(self, lane: Lane) -> None:
@@ -264,10 +273,10 @@ class Dispatcher:
                 if (lane := self._lanes.get(key)) is not None:
                     self._intake.drop(lane)
 
-    def _disable(self, record: LaneRecord, config_version: int) -> None:
-        self._spawn(self._store_disabled(record, config_version))
+    def _disable(self, record: LaneRecord, config_version: int, reason: str) -> None:
+        self._spawn(self._store_disabled(record, config_version, reason))
 
-    async def _store_disabled(self, record: LaneRecord, config_version: int) -> None:
+    async def _store_disabled(self, record: LaneRecord, config_version: int, reason: str) -> None:
         """Written only over the configuration that the attempt used: whoever changed it since decides anew."""
         disable = partial(
             listeners.disable,
@@ -284,7 +293,7 @@ class Dispatcher:
             except Unavailable:
                 await asyncio.sleep(RELOAD_PAUSE_SECONDS)
         if disabled:
-            self._log.info("listener_disabled", listener=record.listener_public_id, reason="gone")
+            self._log.info("listener_disabled", listener=record.listener_public_id, reason=reason)
         self._intake.reload_listener(record.organization, record.listener)
 
     def _make(self, record: LaneRecord, endpoint: Endpoint) -> Lane:
@@ -300,8 +309,8 @@ class Dispatcher:
         elif self._log.enabled:
             self._log.trusted("attempt", **_attempt_fields(record, flight, outcome))
 
-    def _wake_at(self, lane: Lane, due_at: int) -> None:
-        self.alarms.wake_at(lane, due_at, len(self._lanes))
+    def _wake_at(self, sleeper: Sleeper, due_at: int) -> None:
+        self.alarms.wake_at(sleeper, due_at, len(self._lanes) + self.prober.places + 1)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -21,7 +21,8 @@ class DeliveryDefaults(msgspec.Struct, frozen=True):
 class Endpoint(msgspec.Struct, frozen=True):
     """What a request to a listener is made of, from its configuration at one version.
 
-    Not `enabled` is also one whose domain is not verified, where its organization wants that.
+    Not `enabled` is also one whose domain is not verified, where its organization wants that. `probed` is None when it
+    is not to be probed.
     """
 
     target: Target
@@ -31,6 +32,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     max_in_flight: int
     timeout_ms: int
     policy: RetryPolicy
+    liveness_url: str
+    probed: Target | None
     headers: Headers = ()
     rate_limit: RateLimit | None = None
 
@@ -41,15 +44,18 @@ class Endpoint(msgspec.Struct, frozen=True):
 def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults) -> Endpoint:
     """Raises ValueError and DiscueError for a row that cannot be used."""
     options = record.options
+    is_on, probed = record.status == "enabled", parse_target(record.liveness_url, "/liveness_url")
     timeout_ms = defaults.timeout_ms if options.timeout_seconds is None else options.timeout_seconds * 1_000
     return Endpoint(
         target=parse_target(record.notify_url, "/notify_url"),
         keys=tuple(key_of(secret) for secret in record.secrets),
-        enabled=record.status == "enabled" and record.may_send,
+        enabled=is_on and record.may_send,
         config_version=record.config_version,
         max_in_flight=options.max_in_flight or defaults.max_in_flight,
         timeout_ms=timeout_ms,
         policy=narrowed(narrowed(defaults.policy, record.queue_retry), options.retry),
+        liveness_url=record.liveness_url,
+        probed=probed if is_on and record.may_probe else None,
         headers=options.headers,
         rate_limit=options.rate_limit,
     )

@@ -15,6 +15,7 @@ from discue.dispatch.expiry import Expiry
 from discue.dispatch.flight import Flight
 from discue.dispatch.guests import Guests
 from discue.dispatch.holdback import HoldBack
+from discue.dispatch.opening import Opening
 from discue.dispatch.parting import Parting
 from discue.dispatch.progress import Progress, attempt_record
 from discue.dispatch.settling import Settling
@@ -22,11 +23,12 @@ from discue.dispatch.surroundings import Surroundings
 from discue.errors import Unavailable
 from discue.headers import together
 from discue.message_options import read_options
-from discue.model import Entry, Outcome
+from discue.model import Entry, Liveness, Outcome
 from discue.pace import Pace
 from discue.settlement import settle
 from discue.store.cursors import LaneRecord
 from discue.store.engine import CursorKey, Settle
+from discue.store.liveness import Known, Standing
 from discue.window import SPAN
 
 _READ_RETRY_MS = 250
@@ -61,10 +63,21 @@ class Lane:
         self._flights: dict[int, Flight] = {}
         self._retries_in_flight = 0
         self._hold_back = HoldBack()
+        self.opening = Opening(record.known)
 
     @property
     def key(self) -> CursorKey:
         return self.record.key
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether anything is to be sent."""
+        return self._backlog.head > self._progress.window.position or self._progress.retrying > 0
+
+    @property
+    def last_failure_at(self) -> int:
+        """When an attempt last failed."""
+        return self._progress.last_failure_at
 
     @property
     def is_idle(self) -> bool:
@@ -82,6 +95,7 @@ class Lane:
         if self._guests is not None:
             self._around.hosts.add(self)
             self._guests.look()
+        self._around.prober.follow(self)
         self.pump()
 
     def published(self, entries: tuple[Entry, ...]) -> None:
@@ -128,16 +142,36 @@ class Lane:
 
     def configure(self, endpoint: Endpoint) -> None:
         """Attempts from now on are made by this configuration."""
-        if endpoint.target != self.endpoint.target:
+        before, self.endpoint = self.endpoint, endpoint
+        if endpoint.target != before.target:
             self._hold_back.end()
-        self.endpoint = endpoint
         self._congestion.limit_to(endpoint.max_in_flight)
         self.max_in_flight = self._congestion.allowed
         if endpoint.rate_limit != self._pace.limit:
             self._pace = Pace(endpoint.rate_limit, self._around.clock.monotonic(), is_full=False)
         if not endpoint.enabled:
             self._backlog.unread()
+        if self.opening.configured(before, endpoint, self._flights):
+            self._open()
+        self._around.prober.configured(self)
         self.pump()
+
+    def probed(self, liveness: Liveness) -> None:
+        """How the listener is by the latest probe."""
+        opens = self.opening.probed(liveness, self._flights)
+        if opens:
+            self._open()
+        elif self.opening.is_closed:
+            self._backlog.unread()
+        self.pump()
+
+    def standing(self) -> Standing:
+        """What is known of the listener, to be stored."""
+        record, endpoint, opening = self.record, self.endpoint, self.opening
+        known = Known(opening.liveness, opening.failing, self._backlog.swept())
+        return Standing(
+            record.organization, record.listener, record.token, endpoint.liveness_url, endpoint.config_version, known
+        )
 
     def reread(self) -> None:
         """Messages were deleted: what was read and is not under way is read again, so that none of them goes out."""
@@ -153,6 +187,7 @@ class Lane:
         self._settling.close()
         self._backlog.drop()
         self._around.hosts.discard(self)
+        self._around.prober.forget(self)
         if self._parting is None:
             apart = [flight for flight in self._flights.values() if flight.excepted and not flight.is_retry]
             self._parting = Parting(self.record, self._around, apart)
@@ -172,7 +207,7 @@ class Lane:
         """What waits and was stored before a time is missed. A busy lane finds that out when its turn comes."""
         if self._is_quiet():
             sources = (self._around.reads, self._around.clock)
-            expiry = Expiry(self.record, self._progress, self._backlog, sources, self._is_quiet, self._is_enabled)
+            expiry = Expiry(self.record, self._progress, self._backlog, sources, self._is_quiet, self._is_open)
             await expiry.miss_older_than(before)
             self._settling.start()
 
@@ -210,18 +245,19 @@ class Lane:
     def _is_quiet(self) -> bool:
         return not self._flights and self.is_kept()
 
-    def _is_enabled(self) -> bool:
-        return self.endpoint.enabled
+    def _is_open(self) -> bool:
+        return self.endpoint.enabled and not self.opening.is_closed
 
     @property
     def _is_on(self) -> bool:
-        return self.endpoint.enabled and self.is_kept() and (self._guests is None or self._guests.are_known)
+        return self._is_open() and self.is_kept() and (self._guests is None or self._guests.are_known)
 
     @property
     def _has_place(self) -> bool:
         """An attempt keeps its place until it is stored: what a crash can repeat is never more than the limit."""
         guests = 0 if self._guests is None else self._guests.places
-        return self.in_flight_count + self._progress.unstored + guests < self.max_in_flight
+        under_way = self.in_flight_count + self._progress.unstored
+        return under_way + guests < self.max_in_flight and self.opening.has_place(under_way)
 
     @property
     def _may_begin(self) -> bool:
@@ -338,6 +374,8 @@ class Lane:
         progress.attempted(attempt_record(self.record, row_id, flight.seq, flight.number, outcome))
         if outcome.error == "":
             self._hold_back.end()
+            if self.opening.succeeded(flight.seq):
+                around.prober.note(self)
             progress.succeed(flight.seq, now, excepted=flight.excepted)
         else:
             next_attempt_at = self._failed(flight, outcome, now)
@@ -348,19 +386,28 @@ class Lane:
     def _failed(self, flight: Flight, outcome: Outcome, now: int) -> int:
         """When the next attempt may start; 0 if there is none."""
         self._hold_back.failed()
+        is_news = self.opening.failed(flight.seq, now)
         settlement = settle(flight.number, outcome, flight.policy, now, self._around.random())
         self._progress.fail(flight.seq, flight.number, settlement, now, excepted=flight.excepted)
         self._backlog.claimed.add(flight.seq)
-        endpoint = self.endpoint
-        if (
-            settlement.disable_listener
-            and endpoint.enabled
-            and endpoint.config_version == flight.endpoint.config_version
-        ):
+        if self.opening.is_closed:
+            self._backlog.unread()
+        self._around.prober.failed(self, is_news=is_news)
+        gives_up = self.opening.is_given_up(now, self._around.disable_after_seconds)
+        if settlement.disable_listener or gives_up:
+            self._disable(flight.endpoint.config_version, "gone" if settlement.disable_listener else "failing")
+        return settlement.due_at
+
+    def _disable(self, config_version: int, reason: str) -> None:
+        if self.endpoint.enabled and self.endpoint.config_version == config_version:
             self.endpoint = msgspec.structs.replace(self.endpoint, enabled=False)
             self._backlog.unread()
-            self._around.disable(self.record, endpoint.config_version)
-        return settlement.due_at
+            self._around.disable(self.record, config_version, reason)
+
+    def _open(self) -> None:
+        """Whatever waits may go out, also what waits for another attempt at a later time."""
+        self._hold_back.end()
+        self._backlog.begin_sweep()
 
     def _fetch_if_needed(self) -> None:
         backlog = self._backlog

@@ -49,7 +49,7 @@ class Parting:
         settlement = settle(flight.number, outcome, flight.policy, now, around.random())
         if settlement.disable_listener and not self._has_disabled:
             self._has_disabled = True
-            around.disable(record, flight.endpoint.config_version)
+            around.disable(record, flight.endpoint.config_version, "gone")
         waits = settlement.state == "retry"
         detail = packed(outcome.trace, settlement.due_at) if outcome.trace is not None else b""
         return End(

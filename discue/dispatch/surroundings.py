@@ -1,7 +1,7 @@
 """What all lanes of a worker share."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -10,6 +10,7 @@ from discue.dispatch.attempt_request import AttemptRequest
 from discue.dispatch.budget import Budget
 from discue.dispatch.flight import Flight
 from discue.dispatch.gate import Gate
+from discue.dispatch.probe import Probe
 from discue.dispatch.reads import Reads
 from discue.dispatch.settling import Spawn
 from discue.dispatch.tenure import Tenure
@@ -21,12 +22,20 @@ from discue.store.cursors import LaneRecord
 if TYPE_CHECKING:
     from discue.dispatch.handed_over import HandedOver
     from discue.dispatch.lane import Lane
+    from discue.dispatch.prober import Prober
 
 
 class Deliver(Protocol):
     """Makes one attempt: `sender.Sender.send`."""
 
     def __call__(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None: ...
+
+
+class Reach(NamedTuple):
+    """How listeners are reached: with messages, and with probes."""
+
+    deliver: Deliver
+    probe: Probe
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -42,11 +51,13 @@ class Surroundings(msgspec.Struct, frozen=True):
     random: Callable[[], float]
     tenure: Tenure
     deadline_ms: int
+    disable_after_seconds: int
     wake_at: Callable[["Lane", int], None]
     attempted: Callable[[LaneRecord, Flight, Outcome], None]
-    disable: Callable[[LaneRecord, int], None]
+    disable: Callable[[LaneRecord, int, str], None]
     lost: Callable[["Lane"], None]
     spawn: Spawn
     handed_over: "HandedOver"
+    prober: "Prober"
     lapsed: set["Lane"]
     hosts: set["Lane"]

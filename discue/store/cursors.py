@@ -6,10 +6,12 @@ from typing import Any, Literal
 import msgspec
 
 from discue.model import DeliveryOptions, Entry, RetryOptions
+from discue.store import liveness
 from discue.store.cursor_keys import among, flat, runs
 from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.entries import entry_of
 from discue.store.listeners import read_options, read_secrets
+from discue.store.liveness import Known, Sweep
 from discue.store.queues import read_retry
 from discue.store.verified_places import VerifiedPlaces, wants_verified_domains
 
@@ -18,7 +20,7 @@ class LaneRecord(msgspec.Struct, frozen=True):
     """A cursor with its listener, its queue's head and everything a request to the listener is made of.
 
     `has_guests` when requests of other workers, or of an earlier lane, may be under way or were not counted. It
-    `may_send` unless its organization wants its domain verified, and it is not.
+    `may_send`, and be probed, unless its organization wants the domain verified, and it is not.
     """
 
     organization: int
@@ -45,7 +47,10 @@ class LaneRecord(msgspec.Struct, frozen=True):
     queue_retry: RetryOptions | None
     config_version: int
     has_guests: bool = False
+    liveness_url: str = ""
     may_send: bool = True
+    may_probe: bool = True
+    known: Known = Known()
 
     @property
     def key(self) -> CursorKey:
@@ -78,7 +83,7 @@ class Due(msgspec.Struct, frozen=True):
     next_at: int
 
 
-_READ_FIELDS = LaneRecord.__struct_fields__[:-1]
+_READ_FIELDS = LaneRecord.__struct_fields__[: LaneRecord.__struct_fields__.index("may_send")]
 
 LAST_CURSOR: CursorKey = ((1 << 63) - 1, 0, 0)
 """Beyond the key of every cursor."""
@@ -91,12 +96,14 @@ SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.versio
     c.acknowledged, c.missed, c.retrying, c.last_success_at, c.last_failure_at, h.head,
     l.public_id, q.public_id, l.notify_url,
     CASE WHEN o.state = 'active' THEN l.status ELSE 'disabled' END, l.secrets, l.settings, q.settings, l.config_version,
-    c.retrying > 0 AND ({_GUEST.format("sending")} OR {_GUEST.format("ended")}), o.settings
+    c.retrying > 0 AND ({_GUEST.format("sending")} OR {_GUEST.format("ended")}), l.liveness_url,
+    o.settings, {liveness.READ}
 FROM cursor c
 JOIN listener l ON l.organization = c.organization AND l.id = c.listener AND l.deleted_at IS NULL
 JOIN queue q ON q.organization = c.organization AND q.id = c.queue AND q.deleted_at IS NULL
 JOIN organization o ON o.id = c.organization AND o.deleted_at IS NULL
 JOIN queue_head h ON h.organization = c.organization AND h.queue = c.queue
+LEFT JOIN liveness ON liveness.organization = c.organization AND liveness.listener = c.listener
 """
 _LANES_AFTER = (
     _LANES + "WHERE c.owner = $1 AND (c.organization, c.listener, c.stream) > ($2, $3, $4) "
@@ -121,6 +128,16 @@ _NEXT_DUE = """
 SELECT due_at FROM exception
 WHERE organization = $1 AND listener = $2 AND stream = $3 AND state = 'retry' AND due_at > $4
 ORDER BY due_at LIMIT 1
+"""
+
+# Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
+_WAITING = """
+SELECT e.seq, e.attempts, l.id, l.stored_at, l.codec, l.body, l.expires_at, l.key_hash, l.extra
+FROM exception e
+LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
+WHERE e.organization = $1 AND e.listener = $2 AND e.stream + 0 = $3 AND e.state <> 'missed' AND e.state = 'retry'
+    AND e.seq > $4 AND e.seq <= $5
+ORDER BY e.seq LIMIT $6
 """
 
 
@@ -178,6 +195,11 @@ async def due(tx: Transaction, key: tuple[int, int, int], now: int, limit: int) 
     return Due(retries, later[0] if later else 0)
 
 
+async def waiting(tx: Transaction, key: tuple[int, int, int], sweep: Sweep, limit: int) -> list[DueRetry]:
+    """The next `limit` retries of a sweep, due or not, in the order of the log: when fewer come, no more follow."""
+    return [_due_retry(row) for row in await tx.rows(_WAITING, *key, sweep.through, sweep.until, limit)]
+
+
 async def retries_up_to(tx: Transaction, key: tuple[int, int, int], seq: int, limit: int) -> list[WaitingRetry]:
     """Some of the retries up to a seq, in no order: when fewer than `limit` come, all of them."""
     return [WaitingRetry(row[0], row[1], bool(row[2])) for row in await tx.rows(_RETRIES_UP_TO, *key, seq, limit)]
@@ -212,21 +234,24 @@ async def last_seq_stored_before(
 async def _records(tx: Transaction, rows: Iterable[Row]) -> list[LaneRecord]:
     places = VerifiedPlaces(tx)
     records = []
-    for *values, settings in rows:
-        record = _record(values)
-        if wants_verified_domains(settings) and not await places.has(record.organization, record.notify_url):
-            record = msgspec.structs.replace(record, may_send=False)
+    for row in rows:
+        record, settings = _record(row), row[len(_READ_FIELDS)]
+        if wants_verified_domains(settings):
+            may_send = await places.has(record.organization, record.notify_url)
+            may_probe = await places.has(record.organization, record.liveness_url)
+            record = msgspec.structs.replace(record, may_send=may_send, may_probe=may_probe)
         records.append(record)
     return records
 
 
-def _record(values: Sequence[Any]) -> LaneRecord:
-    record: dict[str, Any] = dict(zip(_READ_FIELDS, values, strict=True))
+def _record(row: Row) -> LaneRecord:
+    record: dict[str, Any] = dict(zip(_READ_FIELDS, row, strict=False))
     record["secrets"] = read_secrets(record["secrets"])
     record["options"] = read_options(record["options"])
     record["queue_retry"] = read_retry(record["queue_retry"])
     record["has_guests"] = bool(record["has_guests"])
-    return LaneRecord(**record)
+    known = liveness.known_of(row[len(_READ_FIELDS) + 1 :], record["liveness_url"], record["config_version"])
+    return LaneRecord(**record, known=known)
 
 
 def _due_retry(row: Row) -> DueRetry:

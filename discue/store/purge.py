@@ -57,6 +57,7 @@ async def _purge(tx: Transaction, job: Job) -> bool:
 async def _purge_listener(tx: Transaction, organization: int, listener: int) -> bool:
     # The cursor goes first: without it no settle takes effect, so nothing is added behind the purge's back.
     await tx.execute("DELETE FROM cursor WHERE organization = $1 AND listener = $2", organization, listener)
+    await tx.execute("DELETE FROM liveness WHERE organization = $1 AND listener = $2", organization, listener)
     for table, key, rows in _OF_LISTENER:
         if await _remove_some(tx, table, ("organization", "listener"), (key, rows), organization, listener):
             return False

@@ -40,7 +40,7 @@ class Recipient(msgspec.Struct, frozen=True):
 
     @property
     def highest_settled(self) -> int:
-        return self.window.position + self.window.ahead.bit_length()
+        return self.window.last_settled
 
 
 async def recipient(tx: Transaction, organization: int, public_id: str) -> Recipient | None:

@@ -95,6 +95,12 @@ TABLES: Final = (
     _table("lockout", "subject", "kind name failed_at locks locked_until updated_at"),
     QUEUE_HEAD,
     CURSOR,
+    _table(
+        "liveness",
+        "organization listener",
+        "url_hash config_version state success_count failure_count last_success_at last_failure_at last_failure_status "
+        "last_failure_msg in_a_row failed_at failing_since swept_through sweep_until",
+    ),
     EXCEPTION,
     _table("missed_range", "organization listener seq_from", "queue seq_to reason missed_at"),
     _table("job", "organization id", "listener kind spec progress state"),

@@ -15,7 +15,15 @@ def test_a_listener_is_created_read_changed_and_deleted(cast: Cast) -> None:
     listener = created["listener"]
     assert listener.pop("secret").startswith("whsec_")
     assert (listener["alias"], listener["queue_id"], listener["status"]) == ("billing", queue, "enabled")
-    assert listener["liveness"] == {"state": "unknown", "success_count": 0, "failure_count": 0}
+    assert listener["liveness"] == {
+        "state": "unknown",
+        "success_count": 0,
+        "failure_count": 0,
+        "last_success_at": 0,
+        "last_failure_at": 0,
+        "last_failure_status": 0,
+        "last_failure_msg": "",
+    }
     assert listener["messages"] == {
         "acknowledged_count": 0,
         "missed": [],

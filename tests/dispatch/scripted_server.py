@@ -149,7 +149,7 @@ async def read_request(reader: asyncio.StreamReader, connection: int) -> Receive
     pairs = [text.partition(": ") for text in lines]
     headers = {name.lower(): value for name, _, value in pairs}
     assert len(headers) == len(pairs), "a header came twice"
-    return Received(connection, line, headers, await reader.readexactly(int(headers["content-length"])))
+    return Received(connection, line, headers, await reader.readexactly(int(headers.get("content-length", "0"))))
 
 
 async def drip(step: Drip, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

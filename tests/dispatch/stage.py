@@ -11,7 +11,10 @@ import msgspec
 
 from discue.dispatch.attempt_request import AttemptRequest
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
+from discue.dispatch.fetch import Fetched
 from discue.dispatch.lane import Lane
+from discue.dispatch.surroundings import Reach
+from discue.egress import Target
 from discue.ids import SLOTS, PublicIds, RowIds
 from discue.logs import Log
 from discue.model import (
@@ -19,13 +22,14 @@ from discue.model import (
     DeliveryOptions,
     FailureKind,
     Listener,
+    Liveness,
     MessageOptions,
     Organization,
     Outcome,
     Queue,
 )
 from discue.publish import Draft, entry_for
-from discue.store import listeners, messages, organizations, queues, workers
+from discue.store import listeners, liveness, messages, organizations, queues, workers
 from discue.store.commit import Store
 from discue.store.engine import Append, Appended, NewEntry, Row, Transaction
 from discue.store.engines.sqlite import SqliteEngine
@@ -40,6 +44,7 @@ LIMITS = DispatchLimits(
     tail_buffer_bytes=1 << 20,
     timeout_ms=15_000,
     deadline_ms=30 * DAY_MS,
+    disable_after_seconds=5 * 86_400,
 )
 SECRET = "whsec_" + "A" * 43 + "="
 
@@ -111,6 +116,32 @@ class Courier:
             sent.end(outcome)
 
 
+class Asked:
+    """A probe that was handed to the scout."""
+
+    def __init__(self, scout: "Scout", target: Target, done: Callable[[Fetched], None]) -> None:
+        self.url = f"{target.scheme}://{target.authority}{target.path}"
+        self._scout = scout
+        self._done = done
+
+    def end(self, status: int = 200, error: FailureKind = "") -> None:
+        self._scout.under_way.remove(self)
+        self._done(Fetched(0 if error else status, b"", error))
+
+
+class Scout:
+    """Takes probes as the fetcher does, and keeps them until the test ends them."""
+
+    def __init__(self) -> None:
+        self.under_way: list[Asked] = []
+        self.asked: list[str] = []
+
+    def __call__(self, target: Target, done: Callable[[Fetched], None]) -> None:
+        asked = Asked(self, target, done)
+        self.under_way.append(asked)
+        self.asked.append(asked.url)
+
+
 class Tenure:
     """A worker's lease, which the test lets lapse."""
 
@@ -128,8 +159,11 @@ class Worker:
     def __init__(self, stage: "Stage", tenure: Tenure, slot: int) -> None:
         self.tenure = tenure
         self.courier = Courier(tenure)
+        self.scout = Scout()
         sources = Sources(stage.clock, Random(0).random, RowIds(stage.clock, slot))  # noqa: S311 - repeatable
-        self.dispatcher = Dispatcher(stage.store, self.courier, stage.limits, sources, Log("test"), self.tenure)
+        self.dispatcher = Dispatcher(
+            stage.store, Reach(self.courier, self.scout), stage.limits, sources, Log("test"), tenure
+        )
         self.dispatcher.unowned = self._look
         self.looks = False
 
@@ -182,6 +216,10 @@ class Stage:
     @property
     def courier(self) -> Courier:
         return self.worker.courier
+
+    @property
+    def scout(self) -> Scout:
+        return self.worker.scout
 
     @property
     def lanes(self) -> list[Lane]:
@@ -285,6 +323,25 @@ class Stage:
             each.end(outcome)
         await self.quiet()
 
+    async def probe(self, status: int = 200, error: FailureKind = "", *, times: int = 1) -> None:
+        """Let time pass until a probe is under way, and end all that are; so many times."""
+        for _ in range(times):
+            while not any(worker.scout.under_way for worker in self.workers):
+                await self.advance(1_000)
+            await self.answer_probes(status, error)
+
+    async def answer_probes(self, status: int = 200, error: FailureKind = "") -> None:
+        """End those that are under way."""
+        for worker in self.workers:
+            for asked in tuple(worker.scout.under_way):
+                asked.end(status, error)
+        await self.quiet()
+
+    async def liveness(self, listener: Listener) -> Liveness:
+        """As a client sees it."""
+        stored = await self.stored(listener)
+        return (await self.store.read(lambda tx: liveness.of(tx, stored.organization, [stored])))[stored.id]
+
     async def organization(self) -> Organization:
         self._number += 1
         made = an_organization(self._number)
@@ -307,11 +364,16 @@ class Stage:
         await self.store.write(lambda tx: queues.insert(tx, made))
         return made
 
-    async def listener(self, queue: Queue, options: DeliveryOptions | None = None) -> Listener:
-        """Create one, as the API does, and let the dispatcher follow."""
+    async def listener(
+        self, queue: Queue, options: DeliveryOptions | None = None, *, liveness_url: str | None = None
+    ) -> Listener:
+        """Create one, as the API does, and let the dispatcher follow. Unless it is given one it has its own URL."""
         self._number += 1
         made = msgspec.structs.replace(
-            a_listener(queue, self._number), secrets=(SECRET,), options=options or DeliveryOptions()
+            a_listener(queue, self._number),
+            secrets=(SECRET,),
+            options=options or DeliveryOptions(),
+            liveness_url=liveness_url or f"https://example.com/live/{self._number}",
         )
 
         async def work(tx: Transaction) -> None:

@@ -27,7 +27,20 @@ from hypothesis.stateful import (
 )
 
 from discue import window
-from discue.dispatch import alarms, backlog, dispatcher, expiry, guests, handed_over, holdback, intake, lane
+from discue.dispatch import (
+    alarms,
+    backlog,
+    dispatcher,
+    expiry,
+    guests,
+    handed_over,
+    holdback,
+    intake,
+    lane,
+    opening,
+    prober,
+    standings,
+)
 from discue.model import CursorCounts, Listener, Outcome, Queue
 from discue.store import handover
 from tests.clocks import StandingClock
@@ -49,6 +62,9 @@ TINY = {
     dispatcher: {"_RELEASED_AT_ONCE": 1},
     intake: {"_LANES_READ": 2, "_CURSORS_AT_ONCE": 2},
     alarms: {"_SUPERSEDED_KEPT": 4},
+    prober: {"PROBES_AT_ONCE": 3},
+    standings: {"_AT_ONCE": 2},
+    opening: {"ENOUGH": 2},
 }
 TINY_LIMITS = msgspec.structs.replace(LIMITS, max_in_flight=12, listener_max_in_flight=3, tail_buffer_bytes=40)
 MOST_WORKERS = 3
@@ -187,6 +203,18 @@ class Promises(RuleBasedStateMachine):
         worker = self.one(index)
         for _ in range(rounds):
             self.run(self.ended(worker, worker.courier.under_way[1:], outcome))
+
+    @rule(results=st.lists(st.booleans(), min_size=1, max_size=4))
+    def probes_come_back(self, results: list[bool]) -> None:
+        for is_well in results:
+            self.run(self.probed(200 if is_well else 503))
+            self.run(self.stage.advance(34_000))
+
+    async def probed(self, status: int) -> None:
+        while any(worker.scout.under_way for worker in self.stage.workers):
+            for worker in self.stage.workers:
+                for asked in tuple(worker.scout.under_way):
+                    asked.end(status)
 
     @rule(milliseconds=MILLISECONDS)
     def time_goes_by(self, milliseconds: int) -> None:
@@ -458,7 +486,9 @@ class Promises(RuleBasedStateMachine):
             assert running._around.budget.held == sum(
                 len(entry.body) for each in worker.lanes for entry in each._backlog.new
             )
-            assert len(running.alarms) <= 2 * len(self.listeners) + 5
+            assert len(running.alarms) <= 2 * (2 * len(self.listeners) + 1) + 5
+            assert running.prober._gate.in_flight == len(worker.scout.under_way) <= 3
+            assert running.prober.places <= len(worker.lanes)
             assert all(len(each._backlog.claimed) <= 100 for each in worker.lanes)
             assert running._around.hosts <= set(worker.lanes)
 
@@ -507,6 +537,7 @@ class Promises(RuleBasedStateMachine):
     async def everything_ended(self) -> None:
         await self.stage.take_free()
         await self.stage.poll()
+        await self.probed(200)
         while self.under_way():
             for worker in self.stage.workers:
                 await self.ended(worker, worker.courier.under_way[::], well())

@@ -260,6 +260,22 @@ async def test_nothing_is_sent_before_the_domain_is_verified_and_everything_afte
         assert {sent.number for sent in stage.courier.sent} == {1}
 
 
+async def test_a_listener_is_not_probed_before_the_domain_of_its_liveness_url_is_verified(
+    house: House, stage: Stage
+) -> None:
+    async with _server() as server:
+        shop = await _shop(house, server)
+        await stage.start()
+        listener = await shop.listener()
+        url = f"https://{HOST}:{shop.domain.port}/live"
+        await stage.configure(listener, liveness_url=url)
+        await stage.advance(3_600_000)
+        assert stage.scout.asked == []
+        await shop.verify(house.verifier())
+        await stage.probe()
+        assert stage.scout.asked == [url]
+
+
 async def test_lanes_of_several_workers_wait_and_go_on_together(house: House, stage: Stage) -> None:
     async with _server() as server:
         shop = await _shop(house, server)

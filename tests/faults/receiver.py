@@ -117,6 +117,10 @@ class Receiver:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await read_request(reader, 0)
+        if request.line.startswith("GET "):
+            # A probe: whatever becomes of deliveries, their listener lives.
+            writer.write(b"HTTP/1.1 200 Alive\r\ncontent-length: 0\r\n\r\n")
+            return
         source = str(writer.get_extra_info("peername")[0])
         delivered = Delivered(
             request.line.split()[1].lstrip("/"), request.headers, request.body, source, time.monotonic()

@@ -20,6 +20,7 @@ from discue.store import (
     idempotency,
     jobs,
     listeners,
+    liveness,
     lockouts,
     messages,
     organizations,
@@ -38,6 +39,7 @@ from discue.store.engines.postgres_settle import statement
 from discue.store.events import Occurrence
 from discue.store.jobs import Job
 from discue.store.listing import Selection
+from discue.store.liveness import Known, Standing, Sweep
 from tests.clocks import NOON
 from tests.postgres.cluster import Cluster
 from tests.store.looking_back import look_back
@@ -125,12 +127,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await api_keys.mark_used(tx, OURS, row_id(1), NOON)
     await queues.head(tx, OURS, queue.id)
     await queues.update(tx, queue)
-    await listeners.get(tx, OURS, listener.public_id)
-    await listeners.by_id(tx, OURS, listener.id)
-    await listeners.counts(tx, OURS, listener.id)
-    await listeners.missed(tx, listener)
-    await listeners.references(tx, OURS, queue.id, 10)
-    await listeners.update(tx, listener)
+    await _look_at(tx, queue, listener)
     await feed.record(tx, "queue", OURS, queue.id)
     await feed.since(tx, 0, 10)
     await jobs.next_after(tx)
@@ -143,6 +140,16 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await tallies.bytes_stored(tx, OURS)
     await idempotency.keep(tx, OURS, Once((1, 2), b"", b""), NOON)
     await idempotency.kept(tx, OURS, (1, 2))
+
+
+async def _look_at(tx: Transaction, queue: Queue, listener: Listener) -> None:
+    await listeners.get(tx, OURS, listener.public_id)
+    await listeners.by_id(tx, OURS, listener.id)
+    await listeners.counts(tx, OURS, listener.id)
+    await liveness.of(tx, OURS, [listener])
+    await listeners.missed(tx, listener)
+    await listeners.references(tx, OURS, queue.id, 10)
+    await listeners.update(tx, listener)
 
 
 async def _lock_out(tx: Transaction) -> None:
@@ -189,6 +196,9 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await cursors.renew_tokens(tx, 7)
     await cursors.lanes_of(tx, 7, OURS, listener.id)
     await cursors.due(tx, key, NOON, 10)
+    await cursors.waiting(tx, key, Sweep(0, 40), 10)
+    standing = Standing(OURS, listener.id, 7, listener.liveness_url, listener.config_version, Known())
+    await liveness.write(tx, [standing, standing])
     await cursors.retries_up_to(tx, key, 100, 10)
     await cursors.last_seq_stored_before(tx, OURS, queue.id, (0, 40), NOON + 1)
     await cursors.release(tx, 7, [key])

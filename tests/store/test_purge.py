@@ -5,10 +5,11 @@ from functools import partial
 import pytest
 
 from discue.model import Attempt, Listener, Queue
-from discue.store import api_keys, jobs, listeners, organizations, purge, queues
+from discue.store import api_keys, jobs, listeners, liveness, organizations, purge, queues
 from discue.store.commit import Store
 from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Row, Settle, Transaction
 from discue.store.jobs import Job
+from discue.store.liveness import Known, Standing
 from tests.clocks import NOON
 from tests.store.rows import (
     a_key,
@@ -29,6 +30,7 @@ TABLES = (
     "queue_head",
     "listener",
     "cursor",
+    "liveness",
     "log",
     "exception",
     "missed_range",
@@ -66,6 +68,8 @@ async def _filled(store: Store, number: int, organization: int, messages: int) -
         details=tuple((row_id(number) + seq, b"detail") for seq in seqs),
     )
     assert await store.settle(settled)
+    standing = Standing(organization, listener.id, 0, listener.liveness_url, listener.config_version, Known())
+    assert await store.write(lambda tx: liveness.write(tx, [standing])) == {listener.id}
     return queue, listener
 
 

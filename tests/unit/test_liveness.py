@@ -96,9 +96,9 @@ def test_of_another_url_nothing_is_known_and_the_counts_stay(before: Liveness) -
     assert _after(False, False, before=found).state == "unstable"
 
 
-@given(known, st.booleans())
+@given(before=known, is_well=st.booleans())
 def test_what_changes_the_passage_is_news_and_another_success_of_a_stable_one_is_not(
-    before: Liveness, is_well: bool
+    before: Liveness, *, is_well: bool
 ) -> None:
     after = _after(is_well, before=before)
     if passage(after) != passage(before) or after.state != before.state:
@@ -107,14 +107,14 @@ def test_what_changes_the_passage_is_news_and_another_success_of_a_stable_one_is
         assert not liveness.is_news(before, after)
 
 
-@given(known, st.booleans(), st.floats(0, 1, exclude_max=True))
+@given(before=known, is_quiet=st.booleans(), random=st.floats(0, 1, exclude_max=True))
 def test_nobody_waits_longer_than_five_minutes_and_who_is_not_quiet_no_longer_than_thirty_seconds(
-    before: Liveness, is_quiet: bool, random: float
+    before: Liveness, *, is_quiet: bool, random: float
 ) -> None:
     interval = interval_ms(before, is_quiet=is_quiet)
     assert interval in {10_000, 30_000, 300_000}
     if interval == 300_000:
-        assert is_quiet and before.state == "stable"
+        assert (is_quiet, before.state) == (True, "stable")
     assert 0.9 * interval - 1 <= jittered(interval, random) <= 1.1 * interval
 
 

@@ -16,6 +16,7 @@ from discue.dispatch.attempt_request import AttemptRequest
 from discue.dispatch.dispatcher import Dispatcher, Sources
 from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
 from discue.dispatch.ownership import Ownership
+from discue.dispatch.surroundings import Reach
 from discue.dispatch.watch import Watch, Watched
 from discue.errors import StoreUnavailable
 from discue.ids import RowIds
@@ -26,7 +27,7 @@ from discue.store import feed, jobs, listeners, organizations, queues, workers
 from discue.store.commit import Store
 from discue.store.engine import Append, Hint, NewEntry, Polled, QueueKey, Transaction
 from discue.store.jobs import Job
-from tests.dispatch.stage import LIMITS, SECRET
+from tests.dispatch.stage import LIMITS, SECRET, Scout
 from tests.store.rows import a_listener, a_queue, an_organization, row_id
 from tests.stores import opened_store
 
@@ -74,7 +75,7 @@ class Post:
         self.directory = Directory(store, clock, max_message_bytes=1_000)
         self.lease = Lease(store, row_ids, clock, "all", LEASE_SECONDS)
         sources = Sources(clock, Random(0).random, row_ids)  # noqa: S311 - repeatable
-        self.dispatcher = Dispatcher(store, self.courier, LIMITS, sources, self.log, self.lease)
+        self.dispatcher = Dispatcher(store, Reach(self.courier, Scout()), LIMITS, sources, self.log, self.lease)
         self.ownership = Ownership(store, self.dispatcher, self.lease, clock, self.log)
         self.housekeeper = Housekeeper(
             store, self.directory, self.dispatcher, clock, TIMES, keeps_house=lambda: self.ownership.keeps_house

@@ -245,6 +245,18 @@ RULES: dict[str, Rule] = {
     "Liveness.state": Rule("How the listener is.", "unknown", {"enum": ["unknown", "stable", "unstable", "inactive"]}),
     "success_count": Rule("How many probes succeeded.", 0, _COUNT),
     "failure_count": Rule("How many probes failed.", 0, _COUNT),
+    "Liveness.last_success_at": Rule(
+        "When a probe last succeeded, in milliseconds since the epoch; 0: never.", 0, _INSTANT
+    ),
+    "Liveness.last_failure_at": Rule(
+        "When a probe last failed, in milliseconds since the epoch; 0: never.", 0, _INSTANT
+    ),
+    "last_failure_status": Rule(
+        "What the last probe that failed was answered with; 0 when no answer was read, and before there was one.",
+        0,
+        {"minimum": 0, "maximum": 999},
+    ),
+    "last_failure_msg": Rule("Why the last probe that failed did; empty when none has.", "answered 503"),
     "ListenerShown.messages": Rule("How its deliveries stand.", None),
     "acknowledged_count": Rule("How many messages it has acknowledged.", 1, _COUNT),
     "missed": Rule(

@@ -1,0 +1,133 @@
+"""What a cursor's owner knows of its listener: how it is, since when it only fails, how far its retries were swept.
+
+A row belongs to whoever owns the cursor: written under its token, many in one statement. It says for which liveness URL
+and for which configuration it holds, so that nobody else has to touch it when these change.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from discue.disabling import NOT_FAILING, Failing
+from discue.liveness import restarted
+from discue.model import Listener, Liveness
+from discue.store.engine import Row, Transaction
+from discue.store.engines.rows import chunks
+from discue.store.listing import placeholders
+
+COLUMNS: Final = (
+    "url_hash, config_version, state, success_count, failure_count, last_success_at, last_failure_at, "
+    "last_failure_status, last_failure_msg, in_a_row, failed_at, failing_since, swept_through, sweep_until"
+)
+READ: Final = ", ".join(f"liveness.{column}" for column in COLUMNS.split(", "))
+"""What `known_of` takes, to be read from a join."""
+
+_TEXTS: Final = frozenset({"state", "last_failure_msg"})
+_TYPES: Final = tuple("TEXT" if column in _TEXTS else "BIGINT" for column in COLUMNS.split(", "))
+_OF: Final = f"SELECT listener, {COLUMNS} FROM liveness WHERE organization = $1 AND listener IN ({{}})"
+
+
+class Sweep(msgspec.Struct, frozen=True, gc=False):
+    """A pass over the retries of a cursor, oldest message first, whatever they wait for.
+
+    Those up to `through` were passed, those up to `until` are meant; when both are the same there is nothing to pass.
+    """
+
+    through: int = 0
+    until: int = 0
+
+    @property
+    def is_on(self) -> bool:
+        return self.through < self.until
+
+
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """What is known of a listener. Nothing is, at first."""
+
+    liveness: Liveness = Liveness()
+    failing: Failing = NOT_FAILING
+    sweep: Sweep = Sweep()
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """What is to be stored of a listener: the row is written while the cursor has the token."""
+
+    organization: int
+    listener: int
+    token: int
+    liveness_url: str
+    config_version: int
+    known: Known
+
+
+async def write(tx: Transaction, standings: Sequence[Standing]) -> set[int]:
+    """Store what the owners of cursors know; which listeners (by row id) were still theirs."""
+    written: set[int] = set()
+    for chunk in chunks(sorted(standings, key=lambda each: (each.organization, each.listener))):
+        rows = await tx.rows(_write(len(chunk)), *[value for standing in chunk for value in _values(standing)])
+        written.update(row[0] for row in rows)
+    return written
+
+
+async def of(tx: Transaction, organization: int, listeners: Iterable[Listener]) -> dict[int, Liveness]:
+    """How an organization's listeners are, by row id: each is there."""
+    asked = {listener.id: listener for listener in listeners}
+    found = dict.fromkeys(asked, Liveness())
+    if asked:
+        for listener, *row in await tx.rows(_OF.format(placeholders(2, len(asked))), organization, *asked):
+            found[listener] = known_of(row, asked[listener].liveness_url, asked[listener].config_version).liveness
+    return found
+
+
+def known_of(row: Sequence[Any], liveness_url: str, config_version: int) -> Known:
+    """What a row says of a listener that has this URL and configuration by now. The row may be missing: all None."""
+    if row[0] is None:
+        return Known()
+    url_hash, known_for, *counted, failed_at, failing_since, through, until = row
+    liveness = Liveness(*counted)
+    return Known(
+        liveness=liveness if url_hash == _hash(liveness_url) else restarted(liveness),
+        failing=Failing(failed_at, failing_since) if known_for == config_version else NOT_FAILING,
+        sweep=Sweep(through, until),
+    )
+
+
+def _hash(url: str) -> int:
+    return int.from_bytes(blake2b(url.encode(), digest_size=8).digest(), signed=True)
+
+
+def _values(standing: Standing) -> Row:
+    known = standing.known
+    return (
+        standing.organization,
+        standing.listener,
+        standing.token,
+        _hash(standing.liveness_url),
+        standing.config_version,
+        *msgspec.structs.astuple(known.liveness),
+        *msgspec.structs.astuple(known.failing),
+        *msgspec.structs.astuple(known.sweep),
+    )
+
+
+@cache
+def _write(rows: int) -> str:
+    types = ("BIGINT", "BIGINT", "BIGINT", *_TYPES)
+    values = ", ".join(
+        "(" + ", ".join(f"CAST(${row * len(types) + number} AS {name})" for number, name in enumerate(types, 1)) + ")"
+        for row in range(rows)
+    )
+    # Neither engine lets the columns of VALUES be named here: `column3` is the token.
+    new = ", ".join(f"new.column{number}" for number in (1, 2, *range(4, len(types) + 1)))
+    changes = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS.split(", "))
+    return f"""
+    INSERT INTO liveness (organization, listener, {COLUMNS})
+    SELECT {new} FROM (VALUES {values}) AS new
+    JOIN cursor ON cursor.organization = new.column1 AND cursor.listener = new.column2 AND cursor.stream = 0
+        AND cursor.token = new.column3
+    WHERE true
+    ON CONFLICT (organization, listener) DO UPDATE SET {changes}
+    RETURNING listener"""

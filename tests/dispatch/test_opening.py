@@ -1,0 +1,406 @@
+"""What a lane does while its listener is inactive, and when it is back."""
+
+from functools import partial
+
+import pytest
+
+from discue.backoff import DEFAULT_RETRY_POLICY
+from discue.dispatch import backlog, opening
+from discue.dispatch.endpoint import Endpoint
+from discue.dispatch.opening import ALL, Opening
+from discue.egress import parse_target
+from discue.liveness import after_probe
+from discue.model import Listener, Liveness, Queue
+from discue.store.engine import Transaction
+from discue.store.liveness import Known, Sweep
+from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
+
+HOUR = 3_600_000
+IN_FLIGHT = LIMITS.listener_max_in_flight
+
+
+async def _running(stage: Stage) -> tuple[Queue, Listener]:
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    return queue, await stage.listener(queue)
+
+
+async def _inactive(stage: Stage) -> tuple[Queue, Listener]:
+    queue, listener = await _running(stage)
+    await stage.probe(503, times=3)
+    return queue, listener
+
+
+async def _end_all(stage: Stage) -> int:
+    """All that is under way ends well; how many there were."""
+    sent = tuple(stage.courier.under_way)
+    await stage.end(sent, well())
+    return len(sent)
+
+
+async def test_an_inactive_listener_gets_nothing_and_uses_no_attempt(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 2)
+    await stage.end(stage.courier.under_way[::], badly())
+    await stage.probe(503, times=3)
+    await stage.end(stage.courier.under_way[::], badly())
+    await stage.publish(queue, 3)
+    sent = len(stage.courier.sent)
+    for _ in range(60):
+        await stage.advance(60_000)
+        await stage.answer_probes(503)
+    assert len(stage.courier.sent) == sent
+    assert (await stage.counts(listener)).pending == 5
+    assert [attempts for _, _, attempts in await stage.exceptions(listener)] == [sent // 2] * 2
+    assert stage.dispatcher._around.budget.held == 0
+
+
+async def test_unknown_and_unstable_hold_nothing_back(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    await stage.publish(queue)
+    await stage.probe(503, times=2)
+    await stage.publish(queue)
+    assert len(stage.courier.sent) == 2
+
+
+async def test_what_is_under_way_when_it_becomes_inactive_ends_as_it_would_have(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 2)
+    await stage.probe(503, times=3)
+    first, second = stage.courier.under_way
+    await stage.end(first, well())
+    await stage.end(second, badly())
+    assert (await stage.counts(listener)).acknowledged == 1
+    assert await stage.exceptions(listener) == [(2, "retry", 1)]
+
+
+async def test_the_first_good_probe_lets_one_request_out_then_ever_more_then_all(stage: Stage) -> None:
+    queue, listener = await _inactive(stage)
+    ids = await stage.publish(queue, 500)
+    await stage.probe()
+    waves = []
+    while stage.courier.under_way:
+        waves.append(await _end_all(stage))
+    assert waves[:6] == [1, 2, 4, 8, 16, 32]
+    assert waves[6] == IN_FLIGHT
+    assert sum(waves) == 500
+    assert [sent.message_id for sent in stage.courier.sent][:3] == ids[:3]
+    assert (await stage.liveness(listener)).state == "inactive"
+    assert (await stage.counts(listener)).acknowledged == 500
+
+
+async def test_a_trial_that_fails_closes_it_until_the_next_good_probe(stage: Stage) -> None:
+    queue, listener = await _inactive(stage)
+    await stage.publish(queue, 100)
+    await stage.probe()
+    await stage.end(stage.courier.under_way[0], badly())
+    assert stage.courier.under_way == []
+    await stage.advance(9_000)
+    assert len(stage.courier.sent) == 1
+    # The next one makes it inactive still, but the one before was good: it takes two in a row.
+    await stage.probe(503)
+    assert len(stage.courier.sent) == 1
+    await stage.probe()
+    assert len(stage.courier.under_way) == 1
+    await stage.probe()
+    assert (await stage.liveness(listener)).state == "stable"
+    assert len(stage.courier.under_way) == IN_FLIGHT
+
+
+async def test_when_it_is_stable_again_everything_goes_out_at_once(stage: Stage) -> None:
+    queue, listener = await _inactive(stage)
+    await stage.publish(queue, 100)
+    await stage.probe(times=2)
+    assert (await stage.liveness(listener)).state == "stable"
+    assert len(stage.courier.under_way) == IN_FLIGHT
+
+
+async def test_what_was_under_way_before_is_none_of_the_trials(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    await stage.publish(queue, 5)
+    await stage.probe(503, times=3)
+    await stage.publish(queue, 5)
+    before = stage.courier.under_way[::]
+    await stage.probe()
+    assert len(stage.courier.under_way) == 6
+    await stage.end(before, badly())
+    assert len(stage.courier.under_way) == 1
+    await stage.end(stage.courier.under_way[0], well())
+    assert len(stage.courier.under_way) == 2
+
+
+async def test_retries_wait_for_nothing_when_it_is_back_and_go_in_the_order_of_the_log(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await stage.publish(queue, 40)
+    # Each has failed another number of times, so that they are due in another order than they were published.
+    for number in range(3):
+        await stage.end(
+            [sent for sent in stage.courier.under_way if ids.index(sent.message_id) >= 13 * number], badly()
+        )
+        await stage.end(stage.courier.under_way[::], badly())
+        await stage.advance(200_000)
+    await stage.end(stage.courier.under_way[::], badly())
+    await stage.probe(503, times=3)
+    await stage.end(stage.courier.under_way[::], badly())
+    due = {row[0] for row in await stage.rows("SELECT due_at FROM exception WHERE state = 'retry'")}
+    assert max(due) > stage.clock.now() + 60_000
+    sent = len(stage.courier.sent)
+    await stage.probe()
+    while stage.courier.under_way:
+        await _end_all(stage)
+    assert [each.message_id for each in stage.courier.sent[sent:]] == ids
+    assert (await stage.counts(listener)).acknowledged == 40
+    assert await stage.exceptions(listener) == []
+
+
+async def test_no_row_changes_for_that_and_what_fails_again_waits_for_its_time(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "_DUE_ROWS", 4)
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 30)
+    await stage.end(stage.courier.under_way[::], badly())
+    await stage.probe(503, times=3)
+    await stage.end(stage.courier.under_way[::], badly())
+    before = await stage.rows("SELECT seq, due_at FROM exception ORDER BY seq")
+    await stage.probe()
+    assert await stage.rows("SELECT seq, due_at FROM exception ORDER BY seq") == before
+    await stage.probe()
+    rounds = 0
+    while stage.courier.under_way:
+        rounds += len(stage.courier.under_way)
+        await stage.end(stage.courier.under_way[::], badly())
+    # Every one of them once, and none twice.
+    assert rounds == 30
+    assert {state for _, state, _ in await stage.exceptions(listener)} == {"retry"}
+    await stage.advance(DAY_MS)
+    while stage.courier.under_way:
+        await _end_all(stage)
+    assert (await stage.counts(listener)).acknowledged == 30
+
+
+async def test_a_worker_that_takes_over_in_the_middle_goes_on_with_what_waits(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "_DUE_ROWS", 4)
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 50)
+    for _ in range(2):
+        await stage.end(stage.courier.under_way[::], badly())
+        await stage.advance(40_000)
+    await stage.end(stage.courier.under_way[::], badly())
+    await stage.probe(503, times=3)
+    await stage.end(stage.courier.under_way[::], badly())
+    await stage.probe(times=2)
+    for _ in range(3):
+        await stage.end(stage.courier.under_way[0], well())
+    giver = stage.worker
+    taker = await stage.join()
+    await stage.move(giver, taker)
+    await stage.end(giver.courier.under_way[::], well())
+    await stage.look_for_guests()
+    while taker.courier.under_way:
+        await stage.end(taker.courier.under_way[::], well())
+    assert (await stage.counts(listener)).acknowledged == 50
+    assert await stage.exceptions(listener) == []
+
+
+@pytest.mark.parametrize("good_probes", [0, 1])
+async def test_a_restart_does_not_open_what_was_closed(stage: Stage, good_probes: int) -> None:
+    queue, _ = await _inactive(stage)
+    await stage.publish(queue, 100)
+    await stage.probe(times=good_probes)
+    await stage.start()
+    assert len(stage.courier.under_way) == good_probes
+    await stage.probe(times=2)
+    assert len(stage.courier.under_way) == IN_FLIGHT
+
+
+async def test_while_it_is_inactive_what_is_too_old_is_missed(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 1)
+    await stage.end(stage.courier.under_way[0], badly())
+    await stage.probe(503, times=3)
+    await stage.end(stage.courier.under_way[::], badly())
+    await stage.publish(queue, 4)
+    stage.clock.advance(31 * DAY_MS)
+    await stage.dispatcher.miss_too_old()
+    await stage.quiet()
+    counts = await stage.counts(listener)
+    assert (counts.missed, counts.pending) == (5, 0)
+
+
+async def test_another_liveness_url_lets_everything_out(stage: Stage) -> None:
+    queue, listener = await _inactive(stage)
+    await stage.publish(queue, 3)
+    await stage.configure(listener, liveness_url="https://example.com/elsewhere")
+    assert len(stage.courier.under_way) == 3
+
+
+async def test_another_place_for_messages_stays_closed_while_the_listener_is_inactive(stage: Stage) -> None:
+    queue, listener = await _inactive(stage)
+    await stage.publish(queue, 3)
+    await stage.configure(listener, notify_url="https://example.com/elsewhere")
+    assert stage.courier.sent == []
+    await stage.probe()
+    await stage.end(stage.courier.under_way[0], badly())
+    assert stage.courier.under_way == []
+    await stage.configure(listener, notify_url="https://example.com/again")
+    assert len(stage.courier.under_way) == 1
+
+
+async def test_a_listener_that_is_enabled_while_inactive_waits_for_a_good_probe(stage: Stage) -> None:
+    queue, listener = await _inactive(stage)
+    await stage.configure(listener, status="disabled")
+    await stage.publish(queue)
+    await stage.configure(listener, status="enabled")
+    assert stage.courier.sent == []
+    await stage.probe()
+    assert len(stage.courier.sent) == 1
+
+
+async def test_one_inactive_listener_delays_no_other(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    other = await stage.listener(queue)
+    await stage.advance(3_500)
+    for _ in range(4):
+        for asked in tuple(stage.scout.under_way):
+            asked.end(200 if asked.url == other.liveness_url else 503)
+        await stage.advance(34_000)
+    await stage.publish(queue, 3)
+    assert {sent.listener_id for sent in stage.courier.sent} == {other.public_id}
+
+
+async def _failing_for(stage: Stage, milliseconds: int, queue: Queue) -> None:
+    """Each hour an attempt fails, and probes go well."""
+    for _ in range(milliseconds // HOUR):
+        await stage.publish(queue)
+        await stage.end(stage.courier.under_way[::], badly(no_retry=True))
+        await stage.advance(HOUR)
+        await stage.answer_probes()
+
+
+async def test_a_listener_that_only_fails_for_five_days_is_disabled_and_its_messages_wait(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    queue, listener = await _running(stage)
+    await _failing_for(stage, 5 * DAY_MS, queue)
+    assert (await stage.stored(listener)).status == "enabled"
+    await stage.publish(queue)
+    await stage.end(stage.courier.under_way[0], badly())
+    assert (await stage.stored(listener)).status == "disabled"
+    assert [record.message for record in caplog.records].count("listener_disabled") == 1
+    waiting = await stage.publish(queue, 3)
+    await stage.advance(DAY_MS)
+    assert stage.courier.under_way == []
+    await stage.configure(listener, status="enabled")
+    assert set(stage.courier.ids()) >= set(waiting)
+    assert len(stage.courier.under_way) == 4
+    # What failed before counts no more.
+    await stage.end(stage.courier.under_way[::], badly())
+    assert (await stage.stored(listener)).status == "enabled"
+
+
+async def test_one_success_or_another_configuration_begins_the_five_days_anew(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await _failing_for(stage, 4 * DAY_MS, queue)
+    await stage.publish(queue)
+    await stage.end(stage.courier.under_way[::], well())
+    await _failing_for(stage, 4 * DAY_MS, queue)
+    await stage.configure(listener, alias="another")
+    await _failing_for(stage, 4 * DAY_MS, queue)
+    assert (await stage.stored(listener)).status == "enabled"
+
+
+async def test_the_five_days_go_on_under_another_worker(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await _failing_for(stage, 3 * DAY_MS, queue)
+    await stage.start()
+    await _failing_for(stage, 2 * DAY_MS, queue)
+    await stage.publish(queue)
+    await stage.end(stage.courier.under_way[::], badly())
+    assert (await stage.stored(listener)).status == "disabled"
+
+
+def _endpoint(**changes: object) -> Endpoint:
+    values: dict[str, object] = {
+        "target": parse_target("https://example.com/notify", "/url"),
+        "keys": (),
+        "enabled": True,
+        "config_version": 1,
+        "max_in_flight": 50,
+        "timeout_ms": 15_000,
+        "policy": DEFAULT_RETRY_POLICY,
+        "liveness_url": "https://example.com/live",
+        "probed": parse_target("https://example.com/live", "/url"),
+    }
+    return Endpoint(**{**values, **changes})  # type: ignore[arg-type]
+
+
+INACTIVE = Liveness("inactive", 0, 3, in_a_row=-3)
+COMING_BACK = after_probe(INACTIVE, "", 0, 1)
+
+
+def test_an_opening_is_what_the_listener_was_found_to_be() -> None:
+    assert Opening(Known()).places == ALL
+    assert Opening(Known(INACTIVE)).is_closed
+    assert Opening(Known(COMING_BACK)).places == 1
+
+
+def test_it_opens_once_and_says_so() -> None:
+    found = Opening(Known(INACTIVE))
+    assert not found.probed(INACTIVE, ())
+    assert found.probed(COMING_BACK, ())
+    assert not found.probed(COMING_BACK, ())
+    assert not found.configured(_endpoint(), _endpoint(config_version=2), ())
+    found.failed(1, 1)
+    assert found.is_closed
+    assert found.configured(_endpoint(), _endpoint(target=parse_target("https://x.example/", "/url")), ())
+    assert found.places == 1
+
+
+def test_with_enough_successes_it_is_open_without_limit() -> None:
+    found = Opening(Known(COMING_BACK))
+    for seq in range(opening.ENOUGH - 1):
+        assert found.places == seq + 1
+        found.succeeded(seq)
+    found.succeeded(opening.ENOUGH)
+    assert found.places == ALL
+    found.failed(1, 1)
+    assert found.places == ALL
+
+
+def test_a_closed_one_is_not_opened_by_what_succeeds_late() -> None:
+    found = Opening(Known(INACTIVE))
+    found.succeeded(3)
+    assert found.is_closed
+
+
+async def test_the_sweep_is_stored_until_it_is_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "_DUE_ROWS", 4)
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 20)
+    await stage.end(stage.courier.under_way[::], badly())
+    await stage.probe(503, times=3)
+    await stage.end(stage.courier.under_way[::], badly())
+    await stage.probe()
+    assert await _sweep(stage, listener) == Sweep(0, 20)
+    await stage.end(stage.courier.under_way[0], well())
+    await stage.probe()
+    swept = await _sweep(stage, listener)
+    assert (swept.through > 0, swept.until) == (True, 20)
+    while stage.courier.under_way:
+        await _end_all(stage)
+    await stage.probe()
+    await stage.advance(60_000)
+    assert not (await _sweep(stage, listener)).is_on
+
+
+async def _sweep(stage: Stage, listener: Listener) -> Sweep:
+    async def work(tx: Transaction) -> Sweep:
+        row = await tx.row("SELECT swept_through, sweep_until FROM liveness WHERE listener = $1", listener.id)
+        assert row is not None
+        return Sweep(*row)
+
+    return await stage.store.read(partial(work))

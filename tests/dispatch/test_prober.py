@@ -1,0 +1,331 @@
+"""Which listeners are probed, where, how often, and what is stored of that."""
+
+import asyncio
+from collections.abc import Awaitable
+from pathlib import Path
+
+import apsw
+import pytest
+
+from discue.dispatch import prober
+from discue.dispatch.prober import PROBES_AT_ONCE
+from discue.dispatch.standings import LATE_MS
+from discue.model import Listener, Queue
+from discue.store.engine import Work
+from tests.dispatch.stage import Stage, badly, until, well
+
+MINUTE = 60_000
+SHARED = "https://shared.example/live"
+
+
+async def _running(stage: Stage) -> tuple[Queue, Listener]:
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    return queue, await stage.listener(queue)
+
+
+async def _waited(stage: Stage, *, at_most: int = 400_000) -> int:
+    """Milliseconds until the next probe, which is answered well."""
+    waited = 0
+    while not stage.scout.under_way:
+        assert waited < at_most
+        await stage.advance(500)
+        waited += 500
+    await stage.answer_probes()
+    return waited
+
+
+async def test_a_new_listener_is_probed_soon_and_then_until_it_is_known_how_it_is(stage: Stage) -> None:
+    _, listener = await _running(stage)
+    assert stage.scout.asked == []
+    assert 2_000 <= await _waited(stage) <= 3_500
+    assert stage.scout.asked == [listener.liveness_url]
+    found = await stage.liveness(listener)
+    assert (found.state, found.success_count) == ("unknown", 0)
+    assert 9_000 <= await _waited(stage) <= 11_500
+    found = await stage.liveness(listener)
+    assert (found.state, found.success_count, found.last_success_at) == ("stable", 2, stage.clock.now())
+
+
+async def test_a_stable_listener_is_probed_every_30_seconds_and_when_nothing_happens_every_5_minutes(
+    stage: Stage,
+) -> None:
+    queue, _ = await _running(stage)
+    await stage.probe(times=2)
+    assert 27_000 <= await _waited(stage) <= 33_500
+    await stage.advance(6 * MINUTE)
+    await stage.answer_probes()
+    assert 270_000 <= await _waited(stage) <= 330_500
+    await stage.publish(queue)
+    await stage.probe()
+    assert 27_000 <= await _waited(stage) <= 33_500
+    await stage.end(stage.courier.under_way[0], well())
+    await _waited(stage)
+    assert 270_000 <= await _waited(stage) <= 330_500
+
+
+async def test_an_attempt_that_fails_brings_the_next_probe_nearer(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    await stage.probe(times=2)
+    await stage.advance(6 * MINUTE)
+    await stage.answer_probes()
+    await stage.publish(queue)
+    await stage.end(stage.courier.under_way[0], badly())
+    assert 2_000 <= await _waited(stage) <= 3_500
+    assert 27_000 <= await _waited(stage) <= 33_500
+
+
+async def test_three_failures_in_a_row_make_it_inactive_and_two_successes_stable(stage: Stage) -> None:
+    _, listener = await _running(stage)
+    states = []
+    for status in (500, 200, 503, 500, 302, 200, 500, 200, 200):
+        await stage.probe(status)
+        states.append((await stage.liveness(listener)).state)
+    assert states == [
+        "unstable",
+        "unstable",
+        "unstable",
+        "unstable",
+        "inactive",
+        "inactive",
+        "inactive",
+        "inactive",
+        "stable",
+    ]
+    await stage.advance(LATE_MS)
+    found = await stage.liveness(listener)
+    assert (found.success_count, found.failure_count) == (4, 5)
+    assert (found.last_failure_status, found.last_failure_msg) == (500, "answered 500")
+
+
+async def test_a_probe_without_an_answer_says_why_and_no_more(stage: Stage) -> None:
+    _, listener = await _running(stage)
+    await stage.probe(error="refused_address")
+    found = await stage.liveness(listener)
+    assert (found.state, found.last_failure_status, found.last_failure_msg) == ("unstable", 0, "address not allowed")
+    assert found.last_failure_at == stage.clock.now()
+
+
+async def test_a_probe_that_could_not_be_made_counts_for_nothing(stage: Stage) -> None:
+    _, listener = await _running(stage)
+    await stage.probe(error="internal", times=4)
+    await stage.advance(LATE_MS)
+    found = await stage.liveness(listener)
+    assert (found.state, found.failure_count) == ("unknown", 0)
+
+
+async def test_listeners_that_share_a_url_are_served_by_one_request(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    sharing = [await stage.listener(queue, liveness_url=SHARED) for _ in range(5)]
+    for _ in range(4):
+        await stage.probe()
+    await stage.advance(10 * MINUTE)
+    await stage.answer_probes()
+    await stage.advance(LATE_MS)
+    asked = stage.scout.asked.count(SHARED)
+    assert {(await stage.liveness(each)).success_count for each in sharing} == {asked}
+
+
+async def test_one_that_joins_others_does_not_make_three_failures_of_one_moment(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    first = await stage.listener(queue, liveness_url=SHARED)
+    await stage.probe(times=6)
+    await stage.advance(MINUTE)
+    await stage.answer_probes()
+    await stage.advance(24_000)
+    asked = stage.scout.asked.count(SHARED)
+    for _ in range(3):
+        await stage.listener(queue, liveness_url=SHARED)
+        await stage.advance(3_000)
+        await stage.answer_probes(503)
+    assert stage.scout.asked.count(SHARED) == asked + 3
+    await stage.advance(LATE_MS)
+    found = await stage.liveness(first)
+    assert (found.state, found.failure_count) == ("unstable", 1)
+
+
+async def test_a_disabled_listener_is_not_probed_keeps_its_state_and_is_probed_soon_when_enabled(stage: Stage) -> None:
+    _, listener = await _running(stage)
+    await stage.probe(503, times=3)
+    await stage.configure(listener, status="disabled")
+    before = len(stage.scout.asked)
+    await stage.advance(60 * MINUTE)
+    assert len(stage.scout.asked) == before
+    assert (await stage.liveness(listener)).state == "inactive"
+    await stage.configure(listener, status="enabled")
+    assert 2_000 <= await _waited(stage) <= 3_500
+    assert (await stage.liveness(listener)).state == "inactive"
+
+
+async def test_those_of_a_suspended_organization_are_not_probed(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    await stage.store.write(lambda tx: tx.execute("UPDATE organization SET state = 'suspended'"))
+    await stage.follow("organization", queue.organization, queue.organization)
+    await stage.advance(60 * MINUTE)
+    assert stage.scout.asked == []
+
+
+async def test_another_url_is_probed_soon_and_begins_anew_with_the_counts_it_had(stage: Stage) -> None:
+    _, listener = await _running(stage)
+    await stage.probe(503, times=3)
+    moved = await stage.configure(listener, liveness_url="https://example.com/elsewhere")
+    found = await stage.liveness(moved)
+    assert (found.state, found.failure_count, found.last_failure_msg) == ("unknown", 3, "answered 503")
+    assert 2_000 <= await _waited(stage) <= 3_500
+    assert stage.scout.asked[-1] == moved.liveness_url
+    await stage.probe()
+    found = await stage.liveness(moved)
+    assert (found.state, found.success_count, found.failure_count) == ("stable", 2, 3)
+
+
+async def test_what_was_under_way_for_the_former_url_says_nothing(stage: Stage) -> None:
+    _, listener = await _running(stage)
+    await stage.advance(3_000)
+    [asked] = stage.scout.under_way
+    await stage.configure(listener, liveness_url="https://example.com/elsewhere")
+    asked.end(503)
+    await stage.advance(500)
+    assert (await stage.liveness(listener)).failure_count == 0
+
+
+async def test_a_deleted_listener_is_not_probed_any_more(stage: Stage) -> None:
+    _, listener = await _running(stage)
+    await stage.probe()
+    await stage.delete_listener(listener)
+    await stage.advance(60 * MINUTE)
+    assert len(stage.scout.asked) == 1
+    assert stage.dispatcher.prober.places == 0
+
+
+async def test_without_a_lease_nothing_is_probed(stage: Stage) -> None:
+    await _running(stage)
+    stage.worker.tenure.holds = False
+    for _ in range(60):
+        await stage.advance(1_000)
+    assert stage.scout.asked == []
+    stage.worker.tenure.holds = True
+    await stage.advance(1_000)
+    assert len(stage.scout.asked) == 1
+
+
+async def test_so_many_are_asked_at_once_and_the_others_when_there_is_room(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    made = [await stage.listener(queue) for _ in range(PROBES_AT_ONCE)]
+    other = await stage.listener(await stage.queue(await stage.organization()))
+    await stage.advance(4_000)
+    # Of one organization half as many, and of another one still some.
+    assert len(stage.scout.under_way) == PROBES_AT_ONCE // 2 + 1
+    assert other.liveness_url in stage.scout.asked
+    while stage.scout.under_way:
+        stage.scout.under_way[0].end()
+    assert set(stage.scout.asked) >= {each.liveness_url for each in made}
+
+
+async def test_a_worker_probes_what_it_owns_and_a_taker_goes_on_where_the_giver_stopped(stage: Stage) -> None:
+    _, listener = await _running(stage)
+    giver = stage.worker
+    await stage.probe(503, times=3)
+    await stage.probe(200)
+    taker = await stage.join()
+    await stage.move(giver, taker)
+    asked = len(giver.scout.asked)
+    await stage.probe(200)
+    assert (len(giver.scout.asked), len(taker.scout.asked)) == (asked, 1)
+    found = await stage.liveness(listener)
+    assert (found.state, found.success_count, found.failure_count) == ("stable", 2, 3)
+    await stage.advance(60 * MINUTE)
+    assert len(giver.scout.asked) == asked
+
+
+async def test_what_was_counted_and_not_stored_yet_goes_with_the_cursor(stage: Stage) -> None:
+    _, listener = await _running(stage)
+    giver = stage.worker
+    await stage.probe(times=2)
+    await stage.probe()
+    assert (await stage.liveness(listener)).success_count == 2
+    await stage.move(giver, await stage.join())
+    assert (await stage.liveness(listener)).success_count == 3
+
+
+async def test_a_worker_that_died_leaves_the_state_behind_and_who_lost_a_cursor_says_nothing_of_it(
+    stage: Stage,
+) -> None:
+    _, listener = await _running(stage)
+    robbed = stage.worker
+    await stage.probe(503, times=3)
+    await stage.advance(34_000)
+    await stage.steal(robbed)
+    await stage.join()
+    await stage.take_free()
+    robbed.scout.under_way[0].end(200)
+    await stage.quiet()
+    found = await stage.liveness(listener)
+    assert (found.state, found.success_count, found.failure_count) == ("inactive", 0, 3)
+    await stage.start()
+    assert stage.lanes[0].opening.is_closed
+
+
+async def test_a_start_spreads_the_probes_of_those_it_finds(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    for _ in range(20):
+        await stage.listener(queue)
+    for _ in range(20):
+        await stage.advance(1_000)
+        await stage.answer_probes()
+    await stage.start()
+    times = []
+    for second in range(40):
+        await stage.advance(1_000)
+        times.extend([second] * len(stage.scout.under_way))
+        await stage.answer_probes()
+    assert len(set(times)) > 10
+    assert set(stage.scout.asked) == {lane.endpoint.liveness_url for lane in stage.lanes}
+
+
+async def test_many_idle_listeners_have_no_task_and_cost_a_few_commits_a_minute(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prober, "PROBES_AT_ONCE", 1_000)
+    queue, _ = await _running(stage)
+    for _ in range(300):
+        await stage.listener(queue)
+    writes = 0
+    write = stage.store.write
+
+    def counted(work: Work[object]) -> Awaitable[object]:
+        nonlocal writes
+        writes += 1
+        return write(work)
+
+    for _ in range(40):
+        await stage.advance(1_000)
+        await stage.answer_probes()
+    monkeypatch.setattr(stage.store, "write", counted)
+    asked = len(stage.scout.asked)
+    for _ in range(10 * 60):
+        stage.clock.advance(1_000)
+        stage.dispatcher.wake()
+        for each in tuple(stage.scout.under_way):
+            each.end()
+    await stage.quiet()
+    # Every 30 seconds for the first five minutes, then every five minutes.
+    assert 301 * 9 <= len(stage.scout.asked) - asked <= 301 * 14
+    assert writes <= 11 * 3
+    assert not stage.dispatcher._tasks
+    assert len(stage.dispatcher.alarms) <= 2 * (2 * 301 + 1) + 64
+
+
+async def test_what_the_store_did_not_take_is_stored_when_it_works_again(stage: Stage, tmp_path: Path) -> None:
+    _, listener = await _running(stage)
+    await stage.probe(503, times=2)
+    while not stage.scout.under_way:
+        await stage.advance(1_000)
+    blocker = apsw.Connection(str(tmp_path / "discue.db"))
+    blocker.execute("BEGIN IMMEDIATE")
+    stage.scout.under_way[0].end(503)
+    await until(lambda: not stage.store.healthy, 30)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    async with asyncio.timeout(30):
+        await stage.quiet()
+    assert (await stage.liveness(listener)).state == "inactive"
