@@ -10,7 +10,7 @@ PROBE_SECONDS: Final = 5.0
 """What one probe may take, the body of the answer included."""
 
 INTERVAL_MS: Final = 30_000
-DOUBT_MS: Final = 10_000
+DOUBT_MS: Final = 5_000
 """From a success to the next probe, while another one is wanted to call the listener stable."""
 QUIET_MS: Final = 300_000
 """The same for a stable listener of which nothing was heard or wanted for as long."""
@@ -83,9 +83,7 @@ def passage(liveness: Liveness) -> Passage:
 
 def is_news(before: Liveness, after: Liveness) -> bool:
     """Whether more follows from a probe than another count: whoever goes on from here must know it."""
-    return (before.state, passage(before)) != (after.state, passage(after)) or (
-        before.last_failure_msg != after.last_failure_msg
-    )
+    return (before.state, before.in_a_row) != (after.state, after.in_a_row)
 
 
 def interval_ms(liveness: Liveness, *, is_quiet: bool) -> int:

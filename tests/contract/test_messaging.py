@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.contract.caller import Caller, body, fresh, pointers, problem, resource
+from tests.contract.receiver import Receiver
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 
@@ -168,6 +169,20 @@ def test_a_listener_is_created_with_a_secret_shown_once(owner: Caller, queue: st
     assert owner.shown(f"{queue}/listeners/{made['id']}") == made
     assert owner.get("/listeners")["listeners"] == owner.get(f"{queue}/listeners")["listeners"] == [made]
     owner.refused(422, "POST", f"{queue}/listeners", {"alias": "billing", **NOWHERE})
+
+
+@covers("listeners.md# Liveness")
+def test_a_listener_is_asked_whether_it_lives(owner: Caller, queue: str, receiver: Receiver) -> None:
+    url = receiver.endpoint().url
+    alive = f"{queue}/listeners/{owner.create(f'{queue}/listeners', notify_url=url, liveness_url=url)['id']}"
+    dead = f"{queue}/listeners/{owner.create(f'{queue}/listeners', **NOWHERE)['id']}"
+    found = owner.until(dead, lambda shown: shown["liveness"]["failure_count"] > 0)["liveness"]
+    assert (found["state"], found["last_failure_status"], found["last_failure_msg"]) == ("unstable", 0, "no connection")
+    assert found["last_failure_at"] > found["last_success_at"] == 0
+    found = owner.until(alive, lambda shown: shown["liveness"]["success_count"] > 0)["liveness"]
+    assert (found["failure_count"], found["last_failure_msg"]) == (0, "")
+    found = owner.until(alive, lambda shown: shown["liveness"]["state"] == "stable")["liveness"]
+    assert found["success_count"] >= 2
 
 
 @pytest.mark.parametrize("field", ["notify_url", "liveness_url"])

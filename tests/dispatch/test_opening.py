@@ -95,7 +95,7 @@ async def test_a_trial_that_fails_closes_it_until_the_next_good_probe(stage: Sta
     await stage.probe()
     await stage.end(stage.courier.under_way[0], badly())
     assert stage.courier.under_way == []
-    await stage.advance(9_000)
+    await stage.advance(4_000)
     assert len(stage.courier.sent) == 1
     # The next one makes it inactive still, but the one before was good: it takes two in a row.
     await stage.probe(503)

@@ -112,7 +112,7 @@ def test_nobody_waits_longer_than_five_minutes_and_who_is_not_quiet_no_longer_th
     before: Liveness, *, is_quiet: bool, random: float
 ) -> None:
     interval = interval_ms(before, is_quiet=is_quiet)
-    assert interval in {10_000, 30_000, 300_000}
+    assert interval in {5_000, 30_000, 300_000}
     if interval == 300_000:
         assert (is_quiet, before.state) == (True, "stable")
     assert 0.9 * interval - 1 <= jittered(interval, random) <= 1.1 * interval
