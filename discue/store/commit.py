@@ -52,6 +52,8 @@ class Store:
         works = 1 if streams.apart else _WORKS_TOGETHER
         self._worker_slot = worker_slot or _only_worker
         self._append_streams = self._streams(streams.appends, works)
+        self._rows_together = APPEND_ROWS * streams.appends
+        self._bytes_together = APPEND_BYTES * streams.appends
         self._settle_streams = self._work_streams = self._append_streams
         if streams.apart:
             self._settle_streams = self._streams(streams.settles, works)
@@ -73,9 +75,11 @@ class Store:
         if rows >= _WAITING_ROWS or waiting + size > self._max_waiting_bytes:
             raise Overloaded
         # What goes into the next commit is never too much: only commits tell how long they take.
-        streams = self._append_streams
-        commits = max(rows // APPEND_ROWS, waiting // APPEND_BYTES) // len(streams)
-        if commits and min(stream.commit_time.seconds(commits) for stream in streams) > _LONGEST_WAIT_SECONDS:
+        if rows >= self._rows_together or waiting >= self._bytes_together:
+            self._check_wait(max(rows // self._rows_together, waiting // self._bytes_together))
+
+    def _check_wait(self, commits: int) -> None:
+        if min(stream.commit_time.seconds(commits) for stream in self._append_streams) > _LONGEST_WAIT_SECONDS:
             raise Overloaded
 
     async def settle(self, settle: Settle) -> bool:
