@@ -75,6 +75,7 @@ class QueueRecord(msgspec.Struct, frozen=True, gc=False):
     max_message_bytes: int
     quotas: Quotas | None = None
     checker: Checker | None = None
+    ordered: bool = False
 
 
 class Directory:
@@ -229,6 +230,7 @@ class Directory:
             limit if checker is None else min(limit, checker.max_bytes),
             quotas=quotas if quotas.concern_publishing else None,
             checker=checker,
+            ordered=queue.ordered,
         )
 
     async def _follow_some(self) -> bool:

@@ -20,6 +20,10 @@ def read_options(extra: bytes | None) -> MessageOptions:
     return _decode(extra) if extra else _NONE
 
 
+WITHOUT_KEY = 0
+"""What messages of an ordered queue without a key are ordered by: all of them are of one key."""
+
+
 def hash_of_key(key: str) -> int:
     """64 bits of a hash, as a signed number. Two keys that share it would share an order: that breaks no promise."""
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)

@@ -185,6 +185,7 @@ class Queue(msgspec.Struct, frozen=True):
     schema_language: SchemaLanguage = "rules"
     schema_set_at: int = 0
     retry: RetryOptions | None = None
+    ordered: bool = False
 
 
 class Listener(msgspec.Struct, frozen=True):

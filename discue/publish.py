@@ -8,7 +8,7 @@ from discue.clock import Clock
 from discue.directory import Directory, QueueRecord
 from discue.errors import Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable
 from discue.ids import PublicIds
-from discue.message_options import hash_of_key, write_options
+from discue.message_options import WITHOUT_KEY, hash_of_key, write_options
 from discue.model import Entry, MessageOptions
 from discue.once import IdempotencyKey
 from discue.publishing_quotas import PublishingQuotas
@@ -27,6 +27,7 @@ from discue.store.engine import (
 )
 
 _TRIES = 5
+_NO_OPTIONS = MessageOptions()
 
 _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[tuple[str, str | None]]).decode
@@ -76,7 +77,7 @@ async def publish(
 async def _publish(
     publisher: Publisher, queue: QueueRecord, drafts: Sequence[Draft], once: IdempotencyKey | None
 ) -> tuple[Entry, ...]:
-    new = tuple(entry_for(publisher.public_ids.next(), draft) for draft in drafts)
+    new = tuple(entry_for(publisher.public_ids.next(), draft, ordered=queue.ordered) for draft in drafts)
     kept = None if once is None else Once(once.hash, once.fingerprint, _pack([(each.id, each.alias) for each in new]))
     for _ in range(_TRIES):
         _check_sizes(queue, drafts)
@@ -101,18 +102,19 @@ async def _publish(
     raise Unavailable("The queue's configuration keeps changing. Try again soon.")
 
 
-def entry_for(public_id: str, draft: Draft) -> NewEntry:
-    """The message as it is appended."""
-    if draft.options is None:
+def entry_for(public_id: str, draft: Draft, *, ordered: bool = False) -> NewEntry:
+    """The message as it is appended, to an `ordered` queue or to another one."""
+    if draft.options is None and not ordered:
         return NewEntry(public_id, draft.is_json, draft.body, draft.alias)
-    options = draft.options
+    options = draft.options or _NO_OPTIONS
+    without = WITHOUT_KEY if ordered else None
     return NewEntry(
         public_id,
         draft.is_json,
         draft.body,
         draft.alias,
         expires_at=draft.expires_at,
-        key_hash=None if options.key is None else hash_of_key(options.key),
+        key_hash=without if options.key is None else hash_of_key(options.key),
         extra=write_options(options),
     )
 

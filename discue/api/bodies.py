@@ -153,8 +153,6 @@ class QueueBody(_Sent, kw_only=True):
     `schema` and `json_schema` are their text as it was sent.
     """
 
-    LATER: ClassVar[dict[str, bytes]] = {"ordered": b"false"}
-
     alias: Text = UNSET
     name: Text = UNSET
     retention: Whole = UNSET
@@ -162,7 +160,7 @@ class QueueBody(_Sent, kw_only=True):
     schema: AsSent = _NOT_SENT
     json_schema: AsSent = _NOT_SENT
     retry: Retry = UNSET
-    ordered: Later = _NOT_SENT
+    ordered: bool | None | UnsetType = UNSET
     schema_id: Ignored = _NOT_SENT
     listeners: Ignored = _NOT_SENT
     messages: Ignored = _NOT_SENT

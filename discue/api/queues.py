@@ -66,7 +66,13 @@ async def queue_limit(_services: Services, _principal: Principal, _ids: tuple[st
 
 def _fields(body: bodies.QueueBody, given: Given) -> QueueFields:
     return QueueFields(
-        given.alias, given.name, body.retention, body.max_message_bytes, _schema(body), retry_of(body.retry)
+        given.alias,
+        given.name,
+        body.retention,
+        body.max_message_bytes,
+        _schema(body),
+        retry_of(body.retry),
+        body.ordered,
     )
 
 
@@ -105,6 +111,7 @@ def _shown(details: QueueDetails) -> wire.QueueShown:
             wire.Reference(listener.public_id, listener.alias, listener.alias) for listener in details.listeners
         ],
         messages=wire.QueueMessages(details.head.head, details.head.last_stored_at),
+        ordered=queue.ordered,
         retention=UNSET if queue.retention_seconds is None else queue.retention_seconds,
         max_message_bytes=UNSET if queue.max_message_bytes is None else queue.max_message_bytes,
         schema=_shown_schema(queue, "rules"),
@@ -133,7 +140,7 @@ ROUTES = (
         request=bodies.QueueBody,
         response=wire.Queue,
         needs=_WRITE,
-        statuses=(402, 422, 501),
+        statuses=(402, 422),
         limit=queue_limit,
         summary="Create a queue",
         example={"alias": "orders", "retention": 86_400},
@@ -154,7 +161,7 @@ ROUTES = (
         request=bodies.QueueBody,
         response=wire.Queue,
         needs=_WRITE,
-        statuses=(404, 422, 501),
+        statuses=(404, 422),
         limit=queue_limit,
         summary="Change a queue",
         example={"retention": 604_800},

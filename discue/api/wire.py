@@ -231,6 +231,7 @@ class QueueShown(_Shown, kw_only=True, frozen=True):
     With a schema, `schema` or `json_schema` is as it was sent, and `schema_id` is there.
     """
 
+    ordered: bool
     listeners: list[Reference]
     messages: QueueMessages
     retention: int | UnsetType = UNSET

@@ -38,6 +38,7 @@ class QueueFields(msgspec.Struct, frozen=True):
     max_message_bytes: int | UnsetType | None = UNSET
     schema: Schema | ClearedSchema | UnsetType = UNSET
     retry: RetryOptions | UnsetType | None = UNSET
+    ordered: bool | UnsetType | None = UNSET
 
 
 class QueueDetails(msgspec.Struct, frozen=True):
@@ -160,9 +161,21 @@ def _changed(stored: Queue, fields: QueueFields, alias: str, now: int) -> Queue:
         retention_seconds=stored.retention_seconds if isinstance(retention, UnsetType) else retention,
         max_message_bytes=stored.max_message_bytes if isinstance(size, UnsetType) else size,
         retry=chosen_retry(stored.retry, fields.retry),
+        ordered=_order(stored, fields.ordered),
         config_version=stored.config_version + 1,
         updated_at=now,
     )
+
+
+def _order(stored: Queue, asked: bool | UnsetType | None) -> bool:  # noqa: FBT001 - it is the field itself
+    """Chosen when the queue is made: what was passed by its cursors in no order could not be put into one."""
+    if isinstance(asked, UnsetType):
+        return stored.ordered
+    ordered = bool(asked)
+    if ordered != stored.ordered and stored.config_version > 0:
+        rule = "is chosen when the queue is created"
+        raise Unprocessable(f"The value at /ordered {rule}.", faults=(Fault("/ordered", rule),))
+    return ordered
 
 
 def _with_schema(stored: Queue, schema: Schema | ClearedSchema | UnsetType, now: int) -> Queue:

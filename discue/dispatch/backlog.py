@@ -1,8 +1,9 @@
 """What a lane has read and not sent yet, and reading more: new messages from the log, retries from the exceptions."""
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Container, Coroutine, Iterable
 from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 from discue.dispatch.budget import Budget
@@ -38,6 +39,8 @@ class Backlog:
         "_reads",
         "_stored_meanwhile",
         "_sweep",
+        "_under_way",
+        "_waiting",
         "_wake_at",
         "claimed",
         "due_at",
@@ -46,17 +49,26 @@ class Backlog:
         "read_through",
         "readings",
         "retries",
+        "waiting_count",
     )
 
     def __init__(
-        self, record: LaneRecord, progress: Progress, reads: Reads, budget: Budget, wake_at: Callable[[int], None]
+        self,
+        record: LaneRecord,
+        progress: Progress,
+        sources: tuple[Reads, Budget],
+        wake_at: Callable[[int], None],
+        under_way: Container[int],
     ) -> None:
         self._key = (record.organization, record.listener, record.stream)
         self._queue = (record.organization, record.queue)
         self._progress = progress
-        self._reads = reads
-        self._budget = budget
+        self._reads, self._budget = sources
         self._wake_at = wake_at
+        self._under_way = under_way
+        self._waiting: dict[int, deque[Entry]] = {}
+        self.waiting_count = 0
+        """Messages that were read and wait behind others of their keys."""
         self.new: deque[Entry] = deque()
         self.retries: deque[DueRetry] = deque()
         self.claimed: set[int] = set()
@@ -123,6 +135,31 @@ class Backlog:
         self._budget.give_back(len(entry.body))
         return entry
 
+    def wait(self, key_hash: int) -> None:
+        """The next message waits behind another one of its key."""
+        self._waiting.setdefault(key_hash, deque()).append(self.new.popleft())
+        self.waiting_count += 1
+
+    def free(self, key_hash: int) -> None:
+        """The first one that waits behind a key comes next."""
+        entries = self._waiting.get(key_hash)
+        if entries is not None:
+            self.new.appendleft(entries.popleft())
+            self.waiting_count -= 1
+            if not entries:
+                del self._waiting[key_hash]
+
+    def stop_waiting(self, key_hash: int) -> list[int]:
+        """Forget those that wait behind a key: which ones."""
+        entries = self._waiting.pop(key_hash, ())
+        self.waiting_count -= len(entries)
+        self._budget.give_back(sum(len(entry.body) for entry in entries))
+        return [entry.seq for entry in entries]
+
+    def most_waited_for(self) -> int | None:
+        """The key behind which the most wait."""
+        return max(self._waiting, key=lambda key: len(self._waiting[key]), default=None)
+
     def expect(self, due_at: int) -> None:
         """A retry will be due then."""
         if not self.due_at or due_at < self.due_at:
@@ -143,8 +180,10 @@ class Backlog:
 
     def unread(self) -> None:
         """Forget what was read and not sent: it is read again when it is wanted. So is what is being read now."""
-        if self.new:
-            self.read_through = self.new[0].seq - 1
+        unsent = [entry.seq for entry in self.new] if self._waiting else [entry.seq for entry in islice(self.new, 1)]
+        unsent += [entries[0].seq for entries in self._waiting.values()]
+        if unsent:
+            self.read_through = min(unsent) - 1
         if self.retries and self._has_swept:
             self._sweep = Sweep(self.retries[0].seq - 1, self._sweep.until)
         self.claimed.difference_update(retry.seq for retry in self.retries)
@@ -155,7 +194,9 @@ class Backlog:
     def drop(self) -> None:
         """Hold nothing any more."""
         self.readings += 1
-        self._budget.give_back(sum(len(entry.body) for entry in self.new))
+        self._budget.give_back(sum(len(entry.body) for entry in chain(self.new, *self._waiting.values())))
+        self._waiting.clear()
+        self.waiting_count = 0
         self.new.clear()
         self.retries.clear()
 
@@ -246,7 +287,7 @@ class Backlog:
             if entry.seq > expected:
                 self._progress.skip(expected, entry.seq - 1)
             expected = entry.seq + 1
-            if not window.is_settled(entry.seq):
+            if not window.is_settled(entry.seq) and entry.seq not in self._under_way:
                 self._budget.force(len(entry.body))
                 self.new.append(entry)
         if through >= expected:

@@ -46,7 +46,8 @@ class Expiry:
         if last > window.position:
             self._progress.miss(window.position + 1, last, "too_old", self._clock.now())
             backlog.read_through = max(backlog.read_through, last)
-        if self._progress.retrying and not self._is_enabled():
+        # In an ordered queue a message that waits has others behind it, which come next when it has its turn.
+        if self._progress.retrying and not self._is_enabled() and self._progress.order is None:
             await self._expire_retries(before)
 
     async def _expire_retries(self, before: int) -> None:

@@ -16,6 +16,7 @@ from discue.dispatch.flight import Flight
 from discue.dispatch.guests import Guests
 from discue.dispatch.holdback import HoldBack
 from discue.dispatch.opening import Opening
+from discue.dispatch.order import WAITING_HELD, Held, Order
 from discue.dispatch.parting import Parting
 from discue.dispatch.progress import Progress, attempt_record
 from discue.dispatch.settling import Settling
@@ -26,7 +27,7 @@ from discue.message_options import read_options
 from discue.model import Entry, Liveness, Outcome
 from discue.pace import Pace
 from discue.settlement import settle
-from discue.store.cursors import LaneRecord
+from discue.store.cursors import LaneRecord, keys_of
 from discue.store.engine import CursorKey, Settle
 from discue.store.liveness import Known, Standing
 from discue.window import SPAN
@@ -34,6 +35,7 @@ from discue.window import SPAN
 _READ_RETRY_MS = 250
 _RELIEF = SPAN // 2
 _RETRY_SHARE = 2
+_OWN_STATES = frozenset({"retry"})
 
 
 class Lane:
@@ -56,11 +58,13 @@ class Lane:
         self.has_stored = False
         self._around = around
         self._progress = Progress(record)
-        self._backlog = Backlog(record, self._progress, around.reads, around.budget, self.wake_at)
+        self._flights: dict[int, Flight] = {}
+        self._backlog = Backlog(record, self._progress, (around.reads, around.budget), self.wake_at, self._flights)
+        if record.ordered:
+            self._progress.order = Order(self._progress.window, self._backlog, is_known=not record.retrying)
         self._settling = Settling(self._progress, around.store, around.spawn, self)
         self._guests = Guests(record, self._progress, self._backlog, around, self) if record.has_guests else None
         self._parting: Parting | None = None
-        self._flights: dict[int, Flight] = {}
         self._retries_in_flight = 0
         self._hold_back = HoldBack()
         self.opening = Opening(record.known)
@@ -94,9 +98,15 @@ class Lane:
         self._backlog.heard(head)
         if self._guests is not None:
             self._around.hosts.add(self)
-            self._guests.look()
+        self.look_for_keys()
+        self.look_for_guests()
         self._around.prober.follow(self)
         self.pump()
+
+    def look_for_keys(self) -> None:
+        """Find out which keys the store shows as taken, where that is not known."""
+        if self._progress.order is not None and not self._progress.order.is_known:
+            self._around.spawn(self._fetch(self._read_keys))
 
     def published(self, entries: tuple[Entry, ...]) -> None:
         """Messages were appended to the log."""
@@ -126,6 +136,7 @@ class Lane:
         look_at = 0 if self._guests is None else self._guests.look_at
         if 0 < look_at <= now:
             self.look_for_guests()
+        self.look_for_keys()
         self.pump()
         for later in (self._backlog.due_at, self._hold_back.until, look_at):
             if later > now:
@@ -137,7 +148,9 @@ class Lane:
 
     def look_for_guests(self) -> None:
         """Something may have become of requests that others have under way."""
-        if self._guests is not None:
+        # Keys come first: a guest's that was counted before would be seen as taken for ever.
+        order = self._progress.order
+        if self._guests is not None and (order is None or order.is_known):
             self._guests.look()
 
     def configure(self, endpoint: Endpoint) -> None:
@@ -250,7 +263,10 @@ class Lane:
 
     @property
     def _is_on(self) -> bool:
-        return self._is_open() and self.is_kept() and (self._guests is None or self._guests.are_known)
+        if not self._is_open() or not self.is_kept():
+            return False
+        order = self._progress.order
+        return (self._guests is None or self._guests.are_known) and (order is None or order.is_known)
 
     @property
     def _has_place(self) -> bool:
@@ -278,6 +294,8 @@ class Lane:
     def _start_retry(self) -> bool:
         retry = self._backlog.retries[0]
         now = self._around.clock.now()
+        if self._progress.order is not None:
+            self._progress.order.resumes(retry)
         if retry.entry is None:
             self._progress.forget(retry.seq)
         elif reason := self._given_up(retry.entry, now):
@@ -298,6 +316,9 @@ class Lane:
         now = self._around.clock.now()
         if not self._progress.window.fits(entry.seq):
             self._make_span(now)
+        order = self._progress.order
+        if order is not None and (held := order.holder(entry)) is not None:
+            return self._hold(entry, held, now)
         given_up = self._given_up(entry, now)
         if not given_up and not self._may_start(now):
             return False
@@ -309,6 +330,29 @@ class Lane:
             if self._hold_back.begun(now, self._progress.retrying):
                 self.wake_at(self._hold_back.until)
             self._send(entry, 1, is_retry=False)
+        return True
+
+    def _hold(self, entry: Entry, held: Held, now: int) -> bool:
+        """A message whose key is taken waits. False when nothing new can be started before something has ended."""
+        if not self._progress.window.fits(entry.seq):
+            return False
+        if held.row is not None:
+            self._backlog.take_new()
+            self._progress.block(held, [entry.seq])
+            self._settling.start()
+        elif self._backlog.waiting_count < WAITING_HELD:
+            self._backlog.wait(held.key_hash)
+        else:
+            return self._relieve(now)
+        return True
+
+    def _relieve(self, now: int) -> bool:
+        """Too many wait in memory: let the cursor pass those that wait for one request, if that helps others."""
+        order = self._progress.order
+        flight = self._flights.get(order.most_waited_for() or 0) if order is not None else None
+        if flight is None or flight.excepted:
+            return False
+        self._except(flight, now)
         return True
 
     def _may_start(self, now: int) -> bool:
@@ -325,10 +369,23 @@ class Lane:
         until = self._progress.window.position + _RELIEF
         for flight in self._flights.values():
             if not flight.excepted and flight.seq <= until:
-                flight.excepted = True
-                self._backlog.claimed.add(flight.seq)
-                self._progress.depart(flight.seq, flight.number, now)
+                self._except(flight, now)
         self._settling.start()
+
+    def _except(self, flight: Flight, now: int) -> None:
+        """A request under way becomes an exception, so that the cursor can go on."""
+        flight.excepted = True
+        self._backlog.claimed.add(flight.seq)
+        self._progress.depart(flight.seq, flight.number, now)
+        self._block_waiting(flight.seq)
+        self._settling.start()
+
+    def _block_waiting(self, seq: int) -> None:
+        """A message has its row: those that wait in memory behind it are passed by the cursor."""
+        order = self._progress.order
+        waiting = None if order is None else order.waiting_for(seq)
+        if waiting is not None:
+            self._progress.block(*waiting)
 
     def _send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
         record, endpoint = self.record, self.endpoint
@@ -336,6 +393,8 @@ class Lane:
         self._pace.begun(self._around.clock.monotonic())
         self.in_flight_count += 1
         self._flights[flight.seq] = flight
+        if self._progress.order is not None:
+            self._progress.order.begins(entry)
         request = AttemptRequest(
             endpoint.target,
             entry.id,
@@ -390,6 +449,7 @@ class Lane:
         settlement = settle(flight.number, outcome, flight.policy, now, self._around.random())
         self._progress.fail(flight.seq, flight.number, settlement, now, excepted=flight.excepted)
         self._backlog.claimed.add(flight.seq)
+        self._block_waiting(flight.seq)
         if self.opening.is_closed:
             self._backlog.unread()
         self._around.prober.failed(self, is_news=is_news)
@@ -424,6 +484,13 @@ class Lane:
         if self._backlog.read_through >= self._progress.window.position + SPAN:
             self._make_span(now)
         return True
+
+    async def _read_keys(self) -> None:
+        order = self._progress.order
+        rows = await self._around.reads.read(partial(keys_of, key=self.key))
+        if order is not None and self.is_kept():
+            order.show(rows, _OWN_STATES)
+            self.look_for_guests()
 
     async def _fetch(self, read: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:

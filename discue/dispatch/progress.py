@@ -1,6 +1,7 @@
 """What a lane has brought about and not stored yet, and the counts of its cursor."""
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from discue.attempt_detail import packed
 from discue.model import Attempt, Outcome
@@ -13,6 +14,9 @@ from discue.window import Window
 
 _DETAIL_BYTES = 1 << 19
 """So much of details goes into one settle. What is more follows with the next."""
+
+if TYPE_CHECKING:
+    from discue.dispatch.order import Held, Order
 
 
 class Progress:
@@ -34,6 +38,7 @@ class Progress:
         "last_failure_at",
         "last_success_at",
         "missed",
+        "order",
         "retrying",
         "window",
     )
@@ -48,6 +53,8 @@ class Progress:
         self.last_success_at = record.last_success_at
         self.last_failure_at = record.last_failure_at
         self.dirty = False
+        self.order: Order | None = None
+        """Of a lane of an ordered queue."""
         self._taken = 0
         self._attempts: list[Attempt] = []
         self._details: deque[Detail] = deque()
@@ -85,6 +92,7 @@ class Progress:
             self._resolve(seq)
         else:
             self.window.settle(seq)
+            self._free(seq)
 
     def fail(self, seq: int, attempts: int, settlement: Settlement, now: int, *, excepted: bool) -> None:
         """The attempt failed: the delivery waits for its next one, or is missed."""
@@ -93,22 +101,23 @@ class Progress:
 
     def depart(self, seq: int, attempts: int, now: int) -> None:
         """A request that is still under way leaves the cursor's span, so that the cursor can go on."""
-        self._put(seq, ExceptionRow(seq, "sending", attempts, now, "", self._record.owner))
+        self._put(ExceptionRow(seq, "sending", attempts, now, "", self._record.owner))
         self.retrying += 1
         self.window.settle(seq)
         self.dirty = True
 
     def hand_over(self, seq: int, attempts: int, now: int) -> None:
         """The same for one whose delivery is an exception already."""
-        self._put(seq, ExceptionRow(seq, "sending", attempts, now, "", self._record.owner))
+        self._put(ExceptionRow(seq, "sending", attempts, now, "", self._record.owner))
         self.dirty = True
 
     def count(self, guest: EndedGuest) -> None:
         """A delivery that ended outside this lane is acknowledged, or missed."""
         if guest.reason:
-            self._put(guest.seq, ExceptionRow(guest.seq, "missed", guest.attempts, guest.ended_at, guest.reason))
+            self._put(ExceptionRow(guest.seq, "missed", guest.attempts, guest.ended_at, guest.reason))
             self.retrying -= 1
             self.missed += 1
+            self._free(guest.seq)
             self.last_failure_at = max(self.last_failure_at, guest.ended_at)
         else:
             self._resolve(guest.seq)
@@ -118,13 +127,22 @@ class Progress:
 
     def try_again(self, seq: int, attempts: int, now: int) -> None:
         """Whoever had the request of an exception under way is gone: whether it arrived is unknown."""
-        self._put(seq, ExceptionRow(seq, "retry", attempts, now, ""))
+        self._put(ExceptionRow(seq, "retry", attempts, now, ""))
         self.dirty = True
 
     def forget(self, seq: int) -> None:
         """The message of an exception was deleted."""
         self._resolve(seq)
         self.dirty = True
+
+    def block(self, held: "Held", seqs: list[int]) -> None:
+        """Messages wait behind the exception of their key; the cursor goes on without them."""
+        if self.order is not None:
+            for seq in seqs:
+                self.window.settle(seq)
+            self.retrying += len(seqs)
+            self._put(self.order.block(held, seqs))
+            self.dirty = True
 
     def skip(self, first: int, last: int) -> None:
         """Deleted messages, ends included."""
@@ -143,9 +161,10 @@ class Progress:
 
     def expire(self, seq: int, attempts: int, reason: str, now: int) -> None:
         """A delivery that waited for its next attempt will not have it."""
-        self._put(seq, ExceptionRow(seq, "missed", attempts, now, reason))
+        self._put(ExceptionRow(seq, "missed", attempts, now, reason))
         self.retrying -= 1
         self.missed += 1
+        self._free(seq)
         self.dirty = True
 
     def take(self, *, releases: bool = False) -> Settle:
@@ -197,20 +216,31 @@ class Progress:
     def _except(self, seq: int, attempts: int, settlement: Settlement, now: int, *, excepted: bool) -> None:
         missed = settlement.state == "missed"
         due_at = now if missed else settlement.due_at
-        self._put(seq, ExceptionRow(seq, settlement.state, attempts, due_at, settlement.reason))
+        self._put(ExceptionRow(seq, settlement.state, attempts, due_at, settlement.reason))
         self.missed += missed
         self.retrying += (not missed) - excepted
         if not excepted:
             self.window.settle(seq)
+        if missed:
+            self._free(seq)
 
-    def _put(self, seq: int, row: ExceptionRow) -> None:
-        self._exceptions[seq] = row
+    def _put(self, row: ExceptionRow) -> None:
+        self._exceptions[row.seq] = row if self.order is None else self.order.keyed(row)
 
     def _resolve(self, seq: int) -> None:
         # An exception that was never stored needs no removal, but removing what is not there does no harm.
         self._exceptions.pop(seq, None)
         self._resolved.append(seq)
         self.retrying -= 1
+        self._free(seq)
+
+    def _free(self, seq: int) -> None:
+        """A delivery is settled: what waited behind it comes next."""
+        if self.order is not None:
+            row, gone = self.order.settled(seq)
+            self.retrying -= gone
+            if row is not None:
+                self._exceptions[row.seq] = row
 
 
 def attempt_record(record: LaneRecord, row_id: int, seq: int, number: int, outcome: Outcome) -> Attempt:

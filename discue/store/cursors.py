@@ -1,7 +1,7 @@
 """Cursors: who owns them, what a lane needs to run one, and the exceptions that are due."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -45,6 +45,7 @@ class LaneRecord(msgspec.Struct, frozen=True):
     secrets: tuple[str, ...]
     options: DeliveryOptions
     queue_retry: RetryOptions | None
+    ordered: bool
     config_version: int
     has_guests: bool = False
     liveness_url: str = ""
@@ -61,11 +62,31 @@ class LaneRecord(msgspec.Struct, frozen=True):
 
 
 class DueRetry(msgspec.Struct, frozen=True, gc=False):
-    """An exception whose next attempt may start. `entry` is None when its message was deleted."""
+    """An exception whose next attempt may start. `entry` is None when its message was deleted.
+
+    `next_seq` is the first of those that are blocked by it, None where there is none.
+    """
 
     seq: int
     attempts: int
     entry: Entry | None
+    next_seq: int | None = None
+
+
+class KeyRow(msgspec.Struct, frozen=True, gc=False):
+    """An exception that holds the key of its message: `blocked` others, which the cursor has passed, wait behind it.
+
+    `next_seq` is the first of these, None where there is none.
+    """
+
+    seq: int
+    state: str
+    attempts: int
+    due_at: int
+    reason: str
+    key_hash: int
+    blocked: int
+    next_seq: int | None
 
 
 class WaitingRetry(msgspec.Struct, frozen=True, gc=False):
@@ -95,7 +116,8 @@ _LANES = f"""
 SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.version, c.position, c.ahead,
     c.acknowledged, c.missed, c.retrying, c.last_success_at, c.last_failure_at, h.head,
     l.public_id, q.public_id, l.notify_url,
-    CASE WHEN o.state = 'active' THEN l.status ELSE 'disabled' END, l.secrets, l.settings, q.settings, l.config_version,
+    CASE WHEN o.state = 'active' THEN l.status ELSE 'disabled' END, l.secrets, l.settings, q.settings, q.ordered,
+    l.config_version,
     c.retrying > 0 AND ({_GUEST.format("sending")} OR {_GUEST.format("ended")}), l.liveness_url,
     o.settings, {liveness.READ}
 FROM cursor c
@@ -117,8 +139,13 @@ _RELEASE = "UPDATE cursor SET owner = NULL, token = token + 1 WHERE owner = $1 A
 _RENEW_TOKENS = "UPDATE cursor SET token = token + 1 WHERE owner = $1"
 _KEY = "organization, listener, stream"
 
-_DUE = """
-SELECT e.seq, e.attempts, l.id, l.stored_at, l.codec, l.body, l.expires_at, l.key_hash, l.extra
+_NEXT_OF_KEY: Final = """(
+    SELECT n.seq FROM log n WHERE n.organization = e.organization AND n.queue = e.queue AND n.key_hash = e.key_hash
+    AND n.seq > e.seq ORDER BY n.seq LIMIT 1
+)"""
+_DUE = f"""
+SELECT e.seq, e.attempts, CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END,
+    l.id, l.stored_at, l.codec, l.body, l.expires_at, l.key_hash, l.extra
 FROM exception e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'retry' AND e.due_at <= $4
@@ -131,8 +158,9 @@ ORDER BY due_at LIMIT 1
 """
 
 # Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
-_WAITING = """
-SELECT e.seq, e.attempts, l.id, l.stored_at, l.codec, l.body, l.expires_at, l.key_hash, l.extra
+_WAITING = f"""
+SELECT e.seq, e.attempts, CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END,
+    l.id, l.stored_at, l.codec, l.body, l.expires_at, l.key_hash, l.extra
 FROM exception e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream + 0 = $3 AND e.state <> 'missed' AND e.state = 'retry'
@@ -141,6 +169,15 @@ ORDER BY e.seq LIMIT $6
 """
 
 
+_OPEN_STATES: Final = ("retry", "sending", "ended")
+_KEYS_READ: Final = 500
+# `exception_open` has these, and no missed ones.
+_KEYS = """
+SELECT e.seq, e.state, e.attempts, e.due_at, e.reason, e.key_hash, e.blocked, CASE WHEN e.blocked > 0 THEN {} END
+FROM exception e
+WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = '{}' AND e.state <> 'missed'
+    AND e.seq > $4 AND e.key_hash IS NOT NULL ORDER BY e.seq LIMIT $5
+"""
 # Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
 _RETRIES_UP_TO = """
 SELECT e.seq, e.attempts, l.seq IS NOT NULL
@@ -200,6 +237,20 @@ async def waiting(tx: Transaction, key: tuple[int, int, int], sweep: Sweep, limi
     return [_due_retry(row) for row in await tx.rows(_WAITING, *key, sweep.through, sweep.until, limit)]
 
 
+async def keys_of(tx: Transaction, key: CursorKey) -> list[KeyRow]:
+    """Every exception of an ordered lane that is not settled, read in steps: each holds a key."""
+    found: list[KeyRow] = []
+    for state in _OPEN_STATES:
+        after = 0
+        while True:
+            rows = await tx.rows(_KEYS.format(_NEXT_OF_KEY, state), *key, after, _KEYS_READ)
+            found += [KeyRow(*row) for row in rows]
+            if len(rows) < _KEYS_READ:
+                break
+            after = rows[-1][0]
+    return found
+
+
 async def retries_up_to(tx: Transaction, key: tuple[int, int, int], seq: int, limit: int) -> list[WaitingRetry]:
     """Some of the retries up to a seq, in no order: when fewer than `limit` come, all of them."""
     return [WaitingRetry(row[0], row[1], bool(row[2])) for row in await tx.rows(_RETRIES_UP_TO, *key, seq, limit)]
@@ -249,12 +300,13 @@ def _record(row: Row) -> LaneRecord:
     record["secrets"] = read_secrets(record["secrets"])
     record["options"] = read_options(record["options"])
     record["queue_retry"] = read_retry(record["queue_retry"])
+    record["ordered"] = bool(record["ordered"])
     record["has_guests"] = bool(record["has_guests"])
     known = liveness.known_of(row[len(_READ_FIELDS) + 1 :], record["liveness_url"], record["config_version"])
     return LaneRecord(**record, known=known)
 
 
 def _due_retry(row: Row) -> DueRetry:
-    seq, attempts, *rest = row
+    seq, attempts, next_seq, *rest = row
     entry = None if rest[0] is None else entry_of((seq, *rest))
-    return DueRetry(seq, attempts, entry)
+    return DueRetry(seq, attempts, entry, next_seq)

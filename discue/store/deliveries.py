@@ -23,6 +23,12 @@ _EXCEPTION: Final = """
 _MISSED_RANGE: Final = """
     SELECT seq_to FROM missed_range WHERE organization = $1 AND listener = $2 AND seq_from <= $3
     ORDER BY seq_from DESC LIMIT 1"""
+# The key stands in the log alone: a row there, and those of its key by an index.
+_BLOCKED: Final = """
+    SELECT 1 FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
+        AND e.key_hash = log.key_hash
+    WHERE log.organization = $1 AND log.queue = $2 AND log.seq = $3 AND e.key_hash IS NOT NULL AND e.listener = $4
+        AND e.stream = 0 AND e.seq < $3 AND e.blocked > 0 LIMIT 1"""
 _ATTEMPTS: Final = """
     SELECT listener, number, status FROM attempt
     WHERE organization = $1 AND queue = $2 AND seq = $3 LIMIT $4"""
@@ -55,10 +61,16 @@ async def _state(tx: Transaction, message: StoredMessage, listener: int, *, sett
     exception = await tx.row(_EXCEPTION, *values)
     if exception is not None:
         return of_exception(*exception)
-    if not settled:
+    if not settled or await is_blocked(tx, message, listener):
         return "pending", 0
     missed = await tx.row(_MISSED_RANGE, *values)
     return ("missed" if missed is not None and missed[0] >= message.seq else "acknowledged"), 0
+
+
+async def is_blocked(tx: Transaction, message: StoredMessage, listener: int) -> bool:
+    """Whether the listener's cursor has passed it, and it waits behind an exception of its key."""
+    key = (message.organization, message.queue, message.seq, listener)
+    return await tx.row(_BLOCKED, *key) is not None
 
 
 def of_exception(state: str, attempts: int, reason: str) -> tuple[DeliveryState, int]:

@@ -95,7 +95,11 @@ class Appended(msgspec.Struct, frozen=True):
 
 
 class ExceptionRow(msgspec.Struct, frozen=True, gc=False):
-    """A delivery that is not simply acknowledged. Of one in the state `sending`, `sender` is the incarnation at it."""
+    """A delivery that is not simply acknowledged. Of one in the state `sending`, `sender` is the incarnation at it.
+
+    In an ordered queue it has the `key_hash` of its message, and `blocked` messages of that key, which the cursor has
+    passed, wait behind it.
+    """
 
     seq: int
     state: str
@@ -103,6 +107,8 @@ class ExceptionRow(msgspec.Struct, frozen=True, gc=False):
     due_at: int
     reason: str
     sender: int | None = None
+    key_hash: int | None = None
+    blocked: int = 0
 
 
 class MissedRange(msgspec.Struct, frozen=True, gc=False):

@@ -17,6 +17,6 @@ def entry_of(row: Row) -> Entry:
 
 def appended(new: NewEntry, seq: int, stored_at: int) -> Entry:
     """As it stands in the log now."""
-    if new.extra is None and new.expires_at is None:
+    if new.extra is None and new.expires_at is None and new.key_hash is None:
         return Entry(seq, new.id, stored_at, new.is_json, new.body)
     return Entry(seq, new.id, stored_at, new.is_json, new.body, new.expires_at or 0, new.key_hash, new.extra or b"")

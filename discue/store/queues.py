@@ -10,14 +10,14 @@ from discue.store.engine import Row, Transaction
 from discue.store.listing import Listing, RowPage, Selection, Table, listed, placeholders
 
 _COLUMNS: Final = (
-    "id, organization, public_id, alias, settings, config_version, created_at, updated_at, schema, schema_id"
+    "id, organization, public_id, alias, settings, config_version, created_at, updated_at, schema, schema_id, ordered"
 )
 _BY_ID: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND id = $2 AND deleted_at IS NULL"
 _BY_PUBLIC_ID: Final = f"""
     SELECT {_COLUMNS} FROM queue WHERE public_id = $1 AND organization = $2 AND deleted_at IS NULL"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND deleted_at IS NULL"
 _ANCHOR: Final = "SELECT id FROM queue WHERE organization = $1 AND public_id = $2"
-_INSERT: Final = f"INSERT INTO queue ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+_INSERT: Final = f"INSERT INTO queue ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _UPDATE: Final = """
     UPDATE queue SET alias = $1, settings = $2, config_version = $3, updated_at = $4, schema = $5, schema_id = $6
     WHERE organization = $7 AND id = $8 AND deleted_at IS NULL"""
@@ -109,6 +109,7 @@ async def insert(tx: Transaction, queue: Queue) -> None:
         queue.updated_at,
         queue.schema,
         queue.schema_id,
+        int(queue.ordered),
     )
     await tx.execute(_INSERT_HEAD, queue.organization, queue.id, queue.config_version)
 
@@ -166,7 +167,8 @@ def _read(row: Row | None) -> Queue | None:
 
 
 def _from_row(row: Row) -> Queue:
-    queue, organization, public_id, alias, settings, config_version, created_at, updated_at, schema, schema_id = row
+    queue, organization, public_id, alias, settings, config_version, created_at, updated_at, *rest = row
+    schema, schema_id, ordered = rest
     chosen = _read_settings(settings)
     return Queue(
         organization=organization,
@@ -183,6 +185,7 @@ def _from_row(row: Row) -> Queue:
         schema_language=chosen.schema_language,
         schema_set_at=chosen.schema_set_at,
         retry=chosen.retry,
+        ordered=bool(ordered),
     )
 
 

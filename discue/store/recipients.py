@@ -23,6 +23,11 @@ _EXCEPTIONS: Final = f"""
     SELECT seq, state, attempts, reason FROM exception
     WHERE organization = $1 AND listener = $2 AND stream = 0
     AND seq IN ({", ".join(f"${number}" for number in range(3, 3 + _AT_ONCE))})"""
+_BLOCKED: Final = f"""
+    SELECT log.seq FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
+        AND e.key_hash = log.key_hash AND e.seq < log.seq
+    WHERE log.organization = $1 AND log.queue = $2 AND e.listener = $3 AND e.stream = 0 AND e.blocked > 0
+        AND e.key_hash IS NOT NULL AND log.seq IN ({", ".join(f"${number}" for number in range(4, 4 + _AT_ONCE))})"""
 _MISSED_RANGE: Final = """
     SELECT seq_from, seq_to FROM missed_range WHERE organization = $1 AND listener = $2 AND seq_from <= $3
     ORDER BY seq_from DESC LIMIT 1"""
@@ -55,12 +60,13 @@ async def recipient(tx: Transaction, organization: int, public_id: str) -> Recip
 async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict[int, DeliveryState]:
     """What has become of each message, for one listener."""
     exceptions = await _exceptions(tx, of, seqs)
+    blocked = await _blocked(tx, of, [seq for seq in seqs if seq not in exceptions and of.window.is_settled(seq)])
     states: dict[int, DeliveryState] = {}
     known = _Known()
     for seq in sorted(seqs, reverse=True):
         if seq in exceptions:
             states[seq] = of_exception(*exceptions[seq])[0]
-        elif not of.window.is_settled(seq):
+        elif seq in blocked or not of.window.is_settled(seq):
             states[seq] = "pending"
         else:
             if not known.covers(seq):
@@ -86,6 +92,16 @@ class _Known:
 
     def covers(self, seq: int) -> bool:
         return self._lowest <= seq <= self._highest
+
+
+async def _blocked(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> set[int]:
+    """Those that the cursor has passed, and that wait behind an exception of their key."""
+    found: set[int] = set()
+    for start in range(0, len(seqs), _AT_ONCE):
+        some = seqs[start : start + _AT_ONCE]
+        asked = [*some, *[some[-1]] * (_AT_ONCE - len(some))]
+        found.update(row[0] for row in await tx.rows(_BLOCKED, of.organization, of.queue, of.listener, *asked))
+    return found
 
 
 async def _exceptions(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict[int, Row]:

@@ -49,6 +49,9 @@ AND NOT EXISTS (
 ) AND NOT EXISTS (
     SELECT 1 FROM missed_range m WHERE m.organization = log.organization AND m.queue = log.queue
     AND m.seq_to >= log.seq AND m.seq_from <= log.seq
+) AND NOT EXISTS (
+    SELECT 1 FROM exception b WHERE b.organization = log.organization AND b.queue = log.queue
+    AND b.key_hash = log.key_hash AND b.seq < log.seq AND b.blocked > 0
 ) RETURNING size
 """
 _FIRST_KEPT = """

@@ -52,7 +52,7 @@ CURSOR: Final = _table(
 EXCEPTION: Final = _table(
     "exception",
     "organization listener stream seq",
-    "queue state attempts due_at token key_hash blocked_from reason sender",
+    "queue state attempts due_at token key_hash blocked_from reason sender blocked",
 )
 LOG: Final = _table(
     "log",

@@ -146,3 +146,15 @@ def test_what_cannot_be_asked_for_with_a_message_is_named_and_nothing_is_stored(
     answer = cast.alice.post(f"{path}/batch", json={"messages": [{"data": "x"}, {"data": "x", **asked}]})
     assert pointers(problem(answer, status)) == [f"/messages/1{pointer}"]
     assert cast.alice.get(f"/queues/{queue}").json()["queue"]["messages"]["published_count"] == 0
+
+
+def test_a_queue_is_ordered_from_its_creation_on(cast: Cast) -> None:
+    made = cast.alice.post("/queues", json={"ordered": True}).json()["queue"]
+    path = f"/queues/{made['id']}"
+    assert made["ordered"] is cast.alice.get(path).json()["queue"]["ordered"] is True
+    assert cast.alice.put(path, json={"ordered": True, "retention": 5}).status_code == 200
+    assert pointers(problem(cast.alice.put(path, json={"ordered": False}), 422)) == ["/ordered"]
+    other = cast.queue()
+    assert cast.alice.get(f"/queues/{other}").json()["queue"]["ordered"] is False
+    assert pointers(problem(cast.alice.put(f"/queues/{other}", json={"ordered": True}), 422)) == ["/ordered"]
+    assert pointers(problem(cast.alice.post("/queues", json={"ordered": "yes"}), 400)) == ["/ordered"]

@@ -300,13 +300,11 @@ def test_a_batch_breaks_its_schema_by_place(owner: Caller) -> None:
 
 
 LATER: dict[str, dict[str, Any]] = {
-    "queues": {"ordered": True},
     "listeners": {"filter": 1, "format": 1},
     "messages": {"deliver_at": 1, "delay": 1},
 }
 
 
-@covers("POST /queues 501", "PUT /queues 501", "PUT /queues/{queue_id} 501")
 @covers("POST /queues/{queue_id}/listeners 501", "PUT /queues/{queue_id}/listeners 501")
 @covers("PUT /queues/{queue_id}/listeners/{listener_id} 501", "POST /queues/{queue_id}/messages/batch 501")
 @covers("POST /queues/{queue_id}/messages 501", "PUT /queues/{queue_id}/messages 501")

@@ -348,7 +348,7 @@ class Stage:
         await self.store.write(lambda tx: organizations.insert(tx, made))
         return made
 
-    async def queue(self, organization: Organization) -> Queue:
+    async def queue(self, organization: Organization, *, ordered: bool = False) -> Queue:
         self._number += 1
         made = Queue(
             organization=organization.id,
@@ -360,6 +360,7 @@ class Stage:
             config_version=1,
             created_at=self.clock.now(),
             updated_at=self.clock.now(),
+            ordered=ordered,
         )
         await self.store.write(lambda tx: queues.insert(tx, made))
         return made
@@ -414,10 +415,18 @@ class Stage:
         await self.quiet()
         return [entry.id for entry in appended.entries]
 
+    async def publish_keyed(self, queue: Queue, *keys: str) -> list[str]:
+        """Store a message of each key together, and return their ids when their first requests went out."""
+        drafts = [Draft(b'"hello"', True, options=MessageOptions(key=key)) for key in keys]
+        entries = tuple(entry_for(self.public_ids.next(), draft, ordered=queue.ordered) for draft in drafts)
+        await self.store.append(Append(queue.organization, queue.id, queue.config_version, self.clock.now(), entries))
+        await self.quiet()
+        return [entry.id for entry in entries]
+
     async def publish_with(self, queue: Queue, options: MessageOptions, expires_at: int | None = None) -> str:
         """Store one message that asks for something, and return its id when its first requests went out."""
         draft = Draft(b'"hello"', True, expires_at=expires_at, options=options)
-        entry = entry_for(self.public_ids.next(), draft)
+        entry = entry_for(self.public_ids.next(), draft, ordered=queue.ordered)
         await self.store.append(Append(queue.organization, queue.id, queue.config_version, self.clock.now(), (entry,)))
         await self.quiet()
         return entry.id

@@ -37,6 +37,7 @@ RECORD = LaneRecord(
     secrets=(),
     options=DeliveryOptions(),
     queue_retry=None,
+    ordered=False,
     config_version=1,
 )
 RETRY = Settlement("retry", NOON + 5_000, False, "failed")

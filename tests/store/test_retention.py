@@ -108,6 +108,19 @@ async def test_a_message_that_an_exception_names_stays_and_the_others_go(store: 
     assert await seqs(store) == []
 
 
+async def test_messages_that_wait_behind_an_exception_of_their_key_stay(store: Store) -> None:
+    queue = await a_log(store, 60, 50, 40, 30, 20)
+    await run(store, "UPDATE log SET key_hash = 7 WHERE seq IN (1, 2, 4)")
+    await run(store, "UPDATE log SET key_hash = 8 WHERE seq = 3")
+    await exception(store, queue, 2, "retry")
+    await run(store, "UPDATE exception SET key_hash = 7, blocked = 1")
+    await trimmed(store, queue, 10)
+    assert await seqs(store) == [2, 4]
+    await run(store, "UPDATE exception SET blocked = 0")
+    await trimmed(store, queue, 10)
+    assert await seqs(store) == [2]
+
+
 async def test_messages_of_a_missed_range_stay(store: Store) -> None:
     queue = await a_log(store, 60, 50, 40, 30, 20)
     await run(

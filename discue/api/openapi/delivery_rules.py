@@ -101,5 +101,10 @@ RULES: Final[Mapping[str, Rule]] = {
     "MessageBody.key": Rule(
         _KEY_TEXT, "customer-9", {"minLength": KEY_CHARACTERS.start, "maxLength": KEY_CHARACTERS.stop - 1}
     ),
+    "ordered": Rule(
+        "Whether messages of one key (all without one are of one) are sent to a listener one after the other. Chosen "
+        "at creation.",
+        False,
+    ),
     "MessageShown.key": Rule(_KEY_TEXT, "customer-9"),
 }

@@ -53,13 +53,14 @@ SELECT x.organization, x.id, x.listener, x.size, x.content
 FROM unnest({{}}) AS x (number, organization, id, listener, size, content)
 WHERE {_IF_MOVED} ON CONFLICT DO NOTHING"""
 _PUT: Final = f"""
-INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason, sender)
-SELECT {_KEY}, x.seq, ($5::bigint[])[x.number], x.state, x.attempts, x.due_at, x.reason, x.sender
-FROM unnest({{}}) AS x (number, seq, state, attempts, due_at, reason, sender)
+INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason, sender, key_hash,
+    blocked)
+SELECT {_KEY}, x.seq, ($5::bigint[])[x.number], x.state, x.attempts, x.due_at, x.reason, x.sender, x.key_hash, x.blocked
+FROM unnest({{}}) AS x (number, seq, state, attempts, due_at, reason, sender, key_hash, blocked)
 WHERE {_IF_MOVED}
 ON CONFLICT (organization, listener, stream, seq) DO UPDATE
 SET state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at, reason = excluded.reason,
-    sender = excluded.sender"""
+    sender = excluded.sender, key_hash = excluded.key_hash, blocked = excluded.blocked"""
 _REMOVE: Final = f"""
 DELETE FROM exception e USING unnest({{}}) AS x (number, seq)
 WHERE e.organization = ANY (ARRAY[($2::bigint[])[x.number]]) AND e.listener = ($3::bigint[])[x.number]
@@ -92,7 +93,7 @@ def _details(number: int, settle: Settle) -> Iterator[_Row]:
 def _put(number: int, settle: Settle) -> Iterator[_Row]:
     # The last one counts: a statement may not store one row twice.
     for row in {each.seq: each for each in settle.exceptions}.values():
-        yield number, row.seq, row.state, row.attempts, row.due_at, row.reason, row.sender
+        yield number, row.seq, row.state, row.attempts, row.due_at, row.reason, row.sender, row.key_hash, row.blocked
 
 
 def _removed(number: int, settle: Settle) -> Iterator[_Row]:
@@ -120,7 +121,7 @@ _VALUES: Final = 15
 _PARTS: Final[tuple[tuple[str, str, tuple[str, ...], Callable[[int, Settle], Iterator[_Row]]], ...]] = (
     ("attempts", _ATTEMPTS, (_B, _B, _B, _B, _B, _B, _B, _B, _T, _B, _T), _attempts),
     ("details", _DETAILS, (_B, _B, _B, _B, _B, _C), _details),
-    ("put", _PUT, (_B, _B, _T, _B, _B, _T, _B), _put),
+    ("put", _PUT, (_B, _B, _T, _B, _B, _T, _B, _B, _B), _put),
     ("removed", _REMOVE, (_B, _B), _removed),
     ("missed", _MISSED, (_B, _B, _B, _T, _B), _missed),
     ("counted", _COUNT, (_B, _B, _B, _B, _B), _counted),

@@ -44,12 +44,12 @@ _INSERT_DETAILS = statement(
 )
 _PUT_EXCEPTIONS = statement(
     lambda values: (
-        "INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason, sender) "
-        f"VALUES {values} ON CONFLICT (organization, listener, stream, seq) DO UPDATE SET "
+        "INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason, sender, "
+        f"key_hash, blocked) VALUES {values} ON CONFLICT (organization, listener, stream, seq) DO UPDATE SET "
         "state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at, reason = excluded.reason, "
-        "sender = excluded.sender"
+        "sender = excluded.sender, key_hash = excluded.key_hash, blocked = excluded.blocked"
     ),
-    columns=10,
+    columns=12,
 )
 _REMOVE_EXCEPTIONS = statement(
     lambda values: f"DELETE FROM exception WHERE (organization, listener, stream, seq) IN (VALUES {values})",
@@ -143,6 +143,8 @@ def _exception_rows(settles: Sequence[Settle]) -> list[tuple[Value, ...]]:
             row.due_at,
             row.reason,
             row.sender,
+            row.key_hash,
+            row.blocked,
         )
         for item in settles
         for row in item.exceptions

@@ -1,0 +1,272 @@
+"""Ordered queues: one message of a key at a time, whatever fails and whoever dies."""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from discue.model import DeliveryOptions, Listener, MessageOptions, Queue, RetryOptions
+from discue.store import deliveries, messages
+from discue.store.commit import Store
+from discue.store.engine import Transaction
+from discue.window import SPAN
+from tests.dispatch.stage import Sent, Stage, badly, well
+from tests.stores import ENGINES, opened_store
+
+OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=100, jitter=0.0))
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
+    with opened_store(runner, request.param, tmp_path) as opened:
+        yield opened
+
+
+async def _running(stage: Stage, options: DeliveryOptions = OFTEN) -> tuple[Queue, Listener]:
+    queue = await stage.queue(await stage.organization(), ordered=True)
+    await stage.start()
+    return queue, await stage.listener(queue, options)
+
+
+async def _rows(stage: Stage) -> list[tuple[int, str, int]]:
+    return [
+        (row[0], row[1], row[2]) for row in await stage.rows("SELECT seq, state, blocked FROM exception ORDER BY seq")
+    ]
+
+
+async def _states(stage: Stage, queue: Queue, ids: list[str]) -> list[str]:
+    async def work(tx: Transaction) -> list[str]:
+        found = [await messages.get(tx, queue, each) for each in ids]
+        return [delivery.state for each in found if each for delivery in await deliveries.of_message(tx, each)]
+
+    return await stage.store.read(work)
+
+
+async def test_of_a_key_one_message_is_under_way_at_a_time_and_other_keys_flow_on(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    first, second, other, third = await stage.publish_keyed(queue, "a", "a", "b", "a")
+    assert stage.courier.ids() == [first, other]
+    await stage.end(stage.courier.under_way[0], well())
+    assert stage.courier.ids() == [other, second]
+    await stage.end(stage.courier.under_way[1], well())
+    assert stage.courier.ids() == [other, third]
+
+
+async def test_messages_without_a_key_have_one_order(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    first = await stage.publish_with(queue, MessageOptions())
+    second = await stage.publish_with(queue, MessageOptions())
+    assert stage.courier.ids() == [first]
+    await stage.end(stage.courier.under_way[0], well())
+    assert stage.courier.ids() == [second]
+    await stage.end(stage.courier.under_way[0], well())
+    assert (await stage.counts(listener)).acknowledged == 2
+
+
+async def test_a_queue_that_is_not_ordered_sends_a_keys_messages_together(stage: Stage) -> None:
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    await stage.listener(queue)
+    ids = await stage.publish_keyed(queue, "a", "a", "a")
+    assert stage.courier.ids() == ids
+
+
+async def test_a_key_that_fails_blocks_itself_alone_and_costs_one_row(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    first, *_ = await stage.publish_keyed(queue, "a", *["a"] * 9, "b")
+    await stage.end([sent for sent in stage.courier.under_way if sent.message_id == first], badly())
+    await stage.publish_keyed(queue, *["a"] * 300)
+    assert await _rows(stage) == [(1, "retry", 309)]
+    counts = await stage.counts(listener)
+    assert counts.pending == 311
+    later = await stage.publish_keyed(queue, "c")
+    assert later[0] in stage.courier.ids()
+
+
+async def test_when_a_blocked_key_goes_on_its_messages_come_in_their_order(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await stage.publish_keyed(queue, *["a"] * 5)
+    await stage.end(stage.courier.under_way[0], badly())
+    ids += await stage.publish_keyed(queue, *["a"] * 3)
+    assert await _states(stage, queue, ids) == ["retrying", *["pending"] * 7]
+    assert stage.courier.under_way == []
+    await stage.advance(5_000)
+    arrived = []
+    while stage.courier.under_way:
+        [sent] = stage.courier.under_way
+        arrived.append((sent.message_id, sent.number))
+        await stage.end(sent, well())
+    assert arrived == [(ids[0], 2), *[(each, 1) for each in ids[1:]]]
+    assert await _rows(stage) == []
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.pending, counts.retrying) == (8, 0, 0)
+
+
+async def test_waiting_for_a_predecessor_uses_no_attempt_and_one_that_is_missed_lets_pass(stage: Stage) -> None:
+    queue, listener = await _running(stage, DeliveryOptions(retry=RetryOptions(schedule=(5,), jitter=0.0)))
+    first, second, third = await stage.publish_keyed(queue, "a", "a", "a")
+    await stage.end(stage.courier.under_way[0], badly())
+    await stage.advance(5_000)
+    await stage.end(stage.courier.under_way[0], badly())
+    assert [(sent.message_id, sent.number) for sent in stage.courier.under_way] == [(second, 1)]
+    await stage.end(stage.courier.under_way[0], badly(no_retry=True))
+    assert stage.courier.ids() == [third]
+    await stage.end(stage.courier.under_way[0], well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.pending) == (1, 2, 0)
+    assert await _states(stage, queue, [first, second, third]) == ["missed", "missed", "acknowledged"]
+
+
+async def test_deleting_what_blocks_a_key_and_what_is_blocked_leaves_the_rest_in_order(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await stage.publish_keyed(queue, *["a"] * 4)
+    await stage.end(stage.courier.under_way[0], badly())
+    for number in (1, 3, 0):
+        await stage.delete_message(queue, ids[number])
+    assert stage.courier.ids() == [ids[2]]
+    await stage.end(stage.courier.under_way[0], well())
+    await stage.advance(5_000)
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.pending, counts.retrying) == (1, 0, 0)
+    assert await _rows(stage) == []
+    [last] = await stage.publish_keyed(queue, "a")
+    assert stage.courier.ids() == [last]
+
+
+async def test_what_waits_in_memory_is_read_again_in_its_order_after_a_deletion(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    ids = await stage.publish_keyed(queue, "a", "b", "a", "a")
+    await stage.end(stage.courier.under_way[1], well())
+    await stage.delete_message(queue, ids[2])
+    assert stage.courier.ids() == [ids[0]]
+    await stage.end(stage.courier.under_way[0], well())
+    assert stage.courier.ids() == [ids[3]]
+
+
+async def test_a_restart_knows_which_keys_are_blocked(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await stage.publish_keyed(queue, "a", "a", "b")
+    await stage.end([sent for sent in stage.courier.under_way if sent.message_id == ids[0]], badly())
+    await stage.start()
+    ids += await stage.publish_keyed(queue, "a")
+    assert stage.courier.ids() == [ids[2]]
+    assert await _rows(stage) == [(1, "retry", 2)]
+    await stage.advance(5_000)
+    await _deliver_all(stage)
+    assert (await stage.counts(listener)).acknowledged == 4
+    assert [sent.message_id for sent in stage.courier.sent if sent.message_id != ids[2]] == [ids[0], ids[1], ids[3]]
+
+
+async def test_a_long_request_lets_the_cursor_go_on_with_other_keys(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    [slow, behind, *_] = await stage.publish_keyed(queue, "slow", "slow", "other")
+    while (await stage.counts(listener)).position < SPAN:
+        await stage.publish_keyed(queue, *[f"key-{number}" for number in range(40)])
+        await stage.end([sent for sent in stage.courier.under_way if sent.message_id != slow], well())
+    assert await _rows(stage) == [(1, "sending", 1)]
+    assert stage.courier.ids() == [slow]
+    await stage.end(stage.courier.under_way[0], well())
+    assert stage.courier.ids() == [behind]
+    await stage.end(stage.courier.under_way[0], well())
+    assert await _rows(stage) == []
+
+
+async def test_many_that_wait_for_one_key_do_not_stop_the_others(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("discue.dispatch.lane.WAITING_HELD", 10)
+    queue, listener = await _running(stage)
+    ids = await stage.publish_keyed(queue, "b", *["a"] * 40, "c")
+    assert ids[-1] in stage.courier.ids()
+    await _deliver_all(stage)
+    assert [sent.message_id for sent in stage.courier.sent if sent.message_id in ids[1:-1]] == ids[1:-1]
+    assert (await stage.counts(listener)).acknowledged == 42
+
+
+async def test_of_one_key_alone_only_so_much_is_held_and_nothing_is_passed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("discue.dispatch.lane.WAITING_HELD", 10)
+    queue, listener = await _running(stage)
+    ids = await stage.publish_keyed(queue, *["a"] * 100)
+    assert await _rows(stage) == []
+    await _deliver_all(stage)
+    assert [sent.message_id for sent in stage.courier.sent] == ids
+    assert (await stage.counts(listener)).acknowledged == 100
+
+
+async def test_whoever_takes_over_waits_for_what_the_former_owner_has_under_way(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    first, second = await stage.publish_keyed(queue, "a", "a")
+    former = stage.worker
+    leaving = list(former.courier.under_way)
+    await former.dispatcher.hand_over(tuple(former.dispatcher.owned))
+    newcomer = await stage.join()
+    await stage.take_free(newcomer)
+    assert newcomer.courier.under_way == []
+    await stage.end(leaving, well())
+    await stage.advance(1_000)
+    assert newcomer.courier.ids() == [second]
+    assert first not in newcomer.courier.ids()
+
+
+async def _deliver_all(stage: Stage) -> None:
+    while stage.courier.under_way:
+        await stage.end(stage.courier.under_way[0], well())
+
+
+class Judge:
+    """Sees to it that first receipts come in order, each settled before the next one of its key is sent."""
+
+    def __init__(self) -> None:
+        self.published: dict[str, list[str]] = defaultdict(list)
+        self.key_of: dict[str, str] = {}
+        self.settled: set[str] = set()
+
+    def publish(self, keys: list[str], ids: list[str]) -> None:
+        for key, each in zip(keys, ids, strict=True):
+            self.published[key].append(each)
+            self.key_of[each] = key
+
+    def check(self, under_way: list[Sent]) -> None:
+        keys = [self.key_of[sent.message_id] for sent in under_way]
+        assert len(set(keys)) == len(keys), "two of one key are under way"
+        for sent in under_way:
+            before = self.published[self.key_of[sent.message_id]]
+            assert set(before[: before.index(sent.message_id)]) <= self.settled, "one was sent before its turn"
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_happens_first_receipts_of_a_key_come_in_order(
+    stage: Stage, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("discue.dispatch.lane.WAITING_HELD", 3)
+    chance = random.Random(seed)  # noqa: S311 - repeatable
+    queue, listener = await _running(stage, DeliveryOptions(retry=OFTEN.retry, max_in_flight=4))
+    judge = Judge()
+    for _ in range(60):
+        step = chance.random()
+        if step < 0.35:
+            keys = [chance.choice("abcdef") for _ in range(chance.randint(1, 6))]
+            judge.publish(keys, await stage.publish_keyed(queue, *keys))
+        elif step < 0.8 and stage.courier.under_way:
+            sent = chance.choice(stage.courier.under_way)
+            outcome = chance.choice([well(), well(), badly(), badly(429), badly(no_retry=True)])
+            if outcome.acknowledged or outcome.no_retry:
+                judge.settled.add(sent.message_id)
+            await stage.end(sent, outcome)
+        elif step < 0.93:
+            await stage.advance(chance.choice([1, 2_500, 5_000]))
+        else:
+            await stage.start()
+        judge.check(stage.courier.under_way)
+        assert len(await _rows(stage)) <= 6 + len(judge.settled)
+    while set(judge.key_of) != judge.settled:
+        for sent in tuple(stage.courier.under_way):
+            judge.settled.add(sent.message_id)
+            await stage.end(sent, well())
+            judge.check(stage.courier.under_way)
+        await stage.advance(5_000)
+    counts = await stage.counts(listener)
+    assert (counts.pending, counts.retrying, counts.acknowledged + counts.missed) == (0, 0, len(judge.key_of))
