@@ -117,6 +117,10 @@ class _Receiving(asyncio.Protocol):
         self._body.append(data)
 
     def on_message_complete(self) -> None:
+        if self._parser.get_method() == b"GET":
+            # It is asked whether it lives.
+            self._acknowledge()
+            return
         self._listener.receipts.note(_stamp_in(b"".join(self._body)).stamp)
         self._body.clear()
         if self._listener.answer_ms:

@@ -26,6 +26,13 @@ class Counts(msgspec.Struct, frozen=True):
     pending: int
 
 
+class Liveness(msgspec.Struct, frozen=True):
+    """How a listener is."""
+
+    state: str
+    successes: int
+
+
 class Listener(msgspec.Struct, frozen=True):
     """A listener, by the path of its resource."""
 
@@ -115,6 +122,10 @@ class Product:
     def counts(self, listener: Listener) -> Counts:
         messages = self.ask("GET", listener.path)["listener"]["messages"]
         return Counts(messages["acknowledged_count"], messages["pending_count"])
+
+    def liveness(self, listener: Listener) -> Liveness:
+        shown = self.ask("GET", listener.path)["listener"]["liveness"]
+        return Liveness(shown["state"], shown["success_count"])
 
     def wait_settled(self, *listeners: Listener, within_seconds: float = 120.0) -> None:
         """Until nothing waits for any of them."""

@@ -25,10 +25,21 @@ class Sink:
 
     def count(self) -> int:
         """How many requests it has answered."""
+        return int(self._ask("GET", "/count"))
+
+    def go_down(self) -> None:
+        """Answer everybody with 503 from now on."""
+        self._ask("PUT", "/down")
+
+    def come_up(self) -> None:
+        """Answer with 200 again."""
+        self._ask("PUT", "/up")
+
+    def _ask(self, method: str, path: str) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request("GET", "/count")
-            return int(connection.getresponse().read())
+            connection.request(method, path)
+            return connection.getresponse().read()
         finally:
             connection.close()
 
