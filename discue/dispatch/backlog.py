@@ -3,12 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Container, Coroutine, Iterable
 from functools import partial
-from itertools import chain, islice
 from typing import Any
 
 from discue.dispatch.budget import Budget
 from discue.dispatch.progress import Progress
 from discue.dispatch.reads import Reads
+from discue.dispatch.waiting import Waiting
 from discue.model import Entry
 from discue.store.cursors import Due, DueRetry, LaneRecord, due, waiting
 from discue.store.engine import Page, Settle
@@ -40,7 +40,6 @@ class Backlog:
         "_stored_meanwhile",
         "_sweep",
         "_under_way",
-        "_waiting",
         "_wake_at",
         "claimed",
         "due_at",
@@ -49,7 +48,7 @@ class Backlog:
         "read_through",
         "readings",
         "retries",
-        "waiting_count",
+        "waiting",
     )
 
     def __init__(
@@ -66,10 +65,8 @@ class Backlog:
         self._reads, self._budget = sources
         self._wake_at = wake_at
         self._under_way = under_way
-        self._waiting: dict[int, deque[Entry]] = {}
-        self.waiting_count = 0
-        """Messages that were read and wait behind others of their keys."""
         self.new: deque[Entry] = deque()
+        self.waiting = Waiting(self.new, self._budget)
         self.retries: deque[DueRetry] = deque()
         self.claimed: set[int] = set()
         self.head = record.head
@@ -135,31 +132,6 @@ class Backlog:
         self._budget.give_back(len(entry.body))
         return entry
 
-    def wait(self, key_hash: int) -> None:
-        """The next message waits behind another one of its key."""
-        self._waiting.setdefault(key_hash, deque()).append(self.new.popleft())
-        self.waiting_count += 1
-
-    def free(self, key_hash: int) -> None:
-        """The first one that waits behind a key comes next."""
-        entries = self._waiting.get(key_hash)
-        if entries is not None:
-            self.new.appendleft(entries.popleft())
-            self.waiting_count -= 1
-            if not entries:
-                del self._waiting[key_hash]
-
-    def stop_waiting(self, key_hash: int) -> list[int]:
-        """Forget those that wait behind a key: which ones."""
-        entries = self._waiting.pop(key_hash, ())
-        self.waiting_count -= len(entries)
-        self._budget.give_back(sum(len(entry.body) for entry in entries))
-        return [entry.seq for entry in entries]
-
-    def most_waited_for(self) -> int | None:
-        """The key behind which the most wait."""
-        return max(self._waiting, key=lambda key: len(self._waiting[key]), default=None)
-
     def expect(self, due_at: int) -> None:
         """A retry will be due then."""
         if not self.due_at or due_at < self.due_at:
@@ -180,8 +152,8 @@ class Backlog:
 
     def unread(self) -> None:
         """Forget what was read and not sent: it is read again when it is wanted. So is what is being read now."""
-        unsent = [entry.seq for entry in self.new] if self._waiting else [entry.seq for entry in islice(self.new, 1)]
-        unsent += [entries[0].seq for entries in self._waiting.values()]
+        # What has waited for its key stands at the front in no order.
+        unsent = [*(entry.seq for entry in self.new), *self.waiting.first_seqs]
         if unsent:
             self.read_through = min(unsent) - 1
         if self.retries and self._has_swept:
@@ -194,9 +166,8 @@ class Backlog:
     def drop(self) -> None:
         """Hold nothing any more."""
         self.readings += 1
-        self._budget.give_back(sum(len(entry.body) for entry in chain(self.new, *self._waiting.values())))
-        self._waiting.clear()
-        self.waiting_count = 0
+        self.waiting.forget_all()
+        self._budget.give_back(sum(len(entry.body) for entry in self.new))
         self.new.clear()
         self.retries.clear()
 

@@ -61,7 +61,7 @@ class Lane:
         self._flights: dict[int, Flight] = {}
         self._backlog = Backlog(record, self._progress, (around.reads, around.budget), self.wake_at, self._flights)
         if record.ordered:
-            self._progress.order = Order(self._progress.window, self._backlog, is_known=not record.retrying)
+            self._progress.order = Order(self._progress.window, self._backlog.waiting, is_known=not record.retrying)
         self._settling = Settling(self._progress, around.store, around.spawn, self)
         self._guests = Guests(record, self._progress, self._backlog, around, self) if record.has_guests else None
         self._parting: Parting | None = None
@@ -340,8 +340,8 @@ class Lane:
             self._backlog.take_new()
             self._progress.block(held, [entry.seq])
             self._settling.start()
-        elif self._backlog.waiting_count < WAITING_HELD:
-            self._backlog.wait(held.key_hash)
+        elif self._backlog.waiting.count < WAITING_HELD:
+            self._backlog.waiting.add_next(held.key_hash)
         else:
             return self._relieve(now)
         return True

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from discue.dispatch.backlog import Backlog
+from discue.dispatch.waiting import Waiting
 from discue.model import Entry
 from discue.store.cursors import DueRetry, KeyRow
 from discue.store.engine import ExceptionRow
@@ -41,9 +41,9 @@ class Order:
     wait for it and for however long.
     """
 
-    def __init__(self, window: Window, backlog: Backlog, *, is_known: bool) -> None:
+    def __init__(self, window: Window, waiting: Waiting, *, is_known: bool) -> None:
         self._window = window
-        self._backlog = backlog
+        self._waiting = waiting
         self._by_key: dict[int, Held] = {}
         self._by_seq: dict[int, Held] = {}
         self.is_known = is_known
@@ -104,7 +104,7 @@ class Order:
         held = self._by_seq.get(seq)
         if held is None or held.row is None:
             return None
-        seqs = self._backlog.stop_waiting(held.key_hash)
+        seqs = self._waiting.forget(held.key_hash)
         return (held, seqs) if seqs else None
 
     def settled(self, seq: int) -> tuple[ExceptionRow | None, int]:
@@ -121,12 +121,12 @@ class Order:
             self._by_seq[held.seq] = held
             return self.keyed(ExceptionRow(held.seq, "retry", 0, _AT_ONCE, "")), 0
         del self._by_key[held.key_hash]
-        self._backlog.free(held.key_hash)
+        self._waiting.free(held.key_hash)
         return None, held.blocked
 
     def most_waited_for(self) -> int | None:
         """The message that most others wait for in memory, if other keys would go on without it."""
-        key = self._backlog.most_waited_for()
+        key = self._waiting.longest()
         return None if key is None or len(self._by_key) == 1 else self._by_key[key].seq
 
     def _take(self, key_hash: int, seq: int, blocked: int = 0) -> Held:
