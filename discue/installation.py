@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from discue import key_file
 from discue.clock import Clock
 from discue.control.control import Control
 from discue.directory import Directory
 from discue.egress import EgressPolicy
 from discue.ids import COMMAND_SLOTS, PublicIds, RandomText, RowIds
+from discue.keyring import Keyring
 from discue.logs import Log
 from discue.quota import default_quotas
 from discue.settings import Settings
@@ -32,6 +34,10 @@ class Installation:
     store: Store
     directory: Directory
     control: Control
+
+    @property
+    def keyring(self) -> Keyring:
+        return self.control.keyring
 
 
 class StoreFailures:
@@ -112,4 +118,5 @@ def _control(settings: Settings, clock: Clock, row_ids: RowIds, place: tuple[Sto
         random_bytes=os.urandom,
         egress=egress_policy(settings),
         settings=settings,
+        keyring=Keyring(key_file.keys_of(settings), lambda: key_file.keys_of(settings)),
     )

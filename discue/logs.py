@@ -20,13 +20,14 @@ LogFormat = Literal["text", "json"]
 ROOT = "discue"
 
 _KEY = re.compile(r"(dsk_[0-9A-Za-z_-]{8})[0-9A-Za-z_-]+")
-_SIGNING_SECRET = re.compile(r"whsec_[0-9A-Za-z+/=_-]+")
+_SIGNING_SECRET = re.compile(r"(whs(?:ec|k)_)[0-9A-Za-z+/=_-]+")
+_ENCRYPTION_KEY = re.compile(r"(encryption[_-]key[=: '\"]+)[0-9A-Za-z+/_=,-]{40,}", re.IGNORECASE)
 # Up to the last `@`: a password that was not escaped as it should be is taken out all the same.
 _DATABASE_PASSWORD = re.compile(r"(postgres(?:ql)?://[^\s:@]{0,200}:)\S{0,1000}@", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(://[^\s/?#:@]*:)[^\s/?#@]*@")
 _PASSWORD_PARAMETER = re.compile(r"(password=)[^\s&'\"]+")
 _SECRET_FIELDS = frozenset(
-    {"secret", "secrets", "key", "api_key", "x_api_key", "bootstrap_key", "authorization", "password"}
+    {"secret", "secrets", "key", "api_key", "x_api_key", "bootstrap_key", "encryption_key", "authorization", "password"}
 )
 _REDACTED = "[redacted]"
 _FIELDS = "discue_fields"
@@ -157,7 +158,9 @@ def redact(text: str) -> str:
         text = _URL_PASSWORD.sub(r"\1…@", _DATABASE_PASSWORD.sub(r"\1…@", text))
     if "password=" in text:
         text = _PASSWORD_PARAMETER.sub(r"\1…", text)
-    return _SIGNING_SECRET.sub("whsec_…", text) if "whsec_" in text else text
+    if "ncryption" in text or "ENCRYPTION" in text:
+        text = _ENCRYPTION_KEY.sub(r"\1…", text)
+    return _SIGNING_SECRET.sub(r"\1…", text) if "whs" in text else text
 
 
 class _Number(str):

@@ -189,7 +189,7 @@ class Queue(msgspec.Struct, frozen=True):
 
 
 class Listener(msgspec.Struct, frozen=True):
-    """An HTTP endpoint registered on a queue. `secrets` are its signing secrets, newest first.
+    """An HTTP endpoint registered on a queue. `secrets` are its signing secrets as they are stored.
 
     `queue_retry` is what its queue says of the retry policy.
     """
@@ -206,7 +206,7 @@ class Listener(msgspec.Struct, frozen=True):
     config_version: int
     created_at: int
     updated_at: int
-    secrets: tuple[str, ...] = ()
+    secrets: bytes = b"[]"
     options: DeliveryOptions = DeliveryOptions()
     queue_retry: RetryOptions | None = None
 

@@ -10,12 +10,13 @@ from discue import settings_values as kinds
 from discue.settings_values import Kind, Network, Networks
 from discue.trace import Kept
 
-Command = Literal["serve", "dev", "init", "keys", "organizations", "unlock", "migrate", "copy", "check"]
+Command = Literal["serve", "dev", "init", "keys", "organizations", "unlock", "migrate", "copy", "rotate-key", "check"]
 
 _SERVING: tuple[Command, ...] = ("serve", "check")
 _RUNNING: tuple[Command, ...] = ("serve", "dev", "check")
 _FOUNDING: tuple[Command, ...] = ("serve", "dev", "init", "check")
-_OPENING: tuple[Command, ...] = ("serve", "dev", "init", "keys", "organizations", "unlock", "migrate", "check")
+_SEALING: tuple[Command, ...] = ("serve", "dev", "init", "copy", "rotate-key", "check")
+_OPENING: tuple[Command, ...] = (*_FOUNDING, "keys", "organizations", "unlock", "migrate", "rotate-key")
 _ALL: tuple[Command, ...] = (*_OPENING, "copy")
 
 _DAY = 86_400
@@ -117,6 +118,28 @@ class Settings:
             kinds.API_KEY,
             _FOUNDING,
             secret=True,
+        ),
+    ] = None
+    encryption_key: Annotated[
+        tuple[bytes, ...] | None,
+        _about(
+            "The key under which listeners' signing secrets are encrypted: `openssl rand -base64 32` makes one. Of "
+            "several, the first is the one that `discue rotate-key` moves everything to; the others open what is "
+            "older. All servers need all of them. Prefer the environment or a file: other users of a machine can read "
+            "flags.",
+            kinds.ENCRYPTION_KEYS,
+            _SEALING,
+            secret=True,
+        ),
+    ] = None
+    encryption_key_file: Annotated[
+        Path | None,
+        _about(
+            "A file with such keys, one a line, instead of `encryption_key`. Without either, a database of SQLite has "
+            "one beside it, named as it with `.key` behind, which is made at the first start; in PostgreSQL, signing "
+            "secrets stand in the clear.",
+            kinds.FILE,
+            _SEALING,
         ),
     ] = None
     organization: Annotated[
@@ -348,6 +371,11 @@ AGREEMENTS: tuple[Agreement, ...] = (
         ("tls_cert", "tls_key"),
         lambda settings: (settings.tls_cert is None) != (settings.tls_key is None),
         "tls_cert and tls_key are given together, or neither",
+    ),
+    Agreement(
+        ("encryption_key", "encryption_key_file"),
+        lambda settings: settings.encryption_key is not None and settings.encryption_key_file is not None,
+        "encryption_key and encryption_key_file exclude each other",
     ),
     Agreement(
         ("tls_self_signed", "tls_cert"),

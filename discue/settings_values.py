@@ -1,6 +1,7 @@
 """How the text of a setting becomes a value: one kind a sort of value, with what it expects."""
 
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -38,6 +39,8 @@ _KEY = re.compile(r"dsk_[0-9A-Za-z]{43,128}")
 _ON = frozenset({"true", "yes", "on", "1"})
 _OFF = frozenset({"false", "no", "off", "0"})
 _DIGITS_LIMIT = 18
+_ENCRYPTION_KEY_BYTES = 32
+_URL_SAFE = str.maketrans("-_", "+/")
 
 
 def whole(least: int, most: int) -> Kind:
@@ -136,6 +139,21 @@ def _api_key(text: str) -> str:
     return text
 
 
+def encryption_key(text: str) -> bytes:
+    """32 bytes, in base64 of either alphabet. Nothing of what is refused is repeated."""
+    try:
+        key = b64decode(text.translate(_URL_SAFE), validate=True)
+    except ValueError:
+        raise ValueError from None
+    if len(key) != _ENCRYPTION_KEY_BYTES:
+        raise ValueError
+    return key
+
+
+def _encryption_keys(text: str) -> tuple[bytes, ...]:
+    return tuple(encryption_key(part.strip()) for part in text.split(","))
+
+
 YES_OR_NO = Kind("true or false", _yes_or_no)
 NETWORKS = Kind("networks such as 10.0.0.0/8, separated by commas", _networks)
 YES_OR_NETWORKS = Kind("true, false, or networks such as 10.0.0.0/8, separated by commas", _yes_or_networks)
@@ -148,4 +166,5 @@ DATABASE = Kind(
     show_database,
 )
 ORGANIZATION = Kind("a reverse domain name such as com.example.dev", _organization)
+ENCRYPTION_KEYS = Kind("32 random bytes in base64, or several of such keys, separated by commas", _encryption_keys)
 API_KEY = Kind("a key: dsk_ and 43 to 128 letters and digits", _api_key)

@@ -82,7 +82,7 @@ class Worker:
             store,
             Reach(self.sender.send, self._probe),
             _dispatch_limits(settings),
-            Sources(clock, SystemRandom().random, row_ids),
+            Sources(clock, SystemRandom().random, row_ids, installation.keyring),
             log,
             self.lease,
         )

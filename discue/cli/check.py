@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from discue.cli.certificates import instant, load_pair, validity_problem
+from discue.cli.encryption_findings import encryption_findings
 from discue.cli.finding import Finding, Look, schema_state
 from discue.cli.invocation import Commands, Invocation, add_command, say
 from discue.errors import SettingsInvalid, StoreUnusable
@@ -114,4 +115,11 @@ def disk_findings(invocation: Invocation) -> Iterator[Finding]:
     yield Finding("disk", f"{free >> 20} MiB are free for the database", is_problem=free < _LEAST_FREE_BYTES)
 
 
-_LOOKS: tuple[Look, ...] = (settings_findings, database_findings, clock_findings, tls_findings, disk_findings)
+_LOOKS: tuple[Look, ...] = (
+    settings_findings,
+    database_findings,
+    encryption_findings,
+    clock_findings,
+    tls_findings,
+    disk_findings,
+)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
+from discue.cli.encryption import carry_keys
 from discue.cli.invocation import Commands, Invocation, add_command, say
 from discue.cli.progress_line import ProgressLine
 from discue.cli.stopping import stop_asked
@@ -64,6 +65,8 @@ def run(invocation: Invocation) -> int:
     asyncio.run(_require_current(source, target))
     with alone_on(source.database_path), alone_on(target.database_path):
         asyncio.run(_run(invocation, source, target))
+        if about_keys := carry_keys(source, target):
+            say(about_keys)
     return 0
 
 

@@ -7,6 +7,7 @@ import uvloop
 
 from discue.cli import demo, inbox, terminal
 from discue.cli.demo import Targets
+from discue.cli.encryption import establish
 from discue.cli.invocation import Commands, Invocation, add_command, say
 from discue.cli.place import all_before
 from discue.cli.serve import until_stopped
@@ -20,6 +21,7 @@ from discue.worker import Worker, alone_on, prepare_process
 
 FOLDER = Path(".discue")
 KEY_FILE = FOLDER / "key"
+ENCRYPTION_KEY_FILE = FOLDER / "encryption_key"
 BASE = {
     "database": f"sqlite:///{FOLDER}/discue.db",
     "allow_private_targets": "true",
@@ -68,7 +70,15 @@ def _settings(settings: Settings) -> Settings:
     port = _next_free(settings.host, settings.port)
     if settings.port not in (0, port):
         say(f"Port {settings.port} is taken; this is port {port}.")
-    return dataclasses.replace(settings, port=port, role="all")
+    settings = dataclasses.replace(settings, port=port, role="all")
+    if settings.database_path is None and not (settings.encryption_key or settings.encryption_key_file):
+        return dataclasses.replace(settings, encryption_key_file=ENCRYPTION_KEY_FILE)
+    return settings
+
+
+def _own_encryption_key(settings: Settings) -> Path | None:
+    """Beside a database file there is one anyway."""
+    return ENCRYPTION_KEY_FILE if settings.encryption_key_file == ENCRYPTION_KEY_FILE else None
 
 
 def _next_free(host: str, wanted: int) -> int:
@@ -86,6 +96,7 @@ async def _develop(invocation: Invocation) -> None:
     stop = stop_asked(invocation.log)
     url = Address(_EVERYWHERE.get(settings.host, settings.host), settings.port).url
     async with opened(settings, invocation.clock, invocation.log) as installation:
+        await establish(installation, invocation.log, makes=_own_encryption_key(invocation.settings))
         key = settings.bootstrap_key or demo.kept_key(installation.control, KEY_FILE)
         worker, queue = await _with_inbox(invocation, installation, key, url)
         async with serving(invocation, worker) as server:

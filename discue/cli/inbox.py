@@ -9,6 +9,7 @@ from discue.api.body import BodyReader
 from discue.api.links import base_of, link_to
 from discue.api.transport import Application, Exchange, Headers, Scope
 from discue.control.control import Control
+from discue.control.encryption import opened
 from discue.errors import DiscueError, MethodNotAllowed, title_of
 from discue.model import Listener
 from discue.signing import SignatureInvalid, verify
@@ -92,9 +93,9 @@ class Inbox:
         if listener is None:
             return "not from a listener of this service"
         failure = "the listener has no secret"
-        for secret in listener.secrets:
+        for secret in opened(self._control, listener):
             try:
-                verify(secret, headers, body, self._control.clock.now())
+                verify(secret.text, headers, body, self._control.clock.now())
                 return VERIFIED
             except SignatureInvalid as error:
                 failure = str(error)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+from discue.cli.encryption import establish
 from discue.cli.invocation import Commands, Invocation, add_command, say
 from discue.control.bootstrap import ensure_operator
 from discue.installation import Installation, opened
@@ -35,6 +36,7 @@ async def found(installation: Installation) -> None:
 
 async def _init(invocation: Invocation) -> None:
     async with opened(invocation.settings, invocation.clock, invocation.log) as installation:
+        await establish(installation, invocation.log)
         organization, key = await _ensured(installation)
     if invocation.arguments.json:
         shown = {"id": organization.public_id, "alias": organization.alias}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from discue import __version__, logs
-from discue.cli import check, copy, dev, init, keys, migrate, organizations, serve, unlock
+from discue.cli import check, copy, dev, init, keys, migrate, organizations, rotate_key, serve, unlock
 from discue.cli.ending import FAILED, WRONG_USAGE, complain, exit_code_of
 from discue.cli.invocation import Invocation
 from discue.clock import SystemClock
@@ -45,7 +45,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"discue {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (dev, serve, init, keys, organizations, unlock, migrate, copy, check):
+    for module in (dev, serve, init, keys, organizations, unlock, migrate, copy, rotate_key, check):
         module.add(commands)
     return parser
 

@@ -7,6 +7,7 @@ import uvloop
 
 from discue.cli import init
 from discue.cli.certificates import certificate_files
+from discue.cli.encryption import establish
 from discue.cli.invocation import Commands, Invocation, add_command
 from discue.cli.place import Place, all_before
 from discue.cli.serving import serving
@@ -59,6 +60,7 @@ def _run_several(invocation: Invocation) -> int:
 async def _serve(invocation: Invocation) -> None:
     stop = stop_asked(invocation.log)
     async with opened(invocation.settings, invocation.clock, invocation.log) as installation:
+        await establish(installation, invocation.log)
         await init.found(installation)
         worker = Worker(installation, invocation.log, predecessors=all_before(invocation.settings))
         async with serving(invocation, worker) as server:
@@ -69,6 +71,7 @@ async def _serve_from(place: Place, invocation: Invocation) -> None:
     """As one of several workers."""
     stop = stop_told(invocation.log, place.leash)
     async with opened(invocation.settings, invocation.clock, invocation.log) as installation:
+        await establish(installation, invocation.log)
         await init.found(installation)
         worker = Worker(installation, invocation.log, predecessors=place.predecessors)
         worker.lease.announce = place.tell_incarnation

@@ -14,6 +14,7 @@ from discue.egress import EgressPolicy
 from discue.errors import Fault, NotFound, PreconditionFailed, Unprocessable
 from discue.etags import EntityTags, version_of
 from discue.ids import PublicIds, RandomBytes, RandomText, RowIds
+from discue.keyring import Keyring
 from discue.settings import Settings
 from discue.store.commit import Store
 from discue.store.engine import Hint, UniqueViolation, Work
@@ -42,6 +43,8 @@ class Control:
     """The If-Match of the request that this is for."""
     once: Keeping | None = None
     """The idempotency key of the request that this is for: one `write` of it is to take effect once."""
+    keyring: Keyring = field(default_factory=Keyring)
+    """The keys to what is encrypted."""
     passwords: PasswordHashing = field(default_factory=PasswordHashing)
 
     def occurrence(self, principal: Principal | None) -> Occurrence:

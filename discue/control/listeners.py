@@ -7,12 +7,13 @@ import msgspec
 
 from discue import egress, signing
 from discue.access import Access, Principal
-from discue.control import delivery_options, domains, quotas
+from discue.control import delivery_options, domains, encryption, quotas
 from discue.control.control import Control, present
 from discue.control.delivery_options import OptionFields
 from discue.control.naming import changed_alias, new_alias
 from discue.errors import BadRequest, Fault
 from discue.model import CursorCounts, Listener, Liveness
+from discue.signing_secrets import NO_SECRETS, SigningSecret
 from discue.store import events, feed, jobs, listeners, liveness, organizations, queues, verified_places
 from discue.store.engine import Transaction
 from discue.store.jobs import Job
@@ -58,15 +59,17 @@ async def create(
     """
     principal.require("listeners", "write", queue_public_id)
     secret = signing.new_secret(control.random_bytes)
-    draft = _draft(control, principal, secret)
+    draft = _draft(control, principal)
+    first = SigningSecret(secret, control.public_ids.next(), "hmac", draft.created_at)
     fresh = _changed(control, draft, fields, new_alias(fields, draft.alias))
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> ListenerDetails:
         queue = present(await queues.get(tx, principal.organization, queue_public_id))
         head = present(await queues.head(tx, queue.organization, queue.id)).head
+        sealed = await encryption.sealed(tx, control, (fresh.organization, fresh.id), (first,))
         listener = msgspec.structs.replace(
-            fresh, queue=queue.id, queue_public_id=queue.public_id, queue_retry=queue.retry
+            fresh, queue=queue.id, queue_public_id=queue.public_id, queue_retry=queue.retry, secrets=sealed
         )
         await _require_registered(tx, None, listener)
         await quotas.require_listener(tx, control, listener.organization)
@@ -178,7 +181,7 @@ async def _details_of(tx: Transaction, organization: int, found: Sequence[Listen
     for listener in found:
         counts = present(counts_of.get(listener.id))
         missed = await listeners.missed(tx, listener) if counts.missed else []
-        shown = msgspec.structs.replace(listener, secrets=())
+        shown = msgspec.structs.replace(listener, secrets=NO_SECRETS)
         details.append(ListenerDetails(shown, counts, liveness_of[listener.id], tuple(missed)))
     return details
 
@@ -188,7 +191,7 @@ async def _all_details(tx: Transaction, organization: int, found: Listing[Listen
     return Listing(tuple(items), found.has_next, found.has_previous)
 
 
-def _draft(control: Control, principal: Principal, secret: str) -> Listener:
+def _draft(control: Control, principal: Principal) -> Listener:
     """A listener that nothing was said of. Its version is 0: the first one stored is 1."""
     public_id, now = control.public_ids.next(), control.clock.now()
     return Listener(
@@ -204,7 +207,6 @@ def _draft(control: Control, principal: Principal, secret: str) -> Listener:
         config_version=0,
         created_at=now,
         updated_at=now,
-        secrets=(secret,),
     )
 
 

@@ -27,6 +27,7 @@ from discue.dispatch.surroundings import Reach, Surroundings
 from discue.dispatch.tenure import Tenure
 from discue.errors import Unavailable
 from discue.ids import RowIds
+from discue.keyring import Keyring
 from discue.logs import Log
 from discue.model import Outcome
 from discue.store import listeners
@@ -57,11 +58,12 @@ class DispatchLimits(msgspec.Struct, frozen=True):
 
 
 class Sources(msgspec.Struct, frozen=True):
-    """Where time, randomness (from [0, 1)) and the numbers of attempts come from."""
+    """Where time, randomness (from [0, 1)), the numbers of attempts, and the keys to what is encrypted come from."""
 
     clock: Clock
     random: Callable[[], float]
     row_ids: RowIds
+    keyring: Keyring = msgspec.field(default_factory=Keyring)
 
 
 class Dispatcher:
@@ -79,7 +81,7 @@ class Dispatcher:
         self._tenure = tenure
         self._lanes = Lanes()
         defaults = DeliveryDefaults(limits.listener_max_in_flight, limits.timeout_ms)
-        making = Making(partial(endpoint_of, defaults=defaults), self._make)
+        making = Making(partial(endpoint_of, defaults=defaults, keyring=sources.keyring), self._make)
         self._tasks: set[asyncio.Task[None]] = set()
         self._intake = Intake(self._lanes, store, tenure, log, self._spawn, making)
         self._handed_over = HandedOver(store, self._spawn, self._told_of_ends)

@@ -10,7 +10,9 @@ from typing import Final
 import msgspec
 
 from discue.errors import StoreUnusable
+from discue.store import encryption
 from discue.store.commit import Store
+from discue.store.encryption import Encryption
 from discue.store.engine import Row, Transaction, Value
 from discue.store.tables import CURSOR, EXCEPTION, FEED_HEAD, TABLES, Key, Table, insert, rows_after
 
@@ -28,6 +30,7 @@ _STATE: Final = (
     "SELECT count(*), CAST(sum(head) AS BIGINT), CAST(sum(tail) AS BIGINT) FROM queue_head",
     "SELECT count(*), CAST(sum(token) AS BIGINT), CAST(sum(version) AS BIGINT) FROM cursor",
     "SELECT count(*), max(id), 0 FROM job",
+    "SELECT value, 0, 0 FROM meta WHERE key = 'encryption'",
 )
 
 
@@ -97,8 +100,8 @@ async def step(source: Side, target: Side, progress: Progress) -> Progress:
 
 async def finish(source: Side, target: Side, progress: Progress) -> None:
     """Give the target free to be served."""
-    await source.store.read(lambda tx: _require_unchanged(tx, source, progress))
-    await target.store.write(lambda tx: _finish(tx, target, progress))
+    stands = await source.store.read(lambda tx: _final(tx, source, progress))
+    await target.store.write(lambda tx: _finish(tx, target, progress, stands))
 
 
 def as_copied(table: Table, columns: Sequence[str], rows: list[Row], begun_at: int) -> list[Row]:
@@ -203,8 +206,15 @@ async def _write(
         raise StoreUnusable(f"Another process copies into {target.name}.")
 
 
-async def _finish(tx: Transaction, target: Side, progress: Progress) -> None:
+async def _final(tx: Transaction, source: Side, progress: Progress) -> Encryption:
+    """What is encrypted was copied as it is: the target is to know by which keys."""
+    await _require_unchanged(tx, source, progress)
+    return await encryption.read(tx)
+
+
+async def _finish(tx: Transaction, target: Side, progress: Progress, stands: Encryption) -> None:
     await _require_unserved(tx, target)
+    await encryption.write(tx, stands)
     if await tx.execute(_UNMARK, _text(progress)) != 1:
         raise StoreUnusable(f"Another process copies into {target.name}.")
 

@@ -10,7 +10,7 @@ from discue.store import liveness
 from discue.store.cursor_keys import among, flat, runs
 from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.entries import entry_of
-from discue.store.listeners import read_options, read_secrets
+from discue.store.listeners import read_options
 from discue.store.liveness import Known, Sweep
 from discue.store.queues import read_retry
 from discue.store.verified_places import VerifiedPlaces, wants_verified_domains
@@ -19,8 +19,9 @@ from discue.store.verified_places import VerifiedPlaces, wants_verified_domains
 class LaneRecord(msgspec.Struct, frozen=True):
     """A cursor with its listener, its queue's head and everything a request to the listener is made of.
 
-    `has_guests` when requests of other workers, or of an earlier lane, may be under way or were not counted. It
-    `may_send`, and be probed, unless its organization wants the domain verified, and it is not.
+    `secrets` are as they are stored: encrypted, or not. It `has_guests` when requests of other workers, or of an
+    earlier lane, may be under way or were not counted. It `may_send`, and be probed, unless its organization wants the
+    domain verified, and it is not.
     """
 
     organization: int
@@ -42,7 +43,7 @@ class LaneRecord(msgspec.Struct, frozen=True):
     queue_public_id: str
     notify_url: str
     status: Literal["enabled", "disabled"]
-    secrets: tuple[str, ...]
+    secrets: bytes
     options: DeliveryOptions
     queue_retry: RetryOptions | None
     ordered: bool
@@ -297,7 +298,6 @@ async def _records(tx: Transaction, rows: Iterable[Row]) -> list[LaneRecord]:
 
 def _record(row: Row) -> LaneRecord:
     record: dict[str, Any] = dict(zip(_READ_FIELDS, row, strict=False))
-    record["secrets"] = read_secrets(record["secrets"])
     record["options"] = read_options(record["options"])
     record["queue_retry"] = read_retry(record["queue_retry"])
     record["ordered"] = bool(record["ordered"])

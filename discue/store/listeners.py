@@ -171,7 +171,7 @@ async def insert(tx: Transaction, listener: Listener, head: int) -> None:
         listener.notify_url,
         listener.liveness_url,
         _settings(listener),
-        msgspec.json.encode(listener.secrets),
+        listener.secrets,
         listener.config_version,
         listener.created_at,
         listener.updated_at,
@@ -279,15 +279,10 @@ def _from_row(row: Row) -> Listener:
         config_version=config_version,
         created_at=created_at,
         updated_at=updated_at,
-        secrets=read_secrets(secrets),
+        secrets=bytes(secrets),
         options=read_options(settings),
         queue_retry=queues.read_retry(queue_settings),
     )
-
-
-def read_secrets(column: bytes) -> tuple[str, ...]:
-    """The signing secrets as they are stored, newest first."""
-    return msgspec.json.decode(column, type=tuple[str, ...])
 
 
 def read_options(column: str) -> DeliveryOptions:

@@ -38,7 +38,7 @@ def test_all_is_well_beside_a_server(tmp_path: Path) -> None:
         result = run(tmp_path, "check")
 
     assert result.returncode == 0
-    assert "its schema has version 3" in result.stdout
+    assert "its schema has version 8" in result.stdout
 
 
 def test_every_problem_is_listed(tmp_path: Path) -> None:

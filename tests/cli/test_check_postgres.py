@@ -1,6 +1,7 @@
 """What `discue check` says of a PostgreSQL server: all is well, or what is wrong and the way out."""
 
 import subprocess
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,11 @@ from tests.stores import migrated_template
 def durable_cluster() -> Iterator[Cluster]:
     with Cluster(durable=True) as cluster:
         yield cluster
+
+
+@pytest.fixture(autouse=True)
+def _with_an_encryption_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISCUE_ENCRYPTION_KEY", b64encode(b"k" * 32).decode())
 
 
 @pytest.fixture
@@ -79,7 +85,7 @@ def test_all_is_well_beside_a_server(tmp_path: Path, durable_cluster: Cluster) -
         result = check(tmp_path, address)
 
     assert problems(result) == []
-    assert "its schema has version 3\n" in result.stdout
+    assert "its schema has version 8\n" in result.stdout
 
 
 def test_a_server_that_does_not_keep_what_it_confirmed_is_found(tmp_path: Path, address: str) -> None:

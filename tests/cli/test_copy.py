@@ -204,7 +204,8 @@ def test_what_was_pending_is_delivered_from_the_new_one_with_the_same_secret(
             pending = [request("POST", messages, key, {"data": number}).json() for number in range(3)]
             assert server.stop() == 0
         assert copy(tmp_path, databases).returncode == 0
-        with serving(tmp_path, *new) as server:
+        keys = ("--encryption-key-file", "old/discue.db.key") if (tmp_path / "old/discue.db.key").exists() else ()
+        with serving(tmp_path, *new, *keys) as server:
             receipts.wait_for(4)
             shown = request("GET", f"{server.url}{queue}/listeners/{listener['id']}", key).json()["listener"]
             assert shown["notify_url"] == receipts.url

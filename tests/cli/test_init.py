@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ def test_it_makes_the_organization_and_prints_a_key_that_opens_everything(tmp_pa
     result = run(tmp_path, "init", "--organization", "com.example.dev", "--json")
     made = json.loads(result.stdout)
 
-    assert (result.returncode, result.stderr) == (0, "")
+    assert result.returncode == 0
+    assert re.search(r"encryption_key_made file=discue.db.key|warning not_encrypted", result.stderr)
+    assert len(result.stderr.splitlines()) == 1
     assert made["organization"]["alias"] == "com.example.dev"
     with serving(tmp_path) as server:
         clients = request("GET", f"{server.url}/api_clients", made["api_key"]).json()["api_clients"]

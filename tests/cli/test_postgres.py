@@ -82,7 +82,7 @@ def test_a_developer_may_use_it_and_then_only_the_key_is_in_the_folder(tmp_path:
             assert server.stop() == 0
             said += server.out.text + server.log.text
 
-    assert sorted(path.name for path in (tmp_path / ".discue").iterdir()) == [".gitignore", "key"]
+    assert sorted(path.name for path in (tmp_path / ".discue").iterdir()) == [".gitignore", "encryption_key", "key"]
     assert PASSWORD not in said
 
 

@@ -194,6 +194,7 @@ def test_files_that_do_not_work_are_named_by_serve_and_by_check(
     pair = write_pair(tmp_path, authority.issue_cert("localhost"))
     assert callable(spoil)
     spoil(pair)
+    run(tmp_path, "init")
     served, checked = run(tmp_path, "serve", "--port=0", *flags_of(pair)), run(tmp_path, "check", *flags_of(pair))
 
     assert (served.returncode, checked.returncode) == (1, 1)

@@ -11,6 +11,7 @@ from discue.control.queues import QueueFields
 from discue.egress import EgressPolicy
 from discue.errors import BadRequest, Forbidden, NotFound, Unprocessable
 from discue.signing import key_of
+from discue.signing_secrets import NO_SECRETS, decoded
 from discue.store import jobs
 from discue.store import listeners as listener_rows
 from discue.store.engine import Append, NewEntry
@@ -38,7 +39,7 @@ async def test_the_secret_is_told_once_and_the_urls_come_back_as_they_were_sent(
     assert read == msgspec.structs.replace(made, secret="")
     assert (read.listener.notify_url, read.listener.liveness_url) == (NOTIFY, LIVE)
     assert made.secret not in repr(made)
-    assert read.listener.secrets == ()
+    assert read.listener.secrets == NO_SECRETS
 
 
 async def test_what_is_stored_is_the_secret_that_was_told(cast: Cast, control: Control) -> None:
@@ -46,7 +47,7 @@ async def test_what_is_stored_is_the_secret_that_was_told(cast: Cast, control: C
     organization, listener = made.listener.organization, made.listener.id
     stored = await control.store.read(lambda tx: listener_rows.by_id(tx, organization, listener))
     assert stored is not None
-    assert stored.secrets == (made.secret,)
+    assert [secret.text for secret in decoded(stored.secrets)] == [made.secret]
 
 
 async def test_a_listener_waits_for_nothing_that_was_stored_before_it(cast: Cast, control: Control) -> None:

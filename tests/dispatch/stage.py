@@ -370,9 +370,10 @@ class Stage:
     ) -> Listener:
         """Create one, as the API does, and let the dispatcher follow. Unless it is given one it has its own URL."""
         self._number += 1
+        secrets = msgspec.json.encode([SECRET])
         made = msgspec.structs.replace(
             a_listener(queue, self._number),
-            secrets=(SECRET,),
+            secrets=secrets,
             options=options or DeliveryOptions(),
             liveness_url=liveness_url or f"https://example.com/live/{self._number}",
         )

@@ -8,7 +8,7 @@ from typing import Any
 from discue import signing
 from discue.cli.main import main
 from discue.directory import Directory
-from discue.dispatch import intake
+from discue.dispatch import endpoint, intake
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.guests import Guests
 from discue.dispatch.progress import Progress
@@ -88,7 +88,7 @@ def signs_with_another_key() -> None:
     def other(secret: str) -> bytes:
         return signing.key_of(secret)[::-1]
 
-    put(intake, "key_of", other)
+    put(endpoint, "key_of", other)
 
 
 def ignores_its_lease() -> None:

@@ -78,7 +78,7 @@ def a_listener(queue: Queue, number: int, alias: str | None = None) -> Listener:
         config_version=1,
         created_at=NOON,
         updated_at=NOON,
-        secrets=("whsec_one",),
+        secrets=b'["whsec_one"]',
     )
 
 

@@ -46,7 +46,7 @@ async def test_a_listener_is_read_back_with_its_secrets_and_its_queue(store: Sto
     read = await store.read(lambda tx: listeners.get(tx, OURS, listener.public_id))
     assert read == listener
     assert read is not None
-    assert (read.secrets, read.queue_public_id) == (("whsec_one",), queue.public_id)
+    assert (read.secrets, read.queue_public_id) == (b'["whsec_one"]', queue.public_id)
 
 
 async def test_a_listener_starts_where_its_queue_stands(store: Store) -> None:

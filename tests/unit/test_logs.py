@@ -185,6 +185,10 @@ def test_what_is_no_secret_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
+        (f"of whsk_{'a' * 43}= and {SIGNING_SECRET}", "of whsk_… and whsec_…"),
+        (f"unknown argument --encryption-key={'a' * 43}=,{'b' * 43}=", "unknown argument --encryption-key=…"),
+        (f"DISCUE_ENCRYPTION_KEY={'a-_/' * 11}", "DISCUE_ENCRYPTION_KEY=…"),
+        ("by encryption_key or encryption_key_file.", "by encryption_key or encryption_key_file."),
         ("at postgresql://u:hunter2@h:5432/d, or not", "at postgresql://u:…@h:5432/d, or not"),
         ("'postgres://u:hun/ter2@x?#@h,two/d'", "'postgres://u:…@h,two/d'"),
         ("https://u:hunter2@example.com/?at=a@b", "https://u:…@example.com/?at=a@b"),

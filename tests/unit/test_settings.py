@@ -56,6 +56,13 @@ def test_the_repr_shows_every_setting_and_no_secret() -> None:
     assert all(f"{setting.name}=" in shown for setting in SETTINGS)
 
 
+def test_an_encryption_key_is_never_shown() -> None:
+    shown = repr(Settings(encryption_key=(b"k" * 32,)))
+
+    assert "encryption_key=[secret]" in shown
+    assert "kkk" not in shown
+
+
 def test_the_password_of_a_database_is_never_shown() -> None:
     settings = Settings(database="postgresql://discue:hunter2@db.example.com:5433/discue?sslpassword=hunter2")
 

@@ -1,4 +1,5 @@
 import argparse
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -232,6 +233,9 @@ def test_a_database_without_a_file_is_refused(text: str) -> None:
         ("allow_private_targets", "perhaps"),
         ("organization", "operator"),
         ("organization", "com..example"),
+        ("encryption_key", ""),
+        ("encryption_key", "c2VjcmV0"),
+        ("encryption_key", "A" * 43 + "=,"),
         ("log_format", "xml"),
         ("log_level", "INFO"),
     ],
@@ -263,6 +267,19 @@ def test_a_made_certificate_excludes_a_given_one() -> None:
     found = faults({"tls_self_signed": "true", "tls_cert": "c.pem", "tls_key": "k.pem"})
 
     assert found == {"--tls-self-signed": "tls_self_signed and tls_cert exclude each other"}
+
+
+def test_several_encryption_keys_are_read_in_their_order() -> None:
+    one, other = b"\xfb" * 32, b"\xff" * 32
+    texts = [b64encode(one).decode(), urlsafe_b64encode(other).decode()]
+    assert loaded({"encryption_key": ", ".join(texts)}).encryption_key == (one, other)
+    assert loaded(toml=f"encryption_key = {texts}").encryption_key == (one, other)
+
+
+def test_keys_and_a_file_of_keys_exclude_each_other() -> None:
+    found = faults({"encryption_key": "A" * 43 + "=", "encryption_key_file": "keys"})
+
+    assert found == {"--encryption-key": "encryption_key and encryption_key_file exclude each other"}
 
 
 def test_settings_that_are_wrong_themselves_do_not_also_disagree() -> None:

@@ -14,14 +14,16 @@ from discue.store.migrations import Migration, pending
 
 CONNECT_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 1.0
+_ENCRYPTION: Final = "SELECT value FROM meta WHERE key = 'encryption'"
 
 
 async def survey(address: str, known: tuple[Migration, ...]) -> Survey:
     """Look, and change nothing. Raises StoreUnusable with the reason why it cannot be used, and the way out."""
     async with connected(address) as connection:
         version, compatible_from = await versions(connection)
+        encryption = await connection.fetchval(_ENCRYPTION) if version else None
     names = tuple(migration.name for migration in pending(known, version, compatible_from))
-    return Survey(exists=True, version=version, pending=names)
+    return Survey(exists=True, version=version, pending=names, encryption=encryption or "")
 
 
 @asynccontextmanager

@@ -14,11 +14,15 @@ _BUSY_TIMEOUT_MS = 2_000
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """What stands there. `version` is 0 without a schema; `pending` are the names of migrations to come."""
+    """What stands there. `version` is 0 without a schema; `pending` are the names of migrations to come.
+
+    `encryption` is what the database says of that, as `store.encryption.parsed` takes it.
+    """
 
     exists: bool
     version: int
     pending: tuple[str, ...]
+    encryption: str = ""
 
 
 def survey(path: Path, known: tuple[Migration, ...]) -> Survey:
@@ -40,12 +44,20 @@ def _look(path: Path, known: tuple[Migration, ...]) -> Survey:
         # Fails where a write would: a file of somebody else's, one that is held locked.
         connection.execute("BEGIN IMMEDIATE")
         try:
-            versions = schema_versions(connection) if is_marked(connection) else (0, 0)
+            marked = is_marked(connection)
+            versions = schema_versions(connection) if marked else (0, 0)
+            encryption = _encryption(connection) if marked else ""
         finally:
             connection.execute("ROLLBACK")
-        return _found(known, versions, exists=True)
+        found = _found(known, versions, exists=True)
+        return msgspec.structs.replace(found, encryption=encryption)
     finally:
         connection.close()
+
+
+def _encryption(connection: apsw.Connection) -> str:
+    found = connection.execute("SELECT value FROM meta WHERE key = 'encryption'").fetchall()
+    return str(found[0][0]) if found else ""
 
 
 def _found(known: tuple[Migration, ...], versions: tuple[int, int], *, exists: bool) -> Survey:

@@ -1,0 +1,122 @@
+"""Encrypting signing secrets, and moving all of them to another key while servers run.
+
+Which key encrypts is written in the database, and read in the transaction that writes a secret: once it says another
+one, nobody writes under the former.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from discue import signing
+from discue.control.control import Control
+from discue.errors import Unavailable
+from discue.keyring import NONCE_BYTES, KeyUnknown, SealBroken, key_id_in
+from discue.model import Listener
+from discue.signing_secrets import SigningSecret, decoded, encoded, place_of
+from discue.store import encryption, feed
+from discue.store.encryption import Encryption, RowKey, SecretsRow
+from discue.store.engine import Hint, Transaction
+
+ROWS_A_STEP: Final = 200
+
+
+class Step(msgspec.Struct, frozen=True):
+    """Some rows were looked at, up to `after`; None when none came. `unreadable` could not be opened."""
+
+    after: RowKey | None
+    rows: int
+    moved: int
+    unreadable: tuple[RowKey, ...] = ()
+
+
+async def sealed(tx: Transaction, control: Control, row: RowKey, secrets: Sequence[SigningSecret]) -> bytes:
+    """A listener's secrets as they are to be stored by this transaction, which is exclusive. Raises Unavailable."""
+    stands = await encryption.read(tx)
+    try:
+        return _seal(control, stands.current, row, encoded(secrets))
+    except KeyUnknown as error:
+        raise Unavailable("This server does not know the key that signing secrets are encrypted under.") from error
+
+
+def opened(control: Control, listener: Listener) -> tuple[SigningSecret, ...]:
+    """A stored listener's secrets. Raises Unavailable when this process cannot read them."""
+    try:
+        content = control.keyring.open(listener.secrets, place_of(listener.organization, listener.id))
+        return decoded(content)
+    except ValueError as error:
+        raise Unavailable("The listener's signing secrets cannot be read by this server.") from error
+
+
+async def begin(control: Control, key_id: str) -> Encryption:
+    """From now on everything is encrypted under this key. What was before is moved by `step`."""
+
+    async def work(tx: Transaction) -> Encryption:
+        stands = (await encryption.read(tx)).under(key_id)
+        await encryption.write(tx, stands)
+        return stands
+
+    return await control.store.write_exclusively(work)
+
+
+async def step(control: Control, key_id: str, after: RowKey | None, *, replace_lost: bool = False) -> Step:
+    """Move some rows to the key. With `replace_lost` listeners whose secrets cannot be opened get new ones."""
+
+    async def work(tx: Transaction) -> Step:
+        rows = await encryption.rows_after(tx, after, ROWS_A_STEP)
+        moved, unreadable = 0, []
+        for row in rows:
+            try:
+                moved += await _move(tx, control, key_id, row)
+            except (KeyUnknown, SealBroken):
+                unreadable.append(row.key)
+                if replace_lost:
+                    await _replace(tx, control, key_id, row)
+        return Step(rows[-1].key if rows else None, len(rows), moved, tuple(unreadable))
+
+    done = await control.store.write(work)
+    if replace_lost and done.unreadable:
+        control.store.engine.tell(Hint(feed=True))
+    return done
+
+
+async def left(control: Control, key_id: str, after: RowKey | None) -> Step:
+    """Look at some rows, and move none: `unreadable` are those under another key."""
+    rows = await control.store.read(lambda tx: encryption.rows_after(tx, after, ROWS_A_STEP))
+    others = tuple(row.key for row in rows if key_id_in(row.stored) != key_id)
+    return Step(rows[-1].key if rows else None, len(rows), 0, others)
+
+
+async def finish(control: Control, key_id: str) -> bool:
+    """Nothing needs another key any more. False when somebody has begun to move everything to another one."""
+
+    async def work(tx: Transaction) -> bool:
+        stands = await encryption.read(tx)
+        if stands.current != key_id:
+            return False
+        await encryption.write(tx, Encryption(key_id))
+        return True
+
+    return await control.store.write_exclusively(work)
+
+
+async def _move(tx: Transaction, control: Control, key_id: str, row: SecretsRow) -> bool:
+    if key_id_in(row.stored) == key_id:
+        return False
+    content = control.keyring.open(row.stored, place_of(*row.key))
+    return await encryption.replace(tx, row, _seal(control, key_id, row.key, content))
+
+
+async def _replace(tx: Transaction, control: Control, key_id: str, row: SecretsRow) -> None:
+    secret = SigningSecret(
+        signing.new_secret(control.random_bytes), control.public_ids.next(), "hmac", control.clock.now()
+    )
+    if await encryption.replace(tx, row, _seal(control, key_id, row.key, encoded((secret,)))):
+        await feed.record(tx, "listener", *row.key)
+
+
+def _seal(control: Control, key_id: str, row: RowKey, content: bytes) -> bytes:
+    # Not made before the transaction, as ids are: one that is tried again may write something else, and no two
+    # things are ever sealed with one nonce.
+    return control.keyring.seal(key_id, content, place_of(*row), control.random_bytes(NONCE_BYTES))

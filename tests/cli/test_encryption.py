@@ -1,0 +1,316 @@
+"""Encryption at rest as an operator meets it: keys that are made, given, rotated under load, and lost."""
+
+import json
+import re
+import subprocess
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from discue import key_file, signing
+from discue.clock import SystemClock
+from discue.keyring import key_id_in, key_id_of
+from discue.store import encryption as encryption_rows
+from discue.store.encryption import Encryption, SecretsRow
+from tests.cli.commands import Running, request, run, running, serving
+from tests.cli.test_copy import Receipts, on_store, receiving
+from tests.databases import ENGINE_NAMES, new_database
+
+OLD, NEW = b"o" * 32, b"n" * 32
+
+
+def text(*keys: bytes) -> str:
+    return ",".join(b64encode(key).decode() for key in keys)
+
+
+@pytest.fixture
+def receipts() -> Iterator[Receipts]:
+    with receiving() as received:
+        yield received
+
+
+class Client:
+    """Of one server: makes listeners, and publishes to all of them."""
+
+    def __init__(self, server: Running, key: str = "") -> None:
+        self.url = server.url
+        self.key = key or server.out.wait_for(r"dsk_\w+")[0]
+        self.queue = request("POST", f"{self.url}/queues", self.key, {}).json()["queue"]["id"]
+
+    def listen(self, url: str) -> str:
+        """The secret of a new listener."""
+        body = {"notify_url": url, "liveness_url": url}
+        made = request("POST", f"{self.url}/queues/{self.queue}/listeners", self.key, body)
+        assert made.status_code == 200, made.text
+        return str(made.json()["listener"]["secret"])
+
+    def publish(self) -> None:
+        published = request("POST", f"{self.url}/queues/{self.queue}/messages", self.key, {"data": "x"})
+        assert published.status_code == 200
+
+
+def verify(receipts: Receipts, secret: str, which: int = -1) -> None:
+    headers, body = receipts.requests[which]
+    signing.verify(secret, headers, body, SystemClock().now())
+
+
+def state(database: str) -> tuple[Encryption, list[SecretsRow]]:
+    stands = on_store(database, lambda store: store.read(encryption_rows.read))
+    return stands, on_store(database, lambda store: store.read(lambda tx: encryption_rows.rows_after(tx, None, 1_000)))
+
+
+def findings(result: subprocess.CompletedProcess[str]) -> str:
+    found = re.search(r"^(\w+ +)encryption: (.*)$", result.stdout, re.MULTILINE)
+    assert found is not None, result.stdout
+    return f"{found[1].strip()}: {found[2]}"
+
+
+def test_a_database_file_has_a_key_beside_it_from_its_first_start(tmp_path: Path, receipts: Receipts) -> None:
+    before = run(tmp_path, "check")
+    with serving(tmp_path, "--allow-private-targets") as server:
+        client = Client(server)
+        secret = client.listen(receipts.url)
+        client.publish()
+        receipts.wait_for(1)
+        assert server.stop() == 0
+
+    assert findings(before) == "ok: a key for signing secrets will be made in discue.db.key"
+    path = tmp_path / "discue.db.key"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "encryption_key_made file=discue.db.key" in server.log.text
+    verify(receipts, secret)
+    stored = (tmp_path / "discue.db").read_bytes()
+    assert (secret.encode() in stored, signing.key_of(secret) in stored) == (False, False)
+    (key,) = key_file.read(path)
+    assert state(f"sqlite:///{tmp_path}/discue.db")[0] == Encryption(key_id_of(key))
+    assert findings(run(tmp_path, "check")) == f"ok: signing secrets are encrypted under the key {key_id_of(key)}"
+    for line in (text(key), key.hex()):
+        assert line not in server.log.text + server.out.text
+
+
+def test_several_workers_make_one_key(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "3") as server:
+        server.log.wait_for("workers_started")
+        assert server.stop() == 0
+    (key,) = key_file.read(tmp_path / "discue.db.key")
+    assert state(f"sqlite:///{tmp_path}/discue.db")[0] == Encryption(key_id_of(key))
+
+
+def test_secrets_of_an_older_program_are_encrypted_at_the_next_start_and_stay_what_they_are(
+    tmp_path: Path, receipts: Receipts
+) -> None:
+    database = f"sqlite:///{tmp_path}/discue.db"
+    with serving(tmp_path, "--allow-private-targets") as first:
+        client = Client(first)
+        secret = client.listen(receipts.url)
+        assert first.stop() == 0
+    file = apsw.Connection(str(tmp_path / "discue.db"))
+    file.execute("UPDATE listener SET secrets = ?", (json.dumps([secret]).encode(),))
+    file.execute("UPDATE meta SET value = '' WHERE key = 'encryption'")
+    file.close()
+    (tmp_path / "discue.db.key").unlink()
+
+    with serving(tmp_path, "--allow-private-targets") as second:
+        client.url = second.url
+        client.publish()
+        receipts.wait_for(1)
+        assert second.stop() == 0
+    verify(receipts, secret)
+    stands, (row,) = state(database)
+    assert (stands.leaving, secret.encode() in row.stored) == ((), False)
+
+
+@pytest.mark.parametrize("command", ["serve", "init", "dev"])
+def test_without_its_key_nothing_starts_and_the_way_out_is_told(tmp_path: Path, command: str) -> None:
+    assert run(tmp_path, "init").returncode == 0
+    (key,) = key_file.read(tmp_path / "discue.db.key")
+    (tmp_path / "discue.db.key").unlink()
+    database = f"sqlite:///{tmp_path}/discue.db"
+    for given in ({}, {"DISCUE_ENCRYPTION_KEY": text(NEW)}):
+        refused = run(tmp_path, command, "--database", database, **given)
+        assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
+        assert key_id_of(key) in refused.stderr
+        assert "encryption_key or encryption_key_file" in refused.stderr
+        assert "--replace-lost" in refused.stderr
+        assert not (tmp_path / "discue.db.key").exists()
+        checked = run(tmp_path, "check", "--database", database, **given)
+        assert (checked.returncode, findings(checked).split(":")[0]) == (1, "PROBLEM")
+
+
+def test_commands_that_need_no_secret_need_no_key(tmp_path: Path) -> None:
+    assert run(tmp_path, "init").returncode == 0
+    (tmp_path / "discue.db.key").unlink()
+    for command in (("migrate",), ("organizations", "list"), ("keys", "list")):
+        result = run(tmp_path, *command)
+        assert result.returncode == 0, (command, result.stderr)
+
+
+def test_a_key_file_that_others_can_read_is_a_problem(tmp_path: Path) -> None:
+    assert run(tmp_path, "init").returncode == 0
+    (tmp_path / "discue.db.key").chmod(0o644)
+    checked = run(tmp_path, "check")
+    assert checked.returncode == 1
+    assert "others can read discue.db.key; chmod 600 discue.db.key" in checked.stdout
+
+
+def test_a_key_file_that_is_none_is_told_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("hunter2\n")
+    for command in ("init", "check"):
+        result = run(tmp_path, command, "--encryption-key-file", "keys")
+        assert result.returncode == 1
+        assert "keys, line 1: 32 bytes in base64 are expected" in result.stdout + result.stderr
+        assert "hunter2" not in result.stdout + result.stderr
+
+
+def test_a_key_is_rotated_by_one_command_beside_a_running_server(tmp_path: Path, receipts: Receipts) -> None:
+    database = f"sqlite:///{tmp_path}/discue.db"
+    with serving(tmp_path, "--allow-private-targets") as server:
+        client = Client(server)
+        before = client.listen(receipts.url)
+        rotated = run(tmp_path, "rotate-key", "--new-key")
+        assert rotated.returncode == 0, rotated.stderr
+        new, old = key_file.read(tmp_path / "discue.db.key")
+        assert f"All signing secrets are encrypted under the key {key_id_of(new)}" in rotated.stdout
+        after = client.listen(receipts.url)
+        client.publish()
+        receipts.wait_for(2)
+        assert server.stop() == 0
+
+    assert len({before, after}) == 2
+    for secret in (before, after):
+        assert any(_fits(receipts, secret, which) for which in range(2))
+    stands, rows = state(database)
+    assert stands == Encryption(key_id_of(new))
+    assert {key_id_in(row.stored) for row in rows} == {key_id_of(new)}
+    assert key_id_of(old) != key_id_of(new)
+
+
+def _fits(receipts: Receipts, secret: str, which: int) -> bool:
+    try:
+        verify(receipts, secret, which)
+    except signing.SignatureInvalid:
+        return False
+    return True
+
+
+def test_a_lost_key_costs_the_secrets_and_nothing_else(tmp_path: Path, receipts: Receipts) -> None:
+    with serving(tmp_path, "--allow-private-targets") as server:
+        client = Client(server)
+        secret = client.listen(receipts.url)
+        assert server.stop() == 0
+    (tmp_path / "discue.db.key").unlink()
+    refused = run(tmp_path, "rotate-key", "--new-key")
+    replaced = run(tmp_path, "rotate-key", "--replace-lost")
+
+    assert (refused.returncode, replaced.returncode) == (1, 0)
+    assert "--replace-lost" in refused.stderr
+    assert "1 listeners have new secrets that nobody knows" in replaced.stdout
+    with serving(tmp_path, "--allow-private-targets") as server:
+        client.url = server.url
+        client.publish()
+        receipts.wait_for(1)
+        assert server.stop() == 0
+    assert not _fits(receipts, secret, 0)
+
+
+@pytest.mark.parametrize("engine_name", ENGINE_NAMES)
+def test_given_keys_are_rotated_while_a_server_knows_both(
+    tmp_path: Path, receipts: Receipts, request: pytest.FixtureRequest, engine_name: str
+) -> None:
+    with new_database(request, engine_name, tmp_path) as database:
+        old = {"DISCUE_DATABASE": database, "DISCUE_ENCRYPTION_KEY": text(OLD)}
+        both = {**old, "DISCUE_ENCRYPTION_KEY": text(NEW, OLD)}
+        with serving(tmp_path, "--allow-private-targets", **old) as server:
+            client = Client(server)
+            first = client.listen(receipts.url)
+            assert server.stop() == 0
+        assert state(database)[0] == Encryption(key_id_of(OLD))
+        with serving(tmp_path, "--allow-private-targets", **both) as server:
+            client.url = server.url
+            second = client.listen(receipts.url)
+            assert findings(run(tmp_path, "check", **both)).startswith("PROBLEM: not everything is encrypted")
+            rotated = run(tmp_path, "rotate-key", **both)
+            assert rotated.returncode == 0, rotated.stderr
+            third = client.listen(receipts.url)
+            client.publish()
+            receipts.wait_for(3)
+            assert server.stop() == 0
+        for secret in (first, second, third):
+            assert any(_fits(receipts, secret, which) for which in range(3))
+        stands, rows = state(database)
+        assert stands == Encryption(key_id_of(NEW))
+        assert {key_id_in(row.stored) for row in rows} == {key_id_of(NEW)}
+        again = run(tmp_path, "rotate-key", **{**both, "DISCUE_ENCRYPTION_KEY": text(NEW)})
+        assert "those of 0 listeners were moved" in again.stdout
+        assert text(NEW) not in rotated.stdout + rotated.stderr + server.log.text
+
+
+def test_a_server_without_a_key_stores_in_the_clear_and_says_so(
+    tmp_path: Path, request: pytest.FixtureRequest, receipts: Receipts
+) -> None:
+    with new_database(request, "postgres", tmp_path) as database:
+        plain = {"DISCUE_DATABASE": database}
+        with serving(tmp_path, "--allow-private-targets", **plain) as server:
+            client = Client(server)
+            secret = client.listen(receipts.url)
+            assert server.stop() == 0
+        assert "warning not_encrypted" in server.log.text
+        assert "openssl rand -base64 32" in findings(run(tmp_path, "check", **plain))
+        keyed = {**plain, "DISCUE_ENCRYPTION_KEY": text(NEW)}
+        with serving(tmp_path, "--allow-private-targets", **keyed) as server:
+            assert server.url
+            server.log.wait_for("encryption_unfinished")
+            assert run(tmp_path, "rotate-key", **keyed).returncode == 0
+            client.url = server.url
+            client.publish()
+            receipts.wait_for(1)
+            assert server.stop() == 0
+        verify(receipts, secret)
+        assert secret.encode() not in b"".join(row.stored for row in state(database)[1])
+        assert findings(run(tmp_path, "check", **keyed)).startswith("ok: ")
+
+
+def test_a_developers_server_keeps_a_key_in_its_folder(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    with new_database(request, "postgres", tmp_path) as database:
+        for _ in range(2):
+            with running(tmp_path, "dev", "--port", "0", "--database", database) as server:
+                server.out.wait_for("curl")
+                assert server.stop() == 0
+            assert (server.log.text, (tmp_path / ".discue/encryption_key").stat().st_mode & 0o777) == ("", 0o600)
+        (key,) = key_file.read(tmp_path / ".discue/encryption_key")
+        assert state(database)[0] == Encryption(key_id_of(key))
+
+
+def test_rotating_needs_a_key(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    with new_database(request, "postgres", tmp_path) as database:
+        for arguments, way_out in (((), "No encryption key is given"), (("--new-key",), "There is no key file")):
+            result = run(tmp_path, "rotate-key", "--database", database, *arguments)
+            assert result.returncode == 1
+            assert way_out in result.stderr
+            assert "openssl rand -base64 32" in result.stderr
+
+
+@pytest.mark.parametrize("target_name", ENGINE_NAMES)
+def test_a_copy_carries_what_is_encrypted_and_its_keys(
+    tmp_path: Path, receipts: Receipts, request: pytest.FixtureRequest, target_name: str
+) -> None:
+    with serving(tmp_path, "--allow-private-targets") as server:
+        client = Client(server)
+        secret = client.listen(receipts.url)
+        assert server.stop() == 0
+    (tmp_path / "new").mkdir()
+    with new_database(request, target_name, tmp_path / "new") as database:
+        copied = run(tmp_path, "copy", "--from", f"sqlite:///{tmp_path}/discue.db", "--to", database)
+        assert copied.returncode == 0, copied.stderr
+        keys = {} if target_name == "sqlite" else {"DISCUE_ENCRYPTION_KEY_FILE": str(tmp_path / "discue.db.key")}
+        assert ("were copied, too" in copied.stdout) == (target_name == "sqlite")
+        assert ("name the file by encryption_key_file" in copied.stdout) == bool(keys)
+        with serving(tmp_path, "--allow-private-targets", "--database", database, **keys) as server:
+            client.url = server.url
+            client.publish()
+            receipts.wait_for(1)
+            assert server.stop() == 0
+    verify(receipts, secret)

@@ -1,0 +1,39 @@
+"""What a lane's requests are signed with: secrets that were encrypted for its listener, and for no other."""
+
+import traceback
+from base64 import b64encode
+
+import msgspec
+import pytest
+
+from discue.dispatch.endpoint import DeliveryDefaults, endpoint_of
+from discue.keyring import Keyring
+from discue.signing_secrets import SigningSecret, encoded, place_of
+from tests.dispatch.test_progress import RECORD
+
+KEY, NONCE, SIGNING = b"k" * 32, b"n" * 12, b"s" * 32
+SECRET = SigningSecret("whsec_" + b64encode(SIGNING).decode(), "s" * 21)
+RING = Keyring((KEY,))
+SEALED = RING.seal(RING.first, encoded((SECRET,)), place_of(RECORD.organization, RECORD.listener), NONCE)
+DEFAULTS = DeliveryDefaults(50, 15_000)
+
+
+@pytest.mark.parametrize("stored", [SEALED, encoded((SECRET,)), msgspec.json.encode([SECRET.text])])
+def test_secrets_are_opened_however_they_are_stored(stored: bytes) -> None:
+    endpoint = endpoint_of(msgspec.structs.replace(RECORD, secrets=stored), DEFAULTS, RING)
+    assert endpoint.keys == (SIGNING,)
+
+
+@pytest.mark.parametrize(
+    "change", [{"listener": 99}, {"organization": 99}, {"secrets": SEALED[:-1]}, {"secrets": b"{"}], ids=str
+)
+def test_what_cannot_be_opened_is_refused_without_being_shown(change: dict[str, object]) -> None:
+    record = msgspec.structs.replace(RECORD, **{"secrets": SEALED, **change})
+    with pytest.raises(ValueError, match=r"secrets|encrypted") as raised:
+        endpoint_of(record, DEFAULTS, RING)
+    assert SECRET.text not in "".join(traceback.format_exception(raised.value))
+
+
+def test_an_unknown_key_is_named() -> None:
+    with pytest.raises(ValueError, match=RING.first):
+        endpoint_of(msgspec.structs.replace(RECORD, secrets=SEALED), DEFAULTS, Keyring())

@@ -1,0 +1,63 @@
+import pytest
+
+from discue.errors import StoreUnusable
+from discue.store import encryption, listeners, organizations, queues
+from discue.store.commit import Store
+from discue.store.encryption import CLEAR, Encryption, SecretsRow
+from discue.store.engine import Transaction
+from tests.store.rows import a_listener, a_queue, an_organization
+
+
+async def _with_listeners(store: Store, count: int) -> list[SecretsRow]:
+    organization = an_organization(1)
+    queue = a_queue(organization.id, 2)
+    made = [a_listener(queue, 10 + number) for number in range(count)]
+
+    async def work(tx: Transaction) -> None:
+        await organizations.insert(tx, organization)
+        await queues.insert(tx, queue)
+        for listener in made:
+            await listeners.insert(tx, listener, 0)
+
+    await store.write(work)
+    return [SecretsRow((listener.organization, listener.id), listener.secrets) for listener in made]
+
+
+async def test_nothing_is_encrypted_until_a_key_is_named(store: Store) -> None:
+    assert await store.read(encryption.read) == Encryption()
+    stands = Encryption("a" * 16, (CLEAR, "b" * 16))
+    await store.write(lambda tx: encryption.write(tx, stands))
+    assert await store.read(encryption.read) == stands
+    assert stands.needed == ("a" * 16, "b" * 16)
+
+
+def test_what_was_current_leaves_and_what_left_may_come_back() -> None:
+    clear = Encryption()
+    first = clear.under("a")
+    second = first.under("b")
+    assert first == Encryption("a", (CLEAR,))
+    assert second == Encryption("b", ("a", CLEAR))
+    assert second.under("a") == Encryption("a", ("b", CLEAR))
+    assert second.under("b") is second
+
+
+def test_what_cannot_be_read_of_it_is_told() -> None:
+    with pytest.raises(StoreUnusable, match="cannot be read"):
+        encryption.parsed("{")
+
+
+async def test_all_rows_are_walked_in_pages(store: Store) -> None:
+    rows = await _with_listeners(store, 5)
+    first = await store.read(lambda tx: encryption.rows_after(tx, None, 2))
+    second = await store.read(lambda tx: encryption.rows_after(tx, first[-1].key, 2))
+    last = await store.read(lambda tx: encryption.rows_after(tx, second[-1].key, 2))
+    assert first + second + last == rows
+    assert await store.read(lambda tx: encryption.rows_after(tx, last[-1].key, 2)) == []
+    assert await store.read(encryption.count) == 5
+
+
+async def test_a_row_is_replaced_only_as_it_was_read(store: Store) -> None:
+    (row,) = await _with_listeners(store, 1)
+    assert await store.write(lambda tx: encryption.replace(tx, row, b"\x01fresh"))
+    assert not await store.write(lambda tx: encryption.replace(tx, row, b"\x01later"))
+    assert [each.stored for each in await store.read(lambda tx: encryption.rows_after(tx, None, 9))] == [b"\x01fresh"]
