@@ -29,6 +29,18 @@ class SigningSecret(msgspec.Struct, frozen=True, omit_defaults=True):
 
 NO_SECRETS: Final = b"[]"
 
+MOST_VALID: Final = 5
+"""Each is a signature on every delivery."""
+
+
+class TooManySecrets(Exception):
+    """So many are valid already that no other one may be added."""
+
+
+class LastSecret(Exception):
+    """Without it, deliveries would be signed no more, or not for long."""
+
+
 _decode = msgspec.json.Decoder(list[SigningSecret | str]).decode
 
 
@@ -43,6 +55,32 @@ def decoded(content: bytes) -> tuple[SigningSecret, ...]:
     except ValueError:
         raise ValueError("the signing secrets cannot be read") from None
     return tuple(SigningSecret(each) if isinstance(each, str) else each for each in found)
+
+
+def with_fresh(
+    secrets: Sequence[SigningSecret], fresh: SigningSecret, ends_at: int, now: int
+) -> tuple[SigningSecret, ...]:
+    """`fresh` before those that go on being valid; of its type these end at `ends_at`, if not before.
+
+    Raises TooManySecrets.
+    """
+    ended = [_ending(each, ends_at) if each.type == fresh.type else each for each in secrets]
+    valid = [each for each in ended if each.is_valid(now)]
+    if len(valid) >= MOST_VALID:
+        raise TooManySecrets
+    return fresh, *valid
+
+
+def without(secrets: Sequence[SigningSecret], secret_id: str, now: int) -> tuple[SigningSecret, ...]:
+    """Those that are valid, but for one. Raises LastSecret when none of the others is without an end."""
+    kept = tuple(each for each in secrets if each.id != secret_id and each.is_valid(now))
+    if all(each.expires_at for each in kept):
+        raise LastSecret
+    return kept
+
+
+def _ending(secret: SigningSecret, ends_at: int) -> SigningSecret:
+    return msgspec.structs.replace(secret, expires_at=min(secret.expires_at or ends_at, ends_at))
 
 
 def place_of(organization: int, listener: int) -> bytes:

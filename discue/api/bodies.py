@@ -194,6 +194,17 @@ class ListenerBody(_Sent, kw_only=True):
     effective: Ignored = _NOT_SENT
 
 
+class SecretBody(_Sent, kw_only=True):
+    """Of `POST` for a signing secret. `expire_previous_in` is in seconds."""
+
+    type: Text = UNSET
+    secret: Text = UNSET
+    expire_previous_in: Whole = UNSET
+    fingerprint: Ignored = _NOT_SENT
+    public_key: Ignored = _NOT_SENT
+    expires_at: Ignored = _NOT_SENT
+
+
 class MessageBody(_Sent, kw_only=True):
     """Of `POST` for a message. `data` is its text as it was sent."""
 

@@ -313,6 +313,29 @@ class Listeners(_Answer, kw_only=True, frozen=True):
     listeners: list[ListenerShown]
 
 
+class SecretShown(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """`secret` is there in the answer to its creation alone, `public_key` for a key pair. `expires_at` 0: no end."""
+
+    id: str
+    type: str
+    fingerprint: str
+    created_at: int
+    expires_at: int
+    public_key: str | UnsetType = UNSET
+    secret: str | UnsetType = UNSET
+
+
+class Secret(_Answer, kw_only=True, frozen=True):
+    secret: SecretShown
+
+    def without_secrets(self) -> Self:
+        return replace(self, secret=replace(self.secret, secret=UNSET))
+
+
+class Secrets(_Answer, kw_only=True, frozen=True):
+    secrets: list[SecretShown]
+
+
 class DeliveryShown(msgspec.Struct, frozen=True):
     """`last_status` is 0 where no answer was read."""
 

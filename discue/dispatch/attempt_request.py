@@ -3,6 +3,7 @@
 import msgspec
 
 from discue.egress import Target
+from discue.signing import SigningKey
 
 
 class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
@@ -16,7 +17,7 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     message_id: str
     is_json: bool
     body: bytes
-    keys: tuple[bytes, ...]
+    keys: tuple[SigningKey, ...]
     queue_id: str
     listener_id: str
     number: int

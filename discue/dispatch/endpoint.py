@@ -3,11 +3,12 @@
 import msgspec
 
 from discue.backoff import DEFAULT_RETRY_POLICY, RetryPolicy, narrowed
+from discue.clock import Clock
 from discue.egress import Target, parse_target
 from discue.headers import Headers
 from discue.keyring import Keyring
 from discue.model import RateLimit
-from discue.signing import key_of
+from discue.signing import SigningKey, key_of, private_key_of
 from discue.signing_secrets import SigningSecret, decoded, place_of
 from discue.store.cursors import LaneRecord
 
@@ -24,11 +25,11 @@ class Endpoint(msgspec.Struct, frozen=True):
     """What a request to a listener is made of, from its configuration at one version.
 
     Not `enabled` is also one whose domain is not verified, where its organization wants that. `probed` is None when it
-    is not to be probed.
+    is not to be probed. `ends` are the instants at which the keys end, 0 for no end; none of them do when it is empty.
     """
 
     target: Target
-    keys: tuple[bytes, ...]
+    keys: tuple[SigningKey, ...]
     enabled: bool
     config_version: int
     max_in_flight: int
@@ -38,6 +39,14 @@ class Endpoint(msgspec.Struct, frozen=True):
     probed: Target | None
     headers: Headers = ()
     rate_limit: RateLimit | None = None
+    ends: tuple[int, ...] = ()
+
+    def keys_valid(self, clock: Clock) -> tuple[SigningKey, ...]:
+        """What an attempt that begins now is signed with, newest first."""
+        if not self.ends:
+            return self.keys
+        now = clock.now()
+        return tuple(key for key, end in zip(self.keys, self.ends, strict=True) if not end or now < end)
 
     def __repr__(self) -> str:
         return f"Endpoint(target={self.target!r}, enabled={self.enabled}, config_version={self.config_version})"
@@ -45,12 +54,13 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring) -> Endpoint:
     """Raises ValueError and DiscueError for a row that cannot be used."""
-    options = record.options
+    options, secrets = record.options, _secrets(record, keyring)
+    ends = tuple(secret.expires_at for secret in secrets)
     is_on, probed = record.status == "enabled", parse_target(record.liveness_url, "/liveness_url")
     timeout_ms = defaults.timeout_ms if options.timeout_seconds is None else options.timeout_seconds * 1_000
     return Endpoint(
         target=parse_target(record.notify_url, "/notify_url"),
-        keys=tuple(key_of(secret.text) for secret in _secrets(record, keyring)),
+        keys=tuple(_key_of(secret) for secret in secrets),
         enabled=is_on and record.may_send,
         config_version=record.config_version,
         max_in_flight=options.max_in_flight or defaults.max_in_flight,
@@ -60,7 +70,12 @@ def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring
         probed=probed if is_on and record.may_probe else None,
         headers=options.headers,
         rate_limit=options.rate_limit,
+        ends=ends if any(ends) else (),
     )
+
+
+def _key_of(secret: SigningSecret) -> SigningKey:
+    return key_of(secret.text) if secret.type == "hmac" else private_key_of(secret.text)
 
 
 def _secrets(record: LaneRecord, keyring: Keyring) -> tuple[SigningSecret, ...]:

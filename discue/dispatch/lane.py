@@ -400,7 +400,7 @@ class Lane:
             entry.id,
             entry.is_json,
             entry.body,
-            endpoint.keys,
+            endpoint.keys_valid(self._around.clock),
             record.queue_public_id,
             record.listener_public_id,
             flight.number,

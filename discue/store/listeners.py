@@ -66,6 +66,7 @@ _UPDATE: Final = """
     UPDATE listener SET alias = $1, status = $2, notify_url = $3, liveness_url = $4, settings = $5,
         config_version = $6, updated_at = $7
     WHERE organization = $8 AND id = $9 AND deleted_at IS NULL"""
+_SET_SECRETS: Final = "UPDATE listener SET secrets = $1 WHERE organization = $2 AND id = $3"
 _DISABLE: Final = """
     UPDATE listener SET status = 'disabled', config_version = config_version + 1, updated_at = $1
     WHERE organization = $2 AND id = $3 AND config_version = $4 AND deleted_at IS NULL
@@ -194,6 +195,11 @@ async def update(tx: Transaction, listener: Listener) -> bool:
         listener.id,
     )
     return changed == 1
+
+
+async def set_secrets(tx: Transaction, organization: int, listener: int, secrets: bytes) -> None:
+    """As they are to be stored: encrypted, or not."""
+    await tx.execute(_SET_SECRETS, secrets, organization, listener)
 
 
 async def disable(

@@ -242,6 +242,13 @@ class Cast:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["listener"]["id"])
 
+    def secret(self, queue: str, listener: str, **fields: Any) -> str:
+        """The id of a signing secret that is not the only one."""
+        answer = self.alice.post(f"/queues/{queue}/listeners/{listener}/secrets", json=fields)
+        assert answer.status_code == 200, answer.text
+        self.alice.post(f"/queues/{queue}/listeners/{listener}/secrets", json=fields)
+        return str(answer.json()["secret"]["id"])
+
     def domain(self, **fields: Any) -> str:
         """A domain on which nobody answers."""
         answer = self.alice.post("/domains", json={"hostname": "localhost", "port": 1_031, **fields})

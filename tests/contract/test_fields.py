@@ -102,6 +102,11 @@ class Samples:
         yield made
         yield self._owner.shown(f"/queues/{queue}/listeners/{made['id']}")
 
+    def _SecretShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        path = self._world.path("/queues/{queue_id}/listeners/{listener_id}/secrets")
+        yield self._owner.create(path)
+        yield self._owner.create(path, type="ed25519")
+
     def _MessageShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         queue = self._owner.create("/queues")["id"]
         self._owner.create(f"/queues/{queue}/listeners", status="disabled", **NOWHERE)

@@ -28,9 +28,17 @@ class World:
             "queue_id": lambda: self._made("/queues", schema={"n": {"type": "number"}}),
             "schema_id": lambda: str(self.owner.shown(self.path("/queues/{queue_id}"))["schema_id"]),
             "listener_id": lambda: self._made(self.path("/queues/{queue_id}/listeners"), **NOWHERE),
+            "secret_id": self._secret,
             "message_id": lambda: self._made(self.path("/queues/{queue_id}/messages"), data={"n": 1}),
             "status": lambda: "404",
         }
+
+    def _secret(self) -> str:
+        """Not the only one: it may be ended."""
+        path = self.path("/queues/{queue_id}/listeners/{listener_id}/secrets")
+        made = self._made(path)
+        self._made(path)
+        return made
 
     @cached_property
     def _organization(self) -> tuple[str, str]:

@@ -9,8 +9,9 @@ import pytest
 from discue.dispatch.endpoint import DeliveryDefaults, endpoint_of
 from discue.keyring import Keyring
 from discue.signing_secrets import SigningSecret, encoded, place_of
-from tests.dispatch.test_progress import RECORD
+from tests.dispatch.test_progress import RECORD as SOME_RECORD
 
+RECORD = msgspec.structs.replace(SOME_RECORD, liveness_url="https://example.com/live")
 KEY, NONCE, SIGNING = b"k" * 32, b"n" * 12, b"s" * 32
 SECRET = SigningSecret("whsec_" + b64encode(SIGNING).decode(), "s" * 21)
 RING = Keyring((KEY,))

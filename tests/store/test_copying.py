@@ -10,10 +10,11 @@ import pytest
 
 from discue.errors import StoreUnusable
 from discue.model import Queue
-from discue.store import comparison, copying, tables
+from discue.store import comparison, copying, encryption, tables
 from discue.store.commit import Store
 from discue.store.comparison import compare
 from discue.store.copying import Progress, Side
+from discue.store.encryption import Encryption
 from discue.store.engine import Append, NewEntry, Row, Transaction, Value
 from discue.store.tables import CURSOR, EXCEPTION, LOG, OF_THE_DATABASE, TABLES, Table
 from tests.clocks import NOON
@@ -142,6 +143,7 @@ async def test_nobody_there_owns_a_cursor_or_has_a_request_under_way(source: Sid
 
 async def test_the_target_keeps_its_own_epoch_and_is_not_marked_when_it_is_finished(source: Side, target: Side) -> None:
     await a_small_installation(source)
+    await source.store.write(lambda tx: encryption.write(tx, Encryption("a" * 16)))
     before = await meta(target)
     progress = await copied(source, target)
     with pytest.raises(StoreUnusable, match="not finished"):
@@ -149,7 +151,7 @@ async def test_the_target_keeps_its_own_epoch_and_is_not_marked_when_it_is_finis
     await copying.finish(source, target, progress)
 
     await target.store.read(lambda tx: copying.require_finished(tx, "target"))
-    assert await meta(target) == before
+    assert await meta(target) == {**before, "encryption": (await meta(source))["encryption"]}
     assert before["epoch"] != (await meta(source))["epoch"]
 
 

@@ -36,6 +36,7 @@ _TAGS = {
     "queues": "Logs of messages. Each message goes to every listener.",
     "schemas": "What the messages of a queue must look like.",
     "listeners": "HTTP endpoints that get the messages of a queue.",
+    "secrets": "What deliveries to a listener are signed with.",
     "messages": "What is published.",
     "stats": "Counts.",
     "events": "What was done, within the past 24 hours.",

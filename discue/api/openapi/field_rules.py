@@ -18,6 +18,7 @@ EXAMPLE_IDS: Final[Mapping[str, str]] = {
     "api_key_id": "0VbuJFSC00bYtW1nQhRk7",
     "queue_id": "0VbuJFSo00H8Lq7zazFOL",
     "listener_id": "0VbuJFSq00EIoG6UqhRtU",
+    "secret_id": "0VbuJFSr00Wd4Tn9kLxEe",
     "message_id": "0VbuJFW500I0yWwoGXXf6",
     "user_id": "0VbuJFSt00rT5Kd9wNqXc",
     "domain_id": "0VbuJFSx00Gv3Jm8yPzBa",
@@ -37,6 +38,9 @@ _COUNT = {"minimum": 0}
 _EMAIL = {"minLength": 3, "maxLength": 254, "pattern": r"^[^\s\u0000-\u001f\u007f@]+@[^\s\u0000-\u001f\u007f@]+$"}
 _URL = {"minLength": 4, "maxLength": 253, "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^#]+$"}
 _SWITCH = {"enum": ["enabled", "disabled"]}
+_SECRET = {"pattern": "^whsec_[A-Za-z0-9+/]+=*$"}
+_SECRET_EXAMPLE = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - nobody's
+_SECRET_TYPE = {"enum": ["hmac", "ed25519"]}
 
 _DIGEST = {"pattern": "^[0-9a-f]{64}$"}
 _RULES_TEXT = "What messages must be like: a rule for each property. null clears it."
@@ -268,10 +272,45 @@ RULES: dict[str, Rule] = {
     "pending_count": Rule("How many messages wait for it.", 0, _COUNT),
     "last_success_at": Rule("When an attempt last succeeded, in milliseconds since the epoch; 0: never.", 0, _INSTANT),
     "last_failure_at": Rule("When an attempt last failed, in milliseconds since the epoch; 0: never.", 0, _INSTANT),
-    "secret": Rule(
-        "What deliveries are signed with: in the answer to the creation alone.",
-        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        {"pattern": "^whsec_[A-Za-z0-9+/]+=*$"},
+    "secret": Rule("What deliveries are signed with: in the answer to the creation alone.", _SECRET_EXAMPLE, _SECRET),
+    "Secret.secret": Rule("The signing secret.", None),
+    "secrets": Rule("The signing secrets, newest first.", None),
+    "secret_id": Rule("The id of the signing secret.", EXAMPLE_IDS["secret_id"], _ID),
+    "SecretShown.id": Rule("The id, given at creation.", EXAMPLE_IDS["secret_id"], _ID),
+    "SecretShown.type": Rule(
+        "How it signs: `hmac` makes signatures of the version `v1`, `ed25519` of `v1a`.", "hmac", _SECRET_TYPE
+    ),
+    "SecretShown.expires_at": Rule(
+        "When it ends, in milliseconds since the epoch; 0: when it is ended.", 1_795_622_680_000, _INSTANT
+    ),
+    "SecretShown.secret": Rule(
+        "The secret itself, of the type `hmac`: in the answer to the creation alone.", _SECRET_EXAMPLE, _SECRET
+    ),
+    "fingerprint": Rule(
+        "The first 16 hexadecimal digits of the SHA-256 of the secret's text, or of the public key's.",
+        "0123456789abcdef",
+        {"pattern": "^[0-9a-f]{16}$"},
+    ),
+    "public_key": Rule(
+        "What signatures of the type `ed25519` are verified with.",
+        "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+        {"pattern": "^whpk_[A-Za-z0-9+/]{43}=$"},
+    ),
+    "SecretBody.type": Rule(
+        "How it is to sign: `hmac` (a shared secret, without a word about it) or `ed25519` (a key pair).",
+        "hmac",
+        _SECRET_TYPE,
+    ),
+    "SecretBody.secret": Rule(
+        "A secret of one's own: `whsec_` and the base64 of 24 to 64 bytes, or `whsk_` and that of a private key of "
+        "Ed25519 (32 bytes, or 64 with the public key). Without one, the service makes it.",
+        _SECRET_EXAMPLE,
+        {"pattern": "^whs(?:ec|k)_[A-Za-z0-9+/]+=*$"},
+    ),
+    "expire_previous_in": Rule(
+        "After how many seconds the older ones of its type end: a day without a word about it; 0: at once.",
+        3_600,
+        {"minimum": 0, "maximum": 604_800},
     ),
     "message": Rule("The message.", None),
     "messages": Rule("The messages, newest first.", None),

@@ -103,6 +103,8 @@ def tag_of(route: Route) -> str:
     """What the operation is listed under."""
     if route.needs is None:
         return "users" if route.path == "/invitations" else "service"
+    if "/secrets" in route.path:
+        return "secrets"
     return {"api_clients": "organizations"}.get(route.needs.resource, route.needs.resource)
 
 

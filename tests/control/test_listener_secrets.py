@@ -1,0 +1,227 @@
+"""Signing secrets of a listener: another one beside the first, ends, pages, and whose they are."""
+
+from base64 import b64decode, b64encode
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from discue.access import Scope
+from discue.control import encryption, listener_secrets, listeners, queues
+from discue.control.control import Control
+from discue.control.listener_secrets import FreshSecret, SecretFields
+from discue.control.listeners import ListenerFields
+from discue.control.queues import QueueFields
+from discue.errors import Conflict, Forbidden, NotFound, Unprocessable
+from discue.signing_secrets import SigningSecret
+from discue.store import listeners as listener_rows
+from discue.store.listing import Selection
+from tests.cast import Cast, Person
+
+URLS = ListenerFields(notify_url="https://example.com/notify", liveness_url="https://example.com/live")
+DAY = 86_400_000
+OWN = "whsec_" + b64encode(b"o" * 24).decode()
+PUBLIC = Ed25519PrivateKey.from_private_bytes(b"p" * 32).public_key().public_bytes_raw()
+PRIVATE = "whsk_" + b64encode(b"p" * 32).decode()
+
+
+async def listener_of(control: Control, person: Person) -> tuple[str, str]:
+    queue = (await queues.create(control, person.principal, QueueFields())).queue.public_id
+    made = await listeners.create(control, person.principal, queue, URLS)
+    return queue, made.listener.public_id
+
+
+async def kept(control: Control, person: Person, path: tuple[str, str]) -> tuple[SigningSecret, ...]:
+    stored = await control.store.read(lambda tx: listener_rows.get(tx, person.principal.organization, path[1]))
+    assert stored is not None
+    return encryption.opened(control, stored)
+
+
+async def add(cast: Cast, path: tuple[str, str], fields: SecretFields | None = None) -> FreshSecret:
+    return await listener_secrets.create(cast.control, cast.alice.principal, path, fields or SecretFields())
+
+
+async def test_a_new_one_comes_first_and_the_older_ones_end_a_day_later(cast: Cast, control: Control) -> None:
+    path = await listener_of(control, cast.alice)
+    cast.clock.advance(5_000)
+    made = await add(cast, path)
+    now = control.clock.now()
+    new, old = await kept(control, cast.alice, path)
+    assert (new.text, new.id, new.expires_at, new.created_at) == (made.text, made.shown.id, 0, now)
+    assert old.expires_at == now + DAY
+    shown = (await listener_secrets.page(control, cast.alice.principal, path)).items
+    assert [each.id for each in shown] == [new.id, old.id]
+    assert made.text not in repr(made) + repr(shown) + repr(new)
+    cast.clock.advance(DAY)
+    assert [each.id for each in (await listener_secrets.page(control, cast.alice.principal, path)).items] == [new.id]
+    with pytest.raises(NotFound):
+        await listener_secrets.get(control, cast.alice.principal, path, old.id)
+    third = await add(cast, path)
+    assert [each.id for each in await kept(control, cast.alice, path)] == [third.shown.id, new.id]
+
+
+async def test_the_older_ones_may_end_at_once_and_never_later_than_they_did(cast: Cast, control: Control) -> None:
+    path = await listener_of(control, cast.alice)
+    second = await add(cast, path, SecretFields(expire_previous_in=60))
+    await add(cast, path, SecretFields(expire_previous_in=3_600))
+    ends = [each.expires_at - control.clock.now() for each in await kept(control, cast.alice, path)]
+    assert ends[1:] == [3_600_000, 60_000]
+    last = await add(cast, path, SecretFields(expire_previous_in=0))
+    assert [each.text for each in await kept(control, cast.alice, path)] == [last.text]
+    assert second.text != last.text
+
+
+async def test_a_secret_of_ones_own_is_taken_as_it_is_and_once(cast: Cast, control: Control) -> None:
+    path = await listener_of(control, cast.alice)
+    assert (await add(cast, path, SecretFields(text=OWN))).text == OWN
+    assert (await kept(control, cast.alice, path))[0].text == OWN
+    with pytest.raises(Unprocessable, match="already") as raised:
+        await add(cast, path, SecretFields(text=OWN))
+    assert raised.value.faults[0].pointer == "/secret"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        SecretFields(text="hunter2"),
+        SecretFields(text=OWN.removeprefix("whsec_")),
+        SecretFields(text="whsec_" + b64encode(b"x" * 23).decode()),
+        SecretFields(text="whsec_" + b64encode(b"x" * 65).decode()),
+        SecretFields(text=PRIVATE),
+        SecretFields("ed25519", OWN),
+        SecretFields("ed25519", "whsk_" + b64encode(b"x" * 33).decode()),
+        SecretFields("ed25519", "whsk_" + b64encode(b"x" * 64).decode()),
+        SecretFields("ed25519", "whsk_?"),
+    ],
+)
+async def test_what_is_no_secret_changes_nothing(cast: Cast, control: Control, fields: SecretFields) -> None:
+    path = await listener_of(control, cast.alice)
+    before = await kept(control, cast.alice, path)
+    with pytest.raises(Unprocessable) as raised:
+        await add(cast, path, fields)
+    assert raised.value.faults[0].pointer == "/secret"
+    assert fields.text is not None
+    assert fields.text not in str(raised.value) + repr(fields)
+    assert await kept(control, cast.alice, path) == before
+
+
+async def test_a_key_pair_stands_beside_the_shared_secret_and_shows_its_public_half_alone(
+    cast: Cast, control: Control
+) -> None:
+    path = await listener_of(control, cast.alice)
+    made = await add(cast, path, SecretFields("ed25519"))
+    private, shared = await kept(control, cast.alice, path)
+    assert (made.text, shared.expires_at, private.type) == ("", 0, "ed25519")
+    seed = b64decode(private.text.removeprefix("whsk_"))
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    assert made.shown.public_key == "whpk_" + b64encode(public).decode()
+    again = await add(cast, path, SecretFields("ed25519", PRIVATE, 60))
+    ends = {each.id: each.expires_at for each in await kept(control, cast.alice, path)}
+    assert ends == {again.shown.id: 0, private.id: control.clock.now() + 60_000, shared.id: 0}
+
+
+@pytest.mark.parametrize(
+    "behind", [b"", Ed25519PrivateKey.from_private_bytes(b"p" * 32).public_key().public_bytes_raw()]
+)
+async def test_a_private_key_of_ones_own_may_have_its_public_one_behind_it(
+    cast: Cast, control: Control, behind: bytes
+) -> None:
+    path = await listener_of(control, cast.alice)
+    text = "whsk_" + b64encode(b"p" * 32 + behind).decode()
+    made = await add(cast, path, SecretFields("ed25519", text))
+    public = Ed25519PrivateKey.from_private_bytes(b"p" * 32).public_key().public_bytes_raw()
+    assert made.shown.public_key == "whpk_" + b64encode(public).decode()
+
+
+async def test_five_are_valid_at_most(cast: Cast, control: Control) -> None:
+    path = await listener_of(control, cast.alice)
+    for _ in range(4):
+        await add(cast, path)
+    before = await kept(control, cast.alice, path)
+    with pytest.raises(Conflict, match="the most"):
+        await add(cast, path)
+    assert await kept(control, cast.alice, path) == before
+    cast.clock.advance(DAY)
+    await add(cast, path)
+    assert len(await kept(control, cast.alice, path)) == 2
+
+
+async def test_one_may_be_ended_at_once_but_not_the_last_without_an_end(cast: Cast, control: Control) -> None:
+    path = await listener_of(control, cast.alice)
+    made = await add(cast, path)
+    new, old = await kept(control, cast.alice, path)
+    with pytest.raises(Conflict, match="Create another one first"):
+        await listener_secrets.delete(control, cast.alice.principal, path, new.id)
+    await listener_secrets.delete(control, cast.alice.principal, path, old.id)
+    with pytest.raises(Conflict):
+        await listener_secrets.delete(control, cast.alice.principal, path, new.id)
+    with pytest.raises(NotFound):
+        await listener_secrets.delete(control, cast.alice.principal, path, old.id)
+    assert [each.text for each in await kept(control, cast.alice, path)] == [made.text]
+
+
+async def test_one_of_before_they_had_ids_is_called_by_its_listeners(cast: Cast, control: Control) -> None:
+    path = await listener_of(control, cast.alice)
+    organization = cast.alice.principal.organization
+    listener = await control.store.read(lambda tx: listener_rows.get(tx, organization, path[1]))
+    assert listener is not None
+    await control.store.write(
+        lambda tx: listener_rows.set_secrets(tx, organization, listener.id, b'["%b"]' % OWN.encode())
+    )
+    (shown,) = (await listener_secrets.page(control, cast.alice.principal, path)).items
+    assert (shown.id, shown.created_at) == (listener.public_id, listener.created_at)
+    await add(cast, path)
+    await listener_secrets.delete(control, cast.alice.principal, path, shown.id)
+    assert OWN not in [each.text for each in await kept(control, cast.alice, path)]
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (Selection(), [3, 2, 1, 0]),
+        (Selection(per_page=2), [3, 2]),
+        (Selection(per_page=2, page=2), [1, 0]),
+        (Selection(page=9), []),
+    ],
+)
+async def test_they_are_listed_in_pages(
+    cast: Cast, control: Control, selection: Selection, expected: list[int]
+) -> None:
+    path = await listener_of(control, cast.alice)
+    for _ in range(3):
+        await add(cast, path)
+    ids = [each.id for each in reversed(await kept(control, cast.alice, path))]
+    found = await listener_secrets.page(control, cast.alice.principal, path, selection)
+    assert [each.id for each in found.items] == [ids[number] for number in expected]
+    if selection.per_page == 2 and selection.page == 1:
+        assert (found.has_next, found.has_previous) == (True, False)
+    by_place = {
+        (ids[2], "after", 1): [1],
+        (ids[0], "before", 2): [2, 1],
+        (ids[3], "before", 2): [],
+        (ids[0], "after", 2): [],
+    }
+    for (place, side, size), numbers in by_place.items():
+        beside = Selection(per_page=size, **{side: place})  # type: ignore[arg-type]
+        page = await listener_secrets.page(control, cast.alice.principal, path, beside)
+        assert [each.id for each in page.items] == [ids[number] for number in numbers]
+
+
+async def test_nobody_else_sees_makes_or_ends_them(cast: Cast, control: Control) -> None:
+    path = await listener_of(control, cast.alice)
+    other = await listener_of(control, cast.alice)
+    (secret,) = await kept(control, cast.alice, path)
+    reader = await cast.bob({"listeners": Scope("read", (path[1],))})
+    assert len((await listener_secrets.page(control, reader.principal, path)).items) == 1
+    for person, error in ((cast.charlie, NotFound), (reader, Forbidden)):
+        with pytest.raises(error):
+            await listener_secrets.create(control, person.principal, path, SecretFields())
+        with pytest.raises(error):
+            await listener_secrets.delete(control, person.principal, path, secret.id)
+    with pytest.raises(Forbidden):
+        await listener_secrets.page(control, reader.principal, other)
+    with pytest.raises(NotFound):
+        await listener_secrets.page(control, cast.charlie.principal, path)
+    with pytest.raises(NotFound):
+        await listener_secrets.page(control, cast.alice.principal, (other[0], path[1]))
+    with pytest.raises(NotFound):
+        await listener_secrets.get(control, cast.alice.principal, other, secret.id)

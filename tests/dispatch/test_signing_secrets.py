@@ -1,0 +1,64 @@
+"""Which secrets attempts are signed with: those that are valid when an attempt begins, without a word to the lane."""
+
+from base64 import b64encode
+
+from discue.model import Listener
+from discue.signing import key_of, private_key_of, public_text_of
+from discue.signing_secrets import SigningSecret, encoded
+from discue.store import listeners
+from discue.store.engine import Transaction
+from tests.dispatch.stage import Stage, badly, until, well
+
+OLD, NEW = ("whsec_" + b64encode(text * 32).decode() for text in (b"o", b"n"))
+PRIVATE = "whsk_" + b64encode(b"p" * 32).decode()
+
+
+async def _have(stage: Stage, listener: Listener, *secrets: SigningSecret) -> None:
+    async def work(tx: Transaction) -> None:
+        await listeners.set_secrets(tx, listener.organization, listener.id, encoded(secrets))
+
+    await stage.store.write(work)
+    await stage.follow("listener", listener.organization, listener.id)
+
+
+async def test_an_older_secret_ends_in_a_running_lane_by_the_clock_alone(stage: Stage) -> None:
+    await stage.start()
+    queue = await stage.queue(await stage.organization())
+    listener = await stage.listener(queue)
+    ends_at = stage.clock.now() + 60_000
+    await _have(stage, listener, SigningSecret(NEW), SigningSecret(OLD, expires_at=ends_at))
+
+    for wait, expected in ((0, (NEW, OLD)), (59_999, (NEW, OLD)), (1, (NEW,)), (60_000, (NEW,))):
+        await stage.advance(wait)
+        await stage.publish(queue)
+        await until(lambda: len(stage.courier.under_way) == 1)
+        (sent,) = stage.courier.under_way
+        assert sent.request.keys == tuple(map(key_of, expected))
+        await stage.end(sent, well())
+
+
+async def test_a_later_attempt_is_signed_with_what_is_valid_then(stage: Stage) -> None:
+    await stage.start()
+    queue = await stage.queue(await stage.organization())
+    listener = await stage.listener(queue)
+    await _have(stage, listener, SigningSecret(NEW), SigningSecret(OLD, expires_at=stage.clock.now() + 1))
+    await stage.publish(queue)
+    await until(lambda: len(stage.courier.under_way) == 1)
+    first = stage.courier.under_way[0]
+    assert first.request.keys == (key_of(NEW), key_of(OLD))
+    await stage.end(first, badly())
+    await stage.advance(60_000)
+    await until(lambda: len(stage.courier.under_way) == 1)
+    assert stage.courier.under_way[0].request.keys == (key_of(NEW),)
+
+
+async def test_a_key_pair_is_among_them(stage: Stage) -> None:
+    await stage.start()
+    queue = await stage.queue(await stage.organization())
+    listener = await stage.listener(queue)
+    await _have(stage, listener, SigningSecret(PRIVATE, type="ed25519"), SigningSecret(NEW))
+    await stage.publish(queue)
+    await until(lambda: len(stage.courier.under_way) == 1)
+    pair, shared = stage.courier.under_way[0].request.keys
+    assert not isinstance(pair, bytes)
+    assert (public_text_of(pair), shared) == (public_text_of(private_key_of(PRIVATE)), key_of(NEW))
