@@ -147,15 +147,17 @@ async def test_what_waits_in_memory_is_read_again_in_its_order_after_a_deletion(
 
 
 async def test_what_has_waited_and_is_read_again_is_read_from_the_first_one_on(stage: Stage) -> None:
-    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=3))
-    ids = await stage.publish_keyed(queue, "a", "b", "c", "a", "b", "c", "d")
+    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=4))
+    ids = await stage.publish_keyed(queue, "a", "b", "c", "a", "b", "c", "d", "e")
+    assert stage.courier.ids() == [*ids[:3], ids[6]]
     await stage.configure(listener, options=DeliveryOptions(max_in_flight=1))
+    await stage.end(stage.courier.under_way[:3], well())
     await stage.end(stage.courier.under_way[::], well())
     assert stage.courier.ids() == [ids[5]]
-    await stage.delete_message(queue, ids[6])
+    await stage.delete_message(queue, ids[7])
     await _deliver_all(stage)
-    assert {sent.message_id for sent in stage.courier.sent} == set(ids[:6])
-    assert (await stage.counts(listener)).acknowledged == 6
+    assert {sent.message_id for sent in stage.courier.sent} == set(ids[:7])
+    assert (await stage.counts(listener)).acknowledged == 7
 
 
 async def test_a_restart_knows_which_keys_are_blocked(stage: Stage) -> None:
