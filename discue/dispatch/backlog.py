@@ -105,6 +105,12 @@ class Backlog:
         if self._progress.retrying:
             self._sweep = Sweep(0, self._progress.window.last_settled)
 
+    def end_sweep(self) -> None:
+        """What was not passed yet waits for its time."""
+        if self._sweep.is_on or self._has_swept:
+            self._sweep, self._has_swept = Sweep(), False
+            self.unread()
+
     def swept(self) -> Sweep:
         """How far the sweep has come: whoever goes on from there leaves nothing out that is not stored."""
         sweep = self._sweep

@@ -18,6 +18,11 @@ class HoldBack:
         self._failures_in_a_row = 0
         self.until = 0
 
+    @property
+    def only_fails(self) -> bool:
+        """Whether the last hundred attempts all failed."""
+        return self._failures_in_a_row >= FAILURES_IN_A_ROW
+
     def failed(self) -> None:
         self._failures_in_a_row += 1
 
@@ -36,4 +41,4 @@ class HoldBack:
         return True
 
     def _holds(self, retrying: int) -> bool:
-        return self._failures_in_a_row >= FAILURES_IN_A_ROW and retrying >= RETRYING_LIMIT
+        return self.only_fails and retrying >= RETRYING_LIMIT

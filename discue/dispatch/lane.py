@@ -452,6 +452,8 @@ class Lane:
         self._block_waiting(flight.seq)
         if self.opening.is_closed:
             self._backlog.unread()
+        elif self._hold_back.only_fails:
+            self._backlog.end_sweep()
         self._around.prober.failed(self, is_news=is_news)
         gives_up = self.opening.is_given_up(now, self._around.disable_after_seconds)
         if settlement.disable_listener or gives_up:

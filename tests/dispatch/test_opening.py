@@ -2,11 +2,13 @@
 
 from functools import partial
 
+import msgspec
 import pytest
 
 from discue.backoff import DEFAULT_RETRY_POLICY
 from discue.dispatch import backlog, opening
 from discue.dispatch.endpoint import Endpoint
+from discue.dispatch.holdback import FAILURES_IN_A_ROW
 from discue.dispatch.opening import ALL, Opening
 from discue.egress import parse_target
 from discue.liveness import after_probe
@@ -177,6 +179,29 @@ async def test_no_row_changes_for_that_and_what_fails_again_waits_for_its_time(
     while stage.courier.under_way:
         await _end_all(stage)
     assert (await stage.counts(listener)).acknowledged == 30
+
+
+async def test_a_listener_that_answers_its_probes_and_nothing_else_costs_not_every_message_an_attempt(
+    stage: Stage,
+) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 400)
+    for_a_day = msgspec.structs.replace(badly(), retry_after_seconds=86_400)
+    while stage.courier.under_way:
+        await stage.end(stage.courier.under_way[::], for_a_day)
+    await stage.probe(503, times=3)
+    before = {seq: attempts for seq, _, attempts in await stage.exceptions(listener)}
+    sent = len(stage.courier.sent)
+    await stage.probe(times=2)
+    while stage.courier.under_way:
+        await stage.end(stage.courier.under_way[::], badly())
+    assert FAILURES_IN_A_ROW <= len(stage.courier.sent) - sent <= FAILURES_IN_A_ROW + IN_FLIGHT + 1
+    after = {seq: attempts for seq, _, attempts in await stage.exceptions(listener)}
+    assert {after[seq] - attempts for seq, attempts in before.items()} == {0, 1}
+    await stage.advance(2 * DAY_MS)
+    while stage.courier.under_way:
+        await _end_all(stage)
+    assert (await stage.counts(listener)).acknowledged == 400
 
 
 async def test_a_worker_that_takes_over_in_the_middle_goes_on_with_what_waits(
