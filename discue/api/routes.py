@@ -2,6 +2,8 @@
 
 from discue.api import (
     api_keys,
+    attempts,
+    deliveries,
     domains,
     events,
     limits,
@@ -27,6 +29,8 @@ _DESCRIBED: tuple[Route, ...] = (
     *listeners.ROUTES,
     *secrets.ROUTES,
     *messages.ROUTES,
+    *deliveries.ROUTES,
+    *attempts.ROUTES,
     *domains.ROUTES,
     *users.ROUTES,
     *statistics.ROUTES,
