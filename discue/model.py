@@ -30,7 +30,7 @@ class RateLimit(msgspec.Struct, frozen=True):
 class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a listener wants its requests, where it wants them otherwise than the service makes them.
 
-    `headers` are sent besides those of the service.
+    `headers` are sent besides those of the service. `filter` is the text of which messages it wants, as it was sent.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
@@ -38,6 +38,7 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     max_in_flight: int | None = None
     rate_limit: RateLimit | None = None
     retry: RetryOptions | None = None
+    filter: str | None = None
 
     def __repr__(self) -> str:
         # Headers may hold what somebody else must not know.
@@ -112,7 +113,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
         return self.error == ""
 
 
-DeliveryState = Literal["acknowledged", "pending", "retrying", "missed"]
+DeliveryState = Literal["acknowledged", "pending", "retrying", "missed", "filtered"]
+"""`filtered` is what the listener's filter did not let through: there was nothing to deliver."""
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
@@ -128,27 +130,6 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     error: str
     took_ms: int
     detail: str = ""
-
-
-AttemptState = Literal["acknowledged", "failed"]
-
-
-class ShownAttempt(msgspec.Struct, frozen=True):
-    """One attempt as the API shows it. `message_id` is "" when the message is not kept any more."""
-
-    id: str
-    made_at: int
-    listener_public_id: str
-    message_id: str
-    number: int
-    status: int
-    error: str
-    detail: str
-    took_ms: int
-
-    @property
-    def state(self) -> AttemptState:
-        return "failed" if self.error else "acknowledged"
 
 
 class Organization(msgspec.Struct, frozen=True):
@@ -291,17 +272,12 @@ class StoredMessage(msgspec.Struct, frozen=True):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One listener's obligation for one message, as the API shows it.
-
-    `next_attempt_at` is when a retrying one may be tried again, 0 for others; `reason` is why one was missed.
-    """
+    """One listener's obligation for one message, as the API shows it."""
 
     listener_public_id: str
     state: DeliveryState
     attempts: int
     last_status: int
-    next_attempt_at: int = 0
-    reason: str = ""
 
 
 class Challenge(msgspec.Struct, frozen=True):

@@ -171,9 +171,9 @@ class QueueBody(_Sent, kw_only=True):
 
 
 class ListenerBody(_Sent, kw_only=True):
-    """Of `POST` and `PUT` for a listener."""
+    """Of `POST` and `PUT` for a listener. `filter` is its text as it was sent."""
 
-    LATER: ClassVar[dict[str, bytes]] = {"filter": b"", "format": b""}
+    LATER: ClassVar[dict[str, bytes]] = {"format": b""}
 
     alias: Text = UNSET
     name: Text = UNSET
@@ -185,13 +185,30 @@ class ListenerBody(_Sent, kw_only=True):
     retry: Retry = UNSET
     max_in_flight: Whole = UNSET
     rate_limit: RateLimitBody | None | UnsetType = UNSET
-    filter: Later = _NOT_SENT
+    filter: AsSent = _NOT_SENT
     format: Later = _NOT_SENT
     queue_id: Ignored = _NOT_SENT
     liveness: Ignored = _NOT_SENT
     messages: Ignored = _NOT_SENT
     secret: Ignored = _NOT_SENT
     effective: Ignored = _NOT_SENT
+
+    def opaque(self) -> Sequence[msgspec.Raw]:
+        # As of a queue's schema.
+        return (self.filter,)
+
+
+class FilterTestBody(Body, kw_only=True):
+    """Of `POST` for trying a filter: the listener's own without one, on a message that was stored, or on this one."""
+
+    filter: AsSent = _NOT_SENT
+    message_id: str | None = None
+    data: msgspec.Raw = _NOT_SENT
+    headers: dict[str, str] | None = None
+    key: str | None = None
+
+    def opaque(self) -> Sequence[msgspec.Raw]:
+        return (self.filter, self.data)
 
 
 class SecretBody(_Sent, kw_only=True):

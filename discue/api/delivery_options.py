@@ -1,5 +1,6 @@
 """How listeners want their requests, between the bodies of requests and responses and the control plane."""
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.api import bodies, wire
@@ -19,7 +20,18 @@ def options_of(body: bodies.ListenerBody) -> OptionFields:
         max_in_flight=body.max_in_flight,
         rate_limit=RateFields(rate.per_second, rate.burst) if isinstance(rate, bodies.RateLimitBody) else rate,
         retry=retry_of(body.retry),
+        filter=filter_of(body.filter),
     )
+
+
+def filter_of(sent: bodies.AsSent) -> str | UnsetType | None:
+    """The text of a filter, as it was sent."""
+    text = bytes(sent).decode()
+    return UNSET if not text else None if text == "null" else text
+
+
+def filter_shown(text: str | None) -> msgspec.Raw | UnsetType:
+    return UNSET if text is None else msgspec.Raw(text.encode())
 
 
 def retry_of(sent: bodies.Retry) -> RetryOptions | UnsetType | None:

@@ -3,7 +3,7 @@
 from msgspec import UNSET, UnsetType
 
 from discue.api import bodies, wire
-from discue.api.delivery_options import effective_shown, options_of, rate_shown, retry_shown
+from discue.api.delivery_options import effective_shown, filter_shown, options_of, rate_shown, retry_shown
 from discue.api.fields import Given, names_changed, names_given, status_of
 from discue.api.links import Named, link_to
 from discue.api.once import created
@@ -105,6 +105,7 @@ def _shown(call: Call, details: ListenerDetails) -> wire.ListenerShown:
         max_in_flight=UNSET if options.max_in_flight is None else options.max_in_flight,
         rate_limit=rate_shown(options.rate_limit),
         retry=retry_shown(options.retry),
+        filter=filter_shown(options.filter),
         secret=details.secret or UNSET,
         created_at=listener.created_at,
         updated_at=listener.updated_at,

@@ -6,7 +6,6 @@ from msgspec import UNSET
 from discue import model
 from discue.access import Principal
 from discue.api import bodies, wire
-from discue.api.deliveries import delivery_shown
 from discue.api.delivery_options import retry_shown
 from discue.api.fields import names_changed, names_given
 from discue.api.links import Link, Named, link_to, links_of
@@ -82,7 +81,7 @@ async def get(call: Call) -> wire.Message:
     message = msgspec.structs.replace(
         _shown(details.message),
         data=details.message.body.decode(),
-        deliveries=[delivery_shown(delivery) for delivery in details.deliveries],
+        deliveries=[_delivery(delivery) for delivery in details.deliveries],
         expires_at=details.message.expires_at or UNSET,
         key=UNSET if options.key is None else options.key,
         headers=dict(options.headers) if options.headers else UNSET,
@@ -151,12 +150,12 @@ def _draft(call: Call, body: bodies.MessageBody, place: str) -> Draft:
     alias = None
     if body.alias is not UNSET or body.name is not UNSET:
         alias = _alias(body, place)
-    content, is_json = _content(body.data)
+    content, is_json = content_of(body.data)
     draft = Draft(content, is_json, alias, f"{place}/data")
     return with_options(draft, body, place, call.control.clock.now()) if body.has_options else draft
 
 
-def _content(sent: msgspec.Raw) -> tuple[bytes, bool]:
+def content_of(sent: msgspec.Raw) -> tuple[bytes, bool]:
     """The bytes that are delivered, and whether they are JSON."""
     data = memoryview(sent)
     if data[0] != _QUOTE:
@@ -200,6 +199,10 @@ def _shown(message: model.StoredMessage) -> wire.MessageShown:
         created_at=message.stored_at,
         updated_at=message.updated_at,
     )
+
+
+def _delivery(delivery: model.Delivery) -> wire.DeliveryShown:
+    return wire.DeliveryShown(delivery.listener_public_id, delivery.state, delivery.attempts, delivery.last_status)
 
 
 ROUTES = (

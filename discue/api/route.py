@@ -139,8 +139,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def creates(self) -> bool:
-        """Whether it takes an idempotency key, which is an organization's."""
-        return "POST" in self.methods and self.needs is not None
+        """Whether it takes an idempotency key, which is an organization's. What needs to read alone keeps nothing."""
+        return "POST" in self.methods and self.needs is not None and self.needs.access == "write"
 
     @property
     def changes(self) -> bool:

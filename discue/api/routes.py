@@ -2,10 +2,9 @@
 
 from discue.api import (
     api_keys,
-    attempts,
-    deliveries,
     domains,
     events,
+    filter_tests,
     limits,
     listeners,
     messages,
@@ -28,9 +27,8 @@ _DESCRIBED: tuple[Route, ...] = (
     *schemas.ROUTES,
     *listeners.ROUTES,
     *secrets.ROUTES,
+    *filter_tests.ROUTES,
     *messages.ROUTES,
-    *deliveries.ROUTES,
-    *attempts.ROUTES,
     *domains.ROUTES,
     *users.ROUTES,
     *statistics.ROUTES,

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 from discue import headers
 from discue.backoff import RetryPolicy, narrowed
 from discue.errors import Fault, Unprocessable
+from discue.message_filter.reading import read_filter
 from discue.model import DeliveryOptions, RateLimit, RetryOptions
 
 TIMEOUT_SECONDS = range(1, 301)
@@ -38,6 +39,7 @@ class OptionFields(msgspec.Struct, frozen=True):
     max_in_flight: int | UnsetType | None = UNSET
     rate_limit: RateFields | UnsetType | None = UNSET
     retry: RetryOptions | UnsetType | None = UNSET
+    filter: str | UnsetType | None = UNSET
 
 
 class Effective(msgspec.Struct, frozen=True):
@@ -57,6 +59,7 @@ def changed(stored: DeliveryOptions, fields: OptionFields) -> DeliveryOptions:
         max_in_flight=_chosen(stored.max_in_flight, fields.max_in_flight, ("/max_in_flight", MAX_IN_FLIGHT)),
         rate_limit=_chosen_rate(stored.rate_limit, fields.rate_limit),
         retry=chosen_retry(stored.retry, fields.retry),
+        filter=_chosen_filter(stored.filter, fields.filter),
     )
 
 
@@ -112,6 +115,14 @@ def _chosen_headers(stored: DeliveryOptions, given: Mapping[str, str] | UnsetTyp
     if isinstance(given, UnsetType):
         return stored.headers
     return headers.checked(given or {}, "/headers")
+
+
+def _chosen_filter(stored: str | None, given: str | UnsetType | None) -> str | None:
+    if isinstance(given, UnsetType):
+        return stored
+    if given is not None:
+        read_filter(given.encode(), "/filter")
+    return given
 
 
 def _chosen_rate(stored: RateLimit | None, given: RateFields | UnsetType | None) -> RateLimit | None:

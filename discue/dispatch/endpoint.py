@@ -7,7 +7,8 @@ from discue.clock import Clock
 from discue.egress import Target, parse_target
 from discue.headers import Headers
 from discue.keyring import Keyring
-from discue.model import RateLimit
+from discue.message_filter.filters import Filter, filter_of
+from discue.model import Entry, RateLimit
 from discue.signing import SigningKey, key_of, private_key_of
 from discue.signing_secrets import SigningSecret, decoded, place_of
 from discue.store.cursors import LaneRecord
@@ -40,6 +41,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     headers: Headers = ()
     rate_limit: RateLimit | None = None
     ends: tuple[int, ...] = ()
+    filter: Filter | None = None
 
     def keys_valid(self, clock: Clock) -> tuple[SigningKey, ...]:
         """What an attempt that begins now is signed with, newest first."""
@@ -47,6 +49,10 @@ class Endpoint(msgspec.Struct, frozen=True):
             return self.keys
         now = clock.now()
         return tuple(key for key, end in zip(self.keys, self.ends, strict=True) if not end or now < end)
+
+    def wants(self, entry: Entry) -> bool:
+        """Whether the listener's filter lets a message through."""
+        return self.filter is None or self.filter.takes(entry)
 
     def __repr__(self) -> str:
         return f"Endpoint(target={self.target!r}, enabled={self.enabled}, config_version={self.config_version})"
@@ -71,6 +77,7 @@ def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring
         headers=options.headers,
         rate_limit=options.rate_limit,
         ends=ends if any(ends) else (),
+        filter=None if options.filter is None else filter_of(options.filter),
     )
 
 

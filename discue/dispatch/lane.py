@@ -298,6 +298,9 @@ class Lane:
             self._progress.order.resumes(retry)
         if retry.entry is None:
             self._progress.forget(retry.seq)
+        elif self._progress.order is not None and not retry.attempts and not self.endpoint.wants(retry.entry):
+            # It waited behind its key, and is new.
+            self._progress.forget(retry.seq)
         elif reason := self._given_up(retry.entry, now):
             self._progress.expire(retry.seq, retry.attempts, reason, now)
         elif not self._around.gate.enter(self):
@@ -319,12 +322,13 @@ class Lane:
         order = self._progress.order
         if order is not None and (held := order.holder(entry)) is not None:
             return self._hold(entry, held, now)
-        given_up = self._given_up(entry, now)
-        if not given_up and not self._may_start(now):
+        is_wanted = self.endpoint.wants(entry)
+        given_up = self._given_up(entry, now) if is_wanted else ""
+        if is_wanted and not given_up and not self._may_start(now):
             return False
         self._backlog.take_new()
-        if given_up:
-            self._progress.miss(entry.seq, entry.seq, given_up, now)
+        if given_up or not is_wanted:
+            self._progress.pass_over(entry, given_up, now)
             self._settling.start()
         else:
             if self._hold_back.begun(now, self._progress.retrying):

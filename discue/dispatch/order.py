@@ -73,6 +73,10 @@ class Order:
         if entry.seq not in self._by_seq:
             self._take(entry.key_hash or 0, entry.seq)
 
+    def passes(self, entry: Entry) -> None:
+        """A message is settled and never began: the first one that waits in memory behind it comes next."""
+        self._waiting.free(entry.key_hash or 0)
+
     def resumes(self, retry: DueRetry) -> None:
         """The message of an exception is to be sent again."""
         held = self._by_seq.get(retry.seq)

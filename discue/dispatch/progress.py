@@ -4,7 +4,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from discue.attempt_detail import packed
-from discue.model import Attempt, Outcome
+from discue.model import Attempt, Entry, Outcome
 from discue.settlement import Settlement
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Detail, ExceptionRow, MissedRange, Settle
@@ -131,7 +131,7 @@ class Progress:
         self.dirty = True
 
     def forget(self, seq: int) -> None:
-        """The message of an exception was deleted."""
+        """The message of an exception was deleted, or is not for this listener."""
         self._resolve(seq)
         self.dirty = True
 
@@ -145,9 +145,18 @@ class Progress:
             self.dirty = True
 
     def skip(self, first: int, last: int) -> None:
-        """Deleted messages, ends included."""
+        """Messages that were deleted, or are not for this listener; ends included."""
         self.window.settle_range(first, last)
         self.dirty = True
+
+    def pass_over(self, entry: Entry, reason: str, now: int) -> None:
+        """A message that never begins is missed for a reason; without one, it is not for this listener."""
+        if reason:
+            self.miss(entry.seq, entry.seq, reason, now)
+        else:
+            self.skip(entry.seq, entry.seq)
+        if self.order is not None:
+            self.order.passes(entry)
 
     def miss(self, first: int, last: int, reason: str, now: int) -> None:
         """Consecutive messages that will never be tried, ends included."""

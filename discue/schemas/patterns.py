@@ -1,5 +1,6 @@
 """Regular expressions of clients: what runs in linear time is taken, nothing else."""
 
+from collections.abc import Callable
 from typing import Final
 
 from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
@@ -52,6 +53,18 @@ class Patterns:
         if self._large > LARGE_PATTERNS:
             return f"is one too many: {LARGE_PATTERNS} patterns of a schema may compile to more than 32 KiB"
         return None
+
+
+def small_refusal(pattern: str) -> str | None:
+    """What is wrong with an expression that must be small: 32 KiB when it is compiled."""
+    if _compiles(pattern, _SMALL):
+        return None
+    return _NOT_SUPPORTED.replace("256", "32")
+
+
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """Whether a small expression matches anywhere in a text."""
+    return Draft202012Validator({"pattern": pattern}, pattern_options=_SMALL, offline=True).is_valid
 
 
 def _compiles(pattern: str, options: RegexOptions) -> bool:

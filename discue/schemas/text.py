@@ -1,4 +1,4 @@
-"""A schema's text: what of JSON it may hold, so that it means the same to whoever reads it."""
+"""The text of a schema, or of a filter: what of JSON it may hold, so that it means the same to whoever reads it."""
 
 import json
 from typing import Any, Final
@@ -37,7 +37,7 @@ def decoded(text: bytes, pointer: str) -> object:
         refused = str(unfit)
     else:
         return value
-    raise Unprocessable(f"The schema at {pointer} {refused}.", faults=(Fault(pointer, refused),))
+    raise Unprocessable(f"What stands at {pointer} {refused}.", faults=(Fault(pointer, refused),))
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from discue.model import Entry
+from discue.message_options import write_options
+from discue.model import Entry, StoredMessage
 from discue.store.engine import NewEntry, Row
 
 JSON: Final = 1
@@ -20,3 +21,11 @@ def appended(new: NewEntry, seq: int, stored_at: int) -> Entry:
     if new.extra is None and new.expires_at is None and new.key_hash is None:
         return Entry(seq, new.id, stored_at, new.is_json, new.body)
     return Entry(seq, new.id, stored_at, new.is_json, new.body, new.expires_at or 0, new.key_hash, new.extra or b"")
+
+
+def entry_like(message: StoredMessage) -> Entry:
+    """A stored message as lanes would read it, but for what its order is kept by."""
+    extra = write_options(message.options) or b""
+    return Entry(
+        message.seq, message.id, message.stored_at, message.is_json, message.body, message.expires_at, extra=extra
+    )

@@ -21,6 +21,7 @@ BODIES: dict[type[bodies.Body], dict[str, Any]] = {
     bodies.QueueBody: {},
     bodies.ListenerBody: {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"},
     bodies.SecretBody: {},
+    bodies.FilterTestBody: {"filter": {"key": "x"}, "data": "hello"},
     bodies.MessageBody: {"data": "hello"},
     bodies.BatchBody: {"messages": [{"data": "hello"}]},
     bodies.MessageChange: {},
@@ -53,7 +54,6 @@ class World:
             "message_id": lambda: cast.message(self["queue_id"]),
             "schema_id": lambda: cast.schema(self["queue_id"]),
             "user_id": lambda: cast.user()["user"]["id"],
-            "attempt_id": lambda: cast.attempt(self["listener_id"], self["message_id"]),
             "status": lambda: "404",
         }
 

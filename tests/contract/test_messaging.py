@@ -299,8 +299,49 @@ def test_a_batch_breaks_its_schema_by_place(owner: Caller) -> None:
     assert pointers(owner.refused(422, "POST", path, content)) == ["/messages/1/data/count"]
 
 
+@covers("listeners.md# How requests are made")
+def test_a_listeners_own_choice_wins_over_its_queues(owner: Caller) -> None:
+    path = f"/queues/{owner.create('/queues', retry={'schedule': [7], 'jitter': 0})['id']}/listeners"
+    of_queue, own = [owner.create(path, **more, **NOWHERE)["effective"] for more in ({}, {"retry": [9], "timeout": 2})]
+    assert (of_queue["retry"]["schedule"], own["retry"]["schedule"]) == ([7], [9])
+    assert (of_queue["timeout"], own["timeout"], own["retry"]["jitter"]) == (15, 2, 0)
+
+
+@covers("listeners.md# Filters", "POST /queues/{queue_id}/listeners/{listener_id}/filter-tests 200")
+@covers("listeners.md# Try a filter", "POST /queues/{queue_id}/listeners/{listener_id}/filter-tests 422")
+@covers(*[f"listeners.md: {row}" for row in ("a scalar", "a list", "an object", "$eq, $in", "$gt, $gte, $lt, $lte")])
+@covers(*[f"listeners.md: {row}" for row in ("$prefix, $suffix", "$contains", "$regex", "$exists", "$and, $or, $not")])
+@pytest.mark.parametrize(
+    ("condition", "matches"),
+    [
+        ({"state": "paid"}, True),
+        ({"state": ["open", "closed"]}, False),
+        ({"order": {"total": 9, "items.0.sku": "a-1"}}, True),
+        ({"state": {"$eq": "paid", "$in": ["paid"]}}, True),
+        ({"order.total": {"$gt": 8, "$gte": 9, "$lt": 10, "$lte": 9}}, True),
+        ({"/order/items/0/sku": {"$prefix": "a", "$suffix": "2"}}, False),
+        ({"tags": {"$contains": "new"}}, True),
+        ({"state": {"$regex": "^p.*d$"}}, True),
+        ({"order.total": {"$exists": False}}, False),
+        ({"$or": [{"state": "open"}, {"$and": [{"state": "paid"}]}], "order.total": {"$not": 8}}, True),
+    ],
+    ids=str,
+)
+def test_a_filter_can_be_tried(owner: Caller, queue: str, condition: dict[str, Any], *, matches: bool) -> None:
+    listener = owner.create(f"{queue}/listeners", filter={"data": condition}, **NOWHERE)["id"]
+    data = {"state": "paid", "order": {"total": 9, "items": [{"sku": "a-1"}]}, "tags": ["new"]}
+    path = f"{queue}/listeners/{listener}/filter-tests"
+    assert body(owner.ask("POST", path, {"data": data}))["filter_test"]["matches"] is matches
+    stored = owner.create(f"{queue}/messages", data=data)["id"]
+    found = body(owner.ask("POST", path, {"message_id": stored}))["filter_test"]
+    assert found["matches"] is matches
+    assert all(each["pointer"].startswith("/filter/data/") for each in found["conditions"])
+    wrong = {"filter": {"data": {"a": {"$near": 1}}}, "data": 1}
+    assert pointers(owner.refused(422, "POST", path, wrong)) == ["/filter/data/a/$near"]
+
+
 LATER: dict[str, dict[str, Any]] = {
-    "listeners": {"filter": 1, "format": 1},
+    "listeners": {"format": 1},
     "messages": {"deliver_at": 1, "delay": 1},
 }
 

@@ -2,7 +2,7 @@ from functools import partial
 
 import msgspec
 
-from discue.model import Attempt, Delivery, Listener, StoredMessage
+from discue.model import Attempt, Delivery, DeliveryOptions, Listener, StoredMessage
 from discue.store import deliveries, listeners, messages
 from discue.store.commit import Store
 from discue.store.engine import ExceptionRow, MissedRange, Settle
@@ -54,7 +54,7 @@ async def test_each_listener_has_its_own_state_attempts_and_last_status(store: S
     await store.settle(_settle(second, 1, retrying=1, attempts=retrying, exceptions=rows))
     assert await _of(store, stored[0]) == [
         Delivery(first.public_id, "acknowledged", 1, 204),
-        Delivery(second.public_id, "retrying", 2, 503, next_attempt_at=NOON),
+        Delivery(second.public_id, "retrying", 2, 503),
     ]
 
 
@@ -89,8 +89,21 @@ async def test_an_attempt_that_is_under_way_is_none_yet_and_one_that_has_ended_s
     ]
     assert await _of(store, stored[1]) == [
         Delivery(first.public_id, "retrying", 2, 0),
-        Delivery(second.public_id, "missed", 12, 0, reason="attempts_used_up"),
+        Delivery(second.public_id, "missed", 12, 0),
     ]
+
+
+async def test_what_a_listeners_filter_does_not_let_through_is_filtered_once_it_was_looked_at(store: Store) -> None:
+    stored, (first, second, _) = await _published(store)
+    for listener, condition in ((first, '{"key":"none"}'), (second, '{"$not":{"key":"none"}}')):
+        options = DeliveryOptions(filter=condition)
+        assert await store.write(partial(listeners.update, listener=msgspec.structs.replace(listener, options=options)))
+    states = [each.state for each in await _of(store, stored[0])]
+    assert states == ["pending", "pending"]
+    await store.settle(_settle(first, 2, attempts=(_attempt(first, 2, 1, 204),)))
+    await store.settle(_settle(second, 2))
+    states = [each.state for message in stored[:2] for each in await _of(store, message)]
+    assert states == ["filtered", "acknowledged", "acknowledged", "acknowledged"]
 
 
 async def test_a_deleted_listener_has_no_deliveries(store: Store) -> None:

@@ -54,6 +54,8 @@ _RETRY_SENT = {
     ]
 }
 _RETRY_EXAMPLE = {"schedule": [10, 60, 600], "final_statuses": [422]}
+_FILTER_EXAMPLE = {"data": {"order.state": ["paid", "refunded"], "order.total": {"$gt": 5}}}
+_FILTER_SENT = {"anyOf": [{"$ref": "#/components/schemas/MessageFilter"}, {"type": "null"}]}
 _RATE_TEXT = "How many requests it takes. None is sent beyond that, on however many machines."
 _EXPIRES_TEXT = (
     "An instant in milliseconds since the epoch: what a listener has not got by then, it misses. Without one only the "
@@ -95,6 +97,25 @@ RULES: Final[Mapping[str, Rule]] = {
         "After an answer with one of these, or of one of these classes, there is no other attempt.", [422], _FINAL
     ),
     "PolicyShown.final_statuses": Rule("The same, as text.", ["422"]),
+    "ListenerBody.filter": Rule(
+        "Which messages it gets: conditions on their data, headers and key. null: all.", _FILTER_EXAMPLE, _FILTER_SENT
+    ),
+    "ListenerShown.filter": Rule(
+        "Which messages it gets: conditions on their data, headers and key.", _FILTER_EXAMPLE, {"type": "object"}
+    ),
+    "FilterTestBody.filter": Rule(
+        "The filter to try; the listener's own where it is not given.", _FILTER_EXAMPLE, _FILTER_SENT
+    ),
+    "FilterTestBody.data": Rule(
+        "The data of a message that is made up. It, or `message_id`, is needed.", {"order": {"state": "paid"}}
+    ),
+    "FilterTestBody.key": Rule("The key of that message.", "customer-9"),
+    "message_id": Rule("The id of a stored message of the queue.", "0VbuJFW500I0yWwoGXXf6"),
+    "filter_test": Rule("What the filter says.", None),
+    "matches": Rule("Whether the listener gets such a message.", True),
+    "conditions": Rule("What each condition of the filter says on its own.", []),
+    "ConditionShown.pointer": Rule("Where in the filter it stands, as a JSON pointer.", "/filter/data/order.state"),
+    "holds": Rule("Whether it holds.", True),
     "effective": Rule("What holds: its own choice, its queue's, or the service's.", None),
     "MessageBody.expires_at": Rule(_EXPIRES_TEXT, 1_893_456_000_000, {"minimum": 0, "maximum": LATEST}),
     "MessageShown.expires_at": Rule(_EXPIRES_TEXT, 1_893_456_000_000, {"minimum": 0, "maximum": LATEST}),

@@ -7,6 +7,7 @@ import msgspec
 
 from discue import __version__
 from discue.api.negotiation import JSON
+from discue.api.openapi import filter_language
 from discue.api.openapi.operations import body_name, operation_of, parameter_components, tag_of
 from discue.api.openapi.responses import HEADERS, PROBLEM_TYPES, problem_components
 from discue.api.openapi.rule_language import COMPONENTS
@@ -92,7 +93,7 @@ def _tags(table: Sequence[Route]) -> list[dict[str, str]]:
 def _schemas(table: Sequence[Route]) -> dict[str, Schema]:
     answers = [route.response for route in table if route.media_type == JSON]
     requests = [route.request for route in table if route.takes_body]
-    schemas = components_of([*answers, *requests, *PROBLEM_TYPES]) | COMPONENTS
+    schemas = components_of([*answers, *requests, *PROBLEM_TYPES]) | COMPONENTS | filter_language.COMPONENTS
     for route in table:
         if route.required:
             schemas[body_name(route)] = with_required(schemas[route.request.__name__], route.required)

@@ -89,7 +89,7 @@ def operation_id(method: Method, route: Route) -> str:
     verb = "put" if route.creates and method == "PUT" else _VERBS[method]
     if method == "GET" and route.query and steps and not steps[-1].startswith("{"):
         verb, words[-1] = "list", steps[-1]
-    return "_".join([verb, *words]).replace(".", "_")
+    return "_".join([verb, *words]).replace(".", "_").replace("-", "_")
 
 
 def singular(word: str) -> str:

@@ -1,0 +1,45 @@
+"""What a listener's filter costs, the reading of the message included."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from benchmarks.bench import Bench
+from benchmarks.body import message_of
+from benchmarks.medians import median
+from benchmarks.table import Row, at_most, seen, shown
+from discue.message_filter.filters import filter_of
+from discue.model import Entry
+
+MESSAGES = 2_000
+"""More than what is kept of those that were read, so that each is read anew."""
+
+ORDINARY = '{"data": {"kind": ["invoice.paid", "invoice.sent"], "stamp": {"$gte": 0}, "text": {"$prefix": "x"}}}'
+OF_KEYS = '{"key": {"$exists": false}}'
+
+_AT_MOST_US = 3
+
+
+def measure(bench: Bench) -> list[Row]:
+    decode = msgspec.json.Decoder().decode
+    ordinary, of_keys = filter_of(ORDINARY), filter_of(OF_KEYS)
+    alone, conditions, keys = [], [], []
+    for turn in range(bench.effort.pairs):
+        first = turn * MESSAGES
+        entries = [Entry(stamp, "", 0, True, message_of(stamp)) for stamp in range(first, first + MESSAGES)]
+        alone.append(_cost_us(lambda entry: decode(entry.body), entries))
+        conditions.append(_cost_us(ordinary.takes, entries))
+        keys.append(_cost_us(of_keys.takes, entries))
+    return [
+        seen("reading a message of 300 bytes", f"{shown(median(alone))} µs"),
+        seen("a filter by key, a message", f"{shown(median(keys))} µs"),
+        at_most("a filter of three conditions on data, a message", median(conditions), _AT_MOST_US, " µs"),
+    ]
+
+
+def _cost_us(work: Callable[[Entry], object], entries: Sequence[Entry]) -> float:
+    began = time.thread_time_ns()
+    for entry in entries:
+        work(entry)
+    return (time.thread_time_ns() - began) / 1_000 / len(entries)

@@ -1,0 +1,136 @@
+"""Filters of listeners, as clients give, see and try them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from discue.access import Scope
+from tests.api.problems import pointers, problem
+from tests.api.serving import Cast
+
+URLS = {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"}
+FILTER = {"data": {"order.total": {"$gt": 5}, "order.state": ["paid", "refunded"]}, "headers": {"X-Shop": "north"}}
+
+
+class Shop:
+    """A queue with a listener."""
+
+    def __init__(self, cast: Cast, chosen: Any = None) -> None:
+        self.cast = cast
+        self.queue = f"/queues/{cast.queue()}"
+        made = cast.alice.post(f"{self.queue}/listeners", json={**URLS, "filter": chosen}).json()["listener"]
+        self.listener = f"{self.queue}/listeners/{made['id']}"
+
+    def shown(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.cast.alice.get(self.listener).json()["listener"]
+        return found
+
+    def tried(self, **asked: Any) -> dict[str, Any]:
+        answer = self.cast.alice.post(f"{self.listener}/filter-tests", json=asked)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["_links"]["self"]["href"].endswith(f"{self.listener}/filter-tests")
+        found: dict[str, Any] = answer.json()["filter_test"]
+        return found
+
+
+def test_a_filter_comes_back_as_it_was_sent_and_null_clears_it(cast: Cast) -> None:
+    shop = Shop(cast)
+    assert "filter" not in shop.shown()
+    text = json.dumps(FILTER, indent=3)
+    content = f'{{"filter": {text}, "timeout": 3}}'
+    json_type = {"content-type": "application/json"}
+    answer = cast.alice.put(shop.listener, content=content, headers=json_type)
+    assert text in answer.text
+    assert text in cast.alice.get(shop.listener).text
+    assert cast.alice.put(shop.listener, json={"timeout": 4}).json()["listener"]["filter"] == FILTER
+    assert cast.alice.put(shop.listener, json=shop.shown()).json()["listener"]["filter"] == FILTER
+    assert "filter" not in cast.alice.put(shop.listener, json={"filter": None}).json()["listener"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "places"),
+    [
+        (5, ["/filter"]),
+        ({}, ["/filter"]),
+        ({"data": {"a": {"$gt": None}, "b": {"$near": 1}}}, ["/filter/data/a/$gt", "/filter/data/b/$near"]),
+        ({"data": {"a": "x" * 8_192}}, ["/filter"]),
+        ({"key": {"$regex": "(a)\\1"}}, ["/filter/key/$regex"]),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_filter_that_is_none_is_refused_with_its_places_and_changes_nothing(
+    cast: Cast, chosen: Any, places: list[str]
+) -> None:
+    shop = Shop(cast, FILTER)
+    for answer in (
+        cast.alice.post(f"{shop.queue}/listeners", json={**URLS, "filter": chosen}),
+        cast.alice.put(shop.listener, json={"filter": chosen}),
+        cast.alice.post(f"{shop.listener}/filter-tests", json={"filter": chosen, "data": 1}),
+    ):
+        assert pointers(problem(answer, 422)) == places
+    assert shop.shown()["filter"] == FILTER
+
+
+def test_a_member_that_occurs_twice_in_a_filter_is_refused(cast: Cast) -> None:
+    shop = Shop(cast)
+    long = "x" * 300
+    for name, status in ((f'"{long}"', 422), ('"x"', 422)):
+        content = f'{{"filter":{{"data":{{"a":{name},"a":2}}}}}}'
+        answer = cast.alice.put(shop.listener, content=content, headers={"content-type": "application/json"})
+        assert pointers(problem(answer, status)) == ["/filter"]
+
+
+def test_a_filter_is_tried_on_a_message_that_is_made_up(cast: Cast) -> None:
+    shop = Shop(cast, FILTER)
+    data = {"order": {"total": 9, "state": "paid"}}
+    assert shop.tried(data=data, headers={"x-shop": "north"}) == {
+        "matches": True,
+        "conditions": [
+            {"pointer": "/filter/data/order.total/$gt", "holds": True},
+            {"pointer": "/filter/data/order.state", "holds": True},
+            {"pointer": "/filter/headers/X-Shop", "holds": True},
+        ],
+    }
+    found = shop.tried(data=json.dumps(data))
+    assert (found["matches"], [each["holds"] for each in found["conditions"]]) == (False, [True, True, False])
+    assert shop.tried(data="no JSON")["conditions"][0] == {"pointer": "/filter/data", "holds": False}
+    assert shop.tried(data=0, key="c-9", filter={"key": "c-9"})["matches"]
+    assert shop.shown()["filter"] == FILTER
+    assert Shop(cast).tried(data=1) == {"matches": True, "conditions": []}
+
+
+def test_a_filter_is_tried_on_a_message_that_is_stored(cast: Cast) -> None:
+    shop = Shop(cast, FILTER)
+    message = {"data": {"order": {"total": 9, "state": "paid"}}, "headers": {"x-shop": "north"}}
+    stored = cast.alice.post(f"{shop.queue}/messages", json=message).json()["message"]["id"]
+    assert shop.tried(message_id=stored)["matches"]
+    assert not shop.tried(message_id=stored, filter={"headers": {"x-shop": "south"}})["matches"]
+    problem(cast.alice.post(f"{shop.listener}/filter-tests", json={"message_id": "0" * 21}), 404)
+    both = {"message_id": stored, "data": 1}
+    assert pointers(problem(cast.alice.post(f"{shop.listener}/filter-tests", json=both), 422)) == ["/message_id"]
+
+
+def test_whoever_may_not_read_messages_learns_nothing_of_them(cast: Cast) -> None:
+    shop = Shop(cast)
+    stored = cast.alice.post(f"{shop.queue}/messages", json={"data": "secret"}).json()["message"]["id"]
+    bob = cast.bob({"listeners": Scope("read")})
+    asked = {"filter": {"data": {"$prefix": "s"}}}
+    assert bob.post(f"{shop.listener}/filter-tests", json={**asked, "data": "x"}).status_code == 200
+    problem(bob.post(f"{shop.listener}/filter-tests", json={**asked, "message_id": stored}), 403)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "pointer"),
+    [
+        ({}, 400, "/data"),
+        ({"filter": FILTER}, 400, "/data"),
+        ({"data": 1, "headers": {"host": "x"}}, 422, "/headers/host"),
+        ({"data": 1, "key": 5}, 400, "/key"),
+        ({"data": 1, "typo": 5}, 400, "/typo"),
+    ],
+    ids=str,
+)
+def test_what_is_tried_must_be_a_message(cast: Cast, asked: Any, status: int, pointer: str) -> None:
+    answer = cast.alice.post(f"{Shop(cast).listener}/filter-tests", json=asked)
+    assert pointers(problem(answer, status)) == [pointer]
