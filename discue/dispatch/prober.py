@@ -28,7 +28,7 @@ from discue.liveness import (
 from discue.model import Liveness
 from discue.store.engine import CursorKey
 
-PROBES_AT_ONCE: Final = 64
+PROBES_AT_ONCE: Final = 256
 
 _SPREAD_MS: Final = 1_000
 _LAPSED_MS: Final = 1_000

@@ -8,13 +8,13 @@ import apsw
 import pytest
 
 from discue.dispatch import prober
-from discue.dispatch.prober import PROBES_AT_ONCE
 from discue.dispatch.standings import LATE_MS
 from discue.model import Listener, Queue
 from discue.store.engine import Work
 from tests.dispatch.stage import Stage, badly, until, well
 
 MINUTE = 60_000
+AT_ONCE = 32
 SHARED = "https://shared.example/live"
 
 
@@ -208,13 +208,16 @@ async def test_without_a_lease_nothing_is_probed(stage: Stage) -> None:
     assert len(stage.scout.asked) == 1
 
 
-async def test_so_many_are_asked_at_once_and_the_others_when_there_is_room(stage: Stage) -> None:
+async def test_so_many_are_asked_at_once_and_the_others_when_there_is_room(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prober, "PROBES_AT_ONCE", AT_ONCE)
     queue, _ = await _running(stage)
-    made = [await stage.listener(queue) for _ in range(PROBES_AT_ONCE)]
+    made = [await stage.listener(queue) for _ in range(AT_ONCE)]
     other = await stage.listener(await stage.queue(await stage.organization()))
     await stage.advance(4_000)
     # Of one organization half as many, and of another one still some.
-    assert len(stage.scout.under_way) == PROBES_AT_ONCE // 2 + 1
+    assert len(stage.scout.under_way) == AT_ONCE // 2 + 1
     assert other.liveness_url in stage.scout.asked
     while stage.scout.under_way:
         stage.scout.under_way[0].end()
