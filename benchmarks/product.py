@@ -99,8 +99,8 @@ class Product:
     def queue(self, **fields: object) -> Queue:
         return Queue(self.ask("POST", "/v1/queues", fields)["queue"]["id"])
 
-    def listener(self, queue: Queue, url: str) -> Listener:
-        body = {"notify_url": url, "liveness_url": url}
+    def listener(self, queue: Queue, url: str, **options: object) -> Listener:
+        body = {"notify_url": url, "liveness_url": url, **options}
         made = self.ask("POST", f"{queue.path}/listeners", body)["listener"]
         return Listener(f"{queue.path}/listeners/{made['id']}")
 

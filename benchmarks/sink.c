@@ -2,7 +2,7 @@
  *
  * One wildcard socket serves all of 127.0.0.0/8, so that every loopback address is an origin of its own.
  * GET /count answers how many requests there were that were not a GET. Requests whose path begins with /hang get
- * no answer. From PUT /down to PUT /up everything else is answered 503. Prints {"port": N}; ends when its standard input closes.
+ * no answer; of those whose path begins with /tenth one in ten is answered 500. From PUT /down to PUT /up everything else is answered 503. Prints {"port": N}; ends when its standard input closes.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -32,7 +32,9 @@ struct connection {
     char *bytes;
 };
 
-static unsigned long long requests;
+static const char FAILURE[] = "HTTP/1.1 500 Tenth\r\nContent-Length: 0\r\n\r\n";
+
+static unsigned long long requests, tenths;
 static int is_down;
 
 static void fail(const char *what) {
@@ -73,6 +75,8 @@ static int serve(int socket, const char *request) {
     requests++;
     if (strncmp(request, "POST /hang", 10) == 0)
         return 1;
+    if (strncmp(request, "POST /tenth", 11) == 0 && ++tenths % 10 == 0)
+        return answer(socket, FAILURE, sizeof FAILURE - 1);
     return answer(socket, ANSWER, sizeof ANSWER - 1);
 }
 

@@ -150,7 +150,7 @@ class Backlog:
         self.claimed.difference_update(settled)
         if self._fetching:
             self._stored_meanwhile.update(settled)
-        self.claimed.update(under_way, (retry.seq for retry in self.retries))
+        self.claimed.update(under_way, (retry.seq for retry in self.retries), self._progress.unstored_seqs())
         # Only now: a look at what is due would not have found them before.
         for row in settle.exceptions:
             if row.state == "retry":

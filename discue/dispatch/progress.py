@@ -1,6 +1,8 @@
 """What a lane has brought about and not stored yet, and the counts of its cursor."""
 
 from collections import deque
+from collections.abc import Iterable
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from discue.attempt_detail import packed
@@ -68,6 +70,10 @@ class Progress:
     def unstored(self) -> int:
         """How many attempts have ended and are not known to be stored, with all that is kept of them."""
         return len(self._attempts) + self._taken + self._left_over
+
+    def unstored_seqs(self) -> Iterable[int]:
+        """Exceptions that are about to be stored: the store does not show them as they are."""
+        return chain(self._exceptions, self._resolved)
 
     @property
     def overflows(self) -> bool:

@@ -251,6 +251,31 @@ class Judge:
             assert set(before[: before.index(sent.message_id)]) <= self.settled, "one was sent before its turn"
 
 
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_ends_while_other_things_are_being_stored_is_sent_once(stage: Stage, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - repeatable
+    queue, listener = await _running(stage, DeliveryOptions(retry=OFTEN.retry, max_in_flight=8))
+    judge = Judge()
+    while len(judge.settled) < 150:
+        if len(judge.key_of) < 150:
+            keys = [chance.choice("abcdefgh") for _ in range(5)]
+            judge.publish(keys, await stage.publish_keyed(queue, *keys))
+        for sent in chance.sample(stage.courier.under_way, k=len(stage.courier.under_way) // 2 + 1):
+            outcome = badly() if chance.random() < 0.3 else well()
+            if outcome.acknowledged:
+                assert sent.message_id not in judge.settled, "it was acknowledged before"
+                judge.settled.add(sent.message_id)
+            sent.end(outcome)
+            for _ in range(chance.randint(0, 3)):
+                await asyncio.sleep(0)
+            judge.check(stage.courier.under_way)
+        if not stage.courier.under_way:
+            await stage.advance(5_000)
+    await stage.quiet()
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.pending, counts.retrying) == (150, 0, 0)
+
+
 @pytest.mark.parametrize("seed", range(6))
 async def test_whatever_happens_first_receipts_of_a_key_come_in_order(
     stage: Stage, seed: int, monkeypatch: pytest.MonkeyPatch
