@@ -132,6 +132,27 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     detail: str = ""
 
 
+AttemptState = Literal["acknowledged", "failed"]
+
+
+class ShownAttempt(msgspec.Struct, frozen=True):
+    """One attempt as the API shows it. `message_id` is "" when the message is not kept any more."""
+
+    id: str
+    made_at: int
+    listener_public_id: str
+    message_id: str
+    number: int
+    status: int
+    error: str
+    detail: str
+    took_ms: int
+
+    @property
+    def state(self) -> AttemptState:
+        return "failed" if self.error else "acknowledged"
+
+
 class Organization(msgspec.Struct, frozen=True):
     """The tenant. `settings` are the operator's choices for it; the operator's own organization is the first."""
 
@@ -272,12 +293,17 @@ class StoredMessage(msgspec.Struct, frozen=True):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One listener's obligation for one message, as the API shows it."""
+    """One listener's obligation for one message, as the API shows it.
+
+    `next_attempt_at` is when a retrying one may be tried again, 0 for others; `reason` is why one was missed.
+    """
 
     listener_public_id: str
     state: DeliveryState
     attempts: int
     last_status: int
+    next_attempt_at: int = 0
+    reason: str = ""
 
 
 class Challenge(msgspec.Struct, frozen=True):

@@ -31,7 +31,7 @@ _COMMAND_LINE = """
 _ATTEMPTS = """
 ## Failed attempts
 
-Why an attempt to deliver a message failed, in the log's `error`. The next attempt follows, until the twelfth: then the message
+Why an attempt to deliver a message failed, in the log's `error` and in that of the [attempt](reference/attempts.md). The next attempt follows, until the twelfth: then the message
 is missed for that listener. An answer with the header `webhook-no-retry: true` makes it missed at once, one with the
 status `410` disables the listener.
 

@@ -6,6 +6,7 @@ from msgspec import UNSET
 from discue import model
 from discue.access import Principal
 from discue.api import bodies, wire
+from discue.api.deliveries import delivery_shown
 from discue.api.delivery_options import retry_shown
 from discue.api.fields import names_changed, names_given
 from discue.api.links import Link, Named, link_to, links_of
@@ -81,7 +82,7 @@ async def get(call: Call) -> wire.Message:
     message = msgspec.structs.replace(
         _shown(details.message),
         data=details.message.body.decode(),
-        deliveries=[_delivery(delivery) for delivery in details.deliveries],
+        deliveries=[delivery_shown(delivery) for delivery in details.deliveries],
         expires_at=details.message.expires_at or UNSET,
         key=UNSET if options.key is None else options.key,
         headers=dict(options.headers) if options.headers else UNSET,
@@ -199,10 +200,6 @@ def _shown(message: model.StoredMessage) -> wire.MessageShown:
         created_at=message.stored_at,
         updated_at=message.updated_at,
     )
-
-
-def _delivery(delivery: model.Delivery) -> wire.DeliveryShown:
-    return wire.DeliveryShown(delivery.listener_public_id, delivery.state, delivery.attempts, delivery.last_status)
 
 
 ROUTES = (

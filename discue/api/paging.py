@@ -1,15 +1,16 @@
 """Lists in pages: what the query asks for, and the links to the pages beside it."""
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, get_args
 from urllib.parse import urlencode
 
-import msgspec
+from msgspec.structs import replace
 
 from discue.api.links import Links, Named, links_of
 from discue.api.query import LONGEST_NUMBER, Parameters, id_in, number_in, parameters_of, single_in, wrong
 from discue.api.route import Call
-from discue.model import DeliveryState
+from discue.model import AttemptState, DeliveryState
 from discue.store.listing import FIRST_PAGE, Listing, Selection
 
 T = TypeVar("T")
@@ -19,6 +20,10 @@ _LAST_PAGE = 10**LONGEST_NUMBER - 1
 _LONGEST_TIME = 15
 _LONGEST_ALIAS = 254
 _STATES: tuple[DeliveryState, ...] = get_args(DeliveryState)
+_OUTCOMES: tuple[AttemptState, ...] = get_args(AttemptState)
+_STATUS = re.compile(r"0|[1-9][0-9]{2}|[1-9]xx")
+_WORDS = {"outcome": "state"}
+"""The parameters that are called otherwise in a selection."""
 
 
 def selection_of(query: str, *, of_messages: bool = False) -> Selection:
@@ -30,29 +35,59 @@ def selection_of(query: str, *, of_messages: bool = False) -> Selection:
         return FIRST_PAGE
     parameters = parameters_of(query)
     listener, state = _delivery_in(parameters) if of_messages else (None, None)
+    return replace(_pages_in(parameters), alias=_alias_in(parameters), listener=listener, state=state)
+
+
+def selection_of_attempts(query: str, *, of_message: bool) -> Selection:
+    """The same of a list of attempts, which have no alias. Only those of a message are filtered by `listener`."""
+    parameters = parameters_of(query)
+    return replace(
+        _pages_in(parameters),
+        outcome=_one_of(parameters, "state", _OUTCOMES),
+        status=_status_in(parameters),
+        listener=id_in(parameters, "listener") if of_message else None,
+    )
+
+
+def selection_of_deliveries(query: str) -> Selection:
+    """The same of a list of deliveries, which have no alias either."""
+    parameters = parameters_of(query)
+    return replace(_pages_in(parameters), state=_one_of(parameters, "state", _STATES))
+
+
+def _pages_in(parameters: Parameters) -> Selection:
     return Selection(
         per_page=number_in(parameters, "per_page", FIRST_PAGE.per_page, LARGEST_PAGE),
         page=number_in(parameters, "page", 1, _LAST_PAGE),
         after=id_in(parameters, "after"),
         before=id_in(parameters, "before"),
-        alias=_alias_in(parameters),
         created_after=_time_in(parameters, "created_after"),
         created_before=_time_in(parameters, "created_before"),
-        listener=listener,
-        state=state,
     )
 
 
-def _delivery_in(parameters: Parameters) -> tuple[str | None, DeliveryState | None]:
-    listener, state = id_in(parameters, "listener"), single_in(parameters, "state")
-    if state is None:
-        return listener, None
-    known = next((each for each in _STATES if each == state), None)
+def _one_of(parameters: Parameters, name: str, words: Sequence[T]) -> T | None:
+    text = single_in(parameters, name)
+    if text is None:
+        return None
+    known = next((word for word in words if word == text), None)
     if known is None:
-        raise wrong("state", f"must be one of {', '.join(_STATES)}")
-    if listener is None:
+        raise wrong(name, f"must be one of {', '.join(map(str, words))}")
+    return known
+
+
+def _status_in(parameters: Parameters) -> str | None:
+    status = single_in(parameters, "status")
+    if status is not None and _STATUS.fullmatch(status) is None:
+        raise wrong("status", "must be a status such as 503, a class of them such as 5xx, or 0")
+    return status
+
+
+def _delivery_in(parameters: Parameters) -> tuple[str | None, DeliveryState | None]:
+    listener, state = id_in(parameters, "listener"), _one_of(parameters, "state", _STATES)
+    if state is not None and listener is None:
         raise wrong("state", "needs the parameter listener: a message has a state for each listener")
-    return listener, known
+    return listener, state
 
 
 def _alias_in(parameters: Parameters) -> str | None:
@@ -84,9 +119,14 @@ async def paged(
     named: Callable[[T], Named],
     *,
     of_messages: bool = False,
+    selection: Selection | None = None,
 ) -> tuple[tuple[T, ...], Links]:
-    """The page that a request asks for, and its links; adds the Link header (RFC 8288)."""
-    selection = selection_of(call.query, of_messages=of_messages)
+    """The page that a request asks for, and its links; adds the Link header (RFC 8288).
+
+    `selection` is what the query was read as, where that is not the same as of other lists.
+    """
+    if selection is None:
+        selection = selection_of(call.query, of_messages=of_messages)
     listing = await fetch(selection)
     below = [named(item) for item in listing.items]
     after = listing.resumes_after or (below[-1].id if below and listing.has_next else None)
@@ -103,12 +143,12 @@ async def paged(
 
 def _neighbour(selection: Selection, side: str, place: str) -> str:
     """The query of the page beside this one: with the same filters."""
-    filters = msgspec.structs.replace(selection, per_page=FIRST_PAGE.per_page, page=1, after=None, before=None)
+    filters = replace(selection, per_page=FIRST_PAGE.per_page, page=1, after=None, before=None)
     return f"?per_page={selection.per_page}&{side}={place}{_query_of(filters).replace('?', '&', 1)}"
 
 
 def _query_of(selection: Selection) -> str:
     """The selection as its shortest query."""
     given = {name: getattr(selection, name) for name in selection.__struct_fields__}
-    asked = {name: value for name, value in given.items() if value != getattr(FIRST_PAGE, name)}
+    asked = {_WORDS.get(name, name): value for name, value in given.items() if value != getattr(FIRST_PAGE, name)}
     return f"?{urlencode(asked)}" if asked else ""

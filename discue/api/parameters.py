@@ -27,7 +27,7 @@ PRETTY = Parameter(
     "true",
 )
 
-PAGES = (
+_PLACES = (
     Parameter(
         "page",
         "The number of the page, from 1. `_links.next` leads on more cheaply.",
@@ -42,8 +42,14 @@ PAGES = (
     ),
     Parameter("after", "Only what follows this id in the list: the elements that are older.", _ID, _EXAMPLE_ID),
     Parameter("before", "Only what precedes this id in the list: the elements that are newer.", _ID, _EXAMPLE_ID),
+)
+
+_NAMES = (
     Parameter("alias", "Only what has this alias.", _ALIAS, "orders"),
     Parameter("name", "A synonym of `alias`.", _ALIAS, "orders"),
+)
+
+_TIMES = (
     Parameter("created_after", "Only what was created later than this, in milliseconds since the epoch.", _TIME, 0),
     Parameter(
         "created_before",
@@ -52,7 +58,9 @@ PAGES = (
         1_893_456_000_000,
     ),
 )
-"""Of every list."""
+
+PAGES = (*_PLACES, *_NAMES, *_TIMES)
+"""Of every list of things that have an alias."""
 
 MESSAGE_PAGES = (
     *PAGES,
@@ -65,3 +73,39 @@ MESSAGE_PAGES = (
     ),
 )
 """Of every list of messages."""
+
+LISTENER_ATTEMPT_PAGES = (
+    *_PLACES,
+    *_TIMES,
+    Parameter(
+        "state",
+        "Only attempts that ended so.",
+        {"type": "string", "enum": ["acknowledged", "failed"]},
+        "failed",
+    ),
+    Parameter(
+        "status",
+        "Only attempts that were answered with this status, or with one of a class such as `5xx`; `0`: with none.",
+        {"type": "string", "pattern": "^(?:0|[1-9][0-9]{2}|[1-9]xx)$"},
+        "5xx",
+    ),
+)
+"""Of the attempts of a listener."""
+
+MESSAGE_ATTEMPT_PAGES = (
+    *LISTENER_ATTEMPT_PAGES,
+    Parameter("listener", "Only attempts to hand it to this listener of the queue.", _ID, _EXAMPLE_ID),
+)
+"""Of the attempts of a message."""
+
+DELIVERY_PAGES = (
+    *_PLACES,
+    *_TIMES,
+    Parameter(
+        "state",
+        "Only deliveries that stand so.",
+        {"type": "string", "enum": ["acknowledged", "pending", "retrying", "missed", "filtered"]},
+        "retrying",
+    ),
+)
+"""Of the deliveries of a message. An `after` or `before` is the id of a listener."""

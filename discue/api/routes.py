@@ -2,6 +2,8 @@
 
 from discue.api import (
     api_keys,
+    attempts,
+    deliveries,
     domains,
     events,
     filter_tests,
@@ -29,6 +31,8 @@ _DESCRIBED: tuple[Route, ...] = (
     *secrets.ROUTES,
     *filter_tests.ROUTES,
     *messages.ROUTES,
+    *deliveries.ROUTES,
+    *attempts.ROUTES,
     *domains.ROUTES,
     *users.ROUTES,
     *statistics.ROUTES,

@@ -5,26 +5,28 @@ from typing import Final
 
 from discue.message_filter.filters import filter_of
 from discue.model import Delivery, DeliveryState, StoredMessage
+from discue.store.attempt_lists import OF_A_MESSAGE
 from discue.store.engine import Row, Transaction
 from discue.store.entries import entry_like
 from discue.store.listeners import read_options
 from discue.window import Window
 
 SHOWN_LISTENERS: Final = 100
-_ATTEMPTS_READ: Final = 2_000
 
-_LISTENERS: Final = """
+RECIPIENTS: Final = """
     SELECT listener.id, listener.public_id, cursor.position, cursor.ahead, listener.settings FROM listener
     JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
         AND cursor.stream = 0
     WHERE listener.organization = $1 AND listener.queue = $2 AND listener.deleted_at IS NULL
-        AND cursor.start_seq < $3
-    ORDER BY listener.id LIMIT $4"""
+        AND cursor.start_seq < $3"""
+"""The listeners that a message is for."""
+
+_OLDEST: Final = f"{RECIPIENTS} ORDER BY listener.id LIMIT $4"
 _EXCEPTION: Final = """
-    SELECT state, attempts, reason FROM exception
+    SELECT state, attempts, reason, due_at FROM exception
     WHERE organization = $1 AND listener = $2 AND stream = 0 AND seq = $3"""
 _MISSED_RANGE: Final = """
-    SELECT seq_to FROM missed_range WHERE organization = $1 AND listener = $2 AND seq_from <= $3
+    SELECT seq_to, reason FROM missed_range WHERE organization = $1 AND listener = $2 AND seq_from <= $3
     ORDER BY seq_from DESC LIMIT 1"""
 # The key stands in the log alone: a row there, and those of its key by an index.
 _BLOCKED: Final = """
@@ -36,40 +38,48 @@ _ATTEMPTS: Final = """
     SELECT listener, number, status FROM attempt
     WHERE organization = $1 AND queue = $2 AND seq = $3 LIMIT $4"""
 
+LastAttempts = dict[int, tuple[int, int]]
+"""Number and status of each listener's last attempt."""
+
 
 async def of_message(tx: Transaction, message: StoredMessage) -> list[Delivery]:
     """For each listener that was there when the message was stored, oldest first: at most 100 of them."""
-    values = (message.organization, message.queue, message.seq)
-    last_attempts = _last_attempts(await tx.rows(_ATTEMPTS, *values, _ATTEMPTS_READ))
-    deliveries = []
-    for listener, public_id, position, ahead, settings in await tx.rows(_LISTENERS, *values, SHOWN_LISTENERS):
-        number, status = last_attempts.get(listener, (0, 0))
-        settled = Window.decode(position, ahead).is_settled(message.seq)
-        state, counted = await _state(tx, message, listener, settled=settled)
-        if state == "acknowledged" and not number and _is_filtered(message, settings):
-            state = "filtered"
-        deliveries.append(Delivery(public_id, state, max(number, counted), status))
-    return deliveries
+    last = await last_attempts(tx, message)
+    rows = await tx.rows(_OLDEST, message.organization, message.queue, message.seq, SHOWN_LISTENERS)
+    return [await delivery(tx, message, row, last) for row in rows]
 
 
-def _last_attempts(rows: Iterable[Row]) -> dict[int, tuple[int, int]]:
-    """Number and status of each listener's last attempt."""
-    last: dict[int, tuple[int, int]] = {}
+async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts:
+    """Of a message with more attempts than are read for a list of them, some are left out."""
+    return _last(await tx.rows(_ATTEMPTS, message.organization, message.queue, message.seq, OF_A_MESSAGE))
+
+
+def _last(rows: Iterable[Row]) -> LastAttempts:
+    last: LastAttempts = {}
     for listener, number, status in rows:
         last[listener] = max(last.get(listener, (0, 0)), (number, status))
     return last
 
 
-async def _state(tx: Transaction, message: StoredMessage, listener: int, *, settled: bool) -> tuple[DeliveryState, int]:
-    """The state, and how many attempts the exception has counted."""
-    values = (message.organization, listener, message.seq)
-    exception = await tx.row(_EXCEPTION, *values)
+async def delivery(tx: Transaction, message: StoredMessage, recipient: Row, last: LastAttempts) -> Delivery:
+    """How it stands with one of the message's recipients."""
+    listener, public_id, position, ahead, settings = recipient
+    number, status = last.get(listener, (0, 0))
+    key = (message.organization, listener, message.seq)
+    exception = await tx.row(_EXCEPTION, *key)
     if exception is not None:
-        return of_exception(*exception)
-    if not settled or await is_blocked(tx, message, listener):
-        return "pending", 0
-    missed = await tx.row(_MISSED_RANGE, *values)
-    return ("missed" if missed is not None and missed[0] >= message.seq else "acknowledged"), 0
+        *settled, due_at = exception
+        state, counted = of_exception(*settled)
+        waits_until = due_at if (state, exception[0]) == ("retrying", "retry") else 0
+        reason = exception[2] if state == "missed" else ""
+        return Delivery(public_id, state, max(number, counted), status, waits_until, reason)
+    if not Window.decode(position, ahead).is_settled(message.seq) or await is_blocked(tx, message, listener):
+        return Delivery(public_id, "pending", number, status)
+    missed = await tx.row(_MISSED_RANGE, *key)
+    if missed is not None and missed[0] >= message.seq:
+        return Delivery(public_id, "missed", number, status, reason=missed[1])
+    state = "filtered" if not number and _is_filtered(message, settings) else "acknowledged"
+    return Delivery(public_id, state, number, status)
 
 
 async def is_blocked(tx: Transaction, message: StoredMessage, listener: int) -> bool:
@@ -85,7 +95,10 @@ def _is_filtered(message: StoredMessage, settings: str) -> bool:
 
 
 def of_exception(state: str, attempts: int, reason: str) -> tuple[DeliveryState, int]:
-    """An attempt that is under way has not been made yet; one that has ended is only not counted yet."""
+    """The state, and how many attempts were made.
+
+    An attempt that is under way has not been made yet; one that has ended is only not counted yet.
+    """
     if state == "ended":
         return "missed" if reason else "acknowledged", attempts
     if state == "missed":

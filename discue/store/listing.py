@@ -10,7 +10,7 @@ import msgspec
 
 from discue.errors import BadRequest, Fault
 from discue.ids import ALPHABET, encode, row_id_at
-from discue.model import DeliveryState
+from discue.model import AttemptState, DeliveryState
 from discue.store.engine import Row, Transaction, Value
 
 LARGEST = 9_223_372_036_854_775_807
@@ -35,7 +35,8 @@ class Selection(msgspec.Struct, frozen=True):
     `after` wins over `before`, and both over `page`. The ids need not exist any more.
 
     The rest are filters: an `alias`, created later than `created_after` and earlier than `created_before`
-    (milliseconds); of messages, what was stored for a `listener` (a public id), and what has come of it (`state`).
+    (milliseconds); of messages, what was stored for a `listener` (a public id), and what has come of it (`state`); of
+    attempts, those to a `listener`, with an `outcome`, and with a `status`: `503`, any such as `5xx`, or `0`.
     """
 
     per_page: int = 10
@@ -47,6 +48,8 @@ class Selection(msgspec.Struct, frozen=True):
     created_before: int | None = None
     listener: str | None = None
     state: DeliveryState | None = None
+    outcome: AttemptState | None = None
+    status: str | None = None
 
     def admits(self, created_at: int) -> bool:
         """Whether something of that moment passes the filters of time."""
@@ -71,12 +74,16 @@ class Listing(msgspec.Struct, Generic[Item], frozen=True):
     resumes_before: str | None = None
 
 
-class Source(Protocol):
-    """Rows in an order. A row starts with its key; keys compare as the rows are ordered."""
+class Order(Protocol):
+    """How rows are ordered: by their keys."""
 
     async def locate(self, tx: Transaction, public_id: str) -> Any:
         """The key of a public id, or where it would be if it is gone."""
         ...
+
+
+class Source(Order, Protocol):
+    """Rows in an order. A row starts with its key; keys compare as the rows are ordered."""
 
     async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
         """Rows below the bound (None: all), newest first. Only without a bound some can be skipped."""
@@ -161,8 +168,8 @@ class Table(msgspec.Struct, frozen=True):
             if value is not None:
                 sql += f" AND {self.prefix}{column} {comparison} ${len(values) + 1}"
                 values = (*values, value)
-        floor = self.floor if earliest is None else _row_id(earliest - _APART_MS) - 1
-        ceiling = self.ceiling if latest is None else _row_id(latest + _APART_MS)
+        floor = self.floor if earliest is None else nearest_row_id(earliest - _APART_MS) - 1
+        ceiling = self.ceiling if latest is None else nearest_row_id(latest + _APART_MS)
         return msgspec.structs.replace(self, sql=sql, values=values, floor=floor, ceiling=ceiling)
 
     async def chosen(self, tx: Transaction, column: str, among: Collection[str]) -> list[Row]:
@@ -199,7 +206,7 @@ async def narrowed(tx: Transaction, table: Table, selection: Selection, only: Co
 class Chosen:
     """A few rows in memory, in any order; `beyond` finds the place of a public id."""
 
-    def __init__(self, rows: Sequence[Row], beyond: Source) -> None:
+    def __init__(self, rows: Sequence[Row], beyond: Order) -> None:
         self._rows = sorted(rows, key=_key, reverse=True)
         self._beyond = beyond
 
@@ -259,7 +266,7 @@ def first_id_at(millisecond: int) -> str:
     return encode(max(0, min(millisecond, _LAST_MILLISECOND_OF_IDS)), _TIME_CHARACTERS)
 
 
-def _row_id(millisecond: int) -> int:
+def nearest_row_id(millisecond: int) -> int:
     """The first row id of a millisecond, or the nearest to it that there can be."""
     return row_id_at(max(0, min(millisecond, _LAST_MILLISECOND)))
 

@@ -19,6 +19,7 @@ from discue.api.app import App
 from discue.api.route import Route
 from discue.api.routes import ROUTES
 from discue.api.services import Readiness, Services
+from discue.attempt_detail import packed
 from discue.authentication import Authenticator
 from discue.clock import SystemClock
 from discue.control import key_rescue
@@ -27,12 +28,15 @@ from discue.control.password_hashing import PasswordHashing
 from discue.dispatch.fetch import Fetcher
 from discue.dispatch.verifier import Verifier
 from discue.http_server import Address, HttpServer
+from discue.ids import event_id_of
 from discue.installation import Installation, opened
 from discue.logs import Log
 from discue.publish import Publisher
 from discue.publishing_quotas import PublishingQuotas
 from discue.request_rates import RequestRates
 from discue.settings import Settings
+from discue.store.engine import Transaction
+from discue.trace import Trace
 from tests.api.described import DescribedTransport
 from tests.authority import trusting_context
 from tests.passwords import CHEAP
@@ -40,6 +44,14 @@ from tests.passwords import CHEAP
 T = TypeVar("T")
 
 OPERATOR = "com.example.operator"
+_ATTEMPT = """
+    INSERT INTO attempt (organization, id, listener, queue, seq, number, status, error, took_ms, detail)
+    SELECT l.organization, $1, l.id, l.queue, log.seq, $2, $3, $4, $5, $6
+    FROM listener l JOIN log ON log.organization = l.organization AND log.queue = l.queue AND log.id = $7
+    WHERE l.public_id = $8"""
+_DETAIL = """
+    INSERT INTO attempt_detail (organization, id, listener, size, content)
+    SELECT organization, $1, id, $2, $3 FROM listener WHERE public_id = $4"""
 _PATIENCE_SECONDS = 20
 
 
@@ -273,6 +285,20 @@ class Cast:
         answer = self.alice.post(f"/queues/{queue}/messages", json={"data": "hello", **fields})
         assert answer.status_code == 200, answer.text
         return str(answer.json()["message"]["id"])
+
+    def attempt(self, listener: str, message: str, detail: Trace | None = None, **fields: Any) -> str:
+        """The id of an attempt that nobody has made, as lanes record it."""
+        made = {"number": 1, "status": 503, "error": "status", "took_ms": 34, "detail": "It failed.", **fields}
+        row_id = self.service.installation.control.row_ids.next()
+
+        async def work(tx: Transaction) -> None:
+            await tx.execute(_ATTEMPT, row_id, *made.values(), message, listener)
+            if detail is not None:
+                content = packed(detail, 1_795_536_285_000)
+                await tx.execute(_DETAIL, row_id, len(content), content, listener)
+
+        self.service.run(self.service.installation.store.write(work))
+        return event_id_of(row_id)
 
 
 def cast_of(service: Service) -> Cast:

@@ -54,6 +54,7 @@ class World:
             "message_id": lambda: cast.message(self["queue_id"]),
             "schema_id": lambda: cast.schema(self["queue_id"]),
             "user_id": lambda: cast.user()["user"]["id"],
+            "attempt_id": lambda: cast.attempt(self["listener_id"], self["message_id"]),
             "status": lambda: "404",
         }
 

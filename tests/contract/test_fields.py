@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import jsonschema_rs
@@ -118,6 +119,29 @@ class Samples:
         made = self._owner.create(f"/queues/{queue}/messages", data="x", **MESSAGE_OPTIONS)
         yield made
         yield self._owner.shown(f"/queues/{queue}/messages/{made['id']}")
+        yield from map(self._owner.shown, self._tried())
+
+    def _DeliveryShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        for path in self._tried():
+            yield from self._owner.get(f"{path}/deliveries")["deliveries"]
+
+    def _AttemptShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        for path in self._tried():
+            for attempt in self._owner.get(f"{path}/attempts")["attempts"]:
+                yield self._owner.shown(f"{path}/attempts/{attempt['id']}")
+
+    def _tried(self) -> Iterator[str]:
+        """Messages to this very service, which answers badly, with TLS that it may not speak: one is tried again."""
+        queue = self._owner.create("/queues")["id"]
+        place = urlsplit(self._owner.installation.urls[0]).netloc
+        for scheme in ("http", "https"):
+            urls = dict.fromkeys(("notify_url", "liveness_url"), f"{scheme}://{place}/")
+            self._owner.create(f"/queues/{queue}/listeners", **urls)
+        for options in ({}, {"retry": {"attempts": 1}}):
+            made = self._owner.create(f"/queues/{queue}/messages", data="x", **options)
+            path = f"/queues/{queue}/messages/{made['id']}"
+            self._owner.until(path, lambda shown: all(each["attempts"] for each in shown["deliveries"]))
+            yield path
 
     def _ApiKeyShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.create("/api_keys")

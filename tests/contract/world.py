@@ -27,9 +27,10 @@ class World:
             "domain_id": lambda: self._made("/domains", hostname="localhost", port=1031),
             "queue_id": lambda: self._made("/queues", schema={"n": {"type": "number"}}),
             "schema_id": lambda: str(self.owner.shown(self.path("/queues/{queue_id}"))["schema_id"]),
-            "listener_id": lambda: self._made(self.path("/queues/{queue_id}/listeners"), **NOWHERE),
             "secret_id": self._secret,
-            "message_id": lambda: self._made(self.path("/queues/{queue_id}/messages"), data={"n": 1}),
+            "listener_id": self._listener,
+            "message_id": self._message,
+            "attempt_id": self._attempt,
             "status": lambda: "404",
         }
 
@@ -87,6 +88,22 @@ class World:
         if name not in self._ids:
             self._ids[name] = self._makers[name]()
         return self._ids[name]
+
+    def _listener(self) -> str:
+        """With the message at once: when its liveness was probed a few times it would get none any more."""
+        made = self._made(self.path("/queues/{queue_id}/listeners"), **NOWHERE)
+        self._ids["message_id"] = self._made(self.path("/queues/{queue_id}/messages"), data={"n": 1})
+        return made
+
+    def _message(self) -> str:
+        self.path("{listener_id}")
+        return self._ids["message_id"]
+
+    def _attempt(self) -> str:
+        """Of the message, for the listener."""
+        path = self.path("/queues/{queue_id}/messages/{message_id}")
+        self.owner.until(path, lambda shown: shown["deliveries"][0]["attempts"] > 0)
+        return str(self.owner.get(f"{path}/attempts")["attempts"][-1]["id"])
 
     def _made(self, path: str, **fields: object) -> str:
         return str(self.owner.create(path, **fields)["id"])

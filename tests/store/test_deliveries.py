@@ -54,7 +54,7 @@ async def test_each_listener_has_its_own_state_attempts_and_last_status(store: S
     await store.settle(_settle(second, 1, retrying=1, attempts=retrying, exceptions=rows))
     assert await _of(store, stored[0]) == [
         Delivery(first.public_id, "acknowledged", 1, 204),
-        Delivery(second.public_id, "retrying", 2, 503),
+        Delivery(second.public_id, "retrying", 2, 503, next_attempt_at=NOON),
     ]
 
 
@@ -89,7 +89,7 @@ async def test_an_attempt_that_is_under_way_is_none_yet_and_one_that_has_ended_s
     ]
     assert await _of(store, stored[1]) == [
         Delivery(first.public_id, "retrying", 2, 0),
-        Delivery(second.public_id, "missed", 12, 0),
+        Delivery(second.public_id, "missed", 12, 0, reason="attempts_used_up"),
     ]
 
 

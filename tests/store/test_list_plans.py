@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from discue.model import Listener, Queue
-from discue.store import api_keys, domains, listeners, messages, organizations, queues, users
+from discue.store import (
+    api_keys,
+    attempt_lists,
+    delivery_lists,
+    domains,
+    listeners,
+    messages,
+    organizations,
+    queues,
+    users,
+)
 from discue.store.commit import Store
 from discue.store.engine import ExceptionRow, MissedRange, Settle, Transaction, Value
 from discue.store.engines.sqlite import SqliteEngine
@@ -75,9 +85,26 @@ async def _list_everything(tx: Transaction, queue: Queue, listener: Listener) ->
         await messages.page_of_queue(tx, queue, selection, only)
     for selection, only in product(_of_listener(listener), (None, {public_id(33)})):
         await messages.page(tx, OURS, selection, only)
+    await _see_what_happened(tx, queue, listener)
     await users.of_role(tx, OURS, "owner", 0, 10)
     await users.by_email(tx, OURS, "ada@example.com")
     await users.invited(tx, b"hash")
+
+
+async def _see_what_happened(tx: Transaction, queue: Queue, listener: Listener) -> None:
+    message = await messages.get(tx, queue, public_id(33))
+    assert message is not None
+    times = {"created_after": NOON, "created_before": NOON + 50}
+    for place, filters in product(PLACES, ({}, times)):
+        for state in (None, *STATES):
+            await delivery_lists.of_message(tx, message, Selection(state=state, **place, **filters))  # type: ignore[arg-type]
+        for outcome, status in product((None, "acknowledged", "failed"), (None, "503", "2xx")):
+            selection = Selection(outcome=outcome, status=status, **place, **filters)  # type: ignore[arg-type]
+            await attempt_lists.of_message(tx, message, selection)
+            await attempt_lists.of_listener(tx, listener, selection)
+    for of in (message, listener):
+        await attempt_lists.get(tx, OURS, public_id(33), of)
+    await attempt_lists.content(tx, OURS, public_id(33))
 
 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)
@@ -191,3 +218,31 @@ async def test_deliveries_in_a_state_are_found_by_the_index_of_that_state(store:
     assert ("exception_ended" in plans) == (state == "missed")
     assert "exception_pkey" not in plans
     assert "PRIMARY KEY (organization=? AND listener=? AND stream" not in plans
+
+
+@pytest.mark.parametrize("store", ["postgres", "sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (Selection(outcome="failed"), {"attempt_failed"}),
+        (Selection(status="5xx", created_after=NOON), {"attempt_failed"}),
+        (Selection(), {"attempt_pkey"}),
+        (Selection(status="2xx", outcome="acknowledged"), {"attempt_pkey"}),
+    ],
+)
+async def test_failures_of_a_listener_are_found_by_their_index_and_the_rest_by_time(
+    store: Store, selection: Selection, expected: set[str]
+) -> None:
+    _, listener = await _world(store)
+
+    async def work(tx: Transaction) -> str:
+        explaining = Explaining(tx) if isinstance(store.engine, SqliteEngine) else Once(tx, index_conditions)
+        await attempt_lists.of_listener(explaining, listener, selection)
+        assert len(explaining.plans) == 2
+        return " ".join(str(plan) for plan in explaining.plans.values()).replace("PRIMARY KEY", "attempt_pkey")
+
+    plans = await store.write(work)
+    assert {name for name in ("attempt_failed", "attempt_message") if name in plans} == expected - {"attempt_pkey"}
+    assert ("attempt_pkey (organization=? AND id>?" in plans or "'attempt_pkey'" in plans) == (
+        "attempt_pkey" in expected
+    )

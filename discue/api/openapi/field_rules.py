@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from discue import quota
 from discue.access import PROTECTED, RESOURCES, TARGETS_LIMIT
-from discue.api.openapi import delivery_rules
+from discue.api.openapi import attempt_rules, delivery_rules
 from discue.api.openapi.rule import INSTANT, Rule
 
 PUBLIC_ID: Final = "^[0-9A-Za-z]{21}$"
@@ -22,6 +22,7 @@ EXAMPLE_IDS: Final[Mapping[str, str]] = {
     "message_id": "0VbuJFW500I0yWwoGXXf6",
     "user_id": "0VbuJFSt00rT5Kd9wNqXc",
     "domain_id": "0VbuJFSx00Gv3Jm8yPzBa",
+    "attempt_id": attempt_rules.EXAMPLE_ID,
     "schema_id": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 }
 
@@ -410,7 +411,10 @@ RULES: dict[str, Rule] = {
 }
 
 
+_TABLES: Final = (RULES, delivery_rules.RULES, attempt_rules.RULES)
+
+
 def rule_of(struct: str, field: str) -> Rule | None:
     """The rule of a field by its name in JSON: its struct's own, or the one that it has everywhere."""
-    place = f"{struct}.{field}"
-    return RULES.get(place) or delivery_rules.RULES.get(place) or RULES.get(field) or delivery_rules.RULES.get(field)
+    named = (table.get(name) for name in (f"{struct}.{field}", field) for table in _TABLES)
+    return next((rule for rule in named if rule is not None), None)

@@ -1,0 +1,95 @@
+"""What happened: the deliveries of a message, and attempts, each with what is kept of it."""
+
+import msgspec
+
+from discue.access import Principal
+from discue.attempt_detail import AttemptDetail, unpacked
+from discue.control.control import Control, present
+from discue.errors import BadRequest, Fault
+from discue.model import Delivery, Listener, ShownAttempt, StoredMessage
+from discue.store import attempt_lists, delivery_lists, listeners, messages, queues
+from discue.store.engine import Transaction
+from discue.store.listing import Listing, Selection
+
+Path = tuple[str, ...]
+"""The ids of the queue and of the message, or the listener."""
+
+
+class AttemptDetails(msgspec.Struct, frozen=True):
+    """An attempt, and what is kept of it beside its record: None where that is nothing."""
+
+    attempt: ShownAttempt
+    detail: AttemptDetail | None
+
+
+async def deliveries(control: Control, principal: Principal, path: Path, selection: Selection) -> Listing[Delivery]:
+    """Of the message, for each listener that was there when it was stored."""
+
+    async def work(tx: Transaction) -> Listing[Delivery]:
+        return await delivery_lists.of_message(tx, await _message(tx, principal, path), selection)
+
+    return await control.store.read(work)
+
+
+async def page_of_message(
+    control: Control, principal: Principal, path: Path, selection: Selection
+) -> Listing[ShownAttempt]:
+    """Raises BadRequest when the selection names a listener that is not one of the queue's."""
+
+    async def work(tx: Transaction) -> Listing[ShownAttempt]:
+        message = await _message(tx, principal, path)
+        if selection.listener is not None:
+            await _require_listener(tx, message, selection.listener)
+        return await attempt_lists.of_message(tx, message, selection)
+
+    return await control.store.read(work)
+
+
+async def page_of_listener(
+    control: Control, principal: Principal, path: Path, selection: Selection
+) -> Listing[ShownAttempt]:
+    async def work(tx: Transaction) -> Listing[ShownAttempt]:
+        return await attempt_lists.of_listener(tx, await _listener(tx, principal, path), selection)
+
+    return await control.store.read(work)
+
+
+async def get_of_message(control: Control, principal: Principal, path: Path, public_id: str) -> AttemptDetails:
+    async def work(tx: Transaction) -> AttemptDetails:
+        return await _details(tx, await _message(tx, principal, path), public_id)
+
+    return await control.store.read(work)
+
+
+async def get_of_listener(control: Control, principal: Principal, path: Path, public_id: str) -> AttemptDetails:
+    async def work(tx: Transaction) -> AttemptDetails:
+        return await _details(tx, await _listener(tx, principal, path), public_id)
+
+    return await control.store.read(work)
+
+
+async def _details(tx: Transaction, of: StoredMessage | Listener, public_id: str) -> AttemptDetails:
+    attempt = present(await attempt_lists.get(tx, of.organization, public_id, of))
+    content = await attempt_lists.content(tx, of.organization, public_id)
+    return AttemptDetails(attempt, unpacked(content) if content is not None else None)
+
+
+async def _message(tx: Transaction, principal: Principal, path: Path) -> StoredMessage:
+    queue_public_id, message_id = path
+    principal.require("messages", "read", message_id, queue_public_id)
+    queue = present(await queues.get(tx, principal.organization, queue_public_id))
+    return present(await messages.get(tx, queue, message_id))
+
+
+async def _listener(tx: Transaction, principal: Principal, path: Path) -> Listener:
+    queue_public_id, public_id = path
+    principal.require("listeners", "read", public_id, queue_public_id)
+    listener = present(await listeners.get(tx, principal.organization, public_id))
+    return present(listener if listener.queue_public_id == queue_public_id else None)
+
+
+async def _require_listener(tx: Transaction, message: StoredMessage, public_id: str) -> None:
+    listener = await listeners.get(tx, message.organization, public_id)
+    if listener is None or listener.queue != message.queue:
+        rule = "must be the id of a listener of this queue"
+        raise BadRequest(f"The query parameter listener {rule}.", faults=(Fault("?listener", rule),))
