@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from discue.ids import event_id_of, millisecond_of, row_id_up_to
+from discue.ids import event_id_of, millisecond_of, row_id_at, row_id_up_to
 from discue.model import Listener, ShownAttempt, StoredMessage
 from discue.store.engine import Row, Transaction, Value
-from discue.store.listing import LARGEST, Chosen, Listing, RowPage, Selection, browse, nearest_row_id
+from discue.store.listing import CLOCKS_APART_MS, LARGEST, Chosen, Listing, RowPage, Selection, browse, nearest_row_id
 from discue.store.sifting import Effort, Seen, Sifted, Span
 
 OF_A_MESSAGE: Final = 10_000
@@ -126,8 +126,8 @@ def _order(*, newest_first: bool) -> str:
 
 
 def _span(listener: Listener, selection: Selection) -> Span:
-    """No attempt is older than its listener."""
-    low, high = listener.id, LARGEST
+    """No attempt is older than its listener, by more than clocks differ."""
+    low, high = listener.id - row_id_at(CLOCKS_APART_MS), LARGEST
     if selection.created_after is not None:
         low = max(low, nearest_row_id(selection.created_after + 1) - 1)
     if selection.created_before is not None:

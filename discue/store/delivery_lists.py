@@ -7,14 +7,11 @@ from discue.ids import event_id_of, row_id_up_to
 from discue.model import Delivery, StoredMessage
 from discue.store.deliveries import RECIPIENTS, LastAttempts, delivery, last_attempts
 from discue.store.engine import Row, Transaction
-from discue.store.listing import Listing, Selection, browse, nearest_row_id
+from discue.store.listing import CLOCKS_APART_MS, Listing, Selection, browse, nearest_row_id
 from discue.store.sifting import Effort, Seen, Sifted, Span
 
 _LOOKED_AT: Final = Effort(first=100, step=100, in_all=300)
 """Of each a few rows are read."""
-
-_APART_MS: Final = 60_000
-"""A listener that a message is for may have an id that was made so much later, by the clock of another worker."""
 
 _BETWEEN: Final = f"{RECIPIENTS} AND listener.id > $4 AND listener.id < $5 ORDER BY listener.id"
 _ANCHOR: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id = $2"
@@ -46,7 +43,7 @@ class _Recipients:
 
     def __init__(self, message: StoredMessage) -> None:
         self.message = message
-        self.within = (0, nearest_row_id(message.stored_at + _APART_MS))
+        self.within = (0, nearest_row_id(message.stored_at + CLOCKS_APART_MS))
 
     async def locate(self, tx: Transaction, public_id: str) -> int:
         row = await tx.row(_ANCHOR, self.message.organization, public_id)

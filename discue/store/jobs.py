@@ -10,6 +10,8 @@ Kind = Literal["purge_listener", "purge_queue", "purge_organization"]
 
 _COLUMNS: Final = "organization, id, kind, listener, spec"
 _INSERT: Final = f"INSERT INTO job ({_COLUMNS}, progress, state) VALUES ($1, $2, $3, $4, $5, '', 'waiting')"
+_PROGRESS: Final = "SELECT progress FROM job WHERE organization = $1 AND id = $2"
+_ADVANCE: Final = "UPDATE job SET progress = $1 WHERE organization = $2 AND id = $3"
 _NEXT: Final = f"SELECT {_COLUMNS} FROM job WHERE state = 'waiting' AND id > $1 ORDER BY id LIMIT 1"
 
 
@@ -36,6 +38,16 @@ async def next_after(tx: Transaction, job_id: int = 0) -> Job | None:
     """The oldest job with a higher id."""
     row = await tx.row(_NEXT, job_id)
     return _from_row(row) if row is not None else None
+
+
+async def progress(tx: Transaction, job: Job) -> str:
+    """How far it came: what `advance` was told last, "" before that."""
+    row = await tx.row(_PROGRESS, job.organization, job.id)
+    return row[0] if row is not None else ""
+
+
+async def advance(tx: Transaction, job: Job, reached: str) -> None:
+    await tx.execute(_ADVANCE, reached, job.organization, job.id)
 
 
 async def finish(tx: Transaction, job: Job) -> None:

@@ -23,8 +23,8 @@ _TIME_CHARACTERS = 8
 _LAST_MILLISECOND = (LARGEST >> 22) - 1
 _LAST_MILLISECOND_OF_IDS = len(ALPHABET) ** _TIME_CHARACTERS - 1
 
-_APART_MS = 60_000
-"""A row's id and its `created_at` are of the same moment, unless the clock was set in between: by less than this."""
+CLOCKS_APART_MS = 60_000
+"""So much the clocks of workers may differ, or one be set: else a row's id and its `created_at` are of one moment."""
 
 Item = TypeVar("Item")
 
@@ -168,8 +168,8 @@ class Table(msgspec.Struct, frozen=True):
             if value is not None:
                 sql += f" AND {self.prefix}{column} {comparison} ${len(values) + 1}"
                 values = (*values, value)
-        floor = self.floor if earliest is None else nearest_row_id(earliest - _APART_MS) - 1
-        ceiling = self.ceiling if latest is None else nearest_row_id(latest + _APART_MS)
+        floor = self.floor if earliest is None else nearest_row_id(earliest - CLOCKS_APART_MS) - 1
+        ceiling = self.ceiling if latest is None else nearest_row_id(latest + CLOCKS_APART_MS)
         return msgspec.structs.replace(self, sql=sql, values=values, floor=floor, ceiling=ceiling)
 
     async def chosen(self, tx: Transaction, column: str, among: Collection[str]) -> list[Row]:

@@ -2,9 +2,11 @@
 
 from typing import Final
 
+from discue.ids import row_id_at
 from discue.store import jobs, listeners, organizations, queues, tallies
 from discue.store.engine import Transaction, Value
 from discue.store.jobs import Job
+from discue.store.listing import CLOCKS_APART_MS, LARGEST
 
 ROWS_A_STEP: Final = 500
 DETAILS_A_STEP: Final = 100
@@ -15,16 +17,21 @@ _NEWEST_MESSAGES: Final = """
     SELECT seq, size FROM log WHERE organization = $1 AND queue = $2 ORDER BY seq DESC LIMIT $3"""
 _REMOVE_MESSAGES: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 RETURNING size"
 
+ATTEMPTS_LOOKED_AT: Final = 2_000
+_LAST_LOOKED_AT: Final = """
+    SELECT id FROM attempt WHERE organization = $1 AND id > $2 AND id < $3 ORDER BY id DESC LIMIT 1 OFFSET $4"""
+_REMOVE_ATTEMPTS: Final = "DELETE FROM attempt WHERE organization = $1 AND listener = $2 AND id >= $3 AND id < $4"
+
 _OF_LISTENER: Final = (
     ("exception", "stream, seq", ROWS_A_STEP),
     ("missed_range", "seq_from", ROWS_A_STEP),
     ("attempt_detail", "id", DETAILS_A_STEP),
 )
-"""What a listener leaves, each with the rest of the key that its rows are found by, and how many are a step.
+"""What a listener leaves, each with the rest of the key that its rows are found by, and how many are a step."""
 
-The narrow records of its attempts are found by their queue or by their age alone: they go with one or the other.
-"""
 
+_ALL_SEEN: Final = "attempts"
+"""How far the purge of a listener is that has looked through all attempts."""
 
 _OF_ORGANIZATION: Final = (
     ("api_key", "id"),
@@ -48,7 +55,9 @@ async def step(tx: Transaction, job: Job) -> bool:
 
 async def _purge(tx: Transaction, job: Job) -> bool:
     if job.kind == "purge_listener":
-        return job.listener is None or await _purge_listener(tx, job.organization, job.listener)
+        return job.listener is None or (
+            await _remove_attempts(tx, job, job.listener) and await _purge_listener(tx, job.organization, job.listener)
+        )
     if job.kind == "purge_queue":
         return job.queue is None or await _purge_queue(tx, job.organization, job.queue)
     return await _purge_organization(tx, job)
@@ -63,6 +72,23 @@ async def _purge_listener(tx: Transaction, organization: int, listener: int) -> 
             return False
     await tx.execute("DELETE FROM listener WHERE organization = $1 AND id = $2", organization, listener)
     return True
+
+
+async def _remove_attempts(tx: Transaction, job: Job, listener: int) -> bool:
+    """Whether nothing is left. No index leads to them: those of the organization are looked through once, newest first.
+
+    None is older than its listener, by more than clocks differ.
+    """
+    key, low = (job.organization, listener), listener - row_id_at(CLOCKS_APART_MS)
+    await tx.execute("DELETE FROM cursor WHERE organization = $1 AND listener = $2", *key)
+    reached = await jobs.progress(tx, job)
+    if reached == _ALL_SEEN:
+        return True
+    high = int(reached or LARGEST)
+    last = await tx.row(_LAST_LOOKED_AT, job.organization, low, high, ATTEMPTS_LOOKED_AT - 1)
+    removed = await tx.execute(_REMOVE_ATTEMPTS, *key, last[0] if last is not None else low, high)
+    await jobs.advance(tx, job, str(last[0]) if last is not None else _ALL_SEEN)
+    return last is None and not removed
 
 
 async def _purge_queue(tx: Transaction, organization: int, queue: int) -> bool:

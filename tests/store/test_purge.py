@@ -100,10 +100,28 @@ async def test_a_purged_listener_leaves_the_log_and_its_neighbours_as_they_were(
     await store.write(lambda tx: listeners.mark_deleted(tx, OURS, listener.id, NOON))
     steps = await _purge(store, Job(OURS, row_id(9_000), "purge_listener", listener=listener.id))
     after = await _rows_of(store, OURS)
-    assert steps == 2 * -(-MESSAGES // purge.ROWS_A_STEP) + -(-MESSAGES // purge.DETAILS_A_STEP) + 1
+    assert steps == 2 * -(-MESSAGES // purge.ROWS_A_STEP) + -(-MESSAGES // purge.DETAILS_A_STEP) + 2
     assert after["exception"] == after["missed_range"] == after["attempt_detail"] == after["job"] == []
+    assert after["attempt"] == []
     assert (len(after["listener"]), len(after["cursor"])) == (1, 1)
     assert (after["log"], after["queue"]) == (before["log"], before["queue"])
+
+
+async def test_of_many_attempts_some_are_looked_at_in_a_step_and_those_of_others_stay(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purge, "ATTEMPTS_LOOKED_AT", 7)
+    _, gone = await _filled(store, 10, OURS, 30)
+    _, kept = await _filled(store, 100, OURS, 25)
+    await store.write(lambda tx: listeners.mark_deleted(tx, OURS, gone.id, NOON))
+    job = Job(OURS, row_id(9_000), "purge_listener", listener=gone.id)
+    await store.write(lambda tx: jobs.insert(tx, job))
+    left = [55]
+    while not await store.write(lambda tx: purge.step(tx, job)):
+        left.append(len((await _rows_of(store, OURS))["attempt"]))
+        assert left[-2] - left[-1] <= 7
+    attempts = (await _rows_of(store, OURS))["attempt"]
+    assert (len(attempts), {row[2] for row in attempts}) == (25, {kept.id})
 
 
 async def test_a_settle_that_comes_after_the_purge_began_adds_nothing(store: Store) -> None:
