@@ -36,8 +36,8 @@ class Product:
         self.port = 0
         self.serving = asyncio.Event()
         self.lines: deque[str] = deque(maxlen=_LINES_KEPT)
-        self.attempts = 0
-        """How many attempts its log tells of, since the first start."""
+        self.first_attempts = 0
+        """How many deliveries were tried, as its log tells, since the first start."""
         self._enough: tuple[int, asyncio.Future[None]] | None = None
         self._clients: list[Client] = []
         self.command = command
@@ -117,11 +117,11 @@ class Product:
         self._awaited.append((text.replace(" ", ""), future))
         return future
 
-    async def until_attempts(self, count: int) -> None:
-        """Wait until so many attempts have ended."""
+    async def until_first_attempts(self, count: int) -> None:
+        """Wait until so many deliveries were tried: their first attempts have ended, whatever became of others."""
         self._enough = (count - 1, asyncio.get_running_loop().create_future())
-        self.attempts -= 1
-        self._count_attempt()
+        self.first_attempts -= 1
+        self._count_first_attempt()
         await self._within(self._enough[1])
 
     def send(self, number: signal.Signals) -> None:
@@ -166,7 +166,8 @@ class Product:
 
     def _hear(self, line: str) -> None:
         if '"event":"attempt"' in line:
-            self._count_attempt()
+            if '"number":1,' in line:
+                self._count_first_attempt()
         else:
             self.lines.append(line)
         if not self._awaited:
@@ -178,9 +179,9 @@ class Product:
             if not entry[1].done():
                 entry[1].set_result(line)
 
-    def _count_attempt(self) -> None:
-        self.attempts += 1
-        if self._enough is not None and self.attempts > self._enough[0] and not self._enough[1].done():
+    def _count_first_attempt(self) -> None:
+        self.first_attempts += 1
+        if self._enough is not None and self.first_attempts > self._enough[0] and not self._enough[1].done():
             self._enough[1].set_result(None)
 
     async def _within(self, work: Any) -> Any:

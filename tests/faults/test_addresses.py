@@ -91,7 +91,7 @@ async def test_a_real_name_of_this_machine_is_refused_at_connect(tmp_path: Path)
         queue = await client.queue()
         await client.listener(queue, f"http://localhost:{receiver.port}/hook")
         await client.publish(queue, "hello")
-        await product.until_attempts(1)
+        await product.until_first_attempts(1)
         client.close()
         assert await product.stop() == 0
         assert receiver.delivered == []
