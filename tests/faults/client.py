@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 KEY = "dsk_" + "f" * 60
 """The operator's key in every installation of these tests."""
 
+_APART_SECONDS = 0.05
+
 
 class Served(Protocol):
     """Something that serves the API on a port of loopback."""
@@ -84,7 +86,17 @@ class Client:
         """The id of a message that is stored."""
         return str((await self.create(f"/queues/{queue}/messages", {"data": data}))["id"])
 
-    async def until(self, path: str, status: int, *, apart_seconds: float = 0.05) -> None:
+    async def publish_in_the_end(self, queue: str, data: str) -> str:
+        """The same, again and again while it is refused for now. Whoever waits bounds how long."""
+        while True:
+            answer = await self.ask("POST", f"/queues/{queue}/messages", {"data": data})
+            if answer.status != 503:
+                assert answer.status == 200, answer
+                return str(answer.body["message"]["id"])
+            assert "retry-after" in answer.headers, answer
+            await asyncio.sleep(_APART_SECONDS)
+
+    async def until(self, path: str, status: int, *, apart_seconds: float = _APART_SECONDS) -> None:
         """Ask again and again, until the answer has this status. Whoever waits bounds how long."""
         while True:
             with suppress(Lost):

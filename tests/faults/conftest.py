@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-LONGEST_SECONDS = 60
+LONGEST_SECONDS = 180
 _TOLD = "told"
 
 Tell = Callable[[str], None]

@@ -23,8 +23,9 @@ RETRIES = "1,1,2,2,3,3,4,4"
 
 _SUSPECTED_SECONDS = 0.5
 _AGAIN_SECONDS = 0.1
-_READY_SECONDS = 20.0
-_START_SECONDS = 20.0
+_READY_SECONDS = 40.0
+_START_SECONDS = 60.0
+_LINES_TOLD = 40
 
 
 class Worker:
@@ -179,18 +180,16 @@ class Fleet:
     @property
     def said(self) -> str:
         """The ends of their logs."""
-        return "\n".join(f"worker {each.number}:\n{''.join(each.product.lines)}" for each in self.members)
+        ends = {each.number: list(each.product.lines)[-_LINES_TOLD:] for each in self.members}
+        return "\n".join(f"worker {number}:\n{''.join(lines)}" for number, lines in ends.items())
 
 
 @asynccontextmanager
 async def fleet_of(fleet: Fleet) -> AsyncIterator[Fleet]:
-    """Says where the workers' logs are when what is done with them fails."""
-    log = fleet.folder / "workers.log"
+    """Says what the workers logged when what is done with them fails."""
     async with fleet:
         try:
             yield fleet
         except Exception as error:
-            error.add_note(f"what the workers said is in {log}")
+            error.add_note(fleet.said)
             raise
-        finally:
-            log.write_text(fleet.said)

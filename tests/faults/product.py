@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from tests.faults.client import KEY, Client
 
 SERVE = (sys.executable, "-m", "discue.cli")
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 _REPOSITORY = Path(__file__).parents[2]
 _LINES_KEPT = 4_000
