@@ -135,7 +135,10 @@ def waits_in(database: Path) -> list[Wait]:
             "JOIN attempt a ON a.organization = e.organization AND a.queue = e.queue AND a.seq = e.seq "
             "AND a.listener = e.listener AND a.number = e.attempts WHERE e.state = 'retry'"
         ).fetchall()
-    return [Wait(*found, due_at - millisecond_of(attempt)) for *found, due_at, attempt in rows]
+    return [
+        Wait(alias, attempts, since_publish, due_at - millisecond_of(attempt))
+        for alias, attempts, since_publish, due_at, attempt in rows
+    ]
 
 
 def is_by_the_policy(wait: Wait) -> bool:
