@@ -378,3 +378,43 @@ class User(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"User(organization={self.organization}, public_id={self.public_id!r}, role={self.role!r})"
+
+
+MISSED_REASONS = ("attempts_used_up", "expired", "no_retry", "too_old")
+"""Why a delivery is missed: no attempt is left, the message expired, the listener wanted no more, or it waited too
+long."""
+
+
+class Chosen(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which of a listener's missed deliveries: those of some messages, or those of a reason, or all.
+
+    `seqs` are in rising order.
+    """
+
+    seqs: tuple[int, ...] | None = None
+    reason: str | None = None
+
+
+class Redelivery(msgspec.Struct, frozen=True):
+    """Missed deliveries of a listener that are made due again.
+
+    Of the chosen ones up to `position` all are; none is beyond `until_seq`. `selected` is how many there were at the
+    beginning, as far as they were counted; `gone` are those whose messages were deleted. `pace` is in messages a
+    second.
+    """
+
+    organization: int
+    id: int
+    public_id: str
+    listener: int
+    state: Literal["waiting", "running", "done", "cancelled"]
+    chosen: Chosen
+    position: int
+    until_seq: int
+    selected: int
+    created_at: int
+    updated_at: int
+    pace: int | None = None
+    redelivered: int = 0
+    gone: int = 0
+    ended_at: int | None = None

@@ -78,6 +78,7 @@ _ROWS: dict[str, tuple[Value, ...]] = {
     "event": (3, "queue_added", "k" * 21, "q" * 21, "orders"),
     "idempotency": (-5, 7, b"\x01", b"\x02", NOON),
     "lockout": ("address", "192.0.2.1", "[1]", 1, NOON, NOON),
+    "redelivery": (9, "r" * 21, 8, "done", '{"reason":"too_old"}', 10, 3, 4, 2, 1, 1, NOON, NOON, NOON),
 }
 """A row of each table that has none yet, without its organization, or the number that stands in its place."""
 

@@ -298,3 +298,21 @@ class MessageChange(_Sent, kw_only=True):
     retry: Ignored = _NOT_SENT
     queue_id: Ignored = _NOT_SENT
     deliveries: Ignored = _NOT_SENT
+
+
+class MissedFilter(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which missed deliveries: those of a reason, and of messages stored later and earlier than two times."""
+
+    reason: Text = UNSET
+    created_after: Whole = UNSET
+    created_before: Whole = UNSET
+
+
+class RedeliveryBody(_Sent, kw_only=True):
+    """Of `POST` for a redelivery: `messages`, `filter` or `all` says what is chosen."""
+
+    messages: list[str] | None | UnsetType = UNSET
+    filter: MissedFilter | None | UnsetType = UNSET
+    all: bool | None | UnsetType = UNSET
+    pace: Whole = UNSET
+    dry_run: bool | None | UnsetType = UNSET

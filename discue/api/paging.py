@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from discue.api.links import Links, Named, links_of
 from discue.api.query import LONGEST_NUMBER, Parameters, id_in, number_in, parameters_of, single_in, wrong
 from discue.api.route import Call
-from discue.model import AttemptState, DeliveryState
+from discue.model import MISSED_REASONS, AttemptState, DeliveryState
 from discue.store.listing import FIRST_PAGE, Listing, Selection
 
 T = TypeVar("T")
@@ -53,6 +53,12 @@ def selection_of_deliveries(query: str) -> Selection:
     """The same of a list of deliveries, which have no alias either."""
     parameters = parameters_of(query)
     return replace(_pages_in(parameters), state=_one_of(parameters, "state", _STATES))
+
+
+def selection_of_missed(query: str) -> Selection:
+    """The same of what a listener has missed."""
+    parameters = parameters_of(query)
+    return replace(_pages_in(parameters), reason=_one_of(parameters, "reason", MISSED_REASONS))
 
 
 def _pages_in(parameters: Parameters) -> Selection:

@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from discue.model import MISSED_REASONS
+
 _ID: dict[str, Any] = {"type": "string", "pattern": "^[0-9A-Za-z]{21}$"}
 _ALIAS: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 254, "pattern": "^[^\\u0000]*$"}
 _TIME: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 999_999_999_999_999}
@@ -109,3 +111,23 @@ DELIVERY_PAGES = (
     ),
 )
 """Of the deliveries of a message. An `after` or `before` is the id of a listener."""
+
+MISSED_PAGES = (
+    *_PLACES,
+    Parameter(
+        "created_after", "Only messages that were stored later than this, in milliseconds since the epoch.", _TIME, 0
+    ),
+    Parameter(
+        "created_before",
+        "Only messages that were stored earlier than this, in milliseconds since the epoch.",
+        _TIME,
+        1_893_456_000_000,
+    ),
+    Parameter(
+        "reason",
+        "Only what was missed for this reason.",
+        {"type": "string", "enum": list(MISSED_REASONS)},
+        "too_old",
+    ),
+)
+"""Of what a listener has missed."""

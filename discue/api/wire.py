@@ -355,6 +355,64 @@ class FilterTest(_Answer, kw_only=True, frozen=True):
     filter_test: FilterTestShown
 
 
+class MissedShown(msgspec.Struct, kw_only=True, frozen=True):
+    """A message that a listener has missed."""
+
+    id: str
+    alias: str
+    name: str
+    stored_at: int
+    missed_at: int
+    reason: str
+    attempts: int
+
+
+class Missed(_Answer, kw_only=True, frozen=True):
+    missed: list[MissedShown]
+
+
+class RedeliveryCounts(msgspec.Struct, frozen=True):
+    """Of deliveries: chosen at the beginning, made due again, and those whose messages were deleted."""
+
+    selected: int
+    redelivered: int
+    gone: int
+
+
+class RedeliveryShown(_Shown, kw_only=True, frozen=True):
+    """`alias` and `name` are its id."""
+
+    queue_id: str
+    listener_id: str
+    state: str
+    counts: RedeliveryCounts
+    ended_at: int
+    pace: int | UnsetType = UNSET
+
+
+class DryRun(msgspec.Struct, frozen=True):
+    """What would be chosen. The ids are empty when it is nothing."""
+
+    selected: int
+    first_message: str
+    last_message: str
+
+
+class Redelivery(_Answer, kw_only=True, frozen=True):
+    redelivery: RedeliveryShown
+
+
+class AskedRedelivery(_Answer, kw_only=True, frozen=True, omit_defaults=True):
+    """`dry_run` in place of the redelivery where one was asked for."""
+
+    redelivery: RedeliveryShown | UnsetType = UNSET
+    dry_run: DryRun | UnsetType = UNSET
+
+
+class Redeliveries(_Answer, kw_only=True, frozen=True):
+    redeliveries: list[RedeliveryShown]
+
+
 class DeliveryShown(msgspec.Struct, frozen=True, omit_defaults=True):
     """`last_status` is 0 where no answer was read. A retrying one has `next_attempt_at`, a missed one its reason."""
 

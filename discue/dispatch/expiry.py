@@ -54,7 +54,7 @@ class Expiry:
         """Those of a disabled listener, which have no turn of their own."""
         reading, key = self._backlog.readings, self._record.key
         last = await self._last_stored_before(before, (0, self._progress.window.position))
-        found = await self._reads.read(lambda tx: retries_up_to(tx, key, last, _EXPIRED_AT_ONCE))
+        found = await self._reads.read(lambda tx: retries_up_to(tx, key, last, before, _EXPIRED_AT_ONCE))
         if reading != self._backlog.readings or self._is_enabled() or not self._is_quiet():
             return
         now, claimed = self._clock.now(), self._backlog.claimed

@@ -22,6 +22,8 @@ _CHANGES_KEPT = 10_000
 _CHANGES_A_STEP = 500
 _EVENTS_KEPT_MS = 25 * 3_600_000
 _COUNTS_KEPT_MS = 48 * 3_600_000
+_REDELIVERIES_KEPT_MS = 7 * 24 * 3_600_000
+"""From their end on."""
 _PERIODS_A_STEP = 3
 _MINUTES_KEPT = 60
 """Of what callers may make in a minute, for clocks that are set back."""
@@ -90,6 +92,9 @@ class Housekeeper:
         now = self._clock.now()
         missed_before = now - self._times.missed * 1_000
         while await self._store.write(partial(retention.forget_missed, missed_before=missed_before)):
+            pass
+        ended_before = now - _REDELIVERIES_KEPT_MS
+        while await self._store.write(partial(retention.forget_redeliveries, ended_before=ended_before)):
             pass
         while await self._store.write(partial(feed.trim, kept=_CHANGES_KEPT, limit=_CHANGES_A_STEP)):
             pass

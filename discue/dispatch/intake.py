@@ -150,6 +150,8 @@ class Intake:
                     self.drop(current)
                 else:
                     current.configure(endpoint)
+                    if record.has_redeliveries:
+                        current.redeliver()
 
     async def _take(self, cursors: Sequence[CursorKey]) -> int:
         owner = self._tenure.incarnation

@@ -19,6 +19,7 @@ from discue.dispatch.opening import Opening
 from discue.dispatch.order import WAITING_HELD, Held, Order
 from discue.dispatch.parting import Parting
 from discue.dispatch.progress import Progress, attempt_record
+from discue.dispatch.redelivering import Redelivering
 from discue.dispatch.settling import Settling
 from discue.dispatch.surroundings import Surroundings
 from discue.errors import Unavailable
@@ -64,6 +65,7 @@ class Lane:
             self._progress.order = Order(self._progress.window, self._backlog.waiting, is_known=not record.retrying)
         self._settling = Settling(self._progress, around.store, around.spawn, self)
         self._guests = Guests(record, self._progress, self._backlog, around, self) if record.has_guests else None
+        self._redelivering: Redelivering | None = None
         self._parting: Parting | None = None
         self._retries_in_flight = 0
         self._hold_back = HoldBack()
@@ -100,6 +102,8 @@ class Lane:
             self._around.hosts.add(self)
         self.look_for_keys()
         self.look_for_guests()
+        if self.record.has_redeliveries:
+            self.redeliver()
         self._around.prober.follow(self)
         self.pump()
 
@@ -137,8 +141,11 @@ class Lane:
         if 0 < look_at <= now:
             self.look_for_guests()
         self.look_for_keys()
+        redelivers_at = 0 if self._redelivering is None else self._redelivering.due_at
+        if 0 < redelivers_at <= now:
+            self.redeliver()
         self.pump()
-        for later in (self._backlog.due_at, self._hold_back.until, look_at):
+        for later in (self._backlog.due_at, self._hold_back.until, look_at, redelivers_at):
             if later > now:
                 self.wake_at(later)
 
@@ -152,6 +159,12 @@ class Lane:
         order = self._progress.order
         if self._guests is not None and (order is None or order.is_known):
             self._guests.look()
+
+    def redeliver(self) -> None:
+        """Missed deliveries may be to be made due again."""
+        if self._redelivering is None:
+            self._redelivering = Redelivering(self.record, self._progress, self._around, self)
+        self._redelivering.look()
 
     def configure(self, endpoint: Endpoint) -> None:
         """Attempts from now on are made by this configuration."""
@@ -239,6 +252,8 @@ class Lane:
             self.close()
             return
         self._backlog.stored(settle, [flight.seq for flight in self._flights.values() if flight.excepted])
+        if self._redelivering is not None:
+            self._redelivering.stored(settle)
         self.pump()
 
     def lose(self) -> None:
@@ -301,7 +316,7 @@ class Lane:
         elif self._progress.order is not None and not retry.attempts and not self.endpoint.wants(retry.entry):
             # It waited behind its key, and is new.
             self._progress.forget(retry.seq)
-        elif reason := self._given_up(retry.entry, now):
+        elif reason := self._given_up(retry.entry, retry.waits_since, now):
             self._progress.expire(retry.seq, retry.attempts, reason, now)
         elif not self._around.gate.enter(self):
             return False
@@ -323,7 +338,7 @@ class Lane:
         if order is not None and (held := order.holder(entry)) is not None:
             return self._hold(entry, held, now)
         is_wanted = self.endpoint.wants(entry)
-        given_up = self._given_up(entry, now) if is_wanted else ""
+        given_up = self._given_up(entry, entry.stored_at, now) if is_wanted else ""
         if is_wanted and not given_up and not self._may_start(now):
             return False
         self._backlog.take_new()
@@ -362,11 +377,11 @@ class Lane:
     def _may_start(self, now: int) -> bool:
         return self._hold_back.allows(now, self._progress.retrying) and self._around.gate.enter(self)
 
-    def _given_up(self, entry: Entry, now: int) -> str:
+    def _given_up(self, entry: Entry, waits_since: int, now: int) -> str:
         """Why a message is not sent any more; empty for one that is."""
         if 0 < entry.expires_at <= now:
             return "expired"
-        return "too_old" if entry.stored_at < now - self._around.deadline_ms else ""
+        return "too_old" if waits_since < now - self._around.deadline_ms else ""
 
     def _make_span(self, now: int) -> None:
         """Long requests leave the cursor's span: each becomes an exception, and is settled as one."""

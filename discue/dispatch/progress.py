@@ -6,11 +6,13 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from discue.attempt_detail import packed
+from discue.missed_ranges import left_of
 from discue.model import Attempt, Entry, Outcome
 from discue.settlement import Settlement
 from discue.store.cursors import LaneRecord
-from discue.store.engine import Detail, ExceptionRow, MissedRange, Settle
+from discue.store.engine import Detail, ExceptionRow, MissedRange, RedeliveryStep, Settle
 from discue.store.handover import EndedGuest
+from discue.store.redelivery_steps import Step
 from discue.trace import Trace
 from discue.window import Window
 
@@ -32,8 +34,10 @@ class Progress:
         "_left_over",
         "_missed_ranges",
         "_record",
+        "_redelivery",
         "_resolved",
         "_taken",
+        "_unmissed",
         "_version",
         "acknowledged",
         "dirty",
@@ -65,6 +69,8 @@ class Progress:
         self._exceptions: dict[int, ExceptionRow] = {}
         self._resolved: list[int] = []
         self._missed_ranges: list[MissedRange] = []
+        self._unmissed: list[int] = []
+        self._redelivery: RedeliveryStep | None = None
 
     @property
     def unstored(self) -> int:
@@ -182,6 +188,24 @@ class Progress:
         self._free(seq)
         self.dirty = True
 
+    def redeliver(self, step: Step, now: int) -> None:
+        """Missed deliveries are due again, as if nothing had been attempted. One step, until `stored`."""
+        for seq in step.lost:
+            self._resolved.append(seq)
+        for cut in step.cuts:
+            self._unmissed.append(cut.whole.seq_from)
+            self._missed_ranges += [
+                MissedRange(first, last, cut.whole.reason, cut.whole.missed_at)
+                for first, last in left_of((cut.whole.seq_from, cut.whole.seq_to), cut.taken)
+            ]
+        for seq in (*step.apart, *(seq for cut in step.cuts for seq in cut.there)):
+            self._put(ExceptionRow(seq, "retry", 0, now, "", redelivered_at=now))
+        self.retrying += step.redelivered
+        self.missed -= step.redelivered + step.gone
+        ended_at = now if step.ends else None
+        self._redelivery = RedeliveryStep(step.redelivery.id, step.position, step.redelivered, step.gone, now, ended_at)
+        self.dirty = True
+
     def take(self, *, releases: bool = False) -> Settle:
         """What is to be stored now. The next `take` is for after `stored`."""
         record = self._record
@@ -203,6 +227,8 @@ class Progress:
             exceptions=tuple(self._exceptions.values()),
             resolved=tuple(self._resolved),
             missed_ranges=tuple(self._missed_ranges),
+            unmissed=tuple(self._unmissed),
+            redelivery=self._redelivery,
             details=self._take_details(),
             releases=releases,
         )
@@ -211,6 +237,8 @@ class Progress:
         self._exceptions.clear()
         self._resolved.clear()
         self._missed_ranges.clear()
+        self._unmissed.clear()
+        self._redelivery = None
         self.dirty = self._left_over > 0
         return settle
 

@@ -20,8 +20,8 @@ class LaneRecord(msgspec.Struct, frozen=True):
     """A cursor with its listener, its queue's head and everything a request to the listener is made of.
 
     `secrets` are as they are stored: encrypted, or not. It `has_guests` when requests of other workers, or of an
-    earlier lane, may be under way or were not counted. It `may_send`, and be probed, unless its organization wants the
-    domain verified, and it is not.
+    earlier lane, may be under way or were not counted, and `has_redeliveries` when missed deliveries are to be made due
+    again. It `may_send`, and be probed, unless its organization wants the domain verified, and it is not.
     """
 
     organization: int
@@ -50,6 +50,7 @@ class LaneRecord(msgspec.Struct, frozen=True):
     config_version: int
     has_guests: bool = False
     liveness_url: str = ""
+    has_redeliveries: bool = False
     may_send: bool = True
     may_probe: bool = True
     known: Known = Known()
@@ -65,13 +66,15 @@ class LaneRecord(msgspec.Struct, frozen=True):
 class DueRetry(msgspec.Struct, frozen=True, gc=False):
     """An exception whose next attempt may start. `entry` is None when its message was deleted.
 
-    `next_seq` is the first of those that are blocked by it, None where there is none.
+    `next_seq` is the first of those that are blocked by it, None where there is none. How long the
+    delivery waits is counted from `waits_since`.
     """
 
     seq: int
     attempts: int
     entry: Entry | None
     next_seq: int | None = None
+    waits_since: int = 0
 
 
 class KeyRow(msgspec.Struct, frozen=True, gc=False):
@@ -120,6 +123,9 @@ SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.versio
     CASE WHEN o.state = 'active' THEN l.status ELSE 'disabled' END, l.secrets, l.settings, q.settings, q.ordered,
     l.config_version,
     c.retrying > 0 AND ({_GUEST.format("sending")} OR {_GUEST.format("ended")}), l.liveness_url,
+    c.stream = 0 AND EXISTS (
+        SELECT 1 FROM redelivery r WHERE r.organization = c.organization AND r.listener = c.listener
+        AND r.ended_at IS NULL),
     o.settings, {liveness.READ}
 FROM cursor c
 JOIN listener l ON l.organization = c.organization AND l.id = c.listener AND l.deleted_at IS NULL
@@ -145,7 +151,7 @@ _NEXT_OF_KEY: Final = """(
     AND n.seq > e.seq ORDER BY n.seq LIMIT 1
 )"""
 _DUE = f"""
-SELECT e.seq, e.attempts, CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END,
+SELECT e.seq, e.attempts, e.redelivered_at, CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END,
     l.id, l.stored_at, l.codec, l.body, l.expires_at, l.key_hash, l.extra
 FROM exception e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
@@ -160,7 +166,7 @@ ORDER BY due_at LIMIT 1
 
 # Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
 _WAITING = f"""
-SELECT e.seq, e.attempts, CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END,
+SELECT e.seq, e.attempts, e.redelivered_at, CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END,
     l.id, l.stored_at, l.codec, l.body, l.expires_at, l.key_hash, l.extra
 FROM exception e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
@@ -185,7 +191,7 @@ SELECT e.seq, e.attempts, l.seq IS NOT NULL
 FROM exception e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'retry' AND e.due_at >= 0
-    AND e.seq + 0 <= $4 LIMIT $5
+    AND e.seq + 0 <= $4 AND coalesce(e.redelivered_at, 0) < $5 LIMIT $6
 """
 
 
@@ -252,9 +258,15 @@ async def keys_of(tx: Transaction, key: CursorKey) -> list[KeyRow]:
     return found
 
 
-async def retries_up_to(tx: Transaction, key: tuple[int, int, int], seq: int, limit: int) -> list[WaitingRetry]:
-    """Some of the retries up to a seq, in no order: when fewer than `limit` come, all of them."""
-    return [WaitingRetry(row[0], row[1], bool(row[2])) for row in await tx.rows(_RETRIES_UP_TO, *key, seq, limit)]
+async def retries_up_to(
+    tx: Transaction, key: tuple[int, int, int], seq: int, before: int, limit: int
+) -> list[WaitingRetry]:
+    """Some of the retries up to a seq, without those redelivered at a time or later, in no order.
+
+    When fewer than `limit` come, they are all.
+    """
+    rows = await tx.rows(_RETRIES_UP_TO, *key, seq, before, limit)
+    return [WaitingRetry(row[0], row[1], bool(row[2])) for row in rows]
 
 
 _FIRST_BETWEEN = """
@@ -302,11 +314,14 @@ def _record(row: Row) -> LaneRecord:
     record["queue_retry"] = read_retry(record["queue_retry"])
     record["ordered"] = bool(record["ordered"])
     record["has_guests"] = bool(record["has_guests"])
+    record["has_redeliveries"] = bool(record["has_redeliveries"])
     known = liveness.known_of(row[len(_READ_FIELDS) + 1 :], record["liveness_url"], record["config_version"])
     return LaneRecord(**record, known=known)
 
 
 def _due_retry(row: Row) -> DueRetry:
-    seq, attempts, next_seq, *rest = row
-    entry = None if rest[0] is None else entry_of((seq, *rest))
-    return DueRetry(seq, attempts, entry, next_seq)
+    seq, attempts, redelivered_at, next_seq, *rest = row
+    if rest[0] is None:
+        return DueRetry(seq, attempts, None, next_seq)
+    entry = entry_of((seq, *rest))
+    return DueRetry(seq, attempts, entry, next_seq, max(entry.stored_at, redelivered_at or 0))

@@ -1,5 +1,6 @@
 """What became of one message for each listener: read from cursors, exceptions and attempts, never stored."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -35,11 +36,11 @@ _BLOCKED: Final = """
     WHERE log.organization = $1 AND log.queue = $2 AND log.seq = $3 AND e.key_hash IS NOT NULL AND e.listener = $4
         AND e.stream = 0 AND e.seq < $3 AND e.blocked > 0 LIMIT 1"""
 _ATTEMPTS: Final = """
-    SELECT listener, number, status FROM attempt
+    SELECT listener, number, status, id FROM attempt
     WHERE organization = $1 AND queue = $2 AND seq = $3 LIMIT $4"""
 
 LastAttempts = dict[int, tuple[int, int]]
-"""Number and status of each listener's last attempt."""
+"""How many attempts were made for each listener, and the status of the last one."""
 
 
 async def of_message(tx: Transaction, message: StoredMessage) -> list[Delivery]:
@@ -55,10 +56,15 @@ async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts
 
 
 def _last(rows: Iterable[Row]) -> LastAttempts:
+    """A delivery that was missed and is due again has its attempts counted from 1 again."""
+    counts: Counter[int] = Counter()
     last: LastAttempts = {}
-    for listener, number, status in rows:
-        last[listener] = max(last.get(listener, (0, 0)), (number, status))
-    return last
+    highest: dict[int, int] = {}
+    for listener, number, status, row_id in rows:
+        counts[listener] += 1
+        highest[listener] = max(highest.get(listener, 0), number)
+        last[listener] = max(last.get(listener, (0, 0)), (row_id, status))
+    return {listener: (max(counts[listener], highest[listener]), status) for listener, (_, status) in last.items()}
 
 
 async def delivery(tx: Transaction, message: StoredMessage, recipient: Row, last: LastAttempts) -> Delivery:

@@ -99,6 +99,7 @@ class ExceptionRow(msgspec.Struct, frozen=True, gc=False):
 
     In an ordered queue it has the `key_hash` of its message, and `blocked` messages of that key, which the cursor has
     passed, wait behind it.
+    `redelivered_at` is when it was made due again after it had been missed: once stored, it stays.
     """
 
     seq: int
@@ -109,6 +110,7 @@ class ExceptionRow(msgspec.Struct, frozen=True, gc=False):
     sender: int | None = None
     key_hash: int | None = None
     blocked: int = 0
+    redelivered_at: int | None = None
 
 
 class MissedRange(msgspec.Struct, frozen=True, gc=False):
@@ -120,6 +122,20 @@ class MissedRange(msgspec.Struct, frozen=True, gc=False):
     missed_at: int
 
 
+class RedeliveryStep(msgspec.Struct, frozen=True, gc=False):
+    """How far a redelivery has come by this: `redelivered` and `gone` are added to what it has counted.
+
+    It has `ended_at` when nothing is left to do for it. One that was cancelled meanwhile stays so.
+    """
+
+    redelivery: int
+    position: int
+    redelivered: int
+    gone: int
+    now: int
+    ended_at: int | None = None
+
+
 Detail = tuple[int, bytes]
 """The id of an attempt, and what is kept of it beside its record, packed."""
 
@@ -129,7 +145,7 @@ class Settle(msgspec.Struct, frozen=True):
 
     It takes effect whole, and only while the cursor has this `token` and `version`; the cursor then
     has `version + 1`. One that `releases` gives the cursor up in the same commit: it has no owner then, and
-    `token + 1`.
+    `token + 1`. `unmissed` are the first seqs of missed ranges that are no more.
     """
 
     organization: int
@@ -149,6 +165,8 @@ class Settle(msgspec.Struct, frozen=True):
     exceptions: tuple[ExceptionRow, ...] = ()
     resolved: tuple[int, ...] = ()
     missed_ranges: tuple[MissedRange, ...] = ()
+    unmissed: tuple[int, ...] = ()
+    redelivery: RedeliveryStep | None = None
     details: tuple[Detail, ...] = ()
     releases: bool = False
 

@@ -36,7 +36,8 @@ class Selection(msgspec.Struct, frozen=True):
 
     The rest are filters: an `alias`, created later than `created_after` and earlier than `created_before`
     (milliseconds); of messages, what was stored for a `listener` (a public id), and what has come of it (`state`); of
-    attempts, those to a `listener`, with an `outcome`, and with a `status`: `503`, any such as `5xx`, or `0`.
+    attempts, those to a `listener`, with an `outcome`, and with a `status`: `503`, any such as `5xx`, or `0`; of missed
+    ones, the `reason`.
     """
 
     per_page: int = 10
@@ -50,6 +51,7 @@ class Selection(msgspec.Struct, frozen=True):
     state: DeliveryState | None = None
     outcome: AttemptState | None = None
     status: str | None = None
+    reason: str | None = None
 
     def admits(self, created_at: int) -> bool:
         """Whether something of that moment passes the filters of time."""

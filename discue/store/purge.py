@@ -25,6 +25,7 @@ _REMOVE_ATTEMPTS: Final = "DELETE FROM attempt WHERE organization = $1 AND liste
 _OF_LISTENER: Final = (
     ("exception", "stream, seq", ROWS_A_STEP),
     ("missed_range", "seq_from", ROWS_A_STEP),
+    ("redelivery", "id", ROWS_A_STEP),
     ("attempt_detail", "id", DETAILS_A_STEP),
 )
 """What a listener leaves, each with the rest of the key that its rows are found by, and how many are a step."""

@@ -28,11 +28,12 @@ _OF_EXCEPTIONS: Final = f"""
 _MISSED: Final = "AND exception.state = 'missed' AND exception.stream + 0 = 0"
 _OPEN: Final = "AND exception.state <> 'missed' AND exception.stream + 0 = 0"
 _ENDED: Final = "AND exception.state = 'ended' AND exception.stream = 0"
+_OF_REASON: Final = " AND exception.reason = $6"
 _RANGES_FROM: Final = """
-    SELECT seq_from, seq_to FROM missed_range
+    SELECT seq_from, seq_to, reason FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from < $4 ORDER BY seq_from LIMIT $5"""
 _RANGES_BEFORE: Final = """
-    SELECT seq_from, seq_to FROM missed_range
+    SELECT seq_from, seq_to, reason FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from < $3 ORDER BY seq_from DESC LIMIT $4"""
 
 
@@ -69,18 +70,21 @@ class Several:
 
 
 class _Exceptions:
-    def __init__(self, of: Recipient, condition: str) -> None:
+    def __init__(self, of: Recipient, condition: str, reason: str | None = None) -> None:
         self._key = (of.queue, of.organization, of.listener)
-        self._sql = f"{_OF_EXCEPTIONS} {condition}"
+        self._sql = f"{_OF_EXCEPTIONS} {condition}" + ("" if reason is None else _OF_REASON)
+        self._reason = () if reason is None else (reason,)
 
     async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
-        sql = f"{self._sql} ORDER BY exception.seq {'DESC' if newest_first else 'ASC'} LIMIT $6"
-        return [placed(row) for row in await tx.rows(sql, *self._key, *span, limit)]
+        last = 6 + len(self._reason)
+        sql = f"{self._sql} ORDER BY exception.seq {'DESC' if newest_first else 'ASC'} LIMIT ${last}"
+        return [placed(row) for row in await tx.rows(sql, *self._key, *span, *self._reason, limit)]
 
 
 class _MissedRanges:
-    def __init__(self, of: Recipient) -> None:
+    def __init__(self, of: Recipient, reason: str | None = None) -> None:
         self._of = of
+        self._reason = reason
         self._key = (of.organization, of.listener)
         self._log = OneLog(of.organization, of.queue)
 
@@ -88,7 +92,9 @@ class _MissedRanges:
         found: list[Row] = []
         low, high = span
         while len(found) < limit and (ranges := await self._ranges(tx, (low, high), limit, newest_first=newest_first)):
-            for first, last in ranges:
+            for first, last, reason in ranges:
+                if self._reason not in (None, reason):
+                    continue
                 within, left = common((first - 1, last + 1), span), limit - len(found)
                 found += await self._log.stretch(tx, within, left, newest_first=newest_first) if left else ()
             low, high = (low, ranges[-1][0]) if newest_first else (ranges[-1][1], high)
@@ -101,7 +107,7 @@ class _MissedRanges:
             rows = await tx.rows(_RANGES_BEFORE, *self._key, high, limit)
             return [row for row in rows if row[1] > low]
         around = await missed_range(tx, self._of, low)
-        begun = [around] if around is not None and around[1] > low else []
+        begun = [tuple(around[:3])] if around is not None and around[1] > low else []
         return [*begun, *await tx.rows(_RANGES_FROM, *self._key, low, high, limit)]
 
 
@@ -124,10 +130,15 @@ class _Pending:
         return found
 
 
+def missed_for(of: Recipient, reason: str | None) -> Candidates:
+    """Where the messages stand that the listener has missed, for one reason or for any."""
+    return Several(_Exceptions(of, _MISSED, reason), _MissedRanges(of, reason), _Exceptions(of, _ENDED, reason))
+
+
 def candidates_of(of: Recipient, state: DeliveryState) -> Candidates:
     """Where the listener's messages in a state stand."""
     if state == "missed":
-        return Several(_Exceptions(of, _MISSED), _MissedRanges(of), _Exceptions(of, _ENDED))
+        return missed_for(of, None)
     if state == "retrying":
         return _Exceptions(of, _OPEN)
     if state == "pending":

@@ -29,7 +29,8 @@ _BLOCKED: Final = f"""
     WHERE log.organization = $1 AND log.queue = $2 AND e.listener = $3 AND e.stream = 0 AND e.blocked > 0
         AND e.key_hash IS NOT NULL AND log.seq IN ({", ".join(f"${number}" for number in range(4, 4 + _AT_ONCE))})"""
 _MISSED_RANGE: Final = """
-    SELECT seq_from, seq_to FROM missed_range WHERE organization = $1 AND listener = $2 AND seq_from <= $3
+    SELECT seq_from, seq_to, reason, missed_at FROM missed_range
+    WHERE organization = $1 AND listener = $2 AND seq_from <= $3
     ORDER BY seq_from DESC LIMIT 1"""
 
 
@@ -76,7 +77,7 @@ async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict
 
 
 async def missed_range(tx: Transaction, of: Recipient, seq: int) -> Row | None:
-    """The ends of the last range that begins at the seq or before it: it need not reach it."""
+    """The last range that begins at the seq or before it, which it need not reach: its ends, why, and since when."""
     return await tx.row(_MISSED_RANGE, of.organization, of.listener, seq)
 
 

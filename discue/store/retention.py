@@ -63,8 +63,9 @@ SELECT stored_at FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 OR
 _RAISE_TAIL = """
 UPDATE queue_head SET tail = $1 WHERE organization = $2 AND queue = $3 AND tail < $1
 """
+# The state is looked at once more where it is deleted: a delivery may be made due again at this moment.
 _DELETE_MISSED = """
-DELETE FROM exception WHERE (organization, listener, stream, seq) IN (
+DELETE FROM exception WHERE state = 'missed' AND (organization, listener, stream, seq) IN (
     SELECT organization, listener, stream, seq FROM exception WHERE state = 'missed' AND due_at < $1
     ORDER BY due_at LIMIT $2
 )
@@ -87,6 +88,11 @@ DELETE FROM attempt_detail WHERE (organization, id) IN (
 _OLD_EVENTS = """
 DELETE FROM event WHERE (organization, id) IN (
     SELECT organization, id FROM event WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
+)
+"""
+_ENDED_REDELIVERIES = """
+DELETE FROM redelivery WHERE (organization, id) IN (
+    SELECT organization, id FROM redelivery WHERE ended_at < $1 ORDER BY ended_at LIMIT $2
 )
 """
 _NEXT_ORGANIZATION = "SELECT id FROM organization WHERE id > $1 ORDER BY id LIMIT 1"
@@ -145,6 +151,11 @@ async def forget_details(tx: Transaction, organization: int, made_before: int) -
 async def forget_events(tx: Transaction, organization: int, recorded_before: int) -> int:
     """One step over what happened in an organization's control plane; how many events it deleted."""
     return await tx.execute(_OLD_EVENTS, organization, row_id_at(recorded_before), STEP_ROWS)
+
+
+async def forget_redeliveries(tx: Transaction, ended_before: int) -> int:
+    """One step over redeliveries that have ended; how many it deleted."""
+    return await tx.execute(_ENDED_REDELIVERIES, ended_before, STEP_ROWS)
 
 
 async def next_organization(tx: Transaction, after: int) -> int | None:

@@ -52,7 +52,7 @@ CURSOR: Final = _table(
 EXCEPTION: Final = _table(
     "exception",
     "organization listener stream seq",
-    "queue state attempts due_at token key_hash blocked_from reason sender blocked",
+    "queue state attempts due_at token key_hash blocked_from reason sender blocked redelivered_at",
 )
 LOG: Final = _table(
     "log",
@@ -104,6 +104,12 @@ TABLES: Final = (
     EXCEPTION,
     _table("missed_range", "organization listener seq_from", "queue seq_to reason missed_at"),
     _table("job", "organization id", "listener kind spec progress state"),
+    _table(
+        "redelivery",
+        "organization id",
+        "public_id listener state spec pace position until_seq selected redelivered gone created_at updated_at "
+        "ended_at",
+    ),
     FEED_HEAD,
     _table("feed", "shard version", "kind organization ref"),
     _table("tally", "organization period kind slot", "n"),

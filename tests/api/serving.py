@@ -261,6 +261,12 @@ class Cast:
         self.alice.post(f"/queues/{queue}/listeners/{listener}/secrets", json=fields)
         return str(answer.json()["secret"]["id"])
 
+    def redelivery(self, queue: str, listener: str, **fields: Any) -> str:
+        """One of everything that was missed, unless the fields say something else."""
+        answer = self.alice.post(f"/queues/{queue}/listeners/{listener}/redeliveries", json=fields or {"all": True})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["redelivery"]["id"])
+
     def domain(self, **fields: Any) -> str:
         """A domain on which nobody answers."""
         answer = self.alice.post("/domains", json={"hostname": "localhost", "port": 1_031, **fields})

@@ -26,6 +26,7 @@ BODIES: dict[type[bodies.Body], dict[str, Any]] = {
     bodies.BatchBody: {"messages": [{"data": "hello"}]},
     bodies.MessageChange: {},
     bodies.UserBody: {"email": "ada@example.com", "role": "viewer"},
+    bodies.RedeliveryBody: {"all": True},
     bodies.InvitationBody: {"password": "correct horse battery"},
 }
 
@@ -50,6 +51,7 @@ class World:
             "queue_id": cast.queue,
             "listener_id": lambda: cast.listener(self["queue_id"]),
             "secret_id": lambda: cast.secret(self["queue_id"], self["listener_id"]),
+            "redelivery_id": lambda: cast.redelivery(self["queue_id"], self["listener_id"]),
             "domain_id": cast.domain,
             "message_id": lambda: cast.message(self["queue_id"]),
             "schema_id": lambda: cast.schema(self["queue_id"]),

@@ -29,9 +29,10 @@ OF_THE_MACHINE = frozenset(
         "domains.md: no answer",
         "domains.md: no answer in time",
         "limits.md# How exact it is",
+        "redeliveries.md: too_old",
     }
 )
-"""About settings and commands, several machines, a week from now, or a server with a certificate that is trusted."""
+"""About settings and commands, several machines, weeks from now, or a server with a certificate that is trusted."""
 
 
 def _modules() -> Iterator[ModuleType]:

@@ -9,6 +9,7 @@ import jsonschema_rs
 import pytest
 
 from tests.contract.caller import Caller, fresh, pointers, problem
+from tests.contract.missing import one_missed
 from tests.contract.reference import DOCUMENT, OPERATIONS, Operation, Row, for_every, rows
 from tests.contract.world import NOWHERE, World
 
@@ -58,13 +59,18 @@ def _with(content: dict[str, Any], path: str, value: object) -> dict[str, Any]:
     return {**content, first: _with({}, rest, value) if rest else value}
 
 
+def _is_a_language(row: Row) -> bool:
+    """Whether what a field holds is read by rules of its own."""
+    return row.cells[0] in {"schema", "json_schema", "filter"} and row.page != "redeliveries.md"
+
+
 @for_every("row", REQUEST_ROWS, lambda row: row.key)
 def test_a_field_of_a_request_has_a_type(world: World, row: Row) -> None:
     name, operation = row.cells[0], _creating(row.name)
     if name == "data":
         assert pointers(problem(_asked(world, operation, {}), 400)) == ["/data"]
         return
-    expected = 501 if "501" in row.cells[-1] else 422 if name in {"schema", "json_schema", "filter"} else 400
+    expected = 501 if "501" in row.cells[-1] else 422 if _is_a_language(row) else 400
     answer = _asked(world, operation, _with(operation.example, name, WRONG))
     assert pointers(problem(answer, expected))[0] == "/" + name.replace(".", "/")
 
@@ -142,6 +148,15 @@ class Samples:
             path = f"/queues/{queue}/messages/{made['id']}"
             self._owner.until(path, lambda shown: all(each["attempts"] for each in shown["deliveries"]))
             yield path
+
+    def _MissedShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        path = one_missed(self._owner)
+        yield from self._owner.get(f"{path}/missed")["missed"]
+
+    def _RedeliveryShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        path = self._world.path("/queues/{queue_id}/listeners/{listener_id}/redeliveries")
+        yield self._owner.create(path, all=True)
+        yield self._owner.create(path, all=True, pace=10)
 
     def _ApiKeyShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.create("/api_keys")

@@ -31,6 +31,7 @@ class World:
             "listener_id": self._listener,
             "message_id": self._message,
             "attempt_id": self._attempt,
+            "redelivery_id": self._redelivery,
             "status": lambda: "404",
         }
 
@@ -80,6 +81,13 @@ class World:
         for _ in range(8):
             limited.ask("GET", "/queues")
         return limited
+
+    def _redelivery(self) -> str:
+        """One that is done: it does not change by itself any more."""
+        path = self.path("/queues/{queue_id}/listeners/{listener_id}/redeliveries")
+        made = self._made(path, all=True)
+        self.owner.until(f"{path}/{made}", lambda shown: shown["state"] == "done")
+        return made
 
     def path(self, template: str) -> str:
         return re.sub(r"\{(\w+)\}", lambda match: self[match[1]], template)

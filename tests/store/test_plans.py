@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from itertools import product
 from typing import Any
 
+import msgspec
 import pytest
 
 from discue.lockout import FAILURES, Subject
-from discue.model import Listener, Queue
+from discue.model import Chosen, Listener, Queue, Redelivery
 from discue.store import (
     allowances,
     api_keys,
@@ -23,10 +24,14 @@ from discue.store import (
     liveness,
     lockouts,
     messages,
+    missed,
     organizations,
     purge,
     queues,
     quota_use,
+    recipients,
+    redeliveries,
+    redelivery_steps,
     retention,
     tallies,
     workers,
@@ -125,12 +130,12 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await api_keys.by_id(tx, OURS, row_id(1))
     await api_keys.enabled_after(tx, OURS, 0, 10)
     await api_keys.mark_used(tx, OURS, row_id(1), NOON)
-    await queues.head(tx, OURS, queue.id)
-    await queues.update(tx, queue)
+    await _change_queue(tx, queue)
     await _look_at(tx, queue, listener)
     await feed.record(tx, "queue", OURS, queue.id)
     await feed.since(tx, 0, 10)
     await jobs.next_after(tx)
+    await _redeliver(tx, queue, listener)
     await _lock_out(tx)
     await _verify(tx)
     await allowances.take(tx, [allowances.Wish(OURS, row_id(1), 29_000_000, 5, 100, returned=2)])
@@ -150,6 +155,29 @@ async def _look_at(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await listeners.missed(tx, listener)
     await listeners.references(tx, OURS, queue.id, 10)
     await listeners.update(tx, listener)
+
+
+async def _change_queue(tx: Transaction, queue: Queue) -> None:
+    await queues.head(tx, OURS, queue.id)
+    await queues.update(tx, queue)
+
+
+async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
+    """What is asked of what was missed, and of redeliveries."""
+    of = await recipients.recipient(tx, OURS, listener.public_id)
+    assert of is not None
+    for number, chosen in enumerate((Chosen((3, 5)), Chosen(reason="too_old"), Chosen())):
+        made = Redelivery(
+            OURS, row_id(80 + number), public_id(80 + number), listener.id, "waiting", chosen, 0, 9, 0, 0, 0
+        )
+        await redeliveries.insert(tx, made)
+        await redeliveries.survey(tx, of, chosen, (0, 40))
+        await redelivery_steps.next_step(tx, (OURS, listener.id, 0), queue.id)
+        await redeliveries.get(tx, OURS, made.public_id)
+        await redeliveries.cancel(tx, made, NOON)
+        for selection in SELECTIONS:
+            await missed.page(tx, of, msgspec.structs.replace(selection, reason=chosen.reason))
+            await redeliveries.page(tx, OURS, listener.id, selection)
 
 
 async def _lock_out(tx: Transaction) -> None:
@@ -200,7 +228,9 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     standing = Standing(OURS, listener.id, 7, listener.liveness_url, listener.config_version, Known())
     await liveness.write(tx, [standing, standing])
     await cursors.keys_of(tx, key)
-    await cursors.retries_up_to(tx, key, 100, 10)
+    await cursors.retries_up_to(tx, key, 100, NOON, 10)
+
+    await cursors.retries_up_to(tx, key, 100, NOON, 10)
     await cursors.last_seq_stored_before(tx, OURS, queue.id, (0, 40), NOON + 1)
     await cursors.release(tx, 7, [key])
     await handover.guests_of(tx, key)
@@ -212,6 +242,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await retention.has_old_messages(tx, log, NOON + 1)
     await retention.trim_log(tx, log, 0, NOON + 1)
     await retention.forget_missed(tx, NOON + 5)
+    await retention.forget_redeliveries(tx, NOON)
     await retention.forget_attempts(tx, OURS, NOON)
     await retention.forget_details(tx, OURS, NOON)
     await retention.next_organization(tx, 0)
@@ -269,6 +300,10 @@ _MANY_ROWS = (
     """INSERT INTO attempt_detail SELECT organization, id * 100 + s, id, 1, 'x'
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO missed_range SELECT organization, id, s * 10, id, s * 10 + 1, '', s
+    FROM queue, generate_series(1, 10) s WHERE id <= 100""",
+    """INSERT INTO redelivery
+    SELECT organization, id * 100 + s, 'r' || organization || '-' || id || '-' || s, id, 'done', '{}', NULL, 0, 0, 0, 0,
+        0, 0, 0, CASE WHEN s > 2 THEN s END
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO idempotency SELECT organization, id, s, '', '', s
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
@@ -339,6 +374,8 @@ _KEYS = {
     "exception_pkey": ("organization = ANY", "listener =", "stream =", "seq ="),
     "idempotency_pkey": ("organization =", "key_high =", "key_low ="),
     "log_pkey": ("organization =", "queue =", "seq >"),
+    "missed_range_pkey": ("organization = ANY", "listener =", "seq_from ="),
+    "redelivery_pkey": ("organization = ANY", "id ="),
     "queue_head_pkey": ("organization =", "queue ="),
 }
 
@@ -350,7 +387,8 @@ async def test_the_hot_statements_go_by_whole_primary_keys_on_a_server(
 ) -> None:
     await _world(store)
     prepare(postgres_cluster, await _name_of(store))
-    texts = [statement(parts) for parts in product((False, True), repeat=6)]
+    rare = ((False, False), (True, True))
+    texts = [statement((*parts[:5], *each, parts[5])) for parts in product((False, True), repeat=6) for each in rare]
     for sql in (*texts, APPEND, APPEND_ONCE, KNOWN_KEYS, PAGE, POLL):
         found = await store.read(lambda tx, sql=sql: index_conditions(tx, sql))  # type: ignore[misc]
         assert found or sql in texts

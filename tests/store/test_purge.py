@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 
-from discue.model import Attempt, Listener, Queue
-from discue.store import api_keys, jobs, listeners, liveness, organizations, purge, queues
+from discue.model import Attempt, Chosen, Listener, Queue, Redelivery
+from discue.store import api_keys, jobs, listeners, liveness, organizations, purge, queues, redeliveries
 from discue.store.commit import Store
 from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Row, Settle, Transaction
 from discue.store.jobs import Job
@@ -36,6 +36,7 @@ TABLES = (
     "missed_range",
     "attempt",
     "attempt_detail",
+    "redelivery",
     "job",
 )
 
@@ -70,6 +71,10 @@ async def _filled(store: Store, number: int, organization: int, messages: int) -
     assert await store.settle(settled)
     standing = Standing(organization, listener.id, 0, listener.liveness_url, listener.config_version, Known())
     assert await store.write(lambda tx: liveness.write(tx, [standing])) == {listener.id}
+    asked = Redelivery(
+        organization, row_id(number), public_id(number), listener.id, "waiting", Chosen(), 0, messages, 0, NOON, NOON
+    )
+    await store.write(partial(redeliveries.insert, made=asked))
     return queue, listener
 
 
@@ -100,7 +105,8 @@ async def test_a_purged_listener_leaves_the_log_and_its_neighbours_as_they_were(
     await store.write(lambda tx: listeners.mark_deleted(tx, OURS, listener.id, NOON))
     steps = await _purge(store, Job(OURS, row_id(9_000), "purge_listener", listener=listener.id))
     after = await _rows_of(store, OURS)
-    assert steps == 2 * -(-MESSAGES // purge.ROWS_A_STEP) + -(-MESSAGES // purge.DETAILS_A_STEP) + 2
+    assert steps == 2 * -(-MESSAGES // purge.ROWS_A_STEP) + -(-MESSAGES // purge.DETAILS_A_STEP) + 3
+    assert after["redelivery"] == []
     assert after["exception"] == after["missed_range"] == after["attempt_detail"] == after["job"] == []
     assert after["attempt"] == []
     assert (len(after["listener"]), len(after["cursor"])) == (1, 1)

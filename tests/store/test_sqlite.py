@@ -561,7 +561,7 @@ async def _run_all(tx: Transaction, organization: int, queue: int, listener: int
     await cursors.lanes_of(tx, 7, organization, listener)
     await cursors.due(tx, key, NOON + 5_000, 1_000)
     await cursors.due(tx, key, NOON, 1)
-    await cursors.retries_up_to(tx, key, 100, 10)
+    await cursors.retries_up_to(tx, key, 100, NOON, 10)
     await cursors.last_seq_stored_before(tx, organization, queue, (0, FILLED), NOON + 1)
     log = LogToTrim(organization, queue, 0, FILLED, None)
     await retention.logs_after(tx, (0, 0), 10)

@@ -10,6 +10,7 @@ from discue import quota
 from discue.access import PROTECTED, RESOURCES, TARGETS_LIMIT
 from discue.api.openapi import attempt_rules, delivery_rules
 from discue.api.openapi.rule import INSTANT, Rule
+from discue.model import MISSED_REASONS
 
 PUBLIC_ID: Final = "^[0-9A-Za-z]{21}$"
 
@@ -23,6 +24,7 @@ EXAMPLE_IDS: Final[Mapping[str, str]] = {
     "user_id": "0VbuJFSt00rT5Kd9wNqXc",
     "domain_id": "0VbuJFSx00Gv3Jm8yPzBa",
     "attempt_id": attempt_rules.EXAMPLE_ID,
+    "redelivery_id": "0VbuJFSr00mWc2Xv8TqLd",
     "schema_id": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 }
 
@@ -35,7 +37,9 @@ _DOMAIN_NAME = {
 }
 _ID = {"pattern": PUBLIC_ID}
 _INSTANT = INSTANT
+_TIME = {"minimum": 0, "maximum": 999_999_999_999_999}
 _COUNT = {"minimum": 0}
+_REASON = {"enum": list(MISSED_REASONS)}
 _EMAIL = {"minLength": 3, "maxLength": 254, "pattern": r"^[^\s\u0000-\u001f\u007f@]+@[^\s\u0000-\u001f\u007f@]+$"}
 _URL = {"minLength": 4, "maxLength": 253, "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^#]+$"}
 _SWITCH = {"enum": ["enabled", "disabled"]}
@@ -313,6 +317,49 @@ RULES: dict[str, Rule] = {
         3_600,
         {"minimum": 0, "maximum": 604_800},
     ),
+    "Missed.missed": Rule("What the listener has missed, newest first.", None),
+    "MissedShown.id": Rule("The id of the message.", EXAMPLE_IDS["message_id"], _ID),
+    "MissedShown.alias": Rule("The name of the message; its id where none was given.", "order-17", _NAME),
+    "MissedShown.name": Rule("A synonym of `alias`.", "order-17", _NAME),
+    "MissedShown.stored_at": Rule(
+        "When the message was stored, in milliseconds since the epoch.", 1_795_536_280_000, _INSTANT
+    ),
+    "missed_at": Rule("When it was missed, in milliseconds since the epoch.", 1_795_795_480_000, _INSTANT),
+    "MissedShown.reason": Rule(
+        "Why: no attempt is left, the message expired, none more was wanted, or too old.",
+        "attempts_used_up",
+        _REASON,
+    ),
+    "MissedFilter.reason": Rule("Only what was missed for this reason.", "too_old", _REASON),
+    "MissedFilter.created_after": Rule(
+        "Only messages stored later than this, in milliseconds since the epoch.", 1_795_536_280_000, _TIME
+    ),
+    "MissedFilter.created_before": Rule(
+        "Only messages stored earlier than this, in milliseconds since the epoch.", 1_893_456_000_000, _TIME
+    ),
+    "RedeliveryBody.messages": Rule(
+        "The ids of messages that the listener has missed.",
+        [EXAMPLE_IDS["message_id"]],
+        {"minItems": 1, "maxItems": 1_000},
+    ),
+    "filter": Rule("Chooses by what was missed; an empty one chooses everything.", {"reason": "too_old"}),
+    "all": Rule("Chooses everything.", True),
+    "pace": Rule("How many messages a second, at most.", 100, {"minimum": 1, "maximum": 10_000}),
+    "dry_run": Rule("Whether to say only what would be chosen.", False),
+    "redelivery": Rule("The redelivery.", None),
+    "redeliveries": Rule("The redeliveries, newest first.", None),
+    "RedeliveryShown.id": Rule("The id, given at creation.", EXAMPLE_IDS["redelivery_id"], _ID),
+    "RedeliveryShown.alias": Rule("The id.", EXAMPLE_IDS["redelivery_id"], _ID),
+    "RedeliveryShown.name": Rule("The id.", EXAMPLE_IDS["redelivery_id"], _ID),
+    "RedeliveryShown.state": Rule("How far it is.", "running", {"enum": ["waiting", "running", "done", "cancelled"]}),
+    "counts": Rule("How many deliveries.", None),
+    "selected": Rule("How many were chosen. Of those that stand alone no more than 100000 are counted.", 17, _COUNT),
+    "redelivered": Rule("How many are due again, or were.", 16, _COUNT),
+    "gone": Rule("How many were of messages that had been deleted.", 1, _COUNT),
+    "ended_at": Rule("When it was done or cancelled, in milliseconds since the epoch; 0: not yet.", 0, _INSTANT),
+    "AskedRedelivery.dry_run": Rule("What would be chosen: there in place of the redelivery.", None),
+    "first_message": Rule("The id of the oldest message; empty when there is none.", EXAMPLE_IDS["message_id"]),
+    "last_message": Rule("The id of the newest message; empty when there is none.", EXAMPLE_IDS["message_id"]),
     "message": Rule("The message.", None),
     "messages": Rule("The messages, newest first.", None),
     "BatchBody.messages": Rule(

@@ -54,13 +54,15 @@ FROM unnest({{}}) AS x (number, organization, id, listener, size, content)
 WHERE {_IF_MOVED} ON CONFLICT DO NOTHING"""
 _PUT: Final = f"""
 INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason, sender, key_hash,
-    blocked)
-SELECT {_KEY}, x.seq, ($5::bigint[])[x.number], x.state, x.attempts, x.due_at, x.reason, x.sender, x.key_hash, x.blocked
-FROM unnest({{}}) AS x (number, seq, state, attempts, due_at, reason, sender, key_hash, blocked)
+    blocked, redelivered_at)
+SELECT {_KEY}, x.seq, ($5::bigint[])[x.number], x.state, x.attempts, x.due_at, x.reason, x.sender, x.key_hash,
+    x.blocked, x.redelivered_at
+FROM unnest({{}}) AS x (number, seq, state, attempts, due_at, reason, sender, key_hash, blocked, redelivered_at)
 WHERE {_IF_MOVED}
 ON CONFLICT (organization, listener, stream, seq) DO UPDATE
 SET state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at, reason = excluded.reason,
-    sender = excluded.sender, key_hash = excluded.key_hash, blocked = excluded.blocked"""
+    sender = excluded.sender, key_hash = excluded.key_hash, blocked = excluded.blocked,
+    redelivered_at = coalesce(excluded.redelivered_at, exception.redelivered_at)"""
 _REMOVE: Final = f"""
 DELETE FROM exception e USING unnest({{}}) AS x (number, seq)
 WHERE e.organization = ANY (ARRAY[($2::bigint[])[x.number]]) AND e.listener = ($3::bigint[])[x.number]
@@ -70,7 +72,19 @@ INSERT INTO missed_range (organization, listener, seq_from, queue, seq_to, reaso
 SELECT ($2::bigint[])[x.number], ($3::bigint[])[x.number], x.seq_from, ($5::bigint[])[x.number], x.seq_to, x.reason,
     x.missed_at
 FROM unnest({{}}) AS x (number, seq_from, seq_to, reason, missed_at)
-WHERE {_IF_MOVED} ON CONFLICT DO NOTHING"""
+WHERE {_IF_MOVED} ON CONFLICT (organization, listener, seq_from) DO UPDATE
+SET seq_to = excluded.seq_to, reason = excluded.reason, missed_at = excluded.missed_at"""
+_UNMISSED: Final = f"""
+DELETE FROM missed_range m USING unnest({{}}) AS x (number, seq_from)
+WHERE m.organization = ANY (ARRAY[($2::bigint[])[x.number]]) AND m.listener = ($3::bigint[])[x.number]
+    AND m.seq_from = x.seq_from AND {_IF_MOVED}"""
+_REDELIVERY: Final = f"""
+UPDATE redelivery r
+SET position = x.position, redelivered = r.redelivered + x.redelivered, gone = r.gone + x.gone, updated_at = x.now,
+    state = CASE WHEN r.ended_at IS NOT NULL THEN r.state WHEN x.ended_at IS NULL THEN 'running' ELSE 'done' END,
+    ended_at = coalesce(r.ended_at, x.ended_at)
+FROM unnest({{}}) AS x (number, id, position, redelivered, gone, now, ended_at)
+WHERE r.organization = ANY (ARRAY[($2::bigint[])[x.number]]) AND r.id = x.id AND {_IF_MOVED}"""
 
 _COUNT: Final = f"""
 INSERT INTO tally (organization, period, kind, slot, n)
@@ -93,7 +107,18 @@ def _details(number: int, settle: Settle) -> Iterator[_Row]:
 def _put(number: int, settle: Settle) -> Iterator[_Row]:
     # The last one counts: a statement may not store one row twice.
     for row in {each.seq: each for each in settle.exceptions}.values():
-        yield number, row.seq, row.state, row.attempts, row.due_at, row.reason, row.sender, row.key_hash, row.blocked
+        yield (
+            number,
+            row.seq,
+            row.state,
+            row.attempts,
+            row.due_at,
+            row.reason,
+            row.sender,
+            row.key_hash,
+            row.blocked,
+            row.redelivered_at,
+        )
 
 
 def _removed(number: int, settle: Settle) -> Iterator[_Row]:
@@ -105,8 +130,21 @@ def _removed(number: int, settle: Settle) -> Iterator[_Row]:
 
 
 def _missed(number: int, settle: Settle) -> Iterator[_Row]:
-    for row in settle.missed_ranges:
+    # As with exceptions: a row is stored once, and what is stored anew is not removed.
+    for row in {each.seq_from: each for each in settle.missed_ranges}.values():
         yield number, row.seq_from, row.seq_to, row.reason, row.missed_at
+
+
+def _unmissed(number: int, settle: Settle) -> Iterator[_Row]:
+    kept = {row.seq_from for row in settle.missed_ranges}
+    for seq_from in settle.unmissed:
+        if seq_from not in kept:
+            yield number, seq_from
+
+
+def _redelivery(number: int, settle: Settle) -> Iterator[_Row]:
+    if (step := settle.redelivery) is not None:
+        yield number, step.redelivery, step.position, step.redelivered, step.gone, step.now, step.ended_at
 
 
 def _counted(number: int, settle: Settle) -> Iterator[_Row]:
@@ -121,9 +159,11 @@ _VALUES: Final = 15
 _PARTS: Final[tuple[tuple[str, str, tuple[str, ...], Callable[[int, Settle], Iterator[_Row]]], ...]] = (
     ("attempts", _ATTEMPTS, (_B, _B, _B, _B, _B, _B, _B, _B, _T, _B, _T), _attempts),
     ("details", _DETAILS, (_B, _B, _B, _B, _B, _C), _details),
-    ("put", _PUT, (_B, _B, _T, _B, _B, _T, _B, _B, _B), _put),
+    ("put", _PUT, (_B, _B, _T, _B, _B, _T, _B, _B, _B, _B), _put),
     ("removed", _REMOVE, (_B, _B), _removed),
     ("missed", _MISSED, (_B, _B, _B, _T, _B), _missed),
+    ("unmissed", _UNMISSED, (_B, _B), _unmissed),
+    ("redelivery", _REDELIVERY, (_B, _B, _B, _B, _B, _B, _B), _redelivery),
     ("counted", _COUNT, (_B, _B, _B, _B, _B), _counted),
 )
 

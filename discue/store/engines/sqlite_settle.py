@@ -45,11 +45,13 @@ _INSERT_DETAILS = statement(
 _PUT_EXCEPTIONS = statement(
     lambda values: (
         "INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason, sender, "
-        f"key_hash, blocked) VALUES {values} ON CONFLICT (organization, listener, stream, seq) DO UPDATE SET "
+        f"key_hash, blocked, redelivered_at) VALUES {values} "
+        "ON CONFLICT (organization, listener, stream, seq) DO UPDATE SET "
         "state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at, reason = excluded.reason, "
-        "sender = excluded.sender, key_hash = excluded.key_hash, blocked = excluded.blocked"
+        "sender = excluded.sender, key_hash = excluded.key_hash, blocked = excluded.blocked, "
+        "redelivered_at = coalesce(excluded.redelivered_at, redelivered_at)"
     ),
-    columns=12,
+    columns=13,
 )
 _REMOVE_EXCEPTIONS = statement(
     lambda values: f"DELETE FROM exception WHERE (organization, listener, stream, seq) IN (VALUES {values})",
@@ -58,7 +60,22 @@ _REMOVE_EXCEPTIONS = statement(
 _INSERT_MISSED_RANGES = statement(
     lambda values: (
         "INSERT INTO missed_range (organization, listener, seq_from, queue, seq_to, reason, missed_at) "
-        f"VALUES {values} ON CONFLICT DO NOTHING"
+        f"VALUES {values} ON CONFLICT (organization, listener, seq_from) DO UPDATE SET "
+        "seq_to = excluded.seq_to, reason = excluded.reason, missed_at = excluded.missed_at"
+    ),
+    columns=7,
+)
+_REMOVE_MISSED_RANGES = statement(
+    lambda values: f"DELETE FROM missed_range WHERE (organization, listener, seq_from) IN (VALUES {values})",
+    columns=3,
+)
+_MOVE_REDELIVERIES = statement(
+    lambda values: (
+        "UPDATE redelivery SET position = new.column3, redelivered = redelivered + new.column4, "
+        "gone = gone + new.column5, updated_at = new.column6, "
+        "state = CASE WHEN ended_at IS NOT NULL THEN state WHEN new.column7 IS NULL THEN 'running' ELSE 'done' END, "
+        f"ended_at = coalesce(ended_at, new.column7) FROM (VALUES {values}) AS new "
+        "WHERE redelivery.organization = new.column1 AND redelivery.id = new.column2"
     ),
     columns=7,
 )
@@ -82,7 +99,9 @@ def settle(connection: apsw.Connection, settles: Sequence[Settle], tally_slot: i
         (_INSERT_DETAILS, _detail_rows(taken)),
         (_REMOVE_EXCEPTIONS, _resolved_rows(taken)),
         (_PUT_EXCEPTIONS, _exception_rows(taken)),
+        (_REMOVE_MISSED_RANGES, _unmissed_rows(taken)),
         (_INSERT_MISSED_RANGES, _missed_rows(taken)),
+        (_MOVE_REDELIVERIES, _redelivery_rows(taken)),
     ):
         for chunk in chunks(rows):
             connection.execute(text(len(chunk)), tuple(chain.from_iterable(chunk)))
@@ -145,6 +164,7 @@ def _exception_rows(settles: Sequence[Settle]) -> list[tuple[Value, ...]]:
             row.sender,
             row.key_hash,
             row.blocked,
+            row.redelivered_at,
         )
         for item in settles
         for row in item.exceptions
@@ -156,4 +176,17 @@ def _missed_rows(settles: Sequence[Settle]) -> list[tuple[Value, ...]]:
         (item.organization, item.listener, row.seq_from, item.queue, row.seq_to, row.reason, row.missed_at)
         for item in settles
         for row in item.missed_ranges
+    ]
+
+
+def _unmissed_rows(settles: Sequence[Settle]) -> list[tuple[Value, ...]]:
+    return [(item.organization, item.listener, seq_from) for item in settles for seq_from in item.unmissed]
+
+
+def _redelivery_rows(settles: Sequence[Settle]) -> list[tuple[Value, ...]]:
+    return [
+        (item.organization, step.redelivery, step.position, step.redelivered, step.gone, step.now, step.ended_at)
+        for item in settles
+        for step in (item.redelivery,)
+        if step is not None
     ]

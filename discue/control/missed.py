@@ -1,0 +1,34 @@
+"""What a listener has missed: to be seen, and to be made due again."""
+
+from discue.access import Access, Principal
+from discue.control.control import Control, present
+from discue.model import Listener
+from discue.store import listeners, missed, recipients
+from discue.store.engine import Transaction
+from discue.store.listing import FIRST_PAGE, Listing, Selection
+from discue.store.missed import MissedMessage
+from discue.store.recipients import Recipient
+
+Path = tuple[str, str]
+"""The ids of a queue and of one of its listeners."""
+
+
+async def page(
+    control: Control, principal: Principal, path: Path, selection: Selection = FIRST_PAGE
+) -> Listing[MissedMessage]:
+    async def work(tx: Transaction) -> Listing[MissedMessage]:
+        return await missed.page(tx, await recipient_of(tx, await listener_at(tx, principal, "read", path)), selection)
+
+    return await control.store.read(work)
+
+
+async def listener_at(tx: Transaction, principal: Principal, access: Access, path: Path) -> Listener:
+    """Raises NotFound, and Forbidden where the key does not reach."""
+    queue_public_id, public_id = path
+    principal.require("listeners", access, public_id, queue_public_id)
+    listener = present(await listeners.get(tx, principal.organization, public_id))
+    return present(listener if listener.queue_public_id == queue_public_id else None)
+
+
+async def recipient_of(tx: Transaction, listener: Listener) -> Recipient:
+    return present(await recipients.recipient(tx, listener.organization, listener.public_id))

@@ -1,0 +1,147 @@
+"""Redeliveries: missed deliveries of a listener that are made due again."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from discue.access import Principal
+from discue.control.control import Control, present
+from discue.control.missed import Path, listener_at, recipient_of
+from discue.errors import Conflict, Fault, Unprocessable
+from discue.model import Chosen, Redelivery
+from discue.store import feed, queues, recipients, redeliveries
+from discue.store.engine import Transaction
+from discue.store.listing import FIRST_PAGE, Listing, Selection
+from discue.store.logs import EVERYWHERE, Span, chosen_rows, common, span_of_times
+from discue.store.recipients import Recipient
+from discue.store.redeliveries import Survey
+
+OPEN_AT_MOST = 10
+_FAULTS_SHOWN = 10
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What is asked for: some messages, by their ids, or what a filter lets through, or without both everything.
+
+    `created_after` and `created_before` are about when the messages were stored.
+    """
+
+    messages: tuple[str, ...] | None = None
+    reason: str | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+    pace: int | None = None
+    dry_run: bool = False
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A redelivery, None after a dry run, and what was chosen for it."""
+
+    redelivery: Redelivery | None
+    survey: Survey
+
+
+async def create(control: Control, principal: Principal, path: Path, wish: Wish) -> Asked:
+    """A dry run changes nothing.
+
+    Raises Unprocessable for messages that the listener has not missed, Conflict while many redeliveries are open.
+    """
+    now, row_id, public_id = control.clock.now(), control.row_ids.next(), control.public_ids.next()
+
+    async def work(tx: Transaction) -> Asked:
+        listener = await listener_at(tx, principal, "write", path)
+        of = await recipient_of(tx, listener)
+        chosen, span, survey = await _survey(tx, of, wish)
+        if wish.dry_run:
+            return Asked(None, survey)
+        if len(await redeliveries.open_ones(tx, of.organization, of.listener, OPEN_AT_MOST)) == OPEN_AT_MOST:
+            rule = f"This listener has {OPEN_AT_MOST} redeliveries that have not ended. Wait for one, or cancel it."
+            raise Conflict(rule)
+        made = Redelivery(
+            organization=of.organization,
+            id=row_id,
+            public_id=public_id,
+            listener=of.listener,
+            state="waiting",
+            chosen=chosen,
+            position=span[0],
+            until_seq=span[1] - 1,
+            selected=survey.selected,
+            created_at=now,
+            updated_at=now,
+            pace=wish.pace,
+        )
+        await redeliveries.insert(tx, made)
+        # The lane of the cursor reads itself again, and finds it.
+        await feed.record(tx, "listener", of.organization, of.listener)
+        return Asked(made, survey)
+
+    return await control.write(work)
+
+
+async def get(control: Control, principal: Principal, path: Path, public_id: str) -> Redelivery:
+    async def work(tx: Transaction) -> Redelivery:
+        return await _own(tx, principal, path, public_id)
+
+    return await control.store.read(work)
+
+
+async def page(
+    control: Control, principal: Principal, path: Path, selection: Selection = FIRST_PAGE
+) -> Listing[Redelivery]:
+    async def work(tx: Transaction) -> Listing[Redelivery]:
+        listener = await listener_at(tx, principal, "read", path)
+        return await redeliveries.page(tx, listener.organization, listener.id, selection)
+
+    return await control.store.read(work)
+
+
+async def cancel(control: Control, principal: Principal, path: Path, public_id: str) -> None:
+    """What is due again already stays so. One that has ended stays as it is."""
+    now = control.clock.now()
+
+    async def work(tx: Transaction) -> None:
+        await listener_at(tx, principal, "write", path)
+        stored = await _own(tx, principal, path, public_id)
+        control.require_match(stored)
+        await redeliveries.cancel(tx, stored, now)
+
+    await control.write(work)
+
+
+async def _own(tx: Transaction, principal: Principal, path: Path, public_id: str) -> Redelivery:
+    listener = await listener_at(tx, principal, "read", path)
+    found = present(await redeliveries.get(tx, principal.organization, public_id))
+    return present(found if found.listener == listener.id else None)
+
+
+async def _survey(tx: Transaction, of: Recipient, wish: Wish) -> tuple[Chosen, Span, Survey]:
+    """What is chosen, between which seqs it lies, and how much it is."""
+    if wish.messages is not None:
+        seqs = await _missed_seqs(tx, of, wish.messages)
+        ids = sorted(seqs, key=seqs.__getitem__)
+        chosen = Chosen(tuple(sorted(seqs.values())))
+        survey = Survey(len(seqs), ids[0], ids[-1]) if ids else Survey(0, "", "")
+        return chosen, (chosen.seqs[0] - 1, chosen.seqs[-1] + 1) if chosen.seqs else (0, 1), survey
+    head = present(await queues.head(tx, of.organization, of.queue)).head
+    times = Selection(created_after=wish.created_after, created_before=wish.created_before)
+    within = common((of.start_seq, head + 1), await span_of_times(tx, of.organization, of.queue, times))
+    low, high = common(within, EVERYWHERE)
+    span = (low, max(high, low + 1))
+    chosen = Chosen(reason=wish.reason)
+    return chosen, span, await redeliveries.survey(tx, of, chosen, span)
+
+
+async def _missed_seqs(tx: Transaction, of: Recipient, ids: Sequence[str]) -> dict[str, int]:
+    rows = await chosen_rows(tx, of.organization, dict.fromkeys(ids)) if ids else []
+    seqs = {str(row[2]): int(row[1][2]) for row in rows if row[1][1] == of.queue}
+    states = await recipients.states_of(tx, of, list(seqs.values()))
+    rule = "is not the id of a message that this listener has missed"
+    faults = [
+        Fault(f"/messages/{index}", rule)
+        for index, public_id in enumerate(ids)
+        if public_id not in seqs or seqs[public_id] <= of.start_seq or states[seqs[public_id]] != "missed"
+    ]
+    if faults:
+        raise Unprocessable(f"{faults[0].pointer} {rule}.", faults=tuple(faults[:_FAULTS_SHOWN]))
+    return seqs

@@ -1,0 +1,35 @@
+"""Stretches of a log that were missed, and what is left of one when some of it is taken out."""
+
+from collections.abc import Iterable, Sequence
+
+Stretch = tuple[int, int]
+"""The first and the last of consecutive seqs."""
+
+
+def runs_of(seqs: Iterable[int]) -> list[Stretch]:
+    """Seqs in rising order as stretches, as few as there can be."""
+    runs: list[Stretch] = []
+    for seq in seqs:
+        if runs and runs[-1][1] == seq - 1:
+            runs[-1] = (runs[-1][0], seq)
+        else:
+            runs.append((seq, seq))
+    return runs
+
+
+def left_of(whole: Stretch, taken: Sequence[Stretch]) -> list[Stretch]:
+    """What is left of a stretch without others, which lie within it, apart from each other and in rising order."""
+    left: list[Stretch] = []
+    first, last = whole
+    for taken_first, taken_last in taken:
+        if first < taken_first:
+            left.append((first, taken_first - 1))
+        first = taken_last + 1
+    if first <= last:
+        left.append((first, last))
+    return left
+
+
+def width_of(stretches: Iterable[Stretch]) -> int:
+    """How many seqs they have."""
+    return sum(last - first + 1 for first, last in stretches)

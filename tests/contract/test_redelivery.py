@@ -1,0 +1,137 @@
+"""What a listener has missed, and making it due again."""
+
+from typing import Any
+
+import pytest
+
+from tests.contract.caller import Caller, body, pointers
+from tests.contract.missing import one_missed
+from tests.contract.receiver import Receiver, Reply
+from tests.contract.reference import covers
+from tests.contract.test_delivery import listening
+
+REDELIVERIES = "/queues/{queue_id}/listeners/{listener_id}/redeliveries"
+NO_RETRY = Reply(500, (("webhook-no-retry", "true"),))
+
+
+def _missing(owner: Caller, receiver: Receiver) -> tuple[Any, str, list[str]]:
+    """A listener that wants no second attempt of two messages, and takes everything from then on."""
+    endpoint = receiver.endpoint(NO_RETRY, NO_RETRY, Reply(200))
+    path, listener = listening(owner, endpoint)
+    place = f"{path}/listeners/{listener['id']}"
+    messages = [owner.create(f"{path}/messages", data=data)["id"] for data in ("x", "y")]
+    owner.until(place, lambda shown: shown["messages"]["missed_count"] == 2)
+    return endpoint, place, messages
+
+
+def _done(owner: Caller, path: str) -> dict[str, Any]:
+    return owner.until(path, lambda shown: shown["state"] == "done")
+
+
+@covers(
+    "redeliveries.md# What was missed",
+    "redeliveries.md: no_retry",
+    *(
+        f"redeliveries.md: {name}"
+        for name in ("page", "per_page", "after", "before", "created_after", "created_before")
+    ),
+    "redeliveries.md: reason",
+)
+def test_what_was_missed_is_listed_newest_first(owner: Caller, receiver: Receiver) -> None:
+    _, place, messages = _missing(owner, receiver)
+    shown = owner.get(f"{place}/missed")["missed"]
+    assert {each["id"] for each in shown} == set(messages)
+    assert {(each["reason"], each["attempts"]) for each in shown} == {("no_retry", 1)}
+    newest, oldest = [each["id"] for each in shown]
+    assert [each["id"] for each in owner.get(f"{place}/missed?per_page=1&page=2")["missed"]] == [oldest]
+    assert [each["id"] for each in owner.get(f"{place}/missed?after={newest}")["missed"]] == [oldest]
+    assert [each["id"] for each in owner.get(f"{place}/missed?before={oldest}")["missed"]] == [newest]
+    assert owner.get(f"{place}/missed?reason=too_old")["missed"] == []
+    assert owner.get(f"{place}/missed?created_after={shown[0]['stored_at']}")["missed"] == []
+    assert owner.get(f"{place}/missed?created_before={shown[1]['stored_at']}")["missed"] == []
+    owner.refused(400, "GET", f"{place}/missed?reason=boredom")
+
+
+@covers("redeliveries.md: attempts_used_up")
+def test_the_last_attempt_of_a_policy_says_so(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint(Reply(500))
+    path, listener = listening(owner, endpoint)
+    owner.create(f"{path}/messages", data="x", retry={"attempts": 1})
+    place = f"{path}/listeners/{listener['id']}"
+    owner.until(place, lambda shown: shown["messages"]["missed_count"] == 1)
+    assert [each["reason"] for each in owner.get(f"{place}/missed")["missed"]] == ["attempts_used_up"]
+
+
+@covers("redeliveries.md: expired")
+def test_what_has_expired_is_missed_again_at_once(owner: Caller) -> None:
+    place = one_missed(owner)
+    made = owner.create(f"{place}/redeliveries", all=True)
+    _done(owner, f"{place}/redeliveries/{made['id']}")
+    owner.until(place, lambda shown: shown["messages"]["missed_count"] == 1)
+    assert [each["reason"] for each in owner.get(f"{place}/missed")["missed"]] == ["expired"]
+
+
+@covers(f"POST {REDELIVERIES} 200", "redeliveries.md# Redeliver")
+@pytest.mark.parametrize("choice", ["all", "filter", "messages"])
+def test_what_is_chosen_is_delivered_again(owner: Caller, receiver: Receiver, choice: str) -> None:
+    endpoint, place, messages = _missing(owner, receiver)
+    chosen: Any = {"all": True, "filter": {"reason": "no_retry"}, "messages": messages}[choice]
+    made = owner.create(f"{place}/redeliveries", **{choice: chosen})
+    assert made["counts"]["selected"] == 2
+    again = endpoint.until(4)[2:]
+    assert {each.headers["webhook-id"] for each in again} == set(messages)
+    assert {each.headers["discue-attempt"] for each in again} == {"1"}
+    done = _done(owner, f"{place}/redeliveries/{made['id']}")
+    assert done["counts"] == {"selected": 2, "redelivered": 2, "gone": 0}
+    owner.until(place, lambda shown: shown["messages"]["acknowledged_count"] == 2)
+    assert owner.get(f"{place}/missed")["missed"] == []
+
+
+def test_a_dry_run_says_what_would_be_chosen_and_changes_nothing(owner: Caller, receiver: Receiver) -> None:
+    endpoint, place, _ = _missing(owner, receiver)
+    newest, oldest = [each["id"] for each in owner.get(f"{place}/missed")["missed"]]
+    answer = body(owner.ask("POST", f"{place}/redeliveries", {"all": True, "dry_run": True}))
+    assert answer["dry_run"] == {"selected": 2, "first_message": oldest, "last_message": newest}
+    assert owner.get(f"{place}/redeliveries")["redeliveries"] == []
+    assert len(endpoint.received) == 2
+
+
+@covers(f"POST {REDELIVERIES} 400 choice")
+@pytest.mark.parametrize("choice", [{}, {"all": False}, {"all": True, "filter": {}}, {"messages": ["x"], "filter": {}}])
+def test_a_choice_is_made_in_one_way(owner: Caller, choice: dict[str, Any]) -> None:
+    place = one_missed(owner)
+    owner.refused(400, "POST", f"{place}/redeliveries", choice)
+
+
+@pytest.mark.parametrize(
+    ("content", "pointer"),
+    [
+        ({"messages": ["0" * 21]}, "/messages/0"),
+        ({"messages": []}, "/messages"),
+        ({"filter": {"reason": "boredom"}}, "/filter/reason"),
+        ({"filter": {"created_after": -1}}, "/filter/created_after"),
+        ({"all": True, "pace": 0}, "/pace"),
+    ],
+)
+def test_a_value_that_is_none_is_refused(owner: Caller, content: dict[str, Any], pointer: str) -> None:
+    place = one_missed(owner)
+    assert pointers(owner.refused(422, "POST", f"{place}/redeliveries", content)) == [pointer]
+    assert owner.get(f"{place}/redeliveries")["redeliveries"] == []
+
+
+@covers(f"DELETE {REDELIVERIES}/{{redelivery_id}} 200", "redeliveries.md# Cancel")
+def test_one_that_is_open_can_be_cancelled(owner: Caller, receiver: Receiver) -> None:
+    endpoint, place, _ = _missing(owner, receiver)
+    path = f"{place}/redeliveries/{owner.create(f'{place}/redeliveries', all=True, pace=1)['id']}"
+    endpoint.until(3)
+    owner.delete(path)
+    assert owner.shown(path)["state"] in {"cancelled", "done"}
+    owner.delete(path)
+
+
+@covers(f"POST {REDELIVERIES} 409")
+def test_ten_may_be_open_at_once(owner: Caller, receiver: Receiver) -> None:
+    _, place, _ = _missing(owner, receiver)
+    owner.change(place, status="disabled")
+    answers = [owner.ask("POST", f"{place}/redeliveries", {"all": True, "pace": 1}) for _ in range(11)]
+    assert {answer.status_code for answer in answers} <= {200, 409}

@@ -1,0 +1,283 @@
+"""Missed deliveries that are made due again: each of them once, whatever happens in between, and at a bounded rate."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import msgspec
+import pytest
+
+from discue.dispatch.redelivering import WAITING_RETRIES
+from discue.model import Chosen, Listener, Queue, Redelivery
+from discue.store import redeliveries
+from discue.store.commit import Store
+from discue.store.redelivery_steps import STEP_ROWS
+from tests.dispatch.stage import DAY_MS, Stage, badly, well
+from tests.stores import ENGINES, opened_store
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
+    with opened_store(runner, request.param, tmp_path) as opened:
+        yield opened
+
+
+async def _running(stage: Stage) -> tuple[Queue, Listener]:
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    return queue, await stage.listener(queue)
+
+
+async def _miss_one_by_one(stage: Stage, queue: Queue, count: int) -> list[str]:
+    ids = await stage.publish(queue, count)
+    while stage.courier.under_way:
+        await stage.end(stage.courier.under_way[::], badly(no_retry=True))
+    stage.courier.sent.clear()
+    return ids
+
+
+async def _miss_as_a_range(stage: Stage, queue: Queue, listener: Listener, count: int) -> list[str]:
+    """Nothing is sent for as long as the deadline allows."""
+    await stage.configure(listener, status="disabled")
+    ids = []
+    for start in range(0, count, 500):
+        ids += await stage.publish(queue, min(500, count - start))
+    await stage.advance(31 * DAY_MS)
+    await stage.dispatcher.miss_too_old()
+    await stage.quiet()
+    await stage.configure(listener, status="enabled")
+    return ids
+
+
+async def _ask(stage: Stage, listener: Listener, chosen: Chosen | None = None, **fields: int) -> Redelivery:
+    """As the API does."""
+    chosen = chosen or Chosen()
+    head = (await stage.counts(listener)).head
+    now = stage.clock.now()
+    made = Redelivery(
+        organization=listener.organization,
+        id=stage.row_ids.next(),
+        public_id=stage.public_ids.next(),
+        listener=listener.id,
+        state="waiting",
+        chosen=chosen,
+        position=fields.pop("position", 0),
+        until_seq=fields.pop("until_seq", head),
+        selected=0,
+        created_at=now,
+        updated_at=now,
+        **fields,
+    )
+    await stage.store.write(lambda tx: redeliveries.insert(tx, made))
+    await stage.follow("listener", listener.organization, listener.id)
+    return made
+
+
+async def _stored(stage: Stage, redelivery: Redelivery) -> Redelivery:
+    found = await stage.store.read(lambda tx: redeliveries.get(tx, redelivery.organization, redelivery.public_id))
+    assert found is not None
+    return found
+
+
+async def _deliver_all(stage: Stage) -> list[str]:
+    delivered = []
+    while stage.courier.under_way:
+        delivered += stage.courier.ids()
+        await stage.end(stage.courier.under_way[::], well())
+    return delivered
+
+
+async def _ranges(stage: Stage) -> list[tuple[int, int]]:
+    rows = await stage.rows("SELECT seq_from, seq_to FROM missed_range ORDER BY seq_from")
+    return [(row[0], row[1]) for row in rows]
+
+
+async def test_everything_that_was_missed_one_by_one_goes_out_again_and_is_counted(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await _miss_one_by_one(stage, queue, 120)
+    asked = await _ask(stage, listener)
+    assert [sent.number for sent in stage.courier.under_way] == [1] * 50
+    assert sorted(await _deliver_all(stage)) == sorted(ids)
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.retrying, counts.pending) == (120, 0, 0, 0)
+    assert await stage.exceptions(listener) == []
+    done = await _stored(stage, asked)
+    assert (done.state, done.redelivered, done.gone, done.ended_at) == ("done", 120, 0, stage.clock.now())
+
+
+async def test_a_missed_range_goes_out_in_steps_and_is_gone_then(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    count = 2 * WAITING_RETRIES + STEP_ROWS + 100
+    ids = await _miss_as_a_range(stage, queue, listener, count)
+    assert await _ranges(stage) == [(1, count)]
+    asked = await _ask(stage, listener)
+    most = 0
+    delivered = []
+    while stage.courier.under_way:
+        most = max(most, len(await stage.exceptions(listener)))
+        delivered += stage.courier.ids()
+        await stage.end(stage.courier.under_way[::], well())
+    assert sorted(delivered) == sorted(ids)
+    assert most <= WAITING_RETRIES + STEP_ROWS
+    assert await _ranges(stage) == []
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.retrying) == (count, 0, 0)
+    assert (await _stored(stage, asked)).redelivered == count
+
+
+async def test_some_messages_of_a_range_split_it(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await _miss_as_a_range(stage, queue, listener, 10)
+    await _ask(stage, listener, Chosen((2, 3, 7, 10)), position=1, until_seq=10)
+    assert stage.courier.ids() == [ids[seq - 1] for seq in (2, 3, 7, 10)]
+    assert await _ranges(stage) == [(1, 1), (4, 6), (8, 9)]
+    await _deliver_all(stage)
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed) == (4, 6)
+    assert await stage.missed(listener) == [ids[seq - 1] for seq in (9, 8, 6, 5, 4, 1)]
+
+
+async def test_only_what_was_missed_for_a_reason_is_due_again(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    apart = await _miss_one_by_one(stage, queue, 3)
+    together = await _miss_as_a_range(stage, queue, listener, 4)
+    await _ask(stage, listener, Chosen(reason="no_retry"))
+    assert sorted(await _deliver_all(stage)) == sorted(apart)
+    await _ask(stage, listener, Chosen(reason="too_old"))
+    assert sorted(await _deliver_all(stage)) == sorted(together)
+
+
+async def test_a_redelivered_message_has_all_its_attempts_again_and_is_not_too_old(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await _miss_as_a_range(stage, queue, listener, 1)
+    await _ask(stage, listener)
+    numbers = []
+    while stage.courier.under_way:
+        numbers += [sent.number for sent in stage.courier.under_way]
+        await stage.end(stage.courier.under_way[::], badly())
+        if not stage.courier.under_way:
+            await stage.advance(2 * DAY_MS)
+    assert numbers == list(range(1, 13))
+    assert await stage.exceptions(listener) == [(1, "missed", 12)]
+    assert (await stage.counts(listener)).missed == 1
+
+
+async def test_messages_that_were_deleted_are_counted_as_gone(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    apart = await _miss_one_by_one(stage, queue, 2)
+    together = await _miss_as_a_range(stage, queue, listener, 3)
+    for gone in (apart[1], together[0], together[2]):
+        await stage.delete_message(queue, gone)
+    asked = await _ask(stage, listener)
+    assert sorted(await _deliver_all(stage)) == sorted([apart[0], together[1]])
+    done = await _stored(stage, asked)
+    assert (done.state, done.redelivered, done.gone) == ("done", 2, 3)
+    assert (await stage.counts(listener)).missed == 0
+    assert await stage.exceptions(listener) == []
+
+
+async def test_a_pace_is_kept(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await _miss_one_by_one(stage, queue, 25)
+    await _ask(stage, listener, pace=10)
+    delivered = []
+    for expected in (10, 10, 5):
+        assert len(stage.courier.under_way) == expected
+        delivered += await _deliver_all(stage)
+        await stage.advance(999)
+        assert stage.courier.under_way == []
+        await stage.advance(1)
+    assert sorted(delivered) == sorted(ids)
+
+
+async def test_what_is_cancelled_is_not_made_due_any_more(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await _miss_one_by_one(stage, queue, 25)
+    asked = await _ask(stage, listener, pace=10)
+    assert await stage.store.write(lambda tx: redeliveries.cancel(tx, asked, stage.clock.now()))
+    assert len(await _deliver_all(stage)) == 10
+    await stage.advance(1_000)
+    await stage.advance(1_000)
+    assert stage.courier.under_way == []
+    cancelled = await _stored(stage, asked)
+    assert (cancelled.state, cancelled.redelivered) == ("cancelled", 10)
+    assert (await stage.counts(listener)).missed == 15
+
+
+async def test_live_messages_go_on_beside_it(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await _miss_as_a_range(stage, queue, listener, 200)
+    await _ask(stage, listener)
+    new = await stage.publish(queue, 30)
+    await stage.end(stage.courier.under_way[::], well())
+    under_way = stage.courier.ids()
+    assert set(new) & {*under_way, *(sent.message_id for sent in stage.courier.sent)} == set(new)
+    await _deliver_all(stage)
+
+
+async def test_a_disabled_listener_gets_them_when_it_is_enabled(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await _miss_one_by_one(stage, queue, 5)
+    await stage.configure(listener, status="disabled")
+    await _ask(stage, listener)
+    assert stage.courier.under_way == []
+    await stage.configure(listener, status="enabled")
+    assert sorted(await _deliver_all(stage)) == sorted(ids)
+
+
+async def test_several_are_done_one_after_the_other(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await _miss_one_by_one(stage, queue, 6)
+    first = await _ask(stage, listener, Chosen((1, 2)), until_seq=2)
+    second = await _ask(stage, listener)
+    assert sorted(await _deliver_all(stage)) == sorted(ids)
+    assert [(await _stored(stage, each)).redelivered for each in (first, second)] == [2, 4]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_crashes_and_takeovers_lose_nothing_and_count_everything_once(stage: Stage, seed: int) -> None:
+    chance = Random(seed)  # noqa: S311 - repeatable
+    queue, listener = await _running(stage)
+    apart = await _miss_one_by_one(stage, queue, 100)
+    together = await _miss_as_a_range(stage, queue, listener, 900)
+    asked = await _ask(stage, listener)
+    delivered: set[str] = set()
+    for _ in range(400):
+        if chance.random() < 0.1:
+            await stage.start()
+        elif chance.random() < 0.1:
+            giver = stage.worker
+            await stage.move(giver, await stage.join())
+            delivered.update(giver.courier.ids())
+            await stage.end(giver.courier.under_way[::], well())
+            await stage.leave(giver)
+        some = [sent for sent in stage.courier.under_way if chance.random() < 0.7]
+        delivered.update(sent.message_id for sent in some)
+        await stage.end(some, well())
+        await stage.look_for_guests()
+        if not stage.courier.under_way and (await stage.counts(listener)).retrying == 0:
+            break
+    assert delivered == {*apart, *together}
+    done = await _stored(stage, asked)
+    assert (done.state, done.redelivered) == ("done", 1_000)
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.retrying) == (1_000, 0, 0)
+    assert await stage.exceptions(listener) == []
+    assert await _ranges(stage) == []
+
+
+async def test_what_retention_forgets_meanwhile_is_not_made_due(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await _miss_one_by_one(stage, queue, 20)
+    await _ask(stage, listener, pace=5)
+    await _deliver_all(stage)
+    await stage.store.write(lambda tx: tx.execute("DELETE FROM exception WHERE state = 'missed'"))
+    for _ in range(4):
+        await stage.advance(1_000)
+    assert stage.courier.under_way == []
+
+
+def test_a_wish_is_stored_as_it_was_made() -> None:
+    chosen = Chosen((1, 5), None)
+    assert msgspec.json.decode(msgspec.json.encode(chosen), type=Chosen) == chosen

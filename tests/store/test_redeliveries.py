@@ -1,0 +1,267 @@
+"""What was missed, in lists and in steps: whatever was missed, nothing is left out and nothing comes twice."""
+
+from functools import partial
+from random import Random
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from discue.missed_ranges import left_of
+from discue.model import Chosen, Listener, Queue, Redelivery
+from discue.store import missed, recipients, redeliveries, retention
+from discue.store.commit import Store
+from discue.store.engine import ExceptionRow, MissedRange, RedeliveryStep, Settle, Transaction
+from discue.store.listing import Listing, Selection
+from discue.store.missed import MissedMessage
+from discue.store.recipients import Recipient
+from discue.store.redelivery_steps import Step, next_step
+from tests.clocks import NOON
+from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.walks import backwards, forwards
+
+OURS = row_id(1)
+COUNT = 60
+REASONS = ("attempts_used_up", "no_retry", "too_old")
+
+
+class World(NamedTuple):
+    """`reasons` are those for which messages were missed, by seq; `gone` are seqs of messages that were deleted."""
+
+    queue: Queue
+    listener: Listener
+    reasons: dict[int, str]
+    gone: set[int]
+
+    @property
+    def there(self) -> list[int]:
+        return [seq for seq in sorted(self.reasons) if seq not in self.gone]
+
+
+def _id(seq: int) -> str:
+    return public_id(100 + seq)
+
+
+async def _made(store: Store, seed: int) -> World:
+    """Messages missed one by one and in ranges, others acknowledged or waiting for another attempt, some deleted."""
+    chance = Random(seed)  # noqa: S311 - repeatable
+    queue = await stored_queue(store, OURS, 10)
+    listener = await stored_listener(store, queue, 20)
+    for seq in range(1, COUNT + 1):
+        await publish(store, queue, [_id(seq)], NOON + 10 * seq)
+    rows, ranges, reasons, seq = [], [], {}, 1
+    while seq <= COUNT:
+        fate, last = chance.random(), min(COUNT, seq + chance.randrange(8))
+        reason = chance.choice(REASONS)
+        if fate < 0.3:
+            ranges.append(MissedRange(seq, last, reason, NOON + seq))
+            reasons.update(dict.fromkeys(range(seq, last + 1), reason))
+        elif fate < 0.7:
+            rows += [ExceptionRow(each, "missed", 12, NOON + each, reason) for each in range(seq, last + 1)]
+            reasons.update(dict.fromkeys(range(seq, last + 1), reason))
+        elif fate < 0.8:
+            rows.append(ExceptionRow(seq, "retry", 1, NOON, ""))
+        seq = last + 1
+    settle = _settle(listener, 0, exceptions=tuple(rows), missed_ranges=tuple(ranges), missed=len(reasons))
+    assert await store.settle(settle)
+    gone = {seq for seq in range(1, COUNT + 1) if chance.random() < 0.2}
+    for seq in gone:
+        await store.write(partial(_delete_message, queue=queue, seq=seq))
+    return World(queue, listener, reasons, gone)
+
+
+async def _delete_message(tx: Transaction, queue: Queue, seq: int) -> None:
+    await tx.execute("DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq = $3", OURS, queue.id, seq)
+
+
+def _settle(listener: Listener, version: int, **changes: object) -> Settle:
+    settle = Settle(OURS, listener.id, 0, listener.queue, 0, version, COUNT, None, 0, 0, 0, 0, 0)
+    return msgspec.structs.replace(settle, **changes)
+
+
+async def _recipient(tx: Transaction, listener: Listener) -> Recipient:
+    found = await recipients.recipient(tx, OURS, listener.public_id)
+    assert found is not None
+    return found
+
+
+async def _page(tx: Transaction, selection: Selection, world: World) -> Listing[MissedMessage]:
+    return await missed.page(tx, await _recipient(tx, world.listener), selection)
+
+
+def _asked(world: World, chosen: Chosen, position: int = 0, until_seq: int = COUNT) -> Redelivery:
+    return Redelivery(
+        OURS, row_id(500), public_id(500), world.listener.id, "waiting", chosen, position, until_seq, 0, NOON, NOON
+    )
+
+
+async def _store_step(store: Store, world: World, step: Step, version: int) -> Settle:
+    """As a lane does."""
+    seqs = [*step.apart, *(seq for cut in step.cuts for seq in cut.there)]
+    settle = _settle(
+        world.listener,
+        version,
+        exceptions=tuple(ExceptionRow(seq, "retry", 0, NOON, "", redelivered_at=NOON + 7) for seq in seqs),
+        resolved=step.lost,
+        unmissed=tuple(cut.whole.seq_from for cut in step.cuts),
+        missed_ranges=tuple(
+            MissedRange(first, last, cut.whole.reason, cut.whole.missed_at)
+            for cut in step.cuts
+            for first, last in left_of((cut.whole.seq_from, cut.whole.seq_to), cut.taken)
+        ),
+        redelivery=RedeliveryStep(
+            step.redelivery.id, step.position, len(seqs), step.gone, NOON + 7, NOON + 7 if step.ends else None
+        ),
+    )
+    assert await store.settle(settle)
+    return settle
+
+
+async def _redeliver(store: Store, world: World, rows: int) -> list[int]:
+    """What comes to be due, in its order, by steps of so many."""
+    seqs: list[int] = []
+    cursor = (OURS, world.listener.id, 0)
+    for version in range(1, 200):
+        step = await store.read(partial(next_step, cursor=cursor, queue=world.queue.id, rows=rows))
+        if step is None:
+            return seqs
+        assert step.redelivered <= rows
+        seqs += sorted([*step.apart, *(seq for cut in step.cuts for seq in cut.there)])
+        await _store_step(store, world, step, version)
+    raise AssertionError("the redelivery has no end")
+
+
+async def _still_missed(store: Store) -> set[int]:
+    rows = await store.read(lambda tx: tx.rows("SELECT seq FROM exception WHERE state = 'missed'"))
+    ranges = await store.read(lambda tx: tx.rows("SELECT seq_from, seq_to FROM missed_range"))
+    return {row[0] for row in rows} | {seq for first, last in ranges for seq in range(first, last + 1)}
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_the_list_has_what_was_missed_newest_first_with_why(store: Store, seed: int) -> None:
+    world = await _made(store, seed)
+    pages = partial(_page, world=world)
+    expected = [_id(seq) for seq in reversed(world.there)]
+    assert await forwards(store, pages, Selection(per_page=7)) == expected
+    if expected:
+        assert await backwards(store, pages, Selection(per_page=7), expected[-1]) == expected[:-1]
+    found = await store.read(partial(pages, selection=Selection(per_page=100)))
+    assert {item.seq: item.reason for item in found.items} == {seq: world.reasons[seq] for seq in world.there}
+    assert {item.seq: item.stored_at for item in found.items} == {seq: NOON + 10 * seq for seq in world.there}
+    assert {item.attempts for item in found.items} <= {0, 12}
+    assert all(NOON < item.missed_at <= NOON + item.seq for item in found.items)
+
+
+@pytest.mark.parametrize("reason", REASONS)
+async def test_the_list_is_filtered_by_reason_and_by_time(store: Store, reason: str) -> None:
+    world = await _made(store, 11)
+    selection = Selection(per_page=3, reason=reason, created_after=NOON + 105, created_before=NOON + 450)
+    expected = [_id(seq) for seq in reversed(world.there) if world.reasons[seq] == reason and 10 < seq < 45]
+    assert await forwards(store, partial(_page, world=world), selection) == expected
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("rows", [1, 3, 7, 500])
+async def test_steps_make_everything_due_once_and_in_order(store: Store, seed: int, rows: int) -> None:
+    world = await _made(store, seed)
+    asked = _asked(world, Chosen())
+    await store.write(lambda tx: redeliveries.insert(tx, asked))
+    assert await _redeliver(store, world, rows) == world.there
+    assert await _still_missed(store) == set()
+    done = await store.read(lambda tx: redeliveries.get(tx, OURS, asked.public_id))
+    assert done is not None
+    assert (done.state, done.redelivered, done.gone) == (
+        "done",
+        len(world.there),
+        len(world.reasons) - len(world.there),
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rows", [2, 500])
+async def test_steps_leave_what_is_not_chosen(store: Store, seed: int, rows: int) -> None:
+    world = await _made(store, seed)
+    await store.write(lambda tx: redeliveries.insert(tx, _asked(world, Chosen(reason="too_old"), 12, 44)))
+    chosen = [seq for seq in world.there if world.reasons[seq] == "too_old" and 12 < seq <= 44]
+    assert await _redeliver(store, world, rows) == chosen
+    taken = {seq for seq, reason in world.reasons.items() if reason == "too_old" and 12 < seq <= 44}
+    assert await _still_missed(store) == set(world.reasons) - taken
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rows", [2, 500])
+async def test_steps_over_messages_take_those_that_are_still_missed(store: Store, seed: int, rows: int) -> None:
+    world = await _made(store, seed)
+    wanted = tuple(seq for seq in range(1, COUNT + 1) if seq % 3)
+    await store.write(lambda tx: redeliveries.insert(tx, _asked(world, Chosen(wanted), 0, wanted[-1])))
+    assert await _redeliver(store, world, rows) == [seq for seq in world.there if seq in wanted]
+    assert await _still_missed(store) == set(world.reasons) - set(wanted)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_survey_counts_what_is_chosen(store: Store, seed: int) -> None:
+    world = await _made(store, seed)
+
+    async def survey(tx: Transaction, reason: str | None) -> redeliveries.Survey:
+        return await redeliveries.survey(tx, await _recipient(tx, world.listener), Chosen(reason=reason), (9, 41))
+
+    for reason in (None, *REASONS):
+        found = await store.read(partial(survey, reason=reason))
+        within = [seq for seq in world.reasons if 9 < seq < 41 and reason in (None, world.reasons[seq])]
+        there = [seq for seq in within if seq not in world.gone]
+        assert found.selected == len(within)
+        assert (found.first, found.last) == ((_id(min(there)), _id(max(there))) if there else ("", ""))
+
+
+async def test_a_step_under_another_version_changes_nothing(store: Store) -> None:
+    world = await _made(store, 1)
+    asked = _asked(world, Chosen())
+    await store.write(lambda tx: redeliveries.insert(tx, asked))
+    step = await store.read(partial(next_step, cursor=(OURS, world.listener.id, 0), queue=world.queue.id))
+    assert step is not None
+    before = await _still_missed(store)
+    settle = await _store_step(store, world, step, 1)
+    after = await _still_missed(store)
+    assert before > after
+    assert not await store.settle(settle)
+    done = await store.read(lambda tx: redeliveries.get(tx, OURS, asked.public_id))
+    assert done is not None
+    assert done.redelivered == step.redelivered
+
+
+async def test_a_cancelled_one_stays_so_and_counts_what_was_under_way(store: Store) -> None:
+    world = await _made(store, 1)
+    asked = _asked(world, Chosen())
+    await store.write(lambda tx: redeliveries.insert(tx, asked))
+    step = await store.read(partial(next_step, cursor=(OURS, world.listener.id, 0), queue=world.queue.id, rows=2))
+    assert step is not None
+    assert await store.write(partial(redeliveries.cancel, redelivery=asked, now=NOON + 5))
+    assert not await store.write(partial(redeliveries.cancel, redelivery=asked, now=NOON + 6))
+    await _store_step(store, world, step, 1)
+    found = await store.read(lambda tx: redeliveries.get(tx, OURS, asked.public_id))
+    assert found is not None
+    assert (found.state, found.ended_at, found.redelivered) == ("cancelled", NOON + 5, step.redelivered)
+    assert await store.read(partial(next_step, cursor=(OURS, world.listener.id, 0), queue=world.queue.id)) is None
+
+
+async def test_another_attempt_does_not_forget_when_it_was_redelivered(store: Store) -> None:
+    world = await _made(store, 1)
+    rows = [ExceptionRow(3, "retry", 0, NOON, "", redelivered_at=NOON + 7), ExceptionRow(3, "retry", 1, NOON, "failed")]
+    for version, row in enumerate(rows, 1):
+        assert await store.settle(_settle(world.listener, version, exceptions=(row,)))
+    [(at,)] = await store.read(lambda tx: tx.rows("SELECT redelivered_at FROM exception WHERE seq = 3"))
+    assert at == NOON + 7
+
+
+async def test_those_that_ended_long_ago_are_forgotten(store: Store) -> None:
+    world = await _made(store, 1)
+    ended = msgspec.structs.replace(_asked(world, Chosen()), state="done", ended_at=NOON)
+    waiting = msgspec.structs.replace(_asked(world, Chosen()), id=row_id(501), public_id=public_id(501))
+    for each in (ended, waiting):
+        await store.write(partial(redeliveries.insert, made=each))
+    assert await store.write(partial(retention.forget_redeliveries, ended_before=NOON)) == 0
+    assert await store.write(partial(retention.forget_redeliveries, ended_before=NOON + 1)) == 1
+    found = await store.read(
+        partial(redeliveries.page, organization=OURS, listener=world.listener.id, selection=Selection())
+    )
+    assert found.items == (waiting,)
