@@ -9,7 +9,7 @@ SecretType = Literal["hmac", "ed25519"]
 
 
 class SigningSecret(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`text` is the secret itself. It signs until `expires_at`; with 0, without an end.
+    """`text` is the secret itself. It signs until `expires_at`; 0: no end. `updated_at` is 0 until that was changed.
 
     One of the time before secrets had ids has none: it was made with its listener.
     """
@@ -19,6 +19,7 @@ class SigningSecret(msgspec.Struct, frozen=True, omit_defaults=True):
     type: SecretType = "hmac"
     created_at: int = 0
     expires_at: int = 0
+    updated_at: int = 0
 
     def __repr__(self) -> str:
         return f"SigningSecret(id={self.id!r}, type={self.type!r})"
@@ -64,7 +65,7 @@ def with_fresh(
 
     Raises TooManySecrets.
     """
-    ended = [_ending(each, ends_at) if each.type == fresh.type else each for each in secrets]
+    ended = [_ending(each, ends_at, now) if each.type == fresh.type else each for each in secrets]
     valid = [each for each in ended if each.is_valid(now)]
     if len(valid) >= MOST_VALID:
         raise TooManySecrets
@@ -79,8 +80,10 @@ def without(secrets: Sequence[SigningSecret], secret_id: str, now: int) -> tuple
     return kept
 
 
-def _ending(secret: SigningSecret, ends_at: int) -> SigningSecret:
-    return msgspec.structs.replace(secret, expires_at=min(secret.expires_at or ends_at, ends_at))
+def _ending(secret: SigningSecret, ends_at: int, now: int) -> SigningSecret:
+    if 0 < secret.expires_at <= ends_at:
+        return secret
+    return msgspec.structs.replace(secret, expires_at=ends_at, updated_at=now)
 
 
 def place_of(organization: int, listener: int) -> bytes:

@@ -83,6 +83,7 @@ def _shown(secret: ShownSecret, text: str = "") -> wire.SecretShown:
         type=secret.type,
         fingerprint=secret.fingerprint,
         created_at=secret.created_at,
+        updated_at=secret.updated_at,
         expires_at=secret.expires_at,
         public_key=secret.public_key or UNSET,
         secret=text or UNSET,

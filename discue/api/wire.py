@@ -321,6 +321,7 @@ class SecretShown(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True)
     type: str
     fingerprint: str
     created_at: int
+    updated_at: int
     expires_at: int
     public_key: str | UnsetType = UNSET
     secret: str | UnsetType = UNSET

@@ -52,6 +52,7 @@ class ShownSecret(msgspec.Struct, frozen=True):
     fingerprint: str
     public_key: str
     created_at: int
+    updated_at: int
     expires_at: int
 
 
@@ -181,7 +182,15 @@ def _shown(secret: SigningSecret) -> ShownSecret:
     public_key = signing.public_text_of(signing.private_key_of(secret.text)) if secret.type == "ed25519" else ""
     digest = hashlib.sha256((public_key or secret.text).encode()).hexdigest()
     fingerprint = digest[:_FINGERPRINT_CHARACTERS]
-    return ShownSecret(secret.id, secret.type, fingerprint, public_key, secret.created_at, secret.expires_at)
+    return ShownSecret(
+        id=secret.id,
+        type=secret.type,
+        fingerprint=fingerprint,
+        public_key=public_key,
+        created_at=secret.created_at,
+        updated_at=secret.updated_at or secret.created_at,
+        expires_at=secret.expires_at,
+    )
 
 
 def _found(secrets: list[ShownSecret], public_id: str) -> ShownSecret:

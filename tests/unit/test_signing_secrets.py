@@ -45,6 +45,7 @@ def test_a_fresh_one_comes_first_and_has_no_end(
         assert (each.text, each.type, each.created_at) == (old.text, old.type, old.created_at)
         if each.type == fresh_type:
             assert each.expires_at == min(old.expires_at or ends_at, ends_at)
+            assert each.updated_at == (now if each.expires_at != old.expires_at else 0)
         else:
             assert each == old
     for old in secrets:
