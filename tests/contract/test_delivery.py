@@ -153,3 +153,37 @@ def test_a_slow_listener_delays_no_other(owner: Caller, receiver: Receiver) -> N
     owner.create(f"{path}/listeners", notify_url=good.url, liveness_url=good.url)
     owner.ask("POST", f"{path}/messages/batch", {"messages": [{"data": number} for number in range(50)]})
     assert len({each.headers["webhook-id"] for each in good.until(50)}) == 50
+
+
+def test_the_headers_that_listener_and_message_ask_for_go_with_it(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint()
+    path, _ = listening(owner, endpoint, headers={"X-Shop": "north", "X-Both": "of the listener"})
+    owner.create(f"{path}/messages", data="x", headers={"x-trace": "7", "x-both": "of the message"})
+    [received] = endpoint.until(1)
+    assert (received.headers["x-shop"], received.headers["x-trace"]) == ("north", "7")
+    assert received.headers["x-both"] == "of the listener"
+
+
+def test_an_answer_that_the_listener_calls_final_is_the_last(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint(Reply(422), Reply(200))
+    path, listener = listening(owner, endpoint, retry={"schedule": [1], "final_statuses": ["4xx"]})
+    message = owner.create(f"{path}/messages", data="x")
+    endpoint.until(1)
+    owner.create(f"{path}/messages", data="y")
+    endpoint.until(2)
+    shown = owner.until(f"{path}/listeners/{listener['id']}", lambda each: each["messages"]["missed_count"] == 1)
+    assert shown["messages"]["missed"] == [message["id"]]
+
+
+def test_in_an_ordered_queue_a_key_waits_for_the_one_before_and_others_do_not(
+    owner: Caller, receiver: Receiver
+) -> None:
+    endpoint = receiver.endpoint(Reply(500), Reply(200))
+    path = f"/queues/{owner.create('/queues', ordered=True)['id']}"
+    owner.create(
+        f"{path}/listeners", notify_url=endpoint.url, liveness_url=endpoint.url, retry={"schedule": [1], "jitter": 0}
+    )
+    ids = [owner.create(f"{path}/messages", data=key, key=key)["id"] for key in ("a", "a", "b", "a")]
+    received = [each.headers["webhook-id"] for each in endpoint.until(5)]
+    assert received[0] == ids[0]
+    assert [each for each in received if each != ids[2]] == [ids[0], ids[0], ids[1], ids[3]]

@@ -72,8 +72,9 @@ def translated(error: Exception) -> Exception:
 def without_data(error: BaseException) -> BaseException:
     """The error as it may be logged: a detail quotes rows, and the client's own complaint about a value quotes that."""
     if isinstance(error, asyncpg.PostgresError):
-        if error.severity is None and not isinstance(error.__cause__, OSError):
-            return ValueError(f"a statement was given a value that cannot be sent: {type(error.__cause__).__name__}")
+        cause = error.__cause__
+        if error.severity is None and cause is not None and not isinstance(cause, OSError):
+            return ValueError(f"a statement was given a value that cannot be sent: {type(cause).__name__}")
         error.detail = None
     return error
 
