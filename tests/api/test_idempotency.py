@@ -42,7 +42,10 @@ def without_secrets(value: Any) -> Any:
         return [without_secrets(each) for each in value]
     if not isinstance(value, dict):
         return value
-    kept = {name: without_secrets(each) for name, each in value.items() if name not in SECRETS}
+    # A resource that is called so is none.
+    kept = {
+        name: without_secrets(each) for name, each in value.items() if name not in SECRETS or isinstance(each, dict)
+    }
     if str(kept.get("key", "")).startswith("dsk_"):
         kept["key"] = kept["key"][:SHOWN_OF_A_KEY]
     return kept
