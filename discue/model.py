@@ -27,6 +27,10 @@ class RateLimit(msgspec.Struct, frozen=True):
     burst: int
 
 
+Format = Literal["plain", "cloudevents_binary", "cloudevents_structured"]
+"""How a listener's requests carry a message: its data as it is, or as a CloudEvent."""
+
+
 class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a listener wants its requests, where it wants them otherwise than the service makes them.
 
@@ -39,6 +43,7 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     rate_limit: RateLimit | None = None
     retry: RetryOptions | None = None
     filter: str | None = None
+    format: Format = "plain"
 
     def __repr__(self) -> str:
         # Headers may hold what somebody else must not know.

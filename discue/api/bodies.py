@@ -173,8 +173,6 @@ class QueueBody(_Sent, kw_only=True):
 class ListenerBody(_Sent, kw_only=True):
     """Of `POST` and `PUT` for a listener. `filter` is its text as it was sent."""
 
-    LATER: ClassVar[dict[str, bytes]] = {"format": b""}
-
     alias: Text = UNSET
     name: Text = UNSET
     notify_url: str | UnsetType = UNSET
@@ -186,7 +184,7 @@ class ListenerBody(_Sent, kw_only=True):
     max_in_flight: Whole = UNSET
     rate_limit: RateLimitBody | None | UnsetType = UNSET
     filter: AsSent = _NOT_SENT
-    format: Later = _NOT_SENT
+    format: Text = UNSET
     queue_id: Ignored = _NOT_SENT
     liveness: Ignored = _NOT_SENT
     messages: Ignored = _NOT_SENT

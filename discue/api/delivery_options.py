@@ -21,6 +21,7 @@ def options_of(body: bodies.ListenerBody) -> OptionFields:
         rate_limit=RateFields(rate.per_second, rate.burst) if isinstance(rate, bodies.RateLimitBody) else rate,
         retry=retry_of(body.retry),
         filter=filter_of(body.filter),
+        format=body.format,
     )
 
 

@@ -20,6 +20,9 @@ _LAST_PAGE = 10**LONGEST_NUMBER - 1
 _LONGEST_TIME = 15
 _LONGEST_ALIAS = 254
 _STATES: tuple[DeliveryState, ...] = get_args(DeliveryState)
+_LISTED: tuple[DeliveryState, ...] = tuple(state for state in _STATES if state != "filtered")
+"""What lists of messages can be asked for: what a filter did not let through has left nothing to find it by."""
+
 _OUTCOMES: tuple[AttemptState, ...] = get_args(AttemptState)
 _STATUS = re.compile(r"0|[1-9][0-9]{2}|[1-9]xx")
 _WORDS = {"outcome": "state"}
@@ -90,7 +93,7 @@ def _status_in(parameters: Parameters) -> str | None:
 
 
 def _delivery_in(parameters: Parameters) -> tuple[str | None, DeliveryState | None]:
-    listener, state = id_in(parameters, "listener"), _one_of(parameters, "state", _STATES)
+    listener, state = id_in(parameters, "listener"), _one_of(parameters, "state", _LISTED)
     if state is not None and listener is None:
         raise wrong("state", "needs the parameter listener: a message has a state for each listener")
     return listener, state

@@ -300,6 +300,7 @@ class ListenerShown(_Shown, kw_only=True, frozen=True):
     rate_limit: RateLimitShown | UnsetType = UNSET
     retry: RetryShown | UnsetType = UNSET
     filter: msgspec.Raw | UnsetType = UNSET
+    format: str | UnsetType = UNSET
     secret: str | UnsetType = UNSET
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Final, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -10,7 +11,7 @@ from discue import headers
 from discue.backoff import RetryPolicy, narrowed
 from discue.errors import Fault, Unprocessable
 from discue.message_filter.reading import read_filter
-from discue.model import DeliveryOptions, RateLimit, RetryOptions
+from discue.model import DeliveryOptions, Format, RateLimit, RetryOptions
 
 TIMEOUT_SECONDS = range(1, 301)
 MAX_IN_FLIGHT = range(1, 1_001)
@@ -22,6 +23,7 @@ ATTEMPTS = range(1, 101)
 STATUSES = range(300, 600)
 STATUS_CLASSES = ("3xx", "4xx", "5xx")
 FINAL_LIMIT = 100
+FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
 
 class RateFields(msgspec.Struct, frozen=True):
@@ -40,6 +42,7 @@ class OptionFields(msgspec.Struct, frozen=True):
     rate_limit: RateFields | UnsetType | None = UNSET
     retry: RetryOptions | UnsetType | None = UNSET
     filter: str | UnsetType | None = UNSET
+    format: str | UnsetType | None = UNSET
 
 
 class Effective(msgspec.Struct, frozen=True):
@@ -60,6 +63,7 @@ def changed(stored: DeliveryOptions, fields: OptionFields) -> DeliveryOptions:
         rate_limit=_chosen_rate(stored.rate_limit, fields.rate_limit),
         retry=chosen_retry(stored.retry, fields.retry),
         filter=_chosen_filter(stored.filter, fields.filter),
+        format=_chosen_format(stored.format, fields.format),
     )
 
 
@@ -123,6 +127,15 @@ def _chosen_filter(stored: str | None, given: str | UnsetType | None) -> str | N
     if given is not None:
         read_filter(given.encode(), "/filter")
     return given
+
+
+def _chosen_format(stored: Format, given: str | UnsetType | None) -> Format:
+    if isinstance(given, UnsetType):
+        return stored
+    for known in FORMATS:
+        if known == ("plain" if given is None else given):
+            return known
+    raise _unacceptable(Fault("/format", f"must be one of {', '.join(FORMATS)}"))
 
 
 def _chosen_rate(stored: RateLimit | None, given: RateFields | UnsetType | None) -> RateLimit | None:

@@ -10,7 +10,8 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     """One attempt to hand one message to one listener.
 
     `headers` are sent besides those of the contract; a name that the sender sets itself, or one that
-    frames the request, is refused. `timeout_ms` is for everything, the answer's body included.
+    frames the request, is refused. `media_type` is the body's, where it is not what `is_json` says.
+    `timeout_ms` is for everything, the answer's body included.
     """
 
     target: Target
@@ -23,6 +24,7 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     number: int
     headers: tuple[tuple[str, str], ...] = ()
     timeout_ms: int = 15_000
+    media_type: str = ""
 
     def __repr__(self) -> str:
         # Neither keys nor bodies belong into a log.

@@ -8,7 +8,7 @@ from discue.egress import Target, parse_target
 from discue.headers import Headers
 from discue.keyring import Keyring
 from discue.message_filter.filters import Filter, filter_of
-from discue.model import Entry, RateLimit
+from discue.model import Entry, Format, RateLimit
 from discue.signing import SigningKey, key_of, private_key_of
 from discue.signing_secrets import SigningSecret, decoded, place_of
 from discue.store.cursors import LaneRecord
@@ -42,6 +42,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     rate_limit: RateLimit | None = None
     ends: tuple[int, ...] = ()
     filter: Filter | None = None
+    format: Format = "plain"
 
     def keys_valid(self, clock: Clock) -> tuple[SigningKey, ...]:
         """What an attempt that begins now is signed with, newest first."""
@@ -78,6 +79,7 @@ def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring
         rate_limit=options.rate_limit,
         ends=ends if any(ends) else (),
         filter=None if options.filter is None else filter_of(options.filter),
+        format=options.format,
     )
 
 

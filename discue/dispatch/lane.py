@@ -11,6 +11,7 @@ from discue.congestion import Congestion
 from discue.dispatch.attempt_request import AttemptRequest
 from discue.dispatch.backlog import Backlog
 from discue.dispatch.endpoint import Endpoint
+from discue.dispatch.event_request import as_event
 from discue.dispatch.expiry import Expiry
 from discue.dispatch.flight import Flight
 from discue.dispatch.guests import Guests
@@ -426,6 +427,8 @@ class Lane:
             endpoint.headers if not entry.extra else together(endpoint.headers, read_options(entry.extra).headers),
             endpoint.timeout_ms,
         )
+        if endpoint.format != "plain":
+            request = as_event(request, entry, endpoint.format)
         self._around.deliver(request, partial(self._ended, flight))
 
     def _ended(self, flight: Flight, outcome: Outcome) -> None:

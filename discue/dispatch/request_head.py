@@ -82,7 +82,7 @@ def head_of_get(target: Target) -> bytes:
 def whole_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> bytes:
     """The signed head, blank line included. `timestamp` is in seconds. Raises RequestInvalid."""
     _require(_ID, request.message_id, "The message's id")
-    media_type = "application/json" if request.is_json else "text/plain; charset=utf-8"
+    media_type = request.media_type or ("application/json" if request.is_json else "text/plain; charset=utf-8")
     signature = sign(request.keys, request.message_id, timestamp, request.body)
     own = _own_headers(request.headers) if request.headers else ""
     rest = (

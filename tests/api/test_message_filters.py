@@ -134,3 +134,10 @@ def test_whoever_may_not_read_messages_learns_nothing_of_them(cast: Cast) -> Non
 def test_what_is_tried_must_be_a_message(cast: Cast, asked: Any, status: int, pointer: str) -> None:
     answer = cast.alice.post(f"{Shop(cast).listener}/filter-tests", json=asked)
     assert pointers(problem(answer, status)) == [pointer]
+
+
+def test_lists_of_messages_know_no_state_that_they_cannot_find(cast: Cast) -> None:
+    shop = Shop(cast, FILTER)
+    listener = shop.listener.rpartition("/")[2]
+    answer = cast.alice.get(f"{shop.queue}/messages?listener={listener}&state=filtered")
+    assert pointers(problem(answer, 400)) == ["?state"]

@@ -30,6 +30,7 @@ def test_options_come_back_as_they_were_sent_and_null_clears_them(cast: Cast) ->
         "max_in_flight": 7,
         "rate_limit": {"per_second": 0.5, "burst": 3},
         "retry": RETRY,
+        "format": "cloudevents_binary",
     }
     path = listener_path(cast)
     made = cast.alice.post(path, json={**URLS, **options}).json()["listener"]
@@ -92,6 +93,9 @@ def test_the_retry_policy_of_a_queue_holds_for_listeners_without_one(cast: Cast)
         ({"retry": {"final_statuses": [200]}}, 422, "/retry/final_statuses/0"),
         ({"retry": {"final_statuses": ["2xx"]}}, 422, "/retry/final_statuses/0"),
         ({"retry": {"delays": []}}, 400, "/retry/delays"),
+        ({"format": "raw"}, 422, "/format"),
+        ({"format": ""}, 422, "/format"),
+        ({"format": 5}, 400, "/format"),
         ({"headers": {"host": "x"}}, 422, "/headers/host"),
         ({"headers": {"x": "a\nb"}}, 422, "/headers/x"),
         ({"headers": {"x": 5}}, 400, "/headers/*"),

@@ -143,7 +143,6 @@ def test_a_double_within_a_batch_is_pointed_at(cast: Cast) -> None:
 @pytest.mark.parametrize(
     ("kind", "field", "value"),
     [
-        ("listeners", "format", "raw"),
         ("messages", "deliver_at", 5),
         ("messages", "delay", 5),
     ],

@@ -26,6 +26,7 @@ LISTENER_OPTIONS = {
     "max_in_flight": 7,
     "rate_limit": {"per_second": 2.5, "burst": 3},
     "retry": RETRY,
+    "format": "cloudevents_structured",
     "filter": {"data": {"order.state": "paid"}},
 }
 MESSAGE_OPTIONS = {"key": "customer-9", "headers": {"x-trace": "7"}, "expires_at": 253_402_300_799_999, "retry": RETRY}

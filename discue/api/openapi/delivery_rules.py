@@ -12,6 +12,7 @@ from discue.control.delivery_options import (
     DELAY_SECONDS,
     DELAYS_LIMIT,
     FINAL_LIMIT,
+    FORMATS,
     HIGHEST_RATE,
     LOWEST_RATE,
     MAX_IN_FLIGHT,
@@ -102,6 +103,11 @@ RULES: Final[Mapping[str, Rule]] = {
     ),
     "ListenerShown.filter": Rule(
         "Which messages it gets: conditions on their data, headers and key.", _FILTER_EXAMPLE, {"type": "object"}
+    ),
+    "format": Rule(
+        "How a message is sent: its data as it is (`plain`, the default), or as a CloudEvent in one of two modes.",
+        "cloudevents_binary",
+        {"enum": list(FORMATS)},
     ),
     "FilterTestBody.filter": Rule(
         "The filter to try; the listener's own where it is not given.", _FILTER_EXAMPLE, _FILTER_SENT
