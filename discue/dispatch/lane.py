@@ -310,8 +310,7 @@ class Lane:
     def _start_retry(self) -> bool:
         retry = self._backlog.retries[0]
         now = self._around.clock.now()
-        if self._progress.order is not None:
-            self._progress.order.resumes(retry)
+        self._progress.resume(retry)
         if retry.entry is None:
             self._progress.forget(retry.seq)
         elif self._progress.order is not None and not retry.attempts and not self.endpoint.wants(retry.entry):
@@ -397,15 +396,7 @@ class Lane:
         flight.excepted = True
         self._backlog.claimed.add(flight.seq)
         self._progress.depart(flight.seq, flight.number, now)
-        self._block_waiting(flight.seq)
         self._settling.start()
-
-    def _block_waiting(self, seq: int) -> None:
-        """A message has its row: those that wait in memory behind it are passed by the cursor."""
-        order = self._progress.order
-        waiting = None if order is None else order.waiting_for(seq)
-        if waiting is not None:
-            self._progress.block(*waiting)
 
     def _send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
         record, endpoint = self.record, self.endpoint
@@ -471,7 +462,6 @@ class Lane:
         settlement = settle(flight.number, outcome, flight.policy, now, self._around.random())
         self._progress.fail(flight.seq, flight.number, settlement, now, excepted=flight.excepted)
         self._backlog.claimed.add(flight.seq)
-        self._block_waiting(flight.seq)
         if self.opening.is_closed:
             self._backlog.unread()
         elif self._hold_back.only_fails:

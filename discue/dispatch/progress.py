@@ -9,7 +9,7 @@ from discue.attempt_detail import packed
 from discue.missed_ranges import left_of
 from discue.model import Attempt, Entry, Outcome
 from discue.settlement import Settlement
-from discue.store.cursors import LaneRecord
+from discue.store.cursors import DueRetry, LaneRecord
 from discue.store.engine import Detail, ExceptionRow, MissedRange, RedeliveryStep, Settle
 from discue.store.handover import EndedGuest
 from discue.store.redelivery_steps import Step
@@ -156,6 +156,12 @@ class Progress:
             self._put(self.order.block(held, seqs))
             self.dirty = True
 
+    def resume(self, retry: DueRetry) -> None:
+        """The message of an exception is to be sent again: somebody else may have made it one."""
+        if self.order is not None:
+            self.order.resumes(retry)
+            self._block_waiting(retry.seq)
+
     def skip(self, first: int, last: int) -> None:
         """Messages that were deleted, or are not for this listener; ends included."""
         self.window.settle_range(first, last)
@@ -269,6 +275,17 @@ class Progress:
 
     def _put(self, row: ExceptionRow) -> None:
         self._exceptions[row.seq] = row if self.order is None else self.order.keyed(row)
+        if row.state != "missed":
+            self._block_waiting(row.seq)
+
+    def _block_waiting(self, seq: int) -> None:
+        """A message has its row: those that wait in memory behind it are passed by the cursor.
+
+        What comes later is counted by the row, and must not come before them.
+        """
+        waiting = None if self.order is None else self.order.waiting_for(seq)
+        if waiting is not None:
+            self.block(*waiting)
 
     def _resolve(self, seq: int) -> None:
         # An exception that was never stored needs no removal, but removing what is not there does no harm.
@@ -283,7 +300,7 @@ class Progress:
             row, gone = self.order.settled(seq)
             self.retrying -= gone
             if row is not None:
-                self._exceptions[row.seq] = row
+                self._put(row)
 
 
 def attempt_record(record: LaneRecord, row_id: int, seq: int, number: int, outcome: Outcome) -> Attempt:

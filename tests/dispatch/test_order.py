@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from discue.model import DeliveryOptions, Listener, MessageOptions, Queue, RetryOptions
+from discue.model import DeliveryOptions, Listener, MessageOptions, Outcome, Queue, RetryOptions
 from discue.store import deliveries, messages
 from discue.store.commit import Store
 from discue.store.engine import Transaction
@@ -309,3 +309,110 @@ async def test_whatever_happens_first_receipts_of_a_key_come_in_order(
         await stage.advance(5_000)
     counts = await stage.counts(listener)
     assert (counts.pending, counts.retrying, counts.acknowledged + counts.missed) == (0, 0, len(judge.key_of))
+
+
+async def _with_one_behind_a_guest(stage: Stage) -> tuple[list[str], Queue, Listener]:
+    """Two of a key, the first under way with a former owner, the second behind it, and a third that comes now."""
+    queue, listener = await _running(stage)
+    ids = await stage.publish_keyed(queue, "a")
+    await stage.end(stage.courier.under_way[0], badly())
+    ids += await stage.publish_keyed(queue, "a")
+    await stage.advance(5_000)
+    await stage.move(stage.worker, await stage.join())
+    ids += await stage.publish_keyed(queue, "a")
+    return ids, queue, listener
+
+
+@pytest.mark.parametrize("outcome", [well(), badly()])
+async def test_what_waits_behind_a_guest_comes_before_what_is_published_later(stage: Stage, outcome: Outcome) -> None:
+    """The row of a guest goes on to the next message, or is a retry again: what waits in memory must not be passed."""
+    ids, queue, listener = await _with_one_behind_a_guest(stage)
+    [former] = stage.workers[0].courier.under_way
+    await stage.end(former, outcome)
+    await stage.advance(1_000)
+    await stage.advance(0 if outcome.acknowledged else 5_000)
+    ids += await stage.publish_keyed(queue, "a")
+    await _deliver_all(stage)
+    sent = [each.message_id for each in stage.courier.sent]
+    assert sent == ids[1 if outcome.acknowledged else 0 :]
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.pending, counts.retrying) == (4, 0, 0)
+
+
+async def test_what_waits_behind_a_guest_that_is_gone_comes_before_what_is_published_later(stage: Stage) -> None:
+    ids, queue, listener = await _with_one_behind_a_guest(stage)
+    await stage.die(stage.workers[0])
+    await stage.look_for_guests()
+    ids += await stage.publish_keyed(queue, "a")
+    await stage.advance(1_000)
+    await _deliver_all(stage)
+    assert [each.message_id for each in stage.courier.sent] == ids
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.pending, counts.retrying) == (4, 0, 0)
+
+
+class Course:
+    """A random run on several workers: cursors move with requests under way, and messages expire."""
+
+    def __init__(self, stage: Stage, queue: Queue, chance: random.Random) -> None:
+        self.judge = Judge()
+        self._stage = stage
+        self._queue = queue
+        self._chance = chance
+        self._expiries: dict[str, int] = {}
+
+    def look(self) -> list[Sent]:
+        """What is under way, also with former owners: whoever has the cursor waits for it."""
+        under_way = [sent for worker in self._stage.workers for sent in worker.courier.under_way]
+        now, ids = self._stage.clock.now(), {sent.message_id for sent in under_way}
+        expired = {each for each, expires_at in self._expiries.items() if expires_at <= now}
+        self.judge.settled |= expired - ids
+        self.judge.check(under_way)
+        return under_way
+
+    async def step(self) -> None:
+        stage, chance = self._stage, self._chance
+        under_way = self.look()
+        [step] = chance.choices(["publish", "end", "advance", "move", "start"], [35, 40, 15, 7, 3])
+        if step == "publish":
+            await self._publish()
+        elif step == "end" and under_way:
+            await self.end(chance.choice(under_way), chance.choice([well(), well(), badly()]))
+        elif step == "advance":
+            await stage.advance(chance.choice([1, 1_000, 5_000]))
+        elif step == "move":
+            await stage.move(stage.worker, await stage.join())
+        elif step == "start":
+            await stage.start()
+
+    async def _publish(self) -> None:
+        key = self._chance.choice("abcd")
+        expires_at = self._stage.clock.now() + 3_000 if self._chance.random() < 0.4 else None
+        each = await self._stage.publish_with(self._queue, MessageOptions(key=key), expires_at)
+        self.judge.publish([key], [each])
+        if expires_at is not None:
+            self._expiries[each] = expires_at
+
+    async def end(self, sent: Sent, outcome: Outcome) -> None:
+        if outcome.acknowledged:
+            self.judge.settled.add(sent.message_id)
+        await self._stage.end(sent, outcome)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_keys_keep_their_order_when_cursors_move_and_messages_expire(stage: Stage, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - repeatable
+    queue, listener = await _running(stage, DeliveryOptions(retry=OFTEN.retry, max_in_flight=4))
+    course = Course(stage, queue, chance)
+    for _ in range(80):
+        await course.step()
+    while course.judge.settled != set(course.judge.key_of):
+        for sent in course.look():
+            await course.end(sent, well())
+            course.look()
+        await stage.advance(5_000)
+        course.look()
+    await stage.advance(5_000)
+    counts = await stage.counts(listener)
+    assert (counts.pending, counts.retrying) == (0, 0)
+    assert counts.acknowledged + counts.missed == len(course.judge.key_of)
