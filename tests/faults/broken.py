@@ -8,12 +8,15 @@ from typing import Any
 from discue import signing
 from discue.cli.main import main
 from discue.directory import Directory
-from discue.dispatch import endpoint, intake
+from discue.dispatch import endpoint, intake, lane
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.guests import Guests
+from discue.dispatch.lane import Lane
+from discue.dispatch.order import Order
 from discue.dispatch.progress import Progress
 from discue.lease import Lease
-from discue.model import Entry
+from discue.model import Entry, RateLimit
+from discue.pace import Pace
 from discue.store import cursors
 from discue.store import listeners as store_listeners
 from discue.store.commit import Store
@@ -143,6 +146,27 @@ def hands_over_without_its_flights() -> None:
     put(Progress, "depart", depart)
 
 
+def forgets_keys_at_a_takeover() -> None:
+    def show(self: Order, _rows: object, _owner_may_write: object) -> None:
+        self.is_known = True
+
+    put(Order, "show", show)
+
+
+def never_expires() -> None:
+    def given_up(_self: Lane, _entry: object, _now: int) -> str:
+        return ""
+
+    put(Lane, "_given_up", given_up)
+
+
+def takes_over_with_a_full_bucket() -> None:
+    def full(limit: RateLimit | None, now: float, **_named: object) -> Pace:
+        return Pace(limit, now, is_full=True)
+
+    put(lane, "Pace", full)
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -158,6 +182,9 @@ BUGS: dict[str, Callable[[], None]] = {
         believes_what_it_read_before_an_outage,
         takes_guests_for_gone,
         hands_over_without_its_flights,
+        forgets_keys_at_a_takeover,
+        never_expires,
+        takes_over_with_a_full_bucket,
     )
 }
 

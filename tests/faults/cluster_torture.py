@@ -36,6 +36,8 @@ LOAD = LoadPlan(
     listeners=("steady", "slow", "flaky", "straggling"),
     pause_seconds=0.1,
     brief_listeners=2,
+    ordered_producers=2,
+    is_paced=True,
 )
 
 
@@ -78,6 +80,7 @@ async def torture(folder: Path, pair: Pair, plan: ClusterPlan, history: History)
         tasks = [*load.tasks(), *Lives(load).tasks(), asyncio.ensure_future(watch_the_machine(recorder, fleet.workers))]
         await under_load(tasks, strike_for(field, plan.seconds, plan.kinds))
         await arrival(recorder, plan.patience_seconds)
+        await load.until_nothing_waits(plan.patience_seconds)
         await fleet.stop()
     await take_stock(PostgresEngine(pair.primary.dsn(_DATABASE), report=lambda _place, _error: None), history)
 

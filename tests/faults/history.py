@@ -10,8 +10,18 @@ import msgspec
 NEVER = 0
 
 
+class Wish(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a producer asked for with a message. `expires_at` is an instant of the wall clock, 0 for none."""
+
+    key: str = ""
+    expires_at: float = 0.0
+
+
 class Published(msgspec.Struct):
-    """A publish of one message or a batch. `answered` only if its 200 arrived; otherwise it is undecided."""
+    """A publish of one message or a batch. `answered` only if its 200 arrived; otherwise it is undecided.
+
+    `wishes` are empty, or one for each message.
+    """
 
     queue: str
     bodies: tuple[str, ...]
@@ -19,6 +29,21 @@ class Published(msgspec.Struct):
     answered: int = NEVER
     ids: tuple[str, ...] = ()
     answered_at: float = 0.0
+    wishes: tuple[Wish, ...] = ()
+
+    @property
+    def lasting(self) -> tuple[str, ...]:
+        """The ids of those that do not expire."""
+        if not self.wishes:
+            return self.ids
+        return tuple(each for each, wish in zip(self.ids, self.wishes, strict=False) if not wish.expires_at)
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """So many requests at once, and so many a second in the long run."""
+
+    per_second: float
+    burst: int
 
 
 class Registered(msgspec.Struct):
@@ -32,6 +57,7 @@ class Registered(msgspec.Struct):
     delete_sent: int = NEVER
     deleted_at: float = 0.0
     """When its deletion was answered; 0 if it was not."""
+    rate: Rate | None = None
 
 
 class Receipt(msgspec.Struct):
@@ -100,10 +126,11 @@ class Counts(msgspec.Struct):
 
 
 class Log(msgspec.Struct):
-    """A queue's log at the end: the last seq given, and the ids in it, in their order."""
+    """A queue's log at the end: the last seq given, the ids in it, in their order, and when some of them expire."""
 
     head: int
     ids: tuple[str, ...]
+    expiries: dict[str, float] = {}
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -119,6 +146,8 @@ class Bounds(msgspec.Struct, frozen=True):
     """An attempt's outcome waits no longer for being stored."""
     recovery_seconds: float = 6.0
     """What a fault brought about shows until so long after its end."""
+    lateness_seconds: float = 1.0
+    """A request that has begun arrives within that time."""
 
 
 class History(msgspec.Struct):
@@ -137,6 +166,8 @@ class History(msgspec.Struct):
     faults: list[Fault] = []
     counts: dict[str, Counts] = {}
     logs: dict[str, Log] = {}
+    ordered: list[str] = []
+    """The queues that keep the order of each key."""
 
     def keep(self, path: Path) -> None:
         """Write it down: `python -m tests.faults.verdict PATH` decides it again."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from itertools import count
@@ -11,6 +13,7 @@ from zlib import crc32
 import msgspec
 
 from tests.faults.client import KEY, Answer, Client, Lost
+from tests.faults.history import Rate, Wish
 from tests.faults.receiver import Delivered
 from tests.faults.recorder import Recorder
 
@@ -22,6 +25,17 @@ _EVENTS_OF_A_LIFE = 400
 _AGAIN_SECONDS = 0.05
 _OPERATOR = "the operator"
 _REFUSED = {401, 404}
+_ORDERED_LISTENERS = ("ordered", "ordered")
+_OFTEN = [1, 1, 1, 1, 2, 2, 3, 3, 4, 4]
+_FAILURES = 2
+_KEYS = ("", "a", "b", "c", "d", "e")
+_KEYED_APART_SECONDS = 0.2
+_EXPIRING_SHARE = 0.25
+_LIFE_SECONDS = 2.0
+_RATE = Rate(per_second=4.0, burst=40)
+_BURST = 80
+_BURSTS_APART_SECONDS = 26.0
+_LOOKS_APART_SECONDS = 0.2
 
 
 class Site(Protocol):
@@ -56,6 +70,10 @@ class LoadPlan(msgspec.Struct, frozen=True):
     listeners: tuple[str, ...] = ("steady", "slow", "flaky")
     pause_seconds: float = 0.0
     brief_listeners: int = 3
+    ordered_producers: int = 0
+    """Of an ordered queue, which is there if they are."""
+    is_paced: bool = False
+    """Whether there is a queue whose listener has a rate limit."""
 
 
 class Tenant(msgspec.Struct):
@@ -64,6 +82,8 @@ class Tenant(msgspec.Struct):
     organization: str
     key: str
     queues: list[str] = []
+    ordered: str = ""
+    paced: str = ""
 
 
 class Load:
@@ -79,6 +99,7 @@ class Load:
         """While it is, no listener fails a message."""
         self._plan = plan
         self._failed: set[tuple[str, str]] = set()
+        self._tried: Counter[tuple[str, str]] = Counter()
         self._url: Callable[[str], str] = str
 
     async def respond(self, delivered: Delivered) -> int:
@@ -88,7 +109,7 @@ class Load:
             await asyncio.sleep(_SLOW_SECONDS)
         elif delivered.path.startswith("straggling"):
             await asyncio.sleep(_STRAGGLER_SECONDS if _is_one_of(_STRAGGLERS, delivered) else 0)
-        elif self._fails(delivered):
+        elif self._fails(delivered) or self._fails_twice(delivered):
             status = 500
         self.recorder.received(delivered, status, self.site.worker_at(delivered.source))
         return status
@@ -102,6 +123,13 @@ class Load:
         self._failed.add(first)
         return fails
 
+    def _fails_twice(self, delivered: Delivered) -> bool:
+        """Some messages of an ordered queue, so that what is behind them waits for seconds, and expires."""
+        if not delivered.path.startswith("ordered") or not _is_one_of(_FLAKY_SHARE, delivered) or self.is_gentle:
+            return False
+        self._tried[delivered.path, delivered.message] += 1
+        return self._tried[delivered.path, delivered.message] <= _FAILURES
+
     async def prepare(self, url: Callable[[str], str]) -> None:
         """Lay everything out, before anything fails."""
         self._url = url
@@ -111,7 +139,12 @@ class Load:
         for tenant in self.tenants:
             client = self.site.client(tenant.key)
             for _ in range(self._plan.queues):
-                await self._lay_queue(client, tenant)
+                tenant.queues.append(await self._lay_queue(client, tenant, self._plan.listeners))
+            if self._plan.ordered_producers:
+                tenant.ordered = await self._lay_queue(client, tenant, _ORDERED_LISTENERS, ordered=True)
+                self.recorder.history.ordered.append(tenant.ordered)
+            if self._plan.is_paced:
+                tenant.paced = await self._lay_queue(client, tenant, ("paced",))
             client.close()
 
     async def _found(self, alias: str) -> None:
@@ -121,13 +154,13 @@ class Load:
         self.tenants.append(Tenant(answer.body["organization"]["id"], answer.body["api_key"]["key"]))
         client.close()
 
-    async def _lay_queue(self, client: Client, tenant: Tenant) -> None:
+    async def _lay_queue(self, client: Client, tenant: Tenant, kinds: Sequence[str], *, ordered: bool = False) -> str:
         sent = self.recorder.tick()
-        queue = await client.queue()
+        queue = str((await client.create("/queues", {"ordered": ordered}))["id"])
         self.recorder.made(f"/queues/{queue}", tenant.organization, sent)
-        tenant.queues.append(queue)
-        for kind in self._plan.listeners:
+        for kind in kinds:
             await self.create_listener(client, tenant, queue, kind)
+        return queue
 
     def tasks(self) -> "list[asyncio.Future[None]]":
         """Everybody begins, and goes on until cancelled. What ends with an exception found something wrong."""
@@ -135,6 +168,10 @@ class Load:
         works = [self.again_and_again(tenant, self._produce, size) for tenant in self.tenants for size in sizes]
         for tenant in self.tenants:
             works += [self.again_and_again(tenant, self._come_and_go, queue) for queue in tenant.queues]
+            for _ in range(self._plan.ordered_producers):
+                works.append(self.again_and_again(tenant, self._produce_in_order, tenant.ordered))
+            if tenant.paced:
+                works.append(self.again_and_again(tenant, self._produce_in_bursts, tenant.paced))
         return [asyncio.ensure_future(work) for work in works]
 
     async def again_and_again(
@@ -163,11 +200,25 @@ class Load:
             await asyncio.sleep(self.random.expovariate(1 / pause_seconds))
         await self.publish(client, self.random.choice(tenant.queues), size)
 
-    async def publish(self, client: Client, queue: str, size: int = 1) -> None:
+    async def _produce_in_order(self, client: Client, _tenant: Tenant, queue: str) -> None:
+        """Of a few keys, or without one; some expire soon."""
+        await asyncio.sleep(self.random.expovariate(1 / _KEYED_APART_SECONDS))
+        size = self.random.choice((1, 1, 1, 4))
+        expires_at = round(time.time() + _LIFE_SECONDS, 3) if self.random.random() < _EXPIRING_SHARE else 0.0
+        wishes = [Wish(self.random.choice(_KEYS), expires_at) for _ in range(size)]
+        await self.publish(client, queue, size, wishes)
+
+    async def _produce_in_bursts(self, client: Client, _tenant: Tenant, queue: str) -> None:
+        """More than the listener takes at once, and in the long run less than it takes."""
+        await self.publish(client, queue, _BURST)
+        await asyncio.sleep(_BURSTS_APART_SECONDS)
+
+    async def publish(self, client: Client, queue: str, size: int = 1, wishes: Sequence[Wish] = ()) -> None:
         """Raises Lost where the answer says that another worker may do better."""
         bodies = [f'{{"number": {next(self.numbers)}, "filling": "{"ä" * 60}"}}' for _ in range(size)]
-        published = self.recorder.sending(queue, bodies)
-        messages = [{"data": body} for body in bodies]
+        published = self.recorder.sending(queue, bodies, wishes)
+        asked = [_asked(wish) for wish in wishes] or [{}] * size
+        messages = [{"data": body, **fields} for body, fields in zip(bodies, asked, strict=True)]
         if size == 1:
             answer = await client.ask("POST", f"/queues/{queue}/messages", messages[0])
         else:
@@ -175,8 +226,28 @@ class Load:
         if answer.status == 200:
             shown = [answer.body["message"]] if size == 1 else answer.body["messages"]
             self.recorder.stored(published, [message["id"] for message in shown])
+        elif answer.status == 422 and any(wish.expires_at for wish in wishes):
+            # A worker whose clock is ahead takes it for expired.
+            assert answer.body["errors"][0]["pointer"].endswith("/expires_at"), answer
         else:
             self.refused(answer, f"/queues/{queue}")
+
+    async def until_nothing_waits(self, within_seconds: float) -> None:
+        """What has expired is missed when its turn comes. What still waits at the end, the verdict names."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                for tenant in self.tenants:
+                    client = self.site.client(tenant.key)
+                    while tenant.ordered and await self._has_waiting_soon(client, tenant.ordered):
+                        pass
+
+    async def _has_waiting_soon(self, client: Client, queue: str) -> bool:
+        await asyncio.sleep(_LOOKS_APART_SECONDS)
+        try:
+            answer = await client.ask("GET", f"/queues/{queue}/listeners")
+        except Lost:
+            return True
+        return answer.status != 200 or any(each["messages"]["pending_count"] for each in answer.body["listeners"])
 
     async def _come_and_go(self, client: Client, tenant: Tenant, queue: str) -> None:
         """A few listeners live for a while; the oldest makes room for another one."""
@@ -189,9 +260,15 @@ class Load:
     async def create_listener(self, client: Client, tenant: Tenant, queue: str, kind: str) -> str | None:
         """Its address in the API; None if it is not known whether there is one."""
         name = f"{kind}-{next(self.numbers)}"
-        listener = self.recorder.creating(name, queue)
+        rate = _RATE if kind == "paced" else None
+        listener = self.recorder.creating(name, queue, rate)
         url = self._url(name)
-        answer = await client.ask("POST", f"/queues/{queue}/listeners", {"notify_url": url, "liveness_url": url})
+        fields: dict[str, object] = {"notify_url": url, "liveness_url": url}
+        if kind.startswith("ordered"):
+            fields["retry"] = _OFTEN
+        if rate is not None:
+            fields["rate_limit"] = {"per_second": rate.per_second, "burst": rate.burst}
+        answer = await client.ask("POST", f"/queues/{queue}/listeners", fields)
         if answer.status != 200:
             self.refused(answer, f"/queues/{queue}")
             return None
@@ -222,6 +299,12 @@ class Load:
             self.recorder.removed(address)
         else:
             self.refused(answer, address)
+
+
+def _asked(wish: Wish) -> dict[str, object]:
+    """The fields of a message."""
+    fields: dict[str, object] = {"key": wish.key} if wish.key else {}
+    return {**fields, "expires_at": round(wish.expires_at * 1_000)} if wish.expires_at else fields
 
 
 def _is_one_of(many: int, delivered: Delivered) -> bool:

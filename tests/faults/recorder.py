@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from tests.faults.history import Fault, History, Look, Published, Receipt, Registered, Resource
+from tests.faults.history import Fault, History, Look, Published, Rate, Receipt, Registered, Resource, Wish
 from tests.faults.promises.deliveries import is_owed
 from tests.faults.receiver import Delivered
 
@@ -35,8 +35,8 @@ class Recorder:
         self._awaited.append((self._tick + events, reached))
         await reached
 
-    def sending(self, queue: str, bodies: Sequence[str]) -> Published:
-        published = Published(queue, tuple(bodies), self._next())
+    def sending(self, queue: str, bodies: Sequence[str], wishes: Sequence[Wish] = ()) -> Published:
+        published = Published(queue, tuple(bodies), self._next(), wishes=tuple(wishes))
         self._bodies.update(zip(bodies, bodies, strict=True))
         self.history.publishes.append(published)
         return published
@@ -45,11 +45,11 @@ class Recorder:
         published.answered, published.answered_at, published.ids = self._next(), time.monotonic(), tuple(ids)
         for name, listener in self._staying[published.queue].items():
             if is_owed(published, listener):
-                self._owe(name, set(ids) - self._acknowledged[name])
+                self._owe(name, set(published.lasting) - self._acknowledged[name])
         self._look()
 
-    def creating(self, name: str, queue: str) -> Registered:
-        listener = Registered(queue, self._next())
+    def creating(self, name: str, queue: str, rate: Rate | None = None) -> Registered:
+        listener = Registered(queue, self._next(), rate=rate)
         self.history.listeners[name] = self._staying[queue][name] = listener
         return listener
 

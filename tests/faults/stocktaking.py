@@ -15,7 +15,7 @@ SELECT q.public_id, q.organization, q.id, h.head
 FROM queue q JOIN queue_head h ON h.organization = q.organization AND h.queue = q.id
 WHERE q.deleted_at IS NULL
 """
-_IDS = "SELECT id FROM log WHERE organization = $1 AND queue = $2 ORDER BY seq"
+_IDS = "SELECT id, expires_at FROM log WHERE organization = $1 AND queue = $2 ORDER BY seq"
 
 
 async def take_stock(engine: Engine, history: History) -> None:
@@ -26,8 +26,9 @@ async def take_stock(engine: Engine, history: History) -> None:
         assert found == {}, found
         history.counts = await _counts(tx, history)
         for public_id, organization, queue, head in await tx.rows(_LOGS):
-            ids = tuple(row[0] for row in await tx.rows(_IDS, organization, queue))
-            history.logs[public_id] = Log(head, ids)
+            rows = await tx.rows(_IDS, organization, queue)
+            expiries = {row[0]: row[1] / 1_000 for row in rows if row[1]}
+            history.logs[public_id] = Log(head, tuple(row[0] for row in rows), expiries)
 
     await engine.open()
     try:

@@ -39,6 +39,9 @@ _CAUGHT = {
     "never_follows_the_feed": Caught([nothing], ["still took /api_keys/"]),
     "takes_guests_for_gone": Caught([rolling.restart], ["no fault explains"]),
     "hands_over_without_its_flights": Caught([rolling.restart], ["do not add up"]),
+    "forgets_keys_at_a_takeover": Caught([rolling.restart], ["comes before it in its key"]),
+    "never_expires": Caught([nothing], ["after it had expired"]),
+    "takes_over_with_a_full_bucket": Caught([rolling.restart], ["faster than its rate"]),
 }
 
 

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from tests.faults.history import (
@@ -17,9 +19,11 @@ from tests.faults.history import (
     Log,
     Look,
     Published,
+    Rate,
     Receipt,
     Registered,
     Resource,
+    Wish,
     kept_in,
 )
 from tests.faults.verdict import decide
@@ -349,6 +353,212 @@ def took_over_for_good(history: History) -> None:
 def test_what_the_promises_allow_is_not_called_broken(doctor: Callable[[History], None]) -> None:
     history = a_history()
     doctor(history)
+    assert decide(history).broken == []
+
+
+def an_ordered_history() -> History:
+    """Key a: one fails at first, one expires behind it, two follow. Key b goes on beside it. Nothing is disturbed."""
+    history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0, ordered=["q"])
+    history.listeners["steady"] = Registered("q", sent=1, answered=2, id="l", secret=SECRET)
+    history.publishes = [
+        Published("q", ("old",), 3, 4, ("a0",), 104.0, (Wish("a"),)),
+        Published("q", ("one",), 10, 11, ("a1",), 111.0, (Wish("a"),)),
+        Published("q", ("two",), 12, 13, ("a2",), 113.0, (Wish("a", NOON + 21.0),)),
+        Published("q", ("three", "four"), 14, 15, ("b1", "a3"), 115.0, (Wish("b"), Wish("a"))),
+        Published("q", ("lost answer",), 16, wishes=(Wish("a"),)),
+    ]
+    history.receipts = [
+        a_receipt("a0", "old", 5),
+        a_receipt("a1", "one", 12, status=500),
+        a_receipt("b1", "three", 16),
+        a_receipt("a1", "one", 22),
+        a_receipt("a3", "four", 23),
+        a_receipt("a4", "lost answer", 24),
+    ]
+    history.logs = {"q": Log(6, ("a0", "a1", "a2", "b1", "a3", "a4"), {"a2": NOON + 21.0})}
+    history.counts = {"steady": Counts(acknowledged=5, pending=0, missed=1, start_seq=0)}
+    return history
+
+
+def test_an_ordered_history_without_faults_is_found_without() -> None:
+    assert decide(an_ordered_history()).broken == []
+
+
+def sends_the_next_one_of_a_key_before(history: History) -> None:
+    history.receipts.insert(2, a_receipt("a3", "four", 14, status=500))
+
+
+def sends_what_is_undecided_before(history: History) -> None:
+    history.receipts.insert(2, a_receipt("a4", "lost answer", 17))
+
+
+def sends_the_next_one_while_one_is_answered(history: History) -> None:
+    history.receipts[3].at = 123.5
+
+
+def sends_the_next_one_before_one_that_would_expire(history: History) -> None:
+    history.logs["q"].expiries["a2"] = NOON + 40.0
+    history.publishes[2].wishes = (Wish("a", NOON + 40.0),)
+
+
+def sends_one_that_expires_after_the_next(history: History) -> None:
+    history.receipts.append(a_receipt("a2", "two", 25))
+
+
+def stores_in_another_order_than_it_answers(history: History) -> None:
+    history.logs["q"].ids = ("a0", "a2", "a1", "b1", "a3", "a4")
+
+
+def sends_what_has_expired(history: History) -> None:
+    history.receipts.insert(4, a_receipt("a2", "two", 23))
+
+
+def forgets_what_has_expired(history: History) -> None:
+    history.counts["steady"] = Counts(acknowledged=5, pending=1, missed=0, start_seq=0)
+
+
+def forgets_what_has_expired_and_nobody_heard_of(history: History) -> None:
+    """Its publish was not answered, and it never came: that it expires is known from the log alone."""
+    history.publishes.pop(2)
+    forgets_what_has_expired(history)
+
+
+def misses_what_does_not_expire(history: History) -> None:
+    history.logs["q"].expiries.clear()
+    history.publishes[2].wishes = ()
+
+
+@pytest.mark.parametrize(
+    ("doctor", "finding"),
+    [
+        (sends_the_next_one_of_a_key_before, "got a3 before it had acknowledged a1"),
+        (sends_what_is_undecided_before, "got a4 before it had acknowledged a3"),
+        (sends_the_next_one_while_one_is_answered, "got a3 before it had acknowledged a1"),
+        (sends_the_next_one_before_one_that_would_expire, "got a3 before a2 was done with"),
+        (sends_one_that_expires_after_the_next, "got a3 before a2 was done with"),
+        (stores_in_another_order_than_it_answers, "has a2 before a1, which was answered before it was sent"),
+        (sends_what_has_expired, "got a2 2.00 s after it had expired"),
+        (forgets_what_has_expired, "did not get 1 messages that expired, and has missed 0"),
+        (forgets_what_has_expired_and_nobody_heard_of, "did not get 1 messages that expired, and has missed 0"),
+        (misses_what_does_not_expire, "never got a2"),
+    ],
+)
+def test_a_broken_promise_of_an_ordered_queue_is_found(doctor: Callable[[History], None], finding: str) -> None:
+    history = an_ordered_history()
+    doctor(history)
+    assert any(finding in sentence for sentence in decide(history).broken), decide(history).broken
+
+
+def is_not_ordered(history: History) -> None:
+    history.ordered.clear()
+    sends_the_next_one_of_a_key_before(history)
+
+
+def came_again_out_of_its_order(history: History) -> None:
+    """The order is one of first receipts: a worker that is killed may have both under way."""
+    history.faults.append(Fault("kill", workers=(1,), began=26, began_at=124.5, ended=27, ended_at=125.0))
+    history.receipts.append(a_receipt("a1", "one", 28))
+
+
+def lost_one_with_the_old_primary(history: History) -> None:
+    """It came, and was not acknowledged; nothing of it is in the log."""
+    history.publishes.insert(2, Published("q", ("gone",), 12, wishes=(Wish("a"),)))
+    history.receipts.insert(4, a_receipt("a9", "gone", 22, status=500))
+
+
+def had_no_turn_before_the_listener_was_made(history: History) -> None:
+    history.receipts.pop(0)
+    history.listeners["steady"].sent = history.listeners["steady"].answered = 4
+    history.counts["steady"] = Counts(acknowledged=4, pending=0, missed=1, start_seq=1)
+
+
+def expired_by_a_wrong_clock(history: History) -> None:
+    sends_the_next_one_before_one_that_would_expire(history)
+    history.faults.append(Fault("clock ahead", (), began=14, began_at=121.0, ended=26, ended_at=140.0))
+
+
+def came_late_by_a_wrong_clock(history: History) -> None:
+    sends_what_has_expired(history)
+    history.faults.append(Fault("clock behind", (), began=14, began_at=121.0, ended=26, ended_at=123.0))
+    history.counts["steady"] = Counts(acknowledged=6, pending=0, missed=0, start_seq=0)
+
+
+def came_when_a_worker_went_on(history: History) -> None:
+    sends_what_has_expired(history)
+    history.faults.append(Fault("pause", (1,), began=14, began_at=120.0, ended=26, ended_at=122.9))
+    history.counts["steady"] = Counts(acknowledged=6, pending=0, missed=0, start_seq=0)
+
+
+def expired_unrecorded(history: History) -> None:
+    """It was acknowledged in time, that could not be stored, and its expiry was found out by the next worker."""
+    history.receipts[3:3] = [a_receipt("a1", "one", 18), a_receipt("a2", "two", 20)]
+    history.receipts[5].came_at = 120.5
+    history.faults.append(Fault("kill", workers=(1,), began=15, began_at=120.2, ended=26, ended_at=120.3))
+
+
+@pytest.mark.parametrize(
+    "doctor",
+    [
+        is_not_ordered,
+        came_again_out_of_its_order,
+        lost_one_with_the_old_primary,
+        had_no_turn_before_the_listener_was_made,
+        expired_by_a_wrong_clock,
+        came_late_by_a_wrong_clock,
+        came_when_a_worker_went_on,
+        expired_unrecorded,
+    ],
+)
+def test_what_the_promises_of_an_ordered_queue_allow_is_not_called_broken(doctor: Callable[[History], None]) -> None:
+    history = an_ordered_history()
+    doctor(history)
+    assert decide(history).broken == []
+
+
+def a_paced_history(came_at: list[float], *faults: Fault) -> History:
+    """Attempts of one message, all but the last of which failed, at a listener that takes two a second, or three."""
+    history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0, faults=list(faults))
+    history.listeners["steady"] = Registered("q", 1, 2, "l", SECRET, rate=Rate(per_second=2.0, burst=3))
+    history.publishes = [Published("q", ("one",), 3, 4, ("m1",), 104.0)]
+    for number, at in enumerate(came_at, 1):
+        receipt = a_receipt("m1", "one", int(at), status=200 if number == len(came_at) else 500)
+        receipt.came_at = receipt.at = 100.0 + at
+        history.receipts.append(receipt)
+    return history
+
+
+@given(burst_at=st.floats(10, 20), gaps=st.lists(st.floats(0.5, 9), max_size=40), taken=st.integers(1, 3))
+def test_requests_at_a_listeners_pace_are_in_order(burst_at: float, gaps: list[float], taken: int) -> None:
+    came_at = [burst_at] * taken
+    for gap in gaps:
+        came_at.append(came_at[-1] + gap)
+    assert decide(a_paced_history(came_at)).broken == []
+
+
+@given(before=st.lists(st.floats(10, 40), max_size=20), burst_at=st.floats(10, 40))
+def test_more_requests_than_burst_and_rate_allow_are_found(before: list[float], burst_at: float) -> None:
+    """Three at once, two for the second that one may be late, and one too many: whatever else there was."""
+    came_at = sorted([*before, *[burst_at] * 6])
+    assert any("faster than its rate" in sentence for sentence in decide(a_paced_history(came_at)).broken)
+
+
+def test_a_bucket_that_is_full_after_a_takeover_is_found() -> None:
+    kill = Fault("kill", workers=(1,), began=30, began_at=120.6, ended=31, ended_at=120.7)
+    history = a_paced_history([19.0, 20.0, 20.0, 20.0, 20.5, 21.0, 21.0, 21.0, 21.0, 21.5], kill)
+    for receipt in history.receipts[5:]:
+        receipt.worker = 2
+    assert any("faster than its rate" in sentence for sentence in decide(history).broken)
+
+
+def test_requests_that_were_held_up_are_not_held_against_a_pace() -> None:
+    """They had been signed before their worker stood still, and came together when it went on."""
+    pause = Fault("pause", workers=(1,), began=30, began_at=121.5, ended=31, ended_at=124.0)
+    history = a_paced_history([18.0, 19.0, 20.0, 21.0, 24.0, 24.0, 24.0, 24.0, 24.0, 24.0], pause)
+    assert decide(history).broken
+    for receipt in history.receipts[4:]:
+        receipt.timestamp = NOON + 21
+        signed_at = datetime.fromtimestamp(receipt.timestamp, UTC)
+        receipt.signature = Webhook(SECRET).sign(receipt.message, signed_at, receipt.body)
     assert decide(history).broken == []
 
 

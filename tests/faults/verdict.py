@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from tests.faults.history import History, kept_in
-from tests.faults.promises import access, counts, delays, deliveries, repeats
+from tests.faults.promises import access, counts, delays, deliveries, expiry, order, pace, repeats
 
 _NAMED_FAULTS = 10
 _PROMISES = (
@@ -20,6 +20,11 @@ _PROMISES = (
     repeats.contested,
     counts.logged,
     counts.counted,
+    order.published,
+    order.kept,
+    expiry.expired,
+    expiry.missed,
+    pace.kept,
     access.looked_up,
     access.published_to_deleted,
     delays.waited,

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
-from tests.faults.history import Fault, History
+from tests.faults.history import Fault, History, Receipt
 
 _RECONNECTING_SECONDS = 2.0
+_LONGEST_LIFE_SECONDS = 5.0
+"""From the publishing of a message to its expiry."""
 _MARGIN_SECONDS = 0.5
 """A machine that runs all of the cluster and the test beside it is late at times."""
 
@@ -27,3 +29,27 @@ def _calm(faults: list[Fault], worker: int, since: float, until: float) -> Itera
 
 def _over_at(fault: Fault) -> float:
     return fault.ended_at + _RECONNECTING_SECONDS if fault.ended else float("inf")
+
+
+def clock_was_wrong(history: History, expired_at: float, until: float) -> bool:
+    """Whether the wall clock of a worker, which decides what has expired, was wrong when a message was under way."""
+    since = expired_at - _LONGEST_LIFE_SECONDS
+    return any(
+        fault.kind.startswith("clock") and fault.began_at <= until and _over_at(fault) >= since
+        for fault in history.faults
+    )
+
+
+def was_disturbed(history: History, worker: int, since: float, until: float) -> bool:
+    """Whether something touched a worker between two instants."""
+    return any(
+        worker in fault.workers and fault.began_at <= until and (not fault.ended or fault.ended_at >= since)
+        for fault in history.faults
+    )
+
+
+def was_held_up(history: History, fault: Fault, receipt: Receipt) -> bool:
+    """It had been signed, and was on its way, before the worker stood still, and came when that went on."""
+    signed_before = receipt.timestamp <= fault.began_at + history.epoch
+    came_within = fault.began_at <= receipt.came_at <= fault.ended_at + history.bounds.recording_seconds
+    return signed_before and came_within

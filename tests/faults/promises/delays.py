@@ -38,6 +38,10 @@ def _delays(history: History) -> Iterator[tuple[float, float]]:
         key = (receipt.name, receipt.message)
         first[key] = min(receipt.came_at, first.get(key, receipt.came_at))
     for name, owed in owed_to(history):
+        listener = history.listeners[name]
+        if listener.rate is not None or listener.queue in history.ordered:
+            # There messages wait by design.
+            continue
         for published in owed:
             for public_id in published.ids:
                 received_at = first.get((name, public_id))

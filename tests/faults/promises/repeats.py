@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from tests.faults.history import Fault, History, Receipt
+from tests.faults.promises.calm import was_held_up
 
 _LATE_AS_AN_OLD_OWNER_SECONDS = 0.3
 _TURN_SECONDS = 1.0
@@ -86,7 +87,7 @@ def _explaining(history: History, faults: list[Fault], repeat: Repeat) -> Iterat
     for index, fault in enumerate(faults):
         if first.worker in fault.workers and _went_unrecorded(history, fault, repeat):
             yield index, first.name, first.worker
-        if again.worker in fault.workers and _was_held_up(history, fault, again):
+        if again.worker in fault.workers and was_held_up(history, fault, again):
             yield index, first.name, again.worker
 
 
@@ -96,13 +97,6 @@ def _went_unrecorded(history: History, fault: Fault, repeat: Repeat) -> bool:
     recorded = repeat.first.at < fault.began_at - bounds.recording_seconds
     over = fault.ended and repeat.first.at > fault.ended_at + bounds.recovery_seconds
     return not recorded and not over and fault.began_at <= repeat.again.came_at
-
-
-def _was_held_up(history: History, fault: Fault, again: Receipt) -> bool:
-    """It had been signed, and was on its way, before the worker stood still: it came when others had sent it, too."""
-    signed_before = again.timestamp <= fault.began_at + history.epoch
-    came_within = fault.began_at <= again.came_at <= fault.ended_at + history.bounds.recording_seconds
-    return signed_before and came_within
 
 
 def _allowed(history: History) -> int:

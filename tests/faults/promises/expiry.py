@@ -1,0 +1,41 @@
+"""What has expired is not sent any more, and is counted as missed."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from tests.faults.history import History, Receipt
+from tests.faults.promises.calm import clock_was_wrong, was_disturbed
+from tests.faults.promises.counts import due_in
+from tests.faults.promises.wishes import expiries
+
+
+def expired(history: History) -> Iterator[str]:
+    """No attempt of a message begins after it has expired."""
+    expire_at = expiries(history)
+    for receipt in history.receipts:
+        if receipt.message in expire_at:
+            expired_at = expire_at[receipt.message] - history.epoch
+            if _is_late(history, receipt, expired_at):
+                after = receipt.came_at - expired_at
+                yield f"{receipt.name} got {receipt.message} {after:.2f} s after it had expired"
+
+
+def _is_late(history: History, receipt: Receipt, expired_at: float) -> bool:
+    if receipt.came_at <= expired_at + history.bounds.lateness_seconds:
+        return False
+    # A worker that is kept from running sends what it had begun when it goes on.
+    disturbed = was_disturbed(history, receipt.worker, expired_at, receipt.came_at)
+    return not disturbed and not clock_was_wrong(history, expired_at, receipt.came_at)
+
+
+def missed(history: History) -> Iterator[str]:
+    """What expired before it was acknowledged is among what its listener has missed."""
+    expiring = set(expiries(history))
+    seen: defaultdict[str, set[str]] = defaultdict(set)
+    for receipt in history.receipts:
+        if receipt.status == 200:
+            seen[receipt.name].add(receipt.message)
+    for name, counts in history.counts.items():
+        lost = (due_in(history.logs[history.listeners[name].queue], counts.start_seq) & expiring) - seen[name]
+        if counts.missed < len(lost):
+            yield f"{name} did not get {len(lost)} messages that expired, and has missed {counts.missed}"

@@ -1,0 +1,38 @@
+"""What producers asked for with each message that has an id: also with those whose answer was lost, by their bodies."""
+
+from collections.abc import Iterator
+
+from tests.faults.history import History, Published, Wish
+
+
+def wishes(history: History) -> dict[str, Wish]:
+    """By the id of the message."""
+    return {public_id: _wish(published, place) for public_id, published, place in placed(history)}
+
+
+def expiries(history: History) -> dict[str, float]:
+    """When messages expire, of those that do: also where nobody heard what became of their publish."""
+    known = {public_id: wish.expires_at for public_id, wish in wishes(history).items() if wish.expires_at}
+    for log in history.logs.values():
+        known.update(log.expiries)
+    return known
+
+
+def placed(history: History) -> Iterator[tuple[str, Published, int]]:
+    """Each id with its publish, and its place in it."""
+    for published in history.publishes:
+        for place, public_id in enumerate(published.ids):
+            yield public_id, published, place
+    undecided = {
+        body: (published, place)
+        for published in history.publishes
+        if not published.answered
+        for place, body in enumerate(published.bodies)
+    }
+    ids = {receipt.message: receipt.body for receipt in history.receipts if receipt.body in undecided}
+    for public_id, body in ids.items():
+        yield public_id, *undecided[body]
+
+
+def _wish(published: Published, place: int) -> Wish:
+    return published.wishes[place] if published.wishes else Wish()
