@@ -51,11 +51,15 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MessageOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a producer asked for with one message. `key` is what its order is kept by."""
+    """What a producer asked for with one message. `key` is what its order is kept by.
+
+    `deliver_at` is when it is due, where that is later than its publishing.
+    """
 
     headers: tuple[tuple[str, str], ...] = ()
     key: str | None = None
     retry: RetryOptions | None = None
+    deliver_at: int | None = None
 
     def __repr__(self) -> str:
         return f"MessageOptions(key={self.key!r})"
@@ -65,7 +69,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """One message of a queue's log, as lanes read it.
 
     `expires_at` is 0 where it never does. `extra` are its options as they are stored, empty where it has none.
-    `key_hash` is None without a key.
+    `key_hash` is None without a key. One that `waits` is not due yet, and has no body here: it is appended again when
+    it is. Then `origin_seq` is where it stood, else 0.
     """
 
     seq: int
@@ -76,6 +81,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     expires_at: int = 0
     key_hash: int | None = None
     extra: bytes = b""
+    waits: bool = False
+    origin_seq: int = 0
 
 
 FailureKind = Literal[
@@ -281,7 +288,11 @@ class Liveness(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
-    """One message as the API shows it. `alias` is the id where none was given, `expires_at` 0 without one."""
+    """One message as the API shows it. `alias` is the id where none was given, `expires_at` 0 without one.
+
+    `stored_at` is when it was published. One that `waits` is not due yet. `origin_seq` is where it was published: its
+    `seq`, unless it was due later.
+    """
 
     organization: int
     queue: int
@@ -295,6 +306,8 @@ class StoredMessage(msgspec.Struct, frozen=True):
     body: bytes = b""
     expires_at: int = 0
     options: MessageOptions = MessageOptions()
+    waits: bool = False
+    origin_seq: int = 0
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -116,6 +116,7 @@ def entry_for(public_id: str, draft: Draft, *, ordered: bool = False) -> NewEntr
         expires_at=draft.expires_at,
         key_hash=without if options.key is None else hash_of_key(options.key),
         extra=write_options(options),
+        due_at=options.deliver_at,
     )
 
 

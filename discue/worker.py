@@ -25,6 +25,7 @@ from discue.dispatch.fetch import Fetcher
 from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
 from discue.dispatch.ownership import Ownership, Predecessors
 from discue.dispatch.probe import Fetching
+from discue.dispatch.scheduler import Scheduler
 from discue.dispatch.sender import Sender
 from discue.dispatch.sender_limits import SenderLimits
 from discue.dispatch.surroundings import Reach
@@ -39,7 +40,7 @@ from discue.publish import Publisher
 from discue.publishing_quotas import PublishingQuotas
 from discue.request_rates import RequestRates
 from discue.settings import Settings
-from discue.store.engine import Hint
+from discue.store.engine import Appended, Hint
 from discue.supervision import Supervisor
 
 _TRY_AGAIN_SECONDS = 0.5
@@ -96,6 +97,7 @@ class Worker:
             _retention_times(settings),
             keeps_house=lambda: self._ownership.keeps_house,
         )
+        self._scheduler = Scheduler(store, self.dispatcher, clock, keeps_house=lambda: self._ownership.keeps_house)
         watched = Watched(self.lease, installation.directory, self.dispatcher, self._ownership, self._housekeeper)
         self._watch = Watch(store, watched, clock, log)
         self._supervisor = Supervisor(log)
@@ -114,7 +116,7 @@ class Worker:
         self._supervisor.every(renewal_seconds, "lease", self._renew, longest_pause=renewal_seconds)
         if installation.settings.role != "api":
             installation.directory.follow(self.dispatcher.changed)
-            installation.store.appended = self.dispatcher.appended
+            installation.store.appended = self._appended
         self._watch.begin()
         await self._ownership.begin(self._predecessors)
         self._keep_going()
@@ -172,6 +174,10 @@ class Worker:
         self._log.warning("declared_dead", incarnation=self.lease.incarnation)
         self.dispatcher.drop_all()
 
+    def _appended(self, appended: Appended) -> None:
+        self.dispatcher.appended(appended)
+        self._scheduler.appended(appended)
+
     def _look_soon(self) -> None:
         self._watch.look_soon()
 
@@ -181,6 +187,7 @@ class Worker:
         every(_TRY_AGAIN_SECONDS, "try_again", self._installation.store.try_again, longest_pause=2.0)
         every(_KEY_USE_SECONDS, "key_use", housekeeper.note_key_use)
         if self._installation.settings.role != "api":
+            every(0, "scheduled", self._scheduler.round)
             every(0, "purge", housekeeper.purge_when_deleted)
             every(_RETENTION_SECONDS, "retention", housekeeper.retain)
             every(_RETENTION_SECONDS, "forsaken", self._free_forsaken)

@@ -77,6 +77,7 @@ async def _other_organizations(store: Store, olga: Principal) -> None:
 _ROWS: dict[str, tuple[Value, ...]] = {
     "event": (3, "queue_added", "k" * 21, "q" * 21, "orders"),
     "idempotency": (-5, 7, b"\x01", b"\x02", NOON),
+    "scheduled": (12, 3, NOON, 7, None),
     "lockout": ("address", "192.0.2.1", "[1]", 1, NOON, NOON),
     "redelivery": (9, "r" * 21, 8, "done", '{"reason":"too_old"}', 10, 3, 4, 2, 1, 1, NOON, NOON, NOON),
 }

@@ -12,17 +12,38 @@ from discue.publish import Draft
 
 LATEST = 253_402_300_799_999
 KEY_CHARACTERS = range(1, 256)
+LONGEST_DELAY_SECONDS = 31_536_000
 
 
 def with_options(draft: Draft, body: bodies.MessageBody, place: str, now: int) -> Draft:
     """The draft with the options of its body. Raises Unprocessable, with a pointer below `place`."""
+    deliver_at = due_at(body.deliver_at, body.delay, place, now)
     options = MessageOptions(
         headers=headers.checked(body.headers, f"{place}/headers") if isinstance(body.headers, dict) else (),
         key=_key(body.key, f"{place}/key"),
         retry=chosen_retry(None, retry_of(body.retry), place),
+        deliver_at=deliver_at,
     )
     expires_at = _instant(body.expires_at, now, f"{place}/expires_at")
+    if expires_at is not None and deliver_at is not None and expires_at <= deliver_at:
+        raise _unacceptable(f"{place}/expires_at", "must be later than the message is delivered")
     return msgspec.structs.replace(draft, options=options, expires_at=expires_at)
+
+
+def due_at(deliver_at: bodies.Whole, delay: bodies.Whole, place: str, now: int) -> int | None:
+    """When a message is to be delivered; None for at once. Raises Unprocessable, with a pointer below `place`."""
+    if isinstance(deliver_at, int) and isinstance(delay, int):
+        raise _unacceptable(f"{place}/delay", "cannot be given together with deliver_at")
+    if isinstance(delay, int):
+        if not 0 <= delay <= LONGEST_DELAY_SECONDS:
+            raise _unacceptable(f"{place}/delay", f"must be from 0 to {LONGEST_DELAY_SECONDS} seconds")
+        return now + delay * 1_000 if delay else None
+    if not isinstance(deliver_at, int):
+        return None
+    if not 0 <= deliver_at <= now + LONGEST_DELAY_SECONDS * 1_000:
+        rule = "must be an instant in milliseconds since the epoch, at most a year ahead"
+        raise _unacceptable(f"{place}/deliver_at", rule)
+    return deliver_at if deliver_at > now else None
 
 
 def _key(sent: bodies.Text, pointer: str) -> str | None:

@@ -110,7 +110,7 @@ def _shown(details: QueueDetails) -> wire.QueueShown:
         listeners=[
             wire.Reference(listener.public_id, listener.alias, listener.alias) for listener in details.listeners
         ],
-        messages=wire.QueueMessages(details.head.head, details.head.last_stored_at),
+        messages=wire.QueueMessages(details.head.published_count, details.head.last_stored_at),
         ordered=queue.ordered,
         retention=UNSET if queue.retention_seconds is None else queue.retention_seconds,
         max_message_bytes=UNSET if queue.max_message_bytes is None else queue.max_message_bytes,

@@ -504,6 +504,7 @@ class MessageShown(_Shown, kw_only=True, frozen=True):
     """`data` is what listeners receive, as a string; options are there where they were chosen."""
 
     data: str | UnsetType = UNSET
+    deliver_at: int | UnsetType = UNSET
     expires_at: int | UnsetType = UNSET
     key: str | UnsetType = UNSET
     headers: dict[str, str] | UnsetType = UNSET

@@ -37,6 +37,7 @@ class Backlog:
         "_progress",
         "_queue",
         "_reads",
+        "_start_seq",
         "_stored_meanwhile",
         "_sweep",
         "_under_way",
@@ -61,6 +62,7 @@ class Backlog:
     ) -> None:
         self._key = (record.organization, record.listener, record.stream)
         self._queue = (record.organization, record.queue)
+        self._start_seq = record.start_seq
         self._progress = progress
         self._reads, self._budget = sources
         self._wake_at = wake_at
@@ -261,6 +263,9 @@ class Backlog:
         for entry in page.entries:
             if entry.seq > through:
                 break
+            if entry.waits or 0 < entry.origin_seq <= self._start_seq:
+                # Not due yet, or published before the listener was there: for this cursor it is a hole.
+                continue
             if entry.seq > expected:
                 self._progress.skip(expected, entry.seq - 1)
             expected = entry.seq + 1

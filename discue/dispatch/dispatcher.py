@@ -182,6 +182,10 @@ class Dispatcher:
     def appended(self, appended: Appended) -> None:
         """Hand stored messages to the lanes of their queue."""
         queue = (appended.organization, appended.queue)
+        if any(entry.waits for entry in appended.entries):
+            # What is not due yet lanes step over when they read the log.
+            self.heard([(queue, appended.entries[-1].seq)])
+            return
         self._intake.note_head(queue, appended.entries[-1].seq)
         for lane in self._lanes.of_queue(queue):
             lane.published(appended.entries)

@@ -51,6 +51,7 @@ class LaneRecord(msgspec.Struct, frozen=True):
     has_guests: bool = False
     liveness_url: str = ""
     has_redeliveries: bool = False
+    start_seq: int = 0
     may_send: bool = True
     may_probe: bool = True
     known: Known = Known()
@@ -126,7 +127,7 @@ SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.versio
     c.stream = 0 AND EXISTS (
         SELECT 1 FROM redelivery r WHERE r.organization = c.organization AND r.listener = c.listener
         AND r.ended_at IS NULL),
-    o.settings, {liveness.READ}
+    c.start_seq, o.settings, {liveness.READ}
 FROM cursor c
 JOIN listener l ON l.organization = c.organization AND l.id = c.listener AND l.deleted_at IS NULL
 JOIN queue q ON q.organization = c.organization AND q.id = c.queue AND q.deleted_at IS NULL
@@ -148,7 +149,10 @@ _KEY = "organization, listener, stream"
 
 _NEXT_OF_KEY: Final = """(
     SELECT n.seq FROM log n WHERE n.organization = e.organization AND n.queue = e.queue AND n.key_hash = e.key_hash
-    AND n.seq > e.seq ORDER BY n.seq LIMIT 1
+    AND n.seq > e.seq AND coalesce(n.origin_seq, n.seq) > (
+        SELECT c.start_seq FROM cursor c
+        WHERE c.organization = e.organization AND c.listener = e.listener AND c.stream = e.stream
+    ) ORDER BY n.seq LIMIT 1
 )"""
 _DUE = f"""
 SELECT e.seq, e.attempts, e.redelivered_at, CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END,

@@ -20,7 +20,7 @@ RECIPIENTS: Final = """
         AND cursor.stream = 0
     WHERE listener.organization = $1 AND listener.queue = $2 AND listener.deleted_at IS NULL
         AND cursor.start_seq < $3"""
-"""The listeners that a message is for."""
+"""The listeners that a message is for, by its `origin_seq`."""
 
 _OLDEST: Final = f"{RECIPIENTS} ORDER BY listener.id LIMIT $4"
 _EXCEPTION: Final = """
@@ -44,9 +44,9 @@ LastAttempts = dict[int, tuple[int, int]]
 
 
 async def of_message(tx: Transaction, message: StoredMessage) -> list[Delivery]:
-    """For each listener that was there when the message was stored, oldest first: at most 100 of them."""
+    """For each listener that was there when the message was published, oldest first: at most 100 of them."""
     last = await last_attempts(tx, message)
-    rows = await tx.rows(_OLDEST, message.organization, message.queue, message.seq, SHOWN_LISTENERS)
+    rows = await tx.rows(_OLDEST, message.organization, message.queue, message.origin_seq, SHOWN_LISTENERS)
     return [await delivery(tx, message, row, last) for row in rows]
 
 
@@ -70,6 +70,8 @@ def _last(rows: Iterable[Row]) -> LastAttempts:
 async def delivery(tx: Transaction, message: StoredMessage, recipient: Row, last: LastAttempts) -> Delivery:
     """How it stands with one of the message's recipients."""
     listener, public_id, position, ahead, settings = recipient
+    if message.waits:
+        return Delivery(public_id, "pending", 0, 0)
     number, status = last.get(listener, (0, 0))
     key = (message.organization, listener, message.seq)
     exception = await tx.row(_EXCEPTION, *key)

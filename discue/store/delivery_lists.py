@@ -61,7 +61,7 @@ class _Recipients:
     ) -> Sequence[Row]:
         message = self.message
         sql = f"{_BETWEEN} {'DESC' if newest_first else 'ASC'} LIMIT $6 OFFSET $7"
-        return await tx.rows(sql, message.organization, message.queue, message.seq, *span, limit, offset)
+        return await tx.rows(sql, message.organization, message.queue, message.origin_seq, *span, limit, offset)
 
 
 class _InState:

@@ -48,7 +48,8 @@ Work = Callable[[Transaction], Awaitable[T]]
 class NewEntry(msgspec.Struct, frozen=True, gc=False):
     """A message about to be appended. `alias` is None where none was given, and so is what was not asked for.
 
-    `extra` are its options (`message_options`); a key stands in them, and its hash beside them.
+    `extra` are its options (`message_options`); a key stands in them, and its hash beside them. So does `due_at`, which
+    is there for one that is not to be delivered before.
     """
 
     id: str
@@ -58,6 +59,7 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
     expires_at: int | None = None
     key_hash: int | None = None
     extra: bytes | None = None
+    due_at: int | None = None
 
 
 class Once(msgspec.Struct, frozen=True, gc=False):

@@ -1,7 +1,8 @@
 """The logs of queues as lists: one log by seq, several in the order of storing, all of an organization by id.
 
-Rows are `(key, place, id, alias, updated_at, codec)`. A place is where a message stands in the order of
-storing: `(stored_at, queue, seq)`. Within one queue that is the order of seq, because `stored_at` never falls.
+Rows are `(key, place, id, alias, updated_at, codec, published_at, kind, origin_seq)`. A place is where a message stands
+in the order of storing: `(stored_at, queue, seq)`. Within one queue that is the order of seq, because `stored_at` never
+falls.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,7 +20,7 @@ Span = tuple[int, int]
 
 EVERYWHERE: Final = (0, LARGEST)
 
-_COLUMNS: Final = "stored_at, queue, seq, id, alias, updated_at, codec"
+_COLUMNS: Final = "stored_at, queue, seq, id, alias, updated_at, codec, published_at, kind, origin_seq"
 _PLACE_OF: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 LIMIT 1"
 _LOG: Final = f"SELECT {_COLUMNS} FROM log AS listed WHERE listed.organization = $1 AND listed.queue = $2"
 # The index of aliases has all that is read of `listed`: what reads more of it would rather walk the log.
@@ -60,14 +61,29 @@ class LiveQueues:
 
 
 class OneLog:
-    """A queue's messages, by place: those between the two seqs of `within`, and of one alias where that is given."""
+    """A queue's messages, by place: those between the two seqs of `within`, and of one alias where that is given.
 
-    def __init__(self, organization: int, queue: int, within: Span = EVERYWHERE, alias: str | None = None) -> None:
+    Only those published after the seq `floor` are among them, whenever they were due.
+    """
+
+    def __init__(
+        self,
+        organization: int,
+        queue: int,
+        within: Span = EVERYWHERE,
+        alias: str | None = None,
+        *,
+        floor: int = 0,
+    ) -> None:
         self._organization = organization
         self._queue = queue
         self._within = within
         self._sql = _LOG if alias is None else _LOG_OF_ALIAS
         self._key: tuple[Value, ...] = (organization, queue) if alias is None else (organization, queue, alias)
+        if floor:
+            row = "listed" if alias is None else "log"
+            self._key = (*self._key, floor)
+            self._sql += f" AND coalesce({row}.origin_seq, {row}.seq) > ${len(self._key)}"
 
     async def locate(self, tx: Transaction, public_id: str) -> Place:
         return await place_of(tx, self._organization, public_id)
@@ -116,8 +132,8 @@ class AcrossQueues:
         self._live = live
         filters = (
             ("alias =", selection.alias),
-            ("stored_at >", selection.created_after),
-            ("stored_at <", selection.created_before),
+            ("coalesce(published_at, stored_at) >", selection.created_after),
+            ("coalesce(published_at, stored_at) <", selection.created_before),
         )
         given = [(condition, value) for condition, value in filters if value is not None]
         conditions = [f" AND {condition} ${number}" for number, (condition, _) in enumerate(given, 2)]

@@ -53,7 +53,7 @@ async def _of_log(
 ) -> Source:
     """What passes the filters in one queue, above a seq, or among the ids of `only` there."""
     within = common((floor, LARGEST), await span_of_times(tx, organization, queue, selection))
-    log = OneLog(organization, queue, within, selection.alias)
+    log = OneLog(organization, queue, within, selection.alias, floor=floor)
     if only is not None:
         return Chosen(_passing(await chosen_rows(tx, organization, only), selection, queue, floor), log)
     called = _passing(await called_by_id(tx, organization, selection.alias), selection, queue, floor)
@@ -107,9 +107,9 @@ def _passing(rows: Sequence[Row], selection: Selection, queue: int | None = None
         row
         for row in rows
         if queue in (None, row[1][1])
-        and row[1][2] > floor
+        and (row[8] or row[1][2]) > floor
         and selection.alias in (None, row[3] or row[2])
-        and selection.admits(row[1][0])
+        and selection.admits(row[6] or row[1][0])
     ]
 
 

@@ -5,13 +5,15 @@ from typing import Final
 
 from discue.message_options import read_options
 from discue.model import Queue, StoredMessage
-from discue.store import message_lists, tallies
+from discue.store import message_lists, scheduled, tallies
 from discue.store.engine import Row, Transaction
+from discue.store.entries import WAITING
 from discue.store.listing import Listing, RowPage, Selection
 from discue.store.logs import LiveQueues
 
 _GET: Final = """
-    SELECT seq, alias, stored_at, updated_at, codec, body, expires_at, extra FROM log
+    SELECT seq, alias, coalesce(published_at, stored_at), updated_at, codec, body, expires_at, extra, kind, origin_seq
+    FROM log
     WHERE organization = $1 AND id = $2 AND queue = $3"""
 _SET_ALIAS: Final = """
     UPDATE log SET alias = $1, updated_at = $2 WHERE organization = $3 AND queue = $4 AND seq = $5"""
@@ -28,7 +30,7 @@ async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | 
     row = await tx.row(_GET, queue.organization, public_id, queue.id)
     if row is None:
         return None
-    seq, alias, stored_at, updated_at, codec, body, expires_at, extra = row
+    seq, alias, stored_at, updated_at, codec, body, expires_at, extra, kind, origin_seq = row
     return StoredMessage(
         organization=queue.organization,
         queue=queue.id,
@@ -42,6 +44,8 @@ async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | 
         body=bytes(body),
         expires_at=expires_at or 0,
         options=read_options(extra),
+        waits=kind == WAITING,
+        origin_seq=origin_seq or seq,
     )
 
 
@@ -78,6 +82,8 @@ async def set_alias(tx: Transaction, message: StoredMessage, alias: str, now: in
 async def delete(tx: Transaction, message: StoredMessage) -> bool:
     """Lanes settle the hole that it leaves in the log. False when it was gone."""
     key = (message.organization, message.queue, message.seq)
+    if message.waits:
+        await scheduled.forget(tx, key[:2], message.seq)
     await tx.execute(_MAKE_DUE, *key)
     return await tallies.removed(tx, message.organization, await tx.rows(_DELETE, *key)) == 1
 
@@ -92,7 +98,8 @@ async def _listing(tx: Transaction, organization: int, found: RowPage, live: Liv
 
 
 def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessage:
-    _, (stored_at, queue, seq), public_id, alias, updated_at, codec = row
+    _, (stored_at, queue, seq), public_id, alias, updated_at, codec, published_at, kind, _ = row
+    created_at = published_at or stored_at
     return StoredMessage(
         organization=organization,
         queue=queue,
@@ -100,7 +107,8 @@ def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessag
         seq=seq,
         id=public_id,
         alias=alias or public_id,
-        stored_at=stored_at,
-        updated_at=updated_at or stored_at,
+        stored_at=created_at,
+        updated_at=updated_at or created_at,
         is_json=codec == _JSON,
+        waits=kind == WAITING,
     )

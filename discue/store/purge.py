@@ -99,6 +99,9 @@ async def _purge_queue(tx: Transaction, organization: int, queue: int) -> bool:
     # Those of one message go together: by their seq alone they are found.
     if await _remove_some(tx, "attempt", ("organization", "queue"), ("seq", ROWS_A_STEP), organization, queue):
         return False
+    step = ("origin_seq", ROWS_A_STEP)
+    if await _remove_some(tx, "scheduled", ("organization", "queue"), step, organization, queue):
+        return False
     if await _remove_messages(tx, organization, queue):
         return False
     await queues.delete(tx, organization, queue)

@@ -23,8 +23,8 @@ _UPDATE: Final = """
     WHERE organization = $7 AND id = $8 AND deleted_at IS NULL"""
 _MARK_DELETED: Final = """
     UPDATE queue SET deleted_at = $1 WHERE organization = $2 AND id = $3 AND deleted_at IS NULL"""
-_HEAD: Final = "SELECT head, tail, last_stored_at FROM queue_head WHERE organization = $1 AND queue = $2"
-_HEADS: Final = "SELECT queue, head, tail, last_stored_at FROM queue_head WHERE organization = $1 AND queue IN"
+_HEAD: Final = "SELECT head, tail, last_stored_at, moved FROM queue_head WHERE organization = $1 AND queue = $2"
+_HEADS: Final = "SELECT queue, head, tail, last_stored_at, moved FROM queue_head WHERE organization = $1 AND queue IN"
 _INSERT_HEAD: Final = """
     INSERT INTO queue_head (organization, queue, head, tail, last_stored_at, config_version)
     VALUES ($1, $2, 0, 0, 0, $3)"""
@@ -40,12 +40,18 @@ _ANY_AFTER: Final = "SELECT id FROM queue WHERE organization = $1 AND id > $2 OR
 class Head(msgspec.Struct, frozen=True):
     """The ends of a log: the last seq given (0: none), the last one that retention removed.
 
-    `last_stored_at` is when the newest message was stored, 0 when there never was one.
+    `last_stored_at` is when the newest message was stored, 0 when there never was one. `moved` messages have been given
+    a second seq, when they were due.
     """
 
     head: int
     tail: int
     last_stored_at: int
+    moved: int = 0
+
+    @property
+    def published_count(self) -> int:
+        return self.head - self.moved
 
 
 class _Settings(msgspec.Struct, omit_defaults=True):

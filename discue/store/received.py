@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, Protocol
 
 from discue.model import DeliveryState
 from discue.store.engine import Row, Transaction
+from discue.store.entries import WAITING
 from discue.store.listing import RowPage, Selection, too_far
 from discue.store.logs import OneLog, Span, common, place_of, placed
 from discue.store.recipients import Recipient, missed_range, states_of
@@ -18,13 +19,21 @@ _LOOKED_AT: Final = 2_000
 _COUNTED_THROUGH: Final = 20_000
 _CHUNK: Final = 500
 
-_COLUMNS: Final = "log.stored_at, log.queue, log.seq, log.id, log.alias, log.updated_at, log.codec"
+_COLUMNS: Final = (
+    "log.stored_at, log.queue, log.seq, log.id, log.alias, log.updated_at, log.codec, log.published_at, log.kind, "
+    "log.origin_seq"
+)
 # The queue is given, so that the index of a state has all that is read of an exception: what reads more of it would
 # rather take the primary key, and pass exceptions of all states. Adding 0 keeps that out of it, too.
 _OF_EXCEPTIONS: Final = f"""
     SELECT {_COLUMNS} FROM exception
     JOIN log ON log.queue = $1 AND log.organization = exception.organization AND log.seq = exception.seq
     WHERE exception.organization = $2 AND exception.listener = $3 AND exception.seq > $4 AND exception.seq < $5"""
+_SCHEDULED: Final = f"""
+    SELECT {_COLUMNS} FROM scheduled
+    JOIN log ON log.queue = $1 AND log.organization = scheduled.organization AND log.seq = scheduled.origin_seq
+    WHERE scheduled.queue = $1 AND scheduled.organization = $2 AND scheduled.origin_seq > $3
+        AND scheduled.origin_seq < $4"""
 _MISSED: Final = "AND exception.state = 'missed' AND exception.stream + 0 = 0"
 _OPEN: Final = "AND exception.state <> 'missed' AND exception.stream + 0 = 0"
 _ENDED: Final = "AND exception.state = 'ended' AND exception.stream = 0"
@@ -79,6 +88,17 @@ class _Exceptions:
         last = 6 + len(self._reason)
         sql = f"{self._sql} ORDER BY exception.seq {'DESC' if newest_first else 'ASC'} LIMIT ${last}"
         return [placed(row) for row in await tx.rows(sql, *self._key, *span, *self._reason, limit)]
+
+
+class _Waiting:
+    """What is not due yet: in the log that is settled, or not."""
+
+    def __init__(self, of: Recipient) -> None:
+        self._key = (of.queue, of.organization)
+
+    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+        sql = f"{_SCHEDULED} ORDER BY scheduled.origin_seq {'DESC' if newest_first else 'ASC'} LIMIT $5"
+        return [placed(row) for row in await tx.rows(sql, *self._key, *span, limit)]
 
 
 class _MissedRanges:
@@ -142,7 +162,7 @@ def candidates_of(of: Recipient, state: DeliveryState) -> Candidates:
     if state == "retrying":
         return _Exceptions(of, _OPEN)
     if state == "pending":
-        return _Pending(of)
+        return Several(_Pending(of), _Waiting(of))
     return OneLog(of.organization, of.queue, (0, of.highest_settled + 1))
 
 
@@ -205,16 +225,23 @@ class Received:
         chunk, cut = min(wanted, _CHUNK), None
         while most > 0:
             rows = await self._candidates.stretch(tx, span, chunk, newest_first=newest_first)
-            states = await states_of(tx, self._of, [_seq(row) for row in rows])
-            found += [row for row in rows if states[_seq(row)] == self._state]
+            states = await self._states(tx, rows)
+            found += [row for row in rows if states.get(_seq(row)) == self._state]
             if len(found) >= wanted or len(rows) < chunk:
                 return _Found(found[:wanted], None)
-            last = await self._last_passed(tx, _seq(rows[-1]), states[_seq(rows[-1])], newest_first=newest_first)
+            last = await self._last_passed(tx, _seq(rows[-1]), states.get(_seq(rows[-1])), newest_first=newest_first)
             span = _beyond(span, last, newest_first=newest_first)
             most, chunk, cut = most - chunk, _CHUNK, rows[-1]
         return _Found(found, cut)
 
-    async def _last_passed(self, tx: Transaction, seq: int, state: DeliveryState, *, newest_first: bool) -> int:
+    async def _states(self, tx: Transaction, rows: Sequence[Row]) -> dict[int, DeliveryState]:
+        """Of those that are for the listener. Lanes have settled what is not due yet, as if it were not there."""
+        own = [row for row in rows if (row[8] or _seq(row)) > self._of.start_seq]
+        states = await states_of(tx, self._of, [_seq(row) for row in own])
+        waiting = {_seq(row) for row in own if row[7] == WAITING}
+        return {seq: "pending" if seq in waiting else state for seq, state in states.items()}
+
+    async def _last_passed(self, tx: Transaction, seq: int, state: DeliveryState | None, *, newest_first: bool) -> int:
         """The seq to go on behind: a missed range, however long, is passed in one step."""
         if self._state == state or state != "missed":
             return seq

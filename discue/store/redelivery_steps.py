@@ -34,7 +34,8 @@ _RANGES: Final = """
     SELECT seq_from, seq_to, reason, missed_at FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from <= $4 ORDER BY seq_from LIMIT $5"""
 _LOG: Final = """
-    SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4 ORDER BY seq LIMIT $5"""
+    SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4 AND kind = 0
+    ORDER BY seq LIMIT $5"""
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -170,7 +171,8 @@ class _Reading:
         return [await self._cut_out(whole, chosen) for whole, chosen in ranges.values()]
 
     async def _cut_out(self, whole: MissedRange, seqs: list[int]) -> Cut:
-        sql = f"SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq IN ({placeholders(3, len(seqs))})"
+        among = placeholders(3, len(seqs))
+        sql = f"SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq IN ({among}) AND kind = 0"
         there = sorted(row[0] for row in await self._tx.rows(sql, *self._log, *seqs))
         return Cut(whole, tuple(runs_of(seqs)), tuple(there))
 

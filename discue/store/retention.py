@@ -42,7 +42,7 @@ SELECT max(seq), count(*) FROM (
 ) AS step
 """
 _DELETE_MESSAGES = """
-DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 AND seq <= $4
+DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 AND seq <= $4 AND kind = 0
 AND NOT EXISTS (
     SELECT 1 FROM exception e
     WHERE e.organization = log.organization AND e.queue = log.queue AND e.seq = log.seq
@@ -113,7 +113,8 @@ async def has_old_messages(tx: Transaction, log: LogToTrim, stored_before: int) 
 async def trim_log(tx: Transaction, log: LogToTrim, after: int, stored_before: int) -> int:
     """One step over a log: delete up to 500 settled messages beyond `after` that were stored before a time.
 
-    A message stays while a listener's cursor has not passed it, or an exception or missed range names it.
+    A message stays while it is not due, a listener's cursor has not passed it, or an exception or missed range names
+    it.
     Returns the seq that the step came to; `after` itself when nothing is left to do.
     """
     row = await tx.row(_LOWEST_CURSOR, log.organization, log.queue)

@@ -42,7 +42,9 @@ def _table(name: str, key: str, others: str, bodies: str = "") -> Table:
 
 
 FEED_HEAD: Final = _table("feed_head", "shard", "version")
-QUEUE_HEAD: Final = _table("queue_head", "organization queue", "head tail last_stored_at config_version closed_at")
+QUEUE_HEAD: Final = _table(
+    "queue_head", "organization queue", "head tail last_stored_at config_version closed_at moved"
+)
 CURSOR: Final = _table(
     "cursor",
     "organization listener stream",
@@ -57,7 +59,7 @@ EXCEPTION: Final = _table(
 LOG: Final = _table(
     "log",
     "organization queue seq",
-    "id stored_at updated_at kind origin_seq key_hash alias expires_at size codec body_id extra body",
+    "id stored_at updated_at kind origin_seq key_hash alias expires_at size codec body_id extra body published_at",
     bodies="extra body",
 )
 
@@ -116,6 +118,7 @@ TABLES: Final = (
     _table("event", "organization id", "kind client ref name"),
     _table("idempotency", "organization key_high key_low", "fingerprint content stored_at"),
     LOG,
+    _table("scheduled", "organization queue origin_seq", "due_at size key_hash"),
     _table("attempt", "organization id", "listener queue seq number status error took_ms detail"),
     _table("attempt_detail", "organization id", "listener size content", bodies="content"),
 )

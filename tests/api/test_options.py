@@ -136,6 +136,12 @@ def test_a_message_shows_what_was_asked_for_with_it(cast: Cast) -> None:
         ({"key": 5}, 400, "/key"),
         ({"expires_at": 1}, 422, "/expires_at"),
         ({"expires_at": 253_402_300_800_000}, 422, "/expires_at"),
+        ({"delay": -1}, 422, "/delay"),
+        ({"delay": 31_536_001}, 422, "/delay"),
+        ({"delay": "5"}, 400, "/delay"),
+        ({"delay": 0, "deliver_at": 0}, 422, "/delay"),
+        ({"deliver_at": -1}, 422, "/deliver_at"),
+        ({"deliver_at": 253_402_300_799_999}, 422, "/deliver_at"),
         ({"headers": {"webhook-id": "x"}}, 422, "/headers/webhook-id"),
         ({"retry": {"attempts": 101}}, 422, "/retry/attempts"),
     ],
@@ -162,3 +168,52 @@ def test_a_queue_is_ordered_from_its_creation_on(cast: Cast) -> None:
     assert cast.alice.get(f"/queues/{other}").json()["queue"]["ordered"] is False
     assert pointers(problem(cast.alice.put(f"/queues/{other}", json={"ordered": True}), 422)) == ["/ordered"]
     assert pointers(problem(cast.alice.post("/queues", json={"ordered": "yes"}), 400)) == ["/ordered"]
+
+
+@pytest.mark.parametrize(
+    "asked", [{"delay": 3_600}, {"delay": 0}, {"delay": None}, {"deliver_at": 0}, {"deliver_at": 1}]
+)
+def test_a_message_shows_when_it_is_due_where_that_is_later(cast: Cast, asked: dict[str, Any]) -> None:
+    path = f"/queues/{cast.queue()}/messages"
+    made = cast.alice.post(path, json={"data": "x", **asked}).json()["message"]
+    shown = cast.alice.get(f"{path}/{made['id']}").json()["message"]
+    assert shown["created_at"] == made["created_at"]
+    if asked.get("delay"):
+        assert abs(shown["deliver_at"] - made["created_at"] - 3_600_000) < 60_000
+    else:
+        assert "deliver_at" not in shown
+    assert cast.alice.put(f"{path}/{made['id']}", json=shown).status_code == 200
+
+
+def test_what_is_not_due_is_listed_renamed_and_deleted_like_any(cast: Cast) -> None:
+    queue = cast.queue()
+    path = f"/queues/{queue}/messages"
+    listener = cast.alice.post(f"/queues/{queue}/listeners", json=URLS).json()["listener"]["id"]
+    made = [
+        each["id"]
+        for each in cast.alice.post(f"{path}/batch", json={"messages": [{"data": "x", "delay": 60}] * 3}).json()[
+            "messages"
+        ]
+    ]
+    pending = {"listener": listener, "state": "pending"}
+    assert [each["id"] for each in cast.alice.get(path, params=pending).json()["messages"]] == made[::-1]
+    (delivery,) = cast.alice.get(f"{path}/{made[0]}").json()["message"]["deliveries"]
+    assert (delivery["state"], delivery["attempts"]) == ("pending", 0)
+    assert cast.alice.put(f"{path}/{made[0]}", json={"alias": "first"}).status_code == 200
+    assert [each["id"] for each in cast.alice.get("/messages", params={"alias": "first"}).json()["messages"]] == [
+        made[0]
+    ]
+    assert cast.alice.delete(f"{path}/{made[0]}").status_code == 200
+    assert cast.alice.get(f"{path}/{made[0]}").status_code == 404
+    assert [each["id"] for each in cast.alice.get(path).json()["messages"]] == [made[2], made[1]]
+    assert cast.alice.get(f"/queues/{queue}").json()["queue"]["messages"]["published_count"] == 3
+
+
+def test_a_message_cannot_expire_before_it_is_due(cast: Cast) -> None:
+    path = f"/queues/{cast.queue()}/messages"
+    made = cast.alice.post(path, json={"data": "x"}).json()["message"]
+    asked = {"data": "x", "deliver_at": made["created_at"] + 3_600_000, "expires_at": made["created_at"] + 3_600_000}
+    assert pointers(problem(cast.alice.post(path, json=asked), 422)) == ["/expires_at"]
+    later = {**asked, "expires_at": asked["expires_at"] + 1}
+    shown = cast.alice.get(f"{path}/{cast.alice.post(path, json=later).json()['message']['id']}").json()["message"]
+    assert {name: shown[name] for name in later} == later

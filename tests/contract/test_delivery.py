@@ -1,6 +1,7 @@
 """What a listener receives."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -32,6 +33,19 @@ def test_it_is_a_signed_post_with_the_data(owner: Caller, receiver: Receiver) ->
     assert Webhook(listener["secret"]).verify(received.content, headers) == {"order": 17}
     with pytest.raises(WebhookVerificationError):
         Webhook("whsec_" + "A" * 32).verify(received.content, headers)
+
+
+def test_one_that_is_delayed_comes_when_it_is_due(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint()
+    path, _ = listening(owner, endpoint)
+    delayed = owner.create(f"{path}/messages", data="later", delay=1)
+    at_once = owner.create(f"{path}/messages", data="now")
+    received = endpoint.until(2)
+    assert [each.headers["webhook-id"] for each in received] == [at_once["id"], delayed["id"]]
+    shown = owner.shown(f"{path}/messages/{delayed['id']}")
+    assert shown["created_at"] == delayed["created_at"]
+    assert shown["deliver_at"] <= time.time() * 1_000
+    assert received[1].content == b"later"
 
 
 @pytest.mark.parametrize(

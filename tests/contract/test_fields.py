@@ -123,7 +123,7 @@ class Samples:
     def _MessageShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         queue = self._owner.create("/queues")["id"]
         self._owner.create(f"/queues/{queue}/listeners", status="disabled", **NOWHERE)
-        made = self._owner.create(f"/queues/{queue}/messages", data="x", **MESSAGE_OPTIONS)
+        made = self._owner.create(f"/queues/{queue}/messages", data="x", delay=60, **MESSAGE_OPTIONS)
         yield made
         yield self._owner.shown(f"/queues/{queue}/messages/{made['id']}")
         yield from map(self._owner.shown, self._tried())

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.caller import Caller, body, fresh, pointers, problem, resource
+from tests.contract.caller import Caller, body, fresh, pointers, resource
 from tests.contract.receiver import Receiver
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
@@ -338,18 +338,6 @@ def test_a_filter_can_be_tried(owner: Caller, queue: str, condition: dict[str, A
     assert all(each["pointer"].startswith("/filter/data/") for each in found["conditions"])
     wrong = {"filter": {"data": {"a": {"$near": 1}}}, "data": 1}
     assert pointers(owner.refused(422, "POST", path, wrong)) == ["/filter/data/a/$near"]
-
-
-@covers("POST /queues/{queue_id}/messages/batch 501")
-@covers("POST /queues/{queue_id}/messages 501", "PUT /queues/{queue_id}/messages 501")
-@pytest.mark.parametrize("field", ["deliver_at", "delay"])
-def test_what_this_version_does_not_do_is_named(owner: Caller, queue: str, field: str) -> None:
-    message = {"data": "x", field: 1}
-    for method in ("POST", "PUT"):
-        answer = owner.ask(method, f"{queue}/messages", message)
-        assert (problem(answer, 501)["title"], pointers(answer.json())) == ("Not Implemented", [f"/{field}"])
-    owner.refused(501, "POST", f"{queue}/messages/batch", {"messages": [message]})
-    assert owner.create(f"{queue}/messages", data="x", **{field: None})["id"]
 
 
 def test_another_organizations_things_are_not_found(owner: Caller, charlie: Caller, queue: str) -> None:

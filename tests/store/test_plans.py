@@ -33,12 +33,13 @@ from discue.store import (
     redeliveries,
     redelivery_steps,
     retention,
+    scheduled,
     tallies,
     workers,
 )
 from discue.store.commit import Store
 from discue.store.engine import Once, Row, Transaction, Value
-from discue.store.engines.postgres_append import APPEND, APPEND_ONCE, KNOWN_KEYS
+from discue.store.engines.postgres_append import APPEND, APPEND_LATER, APPEND_ONCE, KNOWN_KEYS
 from discue.store.engines.postgres_poll import PAGE, POLL
 from discue.store.engines.postgres_settle import statement
 from discue.store.events import Occurrence
@@ -122,6 +123,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await deliveries.of_message(tx, message)
     await messages.set_alias(tx, message, "other", NOON)
     await messages.delete(tx, message)
+    await _deliver_later(tx, queue)
     await organizations.get(tx, OURS)
     await organizations.by_public_id(tx, public_id(1))
     await organizations.by_alias(tx, "com.example")
@@ -145,6 +147,15 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await tallies.bytes_stored(tx, OURS)
     await idempotency.keep(tx, OURS, Once((1, 2), b"", b""), NOON)
     await idempotency.kept(tx, OURS, (1, 2))
+
+
+async def _deliver_later(tx: Transaction, queue: Queue) -> None:
+    await tx.execute("INSERT INTO scheduled VALUES ($1, $2, 5, $3, 9, 7)", OURS, queue.id, NOON)
+    assert await scheduled.next_at(tx) is not None
+    mine = scheduled.DueMessage((OURS, queue.id), 5, 9)
+    await scheduled.due(tx, NOON)
+    assert await scheduled.append_due(tx, [mine], NOON) == {mine.queue: 41}
+    await scheduled.forget(tx, mine.queue, 6)
 
 
 async def _look_at(tx: Transaction, queue: Queue, listener: Listener) -> None:
@@ -295,6 +306,8 @@ _MANY_ROWS = (
     """INSERT INTO log
     SELECT organization, id, s, 'm' || id || '-' || s, s, NULL, 0, NULL, NULL, NULL, NULL, 2, 1, NULL, NULL, '{}'
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
+    """INSERT INTO scheduled SELECT organization, id, s, id * s, 1, NULL
+    FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO attempt SELECT organization, id * 100 + s, id, id, s, 1, 200, '', 1, ''
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO attempt_detail SELECT organization, id * 100 + s, id, 1, 'x'
@@ -389,7 +402,7 @@ async def test_the_hot_statements_go_by_whole_primary_keys_on_a_server(
     prepare(postgres_cluster, await _name_of(store))
     rare = ((False, False), (True, True))
     texts = [statement((*parts[:5], *each, parts[5])) for parts in product((False, True), repeat=6) for each in rare]
-    for sql in (*texts, APPEND, APPEND_ONCE, KNOWN_KEYS, PAGE, POLL):
+    for sql in (*texts, APPEND, APPEND_LATER, APPEND_ONCE, KNOWN_KEYS, PAGE, POLL):
         found = await store.read(lambda tx, sql=sql: index_conditions(tx, sql))  # type: ignore[misc]
         assert found or sql in texts
         for index, condition in found.items():

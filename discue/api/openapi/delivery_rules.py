@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from discue import headers
-from discue.api.message_options import KEY_CHARACTERS, LATEST
+from discue.api.message_options import KEY_CHARACTERS, LATEST, LONGEST_DELAY_SECONDS
 from discue.api.openapi.rule import Rule
 from discue.control.delivery_options import (
     ATTEMPTS,
@@ -58,6 +58,14 @@ _RETRY_EXAMPLE = {"schedule": [10, 60, 600], "final_statuses": [422]}
 _FILTER_EXAMPLE = {"data": {"order.state": ["paid", "refunded"], "order.total": {"$gt": 5}}}
 _FILTER_SENT = {"anyOf": [{"$ref": "#/components/schemas/MessageFilter"}, {"type": "null"}]}
 _RATE_TEXT = "How many requests it takes. None is sent beyond that, on however many machines."
+_DELIVER_TEXT = (
+    "The instant from which on the message is delivered, in milliseconds since the epoch, at most a year ahead. "
+    "One that has passed means at once. Not together with `delay`."
+)
+_DELIVER_AT_TEXT = (
+    "From when on it is delivered, in milliseconds since the epoch, where that is later than its creation."
+)
+_DELAY_TEXT = "For how many seconds from now the message is held back. Not together with `deliver_at`."
 _EXPIRES_TEXT = (
     "An instant in milliseconds since the epoch: what a listener has not got by then, it misses. Without one only the "
     "service's deadline counts."
@@ -123,6 +131,9 @@ RULES: Final[Mapping[str, Rule]] = {
     "ConditionShown.pointer": Rule("Where in the filter it stands, as a JSON pointer.", "/filter/data/order.state"),
     "holds": Rule("Whether it holds.", True),
     "effective": Rule("What holds: its own choice, its queue's, or the service's.", None),
+    "MessageBody.deliver_at": Rule(_DELIVER_TEXT, 1_767_225_600_000, {"minimum": 0}),
+    "MessageShown.deliver_at": Rule(_DELIVER_AT_TEXT, 1_767_225_600_000, {"minimum": 0, "maximum": LATEST}),
+    "MessageBody.delay": Rule(_DELAY_TEXT, 3_600, {"minimum": 0, "maximum": LONGEST_DELAY_SECONDS}),
     "MessageBody.expires_at": Rule(_EXPIRES_TEXT, 1_893_456_000_000, {"minimum": 0, "maximum": LATEST}),
     "MessageShown.expires_at": Rule(_EXPIRES_TEXT, 1_893_456_000_000, {"minimum": 0, "maximum": LATEST}),
     "MessageBody.key": Rule(

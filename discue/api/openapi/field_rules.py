@@ -236,7 +236,9 @@ RULES: dict[str, Rule] = {
     "QueueShown.listeners": Rule("The oldest 100 of its listeners.", None),
     "QueueShown.messages": Rule("What was published.", None),
     "published_count": Rule("How many messages were published so far.", 1, _COUNT),
-    "last_published_at": Rule("When the last one was, in milliseconds since the epoch; 0: never.", 0, _INSTANT),
+    "last_published_at": Rule(
+        "When the last one was, or a delayed one became due, in milliseconds since the epoch; 0: never.", 0, _INSTANT
+    ),
     "listener": Rule("The listener.", None),
     "listeners": Rule("The listeners, newest first.", None),
     "listener_id": Rule("The id of the listener.", EXAMPLE_IDS["listener_id"], _ID),

@@ -13,7 +13,7 @@ from discue.errors import StoreUnavailable
 from discue.store import tallies
 from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, StaleConfiguration, Value
 from discue.store.engines.postgres_errors import OUTAGES
-from discue.store.entries import appended
+from discue.store.entries import WAITING, appended
 
 # `= ANY (ARRAY[x])` is `= x` to an index, and nothing that tables could be merged by: so no plan walks all heads
 # because there were few when it was made, and the heads are locked in the order in which they are given.
@@ -28,7 +28,8 @@ WITH raised AS (
         AND h.config_version = w.config_version AND h.closed_at IS NULL
     RETURNING h.organization, h.queue, h.last_stored_at AS stored_at, w.now, w.first, w.last, w.bytes, w.first_key,
         w.last_key, h.head - (w.last - w.first + 1) AS base
-), stored AS (
+)"""
+_STORED: Final = """, stored AS (
     INSERT INTO log (organization, queue, seq, id, stored_at, alias, expires_at, key_hash, extra, size, codec, body)
     SELECT r.organization, r.queue, r.base + e.place, e.id, r.stored_at, e.alias, e.expires_at, e.key_hash, e.extra,
         octet_length(e.body), e.codec, e.body
@@ -56,9 +57,25 @@ _KEEP: Final = """, kept AS (
     ) AS k (high, low, fingerprint, content)
 )"""
 _RAISED: Final = "\nSELECT first, base, stored_at FROM raised"
-APPEND: Final = _RAISE + _COUNT + _RAISED
-APPEND_ONCE: Final = _RAISE + _COUNT + _KEEP + _RAISED
+_DUE_AT: Final = "($22::bigint[])[r.first + e.place - 1]"
+_STORED_LATER: Final = (
+    _STORED.replace("seq, id,", "seq, kind, id,")
+    .replace("e.place, e.id", f"e.place, CASE WHEN {_DUE_AT} IS NULL THEN 0 ELSE {WAITING} END, e.id")
+    .replace("e.expires_at, e.key_hash,", f"e.expires_at, CASE WHEN {_DUE_AT} IS NULL THEN e.key_hash END,")
+)
+_SCHEDULED: Final = """, scheduled AS (
+    INSERT INTO scheduled (organization, queue, origin_seq, due_at, size, key_hash)
+    SELECT r.organization, r.queue, r.base + e.place, e.due_at, octet_length(e.body), e.key_hash
+    FROM raised r CROSS JOIN LATERAL unnest(
+        ($13::bigint[])[r.first:r.last], ($16::bytea[])[r.first:r.last], ($22::bigint[])[r.first:r.last]
+    ) WITH ORDINALITY AS e (key_hash, body, due_at, place)
+    WHERE e.due_at IS NOT NULL
+)"""
+APPEND: Final = _RAISE + _STORED + _COUNT + _RAISED
+APPEND_ONCE: Final = _RAISE + _STORED + _COUNT + _KEEP + _RAISED
 """The same, for messages of which some have idempotency keys."""
+APPEND_LATER: Final = _RAISE + _STORED_LATER + _COUNT + _KEEP + _SCHEDULED + _RAISED
+"""The same, for messages of which some are not due yet."""
 
 # A subquery for a value is not made into a join: it goes by the key, however few rows there were.
 KNOWN_KEYS: Final = """
@@ -92,6 +109,8 @@ class _Rows:
         self._heads: list[tuple[int, ...]] = []
         self._entries: list[tuple[Value, ...]] = []
         self._keys: list[tuple[int, int, bytes, bytes]] = []
+        self._due_at: list[int | None] = []
+        self._has_later = False
         self._tally_slot = tally_slot
         self.places: dict[int, tuple[int, int]] = {}
         for head in sorted(by_head):
@@ -104,6 +123,8 @@ class _Rows:
             for entry in item.entries:
                 options = (entry.alias, entry.expires_at, entry.key_hash, entry.extra)
                 self._entries.append((entry.id, *options, 1 if entry.is_json else 0, entry.body))
+                self._due_at.append(entry.due_at)
+                self._has_later |= entry.due_at is not None
         now, size = max(item.now for _, item in appends), sum(item.bytes for _, item in appends)
         first_key = len(self._keys) + 1
         kept = [(*item.once.key, item.once.fingerprint, item.once.content) for _, item in appends if item.once]
@@ -112,12 +133,17 @@ class _Rows:
 
     @property
     def statement(self) -> str:
+        if self._has_later:
+            return APPEND_LATER
         return APPEND_ONCE if self._keys else APPEND
 
     @property
     def values(self) -> tuple[Any, ...]:
         values = (*zip(*self._heads, strict=True), *zip(*self._entries, strict=True), self._tally_slot)
-        return (*values, *zip(*self._keys, strict=True)) if self._keys else values
+        if not self._keys and not self._has_later:
+            return values
+        keys = tuple(zip(*self._keys, strict=True)) or ((), (), (), ())
+        return (*values, *keys, self._due_at) if self._has_later else (*values, *keys)
 
 
 async def append(

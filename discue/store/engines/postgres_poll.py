@@ -7,7 +7,7 @@ import asyncpg
 
 from discue.model import Entry
 from discue.store.engine import Member, Page, Polled, QueueKey
-from discue.store.entries import entry_of
+from discue.store.entries import entry_of_page
 
 _FREE_SHOWN: Final = 1_000
 _EPOCH, _FEED, _JOBS, _MEMBER, _FREE, _HEAD = range(6)
@@ -35,12 +35,13 @@ JOIN queue_head h ON h.organization = ANY (ARRAY[w.organization]) AND h.queue = 
 # Bodies beyond the page's size stay in the database: of the first entry that does not fit only the seq is read.
 PAGE: Final = """
 SELECT h.head, e.seq, e.id, e.stored_at, e.codec, CASE WHEN e.place = 1 OR e.total <= $5 THEN e.body END,
-    e.expires_at, e.key_hash, e.extra
+    e.expires_at, e.key_hash, e.extra, e.kind, e.origin_seq
 FROM queue_head h LEFT JOIN LATERAL (
     SELECT l.*, sum(l.size) OVER so_far AS total, row_number() OVER so_far AS place
     FROM (
-        SELECT seq, id, stored_at, codec, size::int AS size, body, expires_at, key_hash, extra FROM log
-        WHERE organization = $1 AND queue = $2 AND seq > $3 ORDER BY seq LIMIT $4
+        SELECT seq, id, stored_at, codec, CASE kind WHEN 0 THEN size::int ELSE 0 END AS size,
+            CASE kind WHEN 0 THEN body ELSE ''::bytea END AS body, expires_at, key_hash, extra, kind, origin_seq
+        FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 ORDER BY seq LIMIT $4
     ) AS l
     WINDOW so_far AS (ORDER BY l.seq ROWS UNBOUNDED PRECEDING)
 ) AS e ON e.place <= 2 OR e.total - e.size <= $5
@@ -60,7 +61,7 @@ async def page(connection: asyncpg.Connection, key: QueueKey, after: int, rows: 
         if row[4] is None:
             cut = True
             break
-        entries.append(entry_of(tuple(row)))
+        entries.append(entry_of_page(tuple(row)))
     whole = not cut and len(entries) < rows
     return Page(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
 

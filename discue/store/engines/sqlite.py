@@ -39,7 +39,7 @@ from discue.store.engines.sqlite_connection import (
     translated,
 )
 from discue.store.engines.sqlite_turn import Turn, turn_at
-from discue.store.entries import entry_of
+from discue.store.entries import entry_of_page
 from discue.store.migrations import COMPATIBLE_FROM, Migration, migrations, pending
 
 T = TypeVar("T")
@@ -54,7 +54,8 @@ _WATCH_SIBLINGS_SECONDS = 0.01
 _TURN_SECONDS = 3.0
 
 _PAGE = """
-SELECT h.head, l.seq, l.id, l.stored_at, l.codec, l.body, l.expires_at, l.key_hash, l.extra
+SELECT h.head, l.seq, l.id, l.stored_at, l.codec, CASE l.kind WHEN 0 THEN l.body ELSE x'' END, l.expires_at, l.key_hash,
+    l.extra, l.kind, l.origin_seq
 FROM queue_head h LEFT JOIN log l ON l.organization = h.organization AND l.queue = h.queue AND l.seq > $1
 WHERE h.organization = $2 AND h.queue = $3 ORDER BY l.seq LIMIT $4
 """
@@ -183,7 +184,7 @@ class SqliteEngine:
             if entries and size > max_bytes:
                 cut = True
                 break
-            entries.append(entry_of(tuple(row)))
+            entries.append(entry_of_page(tuple(row)))
         cursor.close()
         whole = not cut and len(entries) < rows
         return Page(head, max(head, after) if whole else entries[-1].seq, tuple(entries))

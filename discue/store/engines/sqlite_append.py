@@ -8,7 +8,7 @@ from discue.store import tallies
 from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, StaleConfiguration, Value
 from discue.store.engines.rows import chunks, statement
 from discue.store.engines.sqlite_tally import count
-from discue.store.entries import appended
+from discue.store.entries import WAITING, appended
 from discue.store.tallies import Counted
 
 _RAISE_HEADS = statement(
@@ -24,10 +24,16 @@ _RAISE_HEADS = statement(
 # and copy every page beforehand that it changes: of keys, which stand anywhere, that is a page for each.
 _INSERT = statement(
     lambda values: (
-        "INSERT OR FAIL INTO log (organization, queue, seq, id, stored_at, alias, expires_at, key_hash, extra, size, "
-        f"codec, body) VALUES {values}"
+        "INSERT OR FAIL INTO log (organization, queue, seq, id, stored_at, kind, alias, expires_at, key_hash, extra, "
+        f"size, codec, body) VALUES {values}"
     ),
-    columns=12,
+    columns=13,
+)
+_SCHEDULE = statement(
+    lambda values: (
+        f"INSERT OR FAIL INTO scheduled (organization, queue, origin_seq, due_at, size, key_hash) VALUES {values}"
+    ),
+    columns=6,
 )
 _KNOWN_KEYS = statement(
     lambda values: (
@@ -60,6 +66,7 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
     answers: list[Appended | Exception] = []
     rows: list[tuple[Value, ...]] = []
     keys: list[tuple[Value, ...]] = []
+    scheduled: list[tuple[Value, ...]] = []
     for number, item in enumerate(appends):
         if number in repeated:
             answers.append(AlreadyDone())
@@ -71,9 +78,14 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
         first, stored_at = head
         heads[item.organization, item.queue, item.config_version] = (first + len(item.entries), stored_at)
         answers.append(_placed(item, first, stored_at, rows))
+        scheduled += [
+            (item.organization, item.queue, seq, entry.due_at, len(entry.body), entry.key_hash)
+            for seq, entry in enumerate(item.entries, first)
+            if entry.due_at is not None
+        ]
         if item.once is not None:
             keys.append((*_key_of(item), item.once.fingerprint, item.once.content, stored_at))
-    for text, values in ((_INSERT, rows), (_KEEP_KEYS, keys)):
+    for text, values in ((_INSERT, rows), (_KEEP_KEYS, keys), (_SCHEDULE, scheduled)):
         for chunk in chunks(values):
             connection.execute(text(len(chunk)), [value for row in chunk for value in row])
     count(connection, _counted(appends, answers), tally_slot)
@@ -130,9 +142,11 @@ def _raise_heads(connection: apsw.Connection, appends: Sequence[Append]) -> dict
 def _placed(item: Append, first: int, stored_at: int, rows: list[tuple[Value, ...]]) -> Appended:
     entries = []
     for seq, entry in enumerate(item.entries, first):
-        options = (entry.alias, entry.expires_at, entry.key_hash, entry.extra)
+        is_due = entry.due_at is None
+        options = (entry.alias, entry.expires_at, entry.key_hash if is_due else None, entry.extra)
         content = (len(entry.body), 1 if entry.is_json else 0, entry.body)
-        rows.append((item.organization, item.queue, seq, entry.id, stored_at, *options, *content))
+        kind = 0 if is_due else WAITING
+        rows.append((item.organization, item.queue, seq, entry.id, stored_at, kind, *options, *content))
         entries.append(appended(entry, seq, stored_at))
     return Appended(item.organization, item.queue, tuple(entries))
 

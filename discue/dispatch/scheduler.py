@@ -1,0 +1,85 @@
+"""What waits for its time: appended again when that has come, by the worker that keeps house."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from discue.clock import Clock
+from discue.dispatch.dispatcher import Dispatcher
+from discue.message_options import read_options
+from discue.store import scheduled
+from discue.store.commit import Store
+from discue.store.engine import Appended, Hint
+
+_INTERVAL_SECONDS: Final = 0.5
+"""What other workers publish is found so late at most."""
+_LATENESS_SECONDS: Final = 0.001
+
+
+class Scheduler:
+    """Knows when the next message of all is due, or that this must be looked for. A million that wait are one look.
+
+    Two workers that take themselves for the one that keeps house do no harm: whoever removes a message's row
+    delivers it.
+    """
+
+    def __init__(self, store: Store, dispatcher: Dispatcher, clock: Clock, *, keeps_house: Callable[[], bool]) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._keeps_house = keeps_house
+        self._sooner = asyncio.Event()
+        self.next_at: int | None = 0
+        """0: at once, for what there is is not known. None: nothing waits."""
+
+    def appended(self, appended: Appended) -> None:
+        """Some of it may be due sooner than what is known."""
+        for entry in appended.entries:
+            if entry.waits and self._expect(read_options(entry.extra).deliver_at):
+                self._sooner.set()
+
+    async def round(self) -> None:
+        """Wait until something is due, though not for long, and deliver it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_seconds()):
+                await self._sooner.wait()
+        self._sooner.clear()
+        if self._keeps_house():
+            await self.deliver_due()
+
+    async def deliver_due(self) -> None:
+        """Returns when nothing is due any more, and the next time is known."""
+        while self._keeps_house() and (due := await self._due()):
+            now = self._clock.now()
+            heads = await self._store.write_exclusively(partial(scheduled.append_due, messages=due, now=now))
+            self._dispatcher.heard(heads.items())
+            if heads and self._store.has_company:
+                self._store.engine.tell(Hint(heads=tuple(heads.items())))
+
+    async def _due(self) -> list[scheduled.DueMessage]:
+        before = self.next_at
+        # What is published while this reads may be due sooner than all that it finds.
+        self.next_at = None
+        try:
+            found = await self._store.read(scheduled.next_at)
+            self._expect(found)
+            now = self._clock.now()
+            return [] if found is None or found > now else await self._store.read(partial(scheduled.due, now=now))
+        except BaseException:
+            self._expect(before)
+            raise
+
+    def _expect(self, due_at: int | None) -> bool:
+        """Whether that is sooner than what was known."""
+        is_sooner = due_at is not None and (self.next_at is None or due_at < self.next_at)
+        if is_sooner:
+            self.next_at = due_at
+        return is_sooner
+
+    def _pause_seconds(self) -> float:
+        if self.next_at is None or not self._keeps_house():
+            return _INTERVAL_SECONDS
+        until_due = (self.next_at - self._clock.now()) / 1_000 + _LATENESS_SECONDS
+        return min(max(0.0, until_due), _INTERVAL_SECONDS)

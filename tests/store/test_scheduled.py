@@ -1,0 +1,168 @@
+"""Messages that are not due yet: where they stand, that each is appended once when due, and what is left of them."""
+
+import asyncio
+from functools import partial
+
+import msgspec
+import pytest
+
+from discue.message_options import write_options
+from discue.model import DeliveryState, Listener, MessageOptions, Queue, StoredMessage
+from discue.store import deliveries, messages, queues, scheduled
+from discue.store.commit import Store
+from discue.store.engine import Append, Appended, NewEntry, Once
+from discue.store.listing import Selection
+from tests.clocks import NOON
+from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
+
+OURS = row_id(1)
+DUE = NOON + 5_000
+
+
+def delayed(number: int, due_at: int = DUE, body: bytes = b'"later"') -> NewEntry:
+    extra = write_options(MessageOptions(deliver_at=due_at))
+    return NewEntry(public_id(number), True, body, extra=extra, due_at=due_at)
+
+
+async def store_delayed(store: Store, queue: Queue, *entries: NewEntry, once: Once | None = None) -> Appended:
+    return await store.append(Append(OURS, queue.id, queue.config_version, NOON, entries, once))
+
+
+async def deliver(store: Store, now: int) -> dict[tuple[int, int], int]:
+    due = await store.read(partial(scheduled.due, now=now))
+    return await store.write_exclusively(partial(scheduled.append_due, messages=due, now=now))
+
+
+async def found(store: Store, queue: Queue, number: int) -> StoredMessage:
+    message = await store.read(lambda tx: messages.get(tx, queue, public_id(number)))
+    assert message is not None
+    return message
+
+
+async def test_a_message_waits_at_the_seq_it_was_given_and_gets_another_when_due(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    appended = await store_delayed(store, queue, NewEntry(public_id(20), True, b"1"), delayed(21))
+    assert [(entry.seq, entry.waits) for entry in appended.entries] == [(1, False), (2, True)]
+    page = await store.page(OURS, queue.id, 0, 10, 1 << 20)
+    assert [(each.seq, each.waits, each.body) for each in page.entries] == [(1, False, b"1"), (2, True, b"")]
+    waiting = await found(store, queue, 21)
+    assert (waiting.seq, waiting.waits, waiting.stored_at, waiting.body) == (2, True, NOON, b'"later"')
+    assert await deliver(store, DUE - 1) == {}
+    assert await store.read(scheduled.next_at) == DUE
+    assert await deliver(store, DUE) == {(OURS, queue.id): 3}
+    page = await store.page(OURS, queue.id, 1, 10, 1 << 20)
+    assert [(each.seq, each.id, each.waits, each.origin_seq, each.stored_at) for each in page.entries] == [
+        (3, public_id(21), False, 2, DUE)
+    ]
+    moved = await found(store, queue, 21)
+    assert (moved.seq, moved.origin_seq, moved.waits, moved.stored_at, moved.body) == (3, 2, False, NOON, b'"later"')
+    assert moved.options.deliver_at == DUE
+    assert await store.read(scheduled.next_at) is None
+
+
+async def test_messages_become_due_in_their_order_and_their_queues(store: Store) -> None:
+    one, other = await stored_queue(store, OURS, 10), await stored_queue(store, OURS, 11)
+    await store_delayed(store, one, *[delayed(20 + number, DUE - number) for number in range(100)])
+    await store_delayed(store, other, delayed(200), delayed(201, DUE + 1))
+    assert await deliver(store, DUE) == {(OURS, one.id): 200, (OURS, other.id): 3}
+    page = await store.page(OURS, one.id, 0, 500, 1 << 20)
+    assert [entry.origin_seq for entry in page.entries] == list(range(100, 0, -1))
+    assert [entry.seq for entry in page.entries] == list(range(101, 201))
+    assert await store.read(scheduled.next_at) == DUE + 1
+
+
+async def test_of_many_that_deliver_at_once_one_does(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    await store_delayed(store, queue, *[delayed(20 + number) for number in range(70)])
+    due = await store.read(partial(scheduled.due, now=DUE))
+    works = [partial(scheduled.append_due, messages=due, now=DUE) for _ in range(4)]
+    heads = await asyncio.gather(*[store.write(work) for work in works])
+    assert sorted(heads, key=len) == [{}, {}, {}, {(OURS, queue.id): 140}]
+    page = await store.page(OURS, queue.id, 0, 500, 1 << 20)
+    assert len({entry.id for entry in page.entries}) == len(page.entries) == 70
+
+
+async def test_one_step_takes_no_more_than_a_commit_should(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    large = b'"%s"' % (b"x" * 400_000)
+    for number in range(4):
+        await store_delayed(store, queue, delayed(20 + number, body=large))
+    assert len(await store.read(partial(scheduled.due, now=DUE))) == 2
+    await store_delayed(store, queue, *[delayed(100 + number, NOON + 1) for number in range(600)])
+    assert len(await store.read(partial(scheduled.due, now=NOON + 1))) == scheduled.MESSAGES_A_STEP
+
+
+async def test_a_deleted_message_is_never_due(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    await store_delayed(store, queue, delayed(20), delayed(21))
+    message = await found(store, queue, 20)
+    assert await store.write(lambda tx: messages.delete(tx, message))
+    assert await deliver(store, DUE) == {(OURS, queue.id): 3}
+    assert (await found(store, queue, 21)).seq == 3
+
+
+async def test_nothing_is_due_in_a_deleted_queue(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    await store_delayed(store, queue, delayed(20))
+    await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
+    assert await deliver(store, DUE) == {}
+    assert await store.read(scheduled.next_at) is None
+
+
+async def test_what_is_due_counts_once_as_published(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    await publish(store, queue, [public_id(30)])
+    await store_delayed(store, queue, delayed(20), delayed(21))
+    for now in (NOON, DUE):
+        await deliver(store, now)
+        head = await store.read(lambda tx: queues.head(tx, OURS, queue.id))
+        assert head is not None
+        assert head.published_count == 3
+
+
+@pytest.mark.parametrize("once", [None, Once((1, 2), b"f", b"c")])
+async def test_a_delayed_message_goes_with_others_and_with_a_key(store: Store, once: Once | None) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    plain = NewEntry(public_id(19), True, b"1")
+    appends = [
+        store.append(Append(OURS, queue.id, queue.config_version, NOON, (plain,))),
+        store_delayed(store, queue, delayed(20), once=once),
+    ]
+    await asyncio.gather(*appends)
+    rows = await store.read(lambda tx: tx.rows("SELECT origin_seq, due_at, size FROM scheduled"))
+    assert [tuple(row) for row in rows] == [(2, DUE, 7)]
+    kinds = await store.read(lambda tx: tx.rows("SELECT kind FROM log ORDER BY seq"))
+    assert [row[0] for row in kinds] == [0, 1]
+
+
+async def test_it_is_for_the_listeners_that_were_there_when_it_was_published(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    old = await stored_listener(store, queue, 11)
+    await store_delayed(store, queue, delayed(20))
+    young = await stored_listener(store, queue, 12)
+    for now in (NOON, DUE):
+        await deliver(store, now)
+        message = await found(store, queue, 20)
+        states = await store.read(partial(deliveries.of_message, message=message))
+        assert [(each.listener_public_id, each.state) for each in states] == [(old.public_id, "pending")]
+        expected: tuple[tuple[Listener, DeliveryState | None, list[str]], ...] = (
+            (old, "pending", [public_id(20)]),
+            (old, "acknowledged", []),
+            (old, None, [public_id(20)]),
+            (young, "pending", []),
+            (young, "acknowledged", []),
+            (young, None, []),
+        )
+        for listener, state, ids in expected:
+            selection = Selection(listener=listener.public_id, state=state)
+            listed = await store.read(partial(messages.page_of_queue, queue=queue, selection=selection))
+            assert [item.id for item in listed.items] == ids
+
+
+async def test_its_key_blocks_nothing_before_it_is_due(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    await store_delayed(store, queue, msgspec.structs.replace(delayed(20), key_hash=-7), delayed(21))
+    for now, keys in ((NOON, [None, None]), (DUE, [-7, None])):
+        await deliver(store, now)
+        rows = await store.read(lambda tx: tx.rows("SELECT key_hash FROM log ORDER BY seq"))
+        assert [row[0] for row in rows] == keys
