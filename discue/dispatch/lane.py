@@ -310,11 +310,8 @@ class Lane:
     def _start_retry(self) -> bool:
         retry = self._backlog.retries[0]
         now = self._around.clock.now()
-        self._progress.resume(retry)
-        if retry.entry is None:
-            self._progress.forget(retry.seq)
-        elif self._progress.order is not None and not retry.attempts and not self.endpoint.wants(retry.entry):
-            # It waited behind its key, and is new.
+        is_first = self._progress.resume(retry)
+        if retry.entry is None or (is_first and not self.endpoint.wants(retry.entry)):
             self._progress.forget(retry.seq)
         elif reason := self._given_up(retry.entry, retry.waits_since, now):
             self._progress.expire(retry.seq, retry.attempts, reason, now)

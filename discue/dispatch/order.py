@@ -77,14 +77,15 @@ class Order:
         """A message is settled and never began: the first one that waits in memory behind it comes next."""
         self._waiting.free(entry.key_hash or 0)
 
-    def resumes(self, retry: DueRetry) -> None:
-        """The message of an exception is to be sent again."""
+    def resumes(self, retry: DueRetry) -> bool:
+        """The message of an exception is to be sent. Whether for the first time: it has waited behind its key."""
         held = self._by_seq.get(retry.seq)
         if held is not None:
             if held.row is None:
                 held.row = ExceptionRow(retry.seq, "retry", retry.attempts, _AT_ONCE, "")
             if held.blocked and held.next_seq is None:
                 held.next_seq = retry.next_seq
+        return held is not None and retry.attempts == 0
 
     def keyed(self, row: ExceptionRow) -> ExceptionRow:
         """An exception that is about to be stored, with what its key says."""

@@ -156,11 +156,16 @@ class Progress:
             self._put(self.order.block(held, seqs))
             self.dirty = True
 
-    def resume(self, retry: DueRetry) -> None:
-        """The message of an exception is to be sent again: somebody else may have made it one."""
-        if self.order is not None:
-            self.order.resumes(retry)
-            self._block_waiting(retry.seq)
+    def resume(self, retry: DueRetry) -> bool:
+        """The message of an exception is to be sent: somebody else may have made it one.
+
+        Whether for the first time: it has waited behind its key.
+        """
+        if self.order is None:
+            return False
+        is_first = self.order.resumes(retry)
+        self._block_waiting(retry.seq)
+        return is_first
 
     def skip(self, first: int, last: int) -> None:
         """Messages that were deleted, or are not for this listener; ends included."""

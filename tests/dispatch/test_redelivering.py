@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from discue.dispatch.redelivering import WAITING_RETRIES
-from discue.model import Chosen, Listener, Queue, Redelivery
+from discue.model import Chosen, DeliveryOptions, Listener, Queue, Redelivery
 from discue.store import redeliveries
 from discue.store.commit import Store
 from discue.store.redelivery_steps import STEP_ROWS
@@ -281,3 +281,16 @@ async def test_what_retention_forgets_meanwhile_is_not_made_due(stage: Stage) ->
 def test_a_wish_is_stored_as_it_was_made() -> None:
     chosen = Chosen((1, 5), None)
     assert msgspec.json.decode(msgspec.json.encode(chosen), type=Chosen) == chosen
+
+
+async def test_in_an_ordered_queue_too_a_filter_that_came_later_does_not_keep_them(stage: Stage) -> None:
+    queue = await stage.queue(await stage.organization(), ordered=True)
+    await stage.start()
+    listener = await stage.listener(queue)
+    [missed] = await _miss_one_by_one(stage, queue, 1)
+    await stage.configure(listener, options=DeliveryOptions(filter='{"key": "another"}'))
+    await _ask(stage, listener)
+    assert stage.courier.ids() == [missed]
+    await stage.end(stage.courier.under_way[0], well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.retrying) == (1, 0, 0)
