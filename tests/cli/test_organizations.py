@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import PATIENCE_SECONDS, request, run, serving
-from tests.cli.test_keys import created, until_status
+from tests.cli.test_keys import SOON_SECONDS, created, until_status
 from tests.databases import on_sqlite_only
 
 pytestmark = pytest.mark.usefixtures("every_engine")
@@ -92,11 +92,11 @@ def test_a_running_server_locks_a_suspended_organization_and_lets_it_in_again(tm
         messages = f"{server.url}/queues/{with_listener(server.url, key, listener_url)}/messages"
 
         assert run(tmp_path, "organizations", "suspend", TENANT).stdout == f"The organization {TENANT} is suspended.\n"
-        assert until_status(server, key, 423) < 1
+        assert until_status(server, key, 423) < SOON_SECONDS
         assert request("POST", messages, key, {"data": "refused"}).status_code == 423
         assert request("GET", f"{server.url}/queues", first).status_code == 200
         assert run(tmp_path, "organizations", "resume", TENANT).stdout == f"The organization {TENANT} is active.\n"
-        assert until_status(server, key, 200) < 1
+        assert until_status(server, key, 200) < SOON_SECONDS
         assert request("POST", messages, key, {"data": "accepted"}).status_code == 200
         assert bodies.get(timeout=PATIENCE_SECONDS) == b"accepted"
 

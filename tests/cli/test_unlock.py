@@ -6,7 +6,7 @@ import pytest
 
 from discue.lockout import FAILURES
 from tests.cli.commands import Running, request, run, serving
-from tests.cli.test_keys import created, until_status
+from tests.cli.test_keys import SOON_SECONDS, created, until_status
 from tests.databases import on_sqlite_only
 
 pytestmark = pytest.mark.usefixtures("every_engine")
@@ -39,13 +39,13 @@ def test_an_address_is_unlocked_on_a_running_server_within_a_second(tmp_path: Pa
 
         result = run(tmp_path, "unlock", "--address", "127.0.0.1")
         assert (result.returncode, result.stdout) == (0, "The address 127.0.0.1 is unlocked.\n")
-        assert until_status(server, first, 200) < 1
+        assert until_status(server, first, 200) < SOON_SECONDS
         assert locked(tmp_path) == []
         # What failed before is forgotten: it takes as many failures as the first time.
         fail(server, UNKNOWN_KEY)
         unlocked = json.loads(run(tmp_path, "unlock", "--all", "--json").stdout)["unlocked"]
         assert [each["name"] for each in unlocked] == ["127.0.0.1"]
-        assert until_status(server, first, 200) < 1
+        assert until_status(server, first, 200) < SOON_SECONDS
 
 
 def test_a_key_is_unlocked_by_its_id(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_key_is_unlocked_by_its_id(tmp_path: Path) -> None:
         assert request("GET", f"{server.url}/queues", first).status_code == 200
         assert run(tmp_path, "unlock", "--key", first[4:25]).stdout.startswith("Nobody was locked out")
         assert run(tmp_path, "unlock", "--key", key[4:25]).stdout == f"The key {key[4:25]} is unlocked.\n"
-        assert until_status(server, key, 200) < 1
+        assert until_status(server, key, 200) < SOON_SECONDS
 
 
 @on_sqlite_only

@@ -16,7 +16,7 @@ from tests.faults.product import SERVE, Ended, Product
 from tests.faults.receiver import Delivered, Receiver
 
 _AGAIN_SECONDS = 0.05
-_READY_SECONDS = 8
+_READY_SECONDS = 20
 _MESSAGES = 20
 
 

@@ -12,7 +12,7 @@ from tests.faults.seeds import new_seed
 from tests.faults.torture import Plan, new_history, torture
 from tests.faults.verdict import Verdict, decide
 
-_LONGEST_SECONDS = {"test": 60, "torture": 900}
+_LONGEST_SECONDS = {"test": 240, "torture": 900}
 
 _SYMPTOMS = {
     "answers_before_the_commit": ("never got",),

@@ -57,7 +57,7 @@ def pair() -> Iterator[Pair]:
 
 def _python(script: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=_REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script], cwd=_REPOSITORY, capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode <= 0, done.stderr
     return done.stdout
