@@ -137,12 +137,6 @@ class HeadersTooLarge(DiscueError):
     status = 431
 
 
-class NotSupported(DiscueError):
-    """This part of the API is not available in this version."""
-
-    status = 501
-
-
 class Unavailable(DiscueError):
     """The service cannot take this now. Try again soon."""
 

@@ -27,7 +27,6 @@ ADVICE: dict[str, str] = {
     "Locked": "Ask the operator.",
     "TooManyRequests": "Wait for the seconds in the header `Retry-After`.",
     "HeadersTooLarge": "Send fewer and shorter headers.",
-    "NotSupported": "Leave out what `errors` names.",
     "Unavailable": "Send it again after the seconds in `Retry-After`.",
     "StoreUnavailable": "Send it again after the seconds in `Retry-After`: whether it was stored is unknown. The "
     "operator finds the cause in the server's log: a full disk, or a database that is locked.",

@@ -164,9 +164,7 @@ class App:
         if content and not says_json:
             raise UnsupportedMediaType
         request.content = content
-        body = endpoint.decode(content)
-        body.refuse_later()
-        return body
+        return endpoint.decode(content)
 
     def _problem(self, request: Request, error: DiscueError) -> bytes:
         request.answer_headers = [

@@ -1,12 +1,10 @@
 """What requests hold: one struct for each, from which decoding, checks and documentation follow."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from msgspec import UNSET, UnsetType
-
-from discue.errors import Fault, NotSupported
 
 Text: TypeAlias = str | None | UnsetType
 Whole: TypeAlias = int | None | UnsetType
@@ -18,20 +16,12 @@ Ignored: TypeAlias = Annotated[msgspec.Raw, msgspec.Meta(description=READ_ONLY)]
 AsSent: TypeAlias = msgspec.Raw
 """A value that is kept as its text. Without bytes, nothing was sent."""
 
-Later: TypeAlias = msgspec.Raw
-"""A field of the API that this version does not have: looked at only to see whether it asks for something."""
-
 _RENAMED = {"links": "_links"}
 _NOT_SENT = msgspec.Raw()
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, rename=_RENAMED, kw_only=True):
-    """A request's body. `LATER` names fields that this version does not have: sent, they are a 501.
-
-    Each comes with the text of its default, which is let through, as null is.
-    """
-
-    LATER: ClassVar[dict[str, bytes]] = {}
+    """A request's body."""
 
     def least_bytes(self) -> int:
         """A length that no text of this value goes below: 0 where nothing is known."""
@@ -40,14 +30,6 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, rename=_RENAMED, kw_only=
     def opaque(self) -> Sequence[msgspec.Raw]:
         """Values that are the client's own, in the order in which they were sent: nothing is looked for inside."""
         return ()
-
-    def refuse_later(self, place: str = "") -> None:
-        """Raises NotSupported, with a pointer below `place`, for what this version does not do."""
-        for name, default in self.LATER.items():
-            value = getattr(self, name)
-            if value is not _NOT_SENT and bytes(value) not in {b"null", default}:
-                fault = Fault(f"{place}/{name}", "is not available in this version")
-                raise NotSupported(f"{fault.pointer} {fault.detail}.", faults=(fault,))
 
 
 class Nothing(Body, kw_only=True):
@@ -252,9 +234,6 @@ class MessageBody(_Sent, kw_only=True):
 
     def opaque(self) -> Sequence[msgspec.Raw]:
         return (self.data,)
-
-    def refuse_later(self, place: str = "") -> None:
-        """There is nothing to refuse, and this is the hottest path there is."""
 
 
 def _least_text(value: Text) -> int:

@@ -67,7 +67,6 @@ def test_faults_and_headers_travel_with_the_error() -> None:
         (429, "Too Many Requests"),
         (431, "Request Header Fields Too Large"),
         (500, "Internal Server Error"),
-        (501, "Not Implemented"),
         (503, "Service Unavailable"),
     ],
 )

@@ -1,7 +1,7 @@
 """The responses that a route can give: which statuses, with which headers and which body."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -24,7 +24,6 @@ _WITH_KEY = (401, 423)
 _WITH_BODY = (408, 413, 415)
 _CREATING = (409, 422)
 _PRECONDITION_FAILED = 412
-_NOT_SUPPORTED = 501
 _NOT_FOUND = 404
 
 _LIMITS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
@@ -140,20 +139,7 @@ def statuses_of(method: Method, route: Route) -> list[int]:
         found.add(_PRECONDITION_FAILED)
     if method == "GET" and shows_one(route):
         found.add(NOT_MODIFIED)
-    if _asks_for_later(route):
-        found.add(_NOT_SUPPORTED)
     return sorted(found)
-
-
-def _asks_for_later(route: Route) -> bool:
-    return any(kind.LATER for kind in (route.request, *_bodies_in(route)))
-
-
-def _bodies_in(route: Route) -> Iterator[Any]:
-    for field in msgspec.structs.fields(route.request):
-        for inner in getattr(field.type, "__args__", ()):
-            if isinstance(inner, type) and hasattr(inner, "LATER"):
-                yield inner
 
 
 def problem_kinds() -> dict[int, type[DiscueError]]:

@@ -82,19 +82,11 @@ def _ruled(kind: type[msgspec.Struct], name: str, schema: Schema) -> Schema:
     """A field's schema with its rule. What a client sends back in vain needs none."""
     if "description" in schema and "type" not in schema:
         return schema
-    if issubclass(kind, Body) and name in kind.LATER:
-        return _later(kind.LATER[name])
     rule = rule_of(kind.__name__, name)
     if rule is None:
         return schema
     schema = _limited(schema, rule.limits) | {"description": rule.description}
     return schema | {"examples": [rule.example]} if rule.example is not None else schema
-
-
-def _later(default: bytes) -> Schema:
-    """A field that asks for nothing yet."""
-    idle = [None] if default == b"" else [None, msgspec.json.decode(default)]
-    return {"enum": idle, "description": "Not available in this version: any other value is a 501."}
 
 
 def _limited(schema: Schema, limits: Mapping[str, Any]) -> Schema:
