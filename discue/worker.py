@@ -98,7 +98,9 @@ class Worker:
             keeps_house=lambda: self._ownership.keeps_house,
         )
         self._scheduler = Scheduler(store, self.dispatcher, clock, keeps_house=lambda: self._ownership.keeps_house)
-        watched = Watched(self.lease, installation.directory, self.dispatcher, self._ownership, self._housekeeper)
+        watched = Watched(
+            self.lease, installation.directory, self.dispatcher, self._ownership, self._housekeeper, self._scheduler
+        )
         self._watch = Watch(store, watched, clock, log)
         self._supervisor = Supervisor(log)
         self._verifier = Verifier(installation.control, fetcher, keeps_house=lambda: self._ownership.keeps_house)

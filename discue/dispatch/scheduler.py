@@ -13,13 +13,13 @@ from discue.store import scheduled
 from discue.store.commit import Store
 from discue.store.engine import Appended, Hint
 
-_INTERVAL_SECONDS: Final = 0.5
-"""What other workers publish is found so late at most."""
 _LATENESS_SECONDS: Final = 0.001
+_LONGEST_PAUSE_SECONDS: Final = 60.0
+"""Due times are by the wall clock, which may be set forward meanwhile."""
 
 
 class Scheduler:
-    """Knows when the next message of all is due, or that this must be looked for. A million that wait are one look.
+    """Knows when the next message of all is due: whoever polls the store tells it. A million that wait are one look.
 
     Two workers that take themselves for the one that keeps house do no harm: whoever removes a message's row
     delivers it.
@@ -31,8 +31,8 @@ class Scheduler:
         self._clock = clock
         self._keeps_house = keeps_house
         self._sooner = asyncio.Event()
-        self.next_at: int | None = 0
-        """0: at once, for what there is is not known. None: nothing waits."""
+        self.next_at: int | None = None
+        """When the next one is due, as far as is known. None: nothing waits."""
 
     def appended(self, appended: Appended) -> None:
         """Some of it may be due sooner than what is known."""
@@ -40,13 +40,20 @@ class Scheduler:
             if entry.waits and self._expect(read_options(entry.extra).deliver_at):
                 self._sooner.set()
 
+    def polled(self, due_at: int | None) -> None:
+        """When the first one of all is due, by what the store showed a moment ago."""
+        self._expect(due_at)
+        # Also for a worker that keeps house from now on.
+        if self.next_at is not None:
+            self._sooner.set()
+
     async def round(self) -> None:
-        """Wait until something is due, though not for long, and deliver it."""
+        """Wait until something is due, and deliver it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._pause_seconds()):
                 await self._sooner.wait()
         self._sooner.clear()
-        if self._keeps_house():
+        if self._is_due():
             await self.deliver_due()
 
     async def deliver_due(self) -> None:
@@ -78,8 +85,11 @@ class Scheduler:
             self.next_at = due_at
         return is_sooner
 
-    def _pause_seconds(self) -> float:
+    def _is_due(self) -> bool:
+        return self.next_at is not None and self.next_at <= self._clock.now() and self._keeps_house()
+
+    def _pause_seconds(self) -> float | None:
         if self.next_at is None or not self._keeps_house():
-            return _INTERVAL_SECONDS
+            return None
         until_due = (self.next_at - self._clock.now()) / 1_000 + _LATENESS_SECONDS
-        return min(max(0.0, until_due), _INTERVAL_SECONDS)
+        return min(max(0.0, until_due), _LONGEST_PAUSE_SECONDS)

@@ -10,6 +10,7 @@ from discue.directory import Directory
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.housekeeper import Housekeeper
 from discue.dispatch.ownership import Ownership
+from discue.dispatch.scheduler import Scheduler
 from discue.errors import Unavailable
 from discue.lease import Lease
 from discue.logs import Log
@@ -32,6 +33,7 @@ class Watched:
     dispatcher: Dispatcher
     ownership: Ownership
     housekeeper: Housekeeper
+    scheduler: Scheduler
 
 
 class Watch:
@@ -108,6 +110,7 @@ class Watch:
         dispatcher.look_for_guests()
         if await self._watched.ownership.saw(polled):
             self.look_soon()
+        self._watched.scheduler.polled(polled.scheduled_at)
         if polled.has_jobs and self._watched.ownership.keeps_house:
             self._watched.housekeeper.purge_soon()
 

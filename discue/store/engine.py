@@ -233,6 +233,7 @@ class Polled(msgspec.Struct, frozen=True):
     """What a worker looks at once a second, all of one moment.
 
     `free` are cursors without an owner, at most 1,000; `heads` are those of the queues that were asked for.
+    `scheduled_at` is when the first of the messages that wait for their time is due; None when none waits.
     """
 
     epoch: str
@@ -241,6 +242,7 @@ class Polled(msgspec.Struct, frozen=True):
     members: tuple[Member, ...]
     free: tuple[CursorKey, ...]
     heads: dict[QueueKey, int]
+    scheduled_at: int | None = None
 
 
 class Hint(msgspec.Struct, frozen=True):

@@ -149,6 +149,25 @@ async def test_what_is_published_sooner_wakes_whoever_waits(stage: Stage) -> Non
     assert scheduler.next_at == stage.clock.now() + 4_999
 
 
+async def test_what_others_published_is_known_by_polling_and_waits_for_whoever_keeps_house(stage: Stage) -> None:
+    queue, _ = await _begun(stage)
+    await stage.listener(queue)
+    message = await _delayed(stage, queue, 5_000)
+    newcomer = Scheduling(stage)
+    newcomer.keeps_house = False
+    newcomer.scheduler.polled((await stage.store.engine.poll(())).scheduled_at)
+    assert newcomer.scheduler.next_at == stage.clock.now() + 5_000
+    stage.clock.advance(5_000)
+    await newcomer.scheduler.round()
+    assert stage.courier.sent == []
+    newcomer.keeps_house = True
+    async with asyncio.timeout(5):
+        await newcomer.scheduler.round()
+    await stage.quiet()
+    assert stage.courier.ids() == [message]
+    assert (await stage.store.engine.poll(())).scheduled_at is None
+
+
 async def test_many_that_are_due_at_once_all_go_out_in_their_order(stage: Stage) -> None:
     queue, scheduling = await _begun(stage)
     await stage.listener(queue)

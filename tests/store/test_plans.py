@@ -411,7 +411,7 @@ async def test_the_hot_statements_go_by_whole_primary_keys_on_a_server(
         assert set(found) <= {*_KEYS, *_OF_POLL}, found
 
 
-_OF_POLL = ("meta_pkey", "feed_head_pkey", "job_state", "worker_pkey", "cursor_free")
+_OF_POLL = ("meta_pkey", "feed_head_pkey", "job_state", "worker_pkey", "cursor_free", "scheduled_due")
 
 
 @pytest.mark.parametrize("step", ["SCAN log", "USE TEMP B-TREE FOR ORDER BY", "SCAN queue USING INDEX queue_alias"])

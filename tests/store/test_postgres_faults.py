@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import count
 
 import asyncpg
 import pytest
@@ -298,13 +299,20 @@ async def test_a_server_that_takes_no_writes_any_more_is_left(own_cluster: Clust
         assert isinstance(await made.append(100), Appended)
         with taking_no_writes(own_cluster):
             with pytest.raises(StoreUnavailable):
-                await made.append(101)
+                await _appended_for_ever(made)
             assert made.losses == 1
             with pytest.raises(StoreUnavailable):
                 await made.rows("SELECT 1")
         await _recovered(made)
         assert isinstance(await made.append(102), Appended)
         assert made.losses == 1
+
+
+async def _appended_for_ever(made: Opened) -> None:
+    """Each of the server's processes hears by itself, and sooner or later, that it is to take no writes."""
+    async with asyncio.timeout(20):
+        for number in count(200):
+            await made.append(number)
 
 
 @contextmanager

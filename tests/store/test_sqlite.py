@@ -492,7 +492,8 @@ async def _filled(store: Store) -> tuple[int, int, int]:
         for seq in range(1, FILLED):
             state = ("retry", "missed", "sending")[seq % 3]
             await tx.execute(
-                "INSERT INTO exception VALUES ($1, $2, 0, $3, $4, $5, 1, $6, NULL, NULL, NULL, '', NULL)",
+                "INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason) "
+                "VALUES ($1, $2, 0, $3, $4, $5, 1, $6, '')",
                 organization.id,
                 listener.id,
                 seq,

@@ -16,6 +16,7 @@ from discue.dispatch.attempt_request import AttemptRequest
 from discue.dispatch.dispatcher import Dispatcher, Sources
 from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
 from discue.dispatch.ownership import Ownership
+from discue.dispatch.scheduler import Scheduler
 from discue.dispatch.surroundings import Reach
 from discue.dispatch.watch import Watch, Watched
 from discue.errors import StoreUnavailable
@@ -80,7 +81,8 @@ class Post:
         self.housekeeper = Housekeeper(
             store, self.directory, self.dispatcher, clock, TIMES, keeps_house=lambda: self.ownership.keeps_house
         )
-        watched = Watched(self.lease, self.directory, self.dispatcher, self.ownership, self.housekeeper)
+        self.scheduler = Scheduler(store, self.dispatcher, clock, keeps_house=lambda: self.ownership.keeps_house)
+        watched = Watched(self.lease, self.directory, self.dispatcher, self.ownership, self.housekeeper, self.scheduler)
         self.watch = Watch(store, watched, clock, self.log)
         self.lease.lost, self.lease.regained = self.dispatcher.drop_all, self.dispatcher.resumed
         self.polls: list[Sequence[QueueKey]] = []

@@ -10,7 +10,7 @@ from discue.store.engine import Member, Page, Polled, QueueKey
 from discue.store.entries import entry_of_page
 
 _FREE_SHOWN: Final = 1_000
-_EPOCH, _FEED, _JOBS, _MEMBER, _FREE, _HEAD = range(6)
+_EPOCH, _FEED, _JOBS, _MEMBER, _FREE, _HEAD, _SCHEDULED = range(7)
 
 # On `= ANY (ARRAY[x])` see `postgres_append`.
 POLL: Final = f"""
@@ -26,6 +26,8 @@ UNION ALL
 UNION ALL
 (SELECT {_FREE}, organization, listener, stream, 0, 0, 0, '' FROM cursor WHERE owner IS NULL
     ORDER BY organization, listener, stream LIMIT {_FREE_SHOWN})
+UNION ALL
+(SELECT {_SCHEDULED}, due_at, 0, 0, 0, 0, 0, '' FROM scheduled WHERE due_at >= 0 ORDER BY due_at LIMIT 1)
 UNION ALL
 SELECT {_HEAD}, h.organization, h.queue, h.head, 0, 0, 0, ''
 FROM unnest($1::bigint[], $2::bigint[]) AS w (organization, queue)
@@ -68,7 +70,7 @@ async def page(connection: asyncpg.Connection, key: QueueKey, after: int, rows: 
 
 async def poll(connection: asyncpg.Connection, queues: Sequence[QueueKey]) -> Polled:
     """See `engine.Engine.poll`."""
-    found: tuple[list[tuple[Any, ...]], ...] = ([], [], [], [], [], [])
+    found: tuple[list[tuple[Any, ...]], ...] = ([], [], [], [], [], [], [])
     keys = ([key[0] for key in queues], [key[1] for key in queues])
     for kind, *values in await connection.fetch(POLL, *keys):
         found[kind].append(tuple(values))
@@ -79,6 +81,7 @@ async def poll(connection: asyncpg.Connection, queues: Sequence[QueueKey]) -> Po
         members=tuple(_member(*row) for row in found[_MEMBER]),
         free=tuple((row[0], row[1], row[2]) for row in found[_FREE]),
         heads={(row[0], row[1]): row[2] for row in found[_HEAD]},
+        scheduled_at=found[_SCHEDULED][0][0] if found[_SCHEDULED] else None,
     )
 
 
