@@ -425,7 +425,7 @@ class Redelivery(msgspec.Struct, frozen=True):
     id: int
     public_id: str
     listener: int
-    state: Literal["waiting", "running", "done", "cancelled"]
+    state: Literal["waiting", "running", "done"]
     chosen: Chosen
     position: int
     until_seq: int

@@ -157,6 +157,6 @@ ROUTES = (
         needs=_WRITE,
         statuses=(404,),
         summary="Cancel a redelivery",
-        description="What is due again already stays so.",
+        description="It is gone at once. What is due again already stays so.",
     ),
 )

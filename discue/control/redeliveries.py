@@ -97,14 +97,13 @@ async def page(
 
 
 async def cancel(control: Control, principal: Principal, path: Path, public_id: str) -> None:
-    """What is due again already stays so. One that has ended stays as it is."""
-    now = control.clock.now()
+    """It is gone at once. What is due again already stays so."""
 
     async def work(tx: Transaction) -> None:
         await listener_at(tx, principal, "write", path)
         stored = await _own(tx, principal, path, public_id)
         control.require_match(stored)
-        await redeliveries.cancel(tx, stored, now)
+        await redeliveries.delete(tx, stored)
 
     await control.write(work)
 

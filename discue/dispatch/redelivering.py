@@ -48,7 +48,7 @@ class Redelivering:
         self.due_at = 0
 
     def look(self) -> None:
-        """Something was asked for, or cancelled."""
+        """Something was asked for."""
         self._must_look = self._may_have_more = True
         self.go_on()
 

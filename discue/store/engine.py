@@ -127,7 +127,7 @@ class MissedRange(msgspec.Struct, frozen=True, gc=False):
 class RedeliveryStep(msgspec.Struct, frozen=True, gc=False):
     """How far a redelivery has come by this: `redelivered` and `gone` are added to what it has counted.
 
-    It has `ended_at` when nothing is left to do for it. One that was cancelled meanwhile stays so.
+    It has `ended_at` when nothing is left to do for it. One that was cancelled meanwhile is gone, and stays so.
     """
 
     redelivery: int

@@ -25,9 +25,7 @@ _OPEN: Final = f"{_OF_LISTENER} AND ended_at IS NULL ORDER BY id LIMIT $3"
 _ANCHOR: Final = "SELECT id FROM redelivery WHERE organization = $1 AND public_id = $2"
 _INSERT: Final = f"""
     INSERT INTO redelivery ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"""
-_CANCEL: Final = """
-    UPDATE redelivery SET state = 'cancelled', ended_at = $1, updated_at = $1
-    WHERE organization = $2 AND id = $3 AND ended_at IS NULL"""
+_DELETE: Final = "DELETE FROM redelivery WHERE organization = $1 AND id = $2"
 _COUNT: Final = """
     SELECT count(*) FROM (
         SELECT seq FROM exception
@@ -85,9 +83,9 @@ async def insert(tx: Transaction, made: Redelivery) -> None:
     )
 
 
-async def cancel(tx: Transaction, redelivery: Redelivery, now: int) -> bool:
-    """Whether it had not ended."""
-    return await tx.execute(_CANCEL, now, redelivery.organization, redelivery.id) == 1
+async def delete(tx: Transaction, redelivery: Redelivery) -> bool:
+    """Whether it was there. The step of it that is under way is stored nevertheless, and counted nowhere."""
+    return await tx.execute(_DELETE, redelivery.organization, redelivery.id) == 1
 
 
 async def survey(tx: Transaction, of: Recipient, chosen: Chosen, span: Span) -> Survey:

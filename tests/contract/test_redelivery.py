@@ -2,15 +2,17 @@
 
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from tests.contract.caller import Caller, body, pointers
 from tests.contract.missing import one_missed
 from tests.contract.receiver import Receiver, Reply
-from tests.contract.reference import covers
+from tests.contract.reference import DOCUMENT, covers
 from tests.contract.test_delivery import listening
 
 REDELIVERIES = "/queues/{queue_id}/listeners/{listener_id}/redeliveries"
+NO_LISTENER = f"/queues/{'0' * 21}/listeners/{'0' * 21}"
 NO_RETRY = Reply(500, (("webhook-no-retry", "true"),))
 
 
@@ -103,6 +105,19 @@ def test_a_choice_is_made_in_one_way(owner: Caller, choice: dict[str, Any]) -> N
     owner.refused(400, "POST", f"{place}/redeliveries", choice)
 
 
+@pytest.mark.parametrize("messages", [{}, {"messages": None}, {"messages": ["0" * 21]}])
+@pytest.mark.parametrize("chosen", [{}, {"filter": None}, {"filter": {}}])
+@pytest.mark.parametrize("everything", [{}, {"all": None}, {"all": False}, {"all": True}])
+def test_the_document_says_which_choices_are_none(
+    owner: Caller, messages: dict[str, Any], chosen: dict[str, Any], everything: dict[str, Any]
+) -> None:
+    choice = {**messages, **chosen, **everything}
+    form = {"$ref": "#/components/schemas/RedeliveryBody", "components": DOCUMENT["components"]}
+    answer = owner.ask("POST", f"{NO_LISTENER}/redeliveries", choice)
+    assert (answer.status_code == 404) == jsonschema_rs.Draft202012Validator(form).is_valid(choice)
+    assert answer.status_code in {400, 404}
+
+
 @pytest.mark.parametrize(
     ("content", "pointer"),
     [
@@ -125,8 +140,19 @@ def test_one_that_is_open_can_be_cancelled(owner: Caller, receiver: Receiver) ->
     path = f"{place}/redeliveries/{owner.create(f'{place}/redeliveries', all=True, pace=1)['id']}"
     endpoint.until(3)
     owner.delete(path)
-    assert owner.shown(path)["state"] in {"cancelled", "done"}
+    owner.refused(404, "GET", path)
+    owner.refused(404, "DELETE", path)
+    assert owner.get(f"{place}/redeliveries")["redeliveries"] == []
+    assert owner.shown(place)["messages"]["missed_count"] <= 1
+
+
+def test_one_that_is_done_is_gone_once_it_is_deleted(owner: Caller, receiver: Receiver) -> None:
+    _, place, _ = _missing(owner, receiver)
+    path = f"{place}/redeliveries/{owner.create(f'{place}/redeliveries', all=True)['id']}"
+    _done(owner, path)
     owner.delete(path)
+    owner.refused(404, "GET", path)
+    assert owner.get(f"{place}/redeliveries")["redeliveries"] == []
 
 
 @covers(f"POST {REDELIVERIES} 409")

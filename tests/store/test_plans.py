@@ -185,7 +185,7 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
         await redeliveries.survey(tx, of, chosen, (0, 40))
         await redelivery_steps.next_step(tx, (OURS, listener.id, 0), queue.id)
         await redeliveries.get(tx, OURS, made.public_id)
-        await redeliveries.cancel(tx, made, NOON)
+        await redeliveries.delete(tx, made)
         for selection in SELECTIONS:
             await missed.page(tx, of, msgspec.structs.replace(selection, reason=chosen.reason))
             await redeliveries.page(tx, OURS, listener.id, selection)

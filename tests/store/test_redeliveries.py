@@ -229,18 +229,18 @@ async def test_a_step_under_another_version_changes_nothing(store: Store) -> Non
     assert done.redelivered == step.redelivered
 
 
-async def test_a_cancelled_one_stays_so_and_counts_what_was_under_way(store: Store) -> None:
+async def test_a_deleted_one_stays_so_and_what_was_under_way_is_due_again(store: Store) -> None:
     world = await _made(store, 1)
     asked = _asked(world, Chosen())
     await store.write(lambda tx: redeliveries.insert(tx, asked))
     step = await store.read(partial(next_step, cursor=(OURS, world.listener.id, 0), queue=world.queue.id, rows=2))
     assert step is not None
-    assert await store.write(partial(redeliveries.cancel, redelivery=asked, now=NOON + 5))
-    assert not await store.write(partial(redeliveries.cancel, redelivery=asked, now=NOON + 6))
+    before = await _still_missed(store)
+    assert await store.write(partial(redeliveries.delete, redelivery=asked))
+    assert not await store.write(partial(redeliveries.delete, redelivery=asked))
     await _store_step(store, world, step, 1)
-    found = await store.read(lambda tx: redeliveries.get(tx, OURS, asked.public_id))
-    assert found is not None
-    assert (found.state, found.ended_at, found.redelivered) == ("cancelled", NOON + 5, step.redelivered)
+    assert await _still_missed(store) < before
+    assert await store.read(lambda tx: redeliveries.get(tx, OURS, asked.public_id)) is None
     assert await store.read(partial(next_step, cursor=(OURS, world.listener.id, 0), queue=world.queue.id)) is None
 
 

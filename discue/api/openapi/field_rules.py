@@ -353,12 +353,12 @@ RULES: dict[str, Rule] = {
     "RedeliveryShown.id": Rule("The id, given at creation.", EXAMPLE_IDS["redelivery_id"], _ID),
     "RedeliveryShown.alias": Rule("The id.", EXAMPLE_IDS["redelivery_id"], _ID),
     "RedeliveryShown.name": Rule("The id.", EXAMPLE_IDS["redelivery_id"], _ID),
-    "RedeliveryShown.state": Rule("How far it is.", "running", {"enum": ["waiting", "running", "done", "cancelled"]}),
+    "RedeliveryShown.state": Rule("How far it is.", "running", {"enum": ["waiting", "running", "done"]}),
     "counts": Rule("How many deliveries.", None),
     "selected": Rule("How many were chosen. Of those that stand alone no more than 100000 are counted.", 17, _COUNT),
     "redelivered": Rule("How many are due again, or were.", 16, _COUNT),
     "gone": Rule("How many were of messages that had been deleted.", 1, _COUNT),
-    "ended_at": Rule("When it was done or cancelled, in milliseconds since the epoch; 0: not yet.", 0, _INSTANT),
+    "ended_at": Rule("When it was done, in milliseconds since the epoch; 0: not yet.", 0, _INSTANT),
     "AskedRedelivery.dry_run": Rule("What would be chosen: there in place of the redelivery.", None),
     "first_message": Rule("The id of the oldest message; empty when there is none.", EXAMPLE_IDS["message_id"]),
     "last_message": Rule("The id of the newest message; empty when there is none.", EXAMPLE_IDS["message_id"]),
@@ -458,6 +458,11 @@ RULES: dict[str, Rule] = {
     "Place.pointer": Rule("A JSON pointer into the body, or `?` and a parameter's name.", "/alias"),
     "Place.detail": Rule("What would be right.", "is taken"),
 }
+
+ONE_OF: Final[Mapping[str, tuple[tuple[str, Mapping[str, Any]], ...]]] = {
+    "RedeliveryBody": (("messages", {"type": "array"}), ("filter", {"type": "object"}), ("all", {"const": True}))
+}
+"""Fields of which a struct needs one, and no more than one, with a value of this kind: any other asks for nothing."""
 
 
 _TABLES: Final = (RULES, delivery_rules.RULES, attempt_rules.RULES)

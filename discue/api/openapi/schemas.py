@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from discue.api.bodies import Body
-from discue.api.openapi.field_rules import rule_of
+from discue.api.openapi.field_rules import ONE_OF, rule_of
 from discue.api.openapi.types import PLACE, schema_of, structs_in
 
 Schema = dict[str, Any]
@@ -55,6 +55,9 @@ def _finished(kind: type[msgspec.Struct]) -> Schema:
         "additionalProperties": False,
         "required": [field.encode_name for field in fields if _is_there(kind, field)],
         "properties": {field.encode_name: _ruled(kind, field.encode_name, schema_of(field.type)) for field in fields},
+        "oneOf": [
+            {"required": [name], "properties": {name: dict(value)}} for name, value in ONE_OF.get(kind.__name__, ())
+        ],
     }
     return {name: value for name, value in schema.items() if value not in ("", [])}
 

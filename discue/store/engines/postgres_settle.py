@@ -81,8 +81,7 @@ WHERE m.organization = ANY (ARRAY[($2::bigint[])[x.number]]) AND m.listener = ($
 _REDELIVERY: Final = f"""
 UPDATE redelivery r
 SET position = x.position, redelivered = r.redelivered + x.redelivered, gone = r.gone + x.gone, updated_at = x.now,
-    state = CASE WHEN r.ended_at IS NOT NULL THEN r.state WHEN x.ended_at IS NULL THEN 'running' ELSE 'done' END,
-    ended_at = coalesce(r.ended_at, x.ended_at)
+    state = CASE WHEN x.ended_at IS NULL THEN 'running' ELSE 'done' END, ended_at = x.ended_at
 FROM unnest({{}}) AS x (number, id, position, redelivered, gone, now, ended_at)
 WHERE r.organization = ANY (ARRAY[($2::bigint[])[x.number]]) AND r.id = x.id AND {_IF_MOVED}"""
 

@@ -73,8 +73,8 @@ _MOVE_REDELIVERIES = statement(
     lambda values: (
         "UPDATE redelivery SET position = new.column3, redelivered = redelivered + new.column4, "
         "gone = gone + new.column5, updated_at = new.column6, "
-        "state = CASE WHEN ended_at IS NOT NULL THEN state WHEN new.column7 IS NULL THEN 'running' ELSE 'done' END, "
-        f"ended_at = coalesce(ended_at, new.column7) FROM (VALUES {values}) AS new "
+        "state = CASE WHEN new.column7 IS NULL THEN 'running' ELSE 'done' END, "
+        f"ended_at = new.column7 FROM (VALUES {values}) AS new "
         "WHERE redelivery.organization = new.column1 AND redelivery.id = new.column2"
     ),
     columns=7,
