@@ -22,8 +22,8 @@ from discue.cli.main import main
 from discue.clock import SystemClock
 from discue.control.control import Control
 from discue.dispatch import dispatcher
-from discue.dispatch.dialer import Dialer, ProtocolFactory
 from discue.egress import IPAddress, Target
+from discue.sending.dialer import Dialer, ProtocolFactory
 from discue.store.commit import Store
 from discue.store.engine import Append, Appended, Work
 from discue.store.engines import postgres, sqlite

@@ -3,6 +3,7 @@
 A tick is a place in that order, 0 is never; a field that ends in `_at` is in seconds of one monotonic clock.
 """
 
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -172,6 +173,12 @@ class History(msgspec.Struct):
     def keep(self, path: Path) -> None:
         """Write it down: `python -m tests.faults.verdict PATH` decides it again."""
         path.write_bytes(msgspec.msgpack.encode(self))
+
+    def keep_for_later(self, seed: int) -> str:
+        """Write it down where it outlives the test; how it is decided again."""
+        path = Path(tempfile.gettempdir()) / f"discue-history-{seed}"
+        self.keep(path)
+        return f"seed {seed}; decide it again: python -m tests.faults.verdict {path}"
 
 
 def kept_in(path: Path) -> History:

@@ -12,13 +12,13 @@ import pytest
 
 from discue.clock import Clock, SystemClock
 from discue.control.bootstrap import ensure_operator
-from discue.dispatch.attempt_request import AttemptRequest
-from discue.dispatch.sender import Sender
 from discue.egress import EgressPolicy, IPAddress
 from discue.http_server import Address
 from discue.installation import opened
 from discue.logs import Log
 from discue.model import Outcome
+from discue.sending.attempt_request import AttemptRequest
+from discue.sending.sender import Sender
 from discue.settings import Settings
 from discue.worker import Worker, served
 from tests.faults.client import KEY, Client

@@ -16,10 +16,10 @@ import trustme
 
 from discue.backoff import DEFAULT_RETRY_POLICY
 from discue.ids import millisecond_of
-from tests.dispatch.scripted_server import HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 from tests.faults.client import Client
 from tests.faults.product import Product
 from tests.faults.receiver import Receiver
+from tests.sending.scripted_server import HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 
 TIMEOUT_SECONDS = 1
 # Whoever waited for a sick listener would wait for its timeout.

@@ -46,17 +46,18 @@ _CAUGHT = {
 
 
 def judge(folder: Path, plan: ClusterPlan) -> Verdict:
-    """Run and decide. The history is kept, for when it failed."""
-    history, kept = new_history(), folder / "history"
+    """Run and decide. The history of a failure is kept, unless it was wanted."""
+    history = new_history()
     try:
         with Pair(settings=QUICK) as pair:
             run = torture(folder, laid(pair), plan, history)
             asyncio.run(asyncio.wait_for(run, plan.seconds + _BESIDE_SECONDS))
-    finally:
-        history.keep(kept)
+    except BaseException as error:
+        error.add_note(history.keep_for_later(plan.seed))
+        raise
     verdict = decide(history)
-    if verdict.broken:
-        verdict.broken.append(f"seed {plan.seed}; decide it again: python -m tests.faults.verdict {kept}")
+    if verdict.broken and not plan.bug:
+        verdict.broken.append(history.keep_for_later(plan.seed))
     return verdict
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.faults.conftest import Tell
 from tests.faults.load import LoadPlan
+from tests.faults.product import SERVE
 from tests.faults.seeds import new_seed
 from tests.faults.torture import Plan, new_history, torture
 from tests.faults.verdict import Verdict, decide
@@ -24,16 +25,17 @@ _SYMPTOMS = {
 
 
 def judge(folder: Path, plan: Plan, longest_seconds: int = _LONGEST_SECONDS["test"]) -> Verdict:
-    """Run and decide. The history is kept beside the database, for when it failed."""
-    history, kept = new_history(), folder / "history"
+    """Run and decide. The history of a failure is kept, unless it was wanted."""
+    history = new_history()
     try:
         asyncio.run(asyncio.wait_for(torture(folder, plan, history), longest_seconds))
-        verdict = decide(history)
-        if verdict.broken:
-            verdict.broken.append(f"seed {plan.seed}; decide it again: python -m tests.faults.verdict {kept}")
-        return verdict
-    finally:
-        history.keep(kept)
+    except BaseException as error:
+        error.add_note(history.keep_for_later(plan.seed))
+        raise
+    verdict = decide(history)
+    if verdict.broken and plan.command == SERVE:
+        verdict.broken.append(history.keep_for_later(plan.seed))
+    return verdict
 
 
 def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
