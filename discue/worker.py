@@ -21,13 +21,10 @@ from discue.authentication import Authenticator
 from discue.clock import Clock
 from discue.control.domains import Checks
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
-from discue.dispatch.fetch import Fetcher
 from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
 from discue.dispatch.ownership import Ownership, Predecessors
 from discue.dispatch.probe import Fetching
 from discue.dispatch.scheduler import Scheduler
-from discue.dispatch.sender import Sender
-from discue.dispatch.sender_limits import SenderLimits
 from discue.dispatch.surroundings import Reach
 from discue.dispatch.verifier import Verifier
 from discue.dispatch.watch import Watch, Watched
@@ -39,6 +36,9 @@ from discue.logs import Log
 from discue.publish import Publisher
 from discue.publishing_quotas import PublishingQuotas
 from discue.request_rates import RequestRates
+from discue.sending.fetch import Fetcher
+from discue.sending.sender import Sender
+from discue.sending.sender_limits import SenderLimits
 from discue.settings import Settings
 from discue.store.engine import Appended, Hint
 from discue.supervision import Supervisor

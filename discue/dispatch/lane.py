@@ -8,10 +8,8 @@ from typing import Any
 import msgspec
 
 from discue.congestion import Congestion
-from discue.dispatch.attempt_request import AttemptRequest
 from discue.dispatch.backlog import Backlog
 from discue.dispatch.endpoint import Endpoint
-from discue.dispatch.event_request import as_event
 from discue.dispatch.expiry import Expiry
 from discue.dispatch.flight import Flight
 from discue.dispatch.guests import Guests
@@ -28,6 +26,8 @@ from discue.headers import together
 from discue.message_options import read_options
 from discue.model import Entry, Liveness, Outcome
 from discue.pace import Pace
+from discue.sending.attempt_request import AttemptRequest
+from discue.sending.event_request import as_event
 from discue.settlement import settle
 from discue.store.cursors import LaneRecord, keys_of
 from discue.store.engine import CursorKey, Settle

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from discue.dispatch.fetch import Fetched, Fetcher
 from discue.egress import Target
 from discue.liveness import PROBE_SECONDS
+from discue.sending.fetch import Fetched, Fetcher
 
 
 class Probe(Protocol):

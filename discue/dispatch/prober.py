@@ -7,7 +7,6 @@ from typing import Final, Protocol
 from discue.clock import Clock
 from discue.dispatch.alarms import Sleeper
 from discue.dispatch.endpoint import Endpoint
-from discue.dispatch.fetch import Fetched
 from discue.dispatch.gate import Gate
 from discue.dispatch.opening import Opening
 from discue.dispatch.probe import Probe
@@ -26,6 +25,7 @@ from discue.liveness import (
     jittered,
 )
 from discue.model import Liveness
+from discue.sending.fetch import Fetched
 from discue.store.engine import CursorKey
 
 PROBES_AT_ONCE: Final = 256

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from discue.clock import Clock
-from discue.dispatch.attempt_request import AttemptRequest
 from discue.dispatch.budget import Budget
 from discue.dispatch.flight import Flight
 from discue.dispatch.gate import Gate
@@ -16,6 +15,7 @@ from discue.dispatch.settling import Spawn
 from discue.dispatch.tenure import Tenure
 from discue.ids import RowIds
 from discue.model import Outcome
+from discue.sending.attempt_request import AttemptRequest
 from discue.store.commit import Store
 from discue.store.cursors import LaneRecord
 

@@ -9,9 +9,9 @@ from typing import Final
 from discue import verification
 from discue.control import domains
 from discue.control.control import Control
-from discue.dispatch.fetch import Fetcher
 from discue.errors import TooManyRequests
 from discue.model import Domain
+from discue.sending.fetch import Fetcher
 
 _DUE_AT_ONCE: Final = 50
 _ON_DEMAND_AT_ONCE: Final = 5

@@ -2,7 +2,7 @@
 
 import httptools
 
-from discue.dispatch.sender_limits import SenderLimits
+from discue.sending.sender_limits import SenderLimits
 
 _SWITCHING_PROTOCOLS = 101
 

@@ -5,13 +5,13 @@ import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from discue.dispatch.answer import AnswerHeadTooLarge, AnswerMalformed, AnswerReader
-from discue.dispatch.attempt_request import AttemptRequest
-from discue.dispatch.request_head import Origin
-from discue.dispatch.sender_limits import SenderLimits
-from discue.dispatch.trip import Trip
-from discue.dispatch.verdict import Failure
 from discue.model import Outcome
+from discue.sending.answer import AnswerHeadTooLarge, AnswerMalformed, AnswerReader
+from discue.sending.attempt_request import AttemptRequest
+from discue.sending.request_head import Origin
+from discue.sending.sender_limits import SenderLimits
+from discue.sending.trip import Trip
+from discue.sending.verdict import Failure
 
 # Below this, copying head and body together is cheaper than a second system call.
 _LARGEST_JOINED_BODY = 65_536

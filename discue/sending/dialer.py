@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache
 
-from discue.dispatch.resolver import Resolve
-from discue.dispatch.trip import Trip
-from discue.dispatch.verdict import Failure, failure_of_connecting
 from discue.egress import EgressPolicy, IPAddress, Target
+from discue.sending.resolver import Resolve
+from discue.sending.trip import Trip
+from discue.sending.verdict import Failure, failure_of_connecting
 
 _SHORTEST_TRY_SECONDS = 0.5
 

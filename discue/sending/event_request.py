@@ -3,8 +3,8 @@
 import msgspec
 
 from discue.cloud_events import event_of
-from discue.dispatch.attempt_request import AttemptRequest
 from discue.model import Entry, Format
+from discue.sending.attempt_request import AttemptRequest
 
 
 def as_event(request: AttemptRequest, entry: Entry, kind: Format) -> AttemptRequest:

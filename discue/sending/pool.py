@@ -2,9 +2,9 @@
 
 from collections import OrderedDict
 
-from discue.dispatch.connection import Connection
-from discue.dispatch.request_head import Origin
-from discue.dispatch.sender_limits import SenderLimits
+from discue.sending.connection import Connection
+from discue.sending.request_head import Origin
+from discue.sending.sender_limits import SenderLimits
 
 
 class IdleConnections:

@@ -5,9 +5,9 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from discue import __version__
-from discue.dispatch.attempt_request import AttemptRequest
 from discue.egress import Target
 from discue.headers import is_header_allowed
+from discue.sending.attempt_request import AttemptRequest
 from discue.signing import sign
 
 _VISIBLE = re.compile(r"[!-~]+")

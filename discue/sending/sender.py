@@ -10,18 +10,18 @@ from functools import partial
 from msgspec.structs import replace
 
 from discue.clock import Clock
-from discue.dispatch.attempt_request import AttemptRequest
-from discue.dispatch.connection import Connection, Exchange
-from discue.dispatch.dialer import Dialer, DialFailed, system_tls_context
-from discue.dispatch.pool import IdleConnections
-from discue.dispatch.request_head import Origin, RequestHeads, RequestInvalid, whole_head
-from discue.dispatch.resolver import Resolve, Resolver
-from discue.dispatch.sender_limits import SenderLimits
-from discue.dispatch.tracing import trace_of
-from discue.dispatch.trip import Trip
-from discue.dispatch.verdict import AnswerHead, Failure, failure_of_loss, outcome_of
 from discue.egress import EgressPolicy
 from discue.model import Outcome
+from discue.sending.attempt_request import AttemptRequest
+from discue.sending.connection import Connection, Exchange
+from discue.sending.dialer import Dialer, DialFailed, system_tls_context
+from discue.sending.pool import IdleConnections
+from discue.sending.request_head import Origin, RequestHeads, RequestInvalid, whole_head
+from discue.sending.resolver import Resolve, Resolver
+from discue.sending.sender_limits import SenderLimits
+from discue.sending.tracing import trace_of
+from discue.sending.trip import Trip
+from discue.sending.verdict import AnswerHead, Failure, failure_of_loss, outcome_of
 from discue.trace import Kept
 
 # One timer for all deadlines: they may be kept late by this much, and never early.

@@ -1,7 +1,7 @@
 """From what the sender noted on the way to the trace of an attempt."""
 
-from discue.dispatch.connection import Connection, Exchange
-from discue.dispatch.trip import Trip
+from discue.sending.connection import Connection, Exchange
+from discue.sending.trip import Trip
 from discue.trace import Timings, Trace
 
 

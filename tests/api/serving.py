@@ -25,7 +25,6 @@ from discue.clock import SystemClock
 from discue.control import key_rescue
 from discue.control.bootstrap import ensure_operator
 from discue.control.password_hashing import PasswordHashing
-from discue.dispatch.fetch import Fetcher
 from discue.dispatch.verifier import Verifier
 from discue.http_server import Address, HttpServer
 from discue.ids import event_id_of
@@ -34,6 +33,7 @@ from discue.logs import Log
 from discue.publish import Publisher
 from discue.publishing_quotas import PublishingQuotas
 from discue.request_rates import RequestRates
+from discue.sending.fetch import Fetcher
 from discue.settings import Settings
 from discue.store.engine import Transaction
 from discue.trace import Trace

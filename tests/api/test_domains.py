@@ -9,7 +9,7 @@ import pytest
 
 from tests.api.serving import Cast
 from tests.authority import server_context
-from tests.dispatch.scripted_server import CLOSE, HANG, READ_HEAD, ScriptedServer, Step
+from tests.sending.scripted_server import CLOSE, HANG, READ_HEAD, ScriptedServer, Step
 
 WEEK_MS = 7 * 86_400_000
 

@@ -9,9 +9,7 @@ from random import Random
 
 import msgspec
 
-from discue.dispatch.attempt_request import AttemptRequest
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
-from discue.dispatch.fetch import Fetched
 from discue.dispatch.lane import Lane
 from discue.dispatch.surroundings import Reach
 from discue.egress import Target
@@ -29,6 +27,8 @@ from discue.model import (
     Queue,
 )
 from discue.publish import Draft, entry_for
+from discue.sending.attempt_request import AttemptRequest
+from discue.sending.fetch import Fetched
 from discue.store import listeners, liveness, messages, organizations, queues, workers
 from discue.store.commit import Store
 from discue.store.engine import Append, Appended, NewEntry, Row, Transaction

@@ -8,8 +8,8 @@ import apsw
 import pytest
 
 from discue.dispatch import alarms, dispatcher, intake
-from discue.dispatch.attempt_request import AttemptRequest
 from discue.model import DeliveryOptions, Listener, Queue, RetryOptions
+from discue.sending.attempt_request import AttemptRequest
 from discue.store import organizations, queues
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 

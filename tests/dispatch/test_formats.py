@@ -5,8 +5,8 @@ import json
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 
-from discue.dispatch.request_head import RequestHeads, whole_head
 from discue.model import DeliveryOptions, Format, MessageOptions
+from discue.sending.request_head import RequestHeads, whole_head
 from discue.signing import sign
 from tests.dispatch.stage import Sent, Stage, badly, well
 

@@ -12,16 +12,16 @@ from discue.access import Principal, all_scopes
 from discue.control import domains, organizations
 from discue.control.domains import DomainFields
 from discue.control.organizations import OrganizationFields
-from discue.dispatch.fetch import Fetcher
 from discue.dispatch.verifier import Verifier
 from discue.egress import EgressPolicy, IPAddress
 from discue.errors import StoreUnavailable, TooManyRequests
 from discue.model import Domain, Listener, Organization, Queue
+from discue.sending.fetch import Fetcher
 from discue.store import domains as rows
 from tests.authority import server_context, trusting_context
 from tests.cast import control_of
-from tests.dispatch.scripted_server import CLOSE, HANG, READ_HEAD, ScriptedServer
 from tests.dispatch.stage import Stage, badly, well
+from tests.sending.scripted_server import CLOSE, HANG, READ_HEAD, ScriptedServer
 
 HOST = "shop.example.com"
 MINUTE = 60_000

@@ -9,12 +9,12 @@ from typing import Any
 import uvloop
 
 from discue.clock import SystemClock
-from discue.dispatch.attempt_request import AttemptRequest
-from discue.dispatch.resolver import Resolve
-from discue.dispatch.sender import Sender
-from discue.dispatch.sender_limits import SenderLimits
 from discue.egress import EgressPolicy, parse_target
 from discue.model import Outcome
+from discue.sending.attempt_request import AttemptRequest
+from discue.sending.resolver import Resolve
+from discue.sending.sender import Sender
+from discue.sending.sender_limits import SenderLimits
 from discue.trace import Kept
 
 KEY = bytes(range(32))

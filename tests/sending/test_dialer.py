@@ -7,10 +7,10 @@ from ipaddress import IPv4Network, ip_address
 
 import pytest
 
-from discue.dispatch.sender_limits import SenderLimits
 from discue.egress import EgressPolicy, IPAddress
-from tests.dispatch.attempts import a_sender, attempt, request_to, run
-from tests.dispatch.scripted_server import READ, Script, ScriptedServer
+from discue.sending.sender_limits import SenderLimits
+from tests.sending.attempts import a_sender, attempt, request_to, run
+from tests.sending.scripted_server import READ, Script, ScriptedServer
 
 GOOD: Script = (READ, b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 PUBLIC_ONLY = EgressPolicy()

@@ -7,11 +7,11 @@ from ipaddress import ip_address
 
 import pytest
 
-from discue.dispatch import fetch
-from discue.dispatch.fetch import KEPT_BYTES, Fetched, Fetcher
 from discue.egress import EgressPolicy, IPAddress, Target, parse_target
+from discue.sending import fetch
+from discue.sending.fetch import KEPT_BYTES, Fetched, Fetcher
 from tests.authority import server_context, trusting_context
-from tests.dispatch.scripted_server import CLOSE, HANG, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
+from tests.sending.scripted_server import CLOSE, HANG, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 
 pytestmark = pytest.mark.usefixtures("runner")
 

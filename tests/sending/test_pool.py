@@ -5,11 +5,11 @@ import weakref
 
 import pytest
 
-from discue.dispatch.connection import Connection, Exchange
-from discue.dispatch.pool import IdleConnections
-from discue.dispatch.sender_limits import SenderLimits
-from discue.dispatch.verdict import Failure
-from tests.dispatch.attempts import request_to
+from discue.sending.connection import Connection, Exchange
+from discue.sending.pool import IdleConnections
+from discue.sending.sender_limits import SenderLimits
+from discue.sending.verdict import Failure
+from tests.sending.attempts import request_to
 
 NOW = 1_000.0
 

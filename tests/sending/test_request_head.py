@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.dispatch.request_head import RequestHeads, RequestInvalid, whole_head
 from discue.egress import Target
 from discue.headers import is_header_allowed
+from discue.sending.request_head import RequestHeads, RequestInvalid, whole_head
 from discue.signing import sign
-from tests.dispatch.attempts import KEY, LISTENER_ID, MESSAGE_ID, QUEUE_ID, request_to
+from tests.sending.attempts import KEY, LISTENER_ID, MESSAGE_ID, QUEUE_ID, request_to
 
 URL = "https://example.com/hook?x=1"
 TARGET = Target("https", "example.com", 443, "example.com", "/hook?x=1", None)

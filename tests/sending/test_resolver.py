@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from discue.dispatch.resolver import Resolver
-from tests.dispatch.attempts import run
+from discue.sending.resolver import Resolver
+from tests.sending.attempts import run
 
 
 def test_all_addresses_of_a_name_come_back(monkeypatch: pytest.MonkeyPatch) -> None:

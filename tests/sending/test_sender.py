@@ -8,12 +8,12 @@ import pytest
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from discue.dispatch.dialer import system_tls_context
-from discue.dispatch.sender_limits import SenderLimits
 from discue.egress import Target
 from discue.model import Outcome
-from tests.dispatch.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to, run
-from tests.dispatch.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Received, Script, ScriptedServer
+from discue.sending.dialer import system_tls_context
+from discue.sending.sender_limits import SenderLimits
+from tests.sending.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to, run
+from tests.sending.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Received, Script, ScriptedServer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GOOD: Script = (READ, OK) * 50

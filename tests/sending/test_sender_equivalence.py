@@ -6,9 +6,9 @@ from typing import NamedTuple
 import aiohttp
 import pytest
 
-from discue.dispatch.sender_limits import SenderLimits
-from tests.dispatch.attempts import a_sender, attempt, request_to, run
-from tests.dispatch.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Script, ScriptedServer
+from discue.sending.sender_limits import SenderLimits
+from tests.sending.attempts import a_sender, attempt, request_to, run
+from tests.sending.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Script, ScriptedServer
 
 TIMEOUT_MS = 600
 EXCERPT_BYTES = 16_384

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trustme
 
-from discue.dispatch.sender_limits import SenderLimits
 from discue.model import Outcome
-from tests.dispatch.attempts import a_sender, attempt, begin, request_to, run
-from tests.dispatch.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
+from discue.sending.sender_limits import SenderLimits
+from tests.sending.attempts import a_sender, attempt, begin, request_to, run
+from tests.sending.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 
 TIMEOUT_MS = 300
 # One sweep late, and a machine that is busy with other tests.

@@ -12,7 +12,6 @@ import pytest
 
 from discue.clock import SystemClock
 from discue.directory import Directory
-from discue.dispatch.attempt_request import AttemptRequest
 from discue.dispatch.dispatcher import Dispatcher, Sources
 from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
 from discue.dispatch.ownership import Ownership
@@ -24,6 +23,7 @@ from discue.ids import RowIds
 from discue.lease import Lease
 from discue.logs import Log
 from discue.model import Outcome, Queue
+from discue.sending.attempt_request import AttemptRequest
 from discue.store import feed, jobs, listeners, organizations, queues, workers
 from discue.store.commit import Store
 from discue.store.engine import Append, Hint, NewEntry, Polled, QueueKey, Transaction
