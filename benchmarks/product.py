@@ -104,6 +104,11 @@ class Product:
         made = self.ask("POST", f"{queue.path}/listeners", body)["listener"]
         return Listener(f"{queue.path}/listeners/{made['id']}")
 
+    def listeners(self, queue: Queue) -> list[Listener]:
+        """Of a queue, as it lists them."""
+        shown = self.ask("GET", queue.path)["queue"]["listeners"]
+        return [Listener(f"{queue.path}/listeners/{each['id']}") for each in shown]
+
     def change(self, listener: Listener, **fields: str) -> None:
         self.ask("PUT", listener.path, fields)
 

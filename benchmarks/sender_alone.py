@@ -15,10 +15,10 @@ from benchmarks.body import MESSAGE
 from benchmarks.cpu import memory
 from benchmarks.sink import origin_host
 from discue.clock import SystemClock
-from discue.dispatch.attempt_request import AttemptRequest
-from discue.dispatch.sender import Sender
 from discue.egress import EgressPolicy, parse_target
 from discue.model import Outcome
+from discue.sending.attempt_request import AttemptRequest
+from discue.sending.sender import Sender
 from discue.worker import prepare_process
 
 _KEY = bytes(range(32))
