@@ -24,7 +24,7 @@ class Publishing:
     def __init__(self, installation: Installation, queue_id: str, count: int) -> None:
         control, store, clock = installation.control, installation.store, installation.clock
         quotas = PublishingQuotas(store, clock)
-        self._publisher = Publisher(store, installation.directory, clock, control.public_ids, quotas)
+        self._publisher = Publisher(store, installation.directory, clock, control.public_ids, quotas, control.row_ids)
         self._installation = installation
         self._queue_id = queue_id
         self._left = count

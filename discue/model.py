@@ -223,6 +223,38 @@ class Queue(msgspec.Struct, frozen=True):
     ordered: bool = False
 
 
+class Topic(msgspec.Struct, frozen=True):
+    """What messages are published to that go by channels into queues.
+
+    `routes_version` is another one after each change of what its channels say.
+    """
+
+    organization: int
+    id: int
+    public_id: str
+    alias: str
+    routes_version: int
+    created_at: int
+    updated_at: int
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """A way from a topic into a queue, for the messages that its pattern and its filter let through. None: all."""
+
+    organization: int
+    id: int
+    public_id: str
+    topic: int
+    topic_public_id: str
+    queue: int
+    queue_public_id: str
+    alias: str
+    pattern: str | None
+    filter: str | None
+    created_at: int
+    updated_at: int
+
+
 class Listener(msgspec.Struct, frozen=True):
     """An HTTP endpoint registered on a queue. `secrets` are its signing secrets as they are stored.
 

@@ -1,13 +1,13 @@
 """Publishing: messages are checked, numbered and durable when this returns; delivering them is the lanes' work."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from discue.clock import Clock
 from discue.directory import Directory, QueueRecord
 from discue.errors import Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable
-from discue.ids import PublicIds
+from discue.ids import PublicIds, RowIds
 from discue.message_options import WITHOUT_KEY, hash_of_key, write_options
 from discue.model import Entry, MessageOptions
 from discue.once import IdempotencyKey
@@ -46,6 +46,11 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     expires_at: int | None = None
     options: MessageOptions | None = None
 
+    @property
+    def place(self) -> str:
+        """Where in the request the message stands."""
+        return self.pointer.removesuffix("/data")
+
 
 class Publisher(msgspec.Struct, frozen=True):
     """What publishing needs."""
@@ -55,6 +60,7 @@ class Publisher(msgspec.Struct, frozen=True):
     clock: Clock
     public_ids: PublicIds
     quotas: PublishingQuotas
+    row_ids: RowIds
 
 
 async def publish(
@@ -102,10 +108,10 @@ async def _publish(
     raise Unavailable("The queue's configuration keeps changing. Try again soon.")
 
 
-def entry_for(public_id: str, draft: Draft, *, ordered: bool = False) -> NewEntry:
+def entry_for(public_id: str, draft: Draft, *, ordered: bool = False, body_id: int | None = None) -> NewEntry:
     """The message as it is appended, to an `ordered` queue or to another one."""
     if draft.options is None and not ordered:
-        return NewEntry(public_id, draft.is_json, draft.body, draft.alias)
+        return NewEntry(public_id, draft.is_json, draft.body, draft.alias, body_id=body_id)
     options = draft.options or _NO_OPTIONS
     without = WITHOUT_KEY if ordered else None
     return NewEntry(
@@ -117,6 +123,7 @@ def entry_for(public_id: str, draft: Draft, *, ordered: bool = False) -> NewEntr
         key_hash=without if options.key is None else hash_of_key(options.key),
         extra=write_options(options),
         due_at=options.deliver_at,
+        body_id=body_id,
     )
 
 
@@ -129,6 +136,15 @@ def published_before(content: bytes) -> list[tuple[str, str | None]]:
 
 
 def _check_schema(checker: Checker, drafts: Sequence[Draft]) -> None:
+    faults = violations_of(checker, drafts)
+    if faults:
+        first = faults[0]
+        sentence = f"The queue's schema does not allow this: {first.pointer} {first.detail}."
+        raise Unprocessable(sentence, faults=faults)
+
+
+def violations_of(checker: Checker, drafts: Iterable[Draft]) -> tuple[Fault, ...]:
+    """What a queue's schema has against messages: 100 at most."""
     faults: list[Fault] = []
     for draft in drafts:
         if not draft.is_json:
@@ -137,15 +153,18 @@ def _check_schema(checker: Checker, drafts: Sequence[Draft]) -> None:
             faults.extend(checker.violations(draft.body, draft.pointer))
         if len(faults) >= FAULTS:
             break
-    if faults:
-        first = faults[0]
-        sentence = f"The queue's schema does not allow this: {first.pointer} {first.detail}."
-        raise Unprocessable(sentence, faults=tuple(faults[:FAULTS]))
+    return tuple(faults[:FAULTS])
 
 
 def _check_sizes(queue: QueueRecord, drafts: Sequence[Draft]) -> None:
     limit = queue.max_message_bytes
     for draft in drafts:
         if len(draft.body) > limit:
-            fault = Fault(draft.pointer, f"has {len(draft.body)} bytes; at most {limit} are allowed")
-            raise PayloadTooLarge(f"A message of this queue has at most {limit} bytes.", faults=(fault,))
+            raise PayloadTooLarge(
+                f"A message of this queue has at most {limit} bytes.", faults=(size_fault(draft, limit),)
+            )
+
+
+def size_fault(draft: Draft, limit: int) -> Fault:
+    """What is wrong with a message that is larger than its queue's limit."""
+    return Fault(draft.pointer, f"has {len(draft.body)} bytes; at most {limit} are allowed")

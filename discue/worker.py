@@ -288,7 +288,7 @@ def _services(installation: Installation, readiness: Readiness, log: Log, checks
     control = installation.control
     store, clock = installation.store, installation.clock
     quotas = PublishingQuotas(store, clock)
-    publisher = Publisher(store, installation.directory, clock, control.public_ids, quotas)
+    publisher = Publisher(store, installation.directory, clock, control.public_ids, quotas, control.row_ids)
     rates = RequestRates(store, clock, workers=lambda: store.workers)
     authenticator = Authenticator(store, installation.directory, clock, control.row_ids, log)
     return Services(control, publisher, readiness, log, checks, rates, authenticator)

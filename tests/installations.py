@@ -78,6 +78,9 @@ _ROWS: dict[str, tuple[Value, ...]] = {
     "event": (3, "queue_added", "k" * 21, "q" * 21, "orders"),
     "idempotency": (-5, 7, b"\x01", b"\x02", NOON),
     "scheduled": (12, 3, NOON, 7, None),
+    "topic": (4, "t" * 21, "news", 3, NOON, NOON),
+    "channel": (5, "c" * 21, 4, 6, "all", "news.>", '{"key": "x"}', NOON, NOON),
+    "body": (6, 4, 2, b"\x00abc"),
     "lockout": ("address", "192.0.2.1", "[1]", 1, NOON, NOON),
     "redelivery": (9, "r" * 21, 8, "done", '{"reason":"too_old"}', 10, 3, 4, 2, 1, 1, NOON, NOON, NOON),
 }

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 from discue.errors import Overloaded
 from discue.store import tallies
 from discue.store.commit_time import CommitTime
-from discue.store.engine import Append, Appended, BatchOutcome, Engine, Hint, Settle, Transaction, Work
+from discue.store.engine import Append, Appended, BatchOutcome, Engine, Hint, Routed, Settle, Transaction, Work
 from discue.store.stream import APPEND_BYTES, APPEND_ROWS, Stream
 
 T = TypeVar("T")
@@ -69,6 +69,16 @@ class Store:
         self._waiting_rows += len(append.entries)
         return cast("Appended", await self._by_key(self._append_streams, append.queue).append(append))
 
+    async def route(self, routed: Routed) -> tuple[Appended, ...]:
+        """Store messages of a topic in all of its queues. Raises `Overloaded`, `StoreUnavailable`, `AlreadyDone`, and
+        `StaleConfiguration` when the topic or one of the queues is not as it was."""
+        size = routed.bytes
+        self.check_room(size)
+        self._waiting_bytes += size
+        self._waiting_rows += routed.rows
+        stream = self._by_key(self._append_streams, routed.topic)
+        return cast("tuple[Appended, ...]", await stream.route(routed))
+
     def check_room(self, size: int = 0) -> None:
         """Raises `Overloaded` when so many bytes more are too much: to say so before they are read costs little."""
         rows, waiting = self._waiting_rows, self._waiting_bytes
@@ -120,6 +130,9 @@ class Store:
     def succeeded(self, outcome: BatchOutcome) -> None:
         self.healthy = True
         appended = [answer for answer in outcome.appends if isinstance(answer, Appended)]
+        for answers in outcome.routed:
+            if not isinstance(answers, Exception):
+                appended += answers
         for each in appended:
             self._tell(each)
         if appended and self.has_company:

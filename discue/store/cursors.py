@@ -9,7 +9,7 @@ from discue.model import DeliveryOptions, Entry, RetryOptions
 from discue.store import liveness
 from discue.store.cursor_keys import among, flat, runs
 from discue.store.engine import CursorKey, Row, Transaction
-from discue.store.entries import entry_of
+from discue.store.entries import BODY, entry_of
 from discue.store.listeners import read_options
 from discue.store.liveness import Known, Sweep
 from discue.store.queues import read_retry
@@ -156,7 +156,7 @@ _NEXT_OF_KEY: Final = """(
 )"""
 _DUE = f"""
 SELECT e.seq, e.attempts, e.redelivered_at, CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END,
-    l.id, l.stored_at, l.codec, l.body, l.expires_at, l.key_hash, l.extra
+    l.id, l.stored_at, l.codec, {BODY}, l.expires_at, l.key_hash, l.extra
 FROM exception e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'retry' AND e.due_at <= $4
@@ -171,7 +171,7 @@ ORDER BY due_at LIMIT 1
 # Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
 _WAITING = f"""
 SELECT e.seq, e.attempts, e.redelivered_at, CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END,
-    l.id, l.stored_at, l.codec, l.body, l.expires_at, l.key_hash, l.extra
+    l.id, l.stored_at, l.codec, {BODY}, l.expires_at, l.key_hash, l.extra
 FROM exception e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream + 0 = $3 AND e.state <> 'missed' AND e.state = 'retry'

@@ -49,7 +49,7 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
     """A message about to be appended. `alias` is None where none was given, and so is what was not asked for.
 
     `extra` are its options (`message_options`); a key stands in them, and its hash beside them. So does `due_at`, which
-    is there for one that is not to be delivered before.
+    is there for one that is not to be delivered before. Where `body_id` is given, its body is stored as that one.
     """
 
     id: str
@@ -60,6 +60,7 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
     key_hash: int | None = None
     extra: bytes | None = None
     due_at: int | None = None
+    body_id: int | None = None
 
 
 class Once(msgspec.Struct, frozen=True, gc=False):
@@ -94,6 +95,41 @@ class Appended(msgspec.Struct, frozen=True):
     organization: int
     queue: int
     entries: tuple[Entry, ...]
+
+
+class SharedBody(msgspec.Struct, frozen=True, gc=False):
+    """A body that several rows of logs name: so many `uses` it begins with."""
+
+    id: int
+    content: bytes
+    uses: int
+
+
+class Routed(msgspec.Struct, frozen=True):
+    """Messages of a topic that go into one queue or several: one append for each, in the order of the queues' keys.
+
+    They are stored together or not at all, and only while the topic has this `routes_version`. Only the first append
+    may have an idempotency key, which is for all of them. `bodies` are those that entries name.
+    """
+
+    organization: int
+    topic: int
+    routes_version: int
+    appends: tuple[Append, ...]
+    bodies: tuple[SharedBody, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return sum(len(append.entries) for append in self.appends)
+
+    @property
+    def bytes(self) -> int:
+        """Of all bodies, each as often as it is in a queue: so much is held in memory for lanes."""
+        return sum(append.bytes for append in self.appends)
+
+    @property
+    def once(self) -> Once | None:
+        return self.appends[0].once
 
 
 class ExceptionRow(msgspec.Struct, frozen=True, gc=False):
@@ -189,6 +225,7 @@ class Batch(msgspec.Struct, frozen=True):
     settles: Sequence[Settle] = ()
     works: Sequence[Work[Any]] = ()
     tally_slot: int = 0
+    routed: Sequence[Routed] = ()
 
 
 class BatchOutcome(msgspec.Struct, frozen=True):
@@ -197,6 +234,7 @@ class BatchOutcome(msgspec.Struct, frozen=True):
     appends: Sequence[Appended | Exception]
     settles: Sequence[bool | Exception]
     works: Sequence[Any]
+    routed: Sequence[tuple[Appended, ...] | Exception] = ()
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -290,7 +328,8 @@ class Engine(Protocol):
         """Make the batch durable, in one transaction if it can be. Returns when it is.
 
         An append fails with `StaleConfiguration` when the queue's configuration is not the one it was
-        checked against, with `QueueClosed` when the queue was deleted; its neighbours are not touched.
+        checked against, with `QueueClosed` when the queue was deleted; its neighbours are not touched. What is
+        routed fails with `StaleConfiguration` when that is so of any of its queues, or its topic is not as it was.
         A work that raises changes nothing, and its exception is its answer.
         """
         ...
@@ -329,7 +368,7 @@ class AlreadyDone(Exception):
 
 
 class StaleConfiguration(Exception):
-    """The queue's configuration changed since the messages were checked."""
+    """The queue's configuration changed since the messages were checked, or the topic's since they were routed."""
 
 
 class QueueClosed(Exception):

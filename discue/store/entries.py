@@ -11,6 +11,10 @@ JSON: Final = 1
 WAITING: Final = 1
 """The kind of a row whose message is not due yet; 0 is that of all others."""
 
+BODY: Final = """coalesce(l.body, (
+        SELECT b.bytes FROM body b WHERE b.organization = l.organization AND b.id = l.body_id))"""
+"""The body of a row `l` of the log: its own, or the one that it shares."""
+
 
 def entry_of(row: Row) -> Entry:
     """From `seq, id, stored_at, codec, body, expires_at, key_hash, extra`."""

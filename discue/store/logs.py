@@ -18,9 +18,13 @@ Place = tuple[int, int, int]
 Span = tuple[int, int]
 """What lies between two seqs, without them."""
 
+_IdKey = tuple[str, int]
+"""Of a message in a queue: its id, and the queue's row id."""
+
 EVERYWHERE: Final = (0, LARGEST)
 
 _COLUMNS: Final = "stored_at, queue, seq, id, alias, updated_at, codec, published_at, kind, origin_seq"
+_PLACE_IN: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 AND queue = $3"
 _PLACE_OF: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 LIMIT 1"
 _LOG: Final = f"SELECT {_COLUMNS} FROM log AS listed WHERE listed.organization = $1 AND listed.queue = $2"
 # The index of aliases has all that is read of `listed`: what reads more of it would rather walk the log.
@@ -31,10 +35,13 @@ _LOG_OF_ALIAS: Final = f"""
 _WITHOUT_ALIAS: Final = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND id = $2 AND alias IS NULL LIMIT $3"
 _AT: Final = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND queue = $2 AND seq = $3"
 _ENDS: Final = "SELECT tail, head FROM queue_head WHERE organization = $1 AND queue = $2"
-_IDS: Final = "SELECT id, queue, seq FROM log WHERE organization = $1"
+_IDS: Final = "SELECT id, queue, seq FROM log AS listed WHERE organization = $1"
+_LIVE: Final = "NOT IN (SELECT id FROM queue WHERE organization = $1 AND deleted_at IS NOT NULL)"
 # A row that is skipped costs nothing but its step of the index: it is never read into memory.
-_OF_LIVE_QUEUES: Final = """
-    AND queue NOT IN (SELECT id FROM queue WHERE organization = $1 AND deleted_at IS NOT NULL)"""
+_OF_LIVE_QUEUES: Final = f"""
+    AND queue {_LIVE} AND NOT EXISTS (
+        SELECT 1 FROM log AS other WHERE other.organization = $1 AND other.id = listed.id
+        AND other.queue > listed.queue AND other.queue {_LIVE}{{}})"""
 _LIVE_QUEUE: Final = "SELECT public_id FROM queue WHERE organization = $1 AND id = $2 AND deleted_at IS NULL"
 
 _ABOVE_EVERY_ID: Final = "z" * 22
@@ -43,6 +50,8 @@ _APART_MS: Final = 2_000
 
 _SCANNED_AT_ONCE: Final = 500
 _SCANS: Final = 20
+_COPIES: Final = 100
+"""In no more queues is a message."""
 
 
 class LiveQueues:
@@ -86,7 +95,7 @@ class OneLog:
             self._sql += f" AND coalesce({row}.origin_seq, {row}.seq) > ${len(self._key)}"
 
     async def locate(self, tx: Transaction, public_id: str) -> Place:
-        return await place_of(tx, self._organization, public_id)
+        return await place_of(tx, self._organization, public_id, self._queue)
 
     async def older(self, tx: Transaction, bound: Place | None, limit: int, offset: int = 0) -> Sequence[Row]:
         if offset and await self._capacity(tx) <= offset:
@@ -125,19 +134,20 @@ class OneLog:
 
 
 class AcrossQueues:
-    """All messages of an organization that pass the selection's filters, by id."""
+    """All messages of an organization that pass the selection's filters, by id, each once."""
 
     def __init__(self, organization: int, live: LiveQueues, selection: Selection) -> None:
         self._organization = organization
         self._live = live
         filters = (
-            ("alias =", selection.alias),
-            ("coalesce(published_at, stored_at) >", selection.created_after),
-            ("coalesce(published_at, stored_at) <", selection.created_before),
+            ("{0}.alias =", selection.alias),
+            ("coalesce({0}.published_at, {0}.stored_at) >", selection.created_after),
+            ("coalesce({0}.published_at, {0}.stored_at) <", selection.created_before),
         )
         given = [(condition, value) for condition, value in filters if value is not None]
-        conditions = [f" AND {condition} ${number}" for number, (condition, _) in enumerate(given, 2)]
-        self._sql = _IDS + "".join(conditions)
+        conditions = "".join([f" AND {condition} ${number}" for number, (condition, _) in enumerate(given, 2)])
+        self._sql = _IDS + conditions.format("listed")
+        self._live_only = _OF_LIVE_QUEUES.format(conditions.format("other"))
         self._values: tuple[Value, ...] = (organization, *[value for _, value in given])
         self._within = _ids_of_times(selection)
 
@@ -148,7 +158,8 @@ class AcrossQueues:
     async def older(self, tx: Transaction, bound: str | None, limit: int, offset: int = 0) -> Sequence[Row]:
         lowest, highest = self._within
         if offset:
-            rows = await self._ids(tx, self._sql + _OF_LIVE_QUEUES, self._within, "DESC", (limit, offset))
+            sql = self._sql + self._live_only
+            rows = await self._ids(tx, sql, _between(lowest, highest), "DESC", (limit, offset))
             return await self._read(tx, rows)
         span = (lowest, highest if bound is None else min(bound, highest))
         return await self._read(tx, await self._scan(tx, span, limit, newest_first=True))
@@ -159,24 +170,27 @@ class AcrossQueues:
 
     async def _scan(self, tx: Transaction, span: tuple[str, str], wanted: int, *, newest_first: bool) -> list[Row]:
         """Steps over messages of deleted queues that are not removed yet, and gives up if they are too many."""
-        found: list[Row] = []
-        chunk = wanted
+        found: dict[str, Row] = {}
+        chunk, keys = wanted, _between(*span)
         for _ in range(_SCANS):
-            rows = await self._ids(tx, self._sql, span, "DESC" if newest_first else "ASC", (chunk, 0))
-            found += [row for row in rows if await self._live.public_id(tx, row[1]) is not None]
+            rows = await self._ids(tx, self._sql, keys, "DESC" if newest_first else "ASC", (chunk, 0))
+            for row in rows:
+                if row[0] not in found and await self._live.public_id(tx, row[1]) is not None:
+                    found[row[0]] = row
             if len(found) >= wanted or len(rows) < chunk:
-                return found[:wanted]
-            span = (span[0], rows[-1][0]) if newest_first else (rows[-1][0], span[1])
+                return list(found.values())[:wanted]
+            last = (rows[-1][0], rows[-1][1])
+            keys = (keys[0], last) if newest_first else (last, keys[1])
             chunk = _SCANNED_AT_ONCE
         raise Unavailable("The messages of a deleted queue are still being removed. Try again soon.")
 
     async def _ids(
-        self, tx: Transaction, sql: str, span: tuple[str, str], order: str, limits: tuple[int, int]
+        self, tx: Transaction, sql: str, keys: tuple[_IdKey, _IdKey], order: str, limits: tuple[int, int]
     ) -> list[Row]:
         taken = len(self._values)
-        condition = f"id > ${taken + 1} AND id < ${taken + 2}"
-        ordered = f"ORDER BY id {order}, queue {order} LIMIT ${taken + 3} OFFSET ${taken + 4}"
-        return await tx.rows(f"{sql} AND {condition} {ordered}", *self._values, *span, *limits)
+        condition = f"(id, queue) > (${taken + 1}, ${taken + 2}) AND (id, queue) < (${taken + 3}, ${taken + 4})"
+        ordered = f"ORDER BY id {order}, queue {order} LIMIT ${taken + 5} OFFSET ${taken + 6}"
+        return await tx.rows(f"{sql} AND {condition} {ordered}", *self._values, *keys[0], *keys[1], *limits)
 
     async def _read(self, tx: Transaction, found: Sequence[Row]) -> list[Row]:
         rows = []
@@ -207,6 +221,11 @@ async def span_of_times(tx: Transaction, organization: int, queue: int, selectio
     return low, high
 
 
+def _between(low: str, high: str) -> tuple[_IdKey, _IdKey]:
+    """The keys between two ids, without them."""
+    return (low, LARGEST), (high, 0)
+
+
 def _ids_of_times(selection: Selection) -> tuple[str, str]:
     """Between which ids the messages are that pass the filters of time."""
     low, high = "", _ABOVE_EVERY_ID
@@ -218,15 +237,20 @@ def _ids_of_times(selection: Selection) -> tuple[str, str]:
 
 
 async def called_by_id(tx: Transaction, organization: int, alias: str | None) -> list[Row]:
-    """The message without an alias whose id is this text: it goes by that."""
+    """The message without an alias whose id is this text: it goes by that, in each of its queues."""
     if alias is None or not is_public_id(alias):
         return []
-    return [placed(row) for row in await tx.rows(_WITHOUT_ALIAS, organization, alias, 1)]
+    return [placed(row) for row in await tx.rows(_WITHOUT_ALIAS, organization, alias, _COPIES)]
 
 
-async def place_of(tx: Transaction, organization: int, public_id: str) -> Place:
-    """Where a message stands; if it is gone, behind all that was stored by the time its id was made."""
-    row = await tx.row(_PLACE_OF, organization, public_id)
+async def place_of(tx: Transaction, organization: int, public_id: str, queue: int) -> Place:
+    """Where a message stands: in that queue, or if it is not in it in another one.
+
+    If it is gone, behind all that was stored by the time its id was made.
+    """
+    row = await tx.row(_PLACE_IN, organization, public_id, queue)
+    if row is None:
+        row = await tx.row(_PLACE_OF, organization, public_id)
     return (row[0], row[1], row[2]) if row is not None else (created_at(public_id), LARGEST, LARGEST)
 
 

@@ -5,19 +5,20 @@ from typing import Final
 
 from discue.message_options import read_options
 from discue.model import Queue, StoredMessage
-from discue.store import message_lists, scheduled, tallies
+from discue.store import bodies, message_lists, scheduled
 from discue.store.engine import Row, Transaction
-from discue.store.entries import WAITING
+from discue.store.entries import BODY, WAITING
 from discue.store.listing import Listing, RowPage, Selection
 from discue.store.logs import LiveQueues
 
-_GET: Final = """
-    SELECT seq, alias, coalesce(published_at, stored_at), updated_at, codec, body, expires_at, extra, kind, origin_seq
-    FROM log
-    WHERE organization = $1 AND id = $2 AND queue = $3"""
+_GET: Final = f"""
+    SELECT l.seq, l.alias, coalesce(l.published_at, l.stored_at), l.updated_at, l.codec, {BODY}, l.expires_at, l.extra,
+        l.kind, l.origin_seq
+    FROM log l
+    WHERE l.organization = $1 AND l.id = $2 AND l.queue = $3"""
 _SET_ALIAS: Final = """
     UPDATE log SET alias = $1, updated_at = $2 WHERE organization = $3 AND queue = $4 AND seq = $5"""
-_DELETE: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq = $3 RETURNING size"
+_DELETE: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq = $3 RETURNING size, body_id"
 # Lanes that find no message give up its deliveries; those that wait for another attempt do so now.
 _MAKE_DUE: Final = """
     UPDATE exception SET due_at = 0 WHERE organization = $1 AND queue = $2 AND seq = $3 AND state = 'retry'"""
@@ -85,7 +86,7 @@ async def delete(tx: Transaction, message: StoredMessage) -> bool:
     if message.waits:
         await scheduled.forget(tx, key[:2], message.seq)
     await tx.execute(_MAKE_DUE, *key)
-    return await tallies.removed(tx, message.organization, await tx.rows(_DELETE, *key)) == 1
+    return await bodies.removed(tx, message.organization, await tx.rows(_DELETE, *key)) == 1
 
 
 async def _listing(tx: Transaction, organization: int, found: RowPage, live: LiveQueues) -> Listing[StoredMessage]:

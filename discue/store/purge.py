@@ -3,7 +3,7 @@
 from typing import Final
 
 from discue.ids import row_id_at
-from discue.store import jobs, listeners, organizations, queues, tallies
+from discue.store import bodies, jobs, listeners, organizations, queues
 from discue.store.engine import Transaction, Value
 from discue.store.jobs import Job
 from discue.store.listing import CLOCKS_APART_MS, LARGEST
@@ -15,7 +15,7 @@ BYTES_A_STEP: Final = 4_194_304
 
 _NEWEST_MESSAGES: Final = """
     SELECT seq, size FROM log WHERE organization = $1 AND queue = $2 ORDER BY seq DESC LIMIT $3"""
-_REMOVE_MESSAGES: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 RETURNING size"
+_REMOVE_MESSAGES: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 RETURNING size, body_id"
 
 ATTEMPTS_LOOKED_AT: Final = 2_000
 _LAST_LOOKED_AT: Final = """
@@ -38,6 +38,8 @@ _OF_ORGANIZATION: Final = (
     ("api_key", "id"),
     ("organization_user", "id"),
     ("domain", "id"),
+    ("channel", "id"),
+    ("topic", "id"),
     ("event", "id"),
     ("idempotency", "key_high, key_low"),
     ("allowance", "caller, minute"),
@@ -128,7 +130,7 @@ async def _remove_messages(tx: Transaction, organization: int, queue: int) -> in
             break
     if oldest is None:
         return 0
-    return await tallies.removed(tx, organization, await tx.rows(_REMOVE_MESSAGES, organization, queue, oldest))
+    return await bodies.removed(tx, organization, await tx.rows(_REMOVE_MESSAGES, organization, queue, oldest))
 
 
 async def _remove_some(

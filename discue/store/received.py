@@ -211,7 +211,7 @@ class Received:
 
     async def _boundaries(self, tx: Transaction, public_id: str) -> tuple[int, int]:
         log = OneLog(self._of.organization, self._of.queue)
-        return await log.boundaries(tx, await place_of(tx, self._of.organization, public_id))
+        return await log.boundaries(tx, await place_of(tx, self._of.organization, public_id, self._of.queue))
 
     async def _goes_on(self, tx: Transaction, row: Row, *, newest_first: bool) -> bool:
         """Whether there is something beyond a row: also when that was not found out."""

@@ -3,7 +3,7 @@
 import msgspec
 
 from discue.ids import row_id_at
-from discue.store import tallies
+from discue.store import bodies
 from discue.store.cursors import last_seq_stored_before
 from discue.store.engine import Transaction
 
@@ -52,7 +52,7 @@ AND NOT EXISTS (
 ) AND NOT EXISTS (
     SELECT 1 FROM exception b WHERE b.organization = log.organization AND b.queue = log.queue
     AND b.key_hash = log.key_hash AND b.seq < log.seq AND b.blocked > 0
-) RETURNING size
+) RETURNING size, body_id
 """
 _FIRST_KEPT = """
 SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 ORDER BY seq LIMIT 1
@@ -127,7 +127,7 @@ async def trim_log(tx: Transaction, log: LogToTrim, after: int, stored_before: i
     if step is None or step[0] is None:
         return after
     end: int = step[0]
-    await tallies.removed(tx, log.organization, await tx.rows(_DELETE_MESSAGES, *key, after, end))
+    await bodies.removed(tx, log.organization, await tx.rows(_DELETE_MESSAGES, *key, after, end))
     kept = await tx.row(_FIRST_KEPT, *key, log.tail)
     await tx.execute(_RAISE_TAIL, (kept[0] - 1) if kept else end, *key)
     return end

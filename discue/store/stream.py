@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from discue.errors import StoreUnavailable
 from discue.store.commit_time import CommitTime
-from discue.store.engine import Append, Batch, BatchOutcome, Engine, Settle, Work
+from discue.store.engine import Append, Batch, BatchOutcome, Engine, Routed, Settle, Work
 
 T = TypeVar("T")
 
@@ -55,6 +55,7 @@ class Stream:
         self._works_at_once = works_at_once
         self._committed = committed
         self._appends: _Waiting[Append] = deque()
+        self._routed: _Waiting[Routed] = deque()
         self._settles: _Waiting[Settle] = deque()
         self._works: _Waiting[Work[Any]] = deque()
         self._running: asyncio.Task[None] | None = None
@@ -67,6 +68,9 @@ class Stream:
 
     def append(self, append: Append) -> "asyncio.Future[Any]":
         return self._wait(self._appends, append)
+
+    def route(self, routed: Routed) -> "asyncio.Future[Any]":
+        return self._wait(self._routed, routed)
 
     def settle(self, settle: Settle) -> "asyncio.Future[Any]":
         return self._wait(self._settles, settle)
@@ -87,7 +91,7 @@ class Stream:
 
     async def _commit_all(self) -> None:
         try:
-            while self._appends or self._settles or self._works:
+            while self._appends or self._settles or self._works or self._routed:
                 await self._commit_next()
         finally:
             self._running = None
@@ -96,9 +100,12 @@ class Stream:
         appends = self._take_appends()
         settles = self._take_settles()
         works = _take(self._works, self._works_at_once, lambda _: 1)
+        routed = self._take_routed() if self._routed else []
         slot = self._tally_slot()
-        batch = Batch([a for a, _ in appends], [s for s, _ in settles], [w for w, _ in works], slot)
-        futures = [future for _, future in (*appends, *settles, *works)]
+        batch = Batch(
+            [a for a, _ in appends], [s for s, _ in settles], [w for w, _ in works], slot, [r for r, _ in routed]
+        )
+        futures = [future for _, future in (*appends, *settles, *works, *routed)]
         self.commit_time.begin()
         try:
             outcome = await self._engine.commit(batch)
@@ -111,16 +118,17 @@ class Stream:
             return
         finally:
             self.commit_time.end()
-        answers = (*outcome.appends, *outcome.settles, *outcome.works)
+        answers = (*outcome.appends, *outcome.settles, *outcome.works, *outcome.routed)
         for future, answer in zip(futures, answers, strict=True):
             _resolve(future, answer)
         self._committed.succeeded(outcome)
 
     def _refuse_waiting(self, error: StoreUnavailable) -> None:
         """What waits would meet the same, one batch after another: its callers hear of it now, and may try again."""
-        rows, size = sum(len(a.entries) for a, _ in self._appends), sum(a.bytes for a, _ in self._appends)
+        rows = sum(len(a.entries) for a, _ in self._appends) + sum(r.rows for r, _ in self._routed)
+        size = sum(a.bytes for a, _ in self._appends) + sum(r.bytes for r, _ in self._routed)
         self._committed.taken(rows, size)
-        for waiting in (self._appends, self._settles, self._works):
+        for waiting in (self._appends, self._settles, self._works, self._routed):
             for _, future in cast("_Waiting[Any]", waiting):
                 _resolve(future, error)
             waiting.clear()
@@ -132,6 +140,21 @@ class Stream:
         while waiting:
             append = waiting[0][0]
             more_rows, more_bytes = len(append.entries), append.bytes
+            if taken and (rows + more_rows > APPEND_ROWS or size + more_bytes > APPEND_BYTES):
+                break
+            rows += more_rows
+            size += more_bytes
+            taken.append(waiting.popleft())
+        self._committed.taken(rows, size)
+        return taken
+
+    def _take_routed(self) -> "list[tuple[Routed, asyncio.Future[Any]]]":
+        taken: list[tuple[Routed, asyncio.Future[Any]]] = []
+        rows = size = 0
+        waiting = self._routed
+        while waiting:
+            routed = waiting[0][0]
+            more_rows, more_bytes = routed.rows, routed.bytes
             if taken and (rows + more_rows > APPEND_ROWS or size + more_bytes > APPEND_BYTES):
                 break
             rows += more_rows

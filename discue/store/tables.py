@@ -56,6 +56,7 @@ EXCEPTION: Final = _table(
     "organization listener stream seq",
     "queue state attempts due_at token key_hash blocked_from reason sender blocked redelivered_at",
 )
+BODY: Final = _table("body", "organization id", "size uses bytes", bodies="bytes")
 LOG: Final = _table(
     "log",
     "organization queue seq",
@@ -94,6 +95,8 @@ TABLES: Final = (
         "challenge_expires_at verified verified_at failures failed_since last_error tried_at checked_at due_at "
         "config_version created_at updated_at",
     ),
+    _table("topic", "organization id", "public_id alias routes_version created_at updated_at"),
+    _table("channel", "organization id", "public_id topic queue alias pattern filter created_at updated_at"),
     _table("lockout", "subject", "kind name failed_at locks locked_until updated_at"),
     QUEUE_HEAD,
     CURSOR,
@@ -117,6 +120,7 @@ TABLES: Final = (
     _table("tally", "organization period kind slot", "n"),
     _table("event", "organization id", "kind client ref name"),
     _table("idempotency", "organization key_high key_low", "fingerprint content stored_at"),
+    BODY,
     LOG,
     _table("scheduled", "organization queue origin_seq", "due_at size key_hash"),
     _table("attempt", "organization id", "listener queue seq number status error took_ms detail"),

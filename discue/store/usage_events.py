@@ -27,8 +27,12 @@ _RECORDED: Final = "SELECT id, kind, client, ref, name FROM event WHERE organiza
 # What is looked up for a row is so in a subquery of its own: to join, a planner that knows nothing of the tables reads
 # all queues of the organization.
 _LIVE: Final = "FROM {} x WHERE x.organization = {} AND x.id = {} AND x.deleted_at IS NULL"
+# A message of a topic may be in several queues, and is there as long as one of them is.
 _ADDED: Final = f"""
-    SELECT l.id, l.alias, (SELECT x.id {_LIVE.format("queue", "l.organization", "l.queue")}), l.queue, l.seq
+    SELECT l.id, l.alias, CASE WHEN l.body_id IS NULL
+        THEN (SELECT x.id {_LIVE.format("queue", "l.organization", "l.queue")})
+        ELSE (SELECT o.queue FROM log o WHERE o.organization = l.organization AND o.id = l.id
+            AND EXISTS (SELECT 1 {_LIVE.format("queue", "o.organization", "o.queue")}) LIMIT 1) END, l.queue, l.seq
     FROM log l WHERE l.organization = $1"""
 _ATTEMPTED: Final = f"""
     SELECT a.id, a.error, l.id, l.alias, (SELECT x.id {_LIVE.format("queue", "a.organization", "a.queue")}),
@@ -36,7 +40,7 @@ _ATTEMPTED: Final = f"""
         (SELECT x.alias {_LIVE.format("listener", "a.organization", "a.listener")})
     FROM attempt a LEFT JOIN log l ON l.organization = a.organization AND l.queue = a.queue AND l.seq = a.seq
     WHERE a.organization = $1"""
-_CHOSEN: Final = f"{_ADDED} AND l.id = $2 LIMIT 1"
+_CHOSEN: Final = f"{_ADDED} AND l.id = $2 LIMIT 100"
 _OF_MESSAGE: Final = f"{_ATTEMPTED} AND a.queue = $2 AND a.seq = $3 LIMIT $4"
 
 
@@ -130,15 +134,16 @@ async def _scan(tx: Transaction, line: _Line, wanted: Wanted) -> Found:
     """As many as wanted. Steps over rows of what is not there any more, and gives up if they are too many."""
     statement = line.statement(oldest_first=wanted.oldest_first)
     above, below, chunk = line.above, line.below, wanted.limit
-    found: list[UsageEvent] = []
+    # Rows of one id are the same event: it does not matter which of them a chunk begins behind.
+    found: dict[str, UsageEvent] = {}
     for _ in range(_SCANS):
         rows = await tx.rows(statement, *line.values, above, below, chunk)
-        found += [event for row in rows if (event := line.event(row)) is not None]
+        found |= {event.id: event for row in rows if (event := line.event(row)) is not None}
         if len(found) >= wanted.limit or len(rows) < chunk:
-            return Found(found[: wanted.limit], None)
+            return Found(list(found.values())[: wanted.limit], None)
         above, below = (rows[-1][0], below) if wanted.oldest_first else (above, rows[-1][0])
         chunk = _SCANNED_AT_ONCE
-    return Found(found, line.id_of(above if wanted.oldest_first else below))
+    return Found(list(found.values()), line.id_of(above if wanted.oldest_first else below))
 
 
 def _lines(wanted: Wanted) -> list[_Line]:
@@ -208,9 +213,9 @@ async def _of_messages(tx: Transaction, wanted: Wanted, only: Collection[str]) -
     found: list[UsageEvent | None] = []
     # One by one: a list of ids is filtered by, not searched for, where the planner knows nothing of the table.
     for public_id in sorted(only):
-        row = await tx.row(_CHOSEN, wanted.organization, public_id)
-        if row is not None:
-            found.append(_addition(row))
+        rows = await tx.rows(_CHOSEN, wanted.organization, public_id)
+        found += [_addition(row) for row in rows[:1]]
+        for row in rows:
             attempts = await tx.rows(_OF_MESSAGE, wanted.organization, row[3], row[4], _ATTEMPTS_OF_A_MESSAGE)
             found += map(_attempt, attempts)
     return [event for event in found if event is not None and event.id > wanted.after]

@@ -167,7 +167,7 @@ class _Thread:
             readiness.phase = "serving"
             control, store = replace(installation.control, passwords=PasswordHashing(CHEAP)), installation.store
             quotas = PublishingQuotas(store, clock)
-            publisher = Publisher(store, installation.directory, clock, control.public_ids, quotas)
+            publisher = Publisher(store, installation.directory, clock, control.public_ids, quotas, control.row_ids)
             app = App(
                 Services(
                     control,

@@ -19,7 +19,7 @@ from tests.cast import Cast
 def _publisher(cast: Cast) -> Publisher:
     control = cast.control
     quotas = PublishingQuotas(control.store, control.clock)
-    return Publisher(control.store, control.directory, control.clock, control.public_ids, quotas)
+    return Publisher(control.store, control.directory, control.clock, control.public_ids, quotas, control.row_ids)
 
 
 async def _queue(cast: Cast, **limits: int | None) -> QueueRecord:

@@ -27,9 +27,8 @@ async def _queue(cast: Cast, schema: Schema | None) -> QueueRecord:
 
 
 def _publisher(control: Control, directory: Directory) -> Publisher:
-    return Publisher(
-        control.store, directory, control.clock, control.public_ids, PublishingQuotas(control.store, control.clock)
-    )
+    quotas = PublishingQuotas(control.store, control.clock)
+    return Publisher(control.store, directory, control.clock, control.public_ids, quotas, control.row_ids)
 
 
 async def _bodies(cast: Cast, queue: QueueRecord) -> int:

@@ -9,10 +9,12 @@ import msgspec
 import pytest
 
 from discue.lockout import FAILURES, Subject
-from discue.model import Chosen, Listener, Queue, Redelivery
+from discue.model import Channel, Chosen, Listener, Queue, Redelivery, Topic
 from discue.store import (
     allowances,
     api_keys,
+    bodies,
+    channels,
     cursors,
     deliveries,
     domains,
@@ -35,11 +37,12 @@ from discue.store import (
     retention,
     scheduled,
     tallies,
+    topics,
     workers,
 )
 from discue.store.commit import Store
 from discue.store.engine import Once, Row, Transaction, Value
-from discue.store.engines.postgres_append import APPEND, APPEND_LATER, APPEND_ONCE, KNOWN_KEYS
+from discue.store.engines.postgres_append import APPEND, APPEND_LATER, APPEND_ONCE, KNOWN_KEYS, ROUTE
 from discue.store.engines.postgres_poll import PAGE, POLL
 from discue.store.engines.postgres_settle import statement
 from discue.store.events import Occurrence
@@ -140,6 +143,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await _redeliver(tx, queue, listener)
     await _lock_out(tx)
     await _verify(tx)
+    await _go_by_channels(tx, queue)
     await allowances.take(tx, [allowances.Wish(OURS, row_id(1), 29_000_000, 5, 100, returned=2)])
     await quota_use.queues(tx, OURS, 10)
     await quota_use.listeners(tx, OURS, 10)
@@ -189,6 +193,36 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
         for selection in SELECTIONS:
             await missed.page(tx, of, msgspec.structs.replace(selection, reason=chosen.reason))
             await redeliveries.page(tx, OURS, listener.id, selection)
+
+
+async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
+    """What is asked of topics, of their channels, and of bodies that messages share."""
+    topic = Topic(OURS, row_id(85), public_id(85), "topic", 1, NOON, NOON)
+    channel = Channel(
+        OURS, row_id(86), public_id(86), topic.id, topic.public_id, queue.id, queue.public_id, "it", None, None, 0, 0
+    )
+    await topics.insert(tx, topic)
+    await channels.insert(tx, channel)
+    for selection in SELECTIONS:
+        for only in (None, {topic.public_id, public_id(33)}):
+            await topics.page(tx, OURS, selection, only)
+        for only in (None, {channel.public_id, public_id(33)}):
+            await channels.page_of_topic(tx, topic, selection, only)
+    await topics.get(tx, OURS, topic.public_id)
+    await topics.keep_unrouted(tx, (OURS, topic.id, 1), None, NOON)
+    await topics.update(tx, topic)
+    await topics.reroute(tx, OURS, topic.id)
+    await channels.get(tx, OURS, channel.public_id)
+    await channels.of_topic(tx, topic)
+    await channels.references_of(tx, OURS, [topic.id, 1])
+    await channels.has_room(tx, channel)
+    await channels.leads_into(tx, OURS, topic.id, queue.id)
+    await channels.update(tx, channel)
+    await bodies.removed(tx, OURS, [(1, 7), (1, None), (1, 8)])
+    await channels.delete(tx, OURS, channel.id)
+    await channels.delete_into(tx, OURS, queue.id)
+    await channels.delete_of_topic(tx, OURS, topic.id)
+    await topics.delete(tx, OURS, topic.id)
 
 
 async def _lock_out(tx: Transaction) -> None:
@@ -306,6 +340,12 @@ _MANY_ROWS = (
     """INSERT INTO log
     SELECT organization, id, s, 'm' || id || '-' || s, s, NULL, 0, NULL, NULL, NULL, NULL, 2, 1, NULL, NULL, '{}'
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
+    """INSERT INTO topic SELECT o, t, 't' || o || '-' || t, 'topic-' || t, 1, 0, 0
+    FROM generate_series(1, 20) o, generate_series(1, 100) t""",
+    """INSERT INTO channel
+    SELECT o, t * 100 + q, 'c' || o || '-' || t || '-' || q, t, q, 'channel-' || q, NULL, NULL, 0, 0
+    FROM generate_series(1, 20) o, generate_series(1, 100) t, generate_series(1, 10) q""",
+    "INSERT INTO body SELECT o, b, 1, 2, 'x' FROM generate_series(1, 20) o, generate_series(1, 1000) b",
     """INSERT INTO scheduled SELECT organization, id, s, id * s, 1, NULL
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO attempt SELECT organization, id * 100 + s, id, id, s, 1, 200, '', 1, ''
@@ -390,6 +430,8 @@ _KEYS = {
     "missed_range_pkey": ("organization = ANY", "listener =", "seq_from ="),
     "redelivery_pkey": ("organization = ANY", "id ="),
     "queue_head_pkey": ("organization =", "queue ="),
+    "body_pkey": ("organization =", "id ="),
+    "topic_pkey": ("organization = ANY", "id ="),
 }
 
 
@@ -402,7 +444,7 @@ async def test_the_hot_statements_go_by_whole_primary_keys_on_a_server(
     prepare(postgres_cluster, await _name_of(store))
     rare = ((False, False), (True, True))
     texts = [statement((*parts[:5], *each, parts[5])) for parts in product((False, True), repeat=6) for each in rare]
-    for sql in (*texts, APPEND, APPEND_LATER, APPEND_ONCE, KNOWN_KEYS, PAGE, POLL):
+    for sql in (*texts, APPEND, APPEND_LATER, APPEND_ONCE, ROUTE, KNOWN_KEYS, PAGE, POLL):
         found = await store.read(lambda tx, sql=sql: index_conditions(tx, sql))  # type: ignore[misc]
         assert found or sql in texts
         for index, condition in found.items():

@@ -24,7 +24,7 @@ async def _queue(cast: Cast, principal: Principal) -> QueueRecord:
 def _publisher(cast: Cast) -> Publisher:
     control = cast.control
     quotas = PublishingQuotas(control.store, control.clock)
-    return Publisher(control.store, control.directory, control.clock, control.public_ids, quotas)
+    return Publisher(control.store, control.directory, control.clock, control.public_ids, quotas, control.row_ids)
 
 
 async def _stored(cast: Cast, queue: QueueRecord) -> int:

@@ -22,11 +22,12 @@ from discue.store.engine import (
     Page,
     Polled,
     QueueKey,
+    Routed,
     Settle,
     Streams,
     Work,
 )
-from discue.store.engines import postgres_append, postgres_poll, postgres_schema, postgres_settle
+from discue.store.engines import postgres_append, postgres_poll, postgres_route, postgres_schema, postgres_settle
 from discue.store.engines.postgres_connection import PostgresTransaction, Server, run_work
 from discue.store.engines.postgres_errors import (
     FAILURES_TO_OPEN,
@@ -151,11 +152,16 @@ class PostgresEngine:
             await self._append(batch.appends, batch.tally_slot) if batch.appends else (),
             await self._settle(batch.settles, batch.tally_slot) if batch.settles else (),
             [await self._work(work) for work in batch.works],
+            await self._route(batch.routed, batch.tally_slot) if batch.routed else (),
         )
 
     async def _append(self, appends: Sequence[Append], tally_slot: int) -> Sequence[Appended | Exception]:
         store = partial(postgres_append.append, tally_slot=tally_slot)
         return await self._in_one(self._appending, store, appends)
+
+    async def _route(self, routed: Sequence[Routed], tally_slot: int) -> Sequence[tuple[Appended, ...] | Exception]:
+        store = partial(postgres_route.route, tally_slot=tally_slot)
+        return await self._in_one(self._appending, store, routed)
 
     async def _settle(self, settles: Sequence[Settle], tally_slot: int) -> Sequence[bool | Exception]:
         store = partial(postgres_settle.settle, tally_slot=tally_slot)
@@ -170,6 +176,8 @@ class PostgresEngine:
         """All parts in one statement; each in one of its own, where one of them is to blame that this fails."""
         try:
             return await self._repeated(pool, lambda link: store(link.connection, parts))
+        except postgres_route.OneIsStale:
+            pass
         except Exception as error:  # noqa: BLE001 - told, and raised as what it means
             if not is_of_one(error):
                 raise self._failure("commit", error) from without_data(error)

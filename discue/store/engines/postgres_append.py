@@ -11,7 +11,7 @@ import asyncpg
 
 from discue.errors import StoreUnavailable
 from discue.store import tallies
-from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, StaleConfiguration, Value
+from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, Routed, StaleConfiguration, Value
 from discue.store.engines.postgres_errors import OUTAGES
 from discue.store.entries import WAITING, appended
 
@@ -88,6 +88,45 @@ CROSS JOIN LATERAL (
 """
 CLOSED_AT: Final = "SELECT closed_at FROM queue_head WHERE organization = $1 AND queue = $2"
 
+# What has body ids names bodies that are not among the rows: sizes are told.
+_STORED_SHARING: Final = f""", stored AS (
+    INSERT INTO log (organization, queue, seq, kind, id, stored_at, alias, expires_at, key_hash, extra, size, codec,
+        body, body_id)
+    SELECT r.organization, r.queue, r.base + e.place, CASE WHEN e.due_at IS NULL THEN 0 ELSE {WAITING} END, e.id,
+        r.stored_at, e.alias, e.expires_at, CASE WHEN e.due_at IS NULL THEN e.key_hash END, e.extra, e.size, e.codec,
+        e.body, e.body_id
+    FROM raised r CROSS JOIN LATERAL unnest(
+        ($10::text[])[r.first:r.last], ($11::text[])[r.first:r.last], ($12::bigint[])[r.first:r.last],
+        ($13::bigint[])[r.first:r.last], ($14::bytea[])[r.first:r.last], ($15::bigint[])[r.first:r.last],
+        ($16::bytea[])[r.first:r.last], ($22::bigint[])[r.first:r.last], ($23::bigint[])[r.first:r.last],
+        ($24::bigint[])[r.first:r.last]
+    ) WITH ORDINALITY AS e (id, alias, expires_at, key_hash, extra, codec, body, due_at, body_id, size, place)
+)"""
+_SCHEDULED_SHARING: Final = """, scheduled AS (
+    INSERT INTO scheduled (organization, queue, origin_seq, due_at, size, key_hash)
+    SELECT r.organization, r.queue, r.base + e.place, e.due_at, e.size, e.key_hash
+    FROM raised r CROSS JOIN LATERAL unnest(
+        ($13::bigint[])[r.first:r.last], ($22::bigint[])[r.first:r.last], ($24::bigint[])[r.first:r.last]
+    ) WITH ORDINALITY AS e (key_hash, due_at, size, place)
+    WHERE e.due_at IS NOT NULL
+)"""
+_SHARED: Final = """, shared AS (
+    INSERT INTO body (organization, id, size, uses, bytes)
+    SELECT b.organization, b.id, octet_length(b.bytes), b.uses, b.bytes
+    FROM unnest($25::bigint[], $26::bigint[], $27::bigint[], $28::bytea[]) AS b (organization, id, uses, bytes)
+    WHERE EXISTS (SELECT FROM raised)
+)"""
+# Dividing by zero fails the whole statement: then nothing of it is stored.
+_ALL_RAISED: Final = """
+SELECT first, base, stored_at, 1 / CASE WHEN count(*) OVER () = $29::bigint AND NOT EXISTS (
+    SELECT FROM unnest($30::bigint[], $31::bigint[], $32::bigint[]) AS w (organization, topic, routes_version)
+    WHERE NOT EXISTS (
+        SELECT FROM topic t WHERE t.organization = ANY (ARRAY[w.organization]) AND t.id = w.topic
+            AND t.routes_version = w.routes_version)
+) THEN 1 ELSE 0 END FROM raised"""
+ROUTE: Final = _RAISE + _STORED_SHARING + _COUNT + _KEEP + _SCHEDULED_SHARING + _SHARED + _ALL_RAISED
+"""The same for messages of topics: all of them, or the statement fails or finds nothing."""
+
 _Head = tuple[int, int, int]
 """Organization, queue and the configuration version that the messages were checked against."""
 
@@ -96,7 +135,7 @@ _Numbered = tuple[int, Append]
 """An append with its place in the batch."""
 
 
-class _Rows:
+class Rows:
     """The parameters of the statement. Entries of one head stand side by side; `places` says where each append's do.
 
     So do the idempotency keys of one head, which within the statement are in the order in which all workers keep them.
@@ -110,11 +149,29 @@ class _Rows:
         self._entries: list[tuple[Value, ...]] = []
         self._keys: list[tuple[int, int, bytes, bytes]] = []
         self._due_at: list[int | None] = []
+        self._sharing: list[tuple[int | None, int]] = []
         self._has_later = False
         self._tally_slot = tally_slot
         self.places: dict[int, tuple[int, int]] = {}
         for head in sorted(by_head):
             self._add(head, by_head[head])
+
+    def all_of(self, routed: Sequence[Routed]) -> tuple[Any, ...]:
+        """The parameters of `ROUTE`."""
+        keys = tuple(zip(*self._keys, strict=True)) or ((), (), (), ())
+        bodies = [(item.organization, body.id, body.uses, body.content) for item in routed for body in item.bodies]
+        topics = sorted({(item.organization, item.topic, item.routes_version) for item in routed})
+        return (
+            *zip(*self._heads, strict=True),
+            *zip(*self._entries, strict=True),
+            self._tally_slot,
+            *keys,
+            self._due_at,
+            *zip(*self._sharing, strict=True),
+            *(tuple(zip(*bodies, strict=True)) or ((), (), (), ())),
+            len(self._heads),
+            *zip(*topics, strict=True),
+        )
 
     def _add(self, head: _Head, appends: list[_Numbered]) -> None:
         first = len(self._entries) + 1
@@ -122,7 +179,9 @@ class _Rows:
             self.places[number] = (first, len(self._entries) + 1 - first)
             for entry in item.entries:
                 options = (entry.alias, entry.expires_at, entry.key_hash, entry.extra)
-                self._entries.append((entry.id, *options, 1 if entry.is_json else 0, entry.body))
+                body = entry.body if entry.body_id is None else None
+                self._entries.append((entry.id, *options, 1 if entry.is_json else 0, body))
+                self._sharing.append((entry.body_id, len(entry.body)))
                 self._due_at.append(entry.due_at)
                 self._has_later |= entry.due_at is not None
         now, size = max(item.now for _, item in appends), sum(item.bytes for _, item in appends)
@@ -150,8 +209,8 @@ async def append(
     connection: asyncpg.Connection, appends: Sequence[Append], tally_slot: int
 ) -> list[Appended | Exception]:
     """Durable when it returns. Appends to one queue get their numbers in the order given."""
-    repeated = await _repeated(connection, appends)
-    rows = _Rows([(number, item) for number, item in enumerate(appends) if number not in repeated], tally_slot)
+    repeated = await repeated_in(connection, appends)
+    rows = Rows([(number, item) for number, item in enumerate(appends) if number not in repeated], tally_slot)
     raised: dict[int, tuple[int, int]] = {}
     if rows.places:
         found = await connection.fetch(rows.statement, *rows.values)
@@ -163,12 +222,12 @@ async def append(
             continue
         first, before = rows.places[number]
         head = raised.get(first)
-        answers.append(await _refusal(connection, item) if head is None else _placed(item, head[0] + before, head[1]))
+        answers.append(await _refusal(connection, item) if head is None else placed(item, head[0] + before, head[1]))
     return answers
 
 
-async def _repeated(connection: asyncpg.Connection, appends: Sequence[Append]) -> set[int]:
-    """Which of the appends have an idempotency key that is kept already, or that an earlier one has.
+async def repeated_in(connection: asyncpg.Connection, appends: Sequence[Append | Routed]) -> set[int]:
+    """Which of them have an idempotency key that is kept already, or that an earlier one has.
 
     One that another worker keeps at this very moment is not among them: its statement fails, and it alone.
     """
@@ -184,7 +243,7 @@ async def _repeated(connection: asyncpg.Connection, appends: Sequence[Append]) -
     return {number for number, key in keyed if key in refused or first[key] != number}
 
 
-def _placed(item: Append, before: int, stored_at: int) -> Appended:
+def placed(item: Append, before: int, stored_at: int) -> Appended:
     entries = [appended(entry, seq, stored_at) for seq, entry in enumerate(item.entries, before + 1)]
     return Appended(item.organization, item.queue, tuple(entries))
 

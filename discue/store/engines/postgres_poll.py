@@ -36,13 +36,15 @@ JOIN queue_head h ON h.organization = ANY (ARRAY[w.organization]) AND h.queue = 
 
 # Bodies beyond the page's size stay in the database: of the first entry that does not fit only the seq is read.
 PAGE: Final = """
-SELECT h.head, e.seq, e.id, e.stored_at, e.codec, CASE WHEN e.place = 1 OR e.total <= $5 THEN e.body END,
+SELECT h.head, e.seq, e.id, e.stored_at, e.codec, CASE WHEN e.place = 1 OR e.total <= $5 THEN coalesce(e.body, (
+        SELECT b.bytes FROM body b WHERE b.organization = $1 AND b.id = e.body_id)) END,
     e.expires_at, e.key_hash, e.extra, e.kind, e.origin_seq
 FROM queue_head h LEFT JOIN LATERAL (
     SELECT l.*, sum(l.size) OVER so_far AS total, row_number() OVER so_far AS place
     FROM (
         SELECT seq, id, stored_at, codec, CASE kind WHEN 0 THEN size::int ELSE 0 END AS size,
-            CASE kind WHEN 0 THEN body ELSE ''::bytea END AS body, expires_at, key_hash, extra, kind, origin_seq
+            CASE kind WHEN 0 THEN body ELSE ''::bytea END AS body, body_id, expires_at, key_hash, extra, kind,
+            origin_seq
         FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 ORDER BY seq LIMIT $4
     ) AS l
     WINDOW so_far AS (ORDER BY l.seq ROWS UNBOUNDED PRECEDING)

@@ -26,7 +26,7 @@ from discue.store.engine import (
     Streams,
     Work,
 )
-from discue.store.engines import sqlite_append, sqlite_poll, sqlite_settle
+from discue.store.engines import sqlite_append, sqlite_poll, sqlite_route, sqlite_settle
 from discue.store.engines.sqlite_connection import (
     APPLICATION_ID,
     BUSY_TIMEOUT_MS,
@@ -39,7 +39,7 @@ from discue.store.engines.sqlite_connection import (
     translated,
 )
 from discue.store.engines.sqlite_turn import Turn, turn_at
-from discue.store.entries import entry_of_page
+from discue.store.entries import BODY, entry_of_page
 from discue.store.migrations import COMPATIBLE_FROM, Migration, migrations, pending
 
 T = TypeVar("T")
@@ -53,9 +53,9 @@ _WATCH_SECONDS = 0.25
 _WATCH_SIBLINGS_SECONDS = 0.01
 _TURN_SECONDS = 3.0
 
-_PAGE = """
-SELECT h.head, l.seq, l.id, l.stored_at, l.codec, CASE l.kind WHEN 0 THEN l.body ELSE x'' END, l.expires_at, l.key_hash,
-    l.extra, l.kind, l.origin_seq
+_PAGE = f"""
+SELECT h.head, l.seq, l.id, l.stored_at, l.codec, CASE l.kind WHEN 0 THEN {BODY} ELSE x'' END, l.expires_at,
+    l.key_hash, l.extra, l.kind, l.origin_seq
 FROM queue_head h LEFT JOIN log l ON l.organization = h.organization AND l.queue = h.queue AND l.seq > $1
 WHERE h.organization = $2 AND h.queue = $3 ORDER BY l.seq LIMIT $4
 """
@@ -240,6 +240,7 @@ class SqliteEngine:
                 sqlite_append.append(connection, batch.appends, batch.tally_slot),
                 sqlite_settle.settle(connection, batch.settles, batch.tally_slot),
                 [self._work(work) for work in batch.works],
+                sqlite_route.route(connection, batch.routed, batch.tally_slot),
             )
             connection.execute("COMMIT")
         except BaseException:
@@ -250,12 +251,13 @@ class SqliteEngine:
 
     def _write_apart(self, batch: Batch) -> BatchOutcome:
         """Each part in a commit of its own: what a poisoned one breaks is only itself."""
-        outcome = BatchOutcome([], [], [])
+        outcome = BatchOutcome([], [], [], [])
         slot = batch.tally_slot
         for single, answers in (
             *((Batch(appends=(append,), tally_slot=slot), outcome.appends) for append in batch.appends),
             *((Batch(settles=(settle,), tally_slot=slot), outcome.settles) for settle in batch.settles),
             *((Batch(works=(work,)), outcome.works) for work in batch.works),
+            *((Batch(routed=(routed,), tally_slot=slot), outcome.routed) for routed in batch.routed),
         ):
             cast("list[Any]", answers).append(self._write_alone(single))
         return outcome
@@ -265,7 +267,7 @@ class SqliteEngine:
             outcome = self._write_together(batch)
         except Exception as error:  # noqa: BLE001 - it is that part's answer
             return self._failure("commit of one", error)
-        return (*outcome.appends, *outcome.settles, *outcome.works)[0]
+        return (*outcome.appends, *outcome.settles, *outcome.works, *outcome.routed)[0]
 
     def _work(self, work: Work[Any]) -> object:
         """Its result, or its exception. A full disk or a broken file is the batch's failure, not the work's."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import apsw
 
 from discue.store import tallies
-from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, StaleConfiguration, Value
+from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, Routed, StaleConfiguration, Value
 from discue.store.engines.rows import chunks, statement
 from discue.store.engines.sqlite_tally import count
 from discue.store.entries import WAITING, appended
@@ -26,6 +26,14 @@ _INSERT = statement(
     lambda values: (
         "INSERT OR FAIL INTO log (organization, queue, seq, id, stored_at, kind, alias, expires_at, key_hash, extra, "
         f"size, codec, body) VALUES {values}"
+    ),
+    columns=13,
+)
+# Of a body that several rows share, each has its id.
+_INSERT_SHARING = statement(
+    lambda values: (
+        "INSERT OR FAIL INTO log (organization, queue, seq, id, stored_at, kind, alias, expires_at, key_hash, extra, "
+        f"size, codec, body_id) VALUES {values}"
     ),
     columns=13,
 )
@@ -61,10 +69,11 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
     """Must run inside a write transaction. Appends to one queue get their numbers in the order given."""
     if not appends:
         return []
-    repeated = _repeated(connection, appends)
+    repeated = repeated_in(connection, appends)
     heads = _raise_heads(connection, [item for number, item in enumerate(appends) if number not in repeated])
     answers: list[Appended | Exception] = []
     rows: list[tuple[Value, ...]] = []
+    sharing: list[tuple[Value, ...]] = []
     keys: list[tuple[Value, ...]] = []
     scheduled: list[tuple[Value, ...]] = []
     for number, item in enumerate(appends):
@@ -77,7 +86,7 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
             continue
         first, stored_at = head
         heads[item.organization, item.queue, item.config_version] = (first + len(item.entries), stored_at)
-        answers.append(_placed(item, first, stored_at, rows))
+        answers.append(_placed(item, first, stored_at, (rows, sharing)))
         scheduled += [
             (item.organization, item.queue, seq, entry.due_at, len(entry.body), entry.key_hash)
             for seq, entry in enumerate(item.entries, first)
@@ -85,15 +94,16 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
         ]
         if item.once is not None:
             keys.append((*_key_of(item), item.once.fingerprint, item.once.content, stored_at))
-    for text, values in ((_INSERT, rows), (_KEEP_KEYS, keys), (_SCHEDULE, scheduled)):
+    inserts = ((_INSERT, rows), (_INSERT_SHARING, sharing), (_KEEP_KEYS, keys), (_SCHEDULE, scheduled))
+    for text, values in inserts:
         for chunk in chunks(values):
             connection.execute(text(len(chunk)), [value for row in chunk for value in row])
     count(connection, _counted(appends, answers), tally_slot)
     return answers
 
 
-def _repeated(connection: apsw.Connection, appends: Sequence[Append]) -> set[int]:
-    """Which of the appends have an idempotency key that is kept already, or that an earlier one has."""
+def repeated_in(connection: apsw.Connection, appends: Sequence[Append | Routed]) -> set[int]:
+    """Which of them have an idempotency key that is kept already, or that an earlier one has."""
     keyed = [(number, _key_of(item)) for number, item in enumerate(appends) if item.once is not None]
     known: set[_Key] = set()
     for chunk in chunks(sorted({key for _, key in keyed})):
@@ -106,7 +116,7 @@ def _repeated(connection: apsw.Connection, appends: Sequence[Append]) -> set[int
     return repeated
 
 
-def _key_of(item: Append) -> _Key:
+def _key_of(item: Append | Routed) -> _Key:
     high, low = item.once.key if item.once is not None else (0, 0)
     return item.organization, high, low
 
@@ -139,14 +149,20 @@ def _raise_heads(connection: apsw.Connection, appends: Sequence[Append]) -> dict
     return raised
 
 
-def _placed(item: Append, first: int, stored_at: int, rows: list[tuple[Value, ...]]) -> Appended:
+def _placed(
+    item: Append, first: int, stored_at: int, rows: tuple[list[tuple[Value, ...]], list[tuple[Value, ...]]]
+) -> Appended:
+    """`rows` are those with a body of their own, and those without."""
+    own, sharing = rows
     entries = []
     for seq, entry in enumerate(item.entries, first):
         is_due = entry.due_at is None
         options = (entry.alias, entry.expires_at, entry.key_hash if is_due else None, entry.extra)
-        content = (len(entry.body), 1 if entry.is_json else 0, entry.body)
+        is_own = entry.body_id is None
+        content = (len(entry.body), 1 if entry.is_json else 0, entry.body if is_own else entry.body_id)
         kind = 0 if is_due else WAITING
-        rows.append((item.organization, item.queue, seq, entry.id, stored_at, kind, *options, *content))
+        row = (item.organization, item.queue, seq, entry.id, stored_at, kind, *options, *content)
+        (own if is_own else sharing).append(row)
         entries.append(appended(entry, seq, stored_at))
     return Appended(item.organization, item.queue, tuple(entries))
 

@@ -1,0 +1,303 @@
+"""Messages of topics: in all of their queues or in none, with one body and one id."""
+
+import asyncio
+from collections.abc import Iterable
+from functools import partial
+
+import msgspec
+import pytest
+
+from discue.model import Queue, StoredMessage, Topic
+from discue.store import messages, purge, queues, retention, scheduled, tallies, topics
+from discue.store.commit import Store
+from discue.store.engine import (
+    AlreadyDone,
+    Append,
+    Appended,
+    Batch,
+    NewEntry,
+    Once,
+    Routed,
+    SharedBody,
+    StaleConfiguration,
+)
+from discue.store.jobs import Job
+from discue.store.listing import Selection
+from discue.store.retention import LogToTrim
+from tests.clocks import NOON
+from tests.store.rows import public_id, publish, row_id, stored_queue
+
+OURS, THEIRS = row_id(1), row_id(2)
+BODY = b'"shared by several"'
+FRESH_KEY = Once((7, 8), b"fingerprint", b"content")
+
+
+async def stored_topic(store: Store, number: int, organization: int = OURS) -> Topic:
+    topic = Topic(organization, row_id(number), public_id(number), f"topic-{number}", 1, NOON, NOON)
+    await store.write(lambda tx: topics.insert(tx, topic))
+    return topic
+
+
+def routed(
+    topic: Topic, into: Iterable[Queue], number: int, *, once: Once | None = None, due_at: int | None = None
+) -> Routed:
+    """One message whose body is shared by its queues, in the order of their keys."""
+    body = SharedBody(row_id(number), BODY, 0)
+    entry = NewEntry(public_id(number), True, BODY, due_at=due_at, body_id=body.id)
+    appends = [Append(topic.organization, queue.id, queue.config_version, NOON, (entry,)) for queue in into]
+    appends[0] = msgspec.structs.replace(appends[0], once=once)
+    shared = (msgspec.structs.replace(body, uses=len(appends)),)
+    return Routed(topic.organization, topic.id, topic.routes_version, tuple(appends), shared)
+
+
+async def ids_in(store: Store, queue: Queue) -> list[str]:
+    return [entry.id for entry in (await store.page(queue.organization, queue.id, 0, 100, 1 << 20)).entries]
+
+
+async def bodies_of(store: Store) -> list[tuple[int, int]]:
+    """Of each shared body, its id and how many rows name it."""
+    rows = await store.read(lambda tx: tx.rows("SELECT id, uses FROM body ORDER BY id"))
+    return [(row[0], row[1]) for row in rows]
+
+
+async def found(store: Store, queue: Queue, number: int) -> StoredMessage | None:
+    return await store.read(lambda tx: messages.get(tx, queue, public_id(number)))
+
+
+async def three_queues(store: Store) -> list[Queue]:
+    return [await stored_queue(store, OURS, number) for number in (10, 11, 12)]
+
+
+async def test_a_message_is_in_each_queue_with_one_id_and_one_body(store: Store) -> None:
+    topic, into = await stored_topic(store, 5), await three_queues(store)
+    await publish(store, into[1], [public_id(20)])
+    answers = await store.route(routed(topic, into, 30))
+    assert [(answer.queue, answer.entries[0].seq) for answer in answers] == [
+        (into[0].id, 1),
+        (into[1].id, 2),
+        (into[2].id, 1),
+    ]
+    assert {answer.entries[0].body for answer in answers} == {BODY}
+    for queue in into:
+        page = await store.page(OURS, queue.id, 0, 100, 1 << 20)
+        assert [entry.body for entry in page.entries if entry.id == public_id(30)] == [BODY]
+        message = await found(store, queue, 30)
+        assert message is not None
+        assert (message.queue, message.body, message.is_json) == (queue.id, BODY, True)
+    assert await bodies_of(store) == [(row_id(30), 3)]
+    held = await store.read(lambda tx: tx.rows("SELECT body, size FROM log WHERE id = $1", public_id(30)))
+    assert [tuple(row) for row in held] == [(None, len(BODY))] * 3
+
+
+async def test_a_page_is_cut_by_the_size_of_shared_bodies(store: Store) -> None:
+    topic, into = await stored_topic(store, 5), await three_queues(store)
+    for number in (30, 31, 32):
+        await store.route(routed(topic, into, number))
+    page = await store.page(OURS, into[0].id, 0, 100, 2 * len(BODY))
+    assert ([entry.id for entry in page.entries], page.through) == ([public_id(30), public_id(31)], 2)
+
+
+async def test_of_messages_published_together_each_goes_where_it_should(store: Store) -> None:
+    topic, (one, other, _) = await stored_topic(store, 5), await three_queues(store)
+    shared = SharedBody(row_id(30), BODY, 2)
+    both = NewEntry(public_id(30), True, BODY, body_id=shared.id)
+    alone = NewEntry(public_id(31), False, b"alone", "an alias", expires_at=NOON + 1)
+    appends = (Append(OURS, one.id, 1, NOON, (both, alone)), Append(OURS, other.id, 1, NOON, (both,)))
+    answers = await store.route(Routed(OURS, topic.id, 1, appends, (shared,)))
+    for queue, answer in zip((one, other), answers, strict=True):
+        assert (await store.page(OURS, queue.id, 0, 100, 1 << 20)).entries == answer.entries
+    assert [len(answer.entries) for answer in answers] == [2, 1]
+
+
+async def test_it_is_nowhere_when_the_topic_or_one_queue_is_not_as_it_was(store: Store) -> None:
+    topic, into = await stored_topic(store, 5), await three_queues(store)
+    changed = msgspec.structs.replace(into[2], config_version=2)
+    assert await store.write(lambda tx: queues.update(tx, changed))
+    with pytest.raises(StaleConfiguration):
+        await store.route(routed(topic, into, 30))
+    into[2] = changed
+    await store.write(lambda tx: topics.reroute(tx, OURS, topic.id))
+    with pytest.raises(StaleConfiguration):
+        await store.route(routed(topic, into, 30))
+    topic = msgspec.structs.replace(topic, routes_version=2)
+    await store.write(lambda tx: queues.mark_deleted(tx, OURS, into[0].id, NOON))
+    with pytest.raises(StaleConfiguration):
+        await store.route(routed(topic, into, 30))
+    assert [await ids_in(store, queue) for queue in into] == [[], [], []]
+    assert await bodies_of(store) == []
+    assert await store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == 0
+    await store.route(routed(topic, into[1:], 31))
+    assert [await ids_in(store, queue) for queue in into] == [[], [public_id(31)], [public_id(31)]]
+
+
+async def test_a_stale_one_leaves_its_neighbours_alone(store: Store) -> None:
+    topic, into = await stored_topic(store, 5), await three_queues(store)
+    stale = msgspec.structs.replace(topic, routes_version=7)
+    batch = Batch(
+        appends=[Append(OURS, into[0].id, 1, NOON, (NewEntry(public_id(40), True, b"1"),))],
+        routed=[routed(topic, into, 30), routed(stale, into, 31), routed(topic, into[1:], 32)],
+    )
+    outcome = await store.engine.commit(batch)
+    assert [type(answer) for answer in outcome.appends] == [Appended]
+    assert [type(answer) for answer in outcome.routed] == [tuple, StaleConfiguration, tuple]
+    assert await ids_in(store, into[0]) == [public_id(40), public_id(30)]
+    assert await ids_in(store, into[1]) == [public_id(30), public_id(32)]
+    assert await bodies_of(store) == [(row_id(30), 3), (row_id(32), 2)]
+
+
+async def test_another_organizations_topic_is_no_way_into_a_queue(store: Store) -> None:
+    topic, into = await stored_topic(store, 5, THEIRS), await three_queues(store)
+    theirs = routed(topic, into, 30)
+    for organization in (OURS, THEIRS):
+        appends = tuple(msgspec.structs.replace(each, organization=organization) for each in theirs.appends)
+        with pytest.raises(StaleConfiguration):
+            await store.route(msgspec.structs.replace(theirs, organization=organization, appends=appends))
+    assert [await ids_in(store, queue) for queue in into] == [[], [], []]
+
+
+async def test_an_idempotency_key_is_for_all_queues_together(store: Store) -> None:
+    topic, into = await stored_topic(store, 5), await three_queues(store)
+    await store.route(routed(topic, into, 30, once=FRESH_KEY))
+    with pytest.raises(AlreadyDone):
+        await store.route(routed(topic, into[1:], 31, once=FRESH_KEY))
+    with pytest.raises(AlreadyDone):
+        await store.append(Append(OURS, into[0].id, 1, NOON, (NewEntry(public_id(32), True, b"1"),), FRESH_KEY))
+    assert [await ids_in(store, queue) for queue in into] == [[public_id(30)]] * 3
+
+
+async def test_of_two_with_one_key_in_one_batch_the_first_is_stored(store: Store) -> None:
+    topic, into = await stored_topic(store, 5), await three_queues(store)
+    batch = Batch(routed=[routed(topic, into, number, once=FRESH_KEY) for number in (30, 31)])
+    outcome = await store.engine.commit(batch)
+    assert [type(answer) for answer in outcome.routed] == [tuple, AlreadyDone]
+    assert await bodies_of(store) == [(row_id(30), 3)]
+
+
+async def test_what_goes_nowhere_keeps_its_key_only_while_the_topic_is_as_it_was(store: Store) -> None:
+    topic = await stored_topic(store, 5)
+    key = (OURS, topic.id, 1)
+    await store.write(lambda tx: topics.keep_unrouted(tx, key, FRESH_KEY, NOON))
+    with pytest.raises(AlreadyDone):
+        await store.write(lambda tx: topics.keep_unrouted(tx, key, FRESH_KEY, NOON))
+    await store.write(lambda tx: topics.reroute(tx, OURS, topic.id))
+    with pytest.raises(StaleConfiguration):
+        await store.write(lambda tx: topics.keep_unrouted(tx, key, None, NOON))
+    with pytest.raises(StaleConfiguration):
+        await store.write(lambda tx: topics.keep_unrouted(tx, (THEIRS, topic.id, 2), None, NOON))
+
+
+async def test_many_at_once_over_the_same_queues_are_all_stored(store: Store) -> None:
+    topic, into = await stored_topic(store, 5), await three_queues(store)
+    other_topic = await stored_topic(store, 6)
+    publishes = [
+        asyncio.ensure_future(store.route(routed(each, chosen, 100 + 10 * number + index)))
+        for number in range(12)
+        for index, (each, chosen) in enumerate(((topic, into), (other_topic, into[1:]), (topic, into[:2])))
+    ]
+    plain = [
+        asyncio.ensure_future(publish(store, queue, [public_id(500 + number)])) for number in range(6) for queue in into
+    ]
+    await asyncio.gather(*publishes, *plain)
+    for queue in into:
+        seqs = [entry.seq for entry in (await store.page(OURS, queue.id, 0, 100, 1 << 20)).entries]
+        assert seqs == list(range(1, len(seqs) + 1))
+    assert [len(await ids_in(store, queue)) for queue in into] == [30, 42, 30]
+
+
+async def test_a_shared_body_goes_with_the_last_message_that_names_it(store: Store) -> None:
+    topic, into = await stored_topic(store, 5), await three_queues(store)
+    for number in (30, 31):
+        await store.route(routed(topic, into, number))
+    first = await found(store, into[0], 30)
+    assert first is not None
+    assert await store.write(lambda tx: messages.delete(tx, first))
+    assert await bodies_of(store) == [(row_id(30), 2), (row_id(31), 3)]
+    trimmed = LogToTrim(OURS, into[1].id, 0, 2, None)
+    await store.write(lambda tx: retention.trim_log(tx, trimmed, 0, NOON + 1))
+    assert await bodies_of(store) == [(row_id(30), 1), (row_id(31), 2)]
+    last = await found(store, into[2], 30)
+    assert last is not None
+    assert last.body == BODY
+    await remove_queue(store, into[2])
+    assert await bodies_of(store) == [(row_id(31), 1)]
+    await remove_queue(store, into[0])
+    assert await bodies_of(store) == []
+    assert await store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == 0
+
+
+async def remove_queue(store: Store, queue: Queue) -> None:
+    await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
+    job = Job(OURS, row_id(90), "purge_queue", queue=queue.id)
+    while not await store.write(lambda tx: purge.step(tx, job)):
+        pass
+
+
+async def test_messages_of_two_queues_that_go_at_the_same_moment_take_their_bodies_along(store: Store) -> None:
+    topic, into = await stored_topic(store, 5), await three_queues(store)
+    for number in range(30, 50):
+        await store.route(routed(topic, into, number))
+    steps = [
+        partial(retention.trim_log, log=LogToTrim(OURS, queue.id, 0, 20, None), after=0, stored_before=NOON + 1)
+        for queue in into
+    ]
+    await asyncio.gather(*[store.write(step) for step in steps])
+    assert [await ids_in(store, queue) for queue in into] == [[], [], []]
+    assert await bodies_of(store) == []
+
+
+async def test_one_that_is_due_later_is_due_in_each_queue(store: Store) -> None:
+    topic, into = await stored_topic(store, 5), await three_queues(store)
+    await store.route(routed(topic, into, 30, due_at=NOON + 5))
+    due = await store.read(partial(scheduled.due, now=NOON + 5))
+    assert [(message.queue, message.size) for message in due] == [((OURS, queue.id), len(BODY)) for queue in into]
+    await store.write_exclusively(partial(scheduled.append_due, messages=due, now=NOON + 5))
+    for queue in into:
+        page = await store.page(OURS, queue.id, 0, 100, 1 << 20)
+        assert [(entry.seq, entry.body) for entry in page.entries] == [(2, BODY)]
+
+
+@pytest.mark.parametrize("per_page", [1, 2, 3, 50])
+async def test_the_list_of_all_messages_has_it_once_on_whatever_page(store: Store, per_page: int) -> None:
+    topic, into = await stored_topic(store, 5), await three_queues(store)
+    for number in (30, 32, 34):
+        await store.route(routed(topic, into, number))
+        await publish(store, into[0], [public_id(number + 1)])
+    expected = [public_id(number) for number in range(35, 29, -1)]
+    read = partial(pages, store, per_page)
+    assert await read("after") == expected
+    assert await read("page") == expected
+    assert await read("before") == expected[::-1]
+    # Of a deleted queue whose messages are still there, nothing is shown: of the others it is.
+    await store.write(lambda tx: queues.mark_deleted(tx, OURS, into[2].id, NOON))
+    assert await read("after") == await read("page") == expected
+
+
+async def pages(store: Store, per_page: int, by: str) -> list[str]:
+    """The ids of all messages of the organization, read page after page."""
+    ids: list[str] = []
+    selection = Selection(per_page, before=public_id(1)) if by == "before" else Selection(per_page)
+    while True:
+        page = await store.read(partial(messages.page, organization=OURS, selection=selection))
+        shown = [message.id for message in page.items]
+        ids += shown[::-1] if by == "before" else shown
+        if not (page.has_previous if by == "before" else page.has_next):
+            return ids
+        if by == "page":
+            selection = Selection(per_page, page=selection.page + 1)
+        elif by == "after":
+            selection = Selection(per_page, after=shown[-1])
+        else:
+            selection = Selection(per_page, before=shown[0])
+
+
+async def test_the_list_of_one_queue_goes_on_where_the_message_stands_in_it(store: Store) -> None:
+    topic, into = await stored_topic(store, 5), await three_queues(store)
+    for queue, number in zip(into, (20, 21, 22), strict=True):
+        await publish(store, queue, [public_id(number), public_id(number + 3)])
+    await store.route(routed(topic, into, 30))
+    for queue, number in zip(into, (20, 21, 22), strict=True):
+        after, called = Selection(after=public_id(30)), Selection(alias=public_id(30))
+        page = await store.read(partial(messages.page_of_queue, queue=queue, selection=after))
+        assert [message.id for message in page.items] == [public_id(number + 3), public_id(number)]
+        page = await store.read(partial(messages.page_of_queue, queue=queue, selection=called))
+        assert [message.queue for message in page.items] == [queue.id]
