@@ -42,7 +42,7 @@ bench: $(DEV)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 torture: $(DEV)
-	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) $(PYTEST) tests/faults -m torture -n 3 --dist loadgroup $(ARGS)
+	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) $(PYTEST) tests/faults -m torture -n 2 --dist loadgroup $(ARGS)
 
 fuzz: $(DEV)
 	FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz -n 2 -rP $(ARGS)

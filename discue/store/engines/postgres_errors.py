@@ -73,7 +73,8 @@ def without_data(error: BaseException) -> BaseException:
     """The error as it may be logged: a detail quotes rows, and the client's own complaint about a value quotes that."""
     if isinstance(error, asyncpg.PostgresError):
         cause = error.__cause__
-        if error.severity is None and cause is not None and not isinstance(cause, OSError):
+        is_of_connection = isinstance(cause, (OSError, asyncpg.PostgresError))
+        if error.severity is None and cause is not None and not is_of_connection:
             return ValueError(f"a statement was given a value that cannot be sent: {type(cause).__name__}")
         error.detail = None
     return error
