@@ -19,8 +19,10 @@ import pytest
 
 from discue.cli.main import main
 from discue.logs import ROOT
+from tests.forked import Forked
 
-DISCUE = (sys.executable, "-m", "discue.cli")
+COMMAND = ("-m", "discue.cli")
+DISCUE = (sys.executable, *COMMAND)
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_SECONDS = 30.0
 
@@ -33,7 +35,7 @@ def environment(**variables: str) -> dict[str, str]:
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """One command in a folder, to its end: in this process, unless it is one that prepares its process to serve."""
     if arguments and arguments[0] in {"serve", "dev"}:
-        return run_apart(folder, *DISCUE, *arguments, **variables)
+        return run_forked(folder, *COMMAND, *arguments, **variables)
     out, log = io.StringIO(), io.StringIO()
     with (
         redirect_stdout(out),
@@ -51,8 +53,19 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), log.getvalue())
 
 
+def run_forked(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """One command in a process of its own, to its end, without the time of its imports."""
+    process = Forked(command, folder=folder, environment=environment(**variables))
+    try:
+        out, log = Output(process.stdout), Output(process.stderr)
+        code = process.wait(PATIENCE_SECONDS)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(command, code, out.to_the_end(), log.to_the_end())
+
+
 def run_apart(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """One command in a process of its own, to its end."""
+    """The same for any program."""
     return subprocess.run(
         command,
         cwd=folder,
@@ -123,18 +136,11 @@ class Running:
     """A server of the command line, in a folder."""
 
     def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
-        self.process = subprocess.Popen(
-            [*DISCUE, *arguments],
-            cwd=folder,
-            env=environment(**variables),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self.out, self.log = Output(self.process.stdout), Output(self.process.stderr)
+        self.follow(Forked([*COMMAND, *arguments], folder=folder, environment=environment(**variables)))
+
+    def follow(self, process: Forked) -> None:
+        self.process = process
+        self.out, self.log = Output(process.stdout), Output(process.stderr)
 
     @property
     def url(self) -> str:

@@ -2,7 +2,6 @@ import asyncio
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from discue.store.commit import Store
 from discue.store.tables import TABLES
 from tests.cli.commands import PATIENCE_SECONDS, Output, environment, request, run, serving
 from tests.databases import ENGINE_NAMES, new_database
+from tests.forked import Forked
 from tests.installations import MESSAGES, furnish
 from tests.stores import WAITING_BYTES
 
@@ -87,17 +87,8 @@ class Paced:
     """The command in a process of its own, step by step."""
 
     def __init__(self, folder: Path, databases: tuple[str, str], killed_within: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _PACED, killed_within, "copy", "--from", databases[0], "--to", databases[1]],
-            cwd=folder,
-            env=environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
+        command = ("-c", _PACED, killed_within, "copy", "--from", databases[0], "--to", databases[1])
+        self.process = Forked(command, folder=folder, environment=environment(), has_input=True)
         self.out, self.log = Output(self.process.stdout), Output(self.process.stderr)
 
     def until(self, step: str) -> None:

@@ -4,7 +4,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import pytest
 from discue.cli.serve import until_stopped
 from discue.errors import DiscueError
 from discue.http_server import Address, HttpServer
-from tests.cli.commands import request, run, run_apart, serving
+from tests.cli.commands import request, run, run_forked, serving
 
 
 @contextmanager
@@ -280,7 +279,7 @@ def test_a_database_that_cannot_be_written_is_refused(command: str) -> None:
         for file in ("discue.db", "discue.db.serving"):
             (folder / file).touch()
             (folder / file).chmod(0o644)
-        result = run_apart(folder, sys.executable, "-c", AS_NOBODY, command)
+        result = run_forked(folder, "-c", AS_NOBODY, command)
 
     assert result.returncode == 1
     assert "cannot be written" in result.stdout + result.stderr

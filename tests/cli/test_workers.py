@@ -5,8 +5,6 @@ import re
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,8 +15,9 @@ from urllib.parse import urlsplit
 import apsw
 import pytest
 
-from tests.cli.commands import PATIENCE_SECONDS, Output, Running, environment, request, run, serving
+from tests.cli.commands import PATIENCE_SECONDS, REPOSITORY, Running, environment, request, run, serving
 from tests.cli.test_serve import hanging_listener, one_line, publish_to
+from tests.forked import Forked
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
@@ -27,17 +26,8 @@ class Small(Running):
     """Workers that serve nothing (`small_workers`) and their parent."""
 
     def __init__(self, behaviour: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.cli.small_workers", behaviour],
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self.out, self.log = Output(self.process.stdout), Output(self.process.stderr)
+        command = ("-m", "tests.cli.small_workers", behaviour)
+        self.follow(Forked(command, folder=REPOSITORY, environment=environment()))
 
 
 @contextmanager
