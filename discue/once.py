@@ -16,7 +16,15 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 KEPT_MS: Final = 86_400_000
 """How long a key is kept at least."""
 
+LOOKED_THROUGH_MS: Final = 6 * 3_600_000
+"""In this time all keys that are kept are looked through once, for those to forget."""
+
 NONCE_BYTES: Final = 12
+
+Stretch = tuple[int, int]
+"""The first and the last number that the first half of a key's hash can have."""
+
+_FIRST, _HALVES = -(1 << 63), 1 << 64
 
 # Each purpose has a hash of its own: what is stored says nothing about what seals.
 _STORED, _SEALING, _REQUEST = b"once stored", b"once sealing", b"once request"
@@ -69,6 +77,21 @@ def idempotency_key(organization: int, text: str, method: str, path: str, body: 
     request = _blake2b(head.encode(errors="surrogatepass"), digest_size=16, person=_REQUEST)
     request.update(body)
     return IdempotencyKey(organization, text, (high, low), request.digest())
+
+
+def stretches(since: int, until: int) -> tuple[Stretch, ...]:
+    """Which keys are to be looked through from one instant to another, in milliseconds.
+
+    Hashes are spread evenly: the longer the time, the larger the share of the keys, however many these are. Within
+    `LOOKED_THROUGH_MS` it is each of them.
+    """
+    if until <= since:
+        return ()
+    if until - since >= LOOKED_THROUGH_MS:
+        return ((_FIRST, _FIRST + _HALVES - 1),)
+    begin, end = (at % LOOKED_THROUGH_MS * _HALVES // LOOKED_THROUGH_MS for at in (since, until))
+    passed = ((begin, end),) if begin < end else ((begin, _HALVES), (0, end))
+    return tuple((_FIRST + low, _FIRST + high - 1) for low, high in passed if low < high)
 
 
 def _digest(text: str, organization: int, purpose: bytes, size: int) -> bytes:

@@ -84,7 +84,7 @@ async def _publish(
     publisher: Publisher, queue: QueueRecord, drafts: Sequence[Draft], once: IdempotencyKey | None
 ) -> tuple[Entry, ...]:
     new = tuple(entry_for(publisher.public_ids.next(), draft, ordered=queue.ordered) for draft in drafts)
-    kept = None if once is None else Once(once.hash, once.fingerprint, _pack([(each.id, each.alias) for each in new]))
+    kept = None if once is None else _kept(publisher, once, new)
     for _ in range(_TRIES):
         _check_sizes(queue, drafts)
         if queue.checker is not None:
@@ -106,6 +106,11 @@ async def _publish(
         else:
             return appended.entries
     raise Unavailable("The queue's configuration keeps changing. Try again soon.")
+
+
+def _kept(publisher: Publisher, once: IdempotencyKey, new: tuple[NewEntry, ...]) -> Once:
+    content = _pack([(each.id, each.alias) for each in new])
+    return Once(once.hash, once.fingerprint, content, publisher.row_ids.next())
 
 
 def entry_for(public_id: str, draft: Draft, *, ordered: bool = False, body_id: int | None = None) -> NewEntry:

@@ -76,7 +76,8 @@ async def _other_organizations(store: Store, olga: Principal) -> None:
 
 _ROWS: dict[str, tuple[Value, ...]] = {
     "event": (3, "queue_added", "k" * 21, "q" * 21, "orders"),
-    "idempotency": (-5, 7, b"\x01", b"\x02", NOON),
+    "idempotency_key": (12,),
+    "idempotency_answers": (12, NOON, 3, b"\x01\x00\x02"),
     "scheduled": (12, 3, NOON, 7, None),
     "topic": (4, "t" * 21, "news", 3, NOON, NOON),
     "channel": (5, "c" * 21, 4, 6, "all", "news.>", '{"key": "x"}', NOON, NOON),

@@ -19,28 +19,36 @@ class InFlight:
     """Who is under way with which key in this worker. Used from one event loop."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Place, _Waiting] = {}
+        self._waiting: dict[Place, _Waiting | None] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def try_to_enter(self, place: Place) -> bool:
+        """Whether nobody else was under way with the key. Then this one is, and `leave` must follow."""
+        if place in self._waiting:
+            return False
+        # That anybody waits is rare: who enters makes no room for it.
+        self._waiting[place] = None
+        return True
 
     async def enter(self, place: Place) -> None:
         """Returns when nobody else is under way with the key; then `leave` must follow.
 
         Raises Conflict when that takes too long, and when too many wait.
         """
-        waiting = self._waiting.get(place)
-        if waiting is None:
-            self._waiting[place] = deque()
-        else:
-            await self._turn(place, waiting)
+        if not self.try_to_enter(place):
+            await self._turn(place)
 
-    async def _turn(self, place: Place, waiting: _Waiting) -> None:
+    async def _turn(self, place: Place) -> None:
         if self._count >= WAITING:
             raise still_in_flight()
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
+        waiting = self._waiting[place]
+        if waiting is None:
+            waiting = self._waiting[place] = deque()
         waiting.append(turn)
         self._count += 1
         timer = loop.call_later(LONGEST_WAIT_SECONDS, _give_up, turn)

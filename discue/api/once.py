@@ -61,7 +61,7 @@ async def created(call: Call, create: Callable[[Control], Awaitable[T]], shown: 
     control = call.control
     if call.once is not None:
         content_of = partial(_content, call, call.once, shown, control.random_bytes(NONCE_BYTES))
-        control = replace(control, once=Keeping(call.once, content_of))
+        control = replace(control, once=Keeping(call.once, content_of, control.row_ids.next()))
     return shown(await create(control))
 
 
@@ -80,7 +80,8 @@ class Repetitions:
     async def answer(self, call: Call, key: IdempotencyKey, endpoint: Endpoint) -> bytes:
         """Raises Unprocessable when the key came with another request before, Conflict while that is in flight."""
         place = (key.organization, *key.hash)
-        await self._in_flight.enter(place)
+        if not self._in_flight.try_to_enter(place):
+            await self._in_flight.enter(place)
         try:
             try:
                 return _encode(await endpoint.handler(call))

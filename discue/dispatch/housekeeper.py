@@ -11,16 +11,18 @@ from discue.clock import Clock
 from discue.directory import Directory
 from discue.dispatch.dispatcher import Dispatcher
 from discue.lockout import FORGOTTEN_AFTER_MS
-from discue.once import KEPT_MS
+from discue.once import KEPT_MS, LOOKED_THROUGH_MS, Stretch, stretches
 from discue.store import allowances, feed, idempotency, jobs, lockouts, purge, retention, tallies
 from discue.store.commit import Store
 from discue.store.engine import Transaction
+from discue.store.listing import CLOCKS_APART_MS
 from discue.store.retention import LogToTrim
 
 _LOGS_READ = 200
 _CHANGES_KEPT = 10_000
 _CHANGES_A_STEP = 500
 _EVENTS_KEPT_MS = 25 * 3_600_000
+_KEYS_KEPT_MS = KEPT_MS + CLOCKS_APART_MS
 _COUNTS_KEPT_MS = 48 * 3_600_000
 _REDELIVERIES_KEPT_MS = 7 * 24 * 3_600_000
 """From their end on."""
@@ -60,6 +62,7 @@ class Housekeeper:
         self._clock = clock
         self._times = times
         self._keeps_house = keeps_house
+        self._keys_looked_through_at = 0
         self._something_deleted = asyncio.Event()
 
     def purge_soon(self) -> None:
@@ -100,13 +103,21 @@ class Housekeeper:
             pass
         while await self._store.write(partial(lockouts.forget, failed_before=now - FORGOTTEN_AFTER_MS)):
             pass
-        while await self._store.write(partial(idempotency.forget, stored_before=now - KEPT_MS)):
-            pass
+        await self._forget_keys(now)
         minute = now // MINUTE_MS - _MINUTES_KEPT
         while await self._store.write(partial(allowances.forget, before_minute=minute)):
             pass
         await self._forget_past(now)
         await self._trim_logs(now)
+
+    async def _forget_keys(self, now: int) -> None:
+        """Those that it is time for, of all that were kept long enough; in the first round all of these."""
+        kept_before = now - _KEYS_KEPT_MS
+        for stretch in stretches(self._keys_looked_through_at, now):
+            left: Stretch | None = stretch
+            while left is not None:
+                left = await self._store.write(partial(idempotency.forget, stretch=left, kept_before=kept_before))
+        self._keys_looked_through_at = now
 
     async def note_key_use(self) -> None:
         """Write down when keys were last used."""
@@ -127,10 +138,13 @@ class Housekeeper:
 
     def _steps_over_past(self, organization: int, now: int) -> tuple[Callable[[Transaction], Awaitable[int]], ...]:
         attempts_before, counts_before = now - self._times.attempts * 1_000, tallies.period_of(now - _COUNTS_KEPT_MS)
+        # By then all keys were looked through, and those that name the answers are forgotten.
+        answered_before = now - _KEYS_KEPT_MS - LOOKED_THROUGH_MS
         return (
             partial(retention.forget_details, organization=organization, made_before=attempts_before),
             partial(retention.forget_attempts, organization=organization, made_before=attempts_before),
             partial(retention.forget_events, organization=organization, recorded_before=now - _EVENTS_KEPT_MS),
+            partial(idempotency.forget_answers, organization=organization, kept_before=answered_before),
             partial(tallies.forget, organization=organization, before=counts_before, periods=_PERIODS_A_STEP),
         )
 

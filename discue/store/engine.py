@@ -64,11 +64,16 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Once(msgspec.Struct, frozen=True, gc=False):
-    """An idempotency key, as 128 bits of a hash, with what is kept of its first request and of the answer to it."""
+    """An idempotency key, as 128 bits of a hash, with what is kept of its first request and of the answer to it.
+
+    The hash has the organization in it: of different keys, also of two organizations, the first halves differ already.
+    `id` is a row's, made for this request.
+    """
 
     key: tuple[int, int]
     fingerprint: bytes
     content: bytes
+    id: int
 
 
 class Append(msgspec.Struct, frozen=True):

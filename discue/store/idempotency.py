@@ -1,23 +1,46 @@
-"""Idempotency keys that were used, each kept in the very commit of what it was used for."""
+"""Idempotency keys that were used, each kept in the very commit of what it was used for.
 
+A key is a row as narrow as can be, for it stands at a random place. What its first request was, and was answered, is
+stored with that of other keys in one row of answers, which the key names.
+"""
+
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
 
+from discue.ids import row_id_at
+from discue.once import Stretch
 from discue.store.engine import Once, Transaction
 
-FORGOTTEN_A_STEP: Final = 500
+LOOKED_AT: Final = 1_000
+ANSWERS_A_STEP: Final = 100
+"""Rows of answers: one may have 64 KiB, or an answer that is larger."""
 
+_TOGETHER: Final = 64
+_BYTES_TOGETHER: Final = 65_536
+
+_KEEP: Final = "INSERT INTO idempotency_key (key, answers) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING"
+_ANSWER: Final = """
+    INSERT INTO idempotency_answers (organization, id, stored_at, size, content) VALUES ($1, $2, $3, $4, $5)"""
 _KEPT: Final = """
-    SELECT fingerprint, content, stored_at FROM idempotency
-    WHERE organization = $1 AND key_high = $2 AND key_low = $3"""
-_KEEP: Final = """
-    INSERT INTO idempotency (organization, key_high, key_low, fingerprint, content, stored_at)
-    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (organization, key_high, key_low) DO NOTHING"""
-_FORGET: Final = """
-    DELETE FROM idempotency WHERE (organization, key_high, key_low) IN (
-        SELECT organization, key_high, key_low FROM idempotency WHERE stored_at < $1 ORDER BY stored_at LIMIT $2
+    SELECT a.stored_at, a.content FROM idempotency_key k
+    JOIN idempotency_answers a ON a.organization = $1 AND a.id = k.answers WHERE k.key = $2"""
+_LOOK: Final = """
+    SELECT count(*), max(key), min(answers) FROM (
+        SELECT key, answers FROM idempotency_key WHERE key >= $1 AND key <= $2 ORDER BY key LIMIT $3
+    ) AS looked_at"""
+_FORGET: Final = "DELETE FROM idempotency_key WHERE key >= $1 AND key <= $2 AND answers < $3"
+_FORGET_ANSWERS: Final = """
+    DELETE FROM idempotency_answers WHERE (organization, id) IN (
+        SELECT organization, id FROM idempotency_answers WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
     )"""
+
+_Answer = tuple[int, int, bytes, bytes]
+"""The two halves of a key's hash, its fingerprint, and its content."""
+
+_pack: Callable[[list[_Answer]], bytes] = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[_Answer]).decode
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -28,16 +51,63 @@ class Kept(msgspec.Struct, frozen=True):
     stored_at: int
 
 
+class Together:
+    """Gathers the keys of one queue's appends whose answers are to be one row: it has the id of the first of them."""
+
+    __slots__ = ("_count", "_size", "id")
+
+    def __init__(self) -> None:
+        self.id = self._count = self._size = 0
+
+    def add(self, once: Once) -> int:
+        """The id of the row that has its answer."""
+        size = len(once.content)
+        if self._count in (0, _TOGETHER) or self._size + size > _BYTES_TOGETHER:
+            self.id, self._count, self._size = once.id, 0, 0
+        self._count += 1
+        self._size += size
+        return self.id
+
+
+def packed(onces: Iterable[Once]) -> bytes:
+    """The content of a row of answers."""
+    return _pack([(*once.key, once.fingerprint, once.content) for once in onces])
+
+
 async def kept(tx: Transaction, organization: int, key: tuple[int, int]) -> Kept | None:
-    row = await tx.row(_KEPT, organization, *key)
-    return Kept(bytes(row[0]), bytes(row[1]), row[2]) if row is not None else None
+    row = await tx.row(_KEPT, organization, key[0])
+    for high, low, fingerprint, content in _unpack(row[1]) if row is not None else ():
+        if row is not None and (high, low) == key:
+            return Kept(fingerprint, content, row[0])
+    return None
 
 
 async def keep(tx: Transaction, organization: int, once: Once, now: int) -> bool:
     """False when the key was used before: then nothing that the transaction did may stand."""
-    return await tx.execute(_KEEP, organization, *once.key, once.fingerprint, once.content, now) == 1
+    if await tx.execute(_KEEP, once.key[0], once.id) != 1:
+        return False
+    content = packed([once])
+    await tx.execute(_ANSWER, organization, once.id, now, len(content), content)
+    return True
 
 
-async def forget(tx: Transaction, stored_before: int) -> int:
-    """One step over keys that were kept long enough; how many it deleted."""
-    return await tx.execute(_FORGET, stored_before, FORGOTTEN_A_STEP)
+async def forget(tx: Transaction, stretch: Stretch, kept_before: int) -> Stretch | None:
+    """One step over a stretch of keys: forget those that were kept long enough. What is left of it; None at its end.
+
+    No index leads to the old ones: each key would have to be written there, too. In the order in which keys stand,
+    those that go are many to a page.
+    """
+    low, high = stretch
+    oldest_id = row_id_at(kept_before)
+    count, last, oldest = await tx.row(_LOOK, low, high, LOOKED_AT) or (0, None, None)
+    if oldest is not None and oldest < oldest_id:
+        await tx.execute(_FORGET, low, last, oldest_id)
+    return (last + 1, high) if count == LOOKED_AT and last < high else None
+
+
+async def forget_answers(tx: Transaction, organization: int, kept_before: int) -> int:
+    """One step over an organization's answers, the oldest first; how many rows of them it deleted.
+
+    Those of keys that are not forgotten yet must stay.
+    """
+    return await tx.execute(_FORGET_ANSWERS, organization, row_id_at(kept_before), ANSWERS_A_STEP)

@@ -41,7 +41,7 @@ _OF_ORGANIZATION: Final = (
     ("channel", "id"),
     ("topic", "id"),
     ("event", "id"),
-    ("idempotency", "key_high, key_low"),
+    ("idempotency_answers", "id"),
     ("allowance", "caller, minute"),
     ("tally", "period, kind, slot"),
 )

@@ -221,7 +221,7 @@ def test_what_was_well_is_answered_so_although_it_would_not_be_any_more(cast: Ca
 def test_the_database_holds_neither_the_key_nor_what_was_answered(cast: Cast) -> None:
     text = "a-key-that-nobody-guesses"
     cast.alice.post("/queues", json={"alias": "a-name-to-look-for"}, headers={KEY: text})
-    sql = "SELECT fingerprint, content FROM idempotency LIMIT 1000"
+    sql = "SELECT content FROM idempotency_answers LIMIT 1000"
     rows = cast.service.run(cast.service.installation.store.read(lambda tx: tx.rows(sql)))
     everything = b"".join(bytes(value) for row in rows for value in row)
     assert everything

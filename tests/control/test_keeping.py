@@ -24,7 +24,9 @@ def a_key(cast: Cast) -> IdempotencyKey:
 
 def keeping(cast: Cast) -> Control:
     """The control plane for a request that came with the key."""
-    return replace(cast.control, once=Keeping(a_key(cast), lambda made: made.queue.public_id.encode()))
+    return replace(
+        cast.control, once=Keeping(a_key(cast), lambda made: made.queue.public_id.encode(), cast.control.row_ids.next())
+    )
 
 
 async def kept(cast: Cast) -> Kept | None:
@@ -60,7 +62,7 @@ async def test_an_answer_that_cannot_be_made_leaves_nothing_behind(cast: Cast) -
     def broken(_made: Any) -> bytes:
         raise ZeroDivisionError
 
-    control = replace(cast.control, once=Keeping(a_key(cast), broken))
+    control = replace(cast.control, once=Keeping(a_key(cast), broken, 1))
     with pytest.raises(ZeroDivisionError):
         await queues.create(control, cast.alice.principal, QueueFields("orders"))
     assert (await kept(cast), await aliases(cast)) == (None, [])

@@ -7,12 +7,15 @@ import pytest
 
 from discue.directory import Directory
 from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
+from discue.ids import row_id_at
 from discue.lockout import FORGOTTEN_AFTER_MS, Subject
 from discue.model import Listener, Queue
+from discue.once import LOOKED_THROUGH_MS
 from discue.store import idempotency, jobs, lockouts, queues
 from discue.store.engine import Once, Transaction
 from discue.store.events import Occurrence
 from discue.store.jobs import Job
+from discue.store.listing import CLOCKS_APART_MS
 from tests.dispatch.stage import DAY_MS, Stage, badly, well, with_trace
 from tests.store.rows import row_id
 
@@ -126,14 +129,24 @@ async def test_a_message_stays_for_as_long_as_its_retry_waits(stage: Stage, hous
 
 async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, housekeeper: Keeping) -> None:
     queue, _ = await _running(stage)
-    once = Once((1, 2), b"", b"")
-    await stage.store.write(lambda tx: idempotency.keep(tx, queue.organization, once, stage.clock.now()))
+    begun = stage.clock.now()
+    for number in range(-4, 4):
+        once = Once((number << 61, 2), b"", b"", row_id_at(begun) + number + 4)
+        await stage.store.write(lambda tx, once=once: idempotency.keep(tx, queue.organization, once, begun))  # type: ignore[misc]
     stage.clock.advance(DAY_MS)
     await housekeeper.retain()
-    assert await stage.rows("SELECT count(*) FROM idempotency") == [(1,)]
-    stage.clock.advance(1)
+    assert await stage.rows("SELECT count(*) FROM idempotency_key") == [(8,)]
+    stage.clock.advance(CLOCKS_APART_MS)
     await housekeeper.retain()
-    assert await stage.rows("SELECT count(*) FROM idempotency") == [(0,)]
+    stage.clock.advance(LOOKED_THROUGH_MS // 2)
+    await housekeeper.retain()
+    [(some,)] = await stage.rows("SELECT count(*) FROM idempotency_key")
+    assert 0 < some < 8
+    assert await stage.rows("SELECT count(*) FROM idempotency_answers") == [(8,)]
+    stage.clock.advance(LOOKED_THROUGH_MS // 2 + 1)
+    await housekeeper.retain()
+    assert await stage.rows("SELECT count(*) FROM idempotency_key") == [(0,)]
+    assert await stage.rows("SELECT count(*) FROM idempotency_answers") == [(0,)]
 
 
 async def test_attempts_and_missed_deliveries_go_in_their_time(stage: Stage, housekeeper: Keeping) -> None:

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from discue.model import Queue
+from discue.once import Stretch, idempotency_key
 from discue.store import idempotency, queues
 from discue.store.commit import Store
 from discue.store.engine import (
@@ -28,7 +31,7 @@ from tests.stores import ENGINES, WAITING_BYTES, another, opened_store
 
 OURS, THEIRS = row_id(1), row_id(2)
 KEY = (-5, 7)
-ONCE = Once(KEY, b"fingerprint", b"content")
+ONCE = Once(KEY, b"fingerprint", b"content", row_id(100))
 TOGETHER = 8
 
 
@@ -47,13 +50,27 @@ def _tolerate(_place: str, _error: BaseException) -> None:
     """That one key was kept by two at once is told, as whatever splits a batch."""
 
 
+def once_of(high: int, low: int = 0, content: bytes = b"c") -> Once:
+    return Once((high, low), b"f", content, row_id(abs(high)) + (high < 0))
+
+
 def an_append(queue: Queue, number: int, once: Once | None = ONCE, *, count: int = 1, version: int = 1) -> Append:
     entries = tuple(NewEntry(public_id(number + index), True, b"{}") for index in range(count))
+    # Each request has an id of its own, also one that repeats another.
+    once = None if once is None else msgspec.structs.replace(once, id=row_id(number))
     return Append(queue.organization, queue.id, version, NOON + number, entries, once)
 
 
 async def committed(store: Store, *appends: Append) -> list[Appended | Exception]:
     return list((await store.engine.commit(Batch(appends=appends))).appends)
+
+
+async def keep(store: Store, *onces: Once) -> None:
+    async def work(tx: Transaction) -> None:
+        for once in onces:
+            assert await idempotency.keep(tx, OURS, once, NOON)
+
+    await store.write(work)
 
 
 async def kept(store: Store, organization: int = OURS, key: tuple[int, int] = KEY) -> Kept | None:
@@ -81,7 +98,7 @@ async def test_a_key_that_is_kept_stores_nothing_and_its_neighbours_are_stored(s
         store,
         an_append(other, 200, None),
         an_append(queue, 201),
-        an_append(other, 202, Once((8, 8), b"f", b"c")),
+        an_append(other, 202, once_of(8)),
         an_append(queue, 203, None),
     )
     assert [type(answer) for answer in answers] == [Appended, AlreadyDone, Appended, Appended]
@@ -99,15 +116,25 @@ async def test_of_two_in_one_commit_the_first_is_stored(store: Store) -> None:
 
 async def test_every_organization_has_keys_of_its_own(store: Store) -> None:
     ours, theirs = await stored_queue(store, OURS, 10), await stored_queue(store, THEIRS, 11)
-    answers = await committed(store, an_append(ours, 100), an_append(theirs, 101))
+    hashes = [idempotency_key(each, "the-same", "POST", "/queues", b"").hash for each in (OURS, THEIRS)]
+    onces = [Once(key, b"f", b"c", 0) for key in hashes]
+    answers = await committed(store, an_append(ours, 100, onces[0]), an_append(theirs, 101, onces[1]))
     assert [type(answer) for answer in answers] == [Appended, Appended]
-    assert await kept(store, THEIRS) == Kept(b"fingerprint", b"content", NOON + 101)
+    assert await kept(store, THEIRS, hashes[1]) == Kept(b"f", b"c", NOON + 101)
+    assert await kept(store, THEIRS, hashes[0]) is None
+
+
+async def test_of_a_key_that_has_half_of_its_hash_with_another_one_nothing_is_known(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    await committed(store, an_append(queue, 100, once_of(5, 1)))
+    assert await kept(store, key=(5, 2)) is None
+    assert [type(answer) for answer in await committed(store, an_append(queue, 200, once_of(5, 2)))] == [AlreadyDone]
 
 
 async def test_what_is_not_stored_keeps_no_key(store: Store) -> None:
     queue, closed = [await stored_queue(store, OURS, number) for number in (10, 11)]
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, closed.id, NOON))
-    answers = await committed(store, an_append(queue, 100, version=2), an_append(closed, 101, Once((1, 1), b"", b"")))
+    answers = await committed(store, an_append(queue, 100, version=2), an_append(closed, 101, once_of(1, 1)))
     assert [type(answer) for answer in answers] == [StaleConfiguration, QueueClosed]
     assert [await kept(store), await kept(store, key=(1, 1))] == [None, None]
     [answer] = await committed(store, an_append(queue, 102))
@@ -116,27 +143,58 @@ async def test_what_is_not_stored_keeps_no_key(store: Store) -> None:
 
 async def test_many_keys_go_with_one_commit(store: Store) -> None:
     made = [await stored_queue(store, OURS, number) for number in range(10, 14)]
-    appends = [an_append(made[number % 4], 100 + number, Once((number, -number), b"f", b"c")) for number in range(70)]
+    appends = [an_append(made[number % 4], 100 + number, once_of(number, -number)) for number in range(70)]
     assert {type(answer) for answer in await committed(store, *appends)} == {Appended}
-    again = [an_append(made[number % 4], 300 + number, Once((number, -number), b"f", b"c")) for number in range(70)]
+    again = [an_append(made[number % 4], 300 + number, once_of(number, -number)) for number in range(70)]
     assert {type(answer) for answer in await committed(store, *again)} == {AlreadyDone}
 
 
+async def test_answers_of_one_queue_are_rows_of_many_and_each_is_found(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    large = [once_of(number, content=bytes([number]) * 40_000) for number in range(100, 103)]
+    small = [once_of(number, content=bytes([number])) for number in range(100)]
+    await committed(store, *(an_append(queue, 200 + once.key[0], once) for once in (*small, *large)))
+    assert await store.read(lambda tx: tx.rows("SELECT count(*) FROM idempotency_answers")) == [(4,)]
+    for once in (*small, *large):
+        assert await kept(store, key=once.key) == Kept(b"f", once.content, NOON + 302)
+
+
+async def test_a_few_that_are_repeated_among_new_ones_are_told_apart(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    await committed(store, *(an_append(queue, 100 + number, once_of(number)) for number in (0, 3)))
+    appends = [an_append(queue, 200 + number, once_of(number)) for number in range(5)]
+    expected = [AlreadyDone, Appended, Appended, AlreadyDone, Appended]
+    assert [type(answer) for answer in await committed(store, *appends)] == expected
+    assert await seqs(store, queue) == [1, 2, 3, 4, 5]
+    stored_at = [found.stored_at - NOON for number in range(5) if (found := await kept(store, key=(number, 0)))]
+    assert stored_at == [103, 204, 204, 103, 204]
+
+
 async def test_a_work_that_meets_its_key_is_told_so(store: Store) -> None:
-    async def keep(tx: Transaction) -> bool:
+    async def work(tx: Transaction) -> bool:
         return await idempotency.keep(tx, OURS, ONCE, NOON)
 
-    assert await store.write(keep)
-    assert not await store.write(keep)
-    assert await store.write(lambda tx: idempotency.keep(tx, THEIRS, ONCE, NOON))
+    assert await store.write(work)
+    assert not await store.write(work)
+    assert await kept(store) == Kept(b"fingerprint", b"content", NOON)
 
 
-async def test_keys_are_forgotten_from_the_oldest_in_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idempotency, "FORGOTTEN_A_STEP", 2)
-    for number in range(4):
-        once = Once((number, 0), b"", b"")
-        await store.write(lambda tx, once=once: idempotency.keep(tx, OURS, once, NOON + once.key[0]))  # type: ignore[misc]
-    counts = [await store.write(lambda tx: idempotency.forget(tx, NOON + 3)) for _ in range(3)]
+async def test_old_keys_of_a_stretch_are_forgotten_in_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "LOOKED_AT", 2)
+    await keep(store, *map(once_of, range(-3, 4)))
+    left: Stretch | None = (-2, 3)
+    steps = []
+    while left is not None:
+        left = await store.write(partial(idempotency.forget, stretch=left, kept_before=NOON + 3))
+        steps.append(left)
+    assert steps == [(0, 3), (2, 3), None]
+    assert [number for number in range(-3, 4) if await kept(store, key=(number, 0))] == [-3, 3]
+
+
+async def test_answers_are_forgotten_from_the_oldest_in_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "ANSWERS_A_STEP", 2)
+    await keep(store, *map(once_of, range(4)))
+    counts = [await store.write(lambda tx: idempotency.forget_answers(tx, OURS, NOON + 3)) for _ in range(3)]
     assert counts == [2, 1, 0]
     assert [await kept(store, key=(number, 0)) is not None for number in range(4)] == [False, False, False, True]
 
@@ -154,7 +212,7 @@ async def test_of_many_that_append_with_one_key_in_two_workers_one_is_stored(sto
 
 async def test_keys_that_two_workers_keep_in_opposite_orders_stand_each_once(stores: tuple[Store, Store]) -> None:
     made = [await stored_queue(stores[0], OURS, number) for number in range(10, 14)]
-    onces = [Once((number, 0), b"", b"") for number in range(4)]
+    onces = [once_of(number) for number in range(4)]
 
     def appends(first: int, step: int) -> list[Append]:
         return [an_append(made[(first + number) % 4], first + number, onces[::step][number]) for number in range(4)]

@@ -149,7 +149,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await quota_use.listeners(tx, OURS, 10)
     await quota_use.messages(tx, OURS, range(5, 10))
     await tallies.bytes_stored(tx, OURS)
-    await idempotency.keep(tx, OURS, Once((1, 2), b"", b""), NOON)
+    await idempotency.keep(tx, OURS, Once((1, 2), b"", b"", row_id(2)), NOON)
     await idempotency.kept(tx, OURS, (1, 2))
 
 
@@ -293,7 +293,9 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await retention.next_organization(tx, 0)
     await lockouts.forget(tx, NOON)
     await allowances.forget(tx, 29_000_000)
-    await idempotency.forget(tx, NOON)
+    await idempotency.keep(tx, OURS, Once((3, 4), b"", b"", row_id(3)), NOON)
+    assert await idempotency.forget(tx, (0, 9), NOON + 60_000) is None
+    await idempotency.forget_answers(tx, OURS, NOON + 60_000)
 
 
 Prepare = Callable[[Cluster, str], None]
@@ -358,7 +360,8 @@ _MANY_ROWS = (
     SELECT organization, id * 100 + s, 'r' || organization || '-' || id || '-' || s, id, 'done', '{}', NULL, 0, 0, 0, 0,
         0, 0, 0, CASE WHEN s > 2 THEN s END
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
-    """INSERT INTO idempotency SELECT organization, id, s, '', '', s
+    "INSERT INTO idempotency_key SELECT k, k FROM generate_series(-10000, 10000) k",
+    """INSERT INTO idempotency_answers SELECT organization, id * 100 + s, s, 1, 'x'
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO allowance SELECT o, q, m, 1
     FROM generate_series(1, 20) o, generate_series(1, 50) q, generate_series(1, 5) m""",
@@ -425,7 +428,7 @@ async def _name_of(store: Store) -> str:
 _KEYS = {
     "cursor_pkey": ("organization = ANY", "listener =", "stream ="),
     "exception_pkey": ("organization = ANY", "listener =", "stream =", "seq ="),
-    "idempotency_pkey": ("organization =", "key_high =", "key_low ="),
+    "idempotency_key_pkey": ("key =",),
     "log_pkey": ("organization =", "queue =", "seq >"),
     "missed_range_pkey": ("organization = ANY", "listener =", "seq_from ="),
     "redelivery_pkey": ("organization = ANY", "id ="),

@@ -29,7 +29,7 @@ from tests.store.rows import public_id, publish, row_id, stored_queue
 
 OURS, THEIRS = row_id(1), row_id(2)
 BODY = b'"shared by several"'
-FRESH_KEY = Once((7, 8), b"fingerprint", b"content")
+FRESH_KEY = Once((7, 8), b"fingerprint", b"content", row_id(100))
 
 
 async def stored_topic(store: Store, number: int, organization: int = OURS) -> Topic:
@@ -45,7 +45,9 @@ def routed(
     body = SharedBody(row_id(number), BODY, 0)
     entry = NewEntry(public_id(number), True, BODY, due_at=due_at, body_id=body.id)
     appends = [Append(topic.organization, queue.id, queue.config_version, NOON, (entry,)) for queue in into]
-    appends[0] = msgspec.structs.replace(appends[0], once=once)
+    if once is not None:
+        # Each request has an id of its own, also one that repeats another.
+        appends[0] = msgspec.structs.replace(appends[0], once=msgspec.structs.replace(once, id=row_id(number)))
     shared = (msgspec.structs.replace(body, uses=len(appends)),)
     return Routed(topic.organization, topic.id, topic.routes_version, tuple(appends), shared)
 

@@ -120,7 +120,7 @@ async def test_what_is_due_counts_once_as_published(store: Store) -> None:
         assert head.published_count == 3
 
 
-@pytest.mark.parametrize("once", [None, Once((1, 2), b"f", b"c")])
+@pytest.mark.parametrize("once", [None, Once((1, 2), b"f", b"c", row_id(9))])
 async def test_a_delayed_message_goes_with_others_and_with_a_key(store: Store, once: Once | None) -> None:
     queue = await stored_queue(store, OURS, 10)
     plain = NewEntry(public_id(19), True, b"1")

@@ -127,12 +127,11 @@ async def test_of_a_batch_that_had_to_be_split_each_part_is_counted_once(trouble
 
 async def test_what_an_idempotency_key_holds_back_is_not_counted(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
-    once = Once((1, 2), b"fingerprint", b"content")
-    answers = await appended(
-        store, an_append(queue, 100, [3], once=once), an_append(queue, 101, [3], once=once), an_append(queue, 102, [4])
-    )
+    onces = [Once((1, 2), b"fingerprint", b"content", row_id(number)) for number in range(3)]
+    repeated = [an_append(queue, 100 + number, [3], once=once) for number, once in enumerate(onces)]
+    answers = await appended(store, *repeated[:2], an_append(queue, 103, [4]))
     assert [type(answer) for answer in answers] == [Appended, AlreadyDone, Appended]
-    [answer] = await appended(store, an_append(queue, 103, [3], once=once))
+    [answer] = await appended(store, repeated[2])
     assert isinstance(answer, AlreadyDone)
     assert await counted(store) == {MESSAGE_ADDED: 2, BYTES_STORED: 7}
     assert await nothing_drifted(store)

@@ -1,10 +1,19 @@
 """Idempotency keys: what is stored of them, and that it tells nothing."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.once import NONCE_BYTES, IdempotencyKey, idempotency_key, is_idempotency_key
+from discue.once import (
+    LOOKED_THROUGH_MS,
+    NONCE_BYTES,
+    IdempotencyKey,
+    idempotency_key,
+    is_idempotency_key,
+    stretches,
+)
 
 KEYS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255)
 METHODS = st.sampled_from(["POST", "PUT"])
@@ -90,3 +99,31 @@ def test_what_is_too_short_to_be_a_seal_is_not_opened() -> None:
 
 def test_a_key_shows_its_text_nowhere() -> None:
     assert "secret-text" not in repr(a_key("secret-text"))
+
+
+HALVES = st.integers(-(1 << 63), (1 << 63) - 1)
+
+
+@given(st.integers(0, 1 << 42), st.lists(st.integers(0, LOOKED_THROUGH_MS), max_size=12), HALVES)
+def test_in_its_time_every_key_is_looked_at_once_wherever_the_rounds_lie(
+    begin: int, rounds: list[int], half: int
+) -> None:
+    instants = [begin + pause for pause in (0, *sorted(rounds), LOOKED_THROUGH_MS)]
+    passed = [stretch for since, until in pairwise(instants) for stretch in stretches(since, until)]
+    assert sum(low <= half <= high for low, high in passed) == 1
+
+
+@given(st.integers(0, 1 << 42), st.integers(0, 2 * LOOKED_THROUGH_MS))
+def test_stretches_are_numbers_that_a_column_has(since: int, pause: int) -> None:
+    found = stretches(since, since + pause)
+    assert all(-(1 << 63) <= low <= high < 1 << 63 for low, high in found)
+    assert bool(found) == (pause > 0)
+
+
+def test_a_clock_that_is_set_back_looks_at_nothing() -> None:
+    assert stretches(LOOKED_THROUGH_MS, LOOKED_THROUGH_MS) == stretches(9, 8) == ()
+
+
+def test_a_minute_is_a_small_share_of_the_keys() -> None:
+    [(low, high)] = stretches(0, 60_000)
+    assert (high - low + 1) * 360 == pytest.approx(1 << 64)

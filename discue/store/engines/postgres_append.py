@@ -11,9 +11,10 @@ import asyncpg
 
 from discue.errors import StoreUnavailable
 from discue.store import tallies
-from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, Routed, StaleConfiguration, Value
+from discue.store.engine import AlreadyDone, Append, Appended, Once, QueueClosed, Routed, StaleConfiguration, Value
 from discue.store.engines.postgres_errors import OUTAGES
 from discue.store.entries import WAITING, appended
+from discue.store.idempotency import Together, packed
 
 # `= ANY (ARRAY[x])` is `= x` to an index, and nothing that tables could be merged by: so no plan walks all heads
 # because there were few when it was made, and the heads are locked in the order in which they are given.
@@ -22,42 +23,47 @@ WITH raised AS (
     UPDATE queue_head h
     SET head = h.head + (w.last - w.first + 1), last_stored_at = greatest(h.last_stored_at, w.now)
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-        $8::bigint[], $9::bigint[])
-        AS w (organization, queue, config_version, now, first, last, bytes, first_key, last_key)
+        $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
+        AS w (organization, queue, config_version, now, first, last, bytes, first_key, last_key, first_answers,
+            last_answers)
     WHERE h.organization = ANY (ARRAY[w.organization]) AND h.queue = w.queue
         AND h.config_version = w.config_version AND h.closed_at IS NULL
     RETURNING h.organization, h.queue, h.last_stored_at AS stored_at, w.now, w.first, w.last, w.bytes, w.first_key,
-        w.last_key, h.head - (w.last - w.first + 1) AS base
+        w.last_key, w.first_answers, w.last_answers, h.head - (w.last - w.first + 1) AS base
 )"""
 _STORED: Final = """, stored AS (
     INSERT INTO log (organization, queue, seq, id, stored_at, alias, expires_at, key_hash, extra, size, codec, body)
     SELECT r.organization, r.queue, r.base + e.place, e.id, r.stored_at, e.alias, e.expires_at, e.key_hash, e.extra,
         octet_length(e.body), e.codec, e.body
     FROM raised r CROSS JOIN LATERAL unnest(
-        ($10::text[])[r.first:r.last], ($11::text[])[r.first:r.last], ($12::bigint[])[r.first:r.last],
-        ($13::bigint[])[r.first:r.last], ($14::bytea[])[r.first:r.last], ($15::bigint[])[r.first:r.last],
-        ($16::bytea[])[r.first:r.last]
+        ($12::text[])[r.first:r.last], ($13::text[])[r.first:r.last], ($14::bigint[])[r.first:r.last],
+        ($15::bigint[])[r.first:r.last], ($16::bytea[])[r.first:r.last], ($17::bigint[])[r.first:r.last],
+        ($18::bytea[])[r.first:r.last]
     ) WITH ORDINALITY AS e (id, alias, expires_at, key_hash, extra, codec, body, place)
 )"""
 _COUNT: Final = f""", counted AS (
     INSERT INTO tally (organization, period, kind, slot, n)
-    SELECT organization, now / {tallies.PERIOD_MS}, {tallies.MESSAGE_ADDED}, $17::bigint, sum(last - first + 1)::bigint
+    SELECT organization, now / {tallies.PERIOD_MS}, {tallies.MESSAGE_ADDED}, $19::bigint, sum(last - first + 1)::bigint
     FROM raised GROUP BY organization, now / {tallies.PERIOD_MS}
     UNION ALL
-    SELECT organization, {tallies.NOW}, {tallies.BYTES_STORED}, $17::bigint, sum(bytes)::bigint
+    SELECT organization, {tallies.NOW}, {tallies.BYTES_STORED}, $19::bigint, sum(bytes)::bigint
     FROM raised GROUP BY organization
     ON CONFLICT (organization, period, kind, slot) DO UPDATE SET n = tally.n + excluded.n
 )"""
 _KEEP: Final = """, kept AS (
-    INSERT INTO idempotency (organization, key_high, key_low, fingerprint, content, stored_at)
-    SELECT r.organization, k.high, k.low, k.fingerprint, k.content, r.stored_at
+    INSERT INTO idempotency_key (key, answers)
+    SELECT k.key, k.answers FROM raised r CROSS JOIN LATERAL unnest(
+        ($20::bigint[])[r.first_key:r.last_key], ($21::bigint[])[r.first_key:r.last_key]
+    ) AS k (key, answers)
+), answered AS (
+    INSERT INTO idempotency_answers (organization, id, stored_at, size, content)
+    SELECT r.organization, a.id, r.stored_at, octet_length(a.content), a.content
     FROM raised r CROSS JOIN LATERAL unnest(
-        ($18::bigint[])[r.first_key:r.last_key], ($19::bigint[])[r.first_key:r.last_key],
-        ($20::bytea[])[r.first_key:r.last_key], ($21::bytea[])[r.first_key:r.last_key]
-    ) AS k (high, low, fingerprint, content)
+        ($22::bigint[])[r.first_answers:r.last_answers], ($23::bytea[])[r.first_answers:r.last_answers]
+    ) AS a (id, content)
 )"""
 _RAISED: Final = "\nSELECT first, base, stored_at FROM raised"
-_DUE_AT: Final = "($22::bigint[])[r.first + e.place - 1]"
+_DUE_AT: Final = "($24::bigint[])[r.first + e.place - 1]"
 _STORED_LATER: Final = (
     _STORED.replace("seq, id,", "seq, kind, id,")
     .replace("e.place, e.id", f"e.place, CASE WHEN {_DUE_AT} IS NULL THEN 0 ELSE {WAITING} END, e.id")
@@ -67,7 +73,7 @@ _SCHEDULED: Final = """, scheduled AS (
     INSERT INTO scheduled (organization, queue, origin_seq, due_at, size, key_hash)
     SELECT r.organization, r.queue, r.base + e.place, e.due_at, octet_length(e.body), e.key_hash
     FROM raised r CROSS JOIN LATERAL unnest(
-        ($13::bigint[])[r.first:r.last], ($16::bytea[])[r.first:r.last], ($22::bigint[])[r.first:r.last]
+        ($15::bigint[])[r.first:r.last], ($18::bytea[])[r.first:r.last], ($24::bigint[])[r.first:r.last]
     ) WITH ORDINALITY AS e (key_hash, body, due_at, place)
     WHERE e.due_at IS NOT NULL
 )"""
@@ -80,11 +86,8 @@ APPEND_LATER: Final = _RAISE + _STORED_LATER + _COUNT + _KEEP + _SCHEDULED + _RA
 # A subquery for a value is not made into a join: it goes by the key, however few rows there were.
 KNOWN_KEYS: Final = """
 SELECT k.number
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS k (organization, high, low, number)
-CROSS JOIN LATERAL (
-    SELECT FROM idempotency i
-    WHERE i.organization = ANY (ARRAY[k.organization]) AND i.key_high = k.high AND i.key_low = k.low LIMIT 1
-) AS known
+FROM unnest($1::bigint[]) WITH ORDINALITY AS k (key, number)
+CROSS JOIN LATERAL (SELECT FROM idempotency_key i WHERE i.key = ANY (ARRAY[k.key]) LIMIT 1) AS known
 """
 CLOSED_AT: Final = "SELECT closed_at FROM queue_head WHERE organization = $1 AND queue = $2"
 
@@ -96,30 +99,30 @@ _STORED_SHARING: Final = f""", stored AS (
         r.stored_at, e.alias, e.expires_at, CASE WHEN e.due_at IS NULL THEN e.key_hash END, e.extra, e.size, e.codec,
         e.body, e.body_id
     FROM raised r CROSS JOIN LATERAL unnest(
-        ($10::text[])[r.first:r.last], ($11::text[])[r.first:r.last], ($12::bigint[])[r.first:r.last],
-        ($13::bigint[])[r.first:r.last], ($14::bytea[])[r.first:r.last], ($15::bigint[])[r.first:r.last],
-        ($16::bytea[])[r.first:r.last], ($22::bigint[])[r.first:r.last], ($23::bigint[])[r.first:r.last],
-        ($24::bigint[])[r.first:r.last]
+        ($12::text[])[r.first:r.last], ($13::text[])[r.first:r.last], ($14::bigint[])[r.first:r.last],
+        ($15::bigint[])[r.first:r.last], ($16::bytea[])[r.first:r.last], ($17::bigint[])[r.first:r.last],
+        ($18::bytea[])[r.first:r.last], ($24::bigint[])[r.first:r.last], ($25::bigint[])[r.first:r.last],
+        ($26::bigint[])[r.first:r.last]
     ) WITH ORDINALITY AS e (id, alias, expires_at, key_hash, extra, codec, body, due_at, body_id, size, place)
 )"""
 _SCHEDULED_SHARING: Final = """, scheduled AS (
     INSERT INTO scheduled (organization, queue, origin_seq, due_at, size, key_hash)
     SELECT r.organization, r.queue, r.base + e.place, e.due_at, e.size, e.key_hash
     FROM raised r CROSS JOIN LATERAL unnest(
-        ($13::bigint[])[r.first:r.last], ($22::bigint[])[r.first:r.last], ($24::bigint[])[r.first:r.last]
+        ($15::bigint[])[r.first:r.last], ($24::bigint[])[r.first:r.last], ($26::bigint[])[r.first:r.last]
     ) WITH ORDINALITY AS e (key_hash, due_at, size, place)
     WHERE e.due_at IS NOT NULL
 )"""
 _SHARED: Final = """, shared AS (
     INSERT INTO body (organization, id, size, uses, bytes)
     SELECT b.organization, b.id, octet_length(b.bytes), b.uses, b.bytes
-    FROM unnest($25::bigint[], $26::bigint[], $27::bigint[], $28::bytea[]) AS b (organization, id, uses, bytes)
+    FROM unnest($27::bigint[], $28::bigint[], $29::bigint[], $30::bytea[]) AS b (organization, id, uses, bytes)
     WHERE EXISTS (SELECT FROM raised)
 )"""
 # Dividing by zero fails the whole statement: then nothing of it is stored.
 _ALL_RAISED: Final = """
-SELECT first, base, stored_at, 1 / CASE WHEN count(*) OVER () = $29::bigint AND NOT EXISTS (
-    SELECT FROM unnest($30::bigint[], $31::bigint[], $32::bigint[]) AS w (organization, topic, routes_version)
+SELECT first, base, stored_at, 1 / CASE WHEN count(*) OVER () = $31::bigint AND NOT EXISTS (
+    SELECT FROM unnest($32::bigint[], $33::bigint[], $34::bigint[]) AS w (organization, topic, routes_version)
     WHERE NOT EXISTS (
         SELECT FROM topic t WHERE t.organization = ANY (ARRAY[w.organization]) AND t.id = w.topic
             AND t.routes_version = w.routes_version)
@@ -147,7 +150,8 @@ class Rows:
             by_head.setdefault((item.organization, item.queue, item.config_version), []).append((number, item))
         self._heads: list[tuple[int, ...]] = []
         self._entries: list[tuple[Value, ...]] = []
-        self._keys: list[tuple[int, int, bytes, bytes]] = []
+        self._keys: list[tuple[int, int]] = []
+        self._answers: list[tuple[int, bytes]] = []
         self._due_at: list[int | None] = []
         self._sharing: list[tuple[int | None, int]] = []
         self._has_later = False
@@ -158,14 +162,13 @@ class Rows:
 
     def all_of(self, routed: Sequence[Routed]) -> tuple[Any, ...]:
         """The parameters of `ROUTE`."""
-        keys = tuple(zip(*self._keys, strict=True)) or ((), (), (), ())
         bodies = [(item.organization, body.id, body.uses, body.content) for item in routed for body in item.bodies]
         topics = sorted({(item.organization, item.topic, item.routes_version) for item in routed})
         return (
             *zip(*self._heads, strict=True),
             *zip(*self._entries, strict=True),
             self._tally_slot,
-            *keys,
+            *self._kept,
             self._due_at,
             *zip(*self._sharing, strict=True),
             *(tuple(zip(*bodies, strict=True)) or ((), (), (), ())),
@@ -185,10 +188,18 @@ class Rows:
                 self._due_at.append(entry.due_at)
                 self._has_later |= entry.due_at is not None
         now, size = max(item.now for _, item in appends), sum(item.bytes for _, item in appends)
-        first_key = len(self._keys) + 1
-        kept = [(*item.once.key, item.once.fingerprint, item.once.content) for _, item in appends if item.once]
-        self._keys += sorted(kept)
-        self._heads.append((*head, now, first, len(self._entries), size, first_key, len(self._keys)))
+        first_key, first_answers = len(self._keys) + 1, len(self._answers) + 1
+        self._add_keys([item.once for _, item in appends if item.once is not None])
+        kept = (first_key, len(self._keys), first_answers, len(self._answers))
+        self._heads.append((*head, now, first, len(self._entries), size, *kept))
+
+    def _add_keys(self, onces: list[Once]) -> None:
+        answers: dict[int, list[Once]] = {}
+        together = Together()
+        for once in onces:
+            answers.setdefault(together.add(once), []).append(once)
+        self._keys += sorted((once.key[0], row) for row, kept in answers.items() for once in kept)
+        self._answers += [(row, packed(kept)) for row, kept in answers.items()]
 
     @property
     def statement(self) -> str:
@@ -201,8 +212,12 @@ class Rows:
         values = (*zip(*self._heads, strict=True), *zip(*self._entries, strict=True), self._tally_slot)
         if not self._keys and not self._has_later:
             return values
-        keys = tuple(zip(*self._keys, strict=True)) or ((), (), (), ())
-        return (*values, *keys, self._due_at) if self._has_later else (*values, *keys)
+        return (*values, *self._kept, self._due_at) if self._has_later else (*values, *self._kept)
+
+    @property
+    def _kept(self) -> tuple[Any, ...]:
+        columns = [tuple(zip(*rows, strict=True)) or ((), ()) for rows in (self._keys, self._answers)]
+        return (*columns[0], *columns[1])
 
 
 async def append(
@@ -231,15 +246,14 @@ async def repeated_in(connection: asyncpg.Connection, appends: Sequence[Append |
 
     One that another worker keeps at this very moment is not among them: its statement fails, and it alone.
     """
-    keyed = [(number, (item.organization, *item.once.key)) for number, item in enumerate(appends) if item.once]
+    keyed = [(number, item.once.key[0]) for number, item in enumerate(appends) if item.once]
     if not keyed:
         return set()
-    first: dict[tuple[int, ...], int] = {}
+    first: dict[int, int] = {}
     for number, key in keyed:
         first.setdefault(key, number)
-    known = await connection.fetch(KNOWN_KEYS, *zip(*first, strict=True))
     keys = list(first)
-    refused = {keys[number - 1] for (number,) in known}
+    refused = {keys[number - 1] for (number,) in await connection.fetch(KNOWN_KEYS, keys)}
     return {number for number, key in keyed if key in refused or first[key] != number}
 
 

@@ -19,7 +19,20 @@ _CLOCK: Final = """
 CREATE FUNCTION clock_ms() RETURNS BIGINT LANGUAGE sql VOLATILE AS
     'SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 """
-DIALECT: Final = {"bytes": "BYTEA", "clustered": "", "hot": _HOT, "text": 'TEXT COLLATE "C"', "clock": _CLOCK}
+# One answer as a row of them, which is a list in MessagePack: two numbers and two byte strings.
+_ANSWER: Final = (
+    "'\\x9194d3'::bytea || int8send(key_high) || '\\xd3'::bytea || int8send(key_low) || '\\xc6'::bytea || "
+    "int4send(length(fingerprint)) || fingerprint || '\\xc6'::bytea || int4send(length(content)) || content"
+)
+DIALECT: Final = {
+    "answer": _ANSWER,
+    "bytes": "BYTEA",
+    "clock": _CLOCK,
+    "clustered": "",
+    "hot": _HOT,
+    "key": "BIGINT",
+    "text": 'TEXT COLLATE "C"',
+}
 
 _OLDEST_SERVER: Final = 14
 _MIGRATION_KEY: Final = 0x64_69_73_64

@@ -44,7 +44,21 @@ from discue.store.migrations import COMPATIBLE_FROM, Migration, migrations, pend
 
 T = TypeVar("T")
 
-DIALECT = {"bytes": "BLOB", "clustered": "WITHOUT ROWID", "hot": "WITHOUT ROWID", "text": "TEXT", "clock": ""}
+# One answer as a row of them, which is a list in MessagePack: two numbers and two byte strings.
+_ANSWER = (
+    "unhex('9194d3' || printf('%016x', key_high) || 'd3' || printf('%016x', key_low) || 'c6' || "
+    "printf('%08x', length(fingerprint)) || hex(fingerprint) || 'c6' || printf('%08x', length(content)) || "
+    "hex(content))"
+)
+DIALECT = {
+    "answer": _ANSWER,
+    "bytes": "BLOB",
+    "clock": "",
+    "clustered": "WITHOUT ROWID",
+    "hot": "WITHOUT ROWID",
+    "key": "INTEGER",
+    "text": "TEXT",
+}
 
 _CHECKPOINT_PAGES = 4_000
 _RESTART_PAGES = 16_384

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import apsw
 
 from discue.store import tallies
-from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, Routed, StaleConfiguration, Value
+from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, StaleConfiguration, Value
 from discue.store.engines.rows import chunks, statement
+from discue.store.engines.sqlite_once import Keys
 from discue.store.engines.sqlite_tally import count
 from discue.store.entries import WAITING, appended
 from discue.store.tallies import Counted
@@ -43,23 +44,6 @@ _SCHEDULE = statement(
     ),
     columns=6,
 )
-_KNOWN_KEYS = statement(
-    lambda values: (
-        "SELECT organization, key_high, key_low FROM idempotency "
-        f"WHERE (organization, key_high, key_low) IN (VALUES {values})"
-    ),
-    columns=3,
-)
-_KEEP_KEYS = statement(
-    lambda values: (
-        "INSERT OR FAIL INTO idempotency (organization, key_high, key_low, fingerprint, content, stored_at) "
-        f"VALUES {values}"
-    ),
-    columns=6,
-)
-
-_Key = tuple[int, int, int]
-"""Organization, and an idempotency key of it."""
 
 _Head = tuple[int, int, int]
 """Organization, queue and the configuration version that the messages were checked against."""
@@ -69,15 +53,14 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
     """Must run inside a write transaction. Appends to one queue get their numbers in the order given."""
     if not appends:
         return []
-    repeated = repeated_in(connection, appends)
-    heads = _raise_heads(connection, [item for number, item in enumerate(appends) if number not in repeated])
+    keys = Keys(connection, appends)
+    heads = _raise_heads(connection, [item for number, item in enumerate(appends) if number not in keys.repeated])
     answers: list[Appended | Exception] = []
     rows: list[tuple[Value, ...]] = []
     sharing: list[tuple[Value, ...]] = []
-    keys: list[tuple[Value, ...]] = []
     scheduled: list[tuple[Value, ...]] = []
     for number, item in enumerate(appends):
-        if number in repeated:
+        if number in keys.repeated:
             answers.append(AlreadyDone())
             continue
         head = heads.get((item.organization, item.queue, item.config_version))
@@ -92,33 +75,12 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
             for seq, entry in enumerate(item.entries, first)
             if entry.due_at is not None
         ]
-        if item.once is not None:
-            keys.append((*_key_of(item), item.once.fingerprint, item.once.content, stored_at))
-    inserts = ((_INSERT, rows), (_INSERT_SHARING, sharing), (_KEEP_KEYS, keys), (_SCHEDULE, scheduled))
-    for text, values in inserts:
+    for text, values in ((_INSERT, rows), (_INSERT_SHARING, sharing), (_SCHEDULE, scheduled)):
         for chunk in chunks(values):
             connection.execute(text(len(chunk)), [value for row in chunk for value in row])
+    keys.answer(appends, answers)
     count(connection, _counted(appends, answers), tally_slot)
     return answers
-
-
-def repeated_in(connection: apsw.Connection, appends: Sequence[Append | Routed]) -> set[int]:
-    """Which of them have an idempotency key that is kept already, or that an earlier one has."""
-    keyed = [(number, _key_of(item)) for number, item in enumerate(appends) if item.once is not None]
-    known: set[_Key] = set()
-    for chunk in chunks(sorted({key for _, key in keyed})):
-        known.update(connection.execute(_KNOWN_KEYS(len(chunk)), [value for key in chunk for value in key]))
-    repeated = set()
-    for number, key in keyed:
-        if key in known:
-            repeated.add(number)
-        known.add(key)
-    return repeated
-
-
-def _key_of(item: Append | Routed) -> _Key:
-    high, low = item.once.key if item.once is not None else (0, 0)
-    return item.organization, high, low
 
 
 def _counted(appends: Sequence[Append], answers: Sequence[Appended | Exception]) -> list[Counted]:

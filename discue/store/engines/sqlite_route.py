@@ -7,7 +7,8 @@ import apsw
 
 from discue.store.engine import AlreadyDone, Appended, Routed, StaleConfiguration, Value
 from discue.store.engines.rows import chunks, statement
-from discue.store.engines.sqlite_append import append, repeated_in
+from discue.store.engines.sqlite_append import append
+from discue.store.engines.sqlite_once import repeated_in
 
 _TOPICS = statement(
     lambda values: (

@@ -1,0 +1,64 @@
+"""A database whose idempotency keys had their answers beside them."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from discue.store import idempotency
+from discue.store.engine import Batch, Engine, Transaction
+from discue.store.idempotency import Kept
+from tests.clocks import NOON
+from tests.databases import ENGINE_NAMES, new_database
+from tests.store.migrating import opened, opened_before
+from tests.store.rows import row_id
+
+OURS, THEIRS = row_id(1), row_id(2)
+_BEFORE = 11
+"""The newest migration of the time before."""
+
+_KEEP = "INSERT INTO idempotency VALUES ($1, $2, $3, $4, $5, $6)"
+_LARGEST = (1 << 63) - 1
+_ROWS = (
+    (OURS, -_LARGEST - 1, _LARGEST, b"\x00" * 16, b"", NOON),
+    (OURS, -1, 0, b"f" * 16, b"\xff\x00" * 40_000, NOON),
+    (THEIRS, 7, -8, b"", b"\x91\xc0", NOON + 5),
+)
+
+
+@pytest.fixture(params=ENGINE_NAMES)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with new_database(request, request.param, tmp_path) as address:
+        yield address
+
+
+def test_what_was_kept_is_known_after_it_and_forgotten_in_its_time(runner: asyncio.Runner, database: str) -> None:
+    with opened_before(runner, database, _BEFORE) as old:
+        runner.run(_store(old))
+    with opened(runner, database) as engine:
+        assert runner.run(_kept(engine)) == [Kept(row[3], row[4], row[5]) for row in _ROWS]
+        runner.run(_forget(engine, NOON + 5))
+        assert runner.run(_kept(engine)) == [None, None, Kept(b"", b"\x91\xc0", NOON + 5)]
+
+
+async def _store(engine: Engine) -> None:
+    async def work(tx: Transaction) -> None:
+        for row in _ROWS:
+            await tx.execute(_KEEP, *row)
+
+    await engine.commit(Batch(works=(work,)))
+
+
+async def _kept(engine: Engine) -> list[Kept | None]:
+    async def work(tx: Transaction) -> list[Kept | None]:
+        return [await idempotency.kept(tx, row[0], (row[1], row[2])) for row in _ROWS]
+
+    return await engine.read(work)
+
+
+async def _forget(engine: Engine, kept_before: int) -> None:
+    async def work(tx: Transaction) -> None:
+        await idempotency.forget(tx, (-_LARGEST - 1, _LARGEST), kept_before)
+
+    await engine.commit(Batch(works=(work,)))
