@@ -14,7 +14,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-_UNVERSIONED: Final = frozenset({"body", "last_used_at", "secret_hash", "secrets", "verification"})
+_UNVERSIONED: Final = frozenset(
+    {"body", "last_run", "last_used_at", "next_run_at", "secret_hash", "secrets", "verification"}
+)
 """Fields of stored things that no request changes: what is counted, what is not shown, what never changes."""
 
 _BYTES: Final = 12

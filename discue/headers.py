@@ -12,6 +12,11 @@ LIMIT = 32
 BYTES = 4_096
 """At most so many of names and values together."""
 
+SCHEDULE = "discue-schedule"
+RUN_AT = "discue-scheduled-at"
+OF_RUNS = frozenset({SCHEDULE, RUN_AT})
+"""Of messages that a schedule published. Nobody else can have them sent."""
+
 NAME_PATTERN = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"
 VALUE_PATTERN = r"^(?:[!-~\u00a0-\u00ff](?:[\t -~\u00a0-\u00ff]*[!-~\u00a0-\u00ff])?)?$"
 

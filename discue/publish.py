@@ -86,9 +86,7 @@ async def _publish(
     new = tuple(entry_for(publisher.public_ids.next(), draft, ordered=queue.ordered) for draft in drafts)
     kept = None if once is None else _kept(publisher, once, new)
     for _ in range(_TRIES):
-        _check_sizes(queue, drafts)
-        if queue.checker is not None:
-            _check_schema(queue.checker, drafts)
+        check_drafts(drafts, queue.max_message_bytes, queue.checker)
         now = publisher.clock.now()
         append = Append(queue.organization, queue.id, queue.config_version, now, new, kept)
         try:
@@ -132,6 +130,13 @@ def entry_for(public_id: str, draft: Draft, *, ordered: bool = False, body_id: i
     )
 
 
+def check_drafts(drafts: Sequence[Draft], limit: int, checker: Checker | None) -> None:
+    """Raises PayloadTooLarge and Unprocessable unless they fit a queue: its largest message, and its schema if any."""
+    _check_sizes(limit, drafts)
+    if checker is not None:
+        _check_schema(checker, drafts)
+
+
 def published_before(content: bytes) -> list[tuple[str, str | None]]:
     """Ids and aliases of the messages that an idempotency key was used for, from what is kept with it.
 
@@ -161,8 +166,7 @@ def violations_of(checker: Checker, drafts: Iterable[Draft]) -> tuple[Fault, ...
     return tuple(faults[:FAULTS])
 
 
-def _check_sizes(queue: QueueRecord, drafts: Sequence[Draft]) -> None:
-    limit = queue.max_message_bytes
+def _check_sizes(limit: int, drafts: Sequence[Draft]) -> None:
     for draft in drafts:
         if len(draft.body) > limit:
             raise PayloadTooLarge(

@@ -24,6 +24,7 @@ from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
 from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
 from discue.dispatch.ownership import Ownership, Predecessors
 from discue.dispatch.probe import Fetching
+from discue.dispatch.schedule_runs import ScheduleRuns
 from discue.dispatch.scheduler import Scheduler
 from discue.dispatch.surroundings import Reach
 from discue.dispatch.verifier import Verifier
@@ -35,6 +36,7 @@ from discue.lease import Lease
 from discue.logs import Log
 from discue.publish import Publisher
 from discue.publishing_quotas import PublishingQuotas
+from discue.quota import default_quotas
 from discue.request_rates import RequestRates
 from discue.sending.fetch import Fetcher
 from discue.sending.sender import Sender
@@ -97,7 +99,12 @@ class Worker:
             _retention_times(settings),
             keeps_house=lambda: self._ownership.keeps_house,
         )
-        self._scheduler = Scheduler(store, self.dispatcher, clock, keeps_house=lambda: self._ownership.keeps_house)
+        runs = ScheduleRuns(
+            store, installation.directory, clock, installation.control.public_ids, default_quotas(settings)
+        )
+        self._scheduler = Scheduler(
+            store, self.dispatcher, runs, clock, keeps_house=lambda: self._ownership.keeps_house
+        )
         watched = Watched(
             self.lease, installation.directory, self.dispatcher, self._ownership, self._housekeeper, self._scheduler
         )

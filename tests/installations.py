@@ -82,6 +82,7 @@ _ROWS: dict[str, tuple[Value, ...]] = {
     "topic": (4, "t" * 21, "news", 3, NOON, NOON),
     "channel": (5, "c" * 21, 4, 6, "all", "news.>", '{"key": "x"}', NOON, NOON),
     "body": (6, 4, 2, b"\x00abc"),
+    "schedule": (9, "s" * 21, 12, "daily", "enabled", '{"timing":{"cron":"@daily"}}', 1, 1, b"1", 1, None, None, 1, 1),
     "lockout": ("address", "192.0.2.1", "[1]", 1, NOON, NOON),
     "redelivery": (9, "r" * 21, 8, "done", '{"reason":"too_old"}', 10, 3, 4, 2, 1, 1, NOON, NOON, NOON),
 }

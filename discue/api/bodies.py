@@ -268,6 +268,31 @@ class MessageChange(_Sent, kw_only=True):
     deliveries: Ignored = _NOT_SENT
 
 
+class ScheduleBody(_Sent, kw_only=True):
+    """Of `POST` and `PUT` for a schedule. `data` is its text as it was sent, as of a message."""
+
+    alias: Text = UNSET
+    name: Text = UNSET
+    cron: str | UnsetType = UNSET
+    time_zone: Text = UNSET
+    data: AsSent = _NOT_SENT
+    status: Text = UNSET
+    missed_runs: Text = UNSET
+    catch_up_limit: Whole = UNSET
+    starts_at: Whole = UNSET
+    ends_at: Whole = UNSET
+    key: Text = UNSET
+    headers: dict[str, str] | None | UnsetType = UNSET
+    retry: Retry = UNSET
+    expires_in: Whole = UNSET
+    queue_id: Ignored = _NOT_SENT
+    next_runs: Ignored = _NOT_SENT
+    last_run: Ignored = _NOT_SENT
+
+    def opaque(self) -> Sequence[msgspec.Raw]:
+        return (self.data,)
+
+
 class MissedFilter(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Which missed deliveries: those of a reason, and of messages stored later and earlier than two times."""
 

@@ -20,7 +20,7 @@ def with_options(draft: Draft, body: bodies.MessageBody, place: str, now: int) -
     deliver_at = due_at(body.deliver_at, body.delay, place, now)
     options = MessageOptions(
         headers=headers.checked(body.headers, f"{place}/headers") if isinstance(body.headers, dict) else (),
-        key=_key(body.key, f"{place}/key"),
+        key=key_of(body.key, f"{place}/key"),
         retry=chosen_retry(None, retry_of(body.retry), place),
         deliver_at=deliver_at,
     )
@@ -46,7 +46,8 @@ def due_at(deliver_at: bodies.Whole, delay: bodies.Whole, place: str, now: int) 
     return deliver_at if deliver_at > now else None
 
 
-def _key(sent: bodies.Text, pointer: str) -> str | None:
+def key_of(sent: bodies.Text, pointer: str) -> str | None:
+    """Raises Unprocessable for what cannot be a key."""
     if not isinstance(sent, str):
         return None
     if len(sent) not in KEY_CHARACTERS:

@@ -30,8 +30,9 @@ _READ = Needs("messages", "read")
 _LIST = Needs("messages", "read", listing=True)
 _WRITE = Needs("messages", "write")
 
-# Every byte of a string may come as an escape of six characters.
-_LONGEST_ESCAPE = 6
+LONGEST_ESCAPE = 6
+"""Every byte of a string may come as an escape of six characters."""
+
 _QUOTE = 0x22
 _MAYBE_JSON = frozenset(b'{["-0123456789tfn \t\r\n')
 
@@ -127,7 +128,7 @@ async def delete(call: Call) -> wire.Deleted:
 async def message_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
     """Bytes that the body of a publish can need: the queue's largest message, however it is escaped."""
     queue = await services.control.directory.queue(principal.organization, ids[0])
-    return queue.max_message_bytes * _LONGEST_ESCAPE + SMALL_BODY
+    return queue.max_message_bytes * LONGEST_ESCAPE + SMALL_BODY
 
 
 async def batch_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:

@@ -520,6 +520,44 @@ class Messages(_Answer, kw_only=True, frozen=True):
     messages: list[MessageShown]
 
 
+class RunShown(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """A run that published has its message, one that was skipped the reason."""
+
+    scheduled_at: int
+    ran_at: int
+    state: str
+    message_id: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+
+
+class ScheduleShown(_Shown, kw_only=True, frozen=True):
+    """`data` is what listeners receive, as a string: not in lists. What was not chosen, or was not yet, is left out."""
+
+    queue_id: str
+    status: str
+    cron: str
+    time_zone: str
+    missed_runs: str
+    catch_up_limit: int
+    next_runs: list[int]
+    last_run: RunShown | UnsetType = UNSET
+    starts_at: int | UnsetType = UNSET
+    ends_at: int | UnsetType = UNSET
+    data: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    headers: dict[str, str] | UnsetType = UNSET
+    retry: RetryShown | UnsetType = UNSET
+    expires_in: int | UnsetType = UNSET
+
+
+class Schedule(_Answer, kw_only=True, frozen=True):
+    schedule: ScheduleShown
+
+
+class Schedules(_Answer, kw_only=True, frozen=True):
+    schedules: list[ScheduleShown]
+
+
 class UsageCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How many events of each type there were."""
 

@@ -1,4 +1,4 @@
-"""What waits for its time: appended again when that has come, by the worker that keeps house."""
+"""What waits for its time, delayed messages and runs of schedules: done when that has come, where house is kept."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,10 +8,11 @@ from typing import Final
 
 from discue.clock import Clock
 from discue.dispatch.dispatcher import Dispatcher
+from discue.dispatch.schedule_runs import ScheduleRuns
 from discue.message_options import read_options
-from discue.store import scheduled
+from discue.store import scheduled, schedules
 from discue.store.commit import Store
-from discue.store.engine import Appended, Hint
+from discue.store.engine import Appended, Hint, QueueKey, Transaction
 
 _LATENESS_SECONDS: Final = 0.001
 _LONGEST_PAUSE_SECONDS: Final = 60.0
@@ -19,15 +20,24 @@ _LONGEST_PAUSE_SECONDS: Final = 60.0
 
 
 class Scheduler:
-    """Knows when the next message of all is due: whoever polls the store tells it. A million that wait are one look.
+    """Knows when the next thing of all is due: whoever polls the store tells it. A million that wait are one look.
 
     Two workers that take themselves for the one that keeps house do no harm: whoever removes a message's row
-    delivers it.
+    delivers it, and so with a schedule's run.
     """
 
-    def __init__(self, store: Store, dispatcher: Dispatcher, clock: Clock, *, keeps_house: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        dispatcher: Dispatcher,
+        runs: ScheduleRuns,
+        clock: Clock,
+        *,
+        keeps_house: Callable[[], bool],
+    ) -> None:
         self._store = store
         self._dispatcher = dispatcher
+        self._runs = runs
         self._clock = clock
         self._keeps_house = keeps_house
         self._sooner = asyncio.Event()
@@ -58,22 +68,31 @@ class Scheduler:
 
     async def deliver_due(self) -> None:
         """Returns when nothing is due any more, and the next time is known."""
-        while self._keeps_house() and (due := await self._due()):
-            now = self._clock.now()
-            heads = await self._store.write_exclusively(partial(scheduled.append_due, messages=due, now=now))
-            self._dispatcher.heard(heads.items())
-            if heads and self._store.has_company:
-                self._store.engine.tell(Hint(heads=tuple(heads.items())))
+        while self._keeps_house() and await self._is_anything_due():
+            # Whatever keeps a schedule from running, what was published before is delivered.
+            self._heard(await self._append_delayed())
+            self._heard(await self._runs.run_due())
 
-    async def _due(self) -> list[scheduled.DueMessage]:
+    async def _append_delayed(self) -> dict[QueueKey, int]:
+        now = self._clock.now()
+        due = await self._store.read(partial(scheduled.due, now=now))
+        if not due:
+            return {}
+        return await self._store.write_exclusively(partial(scheduled.append_due, messages=due, now=now))
+
+    def _heard(self, heads: dict[QueueKey, int]) -> None:
+        self._dispatcher.heard(heads.items())
+        if heads and self._store.has_company:
+            self._store.engine.tell(Hint(heads=tuple(heads.items())))
+
+    async def _is_anything_due(self) -> bool:
         before = self.next_at
         # What is published while this reads may be due sooner than all that it finds.
         self.next_at = None
         try:
-            found = await self._store.read(scheduled.next_at)
+            found = await self._store.read(_next_at)
             self._expect(found)
-            now = self._clock.now()
-            return [] if found is None or found > now else await self._store.read(partial(scheduled.due, now=now))
+            return found is not None and found <= self._clock.now()
         except BaseException:
             self._expect(before)
             raise
@@ -93,3 +112,8 @@ class Scheduler:
             return None
         until_due = (self.next_at - self._clock.now()) / 1_000 + _LATENESS_SECONDS
         return min(max(0.0, until_due), _LONGEST_PAUSE_SECONDS)
+
+
+async def _next_at(tx: Transaction) -> int | None:
+    known = [instant for instant in (await scheduled.next_at(tx), await schedules.next_at(tx)) if instant is not None]
+    return min(known, default=None)

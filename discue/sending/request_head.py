@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from discue import __version__
 from discue.egress import Target
-from discue.headers import is_header_allowed
+from discue.headers import OF_RUNS, is_header_allowed, is_value_allowed
 from discue.sending.attempt_request import AttemptRequest
 from discue.signing import sign
 
@@ -95,7 +95,8 @@ def whole_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> b
 
 def _own_headers(headers: tuple[tuple[str, str], ...]) -> str:
     for name, value in headers:
-        if not is_header_allowed(name, value):
+        is_allowed = is_value_allowed(value) if name in OF_RUNS else is_header_allowed(name, value)
+        if not is_allowed:
             raise RequestInvalid("One of the message's or listener's own headers cannot be sent.")
     return "".join([f"{name}: {value}\r\n" for name, value in headers])
 

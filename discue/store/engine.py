@@ -276,7 +276,7 @@ class Polled(msgspec.Struct, frozen=True):
     """What a worker looks at once a second, all of one moment.
 
     `free` are cursors without an owner, at most 1,000; `heads` are those of the queues that were asked for.
-    `scheduled_at` is when the first of the messages that wait for their time is due; None when none waits.
+    `scheduled_at` is when the first of what waits for its time is due, a message or a schedule's run; None for nothing.
     """
 
     epoch: str

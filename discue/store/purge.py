@@ -11,6 +11,8 @@ from discue.store.listing import CLOCKS_APART_MS, LARGEST
 ROWS_A_STEP: Final = 500
 DETAILS_A_STEP: Final = 100
 """One may be 32 KiB large."""
+SCHEDULES_A_STEP: Final = 50
+"""One may be 64 KiB large."""
 BYTES_A_STEP: Final = 4_194_304
 
 _NEWEST_MESSAGES: Final = """
@@ -100,6 +102,8 @@ async def _purge_queue(tx: Transaction, organization: int, queue: int) -> bool:
         return False
     # Those of one message go together: by their seq alone they are found.
     if await _remove_some(tx, "attempt", ("organization", "queue"), ("seq", ROWS_A_STEP), organization, queue):
+        return False
+    if await _remove_some(tx, "schedule", ("organization", "queue"), ("id", SCHEDULES_A_STEP), organization, queue):
         return False
     step = ("origin_seq", ROWS_A_STEP)
     if await _remove_some(tx, "scheduled", ("organization", "queue"), step, organization, queue):

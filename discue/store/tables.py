@@ -124,6 +124,13 @@ TABLES: Final = (
     BODY,
     LOG,
     _table("scheduled", "organization queue origin_seq", "due_at size key_hash"),
+    _table(
+        "schedule",
+        "organization id",
+        "public_id queue alias status settings codec size body config_version next_run_at last_run created_at "
+        "updated_at",
+        bodies="body",
+    ),
     _table("attempt", "organization id", "listener queue seq number status error took_ms detail"),
     _table("attempt_detail", "organization id", "listener size content", bodies="content"),
 )

@@ -267,6 +267,13 @@ class Cast:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["redelivery"]["id"])
 
+    def schedule(self, queue: str, **fields: Any) -> str:
+        """One that runs once a year."""
+        content = {"cron": "@yearly", "data": "hello", **fields}
+        answer = self.alice.post(f"/queues/{queue}/schedules", json=content)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["schedule"]["id"])
+
     def domain(self, **fields: Any) -> str:
         """A domain on which nobody answers."""
         answer = self.alice.post("/domains", json={"hostname": "localhost", "port": 1_031, **fields})

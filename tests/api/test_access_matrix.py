@@ -27,6 +27,7 @@ BODIES: dict[type[bodies.Body], dict[str, Any]] = {
     bodies.MessageChange: {},
     bodies.UserBody: {"email": "ada@example.com", "role": "viewer"},
     bodies.RedeliveryBody: {"all": True},
+    bodies.ScheduleBody: {"cron": "@daily", "data": "hello"},
     bodies.InvitationBody: {"password": "correct horse battery"},
 }
 
@@ -52,6 +53,7 @@ class World:
             "listener_id": lambda: cast.listener(self["queue_id"]),
             "secret_id": lambda: cast.secret(self["queue_id"], self["listener_id"]),
             "redelivery_id": lambda: cast.redelivery(self["queue_id"], self["listener_id"]),
+            "schedule_id": lambda: cast.schedule(self["queue_id"]),
             "domain_id": cast.domain,
             "message_id": lambda: cast.message(self["queue_id"]),
             "schema_id": lambda: cast.schema(self["queue_id"]),

@@ -35,6 +35,8 @@ REQUEST_ROWS = [row for row in rows() if row.kind == "request" and "[]" not in r
 RESPONSE_ROWS = [row for row in rows() if row.kind == "response"]
 ELSEWHERE = {"events.md: address", "events.md: address.id", "events.md: address.name"}
 """Shown to the operator alone."""
+LATER = "schedules.md: last_run"
+"""Shown when a minute has passed."""
 
 
 def _creating(component: str) -> Operation:
@@ -159,6 +161,12 @@ class Samples:
         yield self._owner.create(path, all=True)
         yield self._owner.create(path, all=True, pace=10)
 
+    def _ScheduleShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        path = f"/queues/{self._owner.create('/queues')['id']}/schedules"
+        options = {name: value for name, value in MESSAGE_OPTIONS.items() if name != "expires_at"}
+        span = {"starts_at": 1, "ends_at": 253_402_300_799_999, "expires_in": 60}
+        yield self._owner.create(path, cron="* * * * *", data="x", **span, **options)
+
     def _ApiKeyShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.create("/api_keys")
 
@@ -225,7 +233,7 @@ def test_a_field_of_a_response_is_there(samples: Samples, row: Row) -> None:
     found = [_found(sample, path) for sample in samples.of(row.name)]
     if is_always and "." not in path:
         assert all(found)
-    elif str(row) not in ELSEWHERE:
+    elif str(row) not in ELSEWHERE and not str(row).startswith(LATER):
         assert any(found)
 
 

@@ -53,6 +53,8 @@ def _place_of(world: World, operation: Operation) -> tuple[str, dict[str, object
         return path, {"messages": [{"data": {"n": 1}}]}
     if operation.path.endswith("/messages"):
         return path, {"data": {"n": 1}}
+    if operation.path.endswith("/schedules"):
+        return path, {"cron": "@daily", "data": {"n": 1}}
     if operation.path.endswith("/listeners"):
         return path, dict(NOWHERE)
     return path, body_of(operation)

@@ -32,6 +32,7 @@ class World:
             "message_id": self._message,
             "attempt_id": self._attempt,
             "redelivery_id": self._redelivery,
+            "schedule_id": lambda: self._made(self.path("/queues/{queue_id}/schedules"), cron="@yearly", data={"n": 1}),
             "status": lambda: "404",
         }
 

@@ -1,18 +1,23 @@
-"""Delayed messages on lanes, with a clock that stands still: not early, not twice, to those who were there."""
+"""Delayed messages and runs of schedules on lanes, with a clock that stands still: not early, not twice."""
 
 import asyncio
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.api.message_options import LONGEST_DELAY_SECONDS, due_at
+from discue.directory import Directory
+from discue.dispatch.schedule_runs import ScheduleRuns
 from discue.dispatch.scheduler import Scheduler
 from discue.errors import Unprocessable
 from discue.model import MessageOptions, Queue
-from discue.store import messages
+from discue.schedule import Missed, Schedule, Timing, first_run
+from discue.store import messages, schedules
 from discue.store.engine import Appended
 from tests.dispatch.stage import Stage, well
 
@@ -23,7 +28,11 @@ class Scheduling:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self.keeps_house = True
-        self.scheduler = Scheduler(stage.store, stage.dispatcher, stage.clock, keeps_house=lambda: self.keeps_house)
+        directory = Directory(stage.store, stage.clock, max_message_bytes=1_000)
+        runs = ScheduleRuns(stage.store, directory, stage.clock, stage.public_ids)
+        self.scheduler = Scheduler(
+            stage.store, stage.dispatcher, runs, stage.clock, keeps_house=lambda: self.keeps_house
+        )
         dispatcher, scheduler = stage.dispatcher, self.scheduler
 
         def appended(appended: Appended) -> None:
@@ -186,6 +195,106 @@ async def test_a_deleted_one_that_was_due_is_gone(stage: Stage) -> None:
     await scheduling.deliver()
     await stage.delete_message(queue, message)
     assert await stage.store.read(partial(messages.get, queue=queue, public_id=message)) is None
+
+
+MINUTE = 60_000
+
+
+async def _scheduled(stage: Stage, queue: Queue, timing: Timing, **changes: Any) -> Schedule:
+    made = Schedule(
+        organization=queue.organization,
+        id=stage.row_ids.next(),
+        public_id=stage.public_ids.next(),
+        queue=queue.id,
+        queue_public_id=queue.public_id,
+        alias="every-minute",
+        status="enabled",
+        timing=timing,
+        config_version=1,
+        created_at=stage.clock.now(),
+        updated_at=stage.clock.now(),
+        data=b'"again"',
+    )
+    made = msgspec.structs.replace(made, **{"next_run_at": first_run(made, stage.clock.now()), **changes})
+    await stage.store.write(partial(schedules.insert, schedule=made))
+    return made
+
+
+async def _to(stage: Stage, instant: int | None) -> None:
+    assert instant is not None
+    stage.clock.advance(instant - stage.clock.now())
+
+
+async def test_a_schedule_sends_a_message_at_each_of_its_runs(stage: Stage) -> None:
+    queue, scheduling = await _begun(stage)
+    await stage.listener(queue)
+    made = await _scheduled(stage, queue, Timing("* * * * *"))
+    scheduling.scheduler.polled((await stage.store.engine.poll(())).scheduled_at)
+    assert scheduling.scheduler.next_at == made.next_run_at
+    await _to(stage, made.next_run_at)
+    for run in range(3):
+        async with asyncio.timeout(5):
+            await scheduling.scheduler.round()
+        await stage.quiet()
+        assert len(stage.courier.sent) == run + 1
+        assert dict(stage.courier.sent[-1].request.headers) == {
+            "discue-schedule": made.public_id,
+            "discue-scheduled-at": str(stage.clock.now()),
+        }
+        stage.clock.advance(MINUTE)
+    assert {sent.request.body for sent in stage.courier.sent} == {b'"again"'}
+
+
+async def test_of_two_workers_that_keep_house_one_runs_a_schedule(stage: Stage) -> None:
+    queue, one = await _begun(stage)
+    other = Scheduling(stage)
+    await stage.listener(queue)
+    made = await _scheduled(stage, queue, Timing("* * * * *"))
+    await _to(stage, made.next_run_at)
+    await asyncio.gather(one.deliver(), other.deliver(), one.deliver())
+    assert len(stage.courier.sent) == 1
+
+
+async def test_whoever_takes_over_runs_what_was_left_and_nothing_twice(stage: Stage) -> None:
+    queue, scheduling = await _begun(stage)
+    await stage.listener(queue)
+    made = await _scheduled(stage, queue, Timing("* * * * *"), missed=Missed("catch_up", 10))
+    await _to(stage, made.next_run_at)
+    await scheduling.deliver()
+    await stage.end(tuple(stage.courier.under_way), well())
+    stage.clock.advance(3 * MINUTE)
+    await stage.start()
+    await Scheduling(stage).deliver()
+    runs = [dict(sent.request.headers)["discue-scheduled-at"] for sent in stage.courier.sent]
+    assert runs == [str(stage.clock.now() - MINUTE * ago) for ago in (2, 1, 0)]
+
+
+async def test_a_clock_that_is_set_back_runs_nothing_again(stage: Stage) -> None:
+    queue, scheduling = await _begun(stage)
+    await stage.listener(queue)
+    made = await _scheduled(stage, queue, Timing("* * * * *"))
+    await _to(stage, made.next_run_at)
+    await scheduling.deliver()
+    for step in (-5 * MINUTE, 5 * MINUTE, MINUTE - 1):
+        stage.clock.advance(step)
+        await scheduling.deliver()
+        assert len(stage.courier.sent) == 1
+    stage.clock.advance(1)
+    await scheduling.deliver()
+    assert len(stage.courier.sent) == 2
+
+
+async def test_a_schedule_that_cannot_run_holds_no_delayed_message_up(stage: Stage) -> None:
+    queue, scheduling = await _begun(stage)
+    await stage.listener(queue)
+    made = await _scheduled(stage, queue, Timing("* * * * *"))
+    await stage.store.write(lambda tx: tx.execute("UPDATE schedule SET settings = '{'"))
+    await _delayed(stage, queue, 1)
+    await _to(stage, made.next_run_at)
+    with pytest.raises(msgspec.DecodeError):
+        await scheduling.deliver()
+    await stage.quiet()
+    assert len(stage.courier.sent) == 1
 
 
 NOW = 1_800_000_000_000

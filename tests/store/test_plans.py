@@ -10,6 +10,7 @@ import pytest
 
 from discue.lockout import FAILURES, Subject
 from discue.model import Channel, Chosen, Listener, Queue, Redelivery, Topic
+from discue.schedule import Run, Schedule, Timing
 from discue.store import (
     allowances,
     api_keys,
@@ -35,13 +36,15 @@ from discue.store import (
     redeliveries,
     redelivery_steps,
     retention,
+    schedule_runs,
     scheduled,
+    schedules,
     tallies,
     topics,
     workers,
 )
 from discue.store.commit import Store
-from discue.store.engine import Once, Row, Transaction, Value
+from discue.store.engine import NewEntry, Once, Row, Transaction, Value
 from discue.store.engines.postgres_append import APPEND, APPEND_LATER, APPEND_ONCE, KNOWN_KEYS, ROUTE
 from discue.store.engines.postgres_poll import PAGE, POLL
 from discue.store.engines.postgres_settle import statement
@@ -49,11 +52,12 @@ from discue.store.events import Occurrence
 from discue.store.jobs import Job
 from discue.store.listing import Selection
 from discue.store.liveness import Known, Standing, Sweep
+from discue.store.schedule_runs import Planned
 from tests.clocks import NOON
 from tests.postgres.cluster import Cluster
 from tests.store.looking_back import look_back
 from tests.store.postgres_plans import index_conditions, slow_steps
-from tests.store.rows import a_domain, public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import a_domain, an_organization, public_id, publish, row_id, stored_listener, stored_queue
 
 OURS = row_id(1)
 
@@ -127,6 +131,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await messages.set_alias(tx, message, "other", NOON)
     await messages.delete(tx, message)
     await _deliver_later(tx, queue)
+    await _run_schedules(tx, queue)
     await organizations.get(tx, OURS)
     await organizations.by_public_id(tx, public_id(1))
     await organizations.by_alias(tx, "com.example")
@@ -160,6 +165,26 @@ async def _deliver_later(tx: Transaction, queue: Queue) -> None:
     await scheduled.due(tx, NOON)
     assert await scheduled.append_due(tx, [mine], NOON) == {mine.queue: 41}
     await scheduled.forget(tx, mine.queue, 6)
+
+
+async def _run_schedules(tx: Transaction, queue: Queue) -> None:
+    await organizations.insert(tx, an_organization(1))
+    made = Schedule(
+        OURS, row_id(60), public_id(60), queue.id, queue.public_id, "alias", "enabled", Timing("@daily"), 1, NOON, NOON
+    )
+    made = msgspec.structs.replace(made, next_run_at=NOON)
+    await schedules.insert(tx, made)
+    await schedules.count(tx, OURS, queue.id, 10)
+    await schedules.update(tx, made)
+    for selection in SELECTIONS:
+        await schedules.page(tx, OURS, queue.id, selection)
+    assert await schedules.get(tx, OURS, made.public_id) == made
+    assert await schedules.next_at(tx) is not None
+    await schedules.due(tx, NOON)
+    entry = NewEntry(public_id(61), True, b"1")
+    planned = Planned(made, queue.config_version, (entry,), Run(NOON, NOON, entry.id), None)
+    assert (await schedule_runs.run(tx, [planned], NOON)).heads == {(OURS, queue.id): 42}
+    await schedules.delete(tx, made)
 
 
 async def _look_at(tx: Transaction, queue: Queue, listener: Listener) -> None:
@@ -350,6 +375,10 @@ _MANY_ROWS = (
     "INSERT INTO body SELECT o, b, 1, 2, 'x' FROM generate_series(1, 20) o, generate_series(1, 1000) b",
     """INSERT INTO scheduled SELECT organization, id, s, id * s, 1, NULL
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
+    """INSERT INTO schedule
+    SELECT organization, id * 100 + s, 's' || organization || '-' || id || '-' || s, id, 's' || s, 'enabled',
+        '{"timing":{"cron":"@daily"}}', 1, 1, 'x', 1, CASE WHEN s % 3 > 0 THEN id * s END, NULL, 0, 0
+    FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO attempt SELECT organization, id * 100 + s, id, id, s, 1, 200, '', 1, ''
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO attempt_detail SELECT organization, id * 100 + s, id, 1, 'x'
@@ -456,7 +485,7 @@ async def test_the_hot_statements_go_by_whole_primary_keys_on_a_server(
         assert set(found) <= {*_KEYS, *_OF_POLL}, found
 
 
-_OF_POLL = ("meta_pkey", "feed_head_pkey", "job_state", "worker_pkey", "cursor_free", "scheduled_due")
+_OF_POLL = ("meta_pkey", "feed_head_pkey", "job_state", "worker_pkey", "cursor_free", "scheduled_due", "schedule_due")
 
 
 @pytest.mark.parametrize("step", ["SCAN log", "USE TEMP B-TREE FOR ORDER BY", "SCAN queue USING INDEX queue_alias"])

@@ -5,7 +5,8 @@ from functools import partial
 import pytest
 
 from discue.model import Attempt, Chosen, Listener, Queue, Redelivery
-from discue.store import api_keys, jobs, listeners, liveness, organizations, purge, queues, redeliveries
+from discue.schedule import Schedule, Timing
+from discue.store import api_keys, jobs, listeners, liveness, organizations, purge, queues, redeliveries, schedules
 from discue.store.commit import Store
 from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Row, Settle, Transaction
 from discue.store.jobs import Job
@@ -37,6 +38,7 @@ TABLES = (
     "attempt",
     "attempt_detail",
     "redelivery",
+    "schedule",
     "job",
 )
 
@@ -75,6 +77,20 @@ async def _filled(store: Store, number: int, organization: int, messages: int) -
         organization, row_id(number), public_id(number), listener.id, "waiting", Chosen(), 0, messages, 0, NOON, NOON
     )
     await store.write(partial(redeliveries.insert, made=asked))
+    made = Schedule(
+        organization,
+        row_id(number),
+        public_id(number),
+        queue.id,
+        "",
+        "alias",
+        "enabled",
+        Timing("@daily"),
+        1,
+        NOON,
+        NOON,
+    )
+    await store.write(partial(schedules.insert, schedule=made))
     return queue, listener
 
 

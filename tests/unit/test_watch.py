@@ -15,11 +15,12 @@ from discue.directory import Directory
 from discue.dispatch.dispatcher import Dispatcher, Sources
 from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
 from discue.dispatch.ownership import Ownership
+from discue.dispatch.schedule_runs import ScheduleRuns
 from discue.dispatch.scheduler import Scheduler
 from discue.dispatch.surroundings import Reach
 from discue.dispatch.watch import Watch, Watched
 from discue.errors import StoreUnavailable
-from discue.ids import RowIds
+from discue.ids import PublicIds, RowIds
 from discue.lease import Lease
 from discue.logs import Log
 from discue.model import Outcome, Queue
@@ -81,7 +82,8 @@ class Post:
         self.housekeeper = Housekeeper(
             store, self.directory, self.dispatcher, clock, TIMES, keeps_house=lambda: self.ownership.keeps_house
         )
-        self.scheduler = Scheduler(store, self.dispatcher, clock, keeps_house=lambda: self.ownership.keeps_house)
+        runs = ScheduleRuns(store, self.directory, clock, PublicIds(clock, bytes))
+        self.scheduler = Scheduler(store, self.dispatcher, runs, clock, keeps_house=lambda: self.ownership.keeps_house)
         watched = Watched(self.lease, self.directory, self.dispatcher, self.ownership, self.housekeeper, self.scheduler)
         self.watch = Watch(store, watched, clock, self.log)
         self.lease.lost, self.lease.regained = self.dispatcher.drop_all, self.dispatcher.resumed

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from discue import quota
 from discue.access import PROTECTED, RESOURCES, TARGETS_LIMIT
-from discue.api.openapi import attempt_rules, delivery_rules
+from discue.api.openapi import attempt_rules, delivery_rules, schedule_rules
 from discue.api.openapi.rule import INSTANT, Rule
 from discue.model import MISSED_REASONS
 
@@ -24,6 +24,7 @@ EXAMPLE_IDS: Final[Mapping[str, str]] = {
     "user_id": "0VbuJFSt00rT5Kd9wNqXc",
     "domain_id": "0VbuJFSx00Gv3Jm8yPzBa",
     "attempt_id": attempt_rules.EXAMPLE_ID,
+    "schedule_id": schedule_rules.EXAMPLE_ID,
     "redelivery_id": "0VbuJFSr00mWc2Xv8TqLd",
     "schema_id": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 }
@@ -465,7 +466,7 @@ ONE_OF: Final[Mapping[str, tuple[tuple[str, Mapping[str, Any]], ...]]] = {
 """Fields of which a struct needs one, and no more than one, with a value of this kind: any other asks for nothing."""
 
 
-_TABLES: Final = (RULES, delivery_rules.RULES, attempt_rules.RULES)
+_TABLES: Final = (RULES, delivery_rules.RULES, attempt_rules.RULES, schedule_rules.RULES)
 
 
 def rule_of(struct: str, field: str) -> Rule | None:

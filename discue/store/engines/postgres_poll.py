@@ -29,6 +29,9 @@ UNION ALL
 UNION ALL
 (SELECT {_SCHEDULED}, due_at, 0, 0, 0, 0, 0, '' FROM scheduled WHERE due_at >= 0 ORDER BY due_at LIMIT 1)
 UNION ALL
+(SELECT {_SCHEDULED}, next_run_at, 0, 0, 0, 0, 0, '' FROM schedule WHERE next_run_at IS NOT NULL
+    ORDER BY next_run_at LIMIT 1)
+UNION ALL
 SELECT {_HEAD}, h.organization, h.queue, h.head, 0, 0, 0, ''
 FROM unnest($1::bigint[], $2::bigint[]) AS w (organization, queue)
 JOIN queue_head h ON h.organization = ANY (ARRAY[w.organization]) AND h.queue = w.queue
@@ -83,7 +86,7 @@ async def poll(connection: asyncpg.Connection, queues: Sequence[QueueKey]) -> Po
         members=tuple(_member(*row) for row in found[_MEMBER]),
         free=tuple((row[0], row[1], row[2]) for row in found[_FREE]),
         heads={(row[0], row[1]): row[2] for row in found[_HEAD]},
-        scheduled_at=found[_SCHEDULED][0][0] if found[_SCHEDULED] else None,
+        scheduled_at=min((row[0] for row in found[_SCHEDULED]), default=None),
     )
 
 

@@ -17,12 +17,14 @@ _FREE: Final = f"""
     SELECT organization, listener, stream FROM cursor WHERE owner IS NULL
     ORDER BY organization, listener, stream LIMIT {_FREE_SHOWN}"""
 _SCHEDULED: Final = "SELECT due_at FROM scheduled WHERE due_at >= 0 ORDER BY due_at LIMIT 1"
+_RUN: Final = "SELECT next_run_at FROM schedule WHERE next_run_at IS NOT NULL ORDER BY next_run_at LIMIT 1"
 _HEAD: Final = "SELECT head FROM queue_head WHERE organization = $1 AND queue = $2"
 
 
 async def poll(tx: Transaction, queues: Sequence[QueueKey]) -> Polled:
     """See `engine.Engine.poll`."""
-    epoch, feed, scheduled = await tx.row(_EPOCH), await tx.row(_FEED), await tx.row(_SCHEDULED)
+    epoch, feed = await tx.row(_EPOCH), await tx.row(_FEED)
+    waiting = [row[0] for row in (await tx.row(_SCHEDULED), await tx.row(_RUN)) if row is not None]
     return Polled(
         epoch=epoch[0] if epoch else "",
         feed_version=feed[0] if feed else 0,
@@ -30,7 +32,7 @@ async def poll(tx: Transaction, queues: Sequence[QueueKey]) -> Polled:
         members=tuple([_member(*row) for row in await tx.rows(_MEMBERS)]),
         free=tuple((row[0], row[1], row[2]) for row in await tx.rows(_FREE)),
         heads={queue: row[0] for queue in queues if (row := await tx.row(_HEAD, *queue)) is not None},
-        scheduled_at=scheduled[0] if scheduled else None,
+        scheduled_at=min(waiting, default=None),
     )
 
 

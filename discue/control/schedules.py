@@ -1,0 +1,254 @@
+"""Schedules: messages that a queue gets again and again."""
+
+from typing import Final, Literal, TypeVar, get_args
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from discue.access import Access, Principal
+from discue.control.control import Control, present
+from discue.control.delivery_options import chosen_retry
+from discue.control.naming import changed_alias, new_alias
+from discue.errors import BadRequest, Conflict, Fault, Unprocessable
+from discue.headers import Headers
+from discue.model import MessageOptions, Queue, RetryOptions
+from discue.publish import Draft, check_drafts
+from discue.schedule import (
+    CATCH_UP,
+    CATCH_UP_LIMIT,
+    LONGEST_AHEAD_MS,
+    Missed,
+    MissedRuns,
+    Schedule,
+    Timing,
+    check_timing,
+    first_run,
+)
+from discue.schemas.schema import checker_of
+from discue.store import queues, schedules
+from discue.store.engine import Transaction
+from discue.store.listing import FIRST_PAGE, Listing, Selection
+
+SCHEDULES_A_QUEUE: Final = 1_000
+LARGEST_DATA_BYTES: Final = 65_536
+EXPIRES_IN_SECONDS: Final = range(1, 31_536_001)
+LATEST: Final = 253_402_300_799_999
+MISSED_RUNS: Final[tuple[MissedRuns, ...]] = get_args(MissedRuns)
+
+T = TypeVar("T")
+
+
+class ScheduleFields(msgspec.Struct, frozen=True):
+    """What a request says of a schedule. UNSET leaves a field as it is, None goes back to what holds without it.
+
+    `data` comes with whether it is JSON. It and `cron` are there of every schedule.
+    """
+
+    alias: str | None = None
+    name: str | None = None
+    status: Literal["enabled", "disabled"] | None = None
+    cron: str | None = None
+    time_zone: str | UnsetType | None = UNSET
+    starts_at: int | UnsetType | None = UNSET
+    ends_at: int | UnsetType | None = UNSET
+    missed_runs: str | UnsetType | None = UNSET
+    catch_up_limit: int | UnsetType | None = UNSET
+    data: tuple[bytes, bool] | None = None
+    key: str | UnsetType | None = UNSET
+    headers: Headers | UnsetType = UNSET
+    retry: RetryOptions | UnsetType | None = UNSET
+    expires_in: int | UnsetType | None = UNSET
+
+
+async def create(control: Control, principal: Principal, queue_public_id: str, fields: ScheduleFields) -> Schedule:
+    """Without a name it is called by its id.
+
+    Raises BadRequest without `cron` or `data`, Unprocessable for a taken or unfit alias and for values that are none,
+    PayloadTooLarge, and Conflict where the queue has too many.
+    """
+    principal.require("messages", "write", queue_public_id)
+    draft = _draft(control, principal)
+    fresh = _changed(draft, fields, new_alias(fields, draft.alias), draft.created_at)
+
+    async def work(tx: Transaction) -> Schedule:
+        queue = present(await queues.get(tx, principal.organization, queue_public_id))
+        made = msgspec.structs.replace(fresh, queue=queue.id, queue_public_id=queue.public_id)
+        _check_data(control, queue, made)
+        if await schedules.count(tx, queue.organization, queue.id, SCHEDULES_A_QUEUE) == SCHEDULES_A_QUEUE:
+            raise Conflict(
+                f"This queue has {SCHEDULES_A_QUEUE} schedules, which is the most. Delete one of them first."
+            )
+        await schedules.insert(tx, made)
+        return made
+
+    return await control.write(work)
+
+
+async def get(control: Control, principal: Principal, queue_public_id: str, public_id: str) -> Schedule:
+    async def work(tx: Transaction) -> Schedule:
+        return (await _own(tx, principal, "read", (queue_public_id, public_id)))[1]
+
+    return await control.store.read(work)
+
+
+async def page(
+    control: Control, principal: Principal, queue_public_id: str, selection: Selection = FIRST_PAGE
+) -> Listing[Schedule]:
+    principal.require("messages", "read", queue_public_id)
+
+    async def work(tx: Transaction) -> Listing[Schedule]:
+        queue = present(await queues.get(tx, principal.organization, queue_public_id))
+        return await schedules.page(tx, queue.organization, queue.id, selection)
+
+    return await control.store.read(work)
+
+
+async def change(
+    control: Control, principal: Principal, queue_public_id: str, public_id: str, fields: ScheduleFields
+) -> Schedule:
+    """What says when it runs, once changed, counts from now on: nothing of before is due any more.
+
+    Raises what `create` raises.
+    """
+    now = control.clock.now()
+
+    async def work(tx: Transaction) -> Schedule:
+        queue, stored = await _own(tx, principal, "write", (queue_public_id, public_id))
+        control.require_match(stored)
+        changed = _changed(stored, fields, changed_alias(fields, stored.alias), now)
+        if fields.data is not None:
+            _check_data(control, queue, changed)
+        await schedules.update(tx, changed)
+        return changed
+
+    return await control.write(work)
+
+
+async def delete(control: Control, principal: Principal, queue_public_id: str, public_id: str) -> None:
+    """It runs no more. Messages that it published stay."""
+
+    async def work(tx: Transaction) -> None:
+        _, stored = await _own(tx, principal, "write", (queue_public_id, public_id))
+        control.require_match(stored)
+        await schedules.delete(tx, stored)
+
+    await control.write(work)
+
+
+async def _own(tx: Transaction, principal: Principal, access: Access, path: tuple[str, str]) -> tuple[Queue, Schedule]:
+    queue_public_id, public_id = path
+    principal.require("messages", access, public_id, queue_public_id)
+    queue = present(await queues.get(tx, principal.organization, queue_public_id))
+    found = present(await schedules.get(tx, principal.organization, public_id))
+    return queue, present(found if found.queue == queue.id else None)
+
+
+def _draft(control: Control, principal: Principal) -> Schedule:
+    """A schedule that nothing was said of. Its version is 0: the first one stored is 1."""
+    public_id, now = control.public_ids.next(), control.clock.now()
+    return Schedule(
+        organization=principal.organization,
+        id=control.row_ids.next(),
+        public_id=public_id,
+        queue=0,
+        queue_public_id="",
+        alias=public_id,
+        status="enabled",
+        timing=Timing(""),
+        config_version=0,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _changed(stored: Schedule, fields: ScheduleFields, alias: str, now: int) -> Schedule:
+    if fields.data is None and stored.config_version == 0:
+        raise _missing("data")
+    data, is_json = fields.data or (stored.data, stored.is_json)
+    changed = msgspec.structs.replace(
+        stored,
+        alias=alias,
+        status=fields.status or stored.status,
+        timing=_timing(stored.timing, fields, now),
+        data=data,
+        is_json=is_json,
+        missed=_missed(stored.missed, fields),
+        options=_options(stored.options, fields),
+        expires_in=_within(stored.expires_in, fields.expires_in, "/expires_in", EXPIRES_IN_SECONDS),
+        config_version=stored.config_version + 1,
+        updated_at=now,
+    )
+    if (changed.timing, changed.status) == (stored.timing, stored.status):
+        return changed
+    return _from_now_on(changed, now)
+
+
+def _from_now_on(schedule: Schedule, now: int) -> Schedule:
+    next_run_at = first_run(schedule, now)
+    if next_run_at is None and schedule.status == "enabled":
+        raise _unfit("/cron" if schedule.timing.ends_at is None else "/ends_at", "leaves no run to come")
+    return msgspec.structs.replace(schedule, next_run_at=next_run_at)
+
+
+def _timing(stored: Timing, fields: ScheduleFields, now: int) -> Timing:
+    cron = stored.cron if fields.cron is None else fields.cron
+    if not cron and fields.cron is None:
+        raise _missing("cron")
+    last = range(LATEST + 1)
+    timing = Timing(
+        cron,
+        _chosen(stored.time_zone, fields.time_zone, "UTC"),
+        _within(stored.starts_at, fields.starts_at, "/starts_at", range(now + LONGEST_AHEAD_MS)),
+        _within(stored.ends_at, fields.ends_at, "/ends_at", last),
+    )
+    if timing != stored:
+        check_timing(timing)
+    return timing
+
+
+def _missed(stored: Missed, fields: ScheduleFields) -> Missed:
+    runs = _chosen(stored.runs, fields.missed_runs, "skip")
+    known = next((each for each in MISSED_RUNS if each == runs), None)
+    if known is None:
+        raise _unfit("/missed_runs", f"must be one of {', '.join(MISSED_RUNS)}")
+    limit = _within(stored.limit, fields.catch_up_limit, "/catch_up_limit", CATCH_UP)
+    return Missed(known, CATCH_UP_LIMIT if limit is None else limit)
+
+
+def _options(stored: MessageOptions, fields: ScheduleFields) -> MessageOptions:
+    return MessageOptions(
+        headers=stored.headers if isinstance(fields.headers, UnsetType) else fields.headers,
+        key=stored.key if isinstance(fields.key, UnsetType) else fields.key,
+        retry=chosen_retry(stored.retry, fields.retry),
+    )
+
+
+def _check_data(control: Control, queue: Queue, schedule: Schedule) -> None:
+    own = queue.max_message_bytes
+    limit = control.settings.max_message_bytes if own is None else own
+    checker = None if queue.schema is None else checker_of(queue.schema, queue.schema_language)
+    if checker is not None:
+        limit = min(limit, checker.max_bytes)
+    check_drafts([Draft(schedule.data, schedule.is_json)], min(limit, LARGEST_DATA_BYTES), checker)
+
+
+def _chosen(stored: T, given: T | UnsetType | None, default: T) -> T:
+    if isinstance(given, UnsetType):
+        return stored
+    return default if given is None else given
+
+
+def _within(stored: int | None, given: int | UnsetType | None, pointer: str, bounds: range) -> int | None:
+    if isinstance(given, UnsetType):
+        return stored
+    if given is not None and given not in bounds:
+        raise _unfit(pointer, f"must be from {bounds.start} to {bounds.stop - 1}")
+    return given
+
+
+def _missing(field: str) -> BadRequest:
+    return BadRequest(f"The field {field} is missing.", faults=(Fault(f"/{field}", "is missing"),))
+
+
+def _unfit(pointer: str, rule: str) -> Unprocessable:
+    return Unprocessable(f"The value at {pointer} {rule}.", faults=(Fault(pointer, rule),))

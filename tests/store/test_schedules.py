@@ -1,0 +1,292 @@
+"""Schedules as rows, and their runs with a clock that stands still: each once, whoever tries."""
+
+import asyncio
+from functools import partial
+
+import msgspec
+import pytest
+
+from discue.directory import Directory
+from discue.dispatch.schedule_runs import ScheduleRuns
+from discue.headers import RUN_AT, SCHEDULE
+from discue.ids import PublicIds
+from discue.message_options import hash_of_key, read_options
+from discue.model import Entry, MessageOptions, Queue
+from discue.quota import NO_QUOTAS, Quotas
+from discue.schedule import LATE_MS, Missed, Run, Schedule, Timing
+from discue.store import organizations, queues, schedule_runs, schedules, tallies
+from discue.store.commit import Store
+from discue.store.engine import UniqueViolation
+from discue.store.listing import Selection
+from discue.store.schedule_runs import Planned
+from tests.clocks import NOON, StandingClock
+from tests.store.rows import public_id, row_id, stored_organization, stored_queue
+
+OURS = row_id(1)
+MINUTE = 60_000
+FIRST = NOON // MINUTE * MINUTE + MINUTE
+EVERY_MINUTE = Timing("* * * * *")
+
+
+class World:
+    """An organization with a queue, and who runs its schedules."""
+
+    def __init__(self, store: Store, queue: Queue, quotas: Quotas) -> None:
+        self.store = store
+        self.queue = queue
+        self.clock = StandingClock()
+        self.directory = Directory(store, self.clock, max_message_bytes=1_000)
+        self._random = iter(range(1, 1_000_000))
+        ids = PublicIds(self.clock, lambda count: next(self._random).to_bytes(count, "big"))
+        self.runs = ScheduleRuns(store, self.directory, self.clock, ids, quotas)
+
+    async def schedule(self, number: int = 50, **changes: object) -> Schedule:
+        """One that waits for the next minute, unless the changes say something else."""
+        made = Schedule(
+            organization=OURS,
+            id=row_id(number),
+            public_id=public_id(number),
+            queue=self.queue.id,
+            queue_public_id=self.queue.public_id,
+            alias=f"schedule-{number}",
+            status="enabled",
+            timing=EVERY_MINUTE,
+            config_version=1,
+            created_at=NOON,
+            updated_at=NOON,
+            data=b'{"n":1}',
+            next_run_at=FIRST,
+        )
+        made = msgspec.structs.replace(made, **changes)
+        await self.store.write(partial(schedules.insert, schedule=made))
+        return made
+
+    async def run(self, now: int) -> None:
+        self.clock.advance(now - self.clock.now())
+        await self.runs.run_due()
+
+    async def published(self) -> list[Entry]:
+        return list((await self.store.page(OURS, self.queue.id, 0, 1_000, 1 << 20)).entries)
+
+    async def found(self, schedule: Schedule) -> Schedule:
+        stored = await self.store.read(partial(schedules.get, organization=OURS, public_id=schedule.public_id))
+        assert stored is not None
+        return stored
+
+    async def change_queue(self, **changes: object) -> None:
+        self.queue = msgspec.structs.replace(self.queue, config_version=self.queue.config_version + 1, **changes)
+        await self.store.write(partial(queues.update, queue=self.queue))
+
+
+@pytest.fixture
+def world(store: Store, runner: asyncio.Runner) -> World:
+    return runner.run(_world(store, NO_QUOTAS))
+
+
+async def _world(store: Store, quotas: Quotas) -> World:
+    await stored_organization(store, 1)
+    made = World(store, await stored_queue(store, OURS, 10), quotas)
+    await made.directory.open()
+    return made
+
+
+async def test_a_schedule_is_read_as_it_was_written(world: World) -> None:
+    made = await world.schedule(
+        timing=Timing("0 9 * * *", "Europe/Zurich", 5, 9),
+        missed=Missed("catch_up", 3),
+        options=MessageOptions(headers=(("x-a", "b"),), key="k"),
+        expires_in=60,
+        data=b"text",
+        is_json=False,
+        last_run=Run(1, 2, reason="late"),
+    )
+    assert await world.found(made) == made
+    changed = msgspec.structs.replace(
+        made, alias="another", status="disabled", data=b"1", is_json=True, next_run_at=None, config_version=2
+    )
+    await world.store.write(partial(schedules.update, schedule=changed))
+    assert await world.found(made) == changed
+    await world.store.write(partial(schedules.delete, schedule=made))
+    assert await world.store.read(partial(schedules.get, organization=OURS, public_id=made.public_id)) is None
+
+
+async def test_an_alias_is_unique_in_a_queue_and_lists_are_of_one(world: World) -> None:
+    made = await world.schedule(50)
+    with pytest.raises(UniqueViolation):
+        await world.schedule(51, alias=made.alias)
+    other = await stored_queue(world.store, OURS, 11)
+    await world.schedule(52, queue=other.id, queue_public_id=other.public_id, alias=made.alias)
+    newer = await world.schedule(53)
+    found = await world.store.read(lambda tx: schedules.page(tx, OURS, world.queue.id, Selection()))
+    assert [item.id for item in found.items] == [newer.id, made.id]
+    named = Selection(alias=newer.alias)
+    found = await world.store.read(lambda tx: schedules.page(tx, OURS, world.queue.id, named))
+    assert found.items == (newer,)
+    assert await world.store.read(lambda tx: schedules.count(tx, OURS, world.queue.id, 1)) == 1
+
+
+async def test_a_run_publishes_a_message_and_the_next_one_is_waited_for(world: World) -> None:
+    made = await world.schedule(options=MessageOptions(headers=(("x-a", "b"),), key="k"), expires_in=60)
+    await world.run(FIRST - 1)
+    assert await world.published() == []
+    await world.run(FIRST + 3)
+    await world.run(FIRST + 3)
+    [entry] = await world.published()
+    assert (entry.seq, entry.body, entry.is_json, entry.stored_at) == (1, b'{"n":1}', True, FIRST + 3)
+    assert (entry.expires_at, entry.key_hash) == (FIRST + 60_003, hash_of_key("k"))
+    assert dict(read_options(entry.extra).headers) == {
+        "x-a": "b",
+        SCHEDULE: made.public_id,
+        RUN_AT: str(FIRST),
+    }
+    stored = await world.found(made)
+    assert (stored.next_run_at, stored.last_run) == (FIRST + MINUTE, Run(FIRST, FIRST + 3, entry.id))
+    assert (await world.store.engine.poll(())).scheduled_at == FIRST + MINUTE
+
+
+async def test_a_run_counts_as_any_message_does(world: World) -> None:
+    await world.schedule()
+    await world.run(FIRST)
+    head = await world.store.read(lambda tx: queues.head(tx, OURS, world.queue.id))
+    assert head is not None
+    assert (head.published_count, head.last_stored_at) == (1, FIRST)
+    counts = await world.store.read(lambda tx: tallies.since(tx, OURS, 1))
+    assert [(kind, n) for _, kind, n in counts] == [(tallies.MESSAGE_ADDED, 1)]
+    assert await world.store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == 7
+
+
+async def test_of_many_that_run_the_same_at_once_one_does(world: World) -> None:
+    for number in range(50, 90):
+        await world.schedule(number)
+    world.clock.advance(FIRST - NOON)
+    await asyncio.gather(*[world.runs.run_due() for _ in range(4)])
+    assert [entry.seq for entry in await world.published()] == list(range(1, 41))
+    assert len({read_options(entry.extra).headers[0] for entry in await world.published()}) == 40
+    assert await world.store.read(schedules.next_at) == FIRST + MINUTE
+
+
+async def test_the_message_and_the_next_run_are_of_one_commit(world: World) -> None:
+    made = await world.schedule()
+    planned = Planned(made, 1, (), Run(FIRST, FIRST, "x"), FIRST + MINUTE)
+    run = partial(schedule_runs.run, planned=[planned], now=FIRST)
+
+    async def broken(tx: object) -> None:
+        await run(tx)  # type: ignore[arg-type]
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        await world.store.write_exclusively(broken)
+    assert await world.found(made) == made
+    await world.run(FIRST)
+    assert len(await world.published()) == 1
+
+
+async def test_what_was_changed_after_it_was_seen_does_not_run(world: World) -> None:
+    made = await world.schedule()
+    for changed in (
+        msgspec.structs.replace(made, config_version=2),
+        msgspec.structs.replace(made, config_version=2, status="disabled", next_run_at=None),
+    ):
+        await world.store.write(partial(schedules.update, schedule=changed))
+        planned = Planned(made, 1, (), None, None)
+        await world.store.write_exclusively(partial(schedule_runs.run, planned=[planned], now=FIRST))
+        assert await world.found(made) == changed
+
+
+@pytest.mark.parametrize(
+    ("missed", "expected"), [(Missed(), 1), (Missed("catch_up", 3), 3), (Missed("catch_up", 99), 5)]
+)
+async def test_what_was_missed_a_little_while_ago(world: World, missed: Missed, expected: int) -> None:
+    made = await world.schedule(missed=missed)
+    await world.run(FIRST + 4 * MINUTE + 1)
+    headers = [dict(read_options(entry.extra).headers) for entry in await world.published()]
+    assert [each[RUN_AT] for each in headers] == [str(FIRST + n * MINUTE) for n in range(5 - expected, 5)]
+    last_run = (await world.found(made)).last_run
+    assert last_run == Run(FIRST + 4 * MINUTE, FIRST + 4 * MINUTE + 1, (await world.published())[-1].id)
+
+
+async def test_a_run_that_is_late_is_skipped_and_says_so(world: World) -> None:
+    made = await world.schedule(timing=Timing("0 0 * * *"))
+    now = FIRST + LATE_MS + 1
+    timing = Timing(f"{FIRST // MINUTE % 60} {FIRST // (60 * MINUTE) % 24} * * *")
+    await world.store.write(partial(schedules.update, schedule=msgspec.structs.replace(made, timing=timing)))
+    await world.run(now)
+    assert await world.published() == []
+    stored = await world.found(made)
+    assert stored.last_run == Run(FIRST, now, reason="late")
+    assert stored.next_run_at == FIRST + 24 * 60 * MINUTE
+
+
+async def test_what_ends_waits_for_nothing(world: World) -> None:
+    made = await world.schedule(timing=Timing("* * * * *", ends_at=FIRST + 1))
+    await world.run(FIRST)
+    assert (await world.found(made)).next_run_at is None
+    assert await world.store.read(schedules.next_at) is None
+    assert (await world.store.engine.poll(())).scheduled_at is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"schema": '{"n":{"type":"string"}}', "schema_id": "x"}, "schema"), ({"max_message_bytes": 6}, "too_large")],
+)
+async def test_what_its_queue_does_not_take_any_more_is_skipped_and_says_why(
+    world: World, change: dict[str, object], reason: str
+) -> None:
+    made = await world.schedule()
+    await world.run(FIRST)
+    await world.change_queue(**change)
+    await world.run(FIRST + MINUTE)
+    # The directory does not know yet: what was checked against the queue of before is checked again.
+    assert (await world.found(made)).next_run_at == FIRST + MINUTE
+    await world.directory.start_over()
+    await world.run(FIRST + MINUTE)
+    assert len(await world.published()) == 1
+    stored = await world.found(made)
+    assert stored.last_run == Run(FIRST + MINUTE, FIRST + MINUTE, reason=reason)
+    assert stored.next_run_at == FIRST + 2 * MINUTE
+
+
+async def test_an_organization_that_may_publish_no_more_skips_its_runs(store: Store) -> None:
+    world = await _world(store, Quotas(messages_a_day=1))
+    one, other = await world.schedule(50), await world.schedule(51)
+    await world.run(FIRST)
+    assert len(await world.published()) == 1
+    reasons = [(await world.found(each)).last_run for each in (one, other)]
+    assert [run.reason for run in reasons if run is not None] == ["", "quota"]
+
+
+async def test_a_suspended_organization_skips_its_runs(world: World) -> None:
+    made = await world.schedule()
+    owner = await world.store.read(partial(organizations.get, organization=OURS))
+    assert owner is not None
+    suspended = msgspec.structs.replace(owner, state="suspended")
+    await world.store.write(partial(organizations.update, organization=suspended))
+    await world.run(FIRST)
+    stored = await world.found(made)
+    assert (await world.published(), stored.last_run) == ([], Run(FIRST, FIRST, reason="suspended"))
+    assert stored.next_run_at == FIRST + MINUTE
+
+
+async def test_nothing_runs_in_a_queue_that_was_deleted(world: World) -> None:
+    await world.schedule()
+    await world.store.write(lambda tx: queues.mark_deleted(tx, OURS, world.queue.id, NOON))
+    await world.run(FIRST)
+    assert await world.published() == []
+    assert await world.store.read(schedules.next_at) is None
+
+
+async def test_a_time_zone_that_is_not_known_any_more_stops_a_schedule(world: World) -> None:
+    made = await world.schedule(timing=Timing("* * * * *", "Mars/Olympus"))
+    await world.run(FIRST)
+    stored = await world.found(made)
+    assert (stored.next_run_at, stored.last_run) == (None, Run(FIRST, FIRST, reason="time_zone"))
+
+
+async def test_one_step_takes_no_more_than_a_commit_should(world: World) -> None:
+    for number in range(50, 50 + schedules.SCHEDULES_A_STEP + 1):
+        await world.schedule(number, missed=Missed("catch_up", 10))
+    await world.run(FIRST + 9 * MINUTE)
+    assert len(await world.published()) == 500
+    while await world.store.read(schedules.next_at) == FIRST:
+        await world.runs.run_due()
+    assert len((await world.store.page(OURS, world.queue.id, 0, 2_000, 1 << 20)).entries) == 1_010
