@@ -50,7 +50,12 @@ _decode = msgspec.msgpack.Decoder(AttemptDetail).decode
 
 def packed(trace: Trace, next_attempt_at: int) -> bytes:
     """The detail as it is stored."""
-    detail = AttemptDetail(
+    return _FORMAT + zlib.compress(_encode(detail_of(trace, next_attempt_at)), _FASTEST)
+
+
+def detail_of(trace: Trace, next_attempt_at: int) -> AttemptDetail:
+    """What is kept of a trace."""
+    return AttemptDetail(
         request_headers_of(trace.request_head),
         response_headers_of(trace.response_headers),
         trace.excerpt,
@@ -60,7 +65,6 @@ def packed(trace: Trace, next_attempt_at: int) -> bytes:
         trace.timings,
         next_attempt_at,
     )
-    return _FORMAT + zlib.compress(_encode(detail), _FASTEST)
 
 
 def unpacked(stored: bytes) -> AttemptDetail:

@@ -5,6 +5,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from discue.signing import SigningKey, key_of, private_key_of
+
 SecretType = Literal["hmac", "ed25519"]
 
 
@@ -56,6 +58,11 @@ def decoded(content: bytes) -> tuple[SigningSecret, ...]:
     except ValueError:
         raise ValueError("the signing secrets cannot be read") from None
     return tuple(SigningSecret(each) if isinstance(each, str) else each for each in found)
+
+
+def signing_key_of(secret: SigningSecret) -> SigningKey:
+    """What signs. Raises ValueError for a text that is no secret."""
+    return key_of(secret.text) if secret.type == "hmac" else private_key_of(secret.text)
 
 
 def with_fresh(

@@ -19,6 +19,7 @@ from discue.api.services import Readiness, Services
 from discue.api.transport import Application
 from discue.authentication import Authenticator
 from discue.clock import Clock
+from discue.control.delivery_tests import Samples
 from discue.control.domains import Checks
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
 from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
@@ -39,6 +40,7 @@ from discue.publishing_quotas import PublishingQuotas
 from discue.quota import default_quotas
 from discue.request_rates import RequestRates
 from discue.sending.fetch import Fetcher
+from discue.sending.sampler import Sampler
 from discue.sending.sender import Sender
 from discue.sending.sender_limits import SenderLimits
 from discue.settings import Settings
@@ -113,7 +115,8 @@ class Worker:
         self._verifier = Verifier(installation.control, fetcher, keeps_house=lambda: self._ownership.keeps_house)
         # Where nothing but lanes run, the service still says who and how it is.
         served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)
-        services = _services(installation, self.readiness, log, self._verifier)
+        self._sampler = _sampler(settings, clock)
+        services = _services(installation, self.readiness, log, (self._verifier, self._sampler))
         self.application: Application = App(services, routes=served_routes)
 
     async def start(self) -> None:
@@ -161,6 +164,7 @@ class Worker:
         """End everything that still runs. Nothing may be asked of this worker any more."""
         await self._supervisor.stop()
         await self.sender.close(0)
+        await self._sampler.close()
         await self._probe.close()
         try:
             while await self._installation.directory.flush_usage():
@@ -272,6 +276,11 @@ def _sender(settings: Settings, clock: Clock) -> Sender:
     return Sender(clock=clock, policy=egress_policy(settings), limits=limits, details=settings.attempt_details)
 
 
+def _sampler(settings: Settings, clock: Clock) -> Sampler:
+    connect_timeout_ms = settings.connect_timeout_seconds * 1_000
+    return Sampler(clock=clock, policy=egress_policy(settings), connect_timeout_ms=connect_timeout_ms)
+
+
 def _retention_times(settings: Settings) -> RetentionTimes:
     return RetentionTimes(
         messages=settings.retention_seconds,
@@ -291,11 +300,13 @@ def _dispatch_limits(settings: Settings) -> DispatchLimits:
     )
 
 
-def _services(installation: Installation, readiness: Readiness, log: Log, checks: Checks) -> Services:
+def _services(installation: Installation, readiness: Readiness, log: Log, asking: tuple[Checks, Samples]) -> Services:
+    """`asking` is what asks others over HTTP, for somebody who waits for the answer."""
+    checks, samples = asking
     control = installation.control
     store, clock = installation.store, installation.clock
     quotas = PublishingQuotas(store, clock)
     publisher = Publisher(store, installation.directory, clock, control.public_ids, quotas, control.row_ids)
     rates = RequestRates(store, clock, workers=lambda: store.workers)
     authenticator = Authenticator(store, installation.directory, clock, control.row_ids, log)
-    return Services(control, publisher, readiness, log, checks, rates, authenticator)
+    return Services(control, publisher, readiness, log, checks, rates, authenticator, samples)

@@ -52,7 +52,7 @@ async def get_of_listener(call: Call) -> wire.Attempt:
 
 
 def _answer(call: Call, details: AttemptDetails) -> wire.Attempt:
-    shown = _shown(details.attempt, **({} if details.detail is None else _details(details.detail)))
+    shown = _shown(details.attempt, **({} if details.detail is None else details_shown(details.detail)))
     return call.showing(details.attempt, wire.Attempt(attempt=shown, links=link_to(call.url)))
 
 
@@ -77,7 +77,7 @@ def _shown(attempt: ShownAttempt, **details: Any) -> wire.AttemptShown:
     )
 
 
-def _details(detail: AttemptDetail) -> dict[str, Any]:
+def details_shown(detail: AttemptDetail) -> dict[str, Any]:
     """What an attempt shows beside its record."""
     return {
         "next_attempt_at": detail.next_attempt_at or UNSET,

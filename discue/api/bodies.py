@@ -191,6 +191,16 @@ class FilterTestBody(Body, kw_only=True):
         return (self.filter, self.data)
 
 
+class DeliveryTestBody(Body, kw_only=True):
+    """Of `POST` for a test. `data` is its text as it was sent; a small sample without one."""
+
+    data: msgspec.Raw = _NOT_SENT
+    headers: dict[str, str] | None = None
+
+    def opaque(self) -> Sequence[msgspec.Raw]:
+        return (self.data,)
+
+
 class SecretBody(_Sent, kw_only=True):
     """Of `POST` for a signing secret. `expire_previous_in` is in seconds."""
 

@@ -112,7 +112,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     `statuses` are those beyond the ones that follow from the rest of the row. `limit` is asked for bodies that are
     not small. `repeat` is for what creates and keeps less than its whole answer under an idempotency key. What
     `publishes` is refused before its body is read when too much waits for the store already.
-    `media_type` is that of the answer; where it is not JSON, the handler answers with a Page.
+    `media_type` is that of the answer; where it is not JSON, the handler answers with a Page. One that
+    `keeps_nothing` takes no idempotency key.
 
     The rest is for the documentation. Every row needs a `summary` (a few words that begin with a verb), one
     that takes a body an `example` of it that works as it stands, one whose query is read the parameters of that
@@ -131,6 +132,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     repeat: Repeat | None = None
     publishes: bool = False
     media_type: str = JSON
+    keeps_nothing: bool = False
     summary: str = ""
     description: str = ""
     query: tuple[Parameter, ...] = ()
@@ -140,7 +142,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def creates(self) -> bool:
         """Whether it takes an idempotency key, which is an organization's. What needs to read alone keeps nothing."""
-        return "POST" in self.methods and self.needs is not None and self.needs.access == "write"
+        writes = "POST" in self.methods and self.needs is not None and self.needs.access == "write"
+        return writes and not self.keeps_nothing
 
     @property
     def changes(self) -> bool:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from discue.authentication import Authenticator
 from discue.control.control import Control
+from discue.control.delivery_tests import Samples
 from discue.control.domains import Checks
 from discue.logs import Log
 from discue.publish import Publisher
@@ -40,3 +41,4 @@ class Services:
     domain_checks: Checks
     rates: RequestRates
     authenticator: Authenticator
+    samples: Samples

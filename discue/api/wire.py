@@ -500,6 +500,28 @@ class Attempts(_Answer, kw_only=True, frozen=True):
     attempts: list[AttemptShown]
 
 
+class DeliveryTestShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of a test. Of one that is `withheld`, `request` alone is there of the fields after that."""
+
+    message_id: str
+    started_at: int
+    state: str
+    error: str
+    status_class: str
+    withheld: bool
+    status: int | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+    took_ms: int | UnsetType = UNSET
+    connection: ConnectionShown | UnsetType = UNSET
+    timings: TimingsShown | UnsetType = UNSET
+    request: RequestShown | UnsetType = UNSET
+    response: ResponseShown | UnsetType = UNSET
+
+
+class DeliveryTest(_Answer, kw_only=True, frozen=True):
+    test: DeliveryTestShown
+
+
 class MessageShown(_Shown, kw_only=True, frozen=True):
     """`data` is what listeners receive, as a string; options are there where they were chosen."""
 

@@ -9,8 +9,8 @@ from discue.headers import Headers
 from discue.keyring import Keyring
 from discue.message_filter.filters import Filter, filter_of
 from discue.model import Entry, Format, RateLimit
-from discue.signing import SigningKey, key_of, private_key_of
-from discue.signing_secrets import SigningSecret, decoded, place_of
+from discue.signing import SigningKey
+from discue.signing_secrets import SigningSecret, decoded, place_of, signing_key_of
 from discue.store.cursors import LaneRecord
 
 
@@ -67,7 +67,7 @@ def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring
     timeout_ms = defaults.timeout_ms if options.timeout_seconds is None else options.timeout_seconds * 1_000
     return Endpoint(
         target=parse_target(record.notify_url, "/notify_url"),
-        keys=tuple(_key_of(secret) for secret in secrets),
+        keys=tuple(signing_key_of(secret) for secret in secrets),
         enabled=is_on and record.may_send,
         config_version=record.config_version,
         max_in_flight=options.max_in_flight or defaults.max_in_flight,
@@ -81,10 +81,6 @@ def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring
         filter=None if options.filter is None else filter_of(options.filter),
         format=options.format,
     )
-
-
-def _key_of(secret: SigningSecret) -> SigningKey:
-    return key_of(secret.text) if secret.type == "hmac" else private_key_of(secret.text)
 
 
 def _secrets(record: LaneRecord, keyring: Keyring) -> tuple[SigningSecret, ...]:

@@ -11,7 +11,7 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
 
     `headers` are sent besides those of the contract; a name that the sender sets itself, or one that
     frames the request, is refused. `media_type` is the body's, where it is not what `is_json` says.
-    `timeout_ms` is for everything, the answer's body included.
+    `timeout_ms` is for everything, the answer's body included. One that `is_test` says so.
     """
 
     target: Target
@@ -25,6 +25,7 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     headers: tuple[tuple[str, str], ...] = ()
     timeout_ms: int = 15_000
     media_type: str = ""
+    is_test: bool = False
 
     def __repr__(self) -> str:
         # Neither keys nor bodies belong into a log.

@@ -11,6 +11,7 @@ from discue.sending.attempt_request import AttemptRequest
 from discue.signing import sign
 
 _VISIBLE = re.compile(r"[!-~]+")
+_TEST = "discue-test: true\r\n"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Origin = tuple[str, str, int]
@@ -85,10 +86,11 @@ def whole_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> b
     media_type = request.media_type or ("application/json" if request.is_json else "text/plain; charset=utf-8")
     signature = sign(request.keys, request.message_id, timestamp, request.body)
     own = _own_headers(request.headers) if request.headers else ""
+    test = _TEST if request.is_test else ""
     rest = (
         f"content-type: {media_type}\r\ncontent-length: {len(request.body)}\r\n"
         f"webhook-id: {request.message_id}\r\nwebhook-timestamp: {timestamp}\r\n"
-        f"webhook-signature: {signature}\r\ndiscue-attempt: {request.number}\r\n{own}\r\n"
+        f"webhook-signature: {signature}\r\ndiscue-attempt: {request.number}\r\n{test}{own}\r\n"
     )
     return preamble.head + rest.encode("latin-1")
 

@@ -26,6 +26,7 @@ from discue.control import key_rescue
 from discue.control.bootstrap import ensure_operator
 from discue.control.password_hashing import PasswordHashing
 from discue.dispatch.verifier import Verifier
+from discue.egress import EgressPolicy
 from discue.http_server import Address, HttpServer
 from discue.ids import event_id_of
 from discue.installation import Installation, opened
@@ -34,6 +35,7 @@ from discue.publish import Publisher
 from discue.publishing_quotas import PublishingQuotas
 from discue.request_rates import RequestRates
 from discue.sending.fetch import Fetcher
+from discue.sending.sampler import Sampler
 from discue.settings import Settings
 from discue.store.engine import Transaction
 from discue.trace import Trace
@@ -42,6 +44,9 @@ from tests.authority import trusting_context
 from tests.passwords import CHEAP
 
 T = TypeVar("T")
+
+PUBLIC = EgressPolicy(allowed_networks=(ip_network("127.0.0.2/32"),))
+"""What it answers is told as that of a public address is."""
 
 OPERATOR = "com.example.operator"
 _ATTEMPT = """
@@ -177,6 +182,7 @@ class _Thread:
                     _domain_checks(installation),
                     RequestRates(store, clock),
                     Authenticator(store, installation.directory, clock, control.row_ids, log),
+                    sampler := Sampler(clock=clock, policy=control.egress, public=PUBLIC),
                 ),
                 (*ROUTES, *self._routes),
                 body_deadline_seconds=self._body_deadline_seconds,
@@ -197,6 +203,7 @@ class _Thread:
             )
             await self._stop.wait()
             await server.stop(1)
+            await sampler.close()
 
 
 def _domain_checks(installation: Installation) -> Verifier:

@@ -22,6 +22,7 @@ BODIES: dict[type[bodies.Body], dict[str, Any]] = {
     bodies.ListenerBody: {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"},
     bodies.SecretBody: {},
     bodies.FilterTestBody: {"filter": {"key": "x"}, "data": "hello"},
+    bodies.DeliveryTestBody: {},
     bodies.MessageBody: {"data": "hello"},
     bodies.BatchBody: {"messages": [{"data": "hello"}]},
     bodies.MessageChange: {},

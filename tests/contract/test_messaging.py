@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 import pytest
+from standardwebhooks import Webhook
 
 from tests.contract.caller import Caller, body, fresh, pointers, resource
-from tests.contract.receiver import Receiver
+from tests.contract.receiver import Receiver, Reply
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 
@@ -338,6 +339,33 @@ def test_a_filter_can_be_tried(owner: Caller, queue: str, condition: dict[str, A
     assert all(each["pointer"].startswith("/filter/data/") for each in found["conditions"])
     wrong = {"filter": {"data": {"a": {"$near": 1}}}, "data": 1}
     assert pointers(owner.refused(422, "POST", path, wrong)) == ["/filter/data/a/$near"]
+
+
+@covers("POST /queues/{queue_id}/listeners/{listener_id}/tests 200", "tests.md# What a test is")
+@covers("tests.md# What is withheld")
+def test_a_listener_can_be_tested_and_nothing_is_left_of_it(owner: Caller, receiver: Receiver, queue: str) -> None:
+    endpoint = receiver.endpoint(Reply(410))
+    path = f"{queue}/listeners"
+    made = owner.create(path, notify_url=endpoint.url, liveness_url=endpoint.url, status="disabled")
+    path = f"{path}/{made['id']}"
+    found = body(owner.ask("POST", f"{path}/tests", {"data": {"n": 1}, "headers": {"x-trace": "7"}}))["test"]
+    [received] = endpoint.until(1)
+    assert (received.content, received.headers["discue-test"]) == (b'{"n":1}', "true")
+    assert (received.headers["webhook-id"], received.headers["x-trace"]) == (found["message_id"], "7")
+    assert Webhook(made["secret"]).verify(received.content, received.headers) == {"n": 1}
+    assert (found["state"], found["error"], found["status_class"]) == ("failed", "status", "4xx")
+    assert found["withheld"] is not ("response" in found)
+    owner.refused(404, "GET", f"{queue}/messages/{found['message_id']}")
+    assert owner.get(f"{path}/attempts")["attempts"] == []
+    assert owner.shown(path)["messages"] == made["messages"]
+
+
+@covers("POST /queues/{queue_id}/listeners/{listener_id}/tests 422")
+def test_what_a_test_cannot_send_is_refused(owner: Caller, queue: str) -> None:
+    listener = owner.create(f"{queue}/listeners", **NOWHERE)["id"]
+    wrong = {"headers": {"discue-test": "false"}}
+    answer = owner.refused(422, "POST", f"{queue}/listeners/{listener}/tests", wrong)
+    assert pointers(answer) == ["/headers/discue-test"]
 
 
 def test_another_organizations_things_are_not_found(owner: Caller, charlie: Caller, queue: str) -> None:

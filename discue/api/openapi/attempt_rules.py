@@ -64,5 +64,24 @@ RULES: Final[Mapping[str, Rule]] = {
     "HeaderShown.name": Rule("The name.", "content-type"),
     "value": Rule("The value.", "application/json"),
     "body": Rule("The first 16 KiB of the body, as text.", "down for maintenance"),
+    "test": Rule("What came of the test.", None),
+    "DeliveryTestShown.message_id": Rule(
+        "What was sent as the message's id. There is no such message.", "0VbuJFW500I0yWwoGXXf6", _ID
+    ),
+    "DeliveryTestShown.state": Rule("How it ended.", "failed", {"enum": ["acknowledged", "failed"]}),
+    "status_class": Rule(
+        "The class of the answer's status; empty where none was read.", "5xx", {"pattern": "^(?:[1-9]xx)?$"}
+    ),
+    "withheld": Rule(
+        "Whether the address is none that anybody could ask. Then what it answered, and how long that took, is not "
+        "told.",
+        False,
+    ),
+    "DeliveryTestShown.status": Rule(
+        "The status of the answer; 0 where none was read.", 503, {"minimum": 0, "maximum": 999}
+    ),
+    "DeliveryTestShown.detail": Rule(
+        "Why it failed, as a sentence; empty when it did not.", "The listener answered 503 Service Unavailable."
+    ),
     "body_bytes": Rule("How many bytes of the body were read.", 20, _COUNT),
 }

@@ -124,6 +124,9 @@ RULES: Final[Mapping[str, Rule]] = {
         "The data of a message that is made up. It, or `message_id`, is needed.", {"order": {"state": "paid"}}
     ),
     "FilterTestBody.key": Rule("The key of that message.", "customer-9"),
+    "DeliveryTestBody.data": Rule(
+        'What to send; `{"test": true}` where it is not given.', {"order": {"state": "paid"}}
+    ),
     "message_id": Rule("The id of a stored message of the queue.", "0VbuJFW500I0yWwoGXXf6"),
     "filter_test": Rule("What the filter says.", None),
     "matches": Rule("Whether the listener gets such a message.", True),

@@ -105,6 +105,8 @@ def tag_of(route: Route) -> str:
         return "users" if route.path == "/invitations" else "service"
     if "/secrets" in route.path:
         return "secrets"
+    if route.path.endswith("/tests"):
+        return "tests"
     return {"api_clients": "organizations"}.get(route.needs.resource, route.needs.resource)
 
 

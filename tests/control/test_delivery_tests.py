@@ -1,0 +1,115 @@
+"""Tests of listeners: what is sent for one, and where it is refused."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from discue.access import Scope
+from discue.control import delivery_tests, listener_secrets, listeners, organizations, queues
+from discue.control.control import Control
+from discue.control.delivery_options import OptionFields
+from discue.control.delivery_tests import LONGEST_SECONDS, Report, Sample
+from discue.control.listener_secrets import SecretFields
+from discue.control.listeners import ListenerFields
+from discue.control.organizations import OrganizationFields
+from discue.control.queues import QueueFields
+from discue.errors import Forbidden, NotFound, Unprocessable
+from discue.model import FailureKind, Outcome
+from discue.sending.attempt_request import AttemptRequest
+from discue.store import verified_places
+from tests.cast import Cast, Person
+
+SAMPLE = Sample(b'{"n":1}', is_json=True, headers=(("x-own", "message"), ("x-more", "1")))
+PLACE = "https://shop.example.com/notify"
+
+
+class Noted:
+    """Takes requests down, and answers all of them alike."""
+
+    def __init__(self, error: FailureKind = "") -> None:
+        self.requests: list[AttemptRequest] = []
+        self._outcome = Outcome(0 if error else 204, error, "It is 10.1.2.3.", 3)
+
+    async def attempt(self, organization: int, request: AttemptRequest) -> Outcome:
+        del organization
+        self.requests.append(request)
+        return self._outcome
+
+    def may_tell(self, outcome: Outcome) -> bool:
+        return outcome is not self._outcome
+
+
+async def _path(cast: Cast, **fields: Any) -> tuple[str, str]:
+    """Of a new listener of alice's, which is disabled."""
+    control, principal = cast.control, cast.alice.principal
+    queue = (await queues.create(control, principal, QueueFields())).queue.public_id
+    chosen = ListenerFields(notify_url=PLACE, liveness_url=PLACE, status="disabled", options=OptionFields(**fields))
+    return queue, (await listeners.create(control, principal, queue, chosen)).listener.public_id
+
+
+async def _send(cast: Cast, path: tuple[str, str], noted: Noted, person: Person | None = None) -> Report:
+    principal = (person or cast.alice).principal
+    return await delivery_tests.send(cast.control, principal, path, SAMPLE, noted)
+
+
+async def test_it_is_made_as_a_delivery_is(cast: Cast, control: Control) -> None:
+    path = await _path(cast, headers={"X-Own": "listener"}, timeout_seconds=7)
+    await listener_secrets.create(control, cast.alice.principal, path, SecretFields(type="ed25519"))
+    noted = Noted()
+    report = await _send(cast, path, noted)
+    [request] = noted.requests
+    assert (request.message_id, request.body, request.number, request.is_test) == (
+        report.message_id,
+        SAMPLE.content,
+        1,
+        True,
+    )
+    assert (request.queue_id, request.listener_id) == path
+    assert request.headers == (("X-Own", "listener"), ("x-more", "1"))
+    assert (len(request.keys), request.timeout_ms) == (2, 7_000)
+    assert (report.outcome.status, report.withheld, report.started_at) == (204, True, cast.clock.now())
+
+
+async def test_nobody_waits_longer_than_half_a_minute(cast: Cast) -> None:
+    noted = Noted()
+    await _send(cast, await _path(cast, timeout_seconds=300), noted)
+    assert noted.requests[0].timeout_ms == LONGEST_SECONDS * 1_000
+
+
+async def test_it_has_the_listeners_format(cast: Cast) -> None:
+    noted = Noted()
+    await _send(cast, await _path(cast, format="cloudevents_structured"), noted)
+    [request] = noted.requests
+    assert request.media_type.startswith("application/cloudevents+json")
+    assert msgspec.json.decode(request.body)["data"] == {"n": 1}
+    assert request.is_test
+
+
+async def test_of_an_address_that_is_refused_no_more_is_told_than_at_creation(cast: Cast) -> None:
+    with pytest.raises(Unprocessable) as refused:
+        await _send(cast, await _path(cast), Noted("refused_address"))
+    assert [fault.pointer for fault in refused.value.faults] == ["/notify_url"]
+    assert "10.1.2.3" not in str(refused.value)
+
+
+async def test_who_may_not_change_the_listener_tests_nothing(cast: Cast) -> None:
+    path, noted = await _path(cast), Noted()
+    with pytest.raises(NotFound):
+        await _send(cast, path, noted, cast.charlie)
+    with pytest.raises(NotFound):
+        await _send(cast, ("0" * 21, path[1]), noted)
+    with pytest.raises(Forbidden):
+        await _send(cast, path, noted, await cast.bob({"listeners": Scope("read")}))
+    assert noted.requests == []
+
+
+async def test_where_that_is_wanted_the_domain_must_be_verified(cast: Cast, control: Control) -> None:
+    path, noted, principal = await _path(cast), Noted(), cast.alice.principal
+    wanted = OrganizationFields(require_verified_domains=True)
+    assert verified_places.SETTING == "require_verified_domains"
+    await organizations.change(control, principal, principal.organization_public_id, wanted)
+    with pytest.raises(Unprocessable) as refused:
+        await _send(cast, path, noted)
+    assert [fault.pointer for fault in refused.value.faults] == ["/notify_url"]
+    assert noted.requests == []

@@ -1,0 +1,97 @@
+"""Tests of listeners on the wire: on connections of their own, a few at a time."""
+
+import asyncio
+from ipaddress import ip_network
+
+import pytest
+
+from discue.egress import EgressPolicy
+from discue.errors import TooManyRequests
+from discue.sending.sampler import AT_ONCE_OF_ONE, RATE, Sampler
+from tests.sending.attempts import MovableClock, request_to, run
+from tests.sending.scripted_server import HANG, READ, ScriptedServer
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+ANYWHERE = EgressPolicy(allow_private=True)
+
+
+def test_each_request_has_a_connection_of_its_own_and_leaves_none() -> None:
+    async def make() -> None:
+        sampler = Sampler(clock=MovableClock(), policy=ANYWHERE)
+        async with ScriptedServer([(READ, OK, HANG)]) as server:
+            for _ in range(2):
+                outcome = await sampler.attempt(1, request_to(server.url, is_test=True))
+                assert outcome.trace is not None
+                assert (outcome.status, outcome.excerpt, outcome.trace.is_reused) == (200, b"ok", False)
+                assert outcome.trace.timings.connect_ms is not None
+            assert [each.connection for each in server.requests] == [0, 1]
+            assert [each.headers["discue-test"] for each in server.requests] == ["true", "true"]
+        await sampler.close()
+
+    run(make())
+
+
+def test_a_real_attempt_says_nothing_of_tests() -> None:
+    async def make() -> None:
+        sampler = Sampler(clock=MovableClock(), policy=ANYWHERE)
+        async with ScriptedServer([(READ, OK, HANG)]) as server:
+            await sampler.attempt(1, request_to(server.url))
+            assert "discue-test" not in server.requests[0].headers
+        await sampler.close()
+
+    run(make())
+
+
+def test_of_one_organization_a_few_are_under_way_and_others_are_not_in_its_way() -> None:
+    async def make() -> None:
+        sampler = Sampler(clock=MovableClock(), policy=ANYWHERE)
+        async with ScriptedServer([(READ, HANG)]) as server:
+            request = request_to(server.url)
+            under_way = [asyncio.create_task(sampler.attempt(1, request)) for _ in range(AT_ONCE_OF_ONE)]
+            await asyncio.sleep(0)
+            with pytest.raises(TooManyRequests) as refused:
+                await sampler.attempt(1, request)
+            assert refused.value.retry_after_seconds == 1
+            under_way.append(asyncio.create_task(sampler.attempt(2, request)))
+            # Whoever goes away does not give a place back: the request is still there.
+            under_way[0].cancel()
+            await asyncio.sleep(0)
+            with pytest.raises(TooManyRequests):
+                await sampler.attempt(1, request)
+            await sampler.close()
+            ended = await asyncio.gather(*under_way[1:])
+            assert {each.error for each in ended} == {"internal"}
+            assert (await sampler.attempt(1, request)).error == "internal"
+
+    run(make())
+
+
+def test_after_ten_at_once_there_is_one_a_second() -> None:
+    async def make() -> None:
+        clock = MovableClock()
+        sampler = Sampler(clock=clock, policy=EgressPolicy())
+        request = request_to("http://127.0.0.1:9/")
+        for _ in range(RATE.burst):
+            assert (await sampler.attempt(1, request)).error == "refused_address"
+        with pytest.raises(TooManyRequests):
+            await sampler.attempt(1, request)
+        assert (await sampler.attempt(2, request)).error == "refused_address"
+        clock.added_seconds += 1
+        assert (await sampler.attempt(1, request)).error == "refused_address"
+        await sampler.close()
+
+    run(make())
+
+
+def test_what_an_address_answers_that_is_not_public_is_not_for_telling() -> None:
+    async def make() -> None:
+        public = EgressPolicy(allowed_networks=(ip_network("127.0.0.2/32"),))
+        sampler = Sampler(clock=MovableClock(), policy=ANYWHERE, public=public)
+        async with ScriptedServer([(READ, OK, HANG)]) as server:
+            assert not sampler.may_tell(await sampler.attempt(1, request_to(server.url)))
+            elsewhere = server.url.replace("127.0.0.1", "127.0.0.2")
+            assert sampler.may_tell(await sampler.attempt(1, request_to(elsewhere)))
+            assert not sampler.may_tell(await sampler.attempt(1, request_to("http://[::1]:9/")))
+        await sampler.close()
+
+    run(make())
