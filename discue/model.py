@@ -130,7 +130,10 @@ DeliveryState = Literal["acknowledged", "pending", "retrying", "missed", "filter
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
-    """The record of one HTTP try: `number` counts from 1 within a delivery."""
+    """The record of one HTTP try: `number` counts from 1 within a delivery.
+
+    That of a replay has the row id of it.
+    """
 
     id: int
     organization: int
@@ -142,13 +145,17 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     error: str
     took_ms: int
     detail: str = ""
+    replay: int | None = None
 
 
 AttemptState = Literal["acknowledged", "failed"]
 
 
 class ShownAttempt(msgspec.Struct, frozen=True):
-    """One attempt as the API shows it. `message_id` is "" when the message is not kept any more."""
+    """One attempt as the API shows it.
+
+    `message_id` is "" when the message is not kept any more, `replay_id` when the attempt was of no replay.
+    """
 
     id: str
     made_at: int
@@ -159,6 +166,7 @@ class ShownAttempt(msgspec.Struct, frozen=True):
     error: str
     detail: str
     took_ms: int
+    replay_id: str = ""
 
     @property
     def state(self) -> AttemptState:
@@ -468,3 +476,43 @@ class Redelivery(msgspec.Struct, frozen=True):
     redelivered: int = 0
     gone: int = 0
     ended_at: int | None = None
+
+
+class ReplaySpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a replay leaves out: `filter` is its text, as it was sent."""
+
+    filter: str | None = None
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """A part of a queue's log that is delivered to one listener once more, from `from_seq` to `until_seq`.
+
+    Its row id is the stream of its cursor, and in another form its public id. `selected` is how many seqs there were at
+    the beginning. Up to `position` each message is delivered, has failed for good, has expired, was left out, or is
+    among those that are `retrying`.
+    `pace` is in messages a second.
+    """
+
+    organization: int
+    id: int
+    public_id: str
+    listener: int
+    state: Literal["waiting", "running", "done"]
+    from_seq: int
+    until_seq: int
+    position: int
+    selected: int
+    created_at: int
+    updated_at: int
+    pace: int | None = None
+    spec: ReplaySpec = ReplaySpec()
+    delivered: int = 0
+    failed: int = 0
+    expired: int = 0
+    retrying: int = 0
+    ended_at: int | None = None
+
+    @property
+    def remaining(self) -> int:
+        """At most so many are still to be delivered."""
+        return 0 if self.ended_at is not None else self.until_seq - self.position + self.retrying

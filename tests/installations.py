@@ -85,6 +85,7 @@ _ROWS: dict[str, tuple[Value, ...]] = {
     "schedule": (9, "s" * 21, 12, "daily", "enabled", '{"timing":{"cron":"@daily"}}', 1, 1, b"1", 1, None, None, 1, 1),
     "lockout": ("address", "192.0.2.1", "[1]", 1, NOON, NOON),
     "redelivery": (9, "r" * 21, 8, "done", '{"reason":"too_old"}', 10, 3, 4, 2, 1, 1, NOON, NOON, NOON),
+    "replay": (15, "R" * 21, 8, "done", "{}", 10, 1, 4, 4, 4, 2, 1, 1, 0, NOON, NOON, NOON),
 }
 """A row of each table that has none yet, without its organization, or the number that stands in its place."""
 

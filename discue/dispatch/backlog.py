@@ -15,6 +15,7 @@ from discue.store.engine import Page, Settle
 from discue.store.liveness import Sweep
 from discue.window import SPAN
 
+_ENDLESS = (1 << 63) - 1
 _PAGE_ROWS = 128
 _PAGE_BYTES = 1 << 20
 _DUE_ROWS = 32
@@ -41,6 +42,7 @@ class Backlog:
         "_stored_meanwhile",
         "_sweep",
         "_under_way",
+        "_until",
         "_wake_at",
         "claimed",
         "due_at",
@@ -71,7 +73,8 @@ class Backlog:
         self.waiting = Waiting(self.new, self._budget)
         self.retries: deque[DueRetry] = deque()
         self.claimed: set[int] = set()
-        self.head = record.head
+        self._until = _ENDLESS if record.replay is None else record.replay.until_seq
+        self.head = min(record.head, self._until)
         self.read_through = record.position
         self.due_at = 1 if record.retrying else 0
         self._fetching = False
@@ -130,6 +133,7 @@ class Backlog:
 
     def heard(self, head: int) -> bool:
         """The log goes so far, if that is not known. Others append too, and what they tell comes in any order."""
+        head = min(head, self._until)
         if head <= self.head:
             return False
         self.head = head
@@ -257,8 +261,8 @@ class Backlog:
     def _take_page(self, page: Page) -> None:
         """A seq without an entry was deleted, which only holds because head and page were read at once."""
         window = self._progress.window
-        through = min(page.through, window.position + SPAN)
-        self.head = max(self.head, page.head)
+        through = min(page.through, window.position + SPAN, self._until)
+        self.head = max(self.head, min(page.head, self._until))
         expected = self.read_through + 1
         for entry in page.entries:
             if entry.seq > through:

@@ -21,6 +21,7 @@ from discue.dispatch.lanes import Lanes
 from discue.dispatch.prober import Prober
 from discue.dispatch.reads import Reads
 from discue.dispatch.reloading import RELOAD_PAUSE_SECONDS
+from discue.dispatch.replay_lane import ReplayLane
 from discue.dispatch.settling import STORE_RETRY_SECONDS
 from discue.dispatch.standings import Standings
 from discue.dispatch.surroundings import Reach, Surroundings
@@ -106,6 +107,7 @@ class Dispatcher:
             attempted=self._attempted,
             disable=self._disable,
             lost=self._intake.lose,
+            ended=self._intake.end,
             spawn=self._spawn,
             handed_over=self._handed_over,
             prober=self.prober,
@@ -141,14 +143,14 @@ class Dispatcher:
         What is under way goes on, and what becomes of it is stored when it ends. While the store does not work
         this waits for it.
         """
-        lanes = [lane for key in cursors if (lane := self._lanes.get(key)) is not None]
+        lanes = self._lanes.of_listeners(cursors)
         for lane in lanes:
             lane.begin_leaving()
         await self._standings.store(lanes)
-        idle = [lane.key for lane in lanes if lane.is_idle]
         without_lane = [key for key in cursors if key not in self._lanes]
-        busy = [self._hand_over(lane) for lane in lanes if not lane.is_idle]
-        await asyncio.gather(self._release([*idle, *without_lane]), *busy)
+        # Whoever takes a live cursor takes those of its replays along: what they have under way is stored by then.
+        await self._give_up([lane for lane in lanes if lane.key[2]], [])
+        await self._give_up([lane for lane in lanes if not lane.key[2]], without_lane)
         self._store.engine.tell(Hint(cursors=True))
 
     @property
@@ -260,6 +262,11 @@ class Dispatcher:
         self._standings.close()
         self.alarms.stop()
 
+    async def _give_up(self, lanes: Sequence[Lane], without_lane: Sequence[CursorKey]) -> None:
+        idle = [lane.key for lane in lanes if lane.is_idle]
+        busy = [self._hand_over(lane) for lane in lanes if not lane.is_idle]
+        await asyncio.gather(self._release([*idle, *without_lane]), *busy)
+
     async def _hand_over(self, lane: Lane) -> None:
         await lane.hand_over()
         self._intake.drop(lane)
@@ -303,6 +310,8 @@ class Dispatcher:
         self._intake.reload_listener(record.organization, record.listener)
 
     def _make(self, record: LaneRecord, endpoint: Endpoint) -> Lane:
+        if record.replay is not None:
+            return ReplayLane(record, record.replay, endpoint, self._around)
         return Lane(record, endpoint, self._around)
 
     def _told_of_ends(self) -> None:
@@ -331,7 +340,7 @@ class Dispatcher:
 
 
 def _attempt_fields(record: LaneRecord, flight: Flight, outcome: Outcome) -> dict[str, int | str]:
-    return {
+    fields: dict[str, int | str] = {
         "message": flight.message_id,
         "listener": record.listener_public_id,
         "queue": record.queue_public_id,
@@ -341,3 +350,6 @@ def _attempt_fields(record: LaneRecord, flight: Flight, outcome: Outcome) -> dic
         "error": outcome.error or "none",
         "took_ms": outcome.took_ms,
     }
+    if record.replay is not None:
+        fields["replay"] = record.replay.public_id
+    return fields

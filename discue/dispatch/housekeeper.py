@@ -99,6 +99,8 @@ class Housekeeper:
         ended_before = now - _REDELIVERIES_KEPT_MS
         while await self._store.write(partial(retention.forget_redeliveries, ended_before=ended_before)):
             pass
+        while await self._store.write(partial(retention.forget_replays, ended_before=ended_before)):
+            pass
         while await self._store.write(partial(feed.trim, kept=_CHANGES_KEPT, limit=_CHANGES_A_STEP)):
             pass
         while await self._store.write(partial(lockouts.forget, failed_before=now - FORGOTTEN_AFTER_MS)):

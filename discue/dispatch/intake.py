@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from discue.dispatch.endpoint import Endpoint
 from discue.dispatch.lane import Lane
-from discue.dispatch.lanes import Lanes
+from discue.dispatch.lanes import Lanes, ListenerKey
 from discue.dispatch.reloading import RELOAD_PAUSE_SECONDS, Reloading
 from discue.dispatch.settling import Spawn
 from discue.dispatch.tenure import Tenure
@@ -52,7 +52,7 @@ class Intake:
         self._reading = asyncio.Lock()
         self._dropped: set[CursorKey] = set()
         self._heads: dict[QueueKey, int] = {}
-        self._losses: dict[CursorKey, int] = {}
+        self._losses: dict[ListenerKey, int] = {}
         self._lost_incarnation = 0
         self._doubts = 0
         self._is_in_doubt = False
@@ -107,13 +107,17 @@ class Intake:
         self._lanes.remove(lane)
         self._dropped.add(lane.key)
 
+    def end(self, lane: Lane) -> None:
+        """Its cursor is somebody else's, or gone for good."""
+        self.drop(lane)
+
     def lose(self, lane: Lane) -> None:
         """What the lane knew is not what the store holds: start again from there.
 
         A lane that never gets anything stored sends the same again each time: it waits ever longer.
         """
-        losses = 1 if lane.has_stored else self._losses.get(lane.key, 0) + 1
-        self._losses[lane.key] = losses
+        losses = 1 if lane.has_stored else self._losses.get(lane.key[:2], 0) + 1
+        self._losses[lane.key[:2]] = losses
         self._log.warning("lane_lost", listener=lane.record.listener_public_id, losses_in_a_row=losses)
         self.drop(lane)
         if losses == 1:
@@ -131,27 +135,34 @@ class Intake:
         self._reloading.ask((organization, listener))
 
     async def _reload(self, organization: int, listener: int) -> None:
-        key = (organization, listener, 0)
         async with self._reading:
             owner = self._tenure.incarnation
             read = partial(lanes_of, owner=owner, organization=organization, listener=listener)
             records = await self._read(read)
-            current = self._lanes.get(key)
+            lanes = self._lanes.of_listener((organization, listener))
             if not records:
-                self._losses.pop(key, None)
-                if current is None:
+                self._losses.pop((organization, listener), None)
+                if not lanes:
                     self.unowned()
-                else:
-                    self.drop(current)
-            for record in records:
-                if current is None:
-                    self._take_up(record)
-                elif (endpoint := self._endpoint(record)) is None:
-                    self.drop(current)
-                else:
-                    current.configure(endpoint)
-                    if record.has_redeliveries:
-                        current.redeliver()
+            found = {record.key for record in records}
+            for lane in lanes:
+                if lane.key not in found:
+                    self.end(lane)
+            made = [self._brought_up_to_date(record) for record in records]
+            self._begin([lane for lane in made if lane is not None])
+
+    def _brought_up_to_date(self, record: LaneRecord) -> Lane | None:
+        """The lane of a cursor, if it is a new one."""
+        current = self._lanes.get(record.key)
+        if current is None:
+            return self._take_up(record)
+        if (endpoint := self._endpoint(record)) is None:
+            self.drop(current)
+        else:
+            current.configure(endpoint)
+            if record.has_redeliveries:
+                current.redeliver()
+        return None
 
     async def _take(self, cursors: Sequence[CursorKey]) -> int:
         owner = self._tenure.incarnation
@@ -175,14 +186,17 @@ class Intake:
         wanted = None if only is None else frozenset(only)
         after, last = _span(only)
         read = partial(lanes_after, owner=self._tenure.incarnation, limit=_LANES_READ, last=last)
-        full = True
+        full, made = True, list[Lane]()
         while full:
             records = await self._read(partial(read, after=after))
-            for record in records:
-                if wanted is None or record.key in wanted:
-                    self._take_up(record)
+            some = [record for record in records if wanted is None or record.key in wanted]
+            made += [lane for record in some if (lane := self._take_up(record)) is not None]
             full = len(records) == _LANES_READ
             after = records[-1].key if records else after
+            # Those of a listener begin together, each knowing of the others.
+            rest = [lane for lane in made if full and lane.key[:2] == after[:2]]
+            self._begin([lane for lane in made if lane not in rest])
+            made = rest
 
     async def _read(self, work: Callable[[Transaction], Coroutine[Any, Any, list[LaneRecord]]]) -> list[LaneRecord]:
         self._dropped.clear()
@@ -194,17 +208,26 @@ class Intake:
         if self._reading.locked():
             self._heads[queue] = max(head, self._heads.get(queue, 0))
 
-    def _take_up(self, record: LaneRecord) -> None:
-        """What was read before its lane was dropped here, or under another incarnation, is not so any more."""
+    def _begin(self, lanes: Sequence[Lane]) -> None:
+        for lane in lanes:
+            if not lane.closed:
+                lane.begin(self._heads.get((lane.organization, lane.record.queue), 0))
+
+    def _take_up(self, record: LaneRecord) -> Lane | None:
+        """A new lane, which has not begun.
+
+        What was read before its lane was dropped here, or under another incarnation, is not so any more.
+        """
         key, owner = record.key, record.owner
         if self.is_closed or self._is_in_doubt or self._doubts or key in self._lanes or key in self._dropped:
-            return
+            return None
         if owner != self._tenure.incarnation or owner == self._lost_incarnation:
-            return
-        if (endpoint := self._endpoint(record)) is not None:
-            lane = self._make.lane(record, endpoint)
-            self._lanes.add(lane)
-            lane.begin(self._heads.get((record.organization, record.queue), 0))
+            return None
+        if (endpoint := self._endpoint(record)) is None:
+            return None
+        lane = self._make.lane(record, endpoint)
+        self._lanes.add(lane)
+        return lane
 
     def _endpoint(self, record: LaneRecord) -> Endpoint | None:
         """None for a row that cannot be used, which must not keep the others from running."""

@@ -14,12 +14,13 @@ from discue.dispatch.expiry import Expiry
 from discue.dispatch.flight import Flight
 from discue.dispatch.guests import Guests
 from discue.dispatch.holdback import HoldBack
-from discue.dispatch.opening import Opening
+from discue.dispatch.opening import ALL, Opening
 from discue.dispatch.order import WAITING_HELD, Held, Order
 from discue.dispatch.parting import Parting
 from discue.dispatch.progress import Progress, attempt_record
 from discue.dispatch.redelivering import Redelivering
 from discue.dispatch.settling import Settling
+from discue.dispatch.sharing import Sharer, Sharing
 from discue.dispatch.surroundings import Surroundings
 from discue.errors import Unavailable
 from discue.headers import together
@@ -48,10 +49,14 @@ class Lane:
         self.endpoint = endpoint
         self.organization = record.organization
         self.max_in_flight = endpoint.max_in_flight
-        self._congestion = Congestion(endpoint.max_in_flight)
+        self.congestion = Congestion(endpoint.max_in_flight)
         # A cursor that nobody had before was sent nothing.
         is_new = record.token == 1 and record.version == 0
-        self._pace = Pace(endpoint.rate_limit, around.clock.monotonic(), is_full=is_new)
+        self.pace = Pace(endpoint.rate_limit, around.clock.monotonic(), is_full=is_new)
+        self.lead: Lane = self
+        """Whose limits hold: the listener's live lane."""
+        self.sharing: Sharing | None = None
+        """With the listener's replays, if there are any."""
         self.at_gate = False
         self.in_flight_count = 0
         self.closed = False
@@ -59,7 +64,7 @@ class Lane:
         self.wakes_at = 0
         self.has_stored = False
         self._around = around
-        self._progress = Progress(record)
+        self._progress = self._new_progress()
         self._flights: dict[int, Flight] = {}
         self._backlog = Backlog(record, self._progress, (around.reads, around.budget), self.wake_at, self._flights)
         if record.ordered:
@@ -125,13 +130,20 @@ class Lane:
 
     def pump(self) -> None:
         """Start whatever may start now."""
+        if self.sharing is None:
+            self.start()
+        else:
+            self.sharing.pump(self)
+
+    def start(self) -> None:
+        """The same, for whom sharing has called."""
         # Most calls come when an attempt has ended or was stored, and find nothing to do.
         if self._backlog.is_idle or not self._is_on or self._settling.is_stalled:
             return
         if not self._around.tenure.is_held():
             self._around.lapsed.add(self)
             return
-        while self._has_place and self._may_begin and self._start_next():
+        while self._has_place and self._has_turn and self._start_next():
             pass
         self._fetch_if_needed()
 
@@ -172,10 +184,10 @@ class Lane:
         before, self.endpoint = self.endpoint, endpoint
         if endpoint.target != before.target:
             self._hold_back.end()
-        self._congestion.limit_to(endpoint.max_in_flight)
-        self.max_in_flight = self._congestion.allowed
-        if endpoint.rate_limit != self._pace.limit:
-            self._pace = Pace(endpoint.rate_limit, self._around.clock.monotonic(), is_full=False)
+        self.congestion.limit_to(endpoint.max_in_flight)
+        self.max_in_flight = self.congestion.allowed
+        if endpoint.rate_limit != self.pace.limit:
+            self.pace = Pace(endpoint.rate_limit, self._around.clock.monotonic(), is_full=False)
         if not endpoint.enabled:
             self._backlog.unread()
         if self.opening.configured(before, endpoint, self._flights):
@@ -271,6 +283,44 @@ class Lane:
             self._settling.start()
             self.pump()
 
+    @property
+    def places_taken(self) -> int:
+        """An attempt keeps its place until it is stored: what a crash can repeat is never more than the limit."""
+        guests = 0 if self._guests is None else self._guests.places
+        return self.in_flight_count + self._progress.unstored + guests
+
+    @property
+    def knows_places(self) -> bool:
+        """Whether it is known what others have under way."""
+        return self._guests is None or self._guests.are_known
+
+    @property
+    def is_wide_open(self) -> bool:
+        """Whether the listener may get all that there is for it."""
+        return self.is_kept() and self.endpoint.enabled and self.opening.places == ALL
+
+    @property
+    def pace_wait_seconds(self) -> float:
+        """How long until the listener's rate lets a request begin."""
+        return 0.0 if self.pace.limit is None else self.pace.wait_seconds(self._around.clock.monotonic())
+
+    def follow(self, live: Sharer | None) -> None:
+        """Its own limits hold for a live lane."""
+
+    def reopen(self) -> None:
+        """The listener is well again: whatever waits may go out."""
+        self._open()
+
+    def wait_for_pace(self, seconds: float) -> None:
+        self.wake_at(self._around.clock.now() + math.ceil(seconds * 1_000))
+
+    def _new_progress(self) -> Progress:
+        return Progress(self.record)
+
+    def _wants(self, entry: Entry) -> bool:
+        """Whether a message is for the listener."""
+        return self.endpoint.wants(entry)
+
     def _is_quiet(self) -> bool:
         return not self._flights and self.is_kept()
 
@@ -286,19 +336,18 @@ class Lane:
 
     @property
     def _has_place(self) -> bool:
-        """An attempt keeps its place until it is stored: what a crash can repeat is never more than the limit."""
         guests = 0 if self._guests is None else self._guests.places
         under_way = self.in_flight_count + self._progress.unstored
         return under_way + guests < self.max_in_flight and self.opening.has_place(under_way)
 
     @property
-    def _may_begin(self) -> bool:
-        """Whether the listener's pace lets a request begin now; if not, the lane is woken when it does."""
-        if self._pace.limit is None:
-            return True
-        wait_seconds = self._pace.wait_seconds(self._around.clock.monotonic())
+    def _has_turn(self) -> bool:
+        """Whether the listener's pace, and its replays, let a request begin now; if not, the lane is called again."""
+        if self.sharing is not None and not self._backlog.is_empty:
+            return self.sharing.may_begin(self)
+        wait_seconds = self.pace_wait_seconds
         if wait_seconds > 0 and not self._backlog.is_empty:
-            self.wake_at(self._around.clock.now() + math.ceil(wait_seconds * 1_000))
+            self.wait_for_pace(wait_seconds)
         return wait_seconds == 0
 
     def _start_next(self) -> bool:
@@ -311,7 +360,7 @@ class Lane:
         retry = self._backlog.retries[0]
         now = self._around.clock.now()
         is_first = self._progress.resume(retry)
-        if retry.entry is None or (is_first and not self.endpoint.wants(retry.entry)):
+        if retry.entry is None or (is_first and not self._wants(retry.entry)):
             self._progress.forget(retry.seq)
         elif reason := self._given_up(retry.entry, retry.waits_since, now):
             self._progress.expire(retry.seq, retry.attempts, reason, now)
@@ -334,7 +383,7 @@ class Lane:
         order = self._progress.order
         if order is not None and (held := order.holder(entry)) is not None:
             return self._hold(entry, held, now)
-        is_wanted = self.endpoint.wants(entry)
+        is_wanted = self._wants(entry)
         given_up = self._given_up(entry, entry.stored_at, now) if is_wanted else ""
         if is_wanted and not given_up and not self._may_start(now):
             return False
@@ -397,8 +446,10 @@ class Lane:
 
     def _send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
         record, endpoint = self.record, self.endpoint
-        flight = Flight(entry, number, endpoint, self._congestion.era, is_retry=is_retry)
-        self._pace.begun(self._around.clock.monotonic())
+        flight = Flight(entry, number, endpoint, self.lead.congestion.era, is_retry=is_retry)
+        self.lead.pace.begun(self._around.clock.monotonic())
+        if self.sharing is not None:
+            self.sharing.begun(self)
         self.in_flight_count += 1
         self._flights[flight.seq] = flight
         if self._progress.order is not None:
@@ -414,6 +465,7 @@ class Lane:
             flight.number,
             endpoint.headers if not entry.extra else together(endpoint.headers, read_options(entry.extra).headers),
             endpoint.timeout_ms,
+            replay_id="" if record.replay is None else record.replay.public_id,
         )
         if endpoint.format != "plain":
             request = as_event(request, entry, endpoint.format)
@@ -425,8 +477,9 @@ class Lane:
         self.in_flight_count -= 1
         del self._flights[flight.seq]
         self._retries_in_flight -= flight.is_retry
-        self._congestion.ended(outcome, flight.era)
-        self.max_in_flight = self._congestion.allowed
+        congestion = self.lead.congestion
+        congestion.ended(outcome, flight.era)
+        self.max_in_flight = self.lead.max_in_flight = congestion.allowed
         if flight.parting is not None:
             flight.parting.ended(flight, outcome)
             around.attempted(self.record, flight, outcome)
@@ -464,10 +517,14 @@ class Lane:
         elif self._hold_back.only_fails:
             self._backlog.end_sweep()
         self._around.prober.failed(self, is_news=is_news)
-        gives_up = self.opening.is_given_up(now, self._around.disable_after_seconds)
+        gives_up = self._gives_up(now)
         if settlement.disable_listener or gives_up:
             self._disable(flight.endpoint.config_version, "gone" if settlement.disable_listener else "failing")
         return settlement.due_at
+
+    def _gives_up(self, now: int) -> bool:
+        """Whether the listener has only failed for so long that it is disabled."""
+        return self.opening.is_given_up(now, self._around.disable_after_seconds)
 
     def _disable(self, config_version: int, reason: str) -> None:
         if self.endpoint.enabled and self.endpoint.config_version == config_version:

@@ -82,8 +82,8 @@ def to_claim(shares: Rendezvous, me: int, free: Iterable[CursorKey], overdue: Co
 
 
 def to_give_up(shares: Rendezvous, me: int, owned: Iterable[CursorKey]) -> list[CursorKey]:
-    """Of the owned cursors those that belong to somebody else."""
-    return [cursor for cursor in owned if shares.preferred(cursor) != me]
+    """Of the owned live cursors those that belong to somebody else: those of replays go with them."""
+    return [cursor for cursor in owned if not cursor[2] and shares.preferred(cursor) != me]
 
 
 class Ownership:

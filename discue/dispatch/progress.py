@@ -10,7 +10,7 @@ from discue.missed_ranges import left_of
 from discue.model import Attempt, Entry, Outcome
 from discue.settlement import Settlement
 from discue.store.cursors import DueRetry, LaneRecord
-from discue.store.engine import Detail, ExceptionRow, MissedRange, RedeliveryStep, Settle
+from discue.store.engine import Detail, ExceptionRow, MissedRange, RedeliveryStep, ReplayStep, Settle
 from discue.store.handover import EndedGuest
 from discue.store.redelivery_steps import Step
 from discue.trace import Trace
@@ -73,6 +73,11 @@ class Progress:
         self._redelivery: RedeliveryStep | None = None
 
     @property
+    def version(self) -> int:
+        """That of the cursor as it was last stored."""
+        return self._version
+
+    @property
     def unstored(self) -> int:
         """How many attempts have ended and are not known to be stored, with all that is kept of them."""
         return len(self._attempts) + self._taken + self._left_over
@@ -126,10 +131,8 @@ class Progress:
     def count(self, guest: EndedGuest) -> None:
         """A delivery that ended outside this lane is acknowledged, or missed."""
         if guest.reason:
-            self._put(ExceptionRow(guest.seq, "missed", guest.attempts, guest.ended_at, guest.reason))
-            self.retrying -= 1
-            self.missed += 1
-            self._free(guest.seq)
+            row = ExceptionRow(guest.seq, "missed", guest.attempts, guest.ended_at, guest.reason)
+            self._miss_one(row, excepted=True)
             self.last_failure_at = max(self.last_failure_at, guest.ended_at)
         else:
             self._resolve(guest.seq)
@@ -193,10 +196,7 @@ class Progress:
 
     def expire(self, seq: int, attempts: int, reason: str, now: int) -> None:
         """A delivery that waited for its next attempt will not have it."""
-        self._put(ExceptionRow(seq, "missed", attempts, now, reason))
-        self.retrying -= 1
-        self.missed += 1
-        self._free(seq)
+        self._miss_one(ExceptionRow(seq, "missed", attempts, now, reason), excepted=True)
         self.dirty = True
 
     def redeliver(self, step: Step, now: int) -> None:
@@ -240,6 +240,7 @@ class Progress:
             missed_ranges=tuple(self._missed_ranges),
             unmissed=tuple(self._unmissed),
             redelivery=self._redelivery,
+            replay=self._replay_step(),
             details=self._take_details(),
             releases=releases,
         )
@@ -268,15 +269,27 @@ class Progress:
         self._taken = 0
 
     def _except(self, seq: int, attempts: int, settlement: Settlement, now: int, *, excepted: bool) -> None:
-        missed = settlement.state == "missed"
-        due_at = now if missed else settlement.due_at
-        self._put(ExceptionRow(seq, settlement.state, attempts, due_at, settlement.reason))
-        self.missed += missed
-        self.retrying += (not missed) - excepted
+        if settlement.state == "missed":
+            self._miss_one(ExceptionRow(seq, "missed", attempts, now, settlement.reason), excepted=excepted)
+            return
+        self._put(ExceptionRow(seq, settlement.state, attempts, settlement.due_at, settlement.reason))
         if not excepted:
+            self.retrying += 1
             self.window.settle(seq)
-        if missed:
-            self._free(seq)
+
+    def _miss_one(self, row: ExceptionRow, *, excepted: bool) -> None:
+        """A delivery ends without having succeeded."""
+        self._put(row)
+        self.missed += 1
+        if excepted:
+            self.retrying -= 1
+        else:
+            self.window.settle(row.seq)
+        self._free(row.seq)
+
+    def _replay_step(self) -> ReplayStep | None:
+        """How far this brings the replay that the cursor is of."""
+        return None
 
     def _put(self, row: ExceptionRow) -> None:
         self._exceptions[row.seq] = row if self.order is None else self.order.keyed(row)
@@ -321,4 +334,5 @@ def attempt_record(record: LaneRecord, row_id: int, seq: int, number: int, outco
         outcome.error,
         outcome.took_ms,
         outcome.detail,
+        record.stream or None,
     )

@@ -56,6 +56,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     attempted: Callable[[LaneRecord, Flight, Outcome], None]
     disable: Callable[[LaneRecord, int, str], None]
     lost: Callable[["Lane"], None]
+    ended: Callable[["Lane"], None]
     spawn: Spawn
     handed_over: "HandedOver"
     prober: "Prober"

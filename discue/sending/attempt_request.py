@@ -11,7 +11,8 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
 
     `headers` are sent besides those of the contract; a name that the sender sets itself, or one that
     frames the request, is refused. `media_type` is the body's, where it is not what `is_json` says.
-    `timeout_ms` is for everything, the answer's body included. One that `is_test` says so.
+    `timeout_ms` is for everything, the answer's body included. One that `is_test` says so, and one of a replay has
+    a `replay_id`.
     """
 
     target: Target
@@ -26,6 +27,7 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     timeout_ms: int = 15_000
     media_type: str = ""
     is_test: bool = False
+    replay_id: str = ""
 
     def __repr__(self) -> str:
         # Neither keys nor bodies belong into a log.

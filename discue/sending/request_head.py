@@ -87,6 +87,9 @@ def whole_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> b
     signature = sign(request.keys, request.message_id, timestamp, request.body)
     own = _own_headers(request.headers) if request.headers else ""
     test = _TEST if request.is_test else ""
+    if request.replay_id:
+        _require(_ID, request.replay_id, "The replay's id")
+        own = f"discue-replay: {request.replay_id}\r\n{own}"
     rest = (
         f"content-type: {media_type}\r\ncontent-length: {len(request.body)}\r\n"
         f"webhook-id: {request.message_id}\r\nwebhook-timestamp: {timestamp}\r\n"

@@ -13,7 +13,7 @@ OF_A_MESSAGE: Final = 10_000
 
 _LOOKED_AT: Final = Effort(first=200, step=4_900, in_all=20_000)
 
-_RECORD: Final = "a.id, a.number, a.status, a.error, a.detail, a.took_ms"
+_RECORD: Final = "a.id, a.number, a.status, a.error, a.detail, a.took_ms, a.replay"
 _LISTENER: Final = """
     SELECT x.public_id FROM listener x
     WHERE x.organization = a.organization AND x.id = a.listener AND x.deleted_at IS NULL"""
@@ -38,7 +38,7 @@ async def of_message(tx: Transaction, message: StoredMessage, selection: Selecti
     key = (message.organization, message.queue, message.seq)
     rows = await tx.rows(_OF_MESSAGE, *key, OF_A_MESSAGE)
     found = await browse(tx, Chosen([row for row in rows if _is_shown(row, selection)], _ByTime()), selection)
-    items = [_shown(row[:6], row[6], message.id) for row in found.rows]
+    items = [_shown(row[:7], row[7], message.id) for row in found.rows]
     return Listing(tuple(items), found.has_next, found.has_previous)
 
 
@@ -59,11 +59,11 @@ async def get(tx: Transaction, organization: int, public_id: str, of: StoredMess
     row = await tx.row(_ONE, organization, row_id)
     if row is None or event_id_of(row_id) != public_id:
         return None
-    listener_id, message_id, listener, queue, seq = row[6:]
+    listener_id, message_id, listener, queue, seq = row[7:]
     is_theirs = (queue, seq) == (of.queue, of.seq) if isinstance(of, StoredMessage) else listener == of.id
     if not is_theirs or listener_id is None:
         return None
-    return _shown(row[:6], listener_id, message_id or "")
+    return _shown(row[:7], listener_id, message_id or "")
 
 
 async def content(tx: Transaction, organization: int, public_id: str) -> bytes | None:
@@ -151,7 +151,7 @@ def _is_no_success(status: str | None) -> bool:
 
 def _is_shown(row: Row, selection: Selection) -> bool:
     """Whether it passes the filters, and its listener is there."""
-    row_id, _, status, error, _, _, listener_id = row
+    row_id, _, status, error, _, _, _, listener_id = row
     if listener_id is None or not selection.admits(millisecond_of(row_id)):
         return False
     if selection.listener not in (None, listener_id):
@@ -163,10 +163,11 @@ def _is_shown(row: Row, selection: Selection) -> bool:
 
 
 def _listing(found: RowPage, listener: Listener) -> Listing[ShownAttempt]:
-    items = [_shown(row[:6], listener.public_id, row[6] or "") for row in found.rows]
+    items = [_shown(row[:7], listener.public_id, row[7] or "") for row in found.rows]
     return Listing(tuple(items), found.has_next, found.has_previous, found.resumes_after, found.resumes_before)
 
 
 def _shown(record: Row, listener_id: str, message_id: str) -> ShownAttempt:
-    row_id, *rest = record
+    row_id, *rest, replay = record
+    rest.append("" if replay is None else event_id_of(replay))
     return ShownAttempt(event_id_of(row_id), millisecond_of(row_id), listener_id, message_id, *rest)

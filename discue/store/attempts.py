@@ -5,7 +5,7 @@ from typing import Final
 from discue.model import Attempt
 from discue.store.engine import Detail, Value
 
-COLUMNS: Final = "organization, id, listener, queue, seq, number, status, error, took_ms, detail"
+COLUMNS: Final = "organization, id, listener, queue, seq, number, status, error, took_ms, detail, replay"
 DETAIL_COLUMNS: Final = "organization, id, listener, size, content"
 
 
@@ -21,6 +21,7 @@ def row_of(attempt: Attempt) -> tuple[Value, ...]:
         attempt.error,
         attempt.took_ms,
         attempt.detail,
+        attempt.replay,
     )
 
 

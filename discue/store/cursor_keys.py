@@ -8,6 +8,7 @@ from discue.store.engine import CursorKey
 
 _LARGEST_RUN: Final = 256
 _KEY: Final = "(CAST(${} AS BIGINT), CAST(${} AS BIGINT), CAST(${} AS BIGINT))"
+_LISTENER: Final = "(CAST(${} AS BIGINT), CAST(${} AS BIGINT))"
 
 
 def runs(keys: Sequence[CursorKey]) -> Iterator[Sequence[CursorKey]]:
@@ -25,6 +26,13 @@ def among(count: int, first: int) -> str:
     """The condition that a row is one of so many cursors, whose keys are the parameters from `$first` on."""
     keys = ", ".join(_KEY.format(number, number + 1, number + 2) for number in range(first, first + 3 * count, 3))
     return f"(organization, listener, stream) IN (VALUES {keys})"
+
+
+@cache
+def among_listeners(count: int, first: int) -> str:
+    """The condition that a row is of one of so many listeners, each given by organization and row id."""
+    keys = ", ".join(_LISTENER.format(number, number + 1) for number in range(first, first + 2 * count, 2))
+    return f"(organization, listener) IN (VALUES {keys})"
 
 
 def flat(keys: Sequence[CursorKey]) -> list[int]:

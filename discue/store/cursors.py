@@ -5,9 +5,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from discue.model import DeliveryOptions, Entry, RetryOptions
+from discue.model import DeliveryOptions, Entry, ReplaySpec, RetryOptions
 from discue.store import liveness
-from discue.store.cursor_keys import among, flat, runs
+from discue.store.cursor_keys import among, among_listeners, flat, runs
 from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.entries import BODY, entry_of
 from discue.store.listeners import read_options
@@ -16,12 +16,23 @@ from discue.store.queues import read_retry
 from discue.store.verified_places import VerifiedPlaces, wants_verified_domains
 
 
+class ReplayPlan(msgspec.Struct, frozen=True):
+    """What a lane must know of its replay: where it ends, when it was asked for, how fast, and what it leaves out."""
+
+    public_id: str
+    until_seq: int
+    created_at: int
+    pace: int | None
+    filter: str | None
+
+
 class LaneRecord(msgspec.Struct, frozen=True):
     """A cursor with its listener, its queue's head and everything a request to the listener is made of.
 
     `secrets` are as they are stored: encrypted, or not. It `has_guests` when requests of other workers, or of an
     earlier lane, may be under way or were not counted, and `has_redeliveries` when missed deliveries are to be made due
-    again. It `may_send`, and be probed, unless its organization wants the domain verified, and it is not.
+    again. It `may_send`, and be probed, unless its organization wants the domain verified, and it is not. A live cursor
+    has no `replay`.
     """
 
     organization: int
@@ -55,6 +66,7 @@ class LaneRecord(msgspec.Struct, frozen=True):
     may_send: bool = True
     may_probe: bool = True
     known: Known = Known()
+    replay: ReplayPlan | None = None
 
     @property
     def key(self) -> CursorKey:
@@ -127,13 +139,14 @@ SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.versio
     c.stream = 0 AND EXISTS (
         SELECT 1 FROM redelivery r WHERE r.organization = c.organization AND r.listener = c.listener
         AND r.ended_at IS NULL),
-    c.start_seq, o.settings, {liveness.READ}
+    c.start_seq, o.settings, p.public_id, c.until_seq, p.created_at, p.pace, p.spec, {liveness.READ}
 FROM cursor c
 JOIN listener l ON l.organization = c.organization AND l.id = c.listener AND l.deleted_at IS NULL
 JOIN queue q ON q.organization = c.organization AND q.id = c.queue AND q.deleted_at IS NULL
 JOIN organization o ON o.id = c.organization AND o.deleted_at IS NULL
 JOIN queue_head h ON h.organization = c.organization AND h.queue = c.queue
 LEFT JOIN liveness ON liveness.organization = c.organization AND liveness.listener = c.listener
+LEFT JOIN replay p ON p.organization = c.organization AND p.id = c.stream
 """
 _LANES_AFTER = (
     _LANES + "WHERE c.owner = $1 AND (c.organization, c.listener, c.stream) > ($2, $3, $4) "
@@ -143,6 +156,7 @@ _LANES_AFTER = (
 _LANES_OF = _LANES + "WHERE c.organization = $1 AND c.listener = $2 AND c.owner = $3 ORDER BY c.stream"
 # Not `owner IS NULL`: a server that remembers few free cursors would look for the keys among all that there are now.
 _CLAIM = "UPDATE cursor SET owner = $1, token = token + 1 WHERE coalesce(owner, 0) = 0 AND {} RETURNING {}"
+_TAKE_ALONG = "UPDATE cursor SET owner = $1, token = token + 1 WHERE stream > 0 AND {} RETURNING {}"
 _RELEASE = "UPDATE cursor SET owner = NULL, token = token + 1 WHERE owner = $1 AND {}"
 _RENEW_TOKENS = "UPDATE cursor SET token = token + 1 WHERE owner = $1"
 _KEY = "organization, listener, stream"
@@ -200,12 +214,21 @@ WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'r
 
 
 async def claim(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> list[CursorKey]:
-    """Make `owner` the only writer of those cursors that have no owner: which ones, in key order."""
+    """Make `owner` the only writer of those cursors that have no owner: which ones, in key order.
+
+    With a live cursor go those of the listener's replays, whoever had them: what a listener can take is shared
+    between them in one place.
+    """
     won: list[CursorKey] = []
     for keys in runs(cursors):
         rows = await tx.rows(_CLAIM.format(among(len(keys), 2), _KEY), owner, *flat(keys))
         won.extend((row[0], row[1], row[2]) for row in rows)
-    return sorted(won)
+    replays: list[CursorKey] = []
+    for keys in runs([key for key in won if not key[2]]):
+        listeners = [part for key in keys for part in key[:2]]
+        rows = await tx.rows(_TAKE_ALONG.format(among_listeners(len(keys), 2), _KEY), owner, *listeners)
+        replays.extend((row[0], row[1], row[2]) for row in rows)
+    return sorted([*won, *replays])
 
 
 async def release(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> int:
@@ -319,8 +342,17 @@ def _record(row: Row) -> LaneRecord:
     record["ordered"] = bool(record["ordered"])
     record["has_guests"] = bool(record["has_guests"])
     record["has_redeliveries"] = bool(record["has_redeliveries"])
-    known = liveness.known_of(row[len(_READ_FIELDS) + 1 :], record["liveness_url"], record["config_version"])
-    return LaneRecord(**record, known=known)
+    plan, rest = row[len(_READ_FIELDS) + 1 : len(_READ_FIELDS) + 6], row[len(_READ_FIELDS) + 6 :]
+    known = liveness.known_of(rest, record["liveness_url"], record["config_version"])
+    if plan[0] is None:
+        return LaneRecord(**record, known=known)
+    # How far a sweep has come is about the live cursor.
+    known = msgspec.structs.replace(known, sweep=Sweep())
+    return LaneRecord(**record, known=known, replay=_plan(*plan))
+
+
+def _plan(public_id: str, until_seq: int, created_at: int, pace: int | None, spec: str) -> ReplayPlan:
+    return ReplayPlan(public_id, until_seq, created_at, pace, msgspec.json.decode(spec, type=ReplaySpec).filter)
 
 
 def _due_retry(row: Row) -> DueRetry:

@@ -37,7 +37,7 @@ _BLOCKED: Final = """
         AND e.stream = 0 AND e.seq < $3 AND e.blocked > 0 LIMIT 1"""
 _ATTEMPTS: Final = """
     SELECT listener, number, status, id FROM attempt
-    WHERE organization = $1 AND queue = $2 AND seq = $3 LIMIT $4"""
+    WHERE organization = $1 AND queue = $2 AND seq = $3 AND replay IS NULL LIMIT $4"""
 
 LastAttempts = dict[int, tuple[int, int]]
 """How many attempts were made for each listener, and the status of the last one."""
@@ -51,7 +51,7 @@ async def of_message(tx: Transaction, message: StoredMessage) -> list[Delivery]:
 
 
 async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts:
-    """Of a message with more attempts than are read for a list of them, some are left out."""
+    """Those of replays are left out, and of a message with more attempts than are read for a list of them, some."""
     return _last(await tx.rows(_ATTEMPTS, message.organization, message.queue, message.seq, OF_A_MESSAGE))
 
 

@@ -179,6 +179,16 @@ class RedeliveryStep(msgspec.Struct, frozen=True, gc=False):
     ended_at: int | None = None
 
 
+class ReplayStep(msgspec.Struct, frozen=True, gc=False):
+    """How far a replay has come by this: `expired` is added to what it has counted.
+
+    Everything else is what its cursor says: what was acknowledged is delivered, and what was missed has failed.
+    """
+
+    expired: int
+    now: int
+
+
 Detail = tuple[int, bytes]
 """The id of an attempt, and what is kept of it beside its record, packed."""
 
@@ -188,7 +198,8 @@ class Settle(msgspec.Struct, frozen=True):
 
     It takes effect whole, and only while the cursor has this `token` and `version`; the cursor then
     has `version + 1`. One that `releases` gives the cursor up in the same commit: it has no owner then, and
-    `token + 1`. `unmissed` are the first seqs of missed ranges that are no more.
+    `token + 1`. `unmissed` are the first seqs of missed ranges that are no more. Whatever comes from a replay's cursor
+    has its step.
     """
 
     organization: int
@@ -210,6 +221,7 @@ class Settle(msgspec.Struct, frozen=True):
     missed_ranges: tuple[MissedRange, ...] = ()
     unmissed: tuple[int, ...] = ()
     redelivery: RedeliveryStep | None = None
+    replay: ReplayStep | None = None
     details: tuple[Detail, ...] = ()
     releases: bool = False
 
@@ -275,8 +287,9 @@ class Member(msgspec.Struct, frozen=True):
 class Polled(msgspec.Struct, frozen=True):
     """What a worker looks at once a second, all of one moment.
 
-    `free` are cursors without an owner, at most 1,000; `heads` are those of the queues that were asked for.
-    `scheduled_at` is when the first of what waits for its time is due, a message or a schedule's run; None for nothing.
+    `free` are live cursors without an owner, at most 1,000: those of replays go with them. `heads` are those of the
+    queues that were asked for. `scheduled_at` is when the first of what waits for its time is due, a message or a
+    schedule's run; None for nothing.
     """
 
     epoch: str

@@ -30,7 +30,7 @@ _END: Final = """
     AND state = 'sending' AND sender = $8 AND attempts = $9"""
 _INSERT_ATTEMPT: Final = f"""
     INSERT INTO attempt ({attempts.COLUMNS})
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING"""
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING"""
 
 
 _INSERT_DETAIL: Final = f"""

@@ -6,7 +6,7 @@ import msgspec
 
 from discue.store.engine import Row, Transaction
 
-Kind = Literal["purge_listener", "purge_queue", "purge_organization"]
+Kind = Literal["purge_listener", "purge_queue", "purge_organization", "purge_replay"]
 
 _COLUMNS: Final = "organization, id, kind, listener, spec"
 _INSERT: Final = f"INSERT INTO job ({_COLUMNS}, progress, state) VALUES ($1, $2, $3, $4, $5, '', 'waiting')"
@@ -16,21 +16,24 @@ _NEXT: Final = f"SELECT {_COLUMNS} FROM job WHERE state = 'waiting' AND id > $1 
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What is to be done. `queue` and `listener` are row ids, None where the kind does not need them."""
+    """What is to be done. `queue` and `listener` are row ids, None where the kind does not need them, and
+    `stream` is that of one cursor of the listener."""
 
     organization: int
     id: int
     kind: Kind
     listener: int | None = None
     queue: int | None = None
+    stream: int = 0
 
 
 class _Spec(msgspec.Struct, omit_defaults=True):
     queue: int | None = None
+    stream: int = 0
 
 
 async def insert(tx: Transaction, job: Job) -> None:
-    spec = msgspec.json.encode(_Spec(job.queue)).decode()
+    spec = msgspec.json.encode(_Spec(job.queue, job.stream)).decode()
     await tx.execute(_INSERT, job.organization, job.id, job.kind, job.listener, spec)
 
 
@@ -56,4 +59,5 @@ async def finish(tx: Transaction, job: Job) -> None:
 
 def _from_row(row: Row) -> Job:
     organization, job, kind, listener, spec = row
-    return Job(organization, job, kind, listener, msgspec.json.decode(spec, type=_Spec).queue)
+    read = msgspec.json.decode(spec, type=_Spec)
+    return Job(organization, job, kind, listener, read.queue, read.stream)

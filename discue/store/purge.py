@@ -28,6 +28,7 @@ _OF_LISTENER: Final = (
     ("exception", "stream, seq", ROWS_A_STEP),
     ("missed_range", "seq_from", ROWS_A_STEP),
     ("redelivery", "id", ROWS_A_STEP),
+    ("replay", "id", ROWS_A_STEP),
     ("attempt_detail", "id", DETAILS_A_STEP),
 )
 """What a listener leaves, each with the rest of the key that its rows are found by, and how many are a step."""
@@ -62,6 +63,11 @@ async def _purge(tx: Transaction, job: Job) -> bool:
     if job.kind == "purge_listener":
         return job.listener is None or (
             await _remove_attempts(tx, job, job.listener) and await _purge_listener(tx, job.organization, job.listener)
+        )
+    if job.kind == "purge_replay":
+        key = (job.organization, job.listener or 0, job.stream)
+        return not await _remove_some(
+            tx, "exception", ("organization", "listener", "stream"), ("seq", ROWS_A_STEP), *key
         )
     if job.kind == "purge_queue":
         return job.queue is None or await _purge_queue(tx, job.organization, job.queue)

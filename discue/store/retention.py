@@ -95,6 +95,11 @@ DELETE FROM redelivery WHERE (organization, id) IN (
     SELECT organization, id FROM redelivery WHERE ended_at < $1 ORDER BY ended_at LIMIT $2
 )
 """
+_ENDED_REPLAYS = """
+DELETE FROM replay WHERE (organization, id) IN (
+    SELECT organization, id FROM replay WHERE ended_at < $1 ORDER BY ended_at LIMIT $2
+)
+"""
 _NEXT_ORGANIZATION = "SELECT id FROM organization WHERE id > $1 ORDER BY id LIMIT 1"
 
 
@@ -157,6 +162,11 @@ async def forget_events(tx: Transaction, organization: int, recorded_before: int
 async def forget_redeliveries(tx: Transaction, ended_before: int) -> int:
     """One step over redeliveries that have ended; how many it deleted."""
     return await tx.execute(_ENDED_REDELIVERIES, ended_before, STEP_ROWS)
+
+
+async def forget_replays(tx: Transaction, ended_before: int) -> int:
+    """One step over replays that have ended; how many it deleted."""
+    return await tx.execute(_ENDED_REPLAYS, ended_before, STEP_ROWS)
 
 
 async def next_organization(tx: Transaction, after: int) -> int | None:

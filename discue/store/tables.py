@@ -115,6 +115,12 @@ TABLES: Final = (
         "public_id listener state spec pace position until_seq selected redelivered gone created_at updated_at "
         "ended_at",
     ),
+    _table(
+        "replay",
+        "organization id",
+        "public_id listener state spec pace from_seq until_seq position selected delivered failed expired retrying "
+        "created_at updated_at ended_at",
+    ),
     FEED_HEAD,
     _table("feed", "shard version", "kind organization ref"),
     _table("tally", "organization period kind slot", "n"),
@@ -131,7 +137,7 @@ TABLES: Final = (
         "updated_at",
         bodies="body",
     ),
-    _table("attempt", "organization id", "listener queue seq number status error took_ms detail"),
+    _table("attempt", "organization id", "listener queue seq number status error took_ms detail replay"),
     _table("attempt_detail", "organization id", "listener size content", bodies="content"),
 )
 """In the order in which they are copied: what is large comes last."""

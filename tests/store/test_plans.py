@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from discue.lockout import FAILURES, Subject
-from discue.model import Channel, Chosen, Listener, Queue, Redelivery, Topic
+from discue.model import Channel, Chosen, Listener, Queue, Redelivery, Replay, Topic
 from discue.schedule import Run, Schedule, Timing
 from discue.store import (
     allowances,
@@ -35,6 +35,7 @@ from discue.store import (
     recipients,
     redeliveries,
     redelivery_steps,
+    replays,
     retention,
     schedule_runs,
     scheduled,
@@ -146,6 +147,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await feed.since(tx, 0, 10)
     await jobs.next_after(tx)
     await _redeliver(tx, queue, listener)
+    await _replay(tx, queue, listener)
     await _lock_out(tx)
     await _verify(tx)
     await _go_by_channels(tx, queue)
@@ -250,6 +252,18 @@ async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
     await topics.delete(tx, OURS, topic.id)
 
 
+async def _replay(tx: Transaction, queue: Queue, listener: Listener) -> None:
+    made = Replay(OURS, row_id(84), public_id(84), listener.id, "waiting", 1, 9, 0, 9, NOON, NOON)
+    await replays.insert(tx, made)
+    await replays.ends_of(tx, OURS, queue.id, 1, 9)
+    await replays.get(tx, OURS, made.public_id)
+    await replays.open_ones(tx, OURS, listener.id, 10)
+    for selection in SELECTIONS:
+        await replays.page(tx, OURS, listener.id, selection)
+    await replays.end(tx, (OURS, listener.id, made.id), 1, 0, NOON)
+    await replays.delete(tx, made, row_id(85))
+
+
 async def _lock_out(tx: Transaction) -> None:
     subject = Subject("address", "192.0.2.1")
     for _ in range(FAILURES):
@@ -277,6 +291,7 @@ async def _verify(tx: Transaction) -> None:
 async def _purge_everything(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await queues.close_some(tx, OURS, 0, 10, NOON)
     for job in (
+        Job(OURS, row_id(89), "purge_replay", listener=listener.id, stream=5),
         Job(OURS, row_id(90), "purge_listener", listener=listener.id),
         Job(OURS, row_id(91), "purge_queue", queue=queue.id),
         Job(OURS, row_id(92), "purge_organization"),
@@ -313,6 +328,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await retention.trim_log(tx, log, 0, NOON + 1)
     await retention.forget_missed(tx, NOON + 5)
     await retention.forget_redeliveries(tx, NOON)
+    await retention.forget_replays(tx, NOON)
     await retention.forget_attempts(tx, OURS, NOON)
     await retention.forget_details(tx, OURS, NOON)
     await retention.next_organization(tx, 0)
@@ -392,6 +408,10 @@ _MANY_ROWS = (
     "INSERT INTO idempotency_key SELECT k, k FROM generate_series(-10000, 10000) k",
     """INSERT INTO idempotency_answers SELECT organization, id * 100 + s, s, 1, 'x'
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
+    """INSERT INTO replay
+    SELECT organization, id * 100 + s, 'R' || organization || '-' || id || '-' || s, id, 'done', '{}', NULL, 1, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, CASE WHEN s > 2 THEN s END
+    FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO allowance SELECT o, q, m, 1
     FROM generate_series(1, 20) o, generate_series(1, 50) q, generate_series(1, 5) m""",
     """INSERT INTO tally SELECT o, p, k, s, 1
@@ -461,6 +481,7 @@ _KEYS = {
     "log_pkey": ("organization =", "queue =", "seq >"),
     "missed_range_pkey": ("organization = ANY", "listener =", "seq_from ="),
     "redelivery_pkey": ("organization = ANY", "id ="),
+    "replay_pkey": ("organization = ANY", "id ="),
     "queue_head_pkey": ("organization =", "queue ="),
     "body_pkey": ("organization =", "id ="),
     "topic_pkey": ("organization = ANY", "id ="),
@@ -474,7 +495,7 @@ async def test_the_hot_statements_go_by_whole_primary_keys_on_a_server(
 ) -> None:
     await _world(store)
     prepare(postgres_cluster, await _name_of(store))
-    rare = ((False, False), (True, True))
+    rare = ((False, False, False), (True, True, True))
     texts = [statement((*parts[:5], *each, parts[5])) for parts in product((False, True), repeat=6) for each in rare]
     for sql in (*texts, APPEND, APPEND_LATER, APPEND_ONCE, ROUTE, KNOWN_KEYS, PAGE, POLL):
         found = await store.read(lambda tx, sql=sql: index_conditions(tx, sql))  # type: ignore[misc]

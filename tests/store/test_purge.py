@@ -4,9 +4,20 @@ from functools import partial
 
 import pytest
 
-from discue.model import Attempt, Chosen, Listener, Queue, Redelivery
+from discue.model import Attempt, Chosen, Listener, Queue, Redelivery, Replay
 from discue.schedule import Schedule, Timing
-from discue.store import api_keys, jobs, listeners, liveness, organizations, purge, queues, redeliveries, schedules
+from discue.store import (
+    api_keys,
+    jobs,
+    listeners,
+    liveness,
+    organizations,
+    purge,
+    queues,
+    redeliveries,
+    replays,
+    schedules,
+)
 from discue.store.commit import Store
 from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Row, Settle, Transaction
 from discue.store.jobs import Job
@@ -39,6 +50,7 @@ TABLES = (
     "attempt_detail",
     "redelivery",
     "schedule",
+    "replay",
     "job",
 )
 
@@ -91,6 +103,8 @@ async def _filled(store: Store, number: int, organization: int, messages: int) -
         NOON,
     )
     await store.write(partial(schedules.insert, schedule=made))
+    again = Replay(organization, row_id(number), public_id(number), listener.id, "waiting", 1, 9, 0, 9, NOON, NOON)
+    await store.write(partial(replays.insert, made=again))
     return queue, listener
 
 
@@ -121,8 +135,8 @@ async def test_a_purged_listener_leaves_the_log_and_its_neighbours_as_they_were(
     await store.write(lambda tx: listeners.mark_deleted(tx, OURS, listener.id, NOON))
     steps = await _purge(store, Job(OURS, row_id(9_000), "purge_listener", listener=listener.id))
     after = await _rows_of(store, OURS)
-    assert steps == 2 * -(-MESSAGES // purge.ROWS_A_STEP) + -(-MESSAGES // purge.DETAILS_A_STEP) + 3
-    assert after["redelivery"] == []
+    assert steps == 2 * -(-MESSAGES // purge.ROWS_A_STEP) + -(-MESSAGES // purge.DETAILS_A_STEP) + 4
+    assert after["redelivery"] == after["replay"] == []
     assert after["exception"] == after["missed_range"] == after["attempt_detail"] == after["job"] == []
     assert after["attempt"] == []
     assert (len(after["listener"]), len(after["cursor"])) == (1, 1)

@@ -24,8 +24,8 @@ UNION ALL
 (SELECT {_MEMBER}, incarnation, slot, lease_ms, lease_until - clock_ms(), leaves, dead, role FROM worker
     ORDER BY incarnation)
 UNION ALL
-(SELECT {_FREE}, organization, listener, stream, 0, 0, 0, '' FROM cursor WHERE owner IS NULL
-    ORDER BY organization, listener, stream LIMIT {_FREE_SHOWN})
+(SELECT {_FREE}, organization, listener, stream, 0, 0, 0, '' FROM cursor
+    WHERE owner IS NULL AND stream = 0 ORDER BY organization, listener, stream LIMIT {_FREE_SHOWN})
 UNION ALL
 (SELECT {_SCHEDULED}, due_at, 0, 0, 0, 0, 0, '' FROM scheduled WHERE due_at >= 0 ORDER BY due_at LIMIT 1)
 UNION ALL

@@ -44,8 +44,10 @@ _KEY: Final = "($2::bigint[])[x.number], ($3::bigint[])[x.number], ($4::bigint[]
 
 _ATTEMPTS: Final = f"""
 INSERT INTO attempt ({attempts.COLUMNS})
-SELECT x.organization, x.id, x.listener, x.queue, x.seq, x.attempt, x.status, x.error, x.took_ms, x.detail
-FROM unnest({{}}) AS x (number, organization, id, listener, queue, seq, attempt, status, error, took_ms, detail)
+SELECT x.organization, x.id, x.listener, x.queue, x.seq, x.attempt, x.status, x.error, x.took_ms, x.detail,
+    x.replay
+FROM unnest({{}}) AS x (number, organization, id, listener, queue, seq, attempt, status, error, took_ms, detail,
+    replay)
 WHERE {_IF_MOVED} ON CONFLICT DO NOTHING"""
 _DETAILS: Final = f"""
 INSERT INTO attempt_detail ({attempts.DETAIL_COLUMNS})
@@ -84,6 +86,12 @@ SET position = x.position, redelivered = r.redelivered + x.redelivered, gone = r
     state = CASE WHEN x.ended_at IS NULL THEN 'running' ELSE 'done' END, ended_at = x.ended_at
 FROM unnest({{}}) AS x (number, id, position, redelivered, gone, now, ended_at)
 WHERE r.organization = ANY (ARRAY[($2::bigint[])[x.number]]) AND r.id = x.id AND {_IF_MOVED}"""
+_REPLAY: Final = f"""
+UPDATE replay r
+SET position = ($8::bigint[])[x.number], delivered = ($10::bigint[])[x.number], failed = ($11::bigint[])[x.number],
+    retrying = ($12::bigint[])[x.number], expired = r.expired + x.expired, updated_at = x.now, state = 'running'
+FROM unnest({{}}) AS x (number, expired, now)
+WHERE r.organization = ANY (ARRAY[($2::bigint[])[x.number]]) AND r.id = ($4::bigint[])[x.number] AND {_IF_MOVED}"""
 
 _COUNT: Final = f"""
 INSERT INTO tally (organization, period, kind, slot, n)
@@ -146,6 +154,11 @@ def _redelivery(number: int, settle: Settle) -> Iterator[_Row]:
         yield number, step.redelivery, step.position, step.redelivered, step.gone, step.now, step.ended_at
 
 
+def _replay(number: int, settle: Settle) -> Iterator[_Row]:
+    if (step := settle.replay) is not None:
+        yield number, step.expired, step.now
+
+
 def _counted(number: int, settle: Settle) -> Iterator[_Row]:
     for each in tallies.of_attempts(settle.attempts):
         yield (number, *each)
@@ -156,13 +169,14 @@ _VALUES: Final = 15
 """Before those of the parts: the slot that is counted under, and the columns of the cursors."""
 
 _PARTS: Final[tuple[tuple[str, str, tuple[str, ...], Callable[[int, Settle], Iterator[_Row]]], ...]] = (
-    ("attempts", _ATTEMPTS, (_B, _B, _B, _B, _B, _B, _B, _B, _T, _B, _T), _attempts),
+    ("attempts", _ATTEMPTS, (_B, _B, _B, _B, _B, _B, _B, _B, _T, _B, _T, _B), _attempts),
     ("details", _DETAILS, (_B, _B, _B, _B, _B, _C), _details),
     ("put", _PUT, (_B, _B, _T, _B, _B, _T, _B, _B, _B, _B), _put),
     ("removed", _REMOVE, (_B, _B), _removed),
     ("missed", _MISSED, (_B, _B, _B, _T, _B), _missed),
     ("unmissed", _UNMISSED, (_B, _B), _unmissed),
     ("redelivery", _REDELIVERY, (_B, _B, _B, _B, _B, _B, _B), _redelivery),
+    ("replay", _REPLAY, (_B, _B, _B), _replay),
     ("counted", _COUNT, (_B, _B, _B, _B, _B), _counted),
 )
 

@@ -14,7 +14,7 @@ _MEMBERS: Final = """
     SELECT incarnation, role, slot, lease_ms, lease_until - clock_ms(), leaves, dead FROM worker
     ORDER BY incarnation"""
 _FREE: Final = f"""
-    SELECT organization, listener, stream FROM cursor WHERE owner IS NULL
+    SELECT organization, listener, stream FROM cursor WHERE owner IS NULL AND stream = 0
     ORDER BY organization, listener, stream LIMIT {_FREE_SHOWN}"""
 _SCHEDULED: Final = "SELECT due_at FROM scheduled WHERE due_at >= 0 ORDER BY due_at LIMIT 1"
 _RUN: Final = "SELECT next_run_at FROM schedule WHERE next_run_at IS NOT NULL ORDER BY next_run_at LIMIT 1"

@@ -36,7 +36,7 @@ _RELEASE_CURSORS = statement(
 )
 _INSERT_ATTEMPTS = statement(
     lambda values: f"INSERT INTO attempt ({attempts.COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING",
-    columns=10,
+    columns=11,
 )
 _INSERT_DETAILS = statement(
     lambda values: f"INSERT INTO attempt_detail ({attempts.DETAIL_COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING",
@@ -80,6 +80,15 @@ _MOVE_REDELIVERIES = statement(
     columns=7,
 )
 
+_MOVE_REPLAYS = statement(
+    lambda values: (
+        "UPDATE replay SET position = new.column3, delivered = new.column4, failed = new.column5, "
+        "retrying = new.column6, expired = expired + new.column7, updated_at = new.column8, state = 'running' "
+        f"FROM (VALUES {values}) AS new WHERE replay.organization = new.column1 AND replay.id = new.column2"
+    ),
+    columns=8,
+)
+
 
 def settle(connection: apsw.Connection, settles: Sequence[Settle], tally_slot: int) -> list[bool | Exception]:
     """Must run inside a write transaction. True for each whose cursor was still at the token and version given."""
@@ -102,6 +111,7 @@ def settle(connection: apsw.Connection, settles: Sequence[Settle], tally_slot: i
         (_REMOVE_MISSED_RANGES, _unmissed_rows(taken)),
         (_INSERT_MISSED_RANGES, _missed_rows(taken)),
         (_MOVE_REDELIVERIES, _redelivery_rows(taken)),
+        (_MOVE_REPLAYS, _replay_rows(taken)),
     ):
         for chunk in chunks(rows):
             connection.execute(text(len(chunk)), tuple(chain.from_iterable(chunk)))
@@ -189,4 +199,21 @@ def _redelivery_rows(settles: Sequence[Settle]) -> list[tuple[Value, ...]]:
         for item in settles
         for step in (item.redelivery,)
         if step is not None
+    ]
+
+
+def _replay_rows(settles: Sequence[Settle]) -> list[tuple[Value, ...]]:
+    return [
+        (
+            item.organization,
+            item.stream,
+            item.position,
+            item.acknowledged,
+            item.missed,
+            item.retrying,
+            item.replay.expired,
+            item.replay.now,
+        )
+        for item in settles
+        if item.replay is not None
     ]

@@ -1,0 +1,139 @@
+"""Replays as rows, each with the cursor that it is worked off by: what clients asked for and see."""
+
+from typing import Final
+
+import msgspec
+
+from discue.model import Replay, ReplaySpec
+from discue.store import jobs
+from discue.store.engine import CursorKey, Row, Transaction
+from discue.store.jobs import Job
+from discue.store.listing import Listing, Selection, Table, listed
+
+_LOOKED_AT: Final = 100
+
+_COLUMNS: Final = (
+    "id, organization, public_id, listener, state, spec, from_seq, until_seq, position, selected, created_at, "
+    "updated_at, pace, delivered, failed, expired, retrying, ended_at"
+)
+_OF_LISTENER: Final = f"SELECT {_COLUMNS} FROM replay WHERE organization = $1 AND listener = $2"
+_GET: Final = f"SELECT {_COLUMNS} FROM replay WHERE organization = $1 AND public_id = $2"
+_OPEN: Final = f"{_OF_LISTENER} AND ended_at IS NULL ORDER BY id LIMIT $3"
+_ANCHOR: Final = "SELECT id FROM replay WHERE organization = $1 AND public_id = $2"
+_INSERT: Final = f"""
+    INSERT INTO replay ({_COLUMNS})
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"""
+# Whoever takes the live cursor at this moment waits, and takes the new one along.
+_LIVE: Final = """
+    UPDATE cursor SET version = version WHERE organization = $1 AND listener = $2 AND stream = 0
+    RETURNING queue, owner"""
+_INSERT_CURSOR: Final = """
+    INSERT INTO cursor (organization, listener, stream, queue, owner, token, version, start_seq, until_seq, position,
+        acknowledged, missed, retrying, last_success_at, last_failure_at)
+    VALUES ($1, $2, $3, $4, $5, 1, 0, 0, $6, $7, 0, 0, 0, 0, 0)"""
+_DELETE: Final = "DELETE FROM replay WHERE organization = $1 AND id = $2"
+_DELETE_CURSOR: Final = "DELETE FROM cursor WHERE organization = $1 AND listener = $2 AND stream = $3"
+_END_CURSOR: Final = f"{_DELETE_CURSOR} AND token = $4 AND version = $5"
+_END: Final = """
+    UPDATE replay SET state = 'done', position = until_seq, retrying = 0, updated_at = $1, ended_at = $1
+    WHERE organization = $2 AND id = $3"""
+_MESSAGES: Final = """
+    SELECT id, kind FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4
+    ORDER BY seq {} LIMIT $5"""
+
+
+async def get(tx: Transaction, organization: int, public_id: str) -> Replay | None:
+    row = await tx.row(_GET, organization, public_id)
+    return None if row is None else _from_row(row)
+
+
+async def page(tx: Transaction, organization: int, listener: int, selection: Selection) -> Listing[Replay]:
+    table = Table(_OF_LISTENER, (organization, listener), "id", _ANCHOR, (organization,), alias_column="public_id")
+    found = await listed(tx, table, selection)
+    return Listing(tuple(_from_row(row) for row in found.rows), found.has_next, found.has_previous)
+
+
+async def open_ones(tx: Transaction, organization: int, listener: int, limit: int) -> list[Replay]:
+    """Those that have not ended, oldest first."""
+    return [_from_row(row) for row in await tx.rows(_OPEN, organization, listener, limit)]
+
+
+async def insert(tx: Transaction, made: Replay) -> None:
+    """The replay, and its cursor, which belongs to the owner of the listener's live one, if that has an owner."""
+    await tx.execute(
+        _INSERT,
+        made.id,
+        made.organization,
+        made.public_id,
+        made.listener,
+        made.state,
+        msgspec.json.encode(made.spec).decode(),
+        made.from_seq,
+        made.until_seq,
+        made.position,
+        made.selected,
+        made.created_at,
+        made.updated_at,
+        made.pace,
+        made.delivered,
+        made.failed,
+        made.expired,
+        made.retrying,
+        made.ended_at,
+    )
+    live = await tx.row(_LIVE, made.organization, made.listener)
+    if live is not None:
+        place = (made.organization, made.listener, made.id)
+        await tx.execute(_INSERT_CURSOR, *place, *live, made.until_seq, made.position)
+
+
+async def delete(tx: Transaction, replay: Replay, job_id: int) -> bool:
+    """Whether it was there. Its cursor goes with it, so that nothing of it is stored any more; the rest is a job."""
+    deleted = await tx.execute(_DELETE, replay.organization, replay.id) == 1
+    if await tx.execute(_DELETE_CURSOR, replay.organization, replay.listener, replay.id):
+        job = Job(replay.organization, job_id, "purge_replay", listener=replay.listener, stream=replay.id)
+        await jobs.insert(tx, job)
+    return deleted
+
+
+async def end(tx: Transaction, key: CursorKey, token: int, version: int, now: int) -> bool:
+    """Nothing is left to do for a replay: its cursor goes. False when that is not at this token and version."""
+    if not await tx.execute(_END_CURSOR, *key, token, version):
+        return False
+    await tx.execute(_END, now, key[0], key[2])
+    return True
+
+
+async def ends_of(tx: Transaction, organization: int, queue: int, first: int, last: int) -> tuple[str, str]:
+    """The ids of the first and the last message between two seqs, both included; "" where there is none."""
+    ids = []
+    for order in ("ASC", "DESC"):
+        rows = await tx.rows(_MESSAGES.format(order), organization, queue, first, last, _LOOKED_AT)
+        # What is not due yet is none; where there is nothing else for long, the first of that stands for it.
+        ids.append(next((row[0] for row in rows if row[1] == 0), rows[0][0] if len(rows) == _LOOKED_AT else ""))
+    return ids[0], ids[1]
+
+
+def _from_row(row: Row) -> Replay:
+    row_id, organization, public_id, listener, state, spec, from_seq, until_seq, position, selected, *rest = row
+    created_at, updated_at, pace, delivered, failed, expired, retrying, ended_at = rest
+    return Replay(
+        organization=organization,
+        id=row_id,
+        public_id=public_id,
+        listener=listener,
+        state=state,
+        from_seq=from_seq,
+        until_seq=until_seq,
+        position=position,
+        selected=selected,
+        created_at=created_at,
+        updated_at=updated_at,
+        pace=pace,
+        spec=msgspec.json.decode(spec, type=ReplaySpec),
+        delivered=delivered,
+        failed=failed,
+        expired=expired,
+        retrying=retrying,
+        ended_at=ended_at,
+    )

@@ -1,0 +1,69 @@
+"""Replays on a stage."""
+
+from collections.abc import Callable, Iterable
+
+from discue.ids import event_id_of
+from discue.model import Listener, Outcome, Replay, ReplaySpec
+from discue.store import replays
+from tests.dispatch.stage import Sent, Stage, well
+
+
+async def ask(stage: Stage, listener: Listener, first: int = 1, last: int = 0, **fields: int | str) -> Replay:
+    """As the API does: from one seq to another, or to the head."""
+    last = last or (await stage.counts(listener)).head
+    now, row_id = stage.clock.now(), stage.row_ids.next()
+    pace, text = fields.get("pace"), fields.get("filter")
+    made = Replay(
+        organization=listener.organization,
+        id=row_id,
+        public_id=event_id_of(row_id),
+        listener=listener.id,
+        state="waiting",
+        from_seq=first,
+        until_seq=last,
+        position=first - 1,
+        selected=last - first + 1,
+        created_at=now,
+        updated_at=now,
+        pace=pace if isinstance(pace, int) else None,
+        spec=ReplaySpec(text if isinstance(text, str) else None),
+    )
+    await stage.store.write(lambda tx: replays.insert(tx, made))
+    await stage.follow("listener", listener.organization, listener.id)
+    return made
+
+
+async def cancel(stage: Stage, replay: Replay) -> None:
+    job_id = stage.row_ids.next()
+    assert await stage.store.write(lambda tx: replays.delete(tx, replay, job_id))
+    await stage.follow("listener", replay.organization, replay.listener)
+
+
+async def stored(stage: Stage, replay: Replay) -> Replay:
+    found = await stage.store.read(lambda tx: replays.get(tx, replay.organization, replay.public_id))
+    assert found is not None
+    return found
+
+
+async def streams(stage: Stage) -> list[int]:
+    """Of all cursors that are of replays."""
+    return [row[0] for row in await stage.rows("SELECT stream FROM cursor WHERE stream > 0 ORDER BY stream")]
+
+
+def of_replays(sent: Iterable[Sent]) -> list[Sent]:
+    return [each for each in sent if each.request.replay_id]
+
+
+def live(sent: Iterable[Sent]) -> list[Sent]:
+    return [each for each in sent if not each.request.replay_id]
+
+
+async def deliver_all(stage: Stage, outcome: Callable[[Sent], Outcome] = lambda _: well()) -> list[Sent]:
+    """Until nothing is under way; what was sent, in its order."""
+    before = len(stage.courier.sent)
+    first = stage.courier.under_way[::]
+    while stage.courier.under_way:
+        for sent in stage.courier.under_way[::]:
+            sent.end(outcome(sent))
+        await stage.quiet()
+    return [*first, *stage.courier.sent[before:]]

@@ -1,0 +1,377 @@
+"""Replays: a part of the log is delivered once more, beside what is new, within what the listener can take."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from discue.model import DeliveryOptions, Listener, MessageOptions, Queue, RateLimit
+from discue.store.commit import Store
+from tests.dispatch.replays import ask, cancel, deliver_all, live, of_replays, stored, streams
+from tests.dispatch.stage import DAY_MS, Sent, Stage, badly, well
+from tests.stores import ENGINES, opened_store
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
+    with opened_store(runner, request.param, tmp_path) as opened:
+        yield opened
+
+
+async def _running(
+    stage: Stage, options: DeliveryOptions | None = None, *, ordered: bool = False
+) -> tuple[Queue, Listener]:
+    queue = await stage.queue(await stage.organization(), ordered=ordered)
+    await stage.start()
+    return queue, await stage.listener(queue, options)
+
+
+async def _delivered(stage: Stage, queue: Queue, count: int) -> list[str]:
+    ids = await stage.publish(queue, count)
+    await deliver_all(stage)
+    stage.courier.sent.clear()
+    return ids
+
+
+async def test_a_part_of_the_log_goes_out_again_in_its_order_and_is_counted(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await _delivered(stage, queue, 300)
+    asked = await ask(stage, listener, 11, 290)
+    sent = await deliver_all(stage)
+    assert [each.message_id for each in sent] == ids[10:290]
+    assert {each.request.replay_id for each in sent} == {asked.public_id}
+    assert {each.number for each in sent} == {1}
+    done = await stored(stage, asked)
+    assert (done.state, done.delivered, done.failed, done.expired) == ("done", 280, 0, 0)
+    assert (done.ended_at, done.remaining, done.position) == (stage.clock.now(), 0, 290)
+    assert await streams(stage) == []
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.retrying, counts.pending) == (300, 0, 0, 0)
+    assert len(stage.lanes) == 1
+
+
+async def test_what_is_older_than_the_listener_is_replayed_too(stage: Stage) -> None:
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    ids = await stage.publish(queue, 5)
+    listener = await stage.listener(queue)
+    await ask(stage, listener)
+    assert [each.message_id for each in await deliver_all(stage)] == ids
+
+
+async def test_one_without_messages_has_ended_at_once_also_of_a_disabled_listener(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await _delivered(stage, queue, 3)
+    await stage.configure(listener, status="disabled")
+    asked = await ask(stage, listener, 4, 3)
+    assert (await stored(stage, asked)).state == "done"
+    assert await streams(stage) == []
+
+
+async def test_deleted_messages_are_left_out(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await _delivered(stage, queue, 4)
+    for gone in (ids[0], ids[3]):
+        await stage.delete_message(queue, gone)
+    asked = await ask(stage, listener)
+    assert [each.message_id for each in await deliver_all(stage)] == ids[1:3]
+    assert (await stored(stage, asked)).state == "done"
+
+
+async def test_live_messages_go_on_beside_it_within_the_limit_and_both_have_their_share(stage: Stage) -> None:
+    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=10))
+    await _delivered(stage, queue, 60)
+    await stage.publish(queue, 40)
+    assert len(live(stage.courier.under_way)) == 10
+    await ask(stage, listener, 1, 60)
+    assert len(stage.courier.under_way) == 10
+    for _ in range(5):
+        await stage.end(stage.courier.under_way[0], well())
+        assert len(stage.courier.under_way) == 10
+    assert len(of_replays(stage.courier.under_way)) == 5
+    before = len(stage.courier.sent)
+    for _ in range(20):
+        await stage.end(stage.courier.under_way[0], well())
+        assert len(stage.courier.under_way) <= 10
+    assert len(of_replays(stage.courier.sent[before:])) == 10
+    await deliver_all(stage)
+    assert (await stage.counts(listener)).pending == 0
+    assert await streams(stage) == []
+
+
+async def test_with_one_place_they_take_turns(stage: Stage) -> None:
+    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=1))
+    await _delivered(stage, queue, 6)
+    await stage.publish(queue, 6)
+    await ask(stage, listener, 1, 6)
+    kinds = [bool(each.request.replay_id) for each in await deliver_all(stage)]
+    assert kinds == [False, *[False, True] * 5, True]
+
+
+async def test_alone_it_has_every_place(stage: Stage) -> None:
+    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=7))
+    await _delivered(stage, queue, 20)
+    await ask(stage, listener)
+    assert len(stage.courier.under_way) == 7
+    [new] = await stage.publish(queue)
+    await stage.end(stage.courier.under_way[0], well())
+    assert new in stage.courier.ids()
+    assert len(stage.courier.under_way) == 7
+
+
+async def test_the_rate_limit_holds_for_all_together_and_is_shared(stage: Stage) -> None:
+    queue, listener = await _running(stage, DeliveryOptions(rate_limit=RateLimit(10, 5)))
+    for _ in range(6):
+        await stage.publish(queue, 5)
+        await stage.advance(1_000)
+        await deliver_all(stage)
+    stage.courier.sent.clear()
+    await stage.publish(queue, 60)
+    await ask(stage, listener, 1, 30)
+    begun = len(stage.courier.sent)
+    assert begun == 5
+    await deliver_all(stage)
+    for tenth in range(1, 41):
+        await stage.advance(100)
+        await deliver_all(stage)
+        assert len(stage.courier.sent) <= begun + tenth
+    assert len(stage.courier.sent) == begun + 40
+    assert 18 <= len(of_replays(stage.courier.sent)) <= 22
+
+
+async def test_a_pace_bounds_it_and_nothing_else(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await _delivered(stage, queue, 30)
+    await ask(stage, listener, pace=2)
+    assert len(stage.courier.sent) == 0
+    for second in range(1, 6):
+        for _ in range(2):
+            await stage.advance(500)
+            await deliver_all(stage)
+        assert len(of_replays(stage.courier.sent)) == 2 * second
+    await stage.publish(queue, 20)
+    assert len(live(stage.courier.under_way)) == 20
+
+
+async def test_what_fails_is_tried_by_the_policy_and_then_counted_and_missed_by_nobody(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await _delivered(stage, queue, 3)
+    asked = await ask(stage, listener)
+    first, second, third = stage.courier.under_way[::]
+    await stage.end(first, badly())
+    await stage.end(second, badly(no_retry=True))
+    await stage.end(third, well())
+    running = await stored(stage, asked)
+    assert (running.state, running.delivered, running.failed, running.retrying) == ("running", 1, 1, 1)
+    assert running.remaining == 1
+    await stage.advance(10_000)
+    [again] = stage.courier.under_way
+    assert (again.message_id, again.number, again.request.replay_id) == (first.message_id, 2, asked.public_id)
+    await stage.end(again, badly(no_retry=True))
+    done = await stored(stage, asked)
+    assert (done.state, done.delivered, done.failed) == ("done", 1, 2)
+    assert await stage.missed(listener) == []
+    assert (await stage.counts(listener)).missed == 0
+    assert await stage.exceptions(listener) == []
+    assert await stage.rows("SELECT seq_from FROM missed_range") == []
+
+
+async def test_what_has_expired_is_passed_over_and_counted(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish_with(queue, MessageOptions(), expires_at=stage.clock.now() + 1_000)
+    [kept] = await stage.publish(queue)
+    await deliver_all(stage)
+    await stage.advance(2_000)
+    asked = await ask(stage, listener)
+    assert [each.message_id for each in await deliver_all(stage)] == [kept]
+    done = await stored(stage, asked)
+    assert (done.state, done.delivered, done.expired, done.failed) == ("done", 1, 1, 0)
+    assert (await stage.counts(listener)).missed == 0
+
+
+async def test_age_counts_from_when_it_was_asked_for(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await _delivered(stage, queue, 4)
+    await stage.advance(40 * DAY_MS)
+    asked = await ask(stage, listener)
+    assert stage.courier.ids() == ids
+    await stage.end(stage.courier.under_way[1:], well())
+    await stage.end(stage.courier.under_way[0], badly())
+    await stage.configure(listener, status="disabled")
+    await stage.advance(29 * DAY_MS)
+    await stage.dispatcher.miss_too_old()
+    await stage.quiet()
+    assert (await stored(stage, asked)).state == "running"
+    await stage.advance(2 * DAY_MS)
+    await stage.dispatcher.miss_too_old()
+    await stage.quiet()
+    done = await stored(stage, asked)
+    assert (done.state, done.delivered, done.expired) == ("done", 3, 1)
+
+
+async def test_what_never_began_is_too_old_in_the_end(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await _delivered(stage, queue, 500)
+    await stage.configure(listener, status="disabled")
+    asked = await ask(stage, listener)
+    await stage.advance(31 * DAY_MS)
+    await stage.dispatcher.miss_too_old()
+    await stage.quiet()
+    done = await stored(stage, asked)
+    assert (done.state, done.delivered, done.expired) == ("done", 0, 500)
+    assert await stage.rows("SELECT seq_from FROM missed_range") == []
+    assert (await stage.counts(listener)).missed == 0
+
+
+@pytest.mark.parametrize("way", ["the listener's", "its own"])
+async def test_filters_apply(stage: Stage, way: str) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish(queue, 2, body=b'{"n": 1}')
+    [wanted] = await stage.publish(queue, 1, body=b'{"n": 2}')
+    await deliver_all(stage)
+    text = '{"data": {"n": 2}}'
+    if way == "the listener's":
+        await stage.configure(listener, options=DeliveryOptions(filter=text))
+        asked = await ask(stage, listener)
+    else:
+        asked = await ask(stage, listener, filter=text)
+    assert [each.message_id for each in await deliver_all(stage)] == [wanted]
+    assert (await stored(stage, asked)).delivered == 1
+
+
+async def test_in_an_ordered_queue_each_key_keeps_its_order_within_it(stage: Stage) -> None:
+    queue, listener = await _running(stage, ordered=True)
+    ids = await stage.publish_keyed(queue, "a", "b", "a", "b", "a")
+    await deliver_all(stage)
+    asked = await ask(stage, listener)
+    assert stage.courier.ids() == ids[:2]
+    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.under_way[0], well())
+    assert stage.courier.ids() == [ids[3]]
+    await stage.end(stage.courier.under_way[0], well())
+    await stage.advance(10_000)
+    assert stage.courier.ids() == [ids[0]]
+    assert [each.message_id for each in await deliver_all(stage)] == [ids[0], ids[2], ids[4]]
+    assert (await stored(stage, asked)).delivered == 5
+
+
+async def test_of_a_disabled_listener_it_waits(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await _delivered(stage, queue, 3)
+    await stage.configure(listener, status="disabled")
+    asked = await ask(stage, listener)
+    assert stage.courier.under_way == []
+    await stage.configure(listener, status="enabled")
+    assert len(await deliver_all(stage)) == 3
+    assert (await stored(stage, asked)).state == "done"
+
+
+async def test_of_an_inactive_listener_it_waits_and_goes_on_when_live_messages_do(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await _delivered(stage, queue, 3)
+    asked = await ask(stage, listener)
+    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.under_way[::], well())
+    await stage.probe(500, times=3)
+    await stage.end(stage.courier.under_way[::], badly())
+    assert (await stage.liveness(listener)).state == "inactive"
+    await stage.advance(DAY_MS // 24)
+    assert stage.courier.under_way == []
+    await stage.probe(200, times=2)
+    assert len(await deliver_all(stage)) == 1
+    assert (await stored(stage, asked)).delivered == 3
+
+
+async def test_one_that_fails_always_gives_no_listener_up_and_410_does(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await _delivered(stage, queue, 2)
+    await ask(stage, listener)
+    await stage.end(stage.courier.under_way[0], badly(410))
+    assert (await stage.stored(listener)).status == "disabled"
+
+
+async def test_a_cancelled_one_sends_nothing_more_and_leaves_nothing(stage: Stage) -> None:
+    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=4))
+    await _delivered(stage, queue, 20)
+    asked = await ask(stage, listener)
+    await stage.end(stage.courier.under_way[0], badly())
+    under_way = stage.courier.under_way[::]
+    await cancel(stage, asked)
+    assert await streams(stage) == []
+    await stage.publish(queue, 10)
+    # What is under way keeps its places until it ends.
+    assert len(stage.courier.under_way) == 4
+    await stage.end(under_way, well())
+    assert len(live(stage.courier.under_way)) == 4
+    await deliver_all(stage)
+    assert of_replays(stage.courier.under_way) == []
+    assert (await stage.counts(listener)).pending == 0
+    [job] = await stage.rows("SELECT kind FROM job")
+    assert job == ("purge_replay",)
+
+
+async def test_several_share_with_live_messages(stage: Stage) -> None:
+    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=6))
+    await _delivered(stage, queue, 40)
+    asked = [await ask(stage, listener, 1, 40) for _ in range(2)]
+    await stage.publish(queue, 40)
+    for _ in range(30):
+        await stage.end(stage.courier.under_way[0], well())
+        assert len(stage.courier.under_way) == 6
+    sent: dict[str, int] = {}
+    for each in stage.courier.under_way:
+        sent[each.request.replay_id] = sent.get(each.request.replay_id, 0) + 1
+    assert sent == {"": 2, asked[0].public_id: 2, asked[1].public_id: 2}
+    await deliver_all(stage)
+    assert [(await stored(stage, each)).delivered for each in asked] == [40, 40]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_crashes_and_takeovers_lose_nothing_and_never_pass_the_limit(stage: Stage, seed: int) -> None:
+    chance = Random(seed)  # noqa: S311 - repeatable
+    queue, listener = await _running(stage, DeliveryOptions(max_in_flight=20))
+    ids = await _delivered(stage, queue, 150)
+    asked = await ask(stage, listener, 31, 130)
+    new: list[str] = []
+    delivered: set[tuple[str, bool]] = set()
+    for turn in range(400):
+        if turn < 30:
+            new += await stage.publish(queue, chance.randrange(1, 6))
+        if chance.random() < 0.1:
+            await stage.start()
+        elif chance.random() < 0.15:
+            giver = stage.worker
+            await stage.move(giver, await stage.join())
+            await stage.look_for_guests()
+            assert sum(len(worker.courier.under_way) for worker in stage.workers) <= 20
+            delivered.update(_pairs(giver.courier.under_way))
+            await stage.end(giver.courier.under_way[::], well())
+            await stage.leave(giver)
+        some = [sent for sent in stage.courier.under_way if chance.random() < 0.7]
+        assert len(stage.courier.under_way) <= 20
+        delivered.update(_pairs(some))
+        await stage.end(some, well())
+        await stage.look_for_guests()
+        if turn >= 30 and not stage.courier.under_way and not await streams(stage):
+            break
+    assert {message for message, is_replay in delivered if is_replay} == set(ids[30:130])
+    assert {message for message, is_replay in delivered if not is_replay} == set(new)
+    done = await stored(stage, asked)
+    assert (done.state, done.delivered, done.failed, done.expired) == ("done", 100, 0, 0)
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.retrying) == (150 + len(new), 0, 0)
+    assert await stage.exceptions(listener) == []
+
+
+def _pairs(sent: list[Sent]) -> set[tuple[str, bool]]:
+    return {(each.message_id, bool(each.request.replay_id)) for each in sent}
+
+
+async def test_attempts_name_it(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await _delivered(stage, queue, 1)
+    asked = await ask(stage, listener)
+    await deliver_all(stage)
+    assert await stage.rows("SELECT replay FROM attempt ORDER BY id") == [(None,), (asked.id,)]

@@ -1,0 +1,188 @@
+"""Replays as rows, and their cursors: whose they are, and what becomes of them."""
+
+from functools import partial
+
+import msgspec
+
+from discue.ids import event_id_of
+from discue.model import Listener, Queue, Replay, ReplaySpec
+from discue.store import cursors, jobs, listeners, organizations, purge, replays, retention, workers
+from discue.store.commit import Store
+from discue.store.cursors import ReplayPlan
+from discue.store.engine import ExceptionRow, ReplayStep, Row, Settle
+from discue.store.listing import Selection
+from tests.clocks import NOON
+from tests.store.rows import an_organization, public_id, publish, row_id, stored_listener, stored_queue
+
+OURS = row_id(1)
+ME, OTHER = 71, 72
+STREAM = row_id(500)
+
+
+async def _made(store: Store, **fields: object) -> tuple[Queue, Listener, Replay]:
+    queue = await stored_queue(store, OURS, 10)
+    listener = await stored_listener(store, queue, 20)
+    await publish(store, queue, [public_id(100 + seq) for seq in range(1, 10)], NOON)
+    replay = msgspec.structs.replace(_replay(listener), **fields)
+    return queue, listener, replay
+
+
+def _replay(listener: Listener) -> Replay:
+    return Replay(
+        OURS, STREAM, event_id_of(STREAM), listener.id, "waiting", 3, 8, 2, 6, NOON, NOON, 9, ReplaySpec('{"a": 1}')
+    )
+
+
+async def _owners(store: Store) -> dict[int, tuple[int | None, int]]:
+    """Owner and token of each cursor, by stream."""
+    rows = await store.read(lambda tx: tx.rows("SELECT stream, owner, token FROM cursor"))
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+async def _insert(store: Store, replay: Replay) -> None:
+    await store.write(partial(replays.insert, made=replay))
+
+
+async def _claim(store: Store, owner: int, listener: Listener) -> list[tuple[int, int, int]]:
+    return await store.write(partial(cursors.claim, owner=owner, cursors=[(OURS, listener.id, 0)]))
+
+
+def _settle(listener: Listener, **changes: object) -> Settle:
+    settle = Settle(OURS, listener.id, STREAM, listener.queue, 1, 0, 5, None, 2, 1, 1, 0, 0)
+    return msgspec.structs.replace(settle, replay=ReplayStep(3, NOON + 5), **changes)
+
+
+async def _stored(store: Store) -> Replay:
+    found = await store.read(lambda tx: replays.get(tx, OURS, event_id_of(STREAM)))
+    assert found is not None
+    return found
+
+
+async def test_it_is_read_as_it_was_stored(store: Store) -> None:
+    _, listener, replay = await _made(store)
+    await _insert(store, replay)
+    assert await _stored(store) == replay
+    assert await store.read(lambda tx: replays.get(tx, row_id(2), replay.public_id)) is None
+    assert await store.read(lambda tx: replays.open_ones(tx, OURS, listener.id, 5)) == [replay]
+    found = await store.read(lambda tx: replays.page(tx, OURS, listener.id, Selection()))
+    assert found.items == (replay,)
+
+
+async def test_its_cursor_belongs_to_the_owner_of_the_live_one(store: Store) -> None:
+    _, listener, replay = await _made(store)
+    await store.write(lambda tx: organizations.insert(tx, an_organization(1)))
+    await _claim(store, ME, listener)
+    await _insert(store, replay)
+    assert await _owners(store) == {0: (ME, 1), STREAM: (ME, 1)}
+    live, ours = await store.read(lambda tx: cursors.lanes_of(tx, ME, OURS, listener.id))
+    assert (live.stream, live.replay) == (0, None)
+    assert (ours.stream, ours.position, ours.start_seq, ours.has_redeliveries) == (STREAM, 2, 0, False)
+    assert ours.replay == ReplayPlan(replay.public_id, 8, NOON, 9, '{"a": 1}')
+
+
+async def test_whoever_takes_the_live_cursor_takes_it_along_from_whomever(store: Store) -> None:
+    _, listener, replay = await _made(store)
+    await _insert(store, replay)
+    assert await _owners(store) == {0: (None, 0), STREAM: (None, 1)}
+    assert (await store.engine.poll(())).free == ((OURS, listener.id, 0),)
+    both = [(OURS, listener.id, 0), (OURS, listener.id, STREAM)]
+    assert await _claim(store, ME, listener) == both
+    await store.write(partial(cursors.release, owner=ME, cursors=both[:1]))
+    assert await _claim(store, OTHER, listener) == both
+    assert await _owners(store) == {0: (OTHER, 3), STREAM: (OTHER, 3)}
+    assert await _claim(store, ME, listener) == []
+    assert await store.write(partial(workers.free_cursors_of, dead=OTHER, limit=10)) == 2
+
+
+async def test_others_keep_what_they_have(store: Store) -> None:
+    queue, listener, replay = await _made(store)
+    neighbour = await stored_listener(store, queue, 30)
+    await _insert(store, msgspec.structs.replace(replay, listener=neighbour.id))
+    assert await _claim(store, ME, listener) == [(OURS, listener.id, 0)]
+    assert (await _owners(store))[STREAM] == (None, 1)
+
+
+async def test_a_settle_says_how_far_it_is(store: Store) -> None:
+    _, listener, replay = await _made(store)
+    await _insert(store, replay)
+    assert await store.settle(_settle(listener))
+    assert await store.settle(_settle(listener, version=1, position=6))
+    assert not await store.settle(_settle(listener, version=1, position=7))
+    running = await _stored(store)
+    assert (running.state, running.position, running.updated_at) == ("running", 6, NOON + 5)
+    assert (running.delivered, running.failed, running.retrying, running.expired) == (2, 1, 1, 6)
+    assert running.remaining == 3
+    counts = await store.read(lambda tx: listeners.counts(tx, OURS, listener.id))
+    assert counts is not None
+    assert (counts.acknowledged, counts.missed) == (0, 0)
+
+
+async def test_its_end_takes_the_cursor_if_that_is_as_it_was_known(store: Store) -> None:
+    _, listener, replay = await _made(store)
+    await _insert(store, replay)
+    key = (OURS, listener.id, STREAM)
+    for token, version in ((0, 0), (1, 1)):
+        assert not await store.write(partial(replays.end, key=key, token=token, version=version, now=NOON + 9))
+    assert (await _stored(store)).ended_at is None
+    assert await store.write(partial(replays.end, key=key, token=1, version=0, now=NOON + 9))
+    assert not await store.write(partial(replays.end, key=key, token=1, version=0, now=NOON + 10))
+    done = await _stored(store)
+    assert (done.state, done.ended_at, done.position, done.remaining) == ("done", NOON + 9, 8, 0)
+    assert set(await _owners(store)) == {0}
+    assert await store.read(lambda tx: replays.open_ones(tx, OURS, listener.id, 5)) == []
+
+
+async def test_a_deleted_one_is_settled_no_more_and_what_it_left_is_removed(store: Store) -> None:
+    _, listener, replay = await _made(store)
+    await _insert(store, replay)
+    waits = tuple(ExceptionRow(seq, "retry", 1, NOON, "failed") for seq in (3, 4))
+    assert await store.settle(_settle(listener, exceptions=waits))
+    live = _settle(listener, stream=0, token=0, exceptions=waits[:1])
+    assert await store.settle(msgspec.structs.replace(live, replay=None))
+    assert await store.write(partial(replays.delete, replay=replay, job_id=row_id(700)))
+    assert not await store.write(partial(replays.delete, replay=replay, job_id=row_id(701)))
+    assert not await store.settle(_settle(listener, version=1))
+    job = await store.read(jobs.next_after)
+    assert job is not None
+    assert (job.kind, job.listener, job.stream) == ("purge_replay", listener.id, STREAM)
+    while not await store.write(lambda tx: purge.step(tx, job)):
+        pass
+    assert await _exceptions(store) == [(0, 3)]
+    assert await store.read(jobs.next_after) is None
+
+
+async def _exceptions(store: Store) -> list[Row]:
+    return await store.read(lambda tx: tx.rows("SELECT stream, seq FROM exception ORDER BY stream, seq"))
+
+
+async def test_retention_leaves_what_is_still_to_be_replayed(store: Store) -> None:
+    queue, listener, replay = await _made(store)
+    live = Settle(OURS, listener.id, 0, queue.id, 0, 0, 9, None, 9, 0, 0, 0, 0)
+    assert await store.settle(live)
+    await _insert(store, replay)
+    log = retention.LogToTrim(OURS, queue.id, 0, 9, None)
+    await store.write(partial(retention.trim_log, log=log, after=0, stored_before=NOON + 1))
+    rows = await store.read(lambda tx: tx.rows("SELECT seq FROM log ORDER BY seq"))
+    assert [row[0] for row in rows] == [3, 4, 5, 6, 7, 8, 9]
+
+
+async def test_the_ends_are_those_of_messages_that_are_there_and_due(store: Store) -> None:
+    queue, _, _ = await _made(store)
+    await store.write(lambda tx: tx.execute("DELETE FROM log WHERE seq IN (3, 9)"))
+    await store.write(lambda tx: tx.execute("UPDATE log SET kind = 1 WHERE seq IN (4, 8)"))
+
+    async def ends(first: int, last: int) -> tuple[str, str]:
+        return await store.read(lambda tx: replays.ends_of(tx, OURS, queue.id, first, last))
+
+    assert await ends(3, 9) == (public_id(105), public_id(107))
+    assert await ends(3, 4) == ("", "")
+
+
+async def test_those_that_ended_long_ago_are_forgotten(store: Store) -> None:
+    _, _, replay = await _made(store)
+    await _insert(store, replay)
+    ended = msgspec.structs.replace(replay, id=STREAM + 1, public_id=event_id_of(STREAM + 1), ended_at=NOON)
+    await _insert(store, ended)
+    assert await store.write(partial(retention.forget_replays, ended_before=NOON)) == 0
+    assert await store.write(partial(retention.forget_replays, ended_before=NOON + 1)) == 1
+    assert await _stored(store) == replay
