@@ -73,6 +73,7 @@ def _shown(attempt: ShownAttempt, **details: Any) -> wire.AttemptShown:
         took_ms=attempt.took_ms,
         started_at=attempt.made_at - attempt.took_ms,
         created_at=attempt.made_at,
+        replay_id=attempt.replay_id or UNSET,
         **details,
     )
 

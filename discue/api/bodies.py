@@ -319,3 +319,19 @@ class RedeliveryBody(_Sent, kw_only=True):
     all: bool | None | UnsetType = UNSET
     pace: Whole = UNSET
     dry_run: bool | None | UnsetType = UNSET
+
+
+class ReplayBody(_Sent, kw_only=True):
+    """Of `POST` for a replay: `from_at` or `from_message` says where it begins. `filter` is its text as it was sent."""
+
+    from_at: Whole = UNSET
+    from_message: Text = UNSET
+    until_at: Whole = UNSET
+    until_message: Text = UNSET
+    pace: Whole = UNSET
+    filter: AsSent = _NOT_SENT
+    dry_run: bool | None | UnsetType = UNSET
+
+    def opaque(self) -> Sequence[msgspec.Raw]:
+        # As of a queue's schema.
+        return (self.filter,)

@@ -415,6 +415,44 @@ class Redeliveries(_Answer, kw_only=True, frozen=True):
     redeliveries: list[RedeliveryShown]
 
 
+class ReplayCounts(msgspec.Struct, frozen=True):
+    """Of messages."""
+
+    selected: int
+    delivered: int
+    failed: int
+    expired: int
+    retrying: int
+    remaining: int
+
+
+class ReplayShown(_Shown, kw_only=True, frozen=True):
+    """`alias` and `name` are its id."""
+
+    queue_id: str
+    listener_id: str
+    state: str
+    counts: ReplayCounts
+    ended_at: int
+    pace: int | UnsetType = UNSET
+    filter: msgspec.Raw | UnsetType = UNSET
+
+
+class Replay(_Answer, kw_only=True, frozen=True):
+    replay: ReplayShown
+
+
+class AskedReplay(_Answer, kw_only=True, frozen=True, omit_defaults=True):
+    """`dry_run` in place of the replay where one was asked for."""
+
+    replay: ReplayShown | UnsetType = UNSET
+    dry_run: DryRun | UnsetType = UNSET
+
+
+class Replays(_Answer, kw_only=True, frozen=True):
+    replays: list[ReplayShown]
+
+
 class DeliveryShown(msgspec.Struct, frozen=True, omit_defaults=True):
     """`last_status` is 0 where no answer was read. A retrying one has `next_attempt_at`, a missed one its reason."""
 
@@ -469,7 +507,7 @@ class TimingsShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class AttemptShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The fields after `created_at` are those of a single attempt alone, and of one whose details were kept.
+    """The fields after `replay_id` are those of a single attempt alone, and of one whose details were kept.
 
     Without a `message_id`, the message is not kept any more.
     """
@@ -485,6 +523,7 @@ class AttemptShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     took_ms: int
     started_at: int
     created_at: int
+    replay_id: str | UnsetType = UNSET
     next_attempt_at: int | UnsetType = UNSET
     connection: ConnectionShown | UnsetType = UNSET
     timings: TimingsShown | UnsetType = UNSET

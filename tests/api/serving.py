@@ -281,6 +281,12 @@ class Cast:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["schedule"]["id"])
 
+    def replay(self, queue: str, listener: str, **fields: Any) -> str:
+        """One of everything, unless the fields say something else."""
+        answer = self.alice.post(f"/queues/{queue}/listeners/{listener}/replays", json=fields or {"from_at": 0})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["replay"]["id"])
+
     def domain(self, **fields: Any) -> str:
         """A domain on which nobody answers."""
         answer = self.alice.post("/domains", json={"hostname": "localhost", "port": 1_031, **fields})

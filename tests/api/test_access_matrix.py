@@ -29,6 +29,7 @@ BODIES: dict[type[bodies.Body], dict[str, Any]] = {
     bodies.UserBody: {"email": "ada@example.com", "role": "viewer"},
     bodies.RedeliveryBody: {"all": True},
     bodies.ScheduleBody: {"cron": "@daily", "data": "hello"},
+    bodies.ReplayBody: {"from_at": 0},
     bodies.InvitationBody: {"password": "correct horse battery"},
 }
 
@@ -55,6 +56,7 @@ class World:
             "secret_id": lambda: cast.secret(self["queue_id"], self["listener_id"]),
             "redelivery_id": lambda: cast.redelivery(self["queue_id"], self["listener_id"]),
             "schedule_id": lambda: cast.schedule(self["queue_id"]),
+            "replay_id": lambda: cast.replay(self["queue_id"], self["listener_id"]),
             "domain_id": cast.domain,
             "message_id": lambda: cast.message(self["queue_id"]),
             "schema_id": lambda: cast.schema(self["queue_id"]),

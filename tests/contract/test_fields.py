@@ -148,8 +148,19 @@ class Samples:
 
     def _AttemptShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         for path in self._tried():
-            for attempt in self._owner.get(f"{path}/attempts")["attempts"]:
+            attempts = self._owner.get(f"{path}/attempts")["attempts"]
+            for attempt in attempts:
                 yield self._owner.shown(f"{path}/attempts/{attempt['id']}")
+            yield self._replayed(path, attempts[0]["listener_id"])
+
+    def _replayed(self, path: str, listener: str) -> dict[str, Any]:
+        """An attempt of a replay."""
+        queue, _, message = path.partition("/messages/")
+        replays = f"{queue}/listeners/{listener}/replays"
+        made = self._owner.create(replays, from_message=message, until_message=message)
+        self._owner.until(f"{replays}/{made['id']}", lambda shown: shown["state"] != "waiting")
+        attempts = self._owner.get(f"{path}/attempts?listener={listener}")["attempts"]
+        return next(each for each in attempts if each.get("replay_id") == made["id"])
 
     def _tried(self) -> Iterator[str]:
         """Messages to this very service, which answers badly, with TLS that it may not speak: one is tried again."""
@@ -178,6 +189,11 @@ class Samples:
         options = {name: value for name, value in MESSAGE_OPTIONS.items() if name != "expires_at"}
         span = {"starts_at": 1, "ends_at": 253_402_300_799_999, "expires_in": 60}
         yield self._owner.create(path, cron="* * * * *", data="x", **span, **options)
+
+    def _ReplayShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        path = self._world.path("/queues/{queue_id}/listeners/{listener_id}/replays")
+        yield self._owner.create(path, from_at=0)
+        yield self._owner.create(path, from_at=0, until_at=1, pace=10, filter={"key": "x"})
 
     def _ApiKeyShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.create("/api_keys")

@@ -33,6 +33,7 @@ class World:
             "attempt_id": self._attempt,
             "redelivery_id": self._redelivery,
             "schedule_id": lambda: self._made(self.path("/queues/{queue_id}/schedules"), cron="@yearly", data={"n": 1}),
+            "replay_id": self._replay,
             "status": lambda: "404",
         }
 
@@ -87,6 +88,13 @@ class World:
         """One that is done: it does not change by itself any more."""
         path = self.path("/queues/{queue_id}/listeners/{listener_id}/redeliveries")
         made = self._made(path, all=True)
+        self.owner.until(f"{path}/{made}", lambda shown: shown["state"] == "done")
+        return made
+
+    def _replay(self) -> str:
+        """One of nothing, which is done."""
+        path = self.path("/queues/{queue_id}/listeners/{listener_id}/replays")
+        made = self._made(path, from_at=0, until_at=1)
         self.owner.until(f"{path}/{made}", lambda shown: shown["state"] == "done")
         return made
 

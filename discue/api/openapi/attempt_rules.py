@@ -40,6 +40,9 @@ RULES: Final[Mapping[str, Rule]] = {
     "AttemptShown.created_at": Rule(
         "When it had ended and was recorded, in milliseconds since the epoch.", 1_795_536_280_034, INSTANT
     ),
+    "replay_id": Rule(
+        "The id of the replay that it was of. Not there when it was of none.", "0VbuJFSr008x0dWq5LmTs", _ID
+    ),
     "connection": Rule("Where the request went. Not there when no address could be connected to.", None),
     "ConnectionShown.address": Rule(
         "The address that was connected to, or was the last one to be tried, and its port.", "203.0.113.7:443"

@@ -120,6 +120,10 @@ RULES: Final[Mapping[str, Rule]] = {
     "FilterTestBody.filter": Rule(
         "The filter to try; the listener's own where it is not given.", _FILTER_EXAMPLE, _FILTER_SENT
     ),
+    "ReplayBody.filter": Rule(
+        "Only messages that it lets through: a filter as a listener has. null: all.", _FILTER_EXAMPLE, _FILTER_SENT
+    ),
+    "ReplayShown.filter": Rule("Only messages that it lets through.", _FILTER_EXAMPLE, {"type": "object"}),
     "FilterTestBody.data": Rule(
         "The data of a message that is made up. It, or `message_id`, is needed.", {"order": {"state": "paid"}}
     ),

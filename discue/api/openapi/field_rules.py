@@ -26,6 +26,7 @@ EXAMPLE_IDS: Final[Mapping[str, str]] = {
     "attempt_id": attempt_rules.EXAMPLE_ID,
     "schedule_id": schedule_rules.EXAMPLE_ID,
     "redelivery_id": "0VbuJFSr00mWc2Xv8TqLd",
+    "replay_id": "0VbuJFSr008x0dWq5LmTs",
     "schema_id": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 }
 
@@ -363,6 +364,32 @@ RULES: dict[str, Rule] = {
     "AskedRedelivery.dry_run": Rule("What would be chosen: there in place of the redelivery.", None),
     "first_message": Rule("The id of the oldest message; empty when there is none.", EXAMPLE_IDS["message_id"]),
     "last_message": Rule("The id of the newest message; empty when there is none.", EXAMPLE_IDS["message_id"]),
+    "from_at": Rule(
+        "The beginning: messages stored then or later, in milliseconds since the epoch.", 1_795_536_280_000, _TIME
+    ),
+    "from_message": Rule("The beginning: the id of the first message.", EXAMPLE_IDS["message_id"]),
+    "until_at": Rule(
+        "The end: messages stored then or earlier, in milliseconds since the epoch; now where no end is given.",
+        1_893_456_000_000,
+        _TIME,
+    ),
+    "until_message": Rule("The end: the id of the last message.", EXAMPLE_IDS["message_id"]),
+    "replay": Rule("The replay.", None),
+    "replays": Rule("The replays, newest first.", None),
+    "ReplayShown.id": Rule("The id, given at creation.", EXAMPLE_IDS["replay_id"], _ID),
+    "ReplayShown.alias": Rule("The id.", EXAMPLE_IDS["replay_id"], _ID),
+    "ReplayShown.name": Rule("The id.", EXAMPLE_IDS["replay_id"], _ID),
+    "ReplayShown.state": Rule("How far it is.", "running", {"enum": ["waiting", "running", "done"]}),
+    "ReplayShown.counts": Rule("How many messages.", None),
+    "ReplayCounts.selected": Rule(
+        "How many places of the log are between its ends; also where a message is left out.", 17, _COUNT
+    ),
+    "delivered": Rule("How many were acknowledged.", 12, _COUNT),
+    "ReplayCounts.failed": Rule("For how many no attempt is left.", 1, _COUNT),
+    "ReplayCounts.expired": Rule("How many had expired, or were too old.", 0, _COUNT),
+    "ReplayCounts.retrying": Rule("How many wait for another attempt.", 1, _COUNT),
+    "ReplayCounts.remaining": Rule("How many may still come, at most.", 4, _COUNT),
+    "AskedReplay.dry_run": Rule("What would be chosen: there in place of the replay.", None),
     "message": Rule("The message.", None),
     "messages": Rule("The messages, newest first.", None),
     "BatchBody.messages": Rule(
@@ -461,7 +488,8 @@ RULES: dict[str, Rule] = {
 }
 
 ONE_OF: Final[Mapping[str, tuple[tuple[str, Mapping[str, Any]], ...]]] = {
-    "RedeliveryBody": (("messages", {"type": "array"}), ("filter", {"type": "object"}), ("all", {"const": True}))
+    "RedeliveryBody": (("messages", {"type": "array"}), ("filter", {"type": "object"}), ("all", {"const": True})),
+    "ReplayBody": (("from_at", {"type": "integer"}), ("from_message", {"type": "string"})),
 }
 """Fields of which a struct needs one, and no more than one, with a value of this kind: any other asks for nothing."""
 

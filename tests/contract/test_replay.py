@@ -1,0 +1,229 @@
+"""A part of the log, once more."""
+
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from tests.contract.caller import Caller, body, pointers
+from tests.contract.missing import one_missed
+from tests.contract.receiver import Receiver, Reply
+from tests.contract.reference import DOCUMENT, covers
+from tests.contract.test_delivery import listening
+from tests.contract.world import NOWHERE
+
+REPLAYS = "/queues/{queue_id}/listeners/{listener_id}/replays"
+NO_LISTENER = f"/queues/{'0' * 21}/listeners/{'0' * 21}"
+
+
+def _received(owner: Caller, receiver: Receiver, count: int = 3) -> tuple[Any, str, list[str]]:
+    """A listener that has got some messages."""
+    endpoint = receiver.endpoint(Reply(200))
+    path, listener = listening(owner, endpoint)
+    place = f"{path}/listeners/{listener['id']}"
+    messages = [owner.create(f"{path}/messages", data={"n": number})["id"] for number in range(count)]
+    owner.until(place, lambda shown: shown["messages"]["acknowledged_count"] == count)
+    return endpoint, place, messages
+
+
+def _away(owner: Caller) -> tuple[str, str]:
+    """The address of a listener that gets nothing now, and the id of a message of its queue."""
+    queue = f"/queues/{owner.create('/queues')['id']}"
+    place = f"{queue}/listeners/{owner.create(f'{queue}/listeners', status='disabled', **NOWHERE)['id']}"
+    return place, owner.create(f"{queue}/messages", data="x")["id"]
+
+
+def _done(owner: Caller, path: str) -> dict[str, Any]:
+    return owner.until(path, lambda shown: shown["state"] == "done")
+
+
+@covers(f"POST {REPLAYS} 200", "replays.md# Replay")
+def test_messages_come_again_and_say_of_what(owner: Caller, receiver: Receiver) -> None:
+    endpoint, place, messages = _received(owner, receiver)
+    made = owner.create(f"{place}/replays", from_message=messages[1])
+    assert made["counts"]["selected"] == 2
+    again = endpoint.until(5)[3:]
+    assert {each.headers["webhook-id"] for each in again} == set(messages[1:])
+    assert {each.headers["discue-replay"] for each in again} == {made["id"]}
+    assert {each.headers["discue-attempt"] for each in again} == {"1"}
+    assert not any("discue-replay" in each.headers for each in endpoint.received[:3])
+    done = _done(owner, f"{place}/replays/{made['id']}")
+    assert done["counts"] == {
+        "selected": 2,
+        "delivered": 2,
+        "failed": 0,
+        "expired": 0,
+        "retrying": 0,
+        "remaining": 0,
+    }
+    assert done["ended_at"] > 0
+    assert owner.shown(place)["messages"]["acknowledged_count"] == 3
+    attempts = owner.get(f"{place}/attempts")["attempts"]
+    assert [each.get("replay_id") for each in attempts].count(made["id"]) == 2
+    message = owner.shown(f"{place.partition('/listeners/')[0]}/messages/{messages[1]}")
+    assert message["deliveries"][0]["attempts"] == 1
+
+
+def test_a_new_listener_gets_what_is_older_than_it_is(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint(Reply(200))
+    queue = f"/queues/{owner.create('/queues')['id']}"
+    old = owner.create(f"{queue}/messages", data="x")["id"]
+    urls = {"notify_url": endpoint.url, "liveness_url": endpoint.url}
+    place = f"{queue}/listeners/{owner.create(f'{queue}/listeners', **urls)['id']}"
+    owner.create(f"{place}/replays", from_at=0)
+    assert endpoint.until(1)[0].headers["webhook-id"] == old
+
+
+def test_times_are_ends_that_are_included(owner: Caller) -> None:
+    place, message = _away(owner)
+    at = owner.shown(f"{place.partition('/listeners/')[0]}/messages/{message}")["created_at"]
+    for ends, selected in (
+        ({"from_at": at}, 1),
+        ({"from_at": at + 1}, 0),
+        ({"from_at": 0, "until_at": at}, 1),
+        ({"from_at": 0, "until_at": at - 1}, 0),
+        ({"from_message": message, "until_message": message}, 1),
+    ):
+        answer = body(owner.ask("POST", f"{place}/replays", {**ends, "dry_run": True}))
+        shown = {"selected": selected, **dict.fromkeys(("first_message", "last_message"), message if selected else "")}
+        assert answer["dry_run"] == shown, ends
+    assert owner.get(f"{place}/replays")["replays"] == []
+
+
+def test_a_filter_leaves_messages_out(owner: Caller, receiver: Receiver) -> None:
+    endpoint, place, messages = _received(owner, receiver)
+    made = owner.create(f"{place}/replays", from_at=0, filter={"data": {"n": 2}})
+    assert made["filter"] == {"data": {"n": 2}}
+    _done(owner, f"{place}/replays/{made['id']}")
+    assert [each.headers["webhook-id"] for each in endpoint.received[3:]] == [messages[2]]
+
+
+@covers("replays.md: failed")
+def test_what_fails_for_good_is_counted_and_not_missed(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint(Reply(200), Reply(500, (("webhook-no-retry", "true"),)))
+    path, listener = listening(owner, endpoint)
+    place = f"{path}/listeners/{listener['id']}"
+    owner.create(f"{path}/messages", data="x")
+    owner.until(place, lambda shown: shown["messages"]["acknowledged_count"] == 1)
+    made = owner.create(f"{place}/replays", from_at=0)
+    assert _done(owner, f"{place}/replays/{made['id']}")["counts"]["failed"] == 1
+    assert owner.shown(place)["messages"]["missed_count"] == 0
+    assert owner.get(f"{place}/missed")["missed"] == []
+
+
+@covers("replays.md: expired")
+def test_what_has_expired_is_counted_and_not_sent(owner: Caller) -> None:
+    place = one_missed(owner)
+    made = owner.create(f"{place}/replays", from_at=0)
+    counts = _done(owner, f"{place}/replays/{made['id']}")["counts"]
+    assert (counts["expired"], counts["delivered"]) == (1, 0)
+    assert owner.shown(place)["messages"]["missed_count"] == 1
+    assert owner.get(f"{place}/attempts")["attempts"] == []
+
+
+@covers(
+    "replays.md# Counts",
+    "replays.md: delivered",
+    "replays.md: retrying",
+    "replays.md: remaining",
+    "replays.md: selected",
+)
+def test_counts_say_how_far_it_is(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint(Reply(200), Reply(200), Reply(500))
+    path, listener = listening(owner, endpoint)
+    place = f"{path}/listeners/{listener['id']}"
+    for number in range(2):
+        owner.create(f"{path}/messages", data={"n": number})
+    owner.until(place, lambda shown: shown["messages"]["acknowledged_count"] == 2)
+    made = owner.create(f"{place}/replays", from_at=0)
+    shown = owner.until(f"{place}/replays/{made['id']}", lambda shown: shown["counts"]["retrying"] == 2)
+    assert shown["state"] == "running"
+    assert shown["counts"] == {
+        "selected": 2,
+        "delivered": 0,
+        "failed": 0,
+        "expired": 0,
+        "retrying": 2,
+        "remaining": 2,
+    }
+
+
+@covers(f"POST {REPLAYS} 400 choice")
+@pytest.mark.parametrize("content", [{}, {"from_at": None}, {"from_at": 1, "from_message": "x"}])
+def test_it_begins_in_one_way(owner: Caller, content: dict[str, Any]) -> None:
+    place, _ = _away(owner)
+    owner.refused(400, "POST", f"{place}/replays", content)
+
+
+@pytest.mark.parametrize("at", [{}, {"from_at": None}, {"from_at": 0}])
+@pytest.mark.parametrize("message", [{}, {"from_message": None}, {"from_message": "0" * 21}])
+def test_the_document_says_which_beginnings_are_none(
+    owner: Caller, at: dict[str, Any], message: dict[str, Any]
+) -> None:
+    content = {**at, **message}
+    form = {"$ref": "#/components/schemas/ReplayBody", "components": DOCUMENT["components"]}
+    answer = owner.ask("POST", f"{NO_LISTENER}/replays", content)
+    assert (answer.status_code == 404) == jsonschema_rs.Draft202012Validator(form).is_valid(content)
+    assert answer.status_code in {400, 404}
+
+
+@pytest.mark.parametrize(
+    ("content", "pointer"),
+    [
+        ({"from_message": "0" * 21}, "/from_message"),
+        ({"from_at": 0, "until_message": "0" * 21}, "/until_message"),
+        ({"from_at": 0, "until_message": "0" * 21, "until_at": 1}, "/until_message"),
+        ({"from_at": 2, "until_at": 1}, "/until_at"),
+        ({"from_at": -1}, "/from_at"),
+        ({"from_at": 0, "until_at": -1}, "/until_at"),
+        ({"from_at": 0, "pace": 0}, "/pace"),
+        ({"from_at": 0, "filter": {"boredom": 1}}, "/filter/boredom"),
+    ],
+)
+def test_a_value_that_is_none_is_refused(owner: Caller, content: dict[str, Any], pointer: str) -> None:
+    place, _ = _away(owner)
+    assert pointers(owner.refused(422, "POST", f"{place}/replays", content)) == [pointer]
+    assert owner.get(f"{place}/replays")["replays"] == []
+
+
+def test_an_end_before_the_beginning_is_refused(owner: Caller) -> None:
+    place, first = _away(owner)
+    second = owner.create(f"{place.partition('/listeners/')[0]}/messages", data="y")["id"]
+    ends = {"from_message": second, "until_message": first}
+    assert pointers(owner.refused(422, "POST", f"{place}/replays", ends)) == ["/until_message"]
+
+
+def test_a_message_of_another_queue_is_none(owner: Caller) -> None:
+    place, _ = _away(owner)
+    _, elsewhere = _away(owner)
+    assert pointers(owner.refused(422, "POST", f"{place}/replays", {"from_message": elsewhere})) == ["/from_message"]
+
+
+@covers(f"DELETE {REPLAYS}/{{replay_id}} 200", "replays.md# Cancel")
+def test_one_that_is_open_can_be_cancelled(owner: Caller, receiver: Receiver) -> None:
+    endpoint, place, _ = _received(owner, receiver)
+    path = f"{place}/replays/{owner.create(f'{place}/replays', from_at=0, pace=1)['id']}"
+    endpoint.until(4)
+    owner.delete(path)
+    owner.refused(404, "GET", path)
+    owner.refused(404, "DELETE", path)
+    assert owner.get(f"{place}/replays")["replays"] == []
+
+
+def test_one_that_is_done_is_gone_once_it_is_deleted(owner: Caller) -> None:
+    place, _ = _away(owner)
+    path = f"{place}/replays/{owner.create(f'{place}/replays', from_at=0, until_at=1)['id']}"
+    _done(owner, path)
+    owner.delete(path)
+    owner.refused(404, "GET", path)
+
+
+@covers(f"POST {REPLAYS} 409")
+def test_three_may_be_open_at_once(owner: Caller) -> None:
+    place, _ = _away(owner)
+    made = [owner.create(f"{place}/replays", from_at=0)["id"] for _ in range(3)]
+    refused = owner.refused(409, "POST", f"{place}/replays", {"from_at": 0})
+    assert "Wait for one, or cancel it." in refused["detail"]
+    assert [each["id"] for each in owner.get(f"{place}/replays")["replays"]] == made[::-1]
+    owner.delete(f"{place}/replays/{made[1]}")
+    owner.create(f"{place}/replays", from_at=0)
