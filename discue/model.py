@@ -35,6 +35,7 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a listener wants its requests, where it wants them otherwise than the service makes them.
 
     `headers` are sent besides those of the service. `filter` is the text of which messages it wants, as it was sent.
+    `lease_seconds` is for how long a message that is pulled is handed out.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
@@ -44,6 +45,7 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     retry: RetryOptions | None = None
     filter: str | None = None
     format: Format = "plain"
+    lease_seconds: int | None = None
 
     def __repr__(self) -> str:
         # Headers may hold what somebody else must not know.
@@ -99,8 +101,11 @@ FailureKind = Literal[
     "protocol",
     "response_too_large",
     "internal",
+    "rejected",
+    "lease_expired",
 ]
-"""Why an attempt failed: "" for one that did not. `status` and `redirect` mean that a whole answer was read."""
+"""Why an attempt failed: "" for one that did not. `status` and `redirect` mean that a whole answer was read. What was
+pulled was `rejected`, or not answered until its lease was over."""
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -263,8 +268,14 @@ class Channel(msgspec.Struct, frozen=True):
     updated_at: int
 
 
+Mode = Literal["push", "pull"]
+"""Whether messages are sent to a listener, or handed out when it asks for them."""
+
+
 class Listener(msgspec.Struct, frozen=True):
-    """An HTTP endpoint registered on a queue. `secrets` are its signing secrets as they are stored.
+    """A consumer registered on a queue. `secrets` are its signing secrets as they are stored.
+
+    One in the mode `pull` has neither URLs nor secrets.
 
     `queue_retry` is what its queue says of the retry policy.
     """
@@ -284,6 +295,7 @@ class Listener(msgspec.Struct, frozen=True):
     secrets: bytes = b"[]"
     options: DeliveryOptions = DeliveryOptions()
     queue_retry: RetryOptions | None = None
+    mode: Mode = "push"
 
     def __repr__(self) -> str:
         return f"Listener(organization={self.organization}, public_id={self.public_id!r}, alias={self.alias!r})"

@@ -21,10 +21,13 @@ from discue.authentication import Authenticator
 from discue.clock import Clock
 from discue.control.delivery_tests import Samples
 from discue.control.domains import Checks
+from discue.control.pulls import Puller
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
 from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
 from discue.dispatch.ownership import Ownership, Predecessors
 from discue.dispatch.probe import Fetching
+from discue.dispatch.pull_round import Limits, Means
+from discue.dispatch.pulls import Pulls
 from discue.dispatch.schedule_runs import ScheduleRuns
 from discue.dispatch.scheduler import Scheduler
 from discue.dispatch.surroundings import Reach
@@ -107,8 +110,16 @@ class Worker:
         self._scheduler = Scheduler(
             store, self.dispatcher, runs, clock, keeps_house=lambda: self._ownership.keeps_house
         )
+        limits = Limits(settings.listener_max_in_flight, settings.delivery_deadline_seconds * 1_000)
+        self.pulls = Pulls(Means(store, clock, row_ids, SystemRandom().random, limits), log)
         watched = Watched(
-            self.lease, installation.directory, self.dispatcher, self._ownership, self._housekeeper, self._scheduler
+            lease=self.lease,
+            directory=installation.directory,
+            dispatcher=self.dispatcher,
+            ownership=self._ownership,
+            housekeeper=self._housekeeper,
+            scheduler=self._scheduler,
+            pulls=self.pulls,
         )
         self._watch = Watch(store, watched, clock, log)
         self._supervisor = Supervisor(log)
@@ -116,7 +127,7 @@ class Worker:
         # Where nothing but lanes run, the service still says who and how it is.
         served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)
         self._sampler = _sampler(settings, clock)
-        services = _services(installation, self.readiness, log, (self._verifier, self._sampler))
+        services = _services(installation, self.readiness, log, (self._verifier, self._sampler, self.pulls))
         self.application: Application = App(services, routes=served_routes)
 
     async def start(self) -> None:
@@ -126,6 +137,8 @@ class Worker:
         await self.lease.join()
         renewal_seconds = self.lease.renewal_seconds
         self._supervisor.every(renewal_seconds, "lease", self._renew, longest_pause=renewal_seconds)
+        installation.directory.follow(self.pulls.changed)
+        installation.store.appended = self.pulls.appended
         if installation.settings.role != "api":
             installation.directory.follow(self.dispatcher.changed)
             installation.store.appended = self._appended
@@ -143,6 +156,7 @@ class Worker:
         self.readiness.phase = "draining"
         self._ownership.begin_leaving()
         self.dispatcher.begin_drain()
+        self.pulls.close()
 
     async def drain(self) -> None:
         """Finish what is under way, leave the rest to others, or to the next start."""
@@ -189,6 +203,7 @@ class Worker:
 
     def _appended(self, appended: Appended) -> None:
         self.dispatcher.appended(appended)
+        self.pulls.appended(appended)
         self._scheduler.appended(appended)
 
     def _look_soon(self) -> None:
@@ -204,11 +219,16 @@ class Worker:
             every(0, "purge", housekeeper.purge_when_deleted)
             every(_RETENTION_SECONDS, "retention", housekeeper.retain)
             every(_RETENTION_SECONDS, "forsaken", self._free_forsaken)
+            every(_RETENTION_SECONDS, "pulled", self._miss_pulled)
             every(_VERIFICATION_SECONDS, "verification", self._verifier.round)
 
     async def _free_forsaken(self) -> None:
         if self._ownership.keeps_house:
             await self._ownership.free_forsaken()
+
+    async def _miss_pulled(self) -> None:
+        if self._ownership.keeps_house:
+            await self.pulls.miss_too_old()
 
 
 @asynccontextmanager
@@ -300,13 +320,15 @@ def _dispatch_limits(settings: Settings) -> DispatchLimits:
     )
 
 
-def _services(installation: Installation, readiness: Readiness, log: Log, asking: tuple[Checks, Samples]) -> Services:
-    """`asking` is what asks others over HTTP, for somebody who waits for the answer."""
-    checks, samples = asking
+def _services(
+    installation: Installation, readiness: Readiness, log: Log, asking: tuple[Checks, Samples, Puller]
+) -> Services:
+    """`asking` is what asks others, or the store again and again, for somebody who waits for the answer."""
+    checks, samples, puller = asking
     control = installation.control
     store, clock = installation.store, installation.clock
     quotas = PublishingQuotas(store, clock)
     publisher = Publisher(store, installation.directory, clock, control.public_ids, quotas, control.row_ids)
     rates = RequestRates(store, clock, workers=lambda: store.workers)
     authenticator = Authenticator(store, installation.directory, clock, control.row_ids, log)
-    return Services(control, publisher, readiness, log, checks, rates, authenticator, samples)
+    return Services(control, publisher, readiness, log, checks, rates, authenticator, samples, puller)

@@ -57,6 +57,8 @@ FAILURES: dict[str, str] = {
     "protocol": "What was answered is not HTTP.",
     "response_too_large": "The answer's head was too large.",
     "internal": "The cause is on this side: the service was stopped, or could open no connection.",
+    "rejected": "The consumer that had pulled the message rejected it.",
+    "lease_expired": "The message was pulled, and its lease was over before its consumer said what became of it.",
 }
 
 

@@ -19,7 +19,7 @@ from discue.api.route import SMALL_BODY, Call, Page, Route
 from discue.api.routes import ROUTES
 from discue.api.routing import Endpoint, Match, Router
 from discue.api.services import Services
-from discue.api.transport import Exchange, Scope
+from discue.api.transport import ClientGone, Exchange, Scope
 from discue.errors import (
     DiscueError,
     NotAcceptable,
@@ -76,7 +76,7 @@ class App:
         try:
             content = await self._answer(request)
             status = request.status
-        except ProtocolClosed:
+        except (ProtocolClosed, ClientGone):
             return
         except DiscueError as error:
             status, content = error.status, self._problem(request, error)
@@ -124,6 +124,8 @@ class App:
             request.answer_headers,
             match,
             address=request.address,
+            method=scope.method,
+            gone=request.exchange.client_disconnect,
         )
         if key_text is not None:
             organization = request.principal.organization

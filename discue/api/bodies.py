@@ -167,6 +167,8 @@ class ListenerBody(_Sent, kw_only=True):
     rate_limit: RateLimitBody | None | UnsetType = UNSET
     filter: AsSent = _NOT_SENT
     format: Text = UNSET
+    mode: Text = UNSET
+    lease_seconds: Whole = UNSET
     queue_id: Ignored = _NOT_SENT
     liveness: Ignored = _NOT_SENT
     messages: Ignored = _NOT_SENT
@@ -176,6 +178,19 @@ class ListenerBody(_Sent, kw_only=True):
     def opaque(self) -> Sequence[msgspec.Raw]:
         # As of a queue's schema.
         return (self.filter,)
+
+
+class AcknowledgementsBody(Body, kw_only=True):
+    """Of `POST` for what became of messages that were pulled: receipts of those that are done, have failed, are given
+    back, and are still being worked on. `delay` (seconds) is for those given back, `lease_seconds` for the last.
+    """
+
+    acknowledge: list[str] | None | UnsetType = UNSET
+    reject: list[str] | None | UnsetType = UNSET
+    release: list[str] | None | UnsetType = UNSET
+    extend: list[str] | None | UnsetType = UNSET
+    delay: Whole = UNSET
+    lease_seconds: Whole = UNSET
 
 
 class FilterTestBody(Body, kw_only=True):

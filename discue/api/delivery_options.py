@@ -22,6 +22,7 @@ def options_of(body: bodies.ListenerBody) -> OptionFields:
         retry=retry_of(body.retry),
         filter=filter_of(body.filter),
         format=body.format,
+        lease_seconds=body.lease_seconds,
     )
 
 
@@ -70,8 +71,10 @@ def effective_shown(listener: Listener, settings: Settings) -> wire.EffectiveSho
     """What holds for the listener's requests, whoever chose it."""
     defaults = (settings.delivery_timeout_seconds, settings.listener_max_in_flight)
     found = delivery_options.effective(listener.options, listener.queue_retry, defaults, DEFAULT_RETRY_POLICY)
+    pulls = listener.mode == "pull"
     return wire.EffectiveShown(
-        timeout=found.timeout_seconds,
+        timeout=UNSET if pulls else found.timeout_seconds,
+        lease_seconds=found.lease_seconds if pulls else UNSET,
         max_in_flight=found.max_in_flight,
         retry=_policy(found.policy),
         rate_limit=rate_shown(found.rate_limit),

@@ -67,10 +67,16 @@ def _fields(body: bodies.ListenerBody, given: Given) -> ListenerFields:
         given.alias,
         given.name,
         status_of(body.status),
+        _mode(body.mode),
         _url(body.notify_url),
         _url(body.liveness_url),
         options_of(body),
     )
+
+
+def _mode(sent: bodies.Text) -> str | None:
+    """null is as good as nothing in a `POST`; in a `PUT` it clears: the mode is push again, if it was not."""
+    return None if sent is UNSET else "push" if sent is None else str(sent)
 
 
 def _url(sent: str | UnsetType) -> str | None:
@@ -95,8 +101,10 @@ def _shown(call: Call, details: ListenerDetails) -> wire.ListenerShown:
         name=listener.alias,
         queue_id=listener.queue_public_id,
         status=listener.status,
-        notify_url=listener.notify_url,
-        liveness_url=listener.liveness_url,
+        mode=listener.mode,
+        notify_url=listener.notify_url or UNSET,
+        liveness_url=listener.liveness_url or UNSET,
+        lease_seconds=UNSET if options.lease_seconds is None else options.lease_seconds,
         liveness=_liveness(details.liveness),
         messages=_messages(details),
         effective=effective_shown(listener, call.control.settings),
@@ -166,8 +174,12 @@ ROUTES = (
         needs=_WRITE,
         statuses=(402, 404, 422),
         required=("notify_url", "liveness_url"),
+        required_unless=("mode", "pull"),
         summary="Create a listener",
-        description="It gets what is stored from now on. The answer is the only one that shows its signing secret.",
+        description=(
+            "It gets what is stored from now on. The answer is the only one that shows its signing secret. One in the "
+            "mode `pull` has neither that nor URLs."
+        ),
         example={
             "alias": "billing",
             "notify_url": "https://example.com/notify",

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from discue.control.pulls import LONGEST_WAIT_SECONDS, MOST_AT_ONCE
 from discue.model import MISSED_REASONS
 
 _ID: dict[str, Any] = {"type": "string", "pattern": "^[0-9A-Za-z]{21}$"}
@@ -111,6 +112,22 @@ DELIVERY_PAGES = (
     ),
 )
 """Of the deliveries of a message. An `after` or `before` is the id of a listener."""
+
+PULLS = (
+    Parameter(
+        "max",
+        "How many messages to hand out at most.",
+        {"type": "integer", "minimum": 1, "maximum": MOST_AT_ONCE, "default": 10},
+        10,
+    ),
+    Parameter(
+        "wait",
+        "For how many seconds to wait for the first message, where none is there.",
+        {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT_SECONDS, "default": 0},
+        0,
+    ),
+)
+"""Of pulling."""
 
 MISSED_PAGES = (
     *_PLACES,

@@ -20,14 +20,14 @@ def parameters_of(query: str) -> dict[str, list[str]]:
         raise BadRequest(f"The query can have {_FIELDS_LIMIT} parameters at most.") from None
 
 
-def number_in(parameters: Parameters, name: str, default: int, largest: int) -> int:
-    """A whole number from 1."""
+def number_in(parameters: Parameters, name: str, default: int, largest: int, smallest: int = 1) -> int:
+    """A whole number."""
     text = single_in(parameters, name)
     if text is None:
         return default
     digits = text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER
-    if not digits or not 1 <= int(text) <= largest:
-        raise wrong(name, f"must be a whole number from 1 to {largest}")
+    if not digits or not smallest <= int(text) <= largest:
+        raise wrong(name, f"must be a whole number from {smallest} to {largest}")
     return int(text)
 
 

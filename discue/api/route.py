@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from discue.api.services import Services
     from discue.control.control import Control
 
+Gone: TypeAlias = Callable[[], Awaitable[None]]
+
 Shown = TypeVar("Shown", bound=msgspec.Struct)
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
@@ -35,7 +37,8 @@ class Call(msgspec.Struct):
     `ids` are those in the path, in order. `base` is the URL before the resource's path, with the version
     if the request had one; `path` is the path without it. `headers` are those of the response, to be added to.
     `match` is what the request's If-Match asks for, `once` its idempotency key, `address` the client's. `version` is
-    that of the single resource that is shown; without one the response has no ETag.
+    that of the single resource that is shown; without one the response has no ETag. `gone` returns
+    when the client has gone away.
     """
 
     services: "Services"
@@ -50,6 +53,8 @@ class Call(msgspec.Struct):
     once: IdempotencyKey | None = None
     version: str = ""
     address: str = ""
+    method: str = "GET"
+    gone: Gone | None = None
 
     @property
     def url(self) -> str:
@@ -118,7 +123,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     The rest is for the documentation. Every row needs a `summary` (a few words that begin with a verb), one
     that takes a body an `example` of it that works as it stands, one whose query is read the parameters of that
     (`query`; PAGES for a list). `required` are fields that are missing only at the cost of a 400, though the
-    type of the request does not say so. New fields of requests and responses are described in `field_rules`.
+    type of the request does not say so; `required_unless` is a field, and a value of it with which they cannot be there
+    at all. New fields of requests and responses are described in `field_rules`.
     """
 
     methods: tuple[Method, ...]
@@ -137,6 +143,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     query: tuple[Parameter, ...] = ()
     required: tuple[str, ...] = ()
+    required_unless: tuple[str, str] | None = None
     example: Mapping[str, Any] | None = None
 
     @property

@@ -7,6 +7,7 @@ from discue.authentication import Authenticator
 from discue.control.control import Control
 from discue.control.delivery_tests import Samples
 from discue.control.domains import Checks
+from discue.control.pulls import Puller
 from discue.logs import Log
 from discue.publish import Publisher
 from discue.request_rates import RequestRates
@@ -42,3 +43,4 @@ class Services:
     rates: RequestRates
     authenticator: Authenticator
     samples: Samples
+    puller: Puller

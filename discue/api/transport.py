@@ -60,9 +60,17 @@ class Exchange(Protocol):
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
+    async def client_disconnect(self) -> None:
+        """Returns when the client has gone away."""
+        ...
+
     def response_empty(self, status: int, headers: list[tuple[str, str]]) -> None: ...
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None: ...
+
+
+class ClientGone(Exception):
+    """Nobody is there for the answer any more."""
 
 
 class Application(Protocol):

@@ -219,7 +219,8 @@ class RateLimitShown(msgspec.Struct, frozen=True):
 class EffectiveShown(msgspec.Struct, kw_only=True, frozen=True):
     """What holds for a listener's requests: its own choice, its queue's, or the service's."""
 
-    timeout: int
+    timeout: int | UnsetType = UNSET
+    lease_seconds: int | UnsetType = UNSET
     max_in_flight: int
     retry: PolicyShown
     rate_limit: RateLimitShown | UnsetType = UNSET
@@ -285,15 +286,19 @@ class ListenerMessages(msgspec.Struct, frozen=True):
 
 
 class ListenerShown(_Shown, kw_only=True, frozen=True):
-    """`secret` is there in the answer to its creation alone, options where they were chosen."""
+    """`secret` is there in the answer to its creation alone, options where they were chosen, and URLs unless its
+    mode is pull.
+    """
 
     queue_id: str
     status: str
-    notify_url: str
-    liveness_url: str
+    mode: str
+    notify_url: str | UnsetType = UNSET
+    liveness_url: str | UnsetType = UNSET
     liveness: Liveness
     messages: ListenerMessages
     effective: EffectiveShown
+    lease_seconds: int | UnsetType = UNSET
     headers: dict[str, str] | UnsetType = UNSET
     timeout: int | UnsetType = UNSET
     max_in_flight: int | UnsetType = UNSET
@@ -302,6 +307,35 @@ class ListenerShown(_Shown, kw_only=True, frozen=True):
     filter: msgspec.Raw | UnsetType = UNSET
     format: str | UnsetType = UNSET
     secret: str | UnsetType = UNSET
+
+
+class PulledShown(msgspec.Struct, kw_only=True, frozen=True):
+    """A message that was handed out. `data` is what listeners receive, as a string; `receipt` stands for its lease."""
+
+    id: str
+    stored_at: int
+    data: str
+    content_type: str
+    attempt: int
+    receipt: str
+    leased_until: int
+    key: str | UnsetType = UNSET
+    headers: dict[str, str] | UnsetType = UNSET
+
+
+class Pulled(_Answer, kw_only=True, frozen=True):
+    messages: list[PulledShown]
+
+
+class ReceiptShown(msgspec.Struct, frozen=True):
+    """What became of what was said of a message."""
+
+    receipt: str
+    state: str
+
+
+class Receipts(_Answer, kw_only=True, frozen=True):
+    receipts: list[ReceiptShown]
 
 
 class Listener(_Answer, kw_only=True, frozen=True):

@@ -11,10 +11,13 @@ from discue import headers
 from discue.backoff import RetryPolicy, narrowed
 from discue.errors import Fault, Unprocessable
 from discue.message_filter.reading import read_filter
-from discue.model import DeliveryOptions, Format, RateLimit, RetryOptions
+from discue.model import DeliveryOptions, Format, Mode, RateLimit, RetryOptions
 
 TIMEOUT_SECONDS = range(1, 301)
 MAX_IN_FLIGHT = range(1, 1_001)
+LEASE_SECONDS = range(1, 43_201)
+LEASED_FOR_SECONDS = 30
+"""By listeners that do not say for how long."""
 BURST = range(1, 10_001)
 LOWEST_RATE, HIGHEST_RATE = 0.01, 10_000.0
 DELAYS_LIMIT = 50
@@ -23,6 +26,11 @@ ATTEMPTS = range(1, 101)
 STATUSES = range(300, 600)
 STATUS_CLASSES = ("3xx", "4xx", "5xx")
 FINAL_LIMIT = 100
+_OF_REQUESTS: Final = ("headers", "timeout_seconds", "rate_limit", "format")
+_OF_LEASES: Final = ("lease_seconds",)
+_SHOWN_AS: Final = {"timeout_seconds": "timeout"}
+_ONLY_PUSH: Final = "is about requests, and nothing is sent to a listener whose messages are pulled"
+_ONLY_PULL: Final = "is about leases, which a listener has in the mode pull alone"
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
 
@@ -43,6 +51,7 @@ class OptionFields(msgspec.Struct, frozen=True):
     retry: RetryOptions | UnsetType | None = UNSET
     filter: str | UnsetType | None = UNSET
     format: str | UnsetType | None = UNSET
+    lease_seconds: int | UnsetType | None = UNSET
 
 
 class Effective(msgspec.Struct, frozen=True):
@@ -52,10 +61,15 @@ class Effective(msgspec.Struct, frozen=True):
     max_in_flight: int
     policy: RetryPolicy
     rate_limit: RateLimit | None
+    lease_seconds: int
 
 
-def changed(stored: DeliveryOptions, fields: OptionFields) -> DeliveryOptions:
-    """The options with what a request names. Raises Unprocessable with the place of what is out of range."""
+def changed(stored: DeliveryOptions, fields: OptionFields, mode: Mode = "push") -> DeliveryOptions:
+    """The options with what a request names.
+
+    Raises Unprocessable with the place of what is out of range, or means nothing in the listener's mode.
+    """
+    _check_mode(fields, mode)
     return DeliveryOptions(
         headers=_chosen_headers(stored, fields.headers),
         timeout_seconds=_chosen(stored.timeout_seconds, fields.timeout_seconds, ("/timeout", TIMEOUT_SECONDS)),
@@ -64,6 +78,7 @@ def changed(stored: DeliveryOptions, fields: OptionFields) -> DeliveryOptions:
         retry=chosen_retry(stored.retry, fields.retry),
         filter=_chosen_filter(stored.filter, fields.filter),
         format=_chosen_format(stored.format, fields.format),
+        lease_seconds=_chosen(stored.lease_seconds, fields.lease_seconds, ("/lease_seconds", LEASE_SECONDS)),
     )
 
 
@@ -103,7 +118,16 @@ def effective(
         options.max_in_flight or max_in_flight,
         narrowed(narrowed(policy, queue_retry), options.retry),
         options.rate_limit,
+        options.lease_seconds or LEASED_FOR_SECONDS,
     )
+
+
+def _check_mode(fields: OptionFields, mode: Mode) -> None:
+    foreign = _OF_REQUESTS if mode == "pull" else _OF_LEASES
+    rule = _ONLY_PUSH if mode == "pull" else _ONLY_PULL
+    given = [name for name in foreign if getattr(fields, name) not in (UNSET, None)]
+    if given:
+        raise _unacceptable(*(Fault(f"/{_SHOWN_AS.get(name, name)}", rule) for name in given))
 
 
 def _chosen(stored: int | None, given: int | UnsetType | None, rule: tuple[str, range]) -> int | None:

@@ -78,6 +78,8 @@ async def _listener(tx: Transaction, principal: Principal, path: tuple[str, str]
     listener = present(await listeners.get(tx, principal.organization, public_id))
     if listener.queue_public_id != queue_public_id:
         raise NotFound
+    if listener.mode == "pull":
+        raise _unfit("is not there: the messages of this listener are pulled")
     owner = present(await organizations.get(tx, listener.organization))
     wants_verified = owner.settings.get(verified_places.SETTING)
     if wants_verified and not await verified_places.VerifiedPlaces(tx).has(listener.organization, listener.notify_url):

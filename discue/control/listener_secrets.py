@@ -79,6 +79,8 @@ async def create(control: Control, principal: Principal, path: ListenerPath, fie
 
     async def work(tx: Transaction) -> FreshSecret:
         listener, secrets = await _secrets(tx, control, principal, "write", path)
+        if listener.mode == "pull":
+            raise Unprocessable("Nothing is sent to a listener whose messages are pulled: there is nothing to sign.")
         if any(each.text == fresh.text for each in secrets):
             raise _unfit("is the listener's already")
         try:

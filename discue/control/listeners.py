@@ -1,7 +1,7 @@
-"""Listeners: endpoints that get what is published to their queue after they were registered."""
+"""Listeners: consumers that get what is published to their queue after they were registered."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -11,8 +11,8 @@ from discue.control import delivery_options, domains, encryption, quotas
 from discue.control.control import Control, present
 from discue.control.delivery_options import OptionFields
 from discue.control.naming import changed_alias, new_alias
-from discue.errors import BadRequest, Fault
-from discue.model import CursorCounts, Listener, Liveness
+from discue.errors import BadRequest, Fault, Unprocessable
+from discue.model import CursorCounts, Listener, Liveness, Mode
 from discue.signing_secrets import NO_SECRETS, SigningSecret
 from discue.store import events, feed, jobs, listeners, liveness, organizations, queues, verified_places
 from discue.store.engine import Transaction
@@ -20,6 +20,7 @@ from discue.store.jobs import Job
 from discue.store.listing import FIRST_PAGE, Listing, Selection
 
 Status = Literal["enabled", "disabled"]
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 
 
 class ListenerFields(msgspec.Struct, frozen=True):
@@ -28,6 +29,7 @@ class ListenerFields(msgspec.Struct, frozen=True):
     alias: str | None = None
     name: str | None = None
     status: Status | None = None
+    mode: str | None = None
     notify_url: str | None = None
     liveness_url: str | None = None
     options: OptionFields = OptionFields()
@@ -54,12 +56,13 @@ async def create(
 ) -> ListenerDetails:
     """Without a name it is called by its id.
 
-    Raises BadRequest without its URLs; Unprocessable for a taken or unfit alias, and for URLs that nothing
-    can be sent to.
+    Raises BadRequest without the URLs that it must have; Unprocessable for a taken or unfit alias, for URLs that
+    nothing can be sent to, and for what means nothing in its mode.
     """
     principal.require("listeners", "write", queue_public_id)
-    secret = signing.new_secret(control.random_bytes)
-    draft = _draft(control, principal)
+    draft = msgspec.structs.replace(_draft(control, principal), mode=_mode(fields.mode))
+    # Nothing is sent to a listener whose messages are pulled: there is nothing to sign.
+    secret = signing.new_secret(control.random_bytes) if draft.mode == "push" else ""
     first = SigningSecret(secret, control.public_ids.next(), "hmac", draft.created_at)
     fresh = _changed(control, draft, fields, new_alias(fields, draft.alias))
     occurrence = control.occurrence(principal)
@@ -67,7 +70,7 @@ async def create(
     async def work(tx: Transaction) -> ListenerDetails:
         queue = present(await queues.get(tx, principal.organization, queue_public_id))
         head = present(await queues.head(tx, queue.organization, queue.id)).head
-        sealed = await encryption.sealed(tx, control, (fresh.organization, fresh.id), (first,))
+        sealed = await encryption.sealed(tx, control, (fresh.organization, fresh.id), (first,) if secret else ())
         listener = msgspec.structs.replace(
             fresh, queue=queue.id, queue_public_id=queue.public_id, queue_retry=queue.retry, secrets=sealed
         )
@@ -162,7 +165,7 @@ async def _own(tx: Transaction, principal: Principal, access: Access, path: tupl
 async def _require_registered(tx: Transaction, stored: Listener | None, changed: Listener) -> None:
     """Where the organization wants that: new URLs lie on its domains. Those that a listener has stay as they are."""
     owner = present(await organizations.get(tx, changed.organization))
-    if owner.settings.get(verified_places.SETTING):
+    if changed.mode == "push" and owner.settings.get(verified_places.SETTING):
         fresh = [] if stored and stored.notify_url == changed.notify_url else [("/notify_url", changed.notify_url)]
         if stored is None or stored.liveness_url != changed.liveness_url:
             fresh.append(("/liveness_url", changed.liveness_url))
@@ -211,20 +214,37 @@ def _draft(control: Control, principal: Principal) -> Listener:
 
 
 def _changed(control: Control, stored: Listener, fields: ListenerFields, alias: str) -> Listener:
+    if fields.mode is not None and _mode(fields.mode) != stored.mode:
+        raise Unprocessable("The mode of a listener cannot be changed.", faults=(Fault("/mode", "cannot be changed"),))
     return msgspec.structs.replace(
         stored,
         alias=alias,
         status=fields.status or stored.status,
-        notify_url=_url(control, fields.notify_url, stored.notify_url, "/notify_url"),
-        liveness_url=_url(control, fields.liveness_url, stored.liveness_url, "/liveness_url"),
-        options=delivery_options.changed(stored.options, fields.options),
+        notify_url=_url(control, fields.notify_url, stored, "/notify_url"),
+        liveness_url=_url(control, fields.liveness_url, stored, "/liveness_url"),
+        options=delivery_options.changed(stored.options, fields.options, stored.mode),
         config_version=stored.config_version + 1,
         updated_at=control.clock.now(),
     )
 
 
-def _url(control: Control, given: str | None, stored: str, pointer: str) -> str:
+def _mode(given: str | None) -> Mode:
+    """Raises Unprocessable for another word."""
+    for known in MODES:
+        if known == ("push" if given is None else given):
+            return known
+    rule = f"must be one of {', '.join(MODES)}"
+    raise Unprocessable(f"The mode {rule}.", faults=(Fault("/mode", rule),))
+
+
+def _url(control: Control, given: str | None, listener: Listener, pointer: str) -> str:
     """As it was sent: nothing is normalised."""
+    stored: str = getattr(listener, pointer[1:])
+    if listener.mode == "pull":
+        if given is not None:
+            rule = "cannot be given: the messages of this listener are pulled"
+            raise Unprocessable(f"The field {pointer[1:]} {rule}.", faults=(Fault(pointer, rule),))
+        return ""
     if given is None:
         if not stored:
             raise BadRequest(f"The field {pointer[1:]} is missing.", faults=(Fault(pointer, "is missing"),))

@@ -59,7 +59,7 @@ async def create(control: Control, principal: Principal, path: Path, wish: Wish)
     """A dry run changes nothing.
 
     Raises Unprocessable for messages that are none of the queue's and a filter that is none, Conflict while several
-    replays are open.
+    replays are open, and for a listener whose messages are pulled.
     """
     if wish.filter is not None:
         read_filter(wish.filter.encode(), "/filter")
@@ -67,6 +67,8 @@ async def create(control: Control, principal: Principal, path: Path, wish: Wish)
 
     async def work(tx: Transaction) -> Asked:
         listener = await listener_at(tx, principal, "write", path)
+        if listener.mode == "pull":
+            raise Conflict("A replay sends messages to a listener, and those of this one are pulled.")
         of = await recipient_of(tx, listener)
         part = await _part(tx, of, wish)
         first, last = await replays.ends_of(tx, of.organization, of.queue, part.first, part.last)

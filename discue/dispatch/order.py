@@ -60,7 +60,7 @@ class Order:
                 held = self._take(row.key_hash, row.seq, row.blocked)
                 held.next_seq = row.next_seq
             if row.state in owner_may_write and held.row is None:
-                held.row = ExceptionRow(row.seq, row.state, row.attempts, row.due_at, row.reason)
+                held.row = ExceptionRow(row.seq, row.state, row.attempts, row.due_at, row.reason, token=row.token)
         self.is_known = True
 
     def holder(self, entry: Entry) -> Held | None:

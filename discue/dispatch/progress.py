@@ -128,6 +128,14 @@ class Progress:
         self._put(ExceptionRow(seq, "sending", attempts, now, "", self._record.owner))
         self.dirty = True
 
+    def lease(self, row: ExceptionRow, *, is_new: bool) -> None:
+        """A message is handed out, or its lease made longer. One that is new leaves the cursor's span with that."""
+        self._put(row)
+        if is_new:
+            self.retrying += 1
+            self.window.settle(row.seq)
+        self.dirty = True
+
     def count(self, guest: EndedGuest) -> None:
         """A delivery that ended outside this lane is acknowledged, or missed."""
         if guest.reason:

@@ -1,6 +1,7 @@
 """Looks at the database once a second, and at once when something is said to have happened there."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -10,12 +11,13 @@ from discue.directory import Directory
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.housekeeper import Housekeeper
 from discue.dispatch.ownership import Ownership
+from discue.dispatch.pulls import Pulls
 from discue.dispatch.scheduler import Scheduler
 from discue.errors import Unavailable
 from discue.lease import Lease
 from discue.logs import Log
 from discue.store.commit import Store
-from discue.store.engine import Hint
+from discue.store.engine import Hint, QueueKey
 
 _INTERVAL_SECONDS: Final = 1.0
 _SHORTEST_PAUSE_SECONDS: Final = 0.01
@@ -34,6 +36,7 @@ class Watched:
     ownership: Ownership
     housekeeper: Housekeeper
     scheduler: Scheduler
+    pulls: Pulls
 
 
 class Watch:
@@ -57,6 +60,7 @@ class Watch:
         """Something was committed by another process."""
         if hint.heads:
             self._watched.dispatcher.heard(hint.heads)
+            self._watched.pulls.heard(hint.heads)
         if hint.feed or hint.cursors or hint.anything:
             self.look_soon()
 
@@ -103,10 +107,11 @@ class Watch:
             await lease.renew()
         began_at = self._clock.monotonic()
         # Alone, whoever appends has told the lanes: nobody else could have raised a head.
-        polled = await self._store.engine.poll(dispatcher.queues if self._store.has_company else ())
+        polled = await self._store.engine.poll(self._queues() if self._store.has_company else ())
         self._rest(began_at)
         await self._watched.directory.saw(polled.epoch, polled.feed_version)
         dispatcher.heard(polled.heads.items())
+        self._watched.pulls.polled(polled.heads)
         dispatcher.look_for_guests()
         if await self._watched.ownership.saw(polled):
             self.look_soon()
@@ -123,6 +128,11 @@ class Watch:
         except BaseException:
             self._is_in_doubt = True
             raise
+
+    def _queues(self) -> Sequence[QueueKey]:
+        """Whose heads somebody here must know."""
+        of_lanes, of_pulls = self._watched.dispatcher.queues, self._watched.pulls.queues
+        return tuple({*of_lanes, *of_pulls}) if of_pulls else of_lanes
 
     def _rest(self, began_at: float) -> None:
         now = self._clock.monotonic()

@@ -12,6 +12,7 @@ import msgspec
 from discue.errors import StoreUnusable
 from discue.store import encryption
 from discue.store.commit import Store
+from discue.store.cursor_keys import PULLED
 from discue.store.encryption import Encryption
 from discue.store.engine import Row, Transaction, Value
 from discue.store.tables import CURSOR, EXCEPTION, FEED_HEAD, TABLES, Key, Table, insert, rows_after
@@ -108,7 +109,7 @@ def as_copied(table: Table, columns: Sequence[str], rows: list[Row], begun_at: i
     """The rows as they stand in the target: nobody there owns a cursor, or has a request under way."""
     if table is CURSOR:
         owner = columns.index("owner")
-        return [_with(row, {owner: None}) for row in rows]
+        return [row if row[owner] == PULLED else _with(row, {owner: None}) for row in rows]
     if table is EXCEPTION:
         state = columns.index("state")
         due: dict[int, Value] = {state: "retry", columns.index("due_at"): begun_at, columns.index("sender"): None}

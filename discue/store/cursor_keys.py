@@ -1,10 +1,13 @@
-"""Many cursors in one statement, each by its key."""
+"""Many cursors in one statement, each by its key; and those that nobody owns on purpose."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Final
 
 from discue.store.engine import CursorKey
+
+PULLED: Final = -1
+"""Stands for the owner of a cursor that no lane works on: its messages are pulled, from whatever worker is asked."""
 
 _LARGEST_RUN: Final = 256
 _KEY: Final = "(CAST(${} AS BIGINT), CAST(${} AS BIGINT), CAST(${} AS BIGINT))"

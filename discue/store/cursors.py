@@ -93,7 +93,7 @@ class DueRetry(msgspec.Struct, frozen=True, gc=False):
 class KeyRow(msgspec.Struct, frozen=True, gc=False):
     """An exception that holds the key of its message: `blocked` others, which the cursor has passed, wait behind it.
 
-    `next_seq` is the first of these, None where there is none.
+    `next_seq` is the first of these, None where there is none. A leased one has the `token` of its lease.
     """
 
     seq: int
@@ -104,6 +104,7 @@ class KeyRow(msgspec.Struct, frozen=True, gc=False):
     key_hash: int
     blocked: int
     next_seq: int | None
+    token: int | None = None
 
 
 class WaitingRetry(msgspec.Struct, frozen=True, gc=False):
@@ -161,7 +162,7 @@ _RELEASE = "UPDATE cursor SET owner = NULL, token = token + 1 WHERE owner = $1 A
 _RENEW_TOKENS = "UPDATE cursor SET token = token + 1 WHERE owner = $1"
 _KEY = "organization, listener, stream"
 
-_NEXT_OF_KEY: Final = """(
+NEXT_OF_KEY: Final = """(
     SELECT n.seq FROM log n WHERE n.organization = e.organization AND n.queue = e.queue AND n.key_hash = e.key_hash
     AND n.seq > e.seq AND coalesce(n.origin_seq, n.seq) > (
         SELECT c.start_seq FROM cursor c
@@ -169,7 +170,7 @@ _NEXT_OF_KEY: Final = """(
     ) ORDER BY n.seq LIMIT 1
 )"""
 _DUE = f"""
-SELECT e.seq, e.attempts, e.redelivered_at, CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END,
+SELECT e.seq, e.attempts, e.redelivered_at, CASE WHEN e.blocked > 0 THEN {NEXT_OF_KEY} END,
     l.id, l.stored_at, l.codec, {BODY}, l.expires_at, l.key_hash, l.extra
 FROM exception e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
@@ -184,7 +185,7 @@ ORDER BY due_at LIMIT 1
 
 # Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
 _WAITING = f"""
-SELECT e.seq, e.attempts, e.redelivered_at, CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END,
+SELECT e.seq, e.attempts, e.redelivered_at, CASE WHEN e.blocked > 0 THEN {NEXT_OF_KEY} END,
     l.id, l.stored_at, l.codec, {BODY}, l.expires_at, l.key_hash, l.extra
 FROM exception e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
@@ -277,7 +278,7 @@ async def keys_of(tx: Transaction, key: CursorKey) -> list[KeyRow]:
     for state in _OPEN_STATES:
         after = 0
         while True:
-            rows = await tx.rows(_KEYS.format(_NEXT_OF_KEY, state), *key, after, _KEYS_READ)
+            rows = await tx.rows(_KEYS.format(NEXT_OF_KEY, state), *key, after, _KEYS_READ)
             found += [KeyRow(*row) for row in rows]
             if len(rows) < _KEYS_READ:
                 break

@@ -105,11 +105,11 @@ def _is_filtered(message: StoredMessage, settings: str) -> bool:
 def of_exception(state: str, attempts: int, reason: str) -> tuple[DeliveryState, int]:
     """The state, and how many attempts were made.
 
-    An attempt that is under way has not been made yet; one that has ended is only not counted yet.
+    An attempt that is under way, or handed out, has not been made yet; one that has ended is only not counted yet.
     """
     if state == "ended":
         return "missed" if reason else "acknowledged", attempts
     if state == "missed":
         return "missed", attempts
-    made = attempts - (state == "sending")
+    made = attempts - (state in {"sending", "leased"})
     return "retrying" if made else "pending", made

@@ -140,6 +140,8 @@ class Routed(msgspec.Struct, frozen=True):
 class ExceptionRow(msgspec.Struct, frozen=True, gc=False):
     """A delivery that is not simply acknowledged. Of one in the state `sending`, `sender` is the incarnation at it.
 
+    One in the state `leased` was handed to whoever has the `token`, and `due_at` is when its lease ends.
+
     In an ordered queue it has the `key_hash` of its message, and `blocked` messages of that key, which the cursor has
     passed, wait behind it.
     `redelivered_at` is when it was made due again after it had been missed: once stored, it stays.
@@ -154,6 +156,7 @@ class ExceptionRow(msgspec.Struct, frozen=True, gc=False):
     key_hash: int | None = None
     blocked: int = 0
     redelivered_at: int | None = None
+    token: int | None = None
 
 
 class MissedRange(msgspec.Struct, frozen=True, gc=False):

@@ -8,6 +8,7 @@ import msgspec
 from discue.ids import millisecond_of
 from discue.model import CursorCounts, DeliveryOptions, Listener, Queue
 from discue.store import events, feed, queues
+from discue.store.cursor_keys import PULLED
 from discue.store.engine import Row, Transaction
 from discue.store.events import Occurrence
 from discue.store.listing import (
@@ -31,7 +32,8 @@ _decode_options = msgspec.json.Decoder(DeliveryOptions).decode
 _COLUMNS: Final = (
     "listener.id, listener.organization, listener.public_id, listener.queue, queue.public_id, "
     "listener.alias, listener.status, listener.notify_url, listener.liveness_url, listener.secrets, "
-    "listener.config_version, listener.created_at, listener.updated_at, listener.settings, queue.settings"
+    "listener.config_version, listener.created_at, listener.updated_at, listener.settings, queue.settings, "
+    "listener.mode"
 )
 _LIVE: Final = f"""
     SELECT {_COLUMNS} FROM listener
@@ -56,12 +58,12 @@ _REFERENCES_OF: Final = """
 _REFERENCES_AT_ONCE: Final = 1_000
 _INSERT: Final = """
     INSERT INTO listener (id, organization, public_id, queue, alias, status, notify_url, liveness_url,
-        settings, secrets, config_version, created_at, updated_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"""
+        settings, secrets, config_version, created_at, updated_at, mode)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"""
 _INSERT_CURSOR: Final = """
     INSERT INTO cursor (organization, listener, stream, queue, owner, token, version, start_seq, position,
         acknowledged, missed, retrying, last_success_at, last_failure_at)
-    VALUES ($1, $2, 0, $3, NULL, 0, 0, $4, $5, 0, 0, 0, 0, 0)"""
+    VALUES ($1, $2, 0, $3, $4, 0, 0, $5, $6, 0, 0, 0, 0, 0)"""
 _UPDATE: Final = """
     UPDATE listener SET alias = $1, status = $2, notify_url = $3, liveness_url = $4, settings = $5,
         config_version = $6, updated_at = $7
@@ -176,8 +178,10 @@ async def insert(tx: Transaction, listener: Listener, head: int) -> None:
         listener.config_version,
         listener.created_at,
         listener.updated_at,
+        listener.mode,
     )
-    await tx.execute(_INSERT_CURSOR, listener.organization, listener.id, listener.queue, head, head)
+    owner = PULLED if listener.mode == "pull" else None
+    await tx.execute(_INSERT_CURSOR, listener.organization, listener.id, listener.queue, owner, head, head)
 
 
 async def update(tx: Transaction, listener: Listener) -> bool:
@@ -271,7 +275,7 @@ def _read(row: Row | None) -> Listener | None:
 
 def _from_row(row: Row) -> Listener:
     listener, organization, public_id, queue, queue_public_id, alias, status, *rest = row
-    notify_url, liveness_url, secrets, config_version, created_at, updated_at, settings, queue_settings = rest
+    notify_url, liveness_url, secrets, config_version, created_at, updated_at, settings, queue_settings, mode = rest
     return Listener(
         organization=organization,
         id=listener,
@@ -288,6 +292,7 @@ def _from_row(row: Row) -> Listener:
         secrets=bytes(secrets),
         options=read_options(settings),
         queue_retry=queues.read_retry(queue_settings),
+        mode=mode,
     )
 
 

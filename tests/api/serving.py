@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import socket
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -25,6 +26,8 @@ from discue.clock import SystemClock
 from discue.control import key_rescue
 from discue.control.bootstrap import ensure_operator
 from discue.control.password_hashing import PasswordHashing
+from discue.dispatch.pull_round import Limits, Means
+from discue.dispatch.pulls import Pulls
 from discue.dispatch.verifier import Verifier
 from discue.egress import EgressPolicy
 from discue.http_server import Address, HttpServer
@@ -86,6 +89,7 @@ class Service:
     port: int
     operator: str
     transport: httpx.HTTPTransport
+    pulls: Pulls
     clients: int = 0
 
     @property
@@ -183,10 +187,13 @@ class _Thread:
                     RequestRates(store, clock),
                     Authenticator(store, installation.directory, clock, control.row_ids, log),
                     sampler := Sampler(clock=clock, policy=control.egress, public=PUBLIC),
+                    pulls := _pulls(installation, log),
                 ),
                 (*ROUTES, *self._routes),
                 body_deadline_seconds=self._body_deadline_seconds,
             )
+            installation.directory.follow(pulls.changed)
+            store.appended = pulls.appended
             server = HttpServer(app, Address("127.0.0.1", 0), max_connections=1_000)
             await server.start()
             self._ready.set_result(
@@ -199,9 +206,11 @@ class _Thread:
                     operator=key or "",
                     # One for all clients: making one costs as much as ten requests.
                     transport=DescribedTransport(route.path for route in self._routes),
+                    pulls=pulls,
                 )
             )
             await self._stop.wait()
+            pulls.close()
             await server.stop(1)
             await sampler.close()
 
@@ -210,6 +219,12 @@ def _domain_checks(installation: Installation) -> Verifier:
     """On demand only; certificates of the tests' own authority are good."""
     fetcher = Fetcher(policy=installation.control.egress, ssl_context=trusting_context())
     return Verifier(installation.control, fetcher, keeps_house=lambda: False)
+
+
+def _pulls(installation: Installation, log: Log) -> Pulls:
+    limits = Limits(max_in_flight=50, deadline_ms=30 * 86_400_000)
+    sources = (installation.clock, installation.control.row_ids, random.random)
+    return Pulls(Means(installation.store, *sources, limits), log)
 
 
 @contextmanager
@@ -256,7 +271,8 @@ class Cast:
         return str(answer.json()["queue"]["id"])
 
     def listener(self, queue: str, **fields: Any) -> str:
-        urls = {"notify_url": "http://127.0.0.1:9/notify", "liveness_url": "http://127.0.0.1:9/live"}
+        pulls = fields.get("mode") == "pull"
+        urls = {} if pulls else {"notify_url": "http://127.0.0.1:9/notify", "liveness_url": "http://127.0.0.1:9/live"}
         answer = self.alice.post(f"/queues/{queue}/listeners", json={**urls, **fields})
         assert answer.status_code == 200, answer.text
         return str(answer.json()["listener"]["id"])

@@ -21,6 +21,7 @@ BODIES: dict[type[bodies.Body], dict[str, Any]] = {
     bodies.QueueBody: {},
     bodies.ListenerBody: {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"},
     bodies.SecretBody: {},
+    bodies.AcknowledgementsBody: {"acknowledge": ["0" * 21 + "1"]},
     bodies.FilterTestBody: {"filter": {"key": "x"}, "data": "hello"},
     bodies.DeliveryTestBody: {},
     bodies.MessageBody: {"data": "hello"},
@@ -32,6 +33,9 @@ BODIES: dict[type[bodies.Body], dict[str, Any]] = {
     bodies.ReplayBody: {"from_at": 0},
     bodies.InvitationBody: {"password": "correct horse battery"},
 }
+
+PULLED = ("/listeners/{listener_id}/messages", "/listeners/{listener_id}/acknowledgements")
+"""What works with a listener in the mode pull alone."""
 
 CASES = [(route, method) for route in ROUTES for method in route.methods]
 GUARDED = [(route, method) for route, method in CASES if route.needs is not None]
@@ -53,6 +57,7 @@ class World:
             "api_key_id": lambda: str(cast.alice.post("/api_keys").json()["api_key"]["id"]),
             "queue_id": cast.queue,
             "listener_id": lambda: cast.listener(self["queue_id"]),
+            "puller_id": lambda: cast.listener(self["queue_id"], mode="pull"),
             "secret_id": lambda: cast.secret(self["queue_id"], self["listener_id"]),
             "redelivery_id": lambda: cast.redelivery(self["queue_id"], self["listener_id"]),
             "schedule_id": lambda: cast.schedule(self["queue_id"]),
@@ -71,6 +76,8 @@ class World:
         return self._ids[name]
 
     def path(self, template: str) -> str:
+        if template.endswith(PULLED):
+            template = template.replace("{listener_id}", "{puller_id}")
         return re.sub(r"\{(\w+)\}", lambda match: self[match[1]], template)
 
     def body(self, route: Route) -> dict[str, Any] | None:

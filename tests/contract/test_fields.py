@@ -121,6 +121,23 @@ class Samples:
         yield made
         yield self._owner.shown(f"/queues/{queue}/listeners/{made['id']}")
 
+        yield self._owner.create(f"/queues/{queue}/listeners", mode="pull", lease_seconds=60)
+
+    def _PulledShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        yield from self._pulled()[1]
+
+    def _ReceiptShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        path, pulled = self._pulled()
+        content = {"acknowledge": [each["receipt"] for each in pulled]}
+        yield from self._owner.ask("POST", f"{path}/acknowledgements", content).json()["receipts"]
+
+    def _pulled(self) -> tuple[str, list[dict[str, Any]]]:
+        """Where messages were pulled, and what was handed out."""
+        queue = f"/queues/{self._owner.create('/queues')['id']}"
+        path = f"{queue}/listeners/{self._owner.create(f'{queue}/listeners', mode='pull')['id']}"
+        self._owner.create(f"{queue}/messages", data="x", **MESSAGE_OPTIONS)
+        return path, self._owner.get(f"{path}/messages")["messages"]
+
     def _SecretShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         path = self._world.path("/queues/{queue_id}/listeners/{listener_id}/secrets")
         yield self._owner.create(path)

@@ -11,7 +11,7 @@ from tests.contract.world import NOWHERE, World
 CREATING = [
     operation
     for operation in OPERATIONS
-    if 409 in operation.statuses and operation.takes_body and not operation.path.endswith("}")
+    if any(str(each.get("$ref")).endswith("/Idempotency-Key") for each in operation.parameters)
 ]
 CHANGING = [operation for operation in OPERATIONS if 412 in operation.statuses]
 

@@ -13,6 +13,10 @@ NOWHERE = {"notify_url": "http://127.0.0.1:9/notify", "liveness_url": "http://12
 """Where nobody listens."""
 
 
+PULLED = ("/listeners/{listener_id}/messages", "/listeners/{listener_id}/acknowledgements")
+"""What works with a listener in the mode pull alone."""
+
+
 class World:
     """Everything in it is made when it is first asked for."""
 
@@ -30,6 +34,7 @@ class World:
             "secret_id": self._secret,
             "listener_id": self._listener,
             "message_id": self._message,
+            "puller_id": lambda: self._made(self.path("/queues/{queue_id}/listeners"), mode="pull"),
             "attempt_id": self._attempt,
             "redelivery_id": self._redelivery,
             "schedule_id": lambda: self._made(self.path("/queues/{queue_id}/schedules"), cron="@yearly", data={"n": 1}),
@@ -99,6 +104,8 @@ class World:
         return made
 
     def path(self, template: str) -> str:
+        if template.endswith(PULLED):
+            template = template.replace("{listener_id}", "{puller_id}")
         return re.sub(r"\{(\w+)\}", lambda match: self[match[1]], template)
 
     def __getitem__(self, name: str) -> str:

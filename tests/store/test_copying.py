@@ -14,6 +14,7 @@ from discue.store import comparison, copying, encryption, tables
 from discue.store.commit import Store
 from discue.store.comparison import compare
 from discue.store.copying import Progress, Side
+from discue.store.cursor_keys import PULLED
 from discue.store.encryption import Encryption
 from discue.store.engine import Append, NewEntry, Row, Transaction, Value
 from discue.store.tables import CURSOR, EXCEPTION, LOG, OF_THE_DATABASE, TABLES, Table
@@ -139,6 +140,19 @@ async def test_nobody_there_owns_a_cursor_or_has_a_request_under_way(source: Sid
         (15, "missed", 12, NOON, "failed", None),
     ]
     assert await target.store.read(lambda tx: tx.rows("SELECT * FROM worker")) == []
+
+
+async def test_what_is_pulled_stays_so_and_what_is_leased_is_leased(source: Side, target: Side) -> None:
+    await a_small_installation(source)
+    await run(source, "UPDATE cursor SET owner = $1", PULLED)
+    await run(
+        source,
+        "INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, token, reason) "
+        "SELECT organization, listener, stream, 1, queue, 'leased', 1, 9, 7, '' FROM cursor",
+    )
+    await copying.finish(source, target, await copied(source, target))
+    assert await rows(target, CURSOR) == await rows(source, CURSOR)
+    assert await rows(target, EXCEPTION) == await rows(source, EXCEPTION)
 
 
 async def test_the_target_keeps_its_own_epoch_and_is_not_marked_when_it_is_finished(source: Side, target: Side) -> None:

@@ -23,6 +23,7 @@ from discue.store import (
     handover,
     idempotency,
     jobs,
+    leases,
     listeners,
     liveness,
     lockouts,
@@ -45,6 +46,7 @@ from discue.store import (
     workers,
 )
 from discue.store.commit import Store
+from discue.store.cursor_keys import PULLED
 from discue.store.engine import NewEntry, Once, Row, Transaction, Value
 from discue.store.engines.postgres_append import APPEND, APPEND_LATER, APPEND_ONCE, KNOWN_KEYS, ROUTE
 from discue.store.engines.postgres_poll import PAGE, POLL
@@ -300,6 +302,21 @@ async def _purge_everything(tx: Transaction, queue: Queue, listener: Listener) -
             pass
 
 
+async def _pull(tx: Transaction, queue: Queue, listener: Listener) -> None:
+    """What whoever is asked for messages looks at, in an ordered queue and in others."""
+    key, seqs = (OURS, listener.id, 0), [3, 4, 5]
+    await organizations.insert(tx, an_organization(1))
+    await tx.execute(
+        "UPDATE cursor SET owner = $1, retrying = 1 WHERE organization = $2 AND listener = $3", PULLED, *key[:2]
+    )
+    assert await leases.look(tx, key[:2], NOON, seqs) is not None
+    await leases.keys_at(tx, key, seqs)
+    await leases.keys_among(tx, key, queue.id, [7, 8])
+    await leases.bodies(tx, (OURS, queue.id), seqs)
+    await cursors.lanes_after(tx, PULLED, (0, 0, 0), 10)
+    await tx.execute("UPDATE cursor SET owner = NULL WHERE organization = $1 AND listener = $2", *key[:2])
+
+
 async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) -> None:
     """What lanes and housekeeping ask for."""
     key = (OURS, listener.id, 0)
@@ -432,7 +449,7 @@ def _no_slow_plans(explaining: Explaining, is_slow: Callable[[str], bool]) -> It
 
 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("everything", [_run_everything, _purge_everything, look_back])
+@pytest.mark.parametrize("everything", [_run_everything, _purge_everything, look_back, _pull])
 async def test_every_statement_goes_by_an_index_and_sorts_nothing(store: Store, everything: Any) -> None:
     queue, listener = await _world(store)
 
@@ -451,7 +468,7 @@ async def test_every_statement_goes_by_an_index_and_sorts_nothing(store: Store, 
         *product((_without_statistics, _with_those_of_many_rows), (_run_everything, _purge_everything, look_back)),
         (_with_those_of_few_rows, _run_everything),
         # A table of which it is known that it is tiny may be walked by what cleans up.
-        *product((_without_statistics, _with_those_of_many_rows), (_lead_and_clean_up,)),
+        *product((_without_statistics, _with_those_of_many_rows), (_lead_and_clean_up, _pull)),
     ],
 )
 async def test_every_statement_does_so_on_a_server_whatever_its_statistics_say(

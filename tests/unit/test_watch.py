@@ -11,10 +11,13 @@ import msgspec
 import pytest
 
 from discue.clock import SystemClock
+from discue.control.pulls import Place
 from discue.directory import Directory
 from discue.dispatch.dispatcher import Dispatcher, Sources
 from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
 from discue.dispatch.ownership import Ownership
+from discue.dispatch.pull_round import Limits, Means
+from discue.dispatch.pulls import Pulls
 from discue.dispatch.schedule_runs import ScheduleRuns
 from discue.dispatch.scheduler import Scheduler
 from discue.dispatch.surroundings import Reach
@@ -84,7 +87,16 @@ class Post:
         )
         runs = ScheduleRuns(store, self.directory, clock, PublicIds(clock, bytes))
         self.scheduler = Scheduler(store, self.dispatcher, runs, clock, keeps_house=lambda: self.ownership.keeps_house)
-        watched = Watched(self.lease, self.directory, self.dispatcher, self.ownership, self.housekeeper, self.scheduler)
+        self.pulls = Pulls(Means(store, clock, row_ids, Random(0).random, Limits(50, 1 << 40)), self.log)  # noqa: S311
+        watched = Watched(
+            self.lease,
+            self.directory,
+            self.dispatcher,
+            self.ownership,
+            self.housekeeper,
+            self.scheduler,
+            self.pulls,
+        )
         self.watch = Watch(store, watched, clock, self.log)
         self.lease.lost, self.lease.regained = self.dispatcher.drop_all, self.dispatcher.resumed
         self.polls: list[Sequence[QueueKey]] = []
@@ -199,6 +211,28 @@ async def test_what_others_stored_is_found_by_looking_without_any_hint(post: Pos
     await post.until(lambda: post.dispatcher.lanes)
     message = await publish(elsewhere, queue, 1)
     await post.until(lambda: post.courier.ids == [message])
+
+
+async def test_who_waits_for_messages_hears_of_what_others_stored(post: Post, elsewhere: Store) -> None:
+    await join_elsewhere(elsewhere)
+    queue = await make_queue(elsewhere)
+    for _ in range(2):
+        await post.look()
+    puller = msgspec.structs.replace(a_listener(queue, 4), mode="pull", alias="puller")
+    await elsewhere.write(lambda tx: listeners.insert(tx, puller, 0))
+    place = Place(queue.organization, puller.id, queue.id)
+    for told_by in (post.look, lambda: _hint(post, queue, 2)):
+        waiting = asyncio.get_running_loop().create_task(post.pulls.pull(place, 1, 60_000))
+        while post.pulls.queues == () or post.pulls._tasks:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+        message = await publish(elsewhere, queue, len(post.polls) + 1)
+        await told_by()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert [each.entry.id for each in await waiting] == [message]
+
+
+async def _hint(post: Post, queue: Queue, head: int) -> None:
+    post.watch.heard(Hint(heads=(((queue.organization, queue.id), head),)))
 
 
 async def test_a_hint_of_heads_reaches_the_lanes_without_a_look(post: Post, elsewhere: Store) -> None:

@@ -96,7 +96,8 @@ def _schemas(table: Sequence[Route]) -> dict[str, Schema]:
     schemas = components_of([*answers, *requests, *PROBLEM_TYPES]) | COMPONENTS | filter_language.COMPONENTS
     for route in table:
         if route.required:
-            schemas[body_name(route)] = with_required(schemas[route.request.__name__], route.required)
+            schema = schemas[route.request.__name__]
+            schemas[body_name(route)] = with_required(schema, route.required, route.required_unless)
     return dict(sorted(schemas.items()))
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from discue import quota
 from discue.access import PROTECTED, RESOURCES, TARGETS_LIMIT
-from discue.api.openapi import attempt_rules, delivery_rules, schedule_rules
+from discue.api.openapi import attempt_rules, delivery_rules, pull_rules, schedule_rules
 from discue.api.openapi.rule import INSTANT, Rule
 from discue.model import MISSED_REASONS
 
@@ -247,10 +247,13 @@ RULES: dict[str, Rule] = {
     "ListenerShown.id": Rule("The id, given at creation.", EXAMPLE_IDS["listener_id"], _ID),
     "Reference.id": Rule("The id.", EXAMPLE_IDS["listener_id"], _ID),
     "notify_url": Rule(
-        "Where messages are sent: http or https, no credentials, no fragment.", "https://example.com/notify", _URL
+        "Where messages are sent: http or https, no credentials, no fragment. None in the mode `pull`.",
+        "https://example.com/notify",
+        _URL,
     ),
     "liveness_url": Rule(
-        "What is asked for whether the listener lives: http or https, no credentials, no fragment.",
+        "What is asked for whether the listener lives: http or https, no credentials, no fragment. None in the mode "
+        "`pull`.",
         "https://example.com/live",
         _URL,
     ),
@@ -494,7 +497,7 @@ ONE_OF: Final[Mapping[str, tuple[tuple[str, Mapping[str, Any]], ...]]] = {
 """Fields of which a struct needs one, and no more than one, with a value of this kind: any other asks for nothing."""
 
 
-_TABLES: Final = (RULES, delivery_rules.RULES, attempt_rules.RULES, schedule_rules.RULES)
+_TABLES: Final = (RULES, delivery_rules.RULES, attempt_rules.RULES, pull_rules.RULES, schedule_rules.RULES)
 
 
 def rule_of(struct: str, field: str) -> Rule | None:

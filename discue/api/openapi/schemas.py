@@ -27,8 +27,12 @@ def components_of(kinds: Iterable[type[msgspec.Struct]]) -> dict[str, Schema]:
     return {name: _finished(found[name]) for name in sorted(found)}
 
 
-def with_required(schema: Schema, names: Sequence[str]) -> Schema:
-    """The schema of an object that must have more of its fields."""
+def with_required(schema: Schema, names: Sequence[str], unless: tuple[str, str] | None = None) -> Schema:
+    """The schema of an object that must have more of its fields, unless one has a value: then it has none of them."""
+    if unless is not None:
+        name, value = unless
+        other = {"required": [name], "properties": {name: {"const": value}}}
+        return {**schema, "oneOf": [{"required": list(names)}, other]}
     return {**schema, "required": [*schema.get("required", ()), *names]}
 
 

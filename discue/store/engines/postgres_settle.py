@@ -56,14 +56,15 @@ FROM unnest({{}}) AS x (number, organization, id, listener, size, content)
 WHERE {_IF_MOVED} ON CONFLICT DO NOTHING"""
 _PUT: Final = f"""
 INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason, sender, key_hash,
-    blocked, redelivered_at)
+    blocked, redelivered_at, token)
 SELECT {_KEY}, x.seq, ($5::bigint[])[x.number], x.state, x.attempts, x.due_at, x.reason, x.sender, x.key_hash,
-    x.blocked, x.redelivered_at
-FROM unnest({{}}) AS x (number, seq, state, attempts, due_at, reason, sender, key_hash, blocked, redelivered_at)
+    x.blocked, x.redelivered_at, x.token
+FROM unnest({{}}) AS x (number, seq, state, attempts, due_at, reason, sender, key_hash, blocked, redelivered_at,
+    token)
 WHERE {_IF_MOVED}
 ON CONFLICT (organization, listener, stream, seq) DO UPDATE
 SET state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at, reason = excluded.reason,
-    sender = excluded.sender, key_hash = excluded.key_hash, blocked = excluded.blocked,
+    sender = excluded.sender, key_hash = excluded.key_hash, blocked = excluded.blocked, token = excluded.token,
     redelivered_at = coalesce(excluded.redelivered_at, exception.redelivered_at)"""
 _REMOVE: Final = f"""
 DELETE FROM exception e USING unnest({{}}) AS x (number, seq)
@@ -125,6 +126,7 @@ def _put(number: int, settle: Settle) -> Iterator[_Row]:
             row.key_hash,
             row.blocked,
             row.redelivered_at,
+            row.token,
         )
 
 
@@ -171,7 +173,7 @@ _VALUES: Final = 15
 _PARTS: Final[tuple[tuple[str, str, tuple[str, ...], Callable[[int, Settle], Iterator[_Row]]], ...]] = (
     ("attempts", _ATTEMPTS, (_B, _B, _B, _B, _B, _B, _B, _B, _T, _B, _T, _B), _attempts),
     ("details", _DETAILS, (_B, _B, _B, _B, _B, _C), _details),
-    ("put", _PUT, (_B, _B, _T, _B, _B, _T, _B, _B, _B, _B), _put),
+    ("put", _PUT, (_B, _B, _T, _B, _B, _T, _B, _B, _B, _B, _B), _put),
     ("removed", _REMOVE, (_B, _B), _removed),
     ("missed", _MISSED, (_B, _B, _B, _T, _B), _missed),
     ("unmissed", _UNMISSED, (_B, _B), _unmissed),

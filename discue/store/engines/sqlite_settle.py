@@ -45,13 +45,13 @@ _INSERT_DETAILS = statement(
 _PUT_EXCEPTIONS = statement(
     lambda values: (
         "INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason, sender, "
-        f"key_hash, blocked, redelivered_at) VALUES {values} "
+        f"key_hash, blocked, redelivered_at, token) VALUES {values} "
         "ON CONFLICT (organization, listener, stream, seq) DO UPDATE SET "
         "state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at, reason = excluded.reason, "
-        "sender = excluded.sender, key_hash = excluded.key_hash, blocked = excluded.blocked, "
+        "sender = excluded.sender, key_hash = excluded.key_hash, blocked = excluded.blocked, token = excluded.token, "
         "redelivered_at = coalesce(excluded.redelivered_at, redelivered_at)"
     ),
-    columns=13,
+    columns=14,
 )
 _REMOVE_EXCEPTIONS = statement(
     lambda values: f"DELETE FROM exception WHERE (organization, listener, stream, seq) IN (VALUES {values})",
@@ -175,6 +175,7 @@ def _exception_rows(settles: Sequence[Settle]) -> list[tuple[Value, ...]]:
             row.key_hash,
             row.blocked,
             row.redelivered_at,
+            row.token,
         )
         for item in settles
         for row in item.exceptions

@@ -1,0 +1,78 @@
+"""Pulling: messages that are handed out under leases, and what consumers say of them."""
+
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from discue.access import Principal
+from discue.control.control import Control
+from discue.control.missed import Path, listener_at
+from discue.errors import Conflict
+from discue.model import Entry, Listener
+from discue.receipts import Receipt
+from discue.store.engine import Transaction
+
+MOST_AT_ONCE: Final = 100
+LONGEST_WAIT_SECONDS: Final = 60
+
+Action = Literal["acknowledge", "reject", "release", "extend"]
+Answered = Literal["acknowledged", "rejected", "released", "extended", "expired", "settled"]
+"""What became of a receipt: `expired` when its lease was over and the message is due again or with somebody else,
+`settled` when there is nothing to do for the message any more."""
+
+
+class Place(NamedTuple):
+    """A listener and its queue, by their row ids."""
+
+    organization: int
+    listener: int
+    queue: int
+
+
+class Handed(msgspec.Struct, frozen=True, gc=False):
+    """A message that was handed out: for the `attempt`th time, until its lease ends."""
+
+    entry: Entry
+    attempt: int
+    receipt: Receipt
+    leased_until: int
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """What is to become of a message that was handed out.
+
+    `seconds` is after how many of them one that is released is due again, or for how long one that is extended is
+    leased from now on; None leaves that to the listener.
+    """
+
+    receipt: Receipt
+    action: Action
+    seconds: int | None = None
+
+
+class Puller(Protocol):
+    """Who hands messages out. Both raise NotFound when the listener is gone, and Unavailable."""
+
+    async def pull(self, place: Place, most: int, wait_ms: int) -> list[Handed]:
+        """At most so many messages, waiting for the first of them if need be. Raises Conflict for a disabled listener.
+
+        Cancelled, it leaves none leased.
+        """
+        ...
+
+    async def answer(self, place: Place, decisions: Sequence[Decision]) -> list[Answered]:
+        """What became of each, in their order; stored when this returns."""
+        ...
+
+
+async def place_of(control: Control, principal: Principal, path: Path) -> Place:
+    """Where messages of a listener are pulled. Raises Conflict for one that they are sent to."""
+
+    async def work(tx: Transaction) -> Listener:
+        return await listener_at(tx, principal, "write", path)
+
+    listener = await control.store.read(work)
+    if listener.mode != "pull":
+        raise Conflict("Messages are sent to this listener. Only those of a listener in the mode pull can be pulled.")
+    return Place(listener.organization, listener.id, listener.queue)

@@ -1,0 +1,173 @@
+"""Cursors whose messages are pulled: what is handed out of them, and what is due again."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from discue.model import Entry
+from discue.store.cursor_keys import PULLED
+from discue.store.cursors import NEXT_OF_KEY, KeyRow, LaneRecord, lanes_of
+from discue.store.engine import CursorKey, QueueKey, Row, Transaction
+from discue.store.entries import BODY, entry_of
+from discue.store.listing import placeholders
+from discue.store.redelivery_steps import Step, next_step
+
+DUE_ROWS: Final = 128
+_REDELIVERED_WHILE_WAITING: Final = 500
+"""With more that wait no other missed delivery is made due again: see `dispatch.redelivering`."""
+
+_OF_CURSOR: Final = "e.organization = $1 AND e.listener = $2 AND e.stream = $3"
+_OPEN: Final = """
+    SELECT e.seq, e.state, e.attempts, e.due_at, e.token, e.redelivered_at,
+        l.id, l.stored_at, l.codec, l.size, l.expires_at, l.key_hash, l.extra
+    FROM exception e
+    LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq"""
+_DUE: Final = f"{_OPEN} WHERE {_OF_CURSOR} AND e.state = '{{}}' AND e.due_at <= $4 ORDER BY e.due_at, e.seq LIMIT $5"
+_AT: Final = f"{_OPEN} WHERE {_OF_CURSOR} AND e.seq IN ({{}})"
+_HANDED_OUT: Final = f"""
+    SELECT count(*) FROM (
+        SELECT e.seq FROM exception e WHERE {_OF_CURSOR} AND e.state = 'leased' AND e.due_at > $4
+        ORDER BY e.due_at LIMIT $5
+    ) AS counted"""
+_NEXT_DUE: Final = f"""
+    SELECT e.due_at FROM exception e WHERE {_OF_CURSOR} AND e.state = '{{}}' AND e.due_at > $4
+    ORDER BY e.due_at LIMIT 1"""
+_KEY_ROWS: Final = f"""
+    SELECT e.seq, e.state, e.attempts, e.due_at, e.reason, e.key_hash, e.blocked,
+        CASE WHEN e.blocked > 0 THEN {NEXT_OF_KEY} END, e.token
+    FROM exception e"""
+_KEYS_AT: Final = f"{_KEY_ROWS} WHERE {_OF_CURSOR} AND e.seq IN ({{}}) AND e.key_hash IS NOT NULL"
+_KEYS_AMONG: Final = f"""{_KEY_ROWS}
+    WHERE e.organization = $1 AND e.queue = $2 AND e.key_hash IN ({{}}) AND e.key_hash IS NOT NULL
+    AND e.listener = ${{}} AND e.stream = ${{}} AND e.state <> 'missed'"""
+_BODIES: Final = f"SELECT l.seq, {BODY} FROM log l WHERE l.organization = $1 AND l.queue = $2 AND l.seq IN ({{}})"
+_STATES: Final = ("leased", "retry")
+_AT_ONCE: Final = 128
+_COUNTED: Final = 1_000
+"""No listener has more handed out at once."""
+
+
+class Open(msgspec.Struct, frozen=True, gc=False):
+    """A delivery that is handed out, or waits for being so again. `entry` has no body; None: its message is gone."""
+
+    seq: int
+    state: str
+    attempts: int
+    due_at: int
+    token: int | None
+    redelivered_at: int
+    size: int
+    entry: Entry | None
+
+    @property
+    def waits_since(self) -> int:
+        """From when on its time counts."""
+        return max(self.entry.stored_at if self.entry is not None else 0, self.redelivered_at)
+
+
+class Look(msgspec.Struct, frozen=True):
+    """A cursor at one moment. `handed_out` are leases that are not over; nothing of what waits is due before `next_at`.
+
+    `asked` are those that were asked for, as far as they are open; of an ordered queue `keys` are of these and of what
+    is `due`.
+    """
+
+    record: LaneRecord
+    due: tuple[Open, ...]
+    asked: dict[int, Open]
+    handed_out: int
+    next_at: int
+    keys: tuple[KeyRow, ...]
+    step: Step | None
+
+
+async def look(tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int]) -> Look | None:
+    """At a listener, given by organization and row id, and at deliveries of it; None when it is gone."""
+    organization, row_id = listener
+    records = await lanes_of(tx, PULLED, organization, row_id)
+    record = next((each for each in records if each.stream == 0), None)
+    if record is None:
+        return None
+    key = record.key
+    waiting = await due(tx, key, now) if record.retrying else []
+    asked = await open_at(tx, key, seqs)
+    handed_out, next_at = await _handed_out(tx, key, now) if record.retrying else (0, 0)
+    keys: list[KeyRow] = []
+    if record.ordered:
+        keys = await keys_at(tx, key, sorted({each.seq for each in waiting} | set(asked)))
+    step = None
+    if record.has_redeliveries and record.retrying <= _REDELIVERED_WHILE_WAITING:
+        step = await next_step(tx, key, record.queue)
+    return Look(record, tuple(waiting), asked, handed_out, next_at, tuple(keys), step)
+
+
+async def open_at(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> dict[int, Open]:
+    """Those deliveries that are exceptions, whatever their state."""
+    found: dict[int, Open] = {}
+    for some in _runs(seqs):
+        for row in await tx.rows(_AT.format(placeholders(4, len(some))), *key, *some):
+            found[row[0]] = _open(row)
+    return found
+
+
+async def due(tx: Transaction, key: CursorKey, now: int, limit: int = DUE_ROWS) -> list[Open]:
+    """What may be handed out again, oldest due time first: at most so many of each state."""
+    rows = [row for state in _STATES for row in await tx.rows(_DUE.format(state), *key, now, limit)]
+    return sorted(map(_open, rows), key=_by_due_time)
+
+
+async def keys_among(tx: Transaction, key: CursorKey, queue: int, hashes: Sequence[int]) -> list[KeyRow]:
+    """The exceptions of a cursor that hold one of these keys."""
+    found: list[KeyRow] = []
+    organization, listener, stream = key
+    for some in _runs(hashes):
+        last = 3 + len(some)
+        sql = _KEYS_AMONG.format(placeholders(3, len(some)), last, last + 1)
+        found += [KeyRow(*row) for row in await tx.rows(sql, organization, queue, *some, listener, stream)]
+    return found
+
+
+async def keys_at(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> list[KeyRow]:
+    """Those of the exceptions of a cursor that hold keys."""
+    found: list[KeyRow] = []
+    for some in _runs(seqs):
+        found += [KeyRow(*row) for row in await tx.rows(_KEYS_AT.format(placeholders(4, len(some))), *key, *some)]
+    return found
+
+
+async def bodies(tx: Transaction, queue: QueueKey, seqs: Sequence[int]) -> dict[int, bytes]:
+    """The bodies of messages that are still there."""
+    found: dict[int, bytes] = {}
+    for some in _runs(seqs):
+        for seq, body in await tx.rows(_BODIES.format(placeholders(3, len(some))), *queue, *some):
+            found[seq] = bytes(body)
+    return found
+
+
+async def _handed_out(tx: Transaction, key: CursorKey, now: int) -> tuple[int, int]:
+    """How many, and when something is due next that is not yet; 0 when nothing is."""
+    row = await tx.row(_HANDED_OUT, *key, now, _COUNTED)
+    later = [found[0] for state in _STATES if (found := await tx.row(_NEXT_DUE.format(state), *key, now)) is not None]
+    return (int(row[0]) if row is not None else 0), min(later, default=0)
+
+
+def _runs(values: Sequence[int]) -> list[list[int]]:
+    """Values in runs whose lengths are powers of two, by repeating the last: a few statements serve any number."""
+    runs = []
+    for start in range(0, len(values), _AT_ONCE):
+        some = list(values[start : start + _AT_ONCE])
+        runs.append(some + [some[-1]] * ((1 << (len(some) - 1).bit_length()) - len(some)))
+    return runs
+
+
+def _by_due_time(found: Open) -> tuple[int, int]:
+    return found.due_at, found.seq
+
+
+def _open(row: Row) -> Open:
+    seq, state, attempts, due_at, token, redelivered_at, public_id, stored_at, codec, size, *rest = row
+    if public_id is None:
+        return Open(seq, state, attempts, due_at, token, redelivered_at or 0, 0, None)
+    entry = entry_of((seq, public_id, stored_at, codec, b"", *rest))
+    return Open(seq, state, attempts, due_at, token, redelivered_at or 0, size, entry)

@@ -1,0 +1,109 @@
+"""Consumers that pull: any number of workers hand out the messages of one listener, on a clock that stands still."""
+
+import asyncio
+from collections.abc import Sequence
+from random import Random
+
+import msgspec
+
+from discue.control.pulls import Action, Answered, Decision, Handed, Place
+from discue.dispatch.pull_round import Limits, Means
+from discue.dispatch.pulls import Pulls
+from discue.ids import RowIds
+from discue.logs import Log
+from discue.model import DeliveryOptions, Listener, Queue
+from discue.store import listeners, queues
+from discue.store.engine import Transaction
+from tests.dispatch.stage import DAY_MS, Stage
+from tests.store.rows import a_listener
+
+LIMITS = Limits(max_in_flight=50, deadline_ms=30 * DAY_MS)
+LEASE_MS = 30_000
+
+
+class Counter:
+    """A queue, a listener in the mode pull, and a worker that is asked for its messages."""
+
+    def __init__(self, stage: Stage, queue: Queue, listener: Listener) -> None:
+        self.stage = stage
+        self.queue = queue
+        self.listener = listener
+        self.place = Place(listener.organization, listener.id, queue.id)
+        self._slots = 0
+        self.pulls = self.worker()
+
+    def worker(self) -> Pulls:
+        """One more, beside those that there are."""
+        stage = self.stage
+        self._slots += 1
+        means = Means(stage.store, stage.clock, RowIds(stage.clock, self._slots), Random(0).random, LIMITS)  # noqa: S311
+        return Pulls(means, Log("test"))
+
+    async def publish(self, count: int = 1) -> list[str]:
+        return await self.stage.publish(self.queue, count)
+
+    async def pull(self, most: int = 10, *, worker: Pulls | None = None) -> list[Handed]:
+        return await (worker or self.pulls).pull(self.place, most, 0)
+
+    async def pulled(self, most: int = 10) -> list[str]:
+        """The ids of what is handed out."""
+        return [each.entry.id for each in await self.pull(most)]
+
+    def waiting(self, most: int = 10, wait_ms: int = 20_000) -> "asyncio.Task[list[Handed]]":
+        """A request that waits."""
+        return asyncio.get_running_loop().create_task(self.pulls.pull(self.place, most, wait_ms))
+
+    async def say(self, action: Action, handed: Sequence[Handed], seconds: int | None = None) -> list[Answered]:
+        decisions = [Decision(each.receipt, action, seconds) for each in handed]
+        return await self.pulls.answer(self.place, decisions)
+
+    async def idle(self, *pulls: Pulls) -> None:
+        """Return when nothing goes on that will go on without the test."""
+        for _ in range(3):
+            await asyncio.sleep(0)
+        while tasks := {task for each in (*pulls, self.pulls) for task in each._tasks}:
+            await asyncio.wait(tasks)
+            await asyncio.sleep(0)
+
+    async def advance(self, milliseconds: int) -> None:
+        self.stage.clock.advance(milliseconds)
+        self.pulls.alarms.ring()
+        await self.idle()
+
+    async def attempts(self) -> list[tuple[int, int, str, int]]:
+        """Seq, number, error and milliseconds of each, in the order of their making."""
+        rows = await self.stage.rows(
+            "SELECT seq, number, error, took_ms FROM attempt WHERE organization = $1 ORDER BY id",
+            self.place.organization,
+        )
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
+
+    async def exceptions(self) -> list[tuple[int, str, int]]:
+        return await self.stage.exceptions(self.listener)
+
+
+async def counter(stage: Stage, options: DeliveryOptions | None = None, *, ordered: bool = False) -> Counter:
+    queue = await stage.queue(await stage.organization(), ordered=ordered)
+    return await beside(stage, queue, options)
+
+
+async def beside(stage: Stage, queue: Queue, options: DeliveryOptions | None = None, number: int = 900) -> Counter:
+    """For one more listener of a queue."""
+    made = msgspec.structs.replace(
+        a_listener(queue, number),
+        mode="pull",
+        notify_url="",
+        liveness_url="",
+        secrets=b"[]",
+        options=options or DeliveryOptions(),
+    )
+
+    async def work(tx: Transaction) -> None:
+        head = await queues.head(tx, queue.organization, queue.id)
+        assert head is not None
+        await listeners.insert(tx, made, head.head)
+
+    await stage.store.write(work)
+    found = Counter(stage, queue, made)
+    stage.store.appended = found.pulls.appended
+    return found

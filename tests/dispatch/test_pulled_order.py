@@ -1,0 +1,234 @@
+"""Ordered queues whose messages are pulled: one message of a key at a time, whatever fails and whoever is asked."""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from discue.control.pulls import Action, Handed
+from discue.dispatch.pulls import Pulls
+from discue.errors import Unavailable
+from discue.model import DeliveryOptions, RetryOptions
+from discue.store.commit import Store
+from tests.dispatch.counter import LEASE_MS, Counter, beside, counter
+from tests.dispatch.stage import Stage
+from tests.stores import ENGINES, opened_store
+
+OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=4, jitter=0.0), max_in_flight=7)
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
+    with opened_store(runner, request.param, tmp_path) as opened:
+        yield opened
+
+
+def _seqs(handed: list[Handed]) -> list[int]:
+    return [each.entry.seq for each in handed]
+
+
+async def test_of_a_key_one_message_is_handed_out_at_a_time(stage: Stage) -> None:
+    at = await counter(stage, ordered=True)
+    await stage.publish_keyed(at.queue, "a", "a", "b", "a")
+    first, other = await at.pull()
+    assert (first.entry.seq, other.entry.seq) == (1, 3)
+    assert (await stage.counts(at.listener)).pending == 4
+    await at.say("acknowledge", [first])
+    (second,) = await at.pull()
+    assert second.entry.seq == 2
+    await at.say("acknowledge", [second, other])
+    assert _seqs(await at.pull()) == [4]
+
+
+async def test_a_lease_that_runs_out_makes_its_message_the_next_of_its_key_again(stage: Stage) -> None:
+    at = await counter(stage, ordered=True)
+    await stage.publish_keyed(at.queue, "a", "a")
+    assert _seqs(await at.pull()) == [1]
+    stage.clock.advance(LEASE_MS)
+    again = await at.pull()
+    assert [(each.entry.seq, each.attempt) for each in again] == [(1, 2)]
+    await stage.publish_keyed(at.queue, "a")
+    assert await at.pull() == []
+    await at.say("acknowledge", again)
+    assert _seqs(await at.pull()) == [2]
+
+
+async def test_a_message_that_waits_keeps_its_key_until_it_is_settled(stage: Stage) -> None:
+    at = await counter(stage, OFTEN, ordered=True)
+    await stage.publish_keyed(at.queue, "a", "a", "b")
+    await at.say("reject", (await at.pull())[:1])
+    assert await at.pull() == []
+    stage.clock.advance(5_000)
+    again = await at.pull()
+    assert _seqs(again) == [1]
+    await at.say("release", again, 60)
+    assert await at.pull() == []
+    stage.clock.advance(LEASE_MS)
+    assert _seqs(await at.pull()) == [3]
+
+
+async def test_who_waits_gets_what_an_acknowledgement_frees(stage: Stage) -> None:
+    at = await counter(stage, ordered=True)
+    await stage.publish_keyed(at.queue, "a", "a")
+    (first,) = await at.pull()
+    waiting = at.waiting()
+    await at.idle()
+    await at.say("acknowledge", [first])
+    assert _seqs(await waiting) == [2]
+
+
+async def test_what_waits_behind_its_key_is_asked_about_when_its_turn_comes(stage: Stage) -> None:
+    at = await counter(stage, DeliveryOptions(filter='{"key": "a"}'), ordered=True)
+    await stage.publish_keyed(at.queue, "a", "a", "b", "a")
+    await at.say("acknowledge", await at.pull())
+    await stage.configure(at.listener, options=DeliveryOptions(filter='{"key": "b"}'))
+    await stage.publish_keyed(at.queue, "a", "b")
+    assert _seqs(await at.pull()) == [6]
+    assert await at.pull() == []
+    counts = await stage.counts(at.listener)
+    assert (counts.acknowledged, counts.pending) == (1, 1)
+
+
+async def test_the_next_of_a_key_follows_a_message_that_was_deleted_or_missed(stage: Stage) -> None:
+    at = await counter(stage, DeliveryOptions(retry=RetryOptions(attempts=1)), ordered=True)
+    ids = await stage.publish_keyed(at.queue, "a", "a", "a", "a")
+    await at.say("reject", await at.pull())
+    second = await at.pull()
+    assert _seqs(second) == [2]
+    await stage.delete_message(at.queue, ids[1])
+    await stage.delete_message(at.queue, ids[2])
+    await at.say("release", second)
+    last = await at.pull()
+    assert _seqs(last) == [4]
+    await at.say("acknowledge", last)
+    counts = await stage.counts(at.listener)
+    assert (counts.missed, counts.acknowledged, counts.pending) == (1, 1, 0)
+
+
+class History:
+    """Consumers that do this and that with what they get from any of some workers, and what must hold of it."""
+
+    def __init__(self, at: Counter, seed: int, keys: int) -> None:
+        self.at = at
+        self.chance = random.Random(seed)  # noqa: S311 - repeatable
+        self.keys = [chr(ord("a") + number) for number in range(keys)]
+        self.key_of: dict[str, str] = {}
+        self.workers = [at.pulls, at.worker()]
+        self.held: dict[str, Handed] = {}
+        self.settled: set[str] = set()
+        self.first_seen: dict[str, list[str]] = defaultdict(list)
+
+    async def publish(self) -> None:
+        keys = [self.chance.choice(self.keys) for _ in range(self.chance.randrange(1, 6))]
+        ids = await self.at.stage.publish_keyed(self.at.queue, *keys)
+        self.key_of.update(zip(ids, keys, strict=True))
+
+    async def pull(self) -> None:
+        now = self.at.stage.clock.now()
+        worker = self.chance.choice(self.workers)
+        for handed in await self.at.pull(self.chance.randrange(1, 9), worker=worker):
+            self.take(handed, now)
+
+    def take(self, handed: Handed, now: int) -> None:
+        message = handed.entry.id
+        before = self.held.get(message)
+        assert message not in self.settled
+        assert before is None or before.leased_until <= now
+        if self.at.queue.ordered:
+            key = self.key_of[message]
+            leased = [each for each, held in self.held.items() if held.leased_until > now and self.key_of[each] == key]
+            assert leased == []
+            if message not in self.first_seen[key]:
+                published = [each for each, of in self.key_of.items() if of == key]
+                earlier = published[: published.index(message)]
+                assert [each for each in earlier if each not in self.settled] == []
+                self.first_seen[key].append(message)
+        self.held[message] = handed
+
+    async def say(self) -> None:
+        if not self.held:
+            return
+        handed = self.chance.choice(list(self.held.values()))
+        action: Action = self.chance.choice(["acknowledge", "acknowledge", "reject", "release", "extend"])
+        self.at.pulls = self.chance.choice(self.workers)
+        seconds = self.chance.choice([None, 1, 20])
+        (answered,) = await self.at.say(action, [handed], seconds)
+        if answered == "extended":
+            lease_ms = LEASE_MS if seconds is None else seconds * 1_000
+            until = self.at.stage.clock.now() + lease_ms
+            self.held[handed.entry.id] = msgspec.structs.replace(handed, leased_until=until)
+            return
+        if answered in {"acknowledged", "settled"} or await self.is_missed(handed):
+            self.settled.add(handed.entry.id)
+        if self.held.get(handed.entry.id) is handed:
+            del self.held[handed.entry.id]
+
+    async def is_missed(self, handed: Handed) -> bool:
+        return (handed.entry.seq, "missed") in [row[:2] for row in await self.at.exceptions()]
+
+    async def look_for_missed(self) -> None:
+        missed = {row[0] for row in await self.at.exceptions() if row[1] == "missed"}
+        ids = list(self.key_of)
+        self.settled |= {ids[seq - 1] for seq in missed}
+
+    async def run(self, steps: int) -> None:
+        for _ in range(steps):
+            await self.look_for_missed()
+            await self.chance.choice([self.publish, self.pull, self.pull, self.say, self.say, self.pass_time])()
+        await self.finish()
+
+    async def pass_time(self) -> None:
+        self.at.stage.clock.advance(self.chance.choice([1, 3_000, 12_000, LEASE_MS]))
+
+    async def finish(self) -> None:
+        """Everything is settled in the end, and counted once."""
+        for _ in range(10_000):
+            await self.look_for_missed()
+            now = self.at.stage.clock.now()
+            handed = await self.at.pull(10)
+            for each in handed:
+                self.take(each, now)
+                assert await self.at.say("acknowledge", [each]) == ["acknowledged"]
+                self.settled.add(each.entry.id)
+                del self.held[each.entry.id]
+            if len(self.settled) == len(self.key_of):
+                break
+            self.at.stage.clock.advance(0 if handed else 5_000)
+        counts = await self.at.stage.counts(self.at.listener)
+        assert self.settled == set(self.key_of)
+        assert (counts.pending, counts.retrying, counts.acknowledged + counts.missed) == (0, 0, len(self.key_of))
+        assert {row[1] for row in await self.at.exceptions()} <= {"missed"}
+
+
+@pytest.mark.parametrize("kind", ["ordered", "unordered"])
+async def test_whatever_consumers_do_each_message_is_settled_once_and_in_order(stage: Stage, kind: str) -> None:
+    for seed in range(2):
+        queue = await stage.queue(await stage.organization(), ordered=kind == "ordered")
+        at = await beside(stage, queue, OFTEN, number=900 + seed)
+        await History(at, seed, keys=3).run(60)
+
+
+async def test_consumers_of_several_workers_at_once_get_each_message_once(stage: Stage) -> None:
+    at = await counter(stage, ordered=True)
+    keys = [f"k{number % 8}" for number in range(80)]
+    await stage.publish_keyed(at.queue, *keys)
+    done: list[int] = []
+
+    async def consume(worker: Pulls) -> None:
+        while len(done) < len(keys):
+            try:
+                handed = await worker.pull(at.place, 3, 0)
+            except Unavailable:
+                continue
+            for each in handed:
+                assert all(seq in done for seq in range(1, each.entry.seq) if seq % 8 == each.entry.seq % 8)
+            done.extend(_seqs(handed))
+            await at.say("acknowledge", handed)
+
+    await asyncio.gather(*(consume(worker) for worker in (at.pulls, at.worker(), at.worker())))
+    assert sorted(done) == list(range(1, 81))
+    assert (await stage.counts(at.listener)).acknowledged == 80

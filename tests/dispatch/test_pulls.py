@@ -1,0 +1,452 @@
+"""Pulled messages: handed out under leases, by whatever worker is asked, each until it is settled."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from discue.control.pulls import Place
+from discue.dispatch.desk import Desk
+from discue.dispatch.pull_round import Brought
+from discue.errors import Conflict, NotFound
+from discue.model import Chosen, DeliveryOptions, MessageOptions, Redelivery, RetryOptions
+from discue.store import deliveries, messages, redeliveries
+from discue.store.commit import Store
+from discue.store.engine import Transaction
+from tests.dispatch.counter import LEASE_MS, Counter, beside, counter
+from tests.dispatch.stage import DAY_MS, Stage
+from tests.stores import ENGINES, opened_store
+
+TWICE = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=2, jitter=0.0))
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
+    with opened_store(runner, request.param, tmp_path) as opened:
+        yield opened
+
+
+async def _states(at: Counter, ids: list[str]) -> list[tuple[str, int]]:
+    async def work(tx: Transaction) -> list[tuple[str, int]]:
+        found = [await messages.get(tx, at.queue, each) for each in ids]
+        return [(each.state, each.attempts) for one in found if one for each in await deliveries.of_message(tx, one)]
+
+    return await at.stage.store.read(work)
+
+
+async def test_messages_are_handed_out_in_their_order_and_once(stage: Stage) -> None:
+    at = await counter(stage)
+    ids = await at.publish(5)
+    assert await at.pulled(2) == ids[:2]
+    assert await at.pulled(2) == ids[2:4]
+    assert await at.pulled(10) == ids[4:]
+    assert await at.pulled(10) == []
+    assert (await at.stage.counts(at.listener)).pending == 5
+
+
+async def test_what_is_acknowledged_is_settled_and_counted(stage: Stage) -> None:
+    at = await counter(stage)
+    ids = await at.publish(3)
+    handed = await at.pull()
+    stage.clock.advance(1_200)
+    assert await at.say("acknowledge", handed[:2]) == ["acknowledged"] * 2
+    counts = await stage.counts(at.listener)
+    assert (counts.acknowledged, counts.pending, counts.last_success_at) == (2, 1, stage.clock.now())
+    assert await at.attempts() == [(1, 1, "", 1_200), (2, 1, "", 1_200)]
+    assert await at.exceptions() == [(3, "leased", 1)]
+    assert await _states(at, ids) == [("acknowledged", 1), ("acknowledged", 1), ("pending", 0)]
+    assert await at.say("acknowledge", handed) == ["settled", "settled", "acknowledged"]
+    assert (await stage.counts(at.listener)).acknowledged == 3
+
+
+async def test_a_lease_that_runs_out_makes_the_message_due_again_and_its_receipt_void(stage: Stage) -> None:
+    at = await counter(stage)
+    ids = await at.publish(2)
+    first = await at.pull(1)
+    assert first[0].leased_until == stage.clock.now() + LEASE_MS
+    stage.clock.advance(LEASE_MS - 1)
+    assert await at.pulled(1) == ids[1:]
+    stage.clock.advance(1)
+    again = await at.pull()
+    assert [(each.entry.id, each.attempt) for each in again] == [(ids[0], 2)]
+    assert await at.say("acknowledge", first) == ["expired"]
+    assert await at.say("acknowledge", again) == ["acknowledged"]
+    assert await at.attempts() == [(1, 1, "lease_expired", LEASE_MS), (1, 2, "", 0)]
+
+
+async def test_what_is_late_counts_as_long_as_nobody_else_has_the_message(stage: Stage) -> None:
+    at = await counter(stage)
+    await at.publish()
+    handed = await at.pull()
+    stage.clock.advance(10 * LEASE_MS)
+    assert await at.say("acknowledge", handed) == ["acknowledged"]
+    assert await at.pull() == []
+
+
+async def test_a_lease_is_as_long_as_the_listener_says_and_can_be_made_longer(stage: Stage) -> None:
+    at = await counter(stage, DeliveryOptions(lease_seconds=5))
+    await at.publish()
+    handed = await at.pull()
+    stage.clock.advance(4_000)
+    assert await at.say("extend", handed, 60) == ["extended"]
+    stage.clock.advance(59_999)
+    assert await at.pull() == []
+    assert await at.say("extend", handed) == ["extended"]
+    stage.clock.advance(4_999)
+    assert await at.pull() == []
+    stage.clock.advance(1)
+    assert [each.attempt for each in await at.pull()] == [2]
+
+
+async def test_what_is_released_is_due_again_as_if_it_had_not_been_handed_out(stage: Stage) -> None:
+    at = await counter(stage, TWICE)
+    await at.publish(2)
+    for _ in range(5):
+        handed = await at.pull()
+        assert [each.attempt for each in handed] == [1, 1]
+        assert await at.say("release", handed) == ["released"] * 2
+    handed = await at.pull(1)
+    assert await at.say("release", handed, 7) == ["released"]
+    assert [each.entry.seq for each in await at.pull()] == [2]
+    stage.clock.advance(7_000)
+    assert [each.entry.seq for each in await at.pull()] == [1]
+    assert await at.attempts() == []
+
+
+async def test_what_is_rejected_waits_as_the_retry_policy_says_until_no_attempt_is_left(stage: Stage) -> None:
+    at = await counter(stage, TWICE)
+    ids = await at.publish()
+    assert await at.say("reject", await at.pull()) == ["rejected"]
+    assert await _states(at, ids) == [("retrying", 1)]
+    stage.clock.advance(4_999)
+    assert await at.pull() == []
+    stage.clock.advance(1)
+    handed = await at.pull()
+    assert [each.attempt for each in handed] == [2]
+    assert await at.say("reject", handed) == ["rejected"]
+    assert await at.exceptions() == [(1, "missed", 2)]
+    assert await stage.missed(at.listener) == ids
+    counts = await stage.counts(at.listener)
+    assert (counts.missed, counts.pending) == (1, 0)
+    assert [error for _, _, error, _ in await at.attempts()] == ["rejected", "rejected"]
+    assert await at.say("acknowledge", handed) == ["settled"]
+
+
+async def test_leases_that_run_out_use_attempts_up(stage: Stage) -> None:
+    at = await counter(stage, TWICE)
+    ids = await at.publish()
+    for attempt in (1, 2):
+        assert [each.attempt for each in await at.pull()] == [attempt]
+        stage.clock.advance(LEASE_MS)
+    assert await at.pull() == []
+    assert await stage.missed(at.listener) == ids
+    assert [error for _, _, error, _ in await at.attempts()] == ["lease_expired"] * 2
+
+
+async def test_no_more_are_handed_out_at_once_than_the_listener_says(stage: Stage) -> None:
+    at = await counter(stage, DeliveryOptions(max_in_flight=3))
+    await at.publish(9)
+    handed = await at.pull()
+    assert len(handed) == 3
+    assert await at.pull() == []
+    await at.say("acknowledge", handed[:1])
+    assert [each.entry.seq for each in await at.pull()] == [4]
+    stage.clock.advance(LEASE_MS)
+    assert [each.entry.seq for each in await at.pull()] == [2, 3, 4]
+
+
+async def test_who_waits_gets_a_message_as_soon_as_it_is_there(stage: Stage) -> None:
+    at = await counter(stage)
+    first, second = at.waiting(), at.waiting()
+    await at.idle()
+    (published,) = await at.publish()
+    assert [each.entry.id for each in await first] == [published]
+    await at.idle()
+    assert not second.done()
+    await at.advance(20_000)
+    assert await second == []
+    assert at.pulls._desks == {}
+    assert at.pulls.queues == ()
+
+
+async def test_who_waits_gets_what_becomes_due(stage: Stage) -> None:
+    at = await counter(stage)
+    await at.publish()
+    await at.pull()
+    waiting = at.waiting(wait_ms=2 * LEASE_MS)
+    await at.idle()
+    await at.advance(LEASE_MS - 1)
+    assert not waiting.done()
+    await at.advance(1)
+    assert [each.attempt for each in await waiting] == [2]
+
+
+async def test_who_waits_gets_what_another_gives_back(stage: Stage) -> None:
+    at = await counter(stage)
+    await at.publish()
+    handed = await at.pull()
+    waiting = at.waiting()
+    await at.idle()
+    await at.say("release", handed)
+    assert [each.attempt for each in await waiting] == [1]
+
+
+async def test_who_has_gone_away_has_nothing_leased(stage: Stage) -> None:
+    at = await counter(stage)
+    gone = at.waiting()
+    await at.idle()
+    gone.cancel()
+    (published,) = await at.publish()
+    await at.idle()
+    assert await at.pulled() == [published]
+
+
+async def test_what_somebody_got_at_the_moment_of_leaving_is_given_back(stage: Stage) -> None:
+    at = await counter(stage)
+    gone = at.waiting()
+    await at.idle()
+    brought = at.pulls.brought
+
+    def leave_first(desk: Desk, what: Brought) -> None:
+        gone.cancel()
+        brought(desk, what)
+
+    at.pulls.brought = leave_first  # type: ignore[method-assign, assignment]
+    (published,) = await at.publish()
+    await asyncio.wait({gone})
+    assert gone.cancelled()
+    await at.idle()
+    assert await at.pulled() == [published]
+    assert [row[2] for row in await at.exceptions()] == [1]
+
+
+async def test_waiting_asks_the_store_for_nothing(stage: Stage) -> None:
+    at = await counter(stage)
+    waiting = [at.waiting() for _ in range(100)]
+    await at.idle()
+    asked: list[Any] = []
+    read = stage.store.read
+
+    def counted(work: Any) -> Any:
+        asked.append(work)
+        return read(work)
+
+    stage.store.read = counted
+    await at.advance(19_999)
+    assert asked == []
+    assert len(at.pulls.alarms) == 1
+    await at.advance(1)
+    assert [await each for each in waiting] == [[]] * 100
+    assert asked == []
+
+
+async def test_what_the_filter_does_not_let_through_is_passed_and_remembered(stage: Stage) -> None:
+    at = await counter(stage, DeliveryOptions(filter='{"data": {"kind": "wanted"}}'))
+    await stage.append(at.queue, 300, body=b'{"kind":"other"}')
+    wanted = (await stage.append(at.queue, 1, body=b'{"kind":"wanted"}')).entries[0].id
+    assert await at.pulled() == [wanted]
+    counts = await stage.counts(at.listener)
+    assert (counts.position, counts.pending, counts.acknowledged) == (301, 1, 0)
+
+
+async def test_one_request_passes_a_bounded_number_of_messages(stage: Stage) -> None:
+    at = await counter(stage, DeliveryOptions(filter='{"data": {"kind": "wanted"}}'))
+    for _ in range(3):
+        await stage.append(at.queue, 500, body=b'{"kind":"other"}')
+    assert await at.pulled() == []
+    position = (await stage.counts(at.listener)).position
+    assert 0 < position < 1_500
+    assert await at.pulled() == []
+    assert (await stage.counts(at.listener)).position > position
+
+
+async def test_deleted_messages_are_passed_and_what_waits_of_them_is_settled(stage: Stage) -> None:
+    at = await counter(stage, TWICE)
+    ids = await at.publish(4)
+    handed = await at.pull(2)
+    for each in (ids[0], ids[2]):
+        await stage.delete_message(at.queue, each)
+    await at.say("reject", handed[:1])
+    stage.clock.advance(LEASE_MS)
+    assert await at.pulled() == [ids[1], ids[3]]
+    assert (await stage.counts(at.listener)).pending == 2
+
+
+async def test_what_expired_or_waited_too_long_is_missed(stage: Stage) -> None:
+    at = await counter(stage)
+    await stage.publish_with(at.queue, MessageOptions(), expires_at=stage.clock.now() + 10)
+    leased = await at.publish()
+    assert len(await at.pull(2)) == 2
+    await stage.publish_with(at.queue, MessageOptions(), expires_at=stage.clock.now() + 10)
+    stage.clock.advance(LEASE_MS)
+    assert await at.pulled() == leased
+    assert (await stage.counts(at.listener)).missed == 2
+    old = await at.publish(3)
+    stage.clock.advance(31 * DAY_MS)
+    new = await at.publish()
+    assert await at.pulled() == new
+    assert (await stage.counts(at.listener)).missed == 6
+    assert {*leased, *old} < set(await stage.missed(at.listener))
+
+
+async def test_what_nobody_asks_for_is_missed_all_the_same_when_it_is_too_old(stage: Stage) -> None:
+    at = await counter(stage)
+    await at.publish(4)
+    assert len(await at.pull(2)) == 2
+    await at.pulls.miss_too_old()
+    assert (await stage.counts(at.listener)).missed == 0
+    stage.clock.advance(31 * DAY_MS)
+    await at.publish()
+    await at.pulls.miss_too_old()
+    counts = await stage.counts(at.listener)
+    assert (counts.missed, counts.pending, counts.position) == (4, 1, 4)
+
+
+async def test_a_disabled_listener_hands_nothing_out_and_takes_answers(stage: Stage) -> None:
+    at = await counter(stage)
+    await at.publish(2)
+    handed = await at.pull(1)
+    await stage.configure(at.listener, status="disabled")
+    with pytest.raises(Conflict):
+        await at.pull()
+    assert await at.say("acknowledge", handed) == ["acknowledged"]
+    await stage.configure(at.listener, status="enabled")
+    assert len(await at.pull()) == 1
+    waiting = at.waiting()
+    await at.idle()
+    await stage.configure(at.listener, status="disabled")
+    at.pulls.changed("listener", at.place.organization, at.listener.id)
+    with pytest.raises(Conflict):
+        await waiting
+
+
+async def test_of_a_listener_that_is_gone_nothing_is_pulled(stage: Stage) -> None:
+    at = await counter(stage)
+    waiting = at.waiting()
+    await at.idle()
+    await stage.delete_listener(at.listener)
+    at.pulls.changed("listener", at.place.organization, at.listener.id)
+    for asked in (waiting, at.pull(), at.pulls.answer(at.place, [])):
+        with pytest.raises(NotFound):
+            await asked
+
+
+async def test_lanes_leave_such_listeners_alone(stage: Stage) -> None:
+    at = await counter(stage)
+    await stage.start()
+    stage.store.appended = at.pulls.appended
+    assert stage.lanes == []
+    assert (await stage.store.engine.poll(())).free == ()
+    ids = await at.publish(2)
+    assert await at.pulled() == ids
+
+
+async def test_several_workers_hand_out_no_message_twice(stage: Stage) -> None:
+    at = await counter(stage)
+    workers = [at.pulls, *(at.worker() for _ in range(3))]
+    await at.publish(60)
+    handed = await asyncio.gather(*(at.pull(5, worker=worker) for worker in workers * 2))
+    seqs = [each.entry.seq for some in handed for each in some]
+    assert sorted(seqs) == list(range(1, 41))
+    assert len({each.receipt for some in handed for each in some}) == 40
+
+
+async def test_an_answer_may_go_to_any_worker(stage: Stage) -> None:
+    at = await counter(stage)
+    await at.publish(2)
+    handed = await at.pull()
+    at.pulls = at.worker()
+    assert await at.say("acknowledge", handed) == ["acknowledged"] * 2
+
+
+async def test_two_listeners_of_a_queue_get_every_message_each(stage: Stage) -> None:
+    at = await counter(stage)
+    other = await beside(stage, at.queue, number=901)
+    ids = await at.publish(3)
+    assert await at.pulled() == ids
+    assert await other.pulled() == ids
+    with pytest.raises(NotFound):
+        await at.pulls.pull(Place(at.place.organization + 1, at.place.listener, at.place.queue), 1, 0)
+
+
+async def test_a_consumer_that_only_fails_does_not_turn_the_backlog_into_rows(stage: Stage) -> None:
+    at = await counter(stage, DeliveryOptions(max_in_flight=500))
+    for _ in range(4):
+        await stage.append(at.queue, 500)
+    for _ in range(10):
+        for _ in range(2):
+            handed = await at.pull(100)
+            await at.say("reject", handed)
+            stage.clock.advance(1)
+    rows = len(await at.exceptions())
+    assert rows == 1_000
+    stage.clock.advance(30_000)
+    handed = [each for each in await at.pull(1_000) if each.attempt == 1]
+    assert len(handed) <= 1
+    assert await at.pull(100) != []
+
+
+async def test_a_stopping_worker_sends_everybody_off(stage: Stage) -> None:
+    at = await counter(stage)
+    waiting = [at.waiting() for _ in range(3)]
+    await at.idle()
+    at.pulls.close()
+    assert await asyncio.gather(*waiting) == [[]] * 3
+    assert await at.pulls.pull(at.place, 1, 20_000) == []
+
+
+async def test_what_was_missed_is_handed_out_again_when_it_is_redelivered(stage: Stage) -> None:
+    at = await counter(stage, DeliveryOptions(retry=RetryOptions(attempts=1)))
+    ids = await at.publish(3)
+    await at.say("reject", await at.pull())
+    old = await at.publish(2)
+    stage.clock.advance(31 * DAY_MS)
+    await at.pulls.miss_too_old()
+    assert (await stage.counts(at.listener)).missed == 5
+    waiting = at.waiting()
+    await at.idle()
+    await _redeliver(at)
+    at.pulls.changed("listener", at.place.organization, at.listener.id)
+    handed = await waiting
+    assert [(each.entry.id, each.attempt) for each in handed] == [(each, 1) for each in (*ids, *old)]
+    counts = await stage.counts(at.listener)
+    assert (counts.missed, counts.pending) == (0, 5)
+    await at.say("acknowledge", handed)
+    assert (await stage.counts(at.listener)).acknowledged == 5
+
+
+async def test_a_redelivery_keeps_its_pace(stage: Stage) -> None:
+    at = await counter(stage, DeliveryOptions(retry=RetryOptions(attempts=1)))
+    await at.publish(5)
+    await at.say("reject", await at.pull())
+    await _redeliver(at, pace=2)
+    assert len(await at.pull()) == 2
+    assert await at.pull() == []
+    waiting = at.waiting()
+    await at.idle()
+    await at.advance(1_000)
+    assert len(await waiting) == 2
+    stage.clock.advance(1_000)
+    assert len(await at.pull()) == 1
+
+
+async def _redeliver(at: Counter, **fields: int) -> None:
+    """Everything that was missed, as the API does."""
+    now = at.stage.clock.now()
+    made = Redelivery(
+        organization=at.place.organization,
+        id=at.stage.row_ids.next(),
+        public_id=at.stage.public_ids.next(),
+        listener=at.listener.id,
+        state="waiting",
+        chosen=Chosen(),
+        position=0,
+        until_seq=(await at.stage.counts(at.listener)).head,
+        selected=0,
+        created_at=now,
+        updated_at=now,
+        **fields,
+    )
+    await at.stage.store.write(lambda tx: redeliveries.insert(tx, made))
