@@ -55,13 +55,15 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
 class MessageOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a producer asked for with one message. `key` is what its order is kept by.
 
-    `deliver_at` is when it is due, where that is later than its publishing.
+    `deliver_at` is when it is due, where that is later than its publishing. `media_type` is there of what was
+    published as a CloudEvent: what its data is, and "" without any.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
     key: str | None = None
     retry: RetryOptions | None = None
     deliver_at: int | None = None
+    media_type: str | None = None
 
     def __repr__(self) -> str:
         return f"MessageOptions(key={self.key!r})"

@@ -10,6 +10,7 @@ from discue.api.admission import Admission
 from discue.api.body import BodyReader
 from discue.api.conditional import if_match, status_of
 from discue.api.envelope import accepted, check_envelope
+from discue.api.event_bodies import reader_of
 from discue.api.links import base_of
 from discue.api.negotiation import JSON, is_json, taste_of
 from discue.api.once import Repetitions, key_sent
@@ -150,7 +151,8 @@ class App:
     async def _body(self, request: Request, endpoint: Endpoint, ids: tuple[str, ...]) -> Any:
         headers = request.headers
         announced = headers.get("content-length")
-        says_json = is_json(headers.get("content-type", ""))
+        read = reader_of(headers, endpoint.events) if endpoint.events is not None else None
+        says_json = read is not None or is_json(headers.get("content-type", ""))
         if not says_json and announced is not None and announced != "0":
             raise UnsupportedMediaType
         limit = SMALL_BODY
@@ -165,6 +167,10 @@ class App:
             raise
         if content and not says_json:
             raise UnsupportedMediaType
+        if read is not None:
+            events = read(content)
+            request.content = events.content
+            return events
         request.content = content
         return endpoint.decode(content)
 

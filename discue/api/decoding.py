@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
 import msgspec
@@ -10,7 +10,8 @@ import msgspec
 from discue.api.bodies import Body
 from discue.errors import BadRequest, Fault
 
-T = TypeVar("T", bound=Body)
+B = TypeVar("B", bound=Body)
+T = TypeVar("T")
 
 _SHORTEST_MEMBER = 9
 """Bytes of the shortest member that a request can have twice, with its comma: `"data":1,`."""
@@ -31,13 +32,13 @@ _WORDS = {"str": "string", "int": "integer", "bool": "boolean", "float": "number
 _SHOWN_NAME = 100
 
 
-class BodyDecoder(Generic[T]):
+class BodyDecoder(Generic[B]):
     """Decodes bodies of one type. Raises BadRequest, with a JSON pointer wherever a place has one."""
 
-    def __init__(self, kind: type[T]) -> None:
+    def __init__(self, kind: type[B]) -> None:
         self._decode = msgspec.json.Decoder(kind).decode
 
-    def decode(self, content: bytes) -> T:
+    def decode(self, content: bytes) -> B:
         """The value. An empty body is an empty object."""
         try:
             # What is skipped is checked for its syntax alone, so that UTF-8 must be checked here.
@@ -53,6 +54,19 @@ class BodyDecoder(Generic[T]):
         except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
             _explain(error)
         return body
+
+
+def decode_opaque(decode: Callable[[bytes], T], content: bytes, opaque: Callable[[T], Sequence[msgspec.Raw]]) -> T:
+    """What a decoder reads of it: the same checks for what is no Body. `opaque` are values as of `Body.opaque`."""
+    try:
+        content.decode()
+        value = decode(content)
+        _refuse_doubles(_skeleton(content, opaque(value)))
+    except json.JSONDecodeError:
+        raise BadRequest("The body is ambiguous.") from None
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+        _explain(error)
+    return value
 
 
 def _explain(error: UnicodeDecodeError | msgspec.DecodeError | RecursionError) -> NoReturn:

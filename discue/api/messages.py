@@ -8,6 +8,7 @@ from discue.access import Principal
 from discue.api import bodies, wire
 from discue.api.deliveries import delivery_shown
 from discue.api.delivery_options import retry_shown
+from discue.api.event_bodies import EventBody
 from discue.api.fields import names_changed, names_given
 from discue.api.links import Link, Named, link_to, links_of
 from discue.api.message_options import with_options
@@ -19,6 +20,7 @@ from discue.control import messages
 from discue.control.messages import MessageFields
 from discue.directory import QueueRecord
 from discue.errors import Fault, Unprocessable
+from discue.model import MessageOptions
 from discue.names import check_alias, reconcile
 from discue.publish import Draft, publish, published_before
 from discue.store.idempotency import Kept
@@ -41,7 +43,7 @@ _check_syntax = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 async def create(call: Call) -> wire.Message:
-    draft = _draft(call, call.body, "")
+    [draft] = _events(call.body) if isinstance(call.body, EventBody) else [_draft(call, call.body, "")]
     queue = await _queue(call)
     (entry,) = await publish(call.services.publisher, queue, (draft,), once=call.once)
     return _created(call, _published(entry.id, draft.alias, entry.stored_at))
@@ -58,7 +60,7 @@ def _created(call: Call, message: wire.MessageShown) -> wire.Message:
 
 
 async def create_batch(call: Call) -> wire.Messages:
-    drafts = _drafts(call, call.body)
+    drafts = _events(call.body) if isinstance(call.body, EventBody) else _drafts(call, call.body)
     entries = await publish(call.services.publisher, await _queue(call), drafts, once=call.once)
     shown = [_published(entry.id, draft.alias, entry.stored_at) for entry, draft in zip(entries, drafts, strict=True)]
     return _created_batch(call, shown)
@@ -142,10 +144,27 @@ async def _queue(call: Call) -> QueueRecord:
     return directory.cached_queue(organization, queue_id) or await directory.queue(organization, queue_id)
 
 
-def _drafts(call: Call, body: bodies.BatchBody) -> list[Draft]:
-    if not 1 <= len(body.messages) <= BATCH_MESSAGES:
+def _events(body: EventBody) -> list[Draft]:
+    _check_number(len(body.events), "")
+    return [
+        Draft(
+            event.data,
+            event.is_json,
+            pointer=event.pointer,
+            options=MessageOptions(event.headers, event.key, media_type=event.media_type),
+        )
+        for event in body.events
+    ]
+
+
+def _check_number(messages: int, pointer: str) -> None:
+    if not 1 <= messages <= BATCH_MESSAGES:
         rule = f"must have 1 to {BATCH_MESSAGES} messages"
-        raise Unprocessable(f"A batch {rule}.", faults=(Fault("/messages", rule),))
+        raise Unprocessable(f"A batch {rule}.", faults=(Fault(pointer, rule),))
+
+
+def _drafts(call: Call, body: bodies.BatchBody) -> list[Draft]:
+    _check_number(len(body.messages), "/messages")
     return [_draft(call, message, f"/messages/{index}") for index, message in enumerate(body.messages)]
 
 
@@ -235,8 +254,11 @@ ROUTES = (
         limit=message_limit,
         repeat=create_again,
         publishes=True,
+        events="one",
         summary="Publish a message",
-        description="The message is durable when the answer comes. Every listener of the queue gets it.",
+        description="The message is durable when the answer comes. Every listener of the queue gets it. With headers "
+        "`ce-…`, `ce-specversion` among them, the request is a CloudEvent in binary mode: the body, of whatever type, "
+        "is its data.",
         example={"data": {"order": 17, "state": "paid"}},
     ),
     Route(
@@ -250,6 +272,7 @@ ROUTES = (
         limit=batch_limit,
         repeat=create_batch_again,
         publishes=True,
+        events="many",
         summary="Publish many messages",
         description="All of them or none.",
         example={"messages": [{"data": "one"}, {"alias": "second", "data": {"two": 2}}]},

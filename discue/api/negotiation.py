@@ -54,8 +54,13 @@ def _with_quality(media_range: str, text: str) -> tuple[str, float] | None:
 @lru_cache(_REMEMBERED)
 def is_json(content_type: str) -> bool:
     """Whether a Content-Type says JSON in UTF-8. Parameters other than the charset do not matter."""
+    return is_of_type(content_type, JSON)
+
+
+def is_of_type(content_type: str, wanted: str) -> bool:
+    """The same of another type of JSON."""
     media_type, *parameters = (part.strip() for part in content_type.lower().split(";"))
-    if media_type != JSON:
+    if media_type != wanted:
         return False
     return all(_is_harmless(parameter) for parameter in parameters)
 

@@ -8,6 +8,7 @@ import msgspec
 
 from discue.access import Access, Principal
 from discue.api.bodies import Body, Nothing
+from discue.api.event_bodies import Takes
 from discue.api.negotiation import JSON
 from discue.api.parameters import Parameter
 from discue.etags import EntityTags, version_of
@@ -117,6 +118,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     `statuses` are those beyond the ones that follow from the rest of the row. `limit` is asked for bodies that are
     not small. `repeat` is for what creates and keeps less than its whole answer under an idempotency key. What
     `publishes` is refused before its body is read when too much waits for the store already.
+    `events`: whether it takes CloudEvents in place of its body.
     `media_type` is that of the answer; where it is not JSON, the handler answers with a Page. One that
     `keeps_nothing` takes no idempotency key.
 
@@ -137,6 +139,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     limit: Limit | None = None
     repeat: Repeat | None = None
     publishes: bool = False
+    events: Takes | None = None
     media_type: str = JSON
     keeps_nothing: bool = False
     summary: str = ""

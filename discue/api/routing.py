@@ -31,6 +31,7 @@ class Endpoint:
         "changes",
         "creates",
         "decode",
+        "events",
         "handler",
         "has_etag",
         "limit",
@@ -52,6 +53,7 @@ class Endpoint:
         self.has_etag = route.is_of_one or route.creates
         self.limit: Limit | None = route.limit
         self.publishes = route.publishes
+        self.events = route.events
         self.media_type = route.media_type
 
 

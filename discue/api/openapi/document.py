@@ -7,7 +7,7 @@ import msgspec
 
 from discue import __version__
 from discue.api.negotiation import JSON
-from discue.api.openapi import filter_language
+from discue.api.openapi import event_form, filter_language
 from discue.api.openapi.operations import body_name, operation_of, parameter_components, tag_of
 from discue.api.openapi.responses import HEADERS, PROBLEM_TYPES, problem_components
 from discue.api.openapi.rule_language import COMPONENTS
@@ -94,6 +94,8 @@ def _schemas(table: Sequence[Route]) -> dict[str, Schema]:
     answers = [route.response for route in table if route.media_type == JSON]
     requests = [route.request for route in table if route.takes_body]
     schemas = components_of([*answers, *requests, *PROBLEM_TYPES]) | COMPONENTS | filter_language.COMPONENTS
+    if any(route.events for route in table):
+        schemas |= event_form.COMPONENTS
     for route in table:
         if route.required:
             schema = schemas[route.request.__name__]

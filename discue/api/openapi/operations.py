@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from discue.api.negotiation import JSON
+from discue.api.openapi import event_form
 from discue.api.openapi.field_rules import EXAMPLE_IDS, PUBLIC_ID
 from discue.api.openapi.responses import responses_of, shows_one
 from discue.api.openapi.schemas import Schema, ref_to
@@ -167,7 +168,8 @@ def _request_body(route: Route, components: Mapping[str, Schema]) -> dict[str, A
     if route.example is not None:
         content["example"] = dict(route.example)
     required = bool(components[body_name(route)].get("required"))
-    return {"required": required, "content": {JSON: content}}
+    events = {} if route.events is None else event_form.content_of(route.events)
+    return {"required": required, "content": {JSON: content, **events}}
 
 
 def _links(route: Route, routes: list[Route]) -> dict[str, Any]:

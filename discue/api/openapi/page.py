@@ -105,9 +105,12 @@ def _request(document: Document, operation: Mapping[str, Any]) -> str:
     body = operation.get("requestBody")
     if body is None:
         return ""
-    (content,) = body["content"].values()
+    return "".join(_content(document, media_type, content) for media_type, content in body["content"].items())
+
+
+def _content(document: Document, media_type: str, content: Mapping[str, Any]) -> str:
     example = f"<pre><code>{text(_json(content['example']))}</code></pre>" if "example" in content else ""
-    return f"<h4>Request body</h4>{example}{_fields(document, content['schema'])}"
+    return f"<h4>Request body <code>{text(media_type)}</code></h4>{example}{_fields(document, content['schema'])}"
 
 
 def _responses(document: Document, operation: Mapping[str, Any]) -> str:
