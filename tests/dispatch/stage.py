@@ -36,6 +36,7 @@ from discue.store.engines.sqlite import SqliteEngine
 from discue.trace import Timings, Trace
 from tests.clocks import StandingClock
 from tests.store.rows import a_listener, an_organization, row_id
+from tests.stores import migrated_file
 
 DAY_MS = 86_400_000
 LIMITS = DispatchLimits(
@@ -492,7 +493,7 @@ class Reports:
 def opened(
     runner: asyncio.Runner, folder: Path, reports: Reports, engine_class: type[SqliteEngine] = SqliteEngine
 ) -> Iterator[Store]:
-    engine = engine_class(folder / "discue.db", report=reports)
+    engine = engine_class(migrated_file(folder / "discue.db"), report=reports)
     runner.run(engine.open())
     try:
         yield Store(engine, max_waiting_bytes=1 << 24)
