@@ -1,5 +1,6 @@
 """What was missed, in lists and in steps: whatever was missed, nothing is left out and nothing comes twice."""
 
+import asyncio
 from functools import partial
 from random import Random
 from typing import NamedTuple
@@ -65,8 +66,7 @@ async def _made(store: Store, seed: int) -> World:
     settle = _settle(listener, 0, exceptions=tuple(rows), missed_ranges=tuple(ranges), missed=len(reasons))
     assert await store.settle(settle)
     gone = {seq for seq in range(1, COUNT + 1) if chance.random() < 0.2}
-    for seq in gone:
-        await store.write(partial(_delete_message, queue=queue, seq=seq))
+    await asyncio.gather(*(store.write(partial(_delete_message, queue=queue, seq=seq)) for seq in gone))
     return World(queue, listener, reasons, gone)
 
 
