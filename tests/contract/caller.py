@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from itertools import cycle
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import httpx
@@ -11,6 +11,8 @@ import httpx
 from tests.contract.serving import Installation
 
 PATIENCE_SECONDS = 10.0
+
+_APART_SECONDS = 0.02
 
 _ids = random.Random()  # noqa: S311 - names for things, and addresses
 
@@ -70,6 +72,7 @@ class Caller:
         deadline = monotonic() + PATIENCE_SECONDS
         while not is_so(shown := self.shown(path)):
             assert monotonic() < deadline, shown
+            sleep(_APART_SECONDS)
         return shown
 
     def until_status(self, status: int, path: str) -> httpx.Response:
@@ -81,6 +84,7 @@ class Caller:
             if in_a_row >= 2 * len(self.installation.urls):
                 return answer
             assert monotonic() < deadline, answer.text
+            sleep(_APART_SECONDS)
 
 
 def body(answer: httpx.Response) -> dict[str, Any]:

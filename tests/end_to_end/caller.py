@@ -12,6 +12,8 @@ from tests.faults.product import Product
 
 PATIENCE_SECONDS = 30.0
 
+_APART_SECONDS = 0.02
+
 
 class Caller:
     """Requests to a product, on the port that it has then."""
@@ -42,13 +44,13 @@ class Caller:
         """What is shown once it is so."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not is_so(shown := await self.get(path)):
-                continue
+                await asyncio.sleep(_APART_SECONDS)
         return shown
 
     async def until_status(self, path: str, status: int) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (await self.ask("GET", path)).status_code != status:
-                continue
+                await asyncio.sleep(_APART_SECONDS)
 
     def _understood(self, response: httpx.Response) -> dict[str, Any]:
         assert response.status_code == 200, response.text
