@@ -19,7 +19,7 @@ CASES = int(os.environ.get("FUZZ_CASES", "0"))
 _SHORT = (Round(("examples",), 1), Round(("fuzzing",), 2), Round(("stateful",), 2))
 _LONG = (Round(PHASES, 15), *[Round(("fuzzing", "stateful"), 20)] * 100)
 _LONGEST_SECONDS = 90 + CASES / 12
-_PROBED = 60
+_PROBED = 60 if CASES else 20
 _FEWEST_MADE = 20
 
 

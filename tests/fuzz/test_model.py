@@ -16,7 +16,7 @@ from tests.fuzz.calls.users import UserCalls
 SEQUENCES = int(os.environ.get("FUZZ_CASES", "0")) // 50
 """How many sequences a long run makes, other ones each time; 0 for a short run, which is always the same."""
 
-_SHORT = 12
+_SHORT = 24
 _STEPS = 30
 
 

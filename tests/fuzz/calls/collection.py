@@ -1,9 +1,11 @@
 """Calls that are the same for all that can be created, and what the model says of their answers."""
 
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
 from typing import Any
 
 import httpx
-from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -17,6 +19,30 @@ who = st.sampled_from([0, 1])
 which = st.integers(0, 1_000)
 variants = st.integers(0, 76)
 aliases = st.sampled_from([None, "orders", "orders", "bills", "a/b.c-d_e"])
+
+
+class NothingThere(Exception):
+    """There is nothing that could be called for."""
+
+
+def need(what: object) -> None:
+    """Ends a call, and not the whole sequence, for which nothing is there."""
+    if not what:
+        raise NothingThere
+
+
+def call(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A step of a sequence."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def made(*given: object, **drawn: object) -> None:
+            with suppress(NothingThere):
+                function(*given, **drawn)
+
+        return rule(**strategies)(made)
+
+    return decorate
 
 
 def require(answer: httpx.Response, status: int) -> Any:
@@ -69,10 +95,10 @@ class Calls(RuleBasedStateMachine):
         """Not the first key: it is the one that calls."""
         collections = self.models[organization].collections.values()
         items = [(each, item) for each in collections for item in each.items[each.plural == "api_keys" :]]
-        assume(items)
+        need(items)
         return items[number % len(items)]
 
-    @rule(
+    @call(
         organization=who,
         place=which,
         alias=aliases,
@@ -102,7 +128,7 @@ class Calls(RuleBasedStateMachine):
         collection.require_shown(item, require(answer, 200)[collection.singular])
         return answer
 
-    @rule(organization=who, place=which, alias=aliases, variant=variants)
+    @call(organization=who, place=which, alias=aliases, variant=variants)
     def create_twice_with_one_idempotency_key(
         self, organization: int, place: int, alias: str | None, variant: int
     ) -> None:
@@ -120,7 +146,7 @@ class Calls(RuleBasedStateMachine):
             other = collection.body(collection.called("other"), variant)
             require(client.post(collection.path, json=other, headers=headers), 422)
 
-    @rule(organization=who, number=which, alias=aliases.filter(bool))
+    @call(organization=who, number=which, alias=aliases.filter(bool))
     def change(self, organization: int, number: int, alias: str) -> None:
         collection, item = self._item(organization, number)
         body = {collection.handle: collection.called(alias)}
@@ -132,7 +158,7 @@ class Calls(RuleBasedStateMachine):
             assert require(answer, 200)[collection.singular]["alias"] == item.alias
         self._reads(organization, collection, item)
 
-    @rule(organization=who, number=which)
+    @call(organization=who, number=which)
     def change_and_delete_what_somebody_else_changed(self, organization: int, number: int) -> None:
         collection, item = self._item(organization, number)
         client, path = self.clients[organization], f"{collection.path}/{item.id}"
@@ -144,7 +170,7 @@ class Calls(RuleBasedStateMachine):
         require(client.delete(path, headers=seen), 412)
         self._reads(organization, collection, item)
 
-    @rule(organization=who, number=which, replaced=st.booleans())
+    @call(organization=who, number=which, replaced=st.booleans())
     def delete(self, organization: int, number: int, *, replaced: bool) -> None:
         """The alias is free at once: another one may be called so."""
         collection, item = self._item(organization, number)
@@ -160,10 +186,10 @@ class Calls(RuleBasedStateMachine):
             body = collection.body(item.alias, number)
             self._created(organization, collection, body, client.post(collection.path, json=body))
 
-    @rule(organization=who, alias=aliases)
+    @call(organization=who, alias=aliases)
     def use_a_narrow_key(self, organization: int, alias: str | None) -> None:
         collection = self.models[organization].collections["/api_keys"]
-        assume(collection.takes(alias))
+        need(collection.takes(alias))
         body = collection.body(alias)
         answer = self.clients[organization].post("/api_keys", json=body)
         self._created(organization, collection, body, answer)
@@ -177,32 +203,32 @@ class Calls(RuleBasedStateMachine):
         self.models[organization].deleted(collection, collection.items[-1])
         require(narrow.get("/queues"), 401)
 
-    @rule(organization=who, number=which, method=st.sampled_from(["GET", "PUT", "DELETE"]))
+    @call(organization=who, number=which, method=st.sampled_from(["GET", "PUT", "DELETE"]))
     def somebody_else_tries(self, organization: int, number: int, method: str) -> None:
         collection, item = self._item(organization, number)
         body: dict[str, Any] | None = {} if method == "PUT" else None
         require(self.clients[1 - organization].request(method, f"{collection.path}/{item.id}", json=body), 404)
 
     @precondition(lambda self: any(model.gone for model in self.models))
-    @rule(number=which, method=st.sampled_from(["GET", "PUT", "DELETE"]))
+    @call(number=which, method=st.sampled_from(["GET", "PUT", "DELETE"]))
     def use_after_deletion(self, number: int, method: str) -> None:
         gone = [(place, path) for place, model in enumerate(self.models) for path in model.gone]
         organization, path = gone[number % len(gone)]
         is_read_only = path.endswith(("/listeners", "/messages")) or "/schemas/" in path
-        assume(not is_read_only or method == "GET")
+        need(not is_read_only or method == "GET")
         require(self.clients[organization].request(method, path, json={} if method == "PUT" else None), 404)
 
-    @rule(organization=who)
+    @call(organization=who)
     def delete_an_organization(self, organization: int) -> None:
         """Its key is void, and its alias free."""
         model, client = self.models[organization], self.clients[organization]
-        assume(len(model.collections["/queues"].items) > 1)
+        need(len(model.collections["/queues"].items) > 1)
         require(self.operator.delete(f"/organizations/{model.id}"), 200)
         require(self.operator.get(f"/organizations/{model.id}"), 404)
         require(client.get("/queues"), 401)
         self._begin(organization, require(self.operator.post("/organizations", json={"alias": model.alias}), 200))
 
-    @rule(organization=who, place=which, per_page=st.integers(1, 4))
+    @call(organization=who, place=which, per_page=st.integers(1, 4))
     def walk_through_a_list(self, organization: int, place: int, per_page: int) -> None:
         collection, client = self._collection(organization, place), self.clients[organization]
         found: list[str] = []
@@ -214,13 +240,13 @@ class Calls(RuleBasedStateMachine):
             following = answer["_links"].get("next", {}).get("href")
         assert found == collection.newest_first()
 
-    @rule(organization=who, number=which)
+    @call(organization=who, number=which)
     def find_by_alias(self, organization: int, number: int) -> None:
         collection, item = self._item(organization, number)
         answer = self.clients[organization].get(collection.path, params={"alias": item.alias})
         assert [shown["id"] for shown in require(answer, 200)[collection.plural]] == collection.found(item.alias)
 
-    @rule(organization=who)
+    @call(organization=who)
     def count(self, organization: int) -> None:
         model = self.models[organization]
         for queue in require(self.clients[organization].get("/queues?per_page=100"), 200)["queues"]:

@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from hypothesis import assume
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
 
-from tests.fuzz.calls.collection import Calls, require, require_refused, which, who
+from tests.fuzz.calls.collection import Calls, call, need, require, require_refused, which, who
 from tests.fuzz.model.collection import Item
 from tests.fuzz.model.schemas import FIELDS, SCHEMAS, refused
 
@@ -22,10 +20,10 @@ data = st.dictionaries(st.sampled_from(["number", "text", "inner", "list"]), val
 class SchemaCalls(Calls):
     def _queue(self, organization: int, number: int) -> Item:
         items = self.models[organization].queues.items
-        assume(items)
+        need(items)
         return items[number % len(items)]
 
-    @rule(organization=who, number=which, body=changes)
+    @call(organization=who, number=which, body=changes)
     def set_a_schema(self, organization: int, number: int, body: dict[str, Any]) -> None:
         """The one before is found no more, unless it is the same."""
         model, queue = self.models[organization], self._queue(organization, number)
@@ -40,10 +38,10 @@ class SchemaCalls(Calls):
         if before and before != queue.details.get("schema_id"):
             require(self.clients[organization].get(f"/queues/{queue.id}/schemas/{before}"), 404)
 
-    @rule(organization=who, number=which)
+    @call(organization=who, number=which)
     def read_a_schema(self, organization: int, number: int) -> None:
         queue = self._queue(organization, number)
-        assume(queue.details)
+        need(queue.details)
         client, path = self.clients[organization], f"/queues/{queue.id}/schemas/{queue.details['schema_id']}"
         answer = client.get(path)
         shown = require(answer, 200)
@@ -52,7 +50,7 @@ class SchemaCalls(Calls):
         assert client.get(path, headers={"if-none-match": answer.headers["etag"]}).status_code == 304
         require(self.clients[1 - organization].get(path), 404)
 
-    @rule(organization=who, number=which, value=data)
+    @call(organization=who, number=which, value=data)
     def publish(self, organization: int, number: int, value: Any) -> None:
         """What does not fit is not stored, and every place is named."""
         model, queue = self.models[organization], self._queue(organization, number)
@@ -62,7 +60,7 @@ class SchemaCalls(Calls):
         if "schema" in queue.details and answer.status_code == 422:
             assert {error["pointer"] for error in answer.json()["errors"]} == refused(queue, value)
 
-    @rule(organization=who, number=which, batch=st.lists(data, min_size=1, max_size=3))
+    @call(organization=who, number=which, batch=st.lists(data, min_size=1, max_size=3))
     def publish_a_batch(self, organization: int, number: int, batch: list[Any]) -> None:
         """All or none."""
         model, queue = self.models[organization], self._queue(organization, number)

@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from hypothesis import assume
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
 
-from tests.fuzz.calls.collection import Calls, require, require_refused, which, who
+from tests.fuzz.calls.collection import Calls, call, need, require, require_refused, which, who
 from tests.fuzz.model.collection import Item
 from tests.fuzz.model.users import PASSWORD, ROLES, Member
 
@@ -14,14 +12,14 @@ from tests.fuzz.model.users import PASSWORD, ROLES, Member
 class UserCalls(Calls):
     def _member(self, organization: int, number: int) -> Member:
         members = [item for item in self.models[organization].users.items if isinstance(item, Member)]
-        assume(members)
+        need(members)
         return members[number % len(members)]
 
     def _accept(self, token: str | None, password: str = PASSWORD) -> Any:
         """From an address of its own: wrong tokens would lock it out."""
         return self.service.client(None).post("/invitations", json={"token": token, "password": password})
 
-    @rule(organization=who, number=which, role=st.sampled_from(ROLES))
+    @call(organization=who, number=which, role=st.sampled_from(ROLES))
     def give_a_role(self, organization: int, number: int, role: str) -> None:
         users, member = self.models[organization].users, self._member(organization, number)
         answer = self.clients[organization].put(f"/users/{member.id}", json={"role": role})
@@ -32,12 +30,12 @@ class UserCalls(Calls):
             assert member.details["role"] == role
         self._reads(organization, users, member)
 
-    @rule(organization=who, role=st.sampled_from(["admin", "developer", "viewer"]))
+    @call(organization=who, role=st.sampled_from(["admin", "developer", "viewer"]))
     def take_the_last_owner_away(self, organization: int, role: str) -> None:
         """Until there is another one, who has come in."""
         users, client = self.models[organization].users, self.clients[organization]
         last = next((item for item in users.items if users.keeps(item)), None) or self._owner(organization)
-        assume(users.keeps(last))
+        need(users.keeps(last))
         require(client.delete(f"/users/{last.id}"), 409)
         require(client.put(f"/users/{last.id}", json={"role": role, "display_name": "Nobody"}), 409)
         self._reads(organization, users, last)
@@ -53,7 +51,7 @@ class UserCalls(Calls):
         self._created(organization, users, body, answer)
         return users.items[-1]
 
-    @rule(organization=who, number=which, invite=st.booleans())
+    @call(organization=who, number=which, invite=st.booleans())
     def enter_or_be_invited_again(self, organization: int, number: int, *, invite: bool) -> None:
         """Either makes the invitation before void."""
         model, member = self.models[organization], self._member(organization, number)
@@ -67,7 +65,7 @@ class UserCalls(Calls):
             member.entered()
         self._reads(organization, model.users, member)
 
-    @rule(organization=who, number=which)
+    @call(organization=who, number=which)
     def spell_the_email_in_another_way(self, organization: int, number: int) -> None:
         """It comes back so, is the same user's, and is still taken."""
         users, member = self.models[organization].users, self._member(organization, number)
@@ -78,7 +76,7 @@ class UserCalls(Calls):
         member.alias = spelt
         self._reads(organization, users, member)
 
-    @rule(organization=who, number=which)
+    @call(organization=who, number=which)
     def send_what_is_no_password(self, organization: int, number: int) -> None:
         users, member = self.models[organization].users, self._member(organization, number)
         client, path = self.clients[organization], f"/users/{member.id}"
@@ -88,19 +86,19 @@ class UserCalls(Calls):
         require_refused(self._accept(member.token or "none", "short"), {"/password"})
         self._reads(organization, users, member)
 
-    @rule(organization=who, number=which)
+    @call(organization=who, number=which)
     def accept_an_invitation(self, organization: int, number: int) -> None:
         """Once."""
         model, member = self.models[organization], self._member(organization, number)
-        assume(member.token)
+        need(member.token)
         assert require(self._accept(member.token), 200)["user"]["id"] == member.id
         model.void += [str(member.token)]
         member.entered()
         require(self._accept(model.void[-1]), 404)
         self._reads(organization, model.users, member)
 
-    @rule(organization=who, number=which)
+    @call(organization=who, number=which)
     def accept_what_is_void(self, organization: int, number: int) -> None:
         void = self.models[organization].void
-        assume(void)
+        need(void)
         require(self._accept(void[number % len(void)]), 404)
