@@ -43,13 +43,13 @@ class Caller:
     async def until(self, path: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """What is shown once it is so."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not is_so(shown := await self.get(path)):
+            while not is_so(shown := await self.get(path)):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(_APART_SECONDS)
         return shown
 
     async def until_status(self, path: str, status: int) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while (await self.ask("GET", path)).status_code != status:
+            while (await self.ask("GET", path)).status_code != status:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(_APART_SECONDS)
 
     def _understood(self, response: httpx.Response) -> dict[str, Any]:
