@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from hypothesis import strategies as st
@@ -31,8 +31,12 @@ def need(what: object) -> None:
         raise NothingThere
 
 
-def call(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A step of a sequence."""
+_Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+_rule = cast("Callable[..., _Decorator]", rule)
+
+
+def call(**strategies: st.SearchStrategy[Any]) -> _Decorator:
+    """A step of a sequence, with a strategy for each of its arguments."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
@@ -40,7 +44,7 @@ def call(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]]
             with suppress(NothingThere):
                 function(*given, **drawn)
 
-        return rule(**strategies)(made)
+        return _rule(**strategies)(made)
 
     return decorate
 
