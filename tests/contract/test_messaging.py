@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from standardwebhooks import Webhook
 
 from tests.contract.caller import Caller, body, fresh, pointers, resource
 from tests.contract.receiver import Receiver, Reply
-from tests.contract.reference import covers
+from tests.contract.reference import DOCUMENT, covers
 from tests.contract.world import NOWHERE
 
 RULES: dict[str, Any] = {
@@ -339,6 +340,18 @@ def test_a_filter_can_be_tried(owner: Caller, queue: str, condition: dict[str, A
     assert all(each["pointer"].startswith("/filter/data/") for each in found["conditions"])
     wrong = {"filter": {"data": {"a": {"$near": 1}}}, "data": 1}
     assert pointers(owner.refused(422, "POST", path, wrong)) == ["/filter/data/a/$near"]
+
+
+@pytest.mark.parametrize("message_id", [{}, {"message_id": None}, {"message_id": "0" * 21}])
+@pytest.mark.parametrize("data", [{}, {"data": None}, {"data": {"state": "paid"}}])
+def test_the_document_says_that_a_filter_is_tried_on_one_message(
+    owner: Caller, message_id: dict[str, Any], data: dict[str, Any]
+) -> None:
+    content = {**message_id, **data}
+    form = {"$ref": "#/components/schemas/FilterTestBody", "components": DOCUMENT["components"]}
+    answer = owner.ask("POST", f"/queues/{'0' * 21}/listeners/{'0' * 21}/filter-tests", content)
+    assert (answer.status_code == 404) == jsonschema_rs.Draft202012Validator(form).is_valid(content)
+    assert answer.status_code in {400, 404, 422}
 
 
 @covers("POST /queues/{queue_id}/listeners/{listener_id}/tests 200", "tests.md# What a test is")

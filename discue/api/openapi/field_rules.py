@@ -492,6 +492,7 @@ RULES: dict[str, Rule] = {
 
 ONE_OF: Final[Mapping[str, tuple[tuple[str, Mapping[str, Any]], ...]]] = {
     "RedeliveryBody": (("messages", {"type": "array"}), ("filter", {"type": "object"}), ("all", {"const": True})),
+    "FilterTestBody": (("message_id", {"type": "string"}), ("data", {})),
     "ReplayBody": (("from_at", {"type": "integer"}), ("from_message", {"type": "string"})),
 }
 """Fields of which a struct needs one, and no more than one, with a value of this kind: any other asks for nothing."""
