@@ -8,6 +8,7 @@ import msgspec
 
 from discue.errors import BadRequest, Fault, Forbidden, Unprocessable
 from discue.ids import is_public_id
+from discue.pointer import escaped
 
 RESOURCES = (
     "api_clients",
@@ -183,7 +184,7 @@ class _Faults:
 def _read_map(value: dict[str, object], pointer: str, faults: _Faults) -> dict[str, Scope]:
     scopes = {}
     for resource, entry in value.items():
-        place = f"{pointer}/{_escaped(resource)}"
+        place = f"{pointer}/{escaped(resource)}"
         if resource not in RESOURCES:
             faults.unacceptable(place, "is not a resource")
         elif not isinstance(entry, dict):
@@ -216,7 +217,7 @@ def _read_list(value: Sequence[object], pointer: str, faults: _Faults) -> dict[s
 def _read_scope(entry: dict[str, object], place: str, known: tuple[str, ...], faults: _Faults) -> Scope:
     for name in entry:
         if name not in known:
-            faults.malformed(f"{place}/{_escaped(name)}", "is not a known field")
+            faults.malformed(f"{place}/{escaped(name)}", "is not a known field")
     access = _read_access(entry.get("access", "write"), f"{place}/access", faults)
     return Scope(access, _read_targets(entry.get("targets", []), f"{place}/targets", faults))
 
@@ -256,8 +257,3 @@ def _check_target(target: object, place: str, faults: _Faults) -> None:
 
 def _is_schema_id(text: str) -> bool:
     return len(text) == _SCHEMA_ID_LENGTH and _HEX_DIGITS.issuperset(text)
-
-
-def _escaped(name: str) -> str:
-    """A member's name as a step of a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")

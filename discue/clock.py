@@ -1,7 +1,10 @@
 """Where time comes from: always handed in, so that tests can move it."""
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+LAST_INSTANT: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999, in milliseconds since the Unix epoch: what a client sends is no later."""
 
 
 class Clock(Protocol):

@@ -9,6 +9,7 @@ import msgspec
 
 from discue.api.bodies import Body
 from discue.errors import BadRequest, Fault
+from discue.pointer import escaped
 
 B = TypeVar("B", bound=Body)
 T = TypeVar("T")
@@ -109,11 +110,6 @@ def _step(step: re.Match[str]) -> str:
 
 def _types(names: str) -> str:
     return " or ".join(_WORDS.get(name, name) for name in names.split(" | "))
-
-
-def escaped(name: str) -> str:
-    """A member's name as a step of a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 class _Members(tuple[tuple[str, Any], ...]):

@@ -77,6 +77,7 @@ def effective_shown(listener: Listener, settings: Settings) -> wire.EffectiveSho
         lease_seconds=found.lease_seconds if pulls else UNSET,
         max_in_flight=found.max_in_flight,
         retry=_policy(found.policy),
+        format=found.format,
         rate_limit=rate_shown(found.rate_limit),
     )
 

@@ -7,6 +7,7 @@ from discue.api.links import Links, links_of
 from discue.api.parameters import Parameter
 from discue.api.query import Parameters, id_in, number_in, parameters_of, single_in, wrong
 from discue.api.route import Call, Needs, Route
+from discue.clock import LAST_INSTANT
 from discue.control import usage_events
 from discue.control.usage_events import EventPage, EventSelection, place_of
 from discue.ids import millisecond_in
@@ -15,7 +16,6 @@ from discue.store.usage_events import Topic, UsageEvent
 _LIST = Needs("events", "read", listing=True)
 
 LARGEST_LIMIT: Final = 1_000
-_LATEST: Final = 253_402_300_799_999
 _TOPICS: Final[tuple[Topic, ...]] = get_args(Topic)
 _DEFAULTS: Final = EventSelection()
 
@@ -36,7 +36,7 @@ _QUERY: Final = (
         "startAfter",
         "With `startAfterId`: only what follows the element that was stored then (milliseconds since the epoch), "
         "oldest first. Alone it has no effect.",
-        {"type": "integer", "minimum": 0, "maximum": _LATEST},
+        {"type": "integer", "minimum": 0, "maximum": LAST_INSTANT},
         1_795_536_280_000,
     ),
     Parameter(
@@ -73,8 +73,8 @@ def _instant_in(parameters: Parameters, name: str) -> int | None:
     text = single_in(parameters, name)
     if text is None:
         return None
-    digits = text.isascii() and text.isdecimal() and len(text) <= len(str(_LATEST))
-    if not digits or int(text) > _LATEST:
+    digits = text.isascii() and text.isdecimal() and len(text) <= len(str(LAST_INSTANT))
+    if not digits or int(text) > LAST_INSTANT:
         raise wrong(name, "must be a time in milliseconds since the epoch")
     return int(text)
 

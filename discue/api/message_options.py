@@ -5,12 +5,12 @@ import msgspec
 from discue import headers
 from discue.api import bodies
 from discue.api.delivery_options import retry_of
+from discue.clock import LAST_INSTANT
 from discue.control.delivery_options import chosen_retry
 from discue.errors import Fault, Unprocessable
 from discue.model import MessageOptions
 from discue.publish import Draft
 
-LATEST = 253_402_300_799_999
 KEY_CHARACTERS = range(1, 256)
 LONGEST_DELAY_SECONDS = 31_536_000
 
@@ -58,7 +58,7 @@ def key_of(sent: bodies.Text, pointer: str) -> str | None:
 def _instant(sent: bodies.Whole, now: int, pointer: str) -> int | None:
     if not isinstance(sent, int):
         return None
-    if not now < sent <= LATEST:
+    if not now < sent <= LAST_INSTANT:
         raise _unacceptable(pointer, "must be an instant to come, in milliseconds since the epoch")
     return sent
 

@@ -223,6 +223,7 @@ class EffectiveShown(msgspec.Struct, kw_only=True, frozen=True):
     lease_seconds: int | UnsetType = UNSET
     max_in_flight: int
     retry: PolicyShown
+    format: str
     rate_limit: RateLimitShown | UnsetType = UNSET
 
 

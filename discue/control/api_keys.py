@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.access import Access, Principal, Scopes, check_grant, default_grant, parse_scopes
+from discue.clock import LAST_INSTANT
 from discue.control import key_making
 from discue.control.control import Control, present
 from discue.control.key_making import CreatedKey
@@ -21,7 +22,6 @@ Status = Literal["enabled", "disabled"]
 
 _KEYS_AT_ONCE = 100
 _REMEMBERED = 1_024
-_LATEST = 253_402_300_799_999
 
 
 class KeyFields(msgspec.Struct, frozen=True):
@@ -169,7 +169,7 @@ def _expiry(fields: KeyFields, stored: int, now: int) -> int:
     if isinstance(fields.expires_at, UnsetType):
         return stored
     expires_at = fields.expires_at or 0
-    if expires_at not in (0, stored) and not now < expires_at <= _LATEST:
+    if expires_at not in (0, stored) and not now < expires_at <= LAST_INSTANT:
         rule = "must be a time to come, in milliseconds since the epoch, or 0"
         raise Unprocessable(f"The expiry {rule}.", faults=(Fault("/expires_at", rule),))
     return expires_at

@@ -62,6 +62,7 @@ class Effective(msgspec.Struct, frozen=True):
     policy: RetryPolicy
     rate_limit: RateLimit | None
     lease_seconds: int
+    format: Format
 
 
 def changed(stored: DeliveryOptions, fields: OptionFields, mode: Mode = "push") -> DeliveryOptions:
@@ -119,6 +120,7 @@ def effective(
         narrowed(narrowed(policy, queue_retry), options.retry),
         options.rate_limit,
         options.lease_seconds or LEASED_FOR_SECONDS,
+        options.format,
     )
 
 

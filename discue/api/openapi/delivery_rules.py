@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from discue import headers
-from discue.api.message_options import KEY_CHARACTERS, LATEST, LONGEST_DELAY_SECONDS
-from discue.api.openapi.rule import Rule
+from discue.api.message_options import KEY_CHARACTERS, LONGEST_DELAY_SECONDS
+from discue.api.openapi.rule import INSTANT, Rule
 from discue.control.delivery_options import (
     ATTEMPTS,
     BURST,
@@ -139,10 +139,10 @@ RULES: Final[Mapping[str, Rule]] = {
     "holds": Rule("Whether it holds.", True),
     "effective": Rule("What holds: its own choice, its queue's, or the service's.", None),
     "MessageBody.deliver_at": Rule(_DELIVER_TEXT, 1_767_225_600_000, {"minimum": 0}),
-    "MessageShown.deliver_at": Rule(_DELIVER_AT_TEXT, 1_767_225_600_000, {"minimum": 0, "maximum": LATEST}),
+    "MessageShown.deliver_at": Rule(_DELIVER_AT_TEXT, 1_767_225_600_000, INSTANT),
     "MessageBody.delay": Rule(_DELAY_TEXT, 3_600, {"minimum": 0, "maximum": LONGEST_DELAY_SECONDS}),
-    "MessageBody.expires_at": Rule(_EXPIRES_TEXT, 1_893_456_000_000, {"minimum": 0, "maximum": LATEST}),
-    "MessageShown.expires_at": Rule(_EXPIRES_TEXT, 1_893_456_000_000, {"minimum": 0, "maximum": LATEST}),
+    "MessageBody.expires_at": Rule(_EXPIRES_TEXT, 1_893_456_000_000, INSTANT),
+    "MessageShown.expires_at": Rule(_EXPIRES_TEXT, 1_893_456_000_000, INSTANT),
     "MessageBody.key": Rule(
         _KEY_TEXT, "customer-9", {"minLength": KEY_CHARACTERS.start, "maxLength": KEY_CHARACTERS.stop - 1}
     ),

@@ -5,10 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
-LATEST: Final = 253_402_300_799_999
-"""The last millisecond of the year 9999."""
+from discue.clock import LAST_INSTANT
 
-INSTANT: Final[Mapping[str, Any]] = {"minimum": 0, "maximum": LATEST}
+INSTANT: Final[Mapping[str, Any]] = {"minimum": 0, "maximum": LAST_INSTANT}
 
 
 class Rule(msgspec.Struct, frozen=True):
