@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.access import Access, Principal
+from discue.clock import LAST_INSTANT
 from discue.control.control import Control, present
 from discue.control.delivery_options import chosen_retry
 from discue.control.naming import changed_alias, new_alias
@@ -32,7 +33,6 @@ from discue.store.listing import FIRST_PAGE, Listing, Selection
 SCHEDULES_A_QUEUE: Final = 1_000
 LARGEST_DATA_BYTES: Final = 65_536
 EXPIRES_IN_SECONDS: Final = range(1, 31_536_001)
-LATEST: Final = 253_402_300_799_999
 MISSED_RUNS: Final[tuple[MissedRuns, ...]] = get_args(MissedRuns)
 
 T = TypeVar("T")
@@ -194,7 +194,7 @@ def _timing(stored: Timing, fields: ScheduleFields, now: int) -> Timing:
     cron = stored.cron if fields.cron is None else fields.cron
     if not cron and fields.cron is None:
         raise _missing("cron")
-    last = range(LATEST + 1)
+    last = range(LAST_INSTANT + 1)
     timing = Timing(
         cron,
         _chosen(stored.time_zone, fields.time_zone, "UTC"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from discue.api.openapi.rule import INSTANT, LATEST, Rule
+from discue.api.openapi.rule import INSTANT, Rule
 from discue.control.schedules import EXPIRES_IN_SECONDS, LARGEST_DATA_BYTES, MISSED_RUNS
 from discue.schedule import CATCH_UP, LONGEST_CRON, WORDS
 from discue.store.schedule_runs import Reason
@@ -33,7 +33,6 @@ _STARTS_TEXT = "The first instant at which it may run, in milliseconds since the
 _ENDS_TEXT = "An instant in milliseconds since the epoch: it runs before that, and not at it or later."
 _EXPIRES_TEXT = "For how many seconds each message is worth delivering: what a listener has not got by then, it misses."
 _EXPIRES = {"minimum": EXPIRES_IN_SECONDS.start, "maximum": EXPIRES_IN_SECONDS.stop - 1}
-_SENT_INSTANT = {"minimum": 0, "maximum": LATEST}
 
 RULES: Final[Mapping[str, Rule]] = {
     "schedule_id": Rule("The id of the schedule.", EXAMPLE_ID, _ID),
@@ -56,8 +55,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "ScheduleShown.status": Rule("Whether it runs.", "enabled", {"enum": ["enabled", "disabled"]}),
     "missed_runs": Rule(_MISSED_TEXT, "skip", {"enum": list(MISSED_RUNS)}),
     "catch_up_limit": Rule(_LIMIT_TEXT, 10, _LIMIT),
-    "starts_at": Rule(_STARTS_TEXT, 1_795_536_280_000, _SENT_INSTANT),
-    "ends_at": Rule(_ENDS_TEXT, 1_893_456_000_000, _SENT_INSTANT),
+    "starts_at": Rule(_STARTS_TEXT, 1_795_536_280_000, INSTANT),
+    "ends_at": Rule(_ENDS_TEXT, 1_893_456_000_000, INSTANT),
     "ScheduleBody.key": Rule(
         "The key of each message: in an ordered queue, they come one after the other.",
         "reports",
