@@ -1,6 +1,7 @@
 """The adapter between HTTP and the handlers: the same few steps for every route of the table."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -12,11 +13,11 @@ from discue.api.conditional import if_match, status_of
 from discue.api.envelope import accepted, check_envelope
 from discue.api.event_bodies import reader_of
 from discue.api.links import base_of
-from discue.api.negotiation import JSON, is_json, taste_of
+from discue.api.negotiation import EVENTS, JSON, is_json, prefers_events, taste_of
 from discue.api.once import Repetitions, key_sent
 from discue.api.problems import headers_of, problem_of
 from discue.api.request import Request
-from discue.api.route import SMALL_BODY, Call, Page, Route
+from discue.api.route import SMALL_BODY, Call, Page, Route, Stream
 from discue.api.routes import ROUTES
 from discue.api.routing import Endpoint, Match, Router
 from discue.api.services import Services
@@ -33,6 +34,7 @@ from discue.once import idempotency_key
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 _REQUEST_ID_BYTES = 6
+_OK = 200
 _NOT_MODIFIED = 304
 _SMALL_DIGITS = 4
 """A Content-Length of so many digits is below any limit."""
@@ -89,9 +91,26 @@ class App:
         if request.body_is_left:
             await self._bodies.discard(exchange, scope)
         request.answer_headers += self._admission.rate_headers(request)
-        _send(request, status, content)
+        if request.stream is not None and status == _OK:
+            await self._stream(request, request.stream)
+        else:
+            _send(request, status, content)
         if self._logs_requests:
             self._log(request, status, len(content), self._monotonic() - began)
+
+    async def _stream(self, request: Request, pieces: AsyncGenerator[bytes, None]) -> None:
+        try:
+            transport = request.exchange.response_stream(_OK, request.answer_headers)
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    await transport.send_bytes(piece)
+        except (ProtocolClosed, ClientGone):
+            return
+        except Exception as error:
+            # It has begun: that it ends is all that can be said.
+            self._services.log.error(
+                "stream_failed", exc_info=error, request_id=request.id, method="GET", path=request.scope.path
+            )
 
     def _next_id(self) -> str:
         self._requests += 1
@@ -127,13 +146,19 @@ class App:
             address=request.address,
             method=scope.method,
             gone=request.exchange.client_disconnect,
+            wants_events=_wants_events(endpoint, accepted(request.headers)),
         )
         if key_text is not None:
             organization = request.principal.organization
             call.once = idempotency_key(organization, key_text, scope.method, found.path, request.content)
             content = await self._repetitions.answer(call, call.once, endpoint)
         else:
-            content = _content(endpoint, call, await endpoint.handler(call))
+            answer = await endpoint.handler(call)
+            if isinstance(answer, Stream):
+                call.headers[0] = ("content-type", EVENTS)
+                request.stream = answer.pieces
+                return b""
+            content = _content(endpoint, call, answer)
         if call.version and endpoint.has_etag:
             request.status = status_of(request, call.version, content)
         return content
@@ -146,7 +171,10 @@ class App:
             found = self._find(scope.method, scope.path)
         except DiscueError as error:
             return error
-        return NotAcceptable() if taste_of(accepted(headers), found.endpoint.media_type) == "nothing" else found
+        accept = accepted(headers)
+        if taste_of(accept, found.endpoint.media_type) == "nothing" and not _wants_events(found.endpoint, accept):
+            return NotAcceptable()
+        return found
 
     async def _body(self, request: Request, endpoint: Endpoint, ids: tuple[str, ...]) -> Any:
         headers = request.headers
@@ -203,6 +231,10 @@ class App:
             organization=principal.organization_public_id,
             api_key_id=principal.key_public_id,
         )
+
+
+def _wants_events(endpoint: Endpoint, accept: str) -> bool:
+    return endpoint.streams and prefers_events(accept)
 
 
 def _content(endpoint: Endpoint, call: Call, answer: msgspec.Struct) -> bytes:

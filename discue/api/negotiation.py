@@ -5,6 +5,7 @@ from typing import Literal
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
+EVENTS = "text/event-stream"
 
 Taste = Literal["json", "problem", "nothing"]
 """What to answer with: the route's type, with errors as problem documents or not, or nothing that would be accepted."""
@@ -22,6 +23,13 @@ def taste_of(accept: str, media_type: str = JSON) -> Taste:
     if _weight(weights, media_type) == 0:
         return "nothing"
     return "problem" if weights.get(PROBLEM, 0) > 0 else "json"
+
+
+@lru_cache(_REMEMBERED)
+def prefers_events(accept: str) -> bool:
+    """Whether an Accept header names server-sent events, and JSON not before them."""
+    weights = dict(filter(None, map(_weighed, accept.split(","))))
+    return weights.get(EVENTS, 0) > 0 and weights[EVENTS] >= weights.get(JSON, 0)
 
 
 def _weight(weights: dict[str, float], media_type: str) -> float:

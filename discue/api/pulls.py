@@ -1,21 +1,23 @@
 """`/queues/{queue_id}/listeners/{listener_id}/messages` and `/acknowledgements`: messages that are pulled."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
+import msgspec
 from msgspec import UNSET
 
 from discue.api import bodies, wire
 from discue.api.links import link_to
 from discue.api.missed import PATH
 from discue.api.parameters import PULLS
+from discue.api.problems import problem_of
 from discue.api.query import number_in, parameters_of
-from discue.api.route import Call, Gone, Needs, Route
+from discue.api.route import Call, Gone, Needs, Route, Stream
 from discue.api.transport import ClientGone
 from discue.control import pulls
 from discue.control.delivery_options import LEASE_SECONDS
-from discue.control.pulls import LONGEST_WAIT_SECONDS, MOST_AT_ONCE, Action, Decision, Handed, Place
-from discue.errors import Fault, Unprocessable
+from discue.control.pulls import LONGEST_WAIT_SECONDS, MOST_AT_ONCE, Action, Decision, Handed, Place, Visitor
+from discue.errors import DiscueError, Fault, Unprocessable
 from discue.message_options import read_options
 from discue.receipts import read_receipt
 
@@ -23,18 +25,49 @@ RECEIPTS_AT_MOST = 1_000
 LONGEST_DELAY_SECONDS = 86_400
 
 _MOST = 10
+_HEARTBEAT_MS = 15_000
+_HEARTBEAT = b":\n\n"
+_BEGINNING = b"retry: 1000\n\n"
+"""After a second a browser comes again: what it did not acknowledge is leased until its lease is over."""
+
+_encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 _WRITE = Needs("listeners", "write")
 _ACTIONS: tuple[Action, ...] = ("acknowledge", "reject", "release", "extend")
 
 
-async def pull(call: Call) -> wire.Pulled:
+async def pull(call: Call) -> wire.Pulled | Stream:
     parameters = parameters_of(call.query)
     most = number_in(parameters, "max", _MOST, MOST_AT_ONCE)
     wait_ms = number_in(parameters, "wait", 0, LONGEST_WAIT_SECONDS, smallest=0) * 1_000
-    place = await pulls.place_of(call.control, call.principal, (call.ids[0], call.ids[1]))
-    # Nobody would see what was handed out to that.
-    handed = [] if call.method == "HEAD" else await _pulled(call, place, most, wait_ms)
+    path = (call.ids[0], call.ids[1])
+    if call.wants_events and call.method != "HEAD":
+        return Stream(_events(call, await pulls.place_of(call.control, call.principal, path), most))
+    if call.method == "HEAD":
+        # Nobody would see what was handed out to that.
+        await pulls.place_of(call.control, call.principal, path)
+        return wire.Pulled(messages=[], links=link_to(call.url))
+    with call.services.puller.visit(call.principal.key) as visitor:
+        place = await pulls.place_of(call.control, call.principal, path)
+        handed = await _pulled(call, visitor, place, (most, wait_ms))
     return wire.Pulled(messages=[shown(each) for each in handed], links=link_to(call.url))
+
+
+async def _events(call: Call, place: Place, most: int) -> AsyncGenerator[bytes, None]:
+    """Messages as events, each when it is there, and a comment now and then when none is."""
+    with call.services.puller.visit(call.principal.key) as visitor:
+        yield _BEGINNING
+        while visitor.may_stay:
+            try:
+                handed = await _pulled(call, visitor, place, (most, _HEARTBEAT_MS))
+            except DiscueError as error:
+                yield _event("problem", _encode(problem_of(error, "", call.base)))
+                return
+            yield b"".join(_event("message", _encode(shown(each))) for each in handed) if handed else _HEARTBEAT
+
+
+def _event(name: str, data: bytes) -> bytes:
+    """JSON has no line ends: one line is enough."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
 
 
 async def acknowledge(call: Call) -> wire.Receipts:
@@ -67,13 +100,13 @@ def shown(handed: Handed) -> wire.PulledShown:
     )
 
 
-async def _pulled(call: Call, place: Place, most: int, wait_ms: int) -> list[Handed]:
-    """Raises ClientGone when that happens first: then nothing is leased."""
-    puller = call.services.puller
+async def _pulled(call: Call, visitor: Visitor, place: Place, wish: tuple[int, int]) -> list[Handed]:
+    """At most so many, waiting so many milliseconds. Raises ClientGone, and then nothing is leased."""
+    puller, (most, wait_ms) = call.services.puller, wish
     if call.gone is None or not wait_ms:
-        return await puller.pull(place, most, wait_ms)
+        return await puller.pull(visitor, place, most, wait_ms)
     loop = asyncio.get_running_loop()
-    pulling = loop.create_task(puller.pull(place, most, wait_ms))
+    pulling = loop.create_task(puller.pull(visitor, place, most, wait_ms))
     leaving = loop.create_task(_until(call.gone))
     try:
         await asyncio.wait({pulling, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,10 +160,12 @@ ROUTES = (
         needs=_WRITE,
         statuses=(404, 409),
         query=PULLS,
+        streams=True,
         summary="Pull messages",
         description=(
             "Of a listener in the mode pull. Each is leased: nobody else gets it until it is acknowledged, given back, "
-            "or its lease is over."
+            "or its lease is over. With `Accept: text/event-stream` they come as events, for as long as the client "
+            "stays."
         ),
     ),
     Route(

@@ -1,6 +1,6 @@
 """One request on its way through the adapter."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 from discue.allowance import Allowance
 from discue.api.envelope import sane_request_id
@@ -31,6 +31,7 @@ class Request:
         "record",
         "scope",
         "status",
+        "stream",
     )
 
     def __init__(self, scope: Scope, exchange: Exchange, fallback_id: Callable[[], str]) -> None:
@@ -46,3 +47,4 @@ class Request:
         self.body_is_left = True
         self.content = b""
         self.status = 200
+        self.stream: AsyncGenerator[bytes, None] | None = None

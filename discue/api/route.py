@@ -1,6 +1,6 @@
 """What a route is: one row of the table from which routing, authorisation and documentation follow."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
@@ -56,6 +56,7 @@ class Call(msgspec.Struct):
     address: str = ""
     method: str = "GET"
     gone: Gone | None = None
+    wants_events: bool = False
 
     @property
     def url(self) -> str:
@@ -80,8 +81,14 @@ class Page(msgspec.Struct, frozen=True):
     content: bytes
 
 
+class Stream(msgspec.Struct, frozen=True):
+    """An answer of server-sent events, in pieces that come one after another until the client goes away."""
+
+    pieces: AsyncGenerator[bytes, None]
+
+
 Handler: TypeAlias = Callable[[Call], Awaitable[msgspec.Struct]]
-"""Answers with the response's struct, or with a Page."""
+"""Answers with the response's struct, with a Page, or where that is wanted with a Stream."""
 
 Limit: TypeAlias = Callable[["Services", Principal, tuple[str, ...]], Awaitable[int]]
 """How many bytes a body can have, where that depends on what the path names."""
@@ -120,7 +127,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     `publishes` is refused before its body is read when too much waits for the store already.
     `events`: whether it takes CloudEvents in place of its body.
     `media_type` is that of the answer; where it is not JSON, the handler answers with a Page. One that
-    `keeps_nothing` takes no idempotency key.
+    `keeps_nothing` takes no idempotency key. One that `streams` answers with a Stream whoever wants that.
 
     The rest is for the documentation. Every row needs a `summary` (a few words that begin with a verb), one
     that takes a body an `example` of it that works as it stands, one whose query is read the parameters of that
@@ -142,6 +149,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     events: Takes | None = None
     media_type: str = JSON
     keeps_nothing: bool = False
+    streams: bool = False
     summary: str = ""
     description: str = ""
     query: tuple[Parameter, ...] = ()

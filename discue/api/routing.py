@@ -39,6 +39,7 @@ class Endpoint:
         "needs",
         "publishes",
         "route",
+        "streams",
         "takes_body",
     )
 
@@ -55,6 +56,7 @@ class Endpoint:
         self.publishes = route.publishes
         self.events = route.events
         self.media_type = route.media_type
+        self.streams = route.streams
 
 
 class Match(NamedTuple):

@@ -66,7 +66,15 @@ class Exchange(Protocol):
 
     def response_empty(self, status: int, headers: list[tuple[str, str]]) -> None: ...
 
+    def response_stream(self, status: int, headers: list[tuple[str, str]]) -> "Pieces": ...
+
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None: ...
+
+
+class Pieces(Protocol):
+    """The way to answer piece by piece. What cannot be sent any more raises."""
+
+    async def send_bytes(self, data: bytes) -> None: ...
 
 
 class ClientGone(Exception):

@@ -1,6 +1,7 @@
 """Pulling: messages that are handed out under leases, and what consumers say of them."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -51,13 +52,27 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     seconds: int | None = None
 
 
+class Visitor:
+    """Somebody who waits for messages with a key, by its row id. It `may_stay` until the key changes."""
+
+    __slots__ = ("key", "may_stay")
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self.may_stay = True
+
+
 class Puller(Protocol):
-    """Who hands messages out. Both raise NotFound when the listener is gone, and Unavailable."""
+    """Who hands messages out. It raises NotFound when a listener is gone, and Unavailable."""
 
-    async def pull(self, place: Place, most: int, wait_ms: int) -> list[Handed]:
-        """At most so many messages, waiting for the first of them if need be. Raises Conflict for a disabled listener.
+    def visit(self, key: int) -> AbstractContextManager[Visitor]:
+        """Somebody comes with a key, and stays as long as this lasts, or less: also until the service stops."""
+        ...
 
-        Cancelled, it leaves none leased.
+    async def pull(self, visitor: Visitor, place: Place, most: int, wait_ms: int) -> list[Handed]:
+        """At most so many messages, waiting for the first of them if need be; none for whoever may not stay.
+
+        Raises Conflict for a disabled listener. Cancelled, it leaves none leased.
         """
         ...
 

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from discue.control.pulls import MOST_AT_ONCE, Answered, Decision, Handed, Place
+from discue.control.pulls import MOST_AT_ONCE, Answered, Decision, Handed, Place, Visitor
 from discue.dispatch.pull_round import Brought, Means, go_round
 from discue.errors import DiscueError, Overloaded
 
@@ -21,9 +21,10 @@ _NO_MESSAGES: Final[list[Handed]] = []
 class Poll:
     """A request for messages: at most so many, until an instant."""
 
-    __slots__ = ("answer", "deadline", "most", "rounds")
+    __slots__ = ("answer", "deadline", "most", "rounds", "visitor")
 
-    def __init__(self, most: int, deadline: int, answer: "asyncio.Future[list[Handed]]") -> None:
+    def __init__(self, visitor: Visitor, most: int, deadline: int, answer: "asyncio.Future[list[Handed]]") -> None:
+        self.visitor = visitor
         self.most = most
         self.deadline = deadline
         self.answer = answer
@@ -80,10 +81,10 @@ class Desk:
         self._look_at = 0
         self._seen = 0
 
-    async def poll(self, most: int, deadline: int) -> list[Handed]:
+    async def poll(self, visitor: Visitor, most: int, deadline: int) -> list[Handed]:
         if len(self._polls) >= WAITING_POLLS:
             raise Overloaded(f"{WAITING_POLLS} requests wait for messages of this listener already.")
-        poll = Poll(most, deadline, asyncio.get_running_loop().create_future())
+        poll = Poll(visitor, most, deadline, asyncio.get_running_loop().create_future())
         self._polls.append(poll)
         self.ring()
         try:
@@ -125,11 +126,11 @@ class Desk:
         else:
             self._rest()
 
-    def close(self) -> None:
-        """Nobody waits any longer."""
+    def see_off(self) -> None:
+        """Whoever may not stay waits no longer."""
         for poll in self._polls:
-            _resolve(poll.answer, _NO_MESSAGES)
-        self._polls.clear()
+            if not poll.visitor.may_stay:
+                _resolve(poll.answer, _NO_MESSAGES)
         self._rest()
 
     @property

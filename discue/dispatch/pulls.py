@@ -1,11 +1,12 @@
 """All that are asked for messages in this worker: a desk for each listener for which somebody waits."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
-from discue.control.pulls import Answered, Decision, Handed, Place
+from discue.control.pulls import Answered, Decision, Handed, Place, Visitor
 from discue.dispatch.alarms import Alarms
 from discue.dispatch.desk import Desk
 from discue.dispatch.ledger import Ledger
@@ -17,7 +18,7 @@ from discue.store.cursor_keys import PULLED
 from discue.store.cursors import LaneRecord, lanes_after, last_seq_stored_before
 from discue.store.engine import Appended, CursorKey, Hint, QueueKey
 
-WAITING: Final = 10_000
+VISITORS: Final = 10_000
 """Requests that may be under way at once, at all desks."""
 _READ_AT_ONCE: Final = 100
 
@@ -36,7 +37,7 @@ class Pulls:
         self._desks: dict[Place, Desk] = {}
         self._of_queue: dict[QueueKey, dict[Place, Desk]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._under_way = 0
+        self._visitors: set[Visitor] = set()
         self._is_closed = False
 
     @property
@@ -44,19 +45,22 @@ class Pulls:
         """Those for whose messages somebody waits."""
         return tuple(self._of_queue)
 
-    @property
-    def under_way(self) -> int:
-        return self._under_way
-
-    async def pull(self, place: Place, most: int, wait_ms: int) -> list[Handed]:
-        if self._under_way >= WAITING:
-            raise Overloaded(f"{WAITING} requests for messages are under way already. Try again soon.")
-        self._under_way += 1
+    @contextmanager
+    def visit(self, key: int) -> Iterator[Visitor]:
+        if len(self._visitors) >= VISITORS:
+            raise Overloaded(f"{VISITORS} requests for messages are under way already. Try again soon.")
+        visitor = Visitor(key)
+        visitor.may_stay = not self._is_closed
+        self._visitors.add(visitor)
         try:
-            deadline = self.means.clock.now() + (0 if self._is_closed else wait_ms)
-            return await self._desk(place).poll(most, deadline)
+            yield visitor
         finally:
-            self._under_way -= 1
+            self._visitors.discard(visitor)
+
+    async def pull(self, visitor: Visitor, place: Place, most: int, wait_ms: int) -> list[Handed]:
+        if not visitor.may_stay:
+            return []
+        return await self._desk(place).poll(visitor, most, self.means.clock.now() + wait_ms)
 
     async def answer(self, place: Place, decisions: Sequence[Decision]) -> list[Answered]:
         return await self._desk(place).state(decisions)
@@ -77,7 +81,9 @@ class Pulls:
                 desk.learn(heads.get(queue, 0))
 
     def changed(self, kind: str, organization: int, ref: int) -> None:
-        """Follow the change feed: whom it concerns looks again."""
+        """Follow the change feed: whom it concerns looks again. Whose key has changed has to come again."""
+        if kind in {"api_key", "everything"}:
+            self._see_off(lambda visitor: kind == "everything" or visitor.key == ref)
         for place, desk in tuple(self._desks.items()):
             if _concerns(place, kind, organization, ref):
                 desk.ring()
@@ -85,8 +91,7 @@ class Pulls:
     def close(self) -> None:
         """Nobody waits any longer: those who do get nothing, and come again."""
         self._is_closed = True
-        for desk in tuple(self._desks.values()):
-            desk.close()
+        self._see_off(lambda _visitor: True)
         self.alarms.stop()
 
     async def miss_too_old(self) -> None:
@@ -146,6 +151,14 @@ class Pulls:
             del of_queue[place]
             if not of_queue:
                 del self._of_queue[queue]
+
+    def _see_off(self, concerns: Callable[[Visitor], bool]) -> None:
+        leaving = [visitor for visitor in self._visitors if concerns(visitor)]
+        for visitor in leaving:
+            visitor.may_stay = False
+        if leaving:
+            for desk in tuple(self._desks.values()):
+                desk.see_off()
 
     def _desk(self, place: Place) -> Desk:
         desk = self._desks.get(place)

@@ -1,9 +1,14 @@
 """Requests for messages that wait, as HTTP has them."""
 
+import json
 import socket
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
+
+import httpx
 
 from discue.access import Scope
 from tests.api.serving import Cast, Service
@@ -70,3 +75,65 @@ def test_a_key_for_one_listener_pulls_from_that_alone(cast: Cast) -> None:
     assert answer["receipts"] == [{"receipt": pulled["receipt"], "state": "settled"}]
     answer = bob.post(f"{path}/acknowledgements", json=content).json()
     assert answer["receipts"] == [{"receipt": pulled["receipt"], "state": "acknowledged"}]
+
+
+def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        if line.startswith("data: "):
+            found: dict[str, Any] = json.loads(line.removeprefix("data: "))
+            yield found
+
+
+@contextmanager
+def _streaming(cast: Cast, path: str, key: str | None = None) -> Iterator[httpx.Response]:
+    headers = {"accept": "text/event-stream", "x-api-key": key or cast.alice.headers["x-api-key"]}
+    with (
+        httpx.Client(base_url=cast.service.url, headers=headers, timeout=PATIENCE_SECONDS) as client,
+        client.stream("GET", f"{path}/messages?max=5") as answer,
+    ):
+        yield answer
+
+
+def test_messages_come_as_events_for_as_long_as_the_client_stays(cast: Cast) -> None:
+    service, (queue, path) = cast.service, _pulling(cast)
+    first = cast.message(queue)
+    with _streaming(cast, path) as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        events = _events(answer.iter_lines())
+        assert next(events)["id"] == first
+        _until_waiting(service, 1)
+        second = cast.message(queue)
+        received = next(events)
+        assert (received["id"], received["attempt"]) == (second, 1)
+    _until_waiting(service, 0)
+    third = cast.message(queue)
+    with _streaming(cast, path) as answer:
+        assert next(_events(answer.iter_lines()))["id"] == third
+    content = {"acknowledge": [received["receipt"]]}
+    assert cast.alice.post(f"{path}/acknowledgements", json=content).json()["receipts"][0]["state"] == "acknowledged"
+
+
+def test_a_stream_has_no_more_open_at_once_than_the_listener_says(cast: Cast) -> None:
+    queue = cast.queue()
+    path = f"/queues/{queue}/listeners/{cast.listener(queue, mode='pull', max_in_flight=2)}"
+    ids = [cast.message(queue) for _ in range(3)]
+    with _streaming(cast, path) as answer:
+        events = _events(answer.iter_lines())
+        first, second = next(events), next(events)
+        _until_waiting(cast.service, 1)
+        content = {"acknowledge": [first["receipt"]]}
+        cast.alice.post(f"{path}/acknowledgements", json=content)
+        assert [each["id"] for each in (first, second, next(events))] == ids
+
+
+def test_a_stream_ends_with_its_key_and_with_its_listener(cast: Cast) -> None:
+    _, path = _pulling(cast)
+    made = cast.alice.post("/api_keys", json={}).json()["api_key"]
+    with _streaming(cast, path, made["key"]) as answer:
+        _until_waiting(cast.service, 1)
+        cast.alice.put(f"/api_keys/{made['id']}", json={"status": "disabled"})
+        assert list(_events(answer.iter_lines())) == []
+    with _streaming(cast, path) as answer:
+        _until_waiting(cast.service, 1)
+        cast.alice.put(path, json={"status": "disabled"})
+        assert [each["status"] for each in _events(answer.iter_lines())] == [409]

@@ -1,11 +1,12 @@
 """Messages that are pulled: leased to one at a time, and what is said of them."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.contract.caller import Caller, body, pointers
+from tests.contract.caller import Caller, body, client_at, pointers
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 
@@ -152,6 +153,18 @@ def test_what_is_no_receipt_or_out_of_range_is_refused(owner: Caller, content: d
     for query in ("max=0", "max=101", "wait=-1", "wait=61", "wait=x"):
         (place,) = pointers(owner.refused(400, "GET", f"{path}/messages?{query}"))
         assert place == f"?{query.partition('=')[0]}"
+
+
+@covers("pulling.md# As events")
+def test_messages_come_as_events(owner: Caller) -> None:
+    queue, path = _pulling(owner)
+    message = owner.create(f"{queue}/messages", data="x")["id"]
+    url = f"{owner.installation.urls[0]}{path}/messages"
+    headers = {"X-API-KEY": str(owner.key), "Accept": "text/event-stream"}
+    with client_at() as client, client.stream("GET", url, headers=headers) as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        event = next(line for line in answer.iter_lines() if line.startswith("data: "))
+    assert json.loads(event.removeprefix("data: "))["id"] == message
 
 
 def test_head_hands_nothing_out(owner: Caller) -> None:

@@ -43,7 +43,7 @@ class Counter:
         return await self.stage.publish(self.queue, count)
 
     async def pull(self, most: int = 10, *, worker: Pulls | None = None) -> list[Handed]:
-        return await (worker or self.pulls).pull(self.place, most, 0)
+        return await pull(worker or self.pulls, self.place, most, 0)
 
     async def pulled(self, most: int = 10) -> list[str]:
         """The ids of what is handed out."""
@@ -51,7 +51,7 @@ class Counter:
 
     def waiting(self, most: int = 10, wait_ms: int = 20_000) -> "asyncio.Task[list[Handed]]":
         """A request that waits."""
-        return asyncio.get_running_loop().create_task(self.pulls.pull(self.place, most, wait_ms))
+        return asyncio.get_running_loop().create_task(pull(self.pulls, self.place, most, wait_ms))
 
     async def say(self, action: Action, handed: Sequence[Handed], seconds: int | None = None) -> list[Answered]:
         decisions = [Decision(each.receipt, action, seconds) for each in handed]
@@ -80,6 +80,12 @@ class Counter:
 
     async def exceptions(self) -> list[tuple[int, str, int]]:
         return await self.stage.exceptions(self.listener)
+
+
+async def pull(pulls: Pulls, place: Place, most: int, wait_ms: int, key: int = 1) -> list[Handed]:
+    """As the API does for a request."""
+    with pulls.visit(key) as visitor:
+        return await pulls.pull(visitor, place, most, wait_ms)
 
 
 async def counter(stage: Stage, options: DeliveryOptions | None = None, *, ordered: bool = False) -> Counter:

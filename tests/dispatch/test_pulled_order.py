@@ -14,7 +14,7 @@ from discue.dispatch.pulls import Pulls
 from discue.errors import Unavailable
 from discue.model import DeliveryOptions, RetryOptions
 from discue.store.commit import Store
-from tests.dispatch.counter import LEASE_MS, Counter, beside, counter
+from tests.dispatch.counter import LEASE_MS, Counter, beside, counter, pull
 from tests.dispatch.stage import Stage
 from tests.stores import ENGINES, opened_store
 
@@ -221,7 +221,7 @@ async def test_consumers_of_several_workers_at_once_get_each_message_once(stage:
     async def consume(worker: Pulls) -> None:
         while len(done) < len(keys):
             try:
-                handed = await worker.pull(at.place, 3, 0)
+                handed = await pull(worker, at.place, 3, 0)
             except Unavailable:
                 continue
             for each in handed:

@@ -15,7 +15,7 @@ from discue.model import Chosen, DeliveryOptions, MessageOptions, Redelivery, Re
 from discue.store import deliveries, messages, redeliveries
 from discue.store.commit import Store
 from discue.store.engine import Transaction
-from tests.dispatch.counter import LEASE_MS, Counter, beside, counter
+from tests.dispatch.counter import LEASE_MS, Counter, beside, counter, pull
 from tests.dispatch.stage import DAY_MS, Stage
 from tests.stores import ENGINES, opened_store
 
@@ -368,7 +368,7 @@ async def test_two_listeners_of_a_queue_get_every_message_each(stage: Stage) -> 
     assert await at.pulled() == ids
     assert await other.pulled() == ids
     with pytest.raises(NotFound):
-        await at.pulls.pull(Place(at.place.organization + 1, at.place.listener, at.place.queue), 1, 0)
+        await pull(at.pulls, Place(at.place.organization + 1, at.place.listener, at.place.queue), 1, 0)
 
 
 async def test_a_consumer_that_only_fails_does_not_turn_the_backlog_into_rows(stage: Stage) -> None:
@@ -394,7 +394,7 @@ async def test_a_stopping_worker_sends_everybody_off(stage: Stage) -> None:
     await at.idle()
     at.pulls.close()
     assert await asyncio.gather(*waiting) == [[]] * 3
-    assert await at.pulls.pull(at.place, 1, 20_000) == []
+    assert await pull(at.pulls, at.place, 1, 20_000) == []
 
 
 async def test_what_was_missed_is_handed_out_again_when_it_is_redelivered(stage: Stage) -> None:
@@ -450,3 +450,15 @@ async def _redeliver(at: Counter, **fields: int) -> None:
         **fields,
     )
     await at.stage.store.write(lambda tx: redeliveries.insert(tx, made))
+
+
+async def test_whose_key_changes_waits_no_longer(stage: Stage) -> None:
+    at = await counter(stage)
+    loop = asyncio.get_running_loop()
+    mine, another = [loop.create_task(pull(at.pulls, at.place, 1, 20_000, key)) for key in (7, 8)]
+    await at.idle()
+    at.pulls.changed("api_key", at.place.organization, 7)
+    assert await mine == []
+    assert not another.done()
+    ids = await at.publish()
+    assert [each.entry.id for each in await another] == ids

@@ -32,6 +32,7 @@ from discue.store import feed, jobs, listeners, organizations, queues, workers
 from discue.store.commit import Store
 from discue.store.engine import Append, Hint, NewEntry, Polled, QueueKey, Transaction
 from discue.store.jobs import Job
+from tests.dispatch.counter import pull
 from tests.dispatch.stage import LIMITS, SECRET, Scout
 from tests.store.rows import a_listener, a_queue, an_organization, row_id
 from tests.stores import opened_store
@@ -222,7 +223,7 @@ async def test_who_waits_for_messages_hears_of_what_others_stored(post: Post, el
     await elsewhere.write(lambda tx: listeners.insert(tx, puller, 0))
     place = Place(queue.organization, puller.id, queue.id)
     for told_by in (post.look, lambda: _hint(post, queue, 2)):
-        waiting = asyncio.get_running_loop().create_task(post.pulls.pull(place, 1, 60_000))
+        waiting = asyncio.get_running_loop().create_task(pull(post.pulls, place, 1, 60_000))
         while post.pulls.queues == () or post.pulls._tasks:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0)
         message = await publish(elsewhere, queue, len(post.polls) + 1)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from discue import errors
-from discue.api.negotiation import JSON, PROBLEM
+from discue.api.negotiation import EVENTS, JSON, PROBLEM
 from discue.api.openapi.examples import example_of
 from discue.api.openapi.schemas import Schema, ref_to
 from discue.api.problems import WWW_AUTHENTICATE, Place, Problem
@@ -26,6 +26,15 @@ _CREATING = (409, 422)
 _PRECONDITION_FAILED = 412
 _NOT_FOUND = 404
 
+_EVENTS: Mapping[str, Any] = {
+    EVENTS: {
+        "schema": {
+            "type": "string",
+            "description": "Events called `message`: the data of each is a message of the list.",
+        },
+        "example": 'event: message\ndata: {"id":"0VbuJFW500I0yWwoGXXf6","receipt":"0000000001l8lCq3JzX4bM"}\n\n',
+    }
+}
 _LIMITS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _EVERYWHERE = ("X-Request-Id", *_LIMITS)
 _ETAG = {"type": "string", "pattern": '^"[!#-~]+"$'}
@@ -204,7 +213,7 @@ def _success(method: Method, route: Route, components: Mapping[str, Schema]) -> 
     return {
         "description": "Done." if method != "GET" else "What was asked for.",
         "headers": headers,
-        "content": {route.media_type: _content(route, components)},
+        "content": {route.media_type: _content(route, components), **(_EVENTS if route.streams else {})},
     }
 
 
