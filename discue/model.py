@@ -31,6 +31,24 @@ Format = Literal["plain", "cloudevents_binary", "cloudevents_structured"]
 """How a listener's requests carry a message: its data as it is, or as a CloudEvent."""
 
 
+AuthenticationType = Literal["basic", "oauth2", "certificate"]
+
+
+class Authentication(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the service shows a listener who it is, without what is secret of it. What a type has not is "".
+
+    `certificate` is one in PEM, with those that lead to its issuer.
+    """
+
+    type: AuthenticationType
+    username: str = ""
+    token_url: str = ""
+    client_id: str = ""
+    scope: str = ""
+    audience: str = ""
+    certificate: str = ""
+
+
 class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a listener wants its requests, where it wants them otherwise than the service makes them.
 
@@ -46,6 +64,7 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     filter: str | None = None
     format: Format = "plain"
     lease_seconds: int | None = None
+    authentication: Authentication | None = None
 
     def __repr__(self) -> str:
         # Headers may hold what somebody else must not know.
@@ -102,12 +121,14 @@ FailureKind = Literal[
     "reset",
     "protocol",
     "response_too_large",
+    "authentication",
     "internal",
     "rejected",
     "lease_expired",
 ]
-"""Why an attempt failed: "" for one that did not. `status` and `redirect` mean that a whole answer was read. What was
-pulled was `rejected`, or not answered until its lease was over."""
+"""Why an attempt failed: "" for one that did not. `status` and `redirect` mean that a whole answer was read,
+`authentication` that the service had nothing to show the listener who it is with. What was pulled was `rejected`, or
+not answered until its lease was over."""
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):

@@ -44,7 +44,13 @@ class LastSecret(Exception):
     """Without it, deliveries would be signed no more, or not for long."""
 
 
-_decode = msgspec.json.Decoder(list[SigningSecret | str]).decode
+class _Held(msgspec.Struct, frozen=True):
+    """What else is kept with them is nobody's business here."""
+
+    signing: list[SigningSecret | str]
+
+
+_decode = msgspec.json.Decoder(list[SigningSecret | str] | _Held).decode
 
 
 def encoded(secrets: Sequence[SigningSecret]) -> bytes:
@@ -57,6 +63,8 @@ def decoded(content: bytes) -> tuple[SigningSecret, ...]:
         found = _decode(content)
     except ValueError:
         raise ValueError("the signing secrets cannot be read") from None
+    if isinstance(found, _Held):
+        found = found.signing
     return tuple(SigningSecret(each) if isinstance(each, str) else each for each in found)
 
 

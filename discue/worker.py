@@ -42,6 +42,8 @@ from discue.publish import Publisher
 from discue.publishing_quotas import PublishingQuotas
 from discue.quota import default_quotas
 from discue.request_rates import RequestRates
+from discue.sending.access_tokens import TOKEN_BYTES, AccessTokens
+from discue.sending.authorizer import Authorizer
 from discue.sending.fetch import Fetcher
 from discue.sending.sampler import Sampler
 from discue.sending.sender import Sender
@@ -84,11 +86,13 @@ class Worker:
         self.sender = sender if sender is not None else _sender(settings, clock)
         fetcher = Fetcher(policy=egress_policy(settings), connect_seconds=settings.connect_timeout_seconds)
         self._probe = Fetching(fetcher)
+        self._tokens = _tokens(settings, clock)
+        self._authorizer = Authorizer(self.sender, self._tokens, clock)
         row_ids = installation.control.row_ids
         self.lease = Lease(store, row_ids, clock, settings.role, settings.lease_seconds)
         self.dispatcher = Dispatcher(
             store,
-            Reach(self.sender.send, self._probe),
+            Reach(self._authorizer.send, self._probe),
             _dispatch_limits(settings),
             Sources(clock, SystemRandom().random, row_ids, installation.keyring),
             log,
@@ -126,7 +130,7 @@ class Worker:
         self._verifier = Verifier(installation.control, fetcher, keeps_house=lambda: self._ownership.keeps_house)
         # Where nothing but lanes run, the service still says who and how it is.
         served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)
-        self._sampler = _sampler(settings, clock)
+        self._sampler = _sampler(settings, clock, self._tokens)
         services = _services(installation, self.readiness, log, (self._verifier, self._sampler, self.pulls))
         self.application: Application = App(services, routes=served_routes)
 
@@ -177,8 +181,9 @@ class Worker:
     async def leave(self) -> None:
         """End everything that still runs. Nothing may be asked of this worker any more."""
         await self._supervisor.stop()
-        await self.sender.close(0)
+        await self._authorizer.close(0)
         await self._sampler.close()
+        await self._tokens.close()
         await self._probe.close()
         try:
             while await self._installation.directory.flush_usage():
@@ -296,9 +301,15 @@ def _sender(settings: Settings, clock: Clock) -> Sender:
     return Sender(clock=clock, policy=egress_policy(settings), limits=limits, details=settings.attempt_details)
 
 
-def _sampler(settings: Settings, clock: Clock) -> Sampler:
+def _tokens(settings: Settings, clock: Clock) -> AccessTokens:
+    connect_seconds = settings.connect_timeout_seconds
+    fetcher = Fetcher(policy=egress_policy(settings), connect_seconds=connect_seconds, kept_bytes=TOKEN_BYTES)
+    return AccessTokens(fetcher, clock)
+
+
+def _sampler(settings: Settings, clock: Clock, tokens: AccessTokens) -> Sampler:
     connect_timeout_ms = settings.connect_timeout_seconds * 1_000
-    return Sampler(clock=clock, policy=egress_policy(settings), connect_timeout_ms=connect_timeout_ms)
+    return Sampler(clock=clock, policy=egress_policy(settings), tokens=tokens, connect_timeout_ms=connect_timeout_ms)
 
 
 def _retention_times(settings: Settings) -> RetentionTimes:

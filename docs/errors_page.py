@@ -56,6 +56,7 @@ FAILURES: dict[str, str] = {
     "reset": "The connection broke before the answer was whole.",
     "protocol": "What was answered is not HTTP.",
     "response_too_large": "The answer's head was too large.",
+    "authentication": "There was no access token, or no certificate that can be used, to show the listener who it is.",
     "internal": "The cause is on this side: the service was stopped, or could open no connection.",
     "rejected": "The consumer that had pulled the message rejected it.",
     "lease_expired": "The message was pulled, and its lease was over before its consumer said what became of it.",

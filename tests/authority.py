@@ -18,6 +18,13 @@ def server_context(*names: str, is_trusted: bool = True) -> ssl.SSLContext:
     return context
 
 
+@cache
+def client_pair() -> tuple[str, str]:
+    """A client's certificate with those that lead to its issuer, whom nobody trusts, and its key: both in PEM."""
+    made = trustme.CA().issue_cert("discue@example.com")
+    return "".join(blob.bytes().decode() for blob in made.cert_chain_pems), made.private_key_pem.bytes().decode()
+
+
 def trusting_context() -> ssl.SSLContext:
     """For a client that takes the authority's certificates."""
     context = ssl.create_default_context()

@@ -152,6 +152,24 @@ class QueueBody(_Sent, kw_only=True):
         return (self.schema, self.json_schema)
 
 
+class AuthenticationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """How the service is to show the listener who it is. What is there depends on the type."""
+
+    type: str
+    username: str | None = None
+    password: str | None = None
+    token_url: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None
+    scope: str | None = None
+    audience: str | None = None
+    certificate: str | None = None
+    private_key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"AuthenticationBody(type={self.type!r})"
+
+
 class ListenerBody(_Sent, kw_only=True):
     """Of `POST` and `PUT` for a listener. `filter` is its text as it was sent."""
 
@@ -169,6 +187,7 @@ class ListenerBody(_Sent, kw_only=True):
     format: Text = UNSET
     mode: Text = UNSET
     lease_seconds: Whole = UNSET
+    authentication: AuthenticationBody | None | UnsetType = UNSET
     queue_id: Ignored = _NOT_SENT
     liveness: Ignored = _NOT_SENT
     messages: Ignored = _NOT_SENT

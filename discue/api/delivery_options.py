@@ -2,12 +2,14 @@
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import asdict
 
 from discue.api import bodies, wire
 from discue.backoff import DEFAULT_RETRY_POLICY, RetryPolicy
 from discue.control import delivery_options
 from discue.control.delivery_options import OptionFields, RateFields
-from discue.model import Listener, RateLimit, RetryOptions
+from discue.credentials import AuthenticationFields
+from discue.model import Authentication, Listener, RateLimit, RetryOptions
 from discue.settings import Settings
 
 
@@ -24,6 +26,19 @@ def options_of(body: bodies.ListenerBody) -> OptionFields:
         format=body.format,
         lease_seconds=body.lease_seconds,
     )
+
+
+def authentication_of(
+    sent: bodies.AuthenticationBody | UnsetType | None,
+) -> AuthenticationFields | UnsetType | None:
+    return AuthenticationFields(**asdict(sent)) if isinstance(sent, bodies.AuthenticationBody) else sent
+
+
+def authentication_shown(public: Authentication | None) -> wire.AuthenticationShown | UnsetType:
+    """What its type has of it, and no secret."""
+    if public is None:
+        return UNSET
+    return wire.AuthenticationShown(**{name: value for name, value in asdict(public).items() if value})
 
 
 def filter_of(sent: bodies.AsSent) -> str | UnsetType | None:

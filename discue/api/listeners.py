@@ -3,7 +3,15 @@
 from msgspec import UNSET, UnsetType
 
 from discue.api import bodies, wire
-from discue.api.delivery_options import effective_shown, filter_shown, options_of, rate_shown, retry_shown
+from discue.api.delivery_options import (
+    authentication_of,
+    authentication_shown,
+    effective_shown,
+    filter_shown,
+    options_of,
+    rate_shown,
+    retry_shown,
+)
 from discue.api.fields import Given, names_changed, names_given, status_of
 from discue.api.links import Named, link_to
 from discue.api.once import created
@@ -71,6 +79,7 @@ def _fields(body: bodies.ListenerBody, given: Given) -> ListenerFields:
         _url(body.notify_url),
         _url(body.liveness_url),
         options_of(body),
+        authentication_of(body.authentication),
     )
 
 
@@ -115,6 +124,7 @@ def _shown(call: Call, details: ListenerDetails) -> wire.ListenerShown:
         retry=retry_shown(options.retry),
         filter=filter_shown(options.filter),
         format=UNSET if options.format == "plain" else options.format,
+        authentication=authentication_shown(options.authentication),
         secret=details.secret or UNSET,
         created_at=listener.created_at,
         updated_at=listener.updated_at,

@@ -286,6 +286,18 @@ class ListenerMessages(msgspec.Struct, frozen=True):
     last_failure_at: int
 
 
+class AuthenticationShown(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """How the service shows the listener who it is, without what is secret of it."""
+
+    type: str
+    username: str | UnsetType = UNSET
+    token_url: str | UnsetType = UNSET
+    client_id: str | UnsetType = UNSET
+    scope: str | UnsetType = UNSET
+    audience: str | UnsetType = UNSET
+    certificate: str | UnsetType = UNSET
+
+
 class ListenerShown(_Shown, kw_only=True, frozen=True):
     """`secret` is there in the answer to its creation alone, options where they were chosen, and URLs unless its
     mode is pull.
@@ -307,6 +319,7 @@ class ListenerShown(_Shown, kw_only=True, frozen=True):
     retry: RetryShown | UnsetType = UNSET
     filter: msgspec.Raw | UnsetType = UNSET
     format: str | UnsetType = UNSET
+    authentication: AuthenticationShown | UnsetType = UNSET
     secret: str | UnsetType = UNSET
 
 

@@ -104,6 +104,7 @@ class _Rotation:
         if self._unreadable:
             say(f"{len(self._unreadable):,} listeners have new secrets that nobody knows. Make others by the API:")
             say("  POST /queues/{queue_id}/listeners/{listener_id}/secrets")
+            say("Those with an `authentication` get nothing before that was given again: its secret is lost, too.")
         say("No server needs an older key any more. Keep those for as long as you keep older backups.")
 
     async def _require_keys(self) -> None:

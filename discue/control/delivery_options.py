@@ -80,6 +80,7 @@ def changed(stored: DeliveryOptions, fields: OptionFields, mode: Mode = "push") 
         filter=_chosen_filter(stored.filter, fields.filter),
         format=_chosen_format(stored.format, fields.format),
         lease_seconds=_chosen(stored.lease_seconds, fields.lease_seconds, ("/lease_seconds", LEASE_SECONDS)),
+        authentication=stored.authentication,
     )
 
 

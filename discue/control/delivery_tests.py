@@ -13,6 +13,7 @@ from discue.headers import Headers, together
 from discue.model import Entry, Listener, Outcome
 from discue.sending.attempt_request import AttemptRequest
 from discue.sending.event_request import as_event
+from discue.sending.presented import presented
 from discue.signing_secrets import signing_key_of
 from discue.store import listeners, organizations, verified_places
 from discue.store.engine import Transaction
@@ -89,6 +90,7 @@ async def _listener(tx: Transaction, principal: Principal, path: tuple[str, str]
 
 def _request(control: Control, listener: Listener, sample: Sample, entry: Entry) -> AttemptRequest:
     options = listener.options
+    shown = presented(encryption.credentials_of(control, listener), listener.public_id)
     timeout_seconds = options.timeout_seconds or control.settings.delivery_timeout_seconds
     request = AttemptRequest(
         target=egress.parse_target(listener.notify_url, _POINTER),
@@ -101,9 +103,11 @@ def _request(control: Control, listener: Listener, sample: Sample, entry: Entry)
         queue_id=listener.queue_public_id,
         listener_id=listener.public_id,
         number=1,
-        headers=together(options.headers, sample.headers),
+        headers=together((*options.headers, *shown.headers), sample.headers),
         timeout_ms=min(timeout_seconds, LONGEST_SECONDS) * 1_000,
         is_test=True,
+        grant=shown.grant,
+        identity=shown.identity,
     )
     return request if options.format == "plain" else as_event(request, entry, options.format)
 

@@ -4,13 +4,14 @@ Which key encrypts is written in the database, and read in the transaction that 
 one, nobody writes under the former.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
 from discue import signing
 from discue.control.control import Control
+from discue.credentials import Credentials, credentials_in, held_with
 from discue.errors import Unavailable
 from discue.keyring import NONCE_BYTES, KeyUnknown, SealBroken, key_id_in
 from discue.model import Listener
@@ -18,6 +19,8 @@ from discue.signing_secrets import SigningSecret, decoded, encoded, place_of
 from discue.store import encryption, feed
 from discue.store.encryption import Encryption, RowKey, SecretsRow
 from discue.store.engine import Hint, Transaction
+
+T = TypeVar("T")
 
 ROWS_A_STEP: Final = 200
 
@@ -31,22 +34,44 @@ class Step(msgspec.Struct, frozen=True):
     unreadable: tuple[RowKey, ...] = ()
 
 
-async def sealed(tx: Transaction, control: Control, row: RowKey, secrets: Sequence[SigningSecret]) -> bytes:
-    """A listener's secrets as they are to be stored by this transaction, which is exclusive. Raises Unavailable."""
+async def sealed(
+    tx: Transaction,
+    control: Control,
+    row: RowKey,
+    secrets: Sequence[SigningSecret],
+    credentials: Credentials | None = None,
+) -> bytes:
+    """A listener's, as they are to be stored by this transaction, which is exclusive. Raises Unavailable."""
     stands = await encryption.read(tx)
     try:
-        return _seal(control, stands.current, row, encoded(secrets))
+        return _seal(control, stands.current, row, held_with(secrets, credentials))
     except KeyUnknown as error:
         raise Unavailable("This server does not know the key that signing secrets are encrypted under.") from error
 
 
 def opened(control: Control, listener: Listener) -> tuple[SigningSecret, ...]:
     """A stored listener's secrets. Raises Unavailable when this process cannot read them."""
+    return _read(control, listener, decoded)
+
+
+def credentials_of(control: Control, listener: Listener) -> Credentials | None:
+    """What a stored listener is shown. Raises Unavailable when this process cannot read it, and when it is lost."""
+    found = held_by(control, listener)
+    if listener.options.authentication != (None if found is None else found.public):
+        raise Unavailable("The secret of the listener's authentication is lost. Give the authentication again.")
+    return found
+
+
+def held_by(control: Control, listener: Listener) -> Credentials | None:
+    """The same, also where its secret is lost: None then. Raises Unavailable when this process cannot read it."""
+    return _read(control, listener, credentials_in)
+
+
+def _read(control: Control, listener: Listener, read: Callable[[bytes], T]) -> T:
     try:
-        content = control.keyring.open(listener.secrets, place_of(listener.organization, listener.id))
-        return decoded(content)
+        return read(control.keyring.open(listener.secrets, place_of(listener.organization, listener.id)))
     except ValueError as error:
-        raise Unavailable("The listener's signing secrets cannot be read by this server.") from error
+        raise Unavailable("The listener's secrets cannot be read by this server.") from error
 
 
 async def begin(control: Control, key_id: str) -> Encryption:
@@ -61,7 +86,10 @@ async def begin(control: Control, key_id: str) -> Encryption:
 
 
 async def step(control: Control, key_id: str, after: RowKey | None, *, replace_lost: bool = False) -> Step:
-    """Move some rows to the key. With `replace_lost` listeners whose secrets cannot be opened get new ones."""
+    """Move some rows to the key. With `replace_lost` listeners whose secrets cannot be opened get new ones.
+
+    Of these, what such a listener was shown is lost: nothing is sent to it before that was given again.
+    """
 
     async def work(tx: Transaction) -> Step:
         rows = await encryption.rows_after(tx, after, ROWS_A_STEP)

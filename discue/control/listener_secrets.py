@@ -130,7 +130,8 @@ async def _store(
     occurrence: events.Occurrence,
 ) -> None:
     place = (listener.organization, listener.id)
-    await listeners.set_secrets(tx, *place, await encryption.sealed(tx, control, place, secrets))
+    held = encryption.held_by(control, listener)
+    await listeners.set_secrets(tx, *place, await encryption.sealed(tx, control, place, secrets, held))
     await feed.record(tx, "listener", *place)
     await events.record(tx, occurrence, "listener_updated", listener.organization, listener.public_id, listener.alias)
 

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from discue import egress, signing
 from discue.access import Access, Principal
-from discue.control import delivery_options, domains, encryption, quotas
+from discue.control import delivery_options, domains, encryption, listener_authentication, quotas
 from discue.control.control import Control, present
 from discue.control.delivery_options import OptionFields
+from discue.control.listener_authentication import Chosen
 from discue.control.naming import changed_alias, new_alias
+from discue.credentials import AuthenticationFields, Credentials
 from discue.errors import BadRequest, Fault, Unprocessable
 from discue.model import CursorCounts, Listener, Liveness, Mode
 from discue.signing_secrets import NO_SECRETS, SigningSecret
@@ -33,6 +36,7 @@ class ListenerFields(msgspec.Struct, frozen=True):
     notify_url: str | None = None
     liveness_url: str | None = None
     options: OptionFields = OptionFields()
+    authentication: AuthenticationFields | UnsetType | None = UNSET
 
 
 class ListenerDetails(msgspec.Struct, frozen=True):
@@ -64,13 +68,16 @@ async def create(
     # Nothing is sent to a listener whose messages are pulled: there is nothing to sign.
     secret = signing.new_secret(control.random_bytes) if draft.mode == "push" else ""
     first = SigningSecret(secret, control.public_ids.next(), "hmac", draft.created_at)
-    fresh = _changed(control, draft, fields, new_alias(fields, draft.alias))
+    asked = listener_authentication.chosen(control, draft, fields.authentication)
+    fresh = _changed(control, draft, fields, (new_alias(fields, draft.alias), asked))
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> ListenerDetails:
         queue = present(await queues.get(tx, principal.organization, queue_public_id))
         head = present(await queues.head(tx, queue.organization, queue.id)).head
-        sealed = await encryption.sealed(tx, control, (fresh.organization, fresh.id), (first,) if secret else ())
+        place, secrets = (fresh.organization, fresh.id), (first,) if secret else ()
+        credentials = asked if isinstance(asked, Credentials) else None
+        sealed = await encryption.sealed(tx, control, place, secrets, credentials)
         listener = msgspec.structs.replace(
             fresh, queue=queue.id, queue_public_id=queue.public_id, queue_retry=queue.retry, secrets=sealed
         )
@@ -129,9 +136,12 @@ async def change(
     async def work(tx: Transaction) -> ListenerDetails:
         stored = await _own(tx, principal, "write", (queue_public_id, public_id))
         control.require_match(stored)
-        changed = _changed(control, stored, fields, changed_alias(fields, stored.alias))
+        asked = listener_authentication.chosen(control, stored, fields.authentication)
+        changed = _changed(control, stored, fields, (changed_alias(fields, stored.alias), asked))
         await _require_registered(tx, stored, changed)
         await listeners.update(tx, changed)
+        if not isinstance(asked, UnsetType):
+            await _keep(tx, control, stored, asked)
         await feed.record(tx, "listener", stored.organization, stored.id)
         await events.record(tx, occurrence, "listener_updated", stored.organization, stored.public_id, changed.alias)
         return await _details(tx, changed)
@@ -160,6 +170,13 @@ async def _own(tx: Transaction, principal: Principal, access: Access, path: tupl
     principal.require("listeners", access, public_id, queue_public_id)
     listener = present(await listeners.get(tx, principal.organization, public_id))
     return present(listener if listener.queue_public_id == queue_public_id else None)
+
+
+async def _keep(tx: Transaction, control: Control, listener: Listener, credentials: Credentials | None) -> None:
+    """Store what the listener is shown from now on, beside its signing secrets."""
+    place = (listener.organization, listener.id)
+    secrets = encryption.opened(control, listener)
+    await listeners.set_secrets(tx, *place, await encryption.sealed(tx, control, place, secrets, credentials))
 
 
 async def _require_registered(tx: Transaction, stored: Listener | None, changed: Listener) -> None:
@@ -213,19 +230,26 @@ def _draft(control: Control, principal: Principal) -> Listener:
     )
 
 
-def _changed(control: Control, stored: Listener, fields: ListenerFields, alias: str) -> Listener:
+def _changed(control: Control, stored: Listener, fields: ListenerFields, chosen: tuple[str, Chosen]) -> Listener:
+    """`chosen` are its alias, and what it is to be shown."""
     if fields.mode is not None and _mode(fields.mode) != stored.mode:
         raise Unprocessable("The mode of a listener cannot be changed.", faults=(Fault("/mode", "cannot be changed"),))
-    return msgspec.structs.replace(
+    alias, asked = chosen
+    options = delivery_options.changed(stored.options, fields.options, stored.mode)
+    if not isinstance(asked, UnsetType):
+        options = msgspec.structs.replace(options, authentication=None if asked is None else asked.public)
+    changed = msgspec.structs.replace(
         stored,
         alias=alias,
         status=fields.status or stored.status,
         notify_url=_url(control, fields.notify_url, stored, "/notify_url"),
         liveness_url=_url(control, fields.liveness_url, stored, "/liveness_url"),
-        options=delivery_options.changed(stored.options, fields.options, stored.mode),
+        options=options,
         config_version=stored.config_version + 1,
         updated_at=control.clock.now(),
     )
+    listener_authentication.check(stored, changed, asked)
+    return changed
 
 
 def _mode(given: str | None) -> Mode:

@@ -4,13 +4,15 @@ import msgspec
 
 from discue.backoff import DEFAULT_RETRY_POLICY, RetryPolicy, narrowed
 from discue.clock import Clock
+from discue.credentials import credentials_in
 from discue.egress import Target, parse_target
 from discue.headers import Headers
 from discue.keyring import Keyring
 from discue.message_filter.filters import Filter, filter_of
 from discue.model import Entry, Format, RateLimit
+from discue.sending.presented import Grant, Identity, Presented, presented
 from discue.signing import SigningKey
-from discue.signing_secrets import SigningSecret, decoded, place_of, signing_key_of
+from discue.signing_secrets import decoded, place_of, signing_key_of
 from discue.store.cursors import LaneRecord
 
 
@@ -43,6 +45,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     ends: tuple[int, ...] = ()
     filter: Filter | None = None
     format: Format = "plain"
+    grant: Grant | None = None
+    identity: Identity | None = None
 
     def keys_valid(self, clock: Clock) -> tuple[SigningKey, ...]:
         """What an attempt that begins now is signed with, newest first."""
@@ -61,7 +65,8 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring) -> Endpoint:
     """Raises ValueError and DiscueError for a row that cannot be used."""
-    options, secrets = record.options, _secrets(record, keyring)
+    options, held = record.options, keyring.open(record.secrets, place_of(record.organization, record.listener))
+    secrets, shown = decoded(held), _presented(record, held)
     ends = tuple(secret.expires_at for secret in secrets)
     is_on, probed = record.status == "enabled", parse_target(record.liveness_url, "/liveness_url")
     timeout_ms = defaults.timeout_ms if options.timeout_seconds is None else options.timeout_seconds * 1_000
@@ -75,13 +80,19 @@ def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring
         policy=narrowed(narrowed(defaults.policy, record.queue_retry), options.retry),
         liveness_url=record.liveness_url,
         probed=probed if is_on and record.may_probe else None,
-        headers=options.headers,
+        headers=(*options.headers, *shown.headers),
         rate_limit=options.rate_limit,
         ends=ends if any(ends) else (),
         filter=None if options.filter is None else filter_of(options.filter),
         format=options.format,
+        grant=shown.grant,
+        identity=shown.identity,
     )
 
 
-def _secrets(record: LaneRecord, keyring: Keyring) -> tuple[SigningSecret, ...]:
-    return decoded(keyring.open(record.secrets, place_of(record.organization, record.listener)))
+def _presented(record: LaneRecord, held: bytes) -> Presented:
+    """Nothing is sent to a listener without the credentials that it is to be shown."""
+    credentials = credentials_in(held)
+    if record.options.authentication != (None if credentials is None else credentials.public):
+        raise ValueError("the secret of a listener's authentication is lost")
+    return presented(credentials, record.listener_public_id)

@@ -466,6 +466,8 @@ class Lane:
             endpoint.headers if not entry.extra else together(endpoint.headers, read_options(entry.extra).headers),
             endpoint.timeout_ms,
             replay_id="" if record.replay is None else record.replay.public_id,
+            grant=endpoint.grant,
+            identity=endpoint.identity,
         )
         if endpoint.format != "plain":
             request = as_event(request, entry, endpoint.format)

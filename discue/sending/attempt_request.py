@@ -3,6 +3,7 @@
 import msgspec
 
 from discue.egress import Target
+from discue.sending.presented import Grant, Identity
 from discue.signing import SigningKey
 
 
@@ -12,7 +13,7 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     `headers` are sent besides those of the contract; a name that the sender sets itself, or one that
     frames the request, is refused. `media_type` is the body's, where it is not what `is_json` says.
     `timeout_ms` is for everything, the answer's body included. One that `is_test` says so, and one of a replay has
-    a `replay_id`.
+    a `replay_id`. `grant` is what a token is got with first, `identity` whose certificate the connection shows.
     """
 
     target: Target
@@ -28,6 +29,8 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     media_type: str = ""
     is_test: bool = False
     replay_id: str = ""
+    grant: Grant | None = None
+    identity: Identity | None = None
 
     def __repr__(self) -> str:
         # Neither keys nor bodies belong into a log.

@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from functools import cache
 
 from discue.egress import EgressPolicy, IPAddress, Target
+from discue.sending.identities import Identities
+from discue.sending.presented import Identity
 from discue.sending.resolver import Resolve
 from discue.sending.trip import Trip
 from discue.sending.verdict import Failure, failure_of_connecting
@@ -40,9 +42,17 @@ class DialFailed(Exception):
 @cache
 def system_tls_context() -> ssl.SSLContext:
     """Verifies certificates and host names against the system's roots; TLS 1.2 or newer, HTTP/1.1 only."""
+    return _new_context()
+
+
+def _new_context(trusted: bytes = b"") -> ssl.SSLContext:
+    """`trusted` are more roots, in DER."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    context.sslobject_class = _WatchedTls
+    if trusted:
+        context.load_verify_locations(cadata=trusted)
     return context
 
 
@@ -54,11 +64,19 @@ class Dialer:
         self._resolve = resolve
         self._context = context
         context.sslobject_class = _WatchedTls
+        self._identities = Identities(self._context_like)
 
     async def dial(
-        self, target: Target, factory: ProtocolFactory, timeout_seconds: float, trip: Trip | None = None
+        self,
+        target: Target,
+        factory: ProtocolFactory,
+        timeout_seconds: float,
+        trip: Trip | None = None,
+        identity: Identity | None = None,
     ) -> None:
         """Connect one protocol of `factory`, and note in `trip` how far that came. Raises DialFailed.
+
+        Over TLS, the certificate of `identity` is shown to whoever asks for one.
 
         The caller ends it after `timeout_seconds`; of several addresses, none may use up more than its share.
         """
@@ -66,28 +84,40 @@ class Dialer:
         if trip is not None:
             trip.resolved()
             _under_way.set(trip)
+        context = self._context if identity is None else await self._context_of(identity)
         share = max(timeout_seconds / len(addresses), _SHORTEST_TRY_SECONDS)
         *first, last = addresses
         for address in first:
             try:
                 async with asyncio.timeout(share):
-                    return await self._connect(target, address, factory)
+                    return await self._connect(target, address, factory, context)
             except OSError:
                 continue
         try:
-            return await self._connect(target, last, factory)
+            return await self._connect(target, last, factory, context)
         except OSError as error:
             raise DialFailed(failure_of_connecting(error, over_tls=target.scheme == "https")) from error
 
-    async def _connect(self, target: Target, address: IPAddress, factory: ProtocolFactory) -> None:
+    async def _context_of(self, identity: Identity) -> ssl.SSLContext:
+        try:
+            return await self._identities.context_of(identity)
+        except ssl.SSLError as error:
+            detail = f"The client certificate cannot be used: {error.reason or 'unknown reason'}."
+            raise DialFailed(Failure("authentication", detail)) from None
+
+    def _context_like(self) -> ssl.SSLContext:
+        """One of its own that trusts whom ours does."""
+        return _new_context(b"".join(self._context.get_ca_certs(binary_form=True)))
+
+    async def _connect(
+        self, target: Target, address: IPAddress, factory: ProtocolFactory, context: ssl.SSLContext
+    ) -> None:
         loop = asyncio.get_running_loop()
         if (trip := _under_way.get()) is not None:
             trip.tries(address, target.port)
         if target.scheme == "https":
             # The address is a literal: nothing is looked up again. The certificate must name the host.
-            await loop.create_connection(
-                factory, str(address), target.port, ssl=self._context, server_hostname=target.host
-            )
+            await loop.create_connection(factory, str(address), target.port, ssl=context, server_hostname=target.host)
         else:
             await loop.create_connection(factory, str(address), target.port)
 

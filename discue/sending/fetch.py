@@ -1,8 +1,9 @@
-"""Makes GET requests: one each on a connection of its own, to addresses that are checked as those of attempts are."""
+"""Asks others: one request each on a connection of its own, to addresses that are checked as those of attempts are."""
 
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable
 from functools import partial
 from typing import Final, cast
 
@@ -12,22 +13,21 @@ from discue.egress import EgressPolicy, Target
 from discue.model import FailureKind
 from discue.sending.answer import AnswerHeadTooLarge, AnswerMalformed, AnswerReader
 from discue.sending.dialer import Dialer, DialFailed, system_tls_context
-from discue.sending.request_head import RequestInvalid, head_of_get
+from discue.sending.request_head import RequestInvalid, head_of_form, head_of_get
 from discue.sending.resolver import Resolve, Resolver
 from discue.sending.sender_limits import SenderLimits
 from discue.sending.verdict import failure_of_loss
 
 KEPT_BYTES: Final = 1_024
-"""So much of an answer's body is kept at most."""
+"""So much of an answer's body is kept at most, where whoever asks needs no more."""
 
 _HEAD_BYTES: Final = 16_384
-_LIMITS: Final = SenderLimits(head_bytes=_HEAD_BYTES, answer_bytes=_HEAD_BYTES + KEPT_BYTES, excerpt_bytes=KEPT_BYTES)
 
 _logger = logging.getLogger(__name__)
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """What a GET brought: the status and the first bytes of the body, or why there is no answer."""
+    """What a request brought: the status and the first bytes of the body, or why there is no answer."""
 
     status: int
     body: bytes
@@ -44,28 +44,42 @@ class Fetcher:
         connect_seconds: float = 5.0,
         resolve: Resolve | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        kept_bytes: int = KEPT_BYTES,
     ) -> None:
         """`connect_seconds` are for resolving, connecting and TLS."""
+        self._limits = SenderLimits(
+            head_bytes=_HEAD_BYTES, answer_bytes=_HEAD_BYTES + kept_bytes, excerpt_bytes=kept_bytes
+        )
         self._dialer = Dialer(policy, resolve or Resolver(), ssl_context or system_tls_context())
         self._connect_seconds = connect_seconds
 
     async def get(self, target: Target, timeout_seconds: float) -> Fetched:
-        """Ask once. `timeout_seconds` is for everything. Never raises, unless it is cancelled."""
+        """GET once. `timeout_seconds` is for everything. Never raises, unless it is cancelled."""
+        return await self._ask(target, partial(head_of_get, target), timeout_seconds)
+
+    async def post_form(self, target: Target, authorization: str, form: bytes, timeout_seconds: float) -> Fetched:
+        """POST a form once, in the same way."""
+        return await self._ask(target, lambda: head_of_form(target, authorization, form) + form, timeout_seconds)
+
+    async def _ask(self, target: Target, request: Callable[[], bytes], timeout_seconds: float) -> Fetched:
         answered: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
-        exchange = _Exchange(answered)
+        exchange = _Exchange(answered, self._limits)
         try:
             async with asyncio.timeout(timeout_seconds):
-                error = await self._begin(target, exchange, min(timeout_seconds, self._connect_seconds))
+                error = await self._begin((target, request), exchange, min(timeout_seconds, self._connect_seconds))
                 return Fetched(0, b"", error) if error else await answered
         except TimeoutError:
             return Fetched(0, b"", "timeout")
         finally:
             exchange.close()
 
-    async def _begin(self, target: Target, exchange: "_Exchange", connect_seconds: float) -> FailureKind:
+    async def _begin(
+        self, asked: tuple[Target, Callable[[], bytes]], exchange: "_Exchange", connect_seconds: float
+    ) -> FailureKind:
         """Send the request; why that could not be done."""
+        target, request = asked
         try:
-            exchange.head = head_of_get(target)
+            exchange.request = request()
             async with asyncio.timeout(connect_seconds):
                 await self._dialer.dial(target, partial(_Connection, exchange), connect_seconds)
         except DialFailed as error:
@@ -83,14 +97,15 @@ class Fetcher:
 class _Exchange:
     """One request and the answer to it, whichever of the connections that are tried carries it."""
 
-    def __init__(self, answered: asyncio.Future[Fetched]) -> None:
-        self.head = b""
+    def __init__(self, answered: asyncio.Future[Fetched], limits: SenderLimits) -> None:
+        self.request = b""
+        self.limits = limits
         self._answered = answered
         self._transports: list[asyncio.Transport] = []
 
     def opened(self, transport: asyncio.Transport) -> None:
         self._transports.append(transport)
-        transport.write(self.head)
+        transport.write(self.request)
 
     def ended(self, fetched: Fetched) -> None:
         if not self._answered.done():
@@ -106,7 +121,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, exchange: _Exchange) -> None:
         self._exchange = exchange
-        self._answer = AnswerReader(_LIMITS)
+        self._answer = AnswerReader(exchange.limits)
         self._has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

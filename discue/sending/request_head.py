@@ -14,8 +14,8 @@ _VISIBLE = re.compile(r"[!-~]+")
 _TEST = "discue-test: true\r\n"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-Origin = tuple[str, str, int]
-"""Scheme, host and port: what a connection may be used again for."""
+Origin = tuple[str, str, int, str]
+"""Scheme, host and port, and the name of the identity that is shown there, or "": what a connection may be used for."""
 
 
 class RequestInvalid(Exception):
@@ -52,7 +52,11 @@ class RequestHeads:
 
 def _is_for(preamble: Preamble, request: AttemptRequest) -> bool:
     same_target = preamble.target is request.target or preamble.target == request.target
-    return same_target and preamble.queue_id == request.queue_id
+    return same_target and preamble.queue_id == request.queue_id and preamble.origin[3] == _identity(request)
+
+
+def _identity(request: AttemptRequest) -> str:
+    return "" if request.identity is None else request.identity.name
 
 
 def _built(request: AttemptRequest) -> Preamble:
@@ -66,7 +70,8 @@ def _built(request: AttemptRequest) -> Preamble:
         f"accept: */*\r\naccept-encoding: identity\r\n"
         f"discue-queue: {request.queue_id}\r\ndiscue-listener: {request.listener_id}\r\n"
     )
-    return Preamble(target, request.queue_id, (target.scheme, target.host, target.port), head.encode("ascii"))
+    origin = (target.scheme, target.host, target.port, _identity(request))
+    return Preamble(target, request.queue_id, origin, head.encode("ascii"))
 
 
 def head_of_get(target: Target) -> bytes:
@@ -76,6 +81,21 @@ def head_of_get(target: Target) -> bytes:
     head = (
         f"GET {target.path} HTTP/1.1\r\nhost: {target.authority}\r\nuser-agent: discue/{__version__}\r\n"
         f"accept: */*\r\naccept-encoding: identity\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode("ascii")
+
+
+def head_of_form(target: Target, authorization: str, form: bytes) -> bytes:
+    """The head of a POST of a form that is the only request of its connection. Raises RequestInvalid."""
+    _require(_VISIBLE, target.path, "The path")
+    _require(_VISIBLE, target.authority, "The host")
+    if not is_value_allowed(authorization):
+        raise RequestInvalid("The authorization cannot be sent.")
+    head = (
+        f"POST {target.path} HTTP/1.1\r\nhost: {target.authority}\r\nuser-agent: discue/{__version__}\r\n"
+        f"accept: application/json\r\naccept-encoding: identity\r\nauthorization: {authorization}\r\n"
+        "content-type: application/x-www-form-urlencoded\r\n"
+        f"content-length: {len(form)}\r\nconnection: close\r\n\r\n"
     )
     return head.encode("ascii")
 

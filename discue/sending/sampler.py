@@ -12,8 +12,9 @@ from discue.egress import EgressPolicy
 from discue.errors import TooManyRequests
 from discue.model import Outcome, RateLimit
 from discue.pace import Pace
+from discue.sending.access_tokens import AccessTokens
 from discue.sending.attempt_request import AttemptRequest
-from discue.sending.resolver import Resolve
+from discue.sending.authorizer import Authorizer
 from discue.sending.sender import Sender
 from discue.sending.sender_limits import SenderLimits
 
@@ -40,16 +41,15 @@ class Sampler:
         *,
         clock: Clock,
         policy: EgressPolicy,
+        tokens: AccessTokens,
         connect_timeout_ms: int = 5_000,
-        resolve: Resolve | None = None,
         ssl_context: ssl.SSLContext | None = None,
         public: EgressPolicy = ANYBODYS,
     ) -> None:
         """`public`: the addresses whose answers may be told."""
         limits = SenderLimits(connect_timeout_ms=connect_timeout_ms, idle_seconds=0)
-        self._sender = Sender(
-            clock=clock, policy=policy, limits=limits, resolve=resolve, ssl_context=ssl_context, details="all"
-        )
+        sender = Sender(clock=clock, policy=policy, limits=limits, ssl_context=ssl_context, details="all")
+        self._sender = Authorizer(sender, tokens, clock)
         self._clock = clock
         self._public = public
         self._under_way: Counter[int] = Counter()

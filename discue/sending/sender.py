@@ -143,7 +143,8 @@ class Sender:
     async def _connect(self, exchange: Exchange, origin: Origin, timeout_seconds: float) -> None:
         factory = partial(Connection, self, origin, exchange, self._limits)
         try:
-            await self._dialer.dial(exchange.request.target, factory, timeout_seconds, exchange.trip)
+            request = exchange.request
+            await self._dialer.dial(request.target, factory, timeout_seconds, exchange.trip, request.identity)
         except DialFailed as error:
             failure = error.failure
         except Exception:

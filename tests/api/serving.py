@@ -37,6 +37,7 @@ from discue.logs import Log
 from discue.publish import Publisher
 from discue.publishing_quotas import PublishingQuotas
 from discue.request_rates import RequestRates
+from discue.sending.access_tokens import TOKEN_BYTES, AccessTokens
 from discue.sending.fetch import Fetcher
 from discue.sending.sampler import Sampler
 from discue.settings import Settings
@@ -186,7 +187,7 @@ class _Thread:
                     _domain_checks(installation),
                     RequestRates(store, clock),
                     Authenticator(store, installation.directory, clock, control.row_ids, log),
-                    sampler := Sampler(clock=clock, policy=control.egress, public=PUBLIC),
+                    sampler := _sampler(installation),
                     pulls := _pulls(installation, log),
                 ),
                 (*ROUTES, *self._routes),
@@ -213,6 +214,13 @@ class _Thread:
             pulls.close()
             await server.stop(1)
             await sampler.close()
+
+
+def _sampler(installation: Installation) -> Sampler:
+    policy, clock = installation.control.egress, installation.clock
+    fetcher = Fetcher(policy=policy, ssl_context=trusting_context(), kept_bytes=TOKEN_BYTES)
+    tokens = AccessTokens(fetcher, clock)
+    return Sampler(clock=clock, policy=policy, tokens=tokens, ssl_context=trusting_context(), public=PUBLIC)
 
 
 def _domain_checks(installation: Installation) -> Verifier:

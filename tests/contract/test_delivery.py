@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.contract.caller import Caller
+from tests.contract.caller import Caller, pointers
 from tests.contract.receiver import Endpoint, Receiver, Reply
+from tests.contract.reference import covers
+from tests.contract.world import NOWHERE
 
 
 def listening(owner: Caller, endpoint: Endpoint, **fields: Any) -> tuple[str, dict[str, Any]]:
@@ -71,6 +73,30 @@ def test_its_content_type_says_whether_it_is_json(
         assert json.loads(received.content) == data
     else:
         assert received.content == content.encode()
+
+
+@covers("listeners.md# Authentication", "listeners.md: basic", "listeners.md: oauth2", "listeners.md: certificate")
+def test_a_listener_is_shown_who_it_comes_from_and_nobody_else_is(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint()
+    basic = {"type": "basic", "username": "ada", "password": "s3cr3t"}
+    path, made = listening(owner, endpoint, authentication=basic)
+    assert made["authentication"] == {"type": "basic", "username": "ada"}
+    owner.create(f"{path}/messages", data="x", headers={"authorization": "Bearer mine"})
+    [received] = endpoint.until(1)
+    assert received.headers["authorization"] == "Basic YWRhOnMzY3IzdA=="
+    place = f"{path}/listeners/{made['id']}"
+    elsewhere = {"notify_url": "https://elsewhere.example.com/"}
+    assert pointers(owner.refused(422, "PUT", place, elsewhere)) == ["/authentication"]
+    oauth2 = {"type": "oauth2", "token_url": NOWHERE["notify_url"], "client_id": "ada", "client_secret": "s3cr3t"}
+    certificate = {"type": "certificate", "certificate": "x", "private_key": "y"}
+    refused = owner.refused(422, "PUT", place, {"authentication": certificate})
+    assert pointers(refused) == ["/authentication/certificate"]
+    owner.change(place, authentication=oauth2)
+    message = f"{path}/messages/{owner.create(f'{path}/messages', data='x')['id']}"
+    owner.until(message, lambda shown: shown["deliveries"][0]["attempts"] > 0)
+    [attempt] = owner.get(f"{message}/attempts")["attempts"]
+    assert (attempt["error"], attempt["status"]) == ("authentication", 0)
+    assert "authentication" not in owner.change(place, authentication=None)
 
 
 def test_every_listener_gets_what_came_after_it_and_nothing_before(owner: Caller, receiver: Receiver) -> None:

@@ -8,6 +8,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
+from tests.authority import client_pair
 from tests.contract.caller import Caller, fresh, pointers, problem
 from tests.contract.missing import one_missed
 from tests.contract.reference import DOCUMENT, OPERATIONS, Operation, Row, for_every, rows
@@ -20,6 +21,18 @@ WRONG = 1.5
 """Of no field's type."""
 
 RETRY = {"schedule": [10, 60], "jitter": 0.5, "attempts": 4, "final_statuses": [422, "3xx"]}
+AUTHENTICATION: dict[str, dict[str, Any]] = {
+    "basic": {"type": "basic", "username": "ada", "password": "s3cr3t"},
+    "oauth2": {
+        "type": "oauth2",
+        "token_url": "https://login.example.com/token",
+        "client_id": "ada",
+        "client_secret": "s3cr3t",
+        "scope": "a",
+        "audience": "b",
+    },
+    "certificate": dict(zip(("type", "certificate", "private_key"), ("certificate", *client_pair()), strict=True)),
+}
 LISTENER_OPTIONS = {
     "headers": {"x-shop": "north"},
     "timeout": 5,
@@ -27,6 +40,7 @@ LISTENER_OPTIONS = {
     "rate_limit": {"per_second": 2.5, "burst": 3},
     "retry": RETRY,
     "format": "cloudevents_structured",
+    "authentication": AUTHENTICATION["oauth2"],
     "filter": {"data": {"order.state": "paid"}},
 }
 MESSAGE_OPTIONS = {"key": "customer-9", "headers": {"x-trace": "7"}, "expires_at": 253_402_300_799_999, "retry": RETRY}
@@ -120,6 +134,9 @@ class Samples:
         made = self._owner.create(f"/queues/{queue}/listeners", **NOWHERE, **LISTENER_OPTIONS)
         yield made
         yield self._owner.shown(f"/queues/{queue}/listeners/{made['id']}")
+        urls = {**NOWHERE, "notify_url": "https://127.0.0.1:9/"}
+        for kind in ("basic", "certificate"):
+            yield self._owner.create(f"/queues/{queue}/listeners", authentication=AUTHENTICATION[kind], **urls)
 
         yield self._owner.create(f"/queues/{queue}/listeners", mode="pull", lease_seconds=60)
 

@@ -8,10 +8,9 @@ from ipaddress import ip_address
 import pytest
 
 from discue.egress import EgressPolicy, IPAddress, Target, parse_target
-from discue.sending import fetch
 from discue.sending.fetch import KEPT_BYTES, Fetched, Fetcher
 from tests.authority import server_context, trusting_context
-from tests.sending.scripted_server import CLOSE, HANG, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
+from tests.sending.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 
 pytestmark = pytest.mark.usefixtures("runner")
 
@@ -174,5 +173,13 @@ async def test_a_fetch_that_is_cancelled_leaves_no_connection() -> None:
         await server.until_open(0)
 
 
-def test_what_is_kept_fits_what_is_read() -> None:
-    assert fetch._LIMITS.answer_bytes - fetch._LIMITS.head_bytes >= KEPT_BYTES
+async def test_a_form_is_posted_and_as_much_is_kept_as_is_wanted() -> None:
+    answer = OK + b"Content-Length: 5000\r\n\r\n" + b"x" * 5_000
+    async with ScriptedServer([(READ, answer)]) as server:
+        fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, kept_bytes=4_000)
+        fetched = await fetcher.post_form(_target(server), "Basic eDp5", b"a=1&b=2", 5)
+    [request] = server.requests
+    assert (fetched.status, len(fetched.body)) == (200, 4_000)
+    assert (request.line, request.body) == ("POST /a/file?x=1 HTTP/1.1", b"a=1&b=2")
+    assert request.headers["authorization"] == "Basic eDp5"
+    assert request.headers["content-type"] == "application/x-www-form-urlencoded"

@@ -51,7 +51,7 @@ class Nobody:
 
 def connected(host: Host, limits: SenderLimits, opened_at: float) -> tuple[Connection, Line]:
     exchange = Exchange(request_to("http://127.0.0.1:1/"), lambda _: None, opened_at)
-    connection, line = Connection(Nobody(), ("http", host, 80), exchange, limits), Line()
+    connection, line = Connection(Nobody(), ("http", host, 80, ""), exchange, limits), Line()
     connection.connection_made(line)
     connection.opened_at = opened_at
     return connection, line

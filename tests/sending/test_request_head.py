@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from discue.egress import Target
 from discue.headers import is_header_allowed
+from discue.sending.presented import Identity
 from discue.sending.request_head import RequestHeads, RequestInvalid, whole_head
 from discue.signing import sign
 from tests.sending.attempts import KEY, LISTENER_ID, MESSAGE_ID, QUEUE_ID, request_to
@@ -119,10 +120,17 @@ def test_a_listener_that_moves_or_changes_queues_gets_a_new_head() -> None:
     before = heads.preamble(request_to(URL))
     assert heads.preamble(request_to(URL)) is before
     moved = heads.preamble(request_to("http://other.example:8080/"))
-    assert moved.origin == ("http", "other.example", 8080)
+    assert moved.origin == ("http", "other.example", 8080, "")
     assert b"host: other.example:8080" in moved.head
     other_queue = heads.preamble(request_to("http://other.example:8080/", queue_id="z" * 21))
     assert b"z" * 21 in other_queue.head
+
+
+def test_a_listener_that_is_shown_another_certificate_gets_other_connections() -> None:
+    heads, ours = RequestHeads(), [Identity(name, "certificate", "key") for name in "ab"]
+    origins = [heads.preamble(request_to(URL, identity=identity)).origin for identity in (None, *ours, ours[0])]
+    assert len(set(origins)) == 3
+    assert origins[1] == origins[3]
 
 
 def test_only_so_many_heads_are_kept() -> None:

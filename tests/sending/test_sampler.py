@@ -7,7 +7,9 @@ import pytest
 
 from discue.egress import EgressPolicy
 from discue.errors import TooManyRequests
-from discue.sending.sampler import AT_ONCE_OF_ONE, RATE, Sampler
+from discue.sending.access_tokens import AccessTokens
+from discue.sending.fetch import Fetcher
+from discue.sending.sampler import ANYBODYS, AT_ONCE_OF_ONE, RATE, Sampler
 from tests.sending.attempts import MovableClock, request_to, run
 from tests.sending.scripted_server import HANG, READ, ScriptedServer
 
@@ -15,9 +17,16 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 ANYWHERE = EgressPolicy(allow_private=True)
 
 
+def sampler_of(
+    clock: MovableClock | None = None, policy: EgressPolicy = ANYWHERE, public: EgressPolicy = ANYBODYS
+) -> Sampler:
+    clock = clock or MovableClock()
+    return Sampler(clock=clock, policy=policy, tokens=AccessTokens(Fetcher(policy=policy), clock), public=public)
+
+
 def test_each_request_has_a_connection_of_its_own_and_leaves_none() -> None:
     async def make() -> None:
-        sampler = Sampler(clock=MovableClock(), policy=ANYWHERE)
+        sampler = sampler_of()
         async with ScriptedServer([(READ, OK, HANG)]) as server:
             for _ in range(2):
                 outcome = await sampler.attempt(1, request_to(server.url, is_test=True))
@@ -33,7 +42,7 @@ def test_each_request_has_a_connection_of_its_own_and_leaves_none() -> None:
 
 def test_a_real_attempt_says_nothing_of_tests() -> None:
     async def make() -> None:
-        sampler = Sampler(clock=MovableClock(), policy=ANYWHERE)
+        sampler = sampler_of()
         async with ScriptedServer([(READ, OK, HANG)]) as server:
             await sampler.attempt(1, request_to(server.url))
             assert "discue-test" not in server.requests[0].headers
@@ -44,7 +53,7 @@ def test_a_real_attempt_says_nothing_of_tests() -> None:
 
 def test_of_one_organization_a_few_are_under_way_and_others_are_not_in_its_way() -> None:
     async def make() -> None:
-        sampler = Sampler(clock=MovableClock(), policy=ANYWHERE)
+        sampler = sampler_of()
         async with ScriptedServer([(READ, HANG)]) as server:
             request = request_to(server.url)
             under_way = [asyncio.create_task(sampler.attempt(1, request)) for _ in range(AT_ONCE_OF_ONE)]
@@ -69,7 +78,7 @@ def test_of_one_organization_a_few_are_under_way_and_others_are_not_in_its_way()
 def test_after_ten_at_once_there_is_one_a_second() -> None:
     async def make() -> None:
         clock = MovableClock()
-        sampler = Sampler(clock=clock, policy=EgressPolicy())
+        sampler = sampler_of(clock, EgressPolicy())
         request = request_to("http://127.0.0.1:9/")
         for _ in range(RATE.burst):
             assert (await sampler.attempt(1, request)).error == "refused_address"
@@ -86,7 +95,7 @@ def test_after_ten_at_once_there_is_one_a_second() -> None:
 def test_what_an_address_answers_that_is_not_public_is_not_for_telling() -> None:
     async def make() -> None:
         public = EgressPolicy(allowed_networks=(ip_network("127.0.0.2/32"),))
-        sampler = Sampler(clock=MovableClock(), policy=ANYWHERE, public=public)
+        sampler = sampler_of(public=public)
         async with ScriptedServer([(READ, OK, HANG)]) as server:
             assert not sampler.may_tell(await sampler.attempt(1, request_to(server.url)))
             elsewhere = server.url.replace("127.0.0.1", "127.0.0.2")

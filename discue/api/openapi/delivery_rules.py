@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from discue import headers
+from discue import credentials, headers
 from discue.api.message_options import KEY_CHARACTERS, LONGEST_DELAY_SECONDS
 from discue.api.openapi.rule import INSTANT, Rule
 from discue.control.delivery_options import (
@@ -26,6 +26,9 @@ def _within(bounds: range) -> dict[str, int]:
     return {"minimum": bounds.start, "maximum": bounds.stop - 1}
 
 
+_SECRET_TEXT = {"minLength": 1, "maxLength": credentials.LONGEST_SECRET}
+_PEM = {"minLength": 1, "maxLength": credentials.LONGEST_PEM}
+_TOKEN_URL = {"minLength": 4, "maxLength": 253, "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^#]+$"}
 _HEADERS_TEXT = (
     "Headers that are sent besides the service's own: "
     f"at most {headers.LIMIT}, with {headers.BYTES:,} characters in all."
@@ -128,6 +131,35 @@ RULES: Final[Mapping[str, Rule]] = {
         "The data of a message that is made up. It, or `message_id`, is needed.", {"order": {"state": "paid"}}
     ),
     "FilterTestBody.key": Rule("The key of that message.", "customer-9"),
+    "authentication": Rule(
+        "How the service shows the listener who it is, in every delivery. null: by its signatures alone.",
+        {"type": "basic", "username": "discue", "password": "correct horse battery"},
+    ),
+    "ListenerShown.authentication": Rule(
+        "How the service shows the listener who it is, without what is secret of it.",
+        {"type": "basic", "username": "discue"},
+    ),
+    "AuthenticationBody.type": Rule("By which way.", "oauth2", {"enum": list(credentials.TYPES)}),
+    "AuthenticationShown.type": Rule("By which way.", "oauth2", {"enum": list(credentials.TYPES)}),
+    "username": Rule(
+        "`basic`: the user, without a colon.", "discue", {"minLength": 1, "maxLength": credentials.LONGEST_USERNAME}
+    ),
+    "AuthenticationBody.password": Rule(
+        "`basic`: the password. It is never shown.", "correct horse battery", _SECRET_TEXT
+    ),
+    "token_url": Rule("`oauth2`: where access tokens are got.", "https://login.example.com/token", _TOKEN_URL),
+    "client_id": Rule("`oauth2`: the client that the service is there.", "discue", _SECRET_TEXT),
+    "client_secret": Rule("`oauth2`: the client's secret. It is never shown.", "correct horse battery", _SECRET_TEXT),
+    "scope": Rule("`oauth2`: the scopes that are asked for.", "orders:write", _SECRET_TEXT),
+    "audience": Rule("`oauth2`: whom the token is to be for, where the token URL wants that.", "orders", _SECRET_TEXT),
+    "certificate": Rule(
+        "`certificate`: what is shown in TLS: a certificate in PEM, and those that lead to its issuer.",
+        "-----BEGIN CERTIFICATE-----\n…",
+        _PEM,
+    ),
+    "private_key": Rule(
+        "`certificate`: its key in PEM, without a password. It is never shown.", "-----BEGIN PRIVATE KEY-----\n…", _PEM
+    ),
     "DeliveryTestBody.data": Rule(
         'What to send; `{"test": true}` where it is not given.', {"order": {"state": "paid"}}
     ),

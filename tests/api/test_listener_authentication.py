@@ -1,0 +1,103 @@
+"""How the service shows a listener who it is, as clients give and see it."""
+
+from typing import Any
+
+import pytest
+
+from tests.api.problems import pointers, problem
+from tests.api.serving import Cast
+from tests.api.test_delivery_tests import listening
+from tests.unit.test_credentials import pair
+
+URLS = {"notify_url": "https://127.0.0.1:9/", "liveness_url": "https://127.0.0.1:9/"}
+BASIC = {"type": "basic", "username": "ada", "password": "s3cr3t"}
+OAUTH2 = {
+    "type": "oauth2",
+    "token_url": "https://login.example.com/token",
+    "client_id": "ada",
+    "client_secret": "s3cr3t",
+    "scope": "a b",
+    "audience": "orders",
+}
+HIDDEN = ("password", "client_secret", "private_key")
+
+
+def shown_of(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name not in HIDDEN}
+
+
+@pytest.mark.parametrize("kind", ["basic", "oauth2", "certificate"])
+def test_what_is_secret_is_never_shown(cast: Cast, kind: str) -> None:
+    given = {"basic": BASIC, "oauth2": OAUTH2, "certificate": {"type": "certificate", **pair()}}[kind]
+    path = f"/queues/{cast.queue()}/listeners"
+    made = cast.alice.post(path, json={**URLS, "authentication": given}, headers={"idempotency-key": kind})
+    again = cast.alice.post(path, json={**URLS, "authentication": given}, headers={"idempotency-key": kind})
+    place = f"{path}/{made.json()['listener']['id']}"
+    put = cast.alice.put(place, json={"authentication": shown_of(given)})
+    for answer in (made, again, put, cast.alice.get(place), cast.alice.get(path), cast.alice.get("/listeners")):
+        assert answer.status_code == 200, answer.text
+        assert "s3cr3t" not in answer.text
+        assert "PRIVATE" not in answer.text
+    assert made.json()["listener"]["authentication"] == shown_of(given)
+    assert put.json()["listener"]["authentication"] == shown_of(given)
+    cleared = cast.alice.put(place, json={"authentication": None}).json()["listener"]
+    assert "authentication" not in cleared
+    assert "authentication" not in cast.alice.get(place).json()["listener"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "pointer"),
+    [
+        ({"authentication": {"type": "digest"}}, 422, "/authentication/type"),
+        ({"authentication": {"username": "ada"}}, 400, "/authentication/type"),
+        ({"authentication": {"type": "basic", "username": "ada"}}, 400, "/authentication/password"),
+        ({"authentication": {**BASIC, "user": "ada"}}, 400, "/authentication/user"),
+        ({"authentication": {**BASIC, "scope": "a"}}, 422, "/authentication/scope"),
+        ({"authentication": "basic"}, 400, "/authentication"),
+        ({"authentication": BASIC, "headers": {"Authorization": "x"}}, 422, "/headers/Authorization"),
+        ({"authentication": {**OAUTH2, "token_url": "login"}}, 422, "/authentication/token_url"),
+        ({"authentication": {"type": "certificate", **pair()}, "notify_url": "http://a.bc/"}, 422, "/notify_url"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_used_is_refused_with_its_place(
+    cast: Cast, fields: dict[str, Any], status: int, pointer: str
+) -> None:
+    answer = cast.alice.post(f"/queues/{cast.queue()}/listeners", json={**URLS, **fields})
+    assert pointers(problem(answer, status)) == [pointer]
+    assert "s3cr3t" not in answer.text
+
+
+def test_nothing_is_shown_to_a_listener_whose_messages_are_pulled(cast: Cast) -> None:
+    answer = cast.alice.post(f"/queues/{cast.queue()}/listeners", json={"mode": "pull", "authentication": BASIC})
+    assert pointers(problem(answer, 422)) == ["/authentication"]
+
+
+def test_a_changed_secret_is_another_version(cast: Cast) -> None:
+    queue = cast.queue()
+    path = f"/queues/{queue}/listeners/{cast.listener(queue, authentication=BASIC)}"
+    tag = cast.alice.get(path).headers["etag"]
+    changed = {"authentication": {**BASIC, "password": "another"}}
+    assert cast.alice.put(path, json=changed).status_code == 200
+    assert cast.alice.put(path, json=changed, headers={"if-match": tag}).status_code == 412
+
+
+def test_a_test_is_authenticated_and_says_nothing_of_it(cast: Cast) -> None:
+    with listening("127.0.0.2") as server:
+        queue = cast.queue()
+        url = f"http://127.0.0.2:{server.server_port}/"
+        path = f"/queues/{queue}/listeners/{cast.listener(queue, notify_url=url, authentication=BASIC)}"
+        answer = cast.alice.post(f"{path}/tests", json={"headers": {"authorization": "Bearer mine"}})
+        [(headers, _)] = server.received
+    assert headers["authorization"] == "Basic YWRhOnMzY3IzdA=="
+    assert {"name": "authorization", "value": "[hidden]"} in answer.json()["test"]["request"]["headers"]
+    assert "YWRhOnMzY3IzdA" not in answer.text
+
+
+def test_without_a_token_a_test_says_why(cast: Cast) -> None:
+    queue = cast.queue()
+    given = {**OAUTH2, "token_url": "http://127.0.0.1:9/token"}
+    path = f"/queues/{queue}/listeners/{cast.listener(queue, authentication=given)}"
+    shown = cast.alice.post(f"{path}/tests").json()["test"]
+    assert (shown["state"], shown["error"], shown["status"]) == ("failed", "authentication", 0)
+    assert shown["detail"] == "No access token: the token URL could not be asked (connect)."

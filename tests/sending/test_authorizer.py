@@ -1,0 +1,232 @@
+"""Attempts that need an access token: got with the credentials of a client, kept, and got anew when it is refused."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from discue.credentials import Credentials
+from discue.egress import EgressPolicy
+from discue.model import Authentication, Outcome
+from discue.sending.access_tokens import TOKEN_BYTES, AccessTokens
+from discue.sending.authorizer import Authorizer
+from discue.sending.fetch import Fetcher
+from discue.sending.presented import Grant, presented
+from discue.sending.sender import Sender
+from tests.sending.attempts import LISTENER_ID, MovableClock, request_to, run
+from tests.sending.scripted_server import HANG, READ, RESET, Received, ScriptedServer, Step
+
+OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+UNAUTHORIZED = b"HTTP/1.1 401 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+ANYWHERE = EgressPolicy(allow_private=True)
+SECRET = "s3cr3t"
+
+
+def answer(content: object, status: int = 200) -> bytes:
+    body = content if isinstance(content, bytes) else msgspec.json.encode(content)
+    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+
+
+def token(text: str, seconds: int = 3_600) -> bytes:
+    return answer({"access_token": text, "token_type": "bearer", "expires_in": seconds})
+
+
+def grant_to(server: ScriptedServer, listener: str = LISTENER_ID) -> Grant:
+    public = Authentication("oauth2", token_url=f"http://127.0.0.1:{server.port}/token", client_id="ada", scope="a b")
+    grant = presented(Credentials(public, SECRET), listener).grant
+    assert grant is not None
+    return grant
+
+
+@asynccontextmanager
+async def authorizing(clock: MovableClock | None = None, policy: EgressPolicy = ANYWHERE) -> AsyncIterator[Authorizer]:
+    """At its end nothing is under way."""
+    clock = clock or MovableClock()
+    tokens = AccessTokens(Fetcher(policy=policy, kept_bytes=TOKEN_BYTES), clock)
+    authorizer = Authorizer(Sender(clock=clock, policy=ANYWHERE), tokens, clock)
+    try:
+        yield authorizer
+    finally:
+        await authorizer.close(0)
+        await tokens.close()
+
+
+def begin(authorizer: Authorizer, url: str, **changes: Any) -> asyncio.Future[Outcome]:
+    outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    authorizer.send(request_to(url, **changes), outcome.set_result)
+    assert not outcome.done()
+    return outcome
+
+
+def one_each(*answers: Step) -> list[tuple[Step, ...]]:
+    """A server's scripts: each connection has one answer, the last one again and again."""
+    return [(READ, each, HANG) for each in answers]
+
+
+def bearers(requests: list[Received]) -> list[str]:
+    return [request.headers["authorization"] for request in requests]
+
+
+def test_a_token_is_got_once_and_used_until_shortly_before_its_end() -> None:
+    async def make() -> None:
+        clock = MovableClock()
+        async with (
+            ScriptedServer(one_each(token("one", 100), token("two", 100))) as issuer,
+            ScriptedServer([(READ, OK, HANG)]) as listener,
+            authorizing(clock) as authorizer,
+        ):
+            for added in (0, 89, 2):
+                clock.added_seconds += added
+                mine = (("X-Own", "1"), ("Authorization", "Bearer of-a-message"))
+                outcome = await begin(authorizer, listener.url, grant=grant_to(issuer), headers=mine)
+                assert outcome.status == 200
+            assert bearers(listener.requests) == ["Bearer one", "Bearer one", "Bearer two"]
+            assert [request.headers["x-own"] for request in listener.requests] == ["1", "1", "1"]
+        [first, _] = issuer.requests
+        assert (first.line, first.body) == ("POST /token HTTP/1.1", b"grant_type=client_credentials&scope=a+b")
+        assert first.headers["authorization"] == "Basic YWRhOnMzY3IzdA=="
+
+    run(make())
+
+
+def test_attempts_at_the_same_time_share_one_request_for_a_token_and_other_listeners_do_not() -> None:
+    async def make() -> None:
+        async with (
+            ScriptedServer(one_each(token("one"), token("two"))) as issuer,
+            ScriptedServer([(READ, OK, HANG)]) as listener,
+            authorizing() as authorizer,
+        ):
+            grant = grant_to(issuer)
+            outcomes = await asyncio.gather(*(begin(authorizer, listener.url, grant=grant) for _ in range(4)))
+            assert {outcome.status for outcome in outcomes} == {200}
+            assert len(issuer.requests) == 1
+            await begin(authorizer, listener.url, grant=grant_to(issuer, "m" * 21))
+            assert len(issuer.requests) == 2
+            assert bearers(listener.requests) == ["Bearer one"] * 4 + ["Bearer two"]
+
+    run(make())
+
+
+def test_a_token_that_was_kept_and_is_refused_is_got_anew_once_within_the_attempt() -> None:
+    async def make() -> None:
+        clock = MovableClock()
+        answers = (OK, UNAUTHORIZED, OK, UNAUTHORIZED, UNAUTHORIZED)
+        async with (
+            ScriptedServer(one_each(token("one"), token("two"), token("three"))) as issuer,
+            ScriptedServer(one_each(*answers)) as listener,
+            authorizing(clock) as authorizer,
+        ):
+            grant = grant_to(issuer)
+            statuses = []
+            for _ in range(3):
+                clock.added_seconds += 60
+                statuses.append((await begin(authorizer, listener.url, grant=grant)).status)
+            assert statuses == [200, 200, 401]
+            assert bearers(listener.requests) == [f"Bearer {text}" for text in ("one", "one", "two", "two", "three")]
+
+    run(make())
+
+
+def test_a_token_that_is_only_just_there_is_not_got_anew() -> None:
+    async def make() -> None:
+        async with (
+            ScriptedServer(one_each(token("one"))) as issuer,
+            ScriptedServer(one_each(UNAUTHORIZED)) as listener,
+            authorizing() as authorizer,
+        ):
+            for _ in range(2):
+                outcome = await begin(authorizer, listener.url, grant=grant_to(issuer))
+                assert (outcome.status, outcome.error) == (401, "status")
+            assert len(issuer.requests) == 1
+
+    run(make())
+
+
+def test_without_a_token_the_attempt_fails_and_the_listener_is_not_asked() -> None:
+    wrong: dict[str, Step] = {
+        "401": answer({"error": "invalid_client", "error_description": SECRET}, 401),
+        "redirect": b"HTTP/1.1 302 F\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+        "reset": RESET,
+        "no JSON": answer(SECRET.encode()),
+        "no token": answer({"token_type": "Bearer"}),
+        "another type": answer({"access_token": "x", "token_type": "mac"}),
+        "what ends a line": answer({"access_token": "x\r\nhost: elsewhere"}),
+        "ended": answer({"access_token": "x", "expires_in": 0}),
+        "never": answer(b'{"access_token":"x","expires_in":"nan"}'),
+        "too long": answer({"access_token": "x" * 20_000}),
+    }
+
+    async def make() -> None:
+        async with ScriptedServer([(READ, OK, HANG)]) as listener, authorizing() as authorizer:
+            for what, step in wrong.items():
+                async with ScriptedServer(one_each(step)) as issuer:
+                    outcome = await begin(authorizer, listener.url, grant=grant_to(issuer))
+                assert (outcome.status, outcome.error) == (0, "authentication"), what
+                assert outcome.detail.startswith("No access token"), what
+                assert SECRET not in outcome.detail
+            assert listener.requests == []
+
+    run(make())
+
+
+def test_after_a_failure_the_token_url_is_asked_again() -> None:
+    async def make() -> None:
+        async with (
+            ScriptedServer(one_each(answer({}, 503), token("one"))) as issuer,
+            ScriptedServer([(READ, OK, HANG)]) as listener,
+            authorizing() as authorizer,
+        ):
+            errors = [(await begin(authorizer, listener.url, grant=grant_to(issuer))).error for _ in range(2)]
+            assert errors == ["authentication", ""]
+
+    run(make())
+
+
+def test_a_token_url_leads_to_public_addresses_only() -> None:
+    async def make() -> None:
+        async with (
+            ScriptedServer(one_each(token("one"))) as issuer,
+            ScriptedServer([(READ, OK, HANG)]) as listener,
+            authorizing(policy=EgressPolicy()) as authorizer,
+        ):
+            outcome = await begin(authorizer, listener.url, grant=grant_to(issuer))
+            assert (outcome.error, "refused_address" in outcome.detail) == ("authentication", True)
+            assert (issuer.requests, listener.requests) == ([], [])
+
+    run(make())
+
+
+def test_waiting_for_a_token_is_part_of_the_attempts_time() -> None:
+    async def make() -> None:
+        async with (
+            ScriptedServer([(READ, HANG)]) as issuer,
+            ScriptedServer([(READ, OK, HANG)]) as listener,
+            authorizing() as authorizer,
+        ):
+            outcome = await begin(authorizer, listener.url, grant=grant_to(issuer), timeout_ms=100)
+            assert (outcome.error, outcome.detail) == ("authentication", "No access token came in time.")
+            assert outcome.took_ms >= 99
+
+    run(make())
+
+
+def test_every_attempt_has_an_outcome_when_the_service_stops() -> None:
+    async def make() -> None:
+        async with ScriptedServer([(READ, HANG)]) as issuer, authorizing() as authorizer:
+            waiting = begin(authorizer, "http://127.0.0.1:9/", grant=grant_to(issuer))
+            await issuer.until_open(1)
+            await authorizer.close(0)
+            assert waiting.result().error == "internal"
+
+    run(make())
+
+
+def test_a_request_that_needs_no_token_goes_straight_on() -> None:
+    async def make() -> None:
+        async with ScriptedServer([(READ, OK, HANG)]) as listener, authorizing() as authorizer:
+            assert (await begin(authorizer, listener.url)).status == 200
+            assert "authorization" not in listener.requests[0].headers
+
+    run(make())

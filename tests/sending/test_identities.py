@@ -1,0 +1,131 @@
+"""Certificates of our own in TLS: shown to the listener that they are for, and never to another one."""
+
+import ssl
+from functools import cache
+
+import trustme
+
+from discue.credentials import Credentials
+from discue.model import Authentication
+from discue.sending.presented import Identity, presented
+from tests.authority import server_context, trusting_context
+from tests.sending.attempts import a_sender, attempt, request_to, run
+from tests.sending.scripted_server import HANG, READ, ScriptedServer
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+ALICE, BOB = "a" * 21, "b" * 21
+
+
+@cache
+def clients_authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def identity_of(listener: str, authority: trustme.CA | None = None) -> Identity:
+    made = (authority or clients_authority()).issue_cert(f"{listener}@example.com")
+    chain = "".join(blob.bytes().decode() for blob in made.cert_chain_pems)
+    public = Authentication("certificate", certificate=chain)
+    identity = presented(Credentials(public, made.private_key_pem.bytes().decode()), listener).identity
+    assert identity is not None
+    return identity
+
+
+def asking_context(*, requires: bool = True) -> ssl.SSLContext:
+    """For a server that asks for the certificates of clients."""
+    context = server_context("127.0.0.1")
+    clients_authority().configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED if requires else ssl.CERT_OPTIONAL
+    return context
+
+
+def test_a_listener_that_asks_is_shown_its_certificate() -> None:
+    async def make() -> None:
+        async with (
+            ScriptedServer([(READ, OK, READ, OK, HANG)], asking_context()) as server,
+            a_sender(ssl_context=trusting_context(), details="all") as sender,
+        ):
+            mine = request_to(server.url, listener_id=ALICE, identity=identity_of(ALICE))
+            first, second = await attempt(sender, mine), await attempt(sender, mine)
+            assert (first.status, second.status) == (200, 200)
+            assert second.trace is not None
+            assert second.trace.is_reused
+
+    run(make())
+
+
+def test_without_one_and_with_a_strangers_the_attempt_fails() -> None:
+    async def make() -> None:
+        async with (
+            ScriptedServer([(READ, OK, HANG)], asking_context()) as server,
+            a_sender(ssl_context=trusting_context()) as sender,
+        ):
+            for identity in (None, identity_of(ALICE, trustme.CA())):
+                outcome = await attempt(sender, request_to(server.url, listener_id=ALICE, identity=identity))
+                assert outcome.status == 0
+                assert outcome.error in {"tls", "reset"}
+            assert server.requests == []
+
+    run(make())
+
+
+def test_a_connection_with_one_listeners_certificate_serves_no_other() -> None:
+    async def make() -> None:
+        script = (READ, OK, READ, OK, READ, OK, HANG)
+        async with (
+            ScriptedServer([script], asking_context(requires=False)) as server,
+            a_sender(ssl_context=trusting_context()) as sender,
+        ):
+            who = {
+                "alice": request_to(server.url, listener_id=ALICE, identity=identity_of(ALICE)),
+                "bob": request_to(server.url, listener_id=BOB, identity=identity_of(BOB)),
+                "nobody": request_to(server.url, listener_id="c" * 21),
+            }
+            for _ in range(2):
+                for request in who.values():
+                    assert (await attempt(sender, request)).status == 200
+            # Both rounds went over the same three connections, one of each.
+            connections = [request.connection for request in server.requests]
+            assert connections == [0, 1, 2, 0, 1, 2]
+
+    run(make())
+
+
+def test_another_certificate_of_a_listener_begins_with_a_new_connection() -> None:
+    async def make() -> None:
+        async with (
+            ScriptedServer([(READ, OK, READ, OK, HANG)], asking_context()) as server,
+            a_sender(ssl_context=trusting_context()) as sender,
+        ):
+            for _ in range(2):
+                request = request_to(server.url, listener_id=ALICE, identity=identity_of(ALICE))
+                assert (await attempt(sender, request)).status == 200
+            assert [request.connection for request in server.requests] == [0, 1]
+
+    run(make())
+
+
+def test_our_certificate_is_nothing_that_a_strange_server_is_trusted_for() -> None:
+    async def make() -> None:
+        async with (
+            ScriptedServer([(READ, OK, HANG)], server_context("127.0.0.1", is_trusted=False)) as server,
+            a_sender(ssl_context=trusting_context()) as sender,
+        ):
+            outcome = await attempt(sender, request_to(server.url, listener_id=ALICE, identity=identity_of(ALICE)))
+            assert outcome.error == "tls"
+
+    run(make())
+
+
+def test_one_that_tls_does_not_take_fails_the_attempt_and_says_so() -> None:
+    async def make() -> None:
+        async with (
+            ScriptedServer([(READ, OK, HANG)], asking_context()) as server,
+            a_sender(ssl_context=trusting_context()) as sender,
+        ):
+            broken = Identity("broken", identity_of(ALICE).certificate, identity_of(BOB).private_key)
+            for _ in range(2):
+                outcome = await attempt(sender, request_to(server.url, identity=broken))
+                assert (outcome.status, outcome.error) == (0, "authentication")
+                assert outcome.detail.startswith("The client certificate cannot be used")
+
+    run(make())
