@@ -6,6 +6,7 @@ found.
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -24,12 +25,16 @@ from discue.store import api_keys, feed, lockouts, organizations, queues
 from discue.store.commit import Store
 from discue.store.engine import Transaction
 from discue.store.feed import Change
+from discue.topic_record import TopicRecord, read_topic, record_of
 
 ENTRIES = 100_000
 """At most so many keys, and so many queues."""
 
 CHECKED_ENTRIES = 1_000
 """At most so many queues that have a schema: one made ready takes far more memory than a queue does."""
+
+TOPICS = 10_000
+"""At most so many topics: each has the filters of its channels."""
 
 LOCKS = 100_000
 """At most so many subjects are known to be locked out."""
@@ -40,7 +45,7 @@ _USES_AT_ONCE = 500
 _NO_KEY = key_text.KeyText("", "")
 _NO_HASH = key_text.hash_of("")[::-1]
 
-What = Literal["organization", "api_key", "queue", "listener", "message", "domain", "lockout", "everything"]
+What = Literal["organization", "api_key", "queue", "listener", "message", "domain", "lockout", "topic", "everything"]
 
 Follower = Callable[[What, int, int], None]
 """Told of each change: its kind, the organization, the row id; ("everything", 0, 0): nothing known may hold."""
@@ -97,6 +102,7 @@ class Directory:
         self._max_message_bytes = max_message_bytes
         self._keys: Recent[bytes, KeyRecord] = Recent(entries)
         self._queues: Recent[tuple[int, str], QueueRecord] = Recent(entries)
+        self._topics: Recent[tuple[int, str], TopicRecord] = Recent(min(entries, TOPICS))
         self._checked_queues: Recent[tuple[int, str], QueueRecord] = Recent(min(entries, CHECKED_ENTRIES))
         self._used: dict[tuple[int, int], int] = {}
         self._followers: list[Follower] = []
@@ -146,6 +152,24 @@ class Directory:
                 kept.put((organization, public_id), record, (record.id, organization))
                 return record
 
+    def cached_topic(self, organization: int, public_id: str) -> TopicRecord | None:
+        """The topic if it is in memory."""
+        return self._topics.get((organization, public_id))
+
+    async def topic(self, organization: int, public_id: str) -> TopicRecord:
+        """Raises NotFound for what is no topic of the organization."""
+        known = self.cached_topic(organization, public_id)
+        while known is None:
+            version, topic, ways, owner = await self._store.read(
+                partial(read_topic, organization=organization, public_id=public_id)
+            )
+            if topic is None or owner is None:
+                raise NotFound
+            if version >= self._version:
+                known = record_of(topic, ways, quotas_of(owner.settings, self._quotas))
+                self._topics.put((organization, public_id), known, (known.id, organization))
+        return known
+
     async def catch_up(self) -> None:
         """Drop what changed since the last time, by whatever worker; then tell the followers."""
         async with self._catching_up:
@@ -167,6 +191,7 @@ class Directory:
             self._keys.clear()
             self._queues.clear()
             self._checked_queues.clear()
+            self._topics.clear()
 
     async def flush_usage(self) -> bool:
         """Write down when keys were last used, at most 500 in one small write; whether more are left."""
@@ -255,11 +280,13 @@ class Directory:
         self._keys.drop(change.ref)
         self._queues.drop(change.ref)
         self._checked_queues.drop(change.ref)
+        self._topics.drop(change.ref)
 
     def _forget_everything(self) -> None:
         self._keys.clear()
         self._queues.clear()
         self._checked_queues.clear()
+        self._topics.clear()
         self._tell("everything", 0, 0)
 
     def _tell(self, what: What, organization: int, ref: int) -> None:

@@ -10,6 +10,8 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(MessageOptions).decode
 _NONE = MessageOptions()
 
+SUBJECT_HEADER = "discue-subject"
+
 
 def write_options(options: MessageOptions) -> bytes | None:
     """Nothing where nothing was asked for."""
@@ -18,6 +20,11 @@ def write_options(options: MessageOptions) -> bytes | None:
 
 def read_options(extra: bytes | None) -> MessageOptions:
     return _decode(extra) if extra else _NONE
+
+
+def headers_of(options: MessageOptions) -> tuple[tuple[str, str], ...]:
+    """What is sent to listeners with the message: its own headers, and its subject where it has one."""
+    return options.headers if options.subject is None else (*options.headers, (SUBJECT_HEADER, options.subject))
 
 
 WITHOUT_KEY = 0

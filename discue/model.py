@@ -76,6 +76,7 @@ class MessageOptions(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `deliver_at` is when it is due, where that is later than its publishing. `media_type` is there of what was
     published as a CloudEvent: what its data is, and "" without any.
+    With its `subject` it was published to a topic.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
@@ -83,6 +84,7 @@ class MessageOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     retry: RetryOptions | None = None
     deliver_at: int | None = None
     media_type: str | None = None
+    subject: str | None = None
 
     def __repr__(self) -> str:
         return f"MessageOptions(key={self.key!r})"

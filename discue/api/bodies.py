@@ -212,6 +212,29 @@ class AcknowledgementsBody(Body, kw_only=True):
     lease_seconds: Whole = UNSET
 
 
+class TopicBody(_Sent, kw_only=True):
+    """Of `POST` and `PUT` for a topic."""
+
+    alias: Text = UNSET
+    name: Text = UNSET
+    channels: Ignored = _NOT_SENT
+
+
+class ChannelBody(_Sent, kw_only=True):
+    """Of `POST` and `PUT` for a channel. `filter` is its text as it was sent."""
+
+    alias: Text = UNSET
+    name: Text = UNSET
+    queue_id: str | UnsetType = UNSET
+    pattern: Text = UNSET
+    filter: AsSent = _NOT_SENT
+    topic_id: Ignored = _NOT_SENT
+
+    def opaque(self) -> Sequence[msgspec.Raw]:
+        # As of a queue's schema.
+        return (self.filter,)
+
+
 class FilterTestBody(Body, kw_only=True):
     """Of `POST` for trying a filter: the listener's own without one, on a message that was stored, or on this one."""
 
@@ -280,8 +303,20 @@ class MessageBody(_Sent, kw_only=True):
         return (self.data,)
 
 
+class TopicMessageBody(MessageBody, kw_only=True):
+    """Of `POST` for a message to a topic."""
+
+    subject: Text = UNSET
+    queues: Ignored = _NOT_SENT
+
+
 def _least_text(value: Text) -> int:
     return len(value) + 2 if isinstance(value, str) else 4
+
+
+def _least_batch(messages: Sequence[MessageBody]) -> int:
+    # {"messages":[…,…]}
+    return 15 + sum(message.least_bytes() + 1 for message in messages) - bool(messages)
 
 
 class BatchBody(Body, kw_only=True):
@@ -290,8 +325,19 @@ class BatchBody(Body, kw_only=True):
     messages: list[MessageBody]
 
     def least_bytes(self) -> int:
-        # {"messages":[…,…]}
-        return 15 + sum(message.least_bytes() + 1 for message in self.messages) - bool(self.messages)
+        return _least_batch(self.messages)
+
+    def opaque(self) -> Sequence[msgspec.Raw]:
+        return [message.data for message in self.messages]
+
+
+class TopicBatchBody(Body, kw_only=True):
+    """Of `POST` for many messages to a topic."""
+
+    messages: list[TopicMessageBody]
+
+    def least_bytes(self) -> int:
+        return _least_batch(self.messages)
 
     def opaque(self) -> Sequence[msgspec.Raw]:
         return [message.data for message in self.messages]
@@ -308,6 +354,7 @@ class MessageChange(_Sent, kw_only=True):
     key: Ignored = _NOT_SENT
     headers: Ignored = _NOT_SENT
     retry: Ignored = _NOT_SENT
+    subject: Ignored = _NOT_SENT
     queue_id: Ignored = _NOT_SENT
     deliveries: Ignored = _NOT_SENT
 

@@ -43,7 +43,7 @@ _check_syntax = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 async def create(call: Call) -> wire.Message:
-    [draft] = _events(call.body) if isinstance(call.body, EventBody) else [_draft(call, call.body, "")]
+    [draft] = _events(call.body) if isinstance(call.body, EventBody) else [draft_of(call, call.body, "")]
     queue = await _queue(call)
     (entry,) = await publish(call.services.publisher, queue, (draft,), once=call.once)
     return _created(call, _published(entry.id, draft.alias, entry.stored_at))
@@ -60,7 +60,7 @@ def _created(call: Call, message: wire.MessageShown) -> wire.Message:
 
 
 async def create_batch(call: Call) -> wire.Messages:
-    drafts = _events(call.body) if isinstance(call.body, EventBody) else _drafts(call, call.body)
+    drafts = _events(call.body) if isinstance(call.body, EventBody) else drafts_of(call, call.body)
     entries = await publish(call.services.publisher, await _queue(call), drafts, once=call.once)
     shown = [_published(entry.id, draft.alias, entry.stored_at) for entry, draft in zip(entries, drafts, strict=True)]
     return _created_batch(call, shown)
@@ -91,6 +91,7 @@ async def get(call: Call) -> wire.Message:
         key=UNSET if options.key is None else options.key,
         headers=dict(options.headers) if options.headers else UNSET,
         retry=retry_shown(options.retry),
+        subject=UNSET if options.subject is None else options.subject,
     )
     return call.showing(details.message, wire.Message(message=message, links=link_to(call.url)))
 
@@ -163,12 +164,14 @@ def _check_number(messages: int, pointer: str) -> None:
         raise Unprocessable(f"A batch {rule}.", faults=(Fault(pointer, rule),))
 
 
-def _drafts(call: Call, body: bodies.BatchBody) -> list[Draft]:
+def drafts_of(call: Call, body: bodies.BatchBody | bodies.TopicBatchBody) -> list[Draft]:
+    """The messages of a batch, each checked by itself. Raises BadRequest and Unprocessable."""
     _check_number(len(body.messages), "/messages")
-    return [_draft(call, message, f"/messages/{index}") for index, message in enumerate(body.messages)]
+    return [draft_of(call, message, f"/messages/{index}") for index, message in enumerate(body.messages)]
 
 
-def _draft(call: Call, body: bodies.MessageBody, place: str) -> Draft:
+def draft_of(call: Call, body: bodies.MessageBody, place: str) -> Draft:
+    """A message of a request, in which it stands at `place`. Raises Unprocessable."""
     alias = None
     if body.alias is not UNSET or body.name is not UNSET:
         alias = _alias(body, place)

@@ -18,7 +18,7 @@ from discue.control import pulls
 from discue.control.delivery_options import LEASE_SECONDS
 from discue.control.pulls import LONGEST_WAIT_SECONDS, MOST_AT_ONCE, Action, Decision, Handed, Place, Visitor
 from discue.errors import DiscueError, Fault, Unprocessable
-from discue.message_options import read_options
+from discue.message_options import headers_of, read_options
 from discue.receipts import read_receipt
 
 RECEIPTS_AT_MOST = 1_000
@@ -96,7 +96,7 @@ def shown(handed: Handed) -> wire.PulledShown:
         receipt=str(handed.receipt),
         leased_until=handed.leased_until,
         key=UNSET if options.key is None else options.key,
-        headers=dict(options.headers) if options.headers else UNSET,
+        headers=dict(headers_of(options)) or UNSET,
     )
 
 

@@ -3,6 +3,7 @@
 from discue.api import (
     api_keys,
     attempts,
+    channels,
     deliveries,
     delivery_tests,
     domains,
@@ -22,6 +23,8 @@ from discue.api import (
     secrets,
     service,
     statistics,
+    topic_messages,
+    topics,
     users,
 )
 from discue.api.documentation import routes_of
@@ -43,6 +46,9 @@ _DESCRIBED: tuple[Route, ...] = (
     *pulls.ROUTES,
     *messages.ROUTES,
     *schedules.ROUTES,
+    *topics.ROUTES,
+    *channels.ROUTES,
+    *topic_messages.ROUTES,
     *deliveries.ROUTES,
     *attempts.ROUTES,
     *domains.ROUTES,

@@ -252,6 +252,35 @@ class Queues(_Answer, kw_only=True, frozen=True):
     queues: list[QueueShown]
 
 
+class TopicShown(_Shown, kw_only=True, frozen=True):
+    channels: list[Reference]
+
+
+class Topic(_Answer, kw_only=True, frozen=True):
+    topic: TopicShown
+
+
+class Topics(_Answer, kw_only=True, frozen=True):
+    topics: list[TopicShown]
+
+
+class ChannelShown(_Shown, kw_only=True, frozen=True):
+    """Without a pattern, or a filter, messages of every subject, or every message, go this way."""
+
+    topic_id: str
+    queue_id: str
+    pattern: str | UnsetType = UNSET
+    filter: msgspec.Raw | UnsetType = UNSET
+
+
+class Channel(_Answer, kw_only=True, frozen=True):
+    channel: ChannelShown
+
+
+class Channels(_Answer, kw_only=True, frozen=True):
+    channels: list[ChannelShown]
+
+
 class QueueSchema(_Answer, kw_only=True, frozen=True):
     """`schema` is the schema itself, as it was sent; what is known of it stands beside it."""
 
@@ -618,6 +647,7 @@ class MessageShown(_Shown, kw_only=True, frozen=True):
     key: str | UnsetType = UNSET
     headers: dict[str, str] | UnsetType = UNSET
     retry: RetryShown | UnsetType = UNSET
+    subject: str | UnsetType = UNSET
     deliveries: list[DeliveryShown] | UnsetType = UNSET
 
 
@@ -665,6 +695,20 @@ class Schedule(_Answer, kw_only=True, frozen=True):
 
 class Schedules(_Answer, kw_only=True, frozen=True):
     schedules: list[ScheduleShown]
+
+
+class TopicMessageShown(_Shown, kw_only=True, frozen=True):
+    """`queues` are the ids of those that it went into: none where no channel let it through."""
+
+    queues: list[str]
+
+
+class TopicMessage(_Answer, kw_only=True, frozen=True):
+    message: TopicMessageShown
+
+
+class TopicMessages(_Answer, kw_only=True, frozen=True):
+    messages: list[TopicMessageShown]
 
 
 class UsageCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -722,6 +766,8 @@ class EventShown(msgspec.Struct, frozen=True, kw_only=True):
     organization: EventSubject | UnsetType = UNSET
     domain: EventSubject | UnsetType = UNSET
     user: EventSubject | UnsetType = UNSET
+    topic: EventSubject | UnsetType = UNSET
+    channel: EventSubject | UnsetType = UNSET
     address: EventSubject | UnsetType = UNSET
 
 

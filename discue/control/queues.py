@@ -4,7 +4,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.access import Access, Principal
-from discue.control import quotas
+from discue.control import channels, quotas
 from discue.control.control import Control, present
 from discue.control.delivery_options import chosen_retry
 from discue.control.naming import changed_alias, new_alias
@@ -109,7 +109,7 @@ async def change(control: Control, principal: Principal, public_id: str, fields:
 
 
 async def delete(control: Control, principal: Principal, public_id: str) -> None:
-    """Its listeners and messages go with it. Nothing is found or published from now on."""
+    """Its listeners, its messages and the channels into it go with it. Nothing is found or published from now on."""
     now = control.clock.now()
     job_id = control.row_ids.next()
     occurrence = control.occurrence(principal)
@@ -117,6 +117,7 @@ async def delete(control: Control, principal: Principal, public_id: str) -> None
     async def work(tx: Transaction) -> None:
         stored = await _own(tx, principal, "write", public_id)
         control.require_match(stored)
+        await channels.leave(tx, stored)
         await queues.mark_deleted(tx, stored.organization, stored.id, now)
         await jobs.insert(tx, Job(stored.organization, job_id, "purge_queue", queue=stored.id))
         await feed.record(tx, "queue", stored.organization, stored.id)

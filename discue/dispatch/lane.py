@@ -24,7 +24,7 @@ from discue.dispatch.sharing import Sharer, Sharing
 from discue.dispatch.surroundings import Surroundings
 from discue.errors import Unavailable
 from discue.headers import together
-from discue.message_options import read_options
+from discue.message_options import headers_of, read_options
 from discue.model import Entry, Liveness, Outcome
 from discue.pace import Pace
 from discue.sending.attempt_request import AttemptRequest
@@ -463,7 +463,7 @@ class Lane:
             record.queue_public_id,
             record.listener_public_id,
             flight.number,
-            endpoint.headers if not entry.extra else together(endpoint.headers, read_options(entry.extra).headers),
+            endpoint.headers if not entry.extra else together(endpoint.headers, headers_of(read_options(entry.extra))),
             endpoint.timeout_ms,
             replay_id="" if record.replay is None else record.replay.public_id,
             grant=endpoint.grant,

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from discue.message_options import read_options
+from discue.message_options import headers_of, read_options
 from discue.model import MessageOptions
 
 _KEPT: Final = 128
@@ -43,7 +43,7 @@ class Subject:
     @property
     def headers(self) -> dict[str, str]:
         """By names in small letters."""
-        return {name.lower(): value for name, value in self._chosen().headers}
+        return {name.lower(): value for name, value in headers_of(self._chosen())}
 
     @property
     def key(self) -> str | None:

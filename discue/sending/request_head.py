@@ -7,6 +7,7 @@ from typing import NamedTuple
 from discue import __version__
 from discue.egress import Target
 from discue.headers import OF_RUNS, is_header_allowed, is_value_allowed
+from discue.message_options import SUBJECT_HEADER
 from discue.sending.attempt_request import AttemptRequest
 from discue.signing import sign
 
@@ -120,7 +121,9 @@ def whole_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> b
 
 def _own_headers(headers: tuple[tuple[str, str], ...]) -> str:
     for name, value in headers:
-        is_allowed = is_value_allowed(value) if name in OF_RUNS else is_header_allowed(name, value)
+        # Of the names that nobody can choose these come with messages.
+        is_ours = name in OF_RUNS or name == SUBJECT_HEADER
+        is_allowed = is_value_allowed(value) if is_ours else is_header_allowed(name, value)
         if not is_allowed:
             raise RequestInvalid("One of the message's or listener's own headers cannot be sent.")
     return "".join([f"{name}: {value}\r\n" for name, value in headers])

@@ -129,7 +129,13 @@ class Routed(msgspec.Struct, frozen=True):
 
     @property
     def bytes(self) -> int:
-        """Of all bodies, each as often as it is in a queue: so much is held in memory for lanes."""
+        """Of all bodies, each once."""
+        shared = sum(len(body.content) * (body.uses - 1) for body in self.bodies)
+        return self.bytes_in_queues - shared
+
+    @property
+    def bytes_in_queues(self) -> int:
+        """Of all bodies, each in every queue that it goes into: quotas count so."""
         return sum(append.bytes for append in self.appends)
 
     @property

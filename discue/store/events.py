@@ -27,6 +27,12 @@ Kind = Literal[
     "user_updated",
     "user_deleted",
     "lockout",
+    "topic_added",
+    "topic_updated",
+    "topic_deleted",
+    "channel_added",
+    "channel_updated",
+    "channel_deleted",
 ]
 
 _INSERT: Final = "INSERT INTO event (organization, id, kind, client, ref, name) VALUES ($1, $2, $3, $4, $5, $6)"

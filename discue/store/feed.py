@@ -6,8 +6,9 @@ import msgspec
 
 from discue.store.engine import Transaction
 
-Kind = Literal["organization", "api_key", "queue", "listener", "message", "domain", "lockout"]
-"""What changed. Of a message, only its deletion is one, and `ref` is its queue; of a domain, whether it is verified.
+Kind = Literal["organization", "api_key", "queue", "listener", "message", "domain", "lockout", "topic"]
+"""What changed. Of a message, only its deletion is one, and `ref` is its queue; of a domain, whether it is verified; of
+a topic, where its channels lead.
 
 Of a lockout `ref` is its subject's number.
 """

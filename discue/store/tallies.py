@@ -45,6 +45,12 @@ OF_EVENTS: Final = {
     "user_updated": 21,
     "user_deleted": 22,
     "lockout": 23,
+    "topic_added": 24,
+    "topic_updated": 25,
+    "topic_deleted": 26,
+    "channel_added": 27,
+    "channel_updated": 28,
+    "channel_deleted": 29,
 }
 """What each event is counted as. These numbers stand in databases: none is ever given another meaning."""
 

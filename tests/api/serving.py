@@ -278,6 +278,17 @@ class Cast:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["queue"]["id"])
 
+    def topic(self, **fields: Any) -> str:
+        """The id of a new topic of alice's."""
+        answer = self.alice.post("/topics", json=fields)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["topic"]["id"])
+
+    def channel(self, topic: str, queue: str, **fields: Any) -> str:
+        answer = self.alice.post(f"/topics/{topic}/channels", json={"queue_id": queue, **fields})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["channel"]["id"])
+
     def listener(self, queue: str, **fields: Any) -> str:
         pulls = fields.get("mode") == "pull"
         urls = {} if pulls else {"notify_url": "http://127.0.0.1:9/notify", "liveness_url": "http://127.0.0.1:9/live"}

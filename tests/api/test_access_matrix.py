@@ -1,7 +1,7 @@
 """Every route of the table for every kind of caller: what is expected follows from the route's row alone."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -9,6 +9,7 @@ import pytest
 
 from discue.access import Scope, all_scopes
 from discue.api import bodies
+from discue.api.openapi.field_rules import EXAMPLE_IDS
 from discue.api.route import Method, Needs, Route
 from discue.api.routes import ROUTES
 from tests.api.serving import Cast
@@ -25,6 +26,10 @@ BODIES: dict[type[bodies.Body], dict[str, Any]] = {
     bodies.FilterTestBody: {"filter": {"key": "x"}, "data": "hello"},
     bodies.DeliveryTestBody: {},
     bodies.MessageBody: {"data": "hello"},
+    bodies.TopicBody: {},
+    bodies.ChannelBody: {"queue_id": EXAMPLE_IDS["queue_id"]},
+    bodies.TopicMessageBody: {"data": "hello", "subject": "orders.paid"},
+    bodies.TopicBatchBody: {"messages": [{"data": "hello"}]},
     bodies.BatchBody: {"messages": [{"data": "hello"}]},
     bodies.MessageChange: {},
     bodies.UserBody: {"email": "ada@example.com", "role": "viewer"},
@@ -64,6 +69,8 @@ class World:
             "replay_id": lambda: cast.replay(self["queue_id"], self["listener_id"]),
             "domain_id": cast.domain,
             "message_id": lambda: cast.message(self["queue_id"]),
+            "topic_id": cast.topic,
+            "channel_id": lambda: cast.channel(self["topic_id"], self["queue_id"]),
             "schema_id": lambda: cast.schema(self["queue_id"]),
             "user_id": lambda: cast.user()["user"]["id"],
             "attempt_id": lambda: cast.attempt(self["listener_id"], self["message_id"]),
@@ -83,7 +90,11 @@ class World:
     def body(self, route: Route) -> dict[str, Any] | None:
         if route.request is bodies.InvitationBody:
             return {**BODIES[route.request], "token": self._cast.user()["invitation"]["token"]}
-        return None if route.request is bodies.Nothing else BODIES[route.request]
+        return None if route.request is bodies.Nothing else self.filled(BODIES[route.request])
+
+    def filled(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The body with the id of a queue that is there in place of the example's."""
+        return {**body, "queue_id": self["queue_id"]} if "queue_id" in body else {**body}
 
     @property
     def made(self) -> list[str]:
@@ -176,9 +187,11 @@ def test_a_key_confined_to_what_the_path_names_may_use_it_and_create_nothing_at_
     world = World(cast)
     path = world.path(route.path)
     named = re.findall(r"\{(\w+)\}", route.path)
-    target = world[named[0]] if named else "0" * 21
-    bob = cast.bob({needs.resource: Scope("write", (target,))})
-    assert status(bob, route, method, path) == (200 if named or needs.listing else 403)
+    body = world.body(route) or {}
+    targets = (world[named[0]] if named else "0" * 21, *([body["queue_id"]] if "queue_id" in body else []))
+    bob = cast.bob({needs.resource: Scope("write", targets)})
+    answer = bob.request(method, path, json=body)
+    assert answer.status_code == (200 if named or needs.listing else 403), answer.text
 
 
 def test_every_route_says_whom_it_is_for() -> None:

@@ -9,7 +9,7 @@ from discue.api.route import Method, Route
 from discue.api.routes import ROUTES
 from discue.store import api_keys
 from tests.api.serving import Cast
-from tests.api.test_access_matrix import BODIES, World
+from tests.api.test_access_matrix import World
 
 SINGLE = [route for route in ROUTES if route.methods == ("GET",) and route.path.endswith("_id}")]
 CHANGING = [(route, method) for route in ROUTES if route.changes for method in route.methods if method != "GET"]
@@ -27,8 +27,9 @@ def version(answer: httpx.Response) -> str:
     return etag[1:-1].partition(".")[0]
 
 
-def change(cast: Cast, route: Route, method: Method, path: str, match: str) -> httpx.Response:
-    return cast.alice.request(method, path, json=BODIES.get(route.request), headers={"if-match": match})
+def change(cast: Cast, world: World, route: Route, method: Method, match: str) -> httpx.Response:
+    path = world.path(route.path)
+    return cast.alice.request(method, path, json=world.body(route), headers={"if-match": match})
 
 
 @every_single_resource
@@ -57,9 +58,10 @@ def test_what_the_client_has_already_is_not_sent_again(cast: Cast, route: Route)
 def test_a_change_that_is_bound_to_another_state_is_refused_and_changes_nothing(
     cast: Cast, route: Route, method: Method
 ) -> None:
-    path = World(cast).path(route.path)
+    world = World(cast)
+    path = world.path(route.path)
     before = cast.alice.get(path)
-    answer = change(cast, route, method, path, STALE)
+    answer = change(cast, world, route, method, STALE)
     assert answer.status_code == 412, answer.text
     assert "ETag" in answer.json()["detail"]
     assert cast.alice.get(path).json() == before.json()
@@ -67,20 +69,20 @@ def test_a_change_that_is_bound_to_another_state_is_refused_and_changes_nothing(
 
 @every_change
 def test_a_change_that_is_bound_to_the_present_state_is_made(cast: Cast, route: Route, method: Method) -> None:
-    path = World(cast).path(route.path)
-    found = cast.alice.get(path)
+    world = World(cast)
+    found = cast.alice.get(world.path(route.path))
     etag = found.headers["etag"] if found.status_code == 200 else "*"
-    assert change(cast, route, method, path, f"{STALE}, {etag}").status_code == 200
+    assert change(cast, world, route, method, f"{STALE}, {etag}").status_code == 200
 
 
 @every_change
 def test_a_star_binds_to_nothing_but_that_it_is_there(cast: Cast, route: Route, method: Method) -> None:
-    path = World(cast).path(route.path)
-    assert change(cast, route, method, path, "*").status_code == 200
+    world = World(cast)
+    assert change(cast, world, route, method, "*").status_code == 200
     if method == "DELETE":
         # With an organization its keys are gone.
         gone = 401 if "organization_id" in route.path else 404
-        assert change(cast, route, method, path, "*").status_code == gone
+        assert change(cast, world, route, method, "*").status_code == gone
 
 
 CHANGES: dict[str, dict[str, Any]] = {

@@ -175,6 +175,10 @@ class Samples:
         yield made
         yield self._owner.shown(f"/queues/{queue}/messages/{made['id']}")
         yield from map(self._owner.shown, self._tried())
+        topic = f"/topics/{self._owner.create('/topics')['id']}"
+        self._owner.create(f"{topic}/channels", queue_id=queue)
+        routed = self._owner.create(f"{topic}/messages", data="x", subject="orders.paid")
+        yield self._owner.shown(f"/queues/{queue}/messages/{routed['id']}")
 
     def _DeliveryShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         for path in self._tried():
@@ -229,6 +233,20 @@ class Samples:
         yield self._owner.create(path, from_at=0)
         yield self._owner.create(path, from_at=0, until_at=1, pace=10, filter={"key": "x"})
 
+    def _TopicShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        yield self._owner.create("/topics")
+        self._world.path("{channel_id}")
+        yield self._owner.shown(self._world.path("/topics/{topic_id}"))
+
+    def _ChannelShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        path = self._world.path("/topics/{topic_id}/channels")
+        queue = self._owner.create("/queues")["id"]
+        yield self._owner.create(path, queue_id=queue, pattern="orders.>", filter={"key": "x"})
+
+    def _TopicMessageShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+        self._world.path("{channel_id}")
+        yield self._owner.create(self._world.path("/topics/{topic_id}/messages"), data={"n": 1})
+
     def _ApiKeyShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.create("/api_keys")
 
@@ -263,7 +281,7 @@ class Samples:
     def _EventShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         alias = f"org.example.{fresh()}"
         self._owner.change(self._world.path("/organizations/{organization_id}"), alias=alias)
-        for template in ("/domains/{domain_id}", "/users/{user_id}", "/api_keys/{api_key_id}"):
+        for template in ("/domains/{domain_id}", "/users/{user_id}", "/api_keys/{api_key_id}", "{channel_id}"):
             self._world.path(template)
         self._world.path("{listener_id}{message_id}")
         yield from self._owner.get("/events?limit=1000")["events"]

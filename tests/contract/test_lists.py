@@ -32,6 +32,7 @@ LISTS: dict[str, Make] = {
     "domains": _several("/domains", lambda number: {"hostname": f"host{number}.example.com"}),
     "listeners": _below_a_queue("listeners", NOWHERE),
     "messages": _below_a_queue("messages", {"data": "x"}),
+    "topics": _several("/topics"),
 }
 every_list = pytest.mark.parametrize("name", LISTS)
 

@@ -57,6 +57,8 @@ def _place_of(world: World, operation: Operation) -> tuple[str, dict[str, object
         return path, {"cron": "@daily", "data": {"n": 1}}
     if operation.path.endswith("/listeners"):
         return path, dict(NOWHERE)
+    if operation.path.endswith("/channels"):
+        return path, {"queue_id": world["queue_id"]}
     return path, body_of(operation)
 
 

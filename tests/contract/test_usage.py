@@ -57,12 +57,15 @@ def test_attempts_are_counted_as_they_were_answered(owner: Caller, receiver: Rec
 
 @covers(*(f"events.md: {name}_added, _updated, _deleted" for name in ("api_key", "queue", "listener", "organization")))
 @covers("events.md# The resource", "events.md: message_added", "events.md: domain_added, … user_added, …")
+@covers("events.md: topic_added, … channel_added, …")
 def test_events_say_what_was_done_newest_first(owner: Caller) -> None:
     queue = owner.create("/queues", alias="orders")
     listener = owner.create(f"/queues/{queue['id']}/listeners", **NOWHERE)
     message = owner.create(f"/queues/{queue['id']}/messages", data="x")
     key = owner.create("/api_keys")
     domain = owner.create("/domains", hostname="example.com")
+    topic = owner.create("/topics")
+    channel = owner.create(f"/topics/{topic['id']}/channels", queue_id=queue["id"])
     owner.delete(f"/queues/{queue['id']}/listeners/{listener['id']}")
     events = owner.get("/events?limit=1000")["events"]
     by_type = {event["type"]: event for event in events}
@@ -72,6 +75,8 @@ def test_events_say_what_was_done_newest_first(owner: Caller) -> None:
         ("message", message),
         ("api_key", key),
         ("domain", domain),
+        ("topic", topic),
+        ("channel", channel),
     ):
         event = by_type[f"{name}_added"]
         if name != "api_key":

@@ -39,6 +39,8 @@ class World:
             "redelivery_id": self._redelivery,
             "schedule_id": lambda: self._made(self.path("/queues/{queue_id}/schedules"), cron="@yearly", data={"n": 1}),
             "replay_id": self._replay,
+            "topic_id": lambda: self._made("/topics"),
+            "channel_id": lambda: self._made(self.path("/topics/{topic_id}/channels"), queue_id=self["queue_id"]),
             "status": lambda: "404",
         }
 

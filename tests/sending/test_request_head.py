@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from discue.egress import Target
 from discue.headers import is_header_allowed
+from discue.message_options import SUBJECT_HEADER
 from discue.sending.presented import Identity
 from discue.sending.request_head import RequestHeads, RequestInvalid, whole_head
 from discue.signing import sign
@@ -100,6 +101,13 @@ def test_a_name_that_is_ours_frames_or_is_none_is_refused(name: str) -> None:
     assert not is_header_allowed(name, "x")
     with pytest.raises(RequestInvalid):
         head_of(headers=(("X-Fine", "x"), (name, "x")))
+
+
+def test_the_subject_of_a_message_is_sent_in_one_line_though_nobody_can_choose_that_name() -> None:
+    assert not is_header_allowed(SUBJECT_HEADER, "orders.paid")
+    assert b"\r\ndiscue-subject: orders.paid\r\n" in head_of(headers=((SUBJECT_HEADER, "orders.paid"),))
+    with pytest.raises(RequestInvalid):
+        head_of(headers=((SUBJECT_HEADER, "orders\r\nx: y"),))
 
 
 @given(st.text(max_size=10), st.text(max_size=10))

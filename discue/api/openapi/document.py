@@ -36,6 +36,8 @@ _TAGS = {
     "domains": "Host names that were proved to be the organization's.",
     "queues": "Logs of messages. Each message goes to every listener.",
     "schemas": "What the messages of a queue must look like.",
+    "topics": "What is published to them goes by channels into queues.",
+    "channels": "Ways from a topic into queues.",
     "listeners": "HTTP endpoints that get the messages of a queue.",
     "secrets": "What deliveries to a listener are signed with.",
     "messages": "What is published.",

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from discue import quota
 from discue.access import PROTECTED, RESOURCES, TARGETS_LIMIT
-from discue.api.openapi import attempt_rules, delivery_rules, pull_rules, schedule_rules
+from discue.api.openapi import attempt_rules, delivery_rules, pull_rules, schedule_rules, topic_rules
 from discue.api.openapi.rule import INSTANT, Rule
 from discue.model import MISSED_REASONS
 
@@ -23,6 +23,7 @@ EXAMPLE_IDS: Final[Mapping[str, str]] = {
     "message_id": "0VbuJFW500I0yWwoGXXf6",
     "user_id": "0VbuJFSt00rT5Kd9wNqXc",
     "domain_id": "0VbuJFSx00Gv3Jm8yPzBa",
+    **topic_rules.EXAMPLE_IDS,
     "attempt_id": attempt_rules.EXAMPLE_ID,
     "schedule_id": schedule_rules.EXAMPLE_ID,
     "redelivery_id": "0VbuJFSr00mWc2Xv8TqLd",
@@ -498,7 +499,14 @@ ONE_OF: Final[Mapping[str, tuple[tuple[str, Mapping[str, Any]], ...]]] = {
 """Fields of which a struct needs one, and no more than one, with a value of this kind: any other asks for nothing."""
 
 
-_TABLES: Final = (RULES, delivery_rules.RULES, attempt_rules.RULES, pull_rules.RULES, schedule_rules.RULES)
+_TABLES: Final = (
+    RULES,
+    delivery_rules.RULES,
+    attempt_rules.RULES,
+    pull_rules.RULES,
+    schedule_rules.RULES,
+    topic_rules.RULES,
+)
 
 
 def rule_of(struct: str, field: str) -> Rule | None:

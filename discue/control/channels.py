@@ -1,0 +1,173 @@
+"""Channels: ways from topics into queues of the same organization."""
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from discue.access import Access, Principal
+from discue.control.control import Control, present
+from discue.control.naming import changed_alias, new_alias
+from discue.control.topics import own_topic
+from discue.errors import BadRequest, Fault, Unprocessable
+from discue.message_filter.reading import read_filter
+from discue.model import Channel, Queue
+from discue.store import channels, events, feed, queues, topics
+from discue.store.engine import Transaction
+from discue.store.listing import FIRST_PAGE, Listing, Selection
+from discue.subjects import check_pattern
+
+
+class ChannelFields(msgspec.Struct, frozen=True):
+    """What a request says of a channel. A pattern or a filter of None lets everything through."""
+
+    alias: str | None = None
+    name: str | None = None
+    queue: str | None = None
+    pattern: str | UnsetType | None = UNSET
+    filter: str | UnsetType | None = UNSET
+
+
+async def create(control: Control, principal: Principal, topic_public_id: str, fields: ChannelFields) -> Channel:
+    """Without a name it is called by its id.
+
+    A key that is confined to targets must reach the queue, too. Raises BadRequest without a queue; Unprocessable for
+    one that is none of the organization's or has a channel of the topic already, for a taken or unfit alias, for a
+    pattern or a filter that is none, and where there are too many.
+    """
+    principal.require("channels", "write", topic_public_id)
+    if fields.queue is None:
+        raise BadRequest("The field queue_id is missing.", faults=(Fault("/queue_id", "is missing"),))
+    draft = _draft(control, principal, fields.queue)
+    fresh = _changed(draft, fields, new_alias(fields, draft.alias), draft.created_at)
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> Channel:
+        topic = await own_topic(tx, principal, ("channels", "write"), topic_public_id)
+        queue = await _destination(tx, principal, fresh.queue_public_id)
+        channel = msgspec.structs.replace(fresh, topic=topic.id, topic_public_id=topic.public_id, queue=queue.id)
+        await _require_room(tx, channel)
+        await channels.insert(tx, channel)
+        await _reroute(tx, channel.organization, channel.topic)
+        await events.record(tx, occurrence, "channel_added", channel.organization, channel.public_id, channel.alias)
+        return channel
+
+    return await control.write(work)
+
+
+async def get(control: Control, principal: Principal, topic_public_id: str, public_id: str) -> Channel:
+    return await control.store.read(lambda tx: _own(tx, principal, "read", (topic_public_id, public_id)))
+
+
+async def page_of_topic(
+    control: Control, principal: Principal, topic_public_id: str, selection: Selection = FIRST_PAGE
+) -> Listing[Channel]:
+    targets = principal.targets_of("channels", "read")
+    only = None if targets is not None and topic_public_id in targets else targets
+
+    async def work(tx: Transaction) -> Listing[Channel]:
+        topic = present(await topics.get(tx, principal.organization, topic_public_id))
+        return await channels.page_of_topic(tx, topic, selection, only)
+
+    return await control.store.read(work)
+
+
+async def change(
+    control: Control, principal: Principal, topic_public_id: str, public_id: str, fields: ChannelFields
+) -> Channel:
+    """Raises Unprocessable as `create` does, and for another queue than it has."""
+    now = control.clock.now()
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> Channel:
+        stored = await _own(tx, principal, "write", (topic_public_id, public_id))
+        control.require_match(stored)
+        changed = _changed(stored, fields, changed_alias(fields, stored.alias), now)
+        await channels.update(tx, changed)
+        await _reroute(tx, stored.organization, stored.topic)
+        await events.record(tx, occurrence, "channel_updated", stored.organization, stored.public_id, changed.alias)
+        return changed
+
+    return await control.write(work)
+
+
+async def delete(control: Control, principal: Principal, topic_public_id: str, public_id: str) -> None:
+    """What went by it stays in the queue."""
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> None:
+        stored = await _own(tx, principal, "write", (topic_public_id, public_id))
+        control.require_match(stored)
+        await channels.delete(tx, stored.organization, stored.id)
+        await _reroute(tx, stored.organization, stored.topic)
+        await events.record(tx, occurrence, "channel_deleted", stored.organization, stored.public_id, stored.alias)
+
+    await control.write(work)
+
+
+async def leave(tx: Transaction, queue: Queue) -> None:
+    """The queue is about to be deleted: no channel leads into it any more."""
+    for topic in await channels.delete_into(tx, queue.organization, queue.id):
+        await _reroute(tx, queue.organization, topic)
+
+
+async def _reroute(tx: Transaction, organization: int, topic: int) -> None:
+    await topics.reroute(tx, organization, topic)
+    await feed.record(tx, "topic", organization, topic)
+
+
+async def _own(tx: Transaction, principal: Principal, access: Access, path: tuple[str, str]) -> Channel:
+    topic_public_id, public_id = path
+    principal.require("channels", access, public_id, topic_public_id)
+    channel = present(await channels.get(tx, principal.organization, public_id))
+    return present(channel if channel.topic_public_id == topic_public_id else None)
+
+
+async def _destination(tx: Transaction, principal: Principal, public_id: str) -> Queue:
+    """Raises Forbidden for a queue that the key does not reach, whether there is one or not."""
+    principal.require("channels", "write", public_id)
+    queue = await queues.get(tx, principal.organization, public_id)
+    if queue is None:
+        raise _unacceptable("/queue_id", "is not the id of a queue of this organization")
+    return queue
+
+
+async def _require_room(tx: Transaction, channel: Channel) -> None:
+    if await channels.leads_into(tx, channel.organization, channel.topic, channel.queue):
+        raise _unacceptable("/queue_id", "has a channel of this topic already: change that one")
+    if not await channels.has_room(tx, channel):
+        most = f"{channels.A_TOPIC} channels, and {channels.A_QUEUE} lead into a queue"
+        raise _unacceptable("/queue_id", f"is one too many: a topic has at most {most}")
+
+
+def _draft(control: Control, principal: Principal, queue_public_id: str) -> Channel:
+    """A channel that nothing else was said of."""
+    public_id, now = control.public_ids.next(), control.clock.now()
+    return Channel(
+        organization=principal.organization,
+        id=control.row_ids.next(),
+        public_id=public_id,
+        topic=0,
+        topic_public_id="",
+        queue=0,
+        queue_public_id=queue_public_id,
+        alias=public_id,
+        pattern=None,
+        filter=None,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _changed(stored: Channel, fields: ChannelFields, alias: str, now: int) -> Channel:
+    if fields.queue not in (None, stored.queue_public_id):
+        raise _unacceptable("/queue_id", "is chosen when the channel is created")
+    pattern = stored.pattern if isinstance(fields.pattern, UnsetType) else fields.pattern
+    if pattern is not None:
+        check_pattern(pattern, "/pattern")
+    chosen = stored.filter if isinstance(fields.filter, UnsetType) else fields.filter
+    if chosen is not None:
+        read_filter(chosen.encode(), "/filter")
+    return msgspec.structs.replace(stored, alias=alias, pattern=pattern, filter=chosen, updated_at=now)
+
+
+def _unacceptable(pointer: str, rule: str) -> Unprocessable:
+    return Unprocessable(f"The value at {pointer} {rule}.", faults=(Fault(pointer, rule),))

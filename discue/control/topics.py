@@ -1,0 +1,105 @@
+"""Topics: what is published to one goes by its channels into queues."""
+
+import msgspec
+
+from discue.access import Access, Principal
+from discue.control.control import Control, present
+from discue.control.naming import changed_alias, new_alias
+from discue.errors import Forbidden
+from discue.model import Topic
+from discue.store import channels, events, feed, topics
+from discue.store.engine import Transaction
+from discue.store.listeners import Reference
+from discue.store.listing import FIRST_PAGE, Listing, Selection
+
+
+class TopicFields(msgspec.Struct, frozen=True):
+    """What a request says of a topic."""
+
+    alias: str | None = None
+    name: str | None = None
+
+
+class TopicDetails(msgspec.Struct, frozen=True):
+    """A topic and its channels, the oldest first."""
+
+    topic: Topic
+    channels: tuple[Reference, ...] = ()
+
+
+async def create(control: Control, principal: Principal, fields: TopicFields) -> TopicDetails:
+    """Without a name it is called by its id. Raises Unprocessable for a taken or unfit alias."""
+    if not principal.allows_all("topics", "write"):
+        raise Forbidden
+    public_id, now = control.public_ids.next(), control.clock.now()
+    alias = new_alias(fields, public_id)
+    topic = Topic(principal.organization, control.row_ids.next(), public_id, alias, 1, now, now)
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> TopicDetails:
+        await topics.insert(tx, topic)
+        await events.record(tx, occurrence, "topic_added", topic.organization, topic.public_id, topic.alias)
+        return TopicDetails(topic)
+
+    return await control.write(work)
+
+
+async def get(control: Control, principal: Principal, public_id: str) -> TopicDetails:
+    async def work(tx: Transaction) -> TopicDetails:
+        return await _details(tx, await own_topic(tx, principal, ("topics", "read"), public_id))
+
+    return await control.store.read(work)
+
+
+async def page(control: Control, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[TopicDetails]:
+    targets = principal.targets_of("topics", "read")
+
+    async def work(tx: Transaction) -> Listing[TopicDetails]:
+        found = await topics.page(tx, principal.organization, selection, targets)
+        shown = await channels.references_of(tx, principal.organization, [topic.id for topic in found.items])
+        items = [TopicDetails(topic, tuple(shown.get(topic.id, ()))) for topic in found.items]
+        return Listing(tuple(items), found.has_next, found.has_previous)
+
+    return await control.store.read(work)
+
+
+async def change(control: Control, principal: Principal, public_id: str, fields: TopicFields) -> TopicDetails:
+    """Raises what `create` raises."""
+    now = control.clock.now()
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> TopicDetails:
+        stored = await own_topic(tx, principal, ("topics", "write"), public_id)
+        control.require_match(stored)
+        changed = msgspec.structs.replace(stored, alias=changed_alias(fields, stored.alias), updated_at=now)
+        await topics.update(tx, changed)
+        await events.record(tx, occurrence, "topic_updated", stored.organization, stored.public_id, changed.alias)
+        return await _details(tx, changed)
+
+    return await control.write(work)
+
+
+async def delete(control: Control, principal: Principal, public_id: str) -> None:
+    """Its channels go with it. What was published to it stays in the queues."""
+    occurrence = control.occurrence(principal)
+
+    async def work(tx: Transaction) -> None:
+        stored = await own_topic(tx, principal, ("topics", "write"), public_id)
+        control.require_match(stored)
+        await channels.delete_of_topic(tx, stored.organization, stored.id)
+        await topics.delete(tx, stored.organization, stored.id)
+        await feed.record(tx, "topic", stored.organization, stored.id)
+        await events.record(tx, occurrence, "topic_deleted", stored.organization, stored.public_id, stored.alias)
+
+    await control.write(work)
+
+
+async def own_topic(tx: Transaction, principal: Principal, needs: tuple[str, Access], public_id: str) -> Topic:
+    """A topic of the caller's. `needs` is what the caller's key must allow on it: a resource, and what to do to it."""
+    principal.require(*needs, public_id)
+    return present(await topics.get(tx, principal.organization, public_id))
+
+
+async def _details(tx: Transaction, topic: Topic) -> TopicDetails:
+    shown = await channels.references_of(tx, topic.organization, [topic.id])
+    return TopicDetails(topic, tuple(shown.get(topic.id, ())))

@@ -1,0 +1,173 @@
+"""Topics as clients see them: made, given channels, and published to."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.api.serving import Cast
+
+FILTER = '{ "data" :{"total":{"$gt":1.50e1}}}'
+
+
+def topic_with(cast: Cast, *channels: dict[str, Any]) -> tuple[str, list[str]]:
+    """A topic with such channels, each into a queue of its own."""
+    topic, queues = cast.topic(), [cast.queue() for _ in channels]
+    for queue, fields in zip(queues, channels, strict=True):
+        cast.channel(topic, queue, **fields)
+    return topic, queues
+
+
+def publish(cast: Cast, topic: str, **fields: Any) -> dict[str, Any]:
+    answer = cast.alice.post(f"/topics/{topic}/messages", json={"data": "hello", **fields})
+    assert answer.status_code == 200, answer.text
+    published: dict[str, Any] = answer.json()
+    return published
+
+
+def stored(cast: Cast, queue: str) -> list[str]:
+    return [message["id"] for message in cast.alice.get(f"/queues/{queue}/messages").json()["messages"]]
+
+
+def test_a_topic_shows_its_channels_and_links_to_them(cast: Cast) -> None:
+    topic = cast.alice.post("/topics", json={"alias": "shop"}).json()["topic"]
+    assert (topic["alias"], topic["name"], topic["channels"]) == ("shop", "shop", [])
+    channel = cast.channel(topic["id"], cast.queue(), alias="paid")
+    answer = cast.alice.get(f"/topics/{topic['id']}").json()
+    assert answer["topic"]["channels"] == [{"id": channel, "alias": "paid", "name": "paid"}]
+    assert answer["_links"]["paid"]["href"].endswith(f"/topics/{topic['id']}/channels/{channel}")
+    assert cast.alice.get("/topics").json()["topics"] == [answer["topic"]]
+    assert cast.alice.put(f"/topics/{topic['id']}", json={"name": "renamed"}).json()["topic"]["alias"] == "renamed"
+    assert cast.alice.delete(f"/topics/{topic['id']}").status_code == 200
+    assert cast.alice.get(f"/topics/{topic['id']}/channels").status_code == 404
+
+
+def test_a_channel_comes_back_as_it_was_sent(cast: Cast) -> None:
+    topic, queue = cast.topic(), cast.queue()
+    text = f'{{"queue_id": "{queue}", "pattern": "orders.*.>", "filter": {FILTER}}}'
+    headers = {"content-type": "application/json"}
+    answer = cast.alice.post(f"/topics/{topic}/channels", content=text, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert f'"filter":{FILTER}' in answer.text
+    made = answer.json()["channel"]
+    assert (made["topic_id"], made["queue_id"], made["pattern"]) == (topic, queue, "orders.*.>")
+    path = f"/topics/{topic}/channels/{made['id']}"
+    assert cast.alice.put(path, json=made).json()["channel"]["filter"] == made["filter"]
+    cleared = cast.alice.put(path, json={"pattern": None, "filter": None}).json()["channel"]
+    assert {"pattern", "filter"}.isdisjoint(cleared)
+
+
+def test_a_publish_says_into_which_queues_the_message_went(cast: Cast) -> None:
+    topic, (all_of_them, paid) = topic_with(cast, {}, {"pattern": "orders.*.paid"})
+    both, one = publish(cast, topic, subject="orders.eu.paid"), publish(cast, topic)
+    assert both["message"]["queues"] == sorted([all_of_them, paid])
+    assert one["message"]["queues"] == [all_of_them]
+    for queue in (all_of_them, paid):
+        path = f"/queues/{queue}/messages/{both['message']['id']}"
+        assert both["_links"][queue]["href"].endswith(path)
+        shown = cast.alice.get(path).json()["message"]
+        assert (shown["data"], shown["subject"]) == ("hello", "orders.eu.paid")
+        assert shown["created_at"] == both["message"]["created_at"]
+    assert stored(cast, paid) == [both["message"]["id"]]
+    assert [message["id"] for message in cast.alice.get("/messages").json()["messages"]] == [
+        one["message"]["id"],
+        both["message"]["id"],
+    ]
+
+
+def test_a_message_that_no_channel_takes_is_accepted_and_stored_nowhere(cast: Cast) -> None:
+    topic, [queue] = topic_with(cast, {"pattern": "orders.>"})
+    message = publish(cast, topic, subject="stock.low")["message"]
+    assert message["queues"] == []
+    assert stored(cast, queue) == []
+    assert cast.alice.get("/messages").json()["messages"] == []
+
+
+def test_all_that_a_queue_takes_with_a_message_a_topic_takes_too(cast: Cast) -> None:
+    topic, queues = topic_with(cast, {}, {})
+    given = {"alias": "order-17", "key": "k", "headers": {"X-Own": "1"}, "expires_at": 4_000_000_000_000, "delay": 60}
+    message = publish(cast, topic, **given, retry=[1, 2])["message"]
+    assert message["alias"] == "order-17"
+    for queue in queues:
+        shown = cast.alice.get(f"/queues/{queue}/messages/{message['id']}").json()["message"]
+        assert (shown["alias"], shown["key"], shown["headers"]) == ("order-17", "k", {"X-Own": "1"})
+        assert (shown["expires_at"], shown["retry"]) == (4_000_000_000_000, {"schedule": [1, 2]})
+        assert shown["deliver_at"] > message["created_at"]
+
+
+def test_a_batch_is_stored_whole_or_not_at_all(cast: Cast) -> None:
+    topic, (plain, strict) = topic_with(cast, {}, {"pattern": "strict.>"})
+    cast.schema(strict)
+    path = f"/topics/{topic}/messages/batch"
+    first, wrong = {"data": "1"}, {"data": "2", "subject": "strict.one"}
+    answer = cast.alice.post(path, json={"messages": [first, wrong]})
+    assert answer.status_code == 422
+    assert [place["pointer"] for place in answer.json()["errors"]] == ["/messages/1/data"]
+    assert strict in answer.json()["detail"]
+    assert stored(cast, plain) == stored(cast, strict) == []
+    right = {"data": {"order": 1}, "subject": "strict.one"}
+    messages = cast.alice.post(path, json={"messages": [first, right]}).json()["messages"]
+    assert [message["queues"] for message in messages] == [[plain], sorted([plain, strict])]
+    assert stored(cast, plain) == [message["id"] for message in messages][::-1]
+
+
+@pytest.mark.parametrize("subject", ["", "a b", "orders.*", ">", "a..b", "é", "a" * 256])
+def test_what_is_no_subject_is_refused(cast: Cast, subject: str) -> None:
+    path = f"/topics/{cast.topic()}/messages"
+    answer = cast.alice.post(path, json={"data": "x", "subject": subject})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/subject"
+    answer = cast.alice.post(f"{path}/batch", json={"messages": [{"data": "x"}, {"data": "x", "subject": subject}]})
+    assert answer.json()["errors"][0]["pointer"] == "/messages/1/subject"
+
+
+def test_a_queue_takes_no_subject(cast: Cast) -> None:
+    answer = cast.alice.post(f"/queues/{cast.queue()}/messages", json={"data": "x", "subject": "orders"})
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["pointer"] == "/subject"
+
+
+@pytest.mark.parametrize("channels", [0, 1, 2])
+def test_a_repetition_is_answered_as_the_first_one_was_wherever_messages_would_go_now(
+    cast: Cast, channels: int
+) -> None:
+    topic, queues = topic_with(cast, *[{} for _ in range(channels)])
+    headers = {"Idempotency-Key": uuid4().hex}
+    path = f"/topics/{topic}/messages"
+    first = cast.alice.post(path, json={"data": "once"}, headers=headers)
+    cast.channel(topic, late := cast.queue())
+    again = cast.alice.post(path, json={"data": "once"}, headers=headers)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.json()["message"]["queues"] == sorted(queues)
+    assert again.json()["message"]["id"] == first.json()["message"]["id"]
+    assert [len(stored(cast, queue)) for queue in (*queues, late)] == [1] * channels + [0]
+
+
+def test_what_happened_to_topics_and_channels_is_among_the_events(cast: Cast) -> None:
+    topic, queue = cast.topic(alias="shop"), cast.queue()
+    path = f"/topics/{topic}/channels/{cast.channel(topic, queue)}"
+    message = publish(cast, topic)["message"]["id"]
+    for each in (path, f"/topics/{topic}"):
+        assert cast.alice.put(each, json={"alias": "another"}).status_code == 200
+        assert cast.alice.delete(each).status_code == 200
+    events = cast.alice.get("/events").json()["events"]
+    own = [event["type"] for event in events if not event["type"].startswith(("api_key", "organization"))][::-1]
+    assert own == [
+        "topic_added",
+        "queue_added",
+        "channel_added",
+        "message_added",
+        "channel_updated",
+        "channel_deleted",
+        "topic_updated",
+        "topic_deleted",
+    ]
+    assert [event["message"]["id"] for event in events if event["type"] == "message_added"] == [message]
+    assert [event["topic"] for event in events if event["type"] == "topic_added"] == [{"id": topic, "name": "shop"}]
+
+
+def test_a_message_in_several_queues_is_one_event(cast: Cast) -> None:
+    topic, _ = topic_with(cast, {}, {}, {})
+    message = publish(cast, topic)["message"]["id"]
+    events = cast.alice.get("/events", params={"events": "messages"}).json()["events"]
+    assert [event["id"] for event in events] == [message]

@@ -1,0 +1,263 @@
+"""Topics: who may make and change them and their channels, and where what is published to them goes."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+import pytest
+
+from discue.access import Scope
+from discue.control import channels, messages, organizations, queues, topics
+from discue.control.channels import ChannelFields
+from discue.control.control import Control
+from discue.control.queues import QueueFields
+from discue.control.topics import TopicFields
+from discue.directory import Directory
+from discue.errors import BadRequest, Forbidden, NotFound, PayloadTooLarge, QuotaUsedUp, Unprocessable
+from discue.model import Channel, MessageOptions, Queue, Topic
+from discue.publish import Draft, Publisher
+from discue.publishing_quotas import PublishingQuotas
+from discue.schemas.schema import read_schema
+from discue.store.listing import Selection
+from discue.topic_publishing import MOST_ROWS, Published, publish_to_topic
+from tests.cast import Cast, control_of
+
+
+async def a_topic(cast: Cast) -> Topic:
+    return (await topics.create(cast.control, cast.alice.principal, TopicFields())).topic
+
+
+async def a_queue(cast: Cast, **fields: Any) -> Queue:
+    return (await queues.create(cast.control, cast.alice.principal, QueueFields(**fields))).queue
+
+
+async def a_channel(cast: Cast, topic: Topic, queue: Queue, **fields: Any) -> Channel:
+    asked = ChannelFields(queue=queue.public_id, **fields)
+    return await channels.create(cast.control, cast.alice.principal, topic.public_id, asked)
+
+
+def a_draft(data: bytes = b'{"n":1}', subject: str | None = None, **options: Any) -> Draft:
+    return Draft(data, is_json=True, options=MessageOptions(subject=subject, **options))
+
+
+def publisher_of(control: Control, directory: Directory | None = None) -> Publisher:
+    quotas = PublishingQuotas(control.store, control.clock)
+    return Publisher(
+        control.store, directory or control.directory, control.clock, control.public_ids, quotas, control.row_ids
+    )
+
+
+async def published(publisher: Publisher, topic: Topic, *drafts: Draft) -> Published:
+    record = await publisher.directory.topic(topic.organization, topic.public_id)
+    return await publish_to_topic(publisher, record, drafts)
+
+
+async def ids_in(cast: Cast, *of: Queue) -> list[list[str]]:
+    """The ids of the messages in each queue, the oldest first."""
+    found = []
+    for queue in of:
+        page = await messages.page_of_queue(cast.control, cast.alice.principal, queue.public_id, Selection(100))
+        found.append([message.id for message in page.items][::-1])
+    return found
+
+
+async def test_a_message_goes_by_each_channel_whose_pattern_and_filter_it_fits(cast: Cast) -> None:
+    topic, into = await a_topic(cast), [await a_queue(cast) for _ in range(4)]
+    await a_channel(cast, topic, into[0])
+    await a_channel(cast, topic, into[1], pattern="orders.*.paid")
+    await a_channel(cast, topic, into[2], filter='{"data": {"n": {"$gt": 1}}}')
+    await a_channel(cast, topic, into[3], pattern="orders.>", filter='{"key": "x"}')
+    drafts = [
+        a_draft(),
+        a_draft(b'{"n":2}', "orders.eu.paid"),
+        a_draft(b'{"n":3}', "orders.eu", key="x"),
+        a_draft(b'{"n":0}', "stock.eu", key="x"),
+    ]
+    answer = await published(publisher_of(cast.control), topic, *drafts)
+    expected = [[0], [0, 1, 2], [0, 2, 3], [0]]
+    assert [sorted(message.queues) for message in answer.messages] == [
+        sorted(into[number].public_id for number in numbers) for numbers in expected
+    ]
+    ids = [message.id for message in answer.messages]
+    assert await ids_in(cast, *into) == [
+        [ids[number] for number in range(4) if queue in expected[number]] for queue in range(4)
+    ]
+
+
+async def test_what_no_channel_takes_is_stored_nowhere(cast: Cast) -> None:
+    topic, queue = await a_topic(cast), await a_queue(cast)
+    publisher = publisher_of(cast.control)
+    nowhere = await published(publisher, topic, a_draft())
+    await a_channel(cast, topic, queue, pattern="orders.>")
+    without_a_subject = await published(publisher, topic, a_draft(), a_draft(subject="stock"))
+    assert [message.queues for message in (*nowhere.messages, *without_a_subject.messages)] == [()] * 3
+    assert await ids_in(cast, queue) == [[]]
+
+
+async def test_a_worker_that_has_not_heard_of_a_change_yet_routes_by_it(cast: Cast) -> None:
+    topic, one, other = await a_topic(cast), await a_queue(cast), await a_queue(cast)
+    elsewhere = control_of(cast.control.store, cast.clock)
+    await elsewhere.directory.open()
+    publisher = publisher_of(elsewhere)
+    assert (await published(publisher, topic, a_draft())).messages[0].queues == ()
+    channel = await a_channel(cast, topic, one)
+    assert (await published(publisher, topic, a_draft())).messages[0].queues == (one.public_id,)
+    await channels.delete(cast.control, cast.alice.principal, topic.public_id, channel.public_id)
+    await a_channel(cast, topic, other)
+    assert (await published(publisher, topic, a_draft())).messages[0].queues == (other.public_id,)
+    await queues.delete(cast.control, cast.alice.principal, other.public_id)
+    assert (await published(publisher, topic, a_draft())).messages[0].queues == ()
+    await topics.delete(cast.control, cast.alice.principal, topic.public_id)
+    with pytest.raises(NotFound):
+        await published(publisher, topic, a_draft())
+
+
+async def test_a_queue_that_is_deleted_takes_its_channels_along_and_no_others(cast: Cast) -> None:
+    topic, one, other = await a_topic(cast), await a_queue(cast), await a_queue(cast)
+    await a_channel(cast, topic, one)
+    kept = await a_channel(cast, topic, other)
+    await queues.delete(cast.control, cast.alice.principal, one.public_id)
+    page = await channels.page_of_topic(cast.control, cast.alice.principal, topic.public_id)
+    assert page.items == (kept,)
+    assert (await published(publisher_of(cast.control), topic, a_draft())).messages[0].queues == (other.public_id,)
+
+
+async def test_a_topic_that_is_deleted_leaves_what_was_published_to_it(cast: Cast) -> None:
+    topic, queue = await a_topic(cast), await a_queue(cast)
+    channel = await a_channel(cast, topic, queue)
+    await published(publisher_of(cast.control), topic, a_draft())
+    await topics.delete(cast.control, cast.alice.principal, topic.public_id)
+    assert [len(ids) for ids in await ids_in(cast, queue)] == [1]
+    with pytest.raises(NotFound):
+        await channels.get(cast.control, cast.alice.principal, topic.public_id, channel.public_id)
+
+
+async def refused(cast: Cast, topic: Topic, into: Sequence[Queue], *drafts: Draft) -> Exception:
+    """What publishing fails with. Then nothing is in any of the queues."""
+    with pytest.raises((Unprocessable, PayloadTooLarge, QuotaUsedUp)) as caught:
+        await published(publisher_of(cast.control), topic, *drafts)
+    assert await ids_in(cast, *into) == [[] for _ in into]
+    return caught.value
+
+
+async def test_what_breaks_the_schema_of_one_queue_goes_into_none(cast: Cast) -> None:
+    topic, plain = await a_topic(cast), await a_queue(cast)
+    schema = read_schema(b'{"n": {"type": "number", "min": 5}}', "rules")
+    strict = await a_queue(cast, schema=schema)
+    await a_channel(cast, topic, plain)
+    channel = await a_channel(cast, topic, strict, alias="strict", pattern="orders.>")
+    broken = msgspec.structs.replace(a_draft(subject="orders.eu"), pointer="/messages/1/data")
+    error = await refused(cast, topic, (plain, strict), a_draft(b'{"n":7}'), broken)
+    assert isinstance(error, Unprocessable)
+    assert [fault.pointer for fault in error.faults] == ["/messages/1/data/n"]
+    assert all(text in str(error) for text in (channel.alias, strict.public_id))
+    # What does not go into that queue need not fit.
+    assert (await published(publisher_of(cast.control), topic, a_draft())).messages[0].queues == (plain.public_id,)
+
+
+async def test_what_is_too_large_for_one_queue_goes_into_none(cast: Cast) -> None:
+    topic, large, small = (
+        await a_topic(cast),
+        await a_queue(cast),
+        await a_queue(cast, max_message_bytes=4),
+    )
+    await a_channel(cast, topic, large)
+    await a_channel(cast, topic, small, alias="small")
+    error = await refused(cast, topic, (large, small), a_draft(b"12345"))
+    assert isinstance(error, PayloadTooLarge)
+    assert "small" in str(error)
+    assert error.faults[0].pointer == "/data"
+
+
+async def test_a_message_counts_for_quotas_in_each_queue(cast: Cast) -> None:
+    topic, into = await a_topic(cast), [await a_queue(cast) for _ in range(3)]
+    for queue in into:
+        await a_channel(cast, topic, queue)
+    await organizations.set_limits(cast.control, "com.example.alice", {"quota_messages_a_day": 2})
+    assert isinstance(await refused(cast, topic, into, a_draft()), QuotaUsedUp)
+
+
+async def test_one_request_is_so_many_messages_in_all_queues_at_most(cast: Cast) -> None:
+    topic, into = await a_topic(cast), [await a_queue(cast) for _ in range(6)]
+    for queue in into:
+        await a_channel(cast, topic, queue, filter='{"data": {"n": {"$exists": true}}}')
+    error = await refused(cast, topic, into, *[a_draft()] * (MOST_ROWS // 6 + 1))
+    assert isinstance(error, Unprocessable)
+    assert error.faults[0].pointer == "/messages"
+
+
+async def test_many_publishes_at_once_arrive_in_all_queues_in_one_order(cast: Cast) -> None:
+    topic, into = await a_topic(cast), [await a_queue(cast) for _ in range(2)]
+    for queue in into:
+        await a_channel(cast, topic, queue)
+    publisher = publisher_of(cast.control)
+    answers = await asyncio.gather(*[published(publisher, topic, a_draft()) for _ in range(40)])
+    one, other = await ids_in(cast, *into)
+    assert one == other
+    assert sorted(one) == sorted(answer.messages[0].id for answer in answers)
+
+
+async def test_a_channel_leads_into_a_queue_of_its_own_organization_alone(cast: Cast) -> None:
+    topic = await a_topic(cast)
+    theirs = (await queues.create(cast.control, cast.charlie.principal, QueueFields())).queue
+    for queue in (theirs, msgspec.structs.replace(theirs, public_id="0" * 21)):
+        with pytest.raises(Unprocessable) as caught:
+            await a_channel(cast, topic, queue)
+        assert caught.value.faults[0].pointer == "/queue_id"
+    ours = await a_queue(cast)
+    asked = ChannelFields(queue=ours.public_id)
+    with pytest.raises(NotFound):
+        await channels.create(cast.control, cast.charlie.principal, topic.public_id, asked)
+    with pytest.raises(NotFound):
+        await cast.control.directory.topic(cast.charlie.principal.organization, topic.public_id)
+
+
+async def test_a_key_that_is_confined_makes_channels_between_what_it_reaches(cast: Cast) -> None:
+    topic, one, other = await a_topic(cast), await a_queue(cast), await a_queue(cast)
+    bob = await cast.bob({"channels": Scope("write", (topic.public_id, one.public_id))})
+    create = partial(channels.create, cast.control, bob.principal, topic.public_id)
+    with pytest.raises(Forbidden):
+        await create(ChannelFields(queue=other.public_id))
+    made = await create(ChannelFields(queue=one.public_id))
+    assert (made.queue_public_id, made.topic_public_id) == (one.public_id, topic.public_id)
+
+
+async def test_a_channel_is_refused_with_the_place_that_is_wrong(cast: Cast) -> None:
+    topic, queue = await a_topic(cast), await a_queue(cast)
+    for fields, pointer in (
+        ({"pattern": "a..b"}, "/pattern"),
+        ({"filter": '{"colour": 1}'}, "/filter/colour"),
+        ({"alias": "no"}, "/alias"),
+    ):
+        with pytest.raises(Unprocessable) as caught:
+            await a_channel(cast, topic, queue, **fields)
+        assert caught.value.faults[0].pointer == pointer
+    with pytest.raises(BadRequest) as missing:
+        await channels.create(cast.control, cast.alice.principal, topic.public_id, ChannelFields())
+    assert missing.value.faults[0].pointer == "/queue_id"
+    await a_channel(cast, topic, queue)
+    with pytest.raises(Unprocessable, match="already") as twice:
+        await a_channel(cast, topic, queue)
+    assert twice.value.faults[0].pointer == "/queue_id"
+
+
+async def test_a_channel_is_changed_but_for_its_queue(cast: Cast) -> None:
+    topic, queue, other = await a_topic(cast), await a_queue(cast), await a_queue(cast)
+    made = await a_channel(cast, topic, queue, pattern="a.>", filter='{"key": "x"}')
+    change = partial(channels.change, cast.control, cast.alice.principal, topic.public_id, made.public_id)
+    with pytest.raises(Unprocessable) as caught:
+        await change(ChannelFields(queue=other.public_id))
+    assert caught.value.faults[0].pointer == "/queue_id"
+    changed = await change(ChannelFields("renamed", queue=queue.public_id, pattern=None))
+    assert (changed.alias, changed.pattern, changed.filter) == ("renamed", None, '{"key": "x"}')
+    assert await change(ChannelFields(filter=None)) == msgspec.structs.replace(changed, filter=None)
+    assert (await published(publisher_of(cast.control), topic, a_draft())).messages[0].queues == (queue.public_id,)
+
+
+async def test_a_channel_is_found_below_its_own_topic_alone(cast: Cast) -> None:
+    topic, other = await a_topic(cast), await a_topic(cast)
+    made = await a_channel(cast, topic, await a_queue(cast))
+    with pytest.raises(NotFound):
+        await channels.get(cast.control, cast.alice.principal, other.public_id, made.public_id)
