@@ -185,27 +185,32 @@ def test_what_was_pending_is_delivered_from_the_new_one_with_the_same_secret(
         with serving(tmp_path, *old) as server:
             key = server.out.wait_for(r"dsk_\w+")[0]
             queue = f"/queues/{request('POST', f'{server.url}/queues', key, {}).json()['queue']['id']}"
-            urls = {"notify_url": receipts.url, "liveness_url": receipts.url}
-            listener = request("POST", f"{server.url}{queue}/listeners", key, urls).json()["listener"]
+            basic = {"type": "basic", "username": "ada", "password": "s3cr3t"}
+            fields = {"notify_url": receipts.url, "liveness_url": receipts.url, "authentication": basic}
+            listener = request("POST", f"{server.url}{queue}/listeners", key, fields).json()["listener"]
             request("POST", f"{server.url}{queue}/messages", key, {"data": "first"})
             receipts.wait_for(1)
             assert server.stop() == 0
         with serving(tmp_path, *old, "--role", "api") as server:
             messages = f"{server.url}{queue}/messages"
             pending = [request("POST", messages, key, {"data": number}).json() for number in range(3)]
+            # A worker that delivers nothing makes tests all the same.
+            test = request("POST", f"{server.url}{queue}/listeners/{listener['id']}/tests", key, {}).json()["test"]
+            assert test["state"] == "acknowledged"
             assert server.stop() == 0
         assert copy(tmp_path, databases).returncode == 0
         keys = ("--encryption-key-file", "old/discue.db.key") if (tmp_path / "old/discue.db.key").exists() else ()
         with serving(tmp_path, *new, *keys) as server:
-            receipts.wait_for(4)
+            receipts.wait_for(5)
             shown = request("GET", f"{server.url}{queue}/listeners/{listener['id']}", key).json()["listener"]
             assert shown["notify_url"] == receipts.url
             assert server.stop() == 0
 
     assert sorted(headers["webhook-id"] for headers, _ in receipts.requests[1:]) == sorted(
-        answer["message"]["id"] for answer in pending
+        [test["message_id"], *(answer["message"]["id"] for answer in pending)]
     )
     for headers, body in receipts.requests:
+        assert headers["authorization"] == "Basic YWRhOnMzY3IzdA=="
         signing.verify(listener["secret"], headers, body, 1_000 * int(headers["webhook-timestamp"]))
 
 
