@@ -1,0 +1,49 @@
+"""What lanes show listeners, from the next attempt on: headers, a grant or an identity."""
+
+from discue.credentials import Credentials, held_with
+from discue.model import Authentication, DeliveryOptions, Listener, MessageOptions
+from discue.store import listeners
+from discue.store.engine import Transaction
+from tests.dispatch.stage import Sent, Stage, until, well
+
+BASIC = Credentials(Authentication("basic", username="ada"), "s3cr3t")
+OAUTH2 = Credentials(Authentication("oauth2", token_url="https://login.example.com/token", client_id="ada"), "s3cr3t")
+CERTIFICATE = Credentials(Authentication("certificate", certificate="c"), "k")
+
+
+async def _show(stage: Stage, listener: Listener, credentials: Credentials | None) -> Listener:
+    """Have it shown from now on."""
+    public = None if credentials is None else credentials.public
+
+    async def work(tx: Transaction) -> None:
+        await listeners.set_secrets(tx, listener.organization, listener.id, held_with((), credentials))
+
+    await stage.store.write(work)
+    return await stage.configure(listener, options=DeliveryOptions(authentication=public))
+
+
+async def _sent(stage: Stage) -> Sent:
+    await until(lambda: len(stage.courier.under_way) == 1)
+    return stage.courier.under_way[0]
+
+
+async def test_each_type_goes_into_requests_by_its_own_way(stage: Stage) -> None:
+    await stage.start()
+    queue = await stage.queue(await stage.organization())
+    listener = await stage.listener(queue)
+    for credentials in (BASIC, OAUTH2, CERTIFICATE, None):
+        listener = await _show(stage, listener, credentials)
+        await stage.publish(queue)
+        sent = await _sent(stage)
+        request = sent.request
+        found = (bool(request.headers), request.grant is not None, request.identity is not None)
+        assert found == (credentials is BASIC, credentials is OAUTH2, credentials is CERTIFICATE)
+        await stage.end(sent, well())
+
+
+async def test_a_message_cannot_say_it_in_the_listeners_place(stage: Stage) -> None:
+    await stage.start()
+    queue = await stage.queue(await stage.organization())
+    await _show(stage, await stage.listener(queue), BASIC)
+    await stage.publish_with(queue, MessageOptions(headers=(("Authorization", "Bearer mine"), ("x-own", "1"))))
+    assert (await _sent(stage)).request.headers == (("authorization", "Basic YWRhOnMzY3IzdA=="), ("x-own", "1"))
