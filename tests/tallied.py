@@ -2,6 +2,7 @@
 
 from discue.store import tallies
 from discue.store.engine import Transaction
+from discue.store.entries import BODY
 
 Counts = dict[tuple[int, int], int]
 """By organization and kind. What is 0 is left out."""
@@ -10,7 +11,7 @@ _TALLIED = "SELECT organization, kind, CAST(sum(n) AS BIGINT) FROM tally GROUP B
 _ATTEMPTS = "SELECT organization, count(*) FROM attempt WHERE error {} '' GROUP BY organization"
 _THERE = {
     tallies.MESSAGE_ADDED: "SELECT organization, CAST(sum(head) AS BIGINT) FROM queue_head GROUP BY organization",
-    tallies.BYTES_STORED: "SELECT organization, CAST(sum(length(body)) AS BIGINT) FROM log GROUP BY organization",
+    tallies.BYTES_STORED: f"SELECT organization, CAST(sum(length({BODY})) AS BIGINT) FROM log l GROUP BY organization",
     tallies.MESSAGE_PUBLISHED_OK: _ATTEMPTS.format("="),
     tallies.MESSAGE_PUBLISHED_NOT_OK: _ATTEMPTS.format("<>"),
 }

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from discue import signing
 from discue.cli.main import main
 from discue.directory import Directory
@@ -20,7 +22,7 @@ from discue.pace import Pace
 from discue.store import cursors
 from discue.store import listeners as store_listeners
 from discue.store.commit import Store
-from discue.store.engine import Append, Appended, CursorKey, Settle, Transaction
+from discue.store.engine import Append, Appended, CursorKey, Routed, Settle, Transaction
 from discue.store.engines.postgres_links import Link
 from discue.window import Window
 
@@ -92,6 +94,18 @@ def signs_with_another_key() -> None:
         return signing.key_of(secret)[::-1]
 
     put(endpoint, "key_of", other)
+
+
+def stores_a_message_of_a_topic_queue_by_queue() -> None:
+    async def one_after_another(self: Store, routed: Routed) -> tuple[Appended, ...]:
+        appended = []
+        for append in routed.appends:
+            entries = tuple(msgspec.structs.replace(entry, body_id=None) for entry in append.entries)
+            appended.append(await self.append(msgspec.structs.replace(append, entries=entries)))
+            await asyncio.sleep(_LATE_SECONDS)
+        return tuple(appended)
+
+    put(Store, "route", one_after_another)
 
 
 def ignores_its_lease() -> None:
@@ -175,6 +189,7 @@ BUGS: dict[str, Callable[[], None]] = {
         gives_old_messages_to_new_listeners,
         forgets_what_was_acknowledged,
         signs_with_another_key,
+        stores_a_message_of_a_topic_queue_by_queue,
         ignores_its_lease,
         forgets_what_is_settled_ahead,
         ignores_the_warning_of_a_commit,

@@ -26,6 +26,7 @@ from discue.store.listing import Selection
 from discue.store.retention import LogToTrim
 from tests.clocks import NOON
 from tests.store.rows import public_id, publish, row_id, stored_queue
+from tests.stores import another
 
 OURS, THEIRS = row_id(1), row_id(2)
 BODY = b'"shared by several"'
@@ -204,6 +205,31 @@ async def test_many_at_once_over_the_same_queues_are_all_stored(store: Store) ->
         seqs = [entry.seq for entry in (await store.page(OURS, queue.id, 0, 100, 1 << 20)).entries]
         assert seqs == list(range(1, len(seqs) + 1))
     assert [len(await ids_in(store, queue)) for queue in into] == [30, 42, 30]
+
+
+async def test_two_workers_that_route_into_the_same_queues_never_wait_in_a_circle(store: Store) -> None:
+    engine = another(store.engine)
+    await engine.open()
+    other = Store(engine, max_waiting_bytes=1 << 20)
+    topic, into = await stored_topic(store, 5), await three_queues(store)
+    ways = [into, into[1:], into[:2], [into[0], into[2]]]
+    try:
+        publishes = [
+            each.route(routed(topic, ways[number % 4], 100 + 100 * worker + number))
+            for worker, each in enumerate((store, other))
+            for number in range(40)
+        ]
+        plain = [
+            publish(each, queue, [public_id(900 + number)])
+            for number, each in enumerate((store, other) * 3)
+            for queue in into
+        ]
+        await asyncio.gather(*publishes, *plain)
+    finally:
+        await engine.close()
+    for queue in into:
+        seqs = [entry.seq for entry in (await store.page(OURS, queue.id, 0, 100, 1 << 20)).entries]
+        assert seqs == list(range(1, 67))
 
 
 async def test_a_shared_body_goes_with_the_last_message_that_names_it(store: Store) -> None:
