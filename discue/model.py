@@ -237,6 +237,9 @@ class ApiKey(msgspec.Struct, frozen=True):
 
 SchemaLanguage = Literal["rules", "json_schema"]
 
+OnMissed = Literal["pass", "block"]
+"""What a message of an ordered queue that is missed does to its key: it lets the next one pass, or blocks it."""
+
 
 class Queue(msgspec.Struct, frozen=True):
     """A log of messages. `retention_seconds` and `max_message_bytes` are None where the setting decides.
@@ -259,6 +262,7 @@ class Queue(msgspec.Struct, frozen=True):
     schema_set_at: int = 0
     retry: RetryOptions | None = None
     ordered: bool = False
+    on_missed: OnMissed = "pass"
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -391,6 +395,7 @@ class Delivery(msgspec.Struct, frozen=True):
     """One listener's obligation for one message, as the API shows it.
 
     `next_attempt_at` is when a retrying one may be tried again, 0 for others; `reason` is why one was missed.
+    `blocked_by` is the id of the message that one waits behind.
     """
 
     listener_public_id: str
@@ -399,6 +404,7 @@ class Delivery(msgspec.Struct, frozen=True):
     last_status: int
     next_attempt_at: int = 0
     reason: str = ""
+    blocked_by: str = ""
 
 
 class Challenge(msgspec.Struct, frozen=True):

@@ -143,6 +143,7 @@ class QueueBody(_Sent, kw_only=True):
     json_schema: AsSent = _NOT_SENT
     retry: Retry = UNSET
     ordered: bool | None | UnsetType = UNSET
+    on_missed: Text = UNSET
     schema_id: Ignored = _NOT_SENT
     listeners: Ignored = _NOT_SENT
     messages: Ignored = _NOT_SENT

@@ -29,6 +29,7 @@ def delivery_shown(delivery: model.Delivery) -> wire.DeliveryShown:
         delivery.last_status,
         delivery.next_attempt_at or UNSET,
         delivery.reason or UNSET,
+        delivery.blocked_by or UNSET,
     )
 
 

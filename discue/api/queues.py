@@ -73,6 +73,7 @@ def _fields(body: bodies.QueueBody, given: Given) -> QueueFields:
         _schema(body),
         retry_of(body.retry),
         body.ordered,
+        body.on_missed,
     )
 
 
@@ -112,6 +113,7 @@ def _shown(details: QueueDetails) -> wire.QueueShown:
         ],
         messages=wire.QueueMessages(details.head.published_count, details.head.last_stored_at),
         ordered=queue.ordered,
+        on_missed=queue.on_missed,
         retention=UNSET if queue.retention_seconds is None else queue.retention_seconds,
         max_message_bytes=UNSET if queue.max_message_bytes is None else queue.max_message_bytes,
         schema=_shown_schema(queue, "rules"),

@@ -234,6 +234,7 @@ class QueueShown(_Shown, kw_only=True, frozen=True):
     """
 
     ordered: bool
+    on_missed: str
     listeners: list[Reference]
     messages: QueueMessages
     retention: int | UnsetType = UNSET
@@ -539,6 +540,7 @@ class DeliveryShown(msgspec.Struct, frozen=True, omit_defaults=True):
     last_status: int
     next_attempt_at: int | UnsetType = UNSET
     missed_reason: str | UnsetType = UNSET
+    blocked_by: str | UnsetType = UNSET
 
 
 class Deliveries(_Answer, kw_only=True, frozen=True):

@@ -1,5 +1,7 @@
 """Queues: logs of messages, each of which goes to every listener."""
 
+from typing import get_args
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -9,7 +11,7 @@ from discue.control.control import Control, present
 from discue.control.delivery_options import chosen_retry
 from discue.control.naming import changed_alias, new_alias
 from discue.errors import Fault, Forbidden, Unprocessable
-from discue.model import Queue, RetryOptions, SchemaLanguage
+from discue.model import OnMissed, Queue, RetryOptions, SchemaLanguage
 from discue.schemas.schema import Schema
 from discue.store import events, feed, jobs, listeners, queues
 from discue.store.engine import Transaction
@@ -19,6 +21,7 @@ from discue.store.listing import FIRST_PAGE, Listing, Selection
 from discue.store.queues import Head
 
 SHOWN_LISTENERS = 100
+ON_MISSED: tuple[OnMissed, ...] = get_args(OnMissed)
 LARGEST_MESSAGE_BYTES = 8_388_608
 LONGEST_RETENTION_SECONDS = 3_153_600_000
 
@@ -39,6 +42,7 @@ class QueueFields(msgspec.Struct, frozen=True):
     schema: Schema | ClearedSchema | UnsetType = UNSET
     retry: RetryOptions | UnsetType | None = UNSET
     ordered: bool | UnsetType | None = UNSET
+    on_missed: str | UnsetType | None = UNSET
 
 
 class QueueDetails(msgspec.Struct, frozen=True):
@@ -163,6 +167,7 @@ def _changed(stored: Queue, fields: QueueFields, alias: str, now: int) -> Queue:
         max_message_bytes=stored.max_message_bytes if isinstance(size, UnsetType) else size,
         retry=chosen_retry(stored.retry, fields.retry),
         ordered=_order(stored, fields.ordered),
+        on_missed=_on_missed(stored, fields),
         config_version=stored.config_version + 1,
         updated_at=now,
     )
@@ -177,6 +182,24 @@ def _order(stored: Queue, asked: bool | UnsetType | None) -> bool:  # noqa: FBT0
         rule = "is chosen when the queue is created"
         raise Unprocessable(f"The value at /ordered {rule}.", faults=(Fault("/ordered", rule),))
     return ordered
+
+
+def _on_missed(stored: Queue, fields: QueueFields) -> OnMissed:
+    """Chosen with the order: what was missed and has let others pass holds no key."""
+    if isinstance(fields.on_missed, UnsetType):
+        return stored.on_missed
+    asked = next((each for each in ON_MISSED if each == (fields.on_missed or "pass")), None)
+    if asked is None:
+        raise _unfit_choice(f"must be one of {', '.join(ON_MISSED)}")
+    if asked != stored.on_missed and stored.config_version > 0:
+        raise _unfit_choice("is chosen when the queue is created")
+    if asked == "block" and not _order(stored, fields.ordered):
+        raise _unfit_choice("blocks keys of ordered queues alone: ordered must be true")
+    return asked
+
+
+def _unfit_choice(rule: str) -> Unprocessable:
+    return Unprocessable(f"The value at /on_missed {rule}.", faults=(Fault("/on_missed", rule),))
 
 
 def _with_schema(stored: Queue, schema: Schema | ClearedSchema | UnsetType, now: int) -> Queue:

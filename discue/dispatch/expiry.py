@@ -40,7 +40,8 @@ class Expiry:
             backlog.unread()
         bounds = (window.position, min(backlog.head, window.first_settled_beyond - 1))
         last = await self._last_stored_before(before, bounds)
-        if not self._is_quiet() or backlog.new:
+        # What blocks its key is not missed with many others: that it is too old is found when it has its turn.
+        if not self._is_quiet() or backlog.new or self._record.blocks:
             return
         # What was delivered while the log was read has moved the position.
         if last > window.position:

@@ -22,6 +22,7 @@ from discue.dispatch.redelivering import Redelivering
 from discue.dispatch.settling import Settling
 from discue.dispatch.sharing import Sharer, Sharing
 from discue.dispatch.surroundings import Surroundings
+from discue.dispatch.unblocking import Unblocking
 from discue.errors import Unavailable
 from discue.headers import together
 from discue.message_options import headers_of, read_options
@@ -30,6 +31,7 @@ from discue.pace import Pace
 from discue.sending.attempt_request import AttemptRequest
 from discue.sending.event_request import as_event
 from discue.settlement import settle
+from discue.store import blocking
 from discue.store.cursors import LaneRecord, keys_of
 from discue.store.engine import CursorKey, Settle
 from discue.store.liveness import Known, Standing
@@ -38,7 +40,7 @@ from discue.window import SPAN
 _READ_RETRY_MS = 250
 _RELIEF = SPAN // 2
 _RETRY_SHARE = 2
-_OWN_STATES = frozenset({"retry"})
+_OWN_STATES = frozenset({"missed", "retry"})
 
 
 class Lane:
@@ -68,9 +70,13 @@ class Lane:
         self._flights: dict[int, Flight] = {}
         self._backlog = Backlog(record, self._progress, (around.reads, around.budget), self.wake_at, self._flights)
         if record.ordered:
-            self._progress.order = Order(self._progress.window, self._backlog.waiting, is_known=not record.retrying)
+            is_known = not record.retrying and not (record.blocks and record.missed)
+            self._progress.order = Order(
+                self._progress.window, self._backlog.waiting, is_known=is_known, blocks=record.blocks
+            )
         self._settling = Settling(self._progress, around.store, around.spawn, self)
         self._guests = Guests(record, self._progress, self._backlog, around, self) if record.has_guests else None
+        self._unblocking = Unblocking(record, self._progress, around, self) if record.blocks else None
         self._redelivering: Redelivering | None = None
         self._parting: Parting | None = None
         self._retries_in_flight = 0
@@ -157,6 +163,8 @@ class Lane:
         redelivers_at = 0 if self._redelivering is None else self._redelivering.due_at
         if 0 < redelivers_at <= now:
             self.redeliver()
+        if self._unblocking is not None:
+            self._unblocking.go_on()
         self.pump()
         for later in (self._backlog.due_at, self._hold_back.until, look_at, redelivers_at):
             if later > now:
@@ -215,6 +223,8 @@ class Lane:
     def reread(self) -> None:
         """Messages were deleted: what was read and is not under way is read again, so that none of them goes out."""
         self._backlog.unread()
+        if self._unblocking is not None:
+            self._unblocking.look()
         self.pump()
 
     def close(self) -> None:
@@ -267,6 +277,8 @@ class Lane:
         self._backlog.stored(settle, [flight.seq for flight in self._flights.values() if flight.excepted])
         if self._redelivering is not None:
             self._redelivering.stored(settle)
+        if self._unblocking is not None:
+            self._unblocking.stored(settle)
         self.pump()
 
     def lose(self) -> None:
@@ -558,8 +570,12 @@ class Lane:
     async def _read_keys(self) -> None:
         order = self._progress.order
         rows = await self._around.reads.read(partial(keys_of, key=self.key))
+        if self._unblocking is not None:
+            rows += await self._around.reads.read(partial(blocking.all_of, key=self.key))
         if order is not None and self.is_kept():
             order.show(rows, _OWN_STATES)
+            if self._unblocking is not None:
+                self._unblocking.look()
             self.look_for_guests()
 
     async def _fetch(self, read: Callable[[], Coroutine[Any, Any, None]]) -> None:

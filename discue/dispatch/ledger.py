@@ -23,7 +23,7 @@ from discue.store.cursors import DueRetry, KeyRow
 from discue.store.engine import ExceptionRow, Page, Settle
 from discue.store.leases import Look, Open
 
-_WRITTEN_BY_US = frozenset({"leased", "retry"})
+_WRITTEN_BY_US = frozenset({"leased", "missed", "retry"})
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -58,9 +58,11 @@ class Ledger:
         if record.ordered:
             # Nothing waits in memory here: what waits is blocked by a row.
             self._order = self._progress.order = Order(
-                self._progress.window, Waiting(deque[Entry](), Budget(0)), is_known=True
+                self._progress.window, Waiting(deque[Entry](), Budget(0)), is_known=True, blocks=record.blocks
             )
             self.show(look.keys)
+            for row in look.gone:
+                self._progress.release(row)
         self.makes_due = False
         """Whether something may be handed out by what came back, which others that wait do not know of."""
 
@@ -169,7 +171,7 @@ class Ledger:
 
     def miss_through(self, seq: int) -> None:
         """What has waited too long, up to there, will not be handed out any more."""
-        if seq > self.position:
+        if seq > self.position and not self._record.blocks:
             self._progress.miss(self.position + 1, seq, "too_old", self._now)
 
     def give_up(self, found: Open, before: int) -> None:

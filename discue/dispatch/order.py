@@ -11,6 +11,8 @@ from discue.window import Window
 WAITING_HELD = 256
 """At most so many messages of a lane wait in memory behind others of their keys."""
 
+MISSED = frozenset({"missed"})
+
 _AT_ONCE = 1
 """A due time that has come whatever the clock says."""
 
@@ -38,14 +40,16 @@ class Order:
 
     What waits behind an exception is passed by the cursor: the exception's row has its key, and counts it. When that
     message is settled, its row goes on to the next one that waits, so that a key costs one row, however many messages
-    wait for it and for however long.
+    wait for it and for however long. Where the order `blocks`, a message that is missed is such an exception, too.
     """
 
-    def __init__(self, window: Window, waiting: Waiting, *, is_known: bool) -> None:
+    def __init__(self, window: Window, waiting: Waiting, *, is_known: bool, blocks: bool = False) -> None:
         self._window = window
         self._waiting = waiting
         self._by_key: dict[int, Held] = {}
         self._by_seq: dict[int, Held] = {}
+        self.blocks = blocks
+        """Whether a message that is missed keeps its key."""
         self.is_known = is_known
         """Whether the keys that the store shows as taken were read."""
 
@@ -90,7 +94,7 @@ class Order:
     def keyed(self, row: ExceptionRow) -> ExceptionRow:
         """An exception that is about to be stored, with what its key says."""
         held = self._by_seq.get(row.seq)
-        if held is None or row.state == "missed":
+        if held is None or (row.state == "missed" and not self.blocks):
             return row
         held.row = msgspec.structs.replace(row, key_hash=held.key_hash, blocked=held.blocked)
         return held.row
@@ -128,6 +132,16 @@ class Order:
         del self._by_key[held.key_hash]
         self._waiting.free(held.key_hash)
         return None, held.blocked
+
+    def stops(self, row: KeyRow) -> bool:
+        """Whether a message that the store shows as missed still is, and holds its key. What waits for it is known."""
+        self.show([row], MISSED)
+        held = self._by_seq.get(row.seq)
+        if held is None or held.row is None or held.row.state != "missed":
+            return False
+        if held.blocked and held.next_seq is None:
+            held.next_seq = row.next_seq
+        return True
 
     def most_waited_for(self) -> int | None:
         """The message that most others wait for in memory, if other keys would go on without it."""

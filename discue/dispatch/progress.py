@@ -9,7 +9,7 @@ from discue.attempt_detail import packed
 from discue.missed_ranges import left_of
 from discue.model import Attempt, Entry, Outcome
 from discue.settlement import Settlement
-from discue.store.cursors import DueRetry, LaneRecord
+from discue.store.cursors import DueRetry, KeyRow, LaneRecord
 from discue.store.engine import Detail, ExceptionRow, MissedRange, RedeliveryStep, ReplayStep, Settle
 from discue.store.handover import EndedGuest
 from discue.store.redelivery_steps import Step
@@ -185,6 +185,11 @@ class Progress:
 
     def pass_over(self, entry: Entry, reason: str, now: int) -> None:
         """A message that never begins is missed for a reason; without one, it is not for this listener."""
+        if reason and self.order is not None and self.order.blocks:
+            self.order.begins(entry)
+            self._miss_one(ExceptionRow(entry.seq, "missed", 0, now, reason), excepted=False)
+            self.dirty = True
+            return
         if reason:
             self.miss(entry.seq, entry.seq, reason, now)
         else:
@@ -209,8 +214,11 @@ class Progress:
 
     def redeliver(self, step: Step, now: int) -> None:
         """Missed deliveries are due again, as if nothing had been attempted. One step, until `stored`."""
+        if self.order is not None:
+            self.order.show(list(step.keys), frozenset({"missed"}))
         for seq in step.lost:
             self._resolved.append(seq)
+            self._free(seq)
         for cut in step.cuts:
             self._unmissed.append(cut.whole.seq_from)
             self._missed_ranges += [
@@ -224,6 +232,15 @@ class Progress:
         ended_at = now if step.ends else None
         self._redelivery = RedeliveryStep(step.redelivery.id, step.position, step.redelivered, step.gone, now, ended_at)
         self.dirty = True
+
+    def release(self, row: KeyRow) -> None:
+        """A message that was missed and holds its key was deleted: the next one of the key is due."""
+        if self.order is not None and self.order.stops(row):
+            self._exceptions.pop(row.seq, None)
+            self._resolved.append(row.seq)
+            self.missed -= 1
+            self._free(row.seq)
+            self.dirty = True
 
     def take(self, *, releases: bool = False) -> Settle:
         """What is to be stored now. The next `take` is for after `stored`."""
@@ -293,7 +310,8 @@ class Progress:
             self.retrying -= 1
         else:
             self.window.settle(row.seq)
-        self._free(row.seq)
+        if self.order is None or not self.order.blocks:
+            self._free(row.seq)
 
     def _replay_step(self) -> ReplayStep | None:
         """How far this brings the replay that the cursor is of."""
@@ -301,7 +319,7 @@ class Progress:
 
     def _put(self, row: ExceptionRow) -> None:
         self._exceptions[row.seq] = row if self.order is None else self.order.keyed(row)
-        if row.state != "missed":
+        if row.state != "missed" or (self.order is not None and self.order.blocks):
             self._block_waiting(row.seq)
 
     def _block_waiting(self, seq: int) -> None:

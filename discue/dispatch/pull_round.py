@@ -110,7 +110,8 @@ class _Handing:
         self._ledger = ledger
         self._left = _BYTES
         self.handed: list[Handed] = []
-        self.more = False
+        # What waited behind those is due now.
+        self.more = bool(look.gone)
         self.next_at = look.next_at
 
     async def hand_out(self, most: int) -> None:

@@ -12,7 +12,7 @@ from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.entries import BODY, entry_of
 from discue.store.listeners import read_options
 from discue.store.liveness import Known, Sweep
-from discue.store.queues import read_retry
+from discue.store.queues import read_on_missed, read_retry
 from discue.store.verified_places import VerifiedPlaces, wants_verified_domains
 
 
@@ -67,6 +67,8 @@ class LaneRecord(msgspec.Struct, frozen=True):
     may_probe: bool = True
     known: Known = Known()
     replay: ReplayPlan | None = None
+    blocks: bool = False
+    """Whether a message that is missed blocks its key."""
 
     @property
     def key(self) -> CursorKey:
@@ -339,8 +341,10 @@ async def _records(tx: Transaction, rows: Iterable[Row]) -> list[LaneRecord]:
 def _record(row: Row) -> LaneRecord:
     record: dict[str, Any] = dict(zip(_READ_FIELDS, row, strict=False))
     record["options"] = read_options(record["options"])
-    record["queue_retry"] = read_retry(record["queue_retry"])
+    settings = record["queue_retry"]
+    record["queue_retry"] = read_retry(settings)
     record["ordered"] = bool(record["ordered"])
+    record["blocks"] = record["ordered"] and record["stream"] == 0 and read_on_missed(settings) == "block"
     record["has_guests"] = bool(record["has_guests"])
     record["has_redeliveries"] = bool(record["has_redeliveries"])
     plan, rest = row[len(_READ_FIELDS) + 1 : len(_READ_FIELDS) + 6], row[len(_READ_FIELDS) + 6 :]

@@ -31,8 +31,9 @@ _MISSED_RANGE: Final = """
     ORDER BY seq_from DESC LIMIT 1"""
 # The key stands in the log alone: a row there, and those of its key by an index.
 _BLOCKED: Final = """
-    SELECT 1 FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
+    SELECT b.id FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
         AND e.key_hash = log.key_hash
+    LEFT JOIN log b ON b.organization = e.organization AND b.queue = e.queue AND b.seq = e.seq
     WHERE log.organization = $1 AND log.queue = $2 AND log.seq = $3 AND e.key_hash IS NOT NULL AND e.listener = $4
         AND e.stream = 0 AND e.seq < $3 AND e.blocked > 0 LIMIT 1"""
 _ATTEMPTS: Final = """
@@ -81,8 +82,11 @@ async def delivery(tx: Transaction, message: StoredMessage, recipient: Row, last
         waits_until = due_at if (state, exception[0]) == ("retrying", "retry") else 0
         reason = exception[2] if state == "missed" else ""
         return Delivery(public_id, state, max(number, counted), status, waits_until, reason)
-    if not Window.decode(position, ahead).is_settled(message.seq) or await is_blocked(tx, message, listener):
+    if not Window.decode(position, ahead).is_settled(message.seq):
         return Delivery(public_id, "pending", number, status)
+    blocking = await _blocking(tx, message, listener)
+    if blocking is not None:
+        return Delivery(public_id, "pending", number, status, blocked_by=blocking[0] or "")
     missed = await tx.row(_MISSED_RANGE, *key)
     if missed is not None and missed[0] >= message.seq:
         return Delivery(public_id, "missed", number, status, reason=missed[1])
@@ -92,8 +96,12 @@ async def delivery(tx: Transaction, message: StoredMessage, recipient: Row, last
 
 async def is_blocked(tx: Transaction, message: StoredMessage, listener: int) -> bool:
     """Whether the listener's cursor has passed it, and it waits behind an exception of its key."""
-    key = (message.organization, message.queue, message.seq, listener)
-    return await tx.row(_BLOCKED, *key) is not None
+    return await _blocking(tx, message, listener) is not None
+
+
+async def _blocking(tx: Transaction, message: StoredMessage, listener: int) -> Row | None:
+    """The id of the message whose exception that is; None for it where it was deleted a moment ago."""
+    return await tx.row(_BLOCKED, message.organization, message.queue, message.seq, listener)
 
 
 def _is_filtered(message: StoredMessage, settings: str) -> bool:

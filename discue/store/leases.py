@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from discue.model import Entry
+from discue.store import blocking
 from discue.store.cursor_keys import PULLED
 from discue.store.cursors import NEXT_OF_KEY, KeyRow, LaneRecord, lanes_of
 from discue.store.engine import CursorKey, QueueKey, Row, Transaction
@@ -40,7 +41,7 @@ _KEY_ROWS: Final = f"""
 _KEYS_AT: Final = f"{_KEY_ROWS} WHERE {_OF_CURSOR} AND e.seq IN ({{}}) AND e.key_hash IS NOT NULL"
 _KEYS_AMONG: Final = f"""{_KEY_ROWS}
     WHERE e.organization = $1 AND e.queue = $2 AND e.key_hash IN ({{}}) AND e.key_hash IS NOT NULL
-    AND e.listener = ${{}} AND e.stream = ${{}} AND e.state <> 'missed'"""
+    AND e.listener = ${{}} AND e.stream = ${{}}"""
 _BODIES: Final = f"SELECT l.seq, {BODY} FROM log l WHERE l.organization = $1 AND l.queue = $2 AND l.seq IN ({{}})"
 _STATES: Final = ("leased", "retry")
 _AT_ONCE: Final = 128
@@ -70,7 +71,7 @@ class Look(msgspec.Struct, frozen=True):
     """A cursor at one moment. `handed_out` are leases that are not over; nothing of what waits is due before `next_at`.
 
     `asked` are those that were asked for, as far as they are open; of an ordered queue `keys` are of these and of what
-    is `due`.
+    is `due`. `gone` are those that were missed, hold keys and were deleted.
     """
 
     record: LaneRecord
@@ -80,6 +81,7 @@ class Look(msgspec.Struct, frozen=True):
     next_at: int
     keys: tuple[KeyRow, ...]
     step: Step | None
+    gone: tuple[KeyRow, ...] = ()
 
 
 async def look(tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int]) -> Look | None:
@@ -99,7 +101,8 @@ async def look(tx: Transaction, listener: tuple[int, int], now: int, seqs: Seque
     step = None
     if record.has_redeliveries and record.retrying <= _REDELIVERED_WHILE_WAITING:
         step = await next_step(tx, key, record.queue)
-    return Look(record, tuple(waiting), asked, handed_out, next_at, tuple(keys), step)
+    gone = await blocking.gone(tx, key) if record.blocks and record.missed else []
+    return Look(record, tuple(waiting), asked, handed_out, next_at, tuple(keys), step, tuple(gone))
 
 
 async def open_at(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> dict[int, Open]:

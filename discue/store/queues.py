@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from discue.model import Queue, RetryOptions, SchemaLanguage
+from discue.model import OnMissed, Queue, RetryOptions, SchemaLanguage
 from discue.store.engine import Row, Transaction
 from discue.store.listing import Listing, RowPage, Selection, Table, listed, placeholders
 
@@ -60,6 +60,7 @@ class _Settings(msgspec.Struct, omit_defaults=True):
     schema_language: SchemaLanguage = "rules"
     schema_set_at: int = 0
     retry: RetryOptions | None = None
+    on_missed: OnMissed = "pass"
 
 
 _read_settings = msgspec.json.Decoder(_Settings).decode
@@ -159,7 +160,12 @@ async def delete(tx: Transaction, organization: int, queue: int) -> None:
 
 def _settings(queue: Queue) -> str:
     settings = _Settings(
-        queue.retention_seconds, queue.max_message_bytes, queue.schema_language, queue.schema_set_at, queue.retry
+        queue.retention_seconds,
+        queue.max_message_bytes,
+        queue.schema_language,
+        queue.schema_set_at,
+        queue.retry,
+        queue.on_missed,
     )
     return msgspec.json.encode(settings).decode()
 
@@ -192,9 +198,15 @@ def _from_row(row: Row) -> Queue:
         schema_set_at=chosen.schema_set_at,
         retry=chosen.retry,
         ordered=bool(ordered),
+        on_missed=chosen.on_missed,
     )
 
 
 def read_retry(settings: str) -> RetryOptions | None:
     """What a queue's settings say of how its deliveries are tried again."""
     return _read_settings(settings).retry
+
+
+def read_on_missed(settings: str) -> OnMissed:
+    """What they say of messages that are missed."""
+    return _read_settings(settings).on_missed

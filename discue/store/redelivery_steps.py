@@ -7,7 +7,8 @@ import msgspec
 
 from discue.missed_ranges import Stretch, runs_of, width_of
 from discue.model import Redelivery
-from discue.store import redeliveries
+from discue.store import blocking, redeliveries
+from discue.store.cursors import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction
 from discue.store.listing import placeholders
 
@@ -50,6 +51,7 @@ class Step(msgspec.Struct, frozen=True):
     """Deliveries of one redelivery. It comes to `position` by them, and to its end if it `ends`.
 
     `apart` are those that stand in a row of their own; `lost` are those of them whose messages were deleted.
+    `keys` are of those that hold one.
     """
 
     redelivery: Redelivery
@@ -58,6 +60,7 @@ class Step(msgspec.Struct, frozen=True):
     cuts: tuple[Cut, ...]
     position: int
     ends: bool
+    keys: tuple[KeyRow, ...] = ()
 
     @property
     def redelivered(self) -> int:
@@ -80,8 +83,11 @@ async def next_step(tx: Transaction, cursor: CursorKey, queue: int, rows: int = 
     reading = _Reading(tx, opened[0], queue)
     rows = min(rows, opened[0].pace or rows)
     if opened[0].chosen.seqs is not None:
-        return await reading.of_messages(opened[0].chosen.seqs, rows)
-    return await reading.of_stretch(rows)
+        step = await reading.of_messages(opened[0].chosen.seqs, rows)
+    else:
+        step = await reading.of_stretch(rows)
+    keys = await blocking.among(tx, cursor, (*step.apart, *step.lost))
+    return msgspec.structs.replace(step, keys=tuple(keys)) if keys else step
 
 
 class _Reading:

@@ -66,7 +66,8 @@ UPDATE queue_head SET tail = $1 WHERE organization = $2 AND queue = $3 AND tail 
 # The state is looked at once more where it is deleted: a delivery may be made due again at this moment.
 _DELETE_MISSED = """
 DELETE FROM exception WHERE state = 'missed' AND (organization, listener, stream, seq) IN (
-    SELECT organization, listener, stream, seq FROM exception WHERE state = 'missed' AND due_at < $1
+    SELECT organization, listener, stream, seq FROM exception
+    WHERE state = 'missed' AND key_hash IS NULL AND due_at < $1
     ORDER BY due_at LIMIT $2
 )
 """

@@ -227,3 +227,37 @@ def test_in_an_ordered_queue_a_key_waits_for_the_one_before_and_others_do_not(
     received = [each.headers["webhook-id"] for each in endpoint.until(5)]
     assert received[0] == ids[0]
     assert [each for each in received if each != ids[2]] == [ids[0], ids[0], ids[1], ids[3]]
+
+
+def test_a_missed_message_may_block_its_key_until_somebody_decides(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint(Reply(500), Reply(200))
+    path = f"/queues/{owner.create('/queues', ordered=True, on_missed='block')['id']}"
+    urls = {"notify_url": endpoint.url, "liveness_url": endpoint.url}
+    place = f"{path}/listeners/{owner.create(f'{path}/listeners', retry={'attempts': 1}, **urls)['id']}"
+    ids = [owner.create(f"{path}/messages", data=key, key=key)["id"] for key in ("a", "a", "b")]
+    received = endpoint.until(2)
+    assert [each.headers["webhook-id"] for each in received] == [ids[0], ids[2]]
+    owner.until(place, lambda shown: shown["messages"]["missed"] == [ids[0]])
+    owner.until(f"{path}/messages/{ids[1]}", lambda shown: shown["deliveries"][0].get("blocked_by") == ids[0])
+    owner.create(f"{place}/redeliveries", all=True)
+    assert [each.headers["webhook-id"] for each in endpoint.until(4)[2:]] == ids[:2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "change"),
+    [
+        ({"on_missed": "block"}, None),
+        ({"ordered": True, "on_missed": "stop"}, None),
+        ({"ordered": True}, {"on_missed": "block"}),
+        ({"ordered": True, "on_missed": "block"}, {"on_missed": None}),
+    ],
+)
+def test_whether_a_missed_message_blocks_is_chosen_with_the_order(
+    owner: Caller, fields: dict[str, Any], change: dict[str, Any] | None
+) -> None:
+    if change is None:
+        assert pointers(owner.refused(422, "POST", "/queues", fields)) == ["/on_missed"]
+        return
+    path = f"/queues/{owner.create('/queues', **fields)['id']}"
+    assert pointers(owner.refused(422, "PUT", path, change)) == ["/on_missed"]
+    assert owner.change(path, on_missed=fields.get("on_missed", "pass"))["on_missed"] == fields.get("on_missed", "pass")

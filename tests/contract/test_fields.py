@@ -174,7 +174,7 @@ class Samples:
         made = self._owner.create(f"/queues/{queue}/messages", data="x", delay=60, **MESSAGE_OPTIONS)
         yield made
         yield self._owner.shown(f"/queues/{queue}/messages/{made['id']}")
-        yield from map(self._owner.shown, self._tried())
+        yield from map(self._owner.shown, (*self._tried(), self._blocked()))
         topic = f"/topics/{self._owner.create('/topics')['id']}"
         self._owner.create(f"{topic}/channels", queue_id=queue)
         routed = self._owner.create(f"{topic}/messages", data="x", subject="orders.paid")
@@ -183,6 +183,18 @@ class Samples:
     def _DeliveryShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         for path in self._tried():
             yield from self._owner.get(f"{path}/deliveries")["deliveries"]
+        path = self._blocked()
+        yield from self._owner.get(f"{path}/deliveries")["deliveries"]
+
+    def _blocked(self) -> str:
+        """A message that waits behind another one of its key."""
+        queue = f"/queues/{self._owner.create('/queues', ordered=True)['id']}"
+        place = f"http://{urlsplit(self._owner.installation.urls[0]).netloc}/"
+        self._owner.create(f"{queue}/listeners", notify_url=place, liveness_url=place)
+        _, behind = [self._owner.create(f"{queue}/messages", data="x")["id"] for _ in range(2)]
+        path = f"{queue}/messages/{behind}"
+        self._owner.until(path, lambda shown: "blocked_by" in shown["deliveries"][0])
+        return path
 
     def _AttemptShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         for path in self._tried():

@@ -22,6 +22,7 @@ from discue.model import (
     Listener,
     Liveness,
     MessageOptions,
+    OnMissed,
     Organization,
     Outcome,
     Queue,
@@ -349,7 +350,7 @@ class Stage:
         await self.store.write(lambda tx: organizations.insert(tx, made))
         return made
 
-    async def queue(self, organization: Organization, *, ordered: bool = False) -> Queue:
+    async def queue(self, organization: Organization, *, ordered: bool = False, on_missed: OnMissed = "pass") -> Queue:
         self._number += 1
         made = Queue(
             organization=organization.id,
@@ -362,6 +363,7 @@ class Stage:
             created_at=self.clock.now(),
             updated_at=self.clock.now(),
             ordered=ordered,
+            on_missed=on_missed,
         )
         await self.store.write(lambda tx: queues.insert(tx, made))
         return made

@@ -16,6 +16,7 @@ from discue.model import DeliveryOptions, RetryOptions
 from discue.store.commit import Store
 from tests.dispatch.counter import LEASE_MS, Counter, beside, counter, pull
 from tests.dispatch.stage import Stage
+from tests.dispatch.test_redelivering import _ask as redeliver
 from tests.stores import ENGINES, opened_store
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=4, jitter=0.0), max_in_flight=7)
@@ -91,6 +92,35 @@ async def test_what_waits_behind_its_key_is_asked_about_when_its_turn_comes(stag
     assert await at.pull() == []
     counts = await stage.counts(at.listener)
     assert (counts.acknowledged, counts.pending) == (1, 1)
+
+
+@pytest.mark.parametrize("decided", ["redelivered", "deleted"])
+async def test_what_is_missed_may_block_its_key_until_somebody_decides(stage: Stage, decided: str) -> None:
+    queue = await stage.queue(await stage.organization(), ordered=True, on_missed="block")
+    at = await beside(stage, queue, DeliveryOptions(retry=RetryOptions(attempts=1)))
+    ids = await stage.publish_keyed(queue, "a", "a", "b")
+    first, other = await at.pull()
+    await at.say("reject", [first])
+    await at.say("acknowledge", [other])
+    await stage.publish_keyed(queue, "a")
+    assert await at.pull() == []
+    assert await stage.rows("SELECT seq, state, blocked FROM exception") == [(1, "missed", 2)]
+    counts = await stage.counts(at.listener)
+    assert (counts.missed, counts.acknowledged, counts.pending) == (1, 1, 2)
+    if decided == "deleted":
+        await stage.delete_message(queue, ids[0])
+    else:
+        await redeliver(stage, at.listener)
+        again = await at.pull()
+        assert _seqs(again) == [1]
+        await at.say("acknowledge", again)
+    for seq in (2, 4):
+        handed = await at.pull()
+        assert _seqs(handed) == [seq]
+        await at.say("acknowledge", handed)
+    assert await stage.rows("SELECT seq FROM exception") == []
+    counts = await stage.counts(at.listener)
+    assert (counts.missed, counts.pending, counts.retrying) == (0, 0, 0)
 
 
 async def test_the_next_of_a_key_follows_a_message_that_was_deleted_or_missed(stage: Stage) -> None:

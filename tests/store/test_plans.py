@@ -14,6 +14,7 @@ from discue.schedule import Run, Schedule, Timing
 from discue.store import (
     allowances,
     api_keys,
+    blocking,
     bodies,
     channels,
     cursors,
@@ -330,6 +331,9 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     standing = Standing(OURS, listener.id, 7, listener.liveness_url, listener.config_version, Known())
     await liveness.write(tx, [standing, standing])
     await cursors.keys_of(tx, key)
+    await blocking.all_of(tx, key)
+    await blocking.gone(tx, key)
+    await blocking.among(tx, key, [3, 5])
     await cursors.retries_up_to(tx, key, 100, NOON, 10)
 
     await cursors.retries_up_to(tx, key, 100, NOON, 10)

@@ -20,6 +20,7 @@ from discue.control.delivery_options import (
     STATUSES,
     TIMEOUT_SECONDS,
 )
+from discue.control.queues import ON_MISSED
 
 
 def _within(bounds: range) -> dict[str, int]:
@@ -183,5 +184,12 @@ RULES: Final[Mapping[str, Rule]] = {
         "at creation.",
         False,
     ),
+    "on_missed": Rule(
+        "What a message that a listener of an ordered queue has missed does: it lets the next one of its key pass, or "
+        "blocks the key until it is redelivered and acknowledged, or deleted. Chosen at creation.",
+        "pass",
+        {"enum": list(ON_MISSED)},
+    ),
+    "blocked_by": Rule("The id of the message that it waits behind.", "0VbuJFW500I0yWwoGXXf6"),
     "MessageShown.key": Rule(_KEY_TEXT, "customer-9"),
 }

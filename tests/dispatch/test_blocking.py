@@ -1,0 +1,247 @@
+"""Ordered queues whose keys are blocked by what is missed: nothing passes before somebody says what becomes of it."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from discue.model import Chosen, Delivery, DeliveryOptions, Listener, MessageOptions, Queue, RetryOptions
+from discue.store import deliveries, listeners, messages, retention
+from discue.store.commit import Store
+from discue.store.engine import Transaction
+from tests.dispatch.stage import DAY_MS, Stage, badly, well
+from tests.dispatch.test_order import Judge
+from tests.dispatch.test_redelivering import _ask as redeliver
+from tests.stores import ENGINES, opened_store
+
+OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=100, jitter=0.0), max_in_flight=4)
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
+    with opened_store(runner, request.param, tmp_path) as opened:
+        yield opened
+
+
+async def _running(stage: Stage) -> tuple[Queue, Listener]:
+    queue = await stage.queue(await stage.organization(), ordered=True, on_missed="block")
+    await stage.start()
+    return queue, await stage.listener(queue, OFTEN)
+
+
+async def _missed(stage: Stage, queue: Queue, *keys: str) -> list[str]:
+    """Messages of these keys, the first of which is missed."""
+    ids = await stage.publish_keyed(queue, *keys)
+    await stage.end([sent for sent in stage.courier.under_way if sent.message_id == ids[0]], badly(no_retry=True))
+    return ids
+
+
+async def _rows(stage: Stage) -> list[tuple[int, str, int]]:
+    rows = await stage.rows("SELECT seq, state, blocked FROM exception ORDER BY seq")
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+async def _delivery(stage: Stage, queue: Queue, public_id: str) -> Delivery:
+    async def work(tx: Transaction) -> Delivery:
+        message = await messages.get(tx, queue, public_id)
+        assert message is not None
+        [delivery] = await deliveries.of_message(tx, message)
+        return delivery
+
+    return await stage.store.read(work)
+
+
+async def test_a_missed_message_blocks_its_key_alone_and_costs_one_row(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await _missed(stage, queue, "a", "a", "b", "a")
+    ids += await stage.publish_keyed(queue, "a", "b")
+    assert await _rows(stage) == [(1, "missed", 3)]
+    assert stage.courier.ids() == [ids[2]]
+    await stage.end(stage.courier.under_way[0], well())
+    assert stage.courier.ids() == [ids[5]]
+    await stage.advance(DAY_MS)
+    assert stage.courier.ids() == [ids[5]]
+    counts = await stage.counts(listener)
+    assert (counts.missed, counts.pending) == (1, 4)
+    states = [await _delivery(stage, queue, ids[number]) for number in (0, 1, 4)]
+    assert [(each.state, each.blocked_by) for each in states] == [("missed", ""), *[("pending", ids[0])] * 2]
+
+
+async def test_once_it_is_redelivered_and_acknowledged_the_rest_comes_in_order(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await _missed(stage, queue, "a", "a", "a")
+    await redeliver(stage, listener)
+    assert stage.courier.ids() == [ids[0]]
+    await stage.end(stage.courier.under_way[0], badly(no_retry=True))
+    assert stage.courier.under_way == []
+    assert await _rows(stage) == [(1, "missed", 2)]
+    await redeliver(stage, listener, Chosen((1,)))
+    for each in ids:
+        assert stage.courier.ids() == [each]
+        await stage.end(stage.courier.under_way[0], well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.pending, counts.retrying) == (3, 0, 0, 0)
+    assert await _rows(stage) == []
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_once_it_is_deleted_the_next_one_comes(stage: Stage, *, restarts: bool) -> None:
+    queue, listener = await _running(stage)
+    ids = await _missed(stage, queue, "a", "a", "a")
+    if restarts:
+        for worker in stage.workers:
+            await stage.die(worker)
+        found = await stage.store.read(partial(messages.get, queue=queue, public_id=ids[0]))
+        assert found is not None
+        await stage.store.write(partial(messages.delete, message=found))
+        await stage.start()
+    else:
+        await stage.delete_message(queue, ids[0])
+    for each in ids[1:]:
+        assert stage.courier.ids() == [each]
+        await stage.end(stage.courier.under_way[0], well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.pending, counts.retrying) == (2, 0, 0, 0)
+    assert await _rows(stage) == []
+
+
+async def test_one_that_was_deleted_under_way_blocks_nothing(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    first, second = await stage.publish_keyed(queue, "a", "a")
+    await stage.delete_message(queue, first)
+    await stage.end(stage.courier.under_way[0], badly(no_retry=True))
+    assert stage.courier.ids() == [second]
+    await stage.end(stage.courier.under_way[0], well())
+    assert (await stage.counts(listener)).pending == 0
+
+
+async def test_one_that_expires_before_it_is_sent_blocks_too(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    [first] = await stage.publish_keyed(queue, "a")
+    second = await stage.publish_with(queue, MessageOptions(key="a"), stage.clock.now() + 1_000)
+    [third] = await stage.publish_keyed(queue, "a")
+    await stage.advance(1_000)
+    await stage.end(stage.courier.under_way[0], well())
+    assert stage.courier.under_way == []
+    assert (await stage.missed(listener), await _rows(stage)) == ([second], [(2, "missed", 1)])
+    await stage.delete_message(queue, second)
+    assert stage.courier.ids() == [third]
+    assert first != third
+
+
+async def test_a_restart_knows_what_is_blocked(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await _missed(stage, queue, "a", "a")
+    await stage.start()
+    ids += await stage.publish_keyed(queue, "a", "b")
+    assert stage.courier.ids() == [ids[3]]
+    assert await _rows(stage) == [(1, "missed", 2)]
+    await redeliver(stage, listener)
+    assert stage.courier.ids() == [ids[3], ids[0]]
+
+
+async def test_what_blocks_a_key_is_kept_until_somebody_decides(stage: Stage) -> None:
+    queue, _ = await _running(stage)
+    await _missed(stage, queue, "a", "a")
+    late = stage.clock.now() + 100 * DAY_MS
+    await stage.store.write(partial(retention.forget_missed, missed_before=late))
+    assert await _rows(stage) == [(1, "missed", 1)]
+
+
+async def test_what_waits_for_a_disabled_listener_is_too_old_one_by_one(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.configure(listener, status="disabled")
+    ids = await stage.publish_keyed(queue, "a", "a", "b")
+    await stage.advance(31 * DAY_MS)
+    await stage.dispatcher.miss_too_old()
+    await stage.quiet()
+    assert (await stage.counts(listener)).missed == 0
+    await stage.configure(listener, status="enabled")
+    assert await stage.missed(listener) == [ids[2], ids[0]]
+    assert (await stage.counts(listener)).pending == 1
+
+
+class Course:
+    """A random run: what is missed is redelivered or deleted some time, and workers die or hand over."""
+
+    def __init__(self, stage: Stage, queue: Queue, listener: Listener, chance: random.Random) -> None:
+        self.judge = Judge()
+        self.deleted: set[str] = set()
+        self._stage = stage
+        self._queue = queue
+        self._listener = listener
+        self._chance = chance
+
+    async def step(self) -> None:
+        stage, chance = self._stage, self._chance
+        weights = [30, 45, 10, 5, 4, 3, 3]
+        [step] = chance.choices(["publish", "end", "advance", "redeliver", "delete", "start", "move"], weights)
+        if step == "publish":
+            keys = [chance.choice("abcd") for _ in range(chance.randint(1, 4))]
+            self.judge.publish(keys, await stage.publish_keyed(self._queue, *keys))
+        elif step == "end":
+            await self.end_one()
+        elif step == "advance":
+            await stage.advance(chance.choice([1, 1_000, 5_000]))
+        elif step == "redeliver":
+            await redeliver(stage, self._listener)
+        elif step == "delete":
+            await self.delete_one()
+        elif step == "start":
+            await stage.start()
+        else:
+            await stage.move(stage.worker, await stage.join())
+        self.check()
+
+    def check(self) -> None:
+        self.judge.check([sent for worker in self._stage.workers for sent in worker.courier.under_way])
+
+    async def end_one(self) -> None:
+        under_way = [sent for worker in self._stage.workers for sent in worker.courier.under_way]
+        if under_way:
+            sent = self._chance.choice(under_way)
+            outcome = self._chance.choice([well(), well(), badly(), badly(no_retry=True)])
+            if outcome.acknowledged:
+                self.judge.settled.add(sent.message_id)
+            await self._stage.end(sent, outcome)
+
+    async def delete_one(self) -> None:
+        missed = await self._stage.store.read(partial(listeners.missed, listener=self._listener, limit=100))
+        if missed:
+            chosen = self._chance.choice(missed)
+            self.deleted.add(chosen)
+            self.judge.settled.add(chosen)
+            await self._stage.delete_message(self._queue, chosen)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_nothing_passes_what_was_missed_whatever_happens(
+    stage: Stage, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("discue.dispatch.lane.WAITING_HELD", 3)
+    chance = random.Random(seed)  # noqa: S311 - repeatable
+    queue, listener = await _running(stage)
+    course = Course(stage, queue, listener, chance)
+    for _ in range(90):
+        await course.step()
+        assert len(await _rows(stage)) <= 4, "a key has more than one row"
+    for _ in range(1_000):
+        if set(course.judge.key_of) == course.judge.settled:
+            break
+        for worker in stage.workers:
+            for sent in tuple(worker.courier.under_way):
+                course.judge.settled.add(sent.message_id)
+                await stage.end(sent, well())
+                course.check()
+        await redeliver(stage, listener)
+        await stage.advance(5_000)
+        course.check()
+    assert set(course.judge.key_of) == course.judge.settled
+    await stage.advance(5_000)
+    counts = await stage.counts(listener)
+    assert (counts.pending, counts.retrying, counts.missed) == (0, 0, 0)
+    assert counts.acknowledged == len(course.judge.key_of) - len(course.deleted)
+    assert await _rows(stage) == []
