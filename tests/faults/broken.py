@@ -14,12 +14,13 @@ from discue.dispatch import endpoint, intake, lane
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.guests import Guests
 from discue.dispatch.lane import Lane
+from discue.dispatch.ledger import Ledger
 from discue.dispatch.order import Order
 from discue.dispatch.progress import Progress
 from discue.lease import Lease
 from discue.model import Entry, RateLimit
 from discue.pace import Pace
-from discue.store import cursors
+from discue.store import cursors, leases
 from discue.store import listeners as store_listeners
 from discue.store.commit import Store
 from discue.store.engine import Append, Appended, CursorKey, Routed, Settle, Transaction
@@ -27,6 +28,7 @@ from discue.store.engines.postgres_links import Link
 from discue.window import Window
 
 _LATE_SECONDS = 0.05
+_LEASES_MS = 60_000
 
 
 def put(place: object, name: str, value: object) -> None:
@@ -181,6 +183,31 @@ def takes_over_with_a_full_bucket() -> None:
     put(lane, "Pace", full)
 
 
+def hands_out_what_is_leased() -> None:
+    look = leases.look
+
+    async def later(tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int]) -> Any:
+        return await look(tx, listener, now + _LEASES_MS, seqs)
+
+    put(leases, "look", later)
+
+
+def forgets_who_holds_keys_of_what_is_leased() -> None:
+    async def nobody(*_of: object, **_named: object) -> list[object]:
+        return []
+
+    put(leases, "keys_among", nobody)
+    put(leases, "keys_at", nobody)
+
+
+def forgets_acknowledgements() -> None:
+    def decide(self: Ledger, decision: Any, found: Any) -> str:
+        return "acknowledged" if decision.action == "acknowledge" else str(do(self, decision, found))
+
+    do = Ledger._do
+    put(Ledger, "_do", decide)
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -200,6 +227,9 @@ BUGS: dict[str, Callable[[], None]] = {
         forgets_keys_at_a_takeover,
         never_expires,
         takes_over_with_a_full_bucket,
+        hands_out_what_is_leased,
+        forgets_who_holds_keys_of_what_is_leased,
+        forgets_acknowledgements,
     )
 }
 

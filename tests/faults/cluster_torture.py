@@ -37,6 +37,7 @@ LOAD = LoadPlan(
     pause_seconds=0.1,
     brief_listeners=2,
     ordered_producers=2,
+    pullers=2,
     is_paced=True,
 )
 
@@ -80,6 +81,7 @@ async def torture(folder: Path, pair: Pair, plan: ClusterPlan, history: History)
         tasks = [*load.tasks(), *Lives(load).tasks(), asyncio.ensure_future(watch_the_machine(recorder, fleet.workers))]
         await under_load(tasks, strike_for(field, plan.seconds, plan.kinds))
         await arrival(recorder, plan.patience_seconds)
+        await load.pull_what_is_left(plan.patience_seconds)
         await load.until_nothing_waits(plan.patience_seconds)
         await fleet.stop()
     await take_stock(PostgresEngine(pair.primary.dsn(_DATABASE), report=lambda _place, _error: None), history)

@@ -134,6 +134,45 @@ class Log(msgspec.Struct):
     expiries: dict[str, float] = {}
 
 
+class PullCounts(msgspec.Struct, frozen=True):
+    """What the service counted for a listener whose messages are pulled, when it was last asked."""
+
+    acknowledged: int
+    pending: int
+    missed: int
+
+
+class Pulling(msgspec.Struct):
+    """A listener whose messages are pulled. `start_seq` is the last seq when it was created; -1: not known."""
+
+    queue: str
+    sent: int
+    answered: int = NEVER
+    id: str = ""
+    start_seq: int = -1
+    counts: PullCounts | None = None
+
+
+class HandedOut(msgspec.Struct):
+    """A message that a consumer got under a lease, by a request that was sent at `sent_at` and answered at `came_at`.
+
+    `said` is what the consumer said of it, first at `said_at`, and `state` what was answered at `answered_at`.
+    """
+
+    listener: str
+    message: str
+    body: str
+    receipt: str
+    sent: int
+    sent_at: float
+    came_at: float
+    leased_until: float
+    said: str = ""
+    said_at: float = 0.0
+    state: str = ""
+    answered_at: float = 0.0
+
+
 class Bounds(msgspec.Struct, frozen=True):
     """What the verdict measures with."""
 
@@ -167,6 +206,8 @@ class History(msgspec.Struct):
     faults: list[Fault] = []
     counts: dict[str, Counts] = {}
     logs: dict[str, Log] = {}
+    pulling: list[Pulling] = []
+    handed_out: list[HandedOut] = []
     ordered: list[str] = []
     """The queues that keep the order of each key."""
 

@@ -13,6 +13,7 @@ from zlib import crc32
 import msgspec
 
 from tests.faults.client import KEY, Answer, Client, Lost
+from tests.faults.consumers import Consumers, at_once
 from tests.faults.history import Rate, Wish
 from tests.faults.receiver import Delivered
 from tests.faults.recorder import Recorder
@@ -72,6 +73,8 @@ class LoadPlan(msgspec.Struct, frozen=True):
     brief_listeners: int = 3
     ordered_producers: int = 0
     """Of an ordered queue, which is there if they are."""
+    pullers: int = 0
+    """Queues of each organization whose messages are pulled, too: the ordered one comes first."""
     is_paced: bool = False
     """Whether there is a queue whose listener has a rate limit."""
 
@@ -101,6 +104,7 @@ class Load:
         self._failed: set[tuple[str, str]] = set()
         self._tried: Counter[tuple[str, str]] = Counter()
         self._url: Callable[[str], str] = str
+        self._consumers: list[tuple[Tenant, Consumers]] = []
 
     async def respond(self, delivered: Delivered) -> int:
         """Each listener in its own way, by its name: slow, or very slow with a few, or failing a part at first."""
@@ -143,6 +147,10 @@ class Load:
             if self._plan.ordered_producers:
                 tenant.ordered = await self._lay_queue(client, tenant, _ORDERED_LISTENERS, ordered=True)
                 self.recorder.history.ordered.append(tenant.ordered)
+            for queue in [tenant.ordered, *tenant.queues][not tenant.ordered :][: self._plan.pullers]:
+                consumers = Consumers(self.recorder, queue, self.random)
+                await consumers.register(client)
+                self._consumers.append((tenant, consumers))
             if self._plan.is_paced:
                 tenant.paced = await self._lay_queue(client, tenant, ("paced",))
             client.close()
@@ -172,6 +180,8 @@ class Load:
                 works.append(self.again_and_again(tenant, self._produce_in_order, tenant.ordered))
             if tenant.paced:
                 works.append(self.again_and_again(tenant, self._produce_in_bursts, tenant.paced))
+        for tenant, consumers in self._consumers:
+            works += [self.again_and_again(tenant, self._consume, consumers) for _ in at_once()]
         return [asyncio.ensure_future(work) for work in works]
 
     async def again_and_again(
@@ -199,6 +209,16 @@ class Load:
             pause_seconds = self._plan.pause_seconds * (1 + size // 2)
             await asyncio.sleep(self.random.expovariate(1 / pause_seconds))
         await self.publish(client, self.random.choice(tenant.queues), size)
+
+    async def _consume(self, client: Client, _tenant: Tenant, consumers: Consumers) -> None:
+        await consumers.consume(client)
+
+    async def pull_what_is_left(self, within_seconds: float) -> None:
+        """All consumers acknowledge whatever comes, until nothing waits for them."""
+        for tenant, consumers in self._consumers:
+            client = self.site.client(tenant.key)
+            await consumers.finish(client, within_seconds)
+            client.close()
 
     async def _produce_in_order(self, client: Client, _tenant: Tenant, queue: str) -> None:
         """Of a few keys, or without one; some expire soon."""

@@ -2,7 +2,7 @@
 
 from discue.store.engine import Engine, Transaction
 from discue.store.listeners import counts as cursor_counts
-from tests.faults.history import Counts, History, Log
+from tests.faults.history import Counts, History, Log, PullCounts
 from tests.tallied import drift
 
 _CURSORS = """
@@ -25,6 +25,8 @@ async def take_stock(engine: Engine, history: History) -> None:
         found = await drift(tx)
         assert found == {}, found
         history.counts = await _counts(tx, history)
+        for pulling in history.pulling:
+            pulling.start_seq, pulling.counts = await _of_pulling(tx, pulling.id)
         for public_id, organization, queue, head in await tx.rows(_LOGS):
             rows = await tx.rows(_IDS, organization, queue)
             expiries = {row[0]: row[1] / 1_000 for row in rows if row[1]}
@@ -47,3 +49,12 @@ async def _counts(tx: Transaction, history: History) -> dict[str, Counts]:
             assert counted is not None
             found[names[public_id]] = Counts(counted.acknowledged, counted.pending, counted.missed, start_seq)
     return found
+
+
+async def _of_pulling(tx: Transaction, public_id: str) -> tuple[int, PullCounts | None]:
+    for found, organization, listener, start_seq in await tx.rows(_CURSORS):
+        if found == public_id:
+            counted = await cursor_counts(tx, organization, listener)
+            assert counted is not None
+            return start_seq, PullCounts(counted.acknowledged, counted.pending, counted.missed)
+    return -1, None

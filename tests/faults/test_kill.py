@@ -15,6 +15,11 @@ from tests.faults.verdict import Verdict, decide
 
 _LONGEST_SECONDS = {"test": 240, "torture": 900}
 
+_PULLED = {
+    "hands_out_what_is_leased": ("was leased to somebody else",),
+    "forgets_who_holds_keys_of_what_is_leased": ("was leased to somebody else", "before it in its key"),
+    "forgets_acknowledgements": ("after it was acknowledged", "still wait"),
+}
 _SYMPTOMS = {
     "answers_before_the_commit": ("never got",),
     "starts_at_the_head": ("never got",),
@@ -39,7 +44,7 @@ def judge(folder: Path, plan: Plan, longest_seconds: int = _LONGEST_SECONDS["tes
 
 
 def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
-    plan = Plan(kills=3, seed=new_seed())
+    plan = Plan(kills=3, seed=new_seed(), load=LoadPlan(pullers=1))
     print(f"seed {plan.seed}")
     verdict = judge(tmp_path, plan)
     print(verdict.summary)
@@ -56,7 +61,8 @@ def test_kills_of_one_of_two_processes_and_of_their_parent_lose_nothing(tmp_path
 
 @pytest.mark.torture
 def test_fifty_kills_lose_nothing(tmp_path: Path, tell: Tell) -> None:
-    verdict = judge_told(tmp_path, Plan(kills=50, seed=new_seed()), tell)
+    load = LoadPlan(ordered_producers=2, pullers=2)
+    verdict = judge_told(tmp_path, Plan(kills=50, seed=new_seed(), load=load), tell)
     assert verdict.messages > 5_000
 
 
@@ -80,6 +86,16 @@ def judge_broken(folder: Path, bug: str) -> None:
 
 def test_a_server_that_answers_before_the_commit_is_caught(tmp_path: Path) -> None:
     judge_broken(tmp_path, "answers_before_the_commit")
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("bug", sorted(_PULLED))
+def test_a_server_that_breaks_a_promise_to_those_who_pull_is_caught(tmp_path: Path, bug: str) -> None:
+    command = (sys.executable, "-m", "tests.faults.broken", bug)
+    load = LoadPlan(queues=1, producers=4, listeners=("steady",), ordered_producers=2, pullers=2)
+    verdict = judge(tmp_path, Plan(kills=1, seed=7, load=load, patience_seconds=4, command=command))
+    found = [sentence for sentence in verdict.broken if any(symptom in sentence for symptom in _PULLED[bug])]
+    assert found, (verdict.summary, verdict.broken)
 
 
 @pytest.mark.torture

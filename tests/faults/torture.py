@@ -85,6 +85,7 @@ async def torture(folder: Path, plan: Plan, history: History) -> None:
         killer = _Killer(plan, product, recorder, choices)
         await under_load([*load.tasks(), *Lives(load).tasks()], killer.kill_all())
         await arrival(recorder, plan.patience_seconds)
+        await load.pull_what_is_left(plan.patience_seconds)
         assert await product.stop() == 0, "".join(product.lines)
     await take_stock(SqliteEngine(product.database, report=lambda _place, _error: None), history)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from tests.faults.history import History, kept_in
-from tests.faults.promises import access, counts, delays, deliveries, expiry, order, pace, repeats
+from tests.faults.promises import access, counts, delays, deliveries, expiry, order, pace, pulls, repeats
 
 _NAMED_FAULTS = 10
 _PROMISES = (
@@ -28,6 +28,12 @@ _PROMISES = (
     access.looked_up,
     access.published_to_deleted,
     delays.waited,
+    pulls.missing,
+    pulls.unfounded,
+    pulls.settled,
+    pulls.leased,
+    pulls.ordered,
+    pulls.counted,
 )
 
 
@@ -37,6 +43,7 @@ class Verdict(msgspec.Struct):
     messages: int
     undecided: int
     receipts: int
+    handed_out: int
     looks: int
     duplicates: int
     allowed_duplicates: int
@@ -50,7 +57,7 @@ class Verdict(msgspec.Struct):
         kept = "every promise was kept" if not self.broken else f"{len(self.broken)} BROKEN: {self.broken[0]}"
         return (
             f"{self.messages} messages confirmed, {self.undecided} undecided, {self.receipts} receipts, "
-            f"{self.looks} looks at resources, {self.faults.total()} faults, "
+            f"{self.handed_out} handed out, {self.looks} looks at resources, {self.faults.total()} faults, "
             f"{self.duplicates} duplicates (at most {self.allowed_duplicates}): {kept}"
         )
 
@@ -72,6 +79,7 @@ def decide(history: History) -> Verdict:
         messages=sum(len(published.ids) for published in confirmed),
         undecided=sum(len(published.bodies) for published in history.publishes if not published.answered),
         receipts=len(history.receipts),
+        handed_out=len(history.handed_out),
         looks=len(history.looks),
         duplicates=found.count,
         allowed_duplicates=found.allowed,

@@ -1,0 +1,136 @@
+"""What is pulled comes at least once, to one consumer at a time, in its order, and not when it was acknowledged."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from tests.faults.history import NEVER, HandedOut, History, Published, Pulling, Wish
+from tests.faults.promises.calm import clock_was_wrong
+
+_MARGIN_SECONDS = 0.1
+"""A lease ends by the clock of whatever worker is asked."""
+_ENDS = frozenset({"acknowledge", "reject", "release"})
+_DONE = frozenset({"acknowledged", "settled", ""})
+"""What an acknowledgement is answered with that took effect; nothing, when nobody was there any more for the answer."""
+
+
+def missing(history: History) -> Iterator[str]:
+    """What was confirmed after the listener was there was acknowledged in the end, unless it could expire."""
+    for pulling in history.pulling:
+        done = {each.message for each in _of(history, pulling) if each.said == "acknowledge" and each.state in _DONE}
+        for published in history.publishes:
+            if published.queue == pulling.queue and published.answered and pulling.answered < published.sent:
+                for lost in set(published.lasting) - done:
+                    yield f"the consumers of {pulling.id} never got {lost} to the end, answered at {published.answered}"
+
+
+def unfounded(history: History) -> Iterator[str]:
+    by_body = {body: published for published in history.publishes for body in published.bodies}
+    for pulling in history.pulling:
+        for each in _of(history, pulling):
+            published = by_body.get(each.body)
+            if published is None or published.queue != pulling.queue:
+                yield f"a consumer of {pulling.id} got what was never published to its queue: {each.body[:80]}"
+            elif NEVER < published.answered < pulling.sent:
+                yield f"a consumer of {pulling.id} got {each.message}, which was answered before there was a listener"
+
+
+def settled(history: History) -> Iterator[str]:
+    """Whatever dies: what a consumer was told is acknowledged is not handed out again."""
+    for pulling in history.pulling:
+        done: dict[str, HandedOut] = {}
+        for each in sorted(_of(history, pulling), key=lambda each: each.sent_at):
+            before = done.get(each.message)
+            if before is not None and each.sent_at > before.answered_at:
+                after = each.sent_at - before.answered_at
+                yield f"{each.message} was handed out again {after:.2f} s after it was acknowledged"
+            if each.state == "acknowledged":
+                done.setdefault(each.message, each)
+
+
+def leased(history: History) -> Iterator[str]:
+    """While a lease lasts nobody else is handed the message, nor in an ordered queue another one of its key."""
+    wishes = _wishes(history)
+    for pulling in history.pulling:
+        by_place: defaultdict[str, list[HandedOut]] = defaultdict(list)
+        is_ordered = pulling.queue in history.ordered
+        for each in sorted(_of(history, pulling), key=lambda each: each.came_at):
+            place = f"key {wishes[each.body].key!r}" if is_ordered and each.body in wishes else each.message
+            for other in by_place[place]:
+                if _is_held(history, other, each):
+                    yield f"{each.message} was handed out while {other.message} was leased to somebody else ({place})"
+            by_place[place].append(each)
+
+
+def ordered(history: History) -> Iterator[str]:
+    """Of a key, a message is first handed out when all before it are acknowledged, or could have expired."""
+    wishes = _wishes(history)
+    for pulling in history.pulling:
+        if pulling.queue in history.ordered and pulling.queue in history.logs:
+            bodies = {each.message: each.body for each in _of(history, pulling)}
+            log = [public_id for public_id in history.logs[pulling.queue].ids if public_id in bodies]
+            by_key: defaultdict[str, list[str]] = defaultdict(list)
+            for public_id in log:
+                wish = wishes.get(bodies[public_id])
+                if wish is not None and not wish.expires_at:
+                    by_key[wish.key].append(public_id)
+            for in_order in by_key.values():
+                yield from _out_of_order(in_order, list(_of(history, pulling)))
+
+
+def counted(history: History) -> Iterator[str]:
+    """Each message was counted once, and nothing waits in the end."""
+    for pulling in history.pulling:
+        counts, log = pulling.counts, history.logs.get(pulling.queue)
+        if counts is None or log is None:
+            continue
+        if counts.pending:
+            yield f"{counts.pending} messages still wait for the consumers of {pulling.id}"
+        stands = counts.acknowledged + counts.missed + counts.pending
+        if pulling.start_seq >= 0 and stands != log.head - pulling.start_seq:
+            yield f"the counts of {pulling.id} do not add up to the log, which ends at {log.head}: {counts}"
+
+
+def _out_of_order(in_order: list[str], handed_out: Iterable[HandedOut]) -> Iterator[str]:
+    came: dict[str, float] = {}
+    done: dict[str, float] = {}
+    for each in handed_out:
+        came[each.message] = min(each.came_at, came.get(each.message, each.came_at))
+        if each.said == "acknowledge" and each.state in _DONE:
+            done[each.message] = min(each.said_at, done.get(each.message, each.said_at))
+    done_at, last = 0.0, ""
+    for public_id in in_order:
+        if came[public_id] < done_at:
+            yield f"{public_id} was handed out before {last} was acknowledged, which comes before it in its key"
+        at = done.get(public_id, float("inf"))
+        if at > done_at:
+            done_at, last = at, public_id
+
+
+def _is_held(history: History, held: HandedOut, other: HandedOut) -> bool:
+    """Whether all of a request for messages lies within a lease that nobody had begun to end."""
+    until = held.leased_until - _MARGIN_SECONDS
+    if held.said in _ENDS:
+        until = min(until, held.said_at)
+    if held.said == "extend":
+        # It may have been too late to make it longer.
+        until = min(until, held.said_at)
+    if other.receipt == held.receipt or not held.came_at < other.sent_at <= other.came_at < until:
+        return False
+    return not clock_was_wrong(history, held.came_at, other.came_at)
+
+
+def _of(history: History, pulling: Pulling) -> Iterator[HandedOut]:
+    return (each for each in history.handed_out if each.listener == pulling.id)
+
+
+def _wishes(history: History) -> dict[str, Wish]:
+    """What was asked for with each body."""
+    return {
+        body: published.wishes[place] if published.wishes else Wish()
+        for published in history.publishes
+        for place, body in _placed(published)
+    }
+
+
+def _placed(published: Published) -> Iterator[tuple[int, str]]:
+    return iter(enumerate(published.bodies))

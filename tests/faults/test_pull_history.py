@@ -1,0 +1,105 @@
+"""The verdict finds each promise that was broken to those who pull in a history that was doctored."""
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from tests.faults.history import Bounds, HandedOut, History, Log, Published, PullCounts, Pulling, Wish
+from tests.faults.verdict import decide
+
+EPOCH = 1_750_000_000.0
+
+
+def handed(message: str, body: str, at: float, said: str, state: str) -> HandedOut:
+    """Asked for at an instant, got a tenth of a second later for three seconds; something is said soon afterwards."""
+    came_at = at + 0.1
+    return HandedOut(
+        listener="l",
+        message=message,
+        body=body,
+        receipt=f"{message}-{at}",
+        sent=int(at),
+        sent_at=at,
+        came_at=came_at,
+        leased_until=came_at + 3,
+        said=said,
+        said_at=came_at + 0.5 if said else 0.0,
+        state=state,
+        answered_at=came_at + 0.6 if said else 0.0,
+    )
+
+
+def a_history() -> History:
+    """Two messages of a key; the lease of the first runs out once, the second is rejected once."""
+    history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=EPOCH)
+    history.ordered = ["q"]
+    history.pulling = [Pulling("q", 1, 2, "l", start_seq=0, counts=PullCounts(2, 0, 0))]
+    history.publishes = [
+        Published("q", ("one",), 10, 11, ("m1",), 110.0, (Wish("a"),)),
+        Published("q", ("two",), 12, 13, ("m2",), 112.0, (Wish("a"),)),
+        Published("other", ("theirs",), 14, 15, ("m3",), 114.0),
+    ]
+    history.handed_out = [
+        handed("m1", "one", 120.0, "", ""),
+        handed("m1", "one", 124.0, "acknowledge", "acknowledged"),
+        handed("m2", "two", 126.0, "reject", "rejected"),
+        handed("m2", "two", 128.0, "acknowledge", "acknowledged"),
+    ]
+    history.logs = {"q": Log(2, ("m1", "m2"))}
+    return history
+
+
+def test_a_history_without_faults_is_found_without() -> None:
+    assert decide(a_history()).broken == []
+
+
+def _lose(history: History) -> None:
+    del history.handed_out[2:]
+
+
+def _hand_out_twice(history: History) -> None:
+    history.handed_out.insert(1, handed("m1", "one", 121.0, "", ""))
+
+
+def _hand_out_again(history: History) -> None:
+    history.handed_out.append(handed("m1", "one", 140.0, "release", "released"))
+
+
+def _hand_out_early(history: History) -> None:
+    history.handed_out.insert(0, handed("m2", "two", 115.0, "", ""))
+
+
+def _hand_out_theirs(history: History) -> None:
+    history.handed_out.append(handed("m3", "theirs", 140.0, "", ""))
+
+
+def _hand_out_what_came_before(history: History) -> None:
+    history.pulling[0].sent = 12
+
+
+def _lose_count(history: History) -> None:
+    history.pulling[0].counts = PullCounts(1, 0, 0)
+
+
+def _leave_waiting(history: History) -> None:
+    history.pulling[0].counts = PullCounts(1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("doctor", "told"),
+    [
+        (_lose, "never got m2 to the end"),
+        (_hand_out_twice, "m1 was handed out while m1 was leased to somebody else"),
+        (_hand_out_again, "m1 was handed out again"),
+        (_hand_out_early, "before m1 was acknowledged, which comes before it in its key"),
+        (_hand_out_theirs, "what was never published to its queue"),
+        (_hand_out_what_came_before, "which was answered before there was a listener"),
+        (_lose_count, "do not add up to the log"),
+        (_leave_waiting, "1 messages still wait"),
+    ],
+)
+def test_a_promise_that_was_broken_is_found(doctor: Callable[[History], None], told: str) -> None:
+    history = msgspec.msgpack.decode(msgspec.msgpack.encode(a_history()), type=History)
+    doctor(history)
+    assert any(told in sentence for sentence in decide(history).broken), decide(history).broken
