@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tests.faults.client import KEY, Client
+from tests.forked import Forked
 
 SERVE = (sys.executable, "-m", "discue.cli")
 PATIENCE_SECONDS = 60.0
@@ -51,7 +53,7 @@ class Product:
             "rate_limit": 0,
             **settings,
         }
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Forked | subprocess.Popen[str] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._awaited: list[tuple[str, asyncio.Future[str]]] = []
 
@@ -92,18 +94,12 @@ class Product:
         """Start the process, and do not wait for it."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DISCUE_")}
         given = {f"DISCUE_{name.upper()}": str(value) for name, value in self._settings.items()}
-        self._process = await asyncio.create_subprocess_exec(
-            *self.command,
-            "serve",
-            cwd=_REPOSITORY,
-            env={**inherited, **given},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            limit=_LONGEST_LINE,
-        )
+        self._process = _begun((*self.command, "serve"), {**inherited, **given})
         assert self._process.stderr is not None
-        self._listening = asyncio.get_running_loop().create_task(self._listen(self._process.stderr))
+        reader = asyncio.StreamReader(_LONGEST_LINE)
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), self._process.stderr)
+        self._listening = loop.create_task(self._listen(reader))
         self._url = self.says('"event":"serving"')
 
     async def ready(self) -> None:
@@ -144,8 +140,10 @@ class Product:
         """Wait for the end of the process; its exit code, negative for a signal."""
         if self._process is None or self._listening is None:
             return 0
-        code: int = await self._within(self._process.wait())
+        code: int = await self._within(asyncio.to_thread(self._process.wait, PATIENCE_SECONDS))
         await self._within(self._listening)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
         return code
 
     def limit_files(self, most_bytes: int | None) -> None:
@@ -190,3 +188,18 @@ class Product:
                 return await work
         except TimeoutError:
             raise Ended(f"nothing within {PATIENCE_SECONDS} s; it said:\n{''.join(self.lines)}") from None
+
+
+def _begun(command: Sequence[str], environment: dict[str, str]) -> "Forked | subprocess.Popen[str]":
+    """The program as it is needs not be imported again; what is altered begins from nothing."""
+    if command[:-1] == SERVE:
+        return Forked(command[1:], folder=_REPOSITORY, environment=environment)
+    return subprocess.Popen(
+        command,
+        cwd=_REPOSITORY,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
