@@ -10,6 +10,7 @@ import asyncio
 import mmap
 import os
 import signal
+import ssl
 import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +35,9 @@ OFFSET = struct.Struct("q")
 
 
 def send_from(source: str) -> None:
-    async def connect(_self: Dialer, target: Target, address: IPAddress, factory: ProtocolFactory) -> None:
+    async def connect(
+        _self: Dialer, target: Target, address: IPAddress, factory: ProtocolFactory, _context: ssl.SSLContext
+    ) -> None:
         loop = asyncio.get_running_loop()
         await loop.create_connection(factory, str(address), target.port, local_addr=(source, 0))
 
