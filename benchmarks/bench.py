@@ -21,7 +21,7 @@ _KEY_CHARACTERS = 60
 
 
 class Effort(msgspec.Struct, frozen=True):
-    """How often and how long. `waiting` messages wait in the log, `origins` listeners are new.
+    """How often and how long. `waiting` messages wait in the log, `pulled` are pulled, `origins` listeners are new.
 
     On PostgreSQL there are ten listeners for each of `queues`.
     """
@@ -31,12 +31,24 @@ class Effort(msgspec.Struct, frozen=True):
     latency_seconds: int
     idle_seconds: int
     waiting: int
+    pulled: int
     origins: int
     queues: int
 
 
-FULL = Effort(pairs=8, seconds=2, latency_seconds=15, idle_seconds=20, waiting=1_000_000, origins=5_000, queues=1_000)
-QUICK = Effort(pairs=2, seconds=1, latency_seconds=4, idle_seconds=5, waiting=50_000, origins=500, queues=100)
+FULL = Effort(
+    pairs=8,
+    seconds=2,
+    latency_seconds=15,
+    idle_seconds=20,
+    waiting=1_000_000,
+    pulled=50_000,
+    origins=5_000,
+    queues=1_000,
+)
+QUICK = Effort(
+    pairs=2, seconds=1, latency_seconds=4, idle_seconds=5, waiting=50_000, pulled=5_000, origins=500, queues=100
+)
 
 
 class Bench:

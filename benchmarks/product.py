@@ -80,13 +80,21 @@ class Product:
     def pid(self) -> int:
         return self.child.pid
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request needs."""
+        return {"X-API-KEY": self._key, "Content-Type": "application/json"}
+
+    def request(self, method: str, path: str) -> bytes:
+        """One without a body, as it goes over a connection."""
+        return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-KEY: {self._key}\r\n\r\n".encode()
+
     def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """Raises BenchmarkFailed for anything but a 200."""
-        headers = {"X-API-KEY": self._key, "Content-Type": "application/json"}
         content = None if body is None else msgspec.json.encode(body)
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_SECONDS)
         try:
-            connection.request(method, path, content, headers)
+            connection.request(method, path, content, self.headers)
             response = connection.getresponse()
             answer = response.read()
         finally:
