@@ -79,12 +79,18 @@ ENGINES: dict[str, Callable[[Path, Report], AbstractContextManager[Engine]]] = {
 def opened_store(
     runner: asyncio.Runner, engine_name: str, folder: Path, report: Report = _unexpected
 ) -> Iterator[Store]:
-    with ENGINES[engine_name](folder, report) as engine:
-        runner.run(engine.open())
-        try:
-            yield Store(engine, max_waiting_bytes=WAITING_BYTES)
-        finally:
-            runner.run(engine.close())
+    with ENGINES[engine_name](folder, report) as engine, store_on(runner, engine) as store:
+        yield store
+
+
+@contextmanager
+def store_on(runner: asyncio.Runner, engine: Engine) -> Iterator[Store]:
+    """Of an engine that is open for so long."""
+    runner.run(engine.open())
+    try:
+        yield Store(engine, max_waiting_bytes=WAITING_BYTES)
+    finally:
+        runner.run(engine.close())
 
 
 def another(engine: Engine) -> Engine:

@@ -1,5 +1,6 @@
 """No filter of a list walks what it leaves out: each is a bound of a key, or a key of an index."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -24,19 +25,18 @@ from discue.store.engine import ExceptionRow, MissedRange, Settle, Transaction, 
 from discue.store.engines.sqlite import SqliteEngine
 from discue.store.listing import Selection
 from tests.clocks import NOON
-from tests.postgres.cluster import Cluster
 from tests.store.postgres_plans import index_conditions, slow_steps
+from tests.store.prepared import Prepared, on_prepared, prepared_by
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
 from tests.store.test_plans import (
     Explaining,
     ExplainingSlowSteps,
-    Prepare,
     _is_slow,
-    _name_of,
     _no_slow_plans,
     _with_those_of_few_rows,
     _with_those_of_many_rows,
     _without_statistics,
+    name_of,
 )
 
 OURS = row_id(1)
@@ -70,6 +70,17 @@ async def _world(store: Store) -> tuple[Queue, Listener]:
 def _with(settle: Settle, **changes: object) -> Settle:
     values = {name: getattr(settle, name) for name in settle.__struct_fields__}
     return Settle(**{**values, **changes})
+
+
+@pytest.fixture
+def prepared(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[Prepared]:
+    with prepared_by(runner, request.param, _world) as made:
+        yield made
+
+
+every_prepared = pytest.mark.parametrize(
+    "prepared", [_without_statistics, _with_those_of_few_rows, _with_those_of_many_rows], indirect=True, ids=name_of
+)
 
 
 async def _list_everything(tx: Transaction, queue: Queue, listener: Listener) -> None:
@@ -119,13 +130,10 @@ async def test_every_filter_goes_by_an_index_and_sorts_nothing(store: Store) -> 
     await store.write(work)
 
 
-@pytest.mark.parametrize("store", ["postgres"], indirect=True)
-@pytest.mark.parametrize("prepare", [_without_statistics, _with_those_of_few_rows, _with_those_of_many_rows])
-async def test_every_filter_does_so_on_a_server_whatever_its_statistics_say(
-    store: Store, postgres_cluster: Cluster, prepare: Prepare
-) -> None:
-    queue, listener = await _world(store)
-    prepare(postgres_cluster, await _name_of(store))
+@on_prepared
+@every_prepared
+async def test_every_filter_does_so_on_a_server_whatever_its_statistics_say(prepared: Prepared) -> None:
+    store, queue, listener = prepared
 
     async def work(tx: Transaction) -> None:
         explaining = Once(tx, slow_steps)
@@ -160,13 +168,10 @@ async def _list_by_alias(tx: Transaction, queue: Queue) -> None:
         await messages.page_of_queue(tx, queue, selection)
 
 
-@pytest.mark.parametrize("store", ["postgres"], indirect=True)
-@pytest.mark.parametrize("prepare", [_without_statistics, _with_those_of_few_rows, _with_those_of_many_rows])
-async def test_an_alias_is_found_by_an_index_of_aliases_on_a_server(
-    store: Store, postgres_cluster: Cluster, prepare: Prepare
-) -> None:
-    queue, _ = await _world(store)
-    prepare(postgres_cluster, await _name_of(store))
+@on_prepared
+@every_prepared
+async def test_an_alias_is_found_by_an_index_of_aliases_on_a_server(prepared: Prepared) -> None:
+    store, queue, _ = prepared
 
     async def work(tx: Transaction) -> dict[str, dict[str, str]]:
         once = Once(tx, index_conditions)

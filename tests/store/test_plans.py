@@ -1,5 +1,6 @@
 """No query of the control plane walks a table or sorts: each is served by a primary key or one index."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -61,6 +62,7 @@ from tests.clocks import NOON
 from tests.postgres.cluster import Cluster
 from tests.store.looking_back import look_back
 from tests.store.postgres_plans import index_conditions, slow_steps
+from tests.store.prepared import Prepared, on_prepared, prepared_by
 from tests.store.rows import a_domain, an_organization, public_id, publish, row_id, stored_listener, stored_queue
 
 OURS = row_id(1)
@@ -101,10 +103,11 @@ class Explaining:
 
 
 class ExplainingSlowSteps(Explaining):
-    """The same on PostgreSQL, with only those steps that are slow."""
+    """The same on PostgreSQL, with only those steps that are slow, once for each statement: it takes a while."""
 
     async def _explain(self, sql: str, *values: Value) -> None:
-        self.plans[sql] = await slow_steps(self._tx, sql)
+        if sql not in self.plans:
+            self.plans[sql] = await slow_steps(self._tx, sql)
 
 
 def _is_slow(step: str) -> bool:
@@ -360,7 +363,14 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await idempotency.forget_answers(tx, OURS, NOON + 60_000)
 
 
-Prepare = Callable[[Cluster, str], None]
+@pytest.fixture
+def prepared(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[Prepared]:
+    with prepared_by(runner, request.param, _world) as made:
+        yield made
+
+
+def name_of(value: Callable[..., object]) -> str:
+    return f"postgres{value.__name__}"
 
 
 def _without_statistics(cluster: Cluster, database: str) -> None:
@@ -465,21 +475,22 @@ async def test_every_statement_goes_by_an_index_and_sorts_nothing(store: Store, 
     await store.write(work)
 
 
-@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+@on_prepared
 @pytest.mark.parametrize(
-    ("prepare", "everything"),
+    ("prepared", "everything"),
     [
         *product((_without_statistics, _with_those_of_many_rows), (_run_everything, _purge_everything, look_back)),
         (_with_those_of_few_rows, _run_everything),
         # A table of which it is known that it is tiny may be walked by what cleans up.
         *product((_without_statistics, _with_those_of_many_rows), (_lead_and_clean_up, _pull)),
     ],
+    indirect=["prepared"],
+    ids=name_of,
 )
 async def test_every_statement_does_so_on_a_server_whatever_its_statistics_say(
-    store: Store, postgres_cluster: Cluster, prepare: Prepare, everything: Any
+    prepared: Prepared, everything: Any
 ) -> None:
-    queue, listener = await _world(store)
-    prepare(postgres_cluster, await _name_of(store))
+    store, queue, listener = prepared
 
     async def work(tx: Transaction) -> None:
         explaining = ExplainingSlowSteps(tx)
@@ -487,12 +498,6 @@ async def test_every_statement_does_so_on_a_server_whatever_its_statistics_say(
             await everything(explaining, queue, listener)
 
     await store.write(work)
-
-
-async def _name_of(store: Store) -> str:
-    row = await store.read(lambda tx: tx.row("SELECT current_database()"))
-    assert row is not None
-    return str(row[0])
 
 
 _KEYS = {
@@ -509,13 +514,12 @@ _KEYS = {
 }
 
 
-@pytest.mark.parametrize("store", ["postgres"], indirect=True)
-@pytest.mark.parametrize("prepare", [_without_statistics, _with_those_of_few_rows, _with_those_of_many_rows])
-async def test_the_hot_statements_go_by_whole_primary_keys_on_a_server(
-    store: Store, postgres_cluster: Cluster, prepare: Prepare
-) -> None:
-    await _world(store)
-    prepare(postgres_cluster, await _name_of(store))
+@on_prepared
+@pytest.mark.parametrize(
+    "prepared", [_without_statistics, _with_those_of_few_rows, _with_those_of_many_rows], indirect=True, ids=name_of
+)
+async def test_the_hot_statements_go_by_whole_primary_keys_on_a_server(prepared: Prepared) -> None:
+    store = prepared.store
     rare = ((False, False, False), (True, True, True))
     texts = [statement((*parts[:5], *each, parts[5])) for parts in product((False, True), repeat=6) for each in rare]
     for sql in (*texts, APPEND, APPEND_LATER, APPEND_ONCE, ROUTE, KNOWN_KEYS, PAGE, POLL):
