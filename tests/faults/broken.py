@@ -17,6 +17,9 @@ from discue.dispatch.lane import Lane
 from discue.dispatch.ledger import Ledger
 from discue.dispatch.order import Order
 from discue.dispatch.progress import Progress
+from discue.dispatch.replay_lane import ReplayLane
+from discue.dispatch.replay_progress import ReplayProgress
+from discue.dispatch.sharing import Sharing
 from discue.lease import Lease
 from discue.model import Entry, RateLimit
 from discue.pace import Pace
@@ -208,6 +211,45 @@ def forgets_acknowledgements() -> None:
     put(Ledger, "_do", decide)
 
 
+def leaves_some_out_of_replays() -> None:
+    def wants(_self: ReplayLane, entry: Entry) -> bool:
+        return entry.seq % 7 > 0
+
+    put(ReplayLane, "_wants", wants)
+
+
+def replays_beyond_the_end() -> None:
+    plan = cursors._plan
+
+    def longer(public_id: str, until_seq: int, *others: Any) -> cursors.ReplayPlan:
+        return plan(public_id, until_seq + 5, *others)
+
+    put(cursors, "_plan", longer)
+
+
+def never_says_how_far_a_replay_is() -> None:
+    def nothing(_self: ReplayProgress) -> None:
+        """Nothing is said of it."""
+
+    put(ReplayProgress, "_replay_step", nothing)
+
+
+def sends_replays_beside_the_limits() -> None:
+    def may_begin(_self: Sharing, _lane: object) -> bool:
+        return True
+
+    put(Sharing, "may_begin", may_begin)
+
+
+def loses_what_is_redelivered() -> None:
+    redeliver = Progress.redeliver
+
+    def lose(self: Progress, step: Any, now: int) -> None:
+        redeliver(self, msgspec.structs.replace(step, apart=(), lost=(*step.lost, *step.apart)), now)
+
+    put(Progress, "redeliver", lose)
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -230,6 +272,11 @@ BUGS: dict[str, Callable[[], None]] = {
         hands_out_what_is_leased,
         forgets_who_holds_keys_of_what_is_leased,
         forgets_acknowledgements,
+        leaves_some_out_of_replays,
+        replays_beyond_the_end,
+        never_says_how_far_a_replay_is,
+        sends_replays_beside_the_limits,
+        loses_what_is_redelivered,
     )
 }
 

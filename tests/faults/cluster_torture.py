@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from discue.store.engines.postgres import PostgresEngine
+from tests.faults.again import Again
 from tests.faults.fleet import LEASE_SECONDS, Fleet, fleet_of
 from tests.faults.history import Bounds, History
 from tests.faults.lives import Lives
@@ -33,7 +34,7 @@ LOAD = LoadPlan(
     queues=1,
     producers=4,
     batch_producers=1,
-    listeners=("steady", "slow", "flaky", "straggling"),
+    listeners=("steady", "slow", "flaky", "straggling", "lossy"),
     pause_seconds=0.1,
     brief_listeners=2,
     ordered_producers=2,
@@ -78,8 +79,10 @@ async def torture(folder: Path, pair: Pair, plan: ClusterPlan, history: History)
     async with Receiver(load.respond, keep=False) as receiver, fleet_of(fleet):
         await load.prepare(receiver.url)
         field = Field(fleet, pair, load, choices)
-        tasks = [*load.tasks(), *Lives(load).tasks(), asyncio.ensure_future(watch_the_machine(recorder, fleet.workers))]
+        again, watching = Again(load), asyncio.ensure_future(watch_the_machine(recorder, fleet.workers))
+        tasks = [*load.tasks(), *Lives(load).tasks(), *again.tasks(), watching]
         await under_load(tasks, strike_for(field, plan.seconds, plan.kinds))
+        await again.until_everything_came(plan.patience_seconds)
         await arrival(recorder, plan.patience_seconds)
         await load.pull_what_is_left(plan.patience_seconds)
         await load.until_nothing_waits(plan.patience_seconds)

@@ -61,8 +61,36 @@ class Registered(msgspec.Struct):
     rate: Rate | None = None
 
 
+class Replayed(msgspec.Struct):
+    """Somebody asked for a part of a queue once more: from one message to another, or without that to the newest.
+
+    `name` is the listener's. It has an id only if the answer arrived.
+    """
+
+    name: str
+    first: str
+    last: str
+    sent: int
+    answered: int = NEVER
+    id: str = ""
+    delete_sent: int = NEVER
+    deleted_at: float = 0.0
+
+
+class ReplayCounts(msgspec.Struct, frozen=True):
+    """How a replay stood at the end."""
+
+    state: str
+    delivered: int
+    failed: int
+    expired: int
+
+
 class Receipt(msgspec.Struct):
-    """A request that a listener read whole at `came_at`, and the status that it answered. `worker` sent it."""
+    """A request that a listener read whole at `came_at`, and the status that it answered. `worker` sent it.
+
+    That of a replay has its id.
+    """
 
     name: str
     message: str
@@ -74,6 +102,7 @@ class Receipt(msgspec.Struct):
     at: float
     status: int
     worker: int = 0
+    replay: str = ""
 
 
 class Resource(msgspec.Struct):
@@ -210,6 +239,15 @@ class History(msgspec.Struct):
     handed_out: list[HandedOut] = []
     ordered: list[str] = []
     """The queues that keep the order of each key."""
+    replays: list[Replayed] = []
+    replay_counts: dict[str, ReplayCounts] = {}
+    redelivered: list[str] = []
+    """The listeners that got everything again that they had missed."""
+
+    @property
+    def live(self) -> list[Receipt]:
+        """What came of no replay."""
+        return [receipt for receipt in self.receipts if not receipt.replay]
 
     def keep(self, path: Path) -> None:
         """Write it down: `python -m tests.faults.verdict PATH` decides it again."""

@@ -68,7 +68,7 @@ class LoadPlan(msgspec.Struct, frozen=True):
     queues: int = 3
     producers: int = 12
     batch_producers: int = 3
-    listeners: tuple[str, ...] = ("steady", "slow", "flaky")
+    listeners: tuple[str, ...] = ("steady", "slow", "flaky", "lossy")
     pause_seconds: float = 0.0
     brief_listeners: int = 3
     ordered_producers: int = 0
@@ -77,6 +77,8 @@ class LoadPlan(msgspec.Struct, frozen=True):
     """Queues of each organization whose messages are pulled, too: the ordered one comes first."""
     is_paced: bool = False
     """Whether there is a queue whose listener has a rate limit."""
+    asks_again: bool = True
+    """Whether replays and redeliveries are asked for."""
 
 
 class Tenant(msgspec.Struct):
@@ -100,8 +102,8 @@ class Load:
         self.numbers = count(1)
         self.is_gentle = False
         """While it is, no listener fails a message."""
-        self._plan = plan
-        self._failed: set[tuple[str, str]] = set()
+        self.plan = plan
+        self._failed: set[tuple[str, str, str]] = set()
         self._tried: Counter[tuple[str, str]] = Counter()
         self._url: Callable[[str], str] = str
         self._consumers: list[tuple[Tenant, Consumers]] = []
@@ -119,10 +121,10 @@ class Load:
         return status
 
     def _fails(self, delivered: Delivered) -> bool:
-        """Whether this is the first receipt of a message that a flaky listener fails at first."""
-        if not delivered.path.startswith("flaky") or not _is_one_of(_FLAKY_SHARE, delivered):
+        """Whether this is the first receipt of a message that a flaky listener fails at first, and in each replay."""
+        if not delivered.path.startswith(("flaky", "lossy")) or not _is_one_of(_FLAKY_SHARE, delivered):
             return False
-        first = (delivered.path, delivered.message)
+        first = (delivered.path, delivered.message, delivered.headers.get("discue-replay", ""))
         fails = first not in self._failed and not self.is_gentle
         self._failed.add(first)
         return fails
@@ -137,21 +139,21 @@ class Load:
     async def prepare(self, url: Callable[[str], str]) -> None:
         """Lay everything out, before anything fails."""
         self._url = url
-        self.tenants = [Tenant(_OPERATOR, KEY)] if not self._plan.organizations else []
-        for number in range(self._plan.organizations):
+        self.tenants = [Tenant(_OPERATOR, KEY)] if not self.plan.organizations else []
+        for number in range(self.plan.organizations):
             await self._found(f"com.example.tenant{number}")
         for tenant in self.tenants:
             client = self.site.client(tenant.key)
-            for _ in range(self._plan.queues):
-                tenant.queues.append(await self._lay_queue(client, tenant, self._plan.listeners))
-            if self._plan.ordered_producers:
+            for _ in range(self.plan.queues):
+                tenant.queues.append(await self._lay_queue(client, tenant, self.plan.listeners))
+            if self.plan.ordered_producers:
                 tenant.ordered = await self._lay_queue(client, tenant, _ORDERED_LISTENERS, ordered=True)
                 self.recorder.history.ordered.append(tenant.ordered)
-            for queue in [tenant.ordered, *tenant.queues][not tenant.ordered :][: self._plan.pullers]:
+            for queue in [tenant.ordered, *tenant.queues][not tenant.ordered :][: self.plan.pullers]:
                 consumers = Consumers(self.recorder, queue, self.random)
                 await consumers.register(client)
                 self._consumers.append((tenant, consumers))
-            if self._plan.is_paced:
+            if self.plan.is_paced:
                 tenant.paced = await self._lay_queue(client, tenant, ("paced",))
             client.close()
 
@@ -172,11 +174,11 @@ class Load:
 
     def tasks(self) -> "list[asyncio.Future[None]]":
         """Everybody begins, and goes on until cancelled. What ends with an exception found something wrong."""
-        sizes = [1] * self._plan.producers + [20] * self._plan.batch_producers
+        sizes = [1] * self.plan.producers + [20] * self.plan.batch_producers
         works = [self.again_and_again(tenant, self._produce, size) for tenant in self.tenants for size in sizes]
         for tenant in self.tenants:
             works += [self.again_and_again(tenant, self._come_and_go, queue) for queue in tenant.queues]
-            for _ in range(self._plan.ordered_producers):
+            for _ in range(self.plan.ordered_producers):
                 works.append(self.again_and_again(tenant, self._produce_in_order, tenant.ordered))
             if tenant.paced:
                 works.append(self.again_and_again(tenant, self._produce_in_bursts, tenant.paced))
@@ -205,8 +207,8 @@ class Load:
         await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _produce(self, client: Client, tenant: Tenant, size: int) -> None:
-        if self._plan.pause_seconds:
-            pause_seconds = self._plan.pause_seconds * (1 + size // 2)
+        if self.plan.pause_seconds:
+            pause_seconds = self.plan.pause_seconds * (1 + size // 2)
             await asyncio.sleep(self.random.expovariate(1 / pause_seconds))
         await self.publish(client, self.random.choice(tenant.queues), size)
 
@@ -274,7 +276,7 @@ class Load:
         await self.recorder.until_more(_EVENTS_OF_A_LIFE)
         await self.create_listener(client, tenant, queue, self.random.choice(("steady-brief", "slow-brief")))
         mine = [name for name in self.recorder.listeners_of(queue) if "brief" in name]
-        if len(mine) >= self._plan.brief_listeners:
+        if len(mine) >= self.plan.brief_listeners:
             await self.delete_listener(client, queue, mine[0])
 
     async def create_listener(self, client: Client, tenant: Tenant, queue: str, kind: str) -> str | None:
@@ -286,6 +288,8 @@ class Load:
         fields: dict[str, object] = {"notify_url": url, "liveness_url": url}
         if kind.startswith("ordered"):
             fields["retry"] = _OFTEN
+        if kind.startswith("lossy"):
+            fields["retry"] = {"attempts": 1}
         if rate is not None:
             fields["rate_limit"] = {"per_second": rate.per_second, "burst": rate.burst}
         answer = await client.ask("POST", f"/queues/{queue}/listeners", fields)

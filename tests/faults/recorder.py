@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from tests.faults.history import Fault, History, Look, Published, Rate, Receipt, Registered, Resource, Wish
+from tests.faults.history import Fault, History, Look, Published, Rate, Receipt, Registered, Replayed, Resource, Wish
 from tests.faults.promises.deliveries import is_owed
 from tests.faults.receiver import Delivered
+
+_LATELY = 60
 
 
 class Recorder:
@@ -26,6 +28,7 @@ class Recorder:
         self._acknowledged: defaultdict[str, set[str]] = defaultdict(set)
         self._staying: defaultdict[str, dict[str, Registered]] = defaultdict(dict)
         self._bodies: dict[str, str] = {}
+        self._lately: defaultdict[str, deque[Published]] = defaultdict(lambda: deque(maxlen=_LATELY))
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []
         self._look()
 
@@ -43,6 +46,7 @@ class Recorder:
 
     def stored(self, published: Published, ids: Sequence[str]) -> None:
         published.answered, published.answered_at, published.ids = self._next(), time.monotonic(), tuple(ids)
+        self._lately[published.queue].append(published)
         for name, listener in self._staying[published.queue].items():
             if is_owed(published, listener):
                 self._owe(name, set(published.lasting) - self._acknowledged[name])
@@ -59,6 +63,24 @@ class Recorder:
     def listeners_of(self, queue: str) -> list[str]:
         """Those that are known to be there, oldest first."""
         return [name for name, listener in self._staying[queue].items() if listener.answered]
+
+    def stored_lately(self, queue: str) -> Sequence[Published]:
+        """What was published last, and answered."""
+        return self._lately[queue]
+
+    def replaying(self, name: str, first: str, last: str) -> Replayed:
+        replay = Replayed(name, first, last, self._next())
+        self.history.replays.append(replay)
+        return replay
+
+    def replayed(self, replay: Replayed, public_id: str) -> None:
+        replay.id, replay.answered = public_id, self._next()
+
+    def cancelling(self, replay: Replayed) -> None:
+        replay.delete_sent = self._next()
+
+    def cancelled(self, replay: Replayed) -> None:
+        replay.deleted_at = time.monotonic()
 
     def deleting(self, name: str) -> None:
         listener = self.history.listeners[name]
@@ -121,9 +143,10 @@ class Recorder:
             at=time.monotonic(),
             status=status,
             worker=worker,
+            replay=headers.get("discue-replay", ""),
         )
         self.history.receipts.append(receipt)
-        if status == 200:
+        if status == 200 and not receipt.replay:
             self._pay(receipt.name, receipt.message)
         self._look()
 

@@ -2,19 +2,20 @@
 
 from discue.store.engine import Engine, Transaction
 from discue.store.listeners import counts as cursor_counts
-from tests.faults.history import Counts, History, Log, PullCounts
+from tests.faults.history import Counts, History, Log, PullCounts, ReplayCounts
 from tests.tallied import drift
 
 _CURSORS = """
 SELECT l.public_id, l.organization, l.id, c.start_seq
 FROM listener l JOIN cursor c ON c.organization = l.organization AND c.listener = l.id
-WHERE l.deleted_at IS NULL
+WHERE l.deleted_at IS NULL AND c.stream = 0
 """
 _LOGS = """
 SELECT q.public_id, q.organization, q.id, h.head
 FROM queue q JOIN queue_head h ON h.organization = q.organization AND h.queue = q.id
 WHERE q.deleted_at IS NULL
 """
+_REPLAYS = "SELECT public_id, state, delivered, failed, expired FROM replay"
 _IDS = "SELECT id, expires_at FROM log WHERE organization = $1 AND queue = $2 ORDER BY seq"
 
 
@@ -27,6 +28,7 @@ async def take_stock(engine: Engine, history: History) -> None:
         history.counts = await _counts(tx, history)
         for pulling in history.pulling:
             pulling.start_seq, pulling.counts = await _of_pulling(tx, pulling.id)
+        history.replay_counts = {row[0]: ReplayCounts(*row[1:]) for row in await tx.rows(_REPLAYS)}
         for public_id, organization, queue, head in await tx.rows(_LOGS):
             rows = await tx.rows(_IDS, organization, queue)
             expiries = {row[0]: row[1] / 1_000 for row in rows if row[1]}

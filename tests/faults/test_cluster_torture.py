@@ -41,6 +41,7 @@ _CAUGHT = {
     "hands_over_without_its_flights": Caught([rolling.restart], ["do not add up"]),
     "forgets_keys_at_a_takeover": Caught([rolling.restart], ["comes before it in its key"]),
     "never_expires": Caught([nothing], ["after it had expired"]),
+    "sends_replays_beside_the_limits": Caught([nothing], ["faster than its rate"]),
     "takes_over_with_a_full_bucket": Caught([rolling.restart] * 3, ["faster than its rate"]),
 }
 

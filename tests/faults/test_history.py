@@ -22,6 +22,8 @@ from tests.faults.history import (
     Rate,
     Receipt,
     Registered,
+    ReplayCounts,
+    Replayed,
     Resource,
     Wish,
     kept_in,
@@ -38,6 +40,13 @@ def a_receipt(message: str, body: str, tick: int, status: int = 200, name: str =
     signed_at = NOON + tick
     signature = Webhook(SECRET).sign(message, datetime.fromtimestamp(signed_at, UTC), body)
     return Receipt(name, message, body, signed_at, signature, 100.0 + tick, tick, 100.0 + tick, status, worker)
+
+
+def a_replayed(replay: str, message: str, tick: int, status: int = 200, name: str = "steady") -> Receipt:
+    bodies = {"m1": "one", "m2": "two", "m3": "three", "m4": "lost answer", "m0": "nothing"}
+    receipt = a_receipt(message, bodies[message], tick, status, name, worker=2)
+    receipt.replay = replay
+    return receipt
 
 
 def a_history() -> History:
@@ -61,6 +70,22 @@ def a_history() -> History:
     ]
     history.faults = [Fault("kill", workers=(1,), began=30, began_at=130.0, ended=31, ended_at=130.5)]
     history.logs = {"q": Log(head=5, ids=("m0", "m1", "m2", "m3", "m4")), "theirs": Log(head=1, ids=("m7",))}
+    history.replays = [
+        Replayed("steady", "m1", "m3", sent=33, answered=34, id="r1"),
+        Replayed("steady", "m3", "", sent=33, answered=34, id="r2"),
+        Replayed("steady", "m1", "m3", sent=33, answered=34, id="r3", delete_sent=35, deleted_at=135.0),
+        Replayed("gone", "m1", "m1", sent=3),
+    ]
+    history.receipts[4:4] = [
+        a_replayed("r0", "m1", 9, name="gone"),
+        a_replayed("r1", "m1", 36),
+        a_replayed("r1", "m2", 36, status=500),
+        *[a_replayed("r1", message, 38) for message in ("m2", "m3")],
+        *[a_replayed("r2", message, 38) for message in ("m3", "m4")],
+        a_replayed("r3", "m1", 36),
+    ]
+    history.replay_counts = {"r1": ReplayCounts("done", 3, 0, 0), "r2": ReplayCounts("done", 2, 0, 0)}
+    history.redelivered = ["steady"]
     history.counts = {"steady": Counts(acknowledged=4, pending=0, missed=0, start_seq=1)}
     history.resources = {
         "/queues/q": Resource("ours", 1, 1),
@@ -139,6 +164,77 @@ def lets_two_workers_deliver_at_once(history: History) -> None:
     for number, worker in enumerate((1, 2, 1, 2)):
         history.receipts.append(a_receipt("m2", "two", 50, status=500, worker=worker))
         history.receipts[-1].came_at = 150.0 + number * 0.4
+
+
+def takes_a_replay_for_a_delivery(history: History) -> None:
+    history.receipts = [receipt for receipt in history.receipts if receipt.replay or receipt.message != "m3"]
+
+
+def leaves_a_message_out_of_a_replay(history: History) -> None:
+    history.receipts = [receipt for receipt in history.receipts if (receipt.replay, receipt.message) != ("r1", "m3")]
+
+
+def leaves_out_what_was_answered_before_a_replay(history: History) -> None:
+    history.receipts = [receipt for receipt in history.receipts if (receipt.replay, receipt.message) != ("r2", "m3")]
+
+
+def does_not_try_again_in_a_replay(history: History) -> None:
+    history.receipts = [
+        receipt for receipt in history.receipts if (receipt.replay, receipt.message, receipt.tick) != ("r1", "m2", 38)
+    ]
+
+
+def never_ends_a_replay(history: History) -> None:
+    history.replay_counts["r1"] = ReplayCounts("running", 3, 0, 0)
+
+
+def forgets_a_replay(history: History) -> None:
+    del history.replay_counts["r1"]
+
+
+def goes_beyond_a_replay(history: History) -> None:
+    history.receipts.append(a_replayed("r1", "m4", 40))
+
+
+def begins_before_a_replay(history: History) -> None:
+    history.replays[0].first, history.replay_counts["r1"] = "m2", ReplayCounts("done", 2, 0, 0)
+
+
+def replays_what_was_published_after_it_was_asked_for(history: History) -> None:
+    history.publishes.append(Published("q", ("late",), sent=36, answered=37, ids=("m9",), answered_at=137.0))
+    history.receipts += [a_receipt("m9", "late", 38, worker=2), a_receipt("m9", "late", 39, worker=2)]
+    history.receipts[-1].replay = "r2"
+    history.logs["q"] = Log(head=6, ids=("m0", "m1", "m2", "m3", "m4", "m9"))
+    history.counts["steady"].acknowledged = 5
+
+
+def replays_to_somebody_else(history: History) -> None:
+    history.listeners["other"] = Registered("q", sent=1, answered=40, id="o", secret=SECRET)
+    history.receipts.append(a_replayed("r1", "m1", 41, name="other"))
+
+
+def replays_what_nobody_asked_for(history: History) -> None:
+    history.receipts.append(a_replayed("r9", "m1", 41))
+
+
+def goes_on_after_a_replay_was_cancelled(history: History) -> None:
+    history.receipts.append(a_replayed("r3", "m2", 60))
+
+
+def sends_again_in_a_replay_what_was_recorded(history: History) -> None:
+    history.receipts += [a_replayed("r1", "m1", 50), a_replayed("r1", "m1", 51)]
+
+
+def counts_more_than_it_replayed(history: History) -> None:
+    history.replay_counts["r2"] = ReplayCounts("done", 3, 0, 0)
+
+
+def counts_less_than_it_replayed(history: History) -> None:
+    history.replay_counts["r1"] = ReplayCounts("done", 2, 0, 0)
+
+
+def leaves_missed_what_was_redelivered(history: History) -> None:
+    history.counts["steady"] = Counts(acknowledged=3, pending=0, missed=1, start_seq=1)
 
 
 def invents_a_body(history: History) -> None:
@@ -260,6 +356,22 @@ def lets_messages_wait_for_a_rolling_restart(history: History) -> None:
         (sends_when_its_lease_is_over, "no fault explains"),
         (retries_what_was_acknowledged, "no fault explains"),
         (lets_two_workers_deliver_at_once, "by turns"),
+        (takes_a_replay_for_a_delivery, "never got m3, answered at 13"),
+        (leaves_a_message_out_of_a_replay, "never got m3 of its replay r1"),
+        (leaves_out_what_was_answered_before_a_replay, "never got m3 of its replay r2"),
+        (does_not_try_again_in_a_replay, "never got m2 of its replay r1"),
+        (never_ends_a_replay, "replay r1 to steady is not done"),
+        (forgets_a_replay, "replay r1 to steady is not done"),
+        (goes_beyond_a_replay, "got m4, which is outside its replay r1"),
+        (begins_before_a_replay, "got m1, which is outside its replay r1"),
+        (replays_what_was_published_after_it_was_asked_for, "got m9, which is outside its replay r2"),
+        (replays_to_somebody_else, "the replay r1, which it was not asked for"),
+        (replays_what_nobody_asked_for, "the replay r9, which it was not asked for"),
+        (goes_on_after_a_replay_was_cancelled, "of a replay 25.0 s after that was cancelled"),
+        (sends_again_in_a_replay_what_was_recorded, "no fault explains"),
+        (counts_more_than_it_replayed, "acknowledged 2 messages of its replay r2"),
+        (counts_less_than_it_replayed, "replay r1 do not add up"),
+        (leaves_missed_what_was_redelivered, "which were all redelivered"),
         (invents_a_body, "never published"),
         (changes_an_id, "two ids"),
         (swaps_bodies, "body of another message"),
@@ -303,6 +415,7 @@ def never_got_what_is_undecided(history: History) -> None:
     history.receipts = [receipt for receipt in history.receipts if receipt.message != "m4"]
     history.logs["q"] = Log(head=4, ids=("m0", "m1", "m2", "m3"))
     history.counts["steady"].acknowledged = 3
+    history.replay_counts["r2"] = ReplayCounts("done", 1, 0, 0)
 
 
 def got_what_was_lost_with_the_old_primary(history: History) -> None:

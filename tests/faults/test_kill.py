@@ -27,6 +27,12 @@ _SYMPTOMS = {
     "forgets_what_was_acknowledged": ("no fault explains", "do not add up"),
     "signs_with_another_key": ("wrong signature",),
 }
+_SYMPTOMS_OF_WHAT_COMES_AGAIN = {
+    "leaves_some_out_of_replays": ("of its replay",),
+    "replays_beyond_the_end": ("which is outside its replay",),
+    "never_says_how_far_a_replay_is": ("do not add up to its",),
+    "loses_what_is_redelivered": ("never got", "do not add up"),
+}
 
 
 def judge(folder: Path, plan: Plan, longest_seconds: int = _LONGEST_SECONDS["test"]) -> Verdict:
@@ -50,6 +56,7 @@ def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
     print(verdict.summary)
     assert not verdict.broken, "\n".join(verdict.broken)
     assert verdict.messages > 100
+    assert verdict.replays > 0
     assert verdict.faults.total() >= plan.kills
 
 
@@ -78,9 +85,12 @@ def judge_told(folder: Path, plan: Plan, tell: Tell) -> Verdict:
 def judge_broken(folder: Path, bug: str) -> None:
     """A server with a bug is found out, by one of its symptoms."""
     command = (sys.executable, "-m", "tests.faults.broken", bug)
-    load = LoadPlan(queues=1, listeners=("steady", "slow"))
-    verdict = judge(folder, Plan(kills=4, seed=7, load=load, patience_seconds=2, command=command))
-    found = [sentence for sentence in verdict.broken if any(symptom in sentence for symptom in _SYMPTOMS[bug])]
+    comes_again = bug in _SYMPTOMS_OF_WHAT_COMES_AGAIN
+    listeners = ("steady", "slow", *(("lossy",) if comes_again else ()))
+    load = LoadPlan(queues=1, listeners=listeners, asks_again=comes_again)
+    verdict = judge(folder, Plan(kills=4, seed=7, load=load, patience_seconds=5 if comes_again else 2, command=command))
+    symptoms = {**_SYMPTOMS, **_SYMPTOMS_OF_WHAT_COMES_AGAIN}[bug]
+    found = [sentence for sentence in verdict.broken if any(symptom in sentence for symptom in symptoms)]
     assert found, (verdict.summary, verdict.broken)
 
 
@@ -99,6 +109,6 @@ def test_a_server_that_breaks_a_promise_to_those_who_pull_is_caught(tmp_path: Pa
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("bug", sorted(_SYMPTOMS))
+@pytest.mark.parametrize("bug", sorted([*_SYMPTOMS, *_SYMPTOMS_OF_WHAT_COMES_AGAIN]))
 def test_a_server_with_a_bug_is_caught(tmp_path: Path, bug: str) -> None:
     judge_broken(tmp_path, bug)

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from discue.store.engines.sqlite import SqliteEngine
+from tests.faults.again import Again
 from tests.faults.client import KEY, Client
 from tests.faults.history import Bounds, History
 from tests.faults.lives import Lives
@@ -83,7 +84,9 @@ async def torture(folder: Path, plan: Plan, history: History) -> None:
     async with Receiver(load.respond, keep=False) as receiver, product:
         await load.prepare(receiver.url)
         killer = _Killer(plan, product, recorder, choices)
-        await under_load([*load.tasks(), *Lives(load).tasks()], killer.kill_all())
+        again = Again(load)
+        await under_load([*load.tasks(), *Lives(load).tasks(), *again.tasks()], killer.kill_all())
+        await again.until_everything_came(plan.patience_seconds)
         await arrival(recorder, plan.patience_seconds)
         await load.pull_what_is_left(plan.patience_seconds)
         assert await product.stop() == 0, "".join(product.lines)

@@ -8,7 +8,19 @@ from pathlib import Path
 import msgspec
 
 from tests.faults.history import History, kept_in
-from tests.faults.promises import access, counts, delays, deliveries, expiry, order, pace, pulls, repeats
+from tests.faults.promises import (
+    access,
+    counts,
+    delays,
+    deliveries,
+    expiry,
+    order,
+    pace,
+    pulls,
+    redeliveries,
+    repeats,
+    replays,
+)
 
 _NAMED_FAULTS = 10
 _PROMISES = (
@@ -34,6 +46,11 @@ _PROMISES = (
     pulls.leased,
     pulls.ordered,
     pulls.counted,
+    replays.received,
+    replays.outside,
+    replays.counted,
+    replays.late,
+    redeliveries.nothing_missed,
 )
 
 
@@ -45,6 +62,7 @@ class Verdict(msgspec.Struct):
     receipts: int
     handed_out: int
     looks: int
+    replays: int
     duplicates: int
     allowed_duplicates: int
     faults: Counter[str]
@@ -57,7 +75,8 @@ class Verdict(msgspec.Struct):
         kept = "every promise was kept" if not self.broken else f"{len(self.broken)} BROKEN: {self.broken[0]}"
         return (
             f"{self.messages} messages confirmed, {self.undecided} undecided, {self.receipts} receipts, "
-            f"{self.handed_out} handed out, {self.looks} looks at resources, {self.faults.total()} faults, "
+            f"{self.handed_out} handed out, {self.looks} looks at resources, {self.replays} replays, "
+            f"{self.faults.total()} faults, "
             f"{self.duplicates} duplicates (at most {self.allowed_duplicates}): {kept}"
         )
 
@@ -81,6 +100,7 @@ def decide(history: History) -> Verdict:
         receipts=len(history.receipts),
         handed_out=len(history.handed_out),
         looks=len(history.looks),
+        replays=sum(1 for replay in history.replays if replay.answered),
         duplicates=found.count,
         allowed_duplicates=found.allowed,
         faults=Counter(fault.kind for fault in history.faults),

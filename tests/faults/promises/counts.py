@@ -34,7 +34,7 @@ def _stored(published: Published, places: dict[str, int]) -> Iterator[str]:
 
 def counted(history: History) -> Iterator[str]:
     seen: defaultdict[str, set[str]] = defaultdict(set)
-    for receipt in history.receipts:
+    for receipt in history.live:
         if receipt.status == 200:
             seen[receipt.name].add(receipt.message)
     expiring = set(expiries(history))

@@ -34,7 +34,7 @@ def waited(history: History) -> Iterator[str]:
 
 def _delays(history: History) -> Iterator[tuple[float, float]]:
     first: dict[tuple[str, str], float] = {}
-    for receipt in history.receipts:
+    for receipt in history.live:
         key = (receipt.name, receipt.message)
         first[key] = min(receipt.came_at, first.get(key, receipt.came_at))
     for name, owed in owed_to(history):

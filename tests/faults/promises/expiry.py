@@ -32,7 +32,7 @@ def missed(history: History) -> Iterator[str]:
     """What expired before it was acknowledged is among what its listener has missed."""
     expiring = set(expiries(history))
     seen: defaultdict[str, set[str]] = defaultdict(set)
-    for receipt in history.receipts:
+    for receipt in history.live:
         if receipt.status == 200:
             seen[receipt.name].add(receipt.message)
     for name, counts in history.counts.items():

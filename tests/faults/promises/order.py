@@ -36,7 +36,7 @@ def published(history: History) -> Iterator[str]:
 
 def kept(history: History) -> Iterator[str]:
     """Of each listener that is there in the end: for the others it is not known what they were to receive."""
-    arrivals = _arrivals(history.receipts)
+    arrivals = _arrivals(history.live)
     wished = wishes(history)
     keys = {public_id: wish.key for public_id, wish in wished.items()}
     expiries = {public_id: wish.expires_at for public_id, wish in wished.items()}

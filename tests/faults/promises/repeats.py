@@ -15,7 +15,7 @@ _TURN_SECONDS = 1.0
 
 
 class Repeat(NamedTuple):
-    """A receipt that was answered 200, and the next one of the same message by the same listener."""
+    """A receipt that was answered 200, and the next one of the same message by the same listener and replay."""
 
     first: Receipt
     again: Receipt
@@ -72,9 +72,9 @@ def contested(history: History) -> Iterator[str]:
 
 
 def _all(history: History) -> Iterator[Repeat]:
-    acknowledged: dict[tuple[str, str], Receipt] = {}
+    acknowledged: dict[tuple[str, str, str], Receipt] = {}
     for receipt in history.receipts:
-        key = (receipt.name, receipt.message)
+        key = (receipt.name, receipt.message, receipt.replay)
         if (first := acknowledged.get(key)) is not None:
             yield Repeat(first, receipt)
         if receipt.status == 200:
