@@ -7,9 +7,23 @@ from discue.api.route import Call, Route
 from discue.errors import Unavailable
 
 
+_COLLECTIONS = (
+    "api_clients",
+    "organizations",
+    "users",
+    "api_keys",
+    "queues",
+    "listeners",
+    "messages",
+    "topics",
+    "domains",
+    "events",
+    "limits",
+)
+
+
 async def root(call: Call) -> wire.ServiceShown:
-    paths = ("api_clients", "organizations", "api_keys", "queues", "listeners", "messages", "domains", "events")
-    places = [Named(path, path, f"{call.base}/{path}") for path in paths]
+    places = [Named(path, path, f"{call.base}/{path}") for path in _COLLECTIONS]
     health = [
         Named("live", "health/live", f"{call.base}/health/live"),
         Named("ready", "health/ready", f"{call.base}/health/ready"),
