@@ -56,7 +56,6 @@ def test_what_is_secret_is_never_shown(cast: Cast, kind: str) -> None:
         ({"authentication": "basic"}, 400, "/authentication"),
         ({"authentication": BASIC, "headers": {"Authorization": "x"}}, 422, "/headers/Authorization"),
         ({"authentication": {**OAUTH2, "token_url": "login"}}, 422, "/authentication/token_url"),
-        ({"authentication": {"type": "certificate", **pair()}, "notify_url": "http://a.bc/"}, 422, "/notify_url"),
     ],
     ids=str,
 )
@@ -66,6 +65,12 @@ def test_what_cannot_be_used_is_refused_with_its_place(
     answer = cast.alice.post(f"/queues/{cast.queue()}/listeners", json={**URLS, **fields})
     assert pointers(problem(answer, status)) == [pointer]
     assert "s3cr3t" not in answer.text
+
+
+def test_a_certificate_needs_a_listener_that_is_reached_by_https(cast: Cast) -> None:
+    fields = {"authentication": {"type": "certificate", **pair()}, "notify_url": "http://a.bc/"}
+    answer = cast.alice.post(f"/queues/{cast.queue()}/listeners", json={**URLS, **fields})
+    assert pointers(problem(answer, 422)) == ["/notify_url"]
 
 
 def test_nothing_is_shown_to_a_listener_whose_messages_are_pulled(cast: Cast) -> None:
