@@ -16,7 +16,7 @@ from discue.store.engine import Row, Transaction, Value
 LARGEST = 9_223_372_036_854_775_807
 """Above every row id and seq."""
 
-_MERGED_ROWS = 100_000
+MERGED_ROWS = 100_000
 """So many rows can be read to get to a page; reads run on the event loop, which stands still for as long."""
 
 _TIME_CHARACTERS = 8
@@ -239,7 +239,7 @@ class Merged:
         return await self._beyond.locate(tx, public_id)
 
     async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
-        if offset * len(self._parts) > _MERGED_ROWS:
+        if offset * len(self._parts) > MERGED_ROWS:
             raise too_far()
         rows = [row for part in self._parts for row in await part.older(tx, bound, offset + limit)]
         return _distinct(rows, newest_first=True)[offset : offset + limit]

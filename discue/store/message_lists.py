@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 from discue.errors import BadRequest, Fault
 from discue.store import queues
+from discue.store.copies import EachOnce
 from discue.store.engine import Row, Transaction
 from discue.store.listing import LARGEST, Chosen, Merged, RowPage, Selection, Source, browse
 from discue.store.logs import AcrossQueues, LiveQueues, OneLog, called_by_id, chosen_rows, common, span_of_times
@@ -72,10 +73,17 @@ async def _of_targets(
     tx: Transaction, organization: int, live: LiveQueues, selection: Selection, only: Collection[str]
 ) -> Source:
     """What passes the filters in the queues and among the messages that `only` names."""
-    rows = _passing(await chosen_rows(tx, organization, only), selection)
+    found = set(await queues.ids_of(tx, organization, only))
+
+    async def listed(tx: Transaction, rows: Sequence[Row]) -> list[Row]:
+        passing = await _living(tx, _passing(rows, selection), live)
+        return [row for row in passing if row[2] in only or row[1][1] in found]
+
     anywhere = OneLog(organization, 0)
-    logs = [await _of_log(tx, organization, queue, selection) for queue in await queues.ids_of(tx, organization, only)]
-    return Merged([Chosen(await _living(tx, rows, live), anywhere), *logs], anywhere)
+    rows = await listed(tx, await chosen_rows(tx, organization, only))
+    logs = [await _of_log(tx, organization, queue, selection) for queue in sorted(found)]
+    merged = Merged([Chosen(rows, anywhere), *logs], anywhere)
+    return EachOnce(organization, merged, len(logs) + 1, listed)
 
 
 async def _of_recipient(tx: Transaction, of: Recipient, selection: Selection, only: Collection[str] | None) -> RowPage:

@@ -16,6 +16,7 @@ from discue.control.queues import QueueFields
 from discue.control.topics import TopicFields
 from discue.directory import Directory
 from discue.errors import BadRequest, Forbidden, NotFound, PayloadTooLarge, QuotaUsedUp, Unprocessable
+from discue.message_options import WITHOUT_KEY, hash_of_key
 from discue.model import Channel, MessageOptions, Queue, Topic
 from discue.publish import Draft, Publisher
 from discue.publishing_quotas import PublishingQuotas
@@ -197,6 +198,17 @@ async def test_many_publishes_at_once_arrive_in_all_queues_in_one_order(cast: Ca
     one, other = await ids_in(cast, *into)
     assert one == other
     assert sorted(one) == sorted(answer.messages[0].id for answer in answers)
+
+
+async def test_in_an_ordered_queue_a_message_without_a_key_has_its_place_and_in_another_one_none(cast: Cast) -> None:
+    topic, ordered, plain = await a_topic(cast), await a_queue(cast, ordered=True), await a_queue(cast)
+    for queue in (ordered, plain):
+        await a_channel(cast, topic, queue)
+    await published(publisher_of(cast.control), topic, a_draft(key="k"), a_draft())
+    sql = "SELECT key_hash FROM log WHERE queue = $1 ORDER BY seq"
+    for queue, expected in ((ordered, [hash_of_key("k"), WITHOUT_KEY]), (plain, [hash_of_key("k"), None])):
+        rows = await cast.control.store.read(lambda tx, of=queue.id: tx.rows(sql, of))  # type: ignore[misc]
+        assert [row[0] for row in rows] == expected
 
 
 async def test_a_channel_leads_into_a_queue_of_its_own_organization_alone(cast: Cast) -> None:

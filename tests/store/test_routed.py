@@ -40,12 +40,18 @@ async def stored_topic(store: Store, number: int, organization: int = OURS) -> T
 
 
 def routed(
-    topic: Topic, into: Iterable[Queue], number: int, *, once: Once | None = None, due_at: int | None = None
+    topic: Topic,
+    into: Iterable[Queue],
+    number: int,
+    *,
+    once: Once | None = None,
+    due_at: int | None = None,
+    now: int = NOON,
 ) -> Routed:
     """One message whose body is shared by its queues, in the order of their keys."""
     body = SharedBody(row_id(number), BODY, 0)
     entry = NewEntry(public_id(number), True, BODY, due_at=due_at, body_id=body.id)
-    appends = [Append(topic.organization, queue.id, queue.config_version, NOON, (entry,)) for queue in into]
+    appends = [Append(topic.organization, queue.id, queue.config_version, now, (entry,)) for queue in into]
     if once is not None:
         # Each request has an id of its own, also one that repeats another.
         appends[0] = msgspec.structs.replace(appends[0], once=msgspec.structs.replace(once, id=row_id(number)))
@@ -288,24 +294,28 @@ async def test_one_that_is_due_later_is_due_in_each_queue(store: Store) -> None:
 async def test_the_list_of_all_messages_has_it_once_on_whatever_page(store: Store, per_page: int) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     for number in (30, 32, 34):
-        await store.route(routed(topic, into, number))
-        await publish(store, into[0], [public_id(number + 1)])
+        await store.route(routed(topic, into, number, now=NOON + number))
+        await publish(store, into[0], [public_id(number + 1)], NOON + number + 1)
     expected = [public_id(number) for number in range(35, 29, -1)]
     read = partial(pages, store, per_page)
-    assert await read("after") == expected
-    assert await read("page") == expected
-    assert await read("before") == expected[::-1]
+    for only in (None, {queue.public_id for queue in into}, {into[0].public_id, into[1].public_id, public_id(32)}):
+        assert await read("after", only) == expected
+        assert await read("page", only) == expected
+        assert await read("before", only) == expected[::-1]
+    shared = [public_id(number) for number in (34, 32, 30)]
+    assert await read("after", {into[1].public_id, into[2].public_id}) == shared
+    assert await read("after", {*shared[1:]}) == shared[1:]
     # Of a deleted queue whose messages are still there, nothing is shown: of the others it is.
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, into[2].id, NOON))
     assert await read("after") == await read("page") == expected
 
 
-async def pages(store: Store, per_page: int, by: str) -> list[str]:
-    """The ids of all messages of the organization, read page after page."""
+async def pages(store: Store, per_page: int, by: str, only: set[str] | None = None) -> list[str]:
+    """The ids of all messages of the organization, or of those that `only` names, read page after page."""
     ids: list[str] = []
     selection = Selection(per_page, before=public_id(1)) if by == "before" else Selection(per_page)
     while True:
-        page = await store.read(partial(messages.page, organization=OURS, selection=selection))
+        page = await store.read(partial(messages.page, organization=OURS, selection=selection, only=only))
         shown = [message.id for message in page.items]
         ids += shown[::-1] if by == "before" else shown
         if not (page.has_previous if by == "before" else page.has_next):

@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from discue.model import Channel, Queue, Topic
-from discue.store import channels, topics
+from discue.store import channels, purge, topics
 from discue.store.commit import Store
 from discue.store.engine import Transaction, UniqueViolation
+from discue.store.jobs import Job
 from discue.store.listing import Selection
 from tests.clocks import NOON
 from tests.store.rows import public_id, row_id
@@ -73,6 +74,17 @@ async def test_an_alias_is_one_topics_and_in_a_topic_one_channels(store: Store) 
     await store.write(lambda tx: channels.insert(tx, elsewhere))
     assert await store.read(lambda tx: channels.leads_into(tx, OURS, topic.id, one.id))
     assert not await store.read(lambda tx: channels.leads_into(tx, OURS, topic.id, two.id))
+
+
+async def test_topics_and_channels_go_with_their_organization_alone(store: Store) -> None:
+    ours, theirs = await stored_topic(store, 5), await stored_topic(store, 6, THEIRS)
+    await stored_channel(store, ours, (await three_queues(store))[0], 40)
+    job = Job(OURS, row_id(90), "purge_organization")
+    while not await store.write(lambda tx: purge.step(tx, job)):
+        pass
+    assert await store.read(lambda tx: topics.get(tx, OURS, ours.public_id)) is None
+    assert await store.read(lambda tx: tx.rows("SELECT id FROM channel")) == []
+    assert await store.read(lambda tx: topics.get(tx, THEIRS, theirs.public_id)) == theirs
 
 
 async def test_a_topic_has_room_for_so_many_channels_and_so_has_a_queue(store: Store) -> None:
