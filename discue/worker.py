@@ -6,7 +6,7 @@ import gc
 import os
 import resource
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from random import SystemRandom
@@ -49,7 +49,7 @@ from discue.sending.sampler import Sampler
 from discue.sending.sender import Sender
 from discue.sending.sender_limits import SenderLimits
 from discue.settings import Settings
-from discue.store.engine import Appended, Hint
+from discue.store.engine import Appended, Hint, QueueKey
 from discue.supervision import Supervisor
 
 _TRY_AGAIN_SECONDS = 0.5
@@ -125,6 +125,7 @@ class Worker:
             scheduler=self._scheduler,
             pulls=self.pulls,
         )
+        self._scheduler.heard = self._heard
         self._watch = Watch(store, watched, clock, log)
         self._supervisor = Supervisor(log)
         self._verifier = Verifier(installation.control, fetcher, keeps_house=lambda: self._ownership.keeps_house)
@@ -210,6 +211,11 @@ class Worker:
         self.dispatcher.appended(appended)
         self.pulls.appended(appended)
         self._scheduler.appended(appended)
+
+    def _heard(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
+        told = tuple(heads)
+        self.dispatcher.heard(told)
+        self.pulls.heard(told)
 
     def _look_soon(self) -> None:
         self._watch.look_soon()

@@ -14,6 +14,7 @@ from discue.api.problems import problem_of
 from discue.api.query import number_in, parameters_of
 from discue.api.route import Call, Gone, Needs, Route, Stream
 from discue.api.transport import ClientGone
+from discue.cloud_events import JSON, TEXT
 from discue.control import pulls
 from discue.control.delivery_options import LEASE_SECONDS
 from discue.control.pulls import LONGEST_WAIT_SECONDS, MOST_AT_ONCE, Action, Decision, Handed, Place, Visitor
@@ -91,7 +92,7 @@ def shown(handed: Handed) -> wire.PulledShown:
         id=entry.id,
         stored_at=entry.stored_at,
         data=entry.body.decode(),
-        content_type="application/json" if entry.is_json else "text/plain; charset=utf-8",
+        content_type=(JSON if entry.is_json else TEXT) if options.media_type is None else options.media_type,
         attempt=handed.attempt,
         receipt=str(handed.receipt),
         leased_until=handed.leased_until,

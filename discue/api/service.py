@@ -6,7 +6,6 @@ from discue.api.links import Named, link_to, links_of
 from discue.api.route import Call, Route
 from discue.errors import Unavailable
 
-
 _COLLECTIONS = (
     "api_clients",
     "organizations",

@@ -197,8 +197,9 @@ class Ledger:
         ends_now = decision.action != "extend"
         if ends_now and found.due_at > self._now:
             self._handed_out -= 1
-        if ends_now:
-            self.makes_due = True
+        # One that is acknowledged makes room, where there was none, and its key free, where there are keys.
+        was_full = self._look.handed_out >= self._max_in_flight
+        self.makes_due |= ends_now and (decision.action != "acknowledge" or was_full or self._order is not None)
         return self._do(decision, found)
 
     def _do(self, decision: Decision, found: Open) -> Answered:

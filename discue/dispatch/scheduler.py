@@ -1,7 +1,7 @@
 """What waits for its time, delayed messages and runs of schedules: done when that has come, where house is kept."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -36,7 +36,8 @@ class Scheduler:
         keeps_house: Callable[[], bool],
     ) -> None:
         self._store = store
-        self._dispatcher = dispatcher
+        self.heard: Callable[[Iterable[tuple[QueueKey, int]]], None] = dispatcher.heard
+        """Who is told how far logs go since."""
         self._runs = runs
         self._clock = clock
         self._keeps_house = keeps_house
@@ -81,7 +82,7 @@ class Scheduler:
         return await self._store.write_exclusively(partial(scheduled.append_due, messages=due, now=now))
 
     def _heard(self, heads: dict[QueueKey, int]) -> None:
-        self._dispatcher.heard(heads.items())
+        self.heard(heads.items())
         if heads and self._store.has_company:
             self._store.engine.tell(Hint(heads=tuple(heads.items())))
 

@@ -11,6 +11,7 @@ from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 
 LISTENER = "/queues/{queue_id}/listeners/{listener_id}"
+_TURNS = 3
 NO_RECEIPT = "0" * 21 + "1"
 
 
@@ -23,6 +24,14 @@ def _pulling(owner: Caller, *, ordered: bool = False, **fields: Any) -> tuple[st
 def _pulled(owner: Caller, path: str, query: str = "") -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = owner.get(f"{path}/messages{query}")["messages"]
     return found
+
+
+def _waited_for(owner: Caller, path: str) -> list[dict[str, Any]]:
+    """Whoever waits may be sent away with nothing, when something happens to its worker, and comes again."""
+    for _ in range(_TURNS):
+        if pulled := _pulled(owner, path, "?wait=20&max=1"):
+            return pulled
+    return []
 
 
 def _say(owner: Caller, path: str, **content: Any) -> list[str]:
@@ -91,9 +100,15 @@ def test_what_is_rejected_to_the_end_is_missed_and_can_be_redelivered(owner: Cal
 def test_who_waits_gets_what_is_published_on_whatever_worker(owner: Caller) -> None:
     queue, path = _pulling(owner)
     with ThreadPoolExecutor(3) as threads:
-        waiting = [threads.submit(_pulled, owner, path, "?wait=20&max=1") for _ in range(3)]
+        waiting = [threads.submit(_waited_for, owner, path) for _ in range(3)]
         ids = {owner.create(f"{queue}/messages", data="x")["id"] for _ in range(3)}
         assert {each["id"] for got in waiting for each in got.result()} == ids
+
+
+def test_who_waits_gets_a_delayed_message_when_it_is_due(owner: Caller) -> None:
+    queue, path = _pulling(owner)
+    message = owner.create(f"{queue}/messages", data="x", delay=1)["id"]
+    assert [each["id"] for each in _pulled(owner, path, "?wait=20")] == [message]
 
 
 def test_of_a_key_one_message_is_handed_out_at_a_time(owner: Caller) -> None:

@@ -462,3 +462,13 @@ async def test_whose_key_changes_waits_no_longer(stage: Stage) -> None:
     assert not another.done()
     ids = await at.publish()
     assert [each.entry.id for each in await another] == ids
+
+
+async def test_who_waits_gets_what_an_acknowledgement_makes_room_for(stage: Stage) -> None:
+    at = await counter(stage, DeliveryOptions(max_in_flight=1))
+    ids = await at.publish(2)
+    handed = await at.pull()
+    waiting = at.waiting()
+    await at.idle()
+    await at.say("acknowledge", handed)
+    assert [each.entry.id for each in await waiting] == ids[1:]

@@ -35,14 +35,19 @@ RULES: Final[Mapping[str, Rule]] = {
         "When the message was stored, in milliseconds since the epoch.", 1_795_536_280_000, INSTANT
     ),
     "PulledShown.data": Rule("The message's data, as a string.", '{"order":17}'),
-    "content_type": Rule("What the data is: JSON, or text.", "application/json"),
+    "content_type": Rule(
+        "What the data is: JSON or text, or what it was published as; empty for an event without any.",
+        "application/json",
+    ),
     "PulledShown.attempt": Rule("Which attempt of the delivery this is, from 1.", 1, {"minimum": 1}),
     "receipt": Rule(
         "What stands for the lease when something is said of the message.", EXAMPLE_RECEIPT, {"pattern": PATTERN}
     ),
     "leased_until": Rule("When the lease ends, in milliseconds since the epoch.", 1_795_536_310_000, INSTANT),
     "PulledShown.key": Rule("The message's key.", "customer-9"),
-    "PulledShown.headers": Rule("The message's own headers.", {"x-shop": "north"}),
+    "PulledShown.headers": Rule(
+        "The message's own headers, with the attributes of an event (`ce-…`) among them.", {"x-shop": "north"}
+    ),
     "acknowledge": Rule("Receipts of messages that are done.", [EXAMPLE_RECEIPT], _RECEIPTS),
     "reject": Rule(
         "Receipts of messages that could not be worked on: the next attempt follows by the retry policy.",
