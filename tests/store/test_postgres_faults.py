@@ -4,14 +4,17 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from itertools import count
 
 import asyncpg
 import pytest
 
 from discue.errors import StoreUnavailable
+from discue.model import Topic
+from discue.store import topics
 from discue.store.commit import Store
-from discue.store.engine import Append, Appended, Batch, Hint, NewEntry, Settle, Transaction
+from discue.store.engine import Append, Appended, Batch, Hint, NewEntry, Routed, Settle, SharedBody, Transaction
 from discue.store.engines import postgres, postgres_links
 from discue.store.engines.postgres_errors import CommitInDoubt
 from tests.clocks import NOON
@@ -21,7 +24,7 @@ from tests.postgres.processes import until
 from tests.postgres.proxy import Proxy
 from tests.postgres.standby import Pair
 from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, opened
-from tests.store.rows import public_id
+from tests.store.rows import public_id, row_id
 from tests.store.test_engine import changed
 
 
@@ -226,6 +229,28 @@ async def test_a_server_that_does_not_answer_is_given_up_and_comes_back(own_clus
         # What was sent to the server while it stood still, it may have done afterwards.
         assert set(await made.stored()) - {public_id(101)} == {public_id(100), public_id(102)}
         assert made.losses == 1
+
+
+async def test_what_was_appended_beside_messages_of_topics_that_fail_is_stored_and_answered(
+    own_cluster: Cluster, address: str
+) -> None:
+    async with opened(address, commit_seconds=0.5) as made:
+        await made.lay()
+        topic = Topic(QUEUE.organization, row_id(5), public_id(5), "topic", 1, NOON, NOON)
+        await made.work(partial(topics.insert, topic=topic))
+        bodies = ((100, None), (101, 7))
+        plain, shared = [NewEntry(public_id(number), True, b"{}", body_id=body) for number, body in bodies]
+        appends = [Append(QUEUE.organization, QUEUE.id, 1, NOON, (entry,)) for entry in (plain, shared)]
+        routed = Routed(QUEUE.organization, topic.id, 1, (appends[1],), (SharedBody(7, b"{}", 1),))
+        with own_cluster.connect(address.rpartition("/")[2]) as session:
+            session.run("BEGIN")
+            session.run("LOCK TABLE body IN EXCLUSIVE MODE")
+            outcome = await made.engine.commit(Batch(appends=appends[:1], routed=[routed]))
+            with pytest.raises(StoreUnavailable):
+                await made.engine.commit(Batch(routed=[routed]))
+        assert [type(answer) for answer in (*outcome.appends, *outcome.routed)] == [Appended, StoreUnavailable]
+        await _recovered(made)
+        assert public_id(100) in await made.stored()
 
 
 async def test_connections_that_the_server_ends_are_one_loss(own_cluster: Cluster, address: str) -> None:

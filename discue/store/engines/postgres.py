@@ -22,7 +22,6 @@ from discue.store.engine import (
     Page,
     Polled,
     QueueKey,
-    Routed,
     Settle,
     Streams,
     Work,
@@ -147,21 +146,28 @@ class PostgresEngine:
         return await asyncio.shield(task)
 
     async def _commit(self, batch: Batch) -> BatchOutcome:
-        # One after another, so that what comes later sees what came before. `Store` hands over one kind at a time.
+        # One after another, so that what comes later sees what came before. `Store` hands over one kind at a time, but
+        # for appends and what is routed.
         return BatchOutcome(
             await self._append(batch.appends, batch.tally_slot) if batch.appends else (),
             await self._settle(batch.settles, batch.tally_slot) if batch.settles else (),
             [await self._work(work) for work in batch.works],
-            await self._route(batch.routed, batch.tally_slot) if batch.routed else (),
+            await self._route(batch) if batch.routed else (),
         )
 
     async def _append(self, appends: Sequence[Append], tally_slot: int) -> Sequence[Appended | Exception]:
         store = partial(postgres_append.append, tally_slot=tally_slot)
         return await self._in_one(self._appending, store, appends)
 
-    async def _route(self, routed: Sequence[Routed], tally_slot: int) -> Sequence[tuple[Appended, ...] | Exception]:
-        store = partial(postgres_route.route, tally_slot=tally_slot)
-        return await self._in_one(self._appending, store, routed)
+    async def _route(self, batch: Batch) -> Sequence[tuple[Appended, ...] | Exception]:
+        store = partial(postgres_route.route, tally_slot=batch.tally_slot)
+        try:
+            return await self._in_one(self._appending, store, batch.routed)
+        except Exception as error:
+            if not batch.appends:
+                raise
+            # What was appended before is durable, and its callers hear so.
+            return [error for _ in batch.routed]
 
     async def _settle(self, settles: Sequence[Settle], tally_slot: int) -> Sequence[bool | Exception]:
         store = partial(postgres_settle.settle, tally_slot=tally_slot)
