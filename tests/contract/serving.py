@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.forked import Forked
 from tests.postgres.fixtures import new_database, shared_cluster
 
 KEY = "dsk_" + "c" * 60
@@ -52,26 +51,31 @@ def _served(database: str) -> Iterator[str]:
         "DISCUE_ALLOW_PRIVATE_TARGETS": "true",
         "DISCUE_LOG_FORMAT": "json",
     }
-    command = [sys.executable, "-m", "discue.cli", "serve"]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(
-        command, cwd=_REPOSITORY, env={**inherited, **given}, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE
-    ) as process:
-        try:
-            yield _Listening(process).url()
-        finally:
-            process.kill()
+    process = Forked(("-m", "discue.cli", "serve"), folder=_REPOSITORY, environment={**inherited, **given})
+    listening = _Listening(process)
+    try:
+        yield listening.url()
+    finally:
+        process.kill()
+        process.wait(_PATIENCE_SECONDS)
+        process.stdout.close()
+        listening.end()
 
 
 class _Listening:
     """Reads what a process says, so that it never waits for us, and finds where it serves."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: Forked) -> None:
         self._process = process
         self._said: deque[str] = deque(maxlen=100)
         self._url = ""
         self._known = threading.Event()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """When the process has."""
+        self._thread.join()
 
     def url(self) -> str:
         assert self._known.wait(_PATIENCE_SECONDS), "".join(self._said)
@@ -79,10 +83,10 @@ class _Listening:
         return self._url
 
     def _listen(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self._said.append(line.decode("utf-8", "replace"))
-            if not self._url and b'"serving"' in line:
-                self._url = str(json.loads(line)["url"]).rstrip("/")
-                self._known.set()
+        with self._process.stderr as lines:
+            for line in lines:
+                self._said.append(line)
+                if not self._url and '"serving"' in line:
+                    self._url = str(json.loads(line)["url"]).rstrip("/")
+                    self._known.set()
         self._known.set()

@@ -10,6 +10,7 @@ from tests.contract.missing import one_missed
 from tests.contract.receiver import Receiver, Reply
 from tests.contract.reference import DOCUMENT, covers
 from tests.contract.test_delivery import listening
+from tests.contract.world import NOWHERE
 
 REDELIVERIES = "/queues/{queue_id}/listeners/{listener_id}/redeliveries"
 NO_LISTENER = f"/queues/{'0' * 21}/listeners/{'0' * 21}"
@@ -98,11 +99,15 @@ def test_a_dry_run_says_what_would_be_chosen_and_changes_nothing(owner: Caller, 
     assert len(endpoint.received) == 2
 
 
+def _a_listener(owner: Caller) -> str:
+    queue = f"/queues/{owner.create('/queues')['id']}"
+    return f"{queue}/listeners/{owner.create(f'{queue}/listeners', **NOWHERE)['id']}"
+
+
 @covers(f"POST {REDELIVERIES} 400 choice")
 @pytest.mark.parametrize("choice", [{}, {"all": False}, {"all": True, "filter": {}}, {"messages": ["x"], "filter": {}}])
 def test_a_choice_is_made_in_one_way(owner: Caller, choice: dict[str, Any]) -> None:
-    place = one_missed(owner)
-    owner.refused(400, "POST", f"{place}/redeliveries", choice)
+    owner.refused(400, "POST", f"{_a_listener(owner)}/redeliveries", choice)
 
 
 @pytest.mark.parametrize("messages", [{}, {"messages": None}, {"messages": ["0" * 21]}])
@@ -129,7 +134,7 @@ def test_the_document_says_which_choices_are_none(
     ],
 )
 def test_a_value_that_is_none_is_refused(owner: Caller, content: dict[str, Any], pointer: str) -> None:
-    place = one_missed(owner)
+    place = _a_listener(owner)
     assert pointers(owner.refused(422, "POST", f"{place}/redeliveries", content)) == [pointer]
     assert owner.get(f"{place}/redeliveries")["redeliveries"] == []
 
