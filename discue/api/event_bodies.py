@@ -7,7 +7,7 @@ import msgspec
 
 from discue import published_events
 from discue.api.decoding import decode_opaque
-from discue.api.negotiation import is_of_type
+from discue.api.negotiation import is_json, is_of_type
 from discue.api.transport import Headers
 from discue.errors import BadRequest, Fault, Unprocessable
 from discue.published_events import PREFIX, EventMessage
@@ -37,11 +37,13 @@ class EventBody(msgspec.Struct, frozen=True):
 def reader_of(headers: Headers, takes: Takes) -> Callable[[bytes], EventBody] | None:
     """What reads the events that the headers announce; None where they announce none."""
     media_type = headers.get("content-type", "")
-    if takes == "many":
-        return _batch if is_of_type(media_type, BATCH) else None
-    if is_of_type(media_type, STRUCTURED):
-        return _document
-    if _MARK not in headers:
+    # Most requests are JSON of our own: that is known of their type, and of most nothing else is asked.
+    if not is_json(media_type):
+        if takes == "many":
+            return _batch if is_of_type(media_type, BATCH) else None
+        if is_of_type(media_type, STRUCTURED):
+            return _document
+    if takes == "many" or _MARK not in headers:
         return None
     return lambda content: _of_headers(headers, media_type, content)
 
