@@ -82,3 +82,24 @@ async def test_the_next_process_goes_on_where_one_was_killed(tmp_path: Path, dat
             await first.kill()
             await there.create(f"/queues/{queue}/messages", data="after")
             await receiver.until(lambda: "after" in bodies(receiver, "listener"))
+
+
+async def test_a_lease_outlives_the_process_that_was_asked_for_it(tmp_path: Path, database: str) -> None:
+    async with (
+        Product(tmp_path, database=database, role="api") as first,
+        Product(tmp_path, database=database) as second,
+        calling(first) as here,
+        calling(second) as there,
+    ):
+        queue = (await there.create("/queues"))["id"]
+        made = await there.create(f"/queues/{queue}/listeners", mode="pull", lease_seconds=600)
+        place = f"/queues/{queue}/listeners/{made['id']}"
+        waiting = asyncio.get_running_loop().create_task(here.get(f"{place}/messages?wait=20"))
+        published = await there.create(f"/queues/{queue}/messages", data="x")
+        (pulled,) = (await waiting)["messages"]
+        await first.kill()
+        assert pulled["id"] == published["id"]
+        assert (await there.get(f"{place}/messages"))["messages"] == []
+        (answered,) = await there.create(f"{place}/acknowledgements", acknowledge=[pulled["receipt"]])
+        assert answered["state"] == "acknowledged"
+        assert (await there.get(place))["listener"]["messages"]["acknowledged_count"] == 1
