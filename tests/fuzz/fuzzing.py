@@ -63,15 +63,17 @@ def _is_refused_as_a_whole(case: AnyCase) -> bool:
 
 @dataclass
 class Findings:
-    """What a run brought about: how many requests, which failures, and the ids in the answers."""
+    """What a run brought about: how many requests, in which phases, which failures, and the ids in the answers."""
 
     cases: int = 0
     statuses: dict[int, int] = field(default_factory=dict)
+    phases: dict[str, int] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
 
-    def note(self, recorder: ScenarioRecorder) -> None:
+    def note(self, phase: str, recorder: ScenarioRecorder) -> None:
         self.cases += len(recorder.interactions)
+        self.phases[phase] = self.phases.get(phase, 0) + len(recorder.interactions)
         for interaction in recorder.interactions.values():
             if interaction.response is not None:
                 status = interaction.response.status_code
@@ -185,7 +187,7 @@ def fuzz(service: Service, key: str, own_ids: frozenset[str], rounds: Iterable[R
 def _execute(stream: EventStream, found: Findings, limit: Limit) -> None:
     for event in stream:
         if isinstance(event, ScenarioFinished):
-            found.note(event.recorder)
+            found.note(event.phase.name, event.recorder)
             if limit.is_reached(found):
                 stream.stop()
         elif isinstance(event, NonFatalError):
