@@ -1,7 +1,7 @@
 """The OpenAPI document: every row of the table is in it, every field described, every example true."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -68,6 +68,28 @@ def test_every_example_fits_its_schema(operation: Mapping[str, Any]) -> None:
     for content in contents:
         if "example" in content:
             validator(content["schema"]).validate(content["example"])
+
+
+@every_operation
+def test_a_body_may_be_left_out_where_an_empty_one_fits(operation: Mapping[str, Any]) -> None:
+    for body in filter(None, [operation.get("requestBody")]):
+        assert body["required"] != validator(body["content"][JSON]["schema"]).is_valid({})
+
+
+def test_every_list_says_what_is_in_it() -> None:
+    fields = {name: schema.get("properties", {}) for name, schema in SCHEMAS.items()}
+    assert [name for name, of_fields in fields.items() if any(map(_is_vague, _all_in(of_fields)))] == []
+
+
+def _is_vague(schema: Mapping[str, Any]) -> bool:
+    return schema.get("type") == "array" and not {"items", "const"} & schema.keys()
+
+
+def _all_in(schema: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(schema, Mapping):
+        yield schema
+    for inner in schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list) else ():
+        yield from _all_in(inner)
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENT["components"]["responses"]))

@@ -43,6 +43,8 @@ _fitting_is_taken = cast("Callable[..., object]", positive_data_acceptance)
 # last key. 412: an entity tag that was made up is nobody's. 422: an alias, a domain or an email is taken; alias and
 # name differ; URLs, patterns and JSON Schemas are more than their grammar.
 _REFUSED_THOUGH_FITTING = (401, 403, 404, 406, 409, 412, 415, 422)
+# What does not fit may be too large before anybody looks at it.
+_REFUSED = ("400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "429", "5xx")
 _NOT_A_FAULT = ("2xx", "3xx", "4xx")
 
 
@@ -126,6 +128,7 @@ def _configuration(service: Service, key: str, each: Round, number: int) -> Sche
             "phases": {name: {"enabled": name in each.phases} for name in PHASES},
             "generation": {"max-examples": each.examples, "no-shrink": True, "database": "none"},
             "checks": {
+                "negative_data_rejection": {"expected-statuses": list(_REFUSED)},
                 "not_a_server_error": {"expected-statuses": list(_NOT_A_FAULT)},
                 "positive_data_acceptance": {"enabled": False},  # `fitting_input_is_taken` asks it, where it can know.
             },

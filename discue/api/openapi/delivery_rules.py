@@ -51,7 +51,7 @@ _FINAL = {
     },
 }
 _RETRY_TEXT = "When a failed delivery is tried again. What is not said holds as it does without."
-_RETRY_SENT = {
+RETRY_SENT = {
     "anyOf": [
         {"$ref": "#/components/schemas/RetryBody"},
         {"type": "array", "description": "The schedule alone.", **_SCHEDULE},
@@ -89,9 +89,9 @@ RULES: Final[Mapping[str, Rule]] = {
     "burst": Rule(
         "Requests that may be sent at once; as many as a second brings where it is not given.", 20, _within(BURST)
     ),
-    "ListenerBody.retry": Rule(_RETRY_TEXT, _RETRY_EXAMPLE, _RETRY_SENT),
-    "QueueBody.retry": Rule(_RETRY_TEXT, _RETRY_EXAMPLE, _RETRY_SENT),
-    "MessageBody.retry": Rule(_RETRY_TEXT, _RETRY_EXAMPLE, _RETRY_SENT),
+    "ListenerBody.retry": Rule(_RETRY_TEXT, _RETRY_EXAMPLE, RETRY_SENT),
+    "QueueBody.retry": Rule(_RETRY_TEXT, _RETRY_EXAMPLE, RETRY_SENT),
+    "MessageBody.retry": Rule(_RETRY_TEXT, _RETRY_EXAMPLE, RETRY_SENT),
     "EffectiveShown.retry": Rule(
         "When a failed delivery is tried again.",
         {"schedule": [10, 60, 600], "jitter": 0.2, "attempts": 4, "final_statuses": ["422"]},

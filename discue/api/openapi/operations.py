@@ -167,7 +167,7 @@ def _request_body(route: Route, components: Mapping[str, Schema]) -> dict[str, A
     content: dict[str, Any] = {"schema": ref_to(body_name(route))}
     if route.example is not None:
         content["example"] = dict(route.example)
-    required = bool(components[body_name(route)].get("required"))
+    required = not {"required", "oneOf"}.isdisjoint(components[body_name(route)])
     events = {} if route.events is None else event_form.content_of(route.events)
     return {"required": required, "content": {JSON: content, **events}}
 

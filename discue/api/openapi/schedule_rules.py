@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
+from discue.api.openapi.delivery_rules import RETRY_SENT
 from discue.api.openapi.rule import INSTANT, Rule
 from discue.control.schedules import EXPIRES_IN_SECONDS, LARGEST_DATA_BYTES, MISSED_RUNS
 from discue.schedule import CATCH_UP, LONGEST_CRON, WORDS
@@ -66,13 +67,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "ScheduleBody.retry": Rule(
         "When a failed delivery of its messages is tried again. What is not said holds as it does without.",
         {"schedule": [10, 60, 600]},
-        {
-            "anyOf": [
-                {"$ref": "#/components/schemas/RetryBody"},
-                {"type": "array", "description": "The schedule alone.", "maxItems": 50},
-                {"type": "null"},
-            ]
-        },
+        RETRY_SENT,
     ),
     "expires_in": Rule(_EXPIRES_TEXT, 3_600, _EXPIRES),
     "next_runs": Rule(
