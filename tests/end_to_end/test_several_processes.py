@@ -100,6 +100,6 @@ async def test_a_lease_outlives_the_process_that_was_asked_for_it(tmp_path: Path
         await first.kill()
         assert pulled["id"] == published["id"]
         assert (await there.get(f"{place}/messages"))["messages"] == []
-        (answered,) = await there.create(f"{place}/acknowledgements", acknowledge=[pulled["receipt"]])
-        assert answered["state"] == "acknowledged"
+        answer = await there.ask("POST", f"{place}/acknowledgements", {"acknowledge": [pulled["receipt"]]})
+        assert [each["state"] for each in answer.json()["receipts"]] == ["acknowledged"]
         assert (await there.get(place))["listener"]["messages"]["acknowledged_count"] == 1
