@@ -37,9 +37,13 @@ class Pattern(msgspec.Struct, frozen=True, gc=False):
         return all(wanted in ("*", word) for wanted, word in zip(self.words, words, strict=False))
 
 
+def is_subject(text: str) -> bool:
+    return len(text) <= LONGEST and _is_subject(text) is not None
+
+
 def check_subject(subject: str, pointer: str) -> None:
     """Raise Unprocessable for what is no subject."""
-    if len(subject) > LONGEST or not _is_subject(subject):
+    if not is_subject(subject):
         raise _unacceptable(pointer, f"{_WORDS}, without * and >")
 
 

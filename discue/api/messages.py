@@ -43,7 +43,7 @@ _check_syntax = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 async def create(call: Call) -> wire.Message:
-    [draft] = _events(call.body) if isinstance(call.body, EventBody) else [draft_of(call, call.body, "")]
+    [draft] = events_of(call.body) if isinstance(call.body, EventBody) else [draft_of(call, call.body, "")]
     queue = await _queue(call)
     (entry,) = await publish(call.services.publisher, queue, (draft,), once=call.once)
     return _created(call, _published(entry.id, draft.alias, entry.stored_at))
@@ -60,7 +60,7 @@ def _created(call: Call, message: wire.MessageShown) -> wire.Message:
 
 
 async def create_batch(call: Call) -> wire.Messages:
-    drafts = _events(call.body) if isinstance(call.body, EventBody) else drafts_of(call, call.body)
+    drafts = events_of(call.body) if isinstance(call.body, EventBody) else drafts_of(call, call.body)
     entries = await publish(call.services.publisher, await _queue(call), drafts, once=call.once)
     shown = [_published(entry.id, draft.alias, entry.stored_at) for entry, draft in zip(entries, drafts, strict=True)]
     return _created_batch(call, shown)
@@ -145,7 +145,8 @@ async def _queue(call: Call) -> QueueRecord:
     return directory.cached_queue(organization, queue_id) or await directory.queue(organization, queue_id)
 
 
-def _events(body: EventBody) -> list[Draft]:
+def events_of(body: EventBody) -> list[Draft]:
+    """The messages that events are. Raises Unprocessable."""
     _check_number(len(body.events), "")
     return [
         Draft(

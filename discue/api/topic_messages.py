@@ -1,13 +1,15 @@
 """`/topics/{topic_id}/messages`, and its `/batch`."""
 
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 import msgspec
 
 from discue.access import Principal
 from discue.api import bodies, wire
+from discue.api.event_bodies import EventBody
 from discue.api.links import Links, Named, links_of
-from discue.api.messages import BATCH_BYTES, LONGEST_ESCAPE, draft_of, drafts_of
+from discue.api.messages import BATCH_BYTES, LONGEST_ESCAPE, draft_of, drafts_of, events_of
 from discue.api.route import CREATE, SMALL_BODY, Call, Needs, Route
 from discue.api.services import Services
 from discue.directory import Directory
@@ -15,16 +17,20 @@ from discue.errors import NotFound
 from discue.model import MessageOptions
 from discue.publish import Draft
 from discue.store.idempotency import Kept
-from discue.subjects import check_subject
+from discue.subjects import check_subject, is_subject
 from discue.topic_publishing import Placed, placed_before, publish_to_topic
 from discue.topic_record import TopicRecord
 
 _WRITE = Needs("messages", "write")
 _NO_OPTIONS = MessageOptions()
+_EVENT_SUBJECT = "ce-subject"
 
 
 async def create(call: Call) -> wire.TopicMessage:
-    draft = _with_subject(draft_of(call, call.body, ""), call.body)
+    if isinstance(call.body, EventBody):
+        [draft] = _of_events(call.body)
+    else:
+        draft = _draft(draft_of(call, call.body, ""), call.body)
     topic = await _topic(call.control.directory, call.principal, call.ids)
     published = await publish_to_topic(call.services.publisher, topic, (draft,), once=call.once)
     return _created(call, published.messages, published.stored_at)
@@ -42,8 +48,7 @@ def _created(call: Call, placed: Sequence[Placed], stored_at: int) -> wire.Topic
 
 
 async def create_batch(call: Call) -> wire.TopicMessages:
-    drafts = drafts_of(call, call.body)
-    drafts = [_with_subject(draft, body) for draft, body in zip(drafts, call.body.messages, strict=True)]
+    drafts = _of_events(call.body) if isinstance(call.body, EventBody) else _drafts(call, call.body)
     topic = await _topic(call.control.directory, call.principal, call.ids)
     published = await publish_to_topic(call.services.publisher, topic, drafts, once=call.once)
     return _created_batch(call, published.messages, published.stored_at)
@@ -93,11 +98,29 @@ async def _topic(directory: Directory, principal: Principal, ids: tuple[str, ...
     return await directory.topic(principal.organization, ids[0])
 
 
-def _with_subject(draft: Draft, body: bodies.TopicMessageBody) -> Draft:
+def _drafts(call: Call, body: bodies.TopicBatchBody) -> list[Draft]:
+    return [_draft(*each) for each in zip(drafts_of(call, body), body.messages, strict=True)]
+
+
+def _draft(draft: Draft, body: bodies.TopicMessageBody) -> Draft:
     if not isinstance(body.subject, str):
         return draft
     check_subject(body.subject, f"{draft.place}/subject")
-    options = msgspec.structs.replace(draft.options or _NO_OPTIONS, subject=body.subject)
+    return _about(draft, body.subject)
+
+
+def _of_events(body: EventBody) -> list[Draft]:
+    """The subject of an event may be any text: what is none of ours goes by channels without a pattern."""
+    drafts = events_of(body)
+    subjects = [unquote(dict(event.headers).get(_EVENT_SUBJECT, "")) for event in body.events]
+    return [
+        _about(draft, subject) if is_subject(subject) else draft
+        for draft, subject in zip(drafts, subjects, strict=True)
+    ]
+
+
+def _about(draft: Draft, subject: str) -> Draft:
+    options = msgspec.structs.replace(draft.options or _NO_OPTIONS, subject=subject)
     return msgspec.structs.replace(draft, options=options)
 
 
@@ -129,6 +152,7 @@ ROUTES = (
         limit=message_limit,
         repeat=create_again,
         publishes=True,
+        events="one",
         summary="Publish a message to a topic",
         description="It is durable in all queues that the topic's channels choose when the answer comes, or in none.",
         example={"subject": "orders.eu.paid", "data": {"order": 17}},
@@ -144,6 +168,7 @@ ROUTES = (
         limit=batch_limit,
         repeat=create_batch_again,
         publishes=True,
+        events="many",
         summary="Publish many messages to a topic",
         description="All of them or none.",
         example={"messages": [{"subject": "orders.eu.paid", "data": "one"}, {"data": {"two": 2}}]},

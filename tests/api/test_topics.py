@@ -1,6 +1,8 @@
 """Topics as clients see them: made, given channels, and published to."""
 
+import json
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -119,6 +121,23 @@ def test_what_is_no_subject_is_refused(cast: Cast, subject: str) -> None:
     assert answer.json()["errors"][0]["pointer"] == "/subject"
     answer = cast.alice.post(f"{path}/batch", json={"messages": [{"data": "x"}, {"data": "x", "subject": subject}]})
     assert answer.json()["errors"][0]["pointer"] == "/messages/1/subject"
+
+
+def test_events_are_routed_by_their_subject_where_it_is_one_of_ours(cast: Cast) -> None:
+    topic, (everything, paid) = topic_with(cast, {}, {"pattern": "orders.*.paid"})
+    path = f"/topics/{topic}/messages"
+    event = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/shop", "ce-type": "order"}
+    for subject, queues in (("orders.eu.paid", [everything, paid]), ("no subject", [everything])):
+        quoted = {**event, "ce-subject": quote(subject), "content-type": "application/json"}
+        message = cast.alice.post(path, content=b'{"n":1}', headers=quoted).json()["message"]
+        assert message["queues"] == sorted(queues)
+    attributes = {name.removeprefix("ce-"): value for name, value in event.items()}
+    documents = [{**attributes, "subject": "orders.eu.paid", "data": 1}, {**attributes, "data": 2}]
+    content_type = {"content-type": "application/cloudevents-batch+json"}
+    answer = cast.alice.post(f"{path}/batch", content=json.dumps(documents), headers=content_type).json()
+    assert [message["queues"] for message in answer["messages"]] == [sorted([everything, paid]), [everything]]
+    shown = cast.alice.get(f"/queues/{paid}/messages/{answer['messages'][0]['id']}").json()["message"]
+    assert (shown["data"], shown["subject"]) == ("1", "orders.eu.paid")
 
 
 def test_a_queue_takes_no_subject(cast: Cast) -> None:
