@@ -13,23 +13,20 @@ from discue.dispatch.endpoint import Endpoint
 from discue.dispatch.expiry import Expiry
 from discue.dispatch.flight import Flight
 from discue.dispatch.guests import Guests
-from discue.dispatch.holdback import HoldBack
 from discue.dispatch.opening import ALL, Opening
-from discue.dispatch.order import WAITING_HELD, Held, Order
+from discue.dispatch.order import Order
 from discue.dispatch.parting import Parting
 from discue.dispatch.progress import Progress, attempt_record
 from discue.dispatch.redelivering import Redelivering
+from discue.dispatch.request import request_of
 from discue.dispatch.settling import Settling
 from discue.dispatch.sharing import Sharer, Sharing
+from discue.dispatch.starting import Starting
 from discue.dispatch.surroundings import Surroundings
 from discue.dispatch.unblocking import Unblocking
 from discue.errors import Unavailable
-from discue.headers import together
-from discue.message_options import headers_of, read_options
 from discue.model import Entry, Liveness, Outcome
 from discue.pace import Pace
-from discue.sending.attempt_request import AttemptRequest
-from discue.sending.event_request import as_event
 from discue.settlement import settle
 from discue.store import blocking
 from discue.store.cursors import LaneRecord, keys_of
@@ -38,8 +35,6 @@ from discue.store.liveness import Known, Standing
 from discue.window import SPAN
 
 _READ_RETRY_MS = 250
-_RELIEF = SPAN // 2
-_RETRY_SHARE = 2
 _OWN_STATES = frozenset({"missed", "retry"})
 
 
@@ -79,8 +74,7 @@ class Lane:
         self._unblocking = Unblocking(record, self._progress, around, self) if record.blocks else None
         self._redelivering: Redelivering | None = None
         self._parting: Parting | None = None
-        self._retries_in_flight = 0
-        self._hold_back = HoldBack()
+        self._starting = Starting(self, self._progress, self._backlog, self._flights, around.gate)
         self.opening = Opening(record.known)
 
     @property
@@ -149,7 +143,7 @@ class Lane:
         if not self._around.tenure.is_held():
             self._around.lapsed.add(self)
             return
-        while self._has_place and self._has_turn and self._start_next():
+        while self._has_place and self._has_turn and self._starting.next(self._around.clock.now()):
             pass
         self._fetch_if_needed()
 
@@ -166,7 +160,7 @@ class Lane:
         if self._unblocking is not None:
             self._unblocking.go_on()
         self.pump()
-        for later in (self._backlog.due_at, self._hold_back.until, look_at, redelivers_at):
+        for later in (self._backlog.due_at, self._starting.hold_back.until, look_at, redelivers_at):
             if later > now:
                 self.wake_at(later)
 
@@ -191,7 +185,7 @@ class Lane:
         """Attempts from now on are made by this configuration."""
         before, self.endpoint = self.endpoint, endpoint
         if endpoint.target != before.target:
-            self._hold_back.end()
+            self._starting.hold_back.end()
         self.congestion.limit_to(endpoint.max_in_flight)
         self.max_in_flight = self.congestion.allowed
         if endpoint.rate_limit != self.pace.limit:
@@ -258,7 +252,7 @@ class Lane:
             sources = (self._around.reads, self._around.clock)
             expiry = Expiry(self.record, self._progress, self._backlog, sources, self._is_quiet, self._is_open)
             await expiry.miss_older_than(before)
-            self._settling.start()
+            self.settle()
 
     def part(self) -> None:
         now = self._around.clock.now()
@@ -292,7 +286,7 @@ class Lane:
             self._guests = None
             self._around.hosts.discard(self)
         if self.is_kept():
-            self._settling.start()
+            self.settle()
             self.pump()
 
     @property
@@ -329,9 +323,12 @@ class Lane:
     def _new_progress(self) -> Progress:
         return Progress(self.record)
 
-    def _wants(self, entry: Entry) -> bool:
+    def wants(self, entry: Entry) -> bool:
         """Whether a message is for the listener."""
         return self.endpoint.wants(entry)
+
+    def settle(self) -> None:
+        self._settling.start()
 
     def _is_quiet(self) -> bool:
         return not self._flights and self.is_kept()
@@ -362,101 +359,13 @@ class Lane:
             self.wait_for_pace(wait_seconds)
         return wait_seconds == 0
 
-    def _start_next(self) -> bool:
-        backlog = self._backlog
-        if backlog.retries and (self._retries_in_flight * _RETRY_SHARE < self.max_in_flight or not backlog.new):
-            return self._start_retry()
-        return bool(backlog.new) and self._start_new()
-
-    def _start_retry(self) -> bool:
-        retry = self._backlog.retries[0]
-        now = self._around.clock.now()
-        is_first = self._progress.resume(retry)
-        if retry.entry is None or (is_first and not self._wants(retry.entry)):
-            self._progress.forget(retry.seq)
-        elif reason := self._given_up(retry.entry, retry.waits_since, now):
-            self._progress.expire(retry.seq, retry.attempts, reason, now)
-        elif not self._around.gate.enter(self):
-            return False
-        else:
-            self._backlog.retries.popleft()
-            self._retries_in_flight += 1
-            self._send(retry.entry, retry.attempts + 1, is_retry=True)
-            return True
-        self._backlog.retries.popleft()
-        self._settling.start()
-        return True
-
-    def _start_new(self) -> bool:
-        entry = self._backlog.new[0]
-        now = self._around.clock.now()
-        if not self._progress.window.fits(entry.seq):
-            self._make_span(now)
-        order = self._progress.order
-        if order is not None and (held := order.holder(entry)) is not None:
-            return self._hold(entry, held, now)
-        is_wanted = self._wants(entry)
-        given_up = self._given_up(entry, entry.stored_at, now) if is_wanted else ""
-        if is_wanted and not given_up and not self._may_start(now):
-            return False
-        self._backlog.take_new()
-        if given_up or not is_wanted:
-            self._progress.pass_over(entry, given_up, now)
-            self._settling.start()
-        else:
-            if self._hold_back.begun(now, self._progress.retrying):
-                self.wake_at(self._hold_back.until)
-            self._send(entry, 1, is_retry=False)
-        return True
-
-    def _hold(self, entry: Entry, held: Held, now: int) -> bool:
-        """A message whose key is taken waits. False when nothing new can be started before something has ended."""
-        if not self._progress.window.fits(entry.seq):
-            return False
-        if held.row is not None:
-            self._backlog.take_new()
-            self._progress.block(held, [entry.seq])
-            self._settling.start()
-        elif self._backlog.waiting.count < WAITING_HELD:
-            self._backlog.waiting.add_next(held.key_hash)
-        else:
-            return self._relieve(now)
-        return True
-
-    def _relieve(self, now: int) -> bool:
-        """Too many wait in memory: let the cursor pass those that wait for one request, if that helps others."""
-        order = self._progress.order
-        flight = self._flights.get(order.most_waited_for() or 0) if order is not None else None
-        if flight is None or flight.excepted:
-            return False
-        self._except(flight, now)
-        return True
-
-    def _may_start(self, now: int) -> bool:
-        return self._hold_back.allows(now, self._progress.retrying) and self._around.gate.enter(self)
-
-    def _given_up(self, entry: Entry, waits_since: int, now: int) -> str:
+    def given_up(self, entry: Entry, waits_since: int, now: int) -> str:
         """Why a message is not sent any more; empty for one that is."""
         if 0 < entry.expires_at <= now:
             return "expired"
         return "too_old" if waits_since < now - self._around.deadline_ms else ""
 
-    def _make_span(self, now: int) -> None:
-        """Long requests leave the cursor's span: each becomes an exception, and is settled as one."""
-        until = self._progress.window.position + _RELIEF
-        for flight in self._flights.values():
-            if not flight.excepted and flight.seq <= until:
-                self._except(flight, now)
-        self._settling.start()
-
-    def _except(self, flight: Flight, now: int) -> None:
-        """A request under way becomes an exception, so that the cursor can go on."""
-        flight.excepted = True
-        self._backlog.claimed.add(flight.seq)
-        self._progress.depart(flight.seq, flight.number, now)
-        self._settling.start()
-
-    def _send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
+    def send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
         record, endpoint = self.record, self.endpoint
         flight = Flight(entry, number, endpoint, self.lead.congestion.era, is_retry=is_retry)
         self.lead.pace.begun(self._around.clock.monotonic())
@@ -466,23 +375,7 @@ class Lane:
         self._flights[flight.seq] = flight
         if self._progress.order is not None:
             self._progress.order.begins(entry)
-        request = AttemptRequest(
-            endpoint.target,
-            entry.id,
-            entry.is_json,
-            entry.body,
-            endpoint.keys_valid(self._around.clock),
-            record.queue_public_id,
-            record.listener_public_id,
-            flight.number,
-            endpoint.headers if not entry.extra else together(endpoint.headers, headers_of(read_options(entry.extra))),
-            endpoint.timeout_ms,
-            replay_id="" if record.replay is None else record.replay.public_id,
-            grant=endpoint.grant,
-            identity=endpoint.identity,
-        )
-        if endpoint.format != "plain":
-            request = as_event(request, entry, endpoint.format)
+        request = request_of(record, endpoint, entry, number, self._around.clock)
         self._around.deliver(request, partial(self._ended, flight))
 
     def _ended(self, flight: Flight, outcome: Outcome) -> None:
@@ -490,7 +383,7 @@ class Lane:
         around.gate.leave(self.organization)
         self.in_flight_count -= 1
         del self._flights[flight.seq]
-        self._retries_in_flight -= flight.is_retry
+        self._starting.retries_in_flight -= flight.is_retry
         congestion = self.lead.congestion
         congestion.ended(outcome, flight.era)
         self.max_in_flight = self.lead.max_in_flight = congestion.allowed
@@ -509,7 +402,7 @@ class Lane:
         row_id, next_attempt_at = around.row_ids.next(), 0
         progress.attempted(attempt_record(self.record, row_id, flight.seq, flight.number, outcome))
         if outcome.error == "":
-            self._hold_back.end()
+            self._starting.hold_back.end()
             if self.opening.succeeded(flight.seq):
                 around.prober.note(self)
             progress.succeed(flight.seq, now, excepted=flight.excepted)
@@ -517,18 +410,18 @@ class Lane:
             next_attempt_at = self._failed(flight, outcome, now)
         if outcome.trace is not None:
             progress.describe(row_id, outcome.trace, next_attempt_at)
-        self._settling.start()
+        self.settle()
 
     def _failed(self, flight: Flight, outcome: Outcome, now: int) -> int:
         """When the next attempt may start; 0 if there is none."""
-        self._hold_back.failed()
+        self._starting.hold_back.failed()
         is_news = self.opening.failed(flight.seq, now)
         settlement = settle(flight.number, outcome, flight.policy, now, self._around.random())
         self._progress.fail(flight.seq, flight.number, settlement, now, excepted=flight.excepted)
         self._backlog.claimed.add(flight.seq)
         if self.opening.is_closed:
             self._backlog.unread()
-        elif self._hold_back.only_fails:
+        elif self._starting.hold_back.only_fails:
             self._backlog.end_sweep()
         self._around.prober.failed(self, is_news=is_news)
         gives_up = self._gives_up(now)
@@ -548,7 +441,7 @@ class Lane:
 
     def _open(self) -> None:
         """Whatever waits may go out, also what waits for another attempt at a later time."""
-        self._hold_back.end()
+        self._starting.hold_back.end()
         self._backlog.begin_sweep()
 
     def _fetch_if_needed(self) -> None:
@@ -561,10 +454,10 @@ class Lane:
             self._around.spawn(self._fetch(backlog.fetch(now, retries=retries, behind=behind)))
 
     def _may_read(self, now: int) -> bool:
-        if now < self._hold_back.until or not self._has_place:
+        if now < self._starting.hold_back.until or not self._has_place:
             return False
         if self._backlog.read_through >= self._progress.window.position + SPAN:
-            self._make_span(now)
+            self._starting.make_span(now)
         return True
 
     async def _read_keys(self) -> None:
@@ -585,5 +478,5 @@ class Lane:
             # Whatever broke is known to the store, which has said so; the lane only asks again.
             self.wake_at(self._around.clock.now() + _READ_RETRY_MS)
             return
-        self._settling.start()
+        self.settle()
         self.pump()

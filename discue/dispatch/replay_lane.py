@@ -79,20 +79,20 @@ class ReplayLane(Lane):
             return False
         return super()._has_turn
 
-    def _wants(self, entry: Entry) -> bool:
-        return super()._wants(entry) and (self._filter is None or self._filter.takes(entry))
+    def wants(self, entry: Entry) -> bool:
+        return super().wants(entry) and (self._filter is None or self._filter.takes(entry))
 
-    def _given_up(self, entry: Entry, waits_since: int, now: int) -> str:
-        return super()._given_up(entry, max(waits_since, self._plan.created_at), now)
+    def given_up(self, entry: Entry, waits_since: int, now: int) -> str:
+        return super().given_up(entry, max(waits_since, self._plan.created_at), now)
 
     def _gives_up(self, now: int) -> bool:
         """What is sent again says little of how the listener is."""
         del now
         return False
 
-    def _send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
+    def send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
         self._own_pace.begun(self._around.clock.monotonic())
-        super()._send(entry, number, is_retry=is_retry)
+        super().send(entry, number, is_retry=is_retry)
 
     @property
     def _is_done(self) -> bool:

@@ -221,7 +221,7 @@ class Course:
 async def test_nothing_passes_what_was_missed_whatever_happens(
     stage: Stage, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("discue.dispatch.lane.WAITING_HELD", 3)
+    monkeypatch.setattr("discue.dispatch.starting.WAITING_HELD", 3)
     chance = random.Random(seed)  # noqa: S311 - repeatable
     queue, listener = await _running(stage)
     course = Course(stage, queue, listener, chance)

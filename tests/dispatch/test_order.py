@@ -189,7 +189,7 @@ async def test_a_long_request_lets_the_cursor_go_on_with_other_keys(stage: Stage
 
 
 async def test_many_that_wait_for_one_key_do_not_stop_the_others(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("discue.dispatch.lane.WAITING_HELD", 10)
+    monkeypatch.setattr("discue.dispatch.starting.WAITING_HELD", 10)
     queue, listener = await _running(stage)
     ids = await stage.publish_keyed(queue, "b", *["a"] * 40, "c")
     assert ids[-1] in stage.courier.ids()
@@ -201,7 +201,7 @@ async def test_many_that_wait_for_one_key_do_not_stop_the_others(stage: Stage, m
 async def test_of_one_key_alone_only_so_much_is_held_and_nothing_is_passed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("discue.dispatch.lane.WAITING_HELD", 10)
+    monkeypatch.setattr("discue.dispatch.starting.WAITING_HELD", 10)
     queue, listener = await _running(stage)
     ids = await stage.publish_keyed(queue, *["a"] * 100)
     assert await _rows(stage) == []
@@ -280,7 +280,7 @@ async def test_what_ends_while_other_things_are_being_stored_is_sent_once(stage:
 async def test_whatever_happens_first_receipts_of_a_key_come_in_order(
     stage: Stage, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("discue.dispatch.lane.WAITING_HELD", 3)
+    monkeypatch.setattr("discue.dispatch.starting.WAITING_HELD", 3)
     chance = random.Random(seed)  # noqa: S311 - repeatable
     queue, listener = await _running(stage, DeliveryOptions(retry=OFTEN.retry, max_in_flight=4))
     judge = Judge()

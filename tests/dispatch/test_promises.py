@@ -40,6 +40,7 @@ from discue.dispatch import (
     opening,
     prober,
     standings,
+    starting,
 )
 from discue.model import CursorCounts, Listener, Outcome, Queue
 from discue.store import handover
@@ -51,7 +52,8 @@ from tests.memory import folder_in_memory
 SMALL_SPAN = 16
 TINY = {
     window: {"SPAN": SMALL_SPAN},
-    lane: {"SPAN": SMALL_SPAN, "_RELIEF": SMALL_SPAN // 2},
+    lane: {"SPAN": SMALL_SPAN},
+    starting: {"_RELIEF": SMALL_SPAN // 2},
     expiry: {"_EXPIRED_AT_ONCE": 2},
     backlog: {"SPAN": SMALL_SPAN, "_PAGE_ROWS": 4, "_DUE_ROWS": 2, "_HINTS_HELD": 4},
     # Days go by while a request is under way.

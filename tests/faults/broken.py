@@ -176,7 +176,7 @@ def never_expires() -> None:
     def given_up(*_of: object) -> str:
         return ""
 
-    put(Lane, "_given_up", given_up)
+    put(Lane, "given_up", given_up)
 
 
 def takes_over_with_a_full_bucket() -> None:
@@ -215,7 +215,7 @@ def leaves_some_out_of_replays() -> None:
     def wants(_self: ReplayLane, entry: Entry) -> bool:
         return entry.seq % 7 > 0
 
-    put(ReplayLane, "_wants", wants)
+    put(ReplayLane, "wants", wants)
 
 
 def replays_beyond_the_end() -> None:
