@@ -26,7 +26,7 @@ from discue.dispatch import dispatcher
 from discue.egress import IPAddress, Target
 from discue.sending.dialer import Dialer, ProtocolFactory
 from discue.store.commit import Store
-from discue.store.engine import Append, Appended, Work
+from discue.store.engine import Append, Appended, Routed, Work
 from discue.store.engines import postgres, sqlite
 from discue.store.migrations import Migration, migrations
 from tests.faults.broken import BUGS, put
@@ -80,7 +80,7 @@ def retry_after(seconds: str) -> None:
 
 
 def die_with_a_key(marker: str) -> None:
-    append, write = Store.append, Control.write
+    append, route, write = Store.append, Store.route, Control.write
 
     def die(came_with_a_key: object) -> None:
         if came_with_a_key is not None and not Path(marker).exists():
@@ -92,12 +92,18 @@ def die_with_a_key(marker: str) -> None:
         die(new.once)
         return answer
 
+    async def stored(self: Store, new: Routed) -> tuple[Appended, ...]:
+        answer = await route(self, new)
+        die(new.once)
+        return answer
+
     async def written(self: Control, work: Work[Any]) -> Any:
         answer = await write(self, work)
         die(self.once)
         return answer
 
     put(Store, "append", appended)
+    put(Store, "route", stored)
     put(Control, "write", written)
 
 

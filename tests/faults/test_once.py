@@ -14,6 +14,7 @@ from tests.faults.product import Product
 
 REQUESTS: dict[str, dict[str, Any]] = {
     "/queues/{queue}/messages/batch": {"messages": [{"data": "1"}, {"data": "2"}]},
+    "/topics/{topic}/messages": {"data": "1"},
     "/api_keys": {},
 }
 
@@ -32,7 +33,9 @@ async def test_a_request_whose_worker_died_is_repeated_at_the_next_one_and_took_
     command = (sys.executable, "-m", "tests.faults.altered", f"dies={marker}")
     async with Product(tmp_path, command=command, database=database) as product, httpx.AsyncClient() as client:
         queue = await product.client().queue()
-        path, body = template.format(queue=queue), REQUESTS[template]
+        topic = (await product.client().create("/topics", {}))["id"]
+        await product.client().create(f"/topics/{topic}/channels", {"queue_id": queue})
+        path, body = template.format(queue=queue, topic=topic), REQUESTS[template]
         headers = {"x-api-key": KEY, "idempotency-key": "the-same"}
         with pytest.raises(httpx.TransportError):
             await client.post(f"http://127.0.0.1:{product.port}{path}", json=body, headers=headers)
@@ -44,7 +47,8 @@ async def test_a_request_whose_worker_died_is_repeated_at_the_next_one_and_took_
         assert [answer.status_code for answer in again] == [200, 200]
         assert [answer.headers["idempotency-replayed"] for answer in again] == ["true", "true"]
         assert again[0].json() == again[1].json()
-        listed = await client.get(base + path.removesuffix("/batch"), headers=headers)
+        collection = f"/queues/{queue}/messages" if "messages" in path else path
+        listed = await client.get(base + collection, headers=headers)
         found = [each["id"] for each in _things(listed.json())]
         expected = [each["id"] for each in _things(again[0].json())]
         assert [each for each in found if each in expected] == expected[::-1]
