@@ -31,6 +31,15 @@ class Limits(msgspec.Struct, frozen=True):
     deadline_ms: int
 
 
+class Doubts:
+    """How often connections to the store were lost: what was read before may be of another server."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class Means(msgspec.Struct, frozen=True):
     """What a round needs."""
 
@@ -39,6 +48,7 @@ class Means(msgspec.Struct, frozen=True):
     row_ids: RowIds
     random: Callable[[], float]
     limits: Limits
+    doubts: Doubts = msgspec.field(default_factory=Doubts)
 
     def rules(self) -> Rules:
         """Those of this moment."""
@@ -75,7 +85,7 @@ async def go_round(means: Means, place: Place, decisions: Sequence[Decision], mo
 
 async def _try(means: Means, place: Place, decisions: Sequence[Decision], most: int) -> Brought | None:
     """None when somebody else was faster."""
-    rules = means.rules()
+    rules, doubts = means.rules(), means.doubts.count
     seqs = sorted({decision.receipt.seq for decision in decisions})
     key = (place.organization, place.listener)
     look = await means.store.read(partial(leases.look, listener=key, now=rules.now, seqs=seqs))
@@ -88,7 +98,8 @@ async def _try(means: Means, place: Place, decisions: Sequence[Decision], most: 
     if most and is_on:
         await handing.hand_out(most)
     settle = ledger.take()
-    if settle is not None and not await means.store.settle(settle):
+    # A server with a shorter history may have the same version of the cursor, and another log.
+    if settle is not None and (means.doubts.count != doubts or not await means.store.settle(settle)):
         return None
     return Brought(
         handed=handing.handed,

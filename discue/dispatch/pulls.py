@@ -80,6 +80,10 @@ class Pulls:
             for desk in tuple(self._of_queue.get(queue, {}).values()):
                 desk.learn(heads.get(queue, 0))
 
+    def doubt(self) -> None:
+        """The store may be another one: what was read and is not stored yet is read again."""
+        self.means.doubts.count += 1
+
     def changed(self, kind: str, organization: int, ref: int) -> None:
         """Follow the change feed: whom it concerns looks again. Whose key has changed has to come again."""
         if kind in {"api_key", "everything"}:

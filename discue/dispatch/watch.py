@@ -69,6 +69,7 @@ class Watch:
         self._is_in_doubt = True
         # At once: what a lane settles now may reach the other server before its tokens are renewed there.
         self._watched.dispatcher.doubt()
+        self._watched.pulls.doubt()
         self._watched.lease.doubt()
         self.look_soon()
 

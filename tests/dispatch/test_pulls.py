@@ -14,7 +14,7 @@ from discue.errors import Conflict, NotFound
 from discue.model import Chosen, DeliveryOptions, MessageOptions, Redelivery, RetryOptions
 from discue.store import deliveries, messages, redeliveries
 from discue.store.commit import Store
-from discue.store.engine import Transaction
+from discue.store.engine import Page, Transaction
 from tests.dispatch.counter import LEASE_MS, Counter, beside, counter, pull
 from tests.dispatch.stage import DAY_MS, Stage
 from tests.stores import ENGINES, opened_store
@@ -472,3 +472,22 @@ async def test_who_waits_gets_what_an_acknowledgement_makes_room_for(stage: Stag
     await at.idle()
     await at.say("acknowledge", handed)
     assert [each.entry.id for each in await waiting] == ids[1:]
+
+
+async def test_what_was_read_before_connections_were_lost_is_read_again(stage: Stage) -> None:
+    at = await counter(stage)
+    (lost,) = await at.publish()
+    page = stage.store.page
+    losses = [lost]
+
+    async def lose_a_message_meanwhile(organization: int, queue: int, after: int, rows: int, max_bytes: int) -> Page:
+        found = await page(organization, queue, after, rows, max_bytes)
+        if losses:
+            # Another server takes over, which had not got the last message.
+            await stage.delete_message(at.queue, losses.pop())
+            at.pulls.doubt()
+        return found
+
+    stage.store.page = lose_a_message_meanwhile
+    assert await at.pulled() == []
+    assert await at.exceptions() == []
