@@ -219,7 +219,7 @@ async def test_attempts_are_forgotten_in_steps_by_organization(store: Store) -> 
         for organization in (row_id(1), row_id(2)):
             for number in range(700):
                 await tx.execute(
-                    "INSERT INTO attempt VALUES ($1, $2, 1, 1, 1, 1, 200, '', 1, '')",
+                    "INSERT INTO attempt VALUES ($1, $2, 1, 1, 1, 1, 200, '', 1, '', NULL)",
                     organization,
                     row_id_at(NOON + number),
                 )
