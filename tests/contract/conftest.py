@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.contract.begun import Begun
 from tests.contract.caller import Caller, client_at, fresh, some_address
 from tests.contract.receiver import Receiver, receiving
 from tests.contract.serving import SETTINGS, Installation, installation
@@ -43,6 +44,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("setting", settings, scope="session")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of processes that run tests in parallel, one starts the services of a setting, and not each of them."""
     for item in items:
@@ -57,13 +59,15 @@ class Installations:
         self._folders = folders
         self._stack = stack
         self._worlds: dict[str, World] = {}
+        self.begun: dict[str, Begun] = {}
 
-    def world(self, setting: str, given: Installation | None) -> World:
+    def world(self, setting: str, given: Installation | None, receiver: Receiver) -> World:
         if setting not in self._worlds:
             found = given or self._stack.enter_context(installation(setting, self._folders.mktemp("contract")))
             client = self._stack.enter_context(client_at())
             self._worlds[setting] = World(Caller(found, client, found.key))
             self._stack.enter_context(self._worlds[setting].closing)
+            self.begun[setting] = Begun(self._worlds[setting].operator, receiver)
         return self._worlds[setting]
 
 
@@ -74,11 +78,16 @@ def installations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installa
 
 
 @pytest.fixture
-def world(setting: str, installations: Installations, pytestconfig: pytest.Config) -> World:
+def world(setting: str, installations: Installations, receiver: Receiver, pytestconfig: pytest.Config) -> World:
     """What is there already, and is not to be changed."""
     url, key = told(pytestconfig, "url"), told(pytestconfig, "key")
     given = Installation((url.rstrip("/"),), key or "", is_ours=False) if url else None
-    return installations.world(setting, given)
+    return installations.world(setting, given, receiver)
+
+
+@pytest.fixture
+def begun(world: World, setting: str, installations: Installations) -> Begun:
+    return installations.begun[setting]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from tests.contract.begun import Begun
 from tests.contract.caller import Caller, pointers
 from tests.contract.receiver import Endpoint, Receiver, Reply
 from tests.contract.reference import covers
@@ -138,11 +139,8 @@ def test_everything_else_is_retried(owner: Caller, receiver: Receiver, reply: Re
     assert [shown["deliveries"][0][name] for name in ("attempts", "last_status")] == [1, reply.status]
 
 
-def test_the_second_attempt_follows_after_five_seconds_with_the_same_id(owner: Caller, receiver: Receiver) -> None:
-    endpoint = receiver.endpoint(Reply(500), Reply(200))
-    path, _ = listening(owner, endpoint)
-    owner.create(f"{path}/messages", data="x")
-    first, second = endpoint.until(2)
+def test_the_second_attempt_follows_after_five_seconds_with_the_same_id(begun: Begun) -> None:
+    first, second = begun.failing_once.until(2)
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert [each.headers["discue-attempt"] for each in (first, second)] == ["1", "2"]
     assert 4 <= int(second.headers["webhook-timestamp"]) - int(first.headers["webhook-timestamp"]) <= 9

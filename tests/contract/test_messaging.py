@@ -7,6 +7,7 @@ import jsonschema_rs
 import pytest
 from standardwebhooks import Webhook
 
+from tests.contract.begun import Begun
 from tests.contract.caller import Caller, body, fresh, pointers, resource
 from tests.contract.receiver import Receiver, Reply
 from tests.contract.reference import DOCUMENT, covers
@@ -174,16 +175,14 @@ def test_a_listener_is_created_with_a_secret_shown_once(owner: Caller, queue: st
 
 
 @covers("listeners.md# Liveness")
-def test_a_listener_is_asked_whether_it_lives(owner: Caller, queue: str, receiver: Receiver) -> None:
-    url = receiver.endpoint().url
-    alive = f"{queue}/listeners/{owner.create(f'{queue}/listeners', notify_url=url, liveness_url=url)['id']}"
+def test_a_listener_is_asked_whether_it_lives(owner: Caller, queue: str, begun: Begun) -> None:
     dead = f"{queue}/listeners/{owner.create(f'{queue}/listeners', **NOWHERE)['id']}"
     found = owner.until(dead, lambda shown: shown["liveness"]["failure_count"] > 0)["liveness"]
     assert (found["state"], found["last_failure_status"], found["last_failure_msg"]) == ("unstable", 0, "no connection")
     assert found["last_failure_at"] > found["last_success_at"] == 0
-    found = owner.until(alive, lambda shown: shown["liveness"]["success_count"] > 0)["liveness"]
+    found = begun.owner.until(begun.alive, lambda shown: shown["liveness"]["success_count"] > 0)["liveness"]
     assert (found["failure_count"], found["last_failure_msg"]) == (0, "")
-    found = owner.until(alive, lambda shown: shown["liveness"]["state"] == "stable")["liveness"]
+    found = begun.owner.until(begun.alive, lambda shown: shown["liveness"]["state"] == "stable")["liveness"]
     assert found["success_count"] >= 2
 
 

@@ -1,0 +1,23 @@
+"""What takes seconds to come true: begun before the first test on a service, and looked at by tests that come later."""
+
+from tests.contract.caller import Caller, fresh
+from tests.contract.receiver import Endpoint, Receiver, Reply
+
+
+class Begun:
+    """In an organization of its own, whose owner can look at it."""
+
+    def __init__(self, operator: Caller, receiver: Receiver) -> None:
+        answer = operator.ask("POST", "/organizations", {"alias": f"org.example.{fresh('begun')}"})
+        assert answer.status_code == 200, answer.text
+        self.owner = operator.with_key(answer.json()["api_key"]["key"])
+        self.failing_once = receiver.endpoint(Reply(500), Reply(200))
+        queue, _ = self._listening(self.failing_once)
+        self.owner.create(f"{queue}/messages", data="x")
+        _, self.alive = self._listening(receiver.endpoint())
+
+    def _listening(self, endpoint: Endpoint) -> tuple[str, str]:
+        """The addresses of a queue and of its listener."""
+        queue = f"/queues/{self.owner.create('/queues')['id']}"
+        urls = {"notify_url": endpoint.url, "liveness_url": endpoint.url}
+        return queue, f"{queue}/listeners/{self.owner.create(f'{queue}/listeners', **urls)['id']}"
