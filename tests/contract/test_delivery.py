@@ -221,7 +221,9 @@ def test_in_an_ordered_queue_a_key_waits_for_the_one_before_and_others_do_not(
     owner.create(
         f"{path}/listeners", notify_url=endpoint.url, liveness_url=endpoint.url, retry={"schedule": [1], "jitter": 0}
     )
-    ids = [owner.create(f"{path}/messages", data=key, key=key)["id"] for key in ("a", "a", "b", "a")]
+    ids = [owner.create(f"{path}/messages", data="a", key="a")["id"]]
+    endpoint.until(1)
+    ids += [owner.create(f"{path}/messages", data=key, key=key)["id"] for key in ("a", "b", "a")]
     received = [each.headers["webhook-id"] for each in endpoint.until(5)]
     assert received[0] == ids[0]
     assert [each for each in received if each != ids[2]] == [ids[0], ids[0], ids[1], ids[3]]
