@@ -187,5 +187,6 @@ def _concerns(place: Place, kind: str, organization: int, ref: int) -> bool:
     if kind == "everything":
         return True
     of_listener = kind == "listener" and ref == place.listener
-    of_queue = kind == "queue" and ref == place.queue
+    # Of a message its deletion is one: what waits behind it may be due.
+    of_queue = kind in {"queue", "message"} and ref == place.queue
     return place.organization == organization and (of_listener or of_queue or kind == "organization")

@@ -123,6 +123,19 @@ async def test_what_is_missed_may_block_its_key_until_somebody_decides(stage: St
     assert (counts.missed, counts.pending, counts.retrying) == (0, 0, 0)
 
 
+async def test_who_waits_gets_what_the_deletion_of_a_missed_message_frees(stage: Stage) -> None:
+    queue = await stage.queue(await stage.organization(), ordered=True, on_missed="block")
+    at = await beside(stage, queue, DeliveryOptions(retry=RetryOptions(attempts=1)))
+    ids = await stage.publish_keyed(queue, "a", "a")
+    await at.say("reject", await at.pull())
+    waiting = at.waiting()
+    await at.idle()
+    assert not waiting.done()
+    await stage.delete_message(queue, ids[0])
+    at.pulls.changed("message", queue.organization, queue.id)
+    assert _seqs(await waiting) == [2]
+
+
 async def test_the_next_of_a_key_follows_a_message_that_was_deleted_or_missed(stage: Stage) -> None:
     at = await counter(stage, DeliveryOptions(retry=RetryOptions(attempts=1)), ordered=True)
     ids = await stage.publish_keyed(at.queue, "a", "a", "a", "a")
