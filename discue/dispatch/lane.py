@@ -352,7 +352,10 @@ class Lane:
     @property
     def _has_turn(self) -> bool:
         """Whether the listener's pace, and its replays, let a request begin now; if not, the lane is called again."""
-        if self.sharing is not None and not self._backlog.is_empty:
+        if self.sharing is None:
+            if self.pace.limit is None:
+                return True
+        elif not self._backlog.is_empty:
             return self.sharing.may_begin(self)
         wait_seconds = self.pace_wait_seconds
         if wait_seconds > 0 and not self._backlog.is_empty:

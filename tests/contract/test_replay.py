@@ -218,6 +218,13 @@ def test_one_that_is_done_is_gone_once_it_is_deleted(owner: Caller) -> None:
     owner.refused(404, "GET", path)
 
 
+def test_nothing_is_sent_again_to_those_who_pull(owner: Caller) -> None:
+    queue = f"/queues/{owner.create('/queues')['id']}"
+    place = f"{queue}/listeners/{owner.create(f'{queue}/listeners', mode='pull')['id']}"
+    assert "pulled" in owner.refused(409, "POST", f"{place}/replays", {"from_at": 0})["detail"]
+    assert owner.get(f"{place}/replays")["replays"] == []
+
+
 @covers(f"POST {REPLAYS} 409")
 def test_three_may_be_open_at_once(owner: Caller) -> None:
     place, _ = _away(owner)
