@@ -49,7 +49,8 @@ class Again:
     async def _replay(self, client: Client, tenant: Tenant, _argument: object) -> None:
         await asyncio.sleep(self._random.expovariate(1 / _REPLAYS_APART_SECONDS))
         is_paced = bool(tenant.paced) and self._random.random() < _PACED_SHARE
-        queue = tenant.paced if is_paced else self._random.choice(tenant.queues)
+        others = [*tenant.queues, tenant.ordered] if tenant.ordered else tenant.queues
+        queue = tenant.paced if is_paced else self._random.choice(others)
         names = [name for name in self._recorder.listeners_of(queue) if "brief" not in name]
         published = self._recorder.stored_lately(queue)
         if names and published:
@@ -126,7 +127,11 @@ class Again:
 
     async def _is_replaying(self, client: Client, tenant: Tenant) -> bool:
         """Whether a replay to a listener of the organization has not ended."""
-        mine = {name for queue in (*tenant.queues, tenant.paced) for name in self._recorder.listeners_of(queue)}
+        mine = {
+            name
+            for queue in (*tenant.queues, tenant.ordered, tenant.paced)
+            for name in self._recorder.listeners_of(queue)
+        }
         for replay in self._recorder.history.replays:
             if replay.name in mine and replay.answered and not replay.delete_sent:
                 try:

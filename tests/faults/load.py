@@ -104,7 +104,7 @@ class Load:
         """While it is, no listener fails a message."""
         self.plan = plan
         self._failed: set[tuple[str, str, str]] = set()
-        self._tried: Counter[tuple[str, str]] = Counter()
+        self._tried: Counter[tuple[str, str, str]] = Counter()
         self._url: Callable[[str], str] = str
         self._consumers: list[tuple[Tenant, Consumers]] = []
 
@@ -133,8 +133,9 @@ class Load:
         """Some messages of an ordered queue, so that what is behind them waits for seconds, and expires."""
         if not delivered.path.startswith("ordered") or not _is_one_of(_FLAKY_SHARE, delivered) or self.is_gentle:
             return False
-        self._tried[delivered.path, delivered.message] += 1
-        return self._tried[delivered.path, delivered.message] <= _FAILURES
+        tried = (delivered.path, delivered.message, delivered.headers.get("discue-replay", ""))
+        self._tried[tried] += 1
+        return self._tried[tried] <= _FAILURES
 
     async def prepare(self, url: Callable[[str], str]) -> None:
         """Lay everything out, before anything fails."""

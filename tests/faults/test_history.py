@@ -490,6 +490,17 @@ def an_ordered_history() -> History:
     ]
     history.logs = {"q": Log(6, ("a0", "a1", "a2", "b1", "a3", "a4"), {"a2": NOON + 21.0})}
     history.counts = {"steady": Counts(acknowledged=5, pending=0, missed=1, start_seq=0)}
+    history.replays = [Replayed("steady", "a1", "a3", sent=30, answered=31, id="r1")]
+    for message, body, tick, status in (
+        ("b1", "three", 32, 200),
+        ("a1", "one", 32, 500),
+        ("a1", "one", 33, 200),
+        ("a3", "four", 34, 200),
+    ):
+        receipt = a_receipt(message, body, tick, status)
+        receipt.replay = "r1"
+        history.receipts.append(receipt)
+    history.replay_counts = {"r1": ReplayCounts("done", 3, 0, 1)}
     return history
 
 
@@ -516,6 +527,10 @@ def sends_the_next_one_before_one_that_would_expire(history: History) -> None:
 
 def sends_one_that_expires_after_the_next(history: History) -> None:
     history.receipts.append(a_receipt("a2", "two", 25))
+
+
+def replays_the_next_one_of_a_key_before(history: History) -> None:
+    history.receipts[-1].came_at = 132.5
 
 
 def stores_in_another_order_than_it_answers(history: History) -> None:
@@ -549,6 +564,7 @@ def misses_what_does_not_expire(history: History) -> None:
         (sends_the_next_one_while_one_is_answered, "got a3 before it had acknowledged a1"),
         (sends_the_next_one_before_one_that_would_expire, "got a3 before a2 was done with"),
         (sends_one_that_expires_after_the_next, "got a3 before a2 was done with"),
+        (replays_the_next_one_of_a_key_before, "in the replay r1 steady got a3 before it had acknowledged a1"),
         (stores_in_another_order_than_it_answers, "has a2 before a1, which was answered before it was sent"),
         (sends_what_has_expired, "got a2 2.00 s after it had expired"),
         (forgets_what_has_expired, "did not get 1 messages that expired, and has missed 0"),

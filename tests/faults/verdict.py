@@ -49,6 +49,7 @@ _PROMISES = (
     replays.received,
     replays.outside,
     replays.counted,
+    replays.ordered,
     replays.late,
     redeliveries.nothing_missed,
 )

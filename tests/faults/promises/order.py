@@ -1,10 +1,10 @@
 """In an ordered queue a key's messages come one after the other: each when the one before it is done with."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from tests.faults.history import History, Log, Receipt
+from tests.faults.history import History, Receipt
 from tests.faults.promises.calm import clock_was_wrong
 from tests.faults.promises.wishes import placed, wishes
 
@@ -36,18 +36,18 @@ def published(history: History) -> Iterator[str]:
 
 def kept(history: History) -> Iterator[str]:
     """Of each listener that is there in the end: for the others it is not known what they were to receive."""
-    arrivals = _arrivals(history.live)
+    arrivals = arrivals_of(history.live)
     wished = wishes(history)
     keys = {public_id: wish.key for public_id, wish in wished.items()}
     expiries = {public_id: wish.expires_at for public_id, wish in wished.items()}
     for name, counts in history.counts.items():
         queue = history.listeners[name].queue
         if queue in history.ordered:
-            for in_order in _by_key(history.logs[queue], counts.start_seq, keys):
-                yield from _out_of_order(history, name, [(each, expiries[each]) for each in in_order], arrivals[name])
+            for in_order in by_key(history.logs[queue].ids[counts.start_seq :], keys):
+                yield from out_of_order(history, name, [(each, expiries[each]) for each in in_order], arrivals[name])
 
 
-def _arrivals(receipts: Iterable[Receipt]) -> "defaultdict[str, dict[str, Arrival]]":
+def arrivals_of(receipts: Iterable[Receipt]) -> "defaultdict[str, dict[str, Arrival]]":
     found: defaultdict[str, dict[str, Arrival]] = defaultdict(dict)
     for receipt in receipts:
         came_at, acknowledged_at = found[receipt.name].get(receipt.message, _NEVER)
@@ -56,16 +56,16 @@ def _arrivals(receipts: Iterable[Receipt]) -> "defaultdict[str, dict[str, Arriva
     return found
 
 
-def _by_key(log: Log, start_seq: int, keys: dict[str, str]) -> Iterable[list[str]]:
+def by_key(ids: Sequence[str], keys: dict[str, str]) -> Iterable[list[str]]:
     """Ids that nobody heard of say nothing: neither was their publish answered, nor did they come."""
     found: defaultdict[str, list[str]] = defaultdict(list)
-    for public_id in log.ids[start_seq:]:
+    for public_id in ids:
         if public_id in keys:
             found[keys[public_id]].append(public_id)
     return found.values()
 
 
-def _out_of_order(
+def out_of_order(
     history: History, name: str, in_order: list[tuple[str, float]], arrivals: dict[str, Arrival]
 ) -> Iterator[str]:
     done_at, last = 0.0, ""

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from tests.faults.history import History, Log, Replayed
 from tests.faults.promises.calm import could_know
-from tests.faults.promises.wishes import placed
+from tests.faults.promises.order import arrivals_of, by_key, out_of_order
+from tests.faults.promises.wishes import placed, wishes
 
 
 class Part(NamedTuple):
@@ -35,8 +36,9 @@ class _Logs:
     def place(self, replay: Replayed, message: str) -> int | None:
         return self._places.get(self._queue(replay), {}).get(message)
 
-    def ids(self, replay: Replayed, part: Part) -> set[str]:
-        return set(self._history.logs[self._queue(replay)].ids[part.first : part.last + 1])
+    def ids(self, replay: Replayed, part: Part) -> tuple[str, ...]:
+        """Of what must come, in order."""
+        return self._history.logs[self._queue(replay)].ids[part.first : part.last + 1]
 
     def part(self, replay: Replayed) -> Part | None:
         """None where its ends stand in no log that is there in the end."""
@@ -64,7 +66,7 @@ def received(history: History) -> Iterator[str]:
         if counts is None or counts.state != "done":
             yield f"the replay {replay.id} to {replay.name} is not done: {counts}"
         elif part is not None:
-            lost = logs.ids(replay, part) - got[replay.id]
+            lost = set(logs.ids(replay, part)) - got[replay.id]
             if len(lost) > counts.failed + counts.expired:
                 yield f"{replay.name} never got {min(lost)} of its replay {replay.id}: {counts}"
 
@@ -101,6 +103,22 @@ def counted(history: History) -> Iterator[str]:
             yield f"the counts of the replay {replay.id} do not add up to its {size} messages: {counts}"
         if counts.delivered > len(got[replay.id]):
             yield f"{replay.name} acknowledged {len(got[replay.id])} messages of its replay {replay.id}: {counts}"
+
+
+def ordered(history: History) -> Iterator[str]:
+    """Of a replay of an ordered queue, too, each key's messages come one after the other."""
+    logs = _Logs(history)
+    wished = wishes(history)
+    keys = {public_id: wish.key for public_id, wish in wished.items()}
+    for replay in _finished(history):
+        part = logs.part(replay)
+        if part is not None and history.listeners[replay.name].queue in history.ordered:
+            receipts = [receipt for receipt in history.receipts if receipt.replay == replay.id]
+            arrivals = arrivals_of(receipts)[replay.name]
+            for in_order in by_key(logs.ids(replay, part), keys):
+                expiries = [(each, wished[each].expires_at) for each in in_order]
+                for sentence in out_of_order(history, replay.name, expiries, arrivals):
+                    yield f"in the replay {replay.id} {sentence}"
 
 
 def late(history: History) -> Iterator[str]:
