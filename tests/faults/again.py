@@ -9,10 +9,9 @@ from tests.faults.client import Client, Lost
 from tests.faults.history import Published, Replayed
 from tests.faults.load import Load, Tenant, expect_busy
 
-_REPLAYS_APART_SECONDS = 1.0
-_REDELIVERIES_APART_SECONDS = 1.0
+_REDELIVERIES_APART_SECONDS = 3.0
 _LOOKS_APART_SECONDS = 0.2
-_PUBLISHES = 40
+_PUBLISHES = 15
 """From the first to the last."""
 _PACED_SHARE = 0.1
 _PACED_MESSAGES = 4
@@ -47,7 +46,7 @@ class Again:
                     client.close()
 
     async def _replay(self, client: Client, tenant: Tenant, _argument: object) -> None:
-        await asyncio.sleep(self._random.expovariate(1 / _REPLAYS_APART_SECONDS))
+        await asyncio.sleep(self._random.expovariate(1 / self._load.plan.replays_apart_seconds))
         is_paced = bool(tenant.paced) and self._random.random() < _PACED_SHARE
         others = [*tenant.queues, tenant.ordered] if tenant.ordered else tenant.queues
         queue = tenant.paced if is_paced else self._random.choice(others)

@@ -40,6 +40,7 @@ LOAD = LoadPlan(
     ordered_producers=2,
     pullers=2,
     is_paced=True,
+    replays_apart_seconds=2.0,
 )
 
 

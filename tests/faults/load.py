@@ -79,6 +79,7 @@ class LoadPlan(msgspec.Struct, frozen=True):
     """Whether there is a queue whose listener has a rate limit."""
     asks_again: bool = True
     """Whether replays and redeliveries are asked for."""
+    replays_apart_seconds: float = 0.3
 
 
 class Tenant(msgspec.Struct):

@@ -72,6 +72,7 @@ def test_nothing_that_happens_to_a_cluster_breaks_a_promise(tmp_path: Path, tell
     assert not verdict.broken, "\n".join(verdict.broken)
     assert verdict.faults.total() >= len(EVERY_KIND)
     assert verdict.messages > 20 * plan.seconds
+    assert verdict.replays > 0
 
 
 @pytest.mark.torture

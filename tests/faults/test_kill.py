@@ -56,7 +56,6 @@ def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
     print(verdict.summary)
     assert not verdict.broken, "\n".join(verdict.broken)
     assert verdict.messages > 100
-    assert verdict.replays > 0
     assert verdict.faults.total() >= plan.kills
 
 
@@ -79,6 +78,7 @@ def judge_told(folder: Path, plan: Plan, tell: Tell) -> Verdict:
     verdict = judge(folder, plan, _LONGEST_SECONDS["torture"])
     tell(f"{verdict.table}\n{verdict.summary}")
     assert not verdict.broken, "\n".join(verdict.broken)
+    assert verdict.replays > 0
     return verdict
 
 
