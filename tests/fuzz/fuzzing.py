@@ -20,6 +20,7 @@ from schemathesis.engine import from_schema
 from schemathesis.engine.core import EventStream
 from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
 from schemathesis.engine.recorder import CheckFailureInfo, ScenarioRecorder
+from schemathesis.errors import UnsupportedSchema
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from discue.api.openapi.operations import HEADER_PARAMETERS
@@ -65,11 +66,16 @@ def _is_refused_as_a_whole(case: AnyCase) -> bool:
 
 @dataclass
 class Findings:
-    """What a run brought about: how many requests, in which phases, which failures, and the ids in the answers."""
+    """What a run brought about: how many requests, in which phases, which failures, and the ids in the answers.
+
+    `passed_over` are operations of which the fuzzer could not make all that it wanted to: it cannot turn each schema
+    into its contrary.
+    """
 
     cases: int = 0
     statuses: dict[int, int] = field(default_factory=dict)
     phases: dict[str, int] = field(default_factory=dict)
+    passed_over: set[str] = field(default_factory=set)
     failures: dict[str, str] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
 
@@ -193,6 +199,8 @@ def _execute(stream: EventStream, found: Findings, limit: Limit) -> None:
             found.note(event.phase.name, event.recorder)
             if limit.is_reached(found):
                 stream.stop()
+        elif isinstance(event, NonFatalError) and isinstance(event.value, UnsupportedSchema):
+            found.passed_over.add(event.label)
         elif isinstance(event, NonFatalError):
             found.error(event.label, event.value)
         elif isinstance(event, FatalError):

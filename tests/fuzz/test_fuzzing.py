@@ -43,6 +43,7 @@ def test_nothing_is_found_and_nothing_leaks(service: Service) -> None:
     cast = cast_of(service)
     found = run(cast)
     print(f"{found.cases} requests: {sorted(found.statuses.items())}, {found.phases}")
+    print(f"passed over: {sorted(found.passed_over)}")
     assert not found.failures, f"{len(found.failures)} faults after {found.cases} requests:\n{found}"
     assert not service.log.errors
     assert found.cases >= CASES, f"only {found.cases} requests within {_LONGEST_SECONDS} s"
