@@ -160,7 +160,9 @@ _LANES_OF = _LANES + "WHERE c.organization = $1 AND c.listener = $2 AND c.owner 
 # Not `owner IS NULL`: a server that remembers few free cursors would look for the keys among all that there are now.
 _CLAIM = "UPDATE cursor SET owner = $1, token = token + 1 WHERE coalesce(owner, 0) = 0 AND {} RETURNING {}"
 _TAKE_ALONG = "UPDATE cursor SET owner = $1, token = token + 1 WHERE stream > 0 AND {} RETURNING {}"
-_RELEASE = "UPDATE cursor SET owner = NULL, token = token + 1 WHERE owner = $1 AND {}"
+# A replay's stays with its owner until somebody takes the live one: were it free, and that not, nobody would take it.
+_RELEASE = """
+UPDATE cursor SET owner = CASE WHEN stream > 0 THEN owner END, token = token + 1 WHERE owner = $1 AND {}"""
 _RENEW_TOKENS = "UPDATE cursor SET token = token + 1 WHERE owner = $1"
 _KEY = "organization, listener, stream"
 

@@ -94,6 +94,20 @@ async def test_whoever_takes_the_live_cursor_takes_it_along_from_whomever(store:
     assert await store.write(partial(workers.free_cursors_of, dead=OTHER, limit=10)) == 2
 
 
+async def test_it_is_given_up_with_the_live_one_alone(store: Store) -> None:
+    """Whoever gives up a replay's cursor, and then cannot give up the live one, has both again."""
+    _, listener, replay = await _made(store)
+    await _claim(store, ME, listener)
+    await _insert(store, replay)
+    assert await store.settle(_settle(listener, releases=True))
+    assert await _owners(store) == {0: (ME, 1), STREAM: (ME, 2)}
+    await store.write(partial(cursors.release, owner=ME, cursors=[(OURS, listener.id, STREAM)]))
+    assert await _owners(store) == {0: (ME, 1), STREAM: (ME, 3)}
+    await store.write(partial(cursors.release, owner=ME, cursors=[(OURS, listener.id, 0)]))
+    assert await _claim(store, OTHER, listener) == [(OURS, listener.id, 0), (OURS, listener.id, STREAM)]
+    assert await _owners(store) == {0: (OTHER, 3), STREAM: (OTHER, 4)}
+
+
 async def test_others_keep_what_they_have(store: Store) -> None:
     queue, listener, replay = await _made(store)
     neighbour = await stored_listener(store, queue, 30)

@@ -27,7 +27,7 @@ WITH slot AS (
     SET version = c.version + 1, position = s.position, ahead = s.ahead, acknowledged = s.acknowledged,
         missed = s.missed, retrying = s.retrying, last_success_at = s.last_success_at,
         last_failure_at = s.last_failure_at, token = c.token + s.releases,
-        owner = CASE s.releases WHEN 0 THEN c.owner END
+        owner = CASE WHEN s.releases = 0 OR c.stream > 0 THEN c.owner END
     FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
         $9::bytea[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[])
         WITH ORDINALITY AS s (organization, listener, stream, queue, token, version, position, ahead, acknowledged,

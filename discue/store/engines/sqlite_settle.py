@@ -29,7 +29,7 @@ _MOVE_CURSORS = statement(
 )
 _RELEASE_CURSORS = statement(
     lambda values: (
-        f"{_MOVE}, owner = NULL, token = token + 1 FROM (VALUES {values}) {_WHERE}, "
+        f"{_MOVE}, owner = CASE WHEN stream > 0 THEN owner END, token = token + 1 FROM (VALUES {values}) {_WHERE}, "
         "cursor.token - 1, cursor.version - 1"
     ),
     columns=12,
