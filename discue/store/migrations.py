@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from discue.errors import StoreUnusable
 
-COMPATIBLE_FROM = 12
+COMPATIBLE_FROM = 16
 """The oldest program (by the number of its newest migration) that may work on the schema as it stands now."""
 
 _FILE_NAME = re.compile(r"(\d{4})_[a-z_]+\.sql")
