@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from tests.faults.client import Client, Lost
+from tests.faults.client import Answer, Client, Lost
 from tests.faults.history import Published, Replayed
 from tests.faults.load import Load, Tenant, expect_busy
 
@@ -13,7 +13,6 @@ _REDELIVERIES_APART_SECONDS = 3.0
 _LOOKS_APART_SECONDS = 0.2
 _PUBLISHES = 15
 """From the first to the last."""
-_PACED_SHARE = 0.1
 _PACED_MESSAGES = 4
 """More of them would leave no time for what is new."""
 _TO_THE_END_SHARE = 0.2
@@ -47,7 +46,7 @@ class Again:
 
     async def _replay(self, client: Client, tenant: Tenant, _argument: object) -> None:
         await asyncio.sleep(self._random.expovariate(1 / self._load.plan.replays_apart_seconds))
-        is_paced = bool(tenant.paced) and self._random.random() < _PACED_SHARE
+        is_paced = bool(tenant.paced) and self._random.random() < self._load.plan.paced_share
         others = [*tenant.queues, tenant.ordered] if tenant.ordered else tenant.queues
         queue = tenant.paced if is_paced else self._random.choice(others)
         names = [name for name in self._recorder.listeners_of(queue) if "brief" not in name]
@@ -114,7 +113,7 @@ class Again:
         found = False
         for name in self._lossy(tenant):
             place = self._place(name).removesuffix("/replays")
-            counts = (await self._shown(client, place, "listener"))["messages"]
+            counts = _shown(await client.ask("GET", place), "listener")["messages"]
             found = found or bool(counts["missed_count"] or counts["pending_count"])
             if counts["missed_count"]:
                 answer = await client.ask("POST", f"{place}/redeliveries", {"all": True})
@@ -134,19 +133,16 @@ class Again:
         for replay in self._recorder.history.replays:
             if replay.name in mine and replay.answered and not replay.delete_sent:
                 try:
-                    shown = await self._shown(client, f"{self._place(replay.name)}/{replay.id}", "replay")
+                    answer = await client.ask("GET", f"{self._place(replay.name)}/{replay.id}")
+                    if answer.status == 404:
+                        # It was confirmed, and is gone: what did not come of it is found missing.
+                        continue
+                    if _shown(answer, "replay")["state"] != "done":
+                        return True
                 except Lost:
                     client.close()
                     return True
-                if shown["state"] != "done":
-                    return True
         return False
-
-    async def _shown(self, client: Client, place: str, kind: str) -> dict[str, Any]:
-        answer = await client.ask("GET", place)
-        if answer.status != 200:
-            expect_busy(answer)
-        return dict(answer.body[kind])
 
     def _lossy(self, tenant: Tenant) -> Iterable[str]:
         return [name for queue in tenant.queues for name in self._recorder.listeners_of(queue) if "lossy" in name]
@@ -154,3 +150,10 @@ class Again:
     def _place(self, name: str) -> str:
         listener = self._recorder.history.listeners[name]
         return f"/queues/{listener.queue}/listeners/{listener.id}/replays"
+
+
+def _shown(answer: Answer, kind: str) -> dict[str, Any]:
+    """Raises Lost when it cannot be shown at the moment."""
+    if answer.status != 200:
+        expect_busy(answer)
+    return dict(answer.body[kind])

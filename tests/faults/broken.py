@@ -23,6 +23,7 @@ from discue.dispatch.sharing import Sharing
 from discue.lease import Lease
 from discue.model import Entry, RateLimit
 from discue.pace import Pace
+from discue.signing_secrets import SigningSecret
 from discue.store import cursors, leases
 from discue.store import listeners as store_listeners
 from discue.store.commit import Store
@@ -35,7 +36,8 @@ _LEASES_MS = 60_000
 
 
 def put(place: object, name: str, value: object) -> None:
-    """In a module or a class."""
+    """In a module or a class, in the place of what is there."""
+    assert hasattr(place, name), f"{place} has no {name}: the bug would be none"
     setattr(place, name, value)
 
 
@@ -95,10 +97,10 @@ def forgets_what_was_acknowledged() -> None:
 
 
 def signs_with_another_key() -> None:
-    def other(secret: str) -> bytes:
-        return signing.key_of(secret)[::-1]
+    def other(secret: SigningSecret) -> bytes:
+        return signing.key_of(secret.text)[::-1]
 
-    put(endpoint, "key_of", other)
+    put(endpoint, "signing_key_of", other)
 
 
 def stores_a_message_of_a_topic_queue_by_queue() -> None:

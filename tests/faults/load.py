@@ -80,6 +80,8 @@ class LoadPlan(msgspec.Struct, frozen=True):
     asks_again: bool = True
     """Whether replays and redeliveries are asked for."""
     replays_apart_seconds: float = 0.3
+    paced_share: float = 0.1
+    """Of the replays, those that go to the listener with a rate limit."""
 
 
 class Tenant(msgspec.Struct):
@@ -102,7 +104,7 @@ class Load:
         self.tenants: list[Tenant] = []
         self.numbers = count(1)
         self.is_gentle = False
-        """While it is, no listener fails a message."""
+        """While it is, no listener fails a message, and consumers acknowledge all they get."""
         self.plan = plan
         self._failed: set[tuple[str, str, str]] = set()
         self._tried: Counter[tuple[str, str, str]] = Counter()
@@ -215,7 +217,7 @@ class Load:
         await self.publish(client, self.random.choice(tenant.queues), size)
 
     async def _consume(self, client: Client, _tenant: Tenant, consumers: Consumers) -> None:
-        await consumers.consume(client)
+        await consumers.consume(client, is_gentle=self.is_gentle)
 
     async def pull_what_is_left(self, within_seconds: float) -> None:
         """All consumers acknowledge whatever comes, until nothing waits for them."""

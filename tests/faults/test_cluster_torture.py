@@ -26,6 +26,7 @@ class Caught(msgspec.Struct, frozen=True):
     kinds: Sequence[Strike]
     symptoms: Sequence[str]
     listeners: tuple[str, ...] = ("steady", "slow", "straggling")
+    paced_share: float = 0.1
 
 
 _CAUGHT = {
@@ -41,7 +42,7 @@ _CAUGHT = {
     "hands_over_without_its_flights": Caught([rolling.restart], ["do not add up"]),
     "forgets_keys_at_a_takeover": Caught([rolling.restart], ["comes before it in its key"]),
     "never_expires": Caught([nothing], ["after it had expired"]),
-    "sends_replays_beside_the_limits": Caught([nothing], ["faster than its rate"]),
+    "sends_replays_beside_the_limits": Caught([nothing], ["faster than its rate"], paced_share=0.9),
     "takes_over_with_a_full_bucket": Caught([rolling.restart] * 3, ["faster than its rate"]),
 }
 
@@ -79,7 +80,7 @@ def test_nothing_that_happens_to_a_cluster_breaks_a_promise(tmp_path: Path, tell
 @pytest.mark.parametrize("bug", sorted(_CAUGHT))
 def test_a_cluster_with_a_bug_is_caught(tmp_path: Path, bug: str) -> None:
     caught = _CAUGHT[bug]
-    load = msgspec.structs.replace(LOAD, listeners=caught.listeners)
+    load = msgspec.structs.replace(LOAD, listeners=caught.listeners, paced_share=caught.paced_share)
     plan = ClusterPlan(seconds=0, seed=7, kinds=caught.kinds, load=load, patience_seconds=4, bug=bug)
     verdict = judge(tmp_path, plan)
     found = [sentence for sentence in verdict.broken if any(symptom in sentence for symptom in caught.symptoms)]

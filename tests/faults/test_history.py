@@ -450,6 +450,12 @@ def took_over_for_good(history: History) -> None:
         history.receipts[4 + number].came_at = 128.0 + number * 0.4
 
 
+def sent_again_what_two_faults_explain_and_what_one_does(history: History) -> None:
+    history.faults.append(Fault("kill", (1,), began=32, began_at=131.5, ended=33, ended_at=131.6))
+    history.receipts[2].at = history.receipts[2].came_at = 127.5
+    history.receipts.append(a_receipt("m3", "three", 40, worker=2))
+
+
 @pytest.mark.parametrize(
     "doctor",
     [
@@ -461,6 +467,7 @@ def took_over_for_good(history: History) -> None:
         could_not_hear_of_the_deletion,
         had_begun_before_it_stood_still,
         took_over_for_good,
+        sent_again_what_two_faults_explain_and_what_one_does,
     ],
 )
 def test_what_the_promises_allow_is_not_called_broken(doctor: Callable[[History], None]) -> None:
@@ -699,6 +706,24 @@ def test_the_longest_delay_is_told_of_what_was_going_on() -> None:
     verdict = decide(history)
     assert verdict.longest_delays == {"nothing": 17.0, "kill": 15.0}
     assert "kill" in verdict.table
+
+
+def test_a_message_that_meets_a_crash_while_it_may_wait_is_not_held_against_a_rolling_restart() -> None:
+    history = a_history()
+    lets_messages_wait_for_a_rolling_restart(history)
+    history.faults.append(Fault("crash", (1, 2), began=31, began_at=116.8, ended=32, ended_at=117.2))
+    assert not [sentence for sentence in decide(history).broken if "rolling restart" in sentence]
+    history.faults[-1].began_at = 117.1
+    assert [sentence for sentence in decide(history).broken if "rolling restart" in sentence]
+
+
+def test_every_bug_that_is_to_be_found_can_be_put_in() -> None:
+    put_in = "from tests.faults.broken import BUGS; print(len([bug() for bug in BUGS.values()]))"
+    done = subprocess.run(
+        [sys.executable, "-c", put_in], cwd=_REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
 
 
 def test_a_history_that_was_kept_is_decided_again(tmp_path: Path) -> None:

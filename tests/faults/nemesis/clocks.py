@@ -7,7 +7,7 @@ _UNDER_WAY_SECONDS_IN_LEASES = 0.4
 
 
 async def ahead(field: Field) -> None:
-    """Meanwhile no listener fails: its next attempt would be due when the clock says so, in an hour."""
+    """Meanwhile nobody fails: the next attempt would be due when the clock says so, and a lease be over, in an hour."""
     field.load.is_gentle = True
     try:
         await field.lasts(_UNDER_WAY_SECONDS_IN_LEASES, _UNDER_WAY_SECONDS_IN_LEASES)

@@ -17,7 +17,7 @@ def longest_delays(history: History) -> dict[str, float]:
     """From the answer to a publish to the first receipt, the longest for each kind of fault that was near."""
     longest: dict[str, float] = {}
     for answered_at, delay in _delays(history):
-        for kind in _near(history, answered_at) or {QUIET}:
+        for kind in _near(history, answered_at, delay) or {QUIET}:
             longest[kind] = max(longest.get(kind, 0.0), delay)
     return longest
 
@@ -49,9 +49,11 @@ def _delays(history: History) -> Iterator[tuple[float, float]]:
                     yield published.answered_at, received_at - published.answered_at
 
 
-def _near(history: History, at: float) -> set[str]:
-    """Beside a fault that touches a worker, one that touches none explains nothing."""
-    near = [
-        fault for fault in history.faults if fault.began_at - _BEFORE_SECONDS <= at <= fault.ended_at + _AFTER_SECONDS
-    ]
+def _near(history: History, at: float, delay: float) -> set[str]:
+    """Beside a fault that touches a worker, one that touches none explains nothing.
+
+    A message may meet one while it waits, in so far as it may wait.
+    """
+    until = at + max(_BEFORE_SECONDS, min(delay, _LONGEST_SECONDS))
+    near = [fault for fault in history.faults if fault.began_at <= until and at <= fault.ended_at + _AFTER_SECONDS]
     return {fault.kind for fault in near if fault.workers} or {fault.kind for fault in near}

@@ -1,7 +1,7 @@
 """What was acknowledged comes again only where a fault explains it, and no oftener than requests were in flight."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,6 +21,10 @@ class Repeat(NamedTuple):
     again: Receipt
 
 
+Place = tuple[int, str, int]
+"""A fault, by its number, and the listener and the worker whose requests in flight it hit."""
+
+
 class Repeats(msgspec.Struct):
     """How many there were, how many could have been, and which are one too many."""
 
@@ -31,21 +35,19 @@ class Repeats(msgspec.Struct):
 
 
 def repeats(history: History) -> Repeats:
-    """Hand each repeat to a fault that explains it, those that end first being filled first."""
+    """Hand each repeat to a fault that explains it, so that as many as can be are explained."""
     found = sorted(_all(history), key=lambda repeat: repeat.first.at)
     faults = sorted(history.faults, key=lambda fault: fault.ended_at)
-    used: Counter[tuple[int, str, int]] = Counter()
-    by_kind: Counter[str] = Counter()
-    unexplained = []
-    for repeat in found:
-        places = _explaining(history, faults, repeat)
-        most = history.bounds.most_unrecorded
-        place = next((place for place in places if used[place] < most * faults[place[0]].blows), None)
-        if place is None:
-            unexplained.append(repeat)
-        else:
-            used[place] += 1
-            by_kind[faults[place[0]].kind] += 1
+    assigned = _Assigned([list(_explaining(history, faults, repeat)) for repeat in found])
+    most = history.bounds.most_unrecorded
+    unexplained = [
+        repeat
+        for number, repeat in enumerate(found)
+        if not assigned.place(number, lambda place: most * faults[place[0]].blows, set())
+    ]
+    by_kind = Counter({faults[place[0]].kind: 0 for place in assigned.taken})
+    for place, numbers in assigned.taken.items():
+        by_kind[faults[place[0]].kind] += len(numbers)
     return Repeats(len(found), _allowed(history), by_kind, unexplained)
 
 
@@ -71,6 +73,30 @@ def contested(history: History) -> Iterator[str]:
                 yield f"{name} got messages from {pair} by turns at {mine.came_at:.1f} s"
 
 
+class _Assigned:
+    """Which repeats each place explains, when each repeat has a choice of places."""
+
+    def __init__(self, choices: Sequence[Sequence[Place]]) -> None:
+        self._choices = choices
+        self.taken: defaultdict[Place, list[int]] = defaultdict(list)
+
+    def place(self, number: int, room: Callable[[Place], int], seen: set[Place]) -> bool:
+        """Whether there is a place for one more, those before it moving on where they can."""
+        for place in self._choices[number]:
+            if place in seen:
+                continue
+            seen.add(place)
+            here = self.taken[place]
+            if len(here) < room(place):
+                here.append(number)
+                return True
+            for index, other in enumerate(here):
+                if self.place(other, room, seen):
+                    here[index] = number
+                    return True
+        return False
+
+
 def _all(history: History) -> Iterator[Repeat]:
     acknowledged: dict[tuple[str, str, str], Receipt] = {}
     for receipt in history.receipts:
@@ -81,8 +107,8 @@ def _all(history: History) -> Iterator[Repeat]:
             acknowledged[key] = receipt
 
 
-def _explaining(history: History, faults: list[Fault], repeat: Repeat) -> Iterator[tuple[int, str, int]]:
-    """The faults that may have led to it, each with the listener and the worker whose requests in flight it hit."""
+def _explaining(history: History, faults: list[Fault], repeat: Repeat) -> Iterator[Place]:
+    """What may have led to it."""
     first, again = repeat
     for index, fault in enumerate(faults):
         if first.worker in fault.workers and _went_unrecorded(history, fault, repeat):
