@@ -252,6 +252,10 @@ def loses_what_is_redelivered() -> None:
     put(Progress, "redeliver", lose)
 
 
+def lets_everything_through_its_filters() -> None:
+    put(endpoint.Endpoint, "wants", lambda _self, _entry: True)
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -279,6 +283,7 @@ BUGS: dict[str, Callable[[], None]] = {
         never_says_how_far_a_replay_is,
         sends_replays_beside_the_limits,
         loses_what_is_redelivered,
+        lets_everything_through_its_filters,
     )
 }
 

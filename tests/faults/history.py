@@ -39,6 +39,13 @@ class Published(msgspec.Struct):
             return self.ids
         return tuple(each for each, wish in zip(self.ids, self.wishes, strict=False) if not wish.expires_at)
 
+    def lasting_for(self, listener: "Registered") -> set[str]:
+        """Of those, what its filter lets through."""
+        if not listener.sort:
+            return set(self.lasting)
+        wanted = {each for each, body in zip(self.ids, self.bodies, strict=False) if listener.wants(body)}
+        return wanted & set(self.lasting)
+
 
 class Rate(msgspec.Struct, frozen=True):
     """So many requests at once, and so many a second in the long run."""
@@ -59,6 +66,12 @@ class Registered(msgspec.Struct):
     deleted_at: float = 0.0
     """When its deletion was answered; 0 if it was not."""
     rate: Rate | None = None
+    sort: str = ""
+    """The one that its filter lets through; empty: it has none."""
+
+    def wants(self, body: str) -> bool:
+        """Whether its filter lets a message through."""
+        return not self.sort or f'"sort": "{self.sort}"' in body
 
 
 class Replayed(msgspec.Struct):

@@ -29,6 +29,7 @@ _REFUSED = {401, 404}
 _ORDERED_LISTENERS = ("ordered", "ordered")
 _OFTEN = [1, 1, 1, 1, 2, 2, 3, 3, 4, 4]
 _FAILURES = 2
+_SORTS = "abc"
 _KEYS = ("", "a", "b", "c", "d", "e")
 _KEYED_APART_SECONDS = 0.2
 _EXPIRING_SHARE = 0.25
@@ -68,7 +69,7 @@ class LoadPlan(msgspec.Struct, frozen=True):
     queues: int = 3
     producers: int = 12
     batch_producers: int = 3
-    listeners: tuple[str, ...] = ("steady", "slow", "flaky", "lossy")
+    listeners: tuple[str, ...] = ("steady", "slow", "flaky", "lossy", "picky")
     pause_seconds: float = 0.0
     brief_listeners: int = 3
     ordered_producers: int = 0
@@ -241,7 +242,7 @@ class Load:
 
     async def publish(self, client: Client, queue: str, size: int = 1, wishes: Sequence[Wish] = ()) -> None:
         """Raises Lost where the answer says that another worker may do better."""
-        bodies = [f'{{"number": {next(self.numbers)}, "filling": "{"ä" * 60}"}}' for _ in range(size)]
+        bodies = [_body(next(self.numbers)) for _ in range(size)]
         published = self.recorder.sending(queue, bodies, wishes)
         asked = [_asked(wish) for wish in wishes] or [{}] * size
         messages = [{"data": body, **fields} for body, fields in zip(bodies, asked, strict=True)]
@@ -287,13 +288,16 @@ class Load:
         """Its address in the API; None if it is not known whether there is one."""
         name = f"{kind}-{next(self.numbers)}"
         rate = _RATE if kind == "paced" else None
-        listener = self.recorder.creating(name, queue, rate)
+        sort = self.random.choice(_SORTS) if kind == "picky" else ""
+        listener = self.recorder.creating(name, queue, rate, sort)
         url = self._url(name)
         fields: dict[str, object] = {"notify_url": url, "liveness_url": url}
         if kind.startswith("ordered"):
             fields["retry"] = _OFTEN
         if kind.startswith("lossy"):
             fields["retry"] = {"attempts": 1}
+        if sort:
+            fields["filter"] = {"data": {"sort": sort}}
         if rate is not None:
             fields["rate_limit"] = {"per_second": rate.per_second, "burst": rate.burst}
         answer = await client.ask("POST", f"/queues/{queue}/listeners", fields)
@@ -327,6 +331,10 @@ class Load:
             self.recorder.removed(address)
         else:
             self.refused(answer, address)
+
+
+def _body(number: int) -> str:
+    return f'{{"number": {number}, "sort": "{_SORTS[number % len(_SORTS)]}", "filling": "{"ä" * 60}"}}'
 
 
 def _asked(wish: Wish) -> dict[str, object]:

@@ -49,11 +49,11 @@ class Recorder:
         self._lately[published.queue].append(published)
         for name, listener in self._staying[published.queue].items():
             if is_owed(published, listener):
-                self._owe(name, set(published.lasting) - self._acknowledged[name])
+                self._owe(name, published.lasting_for(listener) - self._acknowledged[name])
         self._look()
 
-    def creating(self, name: str, queue: str, rate: Rate | None = None) -> Registered:
-        listener = Registered(queue, self._next(), rate=rate)
+    def creating(self, name: str, queue: str, rate: Rate | None = None, sort: str = "") -> Registered:
+        listener = Registered(queue, self._next(), rate=rate, sort=sort)
         self.history.listeners[name] = self._staying[queue][name] = listener
         return listener
 

@@ -26,6 +26,7 @@ _SYMPTOMS = {
     "gives_old_messages_to_new_listeners": ("before it was created",),
     "forgets_what_was_acknowledged": ("no fault explains", "do not add up"),
     "signs_with_another_key": ("wrong signature",),
+    "lets_everything_through_its_filters": ("which its filter does not let through",),
 }
 _SYMPTOMS_OF_WHAT_COMES_AGAIN = {
     "leaves_some_out_of_replays": ("of its replay",),
@@ -86,7 +87,7 @@ def judge_broken(folder: Path, bug: str) -> None:
     """A server with a bug is found out, by one of its symptoms."""
     command = (sys.executable, "-m", "tests.faults.broken", bug)
     comes_again = bug in _SYMPTOMS_OF_WHAT_COMES_AGAIN
-    listeners = ("steady", "slow", *(("lossy",) if comes_again else ()))
+    listeners = ("steady", "slow", "lossy" if comes_again else "picky")
     load = LoadPlan(queues=1, listeners=listeners, asks_again=comes_again)
     verdict = judge(folder, Plan(kills=4, seed=7, load=load, patience_seconds=5 if comes_again else 2, command=command))
     symptoms = {**_SYMPTOMS, **_SYMPTOMS_OF_WHAT_COMES_AGAIN}[bug]

@@ -37,7 +37,7 @@ def missing(history: History) -> Iterator[str]:
             acknowledged[receipt.name].add(receipt.message)
     for name, owed in owed_to(history):
         for published in owed:
-            for lost in set(published.lasting) - acknowledged[name]:
+            for lost in published.lasting_for(history.listeners[name]) - acknowledged[name]:
                 yield f"{name} never got {lost}, answered at {published.answered}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from tests.faults.history import History, Receipt
 from tests.faults.promises.calm import clock_was_wrong, was_disturbed
 from tests.faults.promises.counts import due_in
+from tests.faults.promises.filters import Wanted
 from tests.faults.promises.wishes import expiries
 
 
@@ -30,12 +31,13 @@ def _is_late(history: History, receipt: Receipt, expired_at: float) -> bool:
 
 def missed(history: History) -> Iterator[str]:
     """What expired before it was acknowledged is among what its listener has missed."""
-    expiring = set(expiries(history))
+    expiring, wanted = set(expiries(history)), Wanted(history)
     seen: defaultdict[str, set[str]] = defaultdict(set)
     for receipt in history.live:
         if receipt.status == 200:
             seen[receipt.name].add(receipt.message)
     for name, counts in history.counts.items():
-        lost = (due_in(history.logs[history.listeners[name].queue], counts.start_seq) & expiring) - seen[name]
+        due = due_in(history.logs[history.listeners[name].queue], counts.start_seq)
+        lost = set(wanted.of(name, due & expiring)) - seen[name]
         if counts.missed < len(lost):
             yield f"{name} did not get {len(lost)} messages that expired, and has missed {counts.missed}"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tests.faults.history import History, Log, Replayed
 from tests.faults.promises.calm import could_know
+from tests.faults.promises.filters import Wanted
 from tests.faults.promises.order import arrivals_of, by_key, out_of_order
 from tests.faults.promises.wishes import placed, wishes
 
@@ -23,6 +24,7 @@ class _Logs:
 
     def __init__(self, history: History) -> None:
         self._history = history
+        self._wanted = Wanted(history)
         self._places = {queue: _places(log) for queue, log in history.logs.items()}
         self._answered: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         self._sent: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -36,9 +38,9 @@ class _Logs:
     def place(self, replay: Replayed, message: str) -> int | None:
         return self._places.get(self._queue(replay), {}).get(message)
 
-    def ids(self, replay: Replayed, part: Part) -> tuple[str, ...]:
+    def ids(self, replay: Replayed, part: Part) -> list[str]:
         """Of what must come, in order."""
-        return self._history.logs[self._queue(replay)].ids[part.first : part.last + 1]
+        return self._wanted.of(replay.name, self._history.logs[self._queue(replay)].ids[part.first : part.last + 1])
 
     def part(self, replay: Replayed) -> Part | None:
         """None where its ends stand in no log that is there in the end."""
@@ -98,7 +100,7 @@ def counted(history: History) -> Iterator[str]:
         counts, part = history.replay_counts.get(replay.id), logs.part(replay)
         if counts is None or counts.state != "done" or part is None:
             continue
-        size = part.last - part.first + 1
+        size = len(logs.ids(replay, part))
         if replay.last and counts.delivered + counts.failed + counts.expired != size:
             yield f"the counts of the replay {replay.id} do not add up to its {size} messages: {counts}"
         if counts.delivered > len(got[replay.id]):
