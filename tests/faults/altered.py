@@ -14,6 +14,7 @@ import ssl
 import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from discue.backoff import RetryPolicy
 from discue.cli.main import main
 from discue.clock import SystemClock
 from discue.control.control import Control
-from discue.dispatch import dispatcher
+from discue.dispatch import dispatcher, ledger
+from discue.dispatch.endpoint import DeliveryDefaults
 from discue.egress import IPAddress, Target
 from discue.sending.dialer import Dialer, ProtocolFactory
 from discue.store.commit import Store
@@ -76,7 +78,8 @@ def _added(last: int, count: int) -> Iterator[Migration]:
 
 def retry_after(seconds: str) -> None:
     policy = RetryPolicy(tuple(int(each) for each in seconds.split(",")))
-    put(dispatcher, "DEFAULT_RETRY_POLICY", policy)
+    put(dispatcher, "DeliveryDefaults", partial(DeliveryDefaults, policy=policy))
+    put(ledger, "DEFAULT_RETRY_POLICY", policy)
 
 
 def die_with_a_key(marker: str) -> None:
