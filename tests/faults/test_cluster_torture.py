@@ -31,8 +31,10 @@ class Caught(msgspec.Struct, frozen=True):
 
 _CAUGHT = {
     "answers_before_the_commit": Caught([database.crash], ["lacks", "answered before it was created"]),
-    "ignores_its_lease": Caught([processes.long_pause] * 4, ["no fault explains", "by turns"]),
-    "forgets_what_is_settled_ahead": Caught([processes.kill_two], ["no fault explains"], ("straggling",) * 6),
+    "ignores_its_lease": Caught([processes.long_pause] * 8, ["no fault explains", "by turns"]),
+    "forgets_what_is_settled_ahead": Caught(
+        [processes.kill_two], ["no fault explains", "was counted otherwise"], ("straggling",) * 6
+    ),
     "ignores_the_warning_of_a_commit": Caught([failover.fail_over_after_cancelling], ["lacks"]),
     "believes_what_it_read_before_an_outage": Caught(
         [failover.fail_over_after_cancelling] * 5, ["in the log", "no fault explains"]
