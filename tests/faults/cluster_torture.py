@@ -88,6 +88,7 @@ async def torture(folder: Path, pair: Pair, plan: ClusterPlan, history: History)
         await load.pull_what_is_left(plan.patience_seconds)
         await load.until_nothing_waits(plan.patience_seconds)
         await fleet.stop()
+        history.said = {worker.number: list(worker.product.lines) for worker in fleet.members}
     await take_stock(PostgresEngine(pair.primary.dsn(_DATABASE), report=lambda _place, _error: None), history)
 
 

@@ -254,6 +254,8 @@ class History(msgspec.Struct):
     """The queues that keep the order of each key."""
     replays: list[Replayed] = []
     replay_counts: dict[str, ReplayCounts] = {}
+    said: dict[int, list[str]] = {}
+    """The last lines of the logs of workers: for whoever looks for a reason."""
     redelivered: list[str] = []
     """The listeners that got everything again that they had missed."""
 

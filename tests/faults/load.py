@@ -279,10 +279,26 @@ class Load:
     async def _come_and_go(self, client: Client, tenant: Tenant, queue: str) -> None:
         """A few listeners live for a while; the oldest makes room for another one."""
         await self.recorder.until_more(_EVENTS_OF_A_LIFE)
+        await self._clear_away(client, tenant, queue)
         await self.create_listener(client, tenant, queue, self.random.choice(("steady-brief", "slow-brief")))
         mine = [name for name in self.recorder.listeners_of(queue) if "brief" in name]
         if len(mine) >= self.plan.brief_listeners:
             await self.delete_listener(client, queue, mine[0])
+
+    async def _clear_away(self, client: Client, tenant: Tenant, queue: str) -> None:
+        """Delete those whose coming or going was never answered, so that they do not become more and more."""
+        address = f"/queues/{queue}/listeners"
+        answer = await client.ask("GET", f"{address}?per_page=100")
+        if answer.status != 200:
+            expect_busy(answer)
+        for shown in answer.body["listeners"]:
+            name = shown.get("notify_url", "").rpartition("/")[2]
+            known = self.recorder.history.listeners.get(name)
+            if known is not None and "brief" in name and (known.delete_sent or not known.answered):
+                if not known.id:
+                    known.id = shown["id"]
+                    self.recorder.made(f"{address}/{known.id}", tenant.organization, known.sent)
+                await self.delete_listener(client, queue, name)
 
     async def create_listener(self, client: Client, tenant: Tenant, queue: str, kind: str) -> str | None:
         """Its address in the API; None if it is not known whether there is one."""

@@ -83,8 +83,9 @@ class Recorder:
         replay.deleted_at = time.monotonic()
 
     def deleting(self, name: str) -> None:
+        """The first time counts, if it has to be asked for again."""
         listener = self.history.listeners[name]
-        listener.delete_sent = self._next()
+        listener.delete_sent = listener.delete_sent or self._next()
         self._staying[listener.queue].pop(name, None)
         self._owed_count -= len(self._owed.pop(name, ()))
         self._look()
@@ -97,7 +98,8 @@ class Recorder:
         self.history.resources[resource] = Resource(organization, sent, self._next())
 
     def removing(self, resource: str) -> None:
-        self.history.resources[resource].delete_sent = self._next()
+        known = self.history.resources[resource]
+        known.delete_sent = known.delete_sent or self._next()
 
     def removed(self, resource: str) -> None:
         known = self.history.resources[resource]
