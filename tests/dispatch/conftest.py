@@ -8,9 +8,11 @@ import uvloop
 from discue.store.commit import Store
 from tests.clocks import StandingClock
 from tests.coroutines import pytest_pyfunc_call
-from tests.dispatch.stage import Reports, Stage, opened
+from tests.databases import engine_name
+from tests.dispatch.stage import Reports, Stage
+from tests.stores import opened_store
 
-__all__ = ["pytest_pyfunc_call", "reports", "runner", "stage", "store"]
+__all__ = ["engine_name", "pytest_pyfunc_call", "reports", "runner", "stage", "store"]
 
 
 @pytest.fixture
@@ -24,9 +26,15 @@ def reports() -> Reports:
     return Reports()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is promised is so on every engine; a module whose engine makes no difference says `ENGINES_MEANT`."""
+    if "engine_name" in metafunc.fixturenames and hasattr(metafunc.module, "ENGINES_MEANT"):
+        metafunc.parametrize("engine_name", metafunc.module.ENGINES_MEANT)
+
+
 @pytest.fixture
-def store(runner: asyncio.Runner, reports: Reports, tmp_path: Path) -> Iterator[Store]:
-    with opened(runner, tmp_path, reports) as running:
+def store(engine_name: str, runner: asyncio.Runner, reports: Reports, tmp_path: Path) -> Iterator[Store]:
+    with opened_store(runner, engine_name, tmp_path, reports) as running:
         yield running
 
 

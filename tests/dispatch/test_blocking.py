@@ -1,29 +1,18 @@
 """Ordered queues whose keys are blocked by what is missed: nothing passes before somebody says what becomes of it."""
 
-import asyncio
 import random
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from discue.model import Chosen, Delivery, DeliveryOptions, Listener, MessageOptions, Queue, RetryOptions
 from discue.store import deliveries, listeners, messages, retention
-from discue.store.commit import Store
 from discue.store.engine import Transaction
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
 from tests.dispatch.test_order import Judge
 from tests.dispatch.test_redelivering import _ask as redeliver
-from tests.stores import ENGINES, opened_store
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=100, jitter=0.0), max_in_flight=4)
-
-
-@pytest.fixture(params=sorted(ENGINES))
-def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
-    with opened_store(runner, request.param, tmp_path) as opened:
-        yield opened
 
 
 async def _running(stage: Stage) -> tuple[Queue, Listener]:

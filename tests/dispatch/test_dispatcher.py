@@ -13,6 +13,8 @@ from discue.sending.attempt_request import AttemptRequest
 from discue.store import organizations, queues
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 
+ENGINES_MEANT = ["sqlite"]
+
 
 async def _with_listeners(stage: Stage, count: int) -> tuple[Queue, list[Listener]]:
     queue = await stage.queue(await stage.organization())

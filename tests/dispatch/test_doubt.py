@@ -2,6 +2,8 @@
 
 from tests.dispatch.stage import Stage, well
 
+ENGINES_MEANT = ["sqlite"]
+
 
 async def test_what_lanes_know_is_not_stored_over_a_doubt(stage: Stage) -> None:
     queue = await stage.queue(await stage.organization())

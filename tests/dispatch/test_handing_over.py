@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,15 +14,8 @@ from discue.store.commit import Store
 from discue.store.engine import Appended, Hint, Settle
 from tests.clocks import StandingClock
 from tests.dispatch.stage import LIMITS, Stage, Worker, badly, until, well, with_trace
-from tests.stores import ENGINES, opened_store
 
 IN_FLIGHT = LIMITS.listener_max_in_flight
-
-
-@pytest.fixture(params=sorted(ENGINES))
-def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
-    with opened_store(runner, request.param, tmp_path) as opened:
-        yield opened
 
 
 async def _two_workers(stage: Stage, messages: int = 3) -> tuple[Queue, Listener, Worker, Worker, list[str]]:

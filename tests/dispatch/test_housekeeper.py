@@ -19,6 +19,8 @@ from discue.store.listing import CLOCKS_APART_MS
 from tests.dispatch.stage import DAY_MS, Stage, badly, well, with_trace
 from tests.store.rows import row_id
 
+ENGINES_MEANT = ["sqlite"]
+
 DAY = 86_400
 HOUR_MS = 3_600_000
 TIMES = RetentionTimes(messages=7 * DAY, missed=14 * DAY, attempts=3 * DAY)

@@ -18,6 +18,8 @@ from discue.window import SPAN
 from tests.clocks import StandingClock
 from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Stage, badly, well, with_trace
 
+ENGINES_MEANT = ["sqlite"]
+
 IN_FLIGHT = LIMITS.listener_max_in_flight
 
 

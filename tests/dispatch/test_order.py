@@ -3,26 +3,16 @@
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from discue.model import DeliveryOptions, Listener, MessageOptions, Outcome, Queue, RetryOptions
 from discue.store import deliveries, messages
-from discue.store.commit import Store
 from discue.store.engine import Transaction
 from discue.window import SPAN
 from tests.dispatch.stage import Sent, Stage, badly, well
-from tests.stores import ENGINES, opened_store
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=100, jitter=0.0))
-
-
-@pytest.fixture(params=sorted(ENGINES))
-def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
-    with opened_store(runner, request.param, tmp_path) as opened:
-        yield opened
 
 
 async def _running(stage: Stage, options: DeliveryOptions = OFTEN) -> tuple[Queue, Listener]:

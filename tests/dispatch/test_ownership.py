@@ -27,6 +27,8 @@ from discue.store.engine import CursorKey, Hint, Member, Transaction
 from tests.clocks import StandingClock
 from tests.store.rows import a_listener, a_queue, an_organization
 
+ENGINES_MEANT = ["sqlite"]
+
 LEASE_SECONDS = 60
 LEASE_MS = LEASE_SECONDS * 1_000
 

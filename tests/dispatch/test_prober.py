@@ -11,6 +11,7 @@ from discue.dispatch import prober
 from discue.dispatch.standings import LATE_MS
 from discue.model import Listener, Queue
 from discue.store.engine import Work
+from tests.databases import on_sqlite_only
 from tests.dispatch.stage import Stage, badly, until, well
 
 MINUTE = 60_000
@@ -318,6 +319,7 @@ async def test_many_idle_listeners_have_no_task_and_cost_a_few_commits_a_minute(
     assert len(stage.dispatcher.alarms) <= 2 * (2 * 301 + 1) + 64
 
 
+@on_sqlite_only
 async def test_what_the_store_did_not_take_is_stored_when_it_works_again(stage: Stage, tmp_path: Path) -> None:
     _, listener = await _running(stage)
     await stage.probe(503, times=2)

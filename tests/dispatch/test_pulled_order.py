@@ -3,8 +3,6 @@
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,19 +11,11 @@ from discue.control.pulls import Action, Handed
 from discue.dispatch.pulls import Pulls
 from discue.errors import Unavailable
 from discue.model import DeliveryOptions, RetryOptions
-from discue.store.commit import Store
 from tests.dispatch.counter import LEASE_MS, Counter, beside, counter, pull
 from tests.dispatch.stage import Stage
 from tests.dispatch.test_redelivering import _ask as redeliver
-from tests.stores import ENGINES, opened_store
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=4, jitter=0.0), max_in_flight=7)
-
-
-@pytest.fixture(params=sorted(ENGINES))
-def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
-    with opened_store(runner, request.param, tmp_path) as opened:
-        yield opened
 
 
 def _seqs(handed: list[Handed]) -> list[int]:

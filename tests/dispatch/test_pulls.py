@@ -1,8 +1,6 @@
 """Pulled messages: handed out under leases, by whatever worker is asked, each until it is settled."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,19 +11,11 @@ from discue.dispatch.pull_round import Brought
 from discue.errors import Conflict, NotFound
 from discue.model import Chosen, DeliveryOptions, MessageOptions, Redelivery, RetryOptions
 from discue.store import deliveries, messages, redeliveries
-from discue.store.commit import Store
 from discue.store.engine import Page, Transaction
 from tests.dispatch.counter import LEASE_MS, Counter, beside, counter, pull
 from tests.dispatch.stage import DAY_MS, Stage
-from tests.stores import ENGINES, opened_store
 
 TWICE = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=2, jitter=0.0))
-
-
-@pytest.fixture(params=sorted(ENGINES))
-def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
-    with opened_store(runner, request.param, tmp_path) as opened:
-        yield opened
 
 
 async def _states(at: Counter, ids: list[str]) -> list[tuple[str, int]]:

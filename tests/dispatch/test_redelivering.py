@@ -1,8 +1,5 @@
 """Missed deliveries that are made due again: each of them once, whatever happens in between, and at a bounded rate."""
 
-import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 
 import msgspec
@@ -11,16 +8,8 @@ import pytest
 from discue.dispatch.redelivering import WAITING_RETRIES
 from discue.model import Chosen, DeliveryOptions, Listener, Queue, Redelivery
 from discue.store import redeliveries
-from discue.store.commit import Store
 from discue.store.redelivery_steps import STEP_ROWS
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
-from tests.stores import ENGINES, opened_store
-
-
-@pytest.fixture(params=sorted(ENGINES))
-def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
-    with opened_store(runner, request.param, tmp_path) as opened:
-        yield opened
 
 
 async def _running(stage: Stage) -> tuple[Queue, Listener]:

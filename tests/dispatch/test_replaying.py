@@ -1,23 +1,12 @@
 """Replays: a part of the log is delivered once more, beside what is new, within what the listener can take."""
 
-import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 
 import pytest
 
 from discue.model import DeliveryOptions, Listener, MessageOptions, Queue, RateLimit
-from discue.store.commit import Store
 from tests.dispatch.replays import ask, cancel, deliver_all, live, of_replays, stored, streams
 from tests.dispatch.stage import DAY_MS, Sent, Stage, badly, well
-from tests.stores import ENGINES, opened_store
-
-
-@pytest.fixture(params=sorted(ENGINES))
-def store(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
-    with opened_store(runner, request.param, tmp_path) as opened:
-        yield opened
 
 
 async def _running(

@@ -23,6 +23,8 @@ from tests.cast import control_of
 from tests.dispatch.stage import Stage, badly, well
 from tests.sending.scripted_server import CLOSE, HANG, READ_HEAD, ScriptedServer
 
+ENGINES_MEANT = ["sqlite"]
+
 HOST = "shop.example.com"
 MINUTE = 60_000
 ANYWHERE = EgressPolicy(allow_private=True)
