@@ -481,9 +481,9 @@ class User(msgspec.Struct, frozen=True):
         return f"User(organization={self.organization}, public_id={self.public_id!r}, role={self.role!r})"
 
 
-MISSED_REASONS = ("attempts_used_up", "expired", "no_retry", "too_old")
-"""Why a delivery is missed: no attempt is left, the message expired, the listener wanted no more, or it waited too
-long."""
+MISSED_REASONS = ("attempts_used_up", "expired", "final_status", "no_retry", "too_old")
+"""Why a delivery is missed: no attempt is left, the message expired, the retry policy calls the answer final, the
+listener wanted no more, or it waited too long."""
 
 
 class Chosen(msgspec.Struct, frozen=True, omit_defaults=True):

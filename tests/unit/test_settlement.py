@@ -1,11 +1,12 @@
 """What follows from an attempt."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.backoff import DEFAULT_RETRY_POLICY, delay_ms
-from discue.model import FailureKind, Outcome
+from discue.model import MISSED_REASONS, FailureKind, Outcome
 from discue.settlement import Settlement, settle
 
 NOW = 1_800_000_000_000
@@ -71,6 +72,14 @@ def test_410_disables_the_listener_of_a_missed_delivery_too(made: int, *, no_ret
 def test_half_an_answer_of_410_disables_nothing(error: FailureKind) -> None:
     settlement = settled(1, answered(410, error=error))
     assert (settlement.disable_listener, settlement.due_at) == (False, NOW + 5_000)
+
+
+@given(made=st.integers(1, 20), outcome=failures, random=randoms, final=st.frozensets(st.sampled_from(["404", "5xx"])))
+def test_whatever_is_missed_is_so_for_a_reason_that_one_can_ask_for(
+    made: int, outcome: Outcome, random: float, final: frozenset[str]
+) -> None:
+    settlement = settle(made, outcome, msgspec.structs.replace(DEFAULT_RETRY_POLICY, final=final), NOW, random)
+    assert (settlement.reason in MISSED_REASONS) == (settlement.state == "missed")
 
 
 @given(made=st.integers(1, 20), outcome=failures, random=randoms)

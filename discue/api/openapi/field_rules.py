@@ -334,7 +334,7 @@ RULES: dict[str, Rule] = {
     ),
     "missed_at": Rule("When it was missed, in milliseconds since the epoch.", 1_795_795_480_000, _INSTANT),
     "MissedShown.reason": Rule(
-        "Why: no attempt is left, the message expired, none more was wanted, or too old.",
+        "Why: no attempt is left, the message expired, its answer was final, none more was wanted, or too old.",
         "attempts_used_up",
         _REASON,
     ),
