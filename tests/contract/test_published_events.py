@@ -8,6 +8,7 @@ import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event, to_binary_event, to_structured_event
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.contract.caller import Caller, body, fresh, pointers, problem
 from tests.contract.receiver import Receiver
@@ -52,6 +53,20 @@ def test_an_event_reaches_listeners_as_it_was_sent(
     shown = owner.shown(f"{path}/messages/{made['id']}")
     assert shown["key"] == "customer-9"
     assert shown["headers"]["ce-tenant"] == "north"
+
+
+@pytest.mark.parametrize("mode", ["binary", "structured"])
+def test_a_message_reaches_listeners_as_an_event_that_is_signed(owner: Caller, receiver: Receiver, mode: str) -> None:
+    endpoint = receiver.endpoint()
+    path, listener = listening(owner, endpoint, format=f"cloudevents_{mode}")
+    message = owner.create(f"{path}/messages", data={"order": 17}, headers={"ce-type": "order.paid"})
+    [received] = endpoint.until(1)
+    event = from_http_event(HTTPMessage(dict(received.headers), received.content))
+    assert (event.get_id(), event.get_type(), event.get_data()) == (message["id"], "order.paid", {"order": 17})
+    signed = Webhook(listener["secret"])
+    assert signed.verify(received.content, received.headers)
+    with pytest.raises(WebhookVerificationError):
+        signed.verify(received.content + b" ", received.headers)
 
 
 def test_a_batch_is_stored_whole_or_not_at_all(owner: Caller) -> None:
