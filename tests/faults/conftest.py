@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import database, engine_name
+
+__all__ = ["database", "engine_name"]
+
 LONGEST_SECONDS = 180
 _TOLD = "told"
 

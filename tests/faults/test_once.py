@@ -1,14 +1,12 @@
 """A worker that dies between the commit and the answer: whoever repeats the request has its effect once."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.databases import ENGINE_NAMES, new_database
 from tests.faults.client import KEY
 from tests.faults.product import Product
 
@@ -17,12 +15,6 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "/topics/{topic}/messages": {"data": "1"},
     "/api_keys": {},
 }
-
-
-@pytest.fixture(params=ENGINE_NAMES)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with new_database(request, request.param, tmp_path) as address:
-        yield address
 
 
 @pytest.mark.parametrize("template", REQUESTS)

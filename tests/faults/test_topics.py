@@ -12,16 +12,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from discue.store.engine import Engine, Transaction
-from discue.store.engines.postgres import PostgresEngine
-from discue.store.engines.sqlite import SqliteEngine
-from discue.store.entries import BODY
-from tests.databases import ENGINE_NAMES, new_database
 from tests.faults.client import Client, Lost
+from tests.faults.logs import Stored, stored_by
 from tests.faults.product import SERVE, Product
 from tests.faults.receiver import Receiver
 from tests.faults.running import under_load
-from tests.tallied import drift
 
 KILLS = 3
 _PUBLISHES_APART = 150
@@ -29,25 +24,12 @@ _PRODUCERS = 8
 _AGAIN_SECONDS = 0.05
 _BATCH = 3
 
-_LOG = f"SELECT q.public_id, l.id, {BODY} FROM log l JOIN queue q ON q.organization = l.organization AND q.id = l.queue"
-_UNCOUNTED = """
-    SELECT b.id, b.uses, (SELECT count(*) FROM log l WHERE l.organization = b.organization AND l.body_id = b.id)
-    FROM body b"""
-
 
 class Sent(msgspec.Struct):
     """A publish to the topic, of one message or of several. Without `ids` no 200 arrived: it is undecided."""
 
     bodies: tuple[str, ...]
     ids: tuple[str, ...] = ()
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """A message in a queue, as its log has it in the end."""
-
-    queue: str
-    id: str
-    body: str
 
 
 def broken(queues: Sequence[str], sent: Sequence[Sent], stored: Sequence[Stored]) -> Iterator[str]:
@@ -124,37 +106,6 @@ async def _published(client: Client, path: str, bodies: Sequence[str]) -> tuple[
     return tuple(message["id"] for message in shown)
 
 
-@pytest.fixture(params=ENGINE_NAMES)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with new_database(request, request.param, tmp_path) as address:
-        yield address
-
-
-async def _read(engine: Engine) -> list[Stored]:
-    """All logs; the bodies that are shared are counted as often as they are named."""
-
-    async def work(tx: Transaction) -> list[Stored]:
-        assert await drift(tx) == {}
-        for row in await tx.rows(_UNCOUNTED):
-            assert row[1] == row[2], tuple(row)
-        return [Stored(row[0], row[1], bytes(row[2]).decode()) for row in await tx.rows(_LOG)]
-
-    await engine.open()
-    try:
-        return await engine.read(work)
-    finally:
-        await engine.close()
-
-
-def _engine_of(product: Product, database: str) -> Engine:
-    def report(_place: str, error: BaseException) -> None:
-        raise error
-
-    if database.startswith("postgresql"):
-        return PostgresEngine(database, report=report)
-    return SqliteEngine(product.database, report=report)
-
-
 async def killed_under_load(
     folder: Path, database: str, kills: int, command: Sequence[str] = SERVE
 ) -> tuple[list[str], Producers, Receiver, list[Stored]]:
@@ -174,7 +125,7 @@ async def killed_under_load(
             confirmed = [each for sent in producers.sent for each in sent.ids]
             await receiver.until(receiver.has_all(confirmed, queue))
         assert await product.stop() == 0, "".join(product.lines)
-        return queues, producers, receiver, await _read(_engine_of(product, database))
+        return queues, producers, receiver, await stored_by(product, database)
 
 
 async def test_what_was_published_to_a_topic_is_in_all_of_its_queues_or_in_none(tmp_path: Path, database: str) -> None:

@@ -1,0 +1,57 @@
+"""All that the logs of an installation hold in the end."""
+
+import msgspec
+
+from discue.headers import Headers
+from discue.message_options import read_options
+from discue.store.engine import Engine, Transaction
+from discue.store.engines.postgres import PostgresEngine
+from discue.store.engines.sqlite import SqliteEngine
+from discue.store.entries import BODY
+from tests.faults.product import Product
+from tests.tallied import drift
+
+_LOG = f"""
+    SELECT q.public_id, l.id, {BODY}, l.extra
+    FROM log l JOIN queue q ON q.organization = l.organization AND q.id = l.queue"""
+_UNCOUNTED = """
+    SELECT b.id, b.uses, (SELECT count(*) FROM log l WHERE l.organization = b.organization AND l.body_id = b.id)
+    FROM body b"""
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A message in a queue, as its log has it."""
+
+    queue: str
+    id: str
+    body: str
+    headers: Headers = ()
+
+
+async def stored_by(product: Product, database: str) -> list[Stored]:
+    """Of one that has ended. What is counted is what there is: tallies, and the uses of shared bodies."""
+
+    async def work(tx: Transaction) -> list[Stored]:
+        assert await drift(tx) == {}
+        for row in await tx.rows(_UNCOUNTED):
+            assert row[1] == row[2], tuple(row)
+        rows = await tx.rows(_LOG)
+        return [
+            Stored(queue, id_, bytes(body).decode(), read_options(extra).headers) for queue, id_, body, extra in rows
+        ]
+
+    engine = _engine_of(product, database)
+    await engine.open()
+    try:
+        return await engine.read(work)
+    finally:
+        await engine.close()
+
+
+def _engine_of(product: Product, database: str) -> Engine:
+    def report(_place: str, error: BaseException) -> None:
+        raise error
+
+    if database.startswith("postgresql"):
+        return PostgresEngine(database, report=report)
+    return SqliteEngine(product.database, report=report)
