@@ -6,8 +6,8 @@ from tests.contract.caller import Caller, problem
 from tests.contract.reference import OPERATIONS, Operation, for_every, for_status
 from tests.contract.world import World
 
-# Three workers are on PostgreSQL, too.
-SETTINGS_MEANT = ("sqlite", "three workers")
+# Whatever answers, it is the same table of routes; what stands behind it is the matter of all other files.
+SETTINGS_MEANT = ("sqlite",)
 
 WITH_BODY = [operation for operation in OPERATIONS if operation.takes_body]
 READING = [operation for operation in OPERATIONS if operation.method == "GET"]
