@@ -26,7 +26,7 @@ run: $(RUNTIME)
 	$(BIN)/discue dev $(ARGS)
 
 test: $(DEV)
-	$(PYTEST) -n $(JOBS) --dist loadgroup $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore tests/fuzz $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff check .

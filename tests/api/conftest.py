@@ -6,6 +6,7 @@ import pytest
 
 from tests.api.serving import Cast, Service, cast_of, served
 from tests.databases import ENGINE_NAMES, new_database
+from tests.everywhere import EVERYWHERE
 
 __all__ = ["cast", "service"]
 
@@ -13,7 +14,7 @@ __all__ = ["cast", "service"]
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every engine has to serve the API; a module that is about HTTP says `ENGINES_MEANT`."""
     if "service" in metafunc.fixturenames:
-        names = getattr(metafunc.module, "ENGINES_MEANT", ENGINE_NAMES)
+        names = ENGINE_NAMES if EVERYWHERE else getattr(metafunc.module, "ENGINES_MEANT", ENGINE_NAMES)
         metafunc.parametrize("service", names, indirect=True, scope="session")
 
 

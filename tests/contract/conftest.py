@@ -13,6 +13,7 @@ from tests.contract.caller import Caller, client_at, fresh, some_address
 from tests.contract.receiver import Receiver, receiving
 from tests.contract.serving import SETTINGS, Installation, installation
 from tests.contract.world import World
+from tests.everywhere import EVERYWHERE
 
 GIVEN = "given"
 
@@ -34,8 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def settings_meant(module: Any) -> Sequence[str]:
-    """All of them, or those that a long module names; CONTRACT_ALL=1 runs that on all, too."""
-    return SETTINGS if os.environ.get("CONTRACT_ALL") else getattr(module, "SETTINGS_MEANT", SETTINGS)
+    """One on each engine, or those that a long module names. Three workers are on PostgreSQL, too."""
+    return SETTINGS if EVERYWHERE else getattr(module, "SETTINGS_MEANT", ("sqlite", "three workers"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

