@@ -4,6 +4,7 @@ Filters become bounds of what is read, or keys of an index: what they leave out 
 """
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -273,6 +274,7 @@ def nearest_row_id(millisecond: int) -> int:
     return row_id_at(max(0, min(millisecond, _LAST_MILLISECOND)))
 
 
+@lru_cache(256)
 def placeholders(first: int, count: int) -> str:
     """`$3, $4, $5` for an IN list."""
     return ", ".join(f"${number}" for number in range(first, first + count))

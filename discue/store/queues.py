@@ -1,6 +1,7 @@
 """Rows of queues, and of their heads: the end of each log."""
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -54,7 +55,7 @@ class Head(msgspec.Struct, frozen=True):
         return self.head - self.moved
 
 
-class _Settings(msgspec.Struct, omit_defaults=True):
+class _Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     retention_seconds: int | None = None
     max_message_bytes: int | None = None
     schema_language: SchemaLanguage = "rules"
@@ -63,7 +64,16 @@ class _Settings(msgspec.Struct, omit_defaults=True):
     on_missed: OnMissed = "pass"
 
 
-_read_settings = msgspec.json.Decoder(_Settings).decode
+_KEPT_SETTINGS: Final = 256
+
+
+@lru_cache(_KEPT_SETTINGS)
+def _read_settings(settings: str) -> _Settings:
+    """Most queues have none, or those of many others."""
+    return _decode_settings(settings)
+
+
+_decode_settings = msgspec.json.Decoder(_Settings).decode
 
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Queue | None:

@@ -31,7 +31,7 @@ async def _well_and_badly(delivered: Delivered) -> int:
 async def test_after_a_kill_counts_are_what_there_is(tmp_path: Path, database: str) -> None:
     async with (
         Receiver(_well_and_badly) as receiver,
-        Product(tmp_path, database=database) as product,
+        Product(tmp_path, database=database, lease_seconds=2) as product,
         calling(product) as operator,
     ):
         queue = (await operator.create("/queues"))["id"]

@@ -14,7 +14,8 @@ _IN_FLIGHT = 4
 async def test_a_killed_process_goes_on_with_a_replay_and_repeats_what_was_in_flight(
     tmp_path: Path, database: str
 ) -> None:
-    async with Receiver() as receiver, Product(tmp_path, database=database) as product, calling(product) as operator:
+    product = Product(tmp_path, database=database, lease_seconds=2)
+    async with Receiver() as receiver, product, calling(product) as operator:
         queue = (await operator.create("/queues"))["id"]
         messages: Any = await operator.create(
             f"/queues/{queue}/messages/batch", messages=[{"data": f"{number}"} for number in range(_MESSAGES)]

@@ -18,10 +18,10 @@ from tests.faults.logs import Stored, stored_by
 from tests.faults.product import Product
 from tests.faults.receiver import Receiver
 
-_SCHEDULES = 50
+_SCHEDULES = 30
 _FROM_RUN_TO_RUN_MS = 60_000
 _JUMP_MS = 3_600_000
-_RECEIPTS_BEFORE_A_KILL = (1, 300, 1_200)
+_RECEIPTS_BEFORE_A_KILL = (1, 700)
 _LEASE_SECONDS = 2
 _LONGEST_SECONDS = 60
 _APART_SECONDS = 0.05

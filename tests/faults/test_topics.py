@@ -110,7 +110,8 @@ async def killed_under_load(
     folder: Path, database: str, kills: int, command: Sequence[str] = SERVE
 ) -> tuple[list[str], Producers, Receiver, list[Stored]]:
     """What was published to a topic with two channels, what its listeners got, and what is stored in the end."""
-    async with Receiver() as receiver, Product(folder, command=command, database=database) as product:
+    product = Product(folder, command=command, database=database, lease_seconds=2)
+    async with Receiver() as receiver, product:
         client = product.client()
         topic = str((await client.create("/topics", {}))["id"])
         queues = [await client.queue() for _ in range(2)]

@@ -39,9 +39,6 @@ from tests.store.test_plans import (
     name_of,
 )
 
-# Databases of many rows are filled by one process.
-pytestmark = pytest.mark.xdist_group("plans")
-
 OURS = row_id(1)
 STATES = ("acknowledged", "pending", "retrying", "missed")
 FILTERS: tuple[dict[str, Any], ...] = (

@@ -65,9 +65,6 @@ from tests.store.postgres_plans import index_conditions, slow_steps
 from tests.store.prepared import Prepared, on_prepared, prepared_by
 from tests.store.rows import a_domain, an_organization, public_id, publish, row_id, stored_listener, stored_queue
 
-# Databases of many rows are filled by one process.
-pytestmark = pytest.mark.xdist_group("plans")
-
 OURS = row_id(1)
 
 SELECTIONS = (
