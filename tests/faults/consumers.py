@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -40,14 +40,17 @@ class Consumers:
         self._path = f"/queues/{self.pulling.queue}/listeners/{made['id']}"
         self.pulling.id, self.pulling.answered = made["id"], self._recorder.tick()
 
-    async def consume(self, client: Client, *, is_gentle: bool) -> None:
-        """One request for messages, and one that says what became of them: all acknowledged if gentle. Raises Lost."""
+    async def consume(self, client: Client, is_gentle: Callable[[], bool]) -> None:
+        """One request for messages, and one that says what became of them: all acknowledged if gentle. Raises Lost.
+
+        Whether it is to be gentle is asked when the messages are there: a request may have waited for them.
+        """
         handed = await self._pull(client)
         if not handed:
             return
         said: dict[str, list[str]] = {}
         for each in handed:
-            each.said = "acknowledge" if is_gentle else self._random.choice(_FATES)
+            each.said = "acknowledge" if is_gentle() else self._random.choice(_FATES)
             if each.said:
                 said.setdefault(each.said, []).append(each.receipt)
         if not self._is_ending and self._random.random() < 0.5:
@@ -95,7 +98,7 @@ class Consumers:
             async with asyncio.timeout(within_seconds):
                 while await self._has_waiting(client):
                     with suppress(Lost):
-                        await self.consume(client, is_gentle=True)
+                        await self.consume(client, lambda: True)
 
     async def _has_waiting(self, client: Client) -> bool:
         with suppress(Lost):

@@ -218,7 +218,7 @@ class Load:
         await self.publish(client, self.random.choice(tenant.queues), size)
 
     async def _consume(self, client: Client, _tenant: Tenant, consumers: Consumers) -> None:
-        await consumers.consume(client, is_gentle=self.is_gentle)
+        await consumers.consume(client, lambda: self.is_gentle)
 
     async def pull_what_is_left(self, within_seconds: float) -> None:
         """All consumers acknowledge whatever comes, until nothing waits for them."""

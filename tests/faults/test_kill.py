@@ -99,8 +99,8 @@ def judge_broken(folder: Path, bug: str) -> None:
 @pytest.mark.parametrize("bug", sorted(_PULLED))
 def test_a_server_that_breaks_a_promise_to_those_who_pull_is_caught(tmp_path: Path, bug: str) -> None:
     command = (sys.executable, "-m", "tests.faults.broken", bug)
-    load = LoadPlan(queues=1, producers=4, listeners=("steady",), ordered_producers=2, pullers=2)
-    verdict = judge(tmp_path, Plan(kills=1, seed=7, load=load, patience_seconds=4, command=command))
+    load = LoadPlan(queues=1, producers=4, listeners=("steady",), ordered_producers=6, pullers=2)
+    verdict = judge(tmp_path, Plan(kills=2, seed=7, load=load, patience_seconds=4, command=command))
     found = [sentence for sentence in verdict.broken if any(symptom in sentence for symptom in _PULLED[bug])]
     assert found, (verdict.summary, verdict.broken)
 
