@@ -30,5 +30,5 @@ def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """Twice as many as there are processors: of the tests that run at a time, half usually wait for something."""
-    return 2 * (yield)
+    """One more than there are processors: of the tests that run at a time, one usually waits for something."""
+    return (yield) + 1
