@@ -1,0 +1,81 @@
+"""The verdict finds each promise that was broken to those who filter in a history that was doctored."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.history import Bounds, Counts, History, Log, Published, Registered, ReplayCounts, Replayed
+from tests.faults.test_history import NOON, SECRET, a_receipt
+from tests.faults.verdict import decide
+
+
+def a_filtered_history() -> History:
+    """Of two sorts of messages, one for each of two listeners, and one message that nobody heard of."""
+    history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0)
+    bodies = ('{"sort": "a"}', '{"sort": "b"}', '{"sort": "a", "more": 1}')
+    history.publishes = [Published("q", bodies, sent=10, answered=11, ids=("m1", "m2", "m3"), answered_at=111.0)]
+    history.listeners = {
+        "picky": Registered("q", 1, 2, "p", SECRET, sort="a"),
+        "other": Registered("q", 3, 4, "o", SECRET, sort="b"),
+    }
+    history.receipts = [
+        a_receipt("m1", bodies[0], 20, name="picky"),
+        a_receipt("m2", bodies[1], 20, name="other"),
+        a_receipt("m3", bodies[2], 20, name="picky"),
+    ]
+    history.replays = [Replayed("picky", "m1", "m3", sent=33, answered=34, id="r1")]
+    for message, body in (("m1", bodies[0]), ("m3", bodies[2])):
+        history.receipts.append(a_receipt(message, body, 35, name="picky"))
+        history.receipts[-1].replay = "r1"
+    history.replay_counts = {"r1": ReplayCounts("done", 2, 0, 0)}
+    history.logs = {"q": Log(head=4, ids=("m1", "m2", "m3", "unknown"))}
+    history.counts = {
+        "picky": Counts(acknowledged=2, pending=0, missed=0, start_seq=0),
+        "other": Counts(acknowledged=1, pending=0, missed=0, start_seq=0),
+    }
+    return history
+
+
+def test_a_filtered_history_without_faults_is_found_without() -> None:
+    assert decide(a_filtered_history()).broken == []
+
+
+def lets_through_what_is_filtered(history: History) -> None:
+    history.receipts.append(a_receipt("m2", '{"sort": "b"}', 21, name="picky"))
+
+
+def passes_over_what_is_wanted(history: History) -> None:
+    del history.receipts[2]
+
+
+def counts_what_it_passed_over(history: History) -> None:
+    history.counts["other"].missed = 2
+
+
+def counts_no_more_than_one(history: History) -> None:
+    history.counts["picky"].acknowledged = 1
+
+
+def leaves_what_is_wanted_out_of_a_replay(history: History) -> None:
+    history.receipts.pop()
+
+
+def counts_in_a_replay_what_it_passed_over(history: History) -> None:
+    history.replay_counts["r1"] = ReplayCounts("done", 2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("doctor", "finding"),
+    [
+        (lets_through_what_is_filtered, "picky got m2, which its filter does not let through"),
+        (passes_over_what_is_wanted, "picky never got m3"),
+        (counts_what_it_passed_over, "the counts of other do not add up to the log"),
+        (counts_no_more_than_one, "the counts of picky do not add up to the log"),
+        (leaves_what_is_wanted_out_of_a_replay, "picky never got m3 of its replay r1"),
+        (counts_in_a_replay_what_it_passed_over, "the counts of the replay r1 do not add up to its 2 messages"),
+    ],
+)
+def test_a_broken_promise_to_who_filters_is_found(doctor: Callable[[History], None], finding: str) -> None:
+    history = a_filtered_history()
+    doctor(history)
+    assert any(finding in sentence for sentence in decide(history).broken), decide(history).broken
