@@ -6,13 +6,19 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.everywhere import EVERYWHERE
 from tests.memory import folder_in_memory
 from tests.postgres.fixtures import postgres_cluster
 
 __all__ = ["postgres_cluster"]
 
 # A machine that runs tests in parallel is slow at times: deadlines would make them fail at random.
-settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "project",
+    deadline=None,
+    max_examples=200 if EVERYWHERE else 50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("project")
 
 if (_memory := folder_in_memory()) is not None:

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.everywhere import EVERYWHERE
 from tests.postgres import fixtures as postgres
 from tests.stores import ENGINES
 
 ENGINE_NAMES = sorted(ENGINES, reverse=True)
+
+ENOUGH = ENGINE_NAMES if EVERYWHERE else ["sqlite"]
+"""For what takes one road on all engines, above a store that is tested on each of them."""
 
 on_sqlite_only = pytest.mark.parametrize("engine_name", ["sqlite"])
 """For a test whose engine makes no difference, among others whose engine does."""
@@ -27,6 +31,13 @@ def new_database(request: pytest.FixtureRequest, engine_name: str, folder: Path)
 
 @pytest.fixture(params=ENGINE_NAMES)
 def engine_name(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=ENOUGH)
+def name_of_enough(request: pytest.FixtureRequest) -> str:
+    """In the place of `engine_name`."""
     name: str = request.param
     return name
 

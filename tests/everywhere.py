@@ -4,4 +4,5 @@ import os
 from typing import Final
 
 EVERYWHERE: Final = bool(os.environ.get("EVERYWHERE"))
-"""Set by `EVERYWHERE=1`, as in `.ci/run`: what is long and takes one road on all engines runs on each of them, too."""
+"""Set by `EVERYWHERE=1`, as in `.ci/run`: what is long and takes one road on all engines runs on each of them, too,
+and properties are tried with more examples."""

@@ -7,7 +7,7 @@ import pytest
 from discue.control.control import Control
 from tests.cast import Cast, assembled
 from tests.coroutines import pytest_pyfunc_call, runner
-from tests.databases import engine_name
+from tests.databases import name_of_enough as engine_name
 
 __all__ = ["cast", "control", "engine_name", "pytest_pyfunc_call", "runner"]
 

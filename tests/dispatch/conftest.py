@@ -8,7 +8,7 @@ import uvloop
 from discue.store.commit import Store
 from tests.clocks import StandingClock
 from tests.coroutines import pytest_pyfunc_call
-from tests.databases import engine_name
+from tests.databases import name_of_enough as engine_name
 from tests.dispatch.stage import Reports, Stage
 from tests.stores import opened_store
 
@@ -24,12 +24,6 @@ def runner() -> Iterator[asyncio.Runner]:
 @pytest.fixture
 def reports() -> Reports:
     return Reports()
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What is promised is so on every engine; a module whose engine makes no difference says `ENGINES_MEANT`."""
-    if "engine_name" in metafunc.fixturenames and hasattr(metafunc.module, "ENGINES_MEANT"):
-        metafunc.parametrize("engine_name", metafunc.module.ENGINES_MEANT)
 
 
 @pytest.fixture

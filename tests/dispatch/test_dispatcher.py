@@ -11,9 +11,10 @@ from discue.dispatch import alarms, dispatcher, intake
 from discue.model import DeliveryOptions, Listener, Queue, RetryOptions
 from discue.sending.attempt_request import AttemptRequest
 from discue.store import organizations, queues
+from tests.databases import on_sqlite_only
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 
-ENGINES_MEANT = ["sqlite"]
+pytestmark = on_sqlite_only
 
 
 async def _with_listeners(stage: Stage, count: int) -> tuple[Queue, list[Listener]]:

@@ -1,8 +1,9 @@
 """Connections to the store were lost: what lanes hold is of a history that may not be the one that goes on."""
 
+from tests.databases import on_sqlite_only
 from tests.dispatch.stage import Stage, well
 
-ENGINES_MEANT = ["sqlite"]
+pytestmark = on_sqlite_only
 
 
 async def test_what_lanes_know_is_not_stored_over_a_doubt(stage: Stage) -> None:

@@ -16,10 +16,11 @@ from discue.store.engine import Once, Transaction
 from discue.store.events import Occurrence
 from discue.store.jobs import Job
 from discue.store.listing import CLOCKS_APART_MS
+from tests.databases import on_sqlite_only
 from tests.dispatch.stage import DAY_MS, Stage, badly, well, with_trace
 from tests.store.rows import row_id
 
-ENGINES_MEANT = ["sqlite"]
+pytestmark = on_sqlite_only
 
 DAY = 86_400
 HOUR_MS = 3_600_000

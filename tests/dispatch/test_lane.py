@@ -16,9 +16,10 @@ from discue.store.commit import Store
 from discue.store.engine import MissedRange
 from discue.window import SPAN
 from tests.clocks import StandingClock
+from tests.databases import on_sqlite_only
 from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Stage, badly, well, with_trace
 
-ENGINES_MEANT = ["sqlite"]
+pytestmark = on_sqlite_only
 
 IN_FLIGHT = LIMITS.listener_max_in_flight
 

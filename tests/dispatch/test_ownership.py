@@ -27,10 +27,13 @@ from discue.store.engine import CursorKey, Hint, Member, Transaction
 from tests.clocks import StandingClock
 from tests.store.rows import a_listener, a_queue, an_organization
 
-ENGINES_MEANT = ["sqlite"]
-
 LEASE_SECONDS = 60
 LEASE_MS = LEASE_SECONDS * 1_000
+
+
+@pytest.fixture
+def engine_name() -> str:
+    return "sqlite"
 
 
 class Desk:

@@ -15,8 +15,6 @@ from tests.authority import server_context, trusting_context
 from tests.dispatch.stage import until
 from tests.sending.scripted_server import CLOSE, HANG, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 
-ENGINES_MEANT = ["sqlite"]
-
 pytestmark = pytest.mark.usefixtures("runner")
 
 ANYWHERE = EgressPolicy(allow_private=True)

@@ -14,8 +14,6 @@ from discue.trace import Timings, Trace
 from tests.clocks import NOON
 from tests.dispatch.stage import badly, well
 
-ENGINES_MEANT = ["sqlite"]
-
 RECORD = LaneRecord(
     organization=1,
     listener=2,

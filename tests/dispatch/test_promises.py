@@ -47,6 +47,7 @@ from discue.store import handover
 from tests.clocks import StandingClock
 from tests.dispatch.paced import Paced, Place
 from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Sent, Stage, Worker, badly, opened, well
+from tests.everywhere import EVERYWHERE
 from tests.memory import folder_in_memory
 
 SMALL_SPAN = 16
@@ -583,7 +584,7 @@ def test_every_promise_holds_whatever_happens() -> None:
     run_state_machine_as_test(
         Promises,
         settings=settings(
-            max_examples=40,
+            max_examples=100 if EVERYWHERE else 20,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -20,10 +20,11 @@ from discue.sending.fetch import Fetcher
 from discue.store import domains as rows
 from tests.authority import server_context, trusting_context
 from tests.cast import control_of
+from tests.databases import on_sqlite_only
 from tests.dispatch.stage import Stage, badly, well
 from tests.sending.scripted_server import CLOSE, HANG, READ_HEAD, ScriptedServer
 
-ENGINES_MEANT = ["sqlite"]
+pytestmark = on_sqlite_only
 
 HOST = "shop.example.com"
 MINUTE = 60_000

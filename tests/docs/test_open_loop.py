@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
@@ -46,10 +46,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _deliver(port: int, data: object) -> None:
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("POST", "/", json.dumps(data))
-    assert connection.getresponse().read() == b""
-    connection.close()
+    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("POST", "/", json.dumps(data))
+        assert connection.getresponse().read() == b""
 
 
 @contextmanager

@@ -60,6 +60,7 @@ class Worker:
             await self.begin()
             await self.product.ready()
         except Ended:
+            await self.product.kill()
             return False
         return True
 

@@ -18,6 +18,8 @@ from tests.postgres.server import NotStarted
 from tests.postgres.session import ServerError
 from tests.postgres.standby import Pair, Standby
 
+pytestmark = pytest.mark.torture
+
 _REPOSITORY = Path(__file__).parents[2]
 
 _UNPRIVILEGED = """

@@ -1,22 +1,24 @@
-"""Databases of which a server's planner knows something: each is made once, and copied for every test."""
+"""Databases of which a server's planner knows something: each is made once, and left as it was by every test."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
 from discue.model import Listener, Queue
 from discue.store.commit import Store
+from discue.store.engine import Transaction
 from discue.store.engines.postgres import PostgresEngine
 from tests.postgres.cluster import Cluster
-from tests.postgres.fixtures import new_database, shared_cluster
+from tests.postgres.fixtures import shared_cluster
 from tests.stores import migrated_template, store_on
 
 Prepare = Callable[[Cluster, str], None]
 Lay = Callable[[Store], Coroutine[Any, Any, tuple[Queue, Listener]]]
+T = TypeVar("T")
 
 on_prepared = pytest.mark.xdist_group("prepared databases")
 """Of processes that run tests in parallel, one makes them."""
@@ -29,14 +31,27 @@ class Prepared(NamedTuple):
     queue: Queue
     listener: Listener
 
+    async def try_out(self, work: Callable[[Transaction], Coroutine[Any, Any, T]]) -> T:
+        """What the work returns. What it has written is undone."""
+        returned: list[T] = []
+
+        async def undone(tx: Transaction) -> None:
+            returned.append(await work(tx))
+            raise _Undone
+
+        with suppress(_Undone):
+            await self.store.write(undone)
+        return returned[0]
+
+
+class _Undone(Exception):
+    """Raised at the end of a work that is only tried."""
+
 
 @contextmanager
 def prepared_by(runner: asyncio.Runner, prepare: Prepare, lay: Lay) -> Iterator[Prepared]:
     name, queue, listener = _laid(prepare, lay)
-    with (
-        new_database(shared_cluster(), name) as dsn,
-        store_on(runner, PostgresEngine(dsn, report=_unexpected)) as store,
-    ):
+    with store_on(runner, PostgresEngine(shared_cluster().dsn(name), report=_unexpected)) as store:
         yield Prepared(store, queue, listener)
 
 

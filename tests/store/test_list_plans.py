@@ -133,14 +133,12 @@ async def test_every_filter_goes_by_an_index_and_sorts_nothing(store: Store) -> 
 @on_prepared
 @every_prepared
 async def test_every_filter_does_so_on_a_server_whatever_its_statistics_say(prepared: Prepared) -> None:
-    store, queue, listener = prepared
-
     async def work(tx: Transaction) -> None:
         explaining = Once(tx, slow_steps)
         with _no_slow_plans(explaining, bool):
-            await _list_everything(explaining, queue, listener)
+            await _list_everything(explaining, prepared.queue, prepared.listener)
 
-    await store.write(work)
+    await prepared.try_out(work)
 
 
 class Once(ExplainingSlowSteps):
@@ -171,14 +169,12 @@ async def _list_by_alias(tx: Transaction, queue: Queue) -> None:
 @on_prepared
 @every_prepared
 async def test_an_alias_is_found_by_an_index_of_aliases_on_a_server(prepared: Prepared) -> None:
-    store, queue, _ = prepared
-
     async def work(tx: Transaction) -> dict[str, dict[str, str]]:
         once = Once(tx, index_conditions)
-        await _list_by_alias(once, queue)
+        await _list_by_alias(once, prepared.queue)
         return {sql: plan for sql, plan in once.plans.items() if _asks_for_an_alias(sql)}  # type: ignore[misc]
 
-    plans = await store.write(work)
+    plans = await prepared.try_out(work)
     assert len(plans) > 9
     for sql, plan in plans.items():
         assert any(re.search("alias|email", condition) for condition in plan.values()), (sql, plan)

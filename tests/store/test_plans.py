@@ -490,14 +490,12 @@ async def test_every_statement_goes_by_an_index_and_sorts_nothing(store: Store, 
 async def test_every_statement_does_so_on_a_server_whatever_its_statistics_say(
     prepared: Prepared, everything: Any
 ) -> None:
-    store, queue, listener = prepared
-
     async def work(tx: Transaction) -> None:
         explaining = ExplainingSlowSteps(tx)
         with _no_slow_plans(explaining, bool):
-            await everything(explaining, queue, listener)
+            await everything(explaining, prepared.queue, prepared.listener)
 
-    await store.write(work)
+    await prepared.try_out(work)
 
 
 _KEYS = {
