@@ -6,3 +6,10 @@ from typing import Final
 EVERYWHERE: Final = bool(os.environ.get("EVERYWHERE"))
 """Set by `EVERYWHERE=1`, as in `.ci/run`: what is long and takes one road on all engines runs on each of them, too,
 and properties are tried with more examples."""
+
+_FEW = 2
+
+
+def seeds(count: int) -> range:
+    """Of worlds made at random, each again as it was: so many of them everywhere, and else a few."""
+    return range(count if EVERYWHERE else _FEW)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,8 @@ from tests.contract.world import World
 from tests.everywhere import EVERYWHERE
 
 GIVEN = "given"
+
+_SUITE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,7 +52,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of processes that run tests in parallel, one starts the services of a setting, and not each of them."""
     for item in items:
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "setting" in item.callspec.params:
+        if isinstance(item, pytest.Function) and "setting" in item.fixturenames and _SUITE in item.path.parents:
             item.add_marker(pytest.mark.xdist_group(f"contract on {item.callspec.params['setting']}"))
 
 

@@ -11,6 +11,7 @@ from discue.store.engine import Transaction
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
 from tests.dispatch.test_order import Judge
 from tests.dispatch.test_redelivering import _ask as redeliver
+from tests.everywhere import seeds
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=100, jitter=0.0), max_in_flight=4)
 
@@ -206,7 +207,7 @@ class Course:
             await self._stage.delete_message(self._queue, chosen)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6))
 async def test_nothing_passes_what_was_missed_whatever_happens(
     stage: Stage, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

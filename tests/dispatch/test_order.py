@@ -11,6 +11,7 @@ from discue.store import deliveries, messages
 from discue.store.engine import Transaction
 from discue.window import SPAN
 from tests.dispatch.stage import Sent, Stage, badly, well
+from tests.everywhere import seeds
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=100, jitter=0.0))
 
@@ -241,7 +242,7 @@ class Judge:
             assert set(before[: before.index(sent.message_id)]) <= self.settled, "one was sent before its turn"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 async def test_what_ends_while_other_things_are_being_stored_is_sent_once(stage: Stage, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - repeatable
     queue, listener = await _running(stage, DeliveryOptions(retry=OFTEN.retry, max_in_flight=8))
@@ -266,7 +267,7 @@ async def test_what_ends_while_other_things_are_being_stored_is_sent_once(stage:
     assert (counts.acknowledged, counts.pending, counts.retrying) == (150, 0, 0)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6))
 async def test_whatever_happens_first_receipts_of_a_key_come_in_order(
     stage: Stage, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,7 +390,7 @@ class Course:
         await self._stage.end(sent, outcome)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", seeds(8))
 async def test_keys_keep_their_order_when_cursors_move_and_messages_expire(stage: Stage, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - repeatable
     queue, listener = await _running(stage, DeliveryOptions(retry=OFTEN.retry, max_in_flight=4))

@@ -10,6 +10,7 @@ from discue.model import Chosen, DeliveryOptions, Listener, Queue, Redelivery
 from discue.store import redeliveries
 from discue.store.redelivery_steps import STEP_ROWS
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
+from tests.everywhere import seeds
 
 
 async def _running(stage: Stage) -> tuple[Queue, Listener]:
@@ -222,7 +223,7 @@ async def test_several_are_done_one_after_the_other(stage: Stage) -> None:
     assert [(await _stored(stage, each)).redelivered for each in (first, second)] == [2, 4]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 async def test_crashes_and_takeovers_lose_nothing_and_count_everything_once(stage: Stage, seed: int) -> None:
     chance = Random(seed)  # noqa: S311 - repeatable
     queue, listener = await _running(stage)

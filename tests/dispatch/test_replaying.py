@@ -7,6 +7,7 @@ import pytest
 from discue.model import DeliveryOptions, Listener, MessageOptions, Queue, RateLimit
 from tests.dispatch.replays import ask, cancel, deliver_all, live, of_replays, stored, streams
 from tests.dispatch.stage import DAY_MS, Sent, Stage, badly, well
+from tests.everywhere import seeds
 
 
 async def _running(
@@ -317,7 +318,7 @@ async def test_several_share_with_live_messages(stage: Stage) -> None:
     assert [(await stored(stage, each)).delivered for each in asked] == [40, 40]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6))
 async def test_crashes_and_takeovers_lose_nothing_and_never_pass_the_limit(stage: Stage, seed: int) -> None:
     chance = Random(seed)  # noqa: S311 - repeatable
     queue, listener = await _running(stage, DeliveryOptions(max_in_flight=20))

@@ -18,6 +18,7 @@ from discue.store.missed import MissedMessage
 from discue.store.recipients import Recipient
 from discue.store.redelivery_steps import Step, next_step
 from tests.clocks import NOON
+from tests.everywhere import seeds
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
 from tests.store.walks import backwards, forwards
 
@@ -137,7 +138,7 @@ async def _still_missed(store: Store) -> set[int]:
     return {row[0] for row in rows} | {seq for first, last in ranges for seq in range(first, last + 1)}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6))
 async def test_the_list_has_what_was_missed_newest_first_with_why(store: Store, seed: int) -> None:
     world = await _made(store, seed)
     pages = partial(_page, world=world)
@@ -160,7 +161,7 @@ async def test_the_list_is_filtered_by_reason_and_by_time(store: Store, reason: 
     assert await forwards(store, partial(_page, world=world), selection) == expected
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", seeds(8))
 @pytest.mark.parametrize("rows", [1, 3, 7, 500])
 async def test_steps_make_everything_due_once_and_in_order(store: Store, seed: int, rows: int) -> None:
     world = await _made(store, seed)
@@ -177,7 +178,7 @@ async def test_steps_make_everything_due_once_and_in_order(store: Store, seed: i
     )
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 @pytest.mark.parametrize("rows", [2, 500])
 async def test_steps_leave_what_is_not_chosen(store: Store, seed: int, rows: int) -> None:
     world = await _made(store, seed)
@@ -188,7 +189,7 @@ async def test_steps_leave_what_is_not_chosen(store: Store, seed: int, rows: int
     assert await _still_missed(store) == set(world.reasons) - taken
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 @pytest.mark.parametrize("rows", [2, 500])
 async def test_steps_over_messages_take_those_that_are_still_missed(store: Store, seed: int, rows: int) -> None:
     world = await _made(store, seed)
@@ -198,7 +199,7 @@ async def test_steps_over_messages_take_those_that_are_still_missed(store: Store
     assert await _still_missed(store) == set(world.reasons) - set(wanted)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 async def test_a_survey_counts_what_is_chosen(store: Store, seed: int) -> None:
     world = await _made(store, seed)
 
