@@ -17,7 +17,6 @@ from discue.api.services import Services
 from discue.control import queues
 from discue.control.queues import ClearedSchema, QueueDetails, QueueFields
 from discue.errors import Fault, Unprocessable
-from discue.model import SchemaLanguage
 from discue.schemas.schema import FIELDS, Schema, read_schema
 from discue.schemas.text import BYTES as SCHEMA_BYTES
 
@@ -90,8 +89,12 @@ def _schema(body: bodies.QueueBody) -> Schema | ClearedSchema | UnsetType:
     return ClearedSchema(cleared) if cleared else UNSET
 
 
-def _shown_schema(queue: model.Queue, language: SchemaLanguage) -> msgspec.Raw | UnsetType:
-    return UNSET if queue.schema is None or queue.schema_language != language else msgspec.Raw(queue.schema.encode())
+def _schemas_shown(queue: model.Queue) -> tuple[msgspec.Raw | UnsetType, msgspec.Raw | UnsetType]:
+    """As `schema` and as `json_schema`."""
+    if queue.schema is None:
+        return UNSET, UNSET
+    text = msgspec.Raw(queue.schema.encode())
+    return (text, UNSET) if queue.schema_language == "rules" else (UNSET, text)
 
 
 def _answer(call: Call, details: QueueDetails, url: str) -> wire.Queue:
@@ -104,6 +107,7 @@ def _answer(call: Call, details: QueueDetails, url: str) -> wire.Queue:
 
 def _shown(details: QueueDetails) -> wire.QueueShown:
     queue = details.queue
+    schema, json_schema = _schemas_shown(queue)
     return wire.QueueShown(
         id=queue.public_id,
         alias=queue.alias,
@@ -116,8 +120,8 @@ def _shown(details: QueueDetails) -> wire.QueueShown:
         on_missed=queue.on_missed,
         retention=UNSET if queue.retention_seconds is None else queue.retention_seconds,
         max_message_bytes=UNSET if queue.max_message_bytes is None else queue.max_message_bytes,
-        schema=_shown_schema(queue, "rules"),
-        json_schema=_shown_schema(queue, "json_schema"),
+        schema=schema,
+        json_schema=json_schema,
         schema_id=UNSET if queue.schema_id is None else queue.schema_id,
         retry=retry_shown(queue.retry),
         created_at=queue.created_at,

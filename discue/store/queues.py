@@ -109,7 +109,8 @@ async def heads(tx: Transaction, organization: int, queues: Sequence[int]) -> di
     if not queues:
         return {}
     sql = f"{_HEADS} ({placeholders(2, len(queues))})"
-    return {row[0]: Head(*row[1:]) for row in await tx.rows(sql, organization, *queues)}
+    rows = await tx.rows(sql, organization, *queues)
+    return {queue: Head(head, tail, last_stored_at, moved) for queue, head, tail, last_stored_at, moved in rows}
 
 
 async def insert(tx: Transaction, queue: Queue) -> None:
@@ -189,8 +190,7 @@ def _read(row: Row | None) -> Queue | None:
 
 
 def _from_row(row: Row) -> Queue:
-    queue, organization, public_id, alias, settings, config_version, created_at, updated_at, *rest = row
-    schema, schema_id, ordered = rest
+    queue, organization, public_id, alias, settings, version, created_at, updated_at, schema, schema_id, ordered = row
     chosen = _read_settings(settings)
     return Queue(
         organization=organization,
@@ -199,7 +199,7 @@ def _from_row(row: Row) -> Queue:
         alias=alias,
         retention_seconds=chosen.retention_seconds,
         max_message_bytes=chosen.max_message_bytes,
-        config_version=config_version,
+        config_version=version,
         created_at=created_at,
         updated_at=updated_at,
         schema=schema,

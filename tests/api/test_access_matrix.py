@@ -14,6 +14,9 @@ from discue.api.route import Method, Needs, Route
 from discue.api.routes import ROUTES
 from tests.api.serving import Cast
 
+# Whatever the engine, a route asks for its scope in one place.
+ENGINES_MEANT = ["sqlite"]
+
 # A new request type, or a new name in braces, has to be given here before its route passes.
 BODIES: dict[type[bodies.Body], dict[str, Any]] = {
     bodies.OrganizationBody: {},

@@ -14,6 +14,9 @@ from discue.store.commit import Store
 from tests.api.serving import Cast, Service, cast_of, served
 from tests.api.test_access_matrix import World
 
+ENGINES_MEANT = ["sqlite"]
+"""It is about HTTP, and not about what is stored."""
+
 PATHS = sorted({route.path for route in ROUTES})
 METHODS_OF = {path: {method for route in ROUTES if route.path == path for method in route.methods} for path in PATHS}
 

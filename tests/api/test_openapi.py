@@ -18,6 +18,9 @@ from tests.api.described import Seen, description
 from tests.api.serving import Cast
 from tests.api.test_access_matrix import World
 
+ENGINES_MEANT = ["sqlite"]
+"""It is about HTTP, and not about what is stored."""
+
 DOCUMENT = document_of(ROUTES, "/v1")
 SCHEMAS: Mapping[str, Any] = DOCUMENT["components"]["schemas"]
 OPERATIONS = [

@@ -17,6 +17,9 @@ from discue.store.engine import Append, Appended, NewEntry
 from tests.api.problems import pointers, problem
 from tests.api.serving import Cast, Service, cast_of, served
 
+ENGINES_MEANT = ["sqlite"]
+"""It is about HTTP, and not about what is stored."""
+
 JSON = {"content-type": "application/json"}
 DEADLINE_SECONDS = 0.2
 

@@ -9,6 +9,9 @@ from discue.api.routing import Router
 from discue.errors import MethodNotAllowed, NotFound
 from tests.api.serving import cast_of, served
 
+ENGINES_MEANT = ["sqlite"]
+"""It is about HTTP, and not about what is stored."""
+
 ID = "0" * 21
 
 

@@ -1,4 +1,4 @@
-"""What takes seconds to come true: begun before the first test on a service, and looked at by tests that come later."""
+"""What takes seconds or a minute: begun before the first test on a service, and looked at by tests that come later."""
 
 from tests.contract.caller import Caller, fresh
 from tests.contract.receiver import Endpoint, Receiver, Reply
@@ -15,6 +15,13 @@ class Begun:
         queue, _ = self._listening(self.failing_once)
         self.owner.create(f"{queue}/messages", data="x")
         _, self.alive = self._listening(receiver.endpoint())
+        self.lifeless = receiver.endpoint()
+        self.lifeless.is_alive = False
+        self.left_alone, self.inactive = self._listening(self.lifeless)
+        self.every_minute = receiver.endpoint()
+        queue, _ = self._listening(self.every_minute)
+        self.of_schedule = f"{queue}/messages"
+        self.minutely = self.owner.create(f"{queue}/schedules", cron="* * * * *", data={"tick": True}, key="k")
 
     def _listening(self, endpoint: Endpoint) -> tuple[str, str]:
         """The addresses of a queue and of its listener."""

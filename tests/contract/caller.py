@@ -67,9 +67,11 @@ class Caller:
         """The problem that a request is answered with."""
         return problem(self.ask(method, path, content, **options), status)
 
-    def until(self, path: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    def until(
+        self, path: str, is_so: Callable[[dict[str, Any]], bool], within_seconds: float = PATIENCE_SECONDS
+    ) -> dict[str, Any]:
         """The resource at an address once something is so of it."""
-        deadline = monotonic() + PATIENCE_SECONDS
+        deadline = monotonic() + within_seconds
         while not is_so(shown := self.shown(path)):
             assert monotonic() < deadline, shown
             sleep(_APART_SECONDS)

@@ -26,11 +26,12 @@ class Reply(NamedTuple):
 
 
 class Endpoint:
-    """One address. `replies` are given in turn, the last one again and again."""
+    """One address. `replies` are given in turn, the last one again and again; who asks whether it lives is told."""
 
     def __init__(self, url: str, changed: threading.Condition, replies: tuple[Reply, ...]) -> None:
         self.url = url
         self.received: list[Received] = []
+        self.is_alive = True
         self._replies = replies or (Reply(),)
         self._changed = changed
 
@@ -94,7 +95,8 @@ def receiving(host: str) -> Iterator[Receiver]:
             self.end_headers()
 
         def do_GET(self) -> None:
-            self.send_response(200)
+            endpoint = endpoints.get(self.path)
+            self.send_response(200 if endpoint is None or endpoint.is_alive else 503)
             self.send_header("content-length", "0")
             self.end_headers()
 

@@ -1,0 +1,36 @@
+"""What comes true a minute after it was begun: this is looked at last."""
+
+from tests.contract.begun import Begun
+from tests.contract.reference import covers
+
+_WITHIN_SECONDS = 120.0
+_MINUTE_MS = 60_000
+
+
+@covers("schedules.md# The resource")
+def test_a_run_of_a_schedule_publishes_a_message(begun: Begun) -> None:
+    [first, *_] = begun.every_minute.until(1, _WITHIN_SECONDS)
+    instant = int(first.headers["discue-scheduled-at"])
+    assert first.headers["discue-schedule"] == begun.minutely["id"]
+    assert instant == begun.minutely["next_runs"][0]
+    assert instant % _MINUTE_MS == 0
+    assert first.content == b'{"tick":true}'
+    published = [each["id"] for each in begun.owner.get(begun.of_schedule)["messages"]]
+    assert first.headers["webhook-id"] in published
+
+
+@covers("listeners.md# Liveness")
+def test_an_inactive_listener_gets_nothing_until_it_lives_again(begun: Begun) -> None:
+    found = begun.owner.until(begun.inactive, lambda shown: shown["liveness"]["state"] == "inactive", _WITHIN_SECONDS)
+    assert (found["liveness"]["last_failure_status"], found["liveness"]["success_count"]) == (503, 0)
+    published = begun.owner.create(f"{begun.left_alone}/messages", data="x")
+    waiting = begun.owner.until(begun.inactive, lambda shown: shown["messages"]["pending_count"] == 1)
+    assert waiting["messages"]["acknowledged_count"] == 0
+    assert begun.lifeless.received == []
+    begun.lifeless.is_alive = True
+    [received] = begun.lifeless.until(1, _WITHIN_SECONDS)
+    assert received.headers["webhook-id"] == published["id"]
+    found = begun.owner.until(begun.inactive, lambda shown: shown["messages"]["acknowledged_count"] == 1)
+    assert found["liveness"]["success_count"] > 0
+    attempts = begun.owner.get(f"{begun.left_alone}/messages/{published['id']}/attempts")["attempts"]
+    assert [attempt["status"] for attempt in attempts] == [200]
