@@ -22,6 +22,7 @@ from tests.store.rows import (
     stored_organization,
     stored_queue,
 )
+from tests.store.walks import ids_of
 
 ITEMS = 7
 ORGANIZATION = row_id(1_000)
@@ -183,18 +184,14 @@ async def _page(store: Store, subject: Subject, **selected: Any) -> Listing[Any]
     return await store.read(lambda tx: subject.pages(tx, Selection(per_page=3, **selected)))
 
 
-def _ids(page: Listing[Any]) -> list[str]:
-    return [getattr(item, "public_id", None) or item.id for item in page.items]
-
-
 @every_list
 async def test_walking_by_after_meets_every_item_once_newest_first(store: Store, subject_of: Build) -> None:
     subject = await subject_of(store)
     page = await _page(store, subject)
-    seen, neighbours = _ids(page), [(page.has_previous, page.has_next)]
+    seen, neighbours = ids_of(page), [(page.has_previous, page.has_next)]
     while page.has_next:
-        page = await _page(store, subject, after=_ids(page)[-1])
-        seen += _ids(page)
+        page = await _page(store, subject, after=ids_of(page)[-1])
+        seen += ids_of(page)
         neighbours.append((page.has_previous, page.has_next))
     assert seen == list(reversed(subject.ids))
     assert neighbours == [(False, True), (True, True), (True, False)]
@@ -204,10 +201,10 @@ async def test_walking_by_after_meets_every_item_once_newest_first(store: Store,
 async def test_walking_back_by_before_meets_the_same_items(store: Store, subject_of: Build) -> None:
     subject = await subject_of(store)
     page = await _page(store, subject, before=subject.ids[0])
-    seen, neighbours = _ids(page), [(page.has_previous, page.has_next)]
+    seen, neighbours = ids_of(page), [(page.has_previous, page.has_next)]
     while page.has_previous:
-        page = await _page(store, subject, before=_ids(page)[0])
-        seen = _ids(page) + seen
+        page = await _page(store, subject, before=ids_of(page)[0])
+        seen = ids_of(page) + seen
         neighbours.append((page.has_previous, page.has_next))
     assert seen == list(reversed(subject.ids))[:-1]
     assert neighbours == [(True, True), (False, True)]
@@ -218,19 +215,19 @@ async def test_numbered_pages_say_what_lies_beside_them(store: Store, subject_of
     subject = await subject_of(store)
     newest_first = list(reversed(subject.ids))
     second = await _page(store, subject, page=2)
-    assert (_ids(second), second.has_previous, second.has_next) == (newest_first[3:6], True, True)
+    assert (ids_of(second), second.has_previous, second.has_next) == (newest_first[3:6], True, True)
     last = await _page(store, subject, page=3)
-    assert (_ids(last), last.has_previous, last.has_next) == (newest_first[6:], True, False)
+    assert (ids_of(last), last.has_previous, last.has_next) == (newest_first[6:], True, False)
     beyond = await _page(store, subject, page=4)
-    assert (_ids(beyond), beyond.has_previous, beyond.has_next) == ([], False, False)
+    assert (ids_of(beyond), beyond.has_previous, beyond.has_next) == ([], False, False)
 
 
 @every_list
 async def test_a_walk_goes_on_where_an_item_was_removed_meanwhile(store: Store, subject_of: Build) -> None:
     subject = await subject_of(store)
     await store.write(lambda tx: subject.remove(tx, 4))
-    assert _ids(await _page(store, subject, after=subject.ids[4])) == list(reversed(subject.ids[1:4]))
-    assert _ids(await _page(store, subject, before=subject.ids[4])) == list(reversed(subject.ids[5:]))
+    assert ids_of(await _page(store, subject, after=subject.ids[4])) == list(reversed(subject.ids[1:4]))
+    assert ids_of(await _page(store, subject, before=subject.ids[4])) == list(reversed(subject.ids[5:]))
 
 
 class Counting:
@@ -266,7 +263,7 @@ async def test_a_page_far_down_the_messages_reads_none_of_those_before_it(store:
         return await messages.page(counting, ORGANIZATION, Selection(per_page=3, page=page)), counting.rows_read
 
     found, rows_read = await store.read(work)
-    assert _ids(found) == ([public_id(number) for number in (152, 151, 150)] if page == 20 else [])
+    assert ids_of(found) == ([public_id(number) for number in (152, 151, 150)] if page == 20 else [])
     assert rows_read < 20
 
 
@@ -299,12 +296,12 @@ async def test_a_page_beyond_the_end_of_a_log_skips_nothing(
         return listing, skipping.rows_skipped
 
     found, rows_skipped = await store.read(work)
-    assert (_ids(found), rows_skipped) == ([public_id(number) for number in shown], skipped)
+    assert (ids_of(found), rows_skipped) == ([public_id(number) for number in shown], skipped)
 
 
 async def test_pages_that_would_take_reading_everything_before_them_are_refused(store: Store) -> None:
     subject = await _messages_confined(store)
-    assert _ids(await _page(store, subject, page=1_000)) == []
+    assert ids_of(await _page(store, subject, page=1_000)) == []
     with pytest.raises(BadRequest) as refused:
         await _page(store, subject, page=100_000)
     assert refused.value.faults[0].pointer == "?page"
@@ -313,15 +310,15 @@ async def test_pages_that_would_take_reading_everything_before_them_are_refused(
 async def test_numbered_pages_leave_out_the_messages_of_a_deleted_queue(store: Store) -> None:
     subject = await _messages(store)
     await store.write(lambda tx: queues.mark_deleted(tx, ORGANIZATION, row_id(2), NOON))
-    assert _ids(await _page(store, subject, page=2)) == [public_id(10)]
+    assert ids_of(await _page(store, subject, page=2)) == [public_id(10)]
 
 
 async def test_the_messages_of_a_deleted_queue_are_not_listed_before_they_are_removed(store: Store) -> None:
     subject = await _messages(store)
     await store.write(lambda tx: queues.mark_deleted(tx, ORGANIZATION, row_id(2), NOON))
     page = await _page(store, subject)
-    assert _ids(page) == [public_id(16), public_id(14), public_id(12)]
-    assert _ids(await _page(store, subject, after=public_id(12))) == [public_id(10)]
+    assert ids_of(page) == [public_id(16), public_id(14), public_id(12)]
+    assert ids_of(await _page(store, subject, after=public_id(12))) == [public_id(10)]
 
 
 async def test_messages_of_one_millisecond_keep_the_order_of_their_log(store: Store) -> None:
@@ -329,9 +326,9 @@ async def test_messages_of_one_millisecond_keep_the_order_of_their_log(store: St
     ids = [public_id(5, letter) for letter in "kcxa"]
     await publish(store, queue, ids)
     page = await store.read(lambda tx: messages.page_of_queue(tx, queue, Selection(per_page=2)))
-    assert _ids(page) == ["".join(each) for each in reversed(ids[2:])]
+    assert ids_of(page) == ["".join(each) for each in reversed(ids[2:])]
     rest = await store.read(lambda tx: messages.page_of_queue(tx, queue, Selection(after=ids[2])))
-    assert _ids(rest) == list(reversed(ids[:2]))
+    assert ids_of(rest) == list(reversed(ids[:2]))
 
 
 async def test_an_anchor_of_another_organization_tells_nothing_of_it(store: Store) -> None:
@@ -340,7 +337,7 @@ async def test_an_anchor_of_another_organization_tells_nothing_of_it(store: Stor
     await store.write(lambda tx: queues.insert(tx, foreign))
     known = await _page(store, subject, after=foreign.public_id)
     unknown = await _page(store, subject, after=public_id(900, "q"))
-    assert _ids(known) == _ids(unknown) == list(reversed(subject.ids))[:3]
+    assert ids_of(known) == ids_of(unknown) == list(reversed(subject.ids))[:3]
 
 
 @pytest.mark.parametrize("text", ["", "?", "zzzzzzzzzzzzzzzzzzzzz", "\x00é", "~" * 300])
