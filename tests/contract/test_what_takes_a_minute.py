@@ -3,6 +3,8 @@
 from tests.contract.begun import Begun
 from tests.contract.reference import covers
 
+SETTINGS_MEANT = ("sqlite",)
+
 _WITHIN_SECONDS = 120.0
 _MINUTE_MS = 60_000
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
+from time import monotonic
 
 import pytest
 
@@ -17,6 +18,9 @@ PULLED = ("/listeners/{listener_id}/messages", "/listeners/{listener_id}/acknowl
 """What works with a listener in the mode pull alone."""
 
 
+_SURELY_LOCKED_SECONDS = 30.0
+
+
 class World:
     """Everything in it is made when it is first asked for."""
 
@@ -24,6 +28,7 @@ class World:
         self.operator = operator
         self.closing = ExitStack()
         self._ids: dict[str, str] = {}
+        self._locked: tuple[float, Caller] | None = None
         self._makers: dict[str, Callable[[], str]] = {
             "organization_id": lambda: self._organization[0],
             "api_key_id": lambda: self._made("/api_keys"),
@@ -71,9 +76,14 @@ class World:
         """Has a key of this organization that may do nothing."""
         return self.operator.with_key(self.owner.create("/api_keys", scopes={})["key"])
 
-    @cached_property
+    @property
     def locked_out(self) -> Caller:
-        """Has tried wrong keys, from an address of its own."""
+        """Has tried wrong keys lately, from an address of its own: the lock ends after a minute."""
+        if self._locked is None or monotonic() - self._locked[0] > _SURELY_LOCKED_SECONDS:
+            self._locked = (monotonic(), self._lock_out())
+        return self._locked[1]
+
+    def _lock_out(self) -> Caller:
         if not self.operator.installation.urls[0].startswith("http://127."):
             pytest.skip("Only on loopback a test has an address of its own.")
         client = self.closing.enter_context(client_at(some_address()))
