@@ -8,9 +8,11 @@ Counts = dict[tuple[int, int], int]
 """By organization and kind. What is 0 is left out."""
 
 _TALLIED = "SELECT organization, kind, CAST(sum(n) AS BIGINT) FROM tally GROUP BY organization, kind"
+# What was delayed has had two places in its log.
+_PUBLISHED = "SELECT organization, CAST(sum(head - moved) AS BIGINT) FROM queue_head GROUP BY organization"
 _ATTEMPTS = "SELECT organization, count(*) FROM attempt WHERE error {} '' GROUP BY organization"
 _THERE = {
-    tallies.MESSAGE_ADDED: "SELECT organization, CAST(sum(head) AS BIGINT) FROM queue_head GROUP BY organization",
+    tallies.MESSAGE_ADDED: _PUBLISHED,
     tallies.BYTES_STORED: f"SELECT organization, CAST(sum(length({BODY})) AS BIGINT) FROM log l GROUP BY organization",
     tallies.MESSAGE_PUBLISHED_OK: _ATTEMPTS.format("="),
     tallies.MESSAGE_PUBLISHED_NOT_OK: _ATTEMPTS.format("<>"),
