@@ -9,7 +9,7 @@ from benchmarks.table import Row, at_most, seen
 
 _QUEUES = 10
 _HEALTHY_OF_QUEUE = 9
-_PAIRS = 4
+_PAIRS = 10
 _RATE = 100
 _SECONDS = 6
 _WARM_SECONDS = 2
