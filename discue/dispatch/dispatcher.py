@@ -16,7 +16,7 @@ from discue.dispatch.flight import Flight
 from discue.dispatch.gate import Gate
 from discue.dispatch.handed_over import HandedOver
 from discue.dispatch.intake import Intake, Making
-from discue.dispatch.lane import Lane
+from discue.dispatch.lane import Lane, LaneSurroundings
 from discue.dispatch.lanes import Lanes
 from discue.dispatch.prober import Prober
 from discue.dispatch.reads import Reads
@@ -24,7 +24,7 @@ from discue.dispatch.reloading import RELOAD_PAUSE_SECONDS
 from discue.dispatch.replay_lane import ReplayLane
 from discue.dispatch.settling import STORE_RETRY_SECONDS
 from discue.dispatch.standings import Standings
-from discue.dispatch.surroundings import Reach, Surroundings
+from discue.dispatch.surroundings import Reach
 from discue.dispatch.tenure import Tenure
 from discue.errors import Unavailable
 from discue.ids import RowIds
@@ -91,7 +91,7 @@ class Dispatcher:
         self._standings = Standings(store, sources.clock, log, self._spawn, self._wake_at)
         self.prober = Prober(reach.probe, (sources.clock, sources.random), tenure, self._wake_at, self._standings)
         self.deadline_ms = limits.deadline_ms
-        self._around = Surroundings(
+        self._around = LaneSurroundings(
             store=store,
             reads=Reads(store),
             deliver=reach.deliver,

@@ -38,10 +38,23 @@ _READ_RETRY_MS = 250
 _OWN_STATES = frozenset({"missed", "retry"})
 
 
+class LaneSurroundings(Surroundings, frozen=True):
+    """And how a lane is known to those that look after all of them.
+
+    `lapsed` are lanes that found the lease lapsed, `hosts` those that have guests.
+    """
+
+    wake_at: Callable[["Lane", int], None]
+    lost: Callable[["Lane"], None]
+    ended: Callable[["Lane"], None]
+    lapsed: set["Lane"]
+    hosts: set["Lane"]
+
+
 class Lane:
     """One cursor at work. An idle one has no task and no timer: messages, completions and due times call `pump`."""
 
-    def __init__(self, record: LaneRecord, endpoint: Endpoint, around: Surroundings) -> None:
+    def __init__(self, record: LaneRecord, endpoint: Endpoint, around: LaneSurroundings) -> None:
         self.record = record
         self.endpoint = endpoint
         self.organization = record.organization

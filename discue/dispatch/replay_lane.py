@@ -4,13 +4,12 @@ import asyncio
 from functools import partial
 
 from discue.dispatch.endpoint import Endpoint
-from discue.dispatch.lane import Lane
+from discue.dispatch.lane import Lane, LaneSurroundings
 from discue.dispatch.opening import Opening
 from discue.dispatch.progress import Progress
 from discue.dispatch.replay_progress import ReplayProgress
 from discue.dispatch.settling import STORE_RETRY_SECONDS
 from discue.dispatch.sharing import Sharer
-from discue.dispatch.surroundings import Surroundings
 from discue.errors import StoreUnusable, Unavailable
 from discue.message_filter.filters import filter_of
 from discue.model import Entry, RateLimit
@@ -26,7 +25,7 @@ class ReplayLane(Lane):
     here, too, and how many requests are under way is shared with it.
     """
 
-    def __init__(self, record: LaneRecord, plan: ReplayPlan, endpoint: Endpoint, around: Surroundings) -> None:
+    def __init__(self, record: LaneRecord, plan: ReplayPlan, endpoint: Endpoint, around: LaneSurroundings) -> None:
         super().__init__(record, endpoint, around)
         self._plan = plan
         self._filter = None if plan.filter is None else filter_of(plan.filter)

@@ -1,7 +1,7 @@
 """What all lanes of a worker share."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -9,7 +9,9 @@ from discue.clock import Clock
 from discue.dispatch.budget import Budget
 from discue.dispatch.flight import Flight
 from discue.dispatch.gate import Gate
+from discue.dispatch.handed_over import HandedOver
 from discue.dispatch.probe import Probe
+from discue.dispatch.prober import Prober
 from discue.dispatch.reads import Reads
 from discue.dispatch.settling import Spawn
 from discue.dispatch.tenure import Tenure
@@ -18,11 +20,6 @@ from discue.model import Outcome
 from discue.sending.attempt_request import AttemptRequest
 from discue.store.commit import Store
 from discue.store.cursors import LaneRecord
-
-if TYPE_CHECKING:
-    from discue.dispatch.handed_over import HandedOver
-    from discue.dispatch.lane import Lane
-    from discue.dispatch.prober import Prober
 
 
 class Deliver(Protocol):
@@ -39,7 +36,7 @@ class Reach(NamedTuple):
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """`lapsed` are lanes that found the lease lapsed, `hosts` those that have guests."""
+    """What a lane and its parts work with."""
 
     store: Store
     reads: Reads
@@ -52,13 +49,8 @@ class Surroundings(msgspec.Struct, frozen=True):
     tenure: Tenure
     deadline_ms: int
     disable_after_seconds: int
-    wake_at: Callable[["Lane", int], None]
     attempted: Callable[[LaneRecord, Flight, Outcome], None]
     disable: Callable[[LaneRecord, int, str], None]
-    lost: Callable[["Lane"], None]
-    ended: Callable[["Lane"], None]
     spawn: Spawn
-    handed_over: "HandedOver"
-    prober: "Prober"
-    lapsed: set["Lane"]
-    hosts: set["Lane"]
+    handed_over: HandedOver
+    prober: Prober

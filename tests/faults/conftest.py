@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import database, engine_name
+from tests.databases import database
 
 __all__ = ["database", "engine_name"]
 
@@ -27,6 +27,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
     asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), LONGEST_SECONDS))
     return True
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.torture)])
+def engine_name(request: pytest.FixtureRequest) -> str:
+    """Servers on PostgreSQL die in `test_cluster.py`, too."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Set
 from discue.store.listing import Selection
 from discue.window import Window
 from tests.clocks import NOON
+from tests.everywhere import EVERYWHERE
 from tests.memory import folder_in_memory
 from tests.store.rows import a_queue, public_id, row_id, stored_listener, stored_queue
 from tests.store.walks import Pages, backwards, check, forwards
@@ -199,13 +200,13 @@ def _with_store(engine_name: str, world: World, *, is_cut: bool) -> None:
 
 
 @pytest.mark.parametrize("engine_name", sorted(ENGINES))
-@settings(max_examples=6)
+@settings(max_examples=12 if EVERYWHERE else 3)
 @given(world=worlds)
 def test_a_list_of_a_state_has_the_messages_that_are_in_it(engine_name: str, world: World) -> None:
     _with_store(engine_name, world, is_cut=False)
 
 
-@settings(max_examples=12)
+@settings(max_examples=20 if EVERYWHERE else 6)
 @given(world=worlds)
 def test_a_list_that_is_cut_short_again_and_again_loses_nothing(world: World) -> None:
     with pytest.MonkeyPatch.context() as patch:

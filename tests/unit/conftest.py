@@ -6,7 +6,8 @@ import pytest
 
 from tests.cast import Cast, assembled
 from tests.coroutines import pytest_pyfunc_call, runner
-from tests.databases import database, engine_name
+from tests.databases import database
+from tests.databases import name_of_enough as engine_name
 
 __all__ = ["cast", "database", "engine_name", "pytest_pyfunc_call", "runner"]
 
