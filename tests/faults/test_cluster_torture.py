@@ -85,11 +85,6 @@ def test_a_cluster_with_a_bug_is_caught(tmp_path: Path, bug: str) -> None:
     caught = _CAUGHT[bug]
     load = msgspec.structs.replace(LOAD, listeners=caught.listeners, paced_share=caught.paced_share)
     plan = ClusterPlan(seconds=0, seed=0, kinds=caught.kinds, load=load, patience_seconds=4, bug=bug)
-    assert_caught(caught.symptoms, lambda seed: judge_again(tmp_path, plan, seed))
-
-
-def judge_again(folder: Path, plan: ClusterPlan, seed: int) -> Verdict:
-    """With workers and servers of its own."""
-    own = folder / str(seed)
-    own.mkdir()
-    return judge(own, msgspec.structs.replace(plan, seed=seed))
+    assert_caught(
+        tmp_path, caught.symptoms, lambda folder, seed: judge(folder, msgspec.structs.replace(plan, seed=seed))
+    )

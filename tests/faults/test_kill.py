@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -85,6 +86,10 @@ def judge_told(folder: Path, plan: Plan, tell: Tell) -> Verdict:
     return verdict
 
 
+def judge_seeded(plan: Plan, folder: Path, seed: int) -> Verdict:
+    return judge(folder, msgspec.structs.replace(plan, seed=seed))
+
+
 def broken_by(bug: str) -> tuple[str, ...]:
     """The command of a server with a bug."""
     return (sys.executable, "-m", "tests.faults.broken", bug)
@@ -95,7 +100,7 @@ def broken_by(bug: str) -> tuple[str, ...]:
 def test_a_server_that_breaks_a_promise_to_those_who_pull_is_caught(tmp_path: Path, bug: str) -> None:
     load = LoadPlan(queues=1, producers=4, listeners=("steady",), ordered_producers=6, pullers=2)
     plan = Plan(kills=4, seed=0, load=load, patience_seconds=4, command=broken_by(bug))
-    assert_caught(_PULLED[bug], lambda seed: judge_again(tmp_path, plan, seed))
+    assert_caught(tmp_path, _PULLED[bug], partial(judge_seeded, plan))
 
 
 @pytest.mark.torture
@@ -103,7 +108,7 @@ def test_a_server_that_breaks_a_promise_to_those_who_pull_is_caught(tmp_path: Pa
 def test_a_server_with_a_bug_is_caught(tmp_path: Path, bug: str) -> None:
     load = LoadPlan(queues=1, listeners=("steady", "slow", "picky"), asks_again=False)
     plan = Plan(kills=4, seed=0, load=load, patience_seconds=2, command=broken_by(bug))
-    assert_caught(_SYMPTOMS[bug], lambda seed: judge_again(tmp_path, plan, seed))
+    assert_caught(tmp_path, _SYMPTOMS[bug], partial(judge_seeded, plan))
 
 
 @pytest.mark.torture
@@ -111,11 +116,4 @@ def test_a_server_with_a_bug_is_caught(tmp_path: Path, bug: str) -> None:
 def test_a_server_that_breaks_a_promise_of_what_comes_again_is_caught(tmp_path: Path, bug: str) -> None:
     load = LoadPlan(queues=1, listeners=("steady", "slow", "lossy"))
     plan = Plan(kills=4, seed=0, load=load, patience_seconds=5, command=broken_by(bug))
-    assert_caught(_SYMPTOMS_OF_WHAT_COMES_AGAIN[bug], lambda seed: judge_again(tmp_path, plan, seed))
-
-
-def judge_again(folder: Path, plan: Plan, seed: int) -> Verdict:
-    """On a database of its own."""
-    own = folder / str(seed)
-    own.mkdir()
-    return judge(own, msgspec.structs.replace(plan, seed=seed))
+    assert_caught(tmp_path, _SYMPTOMS_OF_WHAT_COMES_AGAIN[bug], partial(judge_seeded, plan))
