@@ -1,5 +1,6 @@
-"""Writes the pages of documentation that follow from the code: `python -m docs.generate [--check]`."""
+"""Writes the generated pages: `python -m docs.generate`; with `--check`, fails if one is out of date."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +13,14 @@ from docs.reference_pages import openapi_file, reference_pages
 
 DOCS = Path(__file__).parent
 
+RESULTS = DOCS.parent / "benchmarks" / "RESULTS.md"
+
 _SETTINGS_INTRODUCTION = f"""# Settings
 
-<!-- Written by `make docs` from discue/settings.py. -->
+<!-- Written by `make docs` from the settings. -->
 
-Every setting is a flag, an environment variable and a key of a TOML file. Where one is given more than once, the flag
-wins over the variable, the variable over the file, the file over the default. The file is named by `{CONFIG_FLAG} FILE`
-or `{CONFIG_VARIABLE}`; its keys are the names below, at the top level, and an unknown one is an error. An empty variable
-counts as none. A list is separated by commas; in the file it may be a list of strings.
+For operators. Give each setting as a flag, as an environment variable, or as a key of a TOML file, in this order of
+precedence. Name the file with `{CONFIG_FLAG} FILE` or `{CONFIG_VARIABLE}`.
 
 ```toml
 # discue.toml
@@ -31,8 +32,10 @@ public_url = "https://discue.example.com:3000"
 trusted_proxies = ["10.0.0.0/8"]
 ```
 
-All problems are reported at once, each with the place it came from; nothing starts before there are none. Instead of
-the defaults below, `discue dev` begins with some of its own, for a developer's machine.
+- The keys of the file are the names below, at the top level. An unknown key is an error.
+- Separate the elements of a list with commas; in the file, a list of strings works too. An empty variable counts as unset.
+- A command that finds invalid settings lists all of them, each with its source, and exits with 2.
+- `discue dev` has [defaults of its own](commands.md#discue-dev) for a developer's machine.
 
 | setting | value | default | meaning | commands |
 | --- | --- | --- | --- | --- |
@@ -40,7 +43,7 @@ the defaults below, `discue dev` begins with some of its own, for a developer's 
 
 
 def settings_page() -> str:
-    """The table of settings."""
+    """Return the page with the table of settings."""
     return _SETTINGS_INTRODUCTION + "".join(_settings_row(setting) for setting in SETTINGS)
 
 
@@ -51,17 +54,54 @@ def _settings_row(setting: Setting) -> str:
     return f"| {names} | {setting.kind.expected} | {default} | {meaning} | {', '.join(setting.commands)} |\n"
 
 
+def measured(name: str) -> str:
+    """Return the value of the first line of the benchmark results that is called `name`."""
+    found = re.search(rf"^\| {re.escape(name)} +\| (.+?) +\|", RESULTS.read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise LookupError(f"{RESULTS.name} has no line {name!r}.")
+    return found[1]
+
+
+def readme() -> str:
+    """Return the README with the rates of the newest benchmark run."""
+    path = DOCS.parent / "README.md"
+    return _PERFORMANCE.sub(lambda match: f"{match[1]}{_performance()}{match[2]}", path.read_text(encoding="utf-8"))
+
+
+_PERFORMANCE = re.compile(r"(<!-- performance -->\n).*?(<!-- end -->\n)", re.DOTALL)
+
+
+def _performance() -> str:
+    results = RESULTS.read_text(encoding="utf-8")
+    found = re.search(r"^- processor: (.+)$", results, re.MULTILINE)
+    processor = found[1] if found else "an unknown processor"
+    return (
+        f"- **Fast.** One core stores (with `fsync`), signs and delivers {_rate('end to end')} messages a second, or stores\n"
+        f"  {_rate('publish batch of 100, a message')} a second published in batches of 100. [Measured](benchmarks/RESULTS.md)"
+        f" on {processor}.\n"
+    )
+
+
+def _rate(name: str) -> str:
+    """Return a rate with two significant digits: its noise is about 5 %."""
+    rate = int(measured(name).partition("/s")[0].replace(",", ""))
+    digits = len(str(rate)) - 2
+    return f"{round(rate, -digits):,}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "commands.md": commands_page,
     "errors.md": errors_page,
     "openapi.json": openapi_file,
+    "../README.md": readme,
     **reference_pages(),
 }
+"""The function that writes each generated page, by its path below `docs`."""
 
 
 def stale() -> list[str]:
-    """The generated pages that are not what the code says."""
+    """Return the names of the generated pages that do not match the code."""
     return [name for name, page in PAGES.items() if not _is_current(DOCS / name, page())]
 
 
@@ -73,7 +113,7 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--check"]:
         old = stale()
         if old:
-            sys.stderr.write(f"Not up to date: {', '.join(old)}. Run `make docs`.\n")
+            sys.stderr.write(f"Out of date: {', '.join(old)}. Run `make docs`.\n")
         return 1 if old else 0
     for name, page in PAGES.items():
         (DOCS / name).write_text(page(), encoding="utf-8")
