@@ -483,6 +483,9 @@ class Lane:
             rows += await self._around.reads.read(partial(blocking.all_of, key=self.key))
         if order is not None and self.is_kept():
             order.show(rows, _OWN_STATES)
+            if self._redelivering is not None:
+                # Until now blocked messages counted as rows, and may have been too many for a step.
+                self._redelivering.go_on()
             if self._unblocking is not None:
                 self._unblocking.look()
             self.look_for_guests()

@@ -52,6 +52,8 @@ class Order:
         """Whether a message that is missed keeps its key."""
         self.is_known = is_known
         """Whether the keys that the store shows as taken were read."""
+        self.blocked = 0
+        """How many messages the cursor has passed that wait, without rows, behind the keys that are known."""
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -104,6 +106,7 @@ class Order:
         if not held.blocked:
             held.next_seq = seqs[0]
         held.blocked += len(seqs)
+        self.blocked += len(seqs)
         if held.row is None:
             raise ValueError("a key without a row blocks nothing")
         return self.keyed(held.row)
@@ -127,9 +130,11 @@ class Order:
         if held.blocked and held.next_seq is not None and self._window.is_settled(held.next_seq):
             held.seq, held.next_seq = held.next_seq, None
             held.blocked -= 1
+            self.blocked -= 1
             self._by_seq[held.seq] = held
             return self.keyed(ExceptionRow(held.seq, "retry", 0, _AT_ONCE, "")), 0
         del self._by_key[held.key_hash]
+        self.blocked -= held.blocked
         self._waiting.free(held.key_hash)
         return None, held.blocked
 
@@ -151,4 +156,5 @@ class Order:
     def _take(self, key_hash: int, seq: int, blocked: int = 0) -> Held:
         held = Held(key_hash, seq, blocked)
         self._by_key[key_hash] = self._by_seq[seq] = held
+        self.blocked += blocked
         return held

@@ -78,6 +78,15 @@ class Progress:
         return self._version
 
     @property
+    def open_rows(self) -> int:
+        """How many deliveries have rows and are not settled. Messages blocked behind a key count in `retrying` only.
+
+        Limits on rows must use this: one row can have any number of messages blocked behind it. A lane knows this when
+        it knows all of its keys; until then blocked messages count as rows.
+        """
+        return self.retrying if self.order is None else self.retrying - self.order.blocked
+
+    @property
     def unstored(self) -> int:
         """How many attempts have ended and are not known to be stored, with all that is kept of them."""
         return len(self._attempts) + self._taken + self._left_over

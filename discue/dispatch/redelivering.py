@@ -56,7 +56,7 @@ class Redelivering:
         """Take the next step, if that may be."""
         if not self._may_have_more or self._is_reading or self._is_unstored or not self._host.is_kept():
             return
-        if self._progress.retrying <= WAITING_RETRIES and self.due_at <= self._around.clock.now():
+        if self._progress.open_rows <= WAITING_RETRIES and self.due_at <= self._around.clock.now():
             self.due_at = 0
             self._is_reading = True
             self._around.spawn(self._take_step())

@@ -15,6 +15,8 @@ from discue.store.listing import placeholders
 from discue.store.redelivery_steps import Step, next_step
 
 DUE_ROWS: Final = 128
+MANY_ROWS: Final = 1_000
+"""With so many deliveries that wait for another attempt few new messages are handed out: see `dispatch.holdback`."""
 _REDELIVERED_WHILE_WAITING: Final = 500
 """With more that wait no other missed delivery is made due again: see `dispatch.redelivering`."""
 
@@ -47,6 +49,10 @@ _STATES: Final = ("leased", "retry")
 _AT_ONCE: Final = 128
 _COUNTED: Final = 1_000
 """No listener has more handed out at once."""
+_OPEN_ROWS: Final = f"""
+    SELECT count(*) FROM (
+        SELECT e.seq FROM exception e WHERE {_OF_CURSOR} AND e.state = '{{}}' ORDER BY e.due_at LIMIT $4
+    ) AS counted"""
 
 
 class Open(msgspec.Struct, frozen=True, gc=False):
@@ -72,6 +78,9 @@ class Look(msgspec.Struct, frozen=True):
 
     `asked` are those that were asked for, as far as they are open; of an ordered queue `keys` are of these and of what
     is `due`. `gone` are those that were missed, hold keys and were deleted.
+
+    `open_rows` counts the rows of deliveries that are not settled: not the messages that are blocked behind them. It is
+    exact up to `MANY_ROWS`, and at least that if there are more.
     """
 
     record: LaneRecord
@@ -82,6 +91,7 @@ class Look(msgspec.Struct, frozen=True):
     keys: tuple[KeyRow, ...]
     step: Step | None
     gone: tuple[KeyRow, ...] = ()
+    open_rows: int = 0
 
 
 async def look(tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int]) -> Look | None:
@@ -99,10 +109,14 @@ async def look(tx: Transaction, listener: tuple[int, int], now: int, seqs: Seque
     if record.ordered:
         keys = await keys_at(tx, key, sorted({each.seq for each in waiting} | set(asked)))
     step = None
-    if record.has_redeliveries and record.retrying <= _REDELIVERED_WHILE_WAITING:
+    open_rows = record.retrying
+    if record.ordered and record.retrying > _REDELIVERED_WHILE_WAITING:
+        # Most of these may be blocked messages, which have no rows.
+        open_rows = await count_open_rows(tx, key)
+    if record.has_redeliveries and open_rows <= _REDELIVERED_WHILE_WAITING:
         step = await next_step(tx, key, record.queue)
     gone = await blocking.gone(tx, key) if record.blocks and record.missed else []
-    return Look(record, tuple(waiting), asked, handed_out, next_at, tuple(keys), step, tuple(gone))
+    return Look(record, tuple(waiting), asked, handed_out, next_at, tuple(keys), step, tuple(gone), open_rows)
 
 
 async def open_at(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> dict[int, Open]:
@@ -153,6 +167,12 @@ async def _handed_out(tx: Transaction, key: CursorKey, now: int) -> tuple[int, i
     row = await tx.row(_HANDED_OUT, *key, now, _COUNTED)
     later = [found[0] for state in _STATES if (found := await tx.row(_NEXT_DUE.format(state), *key, now)) is not None]
     return (int(row[0]) if row is not None else 0), min(later, default=0)
+
+
+async def count_open_rows(tx: Transaction, key: CursorKey) -> int:
+    """Count the rows of deliveries that are leased or wait for another attempt, up to `MANY_ROWS` of each state."""
+    counted = [await tx.row(_OPEN_ROWS.format(state), *key, MANY_ROWS) for state in _STATES]
+    return sum(row[0] for row in counted if row is not None)
 
 
 def _runs(values: Sequence[int]) -> list[list[int]]:

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 
+from discue.dispatch.redelivering import WAITING_RETRIES
 from discue.model import Chosen, Delivery, DeliveryOptions, Listener, MessageOptions, Queue, RetryOptions
 from discue.store import deliveries, listeners, messages, retention
 from discue.store.engine import Transaction
@@ -75,6 +76,29 @@ async def test_once_it_is_redelivered_and_acknowledged_the_rest_comes_in_order(s
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.pending, counts.retrying) == (3, 0, 0, 0)
     assert await _rows(stage) == []
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_redelivery_starts_however_many_messages_are_blocked(stage: Stage, *, restarts: bool) -> None:
+    queue, listener = await _running(stage)
+    ids = await _missed(stage, queue, "a", *(["a"] * (WAITING_RETRIES + 1)))
+    assert (await stage.counts(listener)).retrying > WAITING_RETRIES
+    if restarts:
+        await stage.start()
+    await redeliver(stage, listener)
+    for each in ids[:3]:
+        assert stage.courier.ids() == [each]
+        await stage.end(stage.courier.under_way[0], well())
+
+
+async def test_redelivery_asked_for_before_a_takeover_starts_however_many_messages_are_blocked(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    ids = await _missed(stage, queue, "a", *(["a"] * (WAITING_RETRIES + 1)))
+    for worker in tuple(stage.workers):
+        await stage.die(worker)
+    await redeliver(stage, listener)
+    await stage.start()
+    assert stage.courier.ids() == [ids[0]]
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -217,7 +241,10 @@ async def test_nothing_passes_what_was_missed_whatever_happens(
     course = Course(stage, queue, listener, chance)
     for _ in range(90):
         await course.step()
-        assert len(await _rows(stage)) <= 4, "a key has more than one row"
+        rows = await _rows(stage)
+        assert len(rows) <= 4, "a key has more than one row"
+        open_rows = len([row for row in rows if row[1] != "missed"])
+        assert [lane._progress.open_rows for lane in stage.lanes] == [open_rows]
     for _ in range(1_000):
         if set(course.judge.key_of) == course.judge.settled:
             break

@@ -9,6 +9,7 @@ import pytest
 
 from discue.control.pulls import Action, Handed
 from discue.dispatch.pulls import Pulls
+from discue.dispatch.redelivering import WAITING_RETRIES
 from discue.errors import Unavailable
 from discue.model import DeliveryOptions, RetryOptions
 from tests.dispatch.counter import LEASE_MS, Counter, beside, counter, pull
@@ -111,6 +112,20 @@ async def test_what_is_missed_may_block_its_key_until_somebody_decides(stage: St
     assert await stage.rows("SELECT seq FROM exception") == []
     counts = await stage.counts(at.listener)
     assert (counts.missed, counts.pending, counts.retrying) == (0, 0, 0)
+
+
+async def test_redelivery_starts_however_many_messages_are_blocked(stage: Stage) -> None:
+    queue = await stage.queue(await stage.organization(), ordered=True, on_missed="block")
+    at = await beside(stage, queue, DeliveryOptions(retry=RetryOptions(attempts=1)))
+    await stage.publish_keyed(queue, *(["a"] * (WAITING_RETRIES + 2)))
+    await at.say("reject", await at.pull())
+    assert await at.pull() == []
+    assert (await stage.counts(at.listener)).retrying > WAITING_RETRIES
+    await redeliver(stage, at.listener)
+    for seq in (1, 2, 3):
+        handed = await at.pull()
+        assert _seqs(handed) == [seq]
+        await at.say("acknowledge", handed)
 
 
 async def test_who_waits_gets_what_the_deletion_of_a_missed_message_frees(stage: Stage) -> None:

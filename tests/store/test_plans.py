@@ -314,6 +314,7 @@ async def _pull(tx: Transaction, queue: Queue, listener: Listener) -> None:
         "UPDATE cursor SET owner = $1, retrying = 1 WHERE organization = $2 AND listener = $3", PULLED, *key[:2]
     )
     assert await leases.look(tx, key[:2], NOON, seqs) is not None
+    await leases.count_open_rows(tx, key)
     await leases.keys_at(tx, key, seqs)
     await leases.keys_among(tx, key, queue.id, [7, 8])
     await leases.bodies(tx, (OURS, queue.id), seqs)
