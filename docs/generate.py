@@ -62,31 +62,57 @@ def measured(name: str) -> str:
     return found[1]
 
 
+def _filled(path: Path, mark: str, text: str) -> str:
+    """Return the page with `text` between `<!-- mark -->` and `<!-- end -->`."""
+    begin, end = f"<!-- {mark} -->\n", "<!-- end -->\n"
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    return f"{before}{begin}{text}{end}{rest.partition(end)[2]}"
+
+
 def readme() -> str:
     """Return the README with the rates of the newest benchmark run."""
-    path = DOCS.parent / "README.md"
-    return _PERFORMANCE.sub(lambda match: f"{match[1]}{_performance()}{match[2]}", path.read_text(encoding="utf-8"))
-
-
-_PERFORMANCE = re.compile(r"(<!-- performance -->\n).*?(<!-- end -->\n)", re.DOTALL)
-
-
-def _performance() -> str:
-    results = RESULTS.read_text(encoding="utf-8")
-    found = re.search(r"^- processor: (.+)$", results, re.MULTILINE)
-    processor = found[1] if found else "an unknown processor"
-    return (
+    line = (
         f"- **Fast.** One core stores (with `fsync`), signs and delivers {_rate('end to end')} messages a second, or stores\n"
-        f"  {_rate('publish batch of 100, a message')} a second published in batches of 100. [Measured](benchmarks/RESULTS.md)"
-        f" on {processor}.\n"
+        f"  {_rate('publish batch of 100, a message')} a second published in batches of 100."
+        f" [Measured](benchmarks/RESULTS.md) on {_processor()}.\n"
     )
+    return _filled(DOCS.parent / "README.md", "performance", line)
+
+
+def scaling_page() -> str:
+    """Return the page about capacity with the costs of the newest benchmark run."""
+    rows = "".join(f"| {what} | {_cpu(worker)} | {_cpu(server)} |\n" for what, worker, server in _COSTS)
+    return _filled(
+        DOCS / "scaling.md",
+        "costs",
+        f"On {_processor()}, from the [newest run](../benchmarks/RESULTS.md):\n\n"
+        f"| | worker | PostgreSQL server |\n| --- | --- | --- |\n{rows}\n",
+    )
+
+
+_COSTS = (
+    ("publish, one message per request", "publish on PostgreSQL", "publish, the PostgreSQL server itself"),
+    ("publish, in batches of 100 (SQLite)", "publish batch of 100, a message", ""),
+    ("publish and deliver to one listener", "end to end on PostgreSQL", "end to end, the PostgreSQL server itself"),
+    ("deliver to one more listener (SQLite)", "one more listener", ""),
+    ("pull and acknowledge (SQLite)", "pulling and acknowledging, 100 at a time by 4 consumers", ""),
+)
+
+
+def _cpu(name: str) -> str:
+    found = re.search(r"([\d.]+) µs CPU", measured(name)) if name else None
+    return f"{round(float(found[1]))} µs" if found else ""
 
 
 def _rate(name: str) -> str:
     """Return a rate with two significant digits: its noise is about 5 %."""
     rate = int(measured(name).partition("/s")[0].replace(",", ""))
-    digits = len(str(rate)) - 2
-    return f"{round(rate, -digits):,}"
+    return f"{round(rate, 2 - len(str(rate))):,}"
+
+
+def _processor() -> str:
+    found = re.search(r"^- processor: (.+)$", RESULTS.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else "an unknown processor"
 
 
 PAGES: dict[str, Callable[[], str]] = {
@@ -95,6 +121,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors_page,
     "openapi.json": openapi_file,
     "../README.md": readme,
+    "scaling.md": scaling_page,
     **reference_pages(),
 }
 """The function that writes each generated page, by its path below `docs`."""
