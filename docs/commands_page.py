@@ -1,4 +1,4 @@
-"""The page of commands, from the parsers of the command line."""
+"""The page of commands, written from the argument parsers."""
 
 import argparse
 from collections.abc import Iterator
@@ -11,30 +11,29 @@ _INTRODUCTION = f"""# Commands
 
 <!-- Written by `make docs` from discue/cli/. -->
 
-`discue --version` says which version this is, `discue COMMAND --help` what a command takes. Each command takes some of
-the [settings](settings.md) as flags; those that it does not take can still come from the environment or from the file
-that `{CONFIG_FLAG}` names.
+For operators. `discue COMMAND --help` shows a command's arguments, `discue --version` the version. Most commands take some of the
+[settings](settings.md) as flags; set the others in the environment or in the file that `{CONFIG_FLAG}` names.
 
 | exit code | meaning |
 | --- | --- |
-| 0 | It did what it is for. A server that was asked to stop has drained. |
-| 1 | It failed; the last line on the error output says why. `discue check` found a problem. A server was stopped twice. |
-| 2 | Wrong usage, or settings that are not valid: all of them are listed, with the place each came from. |
+| 0 | Success. A server that received SIGTERM has drained. |
+| 1 | Failure: the last line of the error output says why. `discue check` found a problem. A server was stopped by a second signal. |
+| 2 | Wrong usage or invalid settings: all of them are listed, each with its source. |
 
-What a command is asked for goes to the standard output, its log to the error output. All commands but `serve`, `dev`
-and `copy` may be used while a server runs on the same database. A second server on an SQLite file says so, and ends; on
-PostgreSQL any number of them may serve one database.
+Commands write their result to the standard output and their log to the error output. All commands except `serve`, `dev` and `copy` can be
+used while a server runs on the same database. A second server on an SQLite file reports that and exits; on PostgreSQL, any number of
+servers share a database.
 """
 
 
 def commands_page() -> str:
-    """One section a command."""
+    """Return the page with one section per command."""
     sections = [_section(path, parser) for path, parser in commands_of(command_parser())]
     return "\n".join([_INTRODUCTION, *sections])
 
 
 def commands_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Every command, also those below another one, with what is typed to call it."""
+    """Yield every command and subcommand, with the words that call it."""
     for action in _actions(parser):
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - argparse has no public way to ask
             for below in action.choices.values():
@@ -42,7 +41,7 @@ def commands_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse
 
 
 def own_arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """What it takes beside settings and `--help`."""
+    """Return its arguments that are neither settings nor `--help`."""
     known = {setting.name for setting in SETTINGS} | {"config", "help"}
     return [action for action in _actions(parser) if action.dest not in known]
 
@@ -66,7 +65,7 @@ def _section(path: str, parser: argparse.ArgumentParser) -> str:
     base: dict[str, str] = parser.get_default("base")
     if base:
         changed = ", ".join(f"`{name}` is `{value}`" for name, value in base.items())
-        parts.append(f"Defaults of its own: {changed}.\n")
+        parts.append(f"Different defaults: {changed}.\n")
     return "\n".join(parts)
 
 

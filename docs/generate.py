@@ -8,7 +8,6 @@ from pathlib import Path
 from discue.settings import SETTINGS, Setting
 from discue.settings_sources import CONFIG_FLAG, CONFIG_VARIABLE, describe
 from docs.commands_page import commands_page
-from docs.errors_page import errors_page
 from docs.reference_pages import openapi_file, reference_pages
 
 DOCS = Path(__file__).parent
@@ -118,7 +117,6 @@ def _processor() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "commands.md": commands_page,
-    "errors.md": errors_page,
     "openapi.json": openapi_file,
     "../README.md": readme,
     "scaling.md": scaling_page,

@@ -1,27 +1,48 @@
-"""The tables of the reference: what stands between two marks in its pages follows from the OpenAPI document.
+"""Tables of the reference, written between two marks of its pages, from the OpenAPI document and the tree of errors.
 
 `<!-- operations queues -->`, `<!-- request QueueBody -->`, `<!-- response QueueShown -->`, `<!-- parameters list_queues -->`,
-`<!-- statuses -->`: each up to the next `<!-- end -->`.
+`<!-- statuses -->`, `<!-- failures -->`: each up to the next `<!-- end -->`.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
-from discue.api.advice import answered
+from discue.api.advice import ADVICE, answered
 from discue.api.bodies import READ_ONLY
 from discue.api.openapi.document import document_of
 from discue.api.openapi.schema_words import fields_of
 from discue.api.routes import ROUTES
-from discue.errors import title_of
+from discue.errors import DiscueError, title_of
+from discue.model import FailureKind
 
 REFERENCE = Path(__file__).parent / "reference"
 SERVER = "/v1"
-"""The committed document is read beside the service: its server is relative."""
+"""Server of the committed document. It is relative: the document is read next to any service."""
+
+FAILURES: dict[str, str] = {
+    "status": "The status was not `2xx`.",
+    "redirect": "The response was a redirect, which is never followed.",
+    "resolve": "The host name could not be resolved.",
+    "refused_address": "The host has no address that requests may go to; see `allow_private_targets`.",
+    "connect": "No connection could be made.",
+    "connect_timeout": "Connecting took longer than `connect_timeout_seconds`.",
+    "tls": "The TLS handshake failed, or the certificate is not valid for the host.",
+    "timeout": "The attempt took longer than its timeout, response body included.",
+    "reset": "The connection broke before the response was complete.",
+    "protocol": "The response is not HTTP.",
+    "response_too_large": "The response headers exceed 64 KiB.",
+    "authentication": "No access token or usable certificate for the listener's `authentication`.",
+    "internal": "A fault of this service: it was stopped, or could open no connection.",
+    "rejected": "The consumer rejected the pulled message.",
+    "lease_expired": "The consumer did not answer before its lease ended.",
+}
+"""What each reason of a failed attempt means."""
 
 _MARKED = re.compile(r"<!-- (\w+)(?: (\w+))? -->\n(?:(?!<!-- ).*\n)*?<!-- end -->\n")
 _EVERYWHERE = frozenset({"400", "401", "403", "406", "408", "413", "414", "415", "423", "429", "431", "500", "503"})
@@ -29,17 +50,17 @@ _EVERYWHERE = frozenset({"400", "401", "403", "406", "408", "413", "414", "415",
 
 @cache
 def document() -> Mapping[str, Any]:
-    """The document as it is committed."""
+    """Return the OpenAPI document as it is committed."""
     return document_of(ROUTES, SERVER)
 
 
 def openapi_file() -> str:
-    """The document as a file."""
+    """Return the OpenAPI document as the text of its file."""
     return msgspec.json.format(msgspec.json.encode(document()), indent=1).decode() + "\n"
 
 
 def reference_pages() -> dict[str, Callable[[], str]]:
-    """Every page of the reference that has marks, by its path below `docs`."""
+    """Return the function that writes each page with marks, by its path below `docs`."""
     pages = sorted(path for path in REFERENCE.glob("*.md") if _MARKED.search(path.read_text(encoding="utf-8")))
     return {f"reference/{path.name}": _page(path) for path in pages}
 
@@ -59,7 +80,7 @@ def _operations(tag: str) -> str:
         f"| {_cell(summary)} | `{method} {path}` | {scope} | {statuses} |\n"
         for summary, method, path, scope, statuses in _operations_of(tag)
     )
-    return f"| | address | scope | statuses |\n| --- | --- | --- | --- |\n{rows}"
+    return f"| | path | scope | statuses |\n| --- | --- | --- | --- |\n{rows}"
 
 
 def _operations_of(tag: str) -> Iterator[tuple[str, str, str, str, str]]:
@@ -99,20 +120,18 @@ def _parameters(operation_id: str) -> str:
 
 
 def _statuses(_: str) -> str:
-    kinds = {kind.status: kind for kind in reversed(list(answered()))}
-    rows = "".join(
-        f"| {status} | {title_of(status)} | {_cell((kinds[status].__doc__ or '').strip())} | {_where(str(status))} |\n"
-        for status in sorted(kinds)
-    )
-    return f"| status | title | meaning | answered by |\n| --- | --- | --- | --- |\n{rows}"
+    rows = "".join(map(_status, answered()))
+    return f"| status | title | meaning | what to do |\n| --- | --- | --- | --- |\n{rows}"
 
 
-def _where(status: str) -> str:
-    operations = [operation for item in document()["paths"].values() for operation in item.values()]
-    having = [operation["operationId"] for operation in operations if status in operation["responses"]]
-    if not having:
-        return "any address, for a method that it does not know"
-    return "all" if len(having) == len(operations) else f"{len(having)} of {len(operations)} operations"
+def _status(kind: type[DiscueError]) -> str:
+    meaning = inspect.getdoc(kind) or ""
+    return f"| {kind.status} | {title_of(kind.status)} | {_cell(meaning)} | {_cell(ADVICE[kind.__name__])} |\n"
+
+
+def _failures(_: str) -> str:
+    rows = "".join(f"| `{kind}` | {_cell(FAILURES[kind])} |\n" for kind in get_args(FailureKind) if kind)
+    return f"| `error` | meaning |\n| --- | --- |\n{rows}"
 
 
 def _cell(text: str) -> str:
@@ -125,4 +144,5 @@ _TABLES: Mapping[str, Callable[[str], str]] = {
     "response": _fields,
     "parameters": _parameters,
     "statuses": _statuses,
+    "failures": _failures,
 }

@@ -10,15 +10,15 @@ from discue.model import FailureKind
 from discue.settings import SETTINGS, Setting
 from docs import generate
 from docs.commands_page import commands_of, commands_page, own_arguments
-from docs.errors_page import FAILURES, errors_page
+from docs.reference_pages import FAILURES, reference_pages
 
 
-def test_the_generated_pages_are_what_the_code_says() -> None:
+def test_generated_pages_match_the_code() -> None:
     assert generate.stale() == [], "run `make docs`"
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
-def test_every_setting_is_described_with_its_three_names(setting: Setting) -> None:
+def test_every_setting_is_listed_with_its_flag_and_variable(setting: Setting) -> None:
     row = next(line for line in generate.settings_page().splitlines() if f"`{setting.flag}`" in line)
 
     assert f"`{setting.name}`" in row
@@ -30,7 +30,7 @@ def test_every_setting_is_described_with_its_three_names(setting: Setting) -> No
 @pytest.mark.parametrize(
     ("path", "parser"), list(commands_of(command_parser())), ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_every_command_is_described_with_its_arguments(path: str, parser: argparse.ArgumentParser) -> None:
+def test_every_command_is_listed_with_its_arguments(path: str, parser: argparse.ArgumentParser) -> None:
     section = re.split(r"^## ", commands_page(), flags=re.MULTILINE)
     (own,) = [text for text in section if text.startswith(f"{path}\n")]
 
@@ -40,10 +40,14 @@ def test_every_command_is_described_with_its_arguments(path: str, parser: argpar
         assert f"| {action.help} |" in own
 
 
-def test_every_error_says_what_to_do() -> None:
+def test_every_error_has_advice_in_the_reference() -> None:
     assert {kind.__name__ for kind in answered()} == ADVICE.keys()
-    assert all(f"| {kind.status} | " in errors_page() for kind in answered())
+    page = reference_pages()["reference/errors.md"]()
+    assert all(f"| {kind.status} | " in page for kind in answered())
+    assert all(advice in page for advice in ADVICE.values())
 
 
-def test_every_failure_of_an_attempt_is_explained() -> None:
+def test_every_reason_of_a_failed_attempt_is_in_the_reference() -> None:
     assert set(get_args(FailureKind)) - {""} == FAILURES.keys()
+    page = reference_pages()["reference/attempts.md"]()
+    assert all(f"| `{kind}` | " in page for kind in FAILURES)
