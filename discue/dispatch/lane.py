@@ -389,7 +389,8 @@ class Lane:
             self.sharing.begun(self)
         self.in_flight_count += 1
         self._flights[flight.seq] = flight
-        if self._progress.order is not None:
+        if self._progress.order is not None and not is_retry:
+            # A retry either holds its key already, or was redelivered and must not take it from a later message.
             self._progress.order.begins(entry)
         request = request_of(record, endpoint, entry, number, self._around.clock)
         self._around.deliver(request, partial(self._ended, flight))

@@ -11,6 +11,7 @@ from discue.store import deliveries, messages
 from discue.store.engine import Transaction
 from discue.window import SPAN
 from tests.dispatch.stage import Sent, Stage, badly, well
+from tests.dispatch.test_redelivering import _ask as redeliver
 from tests.everywhere import seeds
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=100, jitter=0.0))
@@ -214,6 +215,21 @@ async def test_whoever_takes_over_waits_for_what_the_former_owner_has_under_way(
     await stage.advance(1_000)
     assert newcomer.courier.ids() == [second]
     assert first not in newcomer.courier.ids()
+
+
+async def test_redelivered_message_leaves_the_key_with_a_later_message_in_flight(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    first, second = await stage.publish_keyed(queue, "a", "a")
+    await stage.end(stage.courier.under_way[0], badly(no_retry=True))
+    await redeliver(stage, listener)
+    assert stage.courier.ids() == [second, first]
+    [third] = await stage.publish_keyed(queue, "a")
+    await stage.end(stage.courier.under_way[1], well())
+    assert stage.courier.ids() == [second]
+    await stage.end(stage.courier.under_way[0], well())
+    assert stage.courier.ids() == [third]
+    await stage.end(stage.courier.under_way[0], well())
+    assert (await stage.counts(listener)).acknowledged == 3
 
 
 async def _deliver_all(stage: Stage) -> None:
