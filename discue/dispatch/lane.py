@@ -483,12 +483,11 @@ class Lane:
         if self._unblocking is not None:
             rows += await self._around.reads.read(partial(blocking.all_of, key=self.key))
         if order is not None and self.is_kept():
-            order.show(rows, _OWN_STATES)
-            if self._redelivering is not None:
-                # Until now blocked messages counted as rows, and may have been too many for a step.
-                self._redelivering.go_on()
+            order.show(rows, _OWN_STATES, complete=True)
             if self._unblocking is not None:
                 self._unblocking.look()
+            if self._redelivering is not None:
+                self._redelivering.go_on()
             self.look_for_guests()
 
     async def _fetch(self, read: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -96,7 +96,7 @@ class Ledger:
         """The store says that these exceptions hold keys. What was changed since is not as it says."""
         if self._order is not None:
             changed = set(self._progress.unstored_seqs())
-            self._order.show([row for row in rows if row.seq not in changed], _WRITTEN_BY_US)
+            self._order.show([row for row in rows if row.seq not in changed], _WRITTEN_BY_US, complete=True)
 
     def answer(self, decision: Decision) -> Answered:
         """What a consumer says of a message."""

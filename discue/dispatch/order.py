@@ -58,8 +58,11 @@ class Order:
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def show(self, rows: list[KeyRow], owner_may_write: frozenset[str]) -> None:
-        """Take what the store shows: rows whose state is not of `owner_may_write` are somebody else's."""
+    def show(self, rows: list[KeyRow], owner_may_write: frozenset[str], *, complete: bool) -> None:
+        """Take over rows that hold keys. Rows in a state outside `owner_may_write` belong to another worker.
+
+        `complete` rows are all that the store has; with them the keys are known.
+        """
         for row in rows:
             held = self._by_seq.get(row.seq)
             if held is None:
@@ -67,7 +70,7 @@ class Order:
                 held.next_seq = row.next_seq
             if row.state in owner_may_write and held.row is None:
                 held.row = ExceptionRow(row.seq, row.state, row.attempts, row.due_at, row.reason, token=row.token)
-        self.is_known = True
+        self.is_known |= complete
 
     def holder(self, entry: Entry) -> Held | None:
         """Who holds the key of a message that has not begun; None when it may begin."""
@@ -140,7 +143,7 @@ class Order:
 
     def stops(self, row: KeyRow) -> bool:
         """Whether a message that the store shows as missed still is, and holds its key. What waits for it is known."""
-        self.show([row], MISSED)
+        self.show([row], MISSED, complete=False)
         held = self._by_seq.get(row.seq)
         if held is None or held.row is None or held.row.state != "missed":
             return False

@@ -81,10 +81,15 @@ class Progress:
     def open_rows(self) -> int:
         """How many deliveries have rows and are not settled. Messages blocked behind a key count in `retrying` only.
 
-        Limits on rows must use this: one row can have any number of messages blocked behind it. A lane knows this when
-        it knows all of its keys; until then blocked messages count as rows.
+        Limits on rows must use this: one row can have any number of messages blocked behind it. Only valid once
+        the keys are known.
         """
         return self.retrying if self.order is None else self.retrying - self.order.blocked
+
+    @property
+    def knows_keys(self) -> bool:
+        """Whether each key that a row in the store holds is known here. True for a queue without order."""
+        return self.order is None or self.order.is_known
 
     @property
     def unstored(self) -> int:
@@ -224,7 +229,7 @@ class Progress:
     def redeliver(self, step: Step, now: int) -> None:
         """Missed deliveries are due again, as if nothing had been attempted. One step, until `stored`."""
         if self.order is not None:
-            self.order.show(list(step.keys), frozenset({"missed"}))
+            self.order.show(list(step.keys), frozenset({"missed"}), complete=False)
         for seq in step.lost:
             self._resolved.append(seq)
             self._free(seq)

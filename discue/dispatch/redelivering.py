@@ -56,6 +56,9 @@ class Redelivering:
         """Take the next step, if that may be."""
         if not self._may_have_more or self._is_reading or self._is_unstored or not self._host.is_kept():
             return
+        # What a step settles must not come back with keys that were read before it: the keys come first.
+        if not self._progress.knows_keys:
+            return
         if self._progress.open_rows <= WAITING_RETRIES and self.due_at <= self._around.clock.now():
             self.due_at = 0
             self._is_reading = True

@@ -39,7 +39,7 @@ class Unblocking:
             self.look()
 
     def go_on(self) -> None:
-        if not self._must_look or self._is_reading or not self._host.is_kept():
+        if not self._must_look or self._is_reading or not self._host.is_kept() or not self._progress.knows_keys:
             return
         if self.due_at <= self._around.clock.now():
             self.due_at = 0

@@ -10,7 +10,7 @@ from discue.model import Chosen, Delivery, DeliveryOptions, Listener, MessageOpt
 from discue.store import deliveries, listeners, messages, retention
 from discue.store.engine import Transaction
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
-from tests.dispatch.test_order import Judge
+from tests.dispatch.test_order import Judge, fail_the_next_read_of_keys
 from tests.dispatch.test_redelivering import _ask as redeliver
 from tests.everywhere import seeds
 
@@ -120,6 +120,31 @@ async def test_once_it_is_deleted_the_next_one_comes(stage: Stage, *, restarts: 
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.pending, counts.retrying) == (2, 0, 0, 0)
     assert await _rows(stage) == []
+
+
+async def test_deletion_before_the_keys_are_read_lets_no_message_pass(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, listener = await _running(stage)
+    [missed] = await _missed(stage, queue, "a")
+    [failed] = await stage.publish_keyed(queue, "b")
+    await stage.end(stage.courier.under_way[0], badly())
+    worker = stage.worker
+    [cursor] = worker.dispatcher.owned
+    await worker.dispatcher.hand_over([cursor])
+    following, later = await stage.publish_keyed(queue, "a", "b")
+    fail_the_next_read_of_keys(stage, monkeypatch)
+    await worker.dispatcher.take([cursor])
+    await stage.delete_message(queue, missed)
+    await stage.advance(250)
+    assert stage.courier.ids() == [following]
+    await stage.advance(5_000)
+    assert stage.courier.ids() == [following, failed]
+    await stage.end(stage.courier.under_way[::], well())
+    assert stage.courier.ids() == [later]
+    await stage.end(stage.courier.under_way[::], well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.pending, counts.retrying) == (3, 0, 0, 0)
 
 
 async def test_one_that_was_deleted_under_way_blocks_nothing(stage: Stage) -> None:

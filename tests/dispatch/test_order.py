@@ -3,16 +3,21 @@
 import asyncio
 import random
 from collections import defaultdict
+from typing import TypeVar
 
 import pytest
 
+from discue.errors import StoreUnavailable
 from discue.model import DeliveryOptions, Listener, MessageOptions, Outcome, Queue, RetryOptions
 from discue.store import deliveries, messages
-from discue.store.engine import Transaction
+from discue.store.cursors import keys_of
+from discue.store.engine import Transaction, Work
 from discue.window import SPAN
 from tests.dispatch.stage import Sent, Stage, badly, well
 from tests.dispatch.test_redelivering import _ask as redeliver
 from tests.everywhere import seeds
+
+T = TypeVar("T")
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=100, jitter=0.0))
 
@@ -230,6 +235,42 @@ async def test_redelivered_message_leaves_the_key_with_a_later_message_in_flight
     assert stage.courier.ids() == [third]
     await stage.end(stage.courier.under_way[0], well())
     assert (await stage.counts(listener)).acknowledged == 3
+
+
+def fail_the_next_read_of_keys(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = stage.store.read
+
+    async def failing_read(work: Work[T]) -> T:
+        if getattr(work, "func", None) is keys_of:
+            monkeypatch.setattr(stage.store, "read", read)
+            raise StoreUnavailable
+        return await read(work)
+
+    monkeypatch.setattr(stage.store, "read", failing_read)
+
+
+async def test_redelivery_step_before_the_keys_are_read_lets_no_message_pass(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, listener = await _running(stage)
+    missed, failed = await stage.publish_keyed(queue, "a", "b")
+    await stage.end(stage.courier.under_way[0], badly(no_retry=True))
+    await stage.end(stage.courier.under_way[0], badly())
+    worker = stage.worker
+    [cursor] = worker.dispatcher.owned
+    worker.dispatcher.unowned = lambda: None
+    await worker.dispatcher.hand_over([cursor])
+    [later] = await stage.publish_keyed(queue, "b")
+    await redeliver(stage, listener)
+    fail_the_next_read_of_keys(stage, monkeypatch)
+    await worker.dispatcher.take([cursor])
+    await stage.quiet()
+    await stage.advance(250)
+    assert stage.courier.ids() == [missed]
+    await stage.advance(5_000)
+    assert stage.courier.ids() == [missed, failed]
+    await stage.end(stage.courier.under_way[::], well())
+    assert stage.courier.ids() == [later]
 
 
 async def _deliver_all(stage: Stage) -> None:
