@@ -73,6 +73,7 @@ class Lane:
         self.draining = False
         self.wakes_at = 0
         self.has_stored = False
+        self._is_reading_keys = False
         self._around = around
         self._progress = self._new_progress()
         self._flights: dict[int, Flight] = {}
@@ -128,7 +129,9 @@ class Lane:
 
     def look_for_keys(self) -> None:
         """Find out which keys the store shows as taken, where that is not known."""
-        if self._progress.order is not None and not self._progress.order.is_known:
+        # One read at a time: the answer of an older one would bring back keys that were given up since.
+        if not self._progress.knows_keys and not self._is_reading_keys:
+            self._is_reading_keys = True
             self._around.spawn(self._fetch(self._read_keys))
 
     def published(self, entries: tuple[Entry, ...]) -> None:
@@ -479,9 +482,12 @@ class Lane:
 
     async def _read_keys(self) -> None:
         order = self._progress.order
-        rows = await self._around.reads.read(partial(keys_of, key=self.key))
-        if self._unblocking is not None:
-            rows += await self._around.reads.read(partial(blocking.all_of, key=self.key))
+        try:
+            rows = await self._around.reads.read(partial(keys_of, key=self.key))
+            if self._unblocking is not None:
+                rows += await self._around.reads.read(partial(blocking.all_of, key=self.key))
+        finally:
+            self._is_reading_keys = False
         if order is not None and self.is_kept():
             order.show(rows, _OWN_STATES, complete=True)
             if self._unblocking is not None:

@@ -345,6 +345,34 @@ async def test_a_lane_is_not_idle_before_everything_is_stored(stage: Stage) -> N
     assert lane.is_idle
 
 
+async def test_keys_are_read_once_however_often_the_lane_wakes_meanwhile(stage: Stage, slow: Slow) -> None:
+    queue = await stage.queue(await stage.organization(), ordered=True)
+    await stage.start()
+    listener = await stage.listener(queue)
+    [first] = await stage.publish_keyed(queue, "a")
+    await stage.end(stage.courier.under_way[0], badly())
+    [cursor] = stage.dispatcher.owned
+    await stage.dispatcher.hand_over([cursor])
+    engine = stage.store.engine
+    assert isinstance(engine, Paced)
+    # The read of the lane's record comes first, the one of its keys second.
+    await slow.begin(_spawned(stage.dispatcher.take([cursor])), reads=2)
+    before = engine.got_stuck
+    [lane] = stage.lanes
+    engine.slow = "reading"
+    lane.wake()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert engine.got_stuck == before
+    engine.let_others_pass()
+    await slow.arrive()
+    await stage.advance(6_000)
+    assert stage.courier.ids() == [first]
+    await stage.end(stage.courier.under_way[0], well())
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.retrying) == (1, 0)
+
+
 async def test_a_lane_with_thousands_beside_it_does_not_keep_others_from_reading(store: Store) -> None:
     stage = Stage(store, StandingClock())
     queue = await stage.queue(await stage.organization())
