@@ -86,6 +86,9 @@ class Starting:
         entry = self._backlog.new[0]
         if not self._progress.window.fits(entry.seq):
             self.make_span(now)
+            if not self._progress.window.fits(entry.seq):
+                # The oldest message waits in memory for a key that an inherited request holds.
+                return False
         order = self._progress.order
         if order is not None and (held := order.holder(entry)) is not None:
             return self._hold(entry, held, now)
@@ -105,8 +108,6 @@ class Starting:
 
     def _hold(self, entry: Entry, held: Held, now: int) -> bool:
         """A message whose key is taken waits. False when nothing new can be started before something has ended."""
-        if not self._progress.window.fits(entry.seq):
-            return False
         if held.row is not None:
             self._backlog.take_new()
             self._progress.block(held, [entry.seq])

@@ -273,6 +273,30 @@ async def test_redelivery_step_before_the_keys_are_read_lets_no_message_pass(
     assert stage.courier.ids() == [later]
 
 
+async def _behind_an_inherited_request(stage: Stage) -> tuple[Queue, Listener, Sent, str]:
+    """A lane whose oldest message waits in memory, for a key that the request of another worker holds."""
+    queue, listener = await _running(stage)
+    _, behind = await stage.publish_keyed(queue, "slow", "slow")
+    former = stage.worker
+    await stage.move(former, await stage.join())
+    return queue, listener, former.courier.under_way[0], behind
+
+
+async def test_no_message_beyond_the_span_is_sent_while_the_oldest_waits_for_an_inherited_request(
+    stage: Stage,
+) -> None:
+    queue, listener, inherited, behind = await _behind_an_inherited_request(stage)
+    for start in range(0, SPAN + 80, 40):
+        await stage.publish_keyed(queue, *[f"key-{number}" for number in range(start, start + 40)])
+        await _deliver_all(stage)
+    await stage.end(inherited, well())
+    await stage.look_for_guests()
+    assert behind in stage.courier.ids()
+    await _deliver_all(stage)
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.position, counts.pending) == (counts.head, counts.head, 0)
+
+
 async def _deliver_all(stage: Stage) -> None:
     while stage.courier.under_way:
         await stage.end(stage.courier.under_way[0], well())
