@@ -478,7 +478,8 @@ class Lane:
             return False
         if self._backlog.read_through >= self._progress.window.position + SPAN:
             self._starting.make_span(now)
-        return True
+        # With a full span a page would bring nothing, and the lane would read it again at once.
+        return self._backlog.read_through < self._progress.window.position + SPAN
 
     async def _read_keys(self) -> None:
         order = self._progress.order

@@ -297,6 +297,20 @@ async def test_no_message_beyond_the_span_is_sent_while_the_oldest_waits_for_an_
     assert (counts.acknowledged, counts.position, counts.pending) == (counts.head, counts.head, 0)
 
 
+async def test_full_span_is_not_read_again_while_the_oldest_waits_for_an_inherited_request(stage: Stage) -> None:
+    queue, listener, inherited, _ = await _behind_an_inherited_request(stage)
+    async with asyncio.timeout(30):
+        for start in range(0, SPAN + 600, 600):
+            await stage.publish_keyed(queue, *[f"key-{number}" for number in range(start, start + 600)])
+            while stage.courier.under_way:
+                await stage.end(stage.courier.under_way[::], well())
+    await stage.end(inherited, well())
+    await stage.look_for_guests()
+    await _deliver_all(stage)
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.position, counts.pending) == (counts.head, counts.head, 0)
+
+
 async def _deliver_all(stage: Stage) -> None:
     while stage.courier.under_way:
         await stage.end(stage.courier.under_way[0], well())
