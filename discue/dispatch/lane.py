@@ -347,7 +347,7 @@ class Lane:
         self._settling.start()
 
     def _is_quiet(self) -> bool:
-        return not self._flights and self.is_kept()
+        return not self._flights and not self._backlog.waiting.count and self.is_kept()
 
     def _is_open(self) -> bool:
         return self.endpoint.enabled and not self.opening.is_closed

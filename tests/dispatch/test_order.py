@@ -13,7 +13,7 @@ from discue.store import deliveries, messages
 from discue.store.cursors import keys_of
 from discue.store.engine import Transaction, Work
 from discue.window import SPAN
-from tests.dispatch.stage import Sent, Stage, badly, well
+from tests.dispatch.stage import DAY_MS, Sent, Stage, badly, well
 from tests.dispatch.test_redelivering import _ask as redeliver
 from tests.everywhere import seeds
 
@@ -309,6 +309,21 @@ async def test_full_span_is_not_read_again_while_the_oldest_waits_for_an_inherit
     await _deliver_all(stage)
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.position, counts.pending) == (counts.head, counts.head, 0)
+
+
+async def test_message_that_waits_for_an_inherited_request_and_is_too_old_is_missed_once(stage: Stage) -> None:
+    queue, listener = await _running(stage)
+    await stage.publish_keyed(queue, "slow", "slow", "slow")
+    former = stage.worker
+    stage.clock.advance(30 * DAY_MS - 10_000)
+    await stage.move(former, await stage.join())
+    stage.clock.advance(20_000)
+    await stage.dispatcher.miss_too_old()
+    await stage.quiet()
+    await stage.end(former.courier.under_way[0], well())
+    await stage.look_for_guests()
+    counts = await stage.counts(listener)
+    assert (counts.acknowledged, counts.missed, counts.pending) == (1, 2, 0)
 
 
 async def _deliver_all(stage: Stage) -> None:
