@@ -48,13 +48,20 @@ class Starting:
         self._gate = gate
         self.hold_back = HoldBack()
         self.retries_in_flight = 0
+        self._was_retry = False
+        """Whether the last attempt that started was a retry."""
 
     def next(self, now: int) -> bool:
         """Decide on the next one. False when nothing can be started before something has ended, or come."""
         backlog = self._backlog
-        if backlog.retries and (self.retries_in_flight * _RETRY_SHARE < self._lane.max_in_flight or not backlog.new):
+        if backlog.retries and (not backlog.new or self._is_turn_of_a_retry()):
             return self._retry(now)
         return bool(backlog.new) and self._new(now)
+
+    def _is_turn_of_a_retry(self) -> bool:
+        """Whether a retry comes before a new message: in half of the slots; with one slot, every other time."""
+        slots = self._lane.max_in_flight
+        return self.retries_in_flight * _RETRY_SHARE < slots and not (slots == 1 and self._was_retry)
 
     def make_span(self, now: int) -> None:
         """Long requests leave the cursor's span: each becomes an exception, and is settled as one."""
@@ -76,6 +83,7 @@ class Starting:
         else:
             self._backlog.retries.popleft()
             self.retries_in_flight += 1
+            self._was_retry = True
             self._lane.send(retry.entry, retry.attempts + 1, is_retry=True)
             return True
         self._backlog.retries.popleft()
@@ -103,6 +111,7 @@ class Starting:
         else:
             if self.hold_back.begun(now, self._progress.retrying):
                 self._lane.wake_at(self.hold_back.until)
+            self._was_retry = False
             self._lane.send(entry, 1, is_retry=False)
         return True
 

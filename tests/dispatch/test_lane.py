@@ -11,7 +11,7 @@ import pytest
 from discue.attempt_detail import unpacked
 from discue.dispatch.holdback import PAUSE_MS, RETRYING_LIMIT
 from discue.errors import StoreUnavailable
-from discue.model import Listener, Queue
+from discue.model import DeliveryOptions, Listener, Queue
 from discue.store.commit import Store
 from discue.store.engine import MissedRange
 from discue.window import SPAN
@@ -589,3 +589,19 @@ async def test_what_is_too_old_beyond_the_span_of_a_hanging_request_is_missed(st
     assert (counts.missed, counts.pending) == (len(waiting), 1)
     await stage.end(hanging, well())
     assert (await stage.counts(listener)).pending == 0
+
+
+async def test_retries_and_new_messages_take_turns_in_the_only_slot(stage: Stage) -> None:
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    await stage.listener(queue, DeliveryOptions(max_in_flight=1))
+    await stage.publish(queue, 4)
+    for _ in range(4):
+        await stage.end(stage.courier.under_way[0], badly())
+    await stage.publish(queue, 4)
+    await stage.advance(10_000)
+    numbers = []
+    while stage.courier.under_way:
+        numbers.append(stage.courier.under_way[0].number)
+        await stage.end(stage.courier.under_way[0], well())
+    assert numbers == [1, 2, 1, 2, 1, 2, 1, 2]
