@@ -176,7 +176,8 @@ class Lane:
         if self._unblocking is not None:
             self._unblocking.go_on()
         self.pump()
-        for later in (self._backlog.due_at, self._starting.hold_back.until, look_at, redelivers_at):
+        releases_at = 0 if self._unblocking is None else self._unblocking.due_at
+        for later in (self._backlog.due_at, self._starting.hold_back.until, look_at, redelivers_at, releases_at):
             if later > now:
                 self.wake_at(later)
 

@@ -6,9 +6,11 @@ from functools import partial
 import pytest
 
 from discue.dispatch.redelivering import WAITING_RETRIES
+from discue.errors import StoreUnavailable
 from discue.model import Chosen, Delivery, DeliveryOptions, Listener, MessageOptions, Queue, RetryOptions
-from discue.store import deliveries, listeners, messages, retention
-from discue.store.engine import Transaction
+from discue.store import blocking, deliveries, listeners, messages, retention
+from discue.store.cursors import KeyRow
+from discue.store.engine import CursorKey, Transaction
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
 from tests.dispatch.test_order import Judge, fail_the_next_read_of_keys
 from tests.dispatch.test_redelivering import _ask as redeliver
@@ -33,6 +35,10 @@ async def _missed(stage: Stage, queue: Queue, *keys: str) -> list[str]:
 async def _rows(stage: Stage) -> list[tuple[int, str, int]]:
     rows = await stage.rows("SELECT seq, state, blocked FROM exception ORDER BY seq")
     return [(row[0], row[1], row[2]) for row in rows]
+
+
+async def _unavailable(_tx: Transaction, key: CursorKey) -> list[KeyRow]:
+    raise StoreUnavailable
 
 
 async def _delivery(stage: Stage, queue: Queue, public_id: str) -> Delivery:
@@ -145,6 +151,22 @@ async def test_deletion_before_the_keys_are_read_lets_no_message_pass(
     await stage.end(stage.courier.under_way[::], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.pending, counts.retrying) == (3, 0, 0, 0)
+
+
+async def test_failed_search_for_deleted_messages_is_repeated_after_an_earlier_alarm(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, _ = await _running(stage)
+    ids = await _missed(stage, queue, "a", "a", "b")
+    await stage.end(stage.courier.under_way[0], badly())
+    await stage.advance(4_900)
+    with monkeypatch.context() as patched:
+        patched.setattr(blocking, "gone", _unavailable)
+        await stage.delete_message(queue, ids[0])
+    await stage.advance(100)
+    assert stage.courier.ids() == [ids[2]], "the retry comes before the search is repeated"
+    await stage.advance(150)
+    assert stage.courier.ids() == [ids[2], ids[1]]
 
 
 async def test_one_that_was_deleted_under_way_blocks_nothing(stage: Stage) -> None:
