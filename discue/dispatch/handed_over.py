@@ -42,8 +42,7 @@ class HandedOver:
     def end(self, end: End) -> None:
         """Store what became of a request, again and again until the store has taken it."""
         self._ends.append(end)
-        if self._storing is None and not self._is_closed:
-            self._storing = self._spawn(self._store_all())
+        self._begin_storing()
 
     async def empty(self) -> None:
         """Returns when nothing is under way, and everything is stored."""
@@ -53,14 +52,19 @@ class HandedOver:
 
     async def stored(self) -> None:
         """Returns when what has ended is stored."""
-        if self._storing is not None:
+        while self._storing is not None:
             await asyncio.wait([self._storing])
 
     def close(self) -> None:
         """Store nothing more."""
         self._is_closed = True
 
+    def _begin_storing(self) -> None:
+        if self._storing is None and self._ends and not self._is_closed:
+            self._storing = self._spawn(self._store_all())
+
     async def _store_all(self) -> None:
+        has_failed = False
         try:
             while self._ends and not self._is_closed:
                 taken = self._first_ends()
@@ -69,13 +73,17 @@ class HandedOver:
                 except (Unavailable, StoreUnusable):
                     await asyncio.sleep(STORE_RETRY_SECONDS)
                     continue
-                except BaseException:
+                except BaseException as error:
+                    # This batch is given up, and the error is reported by the task. A cancelled task ends for good.
+                    has_failed = isinstance(error, Exception)
                     self._forget(taken)
                     raise
                 self._forget(taken)
                 self._stored()
         finally:
             self._storing = None
+            if has_failed:
+                self._begin_storing()
 
     def _first_ends(self) -> list[End]:
         size, number = 0, 0

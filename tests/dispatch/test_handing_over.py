@@ -2,16 +2,17 @@
 
 import asyncio
 import os
+from typing import Any
 
 import pytest
 
 from discue.attempt_detail import unpacked
-from discue.dispatch import guests
+from discue.dispatch import guests, handed_over
 from discue.errors import StoreUnavailable
 from discue.model import Listener, Outcome, Queue
 from discue.store import handover
 from discue.store.commit import Store
-from discue.store.engine import Appended, Hint, Settle
+from discue.store.engine import Appended, Hint, Settle, Work
 from tests.clocks import StandingClock
 from tests.dispatch.stage import LIMITS, Stage, Worker, badly, until, well, with_trace
 
@@ -247,6 +248,25 @@ async def test_when_it_is_not_known_whether_a_release_was_stored_what_ends_is_st
     await stage.look_for_guests()
     assert (await stage.counts(listener)).acknowledged == 3
     assert second.courier.sent == []
+
+
+async def test_outcomes_after_one_that_cannot_be_stored_are_stored(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, listener, first, second, _ = await _two_workers(stage)
+    await stage.move(first, second)
+    write, failures = stage.store.write, [RuntimeError("no write")]
+
+    async def fails_once(work: Work[Any]) -> Any:
+        if failures:
+            raise failures.pop()
+        return await write(work)
+
+    monkeypatch.setattr(handed_over, "_ENDS_AT_ONCE", 1)
+    monkeypatch.setattr(stage.store, "write", fails_once)
+    await stage.end(first.courier.under_way[::], well())
+    await stage.look_for_guests()
+    assert (await stage.counts(listener)).acknowledged == 2
 
 
 async def test_nobody_waits_for_ever_for_one_that_lives_and_says_nothing(stage: Stage) -> None:
