@@ -247,6 +247,7 @@ class Lane:
         self._settling.close()
         self._backlog.drop()
         self._around.hosts.discard(self)
+        self._around.lapsed.discard(self)
         self._around.prober.forget(self)
         if self._parting is None:
             apart = [flight for flight in self._flights.values() if flight.excepted and not flight.is_retry]

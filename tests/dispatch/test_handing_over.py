@@ -374,6 +374,16 @@ async def test_no_attempt_starts_while_the_lease_is_not_held_and_lanes_go_on_whe
     assert sorted(first.courier.ids()) == sorted([*ids, *waiting])
 
 
+async def test_closed_lane_does_not_wait_for_the_lease(stage: Stage) -> None:
+    queue, listener, first, _, _ = await _two_workers(stage, 0)
+    first.tenure.holds = False
+    stage.store.appended = first.dispatcher.appended
+    await stage.publish(queue, 1)
+    assert len(first.dispatcher._around.lapsed) == 1
+    await stage.delete_listener(listener)
+    assert first.dispatcher._around.lapsed == set()
+
+
 async def test_what_a_robbed_owner_settles_changes_nothing(stage: Stage) -> None:
     _, listener, first, second, _ = await _two_workers(stage)
     await stage.steal(first)
