@@ -40,11 +40,8 @@ from discue.store.cursors import (
 from discue.store.engine import Appended, CursorKey, Hint, QueueKey
 from discue.store.events import Occurrence
 
-_LANES_READ = 500
-_CURSORS_AT_ONCE = 500
 _RELEASED_AT_ONCE = 1_000
 _STORING_SECONDS = 5.0
-_LONGEST_PAUSE_SECONDS = 30.0
 
 
 class DispatchLimits(msgspec.Struct, frozen=True):
