@@ -15,7 +15,7 @@ from benchmarks.loads import Loads
 from benchmarks.postgres import Postgres
 from benchmarks.product import Product
 from benchmarks.sink import Sink
-from discue.settings_values import SQLITE_PREFIX
+from discue.config.types import SQLITE_PREFIX
 
 _KEY_CHARACTERS = 60
 

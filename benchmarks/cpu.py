@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.postgres.processes import children_of
+from tests.support.postgres.processes import children_of
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _OF_ENDED_CHILDREN = slice(13, 15)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 
-from tests.postgres.programs import find_programs
+from tests.support.postgres.programs import find_programs
 
 
 def description(folder: Path) -> dict[str, str]:

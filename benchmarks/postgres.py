@@ -6,10 +6,10 @@ from typing import Self
 
 from benchmarks.cpu import family_seconds
 from benchmarks.failure import BenchmarkFailed
-from tests.postgres.cluster import Cluster
-from tests.postgres.programs import ProgramFailed, Programs, find_programs
-from tests.postgres.server import NotStarted
-from tests.postgres.session import Row, ServerError
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.programs import ProgramFailed, Programs, find_programs
+from tests.support.postgres.server import NotStarted
+from tests.support.postgres.session import Row, ServerError
 
 SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "4GB"}
 """Beside PostgreSQL's defaults: what anybody sets who means to use it."""

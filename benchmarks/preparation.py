@@ -8,11 +8,11 @@ import uvloop
 
 from benchmarks.body import MESSAGE
 from benchmarks.server import founded, settings_for
-from discue.installation import Installation
-from discue.publish import Draft, Publisher, publish
-from discue.publishing_quotas import PublishingQuotas
+from discue.publishing.publish import Draft, Publisher, publish
+from discue.publishing.quota_gate import PublishingQuotas
+from discue.server.installation import Installation
+from discue.server.worker import prepare_process
 from discue.store import organizations
-from discue.worker import prepare_process
 
 _ROWS_AT_ONCE = 512
 _TASKS = 3

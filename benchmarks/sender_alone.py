@@ -14,12 +14,12 @@ import uvloop
 from benchmarks.body import MESSAGE
 from benchmarks.cpu import memory
 from benchmarks.sink import origin_host
-from discue.clock import SystemClock
-from discue.egress import EgressPolicy, parse_target
-from discue.model import Outcome
+from discue.domain.clock import SystemClock
+from discue.domain.egress import EgressPolicy, parse_target
+from discue.domain.model import Outcome
 from discue.sending.attempt_request import AttemptRequest
 from discue.sending.sender import Sender
-from discue.worker import prepare_process
+from discue.server.worker import prepare_process
 
 _KEY = bytes(range(32))
 

@@ -8,19 +8,19 @@ from contextlib import asynccontextmanager
 import msgspec
 import uvloop
 
-from discue import logs
 from discue.api.route import Call, Route
 from discue.api.routes import ROUTES
 from discue.cli.serve import until_stopped
-from discue.cli.stopping import stop_asked
-from discue.clock import SystemClock
+from discue.config.settings import Settings
 from discue.control.bootstrap import ensure_operator
-from discue.dispatch.ownership import Predecessors
-from discue.http_server import Address
-from discue.installation import Installation, opened
-from discue.logs import Log
-from discue.settings import Settings
-from discue.worker import Worker, prepare_process, served
+from discue.dispatch.cluster.ownership import Predecessors
+from discue.domain.clock import SystemClock
+from discue.observability import logs
+from discue.observability.logs import Log
+from discue.server.http import Address
+from discue.server.installation import Installation, opened
+from discue.server.signals import stop_asked
+from discue.server.worker import Worker, prepare_process, served
 
 _PUBLISH = "/queues/{queue_id}/messages"
 

@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Iterator
 
 from discue.cli.main import command_parser
-from discue.settings import SETTINGS
-from discue.settings_sources import CONFIG_FLAG
+from discue.config.settings import SETTINGS
+from discue.config.sources import CONFIG_FLAG
 
 _INTRODUCTION = f"""# Commands
 

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from discue.settings import SETTINGS, Setting
-from discue.settings_sources import CONFIG_FLAG, CONFIG_VARIABLE, describe
+from discue.config.settings import SETTINGS, Setting
+from discue.config.sources import CONFIG_FLAG, CONFIG_VARIABLE, describe
 from docs.commands_page import commands_page
 from docs.reference_pages import openapi_file, reference_pages
 

@@ -13,13 +13,13 @@ from typing import Any, get_args
 
 import msgspec
 
-from discue.api.advice import ADVICE, answered
 from discue.api.bodies import READ_ONLY
+from discue.api.documentation_links import ADVICE, answered
 from discue.api.openapi.document import document_of
 from discue.api.openapi.schema_words import fields_of
 from discue.api.routes import ROUTES
-from discue.errors import DiscueError, title_of
-from discue.model import FailureKind
+from discue.domain.errors import DiscueError, title_of
+from discue.domain.model import FailureKind
 
 REFERENCE = Path(__file__).parent / "reference"
 SERVER = "/v1"

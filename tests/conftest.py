@@ -6,9 +6,9 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.everywhere import EVERYWHERE
-from tests.memory import folder_in_memory
-from tests.postgres.fixtures import postgres_cluster
+from tests.support.everywhere import EVERYWHERE
+from tests.support.memory import folder_in_memory
+from tests.support.postgres.fixtures import postgres_cluster
 
 __all__ = ["postgres_cluster"]
 

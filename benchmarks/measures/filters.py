@@ -9,8 +9,8 @@ from benchmarks.bench import Bench
 from benchmarks.body import message_of
 from benchmarks.medians import median
 from benchmarks.table import Row, at_most, seen, shown
-from discue.message_filter.filters import filter_of
-from discue.model import Entry
+from discue.domain.filters.filters import filter_of
+from discue.domain.model import Entry
 
 MESSAGES = 2_000
 """More than what is kept of those that were read, so that each is read anew."""

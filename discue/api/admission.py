@@ -1,12 +1,12 @@
 """Who calls, and whether they may now: the same for every request, whatever it asks for."""
 
-from discue.allowance import Caller
-from discue.api.limits import rate_of
 from discue.api.request import Request
+from discue.api.resources.limits import rate_of
 from discue.api.services import Services
-from discue.client_address import ClientAddresses, subject_of
-from discue.errors import DiscueError, LockedOut, Unauthorized, Unavailable
-from discue.request_rates import address_caller
+from discue.auth.client_ip import ClientAddresses, subject_of
+from discue.auth.rate_limiter import address_caller
+from discue.domain.allowance import Caller
+from discue.domain.errors import DiscueError, LockedOut, Unauthorized, Unavailable
 
 _KEY = "x-api-key"
 _NEVER_REFUSED = frozenset(f"{version}/health/{what}" for version in ("", "/v1") for what in ("live", "ready"))

@@ -10,26 +10,20 @@ from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from discue.api.admission import Admission
 from discue.api.body import BodyReader
 from discue.api.conditional import if_match, status_of
-from discue.api.envelope import accepted, check_envelope
 from discue.api.event_bodies import reader_of
+from discue.api.idempotency import Repetitions, key_sent
 from discue.api.links import base_of
 from discue.api.negotiation import EVENTS, JSON, is_json, prefers_events, taste_of
-from discue.api.once import Repetitions, key_sent
 from discue.api.problems import headers_of, problem_of
 from discue.api.request import Request
+from discue.api.request_checks import accepted, check_envelope
 from discue.api.route import SMALL_BODY, Call, Page, Route, Stream
+from discue.api.router import Endpoint, Match, Router
 from discue.api.routes import ROUTES
-from discue.api.routing import Endpoint, Match, Router
+from discue.api.rsgi import ClientGone, Exchange, Scope
 from discue.api.services import Services
-from discue.api.transport import ClientGone, Exchange, Scope
-from discue.errors import (
-    DiscueError,
-    NotAcceptable,
-    Overloaded,
-    PayloadTooLarge,
-    UnsupportedMediaType,
-)
-from discue.once import idempotency_key
+from discue.domain.errors import DiscueError, NotAcceptable, Overloaded, PayloadTooLarge, UnsupportedMediaType
+from discue.domain.idempotency import idempotency_key
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
-from discue.api.transport import Exchange, Headers, Scope
-from discue.errors import BadRequest, DiscueError, Overloaded, PayloadTooLarge, RequestTimeout
+from discue.api.rsgi import Exchange, Headers, Scope
+from discue.domain.errors import BadRequest, DiscueError, Overloaded, PayloadTooLarge, RequestTimeout
 
 _TICKS = 8
 """A deadline is watched in so many steps: it strikes at most two of them late."""

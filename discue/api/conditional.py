@@ -1,9 +1,9 @@
 """Conditional requests (RFC 9110, 13): ETag on what shows a single resource, If-None-Match and If-Match."""
 
 from discue.api.request import Request
-from discue.api.transport import Headers
-from discue.errors import BadRequest
-from discue.etags import EntityTags, etag_of, parse_etags
+from discue.api.rsgi import Headers
+from discue.domain.errors import BadRequest
+from discue.domain.etags import EntityTags, etag_of, parse_etags
 
 
 def if_match(headers: Headers) -> EntityTags | None:

@@ -8,8 +8,8 @@ from typing import Any, Generic, NoReturn, TypeVar
 import msgspec
 
 from discue.api.bodies import Body
-from discue.errors import BadRequest, Fault
-from discue.pointer import escaped
+from discue.domain.errors import BadRequest, Fault
+from discue.domain.json_pointer import escaped
 
 B = TypeVar("B", bound=Body)
 T = TypeVar("T")

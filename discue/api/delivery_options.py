@@ -5,12 +5,12 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
 from discue.api import bodies, wire
-from discue.backoff import DEFAULT_RETRY_POLICY, RetryPolicy
+from discue.config.settings import Settings
 from discue.control import delivery_options
 from discue.control.delivery_options import OptionFields, RateFields
-from discue.credentials import AuthenticationFields
-from discue.model import Authentication, Listener, RateLimit, RetryOptions
-from discue.settings import Settings
+from discue.crypto.endpoint_credentials import AuthenticationFields
+from discue.domain.model import Authentication, Listener, RateLimit, RetryOptions
+from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy
 
 
 def options_of(body: bodies.ListenerBody) -> OptionFields:

@@ -5,12 +5,12 @@ from typing import Final, Literal
 
 import msgspec
 
-from discue import published_events
 from discue.api.decoding import decode_opaque
 from discue.api.negotiation import is_json, is_of_type
-from discue.api.transport import Headers
-from discue.errors import BadRequest, Fault, Unprocessable
-from discue.published_events import PREFIX, EventMessage
+from discue.api.rsgi import Headers
+from discue.domain import published_events
+from discue.domain.errors import BadRequest, Fault, Unprocessable
+from discue.domain.published_events import PREFIX, EventMessage
 
 STRUCTURED: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, Protocol
 from msgspec import UNSET
 
 from discue.api.bodies import Text
-from discue.errors import Fault, Unprocessable
+from discue.domain.errors import Fault, Unprocessable
 
 
 class _Nameable(Protocol):

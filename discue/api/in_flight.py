@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 
-from discue.errors import Conflict
+from discue.domain.errors import Conflict
 
 LONGEST_WAIT_SECONDS = 5.0
 WAITING = 1_000

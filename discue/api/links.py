@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from discue.api.transport import Headers, Scope
-from discue.errors import BadRequest
+from discue.api.rsgi import Headers, Scope
+from discue.domain.errors import BadRequest
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _REMEMBERED = 1_024

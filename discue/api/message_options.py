@@ -2,14 +2,14 @@
 
 import msgspec
 
-from discue import headers
 from discue.api import bodies
 from discue.api.delivery_options import retry_of
-from discue.clock import LAST_INSTANT
 from discue.control.delivery_options import chosen_retry
-from discue.errors import Fault, Unprocessable
-from discue.model import MessageOptions
-from discue.publish import Draft
+from discue.domain import headers
+from discue.domain.clock import LAST_INSTANT
+from discue.domain.errors import Fault, Unprocessable
+from discue.domain.model import MessageOptions
+from discue.publishing.publish import Draft
 
 KEY_CHARACTERS = range(1, 256)
 LONGEST_DELAY_SECONDS = 31_536_000

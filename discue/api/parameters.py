@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from discue.control.pulls import LONGEST_WAIT_SECONDS, MOST_AT_ONCE
-from discue.model import MISSED_REASONS
+from discue.domain.model import MISSED_REASONS
 
 _ID: dict[str, Any] = {"type": "string", "pattern": "^[0-9A-Za-z]{21}$"}
 _ALIAS: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 254, "pattern": "^[^\\u0000]*$"}

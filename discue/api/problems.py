@@ -3,7 +3,7 @@
 import msgspec
 
 from discue.api.negotiation import JSON, PROBLEM, Taste
-from discue.errors import DiscueError, title_of
+from discue.domain.errors import DiscueError, title_of
 
 WWW_AUTHENTICATE = 'ApiKey realm="discue", header="X-API-KEY"'
 

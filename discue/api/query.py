@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs
 
-from discue.errors import BadRequest, Fault
-from discue.ids import is_public_id
+from discue.domain.errors import BadRequest, Fault
+from discue.domain.ids import is_public_id
 
 Parameters = Mapping[str, Sequence[str]]
 

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncGenerator, Callable
 
-from discue.allowance import Allowance
-from discue.api.envelope import sane_request_id
 from discue.api.negotiation import JSON
+from discue.api.request_checks import sane_request_id
 from discue.api.route import NOBODY
-from discue.api.transport import Exchange, Scope
-from discue.directory import KeyRecord
+from discue.api.rsgi import Exchange, Scope
+from discue.auth.control_plane_cache import KeyRecord
+from discue.domain.allowance import Allowance
 
 
 class Request:

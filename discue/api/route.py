@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from discue.access import Access, Principal
 from discue.api.bodies import Body, Nothing
 from discue.api.event_bodies import Takes
 from discue.api.negotiation import JSON
 from discue.api.parameters import Parameter
-from discue.etags import EntityTags, version_of
-from discue.once import IdempotencyKey
+from discue.domain.etags import EntityTags, version_of
+from discue.domain.idempotency import IdempotencyKey
+from discue.domain.scopes import Access, Principal
 from discue.store.idempotency import Kept
 
 if TYPE_CHECKING:
     from discue.api.services import Services
-    from discue.control.control import Control
+    from discue.control.context import Control
 
 Gone: TypeAlias = Callable[[], Awaitable[None]]
 

@@ -1,6 +1,6 @@
 """The table: every route of the API. What is not here is a 404, and what is here is checked as its row says."""
 
-from discue.api import (
+from discue.api.resources import (
     api_keys,
     attempts,
     channels,
@@ -27,7 +27,7 @@ from discue.api import (
     topics,
     users,
 )
-from discue.api.documentation import routes_of
+from discue.api.resources.documentation import routes_of
 from discue.api.route import Route
 
 _DESCRIBED: tuple[Route, ...] = (

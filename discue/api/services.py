@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from discue.authentication import Authenticator
-from discue.control.control import Control
-from discue.control.delivery_tests import Samples
+from discue.auth.authenticator import Authenticator
+from discue.auth.rate_limiter import RequestRates
+from discue.control.context import Control
 from discue.control.domains import Checks
 from discue.control.pulls import Puller
-from discue.logs import Log
-from discue.publish import Publisher
-from discue.request_rates import RequestRates
-from discue.store.commit import Store
+from discue.control.test_deliveries import Samples
+from discue.observability.logs import Log
+from discue.publishing.publish import Publisher
+from discue.store.store import Store
 
 Phase = Literal["starting", "serving", "draining"]
 

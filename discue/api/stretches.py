@@ -2,7 +2,7 @@
 
 from msgspec import UNSET, UnsetType
 
-from discue.errors import Fault, Unprocessable
+from discue.domain.errors import Fault, Unprocessable
 
 LATEST = 999_999_999_999_999
 LARGEST_PACE = 10_000

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from discue.clock import Clock
-from discue.errors import SettingsInvalid
-from discue.settings import Settings
+from discue.config.settings import Settings
+from discue.domain.clock import Clock
+from discue.domain.errors import SettingsInvalid
 
 _VALID_FOR = timedelta(days=90)
 # A client's clock may be behind ours.

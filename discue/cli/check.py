@@ -10,8 +10,8 @@ from discue.cli.certificates import instant, load_pair, validity_problem
 from discue.cli.encryption_findings import encryption_findings
 from discue.cli.finding import Finding, Look, schema_state
 from discue.cli.invocation import Commands, Invocation, add_command, say
-from discue.errors import SettingsInvalid, StoreUnusable
-from discue.installation import survey
+from discue.domain.errors import SettingsInvalid, StoreUnusable
+from discue.server.installation import survey
 
 _LEAST_FREE_BYTES = 1 << 30
 _CLOCK_TOLERANCE_SECONDS = 60

@@ -11,18 +11,18 @@ from typing import Final
 from discue.cli.encryption import carry_keys
 from discue.cli.invocation import Commands, Invocation, add_command, say
 from discue.cli.progress_line import ProgressLine
-from discue.cli.stopping import stop_asked
-from discue.errors import DiscueError, StoreUnusable, Unavailable
-from discue.installation import StoreFailures, engine_of, survey
-from discue.settings import Settings
-from discue.settings_values import DATABASE, Refused
+from discue.config.settings import Settings
+from discue.config.types import DATABASE, Refused
+from discue.domain.errors import DiscueError, StoreUnusable, Unavailable
+from discue.server.installation import StoreFailures, engine_of, survey
+from discue.server.signals import stop_asked
+from discue.server.worker import alone_on
 from discue.store import copying
-from discue.store.commit import Store
 from discue.store.comparison import compare
 from discue.store.copying import Progress, Side
 from discue.store.migrations import newest
+from discue.store.store import Store
 from discue.store.tables import TABLES, count
-from discue.worker import alone_on
 
 _GO_ON: Final = "What was copied is kept: the same command goes on from there."
 

@@ -4,15 +4,15 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from discue import key_text
-from discue.access import Principal
-from discue.control import key_rescue, listeners, queues
+from discue.auth.control_plane_cache import KeyRejected
+from discue.control import admin_keys, listeners, queues
 from discue.control.bootstrap import ensure_operator
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.listeners import ListenerFields
 from discue.control.queues import QueueDetails, QueueFields
-from discue.directory import KeyRejected
-from discue.store.listing import Selection
+from discue.domain import api_key
+from discue.domain.scopes import Principal
+from discue.store.pagination import Selection
 
 QUEUE_ALIAS = "demo"
 LISTENER_ALIAS = "inbox"
@@ -31,9 +31,9 @@ def kept_key(control: Control, path: Path) -> str:
     """The key in the file; a new one is written there first if it holds none. Only its owner can read it."""
     if path.exists():
         text = path.read_text(encoding="ascii", errors="replace").strip()
-        if key_text.parse(text) is not None:
+        if api_key.parse(text) is not None:
             return text
-    text = key_text.compose(control.public_ids.next(), key_text.new_secret(control.random_text))
+    text = api_key.compose(control.public_ids.next(), api_key.new_secret(control.random_text))
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -50,7 +50,7 @@ async def developer(control: Control, key: str) -> Principal:
         return (await control.directory.authenticate(key)).principal
     except KeyRejected:
         # The database was there before the key, or the key was disabled or deleted.
-        await key_rescue.restore(control, organization, key)
+        await admin_keys.restore(control, organization, key)
     return (await control.directory.authenticate(key)).principal
 
 

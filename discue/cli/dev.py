@@ -9,15 +9,15 @@ from discue.cli import demo, inbox, terminal
 from discue.cli.demo import Targets
 from discue.cli.encryption import establish
 from discue.cli.invocation import Commands, Invocation, add_command, say
-from discue.cli.place import all_before
 from discue.cli.serve import until_stopped
 from discue.cli.serving import serving
-from discue.cli.stopping import stop_asked
-from discue.errors import SettingsInvalid
-from discue.http_server import Address, free_port
-from discue.installation import Installation, opened
-from discue.settings import Settings
-from discue.worker import Worker, alone_on, prepare_process
+from discue.config.settings import Settings
+from discue.domain.errors import SettingsInvalid
+from discue.server.http import Address, free_port
+from discue.server.installation import Installation, opened
+from discue.server.signals import stop_asked
+from discue.server.worker import Worker, alone_on, prepare_process
+from discue.server.worker_pipe import all_before
 
 FOLDER = Path(".discue")
 KEY_FILE = FOLDER / "key"

@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
-from discue import key_file
+from discue.config.settings import Settings
 from discue.control import encryption
-from discue.errors import StoreUnusable
-from discue.installation import Installation
-from discue.keyring import key_id_of
-from discue.logs import Log
-from discue.settings import Settings
+from discue.crypto import key_file
+from discue.crypto.keyring import key_id_of
+from discue.domain.errors import StoreUnusable
+from discue.observability.logs import Log
+from discue.server.installation import Installation
 from discue.store import encryption as encryption_rows
 from discue.store.encryption import CLEAR, Encryption
 

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-from discue import key_file
 from discue.cli.encryption import missing_keys, own_place
 from discue.cli.finding import Finding
 from discue.cli.invocation import Invocation
-from discue.errors import SettingsInvalid, StoreUnusable
-from discue.installation import survey
-from discue.keyring import key_id_of
-from discue.settings import Settings
+from discue.config.settings import Settings
+from discue.crypto import key_file
+from discue.crypto.keyring import key_id_of
+from discue.domain.errors import SettingsInvalid, StoreUnusable
+from discue.server.installation import survey
 from discue.store.encryption import CLEAR, Encryption, parsed
 
 _SUBJECT = "encryption"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from discue.cli.invocation import Invocation
-from discue.store.engines.sqlite_survey import Survey
+from discue.store.inspect import Survey
 
 
 class Finding(NamedTuple):

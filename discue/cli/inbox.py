@@ -7,12 +7,12 @@ import msgspec
 
 from discue.api.body import BodyReader
 from discue.api.links import base_of, link_to
-from discue.api.transport import Application, Exchange, Headers, Scope
-from discue.control.control import Control
+from discue.api.rsgi import Application, Exchange, Headers, Scope
+from discue.control.context import Control
 from discue.control.encryption import opened
-from discue.errors import DiscueError, MethodNotAllowed, title_of
-from discue.model import Listener
-from discue.signing import SignatureInvalid, verify
+from discue.crypto.signatures import SignatureInvalid, verify
+from discue.domain.errors import DiscueError, MethodNotAllowed, title_of
+from discue.domain.model import Listener
 from discue.store import listeners
 
 PATH = "/inbox"

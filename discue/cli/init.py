@@ -6,8 +6,8 @@ import json
 from discue.cli.encryption import establish
 from discue.cli.invocation import Commands, Invocation, add_command, say
 from discue.control.bootstrap import ensure_operator
-from discue.installation import Installation, opened
-from discue.model import Organization
+from discue.domain.model import Organization
+from discue.server.installation import Installation, opened
 
 
 def add(commands: Commands) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from discue import settings_sources
-from discue.clock import Clock
-from discue.logs import Log
-from discue.settings import Command, Settings
+from discue.config import sources
+from discue.config.settings import Command, Settings
+from discue.domain.clock import Clock
+from discue.observability.logs import Log
 
 
 class Commands(Protocol):
@@ -50,7 +50,7 @@ def add_command(
         allow_abbrev=False,
     )
     flags = parser.add_argument_group("settings", "flags win over DISCUE_… variables, those over the TOML file")
-    settings_sources.add_flags(flags, command)
+    sources.add_flags(flags, command)
     parser.set_defaults(run=run, base={}, command=command)
     return parser
 

@@ -9,18 +9,19 @@ from functools import partial
 
 import msgspec
 
-from discue import access, key_text
-from discue.access import Scope, Scopes
 from discue.cli.invocation import Commands, Invocation, add_command, say
-from discue.control import key_rescue
+from discue.control import admin_keys
 from discue.control.api_keys import scopes_of
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.key_making import CreatedKey
-from discue.errors import DiscueError, NotFound
-from discue.installation import Installation, opened
-from discue.model import ApiKey
+from discue.domain import api_key
+from discue.domain import scopes as access
+from discue.domain.errors import DiscueError, NotFound
+from discue.domain.model import ApiKey
+from discue.domain.scopes import Scope, Scopes
+from discue.server.installation import Installation, opened
 from discue.store import organizations
-from discue.store.listing import Selection
+from discue.store.pagination import Selection
 
 _DAY_MS = 86_400_000
 _LONGEST_DAYS = 36_500
@@ -126,7 +127,7 @@ async def _create(call: Invocation) -> int:
     scopes = _granted(arguments)
     async with opened(call.settings, call.clock, call.log) as installation:
         owner = await _owner(installation, arguments)
-        made = await key_rescue.create(installation.control, owner, arguments.alias, scopes, expires_at)
+        made = await admin_keys.create(installation.control, owner, arguments.alias, scopes, expires_at)
     if arguments.json:
         say(json.dumps({"api_key": {**_shown(made.key), "key": made.text}}))
     else:
@@ -153,7 +154,7 @@ async def _all_keys(control: Control, owner: str) -> list[ApiKey]:
     keys: list[ApiKey] = []
     selection = Selection(per_page=_PER_PAGE)
     while True:
-        listing = await key_rescue.page(control, owner, selection)
+        listing = await admin_keys.page(control, owner, selection)
         keys += listing.items
         if not listing.has_next:
             return keys
@@ -161,15 +162,15 @@ async def _all_keys(control: Control, owner: str) -> list[ApiKey]:
 
 
 def _disable(call: Invocation) -> int:
-    return asyncio.run(_change(call, partial(key_rescue.set_status, status="disabled"), "disabled"))
+    return asyncio.run(_change(call, partial(admin_keys.set_status, status="disabled"), "disabled"))
 
 
 def _enable(call: Invocation) -> int:
-    return asyncio.run(_change(call, partial(key_rescue.set_status, status="enabled"), "enabled"))
+    return asyncio.run(_change(call, partial(admin_keys.set_status, status="enabled"), "enabled"))
 
 
 def _delete(call: Invocation) -> int:
-    return asyncio.run(_change(call, key_rescue.remove, "deleted"))
+    return asyncio.run(_change(call, admin_keys.remove, "deleted"))
 
 
 async def _change(call: Invocation, change: Callable[[Control, str, str], Awaitable[object]], done: str) -> int:
@@ -203,7 +204,7 @@ def _shown(key: ApiKey) -> dict[str, object]:
         "id": key.public_id,
         "alias": key.alias,
         "status": key.status,
-        "key": key_text.shown_part(key.public_id),
+        "key": api_key.shown_part(key.public_id),
         "scopes": access.render_scopes(scopes_of(key)),
         "created_at": key.created_at,
         "updated_at": key.updated_at,

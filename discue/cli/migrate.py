@@ -3,7 +3,7 @@
 import asyncio
 
 from discue.cli.invocation import Commands, Invocation, add_command, say
-from discue.installation import opened, survey
+from discue.server.installation import opened, survey
 
 
 def add(commands: Commands) -> None:

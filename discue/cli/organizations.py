@@ -13,11 +13,11 @@ import msgspec
 
 from discue.cli.invocation import Commands, Invocation, add_command, say
 from discue.control.organizations import set_limits, set_state
-from discue.errors import BadRequest, NotFound
-from discue.installation import Installation, opened
-from discue.model import Organization
+from discue.domain.errors import BadRequest, NotFound
+from discue.domain.model import Organization
+from discue.server.installation import Installation, opened
 from discue.store import organizations
-from discue.store.listing import Selection
+from discue.store.pagination import Selection
 
 _PER_PAGE = 100
 _NONE = "none"

@@ -3,7 +3,7 @@
 import shutil
 from typing import Final, TextIO
 
-from discue.clock import Clock
+from discue.domain.clock import Clock
 
 _REWRITTEN_SECONDS: Final = 0.1
 _REPEATED_SECONDS: Final = 10.0

@@ -9,14 +9,14 @@ from discue.cli import init
 from discue.cli.certificates import certificate_files
 from discue.cli.encryption import establish
 from discue.cli.invocation import Commands, Invocation, add_command
-from discue.cli.place import Place, all_before
 from discue.cli.serving import serving
-from discue.cli.stopping import stop_asked, stop_told
-from discue.cli.workers import Workers
-from discue.errors import DiscueError
-from discue.http_server import Address, HttpServer, held_port
-from discue.installation import opened
-from discue.worker import Worker, alone_on, prepare_process
+from discue.domain.errors import DiscueError
+from discue.server.http import Address, HttpServer, held_port
+from discue.server.installation import opened
+from discue.server.processes import Workers
+from discue.server.signals import stop_asked, stop_told
+from discue.server.worker import Worker, alone_on, prepare_process
+from discue.server.worker_pipe import Place, all_before
 
 
 def add(commands: Commands) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 from discue.cli.finding import Finding, schema_state
 from discue.cli.invocation import Invocation
-from discue.errors import StoreUnusable
-from discue.store.engines.postgres import CONNECTIONS
-from discue.store.engines.postgres_condition import Condition, condition
-from discue.store.engines.sqlite_survey import Survey
+from discue.domain.errors import StoreUnusable
+from discue.store.inspect import Survey
+from discue.store.postgres.condition import Condition, condition
+from discue.store.postgres.engine import CONNECTIONS
 
 CLOCK_TOLERANCE_SECONDS = 60
 

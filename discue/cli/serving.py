@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from discue import __version__
 from discue.cli.certificates import certificate_files
 from discue.cli.invocation import Invocation
-from discue.http_server import Address, HttpServer
-from discue.worker import Worker, served
+from discue.server.http import Address, HttpServer
+from discue.server.worker import Worker, served
 
 
 @asynccontextmanager

@@ -5,12 +5,12 @@ import asyncio
 import json
 from datetime import UTC, datetime
 
+from discue.auth.client_ip import UNKNOWN, canonical, subject_of
 from discue.cli.invocation import Commands, Invocation, add_command, say
-from discue.client_address import UNKNOWN, canonical, subject_of
 from discue.control import lockouts
-from discue.ids import is_public_id
-from discue.installation import opened
-from discue.lockout import Lock, Subject
+from discue.domain.ids import is_public_id
+from discue.domain.lockout import Lock, Subject
+from discue.server.installation import opened
 
 _SHOWN = 1_000
 _WORDS = {"api_key": "key", "address": "address"}

@@ -6,17 +6,17 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.access import Access, Principal, Scopes, check_grant, default_grant, parse_scopes
-from discue.clock import LAST_INSTANT
 from discue.control import key_making
-from discue.control.control import Control, present
+from discue.control.context import Control, present
 from discue.control.key_making import CreatedKey
 from discue.control.naming import changed_alias, new_alias
-from discue.errors import Conflict, Fault, Forbidden, Unprocessable
-from discue.model import ApiKey
+from discue.domain.clock import LAST_INSTANT
+from discue.domain.errors import Conflict, Fault, Forbidden, Unprocessable
+from discue.domain.model import ApiKey
+from discue.domain.scopes import Access, Principal, Scopes, check_grant, default_grant, parse_scopes
 from discue.store import api_keys, events, feed
 from discue.store.engine import Transaction
-from discue.store.listing import FIRST_PAGE, Listing, Selection
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 Status = Literal["enabled", "disabled"]
 

@@ -2,14 +2,14 @@
 
 import msgspec
 
-from discue.access import Principal
-from discue.attempt_detail import AttemptDetail, unpacked
-from discue.control.control import Control, present
-from discue.errors import BadRequest, Fault
-from discue.model import Delivery, Listener, ShownAttempt, StoredMessage
+from discue.control.context import Control, present
+from discue.domain.attempt_detail import AttemptDetail, unpacked
+from discue.domain.errors import BadRequest, Fault
+from discue.domain.model import Delivery, Listener, ShownAttempt, StoredMessage
+from discue.domain.scopes import Principal
 from discue.store import attempt_lists, delivery_lists, listeners, messages, queues
 from discue.store.engine import Transaction
-from discue.store.listing import Listing, Selection
+from discue.store.pagination import Listing, Selection
 
 Path = tuple[str, ...]
 """The ids of the queue and of the message, or the listener."""

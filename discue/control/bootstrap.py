@@ -1,9 +1,9 @@
 """The first organization of an installation: the operator's."""
 
 from discue.control import founding, key_making
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.founding import CreatedOrganization
-from discue.model import Organization
+from discue.domain.model import Organization
 from discue.store import organizations
 from discue.store.engine import Transaction
 

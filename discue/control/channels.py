@@ -3,17 +3,17 @@
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.access import Access, Principal
-from discue.control.control import Control, present
+from discue.control.context import Control, present
 from discue.control.naming import changed_alias, new_alias
 from discue.control.topics import own_topic
-from discue.errors import BadRequest, Fault, Unprocessable
-from discue.message_filter.reading import read_filter
-from discue.model import Channel, Queue
+from discue.domain.errors import BadRequest, Fault, Unprocessable
+from discue.domain.filters.reading import read_filter
+from discue.domain.model import Channel, Queue
+from discue.domain.scopes import Access, Principal
+from discue.domain.subjects import check_pattern
 from discue.store import channels, events, feed, queues, topics
 from discue.store.engine import Transaction
-from discue.store.listing import FIRST_PAGE, Listing, Selection
-from discue.subjects import check_pattern
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
 class ChannelFields(msgspec.Struct, frozen=True):

@@ -7,11 +7,11 @@ from typing import Final, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue import headers
-from discue.backoff import RetryPolicy, narrowed
-from discue.errors import Fault, Unprocessable
-from discue.message_filter.reading import read_filter
-from discue.model import DeliveryOptions, Format, Mode, RateLimit, RetryOptions
+from discue.domain import headers
+from discue.domain.errors import Fault, Unprocessable
+from discue.domain.filters.reading import read_filter
+from discue.domain.model import DeliveryOptions, Format, Mode, RateLimit, RetryOptions
+from discue.domain.retry import RetryPolicy, narrowed
 
 TIMEOUT_SECONDS = range(1, 301)
 MAX_IN_FLIGHT = range(1, 1_001)

@@ -8,16 +8,16 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue import egress, verification
-from discue.access import Access, Principal
-from discue.control.control import Control, present
+from discue.control.context import Control, present
 from discue.control.naming import changed_alias, new_alias
-from discue.errors import BadRequest, Fault, Forbidden, Unprocessable
-from discue.model import Domain
+from discue.domain import domain_challenge, egress
+from discue.domain.errors import BadRequest, Fault, Forbidden, Unprocessable
+from discue.domain.model import Domain
+from discue.domain.scopes import Access, Principal
 from discue.store import domains, events, feed
 from discue.store.engine import Transaction
 from discue.store.events import Occurrence
-from discue.store.listing import FIRST_PAGE, Listing, Selection
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
 class DomainFields(msgspec.Struct, frozen=True):
@@ -68,7 +68,7 @@ async def page(control: Control, principal: Principal, selection: Selection = FI
 async def change(control: Control, principal: Principal, public_id: str, fields: DomainFields) -> Domain:
     """Also renews a challenge that has expired. Raises Unprocessable for another hostname or port than it has."""
     now = control.clock.now()
-    fresh = verification.new_challenge(control.random_text, now)
+    fresh = domain_challenge.new_challenge(control.random_text, now)
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> Domain:
@@ -76,13 +76,13 @@ async def change(control: Control, principal: Principal, public_id: str, fields:
         control.require_match(stored)
         _require_same_place(stored, fields)
         alias = changed_alias(fields, stored.alias)
-        challenge = verification.renewed(stored.challenge, fresh, verified=stored.verification.verified)
+        challenge = domain_challenge.renewed(stored.challenge, fresh, verified=stored.verification.verified)
         is_new = challenge.file_name != stored.challenge.file_name
         changed = msgspec.structs.replace(
             stored,
             alias=alias,
             challenge=challenge,
-            verification=verification.begun(challenge) if is_new else stored.verification,
+            verification=domain_challenge.begun(challenge) if is_new else stored.verification,
             config_version=stored.config_version + 1,
             updated_at=now,
         )
@@ -140,8 +140,8 @@ async def check_taken(
     Nothing follows for one that was changed meanwhile.
     """
     challenge = domain.challenge
-    is_of_use = verification.can_be_met(domain.verification, challenge, control.clock.now())
-    error = await checks.check(domain) if is_of_use else verification.EXPIRED
+    is_of_use = domain_challenge.can_be_met(domain.verification, challenge, control.clock.now())
+    error = await checks.check(domain) if is_of_use else domain_challenge.EXPIRED
     now = control.clock.now()
     happened = occurrence or control.occurrence(None)
 
@@ -149,7 +149,7 @@ async def check_taken(
         stored = await domains.by_id(tx, domain.organization, domain.id)
         if stored is None or stored.config_version != domain.config_version:
             return stored
-        found = verification.after_check(stored.verification, challenge, error, now)
+        found = domain_challenge.after_check(stored.verification, challenge, error, now)
         changed = msgspec.structs.replace(stored, verification=found)
         if found.verified != stored.verification.verified:
             changed = msgspec.structs.replace(changed, updated_at=now)
@@ -185,7 +185,7 @@ async def _take(control: Control, principal: Principal, public_id: str) -> _Take
 
     async def work(tx: Transaction) -> _Taken:
         stored = await _own(tx, principal, "write", public_id)
-        if not verification.may_try(stored.verification, now):
+        if not domain_challenge.may_try(stored.verification, now):
             return _Taken(stored, is_ours=False)
         return _Taken(await _tried(tx, stored, now), is_ours=True)
 
@@ -193,7 +193,7 @@ async def _take(control: Control, principal: Principal, public_id: str) -> _Take
 
 
 async def _tried(tx: Transaction, domain: Domain, now: int) -> Domain:
-    changed = msgspec.structs.replace(domain, verification=verification.tried(domain.verification, now))
+    changed = msgspec.structs.replace(domain, verification=domain_challenge.tried(domain.verification, now))
     await domains.update(tx, changed)
     return changed
 
@@ -207,9 +207,9 @@ def _made(control: Control, principal: Principal, fields: DomainFields) -> Domai
     if isinstance(fields.hostname, UnsetType):
         raise BadRequest("The field hostname is missing.", faults=(Fault("/hostname", "is missing"),))
     port = _port(fields.port)
-    verification.check_port(port)
+    domain_challenge.check_port(port)
     public_id, now = control.public_ids.next(), control.clock.now()
-    challenge = verification.new_challenge(control.random_text, now)
+    challenge = domain_challenge.new_challenge(control.random_text, now)
     return Domain(
         organization=principal.organization,
         id=control.row_ids.next(),
@@ -219,7 +219,7 @@ def _made(control: Control, principal: Principal, fields: DomainFields) -> Domai
         host_key=_host_key(fields.hostname),
         port=port,
         challenge=challenge,
-        verification=verification.begun(challenge),
+        verification=domain_challenge.begun(challenge),
         config_version=1,
         created_at=now,
         updated_at=now,
@@ -227,7 +227,7 @@ def _made(control: Control, principal: Principal, fields: DomainFields) -> Domai
 
 
 def _port(given: int | UnsetType | None) -> int:
-    return given if isinstance(given, int) else verification.DEFAULT_PORT
+    return given if isinstance(given, int) else domain_challenge.DEFAULT_PORT
 
 
 def _host_key(hostname: str) -> str:

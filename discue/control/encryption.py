@@ -9,13 +9,13 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from discue import signing
-from discue.control.control import Control
-from discue.credentials import Credentials, credentials_in, held_with
-from discue.errors import Unavailable
-from discue.keyring import NONCE_BYTES, KeyUnknown, SealBroken, key_id_in
-from discue.model import Listener
-from discue.signing_secrets import SigningSecret, decoded, encoded, place_of
+from discue.control.context import Control
+from discue.crypto import signatures
+from discue.crypto.endpoint_credentials import Credentials, credentials_in, held_with
+from discue.crypto.keyring import NONCE_BYTES, KeyUnknown, SealBroken, key_id_in
+from discue.crypto.signing_secrets import SigningSecret, decoded, encoded, place_of
+from discue.domain.errors import Unavailable
+from discue.domain.model import Listener
 from discue.store import encryption, feed
 from discue.store.encryption import Encryption, RowKey, SecretsRow
 from discue.store.engine import Hint, Transaction
@@ -138,7 +138,7 @@ async def _move(tx: Transaction, control: Control, key_id: str, row: SecretsRow)
 
 async def _replace(tx: Transaction, control: Control, key_id: str, row: SecretsRow) -> None:
     secret = SigningSecret(
-        signing.new_secret(control.random_bytes), control.public_ids.next(), "hmac", control.clock.now()
+        signatures.new_secret(control.random_bytes), control.public_ids.next(), "hmac", control.clock.now()
     )
     if await encryption.replace(tx, row, _seal(control, key_id, row.key, encoded((secret,)))):
         await feed.record(tx, "listener", *row.key)

@@ -2,12 +2,12 @@
 
 import msgspec
 
-from discue.access import Principal
 from discue.control import listeners, messages
-from discue.control.control import Control
-from discue.message_filter.filters import Answer, Filter
-from discue.message_filter.reading import read_filter
-from discue.model import Entry
+from discue.control.context import Control
+from discue.domain.filters.filters import Answer, Filter
+from discue.domain.filters.reading import read_filter
+from discue.domain.model import Entry
+from discue.domain.scopes import Principal
 from discue.store.entries import entry_like
 
 

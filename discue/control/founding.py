@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from discue import names
-from discue.access import Principal
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.key_making import CreatedKey
-from discue.model import Organization
+from discue.domain import aliases
+from discue.domain.model import Organization
+from discue.domain.scopes import Principal
 from discue.store import api_keys, events, feed, organizations
 from discue.store.engine import Transaction
 from discue.store.events import Occurrence
@@ -44,7 +44,7 @@ def draft(
     is_operator: bool = False,
 ) -> Organization:
     """An organization that is not stored yet. Raises Unprocessable for an unfit alias."""
-    names.check_organization_alias(alias)
+    aliases.check_organization_alias(alias)
     now = control.clock.now()
     return Organization(
         id=control.row_ids.next(),

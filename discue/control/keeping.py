@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from discue.once import IdempotencyKey
+from discue.domain.idempotency import IdempotencyKey
 from discue.store import idempotency
 from discue.store.engine import AlreadyDone, Once, Transaction, Work
 

@@ -2,11 +2,11 @@
 
 import msgspec
 
-from discue import key_text
-from discue.access import Scopes, all_scopes, render_scopes
-from discue.control.control import Control
-from discue.errors import SettingsInvalid
-from discue.model import ApiKey
+from discue.control.context import Control
+from discue.domain import api_key
+from discue.domain.errors import SettingsInvalid
+from discue.domain.model import ApiKey
+from discue.domain.scopes import Scopes, all_scopes, render_scopes
 
 
 class CreatedKey(msgspec.Struct, frozen=True):
@@ -21,7 +21,7 @@ class CreatedKey(msgspec.Struct, frozen=True):
 
 def make(control: Control, organization: int, alias: str | None, scopes: Scopes, expires_at: int = 0) -> CreatedKey:
     """A key with a random secret, not stored yet. Without an alias it is called by its id."""
-    parts = key_text.KeyText(control.public_ids.next(), key_text.new_secret(control.random_text))
+    parts = api_key.KeyText(control.public_ids.next(), api_key.new_secret(control.random_text))
     return _made(control, organization, parts, ApiKeyWish(alias, scopes, expires_at))
 
 
@@ -29,7 +29,7 @@ def first(control: Control, organization: int, given: str | None = None) -> Crea
     """An organization's first key, with every scope; `given` is its text where the operator chose one."""
     if given is None:
         return make(control, organization, None, all_scopes())
-    parts = key_text.parse(given)
+    parts = api_key.parse(given)
     if parts is None:
         raise SettingsInvalid("The bootstrap key must be dsk_ and 43 to 128 letters and digits.")
     return _made(control, organization, parts, ApiKeyWish(None, all_scopes(), 0))
@@ -48,7 +48,7 @@ class ApiKeyWish(msgspec.Struct, frozen=True):
     expires_at: int
 
 
-def _made(control: Control, organization: int, parts: key_text.KeyText, wish: ApiKeyWish) -> CreatedKey:
+def _made(control: Control, organization: int, parts: api_key.KeyText, wish: ApiKeyWish) -> CreatedKey:
     now = control.clock.now()
     key = ApiKey(
         organization=organization,
@@ -61,6 +61,6 @@ def _made(control: Control, organization: int, parts: key_text.KeyText, wish: Ap
         last_used_at=0,
         created_at=now,
         updated_at=now,
-        secret_hash=key_text.hash_of(parts.secret),
+        secret_hash=api_key.hash_of(parts.secret),
     )
-    return CreatedKey(key, key_text.compose(*parts))
+    return CreatedKey(key, api_key.compose(*parts))

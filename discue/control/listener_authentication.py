@@ -4,12 +4,13 @@ from typing import Final
 
 from msgspec import UNSET, UnsetType
 
-from discue import credentials, egress
-from discue.control.control import Control
-from discue.credentials import AuthenticationFields, Credentials
-from discue.errors import Fault, Unprocessable
-from discue.model import Listener
-from discue.pointer import below
+from discue.control.context import Control
+from discue.crypto import endpoint_credentials
+from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
+from discue.domain import egress
+from discue.domain.errors import Fault, Unprocessable
+from discue.domain.json_pointer import below
+from discue.domain.model import Listener
 
 HEADER: Final = "authorization"
 
@@ -23,9 +24,9 @@ def chosen(control: Control, stored: Listener, fields: AuthenticationFields | Un
         return fields
     if stored.mode == "pull":
         raise _unfit("/authentication", "cannot be given: nothing is sent to a listener whose messages are pulled")
-    if credentials.is_same(stored.options.authentication, fields):
+    if endpoint_credentials.is_same(stored.options.authentication, fields):
         return UNSET
-    made = credentials.checked(fields, control.clock.now())
+    made = endpoint_credentials.checked(fields, control.clock.now())
     if made.public.token_url:
         pointer = "/authentication/token_url"
         egress.check_target(egress.parse_target(made.public.token_url, pointer), control.egress, pointer)

@@ -5,13 +5,10 @@ from typing import Final
 
 import msgspec
 
-from discue import signing
-from discue.access import Access, Principal
 from discue.control import encryption
-from discue.control.control import Control, present
-from discue.errors import Conflict, Fault, NotFound, Unprocessable
-from discue.model import Listener
-from discue.signing_secrets import (
+from discue.control.context import Control, present
+from discue.crypto import signatures
+from discue.crypto.signing_secrets import (
     MOST_VALID,
     LastSecret,
     SecretType,
@@ -20,9 +17,12 @@ from discue.signing_secrets import (
     with_fresh,
     without,
 )
+from discue.domain.errors import Conflict, Fault, NotFound, Unprocessable
+from discue.domain.model import Listener
+from discue.domain.scopes import Access, Principal
 from discue.store import events, feed, listeners
 from discue.store.engine import Transaction
-from discue.store.listing import FIRST_PAGE, Listing, Selection
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 LONGEST_OVERLAP_SECONDS: Final = 7 * 86_400
 
@@ -162,15 +162,15 @@ def _named(listener: Listener, secret: SigningSecret) -> SigningSecret:
 
 def _text(control: Control, fields: SecretFields) -> str:
     if fields.text is None:
-        make = signing.new_secret if fields.type == "hmac" else signing.new_private_key
+        make = signatures.new_secret if fields.type == "hmac" else signatures.new_private_key
         return make(control.random_bytes)
     try:
         if fields.type == "ed25519":
-            signing.private_key_of(fields.text)
+            signatures.private_key_of(fields.text)
         elif not fields.text.startswith("whsec_"):
             raise ValueError("a signing secret is whsec_ and base64")
         else:
-            signing.key_of(fields.text)
+            signatures.key_of(fields.text)
     except ValueError as error:
         raise _unfit(str(error)) from None
     return fields.text
@@ -182,7 +182,7 @@ def _unfit(reason: str) -> Unprocessable:
 
 def _shown(secret: SigningSecret) -> ShownSecret:
     """The fingerprint is of what its owner has: of the secret itself, or of the public key."""
-    public_key = signing.public_text_of(signing.private_key_of(secret.text)) if secret.type == "ed25519" else ""
+    public_key = signatures.public_text_of(signatures.private_key_of(secret.text)) if secret.type == "ed25519" else ""
     digest = hashlib.sha256((public_key or secret.text).encode()).hexdigest()
     fingerprint = digest[:_FINGERPRINT_CHARACTERS]
     return ShownSecret(

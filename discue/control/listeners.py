@@ -6,21 +6,22 @@ from typing import Final, Literal, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue import egress, signing
-from discue.access import Access, Principal
 from discue.control import delivery_options, domains, encryption, listener_authentication, quotas
-from discue.control.control import Control, present
+from discue.control.context import Control, present
 from discue.control.delivery_options import OptionFields
 from discue.control.listener_authentication import Chosen
 from discue.control.naming import changed_alias, new_alias
-from discue.credentials import AuthenticationFields, Credentials
-from discue.errors import BadRequest, Fault, Unprocessable
-from discue.model import CursorCounts, Listener, Liveness, Mode
-from discue.signing_secrets import NO_SECRETS, SigningSecret
+from discue.crypto import signatures
+from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
+from discue.crypto.signing_secrets import NO_SECRETS, SigningSecret
+from discue.domain import egress
+from discue.domain.errors import BadRequest, Fault, Unprocessable
+from discue.domain.model import CursorCounts, Listener, Liveness, Mode
+from discue.domain.scopes import Access, Principal
 from discue.store import events, feed, jobs, listeners, liveness, organizations, queues, verified_places
 from discue.store.engine import Transaction
 from discue.store.jobs import Job
-from discue.store.listing import FIRST_PAGE, Listing, Selection
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 Status = Literal["enabled", "disabled"]
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
@@ -66,7 +67,7 @@ async def create(
     principal.require("listeners", "write", queue_public_id)
     draft = msgspec.structs.replace(_draft(control, principal), mode=_mode(fields.mode))
     # Nothing is sent to a listener whose messages are pulled: there is nothing to sign.
-    secret = signing.new_secret(control.random_bytes) if draft.mode == "push" else ""
+    secret = signatures.new_secret(control.random_bytes) if draft.mode == "push" else ""
     first = SigningSecret(secret, control.public_ids.next(), "hmac", draft.created_at)
     asked = listener_authentication.chosen(control, draft, fields.authentication)
     fresh = _changed(control, draft, fields, (new_alias(fields, draft.alias), asked))

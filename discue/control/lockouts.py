@@ -1,7 +1,7 @@
 """Looking at lockouts and ending them: for whoever holds the database."""
 
-from discue.control.control import Control
-from discue.lockout import Lock, Subject, remaining_ms
+from discue.control.context import Control
+from discue.domain.lockout import Lock, Subject, remaining_ms
 from discue.store import lockouts
 from discue.store.engine import Transaction
 

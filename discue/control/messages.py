@@ -2,13 +2,13 @@
 
 import msgspec
 
-from discue.access import Access, Principal
-from discue.control.control import Control, present
+from discue.control.context import Control, present
 from discue.control.naming import changed_alias
-from discue.model import Delivery, Queue, StoredMessage
+from discue.domain.model import Delivery, Queue, StoredMessage
+from discue.domain.scopes import Access, Principal
 from discue.store import deliveries, feed, messages, queues
 from discue.store.engine import Transaction
-from discue.store.listing import FIRST_PAGE, Listing, Selection
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
 class MessageFields(msgspec.Struct, frozen=True):

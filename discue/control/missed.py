@@ -1,12 +1,12 @@
 """What a listener has missed: to be seen, and to be made due again."""
 
-from discue.access import Access, Principal
-from discue.control.control import Control, present
-from discue.model import Listener
+from discue.control.context import Control, present
+from discue.domain.model import Listener
+from discue.domain.scopes import Access, Principal
 from discue.store import listeners, missed, recipients
 from discue.store.engine import Transaction
-from discue.store.listing import FIRST_PAGE, Listing, Selection
 from discue.store.missed import MissedMessage
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.recipients import Recipient
 
 Path = tuple[str, str]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from discue import names
+from discue.domain import aliases
 
 
 class Named(Protocol):
@@ -16,18 +16,18 @@ class Named(Protocol):
     def name(self) -> str | None: ...
 
 
-def new_alias(fields: Named, default: str, check: Callable[[str], None] = names.check_alias) -> str:
+def new_alias(fields: Named, default: str, check: Callable[[str], None] = aliases.check_alias) -> str:
     """Raises Unprocessable for an unfit alias, and for two different ones."""
-    alias = names.reconcile(fields.alias, fields.name, None)
+    alias = aliases.reconcile(fields.alias, fields.name, None)
     if alias is None:
         return default
     check(alias)
     return alias
 
 
-def changed_alias(fields: Named, stored: str, check: Callable[[str], None] = names.check_alias) -> str:
+def changed_alias(fields: Named, stored: str, check: Callable[[str], None] = aliases.check_alias) -> str:
     """Raises Unprocessable for an unfit alias, and for two different ones that are both new."""
-    alias = names.reconcile(fields.alias, fields.name, stored)
+    alias = aliases.reconcile(fields.alias, fields.name, stored)
     if alias is None or alias == stored:
         return stored
     check(alias)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from discue import quota
-from discue.access import Principal
-from discue.errors import Fault, Forbidden, Unprocessable
-from discue.quota import setting_of
+from discue.domain import quotas
+from discue.domain.errors import Fault, Forbidden, Unprocessable
+from discue.domain.quotas import setting_of
+from discue.domain.scopes import Principal
 
 Settings = Mapping[str, int | bool]
 
@@ -22,7 +22,7 @@ class _Rule(NamedTuple):
 RULES: Final[Mapping[str, _Rule]] = {
     "rate_limit": _Rule("/rate_limit", HIGHEST_RATE),
     "retention_seconds": _Rule("/retention", LONGEST_RETENTION_SECONDS),
-    **{setting_of(name): _Rule(f"/quotas/{name}", quota.HIGHEST[name]) for name in quota.NAMES},
+    **{setting_of(name): _Rule(f"/quotas/{name}", quotas.HIGHEST[name]) for name in quotas.NAMES},
 }
 """By the names of the settings."""
 

@@ -7,19 +7,20 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue import names, quota
-from discue.access import Access, Principal
 from discue.control import founding, key_making
-from discue.control.control import Control, present
+from discue.control.context import Control, present
 from discue.control.founding import CreatedOrganization
 from discue.control.naming import changed_alias, new_alias
 from discue.control.organization_limits import changed_limits
-from discue.errors import Conflict, Forbidden, NotFound
-from discue.model import Organization
+from discue.domain import aliases
+from discue.domain import quotas as quota
+from discue.domain.errors import Conflict, Forbidden, NotFound
+from discue.domain.model import Organization
+from discue.domain.scopes import Access, Principal
 from discue.store import events, feed, jobs, organizations, queues, verified_places
 from discue.store.engine import Transaction
 from discue.store.jobs import Job
-from discue.store.listing import FIRST_PAGE, Listing, Selection
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 _HEADS_AT_ONCE = 500
 
@@ -45,7 +46,7 @@ async def create(control: Control, principal: Principal, fields: OrganizationFie
     settings = _with_verified_domains(_settings(principal, {}, fields), fields)
     caller = present(await control.store.read(lambda tx: organizations.get(tx, principal.organization)))
     public_id = control.public_ids.next()
-    alias = new_alias(fields, f"{caller.alias}.{public_id}", names.check_organization_alias)
+    alias = new_alias(fields, f"{caller.alias}.{public_id}", aliases.check_organization_alias)
     organization = founding.draft(control, public_id, alias, settings)
     created = CreatedOrganization(organization, key_making.first(control, organization.id))
     founded = founding.by(control, organization, principal)
@@ -76,7 +77,7 @@ async def change(control: Control, principal: Principal, public_id: str, fields:
     async def work(tx: Transaction) -> Organization:
         stored = await _visible(tx, principal, "write", public_id)
         control.require_match(stored)
-        alias = changed_alias(fields, stored.alias, names.check_organization_alias)
+        alias = changed_alias(fields, stored.alias, aliases.check_organization_alias)
         settings = _with_verified_domains(_settings(principal, stored.settings, fields), fields)
         changed = msgspec.structs.replace(stored, alias=alias, settings=settings, updated_at=now)
         await organizations.update(tx, changed)

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Final
 
-from discue.ids import RandomBytes
-from discue.passwords import SALT_BYTES, STANDARD, Cost, hash_of, matches
+from discue.domain.ids import RandomBytes
+from discue.domain.passwords import SALT_BYTES, STANDARD, Cost, hash_of, matches
 
 _AT_ONCE: Final = 2
 

@@ -6,12 +6,12 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from discue.access import Principal
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.missed import Path, listener_at
-from discue.errors import Conflict
-from discue.model import Entry, Listener
-from discue.receipts import Receipt
+from discue.domain.errors import Conflict
+from discue.domain.model import Entry, Listener
+from discue.domain.receipt_handle import Receipt
+from discue.domain.scopes import Principal
 from discue.store.engine import Transaction
 
 MOST_AT_ONCE: Final = 100

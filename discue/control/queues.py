@@ -5,19 +5,19 @@ from typing import get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.access import Access, Principal
 from discue.control import channels, quotas
-from discue.control.control import Control, present
+from discue.control.context import Control, present
 from discue.control.delivery_options import chosen_retry
 from discue.control.naming import changed_alias, new_alias
-from discue.errors import Fault, Forbidden, Unprocessable
-from discue.model import OnMissed, Queue, RetryOptions, SchemaLanguage
-from discue.schemas.schema import Schema
+from discue.domain.errors import Fault, Forbidden, Unprocessable
+from discue.domain.model import OnMissed, Queue, RetryOptions, SchemaLanguage
+from discue.domain.schemas.schema import Schema
+from discue.domain.scopes import Access, Principal
 from discue.store import events, feed, jobs, listeners, queues
 from discue.store.engine import Transaction
 from discue.store.jobs import Job
 from discue.store.listeners import Reference
-from discue.store.listing import FIRST_PAGE, Listing, Selection
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.queues import Head
 
 SHOWN_LISTENERS = 100

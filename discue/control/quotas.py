@@ -2,11 +2,12 @@
 
 import msgspec
 
-from discue import quota
-from discue.access import Principal
-from discue.control.control import Control, present
-from discue.model import Organization
-from discue.quota import Quotas, default_quotas, quotas_of
+from discue.config.settings import default_quotas
+from discue.control.context import Control, present
+from discue.domain import quotas as quota
+from discue.domain.model import Organization
+from discue.domain.quotas import Quotas, quotas_of
+from discue.domain.scopes import Principal
 from discue.store import organizations, quota_use, tallies
 from discue.store.engine import Transaction
 

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from discue.access import Principal
-from discue.control.control import Control, present
+from discue.control.context import Control, present
 from discue.control.missed import Path, listener_at, recipient_of
-from discue.errors import Conflict, Fault, Unprocessable
-from discue.model import Chosen, Redelivery
+from discue.domain.errors import Conflict, Fault, Unprocessable
+from discue.domain.model import Chosen, Redelivery
+from discue.domain.scopes import Principal
 from discue.store import feed, queues, recipients, redeliveries
 from discue.store.engine import Transaction
-from discue.store.listing import FIRST_PAGE, Listing, Selection
-from discue.store.logs import EVERYWHERE, Span, chosen_rows, common, span_of_times
+from discue.store.message_log import EVERYWHERE, Span, chosen_rows, common, span_of_times
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.recipients import Recipient
 from discue.store.redeliveries import Survey
 

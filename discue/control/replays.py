@@ -4,17 +4,17 @@ from typing import Final
 
 import msgspec
 
-from discue.access import Principal
-from discue.control.control import Control, present
+from discue.control.context import Control, present
 from discue.control.missed import Path, listener_at, recipient_of
-from discue.errors import Conflict, Fault, Unprocessable
-from discue.ids import event_id_of
-from discue.message_filter.reading import read_filter
-from discue.model import Replay, ReplaySpec
+from discue.domain.errors import Conflict, Fault, Unprocessable
+from discue.domain.filters.reading import read_filter
+from discue.domain.ids import event_id_of
+from discue.domain.model import Replay, ReplaySpec
+from discue.domain.scopes import Principal
 from discue.store import feed, replays
 from discue.store.engine import Transaction
-from discue.store.listing import FIRST_PAGE, Listing, Selection
-from discue.store.logs import chosen_rows, first_seq_at, span_of_log
+from discue.store.message_log import chosen_rows, first_seq_at, span_of_log
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.recipients import Recipient
 
 OPEN_AT_MOST: Final = 3

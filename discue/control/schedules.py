@@ -5,16 +5,14 @@ from typing import Final, Literal, TypeVar, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.access import Access, Principal
-from discue.clock import LAST_INSTANT
-from discue.control.control import Control, present
+from discue.control.context import Control, present
 from discue.control.delivery_options import chosen_retry
 from discue.control.naming import changed_alias, new_alias
-from discue.errors import BadRequest, Conflict, Fault, Unprocessable
-from discue.headers import Headers
-from discue.model import MessageOptions, Queue, RetryOptions
-from discue.publish import Draft, check_drafts
-from discue.schedule import (
+from discue.domain.clock import LAST_INSTANT
+from discue.domain.errors import BadRequest, Conflict, Fault, Unprocessable
+from discue.domain.headers import Headers
+from discue.domain.model import MessageOptions, Queue, RetryOptions
+from discue.domain.schedule import (
     CATCH_UP,
     CATCH_UP_LIMIT,
     LONGEST_AHEAD_MS,
@@ -25,10 +23,12 @@ from discue.schedule import (
     check_timing,
     first_run,
 )
-from discue.schemas.schema import checker_of
+from discue.domain.schemas.schema import checker_of
+from discue.domain.scopes import Access, Principal
+from discue.publishing.publish import Draft, check_drafts
 from discue.store import queues, schedules
 from discue.store.engine import Transaction
-from discue.store.listing import FIRST_PAGE, Listing, Selection
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 SCHEDULES_A_QUEUE: Final = 1_000
 LARGEST_DATA_BYTES: Final = 65_536

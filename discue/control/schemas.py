@@ -1,9 +1,9 @@
 """Schemas of queues, to be read: they are set through their queues."""
 
-from discue.access import Principal
-from discue.control.control import Control, present
-from discue.errors import NotFound
-from discue.model import Queue
+from discue.control.context import Control, present
+from discue.domain.errors import NotFound
+from discue.domain.model import Queue
+from discue.domain.scopes import Principal
 from discue.store import queues
 from discue.store.engine import Transaction
 

@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
-from discue.access import Principal
-from discue.control.control import Control
+from discue.control.context import Control
+from discue.domain.scopes import Principal
 from discue.store import tallies
 from discue.store.engine import Row
 

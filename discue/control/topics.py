@@ -2,15 +2,15 @@
 
 import msgspec
 
-from discue.access import Access, Principal
-from discue.control.control import Control, present
+from discue.control.context import Control, present
 from discue.control.naming import changed_alias, new_alias
-from discue.errors import Forbidden
-from discue.model import Topic
+from discue.domain.errors import Forbidden
+from discue.domain.model import Topic
+from discue.domain.scopes import Access, Principal
 from discue.store import channels, events, feed, topics
 from discue.store.engine import Transaction
 from discue.store.listeners import Reference
-from discue.store.listing import FIRST_PAGE, Listing, Selection
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
 class TopicFields(msgspec.Struct, frozen=True):

@@ -4,9 +4,9 @@ from typing import Final
 
 import msgspec
 
-from discue.access import Principal
-from discue.control.control import Control
-from discue.ids import last_id_of, millisecond_in
+from discue.control.context import Control
+from discue.domain.ids import last_id_of, millisecond_in
+from discue.domain.scopes import Principal
 from discue.store import usage_events
 from discue.store.usage_events import Topic, UsageEvent, Wanted
 

@@ -6,15 +6,15 @@ from typing import get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue import invitation, passwords
-from discue.access import Access, Principal
-from discue.control.control import Control, present
-from discue.errors import BadRequest, Conflict, Fault, Forbidden, Locked, Unprocessable
-from discue.invitation import Invitation, new_invitation
-from discue.model import Role, User
+from discue.control.context import Control, present
+from discue.domain import invitation, passwords
+from discue.domain.errors import BadRequest, Conflict, Fault, Forbidden, Locked, Unprocessable
+from discue.domain.invitation import Invitation, new_invitation
+from discue.domain.model import Role, User
+from discue.domain.scopes import Access, Principal
 from discue.store import events, organizations, users
 from discue.store.engine import Transaction
-from discue.store.listing import FIRST_PAGE, Listing, Selection
+from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 _ROLES: tuple[Role, ...] = get_args(Role)
 _EMAIL = re.compile(r"[^\s\x00-\x1f\x7f@]+@[^\s\x00-\x1f\x7f@]+")

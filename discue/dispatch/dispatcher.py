@@ -8,37 +8,37 @@ from typing import Any
 
 import msgspec
 
-from discue.clock import Clock
-from discue.dispatch.alarms import Alarms, Sleeper
-from discue.dispatch.budget import Budget
-from discue.dispatch.endpoint import DeliveryDefaults, Endpoint, endpoint_of
-from discue.dispatch.flight import Flight
-from discue.dispatch.gate import Gate
-from discue.dispatch.handed_over import HandedOver
-from discue.dispatch.intake import Intake, Making
-from discue.dispatch.lane import Lane, LaneSurroundings
-from discue.dispatch.lanes import Lanes
-from discue.dispatch.prober import Prober
-from discue.dispatch.reads import Reads
+from discue.crypto.keyring import Keyring
+from discue.dispatch.lane.budget import Budget
+from discue.dispatch.lane.context import Reach
+from discue.dispatch.lane.endpoint import DeliveryDefaults, Endpoint, endpoint_of
+from discue.dispatch.lane.flush import STORE_RETRY_SECONDS
+from discue.dispatch.lane.gate import Gate
+from discue.dispatch.lane.handover_outcomes import HandedOver
+from discue.dispatch.lane.health_writer import Standings
+from discue.dispatch.lane.in_flight_attempt import Flight
+from discue.dispatch.lane.lane import Lane, LaneSurroundings
+from discue.dispatch.lane.probes import Prober
+from discue.dispatch.lane.reads import Reads
+from discue.dispatch.lane.replay import ReplayLane
+from discue.dispatch.lane.tenure import Tenure
+from discue.dispatch.lane_index import Lanes
+from discue.dispatch.registry import Intake, Making
 from discue.dispatch.reloading import RELOAD_PAUSE_SECONDS
-from discue.dispatch.replay_lane import ReplayLane
-from discue.dispatch.settling import STORE_RETRY_SECONDS
-from discue.dispatch.standings import Standings
-from discue.dispatch.surroundings import Reach
-from discue.dispatch.tenure import Tenure
-from discue.errors import Unavailable
-from discue.ids import RowIds
-from discue.keyring import Keyring
-from discue.logs import Log
-from discue.model import Outcome
+from discue.dispatch.timers import Alarms, Sleeper
+from discue.domain.clock import Clock
+from discue.domain.errors import Unavailable
+from discue.domain.ids import RowIds
+from discue.domain.model import Outcome
+from discue.observability.logs import Log
 from discue.store import listeners
-from discue.store.commit import Store
 from discue.store.cursors import (
     LaneRecord,
     release,
 )
 from discue.store.engine import Appended, CursorKey, Hint, QueueKey
 from discue.store.events import Occurrence
+from discue.store.store import Store
 
 _RELEASED_AT_ONCE = 1_000
 _STORING_SECONDS = 5.0

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from discue.dispatch.settling import Spawn
-from discue.errors import Unavailable
+from discue.dispatch.lane.flush import Spawn
+from discue.domain.errors import Unavailable
 
 RELOAD_PAUSE_SECONDS = 0.25
 

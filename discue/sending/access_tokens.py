@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from discue.clock import Clock
+from discue.domain.clock import Clock
 from discue.sending.fetch import Fetched, Fetcher
 from discue.sending.presented import Grant
 

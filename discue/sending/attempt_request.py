@@ -2,9 +2,9 @@
 
 import msgspec
 
-from discue.egress import Target
+from discue.crypto.signatures import SigningKey
+from discue.domain.egress import Target
 from discue.sending.presented import Grant, Identity
-from discue.signing import SigningKey
 
 
 class AttemptRequest(msgspec.Struct, frozen=True, gc=False):

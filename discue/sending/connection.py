@@ -5,13 +5,13 @@ import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from discue.model import Outcome
-from discue.sending.answer import AnswerHeadTooLarge, AnswerMalformed, AnswerReader
+from discue.domain.model import Outcome
 from discue.sending.attempt_request import AttemptRequest
-from discue.sending.request_head import Origin
+from discue.sending.classify import Failure
+from discue.sending.request import Origin
+from discue.sending.response import AnswerHeadTooLarge, AnswerMalformed, AnswerReader
 from discue.sending.sender_limits import SenderLimits
-from discue.sending.trip import Trip
-from discue.sending.verdict import Failure
+from discue.sending.timings import Trip
 
 # Below this, copying head and body together is cheaper than a second system call.
 _LARGEST_JOINED_BODY = 65_536

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache
 
-from discue.egress import EgressPolicy, IPAddress, Target
+from discue.domain.egress import EgressPolicy, IPAddress, Target
+from discue.sending.classify import Failure, failure_of_connecting
 from discue.sending.identities import Identities
 from discue.sending.presented import Identity
 from discue.sending.resolver import Resolve
-from discue.sending.trip import Trip
-from discue.sending.verdict import Failure, failure_of_connecting
+from discue.sending.timings import Trip
 
 _SHORTEST_TRY_SECONDS = 0.5
 

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from discue.cloud_events import event_of
-from discue.message_options import read_options
-from discue.model import Entry, Format
+from discue.domain.cloudevents import event_of
+from discue.domain.messages import read_options
+from discue.domain.model import Entry, Format
 from discue.sending.attempt_request import AttemptRequest
 
 

@@ -9,14 +9,14 @@ from typing import Final, cast
 
 import msgspec
 
-from discue.egress import EgressPolicy, Target
-from discue.model import FailureKind
-from discue.sending.answer import AnswerHeadTooLarge, AnswerMalformed, AnswerReader
+from discue.domain.egress import EgressPolicy, Target
+from discue.domain.model import FailureKind
+from discue.sending.classify import failure_of_loss
 from discue.sending.dialer import Dialer, DialFailed, system_tls_context
-from discue.sending.request_head import RequestInvalid, head_of_form, head_of_get
+from discue.sending.request import RequestInvalid, head_of_form, head_of_get
 from discue.sending.resolver import Resolve, Resolver
+from discue.sending.response import AnswerHeadTooLarge, AnswerMalformed, AnswerReader
 from discue.sending.sender_limits import SenderLimits
-from discue.sending.verdict import failure_of_loss
 
 KEPT_BYTES: Final = 1_024
 """So much of an answer's body is kept at most, where whoever asks needs no more."""

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 
 from discue.sending.connection import Connection
-from discue.sending.request_head import Origin
+from discue.sending.request import Origin
 from discue.sending.sender_limits import SenderLimits
 
 

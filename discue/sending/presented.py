@@ -4,9 +4,9 @@ from urllib.parse import quote_plus, urlencode
 
 import msgspec
 
-from discue.credentials import Credentials, basic_authorization
-from discue.egress import Target, parse_target
-from discue.headers import Headers
+from discue.crypto.endpoint_credentials import Credentials, basic_authorization
+from discue.domain.egress import Target, parse_target
+from discue.domain.headers import Headers
 
 
 class Identity(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
 
-from discue.egress import IPAddress
+from discue.domain.egress import IPAddress
 
 Resolve = Callable[[str, int], Awaitable[Sequence[IPAddress]]]
 """All addresses of a host, best first; OSError if there are none. The caller keeps the deadline."""

@@ -9,20 +9,20 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from discue.clock import Clock
-from discue.egress import EgressPolicy
-from discue.model import Outcome
+from discue.domain.attempt_trace import Kept
+from discue.domain.clock import Clock
+from discue.domain.egress import EgressPolicy
+from discue.domain.model import Outcome
 from discue.sending.attempt_request import AttemptRequest
+from discue.sending.classify import AnswerHead, Failure, failure_of_loss, outcome_of
 from discue.sending.connection import Connection, Exchange
 from discue.sending.dialer import Dialer, DialFailed, system_tls_context
 from discue.sending.pool import IdleConnections
-from discue.sending.request_head import Origin, RequestHeads, RequestInvalid, whole_head
+from discue.sending.request import Origin, RequestHeads, RequestInvalid, whole_head
 from discue.sending.resolver import Resolve, Resolver
 from discue.sending.sender_limits import SenderLimits
-from discue.sending.tracing import trace_of
-from discue.sending.trip import Trip
-from discue.sending.verdict import AnswerHead, Failure, failure_of_loss, outcome_of
-from discue.trace import Kept
+from discue.sending.timings import Trip
+from discue.sending.trace import trace_of
 
 # One timer for all deadlines: they may be kept late by this much, and never early.
 _SWEEP_SECONDS = 0.1

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from discue.allowance import granted_of
+from discue.domain.allowance import granted_of
 from discue.store.engine import Transaction
 
 STEP_ROWS: Final = 500

@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from typing import Final
 
-from discue.model import ApiKey
+from discue.domain.model import ApiKey
 from discue.store.engine import Row, Transaction
-from discue.store.listing import Listing, RowPage, Selection, Table, listed
+from discue.store.pagination import Listing, RowPage, Selection, Table, listed
 
 _COLUMNS: Final = (
     "id, organization, public_id, alias, status, scopes, expires_at, last_used_at, created_at, updated_at, secret_hash"

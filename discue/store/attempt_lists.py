@@ -2,11 +2,20 @@
 
 from typing import Final
 
-from discue.ids import event_id_of, millisecond_of, row_id_at, row_id_up_to
-from discue.model import Listener, ShownAttempt, StoredMessage
+from discue.domain.ids import event_id_of, millisecond_of, row_id_at, row_id_up_to
+from discue.domain.model import Listener, ShownAttempt, StoredMessage
 from discue.store.engine import Row, Transaction, Value
-from discue.store.listing import CLOCKS_APART_MS, LARGEST, Chosen, Listing, RowPage, Selection, browse, nearest_row_id
-from discue.store.sifting import Effort, Seen, Sifted, Span
+from discue.store.filtered_pages import Effort, Seen, Sifted, Span
+from discue.store.pagination import (
+    CLOCKS_APART_MS,
+    LARGEST,
+    Chosen,
+    Listing,
+    RowPage,
+    Selection,
+    browse,
+    nearest_row_id,
+)
 
 OF_A_MESSAGE: Final = 10_000
 """So many of a message's attempts are read."""

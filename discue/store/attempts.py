@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from discue.model import Attempt
+from discue.domain.model import Attempt
 from discue.store.engine import Detail, Value
 
 COLUMNS: Final = "organization, id, listener, queue, seq, number, status, error, took_ms, detail, replay"

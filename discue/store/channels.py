@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from discue.model import Channel, Topic
+from discue.domain.model import Channel, Topic
 from discue.store.engine import Row, Transaction
 from discue.store.listeners import Reference
-from discue.store.listing import Listing, RowPage, Selection, Table, listed, placeholders
+from discue.store.pagination import Listing, RowPage, Selection, Table, listed, placeholders
 
 A_TOPIC: Final = 50
 """At most so many channels has a topic: a message goes into as many queues."""

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from discue.store.engine import Row, Transaction
-from discue.store.listing import MERGED_ROWS, Source, too_far
-from discue.store.logs import chosen_rows
+from discue.store.message_log import chosen_rows
+from discue.store.pagination import MERGED_ROWS, Source, too_far
 
 Listed = Callable[[Transaction, Sequence[Row]], Awaitable[list[Row]]]
 """Which of some rows a list could have."""

@@ -9,12 +9,12 @@ from typing import Final
 
 import msgspec
 
-from discue.errors import StoreUnusable
+from discue.domain.errors import StoreUnusable
 from discue.store import encryption
-from discue.store.commit import Store
 from discue.store.cursor_keys import PULLED
 from discue.store.encryption import Encryption
 from discue.store.engine import Row, Transaction, Value
+from discue.store.store import Store
 from discue.store.tables import CURSOR, EXCEPTION, FEED_HEAD, TABLES, Key, Table, insert, rows_after
 
 ROWS_A_STEP: Final = 512

@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from discue.model import DeliveryOptions, Entry, ReplaySpec, RetryOptions
+from discue.domain.model import DeliveryOptions, Entry, ReplaySpec, RetryOptions
 from discue.store import liveness
 from discue.store.cursor_keys import among, among_listeners, flat, runs
 from discue.store.engine import CursorKey, Row, Transaction

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from discue.message_filter.filters import filter_of
-from discue.model import Delivery, DeliveryState, StoredMessage
+from discue.domain.filters.filters import filter_of
+from discue.domain.model import Delivery, DeliveryState, StoredMessage
+from discue.domain.window import Window
 from discue.store.attempt_lists import OF_A_MESSAGE
 from discue.store.engine import Row, Transaction
 from discue.store.entries import entry_like
 from discue.store.listeners import read_options
-from discue.window import Window
 
 SHOWN_LISTENERS: Final = 100
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Final
 
-from discue.ids import event_id_of, row_id_up_to
-from discue.model import Delivery, StoredMessage
+from discue.domain.ids import event_id_of, row_id_up_to
+from discue.domain.model import Delivery, StoredMessage
 from discue.store.deliveries import RECIPIENTS, LastAttempts, delivery, last_attempts
 from discue.store.engine import Row, Transaction
-from discue.store.listing import CLOCKS_APART_MS, Listing, Selection, browse, nearest_row_id
-from discue.store.sifting import Effort, Seen, Sifted, Span
+from discue.store.filtered_pages import Effort, Seen, Sifted, Span
+from discue.store.pagination import CLOCKS_APART_MS, Listing, Selection, browse, nearest_row_id
 
 _LOOKED_AT: Final = Effort(first=100, step=100, in_all=300)
 """Of each a few rows are read."""

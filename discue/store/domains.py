@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from typing import Final
 
-from discue.model import Challenge, Domain, Verification
+from discue.domain.model import Challenge, Domain, Verification
 from discue.store.engine import Row, Transaction, Value
-from discue.store.listing import Listing, RowPage, Selection, Table, listed, placeholders
+from discue.store.pagination import Listing, RowPage, Selection, Table, listed, placeholders
 
 _COLUMNS: Final = (
     "id, organization, public_id, alias, hostname, host_key, port, context_path, file_name, file_content, "

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from discue.errors import StoreUnusable
+from discue.domain.errors import StoreUnusable
 from discue.store.engine import Row, Transaction
 
 CLEAR: Final = ""

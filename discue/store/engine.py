@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from discue.model import Attempt, Entry
+from discue.domain.model import Attempt, Entry
 
 T = TypeVar("T")
 

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from discue.message_options import write_options
-from discue.model import Entry, StoredMessage
+from discue.domain.messages import write_options
+from discue.domain.model import Entry, StoredMessage
 from discue.store.engine import NewEntry, Row
 
 JSON: Final = 1

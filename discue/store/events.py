@@ -2,7 +2,7 @@
 
 from typing import Final, Literal, NamedTuple
 
-from discue.ids import millisecond_of
+from discue.domain.ids import millisecond_of
 from discue.store import tallies
 from discue.store.engine import Transaction
 from discue.store.tallies import Counted

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from discue.ids import row_id_at
-from discue.once import Stretch
+from discue.domain.idempotency import Stretch
+from discue.domain.ids import row_id_at
 from discue.store.engine import Once, Transaction
 
 LOOKED_AT: Final = 1_000

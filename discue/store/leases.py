@@ -5,13 +5,13 @@ from typing import Final
 
 import msgspec
 
-from discue.model import Entry
+from discue.domain.model import Entry
 from discue.store import blocking
 from discue.store.cursor_keys import PULLED
 from discue.store.cursors import NEXT_OF_KEY, KeyRow, LaneRecord, lanes_of
 from discue.store.engine import CursorKey, QueueKey, Row, Transaction
 from discue.store.entries import BODY, entry_of
-from discue.store.listing import placeholders
+from discue.store.pagination import placeholders
 from discue.store.redelivery_steps import Step, next_step
 
 DUE_ROWS: Final = 128

@@ -5,13 +5,14 @@ from typing import Final
 
 import msgspec
 
-from discue.ids import millisecond_of
-from discue.model import CursorCounts, DeliveryOptions, Listener, Queue
+from discue.domain.ids import millisecond_of
+from discue.domain.model import CursorCounts, DeliveryOptions, Listener, Queue
+from discue.domain.window import Window
 from discue.store import events, feed, queues
 from discue.store.cursor_keys import PULLED
 from discue.store.engine import Row, Transaction
 from discue.store.events import Occurrence
-from discue.store.listing import (
+from discue.store.pagination import (
     Listing,
     Merged,
     RowPage,
@@ -23,7 +24,6 @@ from discue.store.listing import (
     narrowed,
     placeholders,
 )
-from discue.window import Window
 
 SHOWN_MISSED = 100
 

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import msgspec
 
-from discue.disabling import NOT_FAILING, Failing
-from discue.liveness import restarted
-from discue.model import Listener, Liveness
+from discue.domain.disabling import NOT_FAILING, Failing
+from discue.domain.liveness import restarted
+from discue.domain.model import Listener, Liveness
 from discue.store.engine import Row, Transaction
-from discue.store.engines.rows import chunks
-from discue.store.listing import placeholders
+from discue.store.engine_rows import chunks
+from discue.store.pagination import placeholders
 
 COLUMNS: Final = (
     "url_hash, config_version, state, success_count, failure_count, last_success_at, last_failure_at, "

@@ -5,11 +5,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from discue.lockout import NONE, Failures, Lock, Subject, after_failure
+from discue.domain.lockout import NONE, Failures, Lock, Subject, after_failure
 from discue.store import api_keys, events, feed, organizations
 from discue.store.engine import Row, Transaction
 from discue.store.events import Occurrence
-from discue.store.listing import placeholders
+from discue.store.pagination import placeholders
 
 _FAILURES: Final = "SELECT failed_at, locks, locked_until FROM lockout WHERE subject = $1"
 _LOCKS: Final = "SELECT kind, name, locked_until FROM lockout"

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Sequence
 
-from discue.errors import BadRequest, Fault
+from discue.domain.errors import BadRequest, Fault
 from discue.store import queues
 from discue.store.copies import EachOnce
 from discue.store.engine import Row, Transaction
-from discue.store.listing import LARGEST, Chosen, Merged, RowPage, Selection, Source, browse
-from discue.store.logs import AcrossQueues, LiveQueues, OneLog, called_by_id, chosen_rows, common, span_of_times
+from discue.store.message_log import AcrossQueues, LiveQueues, OneLog, called_by_id, chosen_rows, common, span_of_times
+from discue.store.pagination import LARGEST, Chosen, Merged, RowPage, Selection, Source, browse
 from discue.store.received import Candidates, Picked, Received, Several, candidates_of
 from discue.store.recipients import Recipient, recipient
 

@@ -3,13 +3,13 @@
 from collections.abc import Collection
 from typing import Final
 
-from discue.message_options import read_options
-from discue.model import Queue, StoredMessage
+from discue.domain.messages import read_options
+from discue.domain.model import Queue, StoredMessage
 from discue.store import bodies, message_lists, scheduled
 from discue.store.engine import Row, Transaction
 from discue.store.entries import BODY, WAITING
-from discue.store.listing import Listing, RowPage, Selection
-from discue.store.logs import LiveQueues
+from discue.store.message_log import LiveQueues
+from discue.store.pagination import Listing, RowPage, Selection
 
 _GET: Final = f"""
     SELECT l.seq, l.alias, coalesce(l.published_at, l.stored_at), l.updated_at, l.codec, {BODY}, l.expires_at, l.extra,

@@ -7,7 +7,7 @@ from importlib.abc import Traversable
 from string import Template
 from typing import NamedTuple
 
-from discue.errors import StoreUnusable
+from discue.domain.errors import StoreUnusable
 
 COMPATIBLE_FROM = 16
 """The oldest program (by the number of its newest migration) that may work on the schema as it stands now."""

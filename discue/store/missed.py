@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 
 from discue.store.engine import Row, Transaction
-from discue.store.listing import LARGEST, Listing, Selection, placeholders
-from discue.store.logs import common, span_of_times
+from discue.store.message_log import common, span_of_times
+from discue.store.pagination import LARGEST, Listing, Selection, placeholders
 from discue.store.received import Received, missed_for
 from discue.store.recipients import Recipient, missed_range
 

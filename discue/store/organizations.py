@@ -5,9 +5,9 @@ from typing import Final
 
 import msgspec
 
-from discue.model import Organization
+from discue.domain.model import Organization
 from discue.store.engine import Row, Transaction
-from discue.store.listing import Listing, RowPage, Selection, Table, listed
+from discue.store.pagination import Listing, RowPage, Selection, Table, listed
 
 _COLUMNS: Final = "id, public_id, alias, state, is_operator, settings, created_at, updated_at"
 _BY_ID: Final = f"SELECT {_COLUMNS} FROM organization WHERE id = $1 AND deleted_at IS NULL"

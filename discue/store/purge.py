@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from discue.ids import row_id_at
+from discue.domain.ids import row_id_at
 from discue.store import bodies, jobs, listeners, organizations, queues
 from discue.store.engine import Transaction, Value
 from discue.store.jobs import Job
-from discue.store.listing import CLOCKS_APART_MS, LARGEST
+from discue.store.pagination import CLOCKS_APART_MS, LARGEST
 
 ROWS_A_STEP: Final = 500
 DETAILS_A_STEP: Final = 100

@@ -6,9 +6,9 @@ from typing import Final
 
 import msgspec
 
-from discue.model import OnMissed, Queue, RetryOptions, SchemaLanguage
+from discue.domain.model import OnMissed, Queue, RetryOptions, SchemaLanguage
 from discue.store.engine import Row, Transaction
-from discue.store.listing import Listing, RowPage, Selection, Table, listed, placeholders
+from discue.store.pagination import Listing, RowPage, Selection, Table, listed, placeholders
 
 _COLUMNS: Final = (
     "id, organization, public_id, alias, settings, config_version, created_at, updated_at, schema, schema_id, ordered"

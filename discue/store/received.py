@@ -8,11 +8,11 @@ a page that this cuts short says where to go on.
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from discue.model import DeliveryState
+from discue.domain.model import DeliveryState
 from discue.store.engine import Row, Transaction
 from discue.store.entries import WAITING
-from discue.store.listing import RowPage, Selection, too_far
-from discue.store.logs import OneLog, Span, common, place_of, placed
+from discue.store.message_log import OneLog, Span, common, place_of, placed
+from discue.store.pagination import RowPage, Selection, too_far
 from discue.store.recipients import Recipient, missed_range, states_of
 
 _LOOKED_AT: Final = 2_000

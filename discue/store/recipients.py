@@ -5,10 +5,10 @@ from typing import Final
 
 import msgspec
 
-from discue.model import DeliveryState
+from discue.domain.model import DeliveryState
+from discue.domain.window import Window
 from discue.store.deliveries import of_exception
 from discue.store.engine import Row, Transaction
-from discue.window import Window
 
 _RECIPIENT: Final = """
     SELECT listener.id, listener.queue, queue.public_id, cursor.start_seq, cursor.position, cursor.ahead

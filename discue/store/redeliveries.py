@@ -4,11 +4,11 @@ from typing import Final
 
 import msgspec
 
-from discue.missed_ranges import width_of
-from discue.model import Chosen, Redelivery
+from discue.domain.intervals import width_of
+from discue.domain.model import Chosen, Redelivery
 from discue.store.engine import Row, Transaction
-from discue.store.listing import Listing, Selection, Table, listed
-from discue.store.logs import Span
+from discue.store.message_log import Span
+from discue.store.pagination import Listing, Selection, Table, listed
 from discue.store.received import Candidates, missed_for
 from discue.store.recipients import Recipient
 

@@ -5,12 +5,12 @@ from typing import Final
 
 import msgspec
 
-from discue.missed_ranges import Stretch, runs_of, width_of
-from discue.model import Redelivery
+from discue.domain.intervals import Stretch, runs_of, width_of
+from discue.domain.model import Redelivery
 from discue.store import blocking, redeliveries
 from discue.store.cursors import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction
-from discue.store.listing import placeholders
+from discue.store.pagination import placeholders
 
 STEP_ROWS: Final = 500
 _ASKED_AT_ONCE: Final = 100

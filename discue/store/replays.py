@@ -4,11 +4,11 @@ from typing import Final
 
 import msgspec
 
-from discue.model import Replay, ReplaySpec
+from discue.domain.model import Replay, ReplaySpec
 from discue.store import jobs
 from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.jobs import Job
-from discue.store.listing import Listing, Selection, Table, listed
+from discue.store.pagination import Listing, Selection, Table, listed
 
 _LOOKED_AT: Final = 100
 

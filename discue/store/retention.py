@@ -2,7 +2,7 @@
 
 import msgspec
 
-from discue.ids import row_id_at
+from discue.domain.ids import row_id_at
 from discue.store import bodies
 from discue.store.cursors import last_seq_stored_before
 from discue.store.engine import Transaction

@@ -6,9 +6,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from discue.model import Organization
-from discue.quota import NO_QUOTAS, Load, Quotas, fits, quotas_of
-from discue.schedule import Run, Schedule
+from discue.domain.model import Organization
+from discue.domain.quotas import NO_QUOTAS, Load, Quotas, fits, quotas_of
+from discue.domain.schedule import Run, Schedule
 from discue.store import organizations, quota_use, schedules, tallies
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
 from discue.store.tables import LOG, insert

@@ -5,10 +5,10 @@ from typing import Final
 
 import msgspec
 
-from discue.model import MessageOptions
-from discue.schedule import Missed, Run, Schedule, Timing
+from discue.domain.model import MessageOptions
+from discue.domain.schedule import Missed, Run, Schedule, Timing
 from discue.store.engine import Row, Transaction
-from discue.store.listing import Listing, Selection, Table, listed
+from discue.store.pagination import Listing, Selection, Table, listed
 
 SCHEDULES_A_STEP: Final = 100
 BYTES_A_STEP: Final = 1 << 20

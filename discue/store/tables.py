@@ -6,9 +6,9 @@ from typing import Final
 
 import msgspec
 
-from discue.store.commit import Store
 from discue.store.engine import Row, Transaction
-from discue.store.engines.rows import chunks, placeholders
+from discue.store.engine_rows import chunks, placeholders
+from discue.store.store import Store
 
 ROWS_A_STRETCH: Final = 50_000
 

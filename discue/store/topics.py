@@ -3,10 +3,10 @@
 from collections.abc import Collection
 from typing import Final
 
-from discue.model import Topic
+from discue.domain.model import Topic
 from discue.store import idempotency
 from discue.store.engine import AlreadyDone, Once, Row, StaleConfiguration, Transaction
-from discue.store.listing import Listing, RowPage, Selection, Table, listed
+from discue.store.pagination import Listing, RowPage, Selection, Table, listed
 
 _COLUMNS: Final = "id, organization, public_id, alias, routes_version, created_at, updated_at"
 _BY_PUBLIC_ID: Final = f"SELECT {_COLUMNS} FROM topic WHERE public_id = $1 AND organization = $2"

@@ -9,9 +9,9 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from discue.ids import event_id_of, millisecond_in, row_id_up_to
+from discue.domain.ids import event_id_of, millisecond_in, row_id_up_to
 from discue.store.engine import Row, Transaction, Value
-from discue.store.listing import LARGEST
+from discue.store.pagination import LARGEST
 
 Topic = Literal["all", "api_keys", "listeners", "messages", "queues"]
 

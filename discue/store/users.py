@@ -5,9 +5,9 @@ from typing import Final
 
 import msgspec
 
-from discue.model import User
+from discue.domain.model import User
 from discue.store.engine import Row, Transaction
-from discue.store.listing import Listing, RowPage, Selection, Table, listed
+from discue.store.pagination import Listing, RowPage, Selection, Table, listed
 
 _COLUMNS: Final = (
     "id, organization, public_id, email, email_key, display_name, role, password_hash, invitation_hash, "

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from discue.egress import parse_target
-from discue.errors import DiscueError
+from discue.domain.egress import parse_target
+from discue.domain.errors import DiscueError
 from discue.store import domains
 from discue.store.engine import Transaction
 

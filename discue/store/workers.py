@@ -6,8 +6,8 @@ does not come back: an owner without a living row will never settle its cursors 
 
 from typing import Final
 
-from discue.errors import Unavailable
-from discue.ids import WORKER_SLOTS
+from discue.domain.errors import Unavailable
+from discue.domain.ids import WORKER_SLOTS
 from discue.store.engine import Transaction
 
 _INSERT: Final = """

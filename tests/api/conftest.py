@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.api.serving import Cast, Service, cast_of, served
-from tests.databases import ENGINE_NAMES, new_database
-from tests.everywhere import EVERYWHERE
+from tests.support.databases import ENGINE_NAMES, new_database
+from tests.support.everywhere import EVERYWHERE
 
 __all__ = ["cast", "service"]
 

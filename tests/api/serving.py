@@ -15,37 +15,37 @@ from typing import Any, TypeVar
 
 import httpx
 
-from discue.access import Scope, all_scopes
 from discue.api.app import App
 from discue.api.route import Route
 from discue.api.routes import ROUTES
 from discue.api.services import Readiness, Services
-from discue.attempt_detail import packed
-from discue.authentication import Authenticator
-from discue.clock import SystemClock
-from discue.control import key_rescue
+from discue.auth.authenticator import Authenticator
+from discue.auth.rate_limiter import RequestRates
+from discue.config.settings import Settings
+from discue.control import admin_keys
 from discue.control.bootstrap import ensure_operator
 from discue.control.password_hashing import PasswordHashing
-from discue.dispatch.pull_round import Limits, Means
-from discue.dispatch.pulls import Pulls
-from discue.dispatch.verifier import Verifier
-from discue.egress import EgressPolicy
-from discue.http_server import Address, HttpServer
-from discue.ids import event_id_of
-from discue.installation import Installation, opened
-from discue.logs import Log
-from discue.publish import Publisher
-from discue.publishing_quotas import PublishingQuotas
-from discue.request_rates import RequestRates
+from discue.dispatch.jobs.domain_checks import Verifier
+from discue.dispatch.pull.broker import Pulls
+from discue.dispatch.pull.receive import Limits, Means
+from discue.domain.attempt_detail import packed
+from discue.domain.attempt_trace import Trace
+from discue.domain.clock import SystemClock
+from discue.domain.egress import EgressPolicy
+from discue.domain.ids import event_id_of
+from discue.domain.scopes import Scope, all_scopes
+from discue.observability.logs import Log
+from discue.publishing.publish import Publisher
+from discue.publishing.quota_gate import PublishingQuotas
 from discue.sending.access_tokens import TOKEN_BYTES, AccessTokens
 from discue.sending.fetch import Fetcher
-from discue.sending.sampler import Sampler
-from discue.settings import Settings
+from discue.sending.test_sender import Sampler
+from discue.server.http import Address, HttpServer
+from discue.server.installation import Installation, opened
 from discue.store.engine import Transaction
-from discue.trace import Trace
 from tests.api.described import DescribedTransport
-from tests.authority import trusting_context
-from tests.passwords import CHEAP
+from tests.support.authority import trusting_context
+from tests.support.passwords import CHEAP
 
 T = TypeVar("T")
 
@@ -117,7 +117,7 @@ class Service:
     def key(self, organization_alias: str, scopes: Mapping[str, Scope] | None = None) -> str:
         """A key of an organization with any scopes at all, made as the operator makes them."""
         control = self.installation.control
-        made = key_rescue.create(control, organization_alias, None, all_scopes() if scopes is None else scopes)
+        made = admin_keys.create(control, organization_alias, None, all_scopes() if scopes is None else scopes)
         return self.run(made).text
 
     def raw(self, request: bytes, *, until_closed: bool = False) -> bytes:

@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from discue.access import Scope, all_scopes
 from discue.api import bodies
 from discue.api.openapi.field_rules import EXAMPLE_IDS
 from discue.api.route import Method, Needs, Route
 from discue.api.routes import ROUTES
+from discue.domain.scopes import Scope, all_scopes
 from tests.api.serving import Cast
 
 # Whatever the engine, a route asks for its scope in one place.

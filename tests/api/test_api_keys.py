@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from discue.access import PROTECTED, RESOURCES
+from discue.domain.scopes import PROTECTED, RESOURCES
 from tests.api.serving import Cast
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from discue.access import Scope
-from discue.attempt_detail import HIDDEN
-from discue.trace import Timings, Trace
+from discue.domain.attempt_detail import HIDDEN
+from discue.domain.attempt_trace import Timings, Trace
+from discue.domain.scopes import Scope
 from tests.api.serving import Cast
 
 TRACE = Trace(

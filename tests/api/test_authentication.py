@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from discue.access import Scope
-from discue.lockout import FAILURES
+from discue.domain.lockout import FAILURES
+from discue.domain.scopes import Scope
 from tests.api.serving import Cast, Service, served
 
 UNKNOWN_KEY = "dsk_" + "0" * 53

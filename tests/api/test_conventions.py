@@ -9,8 +9,8 @@ import pytest
 from discue import __version__
 from discue.api.links import Named, links_of
 from discue.api.routes import ROUTES
-from discue.ids import is_public_id
-from discue.store.commit import Store
+from discue.domain.ids import is_public_id
+from discue.store.store import Store
 from tests.api.serving import Cast, Service, cast_of, served
 from tests.api.test_access_matrix import World
 

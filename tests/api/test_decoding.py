@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from discue.api import bodies
 from discue.api.decoding import BodyDecoder, fault_of
-from discue.errors import BadRequest
+from discue.domain.errors import BadRequest
 
 message = BodyDecoder(bodies.MessageBody)
 batch = BodyDecoder(bodies.BatchBody)

@@ -6,8 +6,8 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 
-from discue.access import Scope
 from discue.api import wire
+from discue.domain.scopes import Scope
 from tests.api.serving import Cast
 
 

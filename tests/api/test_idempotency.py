@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from discue.access import Scope
 from discue.api import in_flight
 from discue.api.in_flight import InFlight
 from discue.api.route import Method, Route
 from discue.api.routes import ROUTES
+from discue.domain.scopes import Scope
 from discue.store.engine import Batch, BatchOutcome
 from tests.api.serving import Cast, Service
 from tests.api.test_access_matrix import World

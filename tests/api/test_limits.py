@@ -9,10 +9,10 @@ import httpx
 import msgspec
 import pytest
 
-from discue.access import Scope
-from discue.allowance import UNLIMITED
 from discue.api import wire
 from discue.api.route import Call, Route
+from discue.domain.allowance import UNLIMITED
+from discue.domain.scopes import Scope
 from tests.api.serving import Cast, Service, served
 
 RATE_HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")

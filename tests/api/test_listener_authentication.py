@@ -7,7 +7,7 @@ import pytest
 from tests.api.problems import pointers, problem
 from tests.api.serving import Cast
 from tests.api.test_delivery_tests import listening
-from tests.unit.test_credentials import pair
+from tests.crypto.test_endpoint_credentials import pair
 
 URLS = {"notify_url": "https://127.0.0.1:9/", "liveness_url": "https://127.0.0.1:9/"}
 BASIC = {"type": "basic", "username": "ada", "password": "s3cr3t"}

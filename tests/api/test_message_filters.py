@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from discue.access import Scope
+from discue.domain.scopes import Scope
 from tests.api.problems import pointers, problem
 from tests.api.serving import Cast
 

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 import pytest
 
-from discue.api.messages import is_json_text
-from discue.ids import is_public_id
+from discue.api.resources.messages import is_json_text
+from discue.domain.ids import is_public_id
 from tests.api.serving import Cast
 
 Kind = Literal["json", "text"]

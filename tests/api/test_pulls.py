@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from discue.access import Scope
+from discue.domain.scopes import Scope
 from tests.api.serving import Cast, Service
 
 PATIENCE_SECONDS = 10

@@ -2,7 +2,7 @@
 
 import pytest
 
-from discue.ids import is_public_id
+from discue.domain.ids import is_public_id
 from tests.api.serving import Cast
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.api.serving import Service, served
-from tests.databases import ENGINE_NAMES, new_database
+from tests.support.databases import ENGINE_NAMES, new_database
 
 RACERS = 6
 PLACE = {"hostname": "hooks.example.com"}

@@ -11,8 +11,8 @@ import apsw
 import httpx
 import pytest
 
-from discue.api.messages import BATCH_BYTES, BATCH_MESSAGES
-from discue.errors import Overloaded
+from discue.api.resources.messages import BATCH_BYTES, BATCH_MESSAGES
+from discue.domain.errors import Overloaded
 from discue.store.engine import Append, Appended, NewEntry
 from tests.api.problems import pointers, problem
 from tests.api.serving import Cast, Service, cast_of, served

@@ -5,8 +5,8 @@ import pytest
 
 from discue.api import bodies
 from discue.api.route import Call, Needs, Route
-from discue.api.routing import Router
-from discue.errors import MethodNotAllowed, NotFound
+from discue.api.router import Router
+from discue.domain.errors import MethodNotAllowed, NotFound
 from tests.api.serving import cast_of, served
 
 ENGINES_MEANT = ["sqlite"]

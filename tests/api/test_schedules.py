@@ -3,7 +3,7 @@
 import pytest
 
 from discue.control import schedules as verbs
-from discue.schedule import Run
+from discue.domain.schedule import Run
 from discue.store import schedules
 from discue.store.engine import Transaction
 from tests.api.serving import Cast

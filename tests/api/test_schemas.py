@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from discue.access import Scope
+from discue.domain.scopes import Scope
 from tests.api.serving import Cast
 
 ORDERS = {"order": {"type": "number", "min": 1}, "note": {"type": "string", "max": 5, "required": False}}

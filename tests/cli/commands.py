@@ -18,10 +18,10 @@ import httpx
 import pytest
 
 from discue.cli.main import main
-from discue.logs import ROOT
-from tests.forked import Forked
+from discue.observability.logs import ROOT
+from tests.support.forked import Forked
 
-COMMAND = ("-m", "discue.cli")
+COMMAND = ("-m", "discue")
 DISCUE = (sys.executable, *COMMAND)
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_SECONDS = 30.0

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.databases import database
-from tests.databases import name_of_enough as engine_name
+from tests.support.databases import database
+from tests.support.databases import name_of_enough as engine_name
 
 __all__ = ["database", "engine_name", "every_engine"]
 

@@ -6,14 +6,14 @@ import signal
 import sys
 from collections.abc import Callable
 
-from discue import logs
-from discue.cli import workers
-from discue.cli.place import Place
-from discue.cli.workers import Workers
-from discue.clock import SystemClock
-from discue.errors import StoreUnusable
-from discue.logs import Log
-from discue.settings import Settings
+from discue.config.settings import Settings
+from discue.domain.clock import SystemClock
+from discue.domain.errors import StoreUnusable
+from discue.observability import logs
+from discue.observability.logs import Log
+from discue.server import processes
+from discue.server.processes import Workers
+from discue.server.worker_pipe import Place
 
 log = Log()
 
@@ -115,5 +115,5 @@ def main(behaviour: str) -> int:
 
 
 if __name__ == "__main__":
-    vars(workers).update(_HALTED_SECONDS=0.5, _DRAIN_MARGIN_SECONDS=0.5)
+    vars(processes).update(_HALTED_SECONDS=0.5, _DRAIN_MARGIN_SECONDS=0.5)
     sys.exit(main(sys.argv[1]))

@@ -11,12 +11,12 @@ from discue.cli import check
 from discue.cli.finding import Finding, Look
 from discue.cli.invocation import Invocation
 from discue.cli.main import command_parser
-from discue.clock import Clock
-from discue.logs import Log
-from discue.settings import Settings
+from discue.config.settings import Settings
+from discue.domain.clock import Clock
+from discue.observability.logs import Log
 from discue.store.migrations import newest
 from tests.cli.commands import run, serving
-from tests.clocks import StandingClock
+from tests.support.clocks import StandingClock
 
 
 def findings(look: Look, folder: Path, clock: Clock) -> Iterator[Finding]:

@@ -11,17 +11,17 @@ from discue.cli.finding import Finding
 from discue.cli.invocation import Invocation
 from discue.cli.main import command_parser
 from discue.cli.server_findings import server_findings
-from discue.clock import SystemClock
-from discue.logs import Log
-from discue.settings import Settings
-from discue.store.engines.sqlite_survey import Survey
+from discue.config.settings import Settings
+from discue.domain.clock import SystemClock
+from discue.observability.logs import Log
+from discue.store.inspect import Survey
 from discue.store.migrations import newest
 from tests.cli.commands import run, serving
-from tests.clocks import StandingClock
-from tests.postgres.cluster import Cluster
-from tests.postgres.fixtures import new_database
-from tests.postgres.standby import Standby
-from tests.stores import migrated_template
+from tests.support.clocks import StandingClock
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.fixtures import new_database
+from tests.support.postgres.standby import Standby
+from tests.support.stores import migrated_template
 
 
 @pytest.fixture(scope="module")

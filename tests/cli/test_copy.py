@@ -13,18 +13,18 @@ from typing import TypeVar
 import apsw
 import pytest
 
-from discue import signing
-from discue.clock import SystemClock
-from discue.installation import StoreFailures, engine_of
-from discue.logs import Log
-from discue.settings import Settings
-from discue.store.commit import Store
+from discue.config.settings import Settings
+from discue.crypto import signatures
+from discue.domain.clock import SystemClock
+from discue.observability.logs import Log
+from discue.server.installation import StoreFailures, engine_of
+from discue.store.store import Store
 from discue.store.tables import TABLES
 from tests.cli.commands import PATIENCE_SECONDS, Output, environment, request, run, serving
-from tests.databases import ENGINE_NAMES, new_database
-from tests.forked import Forked
-from tests.installations import MESSAGES, furnish
-from tests.stores import WAITING_BYTES
+from tests.support.databases import ENGINE_NAMES, new_database
+from tests.support.forked import Forked
+from tests.support.installations import MESSAGES, furnish
+from tests.support.stores import WAITING_BYTES
 
 T = TypeVar("T")
 
@@ -211,7 +211,7 @@ def test_what_was_pending_is_delivered_from_the_new_one_with_the_same_secret(
     )
     for headers, body in receipts.requests:
         assert headers["authorization"] == "Basic YWRhOnMzY3IzdA=="
-        signing.verify(listener["secret"], headers, body, 1_000 * int(headers["webhook-timestamp"]))
+        signatures.verify(listener["secret"], headers, body, 1_000 * int(headers["webhook-timestamp"]))
 
 
 @pytest.mark.parametrize("ended", ["killed between steps", "killed within a step", "asked to stop"])

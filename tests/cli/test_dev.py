@@ -263,7 +263,7 @@ def test_a_receipt_says_loudly_that_a_signature_does_not_fit() -> None:
 
 def test_the_program_can_be_started_as_a_module() -> None:
     said = subprocess.run(
-        [sys.executable, "-m", "discue.cli", "--version"], capture_output=True, text=True, check=True, env=environment()
+        [sys.executable, "-m", "discue", "--version"], capture_output=True, text=True, check=True, env=environment()
     )
 
     assert re.fullmatch(r"discue \d+\.\d+\.\d+\n", said.stdout)

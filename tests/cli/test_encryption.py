@@ -10,14 +10,14 @@ from pathlib import Path
 import apsw
 import pytest
 
-from discue import key_file, signing
-from discue.clock import SystemClock
-from discue.keyring import key_id_in, key_id_of
+from discue.crypto import key_file, signatures
+from discue.crypto.keyring import key_id_in, key_id_of
+from discue.domain.clock import SystemClock
 from discue.store import encryption as encryption_rows
 from discue.store.encryption import Encryption, SecretsRow
 from tests.cli.commands import Running, request, run, running, serving
 from tests.cli.test_copy import Receipts, on_store, receiving
-from tests.databases import ENGINE_NAMES, new_database
+from tests.support.databases import ENGINE_NAMES, new_database
 
 OLD, NEW = b"o" * 32, b"n" * 32
 
@@ -54,7 +54,7 @@ class Client:
 
 def verify(receipts: Receipts, secret: str, which: int = -1) -> None:
     headers, body = receipts.requests[which]
-    signing.verify(secret, headers, body, SystemClock().now())
+    signatures.verify(secret, headers, body, SystemClock().now())
 
 
 def state(database: str) -> tuple[Encryption, list[SecretsRow]]:
@@ -83,7 +83,7 @@ def test_a_database_file_has_a_key_beside_it_from_its_first_start(tmp_path: Path
     assert "encryption_key_made file=discue.db.key" in server.log.text
     verify(receipts, secret)
     stored = (tmp_path / "discue.db").read_bytes()
-    assert (secret.encode() in stored, signing.key_of(secret) in stored) == (False, False)
+    assert (secret.encode() in stored, signatures.key_of(secret) in stored) == (False, False)
     (key,) = key_file.read(path)
     assert state(f"sqlite:///{tmp_path}/discue.db")[0] == Encryption(key_id_of(key))
     assert findings(run(tmp_path, "check")) == f"ok: signing secrets are encrypted under the key {key_id_of(key)}"
@@ -191,7 +191,7 @@ def test_a_key_is_rotated_by_one_command_beside_a_running_server(tmp_path: Path,
 def _fits(receipts: Receipts, secret: str, which: int) -> bool:
     try:
         verify(receipts, secret, which)
-    except signing.SignatureInvalid:
+    except signatures.SignatureInvalid:
         return False
     return True
 

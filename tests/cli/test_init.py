@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import request, run, serving
-from tests.databases import on_sqlite_only
+from tests.support.databases import on_sqlite_only
 
 pytestmark = pytest.mark.usefixtures("every_engine")
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import run, serving
-from tests.postgres.cluster import Cluster
-from tests.postgres.fixtures import new_database
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.fixtures import new_database
 
 
 def test_a_dry_run_says_what_would_be_applied_and_makes_no_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.commands import PATIENCE_SECONDS, request, run, serving
 from tests.cli.test_keys import SOON_SECONDS, created, until_status
-from tests.databases import on_sqlite_only
+from tests.support.databases import on_sqlite_only
 
 pytestmark = pytest.mark.usefixtures("every_engine")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from discue.settings_sources import CONFIG_VARIABLE
+from discue.config.sources import CONFIG_VARIABLE
 from tests.cli.commands import DISCUE, Running, environment, request, run, running, serving
-from tests.postgres.cluster import Cluster
-from tests.postgres.fixtures import new_database
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.fixtures import new_database
 
 PASSWORD = "hunter2"
 

@@ -3,7 +3,7 @@ import io
 import pytest
 
 from discue.cli.progress_line import ProgressLine
-from tests.clocks import StandingClock
+from tests.support.clocks import StandingClock
 
 
 class Terminal(io.StringIO):

@@ -14,8 +14,8 @@ import apsw
 import pytest
 
 from discue.cli.serve import until_stopped
-from discue.errors import DiscueError
-from discue.http_server import Address, HttpServer
+from discue.domain.errors import DiscueError
+from discue.server.http import Address, HttpServer
 from tests.cli.commands import request, run, run_forked, serving
 
 

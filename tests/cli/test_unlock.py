@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from discue.lockout import FAILURES
+from discue.domain.lockout import FAILURES
 from tests.cli.commands import Running, request, run, serving
 from tests.cli.test_keys import SOON_SECONDS, created, until_status
-from tests.databases import on_sqlite_only
+from tests.support.databases import on_sqlite_only
 
 pytestmark = pytest.mark.usefixtures("every_engine")
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.cli.commands import PATIENCE_SECONDS, REPOSITORY, Running, environment, request, run, serving
 from tests.cli.test_serve import hanging_listener, one_line, publish_to
-from tests.forked import Forked
+from tests.support.forked import Forked
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 

@@ -14,7 +14,7 @@ from tests.contract.caller import Caller, client_at, fresh, some_address
 from tests.contract.receiver import Receiver, receiving
 from tests.contract.serving import SETTINGS, Installation, installation
 from tests.contract.world import World
-from tests.everywhere import EVERYWHERE
+from tests.support.everywhere import EVERYWHERE
 
 GIVEN = "given"
 

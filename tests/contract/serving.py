@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.forked import Forked
-from tests.postgres.fixtures import new_database, shared_cluster
+from tests.support.forked import Forked
+from tests.support.postgres.fixtures import new_database, shared_cluster
 
 KEY = "dsk_" + "c" * 60
 SETTINGS = ("sqlite", "postgres", "three workers")
@@ -51,7 +51,7 @@ def _served(database: str) -> Iterator[str]:
         "DISCUE_ALLOW_PRIVATE_TARGETS": "true",
         "DISCUE_LOG_FORMAT": "json",
     }
-    process = Forked(("-m", "discue.cli", "serve"), folder=_REPOSITORY, environment={**inherited, **given})
+    process = Forked(("-m", "discue", "serve"), folder=_REPOSITORY, environment={**inherited, **given})
     listening = _Listening(process)
     try:
         yield listening.url()

@@ -8,11 +8,11 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from tests.authority import client_pair
 from tests.contract.caller import Caller, fresh, pointers, problem
 from tests.contract.missing import one_missed
 from tests.contract.reference import DOCUMENT, OPERATIONS, Operation, Row, for_every, rows
 from tests.contract.world import NOWHERE, World
+from tests.support.authority import client_pair
 
 # On PostgreSQL and by other workers than wrote it, each field is read back.
 SETTINGS_MEANT = ("three workers",)

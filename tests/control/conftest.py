@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from discue.control.control import Control
-from tests.cast import Cast, assembled
-from tests.coroutines import pytest_pyfunc_call, runner
-from tests.databases import name_of_enough as engine_name
+from discue.control.context import Control
+from tests.support.cast import Cast, assembled
+from tests.support.coroutines import pytest_pyfunc_call, runner
+from tests.support.databases import name_of_enough as engine_name
 
 __all__ = ["cast", "control", "engine_name", "pytest_pyfunc_call", "runner"]
 

@@ -2,21 +2,21 @@ import asyncio
 
 import pytest
 
-from discue import key_text
-from discue.access import Principal, Scope
+from discue.auth.control_plane_cache import KeyRejected
 from discue.control import api_keys
 from discue.control.api_keys import KeyFields, scopes_of
-from discue.control.control import Control
-from discue.directory import KeyRejected
-from discue.errors import Conflict, Forbidden, NotFound, Unprocessable
+from discue.control.context import Control
+from discue.domain import api_key
+from discue.domain.errors import Conflict, Forbidden, NotFound, Unprocessable
+from discue.domain.scopes import Principal, Scope
 from discue.store import api_keys as rows
-from tests.cast import Cast, present
-from tests.clocks import NOON
+from tests.support.cast import Cast, present
+from tests.support.clocks import NOON
 
 
 async def test_a_key_is_told_once_and_only_a_hash_of_it_is_kept(cast: Cast, control: Control) -> None:
     made = await api_keys.create(control, cast.alice.principal, KeyFields("builds"))
-    parts = key_text.parse(made.text)
+    parts = api_key.parse(made.text)
     assert parts is not None
     assert parts.public_id == made.key.public_id
     assert len(parts.secret) == 32

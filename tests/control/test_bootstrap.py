@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from discue.access import RESOURCES
 from discue.control import bootstrap
-from discue.control.control import Control
-from discue.errors import SettingsInvalid, Unprocessable
+from discue.control.context import Control
+from discue.domain.errors import SettingsInvalid, Unprocessable
+from discue.domain.scopes import RESOURCES
 from discue.store import organizations
-from tests.cast import control_of
-from tests.clocks import StandingClock
-from tests.stores import opened_store
+from tests.support.cast import control_of
+from tests.support.clocks import StandingClock
+from tests.support.stores import opened_store
 
 ALIAS = "com.example.operator"
 CHOSEN = "dsk_" + "0UoCbelc05i7mdnOnUktk" + "s" * 22

@@ -5,20 +5,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from discue.access import Scope
-from discue.control import delivery_tests, listener_secrets, listeners, organizations, queues
-from discue.control.control import Control
+from discue.control import listener_secrets, listeners, organizations, queues, test_deliveries
+from discue.control.context import Control
 from discue.control.delivery_options import OptionFields
-from discue.control.delivery_tests import LONGEST_SECONDS, Report, Sample
 from discue.control.listener_secrets import SecretFields
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
-from discue.errors import Forbidden, NotFound, Unprocessable
-from discue.model import FailureKind, Outcome
+from discue.control.test_deliveries import LONGEST_SECONDS, Report, Sample
+from discue.domain.errors import Forbidden, NotFound, Unprocessable
+from discue.domain.model import FailureKind, Outcome
+from discue.domain.scopes import Scope
 from discue.sending.attempt_request import AttemptRequest
 from discue.store import verified_places
-from tests.cast import Cast, Person
+from tests.support.cast import Cast, Person
 
 SAMPLE = Sample(b'{"n":1}', is_json=True, headers=(("x-own", "message"), ("x-more", "1")))
 PLACE = "https://shop.example.com/notify"
@@ -50,7 +50,7 @@ async def _path(cast: Cast, **fields: Any) -> tuple[str, str]:
 
 async def _send(cast: Cast, path: tuple[str, str], noted: Noted, person: Person | None = None) -> Report:
     principal = (person or cast.alice).principal
-    return await delivery_tests.send(cast.control, principal, path, SAMPLE, noted)
+    return await test_deliveries.send(cast.control, principal, path, SAMPLE, noted)
 
 
 async def test_it_is_made_as_a_delivery_is(cast: Cast, control: Control) -> None:

@@ -7,17 +7,17 @@ from functools import partial
 
 import pytest
 
-from discue.access import Scope
 from discue.control import domains
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.domains import DomainFields
-from discue.errors import BadRequest, Forbidden, NotFound, TooManyRequests, Unprocessable
-from discue.ids import is_public_id
-from discue.model import Domain
+from discue.domain.domain_challenge import CHALLENGE_MS, EXPIRED, PAUSE_MS
+from discue.domain.errors import BadRequest, Forbidden, NotFound, TooManyRequests, Unprocessable
+from discue.domain.ids import is_public_id
+from discue.domain.model import Domain
+from discue.domain.scopes import Scope
 from discue.store import domains as rows
 from discue.store.engine import Row, Transaction
-from discue.verification import CHALLENGE_MS, EXPIRED, PAUSE_MS
-from tests.cast import Cast
+from tests.support.cast import Cast
 
 MINUTE, DAY = 60_000, 86_400_000
 PLACE = DomainFields(hostname="shop.example.com")

@@ -8,19 +8,19 @@ import msgspec
 import pytest
 
 from discue.control import encryption, listeners, queues
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.encryption import Step
 from discue.control.listeners import ListenerDetails, ListenerFields
 from discue.control.queues import QueueFields
-from discue.errors import Unavailable
-from discue.keyring import Keyring, key_id_in, key_id_of
-from discue.model import Listener
-from discue.signing_secrets import SigningSecret
+from discue.crypto.keyring import Keyring, key_id_in, key_id_of
+from discue.crypto.signing_secrets import SigningSecret
+from discue.domain.errors import Unavailable
+from discue.domain.model import Listener
 from discue.store import encryption as encryption_rows
 from discue.store import feed
 from discue.store import listeners as listener_rows
 from discue.store.encryption import CLEAR, Encryption
-from tests.cast import Cast
+from tests.support.cast import Cast
 
 OLD, NEW = b"o" * 32, b"n" * 32
 OLD_ID, NEW_ID = key_id_of(OLD), key_id_of(NEW)

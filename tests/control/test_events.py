@@ -5,21 +5,21 @@ from typing import Any
 
 import pytest
 
-from discue.access import Principal, Scope
-from discue.control import api_keys, key_rescue, listeners, organizations, queues, statistics, usage_events
+from discue.control import admin_keys, api_keys, listeners, organizations, queues, statistics, usage_events
 from discue.control.api_keys import KeyFields
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.control.usage_events import DAY_MS, SETTLING_MS, EventPage, EventSelection, place_of
-from discue.errors import DiscueError, Forbidden
-from discue.ids import event_id_of, last_id_of, millisecond_in, row_id_at
+from discue.domain.errors import DiscueError, Forbidden
+from discue.domain.ids import event_id_of, last_id_of, millisecond_in, row_id_at
+from discue.domain.scopes import Principal, Scope
 from discue.store import events
 from discue.store.events import Occurrence
 from discue.store.tallies import PERIOD_MS
-from tests.cast import Cast
-from tests.clocks import NOON
+from tests.support.cast import Cast
+from tests.support.clocks import NOON
 
 URLS = ListenerFields(notify_url="https://example.com/a", liveness_url="https://example.com/b")
 
@@ -82,9 +82,9 @@ async def test_a_founded_organization_hears_of_its_key_and_its_founder_of_the_or
 
 async def test_what_commands_do_is_told_without_a_key(cast: Cast, control: Control) -> None:
     alias, alice = "com.example.alice", cast.alice.principal
-    made = (await key_rescue.create(control, alias, "spare", {})).key
-    await key_rescue.set_status(control, alias, made.public_id, "disabled")
-    await key_rescue.remove(control, alias, made.public_id)
+    made = (await admin_keys.create(control, alias, "spare", {})).key
+    await admin_keys.set_status(control, alias, made.public_id, "disabled")
+    await admin_keys.remove(control, alias, made.public_id)
     await organizations.set_state(control, alias, "suspended")
     assert (await told(control, alice))[1:] == [
         ("api_key_added", "spare", ""),

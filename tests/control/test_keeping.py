@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 
 from discue.control import queues
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.keeping import Keeping
 from discue.control.queues import QueueDetails, QueueFields
-from discue.errors import PreconditionFailed, Unprocessable
-from discue.etags import EntityTag, EntityTags, version_of
-from discue.once import IdempotencyKey, idempotency_key
+from discue.domain.errors import PreconditionFailed, Unprocessable
+from discue.domain.etags import EntityTag, EntityTags, version_of
+from discue.domain.idempotency import IdempotencyKey, idempotency_key
 from discue.store import idempotency
 from discue.store.engine import AlreadyDone
 from discue.store.idempotency import Kept
-from tests.cast import Cast
+from tests.support.cast import Cast
 
 
 def a_key(cast: Cast) -> IdempotencyKey:

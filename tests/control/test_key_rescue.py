@@ -1,38 +1,38 @@
 import pytest
 
-from discue.access import Scope
-from discue.control import api_keys, key_rescue
-from discue.control.control import Control
-from discue.directory import KeyRejected
-from discue.errors import NotFound, Unprocessable
-from tests.cast import Cast, present
+from discue.auth.control_plane_cache import KeyRejected
+from discue.control import admin_keys, api_keys
+from discue.control.context import Control
+from discue.domain.errors import NotFound, Unprocessable
+from discue.domain.scopes import Scope
+from tests.support.cast import Cast, present
 
 ALICE = "com.example.alice"
 
 
 async def test_the_command_line_gives_protected_scopes_too(cast: Cast, control: Control) -> None:
-    made = await key_rescue.create(control, ALICE, "rescue", {"api_keys": Scope("write")})
+    made = await admin_keys.create(control, ALICE, "rescue", {"api_keys": Scope("write")})
     rescuer = (await present(control, made.text)).principal
     assert rescuer.organization == cast.alice.principal.organization
     assert rescuer.allows_all("api_keys", "write")
     with pytest.raises(Unprocessable):
-        await key_rescue.create(control, ALICE, "rescue", {})
+        await admin_keys.create(control, ALICE, "rescue", {})
 
 
 async def test_it_lists_the_keys_of_one_organization(cast: Cast, control: Control) -> None:
     await api_keys.create(control, cast.charlie.principal, api_keys.KeyFields())
-    shown = await key_rescue.page(control, ALICE)
+    shown = await admin_keys.page(control, ALICE)
     assert [key.public_id for key in shown.items] == [cast.alice.principal.key_public_id]
 
 
 async def test_it_disables_and_removes_the_last_key_too(cast: Cast, control: Control) -> None:
     own = cast.alice.principal.key_public_id
-    await key_rescue.set_status(control, ALICE, own, "disabled")
+    await admin_keys.set_status(control, ALICE, own, "disabled")
     with pytest.raises(KeyRejected):
         await present(control, cast.alice.key)
-    await key_rescue.set_status(control, ALICE, own, "enabled")
+    await admin_keys.set_status(control, ALICE, own, "enabled")
     await present(control, cast.alice.key)
-    await key_rescue.remove(control, ALICE, own)
+    await admin_keys.remove(control, ALICE, own)
     with pytest.raises(KeyRejected):
         await present(control, cast.alice.key)
 
@@ -40,10 +40,10 @@ async def test_it_disables_and_removes_the_last_key_too(cast: Cast, control: Con
 async def test_a_key_is_found_in_its_own_organization_only(cast: Cast, control: Control) -> None:
     theirs = cast.charlie.principal.key_public_id
     for refused in (
-        key_rescue.set_status(control, ALICE, theirs, "disabled"),
-        key_rescue.remove(control, ALICE, theirs),
-        key_rescue.create(control, "com.example.nobody", None, {}),
-        key_rescue.page(control, "com.example.nobody"),
+        admin_keys.set_status(control, ALICE, theirs, "disabled"),
+        admin_keys.remove(control, ALICE, theirs),
+        admin_keys.create(control, "com.example.nobody", None, {}),
+        admin_keys.page(control, "com.example.nobody"),
     ):
         with pytest.raises(NotFound):
             await refused

@@ -4,22 +4,22 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from discue.control import delivery_tests, encryption, listener_secrets, listeners, queues
-from discue.control.control import Control
+from discue.control import encryption, listener_secrets, listeners, queues, test_deliveries
+from discue.control.context import Control
 from discue.control.delivery_options import OptionFields
 from discue.control.listener_secrets import SecretFields
 from discue.control.listeners import ListenerDetails, ListenerFields
 from discue.control.queues import QueueFields
-from discue.credentials import AuthenticationFields, Credentials
-from discue.dispatch.endpoint import DeliveryDefaults, Endpoint, endpoint_of
-from discue.errors import DiscueError, Unavailable, Unprocessable
-from discue.keyring import key_id_in
-from discue.model import Listener
+from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
+from discue.crypto.keyring import key_id_in
+from discue.dispatch.lane.endpoint import DeliveryDefaults, Endpoint, endpoint_of
+from discue.domain.errors import DiscueError, Unavailable, Unprocessable
+from discue.domain.model import Listener
 from discue.store import listeners as listener_rows
-from tests.cast import Cast
 from tests.control.test_delivery_tests import SAMPLE, Noted
 from tests.control.test_encryption import NEW, NEW_ID, OLD, OLD_ID, move_all, with_keys
 from tests.dispatch.test_progress import RECORD
+from tests.support.cast import Cast
 
 PLACE = "https://shop.example.com/notify"
 BASIC = AuthenticationFields(type="basic", username="ada", password="s3cr3t")
@@ -149,7 +149,7 @@ async def test_a_test_shows_it_too(cast: Cast, control: Control) -> None:
     noted = Noted()
     for given in (BASIC, OAUTH2):
         made = await make(control, cast, given)
-        await delivery_tests.send(control, cast.alice.principal, path_of(made), SAMPLE, noted)
+        await test_deliveries.send(control, cast.alice.principal, path_of(made), SAMPLE, noted)
     basic, oauth2 = noted.requests
     assert ("authorization", "Basic YWRhOnMzY3IzdA==") in basic.headers
     assert oauth2.grant is not None
@@ -182,6 +182,6 @@ async def test_without_its_secret_nothing_is_sent(cast: Cast, control: Control) 
     with pytest.raises(ValueError, match="lost"):
         await _endpoint(control, made)
     with pytest.raises(Unavailable, match="again"):
-        await delivery_tests.send(control, cast.alice.principal, path_of(made), SAMPLE, Noted())
+        await test_deliveries.send(control, cast.alice.principal, path_of(made), SAMPLE, Noted())
     await change(control, cast, made, authentication=BASIC)
     assert ("authorization", "Basic YWRhOnMzY3IzdA==") in (await _endpoint(control, made)).headers

@@ -5,17 +5,17 @@ from base64 import b64decode, b64encode
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from discue.access import Scope
 from discue.control import encryption, listener_secrets, listeners, queues
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.listener_secrets import FreshSecret, SecretFields
 from discue.control.listeners import ListenerFields
 from discue.control.queues import QueueFields
-from discue.errors import Conflict, Forbidden, NotFound, Unprocessable
-from discue.signing_secrets import SigningSecret
+from discue.crypto.signing_secrets import SigningSecret
+from discue.domain.errors import Conflict, Forbidden, NotFound, Unprocessable
+from discue.domain.scopes import Scope
 from discue.store import listeners as listener_rows
-from discue.store.listing import Selection
-from tests.cast import Cast, Person
+from discue.store.pagination import Selection
+from tests.support.cast import Cast, Person
 
 URLS = ListenerFields(notify_url="https://example.com/notify", liveness_url="https://example.com/live")
 DAY = 86_400_000

@@ -3,20 +3,20 @@ import asyncio
 import msgspec
 import pytest
 
-from discue.access import Scope
 from discue.control import listeners, queues
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.listeners import ListenerDetails, ListenerFields
 from discue.control.queues import QueueFields
-from discue.egress import EgressPolicy
-from discue.errors import BadRequest, Forbidden, NotFound, Unprocessable
-from discue.signing import key_of
-from discue.signing_secrets import NO_SECRETS, decoded
+from discue.crypto.signatures import key_of
+from discue.crypto.signing_secrets import NO_SECRETS, decoded
+from discue.domain.egress import EgressPolicy
+from discue.domain.errors import BadRequest, Forbidden, NotFound, Unprocessable
+from discue.domain.scopes import Scope
 from discue.store import jobs
 from discue.store import listeners as listener_rows
 from discue.store.engine import Append, NewEntry
-from tests.cast import Cast, Person
-from tests.clocks import NOON
+from tests.support.cast import Cast, Person
+from tests.support.clocks import NOON
 
 NOTIFY, LIVE = "https://example.com/notify", "https://Example.com:443/live?x=%41"
 URLS = ListenerFields(notify_url=NOTIFY, liveness_url=LIVE)

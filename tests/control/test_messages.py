@@ -2,15 +2,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from discue.access import Scope
 from discue.control import messages, queues
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.messages import MessageFields
 from discue.control.queues import QueueFields
-from discue.errors import Forbidden, NotFound, Unprocessable
+from discue.domain.errors import Forbidden, NotFound, Unprocessable
+from discue.domain.scopes import Scope
 from discue.store.engine import Append, NewEntry
-from tests.cast import Cast, Person
-from tests.clocks import NOON
+from tests.support.cast import Cast, Person
+from tests.support.clocks import NOON
 
 
 async def _published(control: Control, person: Person, count: int = 1) -> tuple[str, Sequence[str]]:

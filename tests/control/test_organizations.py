@@ -3,17 +3,17 @@ from functools import partial
 
 import pytest
 
-from discue.access import RESOURCES, Scope
+from discue.auth.control_plane_cache import KeyRejected
 from discue.control import api_keys, organizations, queues
 from discue.control.api_keys import KeyFields, scopes_of
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
-from discue.directory import KeyRejected
-from discue.errors import Conflict, Forbidden, Locked, NotFound, Unprocessable
+from discue.domain.errors import Conflict, Forbidden, Locked, NotFound, Unprocessable
+from discue.domain.scopes import RESOURCES, Scope
 from discue.store import jobs, purge
 from discue.store.engine import Append, NewEntry, QueueClosed, Row, Transaction
-from tests.cast import Cast, present
+from tests.support.cast import Cast, present
 
 
 async def test_a_new_organization_comes_with_a_key_that_may_do_everything_in_it(cast: Cast, control: Control) -> None:

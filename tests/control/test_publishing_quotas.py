@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
+from discue.auth.control_plane_cache import QueueRecord
 from discue.control import messages, organizations, queues
 from discue.control.queues import QueueFields
-from discue.directory import QueueRecord
-from discue.errors import QuotaUsedUp
-from discue.publish import Draft, Publisher, publish
-from discue.publishing_quotas import DAY_MS, PublishingQuotas
-from discue.quota import Load, Quotas
-from tests.cast import Cast
+from discue.domain.errors import QuotaUsedUp
+from discue.domain.quotas import Load, Quotas
+from discue.publishing.publish import Draft, Publisher, publish
+from discue.publishing.quota_gate import DAY_MS, PublishingQuotas
+from tests.support.cast import Cast
 
 
 def _publisher(cast: Cast) -> Publisher:

@@ -3,16 +3,16 @@ import asyncio
 import msgspec
 import pytest
 
-from discue.access import Scope
 from discue.control import listeners, queues
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.listeners import ListenerFields
 from discue.control.queues import LARGEST_MESSAGE_BYTES, QueueFields
-from discue.errors import Forbidden, NotFound, Unprocessable
-from discue.ids import is_public_id
+from discue.domain.errors import Forbidden, NotFound, Unprocessable
+from discue.domain.ids import is_public_id
+from discue.domain.scopes import Scope
 from discue.store import jobs
 from discue.store.engine import Append, NewEntry, QueueClosed
-from tests.cast import Cast
+from tests.support.cast import Cast
 
 
 async def test_a_queue_without_a_name_is_called_by_its_id(cast: Cast, control: Control) -> None:

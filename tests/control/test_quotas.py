@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from discue.control import listeners, organizations, queues, quotas
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
-from discue.errors import Forbidden, NotFound, QuotaUsedUp, Unprocessable
-from tests.cast import Cast
+from discue.domain.errors import Forbidden, NotFound, QuotaUsedUp, Unprocessable
+from tests.support.cast import Cast
 
 ENDPOINT = ListenerFields(notify_url="https://example.com/", liveness_url="https://example.com/")
 

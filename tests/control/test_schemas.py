@@ -3,17 +3,17 @@ import asyncio
 import msgspec
 import pytest
 
-from discue.access import Scope
+from discue.auth.control_plane_cache import Directory, QueueRecord
 from discue.control import messages, queues, schemas
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.queues import ClearedSchema, QueueFields
-from discue.directory import Directory, QueueRecord
-from discue.errors import Fault, Forbidden, NotFound, Unprocessable
-from discue.publish import Draft, Publisher, publish
-from discue.publishing_quotas import PublishingQuotas
-from discue.schemas.schema import Schema, read_schema
-from discue.store.listing import Selection
-from tests.cast import Cast
+from discue.domain.errors import Fault, Forbidden, NotFound, Unprocessable
+from discue.domain.schemas.schema import Schema, read_schema
+from discue.domain.scopes import Scope
+from discue.publishing.publish import Draft, Publisher, publish
+from discue.publishing.quota_gate import PublishingQuotas
+from discue.store.pagination import Selection
+from tests.support.cast import Cast
 
 NUMBERS = read_schema(b'{"n": {"type": "number"}}', "rules")
 STRINGS = read_schema(b'{"n": {"type": "string"}}', "rules")

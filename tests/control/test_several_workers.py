@@ -6,19 +6,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from discue.access import Principal
-from discue.clock import SystemClock
-from discue.control import api_keys, bootstrap, key_rescue, organizations, queues
+from discue.config.settings import Settings
+from discue.control import admin_keys, api_keys, bootstrap, organizations, queues
 from discue.control.api_keys import KeyFields
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
-from discue.errors import Conflict, Unauthorized, Unprocessable
-from discue.installation import opened
-from discue.logs import Log
-from discue.settings import Settings
-from discue.store.listing import FIRST_PAGE
-from tests.databases import database
+from discue.domain.clock import SystemClock
+from discue.domain.errors import Conflict, Unauthorized, Unprocessable
+from discue.domain.scopes import Principal
+from discue.observability.logs import Log
+from discue.server.installation import opened
+from discue.store.pagination import FIRST_PAGE
+from tests.support.databases import database
 
 __all__ = ["database"]
 
@@ -76,7 +76,7 @@ async def test_of_many_that_start_at_once_one_makes_the_operator(workers: list[C
 async def test_one_key_that_manages_keys_remains_whoever_deletes_them_at_once(workers: list[Control]) -> None:
     principal = await operator(workers)
     organization = principal.organization
-    keys = [await key_rescue.create(workers[0], ALIAS, None, principal.scopes, 0) for _ in range(TOGETHER - 1)]
+    keys = [await admin_keys.create(workers[0], ALIAS, None, principal.scopes, 0) for _ in range(TOGETHER - 1)]
     first = (await api_keys.page(workers[0], principal, FIRST_PAGE)).items[-1]
     ids = [first.public_id, *(made.key.public_id for made in keys)]
     answers = await asyncio.gather(

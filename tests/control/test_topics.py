@@ -8,22 +8,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from discue.access import Scope
+from discue.auth.control_plane_cache import Directory
 from discue.control import channels, messages, organizations, queues, topics
 from discue.control.channels import ChannelFields
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.queues import QueueFields
 from discue.control.topics import TopicFields
-from discue.directory import Directory
-from discue.errors import BadRequest, Forbidden, NotFound, PayloadTooLarge, QuotaUsedUp, Unprocessable
-from discue.message_options import WITHOUT_KEY, hash_of_key
-from discue.model import Channel, MessageOptions, Queue, Topic
-from discue.publish import Draft, Publisher
-from discue.publishing_quotas import PublishingQuotas
-from discue.schemas.schema import read_schema
-from discue.store.listing import Selection
-from discue.topic_publishing import MOST_ROWS, Published, publish_to_topic
-from tests.cast import Cast, control_of
+from discue.domain.errors import BadRequest, Forbidden, NotFound, PayloadTooLarge, QuotaUsedUp, Unprocessable
+from discue.domain.messages import WITHOUT_KEY, hash_of_key
+from discue.domain.model import Channel, MessageOptions, Queue, Topic
+from discue.domain.schemas.schema import read_schema
+from discue.domain.scopes import Scope
+from discue.publishing.publish import Draft, Publisher
+from discue.publishing.quota_gate import PublishingQuotas
+from discue.publishing.topics import MOST_ROWS, Published, publish_to_topic
+from discue.store.pagination import Selection
+from tests.support.cast import Cast, control_of
 
 
 async def a_topic(cast: Cast) -> Topic:

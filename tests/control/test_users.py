@@ -4,16 +4,16 @@ import asyncio
 
 import pytest
 
-from discue.access import Scope
 from discue.control import organizations, users
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.users import UserDetails, UserFields
-from discue.errors import BadRequest, Conflict, Forbidden, Locked, NotFound, Unprocessable
-from discue.invitation import VALID_MS
-from discue.model import User
-from discue.passwords import matches
-from tests.cast import Cast
-from tests.databases import on_sqlite_only
+from discue.domain.errors import BadRequest, Conflict, Forbidden, Locked, NotFound, Unprocessable
+from discue.domain.invitation import VALID_MS
+from discue.domain.model import User
+from discue.domain.passwords import matches
+from discue.domain.scopes import Scope
+from tests.support.cast import Cast
+from tests.support.databases import on_sqlite_only
 
 PASSWORD = "correct horse battery"
 

@@ -4,13 +4,13 @@ import msgspec
 import pytest
 
 from discue.control import domains, listeners, organizations, queues
-from discue.control.control import Control
+from discue.control.context import Control
 from discue.control.domains import DomainFields
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
-from discue.errors import NotFound, Unprocessable
-from tests.cast import Cast
+from discue.domain.errors import NotFound, Unprocessable
+from tests.support.cast import Cast
 
 PLACE = DomainFields(hostname="shop.example.com")
 

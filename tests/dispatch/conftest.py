@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from discue.store.commit import Store
-from tests.clocks import StandingClock
-from tests.coroutines import pytest_pyfunc_call
-from tests.databases import name_of_enough as engine_name
+from discue.store.store import Store
 from tests.dispatch.stage import Reports, Stage
-from tests.stores import opened_store
+from tests.support.clocks import StandingClock
+from tests.support.coroutines import pytest_pyfunc_call
+from tests.support.databases import name_of_enough as engine_name
+from tests.support.stores import opened_store
 
 __all__ = ["engine_name", "pytest_pyfunc_call", "reports", "runner", "stage", "store"]
 

@@ -7,11 +7,11 @@ from random import Random
 import msgspec
 
 from discue.control.pulls import Action, Answered, Decision, Handed, Place
-from discue.dispatch.pull_round import Limits, Means
-from discue.dispatch.pulls import Pulls
-from discue.ids import RowIds
-from discue.logs import Log
-from discue.model import DeliveryOptions, Listener, Queue
+from discue.dispatch.pull.broker import Pulls
+from discue.dispatch.pull.receive import Limits, Means
+from discue.domain.ids import RowIds
+from discue.domain.model import DeliveryOptions, Listener, Queue
+from discue.observability.logs import Log
 from discue.store import listeners, queues
 from discue.store.engine import Transaction
 from tests.dispatch.stage import DAY_MS, Stage

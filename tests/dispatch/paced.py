@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from discue.store.engine import Batch, BatchOutcome, Page, Work
-from discue.store.engines.sqlite import Report, SqliteEngine
+from discue.store.sqlite.engine import Report, SqliteEngine
 
 T = TypeVar("T")
 

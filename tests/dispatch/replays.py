@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from discue.ids import event_id_of
-from discue.model import Listener, Outcome, Replay, ReplaySpec
+from discue.domain.ids import event_id_of
+from discue.domain.model import Listener, Outcome, Replay, ReplaySpec
 from discue.store import replays
 from tests.dispatch.stage import Sent, Stage, well
 

@@ -10,12 +10,12 @@ from random import Random
 import msgspec
 
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
-from discue.dispatch.lane import Lane
-from discue.dispatch.surroundings import Reach
-from discue.egress import Target
-from discue.ids import SLOTS, PublicIds, RowIds
-from discue.logs import Log
-from discue.model import (
+from discue.dispatch.lane.context import Reach
+from discue.dispatch.lane.lane import Lane
+from discue.domain.attempt_trace import Timings, Trace
+from discue.domain.egress import Target
+from discue.domain.ids import SLOTS, PublicIds, RowIds
+from discue.domain.model import (
     CursorCounts,
     DeliveryOptions,
     FailureKind,
@@ -27,17 +27,17 @@ from discue.model import (
     Outcome,
     Queue,
 )
-from discue.publish import Draft, entry_for
+from discue.observability.logs import Log
+from discue.publishing.publish import Draft, entry_for
 from discue.sending.attempt_request import AttemptRequest
 from discue.sending.fetch import Fetched
 from discue.store import listeners, liveness, messages, organizations, queues, workers
-from discue.store.commit import Store
 from discue.store.engine import Append, Appended, NewEntry, Row, Transaction
-from discue.store.engines.sqlite import SqliteEngine
-from discue.trace import Timings, Trace
-from tests.clocks import StandingClock
+from discue.store.sqlite.engine import SqliteEngine
+from discue.store.store import Store
 from tests.store.rows import a_listener, an_organization, row_id
-from tests.stores import migrated_file
+from tests.support.clocks import StandingClock
+from tests.support.stores import migrated_file
 
 DAY_MS = 86_400_000
 LIMITS = DispatchLimits(

@@ -1,7 +1,7 @@
 """What lanes show listeners, from the next attempt on: headers, a grant or an identity."""
 
-from discue.credentials import Credentials, held_with
-from discue.model import Authentication, DeliveryOptions, Listener, MessageOptions
+from discue.crypto.endpoint_credentials import Credentials, held_with
+from discue.domain.model import Authentication, DeliveryOptions, Listener, MessageOptions
 from discue.store import listeners
 from discue.store.engine import Transaction
 from tests.dispatch.stage import Sent, Stage, until, well

@@ -5,16 +5,16 @@ from functools import partial
 
 import pytest
 
-from discue.dispatch.redelivering import WAITING_RETRIES
-from discue.errors import StoreUnavailable
-from discue.model import Chosen, Delivery, DeliveryOptions, Listener, MessageOptions, Queue, RetryOptions
+from discue.dispatch.lane.redelivery import WAITING_RETRIES
+from discue.domain.errors import StoreUnavailable
+from discue.domain.model import Chosen, Delivery, DeliveryOptions, Listener, MessageOptions, Queue, RetryOptions
 from discue.store import blocking, deliveries, listeners, messages, retention
 from discue.store.cursors import KeyRow
 from discue.store.engine import CursorKey, Transaction
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
 from tests.dispatch.test_order import Judge, fail_the_next_read_of_keys
 from tests.dispatch.test_redelivering import _ask as redeliver
-from tests.everywhere import seeds
+from tests.support.everywhere import seeds
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=100, jitter=0.0), max_in_flight=4)
 
@@ -282,7 +282,7 @@ class Course:
 async def test_nothing_passes_what_was_missed_whatever_happens(
     stage: Stage, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("discue.dispatch.starting.WAITING_HELD", 3)
+    monkeypatch.setattr("discue.dispatch.lane.selector.WAITING_HELD", 3)
     chance = random.Random(seed)  # noqa: S311 - repeatable
     queue, listener = await _running(stage)
     course = Course(stage, queue, listener, chance)

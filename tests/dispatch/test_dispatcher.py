@@ -7,12 +7,12 @@ from pathlib import Path
 import apsw
 import pytest
 
-from discue.dispatch import alarms, dispatcher, intake
-from discue.model import DeliveryOptions, Listener, Queue, RetryOptions
+from discue.dispatch import dispatcher, registry, timers
+from discue.domain.model import DeliveryOptions, Listener, Queue, RetryOptions
 from discue.sending.attempt_request import AttemptRequest
 from discue.store import organizations, queues
-from tests.databases import on_sqlite_only
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
+from tests.support.databases import on_sqlite_only
 
 pytestmark = on_sqlite_only
 
@@ -23,7 +23,7 @@ async def _with_listeners(stage: Stage, count: int) -> tuple[Queue, list[Listene
 
 
 async def test_a_start_takes_up_every_cursor(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "_CURSORS_AT_ONCE", 2)
+    monkeypatch.setattr(registry, "_CURSORS_AT_ONCE", 2)
     queue, listeners = await _with_listeners(stage, 5)
     [message] = await stage.publish(queue)
     await stage.start()
@@ -247,7 +247,7 @@ async def test_due_times_that_were_superseded_do_not_pile_up(stage: Stage) -> No
         await stage.end(stage.courier.under_way[::], well())
         largest = max(largest, len(stage.dispatcher.alarms))
     # Each lane, each place that is probed, and what is to be stored of them.
-    assert largest <= 2 * (2 * len(listeners) + 1) + alarms._SUPERSEDED_KEPT + 1
+    assert largest <= 2 * (2 * len(listeners) + 1) + timers._SUPERSEDED_KEPT + 1
     assert {(await stage.counts(each)).retrying for each in listeners} == {1}
     await stage.advance(2 * DAY_MS)
     assert len(stage.courier.under_way) == 3

@@ -1,7 +1,7 @@
 """Connections to the store were lost: what lanes hold is of a history that may not be the one that goes on."""
 
-from tests.databases import on_sqlite_only
 from tests.dispatch.stage import Stage, well
+from tests.support.databases import on_sqlite_only
 
 pytestmark = on_sqlite_only
 

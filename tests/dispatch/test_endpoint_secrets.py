@@ -6,9 +6,9 @@ from base64 import b64encode
 import msgspec
 import pytest
 
-from discue.dispatch.endpoint import DeliveryDefaults, endpoint_of
-from discue.keyring import Keyring
-from discue.signing_secrets import SigningSecret, encoded, place_of
+from discue.crypto.keyring import Keyring
+from discue.crypto.signing_secrets import SigningSecret, encoded, place_of
+from discue.dispatch.lane.endpoint import DeliveryDefaults, endpoint_of
 from tests.dispatch.test_progress import RECORD as SOME_RECORD
 
 RECORD = msgspec.structs.replace(SOME_RECORD, liveness_url="https://example.com/live")

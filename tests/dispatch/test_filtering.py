@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from discue.model import CursorCounts, DeliveryOptions, Listener, MessageOptions, Queue, RateLimit
-from discue.window import SPAN
+from discue.domain.model import CursorCounts, DeliveryOptions, Listener, MessageOptions, Queue, RateLimit
+from discue.domain.window import SPAN
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
 
 

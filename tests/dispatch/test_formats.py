@@ -5,9 +5,9 @@ import json
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 
-from discue.model import DeliveryOptions, Format, MessageOptions
-from discue.sending.request_head import RequestHeads, whole_head
-from discue.signing import sign
+from discue.crypto.signatures import sign
+from discue.domain.model import DeliveryOptions, Format, MessageOptions
+from discue.sending.request import RequestHeads, whole_head
 from tests.dispatch.stage import Sent, Stage, badly, well
 
 AT = 1_795_536_280

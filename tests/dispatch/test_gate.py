@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.dispatch.gate import Gate
+from discue.dispatch.lane.gate import Gate
 
 
 class Lane:

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from discue.attempt_detail import unpacked
-from discue.dispatch import guests, handed_over
-from discue.errors import StoreUnavailable
-from discue.model import Listener, Outcome, Queue
+from discue.dispatch.lane import handover_outcomes, inherited_requests
+from discue.domain.attempt_detail import unpacked
+from discue.domain.errors import StoreUnavailable
+from discue.domain.model import Listener, Outcome, Queue
 from discue.store import handover
-from discue.store.commit import Store
 from discue.store.engine import Appended, Hint, Settle, Work
-from tests.clocks import StandingClock
+from discue.store.store import Store
 from tests.dispatch.stage import LIMITS, Stage, Worker, badly, until, well, with_trace
+from tests.support.clocks import StandingClock
 
 IN_FLIGHT = LIMITS.listener_max_in_flight
 
@@ -65,7 +65,7 @@ async def test_the_next_owner_finds_out_by_itself_within_a_second(stage: Stage) 
     await stage.move(first, second)
     await stage.end(first.courier.under_way[::], well())
     assert (await stage.counts(listener)).acknowledged == 0
-    await stage.advance(guests.LOOK_MS)
+    await stage.advance(inherited_requests.LOOK_MS)
     assert (await stage.counts(listener)).acknowledged == 3
 
 
@@ -140,7 +140,7 @@ async def test_a_retry_under_way_is_handed_over_like_a_first_attempt(stage: Stag
 async def test_when_the_former_owner_dies_what_it_had_under_way_is_sent_again(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage)
     await stage.move(first, second)
-    await stage.advance(guests.LOOK_MS)
+    await stage.advance(inherited_requests.LOOK_MS)
     assert second.courier.sent == []
     await stage.die(first)
     await stage.look_for_guests()
@@ -186,7 +186,7 @@ async def test_a_lane_that_comes_back_waits_for_its_own_requests(stage: Stage) -
     _, listener, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
     await stage.move(second, first)
-    await stage.advance(guests.LOOK_MS)
+    await stage.advance(inherited_requests.LOOK_MS)
     assert len(first.courier.sent) == 3
     assert first.dispatcher.gate.in_flight == 3
     await stage.end(first.courier.under_way[::], well())
@@ -223,7 +223,7 @@ async def test_a_request_that_left_the_span_is_waited_for_when_everything_is_rea
             sent.end(well())
         await stage.quiet()
     await first.dispatcher.start_over()
-    await stage.advance(guests.LOOK_MS)
+    await stage.advance(inherited_requests.LOOK_MS)
     assert first.courier.ids() == ids[:1]
     await stage.end(first.courier.under_way[0], well())
     assert len(first.courier.sent) == len(ids)
@@ -262,7 +262,7 @@ async def test_outcomes_after_one_that_cannot_be_stored_are_stored(
             raise failures.pop()
         return await write(work)
 
-    monkeypatch.setattr(handed_over, "_ENDS_AT_ONCE", 1)
+    monkeypatch.setattr(handover_outcomes, "_ENDS_AT_ONCE", 1)
     monkeypatch.setattr(stage.store, "write", fails_once)
     await stage.end(first.courier.under_way[::], well())
     await stage.look_for_guests()
@@ -272,9 +272,9 @@ async def test_outcomes_after_one_that_cannot_be_stored_are_stored(
 async def test_nobody_waits_for_ever_for_one_that_lives_and_says_nothing(stage: Stage) -> None:
     _, _, first, second, ids = await _two_workers(stage, 1)
     await stage.move(first, second)
-    await stage.advance(LIMITS.timeout_ms + guests._LONGEST_WAIT_MS)
+    await stage.advance(LIMITS.timeout_ms + inherited_requests._LONGEST_WAIT_MS)
     assert second.courier.sent == []
-    await stage.advance(guests.LOOK_MS)
+    await stage.advance(inherited_requests.LOOK_MS)
     assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(ids[0], 2)]
 
 

@@ -5,20 +5,20 @@ import asyncio
 import msgspec
 import pytest
 
-from discue.directory import Directory
-from discue.dispatch.housekeeper import Housekeeper, RetentionTimes
-from discue.ids import row_id_at
-from discue.lockout import FORGOTTEN_AFTER_MS, Subject
-from discue.model import Listener, Queue
-from discue.once import LOOKED_THROUGH_MS
+from discue.auth.control_plane_cache import Directory
+from discue.dispatch.jobs.retention import Housekeeper, RetentionTimes
+from discue.domain.idempotency import LOOKED_THROUGH_MS
+from discue.domain.ids import row_id_at
+from discue.domain.lockout import FORGOTTEN_AFTER_MS, Subject
+from discue.domain.model import Listener, Queue
 from discue.store import idempotency, jobs, lockouts, queues
 from discue.store.engine import Once, Transaction
 from discue.store.events import Occurrence
 from discue.store.jobs import Job
-from discue.store.listing import CLOCKS_APART_MS
-from tests.databases import on_sqlite_only
+from discue.store.pagination import CLOCKS_APART_MS
 from tests.dispatch.stage import DAY_MS, Stage, badly, well, with_trace
 from tests.store.rows import row_id
+from tests.support.databases import on_sqlite_only
 
 pytestmark = on_sqlite_only
 

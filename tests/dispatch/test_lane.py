@@ -8,16 +8,16 @@ import apsw
 import msgspec
 import pytest
 
-from discue.attempt_detail import unpacked
-from discue.dispatch.holdback import PAUSE_MS, RETRYING_LIMIT
-from discue.errors import StoreUnavailable
-from discue.model import DeliveryOptions, Listener, Queue
-from discue.store.commit import Store
+from discue.dispatch.lane.throttle import PAUSE_MS, RETRYING_LIMIT
+from discue.domain.attempt_detail import unpacked
+from discue.domain.errors import StoreUnavailable
+from discue.domain.model import DeliveryOptions, Listener, Queue
+from discue.domain.window import SPAN
 from discue.store.engine import MissedRange
-from discue.window import SPAN
-from tests.clocks import StandingClock
-from tests.databases import on_sqlite_only
+from discue.store.store import Store
 from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Stage, badly, well, with_trace
+from tests.support.clocks import StandingClock
+from tests.support.databases import on_sqlite_only
 
 pytestmark = on_sqlite_only
 

@@ -5,14 +5,14 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.backoff import DEFAULT_RETRY_POLICY
-from discue.dispatch import backlog, opening
-from discue.dispatch.endpoint import Endpoint
-from discue.dispatch.holdback import FAILURES_IN_A_ROW
-from discue.dispatch.opening import ALL, Opening
-from discue.egress import parse_target
-from discue.liveness import after_probe
-from discue.model import Listener, Liveness, Queue
+from discue.dispatch.lane import backlog, breaker
+from discue.dispatch.lane.breaker import ALL, Opening
+from discue.dispatch.lane.endpoint import Endpoint
+from discue.dispatch.lane.throttle import FAILURES_IN_A_ROW
+from discue.domain.egress import parse_target
+from discue.domain.liveness import after_probe
+from discue.domain.model import Listener, Liveness, Queue
+from discue.domain.retry import DEFAULT_RETRY_POLICY
 from discue.store.engine import Transaction
 from discue.store.liveness import Known, Sweep
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
@@ -387,10 +387,10 @@ def test_it_opens_once_and_says_so() -> None:
 
 def test_with_enough_successes_it_is_open_without_limit() -> None:
     found = Opening(Known(COMING_BACK))
-    for seq in range(opening.ENOUGH - 1):
+    for seq in range(breaker.ENOUGH - 1):
         assert found.places == seq + 1
         found.succeeded(seq)
-    found.succeeded(opening.ENOUGH)
+    found.succeeded(breaker.ENOUGH)
     assert found.places == ALL
     found.failed(1, 1)
     assert found.places == ALL

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from discue.model import DeliveryOptions, Listener, MessageOptions, Queue, RateLimit, RetryOptions
+from discue.domain.model import DeliveryOptions, Listener, MessageOptions, Queue, RateLimit, RetryOptions
 from discue.store import queues
 from discue.store.engine import Transaction
 from tests.dispatch.stage import Stage, badly, well

@@ -7,15 +7,15 @@ from typing import TypeVar
 
 import pytest
 
-from discue.errors import StoreUnavailable
-from discue.model import DeliveryOptions, Listener, MessageOptions, Outcome, Queue, RetryOptions
+from discue.domain.errors import StoreUnavailable
+from discue.domain.model import DeliveryOptions, Listener, MessageOptions, Outcome, Queue, RetryOptions
+from discue.domain.window import SPAN
 from discue.store import deliveries, messages
 from discue.store.cursors import keys_of
 from discue.store.engine import Transaction, Work
-from discue.window import SPAN
 from tests.dispatch.stage import DAY_MS, Sent, Stage, badly, well
 from tests.dispatch.test_redelivering import _ask as redeliver
-from tests.everywhere import seeds
+from tests.support.everywhere import seeds
 
 T = TypeVar("T")
 
@@ -186,7 +186,7 @@ async def test_a_long_request_lets_the_cursor_go_on_with_other_keys(stage: Stage
 
 
 async def test_many_that_wait_for_one_key_do_not_stop_the_others(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("discue.dispatch.starting.WAITING_HELD", 10)
+    monkeypatch.setattr("discue.dispatch.lane.selector.WAITING_HELD", 10)
     queue, listener = await _running(stage)
     ids = await stage.publish_keyed(queue, "b", *["a"] * 40, "c")
     assert ids[-1] in stage.courier.ids()
@@ -198,7 +198,7 @@ async def test_many_that_wait_for_one_key_do_not_stop_the_others(stage: Stage, m
 async def test_of_one_key_alone_only_so_much_is_held_and_nothing_is_passed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("discue.dispatch.starting.WAITING_HELD", 10)
+    monkeypatch.setattr("discue.dispatch.lane.selector.WAITING_HELD", 10)
     queue, listener = await _running(stage)
     ids = await stage.publish_keyed(queue, *["a"] * 100)
     assert await _rows(stage) == []
@@ -381,7 +381,7 @@ async def test_what_ends_while_other_things_are_being_stored_is_sent_once(stage:
 async def test_whatever_happens_first_receipts_of_a_key_come_in_order(
     stage: Stage, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("discue.dispatch.starting.WAITING_HELD", 3)
+    monkeypatch.setattr("discue.dispatch.lane.selector.WAITING_HELD", 3)
     chance = random.Random(seed)  # noqa: S311 - repeatable
     queue, listener = await _running(stage, DeliveryOptions(retry=OFTEN.retry, max_in_flight=4))
     judge = Judge()

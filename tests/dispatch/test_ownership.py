@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.dispatch.ownership import (
+from discue.dispatch.cluster.lease import Lease
+from discue.dispatch.cluster.ownership import (
     Ownership,
     Predecessors,
     Sightings,
@@ -16,16 +17,15 @@ from discue.dispatch.ownership import (
     to_claim,
     to_give_up,
 )
-from discue.ids import RowIds
-from discue.lease import Lease
-from discue.logs import Log
-from discue.rendezvous import Rendezvous
+from discue.domain.ids import RowIds
+from discue.domain.rendezvous import Rendezvous
+from discue.observability.logs import Log
 from discue.store import listeners, organizations, queues, workers
-from discue.store.commit import Store
 from discue.store.cursors import claim, release
 from discue.store.engine import CursorKey, Hint, Member, Transaction
-from tests.clocks import StandingClock
+from discue.store.store import Store
 from tests.store.rows import a_listener, a_queue, an_organization
+from tests.support.clocks import StandingClock
 
 LEASE_SECONDS = 60
 LEASE_MS = LEASE_SECONDS * 1_000

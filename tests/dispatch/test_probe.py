@@ -6,14 +6,14 @@ from ipaddress import ip_address
 
 import pytest
 
-from discue.dispatch import probe
-from discue.dispatch.probe import Fetching
-from discue.egress import EgressPolicy, IPAddress, parse_target
-from discue.liveness import error_of
+from discue.dispatch.lane import probe
+from discue.dispatch.lane.probe import Fetching
+from discue.domain.egress import EgressPolicy, IPAddress, parse_target
+from discue.domain.liveness import error_of
 from discue.sending.fetch import Fetched, Fetcher
-from tests.authority import server_context, trusting_context
 from tests.dispatch.stage import until
 from tests.sending.scripted_server import CLOSE, HANG, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
+from tests.support.authority import server_context, trusting_context
 
 pytestmark = pytest.mark.usefixtures("runner")
 

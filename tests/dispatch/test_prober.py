@@ -7,12 +7,12 @@ from pathlib import Path
 import apsw
 import pytest
 
-from discue.dispatch import prober
-from discue.dispatch.standings import LATE_MS
-from discue.model import Listener, Queue
+from discue.dispatch.lane import probes
+from discue.dispatch.lane.health_writer import LATE_MS
+from discue.domain.model import Listener, Queue
 from discue.store.engine import Work
-from tests.databases import on_sqlite_only
 from tests.dispatch.stage import Stage, badly, until, well
+from tests.support.databases import on_sqlite_only
 
 MINUTE = 60_000
 AT_ONCE = 32
@@ -212,7 +212,7 @@ async def test_without_a_lease_nothing_is_probed(stage: Stage) -> None:
 async def test_so_many_are_asked_at_once_and_the_others_when_there_is_room(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prober, "PROBES_AT_ONCE", AT_ONCE)
+    monkeypatch.setattr(probes, "PROBES_AT_ONCE", AT_ONCE)
     queue, _ = await _running(stage)
     made = [await stage.listener(queue) for _ in range(AT_ONCE)]
     other = await stage.listener(await stage.queue(await stage.organization()))
@@ -289,7 +289,7 @@ async def test_a_start_spreads_the_probes_of_those_it_finds(stage: Stage) -> Non
 async def test_many_idle_listeners_have_no_task_and_cost_a_few_commits_a_minute(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prober, "PROBES_AT_ONCE", 1_000)
+    monkeypatch.setattr(probes, "PROBES_AT_ONCE", 1_000)
     queue, _ = await _running(stage)
     for _ in range(300):
         await stage.listener(queue)

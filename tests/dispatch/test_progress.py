@@ -4,15 +4,15 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.attempt_detail import unpacked
-from discue.dispatch.progress import Progress, attempt_record
-from discue.model import DeliveryOptions
-from discue.settlement import Settlement
+from discue.dispatch.lane.cursor_state import Progress, attempt_record
+from discue.domain.attempt_detail import unpacked
+from discue.domain.attempt_trace import Timings, Trace
+from discue.domain.model import DeliveryOptions
+from discue.domain.settlement import Settlement
 from discue.store.cursors import LaneRecord
 from discue.store.engine import ExceptionRow, MissedRange
-from discue.trace import Timings, Trace
-from tests.clocks import NOON
 from tests.dispatch.stage import badly, well
+from tests.support.clocks import NOON
 
 RECORD = LaneRecord(
     organization=1,

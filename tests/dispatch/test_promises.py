@@ -26,48 +26,46 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from discue import window
-from discue.dispatch import (
-    alarms,
+from discue.dispatch import dispatcher, registry, timers
+from discue.dispatch.lane import (
     backlog,
-    dispatcher,
+    breaker,
     expiry,
-    guests,
-    handed_over,
-    holdback,
-    intake,
+    handover_outcomes,
+    health_writer,
+    inherited_requests,
     lane,
-    opening,
-    prober,
-    standings,
-    starting,
+    probes,
+    selector,
+    throttle,
 )
-from discue.model import CursorCounts, Listener, Outcome, Queue
+from discue.domain import window
+from discue.domain.model import CursorCounts, Listener, Outcome, Queue
 from discue.store import handover
-from tests.clocks import StandingClock
 from tests.dispatch.paced import Paced, Place
 from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Sent, Stage, Worker, badly, opened, well
-from tests.everywhere import EVERYWHERE
-from tests.memory import folder_in_memory
+from tests.support.clocks import StandingClock
+from tests.support.everywhere import EVERYWHERE
+from tests.support.memory import folder_in_memory
 
 SMALL_SPAN = 16
 TINY = {
     window: {"SPAN": SMALL_SPAN},
     lane: {"SPAN": SMALL_SPAN},
-    starting: {"_RELIEF": SMALL_SPAN // 2},
+    selector: {"_RELIEF": SMALL_SPAN // 2},
     expiry: {"_EXPIRED_AT_ONCE": 2},
     backlog: {"SPAN": SMALL_SPAN, "_PAGE_ROWS": 4, "_DUE_ROWS": 2, "_HINTS_HELD": 4},
     # Days go by while a request is under way.
-    guests: {"_LONGEST_WAIT_MS": 1 << 60},
+    inherited_requests: {"_LONGEST_WAIT_MS": 1 << 60},
     handover: {"_ROWS": 2},
-    handed_over: {"_ENDS_AT_ONCE": 2},
-    holdback: {"RETRYING_LIMIT": 5, "FAILURES_IN_A_ROW": 6},
+    handover_outcomes: {"_ENDS_AT_ONCE": 2},
+    throttle: {"RETRYING_LIMIT": 5, "FAILURES_IN_A_ROW": 6},
     dispatcher: {"_RELEASED_AT_ONCE": 1},
-    intake: {"_LANES_READ": 2, "_CURSORS_AT_ONCE": 2},
-    alarms: {"_SUPERSEDED_KEPT": 4},
-    prober: {"PROBES_AT_ONCE": 3},
-    standings: {"_AT_ONCE": 2},
-    opening: {"ENOUGH": 2},
+    registry: {"_LANES_READ": 2, "_CURSORS_AT_ONCE": 2},
+    timers: {"_SUPERSEDED_KEPT": 4},
+    probes: {"PROBES_AT_ONCE": 3},
+    health_writer: {"_AT_ONCE": 2},
+    breaker: {"ENOUGH": 2},
 }
 TINY_LIMITS = msgspec.structs.replace(LIMITS, max_in_flight=12, listener_max_in_flight=3, tail_buffer_bytes=40)
 MOST_WORKERS = 3
@@ -576,7 +574,7 @@ def _tiny() -> Iterator[None]:
             for name, value in values.items():
                 patch.setattr(module, name, value)
         # Time is moved by the test alone.
-        patch.setattr(alarms.Alarms, "_set_timer", lambda _: None)
+        patch.setattr(timers.Alarms, "_set_timer", lambda _: None)
         yield
 
 

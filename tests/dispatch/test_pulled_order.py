@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from discue.control.pulls import Action, Handed
-from discue.dispatch.pulls import Pulls
-from discue.dispatch.redelivering import WAITING_RETRIES
-from discue.errors import Unavailable
-from discue.model import DeliveryOptions, RetryOptions
+from discue.dispatch.lane.redelivery import WAITING_RETRIES
+from discue.dispatch.pull.broker import Pulls
+from discue.domain.errors import Unavailable
+from discue.domain.model import DeliveryOptions, RetryOptions
 from tests.dispatch.counter import LEASE_MS, Counter, beside, counter, pull
 from tests.dispatch.stage import Stage
 from tests.dispatch.test_redelivering import _ask as redeliver

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from discue.control.pulls import Place
-from discue.dispatch.desk import Desk
-from discue.dispatch.pull_round import Brought
-from discue.errors import Conflict, NotFound
-from discue.model import Chosen, DeliveryOptions, MessageOptions, Redelivery, RetryOptions
+from discue.dispatch.pull.receive import Brought
+from discue.dispatch.pull.waiters import Desk
+from discue.domain.errors import Conflict, NotFound
+from discue.domain.model import Chosen, DeliveryOptions, MessageOptions, Redelivery, RetryOptions
 from discue.store import deliveries, messages, redeliveries
 from discue.store.engine import Page, Transaction
 from tests.dispatch.counter import LEASE_MS, Counter, beside, counter, pull

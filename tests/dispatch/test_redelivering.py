@@ -5,12 +5,12 @@ from random import Random
 import msgspec
 import pytest
 
-from discue.dispatch.redelivering import WAITING_RETRIES
-from discue.model import Chosen, DeliveryOptions, Listener, Queue, Redelivery
+from discue.dispatch.lane.redelivery import WAITING_RETRIES
+from discue.domain.model import Chosen, DeliveryOptions, Listener, Queue, Redelivery
 from discue.store import redeliveries
 from discue.store.redelivery_steps import STEP_ROWS
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
-from tests.everywhere import seeds
+from tests.support.everywhere import seeds
 
 
 async def _running(stage: Stage) -> tuple[Queue, Listener]:

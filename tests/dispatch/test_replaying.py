@@ -4,10 +4,10 @@ from random import Random
 
 import pytest
 
-from discue.model import DeliveryOptions, Listener, MessageOptions, Queue, RateLimit
+from discue.domain.model import DeliveryOptions, Listener, MessageOptions, Queue, RateLimit
 from tests.dispatch.replays import ask, cancel, deliver_all, live, of_replays, stored, streams
 from tests.dispatch.stage import DAY_MS, Sent, Stage, badly, well
-from tests.everywhere import seeds
+from tests.support.everywhere import seeds
 
 
 async def _running(

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.api.message_options import LONGEST_DELAY_SECONDS, due_at
-from discue.directory import Directory
-from discue.dispatch.schedule_runs import ScheduleRuns
-from discue.dispatch.scheduler import Scheduler
-from discue.errors import Unprocessable
-from discue.model import MessageOptions, Queue
-from discue.schedule import Missed, Schedule, Timing, first_run
+from discue.auth.control_plane_cache import Directory
+from discue.dispatch.jobs.delayed import Scheduler
+from discue.dispatch.jobs.schedules import ScheduleRuns
+from discue.domain.errors import Unprocessable
+from discue.domain.model import MessageOptions, Queue
+from discue.domain.schedule import Missed, Schedule, Timing, first_run
 from discue.store import messages, schedules
 from discue.store.engine import Appended
 from tests.dispatch.stage import Stage, well

@@ -2,9 +2,9 @@
 
 from base64 import b64encode
 
-from discue.model import Listener
-from discue.signing import key_of, private_key_of, public_text_of
-from discue.signing_secrets import SigningSecret, encoded
+from discue.crypto.signatures import key_of, private_key_of, public_text_of
+from discue.crypto.signing_secrets import SigningSecret, encoded
+from discue.domain.model import Listener
 from discue.store import listeners
 from discue.store.engine import Transaction
 from tests.dispatch.stage import Stage, badly, until, well

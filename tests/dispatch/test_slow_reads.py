@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from discue.model import Listener, Queue
-from discue.store.commit import Store
-from tests.clocks import StandingClock
+from discue.domain.model import Listener, Queue
+from discue.store.store import Store
 from tests.dispatch.paced import Paced
 from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Stage, badly, opened, until, well
+from tests.support.clocks import StandingClock
 
 
 @pytest.fixture

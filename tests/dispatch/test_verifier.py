@@ -8,21 +8,21 @@ from ipaddress import ip_address
 
 import pytest
 
-from discue.access import Principal, all_scopes
 from discue.control import domains, organizations
 from discue.control.domains import DomainFields
 from discue.control.organizations import OrganizationFields
-from discue.dispatch.verifier import Verifier
-from discue.egress import EgressPolicy, IPAddress
-from discue.errors import StoreUnavailable, TooManyRequests
-from discue.model import Domain, Listener, Organization, Queue
+from discue.dispatch.jobs.domain_checks import Verifier
+from discue.domain.egress import EgressPolicy, IPAddress
+from discue.domain.errors import StoreUnavailable, TooManyRequests
+from discue.domain.model import Domain, Listener, Organization, Queue
+from discue.domain.scopes import Principal, all_scopes
 from discue.sending.fetch import Fetcher
 from discue.store import domains as rows
-from tests.authority import server_context, trusting_context
-from tests.cast import control_of
-from tests.databases import on_sqlite_only
 from tests.dispatch.stage import Stage, badly, well
 from tests.sending.scripted_server import CLOSE, HANG, READ_HEAD, ScriptedServer
+from tests.support.authority import server_context, trusting_context
+from tests.support.cast import control_of
+from tests.support.databases import on_sqlite_only
 
 pytestmark = on_sqlite_only
 

@@ -9,8 +9,8 @@ import pytest
 from benchmarks.body import MESSAGE
 from benchmarks.crowd import LISTENERS, Crowd
 from benchmarks.product import Product
-from tests.postgres.cluster import Cluster
-from tests.postgres.fixtures import new_database
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.fixtures import new_database
 
 _KEY = "dsk_" + "c" * 60
 _QUEUES = 2

@@ -4,10 +4,10 @@ from typing import get_args
 
 import pytest
 
-from discue.api.advice import ADVICE, answered
+from discue.api.documentation_links import ADVICE, answered
 from discue.cli.main import command_parser
-from discue.model import FailureKind
-from discue.settings import SETTINGS, Setting
+from discue.config.settings import SETTINGS, Setting
+from discue.domain.model import FailureKind
 from docs import generate
 from docs.commands_page import commands_of, commands_page, own_arguments
 from docs.reference_pages import FAILURES, reference_pages

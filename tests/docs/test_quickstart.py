@@ -2,7 +2,7 @@ from pathlib import Path
 
 from tests.cli.commands import running
 from tests.docs.quickstart import PAGE, Session, blocks, without_what_changes
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 
 def test_the_first_session_goes_as_it_is_written(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from discue.api.routes import ROUTES
 from tests.cli.commands import running
 from tests.docs.quickstart import Session, blocks, without_what_changes
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference"

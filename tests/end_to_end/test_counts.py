@@ -7,16 +7,16 @@ from pathlib import Path
 
 import httpx
 
-from discue.clock import SystemClock
-from discue.installation import StoreFailures, engine_of
-from discue.logs import Log
-from discue.settings import Settings
-from tests.databases import database, engine_name
+from discue.config.settings import Settings
+from discue.domain.clock import SystemClock
+from discue.observability.logs import Log
+from discue.server.installation import StoreFailures, engine_of
 from tests.end_to_end.caller import Caller, calling
 from tests.end_to_end.test_story import listener_of
 from tests.faults.product import Product
 from tests.faults.receiver import Delivered, Receiver
-from tests.tallied import drift, tallied
+from tests.support.databases import database, engine_name
+from tests.support.tallied import drift, tallied
 
 __all__ = ["database", "engine_name"]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.databases import new_database
 from tests.end_to_end.caller import calling
 from tests.end_to_end.test_story import bodies, listener_of
 from tests.faults.product import Product
 from tests.faults.receiver import Receiver
+from tests.support.databases import new_database
 
 # The promise is a second; a machine that is busy with other tests gets more.
 _SOON_SECONDS = 10.0

@@ -18,19 +18,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from discue import clock
-from discue.backoff import RetryPolicy
 from discue.cli.main import main
-from discue.clock import SystemClock
-from discue.control.control import Control
-from discue.dispatch import dispatcher, ledger
-from discue.dispatch.endpoint import DeliveryDefaults
-from discue.egress import IPAddress, Target
+from discue.control.context import Control
+from discue.dispatch import dispatcher
+from discue.dispatch.lane.endpoint import DeliveryDefaults
+from discue.dispatch.pull import session
+from discue.domain import clock
+from discue.domain.clock import SystemClock
+from discue.domain.egress import IPAddress, Target
+from discue.domain.retry import RetryPolicy
 from discue.sending.dialer import Dialer, ProtocolFactory
-from discue.store.commit import Store
 from discue.store.engine import Append, Appended, Routed, Work
-from discue.store.engines import postgres, sqlite
 from discue.store.migrations import Migration, migrations
+from discue.store.postgres import engine as postgres
+from discue.store.sqlite import engine as sqlite
+from discue.store.store import Store
 from tests.faults.broken import BUGS, put
 
 OFFSET = struct.Struct("q")
@@ -79,7 +81,7 @@ def _added(last: int, count: int) -> Iterator[Migration]:
 def retry_after(seconds: str) -> None:
     policy = RetryPolicy(tuple(int(each) for each in seconds.split(",")))
     put(dispatcher, "DeliveryDefaults", partial(DeliveryDefaults, policy=policy))
-    put(ledger, "DEFAULT_RETRY_POLICY", policy)
+    put(session, "DEFAULT_RETRY_POLICY", policy)
 
 
 def die_with_a_key(marker: str) -> None:

@@ -7,29 +7,30 @@ from typing import Any
 
 import msgspec
 
-from discue import signing
+from discue.auth.control_plane_cache import Directory
 from discue.cli.main import main
-from discue.directory import Directory
-from discue.dispatch import endpoint, intake, lane
+from discue.crypto import signatures
+from discue.crypto.signing_secrets import SigningSecret
+from discue.dispatch import registry
+from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.dispatcher import Dispatcher
-from discue.dispatch.guests import Guests
-from discue.dispatch.lane import Lane
-from discue.dispatch.ledger import Ledger
-from discue.dispatch.order import Order
-from discue.dispatch.progress import Progress
-from discue.dispatch.replay_lane import ReplayLane
-from discue.dispatch.replay_progress import ReplayProgress
-from discue.dispatch.sharing import Sharing
-from discue.lease import Lease
-from discue.model import Entry, RateLimit
-from discue.pace import Pace
-from discue.signing_secrets import SigningSecret
+from discue.dispatch.lane import endpoint, lane
+from discue.dispatch.lane.cursor_state import Progress
+from discue.dispatch.lane.fair_share import Sharing
+from discue.dispatch.lane.inherited_requests import Guests
+from discue.dispatch.lane.lane import Lane
+from discue.dispatch.lane.ordering import Order
+from discue.dispatch.lane.replay import ReplayLane
+from discue.dispatch.lane.replay_state import ReplayProgress
+from discue.dispatch.pull.session import Ledger
+from discue.domain.model import Entry, RateLimit
+from discue.domain.pace import Pace
+from discue.domain.window import Window
 from discue.store import cursors, leases
 from discue.store import listeners as store_listeners
-from discue.store.commit import Store
 from discue.store.engine import Append, Appended, CursorKey, Routed, Settle, Transaction
-from discue.store.engines.postgres_links import Link
-from discue.window import Window
+from discue.store.postgres.pool import Link
+from discue.store.store import Store
 
 _LATE_SECONDS = 0.05
 _LEASES_MS = 60_000
@@ -71,7 +72,7 @@ def starts_at_the_head() -> None:
         )
         return won
 
-    put(intake, "claim", claim_at_head)
+    put(registry, "claim", claim_at_head)
 
 
 def gives_old_messages_to_new_listeners() -> None:
@@ -98,7 +99,7 @@ def forgets_what_was_acknowledged() -> None:
 
 def signs_with_another_key() -> None:
     def other(secret: SigningSecret) -> bytes:
-        return signing.key_of(secret.text)[::-1]
+        return signatures.key_of(secret.text)[::-1]
 
     put(endpoint, "signing_key_of", other)
 

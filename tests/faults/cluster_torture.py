@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from discue.store.engines.postgres import PostgresEngine
+from discue.store.postgres.engine import PostgresEngine
 from tests.faults.again import Again
 from tests.faults.fleet import LEASE_SECONDS, Fleet, fleet_of
 from tests.faults.history import Bounds, History
@@ -19,7 +19,7 @@ from tests.faults.receiver import Receiver
 from tests.faults.recorder import Recorder
 from tests.faults.running import arrival, under_load, watch_the_machine
 from tests.faults.stocktaking import take_stock
-from tests.postgres.standby import Pair
+from tests.support.postgres.standby import Pair
 
 MAX_IN_FLIGHT = 25
 TIMEOUT_SECONDS = 5

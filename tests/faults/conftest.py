@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import database
+from tests.support.databases import database
 
 __all__ = ["database", "engine_name"]
 

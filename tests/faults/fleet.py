@@ -13,9 +13,9 @@ from typing import Self
 from tests.faults.altered import OFFSET
 from tests.faults.client import KEY, Client
 from tests.faults.product import SERVE, Ended, Product
-from tests.ports import HOST
-from tests.postgres.proxy import Proxy
-from tests.postgres.server import USER
+from tests.support.ports import HOST
+from tests.support.postgres.proxy import Proxy
+from tests.support.postgres.server import USER
 
 LEASE_SECONDS = 2
 CLIENT_PATIENCE_SECONDS = 4.0

@@ -2,14 +2,14 @@
 
 import msgspec
 
-from discue.headers import Headers
-from discue.message_options import read_options
+from discue.domain.headers import Headers
+from discue.domain.messages import read_options
 from discue.store.engine import Engine, Transaction
-from discue.store.engines.postgres import PostgresEngine
-from discue.store.engines.sqlite import SqliteEngine
 from discue.store.entries import BODY
+from discue.store.postgres.engine import PostgresEngine
+from discue.store.sqlite.engine import SqliteEngine
 from tests.faults.product import Product
-from tests.tallied import drift
+from tests.support.tallied import drift
 
 _LOG = f"""
     SELECT q.public_id, l.id, {BODY}, l.extra

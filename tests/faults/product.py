@@ -16,9 +16,9 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tests.faults.client import KEY, Client
-from tests.forked import Forked
+from tests.support.forked import Forked
 
-SERVE = (sys.executable, "-m", "discue.cli")
+SERVE = (sys.executable, "-m", "discue")
 PATIENCE_SECONDS = 60.0
 
 _REPOSITORY = Path(__file__).parents[2]

@@ -3,7 +3,7 @@
 from discue.store.engine import Engine, Transaction
 from discue.store.listeners import counts as cursor_counts
 from tests.faults.history import Counts, History, Log, PullCounts, ReplayCounts
-from tests.tallied import drift
+from tests.support.tallied import drift
 
 _CURSORS = """
 SELECT l.public_id, l.organization, l.id, c.start_seq

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from discue.clock import Clock, SystemClock
+from discue.config.settings import Settings
 from discue.control.bootstrap import ensure_operator
-from discue.egress import EgressPolicy, IPAddress
-from discue.http_server import Address
-from discue.installation import opened
-from discue.logs import Log
-from discue.model import Outcome
+from discue.domain.clock import Clock, SystemClock
+from discue.domain.egress import EgressPolicy, IPAddress
+from discue.domain.model import Outcome
+from discue.observability.logs import Log
 from discue.sending.attempt_request import AttemptRequest
 from discue.sending.sender import Sender
-from discue.settings import Settings
-from discue.worker import Worker, served
+from discue.server.http import Address
+from discue.server.installation import opened
+from discue.server.worker import Worker, served
 from tests.faults.client import KEY, Client
 from tests.faults.product import Product
 from tests.faults.receiver import Receiver

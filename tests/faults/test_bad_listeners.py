@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import trustme
 
-from discue.backoff import DEFAULT_RETRY_POLICY
-from discue.ids import millisecond_of
+from discue.domain.ids import millisecond_of
+from discue.domain.retry import DEFAULT_RETRY_POLICY
 from tests.faults.client import Client
 from tests.faults.product import Product
 from tests.faults.receiver import Receiver

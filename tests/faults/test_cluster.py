@@ -12,8 +12,8 @@ import pytest
 from tests.faults.client import Client, Lost
 from tests.faults.fleet import LEASE_SECONDS, Fleet, Worker, fleet_of
 from tests.faults.receiver import Delivered, Receiver
-from tests.postgres.cluster import Cluster
-from tests.postgres.fixtures import new_database
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.fixtures import new_database
 
 # Whose a cursor is, chance decides: of so many nobody gets none.
 _LISTENERS = 16

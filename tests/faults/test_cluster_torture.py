@@ -15,7 +15,7 @@ from tests.faults.nemesis import database, failover, processes, rolling
 from tests.faults.nemesis.schedule import EVERY_KIND, Strike, nothing
 from tests.faults.seeds import new_seed
 from tests.faults.verdict import Verdict, decide
-from tests.postgres.standby import Pair
+from tests.support.postgres.standby import Pair
 
 _MINUTES = float(os.environ.get("TORTURE_MINUTES") or 3)
 _BESIDE_SECONDS = 300

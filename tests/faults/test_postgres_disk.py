@@ -13,7 +13,7 @@ from tests.faults.client import Client
 from tests.faults.fleet import Fleet, fleet_of
 from tests.faults.receiver import Receiver
 from tests.faults.test_disk import publish_again, refused_for_now
-from tests.postgres.cluster import Cluster
+from tests.support.postgres.cluster import Cluster
 
 _DISK_BYTES = 160 << 20
 _PATIENCE_SECONDS = 10.0

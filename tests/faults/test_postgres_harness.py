@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres.cluster import Cluster
-from tests.postgres.fixtures import new_database
-from tests.postgres.processes import children_of, lives, until
-from tests.postgres.programs import FOLDER_VARIABLE, find_programs, require_programs
-from tests.postgres.proxy import HOST, Proxy
-from tests.postgres.server import NotStarted
-from tests.postgres.session import ServerError
-from tests.postgres.standby import Pair, Standby
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.fixtures import new_database
+from tests.support.postgres.processes import children_of, lives, until
+from tests.support.postgres.programs import FOLDER_VARIABLE, find_programs, require_programs
+from tests.support.postgres.proxy import HOST, Proxy
+from tests.support.postgres.server import NotStarted
+from tests.support.postgres.session import ServerError
+from tests.support.postgres.standby import Pair, Standby
 
 pytestmark = pytest.mark.torture
 
@@ -24,7 +24,7 @@ _REPOSITORY = Path(__file__).parents[2]
 
 _UNPRIVILEGED = """
 import os
-from tests.postgres.cluster import Cluster
+from tests.support.postgres.cluster import Cluster
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)
@@ -35,7 +35,7 @@ with Cluster() as cluster:
 
 _LEFT_RUNNING = """
 import os, signal
-from tests.postgres.cluster import Cluster
+from tests.support.postgres.cluster import Cluster
 cluster = Cluster().__enter__()
 {}
 print(cluster.pid, cluster.folder, flush=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from discue.headers import RUN_AT, SCHEDULE
+from discue.domain.headers import RUN_AT, SCHEDULE
 from tests.faults.altered import OFFSET
 from tests.faults.client import Client, Lost
 from tests.faults.logs import Stored, stored_by

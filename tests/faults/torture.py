@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from discue.store.engines.sqlite import SqliteEngine
+from discue.store.sqlite.engine import SqliteEngine
 from tests.faults.again import Again
 from tests.faults.client import KEY, Client
 from tests.faults.history import Bounds, History
@@ -21,7 +21,7 @@ from tests.faults.receiver import Receiver
 from tests.faults.recorder import Recorder
 from tests.faults.running import arrival, under_load
 from tests.faults.stocktaking import take_stock
-from tests.postgres.processes import children_of
+from tests.support.postgres.processes import children_of
 
 MAX_IN_FLIGHT = 25
 TIMEOUT_SECONDS = 5

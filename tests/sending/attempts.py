@@ -8,14 +8,14 @@ from typing import Any
 
 import uvloop
 
-from discue.clock import SystemClock
-from discue.egress import EgressPolicy, parse_target
-from discue.model import Outcome
+from discue.domain.attempt_trace import Kept
+from discue.domain.clock import SystemClock
+from discue.domain.egress import EgressPolicy, parse_target
+from discue.domain.model import Outcome
 from discue.sending.attempt_request import AttemptRequest
 from discue.sending.resolver import Resolve
 from discue.sending.sender import Sender
 from discue.sending.sender_limits import SenderLimits
-from discue.trace import Kept
 
 KEY = bytes(range(32))
 MESSAGE_ID = "0123456789abcdefghijk"

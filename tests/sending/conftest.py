@@ -1,4 +1,4 @@
-from tests.coroutines import pytest_pyfunc_call
 from tests.dispatch.conftest import runner
+from tests.support.coroutines import pytest_pyfunc_call
 
 __all__ = ["pytest_pyfunc_call", "runner"]

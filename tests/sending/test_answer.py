@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.sending.answer import AnswerHeadTooLarge, AnswerMalformed, AnswerReader
+from discue.sending.response import AnswerHeadTooLarge, AnswerMalformed, AnswerReader
 from discue.sending.sender_limits import SenderLimits
 
 LIMITS = SenderLimits(head_bytes=1_000, answer_bytes=3_000, excerpt_bytes=20)

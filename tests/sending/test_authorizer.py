@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from discue.credentials import Credentials
-from discue.egress import EgressPolicy
-from discue.model import Authentication, Outcome
+from discue.crypto.endpoint_credentials import Credentials
+from discue.domain.egress import EgressPolicy
+from discue.domain.model import Authentication, Outcome
 from discue.sending.access_tokens import TOKEN_BYTES, AccessTokens
-from discue.sending.authorizer import Authorizer
+from discue.sending.endpoint_auth import Authorizer
 from discue.sending.fetch import Fetcher
 from discue.sending.presented import Grant, presented
 from discue.sending.sender import Sender

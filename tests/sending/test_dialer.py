@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, ip_address
 
 import pytest
 
-from discue.egress import EgressPolicy, IPAddress
+from discue.domain.egress import EgressPolicy, IPAddress
 from discue.sending.sender_limits import SenderLimits
 from tests.sending.attempts import a_sender, attempt, request_to, run
 from tests.sending.scripted_server import READ, Script, ScriptedServer

@@ -7,10 +7,10 @@ from ipaddress import ip_address
 
 import pytest
 
-from discue.egress import EgressPolicy, IPAddress, Target, parse_target
+from discue.domain.egress import EgressPolicy, IPAddress, Target, parse_target
 from discue.sending.fetch import KEPT_BYTES, Fetched, Fetcher
-from tests.authority import server_context, trusting_context
 from tests.sending.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
+from tests.support.authority import server_context, trusting_context
 
 pytestmark = pytest.mark.usefixtures("runner")
 

@@ -5,12 +5,12 @@ from functools import cache
 
 import trustme
 
-from discue.credentials import Credentials
-from discue.model import Authentication
+from discue.crypto.endpoint_credentials import Credentials
+from discue.domain.model import Authentication
 from discue.sending.presented import Identity, presented
-from tests.authority import server_context, trusting_context
 from tests.sending.attempts import a_sender, attempt, request_to, run
 from tests.sending.scripted_server import HANG, READ, ScriptedServer
+from tests.support.authority import server_context, trusting_context
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 ALICE, BOB = "a" * 21, "b" * 21

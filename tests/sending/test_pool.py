@@ -5,10 +5,10 @@ import weakref
 
 import pytest
 
+from discue.sending.classify import Failure
 from discue.sending.connection import Connection, Exchange
 from discue.sending.pool import IdleConnections
 from discue.sending.sender_limits import SenderLimits
-from discue.sending.verdict import Failure
 from tests.sending.attempts import request_to
 
 NOW = 1_000.0

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.egress import Target
-from discue.headers import is_header_allowed
-from discue.message_options import SUBJECT_HEADER
+from discue.crypto.signatures import sign
+from discue.domain.egress import Target
+from discue.domain.headers import is_header_allowed
+from discue.domain.messages import SUBJECT_HEADER
 from discue.sending.presented import Identity
-from discue.sending.request_head import RequestHeads, RequestInvalid, whole_head
-from discue.signing import sign
+from discue.sending.request import RequestHeads, RequestInvalid, whole_head
 from tests.sending.attempts import KEY, LISTENER_ID, MESSAGE_ID, QUEUE_ID, request_to
 
 URL = "https://example.com/hook?x=1"

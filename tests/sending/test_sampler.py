@@ -5,11 +5,11 @@ from ipaddress import ip_network
 
 import pytest
 
-from discue.egress import EgressPolicy
-from discue.errors import TooManyRequests
+from discue.domain.egress import EgressPolicy
+from discue.domain.errors import TooManyRequests
 from discue.sending.access_tokens import AccessTokens
 from discue.sending.fetch import Fetcher
-from discue.sending.sampler import ANYBODYS, AT_ONCE_OF_ONE, RATE, Sampler
+from discue.sending.test_sender import ANYBODYS, AT_ONCE_OF_ONE, RATE, Sampler
 from tests.sending.attempts import MovableClock, request_to, run
 from tests.sending.scripted_server import HANG, READ, ScriptedServer
 

@@ -8,8 +8,8 @@ import pytest
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from discue.egress import Target
-from discue.model import Outcome
+from discue.domain.egress import Target
+from discue.domain.model import Outcome
 from discue.sending.dialer import system_tls_context
 from discue.sending.sender_limits import SenderLimits
 from tests.sending.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to, run

@@ -7,14 +7,14 @@ from ipaddress import ip_address
 
 import pytest
 
-from discue.egress import EgressPolicy, IPAddress
-from discue.model import Outcome
+from discue.domain.attempt_trace import Kept, Trace
+from discue.domain.egress import EgressPolicy, IPAddress
+from discue.domain.model import Outcome
 from discue.sending.sender_limits import SenderLimits
-from discue.trace import Kept, Trace
-from tests.authority import server_context, trusting_context
 from tests.dispatch.stage import until
 from tests.sending.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to, run
 from tests.sending.scripted_server import CLOSE, HANG, READ, Drip, Script, ScriptedServer
+from tests.support.authority import server_context, trusting_context
 
 OK = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\n\r\nok"
 ERROR = b"HTTP/1.1 500 Oh\r\nServer: x\r\nX-Two: 1\r\nX-Two: 2\r\nContent-Length: 5\r\n\r\nnever"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.sending.verdict import (
+from discue.sending.classify import (
     AnswerHead,
     failure_of_connecting,
     failure_of_loss,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from discue.store.commit import Store
-from tests.coroutines import pytest_pyfunc_call, runner
-from tests.stores import ENGINES, opened_store
+from discue.store.store import Store
+from tests.support.coroutines import pytest_pyfunc_call, runner
+from tests.support.stores import ENGINES, opened_store
 
 __all__ = ["pytest_pyfunc_call", "runner", "store"]
 

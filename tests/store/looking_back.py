@@ -3,15 +3,15 @@
 from itertools import product
 from typing import get_args
 
-from discue.ids import last_id_of
-from discue.model import Listener, Queue
+from discue.domain.ids import last_id_of
+from discue.domain.model import Listener, Queue
 from discue.store import events, retention, tallies, usage_events
 from discue.store.engine import Transaction
 from discue.store.events import Occurrence
 from discue.store.tallies import Counted
 from discue.store.usage_events import Topic, Wanted
-from tests.clocks import NOON
 from tests.store.rows import public_id, row_id
+from tests.support.clocks import NOON
 
 
 async def look_back(tx: Transaction, queue: Queue, listener: Listener) -> None:

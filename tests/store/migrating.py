@@ -6,13 +6,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from discue.clock import SystemClock
-from discue.installation import StoreFailures, engine_of
-from discue.logs import Log
-from discue.settings import Settings
+from discue.config.settings import Settings
+from discue.domain.clock import SystemClock
+from discue.observability.logs import Log
+from discue.server.installation import StoreFailures, engine_of
 from discue.store.engine import Engine
-from discue.store.engines import postgres, sqlite
 from discue.store.migrations import migrations
+from discue.store.postgres import engine as postgres
+from discue.store.sqlite import engine as sqlite
 
 
 @contextmanager

@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
-from discue.model import Queue
+from discue.domain.model import Queue
 from discue.store import queues
 from discue.store.engine import Append, Appended, Batch, Hint, NewEntry, Row, Settle, Transaction
-from discue.store.engines.postgres import PostgresEngine
 from discue.store.listeners import insert
-from tests.clocks import NOON
-from tests.postgres.processes import until
+from discue.store.postgres.engine import PostgresEngine
 from tests.store.rows import a_listener, a_queue, public_id, row_id, take_all
+from tests.support.clocks import NOON
+from tests.support.postgres.processes import until
 
 ORGANIZATION = row_id(1)
 QUEUE = a_queue(ORGANIZATION, 10)

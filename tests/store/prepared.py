@@ -8,13 +8,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
-from discue.model import Listener, Queue
-from discue.store.commit import Store
+from discue.domain.model import Listener, Queue
 from discue.store.engine import Transaction
-from discue.store.engines.postgres import PostgresEngine
-from tests.postgres.cluster import Cluster
-from tests.postgres.fixtures import shared_cluster
-from tests.stores import migrated_template, store_on
+from discue.store.postgres.engine import PostgresEngine
+from discue.store.store import Store
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.fixtures import shared_cluster
+from tests.support.stores import migrated_template, store_on
 
 Prepare = Callable[[Cluster, str], None]
 Lay = Callable[[Store], Coroutine[Any, Any, tuple[Queue, Listener]]]

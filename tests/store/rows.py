@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from discue.ids import encode, row_id_at
-from discue.model import ApiKey, Challenge, Domain, Listener, Organization, Queue, Verification
+from discue.domain.ids import encode, row_id_at
+from discue.domain.model import ApiKey, Challenge, Domain, Listener, Organization, Queue, Verification
 from discue.store import listeners, organizations, queues
-from discue.store.commit import Store
 from discue.store.engine import Append, Appended, NewEntry, Transaction
-from tests.clocks import NOON
+from discue.store.store import Store
+from tests.support.clocks import NOON
 
 
 def public_id(number: int, letter: str = "a") -> str:

@@ -5,8 +5,8 @@ from functools import partial
 
 from discue.store import allowances
 from discue.store.allowances import Taken, Wish
-from discue.store.commit import Store
 from discue.store.engine import Transaction
+from discue.store.store import Store
 
 MINUTE = 29_166_666
 

@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from discue.store import api_keys
-from discue.store.commit import Store
 from discue.store.engine import UniqueViolation
-from tests.clocks import NOON
+from discue.store.store import Store
 from tests.store.rows import a_key, row_id
+from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
 

@@ -7,17 +7,17 @@ from itertools import product
 import msgspec
 import pytest
 
-from discue.errors import BadRequest
-from discue.ids import event_id_of, millisecond_of
-from discue.model import Attempt, Listener, Queue, ShownAttempt, StoredMessage
+from discue.domain.errors import BadRequest
+from discue.domain.ids import event_id_of, millisecond_of
+from discue.domain.model import Attempt, Listener, Queue, ShownAttempt, StoredMessage
 from discue.store import attempt_lists, listeners, messages
-from discue.store.commit import Store
 from discue.store.engine import Settle, Transaction
-from discue.store.listing import Listing, Selection
-from discue.store.sifting import Effort
-from tests.clocks import NOON
+from discue.store.filtered_pages import Effort
+from discue.store.pagination import Listing, Selection
+from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
 from tests.store.walks import check, forwards
+from tests.support.clocks import NOON
 
 OURS = row_id(1)
 MESSAGES = 3

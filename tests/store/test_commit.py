@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discue.errors import Overloaded, StoreUnavailable
-from discue.model import Queue
+from discue.domain.errors import Overloaded, StoreUnavailable
+from discue.domain.model import Queue
 from discue.store import queues
-from discue.store.commit import Store
 from discue.store.engine import (
     Append,
     Appended,
@@ -26,12 +25,13 @@ from discue.store.engine import (
     Settle,
     Transaction,
 )
-from discue.store.engines.sqlite import SqliteEngine
 from discue.store.listeners import counts
-from tests.clocks import NOON, StandingClock
-from tests.memory import folder_in_memory
+from discue.store.sqlite.engine import SqliteEngine
+from discue.store.store import Store
 from tests.store.rows import a_queue, public_id, row_id, stored_listener, stored_queue, take_all
-from tests.stores import ENGINES, opened_store
+from tests.support.clocks import NOON, StandingClock
+from tests.support.memory import folder_in_memory
+from tests.support.stores import ENGINES, opened_store
 
 ORGANIZATION = row_id(1)
 ROWS, BYTES = 512, 1 << 20

@@ -8,21 +8,21 @@ from typing import Final
 
 import pytest
 
-from discue.errors import StoreUnusable
-from discue.model import Queue
+from discue.domain.errors import StoreUnusable
+from discue.domain.model import Queue
 from discue.store import comparison, copying, encryption, tables
-from discue.store.commit import Store
 from discue.store.comparison import compare
 from discue.store.copying import Progress, Side
 from discue.store.cursor_keys import PULLED
 from discue.store.encryption import Encryption
 from discue.store.engine import Append, NewEntry, Row, Transaction, Value
+from discue.store.store import Store
 from discue.store.tables import CURSOR, EXCEPTION, LOG, OF_THE_DATABASE, TABLES, Table
-from tests.clocks import NOON
-from tests.everywhere import EVERYWHERE
-from tests.installations import OWNER, furnish
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_organization, stored_queue
-from tests.stores import ENGINES, opened_store
+from tests.support.clocks import NOON
+from tests.support.everywhere import EVERYWHERE
+from tests.support.installations import OWNER, furnish
+from tests.support.stores import ENGINES, opened_store
 
 LATER: Final = NOON + 3_600_000
 

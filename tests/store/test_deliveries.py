@@ -2,13 +2,13 @@ from functools import partial
 
 import msgspec
 
-from discue.model import Attempt, Delivery, DeliveryOptions, Listener, StoredMessage
+from discue.domain.model import Attempt, Delivery, DeliveryOptions, Listener, StoredMessage
+from discue.domain.window import Window
 from discue.store import deliveries, listeners, messages
-from discue.store.commit import Store
 from discue.store.engine import ExceptionRow, MissedRange, Settle
-from discue.window import Window
-from tests.clocks import NOON
+from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
+from tests.support.clocks import NOON
 
 OURS = row_id(1)
 

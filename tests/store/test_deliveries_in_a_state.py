@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discue.errors import BadRequest
-from discue.model import DeliveryState, Listener, Queue
+from discue.domain.errors import BadRequest
+from discue.domain.model import DeliveryState, Listener, Queue
+from discue.domain.window import Window
 from discue.store import deliveries, listeners, messages, queues, received
-from discue.store.commit import Store
 from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Settle, Transaction
-from discue.store.listing import Selection
-from discue.window import Window
-from tests.clocks import NOON
-from tests.everywhere import EVERYWHERE
-from tests.memory import folder_in_memory
+from discue.store.pagination import Selection
+from discue.store.store import Store
 from tests.store.rows import a_queue, public_id, row_id, stored_listener, stored_queue
 from tests.store.walks import Pages, backwards, check, forwards
-from tests.stores import ENGINES, opened_store
+from tests.support.clocks import NOON
+from tests.support.everywhere import EVERYWHERE
+from tests.support.memory import folder_in_memory
+from tests.support.stores import ENGINES, opened_store
 
 OURS = row_id(1)
 FIRST = 100

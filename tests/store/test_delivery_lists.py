@@ -5,15 +5,15 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.errors import BadRequest
-from discue.model import Attempt, Delivery, DeliveryState, Listener, Queue, StoredMessage
+from discue.domain.errors import BadRequest
+from discue.domain.model import Attempt, Delivery, DeliveryState, Listener, Queue, StoredMessage
 from discue.store import delivery_lists, listeners, messages
-from discue.store.commit import Store
 from discue.store.engine import ExceptionRow, MissedRange, Settle, Transaction
-from discue.store.listing import Listing, Selection
-from discue.store.sifting import Effort
-from tests.clocks import NOON
+from discue.store.filtered_pages import Effort
+from discue.store.pagination import Listing, Selection
+from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
+from tests.support.clocks import NOON
 
 OURS = row_id(1)
 LISTENERS = 12

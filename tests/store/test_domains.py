@@ -3,15 +3,15 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.model import Challenge, Domain, Listener, Verification
+from discue.domain.model import Challenge, Domain, Listener, Verification
 from discue.store import domains, listeners, organizations
-from discue.store.commit import Store
 from discue.store.cursors import LaneRecord, lanes_after, lanes_of
 from discue.store.engine import Transaction, UniqueViolation
-from discue.store.listing import Selection
+from discue.store.pagination import Selection
+from discue.store.store import Store
 from discue.store.verified_places import SETTING
-from tests.clocks import NOON
 from tests.store.rows import a_domain, public_id, row_id, stored_listener, stored_organization, stored_queue, take_all
+from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
 OWNER = 4_711

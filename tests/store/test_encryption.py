@@ -1,10 +1,10 @@
 import pytest
 
-from discue.errors import StoreUnusable
+from discue.domain.errors import StoreUnusable
 from discue.store import encryption, listeners, organizations, queues
-from discue.store.commit import Store
 from discue.store.encryption import CLEAR, Encryption, SecretsRow
 from discue.store.engine import Transaction
+from discue.store.store import Store
 from tests.store.rows import a_listener, a_queue, an_organization
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from discue.model import Attempt, Queue
+from discue.domain.model import Attempt, Queue
 from discue.store import feed, jobs, listeners, queues, workers
-from discue.store.commit import Store
 from discue.store.cursors import lanes_after
 from discue.store.engine import (
     Append,
@@ -24,7 +23,7 @@ from discue.store.engine import (
     Transaction,
     UniqueViolation,
 )
-from tests.clocks import NOON
+from discue.store.store import Store
 from tests.store.rows import (
     a_listener,
     a_queue,
@@ -36,7 +35,8 @@ from tests.store.rows import (
     stored_queue,
     take_all,
 )
-from tests.stores import ENGINES, another, opened_store
+from tests.support.clocks import NOON
+from tests.support.stores import ENGINES, another, opened_store
 
 ORGANIZATION = row_id(1)
 OWNER = 77

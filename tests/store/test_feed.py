@@ -4,9 +4,9 @@ from functools import partial
 import pytest
 
 from discue.store import feed
-from discue.store.commit import Store
 from discue.store.engine import Transaction
 from discue.store.feed import Change
+from discue.store.store import Store
 
 
 async def test_changes_are_numbered_without_gaps_in_the_order_of_their_commits(store: Store) -> None:

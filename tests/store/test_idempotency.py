@@ -8,10 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from discue.model import Queue
-from discue.once import Stretch, idempotency_key
+from discue.domain.idempotency import Stretch, idempotency_key
+from discue.domain.model import Queue
 from discue.store import idempotency, queues
-from discue.store.commit import Store
 from discue.store.engine import (
     AlreadyDone,
     Append,
@@ -25,9 +24,10 @@ from discue.store.engine import (
     UniqueViolation,
 )
 from discue.store.idempotency import Kept
-from tests.clocks import NOON
+from discue.store.store import Store
 from tests.store.rows import public_id, row_id, stored_queue
-from tests.stores import ENGINES, WAITING_BYTES, another, opened_store
+from tests.support.clocks import NOON
+from tests.support.stores import ENGINES, WAITING_BYTES, another, opened_store
 
 OURS, THEIRS = row_id(1), row_id(2)
 KEY = (-5, 7)

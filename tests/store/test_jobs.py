@@ -1,8 +1,8 @@
 from functools import partial
 
 from discue.store import jobs
-from discue.store.commit import Store
 from discue.store.jobs import Job
+from discue.store.store import Store
 from tests.store.rows import row_id
 
 

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from discue.model import Queue
+from discue.domain.model import Queue
 from discue.store import api_keys, domains, listeners, messages, organizations, queues, users
-from discue.store.commit import Store
 from discue.store.engine import Append, NewEntry, Transaction
-from discue.store.listing import Selection
-from tests.clocks import NOON
+from discue.store.pagination import Selection
+from discue.store.store import Store
 from tests.store.rows import (
     a_domain,
     a_key,
@@ -25,6 +24,7 @@ from tests.store.rows import (
 )
 from tests.store.test_users import a_user
 from tests.store.walks import Pages, check
+from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
 NUMBERS = range(100, 112)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from discue.model import Listener, Queue
+from discue.domain.model import Listener, Queue
 from discue.store import (
     api_keys,
     attempt_lists,
@@ -20,11 +20,10 @@ from discue.store import (
     queues,
     users,
 )
-from discue.store.commit import Store
 from discue.store.engine import ExceptionRow, MissedRange, Settle, Transaction, Value
-from discue.store.engines.sqlite import SqliteEngine
-from discue.store.listing import Selection
-from tests.clocks import NOON
+from discue.store.pagination import Selection
+from discue.store.sqlite.engine import SqliteEngine
+from discue.store.store import Store
 from tests.store.postgres_plans import index_conditions, slow_steps
 from tests.store.prepared import Prepared, on_prepared, prepared_by
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
@@ -38,6 +37,7 @@ from tests.store.test_plans import (
     _without_statistics,
     name_of,
 )
+from tests.support.clocks import NOON
 
 OURS = row_id(1)
 STATES = ("acknowledged", "pending", "retrying", "missed")

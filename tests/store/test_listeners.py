@@ -1,13 +1,13 @@
 import msgspec
 import pytest
 
-from discue.model import CursorCounts, Listener, Queue
+from discue.domain.model import CursorCounts, Listener, Queue
+from discue.domain.window import Window
 from discue.store import listeners, messages, queues
-from discue.store.commit import Store
 from discue.store.engine import ExceptionRow, MissedRange, Settle, UniqueViolation
-from discue.window import Window
-from tests.clocks import NOON
+from discue.store.store import Store
 from tests.store.rows import a_listener, public_id, publish, row_id, stored_listener, stored_queue
+from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
 

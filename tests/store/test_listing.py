@@ -5,13 +5,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from discue.errors import BadRequest
-from discue.ids import row_id_at
+from discue.domain.errors import BadRequest
+from discue.domain.ids import row_id_at
 from discue.store import api_keys, listeners, messages, organizations, queues
-from discue.store.commit import Store
 from discue.store.engine import Row, Transaction, Value
-from discue.store.listing import LARGEST, Listing, Selection, created_at
-from tests.clocks import NOON
+from discue.store.pagination import LARGEST, Listing, Selection, created_at
+from discue.store.store import Store
 from tests.store.rows import (
     a_key,
     a_queue,
@@ -23,6 +22,7 @@ from tests.store.rows import (
     stored_queue,
 )
 from tests.store.walks import ids_of
+from tests.support.clocks import NOON
 
 ITEMS = 7
 ORGANIZATION = row_id(1_000)

@@ -5,14 +5,14 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.disabling import NOT_FAILING, Failing
-from discue.model import Listener, Liveness
+from discue.domain.disabling import NOT_FAILING, Failing
+from discue.domain.model import Listener, Liveness
 from discue.store import cursors, listeners, liveness
-from discue.store.commit import Store
 from discue.store.cursors import LaneRecord
 from discue.store.liveness import Known, Standing, Sweep
-from tests.clocks import NOON
+from discue.store.store import Store
 from tests.store.rows import row_id, stored_listener, stored_organization, stored_queue, take_all
+from tests.support.clocks import NOON
 
 OWNER = 77
 DOWN = Liveness("inactive", 7, 5, NOON, NOON + 5, 503, "answered 503 — ü", -3)

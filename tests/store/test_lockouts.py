@@ -3,14 +3,14 @@ from functools import partial
 
 import pytest
 
-from discue.lockout import FAILURES, FIRST_LOCK_MS, Lock, Subject
+from discue.domain.lockout import FAILURES, FIRST_LOCK_MS, Lock, Subject
 from discue.store import api_keys, feed, lockouts, organizations
-from discue.store.commit import Store
 from discue.store.engine import Transaction
 from discue.store.events import Occurrence
 from discue.store.lockouts import Counted
-from tests.clocks import NOON
+from discue.store.store import Store
 from tests.store.rows import a_key, an_organization, public_id, row_id
+from tests.support.clocks import NOON
 
 ADDRESS = Subject("address", "192.0.2.1")
 KEY = Subject("api_key", public_id(7))

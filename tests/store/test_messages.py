@@ -3,10 +3,10 @@ from functools import partial
 import msgspec
 
 from discue.store import messages
-from discue.store.commit import Store
 from discue.store.engine import Append, NewEntry
-from tests.clocks import NOON
+from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_queue
+from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
 

@@ -8,10 +8,10 @@ import pytest
 
 from discue.store import tallies
 from discue.store.engine import Batch, Engine, Transaction
-from tests.databases import ENGINE_NAMES, new_database
 from tests.store.migrating import opened, opened_before
 from tests.store.rows import public_id, row_id
-from tests.tallied import tallied
+from tests.support.databases import ENGINE_NAMES, new_database
+from tests.support.tallied import tallied
 
 OURS, THEIRS = row_id(1), row_id(2)
 _BEFORE = 2

@@ -9,10 +9,10 @@ import pytest
 from discue.store import idempotency
 from discue.store.engine import Batch, Engine, Transaction
 from discue.store.idempotency import Kept
-from tests.clocks import NOON
-from tests.databases import ENGINE_NAMES, new_database
 from tests.store.migrating import opened, opened_before
 from tests.store.rows import row_id
+from tests.support.clocks import NOON
+from tests.support.databases import ENGINE_NAMES, new_database
 
 OURS, THEIRS = row_id(1), row_id(2)
 _BEFORE = 11

@@ -2,11 +2,11 @@ import msgspec
 import pytest
 
 from discue.store import organizations
-from discue.store.commit import Store
 from discue.store.engine import UniqueViolation
-from discue.store.listing import FIRST_PAGE, Selection
-from tests.clocks import NOON
+from discue.store.pagination import FIRST_PAGE, Selection
+from discue.store.store import Store
 from tests.store.rows import an_organization, public_id, stored_organization
+from tests.support.clocks import NOON
 
 
 async def test_what_is_inserted_is_read_back_by_id_public_id_and_alias(store: Store) -> None:

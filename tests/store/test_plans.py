@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from discue.lockout import FAILURES, Subject
-from discue.model import Channel, Chosen, Listener, Queue, Redelivery, Replay, Topic
-from discue.schedule import Run, Schedule, Timing
+from discue.domain.lockout import FAILURES, Subject
+from discue.domain.model import Channel, Chosen, Listener, Queue, Redelivery, Replay, Topic
+from discue.domain.schedule import Run, Schedule, Timing
 from discue.store import (
     allowances,
     api_keys,
@@ -47,23 +47,23 @@ from discue.store import (
     topics,
     workers,
 )
-from discue.store.commit import Store
 from discue.store.cursor_keys import PULLED
 from discue.store.engine import NewEntry, Once, Row, Transaction, Value
-from discue.store.engines.postgres_append import APPEND, APPEND_LATER, APPEND_ONCE, KNOWN_KEYS, ROUTE
-from discue.store.engines.postgres_poll import PAGE, POLL
-from discue.store.engines.postgres_settle import statement
 from discue.store.events import Occurrence
 from discue.store.jobs import Job
-from discue.store.listing import Selection
 from discue.store.liveness import Known, Standing, Sweep
+from discue.store.pagination import Selection
+from discue.store.postgres.append import APPEND, APPEND_LATER, APPEND_ONCE, KNOWN_KEYS, ROUTE
+from discue.store.postgres.poll import PAGE, POLL
+from discue.store.postgres.settle import statement
 from discue.store.schedule_runs import Planned
-from tests.clocks import NOON
-from tests.postgres.cluster import Cluster
+from discue.store.store import Store
 from tests.store.looking_back import look_back
 from tests.store.postgres_plans import index_conditions, slow_steps
 from tests.store.prepared import Prepared, on_prepared, prepared_by
 from tests.store.rows import a_domain, an_organization, public_id, publish, row_id, stored_listener, stored_queue
+from tests.support.clocks import NOON
+from tests.support.postgres.cluster import Cluster
 
 OURS = row_id(1)
 

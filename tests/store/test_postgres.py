@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from discue.errors import StoreUnavailable, Unprocessable
-from discue.model import Queue
+from discue.domain.errors import StoreUnavailable, Unprocessable
+from discue.domain.model import Queue
 from discue.store import queues
 from discue.store.engine import (
     Append,
@@ -21,14 +21,14 @@ from discue.store.engine import (
     Transaction,
     UniqueViolation,
 )
-from tests.clocks import NOON
-from tests.postgres.cluster import Cluster
-from tests.postgres.fixtures import new_database
-from tests.postgres.session import Session
 from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, opened
 from tests.store.rows import a_queue, public_id
 from tests.store.test_engine import changed
-from tests.stores import migrated_template
+from tests.support.clocks import NOON
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.fixtures import new_database
+from tests.support.postgres.session import Session
+from tests.support.stores import migrated_template
 
 
 @pytest.fixture

@@ -10,22 +10,23 @@ from itertools import count
 import asyncpg
 import pytest
 
-from discue.errors import StoreUnavailable
-from discue.model import Topic
+from discue.domain.errors import StoreUnavailable
+from discue.domain.model import Topic
 from discue.store import topics
-from discue.store.commit import Store
 from discue.store.engine import Append, Appended, Batch, Hint, NewEntry, Routed, Settle, SharedBody, Transaction
-from discue.store.engines import postgres, postgres_links
-from discue.store.engines.postgres_errors import CommitInDoubt
-from tests.clocks import NOON
-from tests.postgres.cluster import Cluster
-from tests.postgres.fixtures import new_database
-from tests.postgres.processes import until
-from tests.postgres.proxy import Proxy
-from tests.postgres.standby import Pair
+from discue.store.postgres import engine as postgres
+from discue.store.postgres import pool
+from discue.store.postgres.errors import CommitInDoubt
+from discue.store.store import Store
 from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, opened
 from tests.store.rows import public_id, row_id
 from tests.store.test_engine import changed
+from tests.support.clocks import NOON
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.fixtures import new_database
+from tests.support.postgres.processes import until
+from tests.support.postgres.proxy import Proxy
+from tests.support.postgres.standby import Pair
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +185,7 @@ class Choosy(Proxy):
 async def test_whoever_gets_through_shows_that_the_server_is_back(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_links, "_FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(pool, "_FIRST_PAUSE_SECONDS", 60.0)
     port = _port(address)
     async with Choosy("127.0.0.1", port) as proxy, opened(address.replace(f":{port}/", f":{proxy.port}/")) as made:
         settle = await made.lay()

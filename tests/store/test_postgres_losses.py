@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from discue.errors import StoreUnavailable
-from tests.postgres.cluster import Cluster
-from tests.postgres.fixtures import new_database
+from discue.domain.errors import StoreUnavailable
 from tests.store.postgres_engine import becomes, opened
 from tests.store.test_engine import changed
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.fixtures import new_database
 
 _BLOCKED = "FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 

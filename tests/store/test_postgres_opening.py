@@ -8,19 +8,19 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
-from discue.errors import StoreUnavailable, StoreUnusable
+from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.store.engine import Hint
-from discue.store.engines import postgres_schema
-from discue.store.engines.postgres import DIALECT, PostgresEngine
-from discue.store.engines.postgres_address import each_host
-from discue.store.engines.postgres_survey import connected, survey
 from discue.store.migrations import migrations
-from tests.postgres.cluster import Cluster
-from tests.postgres.fixtures import new_database
-from tests.postgres.processes import until
-from tests.postgres.standby import Standby
+from discue.store.postgres import schema
+from discue.store.postgres.engine import DIALECT, PostgresEngine
+from discue.store.postgres.inspect import connected, survey
+from discue.store.postgres.url import each_host
 from tests.store.postgres_engine import Opened, becomes, opened
-from tests.stores import migrated_template
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.fixtures import new_database
+from tests.support.postgres.processes import until
+from tests.support.postgres.standby import Standby
+from tests.support.stores import migrated_template
 
 SECRET = "s3cr3t%21word"
 KNOWN = migrations(DIALECT)
@@ -90,7 +90,7 @@ async def test_a_migration_that_fails_leaves_what_was_before_it(
 ) -> None:
     broken = KNOWN[-1]._replace(sql=KNOWN[-1].sql + "; SELECT 1 / 0")
     with monkeypatch.context() as patch:
-        patch.setattr("discue.store.engines.postgres.migrations", lambda _: (*KNOWN[:-1], broken))
+        patch.setattr("discue.store.postgres.engine.migrations", lambda _: (*KNOWN[:-1], broken))
         with pytest.raises(StoreUnusable, match="division by zero"):
             await PostgresEngine(empty, report=lambda *_: None).open()
     version = "SELECT value FROM meta WHERE key = 'schema_version'"
@@ -204,7 +204,7 @@ async def test_a_database_in_another_encoding_is_refused(postgres_cluster: Clust
 
 
 async def test_a_server_that_is_too_old_is_refused(migrated: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_schema, "_OLDEST_SERVER", 99)
+    monkeypatch.setattr(schema, "_OLDEST_SERVER", 99)
     assert "needs 99 or newer" in await refusal(migrated)
 
 

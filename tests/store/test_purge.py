@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 
-from discue.model import Attempt, Chosen, Listener, Queue, Redelivery, Replay
-from discue.schedule import Schedule, Timing
+from discue.domain.model import Attempt, Chosen, Listener, Queue, Redelivery, Replay
+from discue.domain.schedule import Schedule, Timing
 from discue.store import (
     api_keys,
     jobs,
@@ -18,11 +18,10 @@ from discue.store import (
     replays,
     schedules,
 )
-from discue.store.commit import Store
 from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Row, Settle, Transaction
 from discue.store.jobs import Job
 from discue.store.liveness import Known, Standing
-from tests.clocks import NOON
+from discue.store.store import Store
 from tests.store.rows import (
     a_key,
     an_organization,
@@ -32,6 +31,7 @@ from tests.store.rows import (
     stored_listener,
     stored_queue,
 )
+from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
 MESSAGES = 1_200

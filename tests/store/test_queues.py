@@ -4,11 +4,11 @@ import msgspec
 import pytest
 
 from discue.store import queues
-from discue.store.commit import Store
 from discue.store.engine import QueueClosed, StaleConfiguration, UniqueViolation
 from discue.store.queues import Head
-from tests.clocks import NOON
+from discue.store.store import Store
 from tests.store.rows import a_queue, public_id, publish, row_id, stored_queue
+from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
 

@@ -8,19 +8,19 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from discue.missed_ranges import left_of
-from discue.model import Chosen, Listener, Queue, Redelivery
+from discue.domain.intervals import left_of
+from discue.domain.model import Chosen, Listener, Queue, Redelivery
 from discue.store import missed, recipients, redeliveries, retention
-from discue.store.commit import Store
 from discue.store.engine import ExceptionRow, MissedRange, RedeliveryStep, Settle, Transaction
-from discue.store.listing import Listing, Selection
 from discue.store.missed import MissedMessage
+from discue.store.pagination import Listing, Selection
 from discue.store.recipients import Recipient
 from discue.store.redelivery_steps import Step, next_step
-from tests.clocks import NOON
-from tests.everywhere import seeds
+from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
 from tests.store.walks import backwards, forwards
+from tests.support.clocks import NOON
+from tests.support.everywhere import seeds
 
 OURS = row_id(1)
 COUNT = 60

@@ -4,15 +4,15 @@ from functools import partial
 
 import msgspec
 
-from discue.ids import event_id_of
-from discue.model import Listener, Queue, Replay, ReplaySpec
+from discue.domain.ids import event_id_of
+from discue.domain.model import Listener, Queue, Replay, ReplaySpec
 from discue.store import cursors, jobs, listeners, organizations, purge, replays, retention, workers
-from discue.store.commit import Store
 from discue.store.cursors import ReplayPlan
 from discue.store.engine import ExceptionRow, ReplayStep, Row, Settle
-from discue.store.listing import Selection
-from tests.clocks import NOON
+from discue.store.pagination import Selection
+from discue.store.store import Store
 from tests.store.rows import an_organization, public_id, publish, row_id, stored_listener, stored_queue
+from tests.support.clocks import NOON
 
 OURS = row_id(1)
 ME, OTHER = 71, 72

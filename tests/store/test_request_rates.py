@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from discue.allowance import MINUTE_MS, UNLIMITED
-from discue.errors import StoreUnavailable
-from discue.request_rates import Caller, RequestRates, address_caller
-from discue.store.commit import Store
+from discue.auth.rate_limiter import Caller, RequestRates, address_caller
+from discue.domain.allowance import MINUTE_MS, UNLIMITED
+from discue.domain.errors import StoreUnavailable
 from discue.store.engine import Transaction
-from tests.clocks import NOON, StandingClock
+from discue.store.store import Store
+from tests.support.clocks import NOON, StandingClock
 
 LARGE = Caller(1, 7, 60_000)
 SMALL = Caller(1, 7, 20)

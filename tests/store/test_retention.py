@@ -3,14 +3,13 @@
 import msgspec
 import pytest
 
-from discue.ids import row_id_at
-from discue.model import Queue
+from discue.domain.ids import row_id_at
+from discue.domain.model import Queue
 from discue.store import organizations, queues, retention
-from discue.store.commit import Store
 from discue.store.cursors import last_seq_stored_before
 from discue.store.engine import Row, Transaction, Value
 from discue.store.retention import LogToTrim
-from tests.clocks import NOON
+from discue.store.store import Store
 from tests.store.rows import (
     a_queue,
     an_organization,
@@ -21,6 +20,7 @@ from tests.store.rows import (
     stored_organization,
     stored_queue,
 )
+from tests.support.clocks import NOON
 
 ORGANIZATION = row_id(1)
 MINUTE = 60_000

@@ -7,9 +7,8 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.model import Queue, StoredMessage, Topic
+from discue.domain.model import Queue, StoredMessage, Topic
 from discue.store import messages, purge, queues, retention, scheduled, tallies, topics
-from discue.store.commit import Store
 from discue.store.engine import (
     AlreadyDone,
     Append,
@@ -22,11 +21,12 @@ from discue.store.engine import (
     StaleConfiguration,
 )
 from discue.store.jobs import Job
-from discue.store.listing import Selection
+from discue.store.pagination import Selection
 from discue.store.retention import LogToTrim
-from tests.clocks import NOON
+from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_queue
-from tests.stores import another
+from tests.support.clocks import NOON
+from tests.support.stores import another
 
 OURS, THEIRS = row_id(1), row_id(2)
 BODY = b'"shared by several"'

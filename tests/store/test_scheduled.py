@@ -6,14 +6,14 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.message_options import write_options
-from discue.model import DeliveryState, Listener, MessageOptions, Queue, StoredMessage
+from discue.domain.messages import write_options
+from discue.domain.model import DeliveryState, Listener, MessageOptions, Queue, StoredMessage
 from discue.store import deliveries, messages, queues, scheduled
-from discue.store.commit import Store
 from discue.store.engine import Append, Appended, NewEntry, Once
-from discue.store.listing import Selection
-from tests.clocks import NOON
+from discue.store.pagination import Selection
+from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
+from tests.support.clocks import NOON
 
 OURS = row_id(1)
 DUE = NOON + 5_000

@@ -6,21 +6,21 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.directory import Directory
-from discue.dispatch.schedule_runs import ScheduleRuns
-from discue.headers import RUN_AT, SCHEDULE
-from discue.ids import PublicIds
-from discue.message_options import hash_of_key, read_options
-from discue.model import Entry, MessageOptions, Queue
-from discue.quota import NO_QUOTAS, Quotas
-from discue.schedule import LATE_MS, Missed, Run, Schedule, Timing
+from discue.auth.control_plane_cache import Directory
+from discue.dispatch.jobs.schedules import ScheduleRuns
+from discue.domain.headers import RUN_AT, SCHEDULE
+from discue.domain.ids import PublicIds
+from discue.domain.messages import hash_of_key, read_options
+from discue.domain.model import Entry, MessageOptions, Queue
+from discue.domain.quotas import NO_QUOTAS, Quotas
+from discue.domain.schedule import LATE_MS, Missed, Run, Schedule, Timing
 from discue.store import organizations, queues, schedule_runs, schedules, tallies
-from discue.store.commit import Store
 from discue.store.engine import UniqueViolation
-from discue.store.listing import Selection
+from discue.store.pagination import Selection
 from discue.store.schedule_runs import Planned
-from tests.clocks import NOON, StandingClock
+from discue.store.store import Store
 from tests.store.rows import public_id, row_id, stored_organization, stored_queue
+from tests.support.clocks import NOON, StandingClock
 
 OURS = row_id(1)
 MINUTE = 60_000

@@ -15,15 +15,16 @@ from pathlib import Path
 import apsw
 import pytest
 
-from discue.errors import StoreUnavailable, StoreUnusable
+from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.store import cursors, queues, retention
-from discue.store.commit import Store
 from discue.store.cursors import claim, lanes_after
 from discue.store.engine import Append, Appended, Batch, Hint, NewEntry, Transaction
-from discue.store.engines import sqlite, sqlite_append, sqlite_settle
-from discue.store.engines.sqlite import SqliteEngine
 from discue.store.retention import LogToTrim
-from tests.clocks import NOON
+from discue.store.sqlite import append as sqlite_append
+from discue.store.sqlite import engine as sqlite
+from discue.store.sqlite import settle
+from discue.store.sqlite.engine import SqliteEngine
+from discue.store.store import Store
 from tests.store.rows import (
     a_queue,
     public_id,
@@ -34,6 +35,7 @@ from tests.store.rows import (
     stored_queue,
 )
 from tests.store.test_plans import Explaining
+from tests.support.clocks import NOON
 
 ORGANIZATION = row_id(1)
 QUEUE = a_queue(ORGANIZATION, 10)
@@ -223,8 +225,8 @@ def test_a_missing_folder_is_named(runner: asyncio.Runner, tmp_path: Path) -> No
 _OPENER = """
 import asyncio, os, sys
 from pathlib import Path
-from discue.errors import StoreUnusable
-from discue.store.engines.sqlite import SqliteEngine
+from discue.domain.errors import StoreUnusable
+from discue.store.sqlite.engine import SqliteEngine
 
 async def main():
     os.setgroups([])
@@ -329,7 +331,7 @@ _FILLER = """
 import asyncio, resource, signal, sys
 from pathlib import Path
 from tests.store.test_sqlite import Opened, QUEUE
-from discue.errors import StoreUnavailable
+from discue.domain.errors import StoreUnavailable
 from discue.store import queues
 from discue.store.engine import Appended, Batch
 
@@ -514,7 +516,7 @@ async def _nothing(store: Store) -> tuple[int, int, int]:
 
 def _hot_statements() -> Iterator[str]:
     yield sqlite._PAGE
-    for module in (sqlite_append, sqlite_settle):
+    for module in (sqlite_append, settle):
         for name, value in vars(module).items():
             if name.startswith("_") and name.isupper() and callable(value):
                 yield value(1)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from discue.errors import StoreUnavailable, StoreUnusable
+from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.store.engine import Appended
-from discue.store.engines import sqlite
-from discue.store.engines.sqlite import SqliteEngine
-from discue.store.engines.sqlite_turn import Turn, turn_at
+from discue.store.sqlite import engine as sqlite
+from discue.store.sqlite.engine import SqliteEngine
+from discue.store.sqlite.file_lock import Turn, turn_at
 from tests.store.test_sqlite import CHILD_SECONDS, Opened, opened
 
 PATIENCE_SECONDS = 10.0
@@ -92,7 +92,7 @@ def test_who_has_just_had_a_turn_is_not_the_next_while_another_waits(path: Path)
 _TAKER = """
 import sys, signal
 from pathlib import Path
-from discue.store.engines.sqlite_turn import turn_at
+from discue.store.sqlite.file_lock import turn_at
 with turn_at(Path(sys.argv[1]), must_be=True):
     print("taken", flush=True)
     signal.pause()

@@ -9,9 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from discue.model import Attempt, Queue
+from discue.domain.model import Attempt, Queue
 from discue.store import handover, jobs, messages, purge, queues, retention, tallies
-from discue.store.commit import Store
 from discue.store.engine import (
     AlreadyDone,
     Append,
@@ -27,11 +26,12 @@ from discue.store.engine import (
 )
 from discue.store.handover import End
 from discue.store.jobs import Job
+from discue.store.store import Store
 from discue.store.tallies import BYTES_STORED, MESSAGE_ADDED, MESSAGE_PUBLISHED_NOT_OK, MESSAGE_PUBLISHED_OK, Counted
-from tests.clocks import NOON
 from tests.store.rows import public_id, row_id, stored_listener, stored_organization, stored_queue, take_all
-from tests.stores import ENGINES, WAITING_BYTES, another, opened_store
-from tests.tallied import tallied, there
+from tests.support.clocks import NOON
+from tests.support.stores import ENGINES, WAITING_BYTES, another, opened_store
+from tests.support.tallied import tallied, there
 
 OURS, THEIRS = row_id(1), row_id(2)
 OWNER = 77

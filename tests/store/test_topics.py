@@ -5,15 +5,15 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.model import Channel, Queue, Topic
+from discue.domain.model import Channel, Queue, Topic
 from discue.store import channels, purge, topics
-from discue.store.commit import Store
 from discue.store.engine import Transaction, UniqueViolation
 from discue.store.jobs import Job
-from discue.store.listing import Selection
-from tests.clocks import NOON
+from discue.store.pagination import Selection
+from discue.store.store import Store
 from tests.store.rows import public_id, row_id
 from tests.store.test_routed import OURS, THEIRS, stored_topic, three_queues
+from tests.support.clocks import NOON
 
 
 def a_channel(topic: Topic, queue: Queue, number: int) -> Channel:

@@ -4,15 +4,15 @@ from collections.abc import Iterable
 
 import pytest
 
-from discue.ids import event_id_of, last_id_of
-from discue.model import Attempt, Listener, Queue
+from discue.domain.ids import event_id_of, last_id_of
+from discue.domain.model import Attempt, Listener, Queue
 from discue.store import events, listeners, messages, queues, usage_events
-from discue.store.commit import Store
 from discue.store.engine import Settle
 from discue.store.events import Kind, Occurrence
+from discue.store.store import Store
 from discue.store.usage_events import Found, UsageEvent, Wanted, find
-from tests.clocks import NOON
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue, take_all
+from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
 OWNER = 77

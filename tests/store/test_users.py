@@ -1,14 +1,14 @@
 import msgspec
 import pytest
 
-from discue.invitation import hash_of
-from discue.model import User
+from discue.domain.invitation import hash_of
+from discue.domain.model import User
 from discue.store import users
-from discue.store.commit import Store
 from discue.store.engine import UniqueViolation
-from discue.store.listing import Selection
-from tests.clocks import NOON
+from discue.store.pagination import Selection
+from discue.store.store import Store
 from tests.store.rows import public_id, row_id
+from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
 

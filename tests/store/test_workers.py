@@ -3,12 +3,12 @@ from functools import partial
 
 import pytest
 
-from discue.errors import Unavailable
-from discue.ids import WORKER_SLOTS
+from discue.domain.errors import Unavailable
+from discue.domain.ids import WORKER_SLOTS
 from discue.store import listeners, organizations, queues, workers
-from discue.store.commit import Store
 from discue.store.cursors import claim
 from discue.store.engine import CursorKey, Member, Row, Transaction
+from discue.store.store import Store
 from tests.store.rows import a_listener, a_queue, an_organization
 
 LEASE_MS = 60_000

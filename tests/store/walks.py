@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from discue.store.commit import Store
 from discue.store.engine import Transaction
-from discue.store.listing import Listing, Selection
+from discue.store.pagination import Listing, Selection
+from discue.store.store import Store
 
 Pages = Callable[[Transaction, Selection], Awaitable[Listing[Any]]]
 

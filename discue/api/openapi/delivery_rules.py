@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from discue import credentials, headers
 from discue.api.message_options import KEY_CHARACTERS, LONGEST_DELAY_SECONDS
 from discue.api.openapi.rule import INSTANT, Rule
 from discue.control.delivery_options import (
@@ -21,14 +20,16 @@ from discue.control.delivery_options import (
     TIMEOUT_SECONDS,
 )
 from discue.control.queues import ON_MISSED
+from discue.crypto import endpoint_credentials
+from discue.domain import headers
 
 
 def _within(bounds: range) -> dict[str, int]:
     return {"minimum": bounds.start, "maximum": bounds.stop - 1}
 
 
-_SECRET_TEXT = {"minLength": 1, "maxLength": credentials.LONGEST_SECRET}
-_PEM = {"minLength": 1, "maxLength": credentials.LONGEST_PEM}
+_SECRET_TEXT = {"minLength": 1, "maxLength": endpoint_credentials.LONGEST_SECRET}
+_PEM = {"minLength": 1, "maxLength": endpoint_credentials.LONGEST_PEM}
 _TOKEN_URL = {"minLength": 4, "maxLength": 253, "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^#]+$"}
 _HEADERS_TEXT = (
     "Headers that are sent besides the service's own: "
@@ -140,10 +141,12 @@ RULES: Final[Mapping[str, Rule]] = {
         "How the service shows the listener who it is, without what is secret of it.",
         {"type": "basic", "username": "discue"},
     ),
-    "AuthenticationBody.type": Rule("By which way.", "oauth2", {"enum": list(credentials.TYPES)}),
-    "AuthenticationShown.type": Rule("By which way.", "oauth2", {"enum": list(credentials.TYPES)}),
+    "AuthenticationBody.type": Rule("By which way.", "oauth2", {"enum": list(endpoint_credentials.TYPES)}),
+    "AuthenticationShown.type": Rule("By which way.", "oauth2", {"enum": list(endpoint_credentials.TYPES)}),
     "username": Rule(
-        "`basic`: the user, without a colon.", "discue", {"minLength": 1, "maxLength": credentials.LONGEST_USERNAME}
+        "`basic`: the user, without a colon.",
+        "discue",
+        {"minLength": 1, "maxLength": endpoint_credentials.LONGEST_USERNAME},
     ),
     "AuthenticationBody.password": Rule(
         "`basic`: the password. It is never shown.", "correct horse battery", _SECRET_TEXT

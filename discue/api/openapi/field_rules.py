@@ -6,11 +6,11 @@ Types decide what is a 400, the code behind them what is a 422. The documentatio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from discue import quota
-from discue.access import PROTECTED, RESOURCES, TARGETS_LIMIT
 from discue.api.openapi import attempt_rules, delivery_rules, pull_rules, schedule_rules, topic_rules
 from discue.api.openapi.rule import INSTANT, Rule
-from discue.model import MISSED_REASONS
+from discue.domain import quotas
+from discue.domain.model import MISSED_REASONS
+from discue.domain.scopes import PROTECTED, RESOURCES, TARGETS_LIMIT
 
 PUBLIC_ID: Final = "^[0-9A-Za-z]{21}$"
 
@@ -102,8 +102,8 @@ _SCOPES_TEXT = (
 )
 
 
-def _quota(name: quota.Name) -> Mapping[str, Any]:
-    return {"minimum": 0, "maximum": quota.HIGHEST[name]}
+def _quota(name: quotas.Name) -> Mapping[str, Any]:
+    return {"minimum": 0, "maximum": quotas.HIGHEST[name]}
 
 
 RULES: dict[str, Rule] = {

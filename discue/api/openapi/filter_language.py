@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from discue.api.openapi.types import PLACE
-from discue.message_filter.reading import BYTES, DEPTH, ORDERED, PATTERNS, SCALARS, TESTS, TEXTS
+from discue.domain.filters.reading import BYTES, DEPTH, ORDERED, PATTERNS, SCALARS, TESTS, TEXTS
 
 _FILTER: Final = {"$ref": f"{PLACE}MessageFilter"}
 _CONDITION: Final = {"$ref": f"{PLACE}FilterCondition"}

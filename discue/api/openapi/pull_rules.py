@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 from discue.api.openapi.rule import INSTANT, Rule
-from discue.api.pulls import LONGEST_DELAY_SECONDS, RECEIPTS_AT_MOST
+from discue.api.resources.pulls import LONGEST_DELAY_SECONDS, RECEIPTS_AT_MOST
 from discue.control.delivery_options import LEASE_SECONDS
 from discue.control.listeners import MODES
 from discue.control.pulls import Answered
-from discue.receipts import PATTERN
+from discue.domain.receipt_handle import PATTERN
 
 EXAMPLE_RECEIPT: Final = "0000000001l8lCq3JzX4bM"
 

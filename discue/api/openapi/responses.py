@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from discue import errors
 from discue.api.negotiation import EVENTS, JSON, PROBLEM
 from discue.api.openapi.examples import example_of
 from discue.api.openapi.schemas import Schema, ref_to
 from discue.api.problems import WWW_AUTHENTICATE, Place, Problem
 from discue.api.route import Method, Route
-from discue.errors import DiscueError, Unavailable, title_of
+from discue.domain import errors
+from discue.domain.errors import DiscueError, Unavailable, title_of
 
 Named = dict[str, dict[str, Any]]
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from discue.clock import LAST_INSTANT
+from discue.domain.clock import LAST_INSTANT
 
 INSTANT: Final[Mapping[str, Any]] = {"minimum": 0, "maximum": LAST_INSTANT}
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Final
 
-from discue import subjects
 from discue.api.openapi import delivery_rules
 from discue.api.openapi.rule import Rule
+from discue.domain import subjects
 
 EXAMPLE_IDS: Final[Mapping[str, str]] = {
     "topic_id": "0VbuJFSm00Tq3Nd7vRwYh",

@@ -5,7 +5,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from discue.api.wire.answer import Answer, Shown
-from discue.key_text import shown_part
+from discue.domain.api_key import shown_part
 
 
 class ApiKeyShown(Shown, kw_only=True, frozen=True):

@@ -3,8 +3,8 @@
 import subprocess
 
 from tests.faults.nemesis.field import Field
-from tests.postgres.cluster import Cluster
-from tests.postgres.processes import children_of, lives
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.processes import children_of, lives
 
 _UNLIMITED = "unlimited"
 _FULL_BYTES = "4096"

@@ -3,7 +3,7 @@
 import time
 
 from tests.faults.nemesis.field import Field
-from tests.postgres.standby import Pair
+from tests.support.postgres.standby import Pair
 
 _WAITING_SECONDS = 3.0
 _BETWEEN_SECONDS = 0.05

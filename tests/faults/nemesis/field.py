@@ -10,7 +10,7 @@ from tests.faults.fleet import LEASE_SECONDS, Fleet, Worker
 from tests.faults.history import Fault
 from tests.faults.load import Load
 from tests.faults.recorder import Recorder
-from tests.postgres.standby import Pair
+from tests.support.postgres.standby import Pair
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""Authentication, rate limits, and the control plane cache that both read."""

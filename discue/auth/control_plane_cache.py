@@ -1,0 +1,345 @@
+"""The control plane in memory: what authenticating and routing need, kept true by the change feed.
+
+Only what exists is kept: a miss asks the store, so a key or queue made a moment ago, by whatever worker, is
+found.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Literal
+
+import msgspec
+
+from discue.auth.topic_routes import TopicRecord, read_topic, record_of
+from discue.domain import api_key
+from discue.domain.clock import Clock
+from discue.domain.errors import Locked, NotFound, Unauthorized, Unavailable
+from discue.domain.lockout import Lock, Locks
+from discue.domain.lru_cache import Recent
+from discue.domain.model import ApiKey, Organization, Queue
+from discue.domain.quotas import NO_QUOTAS, Quotas, quotas_of
+from discue.domain.schemas.schema import checker_of
+from discue.domain.schemas.violations import Checker
+from discue.domain.scopes import Principal, parse_scopes
+from discue.store import api_keys, feed, lockouts, organizations, queues
+from discue.store.engine import Transaction
+from discue.store.feed import Change
+from discue.store.store import Store
+
+ENTRIES = 100_000
+"""At most so many keys, and so many queues."""
+
+CHECKED_ENTRIES = 1_000
+"""At most so many queues that have a schema: one made ready takes far more memory than a queue does."""
+
+TOPICS = 10_000
+"""At most so many topics: each has the filters of its channels."""
+
+LOCKS = 100_000
+"""At most so many subjects are known to be locked out."""
+
+_LOCKS_READ = 10_000
+_CHANGES_AT_ONCE = 500
+_USES_AT_ONCE = 500
+_NO_KEY = api_key.KeyText("", "")
+_NO_HASH = api_key.hash_of("")[::-1]
+
+What = Literal["organization", "api_key", "queue", "listener", "message", "domain", "lockout", "topic", "everything"]
+
+Follower = Callable[[What, int, int], None]
+"""Told of each change: its kind, the organization, the row id; ("everything", 0, 0): nothing known may hold."""
+
+
+class KeyRejected(Unauthorized):
+    """The API key is not valid."""
+
+    def __init__(self, *, known_key: str | None = None, counted: bool = True) -> None:
+        """`counted` attempts lead to a lockout: of `known_key` if its secret was wrong, else of the address."""
+        self.known_key = known_key
+        self.counted = counted
+        super().__init__()
+
+
+class KeyRecord(msgspec.Struct, frozen=True):
+    """A key that exists, and whom it stands for."""
+
+    key: ApiKey
+    organization: Organization
+    principal: Principal
+
+
+class QueueRecord(msgspec.Struct, frozen=True, gc=False):
+    """What publishing needs to know of a queue. `quotas` are None where none of them concerns publishing, and `checker`
+    where the queue has no schema."""
+
+    organization: int
+    id: int
+    public_id: str
+    config_version: int
+    max_message_bytes: int
+    quotas: Quotas | None = None
+    checker: Checker | None = None
+    ordered: bool = False
+
+
+class Directory:
+    """Follows the feed of one store. Used from one event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        max_message_bytes: int,
+        quotas: Quotas = NO_QUOTAS,
+        entries: int = ENTRIES,
+    ) -> None:
+        """`max_message_bytes` is for queues, `quotas` for organizations that have none of their own."""
+        self._store = store
+        self._quotas = quotas
+        self._clock = clock
+        self._max_message_bytes = max_message_bytes
+        self._keys: Recent[bytes, KeyRecord] = Recent(entries)
+        self._queues: Recent[tuple[int, str], QueueRecord] = Recent(entries)
+        self._topics: Recent[tuple[int, str], TopicRecord] = Recent(min(entries, TOPICS))
+        self._checked_queues: Recent[tuple[int, str], QueueRecord] = Recent(min(entries, CHECKED_ENTRIES))
+        self._used: dict[tuple[int, int], int] = {}
+        self._followers: list[Follower] = []
+        self._catching_up = asyncio.Lock()
+        self._version = 0
+        self._epoch = ""
+        self.locks = Locks(LOCKS)
+
+    async def open(self) -> None:
+        """Start from the store as it is now."""
+        await self._begin()
+
+    def follow(self, follower: Follower) -> None:
+        self._followers.append(follower)
+
+    def known(self, presented: str) -> KeyRecord | None:
+        """Whom a key stands for, if it was accepted before. Raises what `authenticate` raises.
+
+        A key that was accepted is known by a digest of its whole text from then on: looking that up takes
+        a time that says nothing of the text.
+        """
+        record = self._keys.get(api_key.hash_of(presented))
+        return self._used_now(record) if record is not None else None
+
+    async def authenticate(self, presented: str) -> KeyRecord:
+        """Whom a key stands for. Raises KeyRejected, or Locked when the organization is suspended."""
+        return self.known(presented) or self._used_now(await self._identify(presented))
+
+    def cached_queue(self, organization: int, public_id: str) -> QueueRecord | None:
+        """The queue if it is in memory."""
+        place = (organization, public_id)
+        return self._queues.get(place) or self._checked_queues.get(place)
+
+    async def queue(self, organization: int, public_id: str) -> QueueRecord:
+        """Raises NotFound for what is no queue of the organization, and Unprocessable for a schema that is not
+        supported any more."""
+        known = self.cached_queue(organization, public_id)
+        if known is not None:
+            return known
+        while True:
+            version, queue, owner = await self._store.read(lambda tx: _read_queue(tx, organization, public_id))
+            if queue is None or owner is None:
+                raise NotFound
+            if version >= self._version:
+                record = self._queue_record(queue, owner)
+                kept = self._queues if record.checker is None else self._checked_queues
+                kept.put((organization, public_id), record, (record.id, organization))
+                return record
+
+    def cached_topic(self, organization: int, public_id: str) -> TopicRecord | None:
+        """The topic if it is in memory."""
+        return self._topics.get((organization, public_id))
+
+    async def topic(self, organization: int, public_id: str) -> TopicRecord:
+        """Raises NotFound for what is no topic of the organization."""
+        known = self.cached_topic(organization, public_id)
+        while known is None:
+            version, topic, ways, owner = await self._store.read(
+                partial(read_topic, organization=organization, public_id=public_id)
+            )
+            if topic is None or owner is None:
+                raise NotFound
+            if version >= self._version:
+                known = record_of(topic, ways, quotas_of(owner.settings, self._quotas))
+                self._topics.put((organization, public_id), known, (known.id, organization))
+        return known
+
+    async def catch_up(self) -> None:
+        """Drop what changed since the last time, by whatever worker; then tell the followers."""
+        async with self._catching_up:
+            while await self._follow_some():
+                pass
+
+    async def saw(self, epoch: str, version: int) -> None:
+        """Catch up if the feed is not where it was left."""
+        if epoch != self._epoch or version != self._version:
+            await self.catch_up()
+
+    async def start_over(self) -> None:
+        """Forget everything: the store may be another one, that never had what was read.
+
+        Followers are not told: what they read is as doubtful, and whoever calls this has them start over, too.
+        """
+        async with self._catching_up:
+            await self._begin()
+            self._keys.clear()
+            self._queues.clear()
+            self._checked_queues.clear()
+            self._topics.clear()
+
+    async def flush_usage(self) -> bool:
+        """Write down when keys were last used, at most 500 in one small write; whether more are left."""
+        waiting = list(self._used)
+        uses = [(owner, self._used.pop(owner)) for owner in waiting[:_USES_AT_ONCE]]
+        if uses:
+            await self._note_uses(uses)
+        return len(waiting) > len(uses)
+
+    async def _note_uses(self, uses: list[tuple[tuple[int, int], int]]) -> None:
+        try:
+            await self._store.write(lambda tx: _mark_used(tx, uses))
+        except Unavailable:
+            for owner, at in uses:
+                self._used.setdefault(owner, at)
+            raise
+
+    async def _begin(self) -> None:
+        now = self._clock.now()
+        self._epoch, self._version, locks = await self._store.read(lambda tx: _present(tx, now))
+        self.locks.clear()
+        self._hold(locks)
+
+    def _hold(self, locks: Iterable[Lock]) -> None:
+        now = self._clock.now()
+        for lock in locks:
+            self.locks.hold(lock.subject.name, lock.until, now)
+
+    def _used_now(self, record: KeyRecord) -> KeyRecord:
+        now = self._clock.now()
+        _check_usable(record, now)
+        self._used[record.key.organization, record.key.id] = now
+        return record
+
+    async def _identify(self, presented: str) -> KeyRecord:
+        """Whatever of a text is wrong, the work is the same: the time must not say what it was."""
+        parts = api_key.parse(presented)
+        public_id, secret = parts or _NO_KEY
+        while True:
+            version, key, organization = await self._store.read(lambda tx: _read_key(tx, public_id))
+            is_right = api_key.matches(secret, key.secret_hash if key is not None else _NO_HASH)
+            if key is None or organization is None:
+                raise KeyRejected
+            if not is_right:
+                raise KeyRejected(known_key=public_id)
+            # A snapshot behind the feed may lack a change that was already followed, and would stay for ever.
+            if version >= self._version:
+                record = _record(key, organization)
+                self._keys.put(api_key.hash_of(presented), record, (key.id, key.organization))
+                return record
+
+    def _queue_record(self, queue: Queue, owner: Organization) -> QueueRecord:
+        checker = None if queue.schema is None else checker_of(queue.schema, queue.schema_language)
+        limit = self._max_message_bytes if queue.max_message_bytes is None else queue.max_message_bytes
+        quotas = quotas_of(owner.settings, self._quotas)
+        return QueueRecord(
+            queue.organization,
+            queue.id,
+            queue.public_id,
+            queue.config_version,
+            limit if checker is None else min(limit, checker.max_bytes),
+            quotas=quotas if quotas.concern_publishing else None,
+            checker=checker,
+            ordered=queue.ordered,
+        )
+
+    async def _follow_some(self) -> bool:
+        """Whether there may be more."""
+        version = self._version
+        epoch, head, changes, locks = await self._store.read(lambda tx: _changes_since(tx, version))
+        expected = range(version + 1, version + 1 + len(changes))
+        if epoch != self._epoch or head < version or [change.version for change in changes] != list(expected):
+            await self._begin()
+            self._forget_everything()
+            return False
+        self._version = version + len(changes)
+        self._hold(locks)
+        for change in changes:
+            self._forget(change)
+        for change in changes:
+            self._tell(change.kind, change.organization, change.ref)
+        return self._version != head
+
+    def _forget(self, change: Change) -> None:
+        """Row ids are unique over all tables, so one name serves a key, a queue or all of an organization."""
+        self._keys.drop(change.ref)
+        self._queues.drop(change.ref)
+        self._checked_queues.drop(change.ref)
+        self._topics.drop(change.ref)
+
+    def _forget_everything(self) -> None:
+        self._keys.clear()
+        self._queues.clear()
+        self._checked_queues.clear()
+        self._topics.clear()
+        self._tell("everything", 0, 0)
+
+    def _tell(self, what: What, organization: int, ref: int) -> None:
+        for follower in self._followers:
+            follower(what, organization, ref)
+
+
+async def _read_queue(
+    tx: Transaction, organization: int, public_id: str
+) -> tuple[int, Queue | None, Organization | None]:
+    queue = await queues.get(tx, organization, public_id)
+    owner = await organizations.get(tx, organization)
+    return await feed.head(tx), queue, owner
+
+
+async def _read_key(tx: Transaction, public_id: str) -> tuple[int, ApiKey | None, Organization | None]:
+    """Of a key that there is not, somebody else's organization: so much is read for each."""
+    version = await feed.head(tx)
+    key = await api_keys.anywhere(tx, public_id)
+    owner = await organizations.get(tx, key.organization) if key is not None else await organizations.operator(tx)
+    return version, key, owner
+
+
+def _record(key: ApiKey, organization: Organization) -> KeyRecord:
+    principal = Principal(
+        organization=organization.id,
+        organization_public_id=organization.public_id,
+        key=key.id,
+        key_public_id=key.public_id,
+        scopes=parse_scopes(msgspec.json.decode(key.scopes)),
+        is_operator=organization.is_operator,
+    )
+    return KeyRecord(key, organization, principal)
+
+
+async def _present(tx: Transaction, now: int) -> tuple[str, int, list[Lock]]:
+    return await feed.epoch(tx), await feed.head(tx), await lockouts.active(tx, now, _LOCKS_READ)
+
+
+async def _changes_since(tx: Transaction, version: int) -> tuple[str, int, list[Change], list[Lock]]:
+    epoch, head = await feed.epoch(tx), await feed.head(tx)
+    changes = await feed.since(tx, version, _CHANGES_AT_ONCE)
+    subjects = {change.ref for change in changes if change.kind == "lockout"}
+    return epoch, head, changes, await lockouts.of_numbers(tx, subjects)
+
+
+async def _mark_used(tx: Transaction, uses: list[tuple[tuple[int, int], int]]) -> None:
+    for (organization, key), at in uses:
+        await api_keys.mark_used(tx, organization, key, at)
+
+
+def _check_usable(record: KeyRecord, now: int) -> None:
+    if record.key.status != "enabled" or 0 < record.key.expires_at <= now:
+        raise KeyRejected(counted=False)
+    if record.organization.state != "active":
+        raise Locked

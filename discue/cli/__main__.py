@@ -1,8 +1,0 @@
-"""`python -m discue.cli` is `discue`."""
-
-import sys
-
-from discue.cli.main import main
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Testing a listener: one real attempt with a message that is stored nowhere."""
+
+from typing import Final, Protocol
+
+import msgspec
+
+from discue.control import encryption
+from discue.control.context import Control, present
+from discue.crypto.signing_secrets import signing_key_of
+from discue.domain import egress
+from discue.domain.errors import Fault, NotFound, Unprocessable
+from discue.domain.headers import Headers, together
+from discue.domain.model import Entry, Listener, Outcome
+from discue.domain.scopes import Principal
+from discue.sending.attempt_request import AttemptRequest
+from discue.sending.event_request import as_event
+from discue.sending.presented import presented
+from discue.store import listeners, organizations, verified_places
+from discue.store.engine import Transaction
+
+LONGEST_SECONDS: Final = 30
+"""Somebody waits for the answer: where a listener has more time, a test has not."""
+
+_POINTER: Final = "/notify_url"
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A message that is made up."""
+
+    content: bytes
+    is_json: bool
+    headers: Headers = ()
+
+    def __repr__(self) -> str:
+        return f"Sample(is_json={self.is_json})"
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What came of it. Of one that is `withheld` no more may be told than the outcome and the class of the status."""
+
+    message_id: str
+    started_at: int
+    outcome: Outcome
+    withheld: bool
+
+    def __repr__(self) -> str:
+        return f"Report(message_id={self.message_id!r}, withheld={self.withheld})"
+
+
+class Samples(Protocol):
+    """Makes attempts that nothing follows from: `sending.sampler.Sampler`."""
+
+    async def attempt(self, organization: int, request: AttemptRequest) -> Outcome: ...
+
+    def may_tell(self, outcome: Outcome) -> bool: ...
+
+
+async def send(
+    control: Control, principal: Principal, path: tuple[str, str], sample: Sample, samples: Samples
+) -> Report:
+    """Send the sample to the listener at `path` now, as a message is sent, also to one that is disabled.
+
+    Raises Unprocessable where nothing may be sent to, and TooManyRequests.
+    """
+    listener = await control.store.read(lambda tx: _listener(tx, principal, path))
+    message_id, started_at = control.public_ids.next(), control.clock.now()
+    request = _request(control, listener, sample, Entry(0, message_id, started_at, sample.is_json, sample.content))
+    egress.check_target(request.target, control.egress, _POINTER)
+    outcome = await samples.attempt(listener.organization, request)
+    if outcome.error == "refused_address":
+        # No more than is said of an address when a listener is created: not what its name leads to.
+        raise _unfit("must lead to a public address")
+    return Report(message_id, started_at, outcome, withheld=not samples.may_tell(outcome))
+
+
+async def _listener(tx: Transaction, principal: Principal, path: tuple[str, str]) -> Listener:
+    queue_public_id, public_id = path
+    principal.require("listeners", "write", public_id, queue_public_id)
+    listener = present(await listeners.get(tx, principal.organization, public_id))
+    if listener.queue_public_id != queue_public_id:
+        raise NotFound
+    if listener.mode == "pull":
+        raise _unfit("is not there: the messages of this listener are pulled")
+    owner = present(await organizations.get(tx, listener.organization))
+    wants_verified = owner.settings.get(verified_places.SETTING)
+    if wants_verified and not await verified_places.VerifiedPlaces(tx).has(listener.organization, listener.notify_url):
+        raise _unfit("must lie on a domain of the organization that is verified")
+    return listener
+
+
+def _request(control: Control, listener: Listener, sample: Sample, entry: Entry) -> AttemptRequest:
+    options = listener.options
+    shown = presented(encryption.credentials_of(control, listener), listener.public_id)
+    timeout_seconds = options.timeout_seconds or control.settings.delivery_timeout_seconds
+    request = AttemptRequest(
+        target=egress.parse_target(listener.notify_url, _POINTER),
+        message_id=entry.id,
+        is_json=entry.is_json,
+        body=entry.body,
+        keys=tuple(
+            signing_key_of(each) for each in encryption.opened(control, listener) if each.is_valid(entry.stored_at)
+        ),
+        queue_id=listener.queue_public_id,
+        listener_id=listener.public_id,
+        number=1,
+        headers=together((*options.headers, *shown.headers), sample.headers),
+        timeout_ms=min(timeout_seconds, LONGEST_SECONDS) * 1_000,
+        is_test=True,
+        grant=shown.grant,
+        identity=shown.identity,
+    )
+    return request if options.format == "plain" else as_event(request, entry, options.format)
+
+
+def _unfit(rule: str) -> Unprocessable:
+    return Unprocessable(f"The listener's notify_url {rule}.", faults=(Fault(_POINTER, rule),))

@@ -1,0 +1,1 @@
+"""Workers of one installation: leases, and the ownership of cursors."""

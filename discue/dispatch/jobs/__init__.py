@@ -1,0 +1,1 @@
+"""Background jobs of a worker, most of them run by the leader."""

@@ -1,0 +1,120 @@
+"""What waits for its time, delayed messages and runs of schedules: done when that has come, where house is kept."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from discue.dispatch.dispatcher import Dispatcher
+from discue.dispatch.jobs.schedules import ScheduleRuns
+from discue.domain.clock import Clock
+from discue.domain.messages import read_options
+from discue.store import scheduled, schedules
+from discue.store.engine import Appended, Hint, QueueKey, Transaction
+from discue.store.store import Store
+
+_LATENESS_SECONDS: Final = 0.001
+_LONGEST_PAUSE_SECONDS: Final = 60.0
+"""Due times are by the wall clock, which may be set forward meanwhile."""
+
+
+class Scheduler:
+    """Knows when the next thing of all is due: whoever polls the store tells it. A million that wait are one look.
+
+    Two workers that take themselves for the one that keeps house do no harm: whoever removes a message's row
+    delivers it, and so with a schedule's run.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        dispatcher: Dispatcher,
+        runs: ScheduleRuns,
+        clock: Clock,
+        *,
+        keeps_house: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self.heard: Callable[[Iterable[tuple[QueueKey, int]]], None] = dispatcher.heard
+        """Who is told how far logs go since."""
+        self._runs = runs
+        self._clock = clock
+        self._keeps_house = keeps_house
+        self._sooner = asyncio.Event()
+        self.next_at: int | None = None
+        """When the next one is due, as far as is known. None: nothing waits."""
+
+    def appended(self, appended: Appended) -> None:
+        """Some of it may be due sooner than what is known."""
+        for entry in appended.entries:
+            if entry.waits and self._expect(read_options(entry.extra).deliver_at):
+                self._sooner.set()
+
+    def polled(self, due_at: int | None) -> None:
+        """When the first one of all is due, by what the store showed a moment ago."""
+        self._expect(due_at)
+        # Also for a worker that keeps house from now on.
+        if self.next_at is not None:
+            self._sooner.set()
+
+    async def round(self) -> None:
+        """Wait until something is due, and deliver it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_seconds()):
+                await self._sooner.wait()
+        self._sooner.clear()
+        if self._is_due():
+            await self.deliver_due()
+
+    async def deliver_due(self) -> None:
+        """Returns when nothing is due any more, and the next time is known."""
+        while self._keeps_house() and await self._is_anything_due():
+            # Whatever keeps a schedule from running, what was published before is delivered.
+            self._heard(await self._append_delayed())
+            self._heard(await self._runs.run_due())
+
+    async def _append_delayed(self) -> dict[QueueKey, int]:
+        now = self._clock.now()
+        due = await self._store.read(partial(scheduled.due, now=now))
+        if not due:
+            return {}
+        return await self._store.write_exclusively(partial(scheduled.append_due, messages=due, now=now))
+
+    def _heard(self, heads: dict[QueueKey, int]) -> None:
+        self.heard(heads.items())
+        if heads and self._store.has_company:
+            self._store.engine.tell(Hint(heads=tuple(heads.items())))
+
+    async def _is_anything_due(self) -> bool:
+        before = self.next_at
+        # What is published while this reads may be due sooner than all that it finds.
+        self.next_at = None
+        try:
+            found = await self._store.read(_next_at)
+            self._expect(found)
+            return found is not None and found <= self._clock.now()
+        except BaseException:
+            self._expect(before)
+            raise
+
+    def _expect(self, due_at: int | None) -> bool:
+        """Whether that is sooner than what was known."""
+        is_sooner = due_at is not None and (self.next_at is None or due_at < self.next_at)
+        if is_sooner:
+            self.next_at = due_at
+        return is_sooner
+
+    def _is_due(self) -> bool:
+        return self.next_at is not None and self.next_at <= self._clock.now() and self._keeps_house()
+
+    def _pause_seconds(self) -> float | None:
+        if self.next_at is None or not self._keeps_house():
+            return None
+        until_due = (self.next_at - self._clock.now()) / 1_000 + _LATENESS_SECONDS
+        return min(max(0.0, until_due), _LONGEST_PAUSE_SECONDS)
+
+
+async def _next_at(tx: Transaction) -> int | None:
+    known = [instant for instant in (await scheduled.next_at(tx), await schedules.next_at(tx)) if instant is not None]
+    return min(known, default=None)

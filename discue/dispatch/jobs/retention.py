@@ -1,0 +1,169 @@
+"""What is done now and then, in steps small enough that nothing else waits: purging, retention, expiry."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import msgspec
+
+from discue.auth.control_plane_cache import Directory
+from discue.dispatch.dispatcher import Dispatcher
+from discue.domain.allowance import MINUTE_MS
+from discue.domain.clock import Clock
+from discue.domain.idempotency import KEPT_MS, LOOKED_THROUGH_MS, Stretch, stretches
+from discue.domain.lockout import FORGOTTEN_AFTER_MS
+from discue.store import allowances, feed, idempotency, jobs, lockouts, purge, retention, tallies
+from discue.store.engine import Transaction
+from discue.store.pagination import CLOCKS_APART_MS
+from discue.store.retention import LogToTrim
+from discue.store.store import Store
+
+_LOGS_READ = 200
+_CHANGES_KEPT = 10_000
+_CHANGES_A_STEP = 500
+_EVENTS_KEPT_MS = 25 * 3_600_000
+_KEYS_KEPT_MS = KEPT_MS + CLOCKS_APART_MS
+_COUNTS_KEPT_MS = 48 * 3_600_000
+_REDELIVERIES_KEPT_MS = 7 * 24 * 3_600_000
+"""From their end on."""
+_PERIODS_A_STEP = 3
+_MINUTES_KEPT = 60
+"""Of what callers may make in a minute, for clocks that are set back."""
+
+
+class RetentionTimes(msgspec.Struct, frozen=True):
+    """How long things are kept, in seconds. A queue may keep its messages longer or shorter than `messages`."""
+
+    messages: int
+    missed: int
+    attempts: int
+
+
+class Housekeeper:
+    """Each method is one round, and returns when nothing is left to do for now.
+
+    Of several workers one keeps the house: `keeps_house` says whether it is this one. Two that take themselves for it
+    for a moment do no harm, but work.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        directory: Directory,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        times: RetentionTimes,
+        *,
+        keeps_house: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._times = times
+        self._keeps_house = keeps_house
+        self._keys_looked_through_at = 0
+        self._something_deleted = asyncio.Event()
+
+    def purge_soon(self) -> None:
+        """Something was deleted, and has left something behind."""
+        self._something_deleted.set()
+
+    async def purge_when_deleted(self) -> None:
+        """Wait for that, and purge."""
+        await self._something_deleted.wait()
+        self._something_deleted.clear()
+        await self.purge_deleted()
+
+    async def purge_deleted(self) -> None:
+        """Remove what deleted queues, listeners and organizations left behind."""
+        after = 0
+        while (
+            self._keeps_house() and (job := await self._store.read(partial(jobs.next_after, job_id=after))) is not None
+        ):
+            while not await self._store.write(partial(purge.step, job=job)):
+                pass
+            after = job.id
+
+    async def retain(self) -> None:
+        """Give up what this worker's lanes could not deliver in time; delete what was kept long enough."""
+        await self._dispatcher.miss_too_old()
+        if self._keeps_house():
+            await self._delete_old()
+
+    async def _delete_old(self) -> None:
+        now = self._clock.now()
+        missed_before = now - self._times.missed * 1_000
+        while await self._store.write(partial(retention.forget_missed, missed_before=missed_before)):
+            pass
+        ended_before = now - _REDELIVERIES_KEPT_MS
+        while await self._store.write(partial(retention.forget_redeliveries, ended_before=ended_before)):
+            pass
+        while await self._store.write(partial(retention.forget_replays, ended_before=ended_before)):
+            pass
+        while await self._store.write(partial(feed.trim, kept=_CHANGES_KEPT, limit=_CHANGES_A_STEP)):
+            pass
+        while await self._store.write(partial(lockouts.forget, failed_before=now - FORGOTTEN_AFTER_MS)):
+            pass
+        await self._forget_keys(now)
+        minute = now // MINUTE_MS - _MINUTES_KEPT
+        while await self._store.write(partial(allowances.forget, before_minute=minute)):
+            pass
+        await self._forget_past(now)
+        await self._trim_logs(now)
+
+    async def _forget_keys(self, now: int) -> None:
+        """Those that it is time for, of all that were kept long enough; in the first round all of these."""
+        kept_before = now - _KEYS_KEPT_MS
+        for stretch in stretches(self._keys_looked_through_at, now):
+            left: Stretch | None = stretch
+            while left is not None:
+                left = await self._store.write(partial(idempotency.forget, stretch=left, kept_before=kept_before))
+        self._keys_looked_through_at = now
+
+    async def note_key_use(self) -> None:
+        """Write down when keys were last used."""
+        while await self._directory.flush_usage():
+            pass
+
+    async def _forget_past(self, now: int) -> None:
+        """What happened in each organization, when that is long ago."""
+        organization = 0
+        while True:
+            following = await self._store.read(partial(retention.next_organization, after=organization))
+            if following is None:
+                return
+            organization = following
+            for step in self._steps_over_past(organization, now):
+                while await self._store.write(step):
+                    pass
+
+    def _steps_over_past(self, organization: int, now: int) -> tuple[Callable[[Transaction], Awaitable[int]], ...]:
+        attempts_before, counts_before = now - self._times.attempts * 1_000, tallies.period_of(now - _COUNTS_KEPT_MS)
+        # By then all keys were looked through, and those that name the answers are forgotten.
+        answered_before = now - _KEYS_KEPT_MS - LOOKED_THROUGH_MS
+        return (
+            partial(retention.forget_details, organization=organization, made_before=attempts_before),
+            partial(retention.forget_attempts, organization=organization, made_before=attempts_before),
+            partial(retention.forget_events, organization=organization, recorded_before=now - _EVENTS_KEPT_MS),
+            partial(idempotency.forget_answers, organization=organization, kept_before=answered_before),
+            partial(tallies.forget, organization=organization, before=counts_before, periods=_PERIODS_A_STEP),
+        )
+
+    async def _trim_logs(self, now: int) -> None:
+        after = (0, 0)
+        while logs := await self._store.read(partial(retention.logs_after, after=after, limit=_LOGS_READ)):
+            for log in logs:
+                await self._trim_log(log, now)
+            after = (logs[-1].organization, logs[-1].queue)
+
+    async def _trim_log(self, log: LogToTrim, now: int) -> None:
+        kept_seconds = self._times.messages if log.retention_seconds is None else log.retention_seconds
+        before = now - kept_seconds * 1_000
+        if not await self._store.read(partial(retention.has_old_messages, log=log, stored_before=before)):
+            return
+        at, reached = -1, log.tail
+        while reached > at:
+            at = reached
+            step = partial(retention.trim_log, log=log, after=at, stored_before=before)
+            reached = await self._store.write(step)

@@ -1,0 +1,121 @@
+"""Runs of schedules that have come: what each publishes, and that it does so once."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from discue.auth.control_plane_cache import Directory, QueueRecord
+from discue.domain.clock import Clock
+from discue.domain.errors import NotFound, PayloadTooLarge, Unprocessable
+from discue.domain.headers import RUN_AT, SCHEDULE
+from discue.domain.ids import PublicIds
+from discue.domain.quotas import NO_QUOTAS, Load, Quotas
+from discue.domain.schedule import Run, Schedule, UnknownTimeZone, due_runs
+from discue.publishing.publish import Draft, check_drafts, entry_for
+from discue.store import schedule_runs, schedules
+from discue.store.engine import NewEntry, QueueKey
+from discue.store.schedule_runs import Planned, Ran, Reason
+from discue.store.store import Store
+
+MESSAGES_A_STEP: Final = 500
+BYTES_A_STEP: Final = 1 << 20
+
+
+class ScheduleRuns:
+    """Two workers that run the same schedules do no harm: whoever lets a schedule wait for its next run publishes.
+
+    `quotas` are those of organizations that have none of their own.
+    """
+
+    def __init__(
+        self, store: Store, directory: Directory, clock: Clock, public_ids: PublicIds, quotas: Quotas = NO_QUOTAS
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._clock = clock
+        self._public_ids = public_ids
+        self._quotas = quotas
+
+    async def run_due(self) -> dict[QueueKey, int]:
+        """One step of what is due; the last seq given in each queue.
+
+        What is not done, because its queue was changed a moment ago, is due still.
+        """
+        now = self._clock.now()
+        due = await self._store.read(partial(schedules.due, now=now))
+        planned = _within_a_step([await self._plan(schedule, now) for schedule in due])
+        if not planned:
+            return {}
+        run = partial(schedule_runs.run, planned=planned, now=now, defaults=self._quotas)
+        ran: Ran = await self._store.write_exclusively(run)
+        if ran.is_stale:
+            await self._directory.catch_up()
+        return ran.heads
+
+    async def _plan(self, schedule: Schedule, now: int) -> Planned:
+        queue, reason = await self._queue(schedule)
+        try:
+            due = due_runs(schedule, now)
+        except UnknownTimeZone:
+            return _planned(schedule, queue, (), _skipped(schedule.next_run_at or now, now, "time_zone"), None)
+        if due.missed is not None:
+            return _planned(schedule, queue, (), _skipped(due.missed, now, "late"), due.next_run_at)
+        if not due.runs or queue is None:
+            return _planned(schedule, queue, (), None, due.next_run_at)
+        if reason is not None:
+            return _planned(schedule, queue, (), _skipped(due.runs[-1], now, reason), due.next_run_at)
+        entries = tuple(self._entry(schedule, queue, run, now) for run in due.runs)
+        return _planned(schedule, queue, entries, Run(due.runs[-1], now, entries[-1].id), due.next_run_at)
+
+    async def _queue(self, schedule: Schedule) -> tuple[QueueRecord | None, Reason | None]:
+        """The queue, None when it is gone, and why it does not take the schedule's data."""
+        queue = None
+        try:
+            queue = await self._directory.queue(schedule.organization, schedule.queue_public_id)
+            check_drafts([_draft(schedule)], queue.max_message_bytes, queue.checker)
+        except NotFound:
+            return None, None
+        except PayloadTooLarge:
+            return queue, "too_large"
+        except Unprocessable:
+            return queue, "schema"
+        return queue, None
+
+    def _entry(self, schedule: Schedule, queue: QueueRecord, run: int, now: int) -> NewEntry:
+        own = ((SCHEDULE, schedule.public_id), (RUN_AT, str(run)))
+        options = msgspec.structs.replace(schedule.options, headers=(*schedule.options.headers, *own))
+        expires_at = None if schedule.expires_in is None else now + schedule.expires_in * 1_000
+        draft = msgspec.structs.replace(_draft(schedule), options=options, expires_at=expires_at)
+        return entry_for(self._public_ids.next(), draft, ordered=queue.ordered)
+
+
+def _draft(schedule: Schedule) -> Draft:
+    return Draft(schedule.data, schedule.is_json, schedule.alias)
+
+
+def _skipped(scheduled_at: int, now: int, reason: Reason) -> Run:
+    return Run(scheduled_at, now, reason=reason)
+
+
+def _planned(
+    schedule: Schedule,
+    queue: QueueRecord | None,
+    entries: tuple[NewEntry, ...],
+    last_run: Run | None,
+    next_run_at: int | None,
+) -> Planned:
+    return Planned(schedule, 0 if queue is None else queue.config_version, entries, last_run, next_run_at)
+
+
+def _within_a_step(planned: Iterable[Planned]) -> list[Planned]:
+    """The first of them, one at least, as far as their messages are not too much for one transaction."""
+    chosen: list[Planned] = []
+    load = Load()
+    for each in planned:
+        load += each.load
+        if chosen and (load.messages > MESSAGES_A_STEP or load.bytes > BYTES_A_STEP):
+            break
+        chosen.append(each)
+    return chosen

@@ -1,0 +1,1 @@
+"""A lane: delivers the messages of one cursor."""

@@ -1,0 +1,63 @@
+"""A lane that gives its cursor up, and the requests that it leaves behind."""
+
+from collections.abc import Collection
+
+from discue.dispatch.lane.context import Surroundings
+from discue.dispatch.lane.cursor_state import attempt_record
+from discue.dispatch.lane.in_flight_attempt import Flight
+from discue.domain.attempt_detail import packed
+from discue.domain.model import Outcome
+from discue.domain.settlement import settle
+from discue.store.cursors import LaneRecord
+from discue.store.handover import End
+
+
+class Parting:
+    """What becomes of each request waits until its row is in the store, and is then written there.
+
+    Nothing is written over what the cursor's owner has made of a row: if this lane had lost the cursor before, it
+    says nothing.
+    """
+
+    def __init__(self, record: LaneRecord, around: Surroundings, flights: Collection[Flight]) -> None:
+        self._record = record
+        self._around = around
+        self._early: list[End] = []
+        self._is_stored = False
+        self._has_disabled = False
+        around.handed_over.expect(record.key, flights)
+        for flight in flights:
+            flight.parting = self
+
+    def stored(self) -> None:
+        """The rows are in the store, or never will be."""
+        self._is_stored = True
+        for end in self._early:
+            self._around.handed_over.end(end)
+        self._early.clear()
+
+    def ended(self, flight: Flight, outcome: Outcome) -> None:
+        end = self._end(flight, outcome)
+        if self._is_stored:
+            self._around.handed_over.end(end)
+        else:
+            self._early.append(end)
+
+    def _end(self, flight: Flight, outcome: Outcome) -> End:
+        around, record = self._around, self._record
+        now = around.clock.now()
+        settlement = settle(flight.number, outcome, flight.policy, now, around.random())
+        if settlement.disable_listener and not self._has_disabled:
+            self._has_disabled = True
+            around.disable(record, flight.endpoint.config_version, "gone")
+        waits = settlement.state == "retry"
+        detail = packed(outcome.trace, settlement.due_at) if outcome.trace is not None else b""
+        return End(
+            stream=record.stream,
+            sender=record.owner,
+            state="retry" if waits else "ended",
+            due_at=settlement.due_at if waits else now,
+            reason=settlement.reason,
+            attempt=attempt_record(record, around.row_ids.next(), flight.seq, flight.number, outcome),
+            detail=detail,
+        )

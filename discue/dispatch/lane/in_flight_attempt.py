@@ -1,0 +1,40 @@
+"""A request under way."""
+
+from typing import Protocol
+
+from discue.dispatch.lane.endpoint import Endpoint
+from discue.domain.messages import read_options
+from discue.domain.model import Entry, Outcome
+from discue.domain.retry import RetryPolicy, narrowed
+
+
+class LeftBehind(Protocol):
+    """Who hears what becomes of a request when its lane does not: `handed_over.Parting`."""
+
+    def ended(self, flight: "Flight", outcome: Outcome) -> None: ...
+
+
+class Flight:
+    """`excepted` when its delivery stands apart from the cursor, as an exception.
+
+    `parting` is set when its lane has given it away. `era` is `Congestion.era` when it was sent.
+    """
+
+    __slots__ = ("endpoint", "era", "excepted", "extra", "is_retry", "message_id", "number", "parting", "seq")
+
+    def __init__(self, entry: Entry, number: int, endpoint: Endpoint, era: int, *, is_retry: bool) -> None:
+        self.seq = entry.seq
+        self.message_id = entry.id
+        self.extra = entry.extra
+        self.number = number
+        self.endpoint = endpoint
+        self.era = era
+        self.is_retry = is_retry
+        self.excepted = is_retry
+        self.parting: LeftBehind | None = None
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """When the delivery is tried again, if this attempt fails."""
+        policy = self.endpoint.policy
+        return narrowed(policy, read_options(self.extra).retry) if self.extra else policy

@@ -1,0 +1,30 @@
+"""From a message and a listener's configuration to the request that an attempt makes."""
+
+from discue.dispatch.lane.endpoint import Endpoint
+from discue.domain.clock import Clock
+from discue.domain.headers import together
+from discue.domain.messages import headers_of, read_options
+from discue.domain.model import Entry
+from discue.sending.attempt_request import AttemptRequest
+from discue.sending.event_request import as_event
+from discue.store.cursors import LaneRecord
+
+
+def request_of(record: LaneRecord, endpoint: Endpoint, entry: Entry, number: int, clock: Clock) -> AttemptRequest:
+    """Attempt `number` of the message, in the listener's format, to be signed with the keys that are valid now."""
+    request = AttemptRequest(
+        endpoint.target,
+        entry.id,
+        entry.is_json,
+        entry.body,
+        endpoint.keys_valid(clock),
+        record.queue_public_id,
+        record.listener_public_id,
+        number,
+        endpoint.headers if not entry.extra else together(endpoint.headers, headers_of(read_options(entry.extra))),
+        endpoint.timeout_ms,
+        replay_id="" if record.replay is None else record.replay.public_id,
+        grant=endpoint.grant,
+        identity=endpoint.identity,
+    )
+    return request if endpoint.format == "plain" else as_event(request, entry, endpoint.format)

@@ -1,0 +1,147 @@
+"""What a lane starts next: due retries and new messages by turns, each in its order."""
+
+from typing import Protocol
+
+from discue.dispatch.lane.backlog import Backlog
+from discue.dispatch.lane.cursor_state import Progress
+from discue.dispatch.lane.gate import Gate, Sending
+from discue.dispatch.lane.in_flight_attempt import Flight
+from discue.dispatch.lane.ordering import WAITING_HELD, Held
+from discue.dispatch.lane.throttle import HoldBack
+from discue.domain.model import Entry
+from discue.domain.window import SPAN
+
+_RELIEF = SPAN // 2
+_RETRY_SHARE = 2
+
+
+class Starter(Sending, Protocol):
+    """The lane."""
+
+    def wants(self, entry: Entry) -> bool:
+        """Whether a message is for the listener."""
+        ...
+
+    def given_up(self, entry: Entry, waits_since: int, now: int) -> str:
+        """Why a message is not sent any more; empty for one that is."""
+        ...
+
+    def send(self, entry: Entry, number: int, *, is_retry: bool) -> None: ...
+
+    def settle(self) -> None:
+        """There is something to store."""
+        ...
+
+    def wake_at(self, due_at: int) -> None: ...
+
+
+class Starting:
+    """Decides on one message after the other: it is sent, passed over, or waits for its key."""
+
+    def __init__(
+        self, lane: Starter, progress: Progress, backlog: Backlog, flights: dict[int, Flight], gate: Gate
+    ) -> None:
+        self._lane = lane
+        self._progress = progress
+        self._backlog = backlog
+        self._flights = flights
+        self._gate = gate
+        self.hold_back = HoldBack()
+        self.retries_in_flight = 0
+        self._was_retry = False
+        """Whether the last attempt that started was a retry."""
+
+    def next(self, now: int) -> bool:
+        """Decide on the next one. False when nothing can be started before something has ended, or come."""
+        backlog = self._backlog
+        if backlog.retries and (not backlog.new or self._is_turn_of_a_retry()):
+            return self._retry(now)
+        return bool(backlog.new) and self._new(now)
+
+    def _is_turn_of_a_retry(self) -> bool:
+        """Whether a retry comes before a new message: in half of the slots; with one slot, every other time."""
+        slots = self._lane.max_in_flight
+        return self.retries_in_flight * _RETRY_SHARE < slots and not (slots == 1 and self._was_retry)
+
+    def make_span(self, now: int) -> None:
+        """Long requests leave the cursor's span: each becomes an exception, and is settled as one."""
+        until = self._progress.window.position + _RELIEF
+        for flight in self._flights.values():
+            if not flight.excepted and flight.seq <= until:
+                self._except(flight, now)
+        self._lane.settle()
+
+    def _retry(self, now: int) -> bool:
+        retry = self._backlog.retries[0]
+        is_first = self._progress.resume(retry)
+        if retry.entry is None or (is_first and not self._lane.wants(retry.entry)):
+            self._progress.forget(retry.seq)
+        elif reason := self._lane.given_up(retry.entry, retry.waits_since, now):
+            self._progress.expire(retry.seq, retry.attempts, reason, now)
+        elif not self._gate.enter(self._lane):
+            return False
+        else:
+            self._backlog.retries.popleft()
+            self.retries_in_flight += 1
+            self._was_retry = True
+            self._lane.send(retry.entry, retry.attempts + 1, is_retry=True)
+            return True
+        self._backlog.retries.popleft()
+        self._lane.settle()
+        return True
+
+    def _new(self, now: int) -> bool:
+        entry = self._backlog.new[0]
+        if not self._progress.window.fits(entry.seq):
+            self.make_span(now)
+            if not self._progress.window.fits(entry.seq):
+                # The oldest message waits in memory for a key that an inherited request holds.
+                return False
+        order = self._progress.order
+        if order is not None and (held := order.holder(entry)) is not None:
+            return self._hold(entry, held, now)
+        is_wanted = self._lane.wants(entry)
+        given_up = self._lane.given_up(entry, entry.stored_at, now) if is_wanted else ""
+        if is_wanted and not given_up and not self._may_start(now):
+            return False
+        self._backlog.take_new()
+        if given_up or not is_wanted:
+            self._progress.pass_over(entry, given_up, now)
+            self._lane.settle()
+        else:
+            if self.hold_back.begun(now, self._progress.retrying):
+                self._lane.wake_at(self.hold_back.until)
+            self._was_retry = False
+            self._lane.send(entry, 1, is_retry=False)
+        return True
+
+    def _hold(self, entry: Entry, held: Held, now: int) -> bool:
+        """A message whose key is taken waits. False when nothing new can be started before something has ended."""
+        if held.row is not None:
+            self._backlog.take_new()
+            self._progress.block(held, [entry.seq])
+            self._lane.settle()
+        elif self._backlog.waiting.count < WAITING_HELD:
+            self._backlog.waiting.add_next(held.key_hash)
+        else:
+            return self._relieve(now)
+        return True
+
+    def _relieve(self, now: int) -> bool:
+        """Too many wait in memory: let the cursor pass those that wait for one request, if that helps others."""
+        order = self._progress.order
+        flight = self._flights.get(order.most_waited_for() or 0) if order is not None else None
+        if flight is None or flight.excepted:
+            return False
+        self._except(flight, now)
+        return True
+
+    def _may_start(self, now: int) -> bool:
+        return self.hold_back.allows(now, self._progress.retrying) and self._gate.enter(self._lane)
+
+    def _except(self, flight: Flight, now: int) -> None:
+        """A request under way becomes an exception, so that the cursor can go on."""
+        flight.excepted = True
+        self._backlog.claimed.add(flight.seq)
+        self._progress.depart(flight.seq, flight.number, now)
+        self._lane.settle()

@@ -1,0 +1,1 @@
+"""Listeners whose consumers ask for messages."""

@@ -1,0 +1,274 @@
+"""One cursor whose messages are pulled, for as long as one round takes: what is handed out, and what comes back."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from discue.control.delivery_options import LEASED_FOR_SECONDS
+from discue.control.pulls import Answered, Decision, Handed
+from discue.dispatch.lane.budget import Budget
+from discue.dispatch.lane.cursor_state import Progress, attempt_record
+from discue.dispatch.lane.ordering import Order
+from discue.dispatch.lane.throttle import PAUSE_MS, RETRYING_LIMIT
+from discue.dispatch.lane.waiting import Waiting
+from discue.domain.filters.filters import filter_of
+from discue.domain.ids import RowIds, millisecond_of
+from discue.domain.messages import read_options
+from discue.domain.model import Entry, FailureKind, Outcome
+from discue.domain.receipt_handle import Receipt
+from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, narrowed
+from discue.domain.settlement import Settlement, settle
+from discue.store.cursors import DueRetry, KeyRow
+from discue.store.engine import ExceptionRow, Page, Settle
+from discue.store.leases import Look, Open
+
+_WRITTEN_BY_US = frozenset({"leased", "missed", "retry"})
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What holds for every listener of the service, and where time and randomness come from: `now` is this moment."""
+
+    now: int
+    row_ids: RowIds
+    random: Callable[[], float]
+    max_in_flight: int
+    deadline_ms: int
+
+
+class Ledger:
+    """Made of what the store showed. Nothing is stored here: `take` hands over what is to be, whole or not at all."""
+
+    def __init__(self, look: Look, rules: Rules) -> None:
+        record = look.record
+        options = record.options
+        self._look = look
+        self._record = record
+        self._rules = rules
+        self._now = rules.now
+        self._lease_ms = (options.lease_seconds or LEASED_FOR_SECONDS) * 1_000
+        self._policy = narrowed(narrowed(DEFAULT_RETRY_POLICY, record.queue_retry), options.retry)
+        self._filter = None if options.filter is None else filter_of(options.filter)
+        self._max_in_flight = options.max_in_flight or rules.max_in_flight
+        self._handed_out = look.handed_out
+        self._answered: dict[Receipt, Answered] = {}
+        self._touched: set[int] = set()
+        self._progress = Progress(record)
+        self._order: Order | None = None
+        if record.ordered:
+            # Nothing waits in memory here: what waits is blocked by a row.
+            self._order = self._progress.order = Order(
+                self._progress.window, Waiting(deque[Entry](), Budget(0)), is_known=True, blocks=record.blocks
+            )
+            self.show(look.keys)
+            for row in look.gone:
+                self._progress.release(row)
+        self.makes_due = False
+        """Whether something may be handed out by what came back, which others that wait do not know of."""
+
+    @property
+    def position(self) -> int:
+        return self._progress.window.position
+
+    @property
+    def places(self) -> int:
+        """How many more may be handed out."""
+        return max(0, self._max_in_flight - self._handed_out)
+
+    @property
+    def new_from(self) -> int:
+        """When new messages may be handed out again, where nothing comes back but failures; 0: now.
+
+        A consumer that fails always must not turn its backlog into rows.
+        """
+        progress = self._progress
+        only_fails = progress.retrying >= RETRYING_LIMIT and progress.last_failure_at > progress.last_success_at
+        until = progress.last_failure_at + PAUSE_MS
+        return until if only_fails and self._now < until else 0
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether a single new message is enough for now."""
+        progress = self._progress
+        return progress.retrying >= RETRYING_LIMIT and progress.last_failure_at > progress.last_success_at
+
+    def show(self, rows: Sequence[KeyRow]) -> None:
+        """The store says that these exceptions hold keys. What was changed since is not as it says."""
+        if self._order is not None:
+            changed = set(self._progress.unstored_seqs())
+            self._order.show([row for row in rows if row.seq not in changed], _WRITTEN_BY_US, complete=True)
+
+    def answer(self, decision: Decision) -> Answered:
+        """What a consumer says of a message."""
+        known = self._answered.get(decision.receipt)
+        if known is None:
+            known = self._answered[decision.receipt] = self._decide(decision)
+        return known
+
+    def redeliver(self) -> bool:
+        """Take the next step of a redelivery, if there is one and its pace allows it. Whether it was taken."""
+        step = self._look.step
+        if step is None or self._now < self.redelivers_at:
+            return False
+        self._progress.redeliver(step, self._now)
+        return True
+
+    @property
+    def redelivers_at(self) -> int:
+        """When the next step of a redelivery may be taken; 0 without one, or at once."""
+        step = self._look.step
+        if step is None or step.redelivery.pace is None or step.redelivery.state == "waiting":
+            return 0
+        pace = step.redelivery.pace
+        return step.redelivery.updated_at + min(pace, step.redelivered) * 1_000 // pace
+
+    def hand_out_again(self, found: Open, body: bytes | None) -> Handed | None:
+        """A delivery that is due, or whose lease is over. None when it is not handed out, but settled."""
+        if found.seq in self._touched:
+            return None
+        entry, progress = found.entry, self._progress
+        if entry is None or body is None:
+            progress.forget(found.seq)
+            return None
+        is_first = self._resumes(found)
+        if found.state == "leased" and not self._end_lease(found):
+            return None
+        entry = msgspec.structs.replace(entry, body=body)
+        if is_first and not self._wants(entry):
+            progress.forget(found.seq)
+            return None
+        if reason := self._given_up(entry, found.waits_since):
+            progress.expire(found.seq, found.attempts, reason, self._now)
+            return None
+        return self._lease(entry, found.attempts + 1, is_new=False)
+
+    def hand_out(self, page: Page, most: int) -> list[Handed]:
+        """New messages, which follow the position. What is not for the listener is passed on the way."""
+        progress, handed = self._progress, list[Handed]()
+        expected = self.position + 1
+        for entry in page.entries:
+            if entry.waits or 0 < entry.origin_seq <= self._record.start_seq:
+                # Not due yet, or published before the listener was there: for this cursor it is a hole.
+                continue
+            if entry.seq > expected:
+                progress.skip(expected, entry.seq - 1)
+                expected = entry.seq
+            held = None if self._order is None else self._order.holder(entry)
+            if held is not None:
+                progress.block(held, [entry.seq])
+            elif not self._wants(entry):
+                progress.pass_over(entry, "", self._now)
+            elif reason := self._given_up(entry, entry.stored_at):
+                progress.pass_over(entry, reason, self._now)
+            elif len(handed) == most:
+                return handed
+            else:
+                handed.append(self._lease(entry, 1, is_new=True))
+            expected = entry.seq + 1
+        if page.through >= expected:
+            progress.skip(expected, page.through)
+        return handed
+
+    def miss_through(self, seq: int) -> None:
+        """What has waited too long, up to there, will not be handed out any more."""
+        if seq > self.position and not self._record.blocks:
+            self._progress.miss(self.position + 1, seq, "too_old", self._now)
+
+    def give_up(self, found: Open, before: int) -> None:
+        """A delivery that is due, and maybe has waited too long: since before a time."""
+        if found.entry is None:
+            self._progress.forget(found.seq)
+        elif found.waits_since < before:
+            self._progress.expire(found.seq, found.attempts, "too_old", self._now)
+
+    def take(self) -> Settle | None:
+        """What is to be stored; None when nothing is."""
+        return self._progress.take() if self._progress.dirty else None
+
+    def _decide(self, decision: Decision) -> Answered:
+        seq, token = decision.receipt
+        found = self._look.asked.get(seq)
+        if found is None or found.state == "missed":
+            return "settled"
+        if found.state != "leased" or found.token != token or seq in self._touched:
+            return "expired"
+        self._touched.add(seq)
+        self._resumes(found)
+        ends_now = decision.action != "extend"
+        if ends_now and found.due_at > self._now:
+            self._handed_out -= 1
+        # One that is acknowledged makes room, where there was none, and its key free, where there are keys.
+        was_full = self._look.handed_out >= self._max_in_flight
+        self.makes_due |= ends_now and (decision.action != "acknowledge" or was_full or self._order is not None)
+        return self._do(decision, found)
+
+    def _do(self, decision: Decision, found: Open) -> Answered:
+        progress, now, seconds = self._progress, self._now, decision.seconds
+        if decision.action == "acknowledge":
+            self._attempted(found, "", now)
+            progress.succeed(found.seq, now, excepted=True)
+            return "acknowledged"
+        if decision.action == "reject":
+            self._fail(found, "rejected", now)
+            return "rejected"
+        if decision.action == "release":
+            progress.try_again(found.seq, found.attempts - 1, now + (seconds or 0) * 1_000)
+            return "released"
+        lease_ms = self._lease_ms if seconds is None else seconds * 1_000
+        row = ExceptionRow(found.seq, "leased", found.attempts, now + lease_ms, "", token=found.token)
+        progress.lease(row, is_new=False)
+        return "extended"
+
+    def _end_lease(self, found: Open) -> bool:
+        """Nobody answered in time: the attempt has failed. Whether another one may follow: that may be at once."""
+        return self._fail(found, "lease_expired", found.due_at).state == "retry"
+
+    def _fail(self, found: Open, error: FailureKind, ended_at: int) -> Settlement:
+        outcome = self._attempted(found, error, ended_at)
+        policy = self._policy_of(found)
+        settlement = settle(found.attempts, outcome, policy, self._now, self._rules.random())
+        self._progress.fail(found.seq, found.attempts, settlement, self._now, excepted=True)
+        return settlement
+
+    def _policy_of(self, found: Open) -> RetryPolicy:
+        extra = b"" if found.entry is None else found.entry.extra
+        return narrowed(self._policy, read_options(extra).retry) if extra else self._policy
+
+    def _attempted(self, found: Open, error: FailureKind, ended_at: int) -> Outcome:
+        detail = "" if not error else _DETAILS[error]
+        took_ms = max(0, ended_at - millisecond_of(found.token or 0))
+        outcome = Outcome(0, error, detail, took_ms)
+        row_id = self._rules.row_ids.next()
+        self._progress.attempted(attempt_record(self._record, row_id, found.seq, found.attempts, outcome))
+        return outcome
+
+    def _resumes(self, found: Open) -> bool:
+        """Whether it comes for the first time: it has waited behind its key."""
+        if self._order is None:
+            return False
+        return self._order.resumes(DueRetry(found.seq, found.attempts, found.entry))
+
+    def _lease(self, entry: Entry, attempt: int, *, is_new: bool) -> Handed:
+        if is_new and self._order is not None:
+            self._order.begins(entry)
+        receipt = Receipt(entry.seq, self._rules.row_ids.next())
+        until = self._now + self._lease_ms
+        row = ExceptionRow(entry.seq, "leased", attempt, until, "", token=receipt.token)
+        self._progress.lease(row, is_new=is_new)
+        self._handed_out += 1
+        return Handed(entry, attempt, receipt, until)
+
+    def _wants(self, entry: Entry) -> bool:
+        return self._filter is None or self._filter.takes(entry)
+
+    def _given_up(self, entry: Entry, waits_since: int) -> str:
+        """Why a message is not handed out any more; empty for one that is."""
+        if 0 < entry.expires_at <= self._now:
+            return "expired"
+        return "too_old" if waits_since < self._now - self._rules.deadline_ms else ""
+
+
+_DETAILS: dict[str, str] = {
+    "rejected": "The consumer rejected it.",
+    "lease_expired": "Nobody answered before the lease was over.",
+}

@@ -1,0 +1,306 @@
+"""Where the service may send: which addresses are refused, and what the URL of a listener means."""
+
+import re
+import stringprep
+import unicodedata
+from bisect import bisect_right
+from ipaddress import (
+    AddressValueError,
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_network,
+)
+from urllib.parse import quote
+
+import idna
+import msgspec
+
+from discue.domain.errors import Fault, Unprocessable
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+# From the special-purpose registries of IANA (RFC 6890), and what clouds answer their own machines on.
+# `is_global` knows less, and something else in each Python.
+_REFUSED_IPV4 = (
+    ("0.0.0.0/8", "unspecified"),
+    ("10.0.0.0/8", "private"),
+    ("100.64.0.0/10", "shared by carriers (CGNAT)"),
+    ("127.0.0.0/8", "loopback"),
+    ("168.63.129.16/32", "a cloud's own service"),
+    ("169.254.0.0/16", "link-local"),
+    ("172.16.0.0/12", "private"),
+    ("192.0.0.0/24", "reserved"),
+    ("192.0.2.0/24", "documentation"),
+    ("192.88.99.0/24", "reserved"),
+    ("192.168.0.0/16", "private"),
+    ("198.18.0.0/15", "benchmarking"),
+    ("198.51.100.0/24", "documentation"),
+    ("203.0.113.0/24", "documentation"),
+    ("224.0.0.0/4", "multicast"),
+    ("240.0.0.0/4", "reserved"),
+)
+
+# Everything but the global unicast of 2000::/3. Addresses that carry an IPv4 address never get here.
+_REFUSED_IPV6 = (
+    ("::/3", "reserved"),
+    ("2001::/23", "reserved"),
+    ("2001:db8::/32", "documentation"),
+    ("3fff::/20", "documentation"),
+    ("4000::/2", "reserved"),
+    ("8000::/2", "reserved"),
+    ("c000::/3", "reserved"),
+    ("e000::/4", "reserved"),
+    ("f000::/5", "reserved"),
+    ("f800::/6", "reserved"),
+    ("fc00::/7", "private"),
+    ("fe00::/9", "reserved"),
+    ("fe80::/10", "link-local"),
+    ("fec0::/10", "site-local"),
+    ("ff00::/8", "multicast"),
+)
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+_MAPPED = IPv6Network("::ffff:0:0/96")
+_TRANSLATED = IPv6Network("::ffff:0:0:0/96")
+_COMPATIBLE = IPv6Network("::/96")
+_IN_THE_LAST_BITS = (_NAT64, _MAPPED, _TRANSLATED, _COMPATIBLE)
+_SINGLES = {IPv6Address("::"): "unspecified", IPv6Address("::1"): "loopback"}
+
+
+class _Ranges:
+    """Sorted ranges of addresses that do not overlap, and why each is refused: one lookup by bisection."""
+
+    def __init__(self, ranges: tuple[tuple[str, str], ...]) -> None:
+        networks = [ip_network(text) for text, _ in ranges]
+        self._firsts = [int(network.network_address) for network in networks]
+        self._lasts = [int(network.broadcast_address) for network in networks]
+        self._reasons = [reason for _, reason in ranges]
+
+    def reason(self, address: IPAddress) -> str | None:
+        number = int(address)
+        index = bisect_right(self._firsts, number) - 1
+        return self._reasons[index] if index >= 0 and number <= self._lasts[index] else None
+
+
+_IPV4_RANGES = _Ranges(_REFUSED_IPV4)
+_IPV6_RANGES = _Ranges(_REFUSED_IPV6)
+
+
+class EgressPolicy(msgspec.Struct, frozen=True):
+    """What an operator allows beyond public addresses: all others, or those of some networks."""
+
+    allow_private: bool = False
+    allowed_networks: tuple[IPNetwork, ...] = ()
+
+    def verdict(self, address: IPAddress) -> str | None:
+        """Why nothing may be sent to `address`; None if it may.
+
+        An IPv6 address that carries an IPv4 address (mapped, compatible, translated, NAT64, 6to4, Teredo) is
+        judged by that one, because that is where the packets go.
+        """
+        if self.allow_private or any(address in network for network in self.allowed_networks):
+            return None
+        if isinstance(address, IPv4Address):
+            return _refusal(address, _IPV4_RANGES)
+        if address.scope_id is not None:
+            return "confined to a zone"
+        carried = _carried(address)
+        if not carried:
+            return _SINGLES.get(address) or _refusal(address, _IPV6_RANGES)
+        return next((reason for inner in carried if (reason := self.verdict(inner))), None)
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where a URL leads, ready for a request.
+
+    `host` is what to resolve, to connect to and to name in TLS; `authority` is the Host header, `path` the
+    request target with its query. `literal` is the address when the host is one, in any spelling: then it
+    needs no resolving.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    authority: str
+    path: str
+    literal: IPAddress | None
+
+
+def _refusal(address: IPAddress, ranges: _Ranges) -> str | None:
+    return ranges.reason(address) or (None if address.is_global else "not public")
+
+
+def _carried(address: IPv6Address) -> tuple[IPv4Address, ...]:
+    """The IPv4 addresses inside: two for Teredo (server and client), none for most."""
+    if address in _SINGLES:
+        return ()
+    if any(address in network for network in _IN_THE_LAST_BITS):
+        return (IPv4Address(int(address) & 0xFFFFFFFF),)
+    if address.sixtofour is not None:
+        return (address.sixtofour,)
+    return address.teredo or ()
+
+
+_DOTS = str.maketrans({"\u3002": "."})
+_ZONED = re.compile(r"([0-9A-Fa-f:.]+)%([A-Za-z0-9._~-]+)")
+_NUMBER = re.compile(r"0[xX]([0-9A-Fa-f]*)|([0-9]+)")
+_LONGEST_LITERAL = 255
+
+
+def literal_address(host: str) -> IPAddress | None:
+    """The address that a resolver reads in `host`, in whatever spelling; None if it is a name.
+
+    Knows what `inet_aton` takes (one to four parts; decimal, octal or hexadecimal), IPv6 with or without
+    brackets and zone, a trailing dot, and the characters that IDNA maps to digits and dots.
+    """
+    if len(host) > _LONGEST_LITERAL:
+        return None
+    plain = (host if host.isascii() else _mapped(host)).removesuffix(".")
+    return _ipv6(plain.removeprefix("[").removesuffix("]")) if ":" in plain else _ipv4(plain)
+
+
+def _mapped(host: str) -> str:
+    """The host after the mappings of Nameprep (RFC 3491): some characters vanish, others become ASCII."""
+    seen = "".join(character for character in host if not stringprep.in_table_b1(character))
+    return unicodedata.normalize("NFKC", seen).translate(_DOTS)
+
+
+def _ipv6(text: str) -> IPv6Address | None:
+    text = text.replace("%25", "%", 1)
+    if "%" in text and _ZONED.fullmatch(text) is None:
+        return None
+    try:
+        return IPv6Address(text)
+    except AddressValueError:
+        return None
+
+
+def _ipv4(text: str) -> IPv4Address | None:
+    numbers = [_number(part) for part in text.split(".", 4)]
+    *leading, last = numbers
+    if len(leading) > 3 or last is None or last >= 1 << 8 * (4 - len(leading)):
+        return None
+    address = last
+    for index, number in enumerate(leading):
+        if number is None or number > 255:
+            return None
+        address |= number << 8 * (3 - index)
+    return IPv4Address(address)
+
+
+def _number(part: str) -> int | None:
+    match = _NUMBER.fullmatch(part)
+    if match is None:
+        return None
+    hexadecimal, digits = match.groups()
+    if digits is None:
+        return int(hexadecimal or "0", 16)
+    if digits.startswith("0") and len(digits) > 1:
+        return int(digits, 8) if not set(digits) & {"8", "9"} else None
+    return int(digits)
+
+
+_URL = re.compile(r"(https?)://([^/?]*)([^?]*)(.*)", re.IGNORECASE | re.ASCII)
+_AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_NUMERIC_LABEL = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+_URL_LENGTHS = range(4, 254)
+_HOST_LENGTH = 253
+_HOSTNAME_LENGTHS = range(4, 254)
+_PORTS = range(1, 65_536)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# What browsers and common clients send as it is; a percent sign too, since the URL may be encoded already.
+_SENT_AS_IT_IS = "!$%&'()*+,/:;=?@[]~"
+
+
+def parse_target(url: str, pointer: str) -> Target:
+    """Read the URL of a listener. Raises Unprocessable, with `pointer`, if nothing can be sent there.
+
+    It must be http or https, absolute, 4 to 253 characters, without credentials, fragment, spaces and
+    control characters.
+    """
+    if len(url) not in _URL_LENGTHS:
+        raise _unacceptable(pointer, "must have 4 to 253 characters")
+    if " " in url or not url.isprintable():
+        raise _unacceptable(pointer, "must not contain spaces or control characters")
+    if "#" in url:
+        raise _unacceptable(pointer, "must not have a fragment")
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise _unacceptable(pointer, "must be an absolute http or https URL")
+    scheme, authority, path, query = match.groups()
+    return _target(scheme.lower(), authority, (path or "/") + query, pointer)
+
+
+def check_target(target: Target, policy: EgressPolicy, pointer: str) -> None:
+    """Raise Unprocessable if the URL itself shows that its address is refused."""
+    reason = policy.verdict(target.literal) if target.literal is not None else None
+    if reason is not None:
+        raise _unacceptable(pointer, f"must lead to a public address; this one is {reason}")
+
+
+def host_key(hostname: str) -> str | None:
+    """The DNS name that a client means, as `Target.host` has it; None for an address, or what is no name at all."""
+    if len(hostname) not in _HOSTNAME_LENGTHS or not hostname.isprintable():
+        return None
+    try:
+        name, literal = _host(hostname, "/hostname")
+    except Unprocessable:
+        return None
+    return name if literal is None else None
+
+
+def _target(scheme: str, authority: str, path: str, pointer: str) -> Target:
+    if "@" in authority:
+        raise _unacceptable(pointer, "must not contain credentials")
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
+        raise _unacceptable(pointer, "must have a valid host and port")
+    written, port_text = match.groups()
+    port = int(port_text) if port_text else _DEFAULT_PORTS[scheme]
+    if port not in _PORTS:
+        raise _unacceptable(pointer, "must have a port from 1 to 65535")
+    host, literal = _host(written, pointer)
+    shown = f"[{host.partition('%')[0]}]" if isinstance(literal, IPv6Address) else host
+    if port != _DEFAULT_PORTS[scheme]:
+        shown = f"{shown}:{port}"
+    return Target(scheme, host, port, shown, quote(path, safe=_SENT_AS_IT_IS), literal)
+
+
+def _host(written: str, pointer: str) -> tuple[str, IPAddress | None]:
+    """The host to connect to, and the address that it is, if it is one."""
+    literal = literal_address(written) if written.startswith("[") else None
+    if literal is None:
+        name = _ascii_host(written, pointer)
+        literal = _numeric_host(name, pointer)
+        if literal is None:
+            return name, None
+    return str(literal), literal
+
+
+def _ascii_host(host: str, pointer: str) -> str:
+    """The name as DNS knows it: lower case, punycode where needed, without the dot of the root."""
+    if not host.isascii():
+        try:
+            host = idna.encode(host, uts46=True, std3_rules=True).decode("ascii")
+        except idna.IDNAError as error:
+            raise _unacceptable(pointer, "must have a valid host") from error
+    name = host.removesuffix(".").lower()
+    if len(name) > _HOST_LENGTH or not all(_LABEL.fullmatch(label) for label in name.split(".")):
+        raise _unacceptable(pointer, "must have a valid host")
+    return name
+
+
+def _numeric_host(host: str, pointer: str) -> IPAddress | None:
+    """The literal that `host` is. One that ends in a number, and is none, is no name either (WHATWG URL)."""
+    literal = literal_address(host)
+    if literal is None and _NUMERIC_LABEL.fullmatch(host.rpartition(".")[2]):
+        raise _unacceptable(pointer, "must have a valid host")
+    return literal
+
+
+def _unacceptable(pointer: str, rule: str) -> Unprocessable:
+    return Unprocessable(f"The URL at {pointer} {rule}.", faults=(Fault(pointer, rule),))

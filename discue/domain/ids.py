@@ -1,0 +1,168 @@
+"""Public ids (21 characters, sorting by time, unguessable) and the numbers used inside."""
+
+from collections.abc import Callable
+
+from discue.domain.clock import Clock
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+LENGTH = 21
+
+_BASE = len(ALPHABET)
+_TIME_CHARACTERS = 8
+_COUNTER_LIMIT = _BASE * _BASE
+_REST_CHARACTERS = LENGTH - _TIME_CHARACTERS
+_RANDOM_CHARACTERS = _REST_CHARACTERS - 2
+_LATEST_MILLISECOND = _BASE**_TIME_CHARACTERS - 1
+_LARGEST_ROW_ID = (1 << 63) - 1
+_POOL_BYTES = 8_192
+
+# 248 is the largest multiple of 62 that fits a byte: dropping the rest keeps every character equally likely.
+_UNBIASED_LIMIT = 248
+_TRANSLATION = bytes(ord(ALPHABET[byte % _BASE]) for byte in range(256))
+_DROPPED = bytes(range(_UNBIASED_LIMIT, 256))
+
+_COUNTERS = tuple(high + low for high in ALPHABET for low in ALPHABET)
+
+RandomBytes = Callable[[int], bytes]
+
+
+class RandomText:
+    """Unbiased random characters of the alphabet, cut from a pool that refills itself."""
+
+    def __init__(self, random_bytes: RandomBytes) -> None:
+        self._random_bytes = random_bytes
+        self._pool = ""
+        self._used = 0
+
+    def take(self, length: int) -> str:
+        """`length` characters, each worth log2(62) = 5.95 bits."""
+        end = self._used + length
+        while end > len(self._pool):
+            fresh = self._random_bytes(_POOL_BYTES).translate(_TRANSLATION, _DROPPED).decode("ascii")
+            self._pool = self._pool[self._used :] + fresh
+            self._used, end = 0, length
+        text = self._pool[self._used : end]
+        self._used = end
+        return text
+
+
+class PublicIds:
+    """Makes the ids that clients see.
+
+    8 characters of milliseconds, 2 of a counter within the millisecond, 11 random ones (65 bits).
+    Ids of one generator always increase, also when the clock stands still or goes back.
+    """
+
+    def __init__(self, clock: Clock, random_bytes: RandomBytes) -> None:
+        self._clock = clock
+        self._text = RandomText(random_bytes)
+        self._millisecond = -1
+        self._counter = 0
+        self._prefix = ""
+
+    def next(self) -> str:
+        now = self._clock.now()
+        if now > self._millisecond:
+            self._start(now)
+        elif self._counter == _COUNTER_LIMIT:
+            self._start(self._millisecond + 1)
+        text = self._prefix + _COUNTERS[self._counter] + self._text.take(_RANDOM_CHARACTERS)
+        self._counter += 1
+        return text
+
+    def _start(self, millisecond: int) -> None:
+        self._millisecond = millisecond
+        self._counter = 0
+        self._prefix = encode(millisecond, _TIME_CHARACTERS)
+
+
+_SEQUENCE_BITS = 22
+_SEQUENCE_MASK = (1 << _SEQUENCE_BITS) - 1
+_SLOT_BITS = 10
+
+SLOTS = 1 << _SLOT_BITS
+WORKER_SLOTS = range(768)
+"""Given to workers by the database: each to one that lives."""
+COMMAND_SLOTS = range(768, SLOTS)
+"""For a command that writes beside running workers: it takes one by chance."""
+
+
+class RowIds:
+    """Makes the numbers that rows are joined by: milliseconds in the high bits, a counter of 12, a slot in the low 10.
+
+    They fit a signed 64-bit column and increase, so the newest rows stand together. Generators of different
+    slots never make the same one; `slot` may be another one from some number on.
+    """
+
+    def __init__(self, clock: Clock, slot: int = 0) -> None:
+        self._clock = clock
+        self._last = -1
+        self.slot = slot
+
+    @property
+    def slot(self) -> int:
+        return self._slot
+
+    @slot.setter
+    def slot(self, slot: int) -> None:
+        if not 0 <= slot < SLOTS:
+            raise ValueError(f"{slot} is no slot")
+        self._slot = slot
+
+    def next(self) -> int:
+        counted = ((self._last >> _SLOT_BITS) + 1) << _SLOT_BITS
+        self._last = max(self._clock.now() << _SEQUENCE_BITS, counted) | self._slot
+        return self._last
+
+
+def row_id_at(millisecond: int) -> int:
+    """The smallest row id of a millisecond: what a time bound becomes in a query by id."""
+    return millisecond << _SEQUENCE_BITS
+
+
+def millisecond_of(row_id: int) -> int:
+    """When a row id was made."""
+    return row_id >> _SEQUENCE_BITS
+
+
+def event_id_of(row_id: int) -> str:
+    """A row id in the form of a public id. All of them together sort by time as text."""
+    return encode(millisecond_of(row_id), _TIME_CHARACTERS) + encode(row_id & _SEQUENCE_MASK, _REST_CHARACTERS)
+
+
+def row_id_up_to(public_id: str) -> int:
+    """The largest row id whose event id does not stand behind a public id. Of an event id it is its row id."""
+    rest = min(decode(public_id[_TIME_CHARACTERS:]), _SEQUENCE_MASK)
+    return min(row_id_at(millisecond_in(public_id)) | rest, _LARGEST_ROW_ID)
+
+
+def millisecond_in(public_id: str) -> int:
+    """When a public id was made."""
+    return decode(public_id[:_TIME_CHARACTERS])
+
+
+def last_id_of(millisecond: int) -> str:
+    """The largest that a public id of a millisecond can be; of a time that no id can have, the nearest."""
+    return encode(min(max(millisecond, 0), _LATEST_MILLISECOND), _TIME_CHARACTERS) + ALPHABET[-1] * _REST_CHARACTERS
+
+
+def encode(number: int, length: int) -> str:
+    """`number` in base 62, padded to `length`, so that text order is number order."""
+    characters = []
+    for _ in range(length):
+        number, digit = divmod(number, _BASE)
+        characters.append(ALPHABET[digit])
+    return "".join(reversed(characters))
+
+
+def decode(text: str) -> int:
+    """The number that was encoded. Raises ValueError for a character that is not of the alphabet."""
+    number = 0
+    for character in text:
+        number = number * _BASE + ALPHABET.index(character)
+    return number
+
+
+def is_public_id(text: str) -> bool:
+    """Whether `text` has the form of an id (it need not exist)."""
+    return len(text) == LENGTH and text.isascii() and text.isalnum()

@@ -1,0 +1,307 @@
+"""What the service says about itself: one line an event, on the standard library's logging."""
+
+import json
+import logging
+import re
+import traceback
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Literal, TextIO
+
+from discue.domain.clock import Clock
+
+LINE_LIMIT_BYTES = 8_192
+"""No line is longer, its end of line included."""
+
+LogFormat = Literal["text", "json"]
+
+ROOT = "discue"
+
+_KEY = re.compile(r"(dsk_[0-9A-Za-z_-]{8})[0-9A-Za-z_-]+")
+_SIGNING_SECRET = re.compile(r"(whs(?:ec|k)_)[0-9A-Za-z+/=_-]+")
+_ENCRYPTION_KEY = re.compile(r"(encryption[_-]key[=: '\"]+)[0-9A-Za-z+/_=,-]{40,}", re.IGNORECASE)
+# Up to the last `@`: a password that was not escaped as it should be is taken out all the same.
+_DATABASE_PASSWORD = re.compile(r"(postgres(?:ql)?://[^\s:@]{0,200}:)\S{0,1000}@", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(://[^\s/?#:@]*:)[^\s/?#@]*@")
+_PASSWORD_PARAMETER = re.compile(r"(password=)[^\s&'\"]+")
+_SECRET_FIELDS = frozenset(
+    {"secret", "secrets", "key", "api_key", "x_api_key", "bootstrap_key", "encryption_key", "authorization", "password"}
+)
+_REDACTED = "[redacted]"
+_FIELDS = "discue_fields"
+_RESERVED = frozenset({"time", "level", "event", "exception", "trace", "truncated"})
+_STRANGE_CHARACTER = re.compile(r"[^A-Za-z0-9_.]")
+_NAME_CHARACTERS = 64
+_TRACE_CHARACTERS = 4_096
+_ONE_WORD = re.compile(r'[^\s"=\\]+')
+_ROOM_FOR_THE_END = 32
+_SMALLEST_FIELD = 128
+_PLAIN_LIMIT = 1 << 64
+
+
+class Log:
+    """Writes events of one part of the service. No method raises, whatever the fields are."""
+
+    def __init__(self, part: str = "") -> None:
+        self._logger = logging.getLogger(f"{ROOT}.{part}" if part else ROOT)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether `info` writes: ask before collecting the fields of a frequent event."""
+        return self._logger.isEnabledFor(logging.INFO)
+
+    def debug(self, event: str, /, **fields: object) -> None:
+        self._write(logging.DEBUG, event, fields, None)
+
+    def info(self, event: str, /, **fields: object) -> None:
+        self._write(logging.INFO, event, fields, None)
+
+    def trusted(self, event: str, /, **fields: int | str) -> None:
+        """`info` for frequent events, at a third of its cost.
+
+        Only for numbers, ids and words of ours: nothing is redacted, quoted or cut.
+        """
+        if self._logger.isEnabledFor(logging.INFO):
+            if _output is None:
+                self._write(logging.INFO, event, dict(fields), None)
+            else:
+                _output.write(event, fields)
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        self._write(logging.WARNING, event, fields, None)
+
+    def error(self, event: str, /, *, exc_info: BaseException | None = None, **fields: object) -> None:
+        """`exc_info` adds the exception and where it came from."""
+        self._write(logging.ERROR, event, fields, exc_info)
+
+    def _write(self, level: int, event: str, fields: dict[str, object], error: BaseException | None) -> None:
+        if self._logger.isEnabledFor(level):
+            cause = (type(error), error, error.__traceback__) if error is not None else None
+            # Made here because `Logger.log` walks the stack for the caller, which costs more than the rest.
+            record = logging.LogRecord(self._logger.name, level, "", 0, event, None, cause)
+            setattr(record, _FIELDS, fields)
+            self._logger.handle(record)
+
+
+def configure(form: LogFormat, level: str, clock: Clock, stream: TextIO) -> None:
+    """Send everything that is logged in this process to `stream`, in place of what was configured before.
+
+    `level` (debug, info, warning or error) is for the service's own events; libraries are heard from
+    warnings on.
+    """
+    global _output  # noqa: PLW0603 - like the standard library's own handlers
+    _output = _Output(form, clock, stream)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(LineFormatter(form, clock))
+    # What no line shows is not worth collecting for each record.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger(ROOT).setLevel(level.upper())
+
+
+class LineFormatter(logging.Formatter):
+    """Makes one line of printable characters of a record, and takes out what is secret."""
+
+    def __init__(self, form: LogFormat, clock: Clock) -> None:
+        super().__init__()
+        self._form = form
+        self._clock = clock
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = _JsonLine() if self._form == "json" else _TextLine()
+        line.start(_iso(self._clock.now()), record.levelname.lower(), _event(record))
+        for name, value in _fields(record):
+            line.add(_field_name(name), _value(name, value))
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            line.add("exception", redact(f"{type(error).__name__}: {_text(error)}"))
+            # The end of a traceback is what matters when there is no room for all of it.
+            line.add("trace", redact(_trace(error))[-_TRACE_CHARACTERS:])
+        return line.finish()
+
+
+class _Output:
+    """Where trusted lines go: the stream of the handler, without the way there."""
+
+    def __init__(self, form: LogFormat, clock: Clock, stream: TextIO) -> None:
+        self._as_json = form == "json"
+        self._clock = clock
+        self._stream = stream
+
+    def write(self, event: str, fields: Mapping[str, int | str]) -> None:
+        time = _iso(self._clock.now())
+        if self._as_json:
+            shown = "".join(
+                f',"{name}":"{value}"' if isinstance(value, str) else f',"{name}":{value}'
+                for name, value in fields.items()
+            )
+            line = f'{{"time":"{time}","level":"info","event":"{event}"{shown}}}\n'
+        else:
+            line = f"{time} info {event}" + "".join(f" {name}={value}" for name, value in fields.items()) + "\n"
+        with suppress(OSError, ValueError):  # a stream that is gone must not end what was logged about
+            self._stream.write(line)
+            self._stream.flush()
+
+
+_output: _Output | None = None
+
+
+def redact(text: str) -> str:
+    """`text` without secrets: of an API key its first 12 characters stay, of a signing secret and a password none."""
+    if "dsk_" in text:
+        text = _KEY.sub(r"\1…", text)
+    if "://" in text:
+        text = _URL_PASSWORD.sub(r"\1…@", _DATABASE_PASSWORD.sub(r"\1…@", text))
+    if "password=" in text:
+        text = _PASSWORD_PARAMETER.sub(r"\1…", text)
+    if "ncryption" in text or "ENCRYPTION" in text:
+        text = _ENCRYPTION_KEY.sub(r"\1…", text)
+    return _SIGNING_SECRET.sub(r"\1…", text) if "whs" in text else text
+
+
+class _Number(str):
+    """The text of a value that JSON writes without quotes."""
+
+    __slots__ = ()
+
+
+class _TextLine:
+    """`time level event name=value …`, with quotes where a value would not be one word."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._room = LINE_LIMIT_BYTES - _ROOM_FOR_THE_END
+        self._truncated = False
+
+    def start(self, time: str, level: str, event: str) -> None:
+        self._append(f"{time} {level}", "")
+        self._append_fitted(" ", event, LINE_LIMIT_BYTES // 4)
+
+    def add(self, name: str, text: str) -> None:
+        """One field. A long value is cut, and left out when there is hardly any room."""
+        if self._room < _SMALLEST_FIELD:
+            self._truncated = True
+        else:
+            self._append_fitted(f" {name}=", text, self._room)
+
+    def finish(self) -> str:
+        return "".join(self._pieces) + (" truncated=true" if self._truncated else "")
+
+    def _append_fitted(self, prefix: str, text: str, room: int) -> None:
+        shown = self._shown(text)
+        room -= len(prefix)
+        while _bytes_in(shown) > room:
+            self._truncated = True
+            text = text[: min(len(text) // 2, room)]
+            shown = self._shown(text)
+        self._append(prefix, shown)
+
+    def _append(self, prefix: str, shown: str) -> None:
+        self._pieces += (prefix, shown)
+        self._room -= len(prefix) + _bytes_in(shown)
+
+    def _shown(self, text: str) -> str:
+        return text if _ONE_WORD.fullmatch(text) and text.isprintable() else _quoted(text)
+
+
+class _JsonLine(_TextLine):
+    """One object of JSON a line; its values are strings, numbers, true, false and null."""
+
+    def start(self, time: str, level: str, event: str) -> None:
+        self._append(f'{{"time":"{time}","level":"{level}"', "")
+        self._append_fitted(',"event":', event, LINE_LIMIT_BYTES // 4)
+
+    def add(self, name: str, text: str) -> None:
+        if self._room < _SMALLEST_FIELD:
+            self._truncated = True
+        else:
+            self._append_fitted(f',"{name}":', text, self._room)
+
+    def finish(self) -> str:
+        return "".join(self._pieces) + (',"truncated":true}' if self._truncated else "}")
+
+    def _shown(self, text: str) -> str:
+        return str(text) if isinstance(text, _Number) else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """A JSON string without control, formatting and other unprintable characters."""
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def _bytes_in(shown: str) -> int:
+    return len(shown) if shown.isascii() else len(shown.encode())
+
+
+def _iso(now: int) -> str:
+    second, millisecond = divmod(now, 1000)
+    return f"{_iso_second(second)}.{millisecond:03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _iso_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _event(record: logging.LogRecord) -> str:
+    return redact(_text(record.msg)) if hasattr(record, _FIELDS) else "library"
+
+
+def _fields(record: logging.LogRecord) -> Iterable[tuple[str, object]]:
+    """The fields of an event, in their order; those of another library's record are made here."""
+    fields: dict[str, object] | None = getattr(record, _FIELDS, None)
+    if fields is not None:
+        return fields.items()
+    try:
+        message = record.getMessage()
+    except Exception:  # noqa: BLE001 - arguments that do not fit a library's own format string
+        message = _text(record.msg)
+    return (("logger", record.name), ("message", message))
+
+
+@lru_cache(maxsize=1024)
+def _field_name(name: str) -> str:
+    plain = name if name.isidentifier() and name.isascii() else _STRANGE_CHARACTER.sub("_", name)
+    return f"{plain}_" if plain in _RESERVED else plain[:_NAME_CHARACTERS] or "_"
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    return name.lower().replace("-", "_") in _SECRET_FIELDS
+
+
+def _value(name: str, value: object) -> str:
+    if _is_secret(name):
+        return _REDACTED
+    if value is None or isinstance(value, bool):
+        return _Number(json.dumps(value))
+    if type(value) is int and -_PLAIN_LIMIT < value < _PLAIN_LIMIT:
+        return _Number(value)
+    if isinstance(value, int | float):
+        return _number(value)
+    return redact(_text(value))
+
+
+def _number(value: float) -> str:
+    try:
+        return _Number(json.dumps(value, allow_nan=False))
+    except ValueError:
+        return f"({type(value).__name__} that JSON cannot express)"
+
+
+def _text(value: object) -> str:
+    try:
+        return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+    except Exception:  # noqa: BLE001 - a line about a fault must not become another fault
+        return f"(unprintable {type(value).__name__})"
+
+
+def _trace(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - as above: an exception's own methods may raise
+        return f"(unprintable {type(error).__name__})"

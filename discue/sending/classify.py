@@ -1,0 +1,127 @@
+"""What an answer, or the lack of one, says about an attempt. Pure."""
+
+import errno
+import os
+import ssl
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import NamedTuple
+
+from discue.domain.model import FailureKind, Outcome
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_WITH_RETRY_AFTER = frozenset({429, 503})
+_LONGEST_RETRY_AFTER_SECONDS = 86_400
+_MOST_DIGITS = 20
+_OUT_OF_RESOURCES = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
+)
+
+
+class Failure(NamedTuple):
+    """Why an attempt failed: the kind, and one short sentence for people."""
+
+    kind: FailureKind
+    detail: str
+
+
+ACKNOWLEDGED = Failure("", "")
+
+
+class AnswerHead(NamedTuple):
+    """What of an answer's head matters: the status and the raw values of two headers, empty if missing."""
+
+    status: int
+    retry_after: bytes
+    no_retry: bytes
+
+
+def outcome_of(head: AnswerHead, excerpt: bytes, took_ms: int, now: int) -> Outcome:
+    """What follows from an answer. `now` is in milliseconds since the Unix epoch."""
+    failure = failure_of_status(head.status)
+    if failure is ACKNOWLEDGED:
+        return Outcome(head.status, "", "", took_ms, None, False, excerpt)
+    return Outcome(
+        status=head.status,
+        error=failure.kind,
+        detail=failure.detail,
+        took_ms=took_ms,
+        retry_after_seconds=(retry_after_seconds(head.retry_after, now) if head.status in _WITH_RETRY_AFTER else None),
+        no_retry=head.no_retry.strip().lower() == b"true",
+        excerpt=excerpt,
+    )
+
+
+def failure_of_status(status: int) -> Failure:
+    """Any 2xx acknowledges; redirects are never followed."""
+    if 200 <= status < 300:
+        return ACKNOWLEDGED
+    if status in _REDIRECTS:
+        return Failure("redirect", f"The listener answered {_named(status)}; redirects are not followed.")
+    return Failure("status", f"The listener answered {_named(status)}.")
+
+
+def _named(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def retry_after_seconds(value: bytes, now: int) -> int | None:
+    """What Retry-After asks for (RFC 9110, 10.2.3): 0 to 24 hours; None if it cannot be read."""
+    text = value.decode("latin-1").strip()
+    if text.isascii() and text.isdigit():
+        seconds = int(text) if len(text) <= _MOST_DIGITS else _LONGEST_RETRY_AFTER_SECONDS
+    else:
+        date = _http_date(text)
+        if date is None:
+            return None
+        seconds = -((now - int(date.timestamp() * 1_000)) // 1_000)
+    return max(0, min(seconds, _LONGEST_RETRY_AFTER_SECONDS))
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+
+
+def failure_of_connecting(error: OSError, *, over_tls: bool) -> Failure:
+    """Why no connection came about."""
+    if isinstance(error, ssl.SSLError):
+        return failure_of_tls(error)
+    if isinstance(error, ConnectionRefusedError):
+        return Failure("connect", "The connection was refused.")
+    if isinstance(error, TimeoutError):
+        return Failure("connect_timeout", "The address did not answer.")
+    if over_tls and isinstance(error, ConnectionError):
+        return Failure("tls", "The connection was closed during the TLS handshake.")
+    if error.errno in _OUT_OF_RESOURCES:
+        return Failure("internal", f"No connection could be opened: {_reason(error)}.")
+    return Failure("connect", f"The connection failed: {_reason(error)}.")
+
+
+def failure_of_tls(error: ssl.SSLError) -> Failure:
+    """What OpenSSL found: never more than its own words."""
+    # Both are missing where the error is not OpenSSL's own.
+    message = getattr(error, "verify_message", None)
+    if message:
+        return Failure("tls", f"The certificate is not valid: {message.removesuffix('.')}.")
+    return Failure("tls", f"TLS failed: {getattr(error, 'reason', None) or 'unknown reason'}.")
+
+
+def failure_of_loss(error: Exception | None, *, answer_begun: bool) -> Failure:
+    """Why a connection that was open went away before the answer was whole."""
+    if isinstance(error, ssl.SSLError):
+        return failure_of_tls(error)
+    verb = "closed" if error is None else "reset"
+    when = "in the middle of the answer" if answer_begun else "before the answer"
+    return Failure("reset", f"The connection was {verb} {when}.")
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else type(error).__name__

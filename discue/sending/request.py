@@ -1,0 +1,134 @@
+"""The head of a request, built so that nothing in it can end a line."""
+
+import re
+from collections import OrderedDict
+from typing import NamedTuple
+
+from discue import __version__
+from discue.crypto.signatures import sign
+from discue.domain.egress import Target
+from discue.domain.headers import OF_RUNS, is_header_allowed, is_value_allowed
+from discue.domain.messages import SUBJECT_HEADER
+from discue.sending.attempt_request import AttemptRequest
+
+_VISIBLE = re.compile(r"[!-~]+")
+_TEST = "discue-test: true\r\n"
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+Origin = tuple[str, str, int, str]
+"""Scheme, host and port, and the name of the identity that is shown there, or "": what a connection may be used for."""
+
+
+class RequestInvalid(Exception):
+    """The request cannot be put into HTTP."""
+
+
+class Preamble(NamedTuple):
+    """The part of a head that is the same for all requests to a listener, and where they go."""
+
+    target: Target
+    queue_id: str
+    origin: Origin
+    head: bytes
+
+
+class RequestHeads:
+    """Builds heads; keeps the constant part of those used lately."""
+
+    def __init__(self, capacity: int = 10_000) -> None:
+        self._capacity = capacity
+        self._preambles: OrderedDict[str, Preamble] = OrderedDict()
+
+    def preamble(self, request: AttemptRequest) -> Preamble:
+        """The constant part. Raises RequestInvalid if a value does not belong into a head."""
+        known = self._preambles.get(request.listener_id)
+        if known is not None and _is_for(known, request):
+            return known
+        built = _built(request)
+        if known is None and len(self._preambles) >= self._capacity:
+            self._preambles.popitem(last=False)
+        self._preambles[request.listener_id] = built
+        return built
+
+
+def _is_for(preamble: Preamble, request: AttemptRequest) -> bool:
+    same_target = preamble.target is request.target or preamble.target == request.target
+    return same_target and preamble.queue_id == request.queue_id and preamble.origin[3] == _identity(request)
+
+
+def _identity(request: AttemptRequest) -> str:
+    return "" if request.identity is None else request.identity.name
+
+
+def _built(request: AttemptRequest) -> Preamble:
+    target = request.target
+    _require(_VISIBLE, target.path, "The path")
+    _require(_VISIBLE, target.authority, "The host")
+    _require(_ID, request.queue_id, "The queue's id")
+    _require(_ID, request.listener_id, "The listener's id")
+    head = (
+        f"POST {target.path} HTTP/1.1\r\nhost: {target.authority}\r\nuser-agent: discue/{__version__}\r\n"
+        f"accept: */*\r\naccept-encoding: identity\r\n"
+        f"discue-queue: {request.queue_id}\r\ndiscue-listener: {request.listener_id}\r\n"
+    )
+    origin = (target.scheme, target.host, target.port, _identity(request))
+    return Preamble(target, request.queue_id, origin, head.encode("ascii"))
+
+
+def head_of_get(target: Target) -> bytes:
+    """The head of a GET that is the only request of its connection. Raises RequestInvalid."""
+    _require(_VISIBLE, target.path, "The path")
+    _require(_VISIBLE, target.authority, "The host")
+    head = (
+        f"GET {target.path} HTTP/1.1\r\nhost: {target.authority}\r\nuser-agent: discue/{__version__}\r\n"
+        f"accept: */*\r\naccept-encoding: identity\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode("ascii")
+
+
+def head_of_form(target: Target, authorization: str, form: bytes) -> bytes:
+    """The head of a POST of a form that is the only request of its connection. Raises RequestInvalid."""
+    _require(_VISIBLE, target.path, "The path")
+    _require(_VISIBLE, target.authority, "The host")
+    if not is_value_allowed(authorization):
+        raise RequestInvalid("The authorization cannot be sent.")
+    head = (
+        f"POST {target.path} HTTP/1.1\r\nhost: {target.authority}\r\nuser-agent: discue/{__version__}\r\n"
+        f"accept: application/json\r\naccept-encoding: identity\r\nauthorization: {authorization}\r\n"
+        "content-type: application/x-www-form-urlencoded\r\n"
+        f"content-length: {len(form)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode("ascii")
+
+
+def whole_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> bytes:
+    """The signed head, blank line included. `timestamp` is in seconds. Raises RequestInvalid."""
+    _require(_ID, request.message_id, "The message's id")
+    media_type = request.media_type or ("application/json" if request.is_json else "text/plain; charset=utf-8")
+    signature = sign(request.keys, request.message_id, timestamp, request.body)
+    own = _own_headers(request.headers) if request.headers else ""
+    test = _TEST if request.is_test else ""
+    if request.replay_id:
+        _require(_ID, request.replay_id, "The replay's id")
+        own = f"discue-replay: {request.replay_id}\r\n{own}"
+    rest = (
+        f"content-type: {media_type}\r\ncontent-length: {len(request.body)}\r\n"
+        f"webhook-id: {request.message_id}\r\nwebhook-timestamp: {timestamp}\r\n"
+        f"webhook-signature: {signature}\r\ndiscue-attempt: {request.number}\r\n{test}{own}\r\n"
+    )
+    return preamble.head + rest.encode("latin-1")
+
+
+def _own_headers(headers: tuple[tuple[str, str], ...]) -> str:
+    for name, value in headers:
+        # Of the names that nobody can choose these come with messages.
+        is_ours = name in OF_RUNS or name == SUBJECT_HEADER
+        is_allowed = is_value_allowed(value) if is_ours else is_header_allowed(name, value)
+        if not is_allowed:
+            raise RequestInvalid("One of the message's or listener's own headers cannot be sent.")
+    return "".join([f"{name}: {value}\r\n" for name, value in headers])
+
+
+def _require(pattern: re.Pattern[str], text: str, what: str) -> None:
+    if pattern.fullmatch(text) is None:
+        raise RequestInvalid(f"{what} contains a character that cannot be sent.")

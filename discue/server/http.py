@@ -1,0 +1,193 @@
+"""The HTTP server: Granian, embedded, on one port for HTTP/1.1 and HTTP/2, in cleartext or over TLS."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings, HTTP2Settings
+from granian.server.embed import Server
+
+from discue.domain.errors import SettingsInvalid
+
+_BACKLOG = 1_024
+_HEADER_READ_TIMEOUT_MS = 15_000
+_HEADERS_LIMIT_BYTES = 65_536
+_RUNTIME_THREADS = 1
+_PROBE_SECONDS = 0.02
+_CHECKS = 250
+_IDLE_SECONDS = 0.25
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where to listen, and with what certificate (PEM files; cleartext without).
+
+    One that is `shared` is held (`held_port`) for several processes, among which its connections are spread.
+    """
+
+    host: str
+    port: int
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    shared: bool = False
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}"
+
+
+class _Counted:
+    """An application that knows how many requests it has under way."""
+
+    def __init__(self, application: Any) -> None:
+        self._application = application
+        self.under_way = 0
+
+    async def __rsgi__(self, scope: Any, exchange: Any) -> None:
+        self.under_way += 1
+        try:
+            await self._application.__rsgi__(scope, exchange)
+        finally:
+            self.under_way -= 1
+
+
+class HttpServer:
+    """Serves one application on the running event loop."""
+
+    def __init__(self, application: Any, address: Address, *, max_connections: int) -> None:
+        self.address = address if address.shared else msgspec.structs.replace(address, port=free_port(address))
+        self._application = _Counted(application)
+        self._server = Server(
+            self._application,
+            # A name would not be understood.
+            address=_resolved(self.address)[1][0],
+            port=self.address.port,
+            interface=Interfaces.RSGI,
+            http=HTTPModes.auto,
+            websockets=False,
+            runtime_threads=_RUNTIME_THREADS,
+            backlog=_BACKLOG,
+            # Counts connections, idle ones too: at its default an idle crowd would shut everybody out.
+            backpressure=max_connections,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=_HEADER_READ_TIMEOUT_MS, max_buffer_size=_HEADERS_LIMIT_BYTES * 2
+            ),
+            http2_settings=HTTP2Settings(max_headers_size=_HEADERS_LIMIT_BYTES, keep_alive_interval=30_000),
+            log_enabled=False,
+            ssl_cert=address.tls_cert,
+            ssl_key=address.tls_key,
+            ssl_protocol_min=SSLProtocols.tls12,
+        )
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen. Returns when connections are accepted."""
+        self._running = asyncio.get_running_loop().create_task(self._server.serve())
+        for _ in range(_CHECKS):
+            if self._running.done():
+                await self._running
+            if await self._is_accepting():
+                return
+            await asyncio.sleep(_PROBE_SECONDS)
+        raise SettingsInvalid(f"Nothing accepts connections on {self.address.url}.")
+
+    async def ended(self) -> None:
+        """Returns when nothing is served any more, for whatever reason."""
+        if self._running is not None:
+            await asyncio.wait({self._running})
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Accept no more, let the requests under way end, but not longer than the grace."""
+        if self._running is None:
+            return
+        # A body that never ends would hold the server for ever: what Granian calls its kill timeout.
+        self._server.workers_kill_timeout = max(1, round(grace_seconds))
+        self._server.stop()  # type: ignore[no-untyped-call]
+        idle = asyncio.get_running_loop().create_task(self._idle())
+        await asyncio.wait({self._running, idle}, return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        self._running.cancel()
+        await asyncio.wait({self._running})
+        if not self._running.cancelled() and not isinstance(error := self._running.exception(), TimeoutError | None):
+            raise error
+
+    async def _idle(self) -> None:
+        """Returns when no request has been under way for a moment.
+
+        Granian waits for its connections, and a client of HTTP/2 that has nothing to do may not read for long that
+        it should close its own.
+        """
+        loop = asyncio.get_running_loop()
+        idle_since = loop.time()
+        while loop.time() - idle_since < _IDLE_SECONDS:
+            await asyncio.sleep(_PROBE_SECONDS)
+            if self._application.under_way:
+                idle_since = loop.time()
+
+    async def _is_accepting(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection(_reachable(self.address.host), self.address.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+
+def free_port(address: Address) -> int:
+    """The port, or a free one for 0. Raises SettingsInvalid when it is taken.
+
+    Granian shares ports (SO_REUSEPORT): without this look, a second server on the port of a first one
+    would silently get half of its connections.
+    """
+    family, place = _resolved(address)
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(place)
+        except OSError as error:
+            raise _not_possible(address, error) from error
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def held_port(address: Address) -> Iterator[int]:
+    """The port, or a free one for 0, for as long as this lasts: of other programs nobody gets it meanwhile.
+
+    Nothing is accepted by holding it. Raises SettingsInvalid when it is taken.
+    """
+    address = msgspec.structs.replace(address, port=free_port(address))
+    family, place = _resolved(address)
+    with socket.socket(family, socket.SOCK_STREAM) as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            holder.bind(place)
+        except OSError as error:
+            raise _not_possible(address, error) from error
+        yield address.port
+
+
+def _resolved(address: Address) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise _not_possible(address, error) from error
+    # A name such as localhost may have several: IPv4 is what clients try when in doubt.
+    family, _, _, _, place = min(found, key=lambda one: one[0] != socket.AF_INET)
+    return family, place
+
+
+def _not_possible(address: Address, error: OSError) -> SettingsInvalid:
+    reason = error.strerror or "unknown error"
+    return SettingsInvalid(
+        f"host, port: {address.host}:{address.port} cannot be listened on ({reason}). Name another one."
+    )
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound

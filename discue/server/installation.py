@@ -1,0 +1,123 @@
+"""An opened database with the control plane on it: what the server and each command of the command line share."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from discue.auth.control_plane_cache import Directory
+from discue.config.settings import Settings, default_quotas
+from discue.control.context import Control
+from discue.crypto import key_file
+from discue.crypto.keyring import Keyring
+from discue.domain.clock import Clock
+from discue.domain.egress import EgressPolicy
+from discue.domain.ids import COMMAND_SLOTS, PublicIds, RandomText, RowIds
+from discue.observability.logs import Log
+from discue.store import copying
+from discue.store.engine import Engine
+from discue.store.inspect import Survey
+from discue.store.migrations import migrations
+from discue.store.sqlite import engine as sqlite
+from discue.store.sqlite import inspect
+from discue.store.store import Store
+
+_TOLD_EVERY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The store, the directory that follows it, and the control plane's verbs' surroundings."""
+
+    settings: Settings
+    clock: Clock
+    store: Store
+    directory: Directory
+    control: Control
+
+    @property
+    def keyring(self) -> Keyring:
+        return self.control.keyring
+
+
+class StoreFailures:
+    """Tells the log what the store met: while something lasts, once in a while and how often it was."""
+
+    def __init__(self, log: Log, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._told: dict[tuple[str, type[BaseException]], tuple[float, int]] = {}
+
+    def report(self, place: str, error: BaseException) -> None:
+        kind, now = (place, type(error)), self._clock.monotonic()
+        told_at, since = self._told.get(kind, (-_TOLD_EVERY_SECONDS, 0))
+        if now - told_at < _TOLD_EVERY_SECONDS:
+            self._told[kind] = (told_at, since + 1)
+            return
+        self._told[kind] = (now, 0)
+        self._log.error("store_failed", place=place, times_since=since, exc_info=error)
+
+
+@asynccontextmanager
+async def opened(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[Installation]:
+    """Open the database and bring its schema up to date. Raises StoreUnusable with the reason and the way out."""
+
+    engine = engine_of(settings, StoreFailures(log, clock))
+    await engine.open()
+    try:
+        await engine.read(lambda tx: copying.require_finished(tx, settings.database_shown))
+        # A command may write beside a running server: the slot keeps their ids apart.
+        row_ids = RowIds(clock, slot=COMMAND_SLOTS[os.urandom(1)[0]])
+        store = Store(engine, max_waiting_bytes=settings.max_waiting_bytes, worker_slot=lambda: row_ids.slot)
+        directory = Directory(
+            store, clock, max_message_bytes=settings.max_message_bytes, quotas=default_quotas(settings)
+        )
+        await directory.open()
+        control = _control(settings, clock, row_ids, (store, directory))
+        yield Installation(settings, clock, store, directory, control)
+    finally:
+        await engine.close()
+
+
+def engine_of(settings: Settings, failures: StoreFailures) -> Engine:
+    """The engine that the database's address asks for, not opened yet."""
+    path = settings.database_path
+    if path is not None:
+        return sqlite.SqliteEngine(path, report=failures.report, siblings=settings.workers > 1)
+    # Imported where it is needed: it would be a tenth of what a command on SQLite imports.
+    from discue.store.postgres.engine import PostgresEngine  # noqa: PLC0415
+
+    return PostgresEngine(settings.database, report=failures.report)
+
+
+async def survey(settings: Settings) -> Survey:
+    """Look at the database and change nothing. Raises StoreUnusable with the reason and the way out."""
+    path = settings.database_path
+    if path is not None:
+        return inspect.survey(path, migrations(sqlite.DIALECT))
+    from discue.store.postgres import engine as postgres  # noqa: PLC0415 - as above
+    from discue.store.postgres import inspect as postgres_survey  # noqa: PLC0415 - as above
+
+    return await postgres_survey.survey(settings.database, migrations(postgres.DIALECT))
+
+
+def egress_policy(settings: Settings) -> EgressPolicy:
+    """Where listeners may be, as the operator decided."""
+    allowed = settings.allow_private_targets
+    return EgressPolicy(allow_private=True) if allowed is True else EgressPolicy(allowed_networks=allowed or ())
+
+
+def _control(settings: Settings, clock: Clock, row_ids: RowIds, place: tuple[Store, Directory]) -> Control:
+    store, directory = place
+    return Control(
+        store=store,
+        directory=directory,
+        clock=clock,
+        public_ids=PublicIds(clock, os.urandom),
+        row_ids=row_ids,
+        random_text=RandomText(os.urandom),
+        random_bytes=os.urandom,
+        egress=egress_policy(settings),
+        settings=settings,
+        keyring=Keyring(key_file.keys_of(settings), lambda: key_file.keys_of(settings)),
+    )

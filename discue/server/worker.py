@@ -1,0 +1,350 @@
+"""One process of the service: builds everything from the settings, starts it, drains it, stops it."""
+
+import asyncio
+import fcntl
+import gc
+import os
+import resource
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from random import SystemRandom
+
+from discue.api.app import App
+from discue.api.resources import service
+from discue.api.route import Route
+from discue.api.routes import ROUTES
+from discue.api.rsgi import Application
+from discue.api.services import Readiness, Services
+from discue.auth.authenticator import Authenticator
+from discue.auth.rate_limiter import RequestRates
+from discue.config.settings import Settings, default_quotas
+from discue.control.domains import Checks
+from discue.control.pulls import Puller
+from discue.control.test_deliveries import Samples
+from discue.dispatch.cluster.lease import Lease
+from discue.dispatch.cluster.ownership import Ownership, Predecessors
+from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
+from discue.dispatch.jobs.delayed import Scheduler
+from discue.dispatch.jobs.domain_checks import Verifier
+from discue.dispatch.jobs.retention import Housekeeper, RetentionTimes
+from discue.dispatch.jobs.schedules import ScheduleRuns
+from discue.dispatch.lane.context import Reach
+from discue.dispatch.lane.probe import Fetching
+from discue.dispatch.poller import Watch, Watched
+from discue.dispatch.pull.broker import Pulls
+from discue.dispatch.pull.receive import Limits, Means
+from discue.domain.clock import Clock
+from discue.domain.errors import StoreUnusable, Unavailable
+from discue.observability.logs import Log
+from discue.observability.supervisor import Supervisor
+from discue.publishing.publish import Publisher
+from discue.publishing.quota_gate import PublishingQuotas
+from discue.sending.access_tokens import TOKEN_BYTES, AccessTokens
+from discue.sending.endpoint_auth import Authorizer
+from discue.sending.fetch import Fetcher
+from discue.sending.sender import Sender
+from discue.sending.sender_limits import SenderLimits
+from discue.sending.test_sender import Sampler
+from discue.server.http import Address, HttpServer
+from discue.server.installation import Installation, egress_policy
+from discue.store.engine import Appended, Hint, QueueKey
+
+_TRY_AGAIN_SECONDS = 0.5
+_RETENTION_SECONDS = 60.0
+_KEY_USE_SECONDS = 10.0
+_VERIFICATION_SECONDS = 5.0
+_SWITCH_INTERVAL_SECONDS = 0.0005
+_YOUNGEST_GENERATION = 20_000
+_STOP_GRACE_SECONDS = 5.0
+_SAYING_SECONDS = 1.0
+
+
+class Worker:
+    """The API and the lanes of one process, on one installation. `routes` are served beside the product's own.
+
+    `predecessors` are earlier workers that whoever starts this one knows to have ended: what they owned is taken
+    over at once. Of others that is known only when their leases are over.
+    """
+
+    def __init__(
+        self,
+        installation: Installation,
+        log: Log,
+        *,
+        routes: Sequence[Route] = (),
+        predecessors: Predecessors = (),
+        sender: Sender | None = None,
+    ) -> None:
+        settings, store, clock = installation.settings, installation.store, installation.clock
+        self._installation = installation
+        self._log = log
+        self._predecessors = predecessors
+        self.readiness = Readiness(store)
+        self.sender = sender if sender is not None else _sender(settings, clock)
+        fetcher = Fetcher(policy=egress_policy(settings), connect_seconds=settings.connect_timeout_seconds)
+        self._probe = Fetching(fetcher)
+        self._tokens = _tokens(settings, clock)
+        self._authorizer = Authorizer(self.sender, self._tokens, clock)
+        row_ids = installation.control.row_ids
+        self.lease = Lease(store, row_ids, clock, settings.role, settings.lease_seconds)
+        self.dispatcher = Dispatcher(
+            store,
+            Reach(self._authorizer.send, self._probe),
+            _dispatch_limits(settings),
+            Sources(clock, SystemRandom().random, row_ids, installation.keyring),
+            log,
+            self.lease,
+        )
+        self.dispatcher.unowned = self._look_soon
+        self._ownership = Ownership(store, self.dispatcher, self.lease, clock, log)
+        self._housekeeper = Housekeeper(
+            store,
+            installation.directory,
+            self.dispatcher,
+            clock,
+            _retention_times(settings),
+            keeps_house=lambda: self._ownership.keeps_house,
+        )
+        runs = ScheduleRuns(
+            store, installation.directory, clock, installation.control.public_ids, default_quotas(settings)
+        )
+        self._scheduler = Scheduler(
+            store, self.dispatcher, runs, clock, keeps_house=lambda: self._ownership.keeps_house
+        )
+        limits = Limits(settings.listener_max_in_flight, settings.delivery_deadline_seconds * 1_000)
+        self.pulls = Pulls(Means(store, clock, row_ids, SystemRandom().random, limits), log)
+        watched = Watched(
+            lease=self.lease,
+            directory=installation.directory,
+            dispatcher=self.dispatcher,
+            ownership=self._ownership,
+            housekeeper=self._housekeeper,
+            scheduler=self._scheduler,
+            pulls=self.pulls,
+        )
+        self._scheduler.heard = self._heard
+        self._watch = Watch(store, watched, clock, log)
+        self._supervisor = Supervisor(log)
+        self._verifier = Verifier(installation.control, fetcher, keeps_house=lambda: self._ownership.keeps_house)
+        # Where nothing but lanes run, the service still says who and how it is.
+        served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)
+        self._sampler = _sampler(settings, clock, self._tokens)
+        services = _services(installation, self.readiness, log, (self._verifier, self._sampler, self.pulls))
+        self.application: Application = App(services, routes=served_routes)
+
+    async def start(self) -> None:
+        """Bring the lanes up, then the background work. Until then the application answers 503."""
+        installation = self._installation
+        self.lease.lost, self.lease.regained = self._start_afresh, self.dispatcher.resumed
+        await self.lease.join()
+        renewal_seconds = self.lease.renewal_seconds
+        self._supervisor.every(renewal_seconds, "lease", self._renew, longest_pause=renewal_seconds)
+        installation.directory.follow(self.pulls.changed)
+        installation.store.appended = self.pulls.appended
+        if installation.settings.role != "api":
+            installation.directory.follow(self.dispatcher.changed)
+            installation.store.appended = self._appended
+        self._watch.begin()
+        await self._ownership.begin(self._predecessors)
+        self._keep_going()
+        self._log.info("joined", incarnation=self.lease.incarnation, slot=self.lease.slot)
+        self.readiness.phase = "serving"
+        # What stands now stays for as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+
+    def begin_drain(self) -> None:
+        """Take no more requests and make no more deliveries; what is under way goes on."""
+        self.readiness.phase = "draining"
+        self._ownership.begin_leaving()
+        self.dispatcher.begin_drain()
+        self.pulls.close()
+
+    async def drain(self) -> None:
+        """Finish what is under way, leave the rest to others, or to the next start."""
+        await self.hand_over()
+        await self.leave()
+
+    async def hand_over(self) -> None:
+        """Give up every lane at once; returns when what these had under way has ended, or its time is up."""
+        self.begin_drain()
+        try:
+            async with asyncio.timeout(_SAYING_SECONDS):
+                await self.lease.begin_leaving()
+            self._installation.store.engine.tell(Hint(cursors=True))
+        except (Unavailable, TimeoutError) as error:
+            self._log.warning("leaving_unannounced", reason=str(error))
+        await self.dispatcher.drain(self._installation.settings.drain_timeout_seconds)
+
+    async def leave(self) -> None:
+        """End everything that still runs. Nothing may be asked of this worker any more."""
+        await self._supervisor.stop()
+        await self._authorizer.close(0)
+        await self._sampler.close()
+        await self._tokens.close()
+        await self._probe.close()
+        try:
+            while await self._installation.directory.flush_usage():
+                pass
+        except Unavailable as error:
+            # When keys were last used is all that is lost: no reason to say that draining failed.
+            self._log.warning("key_use_lost", reason=error.detail)
+        try:
+            await self.lease.leave()
+            self._installation.store.engine.tell(Hint(cursors=True))
+        except Unavailable as error:
+            # The others take over when the lease is over.
+            self._log.warning("lease_left", reason=error.detail)
+
+    async def _renew(self) -> None:
+        if not await self.lease.renew():
+            self._watch.look_soon()
+
+    def _start_afresh(self) -> None:
+        self._log.warning("declared_dead", incarnation=self.lease.incarnation)
+        self.dispatcher.drop_all()
+
+    def _appended(self, appended: Appended) -> None:
+        self.dispatcher.appended(appended)
+        self.pulls.appended(appended)
+        self._scheduler.appended(appended)
+
+    def _heard(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
+        told = tuple(heads)
+        self.dispatcher.heard(told)
+        self.pulls.heard(told)
+
+    def _look_soon(self) -> None:
+        self._watch.look_soon()
+
+    def _keep_going(self) -> None:
+        every, housekeeper = self._supervisor.every, self._housekeeper
+        every(0, "watch", self._watch.round)
+        every(_TRY_AGAIN_SECONDS, "try_again", self._installation.store.try_again, longest_pause=2.0)
+        every(_KEY_USE_SECONDS, "key_use", housekeeper.note_key_use)
+        if self._installation.settings.role != "api":
+            every(0, "scheduled", self._scheduler.round)
+            every(0, "purge", housekeeper.purge_when_deleted)
+            every(_RETENTION_SECONDS, "retention", housekeeper.retain)
+            every(_RETENTION_SECONDS, "forsaken", self._free_forsaken)
+            every(_RETENTION_SECONDS, "pulled", self._miss_pulled)
+            every(_VERIFICATION_SECONDS, "verification", self._verifier.round)
+
+    async def _free_forsaken(self) -> None:
+        if self._ownership.keeps_house:
+            await self._ownership.free_forsaken()
+
+    async def _miss_pulled(self) -> None:
+        if self._ownership.keeps_house:
+            await self.pulls.miss_too_old()
+
+
+@asynccontextmanager
+async def served(worker: Worker, address: Address, *, max_connections: int) -> AsyncIterator[HttpServer]:
+    """The worker's API at an address. Leaving stops accepting, and meanwhile hands over what the worker delivers."""
+    server = HttpServer(worker.application, address, max_connections=max_connections)
+    try:
+        # First, and answering 503: an address that cannot be had must leave the cursors to whoever has them,
+        # and a listener served from here must be there when the lanes begin.
+        await server.start()
+        await worker.start()
+        yield server
+    finally:
+        worker.begin_drain()
+        stopping = asyncio.get_running_loop().create_task(server.stop(_STOP_GRACE_SECONDS))
+        try:
+            await worker.hand_over()
+        finally:
+            await stopping
+            await worker.leave()
+
+
+@contextmanager
+def alone_on(database: Path | None) -> Iterator[None]:
+    """Hold a database that is a file for this process. Raises StoreUnusable while another one serves it."""
+    if database is None:
+        yield
+        return
+    lock = database.with_name(database.name + ".serving")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnusable(f"{lock} cannot be written: {error.strerror}.") from error
+    try:
+        _lock(descriptor, database)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, database: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StoreUnusable(f"Another process serves {database}. Stop it, or name another database.") from error
+
+
+def prepare_process() -> None:
+    """Settings of the interpreter and of the system that a busy worker needs. To be called once, before its loop.
+
+    The writer's thread takes the interpreter's lock from a busy loop dozens of times a commit; at the
+    default switch interval each may take 5 ms. One open file per connection, however many are allowed.
+    """
+    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+    gc.set_threshold(_YOUNGEST_GENERATION, 20, 50)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _sender(settings: Settings, clock: Clock) -> Sender:
+    limits = SenderLimits(
+        connect_timeout_ms=settings.connect_timeout_seconds * 1_000,
+        idle_connections_per_origin=settings.listener_max_in_flight,
+    )
+    return Sender(clock=clock, policy=egress_policy(settings), limits=limits, details=settings.attempt_details)
+
+
+def _tokens(settings: Settings, clock: Clock) -> AccessTokens:
+    connect_seconds = settings.connect_timeout_seconds
+    fetcher = Fetcher(policy=egress_policy(settings), connect_seconds=connect_seconds, kept_bytes=TOKEN_BYTES)
+    return AccessTokens(fetcher, clock)
+
+
+def _sampler(settings: Settings, clock: Clock, tokens: AccessTokens) -> Sampler:
+    connect_timeout_ms = settings.connect_timeout_seconds * 1_000
+    return Sampler(clock=clock, policy=egress_policy(settings), tokens=tokens, connect_timeout_ms=connect_timeout_ms)
+
+
+def _retention_times(settings: Settings) -> RetentionTimes:
+    return RetentionTimes(
+        messages=settings.retention_seconds,
+        missed=settings.missed_retention_seconds,
+        attempts=settings.attempt_retention_seconds,
+    )
+
+
+def _dispatch_limits(settings: Settings) -> DispatchLimits:
+    return DispatchLimits(
+        max_in_flight=settings.max_in_flight,
+        listener_max_in_flight=settings.listener_max_in_flight,
+        tail_buffer_bytes=settings.tail_buffer_bytes,
+        timeout_ms=settings.delivery_timeout_seconds * 1_000,
+        deadline_ms=settings.delivery_deadline_seconds * 1_000,
+        disable_after_seconds=settings.disable_after_seconds,
+    )
+
+
+def _services(
+    installation: Installation, readiness: Readiness, log: Log, asking: tuple[Checks, Samples, Puller]
+) -> Services:
+    """`asking` is what asks others, or the store again and again, for somebody who waits for the answer."""
+    checks, samples, puller = asking
+    control = installation.control
+    store, clock = installation.store, installation.clock
+    quotas = PublishingQuotas(store, clock)
+    publisher = Publisher(store, installation.directory, clock, control.public_ids, quotas, control.row_ids)
+    rates = RequestRates(store, clock, workers=lambda: store.workers)
+    authenticator = Authenticator(store, installation.directory, clock, control.row_ids, log)
+    return Services(control, publisher, readiness, log, checks, rates, authenticator, samples, puller)

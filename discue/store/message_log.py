@@ -1,0 +1,278 @@
+"""The logs of queues as lists: one log by seq, several in the order of storing, all of an organization by id.
+
+Rows are `(key, place, id, alias, updated_at, codec, published_at, kind, origin_seq)`. A place is where a message stands
+in the order of storing: `(stored_at, queue, seq)`. Within one queue that is the order of seq, because `stored_at` never
+falls.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from discue.domain.errors import Unavailable
+from discue.domain.ids import is_public_id
+from discue.store.cursors import last_seq_stored_before
+from discue.store.engine import Row, Transaction, Value
+from discue.store.pagination import LARGEST, Selection, created_at, first_id_at, placeholders
+
+Place = tuple[int, int, int]
+Span = tuple[int, int]
+"""What lies between two seqs, without them."""
+
+_IdKey = tuple[str, int]
+"""Of a message in a queue: its id, and the queue's row id."""
+
+EVERYWHERE: Final = (0, LARGEST)
+
+_COLUMNS: Final = "stored_at, queue, seq, id, alias, updated_at, codec, published_at, kind, origin_seq"
+_PLACE_IN: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 AND queue = $3"
+_PLACE_OF: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 LIMIT 1"
+_LOG: Final = f"SELECT {_COLUMNS} FROM log AS listed WHERE listed.organization = $1 AND listed.queue = $2"
+# The index of aliases has all that is read of `listed`: what reads more of it would rather walk the log.
+_LOG_OF_ALIAS: Final = f"""
+    SELECT {", ".join(f"log.{column}" for column in _COLUMNS.split(", "))} FROM log AS listed
+    JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
+    WHERE listed.organization = $1 AND listed.queue = $2 AND listed.alias = $3"""
+_WITHOUT_ALIAS: Final = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND id = $2 AND alias IS NULL LIMIT $3"
+_AT: Final = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND queue = $2 AND seq = $3"
+_ENDS: Final = "SELECT tail, head FROM queue_head WHERE organization = $1 AND queue = $2"
+_IDS: Final = "SELECT id, queue, seq FROM log AS listed WHERE organization = $1"
+_LIVE: Final = "NOT IN (SELECT id FROM queue WHERE organization = $1 AND deleted_at IS NOT NULL)"
+# A row that is skipped costs nothing but its step of the index: it is never read into memory.
+_OF_LIVE_QUEUES: Final = f"""
+    AND queue {_LIVE} AND NOT EXISTS (
+        SELECT 1 FROM log AS other WHERE other.organization = $1 AND other.id = listed.id
+        AND other.queue > listed.queue AND other.queue {_LIVE}{{}})"""
+_LIVE_QUEUE: Final = "SELECT public_id FROM queue WHERE organization = $1 AND id = $2 AND deleted_at IS NULL"
+
+_ABOVE_EVERY_ID: Final = "z" * 22
+_APART_MS: Final = 2_000
+"""A message is stored later than its id was made; by how much, the clocks of the workers decide, too."""
+
+_SCANNED_AT_ONCE: Final = 500
+_SCANS: Final = 20
+_COPIES: Final = 100
+"""In no more queues is a message."""
+
+
+class LiveQueues:
+    """The public ids of an organization's queues by row id, each asked for once."""
+
+    def __init__(self, organization: int) -> None:
+        self._organization = organization
+        self._known: dict[int, str | None] = {}
+
+    async def public_id(self, tx: Transaction, queue: int) -> str | None:
+        """None for a deleted one, whose messages may still be there."""
+        if queue not in self._known:
+            row = await tx.row(_LIVE_QUEUE, self._organization, queue)
+            self._known[queue] = row[0] if row is not None else None
+        return self._known[queue]
+
+
+class OneLog:
+    """A queue's messages, by place: those between the two seqs of `within`, and of one alias where that is given.
+
+    Only those published after the seq `floor` are among them, whenever they were due.
+    """
+
+    def __init__(
+        self,
+        organization: int,
+        queue: int,
+        within: Span = EVERYWHERE,
+        alias: str | None = None,
+        *,
+        floor: int = 0,
+    ) -> None:
+        self._organization = organization
+        self._queue = queue
+        self._within = within
+        self._sql = _LOG if alias is None else _LOG_OF_ALIAS
+        self._key: tuple[Value, ...] = (organization, queue) if alias is None else (organization, queue, alias)
+        if floor:
+            row = "listed" if alias is None else "log"
+            self._key = (*self._key, floor)
+            self._sql += f" AND coalesce({row}.origin_seq, {row}.seq) > ${len(self._key)}"
+
+    async def locate(self, tx: Transaction, public_id: str) -> Place:
+        return await place_of(tx, self._organization, public_id, self._queue)
+
+    async def older(self, tx: Transaction, bound: Place | None, limit: int, offset: int = 0) -> Sequence[Row]:
+        if offset and await self._capacity(tx) <= offset:
+            return []
+        below = LARGEST if bound is None else (await self.boundaries(tx, bound))[0]
+        return await self._read(tx, (0, below), "DESC", limit, offset)
+
+    async def newer(self, tx: Transaction, bound: Place, limit: int) -> Sequence[Row]:
+        first = (await self.boundaries(tx, bound))[1]
+        return await self._read(tx, (first - 1, LARGEST), "ASC", limit)
+
+    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+        """Messages between two seqs, from one end or from the other."""
+        return await self._read(tx, span, "DESC" if newest_first else "ASC", limit)
+
+    async def boundaries(self, tx: Transaction, bound: Place) -> tuple[int, int]:
+        """Smaller seqs than the first stand below the place, those from the second on stand above it."""
+        stored_at, queue, seq = bound
+        if queue == self._queue:
+            return seq, seq + 1
+        from_time = stored_at + 1 if self._queue < queue else stored_at
+        boundary = await first_seq_at(tx, self._organization, self._queue, from_time)
+        return boundary, boundary
+
+    async def _read(self, tx: Transaction, span: Span, order: str, limit: int, offset: int = 0) -> list[Row]:
+        taken = len(self._key)
+        condition = f"listed.seq > ${taken + 1} AND listed.seq < ${taken + 2}"
+        sql = f"{self._sql} AND {condition} ORDER BY listed.seq {order} LIMIT ${taken + 3} OFFSET ${taken + 4}"
+        bounds = common(self._within, span)
+        return [placed(row) for row in await tx.rows(sql, *self._key, *bounds, limit, offset)]
+
+    async def _capacity(self, tx: Transaction) -> int:
+        """At most so many messages are in the log: beyond them there is nothing to skip rows for."""
+        low, high = common(self._within, await span_of_log(tx, self._organization, self._queue))
+        return high - low - 1
+
+
+class AcrossQueues:
+    """All messages of an organization that pass the selection's filters, by id, each once."""
+
+    def __init__(self, organization: int, live: LiveQueues, selection: Selection) -> None:
+        self._organization = organization
+        self._live = live
+        filters = (
+            ("{0}.alias =", selection.alias),
+            ("coalesce({0}.published_at, {0}.stored_at) >", selection.created_after),
+            ("coalesce({0}.published_at, {0}.stored_at) <", selection.created_before),
+        )
+        given = [(condition, value) for condition, value in filters if value is not None]
+        conditions = "".join([f" AND {condition} ${number}" for number, (condition, _) in enumerate(given, 2)])
+        self._sql = _IDS + conditions.format("listed")
+        self._live_only = _OF_LIVE_QUEUES.format(conditions.format("other"))
+        self._values: tuple[Value, ...] = (organization, *[value for _, value in given])
+        self._within = _ids_of_times(selection)
+
+    async def locate(self, tx: Transaction, public_id: str) -> str:
+        del tx
+        return public_id
+
+    async def older(self, tx: Transaction, bound: str | None, limit: int, offset: int = 0) -> Sequence[Row]:
+        lowest, highest = self._within
+        if offset:
+            sql = self._sql + self._live_only
+            rows = await self._ids(tx, sql, _between(lowest, highest), "DESC", (limit, offset))
+            return await self._read(tx, rows)
+        span = (lowest, highest if bound is None else min(bound, highest))
+        return await self._read(tx, await self._scan(tx, span, limit, newest_first=True))
+
+    async def newer(self, tx: Transaction, bound: str, limit: int) -> Sequence[Row]:
+        lowest, highest = self._within
+        return await self._read(tx, await self._scan(tx, (max(bound, lowest), highest), limit, newest_first=False))
+
+    async def _scan(self, tx: Transaction, span: tuple[str, str], wanted: int, *, newest_first: bool) -> list[Row]:
+        """Steps over messages of deleted queues that are not removed yet, and gives up if they are too many."""
+        found: dict[str, Row] = {}
+        chunk, keys = wanted, _between(*span)
+        for _ in range(_SCANS):
+            rows = await self._ids(tx, self._sql, keys, "DESC" if newest_first else "ASC", (chunk, 0))
+            for row in rows:
+                if row[0] not in found and await self._live.public_id(tx, row[1]) is not None:
+                    found[row[0]] = row
+            if len(found) >= wanted or len(rows) < chunk:
+                return list(found.values())[:wanted]
+            last = (rows[-1][0], rows[-1][1])
+            keys = (keys[0], last) if newest_first else (last, keys[1])
+            chunk = _SCANNED_AT_ONCE
+        raise Unavailable("The messages of a deleted queue are still being removed. Try again soon.")
+
+    async def _ids(
+        self, tx: Transaction, sql: str, keys: tuple[_IdKey, _IdKey], order: str, limits: tuple[int, int]
+    ) -> list[Row]:
+        taken = len(self._values)
+        condition = f"(id, queue) > (${taken + 1}, ${taken + 2}) AND (id, queue) < (${taken + 3}, ${taken + 4})"
+        ordered = f"ORDER BY id {order}, queue {order} LIMIT ${taken + 5} OFFSET ${taken + 6}"
+        return await tx.rows(f"{sql} AND {condition} {ordered}", *self._values, *keys[0], *keys[1], *limits)
+
+    async def _read(self, tx: Transaction, found: Sequence[Row]) -> list[Row]:
+        rows = []
+        for public_id, queue, seq in found:
+            row = await tx.row(_AT, self._organization, queue, seq)
+            if row is not None:
+                rows.append((public_id, *placed(row)[1:]))
+        return rows
+
+
+def common(one: Span, other: Span) -> Span:
+    """What lies in both."""
+    return max(one[0], other[0]), min(one[1], other[1])
+
+
+async def span_of_log(tx: Transaction, organization: int, queue: int) -> Span:
+    tail, head = await _ends(tx, organization, queue)
+    return tail, head + 1
+
+
+async def span_of_times(tx: Transaction, organization: int, queue: int, selection: Selection) -> Span:
+    """Where in a log the messages are that pass the filters of time."""
+    low, high = EVERYWHERE
+    if selection.created_after is not None:
+        low = await first_seq_at(tx, organization, queue, selection.created_after + 1) - 1
+    if selection.created_before is not None:
+        high = await first_seq_at(tx, organization, queue, selection.created_before)
+    return low, high
+
+
+def _between(low: str, high: str) -> tuple[_IdKey, _IdKey]:
+    """The keys between two ids, without them."""
+    return (low, LARGEST), (high, 0)
+
+
+def _ids_of_times(selection: Selection) -> tuple[str, str]:
+    """Between which ids the messages are that pass the filters of time."""
+    low, high = "", _ABOVE_EVERY_ID
+    if selection.created_after is not None:
+        low = first_id_at(selection.created_after + 1 - _APART_MS)
+    if selection.created_before is not None:
+        high = first_id_at(selection.created_before)
+    return low, high
+
+
+async def called_by_id(tx: Transaction, organization: int, alias: str | None) -> list[Row]:
+    """The message without an alias whose id is this text: it goes by that, in each of its queues."""
+    if alias is None or not is_public_id(alias):
+        return []
+    return [placed(row) for row in await tx.rows(_WITHOUT_ALIAS, organization, alias, _COPIES)]
+
+
+async def place_of(tx: Transaction, organization: int, public_id: str, queue: int) -> Place:
+    """Where a message stands: in that queue, or if it is not in it in another one.
+
+    If it is gone, behind all that was stored by the time its id was made.
+    """
+    row = await tx.row(_PLACE_IN, organization, public_id, queue)
+    if row is None:
+        row = await tx.row(_PLACE_OF, organization, public_id)
+    return (row[0], row[1], row[2]) if row is not None else (created_at(public_id), LARGEST, LARGEST)
+
+
+async def first_seq_at(tx: Transaction, organization: int, queue: int, stored_at: int) -> int:
+    """The smallest seq stored at that millisecond or later; above the head if there is none."""
+    bounds = await _ends(tx, organization, queue)
+    return 1 + await last_seq_stored_before(tx, organization, queue, bounds, stored_at)
+
+
+async def chosen_rows(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[Row]:
+    """The messages with these ids, in whatever queues."""
+    sql = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND id IN ({placeholders(2, len(public_ids))})"
+    return [placed(row) for row in await tx.rows(sql, organization, *public_ids)]
+
+
+async def _ends(tx: Transaction, organization: int, queue: int) -> tuple[int, int]:
+    """Tail and head: the seqs of the log are above the first, up to the second."""
+    ends = await tx.row(_ENDS, organization, queue)
+    return (ends[0], ends[1]) if ends is not None else (0, 0)
+
+
+def placed(row: Row) -> Row:
+    stored_at, queue, seq, *rest = row
+    place = (stored_at, queue, seq)
+    return (place, place, *rest)

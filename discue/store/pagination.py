@@ -1,0 +1,289 @@
+"""Pages of lists, newest first: by keyset, so that deep ones cost what the first costs, or by number.
+
+Filters become bounds of what is read, or keys of an index: what they leave out is not walked over.
+"""
+
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from discue.domain.errors import BadRequest, Fault
+from discue.domain.ids import ALPHABET, encode, row_id_at
+from discue.domain.model import AttemptState, DeliveryState
+from discue.store.engine import Row, Transaction, Value
+
+LARGEST = 9_223_372_036_854_775_807
+"""Above every row id and seq."""
+
+MERGED_ROWS = 100_000
+"""So many rows can be read to get to a page; reads run on the event loop, which stands still for as long."""
+
+_TIME_CHARACTERS = 8
+_LAST_MILLISECOND = (LARGEST >> 22) - 1
+_LAST_MILLISECOND_OF_IDS = len(ALPHABET) ** _TIME_CHARACTERS - 1
+
+CLOCKS_APART_MS = 60_000
+"""So much the clocks of workers may differ, or one be set: else a row's id and its `created_at` are of one moment."""
+
+Item = TypeVar("Item")
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which part of a list: what is older than `after`, newer than `before`, or the page of a number.
+
+    `after` wins over `before`, and both over `page`. The ids need not exist any more.
+
+    The rest are filters: an `alias`, created later than `created_after` and earlier than `created_before`
+    (milliseconds); of messages, what was stored for a `listener` (a public id), and what has come of it (`state`); of
+    attempts, those to a `listener`, with an `outcome`, and with a `status`: `503`, any such as `5xx`, or `0`; of missed
+    ones, the `reason`.
+    """
+
+    per_page: int = 10
+    page: int = 1
+    after: str | None = None
+    before: str | None = None
+    alias: str | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+    listener: str | None = None
+    state: DeliveryState | None = None
+    outcome: AttemptState | None = None
+    status: str | None = None
+    reason: str | None = None
+
+    def admits(self, created_at: int) -> bool:
+        """Whether something of that moment passes the filters of time."""
+        is_late = self.created_after is None or created_at > self.created_after
+        return is_late and (self.created_before is None or created_at < self.created_before)
+
+
+FIRST_PAGE = Selection()
+
+
+class Listing(msgspec.Struct, Generic[Item], frozen=True):
+    """One page, newest first, and whether there is something older (`next`) and newer (`previous`).
+
+    A page may be shorter than it could be where looking on would have cost too much: then `resumes_after`, or
+    `resumes_before`, is the id where the neighbour goes on, instead of the page's last item or first.
+    """
+
+    items: tuple[Item, ...]
+    has_next: bool
+    has_previous: bool
+    resumes_after: str | None = None
+    resumes_before: str | None = None
+
+
+class Order(Protocol):
+    """How rows are ordered: by their keys."""
+
+    async def locate(self, tx: Transaction, public_id: str) -> Any:
+        """The key of a public id, or where it would be if it is gone."""
+        ...
+
+
+class Source(Order, Protocol):
+    """Rows in an order. A row starts with its key; keys compare as the rows are ordered."""
+
+    async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
+        """Rows below the bound (None: all), newest first. Only without a bound some can be skipped."""
+        ...
+
+    async def newer(self, tx: Transaction, bound: Any, limit: int) -> Sequence[Row]:
+        """Rows above the bound, oldest first."""
+        ...
+
+
+class RowPage(msgspec.Struct, frozen=True):
+    """A page of rows that are not read into anything yet; the rest is as a Listing has it."""
+
+    rows: Sequence[Row]
+    has_next: bool
+    has_previous: bool
+    resumes_after: str | None = None
+    resumes_before: str | None = None
+
+
+async def browse(tx: Transaction, source: Source, selection: Selection) -> RowPage:
+    """The part of the source that is selected."""
+    size = selection.per_page
+    if selection.after is not None:
+        rows = await source.older(tx, await source.locate(tx, selection.after), size + 1)
+    elif selection.before is not None:
+        return await _page_before(tx, source, selection.before, size)
+    else:
+        rows = await source.older(tx, None, size + 1, (selection.page - 1) * size)
+    shown = rows[:size]
+    first_page = selection.after is None and selection.page == 1
+    has_previous = bool(shown) and not first_page and bool(await source.newer(tx, shown[0][0], 1))
+    return RowPage(shown, len(rows) > size, has_previous)
+
+
+async def _page_before(tx: Transaction, source: Source, before: str, size: int) -> RowPage:
+    rows = await source.newer(tx, await source.locate(tx, before), size + 1)
+    shown = rows[:size][::-1]
+    has_next = bool(shown) and bool(await source.older(tx, shown[-1][0], 1))
+    return RowPage(shown, has_next, len(rows) > size)
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Rows of one table by their row id.
+
+    `sql` is a query of `values` that selects the id first and ends in a WHERE clause, to which conditions on
+    `id_column` are added. `anchor_sql` gives the id of a public id, which comes after `anchor_values`.
+    The other columns have a `prefix` where several tables are joined. An alias is unique among the rows.
+    """
+
+    sql: str
+    values: tuple[Value, ...]
+    id_column: str
+    anchor_sql: str
+    anchor_values: tuple[Value, ...] = ()
+    prefix: str = ""
+    alias_column: str = "alias"
+    floor: int = -1
+    ceiling: int = LARGEST
+
+    async def locate(self, tx: Transaction, public_id: str) -> int:
+        found = await tx.row(self.anchor_sql, *self.anchor_values, public_id)
+        return found[0] if found else row_id_at(created_at(public_id) + 1) - 1
+
+    async def older(self, tx: Transaction, bound: int | None, limit: int, offset: int = 0) -> Sequence[Row]:
+        ceiling = self.ceiling if bound is None else min(bound, self.ceiling)
+        return await self._between(tx, (self.floor, ceiling), "DESC", limit, offset)
+
+    async def newer(self, tx: Transaction, bound: int, limit: int) -> Sequence[Row]:
+        return await self._between(tx, (max(bound, self.floor), self.ceiling), "ASC", limit)
+
+    def matching(self, selection: Selection) -> "Table":
+        """The table without what the selection's filters leave out."""
+        earliest, latest = selection.created_after, selection.created_before
+        filters = (
+            (self.alias_column, "=", selection.alias),
+            ("created_at", ">", earliest),
+            ("created_at", "<", latest),
+        )
+        sql, values = self.sql, self.values
+        for column, comparison, value in filters:
+            if value is not None:
+                sql += f" AND {self.prefix}{column} {comparison} ${len(values) + 1}"
+                values = (*values, value)
+        floor = self.floor if earliest is None else nearest_row_id(earliest - CLOCKS_APART_MS) - 1
+        ceiling = self.ceiling if latest is None else nearest_row_id(latest + CLOCKS_APART_MS)
+        return msgspec.structs.replace(self, sql=sql, values=values, floor=floor, ceiling=ceiling)
+
+    async def chosen(self, tx: Transaction, column: str, among: Collection[str]) -> list[Row]:
+        """The rows that have one of these texts in a column, in any order."""
+        if not among:
+            return []
+        sql = f"{self.sql} AND {self.prefix}{column} IN ({placeholders(len(self.values) + 1, len(among))})"
+        return await tx.rows(sql, *self.values, *among)
+
+    async def _between(
+        self, tx: Transaction, bounds: tuple[int, int], order: str, limit: int, offset: int = 0
+    ) -> Sequence[Row]:
+        column, taken = self.id_column, len(self.values)
+        condition = f"{column} > ${taken + 1} AND {column} < ${taken + 2}"
+        order = f"ORDER BY {column} {order} LIMIT ${taken + 3} OFFSET ${taken + 4}"
+        return await tx.rows(f"{self.sql} AND {condition} {order}", *self.values, *bounds, limit, offset)
+
+
+async def listed(tx: Transaction, table: Table, selection: Selection, only: Collection[str] | None = None) -> RowPage:
+    """The part of the table that is selected, or of those rows of it that have their public id in `only`."""
+    return await browse(tx, await narrowed(tx, table, selection, only), selection)
+
+
+async def narrowed(tx: Transaction, table: Table, selection: Selection, only: Collection[str] | None = None) -> Source:
+    """What the selection's filters, and `only`, leave of the table."""
+    if only is not None:
+        return Chosen(await table.matching(selection).chosen(tx, "public_id", only), table)
+    if selection.alias is None:
+        return table.matching(selection)
+    by_time = table.matching(msgspec.structs.replace(selection, alias=None))
+    return Chosen(await by_time.chosen(tx, table.alias_column, (selection.alias,)), table)
+
+
+class Chosen:
+    """A few rows in memory, in any order; `beyond` finds the place of a public id."""
+
+    def __init__(self, rows: Sequence[Row], beyond: Order) -> None:
+        self._rows = sorted(rows, key=_key, reverse=True)
+        self._beyond = beyond
+
+    async def locate(self, tx: Transaction, public_id: str) -> Any:
+        return await self._beyond.locate(tx, public_id)
+
+    async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
+        del tx
+        below = [row for row in self._rows if bound is None or row[0] < bound]
+        return below[offset : offset + limit]
+
+    async def newer(self, tx: Transaction, bound: Any, limit: int) -> Sequence[Row]:
+        del tx
+        return [row for row in reversed(self._rows) if row[0] > bound][:limit]
+
+
+class Merged:
+    """Several sources as one, without doubles. Costs as much as reading the page from each of them.
+
+    Numbered pages cost all that is before them, too: beyond a bound they are refused with BadRequest.
+    """
+
+    def __init__(self, parts: Sequence[Source], beyond: Source) -> None:
+        self._parts = parts
+        self._beyond = beyond
+
+    async def locate(self, tx: Transaction, public_id: str) -> Any:
+        return await self._beyond.locate(tx, public_id)
+
+    async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
+        if offset * len(self._parts) > MERGED_ROWS:
+            raise too_far()
+        rows = [row for part in self._parts for row in await part.older(tx, bound, offset + limit)]
+        return _distinct(rows, newest_first=True)[offset : offset + limit]
+
+    async def newer(self, tx: Transaction, bound: Any, limit: int) -> Sequence[Row]:
+        rows = [row for part in self._parts for row in await part.newer(tx, bound, limit)]
+        return _distinct(rows, newest_first=False)[:limit]
+
+
+def too_far() -> BadRequest:
+    """A numbered page to which nothing leads but reading all that comes before it."""
+    rule = "is too far from the first to be counted to in this list: follow the links `next` instead"
+    return BadRequest(f"The page {rule}.", faults=(Fault("?page", rule),))
+
+
+def created_at(public_id: str) -> int:
+    """The millisecond at which a public id was made; for a text that is none, some time."""
+    milliseconds = 0
+    for character in public_id[:_TIME_CHARACTERS]:
+        milliseconds = milliseconds * len(ALPHABET) + max(0, ALPHABET.find(character))
+    return min(milliseconds, _LAST_MILLISECOND)
+
+
+def first_id_at(millisecond: int) -> str:
+    """A text that stands below all public ids of that moment and later, and above all earlier ones."""
+    return encode(max(0, min(millisecond, _LAST_MILLISECOND_OF_IDS)), _TIME_CHARACTERS)
+
+
+def nearest_row_id(millisecond: int) -> int:
+    """The first row id of a millisecond, or the nearest to it that there can be."""
+    return row_id_at(max(0, min(millisecond, _LAST_MILLISECOND)))
+
+
+@lru_cache(256)
+def placeholders(first: int, count: int) -> str:
+    """`$3, $4, $5` for an IN list."""
+    return ", ".join(f"${number}" for number in range(first, first + count))
+
+
+def _key(row: Row) -> Any:
+    return row[0]
+
+
+def _distinct(rows: Sequence[Row], *, newest_first: bool) -> list[Row]:
+    by_key = {row[0]: row for row in rows}
+    return [by_key[key] for key in sorted(by_key, reverse=newest_first)]

@@ -1,0 +1,131 @@
+"""The schema on PostgreSQL: whether a database is ours, which version it has, and bringing it up to date."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import asyncpg
+
+from discue.domain.errors import StoreUnusable
+from discue.store.migrations import COMPATIBLE_FROM, Migration, pending
+
+# Free space in each page keeps an update beside its old version, where it touches no index; what it leaves behind is
+# soon reused there, and vacuum comes often for the rest.
+_HOT: Final = (
+    "WITH (fillfactor=50, autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_threshold=500, "
+    "autovacuum_vacuum_cost_delay=0)"
+)
+_CLOCK: Final = """
+CREATE FUNCTION clock_ms() RETURNS BIGINT LANGUAGE sql VOLATILE AS
+    'SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
+"""
+# One answer as a row of them, which is a list in MessagePack: two numbers and two byte strings.
+_ANSWER: Final = (
+    "'\\x9194d3'::bytea || int8send(key_high) || '\\xd3'::bytea || int8send(key_low) || '\\xc6'::bytea || "
+    "int4send(length(fingerprint)) || fingerprint || '\\xc6'::bytea || int4send(length(content)) || content"
+)
+DIALECT: Final = {
+    "answer": _ANSWER,
+    "bytes": "BYTEA",
+    "clock": _CLOCK,
+    "clustered": "",
+    "hot": _HOT,
+    "key": "BIGINT",
+    "text": 'TEXT COLLATE "C"',
+}
+
+_OLDEST_SERVER: Final = 14
+_MIGRATION_KEY: Final = 0x64_69_73_64
+_WAIT_SECONDS: Final = 120
+_APPLICATION: Final = "discue"
+
+_FOUND: Final = """
+SELECT coalesce(current_schema(), ''), current_setting('server_encoding'), to_regclass('meta') IS NOT NULL, EXISTS (
+    SELECT FROM pg_class c
+    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+    AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND NOT EXISTS (SELECT FROM pg_depend d
+        WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+)
+"""
+_MARK: Final = """
+CREATE TABLE meta (key TEXT COLLATE "C" NOT NULL PRIMARY KEY, value TEXT COLLATE "C" NOT NULL);
+"""
+_PUT: Final = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+
+
+async def versions(connection: asyncpg.Connection) -> tuple[int, int]:
+    """Of the schema, and of the oldest program that may use it; zeros for an empty database.
+
+    Raises StoreUnusable for a server that is too old, and for a database in which it cannot be.
+    """
+    _require_server(connection)
+    schema, encoding, is_marked, is_used = await connection.fetchrow(_FOUND)
+    if not schema:
+        raise StoreUnusable("None of the schemas in the search_path of the database's user is there. Make one.")
+    if encoding != "UTF8":
+        raise StoreUnusable(
+            f"The database's encoding is {encoding}, in which not every text can be kept. Make another one: "
+            "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
+    found = await _meta(connection) if is_marked else {}
+    if is_used and found.get("application") != _APPLICATION:
+        raise StoreUnusable("The database holds tables of another program. Name another one.")
+    return int(found.get("schema_version", 0)), int(found.get("compatible_from", 0))
+
+
+async def migrate(connection: asyncpg.Connection, known: tuple[Migration, ...]) -> None:
+    """Bring the schema up to date, beside others who do so. What fails changes nothing from that step on."""
+    if not pending(known, *await versions(connection)):
+        return
+    async with _alone(connection):
+        version, compatible_from = await versions(connection)
+        if not version:
+            await _mark(connection)
+        for migration in pending(known, version, compatible_from):
+            await _apply(connection, migration)
+
+
+@asynccontextmanager
+async def _alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Workers that start together take turns."""
+    await connection.execute(f"SET lock_timeout = '{_WAIT_SECONDS}s'")
+    await connection.execute(f"SELECT pg_advisory_lock({_MIGRATION_KEY})")
+    try:
+        yield
+    finally:
+        if not connection.is_closed():
+            await connection.execute(f"SELECT pg_advisory_unlock({_MIGRATION_KEY})")
+            await connection.execute("RESET lock_timeout")
+
+
+async def _mark(connection: asyncpg.Connection) -> None:
+    async with connection.transaction():
+        await connection.execute(_MARK)
+        await connection.execute(_PUT, "application", _APPLICATION)
+        await connection.execute(
+            "INSERT INTO meta (key, value) VALUES ('epoch', replace(gen_random_uuid()::text, '-', ''))"
+        )
+
+
+async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
+    async with connection.transaction():
+        await connection.execute(migration.sql)
+        await connection.execute(_PUT, "schema_version", str(migration.number))
+        await connection.execute(_PUT, "compatible_from", str(COMPATIBLE_FROM))
+
+
+async def _meta(connection: asyncpg.Connection) -> dict[str, str]:
+    """What stands in our table, or in another program's of that name."""
+    try:
+        return {row[0]: row[1] for row in await connection.fetch("SELECT key::text, value::text FROM meta")}
+    except asyncpg.UndefinedColumnError:
+        return {}
+
+
+def _require_server(connection: asyncpg.Connection) -> None:
+    major = connection.get_server_version().major
+    if major < _OLDEST_SERVER:
+        raise StoreUnusable(
+            f"The server is PostgreSQL {major}, and discue needs {_OLDEST_SERVER} or newer. Upgrade it or name another."
+        )

@@ -1,0 +1,139 @@
+"""Opening one SQLite connection the way this service needs it, and what its errors mean to callers."""
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import apsw
+
+from discue.domain.errors import DiscueError, StoreUnavailable, StoreUnusable
+from discue.store.engine import Row, UniqueViolation, Value
+
+APPLICATION_ID = 0x64_69_73_63
+"""Written into the file's header, so that another program's database is recognised as such."""
+
+BUSY_TIMEOUT_MS = 800
+_READ_BUSY_TIMEOUT_MS = 50
+_MARK = "SELECT application_id, EXISTS (SELECT 1 FROM sqlite_schema) FROM pragma_application_id"
+_CACHED_STATEMENTS = 256
+_UNIQUE_CODES = (apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY)
+
+
+def make_private(path: Path) -> None:
+    """A new file is its owner's alone: it holds signing secrets and messages. SQLite's files beside it follow.
+
+    What went wrong shows when the file is connected to.
+    """
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
+    """A connection to the file, which is made if it is missing. Another program's database is left untouched.
+
+    `synchronous=FULL` is what makes a commit durable in WAL mode: the default would answer before the
+    log reached the disk, and every test would still pass. Checkpoints are our own (`SqliteEngine`),
+    because the automatic ones run inside somebody's commit.
+    """
+    connection = apsw.Connection(str(path), statementcachesize=_CACHED_STATEMENTS)
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    connection.create_scalar_function("clock_ms", _clock_ms, 0)
+    require_ours(connection, path)
+    if connection.readonly("main"):
+        # SQLite opens a file that it may only read without a word, and fails at the first write.
+        raise apsw.ReadOnlyError("attempt to write a readonly database")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA temp_store=MEMORY")
+    connection.execute("PRAGMA cache_size=-65536")
+    connection.wal_autocheckpoint(0)
+    if read_only:
+        connection.execute("PRAGMA query_only=1")
+        # Reads run on the event loop, which must not stand still for what another program does to the file.
+        connection.set_busy_timeout(_READ_BUSY_TIMEOUT_MS)
+    return connection
+
+
+def _clock_ms(*_: object) -> int:
+    return time.time_ns() // 1_000_000
+
+
+def is_marked(connection: apsw.Connection) -> bool:
+    """Whether the file says that it is a database of this program."""
+    return bool(connection.pragma("application_id") == APPLICATION_ID)
+
+
+def schema_versions(connection: apsw.Connection) -> tuple[int, int]:
+    """Of a marked file: the version of its schema, and the oldest program that may use it."""
+    found = {str(key): str(value) for key, value in connection.execute("SELECT key, value FROM meta")}
+    return int(found["schema_version"]), int(found["compatible_from"])
+
+
+def require_ours(connection: apsw.Connection, path: Path) -> None:
+    """Raises StoreUnusable for a database that another program made."""
+    # In one statement, so that it is one moment: another process of ours may be making the file just now.
+    [(mark, is_used)] = connection.execute(_MARK).fetchall()
+    if mark != APPLICATION_ID and (mark or is_used):
+        raise StoreUnusable(f"{path} is another program's database. Name another file.")
+
+
+class SqliteTransaction:
+    """`engine.Transaction` on one connection. Nothing here ever suspends."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    async def row(self, sql: str, *values: Value) -> Row | None:
+        try:
+            found = self._connection.execute(sql, values).fetchall()
+        except apsw.ConstraintError as error:
+            raise _violation(error) from error
+        return found[0] if found else None
+
+    async def rows(self, sql: str, *values: Value) -> list[Row]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except apsw.ConstraintError as error:
+            raise _violation(error) from error
+
+    async def execute(self, sql: str, *values: Value) -> int:
+        before = self._connection.total_changes()
+        try:
+            self._connection.execute(sql, values)
+        except apsw.ConstraintError as error:
+            raise _violation(error) from error
+        return self._connection.total_changes() - before
+
+    async def exclusive(self) -> None:
+        """Every write transaction is: it has begun with a lock on the file."""
+
+
+def _violation(error: apsw.ConstraintError) -> Exception:
+    return UniqueViolation() if getattr(error, "extendedresult", 0) in _UNIQUE_CODES else error
+
+
+def translated(error: apsw.Error, path: Path) -> DiscueError:
+    """What a caller is told. The message of SQLite stays in the chain, for the log."""
+    if isinstance(error, apsw.NotADBError):
+        return StoreUnusable(f"{path} is not a database of discue. Name another file.")
+    if isinstance(error, apsw.CorruptError):
+        return StoreUnusable(f"{path} is damaged. Restore it from a backup.")
+    return StoreUnavailable()
+
+
+def opening_error(error: apsw.Error, path: Path) -> StoreUnusable:
+    """Why a database could not be opened, for the person who starts the program."""
+    if isinstance(error, apsw.NotADBError):
+        reason = "it is not a database of discue: name another file"
+    elif isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError | apsw.CantOpenError):
+        reason = "it cannot be written: check that its folder exists and belongs to the user who runs discue"
+    elif isinstance(error, apsw.BusyError | apsw.LockedError):
+        reason = "another program holds it locked: stop that program, or wait for it"
+    elif isinstance(error, apsw.FullError):
+        reason = "the disk is full"
+    else:
+        reason = str(error)
+    return StoreUnusable(f"The database {path} cannot be opened: {reason}.")

@@ -1,0 +1,401 @@
+"""The embedded engine: one file, one writer thread, one fsync for many publishes.
+
+Reads run on the caller's thread, on a connection of their own: each is a handful of rows by a key,
+cheaper than a hop to another thread, and in WAL mode no reader waits for the writer.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar, cast
+
+import apsw
+
+from discue.domain.errors import StoreUnavailable
+from discue.domain.model import Entry
+from discue.store.engine import (
+    Batch,
+    BatchOutcome,
+    Hint,
+    Page,
+    Polled,
+    QueueKey,
+    Streams,
+    Work,
+)
+from discue.store.entries import BODY, entry_of_page
+from discue.store.migrations import COMPATIBLE_FROM, Migration, migrations, pending
+from discue.store.sqlite import append as sqlite_append
+from discue.store.sqlite import poll as sqlite_poll
+from discue.store.sqlite import route as sqlite_route
+from discue.store.sqlite import settle as sqlite_settle
+from discue.store.sqlite.connection import (
+    APPLICATION_ID,
+    BUSY_TIMEOUT_MS,
+    SqliteTransaction,
+    connect,
+    is_marked,
+    make_private,
+    opening_error,
+    schema_versions,
+    translated,
+)
+from discue.store.sqlite.file_lock import Turn, turn_at
+
+T = TypeVar("T")
+
+# One answer as a row of them, which is a list in MessagePack: two numbers and two byte strings.
+_ANSWER = (
+    "unhex('9194d3' || printf('%016x', key_high) || 'd3' || printf('%016x', key_low) || 'c6' || "
+    "printf('%08x', length(fingerprint)) || hex(fingerprint) || 'c6' || printf('%08x', length(content)) || "
+    "hex(content))"
+)
+DIALECT = {
+    "answer": _ANSWER,
+    "bytes": "BLOB",
+    "clock": "",
+    "clustered": "WITHOUT ROWID",
+    "hot": "WITHOUT ROWID",
+    "key": "INTEGER",
+    "text": "TEXT",
+}
+
+_CHECKPOINT_PAGES = 4_000
+_RESTART_PAGES = 16_384
+_RESTART_BUSY_MS = 50
+_WATCH_SECONDS = 0.25
+_WATCH_SIBLINGS_SECONDS = 0.01
+_TURN_SECONDS = 3.0
+
+_PAGE = f"""
+SELECT h.head, l.seq, l.id, l.stored_at, l.codec, CASE l.kind WHEN 0 THEN {BODY} ELSE x'' END, l.expires_at,
+    l.key_hash, l.extra, l.kind, l.origin_seq
+FROM queue_head h LEFT JOIN log l ON l.organization = h.organization AND l.queue = h.queue AND l.seq > $1
+WHERE h.organization = $2 AND h.queue = $3 ORDER BY l.seq LIMIT $4
+"""
+
+Report = Callable[[str, BaseException], None]
+"""Told of what went wrong inside: a short name of the place, and the error."""
+
+
+class _Order:
+    """A batch on its way to the writer. It is begun there, or given up here: whoever claims it first decides."""
+
+    __slots__ = ("_claim", "answer", "batch")
+
+    def __init__(self, batch: Batch, answer: asyncio.Future[BatchOutcome]) -> None:
+        self.batch = batch
+        self.answer = answer
+        self._claim = threading.Lock()
+
+    def claim(self) -> bool:
+        return self._claim.acquire(blocking=False)
+
+
+class SqliteEngine:
+    """`engine.Engine` on one SQLite file.
+
+    With `siblings`, other processes write there all the time: they take turns, and look more often whether one of
+    them has committed anything.
+    """
+
+    streams = Streams()
+
+    def __init__(self, path: Path, *, report: Report, siblings: bool = False) -> None:
+        self.path = path
+        self._report = report
+        self._siblings = siblings
+        self._turn: Turn | None = None
+        self._watching: asyncio.TimerHandle | None = None
+        self._orders: SimpleQueue[_Order | None] = SimpleQueue()
+        self._checkpoints: SimpleQueue[bool] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._wal_pages = 0
+        self._checkpoint_above = _CHECKPOINT_PAGES
+        self._restart_above = _RESTART_PAGES
+        self._checkpoint_asked = False
+        self._checkpointing = threading.Lock()
+        self._data_version = -1
+
+    async def open(self) -> None:
+        make_private(self.path)
+        try:
+            self._writer = connect(self.path)
+            self._turn = turn_at(self.path, must_be=self._siblings)
+            with self._turn or nullcontext():
+                _migrate(self._writer)
+            self._reader = connect(self.path, read_only=True)
+            self._checkpointer = connect(self.path)
+        except apsw.Error as error:
+            raise opening_error(error, self.path) from error
+        self._writer.set_wal_hook(self._committed)
+        self._loop = asyncio.get_running_loop()
+        for target in (self._write_batches, self._run_checkpoints):
+            thread = threading.Thread(target=target, name=f"discue{target.__name__}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        self._data_version = self._reader.pragma("data_version")
+
+    async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        self._orders.put(None)
+        self._checkpoints.put(False)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+        for connection in (self._reader, self._checkpointer, self._writer):
+            connection.close()
+        if self._turn is not None:
+            self._turn.close()
+
+    async def commit(self, batch: Batch) -> BatchOutcome:
+        order = _Order(batch, self._loop.create_future())
+        self._orders.put(order)
+        if self._turn is None:
+            return await order.answer
+        # A process that stands still in its turn must not leave others without an answer.
+        waiting = self._loop.call_later(_TURN_SECONDS, self._give_up, order)
+        try:
+            return await order.answer
+        finally:
+            waiting.cancel()
+
+    def _give_up(self, order: _Order) -> None:
+        if order.claim():
+            self._report("turn", TimeoutError("another process did not end its turn"))
+            _deliver(order.answer, StoreUnavailable())
+
+    async def read(self, work: Work[T]) -> T:
+        try:
+            self._reader.execute("BEGIN")
+            try:
+                return cast("T", _run_to_end(work(SqliteTransaction(self._reader))))
+            finally:
+                # An I/O error has ended it already, and is what has to be reported.
+                if self._reader.in_transaction:
+                    self._reader.execute("COMMIT")
+        except apsw.Error as error:
+            self._report("read", error)
+            raise translated(error, self.path) from error
+
+    async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> Page:
+        try:
+            return self._read_page((after, organization, queue, rows), max_bytes)
+        except apsw.Error as error:
+            self._report("page", error)
+            raise translated(error, self.path) from error
+
+    def _read_page(self, bindings: tuple[int, int, int, int], max_bytes: int) -> Page:
+        after, rows = bindings[0], bindings[3]
+        entries: list[Entry] = []
+        size, head, cut = 0, after, False
+        cursor = self._reader.execute(_PAGE, bindings)
+        for newest, *row in cursor:
+            head = newest
+            if row[0] is None:
+                break
+            size += len(row[4])
+            if entries and size > max_bytes:
+                cut = True
+                break
+            entries.append(entry_of_page(tuple(row)))
+        cursor.close()
+        whole = not cut and len(entries) < rows
+        return Page(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
+
+    async def poll(self, queues: Sequence[QueueKey]) -> Polled:
+        return await self.read(lambda tx: sqlite_poll.poll(tx, queues))
+
+    def tell(self, hint: Hint) -> None:
+        """The commit itself tells: `data_version` is another one for every other connection."""
+
+    def listen(self, heard: Callable[[Hint], None], lost: Callable[[], None]) -> None:
+        del lost
+        self._watch(heard)
+
+    def _watch(self, heard: Callable[[Hint], None]) -> None:
+        # The reader's connection sees our own writer as another one: telling those apart would take
+        # counting commits, and a look that finds nothing costs as little.
+        version = self._reader.pragma("data_version")
+        if version != self._data_version:
+            self._data_version = version
+            heard(Hint(anything=True))
+        pause = _WATCH_SIBLINGS_SECONDS if self._siblings else _WATCH_SECONDS
+        self._watching = self._loop.call_later(pause, self._watch, heard)
+
+    def _write_batches(self) -> None:
+        while (order := self._orders.get()) is not None:
+            with self._turn or nullcontext():
+                if order.claim():
+                    self._carry_out(order)
+
+    def _carry_out(self, order: _Order) -> None:
+        try:
+            answer: BatchOutcome | Exception = self._write(order.batch)
+        except Exception as error:  # noqa: BLE001 - it is the batch's answer
+            answer = self._failure("commit", error)
+        self._loop.call_soon_threadsafe(_deliver, order.answer, answer)
+        self._keep_log_short()
+
+    def _write(self, batch: Batch) -> BatchOutcome:
+        try:
+            return self._write_together(batch)
+        except (apsw.FullError, apsw.IOError, apsw.BusyError, apsw.ReadOnlyError, apsw.CantOpenError):
+            raise
+        except Exception as error:  # noqa: BLE001 - some part of it is to blame, and will have it as its answer
+            self._report("batch split", error)
+            return self._write_apart(batch)
+
+    def _write_together(self, batch: Batch) -> BatchOutcome:
+        connection = self._writer
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            outcome = BatchOutcome(
+                sqlite_append.append(connection, batch.appends, batch.tally_slot),
+                sqlite_settle.settle(connection, batch.settles, batch.tally_slot),
+                [self._work(work) for work in batch.works],
+                sqlite_route.route(connection, batch.routed, batch.tally_slot),
+            )
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return outcome
+
+    def _write_apart(self, batch: Batch) -> BatchOutcome:
+        """Each part in a commit of its own: what a poisoned one breaks is only itself."""
+        outcome = BatchOutcome([], [], [], [])
+        slot = batch.tally_slot
+        for single, answers in (
+            *((Batch(appends=(append,), tally_slot=slot), outcome.appends) for append in batch.appends),
+            *((Batch(settles=(settle,), tally_slot=slot), outcome.settles) for settle in batch.settles),
+            *((Batch(works=(work,)), outcome.works) for work in batch.works),
+            *((Batch(routed=(routed,), tally_slot=slot), outcome.routed) for routed in batch.routed),
+        ):
+            cast("list[Any]", answers).append(self._write_alone(single))
+        return outcome
+
+    def _write_alone(self, batch: Batch) -> object:
+        try:
+            outcome = self._write_together(batch)
+        except Exception as error:  # noqa: BLE001 - it is that part's answer
+            return self._failure("commit of one", error)
+        return (*outcome.appends, *outcome.settles, *outcome.works, *outcome.routed)[0]
+
+    def _work(self, work: Work[Any]) -> object:
+        """Its result, or its exception. A full disk or a broken file is the batch's failure, not the work's."""
+        self._writer.execute("SAVEPOINT work")
+        try:
+            result = _run_to_end(work(SqliteTransaction(self._writer)))
+        except apsw.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is the work's answer
+            self._writer.execute("ROLLBACK TO work")
+            self._writer.execute("RELEASE work")
+            return error
+        self._writer.execute("RELEASE work")
+        return result
+
+    def _failure(self, place: str, error: Exception) -> Exception:
+        self._report(place, error)
+        return translated(error, self.path) if isinstance(error, apsw.Error) else error
+
+    def _committed(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        if pages < self._wal_pages:
+            # This commit, or another process, has begun the log anew.
+            self._checkpoint_above, self._restart_above = _CHECKPOINT_PAGES, _RESTART_PAGES
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _keep_log_short(self) -> None:
+        """The log is copied back beside the writer; only when it has grown far does the writer wait for it."""
+        if self._wal_pages >= self._restart_above:
+            self._restart_log()
+        elif self._wal_pages >= self._checkpoint_above and not self._checkpoint_asked:
+            # A busy writer adds to the log while it is copied, so that it does not begin anew. Copying those few pages
+            # again and again would cost as much as writing them: the next time is when as many have come.
+            self._checkpoint_asked = True
+            self._checkpoint_above = self._wal_pages + _CHECKPOINT_PAGES
+            self._checkpoints.put(True)
+
+    def _restart_log(self) -> None:
+        """Begin the log anew. A reader that holds it open puts that off until it has grown as much again.
+
+        A checkpoint that runs beside this one would make it busy for as long as that takes, at every commit:
+        so it is waited for, which leaves little to copy.
+        """
+        with self._checkpointing:
+            self._writer.set_busy_timeout(_RESTART_BUSY_MS)
+            done = self._checkpoint(self._writer, apsw.SQLITE_CHECKPOINT_RESTART)
+            self._writer.set_busy_timeout(BUSY_TIMEOUT_MS)
+        self._checkpoint_above = _CHECKPOINT_PAGES
+        self._restart_above = _RESTART_PAGES if done else self._wal_pages + _RESTART_PAGES
+        self._wal_pages = 0
+
+    def _run_checkpoints(self) -> None:
+        while self._checkpoints.get():
+            with self._checkpointing:
+                self._checkpoint(self._checkpointer, apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._checkpoint_asked = False
+
+    def _checkpoint(self, connection: apsw.Connection, mode: int) -> bool:
+        try:
+            connection.wal_checkpoint(mode=mode)
+        except apsw.BusyError:
+            return False
+        except apsw.Error as error:
+            self._report("checkpoint", error)
+            return False
+        return True
+
+
+def _deliver(future: asyncio.Future[BatchOutcome], answer: BatchOutcome | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+def _run_to_end(coroutine: Any) -> Any:
+    """The result of work that never suspends: on this engine every statement answers at once."""
+    running = cast("Coroutine[Any, Any, Any]", coroutine)
+    try:
+        running.send(None)
+    except StopIteration as finished:
+        return finished.value
+    running.close()
+    raise RuntimeError("work inside a transaction waited for something that is not the transaction")
+
+
+def _migrate(connection: apsw.Connection) -> None:
+    known = migrations(DIALECT)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for migration in pending(known, *_schema_version(connection)):
+            _apply(connection, migration)
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _schema_version(connection: apsw.Connection) -> tuple[int, int]:
+    """Of the schema as it stands, and the oldest program that may use it; an empty file gets its first table."""
+    if is_marked(connection):
+        return schema_versions(connection)
+    connection.execute("CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute("INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))))")
+    return 0, 0
+
+
+def _apply(connection: apsw.Connection, migration: Migration) -> None:
+    connection.execute(migration.sql)
+    for key, value in (("schema_version", migration.number), ("compatible_from", COMPATIBLE_FROM)):
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ($1, $2)", (key, str(value)))

@@ -1,0 +1,346 @@
+import asyncio
+import random
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import Any
+
+import pytest
+
+from discue.auth.authenticator import Authenticator
+from discue.auth.control_plane_cache import KeyRecord, KeyRejected
+from discue.control import admin_keys, api_keys, lockouts, organizations
+from discue.control.api_keys import KeyFields
+from discue.domain import api_key
+from discue.domain.errors import DiscueError, Locked, LockedOut
+from discue.domain.ids import ALPHABET
+from discue.domain.lockout import FAILURES, FIRST_LOCK_MS, Subject
+from discue.domain.scopes import Scope
+from discue.observability.logs import Log
+from discue.store.engine import Row, Value
+from tests.support.cast import Cast, control_of
+
+HOME, ELSEWHERE = "192.0.2.1", "192.0.2.2"
+UNKNOWN_KEY = "dsk_" + "0" * 53
+CHECKS_AT_ONCE = 3
+
+
+class Worker:
+    """One of several on a database: what it knows, and whom it lets in."""
+
+    def __init__(self, cast: Cast, slot: int) -> None:
+        self.control = control_of(cast.control.store, cast.clock)
+        self.control.row_ids.slot = slot
+        self.directory = self.control.directory
+        self.authenticator = Authenticator(self.control.store, self.directory, cast.clock, self.control.row_ids, Log())
+
+    async def hear(self) -> None:
+        """Look at the database, as a worker does once a second."""
+        polled = await self.control.store.engine.poll(())
+        await self.directory.saw(polled.epoch, polled.feed_version)
+
+    async def asked(self, key: str, address: str = HOME) -> KeyRecord | type[DiscueError]:
+        """Whose key it is, or why it is not let in."""
+        try:
+            return await self.authenticator.authenticate(key, address)
+        except DiscueError as error:
+            return type(error)
+
+    async def fail(self, key: str, address: str = HOME, times: int = FAILURES) -> None:
+        for _ in range(times):
+            assert await self.asked(key, address) is KeyRejected
+
+
+@pytest.fixture
+def here(cast: Cast, runner: asyncio.Runner) -> Worker:
+    worker = Worker(cast, 1)
+    runner.run(worker.directory.open())
+    return worker
+
+
+@pytest.fixture
+def there(cast: Cast, runner: asyncio.Runner) -> Worker:
+    worker = Worker(cast, 2)
+    runner.run(worker.directory.open())
+    return worker
+
+
+def wrong(key: str) -> str:
+    return key[:-1] + ("0" if key[-1] != "0" else "1")
+
+
+async def let_in(worker: Worker, key: str, address: str = HOME) -> bool:
+    return isinstance(await worker.asked(key, address), KeyRecord)
+
+
+@pytest.mark.parametrize("key", ["dsk_", "wrong", "dsk_" + "!" * 53, UNKNOWN_KEY, "dsk_" + "é" * 53, "dsk_\ud800"])
+async def test_after_five_failures_an_address_is_locked_out_with_valid_keys_too(
+    cast: Cast, here: Worker, key: str
+) -> None:
+    assert await let_in(here, cast.alice.key)
+    await here.fail(key)
+    for locked in (key, cast.alice.key, cast.charlie.key):
+        assert await here.asked(locked) is LockedOut
+    assert await let_in(here, cast.alice.key, ELSEWHERE)
+
+
+async def test_the_lock_says_how_long_it_lasts_and_ends_by_itself(cast: Cast, here: Worker) -> None:
+    await here.fail(UNKNOWN_KEY)
+    cast.clock.advance(500)
+    with pytest.raises(LockedOut) as locked:
+        await here.authenticator.authenticate(cast.alice.key, HOME)
+    assert (locked.value.status, locked.value.retry_after_seconds) == (403, 60)
+    cast.clock.advance(FIRST_LOCK_MS - 501)
+    with pytest.raises(LockedOut) as locked:
+        await here.authenticator.authenticate(cast.alice.key, HOME)
+    assert locked.value.retry_after_seconds == 1
+    cast.clock.advance(1)
+    assert await let_in(here, cast.alice.key)
+
+
+async def test_who_goes_on_is_locked_out_for_longer_each_time(cast: Cast, here: Worker) -> None:
+    for minutes in (1, 2, 4, 8, 15, 15):
+        await here.fail(UNKNOWN_KEY)
+        with pytest.raises(LockedOut) as locked:
+            await here.authenticator.authenticate(UNKNOWN_KEY, HOME)
+        assert locked.value.retry_after_seconds == minutes * 60
+        cast.clock.advance(minutes * 60_000)
+
+
+async def test_a_wrong_secret_locks_the_key_wherever_it_comes_from_and_nobody_else(cast: Cast, here: Worker) -> None:
+    for number in range(FAILURES):
+        await here.fail(wrong(cast.alice.key), f"192.0.2.{number}", times=1)
+    for address in (HOME, "192.0.2.3", "198.51.100.1"):
+        assert await here.asked(cast.alice.key, address) is LockedOut
+        assert await let_in(here, cast.charlie.key, address)
+
+
+async def test_a_key_and_an_address_are_counted_apart(cast: Cast, here: Worker) -> None:
+    await here.fail(wrong(cast.alice.key), times=FAILURES - 1)
+    await here.fail(UNKNOWN_KEY, times=FAILURES - 1)
+    assert await let_in(here, cast.alice.key)
+    await here.fail(wrong(cast.alice.key), times=1)
+    assert await here.asked(cast.alice.key) is LockedOut
+    assert await let_in(here, cast.charlie.key)
+
+
+async def test_all_of_a_64_is_one_subject(cast: Cast, here: Worker) -> None:
+    for number in range(FAILURES):
+        await here.fail(UNKNOWN_KEY, f"2001:db8::{number + 1}", times=1)
+    assert await here.asked(cast.alice.key, "2001:db8::ffff") is LockedOut
+    assert await let_in(here, cast.alice.key, "2001:db8:0:1::1")
+
+
+async def test_a_success_resets_nothing(cast: Cast, here: Worker) -> None:
+    for _ in range(FAILURES):
+        assert await let_in(here, cast.alice.key)
+        await here.fail(UNKNOWN_KEY, times=1)
+    assert await here.asked(cast.alice.key) is LockedOut
+
+
+async def test_a_disabled_or_expired_key_is_refused_and_not_counted(cast: Cast, here: Worker) -> None:
+    disabled, expired = await cast.bob({"queues": Scope("write")}), await cast.bob({"queues": Scope("write")})
+    alias = "com.example.alice"
+    await admin_keys.set_status(cast.control, alias, disabled.principal.key_public_id, "disabled")
+    fields = KeyFields(expires_at=cast.clock.now() + 1)
+    await api_keys.change(cast.control, cast.alice.principal, expired.principal.key_public_id, fields)
+    cast.clock.advance(2)
+    for person in (disabled, expired):
+        await here.fail(person.key, times=3 * FAILURES)
+    assert await let_in(here, cast.alice.key)
+
+
+async def test_a_suspended_organization_is_refused_and_not_counted(cast: Cast, here: Worker) -> None:
+    await organizations.set_state(cast.control, "com.example.alice", "suspended")
+    await here.hear()
+    for _ in range(3 * FAILURES):
+        assert await here.asked(cast.alice.key) is Locked
+    assert await let_in(here, cast.charlie.key)
+
+
+async def test_what_one_worker_locks_the_others_hear_of(cast: Cast, here: Worker, there: Worker) -> None:
+    assert await let_in(there, cast.alice.key)
+    await here.fail(UNKNOWN_KEY)
+    await there.hear()
+    assert await there.asked(cast.alice.key) is LockedOut
+    assert await let_in(there, cast.alice.key, ELSEWHERE)
+
+
+async def test_failures_in_all_workers_count_together(cast: Cast, here: Worker, there: Worker) -> None:
+    for number in range(FAILURES):
+        await (here, there)[number % 2].fail(UNKNOWN_KEY, times=1)
+    # That one has locked it, this one hears of it when it wants to count one more.
+    assert await there.asked(UNKNOWN_KEY) is LockedOut
+    assert await here.asked(cast.alice.key) is LockedOut
+
+
+async def test_a_worker_that_starts_knows_the_locks_that_hold(cast: Cast, here: Worker) -> None:
+    await here.fail(UNKNOWN_KEY)
+    late = Worker(cast, 3)
+    await late.directory.open()
+    assert await late.asked(cast.alice.key) is LockedOut
+    cast.clock.advance(FIRST_LOCK_MS)
+    later = Worker(cast, 4)
+    await later.directory.open()
+    assert not later.directory.locks
+
+
+async def test_a_worker_that_starts_over_knows_them_too(cast: Cast, here: Worker, there: Worker) -> None:
+    await here.fail(UNKNOWN_KEY)
+    await there.directory.start_over()
+    assert await there.asked(cast.alice.key) is LockedOut
+
+
+async def test_who_is_unlocked_is_let_in_again_by_every_worker(cast: Cast, here: Worker, there: Worker) -> None:
+    await here.fail(UNKNOWN_KEY)
+    await there.hear()
+    (lock,) = await lockouts.unlock(cast.control, Subject("address", HOME))
+    assert lock.until == cast.clock.now() + FIRST_LOCK_MS
+    for worker in (here, there):
+        await worker.hear()
+        assert await let_in(worker, cast.alice.key)
+    await here.fail(UNKNOWN_KEY, times=FAILURES - 1)
+    assert await let_in(here, cast.alice.key)
+
+
+async def test_all_can_be_unlocked_at_once(cast: Cast, here: Worker) -> None:
+    await here.fail(UNKNOWN_KEY)
+    await here.fail(wrong(cast.charlie.key), ELSEWHERE)
+    ended = await lockouts.unlock_all(cast.control)
+    key = Subject("api_key", cast.charlie.principal.key_public_id)
+    assert {lock.subject for lock in ended} == {key, Subject("address", HOME)}
+    assert await lockouts.active(cast.control, 10) == []
+    await here.hear()
+    assert await let_in(here, cast.charlie.key)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_of_many_attempts_at_once_hardly_more_are_looked_at(cast: Cast, here: Worker, *, is_known: bool) -> None:
+    guesses = [wrong(cast.alice.key) if is_known else UNKNOWN_KEY] * 50
+    answers = await asyncio.gather(*(here.asked(guess) for guess in guesses))
+    assert FAILURES <= answers.count(KeyRejected) < FAILURES + CHECKS_AT_ONCE
+    assert answers.count(LockedOut) == 50 - answers.count(KeyRejected)
+    assert here.authenticator._turnstile.names == 0
+
+
+async def test_many_with_a_valid_key_are_all_let_in_at_once(cast: Cast, here: Worker) -> None:
+    answers = await asyncio.gather(*(here.asked(cast.alice.key, f"192.0.2.{number}") for number in range(50)))
+    assert all(isinstance(answer, KeyRecord) for answer in answers)
+
+
+def guesses_near(key: str, dice: random.Random) -> str:
+    """One or two characters changed, added, left out, or changed places."""
+    characters = list(key)
+    for _ in range(dice.randint(1, 2)):
+        place, other = dice.randrange(len(characters)), dice.choice(ALPHABET + "_-é \0")
+        change = dice.randrange(4)
+        if change == 0:
+            characters[place] = other
+        elif change == 1:
+            characters.insert(place, other)
+        elif change == 2:
+            del characters[place]
+        else:
+            characters[place], characters[-1] = characters[-1], characters[place]
+    return "".join(characters)
+
+
+def guesses_of(keys: list[str], dice: random.Random) -> Callable[[], str]:
+    def guess() -> str:
+        near = dice.random() < 0.7
+        text = guesses_near(dice.choice(keys), dice) if near else "dsk_" + "".join(dice.choices(ALPHABET, k=53))
+        return text if text not in keys else guess()
+
+    return guess
+
+
+async def test_of_10000_random_and_near_miss_keys_none_is_accepted(cast: Cast, here: Worker) -> None:
+    guess = guesses_of([cast.alice.key, cast.charlie.key, cast.olga.key], random.Random(7))  # noqa: S311
+    for _ in range(10_000):
+        with pytest.raises(KeyRejected):
+            await here.directory.authenticate(guess())
+
+
+async def test_whoever_tries_10000_keys_is_locked_out_after_five(cast: Cast, here: Worker) -> None:
+    guess = guesses_of([cast.alice.key, cast.charlie.key], random.Random(11))  # noqa: S311
+    answers = [await here.asked(guess()) for _ in range(10_000)]
+    assert set(answers) == {KeyRejected, LockedOut}
+    # Of the two keys that it is near to, and of its own address.
+    assert answers.count(KeyRejected) <= 3 * FAILURES
+
+
+class Recording:
+    """A transaction that keeps what it is asked."""
+
+    def __init__(self, tx: Any, statements: list[str]) -> None:
+        self._tx = tx
+        self._statements = statements
+
+    async def row(self, sql: str, *values: Value) -> Row | None:
+        self._statements.append(sql)
+        row: Row | None = await self._tx.row(sql, *values)
+        return row
+
+    async def rows(self, sql: str, *values: Value) -> list[Row]:
+        self._statements.append(sql)
+        rows: list[Row] = await self._tx.rows(sql, *values)
+        return rows
+
+    async def execute(self, sql: str, *values: Value) -> int:
+        self._statements.append(sql)
+        changed: int = await self._tx.execute(sql, *values)
+        return changed
+
+    async def exclusive(self) -> None:
+        await self._tx.exclusive()
+
+
+async def test_whatever_of_a_key_is_wrong_the_same_is_done_about_it(
+    cast: Cast, here: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same statements, one comparison, and the same words: but for who the organization is."""
+    statements: list[str] = []
+    compared: list[bytes] = []
+    store, matches = cast.control.store, api_key.matches
+
+    def recorded(run: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        return lambda work: run(lambda tx: work(Recording(tx, statements)))
+
+    def counted(secret: str, secret_hash: bytes) -> bool:
+        compared.append(secret_hash)
+        return matches(secret, secret_hash)
+
+    monkeypatch.setattr(store, "read", recorded(store.read))
+    monkeypatch.setattr(store, "write", recorded(store.write))
+    monkeypatch.setattr(api_key, "matches", counted)
+    seen = []
+    for key in ("malformed", UNKNOWN_KEY, wrong(cast.alice.key)):
+        statements.clear()
+        compared.clear()
+        with pytest.raises(KeyRejected) as rejected:
+            await here.authenticator.authenticate(key, HOME)
+        seen.append(([_table(sql) for sql in statements], len(compared), rejected.value.detail))
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0][1] == 1
+
+
+def _table(sql: str) -> str:
+    """What a statement does, and to what."""
+    verb, *words = sql.split()
+    return f"{verb} {words[words.index('FROM' if verb == 'SELECT' else 'INTO') + 1]}"
+
+
+async def test_the_time_does_not_say_whether_a_key_exists(cast: Cast, here: Worker) -> None:
+    """Medians of many samples, taken in turns: a machine that is slow is slow for both."""
+    known, unknown = list[float](), list[float]()
+    guesses = count()
+    for _ in range(600):
+        for times, start in ((known, cast.alice.key[:25]), (unknown, "dsk_" + "0" * 21)):
+            key = f"{start}{next(guesses):032}"
+            began = time.perf_counter()
+            with pytest.raises(KeyRejected):
+                await here.directory.authenticate(key)
+            times.append(time.perf_counter() - began)
+    fast, slow = sorted((statistics.median(known), statistics.median(unknown)))
+    assert slow < fast * 1.5

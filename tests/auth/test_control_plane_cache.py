@@ -1,0 +1,269 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from discue.auth.control_plane_cache import Directory, KeyRejected
+from discue.control import api_keys, organizations, queues
+from discue.control.api_keys import KeyFields
+from discue.control.organizations import OrganizationFields
+from discue.control.queues import QueueFields
+from discue.domain.errors import NotFound
+from discue.domain.scopes import Scope
+from discue.store import api_keys as key_rows
+from discue.store.engine import Transaction
+from tests.support.cast import Cast, control_of
+
+
+class Worker:
+    """Another worker on the same database: its directory, and how often that asked the store."""
+
+    def __init__(self, cast: Cast, monkeypatch: pytest.MonkeyPatch, entries: int = 100) -> None:
+        store = cast.control.store
+        self.store = store
+        self.reads = 0
+        self.before_answering: Callable[[], Any] | None = None
+        read = store.read
+
+        async def counted(work: Any) -> Any:
+            self.reads += 1
+            answer = await read(work)
+            if self.before_answering is not None:
+                meanwhile, self.before_answering = self.before_answering, None
+                await meanwhile()
+            return answer
+
+        monkeypatch.setattr(store, "read", counted)
+        self.directory = Directory(store, cast.clock, max_message_bytes=1_000, entries=entries)
+
+
+@pytest.fixture
+def worker(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    return Worker(cast, monkeypatch)
+
+
+async def test_a_key_is_asked_for_once_and_then_known(cast: Cast, worker: Worker) -> None:
+    first = await worker.directory.authenticate(cast.alice.key)
+    reads = worker.reads
+    assert await worker.directory.authenticate(cast.alice.key) is first
+    assert worker.reads == reads
+    assert first.principal.organization == cast.alice.principal.organization
+
+
+@pytest.mark.parametrize(
+    "presented",
+    ["", "dsk_", "x" * 57, "dsk_" + "a" * 42, "dsk_" + "a" * 129, "dsk_" + "a" * 52 + "é", "dsk_" + "a" * 52 + "-"],
+)
+async def test_a_malformed_key_is_asked_for_like_any_other(worker: Worker, presented: str) -> None:
+    """It must not take another time than one that is not malformed."""
+    with pytest.raises(KeyRejected) as refused:
+        await worker.directory.authenticate(presented)
+    assert (refused.value.counted, refused.value.known_key, worker.reads) == (True, None, 1)
+
+
+async def look(worker: Worker) -> None:
+    """As a worker does now and then."""
+    polled = await worker.store.engine.poll(())
+    await worker.directory.saw(polled.epoch, polled.feed_version)
+
+
+async def test_an_unknown_key_is_asked_for_each_time(cast: Cast, worker: Worker) -> None:
+    unknown = "dsk_" + "0" * 53
+    for _ in range(2):
+        reads = worker.reads
+        with pytest.raises(KeyRejected) as refused:
+            await worker.directory.authenticate(unknown)
+        assert refused.value.known_key is None
+        assert worker.reads == reads + 1
+
+
+async def test_a_wrong_secret_names_the_key_whose_holder_is_guessed_at(cast: Cast, worker: Worker) -> None:
+    expected = (True, cast.alice.principal.key_public_id)
+    for wrong in (cast.alice.key[:-4] + "0000", cast.alice.key + "0"):
+        with pytest.raises(KeyRejected) as refused:
+            await worker.directory.authenticate(wrong)
+        assert (refused.value.counted, refused.value.known_key) == expected
+
+
+async def test_what_another_worker_revoked_is_refused_after_a_poll(cast: Cast, worker: Worker) -> None:
+    bob = await cast.bob({"queues": Scope("write")})
+    await worker.directory.authenticate(bob.key)
+    await look(worker)
+    fields = KeyFields(scopes={})
+    await api_keys.change(cast.control, cast.alice.principal, bob.principal.key_public_id, fields)
+    await look(worker)
+    record = await worker.directory.authenticate(bob.key)
+    assert not record.principal.may("queues", "read")
+    await api_keys.delete(cast.control, cast.alice.principal, bob.principal.key_public_id)
+    await look(worker)
+    with pytest.raises(KeyRejected):
+        await worker.directory.authenticate(bob.key)
+
+
+async def test_a_queue_made_by_another_worker_is_found_at_once(cast: Cast, worker: Worker) -> None:
+    principal = cast.alice.principal
+    made = (await queues.create(cast.control, principal, QueueFields())).queue
+    assert worker.directory.cached_queue(principal.organization, made.public_id) is None
+    found = await worker.directory.queue(principal.organization, made.public_id)
+    assert (found.id, found.config_version, found.max_message_bytes) == (made.id, 1, 1_000)
+    assert worker.directory.cached_queue(principal.organization, made.public_id) is found
+
+
+async def test_a_changed_queue_is_read_again(cast: Cast, worker: Worker) -> None:
+    principal = cast.alice.principal
+    made = (await queues.create(cast.control, principal, QueueFields())).queue
+    await worker.directory.queue(principal.organization, made.public_id)
+    await look(worker)
+    await queues.change(cast.control, principal, made.public_id, QueueFields(max_message_bytes=7))
+    await look(worker)
+    found = await worker.directory.queue(principal.organization, made.public_id)
+    assert (found.config_version, found.max_message_bytes) == (2, 7)
+
+
+async def test_a_queue_is_known_to_its_own_organization_only(cast: Cast, worker: Worker) -> None:
+    made = (await queues.create(cast.control, cast.alice.principal, QueueFields())).queue
+    await worker.directory.queue(made.organization, made.public_id)
+    stranger = cast.charlie.principal.organization
+    assert worker.directory.cached_queue(stranger, made.public_id) is None
+    with pytest.raises(NotFound):
+        await worker.directory.queue(stranger, made.public_id)
+
+
+async def test_a_change_to_an_organization_concerns_all_its_keys_and_queues(cast: Cast, worker: Worker) -> None:
+    bob = await cast.bob({})
+    made = (await queues.create(cast.control, cast.alice.principal, QueueFields())).queue
+    await worker.directory.catch_up()
+    for key in (cast.alice.key, bob.key, cast.charlie.key):
+        await worker.directory.authenticate(key)
+    await worker.directory.queue(made.organization, made.public_id)
+    fields = OrganizationFields("com.example.renamed")
+    own = cast.alice.principal.organization_public_id
+    await organizations.change(cast.control, cast.alice.principal, own, fields)
+    await worker.directory.catch_up()
+    assert worker.directory.cached_queue(made.organization, made.public_id) is None
+    for key in (cast.alice.key, bob.key):
+        assert (await worker.directory.authenticate(key)).organization.alias == "com.example.renamed"
+    reads = worker.reads
+    await worker.directory.authenticate(cast.charlie.key)
+    assert worker.reads == reads
+
+
+async def test_a_key_read_before_a_change_that_was_followed_meanwhile_is_read_again(cast: Cast, worker: Worker) -> None:
+    bob = await cast.bob({"queues": Scope("write")})
+    await worker.directory.catch_up()
+
+    async def narrow() -> None:
+        fields = KeyFields(scopes={})
+        await api_keys.change(cast.control, cast.alice.principal, bob.principal.key_public_id, fields)
+        await worker.directory.catch_up()
+
+    worker.before_answering = narrow
+    record = await worker.directory.authenticate(bob.key)
+    assert not record.principal.may("queues", "read")
+
+
+async def test_followers_hear_of_each_change_in_order_after_it_took_effect(cast: Cast, worker: Worker) -> None:
+    heard: list[tuple[str, int, int]] = []
+    principal = cast.alice.principal
+    made = (await queues.create(cast.control, principal, QueueFields())).queue
+    await worker.directory.catch_up()
+    await worker.directory.queue(principal.organization, made.public_id)
+
+    def follower(kind: str, organization: int, ref: int) -> None:
+        assert worker.directory.cached_queue(principal.organization, made.public_id) is None
+        heard.append((kind, organization, ref))
+
+    worker.directory.follow(follower)
+    await queues.delete(cast.control, principal, made.public_id)
+    key = (await api_keys.create(cast.control, principal, KeyFields())).key
+    await look(worker)
+    await look(worker)
+    assert heard == [
+        ("queue", principal.organization, made.id),
+        ("api_key", principal.organization, key.id),
+    ]
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        "UPDATE meta SET value = 'another' WHERE key = 'epoch'",
+        "DELETE FROM feed WHERE version > 1; UPDATE feed_head SET version = 1",
+        "DELETE FROM feed WHERE version = (SELECT max(version) - 1 FROM feed)",
+    ],
+    ids=["another history", "a shorter history", "a hole"],
+)
+async def test_when_the_feed_is_not_the_one_that_was_followed_nothing_known_holds(
+    cast: Cast, worker: Worker, rewrite: str
+) -> None:
+    await worker.directory.catch_up()
+    heard: list[str] = []
+    worker.directory.follow(lambda kind, _organization, _ref: heard.append(kind))
+    await worker.directory.authenticate(cast.alice.key)
+    principal = cast.charlie.principal
+    for _ in range(2):
+        await queues.create(cast.control, principal, QueueFields())
+
+    async def lose_the_key(tx: Transaction) -> None:
+        await key_rows.delete(tx, cast.alice.principal.organization, cast.alice.principal.key)
+        await tx.execute(rewrite)
+
+    await cast.control.store.write(lose_the_key)
+    await worker.directory.catch_up()
+    assert heard == ["everything"]
+    with pytest.raises(KeyRejected):
+        await worker.directory.authenticate(cast.alice.key)
+    await worker.directory.catch_up()
+    assert heard == ["everything"]
+
+
+async def test_a_long_feed_is_followed_to_its_end(cast: Cast, worker: Worker) -> None:
+    await worker.directory.catch_up()
+    heard: list[int] = []
+    worker.directory.follow(lambda _kind, _organization, ref: heard.append(ref))
+
+    async def many(tx: Transaction) -> None:
+        for ref in range(1_200):
+            await tx.execute(
+                "INSERT INTO feed (shard, version, kind, organization, ref) "
+                "SELECT 0, version + 1, 'listener', 1, $1 FROM feed_head",
+                ref,
+            )
+            await tx.execute("UPDATE feed_head SET version = version + 1")
+
+    await cast.control.store.write(many)
+    await look(worker)
+    assert heard == list(range(1_200))
+
+
+async def test_only_so_many_are_kept_and_those_used_lately_stay(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(cast, monkeypatch, entries=2)
+    for key in (cast.alice.key, cast.charlie.key, cast.alice.key, cast.olga.key):
+        await worker.directory.authenticate(key)
+    reads = worker.reads
+    await worker.directory.authenticate(cast.alice.key)
+    assert worker.reads == reads
+    await worker.directory.authenticate(cast.charlie.key)
+    assert worker.reads == reads + 1
+
+
+async def test_when_a_key_was_used_last_is_written_down_in_one_write(cast: Cast) -> None:
+    worker = control_of(cast.control.store, cast.clock)
+    cast.clock.advance(60_000)
+    for person in (cast.alice, cast.charlie, cast.alice):
+        await worker.directory.authenticate(person.key)
+    assert not await worker.directory.flush_usage()
+    for person in (cast.alice, cast.charlie):
+        own = person.principal.key_public_id
+        assert (await api_keys.get(cast.control, person.principal, own)).last_used_at == cast.clock.now()
+    own = cast.olga.principal.key_public_id
+    assert (await api_keys.get(cast.control, cast.olga.principal, own)).last_used_at < cast.clock.now()
+
+
+async def test_a_refused_key_was_not_used(cast: Cast) -> None:
+    worker = control_of(cast.control.store, cast.clock)
+    with pytest.raises(KeyRejected):
+        await worker.directory.authenticate(cast.alice.key + "0")
+    await worker.directory.flush_usage()
+    own = cast.alice.principal.key_public_id
+    assert (await api_keys.get(cast.control, cast.alice.principal, own)).last_used_at == 0

@@ -1,0 +1,112 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.config.database_url import AddressUnreadable, check_address, is_address, without_password
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://db.example.com/discue", "postgresql://db.example.com/discue"),
+        ("postgres://discue@db.example.com:5433/discue", "postgres://discue@db.example.com:5433/discue"),
+        ("postgresql://discue:hunter2@db.example.com/discue", "postgresql://discue@db.example.com/discue"),
+        ("postgresql://discue:@db.example.com/discue", "postgresql://discue@db.example.com/discue"),
+        ("postgresql://:hunter2@db.example.com/discue", "postgresql://db.example.com/discue"),
+        ("postgresql://u:hun:ter2@[::1]:5432/discue", "postgresql://u@[::1]:5432/discue"),
+        ("postgresql://u:hun%40ter%2F2@one:1,two:65535/discue", "postgresql://u@one:1,two:65535/discue"),
+        ("postgresql:///discue", "postgresql:///discue"),
+        ("postgresql://u@%2Frun%2Fpostgresql/discue", "postgresql://u@%2Frun%2Fpostgresql/discue"),
+        ("postgresql://u@/discue?host=/run/pg&port=5433", "postgresql://u@/discue?host=/run/pg&port=5433"),
+        ("postgresql://u@/discue?host=one,two&port=1,2", "postgresql://u@/discue?host=one,two&port=1,2"),
+        ("postgresql://h/discue?password=hunter2&sslmode=require", "postgresql://h/discue?sslmode=require"),
+        ("postgresql://h/discue?%70assword=hunter2", "postgresql://h/discue"),
+        ("postgresql://h/discue?sslkey=/k&sslpassword=hunter2", "postgresql://h/discue?sslkey=/k"),
+        ("postgresql://h/?dbname=discue", "postgresql://h/?dbname=discue"),
+        (
+            "postgresql://one,two/discue?target_session_attrs=primary&application_name=queue%20one",
+            "postgresql://one,two/discue?target_session_attrs=primary&application_name=queue%20one",
+        ),
+    ],
+)
+def test_an_address_is_taken_and_shown_without_its_password(address: str, shown: str) -> None:
+    check_address(address)
+
+    assert is_address(address)
+    assert without_password(address) == shown
+    check_address(shown)
+
+
+ESCAPE = "are written %25"
+NO_NAME = "does not name a database"
+NO_PORT = "not a number from 1 to 65535"
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("postgresql://u:hunter2@h", NO_NAME),
+        ("postgresql://u:hunter2@h/", NO_NAME),
+        ("postgresql://u:hunter2@h?sslmode=require", NO_NAME),
+        ("postgresql://u:hunter2@h:port/discue", NO_PORT),
+        ("postgresql://u:hunter2@h:0/discue", NO_PORT),
+        ("postgresql://u:hunter2@h:65536/discue", NO_PORT),
+        ("postgresql://u:hunter2@h:/discue", NO_PORT),
+        ("postgresql://u:hunter2@h:٣/discue", NO_PORT),
+        ("postgresql://u:hunter2@one:1,two:x/discue", NO_PORT),
+        ("postgresql://u:hunter2@h/discue?port=x", NO_PORT),
+        ("postgresql://u:hunter2@one,two,three/discue?port=1,2", "not one port for each host"),
+        ("postgresql://u:hunter2@one,,two/discue", "a host in it cannot be read"),
+        ("postgresql://u:hunter2@::1/discue", "a host in it cannot be read"),
+        ("postgresql://u:hunter2@/discue?host=one,", "a host in it cannot be read"),
+        ("postgresql://u:hunter2@h@two/discue", ESCAPE),
+        ("postgresql://u:hunter2/x@h/discue", ESCAPE),
+        ("postgresql://u:22/hunter2@h/discue", ESCAPE),
+        ("postgresql://u:hunter2#x@h/discue", ESCAPE),
+        ("postgresql://u:hunter2?x@h/discue", ESCAPE),
+        ("postgresql://u:hunter2?x=1@h/discue", ESCAPE),
+        ("postgresql://u:[hunter2@h/discue", ESCAPE),
+        ("postgresql://u:hunter2%@h/discue", ESCAPE),
+        ("postgresql://u:hunter2%00@h/discue", ESCAPE),
+        ("postgresql://u:hunter2@h/dis cue", ESCAPE),
+        ("postgresql://u:hunter2@h/dis\ncue", ESCAPE),
+        ("postgresql://u:hunter2@h/discue?sslmode", ESCAPE),
+        ("postgresql://u:hunter2@h/discue?sslmode=hunter2", "its sslmode is none of disable, allow, prefer"),
+        ("postgresql://u:hunter2@h/discue?target_session_attrs=standby", "none of any, primary, read-write"),
+        ("postgresql://u:hunter2@h/discue?channel_binding=require", "its parameter channel_binding is not available"),
+    ],
+)
+def test_what_no_database_can_be_found_by_is_refused_without_being_shown(address: str, reason: str) -> None:
+    with pytest.raises(AddressUnreadable, match=reason) as caught:
+        check_address(address)
+
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in without_password(address)
+
+
+TEXTS = st.text("abc:/@?#[]%=&,0159 é", max_size=20)
+
+
+@given(st.sampled_from(["postgresql://", "postgres://"]), TEXTS, TEXTS)
+def test_whatever_an_address_is_there_is_a_reason_or_a_way_to_show_it(scheme: str, before: str, after: str) -> None:
+    address = f"{scheme}{before}:hunter2{after}"
+    shown = without_password(address)
+    try:
+        check_address(address)
+    except AddressUnreadable as error:
+        assert shown == f"{scheme}…"
+        assert "hunter2" not in str(error)  # noqa: PT017
+    else:
+        check_address(shown)
+
+
+@given(st.text("abc:/@?#[]%=&,0159 é", min_size=1, max_size=20))
+def test_a_password_that_is_escaped_is_never_shown(password: str) -> None:
+    escaped = "".join(f"%{byte:02X}" for byte in password.encode())
+
+    assert without_password(f"postgresql://u:{escaped}@h/d?password={escaped}") == "postgresql://u@h/d"
+
+
+@pytest.mark.parametrize("text", ["", "postgresql", "mysql://db/discue", "sqlite:///discue.db", "Postgresql://db/x"])
+def test_what_is_no_address_of_this_sort_is_told_apart(text: str) -> None:
+    assert not is_address(text)

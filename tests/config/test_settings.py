@@ -1,0 +1,143 @@
+import argparse
+import typing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.config.settings import SETTINGS, Command, Setting, Settings
+from discue.config.sources import describe
+from discue.config.types import ORGANIZATION, whole
+from discue.domain.aliases import check_organization_alias
+from discue.domain.errors import DiscueError
+
+KEY = "dsk_" + "0123456789ABCDEFGHIJK" + "a" * 32
+
+
+def test_the_defaults_are_valid_and_serve_on_loopback_only() -> None:
+    settings = Settings()
+
+    assert settings.is_loopback
+    assert not settings.has_tls
+    assert settings.database_path == Path("discue.db")
+    assert settings.allow_private_targets is False
+    assert settings.organization == "local.discue.operator"
+
+
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s.default is not None], ids=lambda s: s.name)
+def test_a_default_is_what_its_own_text_means(setting: Setting) -> None:
+    text = "" if setting.default == () else describe(setting.default)
+
+    assert setting.kind.parse(text) == setting.default
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_every_setting_is_explained_by_a_sentence_and_taken_by_a_command(setting: Setting) -> None:
+    assert setting.help[0].isupper()
+    assert setting.help.endswith(".")
+    assert set(setting.commands) <= set(typing.get_args(Command))
+    assert setting.commands
+
+
+def test_flags_and_variables_follow_from_names() -> None:
+    public_url = next(setting for setting in SETTINGS if setting.name == "public_url")
+
+    assert public_url.flag == "--public-url"
+    assert public_url.variable == "DISCUE_PUBLIC_URL"
+
+
+def test_the_repr_shows_every_setting_and_no_secret() -> None:
+    shown = repr(Settings(bootstrap_key=KEY, port=1234))
+
+    assert "port=1234" in shown
+    assert "bootstrap_key=[secret]" in shown
+    assert KEY[:14] not in shown
+    assert all(f"{setting.name}=" in shown for setting in SETTINGS)
+
+
+def test_an_encryption_key_is_never_shown() -> None:
+    shown = repr(Settings(encryption_key=(b"k" * 32,)))
+
+    assert "encryption_key=[secret]" in shown
+    assert "kkk" not in shown
+
+
+def test_the_password_of_a_database_is_never_shown() -> None:
+    settings = Settings(database="postgresql://discue:hunter2@db.example.com:5433/discue?sslpassword=hunter2")
+
+    assert settings.database_shown == "postgresql://discue@db.example.com:5433/discue"
+    assert "database='postgresql://discue@db.example.com:5433/discue'" in repr(settings)
+    assert "hunter2" not in repr(settings)
+
+
+def test_only_an_embedded_database_has_a_file() -> None:
+    assert Settings(database="sqlite:////var/lib/discue.db").database_path == Path("/var/lib/discue.db")
+    assert Settings(database="postgresql://db.example.com/discue").database_path is None
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("LOCALHOST.", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("localhost.example.com", False),
+        ("example.com", False),
+    ],
+)
+def test_which_hosts_only_this_machine_reaches(host: str, loopback: bool) -> None:  # noqa: FBT001
+    assert Settings(host=host).is_loopback is loopback
+
+
+@given(st.integers(-10, 200), st.integers(0, 90), st.integers(91, 150))
+def test_a_whole_number_is_taken_exactly_within_its_bounds(number: int, least: int, most: int) -> None:
+    kind = whole(least, most)
+
+    if least <= number <= most:
+        assert kind.parse(str(number)) == number
+    else:
+        with pytest.raises(ValueError, match=f"^{number}$"):
+            kind.parse(str(number))
+
+
+@given(st.text(max_size=30))
+def test_parsers_refuse_strange_text_with_a_value_error_only(text: str) -> None:
+    for setting in SETTINGS:
+        try:
+            setting.kind.parse(text)
+        except ValueError:
+            continue
+
+
+LABELS = st.text("abcXYZ019-._/", max_size=12)
+
+
+@given(st.one_of(LABELS, st.lists(LABELS, max_size=4).map(".".join)))
+def test_the_operators_organization_is_named_by_the_rule_of_all_others(alias: str) -> None:
+    def taken(check: typing.Callable[[str], object]) -> bool:
+        try:
+            check(alias)
+        except (ValueError, DiscueError):
+            return False
+        return True
+
+    assert taken(ORGANIZATION.parse) == taken(check_organization_alias)
+
+
+def test_flags_do_not_collide_with_each_other_by_their_beginnings() -> None:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for setting in SETTINGS:
+        parser.add_argument(setting.flag)
+
+    assert vars(parser.parse_args([])).keys() == {setting.name for setting in SETTINGS}

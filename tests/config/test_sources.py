@@ -1,0 +1,343 @@
+import argparse
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.config.settings import SETTINGS, Settings
+from discue.config.sources import add_flags, flags_of, load
+from discue.domain.errors import SettingsInvalid
+
+KEY = "dsk_" + "0123456789ABCDEFGHIJK" + "a" * 32
+
+
+def no_file(path: Path) -> bytes:
+    raise AssertionError(f"{path} was read")
+
+
+def file(text: str) -> Callable[[Path], bytes]:
+    def read(path: Path) -> bytes:
+        assert path == Path("discue.toml")
+        return text.encode()
+
+    return read
+
+
+def loaded(
+    flags: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None, toml: str | None = None
+) -> Settings:
+    named = {} if toml is None else {"DISCUE_CONFIG": "discue.toml"}
+    return load(flags or {}, {**named, **(environ or {})}, no_file if toml is None else file(toml))
+
+
+def faults(
+    flags: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None, toml: str | None = None
+) -> dict[str, str]:
+    with pytest.raises(SettingsInvalid) as caught:
+        loaded(flags, environ, toml)
+    for fault in caught.value.faults:
+        assert f"{fault.pointer}: {fault.detail}" in caught.value.detail
+    return {fault.pointer: fault.detail for fault in caught.value.faults}
+
+
+def test_nothing_given_means_the_defaults() -> None:
+    assert loaded() == Settings()
+
+
+def test_flags_win_over_the_environment_over_the_file_over_the_base_over_the_default() -> None:
+    given: list[tuple[dict[str, str], dict[str, str], str, dict[str, str]]] = [
+        ({"port": "1"}, {"DISCUE_PORT": "2"}, "port = 3", {"port": "4"}),
+        ({}, {"DISCUE_PORT": "2"}, "port = 3", {"port": "4"}),
+        ({}, {}, "port = 3", {"port": "4"}),
+        ({}, {}, "", {"port": "4"}),
+        ({}, {}, "", {}),
+    ]
+    ports = [
+        load({"config": "discue.toml", **flags}, environ, file(toml), base).port for flags, environ, toml, base in given
+    ]
+
+    assert ports == [1, 2, 3, 4, 3000]
+
+
+def test_the_flag_names_the_file_before_the_variable_does() -> None:
+    settings = load({"config": "discue.toml"}, {"DISCUE_CONFIG": "other.toml"}, file("port = 3"))
+
+    assert settings.port == 3
+
+
+def test_values_of_every_sort_are_read() -> None:
+    settings = loaded(
+        {"host": "[::1]", "tls_self_signed": "yes", "public_url": "https://discue.example.com/base/"},
+        {"DISCUE_BOOTSTRAP_KEY": KEY, "DISCUE_ALLOW_PRIVATE_TARGETS": "10.0.0.0/8, fd00::/8"},
+        'trusted_proxies = ["10.1.0.0/16", "::1/128"]\nlog_requests = true\nrole = "api"\n'
+        'database = "sqlite:////var/lib/discue.db"',
+    )
+
+    assert settings.host == "::1"
+    assert settings.tls_self_signed is True
+    assert settings.public_url == "https://discue.example.com/base"
+    assert settings.bootstrap_key == KEY
+    assert settings.allow_private_targets == (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+    assert settings.trusted_proxies == (ip_network("10.1.0.0/16"), ip_network("::1/128"))
+    assert settings.log_requests is True
+    assert settings.role == "api"
+    assert settings.database_path == Path("/var/lib/discue.db")
+
+
+def test_an_empty_variable_counts_as_none() -> None:
+    assert loaded(environ={"DISCUE_PORT": "", "DISCUE_TLS_CERT": "", "DISCUE_CONFIG": ""}) == Settings()
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    assert loaded(environ={"PORT": "x", "DISCUE_SERVICE_HOST": "10.0.0.1", "HOME": "/"}) == Settings()
+
+
+def test_all_problems_are_told_at_once_each_with_its_place() -> None:
+    found = faults(
+        {"port": "70000", "tls_cert": "cert.pem"},
+        {"DISCUE_ROLE": "everything", "DISCUE_WORKERS": "65"},
+        'publc_url = "http://x"\nmax_in_flight = 0',
+    )
+
+    assert found == {
+        "--port": "'70000' does not fit; a whole number from 0 to 65535 is expected",
+        "--tls-cert": "tls_cert and tls_key are given together, or neither",
+        "DISCUE_ROLE": "'everything' does not fit; all, api or dispatch is expected",
+        "DISCUE_WORKERS": "'65' does not fit; a whole number from 1 to 64 is expected",
+        "discue.toml: publc_url": "there is no such setting; did you mean public_url?",
+        "discue.toml: max_in_flight": "'0' does not fit; a whole number from 1 to 100000 is expected",
+    }
+
+
+@pytest.mark.parametrize(("key", "meant"), [("public-url", "public_url"), ("Port", "port"), ("tls_crt", "tls_cert")])
+def test_an_unknown_key_of_the_file_is_told_with_the_nearest_name(key: str, meant: str) -> None:
+    found = faults(toml=f'"{key}" = "x"')
+
+    assert found[f"discue.toml: {key}"] == f"there is no such setting; did you mean {meant}?"
+
+
+def test_an_unknown_key_that_is_near_to_none_is_told_alone() -> None:
+    assert faults(toml="[xyzzy]\nport = 3") == {"discue.toml: xyzzy": "there is no such setting"}
+
+
+@pytest.mark.parametrize("value", ["1.5", "1979-05-27", "{ a = 1 }", "[1, 2]", '["x", ["y"]]'])
+def test_values_of_the_file_that_no_setting_has_are_told(value: str) -> None:
+    assert faults(toml=f"port = {value}") == {"discue.toml: port": "a whole number from 0 to 65535 is expected"}
+
+
+def test_a_file_that_is_not_there_is_told() -> None:
+    def missing(_: Path) -> bytes:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    with pytest.raises(SettingsInvalid, match=r"--config: x\.toml cannot be read: No such file or directory"):
+        load({"config": "x.toml"}, {}, missing)
+
+
+def test_a_file_that_is_not_toml_is_told_with_the_line() -> None:
+    found = faults(toml="port = 3\nhost =\nrole = 3")
+
+    assert "discue.toml cannot be read: it is not TOML" in found["DISCUE_CONFIG"]
+    assert "line 2" in found["DISCUE_CONFIG"]
+
+
+def test_a_file_that_is_not_text_is_told() -> None:
+    with pytest.raises(SettingsInvalid, match="it is not UTF-8"):
+        load({"config": "x.toml"}, {}, lambda _: b"\xff\xfe")
+
+
+@pytest.mark.parametrize("text", ["dsk_short", KEY + "!", "s3cret" * 10, "dsk_" + "a" * 200])
+@pytest.mark.parametrize("place", ["flag", "variable", "file"])
+def test_a_bad_secret_is_told_without_being_shown(text: str, place: str) -> None:
+    found = faults(
+        {"bootstrap_key": text} if place == "flag" else {},
+        {"DISCUE_BOOTSTRAP_KEY": text} if place == "variable" else {},
+        f'bootstrap_key = "{text}"' if place == "file" else None,
+    )
+
+    assert len(found) == 1
+    assert text not in str(found)
+    assert "the value does not fit; a key: dsk_" in str(found)
+
+
+@pytest.mark.parametrize("place", ["flag", "variable", "file"])
+def test_a_database_server_can_be_named_everywhere(place: str) -> None:
+    address = "postgresql://discue:hunter2@db.example.com/discue"
+    settings = loaded(
+        {"database": address} if place == "flag" else {},
+        {"DISCUE_DATABASE": address} if place == "variable" else {},
+        f'database = "{address}"' if place == "file" else "",
+    )
+
+    assert settings.database == address
+    assert settings.database_path is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("postgresql://discue:hunter2@db.example.com", "the address cannot be used: it does not name a database"),
+        ("postgresql://discue:hunter2@db.example.com:port/discue", "the address cannot be used: a port in it"),
+        ("postgresql:discue:hunter2@db.example.com/discue", "the value does not fit; sqlite:///"),
+        ("mysql://discue:hunter2@db.example.com/discue", "the value does not fit; sqlite:///"),
+        ("host=db.example.com password=hunter2", "the value does not fit; sqlite:///"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_without_being_shown(text: str, reason: str) -> None:
+    found = faults({"database": text})
+
+    assert found["--database"].startswith(reason)
+    assert "or postgresql://user:password@host:port/name is expected" in found["--database"]
+    assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize("text", ["sqlite:///", "sqlite:////", "sqlite:///:memory:"])
+def test_a_database_without_a_file_is_refused(text: str) -> None:
+    assert "no file is named" in faults({"database": text})["--database"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("database", "discue.db"),
+        ("database", "sqlite://discue.db"),
+        ("database", "mysql://db/discue"),
+        ("host", ""),
+        ("host", "300.1.1.1"),
+        ("host", "127.1"),
+        ("host", "ex ample"),
+        ("host", "http://example.com"),
+        ("host", "::1::"),
+        ("port", "-1"),
+        ("port", "1_000"),
+        ("port", "٣"),
+        ("port", " 80"),
+        ("port", "9" * 5_000),
+        ("workers", "0"),
+        ("insecure", "maybe"),
+        ("tls_key", ""),
+        ("public_url", "example.com"),
+        ("public_url", "ftp://example.com"),
+        ("public_url", "https://"),
+        ("public_url", "https://user:pass@example.com"),
+        ("public_url", "https://example.com?x=1"),
+        ("public_url", "https://example.com/#x"),
+        ("public_url", "https://example.com:99999"),
+        ("public_url", "https://exa mple.com"),
+        ("trusted_proxies", "10.0.0.0/33"),
+        ("trusted_proxies", "10.0.0.1/8"),
+        ("allow_private_targets", "perhaps"),
+        ("organization", "operator"),
+        ("organization", "com..example"),
+        ("encryption_key", ""),
+        ("encryption_key", "c2VjcmV0"),
+        ("encryption_key", "A" * 43 + "=,"),
+        ("log_format", "xml"),
+        ("log_level", "INFO"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_would(name: str, text: str) -> None:
+    setting = next(setting for setting in SETTINGS if setting.name == name)
+    found = faults({name: text})
+
+    assert list(found) == [setting.flag]
+    assert setting.kind.expected in found[setting.flag]
+    assert len(found[setting.flag]) < 300
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "discue.example.com"])
+def test_cleartext_beyond_loopback_is_refused_unless_the_operator_says_so(host: str) -> None:
+    assert "cleartext is served on loopback only" in faults({"host": host})["--host"]
+    assert loaded({"host": host, "insecure": "true"}).host == host
+    assert loaded({"host": host, "tls_self_signed": "true"}).has_tls
+    assert loaded({"host": host, "tls_cert": "c.pem", "tls_key": "k.pem"}).has_tls
+
+
+def test_a_disagreement_is_told_where_its_first_setting_came_from() -> None:
+    found = faults(environ={"DISCUE_TLS_KEY": "k.pem"})
+
+    assert found == {"DISCUE_TLS_KEY": "tls_cert and tls_key are given together, or neither"}
+
+
+def test_a_made_certificate_excludes_a_given_one() -> None:
+    found = faults({"tls_self_signed": "true", "tls_cert": "c.pem", "tls_key": "k.pem"})
+
+    assert found == {"--tls-self-signed": "tls_self_signed and tls_cert exclude each other"}
+
+
+def test_several_encryption_keys_are_read_in_their_order() -> None:
+    one, other = b"\xfb" * 32, b"\xff" * 32
+    texts = [b64encode(one).decode(), urlsafe_b64encode(other).decode()]
+    assert loaded({"encryption_key": ", ".join(texts)}).encryption_key == (one, other)
+    assert loaded(toml=f"encryption_key = {texts}").encryption_key == (one, other)
+
+
+def test_keys_and_a_file_of_keys_exclude_each_other() -> None:
+    found = faults({"encryption_key": "A" * 43 + "=", "encryption_key_file": "keys"})
+
+    assert found == {"--encryption-key": "encryption_key and encryption_key_file exclude each other"}
+
+
+def test_settings_that_are_wrong_themselves_do_not_also_disagree() -> None:
+    assert list(faults({"host": "0.0.0.0", "insecure": "maybe"})) == ["--insecure"]
+
+
+NAMES = st.sampled_from([setting.name for setting in SETTINGS])
+TEXTS = st.one_of(st.text(max_size=20), st.sampled_from(["true", "1", "3000", "10.0.0.0/8", "api", "::1"]))
+
+
+@given(st.dictionaries(NAMES, TEXTS), st.dictionaries(NAMES.map(lambda name: "DISCUE_" + name.upper()), TEXTS))
+def test_whatever_is_given_there_are_settings_or_a_reason_for_each_place(
+    flags: dict[str, str], environ: dict[str, str]
+) -> None:
+    places = {setting.flag for setting in SETTINGS} | set(environ)
+    try:
+        settings = load(flags, environ, no_file)
+    except SettingsInvalid as error:
+        assert error.faults  # noqa: PT017
+        assert {fault.pointer for fault in error.faults} <= places  # noqa: PT017
+    else:
+        assert isinstance(settings, Settings)
+
+
+def parsed(command: Any, *arguments: str) -> dict[str, str]:
+    parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    add_flags(parser, command)
+    return flags_of(parser.parse_args(arguments))
+
+
+def test_flags_that_were_not_given_leave_no_trace() -> None:
+    assert parsed("serve") == {}
+
+
+def test_flags_are_read_as_they_were_given() -> None:
+    flags = parsed("serve", "--public-url", "https://x.example", "--config", "a.toml", "--port=x")
+
+    assert flags == {"public_url": "https://x.example", "config": "a.toml", "port": "x"}
+
+
+def test_a_switch_needs_no_value_and_takes_one() -> None:
+    assert parsed("serve", "--insecure", "--log-requests", "false") == {
+        "insecure": "true",
+        "log_requests": "false",
+    }
+    assert parsed("serve", "--allow-private-targets") == {"allow_private_targets": "true"}
+    assert parsed("serve", "--allow-private-targets", "10.0.0.0/8") == {"allow_private_targets": "10.0.0.0/8"}
+
+
+def test_a_command_takes_only_its_own_flags() -> None:
+    assert parsed("migrate", "--database", "sqlite:///x.db") == {"database": "sqlite:///x.db"}
+    with pytest.raises((argparse.ArgumentError, SystemExit)):
+        parsed("migrate", "--port", "3")
+
+
+@pytest.mark.parametrize("command", ["serve", "dev", "init", "keys", "migrate", "check"])
+def test_the_help_of_every_command_can_be_shown(command: Any) -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser, command)
+
+    assert "--database DATABASE" in parser.format_help()

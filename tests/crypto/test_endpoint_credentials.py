@@ -1,0 +1,189 @@
+"""How the service shows a listener who it is: what is acceptable, and how it is kept."""
+
+from typing import Any
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.crypto.endpoint_credentials import (
+    LONGEST_SECRET,
+    AuthenticationFields,
+    Credentials,
+    basic_authorization,
+    checked,
+    credentials_in,
+    held_with,
+    is_same,
+)
+from discue.crypto.signing_secrets import SigningSecret, decoded
+from discue.domain.errors import BadRequest, DiscueError, Unprocessable
+from discue.domain.model import Authentication
+from discue.sending.presented import presented
+from tests.support.authority import client_pair
+
+NOW = 1_800_000_000_000
+BASIC = {"type": "basic", "username": "ada", "password": "s3cr3t:é"}
+OAUTH2 = {
+    "type": "oauth2",
+    "token_url": "https://login.example.com/token",
+    "client_id": "ada",
+    "client_secret": "s3cr3t",
+}
+SECRETS = (SigningSecret("whsec_a", "1"), SigningSecret("whsec_b", "2", created_at=5))
+
+
+def pair() -> dict[str, str]:
+    """A certificate and its key."""
+    certificate, private_key = client_pair()
+    return {"certificate": certificate, "private_key": private_key}
+
+
+def fields(**given: Any) -> AuthenticationFields:
+    return AuthenticationFields(**given)
+
+
+def pointer_of(error: DiscueError) -> str:
+    [fault] = error.faults
+    return fault.pointer
+
+
+@pytest.mark.parametrize("given", [BASIC, OAUTH2, {**OAUTH2, "scope": "a:b c", "audience": "orders"}])
+def test_what_is_secret_is_kept_apart_from_what_is_shown(given: dict[str, Any]) -> None:
+    made = checked(fields(**given), NOW)
+    assert made.secret.startswith("s3cr3t")
+    assert made.public == Authentication(**{name: value for name, value in given.items() if not value.startswith("s3")})
+    assert "s3cr3t" not in repr(made.public) + repr(made) + repr(fields(**given)) + repr(presented(made, "l" * 21))
+
+
+def test_a_certificate_needs_its_key() -> None:
+    made = checked(fields(type="certificate", **pair()), NOW)
+    assert (made.public.certificate, made.secret) == (pair()["certificate"], pair()["private_key"])
+    assert "PRIVATE" not in repr(made) + repr(presented(made, "l" * 21))
+
+
+@pytest.mark.parametrize("given", [BASIC, OAUTH2, {"type": "certificate", "certificate": "c", "private_key": "k"}])
+def test_all_that_a_type_needs_must_be_there(given: dict[str, str]) -> None:
+    for name in given.keys() - {"type"}:
+        with pytest.raises(BadRequest) as refused:
+            checked(fields(**{**given, name: None}), NOW)
+        assert pointer_of(refused.value) == f"/authentication/{name}"
+
+
+@pytest.mark.parametrize(
+    ("given", "pointer"),
+    [
+        ({"type": "digest"}, "type"),
+        ({**BASIC, "client_id": "x"}, "client_id"),
+        ({**OAUTH2, "password": "x"}, "password"),
+        ({**BASIC, "username": "a:b"}, "username"),
+        ({**BASIC, "username": ""}, "username"),
+        ({**BASIC, "username": "x" * 256}, "username"),
+        ({**BASIC, "password": "a\r\nb"}, "password"),
+        ({**BASIC, "password": "x" * (LONGEST_SECRET + 1)}, "password"),
+        ({**OAUTH2, "token_url": "ftp://login.example.com/"}, "token_url"),
+        ({**OAUTH2, "token_url": "https://a:b@login.example.com/"}, "token_url"),
+        ({**OAUTH2, "client_secret": ""}, "client_secret"),
+        ({**OAUTH2, "scope": 'a "b"'}, "scope"),
+        ({**OAUTH2, "scope": " a"}, "scope"),
+        ({**OAUTH2, "audience": "\x00"}, "audience"),
+        ({"type": "certificate", "certificate": "x", "private_key": "y"}, "certificate"),
+        ({"type": "certificate", "certificate": "x" * 16_385, "private_key": "y"}, "certificate"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_its_place(given: dict[str, str], pointer: str) -> None:
+    with pytest.raises(Unprocessable) as refused:
+        checked(fields(**given), NOW)
+    assert pointer_of(refused.value) == f"/authentication/{pointer}"
+    assert "s3cr3t" not in str(refused.value)
+
+
+def _in_pem(key: Any, *, password: bytes = b"") -> str:
+    how = BestAvailableEncryption(password) if password else NoEncryption()
+    return str(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how).decode())
+
+
+def test_a_key_that_is_none_of_the_certificates_is_refused() -> None:
+    own = load_pem_private_key(pair()["private_key"].encode(), None)
+    other = trustme.CA().issue_cert("discue@example.com").private_key_pem.bytes().decode()
+    short = _in_pem(rsa.generate_private_key(public_exponent=65_537, key_size=1_024))  # noqa: S505 - that is the point
+    for key in ("key", pair()["certificate"], other, short, _in_pem(own, password=b"s3cr3t"), other[:-40]):
+        with pytest.raises(Unprocessable) as refused:
+            checked(fields(type="certificate", certificate=pair()["certificate"], private_key=key), NOW)
+        assert pointer_of(refused.value) == "/authentication/private_key"
+        assert "PRIVATE" not in str(refused.value)
+
+
+def test_a_certificate_that_has_expired_is_refused() -> None:
+    with pytest.raises(Unprocessable) as refused:
+        checked(fields(type="certificate", **pair()), 253_402_300_799_000)
+    assert pointer_of(refused.value) == "/authentication/certificate"
+
+
+def test_what_is_given_back_as_it_was_shown_changes_nothing() -> None:
+    stored = checked(fields(**OAUTH2), NOW).public
+    shown = {name: value for name, value in OAUTH2.items() if name != "client_secret"}
+    assert is_same(stored, fields(**shown))
+    assert not is_same(stored, fields(**OAUTH2))
+    assert not is_same(stored, fields(**{**shown, "token_url": "https://evil.example.com/token"}))
+    assert not is_same(stored, fields(**{**shown, "scope": "more"}))
+    assert not is_same(None, fields(**shown))
+
+
+texts = st.text(min_size=1, max_size=40)
+
+
+@given(texts, texts, st.sampled_from(["basic", "oauth2"]))
+def test_credentials_are_kept_beside_signing_secrets(name: str, secret: str, kind: Any) -> None:
+    credentials = Credentials(Authentication(kind, username=name, client_id=name), secret)
+    held = held_with(SECRETS, credentials)
+    assert (decoded(held), credentials_in(held)) == (SECRETS, credentials)
+    alone = held_with(SECRETS, None)
+    assert (decoded(alone), credentials_in(alone)) == (SECRETS, None)
+
+
+def test_what_older_versions_kept_has_no_credentials() -> None:
+    assert credentials_in(b'["whsec_b","whsec_a"]') is None
+    assert credentials_in(b"[]") is None
+    with pytest.raises(ValueError, match=r"^the credentials cannot be read$"):
+        credentials_in(b'{"signing":[],"credentials":{"secret":"s3cr3t"}}')
+
+
+@given(texts, texts)
+def test_other_credentials_have_another_name_and_no_name_tells_them(one: str, other: str) -> None:
+    names = {
+        Credentials(Authentication("basic", username=name), secret).name
+        for name in (one, other)
+        for secret in (one, other)
+    }
+    assert len(names) == len({(name, secret) for name in (one, other) for secret in (one, other)})
+    assert all(len(name) == 16 for name in names)
+
+
+def test_basic_is_utf_8_in_base64() -> None:
+    assert basic_authorization("Aladdin", "open sesame") == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+    assert basic_authorization("test", "123\u00a3") == "Basic dGVzdDoxMjPCow=="
+
+
+def test_of_each_type_something_else_goes_into_requests() -> None:
+    listener = "l" * 21
+    basic = presented(checked(fields(**BASIC), NOW), listener)
+    assert [name for name, _ in basic.headers] == ["authorization"]
+    oauth2 = presented(checked(fields(**{**OAUTH2, "client_id": "a b", "scope": "x y"}), NOW), listener)
+    assert oauth2.grant is not None
+    assert oauth2.grant.authorization == basic_authorization("a+b", "s3cr3t")
+    assert oauth2.grant.form == b"grant_type=client_credentials&scope=x+y"
+    certificate = presented(checked(fields(type="certificate", **pair()), NOW), listener)
+    assert certificate.identity is not None
+    assert (oauth2.headers, certificate.headers, certificate.grant) == ((), (), None)
+    assert presented(checked(fields(type="certificate", **pair()), NOW), "m" * 21).identity != certificate.identity
+    assert presented(None, listener).headers == ()

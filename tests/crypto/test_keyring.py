@@ -1,0 +1,113 @@
+"""Encryption at rest: what is sealed opens with its key, at its place, and not otherwise."""
+
+import json
+import traceback
+from base64 import b64encode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.crypto.keyring import KEY_BYTES, NONCE_BYTES, Keyring, KeyUnknown, SealBroken, key_id_in, key_id_of
+from discue.crypto.signing_secrets import SigningSecret, decoded, encoded, place_of
+
+keys = st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES)
+nonces = st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES)
+ids = st.integers(1, (1 << 63) - 1)
+KEY, OTHER, NONCE = b"k" * KEY_BYTES, b"o" * KEY_BYTES, b"n" * NONCE_BYTES
+PLACE = place_of(1, 2)
+
+
+@given(keys, keys, nonces, st.binary(), st.binary())
+def test_what_is_sealed_opens_again_whatever_other_keys_there_are(
+    key: bytes, other: bytes, nonce: bytes, content: bytes, place: bytes
+) -> None:
+    sealed = Keyring((key,)).seal(key_id_of(key), content, place, nonce)
+    assert key_id_in(sealed) == key_id_of(key)
+    assert Keyring((other, key)).open(sealed, place) == content
+
+
+@given(ids, ids, ids, ids)
+def test_moved_to_another_row_it_does_not_open(organization: int, listener: int, other: int, another: int) -> None:
+    ring = Keyring((KEY,))
+    sealed = ring.seal(ring.first, b"secret", place_of(organization, listener), NONCE)
+    if (organization, listener) == (other, another):
+        assert ring.open(sealed, place_of(other, another)) == b"secret"
+    else:
+        with pytest.raises(SealBroken):
+            ring.open(sealed, place_of(other, another))
+
+
+@given(st.data())
+def test_whatever_is_changed_of_it_is_noticed(data: st.DataObject) -> None:
+    ring = Keyring((KEY,))
+    sealed = bytearray(ring.seal(ring.first, b"secret", PLACE, NONCE))
+    at = data.draw(st.integers(1, len(sealed) - 1))
+    sealed[at] ^= data.draw(st.integers(1, 255))
+    with pytest.raises((SealBroken, KeyUnknown)):
+        ring.open(bytes(sealed), PLACE)
+
+
+@given(st.integers(1, 60))
+def test_what_was_cut_off_is_noticed(length: int) -> None:
+    ring = Keyring((KEY,))
+    sealed = ring.seal(ring.first, b"secret", PLACE, NONCE)
+    with pytest.raises((SealBroken, KeyUnknown)):
+        ring.open(sealed[: min(length, len(sealed) - 1)], PLACE)
+
+
+def test_what_stands_in_the_clear_is_read_as_it_is() -> None:
+    stored = json.dumps(["whsec_x"]).encode()
+    assert Keyring().open(stored, PLACE) == stored
+    assert (key_id_in(stored), Keyring().knows(""), Keyring().seal("", stored, PLACE, NONCE)) == ("", True, stored)
+
+
+def test_an_unknown_key_is_named_and_the_others_are_asked_for_once_more() -> None:
+    there: list[bytes] = []
+    ring = Keyring((OTHER,), lambda: there)
+    sealed = Keyring((KEY,)).seal(key_id_of(KEY), b"secret", PLACE, NONCE)
+    with pytest.raises(KeyUnknown, match=key_id_of(KEY)):
+        ring.open(sealed, PLACE)
+    assert not ring.knows(key_id_of(KEY))
+    there.append(KEY)
+    assert ring.open(sealed, PLACE) == b"secret"
+    assert ring.first == key_id_of(OTHER)
+
+
+@given(keys, nonces, st.binary(min_size=24, max_size=64), st.integers(0, 200))
+def test_no_error_and_no_repr_shows_a_secret_or_a_key(key: bytes, nonce: bytes, secret: bytes, cut: int) -> None:
+    text = "whsec_" + b64encode(secret).decode()
+    ring = Keyring((key,))
+    kept = SigningSecret(text, "s" * 21)
+    content = encoded((kept,))
+    shown = repr(ring) + repr(kept) + repr(decoded(content))
+    for broken in (content[:cut], content.replace(b"{", b"[", 1), content + b"x"):
+        sealed = ring.seal(ring.first, broken, PLACE, nonce)
+        for work in (lambda broken=broken: decoded(broken), lambda sealed=sealed: ring.open(sealed, b"elsewhere")):
+            try:
+                work()
+            except ValueError as error:
+                shown += "".join(traceback.format_exception(error))
+    for hidden in (text, secret.hex(), key.hex(), b64encode(key).decode(), repr(key)):
+        assert hidden not in shown
+
+
+def test_secrets_of_before_they_had_ids_are_read() -> None:
+    assert decoded(b'["whsec_b","whsec_a"]') == (SigningSecret("whsec_b"), SigningSecret("whsec_a"))
+
+
+@given(
+    st.lists(
+        st.builds(
+            SigningSecret, st.text(), st.text(), st.sampled_from(["hmac", "ed25519"]), st.integers(0), st.integers(0)
+        )
+    )
+)
+def test_secrets_are_read_as_they_were_kept(secrets: list[SigningSecret]) -> None:
+    assert decoded(encoded(secrets)) == tuple(secrets)
+
+
+@given(st.integers(1, 1 << 50), st.integers(0, 1 << 50))
+def test_a_secret_is_valid_until_its_end(expires_at: int, now: int) -> None:
+    assert SigningSecret("x", expires_at=expires_at).is_valid(now) == (now < expires_at)
+    assert SigningSecret("x").is_valid(now)

@@ -1,0 +1,413 @@
+"""What a worker sees of what others commit: two of them on one database, each with an engine of its own."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import msgspec
+import pytest
+
+from discue.auth.control_plane_cache import Directory
+from discue.control.pulls import Place
+from discue.dispatch.cluster.lease import Lease
+from discue.dispatch.cluster.ownership import Ownership
+from discue.dispatch.dispatcher import Dispatcher, Sources
+from discue.dispatch.jobs.delayed import Scheduler
+from discue.dispatch.jobs.retention import Housekeeper, RetentionTimes
+from discue.dispatch.jobs.schedules import ScheduleRuns
+from discue.dispatch.lane.context import Reach
+from discue.dispatch.poller import Watch, Watched
+from discue.dispatch.pull.broker import Pulls
+from discue.dispatch.pull.receive import Limits, Means
+from discue.domain.clock import SystemClock
+from discue.domain.errors import StoreUnavailable
+from discue.domain.ids import PublicIds, RowIds
+from discue.domain.model import Outcome, Queue
+from discue.observability.logs import Log
+from discue.sending.attempt_request import AttemptRequest
+from discue.store import feed, jobs, listeners, organizations, queues, workers
+from discue.store.engine import Append, Hint, NewEntry, Polled, QueueKey, Transaction
+from discue.store.jobs import Job
+from discue.store.store import Store
+from tests.dispatch.counter import pull
+from tests.dispatch.stage import LIMITS, SECRET, Scout
+from tests.store.rows import a_listener, a_queue, an_organization, row_id
+from tests.support.stores import opened_store
+
+LEASE_SECONDS = 60
+TIMES = RetentionTimes(messages=1, missed=1, attempts=1)
+PATIENCE_SECONDS = 10
+NOW = SystemClock().now()
+
+
+class Heard(Log):
+    """A log that keeps what happened."""
+
+    def __init__(self) -> None:
+        super().__init__("test")
+        self.events: list[str] = []
+
+    def info(self, event: str, /, **fields: object) -> None:
+        self.events.append(event)
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        self.events.append(event)
+
+
+class Courier:
+    """Keeps the ids of the messages that it is to send."""
+
+    def __init__(self, moved: asyncio.Event) -> None:
+        self.ids: list[str] = []
+        self._moved = moved
+
+    def __call__(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
+        self.ids.append(request.message_id)
+        self._moved.set()
+
+
+class Post:
+    """One worker, without its API. `slow_seconds`: how long each poll takes; `error`: what comes of it instead."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock, self.log = SystemClock(), Heard()
+        row_ids = RowIds(clock)
+        self.store = store
+        self._moved = asyncio.Event()
+        self.courier = Courier(self._moved)
+        self.directory = Directory(store, clock, max_message_bytes=1_000)
+        self.lease = Lease(store, row_ids, clock, "all", LEASE_SECONDS)
+        sources = Sources(clock, Random(0).random, row_ids)  # noqa: S311 - repeatable
+        self.dispatcher = Dispatcher(store, Reach(self.courier, Scout()), LIMITS, sources, self.log, self.lease)
+        self.ownership = Ownership(store, self.dispatcher, self.lease, clock, self.log)
+        self.housekeeper = Housekeeper(
+            store, self.directory, self.dispatcher, clock, TIMES, keeps_house=lambda: self.ownership.keeps_house
+        )
+        runs = ScheduleRuns(store, self.directory, clock, PublicIds(clock, bytes))
+        self.scheduler = Scheduler(store, self.dispatcher, runs, clock, keeps_house=lambda: self.ownership.keeps_house)
+        self.pulls = Pulls(Means(store, clock, row_ids, Random(0).random, Limits(50, 1 << 40)), self.log)  # noqa: S311
+        watched = Watched(
+            self.lease,
+            self.directory,
+            self.dispatcher,
+            self.ownership,
+            self.housekeeper,
+            self.scheduler,
+            self.pulls,
+        )
+        self.watch = Watch(store, watched, clock, self.log)
+        self.lease.lost, self.lease.regained = self.dispatcher.drop_all, self.dispatcher.resumed
+        self.polls: list[Sequence[QueueKey]] = []
+        self.polls_at_once = self.most_polls_at_once = 0
+        self.slow_seconds = 0.0
+        self.error: Exception | None = None
+        self._poll = store.engine.poll
+        monkeypatch.setattr(store.engine, "poll", self._counted)
+        self._running: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        await self.directory.open()
+        await self.lease.join()
+        self.store.appended = self.dispatcher.appended
+        self.directory.follow(self.dispatcher.changed)
+        await self.ownership.begin(())
+        self.polls.clear()
+
+    async def look(self) -> None:
+        """At once, and once."""
+        self.watch.look_soon()
+        await self.watch.round()
+
+    def run(self) -> None:
+        """Look, again and again, until `end`."""
+        self._running = asyncio.get_running_loop().create_task(self._rounds())
+
+    async def end(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+        await self.dispatcher.drain(0)
+
+    async def until(self, reached: Callable[[], object]) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not reached():
+                self._moved.clear()
+                await self._moved.wait()
+
+    async def _rounds(self) -> None:
+        while True:
+            await self.watch.round()
+            self._moved.set()
+
+    async def _counted(self, queues: Sequence[QueueKey]) -> Polled:
+        self.polls.append(queues)
+        self.polls_at_once += 1
+        self.most_polls_at_once = max(self.most_polls_at_once, self.polls_at_once)
+        self._moved.set()
+        try:
+            await asyncio.sleep(self.slow_seconds)
+            if self.error is not None:
+                raise self.error
+            return await self._poll(queues)
+        finally:
+            self.polls_at_once -= 1
+
+
+@pytest.fixture
+def elsewhere(runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
+    """What another process does."""
+    with opened_store(runner, "sqlite", tmp_path) as store:
+        yield store
+
+
+@pytest.fixture
+def post(runner: asyncio.Runner, elsewhere: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Post]:
+    with opened_store(runner, "sqlite", tmp_path) as store:
+        made = Post(store, monkeypatch)
+        runner.run(made.begin())
+        try:
+            yield made
+        finally:
+            runner.run(made.end())
+
+
+@pytest.fixture
+def only_hints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is looked at because of the time: a look that comes, a hint has caused."""
+    monkeypatch.setattr("discue.dispatch.poller._INTERVAL_SECONDS", 3_600)
+
+
+async def make_queue(store: Store) -> Queue:
+    organization = an_organization(1)
+    queue = a_queue(organization.id, 2)
+    listener = msgspec.structs.replace(a_listener(queue, 3), secrets=msgspec.json.encode([SECRET]))
+
+    async def work(tx: Transaction) -> None:
+        await organizations.insert(tx, organization)
+        await queues.insert(tx, queue)
+        await listeners.insert(tx, listener, 0)
+
+    await store.write(work)
+    return queue
+
+
+async def publish(store: Store, queue: Queue, number: int) -> str:
+    public_id = f"{number:021}"
+    entries = (NewEntry(public_id, True, b"1"),)
+    await store.append(Append(queue.organization, queue.id, queue.config_version, NOW, entries))
+    return public_id
+
+
+async def join_elsewhere(store: Store, role: str = "api") -> None:
+    await store.write(partial(workers.join, incarnation=4_711, role=role, lease_ms=60_000))
+
+
+async def test_what_others_stored_is_found_by_looking_without_any_hint(post: Post, elsewhere: Store) -> None:
+    await join_elsewhere(elsewhere)
+    queue = await make_queue(elsewhere)
+    post.run()
+    await post.until(lambda: post.dispatcher.lanes)
+    message = await publish(elsewhere, queue, 1)
+    await post.until(lambda: post.courier.ids == [message])
+
+
+async def test_who_waits_for_messages_hears_of_what_others_stored(post: Post, elsewhere: Store) -> None:
+    await join_elsewhere(elsewhere)
+    queue = await make_queue(elsewhere)
+    for _ in range(2):
+        await post.look()
+    puller = msgspec.structs.replace(a_listener(queue, 4), mode="pull", alias="puller")
+    await elsewhere.write(lambda tx: listeners.insert(tx, puller, 0))
+    place = Place(queue.organization, puller.id, queue.id)
+    for told_by in (post.look, lambda: _hint(post, queue, 2)):
+        waiting = asyncio.get_running_loop().create_task(pull(post.pulls, place, 1, 60_000))
+        while post.pulls.queues == () or post.pulls._tasks:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+        message = await publish(elsewhere, queue, len(post.polls) + 1)
+        await told_by()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert [each.entry.id for each in await waiting] == [message]
+
+
+async def _hint(post: Post, queue: Queue, head: int) -> None:
+    post.watch.heard(Hint(heads=(((queue.organization, queue.id), head),)))
+
+
+async def test_a_hint_of_heads_reaches_the_lanes_without_a_look(post: Post, elsewhere: Store) -> None:
+    queue = await make_queue(elsewhere)
+    await post.look()
+    polls = len(post.polls)
+    message = await publish(elsewhere, queue, 1)
+    post.watch.heard(Hint(heads=(((queue.organization, queue.id), 1),)))
+    await post.until(lambda: post.courier.ids == [message])
+    assert len(post.polls) == polls
+
+
+async def test_one_that_is_alone_asks_for_no_heads_and_one_in_company_for_those_it_delivers(
+    post: Post, elsewhere: Store
+) -> None:
+    queue = await make_queue(elsewhere)
+    await post.look()
+    await join_elsewhere(elsewhere)
+    for _ in range(2):
+        await post.look()
+    assert post.polls == [(), (), ((queue.organization, queue.id),)]
+
+
+@pytest.mark.parametrize("hint", [Hint(feed=True), Hint(cursors=True), Hint(anything=True)], ids=repr)
+async def test_many_other_hints_are_one_look_at_once(post: Post, only_hints: None, hint: Hint) -> None:
+    for _ in range(100):
+        post.watch.heard(hint)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await post.watch.round()
+    assert len(post.polls) == 1
+
+
+async def test_hints_that_never_end_are_looked_at_every_10_ms_and_never_two_at_a_time(post: Post) -> None:
+    post.run()
+    began_at = time.monotonic()
+    while len(post.polls) < 20:
+        post.watch.heard(Hint(anything=True))
+        await asyncio.sleep(0)
+    assert time.monotonic() - began_at >= 19 * 0.01
+    assert post.most_polls_at_once == 1
+
+
+async def test_the_longer_a_look_takes_the_more_rarely_hints_cause_one(post: Post) -> None:
+    post.slow_seconds = 0.01
+    post.run()
+    began_at = time.monotonic()
+    while len(post.polls) < 5:
+        post.watch.heard(Hint(anything=True))
+        await asyncio.sleep(0)
+    assert time.monotonic() - began_at >= 4 * 0.1
+
+
+async def test_a_hint_during_a_look_causes_another_one(post: Post, only_hints: None) -> None:
+    post.slow_seconds = 0.05
+    post.run()
+    post.watch.look_soon()
+    await post.until(lambda: post.polls_at_once)
+    post.watch.heard(Hint(feed=True))
+    await post.until(lambda: len(post.polls) == 2)
+
+
+async def test_without_hints_there_is_one_look_a_second(post: Post) -> None:
+    began_at = time.monotonic()
+    for _ in range(2):
+        await post.watch.round()
+    assert 1.9 < time.monotonic() - began_at < PATIENCE_SECONDS
+    assert len(post.polls) == 2
+
+
+async def test_a_store_that_does_not_work_is_told_once_and_tried_again_in_a_second(post: Post) -> None:
+    post.error = StoreUnavailable()
+    for _ in range(2):
+        await post.look()
+    assert post.log.events == ["store_lost"]
+    assert not post.store.healthy
+    post.error = None
+    began_at = time.monotonic()
+    post.watch.look_soon()
+    await post.watch.round()
+    assert time.monotonic() - began_at > 0.9, "a hint does not make it come sooner"
+    assert post.log.events == ["store_lost", "store_found"]
+
+
+async def test_after_a_loss_everything_is_read_again_and_first_the_lease_is_renewed(
+    post: Post, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = await make_queue(elsewhere)
+    await post.look()
+    [lane] = post.dispatcher._lanes
+    known = await post.directory.queue(queue.organization, queue.public_id)
+    called: list[str] = []
+    for part, name in ((post.lease, "renew"), (post.directory, "start_over"), (post.dispatcher, "start_over")):
+        monkeypatch.setattr(part, name, partial(_noted, called, type(part).__name__, getattr(part, name)))
+    post.watch.lost()
+    assert not post.lease.may_judge()
+    await post.look()
+    assert called == ["Lease", "Directory", "Dispatcher"]
+    [again] = post.dispatcher._lanes
+    assert again is not lane
+    assert post.directory.cached_queue(known.organization, known.public_id) is None
+    await post.look()
+    assert called == ["Lease", "Directory", "Dispatcher"]
+
+
+async def _noted(called: list[str], name: str, method: Callable[[], object]) -> object:
+    called.append(name)
+    return await method()  # type: ignore[misc]
+
+
+async def test_what_could_not_be_read_again_after_a_loss_is_read_when_it_can(
+    post: Post, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = await make_queue(elsewhere)
+    await post.look()
+    await post.directory.queue(queue.organization, queue.public_id)
+
+    async def fail(_: object) -> object:
+        raise StoreUnavailable
+
+    post.watch.lost()
+    with monkeypatch.context() as patched:
+        patched.setattr(post.store, "read", fail)
+        await post.look()
+    assert post.directory.cached_queue(queue.organization, queue.public_id) is not None
+    await post.look()
+    assert post.directory.cached_queue(queue.organization, queue.public_id) is None
+
+
+async def test_one_that_was_declared_dead_drops_its_lanes_and_takes_them_again(post: Post, elsewhere: Store) -> None:
+    await make_queue(elsewhere)
+    await post.look()
+    [lane] = post.dispatcher._lanes
+    first = post.lease.incarnation
+    await elsewhere.write(partial(workers.bury, incarnation=first, known_dead=True))
+    await elsewhere.write(partial(workers.free_cursors_of, dead=first, limit=10))
+    post.watch.lost()
+    await post.look()
+    assert lane.closed
+    assert post.lease.incarnation != first
+    assert [again.record.owner for again in post.dispatcher._lanes] == [post.lease.incarnation]
+
+
+async def test_a_lease_that_is_over_is_renewed_before_anything_else(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(post.lease, "_held_until", 0.0)
+    assert not post.lease.is_held()
+    await post.look()
+    assert post.lease.is_held()
+
+
+async def test_changes_of_the_control_plane_are_followed(post: Post, elsewhere: Store) -> None:
+    queue = await make_queue(elsewhere)
+    await post.directory.queue(queue.organization, queue.public_id)
+    renamed = msgspec.structs.replace(queue, alias="renamed", config_version=2)
+
+    async def rename(tx: Transaction) -> None:
+        await queues.update(tx, renamed)
+        await feed.record(tx, "queue", queue.organization, queue.id)
+
+    await elsewhere.write(rename)
+    post.watch.heard(Hint(feed=True))
+    await post.watch.round()
+    assert post.directory.cached_queue(queue.organization, queue.public_id) is None
+
+
+async def test_whoever_keeps_house_purges_when_there_is_something_to_purge(post: Post, elsewhere: Store) -> None:
+    queue = await make_queue(elsewhere)
+    purging = asyncio.ensure_future(post.housekeeper.purge_when_deleted())
+    await post.look()
+    assert not purging.done()
+    job = Job(queue.organization, row_id(9), "purge_queue", queue=queue.id)
+    await elsewhere.write(partial(jobs.insert, job=job))
+    await post.look()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await purging
+    assert await post.store.read(jobs.next_after) is None

@@ -1,0 +1,76 @@
+"""How many requests may be under way to a listener that has too much to do."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.domain.congestion import Congestion, is_congested
+from discue.domain.model import FailureKind, Outcome
+
+WELL = Outcome(200, "", "", 1)
+TOO_MANY = Outcome(429, "status", "", 1)
+outcomes = st.sampled_from([WELL, TOO_MANY, Outcome(0, "timeout", "", 1), Outcome(500, "status", "", 1)])
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "says_so"),
+    [
+        (429, "status", True),
+        (503, "status", True),
+        (0, "timeout", True),
+        (0, "connect_timeout", True),
+        (500, "status", False),
+        (0, "reset", False),
+        (200, "", False),
+        (503, "reset", False),
+    ],
+)
+def test_being_late_and_saying_so_are_signs_of_congestion(status: int, error: FailureKind, says_so: bool) -> None:  # noqa: FBT001
+    assert is_congested(Outcome(status, error, "", 1)) == says_so
+
+
+@given(ceiling=st.integers(1, 1_000), ends=st.lists(outcomes, max_size=100))
+def test_there_is_always_room_for_one_and_never_for_more_than_the_limit(ceiling: int, ends: list[Outcome]) -> None:
+    congestion = Congestion(ceiling)
+    for outcome in ends:
+        congestion.ended(outcome, congestion.era)
+        assert 1 <= congestion.allowed <= ceiling
+
+
+def test_all_that_was_under_way_together_halves_it_once() -> None:
+    congestion = Congestion(40)
+    era = congestion.era
+    for _ in range(40):
+        congestion.ended(TOO_MANY, era)
+    assert congestion.allowed == 20
+    congestion.ended(TOO_MANY, congestion.era)
+    assert congestion.allowed == 10
+
+
+def test_as_many_successes_as_may_be_under_way_allow_one_more() -> None:
+    congestion = Congestion(40)
+    congestion.ended(TOO_MANY, congestion.era)
+    for _ in range(21):
+        congestion.ended(WELL, congestion.era)
+    assert congestion.allowed == 21
+
+
+@given(ceiling=st.integers(1, 300), falls=st.integers(0, 12))
+def test_a_listener_that_recovers_gets_all_of_its_limit_back(ceiling: int, falls: int) -> None:
+    congestion = Congestion(ceiling)
+    for _ in range(falls):
+        congestion.ended(TOO_MANY, congestion.era)
+    for _ in range(ceiling * (ceiling + 1) // 2 + ceiling):
+        congestion.ended(WELL, congestion.era)
+    assert congestion.allowed == ceiling
+
+
+def test_another_limit_counts_at_once_and_forgets_no_congestion() -> None:
+    congestion = Congestion(40)
+    congestion.limit_to(100)
+    assert congestion.allowed == 100
+    congestion.ended(TOO_MANY, congestion.era)
+    congestion.limit_to(80)
+    assert congestion.allowed == 50
+    congestion.limit_to(10)
+    assert congestion.allowed == 10

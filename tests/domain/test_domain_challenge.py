@@ -1,0 +1,249 @@
+"""The rules by which a domain is verified."""
+
+import os
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.domain import domain_challenge
+from discue.domain.domain_challenge import (
+    CHALLENGE_MS,
+    DOUBT_MS,
+    PAUSE_MS,
+    RECHECK_MS,
+    RETRY_DELAYS_MS,
+    UNDER_WAY_MS,
+    after_check,
+    begun,
+    can_be_met,
+    error_of,
+    may_try,
+    new_challenge,
+    renewed,
+    target_of,
+    tried,
+)
+from discue.domain.egress import host_key, parse_target
+from discue.domain.errors import Unprocessable
+from discue.domain.ids import RandomText
+from discue.domain.model import Challenge, FailureKind, Verification
+from tests.support.clocks import NOON
+
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+TEXT = RandomText(os.urandom)
+CHALLENGE = Challenge(".well-known/discue", "name", "content", NOON, NOON + CHALLENGE_MS)
+VERIFIED = after_check(begun(CHALLENGE), CHALLENGE, "", NOON + MINUTE)
+
+instants = st.integers(NOON, NOON + 40 * DAY)
+errors = st.sampled_from(["", "no connection", "answered 404", "content differs"])
+
+
+@pytest.mark.parametrize(
+    ("port", "url"), [(80, "http://a.example/"), (443, "https://a.example/"), (8_443, "https://a.example:8443/")]
+)
+def test_port_80_is_asked_over_http_and_every_other_one_over_https(port: int, url: str) -> None:
+    expected = parse_target(f"{url}.well-known/discue/name", "/url")
+    assert target_of("a.example", port, CHALLENGE) == expected
+
+
+@pytest.mark.parametrize("port", [80, 443, 1_024, 65_535])
+def test_ports_that_a_domain_can_have(port: int) -> None:
+    domain_challenge.check_port(port)
+
+
+@pytest.mark.parametrize("port", [-1, 0, 1, 79, 81, 442, 444, 1_023, 65_536, 1 << 40])
+def test_ports_that_a_domain_cannot_have(port: int) -> None:
+    with pytest.raises(Unprocessable) as refused:
+        domain_challenge.check_port(port)
+    assert [fault.pointer for fault in refused.value.faults] == ["/port"]
+
+
+@pytest.mark.parametrize(
+    ("hostname", "key"),
+    [
+        ("example.com", "example.com"),
+        ("EXAMPLE.com.", "example.com"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("_dmarc.example.com", "_dmarc.example.com"),
+        ("localhost", "localhost"),
+        ("a.b.c.d.e.example", "a.b.c.d.e.example"),
+        (f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}", f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}"),
+    ],
+)
+def test_a_hostname_is_known_by_the_name_that_dns_has_for_it(hostname: str, key: str) -> None:
+    assert host_key(hostname) == key
+
+
+@pytest.mark.parametrize(
+    "hostname",
+    [
+        "",
+        "a.b",
+        "127.0.0.1",
+        "0x7f.1",
+        "2130706433",
+        "::1::",
+        "[::1]",
+        "fe80::1%eth0",
+        "example..com",
+        ".example.com",
+        "-a.example",
+        "*.example.com",
+        "exa mple.com",
+        "example.com:443",
+        "https://example.com",
+        "user@example.com",
+        "example.com/path",
+        "example.com\n",
+        "example\x00.com",
+        "example.123",
+        "\N{FULLWIDTH DIGIT ONE}27.0.0.1",
+        "a" * 64 + ".example",
+        "a." * 126 + "ab",
+    ],
+)
+def test_what_is_no_dns_name_has_none(hostname: str) -> None:
+    assert host_key(hostname) is None
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_a_name_or_none_and_a_name_is_one_that_listeners_have(hostname: str) -> None:
+    key = host_key(hostname)
+    assert key is None or parse_target(f"https://{key}/"[:253], "/url").host == key or len(key) > 240
+
+
+def test_challenges_are_not_alike_and_hard_to_guess() -> None:
+    made = [new_challenge(TEXT, NOON) for _ in range(100)]
+    assert len({each.file_name for each in made}) == len({each.file_content for each in made}) == 100
+    assert {(len(each.file_name), len(each.file_content)) for each in made} == {(32, 43)}
+    assert {(each.context_path, each.expires_at - each.created_at) for each in made} == {
+        (".well-known/discue", 7 * DAY)
+    }
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        ("resolve", "name not found"),
+        ("refused_address", "address not allowed"),
+        ("connect", "no connection"),
+        ("connect_timeout", "no connection"),
+        ("internal", "no connection"),
+        ("tls", "TLS failed"),
+        ("timeout", "no answer in time"),
+        ("reset", "no answer"),
+        ("protocol", "no answer"),
+        ("response_too_large", "no answer"),
+    ],
+)
+def test_of_a_failure_only_its_kind_is_told(failure: FailureKind, error: str) -> None:
+    assert error_of(failure, 0, b"", CHALLENGE) == error
+
+
+@given(st.integers(100, 999), st.binary(max_size=20) | st.just(b"content"))
+def test_only_a_200_with_exactly_the_content_will_do_and_nothing_is_told_of_another(status: int, body: bytes) -> None:
+    error = error_of("", status, body, CHALLENGE)
+    if status != 200:
+        assert error == f"answered {status}"
+    else:
+        assert error == ("" if body == b"content" else "content differs")
+
+
+@pytest.mark.parametrize("body", [b"content\n", b" content", b"CONTENT", b"conten", b""])
+def test_the_content_is_compared_byte_for_byte(body: bytes) -> None:
+    assert error_of("", 200, body, CHALLENGE) == "content differs"
+
+
+def test_a_new_domain_is_tried_by_itself_ever_more_rarely_until_its_challenge_expires() -> None:
+    stored, tries = begun(CHALLENGE), []
+    while (due_at := stored.due_at) is not None:
+        tries.append(due_at)
+        stored = after_check(tried(stored, due_at), CHALLENGE, "no connection", due_at)
+    waits = [later - earlier for earlier, later in zip([NOON, *tries], tries, strict=False)]
+    assert waits[:8] == [MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, HOUR, HOUR]
+    assert CHALLENGE.expires_at - HOUR <= tries[-1] < CHALLENGE.expires_at
+    assert (stored.verified, stored.verified_at, stored.last_error) == (False, 0, "no connection")
+    assert not can_be_met(stored, CHALLENGE, CHALLENGE.expires_at)
+    assert can_be_met(stored, CHALLENGE, CHALLENGE.expires_at - 1)
+
+
+def test_a_good_answer_verifies_and_forgets_what_failed_before() -> None:
+    failed = after_check(begun(CHALLENGE), CHALLENGE, "answered 404", NOON)
+    stored = after_check(failed, CHALLENGE, "", NOON + 5)
+    assert stored == Verification(
+        verified=True, verified_at=NOON + 5, checked_at=NOON + 5, due_at=NOON + 5 + RECHECK_MS
+    )
+
+
+def test_a_verified_domain_is_looked_at_daily_and_stays_verified_since_the_first_time() -> None:
+    later = after_check(VERIFIED, CHALLENGE, "", NOON + 20 * DAY)
+    assert (later.verified, later.verified_at, later.due_at) == (True, NOON + MINUTE, NOON + 21 * DAY)
+    assert can_be_met(later, CHALLENGE, NOON + 21 * DAY)
+
+
+def test_a_verified_domain_outlives_failures_of_less_than_three_days() -> None:
+    stored, now = VERIFIED, NOON + DAY
+    first_failure = now
+    while stored.verified:
+        assert now - first_failure < DOUBT_MS + HOUR
+        stored = after_check(tried(stored, now), CHALLENGE, "no connection", now)
+        now = stored.due_at or now
+    assert now - first_failure >= DOUBT_MS
+    assert stored.failures > len(RETRY_DELAYS_MS)
+    assert (stored.verified_at, stored.last_error) == (0, "no connection")
+
+
+def test_one_success_in_between_begins_the_three_days_anew() -> None:
+    failing = after_check(VERIFIED, CHALLENGE, "no connection", NOON + DAY)
+    mended = after_check(failing, CHALLENGE, "", NOON + 3 * DAY)
+    again = after_check(mended, CHALLENGE, "no connection", NOON + 5 * DAY)
+    assert again.verified
+    assert again.failed_since == NOON + 5 * DAY
+
+
+@given(st.lists(st.tuples(errors, st.integers(1, 5 * DAY)), max_size=30))
+def test_whatever_comes_the_state_makes_sense(checks: list[tuple[str, int]]) -> None:
+    stored, now = begun(CHALLENGE), NOON
+    for error, pause in checks:
+        now += pause
+        stored = after_check(tried(stored, now), CHALLENGE, error, now)
+        assert stored.verified == (stored.verified_at > 0)
+        assert (stored.failures == 0) == (stored.failed_since == 0) == (stored.last_error == "") == (not error)
+        assert stored.checked_at == stored.tried_at == now
+        assert stored.verified or error
+        assert stored.due_at is None or now < stored.due_at <= now + RECHECK_MS
+        assert stored.due_at is not None or not stored.verified
+
+
+def test_a_challenge_is_renewed_only_when_it_has_expired() -> None:
+    early, late = new_challenge(TEXT, CHALLENGE.expires_at - 1), new_challenge(TEXT, CHALLENGE.expires_at)
+    for verified in (True, False):
+        assert renewed(CHALLENGE, early, verified=verified) == CHALLENGE
+    assert renewed(CHALLENGE, late, verified=False) == late
+
+
+def test_the_file_of_a_verified_domain_stays_when_its_challenge_is_renewed() -> None:
+    late = new_challenge(TEXT, CHALLENGE.expires_at + 5)
+    expected = msgspec.structs.replace(CHALLENGE, created_at=late.created_at, expires_at=late.expires_at)
+    assert renewed(CHALLENGE, late, verified=True) == expected
+
+
+def test_on_demand_a_check_waits_for_one_that_is_under_way_unless_that_has_died() -> None:
+    begun_check = tried(begun(CHALLENGE), NOON)
+    assert may_try(begun(CHALLENGE), NOON)
+    assert not may_try(begun_check, NOON + UNDER_WAY_MS - 1)
+    assert may_try(begun_check, NOON + UNDER_WAY_MS)
+    ended = after_check(begun_check, CHALLENGE, "no connection", NOON + 1_000)
+    assert not may_try(ended, NOON + 1_000 + PAUSE_MS - 1)
+    assert may_try(ended, NOON + 1_000 + PAUSE_MS)
+
+
+def test_what_is_being_checked_is_out_of_sight_for_as_long_as_that_may_take() -> None:
+    stored = tried(begun(CHALLENGE), NOON + 5 * MINUTE)
+    assert stored.due_at == NOON + 5 * MINUTE + UNDER_WAY_MS
+    assert UNDER_WAY_MS > 2 * domain_challenge.CHECK_SECONDS * 1_000
+    assert tried(VERIFIED, NOON + MINUTE).due_at == VERIFIED.due_at
+    assert tried(msgspec.structs.replace(stored, due_at=None), NOON).due_at is None

@@ -1,0 +1,74 @@
+import inspect
+
+import pytest
+
+from discue.domain import errors
+from discue.domain.errors import DiscueError, Fault, title_of
+
+TREE = [
+    value
+    for value in vars(errors).values()
+    if inspect.isclass(value) and issubclass(value, DiscueError) and value is not DiscueError
+]
+
+
+@pytest.mark.parametrize("kind", TREE)
+def test_every_error_says_what_is_wrong_without_being_told(kind: type[DiscueError]) -> None:
+    error = kind()
+
+    assert error.detail == str(error)
+    assert error.detail == (kind.__doc__ or "").strip()
+    assert error.detail.endswith(".")
+
+
+@pytest.mark.parametrize("kind", TREE)
+def test_every_error_has_a_status_that_has_a_title(kind: type[DiscueError]) -> None:
+    assert 400 <= kind.status < 600
+    assert title_of(kind.status)
+
+
+@pytest.mark.parametrize("kind", TREE)
+def test_an_errors_own_words_win(kind: type[DiscueError]) -> None:
+    assert str(kind("The tank is empty.")) == "The tank is empty."
+
+
+@pytest.mark.parametrize("kind", [errors.Unavailable, errors.StoreUnavailable, errors.Overloaded])
+def test_what_is_unavailable_says_when_to_try_again(kind: type[errors.Unavailable]) -> None:
+    assert kind().status == 503
+    assert kind().retry_after_seconds == 1
+    assert kind(retry_after_seconds=7).retry_after_seconds == 7
+
+
+def test_faults_and_headers_travel_with_the_error() -> None:
+    fault = Fault("/schema/count/min", "must be a number")
+    error = errors.Unprocessable(faults=(fault,))
+
+    assert error.faults == (fault,)
+    assert errors.MethodNotAllowed(allow=("GET", "HEAD")).allow == ("GET", "HEAD")
+    assert errors.TooManyRequests(retry_after_seconds=60).retry_after_seconds == 60
+
+
+@pytest.mark.parametrize(
+    ("status", "title"),
+    [
+        (400, "Bad Request"),
+        (401, "Unauthorized"),
+        (402, "Payment Required"),
+        (403, "Forbidden"),
+        (404, "Not Found"),
+        (405, "Method Not Allowed"),
+        (406, "Not Acceptable"),
+        (409, "Conflict"),
+        (413, "Payload Too Large"),
+        (414, "URI Too Long"),
+        (415, "Unsupported Media Type"),
+        (422, "Unprocessable Entity"),
+        (423, "Locked"),
+        (429, "Too Many Requests"),
+        (431, "Request Header Fields Too Large"),
+        (500, "Internal Server Error"),
+        (503, "Service Unavailable"),
+    ],
+)
+def test_titles_are_the_same_on_every_version_of_python(status: int, title: str) -> None:
+    assert title_of(status) == title

@@ -1,0 +1,93 @@
+"""Entity tags as RFC 9110 has them, and what they are compared with."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.domain.etags import EntityTag, EntityTags, etag_of, parse_etags, version_of
+from discue.domain.model import ApiKey, Organization
+
+OPAQUE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters='"'), max_size=20)
+TAGS = st.builds(EntityTag, OPAQUE, st.booleans())
+BLANKS = st.sampled_from(["", " ", "\t", "  "])
+
+KEY = ApiKey(1, 2, "id", "alias", "enabled", "{}", 0, 0, 5, 5)
+
+
+def written(tag: EntityTag) -> str:
+    return f'{"W/" if tag.is_weak else ""}"{tag.opaque}"'
+
+
+@given(st.lists(st.tuples(BLANKS, TAGS, BLANKS, st.integers(1, 3)), min_size=1, max_size=6))
+def test_a_list_is_read_as_it_was_written_with_blanks_and_empty_elements(
+    elements: list[tuple[str, EntityTag, str, int]],
+) -> None:
+    text = "".join(f"{before}{written(tag)}{after}{',' * commas}" for before, tag, after, commas in elements)
+    assert parse_etags(text) == EntityTags(tuple(tag for _, tag, _, _ in elements))
+
+
+@pytest.mark.parametrize("text", ["*", " * ", "\t*"])
+def test_a_star_is_any(text: str) -> None:
+    assert parse_etags(text) == EntityTags(is_any=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", ",", ", ,", "abc", '"abc', 'abc"', '"a" "b"', 'w/"a"', 'W / "a"', '"a", *', '*, "a"', '"a b"', '"a";"b"'],
+)
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="entity tags"):
+        parse_etags(text)
+
+
+@given(st.text(max_size=30))
+def test_whatever_is_sent_is_read_or_refused(text: str) -> None:
+    try:
+        tags = parse_etags(text)
+    except ValueError:
+        return
+    assert tags.is_any != bool(tags.tags)
+
+
+def test_a_tag_may_have_commas() -> None:
+    assert parse_etags('"a,b", "c"').tags == (EntityTag("a,b"), EntityTag("c"))
+
+
+@given(st.binary(), st.binary())
+def test_a_response_is_named_by_its_own_tag_weak_or_not_and_by_no_other(body: bytes, other: bytes) -> None:
+    etag = etag_of("v", body)
+    for text in (etag, f"W/{etag}", f'"x", {etag}', "*"):
+        assert parse_etags(text).names(etag)
+    assert parse_etags(etag_of("v", other)).names(etag) == (other == body)
+
+
+@given(st.binary())
+def test_a_version_is_named_by_the_tags_of_all_its_responses(body: bytes) -> None:
+    version = version_of(KEY)
+    tags = parse_etags(etag_of(version, body))
+    assert tags.names_version(version)
+    assert not tags.names_version(version_of(msgspec.structs.replace(KEY, alias="other")))
+
+
+def test_a_weak_tag_names_no_version_and_a_star_any() -> None:
+    version = version_of(KEY)
+    assert not parse_etags(f'W/"{version}.abc"').names_version(version)
+    assert parse_etags("*").names_version(version)
+
+
+@given(st.sampled_from(["alias", "status", "scopes", "expires_at", "updated_at"]))
+def test_another_value_of_what_can_be_changed_is_another_version(field: str) -> None:
+    assert version_of(msgspec.structs.replace(KEY, **{field: "other"})) != version_of(KEY)
+
+
+def test_what_changes_by_itself_is_not_in_the_version() -> None:
+    used = msgspec.structs.replace(KEY, last_used_at=17)
+    assert version_of(used) == version_of(KEY)
+
+
+def test_the_order_of_settings_does_not_matter() -> None:
+    one, other = [
+        Organization(1, "id", "alias", "active", False, order, 5, 5) for order in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    ]
+    assert version_of(one) == version_of(other)

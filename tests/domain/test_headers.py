@@ -1,0 +1,52 @@
+"""Headers that somebody may have sent besides the service's own."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.domain.errors import Unprocessable
+from discue.domain.headers import BYTES, LIMIT, checked, is_header_allowed, together
+
+names = st.from_regex(r"x-[a-z]{1,8}", fullmatch=True)
+values = st.text("abc .,;=", max_size=12).map(str.strip)
+
+
+@given(sent=st.dictionaries(names, values, max_size=5))
+def test_what_can_be_sent_stays_as_it_is(sent: dict[str, str]) -> None:
+    assert dict(checked(sent, "/headers")) == sent
+    assert all(is_header_allowed(name, value) for name, value in sent.items())
+
+
+@pytest.mark.parametrize(
+    ("sent", "pointer"),
+    [
+        ({"Host": "x"}, "/headers/Host"),
+        ({"discue-queue": "x"}, "/headers/discue-queue"),
+        ({"Webhook-Signature": "x"}, "/headers/Webhook-Signature"),
+        ({"content-type": "x"}, "/headers/content-type"),
+        ({"a b": "x"}, "/headers/a b"),
+        ({"a/b": "x"}, "/headers/a~1b"),
+        ({"x": "a\r\nb: c"}, "/headers/x"),
+        ({"x": " a"}, "/headers/x"),
+        ({"x": "\u20ac"}, "/headers/x"),
+        ({"": "x"}, "/headers/"),
+        ({"X-A": "1", "x-a": "2"}, "/headers"),
+        ({f"x-{number}": "" for number in range(LIMIT + 1)}, "/headers"),
+        ({"x": "v" * BYTES}, "/headers"),
+    ],
+)
+def test_what_cannot_be_sent_is_named_by_its_place(sent: dict[str, str], pointer: str) -> None:
+    with pytest.raises(Unprocessable) as refusal:
+        checked(sent, "/headers")
+    assert [fault.pointer for fault in refusal.value.faults] == [pointer]
+
+
+@given(
+    listener=st.dictionaries(names, values, max_size=4),
+    message=st.dictionaries(names.map(str.upper), values, max_size=4),
+)
+def test_of_a_name_that_both_have_the_listeners_counts(listener: dict[str, str], message: dict[str, str]) -> None:
+    sent = together(tuple(listener.items()), tuple(message.items()))
+    assert sent[: len(listener)] == tuple(listener.items())
+    assert {name.lower() for name, _ in sent} == {name.lower() for name in (*listener, *message)}
+    assert len({name.lower() for name, _ in sent}) == len(sent)

@@ -1,0 +1,31 @@
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.domain.intervals import left_of, runs_of, width_of
+
+seqs = st.sets(st.integers(1, 60), max_size=40).map(sorted)
+
+
+def _members(stretches: list[tuple[int, int]]) -> list[int]:
+    return [seq for first, last in stretches for seq in range(first, last + 1)]
+
+
+@given(seqs)
+def test_runs_are_the_same_seqs_in_as_few_stretches_as_there_can_be(chosen: list[int]) -> None:
+    runs = runs_of(chosen)
+    assert _members(runs) == chosen
+    assert all(later[0] > earlier[1] + 1 for earlier, later in pairwise(runs))
+
+
+@given(st.integers(1, 30), st.integers(0, 30), seqs)
+def test_what_is_left_and_what_is_taken_are_the_whole_and_share_nothing(
+    first: int, length: int, chosen: list[int]
+) -> None:
+    whole = (first, first + length)
+    taken = runs_of(seq for seq in chosen if whole[0] <= seq <= whole[1])
+    left = left_of(whole, taken)
+    assert sorted([*_members(left), *_members(taken)]) == list(range(whole[0], whole[1] + 1))
+    assert all(first <= last for first, last in left)
+    assert width_of(left) + width_of(taken) == width_of([whole])

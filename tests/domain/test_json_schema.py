@@ -1,0 +1,209 @@
+"""JSON Schema documents: the verdict is another implementation's, and what would take long or reach out is refused."""
+
+import json
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.domain.errors import Fault, Unprocessable
+from discue.domain.schemas.schema import checker_of, read_schema
+
+Document = dict[str, Any] | bool
+
+NAMES = st.sampled_from(["a", "b", "ab", "x/y", ""])
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from([0.5, 2.0]), st.text("ab", max_size=3)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=3)),
+    max_leaves=6,
+)
+TYPES = st.sampled_from(["array", "boolean", "integer", "null", "number", "object", "string"])
+SIZES = st.integers(0, 3)
+REFERENCES = st.sampled_from(["#/$defs/one", "#two"])
+
+ASSERTIONS: dict[str, st.SearchStrategy[Any]] = {
+    "type": st.one_of(TYPES, st.lists(TYPES, min_size=1, max_size=3, unique=True)),
+    "const": SCALARS,
+    "enum": st.lists(SCALARS, min_size=1, max_size=3),
+    "minimum": st.integers(-3, 3),
+    "exclusiveMaximum": st.integers(-3, 3),
+    "multipleOf": st.sampled_from([1, 2, 0.5]),
+    "minLength": SIZES,
+    "maxLength": SIZES,
+    "pattern": st.sampled_from(["a", "^a", "b$", "^(a|b)+$"]),
+    "minItems": SIZES,
+    "maxItems": SIZES,
+    "uniqueItems": st.booleans(),
+    "minProperties": SIZES,
+    "required": st.lists(NAMES, max_size=2, unique=True),
+    "dependentRequired": st.dictionaries(NAMES, st.lists(NAMES, max_size=2, unique=True), max_size=2),
+    "$ref": REFERENCES,
+}
+
+
+def _applicators(inner: st.SearchStrategy[Document]) -> dict[str, st.SearchStrategy[Any]]:
+    several = st.lists(inner, min_size=1, max_size=2)
+    return {
+        "allOf": several,
+        "anyOf": several,
+        "oneOf": several,
+        "prefixItems": several,
+        **dict.fromkeys(("not", "if", "then", "else", "items", "contains", "propertyNames"), inner),
+        **dict.fromkeys(("additionalProperties", "unevaluatedProperties", "unevaluatedItems"), inner),
+        "properties": st.dictionaries(NAMES, inner, max_size=2),
+        "patternProperties": st.dictionaries(st.sampled_from(["a", "^b", "a$"]), inner, max_size=2),
+        "dependentSchemas": st.dictionaries(NAMES, inner, max_size=1),
+    }
+
+
+def _some_of(keywords: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Document]:
+    chosen = st.lists(st.sampled_from(sorted(keywords)), max_size=3, unique=True)
+    return chosen.flatmap(lambda names: st.fixed_dictionaries({name: keywords[name] for name in names}))
+
+
+LEAVES = _some_of({name: values for name, values in ASSERTIONS.items() if name != "$ref"})
+PARTS = st.recursive(
+    st.one_of(st.booleans(), _some_of(ASSERTIONS)),
+    lambda inner: _some_of(ASSERTIONS | _applicators(inner)),
+    max_leaves=5,
+)
+
+
+@st.composite
+def _documents(draw: st.DrawFn) -> dict[str, Any]:
+    second = draw(st.fixed_dictionaries({"const": SCALARS, "$anchor": st.just("two")}))
+    defined = {"one": draw(LEAVES), "two": second}
+    return {"allOf": [draw(PARTS)], "$defs": defined}
+
+
+@given(_documents(), VALUES)
+def test_a_value_fits_or_not_as_another_implementation_says(document: dict[str, Any], value: object) -> None:
+    checker = checker_of(json.dumps(document), "json_schema")
+    expected = jsonschema.Draft202012Validator(document).is_valid(value)
+    assert (checker.violations(json.dumps(value).encode(), "/data") == ()) == expected
+
+
+@pytest.mark.parametrize(
+    ("document", "value", "pointers"),
+    [
+        ({"properties": {"a": {"type": "string"}, "b": {"minimum": 3}}}, {"a": 1, "b": 2}, ["/data/a", "/data/b"]),
+        ({"required": ["a", "x/y"]}, {}, ["/data/a", "/data/x~1y"]),
+        (
+            {"items": {"$ref": "#/$defs/n"}, "$defs": {"n": {"type": "number"}}},
+            [1, "x", 2, None],
+            ["/data/1", "/data/3"],
+        ),
+        ({"prefixItems": [{"type": "null"}], "items": False}, [1, 2], ["/data/0", "/data/1"]),
+        (
+            {"patternProperties": {"^n": {"type": "number"}}, "additionalProperties": False},
+            {"n": "", "m": 1},
+            ["/data/n", "/data/m"],
+        ),
+        ({"additionalProperties": {"type": "number"}}, {"a": 1, "b": ""}, ["/data/b"]),
+        ({"allOf": [{"required": ["a"]}, {"properties": {"b": {"const": 1}}}]}, {"b": 2}, ["/data/a", "/data/b"]),
+        ({"if": {"required": ["a"]}, "then": {"required": ["b"]}}, {"a": 1}, ["/data/b"]),
+        ({"if": {"required": ["a"]}, "else": {"required": ["c"]}}, {"b": 1}, ["/data/c"]),
+        ({"dependentSchemas": {"a": {"required": ["b"]}}}, {"a": 1}, ["/data/b"]),
+        ({"properties": {"a": {"anyOf": [{"type": "null"}, {"type": "number"}]}}}, {"a": ""}, ["/data/a"]),
+        ({"properties": {"a": {"contains": {"const": 1}}}}, {"a": [2]}, ["/data/a"]),
+        ({"properties": {"a": {}}, "unevaluatedProperties": False}, {"a": 1, "b": 2}, ["/data"]),
+        (False, 1, ["/data"]),
+    ],
+)
+def test_the_places_that_do_not_fit_are_named(document: Document, value: object, pointers: list[str]) -> None:
+    faults = checker_of(json.dumps(document), "json_schema").violations(json.dumps(value).encode(), "/data")
+    assert [fault.pointer for fault in faults] == pointers
+
+
+def _refused(document: object) -> dict[str, str]:
+    with pytest.raises(Unprocessable) as refused:
+        read_schema(json.dumps(document).encode(), "json_schema")
+    return dict(refused.value.faults)
+
+
+@pytest.mark.parametrize(
+    ("document", "pointers"),
+    [
+        ([], ["/json_schema"]),
+        ({"properties": {"a": {"minimum": "x", "required": [1]}}}, ["minimum", "required/0"]),
+        ({"type": "text"}, ["/json_schema/type"]),
+        ({"$schema": "http://json-schema.org/draft-07/schema#"}, ["/json_schema/$schema"]),
+        ({"items": {"$id": "https://example.com/part"}}, ["/json_schema/items/$id"]),
+        ({"properties": {"x/y": {"pattern": "(?=a)"}}}, ["/json_schema/properties/x~1y/pattern"]),
+        ({"patternProperties": {"(a)\\1": {}}}, ["/json_schema/patternProperties/(a)\\1"]),
+        ({"$defs": {"a": {"pattern": "["}}}, ["/json_schema/$defs/a/pattern"]),
+    ],
+)
+def test_every_place_of_a_wrong_document_is_named(document: object, pointers: list[str]) -> None:
+    named = list(_refused(document))
+    assert len(named) == len(pointers)
+    assert all(one.endswith(other) for one, other in zip(sorted(named), sorted(pointers), strict=True))
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "https://example.com/s",
+        "http://127.0.0.1:9/s",
+        "file:///etc/passwd",
+        "other.json",
+        "//example.com/s",
+        "#/$defs/b",
+        "#x",
+    ],
+)
+def test_nothing_is_fetched_what_leads_elsewhere_is_refused(reference: str) -> None:
+    document = {"$id": "https://example.com/root", "items": {"$ref": reference}, "$defs": {"a": {}}}
+    assert list(_refused(document)) == ["/json_schema/items/$ref"]
+
+
+def test_a_document_under_the_name_of_another_one_means_itself() -> None:
+    document = {
+        "$id": "https://json-schema.org/draft/2020-12/schema",
+        "$ref": "#/$defs/a",
+        "$defs": {"a": {"const": 1}},
+    }
+    checker = checker_of(json.dumps(document), "json_schema")
+    assert checker.violations(b"1", "/data") == ()
+    assert checker.violations(b"{}", "/data") == (Fault("/data", "must be 1"),)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"$ref": "#"},
+        {"properties": {"next": {"$ref": "#"}}},
+        {
+            "$ref": "#/$defs/a",
+            "$defs": {"a": {"items": {"$ref": "#/$defs/b"}}, "b": {"not": {"$dynamicRef": "#/$defs/a"}}},
+        },
+    ],
+)
+def test_a_reference_that_leads_back_is_refused(document: Document) -> None:
+    (detail,) = _refused(document).values()
+    assert detail.startswith("leads back to itself")
+
+
+def test_rules_count_as_often_as_references_lead_to_them() -> None:
+    doubling = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(30)}
+    (detail,) = _refused({"$ref": "#/$defs/d0", "$defs": {**doubling, "d30": {}}}).values()
+    assert detail.startswith("has more than 1000 rules")
+
+
+def test_what_unevaluated_keywords_look_at_again_counts_again() -> None:
+    document: dict[str, Any] = {"properties": {"a": {}}}
+    for _ in range(20):
+        document = {"if": document, "unevaluatedProperties": True}
+    assert "1000 rules" in next(iter(_refused(document).values()))
+
+
+def test_where_several_rules_look_at_one_value_messages_must_be_smaller() -> None:
+    plain = checker_of('{"items": {"properties": {"a": {"type": "string"}}}}', "json_schema")
+    assert plain.max_bytes > 2**50
+    several = checker_of(json.dumps({"items": {"allOf": [{"minimum": n} for n in range(256)]}}), "json_schema")
+    assert several.max_bytes == 262_144

@@ -1,0 +1,149 @@
+"""The rules of liveness."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.domain import liveness
+from discue.domain.liveness import after_probe, error_of, interval_ms, jittered, passage, restarted
+from discue.domain.model import FailureKind, Liveness
+from tests.support.clocks import NOON
+
+probes = st.lists(st.booleans(), max_size=40)
+known = probes.map(lambda results: _after(*results))
+
+
+def _after(*results: bool, before: Liveness | None = None) -> Liveness:
+    found = before or Liveness()
+    for number, is_well in enumerate(results, 1):
+        found = after_probe(found, "" if is_well else "answered 500", 0 if is_well else 500, NOON + number)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("results", "state", "passes"),
+    [
+        ("", "unknown", "open"),
+        ("+", "unknown", "open"),
+        ("++", "stable", "open"),
+        ("-", "unstable", "open"),
+        ("--", "unstable", "open"),
+        ("---", "inactive", "closed"),
+        ("++-", "unstable", "open"),
+        ("++---", "inactive", "closed"),
+        ("-+", "unstable", "open"),
+        ("-++", "stable", "open"),
+        ("--+--", "unstable", "open"),
+        ("---+", "inactive", "careful"),
+        ("---+-", "inactive", "closed"),
+        ("---+-+", "inactive", "careful"),
+        ("---++", "stable", "open"),
+        ("---++-", "unstable", "open"),
+        ("+-+-+-+-", "unstable", "open"),
+    ],
+)
+def test_what_a_row_of_probes_comes_to(results: str, state: str, passes: str) -> None:
+    found = _after(*(each == "+" for each in results))
+    assert (found.state, passage(found)) == (state, passes)
+
+
+@given(probes)
+def test_the_state_is_what_the_contract_says(results: list[bool]) -> None:
+    """Said once more, over the whole row: two successes are stable, three failures inactive until then."""
+    expected = "unknown"
+    for number, is_well in enumerate(results, 1):
+        last = results[:number]
+        if last[-2:] == [True, True]:
+            expected = "stable"
+        elif last[-3:] == [False] * 3:
+            expected = "inactive"
+        elif not is_well and expected != "inactive":
+            expected = "unstable"
+    assert _after(*results).state == expected
+
+
+@given(probes)
+def test_counts_are_totals_and_instants_those_of_the_last(results: list[bool]) -> None:
+    found = _after(*results)
+    assert (found.success_count, found.failure_count) == (results.count(True), results.count(False))
+    well = [number for number, is_well in enumerate(results, 1) if is_well]
+    badly = [number for number, is_well in enumerate(results, 1) if not is_well]
+    assert found.last_success_at == (NOON + well[-1] if well else 0)
+    assert found.last_failure_at == (NOON + badly[-1] if badly else 0)
+    assert (found.last_failure_status, found.last_failure_msg) == ((500, "answered 500") if badly else (0, ""))
+
+
+@given(known)
+def test_nothing_is_held_back_unless_inactive_and_a_failure_opens_nothing(before: Liveness) -> None:
+    assert (passage(before) == "open") == (before.state != "inactive")
+    order = ["closed", "careful", "open"]
+    assert order.index(passage(_after(False, before=before))) <= order.index(passage(before))
+    assert order.index(passage(_after(True, before=before))) >= order.index(passage(before))
+
+
+@given(known)
+def test_two_successes_always_open_and_three_failures_always_close(before: Liveness) -> None:
+    assert _after(True, True, before=before).state == "stable"
+    assert passage(_after(False, False, False, before=before)) == "closed"
+
+
+@given(known)
+def test_of_another_url_nothing_is_known_and_the_counts_stay(before: Liveness) -> None:
+    found = restarted(before)
+    assert msgspec.structs.replace(found, state=before.state, in_a_row=before.in_a_row) == before
+    assert _after(True, before=found).state == "unknown"
+    assert _after(False, False, before=found).state == "unstable"
+
+
+@given(before=known, is_well=st.booleans())
+def test_what_changes_the_passage_is_news_and_another_success_of_a_stable_one_is_not(
+    before: Liveness, *, is_well: bool
+) -> None:
+    after = _after(is_well, before=before)
+    if passage(after) != passage(before) or after.state != before.state:
+        assert liveness.is_news(before, after)
+    if is_well and before.state == "stable":
+        assert not liveness.is_news(before, after)
+
+
+@given(before=known, is_quiet=st.booleans(), random=st.floats(0, 1, exclude_max=True))
+def test_nobody_waits_longer_than_five_minutes_and_who_is_not_quiet_no_longer_than_thirty_seconds(
+    before: Liveness, *, is_quiet: bool, random: float
+) -> None:
+    interval = interval_ms(before, is_quiet=is_quiet)
+    assert interval in {5_000, 30_000, 300_000}
+    if interval == 300_000:
+        assert (is_quiet, before.state) == (True, "stable")
+    assert 0.9 * interval - 1 <= jittered(interval, random) <= 1.1 * interval
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "expected"),
+    [
+        ("", 200, ""),
+        ("", 204, ""),
+        ("", 299, ""),
+        ("", 302, "answered 302"),
+        ("", 500, "answered 500"),
+        ("", 199, "answered 199"),
+        ("refused_address", 0, "address not allowed"),
+        ("resolve", 0, "name not found"),
+        ("timeout", 0, "no answer in time"),
+        ("connect", 0, "no connection"),
+        ("connect_timeout", 0, "no connection"),
+        ("tls", 0, "TLS failed"),
+        ("reset", 0, "no answer"),
+        ("protocol", 0, "no answer"),
+        ("response_too_large", 0, "no answer"),
+    ],
+)
+def test_any_2xx_is_well_and_of_anything_else_no_more_than_the_status_is_told(
+    failure: FailureKind, status: int, expected: str
+) -> None:
+    assert error_of(failure, status) == expected
+    assert liveness.counts(failure)
+
+
+def test_what_we_could_not_ask_says_nothing_of_the_listener() -> None:
+    assert not liveness.counts("internal")

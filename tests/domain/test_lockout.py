@@ -1,0 +1,161 @@
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.domain.lockout import (
+    FAILURES,
+    FIRST_LOCK_MS,
+    FORGOTTEN_AFTER_MS,
+    LONGEST_LOCK_MS,
+    NONE,
+    QUIET_MS,
+    WINDOW_MS,
+    Failures,
+    Locks,
+    Subject,
+    after_failure,
+    remaining_ms,
+)
+from tests.support.clocks import NOON
+
+MINUTE = 60_000
+
+pauses = st.lists(st.integers(0, WINDOW_MS * 2) | st.integers(0, QUIET_MS * 2), min_size=1, max_size=60)
+
+
+def failing(times: Sequence[int]) -> Failures:
+    state = NONE
+    for at in times:
+        state = after_failure(state, at)
+    return state
+
+
+def times_of(pauses: Sequence[int]) -> list[int]:
+    at, times = NOON, []
+    for pause in pauses:
+        at += pause
+        times.append(at)
+    return times
+
+
+def test_the_fifth_failure_within_a_minute_locks_for_a_minute() -> None:
+    times = [NOON + 1_000 * number for number in range(FAILURES)]
+    assert failing(times[:-1]).locked_until == 0
+    assert failing(times).locked_until == times[-1] + MINUTE
+
+
+def test_five_failures_that_take_a_minute_lock_nobody() -> None:
+    quarter = WINDOW_MS // (FAILURES - 1)
+    assert failing([NOON + quarter * number for number in range(100)]).locked_until == 0
+    assert failing([NOON + (quarter - 1) * number for number in range(FAILURES)]).locked_until > 0
+
+
+def test_while_it_goes_on_each_lock_is_twice_as_long_up_to_a_quarter_of_an_hour() -> None:
+    state, now, lasted = NONE, NOON, []
+    for _ in range(7):
+        for _ in range(FAILURES):
+            state = after_failure(state, now)
+        lasted.append((state.locked_until - now) // MINUTE)
+        now = state.locked_until
+    assert lasted == [1, 2, 4, 8, 15, 15, 15]
+
+
+def test_after_a_quiet_time_the_next_lock_is_a_first_one() -> None:
+    locked = failing([NOON] * FAILURES)
+    soon, late = locked.locked_until + QUIET_MS - 1, locked.locked_until + QUIET_MS
+    for again, lasts in ((soon, 2 * FIRST_LOCK_MS), (late, FIRST_LOCK_MS)):
+        state = locked
+        for _ in range(FAILURES):
+            state = after_failure(state, again)
+        assert state.locked_until == again + lasts
+
+
+def test_slow_failures_are_no_quiet_time() -> None:
+    state = failing([NOON] * FAILURES)
+    now = state.locked_until
+    for _ in range(10):
+        now += QUIET_MS - 1
+        state = after_failure(state, now)
+    for _ in range(FAILURES - 1):
+        state = after_failure(state, now)
+    assert state.locked_until == now + 2 * FIRST_LOCK_MS
+
+
+@given(pauses)
+def test_nobody_is_locked_out_without_five_failures_within_a_minute(pauses: list[int]) -> None:
+    state, looked_at = NONE, list[int]()
+    for now in times_of(pauses):
+        before, state = state, after_failure(state, now)
+        if state is before:
+            assert remaining_ms(before.locked_until, now)
+            continue
+        looked_at.append(now)
+        begins = state.locked_until != before.locked_until
+        since_the_last_lock = [at for at in looked_at if at >= before.locked_until and now - at < WINDOW_MS]
+        assert begins == (len(since_the_last_lock) >= FAILURES)
+
+
+@given(pauses)
+def test_an_attempt_during_a_lock_changes_nothing_and_a_lock_ends(pauses: list[int]) -> None:
+    state = NONE
+    for now in times_of(pauses):
+        before, state = state, after_failure(state, now)
+        if remaining_ms(before.locked_until, now):
+            assert state is before
+        assert 0 <= remaining_ms(state.locked_until, now) <= LONGEST_LOCK_MS
+        assert remaining_ms(state.locked_until, now + LONGEST_LOCK_MS) == 0
+        assert len(state.failed_at) < FAILURES
+
+
+@given(pauses)
+def test_what_is_forgotten_matters_no_more(pauses: list[int]) -> None:
+    times = times_of(pauses)
+    state = failing(times)
+    later = [times[-1] + FORGOTTEN_AFTER_MS + number for number in range(FAILURES)]
+    for now in later:
+        state = after_failure(state, now)
+    assert state == failing(later)
+
+
+@given(st.lists(st.integers(-(10**13), 10**13), max_size=40))
+def test_a_clock_that_jumps_locks_nobody_for_longer_than_the_longest_lock(jumps: list[int]) -> None:
+    state = NONE
+    for now in jumps:
+        state = after_failure(state, now)
+        assert remaining_ms(state.locked_until, now) <= LONGEST_LOCK_MS
+        assert len(state.failed_at) < FAILURES
+
+
+def test_a_subject_has_the_same_number_everywhere_and_another_one_for_another_kind() -> None:
+    address, key = Subject("address", "192.0.2.1"), Subject("api_key", "192.0.2.1")
+    assert address.number == Subject("address", "192.0.2.1").number
+    assert len({address.number, key.number, Subject("address", "192.0.2.2").number}) == 3
+    assert all(0 <= each.number < 2**63 for each in (address, key))
+
+
+def test_locks_hold_by_name_until_their_time() -> None:
+    locks = Locks(10)
+    locks.hold("192.0.2.1", NOON + 500, NOON)
+    assert locks
+    assert locks.remaining_ms("192.0.2.1", NOON) == 500
+    assert locks.remaining_ms("192.0.2.2", NOON) == 0
+    assert locks.remaining_ms("192.0.2.1", NOON + 500) == 0
+    assert not locks
+
+
+def test_a_lock_that_was_ended_is_none() -> None:
+    locks = Locks(10)
+    locks.hold("192.0.2.1", NOON + 500, NOON)
+    locks.hold("192.0.2.1", 0, NOON)
+    assert not locks
+
+
+def test_not_more_locks_are_remembered_than_there_is_room_for() -> None:
+    locks = Locks(3)
+    for number in range(5):
+        locks.hold(f"192.0.2.{number}", NOON + 500, NOON)
+    assert len(locks) == 3
+    assert [locks.remaining_ms(f"192.0.2.{number}", NOON) for number in range(5)] == [0, 0, 500, 500, 500]
+    locks.hold("192.0.2.4", NOON + 900, NOON)
+    assert len(locks) == 3

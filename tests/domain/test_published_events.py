@@ -1,0 +1,189 @@
+"""CloudEvents that are published: what the official SDK sends is read, and comes out again as it was."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event, to_binary_event, to_structured_event
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.domain.cloudevents import event_of
+from discue.domain.errors import BadRequest, DiscueError, Unprocessable
+from discue.domain.headers import is_header_allowed
+from discue.domain.model import Entry, Format
+from discue.domain.published_events import EventMessage, of_document, of_headers
+
+MINIMAL = {"specversion": "1.0", "id": "one", "source": "/shop", "type": "order.paid"}
+WHOLE = {
+    **MINIMAL,
+    "subject": 'café "17" 100%',
+    "time": "2026-07-01T12:00:00.5Z",
+    "dataschema": "https://example.com/schema",
+    "tenant": "north",
+    "partitionkey": "customer-9",
+}
+MODES: tuple[Format, ...] = ("cloudevents_binary", "cloudevents_structured")
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def document(**members: Any) -> EventMessage:
+    return of_document(_members(json.dumps({**MINIMAL, **members}).encode()))
+
+
+def received(sent: EventMessage, mode: Format) -> HTTPMessage:
+    """What a listener gets of it."""
+    entry = Entry(1, "m" * 21, 5, sent.is_json, sent.data)
+    event = event_of(entry, mode, "q" * 21, sent.headers, sent.media_type)
+    return HTTPMessage({"content-type": event.media_type, **dict(event.headers)}, event.body)
+
+
+def by_header(message: HTTPMessage) -> EventMessage:
+    attributes = {name[3:].lower(): value for name, value in message.headers.items() if name.lower().startswith("ce-")}
+    types = {name.lower(): value for name, value in message.headers.items()}
+    return of_headers(attributes, types.get("content-type", ""), bytes(message.body))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("sending", "media_type", "data"),
+    [
+        ("binary", "application/json", {"order": 17, "note": "é"}),
+        ("structured", "application/json", {"order": 17, "note": "é"}),
+        # What the SDK writes in binary mode is no JSON where the type is not just that.
+        ("structured", "application/vnd.shop+json", [1, "two"]),
+        ("binary", "text/plain", "say é"),
+        ("structured", "text/plain", "say é"),
+        ("binary", "application/xml; charset=utf-8", "<order/>"),
+    ],
+)
+def test_an_event_of_the_sdk_comes_out_as_it_went_in(sending: str, mode: Format, media_type: str, data: Any) -> None:
+    time = datetime(2026, 7, 1, 12, 0, 0, 500_000, tzinfo=UTC)
+    event = CloudEvent({**WHOLE, "time": time, "datacontenttype": media_type}, data)
+    if sending == "binary":
+        sent = by_header(to_binary_event(event, JSONFormat()))
+    else:
+        sent = of_document(_members(to_structured_event(event, JSONFormat()).body))
+    assert sent.key == "customer-9"
+    again = from_http_event(received(sent, mode))
+    assert again.get_attributes() == event.get_attributes()
+    read = again.get_data()
+    assert (read.decode() if isinstance(read, bytes) else read) == data
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_event_without_data_has_none(mode: Format) -> None:
+    for sent in (document(), of_headers(MINIMAL, "", b"")):
+        assert (sent.data, sent.is_json, sent.media_type) == (b"", False, "")
+        again = received(sent, mode)
+        if mode == "cloudevents_structured":
+            assert json.loads(again.body) == MINIMAL
+        else:
+            assert again.body == b""
+
+
+def test_data_is_kept_byte_for_byte() -> None:
+    data = b' {"n": 1e400, "n": 18446744073709551616} '
+    assert of_headers(MINIMAL, "application/json", data).data == data
+    text = json.dumps(MINIMAL)[:-1].encode() + b',"data":' + data.strip() + b"}"
+    assert of_document(_members(text)).data == data.strip()
+    assert document(data_base64="eyJuIjoxfQ==").data == b'{"n":1}'
+    assert document(data_base64="PGEvPg==", datacontenttype="text/xml").is_json is False
+    assert document(data="5", datacontenttype="text/plain").data == b"5"
+
+
+def test_attributes_are_headers_as_they_are_sent() -> None:
+    sent = document(subject='café "1" 5%', n=5, flag=True, none=None)
+    assert dict(sent.headers)["ce-subject"] == "caf%C3%A9%20%221%22%205%25"
+    assert {name: dict(sent.headers).get(f"ce-{name}") for name in ("n", "flag", "none")} == {
+        "n": "5",
+        "flag": "true",
+        "none": None,
+    }
+    assert all(is_header_allowed(*header) for header in sent.headers)
+
+
+@pytest.mark.parametrize("missing", sorted(MINIMAL))
+def test_what_an_event_must_have_is_missed_by_name(missing: str) -> None:
+    rest = {name: value for name, value in MINIMAL.items() if name != missing}
+    with pytest.raises(BadRequest) as refusal:
+        of_headers(rest, "application/json", b"1")
+    assert refusal.value.faults[0].pointer == f"/headers/ce-{missing}"
+    with pytest.raises(BadRequest) as refusal:
+        of_document(_members(json.dumps(rest).encode()), "/3")
+    assert refusal.value.faults[0].pointer == f"/3/{missing}"
+
+
+@pytest.mark.parametrize(
+    ("members", "pointer"),
+    [
+        ({"specversion": "0.3"}, "/specversion"),
+        ({"id": ""}, "/id"),
+        ({"id": "a\nb"}, "/id"),
+        ({"source": "a b"}, "/source"),
+        ({"time": "yesterday"}, "/time"),
+        ({"time": "2026-02-30T00:00:00Z"}, "/time"),
+        ({"partitionkey": "x" * 256}, "/partitionkey"),
+        ({"Tenant": "x"}, "/Tenant"),
+        ({"my-ext": "x"}, "/my-ext"),
+        ({"ext": 1.5}, "/ext"),
+        ({"ext": {}}, "/ext"),
+        ({"datacontenttype": "json"}, "/datacontenttype"),
+        ({"datacontenttype": "text/plain", "data": {}}, "/data"),
+        ({"data": 1, "data_base64": "MQ=="}, "/data_base64"),
+        ({"data_base64": "!"}, "/data_base64"),
+        ({"data_base64": "/w=="}, "/data"),
+        ({"data_base64": "ew=="}, "/data"),
+        ({f"ext{number}": "x" for number in range(40)}, ""),
+    ],
+)
+def test_what_is_wrong_is_named(members: dict[str, Any], pointer: str) -> None:
+    with pytest.raises((BadRequest, Unprocessable)) as refusal:
+        document(**members)
+    assert refusal.value.faults[0].pointer == pointer
+
+
+@pytest.mark.parametrize(
+    ("attributes", "media_type", "data", "pointer"),
+    [
+        ({"datacontenttype": "text/plain"}, "text/plain", b"x", "/headers/ce-datacontenttype"),
+        ({"data": "x"}, "text/plain", b"x", "/headers/ce-data"),
+        ({"subject": "%ff"}, "text/plain", b"x", "/headers/ce-subject"),
+        ({"my-ext": "x"}, "text/plain", b"x", "/headers/ce-my-ext"),
+        ({}, "", b"x", ""),
+        ({}, "nothing", b"x", "/headers/content-type"),
+        ({}, "image/png", b"\x89PNG\xff", ""),
+        ({}, "application/json", b"{", ""),
+    ],
+)
+def test_what_is_wrong_in_headers_is_named(
+    attributes: dict[str, str], media_type: str, data: bytes, pointer: str
+) -> None:
+    with pytest.raises((BadRequest, Unprocessable)) as refusal:
+        of_headers({**MINIMAL, **attributes}, media_type, data)
+    assert refusal.value.faults[0].pointer == pointer
+
+
+TEXTS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=30)
+
+
+@given(
+    st.dictionaries(st.from_regex(r"x[a-z0-9]{1,10}", fullmatch=True), TEXTS, max_size=5),
+    st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner)),
+    st.sampled_from(MODES),
+)
+def test_whatever_goes_in_comes_out(extensions: dict[str, str], data: Any, mode: Format) -> None:
+    try:
+        sent = document(**extensions, data=data)
+    except DiscueError:
+        assert sum(map(len, extensions.values())) > 100
+        return
+    if mode == "cloudevents_binary":
+        sent = by_header(received(sent, mode))
+    again = json.loads(received(sent, "cloudevents_structured").body)
+    assert again == {**MINIMAL, **extensions, "datacontenttype": "application/json", "data": data}

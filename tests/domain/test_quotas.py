@@ -1,0 +1,50 @@
+import pytest
+
+from discue.domain.errors import QuotaUsedUp
+from discue.domain.quotas import NO_QUOTAS, Load, Quotas, check, check_publishing, fits, is_near, quotas_of
+
+
+def test_what_an_organization_has_of_its_own_wins_over_the_default() -> None:
+    defaults = Quotas(queues=5, listeners=6)
+    assert quotas_of({"quota_queues": 0, "rate_limit": 7}, defaults) == Quotas(queues=0, listeners=6)
+    assert quotas_of({}, NO_QUOTAS) == NO_QUOTAS
+
+
+def test_the_last_place_can_be_taken_and_no_more() -> None:
+    check("queues", 3, 2)
+    check("queues", None, 10**9)
+    with pytest.raises(QuotaUsedUp, match="quota of 3 queues is used up: 3 of it are used"):
+        check("queues", 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("used", "more", "fit"),
+    [
+        (Load(9, 0), Load(1, 1), True),
+        (Load(9, 0), Load(2, 1), False),
+        (Load(0, 99), Load(1, 1), True),
+        (Load(0, 99), Load(1, 2), False),
+    ],
+)
+def test_messages_fit_when_both_quotas_have_room(used: Load, more: Load, *, fit: bool) -> None:
+    quotas = Quotas(messages_a_day=10, bytes_stored=100)
+    assert fits(quotas, used, more) is fit
+    if fit:
+        check_publishing(quotas, used, more)
+    else:
+        with pytest.raises(QuotaUsedUp):
+            check_publishing(quotas, used, more)
+
+
+def test_near_begins_at_nine_tenths() -> None:
+    quotas = Quotas(messages_a_day=100)
+    assert not is_near(quotas, Load(88, 10**9), Load(1, 1), 1)
+    assert is_near(quotas, Load(89, 0), Load(1, 1), 1)
+    assert is_near(Quotas(bytes_stored=0), Load(), Load(1, 0), 1)
+
+
+def test_what_one_worker_adds_is_taken_for_what_each_adds() -> None:
+    quotas = Quotas(messages_a_day=100, bytes_stored=1_000)
+    assert not is_near(quotas, Load(60, 0), Load(9, 1), 3)
+    assert is_near(quotas, Load(60, 0), Load(10, 1), 3)
+    assert is_near(quotas, Load(0, 0), Load(1, 300), 3)

@@ -1,0 +1,73 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.domain.rendezvous import Rendezvous
+from tests.store.rows import row_id
+
+members = st.lists(st.integers(1, 2**62), min_size=2, max_size=6, unique=True)
+things = st.lists(st.tuples(st.integers(0, 2**62), st.integers(0, 2**62), st.integers(0, 9)), max_size=30)
+
+
+def owners(members: list[int], things: list[tuple[int, int, int]]) -> list[int]:
+    shares = Rendezvous(members)
+    return [shares.preferred(thing) for thing in things]
+
+
+@given(members, things)
+def test_everybody_comes_to_the_same_answer_in_whatever_order_the_members_are_seen(
+    members: list[int], things: list[tuple[int, int, int]]
+) -> None:
+    assert owners(members, things) == owners(members[::-1], things)
+    assert set(owners(members, things)) <= set(members)
+
+
+@given(members, things)
+def test_when_a_member_goes_only_what_it_had_moves(members: list[int], things: list[tuple[int, int, int]]) -> None:
+    gone, rest = members[0], members[1:]
+    for before, after in zip(owners(members, things), owners(rest, things), strict=True):
+        assert after == before or before == gone
+
+
+@given(members, things)
+def test_when_a_member_comes_only_what_it_gets_moves(members: list[int], things: list[tuple[int, int, int]]) -> None:
+    come, rest = members[0], members[1:]
+    for before, after in zip(owners(rest, things), owners(members, things), strict=True):
+        assert after in (before, come)
+
+
+def cursors(count: int) -> list[tuple[int, int, int]]:
+    """As they are: of one organization, with ids that hardly differ."""
+    return [(row_id(1), row_id(100 + number), 0) for number in range(count)]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 16])
+def test_the_shares_are_even(count: int) -> None:
+    """Also when members and cursors have ids that hardly differ. The bounds are far from what chance would do."""
+    made = [row_id(number) for number in range(count)]
+    found = owners(made, cursors(10_000))
+    fair = 10_000 / count
+    assert all(0.85 * fair < found.count(member) < 1.15 * fair for member in made)
+
+
+def test_what_is_preferred_is_the_same_in_every_process_and_version() -> None:
+    """Workers of two versions beside each other must agree. A change here makes them take from each other for ever."""
+    shares = Rendezvous([row_id(1), row_id(2), row_id(3)])
+    assert [shares.preferred(cursor) for cursor in cursors(12)] == [
+        row_id(number) for number in (1, 3, 2, 1, 3, 2, 2, 2, 3, 2, 3, 2)
+    ]
+
+
+def test_ten_thousand_cursors_take_a_moment() -> None:
+    shares, many = Rendezvous([row_id(1), row_id(2), row_id(3)]), cursors(10_000)
+    began_at = time.process_time()
+    for cursor in many:
+        shares.preferred(cursor)
+    assert time.process_time() - began_at < 0.25, "about 0.02 s where this was measured"
+
+
+def test_nobody_is_no_answer() -> None:
+    with pytest.raises(ValueError, match="nobody"):
+        Rendezvous([])

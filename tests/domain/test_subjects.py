@@ -1,0 +1,110 @@
+"""Which subjects a pattern matches."""
+
+import re
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.domain.errors import Unprocessable
+from discue.domain.subjects import LONGEST, check_pattern, check_subject, pattern_of
+
+words = st.sampled_from(["a", "b", "orders", "paid", "#!", "x-1"])
+subjects = st.lists(words, min_size=1, max_size=6)
+patterns = st.builds(
+    lambda chosen, rest: [*chosen, *rest],
+    st.lists(st.one_of(words, st.just("*")), max_size=6),
+    st.sampled_from([[], [">"]]),
+).filter(bool)
+
+
+def matches(pattern: str, subject: str) -> bool:
+    check_pattern(pattern, "/pattern")
+    check_subject(subject, "/subject")
+    return pattern_of(pattern).matches(subject)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "expected"),
+    [
+        ("orders.paid", "orders.paid", True),
+        ("orders.paid", "orders.Paid", False),
+        ("orders", "orders.paid", False),
+        ("orders.paid", "orders", False),
+        ("orders.*", "orders.paid", True),
+        ("orders.*", "orders", False),
+        ("orders.*", "orders.eu.paid", False),
+        ("*.paid", "orders.paid", True),
+        ("*.*.paid", "orders.eu.paid", True),
+        ("orders.>", "orders.paid", True),
+        ("orders.>", "orders.eu.paid", True),
+        ("orders.>", "orders", False),
+        ("*.>", "orders", False),
+        (">", "orders", True),
+        (">", "orders.eu.paid", True),
+        ("*", "orders", True),
+        ("*", "orders.eu", False),
+    ],
+)
+def test_a_star_is_one_word_and_an_arrow_is_the_rest(pattern: str, subject: str, *, expected: bool) -> None:
+    assert matches(pattern, subject) is expected
+
+
+def _expression(pattern: Sequence[str]) -> str:
+    """The same rule said by regular expressions."""
+    word = r"[^.]+"
+    known = {"*": word, ">": rf"{word}(?:\.{word})*"}
+    return r"\.".join(known.get(each) or re.escape(each) for each in pattern)
+
+
+@given(patterns, subjects)
+def test_it_matches_what_a_regular_expression_of_the_same_meaning_matches(
+    pattern: list[str], subject: list[str]
+) -> None:
+    expected = re.fullmatch(_expression(pattern), ".".join(subject)) is not None
+    assert matches(".".join(pattern), ".".join(subject)) is expected
+
+
+@given(subjects)
+def test_a_subject_matches_itself_its_stars_and_everything_above_it(subject: list[str]) -> None:
+    text = ".".join(subject)
+    assert matches(text, text)
+    assert matches(".".join("*" for _ in subject), text)
+    assert all(matches(".".join([*subject[:depth], ">"]), text) for depth in range(len(subject)))
+    assert not matches(f"{text}.>", text)
+
+
+@given(st.text(max_size=20))
+def test_what_is_a_subject_is_a_pattern_that_matches_it_alone(text: str) -> None:
+    try:
+        check_subject(text, "/subject")
+    except Unprocessable:
+        return
+    assert matches(text, text)
+    assert not matches(text, f"{text}.more")
+
+
+@pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a..b", "a b", "a\tb", "a\nb", "a\0", "é", "a" * (LONGEST + 1)])
+def test_what_is_neither_a_subject_nor_a_pattern_is_refused_at_its_place(text: str) -> None:
+    for check in (check_subject, check_pattern):
+        with pytest.raises(Unprocessable) as caught:
+            check(text, "/here")
+        assert caught.value.faults[0].pointer == "/here"
+
+
+@pytest.mark.parametrize("text", ["*", "a.*", ">", "a.>", "a*", "a.b>"])
+def test_a_subject_has_no_wildcards(text: str) -> None:
+    with pytest.raises(Unprocessable, match=r"without \* and >"):
+        check_subject(text, "/subject")
+
+
+@pytest.mark.parametrize("text", ["a*", "*a", "a.b>", ">.a", "a.>.b", ">>", "**"])
+def test_wildcards_of_a_pattern_stand_for_whole_words(text: str) -> None:
+    with pytest.raises(Unprocessable, match="stands alone"):
+        check_pattern(text, "/pattern")
+
+
+def test_the_longest_subject_against_the_longest_pattern_is_matched_in_one_pass() -> None:
+    many = ".".join("a" for _ in range((LONGEST + 1) // 2))
+    assert matches(".".join("*" for _ in range((LONGEST + 1) // 2)), many)

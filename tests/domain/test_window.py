@@ -1,0 +1,148 @@
+"""The window of a cursor, held against a plain set of what was settled."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from discue.domain.window import SPAN, Window
+
+
+def test_in_order_settling_moves_the_position() -> None:
+    window = Window(10)
+    for seq in range(11, 20):
+        window.settle(seq)
+    assert (window.position, window.ahead) == (19, 0)
+
+
+def test_out_of_order_settling_waits_for_the_gap_and_then_takes_the_whole_run() -> None:
+    window = Window(0)
+    for seq in (2, 3, 4, 6):
+        window.settle(seq)
+    assert (window.position, window.settled_count_beyond) == (0, 4)
+    window.settle(1)
+    assert (window.position, window.settled_count_beyond) == (4, 1)
+    assert window.is_settled(6)
+    assert not window.is_settled(5)
+
+
+def test_settling_twice_changes_nothing() -> None:
+    window = Window(5)
+    for seq in (3, 5, 8, 8):
+        window.settle(seq)
+    assert (window.position, window.ahead) == (5, 0b100)
+
+
+def test_a_seq_beyond_the_span_is_refused_and_changes_nothing() -> None:
+    window = Window(100)
+    window.settle(100 + SPAN)
+    with pytest.raises(ValueError, match="beyond position 100"):
+        window.settle(100 + SPAN + 1)
+    with pytest.raises(ValueError, match="beyond position 100"):
+        window.settle_range(200, 100 + SPAN + 1)
+    assert not window.fits(100 + SPAN + 1)
+    assert (window.position, window.settled_count_beyond) == (100, 1)
+
+
+def test_a_range_that_continues_the_position_may_be_longer_than_the_span() -> None:
+    window = Window(0)
+    window.settle(2)
+    window.settle_range(1, 10_000_000)
+    assert (window.position, window.ahead) == (10_000_000, 0)
+
+
+def test_settling_through_takes_along_the_run_that_follows() -> None:
+    window = Window(0)
+    for seq in (5, 6, 8):
+        window.settle(seq)
+    window.settle_through(4)
+    assert (window.position, window.ahead) == (6, 0b10)
+
+
+def test_a_window_with_nothing_ahead_is_stored_as_nothing() -> None:
+    assert Window(7).encode() is None
+    assert Window.decode(7, None).position == 7
+
+
+def test_a_full_window_takes_512_bytes() -> None:
+    window = Window(0)
+    window.settle_range(2, SPAN)
+    blob = window.encode()
+    assert blob is not None
+    assert len(blob) == 512
+
+
+@pytest.mark.parametrize("blob", [bytes(512) + b"\x01", b"\xff" * 600])
+def test_what_is_too_wide_to_be_a_window_is_refused(blob: bytes) -> None:
+    with pytest.raises(ValueError, match="4096 bits"):
+        Window.decode(0, blob)
+
+
+def test_a_negative_bitmap_is_refused() -> None:
+    with pytest.raises(ValueError, match="4096 bits"):
+        Window(0, -1)
+
+
+def test_bits_that_continue_the_position_are_taken_into_it() -> None:
+    window = Window.decode(10, b"\x0b")
+    assert (window.position, window.ahead) == (12, 0b10)
+
+
+@given(position=st.integers(0, 2**62), ahead=st.integers(0, 2**SPAN - 1))
+def test_a_stored_window_is_read_back_as_it_was(position: int, ahead: int) -> None:
+    window = Window(position, ahead)
+    blob = window.encode()
+    read = Window.decode(window.position, blob)
+    assert (read.position, read.ahead) == (window.position, window.ahead)
+    assert blob is None or 1 <= len(blob) <= 512
+
+
+class WindowBesideASet(RuleBasedStateMachine):
+    """Does everything twice: to a window, and to the set of settled messages from 1 on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.window = Window(0)
+        self.settled: set[int] = set()
+
+    @rule(ahead=st.one_of(st.integers(-3, 12), st.integers(-10, SPAN)))
+    def settle(self, ahead: int) -> None:
+        seq = max(1, self.window.position + ahead)
+        self.window.settle(seq)
+        self.settled.add(seq)
+
+    @rule(ahead=st.integers(-5, 40), length=st.integers(1, 20))
+    def settle_range(self, ahead: int, length: int) -> None:
+        first = max(1, self.window.position + ahead)
+        self.window.settle_range(first, first + length - 1)
+        self.settled.update(range(first, first + length))
+
+    @rule(ahead=st.integers(-5, 60))
+    def settle_through(self, ahead: int) -> None:
+        seq = self.window.position + ahead
+        self.window.settle_through(seq)
+        self.settled.update(range(1, seq + 1))
+
+    @rule()
+    def store_and_load(self) -> None:
+        self.window = Window.decode(self.window.position, self.window.encode())
+
+    @invariant()
+    def the_position_is_the_end_of_the_first_run(self) -> None:
+        position = self.window.position
+        assert position + 1 not in self.settled
+        assert all(seq in self.settled for seq in range(max(1, position - 80), position + 1))
+
+    @invariant()
+    def both_know_the_same_messages(self) -> None:
+        beyond = {seq for seq in self.settled if seq > self.window.position}
+        assert self.window.settled_count_beyond == len(beyond)
+        assert all(self.window.is_settled(seq) for seq in beyond)
+        assert self.window.first_settled_beyond == min(beyond, default=self.window.position + SPAN + 1)
+
+    @invariant()
+    def everything_ahead_is_within_the_span(self) -> None:
+        assert self.window.ahead.bit_length() <= SPAN
+
+
+TestWindowBesideASet = WindowBesideASet.TestCase

@@ -1,0 +1,323 @@
+import io
+import json
+import logging
+import time
+from collections.abc import Iterator
+from enum import IntEnum
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discue.observability.logs import LINE_LIMIT_BYTES, LineFormatter, Log, LogFormat, configure, redact
+
+KEY = "dsk_" + "0123456789ABCDEFGHIJK" + "sSeEcCrReEtT" * 3
+SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw="
+
+
+class StoppedClock:
+    def now(self) -> int:
+        return 1_700_000_000_007
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+class Lines:
+    """A configured log, and what it wrote."""
+
+    def __init__(self, form: LogFormat, level: str = "debug") -> None:
+        self.stream = io.StringIO()
+        configure(form, level, StoppedClock(), self.stream)
+        self.log = Log("test")
+
+    def taken(self) -> list[str]:
+        text = self.stream.getvalue()
+        self.stream.seek(0)
+        self.stream.truncate()
+        return text.split("\n")[:-1]
+
+    def only(self) -> str:
+        (line,) = self.taken()
+        return line
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level, logging.getLogger("discue").level)
+    costs = (logging.logThreads, logging.logProcesses, logging.logMultiprocessing)
+    yield
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    logging.getLogger("discue").setLevel(before[2])
+    logging.logThreads, logging.logProcesses, logging.logMultiprocessing = costs
+
+
+def test_a_line_of_text_says_when_how_bad_what_and_the_fields_in_their_order() -> None:
+    lines = Lines("text")
+    lines.log.info("attempt", status=200, took_ms=1.5, acknowledged=True, alias="a/b", error=None)
+
+    assert lines.only() == (
+        "2023-11-14T22:13:20.007Z info attempt status=200 took_ms=1.5 acknowledged=true alias=a/b error=null"
+    )
+
+
+def test_a_line_of_json_is_one_object_with_typed_values() -> None:
+    lines = Lines("json")
+    lines.log.warning("attempt", status=HTTPStatus.OK, took_ms=1.5, acknowledged=False, alias="é", error=None)
+
+    assert json.loads(lines.only()) == {
+        "time": "2023-11-14T22:13:20.007Z",
+        "level": "warning",
+        "event": "attempt",
+        "status": 200,
+        "took_ms": 1.5,
+        "acknowledged": False,
+        "alias": "é",
+        "error": None,
+    }
+
+
+@pytest.mark.parametrize("value", ["", "two words", 'say "x"', "a=b", "back\\slash", "line\nline", "\x1b[31m"])
+def test_a_value_that_is_not_one_plain_word_is_quoted(value: str) -> None:
+    lines = Lines("text")
+    lines.log.info("x", value=value)
+    quoted = lines.only().partition("value=")[2]
+
+    assert json.loads(quoted) == value
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_levels_that_are_off_write_nothing(form: LogFormat) -> None:
+    lines = Lines(form, "warning")
+    lines.log.debug("a")
+    lines.log.info("b")
+    assert not lines.log.enabled
+    assert lines.taken() == []
+
+    lines.log.warning("c")
+    lines.log.error("d")
+    assert len(lines.taken()) == 2
+
+
+def test_enabled_tells_whether_info_is_written() -> None:
+    assert Lines("text", "info").log.enabled
+    assert Lines("text", "debug").log.enabled
+    assert not Lines("text", "error").log.enabled
+
+
+def test_an_error_carries_its_exception_and_where_it_came_from() -> None:
+    lines = Lines("json")
+    try:
+        raise RuntimeError(f"no luck with {KEY}")
+    except RuntimeError as error:
+        lines.log.error("broken", exc_info=error, attempt=3)
+    line = json.loads(lines.only())
+
+    assert line["exception"] == "RuntimeError: no luck with dsk_01234567…"
+    assert "test_an_error_carries_its_exception" in line["trace"]
+    assert KEY not in line["trace"]
+    assert line["attempt"] == 3
+
+
+def test_a_long_traceback_keeps_its_end() -> None:
+    def deeper(depth: int) -> None:
+        if depth:
+            deeper(depth - 1)
+        # Lines that differ are not folded into "repeated N more times".
+        raise ValueError("x" * 500 + "the end")
+
+    lines = Lines("json")
+    try:
+        deeper(0)
+    except ValueError as error:
+        lines.log.error("broken", exc_info=error, filler="y" * 3_000)
+    line = lines.only()
+
+    assert json.loads(line)["trace"].endswith("the end\n")
+    assert len(line.encode()) < LINE_LIMIT_BYTES
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    "name", ["secret", "key", "authorization", "x-api-key", "X-API-KEY", "api_key", "bootstrap_key", "Secret"]
+)
+def test_fields_that_are_secret_by_name_are_not_shown(form: LogFormat, name: str) -> None:
+    lines = Lines(form)
+    lines.log.info("x", **{name: "open sesame"})
+    line = lines.only()
+
+    assert "sesame" not in line
+    assert "[redacted]" in line
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_secrets_are_taken_out_wherever_they_stand(form: LogFormat) -> None:
+    lines = Lines(form)
+    lines.log.info(f"event {KEY}", url=f"https://x/?a={KEY}&b={SIGNING_SECRET}", body=KEY.encode(), many=[KEY, KEY])
+    logging.getLogger("some.library").error("with %s and %s", KEY, SIGNING_SECRET)
+
+    for line in lines.taken():
+        assert KEY[:12] in line
+        assert KEY[:13] not in line
+        assert SIGNING_SECRET[:8] not in line
+
+
+@given(
+    st.text(),
+    st.text("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", min_size=43),
+    st.text(),
+)
+def test_no_more_of_a_key_than_its_beginning_survives(before: str, secret: str, after: str) -> None:
+    shown = redact(f"{before} dsk_{secret} {after}")
+
+    assert f"dsk_{secret[:8]}…" in shown
+    assert f"dsk_{secret[:9]}" not in shown
+
+
+def test_what_is_no_secret_stays_as_it_is() -> None:
+    assert redact("a risk_factor, whsecret, dsk_") == "a risk_factor, whsecret, dsk_"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"of whsk_{'a' * 43}= and {SIGNING_SECRET}", "of whsk_… and whsec_…"),
+        (f"unknown argument --encryption-key={'a' * 43}=,{'b' * 43}=", "unknown argument --encryption-key=…"),
+        (f"DISCUE_ENCRYPTION_KEY={'a-_/' * 11}", "DISCUE_ENCRYPTION_KEY=…"),
+        ("by encryption_key or encryption_key_file.", "by encryption_key or encryption_key_file."),
+        ("at postgresql://u:hunter2@h:5432/d, or not", "at postgresql://u:…@h:5432/d, or not"),
+        ("'postgres://u:hun/ter2@x?#@h,two/d'", "'postgres://u:…@h,two/d'"),
+        ("https://u:hunter2@example.com/?at=a@b", "https://u:…@example.com/?at=a@b"),
+        ("https://:hunter2@example.com", "https://:…@example.com"),
+        ("postgresql://h/d?password=hunter2&sslpassword=hunter2", "postgresql://h/d?password=…&sslpassword=…"),
+        ("host=db password=hunter2 dbname=d", "host=db password=… dbname=d"),
+    ],
+)
+def test_passwords_of_addresses_are_taken_out(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["postgresql://u@h:5432/d: no", "http://[::1]:80/a@b", "https://h:80/?x=a@b", "sqlite:///discue.db a@b"]
+)
+def test_addresses_without_a_password_stay(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_taking_passwords_out_of_a_long_text_takes_no_longer_than_it_is_long() -> None:
+    began = time.monotonic()
+    for text in ("postgres://a:", "://a:", "a.b-", "password=", "postgres://"):
+        redact("://password=" + text * (1 << 14))
+
+    assert time.monotonic() - began < 10
+
+
+class Hostile:
+    def __str__(self) -> str:
+        raise RuntimeError("never")
+
+    __repr__ = __str__
+
+
+class HostileError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("never")
+
+
+class Color(IntEnum):
+    RED = 1
+
+
+VALUES: st.SearchStrategy[Any] = st.one_of(
+    st.text(st.characters(codec=None)),
+    st.text('\x00\x1b\u2028\u202e\ud800\U0001f600é"\\=', max_size=9_000),
+    st.integers(),
+    st.floats(),
+    st.booleans(),
+    st.none(),
+    st.binary(),
+    st.lists(st.text()),
+    st.sampled_from([Hostile(), Color.RED, 10**5_000, -(10**5_000), "x" * 100_000, KEY * 400]),
+)
+NAMES = st.one_of(
+    st.text(max_size=100), st.sampled_from(["event", "time", "level", "truncated", "exc", "key", "self"])
+).filter(lambda name: name != "exc_info")
+
+
+def formatted(form: LogFormat, event: Any, fields: dict[str, Any], error: BaseException | None = None) -> str:
+    lines = Lines(form)
+    lines.log.error(event, exc_info=error, **fields)
+    text = lines.stream.getvalue()
+    assert text.endswith("\n")
+    return text[:-1]
+
+
+@given(st.sampled_from(["text", "json"]), VALUES, st.dictionaries(NAMES, VALUES, max_size=12))
+def test_every_line_is_one_printable_line_within_the_limit(form: LogFormat, event: Any, fields: dict[str, Any]) -> None:
+    line = formatted(form, event, fields, HostileError())
+
+    assert line.isprintable()
+    assert len(line.encode()) < LINE_LIMIT_BYTES
+
+
+@given(VALUES, st.dictionaries(NAMES, VALUES, max_size=12))
+def test_every_line_of_json_can_be_read_back(event: Any, fields: dict[str, Any]) -> None:
+    line = json.loads(formatted("json", event, fields))
+
+    assert line["time"] == "2023-11-14T22:13:20.007Z"
+    assert line["level"] == "error"
+    assert isinstance(line["event"], str)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_is_cut_is_said_to_be(form: LogFormat) -> None:
+    line = formatted(form, "x", {"a": "x" * 9_000, "b": 1})
+
+    assert "truncated" in line
+    assert "truncated" not in formatted(form, "x", {"a": "x" * 7_000, "b": 1})
+
+
+def test_values_that_cannot_be_shown_are_named_by_their_type() -> None:
+    line = formatted("text", "x", {"a": Hostile(), "b": float("nan"), "c": 10**5_000})
+
+    assert 'a="(unprintable Hostile)"' in line
+    assert 'b="(float that JSON cannot express)"' in line
+    assert 'c="(int that JSON cannot express)"' in line
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_fields_cannot_pretend_to_be_the_lines_own(form: LogFormat) -> None:
+    line = formatted(form, "x", {"level": "info", "event": "y", "time": "never"})
+
+    assert "level_" in line
+    assert "event_" in line
+    assert "time_" in line
+
+
+def test_libraries_are_heard_from_warnings_on_in_the_same_form() -> None:
+    lines = Lines("json")
+    logging.getLogger("some.library").info("quiet")
+    logging.getLogger("some.library").warning("%d things\nhappened", 3)
+    line = json.loads(lines.only())
+
+    assert (line["level"], line["event"]) == ("warning", "library")
+    assert (line["logger"], line["message"]) == ("some.library", "3 things\nhappened")
+
+
+def test_a_library_that_breaks_its_own_format_string_is_still_heard() -> None:
+    record = logging.LogRecord("lib", logging.WARNING, "", 0, "%d things", ("no number",), None)
+
+    assert 'message="%d things"' in LineFormatter("text", StoppedClock()).format(record)
+
+
+def test_configuring_again_replaces_what_was_there() -> None:
+    first = Lines("text")
+    second = Lines("json")
+    second.log.info("x")
+
+    assert first.taken() == []
+    assert len(second.taken()) == 1

@@ -1,0 +1,71 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from discue.domain.errors import StoreUnavailable
+from discue.observability.logs import Log
+from discue.observability.supervisor import Supervisor
+
+
+class Rounds:
+    """Work that fails at first, and tells when it has been done often enough."""
+
+    def __init__(self, failures: list[Exception], enough: int) -> None:
+        self._failures = failures
+        self._enough = enough
+        self.done = 0
+        self.finished = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.done += 1
+        if self.done == self._enough:
+            self.finished.set()
+        if self._failures:
+            raise self._failures.pop(0)
+
+
+def _supervised(monkeypatch: pytest.MonkeyPatch, rounds: Callable[[], Rounds]) -> tuple[Supervisor, list[float]]:
+    """Run until the rounds are finished; the supervisor, and how long it paused after each round."""
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    def recorded(seconds: float) -> Awaitable[None]:
+        pauses.append(seconds)
+        return sleep(0)
+
+    async def run() -> Supervisor:
+        monkeypatch.setattr(asyncio, "sleep", recorded)
+        supervisor = Supervisor(Log("test"))
+        work = rounds()
+        supervisor.every(0.25, "work", work)
+        await work.finished.wait()
+        await supervisor.stop()
+        return supervisor
+
+    return asyncio.run(run()), pauses
+
+
+def test_work_goes_on_round_after_round_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor, pauses = _supervised(monkeypatch, lambda: Rounds([], 5))
+    assert pauses[:4] == [0.25] * 4
+    assert supervisor.failures == 0
+    assert all(task.done() for task in supervisor._tasks)
+
+
+def test_work_that_fails_is_counted_logged_and_started_again_ever_more_rarely(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures: list[Exception] = [LookupError("one"), LookupError("two")] * 4
+    supervisor, pauses = _supervised(monkeypatch, lambda: Rounds(failures, 10))
+    assert supervisor.failures == 8
+    assert pauses[:9] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 0.25]
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 8
+
+
+def test_a_store_that_cannot_work_is_waited_for_and_is_no_failure_of_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    supervisor, pauses = _supervised(monkeypatch, lambda: Rounds([StoreUnavailable(), StoreUnavailable()], 4))
+    assert supervisor.failures == 0
+    assert pauses[:3] == [0.5, 1.0, 0.25]

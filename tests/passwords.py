@@ -1,5 +1,0 @@
-"""Passwords whose hashes cost nothing."""
-
-from discue.passwords import Cost
-
-CHEAP = Cost(memory_kib=8, iterations=1)

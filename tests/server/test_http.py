@@ -1,0 +1,85 @@
+"""The HTTP server's end: what is under way is answered, and nobody who has nothing to say keeps it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from discue.server.http import Address, HttpServer
+
+# What begins a connection by HTTP/2: the preface, and empty settings.
+H2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
+PATIENCE_SECONDS = 20
+
+
+class Slow:
+    """Answers each request when the test says so."""
+
+    def __init__(self) -> None:
+        self.arrived = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    async def __rsgi__(self, scope: Any, exchange: Any) -> None:
+        self.arrived.set()
+        await self.answer.wait()
+        exchange.response_str(200, [], "done")
+
+
+@asynccontextmanager
+async def connected(server: HttpServer, greeting: bytes) -> AsyncIterator[asyncio.StreamReader]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.address.port)
+    writer.write(greeting)
+    try:
+        yield reader
+    finally:
+        writer.close()
+
+
+async def ended_within(server: HttpServer, grace_seconds: float) -> float:
+    began_at = time.monotonic()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await server.stop(grace_seconds)
+    return time.monotonic() - began_at
+
+
+async def test_a_connection_of_http_2_that_has_nothing_to_do_does_not_delay_the_end(runner: asyncio.Runner) -> None:
+    del runner
+    server = HttpServer(Slow(), Address("127.0.0.1", 0), max_connections=10)
+    await server.start()
+    async with connected(server, H2_GREETING) as reader:
+        # Its settings: from here on it is open. What it says later is never answered.
+        await reader.readexactly(9)
+        assert await ended_within(server, PATIENCE_SECONDS * 2) < PATIENCE_SECONDS
+
+
+async def test_a_request_under_way_is_answered_also_when_it_takes_longer_than_the_end_of_an_idle_server(
+    runner: asyncio.Runner,
+) -> None:
+    del runner
+    application = Slow()
+    server = HttpServer(application, Address("127.0.0.1", 0), max_connections=10)
+    await server.start()
+    async with (
+        connected(server, b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") as reader,
+        connected(server, H2_GREETING),
+    ):
+        await application.arrived.wait()
+        stopping = asyncio.ensure_future(server.stop(10))
+        ended, _ = await asyncio.wait({stopping}, timeout=1)
+        assert not ended
+        application.answer.set()
+        assert (await reader.readuntil(b"done")).startswith(b"HTTP/1.1 200")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await stopping
+
+
+async def test_a_request_that_never_ends_is_given_its_grace_and_no_more(runner: asyncio.Runner) -> None:
+    del runner
+    application = Slow()
+    server = HttpServer(application, Address("127.0.0.1", 0), max_connections=10)
+    await server.start()
+    async with connected(server, b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"):
+        await application.arrived.wait()
+        assert await ended_within(server, 1) >= 0.9
+    application.answer.set()

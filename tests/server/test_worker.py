@@ -1,0 +1,273 @@
+import asyncio
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from discue.config.settings import Settings
+from discue.control.bootstrap import ensure_operator
+from discue.domain.clock import SystemClock
+from discue.domain.errors import StoreUnavailable, StoreUnusable
+from discue.domain.model import Queue
+from discue.observability.logs import Log
+from discue.server.http import Address
+from discue.server.installation import Installation, opened
+from discue.server.worker import Worker, alone_on, served
+from discue.store import workers
+from tests.faults.client import KEY, Client
+from tests.faults.receiver import Delivered, Receiver
+from tests.server.test_http import H2_GREETING
+from tests.support.ports import free_port
+
+SLOW_REQUEST = (
+    "POST /queues/{}/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: {}\r\ncontent-type: application/json\r\n"
+    "content-length: 16\r\nexpect: 100-continue\r\n\r\n"
+)
+
+
+class Heard(Log):
+    """A log that keeps its warnings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        del fields
+        self.warnings.append(event)
+
+    def error(self, event: str, /, *, exc_info: BaseException | None = None, **fields: object) -> None:
+        raise AssertionError(event, fields) from exc_info
+
+
+async def test_draining_ends_well_although_the_store_cannot_note_when_keys_were_used(
+    runner: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del runner
+    log = Heard()
+    settings = Settings(database=f"sqlite:///{tmp_path}/worker.db", port=0)
+    async with opened(settings, SystemClock(), log) as installation:
+        _, key = await ensure_operator(installation.control, "com.example.operator", None)
+        worker = Worker(installation, log)
+        await worker.start()
+        assert key is not None
+        await installation.directory.authenticate(key)
+
+        async def full(_: object) -> Queue:
+            raise StoreUnavailable
+
+        monkeypatch.setattr(installation.store, "write", full)
+        await worker.drain()
+
+    assert "key_use_lost" in log.warnings
+
+
+async def test_the_server_is_there_before_the_lanes_begin(runner: asyncio.Runner, tmp_path: Path) -> None:
+    """So that a listener on this very server gets the messages that waited, and their attempts do not fail."""
+    del runner
+    seen: list[str] = []
+    settings = Settings(database=f"sqlite:///{tmp_path}/worker.db", port=0)
+    address = Address("127.0.0.1", free_port())
+
+    class Watched(Worker):
+        async def start(self) -> None:
+            seen.append(await _readiness(address.port))
+            await super().start()
+            seen.append(await _readiness(address.port))
+
+    async with (
+        opened(settings, SystemClock(), Heard()) as installation,
+        served(Watched(installation, Heard()), address, max_connections=10),
+    ):
+        assert seen == ["HTTP/1.1 503", "HTTP/1.1 200"]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A worker on a database that others may be on, with its API."""
+
+    worker: Worker
+    installation: Installation
+    port: int
+
+
+@asynccontextmanager
+async def running(database: str, **changes: Any) -> AsyncIterator[Running]:
+    given: dict[str, Any] = {
+        "database": database,
+        "port": 0,
+        "allow_private_targets": True,
+        "drain_timeout_seconds": 5,
+        "lease_seconds": 60,
+        "bootstrap_key": KEY,
+        **changes,
+    }
+    settings = Settings(**given)
+    async with opened(settings, SystemClock(), Log()) as installation:
+        await ensure_operator(installation.control, settings.organization, KEY)
+        worker = Worker(installation, Log())
+        async with served(worker, Address("127.0.0.1", 0), max_connections=100) as server:
+            yield Running(worker, installation, server.address.port)
+
+
+async def test_another_worker_goes_on_at_once_with_what_one_that_ends_delivered(
+    runner: asyncio.Runner, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although clients of it have connections open, and are slow; and what it has under way, it brings to its end."""
+    del runner
+    # As the drain's: far longer than it takes where nobody waits for the time to be up.
+    monkeypatch.setattr("discue.server.worker._STOP_GRACE_SECONDS", 60.0)
+    answer = asyncio.Event()
+
+    async def respond(delivered: Delivered) -> int:
+        if delivered.path == "0":
+            await answer.wait()
+        return 200
+
+    async with Receiver(respond) as receiver, running(database) as staying, AsyncExitStack() as stack:
+        ending = await stack.enter_async_context(running(database, drain_timeout_seconds=60))
+        client = Client(staying)
+        queue = await client.queue()
+        for number in range(10):
+            await client.listener(queue, receiver.url(str(number)))
+        first = await client.publish(queue, "hello")
+        await receiver.until(lambda: {each.path for each in receiver.delivered} == set(map(str, range(10))))
+        assert ending.worker.dispatcher.lanes
+        assert staying.worker.dispatcher.lanes
+        _, idle = await asyncio.open_connection("127.0.0.1", ending.port)
+        idle.write(H2_GREETING)
+        answered, slow = await asyncio.open_connection("127.0.0.1", ending.port)
+        slow.write(SLOW_REQUEST.format(queue, KEY).encode())
+        # What has arrived is under way; what comes in now is refused.
+        assert (await answered.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+        began_at = time.monotonic()
+        leaving = asyncio.ensure_future(stack.aclose())
+        second = await client.publish(queue, "hello again")
+        await receiver.until(lambda: all(receiver.messages(str(number))[1:] == [second] for number in range(10)))
+        handed_over = time.monotonic() - began_at
+        slow.write(b'{"data": "late"}')
+        assert (await answered.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+        answer.set()
+        await leaving
+        assert handed_over < 10
+        assert time.monotonic() - began_at < 15
+        await receiver.until(lambda: all(len(receiver.messages(str(number))) == 3 for number in range(10)))
+        assert all(receiver.messages(str(number))[:2] == [first, second] for number in range(10))
+        for connection in (idle, slow):
+            connection.close()
+        client.close()
+
+
+async def test_a_worker_that_only_answers_the_api_has_its_slot_and_no_lanes(
+    runner: asyncio.Runner, database: str
+) -> None:
+    del runner
+    async with Receiver() as receiver, running(database, role="api") as api:
+        client = Client(api)
+        queue = await client.queue()
+        await client.listener(queue, receiver.url("late"))
+        message = await client.publish(queue, "hello")
+        polled = await api.installation.store.engine.poll(())
+        assert [(member.role, member.slot) for member in polled.members] == [("api", 0)]
+        assert api.installation.control.row_ids.slot == 0
+        assert api.worker.dispatcher.lanes == 0
+        async with running(database, role="dispatch") as dispatch:
+            await receiver.until(lambda: receiver.messages("late") == [message])
+            assert dispatch.worker.dispatcher.lanes == 1
+        client.close()
+
+
+async def test_one_that_was_declared_dead_joins_afresh_and_delivers_on(runner: asyncio.Runner, database: str) -> None:
+    del runner
+    async with Receiver() as receiver, running(database, lease_seconds=1) as one:
+        client = Client(one)
+        queue = await client.queue()
+        await client.listener(queue, receiver.url("listener"))
+        await client.publish(queue, "hello")
+        await receiver.until(lambda: len(receiver.delivered) == 1)
+        joins_again = asyncio.Event()
+        one.worker.lease.announce = lambda _: joins_again.set()
+        dead = one.worker.lease.incarnation
+        await one.installation.store.write(partial(workers.bury, incarnation=dead, known_dead=True))
+        await joins_again.wait()
+        # Whoever buried it went, too: its cursors are freed all the same, in a while.
+        message = await client.publish(queue, "hello again")
+        await receiver.until(lambda: receiver.messages("listener")[-1] == message)
+        polled = await one.installation.store.engine.poll(())
+        assert [member.incarnation for member in polled.members] == [one.worker.lease.incarnation]
+        client.close()
+
+
+async def test_a_worker_leaves_no_row_and_no_cursor_with_its_name(runner: asyncio.Runner, database: str) -> None:
+    del runner
+    async with running(database) as one:
+        client = Client(one)
+        await client.listener(await client.queue(), "http://127.0.0.1:9/hook")
+        client.close()
+    async with opened(Settings(database=database), SystemClock(), Log()) as installation:
+        polled = await installation.store.engine.poll(())
+        assert polled.members == ()
+        assert len(polled.free) == 1
+
+
+async def test_one_that_has_nothing_to_do_asks_the_store_twice_a_second_at_most(
+    runner: asyncio.Runner, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del runner
+    asked: Counter[str] = Counter()
+    moved = asyncio.Event()
+
+    def counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            asked[name] += 1
+            moved.set()
+            return method(*arguments)
+
+        return call
+
+    async def until_polls(count: int) -> None:
+        while asked["poll"] < count:
+            moved.clear()
+            await moved.wait()
+
+    async with running(database, lease_seconds=10) as idle:
+        store = idle.installation.store
+        for thing, name in ((store.engine, "poll"), (store.engine, "commit"), (store, "read"), (store, "page")):
+            monkeypatch.setattr(thing, name, counted(name, getattr(thing, name)))
+        # What is done at a start has been done by then.
+        await until_polls(2)
+        asked.clear()
+        began_at = time.monotonic()
+        await until_polls(5)
+        assert sum(asked.values()) <= 2 * (time.monotonic() - began_at) + 1, asked
+
+
+async def _readiness(port: int) -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /health/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    return answer[:12].decode()
+
+
+def test_a_second_process_on_a_database_is_told_so(tmp_path: Path) -> None:
+    with (
+        alone_on(tmp_path / "discue.db"),
+        pytest.raises(StoreUnusable, match="Another process serves"),
+        alone_on(tmp_path / "discue.db"),
+    ):
+        pass
+
+
+def test_what_would_block_while_serving_is_not_taken_for_a_second_process(tmp_path: Path) -> None:
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    with left, right, pytest.raises(BlockingIOError), alone_on(tmp_path / "discue.db"):
+        left.recv(1)

@@ -1,0 +1,96 @@
+"""The standing cast: alice owns an organization, bob has a narrow key in it, charlie belongs to another one.
+
+Olga is the operator. Everybody is found by the key that they present, so what they may do is what their key says.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from discue.auth.control_plane_cache import Directory
+from discue.config.settings import Settings
+from discue.control import api_keys, bootstrap, organizations
+from discue.control.api_keys import KeyFields
+from discue.control.context import Control
+from discue.control.organizations import OrganizationFields
+from discue.control.password_hashing import PasswordHashing
+from discue.domain.egress import EgressPolicy
+from discue.domain.ids import PublicIds, RandomText, RowIds
+from discue.domain.scopes import Principal, Scope
+from discue.store.store import Store
+from tests.support.clocks import StandingClock
+from tests.support.passwords import CHEAP
+from tests.support.stores import opened_store
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Somebody, by the key they hold."""
+
+    principal: Principal
+    key: str
+
+
+class Cast(msgspec.Struct, frozen=True):
+    """The people, and the control plane that they use."""
+
+    control: Control
+    clock: StandingClock
+    olga: Person
+    alice: Person
+    charlie: Person
+
+    async def bob(self, scopes: Mapping[str, Scope]) -> Person:
+        """Alice's colleague, whose key can do no more than this."""
+        made = await api_keys.create(self.control, self.alice.principal, KeyFields(scopes=scopes))
+        return await present(self.control, made.text)
+
+
+async def present(control: Control, key: str) -> Person:
+    record = await control.directory.authenticate(key)
+    return Person(record.principal, key)
+
+
+def control_of(store: Store, clock: StandingClock) -> Control:
+    settings = Settings()
+    return Control(
+        store=store,
+        directory=Directory(store, clock, max_message_bytes=settings.max_message_bytes),
+        clock=clock,
+        public_ids=PublicIds(clock, os.urandom),
+        row_ids=RowIds(clock),
+        random_text=RandomText(os.urandom),
+        random_bytes=os.urandom,
+        egress=EgressPolicy(),
+        settings=settings,
+        passwords=PasswordHashing(CHEAP),
+    )
+
+
+@contextmanager
+def assembled(runner: asyncio.Runner, folder: Path, engine_name: str = "sqlite") -> Iterator[Cast]:
+    """Everybody, on a new database."""
+    with opened_store(runner, engine_name, folder) as store:
+        clock = StandingClock()
+        yield runner.run(_assemble(control_of(store, clock), clock))
+
+
+async def _assemble(control: Control, clock: StandingClock) -> Cast:
+    _, key = await bootstrap.ensure_operator(control, "com.example.operator", None)
+    assert key is not None
+    olga = await present(control, key)
+    return Cast(
+        control=control,
+        clock=clock,
+        olga=olga,
+        alice=await _owner(control, olga, "com.example.alice"),
+        charlie=await _owner(control, olga, "com.example.charlie"),
+    )
+
+
+async def _owner(control: Control, operator: Person, alias: str) -> Person:
+    created = await organizations.create(control, operator.principal, OrganizationFields(alias))
+    return await present(control, created.first_key.text)

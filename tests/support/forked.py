@@ -1,0 +1,195 @@
+"""Python commands in processes that need not import the program: each is forked from one that has.
+
+Of a start of the program nearly everything is imports, a third of a second of a processor. What is started here is in
+all else what `python` starts: a process with an id, a folder, an environment and streams of its own.
+"""
+
+import atexit
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import IO, TextIO, cast
+
+import discue.cli.main  # noqa: F401 - what those that are forked need not do
+
+_REPOSITORY = Path(__file__).parents[1]
+_LONGEST_REQUEST = 1 << 17
+_NUMBER = struct.Struct("i")
+
+Command = Sequence[str]
+"""What follows `python`: `-m` and a module, or `-c` and a program, and arguments."""
+
+
+class Forked:
+    """As a `subprocess.Popen` whose output is two pipes. Its input is one, too, if that is asked for, or else empty."""
+
+    def __init__(
+        self, command: Command, *, folder: Path, environment: Mapping[str, str], has_input: bool = False
+    ) -> None:
+        self.returncode: int | None = None
+        self.stdin: IO[str] | None = None
+        if has_input:
+            given, self.stdin = _pipe_to()
+        else:
+            given = os.open(os.devnull, os.O_RDONLY)
+        self.stdout, out = _pipe_from()
+        self.stderr, error = _pipe_from()
+        self._status, status = os.pipe()
+        theirs = [given, out, error, status]
+        asked = json.dumps([list(command), str(folder), dict(environment)])
+        try:
+            socket.send_fds(_forking(), [asked.encode()], theirs)
+        finally:
+            for each in theirs:
+                os.close(each)
+        self.pid = self._number()
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        self._look(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, once it has ended and nothing is left of it. Raises TimeoutExpired."""
+        self._look(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        return self.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """If it runs."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _look(self, timeout: float | None) -> None:
+        if self.returncode is not None:
+            return
+        ended = select.poll()
+        ended.register(self._status, select.POLLIN)
+        if ended.poll(None if timeout is None else timeout * 1_000):
+            self.returncode = self._number()
+            os.close(self._status)
+
+    def _number(self) -> int:
+        read = os.read(self._status, _NUMBER.size)
+        assert read, "the process that forks others has ended"
+        number: int = _NUMBER.unpack(read)[0]
+        return number
+
+
+def _pipe_to() -> tuple[int, IO[str]]:
+    theirs, ours = os.pipe()
+    return theirs, open(ours, "w")  # noqa: PTH123 - a descriptor is no path
+
+
+def _pipe_from() -> tuple[IO[str], int]:
+    ours, theirs = os.pipe()
+    return open(ours), theirs  # noqa: PTH123 - a descriptor is no path
+
+
+@cache
+def _forking() -> socket.socket:
+    """Leads to the process that has imported the program. It ends with this one."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.forked", str(theirs.fileno())],
+            cwd=_REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours
+
+
+def _fork_for_each(asking: socket.socket) -> Command | None:
+    """Returns a command in each process that was forked for one, and in this one nothing when nobody asks any more."""
+    # What interrupts the tests ends this process by the end of what it is asked.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        asked, given, _, _ = socket.recv_fds(asking, _LONGEST_REQUEST, 4)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
+        if not asked:
+            return None
+        if os.fork() == 0:
+            asking.close()
+            return _fork_and_mind(json.loads(asked), given)
+        for each in given:
+            os.close(each)
+
+
+def _fork_and_mind(asked: tuple[Command, str, dict[str, str]], given: list[int]) -> Command:
+    """Returns in the new process. The one that minds it tells its id, and how it ended."""
+    *streams, status = given
+    child = os.fork()
+    if child == 0:
+        os.close(status)
+        return _become(asked, streams)
+    for each in streams:
+        os.close(each)
+    with suppress(BrokenPipeError):
+        os.write(status, _NUMBER.pack(child))
+        os.write(status, _NUMBER.pack(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+    os._exit(0)
+
+
+def _become(asked: tuple[Command, str, dict[str, str]], streams: list[int]) -> Command:
+    command, folder, environment = asked
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    # They remember what they were opened on.
+    sys.stdin, sys.stdout, sys.stderr = (
+        _stream(0, "r", "strict"),
+        _stream(1, "w", "strict"),
+        _stream(2, "w", "backslashreplace"),
+    )
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    return command
+
+
+def _stream(number: int, mode: str, errors: str) -> TextIO:
+    return cast("TextIO", open(number, mode, 1 if number == 2 else -1, "utf-8", errors, closefd=False))
+
+
+def _run(command: Command) -> None:
+    """As Python does."""
+    kind, what, *arguments = command
+    sys.argv = [kind, *arguments]
+    if kind == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - what the test wrote
+
+
+if __name__ == "__main__":
+    gc.freeze()
+    with socket.socket(fileno=int(sys.argv[1])) as asking:
+        received = _fork_for_each(asking)
+    if received is not None:
+        _run(received)

@@ -1,0 +1,160 @@
+"""An installation with rows of every kind, made by the control plane and the store as a server makes them."""
+
+import msgspec
+
+from discue.control import api_keys, bootstrap, domains, listeners, messages, organizations, queues, users
+from discue.control.api_keys import KeyFields
+from discue.control.domains import DomainFields
+from discue.control.listeners import ListenerFields
+from discue.control.messages import MessageFields
+from discue.control.organizations import OrganizationFields
+from discue.control.queues import QueueFields
+from discue.control.users import UserFields
+from discue.domain.disabling import Failing
+from discue.domain.model import Attempt, Listener, Liveness, Queue
+from discue.domain.scopes import Principal
+from discue.store import liveness
+from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Settle, Transaction, Value
+from discue.store.liveness import Known, Standing, Sweep
+from discue.store.store import Store
+from discue.store.tables import TABLES, insert
+from tests.support.cast import control_of, present
+from tests.support.clocks import NOON, StandingClock
+
+OWNER = 4_711
+"""The incarnation that owns the cursors, and has requests under way."""
+
+MESSAGES = 40
+ACKNOWLEDGED = 30
+
+
+class Furnished(msgspec.Struct, frozen=True):
+    """What a client of the installation knows."""
+
+    key: str
+    queue: Queue
+    listener: Listener
+
+
+async def furnish(store: Store, notify_url: str = "https://example.com/notify") -> Furnished:
+    """Fill an empty database."""
+    control = control_of(store, StandingClock())
+    _, key = await bootstrap.ensure_operator(control, "com.example.operator", None)
+    assert key is not None
+    olga = (await present(control, key)).principal
+    await _other_organizations(store, olga)
+    fields = QueueFields(alias="orders", retention_seconds=3_600)
+    queue = (await queues.create(control, olga, fields)).queue
+    urls = ListenerFields(notify_url=notify_url, liveness_url="https://example.com/live")
+    listener = (await listeners.create(control, olga, queue.public_id, urls)).listener
+    unwanted = (await listeners.create(control, olga, queue.public_id, urls)).listener
+    await listeners.delete(control, olga, queue.public_id, unwanted.public_id)
+    await domains.create(control, olga, DomainFields("shop", hostname="shop.example.com"))
+    await users.create(control, olga, UserFields("ada@example.com", role="owner"))
+    extra = await api_keys.create(control, olga, KeyFields(alias="extra"))
+    await api_keys.delete(control, olga, extra.key.public_id)
+    ids = await _publish(store, queue)
+    await messages.change(control, olga, queue.public_id, ids[5], MessageFields(alias="renamed"))
+    await messages.delete(control, olga, queue.public_id, ids[7])
+    await _deliver(store, listener)
+    await _write_rows(store, queue.organization)
+    return Furnished(key, queue, listener)
+
+
+async def _other_organizations(store: Store, olga: Principal) -> None:
+    control = control_of(store, StandingClock(NOON + 1_000))
+    suspended, deleted = [
+        await organizations.create(control, olga, OrganizationFields(alias))
+        for alias in ("com.example.suspended", "com.example.deleted")
+    ]
+    for created in (suspended, deleted):
+        owner = (await present(control, created.first_key.text)).principal
+        await queues.create(control, owner, QueueFields())
+    await organizations.set_state(control, suspended.organization.alias, "suspended")
+    await organizations.delete(control, olga, deleted.organization.public_id)
+
+
+_ROWS: dict[str, tuple[Value, ...]] = {
+    "event": (3, "queue_added", "k" * 21, "q" * 21, "orders"),
+    "idempotency_key": (12,),
+    "idempotency_answers": (12, NOON, 3, b"\x01\x00\x02"),
+    "scheduled": (12, 3, NOON, 7, None),
+    "topic": (4, "t" * 21, "news", 3, NOON, NOON),
+    "channel": (5, "c" * 21, 4, 6, "all", "news.>", '{"key": "x"}', NOON, NOON),
+    "body": (6, 4, 2, b"\x00abc"),
+    "schedule": (9, "s" * 21, 12, "daily", "enabled", '{"timing":{"cron":"@daily"}}', 1, 1, b"1", 1, None, None, 1, 1),
+    "lockout": ("address", "192.0.2.1", "[1]", 1, NOON, NOON),
+    "redelivery": (9, "r" * 21, 8, "done", '{"reason":"too_old"}', 10, 3, 4, 2, 1, 1, NOON, NOON, NOON),
+    "replay": (15, "R" * 21, 8, "done", "{}", 10, 1, 4, 4, 4, 2, 1, 1, 0, NOON, NOON, NOON),
+}
+"""A row of each table that has none yet, without its organization, or the number that stands in its place."""
+
+
+async def _write_rows(store: Store, organization: int) -> None:
+    async def work(tx: Transaction) -> None:
+        for table in TABLES:
+            if table.name in _ROWS:
+                before = (organization,) if table.key[0] == "organization" else (11,)
+                await insert(tx, table, [(*before, *_ROWS[table.name])])
+
+    await store.write(work)
+
+
+async def _publish(store: Store, queue: Queue) -> list[str]:
+    ids = [f"{number:021}" for number in range(MESSAGES)]
+    bodies = (b"", b'"\\u0000"', b"\x00\xff", "\N{SNOWMAN}".encode(), b"x" * 5_000)
+    entries = tuple(
+        NewEntry(each, number % 2 == 0, bodies[number % len(bodies)], f"name-{number}" if number % 3 else None)
+        for number, each in enumerate(ids)
+    )
+    await store.append(Append(queue.organization, queue.id, queue.config_version, NOON, entries))
+    return ids
+
+
+async def _deliver(store: Store, listener: Listener) -> None:
+    """What lanes leave: acknowledged ones, two that wait, two under way, one that has ended, and missed ones."""
+
+    async def work(tx: Transaction) -> None:
+        await tx.execute("UPDATE cursor SET owner = $1, token = token + 1", OWNER)
+
+    await store.write(work)
+    settled = Settle(
+        organization=listener.organization,
+        listener=listener.id,
+        stream=0,
+        queue=listener.queue,
+        token=1,
+        version=0,
+        position=ACKNOWLEDGED,
+        ahead=b"\x05",
+        acknowledged=ACKNOWLEDGED - 12,
+        missed=6,
+        retrying=5,
+        last_success_at=NOON + 1,
+        last_failure_at=NOON + 2,
+        attempts=tuple(_attempt(listener, seq) for seq in range(1, ACKNOWLEDGED)),
+        details=tuple((_attempt(listener, seq).id, b"detail") for seq in range(1, ACKNOWLEDGED)),
+        exceptions=(
+            ExceptionRow(10, "retry", 3, NOON + 60_000, ""),
+            ExceptionRow(11, "retry", 1, NOON + 70_000, ""),
+            ExceptionRow(12, "sending", 2, NOON + 80_000, "", OWNER),
+            ExceptionRow(13, "sending", 1, NOON + 90_000, "", OWNER),
+            ExceptionRow(14, "ended", 2, NOON, "", OWNER),
+            ExceptionRow(15, "missed", 12, NOON, "failed"),
+        ),
+        missed_ranges=(MissedRange(16, 20, "too_old", NOON),),
+    )
+    assert await store.settle(settled)
+    known = Known(
+        Liveness("inactive", 3, 4, NOON, NOON + 1, 503, "answered 503", -3), Failing(NOON + 1, NOON), Sweep(1, 9)
+    )
+    standing = Standing(listener.organization, listener.id, 1, listener.liveness_url, listener.config_version, known)
+    assert await store.write(lambda tx: liveness.write(tx, [standing]))
+
+
+def _attempt(listener: Listener, seq: int) -> Attempt:
+    detail = "" if seq % 7 else "the answer was “no”"
+    made = (NOON << 22) + seq
+    return Attempt(
+        made, listener.organization, listener.id, listener.queue, seq, 1, 200 if seq % 7 else 500, "", 3, detail
+    )

@@ -1,0 +1,38 @@
+"""One server for each process that runs tests, begun when a test asks for it, and an empty database for each test."""
+
+import atexit
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import count
+
+import pytest
+
+from tests.support.postgres.cluster import Cluster
+
+_numbers = count(1)
+
+
+@cache
+def shared_cluster() -> Cluster:
+    """The server of this process, which ends with it."""
+    cluster = Cluster()
+    atexit.register(cluster.close)
+    return cluster.__enter__()
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Cluster:
+    return shared_cluster()
+
+
+@contextmanager
+def new_database(cluster: Cluster, template: str = "template0") -> Iterator[str]:
+    """The DSN of a database that is empty or a copy of another one, dropped afterwards with whoever is still in it."""
+    name = f"test_{next(_numbers)}"
+    cluster.create_database(name, template)
+    try:
+        yield cluster.dsn(name)
+    finally:
+        if cluster.running:
+            cluster.drop_database(name)
