@@ -68,12 +68,12 @@ class Installation:
 
     def wait_spread(self, workers: Sequence[Product]) -> None:
         """Until every lane is on one of these workers, and each of them has some."""
-        wanted = {worker.incarnation for worker in workers}
+        wanted = {worker.session_id for worker in workers}
         _until(lambda: {owner for _, owner in self._owners()} == wanted, "The lanes are not spread", _SPREAD_SECONDS)
 
     def queues_on(self, worker: Product) -> list[Queue]:
         """Those of which it has lanes."""
-        theirs = {queue for queue, owner in self._owners() if owner == worker.incarnation}
+        theirs = {queue for queue, owner in self._owners() if owner == worker.session_id}
         return [queue for queue in self.queues if queue.id in theirs]
 
     def wait_settled(self) -> None:

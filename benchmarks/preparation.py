@@ -8,8 +8,8 @@ import uvloop
 
 from benchmarks.body import MESSAGE
 from benchmarks.server import founded, settings_for
-from discue.publishing.publish import Draft, Publisher, publish
-from discue.publishing.quota_gate import PublishingQuotas
+from discue.publishing.publish import NewMessage, Publisher, publish
+from discue.publishing.quota_gate import QuotaGate
 from discue.server.installation import Installation
 from discue.server.worker import prepare_process
 from discue.store import organizations
@@ -23,8 +23,8 @@ class Publishing:
 
     def __init__(self, installation: Installation, queue_id: str, count: int) -> None:
         control, store, clock = installation.control, installation.store, installation.clock
-        quotas = PublishingQuotas(store, clock)
-        self._publisher = Publisher(store, installation.directory, clock, control.public_ids, quotas, control.row_ids)
+        quotas = QuotaGate(store, clock)
+        self._publisher = Publisher(store, installation.cache, clock, control.public_ids, quotas, control.row_ids)
         self._installation = installation
         self._queue_id = queue_id
         self._left = count
@@ -35,11 +35,11 @@ class Publishing:
     async def _publish_until_none_is_left(self) -> None:
         organization = await self._installation.store.read(organizations.operator)
         assert organization is not None
-        queue = await self._installation.directory.queue(organization.id, self._queue_id)
+        queue = await self._installation.cache.queue(organization.id, self._queue_id)
         while self._left:
             rows = min(_ROWS_AT_ONCE, self._left)
             self._left -= rows
-            await publish(self._publisher, queue, (Draft(MESSAGE, is_json=True),) * rows)
+            await publish(self._publisher, queue, (NewMessage(MESSAGE, is_json=True),) * rows)
 
 
 async def _prepare(database: str, key: str, queue_id: str, count: int) -> None:

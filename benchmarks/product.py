@@ -72,7 +72,7 @@ class Product:
         self.child = Child(core, "server", python("benchmarks.server", database, key))
         said = self.child.hear()
         self.port = int(said["port"])
-        self.incarnation = int(said["incarnation"])
+        self.session_id = int(said["incarnation"])
         self.ask("GET", "/health/ready")
         self.start_seconds = time.monotonic() - began
 

@@ -72,7 +72,7 @@ async def _serve(settings: Settings) -> None:
         worker = Worker(installation, Log(), routes=[echo_route()], predecessors=predecessors)
         address = Address(settings.host, settings.port)
         async with served(worker, address, max_connections=settings.max_connections) as server:
-            _say({"port": server.address.port, "incarnation": worker.lease.incarnation})
+            _say({"port": server.address.port, "incarnation": worker.lease.session_id})
             await until_stopped(stop, server)
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
 

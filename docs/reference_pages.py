@@ -18,7 +18,7 @@ from discue.api.documentation_links import ADVICE, answered
 from discue.api.openapi.document import document_of
 from discue.api.openapi.schema_words import fields_of
 from discue.api.routes import ROUTES
-from discue.domain.errors import DiscueError, title_of
+from discue.domain.errors import DiscueError, reason_phrase
 from discue.domain.model import FailureKind
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -126,7 +126,7 @@ def _statuses(_: str) -> str:
 
 def _status(kind: type[DiscueError]) -> str:
     meaning = inspect.getdoc(kind) or ""
-    return f"| {kind.status} | {title_of(kind.status)} | {_cell(meaning)} | {_cell(ADVICE[kind.__name__])} |\n"
+    return f"| {kind.status} | {reason_phrase(kind.status)} | {_cell(meaning)} | {_cell(ADVICE[kind.__name__])} |\n"
 
 
 def _failures(_: str) -> str:

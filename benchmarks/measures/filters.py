@@ -9,7 +9,7 @@ from benchmarks.bench import Bench
 from benchmarks.body import message_of
 from benchmarks.medians import median
 from benchmarks.table import Row, at_most, seen, shown
-from discue.domain.filters.filters import filter_of
+from discue.domain.filters.filters import compile_filter
 from discue.domain.model import Entry
 
 MESSAGES = 2_000
@@ -23,7 +23,7 @@ _AT_MOST_US = 3
 
 def measure(bench: Bench) -> list[Row]:
     decode = msgspec.json.Decoder().decode
-    ordinary, of_keys = filter_of(ORDINARY), filter_of(OF_KEYS)
+    ordinary, of_keys = compile_filter(ORDINARY), compile_filter(OF_KEYS)
     alone, conditions, keys = [], [], []
     for turn in range(bench.effort.pairs):
         first = turn * MESSAGES

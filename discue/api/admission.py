@@ -3,9 +3,9 @@
 from discue.api.request import Request
 from discue.api.resources.limits import rate_of
 from discue.api.services import Services
-from discue.auth.client_ip import ClientAddresses, subject_of
+from discue.auth.client_ip import ClientIpResolver, subject_of
 from discue.auth.rate_limiter import address_caller
-from discue.domain.allowance import Caller
+from discue.domain.allowance import RateLimitKey
 from discue.domain.errors import DiscueError, LockedOut, Unauthorized, Unavailable
 
 _KEY = "x-api-key"
@@ -20,7 +20,7 @@ class Admission:
         self._rates = services.rates
         self._settings = control.settings
         self._readiness = services.readiness
-        self._address_of = ClientAddresses(control.settings.trusted_proxies).of
+        self._address_of = ClientIpResolver(control.settings.trusted_proxies).of
         self._authenticate = services.authenticator.authenticate
 
     async def admit(self, request: Request, *, needs_key: bool) -> None:
@@ -35,7 +35,7 @@ class Admission:
         if refusal is not None:
             raise refusal
 
-    async def admit_astray(self, request: Request) -> None:
+    async def admit_unrouted(self, request: Request) -> None:
         """The same for a request that leads nowhere: its key changes nothing of the answer, but that it is locked out.
 
         Raises LockedOut and TooManyRequests.
@@ -70,7 +70,7 @@ class Admission:
         if allowance.refused:
             raise rates.refusal(allowance)
 
-    def _address_caller(self, request: Request) -> Caller:
+    def _address_caller(self, request: Request) -> RateLimitKey:
         return address_caller(subject_of(request.address), self._settings.address_rate_limit)
 
     async def _refusal(self, request: Request) -> DiscueError | None:

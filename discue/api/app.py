@@ -11,16 +11,16 @@ from discue.api.admission import Admission
 from discue.api.body import BodyReader
 from discue.api.conditional import if_match, status_of
 from discue.api.event_bodies import reader_of
-from discue.api.idempotency import Repetitions, key_sent
+from discue.api.idempotency import IdempotentResponses, key_sent
 from discue.api.links import base_of
-from discue.api.negotiation import EVENTS, JSON, is_json, prefers_events, taste_of
+from discue.api.negotiation import EVENTS, JSON, is_json, negotiate, prefers_events
 from discue.api.problems import headers_of, problem_of
 from discue.api.request import Request
-from discue.api.request_checks import accepted, check_envelope
-from discue.api.route import SMALL_BODY, Call, Page, Route, Stream
-from discue.api.router import Endpoint, Match, Router
+from discue.api.request_checks import accepted, check_request
+from discue.api.route import SMALL_BODY, Call, EventStream, RawResponse, Route
+from discue.api.router import CompiledRoute, Match, Router
 from discue.api.routes import ROUTES
-from discue.api.rsgi import ClientGone, Exchange, Scope
+from discue.api.rsgi import ClientGone, HttpProtocol, HttpScope
 from discue.api.services import Services
 from discue.domain.errors import DiscueError, NotAcceptable, Overloaded, PayloadTooLarge, UnsupportedMediaType
 from discue.domain.idempotency import idempotency_key
@@ -53,8 +53,8 @@ class App:
         self._services = services
         self._admission = Admission(services)
         self._find = Router(routes).find
-        self._check_room = services.control.store.check_room
-        self._repetitions = Repetitions(services.control.store)
+        self._check_room = services.control.store.check_capacity
+        self._repetitions = IdempotentResponses(services.control.store)
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
         self._bodies = BodyReader(
             deadline_seconds=body_deadline_seconds or settings.request_body_timeout_seconds,
@@ -65,7 +65,7 @@ class App:
         self._id_prefix = services.control.random_bytes(_REQUEST_ID_BYTES).hex()
         self._requests = 0
 
-    async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
+    async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
         """Answer one request. Raises nothing."""
         began = self._monotonic() if self._logs_requests else 0.0
         request = Request(scope, exchange, self._next_id)
@@ -114,7 +114,7 @@ class App:
         scope = request.scope
         found = self._look(request)
         if isinstance(found, DiscueError):
-            await self._admission.admit_astray(request)
+            await self._admission.admit_unrouted(request)
             raise found
         endpoint, ids = found.endpoint, found.ids
         await self._admission.admit(request, needs_key=endpoint.needs is not None)
@@ -148,7 +148,7 @@ class App:
             content = await self._repetitions.answer(call, call.once, endpoint)
         else:
             answer = await endpoint.handler(call)
-            if isinstance(answer, Stream):
+            if isinstance(answer, EventStream):
                 call.headers[0] = ("content-type", EVENTS)
                 request.stream = answer.pieces
                 return b""
@@ -161,16 +161,16 @@ class App:
         """Where the request leads, or why it leads nowhere."""
         scope, headers = request.scope, request.headers
         try:
-            check_envelope(scope, headers)
+            check_request(scope, headers)
             found = self._find(scope.method, scope.path)
         except DiscueError as error:
             return error
         accept = accepted(headers)
-        if taste_of(accept, found.endpoint.media_type) == "nothing" and not _wants_events(found.endpoint, accept):
+        if negotiate(accept, found.endpoint.media_type) == "nothing" and not _wants_events(found.endpoint, accept):
             return NotAcceptable()
         return found
 
-    async def _body(self, request: Request, endpoint: Endpoint, ids: tuple[str, ...]) -> Any:
+    async def _body(self, request: Request, endpoint: CompiledRoute, ids: tuple[str, ...]) -> Any:
         headers = request.headers
         announced = headers.get("content-length")
         read = reader_of(headers, endpoint.events) if endpoint.events is not None else None
@@ -198,7 +198,7 @@ class App:
 
     def _problem(self, request: Request, error: DiscueError) -> bytes:
         request.answer_headers = [
-            *headers_of(error, taste_of(accepted(request.headers))),
+            *headers_of(error, negotiate(accepted(request.headers))),
             ("x-request-id", request.id),
         ]
         return _encode(problem_of(error, request.id, self._origin(request)))
@@ -227,12 +227,12 @@ class App:
         )
 
 
-def _wants_events(endpoint: Endpoint, accept: str) -> bool:
+def _wants_events(endpoint: CompiledRoute, accept: str) -> bool:
     return endpoint.streams and prefers_events(accept)
 
 
-def _content(endpoint: Endpoint, call: Call, answer: msgspec.Struct) -> bytes:
-    if not isinstance(answer, Page):
+def _content(endpoint: CompiledRoute, call: Call, answer: msgspec.Struct) -> bytes:
+    if not isinstance(answer, RawResponse):
         return _encode(answer)
     if endpoint.media_type != JSON:
         call.headers[0] = ("content-type", f"{endpoint.media_type}; charset=utf-8")

@@ -6,7 +6,7 @@ from typing import Any
 
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
-from discue.api.rsgi import Exchange, Headers, Scope
+from discue.api.rsgi import HttpHeaders, HttpProtocol, HttpScope
 from discue.domain.errors import BadRequest, DiscueError, Overloaded, PayloadTooLarge, RequestTimeout
 
 _TICKS = 8
@@ -33,7 +33,7 @@ class BodyReader:
         self._reading: dict[asyncio.Task[Any], int] = {}
         self._late: set[asyncio.Task[Any]] = set()
 
-    async def read(self, exchange: Exchange, headers: Headers, limit: int) -> bytes:
+    async def read(self, exchange: HttpProtocol, headers: HttpHeaders, limit: int) -> bytes:
         """The whole body; empty when there is none.
 
         Raises PayloadTooLarge above `limit` (without reading, if the client announces it), RequestTimeout
@@ -60,7 +60,7 @@ class BodyReader:
             raise BadRequest("The body was announced and did not come.")
         return content
 
-    async def discard(self, exchange: Exchange, scope: Scope) -> None:
+    async def discard(self, exchange: HttpProtocol, scope: HttpScope) -> None:
         """Read past a body that nobody has asked for."""
         if not _may_be_cut(scope):
             return
@@ -80,14 +80,14 @@ class BodyReader:
             self._watch_on()
         return task
 
-    async def _whole(self, exchange: Exchange, length: int) -> bytes:
+    async def _whole(self, exchange: HttpProtocol, length: int) -> bytes:
         self._reserve(length)
         try:
             return await exchange()
         finally:
             self._bytes -= length
 
-    async def _streamed(self, exchange: Exchange, limit: int) -> bytes:
+    async def _streamed(self, exchange: HttpProtocol, limit: int) -> bytes:
         """A body of unknown length. The server ends it in the same way when it broke off: only what is
         read from it can tell, and a JSON object that was cut is none."""
         content = bytearray()
@@ -99,7 +99,7 @@ class BodyReader:
             raise refusal
         return bytes(content)
 
-    async def _collect(self, exchange: Exchange, limit: int, content: bytearray) -> DiscueError | None:
+    async def _collect(self, exchange: HttpProtocol, limit: int, content: bytearray) -> DiscueError | None:
         """Add what comes to `content`; why that ended before its time, once the rest was read past."""
         refusal: DiscueError | None = None
         unwanted: _Unwanted | None = None
@@ -164,7 +164,7 @@ class _Unwanted:
         return self._left > 0
 
 
-def _may_be_cut(scope: Scope) -> bool:
+def _may_be_cut(scope: HttpScope) -> bool:
     """Whether a body comes that is too large for the server to swallow. One that waits for a 100 never does."""
     headers = scope.headers
     announced = headers.get("content-length")

@@ -1,12 +1,12 @@
 """Conditional requests (RFC 9110, 13): ETag on what shows a single resource, If-None-Match and If-Match."""
 
 from discue.api.request import Request
-from discue.api.rsgi import Headers
+from discue.api.rsgi import HttpHeaders
 from discue.domain.errors import BadRequest
 from discue.domain.etags import EntityTags, etag_of, parse_etags
 
 
-def if_match(headers: Headers) -> EntityTags | None:
+def if_match(headers: HttpHeaders) -> EntityTags | None:
     """What a change or a deletion is bound to. Raises BadRequest for what cannot be read."""
     return _etags(headers, "if-match", "If-Match")
 
@@ -22,7 +22,7 @@ def status_of(request: Request, version: str, content: bytes) -> int:
     return 304 if known is not None and known.names(etag) else 200
 
 
-def _etags(headers: Headers, name: str, shown_name: str) -> EntityTags | None:
+def _etags(headers: HttpHeaders, name: str, shown_name: str) -> EntityTags | None:
     values = headers.get_all(name)
     if not values and name not in headers:
         return None

@@ -11,7 +11,7 @@ ADVICE: dict[str, str] = {
     "DiscueError": "Look for the request id in the server's log: this is a fault of the service.",
     "BadRequest": "Correct the places that `errors` names, and send it again.",
     "Unauthorized": "Send an enabled key that has not expired. `discue keys create` makes one.",
-    "QuotaUsedUp": "Wait, or have the operator raise the quota.",
+    "QuotaExceeded": "Wait, or have the operator raise the quota.",
     "Forbidden": "Use a key with the scope that `detail` names.",
     "LockedOut": "Wait for the seconds in `Retry-After`, then use a valid key. The operator can lift it sooner.",
     "NotFound": "Check the address. What belongs to another organization is not found either.",

@@ -7,7 +7,7 @@ import msgspec
 
 from discue.api.decoding import decode_opaque
 from discue.api.negotiation import is_json, is_of_type
-from discue.api.rsgi import Headers
+from discue.api.rsgi import HttpHeaders
 from discue.domain import published_events
 from discue.domain.errors import BadRequest, Fault, Unprocessable
 from discue.domain.published_events import PREFIX, EventMessage
@@ -34,7 +34,7 @@ class EventBody(msgspec.Struct, frozen=True):
     content: bytes
 
 
-def reader_of(headers: Headers, takes: Takes) -> Callable[[bytes], EventBody] | None:
+def reader_of(headers: HttpHeaders, takes: Takes) -> Callable[[bytes], EventBody] | None:
     """What reads the events that the headers announce; None where they announce none."""
     media_type = headers.get("content-type", "")
     # Most requests are JSON of our own: that is known of their type, and of most nothing else is asked.
@@ -59,14 +59,14 @@ def _batch(content: bytes) -> EventBody:
     return EventBody(tuple(events), content)
 
 
-def _of_headers(headers: Headers, media_type: str, content: bytes) -> EventBody:
+def _of_headers(headers: HttpHeaders, media_type: str, content: bytes) -> EventBody:
     names = filter(lambda name: name.startswith(PREFIX), headers.keys())
     attributes = {name.removeprefix(PREFIX): _value(headers, name) for name in names}
     event = published_events.of_headers(attributes, media_type, content)
     return EventBody((event,), _pack((attributes, media_type, content)))
 
 
-def _value(headers: Headers, name: str) -> str:
+def _value(headers: HttpHeaders, name: str) -> str:
     values = headers.get_all(name)
     if len(values) > 1:
         raise BadRequest(f"The header {name} can be given once only.")

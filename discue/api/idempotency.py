@@ -9,15 +9,15 @@ import msgspec
 
 from discue.api.in_flight import InFlight
 from discue.api.route import Call
-from discue.api.router import Endpoint
-from discue.api.rsgi import Headers
-from discue.control.context import Control
-from discue.control.keeping import Keeping
+from discue.api.router import CompiledRoute
+from discue.api.rsgi import HttpHeaders
+from discue.control.context import ControlContext
+from discue.control.keeping import IdempotentWrite
 from discue.domain.errors import BadRequest, DiscueError, Unavailable, Unprocessable
 from discue.domain.idempotency import NONCE_BYTES, IdempotencyKey, is_idempotency_key
 from discue.store import idempotency
 from discue.store.engine import AlreadyDone
-from discue.store.idempotency import Kept
+from discue.store.idempotency import StoredResponse
 from discue.store.store import Store
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 
 
-def key_sent(headers: Headers) -> str | None:
+def key_sent(headers: HttpHeaders) -> str | None:
     """The text of the key that a request came with. Raises BadRequest for what can be none, and for two."""
     if _NAME not in headers:
         return None
@@ -51,7 +51,7 @@ def key_sent(headers: Headers) -> str | None:
     return values[0]
 
 
-async def created(call: Call, create: Callable[[Control], Awaitable[T]], shown: Callable[[T], Shown]) -> Shown:
+async def created(call: Call, create: Callable[[ControlContext], Awaitable[T]], shown: Callable[[T], Shown]) -> Shown:
     """Create something and show it: how every handler that creates in the control plane ends.
 
     `create` is a verb of the control plane that returns what its `control.write` returns. `shown` makes the response
@@ -61,7 +61,7 @@ async def created(call: Call, create: Callable[[Control], Awaitable[T]], shown: 
     control = call.control
     if call.once is not None:
         content_of = partial(_content, call, call.once, shown, control.random_bytes(NONCE_BYTES))
-        control = replace(control, once=Keeping(call.once, content_of, control.row_ids.next()))
+        control = replace(control, once=IdempotentWrite(call.once, content_of, control.row_ids.next()))
     return shown(await create(control))
 
 
@@ -70,14 +70,14 @@ def _content(call: Call, key: IdempotencyKey, shown: Callable[[Any], Showable], 
     return key.seal(_pack((call.version, response)), nonce)
 
 
-class Repetitions:
+class IdempotentResponses:
     """Answers requests that came with a key: the first one by its handler, the others as the first one was."""
 
     def __init__(self, store: Store) -> None:
         self._read = store.read
         self._in_flight = InFlight()
 
-    async def answer(self, call: Call, key: IdempotencyKey, endpoint: Endpoint) -> bytes:
+    async def answer(self, call: Call, key: IdempotencyKey, endpoint: CompiledRoute) -> bytes:
         """Raises Unprocessable when the key came with another request before, Conflict while that is in flight."""
         place = (key.organization, *key.hash)
         if not self._in_flight.try_to_enter(place):
@@ -91,7 +91,7 @@ class Repetitions:
         finally:
             self._in_flight.leave(place)
 
-    async def _kept(self, key: IdempotencyKey, error: Exception) -> Kept:
+    async def _kept(self, key: IdempotencyKey, error: Exception) -> StoredResponse:
         """What is kept of the first request: it was well, whatever the handler says of this one by now."""
         if isinstance(error, DiscueError) and error.status >= 500:
             raise error
@@ -101,7 +101,7 @@ class Repetitions:
         return kept
 
 
-def _repeated(call: Call, key: IdempotencyKey, endpoint: Endpoint, kept: Kept) -> bytes:
+def _repeated(call: Call, key: IdempotencyKey, endpoint: CompiledRoute, kept: StoredResponse) -> bytes:
     if kept.fingerprint != key.fingerprint:
         raise Unprocessable(f"This {HEADER} came with another request before. Give each request a new one.")
     call.headers.append(("idempotency-replayed", "true"))

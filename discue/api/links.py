@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from discue.api.rsgi import Headers, Scope
+from discue.api.rsgi import HttpHeaders, HttpScope
 from discue.domain.errors import BadRequest
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -25,7 +25,7 @@ class Link(msgspec.Struct, frozen=True):
 Links = dict[str, Link]
 
 
-class Named(NamedTuple):
+class LinkTarget(NamedTuple):
     """A sub-resource that a response links to."""
 
     alias: str
@@ -39,7 +39,7 @@ def link_to(url: str) -> Links:
 
 
 def links_of(
-    url: str, below: Iterable[Named] = (), *, following: str | None = None, preceding: str | None = None
+    url: str, below: Iterable[LinkTarget] = (), *, following: str | None = None, preceding: str | None = None
 ) -> Links:
     """`self`, `next` and `prev`, then one entry for each of `below`.
 
@@ -57,7 +57,7 @@ def links_of(
     return links
 
 
-def base_of(scope: Scope, headers: Headers) -> str:
+def base_of(scope: HttpScope, headers: HttpHeaders) -> str:
     """The scheme and host by which the client reached us. Raises BadRequest if that is no host."""
     host = scope.authority or headers.get("host") or scope.server
     return _base(scope.scheme, host)

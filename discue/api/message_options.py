@@ -9,13 +9,13 @@ from discue.domain import headers
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import Fault, Unprocessable
 from discue.domain.model import MessageOptions
-from discue.publishing.publish import Draft
+from discue.publishing.publish import NewMessage
 
 KEY_CHARACTERS = range(1, 256)
 LONGEST_DELAY_SECONDS = 31_536_000
 
 
-def with_options(draft: Draft, body: bodies.MessageBody, place: str, now: int) -> Draft:
+def with_options(draft: NewMessage, body: bodies.MessageBody, place: str, now: int) -> NewMessage:
     """The draft with the options of its body. Raises Unprocessable, with a pointer below `place`."""
     deliver_at = due_at(body.deliver_at, body.delay, place, now)
     options = MessageOptions(

@@ -7,7 +7,7 @@ JSON = "application/json"
 PROBLEM = "application/problem+json"
 EVENTS = "text/event-stream"
 
-Taste = Literal["json", "problem", "nothing"]
+Negotiated = Literal["json", "problem", "nothing"]
 """What to answer with: the route's type, with errors as problem documents or not, or nothing that would be accepted."""
 
 _REMEMBERED = 512
@@ -15,7 +15,7 @@ _CHARSETS = frozenset({"utf-8", "utf8"})
 
 
 @lru_cache(_REMEMBERED)
-def taste_of(accept: str, media_type: str = JSON) -> Taste:
+def negotiate(accept: str, media_type: str = JSON) -> Negotiated:
     """What an Accept header takes, where answers are of that type. Ranges that cannot be read count as not there."""
     weights = dict(filter(None, map(_weighed, accept.split(","))))
     if not weights:

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from msgspec.structs import replace
 
-from discue.api.links import Links, Named, links_of
+from discue.api.links import Links, LinkTarget, links_of
 from discue.api.query import LONGEST_NUMBER, Parameters, id_in, number_in, parameters_of, single_in, wrong
 from discue.api.route import Call
 from discue.domain.model import MISSED_REASONS, AttemptState, DeliveryState
@@ -125,7 +125,7 @@ def _time_in(parameters: Parameters, name: str) -> int | None:
 async def paged(
     call: Call,
     fetch: Callable[[Selection], Awaitable[Listing[T]]],
-    named: Callable[[T], Named],
+    named: Callable[[T], LinkTarget],
     *,
     of_messages: bool = False,
     selection: Selection | None = None,

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from discue.api.negotiation import JSON, PROBLEM, Taste
-from discue.domain.errors import DiscueError, title_of
+from discue.api.negotiation import JSON, PROBLEM, Negotiated
+from discue.domain.errors import DiscueError, reason_phrase
 
 WWW_AUTHENTICATE = 'ApiKey realm="discue", header="X-API-KEY"'
 
@@ -30,10 +30,10 @@ def problem_of(error: DiscueError, request_id: str, origin: str) -> Problem:
     """`origin` is where this service is, without a version."""
     places = tuple(Place(fault.pointer, fault.detail) for fault in error.faults)
     page = f"{origin}/docs/errors/{error.status}"
-    return Problem(page, title_of(error.status), error.status, request_id, error.detail, places)
+    return Problem(page, reason_phrase(error.status), error.status, request_id, error.detail, places)
 
 
-def headers_of(error: DiscueError, taste: Taste) -> list[tuple[str, str]]:
+def headers_of(error: DiscueError, taste: Negotiated) -> list[tuple[str, str]]:
     """The headers that belong to an error, its Content-Type first."""
     headers = [("content-type", PROBLEM if taste == "problem" else JSON)]
     if error.status == 401:

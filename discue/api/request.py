@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator, Callable
 from discue.api.negotiation import JSON
 from discue.api.request_checks import sane_request_id
 from discue.api.route import NOBODY
-from discue.api.rsgi import Exchange, Scope
+from discue.api.rsgi import HttpProtocol, HttpScope
 from discue.auth.control_plane_cache import KeyRecord
-from discue.domain.allowance import Allowance
+from discue.domain.allowance import RateLimitStatus
 
 
 class Request:
@@ -34,7 +34,7 @@ class Request:
         "stream",
     )
 
-    def __init__(self, scope: Scope, exchange: Exchange, fallback_id: Callable[[], str]) -> None:
+    def __init__(self, scope: HttpScope, exchange: HttpProtocol, fallback_id: Callable[[], str]) -> None:
         self.scope = scope
         self.exchange = exchange
         self.headers = scope.headers
@@ -43,7 +43,7 @@ class Request:
         self.address = ""
         self.principal = NOBODY
         self.record: KeyRecord | None = None
-        self.allowance: Allowance | None = None
+        self.allowance: RateLimitStatus | None = None
         self.body_is_left = True
         self.content = b""
         self.status = 200

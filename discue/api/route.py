@@ -13,11 +13,11 @@ from discue.api.parameters import Parameter
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.scopes import Access, Principal
-from discue.store.idempotency import Kept
+from discue.store.idempotency import StoredResponse
 
 if TYPE_CHECKING:
     from discue.api.services import Services
-    from discue.control.context import Control
+    from discue.control.context import ControlContext
 
 Gone: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -64,24 +64,24 @@ class Call(msgspec.Struct):
         return self.base + self.path
 
     @property
-    def control(self) -> "Control":
+    def control(self) -> "ControlContext":
         """The control plane for this request: changes and deletions are bound to its If-Match."""
         control = self.services.control
         return control if self.match is None else replace(control, match=self.match)
 
-    def showing(self, stored: msgspec.Struct, answer: Shown) -> Shown:
+    def with_etag(self, stored: msgspec.Struct, answer: Shown) -> Shown:
         """The answer, which then has an ETag: it shows one stored thing, and nothing but that can be changed of it."""
         self.version = version_of(stored)
         return answer
 
 
-class Page(msgspec.Struct, frozen=True):
+class RawResponse(msgspec.Struct, frozen=True):
     """An answer that is there as bytes already. It is sent with the media type of its route."""
 
     content: bytes
 
 
-class Stream(msgspec.Struct, frozen=True):
+class EventStream(msgspec.Struct, frozen=True):
     """An answer of server-sent events, in pieces that come one after another until the client goes away."""
 
     pieces: AsyncGenerator[bytes, None]
@@ -93,7 +93,7 @@ Handler: TypeAlias = Callable[[Call], Awaitable[msgspec.Struct]]
 Limit: TypeAlias = Callable[["Services", Principal, tuple[str, ...]], Awaitable[int]]
 """How many bytes a body can have, where that depends on what the path names."""
 
-Repeat: TypeAlias = Callable[[Call, Kept], msgspec.Struct]
+Repeat: TypeAlias = Callable[[Call, StoredResponse], msgspec.Struct]
 """Makes the first answer again from what was kept of it."""
 
 SMALL_BODY = 65_536
@@ -148,7 +148,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     publishes: bool = False
     events: Takes | None = None
     media_type: str = JSON
-    keeps_nothing: bool = False
+    ignores_idempotency_key: bool = False
     streams: bool = False
     summary: str = ""
     description: str = ""
@@ -161,15 +161,15 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     def creates(self) -> bool:
         """Whether it takes an idempotency key, which is an organization's. What needs to read alone keeps nothing."""
         writes = "POST" in self.methods and self.needs is not None and self.needs.access == "write"
-        return writes and not self.keeps_nothing
+        return writes and not self.ignores_idempotency_key
 
     @property
     def changes(self) -> bool:
         """Whether it takes an If-Match: its path names what it changes or deletes."""
-        return self.is_of_one and ("PUT" in self.methods or "DELETE" in self.methods)
+        return self.is_single_resource and ("PUT" in self.methods or "DELETE" in self.methods)
 
     @property
-    def is_of_one(self) -> bool:
+    def is_single_resource(self) -> bool:
         """Whether it is about a single resource."""
         return self.path.endswith("}")
 

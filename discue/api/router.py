@@ -24,7 +24,7 @@ _FORMS: Mapping[str, Callable[[str], object]] = {
 """The names in braces that do not stand for the id of a resource."""
 
 
-class Endpoint:
+class CompiledRoute:
     """A route made ready to serve."""
 
     __slots__ = (
@@ -51,7 +51,7 @@ class Endpoint:
         self.takes_body = route.takes_body
         self.creates = route.creates
         self.changes = route.changes
-        self.has_etag = route.is_of_one or route.creates
+        self.has_etag = route.is_single_resource or route.creates
         self.limit: Limit | None = route.limit
         self.publishes = route.publishes
         self.events = route.events
@@ -62,7 +62,7 @@ class Endpoint:
 class Match(NamedTuple):
     """Where a request leads. `version` is "/v1" or empty, `path` what follows it."""
 
-    endpoint: Endpoint
+    endpoint: CompiledRoute
     ids: tuple[str, ...]
     version: str
     path: str
@@ -75,7 +75,7 @@ class _Node:
         self.steps: dict[str, _Node] = {}
         self.id: _Node | None = None
         self.takes: Callable[[str], object] = is_public_id
-        self.endpoints: dict[str, Endpoint] = {}
+        self.endpoints: dict[str, CompiledRoute] = {}
 
 
 class Router:
@@ -93,7 +93,7 @@ class Router:
         node = self._root
         for step in route.path.split("/")[1:]:
             node = _below(node, step)
-        endpoint = Endpoint(route)
+        endpoint = CompiledRoute(route)
         for method in ("HEAD", *route.methods) if "GET" in route.methods else route.methods:
             if node.endpoints.setdefault(method, endpoint) is not endpoint:
                 raise ValueError(f"Two routes for {method} {route.path}")
@@ -125,7 +125,7 @@ def _below(node: _Node, step: str) -> _Node:
     return node.id
 
 
-def _endpoint(node: _Node, method: str) -> Endpoint:
+def _endpoint(node: _Node, method: str) -> CompiledRoute:
     endpoint = node.endpoints.get(method)
     if endpoint is None:
         if not node.endpoints:

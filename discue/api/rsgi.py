@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 
-class Headers(Protocol):
+class HttpHeaders(Protocol):
     """Names are lower case. Values that are not printable ASCII are left out."""
 
     def __contains__(self, name: str) -> bool:
@@ -26,7 +26,7 @@ class Headers(Protocol):
         ...
 
 
-class Scope(Protocol):
+class HttpScope(Protocol):
     """One request. `path` is percent-decoded, and what came encoded cannot be told from what did not."""
 
     @property
@@ -48,10 +48,10 @@ class Scope(Protocol):
     @property
     def authority(self) -> str | None: ...
     @property
-    def headers(self) -> Headers: ...
+    def headers(self) -> HttpHeaders: ...
 
 
-class Exchange(Protocol):
+class HttpProtocol(Protocol):
     """The body of a request, and the way to answer it."""
 
     async def __call__(self) -> bytes:
@@ -84,4 +84,4 @@ class ClientGone(Exception):
 class Application(Protocol):
     """What the HTTP server calls for each request."""
 
-    async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None: ...
+    async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None: ...

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from discue.auth.authenticator import Authenticator
-from discue.auth.rate_limiter import RequestRates
-from discue.control.context import Control
-from discue.control.domains import Checks
+from discue.auth.rate_limiter import RateLimiter
+from discue.control.context import ControlContext
+from discue.control.domains import DomainChecker
 from discue.control.pulls import Puller
 from discue.control.test_deliveries import Samples
 from discue.observability.logs import Log
@@ -35,12 +35,12 @@ class Readiness:
 class Services:
     """The control plane, publishing, and what is said about requests."""
 
-    control: Control
+    control: ControlContext
     publisher: Publisher
     readiness: Readiness
     log: Log
-    domain_checks: Checks
-    rates: RequestRates
+    domain_checks: DomainChecker
+    rates: RateLimiter
     authenticator: Authenticator
     samples: Samples
     puller: Puller

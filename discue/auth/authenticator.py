@@ -5,18 +5,18 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from discue.auth.client_ip import subject_of
-from discue.auth.control_plane_cache import Directory, KeyRecord, KeyRejected
-from discue.auth.keyed_semaphore import Turnstile
+from discue.auth.control_plane_cache import ControlPlaneCache, KeyRecord, KeyRejected
+from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.domain import api_key
 from discue.domain.clock import Clock
 from discue.domain.errors import LockedOut
 from discue.domain.ids import RowIds
-from discue.domain.lockout import Subject
+from discue.domain.lockout import LockoutSubject
 from discue.observability.logs import Log
 from discue.store import lockouts
-from discue.store.engine import Hint
+from discue.store.engine import Notification
 from discue.store.events import Occurrence
-from discue.store.lockouts import Counted
+from discue.store.lockouts import FailureOutcome
 from discue.store.store import Store
 
 T = TypeVar("T")
@@ -31,13 +31,13 @@ _WRITES_AT_ONCE: Final = 4
 class Authenticator:
     """Authenticates the requests of one worker. What locks somebody out in one worker holds in all of them."""
 
-    def __init__(self, store: Store, directory: Directory, clock: Clock, row_ids: RowIds, log: Log) -> None:
+    def __init__(self, store: Store, cache: ControlPlaneCache, clock: Clock, row_ids: RowIds, log: Log) -> None:
         self._store = store
-        self._directory = directory
+        self._cache = cache
         self._clock = clock
         self._row_ids = row_ids
         self._log = log
-        self._turnstile = Turnstile(at_once=_CHECKS_AT_ONCE, waiting=_WAITING)
+        self._semaphore = KeyedSemaphore(at_once=_CHECKS_AT_ONCE, waiting=_WAITING)
         # Not more: what others change in the control plane must not wait behind a crowd that guesses keys.
         self._writing = asyncio.Semaphore(_WRITES_AT_ONCE)
 
@@ -46,17 +46,17 @@ class Authenticator:
 
         Raises KeyRejected, LockedOut, and Locked when the organization is suspended.
         """
-        if self._directory.locks:
+        if self._cache.locks:
             self._refuse_locked(presented, address)
-        return self._directory.known(presented) or await self._check(presented, address)
+        return self._cache.known(presented) or await self._check(presented, address)
 
     async def attempt(self, address: str, work: Callable[[], Awaitable[T | None]]) -> T | None:
         """Something else than a key that lets somebody in: what brings None is a failed attempt of the address.
 
         Raises LockedOut.
         """
-        subject = Subject("address", subject_of(address))
-        async with self._turnstile.turn(subject.name):
+        subject = LockoutSubject("address", subject_of(address))
+        async with self._semaphore.turn(subject.name):
             self._refuse_locked("", address)
             found = await work()
             if found is None:
@@ -65,23 +65,23 @@ class Authenticator:
 
     async def _check(self, presented: str, address: str) -> KeyRecord:
         """One that is not known yet, be it valid or not. The address comes first always: turns cannot be crossed."""
-        turn = self._turnstile.turn
+        turn = self._semaphore.turn
         async with turn(subject_of(address)), turn(f"key {api_key.claimed_id(presented)}"):
             # Those before may have failed.
             self._refuse_locked(presented, address)
             try:
-                return await self._directory.authenticate(presented)
+                return await self._cache.authenticate(presented)
             except KeyRejected as rejected:
                 if rejected.counted:
                     await self._count(_subject(rejected, address))
                 raise
 
     def _refuse_locked(self, presented: str, address: str) -> None:
-        now, locks = self._clock.now(), self._directory.locks
+        now, locks = self._clock.now(), self._cache.locks
         names = (subject_of(address), api_key.claimed_id(presented))
         _refuse(max(locks.remaining_ms(name, now) for name in names))
 
-    async def _count(self, subject: Subject) -> None:
+    async def _count(self, subject: LockoutSubject) -> None:
         """Raises LockedOut where a lock held already, that this worker had not heard of."""
         async with self._writing:
             now, occurrence = self._clock.now(), Occurrence(self._row_ids.next(), "")
@@ -90,21 +90,21 @@ class Authenticator:
             )
         self._heed(subject, counted, now)
 
-    def _heed(self, subject: Subject, counted: Counted, now: int) -> None:
-        locks, until = self._directory.locks, counted.failures.locked_until
+    def _heed(self, subject: LockoutSubject, counted: FailureOutcome, now: int) -> None:
+        locks, until = self._cache.locks, counted.failures.locked_until
         if counted.begins or counted.too_late:
             locks.hold(subject.name, until, now)
         if counted.begins:
-            self._store.engine.tell(Hint(feed=True))
+            self._store.engine.notify(Notification(feed=True))
             self._log.warning("locked_out", kind=subject.kind, name=subject.name, seconds=(until - now) // 1_000)
         if counted.too_late:
             _refuse(locks.remaining_ms(subject.name, now))
 
 
-def _subject(rejected: KeyRejected, address: str) -> Subject:
+def _subject(rejected: KeyRejected, address: str) -> LockoutSubject:
     if rejected.known_key is not None:
-        return Subject("api_key", rejected.known_key)
-    return Subject("address", subject_of(address))
+        return LockoutSubject("api_key", rejected.known_key)
+    return LockoutSubject("address", subject_of(address))
 
 
 def _refuse(remaining_ms: int) -> None:

@@ -30,13 +30,13 @@ _ELEMENT: Final = re.compile(rf"{_PAIR.pattern}(?:[ \t]*;[ \t]*{_PAIR.pattern})*
 _ESCAPED: Final = re.compile(r"\\(.)")
 
 
-class Headers(Protocol):
+class HeaderLookup(Protocol):
     """Of a request; names are lower case."""
 
     def get_all(self, name: str) -> list[str]: ...
 
 
-class ClientAddresses:
+class ClientIpResolver:
     """Tells clients' addresses. Nothing that a client sends makes it fail."""
 
     def __init__(self, trusted: Networks) -> None:
@@ -44,7 +44,7 @@ class ClientAddresses:
         self._trusted = tuple(map(_unmapped_network, trusted))
         self._is_trusted = lru_cache(_REMEMBERED)(self._look_up)
 
-    def of(self, peer: str, headers: Headers) -> str:
+    def of(self, peer: str, headers: HeaderLookup) -> str:
         """The client's address, in its one canonical spelling: IPv4-mapped IPv6 is IPv4.
 
         `peer` is the other end of the connection, with its port. Behind a trusted one the headers are read from

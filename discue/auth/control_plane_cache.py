@@ -15,12 +15,12 @@ from discue.auth.topic_routes import TopicRecord, read_topic, record_of
 from discue.domain import api_key
 from discue.domain.clock import Clock
 from discue.domain.errors import Locked, NotFound, Unauthorized, Unavailable
-from discue.domain.lockout import Lock, Locks
-from discue.domain.lru_cache import Recent
+from discue.domain.lockout import Lock, LockTable
+from discue.domain.lru_cache import LruCache
 from discue.domain.model import ApiKey, Organization, Queue
 from discue.domain.quotas import NO_QUOTAS, Quotas, quotas_of
-from discue.domain.schemas.schema import checker_of
-from discue.domain.schemas.violations import Checker
+from discue.domain.schemas.schema import compile_schema
+from discue.domain.schemas.violations import SchemaValidator
 from discue.domain.scopes import Principal, parse_scopes
 from discue.store import api_keys, feed, lockouts, organizations, queues
 from discue.store.engine import Transaction
@@ -42,12 +42,14 @@ LOCKS = 100_000
 _LOCKS_READ = 10_000
 _CHANGES_AT_ONCE = 500
 _USES_AT_ONCE = 500
-_NO_KEY = api_key.KeyText("", "")
+_NO_KEY = api_key.PresentedKey("", "")
 _NO_HASH = api_key.hash_of("")[::-1]
 
-What = Literal["organization", "api_key", "queue", "listener", "message", "domain", "lockout", "topic", "everything"]
+ChangeKind = Literal[
+    "organization", "api_key", "queue", "listener", "message", "domain", "lockout", "topic", "everything"
+]
 
-Follower = Callable[[What, int, int], None]
+Follower = Callable[[ChangeKind, int, int], None]
 """Told of each change: its kind, the organization, the row id; ("everything", 0, 0): nothing known may hold."""
 
 
@@ -79,11 +81,11 @@ class QueueRecord(msgspec.Struct, frozen=True, gc=False):
     config_version: int
     max_message_bytes: int
     quotas: Quotas | None = None
-    checker: Checker | None = None
+    checker: SchemaValidator | None = None
     ordered: bool = False
 
 
-class Directory:
+class ControlPlaneCache:
     """Follows the feed of one store. Used from one event loop."""
 
     def __init__(
@@ -100,16 +102,16 @@ class Directory:
         self._quotas = quotas
         self._clock = clock
         self._max_message_bytes = max_message_bytes
-        self._keys: Recent[bytes, KeyRecord] = Recent(entries)
-        self._queues: Recent[tuple[int, str], QueueRecord] = Recent(entries)
-        self._topics: Recent[tuple[int, str], TopicRecord] = Recent(min(entries, TOPICS))
-        self._checked_queues: Recent[tuple[int, str], QueueRecord] = Recent(min(entries, CHECKED_ENTRIES))
+        self._keys: LruCache[bytes, KeyRecord] = LruCache(entries)
+        self._queues: LruCache[tuple[int, str], QueueRecord] = LruCache(entries)
+        self._topics: LruCache[tuple[int, str], TopicRecord] = LruCache(min(entries, TOPICS))
+        self._checked_queues: LruCache[tuple[int, str], QueueRecord] = LruCache(min(entries, CHECKED_ENTRIES))
         self._used: dict[tuple[int, int], int] = {}
         self._followers: list[Follower] = []
         self._catching_up = asyncio.Lock()
         self._version = 0
         self._epoch = ""
-        self.locks = Locks(LOCKS)
+        self.locks = LockTable(LOCKS)
 
     async def open(self) -> None:
         """Start from the store as it is now."""
@@ -244,7 +246,7 @@ class Directory:
                 return record
 
     def _queue_record(self, queue: Queue, owner: Organization) -> QueueRecord:
-        checker = None if queue.schema is None else checker_of(queue.schema, queue.schema_language)
+        checker = None if queue.schema is None else compile_schema(queue.schema, queue.schema_language)
         limit = self._max_message_bytes if queue.max_message_bytes is None else queue.max_message_bytes
         quotas = quotas_of(owner.settings, self._quotas)
         return QueueRecord(
@@ -253,7 +255,7 @@ class Directory:
             queue.public_id,
             queue.config_version,
             limit if checker is None else min(limit, checker.max_bytes),
-            quotas=quotas if quotas.concern_publishing else None,
+            quotas=quotas if quotas.limit_publishing else None,
             checker=checker,
             ordered=queue.ordered,
         )
@@ -289,7 +291,7 @@ class Directory:
         self._topics.clear()
         self._tell("everything", 0, 0)
 
-    def _tell(self, what: What, organization: int, ref: int) -> None:
+    def _tell(self, what: ChangeKind, organization: int, ref: int) -> None:
         for follower in self._followers:
             follower(what, organization, ref)
 

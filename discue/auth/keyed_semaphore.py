@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from discue.domain.errors import Overloaded
 
 
-class Turnstile:
+class KeyedSemaphore:
     """Remembers a name for as long as somebody is at it. Used from one event loop."""
 
     def __init__(self, *, at_once: int, waiting: int) -> None:

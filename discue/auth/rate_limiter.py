@@ -11,14 +11,22 @@ from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Final
 
-from discue.domain.allowance import UNLIMITED, Allowance, Caller, Minutes, low_of, spare_of, wanted_of
+from discue.domain.allowance import (
+    UNLIMITED,
+    MinuteWindow,
+    RateLimitKey,
+    RateLimitStatus,
+    refill_size,
+    refill_threshold,
+    reserve_size,
+)
 from discue.domain.clock import Clock
 from discue.domain.errors import TooManyRequests, Unavailable
 from discue.store import allowances
-from discue.store.allowances import Taken, Wish
+from discue.store.allowances import BudgetGrant, BudgetRequest
 from discue.store.store import Store
 
-__all__ = ["Allowance", "Caller", "RequestRates", "address_caller"]
+__all__ = ["RateLimitKey", "RateLimitStatus", "RateLimiter", "address_caller"]
 
 ENTRIES: Final = 50_000
 """Of so many callers twice is remembered; those unused for longest are forgotten, with what was held for them."""
@@ -35,9 +43,9 @@ def _number_of(subject: str) -> int:
     return int.from_bytes(blake2b(subject.encode(), digest_size=8).digest()) >> 1
 
 
-def address_caller(subject: str, limit: int) -> Caller:
+def address_caller(subject: str, limit: int) -> RateLimitKey:
     """Whoever calls without a valid key from an address: `subject` is its text, or that of its network."""
-    return Caller(0, _number_of(subject), limit)
+    return RateLimitKey(0, _number_of(subject), limit)
 
 
 class _Budget:
@@ -66,7 +74,7 @@ class _Budget:
         self.place = place
         self.limit = limit
         self.minute = minute
-        self.low = low_of(spare)
+        self.low = refill_threshold(spare)
         self.held = self.owed = self.granted = self.returned = 0
         self.left = limit
         self.is_used_up = self.is_asked = False
@@ -80,13 +88,13 @@ class _Budget:
     def remaining(self) -> int:
         return max(0, self.held + self.left - self.owed)
 
-    def wish(self, spare: int) -> Wish:
-        self.low = low_of(spare)
+    def wish(self, spare: int) -> BudgetRequest:
+        self.low = refill_threshold(spare)
         asked = self.owed + sum(not turn.done() for turn in self.waiting)
-        wanted = wanted_of(min(asked, self.limit), self.held, spare)
-        return Wish(*self.place, self.minute, wanted, self.limit, self.returned)
+        wanted = refill_size(min(asked, self.limit), self.held, spare)
+        return BudgetRequest(*self.place, self.minute, wanted, self.limit, self.returned)
 
-    def take(self, wish: Wish, taken: Taken) -> None:
+    def take(self, wish: BudgetRequest, taken: BudgetGrant) -> None:
         """Have what the store granted, and give it to those who wait."""
         self.left = taken.left
         self.returned -= wish.returned
@@ -118,7 +126,7 @@ class _Budget:
             self.waiting.append(turn)
 
 
-class RequestRates:
+class RateLimiter:
     """Used from one event loop."""
 
     def __init__(
@@ -130,7 +138,7 @@ class RequestRates:
         self._now = clock.now
         self._workers = workers or _one
         self._entries = entries
-        self._minutes = Minutes()
+        self._minutes = MinuteWindow()
         self._recent: dict[_Place, _Budget] = {}
         self._earlier: dict[_Place, _Budget] = {}
         self._asked: list[_Budget] = []
@@ -138,14 +146,14 @@ class RequestRates:
         self._distrusts = False
         self._ask_again_at = 0.0
 
-    def take_now(self, caller: Caller) -> Allowance | None:
+    def take_now(self, caller: RateLimitKey) -> RateLimitStatus | None:
         """Count a request if that needs no asking; None if it does, and then nothing was counted."""
         minutes, now = self._minutes, self._now()
         if not minutes.start_ms <= now < minutes.end_ms:
             self._turn(now)
         organization, number, limit = caller
         if not limit:
-            return Allowance(UNLIMITED, UNLIMITED, minutes.reset_at, False)
+            return RateLimitStatus(UNLIMITED, UNLIMITED, minutes.reset_at, False)
         budget = self._recent.get((organization, number)) or self._find((organization, number))
         if budget is None or budget.limit != limit:
             return None
@@ -156,7 +164,7 @@ class RequestRates:
             return self._told(budget, refused=False)
         return self._told(budget, refused=True) if budget.is_used_up else None
 
-    async def take(self, caller: Caller) -> Allowance:
+    async def take(self, caller: RateLimitKey) -> RateLimitStatus:
         """Count a request, or refuse it."""
         allowance = self.take_now(caller)
         if allowance is not None:
@@ -167,7 +175,7 @@ class RequestRates:
             return self._told(budget, refused=not self._trust(budget))
         return self._told(budget, refused=not verdict)
 
-    def count(self, caller: Caller) -> Allowance:
+    def count(self, caller: RateLimitKey) -> RateLimitStatus:
         """Count a request that is never refused, and never waits."""
         allowance = self.take_now(caller)
         if allowance is None:
@@ -175,19 +183,19 @@ class RequestRates:
             budget.owed += 1
             self._ask(budget)
             return self._told(budget, refused=False)
-        return Allowance(allowance.limit, allowance.remaining, allowance.reset_at, False)
+        return RateLimitStatus(allowance.limit, allowance.remaining, allowance.reset_at, False)
 
-    def look(self, caller: Caller) -> Allowance:
+    def look(self, caller: RateLimitKey) -> RateLimitStatus:
         """What a caller has left, without counting anything."""
         self._turn(self._now())
         if not caller.limit:
-            return Allowance(UNLIMITED, UNLIMITED, self._minutes.reset_at, False)
+            return RateLimitStatus(UNLIMITED, UNLIMITED, self._minutes.reset_at, False)
         budget = self._find(caller[:2])
         if budget is None or budget.limit != caller.limit:
-            return Allowance(caller.limit, caller.limit, self._minutes.reset_at, False)
+            return RateLimitStatus(caller.limit, caller.limit, self._minutes.reset_at, False)
         return self._told(budget, refused=False)
 
-    def refusal(self, allowance: Allowance) -> TooManyRequests:
+    def refusal(self, allowance: RateLimitStatus) -> TooManyRequests:
         """What whoever was refused is told."""
         seconds = max(1, -((self._now() - allowance.reset_at * 1_000) // 1_000))
         detail = f"At most {allowance.limit} requests a minute are allowed. Try again in {seconds} s."
@@ -197,9 +205,9 @@ class RequestRates:
         if self._minutes.moved(now, self._clock.monotonic()):
             self._recent, self._earlier = {}, {}
 
-    def _told(self, budget: _Budget, *, refused: bool) -> Allowance:
+    def _told(self, budget: _Budget, *, refused: bool) -> RateLimitStatus:
         remaining = 0 if refused else budget.remaining
-        return Allowance(budget.limit, remaining, (budget.minute + 1) * 60, refused)
+        return RateLimitStatus(budget.limit, remaining, (budget.minute + 1) * 60, refused)
 
     def _find(self, place: _Place) -> _Budget | None:
         budget = self._recent.get(place)
@@ -207,13 +215,13 @@ class RequestRates:
             self._keep(budget)
         return budget
 
-    def _budget(self, caller: Caller) -> _Budget:
+    def _budget(self, caller: RateLimitKey) -> _Budget:
         """What is known of a caller. Under another limit it begins anew, and what is held goes back to the store."""
         place = (caller.organization, caller.caller)
         known = self._find(place)
         if known is not None and known.limit == caller.limit:
             return known
-        budget = _Budget(place, caller.limit, self._minutes.number, spare_of(caller.limit, self._workers()))
+        budget = _Budget(place, caller.limit, self._minutes.number, reserve_size(caller.limit, self._workers()))
         if known is not None:
             budget.returned, known.held = known.held + known.returned, 0
         self._keep(budget)
@@ -264,7 +272,7 @@ class RequestRates:
 
     async def _take_for(self, budgets: list[_Budget]) -> None:
         workers = self._workers()
-        wishes = [budget.wish(spare_of(budget.limit, workers)) for budget in budgets]
+        wishes = [budget.wish(reserve_size(budget.limit, workers)) for budget in budgets]
         try:
             taken = await self._store.write(partial(allowances.take, wishes=wishes))
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must be told

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from discue.domain.filters.filters import Filter, filter_of
+from discue.domain.filters.filters import Filter, compile_filter
 from discue.domain.model import Channel, Entry, Organization, Topic
 from discue.domain.quotas import Quotas
 from discue.domain.subjects import Pattern, pattern_of
@@ -55,7 +55,7 @@ def record_of(topic: Topic, found: Iterable[Channel], quotas: Quotas) -> TopicRe
         topic.public_id,
         topic.routes_version,
         tuple(_way(channel) for channel in found),
-        quotas if quotas.concern_publishing else None,
+        quotas if quotas.limit_publishing else None,
     )
 
 
@@ -64,5 +64,5 @@ def _way(channel: Channel) -> Way:
         channel.alias,
         channel.queue_public_id,
         None if channel.pattern is None else pattern_of(channel.pattern),
-        None if channel.filter is None else filter_of(channel.filter),
+        None if channel.filter is None else compile_filter(channel.filter),
     )

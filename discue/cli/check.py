@@ -8,10 +8,10 @@ from pathlib import Path
 
 from discue.cli.certificates import instant, load_pair, validity_problem
 from discue.cli.encryption_findings import encryption_findings
-from discue.cli.finding import Finding, Look, schema_state
+from discue.cli.finding import Check, Finding, schema_state
 from discue.cli.invocation import Commands, Invocation, add_command, say
 from discue.domain.errors import SettingsInvalid, StoreUnusable
-from discue.server.installation import survey
+from discue.server.installation import inspect_database
 
 _LEAST_FREE_BYTES = 1 << 30
 _CLOCK_TOLERANCE_SECONDS = 60
@@ -47,7 +47,7 @@ def database_findings(invocation: Invocation) -> Iterator[Finding]:
     """Whether it is there, ours, of a version that this program knows, and can be written."""
     settings = invocation.settings
     try:
-        found = asyncio.run(survey(settings))
+        found = asyncio.run(inspect_database(settings))
     except StoreUnusable as error:
         yield Finding("database", error.detail, is_problem=True)
         return
@@ -115,7 +115,7 @@ def disk_findings(invocation: Invocation) -> Iterator[Finding]:
     yield Finding("disk", f"{free >> 20} MiB are free for the database", is_problem=free < _LEAST_FREE_BYTES)
 
 
-_LOOKS: tuple[Look, ...] = (
+_LOOKS: tuple[Check, ...] = (
     settings_findings,
     database_findings,
     encryption_findings,

@@ -12,14 +12,14 @@ from discue.cli.encryption import carry_keys
 from discue.cli.invocation import Commands, Invocation, add_command, say
 from discue.cli.progress_line import ProgressLine
 from discue.config.settings import Settings
-from discue.config.types import DATABASE, Refused
+from discue.config.types import DATABASE, InvalidValue
 from discue.domain.errors import DiscueError, StoreUnusable, Unavailable
-from discue.server.installation import StoreFailures, engine_of, survey
+from discue.server.installation import StoreFailureLog, engine_of, inspect_database
 from discue.server.signals import stop_asked
 from discue.server.worker import alone_on
 from discue.store import copying
 from discue.store.comparison import compare
-from discue.store.copying import Progress, Side
+from discue.store.copying import CopyProgress, Side
 from discue.store.migrations import newest
 from discue.store.store import Store
 from discue.store.tables import TABLES, count
@@ -75,7 +75,7 @@ def _database(text: str) -> str:
     try:
         return str(DATABASE.parse(text))
     except ValueError as error:
-        reason = f"{error}; " if isinstance(error, Refused) else ""
+        reason = f"{error}; " if isinstance(error, InvalidValue) else ""
         raise argparse.ArgumentTypeError(f"{reason}{DATABASE.expected} is expected") from None
 
 
@@ -87,10 +87,10 @@ def _require_two(source: Settings, target: Settings) -> None:
 
 async def _require_current(source: Settings, target: Settings) -> None:
     """Opening would bring a schema up to date, which nobody has asked for here."""
-    found = await survey(source)
+    found = await inspect_database(source)
     if not found.version:
         raise StoreUnusable(f"{source.database_shown} holds nothing to copy: there is no database of discue.")
-    for settings, version in ((source, found.version), (target, (await survey(target)).version)):
+    for settings, version in ((source, found.version), (target, (await inspect_database(target)).version)):
         if version > newest():
             raise StoreUnusable(f"{settings.database_shown} was made by a newer discue. Copy with that one.")
         if 0 < version < newest():
@@ -117,7 +117,7 @@ async def _run(invocation: Invocation, source_settings: Settings, target_setting
 
 @asynccontextmanager
 async def _opened(invocation: Invocation, settings: Settings) -> AsyncIterator[Side]:
-    engine = engine_of(settings, StoreFailures(invocation.log, invocation.clock))
+    engine = engine_of(settings, StoreFailureLog(invocation.log, invocation.clock))
     await engine.open()
     try:
         store = Store(engine, max_waiting_bytes=settings.max_waiting_bytes)
@@ -175,7 +175,7 @@ class _Copy:
             say(f"  {name:14}{rows:>14,}{bodies}")
         say("Serve the new one only: the old one would deliver again what the new one delivers.")
 
-    def _done(self, progress: Progress) -> int:
+    def _done(self, progress: CopyProgress) -> int:
         before = 0
         for name, rows in self._sizes.items():
             if name == progress.table:

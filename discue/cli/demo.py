@@ -7,7 +7,7 @@ from typing import NamedTuple
 from discue.auth.control_plane_cache import KeyRejected
 from discue.control import admin_keys, listeners, queues
 from discue.control.bootstrap import ensure_operator
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.listeners import ListenerFields
 from discue.control.queues import QueueDetails, QueueFields
 from discue.domain import api_key
@@ -27,7 +27,7 @@ class Targets(NamedTuple):
     liveness_url: str
 
 
-def kept_key(control: Control, path: Path) -> str:
+def kept_key(control: ControlContext, path: Path) -> str:
     """The key in the file; a new one is written there first if it holds none. Only its owner can read it."""
     if path.exists():
         text = path.read_text(encoding="ascii", errors="replace").strip()
@@ -43,18 +43,18 @@ def kept_key(control: Control, path: Path) -> str:
     return text
 
 
-async def developer(control: Control, key: str) -> Principal:
+async def developer(control: ControlContext, key: str) -> Principal:
     """Whom the key stands for: the first organization, which is made if there is none, with every scope."""
     organization, _ = await ensure_operator(control, control.settings.organization, key)
     try:
-        return (await control.directory.authenticate(key)).principal
+        return (await control.cache.authenticate(key)).principal
     except KeyRejected:
         # The database was there before the key, or the key was disabled or deleted.
         await admin_keys.restore(control, organization, key)
-    return (await control.directory.authenticate(key)).principal
+    return (await control.cache.authenticate(key)).principal
 
 
-async def ensure_demo(control: Control, principal: Principal, targets: Targets) -> str:
+async def ensure_demo(control: ControlContext, principal: Principal, targets: Targets) -> str:
     """The id of the demo queue; it and its listener are made if they are missing, the listener's URLs kept true."""
     details = await _demo_queue(control, principal)
     queue = details.queue.public_id
@@ -68,7 +68,7 @@ async def ensure_demo(control: Control, principal: Principal, targets: Targets) 
     return queue
 
 
-async def _demo_queue(control: Control, principal: Principal) -> QueueDetails:
+async def _demo_queue(control: ControlContext, principal: Principal) -> QueueDetails:
     selection = Selection(per_page=_PER_PAGE)
     while True:
         listing = await queues.page(control, principal, selection)
@@ -80,7 +80,7 @@ async def _demo_queue(control: Control, principal: Principal) -> QueueDetails:
         selection = Selection(per_page=_PER_PAGE, after=listing.items[-1].queue.public_id)
 
 
-async def _point(control: Control, principal: Principal, path: tuple[str, str], fields: ListenerFields) -> None:
+async def _point(control: ControlContext, principal: Principal, path: tuple[str, str], fields: ListenerFields) -> None:
     """The port may be another one than last time."""
     listener = (await listeners.get(control, principal, *path)).listener
     if (listener.notify_url, listener.liveness_url) != (fields.notify_url, fields.liveness_url):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from discue.cli.invocation import Invocation
-from discue.store.inspect import Survey
+from discue.store.inspect import DatabaseInspection
 
 
 class Finding(NamedTuple):
@@ -15,10 +15,10 @@ class Finding(NamedTuple):
     is_problem: bool
 
 
-Look = Callable[[Invocation], Iterator[Finding]]
+Check = Callable[[Invocation], Iterator[Finding]]
 
 
-def schema_state(found: Survey) -> str:
+def schema_state(found: DatabaseInspection) -> str:
     """Which version of the schema a database has, and what comes next."""
     state = f"its schema has version {found.version}"
     return f"{state}, and the next start applies {', '.join(found.pending)}" if found.pending else state

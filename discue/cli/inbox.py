@@ -7,11 +7,11 @@ import msgspec
 
 from discue.api.body import BodyReader
 from discue.api.links import base_of, link_to
-from discue.api.rsgi import Application, Exchange, Headers, Scope
-from discue.control.context import Control
+from discue.api.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
+from discue.control.context import ControlContext
 from discue.control.encryption import opened
 from discue.crypto.signatures import SignatureInvalid, verify
-from discue.domain.errors import DiscueError, MethodNotAllowed, title_of
+from discue.domain.errors import DiscueError, MethodNotAllowed, reason_phrase
 from discue.domain.model import Listener
 from discue.store import listeners
 
@@ -27,7 +27,7 @@ _ALLOWED = ("GET", "HEAD", "POST")
 _JSON = [("content-type", "application/json")]
 
 
-class Received(msgspec.Struct, frozen=True):
+class ReceivedRequest(msgspec.Struct, frozen=True):
     """One request as it arrived: `received_at` in milliseconds, `signature` "verified" or why it is not.
 
     `body` is cut after 65,536 characters; `bytes` says how large it was.
@@ -40,22 +40,22 @@ class Received(msgspec.Struct, frozen=True):
     body: str
 
 
-Show = Callable[[Received], None]
+Show = Callable[[ReceivedRequest], None]
 
 
 class Inbox:
     """Answers what is sent to `/inbox`, hands everything else to the application."""
 
-    def __init__(self, application: Application, control: Control, organization: int, show: Show) -> None:
+    def __init__(self, application: Application, control: ControlContext, organization: int, show: Show) -> None:
         """`organization` is the row id of the one whose listeners' secrets are known here."""
         self._application = application
         self._control = control
         self._organization = organization
         self._show = show
-        self._received: deque[Received] = deque(maxlen=KEPT)
+        self._received: deque[ReceivedRequest] = deque(maxlen=KEPT)
         self._bodies = BodyReader(deadline_seconds=_BODY_SECONDS, max_bytes=_WAITING_BYTES)
 
-    async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
+    async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
         if scope.path != PATH:
             await self._application.__rsgi__(scope, exchange)
             return
@@ -65,10 +65,10 @@ class Inbox:
         except DiscueError as error:
             status = error.status
             headers += [("allow", ", ".join(error.allow))] if error.allow else []
-            content = msgspec.json.encode({"title": title_of(status), "status": status, "detail": error.detail})
+            content = msgspec.json.encode({"title": reason_phrase(status), "status": status, "detail": error.detail})
         exchange.response_bytes(status, headers, content)
 
-    async def _answer(self, scope: Scope, exchange: Exchange) -> bytes:
+    async def _answer(self, scope: HttpScope, exchange: HttpProtocol) -> bytes:
         if scope.method == "POST":
             await self._receive(scope.headers, exchange)
             return b"{}"
@@ -79,12 +79,12 @@ class Inbox:
         content = msgspec.json.encode({"received": shown, "_links": links})
         return msgspec.json.format(content) if "pretty=true" in scope.query_string.split("&") else content
 
-    async def _receive(self, headers: Headers, exchange: Exchange) -> None:
+    async def _receive(self, headers: HttpHeaders, exchange: HttpProtocol) -> None:
         body = await self._bodies.read(exchange, headers, _BODY_LIMIT)
         lines = list(zip(headers.keys(), headers.values(), strict=True))
         signature = await self._verdict(dict(lines), body)
         text = body.decode(errors="backslashreplace")[:_KEPT_CHARACTERS]
-        received = Received(self._control.clock.now(), signature, lines, len(body), text)
+        received = ReceivedRequest(self._control.clock.now(), signature, lines, len(body), text)
         self._received.append(received)
         self._show(received)
 
@@ -105,5 +105,5 @@ class Inbox:
         return await self._control.store.read(lambda tx: listeners.get(tx, self._organization, public_id))
 
 
-def _shown(received: Received) -> dict[str, object]:
+def _shown(received: ReceivedRequest) -> dict[str, object]:
     return {**msgspec.to_builtins(received), "headers": dict(received.headers)}

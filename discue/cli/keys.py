@@ -12,7 +12,7 @@ import msgspec
 from discue.cli.invocation import Commands, Invocation, add_command, say
 from discue.control import admin_keys
 from discue.control.api_keys import scopes_of
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.key_making import CreatedKey
 from discue.domain import api_key
 from discue.domain import scopes as access
@@ -150,7 +150,7 @@ async def _list(call: Invocation) -> int:
     return 0
 
 
-async def _all_keys(control: Control, owner: str) -> list[ApiKey]:
+async def _all_keys(control: ControlContext, owner: str) -> list[ApiKey]:
     keys: list[ApiKey] = []
     selection = Selection(per_page=_PER_PAGE)
     while True:
@@ -173,7 +173,7 @@ def _delete(call: Invocation) -> int:
     return asyncio.run(_change(call, admin_keys.remove, "deleted"))
 
 
-async def _change(call: Invocation, change: Callable[[Control, str, str], Awaitable[object]], done: str) -> int:
+async def _change(call: Invocation, change: Callable[[ControlContext, str, str], Awaitable[object]], done: str) -> int:
     key = call.arguments.id
     async with opened(call.settings, call.clock, call.log) as installation:
         owner = await _owner(installation, call.arguments)
@@ -204,7 +204,7 @@ def _shown(key: ApiKey) -> dict[str, object]:
         "id": key.public_id,
         "alias": key.alias,
         "status": key.status,
-        "key": api_key.shown_part(key.public_id),
+        "key": api_key.visible_prefix(key.public_id),
         "scopes": access.render_scopes(scopes_of(key)),
         "created_at": key.created_at,
         "updated_at": key.updated_at,

@@ -3,7 +3,7 @@
 import asyncio
 
 from discue.cli.invocation import Commands, Invocation, add_command, say
-from discue.server.installation import opened, survey
+from discue.server.installation import inspect_database, opened
 
 
 def add(commands: Commands) -> None:
@@ -20,14 +20,14 @@ def add(commands: Commands) -> None:
 
 def run(invocation: Invocation) -> int:
     settings, dry_run = invocation.settings, invocation.arguments.dry_run
-    found = asyncio.run(survey(settings))
+    found = asyncio.run(inspect_database(settings))
     say(f"{settings.database_shown} has schema version {found.version}.")
     if not dry_run:
         asyncio.run(_open(invocation))
     for migration in found.pending:
         say(f"{migration} {'would be applied' if dry_run else 'was applied'}.")
     if found.pending and not dry_run:
-        say(f"{settings.database_shown} has schema version {asyncio.run(survey(settings)).version}.")
+        say(f"{settings.database_shown} has schema version {asyncio.run(inspect_database(settings)).version}.")
     if not found.pending:
         say("Nothing is to be applied.")
     return 0

@@ -13,10 +13,10 @@ from discue.cli.serving import serving
 from discue.domain.errors import DiscueError
 from discue.server.http import Address, HttpServer, held_port
 from discue.server.installation import opened
-from discue.server.processes import Workers
+from discue.server.processes import WorkerProcesses
 from discue.server.signals import stop_asked, stop_told
 from discue.server.worker import Worker, alone_on, prepare_process
-from discue.server.worker_pipe import Place, all_before
+from discue.server.worker_pipe import WorkerPipe, all_before
 
 
 def add(commands: Commands) -> None:
@@ -50,11 +50,11 @@ def _run_several(invocation: Invocation) -> int:
     ):
         shared = replace(settings, port=port, tls_cert=files.cert, tls_key=files.key, tls_self_signed=False)
 
-        def serve(place: Place) -> int:
+        def serve(place: WorkerPipe) -> int:
             uvloop.run(_serve_from(place, replace(invocation, settings=shared)))
             return 0
 
-        return Workers(serve, settings, invocation.clock, invocation.log).run()
+        return WorkerProcesses(serve, settings, invocation.clock, invocation.log).run()
 
 
 async def _serve(invocation: Invocation) -> None:
@@ -67,16 +67,16 @@ async def _serve(invocation: Invocation) -> None:
             await until_stopped(stop, server)
 
 
-async def _serve_from(place: Place, invocation: Invocation) -> None:
+async def _serve_from(place: WorkerPipe, invocation: Invocation) -> None:
     """As one of several workers."""
-    stop = stop_told(invocation.log, place.leash)
+    stop = stop_told(invocation.log, place.parent_pipe)
     async with opened(invocation.settings, invocation.clock, invocation.log) as installation:
         await establish(installation, invocation.log)
         await init.found(installation)
         worker = Worker(installation, invocation.log, predecessors=place.predecessors)
-        worker.lease.announce = place.tell_incarnation
+        worker.lease.announce = place.report_session_id
         async with serving(invocation, worker, worker=place.number) as server:
-            place.tell_serving()
+            place.report_serving()
             await until_stopped(stop, server)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from discue.cli.finding import Finding, schema_state
 from discue.cli.invocation import Invocation
 from discue.domain.errors import StoreUnusable
-from discue.store.inspect import Survey
-from discue.store.postgres.condition import Condition, condition
+from discue.store.inspect import DatabaseInspection
+from discue.store.postgres.condition import ServerStatus, server_status
 from discue.store.postgres.engine import CONNECTIONS
 
 CLOCK_TOLERANCE_SECONDS = 60
@@ -18,11 +18,11 @@ _COST = {
 }
 
 
-def server_findings(invocation: Invocation, found: Survey) -> Iterator[Finding]:
+def server_findings(invocation: Invocation, found: DatabaseInspection) -> Iterator[Finding]:
     """Whether it takes writes and keeps them, and has room for the workers, by its own account."""
     settings = invocation.settings
     try:
-        stands = asyncio.run(condition(settings.database))
+        stands = asyncio.run(server_status(settings.database))
     except StoreUnusable as error:
         yield Finding("database", error.detail, is_problem=True)
         return
@@ -33,7 +33,7 @@ def server_findings(invocation: Invocation, found: Survey) -> Iterator[Finding]:
     yield _clock_finding(stands.clock_ms - invocation.clock.now())
 
 
-def _problems(stands: Condition, found: Survey) -> Iterator[Finding]:
+def _problems(stands: ServerStatus, found: DatabaseInspection) -> Iterator[Finding]:
     if stands.is_standby:
         detail = (
             "the server is a standby and takes no writes; name the primary, or all hosts and "
@@ -54,21 +54,21 @@ def _problems(stands: Condition, found: Survey) -> Iterator[Finding]:
         yield Finding("database", f"{name} is off: {_COST[name]}; turn it on", is_problem=True)
 
 
-def _may_not_work(stands: Condition) -> str:
+def _may_not_work(stands: ServerStatus) -> str:
     return (
         f"{stands.user} may not work on {len(stands.closed)} tables, such as {stands.closed[0]}: GRANT SELECT, INSERT, "
         f"UPDATE, DELETE ON ALL TABLES IN SCHEMA {stands.schema} TO {stands.user}"
     )
 
 
-def _may_not_create(stands: Condition) -> str:
+def _may_not_create(stands: ServerStatus) -> str:
     return (
         f"{stands.user} may not create the tables that the next start needs: GRANT CREATE ON SCHEMA {stands.schema} "
         f"TO {stands.user}, or run discue migrate as a user who may"
     )
 
 
-def _connections_finding(stands: Condition, workers: int) -> Finding:
+def _connections_finding(stands: ServerStatus, workers: int) -> Finding:
     needed, free = workers * CONNECTIONS.total, stands.connections - stands.taken
     detail = (
         f"the server has room for {free} connections besides {stands.taken} of others, and this installation has up "

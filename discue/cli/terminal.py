@@ -6,7 +6,7 @@ from textwrap import dedent
 
 from discue import __version__
 from discue.cli.demo import QUEUE_ALIAS
-from discue.cli.inbox import PATH, VERIFIED, Received
+from discue.cli.inbox import PATH, VERIFIED, ReceivedRequest
 
 _COLUMNS = 80
 _SHOWN_CHARACTERS = 2_000
@@ -47,7 +47,7 @@ def welcome(url: str, key: str, queue: str, place: str) -> str:
         """)
 
 
-def receipt(received: Received) -> str:
+def receipt(received: ReceivedRequest) -> str:
     """One request that the inbox received."""
     at = datetime.fromtimestamp(received.received_at / 1_000, UTC)
     good = received.signature == VERIFIED
@@ -58,7 +58,7 @@ def receipt(received: Received) -> str:
     return "\n".join([*_wrapped(lines), ""])
 
 
-def _body(received: Received) -> list[str]:
+def _body(received: ReceivedRequest) -> list[str]:
     lines = received.body[:_SHOWN_CHARACTERS].split("\n")
     if len(received.body) > _SHOWN_CHARACTERS:
         lines.append(f"… {received.bytes} bytes in all")

@@ -9,7 +9,7 @@ from discue.auth.client_ip import UNKNOWN, canonical, subject_of
 from discue.cli.invocation import Commands, Invocation, add_command, say
 from discue.control import lockouts
 from discue.domain.ids import is_public_id
-from discue.domain.lockout import Lock, Subject
+from discue.domain.lockout import Lock, LockoutSubject
 from discue.server.installation import opened
 
 _SHOWN = 1_000
@@ -36,17 +36,17 @@ def add(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _key(text: str) -> Subject:
+def _key(text: str) -> LockoutSubject:
     if not is_public_id(text):
         raise argparse.ArgumentTypeError("an id has 21 letters and digits; a whole key is not needed here")
-    return Subject("api_key", text)
+    return LockoutSubject("api_key", text)
 
 
-def _address(text: str) -> Subject:
+def _address(text: str) -> LockoutSubject:
     address = canonical(text.removesuffix("/64"))
     if address == UNKNOWN:
         raise argparse.ArgumentTypeError(f"{text!r} is no address")
-    return Subject("address", subject_of(address))
+    return LockoutSubject("address", subject_of(address))
 
 
 async def _unlock(call: Invocation) -> int:

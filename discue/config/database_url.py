@@ -26,7 +26,7 @@ _ESCAPED = (
 )
 
 
-class AddressUnreadable(ValueError):
+class InvalidDatabaseUrl(ValueError):
     """Its message says why, and never repeats the address, which may hold a password."""
 
 
@@ -44,7 +44,7 @@ def check_address(text: str) -> None:
         _check_hosts([host for host in parameters["host"].split(",") if not host.startswith("/")])
     _check_ports(parameters.get("port"), len((hosts or parameters.get("host", "")).split(",")))
     if not (unquote(parts.path).strip("/") or parameters.get("dbname") or parameters.get("database")):
-        raise AddressUnreadable("it does not name a database after the host")
+        raise InvalidDatabaseUrl("it does not name a database after the host")
     _check_parameters(parameters)
 
 
@@ -53,7 +53,7 @@ def without_password(text: str) -> str:
     scheme = text.partition("://")[0]
     try:
         check_address(text)
-    except AddressUnreadable:
+    except InvalidDatabaseUrl:
         return f"{scheme}://…"
     parts = urlsplit(text)
     user = parts.netloc.partition("@")[0].partition(":")[0] if "@" in parts.netloc else ""
@@ -64,15 +64,15 @@ def without_password(text: str) -> str:
 
 def _split(text: str) -> tuple[SplitResult, dict[str, str]]:
     if not text.isprintable() or " " in text or _LOOSE_PERCENT.search(text):
-        raise AddressUnreadable(_ESCAPED)
+        raise InvalidDatabaseUrl(_ESCAPED)
     try:
         parts = urlsplit(text)
         parameters = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
     except ValueError:
         # Python's own message repeats parts of the address.
-        raise AddressUnreadable(_ESCAPED) from None
+        raise InvalidDatabaseUrl(_ESCAPED) from None
     if "#" in text or any("@" in part for part in (_hosts(parts), parts.path, parts.query)):
-        raise AddressUnreadable(_ESCAPED)
+        raise InvalidDatabaseUrl(_ESCAPED)
     return parts, parameters
 
 
@@ -84,7 +84,7 @@ def _check_hosts(hosts: list[str]) -> None:
     for host in hosts:
         match = _HOST.fullmatch(host)
         if match is None:
-            raise AddressUnreadable("a host in it cannot be read")
+            raise InvalidDatabaseUrl("a host in it cannot be read")
         if match["rest"] is not None:
             _check_port(match["rest"][1:])
 
@@ -95,18 +95,18 @@ def _check_ports(ports: str | None, hosts: int) -> None:
     for port in ports.split(","):
         _check_port(port)
     if len(ports.split(",")) not in (1, hosts):
-        raise AddressUnreadable("it has not one port for each host")
+        raise InvalidDatabaseUrl("it has not one port for each host")
 
 
 def _check_port(text: str) -> None:
     if _PORT.fullmatch(text) is None or not 0 < int(text) <= _HIGHEST_PORT:
-        raise AddressUnreadable("a port in it is not a number from 1 to 65535")
+        raise InvalidDatabaseUrl("a port in it is not a number from 1 to 65535")
 
 
 def _check_parameters(parameters: Mapping[str, str]) -> None:
     for name, choices in _CHOICES.items():
         if parameters.get(name, choices[0]) not in choices:
-            raise AddressUnreadable(f"its {name} is none of {', '.join(choices)}")
+            raise InvalidDatabaseUrl(f"its {name} is none of {', '.join(choices)}")
     for name in _UNKNOWN:
         if name in parameters:
-            raise AddressUnreadable(f"its parameter {name} is not available here, and can be left out")
+            raise InvalidDatabaseUrl(f"its parameter {name} is not available here, and can be left out")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_type_hints
 
 from discue.config import types as kinds
-from discue.config.types import Kind, Network, Networks
-from discue.domain.attempt_trace import Kept
+from discue.config.types import Network, Networks, SettingType
+from discue.domain.attempt_trace import AttemptDetailLevel
 from discue.domain.quotas import Quotas
 
 Command = Literal["serve", "dev", "init", "keys", "organizations", "unlock", "migrate", "copy", "rotate-key", "check"]
@@ -28,12 +28,14 @@ _GIBIBYTES = 64 * 1024 * _MEBIBYTE
 
 class _About(NamedTuple):
     help: str
-    kind: Kind
+    kind: SettingType
     commands: tuple[Command, ...]
     secret: bool
 
 
-def _about(meaning: str, kind: Kind, commands: tuple[Command, ...] = _RUNNING, *, secret: bool = False) -> _About:
+def _about(
+    meaning: str, kind: SettingType, commands: tuple[Command, ...] = _RUNNING, *, secret: bool = False
+) -> _About:
     return _About(meaning, kind, commands, secret)
 
 
@@ -182,7 +184,7 @@ class Settings:
         int, _about("How long the record of an attempt is kept.", kinds.whole(0, _YEARS))
     ] = 3 * _DAY
     attempt_details: Annotated[
-        Kept,
+        AttemptDetailLevel,
         _about(
             "Of which attempts is kept, as long as the record itself, what was sent, what was answered, and how long "
             "each stage took: of all, of those that failed, or of none.",
@@ -328,7 +330,7 @@ class Setting:
     """One row of the table. `help` is a sentence for people, `commands` are those that take it as a flag."""
 
     name: str
-    kind: Kind
+    kind: SettingType
     default: object
     help: str
     secret: bool
@@ -359,7 +361,7 @@ def _table() -> tuple[Setting, ...]:
 SETTINGS: tuple[Setting, ...] = _table()
 
 
-class Agreement(NamedTuple):
+class Constraint(NamedTuple):
     """What must hold between settings that are each valid. `broken` tells whether it does not."""
 
     names: tuple[str, ...]
@@ -367,23 +369,23 @@ class Agreement(NamedTuple):
     detail: str
 
 
-AGREEMENTS: tuple[Agreement, ...] = (
-    Agreement(
+CONSTRAINTS: tuple[Constraint, ...] = (
+    Constraint(
         ("tls_cert", "tls_key"),
         lambda settings: (settings.tls_cert is None) != (settings.tls_key is None),
         "tls_cert and tls_key are given together, or neither",
     ),
-    Agreement(
+    Constraint(
         ("encryption_key", "encryption_key_file"),
         lambda settings: settings.encryption_key is not None and settings.encryption_key_file is not None,
         "encryption_key and encryption_key_file exclude each other",
     ),
-    Agreement(
+    Constraint(
         ("tls_self_signed", "tls_cert"),
         lambda settings: settings.tls_self_signed and settings.tls_cert is not None,
         "tls_self_signed and tls_cert exclude each other",
     ),
-    Agreement(
+    Constraint(
         ("host", "insecure", "tls_cert", "tls_key", "tls_self_signed"),
         lambda settings: not (settings.is_loopback or settings.has_tls or settings.insecure),
         "cleartext is served on loopback only: give tls_cert and tls_key or tls_self_signed, or say "
@@ -391,7 +393,7 @@ AGREEMENTS: tuple[Agreement, ...] = (
     ),
 )
 
-__all__ = ["AGREEMENTS", "SETTINGS", "Agreement", "Command", "Network", "Networks", "Setting", "Settings"]
+__all__ = ["CONSTRAINTS", "SETTINGS", "Command", "Constraint", "Network", "Networks", "Setting", "Settings"]
 
 
 def default_quotas(settings: Settings) -> Quotas:

@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from discue.config.settings import AGREEMENTS, SETTINGS, Command, Setting, Settings
-from discue.config.types import Refused
+from discue.config.settings import CONSTRAINTS, SETTINGS, Command, Setting, Settings
+from discue.config.types import InvalidValue
 from discue.domain.errors import Fault, SettingsInvalid
 
 CONFIG_FLAG = "--config"
@@ -153,7 +153,7 @@ def _parsed(given: Mapping[str, _Given], faults: list[Fault]) -> tuple[Settings,
 
 
 def _complaint(setting: Setting, text: str, error: ValueError) -> str:
-    if isinstance(error, Refused):
+    if isinstance(error, InvalidValue):
         return f"{error}; {setting.kind.expected} is expected"
     if setting.secret:
         return f"the value does not fit; {setting.kind.expected} is expected"
@@ -162,7 +162,7 @@ def _complaint(setting: Setting, text: str, error: ValueError) -> str:
 
 
 def _disagreements(settings: Settings, given: Mapping[str, _Given], invalid: set[str]) -> Iterator[Fault]:
-    for names, broken, detail in AGREEMENTS:
+    for names, broken, detail in CONSTRAINTS:
         if invalid.isdisjoint(names) and broken(settings):
             origin = next((given[name].origin for name in names if name in given), _BY_NAME[names[0]].flag)
             yield Fault(origin, detail)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from discue.config.database_url import AddressUnreadable, check_address, is_address, without_password
+from discue.config.database_url import InvalidDatabaseUrl, check_address, is_address, without_password
 
 Network = IPv4Network | IPv6Network
 Networks = tuple[Network, ...]
@@ -16,7 +16,7 @@ Networks = tuple[Network, ...]
 SQLITE_PREFIX = "sqlite:///"
 
 
-class Refused(ValueError):
+class InvalidValue(ValueError):
     """Text that is understood, and not possible. Its message says why, and never repeats the text."""
 
 
@@ -24,7 +24,7 @@ def _as_it_is(value: object) -> object:
     return value
 
 
-class Kind(NamedTuple):
+class SettingType(NamedTuple):
     """A sort of value. `parse` raises ValueError for text that is not one; `shown` is what of it is no secret."""
 
     expected: str
@@ -43,7 +43,7 @@ _ENCRYPTION_KEY_BYTES = 32
 _URL_SAFE = str.maketrans("-_", "+/")
 
 
-def whole(least: int, most: int) -> Kind:
+def whole(least: int, most: int) -> SettingType:
     """A whole number within bounds, both included."""
 
     def parse(text: str) -> int:
@@ -54,10 +54,10 @@ def whole(least: int, most: int) -> Kind:
             raise ValueError(text)
         return number
 
-    return Kind(f"a whole number from {least} to {most}", parse)
+    return SettingType(f"a whole number from {least} to {most}", parse)
 
 
-def one_of(*words: str) -> Kind:
+def one_of(*words: str) -> SettingType:
     """One of some words."""
 
     def parse(text: str) -> str:
@@ -65,7 +65,7 @@ def one_of(*words: str) -> Kind:
             raise ValueError(text)
         return text
 
-    return Kind(f"{', '.join(words[:-1])} or {words[-1]}", parse)
+    return SettingType(f"{', '.join(words[:-1])} or {words[-1]}", parse)
 
 
 def _yes_or_no(text: str) -> bool:
@@ -112,13 +112,13 @@ def _database(text: str) -> str:
     if is_address(text):
         try:
             check_address(text)
-        except AddressUnreadable as error:
-            raise Refused(f"the address cannot be used: {error}") from error
+        except InvalidDatabaseUrl as error:
+            raise InvalidValue(f"the address cannot be used: {error}") from error
         return text
     if not text.startswith(SQLITE_PREFIX) or "\0" in text:
-        raise Refused("the value does not fit")
+        raise InvalidValue("the value does not fit")
     if text.removeprefix(SQLITE_PREFIX) in ("", "/", ":memory:"):
-        raise Refused("messages are kept in a file, and no file is named")
+        raise InvalidValue("messages are kept in a file, and no file is named")
     return text
 
 
@@ -154,17 +154,19 @@ def _encryption_keys(text: str) -> tuple[bytes, ...]:
     return tuple(encryption_key(part.strip()) for part in text.split(","))
 
 
-YES_OR_NO = Kind("true or false", _yes_or_no)
-NETWORKS = Kind("networks such as 10.0.0.0/8, separated by commas", _networks)
-YES_OR_NETWORKS = Kind("true, false, or networks such as 10.0.0.0/8, separated by commas", _yes_or_networks)
-HOST = Kind("an address or a host name to listen on", _host)
-FILE = Kind("the path of a file", _path)
-PUBLIC_URL = Kind("an absolute http or https URL without query, fragment and credentials", _public_url)
-DATABASE = Kind(
+YES_OR_NO = SettingType("true or false", _yes_or_no)
+NETWORKS = SettingType("networks such as 10.0.0.0/8, separated by commas", _networks)
+YES_OR_NETWORKS = SettingType("true, false, or networks such as 10.0.0.0/8, separated by commas", _yes_or_networks)
+HOST = SettingType("an address or a host name to listen on", _host)
+FILE = SettingType("the path of a file", _path)
+PUBLIC_URL = SettingType("an absolute http or https URL without query, fragment and credentials", _public_url)
+DATABASE = SettingType(
     "sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host:port/name",
     _database,
     show_database,
 )
-ORGANIZATION = Kind("a reverse domain name such as com.example.dev", _organization)
-ENCRYPTION_KEYS = Kind("32 random bytes in base64, or several of such keys, separated by commas", _encryption_keys)
-API_KEY = Kind("a key: dsk_ and 43 to 128 letters and digits", _api_key)
+ORGANIZATION = SettingType("a reverse domain name such as com.example.dev", _organization)
+ENCRYPTION_KEYS = SettingType(
+    "32 random bytes in base64, or several of such keys, separated by commas", _encryption_keys
+)
+API_KEY = SettingType("a key: dsk_ and 43 to 128 letters and digits", _api_key)

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import key_making
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.control.key_making import CreatedKey
 from discue.control.naming import changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
@@ -34,7 +34,7 @@ class KeyFields(msgspec.Struct, frozen=True):
     expires_at: int | UnsetType | None = UNSET
 
 
-async def create(control: Control, principal: Principal, fields: KeyFields) -> CreatedKey:
+async def create(control: ControlContext, principal: Principal, fields: KeyFields) -> CreatedKey:
     """Without a name it is called by its id, without scopes it gets all that its creator may grant.
 
     Raises Unprocessable for a taken or unfit alias and protected scopes, Forbidden for more than the caller has.
@@ -56,16 +56,16 @@ async def create(control: Control, principal: Principal, fields: KeyFields) -> C
     return await control.write(work)
 
 
-async def get(control: Control, principal: Principal, public_id: str) -> ApiKey:
+async def get(control: ControlContext, principal: Principal, public_id: str) -> ApiKey:
     return await control.store.read(lambda tx: _own(tx, principal, "read", public_id))
 
 
-async def page(control: Control, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[ApiKey]:
+async def page(control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[ApiKey]:
     targets = principal.targets_of("api_keys", "read")
     return await control.store.read(lambda tx: api_keys.page(tx, principal.organization, selection, targets))
 
 
-async def change(control: Control, principal: Principal, public_id: str, fields: KeyFields) -> ApiKey:
+async def change(control: ControlContext, principal: Principal, public_id: str, fields: KeyFields) -> ApiKey:
     """Raises Conflict when no key that can manage keys would remain, and what `create` raises."""
     now = control.clock.now()
     occurrence = control.occurrence(principal)
@@ -84,7 +84,7 @@ async def change(control: Control, principal: Principal, public_id: str, fields:
     return await control.write(work)
 
 
-async def delete(control: Control, principal: Principal, public_id: str) -> None:
+async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
     """Raises Conflict when no key that can manage keys would remain."""
     now = control.clock.now()
     occurrence = control.occurrence(principal)
@@ -127,7 +127,7 @@ def _goes_on_managing(stored: ApiKey, changed: ApiKey, now: int) -> bool:
 
 async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> ApiKey:
     principal.require("api_keys", access, public_id)
-    return present(await api_keys.get(tx, principal.organization, public_id))
+    return require_found(await api_keys.get(tx, principal.organization, public_id))
 
 
 async def _require_another_manager(tx: Transaction, key: ApiKey, now: int) -> None:

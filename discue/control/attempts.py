@@ -2,10 +2,10 @@
 
 import msgspec
 
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.domain.attempt_detail import AttemptDetail, unpacked
 from discue.domain.errors import BadRequest, Fault
-from discue.domain.model import Delivery, Listener, ShownAttempt, StoredMessage
+from discue.domain.model import Delivery, Listener, StoredAttempt, StoredMessage
 from discue.domain.scopes import Principal
 from discue.store import attempt_lists, delivery_lists, listeners, messages, queues
 from discue.store.engine import Transaction
@@ -18,11 +18,13 @@ Path = tuple[str, ...]
 class AttemptDetails(msgspec.Struct, frozen=True):
     """An attempt, and what is kept of it beside its record: None where that is nothing."""
 
-    attempt: ShownAttempt
+    attempt: StoredAttempt
     detail: AttemptDetail | None
 
 
-async def deliveries(control: Control, principal: Principal, path: Path, selection: Selection) -> Listing[Delivery]:
+async def deliveries(
+    control: ControlContext, principal: Principal, path: Path, selection: Selection
+) -> Listing[Delivery]:
     """Of the message, for each listener that was there when it was stored."""
 
     async def work(tx: Transaction) -> Listing[Delivery]:
@@ -32,11 +34,11 @@ async def deliveries(control: Control, principal: Principal, path: Path, selecti
 
 
 async def page_of_message(
-    control: Control, principal: Principal, path: Path, selection: Selection
-) -> Listing[ShownAttempt]:
+    control: ControlContext, principal: Principal, path: Path, selection: Selection
+) -> Listing[StoredAttempt]:
     """Raises BadRequest when the selection names a listener that is not one of the queue's."""
 
-    async def work(tx: Transaction) -> Listing[ShownAttempt]:
+    async def work(tx: Transaction) -> Listing[StoredAttempt]:
         message = await _message(tx, principal, path)
         if selection.listener is not None:
             await _require_listener(tx, message, selection.listener)
@@ -46,22 +48,22 @@ async def page_of_message(
 
 
 async def page_of_listener(
-    control: Control, principal: Principal, path: Path, selection: Selection
-) -> Listing[ShownAttempt]:
-    async def work(tx: Transaction) -> Listing[ShownAttempt]:
+    control: ControlContext, principal: Principal, path: Path, selection: Selection
+) -> Listing[StoredAttempt]:
+    async def work(tx: Transaction) -> Listing[StoredAttempt]:
         return await attempt_lists.of_listener(tx, await _listener(tx, principal, path), selection)
 
     return await control.store.read(work)
 
 
-async def get_of_message(control: Control, principal: Principal, path: Path, public_id: str) -> AttemptDetails:
+async def get_of_message(control: ControlContext, principal: Principal, path: Path, public_id: str) -> AttemptDetails:
     async def work(tx: Transaction) -> AttemptDetails:
         return await _details(tx, await _message(tx, principal, path), public_id)
 
     return await control.store.read(work)
 
 
-async def get_of_listener(control: Control, principal: Principal, path: Path, public_id: str) -> AttemptDetails:
+async def get_of_listener(control: ControlContext, principal: Principal, path: Path, public_id: str) -> AttemptDetails:
     async def work(tx: Transaction) -> AttemptDetails:
         return await _details(tx, await _listener(tx, principal, path), public_id)
 
@@ -69,7 +71,7 @@ async def get_of_listener(control: Control, principal: Principal, path: Path, pu
 
 
 async def _details(tx: Transaction, of: StoredMessage | Listener, public_id: str) -> AttemptDetails:
-    attempt = present(await attempt_lists.get(tx, of.organization, public_id, of))
+    attempt = require_found(await attempt_lists.get(tx, of.organization, public_id, of))
     content = await attempt_lists.content(tx, of.organization, public_id)
     return AttemptDetails(attempt, unpacked(content) if content is not None else None)
 
@@ -77,15 +79,15 @@ async def _details(tx: Transaction, of: StoredMessage | Listener, public_id: str
 async def _message(tx: Transaction, principal: Principal, path: Path) -> StoredMessage:
     queue_public_id, message_id = path
     principal.require("messages", "read", message_id, queue_public_id)
-    queue = present(await queues.get(tx, principal.organization, queue_public_id))
-    return present(await messages.get(tx, queue, message_id))
+    queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
+    return require_found(await messages.get(tx, queue, message_id))
 
 
 async def _listener(tx: Transaction, principal: Principal, path: Path) -> Listener:
     queue_public_id, public_id = path
     principal.require("listeners", "read", public_id, queue_public_id)
-    listener = present(await listeners.get(tx, principal.organization, public_id))
-    return present(listener if listener.queue_public_id == queue_public_id else None)
+    listener = require_found(await listeners.get(tx, principal.organization, public_id))
+    return require_found(listener if listener.queue_public_id == queue_public_id else None)
 
 
 async def _require_listener(tx: Transaction, message: StoredMessage, public_id: str) -> None:

@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.control.naming import changed_alias, new_alias
 from discue.control.topics import own_topic
 from discue.domain.errors import BadRequest, Fault, Unprocessable
@@ -26,7 +26,7 @@ class ChannelFields(msgspec.Struct, frozen=True):
     filter: str | UnsetType | None = UNSET
 
 
-async def create(control: Control, principal: Principal, topic_public_id: str, fields: ChannelFields) -> Channel:
+async def create(control: ControlContext, principal: Principal, topic_public_id: str, fields: ChannelFields) -> Channel:
     """Without a name it is called by its id.
 
     A key that is confined to targets must reach the queue, too. Raises BadRequest without a queue; Unprocessable for
@@ -53,25 +53,25 @@ async def create(control: Control, principal: Principal, topic_public_id: str, f
     return await control.write(work)
 
 
-async def get(control: Control, principal: Principal, topic_public_id: str, public_id: str) -> Channel:
+async def get(control: ControlContext, principal: Principal, topic_public_id: str, public_id: str) -> Channel:
     return await control.store.read(lambda tx: _own(tx, principal, "read", (topic_public_id, public_id)))
 
 
 async def page_of_topic(
-    control: Control, principal: Principal, topic_public_id: str, selection: Selection = FIRST_PAGE
+    control: ControlContext, principal: Principal, topic_public_id: str, selection: Selection = FIRST_PAGE
 ) -> Listing[Channel]:
     targets = principal.targets_of("channels", "read")
     only = None if targets is not None and topic_public_id in targets else targets
 
     async def work(tx: Transaction) -> Listing[Channel]:
-        topic = present(await topics.get(tx, principal.organization, topic_public_id))
+        topic = require_found(await topics.get(tx, principal.organization, topic_public_id))
         return await channels.page_of_topic(tx, topic, selection, only)
 
     return await control.store.read(work)
 
 
 async def change(
-    control: Control, principal: Principal, topic_public_id: str, public_id: str, fields: ChannelFields
+    control: ControlContext, principal: Principal, topic_public_id: str, public_id: str, fields: ChannelFields
 ) -> Channel:
     """Raises Unprocessable as `create` does, and for another queue than it has."""
     now = control.clock.now()
@@ -89,7 +89,7 @@ async def change(
     return await control.write(work)
 
 
-async def delete(control: Control, principal: Principal, topic_public_id: str, public_id: str) -> None:
+async def delete(control: ControlContext, principal: Principal, topic_public_id: str, public_id: str) -> None:
     """What went by it stays in the queue."""
     occurrence = control.occurrence(principal)
 
@@ -117,8 +117,8 @@ async def _reroute(tx: Transaction, organization: int, topic: int) -> None:
 async def _own(tx: Transaction, principal: Principal, access: Access, path: tuple[str, str]) -> Channel:
     topic_public_id, public_id = path
     principal.require("channels", access, public_id, topic_public_id)
-    channel = present(await channels.get(tx, principal.organization, public_id))
-    return present(channel if channel.topic_public_id == topic_public_id else None)
+    channel = require_found(await channels.get(tx, principal.organization, public_id))
+    return require_found(channel if channel.topic_public_id == topic_public_id else None)
 
 
 async def _destination(tx: Transaction, principal: Principal, public_id: str) -> Queue:
@@ -138,7 +138,7 @@ async def _require_room(tx: Transaction, channel: Channel) -> None:
         raise _unacceptable("/queue_id", f"is one too many: a topic has at most {most}")
 
 
-def _draft(control: Control, principal: Principal, queue_public_id: str) -> Channel:
+def _draft(control: ControlContext, principal: Principal, queue_public_id: str) -> Channel:
     """A channel that nothing else was said of."""
     public_id, now = control.public_ids.next(), control.clock.now()
     return Channel(

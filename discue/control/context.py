@@ -5,9 +5,9 @@ from typing import TypeVar
 
 import msgspec
 
-from discue.auth.control_plane_cache import Directory
+from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.config.settings import Settings
-from discue.control.keeping import Keeping
+from discue.control.keeping import IdempotentWrite
 from discue.control.password_hashing import PasswordHashing
 from discue.crypto.keyring import Keyring
 from discue.domain.clock import Clock
@@ -16,7 +16,7 @@ from discue.domain.errors import Fault, NotFound, PreconditionFailed, Unprocessa
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.ids import PublicIds, RandomBytes, RandomText, RowIds
 from discue.domain.scopes import Principal
-from discue.store.engine import Hint, UniqueViolation, Work
+from discue.store.engine import Notification, UniqueViolation, Work
 from discue.store.events import Occurrence
 from discue.store.store import Store
 
@@ -24,14 +24,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
+class ControlContext:
     """The store, the directory that must see what is written, and where ids, time and randomness come from.
 
     Ids are made before a transaction begins: its statements may run on another thread.
     """
 
     store: Store
-    directory: Directory
+    cache: ControlPlaneCache
     clock: Clock
     public_ids: PublicIds
     row_ids: RowIds
@@ -41,7 +41,7 @@ class Control:
     settings: Settings
     match: EntityTags | None = None
     """The If-Match of the request that this is for."""
-    once: Keeping | None = None
+    once: IdempotentWrite | None = None
     """The idempotency key of the request that this is for: one `write` of it is to take effect once."""
     keyring: Keyring = field(default_factory=Keyring)
     """The keys to what is encrypted."""
@@ -63,8 +63,8 @@ class Control:
             result = await self.store.write_exclusively(work)
         except UniqueViolation as error:
             raise alias_taken() from error
-        await self.directory.catch_up()
-        self.store.engine.tell(Hint(feed=True))
+        await self.cache.catch_up()
+        self.store.engine.notify(Notification(feed=True))
         return result
 
     def require_match(self, stored: msgspec.Struct) -> None:
@@ -72,7 +72,7 @@ class Control:
 
         To be called by whatever changes or deletes a thing, as soon as its transaction has read it.
         """
-        if self.match is not None and not self.match.names_version(version_of(stored)):
+        if self.match is not None and not self.match.matches_version(version_of(stored)):
             raise PreconditionFailed
 
 
@@ -80,7 +80,7 @@ def alias_taken() -> Unprocessable:
     return Unprocessable("This alias is taken.", faults=(Fault("/alias", "is taken"),))
 
 
-def present(thing: T | None) -> T:
+def require_found(thing: T | None) -> T:
     """The thing. Raises NotFound when it is not there."""
     if thing is None:
         raise NotFound

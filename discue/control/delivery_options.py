@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from discue.domain import headers
 from discue.domain.errors import Fault, Unprocessable
 from discue.domain.filters.reading import read_filter
-from discue.domain.model import DeliveryOptions, Format, Mode, RateLimit, RetryOptions
+from discue.domain.model import DeliveryFormat, DeliveryOptions, ListenerMode, RateLimit, RetryOptions
 from discue.domain.retry import RetryPolicy, narrowed
 
 TIMEOUT_SECONDS = range(1, 301)
@@ -31,7 +31,7 @@ _OF_LEASES: Final = ("lease_seconds",)
 _SHOWN_AS: Final = {"timeout_seconds": "timeout"}
 _ONLY_PUSH: Final = "is about requests, and nothing is sent to a listener whose messages are pulled"
 _ONLY_PULL: Final = "is about leases, which a listener has in the mode pull alone"
-FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+FORMATS: Final[tuple[DeliveryFormat, ...]] = get_args(DeliveryFormat)
 
 
 class RateFields(msgspec.Struct, frozen=True):
@@ -62,10 +62,10 @@ class Effective(msgspec.Struct, frozen=True):
     policy: RetryPolicy
     rate_limit: RateLimit | None
     lease_seconds: int
-    format: Format
+    format: DeliveryFormat
 
 
-def changed(stored: DeliveryOptions, fields: OptionFields, mode: Mode = "push") -> DeliveryOptions:
+def changed(stored: DeliveryOptions, fields: OptionFields, mode: ListenerMode = "push") -> DeliveryOptions:
     """The options with what a request names.
 
     Raises Unprocessable with the place of what is out of range, or means nothing in the listener's mode.
@@ -125,7 +125,7 @@ def effective(
     )
 
 
-def _check_mode(fields: OptionFields, mode: Mode) -> None:
+def _check_mode(fields: OptionFields, mode: ListenerMode) -> None:
     foreign = _OF_REQUESTS if mode == "pull" else _OF_LEASES
     rule = _ONLY_PUSH if mode == "pull" else _ONLY_PULL
     given = [name for name in foreign if getattr(fields, name) not in (UNSET, None)]
@@ -156,7 +156,7 @@ def _chosen_filter(stored: str | None, given: str | UnsetType | None) -> str | N
     return given
 
 
-def _chosen_format(stored: Format, given: str | UnsetType | None) -> Format:
+def _chosen_format(stored: DeliveryFormat, given: str | UnsetType | None) -> DeliveryFormat:
     if isinstance(given, UnsetType):
         return stored
     for known in FORMATS:

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.control.naming import changed_alias, new_alias
 from discue.domain import domain_challenge, egress
 from discue.domain.errors import BadRequest, Fault, Forbidden, Unprocessable
@@ -29,7 +29,7 @@ class DomainFields(msgspec.Struct, frozen=True):
     port: int | UnsetType | None = UNSET
 
 
-class Checks(Protocol):
+class DomainChecker(Protocol):
     """Looks whether domains are in order: `dispatch.verifier.Verifier`."""
 
     async def check(self, domain: Domain) -> str: ...
@@ -37,7 +37,7 @@ class Checks(Protocol):
     def place(self, organization: int) -> AbstractContextManager[None]: ...
 
 
-async def create(control: Control, principal: Principal, fields: DomainFields) -> Domain:
+async def create(control: ControlContext, principal: Principal, fields: DomainFields) -> Domain:
     """Without a name it is called by its id.
 
     Raises BadRequest without a hostname; Unprocessable for a taken or unfit alias, and for a place that no domain can
@@ -56,16 +56,16 @@ async def create(control: Control, principal: Principal, fields: DomainFields) -
     return await control.write(work)
 
 
-async def get(control: Control, principal: Principal, public_id: str) -> Domain:
+async def get(control: ControlContext, principal: Principal, public_id: str) -> Domain:
     return await control.store.read(lambda tx: _own(tx, principal, "read", public_id))
 
 
-async def page(control: Control, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[Domain]:
+async def page(control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[Domain]:
     targets = principal.targets_of("domains", "read")
     return await control.store.read(lambda tx: domains.page(tx, principal.organization, selection, targets))
 
 
-async def change(control: Control, principal: Principal, public_id: str, fields: DomainFields) -> Domain:
+async def change(control: ControlContext, principal: Principal, public_id: str, fields: DomainFields) -> Domain:
     """Also renews a challenge that has expired. Raises Unprocessable for another hostname or port than it has."""
     now = control.clock.now()
     fresh = domain_challenge.new_challenge(control.random_text, now)
@@ -93,7 +93,7 @@ async def change(control: Control, principal: Principal, public_id: str, fields:
     return await control.write(work)
 
 
-async def delete(control: Control, principal: Principal, public_id: str) -> None:
+async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
     """What is verified by it alone is not verified from now on."""
     occurrence = control.occurrence(principal)
 
@@ -108,7 +108,7 @@ async def delete(control: Control, principal: Principal, public_id: str) -> None
     await control.write(work)
 
 
-async def verify(control: Control, principal: Principal, public_id: str, checks: Checks) -> Domain:
+async def verify(control: ControlContext, principal: Principal, public_id: str, checks: DomainChecker) -> Domain:
     """Check it at once, unless that is being done or was done a moment ago; the domain as it is then.
 
     Raises TooManyRequests when the organization has too many checked at once.
@@ -117,10 +117,10 @@ async def verify(control: Control, principal: Principal, public_id: str, checks:
         taken = await _take(control, principal, public_id)
         if not taken.is_ours:
             return taken.domain
-        return present(await check_taken(control, taken.domain, checks, control.occurrence(principal)))
+        return require_found(await check_taken(control, taken.domain, checks, control.occurrence(principal)))
 
 
-async def take_due(control: Control, limit: int) -> list[Domain]:
+async def take_due(control: ControlContext, limit: int) -> list[Domain]:
     """Domains of all organizations that are to be checked now. For a while they are out of everybody else's sight."""
     now = control.clock.now()
     if not await control.store.read(partial(domains.due, now=now, limit=1)):
@@ -133,7 +133,7 @@ async def take_due(control: Control, limit: int) -> list[Domain]:
 
 
 async def check_taken(
-    control: Control, domain: Domain, checks: Checks, occurrence: Occurrence | None = None
+    control: ControlContext, domain: Domain, checks: DomainChecker, occurrence: Occurrence | None = None
 ) -> Domain | None:
     """Check a domain that was taken for it, and write down what follows; the domain as it is then, None if it is gone.
 
@@ -180,7 +180,7 @@ class _Taken(msgspec.Struct, frozen=True):
     is_ours: bool
 
 
-async def _take(control: Control, principal: Principal, public_id: str) -> _Taken:
+async def _take(control: ControlContext, principal: Principal, public_id: str) -> _Taken:
     now = control.clock.now()
 
     async def work(tx: Transaction) -> _Taken:
@@ -200,10 +200,10 @@ async def _tried(tx: Transaction, domain: Domain, now: int) -> Domain:
 
 async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Domain:
     principal.require("domains", access, public_id)
-    return present(await domains.get(tx, principal.organization, public_id))
+    return require_found(await domains.get(tx, principal.organization, public_id))
 
 
-def _made(control: Control, principal: Principal, fields: DomainFields) -> Domain:
+def _made(control: ControlContext, principal: Principal, fields: DomainFields) -> Domain:
     if isinstance(fields.hostname, UnsetType):
         raise BadRequest("The field hostname is missing.", faults=(Fault("/hostname", "is missing"),))
     port = _port(fields.port)

@@ -3,29 +3,31 @@
 import msgspec
 
 from discue.control import listeners, messages
-from discue.control.context import Control
-from discue.domain.filters.filters import Answer, Filter
+from discue.control.context import ControlContext
+from discue.domain.filters.filters import ConditionResult, Filter
 from discue.domain.filters.reading import read_filter
 from discue.domain.model import Entry
 from discue.domain.scopes import Principal
 from discue.store.entries import entry_like
 
 
-class Trial(msgspec.Struct, frozen=True):
+class FilterTest(msgspec.Struct, frozen=True):
     """A filter, None for the listener's own, and what to try it on: a message that is made up, or the id of one."""
 
     filter: str | None
     message: Entry | str
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class FilterTestResult(msgspec.Struct, frozen=True):
     """Whether the message is let through, and for each condition whether it holds on its own."""
 
     matches: bool
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[ConditionResult, ...] = ()
 
 
-async def try_filter(control: Control, principal: Principal, path: tuple[str, str], trial: Trial) -> Verdict:
+async def try_filter(
+    control: ControlContext, principal: Principal, path: tuple[str, str], trial: FilterTest
+) -> FilterTestResult:
     """Of the listener at `path`. A stored message must be one that the caller may read.
 
     Raises Unprocessable for a filter that is none.
@@ -39,6 +41,6 @@ async def try_filter(control: Control, principal: Principal, path: tuple[str, st
     if chosen is None and text is not None:
         chosen = read_filter(text.encode(), "/filter")
     if chosen is None:
-        return Verdict(matches=True)
+        return FilterTestResult(matches=True)
     found = Filter(chosen)
-    return Verdict(found.takes(entry), tuple(found.answers(entry)))
+    return FilterTestResult(found.takes(entry), tuple(found.answers(entry)))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.key_making import CreatedKey
 from discue.domain import aliases
 from discue.domain.model import Organization
@@ -14,7 +14,7 @@ from discue.store.engine import Transaction
 from discue.store.events import Occurrence
 
 
-class CreatedOrganization(msgspec.Struct, frozen=True):
+class NewOrganization(msgspec.Struct, frozen=True):
     """A new organization and its first key, which carries every scope."""
 
     organization: Organization
@@ -29,14 +29,14 @@ class Founding(msgspec.Struct, frozen=True):
     of_key: Occurrence
 
 
-def by(control: Control, organization: Organization, principal: Principal | None) -> Founding:
+def by(control: ControlContext, organization: Organization, principal: Principal | None) -> Founding:
     """By whoever calls, or by a command. That a new organization has a key is an event of its own."""
     founder = organization.id if principal is None else principal.organization
     return Founding(founder, control.occurrence(principal), control.occurrence(None))
 
 
 def draft(
-    control: Control,
+    control: ControlContext,
     public_id: str,
     alias: str,
     settings: Mapping[str, int | bool] | None = None,
@@ -58,7 +58,7 @@ def draft(
     )
 
 
-async def insert(tx: Transaction, created: CreatedOrganization, founded: Founding) -> None:
+async def insert(tx: Transaction, created: NewOrganization, founded: Founding) -> None:
     organization, key = created.organization, created.first_key.key
     await organizations.insert(tx, organization)
     await api_keys.insert(tx, key)

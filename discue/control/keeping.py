@@ -7,12 +7,12 @@ import msgspec
 
 from discue.domain.idempotency import IdempotencyKey
 from discue.store import idempotency
-from discue.store.engine import AlreadyDone, Once, Transaction, Work
+from discue.store.engine import AlreadyDone, IdempotencyRecord, Transaction, Work
 
 T = TypeVar("T")
 
 
-class Keeping(msgspec.Struct, frozen=True):
+class IdempotentWrite(msgspec.Struct, frozen=True):
     """A key, and what makes the content that is kept with it from what the transaction brought about.
 
     `content_of` is called within the transaction: it waits for nothing, and must not fail. `id` is a new row's.
@@ -27,7 +27,7 @@ class Keeping(msgspec.Struct, frozen=True):
 
         async def both(tx: Transaction) -> T:
             result = await work(tx)
-            once = Once(self.key.hash, self.key.fingerprint, self.content_of(result), self.id)
+            once = IdempotencyRecord(self.key.hash, self.key.fingerprint, self.content_of(result), self.id)
             if not await idempotency.keep(tx, self.key.organization, once, now):
                 raise AlreadyDone
             return result

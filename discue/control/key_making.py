@@ -2,7 +2,7 @@
 
 import msgspec
 
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.domain import api_key
 from discue.domain.errors import SettingsInvalid
 from discue.domain.model import ApiKey
@@ -19,13 +19,15 @@ class CreatedKey(msgspec.Struct, frozen=True):
         return f"CreatedKey(key={self.key!r})"
 
 
-def make(control: Control, organization: int, alias: str | None, scopes: Scopes, expires_at: int = 0) -> CreatedKey:
+def make(
+    control: ControlContext, organization: int, alias: str | None, scopes: Scopes, expires_at: int = 0
+) -> CreatedKey:
     """A key with a random secret, not stored yet. Without an alias it is called by its id."""
-    parts = api_key.KeyText(control.public_ids.next(), api_key.new_secret(control.random_text))
+    parts = api_key.PresentedKey(control.public_ids.next(), api_key.new_secret(control.random_text))
     return _made(control, organization, parts, ApiKeyWish(alias, scopes, expires_at))
 
 
-def first(control: Control, organization: int, given: str | None = None) -> CreatedKey:
+def first(control: ControlContext, organization: int, given: str | None = None) -> CreatedKey:
     """An organization's first key, with every scope; `given` is its text where the operator chose one."""
     if given is None:
         return make(control, organization, None, all_scopes())
@@ -48,7 +50,7 @@ class ApiKeyWish(msgspec.Struct, frozen=True):
     expires_at: int
 
 
-def _made(control: Control, organization: int, parts: api_key.KeyText, wish: ApiKeyWish) -> CreatedKey:
+def _made(control: ControlContext, organization: int, parts: api_key.PresentedKey, wish: ApiKeyWish) -> CreatedKey:
     now = control.clock.now()
     key = ApiKey(
         organization=organization,

@@ -4,7 +4,7 @@ from typing import Final
 
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.crypto import endpoint_credentials
 from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
 from discue.domain import egress
@@ -14,11 +14,13 @@ from discue.domain.model import Listener
 
 HEADER: Final = "authorization"
 
-Chosen = Credentials | UnsetType | None
+AuthenticationChange = Credentials | UnsetType | None
 """UNSET leaves what there is, None takes it away."""
 
 
-def chosen(control: Control, stored: Listener, fields: AuthenticationFields | UnsetType | None) -> Chosen:
+def chosen(
+    control: ControlContext, stored: Listener, fields: AuthenticationFields | UnsetType | None
+) -> AuthenticationChange:
     """What a request asks for. Raises BadRequest and Unprocessable."""
     if fields is None or isinstance(fields, UnsetType):
         return fields
@@ -33,7 +35,7 @@ def chosen(control: Control, stored: Listener, fields: AuthenticationFields | Un
     return made
 
 
-def check(stored: Listener, changed: Listener, asked: Chosen) -> None:
+def check(stored: Listener, changed: Listener, asked: AuthenticationChange) -> None:
     """Raises Unprocessable for what does not go together with the rest of the listener."""
     public = changed.options.authentication
     if public is None:

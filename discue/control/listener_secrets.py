@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from discue.control import encryption
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.crypto import signatures
 from discue.crypto.signing_secrets import (
     MOST_VALID,
@@ -66,7 +66,9 @@ class FreshSecret(msgspec.Struct, frozen=True):
         return f"FreshSecret(shown={self.shown!r})"
 
 
-async def create(control: Control, principal: Principal, path: ListenerPath, fields: SecretFields) -> FreshSecret:
+async def create(
+    control: ControlContext, principal: Principal, path: ListenerPath, fields: SecretFields
+) -> FreshSecret:
     """Deliveries are signed with it from now on, beside those that are still valid.
 
     Raises Unprocessable for a text that is no secret, or is one of the listener's, and Conflict when there are too
@@ -94,18 +96,18 @@ async def create(control: Control, principal: Principal, path: ListenerPath, fie
     return await control.write(work)
 
 
-async def get(control: Control, principal: Principal, path: ListenerPath, public_id: str) -> ShownSecret:
+async def get(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> ShownSecret:
     return _found(await _valid(control, principal, path), public_id)
 
 
 async def page(
-    control: Control, principal: Principal, path: ListenerPath, selection: Selection = FIRST_PAGE
+    control: ControlContext, principal: Principal, path: ListenerPath, selection: Selection = FIRST_PAGE
 ) -> Listing[ShownSecret]:
     """Those that are valid, newest first."""
     return _selected(await _valid(control, principal, path), selection)
 
 
-async def delete(control: Control, principal: Principal, path: ListenerPath, public_id: str) -> None:
+async def delete(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> None:
     """Sign with it no more. Raises Conflict when no other one stays that has no end."""
     now = control.clock.now()
     occurrence = control.occurrence(principal)
@@ -124,7 +126,7 @@ async def delete(control: Control, principal: Principal, path: ListenerPath, pub
 
 async def _store(
     tx: Transaction,
-    control: Control,
+    control: ControlContext,
     listener: Listener,
     secrets: tuple[SigningSecret, ...],
     occurrence: events.Occurrence,
@@ -136,18 +138,18 @@ async def _store(
     await events.record(tx, occurrence, "listener_updated", listener.organization, listener.public_id, listener.alias)
 
 
-async def _valid(control: Control, principal: Principal, path: ListenerPath) -> list[ShownSecret]:
+async def _valid(control: ControlContext, principal: Principal, path: ListenerPath) -> list[ShownSecret]:
     now = control.clock.now()
     _, secrets = await control.store.read(lambda tx: _secrets(tx, control, principal, "read", path))
     return [_shown(each) for each in secrets if each.is_valid(now)]
 
 
 async def _secrets(
-    tx: Transaction, control: Control, principal: Principal, access: Access, path: ListenerPath
+    tx: Transaction, control: ControlContext, principal: Principal, access: Access, path: ListenerPath
 ) -> tuple[Listener, tuple[SigningSecret, ...]]:
     queue_public_id, public_id = path
     principal.require("listeners", access, public_id, queue_public_id)
-    listener = present(await listeners.get(tx, principal.organization, public_id))
+    listener = require_found(await listeners.get(tx, principal.organization, public_id))
     if listener.queue_public_id != queue_public_id:
         raise NotFound
     return listener, tuple(_named(listener, each) for each in encryption.opened(control, listener))
@@ -160,7 +162,7 @@ def _named(listener: Listener, secret: SigningSecret) -> SigningSecret:
     return msgspec.structs.replace(secret, id=listener.public_id, created_at=listener.created_at)
 
 
-def _text(control: Control, fields: SecretFields) -> str:
+def _text(control: ControlContext, fields: SecretFields) -> str:
     if fields.text is None:
         make = signatures.new_secret if fields.type == "hmac" else signatures.new_private_key
         return make(control.random_bytes)
@@ -197,7 +199,7 @@ def _shown(secret: SigningSecret) -> ShownSecret:
 
 
 def _found(secrets: list[ShownSecret], public_id: str) -> ShownSecret:
-    return present(next((each for each in secrets if each.id == public_id), None))
+    return require_found(next((each for each in secrets if each.id == public_id), None))
 
 
 def _selected(secrets: list[ShownSecret], selection: Selection) -> Listing[ShownSecret]:

@@ -7,16 +7,16 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import delivery_options, domains, encryption, listener_authentication, quotas
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.control.delivery_options import OptionFields
-from discue.control.listener_authentication import Chosen
+from discue.control.listener_authentication import AuthenticationChange
 from discue.control.naming import changed_alias, new_alias
 from discue.crypto import signatures
 from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
 from discue.crypto.signing_secrets import NO_SECRETS, SigningSecret
 from discue.domain import egress
 from discue.domain.errors import BadRequest, Fault, Unprocessable
-from discue.domain.model import CursorCounts, Listener, Liveness, Mode
+from discue.domain.model import CursorCounts, Listener, ListenerMode, Liveness
 from discue.domain.scopes import Access, Principal
 from discue.store import events, feed, jobs, listeners, liveness, organizations, queues, verified_places
 from discue.store.engine import Transaction
@@ -24,7 +24,7 @@ from discue.store.jobs import Job
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 Status = Literal["enabled", "disabled"]
-MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+MODES: Final[tuple[ListenerMode, ...]] = get_args(ListenerMode)
 
 
 class ListenerFields(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ class ListenerDetails(msgspec.Struct, frozen=True):
 
 
 async def create(
-    control: Control, principal: Principal, queue_public_id: str, fields: ListenerFields
+    control: ControlContext, principal: Principal, queue_public_id: str, fields: ListenerFields
 ) -> ListenerDetails:
     """Without a name it is called by its id.
 
@@ -74,8 +74,8 @@ async def create(
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> ListenerDetails:
-        queue = present(await queues.get(tx, principal.organization, queue_public_id))
-        head = present(await queues.head(tx, queue.organization, queue.id)).head
+        queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
+        head = require_found(await queues.head(tx, queue.organization, queue.id)).head
         place, secrets = (fresh.organization, fresh.id), (first,) if secret else ()
         credentials = asked if isinstance(asked, Credentials) else None
         sealed = await encryption.sealed(tx, control, place, secrets, credentials)
@@ -92,14 +92,16 @@ async def create(
     return await control.write(work)
 
 
-async def get(control: Control, principal: Principal, queue_public_id: str, public_id: str) -> ListenerDetails:
+async def get(control: ControlContext, principal: Principal, queue_public_id: str, public_id: str) -> ListenerDetails:
     async def work(tx: Transaction) -> ListenerDetails:
         return await _details(tx, await _own(tx, principal, "read", (queue_public_id, public_id)))
 
     return await control.store.read(work)
 
 
-async def page(control: Control, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[ListenerDetails]:
+async def page(
+    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
+) -> Listing[ListenerDetails]:
     """The listeners of all queues."""
     targets = principal.targets_of("listeners", "read")
 
@@ -111,13 +113,13 @@ async def page(control: Control, principal: Principal, selection: Selection = FI
 
 
 async def page_of_queue(
-    control: Control, principal: Principal, queue_public_id: str, selection: Selection = FIRST_PAGE
+    control: ControlContext, principal: Principal, queue_public_id: str, selection: Selection = FIRST_PAGE
 ) -> Listing[ListenerDetails]:
     targets = principal.targets_of("listeners", "read")
     only = None if targets is not None and queue_public_id in targets else targets
 
     async def work(tx: Transaction) -> Listing[ListenerDetails]:
-        queue = present(await queues.get(tx, principal.organization, queue_public_id))
+        queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
         found = await listeners.page_of_queue(tx, queue, selection, only)
         return await _all_details(tx, principal.organization, found)
 
@@ -125,7 +127,7 @@ async def page_of_queue(
 
 
 async def change(
-    control: Control,
+    control: ControlContext,
     principal: Principal,
     queue_public_id: str,
     public_id: str,
@@ -150,7 +152,7 @@ async def change(
     return await control.write(work)
 
 
-async def delete(control: Control, principal: Principal, queue_public_id: str, public_id: str) -> None:
+async def delete(control: ControlContext, principal: Principal, queue_public_id: str, public_id: str) -> None:
     now = control.clock.now()
     job_id = control.row_ids.next()
     occurrence = control.occurrence(principal)
@@ -169,11 +171,11 @@ async def delete(control: Control, principal: Principal, queue_public_id: str, p
 async def _own(tx: Transaction, principal: Principal, access: Access, path: tuple[str, str]) -> Listener:
     queue_public_id, public_id = path
     principal.require("listeners", access, public_id, queue_public_id)
-    listener = present(await listeners.get(tx, principal.organization, public_id))
-    return present(listener if listener.queue_public_id == queue_public_id else None)
+    listener = require_found(await listeners.get(tx, principal.organization, public_id))
+    return require_found(listener if listener.queue_public_id == queue_public_id else None)
 
 
-async def _keep(tx: Transaction, control: Control, listener: Listener, credentials: Credentials | None) -> None:
+async def _keep(tx: Transaction, control: ControlContext, listener: Listener, credentials: Credentials | None) -> None:
     """Store what the listener is shown from now on, beside its signing secrets."""
     place = (listener.organization, listener.id)
     secrets = encryption.opened(control, listener)
@@ -182,7 +184,7 @@ async def _keep(tx: Transaction, control: Control, listener: Listener, credentia
 
 async def _require_registered(tx: Transaction, stored: Listener | None, changed: Listener) -> None:
     """Where the organization wants that: new URLs lie on its domains. Those that a listener has stay as they are."""
-    owner = present(await organizations.get(tx, changed.organization))
+    owner = require_found(await organizations.get(tx, changed.organization))
     if changed.mode == "push" and owner.settings.get(verified_places.SETTING):
         fresh = [] if stored and stored.notify_url == changed.notify_url else [("/notify_url", changed.notify_url)]
         if stored is None or stored.liveness_url != changed.liveness_url:
@@ -200,7 +202,7 @@ async def _details_of(tx: Transaction, organization: int, found: Sequence[Listen
     liveness_of = await liveness.of(tx, organization, found)
     details = []
     for listener in found:
-        counts = present(counts_of.get(listener.id))
+        counts = require_found(counts_of.get(listener.id))
         missed = await listeners.missed(tx, listener) if counts.missed else []
         shown = msgspec.structs.replace(listener, secrets=NO_SECRETS)
         details.append(ListenerDetails(shown, counts, liveness_of[listener.id], tuple(missed)))
@@ -212,7 +214,7 @@ async def _all_details(tx: Transaction, organization: int, found: Listing[Listen
     return Listing(tuple(items), found.has_next, found.has_previous)
 
 
-def _draft(control: Control, principal: Principal) -> Listener:
+def _draft(control: ControlContext, principal: Principal) -> Listener:
     """A listener that nothing was said of. Its version is 0: the first one stored is 1."""
     public_id, now = control.public_ids.next(), control.clock.now()
     return Listener(
@@ -231,7 +233,9 @@ def _draft(control: Control, principal: Principal) -> Listener:
     )
 
 
-def _changed(control: Control, stored: Listener, fields: ListenerFields, chosen: tuple[str, Chosen]) -> Listener:
+def _changed(
+    control: ControlContext, stored: Listener, fields: ListenerFields, chosen: tuple[str, AuthenticationChange]
+) -> Listener:
     """`chosen` are its alias, and what it is to be shown."""
     if fields.mode is not None and _mode(fields.mode) != stored.mode:
         raise Unprocessable("The mode of a listener cannot be changed.", faults=(Fault("/mode", "cannot be changed"),))
@@ -253,7 +257,7 @@ def _changed(control: Control, stored: Listener, fields: ListenerFields, chosen:
     return changed
 
 
-def _mode(given: str | None) -> Mode:
+def _mode(given: str | None) -> ListenerMode:
     """Raises Unprocessable for another word."""
     for known in MODES:
         if known == ("push" if given is None else given):
@@ -262,7 +266,7 @@ def _mode(given: str | None) -> Mode:
     raise Unprocessable(f"The mode {rule}.", faults=(Fault("/mode", rule),))
 
 
-def _url(control: Control, given: str | None, listener: Listener, pointer: str) -> str:
+def _url(control: ControlContext, given: str | None, listener: Listener, pointer: str) -> str:
     """As it was sent: nothing is normalised."""
     stored: str = getattr(listener, pointer[1:])
     if listener.mode == "pull":

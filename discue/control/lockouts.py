@@ -1,20 +1,20 @@
 """Looking at lockouts and ending them: for whoever holds the database."""
 
-from discue.control.context import Control
-from discue.domain.lockout import Lock, Subject, remaining_ms
+from discue.control.context import ControlContext
+from discue.domain.lockout import Lock, LockoutSubject, remaining_ms
 from discue.store import lockouts
 from discue.store.engine import Transaction
 
 _AT_ONCE = 500
 
 
-async def active(control: Control, limit: int) -> list[Lock]:
+async def active(control: ControlContext, limit: int) -> list[Lock]:
     """The locks that hold now, those that hold longest first."""
     now = control.clock.now()
     return await control.store.read(lambda tx: lockouts.active(tx, now, limit))
 
 
-async def unlock(control: Control, subject: Subject) -> list[Lock]:
+async def unlock(control: ControlContext, subject: LockoutSubject) -> list[Lock]:
     """Let a subject in again, and begin to count anew; the lock that this ended, if one held."""
     now = control.clock.now()
 
@@ -26,7 +26,7 @@ async def unlock(control: Control, subject: Subject) -> list[Lock]:
     return await control.write(work)
 
 
-async def unlock_all(control: Control) -> list[Lock]:
+async def unlock_all(control: ControlContext) -> list[Lock]:
     """End every lock that holds; those that it ended."""
     now = control.clock.now()
 

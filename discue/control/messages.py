@@ -2,7 +2,7 @@
 
 import msgspec
 
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.control.naming import changed_alias
 from discue.domain.model import Delivery, Queue, StoredMessage
 from discue.domain.scopes import Access, Principal
@@ -25,7 +25,7 @@ class MessageDetails(msgspec.Struct, frozen=True):
     deliveries: tuple[Delivery, ...]
 
 
-async def get(control: Control, principal: Principal, queue_public_id: str, message_id: str) -> MessageDetails:
+async def get(control: ControlContext, principal: Principal, queue_public_id: str, message_id: str) -> MessageDetails:
     async def work(tx: Transaction) -> MessageDetails:
         message = await _own(tx, principal, "read", (queue_public_id, message_id))
         return MessageDetails(message, tuple(await deliveries.of_message(tx, message)))
@@ -33,14 +33,16 @@ async def get(control: Control, principal: Principal, queue_public_id: str, mess
     return await control.store.read(work)
 
 
-async def page(control: Control, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[StoredMessage]:
+async def page(
+    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
+) -> Listing[StoredMessage]:
     """The messages of all queues, without their bodies."""
     targets = principal.targets_of("messages", "read")
     return await control.store.read(lambda tx: messages.page(tx, principal.organization, selection, targets))
 
 
 async def page_of_queue(
-    control: Control, principal: Principal, queue_public_id: str, selection: Selection = FIRST_PAGE
+    control: ControlContext, principal: Principal, queue_public_id: str, selection: Selection = FIRST_PAGE
 ) -> Listing[StoredMessage]:
     """The queue's messages, without their bodies."""
     targets = principal.targets_of("messages", "read")
@@ -53,7 +55,7 @@ async def page_of_queue(
 
 
 async def change(
-    control: Control,
+    control: ControlContext,
     principal: Principal,
     queue_public_id: str,
     message_id: str,
@@ -72,7 +74,7 @@ async def change(
     return await control.store.write_exclusively(work)
 
 
-async def delete(control: Control, principal: Principal, queue_public_id: str, message_id: str) -> None:
+async def delete(control: ControlContext, principal: Principal, queue_public_id: str, message_id: str) -> None:
     """Deliveries not yet made are not made: lanes that have read the message already read again."""
 
     async def work(tx: Transaction) -> None:
@@ -85,10 +87,10 @@ async def delete(control: Control, principal: Principal, queue_public_id: str, m
 
 
 async def _queue(tx: Transaction, principal: Principal, public_id: str) -> Queue:
-    return present(await queues.get(tx, principal.organization, public_id))
+    return require_found(await queues.get(tx, principal.organization, public_id))
 
 
 async def _own(tx: Transaction, principal: Principal, access: Access, path: tuple[str, str]) -> StoredMessage:
     queue_public_id, message_id = path
     principal.require("messages", access, message_id, queue_public_id)
-    return present(await messages.get(tx, await _queue(tx, principal, queue_public_id), message_id))
+    return require_found(await messages.get(tx, await _queue(tx, principal, queue_public_id), message_id))

@@ -1,6 +1,6 @@
 """What a listener has missed: to be seen, and to be made due again."""
 
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.domain.model import Listener
 from discue.domain.scopes import Access, Principal
 from discue.store import listeners, missed, recipients
@@ -14,7 +14,7 @@ Path = tuple[str, str]
 
 
 async def page(
-    control: Control, principal: Principal, path: Path, selection: Selection = FIRST_PAGE
+    control: ControlContext, principal: Principal, path: Path, selection: Selection = FIRST_PAGE
 ) -> Listing[MissedMessage]:
     async def work(tx: Transaction) -> Listing[MissedMessage]:
         return await missed.page(tx, await recipient_of(tx, await listener_at(tx, principal, "read", path)), selection)
@@ -26,9 +26,9 @@ async def listener_at(tx: Transaction, principal: Principal, access: Access, pat
     """Raises NotFound, and Forbidden where the key does not reach."""
     queue_public_id, public_id = path
     principal.require("listeners", access, public_id, queue_public_id)
-    listener = present(await listeners.get(tx, principal.organization, public_id))
-    return present(listener if listener.queue_public_id == queue_public_id else None)
+    listener = require_found(await listeners.get(tx, principal.organization, public_id))
+    return require_found(listener if listener.queue_public_id == queue_public_id else None)
 
 
 async def recipient_of(tx: Transaction, listener: Listener) -> Recipient:
-    return present(await recipients.recipient(tx, listener.organization, listener.public_id))
+    return require_found(await recipients.recipient(tx, listener.organization, listener.public_id))

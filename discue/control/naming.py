@@ -6,7 +6,7 @@ from typing import Protocol
 from discue.domain import aliases
 
 
-class Named(Protocol):
+class AliasFields(Protocol):
     """The two synonyms as a request gave them."""
 
     @property
@@ -16,7 +16,7 @@ class Named(Protocol):
     def name(self) -> str | None: ...
 
 
-def new_alias(fields: Named, default: str, check: Callable[[str], None] = aliases.check_alias) -> str:
+def new_alias(fields: AliasFields, default: str, check: Callable[[str], None] = aliases.check_alias) -> str:
     """Raises Unprocessable for an unfit alias, and for two different ones."""
     alias = aliases.reconcile(fields.alias, fields.name, None)
     if alias is None:
@@ -25,7 +25,7 @@ def new_alias(fields: Named, default: str, check: Callable[[str], None] = aliase
     return alias
 
 
-def changed_alias(fields: Named, stored: str, check: Callable[[str], None] = aliases.check_alias) -> str:
+def changed_alias(fields: AliasFields, stored: str, check: Callable[[str], None] = aliases.check_alias) -> str:
     """Raises Unprocessable for an unfit alias, and for two different ones that are both new."""
     alias = aliases.reconcile(fields.alias, fields.name, stored)
     if alias is None or alias == stored:

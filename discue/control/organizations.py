@@ -8,8 +8,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import founding, key_making
-from discue.control.context import Control, present
-from discue.control.founding import CreatedOrganization
+from discue.control.context import ControlContext, require_found
+from discue.control.founding import NewOrganization
 from discue.control.naming import changed_alias, new_alias
 from discue.control.organization_limits import changed_limits
 from discue.domain import aliases
@@ -35,34 +35,36 @@ class OrganizationFields(msgspec.Struct, frozen=True):
     name: str | None = None
     rate_limit: int | UnsetType | None = UNSET
     require_verified_domains: bool | UnsetType | None = UNSET
-    quotas: Mapping[quota.Name, int | None] | None = msgspec.field(default_factory=dict)
+    quotas: Mapping[quota.QuotaName, int | None] | None = msgspec.field(default_factory=dict)
     retention_seconds: int | UnsetType | None = UNSET
 
 
-async def create(control: Control, principal: Principal, fields: OrganizationFields) -> CreatedOrganization:
+async def create(control: ControlContext, principal: Principal, fields: OrganizationFields) -> NewOrganization:
     """Without a name it is called `<caller's alias>.<id>`. Raises Unprocessable for a taken or unfit alias."""
     if not principal.allows_all("api_clients", "write"):
         raise Forbidden
     settings = _with_verified_domains(_settings(principal, {}, fields), fields)
-    caller = present(await control.store.read(lambda tx: organizations.get(tx, principal.organization)))
+    caller = require_found(await control.store.read(lambda tx: organizations.get(tx, principal.organization)))
     public_id = control.public_ids.next()
     alias = new_alias(fields, f"{caller.alias}.{public_id}", aliases.check_organization_alias)
     organization = founding.draft(control, public_id, alias, settings)
-    created = CreatedOrganization(organization, key_making.first(control, organization.id))
+    created = NewOrganization(organization, key_making.first(control, organization.id))
     founded = founding.by(control, organization, principal)
 
-    async def work(tx: Transaction) -> CreatedOrganization:
+    async def work(tx: Transaction) -> NewOrganization:
         await founding.insert(tx, created, founded)
         return created
 
     return await control.write(work)
 
 
-async def get(control: Control, principal: Principal, public_id: str) -> Organization:
+async def get(control: ControlContext, principal: Principal, public_id: str) -> Organization:
     return await control.store.read(lambda tx: _visible(tx, principal, "read", public_id))
 
 
-async def page(control: Control, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[Organization]:
+async def page(
+    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
+) -> Listing[Organization]:
     targets = principal.targets_of("api_clients", "read")
     if not principal.is_operator:
         own = frozenset({principal.organization_public_id})
@@ -70,7 +72,9 @@ async def page(control: Control, principal: Principal, selection: Selection = FI
     return await control.store.read(lambda tx: organizations.page(tx, selection, targets))
 
 
-async def change(control: Control, principal: Principal, public_id: str, fields: OrganizationFields) -> Organization:
+async def change(
+    control: ControlContext, principal: Principal, public_id: str, fields: OrganizationFields
+) -> Organization:
     now = control.clock.now()
     occurrence = control.occurrence(principal)
 
@@ -88,7 +92,7 @@ async def change(control: Control, principal: Principal, public_id: str, fields:
     return await control.write(work)
 
 
-async def delete(control: Control, principal: Principal, public_id: str) -> None:
+async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
     """Nothing of it is reachable from now on; what it had is removed step by step.
 
     Raises Conflict for the operator's own organization.
@@ -111,7 +115,7 @@ async def delete(control: Control, principal: Principal, public_id: str) -> None
     await _close_logs(control, await control.write(work), now)
 
 
-async def set_state(control: Control, alias: str, state: Literal["active", "suspended"]) -> Organization:
+async def set_state(control: ControlContext, alias: str, state: Literal["active", "suspended"]) -> Organization:
     """Suspend an organization or let it in again: from the command line.
 
     Raises NotFound, and Conflict for suspending the operator's own organization.
@@ -120,7 +124,7 @@ async def set_state(control: Control, alias: str, state: Literal["active", "susp
     occurrence = control.occurrence(None)
 
     async def work(tx: Transaction) -> Organization:
-        stored = present(await organizations.by_alias(tx, alias))
+        stored = require_found(await organizations.by_alias(tx, alias))
         if stored.is_operator and state == "suspended":
             raise Conflict("The operator's organization cannot be suspended.")
         changed = msgspec.structs.replace(stored, state=state, updated_at=now)
@@ -132,7 +136,7 @@ async def set_state(control: Control, alias: str, state: Literal["active", "susp
     return await control.write(work)
 
 
-async def set_limits(control: Control, alias: str, limits: Mapping[str, int | None]) -> Organization:
+async def set_limits(control: ControlContext, alias: str, limits: Mapping[str, int | None]) -> Organization:
     """Change what is allotted to an organization, by the names of the settings: from the command line.
 
     None clears. Raises NotFound, and Unprocessable for a value out of its range.
@@ -141,7 +145,7 @@ async def set_limits(control: Control, alias: str, limits: Mapping[str, int | No
     occurrence = control.occurrence(None)
 
     async def work(tx: Transaction) -> Organization:
-        stored = present(await organizations.by_alias(tx, alias))
+        stored = require_found(await organizations.by_alias(tx, alias))
         settings = changed_limits(None, stored.settings, limits)
         changed = msgspec.structs.replace(stored, settings=settings, updated_at=now)
         await organizations.update(tx, changed)
@@ -152,7 +156,7 @@ async def set_limits(control: Control, alias: str, limits: Mapping[str, int | No
     return await control.write(work)
 
 
-async def _close_logs(control: Control, organization: int, now: int) -> None:
+async def _close_logs(control: ControlContext, organization: int, now: int) -> None:
     """Publishes that were let in a moment ago, by whatever worker, must not be stored after the answer."""
     last: int | None = 0
     while last is not None:
@@ -164,7 +168,7 @@ async def _visible(tx: Transaction, principal: Principal, access: Access, public
     principal.require("api_clients", access, public_id)
     if not principal.is_operator and public_id != principal.organization_public_id:
         raise NotFound
-    return present(await organizations.by_public_id(tx, public_id))
+    return require_found(await organizations.by_public_id(tx, public_id))
 
 
 def _with_verified_domains(settings: dict[str, int | bool], fields: OrganizationFields) -> dict[str, int | bool]:

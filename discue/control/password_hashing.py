@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from discue.domain.ids import RandomBytes
-from discue.domain.passwords import SALT_BYTES, STANDARD, Cost, hash_of, matches
+from discue.domain.passwords import SALT_BYTES, STANDARD, HashCost, hash_of, matches
 
 _AT_ONCE: Final = 2
 
@@ -12,7 +12,7 @@ _AT_ONCE: Final = 2
 class PasswordHashing:
     """Used from one event loop. `cost` is another one in tests only."""
 
-    def __init__(self, cost: Cost = STANDARD) -> None:
+    def __init__(self, cost: HashCost = STANDARD) -> None:
         self._cost = cost
         self._turn = asyncio.Semaphore(_AT_ONCE)
 

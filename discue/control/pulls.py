@@ -6,11 +6,11 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.missed import Path, listener_at
 from discue.domain.errors import Conflict
 from discue.domain.model import Entry, Listener
-from discue.domain.receipt_handle import Receipt
+from discue.domain.receipt_handle import ReceiptHandle
 from discue.domain.scopes import Principal
 from discue.store.engine import Transaction
 
@@ -18,12 +18,12 @@ MOST_AT_ONCE: Final = 100
 LONGEST_WAIT_SECONDS: Final = 60
 
 Action = Literal["acknowledge", "reject", "release", "extend"]
-Answered = Literal["acknowledged", "rejected", "released", "extended", "expired", "settled"]
+DecisionResult = Literal["acknowledged", "rejected", "released", "extended", "expired", "settled"]
 """What became of a receipt: `expired` when its lease was over and the message is due again or with somebody else,
 `settled` when there is nothing to do for the message any more."""
 
 
-class Place(NamedTuple):
+class PullTarget(NamedTuple):
     """A listener and its queue, by their row ids."""
 
     organization: int
@@ -31,12 +31,12 @@ class Place(NamedTuple):
     queue: int
 
 
-class Handed(msgspec.Struct, frozen=True, gc=False):
+class LeasedMessage(msgspec.Struct, frozen=True, gc=False):
     """A message that was handed out: for the `attempt`th time, until its lease ends."""
 
     entry: Entry
     attempt: int
-    receipt: Receipt
+    receipt: ReceiptHandle
     leased_until: int
 
 
@@ -47,41 +47,41 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     leased from now on; None leaves that to the listener.
     """
 
-    receipt: Receipt
+    receipt: ReceiptHandle
     action: Action
     seconds: int | None = None
 
 
-class Visitor:
+class PullClient:
     """Somebody who waits for messages with a key, by its row id. It `may_stay` until the key changes."""
 
-    __slots__ = ("key", "may_stay")
+    __slots__ = ("is_active", "key")
 
     def __init__(self, key: int) -> None:
         self.key = key
-        self.may_stay = True
+        self.is_active = True
 
 
 class Puller(Protocol):
     """Who hands messages out. It raises NotFound when a listener is gone, and Unavailable."""
 
-    def visit(self, key: int) -> AbstractContextManager[Visitor]:
+    def connect(self, key: int) -> AbstractContextManager[PullClient]:
         """Somebody comes with a key, and stays as long as this lasts, or less: also until the service stops."""
         ...
 
-    async def pull(self, visitor: Visitor, place: Place, most: int, wait_ms: int) -> list[Handed]:
+    async def pull(self, client: PullClient, place: PullTarget, most: int, wait_ms: int) -> list[LeasedMessage]:
         """At most so many messages, waiting for the first of them if need be; none for whoever may not stay.
 
         Raises Conflict for a disabled listener. Cancelled, it leaves none leased.
         """
         ...
 
-    async def answer(self, place: Place, decisions: Sequence[Decision]) -> list[Answered]:
+    async def answer(self, place: PullTarget, decisions: Sequence[Decision]) -> list[DecisionResult]:
         """What became of each, in their order; stored when this returns."""
         ...
 
 
-async def place_of(control: Control, principal: Principal, path: Path) -> Place:
+async def place_of(control: ControlContext, principal: Principal, path: Path) -> PullTarget:
     """Where messages of a listener are pulled. Raises Conflict for one that they are sent to."""
 
     async def work(tx: Transaction) -> Listener:
@@ -90,4 +90,4 @@ async def place_of(control: Control, principal: Principal, path: Path) -> Place:
     listener = await control.store.read(work)
     if listener.mode != "pull":
         raise Conflict("Messages are sent to this listener. Only those of a listener in the mode pull can be pulled.")
-    return Place(listener.organization, listener.id, listener.queue)
+    return PullTarget(listener.organization, listener.id, listener.queue)

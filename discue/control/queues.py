@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import channels, quotas
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.control.delivery_options import chosen_retry
 from discue.control.naming import changed_alias, new_alias
 from discue.domain.errors import Fault, Forbidden, Unprocessable
@@ -16,7 +16,7 @@ from discue.domain.scopes import Access, Principal
 from discue.store import events, feed, jobs, listeners, queues
 from discue.store.engine import Transaction
 from discue.store.jobs import Job
-from discue.store.listeners import Reference
+from discue.store.listeners import ResourceRef
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.queues import Head
 
@@ -50,10 +50,10 @@ class QueueDetails(msgspec.Struct, frozen=True):
 
     queue: Queue
     head: Head
-    listeners: tuple[Reference, ...]
+    listeners: tuple[ResourceRef, ...]
 
 
-async def create(control: Control, principal: Principal, fields: QueueFields) -> QueueDetails:
+async def create(control: ControlContext, principal: Principal, fields: QueueFields) -> QueueDetails:
     """Without a name it is called by its id.
 
     Raises Unprocessable for a taken or unfit alias, and for values out of range, and QuotaUsedUp.
@@ -74,14 +74,16 @@ async def create(control: Control, principal: Principal, fields: QueueFields) ->
     return await control.write(work)
 
 
-async def get(control: Control, principal: Principal, public_id: str) -> QueueDetails:
+async def get(control: ControlContext, principal: Principal, public_id: str) -> QueueDetails:
     async def work(tx: Transaction) -> QueueDetails:
         return await _details(tx, await _own(tx, principal, "read", public_id))
 
     return await control.store.read(work)
 
 
-async def page(control: Control, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[QueueDetails]:
+async def page(
+    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
+) -> Listing[QueueDetails]:
     targets = principal.targets_of("queues", "read")
 
     async def work(tx: Transaction) -> Listing[QueueDetails]:
@@ -95,7 +97,7 @@ async def page(control: Control, principal: Principal, selection: Selection = FI
     return await control.store.read(work)
 
 
-async def change(control: Control, principal: Principal, public_id: str, fields: QueueFields) -> QueueDetails:
+async def change(control: ControlContext, principal: Principal, public_id: str, fields: QueueFields) -> QueueDetails:
     """Raises what `create` raises."""
     now = control.clock.now()
     occurrence = control.occurrence(principal)
@@ -112,7 +114,7 @@ async def change(control: Control, principal: Principal, public_id: str, fields:
     return await control.write(work)
 
 
-async def delete(control: Control, principal: Principal, public_id: str) -> None:
+async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
     """Its listeners, its messages and the channels into it go with it. Nothing is found or published from now on."""
     now = control.clock.now()
     job_id = control.row_ids.next()
@@ -132,16 +134,16 @@ async def delete(control: Control, principal: Principal, public_id: str) -> None
 
 async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Queue:
     principal.require("queues", access, public_id)
-    return present(await queues.get(tx, principal.organization, public_id))
+    return require_found(await queues.get(tx, principal.organization, public_id))
 
 
 async def _details(tx: Transaction, queue: Queue) -> QueueDetails:
-    head = present(await queues.head(tx, queue.organization, queue.id))
+    head = require_found(await queues.head(tx, queue.organization, queue.id))
     shown = await listeners.references(tx, queue.organization, queue.id, SHOWN_LISTENERS)
     return QueueDetails(queue, head, tuple(shown))
 
 
-def _draft(control: Control, principal: Principal) -> Queue:
+def _draft(control: ControlContext, principal: Principal) -> Queue:
     """A queue that nothing was said of. Its version is 0: the first one stored is 1."""
     public_id, now = control.public_ids.next(), control.clock.now()
     return Queue(

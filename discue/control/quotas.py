@@ -3,7 +3,7 @@
 import msgspec
 
 from discue.config.settings import default_quotas
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.domain import quotas as quota
 from discue.domain.model import Organization
 from discue.domain.quotas import Quotas, quotas_of
@@ -22,19 +22,19 @@ class QuotaUse(msgspec.Struct, frozen=True):
 
     organization: Organization
     quotas: Quotas
-    used: dict[quota.Name, int]
+    used: dict[quota.QuotaName, int]
 
 
-async def use(control: Control, principal: Principal) -> QuotaUse:
+async def use(control: ControlContext, principal: Principal) -> QuotaUse:
     """As it is now, of the caller's organization."""
     today = control.clock.now() // DAY_MS * DAY_MS
     periods = range(tallies.period_of(today), tallies.period_of(today + DAY_MS))
     own = principal.organization
 
     async def work(tx: Transaction) -> QuotaUse:
-        organization = present(await organizations.get(tx, own))
+        organization = require_found(await organizations.get(tx, own))
         quotas = quotas_of(organization.settings, default_quotas(control.settings))
-        used: dict[quota.Name, int] = {
+        used: dict[quota.QuotaName, int] = {
             "queues": await quota_use.queues(tx, own, _bound(quotas.queues)),
             "listeners": await quota_use.listeners(tx, own, _bound(quotas.listeners)),
             "messages_a_day": await quota_use.messages(tx, own, periods),
@@ -45,22 +45,22 @@ async def use(control: Control, principal: Principal) -> QuotaUse:
     return await control.store.read(work)
 
 
-async def require_queue(tx: Transaction, control: Control, organization: int) -> None:
+async def require_queue(tx: Transaction, control: ControlContext, organization: int) -> None:
     """Raises QuotaUsedUp when the organization has all the queues that it may have. For an exclusive transaction."""
     most = (await _quotas(tx, control, organization)).queues
     if most is not None:
         quota.check("queues", most, await quota_use.queues(tx, organization, most + 1))
 
 
-async def require_listener(tx: Transaction, control: Control, organization: int) -> None:
+async def require_listener(tx: Transaction, control: ControlContext, organization: int) -> None:
     """The same for listeners, of all queues together."""
     most = (await _quotas(tx, control, organization)).listeners
     if most is not None:
         quota.check("listeners", most, await quota_use.listeners(tx, organization, most + 1))
 
 
-async def _quotas(tx: Transaction, control: Control, organization: int) -> Quotas:
-    found = present(await organizations.get(tx, organization))
+async def _quotas(tx: Transaction, control: ControlContext, organization: int) -> Quotas:
+    found = require_found(await organizations.get(tx, organization))
     return quotas_of(found.settings, default_quotas(control.settings))
 
 

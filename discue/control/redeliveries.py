@@ -4,23 +4,23 @@ from collections.abc import Sequence
 
 import msgspec
 
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.control.missed import Path, listener_at, recipient_of
 from discue.domain.errors import Conflict, Fault, Unprocessable
-from discue.domain.model import Chosen, Redelivery
+from discue.domain.model import MissedSelection, Redelivery
 from discue.domain.scopes import Principal
 from discue.store import feed, queues, recipients, redeliveries
 from discue.store.engine import Transaction
 from discue.store.message_log import EVERYWHERE, Span, chosen_rows, common, span_of_times
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.recipients import Recipient
-from discue.store.redeliveries import Survey
+from discue.store.redeliveries import RedeliveryPreview
 
 OPEN_AT_MOST = 10
 _FAULTS_SHOWN = 10
 
 
-class Wish(msgspec.Struct, frozen=True):
+class RedeliveryParams(msgspec.Struct, frozen=True):
     """What is asked for: some messages, by their ids, or what a filter lets through, or without both everything.
 
     `created_after` and `created_before` are about when the messages were stored.
@@ -34,27 +34,29 @@ class Wish(msgspec.Struct, frozen=True):
     dry_run: bool = False
 
 
-class Asked(msgspec.Struct, frozen=True):
+class RedeliveryResult(msgspec.Struct, frozen=True):
     """A redelivery, None after a dry run, and what was chosen for it."""
 
     redelivery: Redelivery | None
-    survey: Survey
+    preview: RedeliveryPreview
 
 
-async def create(control: Control, principal: Principal, path: Path, wish: Wish) -> Asked:
+async def create(
+    control: ControlContext, principal: Principal, path: Path, params: RedeliveryParams
+) -> RedeliveryResult:
     """A dry run changes nothing.
 
     Raises Unprocessable for messages that the listener has not missed, Conflict while many redeliveries are open.
     """
     now, row_id, public_id = control.clock.now(), control.row_ids.next(), control.public_ids.next()
 
-    async def work(tx: Transaction) -> Asked:
+    async def work(tx: Transaction) -> RedeliveryResult:
         listener = await listener_at(tx, principal, "write", path)
         of = await recipient_of(tx, listener)
-        chosen, span, survey = await _survey(tx, of, wish)
-        if wish.dry_run:
-            return Asked(None, survey)
-        if len(await redeliveries.open_ones(tx, of.organization, of.listener, OPEN_AT_MOST)) == OPEN_AT_MOST:
+        chosen, span, preview = await _survey(tx, of, params)
+        if params.dry_run:
+            return RedeliveryResult(None, preview)
+        if len(await redeliveries.list_open(tx, of.organization, of.listener, OPEN_AT_MOST)) == OPEN_AT_MOST:
             rule = f"This listener has {OPEN_AT_MOST} redeliveries that have not ended. Wait for one, or cancel it."
             raise Conflict(rule)
         made = Redelivery(
@@ -66,20 +68,20 @@ async def create(control: Control, principal: Principal, path: Path, wish: Wish)
             chosen=chosen,
             position=span[0],
             until_seq=span[1] - 1,
-            selected=survey.selected,
+            selected=preview.selected,
             created_at=now,
             updated_at=now,
-            pace=wish.pace,
+            pace=params.pace,
         )
         await redeliveries.insert(tx, made)
         # The lane of the cursor reads itself again, and finds it.
         await feed.record(tx, "listener", of.organization, of.listener)
-        return Asked(made, survey)
+        return RedeliveryResult(made, preview)
 
     return await control.write(work)
 
 
-async def get(control: Control, principal: Principal, path: Path, public_id: str) -> Redelivery:
+async def get(control: ControlContext, principal: Principal, path: Path, public_id: str) -> Redelivery:
     async def work(tx: Transaction) -> Redelivery:
         return await _own(tx, principal, path, public_id)
 
@@ -87,7 +89,7 @@ async def get(control: Control, principal: Principal, path: Path, public_id: str
 
 
 async def page(
-    control: Control, principal: Principal, path: Path, selection: Selection = FIRST_PAGE
+    control: ControlContext, principal: Principal, path: Path, selection: Selection = FIRST_PAGE
 ) -> Listing[Redelivery]:
     async def work(tx: Transaction) -> Listing[Redelivery]:
         listener = await listener_at(tx, principal, "read", path)
@@ -96,7 +98,7 @@ async def page(
     return await control.store.read(work)
 
 
-async def cancel(control: Control, principal: Principal, path: Path, public_id: str) -> None:
+async def cancel(control: ControlContext, principal: Principal, path: Path, public_id: str) -> None:
     """It is gone at once. What is due again already stays so."""
 
     async def work(tx: Transaction) -> None:
@@ -110,25 +112,27 @@ async def cancel(control: Control, principal: Principal, path: Path, public_id: 
 
 async def _own(tx: Transaction, principal: Principal, path: Path, public_id: str) -> Redelivery:
     listener = await listener_at(tx, principal, "read", path)
-    found = present(await redeliveries.get(tx, principal.organization, public_id))
-    return present(found if found.listener == listener.id else None)
+    found = require_found(await redeliveries.get(tx, principal.organization, public_id))
+    return require_found(found if found.listener == listener.id else None)
 
 
-async def _survey(tx: Transaction, of: Recipient, wish: Wish) -> tuple[Chosen, Span, Survey]:
+async def _survey(
+    tx: Transaction, of: Recipient, params: RedeliveryParams
+) -> tuple[MissedSelection, Span, RedeliveryPreview]:
     """What is chosen, between which seqs it lies, and how much it is."""
-    if wish.messages is not None:
-        seqs = await _missed_seqs(tx, of, wish.messages)
+    if params.messages is not None:
+        seqs = await _missed_seqs(tx, of, params.messages)
         ids = sorted(seqs, key=seqs.__getitem__)
-        chosen = Chosen(tuple(sorted(seqs.values())))
-        survey = Survey(len(seqs), ids[0], ids[-1]) if ids else Survey(0, "", "")
-        return chosen, (chosen.seqs[0] - 1, chosen.seqs[-1] + 1) if chosen.seqs else (0, 1), survey
-    head = present(await queues.head(tx, of.organization, of.queue)).head
-    times = Selection(created_after=wish.created_after, created_before=wish.created_before)
+        chosen = MissedSelection(tuple(sorted(seqs.values())))
+        preview = RedeliveryPreview(len(seqs), ids[0], ids[-1]) if ids else RedeliveryPreview(0, "", "")
+        return chosen, (chosen.seqs[0] - 1, chosen.seqs[-1] + 1) if chosen.seqs else (0, 1), preview
+    head = require_found(await queues.head(tx, of.organization, of.queue)).head
+    times = Selection(created_after=params.created_after, created_before=params.created_before)
     within = common((of.start_seq, head + 1), await span_of_times(tx, of.organization, of.queue, times))
     low, high = common(within, EVERYWHERE)
     span = (low, max(high, low + 1))
-    chosen = Chosen(reason=wish.reason)
-    return chosen, span, await redeliveries.survey(tx, of, chosen, span)
+    chosen = MissedSelection(reason=params.reason)
+    return chosen, span, await redeliveries.preview(tx, of, chosen, span)
 
 
 async def _missed_seqs(tx: Transaction, of: Recipient, ids: Sequence[str]) -> dict[str, int]:

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.control.missed import Path, listener_at, recipient_of
 from discue.domain.errors import Conflict, Fault, Unprocessable
 from discue.domain.filters.reading import read_filter
@@ -20,7 +20,7 @@ from discue.store.recipients import Recipient
 OPEN_AT_MOST: Final = 3
 
 
-class Wish(msgspec.Struct, frozen=True):
+class ReplayParams(msgspec.Struct, frozen=True):
     """What is asked for: from a time or a message to a time, a message or, without both, now; ends included.
 
     Of the messages between, those that the filter lets through.
@@ -35,7 +35,7 @@ class Wish(msgspec.Struct, frozen=True):
     dry_run: bool = False
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ReplayResult(msgspec.Struct, frozen=True):
     """A replay, None after a dry run; how many seqs are between its ends, and the ids of the messages there."""
 
     replay: Replay | None
@@ -55,26 +55,26 @@ class _Part(msgspec.Struct, frozen=True):
         return self.last - self.first + 1
 
 
-async def create(control: Control, principal: Principal, path: Path, wish: Wish) -> Asked:
+async def create(control: ControlContext, principal: Principal, path: Path, params: ReplayParams) -> ReplayResult:
     """A dry run changes nothing.
 
     Raises Unprocessable for messages that are none of the queue's and a filter that is none, Conflict while several
     replays are open, and for a listener whose messages are pulled.
     """
-    if wish.filter is not None:
-        read_filter(wish.filter.encode(), "/filter")
+    if params.filter is not None:
+        read_filter(params.filter.encode(), "/filter")
     now, row_id = control.clock.now(), control.row_ids.next()
 
-    async def work(tx: Transaction) -> Asked:
+    async def work(tx: Transaction) -> ReplayResult:
         listener = await listener_at(tx, principal, "write", path)
         if listener.mode == "pull":
             raise Conflict("A replay sends messages to a listener, and those of this one are pulled.")
         of = await recipient_of(tx, listener)
-        part = await _part(tx, of, wish)
+        part = await _part(tx, of, params)
         first, last = await replays.ends_of(tx, of.organization, of.queue, part.first, part.last)
-        if wish.dry_run:
-            return Asked(None, part.selected, first, last)
-        if len(await replays.open_ones(tx, of.organization, of.listener, OPEN_AT_MOST)) == OPEN_AT_MOST:
+        if params.dry_run:
+            return ReplayResult(None, part.selected, first, last)
+        if len(await replays.list_open(tx, of.organization, of.listener, OPEN_AT_MOST)) == OPEN_AT_MOST:
             rule = f"This listener has {OPEN_AT_MOST} replays that have not ended. Wait for one, or cancel it."
             raise Conflict(rule)
         made = Replay(
@@ -89,18 +89,18 @@ async def create(control: Control, principal: Principal, path: Path, wish: Wish)
             selected=part.selected,
             created_at=now,
             updated_at=now,
-            pace=wish.pace,
-            spec=ReplaySpec(wish.filter),
+            pace=params.pace,
+            spec=ReplaySpec(params.filter),
         )
         await replays.insert(tx, made)
         # Whoever owns the live cursor reads the listener again, and finds the new one.
         await feed.record(tx, "listener", of.organization, of.listener)
-        return Asked(made, part.selected, first, last)
+        return ReplayResult(made, part.selected, first, last)
 
     return await control.write(work)
 
 
-async def get(control: Control, principal: Principal, path: Path, public_id: str) -> Replay:
+async def get(control: ControlContext, principal: Principal, path: Path, public_id: str) -> Replay:
     async def work(tx: Transaction) -> Replay:
         return await _own(tx, principal, path, public_id)
 
@@ -108,7 +108,7 @@ async def get(control: Control, principal: Principal, path: Path, public_id: str
 
 
 async def page(
-    control: Control, principal: Principal, path: Path, selection: Selection = FIRST_PAGE
+    control: ControlContext, principal: Principal, path: Path, selection: Selection = FIRST_PAGE
 ) -> Listing[Replay]:
     async def work(tx: Transaction) -> Listing[Replay]:
         listener = await listener_at(tx, principal, "read", path)
@@ -117,7 +117,7 @@ async def page(
     return await control.store.read(work)
 
 
-async def cancel(control: Control, principal: Principal, path: Path, public_id: str) -> None:
+async def cancel(control: ControlContext, principal: Principal, path: Path, public_id: str) -> None:
     """It is gone at once. What is under way ends, and is counted nowhere."""
     job_id = control.row_ids.next()
 
@@ -134,33 +134,33 @@ async def cancel(control: Control, principal: Principal, path: Path, public_id: 
 
 async def _own(tx: Transaction, principal: Principal, path: Path, public_id: str) -> Replay:
     listener = await listener_at(tx, principal, "read", path)
-    found = present(await replays.get(tx, principal.organization, public_id))
-    return present(found if found.listener == listener.id else None)
+    found = require_found(await replays.get(tx, principal.organization, public_id))
+    return require_found(found if found.listener == listener.id else None)
 
 
-async def _part(tx: Transaction, of: Recipient, wish: Wish) -> _Part:
+async def _part(tx: Transaction, of: Recipient, params: ReplayParams) -> _Part:
     below, above = await span_of_log(tx, of.organization, of.queue)
-    first, last = await _first(tx, of, wish), await _last(tx, of, wish, above - 1)
-    if wish.from_message is not None and wish.until_message is not None and last < first:
+    first, last = await _first(tx, of, params), await _last(tx, of, params, above - 1)
+    if params.from_message is not None and params.until_message is not None and last < first:
         raise _unacceptable("/until_message", "stands before from_message in the queue")
     first = max(first, below + 1)
     return _Part(first, max(min(last, above - 1), first - 1))
 
 
-async def _first(tx: Transaction, of: Recipient, wish: Wish) -> int:
-    if wish.from_message is not None:
-        return await _seq_of(tx, of, wish.from_message, "/from_message")
-    return await first_seq_at(tx, of.organization, of.queue, wish.from_at or 0)
+async def _first(tx: Transaction, of: Recipient, params: ReplayParams) -> int:
+    if params.from_message is not None:
+        return await _seq_of(tx, of, params.from_message, "/from_message")
+    return await first_seq_at(tx, of.organization, of.queue, params.from_at or 0)
 
 
-async def _last(tx: Transaction, of: Recipient, wish: Wish, head: int) -> int:
-    if wish.until_message is not None:
-        return await _seq_of(tx, of, wish.until_message, "/until_message")
-    if wish.until_at is None:
+async def _last(tx: Transaction, of: Recipient, params: ReplayParams, head: int) -> int:
+    if params.until_message is not None:
+        return await _seq_of(tx, of, params.until_message, "/until_message")
+    if params.until_at is None:
         return head
-    if wish.from_at is not None and wish.until_at < wish.from_at:
+    if params.from_at is not None and params.until_at < params.from_at:
         raise _unacceptable("/until_at", "must not be earlier than from_at")
-    return await first_seq_at(tx, of.organization, of.queue, wish.until_at + 1) - 1
+    return await first_seq_at(tx, of.organization, of.queue, params.until_at + 1) - 1
 
 
 async def _seq_of(tx: Transaction, of: Recipient, public_id: str, pointer: str) -> int:

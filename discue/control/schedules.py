@@ -5,7 +5,7 @@ from typing import Final, Literal, TypeVar, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.control.delivery_options import chosen_retry
 from discue.control.naming import changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
@@ -16,16 +16,16 @@ from discue.domain.schedule import (
     CATCH_UP,
     CATCH_UP_LIMIT,
     LONGEST_AHEAD_MS,
-    Missed,
-    MissedRuns,
+    MissedRunAction,
+    MissedRunPolicy,
     Schedule,
     Timing,
     check_timing,
     first_run,
 )
-from discue.domain.schemas.schema import checker_of
+from discue.domain.schemas.schema import compile_schema
 from discue.domain.scopes import Access, Principal
-from discue.publishing.publish import Draft, check_drafts
+from discue.publishing.publish import NewMessage, check_messages
 from discue.store import queues, schedules
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -33,7 +33,7 @@ from discue.store.pagination import FIRST_PAGE, Listing, Selection
 SCHEDULES_A_QUEUE: Final = 1_000
 LARGEST_DATA_BYTES: Final = 65_536
 EXPIRES_IN_SECONDS: Final = range(1, 31_536_001)
-MISSED_RUNS: Final[tuple[MissedRuns, ...]] = get_args(MissedRuns)
+MISSED_RUNS: Final[tuple[MissedRunAction, ...]] = get_args(MissedRunAction)
 
 T = TypeVar("T")
 
@@ -60,7 +60,9 @@ class ScheduleFields(msgspec.Struct, frozen=True):
     expires_in: int | UnsetType | None = UNSET
 
 
-async def create(control: Control, principal: Principal, queue_public_id: str, fields: ScheduleFields) -> Schedule:
+async def create(
+    control: ControlContext, principal: Principal, queue_public_id: str, fields: ScheduleFields
+) -> Schedule:
     """Without a name it is called by its id.
 
     Raises BadRequest without `cron` or `data`, Unprocessable for a taken or unfit alias and for values that are none,
@@ -71,7 +73,7 @@ async def create(control: Control, principal: Principal, queue_public_id: str, f
     fresh = _changed(draft, fields, new_alias(fields, draft.alias), draft.created_at)
 
     async def work(tx: Transaction) -> Schedule:
-        queue = present(await queues.get(tx, principal.organization, queue_public_id))
+        queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
         made = msgspec.structs.replace(fresh, queue=queue.id, queue_public_id=queue.public_id)
         _check_data(control, queue, made)
         if await schedules.count(tx, queue.organization, queue.id, SCHEDULES_A_QUEUE) == SCHEDULES_A_QUEUE:
@@ -84,7 +86,7 @@ async def create(control: Control, principal: Principal, queue_public_id: str, f
     return await control.write(work)
 
 
-async def get(control: Control, principal: Principal, queue_public_id: str, public_id: str) -> Schedule:
+async def get(control: ControlContext, principal: Principal, queue_public_id: str, public_id: str) -> Schedule:
     async def work(tx: Transaction) -> Schedule:
         return (await _own(tx, principal, "read", (queue_public_id, public_id)))[1]
 
@@ -92,19 +94,19 @@ async def get(control: Control, principal: Principal, queue_public_id: str, publ
 
 
 async def page(
-    control: Control, principal: Principal, queue_public_id: str, selection: Selection = FIRST_PAGE
+    control: ControlContext, principal: Principal, queue_public_id: str, selection: Selection = FIRST_PAGE
 ) -> Listing[Schedule]:
     principal.require("messages", "read", queue_public_id)
 
     async def work(tx: Transaction) -> Listing[Schedule]:
-        queue = present(await queues.get(tx, principal.organization, queue_public_id))
+        queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
         return await schedules.page(tx, queue.organization, queue.id, selection)
 
     return await control.store.read(work)
 
 
 async def change(
-    control: Control, principal: Principal, queue_public_id: str, public_id: str, fields: ScheduleFields
+    control: ControlContext, principal: Principal, queue_public_id: str, public_id: str, fields: ScheduleFields
 ) -> Schedule:
     """What says when it runs, once changed, counts from now on: nothing of before is due any more.
 
@@ -124,7 +126,7 @@ async def change(
     return await control.write(work)
 
 
-async def delete(control: Control, principal: Principal, queue_public_id: str, public_id: str) -> None:
+async def delete(control: ControlContext, principal: Principal, queue_public_id: str, public_id: str) -> None:
     """It runs no more. Messages that it published stay."""
 
     async def work(tx: Transaction) -> None:
@@ -138,12 +140,12 @@ async def delete(control: Control, principal: Principal, queue_public_id: str, p
 async def _own(tx: Transaction, principal: Principal, access: Access, path: tuple[str, str]) -> tuple[Queue, Schedule]:
     queue_public_id, public_id = path
     principal.require("messages", access, public_id, queue_public_id)
-    queue = present(await queues.get(tx, principal.organization, queue_public_id))
-    found = present(await schedules.get(tx, principal.organization, public_id))
-    return queue, present(found if found.queue == queue.id else None)
+    queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
+    found = require_found(await schedules.get(tx, principal.organization, public_id))
+    return queue, require_found(found if found.queue == queue.id else None)
 
 
-def _draft(control: Control, principal: Principal) -> Schedule:
+def _draft(control: ControlContext, principal: Principal) -> Schedule:
     """A schedule that nothing was said of. Its version is 0: the first one stored is 1."""
     public_id, now = control.public_ids.next(), control.clock.now()
     return Schedule(
@@ -206,13 +208,13 @@ def _timing(stored: Timing, fields: ScheduleFields, now: int) -> Timing:
     return timing
 
 
-def _missed(stored: Missed, fields: ScheduleFields) -> Missed:
+def _missed(stored: MissedRunPolicy, fields: ScheduleFields) -> MissedRunPolicy:
     runs = _chosen(stored.runs, fields.missed_runs, "skip")
     known = next((each for each in MISSED_RUNS if each == runs), None)
     if known is None:
         raise _unfit("/missed_runs", f"must be one of {', '.join(MISSED_RUNS)}")
     limit = _within(stored.limit, fields.catch_up_limit, "/catch_up_limit", CATCH_UP)
-    return Missed(known, CATCH_UP_LIMIT if limit is None else limit)
+    return MissedRunPolicy(known, CATCH_UP_LIMIT if limit is None else limit)
 
 
 def _options(stored: MessageOptions, fields: ScheduleFields) -> MessageOptions:
@@ -223,13 +225,13 @@ def _options(stored: MessageOptions, fields: ScheduleFields) -> MessageOptions:
     )
 
 
-def _check_data(control: Control, queue: Queue, schedule: Schedule) -> None:
+def _check_data(control: ControlContext, queue: Queue, schedule: Schedule) -> None:
     own = queue.max_message_bytes
     limit = control.settings.max_message_bytes if own is None else own
-    checker = None if queue.schema is None else checker_of(queue.schema, queue.schema_language)
+    checker = None if queue.schema is None else compile_schema(queue.schema, queue.schema_language)
     if checker is not None:
         limit = min(limit, checker.max_bytes)
-    check_drafts([Draft(schedule.data, schedule.is_json)], min(limit, LARGEST_DATA_BYTES), checker)
+    check_messages([NewMessage(schedule.data, schedule.is_json)], min(limit, LARGEST_DATA_BYTES), checker)
 
 
 def _chosen(stored: T, given: T | UnsetType | None, default: T) -> T:

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.domain.scopes import Principal
 from discue.store import tallies
 from discue.store.engine import Row
@@ -17,7 +17,7 @@ DAY_MS: Final = 24 * HOUR_MS
 _NAMES: Final = {number: name for name, number in tallies.OF_EVENTS.items()}
 
 
-class Statistics(msgspec.Struct, frozen=True):
+class EventCounts(msgspec.Struct, frozen=True):
     """How many events of each type there were: what did not happen is not in them."""
 
     last_24_hours: Mapping[str, int]
@@ -25,13 +25,13 @@ class Statistics(msgspec.Struct, frozen=True):
     today_so_far: Mapping[str, int]
 
 
-async def of_messages(control: Control, principal: Principal) -> Statistics:
+async def of_messages(control: ControlContext, principal: Principal) -> EventCounts:
     """Of the caller's organization. Windows begin with the period of five minutes that their start is in."""
     now = control.clock.now()
     starts = (now - DAY_MS, now - HOUR_MS, now - now % DAY_MS)
     first = tallies.period_of(starts[0])
     rows = await control.store.read(lambda tx: tallies.since(tx, principal.organization, first))
-    return Statistics(*(_counts(rows, tallies.period_of(start)) for start in starts))
+    return EventCounts(*(_counts(rows, tallies.period_of(start)) for start in starts))
 
 
 def _counts(rows: list[Row], first: int) -> Mapping[str, int]:

@@ -5,11 +5,11 @@ from typing import Final, Protocol
 import msgspec
 
 from discue.control import encryption
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.crypto.signing_secrets import signing_key_of
 from discue.domain import egress
 from discue.domain.errors import Fault, NotFound, Unprocessable
-from discue.domain.headers import Headers, together
+from discue.domain.headers import Headers, merge_headers
 from discue.domain.model import Entry, Listener, Outcome
 from discue.domain.scopes import Principal
 from discue.sending.attempt_request import AttemptRequest
@@ -24,7 +24,7 @@ LONGEST_SECONDS: Final = 30
 _POINTER: Final = "/notify_url"
 
 
-class Sample(msgspec.Struct, frozen=True):
+class SampleMessage(msgspec.Struct, frozen=True):
     """A message that is made up."""
 
     content: bytes
@@ -35,7 +35,7 @@ class Sample(msgspec.Struct, frozen=True):
         return f"Sample(is_json={self.is_json})"
 
 
-class Report(msgspec.Struct, frozen=True):
+class DeliveryTestResult(msgspec.Struct, frozen=True):
     """What came of it. Of one that is `withheld` no more may be told than the outcome and the class of the status."""
 
     message_id: str
@@ -56,8 +56,8 @@ class Samples(Protocol):
 
 
 async def send(
-    control: Control, principal: Principal, path: tuple[str, str], sample: Sample, samples: Samples
-) -> Report:
+    control: ControlContext, principal: Principal, path: tuple[str, str], sample: SampleMessage, samples: Samples
+) -> DeliveryTestResult:
     """Send the sample to the listener at `path` now, as a message is sent, also to one that is disabled.
 
     Raises Unprocessable where nothing may be sent to, and TooManyRequests.
@@ -70,25 +70,25 @@ async def send(
     if outcome.error == "refused_address":
         # No more than is said of an address when a listener is created: not what its name leads to.
         raise _unfit("must lead to a public address")
-    return Report(message_id, started_at, outcome, withheld=not samples.may_tell(outcome))
+    return DeliveryTestResult(message_id, started_at, outcome, withheld=not samples.may_tell(outcome))
 
 
 async def _listener(tx: Transaction, principal: Principal, path: tuple[str, str]) -> Listener:
     queue_public_id, public_id = path
     principal.require("listeners", "write", public_id, queue_public_id)
-    listener = present(await listeners.get(tx, principal.organization, public_id))
+    listener = require_found(await listeners.get(tx, principal.organization, public_id))
     if listener.queue_public_id != queue_public_id:
         raise NotFound
     if listener.mode == "pull":
         raise _unfit("is not there: the messages of this listener are pulled")
-    owner = present(await organizations.get(tx, listener.organization))
+    owner = require_found(await organizations.get(tx, listener.organization))
     wants_verified = owner.settings.get(verified_places.SETTING)
-    if wants_verified and not await verified_places.VerifiedPlaces(tx).has(listener.organization, listener.notify_url):
+    if wants_verified and not await verified_places.VerifiedDomains(tx).has(listener.organization, listener.notify_url):
         raise _unfit("must lie on a domain of the organization that is verified")
     return listener
 
 
-def _request(control: Control, listener: Listener, sample: Sample, entry: Entry) -> AttemptRequest:
+def _request(control: ControlContext, listener: Listener, sample: SampleMessage, entry: Entry) -> AttemptRequest:
     options = listener.options
     shown = presented(encryption.credentials_of(control, listener), listener.public_id)
     timeout_seconds = options.timeout_seconds or control.settings.delivery_timeout_seconds
@@ -103,7 +103,7 @@ def _request(control: Control, listener: Listener, sample: Sample, entry: Entry)
         queue_id=listener.queue_public_id,
         listener_id=listener.public_id,
         number=1,
-        headers=together((*options.headers, *shown.headers), sample.headers),
+        headers=merge_headers((*options.headers, *shown.headers), sample.headers),
         timeout_ms=min(timeout_seconds, LONGEST_SECONDS) * 1_000,
         is_test=True,
         grant=shown.grant,

@@ -2,14 +2,14 @@
 
 import msgspec
 
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.control.naming import changed_alias, new_alias
 from discue.domain.errors import Forbidden
 from discue.domain.model import Topic
 from discue.domain.scopes import Access, Principal
 from discue.store import channels, events, feed, topics
 from discue.store.engine import Transaction
-from discue.store.listeners import Reference
+from discue.store.listeners import ResourceRef
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
@@ -24,10 +24,10 @@ class TopicDetails(msgspec.Struct, frozen=True):
     """A topic and its channels, the oldest first."""
 
     topic: Topic
-    channels: tuple[Reference, ...] = ()
+    channels: tuple[ResourceRef, ...] = ()
 
 
-async def create(control: Control, principal: Principal, fields: TopicFields) -> TopicDetails:
+async def create(control: ControlContext, principal: Principal, fields: TopicFields) -> TopicDetails:
     """Without a name it is called by its id. Raises Unprocessable for a taken or unfit alias."""
     if not principal.allows_all("topics", "write"):
         raise Forbidden
@@ -44,14 +44,16 @@ async def create(control: Control, principal: Principal, fields: TopicFields) ->
     return await control.write(work)
 
 
-async def get(control: Control, principal: Principal, public_id: str) -> TopicDetails:
+async def get(control: ControlContext, principal: Principal, public_id: str) -> TopicDetails:
     async def work(tx: Transaction) -> TopicDetails:
         return await _details(tx, await own_topic(tx, principal, ("topics", "read"), public_id))
 
     return await control.store.read(work)
 
 
-async def page(control: Control, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[TopicDetails]:
+async def page(
+    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
+) -> Listing[TopicDetails]:
     targets = principal.targets_of("topics", "read")
 
     async def work(tx: Transaction) -> Listing[TopicDetails]:
@@ -63,7 +65,7 @@ async def page(control: Control, principal: Principal, selection: Selection = FI
     return await control.store.read(work)
 
 
-async def change(control: Control, principal: Principal, public_id: str, fields: TopicFields) -> TopicDetails:
+async def change(control: ControlContext, principal: Principal, public_id: str, fields: TopicFields) -> TopicDetails:
     """Raises what `create` raises."""
     now = control.clock.now()
     occurrence = control.occurrence(principal)
@@ -79,7 +81,7 @@ async def change(control: Control, principal: Principal, public_id: str, fields:
     return await control.write(work)
 
 
-async def delete(control: Control, principal: Principal, public_id: str) -> None:
+async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
     """Its channels go with it. What was published to it stays in the queues."""
     occurrence = control.occurrence(principal)
 
@@ -97,7 +99,7 @@ async def delete(control: Control, principal: Principal, public_id: str) -> None
 async def own_topic(tx: Transaction, principal: Principal, needs: tuple[str, Access], public_id: str) -> Topic:
     """A topic of the caller's. `needs` is what the caller's key must allow on it: a resource, and what to do to it."""
     principal.require(*needs, public_id)
-    return present(await topics.get(tx, principal.organization, public_id))
+    return require_found(await topics.get(tx, principal.organization, public_id))
 
 
 async def _details(tx: Transaction, topic: Topic) -> TopicDetails:

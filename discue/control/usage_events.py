@@ -4,11 +4,11 @@ from typing import Final
 
 import msgspec
 
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.domain.ids import last_id_of, millisecond_in
 from discue.domain.scopes import Principal
 from discue.store import usage_events
-from discue.store.usage_events import Topic, UsageEvent, Wanted
+from discue.store.usage_events import EventQuery, EventTopic, UsageEvent
 
 DAY_MS: Final = 86_400_000
 
@@ -19,7 +19,7 @@ SETTLING_MS: Final = 5_000
 class EventSelection(msgspec.Struct, frozen=True):
     """Which events. Without `after` the newest, newest first; else those that follow that id, oldest first."""
 
-    topic: Topic = "all"
+    topic: EventTopic = "all"
     limit: int = 100
     after: str | None = None
 
@@ -43,11 +43,11 @@ def place_of(stored_at: int, public_id: str) -> str:
     return last_id_of(stored_at if stored_at < made_at else stored_at - 1)
 
 
-async def page(control: Control, principal: Principal, selection: EventSelection) -> EventPage:
+async def page(control: ControlContext, principal: Principal, selection: EventSelection) -> EventPage:
     """What the caller may see of them. Raises Forbidden without the scope."""
     now = control.clock.now()
     oldest = last_id_of(now - DAY_MS)
-    wanted = Wanted(
+    wanted = EventQuery(
         organization=principal.organization,
         after=max(oldest, selection.after or oldest),
         limit=selection.limit,
@@ -59,7 +59,7 @@ async def page(control: Control, principal: Principal, selection: EventSelection
     return EventPage(tuple(found.events), _onward(wanted, found, last_id_of(now - SETTLING_MS)))
 
 
-def _onward(wanted: Wanted, found: usage_events.Found, settled: str) -> str:
+def _onward(wanted: EventQuery, found: usage_events.EventBatch, settled: str) -> str:
     """Not beyond what may still be joined by others, unless the page would be the same one for ever."""
     if not wanted.oldest_first:
         return settled

@@ -6,7 +6,7 @@ from typing import get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control.context import Control, present
+from discue.control.context import ControlContext, require_found
 from discue.domain import invitation, passwords
 from discue.domain.errors import BadRequest, Conflict, Fault, Forbidden, Locked, Unprocessable
 from discue.domain.invitation import Invitation, new_invitation
@@ -44,7 +44,7 @@ class UserDetails(msgspec.Struct, frozen=True):
     invitation: Invitation | None = None
 
 
-async def create(control: Control, principal: Principal, fields: UserFields) -> UserDetails:
+async def create(control: ControlContext, principal: Principal, fields: UserFields) -> UserDetails:
     """With a password, or without one with an invitation.
 
     Raises BadRequest without an email or a role; Unprocessable for a taken or unfit email, and for values out of range.
@@ -65,16 +65,16 @@ async def create(control: Control, principal: Principal, fields: UserFields) -> 
     return await control.write(work)
 
 
-async def get(control: Control, principal: Principal, public_id: str) -> User:
+async def get(control: ControlContext, principal: Principal, public_id: str) -> User:
     return await control.store.read(lambda tx: _own(tx, principal, "read", public_id))
 
 
-async def page(control: Control, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[User]:
+async def page(control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[User]:
     targets = principal.targets_of("users", "read")
     return await control.store.read(lambda tx: users.page(tx, principal.organization, selection, targets))
 
 
-async def change(control: Control, principal: Principal, public_id: str, fields: UserFields) -> UserDetails:
+async def change(control: ControlContext, principal: Principal, public_id: str, fields: UserFields) -> UserDetails:
     """A password or a new invitation makes void whatever invitation there was.
 
     Raises Conflict when no active owner would remain, and what `create` raises.
@@ -97,7 +97,7 @@ async def change(control: Control, principal: Principal, public_id: str, fields:
     return await control.write(work)
 
 
-async def delete(control: Control, principal: Principal, public_id: str) -> None:
+async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
     """Raises Conflict when no active owner would remain."""
     occurrence = control.occurrence(principal)
 
@@ -111,7 +111,7 @@ async def delete(control: Control, principal: Principal, public_id: str) -> None
     await control.write(work)
 
 
-async def accept(control: Control, token: str, password: str) -> User | None:
+async def accept(control: ControlContext, token: str, password: str) -> User | None:
     """Set the password of the user who was invited with the token. None when it is none, or not valid any more.
 
     Raises Unprocessable for what can be no password, whatever the token, and Locked when the organization is suspended.
@@ -142,7 +142,7 @@ class _Entry(msgspec.Struct, frozen=True):
     invitation: Invitation | None = None
 
 
-async def _entry(control: Control, fields: UserFields, *, invites: bool) -> _Entry:
+async def _entry(control: ControlContext, fields: UserFields, *, invites: bool) -> _Entry:
     if fields.password is None:
         return _Entry(invitation=new_invitation(control.random_text, control.clock.now()) if invites else None)
     if fields.invite:
@@ -154,7 +154,7 @@ async def _entry(control: Control, fields: UserFields, *, invites: bool) -> _Ent
 
 async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> User:
     principal.require("users", access, public_id)
-    return present(await users.get(tx, principal.organization, public_id))
+    return require_found(await users.get(tx, principal.organization, public_id))
 
 
 async def _invited(tx: Transaction, hashed: bytes, now: int) -> User | None:
@@ -191,7 +191,7 @@ def _require_given(fields: UserFields) -> None:
         raise BadRequest("A user has an email and a role.", faults=tuple(faults))
 
 
-def _draft(control: Control, principal: Principal) -> User:
+def _draft(control: ControlContext, principal: Principal) -> User:
     """A user that nothing was said of."""
     now = control.clock.now()
     return User(

@@ -25,7 +25,7 @@ _NO_KEY: Final = "00"
 FindKeys = Callable[[], Iterable[bytes]]
 
 
-class KeyUnknown(ValueError):
+class UnknownKey(ValueError):
     """What is sealed needs a key that this process does not have. `key_id` says which."""
 
     def __init__(self, key_id: str) -> None:
@@ -33,7 +33,7 @@ class KeyUnknown(ValueError):
         self.key_id = key_id
 
 
-class SealBroken(ValueError):
+class DecryptionFailed(ValueError):
     """What is sealed was sealed for another place, or changed since."""
 
     def __init__(self) -> None:
@@ -89,13 +89,13 @@ class Keyring:
         try:
             return self._cipher(key_id).decrypt(stored[_HEAD_BYTES:_NONCE_END], stored[_NONCE_END:], place)
         except (InvalidTag, ValueError) as error:
-            if isinstance(error, KeyUnknown):
+            if isinstance(error, UnknownKey):
                 raise
-            raise SealBroken from None
+            raise DecryptionFailed from None
 
     def _cipher(self, key_id: str) -> ChaCha20Poly1305:
         if not self.knows(key_id):
-            raise KeyUnknown(key_id)
+            raise UnknownKey(key_id)
         return self._ciphers[key_id]
 
     def _learn(self, keys: Iterable[bytes]) -> None:

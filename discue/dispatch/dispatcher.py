@@ -36,7 +36,7 @@ from discue.store.cursors import (
     LaneRecord,
     release,
 )
-from discue.store.engine import Appended, CursorKey, Hint, QueueKey
+from discue.store.engine import Appended, CursorKey, Notification, QueueKey
 from discue.store.events import Occurrence
 from discue.store.store import Store
 
@@ -148,7 +148,7 @@ class Dispatcher:
         # Whoever takes a live cursor takes those of its replays along: what they have under way is stored by then.
         await self._give_up([lane for lane in lanes if lane.key[2]], [])
         await self._give_up([lane for lane in lanes if not lane.key[2]], without_lane)
-        self._store.engine.tell(Hint(cursors=True))
+        self._store.engine.notify(Notification(cursors=True))
 
     @property
     def unowned(self) -> Callable[[], None]:
@@ -270,7 +270,7 @@ class Dispatcher:
 
     async def _release(self, cursors: Sequence[CursorKey]) -> None:
         """Give up cursors for which nothing is under way or left to store."""
-        owner = self._tenure.incarnation
+        owner = self._tenure.session_id
         for start in range(0, len(cursors), _RELEASED_AT_ONCE):
             keys = cursors[start : start + _RELEASED_AT_ONCE]
             while True:
@@ -312,7 +312,7 @@ class Dispatcher:
         return Lane(record, endpoint, self._around)
 
     def _told_of_ends(self) -> None:
-        self._store.engine.tell(Hint(cursors=True))
+        self._store.engine.notify(Notification(cursors=True))
         self.look_for_guests()
 
     def _attempted(self, record: LaneRecord, flight: Flight, outcome: Outcome) -> None:

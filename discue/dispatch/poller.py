@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from discue.auth.control_plane_cache import Directory
+from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership
 from discue.dispatch.dispatcher import Dispatcher
@@ -16,7 +16,7 @@ from discue.dispatch.pull.broker import Pulls
 from discue.domain.clock import Clock
 from discue.domain.errors import Unavailable
 from discue.observability.logs import Log
-from discue.store.engine import Hint, QueueKey
+from discue.store.engine import Notification, QueueKey
 from discue.store.store import Store
 
 _INTERVAL_SECONDS: Final = 1.0
@@ -31,7 +31,7 @@ class Watched:
     """Whom what was seen concerns."""
 
     lease: Lease
-    directory: Directory
+    cache: ControlPlaneCache
     dispatcher: Dispatcher
     ownership: Ownership
     housekeeper: Housekeeper
@@ -56,7 +56,7 @@ class Watch:
         """Hear from now on what other processes tell."""
         self._store.engine.listen(self.heard, self.lost)
 
-    def heard(self, hint: Hint) -> None:
+    def heard(self, hint: Notification) -> None:
         """Something was committed by another process."""
         if hint.heads:
             self._watched.dispatcher.heard(hint.heads)
@@ -108,9 +108,9 @@ class Watch:
             await lease.renew()
         began_at = self._clock.monotonic()
         # Alone, whoever appends has told the lanes: nobody else could have raised a head.
-        polled = await self._store.engine.poll(self._queues() if self._store.has_company else ())
+        polled = await self._store.engine.poll(self._queues() if self._store.has_other_workers else ())
         self._rest(began_at)
-        await self._watched.directory.saw(polled.epoch, polled.feed_version)
+        await self._watched.cache.saw(polled.epoch, polled.feed_version)
         dispatcher.heard(polled.heads.items())
         self._watched.pulls.polled(polled.heads)
         dispatcher.look_for_guests()
@@ -124,7 +124,7 @@ class Watch:
         self._is_in_doubt = False
         try:
             await self._watched.lease.renew()
-            await self._watched.directory.start_over()
+            await self._watched.cache.start_over()
             await self._watched.dispatcher.start_over()
         except BaseException:
             self._is_in_doubt = True

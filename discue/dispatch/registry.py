@@ -53,7 +53,7 @@ class Intake:
         self._dropped: set[CursorKey] = set()
         self._heads: dict[QueueKey, int] = {}
         self._losses: dict[ListenerKey, int] = {}
-        self._lost_incarnation = 0
+        self._lost_session_id = 0
         self._doubts = 0
         self._is_in_doubt = False
 
@@ -88,14 +88,14 @@ class Intake:
             self._doubts -= 1
         try:
             self._is_in_doubt = False
-            await self._store.write(partial(renew_tokens, owner=self._tenure.incarnation))
+            await self._store.write(partial(renew_tokens, owner=self._tenure.session_id))
             await self._bring_up(None)
         finally:
             self._reading.release()
 
     def drop_all(self) -> None:
         """The incarnation is lost: close every lane, and record nothing more."""
-        self._lost_incarnation = self._tenure.incarnation
+        self._lost_session_id = self._tenure.session_id
         self.close_all()
 
     def close_all(self) -> None:
@@ -136,7 +136,7 @@ class Intake:
 
     async def _reload(self, organization: int, listener: int) -> None:
         async with self._reading:
-            owner = self._tenure.incarnation
+            owner = self._tenure.session_id
             read = partial(lanes_of, owner=owner, organization=organization, listener=listener)
             records = await self._read(read)
             lanes = self._lanes.of_listener((organization, listener))
@@ -165,7 +165,7 @@ class Intake:
         return None
 
     async def _take(self, cursors: Sequence[CursorKey]) -> int:
-        owner = self._tenure.incarnation
+        owner = self._tenure.session_id
         async with self._reading:
             try:
                 won = await self._store.write(partial(_claim, owner=owner, cursors=cursors))
@@ -185,7 +185,7 @@ class Intake:
         """A lane for each cursor of ours, or for those of `only`, which are in key order."""
         wanted = None if only is None else frozenset(only)
         after, last = _span(only)
-        read = partial(lanes_after, owner=self._tenure.incarnation, limit=_LANES_READ, last=last)
+        read = partial(lanes_after, owner=self._tenure.session_id, limit=_LANES_READ, last=last)
         full, made = True, list[Lane]()
         while full:
             records = await self._read(partial(read, after=after))
@@ -221,7 +221,7 @@ class Intake:
         key, owner = record.key, record.owner
         if self.is_closed or self._is_in_doubt or self._doubts or key in self._lanes or key in self._dropped:
             return None
-        if owner != self._tenure.incarnation or owner == self._lost_incarnation:
+        if owner != self._tenure.session_id or owner == self._lost_session_id:
             return None
         if (endpoint := self._endpoint(record)) is None:
             return None

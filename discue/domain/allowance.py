@@ -19,7 +19,7 @@ _FEWEST_WORKERS: Final = 8
 """So many are reckoned with, whatever is known of the others: they may have started a moment ago."""
 
 
-class Caller(NamedTuple):
+class RateLimitKey(NamedTuple):
     """Whose requests are counted: an organization and the row id of its key, or 0 and the number of an address.
 
     `limit` is how many it may make a minute, 0 for any number.
@@ -30,7 +30,7 @@ class Caller(NamedTuple):
     limit: int
 
 
-class Allowance(msgspec.Struct, frozen=True, gc=False):
+class RateLimitStatus(msgspec.Struct, frozen=True, gc=False):
     """What a request is told of its caller's minute. `reset_at` is in seconds since the Unix epoch."""
 
     limit: int
@@ -39,7 +39,7 @@ class Allowance(msgspec.Struct, frozen=True, gc=False):
     refused: bool
 
 
-def spare_of(limit: int, workers: int) -> int:
+def reserve_size(limit: int, workers: int) -> int:
     """How many requests that nobody has made yet a worker holds at most.
 
     While one worker refuses, all others may hold so many: together a twentieth of the limit.
@@ -47,22 +47,22 @@ def spare_of(limit: int, workers: int) -> int:
     return limit // (_SHARE_HELD * (max(workers, _FEWEST_WORKERS) - 1))
 
 
-def low_of(spare: int) -> int:
+def refill_threshold(spare: int) -> int:
     """A worker that holds so few takes more, before it has none: -1 where it takes them as they are asked for."""
     return spare // _SHARE_LOW if spare else -1
 
 
-def wanted_of(asked: int, held: int, spare: int) -> int:
+def refill_size(asked: int, held: int, spare: int) -> int:
     """How many to take when so many requests wait."""
     return max(0, asked + spare - held)
 
 
-def granted_of(wanted: int, limit: int, taken: int) -> int:
+def granted_share(wanted: int, limit: int, taken: int) -> int:
     """How many of those wanted are within the limit. `taken` is the store's count with all that were wanted."""
     return max(0, min(wanted, limit - (taken - wanted)))
 
 
-class Minutes:
+class MinuteWindow:
     """Which minute of UTC it is.
 
     A clock that is set back does not end a minute early: the one that has begun lasts as long as it would have.

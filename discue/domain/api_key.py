@@ -13,7 +13,7 @@ _LENGTHS = range(_SECRET_START + 22, _SECRET_START + 108)
 _SHOWN_CHARACTERS = 12
 
 
-class KeyText(NamedTuple):
+class PresentedKey(NamedTuple):
     """The two parts of a key that was presented."""
 
     public_id: str
@@ -29,13 +29,13 @@ def compose(public_id: str, secret: str) -> str:
     return f"{_PREFIX}{public_id}{secret}"
 
 
-def parse(text: str) -> KeyText | None:
+def parse(text: str) -> PresentedKey | None:
     """The parts of a key; None for a text that is none: 43 to 128 letters and digits after the prefix."""
     if not text.startswith(_PREFIX) or len(text) not in _LENGTHS:
         return None
     if not (text.isascii() and text[len(_PREFIX) :].isalnum()):
         return None
-    return KeyText(text[len(_PREFIX) : _SECRET_START], text[_SECRET_START:])
+    return PresentedKey(text[len(_PREFIX) : _SECRET_START], text[_SECRET_START:])
 
 
 def claimed_id(text: str) -> str:
@@ -54,6 +54,6 @@ def matches(secret: str, secret_hash: bytes) -> bool:
     return hmac.compare_digest(hash_of(secret), secret_hash)
 
 
-def shown_part(public_id: str) -> str:
+def visible_prefix(public_id: str) -> str:
     """The first 12 characters of a key: what is shown of it after its creation."""
     return compose(public_id, "")[:_SHOWN_CHARACTERS]

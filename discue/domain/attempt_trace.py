@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-Kept = Literal["all", "failures", "none"]
+AttemptDetailLevel = Literal["all", "failures", "none"]
 """Of which attempts the details are kept."""
 
 

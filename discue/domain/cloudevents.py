@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import msgspec
 
 from discue.domain.headers import Headers
-from discue.domain.model import Entry, Format
+from discue.domain.model import DeliveryFormat, Entry
 
 DEFAULT_TYPE: Final = "io.discue.message"
 STRUCTURED: Final = "application/cloudevents+json; charset=utf-8"
@@ -32,7 +32,7 @@ class Event(NamedTuple):
 
 
 def event_of(
-    entry: Entry, kind: Format, queue_public_id: str, headers: Headers, media_type: str | None = None
+    entry: Entry, kind: DeliveryFormat, queue_public_id: str, headers: Headers, media_type: str | None = None
 ) -> Event:
     """A message in one of the two modes. Headers called `ce-…` give the event's type, source and other attributes.
 

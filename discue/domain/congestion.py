@@ -6,12 +6,12 @@ _OVERLOADED = frozenset({429, 503})
 _TOO_LATE = frozenset({"timeout", "connect_timeout"})
 
 
-def is_congested(outcome: Outcome) -> bool:
+def signals_overload(outcome: Outcome) -> bool:
     """Whether an attempt says that the listener has more to do than it can: it was late, or said so."""
     return outcome.error in _TOO_LATE or (outcome.error == "status" and outcome.status in _OVERLOADED)
 
 
-class Congestion:
+class AdaptiveLimit:
     """Additive increase, multiplicative decrease: half as many after a bad sign, one more after as many good ones.
 
     Signs of requests that were sent before the last decrease do not count again: they say the same.
@@ -30,7 +30,7 @@ class Congestion:
         return int(self._allowed)
 
     @property
-    def era(self) -> int:
+    def epoch(self) -> int:
         """To be kept with each request when it is sent: how many decreases there were before it."""
         return self._decreases
 
@@ -41,10 +41,10 @@ class Congestion:
         self._ceiling = ceiling
         self._allowed = min(self._allowed, float(ceiling))
 
-    def ended(self, outcome: Outcome, era: int) -> None:
+    def ended(self, outcome: Outcome, epoch: int) -> None:
         """What an attempt says. Failures that say nothing of load change nothing."""
         if outcome.error == "":
             self._allowed = min(float(self._ceiling), self._allowed + 1.0 / self._allowed)
-        elif era == self._decreases and is_congested(outcome):
+        elif epoch == self._decreases and signals_overload(outcome):
             self._decreases += 1
             self._allowed = max(1.0, self._allowed / 2)

@@ -43,7 +43,7 @@ class Unauthorized(DiscueError):
     status = 401
 
 
-class QuotaUsedUp(DiscueError):
+class QuotaExceeded(DiscueError):
     """The organization's quota is used up."""
 
     status = 402
@@ -165,6 +165,6 @@ class SettingsInvalid(DiscueError):
 _TITLES = {413: "Payload Too Large", 414: "URI Too Long", 422: "Unprocessable Entity"}
 
 
-def title_of(status: int) -> str:
+def reason_phrase(status: int) -> str:
     """The reason phrase of a status, as clients of the API know it."""
     return _TITLES.get(status) or HTTPStatus(status).phrase

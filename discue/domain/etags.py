@@ -47,7 +47,7 @@ class EntityTags(msgspec.Struct, frozen=True):
         """Whether the tag of a response is among them, by the weak comparison. `etag` is as the response has it."""
         return self.is_any or any(f'"{tag.opaque}"' == etag for tag in self.tags)
 
-    def names_version(self, version: str) -> bool:
+    def matches_version(self, version: str) -> bool:
         """Whether one of them is of this version, by the strong comparison: weak ones are of none."""
         return self.is_any or any(tag.version == version and not tag.is_weak for tag in self.tags)
 

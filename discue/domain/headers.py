@@ -12,9 +12,9 @@ LIMIT = 32
 BYTES = 4_096
 """At most so many of names and values together."""
 
-SCHEDULE = "discue-schedule"
-RUN_AT = "discue-scheduled-at"
-OF_RUNS = frozenset({SCHEDULE, RUN_AT})
+SCHEDULE_HEADER = "discue-schedule"
+SCHEDULED_AT_HEADER = "discue-scheduled-at"
+SCHEDULE_HEADERS = frozenset({SCHEDULE_HEADER, SCHEDULED_AT_HEADER})
 """Of messages that a schedule published. Nobody else can have them sent."""
 
 NAME_PATTERN = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"
@@ -60,7 +60,7 @@ def checked(sent: Mapping[str, str], pointer: str) -> Headers:
     return tuple(sent.items())
 
 
-def together(listener: Headers, message: Headers) -> Headers:
+def merge_headers(listener: Headers, message: Headers) -> Headers:
     """What is sent for a message to a listener. Of a name that both have, the listener's counts."""
     taken = {name.lower() for name, _ in listener}
     return (*listener, *[each for each in message if each[0].lower() not in taken])

@@ -13,15 +13,15 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-KEPT_MS: Final = 86_400_000
+RETENTION_MS: Final = 86_400_000
 """How long a key is kept at least."""
 
-LOOKED_THROUGH_MS: Final = 6 * 3_600_000
+SWEEP_MS: Final = 6 * 3_600_000
 """In this time all keys that are kept are looked through once, for those to forget."""
 
 NONCE_BYTES: Final = 12
 
-Stretch = tuple[int, int]
+Interval = tuple[int, int]
 """The first and the last number that the first half of a key's hash can have."""
 
 _FIRST, _HALVES = -(1 << 63), 1 << 64
@@ -79,7 +79,7 @@ def idempotency_key(organization: int, text: str, method: str, path: str, body: 
     return IdempotencyKey(organization, text, (high, low), request.digest())
 
 
-def stretches(since: int, until: int) -> tuple[Stretch, ...]:
+def stretches(since: int, until: int) -> tuple[Interval, ...]:
     """Which keys are to be looked through from one instant to another, in milliseconds.
 
     Hashes are spread evenly: the longer the time, the larger the share of the keys, however many these are. Within
@@ -87,9 +87,9 @@ def stretches(since: int, until: int) -> tuple[Stretch, ...]:
     """
     if until <= since:
         return ()
-    if until - since >= LOOKED_THROUGH_MS:
+    if until - since >= SWEEP_MS:
         return ((_FIRST, _FIRST + _HALVES - 1),)
-    begin, end = (at % LOOKED_THROUGH_MS * _HALVES // LOOKED_THROUGH_MS for at in (since, until))
+    begin, end = (at % SWEEP_MS * _HALVES // SWEEP_MS for at in (since, until))
     passed = ((begin, end),) if begin < end else ((begin, _HALVES), (0, end))
     return tuple((_FIRST + low, _FIRST + high - 1) for low, high in passed if low < high)
 

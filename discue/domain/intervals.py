@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
-Stretch = tuple[int, int]
+Interval = tuple[int, int]
 """The first and the last of consecutive seqs."""
 
 
-def runs_of(seqs: Iterable[int]) -> list[Stretch]:
+def to_intervals(seqs: Iterable[int]) -> list[Interval]:
     """Seqs in rising order as stretches, as few as there can be."""
-    runs: list[Stretch] = []
+    runs: list[Interval] = []
     for seq in seqs:
         if runs and runs[-1][1] == seq - 1:
             runs[-1] = (runs[-1][0], seq)
@@ -17,9 +17,9 @@ def runs_of(seqs: Iterable[int]) -> list[Stretch]:
     return runs
 
 
-def left_of(whole: Stretch, taken: Sequence[Stretch]) -> list[Stretch]:
+def subtract(whole: Interval, taken: Sequence[Interval]) -> list[Interval]:
     """What is left of a stretch without others, which lie within it, apart from each other and in rising order."""
-    left: list[Stretch] = []
+    left: list[Interval] = []
     first, last = whole
     for taken_first, taken_last in taken:
         if first < taken_first:
@@ -30,6 +30,6 @@ def left_of(whole: Stretch, taken: Sequence[Stretch]) -> list[Stretch]:
     return left
 
 
-def width_of(stretches: Iterable[Stretch]) -> int:
+def total_length(stretches: Iterable[Interval]) -> int:
     """How many seqs they have."""
     return sum(last - first + 1 for first, last in stretches)

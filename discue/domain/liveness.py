@@ -21,7 +21,7 @@ _INACTIVE_AFTER: Final = 3
 _STABLE_AFTER: Final = 2
 _JITTER: Final = 0.2
 
-Passage = Literal["open", "careful", "closed"]
+BreakerState = Literal["open", "careful", "closed"]
 """What may be sent: everything; a little, and more as that succeeds; nothing."""
 
 _REASONS: Final[dict[FailureKind, str]] = {
@@ -74,14 +74,14 @@ def restarted(before: Liveness) -> Liveness:
     return msgspec.structs.replace(before, state="unknown", in_a_row=0)
 
 
-def passage(liveness: Liveness) -> Passage:
+def breaker_state(liveness: Liveness) -> BreakerState:
     """What the listener's state lets through. Only `inactive` holds anything back."""
     if liveness.state != "inactive":
         return "open"
     return "careful" if liveness.in_a_row > 0 else "closed"
 
 
-def is_news(before: Liveness, after: Liveness) -> bool:
+def needs_notification(before: Liveness, after: Liveness) -> bool:
     """Whether more follows from a probe than another count: whoever goes on from here must know it."""
     return (before.state, before.in_a_row) != (after.state, after.in_a_row)
 

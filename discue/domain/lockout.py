@@ -5,7 +5,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-Kind = Literal["api_key", "address"]
+LockoutKind = Literal["api_key", "address"]
 
 FAILURES: Final = 5
 WINDOW_MS: Final = 60_000
@@ -20,10 +20,10 @@ FORGOTTEN_AFTER_MS: Final = LONGEST_LOCK_MS + QUIET_MS
 _MOST_LOCKS: Final = 1 + (LONGEST_LOCK_MS // FIRST_LOCK_MS).bit_length()
 
 
-class Subject(NamedTuple):
+class LockoutSubject(NamedTuple):
     """Whom failures are held against: a key by its public id, or an address (of IPv6 its /64)."""
 
-    kind: Kind
+    kind: LockoutKind
     name: str
 
     @property
@@ -33,7 +33,7 @@ class Subject(NamedTuple):
         return int.from_bytes(digest[:8]) >> 1
 
 
-class Failures(msgspec.Struct, frozen=True):
+class FailureHistory(msgspec.Struct, frozen=True):
     """What counts of a subject's failed attempts: `failed_at` since the last lock began, oldest first.
 
     `locks` is how many there were in a row.
@@ -44,7 +44,7 @@ class Failures(msgspec.Struct, frozen=True):
     locked_until: int = 0
 
 
-NONE: Final = Failures()
+NO_HISTORY: Final = FailureHistory()
 
 
 def remaining_ms(locked_until: int, now: int) -> int:
@@ -53,7 +53,7 @@ def remaining_ms(locked_until: int, now: int) -> int:
     return left if 0 < left <= LONGEST_LOCK_MS else 0
 
 
-def after_failure(before: Failures, now: int) -> Failures:
+def after_failure(before: FailureHistory, now: int) -> FailureHistory:
     """What a failed attempt makes of it. While a lock holds, nothing: such an attempt is not looked at."""
     if remaining_ms(before.locked_until, now):
         return before
@@ -61,8 +61,8 @@ def after_failure(before: Failures, now: int) -> Failures:
     recent = [at for at in before.failed_at if abs(now - at) < WINDOW_MS]
     failed_at = tuple(sorted([*recent, now]))
     if len(failed_at) < FAILURES:
-        return Failures(failed_at, locks, before.locked_until)
-    return Failures((), min(locks + 1, _MOST_LOCKS), now + lock_ms(locks))
+        return FailureHistory(failed_at, locks, before.locked_until)
+    return FailureHistory((), min(locks + 1, _MOST_LOCKS), now + lock_ms(locks))
 
 
 def lock_ms(locks_before: int) -> int:
@@ -70,7 +70,7 @@ def lock_ms(locks_before: int) -> int:
     return min(FIRST_LOCK_MS << min(locks_before, _MOST_LOCKS), LONGEST_LOCK_MS)
 
 
-def _was_quiet(before: Failures, now: int) -> bool:
+def _was_quiet(before: FailureHistory, now: int) -> bool:
     last = max(before.locked_until, *before.failed_at, 0)
     return abs(now - last) >= QUIET_MS
 
@@ -78,11 +78,11 @@ def _was_quiet(before: Failures, now: int) -> bool:
 class Lock(NamedTuple):
     """A subject that nobody is let in for until then."""
 
-    subject: Subject
+    subject: LockoutSubject
     until: int
 
 
-class Locks:
+class LockTable:
     """The locks that hold, as a worker knows them: at most `limit`, those that were set first make room.
 
     Ids of keys and addresses have no spelling in common, so a name is enough to find one.

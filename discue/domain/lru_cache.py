@@ -8,7 +8,7 @@ Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 
 
-class Recent(Generic[Key, Item]):
+class LruCache(Generic[Key, Item]):
     """At most `limit` items: the one unused for longest makes room for the next."""
 
     def __init__(self, limit: int) -> None:

@@ -13,24 +13,24 @@ _NONE = MessageOptions()
 SUBJECT_HEADER = "discue-subject"
 
 
-def write_options(options: MessageOptions) -> bytes | None:
+def encode_options(options: MessageOptions) -> bytes | None:
     """Nothing where nothing was asked for."""
     return None if options == _NONE else _encode(options)
 
 
-def read_options(extra: bytes | None) -> MessageOptions:
+def decode_options(extra: bytes | None) -> MessageOptions:
     return _decode(extra) if extra else _NONE
 
 
-def headers_of(options: MessageOptions) -> tuple[tuple[str, str], ...]:
+def message_headers(options: MessageOptions) -> tuple[tuple[str, str], ...]:
     """What is sent to listeners with the message: its own headers, and its subject where it has one."""
     return options.headers if options.subject is None else (*options.headers, (SUBJECT_HEADER, options.subject))
 
 
-WITHOUT_KEY = 0
+NO_KEY_HASH = 0
 """What messages of an ordered queue without a key are ordered by: all of them are of one key."""
 
 
-def hash_of_key(key: str) -> int:
+def hash_key(key: str) -> int:
     """64 bits of a hash, as a signed number. Two keys that share it would share an order: that breaks no promise."""
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)

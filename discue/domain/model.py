@@ -27,7 +27,7 @@ class RateLimit(msgspec.Struct, frozen=True):
     burst: int
 
 
-Format = Literal["plain", "cloudevents_binary", "cloudevents_structured"]
+DeliveryFormat = Literal["plain", "cloudevents_binary", "cloudevents_structured"]
 """How a listener's requests carry a message: its data as it is, or as a CloudEvent."""
 
 
@@ -62,7 +62,7 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     rate_limit: RateLimit | None = None
     retry: RetryOptions | None = None
     filter: str | None = None
-    format: Format = "plain"
+    format: DeliveryFormat = "plain"
     lease_seconds: int | None = None
     authentication: Authentication | None = None
 
@@ -181,7 +181,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
 AttemptState = Literal["acknowledged", "failed"]
 
 
-class ShownAttempt(msgspec.Struct, frozen=True):
+class StoredAttempt(msgspec.Struct, frozen=True):
     """One attempt as the API shows it.
 
     `message_id` is "" when the message is not kept any more, `replay_id` when the attempt was of no replay.
@@ -297,7 +297,7 @@ class Channel(msgspec.Struct, frozen=True):
     updated_at: int
 
 
-Mode = Literal["push", "pull"]
+ListenerMode = Literal["push", "pull"]
 """Whether messages are sent to a listener, or handed out when it asks for them."""
 
 
@@ -324,7 +324,7 @@ class Listener(msgspec.Struct, frozen=True):
     secrets: bytes = b"[]"
     options: DeliveryOptions = DeliveryOptions()
     queue_retry: RetryOptions | None = None
-    mode: Mode = "push"
+    mode: ListenerMode = "push"
 
     def __repr__(self) -> str:
         return f"Listener(organization={self.organization}, public_id={self.public_id!r}, alias={self.alias!r})"
@@ -486,7 +486,7 @@ MISSED_REASONS = ("attempts_used_up", "expired", "final_status", "no_retry", "to
 listener wanted no more, or it waited too long."""
 
 
-class Chosen(msgspec.Struct, frozen=True, omit_defaults=True):
+class MissedSelection(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which of a listener's missed deliveries: those of some messages, or those of a reason, or all.
 
     `seqs` are in rising order.
@@ -509,7 +509,7 @@ class Redelivery(msgspec.Struct, frozen=True):
     public_id: str
     listener: int
     state: Literal["waiting", "running", "done"]
-    chosen: Chosen
+    chosen: MissedSelection
     position: int
     until_seq: int
     selected: int

@@ -7,7 +7,7 @@ from discue.domain.model import RateLimit
 _MICROSECONDS = 1_000_000
 
 
-class Pace:
+class TokenBucket:
     """One lane's. Instants are in seconds of a clock that never goes back.
 
     In any stretch of time at most `per_second` × its length + `burst` requests begin. A lane that continues another's

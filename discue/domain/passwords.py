@@ -14,7 +14,7 @@ _HASH_BYTES: Final = 32
 _LENGTHS: Final = range(8, 257)
 
 
-class Cost(msgspec.Struct, frozen=True):
+class HashCost(msgspec.Struct, frozen=True):
     """What making a hash costs, and so what guessing a password costs."""
 
     memory_kib: int = 65_536
@@ -22,7 +22,7 @@ class Cost(msgspec.Struct, frozen=True):
     lanes: int = 1
 
 
-STANDARD: Final = Cost()
+STANDARD: Final = HashCost()
 
 
 def check_password(text: str, pointer: str = "/password") -> None:
@@ -37,12 +37,12 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def hash_of(password: str, salt: bytes, cost: Cost = STANDARD) -> str:
+def hash_of(password: str, salt: bytes, cost: HashCost = STANDARD) -> str:
     """A hash with its salt and cost beside it (PHC). `salt`: 16 random bytes. Takes a while, and much memory."""
     return _derivation(salt, cost).derive_phc_encoded(composed(password).encode())
 
 
-def matches(password: str, password_hash: str | None, cost: Cost = STANDARD) -> bool:
+def matches(password: str, password_hash: str | None, cost: HashCost = STANDARD) -> bool:
     """Whether it is the password. Without a hash it is not, which takes as long to find out."""
     if password_hash is None:
         hash_of(password, bytes(SALT_BYTES), cost)
@@ -54,7 +54,7 @@ def matches(password: str, password_hash: str | None, cost: Cost = STANDARD) -> 
     return True
 
 
-def _derivation(salt: bytes, cost: Cost) -> Argon2id:
+def _derivation(salt: bytes, cost: HashCost) -> Argon2id:
     return Argon2id(
         salt=salt, length=_HASH_BYTES, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib
     )

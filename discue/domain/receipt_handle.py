@@ -11,7 +11,7 @@ PATTERN: Final = f"^[0-9A-Za-z]{{{2 * _HALF}}}$"
 _FORM: Final = re.compile(f"[{ALPHABET}]{{{2 * _HALF}}}")
 
 
-class Receipt(NamedTuple):
+class ReceiptHandle(NamedTuple):
     """A message's seq, and the token of its lease: no two leases have the same."""
 
     seq: int
@@ -21,9 +21,9 @@ class Receipt(NamedTuple):
         return encode(self.seq, _HALF) + encode(self.token, _HALF)
 
 
-def read_receipt(text: str) -> Receipt | None:
+def parse_receipt_handle(text: str) -> ReceiptHandle | None:
     """None for a text that is none."""
     if _FORM.fullmatch(text) is None:
         return None
     seq, token = decode(text[:_HALF]), decode(text[_HALF:])
-    return None if max(seq, token) >= 1 << 63 else Receipt(seq, token)
+    return None if max(seq, token) >= 1 << 63 else ReceiptHandle(seq, token)

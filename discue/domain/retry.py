@@ -22,7 +22,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
         """How many attempts there are at most, the first included."""
         return len(self.delays_seconds) + 1
 
-    def ends_with(self, status: int) -> bool:
+    def is_final(self, status: int) -> bool:
         """Whether an answer with this status makes the delivery missed."""
         return bool(self.final) and (str(status) in self.final or f"{status // 100}xx" in self.final)
 

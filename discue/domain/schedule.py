@@ -28,7 +28,7 @@ WORDS: Final = {
     "@yearly": "0 0 1 1 *",
 }
 
-MissedRuns = Literal["skip", "catch_up"]
+MissedRunAction = Literal["skip", "catch_up"]
 
 _MINUTE_MS: Final = 60_000
 _WIDER: Final = 4
@@ -45,14 +45,14 @@ class Timing(msgspec.Struct, frozen=True, omit_defaults=True):
     ends_at: int | None = None
 
 
-class Missed(msgspec.Struct, frozen=True, omit_defaults=True):
+class MissedRunPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """What becomes of missed runs: they are skipped, or the newest `limit` of them caught up on."""
 
-    runs: MissedRuns = "skip"
+    runs: MissedRunAction = "skip"
     limit: int = CATCH_UP_LIMIT
 
 
-class Run(msgspec.Struct, frozen=True, omit_defaults=True):
+class ScheduleRun(msgspec.Struct, frozen=True, omit_defaults=True):
     """One run. It published a message, or it was skipped for a reason: one of the two is there."""
 
     scheduled_at: int
@@ -80,17 +80,17 @@ class Schedule(msgspec.Struct, frozen=True):
     updated_at: int
     data: bytes = b""
     is_json: bool = True
-    missed: Missed = Missed()
+    missed: MissedRunPolicy = MissedRunPolicy()
     options: MessageOptions = MessageOptions()
     expires_in: int | None = None
     next_run_at: int | None = None
-    last_run: Run | None = None
+    last_run: ScheduleRun | None = None
 
     def __repr__(self) -> str:
         return f"Schedule(organization={self.organization}, public_id={self.public_id!r}, alias={self.alias!r})"
 
 
-class Due(NamedTuple):
+class DueRuns(NamedTuple):
     """What is to be done at a moment: messages for these `runs`, oldest first. `missed` is the newest one skipped."""
 
     runs: tuple[int, ...]
@@ -133,7 +133,7 @@ def next_runs(schedule: Schedule, most: int) -> tuple[int, ...]:
     return () if first is None else (first, *runs_after(schedule.timing, first, most - 1))
 
 
-def due_runs(schedule: Schedule, now: int) -> Due:
+def due_runs(schedule: Schedule, now: int) -> DueRuns:
     """What is due by now of a schedule that waits for a run which has come. Raises UnknownTimeZone.
 
     What is late by LATE_MS at most was not missed: of several such runs the newest stands for all.
@@ -145,8 +145,8 @@ def due_runs(schedule: Schedule, now: int) -> Due:
     following = runs_after(timing, now, 1)
     next_run_at = following[0] if following else None
     if missed.runs == "skip" and newest and now - newest[-1] > LATE_MS:
-        return Due((), newest[-1], next_run_at)
-    return Due(newest, None, next_run_at)
+        return DueRuns((), newest[-1], next_run_at)
+    return DueRuns(newest, None, next_run_at)
 
 
 def _newest(timing: Timing, span: tuple[int, int], most: int) -> tuple[int, ...]:

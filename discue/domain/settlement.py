@@ -41,7 +41,7 @@ def settle(attempts_made: int, outcome: Outcome, policy: RetryPolicy, now: int, 
     gone = outcome.status == _GONE and outcome.error == "status"
     if outcome.no_retry:
         return Settlement("missed", 0, gone, "no_retry")
-    if outcome.error in _WHOLE_ANSWERS and policy.ends_with(outcome.status):
+    if outcome.error in _WHOLE_ANSWERS and policy.is_final(outcome.status):
         return Settlement("missed", 0, gone, "final_status")
     delay = delay_ms(policy, attempts_made, outcome.retry_after_seconds, random)
     if delay is None:

@@ -14,12 +14,12 @@ class Claim(NamedTuple):
     turn: int
 
 
-def share_of(places: int, claims: int) -> int:
+def fair_share(places: int, claims: int) -> int:
     """As many as each may have at once while so many want them. Together that may be a little more than there are."""
     return -(-places // claims)
 
 
-def may_take(places: int, taken: int, asking: Claim, waiting: Collection[Claim]) -> bool:
+def may_take_slot(places: int, taken: int, asking: Claim, waiting: Collection[Claim]) -> bool:
     """Whether whoever asks may take a place now, of which so many are taken by all, while these wait for one.
 
     While a place is free, there is always one among those who want it who may take it.
@@ -28,5 +28,5 @@ def may_take(places: int, taken: int, asking: Claim, waiting: Collection[Claim])
         return False
     if not waiting:
         return True
-    share = share_of(places, 1 + len(waiting))
+    share = fair_share(places, 1 + len(waiting))
     return asking.taken < share and all(each.taken >= share or asking.turn < each.turn for each in waiting)

@@ -4,22 +4,22 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from discue.auth.control_plane_cache import Directory, QueueRecord
+from discue.auth.control_plane_cache import ControlPlaneCache, QueueRecord
 from discue.domain.clock import Clock
 from discue.domain.errors import Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RowIds
-from discue.domain.messages import WITHOUT_KEY, hash_of_key, write_options
+from discue.domain.messages import NO_KEY_HASH, encode_options, hash_key
 from discue.domain.model import Entry, MessageOptions
-from discue.domain.quotas import Load
-from discue.domain.schemas.violations import FAULTS, Checker
-from discue.publishing.quota_gate import PublishingQuotas
+from discue.domain.quotas import PublishUsage
+from discue.domain.schemas.violations import FAULTS, SchemaValidator
+from discue.publishing.quota_gate import QuotaGate
 from discue.store.engine import (
     AlreadyDone,
     Append,
     Appended,
+    IdempotencyRecord,
     NewEntry,
-    Once,
     QueueClosed,
     StaleConfiguration,
     UniqueViolation,
@@ -33,7 +33,7 @@ _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[tuple[str, str | None]]).decode
 
 
-class Draft(msgspec.Struct, frozen=True, gc=False):
+class NewMessage(msgspec.Struct, frozen=True, gc=False):
     """A message as its producer gave it, and checked. What was not given is None.
 
     `pointer` says where in the request its data stands.
@@ -56,15 +56,15 @@ class Publisher(msgspec.Struct, frozen=True):
     """What publishing needs."""
 
     store: Store
-    directory: Directory
+    cache: ControlPlaneCache
     clock: Clock
     public_ids: PublicIds
-    quotas: PublishingQuotas
+    quotas: QuotaGate
     row_ids: RowIds
 
 
 async def publish(
-    publisher: Publisher, queue: QueueRecord, drafts: Sequence[Draft], *, once: IdempotencyKey | None = None
+    publisher: Publisher, queue: QueueRecord, drafts: Sequence[NewMessage], *, once: IdempotencyKey | None = None
 ) -> tuple[Entry, ...]:
     """Store messages of one queue, all or none, and return them as they stand in its log.
 
@@ -75,25 +75,25 @@ async def publish(
     """
     if queue.quotas is None:
         return await _publish(publisher, queue, drafts, once)
-    more = Load(len(drafts), sum(len(draft.body) for draft in drafts))
+    more = PublishUsage(len(drafts), sum(len(draft.body) for draft in drafts))
     async with publisher.quotas.room(queue.organization, queue.quotas, more):
         return await _publish(publisher, queue, drafts, once)
 
 
 async def _publish(
-    publisher: Publisher, queue: QueueRecord, drafts: Sequence[Draft], once: IdempotencyKey | None
+    publisher: Publisher, queue: QueueRecord, drafts: Sequence[NewMessage], once: IdempotencyKey | None
 ) -> tuple[Entry, ...]:
     new = tuple(entry_for(publisher.public_ids.next(), draft, ordered=queue.ordered) for draft in drafts)
     kept = None if once is None else _kept(publisher, once, new)
     for _ in range(_TRIES):
-        check_drafts(drafts, queue.max_message_bytes, queue.checker)
+        check_messages(drafts, queue.max_message_bytes, queue.checker)
         now = publisher.clock.now()
         append = Append(queue.organization, queue.id, queue.config_version, now, new, kept)
         try:
             appended: Appended = await publisher.store.append(append)
         except StaleConfiguration:
-            await publisher.directory.catch_up()
-            queue = await publisher.directory.queue(queue.organization, queue.public_id)
+            await publisher.cache.catch_up()
+            queue = await publisher.cache.queue(queue.organization, queue.public_id)
         except QueueClosed as error:
             raise NotFound from error
         except UniqueViolation as error:
@@ -106,38 +106,38 @@ async def _publish(
     raise Unavailable("The queue's configuration keeps changing. Try again soon.")
 
 
-def _kept(publisher: Publisher, once: IdempotencyKey, new: tuple[NewEntry, ...]) -> Once:
+def _kept(publisher: Publisher, once: IdempotencyKey, new: tuple[NewEntry, ...]) -> IdempotencyRecord:
     content = _pack([(each.id, each.alias) for each in new])
-    return Once(once.hash, once.fingerprint, content, publisher.row_ids.next())
+    return IdempotencyRecord(once.hash, once.fingerprint, content, publisher.row_ids.next())
 
 
-def entry_for(public_id: str, draft: Draft, *, ordered: bool = False, body_id: int | None = None) -> NewEntry:
+def entry_for(public_id: str, draft: NewMessage, *, ordered: bool = False, body_id: int | None = None) -> NewEntry:
     """The message as it is appended, to an `ordered` queue or to another one."""
     if draft.options is None and not ordered:
         return NewEntry(public_id, draft.is_json, draft.body, draft.alias, body_id=body_id)
     options = draft.options or _NO_OPTIONS
-    without = WITHOUT_KEY if ordered else None
+    without = NO_KEY_HASH if ordered else None
     return NewEntry(
         public_id,
         draft.is_json,
         draft.body,
         draft.alias,
         expires_at=draft.expires_at,
-        key_hash=without if options.key is None else hash_of_key(options.key),
-        extra=write_options(options),
+        key_hash=without if options.key is None else hash_key(options.key),
+        extra=encode_options(options),
         due_at=options.deliver_at,
         body_id=body_id,
     )
 
 
-def check_drafts(drafts: Sequence[Draft], limit: int, checker: Checker | None) -> None:
+def check_messages(drafts: Sequence[NewMessage], limit: int, checker: SchemaValidator | None) -> None:
     """Raises PayloadTooLarge and Unprocessable unless they fit a queue: its largest message, and its schema if any."""
     _check_sizes(limit, drafts)
     if checker is not None:
         _check_schema(checker, drafts)
 
 
-def published_before(content: bytes) -> list[tuple[str, str | None]]:
+def stored_messages(content: bytes) -> list[tuple[str, str | None]]:
     """Ids and aliases of the messages that an idempotency key was used for, from what is kept with it.
 
     It is not sealed: the same stands beside it in the log.
@@ -145,7 +145,7 @@ def published_before(content: bytes) -> list[tuple[str, str | None]]:
     return _unpack(content)
 
 
-def _check_schema(checker: Checker, drafts: Sequence[Draft]) -> None:
+def _check_schema(checker: SchemaValidator, drafts: Sequence[NewMessage]) -> None:
     faults = violations_of(checker, drafts)
     if faults:
         first = faults[0]
@@ -153,7 +153,7 @@ def _check_schema(checker: Checker, drafts: Sequence[Draft]) -> None:
         raise Unprocessable(sentence, faults=faults)
 
 
-def violations_of(checker: Checker, drafts: Iterable[Draft]) -> tuple[Fault, ...]:
+def violations_of(checker: SchemaValidator, drafts: Iterable[NewMessage]) -> tuple[Fault, ...]:
     """What a queue's schema has against messages: 100 at most."""
     faults: list[Fault] = []
     for draft in drafts:
@@ -166,7 +166,7 @@ def violations_of(checker: Checker, drafts: Iterable[Draft]) -> tuple[Fault, ...
     return tuple(faults[:FAULTS])
 
 
-def _check_sizes(limit: int, drafts: Sequence[Draft]) -> None:
+def _check_sizes(limit: int, drafts: Sequence[NewMessage]) -> None:
     for draft in drafts:
         if len(draft.body) > limit:
             raise PayloadTooLarge(
@@ -174,6 +174,6 @@ def _check_sizes(limit: int, drafts: Sequence[Draft]) -> None:
             )
 
 
-def size_fault(draft: Draft, limit: int) -> Fault:
+def size_fault(draft: NewMessage, limit: int) -> Fault:
     """What is wrong with a message that is larger than its queue's limit."""
     return Fault(draft.pointer, f"has {len(draft.body)} bytes; at most {limit} are allowed")

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from discue.domain.clock import Clock
-from discue.domain.quotas import Load, Quotas, check_publishing, fits, is_near
+from discue.domain.quotas import PublishUsage, Quotas, check_publishing, fits, is_near
 from discue.store import quota_use, tallies
 from discue.store.engine import Transaction
 from discue.store.store import Store
@@ -27,7 +27,7 @@ _LOOK_SECONDS: Final = 1.0
 _LOOKS: Final = 3
 _REMEMBERED: Final = 10_000
 
-_NOTHING: Final = Load()
+_NOTHING: Final = PublishUsage()
 
 
 class _Use:
@@ -48,7 +48,7 @@ class _Use:
         self.lock = asyncio.Lock()
 
     @property
-    def unseen(self) -> Load:
+    def unseen(self) -> PublishUsage:
         return self.stored + self.in_flight
 
     @property
@@ -62,7 +62,7 @@ class _Use:
             await self.settled.wait()
 
 
-class PublishingQuotas:
+class QuotaGate:
     """Used from one event loop."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
@@ -71,7 +71,7 @@ class PublishingQuotas:
         self._uses: dict[int, _Use] = {}
 
     @asynccontextmanager
-    async def room(self, organization: int, quotas: Quotas, more: Load) -> AsyncIterator[None]:
+    async def room(self, organization: int, quotas: Quotas, more: PublishUsage) -> AsyncIterator[None]:
         """Within the block so much more may be stored. Raises QuotaUsedUp when it does not fit."""
         use = self._use(organization)
         if self._is_known(use) and not is_near(quotas, use.seen, use.unseen + more, self._store.workers):
@@ -84,7 +84,7 @@ class PublishingQuotas:
             yield
             use.stored += more
         finally:
-            use.in_flight = Load(use.in_flight.messages - more.messages, use.in_flight.bytes - more.bytes)
+            use.in_flight = PublishUsage(use.in_flight.messages - more.messages, use.in_flight.bytes - more.bytes)
             use.settled.set()
 
     def _use(self, organization: int) -> _Use:
@@ -99,7 +99,7 @@ class PublishingQuotas:
         is_fresh = self._clock.monotonic() - use.looked_at < _LOOK_SECONDS
         return is_fresh and use.day == self._clock.now() // DAY_MS
 
-    async def _look_closely(self, organization: int, use: _Use, quotas: Quotas, more: Load) -> None:
+    async def _look_closely(self, organization: int, use: _Use, quotas: Quotas, more: PublishUsage) -> None:
         """Look, and check. What was in flight at the look may have been counted twice: then look again without it."""
         for _ in range(_LOOKS):
             before = use.in_flight
@@ -121,7 +121,7 @@ class PublishingQuotas:
             partial(_read, organization=organization, closing=closing, still_open=range(closing.stop, end))
         )
         use.closed, use.open_from = use.closed + closed, closing.stop
-        use.seen = Load(use.closed + opened, stored)
+        use.seen = PublishUsage(use.closed + opened, stored)
         use.looked_at = began_at
 
 

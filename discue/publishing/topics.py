@@ -10,19 +10,19 @@ from discue.auth.control_plane_cache import QueueRecord
 from discue.auth.topic_routes import TopicRecord, Way
 from discue.domain.errors import Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable
 from discue.domain.idempotency import IdempotencyKey
-from discue.domain.messages import write_options
+from discue.domain.messages import encode_options
 from discue.domain.model import Entry, MessageOptions
-from discue.domain.quotas import Load
-from discue.publishing.publish import Draft, Publisher, entry_for, size_fault, violations_of
+from discue.domain.quotas import PublishUsage
+from discue.publishing.publish import NewMessage, Publisher, entry_for, size_fault, violations_of
 from discue.store import topics
 from discue.store.engine import (
     AlreadyDone,
     Append,
+    IdempotencyRecord,
     NewEntry,
-    Once,
-    Routed,
     SharedBody,
     StaleConfiguration,
+    TopicAppend,
     UniqueViolation,
 )
 
@@ -35,7 +35,7 @@ _NO_OPTIONS = MessageOptions()
 _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 
 
-class Placed(msgspec.Struct, frozen=True, array_like=True):
+class RoutedMessage(msgspec.Struct, frozen=True, array_like=True):
     """A message that was published to a topic. `queues` are the public ids of those that it went into."""
 
     id: str
@@ -43,13 +43,13 @@ class Placed(msgspec.Struct, frozen=True, array_like=True):
     queues: tuple[str, ...]
 
 
-_unpack = msgspec.msgpack.Decoder(tuple[Placed, ...]).decode
+_unpack = msgspec.msgpack.Decoder(tuple[RoutedMessage, ...]).decode
 
 
-class Published(msgspec.Struct, frozen=True):
+class RoutedMessages(msgspec.Struct, frozen=True):
     """Messages in the order in which they were given, and when they were stored."""
 
-    messages: tuple[Placed, ...]
+    messages: tuple[RoutedMessage, ...]
     stored_at: int
 
 
@@ -62,8 +62,8 @@ class _Destination(msgspec.Struct):
 
 
 async def publish_to_topic(
-    publisher: Publisher, topic: TopicRecord, drafts: Sequence[Draft], *, once: IdempotencyKey | None = None
-) -> Published:
+    publisher: Publisher, topic: TopicRecord, drafts: Sequence[NewMessage], *, once: IdempotencyKey | None = None
+) -> RoutedMessages:
     """Store messages in the queues that the topic's channels choose: all, or none.
 
     One that no channel takes is stored nowhere. With an idempotency key they are stored at most once: AlreadyDone says
@@ -75,8 +75,8 @@ async def publish_to_topic(
         try:
             return await _publish(publisher, topic, ids, drafts, once)
         except StaleConfiguration:
-            await publisher.directory.catch_up()
-            topic = await publisher.directory.topic(topic.organization, topic.public_id)
+            await publisher.cache.catch_up()
+            topic = await publisher.cache.topic(topic.organization, topic.public_id)
         except UniqueViolation as error:
             if once is None:
                 raise
@@ -85,7 +85,7 @@ async def publish_to_topic(
     raise Unavailable("The topic's channels, or their queues, keep changing. Try again soon.")
 
 
-def placed_before(content: bytes) -> tuple[Placed, ...]:
+def stored_routed_messages(content: bytes) -> tuple[RoutedMessage, ...]:
     """The messages that an idempotency key was used for, from what is kept with it."""
     return _unpack(content)
 
@@ -94,9 +94,9 @@ async def _publish(
     publisher: Publisher,
     topic: TopicRecord,
     ids: Sequence[str],
-    drafts: Sequence[Draft],
+    drafts: Sequence[NewMessage],
     once: IdempotencyKey | None,
-) -> Published:
+) -> RoutedMessages:
     """Raises StaleConfiguration when something is not as it was known."""
     destinations = await _destinations(publisher, topic, drafts)
     queues_of: list[list[str]] = [[] for _ in drafts]
@@ -104,40 +104,42 @@ async def _publish(
         for index in each.drafts:
             queues_of[index].append(each.queue.public_id)
     placed = [
-        Placed(public_id, draft.alias, tuple(sorted(queues)))
+        RoutedMessage(public_id, draft.alias, tuple(sorted(queues)))
         for public_id, draft, queues in zip(ids, drafts, queues_of, strict=True)
     ]
     kept = None
     if once is not None:
-        kept = Once(once.hash, once.fingerprint, _pack(placed), publisher.row_ids.next())
+        kept = IdempotencyRecord(once.hash, once.fingerprint, _pack(placed), publisher.row_ids.next())
     now = publisher.clock.now()
     if not destinations:
         await _keep_unrouted(publisher, topic, kept, now)
-        return Published(tuple(placed), now)
+        return RoutedMessages(tuple(placed), now)
     routed = _routed(publisher, topic, destinations, (ids, drafts))
     first = msgspec.structs.replace(routed.appends[0], once=kept)
     routed = msgspec.structs.replace(routed, appends=(first, *routed.appends[1:]))
-    return Published(tuple(placed), await _store(publisher, topic, routed))
+    return RoutedMessages(tuple(placed), await _store(publisher, topic, routed))
 
 
-async def _store(publisher: Publisher, topic: TopicRecord, routed: Routed) -> int:
+async def _store(publisher: Publisher, topic: TopicRecord, routed: TopicAppend) -> int:
     """When it was stored."""
     if topic.quotas is None:
         appended = await publisher.store.route(routed)
     else:
-        async with publisher.quotas.room(topic.organization, topic.quotas, Load(routed.rows, routed.bytes_in_queues)):
+        async with publisher.quotas.room(
+            topic.organization, topic.quotas, PublishUsage(routed.rows, routed.bytes_in_queues)
+        ):
             appended = await publisher.store.route(routed)
     return appended[0].entries[0].stored_at
 
 
-async def _keep_unrouted(publisher: Publisher, topic: TopicRecord, once: Once | None, now: int) -> None:
+async def _keep_unrouted(publisher: Publisher, topic: TopicRecord, once: IdempotencyRecord | None, now: int) -> None:
     """The store is asked even where nothing is stored: a channel may have been made a moment ago, by another worker."""
     key = (topic.organization, topic.id, topic.routes_version)
     work = partial(topics.keep_unrouted, key=key, once=once, now=now)
     await (publisher.store.read(work) if once is None else publisher.store.write(work))
 
 
-async def _destinations(publisher: Publisher, topic: TopicRecord, drafts: Sequence[Draft]) -> list[_Destination]:
+async def _destinations(publisher: Publisher, topic: TopicRecord, drafts: Sequence[NewMessage]) -> list[_Destination]:
     """By the queues' row ids: in this order their heads are locked. Raises Unprocessable and PayloadTooLarge."""
     chosen: list[tuple[Way, list[int]]] = []
     seen = [(_subject_of(draft), _as_filters_see(draft)) for draft in drafts]
@@ -152,7 +154,7 @@ async def _destinations(publisher: Publisher, topic: TopicRecord, drafts: Sequen
     destinations = []
     for way, indexes in chosen:
         try:
-            queue = await publisher.directory.queue(topic.organization, way.queue)
+            queue = await publisher.cache.queue(topic.organization, way.queue)
         except NotFound:
             # It was deleted, and the channel with it.
             raise StaleConfiguration from None
@@ -162,7 +164,7 @@ async def _destinations(publisher: Publisher, topic: TopicRecord, drafts: Sequen
     return sorted(destinations, key=_queue_of)
 
 
-def _check(destination: _Destination, drafts: Sequence[Draft]) -> None:
+def _check(destination: _Destination, drafts: Sequence[NewMessage]) -> None:
     """What each queue asks of messages holds for those that come by a channel, too."""
     queue, channel = destination.queue, destination.channel
     limit = queue.max_message_bytes
@@ -184,8 +186,8 @@ def _routed(
     publisher: Publisher,
     topic: TopicRecord,
     destinations: Sequence[_Destination],
-    messages: tuple[Sequence[str], Sequence[Draft]],
-) -> Routed:
+    messages: tuple[Sequence[str], Sequence[NewMessage]],
+) -> TopicAppend:
     ids, drafts = messages
     uses = Counter(index for each in destinations for index in each.drafts)
     bodies = {
@@ -206,15 +208,15 @@ def _routed(
                 )
         entries = tuple(made[index, queue.ordered] for index in each.drafts)
         appends.append(Append(queue.organization, queue.id, queue.config_version, now, entries))
-    return Routed(topic.organization, topic.id, topic.routes_version, tuple(appends), tuple(bodies.values()))
+    return TopicAppend(topic.organization, topic.id, topic.routes_version, tuple(appends), tuple(bodies.values()))
 
 
-def _subject_of(draft: Draft) -> str | None:
+def _subject_of(draft: NewMessage) -> str | None:
     return None if draft.options is None else draft.options.subject
 
 
-def _as_filters_see(draft: Draft) -> Entry:
-    extra = write_options(draft.options or _NO_OPTIONS) or b""
+def _as_filters_see(draft: NewMessage) -> Entry:
+    extra = encode_options(draft.options or _NO_OPTIONS) or b""
     return Entry(0, "", 0, draft.is_json, draft.body, extra=extra)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from discue import __version__
 from discue.crypto.signatures import sign
 from discue.domain.egress import Target
-from discue.domain.headers import OF_RUNS, is_header_allowed, is_value_allowed
+from discue.domain.headers import SCHEDULE_HEADERS, is_header_allowed, is_value_allowed
 from discue.domain.messages import SUBJECT_HEADER
 from discue.sending.attempt_request import AttemptRequest
 
@@ -122,7 +122,7 @@ def whole_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> b
 def _own_headers(headers: tuple[tuple[str, str], ...]) -> str:
     for name, value in headers:
         # Of the names that nobody can choose these come with messages.
-        is_ours = name in OF_RUNS or name == SUBJECT_HEADER
+        is_ours = name in SCHEDULE_HEADERS or name == SUBJECT_HEADER
         is_allowed = is_value_allowed(value) if is_ours else is_header_allowed(name, value)
         if not is_allowed:
             raise RequestInvalid("One of the message's or listener's own headers cannot be sent.")

@@ -9,7 +9,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from discue.domain.attempt_trace import Kept
+from discue.domain.attempt_trace import AttemptDetailLevel
 from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy
 from discue.domain.model import Outcome
@@ -48,7 +48,7 @@ class Sender:
         limits: SenderLimits | None = None,
         resolve: Resolve | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        details: Kept = "none",
+        details: AttemptDetailLevel = "none",
     ) -> None:
         """`details`: which outcomes come with a trace."""
         self._clock = clock

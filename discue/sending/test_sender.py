@@ -11,7 +11,7 @@ from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import TooManyRequests
 from discue.domain.model import Outcome, RateLimit
-from discue.domain.pace import Pace
+from discue.domain.pace import TokenBucket
 from discue.sending.access_tokens import AccessTokens
 from discue.sending.attempt_request import AttemptRequest
 from discue.sending.endpoint_auth import Authorizer
@@ -53,7 +53,7 @@ class Sampler:
         self._clock = clock
         self._public = public
         self._under_way: Counter[int] = Counter()
-        self._paces: OrderedDict[int, Pace] = OrderedDict()
+        self._paces: OrderedDict[int, TokenBucket] = OrderedDict()
 
     async def attempt(self, organization: int, request: AttemptRequest) -> Outcome:
         """What comes of one request. Raises TooManyRequests."""
@@ -78,7 +78,7 @@ class Sampler:
         if self._under_way[organization] >= AT_ONCE_OF_ONE or self._under_way.total() >= AT_ONCE:
             raise TooManyRequests("Too many tests are under way. Try again soon.", retry_after_seconds=1)
         now = self._clock.monotonic()
-        pace = self._paces.get(organization) or Pace(RATE, now, is_full=True)
+        pace = self._paces.get(organization) or TokenBucket(RATE, now, is_full=True)
         if pace.wait_seconds(now) > 0:
             raise TooManyRequests("This organization tests too often. Try again soon.", retry_after_seconds=1)
         pace.begun(now)

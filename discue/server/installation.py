@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from discue.auth.control_plane_cache import Directory
+from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.config.settings import Settings, default_quotas
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.crypto import key_file
 from discue.crypto.keyring import Keyring
 from discue.domain.clock import Clock
@@ -16,7 +16,7 @@ from discue.domain.ids import COMMAND_SLOTS, PublicIds, RandomText, RowIds
 from discue.observability.logs import Log
 from discue.store import copying
 from discue.store.engine import Engine
-from discue.store.inspect import Survey
+from discue.store.inspect import DatabaseInspection
 from discue.store.migrations import migrations
 from discue.store.sqlite import engine as sqlite
 from discue.store.sqlite import inspect
@@ -32,15 +32,15 @@ class Installation:
     settings: Settings
     clock: Clock
     store: Store
-    directory: Directory
-    control: Control
+    cache: ControlPlaneCache
+    control: ControlContext
 
     @property
     def keyring(self) -> Keyring:
         return self.control.keyring
 
 
-class StoreFailures:
+class StoreFailureLog:
     """Tells the log what the store met: while something lasts, once in a while and how often it was."""
 
     def __init__(self, log: Log, clock: Clock) -> None:
@@ -62,24 +62,24 @@ class StoreFailures:
 async def opened(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[Installation]:
     """Open the database and bring its schema up to date. Raises StoreUnusable with the reason and the way out."""
 
-    engine = engine_of(settings, StoreFailures(log, clock))
+    engine = engine_of(settings, StoreFailureLog(log, clock))
     await engine.open()
     try:
         await engine.read(lambda tx: copying.require_finished(tx, settings.database_shown))
         # A command may write beside a running server: the slot keeps their ids apart.
         row_ids = RowIds(clock, slot=COMMAND_SLOTS[os.urandom(1)[0]])
         store = Store(engine, max_waiting_bytes=settings.max_waiting_bytes, worker_slot=lambda: row_ids.slot)
-        directory = Directory(
+        cache = ControlPlaneCache(
             store, clock, max_message_bytes=settings.max_message_bytes, quotas=default_quotas(settings)
         )
-        await directory.open()
-        control = _control(settings, clock, row_ids, (store, directory))
-        yield Installation(settings, clock, store, directory, control)
+        await cache.open()
+        control = _control(settings, clock, row_ids, (store, cache))
+        yield Installation(settings, clock, store, cache, control)
     finally:
         await engine.close()
 
 
-def engine_of(settings: Settings, failures: StoreFailures) -> Engine:
+def engine_of(settings: Settings, failures: StoreFailureLog) -> Engine:
     """The engine that the database's address asks for, not opened yet."""
     path = settings.database_path
     if path is not None:
@@ -90,15 +90,15 @@ def engine_of(settings: Settings, failures: StoreFailures) -> Engine:
     return PostgresEngine(settings.database, report=failures.report)
 
 
-async def survey(settings: Settings) -> Survey:
+async def inspect_database(settings: Settings) -> DatabaseInspection:
     """Look at the database and change nothing. Raises StoreUnusable with the reason and the way out."""
     path = settings.database_path
     if path is not None:
-        return inspect.survey(path, migrations(sqlite.DIALECT))
+        return inspect.inspect_database(path, migrations(sqlite.DIALECT))
     from discue.store.postgres import engine as postgres  # noqa: PLC0415 - as above
     from discue.store.postgres import inspect as postgres_survey  # noqa: PLC0415 - as above
 
-    return await postgres_survey.survey(settings.database, migrations(postgres.DIALECT))
+    return await postgres_survey.inspect_database(settings.database, migrations(postgres.DIALECT))
 
 
 def egress_policy(settings: Settings) -> EgressPolicy:
@@ -107,11 +107,13 @@ def egress_policy(settings: Settings) -> EgressPolicy:
     return EgressPolicy(allow_private=True) if allowed is True else EgressPolicy(allowed_networks=allowed or ())
 
 
-def _control(settings: Settings, clock: Clock, row_ids: RowIds, place: tuple[Store, Directory]) -> Control:
-    store, directory = place
-    return Control(
+def _control(
+    settings: Settings, clock: Clock, row_ids: RowIds, place: tuple[Store, ControlPlaneCache]
+) -> ControlContext:
+    store, cache = place
+    return ControlContext(
         store=store,
-        directory=directory,
+        cache=cache,
         clock=clock,
         public_ids=PublicIds(clock, os.urandom),
         row_ids=row_ids,

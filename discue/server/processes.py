@@ -20,7 +20,7 @@ from discue.domain.clock import Clock
 from discue.observability.logs import Log
 from discue.server.exit_codes import FAILED, FINE, exit_code_of
 from discue.server.signals import STOPPING, signals_heard
-from discue.server.worker_pipe import SERVES, Place, all_before
+from discue.server.worker_pipe import SERVES, WorkerPipe, all_before
 
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -31,7 +31,7 @@ _HALTED_SECONDS: Final = 5.0
 _PREDECESSORS_KEPT: Final = 16
 _READ_BYTES: Final = 65_536
 
-Serve = Callable[[Place], int]
+Serve = Callable[[WorkerPipe], int]
 """Serves as one worker, in a process of its own, and returns its exit code."""
 
 
@@ -43,7 +43,7 @@ class _Child:
     pid: int = 0
     reports: int = -1
     unread: bytes = b""
-    incarnations: list[int] = field(default_factory=list)
+    session_ids: list[int] = field(default_factory=list)
     """Of those that ran here since one of them last served: whoever ended without serving buried nobody."""
     started_at: float = 0.0
     due_at: float | None = None
@@ -54,7 +54,7 @@ class _Child:
     has_served: bool = False
 
 
-class Workers:
+class WorkerProcesses:
     """The parent of as many workers as the settings say.
 
     The first one starts alone: it finds what is wrong with the database, founds what is missing there, and settles
@@ -69,7 +69,7 @@ class Workers:
         self._children = [_Child(number) for number in range(1, settings.workers + 1)]
         self._selector = selectors.DefaultSelector()
         self._signals: list[signal.Signals] = []
-        self._leash, self._leash_held = os.pipe()
+        self._parent_pipe, self._parent_pipe_held = os.pipe()
         self._is_asked = False
         self._kill_at: float | None = None
         self._has_started = False
@@ -134,7 +134,7 @@ class Workers:
         try:
             pid = os.fork()
             if pid == 0:
-                self._be_child(Place(child.number, self._predecessors(child), self._leash, told), reports)
+                self._be_child(WorkerPipe(child.number, self._predecessors(child), self._parent_pipe, told), reports)
         except OSError:
             os.close(reports)
             raise
@@ -146,16 +146,20 @@ class Workers:
     def _predecessors(self, child: _Child) -> Predecessors:
         if child is self._children[0] and not child.has_served:
             return all_before(self._settings)
-        return tuple(child.incarnations)
+        return tuple(child.session_ids)
 
-    def _be_child(self, place: Place, reports: int) -> NoReturn:
+    def _be_child(self, place: WorkerPipe, reports: int) -> NoReturn:
         """The rest of a worker's life. Its end unwinds nothing of the parent's."""
         code = FAILED
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._selector.close()
-            for descriptor in (self._leash_held, reports, *(child.reports for child in self._children if child.pid)):
+            for descriptor in (
+                self._parent_pipe_held,
+                reports,
+                *(child.reports for child in self._children if child.pid),
+            ):
                 os.close(descriptor)
             code = exit_code_of(lambda: self._serve(place))
             sys.stdout.flush()
@@ -177,13 +181,13 @@ class Workers:
             if word == SERVES:
                 self._note_serving(child)
             else:
-                child.incarnations = [*child.incarnations[1 - _PREDECESSORS_KEPT :], int(word)]
+                child.session_ids = [*child.session_ids[1 - _PREDECESSORS_KEPT :], int(word)]
         return True
 
     def _note_serving(self, child: _Child) -> None:
         child.serves = child.has_served = True
         child.failed_starts = 0
-        del child.incarnations[:-1]
+        del child.session_ids[:-1]
         for other in self._children:
             if not other.pid and other.due_at is None:
                 other.due_at = self._clock.monotonic()
@@ -236,7 +240,7 @@ class Workers:
         self._code = self._code or (FAILED if code < 0 else code)
 
     def _drain(self) -> None:
-        os.close(self._leash_held)
+        os.close(self._parent_pipe_held)
         self._kill_at = self._clock.monotonic() + self._settings.drain_timeout_seconds + _DRAIN_MARGIN_SECONDS
 
     def _kill_hopeless(self) -> None:

@@ -32,7 +32,7 @@ def stop_asked(log: Log) -> asyncio.Event:
     return asked
 
 
-def stop_told(log: Log, leash: int) -> asyncio.Event:
+def stop_told(log: Log, parent_pipe: int) -> asyncio.Event:
     """For one of several workers: set by the end of its leash, or by a signal, however many there are.
 
     A terminal and a service manager signal the workers as well as their parent: it is the parent that counts.
@@ -44,9 +44,9 @@ def stop_told(log: Log, leash: int) -> asyncio.Event:
         if not told.is_set():
             log.info("draining", reason=reason)
             told.set()
-            loop.remove_reader(leash)
+            loop.remove_reader(parent_pipe)
 
-    loop.add_reader(leash, stop, "parent")
+    loop.add_reader(parent_pipe, stop, "parent")
     _receive(stop)
     return told
 

@@ -18,9 +18,9 @@ from discue.api.routes import ROUTES
 from discue.api.rsgi import Application
 from discue.api.services import Readiness, Services
 from discue.auth.authenticator import Authenticator
-from discue.auth.rate_limiter import RequestRates
+from discue.auth.rate_limiter import RateLimiter
 from discue.config.settings import Settings, default_quotas
-from discue.control.domains import Checks
+from discue.control.domains import DomainChecker
 from discue.control.pulls import Puller
 from discue.control.test_deliveries import Samples
 from discue.dispatch.cluster.lease import Lease
@@ -40,7 +40,7 @@ from discue.domain.errors import StoreUnusable, Unavailable
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
 from discue.publishing.publish import Publisher
-from discue.publishing.quota_gate import PublishingQuotas
+from discue.publishing.quota_gate import QuotaGate
 from discue.sending.access_tokens import TOKEN_BYTES, AccessTokens
 from discue.sending.endpoint_auth import Authorizer
 from discue.sending.fetch import Fetcher
@@ -49,7 +49,7 @@ from discue.sending.sender_limits import SenderLimits
 from discue.sending.test_sender import Sampler
 from discue.server.http import Address, HttpServer
 from discue.server.installation import Installation, egress_policy
-from discue.store.engine import Appended, Hint, QueueKey
+from discue.store.engine import Appended, Notification, QueueKey
 
 _TRY_AGAIN_SECONDS = 0.5
 _RETENTION_SECONDS = 60.0
@@ -101,15 +101,13 @@ class Worker:
         self._ownership = Ownership(store, self.dispatcher, self.lease, clock, log)
         self._housekeeper = Housekeeper(
             store,
-            installation.directory,
+            installation.cache,
             self.dispatcher,
             clock,
             _retention_times(settings),
             keeps_house=lambda: self._ownership.keeps_house,
         )
-        runs = ScheduleRuns(
-            store, installation.directory, clock, installation.control.public_ids, default_quotas(settings)
-        )
+        runs = ScheduleRuns(store, installation.cache, clock, installation.control.public_ids, default_quotas(settings))
         self._scheduler = Scheduler(
             store, self.dispatcher, runs, clock, keeps_house=lambda: self._ownership.keeps_house
         )
@@ -117,7 +115,7 @@ class Worker:
         self.pulls = Pulls(Means(store, clock, row_ids, SystemRandom().random, limits), log)
         watched = Watched(
             lease=self.lease,
-            directory=installation.directory,
+            cache=installation.cache,
             dispatcher=self.dispatcher,
             ownership=self._ownership,
             housekeeper=self._housekeeper,
@@ -141,15 +139,15 @@ class Worker:
         await self.lease.join()
         renewal_seconds = self.lease.renewal_seconds
         self._supervisor.every(renewal_seconds, "lease", self._renew, longest_pause=renewal_seconds)
-        installation.directory.follow(self.pulls.changed)
+        installation.cache.follow(self.pulls.changed)
         installation.store.appended = self.pulls.appended
         if installation.settings.role != "api":
-            installation.directory.follow(self.dispatcher.changed)
+            installation.cache.follow(self.dispatcher.changed)
             installation.store.appended = self._appended
         self._watch.begin()
         await self._ownership.begin(self._predecessors)
         self._keep_going()
-        self._log.info("joined", incarnation=self.lease.incarnation, slot=self.lease.slot)
+        self._log.info("joined", session_id=self.lease.session_id, slot=self.lease.slot)
         self.readiness.phase = "serving"
         # What stands now stays for as long as the process: the collector need not look at it again.
         gc.collect()
@@ -173,7 +171,7 @@ class Worker:
         try:
             async with asyncio.timeout(_SAYING_SECONDS):
                 await self.lease.begin_leaving()
-            self._installation.store.engine.tell(Hint(cursors=True))
+            self._installation.store.engine.notify(Notification(cursors=True))
         except (Unavailable, TimeoutError) as error:
             self._log.warning("leaving_unannounced", reason=str(error))
         await self.dispatcher.drain(self._installation.settings.drain_timeout_seconds)
@@ -186,14 +184,14 @@ class Worker:
         await self._tokens.close()
         await self._probe.close()
         try:
-            while await self._installation.directory.flush_usage():
+            while await self._installation.cache.flush_usage():
                 pass
         except Unavailable as error:
             # When keys were last used is all that is lost: no reason to say that draining failed.
             self._log.warning("key_use_lost", reason=error.detail)
         try:
             await self.lease.leave()
-            self._installation.store.engine.tell(Hint(cursors=True))
+            self._installation.store.engine.notify(Notification(cursors=True))
         except Unavailable as error:
             # The others take over when the lease is over.
             self._log.warning("lease_left", reason=error.detail)
@@ -203,7 +201,7 @@ class Worker:
             self._watch.look_soon()
 
     def _start_afresh(self) -> None:
-        self._log.warning("declared_dead", incarnation=self.lease.incarnation)
+        self._log.warning("declared_dead", session_id=self.lease.session_id)
         self.dispatcher.drop_all()
 
     def _appended(self, appended: Appended) -> None:
@@ -337,14 +335,14 @@ def _dispatch_limits(settings: Settings) -> DispatchLimits:
 
 
 def _services(
-    installation: Installation, readiness: Readiness, log: Log, asking: tuple[Checks, Samples, Puller]
+    installation: Installation, readiness: Readiness, log: Log, asking: tuple[DomainChecker, Samples, Puller]
 ) -> Services:
     """`asking` is what asks others, or the store again and again, for somebody who waits for the answer."""
     checks, samples, puller = asking
     control = installation.control
     store, clock = installation.store, installation.clock
-    quotas = PublishingQuotas(store, clock)
-    publisher = Publisher(store, installation.directory, clock, control.public_ids, quotas, control.row_ids)
-    rates = RequestRates(store, clock, workers=lambda: store.workers)
-    authenticator = Authenticator(store, installation.directory, clock, control.row_ids, log)
+    quotas = QuotaGate(store, clock)
+    publisher = Publisher(store, installation.cache, clock, control.public_ids, quotas, control.row_ids)
+    rates = RateLimiter(store, clock, workers=lambda: store.workers)
+    authenticator = Authenticator(store, installation.cache, clock, control.row_ids, log)
     return Services(control, publisher, readiness, log, checks, rates, authenticator, samples, puller)

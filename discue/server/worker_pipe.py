@@ -17,19 +17,19 @@ def all_before(settings: Settings) -> Predecessors:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerPipe:
     """One worker's. Its `leash` is a descriptor that becomes readable when the parent drains, or is gone."""
 
     number: int
     predecessors: Predecessors
-    leash: int
+    parent_pipe: int
     reports: int
 
-    def tell_incarnation(self, incarnation: int) -> None:
+    def report_session_id(self, session_id: int) -> None:
         """To be called before anything is written under it: then it is known who died when this process did."""
-        self._tell(b"%d" % incarnation)
+        self._tell(b"%d" % session_id)
 
-    def tell_serving(self) -> None:
+    def report_serving(self) -> None:
         self._tell(SERVES)
 
     def _tell(self, word: bytes) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.allowance import granted_of
+from discue.domain.allowance import granted_share
 from discue.store.engine import Transaction
 
 STEP_ROWS: Final = 500
@@ -23,7 +23,7 @@ _FORGET: Final = """
     )"""
 
 
-class Wish(msgspec.Struct, frozen=True, gc=False):
+class BudgetRequest(msgspec.Struct, frozen=True, gc=False):
     """So many requests of one caller in one minute, out of a limit. `returned` were taken before, and not made."""
 
     organization: int
@@ -34,14 +34,14 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
     returned: int = 0
 
 
-class Taken(msgspec.Struct, frozen=True, gc=False):
+class BudgetGrant(msgspec.Struct, frozen=True, gc=False):
     """How many were granted, and how many are left after that for all workers."""
 
     granted: int
     left: int
 
 
-async def take(tx: Transaction, wishes: Sequence[Wish]) -> list[Taken]:
+async def take(tx: Transaction, wishes: Sequence[BudgetRequest]) -> list[BudgetGrant]:
     """One answer for each, in their order.
 
     Rows are touched in the order of the wishes: workers that all sort theirs do not wait for each other in a circle.
@@ -54,11 +54,11 @@ async def forget(tx: Transaction, before_minute: int) -> int:
     return await tx.execute(_FORGET, before_minute, STEP_ROWS)
 
 
-async def _take(tx: Transaction, wish: Wish) -> Taken:
+async def _take(tx: Transaction, wish: BudgetRequest) -> BudgetGrant:
     if wish.returned:
         await tx.execute(_RETURN, wish.returned, wish.organization, wish.caller, wish.minute)
     rows = await tx.rows(_TAKE, wish.organization, wish.caller, wish.minute, wish.wanted, wish.limit)
     if not rows:
-        return Taken(0, 0)
+        return BudgetGrant(0, 0)
     taken: int = rows[0][0]
-    return Taken(granted_of(wish.wanted, wish.limit, taken), max(0, wish.limit - taken))
+    return BudgetGrant(granted_share(wish.wanted, wish.limit, taken), max(0, wish.limit - taken))

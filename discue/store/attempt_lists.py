@@ -3,13 +3,13 @@
 from typing import Final
 
 from discue.domain.ids import event_id_of, millisecond_of, row_id_at, row_id_up_to
-from discue.domain.model import Listener, ShownAttempt, StoredMessage
+from discue.domain.model import Listener, StoredAttempt, StoredMessage
 from discue.store.engine import Row, Transaction, Value
 from discue.store.filtered_pages import Effort, Seen, Sifted, Span
 from discue.store.pagination import (
     CLOCKS_APART_MS,
     LARGEST,
-    Chosen,
+    InMemoryRows,
     Listing,
     RowPage,
     Selection,
@@ -42,16 +42,16 @@ _ONE: Final = f"""
 _CONTENT: Final = "SELECT content FROM attempt_detail WHERE organization = $1 AND id = $2"
 
 
-async def of_message(tx: Transaction, message: StoredMessage, selection: Selection) -> Listing[ShownAttempt]:
+async def of_message(tx: Transaction, message: StoredMessage, selection: Selection) -> Listing[StoredAttempt]:
     """Of a message with more of them than are read, some are left out."""
     key = (message.organization, message.queue, message.seq)
     rows = await tx.rows(_OF_MESSAGE, *key, OF_A_MESSAGE)
-    found = await browse(tx, Chosen([row for row in rows if _is_shown(row, selection)], _ByTime()), selection)
+    found = await browse(tx, InMemoryRows([row for row in rows if _is_shown(row, selection)], _ByTime()), selection)
     items = [_shown(row[:7], row[7], message.id) for row in found.rows]
     return Listing(tuple(items), found.has_next, found.has_previous)
 
 
-async def of_listener(tx: Transaction, listener: Listener, selection: Selection) -> Listing[ShownAttempt]:
+async def of_listener(tx: Transaction, listener: Listener, selection: Selection) -> Listing[StoredAttempt]:
     """Newest first. Raises BadRequest for a numbered page that is too far from the first.
 
     Failures are found by their index. To find the others, those of the whole organization are looked at: an index that
@@ -62,7 +62,7 @@ async def of_listener(tx: Transaction, listener: Listener, selection: Selection)
     return _listing(found, listener)
 
 
-async def get(tx: Transaction, organization: int, public_id: str, of: StoredMessage | Listener) -> ShownAttempt | None:
+async def get(tx: Transaction, organization: int, public_id: str, of: StoredMessage | Listener) -> StoredAttempt | None:
     """The attempt, if it was one of the message's, or of the listener's."""
     row_id = row_id_up_to(public_id)
     row = await tx.row(_ONE, organization, row_id)
@@ -171,12 +171,12 @@ def _is_shown(row: Row, selection: Selection) -> bool:
     return bool(low <= status <= high)
 
 
-def _listing(found: RowPage, listener: Listener) -> Listing[ShownAttempt]:
+def _listing(found: RowPage, listener: Listener) -> Listing[StoredAttempt]:
     items = [_shown(row[:7], listener.public_id, row[7] or "") for row in found.rows]
     return Listing(tuple(items), found.has_next, found.has_previous, found.resumes_after, found.resumes_before)
 
 
-def _shown(record: Row, listener_id: str, message_id: str) -> ShownAttempt:
+def _shown(record: Row, listener_id: str, message_id: str) -> StoredAttempt:
     row_id, *rest, replay = record
     rest.append("" if replay is None else event_id_of(replay))
-    return ShownAttempt(event_id_of(row_id), millisecond_of(row_id), listener_id, message_id, *rest)
+    return StoredAttempt(event_id_of(row_id), millisecond_of(row_id), listener_id, message_id, *rest)

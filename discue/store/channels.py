@@ -5,7 +5,7 @@ from typing import Final
 
 from discue.domain.model import Channel, Topic
 from discue.store.engine import Row, Transaction
-from discue.store.listeners import Reference
+from discue.store.listeners import ResourceRef
 from discue.store.pagination import Listing, RowPage, Selection, Table, listed, placeholders
 
 A_TOPIC: Final = 50
@@ -60,13 +60,13 @@ async def of_topic(tx: Transaction, topic: Topic) -> list[Channel]:
     return [_from_row(row) for row in rows]
 
 
-async def references_of(tx: Transaction, organization: int, topics: Sequence[int]) -> dict[int, list[Reference]]:
+async def references_of(tx: Transaction, organization: int, topics: Sequence[int]) -> dict[int, list[ResourceRef]]:
     """The channels of each of the topics, by their row ids, the oldest first."""
-    found: dict[int, list[Reference]] = {}
+    found: dict[int, list[ResourceRef]] = {}
     if topics:
         sql = _REFERENCES.format(placeholders(2, len(topics)))
         for topic, public_id, alias in await tx.rows(sql, organization, *topics):
-            found.setdefault(topic, []).append(Reference(public_id, alias))
+            found.setdefault(topic, []).append(ResourceRef(public_id, alias))
     return found
 
 

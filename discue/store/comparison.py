@@ -6,14 +6,14 @@ from typing import Final
 
 import msgspec
 
-from discue.store.copying import Progress, Side, as_copied
+from discue.store.copying import CopyProgress, Side, as_copied
 from discue.store.engine import Row
-from discue.store.tables import TABLES, Key, Table, rows_after
+from discue.store.tables import TABLES, Key, TableSpec, rows_after
 
 ROWS_A_LOOK: Final = 2_048
 
 
-class Look(msgspec.Struct, frozen=True):
+class ComparedRows(msgspec.Struct, frozen=True):
     """What was compared at once: rows of a table, and `bytes` of their bodies. `difference` says what is wrong."""
 
     table: str
@@ -22,7 +22,7 @@ class Look(msgspec.Struct, frozen=True):
     difference: str = ""
 
 
-async def compare(source: Side, target: Side, progress: Progress) -> AsyncIterator[Look]:
+async def compare(source: Side, target: Side, progress: CopyProgress) -> AsyncIterator[ComparedRows]:
     """Table by table. Of a table that is not the same in both, the first difference is told."""
     for table in TABLES:
         after: Key | None = ()
@@ -35,16 +35,16 @@ async def compare(source: Side, target: Side, progress: Progress) -> AsyncIterat
             after = None if is_over else tuple(ours[-1][: len(table.key)])
 
 
-async def _rows(side: Side, table: Table, after: Key) -> list[Row]:
+async def _rows(side: Side, table: TableSpec, after: Key) -> list[Row]:
     return await side.store.read(partial(rows_after, table=table, columns=table.narrow, after=after, limit=ROWS_A_LOOK))
 
 
-def _look(table: Table, ours: list[Row], theirs: list[Row]) -> Look:
+def _look(table: TableSpec, ours: list[Row], theirs: list[Row]) -> ComparedRows:
     size = sum(row[table.narrow.index("size")] for row in ours) if table.bodies else 0
-    return Look(table.name, len(ours), size, "" if ours == theirs else _difference(table, ours, theirs))
+    return ComparedRows(table.name, len(ours), size, "" if ours == theirs else _difference(table, ours, theirs))
 
 
-def _difference(table: Table, ours: list[Row], theirs: list[Row]) -> str:
+def _difference(table: TableSpec, ours: list[Row], theirs: list[Row]) -> str:
     """The first key at which they are not the same."""
     width = len(table.key)
     one, other = ({row[:width]: row[width:] for row in rows} for rows in (ours, theirs))

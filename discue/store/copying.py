@@ -11,11 +11,11 @@ import msgspec
 
 from discue.domain.errors import StoreUnusable
 from discue.store import encryption
-from discue.store.cursor_keys import PULLED
+from discue.store.cursor_keys import PULL_OWNER
 from discue.store.encryption import Encryption
 from discue.store.engine import Row, Transaction, Value
 from discue.store.store import Store
-from discue.store.tables import CURSOR, EXCEPTION, FEED_HEAD, TABLES, Key, Table, insert, rows_after
+from discue.store.tables import CURSOR, EXCEPTION, FEED_HEAD, TABLES, Key, TableSpec, insert, rows_after
 
 ROWS_A_STEP: Final = 512
 BYTES_A_STEP: Final = 4_194_304
@@ -43,7 +43,7 @@ class Side(msgspec.Struct, frozen=True):
     is_held: bool
 
 
-class Progress(msgspec.Struct, frozen=True):
+class CopyProgress(msgspec.Struct, frozen=True):
     """How far a copy has come: in `table`, to the key `after`. When no table is named, everything was copied.
 
     `source` and `state` are the source's epoch, and what is another one as soon as anybody has served it.
@@ -77,7 +77,7 @@ async def require_finished(tx: Transaction, name: str) -> None:
         )
 
 
-async def begin(source: Side, target: Side, now: int) -> Progress:
+async def begin(source: Side, target: Side, now: int) -> CopyProgress:
     """Mark the target as one that is being filled, or find how far an earlier copy of the same source came.
 
     Raises StoreUnusable when one of them is served, when the target is not empty, and when the source is not what it
@@ -87,7 +87,7 @@ async def begin(source: Side, target: Side, now: int) -> Progress:
     return await target.store.write_exclusively(lambda tx: _begin(tx, target, fresh))
 
 
-async def step(source: Side, target: Side, progress: Progress) -> Progress:
+async def step(source: Side, target: Side, progress: CopyProgress) -> CopyProgress:
     """Copy some rows of one table, in one transaction; how far the copy is then.
 
     Raises StoreUnusable when one of the two is served by now, or filled by another process.
@@ -99,17 +99,17 @@ async def step(source: Side, target: Side, progress: Progress) -> Progress:
     return following
 
 
-async def finish(source: Side, target: Side, progress: Progress) -> None:
+async def finish(source: Side, target: Side, progress: CopyProgress) -> None:
     """Give the target free to be served."""
     stands = await source.store.read(lambda tx: _final(tx, source, progress))
     await target.store.write(lambda tx: _finish(tx, target, progress, stands))
 
 
-def as_copied(table: Table, columns: Sequence[str], rows: list[Row], begun_at: int) -> list[Row]:
+def as_copied(table: TableSpec, columns: Sequence[str], rows: list[Row], begun_at: int) -> list[Row]:
     """The rows as they stand in the target: nobody there owns a cursor, or has a request under way."""
     if table is CURSOR:
         owner = columns.index("owner")
-        return [row if row[owner] == PULLED else _with(row, {owner: None}) for row in rows]
+        return [row if row[owner] == PULL_OWNER else _with(row, {owner: None}) for row in rows]
     if table is EXCEPTION:
         state = columns.index("state")
         due: dict[int, Value] = {state: "retry", columns.index("due_at"): begun_at, columns.index("sender"): None}
@@ -117,13 +117,13 @@ def as_copied(table: Table, columns: Sequence[str], rows: list[Row], begun_at: i
     return rows
 
 
-async def _fresh(tx: Transaction, source: Side, now: int) -> Progress:
+async def _fresh(tx: Transaction, source: Side, now: int) -> CopyProgress:
     await require_finished(tx, source.name)
     await _require_unserved(tx, source)
-    return Progress(await _meta(tx, "epoch"), await _meta(tx, "schema_version"), await _state(tx), now)
+    return CopyProgress(await _meta(tx, "epoch"), await _meta(tx, "schema_version"), await _state(tx), now)
 
 
-async def _begin(tx: Transaction, target: Side, fresh: Progress) -> Progress:
+async def _begin(tx: Transaction, target: Side, fresh: CopyProgress) -> CopyProgress:
     await _require_unserved(tx, target)
     if await _meta(tx, "epoch") == fresh.source:
         raise StoreUnusable(f"{target.name} is the database that is to be copied, or a copy of its file.")
@@ -136,12 +136,12 @@ async def _begin(tx: Transaction, target: Side, fresh: Progress) -> Progress:
     stored = await _meta(tx, "copy")
     if not stored:
         return await _begin_anew(tx, target, fresh)
-    earlier = msgspec.json.decode(stored, type=Progress)
+    earlier = msgspec.json.decode(stored, type=CopyProgress)
     _require_same(target, earlier, fresh)
     return earlier
 
 
-async def _begin_anew(tx: Transaction, target: Side, fresh: Progress) -> Progress:
+async def _begin_anew(tx: Transaction, target: Side, fresh: CopyProgress) -> CopyProgress:
     if not await _is_empty(tx):
         raise StoreUnusable(f"{target.name} is not empty. Name a database in which nothing was stored yet.")
     await tx.execute(f"DELETE FROM {FEED_HEAD.name}")
@@ -149,7 +149,7 @@ async def _begin_anew(tx: Transaction, target: Side, fresh: Progress) -> Progres
     return fresh
 
 
-def _require_same(target: Side, earlier: Progress, fresh: Progress) -> None:
+def _require_same(target: Side, earlier: CopyProgress, fresh: CopyProgress) -> None:
     empty = "Name an empty database instead."
     if earlier.source != fresh.source:
         raise StoreUnusable(f"{target.name} holds an unfinished copy of another database. {empty}")
@@ -166,7 +166,7 @@ async def _is_empty(tx: Transaction) -> bool:
     return True
 
 
-async def _read(tx: Transaction, source: Side, table: Table, progress: Progress) -> _Page:
+async def _read(tx: Transaction, source: Side, table: TableSpec, progress: CopyProgress) -> _Page:
     await _require_unserved(tx, source)
     await _require_same_feed(tx, source, progress)
     fitting = await _fitting(tx, table, progress.after)
@@ -176,7 +176,7 @@ async def _read(tx: Transaction, source: Side, table: Table, progress: Progress)
     return _Page(as_copied(table, table.columns, rows, progress.begun_at), is_last)
 
 
-async def _fitting(tx: Transaction, table: Table, after: Key) -> int:
+async def _fitting(tx: Transaction, table: TableSpec, after: Key) -> int:
     """How many of the next rows make one step: one at least, however large it is."""
     if not table.bodies:
         return ROWS_A_STEP
@@ -188,7 +188,7 @@ async def _fitting(tx: Transaction, table: Table, after: Key) -> int:
     return ROWS_A_STEP
 
 
-def _following(table: Table, read: _Page, progress: Progress) -> Progress:
+def _following(table: TableSpec, read: _Page, progress: CopyProgress) -> CopyProgress:
     if read.is_last or not read.rows:
         names = [each.name for each in TABLES] + [""]
         following = names[names.index(table.name) + 1]
@@ -198,7 +198,7 @@ def _following(table: Table, read: _Page, progress: Progress) -> Progress:
 
 
 async def _write(
-    tx: Transaction, target: Side, table: Table, rows: list[Row], steps: tuple[Progress, Progress]
+    tx: Transaction, target: Side, table: TableSpec, rows: list[Row], steps: tuple[CopyProgress, CopyProgress]
 ) -> None:
     await _require_unserved(tx, target)
     await insert(tx, table, rows)
@@ -207,13 +207,13 @@ async def _write(
         raise StoreUnusable(f"Another process copies into {target.name}.")
 
 
-async def _final(tx: Transaction, source: Side, progress: Progress) -> Encryption:
+async def _final(tx: Transaction, source: Side, progress: CopyProgress) -> Encryption:
     """What is encrypted was copied as it is: the target is to know by which keys."""
     await _require_unchanged(tx, source, progress)
     return await encryption.read(tx)
 
 
-async def _finish(tx: Transaction, target: Side, progress: Progress, stands: Encryption) -> None:
+async def _finish(tx: Transaction, target: Side, progress: CopyProgress, stands: Encryption) -> None:
     await _require_unserved(tx, target)
     await encryption.write(tx, stands)
     if await tx.execute(_UNMARK, _text(progress)) != 1:
@@ -231,12 +231,12 @@ async def _require_unserved(tx: Transaction, side: Side) -> None:
         )
 
 
-async def _require_same_feed(tx: Transaction, source: Side, progress: Progress) -> None:
+async def _require_same_feed(tx: Transaction, source: Side, progress: CopyProgress) -> None:
     if await _figures(tx, _STATE[0]) != progress.state[0]:
         raise _changed(source)
 
 
-async def _require_unchanged(tx: Transaction, source: Side, progress: Progress) -> None:
+async def _require_unchanged(tx: Transaction, source: Side, progress: CopyProgress) -> None:
     await _require_unserved(tx, source)
     if await _state(tx) != progress.state:
         raise _changed(source)
@@ -263,7 +263,7 @@ async def _meta(tx: Transaction, key: str) -> str:
     return row[0] if row else ""
 
 
-def _text(progress: Progress) -> str:
+def _text(progress: CopyProgress) -> str:
     return msgspec.json.encode(progress).decode()
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from discue.store.engine import CursorKey
 
-PULLED: Final = -1
+PULL_OWNER: Final = -1
 """Stands for the owner of a cursor that no lane works on: its messages are pulled, from whatever worker is asked."""
 
 _LARGEST_RUN: Final = 256

@@ -10,10 +10,10 @@ from discue.store import liveness
 from discue.store.cursor_keys import among, among_listeners, flat, runs
 from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.entries import BODY, entry_of
-from discue.store.listeners import read_options
-from discue.store.liveness import Known, Sweep
+from discue.store.listeners import decode_delivery_options
+from discue.store.liveness import ListenerHealth, Sweep
 from discue.store.queues import read_on_missed, read_retry
-from discue.store.verified_places import VerifiedPlaces, wants_verified_domains
+from discue.store.verified_places import VerifiedDomains, wants_verified_domains
 
 
 class ReplayPlan(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class LaneRecord(msgspec.Struct, frozen=True):
     start_seq: int = 0
     may_send: bool = True
     may_probe: bool = True
-    known: Known = Known()
+    known: ListenerHealth = ListenerHealth()
     replay: ReplayPlan | None = None
     blocks: bool = False
     """Whether a message that is missed blocks its key."""
@@ -117,7 +117,7 @@ class WaitingRetry(msgspec.Struct, frozen=True, gc=False):
     is_there: bool
 
 
-class Due(msgspec.Struct, frozen=True):
+class DueRetries(msgspec.Struct, frozen=True):
     """The retries that may start now, and when to look again (0: no exception waits)."""
 
     retries: tuple[DueRetry, ...]
@@ -261,14 +261,14 @@ async def lanes_of(tx: Transaction, owner: int, organization: int, listener: int
     return await _records(tx, await tx.rows(_LANES_OF, organization, listener, owner))
 
 
-async def due(tx: Transaction, key: tuple[int, int, int], now: int, limit: int) -> Due:
+async def due(tx: Transaction, key: tuple[int, int, int], now: int, limit: int) -> DueRetries:
     """The oldest `limit` due exceptions of a cursor, given by organization, listener and stream."""
     rows = await tx.rows(_DUE, *key, now, limit)
     retries = tuple(_due_retry(row) for row in rows)
     if len(rows) == limit:
-        return Due(retries, now)
+        return DueRetries(retries, now)
     later = await tx.row(_NEXT_DUE, *key, now)
-    return Due(retries, later[0] if later else 0)
+    return DueRetries(retries, later[0] if later else 0)
 
 
 async def waiting(tx: Transaction, key: tuple[int, int, int], sweep: Sweep, limit: int) -> list[DueRetry]:
@@ -328,7 +328,7 @@ async def last_seq_stored_before(
 
 
 async def _records(tx: Transaction, rows: Iterable[Row]) -> list[LaneRecord]:
-    places = VerifiedPlaces(tx)
+    places = VerifiedDomains(tx)
     records = []
     for row in rows:
         record, settings = _record(row), row[len(_READ_FIELDS)]
@@ -342,7 +342,7 @@ async def _records(tx: Transaction, rows: Iterable[Row]) -> list[LaneRecord]:
 
 def _record(row: Row) -> LaneRecord:
     record: dict[str, Any] = dict(zip(_READ_FIELDS, row, strict=False))
-    record["options"] = read_options(record["options"])
+    record["options"] = decode_delivery_options(record["options"])
     settings = record["queue_retry"]
     record["queue_retry"] = read_retry(settings)
     record["ordered"] = bool(record["ordered"])

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from discue.domain.filters.filters import filter_of
+from discue.domain.filters.filters import compile_filter
 from discue.domain.model import Delivery, DeliveryState, StoredMessage
 from discue.domain.window import Window
 from discue.store.attempt_lists import OF_A_MESSAGE
 from discue.store.engine import Row, Transaction
 from discue.store.entries import entry_like
-from discue.store.listeners import read_options
+from discue.store.listeners import decode_delivery_options
 
 SHOWN_LISTENERS: Final = 100
 
@@ -106,8 +106,8 @@ async def _blocking(tx: Transaction, message: StoredMessage, listener: int) -> R
 
 def _is_filtered(message: StoredMessage, settings: str) -> bool:
     """Whether the listener's filter, as it is now, does not let a message through."""
-    text = read_options(settings).filter
-    return text is not None and not filter_of(text).takes(entry_like(message))
+    text = decode_delivery_options(settings).filter
+    return text is not None and not compile_filter(text).takes(entry_like(message))
 
 
 def of_exception(state: str, attempts: int, reason: str) -> tuple[DeliveryState, int]:

@@ -63,7 +63,7 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
     body_id: int | None = None
 
 
-class Once(msgspec.Struct, frozen=True, gc=False):
+class IdempotencyRecord(msgspec.Struct, frozen=True, gc=False):
     """An idempotency key, as 128 bits of a hash, with what is kept of its first request and of the answer to it.
 
     The hash has the organization in it: of different keys, also of two organizations, the first halves differ already.
@@ -84,7 +84,7 @@ class Append(msgspec.Struct, frozen=True):
     config_version: int
     now: int
     entries: tuple[NewEntry, ...]
-    once: Once | None = None
+    once: IdempotencyRecord | None = None
 
     @property
     def bytes(self) -> int:
@@ -110,7 +110,7 @@ class SharedBody(msgspec.Struct, frozen=True, gc=False):
     uses: int
 
 
-class Routed(msgspec.Struct, frozen=True):
+class TopicAppend(msgspec.Struct, frozen=True):
     """Messages of a topic that go into one queue or several: one append for each, in the order of the queues' keys.
 
     They are stored together or not at all, and only while the topic has this `routes_version`. Only the first append
@@ -139,11 +139,11 @@ class Routed(msgspec.Struct, frozen=True):
         return sum(append.bytes for append in self.appends)
 
     @property
-    def once(self) -> Once | None:
+    def once(self) -> IdempotencyRecord | None:
         return self.appends[0].once
 
 
-class ExceptionRow(msgspec.Struct, frozen=True, gc=False):
+class DeliveryRow(msgspec.Struct, frozen=True, gc=False):
     """A delivery that is not simply acknowledged. Of one in the state `sending`, `sender` is the incarnation at it.
 
     One in the state `leased` was handed to whoever has the `token`, and `due_at` is when its lease ends.
@@ -225,7 +225,7 @@ class Settle(msgspec.Struct, frozen=True):
     last_success_at: int
     last_failure_at: int
     attempts: tuple[Attempt, ...] = ()
-    exceptions: tuple[ExceptionRow, ...] = ()
+    delivery_rows: tuple[DeliveryRow, ...] = ()
     resolved: tuple[int, ...] = ()
     missed_ranges: tuple[MissedRange, ...] = ()
     unmissed: tuple[int, ...] = ()
@@ -251,7 +251,7 @@ class Batch(msgspec.Struct, frozen=True):
     settles: Sequence[Settle] = ()
     works: Sequence[Work[Any]] = ()
     tally_slot: int = 0
-    routed: Sequence[Routed] = ()
+    routed: Sequence[TopicAppend] = ()
 
 
 class BatchOutcome(msgspec.Struct, frozen=True):
@@ -263,7 +263,7 @@ class BatchOutcome(msgspec.Struct, frozen=True):
     routed: Sequence[tuple[Appended, ...] | Exception] = ()
 
 
-class Page(msgspec.Struct, frozen=True):
+class LogPage(msgspec.Struct, frozen=True):
     """A stretch of a queue's log after some seq. Every seq up to `through` that has no entry here was deleted."""
 
     head: int
@@ -278,22 +278,22 @@ CursorKey = tuple[int, int, int]
 """Organization, listener and stream."""
 
 
-class Member(msgspec.Struct, frozen=True):
+class WorkerRow(msgspec.Struct, frozen=True):
     """A worker's row: one run of one process. `remaining_ms` of its lease is by the database's clock.
 
     A `dead` one may still be named as the owner of cursors. One that `leaves` takes no cursors any more.
     """
 
-    incarnation: int
+    session_id: int
     role: str
     slot: int
     lease_ms: int
     remaining_ms: int
-    leaves: bool
+    is_leaving: bool
     dead: bool
 
 
-class Polled(msgspec.Struct, frozen=True):
+class ClusterSnapshot(msgspec.Struct, frozen=True):
     """What a worker looks at once a second, all of one moment.
 
     `free` are live cursors without an owner, at most 1,000: those of replays go with them. `heads` are those of the
@@ -304,13 +304,13 @@ class Polled(msgspec.Struct, frozen=True):
     epoch: str
     feed_version: int
     has_jobs: bool
-    members: tuple[Member, ...]
+    members: tuple[WorkerRow, ...]
     free: tuple[CursorKey, ...]
     heads: dict[QueueKey, int]
     scheduled_at: int | None = None
 
 
-class Hint(msgspec.Struct, frozen=True):
+class Notification(msgspec.Struct, frozen=True):
     """That something was committed: best effort, to be quick. What matters is found by `Engine.poll`, too.
 
     `feed`: the control plane changed. `cursors`: some are free, or what another worker had under way has ended.
@@ -365,19 +365,19 @@ class Engine(Protocol):
         """Run `work` on one snapshot. It changes nothing."""
         ...
 
-    async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> Page:
+    async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> LogPage:
         """The log after a seq: at most `rows` entries, cut where their bodies pass `max_bytes` (never before one)."""
         ...
 
-    async def poll(self, queues: Sequence[QueueKey]) -> Polled:
+    async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
         """Everything that a worker must look at now and then, in one round trip."""
         ...
 
-    def tell(self, hint: Hint) -> None:
+    def notify(self, hint: Notification) -> None:
         """Let other processes know soon, several hints together. Never waits, never fails."""
         ...
 
-    def listen(self, heard: Callable[[Hint], None], lost: Callable[[], None]) -> None:
+    def listen(self, heard: Callable[[Notification], None], lost: Callable[[], None]) -> None:
         """From now on `heard` is called, on the event loop, with what other processes tell.
 
         `lost` is called when connections were lost: when the store works again it may be another server, with a

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from discue.domain.messages import write_options
+from discue.domain.messages import encode_options
 from discue.domain.model import Entry, StoredMessage
 from discue.store.engine import NewEntry, Row
 
@@ -41,7 +41,7 @@ def appended(new: NewEntry, seq: int, stored_at: int) -> Entry:
 
 def entry_like(message: StoredMessage) -> Entry:
     """A stored message as lanes would read it, but for what its order is kept by."""
-    extra = write_options(message.options) or b""
+    extra = encode_options(message.options) or b""
     return Entry(
         message.seq, message.id, message.stored_at, message.is_json, message.body, message.expires_at, extra=extra
     )

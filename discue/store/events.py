@@ -5,9 +5,9 @@ from typing import Final, Literal, NamedTuple
 from discue.domain.ids import millisecond_of
 from discue.store import tallies
 from discue.store.engine import Transaction
-from discue.store.tallies import Counted
+from discue.store.tallies import TallyEntry
 
-Kind = Literal[
+EventKind = Literal[
     "api_key_added",
     "api_key_updated",
     "api_key_deleted",
@@ -45,11 +45,13 @@ class Occurrence(NamedTuple):
     client: str
 
 
-async def record(tx: Transaction, occurrence: Occurrence, kind: Kind, organization: int, ref: str, name: str) -> None:
+async def record(
+    tx: Transaction, occurrence: Occurrence, kind: EventKind, organization: int, ref: str, name: str
+) -> None:
     """Say what happened, in the transaction that does it. An occurrence stands for one event of an organization.
 
     `ref` and `name` are the public id and the alias of what it happened to, as they stand afterwards.
     """
     await tx.execute(_INSERT, organization, occurrence.id, kind, occurrence.client, ref, name)
     period = tallies.period_of(millisecond_of(occurrence.id))
-    await tallies.add(tx, [Counted(organization, period, tallies.OF_EVENTS[kind], 1)])
+    await tallies.add(tx, [TallyEntry(organization, period, tallies.OF_EVENTS[kind], 1)])

@@ -6,7 +6,7 @@ import msgspec
 
 from discue.store.engine import Transaction
 
-Kind = Literal["organization", "api_key", "queue", "listener", "message", "domain", "lockout", "topic"]
+FeedKind = Literal["organization", "api_key", "queue", "listener", "message", "domain", "lockout", "topic"]
 """What changed. Of a message, only its deletion is one, and `ref` is its queue; of a domain, whether it is verified; of
 a topic, where its channels lead.
 
@@ -29,12 +29,12 @@ class Change(msgspec.Struct, frozen=True):
     """A row of the control plane is not what it was: `ref` is its row id."""
 
     version: int
-    kind: Kind
+    kind: FeedKind
     organization: int
     ref: int
 
 
-async def record(tx: Transaction, kind: Kind, organization: int, ref: int) -> int:
+async def record(tx: Transaction, kind: FeedKind, organization: int, ref: int) -> int:
     """Take the next version, under the head's row lock.
 
     A sequence would not do: it commits out of order, and a reader would step over a revocation.

@@ -17,7 +17,7 @@ class Seen(NamedTuple):
     last: int | None
 
 
-class Candidates(Protocol):
+class ScanSource(Protocol):
     """Rows by a whole number, their key, with which a row begins."""
 
     async def look(self, tx: Transaction, span: Span, looked_at: int, wanted: int, *, newest_first: bool) -> Seen:
@@ -38,7 +38,7 @@ class Sifted:
 
     def __init__(
         self,
-        candidates: Candidates,
+        candidates: ScanSource,
         within: Span,
         effort: Effort,
         place: Callable[[Transaction, str], Awaitable[int]],

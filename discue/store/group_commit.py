@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from discue.domain.errors import StoreUnavailable
 from discue.store.commit_time import CommitTime
-from discue.store.engine import Append, Batch, BatchOutcome, Engine, Routed, Settle, Work
+from discue.store.engine import Append, Batch, BatchOutcome, Engine, Settle, TopicAppend, Work
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class Stream:
         self._works_at_once = works_at_once
         self._committed = committed
         self._appends: _Waiting[Append] = deque()
-        self._routed: _Waiting[Routed] = deque()
+        self._routed: _Waiting[TopicAppend] = deque()
         self._settles: _Waiting[Settle] = deque()
         self._works: _Waiting[Work[Any]] = deque()
         self._running: asyncio.Task[None] | None = None
@@ -69,7 +69,7 @@ class Stream:
     def append(self, append: Append) -> "asyncio.Future[Any]":
         return self._wait(self._appends, append)
 
-    def route(self, routed: Routed) -> "asyncio.Future[Any]":
+    def route(self, routed: TopicAppend) -> "asyncio.Future[Any]":
         return self._wait(self._routed, routed)
 
     def settle(self, settle: Settle) -> "asyncio.Future[Any]":
@@ -148,8 +148,8 @@ class Stream:
         self._committed.taken(rows, size)
         return taken
 
-    def _take_routed(self) -> "list[tuple[Routed, asyncio.Future[Any]]]":
-        taken: list[tuple[Routed, asyncio.Future[Any]]] = []
+    def _take_routed(self) -> "list[tuple[TopicAppend, asyncio.Future[Any]]]":
+        taken: list[tuple[TopicAppend, asyncio.Future[Any]]] = []
         rows = size = 0
         waiting = self._routed
         while waiting:

@@ -37,16 +37,16 @@ _INSERT_DETAIL: Final = f"""
     INSERT INTO attempt_detail ({attempts.DETAIL_COLUMNS}) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING"""
 
 
-class SendingGuest(msgspec.Struct, frozen=True, gc=False):
+class SendingRequest(msgspec.Struct, frozen=True, gc=False):
     """A delivery whose request was under way when the cursor changed hands. Nobody `lives` who could end it, or so."""
 
     seq: int
     attempts: int
     sender: int | None
-    lives: bool
+    sender_is_alive: bool
 
 
-class EndedGuest(msgspec.Struct, frozen=True, gc=False):
+class EndedRequest(msgspec.Struct, frozen=True, gc=False):
     """A delivery that came to its end outside the owner's lane: acknowledged if there is no `reason`, else missed."""
 
     seq: int
@@ -55,14 +55,14 @@ class EndedGuest(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-class Guests(msgspec.Struct, frozen=True):
+class InheritedRows(msgspec.Struct, frozen=True):
     """Of one moment: those that are under way, and those that have ended and were not counted."""
 
-    sending: tuple[SendingGuest, ...]
-    ended: tuple[EndedGuest, ...]
+    sending: tuple[SendingRequest, ...]
+    ended: tuple[EndedRequest, ...]
 
 
-class End(msgspec.Struct, frozen=True):
+class RequestEnd(msgspec.Struct, frozen=True):
     """What became of a request that outlasted the ownership: `sender` had it under way.
 
     `detail` is what is kept of the attempt beside its record, empty for nothing.
@@ -81,11 +81,11 @@ class End(msgspec.Struct, frozen=True):
         return self.attempt.organization, self.attempt.listener, self.stream
 
 
-async def guests_of(tx: Transaction, key: CursorKey) -> Guests:
+async def read_inherited_requests(tx: Transaction, key: CursorKey) -> InheritedRows:
     """All of a cursor's: there is no more than its span, and they are read in steps."""
-    sending = [SendingGuest(row[0], row[1], row[2], bool(row[3])) for row in await _all(tx, _SENDING, key)]
-    ended = [EndedGuest(*row) for row in await _all(tx, _ENDED, key)]
-    return Guests(tuple(sending), tuple(ended))
+    sending = [SendingRequest(row[0], row[1], row[2], bool(row[3])) for row in await _all(tx, _SENDING, key)]
+    ended = [EndedRequest(*row) for row in await _all(tx, _ENDED, key)]
+    return InheritedRows(tuple(sending), tuple(ended))
 
 
 async def _all(tx: Transaction, sql: str, key: CursorKey) -> list[Row]:
@@ -98,7 +98,7 @@ async def _all(tx: Transaction, sql: str, key: CursorKey) -> list[Row]:
             return found
 
 
-async def store_ends(tx: Transaction, ends: Sequence[End]) -> int:
+async def record_ends(tx: Transaction, ends: Sequence[RequestEnd]) -> int:
     """Say what became of requests, where their rows are still waiting for that; how many were."""
     stored = [
         end.attempt for end in sorted(ends, key=lambda each: (each.key, each.attempt.seq)) if await _store_end(tx, end)
@@ -107,7 +107,7 @@ async def store_ends(tx: Transaction, ends: Sequence[End]) -> int:
     return len(stored)
 
 
-async def _store_end(tx: Transaction, end: End) -> bool:
+async def _store_end(tx: Transaction, end: RequestEnd) -> bool:
     attempt = end.attempt
     values = (*end.key, attempt.seq, end.sender, attempt.number)
     if not await tx.execute(_END, end.state, end.due_at, end.reason, *values):

@@ -9,9 +9,9 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.idempotency import Stretch
+from discue.domain.idempotency import Interval
 from discue.domain.ids import row_id_at
-from discue.store.engine import Once, Transaction
+from discue.store.engine import IdempotencyRecord, Transaction
 
 LOOKED_AT: Final = 1_000
 ANSWERS_A_STEP: Final = 100
@@ -43,7 +43,7 @@ _pack: Callable[[list[_Answer]], bytes] = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[_Answer]).decode
 
 
-class Kept(msgspec.Struct, frozen=True):
+class StoredResponse(msgspec.Struct, frozen=True):
     """What is known of a key's first request: its fingerprint, and what its response can be given again from."""
 
     fingerprint: bytes
@@ -59,7 +59,7 @@ class Together:
     def __init__(self) -> None:
         self.id = self._count = self._size = 0
 
-    def add(self, once: Once) -> int:
+    def add(self, once: IdempotencyRecord) -> int:
         """The id of the row that has its answer."""
         size = len(once.content)
         if self._count in (0, _TOGETHER) or self._size + size > _BYTES_TOGETHER:
@@ -69,20 +69,20 @@ class Together:
         return self.id
 
 
-def packed(onces: Iterable[Once]) -> bytes:
+def packed(onces: Iterable[IdempotencyRecord]) -> bytes:
     """The content of a row of answers."""
     return _pack([(*once.key, once.fingerprint, once.content) for once in onces])
 
 
-async def kept(tx: Transaction, organization: int, key: tuple[int, int]) -> Kept | None:
+async def kept(tx: Transaction, organization: int, key: tuple[int, int]) -> StoredResponse | None:
     row = await tx.row(_KEPT, organization, key[0])
     for high, low, fingerprint, content in _unpack(row[1]) if row is not None else ():
         if row is not None and (high, low) == key:
-            return Kept(fingerprint, content, row[0])
+            return StoredResponse(fingerprint, content, row[0])
     return None
 
 
-async def keep(tx: Transaction, organization: int, once: Once, now: int) -> bool:
+async def keep(tx: Transaction, organization: int, once: IdempotencyRecord, now: int) -> bool:
     """False when the key was used before: then nothing that the transaction did may stand."""
     if await tx.execute(_KEEP, once.key[0], once.id) != 1:
         return False
@@ -91,7 +91,7 @@ async def keep(tx: Transaction, organization: int, once: Once, now: int) -> bool
     return True
 
 
-async def forget(tx: Transaction, stretch: Stretch, kept_before: int) -> Stretch | None:
+async def forget(tx: Transaction, stretch: Interval, kept_before: int) -> Interval | None:
     """One step over a stretch of keys: forget those that were kept long enough. What is left of it; None at its end.
 
     No index leads to the old ones: each key would have to be written there, too. In the order in which keys stand,

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Survey(msgspec.Struct, frozen=True):
+class DatabaseInspection(msgspec.Struct, frozen=True):
     """What stands there. `version` is 0 without a schema; `pending` are the names of migrations to come.
 
     `encryption` is what the database says of that, as `store.encryption.parsed` takes it.

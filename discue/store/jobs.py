@@ -6,7 +6,7 @@ import msgspec
 
 from discue.store.engine import Row, Transaction
 
-Kind = Literal["purge_listener", "purge_queue", "purge_organization", "purge_replay"]
+JobKind = Literal["purge_listener", "purge_queue", "purge_organization", "purge_replay"]
 
 _COLUMNS: Final = "organization, id, kind, listener, spec"
 _INSERT: Final = f"INSERT INTO job ({_COLUMNS}, progress, state) VALUES ($1, $2, $3, $4, $5, '', 'waiting')"
@@ -21,7 +21,7 @@ class Job(msgspec.Struct, frozen=True):
 
     organization: int
     id: int
-    kind: Kind
+    kind: JobKind
     listener: int | None = None
     queue: int | None = None
     stream: int = 0

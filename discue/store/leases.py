@@ -7,12 +7,12 @@ import msgspec
 
 from discue.domain.model import Entry
 from discue.store import blocking
-from discue.store.cursor_keys import PULLED
+from discue.store.cursor_keys import PULL_OWNER
 from discue.store.cursors import NEXT_OF_KEY, KeyRow, LaneRecord, lanes_of
 from discue.store.engine import CursorKey, QueueKey, Row, Transaction
 from discue.store.entries import BODY, entry_of
 from discue.store.pagination import placeholders
-from discue.store.redelivery_steps import Step, next_step
+from discue.store.redelivery_steps import RedeliveryBatch, next_step
 
 DUE_ROWS: Final = 128
 MANY_ROWS: Final = 1_000
@@ -55,7 +55,7 @@ _OPEN_ROWS: Final = f"""
     ) AS counted"""
 
 
-class Open(msgspec.Struct, frozen=True, gc=False):
+class OpenDelivery(msgspec.Struct, frozen=True, gc=False):
     """A delivery that is handed out, or waits for being so again. `entry` has no body; None: its message is gone."""
 
     seq: int
@@ -73,7 +73,7 @@ class Open(msgspec.Struct, frozen=True, gc=False):
         return max(self.entry.stored_at if self.entry is not None else 0, self.redelivered_at)
 
 
-class Look(msgspec.Struct, frozen=True):
+class PullSnapshot(msgspec.Struct, frozen=True):
     """A cursor at one moment. `handed_out` are leases that are not over; nothing of what waits is due before `next_at`.
 
     `asked` are those that were asked for, as far as they are open; of an ordered queue `keys` are of these and of what
@@ -84,20 +84,20 @@ class Look(msgspec.Struct, frozen=True):
     """
 
     record: LaneRecord
-    due: tuple[Open, ...]
-    asked: dict[int, Open]
+    due: tuple[OpenDelivery, ...]
+    asked: dict[int, OpenDelivery]
     handed_out: int
     next_at: int
     keys: tuple[KeyRow, ...]
-    step: Step | None
+    step: RedeliveryBatch | None
     gone: tuple[KeyRow, ...] = ()
     open_rows: int = 0
 
 
-async def look(tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int]) -> Look | None:
+async def look(tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int]) -> PullSnapshot | None:
     """At a listener, given by organization and row id, and at deliveries of it; None when it is gone."""
     organization, row_id = listener
-    records = await lanes_of(tx, PULLED, organization, row_id)
+    records = await lanes_of(tx, PULL_OWNER, organization, row_id)
     record = next((each for each in records if each.stream == 0), None)
     if record is None:
         return None
@@ -116,19 +116,19 @@ async def look(tx: Transaction, listener: tuple[int, int], now: int, seqs: Seque
     if record.has_redeliveries and open_rows <= _REDELIVERED_WHILE_WAITING:
         step = await next_step(tx, key, record.queue)
     gone = await blocking.gone(tx, key) if record.blocks and record.missed else []
-    return Look(record, tuple(waiting), asked, handed_out, next_at, tuple(keys), step, tuple(gone), open_rows)
+    return PullSnapshot(record, tuple(waiting), asked, handed_out, next_at, tuple(keys), step, tuple(gone), open_rows)
 
 
-async def open_at(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> dict[int, Open]:
+async def open_at(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> dict[int, OpenDelivery]:
     """Those deliveries that are exceptions, whatever their state."""
-    found: dict[int, Open] = {}
+    found: dict[int, OpenDelivery] = {}
     for some in _runs(seqs):
         for row in await tx.rows(_AT.format(placeholders(4, len(some))), *key, *some):
             found[row[0]] = _open(row)
     return found
 
 
-async def due(tx: Transaction, key: CursorKey, now: int, limit: int = DUE_ROWS) -> list[Open]:
+async def due(tx: Transaction, key: CursorKey, now: int, limit: int = DUE_ROWS) -> list[OpenDelivery]:
     """What may be handed out again, oldest due time first: at most so many of each state."""
     rows = [row for state in _STATES for row in await tx.rows(_DUE.format(state), *key, now, limit)]
     return sorted(map(_open, rows), key=_by_due_time)
@@ -184,13 +184,13 @@ def _runs(values: Sequence[int]) -> list[list[int]]:
     return runs
 
 
-def _by_due_time(found: Open) -> tuple[int, int]:
+def _by_due_time(found: OpenDelivery) -> tuple[int, int]:
     return found.due_at, found.seq
 
 
-def _open(row: Row) -> Open:
+def _open(row: Row) -> OpenDelivery:
     seq, state, attempts, due_at, token, redelivered_at, public_id, stored_at, codec, size, *rest = row
     if public_id is None:
-        return Open(seq, state, attempts, due_at, token, redelivered_at or 0, 0, None)
+        return OpenDelivery(seq, state, attempts, due_at, token, redelivered_at or 0, 0, None)
     entry = entry_of((seq, public_id, stored_at, codec, b"", *rest))
-    return Open(seq, state, attempts, due_at, token, redelivered_at or 0, size, entry)
+    return OpenDelivery(seq, state, attempts, due_at, token, redelivered_at or 0, size, entry)

@@ -9,7 +9,7 @@ from discue.domain.ids import millisecond_of
 from discue.domain.model import CursorCounts, DeliveryOptions, Listener, Queue
 from discue.domain.window import Window
 from discue.store import events, feed, queues
-from discue.store.cursor_keys import PULLED
+from discue.store.cursor_keys import PULL_OWNER
 from discue.store.engine import Row, Transaction
 from discue.store.events import Occurrence
 from discue.store.pagination import (
@@ -97,7 +97,7 @@ _MESSAGES_OF_RANGE: Final = """
     ORDER BY seq DESC LIMIT $5"""
 
 
-class Reference(msgspec.Struct, frozen=True):
+class ResourceRef(msgspec.Struct, frozen=True):
     """What a queue shows of a listener."""
 
     public_id: str
@@ -137,14 +137,14 @@ async def page_of_queue(
     return _listing(await listed(tx, _table(_OF_QUEUE, queue.organization, queue.id), selection, only))
 
 
-async def references(tx: Transaction, organization: int, queue: int, limit: int) -> list[Reference]:
+async def references(tx: Transaction, organization: int, queue: int, limit: int) -> list[ResourceRef]:
     """The queue's listeners, oldest first."""
-    return [Reference(*row) for row in await tx.rows(_REFERENCES, organization, queue, limit)]
+    return [ResourceRef(*row) for row in await tx.rows(_REFERENCES, organization, queue, limit)]
 
 
 async def references_of(
     tx: Transaction, organization: int, queues: Sequence[int], limit: int, *, at_once: int = _REFERENCES_AT_ONCE
-) -> dict[int, list[Reference]]:
+) -> dict[int, list[ResourceRef]]:
     """The listeners of several queues, at most `limit` of each: in one statement, unless there are very many."""
     if not queues:
         return {}
@@ -152,9 +152,9 @@ async def references_of(
     rows = await tx.rows(_REFERENCES_OF.format(among, last), organization, *queues, at_once)
     if len(rows) == at_once:
         return {queue: await references(tx, organization, queue, limit) for queue in queues}
-    found: dict[int, list[Reference]] = {}
+    found: dict[int, list[ResourceRef]] = {}
     for queue, *row in rows:
-        found.setdefault(queue, []).append(Reference(*row))
+        found.setdefault(queue, []).append(ResourceRef(*row))
     return {queue: shown[:limit] for queue, shown in found.items()}
 
 
@@ -180,7 +180,7 @@ async def insert(tx: Transaction, listener: Listener, head: int) -> None:
         listener.updated_at,
         listener.mode,
     )
-    owner = PULLED if listener.mode == "pull" else None
+    owner = PULL_OWNER if listener.mode == "pull" else None
     await tx.execute(_INSERT_CURSOR, listener.organization, listener.id, listener.queue, owner, head, head)
 
 
@@ -290,13 +290,13 @@ def _from_row(row: Row) -> Listener:
         created_at=created_at,
         updated_at=updated_at,
         secrets=bytes(secrets),
-        options=read_options(settings),
+        options=decode_delivery_options(settings),
         queue_retry=queues.read_retry(queue_settings),
         mode=mode,
     )
 
 
-def read_options(column: str) -> DeliveryOptions:
+def decode_delivery_options(column: str) -> DeliveryOptions:
     """How a listener wants its requests, as its settings are stored."""
     return _decode_options(column)
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from discue.domain.disabling import NOT_FAILING, Failing
+from discue.domain.disabling import NO_FAILURES, FailureStreak
 from discue.domain.liveness import restarted
 from discue.domain.model import Listener, Liveness
 from discue.store.engine import Row, Transaction
@@ -44,15 +44,15 @@ class Sweep(msgspec.Struct, frozen=True, gc=False):
         return self.through < self.until
 
 
-class Known(msgspec.Struct, frozen=True, gc=False):
+class ListenerHealth(msgspec.Struct, frozen=True, gc=False):
     """What is known of a listener. Nothing is, at first."""
 
     liveness: Liveness = Liveness()
-    failing: Failing = NOT_FAILING
+    failing: FailureStreak = NO_FAILURES
     sweep: Sweep = Sweep()
 
 
-class Standing(msgspec.Struct, frozen=True, gc=False):
+class HealthRecord(msgspec.Struct, frozen=True, gc=False):
     """What is to be stored of a listener: the row is written while the cursor has the token."""
 
     organization: int
@@ -60,10 +60,10 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     token: int
     liveness_url: str
     config_version: int
-    known: Known
+    known: ListenerHealth
 
 
-async def write(tx: Transaction, standings: Sequence[Standing]) -> set[int]:
+async def write(tx: Transaction, standings: Sequence[HealthRecord]) -> set[int]:
     """Store what the owners of cursors know; which listeners (by row id) were still theirs."""
     written: set[int] = set()
     for chunk in chunks(sorted(standings, key=lambda each: (each.organization, each.listener))):
@@ -82,15 +82,15 @@ async def of(tx: Transaction, organization: int, listeners: Iterable[Listener]) 
     return found
 
 
-def known_of(row: Sequence[Any], liveness_url: str, config_version: int) -> Known:
+def known_of(row: Sequence[Any], liveness_url: str, config_version: int) -> ListenerHealth:
     """What a row says of a listener that has this URL and configuration by now. The row may be missing: all None."""
     if row[0] is None:
-        return Known()
+        return ListenerHealth()
     url_hash, known_for, *counted, failed_at, failing_since, through, until = row
     liveness = Liveness(*counted)
-    return Known(
+    return ListenerHealth(
         liveness=liveness if url_hash == _hash(liveness_url) else restarted(liveness),
-        failing=Failing(failed_at, failing_since) if known_for == config_version else NOT_FAILING,
+        failing=FailureStreak(failed_at, failing_since) if known_for == config_version else NO_FAILURES,
         sweep=Sweep(through, until),
     )
 
@@ -99,7 +99,7 @@ def _hash(url: str) -> int:
     return int.from_bytes(blake2b(url.encode(), digest_size=8).digest(), signed=True)
 
 
-def _values(standing: Standing) -> Row:
+def _values(standing: HealthRecord) -> Row:
     known = standing.known
     return (
         standing.organization,

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from discue.domain.lockout import NONE, Failures, Lock, Subject, after_failure
+from discue.domain.lockout import NO_HISTORY, FailureHistory, Lock, LockoutSubject, after_failure
 from discue.store import api_keys, events, feed, organizations
 from discue.store.engine import Row, Transaction
 from discue.store.events import Occurrence
@@ -27,27 +27,27 @@ _FORGET: Final = """
 _ROWS_A_STEP: Final = 500
 
 
-class Counted(NamedTuple):
+class FailureOutcome(NamedTuple):
     """What became of a failed attempt: it `begins` a lock, or it came `too_late`, while one held."""
 
-    failures: Failures
+    failures: FailureHistory
     begins: bool
     too_late: bool
 
 
-async def count_failure(tx: Transaction, subject: Subject, now: int, occurrence: Occurrence) -> Counted:
+async def count_failure(tx: Transaction, subject: LockoutSubject, now: int, occurrence: Occurrence) -> FailureOutcome:
     """Hold one more failure against a subject, in an exclusive transaction. A lock that it begins is in the feed."""
     before = _failures(await tx.row(_FAILURES, subject.number))
     after = after_failure(before, now)
     if after is before:
-        return Counted(before, begins=False, too_late=True)
+        return FailureOutcome(before, begins=False, too_late=True)
     written = msgspec.json.encode(after.failed_at).decode()
     values = (subject.kind, subject.name, written, after.locks, after.locked_until, now)
     await tx.execute(_PUT, subject.number, *values)
     begins = not after.failed_at
     if begins:
         await _announce(tx, subject, occurrence)
-    return Counted(after, begins, too_late=False)
+    return FailureOutcome(after, begins, too_late=False)
 
 
 async def of_numbers(tx: Transaction, numbers: Collection[int]) -> list[Lock]:
@@ -63,7 +63,7 @@ async def active(tx: Transaction, now: int, limit: int) -> list[Lock]:
     return [_lock(row) for row in await tx.rows(_ACTIVE, now, limit)]
 
 
-async def release(tx: Transaction, subject: Subject) -> bool:
+async def release(tx: Transaction, subject: LockoutSubject) -> bool:
     """Forget what is held against a subject; whether there was anything. The feed says so."""
     if await tx.row(_RELEASE, subject.number) is None:
         return False
@@ -76,7 +76,7 @@ async def forget(tx: Transaction, failed_before: int) -> int:
     return await tx.execute(_FORGET, failed_before, _ROWS_A_STEP)
 
 
-async def _announce(tx: Transaction, subject: Subject, occurrence: Occurrence) -> None:
+async def _announce(tx: Transaction, subject: LockoutSubject, occurrence: Occurrence) -> None:
     """To all workers by the feed, and by an event to the organization of the key, or to the operator's."""
     await feed.record(tx, "lockout", 0, subject.number)
     key = await api_keys.anywhere(tx, subject.name) if subject.kind == "api_key" else None
@@ -86,13 +86,13 @@ async def _announce(tx: Transaction, subject: Subject, occurrence: Occurrence) -
         await events.record(tx, occurrence, "lockout", operator.id, "", subject.name)
 
 
-def _failures(row: Row | None) -> Failures:
+def _failures(row: Row | None) -> FailureHistory:
     if row is None:
-        return NONE
+        return NO_HISTORY
     failed_at, locks, locked_until = row
-    return Failures(msgspec.json.decode(failed_at, type=tuple[int, ...]), locks, locked_until)
+    return FailureHistory(msgspec.json.decode(failed_at, type=tuple[int, ...]), locks, locked_until)
 
 
 def _lock(row: Row) -> Lock:
     kind, name, locked_until = row
-    return Lock(Subject(kind, name), locked_until)
+    return Lock(LockoutSubject(kind, name), locked_until)

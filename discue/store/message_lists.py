@@ -7,8 +7,8 @@ from discue.store import queues
 from discue.store.copies import EachOnce
 from discue.store.engine import Row, Transaction
 from discue.store.message_log import AcrossQueues, LiveQueues, OneLog, called_by_id, chosen_rows, common, span_of_times
-from discue.store.pagination import LARGEST, Chosen, Merged, RowPage, Selection, Source, browse
-from discue.store.received import Candidates, Picked, Received, Several, candidates_of
+from discue.store.pagination import LARGEST, InMemoryRows, Merged, RowPage, Selection, Source, browse
+from discue.store.received import MessageSource, Picked, Received, Several, candidates_of
 from discue.store.recipients import Recipient, recipient
 
 
@@ -56,9 +56,9 @@ async def _of_log(
     within = common((floor, LARGEST), await span_of_times(tx, organization, queue, selection))
     log = OneLog(organization, queue, within, selection.alias, floor=floor)
     if only is not None:
-        return Chosen(_passing(await chosen_rows(tx, organization, only), selection, queue, floor), log)
+        return InMemoryRows(_passing(await chosen_rows(tx, organization, only), selection, queue, floor), log)
     called = _passing(await called_by_id(tx, organization, selection.alias), selection, queue, floor)
-    return Merged([log, Chosen(called, log)], log) if called else log
+    return Merged([log, InMemoryRows(called, log)], log) if called else log
 
 
 async def _of_all(tx: Transaction, organization: int, live: LiveQueues, selection: Selection) -> Source:
@@ -66,7 +66,7 @@ async def _of_all(tx: Transaction, organization: int, live: LiveQueues, selectio
     everything = AcrossQueues(organization, live, selection)
     called = _passing(await called_by_id(tx, organization, selection.alias), selection)
     by_id = [(row[2], *row[1:]) for row in await _living(tx, called, live)]
-    return Merged([everything, Chosen(by_id, everything)], everything) if by_id else everything
+    return Merged([everything, InMemoryRows(by_id, everything)], everything) if by_id else everything
 
 
 async def _of_targets(
@@ -82,7 +82,7 @@ async def _of_targets(
     anywhere = OneLog(organization, 0)
     rows = await listed(tx, await chosen_rows(tx, organization, only))
     logs = [await _of_log(tx, organization, queue, selection) for queue in sorted(found)]
-    merged = Merged([Chosen(rows, anywhere), *logs], anywhere)
+    merged = Merged([InMemoryRows(rows, anywhere), *logs], anywhere)
     return EachOnce(organization, merged, len(logs) + 1, listed)
 
 
@@ -99,7 +99,9 @@ async def _of_recipient(tx: Transaction, of: Recipient, selection: Selection, on
     return await received.page(tx, selection)
 
 
-async def _candidates(tx: Transaction, of: Recipient, selection: Selection, only: Collection[str] | None) -> Candidates:
+async def _candidates(
+    tx: Transaction, of: Recipient, selection: Selection, only: Collection[str] | None
+) -> MessageSource:
     """Where what is asked for stands: among some ids, under an alias, or where a state has its place."""
     if only is not None:
         return Picked(_passing(await chosen_rows(tx, of.organization, only), selection, of.queue))

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Final
 
-from discue.domain.messages import read_options
+from discue.domain.messages import decode_options
 from discue.domain.model import Queue, StoredMessage
 from discue.store import bodies, message_lists, scheduled
 from discue.store.engine import Row, Transaction
@@ -44,7 +44,7 @@ async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | 
         is_json=codec == _JSON,
         body=bytes(body),
         expires_at=expires_at or 0,
-        options=read_options(extra),
+        options=decode_options(extra),
         waits=kind == WAITING,
         origin_seq=origin_seq or seq,
     )

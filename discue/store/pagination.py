@@ -199,14 +199,14 @@ async def listed(tx: Transaction, table: Table, selection: Selection, only: Coll
 async def narrowed(tx: Transaction, table: Table, selection: Selection, only: Collection[str] | None = None) -> Source:
     """What the selection's filters, and `only`, leave of the table."""
     if only is not None:
-        return Chosen(await table.matching(selection).chosen(tx, "public_id", only), table)
+        return InMemoryRows(await table.matching(selection).chosen(tx, "public_id", only), table)
     if selection.alias is None:
         return table.matching(selection)
     by_time = table.matching(msgspec.structs.replace(selection, alias=None))
-    return Chosen(await by_time.chosen(tx, table.alias_column, (selection.alias,)), table)
+    return InMemoryRows(await by_time.chosen(tx, table.alias_column, (selection.alias,)), table)
 
 
-class Chosen:
+class InMemoryRows:
     """A few rows in memory, in any order; `beyond` finds the place of a public id."""
 
     def __init__(self, rows: Sequence[Row], beyond: Order) -> None:

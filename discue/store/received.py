@@ -46,7 +46,7 @@ _RANGES_BEFORE: Final = """
     WHERE organization = $1 AND listener = $2 AND seq_from < $3 ORDER BY seq_from DESC LIMIT $4"""
 
 
-class Candidates(Protocol):
+class MessageSource(Protocol):
     """Messages among which those of a state are."""
 
     async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
@@ -69,7 +69,7 @@ class Picked:
 class Several:
     """What is in any of several."""
 
-    def __init__(self, *parts: Candidates) -> None:
+    def __init__(self, *parts: MessageSource) -> None:
         self._parts = parts
 
     async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
@@ -140,7 +140,7 @@ class _Pending:
         self._begun = _Exceptions(of, _OPEN)
 
     async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
-        parts: list[tuple[Candidates, Span]] = [
+        parts: list[tuple[MessageSource, Span]] = [
             (self._log, common(span, (self._position, span[1]))),
             (self._begun, common(span, (span[0], self._position + 1))),
         ]
@@ -150,12 +150,12 @@ class _Pending:
         return found
 
 
-def missed_for(of: Recipient, reason: str | None) -> Candidates:
+def missed_for(of: Recipient, reason: str | None) -> MessageSource:
     """Where the messages stand that the listener has missed, for one reason or for any."""
     return Several(_Exceptions(of, _MISSED, reason), _MissedRanges(of, reason), _Exceptions(of, _ENDED, reason))
 
 
-def candidates_of(of: Recipient, state: DeliveryState) -> Candidates:
+def candidates_of(of: Recipient, state: DeliveryState) -> MessageSource:
     """Where the listener's messages in a state stand."""
     if state == "missed":
         return missed_for(of, None)
@@ -176,7 +176,7 @@ class _Found(NamedTuple):
 class Received:
     """A listener's messages in one state, among some candidates, between two seqs."""
 
-    def __init__(self, of: Recipient, state: DeliveryState, candidates: Candidates, within: Span) -> None:
+    def __init__(self, of: Recipient, state: DeliveryState, candidates: MessageSource, within: Span) -> None:
         self._of = of
         self._state = state
         self._candidates = candidates

@@ -60,13 +60,13 @@ async def recipient(tx: Transaction, organization: int, public_id: str) -> Recip
 
 async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict[int, DeliveryState]:
     """What has become of each message, for one listener."""
-    exceptions = await _exceptions(tx, of, seqs)
-    blocked = await _blocked(tx, of, [seq for seq in seqs if seq not in exceptions and of.window.is_settled(seq)])
+    delivery_rows = await _exceptions(tx, of, seqs)
+    blocked = await _blocked(tx, of, [seq for seq in seqs if seq not in delivery_rows and of.window.is_settled(seq)])
     states: dict[int, DeliveryState] = {}
     known = _Known()
     for seq in sorted(seqs, reverse=True):
-        if seq in exceptions:
-            states[seq] = of_exception(*exceptions[seq])[0]
+        if seq in delivery_rows:
+            states[seq] = of_exception(*delivery_rows[seq])[0]
         elif seq in blocked or not of.window.is_settled(seq):
             states[seq] = "pending"
         else:

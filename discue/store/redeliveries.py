@@ -4,12 +4,12 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.intervals import width_of
-from discue.domain.model import Chosen, Redelivery
+from discue.domain.intervals import total_length
+from discue.domain.model import MissedSelection, Redelivery
 from discue.store.engine import Row, Transaction
 from discue.store.message_log import Span
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.received import Candidates, missed_for
+from discue.store.received import MessageSource, missed_for
 from discue.store.recipients import Recipient
 
 COUNTED: Final = 100_000
@@ -38,7 +38,7 @@ _RANGES: Final = """
 _RANGES_COUNTED: Final = 10_000
 
 
-class Survey(msgspec.Struct, frozen=True):
+class RedeliveryPreview(msgspec.Struct, frozen=True):
     """How many deliveries are chosen, and the ids of the first and the last message; both "" when there are none."""
 
     selected: int
@@ -57,7 +57,7 @@ async def page(tx: Transaction, organization: int, listener: int, selection: Sel
     return Listing(tuple(_from_row(row) for row in found.rows), found.has_next, found.has_previous)
 
 
-async def open_ones(tx: Transaction, organization: int, listener: int, limit: int) -> list[Redelivery]:
+async def list_open(tx: Transaction, organization: int, listener: int, limit: int) -> list[Redelivery]:
     """Those that have not ended, oldest first."""
     return [_from_row(row) for row in await tx.rows(_OPEN, organization, listener, limit)]
 
@@ -88,17 +88,17 @@ async def delete(tx: Transaction, redelivery: Redelivery) -> bool:
     return await tx.execute(_DELETE, redelivery.organization, redelivery.id) == 1
 
 
-async def survey(tx: Transaction, of: Recipient, chosen: Chosen, span: Span) -> Survey:
+async def preview(tx: Transaction, of: Recipient, chosen: MissedSelection, span: Span) -> RedeliveryPreview:
     """What is chosen between two seqs at this moment. Of those that stand alone no more than COUNTED are counted."""
     if chosen.seqs is not None:
-        return Survey(len(chosen.seqs), "", "")
+        return RedeliveryPreview(len(chosen.seqs), "", "")
     candidates = missed_for(of, chosen.reason)
     first = await _id_at_end(tx, candidates, span, newest_first=False)
     last = await _id_at_end(tx, candidates, span, newest_first=True)
-    return Survey(await _count(tx, of, chosen.reason, span), first, last)
+    return RedeliveryPreview(await _count(tx, of, chosen.reason, span), first, last)
 
 
-async def _id_at_end(tx: Transaction, candidates: Candidates, span: Span, *, newest_first: bool) -> str:
+async def _id_at_end(tx: Transaction, candidates: MessageSource, span: Span, *, newest_first: bool) -> str:
     rows = await candidates.stretch(tx, span, 1, newest_first=newest_first)
     return str(rows[0][2]) if rows else ""
 
@@ -109,7 +109,7 @@ async def _count(tx: Transaction, of: Recipient, reason: str | None, span: Span)
     apart = await tx.row(_COUNT.format(condition, limit), *key, *span, *values, COUNTED)
     ranges = await tx.rows(_RANGES.format(condition, limit), *key, *span, *values, _RANGES_COUNTED)
     within = [(max(first, span[0] + 1), min(last, span[1] - 1)) for first, last in ranges]
-    return (int(apart[0]) if apart else 0) + width_of(within)
+    return (int(apart[0]) if apart else 0) + total_length(within)
 
 
 def _from_row(row: Row) -> Redelivery:
@@ -121,7 +121,7 @@ def _from_row(row: Row) -> Redelivery:
         public_id=public_id,
         listener=listener,
         state=state,
-        chosen=msgspec.json.decode(spec, type=Chosen),
+        chosen=msgspec.json.decode(spec, type=MissedSelection),
         position=position,
         until_seq=until_seq,
         selected=selected,

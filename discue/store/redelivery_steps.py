@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.intervals import Stretch, runs_of, width_of
+from discue.domain.intervals import Interval, to_intervals, total_length
 from discue.domain.model import Redelivery
 from discue.store import blocking, redeliveries
 from discue.store.cursors import KeyRow
@@ -39,15 +39,15 @@ _LOG: Final = """
     ORDER BY seq LIMIT $5"""
 
 
-class Cut(msgspec.Struct, frozen=True):
+class RangeCut(msgspec.Struct, frozen=True):
     """What is taken out of a missed range, and which messages of that are still there."""
 
     whole: MissedRange
-    taken: tuple[Stretch, ...]
+    taken: tuple[Interval, ...]
     there: tuple[int, ...]
 
 
-class Step(msgspec.Struct, frozen=True):
+class RedeliveryBatch(msgspec.Struct, frozen=True):
     """Deliveries of one redelivery. It comes to `position` by them, and to its end if it `ends`.
 
     `apart` are those that stand in a row of their own; `lost` are those of them whose messages were deleted.
@@ -57,7 +57,7 @@ class Step(msgspec.Struct, frozen=True):
     redelivery: Redelivery
     apart: tuple[int, ...]
     lost: tuple[int, ...]
-    cuts: tuple[Cut, ...]
+    cuts: tuple[RangeCut, ...]
     position: int
     ends: bool
     keys: tuple[KeyRow, ...] = ()
@@ -68,16 +68,16 @@ class Step(msgspec.Struct, frozen=True):
 
     @property
     def gone(self) -> int:
-        return len(self.lost) + sum(width_of(cut.taken) - len(cut.there) for cut in self.cuts)
+        return len(self.lost) + sum(total_length(cut.taken) - len(cut.there) for cut in self.cuts)
 
 
-async def next_step(tx: Transaction, cursor: CursorKey, queue: int, rows: int = STEP_ROWS) -> Step | None:
+async def next_step(tx: Transaction, cursor: CursorKey, queue: int, rows: int = STEP_ROWS) -> RedeliveryBatch | None:
     """Of the listener's oldest redelivery that has not ended, at most so many deliveries; None when there is none.
 
     They are not more than its pace allows in a second.
     """
     organization, listener, _ = cursor
-    opened = await redeliveries.open_ones(tx, organization, listener, 1)
+    opened = await redeliveries.list_open(tx, organization, listener, 1)
     if not opened:
         return None
     reading = _Reading(tx, opened[0], queue)
@@ -97,7 +97,7 @@ class _Reading:
         self._key = (redelivery.organization, redelivery.listener)
         self._log = (redelivery.organization, queue)
 
-    async def of_messages(self, seqs: Sequence[int], rows: int) -> Step:
+    async def of_messages(self, seqs: Sequence[int], rows: int) -> RedeliveryBatch:
         waiting = [seq for seq in seqs if seq > self._redelivery.position]
         asked = waiting[: min(rows, _ASKED_AT_ONCE)]
         if not asked:
@@ -107,7 +107,7 @@ class _Reading:
         cuts = await self._cuts_of([seq for seq in asked if seq not in apart])
         return self._step(sorted(found), cuts, asked[-1], ends=len(asked) == len(waiting))
 
-    async def of_stretch(self, rows: int) -> Step:
+    async def of_stretch(self, rows: int) -> RedeliveryBatch:
         redelivery = self._redelivery
         span, until = (redelivery.position, redelivery.until_seq), redelivery.until_seq
         found = await self._apart(span, rows)
@@ -118,7 +118,7 @@ class _Reading:
             ranges[-1].seq_to if len(ranges) >= _RANGES_AT_ONCE else until,
         )
         taken: list[Row] = []
-        cuts: list[Cut] = []
+        cuts: list[RangeCut] = []
         position, left = span[0], rows
         for first, each in self._in_order(found, ranges):
             if first > last_known:
@@ -142,13 +142,13 @@ class _Reading:
         places += [(each.seq_from, each) for each in ranges if reason in (None, each.reason)]
         return sorted(places, key=_first)
 
-    async def _apart(self, span: Stretch, limit: int) -> list[Row]:
+    async def _apart(self, span: Interval, limit: int) -> list[Row]:
         reason = self._redelivery.chosen.reason
         condition, values = ("", ()) if reason is None else (" AND exception.reason = $5", (reason,))
         sql = f"{_THERE}{condition} ORDER BY exception.seq LIMIT ${5 + len(values)}"
         return await self._tx.rows(sql, *self._key, *span, *values, limit)
 
-    async def _ranges(self, span: Stretch) -> list[MissedRange]:
+    async def _ranges(self, span: Interval) -> list[MissedRange]:
         """Those that reach beyond the position."""
         around = await self._range_at(span[0])
         begun = [around] if around is not None and around.seq_to > span[0] else []
@@ -159,13 +159,13 @@ class _Reading:
         row = await self._tx.row(_RANGE_AT, *self._key, seq)
         return MissedRange(*row) if row is not None else None
 
-    async def _cut(self, whole: MissedRange, wanted: Stretch, limit: int) -> Cut:
+    async def _cut(self, whole: MissedRange, wanted: Interval, limit: int) -> RangeCut:
         found = await self._tx.rows(_LOG, *self._log, *wanted, limit)
         there = tuple(row[0] for row in found)
         last = there[-1] if len(there) == limit else wanted[1]
-        return Cut(whole, ((wanted[0], last),), there)
+        return RangeCut(whole, ((wanted[0], last),), there)
 
-    async def _cuts_of(self, seqs: Sequence[int]) -> list[Cut]:
+    async def _cuts_of(self, seqs: Sequence[int]) -> list[RangeCut]:
         """Messages that stand in ranges; those that are not missed any more are left out."""
         ranges: dict[int, tuple[MissedRange, list[int]]] = {}
         around: MissedRange | None = None
@@ -176,14 +176,14 @@ class _Reading:
                 ranges.setdefault(around.seq_from, (around, []))[1].append(seq)
         return [await self._cut_out(whole, chosen) for whole, chosen in ranges.values()]
 
-    async def _cut_out(self, whole: MissedRange, seqs: list[int]) -> Cut:
+    async def _cut_out(self, whole: MissedRange, seqs: list[int]) -> RangeCut:
         among = placeholders(3, len(seqs))
         sql = f"SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq IN ({among}) AND kind = 0"
         there = sorted(row[0] for row in await self._tx.rows(sql, *self._log, *seqs))
-        return Cut(whole, tuple(runs_of(seqs)), tuple(there))
+        return RangeCut(whole, tuple(to_intervals(seqs)), tuple(there))
 
-    def _step(self, found: Sequence[Row], cuts: Sequence[Cut], position: int, *, ends: bool) -> Step:
-        return Step(
+    def _step(self, found: Sequence[Row], cuts: Sequence[RangeCut], position: int, *, ends: bool) -> RedeliveryBatch:
+        return RedeliveryBatch(
             self._redelivery,
             tuple(row[0] for row in found if row[1]),
             tuple(row[0] for row in found if not row[1]),

@@ -53,7 +53,7 @@ async def page(tx: Transaction, organization: int, listener: int, selection: Sel
     return Listing(tuple(_from_row(row) for row in found.rows), found.has_next, found.has_previous)
 
 
-async def open_ones(tx: Transaction, organization: int, listener: int, limit: int) -> list[Replay]:
+async def list_open(tx: Transaction, organization: int, listener: int, limit: int) -> list[Replay]:
     """Those that have not ended, oldest first."""
     return [_from_row(row) for row in await tx.rows(_OPEN, organization, listener, limit)]
 

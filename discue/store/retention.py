@@ -141,8 +141,8 @@ async def trim_log(tx: Transaction, log: LogToTrim, after: int, stored_before: i
 
 async def forget_missed(tx: Transaction, missed_before: int) -> int:
     """One step over missed deliveries that were kept long enough; how many it deleted."""
-    exceptions = await tx.execute(_DELETE_MISSED, missed_before, STEP_ROWS)
-    return exceptions + await tx.execute(_DELETE_MISSED_RANGES, missed_before, STEP_ROWS)
+    delivery_rows = await tx.execute(_DELETE_MISSED, missed_before, STEP_ROWS)
+    return delivery_rows + await tx.execute(_DELETE_MISSED_RANGES, missed_before, STEP_ROWS)
 
 
 async def forget_attempts(tx: Transaction, organization: int, made_before: int) -> int:

@@ -7,12 +7,12 @@ from typing import Final, Literal
 import msgspec
 
 from discue.domain.model import Organization
-from discue.domain.quotas import NO_QUOTAS, Load, Quotas, fits, quotas_of
-from discue.domain.schedule import Run, Schedule
+from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas, fits, quotas_of
+from discue.domain.schedule import Schedule, ScheduleRun
 from discue.store import organizations, quota_use, schedules, tallies
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
 from discue.store.tables import LOG, insert
-from discue.store.tallies import Counted
+from discue.store.tallies import TallyEntry
 
 Reason = Literal["late", "schema", "too_large", "quota", "suspended", "time_zone"]
 """Why a run published nothing: its time had passed, the data does not fit the queue's schema or size any more, the
@@ -26,7 +26,7 @@ _RAISE_HEAD: Final = """
     WHERE organization = $3 AND queue = $4 AND closed_at IS NULL RETURNING head, last_stored_at"""
 
 
-class Planned(msgspec.Struct, frozen=True):
+class PlannedRun(msgspec.Struct, frozen=True):
     """What a schedule, as it was seen, is to publish to its queue, and what it waits for then.
 
     The messages were checked against the queue of this `config_version`.
@@ -35,7 +35,7 @@ class Planned(msgspec.Struct, frozen=True):
     seen: Schedule
     config_version: int
     entries: tuple[NewEntry, ...]
-    last_run: Run | None
+    last_run: ScheduleRun | None
     next_run_at: int | None
 
     @property
@@ -43,10 +43,10 @@ class Planned(msgspec.Struct, frozen=True):
         return self.seen.organization, self.seen.queue
 
     @property
-    def load(self) -> Load:
-        return Load(len(self.entries), sum(len(entry.body) for entry in self.entries))
+    def load(self) -> PublishUsage:
+        return PublishUsage(len(self.entries), sum(len(entry.body) for entry in self.entries))
 
-    def skipped(self, reason: Reason) -> "Planned":
+    def skipped(self, reason: Reason) -> "PlannedRun":
         """The same without messages."""
         if self.last_run is None or not self.entries:
             return self
@@ -54,14 +54,14 @@ class Planned(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, entries=(), last_run=last_run)
 
 
-class Ran(msgspec.Struct, frozen=True):
+class RunResult(msgspec.Struct, frozen=True):
     """The last seq given in each queue; and whether the configuration of one is not what was checked against."""
 
     heads: dict[QueueKey, int]
     is_stale: bool
 
 
-async def run(tx: Transaction, planned: Sequence[Planned], now: int, defaults: Quotas = NO_QUOTAS) -> Ran:
+async def run(tx: Transaction, planned: Sequence[PlannedRun], now: int, defaults: Quotas = NO_QUOTAS) -> RunResult:
     """Publish what each of them is to publish, and let it wait for its next run: both or neither.
 
     Of several that try the same run, one does it. To be called in an exclusive transaction: whoever changes a schedule
@@ -85,13 +85,13 @@ async def run(tx: Transaction, planned: Sequence[Planned], now: int, defaults: Q
             head = await _append(tx, queue, entries, now) if entries else None
             if head is not None:
                 heads[queue] = head
-    return Ran(heads, is_stale)
+    return RunResult(heads, is_stale)
 
 
 class _Allowance:
     """What an organization may still publish."""
 
-    def __init__(self, *, is_active: bool, quotas: Quotas, used: Load) -> None:
+    def __init__(self, *, is_active: bool, quotas: Quotas, used: PublishUsage) -> None:
         self._is_active = is_active
         self._quotas = quotas
         self._used = used
@@ -99,15 +99,15 @@ class _Allowance:
     @classmethod
     async def of(cls, tx: Transaction, owner: Organization | None, now: int, defaults: Quotas) -> "_Allowance":
         quotas = NO_QUOTAS if owner is None else quotas_of(owner.settings, defaults)
-        used = Load()
-        if owner is not None and quotas.concern_publishing:
+        used = PublishUsage()
+        if owner is not None and quotas.limit_publishing:
             today = now // _DAY_MS * _DAY_MS
             periods = range(tallies.period_of(today), tallies.period_of(today + _DAY_MS))
             messages = await quota_use.messages(tx, owner.id, periods)
-            used = Load(messages, await tallies.bytes_stored(tx, owner.id))
+            used = PublishUsage(messages, await tallies.bytes_stored(tx, owner.id))
         return cls(is_active=owner is not None and owner.state == "active", quotas=quotas, used=used)
 
-    def taken_by(self, planned: Planned) -> Planned:
+    def taken_by(self, planned: PlannedRun) -> PlannedRun:
         """The same, or without its messages where these are too much."""
         if not self._is_active:
             return planned.skipped("suspended")
@@ -117,13 +117,13 @@ class _Allowance:
         return planned
 
 
-async def _end(tx: Transaction, planned: Sequence[Planned]) -> None:
+async def _end(tx: Transaction, planned: Sequence[PlannedRun]) -> None:
     """Their queue was deleted: nothing is due any more."""
     for each in planned:
         await schedules.advance(tx, each.seen, None, None)
 
 
-async def _advanced(tx: Transaction, planned: Sequence[Planned]) -> list[NewEntry]:
+async def _advanced(tx: Transaction, planned: Sequence[PlannedRun]) -> list[NewEntry]:
     """The messages of those whose run nobody else has done."""
     entries: list[NewEntry] = []
     for each in planned:
@@ -141,8 +141,8 @@ async def _append(tx: Transaction, queue: QueueKey, entries: Sequence[NewEntry],
     rows = [_row(queue, seq, stored_at, entry) for seq, entry in enumerate(entries, head - len(entries) + 1)]
     await insert(tx, LOG, rows)
     counted = (
-        Counted(queue[0], tallies.period_of(now), tallies.MESSAGE_ADDED, len(entries)),
-        Counted(queue[0], tallies.NOW, tallies.BYTES_STORED, sum(len(entry.body) for entry in entries)),
+        TallyEntry(queue[0], tallies.period_of(now), tallies.MESSAGE_ADDED, len(entries)),
+        TallyEntry(queue[0], tallies.NOW, tallies.BYTES_STORED, sum(len(entry.body) for entry in entries)),
     )
     await tallies.add(tx, counted)
     return int(head)
@@ -167,5 +167,5 @@ def _row(queue: QueueKey, seq: int, stored_at: int, entry: NewEntry) -> Row:
     return tuple(values.get(column) for column in LOG.columns)
 
 
-def _queue(planned: Planned) -> QueueKey:
+def _queue(planned: PlannedRun) -> QueueKey:
     return planned.queue

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from discue.domain.model import MessageOptions
-from discue.domain.schedule import Missed, Run, Schedule, Timing
+from discue.domain.schedule import MissedRunPolicy, Schedule, ScheduleRun, Timing
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
 
@@ -48,13 +48,13 @@ _ADVANCE: Final = """
 
 class _Settings(msgspec.Struct, omit_defaults=True):
     timing: Timing
-    missed: Missed = Missed()
+    missed: MissedRunPolicy = MissedRunPolicy()
     options: MessageOptions = MessageOptions()
     expires_in: int | None = None
 
 
 _read_settings = msgspec.json.Decoder(_Settings).decode
-_read_run = msgspec.json.Decoder(Run).decode
+_read_run = msgspec.json.Decoder(ScheduleRun).decode
 
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Schedule | None:
@@ -131,7 +131,7 @@ async def due(tx: Transaction, now: int) -> list[Schedule]:
     return [_from_row(row) for row in rows if row is not None]
 
 
-async def advance(tx: Transaction, seen: Schedule, next_run_at: int | None, last_run: Run | None) -> bool:
+async def advance(tx: Transaction, seen: Schedule, next_run_at: int | None, last_run: ScheduleRun | None) -> bool:
     """Let it wait for its next run. Of several that try, each of which has `seen` it before, one does."""
     last = _run(last_run or seen.last_run)
     return await tx.execute(_ADVANCE, next_run_at, last, *_key(seen), seen.config_version, seen.next_run_at) == 1
@@ -158,7 +158,7 @@ def _settings(schedule: Schedule) -> str:
     return msgspec.json.encode(settings).decode()
 
 
-def _run(run: Run | None) -> str | None:
+def _run(run: ScheduleRun | None) -> str | None:
     return None if run is None else msgspec.json.encode(run).decode()
 
 

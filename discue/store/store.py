@@ -8,7 +8,17 @@ from typing import TypeVar, cast
 from discue.domain.errors import Overloaded
 from discue.store import tallies
 from discue.store.commit_time import CommitTime
-from discue.store.engine import Append, Appended, BatchOutcome, Engine, Hint, Routed, Settle, Transaction, Work
+from discue.store.engine import (
+    Append,
+    Appended,
+    BatchOutcome,
+    Engine,
+    Notification,
+    Settle,
+    TopicAppend,
+    Transaction,
+    Work,
+)
 from discue.store.group_commit import APPEND_BYTES, APPEND_ROWS, Stream
 
 T = TypeVar("T")
@@ -39,7 +49,7 @@ class Store:
         self.page = engine.page
         self.appended: Callable[[Appended], None] = _nobody_listens
         self.healthy = True
-        self.has_company = False
+        self.has_other_workers = False
         """Whether other workers have to hear of what this one appends."""
         self.workers = 1
         """How many are on the database, this one included, as far as is known."""
@@ -64,22 +74,22 @@ class Store:
     async def append(self, append: Append) -> Appended:
         """Store messages of one queue. Raises `Overloaded`, `StoreUnavailable`, `StaleConfiguration`, `QueueClosed`."""
         size = append.bytes
-        self.check_room(size)
+        self.check_capacity(size)
         self._waiting_bytes += size
         self._waiting_rows += len(append.entries)
         return cast("Appended", await self._by_key(self._append_streams, append.queue).append(append))
 
-    async def route(self, routed: Routed) -> tuple[Appended, ...]:
+    async def route(self, routed: TopicAppend) -> tuple[Appended, ...]:
         """Store messages of a topic in all of its queues. Raises `Overloaded`, `StoreUnavailable`, `AlreadyDone`, and
         `StaleConfiguration` when the topic or one of the queues is not as it was."""
         size = routed.bytes
-        self.check_room(size)
+        self.check_capacity(size)
         self._waiting_bytes += size
         self._waiting_rows += routed.rows
         stream = self._by_key(self._append_streams, routed.topic)
         return cast("tuple[Appended, ...]", await stream.route(routed))
 
-    def check_room(self, size: int = 0) -> None:
+    def check_capacity(self, size: int = 0) -> None:
         """Raises `Overloaded` when so many bytes more are too much: to say so before they are read costs little."""
         rows, waiting = self._waiting_rows, self._waiting_bytes
         if rows >= _WAITING_ROWS or waiting + size > self._max_waiting_bytes:
@@ -135,9 +145,9 @@ class Store:
                 appended += answers
         for each in appended:
             self._tell(each)
-        if appended and self.has_company:
+        if appended and self.has_other_workers:
             heads = tuple(((each.organization, each.queue), each.entries[-1].seq) for each in appended)
-            self.engine.tell(Hint(heads=heads))
+            self.engine.notify(Notification(heads=heads))
 
     def _streams(self, count: int, works_at_once: int) -> list[Stream]:
         slots = [self._tally_slot(number) for number in range(count)]

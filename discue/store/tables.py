@@ -16,7 +16,7 @@ Key = tuple[int, ...]
 """Of a row; the empty one is before all of them."""
 
 
-class Table(msgspec.Struct, frozen=True):
+class TableSpec(msgspec.Struct, frozen=True):
     """Its primary key, which is whole numbers throughout, and the columns beside it.
 
     Rows may be large only where `bodies` names the columns that make them so: then `size` says how large.
@@ -37,8 +37,8 @@ class Table(msgspec.Struct, frozen=True):
         return tuple(column for column in self.columns if column not in self.bodies)
 
 
-def _table(name: str, key: str, others: str, bodies: str = "") -> Table:
-    return Table(name, tuple(key.split()), tuple(others.split()), tuple(bodies.split()))
+def _table(name: str, key: str, others: str, bodies: str = "") -> TableSpec:
+    return TableSpec(name, tuple(key.split()), tuple(others.split()), tuple(bodies.split()))
 
 
 FEED_HEAD: Final = _table("feed_head", "shard", "version")
@@ -146,18 +146,18 @@ OF_THE_DATABASE: Final = frozenset({"allowance", "meta", "worker"})
 """Tables about the database, the processes on it and this very minute, not about the installation."""
 
 
-async def rows_after(tx: Transaction, table: Table, columns: Sequence[str], after: Key, limit: int) -> list[Row]:
+async def rows_after(tx: Transaction, table: TableSpec, columns: Sequence[str], after: Key, limit: int) -> list[Row]:
     """The first rows behind a key, in the order of the key."""
     return [tuple(row) for row in await tx.rows(select(table, columns, is_first=not after), *after, limit)]
 
 
-async def insert(tx: Transaction, table: Table, rows: Sequence[Row]) -> None:
+async def insert(tx: Transaction, table: TableSpec, rows: Sequence[Row]) -> None:
     """Rows with all columns, in the order of `Table.columns`."""
     for chunk in chunks(rows):
         await tx.execute(_insert(table, len(chunk)), *[value for row in chunk for value in row])
 
 
-async def count(store: Store, table: Table) -> int:
+async def count(store: Store, table: TableSpec) -> int:
     """How many rows there are, by statements that are short, however many these are."""
     counted: int = 0
     after: Key = ()
@@ -167,7 +167,7 @@ async def count(store: Store, table: Table) -> int:
 
 
 @cache
-def select(table: Table, columns: Sequence[str], *, is_first: bool) -> str:
+def select(table: TableSpec, columns: Sequence[str], *, is_first: bool) -> str:
     """The statement of `rows_after`: without a key to begin behind, if it `is_first`."""
     key = ", ".join(table.key)
     places = ", ".join(f"${number}" for number in range(1, len(table.key) + 1))
@@ -176,19 +176,19 @@ def select(table: Table, columns: Sequence[str], *, is_first: bool) -> str:
 
 
 @cache
-def _insert(table: Table, rows: int) -> str:
+def _insert(table: TableSpec, rows: int) -> str:
     values = placeholders(rows, len(table.columns))
     return f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES {values}"
 
 
-async def _passed(tx: Transaction, table: Table, after: Key) -> Key:
+async def _passed(tx: Transaction, table: TableSpec, after: Key) -> Key:
     """The key of the last row of a stretch behind another key; empty when it is not a whole one."""
     sql = f"{select(table, table.key, is_first=not after)} OFFSET {ROWS_A_STRETCH - 1}"
     row = await tx.row(sql, *after, 1)
     return tuple(row) if row else ()
 
 
-async def _rest(tx: Transaction, table: Table, after: Key) -> int:
+async def _rest(tx: Transaction, table: TableSpec, after: Key) -> int:
     row = await tx.row(
         f"SELECT count(*) FROM ({select(table, table.key, is_first=not after)}) AS rest", *after, ROWS_A_STRETCH
     )

@@ -73,7 +73,7 @@ _FORGET: Final = """
     AND period <= (SELECT min(period) + $3 FROM tally WHERE organization = $1 AND period > 0)"""
 
 
-class Counted(NamedTuple):
+class TallyEntry(NamedTuple):
     """Something counted `n` times; a row of the table but for its slot."""
 
     organization: int
@@ -91,16 +91,16 @@ def period_of(millisecond: int) -> int:
     return millisecond // PERIOD_MS
 
 
-def of_attempts(attempts: Iterable[Attempt]) -> list[Counted]:
+def of_attempts(attempts: Iterable[Attempt]) -> list[TallyEntry]:
     """How often it went well and how often not."""
     counts = Counter([(attempt.organization, attempt.id // _IDS_A_PERIOD, not attempt.error) for attempt in attempts])
     return [
-        Counted(organization, period, MESSAGE_PUBLISHED_OK if ok else MESSAGE_PUBLISHED_NOT_OK, n)
+        TallyEntry(organization, period, MESSAGE_PUBLISHED_OK if ok else MESSAGE_PUBLISHED_NOT_OK, n)
         for (organization, period, ok), n in counts.items()
     ]
 
 
-async def add(tx: Transaction, counted: Collection[Counted]) -> None:
+async def add(tx: Transaction, counted: Collection[TallyEntry]) -> None:
     """Add what a work did, within its transaction."""
     for organization, period, kind, n in sorted(counted):
         await tx.execute(_ADD, organization, period, kind, WORKS, n)
@@ -109,7 +109,7 @@ async def add(tx: Transaction, counted: Collection[Counted]) -> None:
 async def removed(tx: Transaction, organization: int, sizes: Collection[Row]) -> int:
     """Messages with these sizes are not kept any more; how many."""
     if sizes:
-        await add(tx, [Counted(organization, NOW, BYTES_STORED, -sum(size for (size,) in sizes))])
+        await add(tx, [TallyEntry(organization, NOW, BYTES_STORED, -sum(size for (size,) in sizes))])
     return len(sizes)
 
 

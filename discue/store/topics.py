@@ -5,7 +5,7 @@ from typing import Final
 
 from discue.domain.model import Topic
 from discue.store import idempotency
-from discue.store.engine import AlreadyDone, Once, Row, StaleConfiguration, Transaction
+from discue.store.engine import AlreadyDone, IdempotencyRecord, Row, StaleConfiguration, Transaction
 from discue.store.pagination import Listing, RowPage, Selection, Table, listed
 
 _COLUMNS: Final = "id, organization, public_id, alias, routes_version, created_at, updated_at"
@@ -60,7 +60,7 @@ async def delete(tx: Transaction, organization: int, topic: int) -> None:
     await tx.execute(_DELETE, organization, topic)
 
 
-async def keep_unrouted(tx: Transaction, key: tuple[int, int, int], once: Once | None, now: int) -> None:
+async def keep_unrouted(tx: Transaction, key: tuple[int, int, int], once: IdempotencyRecord | None, now: int) -> None:
     """Messages of a topic, given by organization, row id and `routes_version`, go into no queue.
 
     Raises StaleConfiguration when the topic is not as it was, and AlreadyDone when the idempotency key was used before.

@@ -13,7 +13,7 @@ from discue.domain.ids import event_id_of, millisecond_in, row_id_up_to
 from discue.store.engine import Row, Transaction, Value
 from discue.store.pagination import LARGEST
 
-Topic = Literal["all", "api_keys", "listeners", "messages", "queues"]
+EventTopic = Literal["all", "api_keys", "listeners", "messages", "queues"]
 
 _SUBJECTS: Final = {"api_keys": "api_key", "listeners": "listener", "queues": "queue"}
 _VERBS: Final = ("added", "updated", "deleted")
@@ -64,7 +64,7 @@ class UsageEvent(msgspec.Struct, frozen=True):
         return millisecond_in(self.id)
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class EventQuery(msgspec.Struct, frozen=True):
     """Which events: behind an id, of one topic, and where `only` is not None, of these things alone (public ids).
 
     The newest `limit` of them, newest first; or the oldest ones, `oldest_first`.
@@ -73,12 +73,12 @@ class Wanted(msgspec.Struct, frozen=True):
     organization: int
     after: str
     limit: int
-    topic: Topic = "all"
+    topic: EventTopic = "all"
     only: Collection[str] | None = None
     oldest_first: bool = False
 
 
-class Found(NamedTuple):
+class EventBatch(NamedTuple):
     """Events in the order that was wanted.
 
     `end` is None if they are all that is wanted, or as many. Else so many rows of what is no more had to be passed
@@ -111,26 +111,26 @@ class _Line(msgspec.Struct, frozen=True):
         return f"{self.sql} AND {bounds} ORDER BY {self.column}{direction} LIMIT ${number + 2}"
 
 
-async def find(tx: Transaction, wanted: Wanted) -> Found:
+async def find(tx: Transaction, wanted: EventQuery) -> EventBatch:
     """Costs `limit` rows of each sort, and some steps over those of what was deleted."""
     parts = [await _scan(tx, line, wanted) for line in _lines(wanted)]
     if wanted.only is not None and wanted.topic in ("all", "messages"):
-        parts.append(Found(await _of_messages(tx, wanted, wanted.only), None))
+        parts.append(EventBatch(await _of_messages(tx, wanted, wanted.only), None))
     return _merged(parts, wanted)
 
 
-def _merged(parts: Sequence[Found], wanted: Wanted) -> Found:
+def _merged(parts: Sequence[EventBatch], wanted: EventQuery) -> EventBatch:
     """Where one part was given up, what the others have beyond that is left out: nobody comes back for the rest."""
     events = sorted((event for part in parts for event in part.events), key=_id, reverse=not wanted.oldest_first)
     ends = sorted(part.end for part in parts if part.end is not None)
     if not ends:
-        return Found(events[: wanted.limit], None)
+        return EventBatch(events[: wanted.limit], None)
     end = ends[0] if wanted.oldest_first else ends[-1]
     seen = [event for event in events if (event.id <= end if wanted.oldest_first else event.id >= end)]
-    return Found(seen[: wanted.limit], None if len(seen) >= wanted.limit else end)
+    return EventBatch(seen[: wanted.limit], None if len(seen) >= wanted.limit else end)
 
 
-async def _scan(tx: Transaction, line: _Line, wanted: Wanted) -> Found:
+async def _scan(tx: Transaction, line: _Line, wanted: EventQuery) -> EventBatch:
     """As many as wanted. Steps over rows of what is not there any more, and gives up if they are too many."""
     statement = line.statement(oldest_first=wanted.oldest_first)
     above, below, chunk = line.above, line.below, wanted.limit
@@ -140,13 +140,13 @@ async def _scan(tx: Transaction, line: _Line, wanted: Wanted) -> Found:
         rows = await tx.rows(statement, *line.values, above, below, chunk)
         found |= {event.id: event for row in rows if (event := line.event(row)) is not None}
         if len(found) >= wanted.limit or len(rows) < chunk:
-            return Found(list(found.values())[: wanted.limit], None)
+            return EventBatch(list(found.values())[: wanted.limit], None)
         above, below = (rows[-1][0], below) if wanted.oldest_first else (above, rows[-1][0])
         chunk = _SCANNED_AT_ONCE
-    return Found(list(found.values()), line.id_of(above if wanted.oldest_first else below))
+    return EventBatch(list(found.values()), line.id_of(above if wanted.oldest_first else below))
 
 
-def _lines(wanted: Wanted) -> list[_Line]:
+def _lines(wanted: EventQuery) -> list[_Line]:
     """What is read in order. Of messages, that is all or nothing: chosen ones are looked up."""
     lines = _recorded(wanted)
     if wanted.only is None and wanted.topic in ("all", "messages"):
@@ -154,7 +154,7 @@ def _lines(wanted: Wanted) -> list[_Line]:
     return lines
 
 
-def _recorded(wanted: Wanted) -> list[_Line]:
+def _recorded(wanted: EventQuery) -> list[_Line]:
     kinds = _kinds(wanted.topic)
     if wanted.topic == "messages":
         return []
@@ -166,7 +166,7 @@ def _recorded(wanted: Wanted) -> list[_Line]:
 
 
 def _recorded_line(
-    wanted: Wanted, condition: str, values: tuple[Value, ...], kinds: Collection[str] | None = None
+    wanted: EventQuery, condition: str, values: tuple[Value, ...], kinds: Collection[str] | None = None
 ) -> _Line:
     def event(row: Row) -> UsageEvent | None:
         row_id, kind, client, ref, name = row
@@ -185,7 +185,7 @@ def _recorded_line(
     )
 
 
-def _added(wanted: Wanted) -> _Line:
+def _added(wanted: EventQuery) -> _Line:
     return _Line(
         sql=_ADDED,
         values=(wanted.organization,),
@@ -197,7 +197,7 @@ def _added(wanted: Wanted) -> _Line:
     )
 
 
-def _attempted(wanted: Wanted) -> _Line:
+def _attempted(wanted: EventQuery) -> _Line:
     return _Line(
         sql=_ATTEMPTED,
         values=(wanted.organization,),
@@ -209,7 +209,7 @@ def _attempted(wanted: Wanted) -> _Line:
     )
 
 
-async def _of_messages(tx: Transaction, wanted: Wanted, only: Collection[str]) -> list[UsageEvent]:
+async def _of_messages(tx: Transaction, wanted: EventQuery, only: Collection[str]) -> list[UsageEvent]:
     found: list[UsageEvent | None] = []
     # One by one: a list of ids is filtered by, not searched for, where the planner knows nothing of the table.
     for public_id in sorted(only):
@@ -237,7 +237,7 @@ def _attempt(row: Row) -> UsageEvent | None:
     return UsageEvent(event_id_of(row_id), kind, "message", message, alias or message, listener=to)
 
 
-def _kinds(topic: Topic) -> frozenset[str] | None:
+def _kinds(topic: EventTopic) -> frozenset[str] | None:
     """What can be recorded of a topic; None for everything."""
     subject = _SUBJECTS.get(topic)
     return None if subject is None else frozenset(f"{subject}_{verb}" for verb in _VERBS)

@@ -18,7 +18,7 @@ def wants_verified_domains(settings: str) -> bool:
     return _WANTED in settings
 
 
-class VerifiedPlaces:
+class VerifiedDomains:
     """Looks each place up once. For one transaction."""
 
     def __init__(self, tx: Transaction) -> None:

@@ -41,7 +41,7 @@ _MISSING: Final = """
     WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.incarnation = owners.owner)"""
 
 
-async def join(tx: Transaction, incarnation: int, role: str, lease_ms: int) -> int:
+async def join(tx: Transaction, session_id: int, role: str, lease_ms: int) -> int:
     """Begin a lease; the slot that nobody else alive has. Raises Unavailable when all are taken.
 
     Raises UniqueViolation when there is such an incarnation.
@@ -52,56 +52,56 @@ async def join(tx: Transaction, incarnation: int, role: str, lease_ms: int) -> i
     slot = next((slot for slot in WORKER_SLOTS if slot not in taken), None)
     if slot is None:
         raise Unavailable(f"There are {len(WORKER_SLOTS)} workers on this database already.")
-    await tx.execute(_INSERT, incarnation, lease_ms, role, slot)
+    await tx.execute(_INSERT, session_id, lease_ms, role, slot)
     return slot
 
 
-async def renew(tx: Transaction, incarnation: int, lease_ms: int) -> bool:
+async def renew(tx: Transaction, session_id: int, lease_ms: int) -> bool:
     """Lease anew, from now on. False when the worker was declared dead meanwhile."""
-    return await tx.execute(_RENEW, lease_ms, incarnation) == 1
+    return await tx.execute(_RENEW, lease_ms, session_id) == 1
 
 
-async def hold(tx: Transaction, incarnation: int) -> bool:
+async def hold(tx: Transaction, session_id: int) -> bool:
     """Whether the worker may take cursors. If so, it is not declared dead before this transaction has ended.
 
     Without this, a claim that is under way while its worker is buried would name an owner that nobody buries again.
     """
-    return await tx.execute(_HOLD, incarnation) == 1
+    return await tx.execute(_HOLD, session_id) == 1
 
 
-async def begin_leaving(tx: Transaction, incarnation: int) -> None:
+async def begin_leaving(tx: Transaction, session_id: int) -> None:
     """From now on the worker takes no cursors any more."""
-    await tx.execute(_BEGIN_LEAVING, incarnation)
+    await tx.execute(_BEGIN_LEAVING, session_id)
 
 
-async def leave(tx: Transaction, incarnation: int, limit: int) -> bool:
+async def leave(tx: Transaction, session_id: int, limit: int) -> bool:
     """End the worker's lease, and free at most `limit` cursors that still name it. True when its row is gone.
 
     A worker that stops halfway is a dead one: others go on with it.
     """
-    await tx.execute(_DECLARE_DEAD, incarnation)
-    if await free_cursors_of(tx, incarnation, limit) == limit:
+    await tx.execute(_DECLARE_DEAD, session_id)
+    if await release_cursors(tx, session_id, limit) == limit:
         return False
-    await forget(tx, incarnation)
-    return await tx.row(_EXISTS, incarnation) is None
+    await forget(tx, session_id)
+    return await tx.row(_EXISTS, session_id) is None
 
 
-async def bury(tx: Transaction, incarnation: int, *, known_dead: bool = False) -> bool:
+async def expire_worker(tx: Transaction, session_id: int, *, known_dead: bool = False) -> bool:
     """Declare a worker dead if its lease is over, or if it is known to have ended. Whether this call did."""
-    return await tx.execute(_DECLARE_DEAD if known_dead else _BURY, incarnation) == 1
+    return await tx.execute(_DECLARE_DEAD if known_dead else _BURY, session_id) == 1
 
 
-async def free_cursors_of(tx: Transaction, dead: int, limit: int) -> int:
+async def release_cursors(tx: Transaction, dead: int, limit: int) -> int:
     """Take at most `limit` cursors from a worker that is dead or gone, the first ones by key; how many."""
     return await tx.execute(_FREE, dead, limit)
 
 
-async def forget(tx: Transaction, incarnation: int) -> bool:
+async def forget(tx: Transaction, session_id: int) -> bool:
     """Remove a dead worker's row if no cursor names it."""
-    return await tx.execute(_FORGET, incarnation) == 1
+    return await tx.execute(_FORGET, session_id) == 1
 
 
-async def missing_after(tx: Transaction, incarnation: int) -> int | None:
+async def missing_after(tx: Transaction, session_id: int) -> int | None:
     """The next higher owner of a cursor that has no row: it came from another database, or was too late."""
-    row = await tx.row(_MISSING, incarnation)
+    row = await tx.row(_MISSING, session_id)
     return row[0] if row is not None else None

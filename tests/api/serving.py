@@ -20,7 +20,7 @@ from discue.api.route import Route
 from discue.api.routes import ROUTES
 from discue.api.services import Readiness, Services
 from discue.auth.authenticator import Authenticator
-from discue.auth.rate_limiter import RequestRates
+from discue.auth.rate_limiter import RateLimiter
 from discue.config.settings import Settings
 from discue.control import admin_keys
 from discue.control.bootstrap import ensure_operator
@@ -36,7 +36,7 @@ from discue.domain.ids import event_id_of
 from discue.domain.scopes import Scope, all_scopes
 from discue.observability.logs import Log
 from discue.publishing.publish import Publisher
-from discue.publishing.quota_gate import PublishingQuotas
+from discue.publishing.quota_gate import QuotaGate
 from discue.sending.access_tokens import TOKEN_BYTES, AccessTokens
 from discue.sending.fetch import Fetcher
 from discue.sending.test_sender import Sampler
@@ -176,8 +176,8 @@ class _Thread:
             readiness = Readiness(installation.store)
             readiness.phase = "serving"
             control, store = replace(installation.control, passwords=PasswordHashing(CHEAP)), installation.store
-            quotas = PublishingQuotas(store, clock)
-            publisher = Publisher(store, installation.directory, clock, control.public_ids, quotas, control.row_ids)
+            quotas = QuotaGate(store, clock)
+            publisher = Publisher(store, installation.cache, clock, control.public_ids, quotas, control.row_ids)
             app = App(
                 Services(
                     control,
@@ -185,15 +185,15 @@ class _Thread:
                     readiness,
                     log,
                     _domain_checks(installation),
-                    RequestRates(store, clock),
-                    Authenticator(store, installation.directory, clock, control.row_ids, log),
+                    RateLimiter(store, clock),
+                    Authenticator(store, installation.cache, clock, control.row_ids, log),
                     sampler := _sampler(installation),
                     pulls := _pulls(installation, log),
                 ),
                 (*ROUTES, *self._routes),
                 body_deadline_seconds=self._body_deadline_seconds,
             )
-            installation.directory.follow(pulls.changed)
+            installation.cache.follow(pulls.changed)
             store.appended = pulls.appended
             server = HttpServer(app, Address("127.0.0.1", 0), max_connections=1_000)
             await server.start()
@@ -236,13 +236,13 @@ def _pulls(installation: Installation, log: Log) -> Pulls:
 
 
 @contextmanager
-def served(directory: Path, routes: Sequence[Route] = (), **settings: Any) -> Iterator[Service]:
+def served(cache: Path, routes: Sequence[Route] = (), **settings: Any) -> Iterator[Service]:
     """A service that runs while the block does, on a file in the directory if they name no other database.
 
     `settings` are those of the product, and `body_deadline_seconds`.
     """
     ours = {
-        "database": f"sqlite:///{directory}/discue.db",
+        "database": f"sqlite:///{cache}/discue.db",
         "allow_private_targets": True,
         "trusted_proxies": (ip_network("127.0.0.0/8"),),
     }

@@ -143,5 +143,5 @@ def test_what_an_untrusted_address_says_of_itself_changes_nothing(unproxied: Ser
 def test_the_server_says_where_the_other_end_is(unproxied: Service) -> None:
     """What the addresses of clients rest on: a socket's address with its port."""
     fail(unproxied.client(None))
-    locks = unproxied.installation.directory.locks
+    locks = unproxied.installation.cache.locks
     assert locks.remaining_ms("127.0.0.1", unproxied.installation.clock.now()) > 0

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from discue import __version__
-from discue.api.links import Named, links_of
+from discue.api.links import LinkTarget, links_of
 from discue.api.routes import ROUTES
 from discue.domain.ids import is_public_id
 from discue.store.store import Store
@@ -175,8 +175,8 @@ def test_links_begin_with_the_host_that_was_asked(cast: Cast) -> None:
 
 
 def test_links_begin_with_the_public_url_where_there_is_one(tmp_path_factory: pytest.TempPathFactory) -> None:
-    directory = tmp_path_factory.mktemp("public")
-    with served(directory, public_url="https://queues.example.com/base/") as service:
+    cache = tmp_path_factory.mktemp("public")
+    with served(cache, public_url="https://queues.example.com/base/") as service:
         cast = cast_of(service)
         answer = cast.alice.get("/v1/queues", headers={"host": "evil.example"}).json()
         assert answer["_links"]["self"]["href"] == "https://queues.example.com/base/v1/queues"
@@ -184,7 +184,8 @@ def test_links_begin_with_the_public_url_where_there_is_one(tmp_path_factory: py
 
 def test_self_next_and_prev_win_over_aliases_and_the_first_of_two_over_the_second() -> None:
     below = [
-        Named(alias, f"id{number}", f"url{number}") for number, alias in enumerate(["next", "same", "same", "self"])
+        LinkTarget(alias, f"id{number}", f"url{number}")
+        for number, alias in enumerate(["next", "same", "same", "self"])
     ]
     links = links_of("here", below, following="on")
     assert {name: link.href for name, link in links.items()} == {
@@ -198,7 +199,7 @@ def test_self_next_and_prev_win_over_aliases_and_the_first_of_two_over_the_secon
 
 
 def test_an_alias_of_that_spelling_never_looks_like_a_page() -> None:
-    links = links_of("here", [Named("next", "id0", "url0"), Named("prev", "id1", "url1")])
+    links = links_of("here", [LinkTarget("next", "id0", "url0"), LinkTarget("prev", "id1", "url1")])
     assert set(links) == {"self", "id0", "id1"}
 
 

@@ -13,9 +13,9 @@ Kind = Literal["json", "text"]
 
 def stored(cast: Cast, queue: str) -> list[tuple[Kind, bytes]]:
     """What listeners would receive, oldest first."""
-    principal = cast.service.run(cast.service.installation.directory.authenticate(cast.alice.headers["x-api-key"]))
+    principal = cast.service.run(cast.service.installation.cache.authenticate(cast.alice.headers["x-api-key"]))
     organization = principal.organization.id
-    record = cast.service.run(cast.service.installation.directory.queue(organization, queue))
+    record = cast.service.run(cast.service.installation.cache.queue(organization, queue))
     page = cast.service.run(cast.service.installation.store.page(organization, record.id, 0, 100, 1 << 20))
     return [("json" if entry.is_json else "text", entry.body) for entry in page.entries]
 

@@ -318,7 +318,7 @@ def test_bodies_that_are_too_much_together_are_503_with_retry_after(tmp_path_fac
 async def _fill(service: Service, organization: int, queue: str) -> "list[asyncio.Future[Any]]":
     """Publishes that wait for the store, as many as may."""
     installation = service.installation
-    record = await installation.directory.queue(organization, queue)
+    record = await installation.cache.queue(organization, queue)
     waiting: list[asyncio.Future[Any]] = []
     while not waiting or not any(each.done() for each in waiting):
         entries = tuple(NewEntry(installation.control.public_ids.next(), True, b"1") for _ in range(1_000))
@@ -336,7 +336,7 @@ def test_a_publish_that_there_is_no_room_for_is_503_before_it_is_read(tmp_path_f
     with served(tmp_path_factory.mktemp("full")) as service:
         cast = cast_of(service)
         queue = cast.queue()
-        organization = service.run(service.installation.directory.authenticate(cast.alice.headers["x-api-key"]))
+        organization = service.run(service.installation.cache.authenticate(cast.alice.headers["x-api-key"]))
         paths = [f"/queues/{queue}/messages", f"/queues/{queue}/messages/batch"]
         assert [send(cast, path, b"{").status_code for path in paths] == [400, 400]
         with closing(apsw.Connection(str(service.installation.settings.database_path))) as other:

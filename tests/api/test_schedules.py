@@ -3,7 +3,7 @@
 import pytest
 
 from discue.control import schedules as verbs
-from discue.domain.schedule import Run
+from discue.domain.schedule import ScheduleRun
 from discue.store import schedules
 from discue.store.engine import Transaction
 from tests.api.serving import Cast
@@ -12,7 +12,7 @@ NOON = 1_750_000_000_000
 MESSAGE = "0VbuJFW500I0yWwoGXXf6"
 
 
-def _ran(cast: Cast, public_id: str, run: Run) -> None:
+def _ran(cast: Cast, public_id: str, run: ScheduleRun) -> None:
     """As the worker that keeps house writes it down."""
 
     async def work(tx: Transaction) -> None:
@@ -28,11 +28,11 @@ def _ran(cast: Cast, public_id: str, run: Run) -> None:
 @pytest.mark.parametrize(
     ("run", "expected"),
     [
-        (Run(NOON, NOON + 4, MESSAGE), {"state": "published", "message_id": MESSAGE}),
-        (Run(NOON, NOON + 4, reason="schema"), {"state": "skipped", "reason": "schema"}),
+        (ScheduleRun(NOON, NOON + 4, MESSAGE), {"state": "published", "message_id": MESSAGE}),
+        (ScheduleRun(NOON, NOON + 4, reason="schema"), {"state": "skipped", "reason": "schema"}),
     ],
 )
-def test_the_last_run_is_shown_and_is_no_change(cast: Cast, run: Run, expected: dict[str, str]) -> None:
+def test_the_last_run_is_shown_and_is_no_change(cast: Cast, run: ScheduleRun, expected: dict[str, str]) -> None:
     queue = cast.queue()
     path = f"/queues/{queue}/schedules/{cast.schedule(queue)}"
     before = cast.alice.get(path)

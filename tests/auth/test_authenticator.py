@@ -15,7 +15,7 @@ from discue.control.api_keys import KeyFields
 from discue.domain import api_key
 from discue.domain.errors import DiscueError, Locked, LockedOut
 from discue.domain.ids import ALPHABET
-from discue.domain.lockout import FAILURES, FIRST_LOCK_MS, Subject
+from discue.domain.lockout import FAILURES, FIRST_LOCK_MS, LockoutSubject
 from discue.domain.scopes import Scope
 from discue.observability.logs import Log
 from discue.store.engine import Row, Value
@@ -32,13 +32,13 @@ class Worker:
     def __init__(self, cast: Cast, slot: int) -> None:
         self.control = control_of(cast.control.store, cast.clock)
         self.control.row_ids.slot = slot
-        self.directory = self.control.directory
-        self.authenticator = Authenticator(self.control.store, self.directory, cast.clock, self.control.row_ids, Log())
+        self.cache = self.control.cache
+        self.authenticator = Authenticator(self.control.store, self.cache, cast.clock, self.control.row_ids, Log())
 
     async def hear(self) -> None:
         """Look at the database, as a worker does once a second."""
         polled = await self.control.store.engine.poll(())
-        await self.directory.saw(polled.epoch, polled.feed_version)
+        await self.cache.saw(polled.epoch, polled.feed_version)
 
     async def asked(self, key: str, address: str = HOME) -> KeyRecord | type[DiscueError]:
         """Whose key it is, or why it is not let in."""
@@ -55,14 +55,14 @@ class Worker:
 @pytest.fixture
 def here(cast: Cast, runner: asyncio.Runner) -> Worker:
     worker = Worker(cast, 1)
-    runner.run(worker.directory.open())
+    runner.run(worker.cache.open())
     return worker
 
 
 @pytest.fixture
 def there(cast: Cast, runner: asyncio.Runner) -> Worker:
     worker = Worker(cast, 2)
-    runner.run(worker.directory.open())
+    runner.run(worker.cache.open())
     return worker
 
 
@@ -178,24 +178,24 @@ async def test_failures_in_all_workers_count_together(cast: Cast, here: Worker, 
 async def test_a_worker_that_starts_knows_the_locks_that_hold(cast: Cast, here: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
     late = Worker(cast, 3)
-    await late.directory.open()
+    await late.cache.open()
     assert await late.asked(cast.alice.key) is LockedOut
     cast.clock.advance(FIRST_LOCK_MS)
     later = Worker(cast, 4)
-    await later.directory.open()
-    assert not later.directory.locks
+    await later.cache.open()
+    assert not later.cache.locks
 
 
 async def test_a_worker_that_starts_over_knows_them_too(cast: Cast, here: Worker, there: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
-    await there.directory.start_over()
+    await there.cache.start_over()
     assert await there.asked(cast.alice.key) is LockedOut
 
 
 async def test_who_is_unlocked_is_let_in_again_by_every_worker(cast: Cast, here: Worker, there: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
     await there.hear()
-    (lock,) = await lockouts.unlock(cast.control, Subject("address", HOME))
+    (lock,) = await lockouts.unlock(cast.control, LockoutSubject("address", HOME))
     assert lock.until == cast.clock.now() + FIRST_LOCK_MS
     for worker in (here, there):
         await worker.hear()
@@ -208,8 +208,8 @@ async def test_all_can_be_unlocked_at_once(cast: Cast, here: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
     await here.fail(wrong(cast.charlie.key), ELSEWHERE)
     ended = await lockouts.unlock_all(cast.control)
-    key = Subject("api_key", cast.charlie.principal.key_public_id)
-    assert {lock.subject for lock in ended} == {key, Subject("address", HOME)}
+    key = LockoutSubject("api_key", cast.charlie.principal.key_public_id)
+    assert {lock.subject for lock in ended} == {key, LockoutSubject("address", HOME)}
     assert await lockouts.active(cast.control, 10) == []
     await here.hear()
     assert await let_in(here, cast.charlie.key)
@@ -221,7 +221,7 @@ async def test_of_many_attempts_at_once_hardly_more_are_looked_at(cast: Cast, he
     answers = await asyncio.gather(*(here.asked(guess) for guess in guesses))
     assert FAILURES <= answers.count(KeyRejected) < FAILURES + CHECKS_AT_ONCE
     assert answers.count(LockedOut) == 50 - answers.count(KeyRejected)
-    assert here.authenticator._turnstile.names == 0
+    assert here.authenticator._semaphore.names == 0
 
 
 async def test_many_with_a_valid_key_are_all_let_in_at_once(cast: Cast, here: Worker) -> None:
@@ -259,7 +259,7 @@ async def test_of_10000_random_and_near_miss_keys_none_is_accepted(cast: Cast, h
     guess = guesses_of([cast.alice.key, cast.charlie.key, cast.olga.key], random.Random(7))  # noqa: S311
     for _ in range(10_000):
         with pytest.raises(KeyRejected):
-            await here.directory.authenticate(guess())
+            await here.cache.authenticate(guess())
 
 
 async def test_whoever_tries_10000_keys_is_locked_out_after_five(cast: Cast, here: Worker) -> None:
@@ -340,7 +340,7 @@ async def test_the_time_does_not_say_whether_a_key_exists(cast: Cast, here: Work
             key = f"{start}{next(guesses):032}"
             began = time.perf_counter()
             with pytest.raises(KeyRejected):
-                await here.directory.authenticate(key)
+                await here.cache.authenticate(key)
             times.append(time.perf_counter() - began)
     fast, slow = sorted((statistics.median(known), statistics.median(unknown)))
     assert slow < fast * 1.5

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.auth.client_ip import UNKNOWN, ClientAddresses, canonical, subject_of
+from discue.auth.client_ip import UNKNOWN, ClientIpResolver, canonical, subject_of
 
 
 class Lines:
@@ -27,7 +27,7 @@ def forwarded_for(*values: str) -> Lines:
 
 
 NOTHING = Lines()
-PROXIES = ClientAddresses((ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48")))
+PROXIES = ClientIpResolver((ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48")))
 PEER = "10.0.0.1:4711"
 
 addresses = st.ip_addresses(v=4) | st.ip_addresses(v=6)
@@ -72,7 +72,7 @@ def test_an_address_has_one_spelling_however_it_is_written(written: str, address
 def test_the_other_end_of_a_connection_is_the_client(address: IPv4Address | IPv6Address, port: int) -> None:
     host = f"[{address}]" if address.version == 6 else str(address)
     plain = getattr(address, "ipv4_mapped", None) or address
-    assert ClientAddresses(()).of(f"{host}:{port}", NOTHING) == str(plain)
+    assert ClientIpResolver(()).of(f"{host}:{port}", NOTHING) == str(plain)
 
 
 @given(untrusted, st.lists(texts, max_size=3), st.lists(texts, max_size=3))
@@ -162,12 +162,12 @@ def test_where_both_headers_are_there_they_have_to_agree() -> None:
 
 
 def test_a_trusted_network_may_be_written_as_mapped() -> None:
-    proxies = ClientAddresses((ip_network("::ffff:10.0.0.0/104"),))
+    proxies = ClientIpResolver((ip_network("::ffff:10.0.0.0/104"),))
     assert proxies.of("[::ffff:10.0.0.1]:80", forwarded_for("192.0.2.1")) == "192.0.2.1"
 
 
 def test_a_peer_without_an_address_is_believed_nothing() -> None:
-    everybody = ClientAddresses((ip_network("0.0.0.0/0"), ip_network("::/0")))
+    everybody = ClientIpResolver((ip_network("0.0.0.0/0"), ip_network("::/0")))
     assert everybody.of("unix:/run/discue.sock", forwarded_for("192.0.2.1")) == UNKNOWN
 
 

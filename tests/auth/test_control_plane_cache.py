@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from discue.auth.control_plane_cache import Directory, KeyRejected
+from discue.auth.control_plane_cache import ControlPlaneCache, KeyRejected
 from discue.control import api_keys, organizations, queues
 from discue.control.api_keys import KeyFields
 from discue.control.organizations import OrganizationFields
@@ -34,7 +34,7 @@ class Worker:
             return answer
 
         monkeypatch.setattr(store, "read", counted)
-        self.directory = Directory(store, cast.clock, max_message_bytes=1_000, entries=entries)
+        self.cache = ControlPlaneCache(store, cast.clock, max_message_bytes=1_000, entries=entries)
 
 
 @pytest.fixture
@@ -43,9 +43,9 @@ def worker(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> Worker:
 
 
 async def test_a_key_is_asked_for_once_and_then_known(cast: Cast, worker: Worker) -> None:
-    first = await worker.directory.authenticate(cast.alice.key)
+    first = await worker.cache.authenticate(cast.alice.key)
     reads = worker.reads
-    assert await worker.directory.authenticate(cast.alice.key) is first
+    assert await worker.cache.authenticate(cast.alice.key) is first
     assert worker.reads == reads
     assert first.principal.organization == cast.alice.principal.organization
 
@@ -57,14 +57,14 @@ async def test_a_key_is_asked_for_once_and_then_known(cast: Cast, worker: Worker
 async def test_a_malformed_key_is_asked_for_like_any_other(worker: Worker, presented: str) -> None:
     """It must not take another time than one that is not malformed."""
     with pytest.raises(KeyRejected) as refused:
-        await worker.directory.authenticate(presented)
+        await worker.cache.authenticate(presented)
     assert (refused.value.counted, refused.value.known_key, worker.reads) == (True, None, 1)
 
 
 async def look(worker: Worker) -> None:
     """As a worker does now and then."""
     polled = await worker.store.engine.poll(())
-    await worker.directory.saw(polled.epoch, polled.feed_version)
+    await worker.cache.saw(polled.epoch, polled.feed_version)
 
 
 async def test_an_unknown_key_is_asked_for_each_time(cast: Cast, worker: Worker) -> None:
@@ -72,7 +72,7 @@ async def test_an_unknown_key_is_asked_for_each_time(cast: Cast, worker: Worker)
     for _ in range(2):
         reads = worker.reads
         with pytest.raises(KeyRejected) as refused:
-            await worker.directory.authenticate(unknown)
+            await worker.cache.authenticate(unknown)
         assert refused.value.known_key is None
         assert worker.reads == reads + 1
 
@@ -81,84 +81,84 @@ async def test_a_wrong_secret_names_the_key_whose_holder_is_guessed_at(cast: Cas
     expected = (True, cast.alice.principal.key_public_id)
     for wrong in (cast.alice.key[:-4] + "0000", cast.alice.key + "0"):
         with pytest.raises(KeyRejected) as refused:
-            await worker.directory.authenticate(wrong)
+            await worker.cache.authenticate(wrong)
         assert (refused.value.counted, refused.value.known_key) == expected
 
 
 async def test_what_another_worker_revoked_is_refused_after_a_poll(cast: Cast, worker: Worker) -> None:
     bob = await cast.bob({"queues": Scope("write")})
-    await worker.directory.authenticate(bob.key)
+    await worker.cache.authenticate(bob.key)
     await look(worker)
     fields = KeyFields(scopes={})
     await api_keys.change(cast.control, cast.alice.principal, bob.principal.key_public_id, fields)
     await look(worker)
-    record = await worker.directory.authenticate(bob.key)
+    record = await worker.cache.authenticate(bob.key)
     assert not record.principal.may("queues", "read")
     await api_keys.delete(cast.control, cast.alice.principal, bob.principal.key_public_id)
     await look(worker)
     with pytest.raises(KeyRejected):
-        await worker.directory.authenticate(bob.key)
+        await worker.cache.authenticate(bob.key)
 
 
 async def test_a_queue_made_by_another_worker_is_found_at_once(cast: Cast, worker: Worker) -> None:
     principal = cast.alice.principal
     made = (await queues.create(cast.control, principal, QueueFields())).queue
-    assert worker.directory.cached_queue(principal.organization, made.public_id) is None
-    found = await worker.directory.queue(principal.organization, made.public_id)
+    assert worker.cache.cached_queue(principal.organization, made.public_id) is None
+    found = await worker.cache.queue(principal.organization, made.public_id)
     assert (found.id, found.config_version, found.max_message_bytes) == (made.id, 1, 1_000)
-    assert worker.directory.cached_queue(principal.organization, made.public_id) is found
+    assert worker.cache.cached_queue(principal.organization, made.public_id) is found
 
 
 async def test_a_changed_queue_is_read_again(cast: Cast, worker: Worker) -> None:
     principal = cast.alice.principal
     made = (await queues.create(cast.control, principal, QueueFields())).queue
-    await worker.directory.queue(principal.organization, made.public_id)
+    await worker.cache.queue(principal.organization, made.public_id)
     await look(worker)
     await queues.change(cast.control, principal, made.public_id, QueueFields(max_message_bytes=7))
     await look(worker)
-    found = await worker.directory.queue(principal.organization, made.public_id)
+    found = await worker.cache.queue(principal.organization, made.public_id)
     assert (found.config_version, found.max_message_bytes) == (2, 7)
 
 
 async def test_a_queue_is_known_to_its_own_organization_only(cast: Cast, worker: Worker) -> None:
     made = (await queues.create(cast.control, cast.alice.principal, QueueFields())).queue
-    await worker.directory.queue(made.organization, made.public_id)
+    await worker.cache.queue(made.organization, made.public_id)
     stranger = cast.charlie.principal.organization
-    assert worker.directory.cached_queue(stranger, made.public_id) is None
+    assert worker.cache.cached_queue(stranger, made.public_id) is None
     with pytest.raises(NotFound):
-        await worker.directory.queue(stranger, made.public_id)
+        await worker.cache.queue(stranger, made.public_id)
 
 
 async def test_a_change_to_an_organization_concerns_all_its_keys_and_queues(cast: Cast, worker: Worker) -> None:
     bob = await cast.bob({})
     made = (await queues.create(cast.control, cast.alice.principal, QueueFields())).queue
-    await worker.directory.catch_up()
+    await worker.cache.catch_up()
     for key in (cast.alice.key, bob.key, cast.charlie.key):
-        await worker.directory.authenticate(key)
-    await worker.directory.queue(made.organization, made.public_id)
+        await worker.cache.authenticate(key)
+    await worker.cache.queue(made.organization, made.public_id)
     fields = OrganizationFields("com.example.renamed")
     own = cast.alice.principal.organization_public_id
     await organizations.change(cast.control, cast.alice.principal, own, fields)
-    await worker.directory.catch_up()
-    assert worker.directory.cached_queue(made.organization, made.public_id) is None
+    await worker.cache.catch_up()
+    assert worker.cache.cached_queue(made.organization, made.public_id) is None
     for key in (cast.alice.key, bob.key):
-        assert (await worker.directory.authenticate(key)).organization.alias == "com.example.renamed"
+        assert (await worker.cache.authenticate(key)).organization.alias == "com.example.renamed"
     reads = worker.reads
-    await worker.directory.authenticate(cast.charlie.key)
+    await worker.cache.authenticate(cast.charlie.key)
     assert worker.reads == reads
 
 
 async def test_a_key_read_before_a_change_that_was_followed_meanwhile_is_read_again(cast: Cast, worker: Worker) -> None:
     bob = await cast.bob({"queues": Scope("write")})
-    await worker.directory.catch_up()
+    await worker.cache.catch_up()
 
     async def narrow() -> None:
         fields = KeyFields(scopes={})
         await api_keys.change(cast.control, cast.alice.principal, bob.principal.key_public_id, fields)
-        await worker.directory.catch_up()
+        await worker.cache.catch_up()
 
     worker.before_answering = narrow
-    record = await worker.directory.authenticate(bob.key)
+    record = await worker.cache.authenticate(bob.key)
     assert not record.principal.may("queues", "read")
 
 
@@ -166,14 +166,14 @@ async def test_followers_hear_of_each_change_in_order_after_it_took_effect(cast:
     heard: list[tuple[str, int, int]] = []
     principal = cast.alice.principal
     made = (await queues.create(cast.control, principal, QueueFields())).queue
-    await worker.directory.catch_up()
-    await worker.directory.queue(principal.organization, made.public_id)
+    await worker.cache.catch_up()
+    await worker.cache.queue(principal.organization, made.public_id)
 
     def follower(kind: str, organization: int, ref: int) -> None:
-        assert worker.directory.cached_queue(principal.organization, made.public_id) is None
+        assert worker.cache.cached_queue(principal.organization, made.public_id) is None
         heard.append((kind, organization, ref))
 
-    worker.directory.follow(follower)
+    worker.cache.follow(follower)
     await queues.delete(cast.control, principal, made.public_id)
     key = (await api_keys.create(cast.control, principal, KeyFields())).key
     await look(worker)
@@ -196,10 +196,10 @@ async def test_followers_hear_of_each_change_in_order_after_it_took_effect(cast:
 async def test_when_the_feed_is_not_the_one_that_was_followed_nothing_known_holds(
     cast: Cast, worker: Worker, rewrite: str
 ) -> None:
-    await worker.directory.catch_up()
+    await worker.cache.catch_up()
     heard: list[str] = []
-    worker.directory.follow(lambda kind, _organization, _ref: heard.append(kind))
-    await worker.directory.authenticate(cast.alice.key)
+    worker.cache.follow(lambda kind, _organization, _ref: heard.append(kind))
+    await worker.cache.authenticate(cast.alice.key)
     principal = cast.charlie.principal
     for _ in range(2):
         await queues.create(cast.control, principal, QueueFields())
@@ -209,18 +209,18 @@ async def test_when_the_feed_is_not_the_one_that_was_followed_nothing_known_hold
         await tx.execute(rewrite)
 
     await cast.control.store.write(lose_the_key)
-    await worker.directory.catch_up()
+    await worker.cache.catch_up()
     assert heard == ["everything"]
     with pytest.raises(KeyRejected):
-        await worker.directory.authenticate(cast.alice.key)
-    await worker.directory.catch_up()
+        await worker.cache.authenticate(cast.alice.key)
+    await worker.cache.catch_up()
     assert heard == ["everything"]
 
 
 async def test_a_long_feed_is_followed_to_its_end(cast: Cast, worker: Worker) -> None:
-    await worker.directory.catch_up()
+    await worker.cache.catch_up()
     heard: list[int] = []
-    worker.directory.follow(lambda _kind, _organization, ref: heard.append(ref))
+    worker.cache.follow(lambda _kind, _organization, ref: heard.append(ref))
 
     async def many(tx: Transaction) -> None:
         for ref in range(1_200):
@@ -239,11 +239,11 @@ async def test_a_long_feed_is_followed_to_its_end(cast: Cast, worker: Worker) ->
 async def test_only_so_many_are_kept_and_those_used_lately_stay(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker(cast, monkeypatch, entries=2)
     for key in (cast.alice.key, cast.charlie.key, cast.alice.key, cast.olga.key):
-        await worker.directory.authenticate(key)
+        await worker.cache.authenticate(key)
     reads = worker.reads
-    await worker.directory.authenticate(cast.alice.key)
+    await worker.cache.authenticate(cast.alice.key)
     assert worker.reads == reads
-    await worker.directory.authenticate(cast.charlie.key)
+    await worker.cache.authenticate(cast.charlie.key)
     assert worker.reads == reads + 1
 
 
@@ -251,8 +251,8 @@ async def test_when_a_key_was_used_last_is_written_down_in_one_write(cast: Cast)
     worker = control_of(cast.control.store, cast.clock)
     cast.clock.advance(60_000)
     for person in (cast.alice, cast.charlie, cast.alice):
-        await worker.directory.authenticate(person.key)
-    assert not await worker.directory.flush_usage()
+        await worker.cache.authenticate(person.key)
+    assert not await worker.cache.flush_usage()
     for person in (cast.alice, cast.charlie):
         own = person.principal.key_public_id
         assert (await api_keys.get(cast.control, person.principal, own)).last_used_at == cast.clock.now()
@@ -263,7 +263,7 @@ async def test_when_a_key_was_used_last_is_written_down_in_one_write(cast: Cast)
 async def test_a_refused_key_was_not_used(cast: Cast) -> None:
     worker = control_of(cast.control.store, cast.clock)
     with pytest.raises(KeyRejected):
-        await worker.directory.authenticate(cast.alice.key + "0")
-    await worker.directory.flush_usage()
+        await worker.cache.authenticate(cast.alice.key + "0")
+    await worker.cache.flush_usage()
     own = cast.alice.principal.key_public_id
     assert (await api_keys.get(cast.control, cast.alice.principal, own)).last_used_at == 0

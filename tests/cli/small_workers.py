@@ -12,67 +12,67 @@ from discue.domain.errors import StoreUnusable
 from discue.observability import logs
 from discue.observability.logs import Log
 from discue.server import processes
-from discue.server.processes import Workers
-from discue.server.worker_pipe import Place
+from discue.server.processes import WorkerProcesses
+from discue.server.worker_pipe import WorkerPipe
 
 log = Log()
 
 
-def obedient(place: Place) -> int:
+def obedient(place: WorkerPipe) -> int:
     """Says who it is, and who was here before; ends when it is told to."""
     log.info("began", worker=place.number, predecessors=place.predecessors)
-    place.tell_incarnation(os.getpid())
-    place.tell_serving()
+    place.report_session_id(os.getpid())
+    place.report_serving()
     return until_told(place)
 
 
-def until_told(place: Place) -> int:
-    select.select([place.leash], [], [])
+def until_told(place: WorkerPipe) -> int:
+    select.select([place.parent_pipe], [], [])
     return 0
 
 
-def never_begins(place: Place) -> int:
+def never_begins(place: WorkerPipe) -> int:
     raise StoreUnusable("There is no database.")
 
 
-def second_never_begins(place: Place) -> int:
+def second_never_begins(place: WorkerPipe) -> int:
     if place.number == 2:
         log.info("began", worker=2)
         return 3
     return obedient(place)
 
 
-def second_ends_again_and_again(place: Place) -> int:
+def second_ends_again_and_again(place: WorkerPipe) -> int:
     if place.number == 2:
         log.info("began", worker=2)
-        place.tell_serving()
+        place.report_serving()
         return 7
     return obedient(place)
 
 
-def second_joins_afresh_and_is_killed_before_it_serves(place: Place) -> int:
+def second_joins_afresh_and_is_killed_before_it_serves(place: WorkerPipe) -> int:
     """The second time it is there, it serves."""
     if place.number == 2 and len(place.predecessors) < 2:
         log.info("began", worker=2, predecessors=place.predecessors)
-        place.tell_incarnation(21)
-        place.tell_incarnation(22)
+        place.report_session_id(21)
+        place.report_session_id(22)
         os.kill(os.getpid(), signal.SIGKILL)
     return obedient(place)
 
 
-def second_halts(place: Place) -> int:
+def second_halts(place: WorkerPipe) -> int:
     """It goes on only where somebody was before it."""
-    place.tell_incarnation(os.getpid())
-    place.tell_serving()
+    place.report_session_id(os.getpid())
+    place.report_serving()
     if place.number == 2 and not place.predecessors:
         os.kill(os.getpid(), signal.SIGSTOP)
     return until_told(place)
 
 
-def second_pauses_for_a_moment(place: Place) -> int:
+def second_pauses_for_a_moment(place: WorkerPipe) -> int:
     """Stopped, and let go on at once by the first one."""
     if place.number == 2:
-        place.tell_serving()
+        place.report_serving()
         log.info("stopping", pid=os.getpid())
         os.kill(os.getpid(), signal.SIGSTOP)
         log.info("goes_on")
@@ -80,19 +80,19 @@ def second_pauses_for_a_moment(place: Place) -> int:
     return obedient(place)
 
 
-def deaf(place: Place) -> int:
-    place.tell_serving()
+def deaf(place: WorkerPipe) -> int:
+    place.report_serving()
     while True:
         signal.pause()
 
 
-def fails_at_its_end(place: Place) -> int:
-    place.tell_serving()
+def fails_at_its_end(place: WorkerPipe) -> int:
+    place.report_serving()
     until_told(place)
     return 5 if place.number == 2 else 0
 
 
-BEHAVIOURS: dict[str, Callable[[Place], int]] = {
+BEHAVIOURS: dict[str, Callable[[WorkerPipe], int]] = {
     behaviour.__name__: behaviour
     for behaviour in (
         obedient,
@@ -111,7 +111,7 @@ BEHAVIOURS: dict[str, Callable[[Place], int]] = {
 def main(behaviour: str) -> int:
     logs.configure("text", "info", SystemClock(), sys.stderr)
     settings = Settings(workers=3, drain_timeout_seconds=0)
-    return Workers(BEHAVIOURS[behaviour], settings, SystemClock(), log).run()
+    return WorkerProcesses(BEHAVIOURS[behaviour], settings, SystemClock(), log).run()
 
 
 if __name__ == "__main__":

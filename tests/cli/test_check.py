@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from discue.cli import check
-from discue.cli.finding import Finding, Look
+from discue.cli.finding import Check, Finding
 from discue.cli.invocation import Invocation
 from discue.cli.main import command_parser
 from discue.config.settings import Settings
@@ -19,7 +19,7 @@ from tests.cli.commands import run, serving
 from tests.support.clocks import StandingClock
 
 
-def findings(look: Look, folder: Path, clock: Clock) -> Iterator[Finding]:
+def findings(look: Check, folder: Path, clock: Clock) -> Iterator[Finding]:
     settings = Settings(database=f"sqlite:///{folder}/discue.db")
     return look(Invocation(command_parser().parse_args(["check"]), settings, clock, Log()))
 

@@ -14,7 +14,7 @@ from discue.cli.server_findings import server_findings
 from discue.config.settings import Settings
 from discue.domain.clock import SystemClock
 from discue.observability.logs import Log
-from discue.store.inspect import Survey
+from discue.store.inspect import DatabaseInspection
 from discue.store.migrations import newest
 from tests.cli.commands import run, serving
 from tests.support.clocks import StandingClock
@@ -206,7 +206,9 @@ def test_an_encoding_that_cannot_keep_every_text_is_found(tmp_path: Path, postgr
 def clock_findings(address: str, ahead_ms: int) -> Finding:
     clock = StandingClock(SystemClock().now() + ahead_ms)
     invocation = Invocation(command_parser().parse_args(["check"]), Settings(database=address), clock, Log())
-    (found,) = [each for each in server_findings(invocation, Survey(True, 2, ())) if each.subject == "clock"]
+    (found,) = [
+        each for each in server_findings(invocation, DatabaseInspection(True, 2, ())) if each.subject == "clock"
+    ]
     return found
 
 

@@ -17,7 +17,7 @@ from discue.config.settings import Settings
 from discue.crypto import signatures
 from discue.domain.clock import SystemClock
 from discue.observability.logs import Log
-from discue.server.installation import StoreFailures, engine_of
+from discue.server.installation import StoreFailureLog, engine_of
 from discue.store.store import Store
 from discue.store.tables import TABLES
 from tests.cli.commands import PATIENCE_SECONDS, Output, environment, request, run, serving
@@ -69,7 +69,7 @@ def on_store(database: str, work: Callable[[Store], Awaitable[T]]) -> T:
     """Do something with a database that no command does."""
 
     async def opened() -> T:
-        engine = engine_of(Settings(database=database), StoreFailures(Log(), SystemClock()))
+        engine = engine_of(Settings(database=database), StoreFailureLog(Log(), SystemClock()))
         await engine.open()
         try:
             return await work(Store(engine, max_waiting_bytes=WAITING_BYTES))

@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from discue.cli.inbox import VERIFIED, Received
+from discue.cli.inbox import VERIFIED, ReceivedRequest
 from discue.cli.terminal import receipt
 from tests.cli.commands import DISCUE, PATIENCE_SECONDS, Running, environment, request, run, running
 
@@ -234,8 +234,8 @@ def test_a_database_of_somebody_else_is_refused(tmp_path: Path) -> None:
     assert "another program's database" in result.stderr
 
 
-def received(body: str, signature: str = VERIFIED) -> Received:
-    return Received(1_750_000_000_000, signature, [("webhook-id", "x" * 200)], len(body.encode()), body)
+def received(body: str, signature: str = VERIFIED) -> ReceivedRequest:
+    return ReceivedRequest(1_750_000_000_000, signature, [("webhook-id", "x" * 200)], len(body.encode()), body)
 
 
 def test_a_receipt_is_wrapped_and_cut() -> None:

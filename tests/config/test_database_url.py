@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.config.database_url import AddressUnreadable, check_address, is_address, without_password
+from discue.config.database_url import InvalidDatabaseUrl, check_address, is_address, without_password
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ NO_PORT = "not a number from 1 to 65535"
     ],
 )
 def test_what_no_database_can_be_found_by_is_refused_without_being_shown(address: str, reason: str) -> None:
-    with pytest.raises(AddressUnreadable, match=reason) as caught:
+    with pytest.raises(InvalidDatabaseUrl, match=reason) as caught:
         check_address(address)
 
     assert "hunter2" not in str(caught.value)
@@ -93,7 +93,7 @@ def test_whatever_an_address_is_there_is_a_reason_or_a_way_to_show_it(scheme: st
     shown = without_password(address)
     try:
         check_address(address)
-    except AddressUnreadable as error:
+    except InvalidDatabaseUrl as error:
         assert shown == f"{scheme}…"
         assert "hunter2" not in str(error)  # noqa: PT017
     else:

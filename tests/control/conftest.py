@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from tests.support.cast import Cast, assembled
 from tests.support.coroutines import pytest_pyfunc_call, runner
 from tests.support.databases import name_of_enough as engine_name
@@ -19,5 +19,5 @@ def cast(runner: asyncio.Runner, tmp_path: Path, engine_name: str) -> Iterator[C
 
 
 @pytest.fixture
-def control(cast: Cast) -> Control:
+def control(cast: Cast) -> ControlContext:
     return cast.control

@@ -6,13 +6,13 @@ import msgspec
 import pytest
 
 from discue.control import listener_secrets, listeners, organizations, queues, test_deliveries
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.delivery_options import OptionFields
 from discue.control.listener_secrets import SecretFields
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
-from discue.control.test_deliveries import LONGEST_SECONDS, Report, Sample
+from discue.control.test_deliveries import LONGEST_SECONDS, DeliveryTestResult, SampleMessage
 from discue.domain.errors import Forbidden, NotFound, Unprocessable
 from discue.domain.model import FailureKind, Outcome
 from discue.domain.scopes import Scope
@@ -20,7 +20,7 @@ from discue.sending.attempt_request import AttemptRequest
 from discue.store import verified_places
 from tests.support.cast import Cast, Person
 
-SAMPLE = Sample(b'{"n":1}', is_json=True, headers=(("x-own", "message"), ("x-more", "1")))
+SAMPLE = SampleMessage(b'{"n":1}', is_json=True, headers=(("x-own", "message"), ("x-more", "1")))
 PLACE = "https://shop.example.com/notify"
 
 
@@ -48,12 +48,12 @@ async def _path(cast: Cast, **fields: Any) -> tuple[str, str]:
     return queue, (await listeners.create(control, principal, queue, chosen)).listener.public_id
 
 
-async def _send(cast: Cast, path: tuple[str, str], noted: Noted, person: Person | None = None) -> Report:
+async def _send(cast: Cast, path: tuple[str, str], noted: Noted, person: Person | None = None) -> DeliveryTestResult:
     principal = (person or cast.alice).principal
     return await test_deliveries.send(cast.control, principal, path, SAMPLE, noted)
 
 
-async def test_it_is_made_as_a_delivery_is(cast: Cast, control: Control) -> None:
+async def test_it_is_made_as_a_delivery_is(cast: Cast, control: ControlContext) -> None:
     path = await _path(cast, headers={"X-Own": "listener"}, timeout_seconds=7)
     await listener_secrets.create(control, cast.alice.principal, path, SecretFields(type="ed25519"))
     noted = Noted()
@@ -104,7 +104,7 @@ async def test_who_may_not_change_the_listener_tests_nothing(cast: Cast) -> None
     assert noted.requests == []
 
 
-async def test_where_that_is_wanted_the_domain_must_be_verified(cast: Cast, control: Control) -> None:
+async def test_where_that_is_wanted_the_domain_must_be_verified(cast: Cast, control: ControlContext) -> None:
     path, noted, principal = await _path(cast), Noted(), cast.alice.principal
     wanted = OrganizationFields(require_verified_domains=True)
     assert verified_places.SETTING == "require_verified_domains"

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from discue.control import domains
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.domains import DomainFields
 from discue.domain.domain_challenge import CHALLENGE_MS, EXPIRED, PAUSE_MS
 from discue.domain.errors import BadRequest, Forbidden, NotFound, TooManyRequests, Unprocessable
@@ -48,30 +48,32 @@ class NoRoom(Answers):
         raise TooManyRequests(f"Organization {organization} has none.")
 
 
-async def _stored(control: Control, domain: Domain) -> Domain:
+async def _stored(control: ControlContext, domain: Domain) -> Domain:
     found = await control.store.read(partial(rows.by_id, organization=domain.organization, domain=domain.id))
     assert found is not None
     return found
 
 
-async def _rows(control: Control, sql: str) -> list[Row]:
+async def _rows(control: ControlContext, sql: str) -> list[Row]:
     async def work(tx: Transaction) -> list[Row]:
         return await tx.rows(sql)
 
     return await control.store.read(work)
 
 
-async def _events(control: Control) -> list[tuple[str, str]]:
+async def _events(control: ControlContext) -> list[tuple[str, str]]:
     found = await _rows(control, "SELECT kind, client FROM event WHERE kind LIKE 'domain%' ORDER BY id")
     return [(kind, client) for kind, client in found]
 
 
-async def _told(control: Control) -> int:
+async def _told(control: ControlContext) -> int:
     """How often lanes heard that a domain is another."""
     return len(await _rows(control, "SELECT version FROM feed WHERE kind = 'domain' LIMIT 100"))
 
 
-async def test_a_new_domain_has_a_challenge_of_seven_days_and_the_default_port(cast: Cast, control: Control) -> None:
+async def test_a_new_domain_has_a_challenge_of_seven_days_and_the_default_port(
+    cast: Cast, control: ControlContext
+) -> None:
     made = await domains.create(control, cast.alice.principal, PLACE)
     assert is_public_id(made.public_id)
     assert (made.alias, made.hostname, made.port) == (made.public_id, "shop.example.com", 443)
@@ -83,7 +85,7 @@ async def test_a_new_domain_has_a_challenge_of_seven_days_and_the_default_port(c
     assert made.challenge.file_content != other.challenge.file_content
 
 
-async def test_the_hostname_stays_as_it_was_sent(cast: Cast, control: Control) -> None:
+async def test_the_hostname_stays_as_it_was_sent(cast: Cast, control: ControlContext) -> None:
     made = await domains.create(control, cast.alice.principal, DomainFields(hostname="BÜCHER.Example."))
     assert (made.hostname, made.host_key) == ("BÜCHER.Example.", "xn--bcher-kva.example")
 
@@ -100,20 +102,22 @@ async def test_the_hostname_stays_as_it_was_sent(cast: Cast, control: Control) -
         (DomainFields(hostname="shop.example.com", alias="no"), "/alias"),
     ],
 )
-async def test_what_no_domain_can_be_is_named(cast: Cast, control: Control, fields: DomainFields, pointer: str) -> None:
+async def test_what_no_domain_can_be_is_named(
+    cast: Cast, control: ControlContext, fields: DomainFields, pointer: str
+) -> None:
     with pytest.raises(Unprocessable) as refused:
         await domains.create(control, cast.alice.principal, fields)
     assert [fault.pointer for fault in refused.value.faults] == [pointer]
     assert (await domains.page(control, cast.alice.principal)).items == ()
 
 
-async def test_a_domain_needs_a_hostname(cast: Cast, control: Control) -> None:
+async def test_a_domain_needs_a_hostname(cast: Cast, control: ControlContext) -> None:
     with pytest.raises(BadRequest) as refused:
         await domains.create(control, cast.alice.principal, DomainFields("shop"))
     assert [fault.pointer for fault in refused.value.faults] == ["/hostname"]
 
 
-async def test_its_place_cannot_be_changed_but_may_be_sent_again(cast: Cast, control: Control) -> None:
+async def test_its_place_cannot_be_changed_but_may_be_sent_again(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, DomainFields(hostname="shop.example.com", port=8_443))
     same = DomainFields("shop", hostname="shop.example.com", port=8_443)
@@ -130,7 +134,7 @@ async def test_its_place_cannot_be_changed_but_may_be_sent_again(cast: Cast, con
     assert (await domains.get(control, principal, made.public_id)).alias == "shop"
 
 
-async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: Control) -> None:
+async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: ControlContext) -> None:
     fields = DomainFields("shop", hostname="shop.example.com")
     wishes = [domains.create(control, cast.alice.principal, fields) for _ in range(10)]
     answers = await asyncio.gather(*wishes, return_exceptions=True)
@@ -139,7 +143,7 @@ async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, contro
     await domains.create(control, cast.charlie.principal, fields)
 
 
-async def test_another_organizations_domain_is_not_there(cast: Cast, control: Control) -> None:
+async def test_another_organizations_domain_is_not_there(cast: Cast, control: ControlContext) -> None:
     made = await domains.create(control, cast.alice.principal, PLACE)
     stranger, answers = cast.charlie.principal, Answers()
     for attempt in (
@@ -155,7 +159,7 @@ async def test_another_organizations_domain_is_not_there(cast: Cast, control: Co
     assert await domains.get(control, cast.alice.principal, made.public_id) == made
 
 
-async def test_a_key_confined_to_one_domain_sees_and_changes_only_that_one(cast: Cast, control: Control) -> None:
+async def test_a_key_confined_to_one_domain_sees_and_changes_only_that_one(cast: Cast, control: ControlContext) -> None:
     mine, other = [(await domains.create(control, cast.alice.principal, PLACE)).public_id for _ in range(2)]
     bob = (await cast.bob({"domains": Scope("write", (mine,))})).principal
     assert [item.public_id for item in (await domains.page(control, bob)).items] == [mine]
@@ -171,14 +175,14 @@ async def test_a_key_confined_to_one_domain_sees_and_changes_only_that_one(cast:
             await refused
 
 
-async def test_a_key_that_reads_does_not_verify(cast: Cast, control: Control) -> None:
+async def test_a_key_that_reads_does_not_verify(cast: Cast, control: ControlContext) -> None:
     made = await domains.create(control, cast.alice.principal, PLACE)
     reader = (await cast.bob({"domains": Scope("read")})).principal
     with pytest.raises(Forbidden):
         await domains.verify(control, reader, made.public_id, Answers())
 
 
-async def test_on_demand_the_answer_is_what_was_found(cast: Cast, control: Control) -> None:
+async def test_on_demand_the_answer_is_what_was_found(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     failed = await domains.verify(control, principal, made.public_id, Answers("answered 404"))
@@ -193,7 +197,7 @@ async def test_on_demand_the_answer_is_what_was_found(cast: Cast, control: Contr
     assert await domains.get(control, principal, made.public_id) == found
 
 
-async def test_on_demand_nothing_is_looked_at_twice_within_a_moment(cast: Cast, control: Control) -> None:
+async def test_on_demand_nothing_is_looked_at_twice_within_a_moment(cast: Cast, control: ControlContext) -> None:
     principal, answers = cast.alice.principal, Answers("no connection")
     made = await domains.create(control, principal, PLACE)
     first = await domains.verify(control, principal, made.public_id, answers)
@@ -201,7 +205,9 @@ async def test_on_demand_nothing_is_looked_at_twice_within_a_moment(cast: Cast, 
     assert len(answers.checked) == 1
 
 
-async def test_of_two_at_once_one_looks_and_the_other_is_told_how_it_stands(cast: Cast, control: Control) -> None:
+async def test_of_two_at_once_one_looks_and_the_other_is_told_how_it_stands(
+    cast: Cast, control: ControlContext
+) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     idle = Answers()
@@ -217,7 +223,7 @@ async def test_of_two_at_once_one_looks_and_the_other_is_told_how_it_stands(cast
     assert not idle.checked
 
 
-async def test_without_room_nothing_is_tried(cast: Cast, control: Control) -> None:
+async def test_without_room_nothing_is_tried(cast: Cast, control: ControlContext) -> None:
     made = await domains.create(control, cast.alice.principal, PLACE)
     with pytest.raises(TooManyRequests):
         await domains.verify(control, cast.alice.principal, made.public_id, NoRoom())
@@ -225,7 +231,7 @@ async def test_without_room_nothing_is_tried(cast: Cast, control: Control) -> No
 
 
 async def test_what_was_found_of_a_domain_that_has_changed_meanwhile_does_not_count(
-    cast: Cast, control: Control
+    cast: Cast, control: ControlContext
 ) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
@@ -234,7 +240,7 @@ async def test_what_was_found_of_a_domain_that_has_changed_meanwhile_does_not_co
     assert (found.alias, found.verification.verified) == ("shop", False)
 
 
-async def test_one_that_is_deleted_while_it_is_looked_at_is_gone(cast: Cast, control: Control) -> None:
+async def test_one_that_is_deleted_while_it_is_looked_at_is_gone(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     meanwhile = partial(domains.delete, control, principal, made.public_id)
@@ -242,7 +248,9 @@ async def test_one_that_is_deleted_while_it_is_looked_at_is_gone(cast: Cast, con
         await domains.verify(control, principal, made.public_id, Answers(meanwhile=meanwhile))
 
 
-async def test_an_expired_challenge_verifies_nothing_and_is_renewed_by_a_change(cast: Cast, control: Control) -> None:
+async def test_an_expired_challenge_verifies_nothing_and_is_renewed_by_a_change(
+    cast: Cast, control: ControlContext
+) -> None:
     principal, answers = cast.alice.principal, Answers()
     made = await domains.create(control, principal, PLACE)
     cast.clock.advance(CHALLENGE_MS)
@@ -257,7 +265,7 @@ async def test_an_expired_challenge_verifies_nothing_and_is_renewed_by_a_change(
     assert (await domains.verify(control, principal, made.public_id, answers)).verification.verified
 
 
-async def test_a_change_leaves_a_challenge_alone_that_has_not_expired(cast: Cast, control: Control) -> None:
+async def test_a_change_leaves_a_challenge_alone_that_has_not_expired(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     cast.clock.advance(CHALLENGE_MS - 1)
@@ -266,7 +274,7 @@ async def test_a_change_leaves_a_challenge_alone_that_has_not_expired(cast: Cast
 
 
 async def test_what_is_due_is_taken_once_and_comes_again_if_nothing_is_heard_of_it(
-    cast: Cast, control: Control
+    cast: Cast, control: ControlContext
 ) -> None:
     made = [await domains.create(control, person.principal, PLACE) for person in (cast.alice, cast.charlie)]
     assert await domains.take_due(control, 10) == []
@@ -279,7 +287,9 @@ async def test_what_is_due_is_taken_once_and_comes_again_if_nothing_is_heard_of_
     assert len(await domains.take_due(control, 10)) == 2
 
 
-async def test_lanes_hear_of_a_domain_only_when_it_is_verified_or_is_not_any_more(cast: Cast, control: Control) -> None:
+async def test_lanes_hear_of_a_domain_only_when_it_is_verified_or_is_not_any_more(
+    cast: Cast, control: ControlContext
+) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     await domains.verify(control, principal, made.public_id, Answers("no connection"))
@@ -297,14 +307,14 @@ async def test_lanes_hear_of_a_domain_only_when_it_is_verified_or_is_not_any_mor
     assert await _told(control) == 2
 
 
-async def test_the_deletion_of_a_verified_domain_is_heard_of(cast: Cast, control: Control) -> None:
+async def test_the_deletion_of_a_verified_domain_is_heard_of(cast: Cast, control: ControlContext) -> None:
     made = await domains.create(control, cast.alice.principal, PLACE)
     await domains.verify(control, cast.alice.principal, made.public_id, Answers())
     await domains.delete(control, cast.alice.principal, made.public_id)
     assert await _told(control) == 2
 
 
-async def test_what_happens_to_a_domain_is_an_event_whoever_did_it(cast: Cast, control: Control) -> None:
+async def test_what_happens_to_a_domain_is_an_event_whoever_did_it(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     await domains.change(control, principal, made.public_id, DomainFields("shop"))

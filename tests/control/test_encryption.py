@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from discue.control import encryption, listeners, queues
-from discue.control.context import Control
-from discue.control.encryption import Step
+from discue.control.context import ControlContext
+from discue.control.encryption import RotationStep
 from discue.control.listeners import ListenerDetails, ListenerFields
 from discue.control.queues import QueueFields
 from discue.crypto.keyring import Keyring, key_id_in, key_id_of
@@ -32,27 +32,27 @@ def _short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encryption, "ROWS_A_STEP", 2)
 
 
-def with_keys(control: Control, *keys: bytes) -> Control:
+def with_keys(control: ControlContext, *keys: bytes) -> ControlContext:
     return replace(control, keyring=Keyring(keys))
 
 
-async def make(cast: Cast, control: Control, number: int = 1) -> list[ListenerDetails]:
+async def make(cast: Cast, control: ControlContext, number: int = 1) -> list[ListenerDetails]:
     queue = (await queues.create(control, cast.alice.principal, QueueFields())).queue.public_id
     return [await listeners.create(control, cast.alice.principal, queue, URLS) for _ in range(number)]
 
 
-async def stored(control: Control, made: ListenerDetails) -> Listener:
+async def stored(control: ControlContext, made: ListenerDetails) -> Listener:
     found = await control.store.read(lambda tx: listener_rows.by_id(tx, made.listener.organization, made.listener.id))
     assert found is not None
     return found
 
 
-async def texts(control: Control, made: Sequence[ListenerDetails]) -> list[list[str]]:
+async def texts(control: ControlContext, made: Sequence[ListenerDetails]) -> list[list[str]]:
     return [[secret.text for secret in encryption.opened(control, await stored(control, each))] for each in made]
 
 
-async def move_all(control: Control, key_id: str, *, replace_lost: bool = False) -> list[Step]:
-    steps: list[Step] = []
+async def move_all(control: ControlContext, key_id: str, *, replace_lost: bool = False) -> list[RotationStep]:
+    steps: list[RotationStep] = []
     after = None
     for _ in count():
         done = await encryption.step(control, key_id, after, replace_lost=replace_lost)
@@ -63,14 +63,14 @@ async def move_all(control: Control, key_id: str, *, replace_lost: bool = False)
     raise AssertionError
 
 
-async def test_without_a_key_a_secret_stands_in_the_clear(cast: Cast, control: Control) -> None:
+async def test_without_a_key_a_secret_stands_in_the_clear(cast: Cast, control: ControlContext) -> None:
     (made,) = await make(cast, control)
     kept = await stored(control, made)
     assert made.secret.encode() in kept.secrets
     assert encryption.opened(control, kept)[0].text == made.secret
 
 
-async def test_under_a_key_nothing_of_a_secret_is_stored(cast: Cast, control: Control) -> None:
+async def test_under_a_key_nothing_of_a_secret_is_stored(cast: Cast, control: ControlContext) -> None:
     control = with_keys(control, OLD)
     await encryption.begin(control, OLD_ID)
     (made,) = await make(cast, control)
@@ -81,7 +81,7 @@ async def test_under_a_key_nothing_of_a_secret_is_stored(cast: Cast, control: Co
     assert (len(secret.id), secret.created_at) == (21, made.listener.created_at)
 
 
-async def test_what_was_moved_to_another_row_does_not_open(cast: Cast, control: Control) -> None:
+async def test_what_was_moved_to_another_row_does_not_open(cast: Cast, control: ControlContext) -> None:
     control = with_keys(control, OLD)
     await encryption.begin(control, OLD_ID)
     one, other = await make(cast, control, 2)
@@ -91,14 +91,14 @@ async def test_what_was_moved_to_another_row_does_not_open(cast: Cast, control: 
     assert other.secret not in str(raised.value)
 
 
-async def test_without_the_key_nothing_is_made(cast: Cast, control: Control) -> None:
+async def test_without_the_key_nothing_is_made(cast: Cast, control: ControlContext) -> None:
     await encryption.begin(with_keys(control, OLD), OLD_ID)
     with pytest.raises(Unavailable, match="does not know the key"):
         await make(cast, with_keys(control, NEW))
     assert await control.store.read(encryption_rows.count) == 0
 
 
-async def test_everything_moves_in_steps_and_is_what_it_was(cast: Cast, control: Control) -> None:
+async def test_everything_moves_in_steps_and_is_what_it_was(cast: Cast, control: ControlContext) -> None:
     plain = await make(cast, control, 2)
     old = with_keys(control, OLD)
     await encryption.begin(old, OLD_ID)
@@ -120,7 +120,9 @@ async def test_everything_moves_in_steps_and_is_what_it_was(cast: Cast, control:
     assert await texts(with_keys(control, NEW), made + meanwhile) == [[each.secret] for each in made + meanwhile]
 
 
-async def test_while_it_moves_those_who_know_both_keys_write_under_the_new_one(cast: Cast, control: Control) -> None:
+async def test_while_it_moves_those_who_know_both_keys_write_under_the_new_one(
+    cast: Cast, control: ControlContext
+) -> None:
     server = with_keys(control, OLD, NEW)
     await encryption.begin(server, OLD_ID)
     await encryption.begin(with_keys(control, NEW, OLD), NEW_ID)
@@ -128,7 +130,7 @@ async def test_while_it_moves_those_who_know_both_keys_write_under_the_new_one(c
     assert key_id_in((await stored(control, made)).secrets) == NEW_ID
 
 
-async def test_what_is_left_under_another_key_is_found(cast: Cast, control: Control) -> None:
+async def test_what_is_left_under_another_key_is_found(cast: Cast, control: ControlContext) -> None:
     old = with_keys(control, OLD)
     await encryption.begin(old, OLD_ID)
     made = await make(cast, old, 3)
@@ -137,14 +139,14 @@ async def test_what_is_left_under_another_key_is_found(cast: Cast, control: Cont
     assert (await encryption.left(old, NEW_ID, found.after)).rows == 1
 
 
-async def test_who_was_overtaken_by_another_rotation_does_not_end_that(control: Control) -> None:
+async def test_who_was_overtaken_by_another_rotation_does_not_end_that(control: ControlContext) -> None:
     await encryption.begin(control, OLD_ID)
     await encryption.begin(control, NEW_ID)
     assert not await encryption.finish(control, OLD_ID)
     assert (await control.store.read(encryption_rows.read)).current == NEW_ID
 
 
-async def test_lost_secrets_stay_as_they_are_until_new_ones_are_asked_for(cast: Cast, control: Control) -> None:
+async def test_lost_secrets_stay_as_they_are_until_new_ones_are_asked_for(cast: Cast, control: ControlContext) -> None:
     old = with_keys(control, OLD)
     await encryption.begin(old, OLD_ID)
     made = await make(cast, old, 3)
@@ -163,7 +165,7 @@ async def test_lost_secrets_stay_as_they_are_until_new_ones_are_asked_for(cast: 
     assert await control.store.read(feed.head) != version
 
 
-async def test_a_secret_that_changed_meanwhile_is_not_overwritten(cast: Cast, control: Control) -> None:
+async def test_a_secret_that_changed_meanwhile_is_not_overwritten(cast: Cast, control: ControlContext) -> None:
     (made,) = await make(cast, control)
     place = (made.listener.organization, made.listener.id)
     (row,) = await control.store.read(lambda tx: encryption_rows.rows_after(tx, None, 2))

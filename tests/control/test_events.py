@@ -7,7 +7,7 @@ import pytest
 
 from discue.control import admin_keys, api_keys, listeners, organizations, queues, statistics, usage_events
 from discue.control.api_keys import KeyFields
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
@@ -24,17 +24,17 @@ from tests.support.clocks import NOON
 URLS = ListenerFields(notify_url="https://example.com/a", liveness_url="https://example.com/b")
 
 
-async def page(control: Control, principal: Principal, **selection: object) -> EventPage:
+async def page(control: ControlContext, principal: Principal, **selection: object) -> EventPage:
     return await usage_events.page(control, principal, EventSelection(**selection))  # type: ignore[arg-type]
 
 
-async def told(control: Control, principal: Principal) -> list[tuple[str, str, str]]:
+async def told(control: ControlContext, principal: Principal) -> list[tuple[str, str, str]]:
     """What, to whom, and by whom, oldest first."""
     events = (await page(control, principal)).events
     return [(event.type, event.name, event.client) for event in reversed(events)]
 
 
-async def test_each_change_is_told_with_who_made_it(cast: Cast, control: Control) -> None:
+async def test_each_change_is_told_with_who_made_it(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     queue = (await queues.create(control, alice, QueueFields("orders"))).queue.public_id
     await queues.change(control, alice, queue, QueueFields("bills"))
@@ -63,11 +63,11 @@ async def test_each_change_is_told_with_who_made_it(cast: Cast, control: Control
 
 
 async def test_a_founded_organization_hears_of_its_key_and_its_founder_of_the_organization(
-    cast: Cast, control: Control
+    cast: Cast, control: ControlContext
 ) -> None:
     fields = OrganizationFields("com.example.dora")
     created = await organizations.create(control, cast.olga.principal, fields)
-    dora = (await control.directory.authenticate(created.first_key.text)).principal
+    dora = (await control.cache.authenticate(created.first_key.text)).principal
     assert await told(control, dora) == [("api_key_added", dora.key_public_id, "")]
     await organizations.change(control, dora, dora.organization_public_id, OrganizationFields("com.example.dory"))
     assert (await told(control, dora))[-1] == ("organization_updated", "com.example.dory", dora.key_public_id)
@@ -80,7 +80,7 @@ async def test_a_founded_organization_hears_of_its_key_and_its_founder_of_the_or
     ]
 
 
-async def test_what_commands_do_is_told_without_a_key(cast: Cast, control: Control) -> None:
+async def test_what_commands_do_is_told_without_a_key(cast: Cast, control: ControlContext) -> None:
     alias, alice = "com.example.alice", cast.alice.principal
     made = (await admin_keys.create(control, alias, "spare", {})).key
     await admin_keys.set_status(control, alias, made.public_id, "disabled")
@@ -94,7 +94,7 @@ async def test_what_commands_do_is_told_without_a_key(cast: Cast, control: Contr
     ]
 
 
-async def test_a_verb_that_is_refused_tells_and_counts_nothing(cast: Cast, control: Control) -> None:
+async def test_a_verb_that_is_refused_tells_and_counts_nothing(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     await queues.create(control, alice, QueueFields("orders"))
     before = await told(control, alice), await statistics.of_messages(control, alice)
@@ -109,13 +109,13 @@ async def test_a_verb_that_is_refused_tells_and_counts_nothing(cast: Cast, contr
     assert (await told(control, alice), await statistics.of_messages(control, alice)) == before
 
 
-async def test_nobody_hears_of_another_organization(cast: Cast, control: Control) -> None:
+async def test_nobody_hears_of_another_organization(cast: Cast, control: ControlContext) -> None:
     await queues.create(control, cast.alice.principal, QueueFields("orders"))
     assert "orders" not in {name for _, name, _ in await told(control, cast.charlie.principal)}
     assert (await statistics.of_messages(control, cast.charlie.principal)).last_24_hours["queue_added"] == 0
 
 
-async def test_a_confined_key_hears_of_its_targets_alone(cast: Cast, control: Control) -> None:
+async def test_a_confined_key_hears_of_its_targets_alone(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     mine, _ = [(await queues.create(control, alice, QueueFields(name))).queue for name in ("mine", "else")]
     bob = (await cast.bob({"events": Scope("read", (mine.public_id,))})).principal
@@ -125,7 +125,7 @@ async def test_a_confined_key_hears_of_its_targets_alone(cast: Cast, control: Co
         await page(control, nobody)
 
 
-async def test_after_a_day_an_event_is_not_shown(cast: Cast, control: Control) -> None:
+async def test_after_a_day_an_event_is_not_shown(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     await queues.create(control, alice, QueueFields("orders"))
     cast.clock.advance(DAY_MS)
@@ -135,7 +135,7 @@ async def test_after_a_day_an_event_is_not_shown(cast: Cast, control: Control) -
     assert len((await page(control, alice)).events) == 2
 
 
-async def test_windows_begin_with_the_period_that_their_start_is_in(cast: Cast, control: Control) -> None:
+async def test_windows_begin_with_the_period_that_their_start_is_in(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     await queues.create(control, alice, QueueFields())
     counts = []
@@ -150,7 +150,7 @@ async def test_windows_begin_with_the_period_that_their_start_is_in(cast: Cast, 
 
 
 async def test_who_follows_the_onward_place_hears_of_everything_also_of_what_is_stored_late(
-    cast: Cast, control: Control
+    cast: Cast, control: ControlContext
 ) -> None:
     alice = cast.alice.principal
     start = (await page(control, alice)).onward
@@ -168,13 +168,13 @@ async def test_who_follows_the_onward_place_hears_of_everything_also_of_what_is_
     assert millisecond_in(start) == control.clock.now() - SETTLING_MS
 
 
-async def _record_late(control: Control, principal: Principal, occurrence: Occurrence) -> None:
+async def _record_late(control: ControlContext, principal: Principal, occurrence: Occurrence) -> None:
     await control.write(
         lambda tx: events.record(tx, occurrence, "queue_added", principal.organization, "0" * 21, "late")
     )
 
 
-async def test_small_pages_that_are_full_lead_on(cast: Cast, control: Control) -> None:
+async def test_small_pages_that_are_full_lead_on(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     after = last_id_of(control.clock.now())
     for step in range(5):

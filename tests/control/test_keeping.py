@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from discue.control import queues
-from discue.control.context import Control
-from discue.control.keeping import Keeping
+from discue.control.context import ControlContext
+from discue.control.keeping import IdempotentWrite
 from discue.control.queues import QueueDetails, QueueFields
 from discue.domain.errors import PreconditionFailed, Unprocessable
 from discue.domain.etags import EntityTag, EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey, idempotency_key
 from discue.store import idempotency
 from discue.store.engine import AlreadyDone
-from discue.store.idempotency import Kept
+from discue.store.idempotency import StoredResponse
 from tests.support.cast import Cast
 
 
@@ -22,14 +22,15 @@ def a_key(cast: Cast) -> IdempotencyKey:
     return idempotency_key(cast.alice.principal.organization, "a", "POST", "/queues", b"")
 
 
-def keeping(cast: Cast) -> Control:
+def keeping(cast: Cast) -> ControlContext:
     """The control plane for a request that came with the key."""
     return replace(
-        cast.control, once=Keeping(a_key(cast), lambda made: made.queue.public_id.encode(), cast.control.row_ids.next())
+        cast.control,
+        once=IdempotentWrite(a_key(cast), lambda made: made.queue.public_id.encode(), cast.control.row_ids.next()),
     )
 
 
-async def kept(cast: Cast) -> Kept | None:
+async def kept(cast: Cast) -> StoredResponse | None:
     key = a_key(cast)
     return await cast.control.store.read(lambda tx: idempotency.kept(tx, key.organization, key.hash))
 
@@ -41,7 +42,7 @@ async def aliases(cast: Cast) -> list[str]:
 async def test_a_key_is_kept_with_what_it_was_used_for(cast: Cast) -> None:
     made = await queues.create(keeping(cast), cast.alice.principal, QueueFields("orders"))
     assert isinstance(made, QueueDetails)
-    assert await kept(cast) == Kept(a_key(cast).fingerprint, made.queue.public_id.encode(), cast.clock.now())
+    assert await kept(cast) == StoredResponse(a_key(cast).fingerprint, made.queue.public_id.encode(), cast.clock.now())
 
 
 async def test_a_key_that_is_kept_changes_nothing_more(cast: Cast) -> None:
@@ -62,7 +63,7 @@ async def test_an_answer_that_cannot_be_made_leaves_nothing_behind(cast: Cast) -
     def broken(_made: Any) -> bytes:
         raise ZeroDivisionError
 
-    control = replace(cast.control, once=Keeping(a_key(cast), broken, 1))
+    control = replace(cast.control, once=IdempotentWrite(a_key(cast), broken, 1))
     with pytest.raises(ZeroDivisionError):
         await queues.create(control, cast.alice.principal, QueueFields("orders"))
     assert (await kept(cast), await aliases(cast)) == (None, [])

@@ -2,7 +2,7 @@ import pytest
 
 from discue.auth.control_plane_cache import KeyRejected
 from discue.control import admin_keys, api_keys
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.domain.errors import NotFound, Unprocessable
 from discue.domain.scopes import Scope
 from tests.support.cast import Cast, present
@@ -10,7 +10,7 @@ from tests.support.cast import Cast, present
 ALICE = "com.example.alice"
 
 
-async def test_the_command_line_gives_protected_scopes_too(cast: Cast, control: Control) -> None:
+async def test_the_command_line_gives_protected_scopes_too(cast: Cast, control: ControlContext) -> None:
     made = await admin_keys.create(control, ALICE, "rescue", {"api_keys": Scope("write")})
     rescuer = (await present(control, made.text)).principal
     assert rescuer.organization == cast.alice.principal.organization
@@ -19,13 +19,13 @@ async def test_the_command_line_gives_protected_scopes_too(cast: Cast, control: 
         await admin_keys.create(control, ALICE, "rescue", {})
 
 
-async def test_it_lists_the_keys_of_one_organization(cast: Cast, control: Control) -> None:
+async def test_it_lists_the_keys_of_one_organization(cast: Cast, control: ControlContext) -> None:
     await api_keys.create(control, cast.charlie.principal, api_keys.KeyFields())
     shown = await admin_keys.page(control, ALICE)
     assert [key.public_id for key in shown.items] == [cast.alice.principal.key_public_id]
 
 
-async def test_it_disables_and_removes_the_last_key_too(cast: Cast, control: Control) -> None:
+async def test_it_disables_and_removes_the_last_key_too(cast: Cast, control: ControlContext) -> None:
     own = cast.alice.principal.key_public_id
     await admin_keys.set_status(control, ALICE, own, "disabled")
     with pytest.raises(KeyRejected):
@@ -37,7 +37,7 @@ async def test_it_disables_and_removes_the_last_key_too(cast: Cast, control: Con
         await present(control, cast.alice.key)
 
 
-async def test_a_key_is_found_in_its_own_organization_only(cast: Cast, control: Control) -> None:
+async def test_a_key_is_found_in_its_own_organization_only(cast: Cast, control: ControlContext) -> None:
     theirs = cast.charlie.principal.key_public_id
     for refused in (
         admin_keys.set_status(control, ALICE, theirs, "disabled"),

@@ -5,7 +5,7 @@ import pytest
 from msgspec import UNSET
 
 from discue.control import encryption, listener_secrets, listeners, queues, test_deliveries
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.delivery_options import OptionFields
 from discue.control.listener_secrets import SecretFields
 from discue.control.listeners import ListenerDetails, ListenerFields
@@ -29,7 +29,9 @@ OAUTH2 = AuthenticationFields(
 GIVEN_BACK = AuthenticationFields(type="basic", username="ada")
 
 
-async def make(control: Control, cast: Cast, authentication: AuthenticationFields | None = BASIC) -> ListenerDetails:
+async def make(
+    control: ControlContext, cast: Cast, authentication: AuthenticationFields | None = BASIC
+) -> ListenerDetails:
     queue = (await queues.create(control, cast.alice.principal, QueueFields())).queue.public_id
     fields = ListenerFields(notify_url=PLACE, liveness_url=PLACE, authentication=authentication)
     return await listeners.create(control, cast.alice.principal, queue, fields)
@@ -39,18 +41,18 @@ def path_of(made: ListenerDetails) -> tuple[str, str]:
     return made.listener.queue_public_id, made.listener.public_id
 
 
-async def change(control: Control, cast: Cast, made: ListenerDetails, **fields: object) -> ListenerDetails:
+async def change(control: ControlContext, cast: Cast, made: ListenerDetails, **fields: object) -> ListenerDetails:
     changed = msgspec.structs.replace(ListenerFields(), **fields)
     return await listeners.change(control, cast.alice.principal, *path_of(made), changed)
 
 
-async def stored(control: Control, made: ListenerDetails) -> Listener:
+async def stored(control: ControlContext, made: ListenerDetails) -> Listener:
     found = await control.store.read(lambda tx: listener_rows.by_id(tx, made.listener.organization, made.listener.id))
     assert found is not None
     return found
 
 
-async def kept(control: Control, made: ListenerDetails) -> Credentials | None:
+async def kept(control: ControlContext, made: ListenerDetails) -> Credentials | None:
     return encryption.credentials_of(control, await stored(control, made))
 
 
@@ -60,7 +62,7 @@ def pointers(error: DiscueError) -> list[str]:
 
 @pytest.mark.parametrize("given", [BASIC, OAUTH2])
 async def test_it_is_sealed_beside_the_signing_secrets(
-    cast: Cast, control: Control, given: AuthenticationFields
+    cast: Cast, control: ControlContext, given: AuthenticationFields
 ) -> None:
     control = with_keys(control, OLD)
     await encryption.begin(control, OLD_ID)
@@ -74,7 +76,7 @@ async def test_it_is_sealed_beside_the_signing_secrets(
     assert "s3cr3t" not in repr(made) + repr(row) + msgspec.json.encode(row.options).decode()
 
 
-async def test_rotating_the_key_and_the_signing_secrets_keeps_it(cast: Cast, control: Control) -> None:
+async def test_rotating_the_key_and_the_signing_secrets_keeps_it(cast: Cast, control: ControlContext) -> None:
     control = with_keys(control, OLD, NEW)
     await encryption.begin(control, OLD_ID)
     made = await make(control, cast)
@@ -87,7 +89,7 @@ async def test_rotating_the_key_and_the_signing_secrets_keeps_it(cast: Cast, con
     assert before is not None
 
 
-async def test_null_takes_it_away_and_another_one_takes_its_place(cast: Cast, control: Control) -> None:
+async def test_null_takes_it_away_and_another_one_takes_its_place(cast: Cast, control: ControlContext) -> None:
     made = await make(control, cast)
     version = made.listener.config_version
     await change(control, cast, made, authentication=OAUTH2)
@@ -100,7 +102,7 @@ async def test_null_takes_it_away_and_another_one_takes_its_place(cast: Cast, co
     assert [secret.text for secret in encryption.opened(control, await stored(control, made))] == [made.secret]
 
 
-async def test_given_back_without_its_secret_or_not_at_all_it_stays(cast: Cast, control: Control) -> None:
+async def test_given_back_without_its_secret_or_not_at_all_it_stays(cast: Cast, control: ControlContext) -> None:
     made = await make(control, cast)
     before = await kept(control, made)
     await change(control, cast, made, authentication=GIVEN_BACK, alias="other-name")
@@ -113,7 +115,7 @@ async def test_given_back_without_its_secret_or_not_at_all_it_stays(cast: Cast, 
 )
 @pytest.mark.parametrize("given", [UNSET, GIVEN_BACK], ids=["without a word", "as it is shown"])
 async def test_whoever_moves_the_listener_must_know_the_secret(
-    cast: Cast, control: Control, place: str, given: object
+    cast: Cast, control: ControlContext, place: str, given: object
 ) -> None:
     made = await make(control, cast)
     with pytest.raises(Unprocessable) as refused:
@@ -125,7 +127,7 @@ async def test_whoever_moves_the_listener_must_know_the_secret(
     await change(control, cast, moved, notify_url=place, authentication=None)
 
 
-async def test_a_header_of_that_name_cannot_stand_beside_it(cast: Cast, control: Control) -> None:
+async def test_a_header_of_that_name_cannot_stand_beside_it(cast: Cast, control: ControlContext) -> None:
     taken = OptionFields(headers={"AUTHORIZATION": "Bearer x"})
     made = await make(control, cast)
     with pytest.raises(Unprocessable) as refused:
@@ -138,14 +140,14 @@ async def test_a_header_of_that_name_cannot_stand_beside_it(cast: Cast, control:
     await change(control, cast, other, authentication=BASIC, options=OptionFields(headers=None))
 
 
-async def test_a_token_url_at_a_private_address_is_refused(cast: Cast, control: Control) -> None:
+async def test_a_token_url_at_a_private_address_is_refused(cast: Cast, control: ControlContext) -> None:
     for url in ("http://169.254.169.254/latest", "https://10.0.0.1/token", "https://[::1]/"):
         with pytest.raises(Unprocessable) as refused:
             await make(control, cast, msgspec.structs.replace(OAUTH2, token_url=url))
         assert pointers(refused.value) == ["/authentication/token_url"]
 
 
-async def test_a_test_shows_it_too(cast: Cast, control: Control) -> None:
+async def test_a_test_shows_it_too(cast: Cast, control: ControlContext) -> None:
     noted = Noted()
     for given in (BASIC, OAUTH2):
         made = await make(control, cast, given)
@@ -156,7 +158,7 @@ async def test_a_test_shows_it_too(cast: Cast, control: Control) -> None:
     assert "s3cr3t" not in repr(oauth2) + repr(oauth2.grant)
 
 
-async def _endpoint(control: Control, made: ListenerDetails) -> Endpoint:
+async def _endpoint(control: ControlContext, made: ListenerDetails) -> Endpoint:
     row = await stored(control, made)
     record = msgspec.structs.replace(
         RECORD,
@@ -171,7 +173,7 @@ async def _endpoint(control: Control, made: ListenerDetails) -> Endpoint:
     return endpoint_of(record, DeliveryDefaults(50, 15_000), control.keyring)
 
 
-async def test_without_its_secret_nothing_is_sent(cast: Cast, control: Control) -> None:
+async def test_without_its_secret_nothing_is_sent(cast: Cast, control: ControlContext) -> None:
     control = with_keys(control, OLD)
     await encryption.begin(control, OLD_ID)
     made = await make(control, cast)

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from discue.control import encryption, listener_secrets, listeners, queues
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.listener_secrets import FreshSecret, SecretFields
 from discue.control.listeners import ListenerFields
 from discue.control.queues import QueueFields
@@ -24,13 +24,13 @@ PUBLIC = Ed25519PrivateKey.from_private_bytes(b"p" * 32).public_key().public_byt
 PRIVATE = "whsk_" + b64encode(b"p" * 32).decode()
 
 
-async def listener_of(control: Control, person: Person) -> tuple[str, str]:
+async def listener_of(control: ControlContext, person: Person) -> tuple[str, str]:
     queue = (await queues.create(control, person.principal, QueueFields())).queue.public_id
     made = await listeners.create(control, person.principal, queue, URLS)
     return queue, made.listener.public_id
 
 
-async def kept(control: Control, person: Person, path: tuple[str, str]) -> tuple[SigningSecret, ...]:
+async def kept(control: ControlContext, person: Person, path: tuple[str, str]) -> tuple[SigningSecret, ...]:
     stored = await control.store.read(lambda tx: listener_rows.get(tx, person.principal.organization, path[1]))
     assert stored is not None
     return encryption.opened(control, stored)
@@ -40,7 +40,7 @@ async def add(cast: Cast, path: tuple[str, str], fields: SecretFields | None = N
     return await listener_secrets.create(cast.control, cast.alice.principal, path, fields or SecretFields())
 
 
-async def test_a_new_one_comes_first_and_the_older_ones_end_a_day_later(cast: Cast, control: Control) -> None:
+async def test_a_new_one_comes_first_and_the_older_ones_end_a_day_later(cast: Cast, control: ControlContext) -> None:
     path = await listener_of(control, cast.alice)
     cast.clock.advance(5_000)
     made = await add(cast, path)
@@ -59,7 +59,9 @@ async def test_a_new_one_comes_first_and_the_older_ones_end_a_day_later(cast: Ca
     assert [each.id for each in await kept(control, cast.alice, path)] == [third.shown.id, new.id]
 
 
-async def test_the_older_ones_may_end_at_once_and_never_later_than_they_did(cast: Cast, control: Control) -> None:
+async def test_the_older_ones_may_end_at_once_and_never_later_than_they_did(
+    cast: Cast, control: ControlContext
+) -> None:
     path = await listener_of(control, cast.alice)
     second = await add(cast, path, SecretFields(expire_previous_in=60))
     await add(cast, path, SecretFields(expire_previous_in=3_600))
@@ -70,7 +72,7 @@ async def test_the_older_ones_may_end_at_once_and_never_later_than_they_did(cast
     assert second.text != last.text
 
 
-async def test_a_secret_of_ones_own_is_taken_as_it_is_and_once(cast: Cast, control: Control) -> None:
+async def test_a_secret_of_ones_own_is_taken_as_it_is_and_once(cast: Cast, control: ControlContext) -> None:
     path = await listener_of(control, cast.alice)
     assert (await add(cast, path, SecretFields(text=OWN))).text == OWN
     assert (await kept(control, cast.alice, path))[0].text == OWN
@@ -93,7 +95,7 @@ async def test_a_secret_of_ones_own_is_taken_as_it_is_and_once(cast: Cast, contr
         SecretFields("ed25519", "whsk_?"),
     ],
 )
-async def test_what_is_no_secret_changes_nothing(cast: Cast, control: Control, fields: SecretFields) -> None:
+async def test_what_is_no_secret_changes_nothing(cast: Cast, control: ControlContext, fields: SecretFields) -> None:
     path = await listener_of(control, cast.alice)
     before = await kept(control, cast.alice, path)
     with pytest.raises(Unprocessable) as raised:
@@ -105,7 +107,7 @@ async def test_what_is_no_secret_changes_nothing(cast: Cast, control: Control, f
 
 
 async def test_a_key_pair_stands_beside_the_shared_secret_and_shows_its_public_half_alone(
-    cast: Cast, control: Control
+    cast: Cast, control: ControlContext
 ) -> None:
     path = await listener_of(control, cast.alice)
     made = await add(cast, path, SecretFields("ed25519"))
@@ -123,7 +125,7 @@ async def test_a_key_pair_stands_beside_the_shared_secret_and_shows_its_public_h
     "behind", [b"", Ed25519PrivateKey.from_private_bytes(b"p" * 32).public_key().public_bytes_raw()]
 )
 async def test_a_private_key_of_ones_own_may_have_its_public_one_behind_it(
-    cast: Cast, control: Control, behind: bytes
+    cast: Cast, control: ControlContext, behind: bytes
 ) -> None:
     path = await listener_of(control, cast.alice)
     text = "whsk_" + b64encode(b"p" * 32 + behind).decode()
@@ -132,7 +134,7 @@ async def test_a_private_key_of_ones_own_may_have_its_public_one_behind_it(
     assert made.shown.public_key == "whpk_" + b64encode(public).decode()
 
 
-async def test_five_are_valid_at_most(cast: Cast, control: Control) -> None:
+async def test_five_are_valid_at_most(cast: Cast, control: ControlContext) -> None:
     path = await listener_of(control, cast.alice)
     for _ in range(4):
         await add(cast, path)
@@ -145,7 +147,7 @@ async def test_five_are_valid_at_most(cast: Cast, control: Control) -> None:
     assert len(await kept(control, cast.alice, path)) == 2
 
 
-async def test_one_may_be_ended_at_once_but_not_the_last_without_an_end(cast: Cast, control: Control) -> None:
+async def test_one_may_be_ended_at_once_but_not_the_last_without_an_end(cast: Cast, control: ControlContext) -> None:
     path = await listener_of(control, cast.alice)
     made = await add(cast, path)
     new, old = await kept(control, cast.alice, path)
@@ -159,7 +161,7 @@ async def test_one_may_be_ended_at_once_but_not_the_last_without_an_end(cast: Ca
     assert [each.text for each in await kept(control, cast.alice, path)] == [made.text]
 
 
-async def test_one_of_before_they_had_ids_is_called_by_its_listeners(cast: Cast, control: Control) -> None:
+async def test_one_of_before_they_had_ids_is_called_by_its_listeners(cast: Cast, control: ControlContext) -> None:
     path = await listener_of(control, cast.alice)
     organization = cast.alice.principal.organization
     listener = await control.store.read(lambda tx: listener_rows.get(tx, organization, path[1]))
@@ -184,7 +186,7 @@ async def test_one_of_before_they_had_ids_is_called_by_its_listeners(cast: Cast,
     ],
 )
 async def test_they_are_listed_in_pages(
-    cast: Cast, control: Control, selection: Selection, expected: list[int]
+    cast: Cast, control: ControlContext, selection: Selection, expected: list[int]
 ) -> None:
     path = await listener_of(control, cast.alice)
     for _ in range(3):
@@ -206,7 +208,7 @@ async def test_they_are_listed_in_pages(
         assert [each.id for each in page.items] == [ids[number] for number in numbers]
 
 
-async def test_nobody_else_sees_makes_or_ends_them(cast: Cast, control: Control) -> None:
+async def test_nobody_else_sees_makes_or_ends_them(cast: Cast, control: ControlContext) -> None:
     path = await listener_of(control, cast.alice)
     other = await listener_of(control, cast.alice)
     (secret,) = await kept(control, cast.alice, path)

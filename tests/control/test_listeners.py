@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from discue.control import listeners, queues
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.listeners import ListenerDetails, ListenerFields
 from discue.control.queues import QueueFields
 from discue.crypto.signatures import key_of
@@ -22,15 +22,17 @@ NOTIFY, LIVE = "https://example.com/notify", "https://Example.com:443/live?x=%41
 URLS = ListenerFields(notify_url=NOTIFY, liveness_url=LIVE)
 
 
-async def _queue(control: Control, person: Person) -> str:
+async def _queue(control: ControlContext, person: Person) -> str:
     return (await queues.create(control, person.principal, QueueFields())).queue.public_id
 
 
-async def _listener(control: Control, person: Person, queue: str) -> ListenerDetails:
+async def _listener(control: ControlContext, person: Person, queue: str) -> ListenerDetails:
     return await listeners.create(control, person.principal, queue, URLS)
 
 
-async def test_the_secret_is_told_once_and_the_urls_come_back_as_they_were_sent(cast: Cast, control: Control) -> None:
+async def test_the_secret_is_told_once_and_the_urls_come_back_as_they_were_sent(
+    cast: Cast, control: ControlContext
+) -> None:
     queue = await _queue(control, cast.alice)
     made = await _listener(control, cast.alice, queue)
     assert made.secret.startswith("whsec_")
@@ -42,7 +44,7 @@ async def test_the_secret_is_told_once_and_the_urls_come_back_as_they_were_sent(
     assert read.listener.secrets == NO_SECRETS
 
 
-async def test_what_is_stored_is_the_secret_that_was_told(cast: Cast, control: Control) -> None:
+async def test_what_is_stored_is_the_secret_that_was_told(cast: Cast, control: ControlContext) -> None:
     made = await _listener(control, cast.alice, await _queue(control, cast.alice))
     organization, listener = made.listener.organization, made.listener.id
     stored = await control.store.read(lambda tx: listener_rows.by_id(tx, organization, listener))
@@ -50,7 +52,7 @@ async def test_what_is_stored_is_the_secret_that_was_told(cast: Cast, control: C
     assert [secret.text for secret in decoded(stored.secrets)] == [made.secret]
 
 
-async def test_a_listener_waits_for_nothing_that_was_stored_before_it(cast: Cast, control: Control) -> None:
+async def test_a_listener_waits_for_nothing_that_was_stored_before_it(cast: Cast, control: ControlContext) -> None:
     queue = (await queues.create(control, cast.alice.principal, QueueFields())).queue
     entry = NewEntry("m" * 21, True, b"1")
     await control.store.append(Append(queue.organization, queue.id, queue.config_version, NOON, (entry,)))
@@ -59,7 +61,7 @@ async def test_a_listener_waits_for_nothing_that_was_stored_before_it(cast: Cast
 
 
 @pytest.mark.parametrize("missing", ["notify_url", "liveness_url"])
-async def test_both_urls_are_needed(cast: Cast, control: Control, missing: str) -> None:
+async def test_both_urls_are_needed(cast: Cast, control: ControlContext, missing: str) -> None:
     fields = msgspec.structs.replace(URLS, **{missing: None})
     with pytest.raises(BadRequest) as refused:
         await listeners.create(control, cast.alice.principal, await _queue(control, cast.alice), fields)
@@ -81,7 +83,7 @@ async def test_both_urls_are_needed(cast: Cast, control: Control, missing: str) 
     ],
 )
 async def test_urls_that_nothing_may_be_sent_to_are_refused_with_their_place(
-    cast: Cast, control: Control, field: str, url: str
+    cast: Cast, control: ControlContext, field: str, url: str
 ) -> None:
     queue = await _queue(control, cast.alice)
     with pytest.raises(Unprocessable) as refused:
@@ -97,9 +99,9 @@ async def test_urls_that_nothing_may_be_sent_to_are_refused_with_their_place(
 async def test_an_operator_may_allow_private_targets(cast: Cast) -> None:
     allowing = EgressPolicy(allow_private=True)
     control = cast.control
-    open_control = Control(
+    open_control = ControlContext(
         control.store,
-        control.directory,
+        control.cache,
         control.clock,
         control.public_ids,
         control.row_ids,
@@ -113,7 +115,7 @@ async def test_an_operator_may_allow_private_targets(cast: Cast) -> None:
     assert (await listeners.create(open_control, cast.alice.principal, queue, fields)).listener.status == "enabled"
 
 
-async def test_a_change_touches_what_it_names_and_raises_the_version(cast: Cast, control: Control) -> None:
+async def test_a_change_touches_what_it_names_and_raises_the_version(cast: Cast, control: ControlContext) -> None:
     queue = await _queue(control, cast.alice)
     made = (await _listener(control, cast.alice, queue)).listener
     cast.clock.advance(5)
@@ -126,7 +128,7 @@ async def test_a_change_touches_what_it_names_and_raises_the_version(cast: Cast,
     assert changed.secret == ""
 
 
-async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: Control) -> None:
+async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: ControlContext) -> None:
     queue = await _queue(control, cast.alice)
     fields = msgspec.structs.replace(URLS, alias="billing")
     answers = await asyncio.gather(
@@ -138,7 +140,7 @@ async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, contro
     assert (await listeners.create(control, cast.alice.principal, other, fields)).listener.alias == "billing"
 
 
-async def test_deleting_frees_the_alias_at_once(cast: Cast, control: Control) -> None:
+async def test_deleting_frees_the_alias_at_once(cast: Cast, control: ControlContext) -> None:
     queue = await _queue(control, cast.alice)
     fields = msgspec.structs.replace(URLS, alias="billing")
     made = (await listeners.create(control, cast.alice.principal, queue, fields)).listener
@@ -151,7 +153,7 @@ async def test_deleting_frees_the_alias_at_once(cast: Cast, control: Control) ->
     assert (job.kind, job.listener) == ("purge_listener", made.id)
 
 
-async def test_a_listener_is_found_under_its_own_queue_only(cast: Cast, control: Control) -> None:
+async def test_a_listener_is_found_under_its_own_queue_only(cast: Cast, control: ControlContext) -> None:
     queue, other = [await _queue(control, cast.alice) for _ in range(2)]
     made = (await _listener(control, cast.alice, queue)).listener.public_id
     with pytest.raises(NotFound):
@@ -161,7 +163,7 @@ async def test_a_listener_is_found_under_its_own_queue_only(cast: Cast, control:
     assert (await listeners.page_of_queue(control, cast.alice.principal, other)).items == ()
 
 
-async def test_another_organizations_listener_is_not_there(cast: Cast, control: Control) -> None:
+async def test_another_organizations_listener_is_not_there(cast: Cast, control: ControlContext) -> None:
     queue = await _queue(control, cast.alice)
     made = (await _listener(control, cast.alice, queue)).listener.public_id
     stranger = cast.charlie.principal
@@ -178,7 +180,7 @@ async def test_another_organizations_listener_is_not_there(cast: Cast, control: 
 
 
 async def test_a_key_confined_to_a_queue_reaches_all_listeners_of_it_and_no_others(
-    cast: Cast, control: Control
+    cast: Cast, control: ControlContext
 ) -> None:
     queue, other = [await _queue(control, cast.alice) for _ in range(2)]
     foreign = (await _listener(control, cast.alice, other)).listener.public_id
@@ -195,7 +197,7 @@ async def test_a_key_confined_to_a_queue_reaches_all_listeners_of_it_and_no_othe
 
 
 async def test_a_key_confined_to_one_listener_reaches_only_that_one_and_makes_none(
-    cast: Cast, control: Control
+    cast: Cast, control: ControlContext
 ) -> None:
     queue = await _queue(control, cast.alice)
     mine, other = [(await _listener(control, cast.alice, queue)).listener.public_id for _ in range(2)]

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from discue.control import messages, queues
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.messages import MessageFields
 from discue.control.queues import QueueFields
 from discue.domain.errors import Forbidden, NotFound, Unprocessable
@@ -13,7 +13,7 @@ from tests.support.cast import Cast, Person
 from tests.support.clocks import NOON
 
 
-async def _published(control: Control, person: Person, count: int = 1) -> tuple[str, Sequence[str]]:
+async def _published(control: ControlContext, person: Person, count: int = 1) -> tuple[str, Sequence[str]]:
     """The id of a new queue, and those of its messages, oldest first."""
     queue = (await queues.create(control, person.principal, QueueFields())).queue
     ids = [control.public_ids.next() for _ in range(count)]
@@ -22,13 +22,13 @@ async def _published(control: Control, person: Person, count: int = 1) -> tuple[
     return queue.public_id, ids
 
 
-async def test_a_message_is_read_with_its_body_and_deliveries(cast: Cast, control: Control) -> None:
+async def test_a_message_is_read_with_its_body_and_deliveries(cast: Cast, control: ControlContext) -> None:
     queue, (message,) = await _published(control, cast.alice)
     read = await messages.get(control, cast.alice.principal, queue, message)
     assert (read.message.id, read.message.body, read.deliveries) == (message, b"hello", ())
 
 
-async def test_lists_are_newest_first_within_a_queue_and_across_all(cast: Cast, control: Control) -> None:
+async def test_lists_are_newest_first_within_a_queue_and_across_all(cast: Cast, control: ControlContext) -> None:
     first, older = await _published(control, cast.alice, 2)
     _, newer = await _published(control, cast.alice, 2)
     of_queue = await messages.page_of_queue(control, cast.alice.principal, first)
@@ -37,7 +37,7 @@ async def test_lists_are_newest_first_within_a_queue_and_across_all(cast: Cast, 
     assert [message.id for message in everything.items] == list(reversed([*older, *newer]))
 
 
-async def test_only_the_alias_changes(cast: Cast, control: Control) -> None:
+async def test_only_the_alias_changes(cast: Cast, control: ControlContext) -> None:
     queue, (message,) = await _published(control, cast.alice)
     changed = await messages.change(control, cast.alice.principal, queue, message, MessageFields(name="greeting"))
     assert (changed.alias, changed.body) == ("greeting", b"hello")
@@ -46,7 +46,7 @@ async def test_only_the_alias_changes(cast: Cast, control: Control) -> None:
         await messages.change(control, cast.alice.principal, queue, message, MessageFields(alias="no"))
 
 
-async def test_a_deleted_message_is_gone(cast: Cast, control: Control) -> None:
+async def test_a_deleted_message_is_gone(cast: Cast, control: ControlContext) -> None:
     queue, (gone, kept) = await _published(control, cast.alice, 2)
     await messages.delete(control, cast.alice.principal, queue, gone)
     with pytest.raises(NotFound):
@@ -56,7 +56,7 @@ async def test_a_deleted_message_is_gone(cast: Cast, control: Control) -> None:
     assert [each.id for each in (await messages.page(control, cast.alice.principal)).items] == [kept]
 
 
-async def test_another_organizations_message_is_not_there(cast: Cast, control: Control) -> None:
+async def test_another_organizations_message_is_not_there(cast: Cast, control: ControlContext) -> None:
     queue, (message,) = await _published(control, cast.alice)
     theirs, _ = await _published(control, cast.charlie)
     stranger = cast.charlie.principal
@@ -73,7 +73,7 @@ async def test_another_organizations_message_is_not_there(cast: Cast, control: C
     assert (await messages.get(control, cast.alice.principal, queue, message)).message.alias == message
 
 
-async def test_a_key_confined_to_a_queue_or_a_message_reaches_only_those(cast: Cast, control: Control) -> None:
+async def test_a_key_confined_to_a_queue_or_a_message_reaches_only_those(cast: Cast, control: ControlContext) -> None:
     queue, whole = await _published(control, cast.alice, 2)
     other, (one, hidden) = await _published(control, cast.alice, 2)
     bob = (await cast.bob({"messages": Scope("write", (queue, one))})).principal
@@ -89,7 +89,7 @@ async def test_a_key_confined_to_a_queue_or_a_message_reaches_only_those(cast: C
         await messages.get(control, bob, queue, hidden)
 
 
-async def test_reading_is_not_writing(cast: Cast, control: Control) -> None:
+async def test_reading_is_not_writing(cast: Cast, control: ControlContext) -> None:
     queue, (message,) = await _published(control, cast.alice)
     bob = (await cast.bob({"messages": Scope("read")})).principal
     await messages.get(control, bob, queue, message)

@@ -6,7 +6,7 @@ import pytest
 from discue.auth.control_plane_cache import KeyRejected
 from discue.control import api_keys, organizations, queues
 from discue.control.api_keys import KeyFields, scopes_of
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.domain.errors import Conflict, Forbidden, Locked, NotFound, Unprocessable
@@ -16,7 +16,9 @@ from discue.store.engine import Append, NewEntry, QueueClosed, Row, Transaction
 from tests.support.cast import Cast, present
 
 
-async def test_a_new_organization_comes_with_a_key_that_may_do_everything_in_it(cast: Cast, control: Control) -> None:
+async def test_a_new_organization_comes_with_a_key_that_may_do_everything_in_it(
+    cast: Cast, control: ControlContext
+) -> None:
     created = await organizations.create(control, cast.olga.principal, OrganizationFields("com.example.new"))
     owner = (await present(control, created.first_key.text)).principal
     assert owner.organization_public_id == created.organization.public_id
@@ -25,14 +27,16 @@ async def test_a_new_organization_comes_with_a_key_that_may_do_everything_in_it(
     assert not owner.is_operator
 
 
-async def test_without_a_name_it_is_called_by_its_callers_name_and_its_id(cast: Cast, control: Control) -> None:
+async def test_without_a_name_it_is_called_by_its_callers_name_and_its_id(cast: Cast, control: ControlContext) -> None:
     made = (await organizations.create(control, cast.olga.principal, OrganizationFields())).organization
     assert made.alias == f"com.example.operator.{made.public_id}"
     assert await organizations.get(control, cast.olga.principal, made.public_id) == made
 
 
 @pytest.mark.parametrize("alias", ["example", "com..example", "a" * 254, "", "com.example/a/b"])
-async def test_a_name_that_is_no_reverse_domain_name_is_refused(cast: Cast, control: Control, alias: str) -> None:
+async def test_a_name_that_is_no_reverse_domain_name_is_refused(
+    cast: Cast, control: ControlContext, alias: str
+) -> None:
     with pytest.raises(Unprocessable) as refused:
         await organizations.create(control, cast.olga.principal, OrganizationFields(alias))
     assert {fault.pointer for fault in refused.value.faults} == {"/alias"}
@@ -41,7 +45,7 @@ async def test_a_name_that_is_no_reverse_domain_name_is_refused(cast: Cast, cont
         await organizations.change(control, cast.alice.principal, own, OrganizationFields(alias))
 
 
-async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: Control) -> None:
+async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: ControlContext) -> None:
     answers = await asyncio.gather(
         *(organizations.create(control, cast.olga.principal, OrganizationFields("com.example.new")) for _ in range(10)),
         return_exceptions=True,
@@ -49,7 +53,7 @@ async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, contro
     assert [isinstance(answer, Unprocessable) for answer in answers].count(True) == 9
 
 
-async def test_the_operator_sees_all_and_everybody_else_only_their_own(cast: Cast, control: Control) -> None:
+async def test_the_operator_sees_all_and_everybody_else_only_their_own(cast: Cast, control: ControlContext) -> None:
     people = (cast.olga, cast.alice, cast.charlie)
     everything = await organizations.page(control, cast.olga.principal)
     assert [item.public_id for item in everything.items] == [
@@ -62,7 +66,7 @@ async def test_the_operator_sees_all_and_everybody_else_only_their_own(cast: Cas
         assert (await organizations.get(control, cast.olga.principal, own)).public_id == own
 
 
-async def test_another_organization_is_not_there(cast: Cast, control: Control) -> None:
+async def test_another_organization_is_not_there(cast: Cast, control: ControlContext) -> None:
     theirs = cast.alice.principal.organization_public_id
     stranger = cast.charlie.principal
     for refused in (
@@ -75,7 +79,7 @@ async def test_another_organization_is_not_there(cast: Cast, control: Control) -
             await refused
 
 
-async def test_only_the_protected_scope_opens_the_resource(cast: Cast, control: Control) -> None:
+async def test_only_the_protected_scope_opens_the_resource(cast: Cast, control: ControlContext) -> None:
     bob = await cast.bob({"queues": Scope("write")})
     own = bob.principal.organization_public_id
     for refused in (
@@ -89,13 +93,13 @@ async def test_only_the_protected_scope_opens_the_resource(cast: Cast, control: 
             await refused
 
 
-async def test_limits_are_the_operators_to_set(cast: Cast, control: Control) -> None:
+async def test_limits_are_the_operators_to_set(cast: Cast, control: ControlContext) -> None:
     theirs = cast.alice.principal.organization_public_id
     with pytest.raises(Forbidden):
         await organizations.change(control, cast.alice.principal, theirs, OrganizationFields(rate_limit=0))
     changed = await organizations.change(control, cast.olga.principal, theirs, OrganizationFields(rate_limit=5))
     assert changed.settings == {"rate_limit": 5}
-    record = await control.directory.authenticate(cast.alice.key)
+    record = await control.cache.authenticate(cast.alice.key)
     assert record.organization.settings == {"rate_limit": 5}
     same = OrganizationFields("com.example.renamed", rate_limit=5)
     assert (await organizations.change(control, cast.alice.principal, theirs, same)).settings == {"rate_limit": 5}
@@ -105,28 +109,28 @@ async def test_limits_are_the_operators_to_set(cast: Cast, control: Control) -> 
         await organizations.change(control, cast.olga.principal, theirs, OrganizationFields(rate_limit=-1))
 
 
-async def test_nothing_of_a_deleted_organization_is_reachable(cast: Cast, control: Control) -> None:
+async def test_nothing_of_a_deleted_organization_is_reachable(cast: Cast, control: ControlContext) -> None:
     alice, own = cast.alice, cast.alice.principal.organization_public_id
     bob = await cast.bob({"queues": Scope("write")})
     queue = (await queues.create(control, alice.principal, QueueFields())).queue
-    await control.directory.queue(queue.organization, queue.public_id)
+    await control.cache.queue(queue.organization, queue.public_id)
     await organizations.delete(control, cast.olga.principal, own)
     for person in (alice, bob):
         with pytest.raises(KeyRejected):
-            await control.directory.authenticate(person.key)
+            await control.cache.authenticate(person.key)
     with pytest.raises(NotFound):
-        await control.directory.queue(queue.organization, queue.public_id)
+        await control.cache.queue(queue.organization, queue.public_id)
     entry = NewEntry("m" * 21, True, b"1")
     late = Append(queue.organization, queue.id, queue.config_version, 0, (entry,))
     with pytest.raises(QueueClosed):
         await control.store.append(late)
     with pytest.raises(NotFound):
         await organizations.get(control, cast.olga.principal, own)
-    await control.directory.authenticate(cast.charlie.key)
+    await control.cache.authenticate(cast.charlie.key)
     await organizations.create(control, cast.olga.principal, OrganizationFields("com.example.alice"))
 
 
-async def test_what_a_deleted_organization_had_is_removed_and_nobody_elses(cast: Cast, control: Control) -> None:
+async def test_what_a_deleted_organization_had_is_removed_and_nobody_elses(cast: Cast, control: ControlContext) -> None:
     kept = (await queues.create(control, cast.charlie.principal, QueueFields())).queue
     await queues.create(control, cast.alice.principal, QueueFields())
     await organizations.delete(control, cast.alice.principal, cast.alice.principal.organization_public_id)
@@ -146,28 +150,30 @@ async def _first_row(tx: Transaction, sql: str, value: int) -> Row | None:
     return await tx.row(sql, value)
 
 
-async def test_the_operators_organization_cannot_be_deleted(cast: Cast, control: Control) -> None:
+async def test_the_operators_organization_cannot_be_deleted(cast: Cast, control: ControlContext) -> None:
     with pytest.raises(Conflict):
         await organizations.delete(control, cast.olga.principal, cast.olga.principal.organization_public_id)
-    await control.directory.authenticate(cast.olga.key)
+    await control.cache.authenticate(cast.olga.key)
 
 
-async def test_a_suspended_organization_is_locked_until_it_is_let_in_again(cast: Cast, control: Control) -> None:
+async def test_a_suspended_organization_is_locked_until_it_is_let_in_again(cast: Cast, control: ControlContext) -> None:
     await organizations.set_state(control, "com.example.alice", "suspended")
     with pytest.raises(Locked):
-        await control.directory.authenticate(cast.alice.key)
-    await control.directory.authenticate(cast.charlie.key)
+        await control.cache.authenticate(cast.alice.key)
+    await control.cache.authenticate(cast.charlie.key)
     await organizations.set_state(control, "com.example.alice", "active")
-    await control.directory.authenticate(cast.alice.key)
+    await control.cache.authenticate(cast.alice.key)
 
 
-async def test_the_operators_organization_cannot_be_suspended(cast: Cast, control: Control) -> None:
+async def test_the_operators_organization_cannot_be_suspended(cast: Cast, control: ControlContext) -> None:
     operator = await organizations.get(control, cast.olga.principal, cast.olga.principal.organization_public_id)
     with pytest.raises(Conflict):
         await organizations.set_state(control, operator.alias, "suspended")
-    await control.directory.authenticate(cast.olga.key)
+    await control.cache.authenticate(cast.olga.key)
 
 
-async def test_a_key_of_an_organization_cannot_pass_its_protected_scopes_on(cast: Cast, control: Control) -> None:
+async def test_a_key_of_an_organization_cannot_pass_its_protected_scopes_on(
+    cast: Cast, control: ControlContext
+) -> None:
     with pytest.raises(Unprocessable):
         await api_keys.create(control, cast.olga.principal, KeyFields(scopes={"api_clients": Scope("read")}))

@@ -9,28 +9,28 @@ import pytest
 from discue.auth.control_plane_cache import QueueRecord
 from discue.control import messages, organizations, queues
 from discue.control.queues import QueueFields
-from discue.domain.errors import QuotaUsedUp
-from discue.domain.quotas import Load, Quotas
-from discue.publishing.publish import Draft, Publisher, publish
-from discue.publishing.quota_gate import DAY_MS, PublishingQuotas
+from discue.domain.errors import QuotaExceeded
+from discue.domain.quotas import PublishUsage, Quotas
+from discue.publishing.publish import NewMessage, Publisher, publish
+from discue.publishing.quota_gate import DAY_MS, QuotaGate
 from tests.support.cast import Cast
 
 
 def _publisher(cast: Cast) -> Publisher:
     control = cast.control
-    quotas = PublishingQuotas(control.store, control.clock)
-    return Publisher(control.store, control.directory, control.clock, control.public_ids, quotas, control.row_ids)
+    quotas = QuotaGate(control.store, control.clock)
+    return Publisher(control.store, control.cache, control.clock, control.public_ids, quotas, control.row_ids)
 
 
 async def _queue(cast: Cast, **limits: int | None) -> QueueRecord:
     alice = cast.alice.principal
     await organizations.set_limits(cast.control, "com.example.alice", limits)
     made = await queues.create(cast.control, alice, QueueFields())
-    return await cast.control.directory.queue(alice.organization, made.queue.public_id)
+    return await cast.control.cache.queue(alice.organization, made.queue.public_id)
 
 
 async def _publish(publisher: Publisher, queue: QueueRecord, *sizes: int) -> Any:
-    return await publish(publisher, queue, [Draft(b"x" * size, is_json=False) for size in sizes])
+    return await publish(publisher, queue, [NewMessage(b"x" * size, is_json=False) for size in sizes])
 
 
 async def _many(publishers: Sequence[Publisher], queue: QueueRecord, count: int) -> int:
@@ -38,16 +38,16 @@ async def _many(publishers: Sequence[Publisher], queue: QueueRecord, count: int)
     answers = await asyncio.gather(
         *(_publish(publishers[number % len(publishers)], queue, 1) for number in range(count)), return_exceptions=True
     )
-    assert all(isinstance(answer, tuple | QuotaUsedUp) for answer in answers)
+    assert all(isinstance(answer, tuple | QuotaExceeded) for answer in answers)
     return sum(isinstance(answer, tuple) for answer in answers)
 
 
-async def _stored(cast: Cast) -> Load:
+async def _stored(cast: Cast) -> PublishUsage:
     control, own = cast.control, cast.alice.principal.organization
     rows = await control.store.read(
         lambda tx: tx.rows("SELECT count(*), sum(size) FROM log WHERE organization = $1", own)
     )
-    return Load(int(rows[0][0]), int(rows[0][1] or 0))
+    return PublishUsage(int(rows[0][0]), int(rows[0][1] or 0))
 
 
 async def test_without_a_quota_of_publishing_nothing_is_looked_up(cast: Cast) -> None:
@@ -76,7 +76,9 @@ async def test_several_workers_pass_it_by_what_they_have_in_flight_at_most(cast:
 async def test_bytes_count_while_they_are_kept(cast: Cast) -> None:
     queue, publisher = await _queue(cast, quota_bytes_stored=100), _publisher(cast)
     (first, _) = await _publish(publisher, queue, 60, 30)
-    with pytest.raises(QuotaUsedUp, match="quota of 100 bytes of messages that are kept is used up: 90 of it are used"):
+    with pytest.raises(
+        QuotaExceeded, match="quota of 100 bytes of messages that are kept is used up: 90 of it are used"
+    ):
         await _publish(publisher, queue, 11)
     await _publish(publisher, queue, 10)
     await messages.delete(cast.control, cast.alice.principal, queue.public_id, first.id)
@@ -86,7 +88,7 @@ async def test_bytes_count_while_they_are_kept(cast: Cast) -> None:
 async def test_a_batch_is_let_in_as_a_whole_or_not(cast: Cast) -> None:
     queue, publisher = await _queue(cast, quota_messages_a_day=5), _publisher(cast)
     await _publish(publisher, queue, 1, 1, 1)
-    with pytest.raises(QuotaUsedUp):
+    with pytest.raises(QuotaExceeded):
         await _publish(publisher, queue, 1, 1, 1)
     assert (await _stored(cast)).messages == 3
 
@@ -128,10 +130,10 @@ async def test_far_from_the_quota_one_look_a_second_is_enough(cast: Cast, monkey
 
 
 async def test_one_that_failed_takes_no_room(cast: Cast) -> None:
-    quotas = PublishingQuotas(cast.control.store, cast.control.clock)
+    quotas = QuotaGate(cast.control.store, cast.control.clock)
     limits, own = Quotas(messages_a_day=1), cast.alice.principal.organization
     with pytest.raises(RuntimeError):
-        async with quotas.room(own, limits, Load(1, 1)):
+        async with quotas.room(own, limits, PublishUsage(1, 1)):
             raise RuntimeError
-    async with quotas.room(own, limits, Load(1, 1)):
+    async with quotas.room(own, limits, PublishUsage(1, 1)):
         pass

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from discue.control import listeners, queues
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.listeners import ListenerFields
 from discue.control.queues import LARGEST_MESSAGE_BYTES, QueueFields
 from discue.domain.errors import Forbidden, NotFound, Unprocessable
@@ -15,14 +15,14 @@ from discue.store.engine import Append, NewEntry, QueueClosed
 from tests.support.cast import Cast
 
 
-async def test_a_queue_without_a_name_is_called_by_its_id(cast: Cast, control: Control) -> None:
+async def test_a_queue_without_a_name_is_called_by_its_id(cast: Cast, control: ControlContext) -> None:
     made = await queues.create(control, cast.alice.principal, QueueFields())
     assert is_public_id(made.queue.public_id)
     assert made.queue.alias == made.queue.public_id
     assert await queues.get(control, cast.alice.principal, made.queue.public_id) == made
 
 
-async def test_either_synonym_names_it_and_an_empty_name_is_no_name(cast: Cast, control: Control) -> None:
+async def test_either_synonym_names_it_and_an_empty_name_is_no_name(cast: Cast, control: ControlContext) -> None:
     by_name = await queues.create(control, cast.alice.principal, QueueFields(name="orders"))
     assert by_name.queue.alias == "orders"
     with pytest.raises(Unprocessable):
@@ -31,7 +31,7 @@ async def test_either_synonym_names_it_and_an_empty_name_is_no_name(cast: Cast, 
         await queues.create(control, cast.alice.principal, QueueFields(alias="one-1", name="two-2"))
 
 
-async def test_a_change_touches_what_it_names_and_raises_the_version(cast: Cast, control: Control) -> None:
+async def test_a_change_touches_what_it_names_and_raises_the_version(cast: Cast, control: ControlContext) -> None:
     made = await queues.create(control, cast.alice.principal, QueueFields("orders", max_message_bytes=100))
     cast.clock.advance(5)
     fields = QueueFields(retention_seconds=60)
@@ -56,14 +56,14 @@ async def test_a_change_touches_what_it_names_and_raises_the_version(cast: Cast,
     ],
 )
 async def test_a_value_out_of_its_range_is_named(
-    cast: Cast, control: Control, fields: QueueFields, pointer: str
+    cast: Cast, control: ControlContext, fields: QueueFields, pointer: str
 ) -> None:
     with pytest.raises(Unprocessable) as refused:
         await queues.create(control, cast.alice.principal, fields)
     assert [fault.pointer for fault in refused.value.faults] == [pointer]
 
 
-async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: Control) -> None:
+async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: ControlContext) -> None:
     wishes = [queues.create(control, cast.alice.principal, QueueFields("orders")) for _ in range(20)]
     answers = await asyncio.gather(*wishes, return_exceptions=True)
     refusals = [answer for answer in answers if isinstance(answer, BaseException)]
@@ -74,7 +74,7 @@ async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, contro
     }
 
 
-async def test_of_two_who_rename_to_one_alias_one_gets_it(cast: Cast, control: Control) -> None:
+async def test_of_two_who_rename_to_one_alias_one_gets_it(cast: Cast, control: ControlContext) -> None:
     first, second = [await queues.create(control, cast.alice.principal, QueueFields()) for _ in range(2)]
     answers = await asyncio.gather(
         *(
@@ -88,20 +88,20 @@ async def test_of_two_who_rename_to_one_alias_one_gets_it(cast: Cast, control: C
     assert [item.queue.alias for item in shown.items].count("orders") == 1
 
 
-async def test_two_organizations_may_use_one_alias(cast: Cast, control: Control) -> None:
+async def test_two_organizations_may_use_one_alias(cast: Cast, control: ControlContext) -> None:
     for person in (cast.alice, cast.charlie):
         await queues.create(control, person.principal, QueueFields("orders"))
 
 
-async def test_deleting_frees_the_alias_at_once_and_ends_publishing(cast: Cast, control: Control) -> None:
+async def test_deleting_frees_the_alias_at_once_and_ends_publishing(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = (await queues.create(control, principal, QueueFields("orders"))).queue
-    await control.directory.queue(principal.organization, made.public_id)
+    await control.cache.queue(principal.organization, made.public_id)
     await queues.delete(control, principal, made.public_id)
     with pytest.raises(NotFound):
         await queues.get(control, principal, made.public_id)
     with pytest.raises(NotFound):
-        await control.directory.queue(principal.organization, made.public_id)
+        await control.cache.queue(principal.organization, made.public_id)
     entry = NewEntry("m" * 21, True, b"1")
     with pytest.raises(QueueClosed):
         await control.store.append(Append(made.organization, made.id, made.config_version, 0, (entry,)))
@@ -111,7 +111,7 @@ async def test_deleting_frees_the_alias_at_once_and_ends_publishing(cast: Cast, 
     assert (job.kind, job.queue) == ("purge_queue", made.id)
 
 
-async def test_a_deleted_queue_takes_its_listeners_with_it_at_once(cast: Cast, control: Control) -> None:
+async def test_a_deleted_queue_takes_its_listeners_with_it_at_once(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     queue = (await queues.create(control, principal, QueueFields())).queue.public_id
     urls = ListenerFields(notify_url="https://example.com/a", liveness_url="https://example.com/b")
@@ -122,7 +122,7 @@ async def test_a_deleted_queue_takes_its_listeners_with_it_at_once(cast: Cast, c
     assert (await listeners.page(control, principal)).items == ()
 
 
-async def test_another_organizations_queue_is_not_there(cast: Cast, control: Control) -> None:
+async def test_another_organizations_queue_is_not_there(cast: Cast, control: ControlContext) -> None:
     made = (await queues.create(control, cast.alice.principal, QueueFields("orders"))).queue
     stranger = cast.charlie.principal
     with pytest.raises(NotFound):
@@ -132,12 +132,12 @@ async def test_another_organizations_queue_is_not_there(cast: Cast, control: Con
     with pytest.raises(NotFound):
         await queues.delete(control, stranger, made.public_id)
     with pytest.raises(NotFound):
-        await control.directory.queue(stranger.organization, made.public_id)
+        await control.cache.queue(stranger.organization, made.public_id)
     assert (await queues.page(control, stranger)).items == ()
     assert (await queues.get(control, cast.alice.principal, made.public_id)).queue == made
 
 
-async def test_a_key_confined_to_one_queue_sees_and_changes_only_that_one(cast: Cast, control: Control) -> None:
+async def test_a_key_confined_to_one_queue_sees_and_changes_only_that_one(cast: Cast, control: ControlContext) -> None:
     mine, other = [
         (await queues.create(control, cast.alice.principal, QueueFields())).queue.public_id for _ in range(2)
     ]
@@ -155,7 +155,7 @@ async def test_a_key_confined_to_one_queue_sees_and_changes_only_that_one(cast: 
 
 
 async def test_a_key_that_reads_does_not_write_and_one_without_the_scope_does_neither(
-    cast: Cast, control: Control
+    cast: Cast, control: ControlContext
 ) -> None:
     made = (await queues.create(control, cast.alice.principal, QueueFields())).queue.public_id
     reader = (await cast.bob({"queues": Scope("read")})).principal
@@ -172,7 +172,7 @@ async def test_a_key_that_reads_does_not_write_and_one_without_the_scope_does_ne
             await refused
 
 
-async def test_a_queue_shows_its_listeners_by_id_and_alias(cast: Cast, control: Control) -> None:
+async def test_a_queue_shows_its_listeners_by_id_and_alias(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     queue = (await queues.create(control, principal, QueueFields())).queue.public_id
     urls = ListenerFields("billing", notify_url="https://example.com/a", liveness_url="https://example.com/b")

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from discue.control import listeners, organizations, queues, quotas
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
-from discue.domain.errors import Forbidden, NotFound, QuotaUsedUp, Unprocessable
+from discue.domain.errors import Forbidden, NotFound, QuotaExceeded, Unprocessable
 from tests.support.cast import Cast
 
 ENDPOINT = ListenerFields(notify_url="https://example.com/", liveness_url="https://example.com/")
@@ -27,10 +27,10 @@ async def _settings(cast: Cast) -> dict[str, int | bool]:
 
 
 def _refused(answers: list[Any]) -> int:
-    return sum(isinstance(answer, QuotaUsedUp) for answer in answers)
+    return sum(isinstance(answer, QuotaExceeded) for answer in answers)
 
 
-async def test_of_many_who_create_the_last_queue_at_once_one_does(cast: Cast, control: Control) -> None:
+async def test_of_many_who_create_the_last_queue_at_once_one_does(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     await _allow(cast, quota_queues=2)
     await queues.create(control, alice, QueueFields())
@@ -41,7 +41,7 @@ async def test_of_many_who_create_the_last_queue_at_once_one_does(cast: Cast, co
     await queues.create(control, cast.charlie.principal, QueueFields())
 
 
-async def test_listeners_count_over_all_queues(cast: Cast, control: Control) -> None:
+async def test_listeners_count_over_all_queues(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     await _allow(cast, quota_listeners=2)
     made = [(await queues.create(control, alice, QueueFields())).queue.public_id for _ in range(3)]
@@ -49,11 +49,11 @@ async def test_listeners_count_over_all_queues(cast: Cast, control: Control) -> 
         *(listeners.create(control, alice, queue, ENDPOINT) for queue in made), return_exceptions=True
     )
     assert _refused(answers) == 1
-    with pytest.raises(QuotaUsedUp, match="quota of 2 listeners is used up: 2 of it are used"):
+    with pytest.raises(QuotaExceeded, match="quota of 2 listeners is used up: 2 of it are used"):
         await listeners.create(control, alice, made[0], ENDPOINT)
 
 
-async def test_what_was_deleted_makes_room_at_once(cast: Cast, control: Control) -> None:
+async def test_what_was_deleted_makes_room_at_once(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     await _allow(cast, quota_queues=1, quota_listeners=1)
     queue = (await queues.create(control, alice, QueueFields())).queue.public_id
@@ -63,7 +63,7 @@ async def test_what_was_deleted_makes_room_at_once(cast: Cast, control: Control)
     await listeners.create(control, alice, queue, ENDPOINT)
 
 
-async def test_what_is_used_is_told_with_and_without_quotas(cast: Cast, control: Control) -> None:
+async def test_what_is_used_is_told_with_and_without_quotas(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     queue = (await queues.create(control, alice, QueueFields())).queue.public_id
     await listeners.create(control, alice, queue, ENDPOINT)
@@ -74,7 +74,7 @@ async def test_what_is_used_is_told_with_and_without_quotas(cast: Cast, control:
     assert (use.used, use.quotas.queues, use.quotas.listeners) == (expected, 5, None)
 
 
-async def test_the_operator_changes_limits_field_by_field(cast: Cast, control: Control) -> None:
+async def test_the_operator_changes_limits_field_by_field(cast: Cast, control: ControlContext) -> None:
     olga, own = cast.olga.principal, cast.alice.principal.organization_public_id
 
     async def change(**fields: Any) -> dict[str, int | bool]:
@@ -87,7 +87,7 @@ async def test_the_operator_changes_limits_field_by_field(cast: Cast, control: C
     assert await change() == {"rate_limit": 7}
 
 
-async def test_nobody_else_does_but_what_stands_may_be_sent_back(cast: Cast, control: Control) -> None:
+async def test_nobody_else_does_but_what_stands_may_be_sent_back(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     await _allow(cast, quota_queues=5, rate_limit=7)
     same = OrganizationFields(quotas={"queues": 5, "listeners": None}, rate_limit=7)
@@ -105,7 +105,7 @@ async def test_nobody_else_does_but_what_stands_may_be_sent_back(cast: Cast, con
     assert await _settings(cast) == {"quota_queues": 5, "rate_limit": 7}
 
 
-async def test_a_value_out_of_its_range_is_named_and_changes_nothing(cast: Cast, control: Control) -> None:
+async def test_a_value_out_of_its_range_is_named_and_changes_nothing(cast: Cast, control: ControlContext) -> None:
     olga, own = cast.olga.principal, cast.alice.principal.organization_public_id
     fields = OrganizationFields(rate_limit=-1, quotas={"queues": 100_001, "listeners": 3})
     with pytest.raises(Unprocessable) as refused:
@@ -114,6 +114,6 @@ async def test_a_value_out_of_its_range_is_named_and_changes_nothing(cast: Cast,
     assert await _settings(cast) == {}
 
 
-async def test_the_command_line_needs_an_organization_that_is_there(cast: Cast, control: Control) -> None:
+async def test_the_command_line_needs_an_organization_that_is_there(cast: Cast, control: ControlContext) -> None:
     with pytest.raises(NotFound):
         await organizations.set_limits(control, "com.example.nobody", {"rate_limit": 5})

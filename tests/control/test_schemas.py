@@ -3,32 +3,32 @@ import asyncio
 import msgspec
 import pytest
 
-from discue.auth.control_plane_cache import Directory, QueueRecord
+from discue.auth.control_plane_cache import ControlPlaneCache, QueueRecord
 from discue.control import messages, queues, schemas
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.queues import ClearedSchema, QueueFields
 from discue.domain.errors import Fault, Forbidden, NotFound, Unprocessable
 from discue.domain.schemas.schema import Schema, read_schema
 from discue.domain.scopes import Scope
-from discue.publishing.publish import Draft, Publisher, publish
-from discue.publishing.quota_gate import PublishingQuotas
+from discue.publishing.publish import NewMessage, Publisher, publish
+from discue.publishing.quota_gate import QuotaGate
 from discue.store.pagination import Selection
 from tests.support.cast import Cast
 
 NUMBERS = read_schema(b'{"n": {"type": "number"}}', "rules")
 STRINGS = read_schema(b'{"n": {"type": "string"}}', "rules")
-NUMBER, STRING = Draft(b'{"n": 1}', True), Draft(b'{"n": "x"}', True)
+NUMBER, STRING = NewMessage(b'{"n": 1}', True), NewMessage(b'{"n": "x"}', True)
 
 
 async def _queue(cast: Cast, schema: Schema | None) -> QueueRecord:
     fields = QueueFields() if schema is None else QueueFields(schema=schema)
     made = await queues.create(cast.control, cast.alice.principal, fields)
-    return await cast.control.directory.queue(cast.alice.principal.organization, made.queue.public_id)
+    return await cast.control.cache.queue(cast.alice.principal.organization, made.queue.public_id)
 
 
-def _publisher(control: Control, directory: Directory) -> Publisher:
-    quotas = PublishingQuotas(control.store, control.clock)
-    return Publisher(control.store, directory, control.clock, control.public_ids, quotas, control.row_ids)
+def _publisher(control: ControlContext, cache: ControlPlaneCache) -> Publisher:
+    quotas = QuotaGate(control.store, control.clock)
+    return Publisher(control.store, cache, control.clock, control.public_ids, quotas, control.row_ids)
 
 
 async def _bodies(cast: Cast, queue: QueueRecord) -> int:
@@ -36,7 +36,9 @@ async def _bodies(cast: Cast, queue: QueueRecord) -> int:
     return len((await messages.page_of_queue(cast.control, principal, queue.public_id, Selection(100))).items)
 
 
-async def test_a_schema_is_found_by_its_id_under_its_queue_and_by_nobody_else(cast: Cast, control: Control) -> None:
+async def test_a_schema_is_found_by_its_id_under_its_queue_and_by_nobody_else(
+    cast: Cast, control: ControlContext
+) -> None:
     queue = await _queue(cast, NUMBERS)
     found = await schemas.get(control, cast.alice.principal, queue.public_id, NUMBERS.id)
     assert (found.schema, found.schema_language) == (NUMBERS.text, "rules")
@@ -49,16 +51,18 @@ async def test_a_schema_is_found_by_its_id_under_its_queue_and_by_nobody_else(ca
         await schemas.get(control, bob.principal, queue.public_id, NUMBERS.id)
 
 
-async def test_the_same_schema_in_two_organizations_is_two_things(cast: Cast, control: Control) -> None:
+async def test_the_same_schema_in_two_organizations_is_two_things(cast: Cast, control: ControlContext) -> None:
     ours = await _queue(cast, NUMBERS)
     theirs = (await queues.create(control, cast.charlie.principal, QueueFields(schema=NUMBERS))).queue
     await queues.change(control, cast.charlie.principal, theirs.public_id, QueueFields(schema=STRINGS))
     assert (await schemas.get(control, cast.alice.principal, ours.public_id, NUMBERS.id)).schema == NUMBERS.text
     with pytest.raises(Unprocessable):
-        await publish(_publisher(control, control.directory), ours, (STRING,))
+        await publish(_publisher(control, control.cache), ours, (STRING,))
 
 
-async def test_a_change_raises_the_version_and_notes_when_another_schema_was_set(cast: Cast, control: Control) -> None:
+async def test_a_change_raises_the_version_and_notes_when_another_schema_was_set(
+    cast: Cast, control: ControlContext
+) -> None:
     principal = cast.alice.principal
     made = (await queues.create(control, principal, QueueFields(schema=NUMBERS))).queue
     cast.clock.advance(5)
@@ -73,10 +77,10 @@ async def test_a_change_raises_the_version_and_notes_when_another_schema_was_set
 
 
 async def test_a_worker_that_has_not_heard_of_a_schema_yet_keeps_to_it_all_the_same(
-    cast: Cast, control: Control
+    cast: Cast, control: ControlContext
 ) -> None:
     queue = await _queue(cast, None)
-    late = Directory(control.store, cast.clock, max_message_bytes=1_000)
+    late = ControlPlaneCache(control.store, cast.clock, max_message_bytes=1_000)
     await late.open()
     known = await late.queue(queue.organization, queue.public_id)
     await queues.change(control, cast.alice.principal, queue.public_id, QueueFields(schema=NUMBERS))
@@ -88,11 +92,11 @@ async def test_a_worker_that_has_not_heard_of_a_schema_yet_keeps_to_it_all_the_s
 
 
 async def test_what_is_published_while_the_schema_changes_fits_the_schema_of_its_moment(
-    cast: Cast, control: Control
+    cast: Cast, control: ControlContext
 ) -> None:
     """Whatever is stored was allowed by the configuration that it was stored under."""
     principal, queue = cast.alice.principal, await _queue(cast, NUMBERS)
-    publisher = _publisher(control, control.directory)
+    publisher = _publisher(control, control.cache)
 
     async def change() -> None:
         await queues.change(control, principal, queue.public_id, QueueFields(schema=STRINGS))
@@ -117,19 +121,21 @@ async def test_what_is_published_while_the_schema_changes_fits_the_schema_of_its
         await publish(publisher, queue, (NUMBER,))
 
 
-async def test_a_checker_is_made_once_a_version(cast: Cast, control: Control) -> None:
+async def test_a_checker_is_made_once_a_version(cast: Cast, control: ControlContext) -> None:
     queue = await _queue(cast, NUMBERS)
-    publisher = _publisher(control, control.directory)
+    publisher = _publisher(control, control.cache)
     assert queue.checker is not None
     await publish(publisher, queue, (NUMBER,))
-    again = await control.directory.queue(queue.organization, queue.public_id)
+    again = await control.cache.queue(queue.organization, queue.public_id)
     assert again.checker is queue.checker
     await queues.change(control, cast.alice.principal, queue.public_id, QueueFields(schema=STRINGS))
-    changed = await control.directory.queue(queue.organization, queue.public_id)
+    changed = await control.cache.queue(queue.organization, queue.public_id)
     assert changed.checker is not queue.checker
 
 
-async def test_a_schema_that_looks_at_values_many_times_makes_messages_smaller(cast: Cast, control: Control) -> None:
+async def test_a_schema_that_looks_at_values_many_times_makes_messages_smaller(
+    cast: Cast, control: ControlContext
+) -> None:
     rules = [{"maximum": number} for number in range(512)]
     heavy = read_schema(msgspec.json.encode({"items": {"allOf": rules}}), "json_schema")
     queue = await _queue(cast, heavy)

@@ -9,7 +9,7 @@ import pytest
 from discue.config.settings import Settings
 from discue.control import admin_keys, api_keys, bootstrap, organizations, queues
 from discue.control.api_keys import KeyFields
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.domain.clock import SystemClock
@@ -27,7 +27,7 @@ TOGETHER = 4
 
 
 @asynccontextmanager
-async def _opened(address: str) -> AsyncIterator[list[Control]]:
+async def _opened(address: str) -> AsyncIterator[list[ControlContext]]:
     async with AsyncExitStack() as stack:
         settings = Settings(database=address)
         controls = [
@@ -40,7 +40,7 @@ async def _opened(address: str) -> AsyncIterator[list[Control]]:
 
 
 @pytest.fixture
-def workers(runner: asyncio.Runner, database: str) -> Iterator[list[Control]]:
+def workers(runner: asyncio.Runner, database: str) -> Iterator[list[ControlContext]]:
     """Several on one database, each with connections of its own."""
     opening = _opened(database)
     controls = runner.run(opening.__aenter__())
@@ -48,32 +48,32 @@ def workers(runner: asyncio.Runner, database: str) -> Iterator[list[Control]]:
     runner.run(opening.__aexit__(None, None, None))
 
 
-async def operator(workers: list[Control]) -> Principal:
+async def operator(workers: list[ControlContext]) -> Principal:
     _, key = await bootstrap.ensure_operator(workers[0], ALIAS, None)
     assert key is not None
-    return (await workers[0].directory.authenticate(key)).principal
+    return (await workers[0].cache.authenticate(key)).principal
 
 
-async def test_a_changed_limit_is_known_to_whoever_follows_the_feed(workers: list[Control]) -> None:
+async def test_a_changed_limit_is_known_to_whoever_follows_the_feed(workers: list[ControlContext]) -> None:
     first, *others = workers
     organization, key = await bootstrap.ensure_operator(first, ALIAS, None)
     assert key is not None
     for control in others:
-        await control.directory.authenticate(key)
+        await control.cache.authenticate(key)
     await organizations.set_limits(first, organization.alias, {"rate_limit": 7})
     for control in others:
-        await control.directory.catch_up()
-        assert (await control.directory.authenticate(key)).organization.settings == {"rate_limit": 7}
+        await control.cache.catch_up()
+        assert (await control.cache.authenticate(key)).organization.settings == {"rate_limit": 7}
 
 
-async def test_of_many_that_start_at_once_one_makes_the_operator(workers: list[Control]) -> None:
+async def test_of_many_that_start_at_once_one_makes_the_operator(workers: list[ControlContext]) -> None:
     answers = await asyncio.gather(*(bootstrap.ensure_operator(control, ALIAS, None) for control in workers))
 
     assert [key is not None for _, key in answers].count(True) == 1
     assert len({organization.public_id for organization, _ in answers}) == 1
 
 
-async def test_one_key_that_manages_keys_remains_whoever_deletes_them_at_once(workers: list[Control]) -> None:
+async def test_one_key_that_manages_keys_remains_whoever_deletes_them_at_once(workers: list[ControlContext]) -> None:
     principal = await operator(workers)
     organization = principal.organization
     keys = [await admin_keys.create(workers[0], ALIAS, None, principal.scopes, 0) for _ in range(TOGETHER - 1)]
@@ -91,7 +91,7 @@ async def test_one_key_that_manages_keys_remains_whoever_deletes_them_at_once(wo
     assert api_keys.manages_keys(left, workers[0].clock.now())
 
 
-async def test_a_name_is_given_once_whoever_asks_for_it_at_once(workers: list[Control]) -> None:
+async def test_a_name_is_given_once_whoever_asks_for_it_at_once(workers: list[ControlContext]) -> None:
     principal = await operator(workers)
     fields = QueueFields(alias="orders")
     answers = await asyncio.gather(
@@ -104,13 +104,13 @@ async def test_a_name_is_given_once_whoever_asks_for_it_at_once(workers: list[Co
         assert [type(answer) for answer in asked].count(Unprocessable) == TOGETHER - 1
 
 
-async def test_what_one_changes_the_others_follow(workers: list[Control]) -> None:
+async def test_what_one_changes_the_others_follow(workers: list[ControlContext]) -> None:
     principal = await operator(workers)
     made = await api_keys.create(workers[0], principal, KeyFields())
     for control in workers:
-        assert (await control.directory.authenticate(made.text)).principal.organization == principal.organization
+        assert (await control.cache.authenticate(made.text)).principal.organization == principal.organization
     await api_keys.delete(workers[-1], principal, made.key.public_id)
     for control in workers:
-        await control.directory.catch_up()
+        await control.cache.catch_up()
         with pytest.raises(Unauthorized):
-            await control.directory.authenticate(made.text)
+            await control.cache.authenticate(made.text)

@@ -8,20 +8,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from discue.auth.control_plane_cache import Directory
+from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.control import channels, messages, organizations, queues, topics
 from discue.control.channels import ChannelFields
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.queues import QueueFields
 from discue.control.topics import TopicFields
-from discue.domain.errors import BadRequest, Forbidden, NotFound, PayloadTooLarge, QuotaUsedUp, Unprocessable
-from discue.domain.messages import WITHOUT_KEY, hash_of_key
+from discue.domain.errors import BadRequest, Forbidden, NotFound, PayloadTooLarge, QuotaExceeded, Unprocessable
+from discue.domain.messages import NO_KEY_HASH, hash_key
 from discue.domain.model import Channel, MessageOptions, Queue, Topic
 from discue.domain.schemas.schema import read_schema
 from discue.domain.scopes import Scope
-from discue.publishing.publish import Draft, Publisher
-from discue.publishing.quota_gate import PublishingQuotas
-from discue.publishing.topics import MOST_ROWS, Published, publish_to_topic
+from discue.publishing.publish import NewMessage, Publisher
+from discue.publishing.quota_gate import QuotaGate
+from discue.publishing.topics import MOST_ROWS, RoutedMessages, publish_to_topic
 from discue.store.pagination import Selection
 from tests.support.cast import Cast, control_of
 
@@ -39,19 +39,17 @@ async def a_channel(cast: Cast, topic: Topic, queue: Queue, **fields: Any) -> Ch
     return await channels.create(cast.control, cast.alice.principal, topic.public_id, asked)
 
 
-def a_draft(data: bytes = b'{"n":1}', subject: str | None = None, **options: Any) -> Draft:
-    return Draft(data, is_json=True, options=MessageOptions(subject=subject, **options))
+def a_draft(data: bytes = b'{"n":1}', subject: str | None = None, **options: Any) -> NewMessage:
+    return NewMessage(data, is_json=True, options=MessageOptions(subject=subject, **options))
 
 
-def publisher_of(control: Control, directory: Directory | None = None) -> Publisher:
-    quotas = PublishingQuotas(control.store, control.clock)
-    return Publisher(
-        control.store, directory or control.directory, control.clock, control.public_ids, quotas, control.row_ids
-    )
+def publisher_of(control: ControlContext, cache: ControlPlaneCache | None = None) -> Publisher:
+    quotas = QuotaGate(control.store, control.clock)
+    return Publisher(control.store, cache or control.cache, control.clock, control.public_ids, quotas, control.row_ids)
 
 
-async def published(publisher: Publisher, topic: Topic, *drafts: Draft) -> Published:
-    record = await publisher.directory.topic(topic.organization, topic.public_id)
+async def published(publisher: Publisher, topic: Topic, *drafts: NewMessage) -> RoutedMessages:
+    record = await publisher.cache.topic(topic.organization, topic.public_id)
     return await publish_to_topic(publisher, record, drafts)
 
 
@@ -100,7 +98,7 @@ async def test_what_no_channel_takes_is_stored_nowhere(cast: Cast) -> None:
 async def test_a_worker_that_has_not_heard_of_a_change_yet_routes_by_it(cast: Cast) -> None:
     topic, one, other = await a_topic(cast), await a_queue(cast), await a_queue(cast)
     elsewhere = control_of(cast.control.store, cast.clock)
-    await elsewhere.directory.open()
+    await elsewhere.cache.open()
     publisher = publisher_of(elsewhere)
     assert (await published(publisher, topic, a_draft())).messages[0].queues == ()
     channel = await a_channel(cast, topic, one)
@@ -135,9 +133,9 @@ async def test_a_topic_that_is_deleted_leaves_what_was_published_to_it(cast: Cas
         await channels.get(cast.control, cast.alice.principal, topic.public_id, channel.public_id)
 
 
-async def refused(cast: Cast, topic: Topic, into: Sequence[Queue], *drafts: Draft) -> Exception:
+async def refused(cast: Cast, topic: Topic, into: Sequence[Queue], *drafts: NewMessage) -> Exception:
     """What publishing fails with. Then nothing is in any of the queues."""
-    with pytest.raises((Unprocessable, PayloadTooLarge, QuotaUsedUp)) as caught:
+    with pytest.raises((Unprocessable, PayloadTooLarge, QuotaExceeded)) as caught:
         await published(publisher_of(cast.control), topic, *drafts)
     assert await ids_in(cast, *into) == [[] for _ in into]
     return caught.value
@@ -177,7 +175,7 @@ async def test_a_message_counts_for_quotas_in_each_queue(cast: Cast) -> None:
     for queue in into:
         await a_channel(cast, topic, queue)
     await organizations.set_limits(cast.control, "com.example.alice", {"quota_messages_a_day": 2})
-    assert isinstance(await refused(cast, topic, into, a_draft()), QuotaUsedUp)
+    assert isinstance(await refused(cast, topic, into, a_draft()), QuotaExceeded)
 
 
 async def test_one_request_is_so_many_messages_in_all_queues_at_most(cast: Cast) -> None:
@@ -206,7 +204,7 @@ async def test_in_an_ordered_queue_a_message_without_a_key_has_its_place_and_in_
         await a_channel(cast, topic, queue)
     await published(publisher_of(cast.control), topic, a_draft(key="k"), a_draft())
     sql = "SELECT key_hash FROM log WHERE queue = $1 ORDER BY seq"
-    for queue, expected in ((ordered, [hash_of_key("k"), WITHOUT_KEY]), (plain, [hash_of_key("k"), None])):
+    for queue, expected in ((ordered, [hash_key("k"), NO_KEY_HASH]), (plain, [hash_key("k"), None])):
         rows = await cast.control.store.read(lambda tx, of=queue.id: tx.rows(sql, of))  # type: ignore[misc]
         assert [row[0] for row in rows] == expected
 
@@ -223,7 +221,7 @@ async def test_a_channel_leads_into_a_queue_of_its_own_organization_alone(cast: 
     with pytest.raises(NotFound):
         await channels.create(cast.control, cast.charlie.principal, topic.public_id, asked)
     with pytest.raises(NotFound):
-        await cast.control.directory.topic(cast.charlie.principal.organization, topic.public_id)
+        await cast.control.cache.topic(cast.charlie.principal.organization, topic.public_id)
 
 
 async def test_a_key_that_is_confined_makes_channels_between_what_it_reaches(cast: Cast) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from discue.control import organizations, users
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.users import UserDetails, UserFields
 from discue.domain.errors import BadRequest, Conflict, Forbidden, Locked, NotFound, Unprocessable
 from discue.domain.invitation import VALID_MS
@@ -183,7 +183,7 @@ async def test_a_user_is_nobodys_business_in_another_organization(cast: Cast) ->
     assert (await users.page(control, stranger)).items == ()
 
 
-async def test_a_key_without_the_scope_does_nothing(cast: Cast, control: Control) -> None:
+async def test_a_key_without_the_scope_does_nothing(cast: Cast, control: ControlContext) -> None:
     bob = (await cast.bob({"queues": Scope("write")})).principal
     user = (await _user(cast)).user.public_id
     for attempt in (

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from discue.control import domains, listeners, organizations, queues
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.domains import DomainFields
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
@@ -15,7 +15,7 @@ from tests.support.cast import Cast
 PLACE = DomainFields(hostname="shop.example.com")
 
 
-async def _require(control: Control, cast: Cast, *, required: bool | None = True) -> None:
+async def _require(control: ControlContext, cast: Cast, *, required: bool | None = True) -> None:
     principal = cast.alice.principal
     fields = OrganizationFields(require_verified_domains=required)
     await organizations.change(control, principal, principal.organization_public_id, fields)
@@ -25,7 +25,7 @@ def _urls(notify_url: str, liveness_url: str | None = None) -> ListenerFields:
     return ListenerFields(notify_url=notify_url, liveness_url=liveness_url or notify_url)
 
 
-async def _queue(control: Control, cast: Cast) -> str:
+async def _queue(control: ControlContext, cast: Cast) -> str:
     return (await queues.create(control, cast.alice.principal, QueueFields())).queue.public_id
 
 
@@ -40,7 +40,7 @@ async def _queue(control: Control, cast: Cast) -> str:
     ],
 )
 async def test_where_that_is_wanted_a_listener_lies_on_a_domain_of_the_organization(
-    cast: Cast, control: Control, fields: ListenerFields, pointer: str
+    cast: Cast, control: ControlContext, fields: ListenerFields, pointer: str
 ) -> None:
     principal, queue = cast.alice.principal, await _queue(control, cast)
     await listeners.create(control, principal, queue, fields)
@@ -57,7 +57,7 @@ async def test_where_that_is_wanted_a_listener_lies_on_a_domain_of_the_organizat
     await listeners.change(control, principal, queue, made.listener.public_id, fields)
 
 
-async def test_a_registered_domain_will_do_and_need_not_be_verified_yet(cast: Cast, control: Control) -> None:
+async def test_a_registered_domain_will_do_and_need_not_be_verified_yet(cast: Cast, control: ControlContext) -> None:
     principal, queue = cast.alice.principal, await _queue(control, cast)
     await _require(control, cast)
     await domains.create(control, principal, DomainFields(hostname="shop.example.com", port=80))
@@ -65,7 +65,7 @@ async def test_a_registered_domain_will_do_and_need_not_be_verified_yet(cast: Ca
 
 
 async def test_listeners_that_were_there_before_can_be_changed_as_long_as_they_stay_where_they_are(
-    cast: Cast, control: Control
+    cast: Cast, control: ControlContext
 ) -> None:
     principal, queue = cast.alice.principal, await _queue(control, cast)
     before = _urls("https://old.example.com/")
@@ -82,7 +82,7 @@ async def test_listeners_that_were_there_before_can_be_changed_as_long_as_they_s
             await listeners.change(control, principal, queue, made.public_id, fields)
 
 
-async def test_whoever_may_change_the_organization_makes_that_choice(cast: Cast, control: Control) -> None:
+async def test_whoever_may_change_the_organization_makes_that_choice(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     own = principal.organization_public_id
     assert "require_verified_domains" not in (await organizations.get(control, principal, own)).settings

@@ -6,7 +6,7 @@ from random import Random
 
 import msgspec
 
-from discue.control.pulls import Action, Answered, Decision, Handed, Place
+from discue.control.pulls import Action, Decision, DecisionResult, LeasedMessage, PullTarget
 from discue.dispatch.pull.broker import Pulls
 from discue.dispatch.pull.receive import Limits, Means
 from discue.domain.ids import RowIds
@@ -28,7 +28,7 @@ class Counter:
         self.stage = stage
         self.queue = queue
         self.listener = listener
-        self.place = Place(listener.organization, listener.id, queue.id)
+        self.place = PullTarget(listener.organization, listener.id, queue.id)
         self._slots = 0
         self.pulls = self.worker()
 
@@ -42,18 +42,20 @@ class Counter:
     async def publish(self, count: int = 1) -> list[str]:
         return await self.stage.publish(self.queue, count)
 
-    async def pull(self, most: int = 10, *, worker: Pulls | None = None) -> list[Handed]:
+    async def pull(self, most: int = 10, *, worker: Pulls | None = None) -> list[LeasedMessage]:
         return await pull(worker or self.pulls, self.place, most, 0)
 
     async def pulled(self, most: int = 10) -> list[str]:
         """The ids of what is handed out."""
         return [each.entry.id for each in await self.pull(most)]
 
-    def waiting(self, most: int = 10, wait_ms: int = 20_000) -> "asyncio.Task[list[Handed]]":
+    def waiting(self, most: int = 10, wait_ms: int = 20_000) -> "asyncio.Task[list[LeasedMessage]]":
         """A request that waits."""
         return asyncio.get_running_loop().create_task(pull(self.pulls, self.place, most, wait_ms))
 
-    async def say(self, action: Action, handed: Sequence[Handed], seconds: int | None = None) -> list[Answered]:
+    async def say(
+        self, action: Action, handed: Sequence[LeasedMessage], seconds: int | None = None
+    ) -> list[DecisionResult]:
         decisions = [Decision(each.receipt, action, seconds) for each in handed]
         return await self.pulls.answer(self.place, decisions)
 
@@ -78,14 +80,14 @@ class Counter:
         )
         return [(row[0], row[1], row[2], row[3]) for row in rows]
 
-    async def exceptions(self) -> list[tuple[int, str, int]]:
-        return await self.stage.exceptions(self.listener)
+    async def delivery_rows(self) -> list[tuple[int, str, int]]:
+        return await self.stage.delivery_rows(self.listener)
 
 
-async def pull(pulls: Pulls, place: Place, most: int, wait_ms: int, key: int = 1) -> list[Handed]:
+async def pull(pulls: Pulls, place: PullTarget, most: int, wait_ms: int, key: int = 1) -> list[LeasedMessage]:
     """As the API does for a request."""
-    with pulls.visit(key) as visitor:
-        return await pulls.pull(visitor, place, most, wait_ms)
+    with pulls.connect(key) as client:
+        return await pulls.pull(client, place, most, wait_ms)
 
 
 async def counter(stage: Stage, options: DeliveryOptions | None = None, *, ordered: bool = False) -> Counter:

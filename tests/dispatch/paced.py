@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from discue.store.engine import Batch, BatchOutcome, Page, Work
+from discue.store.engine import Batch, BatchOutcome, LogPage, Work
 from discue.store.sqlite.engine import Report, SqliteEngine
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Paced(SqliteEngine):
         await self._linger()
         return result
 
-    async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> Page:
+    async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> LogPage:
         result = await super().page(organization, queue, after, rows, max_bytes)
         await self._linger()
         return result

@@ -28,7 +28,7 @@ from discue.domain.model import (
     Queue,
 )
 from discue.observability.logs import Log
-from discue.publishing.publish import Draft, entry_for
+from discue.publishing.publish import NewMessage, entry_for
 from discue.sending.attempt_request import AttemptRequest
 from discue.sending.fetch import Fetched
 from discue.store import listeners, liveness, messages, organizations, queues, workers
@@ -148,7 +148,7 @@ class Tenure:
     """A worker's lease, which the test lets lapse."""
 
     def __init__(self) -> None:
-        self.incarnation = 0
+        self.session_id = 0
         self.holds = True
 
     def is_held(self) -> bool:
@@ -170,8 +170,8 @@ class Worker:
         self.looks = False
 
     @property
-    def incarnation(self) -> int:
-        return self.tenure.incarnation
+    def session_id(self) -> int:
+        return self.tenure.session_id
 
     @property
     def lanes(self) -> list[Lane]:
@@ -245,9 +245,9 @@ class Stage:
         return self.worker
 
     async def _join(self, tenure: Tenure) -> None:
-        incarnation = self.row_ids.next()
-        await self.store.write(partial(workers.join, incarnation=incarnation, role="all", lease_ms=3_600_000))
-        tenure.incarnation = incarnation
+        session_id = self.row_ids.next()
+        await self.store.write(partial(workers.join, session_id=session_id, role="all", lease_ms=3_600_000))
+        tenure.session_id = session_id
 
     async def take_free(self, worker: Worker | None = None) -> None:
         taker = worker or self.worker
@@ -273,10 +273,10 @@ class Stage:
 
     async def steal(self, owner: Worker) -> None:
         """It is declared dead, and its cursors are freed. It does not know."""
-        await self.store.write(partial(workers.bury, incarnation=owner.incarnation, known_dead=True))
-        while await self.store.write(partial(workers.free_cursors_of, dead=owner.incarnation, limit=100)):
+        await self.store.write(partial(workers.expire_worker, session_id=owner.session_id, known_dead=True))
+        while await self.store.write(partial(workers.release_cursors, dead=owner.session_id, limit=100)):
             pass
-        await self.store.write(partial(workers.forget, incarnation=owner.incarnation))
+        await self.store.write(partial(workers.forget, session_id=owner.session_id))
 
     async def die(self, worker: Worker) -> None:
         """The process is killed, and others find that out."""
@@ -421,7 +421,7 @@ class Stage:
 
     async def publish_keyed(self, queue: Queue, *keys: str) -> list[str]:
         """Store a message of each key together, and return their ids when their first requests went out."""
-        drafts = [Draft(b'"hello"', True, options=MessageOptions(key=key)) for key in keys]
+        drafts = [NewMessage(b'"hello"', True, options=MessageOptions(key=key)) for key in keys]
         entries = tuple(entry_for(self.public_ids.next(), draft, ordered=queue.ordered) for draft in drafts)
         await self.store.append(Append(queue.organization, queue.id, queue.config_version, self.clock.now(), entries))
         await self.quiet()
@@ -429,7 +429,7 @@ class Stage:
 
     async def publish_with(self, queue: Queue, options: MessageOptions, expires_at: int | None = None) -> str:
         """Store one message that asks for something, and return its id when its first requests went out."""
-        draft = Draft(b'"hello"', True, expires_at=expires_at, options=options)
+        draft = NewMessage(b'"hello"', True, expires_at=expires_at, options=options)
         entry = entry_for(self.public_ids.next(), draft, ordered=queue.ordered)
         await self.store.append(Append(queue.organization, queue.id, queue.config_version, self.clock.now(), (entry,)))
         await self.quiet()
@@ -466,7 +466,7 @@ class Stage:
     async def rows(self, sql: str, *values: int) -> list[Row]:
         return await self.store.read(lambda tx: tx.rows(sql, *values))
 
-    async def exceptions(self, listener: Listener) -> list[tuple[int, str, int]]:
+    async def delivery_rows(self, listener: Listener) -> list[tuple[int, str, int]]:
         """Seq, state and attempts of each exception row."""
         return await self.rows(
             "SELECT seq, state, attempts FROM exception WHERE organization = $1 AND listener = $2 ORDER BY seq",

@@ -7,7 +7,15 @@ import pytest
 
 from discue.dispatch.lane.redelivery import WAITING_RETRIES
 from discue.domain.errors import StoreUnavailable
-from discue.domain.model import Chosen, Delivery, DeliveryOptions, Listener, MessageOptions, Queue, RetryOptions
+from discue.domain.model import (
+    Delivery,
+    DeliveryOptions,
+    Listener,
+    MessageOptions,
+    MissedSelection,
+    Queue,
+    RetryOptions,
+)
 from discue.store import blocking, deliveries, listeners, messages, retention
 from discue.store.cursors import KeyRow
 from discue.store.engine import CursorKey, Transaction
@@ -75,7 +83,7 @@ async def test_once_it_is_redelivered_and_acknowledged_the_rest_comes_in_order(s
     await stage.end(stage.courier.under_way[0], badly(no_retry=True))
     assert stage.courier.under_way == []
     assert await _rows(stage) == [(1, "missed", 2)]
-    await redeliver(stage, listener, Chosen((1,)))
+    await redeliver(stage, listener, MissedSelection((1,)))
     for each in ids:
         assert stage.courier.ids() == [each]
         await stage.end(stage.courier.under_way[0], well())

@@ -84,7 +84,7 @@ async def test_the_lanes_of_a_deleted_queue_end_and_record_nothing(stage: Stage)
     await stage.follow("queue", queue.organization, queue.id)
     assert stage.dispatcher.lanes == 0
     await stage.end(stage.courier.under_way[::], badly())
-    assert await stage.exceptions(listener) == []
+    assert await stage.delivery_rows(listener) == []
 
 
 async def test_the_lanes_of_a_deleted_organization_end_and_those_of_others_go_on(stage: Stage) -> None:
@@ -183,7 +183,7 @@ async def test_a_drain_starts_nothing_and_stores_what_ends_in_time(stage: Stage)
     await draining
     assert len(stage.courier.sent) == LIMITS.listener_max_in_flight
     assert (await stage.counts(listener)).acknowledged == LIMITS.listener_max_in_flight - 1
-    assert await stage.exceptions(listener) == [(4, "retry", 1)]
+    assert await stage.delivery_rows(listener) == [(4, "retry", 1)]
     await stage.start()
     assert stage.courier.ids() == ids[LIMITS.listener_max_in_flight :]
 

@@ -6,7 +6,7 @@ import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 
 from discue.crypto.signatures import sign
-from discue.domain.model import DeliveryOptions, Format, MessageOptions
+from discue.domain.model import DeliveryFormat, DeliveryOptions, MessageOptions
 from discue.sending.request import RequestHeads, whole_head
 from tests.dispatch.stage import Sent, Stage, badly, well
 
@@ -24,7 +24,7 @@ def headers_of(sent: Sent) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", ["cloudevents_binary", "cloudevents_structured"])
-async def test_a_delivery_is_a_signed_cloud_event_on_every_attempt(stage: Stage, kind: Format) -> None:
+async def test_a_delivery_is_a_signed_cloud_event_on_every_attempt(stage: Stage, kind: DeliveryFormat) -> None:
     queue = await stage.queue(await stage.organization())
     await stage.start()
     listener = await stage.listener(queue, DeliveryOptions(format=kind))

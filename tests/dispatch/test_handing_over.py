@@ -11,7 +11,7 @@ from discue.domain.attempt_detail import unpacked
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import Listener, Outcome, Queue
 from discue.store import handover
-from discue.store.engine import Appended, Hint, Settle, Work
+from discue.store.engine import Appended, Notification, Settle, Work
 from discue.store.store import Store
 from tests.dispatch.stage import LIMITS, Stage, Worker, badly, until, well, with_trace
 from tests.support.clocks import StandingClock
@@ -52,7 +52,7 @@ async def test_a_success_of_the_former_owner_is_counted_by_the_next(stage: Stage
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.retrying, counts.pending, counts.position) == (3, 0, 0, 3)
     assert counts.last_success_at == ended_at
-    assert await stage.exceptions(listener) == []
+    assert await stage.delivery_rows(listener) == []
     assert await stage.rows("SELECT count(*) FROM attempt WHERE status = 200") == [(3,)]
     assert second.courier.sent == []
     [lane] = second.lanes
@@ -73,7 +73,7 @@ async def test_a_failure_of_the_former_owner_is_tried_again_by_the_next_when_it_
     _, listener, first, second, ids = await _two_workers(stage, 1)
     await stage.move(first, second)
     await stage.end(first.courier.under_way[0], badly())
-    assert await stage.exceptions(listener) == [(1, "retry", 1)]
+    assert await stage.delivery_rows(listener) == [(1, "retry", 1)]
     [(due_at,)] = await stage.rows("SELECT due_at FROM exception")
     assert 5_000 <= due_at - stage.clock.now() <= 6_000
     await stage.look_for_guests()
@@ -128,7 +128,7 @@ async def test_a_retry_under_way_is_handed_over_like_a_first_attempt(stage: Stag
     await stage.advance(6_000)
     assert [sent.number for sent in first.courier.under_way] == [2]
     await stage.move(first, second)
-    assert await stage.exceptions(listener) == [(1, "sending", 2)]
+    assert await stage.delivery_rows(listener) == [(1, "sending", 2)]
     assert second.courier.sent == []
     await stage.end(first.courier.under_way[0], badly())
     await stage.look_for_guests()
@@ -197,7 +197,7 @@ async def test_a_lane_that_comes_back_waits_for_its_own_requests(stage: Stage) -
 async def test_a_request_that_is_said_to_be_its_own_and_is_not_is_made_again(stage: Stage) -> None:
     _, _, first, second, ids = await _two_workers(stage, 1)
     await stage.move(first, second)
-    await stage.store.write(lambda tx: tx.execute("UPDATE exception SET sender = $1", second.incarnation))
+    await stage.store.write(lambda tx: tx.execute("UPDATE exception SET sender = $1", second.session_id))
     await stage.look_for_guests()
     assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(ids[0], 2)]
 
@@ -209,7 +209,7 @@ async def test_a_request_that_left_the_span_before_outlasts_the_lane_too(stage: 
             sent.end(well())
         await stage.quiet()
     await stage.move(first, second)
-    assert await stage.exceptions(listener) == [(1, "sending", 1)]
+    assert await stage.delivery_rows(listener) == [(1, "sending", 1)]
     await stage.end(first.courier.under_way[0], well())
     await stage.look_for_guests()
     counts = await stage.counts(listener)
@@ -293,13 +293,13 @@ async def test_many_guests_are_read_in_steps(stage: Stage, monkeypatch: pytest.M
 async def test_others_hear_that_cursors_are_free_and_that_requests_have_ended(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Hint] = []
+    told: list[Notification] = []
     monkeypatch.setattr(stage.store.engine, "tell", told.append)
     _, _, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
-    assert told == [Hint(cursors=True)]
+    assert told == [Notification(cursors=True)]
     await stage.end(first.courier.under_way[0], well())
-    assert told == [Hint(cursors=True)] * 2
+    assert told == [Notification(cursors=True)] * 2
 
 
 async def test_of_a_listener_that_was_deleted_meanwhile_nothing_is_recorded(stage: Stage) -> None:
@@ -317,7 +317,7 @@ async def test_what_ends_before_the_store_has_the_release_is_told_afterwards(sta
     _, listener, first, second, ids = await _two_workers(stage)
     handing_over = asyncio.ensure_future(first.dispatcher.hand_over(tuple(first.dispatcher.owned)))
     await until(lambda: first.dispatcher.under_way > 0)
-    assert await stage.exceptions(listener) == []
+    assert await stage.delivery_rows(listener) == []
     first.courier.end_all(well())
     await handing_over
     await stage.quiet()
@@ -367,7 +367,7 @@ async def test_no_attempt_starts_while_the_lease_is_not_held_and_lanes_go_on_whe
     await stage.end(first.courier.under_way[0], badly())
     await stage.advance(6_000)
     assert len(first.courier.sent) == 1
-    assert await stage.exceptions(listener) == [(1, "retry", 1)]
+    assert await stage.delivery_rows(listener) == [(1, "retry", 1)]
     first.tenure.holds = True
     first.dispatcher.resumed()
     await stage.quiet()

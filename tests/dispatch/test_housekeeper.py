@@ -5,14 +5,14 @@ import asyncio
 import msgspec
 import pytest
 
-from discue.auth.control_plane_cache import Directory
+from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.jobs.retention import Housekeeper, RetentionTimes
-from discue.domain.idempotency import LOOKED_THROUGH_MS
+from discue.domain.idempotency import SWEEP_MS
 from discue.domain.ids import row_id_at
-from discue.domain.lockout import FORGOTTEN_AFTER_MS, Subject
+from discue.domain.lockout import FORGOTTEN_AFTER_MS, LockoutSubject
 from discue.domain.model import Listener, Queue
 from discue.store import idempotency, jobs, lockouts, queues
-from discue.store.engine import Once, Transaction
+from discue.store.engine import IdempotencyRecord, Transaction
 from discue.store.events import Occurrence
 from discue.store.jobs import Job
 from discue.store.pagination import CLOCKS_APART_MS
@@ -45,9 +45,9 @@ class Keeping:
         """Of the dispatcher that runs by then."""
         if self._housekeeper is None:
             stage = self._stage
-            directory = Directory(stage.store, stage.clock, max_message_bytes=1 << 18)
+            cache = ControlPlaneCache(stage.store, stage.clock, max_message_bytes=1 << 18)
             self._housekeeper = Housekeeper(
-                stage.store, directory, stage.dispatcher, stage.clock, TIMES, keeps_house=lambda: self.keeps_house
+                stage.store, cache, stage.dispatcher, stage.clock, TIMES, keeps_house=lambda: self.keeps_house
             )
         return self._housekeeper
 
@@ -134,19 +134,19 @@ async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, housekeeper: Ke
     queue, _ = await _running(stage)
     begun = stage.clock.now()
     for number in range(-4, 4):
-        once = Once((number << 61, 2), b"", b"", row_id_at(begun) + number + 4)
+        once = IdempotencyRecord((number << 61, 2), b"", b"", row_id_at(begun) + number + 4)
         await stage.store.write(lambda tx, once=once: idempotency.keep(tx, queue.organization, once, begun))  # type: ignore[misc]
     stage.clock.advance(DAY_MS)
     await housekeeper.retain()
     assert await stage.rows("SELECT count(*) FROM idempotency_key") == [(8,)]
     stage.clock.advance(CLOCKS_APART_MS)
     await housekeeper.retain()
-    stage.clock.advance(LOOKED_THROUGH_MS // 2)
+    stage.clock.advance(SWEEP_MS // 2)
     await housekeeper.retain()
     [(some,)] = await stage.rows("SELECT count(*) FROM idempotency_key")
     assert 0 < some < 8
     assert await stage.rows("SELECT count(*) FROM idempotency_answers") == [(8,)]
-    stage.clock.advance(LOOKED_THROUGH_MS // 2 + 1)
+    stage.clock.advance(SWEEP_MS // 2 + 1)
     await housekeeper.retain()
     assert await stage.rows("SELECT count(*) FROM idempotency_key") == [(0,)]
     assert await stage.rows("SELECT count(*) FROM idempotency_answers") == [(0,)]
@@ -280,7 +280,7 @@ async def test_failed_attempts_to_authenticate_are_forgotten_when_they_matter_no
     stage: Stage, housekeeper: Keeping
 ) -> None:
     await _running(stage)
-    subject, began = Subject("address", "192.0.2.1"), stage.clock.now()
+    subject, began = LockoutSubject("address", "192.0.2.1"), stage.clock.now()
 
     async def fail(tx: Transaction) -> None:
         await lockouts.count_failure(tx, subject, began, Occurrence(row_id(9_000), ""))

@@ -105,7 +105,7 @@ async def test_a_failed_delivery_is_tried_again_when_it_is_due_and_not_before(st
     await stage.end(sent, well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.retrying, counts.pending) == (1, 0, 0)
-    assert await stage.exceptions(listener) == []
+    assert await stage.delivery_rows(listener) == []
 
 
 async def test_what_happened_at_an_attempt_is_kept_with_when_the_next_one_may_start(stage: Stage) -> None:
@@ -166,7 +166,7 @@ async def test_the_twelfth_failure_is_the_last(stage: Stage) -> None:
     counts = await stage.counts(listener)
     assert (counts.missed, counts.retrying, counts.pending, counts.acknowledged) == (1, 0, 0, 0)
     assert await stage.missed(listener) == [message]
-    assert await stage.exceptions(listener) == [(1, "missed", 12)]
+    assert await stage.delivery_rows(listener) == [(1, "missed", 12)]
     numbers = await stage.rows("SELECT number, status FROM attempt ORDER BY id")
     assert numbers == [(number, 500) for number in range(1, 13)]
 
@@ -274,7 +274,7 @@ async def test_a_message_deleted_while_it_waits_for_its_next_attempt_is_forgotte
     await stage.delete_message(queue, message)
     await stage.advance(6_000)
     assert stage.courier.under_way == []
-    assert await stage.exceptions(listener) == []
+    assert await stage.delivery_rows(listener) == []
     counts = await stage.counts(listener)
     assert (counts.retrying, counts.pending, counts.missed, counts.acknowledged) == (0, 0, 0, 0)
 
@@ -320,7 +320,7 @@ async def test_of_a_deleted_listener_nothing_more_is_sent_or_recorded(stage: Sta
     await stage.publish(queue)
     assert stage.dispatcher.lanes == 0
     assert stage.courier.under_way == []
-    assert await stage.exceptions(listener) == []
+    assert await stage.delivery_rows(listener) == []
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
 
 
@@ -386,13 +386,13 @@ async def test_a_request_that_hangs_holds_nothing_up_beyond_the_span(stage: Stag
             sent.end(well())
         await stage.quiet()
     assert len(stage.courier.sent) == 5_000
-    assert await stage.exceptions(listener) == [(1, "sending", 1)]
+    assert await stage.delivery_rows(listener) == [(1, "sending", 1)]
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.position, counts.pending, counts.retrying) == (4_999, 5_000, 1, 1)
     await stage.end(hanging, well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.pending, counts.retrying) == (5_000, 0, 0)
-    assert await stage.exceptions(listener) == []
+    assert await stage.delivery_rows(listener) == []
     assert {sent.message_id for sent in stage.courier.sent} == set(ids)
 
 
@@ -409,7 +409,7 @@ async def _beyond_the_span(stage: Stage) -> tuple[Listener, str]:
 async def test_a_request_that_left_the_span_fails_like_any_other(stage: Stage) -> None:
     listener, message = await _beyond_the_span(stage)
     await stage.end(stage.courier.under_way[0], badly())
-    assert await stage.exceptions(listener) == [(1, "retry", 1)]
+    assert await stage.delivery_rows(listener) == [(1, "retry", 1)]
     await stage.advance(6_000)
     assert [(sent.message_id, sent.number) for sent in stage.courier.under_way] == [(message, 2)]
     await stage.end(stage.courier.under_way[0], well())
@@ -514,7 +514,7 @@ async def test_a_disabled_listener_misses_its_retries_too(stage: Stage) -> None:
     stage.clock.advance(30 * DAY_MS + 1)
     await stage.dispatcher.miss_too_old()
     await stage.quiet()
-    assert await stage.exceptions(listener) == [(2, "missed", 1)]
+    assert await stage.delivery_rows(listener) == [(2, "missed", 1)]
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying, counts.pending) == (1, 1, 0, 0)
     await stage.configure(listener, status="enabled")

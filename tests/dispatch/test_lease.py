@@ -9,7 +9,7 @@ from discue.dispatch.cluster.lease import Lease
 from discue.domain.errors import StoreUnavailable
 from discue.domain.ids import RowIds
 from discue.store import workers
-from discue.store.engine import Member, Work
+from discue.store.engine import Work, WorkerRow
 from discue.store.store import Store
 from tests.support.clocks import StandingClock
 from tests.support.stores import opened_store
@@ -30,7 +30,7 @@ class Life:
         self.regained = 0
         self.lease.announce = self.joining.append
         self.lease.regained = self.regain
-        self.lease.lost = lambda: self.lost.append(self.lease.incarnation)
+        self.lease.lost = lambda: self.lost.append(self.lease.session_id)
 
     def regain(self) -> None:
         assert self.lease.is_held()
@@ -39,10 +39,10 @@ class Life:
     def pass_seconds(self, seconds: float) -> None:
         self.clock.advance(round(seconds * 1_000))
 
-    async def bury(self) -> None:
-        assert await self.store.write(partial(workers.bury, incarnation=self.lease.incarnation, known_dead=True))
+    async def expire_worker(self) -> None:
+        assert await self.store.write(partial(workers.expire_worker, session_id=self.lease.session_id, known_dead=True))
 
-    async def members(self) -> tuple[Member, ...]:
+    async def members(self) -> tuple[WorkerRow, ...]:
         return (await self.store.engine.poll(())).members
 
 
@@ -60,9 +60,9 @@ async def test_who_has_not_joined_holds_nothing(life: Life) -> None:
 async def test_joining_brings_an_incarnation_and_the_slot_of_the_row_ids(life: Life) -> None:
     await life.lease.join()
     [member] = await life.members()
-    assert (member.incarnation, member.slot, member.lease_ms) == (life.lease.incarnation, life.lease.slot, 10_000)
+    assert (member.session_id, member.slot, member.lease_ms) == (life.lease.session_id, life.lease.slot, 10_000)
     assert life.row_ids.slot == 0
-    assert life.joining == [life.lease.incarnation]
+    assert life.joining == [life.lease.session_id]
 
 
 async def test_a_lease_is_held_for_less_than_its_length_and_for_as_long_again_when_it_is_renewed(life: Life) -> None:
@@ -116,20 +116,20 @@ async def test_a_renewal_that_fails_prolongs_nothing(life: Life, monkeypatch: py
 
 async def test_one_that_was_declared_dead_drops_everything_and_joins_as_another_one(life: Life) -> None:
     await life.lease.join()
-    first = life.lease.incarnation
-    await life.bury()
+    first = life.lease.session_id
+    await life.expire_worker()
     held_when_lost = []
-    life.lease.lost = lambda: held_when_lost.append((life.lease.incarnation, life.lease.is_held()))
+    life.lease.lost = lambda: held_when_lost.append((life.lease.session_id, life.lease.is_held()))
     assert not await life.lease.renew()
     assert held_when_lost == [(first, False)]
-    assert life.lease.incarnation != first
+    assert life.lease.session_id != first
     assert life.lease.is_held()
     assert [member.dead for member in await life.members()] == [True, False]
 
 
 async def test_two_renewals_of_a_dead_one_join_once(life: Life) -> None:
     await life.lease.join()
-    await life.bury()
+    await life.expire_worker()
     assert sorted(await asyncio.gather(life.lease.renew(), life.lease.renew())) == [False, True]
     assert len(await life.members()) == 2
 
@@ -138,7 +138,7 @@ async def test_one_that_is_declared_dead_while_it_leaves_does_not_come_back(life
     await life.lease.join()
     await life.lease.begin_leaving()
     assert life.lease.is_held()
-    await life.bury()
+    await life.expire_worker()
     assert not await life.lease.renew()
     assert not life.lease.is_held()
     assert [member.dead for member in await life.members()] == [True]
@@ -153,10 +153,10 @@ async def test_whoever_left_holds_nothing_and_has_no_row(life: Life) -> None:
 
 async def test_an_incarnation_that_is_there_already_is_not_used_again(life: Life) -> None:
     taken = RowIds(life.clock, slot=900).next()
-    await life.store.write(partial(workers.join, incarnation=taken, role="all", lease_ms=1_000))
+    await life.store.write(partial(workers.join, session_id=taken, role="all", lease_ms=1_000))
     await life.lease.join()
     assert life.joining[0] == taken
-    assert life.lease.incarnation != taken
+    assert life.lease.session_id != taken
 
 
 async def test_others_get_the_time_of_a_renewal_before_they_are_judged(life: Life) -> None:

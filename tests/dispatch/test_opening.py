@@ -14,7 +14,7 @@ from discue.domain.liveness import after_probe
 from discue.domain.model import Listener, Liveness, Queue
 from discue.domain.retry import DEFAULT_RETRY_POLICY
 from discue.store.engine import Transaction
-from discue.store.liveness import Known, Sweep
+from discue.store.liveness import ListenerHealth, Sweep
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 
 HOUR = 3_600_000
@@ -53,7 +53,7 @@ async def test_an_inactive_listener_gets_nothing_and_uses_no_attempt(stage: Stag
         await stage.answer_probes(503)
     assert len(stage.courier.sent) == sent
     assert (await stage.counts(listener)).pending == 5
-    assert [attempts for _, _, attempts in await stage.exceptions(listener)] == [sent // 2] * 2
+    assert [attempts for _, _, attempts in await stage.delivery_rows(listener)] == [sent // 2] * 2
     assert stage.dispatcher._around.budget.held == 0
 
 
@@ -73,7 +73,7 @@ async def test_what_is_under_way_when_it_becomes_inactive_ends_as_it_would_have(
     await stage.end(first, well())
     await stage.end(second, badly())
     assert (await stage.counts(listener)).acknowledged == 1
-    assert await stage.exceptions(listener) == [(2, "retry", 1)]
+    assert await stage.delivery_rows(listener) == [(2, "retry", 1)]
 
 
 async def test_the_first_good_probe_lets_one_request_out_then_ever_more_then_all(stage: Stage) -> None:
@@ -152,7 +152,7 @@ async def test_retries_wait_for_nothing_when_it_is_back_and_go_in_the_order_of_t
         await _end_all(stage)
     assert [each.message_id for each in stage.courier.sent[sent:]] == ids
     assert (await stage.counts(listener)).acknowledged == 40
-    assert await stage.exceptions(listener) == []
+    assert await stage.delivery_rows(listener) == []
 
 
 async def test_no_row_changes_for_that_and_what_fails_again_waits_for_its_time(
@@ -174,7 +174,7 @@ async def test_no_row_changes_for_that_and_what_fails_again_waits_for_its_time(
         await stage.end(stage.courier.under_way[::], badly())
     # Every one of them once, and none twice.
     assert rounds == 30
-    assert {state for _, state, _ in await stage.exceptions(listener)} == {"retry"}
+    assert {state for _, state, _ in await stage.delivery_rows(listener)} == {"retry"}
     await stage.advance(DAY_MS)
     while stage.courier.under_way:
         await _end_all(stage)
@@ -190,13 +190,13 @@ async def test_a_listener_that_answers_its_probes_and_nothing_else_costs_not_eve
     while stage.courier.under_way:
         await stage.end(stage.courier.under_way[::], for_a_day)
     await stage.probe(503, times=3)
-    before = {seq: attempts for seq, _, attempts in await stage.exceptions(listener)}
+    before = {seq: attempts for seq, _, attempts in await stage.delivery_rows(listener)}
     sent = len(stage.courier.sent)
     await stage.probe(times=2)
     while stage.courier.under_way:
         await stage.end(stage.courier.under_way[::], badly())
     assert FAILURES_IN_A_ROW <= len(stage.courier.sent) - sent <= FAILURES_IN_A_ROW + IN_FLIGHT + 1
-    after = {seq: attempts for seq, _, attempts in await stage.exceptions(listener)}
+    after = {seq: attempts for seq, _, attempts in await stage.delivery_rows(listener)}
     assert {after[seq] - attempts for seq, attempts in before.items()} == {0, 1}
     await stage.advance(2 * DAY_MS)
     while stage.courier.under_way:
@@ -227,7 +227,7 @@ async def test_a_worker_that_takes_over_in_the_middle_goes_on_with_what_waits(
     while taker.courier.under_way:
         await stage.end(taker.courier.under_way[::], well())
     assert (await stage.counts(listener)).acknowledged == 50
-    assert await stage.exceptions(listener) == []
+    assert await stage.delivery_rows(listener) == []
 
 
 @pytest.mark.parametrize("good_probes", [0, 1])
@@ -368,13 +368,13 @@ COMING_BACK = after_probe(INACTIVE, "", 0, 1)
 
 
 def test_an_opening_is_what_the_listener_was_found_to_be() -> None:
-    assert Opening(Known()).places == ALL
-    assert Opening(Known(INACTIVE)).is_closed
-    assert Opening(Known(COMING_BACK)).places == 1
+    assert Opening(ListenerHealth()).places == ALL
+    assert Opening(ListenerHealth(INACTIVE)).is_closed
+    assert Opening(ListenerHealth(COMING_BACK)).places == 1
 
 
 def test_it_opens_once_and_says_so() -> None:
-    found = Opening(Known(INACTIVE))
+    found = Opening(ListenerHealth(INACTIVE))
     assert not found.probed(INACTIVE, ())
     assert found.probed(COMING_BACK, ())
     assert not found.probed(COMING_BACK, ())
@@ -386,7 +386,7 @@ def test_it_opens_once_and_says_so() -> None:
 
 
 def test_with_enough_successes_it_is_open_without_limit() -> None:
-    found = Opening(Known(COMING_BACK))
+    found = Opening(ListenerHealth(COMING_BACK))
     for seq in range(breaker.ENOUGH - 1):
         assert found.places == seq + 1
         found.succeeded(seq)
@@ -397,7 +397,7 @@ def test_with_enough_successes_it_is_open_without_limit() -> None:
 
 
 def test_a_closed_one_is_not_opened_by_what_succeeds_late() -> None:
-    found = Opening(Known(INACTIVE))
+    found = Opening(ListenerHealth(INACTIVE))
     found.succeeded(3)
     assert found.is_closed
 

@@ -22,7 +22,7 @@ from discue.domain.rendezvous import Rendezvous
 from discue.observability.logs import Log
 from discue.store import listeners, organizations, queues, workers
 from discue.store.cursors import claim, release
-from discue.store.engine import CursorKey, Hint, Member, Transaction
+from discue.store.engine import CursorKey, Notification, Transaction, WorkerRow
 from discue.store.store import Store
 from tests.store.rows import a_listener, a_queue, an_organization
 from tests.support.clocks import StandingClock
@@ -53,12 +53,12 @@ class Desk:
     async def take(self, cursors: Sequence[CursorKey]) -> int:
         if self.stuck:
             return 0
-        won = await self._store.write(partial(claim, owner=self._lease.incarnation, cursors=cursors))
+        won = await self._store.write(partial(claim, owner=self._lease.session_id, cursors=cursors))
         self._owned.update(won)
         return len(won)
 
     async def hand_over(self, cursors: Sequence[CursorKey]) -> None:
-        await self._store.write(partial(release, owner=self._lease.incarnation, cursors=cursors))
+        await self._store.write(partial(release, owner=self._lease.session_id, cursors=cursors))
         self._owned.difference_update(cursors)
         self.given_up.append(len(cursors))
 
@@ -74,7 +74,7 @@ class Player:
 
     @property
     def me(self) -> int:
-        return self.lease.incarnation
+        return self.lease.session_id
 
     async def look(self) -> None:
         while await self.ownership.saw(await self.store.engine.poll(())):
@@ -137,7 +137,7 @@ class House:
 
     async def members(self) -> dict[int, bool]:
         """Each with whether it is dead."""
-        return {member.incarnation: member.dead for member in (await self.store.engine.poll(())).members}
+        return {member.session_id: member.dead for member in (await self.store.engine.poll(())).members}
 
 
 @pytest.fixture
@@ -146,12 +146,12 @@ def house(store: Store) -> House:
 
 
 @st.composite
-def memberships(draw: st.DrawFn) -> list[Member]:
+def memberships(draw: st.DrawFn) -> list[WorkerRow]:
     made = []
-    for incarnation in draw(st.lists(st.integers(1, 9), min_size=1, unique=True)):
+    for session_id in draw(st.lists(st.integers(1, 9), min_size=1, unique=True)):
         role = draw(st.sampled_from(["all", "api", "dispatch"]))
         remaining = draw(st.sampled_from([-LEASE_MS, 0, 1, LEASE_MS, LEASE_MS + 1]))
-        made.append(Member(incarnation, role, 0, LEASE_MS, remaining, draw(st.booleans()), draw(st.booleans())))
+        made.append(WorkerRow(session_id, role, 0, LEASE_MS, remaining, draw(st.booleans()), draw(st.booleans())))
     return made
 
 
@@ -160,24 +160,24 @@ cursor_sets = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 99), st.just(
 
 @given(memberships(), st.integers(1, 9), st.sets(st.integers(1, 9)))
 def test_nobody_is_buried_whose_lease_is_good_and_nobody_buries_itself(
-    members: list[Member], me: int, long_ahead: set[int]
+    members: list[WorkerRow], me: int, long_ahead: set[int]
 ) -> None:
     buried = to_bury(members, me, long_ahead)
     assert me not in buried
     for member in members:
         if member.dead or 0 < member.remaining_ms <= LEASE_MS:
-            assert member.incarnation not in buried
-        elif member.incarnation != me and member.remaining_ms <= 0:
-            assert member.incarnation in buried
+            assert member.session_id not in buried
+        elif member.session_id != me and member.remaining_ms <= 0:
+            assert member.session_id in buried
 
 
 @given(memberships(), st.sets(st.integers(1, 9)))
-def test_whoever_could_be_buried_should_own_nothing(members: list[Member], long_ahead: set[int]) -> None:
+def test_whoever_could_be_buried_should_own_nothing(members: list[WorkerRow], long_ahead: set[int]) -> None:
     assert not set(to_bury(members, 0, long_ahead)) & set(candidates(members))
     assert all(
-        not member.dead and not member.leaves and member.role != "api" and 0 < member.remaining_ms <= LEASE_MS
+        not member.dead and not member.is_leaving and member.role != "api" and 0 < member.remaining_ms <= LEASE_MS
         for member in members
-        if member.incarnation in candidates(members)
+        if member.session_id in candidates(members)
     )
 
 
@@ -330,8 +330,8 @@ async def test_what_a_thief_left_half_done_is_carried_on_by_others(house: House)
     await house.pass_seconds(5)
     bob = await house.player()
     await house.kill(alice)
-    await house.store.write(partial(workers.bury, incarnation=alice.me))
-    await house.store.write(partial(workers.free_cursors_of, dead=alice.me, limit=2))
+    await house.store.write(partial(workers.expire_worker, session_id=alice.me))
+    await house.store.write(partial(workers.release_cursors, dead=alice.me, limit=2))
     await bob.look()
     assert set((await house.owners()).values()) == {bob.me, alice.me}, "whoever buried her may be at it"
     await house.pass_seconds(3)
@@ -393,7 +393,7 @@ async def test_one_whose_lease_is_over_does_nothing(house: House) -> None:
 async def test_one_that_was_buried_does_nothing_until_it_joined_afresh(house: House) -> None:
     alice = await house.player()
     [cursor] = await house.cursors(1)
-    await house.store.write(partial(workers.bury, incarnation=alice.me, known_dead=True))
+    await house.store.write(partial(workers.expire_worker, session_id=alice.me, known_dead=True))
     await alice.look()
     assert await house.owners() == {cursor: None}
     assert not await alice.lease.renew()
@@ -424,24 +424,24 @@ async def test_one_that_knows_to_be_alone_takes_everything_whoever_had_it(house:
 async def test_others_hear_that_somebody_came_and_that_cursors_are_free(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Hint] = []
+    told: list[Notification] = []
     monkeypatch.setattr(house.store.engine, "tell", told.append)
     await house.cursors(3)
     alice = await house.player()
-    assert Hint(cursors=True) in told
+    assert Notification(cursors=True) in told
     told.clear()
     await house.player(predecessors=[alice.me])
-    assert Hint(cursors=True) in told
+    assert Notification(cursors=True) in told
 
 
 async def test_there_is_company_as_soon_as_another_one_is_seen_and_until_it_is_gone(house: House) -> None:
     alice = await house.player()
-    company = [house.store.has_company]
+    company = [house.store.has_other_workers]
     bob = await house.player("api")
     await alice.look()
-    company.append(house.store.has_company)
+    company.append(house.store.has_other_workers)
     house.players.remove(bob)
     await bob.lease.leave()
     await alice.look()
-    company.append(house.store.has_company)
+    company.append(house.store.has_other_workers)
     assert company == [False, True, False]

@@ -10,8 +10,8 @@ from random import Random
 import msgspec
 import pytest
 
-from discue.auth.control_plane_cache import Directory
-from discue.control.pulls import Place
+from discue.auth.control_plane_cache import ControlPlaneCache
+from discue.control.pulls import PullTarget
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership
 from discue.dispatch.dispatcher import Dispatcher, Sources
@@ -29,7 +29,7 @@ from discue.domain.model import Outcome, Queue
 from discue.observability.logs import Log
 from discue.sending.attempt_request import AttemptRequest
 from discue.store import feed, jobs, listeners, organizations, queues, workers
-from discue.store.engine import Append, Hint, NewEntry, Polled, QueueKey, Transaction
+from discue.store.engine import Append, ClusterSnapshot, NewEntry, Notification, QueueKey, Transaction
 from discue.store.jobs import Job
 from discue.store.store import Store
 from tests.dispatch.counter import pull
@@ -78,20 +78,20 @@ class Post:
         self.store = store
         self._moved = asyncio.Event()
         self.courier = Courier(self._moved)
-        self.directory = Directory(store, clock, max_message_bytes=1_000)
+        self.cache = ControlPlaneCache(store, clock, max_message_bytes=1_000)
         self.lease = Lease(store, row_ids, clock, "all", LEASE_SECONDS)
         sources = Sources(clock, Random(0).random, row_ids)  # noqa: S311 - repeatable
         self.dispatcher = Dispatcher(store, Reach(self.courier, Scout()), LIMITS, sources, self.log, self.lease)
         self.ownership = Ownership(store, self.dispatcher, self.lease, clock, self.log)
         self.housekeeper = Housekeeper(
-            store, self.directory, self.dispatcher, clock, TIMES, keeps_house=lambda: self.ownership.keeps_house
+            store, self.cache, self.dispatcher, clock, TIMES, keeps_house=lambda: self.ownership.keeps_house
         )
-        runs = ScheduleRuns(store, self.directory, clock, PublicIds(clock, bytes))
+        runs = ScheduleRuns(store, self.cache, clock, PublicIds(clock, bytes))
         self.scheduler = Scheduler(store, self.dispatcher, runs, clock, keeps_house=lambda: self.ownership.keeps_house)
         self.pulls = Pulls(Means(store, clock, row_ids, Random(0).random, Limits(50, 1 << 40)), self.log)  # noqa: S311
         watched = Watched(
             self.lease,
-            self.directory,
+            self.cache,
             self.dispatcher,
             self.ownership,
             self.housekeeper,
@@ -109,10 +109,10 @@ class Post:
         self._running: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        await self.directory.open()
+        await self.cache.open()
         await self.lease.join()
         self.store.appended = self.dispatcher.appended
-        self.directory.follow(self.dispatcher.changed)
+        self.cache.follow(self.dispatcher.changed)
         await self.ownership.begin(())
         self.polls.clear()
 
@@ -142,7 +142,7 @@ class Post:
             await self.watch.round()
             self._moved.set()
 
-    async def _counted(self, queues: Sequence[QueueKey]) -> Polled:
+    async def _counted(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
         self.polls.append(queues)
         self.polls_at_once += 1
         self.most_polls_at_once = max(self.most_polls_at_once, self.polls_at_once)
@@ -202,7 +202,7 @@ async def publish(store: Store, queue: Queue, number: int) -> str:
 
 
 async def join_elsewhere(store: Store, role: str = "api") -> None:
-    await store.write(partial(workers.join, incarnation=4_711, role=role, lease_ms=60_000))
+    await store.write(partial(workers.join, session_id=4_711, role=role, lease_ms=60_000))
 
 
 async def test_what_others_stored_is_found_by_looking_without_any_hint(post: Post, elsewhere: Store) -> None:
@@ -221,7 +221,7 @@ async def test_who_waits_for_messages_hears_of_what_others_stored(post: Post, el
         await post.look()
     puller = msgspec.structs.replace(a_listener(queue, 4), mode="pull", alias="puller")
     await elsewhere.write(lambda tx: listeners.insert(tx, puller, 0))
-    place = Place(queue.organization, puller.id, queue.id)
+    place = PullTarget(queue.organization, puller.id, queue.id)
     for told_by in (post.look, lambda: _hint(post, queue, 2)):
         waiting = asyncio.get_running_loop().create_task(pull(post.pulls, place, 1, 60_000))
         while post.pulls.queues == () or post.pulls._tasks:  # noqa: ASYNC110 - nobody tells
@@ -233,7 +233,7 @@ async def test_who_waits_for_messages_hears_of_what_others_stored(post: Post, el
 
 
 async def _hint(post: Post, queue: Queue, head: int) -> None:
-    post.watch.heard(Hint(heads=(((queue.organization, queue.id), head),)))
+    post.watch.heard(Notification(heads=(((queue.organization, queue.id), head),)))
 
 
 async def test_a_hint_of_heads_reaches_the_lanes_without_a_look(post: Post, elsewhere: Store) -> None:
@@ -241,7 +241,7 @@ async def test_a_hint_of_heads_reaches_the_lanes_without_a_look(post: Post, else
     await post.look()
     polls = len(post.polls)
     message = await publish(elsewhere, queue, 1)
-    post.watch.heard(Hint(heads=(((queue.organization, queue.id), 1),)))
+    post.watch.heard(Notification(heads=(((queue.organization, queue.id), 1),)))
     await post.until(lambda: post.courier.ids == [message])
     assert len(post.polls) == polls
 
@@ -257,8 +257,10 @@ async def test_one_that_is_alone_asks_for_no_heads_and_one_in_company_for_those_
     assert post.polls == [(), (), ((queue.organization, queue.id),)]
 
 
-@pytest.mark.parametrize("hint", [Hint(feed=True), Hint(cursors=True), Hint(anything=True)], ids=repr)
-async def test_many_other_hints_are_one_look_at_once(post: Post, only_hints: None, hint: Hint) -> None:
+@pytest.mark.parametrize(
+    "hint", [Notification(feed=True), Notification(cursors=True), Notification(anything=True)], ids=repr
+)
+async def test_many_other_hints_are_one_look_at_once(post: Post, only_hints: None, hint: Notification) -> None:
     for _ in range(100):
         post.watch.heard(hint)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -270,7 +272,7 @@ async def test_hints_that_never_end_are_looked_at_every_10_ms_and_never_two_at_a
     post.run()
     began_at = time.monotonic()
     while len(post.polls) < 20:
-        post.watch.heard(Hint(anything=True))
+        post.watch.heard(Notification(anything=True))
         await asyncio.sleep(0)
     assert time.monotonic() - began_at >= 19 * 0.01
     assert post.most_polls_at_once == 1
@@ -281,7 +283,7 @@ async def test_the_longer_a_look_takes_the_more_rarely_hints_cause_one(post: Pos
     post.run()
     began_at = time.monotonic()
     while len(post.polls) < 5:
-        post.watch.heard(Hint(anything=True))
+        post.watch.heard(Notification(anything=True))
         await asyncio.sleep(0)
     assert time.monotonic() - began_at >= 4 * 0.1
 
@@ -291,7 +293,7 @@ async def test_a_hint_during_a_look_causes_another_one(post: Post, only_hints: N
     post.run()
     post.watch.look_soon()
     await post.until(lambda: post.polls_at_once)
-    post.watch.heard(Hint(feed=True))
+    post.watch.heard(Notification(feed=True))
     await post.until(lambda: len(post.polls) == 2)
 
 
@@ -323,19 +325,19 @@ async def test_after_a_loss_everything_is_read_again_and_first_the_lease_is_rene
     queue = await make_queue(elsewhere)
     await post.look()
     [lane] = post.dispatcher._lanes
-    known = await post.directory.queue(queue.organization, queue.public_id)
+    known = await post.cache.queue(queue.organization, queue.public_id)
     called: list[str] = []
-    for part, name in ((post.lease, "renew"), (post.directory, "start_over"), (post.dispatcher, "start_over")):
+    for part, name in ((post.lease, "renew"), (post.cache, "start_over"), (post.dispatcher, "start_over")):
         monkeypatch.setattr(part, name, partial(_noted, called, type(part).__name__, getattr(part, name)))
     post.watch.lost()
     assert not post.lease.may_judge()
     await post.look()
-    assert called == ["Lease", "Directory", "Dispatcher"]
+    assert called == ["Lease", "ControlPlaneCache", "Dispatcher"]
     [again] = post.dispatcher._lanes
     assert again is not lane
-    assert post.directory.cached_queue(known.organization, known.public_id) is None
+    assert post.cache.cached_queue(known.organization, known.public_id) is None
     await post.look()
-    assert called == ["Lease", "Directory", "Dispatcher"]
+    assert called == ["Lease", "ControlPlaneCache", "Dispatcher"]
 
 
 async def _noted(called: list[str], name: str, method: Callable[[], object]) -> object:
@@ -348,7 +350,7 @@ async def test_what_could_not_be_read_again_after_a_loss_is_read_when_it_can(
 ) -> None:
     queue = await make_queue(elsewhere)
     await post.look()
-    await post.directory.queue(queue.organization, queue.public_id)
+    await post.cache.queue(queue.organization, queue.public_id)
 
     async def fail(_: object) -> object:
         raise StoreUnavailable
@@ -357,23 +359,23 @@ async def test_what_could_not_be_read_again_after_a_loss_is_read_when_it_can(
     with monkeypatch.context() as patched:
         patched.setattr(post.store, "read", fail)
         await post.look()
-    assert post.directory.cached_queue(queue.organization, queue.public_id) is not None
+    assert post.cache.cached_queue(queue.organization, queue.public_id) is not None
     await post.look()
-    assert post.directory.cached_queue(queue.organization, queue.public_id) is None
+    assert post.cache.cached_queue(queue.organization, queue.public_id) is None
 
 
 async def test_one_that_was_declared_dead_drops_its_lanes_and_takes_them_again(post: Post, elsewhere: Store) -> None:
     await make_queue(elsewhere)
     await post.look()
     [lane] = post.dispatcher._lanes
-    first = post.lease.incarnation
-    await elsewhere.write(partial(workers.bury, incarnation=first, known_dead=True))
-    await elsewhere.write(partial(workers.free_cursors_of, dead=first, limit=10))
+    first = post.lease.session_id
+    await elsewhere.write(partial(workers.expire_worker, session_id=first, known_dead=True))
+    await elsewhere.write(partial(workers.release_cursors, dead=first, limit=10))
     post.watch.lost()
     await post.look()
     assert lane.closed
-    assert post.lease.incarnation != first
-    assert [again.record.owner for again in post.dispatcher._lanes] == [post.lease.incarnation]
+    assert post.lease.session_id != first
+    assert [again.record.owner for again in post.dispatcher._lanes] == [post.lease.session_id]
 
 
 async def test_a_lease_that_is_over_is_renewed_before_anything_else(
@@ -387,7 +389,7 @@ async def test_a_lease_that_is_over_is_renewed_before_anything_else(
 
 async def test_changes_of_the_control_plane_are_followed(post: Post, elsewhere: Store) -> None:
     queue = await make_queue(elsewhere)
-    await post.directory.queue(queue.organization, queue.public_id)
+    await post.cache.queue(queue.organization, queue.public_id)
     renamed = msgspec.structs.replace(queue, alias="renamed", config_version=2)
 
     async def rename(tx: Transaction) -> None:
@@ -395,9 +397,9 @@ async def test_changes_of_the_control_plane_are_followed(post: Post, elsewhere: 
         await feed.record(tx, "queue", queue.organization, queue.id)
 
     await elsewhere.write(rename)
-    post.watch.heard(Hint(feed=True))
+    post.watch.heard(Notification(feed=True))
     await post.watch.round()
-    assert post.directory.cached_queue(queue.organization, queue.public_id) is None
+    assert post.cache.cached_queue(queue.organization, queue.public_id) is None
 
 
 async def test_whoever_keeps_house_purges_when_there_is_something_to_purge(post: Post, elsewhere: Store) -> None:

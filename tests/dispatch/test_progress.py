@@ -10,7 +10,7 @@ from discue.domain.attempt_trace import Timings, Trace
 from discue.domain.model import DeliveryOptions
 from discue.domain.settlement import Settlement
 from discue.store.cursors import LaneRecord
-from discue.store.engine import ExceptionRow, MissedRange
+from discue.store.engine import DeliveryRow, MissedRange
 from tests.dispatch.stage import badly, well
 from tests.support.clocks import NOON
 
@@ -51,7 +51,7 @@ def test_a_success_in_order_moves_the_position_and_costs_no_row() -> None:
     taken = progress.take()
     assert (taken.token, taken.version, taken.position, taken.ahead) == (4, 7, 11, None)
     assert (taken.acknowledged, taken.missed, taken.retrying, taken.last_success_at) == (6, 1, 2, NOON)
-    assert (len(taken.attempts), taken.exceptions, taken.resolved, taken.missed_ranges) == (1, (), (), ())
+    assert (len(taken.attempts), taken.delivery_rows, taken.resolved, taken.missed_ranges) == (1, (), (), ())
 
 
 def test_a_success_out_of_order_is_kept_ahead_of_the_position() -> None:
@@ -67,7 +67,7 @@ def test_a_first_failure_is_a_row_that_waits_and_the_cursor_goes_on() -> None:
     progress = Progress(RECORD)
     progress.fail(11, 1, RETRY, NOON, excepted=False)
     taken = progress.take()
-    assert taken.exceptions == (ExceptionRow(11, "retry", 1, NOON + 5_000, "failed"),)
+    assert taken.delivery_rows == (DeliveryRow(11, "retry", 1, NOON + 5_000, "failed"),)
     assert (taken.position, taken.retrying, taken.missed, taken.last_failure_at) == (11, 3, 1, NOON)
 
 
@@ -75,7 +75,7 @@ def test_a_further_failure_changes_the_row_and_counts_nothing_again() -> None:
     progress = Progress(RECORD)
     progress.fail(5, 2, RETRY, NOON, excepted=True)
     taken = progress.take()
-    assert taken.exceptions == (ExceptionRow(5, "retry", 2, NOON + 5_000, "failed"),)
+    assert taken.delivery_rows == (DeliveryRow(5, "retry", 2, NOON + 5_000, "failed"),)
     assert (taken.position, taken.retrying) == (10, 2)
 
 
@@ -84,7 +84,10 @@ def test_the_last_failure_is_missed_and_waits_no_more() -> None:
     progress.fail(5, 12, MISSED, NOON, excepted=True)
     progress.fail(11, 1, MISSED, NOON, excepted=False)
     taken = progress.take()
-    assert [(row.seq, row.state, row.due_at) for row in taken.exceptions] == [(5, "missed", NOON), (11, "missed", NOON)]
+    assert [(row.seq, row.state, row.due_at) for row in taken.delivery_rows] == [
+        (5, "missed", NOON),
+        (11, "missed", NOON),
+    ]
     assert (taken.position, taken.retrying, taken.missed) == (11, 1, 3)
 
 
@@ -101,7 +104,7 @@ def test_a_row_that_was_never_stored_is_not_stored_when_it_is_resolved_first() -
     assert (progress.retrying, progress.window.position) == (3, 11)
     progress.succeed(11, NOON, excepted=True)
     taken = progress.take()
-    assert (taken.exceptions, taken.resolved, taken.retrying, taken.acknowledged) == ((), (11,), 2, 6)
+    assert (taken.delivery_rows, taken.resolved, taken.retrying, taken.acknowledged) == ((), (11,), 2, 6)
 
 
 def test_consecutive_messages_missed_for_one_reason_are_one_range() -> None:
@@ -131,7 +134,7 @@ def test_a_retry_that_is_too_old_is_missed() -> None:
     progress = Progress(RECORD)
     progress.expire(5, 3, "too_old", NOON)
     taken = progress.take()
-    assert taken.exceptions == (ExceptionRow(5, "missed", 3, NOON, "too_old"),)
+    assert taken.delivery_rows == (DeliveryRow(5, "missed", 3, NOON, "too_old"),)
     assert (taken.retrying, taken.missed) == (1, 2)
 
 
@@ -145,7 +148,7 @@ def test_what_was_taken_is_not_taken_again_and_the_next_expects_the_next_version
     assert (progress.dirty, progress.unstored) == (False, 0)
     second = progress.take()
     assert (first.version, second.version) == (7, 8)
-    assert (second.attempts, second.exceptions, second.resolved) == ((), (), ())
+    assert (second.attempts, second.delivery_rows, second.resolved) == ((), (), ())
     assert (second.position, second.retrying) == (first.position, first.retrying)
 
 

@@ -76,7 +76,7 @@ Delivered = tuple[str, str]
 """Listener and message."""
 
 
-class Known(msgspec.Struct):
+class ListenerHealth(msgspec.Struct):
     """What the test knows of a listener."""
 
     listener: Listener
@@ -130,7 +130,7 @@ class Promises(RuleBasedStateMachine):
         self.engine = store.engine
         self.stage = Stage(store, StandingClock(), TINY_LIMITS)
         self.logs: list[Published] = []
-        self.listeners: dict[str, Known] = {}
+        self.listeners: dict[str, ListenerHealth] = {}
         self.seen: dict[Worker, int] = {}
         self.robbed: set[Worker] = set()
         self.sends: Counter[Delivered] = Counter()
@@ -177,7 +177,7 @@ class Promises(RuleBasedStateMachine):
     def a_listener_is_created(self, which: int) -> None:
         log = self.logs[which]
         listener = self.run(self.stage.listener(log.queue))
-        self.listeners[listener.public_id] = Known(listener, len(log.ids))
+        self.listeners[listener.public_id] = ListenerHealth(listener, len(log.ids))
 
     @rule(which=st.integers(0, 1), count=st.integers(1, 12))
     def messages_are_published(self, which: int, count: int) -> None:
@@ -311,7 +311,7 @@ class Promises(RuleBasedStateMachine):
     def one(self, index: int) -> Worker:
         return self.stage.workers[index % len(self.stage.workers)]
 
-    def living(self) -> list[Known]:
+    def living(self) -> list[ListenerHealth]:
         return [known for known in self.listeners.values() if not known.deleted]
 
     def honest(self) -> list[Worker]:
@@ -504,7 +504,7 @@ class Promises(RuleBasedStateMachine):
             assert counts.retrying == len([state for _, state, _ in excepted if state != "missed"])
 
     async def counted(self, listener: Listener) -> tuple[CursorCounts, list[tuple[int, str, int]]]:
-        return await self.stage.counts(listener), await self.stage.exceptions(listener)
+        return await self.stage.counts(listener), await self.stage.delivery_rows(listener)
 
     def teardown(self) -> None:
         try:

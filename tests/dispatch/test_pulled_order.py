@@ -7,7 +7,7 @@ from collections import defaultdict
 import msgspec
 import pytest
 
-from discue.control.pulls import Action, Handed
+from discue.control.pulls import Action, LeasedMessage
 from discue.dispatch.lane.redelivery import WAITING_RETRIES
 from discue.dispatch.pull.broker import Pulls
 from discue.domain.errors import Unavailable
@@ -19,7 +19,7 @@ from tests.dispatch.test_redelivering import _ask as redeliver
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=4, jitter=0.0), max_in_flight=7)
 
 
-def _seqs(handed: list[Handed]) -> list[int]:
+def _seqs(handed: list[LeasedMessage]) -> list[int]:
     return [each.entry.seq for each in handed]
 
 
@@ -166,7 +166,7 @@ class History:
         self.keys = [chr(ord("a") + number) for number in range(keys)]
         self.key_of: dict[str, str] = {}
         self.workers = [at.pulls, at.worker()]
-        self.held: dict[str, Handed] = {}
+        self.held: dict[str, LeasedMessage] = {}
         self.settled: set[str] = set()
         self.first_seen: dict[str, list[str]] = defaultdict(list)
 
@@ -181,7 +181,7 @@ class History:
         for handed in await self.at.pull(self.chance.randrange(1, 9), worker=worker):
             self.take(handed, now)
 
-    def take(self, handed: Handed, now: int) -> None:
+    def take(self, handed: LeasedMessage, now: int) -> None:
         message = handed.entry.id
         before = self.held.get(message)
         assert message not in self.settled
@@ -215,11 +215,11 @@ class History:
         if self.held.get(handed.entry.id) is handed:
             del self.held[handed.entry.id]
 
-    async def is_missed(self, handed: Handed) -> bool:
-        return (handed.entry.seq, "missed") in [row[:2] for row in await self.at.exceptions()]
+    async def is_missed(self, handed: LeasedMessage) -> bool:
+        return (handed.entry.seq, "missed") in [row[:2] for row in await self.at.delivery_rows()]
 
     async def look_for_missed(self) -> None:
-        missed = {row[0] for row in await self.at.exceptions() if row[1] == "missed"}
+        missed = {row[0] for row in await self.at.delivery_rows() if row[1] == "missed"}
         ids = list(self.key_of)
         self.settled |= {ids[seq - 1] for seq in missed}
 
@@ -249,7 +249,7 @@ class History:
         counts = await self.at.stage.counts(self.at.listener)
         assert self.settled == set(self.key_of)
         assert (counts.pending, counts.retrying, counts.acknowledged + counts.missed) == (0, 0, len(self.key_of))
-        assert {row[1] for row in await self.at.exceptions()} <= {"missed"}
+        assert {row[1] for row in await self.at.delivery_rows()} <= {"missed"}
 
 
 @pytest.mark.parametrize("kind", ["ordered", "unordered"])

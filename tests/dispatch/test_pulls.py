@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from discue.control.pulls import Place
+from discue.control.pulls import PullTarget
 from discue.dispatch.pull.receive import Brought
 from discue.dispatch.pull.waiters import Desk
 from discue.domain.errors import Conflict, NotFound
-from discue.domain.model import Chosen, DeliveryOptions, MessageOptions, Redelivery, RetryOptions
+from discue.domain.model import DeliveryOptions, MessageOptions, MissedSelection, Redelivery, RetryOptions
 from discue.store import deliveries, messages, redeliveries
-from discue.store.engine import Page, Transaction
+from discue.store.engine import LogPage, Transaction
 from tests.dispatch.counter import LEASE_MS, Counter, beside, counter, pull
 from tests.dispatch.stage import DAY_MS, Stage
 
@@ -45,7 +45,7 @@ async def test_what_is_acknowledged_is_settled_and_counted(stage: Stage) -> None
     counts = await stage.counts(at.listener)
     assert (counts.acknowledged, counts.pending, counts.last_success_at) == (2, 1, stage.clock.now())
     assert await at.attempts() == [(1, 1, "", 1_200), (2, 1, "", 1_200)]
-    assert await at.exceptions() == [(3, "leased", 1)]
+    assert await at.delivery_rows() == [(3, "leased", 1)]
     assert await _states(at, ids) == [("acknowledged", 1), ("acknowledged", 1), ("pending", 0)]
     assert await at.say("acknowledge", handed) == ["settled", "settled", "acknowledged"]
     assert (await stage.counts(at.listener)).acknowledged == 3
@@ -116,7 +116,7 @@ async def test_what_is_rejected_waits_as_the_retry_policy_says_until_no_attempt_
     handed = await at.pull()
     assert [each.attempt for each in handed] == [2]
     assert await at.say("reject", handed) == ["rejected"]
-    assert await at.exceptions() == [(1, "missed", 2)]
+    assert await at.delivery_rows() == [(1, "missed", 2)]
     assert await stage.missed(at.listener) == ids
     counts = await stage.counts(at.listener)
     assert (counts.missed, counts.pending) == (1, 0)
@@ -209,7 +209,7 @@ async def test_what_somebody_got_at_the_moment_of_leaving_is_given_back(stage: S
     assert gone.cancelled()
     await at.idle()
     assert await at.pulled() == [published]
-    assert [row[2] for row in await at.exceptions()] == [1]
+    assert [row[2] for row in await at.delivery_rows()] == [1]
 
 
 async def test_waiting_asks_the_store_for_nothing(stage: Stage) -> None:
@@ -358,7 +358,7 @@ async def test_two_listeners_of_a_queue_get_every_message_each(stage: Stage) -> 
     assert await at.pulled() == ids
     assert await other.pulled() == ids
     with pytest.raises(NotFound):
-        await pull(at.pulls, Place(at.place.organization + 1, at.place.listener, at.place.queue), 1, 0)
+        await pull(at.pulls, PullTarget(at.place.organization + 1, at.place.listener, at.place.queue), 1, 0)
 
 
 async def test_a_consumer_that_only_fails_does_not_turn_the_backlog_into_rows(stage: Stage) -> None:
@@ -370,7 +370,7 @@ async def test_a_consumer_that_only_fails_does_not_turn_the_backlog_into_rows(st
             handed = await at.pull(100)
             await at.say("reject", handed)
             stage.clock.advance(1)
-    rows = len(await at.exceptions())
+    rows = len(await at.delivery_rows())
     assert rows == 1_000
     stage.clock.advance(30_000)
     handed = [each for each in await at.pull(1_000) if each.attempt == 1]
@@ -431,7 +431,7 @@ async def _redeliver(at: Counter, **fields: int) -> None:
         public_id=at.stage.public_ids.next(),
         listener=at.listener.id,
         state="waiting",
-        chosen=Chosen(),
+        chosen=MissedSelection(),
         position=0,
         until_seq=(await at.stage.counts(at.listener)).head,
         selected=0,
@@ -470,7 +470,7 @@ async def test_what_was_read_before_connections_were_lost_is_read_again(stage: S
     page = stage.store.page
     losses = [lost]
 
-    async def lose_a_message_meanwhile(organization: int, queue: int, after: int, rows: int, max_bytes: int) -> Page:
+    async def lose_a_message_meanwhile(organization: int, queue: int, after: int, rows: int, max_bytes: int) -> LogPage:
         found = await page(organization, queue, after, rows, max_bytes)
         if losses:
             # Another server takes over, which had not got the last message.
@@ -480,4 +480,4 @@ async def test_what_was_read_before_connections_were_lost_is_read_again(stage: S
 
     stage.store.page = lose_a_message_meanwhile
     assert await at.pulled() == []
-    assert await at.exceptions() == []
+    assert await at.delivery_rows() == []

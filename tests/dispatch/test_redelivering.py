@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from discue.dispatch.lane.redelivery import WAITING_RETRIES
-from discue.domain.model import Chosen, DeliveryOptions, Listener, Queue, Redelivery
+from discue.domain.model import DeliveryOptions, Listener, MissedSelection, Queue, Redelivery
 from discue.store import redeliveries
 from discue.store.redelivery_steps import STEP_ROWS
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
@@ -40,9 +40,9 @@ async def _miss_as_a_range(stage: Stage, queue: Queue, listener: Listener, count
     return ids
 
 
-async def _ask(stage: Stage, listener: Listener, chosen: Chosen | None = None, **fields: int) -> Redelivery:
+async def _ask(stage: Stage, listener: Listener, chosen: MissedSelection | None = None, **fields: int) -> Redelivery:
     """As the API does."""
-    chosen = chosen or Chosen()
+    chosen = chosen or MissedSelection()
     head = (await stage.counts(listener)).head
     now = stage.clock.now()
     made = Redelivery(
@@ -91,7 +91,7 @@ async def test_everything_that_was_missed_one_by_one_goes_out_again_and_is_count
     assert sorted(await _deliver_all(stage)) == sorted(ids)
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying, counts.pending) == (120, 0, 0, 0)
-    assert await stage.exceptions(listener) == []
+    assert await stage.delivery_rows(listener) == []
     done = await _stored(stage, asked)
     assert (done.state, done.redelivered, done.gone, done.ended_at) == ("done", 120, 0, stage.clock.now())
 
@@ -105,7 +105,7 @@ async def test_a_missed_range_goes_out_in_steps_and_is_gone_then(stage: Stage) -
     most = 0
     delivered = []
     while stage.courier.under_way:
-        most = max(most, len(await stage.exceptions(listener)))
+        most = max(most, len(await stage.delivery_rows(listener)))
         delivered += stage.courier.ids()
         await stage.end(stage.courier.under_way[::], well())
     assert sorted(delivered) == sorted(ids)
@@ -119,7 +119,7 @@ async def test_a_missed_range_goes_out_in_steps_and_is_gone_then(stage: Stage) -
 async def test_some_messages_of_a_range_split_it(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await _miss_as_a_range(stage, queue, listener, 10)
-    await _ask(stage, listener, Chosen((2, 3, 7, 10)), position=1, until_seq=10)
+    await _ask(stage, listener, MissedSelection((2, 3, 7, 10)), position=1, until_seq=10)
     assert stage.courier.ids() == [ids[seq - 1] for seq in (2, 3, 7, 10)]
     assert await _ranges(stage) == [(1, 1), (4, 6), (8, 9)]
     await _deliver_all(stage)
@@ -132,9 +132,9 @@ async def test_only_what_was_missed_for_a_reason_is_due_again(stage: Stage) -> N
     queue, listener = await _running(stage)
     apart = await _miss_one_by_one(stage, queue, 3)
     together = await _miss_as_a_range(stage, queue, listener, 4)
-    await _ask(stage, listener, Chosen(reason="no_retry"))
+    await _ask(stage, listener, MissedSelection(reason="no_retry"))
     assert sorted(await _deliver_all(stage)) == sorted(apart)
-    await _ask(stage, listener, Chosen(reason="too_old"))
+    await _ask(stage, listener, MissedSelection(reason="too_old"))
     assert sorted(await _deliver_all(stage)) == sorted(together)
 
 
@@ -149,7 +149,7 @@ async def test_a_redelivered_message_has_all_its_attempts_again_and_is_not_too_o
         if not stage.courier.under_way:
             await stage.advance(2 * DAY_MS)
     assert numbers == list(range(1, 13))
-    assert await stage.exceptions(listener) == [(1, "missed", 12)]
+    assert await stage.delivery_rows(listener) == [(1, "missed", 12)]
     assert (await stage.counts(listener)).missed == 1
 
 
@@ -164,7 +164,7 @@ async def test_messages_that_were_deleted_are_counted_as_gone(stage: Stage) -> N
     done = await _stored(stage, asked)
     assert (done.state, done.redelivered, done.gone) == ("done", 2, 3)
     assert (await stage.counts(listener)).missed == 0
-    assert await stage.exceptions(listener) == []
+    assert await stage.delivery_rows(listener) == []
 
 
 async def test_a_pace_is_kept(stage: Stage) -> None:
@@ -217,7 +217,7 @@ async def test_a_disabled_listener_gets_them_when_it_is_enabled(stage: Stage) ->
 async def test_several_are_done_one_after_the_other(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await _miss_one_by_one(stage, queue, 6)
-    first = await _ask(stage, listener, Chosen((1, 2)), until_seq=2)
+    first = await _ask(stage, listener, MissedSelection((1, 2)), until_seq=2)
     second = await _ask(stage, listener)
     assert sorted(await _deliver_all(stage)) == sorted(ids)
     assert [(await _stored(stage, each)).redelivered for each in (first, second)] == [2, 4]
@@ -251,7 +251,7 @@ async def test_crashes_and_takeovers_lose_nothing_and_count_everything_once(stag
     assert (done.state, done.redelivered) == ("done", 1_000)
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying) == (1_000, 0, 0)
-    assert await stage.exceptions(listener) == []
+    assert await stage.delivery_rows(listener) == []
     assert await _ranges(stage) == []
 
 
@@ -267,8 +267,8 @@ async def test_what_retention_forgets_meanwhile_is_not_made_due(stage: Stage) ->
 
 
 def test_a_wish_is_stored_as_it_was_made() -> None:
-    chosen = Chosen((1, 5), None)
-    assert msgspec.json.decode(msgspec.json.encode(chosen), type=Chosen) == chosen
+    chosen = MissedSelection((1, 5), None)
+    assert msgspec.json.decode(msgspec.json.encode(chosen), type=MissedSelection) == chosen
 
 
 async def test_in_an_ordered_queue_too_a_filter_that_came_later_does_not_keep_them(stage: Stage) -> None:

@@ -164,7 +164,7 @@ async def test_what_fails_is_tried_by_the_policy_and_then_counted_and_missed_by_
     assert (done.state, done.delivered, done.failed) == ("done", 1, 2)
     assert await stage.missed(listener) == []
     assert (await stage.counts(listener)).missed == 0
-    assert await stage.exceptions(listener) == []
+    assert await stage.delivery_rows(listener) == []
     assert await stage.rows("SELECT seq_from FROM missed_range") == []
 
 
@@ -352,7 +352,7 @@ async def test_crashes_and_takeovers_lose_nothing_and_never_pass_the_limit(stage
     assert (done.state, done.delivered, done.failed, done.expired) == ("done", 100, 0, 0)
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying) == (150 + len(new), 0, 0)
-    assert await stage.exceptions(listener) == []
+    assert await stage.delivery_rows(listener) == []
 
 
 def _pairs(sent: list[Sent]) -> set[tuple[str, bool]]:

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.api.message_options import LONGEST_DELAY_SECONDS, due_at
-from discue.auth.control_plane_cache import Directory
+from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.jobs.delayed import Scheduler
 from discue.dispatch.jobs.schedules import ScheduleRuns
 from discue.domain.errors import Unprocessable
 from discue.domain.model import MessageOptions, Queue
-from discue.domain.schedule import Missed, Schedule, Timing, first_run
+from discue.domain.schedule import MissedRunPolicy, Schedule, Timing, first_run
 from discue.store import messages, schedules
 from discue.store.engine import Appended
 from tests.dispatch.stage import Stage, well
@@ -28,8 +28,8 @@ class Scheduling:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self.keeps_house = True
-        directory = Directory(stage.store, stage.clock, max_message_bytes=1_000)
-        runs = ScheduleRuns(stage.store, directory, stage.clock, stage.public_ids)
+        cache = ControlPlaneCache(stage.store, stage.clock, max_message_bytes=1_000)
+        runs = ScheduleRuns(stage.store, cache, stage.clock, stage.public_ids)
         self.scheduler = Scheduler(
             stage.store, stage.dispatcher, runs, stage.clock, keeps_house=lambda: self.keeps_house
         )
@@ -258,7 +258,7 @@ async def test_of_two_workers_that_keep_house_one_runs_a_schedule(stage: Stage) 
 async def test_whoever_takes_over_runs_what_was_left_and_nothing_twice(stage: Stage) -> None:
     queue, scheduling = await _begun(stage)
     await stage.listener(queue)
-    made = await _scheduled(stage, queue, Timing("* * * * *"), missed=Missed("catch_up", 10))
+    made = await _scheduled(stage, queue, Timing("* * * * *"), missed=MissedRunPolicy("catch_up", 10))
     await _to(stage, made.next_run_at)
     await scheduling.deliver()
     await stage.end(tuple(stage.courier.under_way), well())

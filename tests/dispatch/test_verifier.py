@@ -45,7 +45,7 @@ class House:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.control = control_of(stage.store, stage.clock)
-        self.control.directory.follow(self._changed)
+        self.control.cache.follow(self._changed)
         self._heard: list[tuple[str, int, int]] = []
         self.keeps_house = True
 
@@ -58,7 +58,7 @@ class House:
 
     async def follow(self) -> None:
         """Every worker hears what changed."""
-        await self.control.directory.catch_up()
+        await self.control.cache.catch_up()
         heard, self._heard = self._heard, []
         for kind, organization, ref in heard:
             await self.stage.follow(kind, organization, ref)
@@ -239,7 +239,7 @@ class Shop:
 
 async def _shop(house: House, server: ScriptedServer) -> Shop:
     stage = house.stage
-    await house.control.directory.open()
+    await house.control.cache.open()
     organization = await stage.organization()
     shop = Shop(house, organization, await stage.queue(organization), await _domain_at(house, organization, server))
     await shop.require(required=True)
@@ -325,7 +325,7 @@ async def test_a_domain_that_is_deleted_holds_back_what_follows_and_what_waits_f
         await stage.publish(shop.queue)
         await stage.advance(MINUTE)
         assert len(stage.courier.sent) == 1
-        assert await stage.exceptions(listener) == [(1, "retry", 1)]
+        assert await stage.delivery_rows(listener) == [(1, "retry", 1)]
         await shop.require(required=False)
         assert sorted(sent.number for sent in stage.courier.under_way) == [1, 2]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.allowance import MINUTE_MS, Minutes, granted_of, low_of, spare_of, wanted_of
+from discue.domain.allowance import MINUTE_MS, MinuteWindow, granted_share, refill_size, refill_threshold, reserve_size
 from tests.support.clocks import NOON
 
 
@@ -29,16 +29,16 @@ class _World:
             return
         self.admitted += 1
         self.held[worker] = held - 1
-        if held - 1 <= low_of(spare_of(self.limit, self.workers)):
+        if held - 1 <= refill_threshold(reserve_size(self.limit, self.workers)):
             self._take(worker, asked=0)
 
     def _take(self, worker: int, asked: int) -> int:
         held = self.held.get(worker, 0)
-        wanted = wanted_of(asked, held, spare_of(self.limit, self.workers))
+        wanted = refill_size(asked, held, reserve_size(self.limit, self.workers))
         if self.taken < self.limit:
             self.writes += 1
             self.taken += wanted
-            held += granted_of(wanted, self.limit, self.taken)
+            held += granted_share(wanted, self.limit, self.taken)
         self.held[worker] = held
         return held
 
@@ -62,13 +62,13 @@ def test_never_more_than_the_limit_is_admitted_and_little_is_lost_in_any_order(
 
 @given(st.integers(1, 2_000_000), st.integers(1, 1_000))
 def test_all_workers_but_one_hold_a_twentieth_together(limit: int, workers: int) -> None:
-    assert (workers - 1) * spare_of(limit, workers) <= limit / 20
+    assert (workers - 1) * reserve_size(limit, workers) <= limit / 20
 
 
 @pytest.mark.parametrize("limit", [1, 5, 60, 139])
 def test_a_small_limit_is_counted_one_by_one(limit: int) -> None:
-    assert spare_of(limit, 1) == 0
-    assert wanted_of(1, 0, spare_of(limit, 1)) == 1
+    assert reserve_size(limit, 1) == 0
+    assert refill_size(1, 0, reserve_size(limit, 1)) == 1
 
 
 @pytest.mark.parametrize("workers", [1, 3, 8])
@@ -85,12 +85,12 @@ def test_what_is_granted_adds_up_to_the_limit(limit: int, wishes: list[int]) -> 
     taken = granted = 0
     for wanted in wishes:
         taken += wanted
-        granted += granted_of(wanted, limit, taken)
+        granted += granted_share(wanted, limit, taken)
     assert granted == min(limit, sum(wishes))
 
 
 def test_a_minute_begins_on_the_minute_of_utc() -> None:
-    minutes = Minutes()
+    minutes = MinuteWindow()
     now = NOON // MINUTE_MS * MINUTE_MS + 20_000
     assert minutes.moved(now, 100.0)
     assert minutes.reset_at * 1_000 == now + 40_000
@@ -100,7 +100,7 @@ def test_a_minute_begins_on_the_minute_of_utc() -> None:
 
 
 def test_a_clock_that_is_set_back_opens_no_second_minute_within_one() -> None:
-    minutes = Minutes()
+    minutes = MinuteWindow()
     now = NOON // MINUTE_MS * MINUTE_MS + 20_000
     minutes.moved(now, 100.0)
     assert not minutes.moved(now - 600_000, 100.1)

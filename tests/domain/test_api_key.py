@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain import api_key
-from discue.domain.api_key import KeyText
+from discue.domain.api_key import PresentedKey
 from discue.domain.ids import ALPHABET, LENGTH, RandomText
 
 IDS = st.text(ALPHABET, min_size=LENGTH, max_size=LENGTH)
@@ -14,7 +14,7 @@ IDS = st.text(ALPHABET, min_size=LENGTH, max_size=LENGTH)
 
 @given(public_id=IDS, secret=st.text(ALPHABET, min_size=22, max_size=107))
 def test_a_composed_key_is_parsed_into_its_parts(public_id: str, secret: str) -> None:
-    assert api_key.parse(api_key.compose(public_id, secret)) == KeyText(public_id, secret)
+    assert api_key.parse(api_key.compose(public_id, secret)) == PresentedKey(public_id, secret)
 
 
 @given(public_id=IDS, secret=st.text(ALPHABET, max_size=21) | st.text(ALPHABET, min_size=108, max_size=120))
@@ -51,6 +51,6 @@ def test_new_secrets_have_32_characters_and_differ() -> None:
 
 def test_what_is_shown_of_a_key_is_its_first_12_characters_and_no_secret() -> None:
     public_id = "0UoCbelc05i7mdnOnUktk"
-    shown = api_key.shown_part(public_id)
+    shown = api_key.visible_prefix(public_id)
     assert api_key.compose(public_id, "s" * 32).startswith(shown)
     assert len(shown) == 12

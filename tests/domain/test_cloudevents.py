@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from discue.domain.cloudevents import Event, event_of
 from discue.domain.headers import Headers, is_header_allowed
-from discue.domain.model import Entry, Format
+from discue.domain.model import DeliveryFormat, Entry
 
 QUEUE = "0VbuJFSo00H8Lq7zazFOL"
 MESSAGE = "0VbuJFW500I0yWwoGXXf6"
 AT = 1_795_536_280_007
-MODES: tuple[Format, ...] = ("cloudevents_binary", "cloudevents_structured")
+MODES: tuple[DeliveryFormat, ...] = ("cloudevents_binary", "cloudevents_structured")
 
 modes = pytest.mark.parametrize("mode", MODES)
 
 
-def made(mode: Format, body: bytes = b'{"order": 17}', headers: Headers = (), *, is_json: bool = True) -> Event:
+def made(mode: DeliveryFormat, body: bytes = b'{"order": 17}', headers: Headers = (), *, is_json: bool = True) -> Event:
     return event_of(Entry(1, MESSAGE, AT, is_json, body), mode, QUEUE, headers)
 
 
@@ -30,11 +30,11 @@ def read(event: Event) -> BaseCloudEvent:
 
 
 def test_there_are_two_modes_beside_plain() -> None:
-    assert get_args(Format) == ("plain", *MODES)
+    assert get_args(DeliveryFormat) == ("plain", *MODES)
 
 
 @modes
-def test_an_event_has_the_messages_id_time_queue_and_data(mode: Format) -> None:
+def test_an_event_has_the_messages_id_time_queue_and_data(mode: DeliveryFormat) -> None:
     event = read(made(mode))
     assert (event.get_specversion(), event.get_id(), event.get_type()) == ("1.0", MESSAGE, "io.discue.message")
     assert event.get_source() == f"/v1/queues/{QUEUE}"
@@ -46,7 +46,7 @@ def test_an_event_has_the_messages_id_time_queue_and_data(mode: Format) -> None:
 
 
 @modes
-def test_headers_give_other_attributes_and_never_those_of_the_service(mode: Format) -> None:
+def test_headers_give_other_attributes_and_never_those_of_the_service(mode: DeliveryFormat) -> None:
     given_headers = (
         ("CE-Type", "order.paid"),
         ("ce-source", "https://shop.example.com"),
@@ -78,7 +78,7 @@ def test_data_is_the_body_in_one_mode_and_stands_as_it_is_in_the_document_of_the
 
 
 @modes
-def test_text_is_text(mode: Format) -> None:
+def test_text_is_text(mode: DeliveryFormat) -> None:
     event = made(mode, 'say "é"\n'.encode(), is_json=False)
     if mode == "cloudevents_binary":
         assert (event.body.decode(), event.media_type) == ('say "é"\n', "text/plain; charset=utf-8")
@@ -103,7 +103,9 @@ def test_what_is_percent_encoded_in_a_header_is_not_in_a_document() -> None:
     ),
     mode=st.sampled_from(MODES),
 )
-def test_whatever_is_published_can_be_sent_and_is_one_event(data: Any, names: dict[str, str], mode: Format) -> None:
+def test_whatever_is_published_can_be_sent_and_is_one_event(
+    data: Any, names: dict[str, str], mode: DeliveryFormat
+) -> None:
     unique = {name.lower(): (name, value) for name, value in names.items()}
     event = made(mode, json.dumps(data).encode(), tuple(unique.values()))
     assert all(is_header_allowed(name, value) for name, value in event.headers)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.congestion import Congestion, is_congested
+from discue.domain.congestion import AdaptiveLimit, signals_overload
 from discue.domain.model import FailureKind, Outcome
 
 WELL = Outcome(200, "", "", 1)
@@ -26,50 +26,50 @@ outcomes = st.sampled_from([WELL, TOO_MANY, Outcome(0, "timeout", "", 1), Outcom
     ],
 )
 def test_being_late_and_saying_so_are_signs_of_congestion(status: int, error: FailureKind, says_so: bool) -> None:  # noqa: FBT001
-    assert is_congested(Outcome(status, error, "", 1)) == says_so
+    assert signals_overload(Outcome(status, error, "", 1)) == says_so
 
 
 @given(ceiling=st.integers(1, 1_000), ends=st.lists(outcomes, max_size=100))
 def test_there_is_always_room_for_one_and_never_for_more_than_the_limit(ceiling: int, ends: list[Outcome]) -> None:
-    congestion = Congestion(ceiling)
+    congestion = AdaptiveLimit(ceiling)
     for outcome in ends:
-        congestion.ended(outcome, congestion.era)
+        congestion.ended(outcome, congestion.epoch)
         assert 1 <= congestion.allowed <= ceiling
 
 
 def test_all_that_was_under_way_together_halves_it_once() -> None:
-    congestion = Congestion(40)
-    era = congestion.era
+    congestion = AdaptiveLimit(40)
+    epoch = congestion.epoch
     for _ in range(40):
-        congestion.ended(TOO_MANY, era)
+        congestion.ended(TOO_MANY, epoch)
     assert congestion.allowed == 20
-    congestion.ended(TOO_MANY, congestion.era)
+    congestion.ended(TOO_MANY, congestion.epoch)
     assert congestion.allowed == 10
 
 
 def test_as_many_successes_as_may_be_under_way_allow_one_more() -> None:
-    congestion = Congestion(40)
-    congestion.ended(TOO_MANY, congestion.era)
+    congestion = AdaptiveLimit(40)
+    congestion.ended(TOO_MANY, congestion.epoch)
     for _ in range(21):
-        congestion.ended(WELL, congestion.era)
+        congestion.ended(WELL, congestion.epoch)
     assert congestion.allowed == 21
 
 
 @given(ceiling=st.integers(1, 300), falls=st.integers(0, 12))
 def test_a_listener_that_recovers_gets_all_of_its_limit_back(ceiling: int, falls: int) -> None:
-    congestion = Congestion(ceiling)
+    congestion = AdaptiveLimit(ceiling)
     for _ in range(falls):
-        congestion.ended(TOO_MANY, congestion.era)
+        congestion.ended(TOO_MANY, congestion.epoch)
     for _ in range(ceiling * (ceiling + 1) // 2 + ceiling):
-        congestion.ended(WELL, congestion.era)
+        congestion.ended(WELL, congestion.epoch)
     assert congestion.allowed == ceiling
 
 
 def test_another_limit_counts_at_once_and_forgets_no_congestion() -> None:
-    congestion = Congestion(40)
+    congestion = AdaptiveLimit(40)
     congestion.limit_to(100)
     assert congestion.allowed == 100
-    congestion.ended(TOO_MANY, congestion.era)
+    congestion.ended(TOO_MANY, congestion.epoch)
     congestion.limit_to(80)
     assert congestion.allowed == 50
     congestion.limit_to(10)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.disabling import NOT_FAILING, Failing, after_failure, is_due
+from discue.domain.disabling import NO_FAILURES, FailureStreak, after_failure, should_disable
 from discue.domain.retry import DEFAULT_RETRY_POLICY
 from tests.support.clocks import NOON
 
@@ -13,8 +13,8 @@ FIVE_DAYS = 5 * 86_400
 waits = st.lists(st.integers(0, 3 * DAY), min_size=1, max_size=30)
 
 
-def _after(*instants: int) -> Failing:
-    failing = NOT_FAILING
+def _after(*instants: int) -> FailureStreak:
+    failing = NO_FAILURES
     for instant in instants:
         failing = after_failure(failing, instant)
     return failing
@@ -28,10 +28,10 @@ def _instants(waits: list[int]) -> list[int]:
 
 
 def _disabled_at(instants: list[int], after_seconds: int = FIVE_DAYS) -> int | None:
-    failing = NOT_FAILING
+    failing = NO_FAILURES
     for instant in instants:
         failing = after_failure(failing, instant)
-        if is_due(failing, instant, after_seconds):
+        if should_disable(failing, instant, after_seconds):
             return instant
     return None
 
@@ -66,9 +66,9 @@ def test_a_burst_of_failures_and_another_one_a_week_later_disable_nobody() -> No
 
 def test_time_runs_from_the_first_of_the_failures_that_are_far_enough_apart() -> None:
     failing = _after(NOON, NOON + 11 * HOUR, NOON + 12 * HOUR)
-    assert failing == Failing(NOON, NOON)
-    assert not is_due(failing, NOON + 5 * DAY - 1, FIVE_DAYS)
-    assert is_due(failing, NOON + 5 * DAY, FIVE_DAYS)
+    assert failing == FailureStreak(NOON, NOON)
+    assert not should_disable(failing, NOON + 5 * DAY - 1, FIVE_DAYS)
+    assert should_disable(failing, NOON + 5 * DAY, FIVE_DAYS)
 
 
 def test_the_attempts_of_a_single_message_start_the_clock() -> None:
@@ -83,4 +83,4 @@ def test_with_a_limit_of_zero_nobody_is_ever_disabled(waits: list[int]) -> None:
 
 @given(st.integers(1, 10 * DAY))
 def test_a_clock_that_is_set_back_begins_anew(back: int) -> None:
-    assert after_failure(Failing(NOON), NOON - back) == Failing(NOON - back)
+    assert after_failure(FailureStreak(NOON), NOON - back) == FailureStreak(NOON - back)

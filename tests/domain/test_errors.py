@@ -3,7 +3,7 @@ import inspect
 import pytest
 
 from discue.domain import errors
-from discue.domain.errors import DiscueError, Fault, title_of
+from discue.domain.errors import DiscueError, Fault, reason_phrase
 
 TREE = [
     value
@@ -24,7 +24,7 @@ def test_every_error_says_what_is_wrong_without_being_told(kind: type[DiscueErro
 @pytest.mark.parametrize("kind", TREE)
 def test_every_error_has_a_status_that_has_a_title(kind: type[DiscueError]) -> None:
     assert 400 <= kind.status < 600
-    assert title_of(kind.status)
+    assert reason_phrase(kind.status)
 
 
 @pytest.mark.parametrize("kind", TREE)
@@ -71,4 +71,4 @@ def test_faults_and_headers_travel_with_the_error() -> None:
     ],
 )
 def test_titles_are_the_same_on_every_version_of_python(status: int, title: str) -> None:
-    assert title_of(status) == title
+    assert reason_phrase(status) == title

@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from discue.domain.errors import Unprocessable
-from discue.domain.filters.filters import filter_of
+from discue.domain.filters.filters import compile_filter
 from discue.domain.filters.reading import BYTES, DEPTH, PATTERNS, TESTS, read_filter
-from discue.domain.messages import write_options
+from discue.domain.messages import encode_options
 from discue.domain.model import Entry, MessageOptions
 
 ORDER = {"order": {"id": 17, "state": "paid", "total": 9.5, "items": [{"sku": "a-1"}, {"sku": "b-2"}]}, "a.b": None}
@@ -19,12 +19,12 @@ ORDER = {"order": {"id": 17, "state": "paid", "total": 9.5, "items": [{"sku": "a
 
 def entry(data: Any, headers: dict[str, str] | None = None, key: str | None = None) -> Entry:
     body = data if isinstance(data, bytes) else json.dumps(data).encode()
-    options = write_options(MessageOptions(headers=tuple((headers or {}).items()), key=key))
+    options = encode_options(MessageOptions(headers=tuple((headers or {}).items()), key=key))
     return Entry(1, "0", 0, True, body, extra=options or b"")
 
 
 def takes(condition: Any, message: Entry) -> bool:
-    return filter_of(json.dumps(condition)).takes(message)
+    return compile_filter(json.dumps(condition)).takes(message)
 
 
 def refusals(condition: Any) -> list[tuple[str, str]]:
@@ -132,7 +132,7 @@ def test_no_condition_on_data_holds_where_it_cannot_be_looked_into(body: bytes) 
     assert not takes({"data": {"$not": {"n": 1}}}, message)
     assert takes({"$not": {"data": {"n": 1}}}, message)
     assert takes({"$or": [{"data": {"n": 1}}, {"key": {"$exists": False}}]}, message)
-    assert filter_of('{"data":{"n":1,"m":2}}').answers(message) == [("/filter/data", False)]
+    assert compile_filter('{"data":{"n":1,"m":2}}').answers(message) == [("/filter/data", False)]
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_a_filter_holds_exactly_when_the_reference_says_so(condition: Any, data:
 
 @given(condition=DATA_CONDITIONS.filter(lambda each: depth(each) < DEPTH), data=VALUES)
 def test_the_answers_are_those_of_the_conditions_on_their_own(condition: Any, data: Any) -> None:
-    answers = filter_of(json.dumps({"data": condition})).answers(entry(data))
+    answers = compile_filter(json.dumps({"data": condition})).answers(entry(data))
     pointers = [answer.pointer for answer in answers]
     assert all(pointer.startswith("/filter/data/") for pointer in pointers)
     if all(holds for _, holds in answers) and "$not" not in json.dumps(condition):

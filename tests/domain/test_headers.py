@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain.errors import Unprocessable
-from discue.domain.headers import BYTES, LIMIT, checked, is_header_allowed, together
+from discue.domain.headers import BYTES, LIMIT, checked, is_header_allowed, merge_headers
 
 names = st.from_regex(r"x-[a-z]{1,8}", fullmatch=True)
 values = st.text("abc .,;=", max_size=12).map(str.strip)
@@ -46,7 +46,7 @@ def test_what_cannot_be_sent_is_named_by_its_place(sent: dict[str, str], pointer
     message=st.dictionaries(names.map(str.upper), values, max_size=4),
 )
 def test_of_a_name_that_both_have_the_listeners_counts(listener: dict[str, str], message: dict[str, str]) -> None:
-    sent = together(tuple(listener.items()), tuple(message.items()))
+    sent = merge_headers(tuple(listener.items()), tuple(message.items()))
     assert sent[: len(listener)] == tuple(listener.items())
     assert {name.lower() for name, _ in sent} == {name.lower() for name in (*listener, *message)}
     assert len({name.lower() for name, _ in sent}) == len(sent)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain.idempotency import (
-    LOOKED_THROUGH_MS,
     NONCE_BYTES,
+    SWEEP_MS,
     IdempotencyKey,
     idempotency_key,
     is_idempotency_key,
@@ -104,16 +104,16 @@ def test_a_key_shows_its_text_nowhere() -> None:
 HALVES = st.integers(-(1 << 63), (1 << 63) - 1)
 
 
-@given(st.integers(0, 1 << 42), st.lists(st.integers(0, LOOKED_THROUGH_MS), max_size=12), HALVES)
+@given(st.integers(0, 1 << 42), st.lists(st.integers(0, SWEEP_MS), max_size=12), HALVES)
 def test_in_its_time_every_key_is_looked_at_once_wherever_the_rounds_lie(
     begin: int, rounds: list[int], half: int
 ) -> None:
-    instants = [begin + pause for pause in (0, *sorted(rounds), LOOKED_THROUGH_MS)]
+    instants = [begin + pause for pause in (0, *sorted(rounds), SWEEP_MS)]
     passed = [stretch for since, until in pairwise(instants) for stretch in stretches(since, until)]
     assert sum(low <= half <= high for low, high in passed) == 1
 
 
-@given(st.integers(0, 1 << 42), st.integers(0, 2 * LOOKED_THROUGH_MS))
+@given(st.integers(0, 1 << 42), st.integers(0, 2 * SWEEP_MS))
 def test_stretches_are_numbers_that_a_column_has(since: int, pause: int) -> None:
     found = stretches(since, since + pause)
     assert all(-(1 << 63) <= low <= high < 1 << 63 for low, high in found)
@@ -121,7 +121,7 @@ def test_stretches_are_numbers_that_a_column_has(since: int, pause: int) -> None
 
 
 def test_a_clock_that_is_set_back_looks_at_nothing() -> None:
-    assert stretches(LOOKED_THROUGH_MS, LOOKED_THROUGH_MS) == stretches(9, 8) == ()
+    assert stretches(SWEEP_MS, SWEEP_MS) == stretches(9, 8) == ()
 
 
 def test_a_minute_is_a_small_share_of_the_keys() -> None:

@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.intervals import left_of, runs_of, width_of
+from discue.domain.intervals import subtract, to_intervals, total_length
 
 seqs = st.sets(st.integers(1, 60), max_size=40).map(sorted)
 
@@ -14,7 +14,7 @@ def _members(stretches: list[tuple[int, int]]) -> list[int]:
 
 @given(seqs)
 def test_runs_are_the_same_seqs_in_as_few_stretches_as_there_can_be(chosen: list[int]) -> None:
-    runs = runs_of(chosen)
+    runs = to_intervals(chosen)
     assert _members(runs) == chosen
     assert all(later[0] > earlier[1] + 1 for earlier, later in pairwise(runs))
 
@@ -24,8 +24,8 @@ def test_what_is_left_and_what_is_taken_are_the_whole_and_share_nothing(
     first: int, length: int, chosen: list[int]
 ) -> None:
     whole = (first, first + length)
-    taken = runs_of(seq for seq in chosen if whole[0] <= seq <= whole[1])
-    left = left_of(whole, taken)
+    taken = to_intervals(seq for seq in chosen if whole[0] <= seq <= whole[1])
+    left = subtract(whole, taken)
     assert sorted([*_members(left), *_members(taken)]) == list(range(whole[0], whole[1] + 1))
     assert all(first <= last for first, last in left)
-    assert width_of(left) + width_of(taken) == width_of([whole])
+    assert total_length(left) + total_length(taken) == total_length([whole])

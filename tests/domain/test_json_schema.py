@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain.errors import Fault, Unprocessable
-from discue.domain.schemas.schema import checker_of, read_schema
+from discue.domain.schemas.schema import compile_schema, read_schema
 
 Document = dict[str, Any] | bool
 
@@ -83,7 +83,7 @@ def _documents(draw: st.DrawFn) -> dict[str, Any]:
 
 @given(_documents(), VALUES)
 def test_a_value_fits_or_not_as_another_implementation_says(document: dict[str, Any], value: object) -> None:
-    checker = checker_of(json.dumps(document), "json_schema")
+    checker = compile_schema(json.dumps(document), "json_schema")
     expected = jsonschema.Draft202012Validator(document).is_valid(value)
     assert (checker.violations(json.dumps(value).encode(), "/data") == ()) == expected
 
@@ -116,7 +116,7 @@ def test_a_value_fits_or_not_as_another_implementation_says(document: dict[str, 
     ],
 )
 def test_the_places_that_do_not_fit_are_named(document: Document, value: object, pointers: list[str]) -> None:
-    faults = checker_of(json.dumps(document), "json_schema").violations(json.dumps(value).encode(), "/data")
+    faults = compile_schema(json.dumps(document), "json_schema").violations(json.dumps(value).encode(), "/data")
     assert [fault.pointer for fault in faults] == pointers
 
 
@@ -168,7 +168,7 @@ def test_a_document_under_the_name_of_another_one_means_itself() -> None:
         "$ref": "#/$defs/a",
         "$defs": {"a": {"const": 1}},
     }
-    checker = checker_of(json.dumps(document), "json_schema")
+    checker = compile_schema(json.dumps(document), "json_schema")
     assert checker.violations(b"1", "/data") == ()
     assert checker.violations(b"{}", "/data") == (Fault("/data", "must be 1"),)
 
@@ -203,7 +203,7 @@ def test_what_unevaluated_keywords_look_at_again_counts_again() -> None:
 
 
 def test_where_several_rules_look_at_one_value_messages_must_be_smaller() -> None:
-    plain = checker_of('{"items": {"properties": {"a": {"type": "string"}}}}', "json_schema")
+    plain = compile_schema('{"items": {"properties": {"a": {"type": "string"}}}}', "json_schema")
     assert plain.max_bytes > 2**50
-    several = checker_of(json.dumps({"items": {"allOf": [{"minimum": n} for n in range(256)]}}), "json_schema")
+    several = compile_schema(json.dumps({"items": {"allOf": [{"minimum": n} for n in range(256)]}}), "json_schema")
     assert several.max_bytes == 262_144

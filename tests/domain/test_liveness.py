@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain import liveness
-from discue.domain.liveness import after_probe, error_of, interval_ms, jittered, passage, restarted
+from discue.domain.liveness import after_probe, breaker_state, error_of, interval_ms, jittered, restarted
 from discue.domain.model import FailureKind, Liveness
 from tests.support.clocks import NOON
 
@@ -45,7 +45,7 @@ def _after(*results: bool, before: Liveness | None = None) -> Liveness:
 )
 def test_what_a_row_of_probes_comes_to(results: str, state: str, passes: str) -> None:
     found = _after(*(each == "+" for each in results))
-    assert (found.state, passage(found)) == (state, passes)
+    assert (found.state, breaker_state(found)) == (state, passes)
 
 
 @given(probes)
@@ -76,16 +76,16 @@ def test_counts_are_totals_and_instants_those_of_the_last(results: list[bool]) -
 
 @given(known)
 def test_nothing_is_held_back_unless_inactive_and_a_failure_opens_nothing(before: Liveness) -> None:
-    assert (passage(before) == "open") == (before.state != "inactive")
+    assert (breaker_state(before) == "open") == (before.state != "inactive")
     order = ["closed", "careful", "open"]
-    assert order.index(passage(_after(False, before=before))) <= order.index(passage(before))
-    assert order.index(passage(_after(True, before=before))) >= order.index(passage(before))
+    assert order.index(breaker_state(_after(False, before=before))) <= order.index(breaker_state(before))
+    assert order.index(breaker_state(_after(True, before=before))) >= order.index(breaker_state(before))
 
 
 @given(known)
 def test_two_successes_always_open_and_three_failures_always_close(before: Liveness) -> None:
     assert _after(True, True, before=before).state == "stable"
-    assert passage(_after(False, False, False, before=before)) == "closed"
+    assert breaker_state(_after(False, False, False, before=before)) == "closed"
 
 
 @given(known)
@@ -101,10 +101,10 @@ def test_what_changes_the_passage_is_news_and_another_success_of_a_stable_one_is
     before: Liveness, *, is_well: bool
 ) -> None:
     after = _after(is_well, before=before)
-    if passage(after) != passage(before) or after.state != before.state:
-        assert liveness.is_news(before, after)
+    if breaker_state(after) != breaker_state(before) or after.state != before.state:
+        assert liveness.needs_notification(before, after)
     if is_well and before.state == "stable":
-        assert not liveness.is_news(before, after)
+        assert not liveness.needs_notification(before, after)
 
 
 @given(before=known, is_quiet=st.booleans(), random=st.floats(0, 1, exclude_max=True))

@@ -8,12 +8,12 @@ from discue.domain.lockout import (
     FIRST_LOCK_MS,
     FORGOTTEN_AFTER_MS,
     LONGEST_LOCK_MS,
-    NONE,
+    NO_HISTORY,
     QUIET_MS,
     WINDOW_MS,
-    Failures,
-    Locks,
-    Subject,
+    FailureHistory,
+    LockoutSubject,
+    LockTable,
     after_failure,
     remaining_ms,
 )
@@ -24,8 +24,8 @@ MINUTE = 60_000
 pauses = st.lists(st.integers(0, WINDOW_MS * 2) | st.integers(0, QUIET_MS * 2), min_size=1, max_size=60)
 
 
-def failing(times: Sequence[int]) -> Failures:
-    state = NONE
+def failing(times: Sequence[int]) -> FailureHistory:
+    state = NO_HISTORY
     for at in times:
         state = after_failure(state, at)
     return state
@@ -52,7 +52,7 @@ def test_five_failures_that_take_a_minute_lock_nobody() -> None:
 
 
 def test_while_it_goes_on_each_lock_is_twice_as_long_up_to_a_quarter_of_an_hour() -> None:
-    state, now, lasted = NONE, NOON, []
+    state, now, lasted = NO_HISTORY, NOON, []
     for _ in range(7):
         for _ in range(FAILURES):
             state = after_failure(state, now)
@@ -84,7 +84,7 @@ def test_slow_failures_are_no_quiet_time() -> None:
 
 @given(pauses)
 def test_nobody_is_locked_out_without_five_failures_within_a_minute(pauses: list[int]) -> None:
-    state, looked_at = NONE, list[int]()
+    state, looked_at = NO_HISTORY, list[int]()
     for now in times_of(pauses):
         before, state = state, after_failure(state, now)
         if state is before:
@@ -98,7 +98,7 @@ def test_nobody_is_locked_out_without_five_failures_within_a_minute(pauses: list
 
 @given(pauses)
 def test_an_attempt_during_a_lock_changes_nothing_and_a_lock_ends(pauses: list[int]) -> None:
-    state = NONE
+    state = NO_HISTORY
     for now in times_of(pauses):
         before, state = state, after_failure(state, now)
         if remaining_ms(before.locked_until, now):
@@ -120,7 +120,7 @@ def test_what_is_forgotten_matters_no_more(pauses: list[int]) -> None:
 
 @given(st.lists(st.integers(-(10**13), 10**13), max_size=40))
 def test_a_clock_that_jumps_locks_nobody_for_longer_than_the_longest_lock(jumps: list[int]) -> None:
-    state = NONE
+    state = NO_HISTORY
     for now in jumps:
         state = after_failure(state, now)
         assert remaining_ms(state.locked_until, now) <= LONGEST_LOCK_MS
@@ -128,14 +128,14 @@ def test_a_clock_that_jumps_locks_nobody_for_longer_than_the_longest_lock(jumps:
 
 
 def test_a_subject_has_the_same_number_everywhere_and_another_one_for_another_kind() -> None:
-    address, key = Subject("address", "192.0.2.1"), Subject("api_key", "192.0.2.1")
-    assert address.number == Subject("address", "192.0.2.1").number
-    assert len({address.number, key.number, Subject("address", "192.0.2.2").number}) == 3
+    address, key = LockoutSubject("address", "192.0.2.1"), LockoutSubject("api_key", "192.0.2.1")
+    assert address.number == LockoutSubject("address", "192.0.2.1").number
+    assert len({address.number, key.number, LockoutSubject("address", "192.0.2.2").number}) == 3
     assert all(0 <= each.number < 2**63 for each in (address, key))
 
 
 def test_locks_hold_by_name_until_their_time() -> None:
-    locks = Locks(10)
+    locks = LockTable(10)
     locks.hold("192.0.2.1", NOON + 500, NOON)
     assert locks
     assert locks.remaining_ms("192.0.2.1", NOON) == 500
@@ -145,14 +145,14 @@ def test_locks_hold_by_name_until_their_time() -> None:
 
 
 def test_a_lock_that_was_ended_is_none() -> None:
-    locks = Locks(10)
+    locks = LockTable(10)
     locks.hold("192.0.2.1", NOON + 500, NOON)
     locks.hold("192.0.2.1", 0, NOON)
     assert not locks
 
 
 def test_not_more_locks_are_remembered_than_there_is_room_for() -> None:
-    locks = Locks(3)
+    locks = LockTable(3)
     for number in range(5):
         locks.hold(f"192.0.2.{number}", NOON + 500, NOON)
     assert len(locks) == 3

@@ -3,7 +3,7 @@ from collections import OrderedDict
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from discue.domain.lru_cache import Recent
+from discue.domain.lru_cache import LruCache
 
 KEYS = st.integers(0, 7)
 TAGS = st.integers(100, 103)
@@ -13,7 +13,7 @@ LIMIT = 4
 class RecentBesideAModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.recent: Recent[int, tuple[int, ...]] = Recent(LIMIT)
+        self.recent: LruCache[int, tuple[int, ...]] = LruCache(LIMIT)
         self.model: OrderedDict[int, tuple[int, ...]] = OrderedDict()
 
     @rule(key=KEYS, tags=st.lists(TAGS, max_size=2).map(tuple))

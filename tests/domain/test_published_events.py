@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from discue.domain.cloudevents import event_of
 from discue.domain.errors import BadRequest, DiscueError, Unprocessable
 from discue.domain.headers import is_header_allowed
-from discue.domain.model import Entry, Format
+from discue.domain.model import DeliveryFormat, Entry
 from discue.domain.published_events import EventMessage, of_document, of_headers
 
 MINIMAL = {"specversion": "1.0", "id": "one", "source": "/shop", "type": "order.paid"}
@@ -27,7 +27,7 @@ WHOLE = {
     "tenant": "north",
     "partitionkey": "customer-9",
 }
-MODES: tuple[Format, ...] = ("cloudevents_binary", "cloudevents_structured")
+MODES: tuple[DeliveryFormat, ...] = ("cloudevents_binary", "cloudevents_structured")
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -36,7 +36,7 @@ def document(**members: Any) -> EventMessage:
     return of_document(_members(json.dumps({**MINIMAL, **members}).encode()))
 
 
-def received(sent: EventMessage, mode: Format) -> HTTPMessage:
+def received(sent: EventMessage, mode: DeliveryFormat) -> HTTPMessage:
     """What a listener gets of it."""
     entry = Entry(1, "m" * 21, 5, sent.is_json, sent.data)
     event = event_of(entry, mode, "q" * 21, sent.headers, sent.media_type)
@@ -62,7 +62,9 @@ def by_header(message: HTTPMessage) -> EventMessage:
         ("binary", "application/xml; charset=utf-8", "<order/>"),
     ],
 )
-def test_an_event_of_the_sdk_comes_out_as_it_went_in(sending: str, mode: Format, media_type: str, data: Any) -> None:
+def test_an_event_of_the_sdk_comes_out_as_it_went_in(
+    sending: str, mode: DeliveryFormat, media_type: str, data: Any
+) -> None:
     time = datetime(2026, 7, 1, 12, 0, 0, 500_000, tzinfo=UTC)
     event = CloudEvent({**WHOLE, "time": time, "datacontenttype": media_type}, data)
     if sending == "binary":
@@ -77,7 +79,7 @@ def test_an_event_of_the_sdk_comes_out_as_it_went_in(sending: str, mode: Format,
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_event_without_data_has_none(mode: Format) -> None:
+def test_an_event_without_data_has_none(mode: DeliveryFormat) -> None:
     for sent in (document(), of_headers(MINIMAL, "", b"")):
         assert (sent.data, sent.is_json, sent.media_type) == (b"", False, "")
         again = received(sent, mode)
@@ -177,7 +179,7 @@ TEXTS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_
     st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner)),
     st.sampled_from(MODES),
 )
-def test_whatever_goes_in_comes_out(extensions: dict[str, str], data: Any, mode: Format) -> None:
+def test_whatever_goes_in_comes_out(extensions: dict[str, str], data: Any, mode: DeliveryFormat) -> None:
     try:
         sent = document(**extensions, data=data)
     except DiscueError:

@@ -1,7 +1,7 @@
 import pytest
 
-from discue.domain.errors import QuotaUsedUp
-from discue.domain.quotas import NO_QUOTAS, Load, Quotas, check, check_publishing, fits, is_near, quotas_of
+from discue.domain.errors import QuotaExceeded
+from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas, check, check_publishing, fits, is_near, quotas_of
 
 
 def test_what_an_organization_has_of_its_own_wins_over_the_default() -> None:
@@ -13,38 +13,38 @@ def test_what_an_organization_has_of_its_own_wins_over_the_default() -> None:
 def test_the_last_place_can_be_taken_and_no_more() -> None:
     check("queues", 3, 2)
     check("queues", None, 10**9)
-    with pytest.raises(QuotaUsedUp, match="quota of 3 queues is used up: 3 of it are used"):
+    with pytest.raises(QuotaExceeded, match="quota of 3 queues is used up: 3 of it are used"):
         check("queues", 3, 3)
 
 
 @pytest.mark.parametrize(
     ("used", "more", "fit"),
     [
-        (Load(9, 0), Load(1, 1), True),
-        (Load(9, 0), Load(2, 1), False),
-        (Load(0, 99), Load(1, 1), True),
-        (Load(0, 99), Load(1, 2), False),
+        (PublishUsage(9, 0), PublishUsage(1, 1), True),
+        (PublishUsage(9, 0), PublishUsage(2, 1), False),
+        (PublishUsage(0, 99), PublishUsage(1, 1), True),
+        (PublishUsage(0, 99), PublishUsage(1, 2), False),
     ],
 )
-def test_messages_fit_when_both_quotas_have_room(used: Load, more: Load, *, fit: bool) -> None:
+def test_messages_fit_when_both_quotas_have_room(used: PublishUsage, more: PublishUsage, *, fit: bool) -> None:
     quotas = Quotas(messages_a_day=10, bytes_stored=100)
     assert fits(quotas, used, more) is fit
     if fit:
         check_publishing(quotas, used, more)
     else:
-        with pytest.raises(QuotaUsedUp):
+        with pytest.raises(QuotaExceeded):
             check_publishing(quotas, used, more)
 
 
 def test_near_begins_at_nine_tenths() -> None:
     quotas = Quotas(messages_a_day=100)
-    assert not is_near(quotas, Load(88, 10**9), Load(1, 1), 1)
-    assert is_near(quotas, Load(89, 0), Load(1, 1), 1)
-    assert is_near(Quotas(bytes_stored=0), Load(), Load(1, 0), 1)
+    assert not is_near(quotas, PublishUsage(88, 10**9), PublishUsage(1, 1), 1)
+    assert is_near(quotas, PublishUsage(89, 0), PublishUsage(1, 1), 1)
+    assert is_near(Quotas(bytes_stored=0), PublishUsage(), PublishUsage(1, 0), 1)
 
 
 def test_what_one_worker_adds_is_taken_for_what_each_adds() -> None:
     quotas = Quotas(messages_a_day=100, bytes_stored=1_000)
-    assert not is_near(quotas, Load(60, 0), Load(9, 1), 3)
-    assert is_near(quotas, Load(60, 0), Load(10, 1), 3)
-    assert is_near(quotas, Load(0, 0), Load(1, 300), 3)
+    assert not is_near(quotas, PublishUsage(60, 0), PublishUsage(9, 1), 3)
+    assert is_near(quotas, PublishUsage(60, 0), PublishUsage(10, 1), 3)
+    assert is_near(quotas, PublishUsage(0, 0), PublishUsage(1, 300), 3)

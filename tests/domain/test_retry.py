@@ -98,5 +98,5 @@ def test_more_attempts_than_the_schedule_has_wait_as_long_as_its_last(attempts: 
 @given(status=st.integers(100, 599))
 def test_a_status_is_final_by_itself_or_by_its_class(status: int) -> None:
     policy = narrowed(DEFAULT_RETRY_POLICY, RetryOptions(final_statuses=(404, "5xx")))
-    assert policy.ends_with(status) == (status == 404 or status >= 500)
-    assert not DEFAULT_RETRY_POLICY.ends_with(status)
+    assert policy.is_final(status) == (status == 404 or status >= 500)
+    assert not DEFAULT_RETRY_POLICY.is_final(status)

@@ -13,8 +13,8 @@ from discue.domain.errors import Unprocessable
 from discue.domain.schedule import (
     LATE_MS,
     WORDS,
-    Due,
-    Missed,
+    DueRuns,
+    MissedRunPolicy,
     Schedule,
     Timing,
     UnknownTimeZone,
@@ -45,10 +45,10 @@ def shown(runs: tuple[int, ...], zone: str = NEW_YORK) -> list[str]:
     return [f"{datetime.fromtimestamp(run / 1_000, ZoneInfo(zone)):%d %H:%M %Z}" for run in runs]
 
 
-SKIP = Missed()
+SKIP = MissedRunPolicy()
 
 
-def waiting(timing: Timing, next_run_at: int | None, missed: Missed = SKIP) -> Schedule:
+def waiting(timing: Timing, next_run_at: int | None, missed: MissedRunPolicy = SKIP) -> Schedule:
     return Schedule(
         organization=1,
         id=2,
@@ -118,7 +118,7 @@ def test_nothing_runs_before_the_start_or_from_the_end_on(timing: Timing, now: i
 @given(TIMINGS, INSTANTS, st.integers(0, 3 * HOUR), st.integers(1, 30))
 def test_what_is_caught_up_on_are_the_newest_runs(timing: Timing, now: int, lateness: int, limit: int) -> None:
     (first,) = runs_after(timing, now, 1)
-    due = due_runs(waiting(timing, first, Missed("catch_up", limit)), first + lateness)
+    due = due_runs(waiting(timing, first, MissedRunPolicy("catch_up", limit)), first + lateness)
     between = [run for run in runs_after(timing, first - 1, 200) if run <= first + lateness]
     assert due.runs == tuple(between[-limit:])
     assert due.missed is None
@@ -143,7 +143,7 @@ def test_of_what_is_skipped_the_newest_run_stands_for_all_unless_it_is_late(
 def test_a_clock_that_was_set_back_repeats_nothing() -> None:
     timing = Timing("0 * * * *")
     due = due_runs(waiting(timing, 5 * HOUR), 5 * HOUR)
-    assert due == Due((5 * HOUR,), None, 6 * HOUR)
+    assert due == DueRuns((5 * HOUR,), None, 6 * HOUR)
     assert next_runs(waiting(timing, due.next_run_at), 3) == (6 * HOUR, 7 * HOUR, 8 * HOUR)
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.sharing import Claim, may_take, share_of
+from discue.domain.sharing import Claim, fair_share, may_take_slot
 
 SEVERAL = st.integers(2, 5)
 PLACES = st.integers(1, 30)
@@ -23,7 +23,7 @@ class Taking:
 
     def may(self, one: int) -> bool:
         waiting = [self.claim(each) for each in self.eager if each != one]
-        return may_take(self.places, self.taken.total(), self.claim(one), waiting)
+        return may_take_slot(self.places, self.taken.total(), self.claim(one), waiting)
 
     def claim(self, one: int) -> Claim:
         return Claim(self.taken[one], self.turns[one])
@@ -67,7 +67,7 @@ def test_whoever_has_all_gives_up_all_but_its_share(places: int, claimants: int,
     for one in ends:
         taking.end(one % claimants)
         taking.fill()
-        assert max(taking.taken.values()) <= share_of(places, claimants)
+        assert max(taking.taken.values()) <= fair_share(places, claimants)
 
 
 @given(PLACES, SEVERAL)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from discue.cli.main import main
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.dispatch import dispatcher
 from discue.dispatch.lane.endpoint import DeliveryDefaults
 from discue.dispatch.pull import session
@@ -28,7 +28,7 @@ from discue.domain.clock import SystemClock
 from discue.domain.egress import IPAddress, Target
 from discue.domain.retry import RetryPolicy
 from discue.sending.dialer import Dialer, ProtocolFactory
-from discue.store.engine import Append, Appended, Routed, Work
+from discue.store.engine import Append, Appended, TopicAppend, Work
 from discue.store.migrations import Migration, migrations
 from discue.store.postgres import engine as postgres
 from discue.store.sqlite import engine as sqlite
@@ -85,7 +85,7 @@ def retry_after(seconds: str) -> None:
 
 
 def die_with_a_key(marker: str) -> None:
-    append, route, write = Store.append, Store.route, Control.write
+    append, route, write = Store.append, Store.route, ControlContext.write
 
     def die(came_with_a_key: object) -> None:
         if came_with_a_key is not None and not Path(marker).exists():
@@ -97,19 +97,19 @@ def die_with_a_key(marker: str) -> None:
         die(new.once)
         return answer
 
-    async def stored(self: Store, new: Routed) -> tuple[Appended, ...]:
+    async def stored(self: Store, new: TopicAppend) -> tuple[Appended, ...]:
         answer = await route(self, new)
         die(new.once)
         return answer
 
-    async def written(self: Control, work: Work[Any]) -> Any:
+    async def written(self: ControlContext, work: Work[Any]) -> Any:
         answer = await write(self, work)
         die(self.once)
         return answer
 
     put(Store, "append", appended)
     put(Store, "route", stored)
-    put(Control, "write", written)
+    put(ControlContext, "write", written)
 
 
 ALTERATIONS: Mapping[str, Callable[[str], None]] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from discue.auth.control_plane_cache import Directory
+from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.cli.main import main
 from discue.crypto import signatures
 from discue.crypto.signing_secrets import SigningSecret
@@ -24,11 +24,11 @@ from discue.dispatch.lane.replay import ReplayLane
 from discue.dispatch.lane.replay_state import ReplayProgress
 from discue.dispatch.pull.session import Ledger
 from discue.domain.model import Entry, RateLimit
-from discue.domain.pace import Pace
+from discue.domain.pace import TokenBucket
 from discue.domain.window import Window
 from discue.store import cursors, leases
 from discue.store import listeners as store_listeners
-from discue.store.engine import Append, Appended, CursorKey, Routed, Settle, Transaction
+from discue.store.engine import Append, Appended, CursorKey, Settle, TopicAppend, Transaction
 from discue.store.postgres.pool import Link
 from discue.store.store import Store
 
@@ -105,7 +105,7 @@ def signs_with_another_key() -> None:
 
 
 def stores_a_message_of_a_topic_queue_by_queue() -> None:
-    async def one_after_another(self: Store, routed: Routed) -> tuple[Appended, ...]:
+    async def one_after_another(self: Store, routed: TopicAppend) -> tuple[Appended, ...]:
         appended = []
         for append in routed.appends:
             entries = tuple(msgspec.structs.replace(entry, body_id=None) for entry in append.entries)
@@ -136,10 +136,10 @@ def ignores_the_warning_of_a_commit() -> None:
 
 
 def never_follows_the_feed() -> None:
-    async def catch_up(_self: Directory) -> None:
+    async def catch_up(_self: ControlPlaneCache) -> None:
         """What was known stays so."""
 
-    put(Directory, "catch_up", catch_up)
+    put(ControlPlaneCache, "catch_up", catch_up)
 
 
 def believes_what_it_read_before_an_outage() -> None:
@@ -183,10 +183,10 @@ def never_expires() -> None:
 
 
 def takes_over_with_a_full_bucket() -> None:
-    def full(limit: RateLimit | None, now: float, **_named: object) -> Pace:
-        return Pace(limit, now, is_full=True)
+    def full(limit: RateLimit | None, now: float, **_named: object) -> TokenBucket:
+        return TokenBucket(limit, now, is_full=True)
 
-    put(lane, "Pace", full)
+    put(lane, "TokenBucket", full)
 
 
 def hands_out_what_is_leased() -> None:

@@ -3,7 +3,7 @@
 import msgspec
 
 from discue.domain.headers import Headers
-from discue.domain.messages import read_options
+from discue.domain.messages import decode_options
 from discue.store.engine import Engine, Transaction
 from discue.store.entries import BODY
 from discue.store.postgres.engine import PostgresEngine
@@ -37,7 +37,7 @@ async def stored_by(product: Product, database: str) -> list[Stored]:
             assert row[1] == row[2], tuple(row)
         rows = await tx.rows(_LOG)
         return [
-            Stored(queue, id_, bytes(body).decode(), read_options(extra).headers) for queue, id_, body, extra in rows
+            Stored(queue, id_, bytes(body).decode(), decode_options(extra).headers) for queue, id_, body, extra in rows
         ]
 
     engine = _engine_of(product, database)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from discue.domain.headers import RUN_AT, SCHEDULE
+from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from tests.faults.altered import OFFSET
 from tests.faults.client import Client, Lost
 from tests.faults.logs import Stored, stored_by
@@ -32,7 +32,7 @@ def broken(first_runs: Mapping[str, int], last_at: int, stored: Iterable[Stored]
     runs: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for each in stored:
         headers = dict(each.headers)
-        runs[headers[SCHEDULE]][int(headers[RUN_AT])] += 1
+        runs[headers[SCHEDULE_HEADER]][int(headers[SCHEDULED_AT_HEADER])] += 1
     for schedule, first_at in first_runs.items():
         for run_at in range(first_at, last_at, _FROM_RUN_TO_RUN_MS):
             if runs[schedule][run_at] != 1:
@@ -110,7 +110,7 @@ async def test_each_run_of_a_schedule_has_one_message_whatever_dies(tmp_path: Pa
 
 def _runs_of(stored: Iterable[Stored]) -> Iterator[int]:
     for each in stored:
-        yield int(dict(each.headers)[RUN_AT])
+        yield int(dict(each.headers)[SCHEDULED_AT_HEADER])
 
 
 @pytest.mark.parametrize(
@@ -123,5 +123,7 @@ def _runs_of(stored: Iterable[Stored]) -> Iterator[int]:
     ],
 )
 def test_what_is_broken_is_seen(runs: tuple[int, ...], sentence: str) -> None:
-    stored = [Stored("q", str(run_at), "x", ((SCHEDULE, "s"), (RUN_AT, str(run_at)))) for run_at in runs]
+    stored = [
+        Stored("q", str(run_at), "x", ((SCHEDULE_HEADER, "s"), (SCHEDULED_AT_HEADER, str(run_at)))) for run_at in runs
+    ]
     assert list(broken({"s": 60_000}, 180_001, stored)) == [sentence]

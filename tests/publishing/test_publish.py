@@ -8,23 +8,23 @@ from discue.control import messages, queues
 from discue.control.queues import QueueFields
 from discue.domain.errors import Fault, NotFound, PayloadTooLarge, Unavailable
 from discue.domain.scopes import Principal
-from discue.publishing.publish import Draft, Publisher, publish
-from discue.publishing.quota_gate import PublishingQuotas
+from discue.publishing.publish import NewMessage, Publisher, publish
+from discue.publishing.quota_gate import QuotaGate
 from discue.store.pagination import Selection
 from tests.support.cast import Cast
 
-ONE = (Draft(b"1", True),)
+ONE = (NewMessage(b"1", True),)
 
 
 async def _queue(cast: Cast, principal: Principal) -> QueueRecord:
     made = await queues.create(cast.control, principal, QueueFields("orders", max_message_bytes=10))
-    return await cast.control.directory.queue(principal.organization, made.queue.public_id)
+    return await cast.control.cache.queue(principal.organization, made.queue.public_id)
 
 
 def _publisher(cast: Cast) -> Publisher:
     control = cast.control
-    quotas = PublishingQuotas(control.store, control.clock)
-    return Publisher(control.store, control.directory, control.clock, control.public_ids, quotas, control.row_ids)
+    quotas = QuotaGate(control.store, control.clock)
+    return Publisher(control.store, control.cache, control.clock, control.public_ids, quotas, control.row_ids)
 
 
 async def _stored(cast: Cast, queue: QueueRecord) -> int:
@@ -34,14 +34,14 @@ async def _stored(cast: Cast, queue: QueueRecord) -> int:
 
 async def test_messages_are_consecutive_in_the_order_given(cast: Cast) -> None:
     queue = await _queue(cast, cast.alice.principal)
-    drafts = tuple(Draft(b"%d" % number, True) for number in range(3))
+    drafts = tuple(NewMessage(b"%d" % number, True) for number in range(3))
     entries = await publish(_publisher(cast), queue, drafts)
     assert [(entry.seq, entry.body) for entry in entries] == [(1, b"0"), (2, b"1"), (3, b"2")]
 
 
 async def test_one_that_is_too_large_is_named_and_none_is_stored(cast: Cast) -> None:
     queue = await _queue(cast, cast.alice.principal)
-    drafts = (Draft(b"1", True, None, "/messages/0/data"), Draft(b"x" * 11, False, None, "/messages/1/data"))
+    drafts = (NewMessage(b"1", True, None, "/messages/0/data"), NewMessage(b"x" * 11, False, None, "/messages/1/data"))
     with pytest.raises(PayloadTooLarge) as raised:
         await publish(_publisher(cast), queue, drafts)
     assert raised.value.faults == (Fault("/messages/1/data", "has 11 bytes; at most 10 are allowed"),)
@@ -60,7 +60,7 @@ async def test_what_the_changed_queue_does_not_take_is_refused(cast: Cast) -> No
     queue = await _queue(cast, principal)
     await queues.change(cast.control, principal, queue.public_id, QueueFields(max_message_bytes=2))
     with pytest.raises(PayloadTooLarge):
-        await publish(_publisher(cast), queue, (Draft(b"123", True),))
+        await publish(_publisher(cast), queue, (NewMessage(b"123", True),))
     assert await _stored(cast, queue) == 0
 
 
@@ -78,6 +78,6 @@ async def test_a_queue_that_never_stands_still_is_given_up(cast: Cast, monkeypat
     async def always_outdated(_organization: int, _public_id: str) -> QueueRecord:
         return outdated
 
-    monkeypatch.setattr(cast.control.directory, "queue", always_outdated)
+    monkeypatch.setattr(cast.control.cache, "queue", always_outdated)
     with pytest.raises(Unavailable):
         await publish(_publisher(cast), outdated, ONE)

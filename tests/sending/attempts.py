@@ -8,7 +8,7 @@ from typing import Any
 
 import uvloop
 
-from discue.domain.attempt_trace import Kept
+from discue.domain.attempt_trace import AttemptDetailLevel
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, parse_target
 from discue.domain.model import Outcome
@@ -84,7 +84,7 @@ async def a_sender(
     resolve: Resolve | None = None,
     ssl_context: ssl.SSLContext | None = None,
     clock: SystemClock | None = None,
-    details: Kept = "none",
+    details: AttemptDetailLevel = "none",
 ) -> AsyncIterator[Sender]:
     """A sender that may go anywhere; at its end nothing is in flight, and no connection is left."""
     sender = Sender(

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from discue.domain.attempt_trace import Kept, Trace
+from discue.domain.attempt_trace import AttemptDetailLevel, Trace
 from discue.domain.egress import EgressPolicy, IPAddress
 from discue.domain.model import Outcome
 from discue.sending.sender_limits import SenderLimits
@@ -44,7 +44,7 @@ def traced(outcome: Outcome) -> Trace:
 @pytest.mark.parametrize(
     ("details", "wanted"), [("none", (False, False)), ("failures", (False, True)), ("all", (True, True))]
 )
-def test_what_is_wanted_is_traced_and_nothing_else(details: Kept, wanted: tuple[bool, bool]) -> None:
+def test_what_is_wanted_is_traced_and_nothing_else(details: AttemptDetailLevel, wanted: tuple[bool, bool]) -> None:
     of_success, of_failure = wanted
 
     async def make() -> None:

@@ -4,7 +4,7 @@ import apsw
 import pytest
 
 from discue.observability.logs import Log
-from discue.server.installation import StoreFailures
+from discue.server.installation import StoreFailureLog
 from tests.support.clocks import StandingClock
 
 
@@ -14,7 +14,7 @@ def _times_since(caplog: pytest.LogCaptureFixture) -> list[int]:
 
 def test_a_failure_that_lasts_is_told_once_in_a_while_with_how_often_it_was(caplog: pytest.LogCaptureFixture) -> None:
     clock = StandingClock()
-    failures = StoreFailures(Log("test"), clock)
+    failures = StoreFailureLog(Log("test"), clock)
     for _ in range(50):
         failures.report("commit", apsw.FullError("database or disk is full"))
     assert _times_since(caplog) == [0]
@@ -24,7 +24,7 @@ def test_a_failure_that_lasts_is_told_once_in_a_while_with_how_often_it_was(capl
 
 
 def test_another_failure_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    failures = StoreFailures(Log("test"), StandingClock())
+    failures = StoreFailureLog(Log("test"), StandingClock())
     failures.report("commit", apsw.FullError("database or disk is full"))
     failures.report("commit", apsw.BusyError("database is locked"))
     failures.report("read", apsw.FullError("database or disk is full"))

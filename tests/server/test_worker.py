@@ -58,7 +58,7 @@ async def test_draining_ends_well_although_the_store_cannot_note_when_keys_were_
         worker = Worker(installation, log)
         await worker.start()
         assert key is not None
-        await installation.directory.authenticate(key)
+        await installation.cache.authenticate(key)
 
         async def full(_: object) -> Queue:
             raise StoreUnavailable
@@ -194,14 +194,14 @@ async def test_one_that_was_declared_dead_joins_afresh_and_delivers_on(runner: a
         await receiver.until(lambda: len(receiver.delivered) == 1)
         joins_again = asyncio.Event()
         one.worker.lease.announce = lambda _: joins_again.set()
-        dead = one.worker.lease.incarnation
-        await one.installation.store.write(partial(workers.bury, incarnation=dead, known_dead=True))
+        dead = one.worker.lease.session_id
+        await one.installation.store.write(partial(workers.expire_worker, session_id=dead, known_dead=True))
         await joins_again.wait()
         # Whoever buried it went, too: its cursors are freed all the same, in a while.
         message = await client.publish(queue, "hello again")
         await receiver.until(lambda: receiver.messages("listener")[-1] == message)
         polled = await one.installation.store.engine.poll(())
-        assert [member.incarnation for member in polled.members] == [one.worker.lease.incarnation]
+        assert [member.session_id for member in polled.members] == [one.worker.lease.session_id]
         client.close()
 
 

@@ -8,8 +8,8 @@ from discue.domain.model import Listener, Queue
 from discue.store import events, retention, tallies, usage_events
 from discue.store.engine import Transaction
 from discue.store.events import Occurrence
-from discue.store.tallies import Counted
-from discue.store.usage_events import Topic, Wanted
+from discue.store.tallies import TallyEntry
+from discue.store.usage_events import EventQuery, EventTopic
 from tests.store.rows import public_id, row_id
 from tests.support.clocks import NOON
 
@@ -19,10 +19,10 @@ async def look_back(tx: Transaction, queue: Queue, listener: Listener) -> None:
     ours = queue.organization
     await events.record(tx, Occurrence(row_id(60), ""), "queue_added", ours, queue.public_id, queue.alias)
     only = (None, {public_id(33), listener.public_id, queue.public_id})
-    for topic, chosen, oldest_first in product(get_args(Topic), only, (False, True)):
-        choice: Topic = topic
-        await usage_events.find(tx, Wanted(ours, last_id_of(NOON), 10, choice, chosen, oldest_first))
-    await tallies.add(tx, [Counted(ours, tallies.NOW, tallies.BYTES_STORED, 1)])
+    for topic, chosen, oldest_first in product(get_args(EventTopic), only, (False, True)):
+        choice: EventTopic = topic
+        await usage_events.find(tx, EventQuery(ours, last_id_of(NOON), 10, choice, chosen, oldest_first))
+    await tallies.add(tx, [TallyEntry(ours, tallies.NOW, tallies.BYTES_STORED, 1)])
     await tallies.since(tx, ours, 1)
     await tallies.bytes_stored(tx, ours)
     await tallies.forget(tx, ours, 10, 2)

@@ -7,7 +7,7 @@ from functools import partial
 
 from discue.domain.model import Queue
 from discue.store import queues
-from discue.store.engine import Append, Appended, Batch, Hint, NewEntry, Row, Settle, Transaction
+from discue.store.engine import Append, Appended, Batch, NewEntry, Notification, Row, Settle, Transaction
 from discue.store.listeners import insert
 from discue.store.postgres.engine import PostgresEngine
 from tests.store.rows import a_listener, a_queue, public_id, row_id, take_all
@@ -26,7 +26,7 @@ class Opened:
     def __init__(self, address: str, *, commit_seconds: float = 10.0) -> None:
         self.places: list[str] = []
         self.errors: list[BaseException] = []
-        self.hints: asyncio.Queue[Hint] = asyncio.Queue()
+        self.hints: asyncio.Queue[Notification] = asyncio.Queue()
         self.losses = 0
         self.engine = PostgresEngine(address, report=self._report, commit_seconds=commit_seconds)
 
@@ -37,7 +37,7 @@ class Opened:
     async def listen(self) -> None:
         """Returns when it hears."""
         self.engine.listen(self.hints.put_nowait, self._lost)
-        assert await self.hints.get() == Hint(anything=True)
+        assert await self.hints.get() == Notification(anything=True)
 
     def _lost(self) -> None:
         self.losses += 1

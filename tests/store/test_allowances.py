@@ -4,18 +4,18 @@ import asyncio
 from functools import partial
 
 from discue.store import allowances
-from discue.store.allowances import Taken, Wish
+from discue.store.allowances import BudgetGrant, BudgetRequest
 from discue.store.engine import Transaction
 from discue.store.store import Store
 
 MINUTE = 29_166_666
 
 
-def _wish(wanted: int, limit: int = 100, caller: int = 7, minute: int = MINUTE) -> Wish:
-    return Wish(1, caller, minute, wanted, limit)
+def _wish(wanted: int, limit: int = 100, caller: int = 7, minute: int = MINUTE) -> BudgetRequest:
+    return BudgetRequest(1, caller, minute, wanted, limit)
 
 
-async def _take(store: Store, *wishes: Wish) -> list[Taken]:
+async def _take(store: Store, *wishes: BudgetRequest) -> list[BudgetGrant]:
     return await store.write(partial(allowances.take, wishes=wishes))
 
 
@@ -28,14 +28,14 @@ async def _rows(store: Store) -> int:
 
 
 async def test_what_is_taken_is_gone(store: Store) -> None:
-    assert await _take(store, _wish(30)) == [Taken(30, 70)]
-    assert await _take(store, _wish(60)) == [Taken(60, 10)]
-    assert await _take(store, _wish(60)) == [Taken(10, 0)]
-    assert await _take(store, _wish(1)) == [Taken(0, 0)]
+    assert await _take(store, _wish(30)) == [BudgetGrant(30, 70)]
+    assert await _take(store, _wish(60)) == [BudgetGrant(60, 10)]
+    assert await _take(store, _wish(60)) == [BudgetGrant(10, 0)]
+    assert await _take(store, _wish(1)) == [BudgetGrant(0, 0)]
 
 
 async def test_more_than_the_limit_is_granted_in_part(store: Store) -> None:
-    assert await _take(store, _wish(130)) == [Taken(100, 0)]
+    assert await _take(store, _wish(130)) == [BudgetGrant(100, 0)]
 
 
 async def test_callers_and_minutes_have_nothing_to_do_with_each_other(store: Store) -> None:
@@ -45,15 +45,15 @@ async def test_callers_and_minutes_have_nothing_to_do_with_each_other(store: Sto
 
 async def test_a_raised_limit_leaves_more_and_a_lowered_one_nothing(store: Store) -> None:
     await _take(store, _wish(50))
-    assert await _take(store, _wish(10, limit=55)) == [Taken(5, 0)]
-    assert await _take(store, _wish(10, limit=40)) == [Taken(0, 0)]
-    assert await _take(store, _wish(10, limit=200)) == [Taken(10, 130)]
+    assert await _take(store, _wish(10, limit=55)) == [BudgetGrant(5, 0)]
+    assert await _take(store, _wish(10, limit=40)) == [BudgetGrant(0, 0)]
+    assert await _take(store, _wish(10, limit=200)) == [BudgetGrant(10, 130)]
 
 
 async def test_what_was_not_used_can_be_returned(store: Store) -> None:
     await _take(store, _wish(90))
-    wish = allowances.Wish(1, 7, MINUTE, 2, 10, returned=85)
-    assert await _take(store, wish) == [Taken(2, 3)]
+    wish = allowances.BudgetRequest(1, 7, MINUTE, 2, 10, returned=85)
+    assert await _take(store, wish) == [BudgetGrant(2, 3)]
 
 
 async def test_takers_at_the_same_time_share_the_limit_exactly(store: Store) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from discue.domain.errors import BadRequest
 from discue.domain.ids import event_id_of, millisecond_of
-from discue.domain.model import Attempt, Listener, Queue, ShownAttempt, StoredMessage
+from discue.domain.model import Attempt, Listener, Queue, StoredAttempt, StoredMessage
 from discue.store import attempt_lists, listeners, messages
 from discue.store.engine import Settle, Transaction
 from discue.store.filtered_pages import Effort
@@ -108,11 +108,11 @@ async def test_a_listener_has_its_attempts(
         await check(store, pages, msgspec.structs.replace(selection, per_page=per_page), expected)
 
 
-async def _of_listener(listener: Listener, tx: Transaction, selection: Selection) -> Listing[ShownAttempt]:
+async def _of_listener(listener: Listener, tx: Transaction, selection: Selection) -> Listing[StoredAttempt]:
     return await attempt_lists.of_listener(tx, listener, selection)
 
 
-async def _of_message(message: StoredMessage, tx: Transaction, selection: Selection) -> Listing[ShownAttempt]:
+async def _of_message(message: StoredMessage, tx: Transaction, selection: Selection) -> Listing[StoredAttempt]:
     return await attempt_lists.of_message(tx, message, selection)
 
 
@@ -168,7 +168,7 @@ async def test_a_page_that_costs_too_much_is_cut_short_and_goes_on_where_it_ende
 async def test_an_attempt_shows_what_was_recorded(store: Store) -> None:
     world = await _world(store)
     made, listener, message = world.attempts[1], world.listeners[1], world.messages[1]
-    expected = ShownAttempt(
+    expected = StoredAttempt(
         id=event_id_of(made.id),
         made_at=NOON + 100,
         listener_public_id=listener.public_id,

@@ -20,7 +20,7 @@ from discue.store.engine import (
     Appended,
     Batch,
     BatchOutcome,
-    ExceptionRow,
+    DeliveryRow,
     NewEntry,
     Settle,
     Transaction,
@@ -201,13 +201,13 @@ async def test_where_commits_take_long_no_more_waits_than_can_be_stored_soon_and
     clock.advance(2_000)
     waiting = await _begun(*(store.append(an_append(house.queue, 1_000 * each, 300)) for each in range(1, 3)))
     with pytest.raises(Overloaded):
-        store.check_room()
+        store.check_capacity()
     with pytest.raises(Overloaded):
         await store.append(an_append(house.queue, 5_000))
     house.engine.release()
     answers = await asyncio.gather(under_way, *waiting)
     assert all(isinstance(answer, Appended) for answer in answers), "a commit's worth may wait, however long they take"
-    store.check_room()
+    store.check_capacity()
 
 
 async def test_a_stall_that_is_over_refuses_nobody_who_fits_into_the_next_commit(house: House) -> None:
@@ -329,7 +329,7 @@ class Model:
     def __init__(self, listeners: list[Settle]) -> None:
         self.heads = [0, 0, 0]
         self.cursors = listeners
-        self.exceptions: list[set[int]] = [set(), set(), set()]
+        self.delivery_rows: list[set[int]] = [set(), set(), set()]
         self.works = 0
         self.settled: set[int] = set()
 
@@ -368,14 +368,14 @@ async def _asked(store: Store, made: list[Queue], model: Model, steps: list[Step
             settle = msgspec.structs.replace(
                 model.cursors[step.queue],
                 acknowledged=step.number,
-                exceptions=(ExceptionRow(step.number, "retry", 1, NOON, ""),),
+                delivery_rows=(DeliveryRow(step.number, "retry", 1, NOON, ""),),
             )
             takes = model.settle(step)
             if not takes and step.what == "stale settle":
                 settle = msgspec.structs.replace(settle, token=settle.token + 1)
             if takes:
                 moved.append(settle)
-                model.exceptions[step.queue].add(step.number)
+                model.delivery_rows[step.queue].add(step.number)
             waiting.append(store.settle(settle))
             expected.append(takes)
         else:
@@ -387,7 +387,7 @@ async def _asked(store: Store, made: list[Queue], model: Model, steps: list[Step
         _check(answer, right)
     for settle in moved:
         position = next(index for index, cursor in enumerate(model.cursors) if cursor.listener == settle.listener)
-        model.cursors[position] = msgspec.structs.replace(settle, version=settle.version + 1, exceptions=())
+        model.cursors[position] = msgspec.structs.replace(settle, version=settle.version + 1, delivery_rows=())
 
 
 def _check(answer: object, right: object) -> None:
@@ -440,5 +440,5 @@ async def _walk(store: Store, commits: list[list[Step]]) -> None:
         assert found is not None
         assert found.acknowledged == model.cursors[index].acknowledged
         kept = await store.read(partial(_excepted, queue=queue.id))
-        assert kept == model.exceptions[index]
+        assert kept == model.delivery_rows[index]
     assert await store.read(lambda tx: tx.row("SELECT version FROM feed_head")) == (model.works,)

@@ -12,12 +12,12 @@ from discue.domain.errors import StoreUnusable
 from discue.domain.model import Queue
 from discue.store import comparison, copying, encryption, tables
 from discue.store.comparison import compare
-from discue.store.copying import Progress, Side
-from discue.store.cursor_keys import PULLED
+from discue.store.copying import CopyProgress, Side
+from discue.store.cursor_keys import PULL_OWNER
 from discue.store.encryption import Encryption
 from discue.store.engine import Append, NewEntry, Row, Transaction, Value
 from discue.store.store import Store
-from discue.store.tables import CURSOR, EXCEPTION, LOG, OF_THE_DATABASE, TABLES, Table
+from discue.store.tables import CURSOR, EXCEPTION, LOG, OF_THE_DATABASE, TABLES, TableSpec
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_organization, stored_queue
 from tests.support.clocks import NOON
 from tests.support.everywhere import EVERYWHERE
@@ -62,7 +62,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copying, "ROWS_A_STEP", 3)
 
 
-async def copied(source: Side, target: Side, steps: int = 1_000_000) -> Progress:
+async def copied(source: Side, target: Side, steps: int = 1_000_000) -> CopyProgress:
     progress = await copying.begin(source, target, LATER)
     while steps and not progress.is_copied:
         progress = await copying.step(source, target, progress)
@@ -70,11 +70,11 @@ async def copied(source: Side, target: Side, steps: int = 1_000_000) -> Progress
     return progress
 
 
-async def differences(source: Side, target: Side, progress: Progress) -> list[str]:
+async def differences(source: Side, target: Side, progress: CopyProgress) -> list[str]:
     return [look.difference async for look in compare(source, target, progress) if look.difference]
 
 
-async def rows(side: Side, table: Table, columns: tuple[str, ...] = ()) -> list[Row]:
+async def rows(side: Side, table: TableSpec, columns: tuple[str, ...] = ()) -> list[Row]:
     order = ", ".join(table.key)
     sql = f"SELECT {', '.join(columns or table.columns)} FROM {table.name} ORDER BY {order}"
     return [tuple(row) for row in await side.store.read(lambda tx: tx.rows(sql))]
@@ -149,7 +149,7 @@ async def test_nobody_there_owns_a_cursor_or_has_a_request_under_way(source: Sid
 
 async def test_what_is_pulled_stays_so_and_what_is_leased_is_leased(source: Side, target: Side) -> None:
     await a_small_installation(source)
-    await run(source, "UPDATE cursor SET owner = $1", PULLED)
+    await run(source, "UPDATE cursor SET owner = $1", PULL_OWNER)
     await run(
         source,
         "INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, token, reason) "
@@ -331,9 +331,9 @@ async def test_a_server_that_starts_during_the_copy_ends_it(source: Side, target
 
 async def test_workers_that_are_dead_or_expired_are_nobody(source: Side, target: Side) -> None:
     await a_small_installation(source)
-    await a_member(source, incarnation=1, dead=1)
-    await a_member(source, incarnation=2, left_ms=-1)
-    await a_member(source, incarnation=3, left_ms=20_000)
+    await a_member(source, session_id=1, dead=1)
+    await a_member(source, session_id=2, left_ms=-1)
+    await a_member(source, session_id=3, left_ms=20_000)
 
     assert (await copied(source, target)).is_copied
 
@@ -416,7 +416,7 @@ async def test_no_table_and_no_column_is_forgotten(source: Side, engines: tuple[
 
 @pytest.mark.parametrize("engines", [("sqlite", "sqlite")], indirect=True)
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-async def test_every_page_is_found_by_the_key(source: Side, table: Table) -> None:
+async def test_every_page_is_found_by_the_key(source: Side, table: TableSpec) -> None:
     sql = tables.select(table, table.columns, is_first=False)
     plan = await source.store.read(lambda tx: tx.rows(f"EXPLAIN QUERY PLAN {sql}", *range(len(table.key) + 1)))
     (step,) = [row[-1] for row in plan]

@@ -5,7 +5,7 @@ import msgspec
 from discue.domain.model import Attempt, Delivery, DeliveryOptions, Listener, StoredMessage
 from discue.domain.window import Window
 from discue.store import deliveries, listeners, messages
-from discue.store.engine import ExceptionRow, MissedRange, Settle
+from discue.store.engine import DeliveryRow, MissedRange, Settle
 from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
 from tests.support.clocks import NOON
@@ -50,8 +50,8 @@ async def test_each_listener_has_its_own_state_attempts_and_last_status(store: S
     stored, (first, second, _) = await _published(store)
     await store.settle(_settle(first, 1, attempts=(_attempt(first, 1, 1, 204),)))
     retrying = (_attempt(second, 1, 2, 503), _attempt(second, 1, 1, 500))
-    rows = (ExceptionRow(1, "retry", 2, NOON, "failed"),)
-    await store.settle(_settle(second, 1, retrying=1, attempts=retrying, exceptions=rows))
+    rows = (DeliveryRow(1, "retry", 2, NOON, "failed"),)
+    await store.settle(_settle(second, 1, retrying=1, attempts=retrying, delivery_rows=rows))
     assert await _of(store, stored[0]) == [
         Delivery(first.public_id, "acknowledged", 1, 204),
         Delivery(second.public_id, "retrying", 2, 503, next_attempt_at=NOON),
@@ -69,8 +69,8 @@ async def test_what_is_settled_ahead_is_acknowledged_and_what_lies_before_it_is_
 
 async def test_missed_is_shown_whether_as_an_exception_or_in_a_range(store: Store) -> None:
     stored, (first, second, _) = await _published(store)
-    rows = (ExceptionRow(2, "missed", 12, NOON, "used up"),)
-    await store.settle(_settle(first, 3, missed=1, exceptions=rows))
+    rows = (DeliveryRow(2, "missed", 12, NOON, "used up"),)
+    await store.settle(_settle(first, 3, missed=1, delivery_rows=rows))
     await store.settle(_settle(second, 3, missed=2, missed_ranges=(MissedRange(1, 2, "too_old", NOON),)))
     states = [[each.state for each in await _of(store, message)] for message in stored]
     assert states == [["acknowledged", "missed"], ["missed", "missed"], ["acknowledged", "acknowledged"]]
@@ -79,10 +79,10 @@ async def test_missed_is_shown_whether_as_an_exception_or_in_a_range(store: Stor
 
 async def test_an_attempt_that_is_under_way_is_none_yet_and_one_that_has_ended_says_how(store: Store) -> None:
     stored, (first, second, _) = await _published(store)
-    under_way = (ExceptionRow(1, "sending", 1, NOON, "", 7), ExceptionRow(2, "sending", 3, NOON, "", 7))
-    await store.settle(_settle(first, 3, retrying=2, exceptions=under_way))
-    ended = (ExceptionRow(1, "ended", 2, NOON, ""), ExceptionRow(2, "ended", 12, NOON, "attempts_used_up"))
-    await store.settle(_settle(second, 3, retrying=2, exceptions=ended))
+    under_way = (DeliveryRow(1, "sending", 1, NOON, "", 7), DeliveryRow(2, "sending", 3, NOON, "", 7))
+    await store.settle(_settle(first, 3, retrying=2, delivery_rows=under_way))
+    ended = (DeliveryRow(1, "ended", 2, NOON, ""), DeliveryRow(2, "ended", 12, NOON, "attempts_used_up"))
+    await store.settle(_settle(second, 3, retrying=2, delivery_rows=ended))
     assert await _of(store, stored[0]) == [
         Delivery(first.public_id, "pending", 0, 0),
         Delivery(second.public_id, "acknowledged", 2, 0),

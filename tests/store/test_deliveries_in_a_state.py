@@ -15,7 +15,7 @@ from discue.domain.errors import BadRequest
 from discue.domain.model import DeliveryState, Listener, Queue
 from discue.domain.window import Window
 from discue.store import deliveries, listeners, messages, queues, received
-from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Settle, Transaction
+from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction
 from discue.store.pagination import Selection
 from discue.store.store import Store
 from tests.store.rows import a_queue, public_id, row_id, stored_listener, stored_queue
@@ -96,14 +96,14 @@ async def _publish(store: Store, queue: Queue, world: World, indexes: Collection
 def _settle(listener: Listener, world: World) -> Settle:
     window = Window(world.before)
     window.settle_through(world.before + min(world.behind, len(world.fates)))
-    exceptions = []
+    delivery_rows = []
     for seq, (settled, exception) in enumerate(world.fates, world.before + 1):
         if settled:
             window.settle(seq)
         if exception is not None and window.is_settled(seq):
             state, attempts, reason = exception
-            exceptions.append(ExceptionRow(seq, state, attempts, NOON, reason))
-    named = {row.seq for row in exceptions}
+            delivery_rows.append(DeliveryRow(seq, state, attempts, NOON, reason))
+    named = {row.seq for row in delivery_rows}
     ranges = [
         each for each in _ranges(world) if all(_is_free(window, named, seq) for seq in range(each[0], each[1] + 1))
     ]
@@ -121,7 +121,7 @@ def _settle(listener: Listener, world: World) -> Settle:
         0,
         0,
         0,
-        exceptions=tuple(exceptions),
+        delivery_rows=tuple(delivery_rows),
         missed_ranges=tuple(MissedRange(first, last, "too_old", NOON) for first, last in ranges),
     )
 
@@ -243,8 +243,8 @@ async def test_a_long_missed_range_is_passed_in_one_step(store: Store) -> None:
 
 async def test_what_lies_far_below_other_states_comes_on_a_later_page(store: Store) -> None:
     _, listener = await _with_a_range(store, 6_000)
-    retries = tuple(ExceptionRow(seq, "retry", 1, NOON, "") for seq in range(1_000, 5_000))
-    values = Settle(OURS, listener.id, 0, listener.queue, 0, 1, 6_005, None, 0, 0, 0, 0, 0, exceptions=retries)
+    retries = tuple(DeliveryRow(seq, "retry", 1, NOON, "") for seq in range(1_000, 5_000))
+    values = Settle(OURS, listener.id, 0, listener.queue, 0, 1, 6_005, None, 0, 0, 0, 0, 0, delivery_rows=retries)
     await store.settle(values)
     selection = Selection(listener=listener.public_id, state="pending")
     page = await store.read(lambda tx: messages.page(tx, OURS, selection))

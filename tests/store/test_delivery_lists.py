@@ -8,7 +8,7 @@ import pytest
 from discue.domain.errors import BadRequest
 from discue.domain.model import Attempt, Delivery, DeliveryState, Listener, Queue, StoredMessage
 from discue.store import delivery_lists, listeners, messages
-from discue.store.engine import ExceptionRow, MissedRange, Settle, Transaction
+from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
 from discue.store.filtered_pages import Effort
 from discue.store.pagination import Listing, Selection
 from discue.store.store import Store
@@ -48,10 +48,10 @@ def _settled(listener: Listener, fate: int) -> Settle:
     changes: tuple[dict[str, object], ...] = (
         {"position": 0},
         {},
-        {"exceptions": (ExceptionRow(1, "retry", 1, NOON + 9_000, "failed"),), "attempts": (attempt,)},
-        {"exceptions": (ExceptionRow(1, "missed", 12, NOON, "attempts_used_up"),)},
+        {"exceptions": (DeliveryRow(1, "retry", 1, NOON + 9_000, "failed"),), "attempts": (attempt,)},
+        {"exceptions": (DeliveryRow(1, "missed", 12, NOON, "attempts_used_up"),)},
         {"missed_ranges": (MissedRange(1, 2, "too_old", NOON),)},
-        {"exceptions": (ExceptionRow(1, "sending", 2, NOON, "", 7),), "attempts": (attempt,)},
+        {"exceptions": (DeliveryRow(1, "sending", 2, NOON, "", 7),), "attempts": (attempt,)},
     )
     return msgspec.structs.replace(plain, **changes[fate])
 

@@ -13,7 +13,7 @@ from discue.store.engine import (
     Append,
     Appended,
     Batch,
-    ExceptionRow,
+    DeliveryRow,
     MissedRange,
     NewEntry,
     QueueClosed,
@@ -228,7 +228,7 @@ def with_everything(settle: Settle) -> Settle:
         last_success_at=NOON + 1,
         last_failure_at=NOON + 2,
         attempts=(an_attempt(settle, 1), an_attempt(settle, 2)),
-        exceptions=(ExceptionRow(4, "retry", 2, NOON + 9, "failed"),),
+        delivery_rows=(DeliveryRow(4, "retry", 2, NOON + 9, "failed"),),
         missed_ranges=(MissedRange(1, 2, "too_old", NOON),),
         details=((row_id(501), b"one"), (row_id(502), b"\0" * 20_000)),
     )
@@ -285,10 +285,10 @@ async def test_a_stale_settle_does_not_touch_its_neighbours(store: Store) -> Non
 
 async def test_an_exception_is_replaced_and_then_removed(store: Store) -> None:
     _, settle = await a_cursor(store)
-    one = ExceptionRow(4, "sending", 1, NOON, "")
-    two = ExceptionRow(4, "retry", 2, NOON + 5, "failed")
-    await settled(store, changed(settle, exceptions=(one,)))
-    await settled(store, changed(settle, version=1, exceptions=(two,)))
+    one = DeliveryRow(4, "sending", 1, NOON, "")
+    two = DeliveryRow(4, "retry", 2, NOON + 5, "failed")
+    await settled(store, changed(settle, delivery_rows=(one,)))
+    await settled(store, changed(settle, version=1, delivery_rows=(two,)))
     assert await rows(store, "SELECT state, attempts, due_at FROM exception") == [("retry", 2, NOON + 5)]
     await settled(store, changed(settle, version=2, resolved=(4, 5)))
     assert await rows(store, BESIDE) == [(0, 0, 0)]
@@ -299,9 +299,9 @@ async def test_a_settle_that_releases_gives_the_cursor_up_in_the_same_commit(sto
     other = await stored_listener(store, queue, 12)
     await store.write(lambda tx: take_all(tx, OWNER))
     stays = changed(settle, listener=other.id, token=1)
-    sending = ExceptionRow(4, "sending", 2, NOON, "", sender=OWNER)
-    leaves = changed(with_everything(settle), exceptions=(sending,), releases=True)
-    assert await settled(store, leaves, stays) == [True, True]
+    sending = DeliveryRow(4, "sending", 2, NOON, "", sender=OWNER)
+    is_leaving = changed(with_everything(settle), delivery_rows=(sending,), releases=True)
+    assert await settled(store, is_leaving, stays) == [True, True]
     owners = f"SELECT owner, token, version FROM cursor ORDER BY listener = {other.id}"
     assert await rows(store, owners) == [(None, 2, 1), (OWNER, 1, 1)]
     assert await rows(store, "SELECT seq, state, sender FROM exception") == [(4, "sending", OWNER)]
@@ -311,8 +311,8 @@ async def test_a_settle_that_releases_gives_the_cursor_up_in_the_same_commit(sto
 async def test_a_settle_may_carry_thousands_of_attempts(store: Store) -> None:
     _, settle = await a_cursor(store)
     attempts = tuple(an_attempt(settle, number) for number in range(1, 2_100))
-    exceptions = tuple(ExceptionRow(seq, "retry", 1, NOON, "failed") for seq in range(1, 300))
-    assert await settled(store, changed(settle, attempts=attempts, exceptions=exceptions)) == [True]
+    delivery_rows = tuple(DeliveryRow(seq, "retry", 1, NOON, "failed") for seq in range(1, 300))
+    assert await settled(store, changed(settle, attempts=attempts, delivery_rows=delivery_rows)) == [True]
     assert await rows(store, BESIDE) == [(299, 2_099, 0)]
 
 
@@ -494,8 +494,8 @@ async def test_a_poll_shows_everything_of_one_moment(store: Store) -> None:
     assert polled.epoch == await store.read(feed.epoch) != ""
     assert not polled.has_jobs
     [member] = polled.members
-    assert (member.incarnation, member.role, member.lease_ms, member.slot) == (5, "all", 60_000, 0)
-    assert (member.dead, member.leaves) == (False, False)
+    assert (member.session_id, member.role, member.lease_ms, member.slot) == (5, "all", 60_000, 0)
+    assert (member.dead, member.is_leaving) == (False, False)
     assert 50_000 < member.remaining_ms <= 60_000
     await store.write(lambda tx: jobs.insert(tx, jobs.Job(ORGANIZATION, row_id(40), "purge_queue", queue=queue.id)))
     assert (await store.engine.poll(())).has_jobs
@@ -544,7 +544,7 @@ async def test_what_one_process_commits_another_hears_of_and_reads(store: Store,
     queue = await stored_queue(store, ORGANIZATION, 10)
     heard = asyncio.Event()
     second.engine.listen(lambda _: heard.set(), lambda: None)
-    store.has_company = True
+    store.has_other_workers = True
     # Whoever begins to listen is told to look, by the first commit at the latest: what counts comes after that.
     await stored_queue(store, ORGANIZATION, 11)
     await heard.wait()

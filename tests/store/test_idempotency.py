@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from discue.domain.idempotency import Stretch, idempotency_key
+from discue.domain.idempotency import Interval, idempotency_key
 from discue.domain.model import Queue
 from discue.store import idempotency, queues
 from discue.store.engine import (
@@ -16,14 +16,14 @@ from discue.store.engine import (
     Append,
     Appended,
     Batch,
+    IdempotencyRecord,
     NewEntry,
-    Once,
     QueueClosed,
     StaleConfiguration,
     Transaction,
     UniqueViolation,
 )
-from discue.store.idempotency import Kept
+from discue.store.idempotency import StoredResponse
 from discue.store.store import Store
 from tests.store.rows import public_id, row_id, stored_queue
 from tests.support.clocks import NOON
@@ -31,7 +31,7 @@ from tests.support.stores import ENGINES, WAITING_BYTES, another, opened_store
 
 OURS, THEIRS = row_id(1), row_id(2)
 KEY = (-5, 7)
-ONCE = Once(KEY, b"fingerprint", b"content", row_id(100))
+ONCE = IdempotencyRecord(KEY, b"fingerprint", b"content", row_id(100))
 TOGETHER = 8
 
 
@@ -50,11 +50,13 @@ def _tolerate(_place: str, _error: BaseException) -> None:
     """That one key was kept by two at once is told, as whatever splits a batch."""
 
 
-def once_of(high: int, low: int = 0, content: bytes = b"c") -> Once:
-    return Once((high, low), b"f", content, row_id(abs(high)) + (high < 0))
+def once_of(high: int, low: int = 0, content: bytes = b"c") -> IdempotencyRecord:
+    return IdempotencyRecord((high, low), b"f", content, row_id(abs(high)) + (high < 0))
 
 
-def an_append(queue: Queue, number: int, once: Once | None = ONCE, *, count: int = 1, version: int = 1) -> Append:
+def an_append(
+    queue: Queue, number: int, once: IdempotencyRecord | None = ONCE, *, count: int = 1, version: int = 1
+) -> Append:
     entries = tuple(NewEntry(public_id(number + index), True, b"{}") for index in range(count))
     # Each request has an id of its own, also one that repeats another.
     once = None if once is None else msgspec.structs.replace(once, id=row_id(number))
@@ -65,7 +67,7 @@ async def committed(store: Store, *appends: Append) -> list[Appended | Exception
     return list((await store.engine.commit(Batch(appends=appends))).appends)
 
 
-async def keep(store: Store, *onces: Once) -> None:
+async def keep(store: Store, *onces: IdempotencyRecord) -> None:
     async def work(tx: Transaction) -> None:
         for once in onces:
             assert await idempotency.keep(tx, OURS, once, NOON)
@@ -73,7 +75,7 @@ async def keep(store: Store, *onces: Once) -> None:
     await store.write(work)
 
 
-async def kept(store: Store, organization: int = OURS, key: tuple[int, int] = KEY) -> Kept | None:
+async def kept(store: Store, organization: int = OURS, key: tuple[int, int] = KEY) -> StoredResponse | None:
     return await store.read(lambda tx: idempotency.kept(tx, organization, key))
 
 
@@ -87,7 +89,7 @@ async def test_a_key_is_kept_with_what_it_was_used_for_and_the_time_of_that(stor
     [answer] = await committed(store, an_append(queue, 100))
     assert isinstance(answer, Appended)
     assert answer.entries[0].stored_at == NOON + 200
-    assert await kept(store) == Kept(b"fingerprint", b"content", NOON + 200)
+    assert await kept(store) == StoredResponse(b"fingerprint", b"content", NOON + 200)
     assert await seqs(store, queue) == [1, 2]
 
 
@@ -104,7 +106,7 @@ async def test_a_key_that_is_kept_stores_nothing_and_its_neighbours_are_stored(s
     assert [type(answer) for answer in answers] == [Appended, AlreadyDone, Appended, Appended]
     assert await seqs(store, queue) == [1, 2, 3, 4]
     assert await seqs(store, other) == [1, 2]
-    assert await kept(store) == Kept(b"fingerprint", b"content", NOON + 100)
+    assert await kept(store) == StoredResponse(b"fingerprint", b"content", NOON + 100)
 
 
 async def test_of_two_in_one_commit_the_first_is_stored(store: Store) -> None:
@@ -117,10 +119,10 @@ async def test_of_two_in_one_commit_the_first_is_stored(store: Store) -> None:
 async def test_every_organization_has_keys_of_its_own(store: Store) -> None:
     ours, theirs = await stored_queue(store, OURS, 10), await stored_queue(store, THEIRS, 11)
     hashes = [idempotency_key(each, "the-same", "POST", "/queues", b"").hash for each in (OURS, THEIRS)]
-    onces = [Once(key, b"f", b"c", 0) for key in hashes]
+    onces = [IdempotencyRecord(key, b"f", b"c", 0) for key in hashes]
     answers = await committed(store, an_append(ours, 100, onces[0]), an_append(theirs, 101, onces[1]))
     assert [type(answer) for answer in answers] == [Appended, Appended]
-    assert await kept(store, THEIRS, hashes[1]) == Kept(b"f", b"c", NOON + 101)
+    assert await kept(store, THEIRS, hashes[1]) == StoredResponse(b"f", b"c", NOON + 101)
     assert await kept(store, THEIRS, hashes[0]) is None
 
 
@@ -156,7 +158,7 @@ async def test_answers_of_one_queue_are_rows_of_many_and_each_is_found(store: St
     await committed(store, *(an_append(queue, 200 + once.key[0], once) for once in (*small, *large)))
     assert await store.read(lambda tx: tx.rows("SELECT count(*) FROM idempotency_answers")) == [(4,)]
     for once in (*small, *large):
-        assert await kept(store, key=once.key) == Kept(b"f", once.content, NOON + 302)
+        assert await kept(store, key=once.key) == StoredResponse(b"f", once.content, NOON + 302)
 
 
 async def test_a_few_that_are_repeated_among_new_ones_are_told_apart(store: Store) -> None:
@@ -176,13 +178,13 @@ async def test_a_work_that_meets_its_key_is_told_so(store: Store) -> None:
 
     assert await store.write(work)
     assert not await store.write(work)
-    assert await kept(store) == Kept(b"fingerprint", b"content", NOON)
+    assert await kept(store) == StoredResponse(b"fingerprint", b"content", NOON)
 
 
 async def test_old_keys_of_a_stretch_are_forgotten_in_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idempotency, "LOOKED_AT", 2)
     await keep(store, *map(once_of, range(-3, 4)))
-    left: Stretch | None = (-2, 3)
+    left: Interval | None = (-2, 3)
     steps = []
     while left is not None:
         left = await store.write(partial(idempotency.forget, stretch=left, kept_before=NOON + 3))

@@ -20,7 +20,7 @@ from discue.store import (
     queues,
     users,
 )
-from discue.store.engine import ExceptionRow, MissedRange, Settle, Transaction, Value
+from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction, Value
 from discue.store.pagination import Selection
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
@@ -60,10 +60,10 @@ async def _world(store: Store) -> tuple[Queue, Listener]:
     queue = await stored_queue(store, OURS, 10)
     listener = await stored_listener(store, queue, 11)
     await publish(store, queue, [public_id(number) for number in range(20, 60)])
-    rows = (ExceptionRow(3, "retry", 1, NOON, ""), ExceptionRow(5, "missed", 12, NOON, "used up"))
+    rows = (DeliveryRow(3, "retry", 1, NOON, ""), DeliveryRow(5, "missed", 12, NOON, "used up"))
     ranges = (MissedRange(8, 9, "too_old", NOON),)
     plain = Settle(OURS, listener.id, 0, queue.id, 0, 0, 20, None, 10, 3, 1, 0, 0)
-    await store.settle(_with(plain, exceptions=rows, missed_ranges=ranges))
+    await store.settle(_with(plain, delivery_rows=rows, missed_ranges=ranges))
     return queue, listener
 
 
@@ -134,14 +134,14 @@ async def test_every_filter_goes_by_an_index_and_sorts_nothing(store: Store) -> 
 @every_prepared
 async def test_every_filter_does_so_on_a_server_whatever_its_statistics_say(prepared: Prepared) -> None:
     async def work(tx: Transaction) -> None:
-        explaining = Once(tx, slow_steps)
+        explaining = IdempotencyRecord(tx, slow_steps)
         with _no_slow_plans(explaining, bool):
             await _list_everything(explaining, prepared.queue, prepared.listener)
 
     await prepared.try_out(work)
 
 
-class Once(ExplainingSlowSteps):
+class IdempotencyRecord(ExplainingSlowSteps):
     """Explains each statement once: that takes a while on a server."""
 
     def __init__(self, tx: Transaction, explain: Callable[[Transaction, str], Any]) -> None:
@@ -170,7 +170,7 @@ async def _list_by_alias(tx: Transaction, queue: Queue) -> None:
 @every_prepared
 async def test_an_alias_is_found_by_an_index_of_aliases_on_a_server(prepared: Prepared) -> None:
     async def work(tx: Transaction) -> dict[str, dict[str, str]]:
-        once = Once(tx, index_conditions)
+        once = IdempotencyRecord(tx, index_conditions)
         await _list_by_alias(once, prepared.queue)
         return {sql: plan for sql, plan in once.plans.items() if _asks_for_an_alias(sql)}  # type: ignore[misc]
 
@@ -208,7 +208,9 @@ async def test_deliveries_in_a_state_are_found_by_the_index_of_that_state(store:
     _, listener = await _world(store)
 
     async def work(tx: Transaction) -> str:
-        explaining = Explaining(tx) if isinstance(store.engine, SqliteEngine) else Once(tx, index_conditions)
+        explaining = (
+            Explaining(tx) if isinstance(store.engine, SqliteEngine) else IdempotencyRecord(tx, index_conditions)
+        )
         await messages.page(explaining, OURS, Selection(listener=listener.public_id, state=state))
         return " ".join(
             str(plan) for sql, plan in explaining.plans.items() if "FROM exception" in sql and "JOIN log" in sql
@@ -237,7 +239,9 @@ async def test_failures_of_a_listener_are_found_by_their_index_and_the_rest_by_t
     _, listener = await _world(store)
 
     async def work(tx: Transaction) -> str:
-        explaining = Explaining(tx) if isinstance(store.engine, SqliteEngine) else Once(tx, index_conditions)
+        explaining = (
+            Explaining(tx) if isinstance(store.engine, SqliteEngine) else IdempotencyRecord(tx, index_conditions)
+        )
         await attempt_lists.of_listener(explaining, listener, selection)
         assert len(explaining.plans) == 2
         return " ".join(str(plan) for plan in explaining.plans.values()).replace("PRIMARY KEY", "attempt_pkey")

@@ -4,7 +4,7 @@ import pytest
 from discue.domain.model import CursorCounts, Listener, Queue
 from discue.domain.window import Window
 from discue.store import listeners, messages, queues
-from discue.store.engine import ExceptionRow, MissedRange, Settle, UniqueViolation
+from discue.store.engine import DeliveryRow, MissedRange, Settle, UniqueViolation
 from discue.store.store import Store
 from tests.store.rows import a_listener, public_id, publish, row_id, stored_listener, stored_queue
 from tests.support.clocks import NOON
@@ -69,7 +69,7 @@ async def test_pending_counts_neither_what_is_settled_ahead_nor_what_is_missed(s
         acknowledged=1,
         missed=1,
         retrying=1,
-        exceptions=(ExceptionRow(4, "retry", 1, NOON, "failed"), ExceptionRow(5, "missed", 12, NOON, "used up")),
+        delivery_rows=(DeliveryRow(4, "retry", 1, NOON, "failed"), DeliveryRow(5, "missed", 12, NOON, "used up")),
     )
     assert await store.settle(settled)
     counts = await store.read(lambda tx: listeners.counts(tx, OURS, listener.id))
@@ -83,7 +83,7 @@ async def test_missed_messages_are_shown_newest_first_whether_one_by_one_or_in_r
         listener,
         10,
         missed=6,
-        exceptions=(ExceptionRow(3, "missed", 12, NOON, "used up"), ExceptionRow(9, "missed", 12, NOON, "")),
+        delivery_rows=(DeliveryRow(3, "missed", 12, NOON, "used up"), DeliveryRow(9, "missed", 12, NOON, "")),
         missed_ranges=(MissedRange(5, 8, "too_old", NOON),),
     )
     assert await store.settle(settled)

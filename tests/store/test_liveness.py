@@ -5,18 +5,18 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.domain.disabling import NOT_FAILING, Failing
+from discue.domain.disabling import NO_FAILURES, FailureStreak
 from discue.domain.model import Listener, Liveness
 from discue.store import cursors, listeners, liveness
 from discue.store.cursors import LaneRecord
-from discue.store.liveness import Known, Standing, Sweep
+from discue.store.liveness import HealthRecord, ListenerHealth, Sweep
 from discue.store.store import Store
 from tests.store.rows import row_id, stored_listener, stored_organization, stored_queue, take_all
 from tests.support.clocks import NOON
 
 OWNER = 77
 DOWN = Liveness("inactive", 7, 5, NOON, NOON + 5, 503, "answered 503 — ü", -3)
-KNOWN = Known(DOWN, Failing(NOON + 1, NOON), Sweep(12, 40))
+KNOWN = ListenerHealth(DOWN, FailureStreak(NOON + 1, NOON), Sweep(12, 40))
 
 
 async def _listener(store: Store) -> Listener:
@@ -32,13 +32,13 @@ async def _record(store: Store, listener: Listener) -> LaneRecord:
     return record
 
 
-def _standing(listener: Listener, record: LaneRecord, known: Known = KNOWN) -> Standing:
-    return Standing(
+def _standing(listener: Listener, record: LaneRecord, known: ListenerHealth = KNOWN) -> HealthRecord:
+    return HealthRecord(
         listener.organization, listener.id, record.token, listener.liveness_url, listener.config_version, known
     )
 
 
-async def _write(store: Store, *standings: Standing) -> set[int]:
+async def _write(store: Store, *standings: HealthRecord) -> set[int]:
     return await store.write(lambda tx: liveness.write(tx, standings))
 
 
@@ -54,7 +54,7 @@ async def _changed(store: Store, listener: Listener, **changes: str) -> Listener
 
 async def test_nothing_is_known_of_a_new_listener(store: Store) -> None:
     listener = await _listener(store)
-    assert (await _record(store, listener)).known == Known()
+    assert (await _record(store, listener)).known == ListenerHealth()
     assert await _shown(store, listener) == Liveness()
 
 
@@ -71,7 +71,7 @@ async def test_the_last_that_was_written_counts(store: Store) -> None:
     listener = await _listener(store)
     record = await _record(store, listener)
     await _write(store, _standing(listener, record))
-    later = Known(Liveness("stable", 9, 5, NOON + 9, in_a_row=2))
+    later = ListenerHealth(Liveness("stable", 9, 5, NOON + 9, in_a_row=2))
     await _write(store, _standing(listener, record, later))
     assert (await _record(store, listener)).known == later
 
@@ -99,7 +99,7 @@ async def test_of_another_liveness_url_nothing_is_known_but_the_counts(store: St
     expected = msgspec.structs.replace(DOWN, state="unknown", in_a_row=0)
     assert await _shown(store, moved) == expected
     known = (await _record(store, moved)).known
-    assert (known.liveness, known.failing, known.sweep) == (expected, NOT_FAILING, KNOWN.sweep)
+    assert (known.liveness, known.failing, known.sweep) == (expected, NO_FAILURES, KNOWN.sweep)
 
 
 @pytest.mark.parametrize("change", [{"notify_url": "https://example.com/other"}, {"alias": "other"}])
@@ -108,7 +108,7 @@ async def test_any_other_change_keeps_the_state_and_forgets_what_failed(store: S
     await _write(store, _standing(listener, await _record(store, listener)))
     changed = await _changed(store, listener, **change)
     assert await _shown(store, changed) == DOWN
-    assert (await _record(store, changed)).known == Known(DOWN, NOT_FAILING, KNOWN.sweep)
+    assert (await _record(store, changed)).known == ListenerHealth(DOWN, NO_FAILURES, KNOWN.sweep)
 
 
 async def test_many_are_written_at_once_and_each_is_read_as_its_own(store: Store) -> None:
@@ -118,7 +118,8 @@ async def test_many_are_written_at_once_and_each_is_read_as_its_own(store: Store
     await store.write(lambda tx: take_all(tx, OWNER))
     records = {each.id: await _record(store, each) for each in made}
     standings = [
-        _standing(each, records[each.id], Known(Liveness(success_count=number))) for number, each in enumerate(made)
+        _standing(each, records[each.id], ListenerHealth(Liveness(success_count=number)))
+        for number, each in enumerate(made)
     ]
     stale = msgspec.structs.replace(standings[40], token=99)
     assert await _write(store, *standings[:40], stale, *standings[41:]) == {each.id for each in made} - {made[40].id}

@@ -3,17 +3,17 @@ from functools import partial
 
 import pytest
 
-from discue.domain.lockout import FAILURES, FIRST_LOCK_MS, Lock, Subject
+from discue.domain.lockout import FAILURES, FIRST_LOCK_MS, Lock, LockoutSubject
 from discue.store import api_keys, feed, lockouts, organizations
 from discue.store.engine import Transaction
 from discue.store.events import Occurrence
-from discue.store.lockouts import Counted
+from discue.store.lockouts import FailureOutcome
 from discue.store.store import Store
 from tests.store.rows import a_key, an_organization, public_id, row_id
 from tests.support.clocks import NOON
 
-ADDRESS = Subject("address", "192.0.2.1")
-KEY = Subject("api_key", public_id(7))
+ADDRESS = LockoutSubject("address", "192.0.2.1")
+KEY = LockoutSubject("api_key", public_id(7))
 OPERATOR, TENANT = row_id(1), row_id(2)
 
 
@@ -30,12 +30,12 @@ def _organizations(runner: asyncio.Runner, store: Store) -> None:
 pytestmark = pytest.mark.usefixtures("_organizations")
 
 
-async def fail(store: Store, subject: Subject, now: int = NOON, *, number: int = 100) -> Counted:
+async def fail(store: Store, subject: LockoutSubject, now: int = NOON, *, number: int = 100) -> FailureOutcome:
     occurrence = Occurrence(row_id(number), "")
     return await store.write_exclusively(lambda tx: lockouts.count_failure(tx, subject, now, occurrence))
 
 
-async def lock(store: Store, subject: Subject, now: int = NOON, *, number: int = 100) -> int:
+async def lock(store: Store, subject: LockoutSubject, now: int = NOON, *, number: int = 100) -> int:
     for _ in range(FAILURES - 1):
         await fail(store, subject, now, number=number)
     return (await fail(store, subject, now, number=number)).failures.locked_until
@@ -66,14 +66,14 @@ async def test_failures_add_up_to_a_lock_that_the_feed_tells_of(store: Store) ->
 async def test_an_attempt_that_comes_too_late_counts_no_more(store: Store) -> None:
     until = await lock(store, ADDRESS)
     counted = await fail(store, ADDRESS, NOON + 1)
-    assert counted == Counted(counted.failures, begins=False, too_late=True)
+    assert counted == FailureOutcome(counted.failures, begins=False, too_late=True)
     assert counted.failures.locked_until == until
     assert (await fail(store, ADDRESS, until)).failures.failed_at == (until,)
 
 
 async def test_subjects_are_apart(store: Store) -> None:
     await lock(store, ADDRESS)
-    for other in (KEY, Subject("address", "192.0.2.2"), Subject("api_key", ADDRESS.name)):
+    for other in (KEY, LockoutSubject("address", "192.0.2.2"), LockoutSubject("api_key", ADDRESS.name)):
         assert (await fail(store, other)).failures.failed_at == (NOON,)
 
 
@@ -126,7 +126,10 @@ async def test_active_are_those_that_hold_the_longest_ones_first(store: Store) -
 
 async def test_old_failures_are_forgotten_in_steps(store: Store) -> None:
     for number, at in enumerate((NOON, NOON + 1, NOON + 2)):
-        await fail(store, Subject("address", f"192.0.2.{number}"), at)
+        await fail(store, LockoutSubject("address", f"192.0.2.{number}"), at)
     assert await store.write(partial(lockouts.forget, failed_before=NOON + 2)) == 2
     assert await store.write(partial(lockouts.forget, failed_before=NOON + 2)) == 0
-    assert (await fail(store, Subject("address", "192.0.2.2"), NOON + 3)).failures.failed_at == (NOON + 2, NOON + 3)
+    assert (await fail(store, LockoutSubject("address", "192.0.2.2"), NOON + 3)).failures.failed_at == (
+        NOON + 2,
+        NOON + 3,
+    )

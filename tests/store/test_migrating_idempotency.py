@@ -8,7 +8,7 @@ import pytest
 
 from discue.store import idempotency
 from discue.store.engine import Batch, Engine, Transaction
-from discue.store.idempotency import Kept
+from discue.store.idempotency import StoredResponse
 from tests.store.migrating import opened, opened_before
 from tests.store.rows import row_id
 from tests.support.clocks import NOON
@@ -37,9 +37,9 @@ def test_what_was_kept_is_known_after_it_and_forgotten_in_its_time(runner: async
     with opened_before(runner, database, _BEFORE) as old:
         runner.run(_store(old))
     with opened(runner, database) as engine:
-        assert runner.run(_kept(engine)) == [Kept(row[3], row[4], row[5]) for row in _ROWS]
+        assert runner.run(_kept(engine)) == [StoredResponse(row[3], row[4], row[5]) for row in _ROWS]
         runner.run(_forget(engine, NOON + 5))
-        assert runner.run(_kept(engine)) == [None, None, Kept(b"", b"\x91\xc0", NOON + 5)]
+        assert runner.run(_kept(engine)) == [None, None, StoredResponse(b"", b"\x91\xc0", NOON + 5)]
 
 
 async def _store(engine: Engine) -> None:
@@ -50,8 +50,8 @@ async def _store(engine: Engine) -> None:
     await engine.commit(Batch(works=(work,)))
 
 
-async def _kept(engine: Engine) -> list[Kept | None]:
-    async def work(tx: Transaction) -> list[Kept | None]:
+async def _kept(engine: Engine) -> list[StoredResponse | None]:
+    async def work(tx: Transaction) -> list[StoredResponse | None]:
         return [await idempotency.kept(tx, row[0], (row[1], row[2])) for row in _ROWS]
 
     return await engine.read(work)

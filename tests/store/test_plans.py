@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from discue.domain.lockout import FAILURES, Subject
-from discue.domain.model import Channel, Chosen, Listener, Queue, Redelivery, Replay, Topic
-from discue.domain.schedule import Run, Schedule, Timing
+from discue.domain.lockout import FAILURES, LockoutSubject
+from discue.domain.model import Channel, Listener, MissedSelection, Queue, Redelivery, Replay, Topic
+from discue.domain.schedule import Schedule, ScheduleRun, Timing
 from discue.store import (
     allowances,
     api_keys,
@@ -47,16 +47,16 @@ from discue.store import (
     topics,
     workers,
 )
-from discue.store.cursor_keys import PULLED
-from discue.store.engine import NewEntry, Once, Row, Transaction, Value
+from discue.store.cursor_keys import PULL_OWNER
+from discue.store.engine import IdempotencyRecord, NewEntry, Row, Transaction, Value
 from discue.store.events import Occurrence
 from discue.store.jobs import Job
-from discue.store.liveness import Known, Standing, Sweep
+from discue.store.liveness import HealthRecord, ListenerHealth, Sweep
 from discue.store.pagination import Selection
 from discue.store.postgres.append import APPEND, APPEND_LATER, APPEND_ONCE, KNOWN_KEYS, ROUTE
 from discue.store.postgres.poll import PAGE, POLL
 from discue.store.postgres.settle import statement
-from discue.store.schedule_runs import Planned
+from discue.store.schedule_runs import PlannedRun
 from discue.store.store import Store
 from tests.store.looking_back import look_back
 from tests.store.postgres_plans import index_conditions, slow_steps
@@ -157,12 +157,12 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await _lock_out(tx)
     await _verify(tx)
     await _go_by_channels(tx, queue)
-    await allowances.take(tx, [allowances.Wish(OURS, row_id(1), 29_000_000, 5, 100, returned=2)])
+    await allowances.take(tx, [allowances.BudgetRequest(OURS, row_id(1), 29_000_000, 5, 100, returned=2)])
     await quota_use.queues(tx, OURS, 10)
     await quota_use.listeners(tx, OURS, 10)
     await quota_use.messages(tx, OURS, range(5, 10))
     await tallies.bytes_stored(tx, OURS)
-    await idempotency.keep(tx, OURS, Once((1, 2), b"", b"", row_id(2)), NOON)
+    await idempotency.keep(tx, OURS, IdempotencyRecord((1, 2), b"", b"", row_id(2)), NOON)
     await idempotency.kept(tx, OURS, (1, 2))
 
 
@@ -190,7 +190,7 @@ async def _run_schedules(tx: Transaction, queue: Queue) -> None:
     assert await schedules.next_at(tx) is not None
     await schedules.due(tx, NOON)
     entry = NewEntry(public_id(61), True, b"1")
-    planned = Planned(made, queue.config_version, (entry,), Run(NOON, NOON, entry.id), None)
+    planned = PlannedRun(made, queue.config_version, (entry,), ScheduleRun(NOON, NOON, entry.id), None)
     assert (await schedule_runs.run(tx, [planned], NOON)).heads == {(OURS, queue.id): 42}
     await schedules.delete(tx, made)
 
@@ -214,12 +214,12 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
     """What is asked of what was missed, and of redeliveries."""
     of = await recipients.recipient(tx, OURS, listener.public_id)
     assert of is not None
-    for number, chosen in enumerate((Chosen((3, 5)), Chosen(reason="too_old"), Chosen())):
+    for number, chosen in enumerate((MissedSelection((3, 5)), MissedSelection(reason="too_old"), MissedSelection())):
         made = Redelivery(
             OURS, row_id(80 + number), public_id(80 + number), listener.id, "waiting", chosen, 0, 9, 0, 0, 0
         )
         await redeliveries.insert(tx, made)
-        await redeliveries.survey(tx, of, chosen, (0, 40))
+        await redeliveries.preview(tx, of, chosen, (0, 40))
         await redelivery_steps.next_step(tx, (OURS, listener.id, 0), queue.id)
         await redeliveries.get(tx, OURS, made.public_id)
         await redeliveries.delete(tx, made)
@@ -263,7 +263,7 @@ async def _replay(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await replays.insert(tx, made)
     await replays.ends_of(tx, OURS, queue.id, 1, 9)
     await replays.get(tx, OURS, made.public_id)
-    await replays.open_ones(tx, OURS, listener.id, 10)
+    await replays.list_open(tx, OURS, listener.id, 10)
     for selection in SELECTIONS:
         await replays.page(tx, OURS, listener.id, selection)
     await replays.end(tx, (OURS, listener.id, made.id), 1, 0, NOON)
@@ -271,7 +271,7 @@ async def _replay(tx: Transaction, queue: Queue, listener: Listener) -> None:
 
 
 async def _lock_out(tx: Transaction) -> None:
-    subject = Subject("address", "192.0.2.1")
+    subject = LockoutSubject("address", "192.0.2.1")
     for _ in range(FAILURES):
         await lockouts.count_failure(tx, subject, NOON, Occurrence(row_id(900), ""))
     await lockouts.of_numbers(tx, [subject.number, 1])
@@ -311,14 +311,14 @@ async def _pull(tx: Transaction, queue: Queue, listener: Listener) -> None:
     key, seqs = (OURS, listener.id, 0), [3, 4, 5]
     await organizations.insert(tx, an_organization(1))
     await tx.execute(
-        "UPDATE cursor SET owner = $1, retrying = 1 WHERE organization = $2 AND listener = $3", PULLED, *key[:2]
+        "UPDATE cursor SET owner = $1, retrying = 1 WHERE organization = $2 AND listener = $3", PULL_OWNER, *key[:2]
     )
     assert await leases.look(tx, key[:2], NOON, seqs) is not None
     await leases.count_open_rows(tx, key)
     await leases.keys_at(tx, key, seqs)
     await leases.keys_among(tx, key, queue.id, [7, 8])
     await leases.bodies(tx, (OURS, queue.id), seqs)
-    await cursors.lanes_after(tx, PULLED, (0, 0, 0), 10)
+    await cursors.lanes_after(tx, PULL_OWNER, (0, 0, 0), 10)
     await tx.execute("UPDATE cursor SET owner = NULL WHERE organization = $1 AND listener = $2", *key[:2])
 
 
@@ -332,7 +332,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await cursors.lanes_of(tx, 7, OURS, listener.id)
     await cursors.due(tx, key, NOON, 10)
     await cursors.waiting(tx, key, Sweep(0, 40), 10)
-    standing = Standing(OURS, listener.id, 7, listener.liveness_url, listener.config_version, Known())
+    standing = HealthRecord(OURS, listener.id, 7, listener.liveness_url, listener.config_version, ListenerHealth())
     await liveness.write(tx, [standing, standing])
     await cursors.keys_of(tx, key)
     await blocking.all_of(tx, key)
@@ -343,8 +343,8 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await cursors.retries_up_to(tx, key, 100, NOON, 10)
     await cursors.last_seq_stored_before(tx, OURS, queue.id, (0, 40), NOON + 1)
     await cursors.release(tx, 7, [key])
-    await handover.guests_of(tx, key)
-    await workers.free_cursors_of(tx, 7, 10)
+    await handover.read_inherited_requests(tx, key)
+    await workers.release_cursors(tx, 7, 10)
     await workers.missing_after(tx, 0)
     await workers.forget(tx, 7)
     log = retention.LogToTrim(OURS, queue.id, 0, 40, None)
@@ -359,7 +359,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await retention.next_organization(tx, 0)
     await lockouts.forget(tx, NOON)
     await allowances.forget(tx, 29_000_000)
-    await idempotency.keep(tx, OURS, Once((3, 4), b"", b"", row_id(3)), NOON)
+    await idempotency.keep(tx, OURS, IdempotencyRecord((3, 4), b"", b"", row_id(3)), NOON)
     assert await idempotency.forget(tx, (0, 9), NOON + 60_000) is None
     await idempotency.forget_answers(tx, OURS, NOON + 60_000)
 

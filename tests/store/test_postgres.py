@@ -14,9 +14,9 @@ from discue.store.engine import (
     Append,
     Appended,
     Batch,
-    ExceptionRow,
-    Hint,
+    DeliveryRow,
     NewEntry,
+    Notification,
     StaleConfiguration,
     Transaction,
     UniqueViolation,
@@ -154,7 +154,7 @@ async def test_a_settle_that_waited_for_the_one_who_took_the_cursor_changes_noth
     postgres_cluster: Cluster, address: str
 ) -> None:
     async with opened(address) as made:
-        settle = changed(await made.lay(), position=3, exceptions=(ExceptionRow(2, "retry", 1, NOON, ""),))
+        settle = changed(await made.lay(), position=3, delivery_rows=(DeliveryRow(2, "retry", 1, NOON, ""),))
         with postgres_cluster.connect(database_of(address)) as session:
             session.run("BEGIN; UPDATE cursor SET owner = 8, token = token + 1")
             waiting = asyncio.ensure_future(made.settle(settle))
@@ -168,15 +168,15 @@ async def test_a_settle_that_waited_for_the_one_who_took_the_cursor_changes_noth
 async def test_what_a_settle_removes_or_replaces_may_be_changed_beside_it(
     postgres_cluster: Cluster, address: str
 ) -> None:
-    rows = tuple(ExceptionRow(seq, "retry", 1, NOON, "") for seq in (4, 5, 6))
+    rows = tuple(DeliveryRow(seq, "retry", 1, NOON, "") for seq in (4, 5, 6))
     async with opened(address) as made:
         settle = await made.lay()
-        assert await made.settle(changed(settle, exceptions=rows)) is True
+        assert await made.settle(changed(settle, delivery_rows=rows)) is True
         with postgres_cluster.connect(database_of(address)) as session:
             session.run("BEGIN; UPDATE exception SET due_at = 0 WHERE seq IN (4, 5)")
-            again = ExceptionRow(5, "missed", 2, NOON, "failed")
+            again = DeliveryRow(5, "missed", 2, NOON, "failed")
             waiting = asyncio.ensure_future(
-                made.settle(changed(settle, version=1, resolved=(4, 6), exceptions=(again,)))
+                made.settle(changed(settle, version=1, resolved=(4, 6), delivery_rows=(again,)))
             )
             await blocked(postgres_cluster)
             session.run("COMMIT")
@@ -187,9 +187,9 @@ async def test_what_a_settle_removes_or_replaces_may_be_changed_beside_it(
 async def test_what_is_resolved_and_stored_in_one_settle_is_there(address: str) -> None:
     async with opened(address) as made:
         settle = await made.lay()
-        one, two = ExceptionRow(4, "retry", 1, NOON, ""), ExceptionRow(4, "retry", 2, NOON, "")
-        assert await made.settle(changed(settle, exceptions=(one,))) is True
-        assert await made.settle(changed(settle, version=1, resolved=(4,), exceptions=(one, two))) is True
+        one, two = DeliveryRow(4, "retry", 1, NOON, ""), DeliveryRow(4, "retry", 2, NOON, "")
+        assert await made.settle(changed(settle, delivery_rows=(one,))) is True
+        assert await made.settle(changed(settle, version=1, resolved=(4,), delivery_rows=(one, two))) is True
         assert await made.rows("SELECT seq, attempts FROM exception") == [(4, 2)]
 
 
@@ -358,10 +358,10 @@ async def test_what_one_engine_tells_the_other_hears_and_it_does_not_itself(addr
         await one.listen()
         await two.listen()
         heads = (((ORGANIZATION, QUEUE.id), 5),)
-        one.engine.tell(Hint(feed=True))
-        assert await two.hints.get() == Hint(feed=True)
-        two.engine.tell(Hint(cursors=True, heads=heads))
-        assert await one.hints.get() == Hint(cursors=True, heads=heads)
+        one.engine.notify(Notification(feed=True))
+        assert await two.hints.get() == Notification(feed=True)
+        two.engine.notify(Notification(cursors=True, heads=heads))
+        assert await one.hints.get() == Notification(cursors=True, heads=heads)
         assert one.hints.empty()
         assert two.hints.empty()
 
@@ -370,8 +370,8 @@ async def test_hints_are_told_together_with_the_newest_seq_of_each_queue(address
     async with opened(address) as one, opened(address) as two:
         await two.listen()
         for seq in (3, 9, 6):
-            one.engine.tell(Hint(heads=(((ORGANIZATION, 1), seq), ((ORGANIZATION, seq + 10), 1))))
-        one.engine.tell(Hint(cursors=True))
+            one.engine.notify(Notification(heads=(((ORGANIZATION, 1), seq), ((ORGANIZATION, seq + 10), 1))))
+        one.engine.notify(Notification(cursors=True))
         hint = await two.hints.get()
         assert (hint.feed, hint.cursors, hint.anything) == (False, True, False)
         assert dict(hint.heads) == {
@@ -389,7 +389,7 @@ async def test_many_heads_are_told_in_several_notifications(address: str, queues
     heads = tuple(((largest, largest - each), largest) for each in range(queues_told))
     async with opened(address) as one, opened(address) as two:
         await two.listen()
-        one.engine.tell(Hint(heads=heads))
+        one.engine.notify(Notification(heads=heads))
         heard = [await two.hints.get() for _ in range(hints_heard)]
         assert sorted(head for hint in heard for head in hint.heads) == sorted(heads)
         assert one.places == []
@@ -399,23 +399,23 @@ async def test_too_many_heads_to_tell_are_told_as_anything(address: str) -> None
     heads = tuple(((ORGANIZATION, each), 1) for each in range(1_001))
     async with opened(address) as one, opened(address) as two:
         await two.listen()
-        one.engine.tell(Hint(heads=heads))
-        assert await two.hints.get() == Hint(anything=True)
+        one.engine.notify(Notification(heads=heads))
+        assert await two.hints.get() == Notification(anything=True)
 
 
 async def test_a_hint_is_still_told_when_its_engine_is_closed_at_once(address: str) -> None:
     async with opened(address) as two:
         await two.listen()
         async with opened(address) as one:
-            one.engine.tell(Hint(feed=True))
-        assert await two.hints.get() == Hint(feed=True)
+            one.engine.notify(Notification(feed=True))
+        assert await two.hints.get() == Notification(feed=True)
 
 
 async def test_a_notification_that_is_not_ours_means_anything(postgres_cluster: Cluster, address: str) -> None:
     async with opened(address) as made:
         await made.listen()
         postgres_cluster.run_sql("NOTIFY discue, 'hello'", database_of(address))
-        assert await made.hints.get() == Hint(anything=True)
+        assert await made.hints.get() == Notification(anything=True)
 
 
 async def test_closing_loses_nothing(address: str) -> None:

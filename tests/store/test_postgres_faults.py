@@ -13,7 +13,17 @@ import pytest
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import Topic
 from discue.store import topics
-from discue.store.engine import Append, Appended, Batch, Hint, NewEntry, Routed, Settle, SharedBody, Transaction
+from discue.store.engine import (
+    Append,
+    Appended,
+    Batch,
+    NewEntry,
+    Notification,
+    Settle,
+    SharedBody,
+    TopicAppend,
+    Transaction,
+)
 from discue.store.postgres import engine as postgres
 from discue.store.postgres import pool
 from discue.store.postgres.errors import CommitInDoubt
@@ -136,7 +146,7 @@ async def test_connections_that_are_cut_in_the_middle_of_commits_lose_nothing_th
             assert made.losses == round_number + 1
             await proxy.mend()
             await _recovered(made)
-            assert await made.hints.get() == Hint(anything=True)
+            assert await made.hints.get() == Notification(anything=True)
             assert made.losses == round_number + 1
         stored = await made.stored()
         assert answered <= set(stored)
@@ -225,7 +235,7 @@ async def test_a_server_that_does_not_answer_is_given_up_and_comes_back(own_clus
         finally:
             own_cluster.resume()
         await _recovered(made)
-        assert await made.hints.get() == Hint(anything=True)
+        assert await made.hints.get() == Notification(anything=True)
         assert isinstance(await made.append(102), Appended)
         # What was sent to the server while it stood still, it may have done afterwards.
         assert set(await made.stored()) - {public_id(101)} == {public_id(100), public_id(102)}
@@ -242,7 +252,7 @@ async def test_what_was_appended_beside_messages_of_topics_that_fail_is_stored_a
         bodies = ((100, None), (101, 7))
         plain, shared = [NewEntry(public_id(number), True, b"{}", body_id=body) for number, body in bodies]
         appends = [Append(QUEUE.organization, QUEUE.id, 1, NOON, (entry,)) for entry in (plain, shared)]
-        routed = Routed(QUEUE.organization, topic.id, 1, (appends[1],), (SharedBody(7, b"{}", 1),))
+        routed = TopicAppend(QUEUE.organization, topic.id, 1, (appends[1],), (SharedBody(7, b"{}", 1),))
         with own_cluster.connect(address.rpartition("/")[2]) as session:
             session.run("BEGIN")
             session.run("LOCK TABLE body IN EXCLUSIVE MODE")
@@ -269,11 +279,11 @@ async def test_connections_that_the_server_ends_are_one_loss(own_cluster: Cluste
             assert len(ended) >= 6
             answers = await asyncio.gather(*reading, return_exceptions=True)
             assert [type(answer) for answer in answers] == [StoreUnavailable] * 4
-        assert await made.hints.get() == Hint(anything=True)
+        assert await made.hints.get() == Notification(anything=True)
         await _recovered(made)
         assert made.losses == 1
         assert await asyncio.to_thread(own_cluster.disconnect_all) >= 2
-        assert await made.hints.get() == Hint(anything=True)
+        assert await made.hints.get() == Notification(anything=True)
         assert made.losses == 2
 
 
@@ -297,7 +307,7 @@ async def test_what_was_read_over_a_loss_is_not_given_out(own_cluster: Cluster, 
             reading = asyncio.ensure_future(made.engine.read(_held))
             await _waiting(own_cluster, 1)
             session.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
-            assert await made.hints.get() == Hint(anything=True)
+            assert await made.hints.get() == Notification(anything=True)
             session.run("SELECT pg_advisory_unlock(5)")
             with pytest.raises(StoreUnavailable):
                 await reading
@@ -311,7 +321,7 @@ async def test_a_server_that_is_restarted_is_found_again(own_cluster: Cluster, a
         await made.append(100)
         await asyncio.to_thread(own_cluster.restart, "immediate")
         await _recovered(made)
-        assert await made.hints.get() == Hint(anything=True)
+        assert await made.hints.get() == Notification(anything=True)
         assert made.losses == 1
         assert isinstance(await made.append(101), Appended)
         assert await made.stored() == [public_id(100), public_id(101)]
@@ -398,7 +408,7 @@ async def test_after_a_failover_the_new_primary_is_found_and_the_loss_told(runne
             assert isinstance(await made.append(100), Appended)
             await asyncio.to_thread(pair.fail_over)
             await _recovered(made)
-            assert await made.hints.get() == Hint(anything=True)
+            assert await made.hints.get() == Notification(anything=True)
             assert made.losses == 1
             assert isinstance(await made.append(101), Appended)
             assert await made.stored() == [public_id(100), public_id(101)]

@@ -9,11 +9,11 @@ import asyncpg
 import pytest
 
 from discue.domain.errors import StoreUnavailable, StoreUnusable
-from discue.store.engine import Hint
+from discue.store.engine import Notification
 from discue.store.migrations import migrations
 from discue.store.postgres import schema
 from discue.store.postgres.engine import DIALECT, PostgresEngine
-from discue.store.postgres.inspect import connected, survey
+from discue.store.postgres.inspect import connected, inspect_database
 from discue.store.postgres.url import each_host
 from tests.store.postgres_engine import Opened, becomes, opened
 from tests.support.postgres.cluster import Cluster
@@ -45,7 +45,7 @@ def database_of(address: str) -> str:
 async def refusal(address: str) -> str:
     """Why the engine and the survey refuse an address: in the same words, and with no password."""
     with pytest.raises(StoreUnusable) as surveyed:
-        await survey(address, KNOWN)
+        await inspect_database(address, KNOWN)
     with pytest.raises(StoreUnusable) as refused:
         await PostgresEngine(address, report=lambda *_: None).open()
     assert str(refused.value) == str(surveyed.value)
@@ -55,7 +55,7 @@ async def refusal(address: str) -> str:
 
 
 async def test_an_empty_database_is_surveyed_and_left_as_it_is(postgres_cluster: Cluster, empty: str) -> None:
-    found = await survey(empty, KNOWN)
+    found = await inspect_database(empty, KNOWN)
     assert (found.exists, found.version) == (True, 0)
     assert found.pending == tuple(migration.name for migration in KNOWN)
     tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
@@ -68,7 +68,7 @@ async def test_a_second_start_finds_everything(empty: str) -> None:
         await made.lay()
         await made.append(100, 3)
         first = await made.rows(epoch)
-    found = await survey(empty, KNOWN)
+    found = await inspect_database(empty, KNOWN)
     assert (found.version, found.pending) == (KNOWN[-1].number, ())
     async with opened(empty) as made:
         assert len(await made.stored()) == 3
@@ -173,7 +173,7 @@ async def test_a_password_that_is_refused_is_not_repeated(runner: asyncio.Runner
             assert any(isinstance(error, asyncpg.InvalidPasswordError) for error in made.errors)
             assert not re.search("right one|right%20one", repr(made.errors) + repr(made.engine))
             cluster.run_sql("ALTER ROLE alice PASSWORD 'right one'")
-            assert await made.hints.get() == Hint(anything=True)
+            assert await made.hints.get() == Notification(anything=True)
             assert await made.rows("SELECT 1") == [(1,)]
 
 

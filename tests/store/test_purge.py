@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from discue.domain.model import Attempt, Chosen, Listener, Queue, Redelivery, Replay
+from discue.domain.model import Attempt, Listener, MissedSelection, Queue, Redelivery, Replay
 from discue.domain.schedule import Schedule, Timing
 from discue.store import (
     api_keys,
@@ -18,9 +18,9 @@ from discue.store import (
     replays,
     schedules,
 )
-from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Row, Settle, Transaction
+from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Row, Settle, Transaction
 from discue.store.jobs import Job
-from discue.store.liveness import Known, Standing
+from discue.store.liveness import HealthRecord, ListenerHealth
 from discue.store.store import Store
 from tests.store.rows import (
     a_key,
@@ -78,15 +78,27 @@ async def _filled(store: Store, number: int, organization: int, messages: int) -
         attempts=tuple(
             Attempt(row_id(number) + seq, organization, listener.id, queue.id, seq, 1, 500, "status", 1) for seq in seqs
         ),
-        exceptions=tuple(ExceptionRow(seq, "missed", 1, NOON, "failed") for seq in seqs),
+        delivery_rows=tuple(DeliveryRow(seq, "missed", 1, NOON, "failed") for seq in seqs),
         missed_ranges=tuple(MissedRange(seq, seq, "too_old", NOON) for seq in seqs),
         details=tuple((row_id(number) + seq, b"detail") for seq in seqs),
     )
     assert await store.settle(settled)
-    standing = Standing(organization, listener.id, 0, listener.liveness_url, listener.config_version, Known())
+    standing = HealthRecord(
+        organization, listener.id, 0, listener.liveness_url, listener.config_version, ListenerHealth()
+    )
     assert await store.write(lambda tx: liveness.write(tx, [standing])) == {listener.id}
     asked = Redelivery(
-        organization, row_id(number), public_id(number), listener.id, "waiting", Chosen(), 0, messages, 0, NOON, NOON
+        organization,
+        row_id(number),
+        public_id(number),
+        listener.id,
+        "waiting",
+        MissedSelection(),
+        0,
+        messages,
+        0,
+        NOON,
+        NOON,
     )
     await store.write(partial(redeliveries.insert, made=asked))
     made = Schedule(

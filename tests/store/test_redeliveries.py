@@ -8,14 +8,14 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from discue.domain.intervals import left_of
-from discue.domain.model import Chosen, Listener, Queue, Redelivery
+from discue.domain.intervals import subtract
+from discue.domain.model import Listener, MissedSelection, Queue, Redelivery
 from discue.store import missed, recipients, redeliveries, retention
-from discue.store.engine import ExceptionRow, MissedRange, RedeliveryStep, Settle, Transaction
+from discue.store.engine import DeliveryRow, MissedRange, RedeliveryStep, Settle, Transaction
 from discue.store.missed import MissedMessage
 from discue.store.pagination import Listing, Selection
 from discue.store.recipients import Recipient
-from discue.store.redelivery_steps import Step, next_step
+from discue.store.redelivery_steps import RedeliveryBatch, next_step
 from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
 from tests.store.walks import backwards, forwards
@@ -59,12 +59,12 @@ async def _made(store: Store, seed: int) -> World:
             ranges.append(MissedRange(seq, last, reason, NOON + seq))
             reasons.update(dict.fromkeys(range(seq, last + 1), reason))
         elif fate < 0.7:
-            rows += [ExceptionRow(each, "missed", 12, NOON + each, reason) for each in range(seq, last + 1)]
+            rows += [DeliveryRow(each, "missed", 12, NOON + each, reason) for each in range(seq, last + 1)]
             reasons.update(dict.fromkeys(range(seq, last + 1), reason))
         elif fate < 0.8:
-            rows.append(ExceptionRow(seq, "retry", 1, NOON, ""))
+            rows.append(DeliveryRow(seq, "retry", 1, NOON, ""))
         seq = last + 1
-    settle = _settle(listener, 0, exceptions=tuple(rows), missed_ranges=tuple(ranges), missed=len(reasons))
+    settle = _settle(listener, 0, delivery_rows=tuple(rows), missed_ranges=tuple(ranges), missed=len(reasons))
     assert await store.settle(settle)
     gone = {seq for seq in range(1, COUNT + 1) if chance.random() < 0.2}
     await asyncio.gather(*(store.write(partial(_delete_message, queue=queue, seq=seq)) for seq in gone))
@@ -90,25 +90,25 @@ async def _page(tx: Transaction, selection: Selection, world: World) -> Listing[
     return await missed.page(tx, await _recipient(tx, world.listener), selection)
 
 
-def _asked(world: World, chosen: Chosen, position: int = 0, until_seq: int = COUNT) -> Redelivery:
+def _asked(world: World, chosen: MissedSelection, position: int = 0, until_seq: int = COUNT) -> Redelivery:
     return Redelivery(
         OURS, row_id(500), public_id(500), world.listener.id, "waiting", chosen, position, until_seq, 0, NOON, NOON
     )
 
 
-async def _store_step(store: Store, world: World, step: Step, version: int) -> Settle:
+async def _store_step(store: Store, world: World, step: RedeliveryBatch, version: int) -> Settle:
     """As a lane does."""
     seqs = [*step.apart, *(seq for cut in step.cuts for seq in cut.there)]
     settle = _settle(
         world.listener,
         version,
-        exceptions=tuple(ExceptionRow(seq, "retry", 0, NOON, "", redelivered_at=NOON + 7) for seq in seqs),
+        delivery_rows=tuple(DeliveryRow(seq, "retry", 0, NOON, "", redelivered_at=NOON + 7) for seq in seqs),
         resolved=step.lost,
         unmissed=tuple(cut.whole.seq_from for cut in step.cuts),
         missed_ranges=tuple(
             MissedRange(first, last, cut.whole.reason, cut.whole.missed_at)
             for cut in step.cuts
-            for first, last in left_of((cut.whole.seq_from, cut.whole.seq_to), cut.taken)
+            for first, last in subtract((cut.whole.seq_from, cut.whole.seq_to), cut.taken)
         ),
         redelivery=RedeliveryStep(
             step.redelivery.id, step.position, len(seqs), step.gone, NOON + 7, NOON + 7 if step.ends else None
@@ -165,7 +165,7 @@ async def test_the_list_is_filtered_by_reason_and_by_time(store: Store, reason: 
 @pytest.mark.parametrize("rows", [1, 3, 7, 500])
 async def test_steps_make_everything_due_once_and_in_order(store: Store, seed: int, rows: int) -> None:
     world = await _made(store, seed)
-    asked = _asked(world, Chosen())
+    asked = _asked(world, MissedSelection())
     await store.write(lambda tx: redeliveries.insert(tx, asked))
     assert await _redeliver(store, world, rows) == world.there
     assert await _still_missed(store) == set()
@@ -182,7 +182,7 @@ async def test_steps_make_everything_due_once_and_in_order(store: Store, seed: i
 @pytest.mark.parametrize("rows", [2, 500])
 async def test_steps_leave_what_is_not_chosen(store: Store, seed: int, rows: int) -> None:
     world = await _made(store, seed)
-    await store.write(lambda tx: redeliveries.insert(tx, _asked(world, Chosen(reason="too_old"), 12, 44)))
+    await store.write(lambda tx: redeliveries.insert(tx, _asked(world, MissedSelection(reason="too_old"), 12, 44)))
     chosen = [seq for seq in world.there if world.reasons[seq] == "too_old" and 12 < seq <= 44]
     assert await _redeliver(store, world, rows) == chosen
     taken = {seq for seq, reason in world.reasons.items() if reason == "too_old" and 12 < seq <= 44}
@@ -194,7 +194,7 @@ async def test_steps_leave_what_is_not_chosen(store: Store, seed: int, rows: int
 async def test_steps_over_messages_take_those_that_are_still_missed(store: Store, seed: int, rows: int) -> None:
     world = await _made(store, seed)
     wanted = tuple(seq for seq in range(1, COUNT + 1) if seq % 3)
-    await store.write(lambda tx: redeliveries.insert(tx, _asked(world, Chosen(wanted), 0, wanted[-1])))
+    await store.write(lambda tx: redeliveries.insert(tx, _asked(world, MissedSelection(wanted), 0, wanted[-1])))
     assert await _redeliver(store, world, rows) == [seq for seq in world.there if seq in wanted]
     assert await _still_missed(store) == set(world.reasons) - set(wanted)
 
@@ -203,11 +203,13 @@ async def test_steps_over_messages_take_those_that_are_still_missed(store: Store
 async def test_a_survey_counts_what_is_chosen(store: Store, seed: int) -> None:
     world = await _made(store, seed)
 
-    async def survey(tx: Transaction, reason: str | None) -> redeliveries.Survey:
-        return await redeliveries.survey(tx, await _recipient(tx, world.listener), Chosen(reason=reason), (9, 41))
+    async def preview(tx: Transaction, reason: str | None) -> redeliveries.RedeliveryPreview:
+        return await redeliveries.preview(
+            tx, await _recipient(tx, world.listener), MissedSelection(reason=reason), (9, 41)
+        )
 
     for reason in (None, *REASONS):
-        found = await store.read(partial(survey, reason=reason))
+        found = await store.read(partial(preview, reason=reason))
         within = [seq for seq in world.reasons if 9 < seq < 41 and reason in (None, world.reasons[seq])]
         there = [seq for seq in within if seq not in world.gone]
         assert found.selected == len(within)
@@ -216,7 +218,7 @@ async def test_a_survey_counts_what_is_chosen(store: Store, seed: int) -> None:
 
 async def test_a_step_under_another_version_changes_nothing(store: Store) -> None:
     world = await _made(store, 1)
-    asked = _asked(world, Chosen())
+    asked = _asked(world, MissedSelection())
     await store.write(lambda tx: redeliveries.insert(tx, asked))
     step = await store.read(partial(next_step, cursor=(OURS, world.listener.id, 0), queue=world.queue.id))
     assert step is not None
@@ -232,7 +234,7 @@ async def test_a_step_under_another_version_changes_nothing(store: Store) -> Non
 
 async def test_a_deleted_one_stays_so_and_what_was_under_way_is_due_again(store: Store) -> None:
     world = await _made(store, 1)
-    asked = _asked(world, Chosen())
+    asked = _asked(world, MissedSelection())
     await store.write(lambda tx: redeliveries.insert(tx, asked))
     step = await store.read(partial(next_step, cursor=(OURS, world.listener.id, 0), queue=world.queue.id, rows=2))
     assert step is not None
@@ -247,17 +249,17 @@ async def test_a_deleted_one_stays_so_and_what_was_under_way_is_due_again(store:
 
 async def test_another_attempt_does_not_forget_when_it_was_redelivered(store: Store) -> None:
     world = await _made(store, 1)
-    rows = [ExceptionRow(3, "retry", 0, NOON, "", redelivered_at=NOON + 7), ExceptionRow(3, "retry", 1, NOON, "failed")]
+    rows = [DeliveryRow(3, "retry", 0, NOON, "", redelivered_at=NOON + 7), DeliveryRow(3, "retry", 1, NOON, "failed")]
     for version, row in enumerate(rows, 1):
-        assert await store.settle(_settle(world.listener, version, exceptions=(row,)))
+        assert await store.settle(_settle(world.listener, version, delivery_rows=(row,)))
     [(at,)] = await store.read(lambda tx: tx.rows("SELECT redelivered_at FROM exception WHERE seq = 3"))
     assert at == NOON + 7
 
 
 async def test_those_that_ended_long_ago_are_forgotten(store: Store) -> None:
     world = await _made(store, 1)
-    ended = msgspec.structs.replace(_asked(world, Chosen()), state="done", ended_at=NOON)
-    waiting = msgspec.structs.replace(_asked(world, Chosen()), id=row_id(501), public_id=public_id(501))
+    ended = msgspec.structs.replace(_asked(world, MissedSelection()), state="done", ended_at=NOON)
+    waiting = msgspec.structs.replace(_asked(world, MissedSelection()), id=row_id(501), public_id=public_id(501))
     for each in (ended, waiting):
         await store.write(partial(redeliveries.insert, made=each))
     assert await store.write(partial(retention.forget_redeliveries, ended_before=NOON)) == 0

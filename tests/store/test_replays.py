@@ -8,7 +8,7 @@ from discue.domain.ids import event_id_of
 from discue.domain.model import Listener, Queue, Replay, ReplaySpec
 from discue.store import cursors, jobs, listeners, organizations, purge, replays, retention, workers
 from discue.store.cursors import ReplayPlan
-from discue.store.engine import ExceptionRow, ReplayStep, Row, Settle
+from discue.store.engine import DeliveryRow, ReplayStep, Row, Settle
 from discue.store.pagination import Selection
 from discue.store.store import Store
 from tests.store.rows import an_organization, public_id, publish, row_id, stored_listener, stored_queue
@@ -63,7 +63,7 @@ async def test_it_is_read_as_it_was_stored(store: Store) -> None:
     await _insert(store, replay)
     assert await _stored(store) == replay
     assert await store.read(lambda tx: replays.get(tx, row_id(2), replay.public_id)) is None
-    assert await store.read(lambda tx: replays.open_ones(tx, OURS, listener.id, 5)) == [replay]
+    assert await store.read(lambda tx: replays.list_open(tx, OURS, listener.id, 5)) == [replay]
     found = await store.read(lambda tx: replays.page(tx, OURS, listener.id, Selection()))
     assert found.items == (replay,)
 
@@ -91,7 +91,7 @@ async def test_whoever_takes_the_live_cursor_takes_it_along_from_whomever(store:
     assert await _claim(store, OTHER, listener) == both
     assert await _owners(store) == {0: (OTHER, 3), STREAM: (OTHER, 3)}
     assert await _claim(store, ME, listener) == []
-    assert await store.write(partial(workers.free_cursors_of, dead=OTHER, limit=10)) == 2
+    assert await store.write(partial(workers.release_cursors, dead=OTHER, limit=10)) == 2
 
 
 async def test_it_is_given_up_with_the_live_one_alone(store: Store) -> None:
@@ -143,15 +143,15 @@ async def test_its_end_takes_the_cursor_if_that_is_as_it_was_known(store: Store)
     done = await _stored(store)
     assert (done.state, done.ended_at, done.position, done.remaining) == ("done", NOON + 9, 8, 0)
     assert set(await _owners(store)) == {0}
-    assert await store.read(lambda tx: replays.open_ones(tx, OURS, listener.id, 5)) == []
+    assert await store.read(lambda tx: replays.list_open(tx, OURS, listener.id, 5)) == []
 
 
 async def test_a_deleted_one_is_settled_no_more_and_what_it_left_is_removed(store: Store) -> None:
     _, listener, replay = await _made(store)
     await _insert(store, replay)
-    waits = tuple(ExceptionRow(seq, "retry", 1, NOON, "failed") for seq in (3, 4))
-    assert await store.settle(_settle(listener, exceptions=waits))
-    live = _settle(listener, stream=0, token=0, exceptions=waits[:1])
+    waits = tuple(DeliveryRow(seq, "retry", 1, NOON, "failed") for seq in (3, 4))
+    assert await store.settle(_settle(listener, delivery_rows=waits))
+    live = _settle(listener, stream=0, token=0, delivery_rows=waits[:1])
     assert await store.settle(msgspec.structs.replace(live, replay=None))
     assert await store.write(partial(replays.delete, replay=replay, job_id=row_id(700)))
     assert not await store.write(partial(replays.delete, replay=replay, job_id=row_id(701)))

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from discue.auth.rate_limiter import Caller, RequestRates, address_caller
+from discue.auth.rate_limiter import RateLimiter, RateLimitKey, address_caller
 from discue.domain.allowance import MINUTE_MS, UNLIMITED
 from discue.domain.errors import StoreUnavailable
 from discue.store.engine import Transaction
 from discue.store.store import Store
 from tests.support.clocks import NOON, StandingClock
 
-LARGE = Caller(1, 7, 60_000)
-SMALL = Caller(1, 7, 20)
+LARGE = RateLimitKey(1, 7, 60_000)
+SMALL = RateLimitKey(1, 7, 20)
 START = NOON // MINUTE_MS * MINUTE_MS
 
 
@@ -44,12 +44,12 @@ def writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> Writes:
     return Writes(store, monkeypatch)
 
 
-async def _admitted(rates: RequestRates, caller: Caller, requests: int) -> int:
+async def _admitted(rates: RateLimiter, caller: RateLimitKey, requests: int) -> int:
     allowances = await asyncio.gather(*(rates.take(caller) for _ in range(requests)))
     return sum(not allowance.refused for allowance in allowances)
 
 
-async def _until_refused(rates: RequestRates, caller: Caller) -> int:
+async def _until_refused(rates: RateLimiter, caller: RateLimitKey) -> int:
     admitted = 0
     while not (rates.take_now(caller) or await rates.take(caller)).refused:
         admitted += 1
@@ -57,7 +57,7 @@ async def _until_refused(rates: RequestRates, caller: Caller) -> int:
 
 
 async def test_a_response_says_what_is_left_and_when_the_minute_ends(store: Store, clock: StandingClock) -> None:
-    rates = RequestRates(store, clock)
+    rates = RateLimiter(store, clock)
     first, second = await rates.take(SMALL), await rates.take(SMALL)
     assert (first.limit, first.remaining, first.refused) == (20, 19, False)
     assert second.remaining == 18
@@ -67,7 +67,7 @@ async def test_a_response_says_what_is_left_and_when_the_minute_ends(store: Stor
 async def test_beyond_a_small_limit_everything_is_refused_until_the_minute_ends(
     store: Store, clock: StandingClock
 ) -> None:
-    rates = RequestRates(store, clock)
+    rates = RateLimiter(store, clock)
     assert await _admitted(rates, SMALL, 50) == 20
     refused = await rates.take(SMALL)
     assert (refused.remaining, refused.refused) == (0, True)
@@ -79,14 +79,14 @@ async def test_beyond_a_small_limit_everything_is_refused_until_the_minute_ends(
 async def test_requests_that_wait_for_the_same_slice_share_a_write(
     store: Store, clock: StandingClock, writes: Writes
 ) -> None:
-    assert await _admitted(RequestRates(store, clock), LARGE, 400) == 400
+    assert await _admitted(RateLimiter(store, clock), LARGE, 400) == 400
     assert writes.count <= 2
 
 
 async def test_a_busy_key_costs_few_writes_and_gets_all_of_its_limit(
     store: Store, clock: StandingClock, writes: Writes
 ) -> None:
-    rates = RequestRates(store, clock)
+    rates = RateLimiter(store, clock)
     assert 57_000 <= await _until_refused(rates, LARGE) <= 60_000
     assert writes.count < 155
     asked = writes.count
@@ -97,7 +97,7 @@ async def test_a_busy_key_costs_few_writes_and_gets_all_of_its_limit(
 async def test_a_slice_is_taken_before_the_last_one_is_used_up(
     store: Store, clock: StandingClock, writes: Writes
 ) -> None:
-    rates = RequestRates(store, clock)
+    rates = RateLimiter(store, clock)
     await rates.take(LARGE)
     for _ in range(3_000):
         assert rates.take_now(LARGE) is not None
@@ -106,9 +106,9 @@ async def test_a_slice_is_taken_before_the_last_one_is_used_up(
     assert writes.count > 5
 
 
-@pytest.mark.parametrize("caller", [Caller(1, 7, 30), Caller(1, 7, 500), Caller(1, 7, 5_000)])
-async def test_workers_share_a_limit_whoever_is_asked(store: Store, clock: StandingClock, caller: Caller) -> None:
-    workers = [RequestRates(store, clock) for _ in range(3)]
+@pytest.mark.parametrize("caller", [RateLimitKey(1, 7, 30), RateLimitKey(1, 7, 500), RateLimitKey(1, 7, 5_000)])
+async def test_workers_share_a_limit_whoever_is_asked(store: Store, clock: StandingClock, caller: RateLimitKey) -> None:
+    workers = [RateLimiter(store, clock) for _ in range(3)]
     for rates in workers:
         assert not (await rates.take(caller)).refused
     admitted = 3 + sum(await asyncio.gather(*(_until_refused(rates, caller) for rates in workers)))
@@ -116,27 +116,27 @@ async def test_workers_share_a_limit_whoever_is_asked(store: Store, clock: Stand
 
 
 async def test_a_changed_limit_holds_at_once(store: Store, clock: StandingClock) -> None:
-    rates = RequestRates(store, clock)
-    assert await _admitted(rates, Caller(1, 7, 20), 30) == 20
-    assert await _admitted(rates, Caller(1, 7, 30), 30) == 10
-    assert await _admitted(rates, Caller(1, 7, 25), 30) == 0
-    assert await _admitted(rates, Caller(1, 7, 0), 30) == 30
+    rates = RateLimiter(store, clock)
+    assert await _admitted(rates, RateLimitKey(1, 7, 20), 30) == 20
+    assert await _admitted(rates, RateLimitKey(1, 7, 30), 30) == 10
+    assert await _admitted(rates, RateLimitKey(1, 7, 25), 30) == 0
+    assert await _admitted(rates, RateLimitKey(1, 7, 0), 30) == 30
 
 
 async def test_under_a_lower_limit_only_requests_that_were_made_count(store: Store, clock: StandingClock) -> None:
-    rates = RequestRates(store, clock)
+    rates = RateLimiter(store, clock)
     assert await _admitted(rates, LARGE, 5) == 5
     assert await _admitted(rates, SMALL, 50) == 15
 
 
 async def test_no_limit_is_said_as_the_largest_number(store: Store, clock: StandingClock, writes: Writes) -> None:
-    allowance = await RequestRates(store, clock).take(Caller(1, 7, 0))
+    allowance = await RateLimiter(store, clock).take(RateLimitKey(1, 7, 0))
     assert (allowance.limit, allowance.remaining, allowance.refused) == (UNLIMITED, UNLIMITED, False)
     assert writes.count == 0
 
 
 async def test_a_clock_that_is_set_back_opens_no_second_budget(store: Store, clock: StandingClock) -> None:
-    rates = RequestRates(store, clock)
+    rates = RateLimiter(store, clock)
     assert await _admitted(rates, SMALL, 30) == 20
     clock.advance(-30_000)
     assert await _admitted(rates, SMALL, 30) == 0
@@ -148,7 +148,7 @@ async def test_while_the_store_is_down_each_worker_admits_the_limit_by_itself(
     store: Store, clock: StandingClock, writes: Writes
 ) -> None:
     writes.is_down = True
-    rates = RequestRates(store, clock)
+    rates = RateLimiter(store, clock)
     assert await _admitted(rates, SMALL, 50) == 20
     # Once it works again what was admitted meanwhile is taken.
     writes.is_down = False
@@ -157,11 +157,11 @@ async def test_while_the_store_is_down_each_worker_admits_the_limit_by_itself(
     if rates._asking is not None:
         await rates._asking
     assert await _admitted(rates, SMALL, 50) == 0
-    assert await _admitted(RequestRates(store, clock), SMALL, 50) == 0
+    assert await _admitted(RateLimiter(store, clock), SMALL, 50) == 0
 
 
 async def test_what_is_never_refused_counts_all_the_same(store: Store, clock: StandingClock) -> None:
-    rates = RequestRates(store, clock)
+    rates = RateLimiter(store, clock)
     for _ in range(5):
         assert not rates.count(SMALL).refused
     assert await _admitted(rates, SMALL, 50) == 15
@@ -169,7 +169,7 @@ async def test_what_is_never_refused_counts_all_the_same(store: Store, clock: St
 
 
 async def test_one_that_goes_away_while_it_waits_takes_nothing_with_it(store: Store, clock: StandingClock) -> None:
-    rates = RequestRates(store, clock)
+    rates = RateLimiter(store, clock)
     waiting = asyncio.ensure_future(rates.take(SMALL))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -178,7 +178,7 @@ async def test_one_that_goes_away_while_it_waits_takes_nothing_with_it(store: St
 
 
 async def test_looking_counts_nothing(store: Store, clock: StandingClock, writes: Writes) -> None:
-    rates = RequestRates(store, clock)
+    rates = RateLimiter(store, clock)
     assert rates.look(SMALL).remaining == 20
     await rates.take(SMALL)
     assert [rates.look(SMALL).remaining for _ in range(3)] == [19, 19, 19]
@@ -186,9 +186,9 @@ async def test_looking_counts_nothing(store: Store, clock: StandingClock, writes
 
 
 async def test_many_callers_are_remembered_up_to_a_bound(store: Store, clock: StandingClock) -> None:
-    rates = RequestRates(store, clock, entries=10)
+    rates = RateLimiter(store, clock, entries=10)
     for number in range(100):
-        await rates.take(Caller(1, number, 60_000))
+        await rates.take(RateLimitKey(1, number, 60_000))
         await rates.take(LARGE)
     assert len(rates._recent) + len(rates._earlier) <= 22
     assert rates.look(LARGE).remaining == 60_000 - 101

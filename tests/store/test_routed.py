@@ -14,11 +14,11 @@ from discue.store.engine import (
     Append,
     Appended,
     Batch,
+    IdempotencyRecord,
     NewEntry,
-    Once,
-    Routed,
     SharedBody,
     StaleConfiguration,
+    TopicAppend,
 )
 from discue.store.jobs import Job
 from discue.store.pagination import Selection
@@ -30,7 +30,7 @@ from tests.support.stores import another
 
 OURS, THEIRS = row_id(1), row_id(2)
 BODY = b'"shared by several"'
-FRESH_KEY = Once((7, 8), b"fingerprint", b"content", row_id(100))
+FRESH_KEY = IdempotencyRecord((7, 8), b"fingerprint", b"content", row_id(100))
 
 
 async def stored_topic(store: Store, number: int, organization: int = OURS) -> Topic:
@@ -44,10 +44,10 @@ def routed(
     into: Iterable[Queue],
     number: int,
     *,
-    once: Once | None = None,
+    once: IdempotencyRecord | None = None,
     due_at: int | None = None,
     now: int = NOON,
-) -> Routed:
+) -> TopicAppend:
     """One message whose body is shared by its queues, in the order of their keys."""
     body = SharedBody(row_id(number), BODY, 0)
     entry = NewEntry(public_id(number), True, BODY, due_at=due_at, body_id=body.id)
@@ -56,7 +56,7 @@ def routed(
         # Each request has an id of its own, also one that repeats another.
         appends[0] = msgspec.structs.replace(appends[0], once=msgspec.structs.replace(once, id=row_id(number)))
     shared = (msgspec.structs.replace(body, uses=len(appends)),)
-    return Routed(topic.organization, topic.id, topic.routes_version, tuple(appends), shared)
+    return TopicAppend(topic.organization, topic.id, topic.routes_version, tuple(appends), shared)
 
 
 async def ids_in(store: Store, queue: Queue) -> list[str]:
@@ -112,7 +112,7 @@ async def test_of_messages_published_together_each_goes_where_it_should(store: S
     both = NewEntry(public_id(30), True, BODY, body_id=shared.id)
     alone = NewEntry(public_id(31), False, b"alone", "an alias", expires_at=NOON + 1)
     appends = (Append(OURS, one.id, 1, NOON, (both, alone)), Append(OURS, other.id, 1, NOON, (both,)))
-    answers = await store.route(Routed(OURS, topic.id, 1, appends, (shared,)))
+    answers = await store.route(TopicAppend(OURS, topic.id, 1, appends, (shared,)))
     for queue, answer in zip((one, other), answers, strict=True):
         assert (await store.page(OURS, queue.id, 0, 100, 1 << 20)).entries == answer.entries
     assert [len(answer.entries) for answer in answers] == [2, 1]

@@ -6,10 +6,10 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.domain.messages import write_options
+from discue.domain.messages import encode_options
 from discue.domain.model import DeliveryState, Listener, MessageOptions, Queue, StoredMessage
 from discue.store import deliveries, messages, queues, scheduled
-from discue.store.engine import Append, Appended, NewEntry, Once
+from discue.store.engine import Append, Appended, IdempotencyRecord, NewEntry
 from discue.store.pagination import Selection
 from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
@@ -20,11 +20,13 @@ DUE = NOON + 5_000
 
 
 def delayed(number: int, due_at: int = DUE, body: bytes = b'"later"') -> NewEntry:
-    extra = write_options(MessageOptions(deliver_at=due_at))
+    extra = encode_options(MessageOptions(deliver_at=due_at))
     return NewEntry(public_id(number), True, body, extra=extra, due_at=due_at)
 
 
-async def store_delayed(store: Store, queue: Queue, *entries: NewEntry, once: Once | None = None) -> Appended:
+async def store_delayed(
+    store: Store, queue: Queue, *entries: NewEntry, once: IdempotencyRecord | None = None
+) -> Appended:
     return await store.append(Append(OURS, queue.id, queue.config_version, NOON, entries, once))
 
 
@@ -120,8 +122,8 @@ async def test_what_is_due_counts_once_as_published(store: Store) -> None:
         assert head.published_count == 3
 
 
-@pytest.mark.parametrize("once", [None, Once((1, 2), b"f", b"c", row_id(9))])
-async def test_a_delayed_message_goes_with_others_and_with_a_key(store: Store, once: Once | None) -> None:
+@pytest.mark.parametrize("once", [None, IdempotencyRecord((1, 2), b"f", b"c", row_id(9))])
+async def test_a_delayed_message_goes_with_others_and_with_a_key(store: Store, once: IdempotencyRecord | None) -> None:
     queue = await stored_queue(store, OURS, 10)
     plain = NewEntry(public_id(19), True, b"1")
     appends = [

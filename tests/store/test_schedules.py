@@ -6,18 +6,18 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.auth.control_plane_cache import Directory
+from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.jobs.schedules import ScheduleRuns
-from discue.domain.headers import RUN_AT, SCHEDULE
+from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from discue.domain.ids import PublicIds
-from discue.domain.messages import hash_of_key, read_options
+from discue.domain.messages import decode_options, hash_key
 from discue.domain.model import Entry, MessageOptions, Queue
 from discue.domain.quotas import NO_QUOTAS, Quotas
-from discue.domain.schedule import LATE_MS, Missed, Run, Schedule, Timing
+from discue.domain.schedule import LATE_MS, MissedRunPolicy, Schedule, ScheduleRun, Timing
 from discue.store import organizations, queues, schedule_runs, schedules, tallies
 from discue.store.engine import UniqueViolation
 from discue.store.pagination import Selection
-from discue.store.schedule_runs import Planned
+from discue.store.schedule_runs import PlannedRun
 from discue.store.store import Store
 from tests.store.rows import public_id, row_id, stored_organization, stored_queue
 from tests.support.clocks import NOON, StandingClock
@@ -35,10 +35,10 @@ class World:
         self.store = store
         self.queue = queue
         self.clock = StandingClock()
-        self.directory = Directory(store, self.clock, max_message_bytes=1_000)
+        self.cache = ControlPlaneCache(store, self.clock, max_message_bytes=1_000)
         self._random = iter(range(1, 1_000_000))
         ids = PublicIds(self.clock, lambda count: next(self._random).to_bytes(count, "big"))
-        self.runs = ScheduleRuns(store, self.directory, self.clock, ids, quotas)
+        self.runs = ScheduleRuns(store, self.cache, self.clock, ids, quotas)
 
     async def schedule(self, number: int = 50, **changes: object) -> Schedule:
         """One that waits for the next minute, unless the changes say something else."""
@@ -86,19 +86,19 @@ def world(store: Store, runner: asyncio.Runner) -> World:
 async def _world(store: Store, quotas: Quotas) -> World:
     await stored_organization(store, 1)
     made = World(store, await stored_queue(store, OURS, 10), quotas)
-    await made.directory.open()
+    await made.cache.open()
     return made
 
 
 async def test_a_schedule_is_read_as_it_was_written(world: World) -> None:
     made = await world.schedule(
         timing=Timing("0 9 * * *", "Europe/Zurich", 5, 9),
-        missed=Missed("catch_up", 3),
+        missed=MissedRunPolicy("catch_up", 3),
         options=MessageOptions(headers=(("x-a", "b"),), key="k"),
         expires_in=60,
         data=b"text",
         is_json=False,
-        last_run=Run(1, 2, reason="late"),
+        last_run=ScheduleRun(1, 2, reason="late"),
     )
     assert await world.found(made) == made
     changed = msgspec.structs.replace(
@@ -133,14 +133,14 @@ async def test_a_run_publishes_a_message_and_the_next_one_is_waited_for(world: W
     await world.run(FIRST + 3)
     [entry] = await world.published()
     assert (entry.seq, entry.body, entry.is_json, entry.stored_at) == (1, b'{"n":1}', True, FIRST + 3)
-    assert (entry.expires_at, entry.key_hash) == (FIRST + 60_003, hash_of_key("k"))
-    assert dict(read_options(entry.extra).headers) == {
+    assert (entry.expires_at, entry.key_hash) == (FIRST + 60_003, hash_key("k"))
+    assert dict(decode_options(entry.extra).headers) == {
         "x-a": "b",
-        SCHEDULE: made.public_id,
-        RUN_AT: str(FIRST),
+        SCHEDULE_HEADER: made.public_id,
+        SCHEDULED_AT_HEADER: str(FIRST),
     }
     stored = await world.found(made)
-    assert (stored.next_run_at, stored.last_run) == (FIRST + MINUTE, Run(FIRST, FIRST + 3, entry.id))
+    assert (stored.next_run_at, stored.last_run) == (FIRST + MINUTE, ScheduleRun(FIRST, FIRST + 3, entry.id))
     assert (await world.store.engine.poll(())).scheduled_at == FIRST + MINUTE
 
 
@@ -161,13 +161,13 @@ async def test_of_many_that_run_the_same_at_once_one_does(world: World) -> None:
     world.clock.advance(FIRST - NOON)
     await asyncio.gather(*[world.runs.run_due() for _ in range(4)])
     assert [entry.seq for entry in await world.published()] == list(range(1, 41))
-    assert len({read_options(entry.extra).headers[0] for entry in await world.published()}) == 40
+    assert len({decode_options(entry.extra).headers[0] for entry in await world.published()}) == 40
     assert await world.store.read(schedules.next_at) == FIRST + MINUTE
 
 
 async def test_the_message_and_the_next_run_are_of_one_commit(world: World) -> None:
     made = await world.schedule()
-    planned = Planned(made, 1, (), Run(FIRST, FIRST, "x"), FIRST + MINUTE)
+    planned = PlannedRun(made, 1, (), ScheduleRun(FIRST, FIRST, "x"), FIRST + MINUTE)
     run = partial(schedule_runs.run, planned=[planned], now=FIRST)
 
     async def broken(tx: object) -> None:
@@ -188,21 +188,22 @@ async def test_what_was_changed_after_it_was_seen_does_not_run(world: World) -> 
         msgspec.structs.replace(made, config_version=2, status="disabled", next_run_at=None),
     ):
         await world.store.write(partial(schedules.update, schedule=changed))
-        planned = Planned(made, 1, (), None, None)
+        planned = PlannedRun(made, 1, (), None, None)
         await world.store.write_exclusively(partial(schedule_runs.run, planned=[planned], now=FIRST))
         assert await world.found(made) == changed
 
 
 @pytest.mark.parametrize(
-    ("missed", "expected"), [(Missed(), 1), (Missed("catch_up", 3), 3), (Missed("catch_up", 99), 5)]
+    ("missed", "expected"),
+    [(MissedRunPolicy(), 1), (MissedRunPolicy("catch_up", 3), 3), (MissedRunPolicy("catch_up", 99), 5)],
 )
-async def test_what_was_missed_a_little_while_ago(world: World, missed: Missed, expected: int) -> None:
+async def test_what_was_missed_a_little_while_ago(world: World, missed: MissedRunPolicy, expected: int) -> None:
     made = await world.schedule(missed=missed)
     await world.run(FIRST + 4 * MINUTE + 1)
-    headers = [dict(read_options(entry.extra).headers) for entry in await world.published()]
-    assert [each[RUN_AT] for each in headers] == [str(FIRST + n * MINUTE) for n in range(5 - expected, 5)]
+    headers = [dict(decode_options(entry.extra).headers) for entry in await world.published()]
+    assert [each[SCHEDULED_AT_HEADER] for each in headers] == [str(FIRST + n * MINUTE) for n in range(5 - expected, 5)]
     last_run = (await world.found(made)).last_run
-    assert last_run == Run(FIRST + 4 * MINUTE, FIRST + 4 * MINUTE + 1, (await world.published())[-1].id)
+    assert last_run == ScheduleRun(FIRST + 4 * MINUTE, FIRST + 4 * MINUTE + 1, (await world.published())[-1].id)
 
 
 async def test_a_run_that_is_late_is_skipped_and_says_so(world: World) -> None:
@@ -213,7 +214,7 @@ async def test_a_run_that_is_late_is_skipped_and_says_so(world: World) -> None:
     await world.run(now)
     assert await world.published() == []
     stored = await world.found(made)
-    assert stored.last_run == Run(FIRST, now, reason="late")
+    assert stored.last_run == ScheduleRun(FIRST, now, reason="late")
     assert stored.next_run_at == FIRST + 24 * 60 * MINUTE
 
 
@@ -238,11 +239,11 @@ async def test_what_its_queue_does_not_take_any_more_is_skipped_and_says_why(
     await world.run(FIRST + MINUTE)
     # The directory does not know yet: what was checked against the queue of before is checked again.
     assert (await world.found(made)).next_run_at == FIRST + MINUTE
-    await world.directory.start_over()
+    await world.cache.start_over()
     await world.run(FIRST + MINUTE)
     assert len(await world.published()) == 1
     stored = await world.found(made)
-    assert stored.last_run == Run(FIRST + MINUTE, FIRST + MINUTE, reason=reason)
+    assert stored.last_run == ScheduleRun(FIRST + MINUTE, FIRST + MINUTE, reason=reason)
     assert stored.next_run_at == FIRST + 2 * MINUTE
 
 
@@ -263,7 +264,7 @@ async def test_a_suspended_organization_skips_its_runs(world: World) -> None:
     await world.store.write(partial(organizations.update, organization=suspended))
     await world.run(FIRST)
     stored = await world.found(made)
-    assert (await world.published(), stored.last_run) == ([], Run(FIRST, FIRST, reason="suspended"))
+    assert (await world.published(), stored.last_run) == ([], ScheduleRun(FIRST, FIRST, reason="suspended"))
     assert stored.next_run_at == FIRST + MINUTE
 
 
@@ -279,12 +280,12 @@ async def test_a_time_zone_that_is_not_known_any_more_stops_a_schedule(world: Wo
     made = await world.schedule(timing=Timing("* * * * *", "Mars/Olympus"))
     await world.run(FIRST)
     stored = await world.found(made)
-    assert (stored.next_run_at, stored.last_run) == (None, Run(FIRST, FIRST, reason="time_zone"))
+    assert (stored.next_run_at, stored.last_run) == (None, ScheduleRun(FIRST, FIRST, reason="time_zone"))
 
 
 async def test_one_step_takes_no_more_than_a_commit_should(world: World) -> None:
     for number in range(50, 50 + schedules.SCHEDULES_A_STEP + 1):
-        await world.schedule(number, missed=Missed("catch_up", 10))
+        await world.schedule(number, missed=MissedRunPolicy("catch_up", 10))
     await world.run(FIRST + 9 * MINUTE)
     assert len(await world.published()) == 500
     while await world.store.read(schedules.next_at) == FIRST:

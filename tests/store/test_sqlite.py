@@ -18,7 +18,7 @@ import pytest
 from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.store import cursors, queues, retention
 from discue.store.cursors import claim, lanes_after
-from discue.store.engine import Append, Appended, Batch, Hint, NewEntry, Transaction
+from discue.store.engine import Append, Appended, Batch, NewEntry, Notification, Transaction
 from discue.store.retention import LogToTrim
 from discue.store.sqlite import append as sqlite_append
 from discue.store.sqlite import engine as sqlite
@@ -443,11 +443,11 @@ async def test_a_reader_that_stays_does_not_hold_up_the_writer(
 
 
 async def test_a_commit_of_another_process_is_heard_of(on_file: Opened, path: Path) -> None:
-    heard: asyncio.Queue[Hint] = asyncio.Queue()
+    heard: asyncio.Queue[Notification] = asyncio.Queue()
     on_file.engine.listen(heard.put_nowait, lambda: None)
     other = apsw.Connection(str(path))
     other.execute("UPDATE feed_head SET version = version + 1")
-    assert await heard.get() == Hint(anything=True)
+    assert await heard.get() == Notification(anything=True)
     assert heard.empty()
 
 
@@ -490,7 +490,7 @@ async def _filled(store: Store) -> tuple[int, int, int]:
     await store.write(lambda tx: claim(tx, 7, [(organization.id, listener.id, 0)]))
     await publish(store, queue, [public_id(1_000 + number) for number in range(FILLED)])
 
-    async def exceptions(tx: Transaction) -> None:
+    async def delivery_rows(tx: Transaction) -> None:
         for seq in range(1, FILLED):
             state = ("retry", "missed", "sending")[seq % 3]
             await tx.execute(
@@ -506,7 +506,7 @@ async def _filled(store: Store) -> tuple[int, int, int]:
 
         await tx.execute("UPDATE cursor SET position = $1", FILLED)
 
-    await store.write(exceptions)
+    await store.write(delivery_rows)
     return organization.id, queue.id, listener.id
 
 

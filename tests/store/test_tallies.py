@@ -16,18 +16,18 @@ from discue.store.engine import (
     Append,
     Appended,
     Batch,
-    ExceptionRow,
+    DeliveryRow,
+    IdempotencyRecord,
     NewEntry,
-    Once,
     QueueClosed,
     Settle,
     StaleConfiguration,
     Transaction,
 )
-from discue.store.handover import End
+from discue.store.handover import RequestEnd
 from discue.store.jobs import Job
 from discue.store.store import Store
-from discue.store.tallies import BYTES_STORED, MESSAGE_ADDED, MESSAGE_PUBLISHED_NOT_OK, MESSAGE_PUBLISHED_OK, Counted
+from discue.store.tallies import BYTES_STORED, MESSAGE_ADDED, MESSAGE_PUBLISHED_NOT_OK, MESSAGE_PUBLISHED_OK, TallyEntry
 from tests.store.rows import public_id, row_id, stored_listener, stored_organization, stored_queue, take_all
 from tests.support.clocks import NOON
 from tests.support.stores import ENGINES, WAITING_BYTES, another, opened_store
@@ -38,7 +38,9 @@ OWNER = 77
 PERIOD = tallies.period_of(NOON)
 
 
-def an_append(queue: Queue, first: int, sizes: Sequence[int], *, now: int = NOON, once: Once | None = None) -> Append:
+def an_append(
+    queue: Queue, first: int, sizes: Sequence[int], *, now: int = NOON, once: IdempotencyRecord | None = None
+) -> Append:
     entries = tuple(
         NewEntry(public_id(first + index), is_json=False, body=b"x" * size) for index, size in enumerate(sizes)
     )
@@ -127,7 +129,7 @@ async def test_of_a_batch_that_had_to_be_split_each_part_is_counted_once(trouble
 
 async def test_what_an_idempotency_key_holds_back_is_not_counted(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
-    onces = [Once((1, 2), b"fingerprint", b"content", row_id(number)) for number in range(3)]
+    onces = [IdempotencyRecord((1, 2), b"fingerprint", b"content", row_id(number)) for number in range(3)]
     repeated = [an_append(queue, 100 + number, [3], once=once) for number, once in enumerate(onces)]
     answers = await appended(store, *repeated[:2], an_append(queue, 103, [4]))
     assert [type(answer) for answer in answers] == [Appended, AlreadyDone, Appended]
@@ -215,23 +217,23 @@ async def test_of_two_settles_of_one_cursor_the_one_that_takes_effect_is_counted
 async def test_attempts_that_ended_elsewhere_after_a_hand_over_are_counted_once(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     settle = await a_cursor(store, queue, 11)
-    sending = tuple(ExceptionRow(seq, "sending", 1, NOON, "", OWNER) for seq in (1, 2))
-    assert await settled(store, msgspec.structs.replace(settle, exceptions=sending)) == [True]
+    sending = tuple(DeliveryRow(seq, "sending", 1, NOON, "", OWNER) for seq in (1, 2))
+    assert await settled(store, msgspec.structs.replace(settle, delivery_rows=sending)) == [True]
     ends = [_end(settle, 1, ""), _end(settle, 2, "status")]
-    assert await store.write(lambda tx: handover.store_ends(tx, ends)) == 2
-    assert await store.write(lambda tx: handover.store_ends(tx, ends)) == 0
+    assert await store.write(lambda tx: handover.record_ends(tx, ends)) == 2
+    assert await store.write(lambda tx: handover.record_ends(tx, ends)) == 0
     assert await counted(store) == {MESSAGE_PUBLISHED_OK: 1, MESSAGE_PUBLISHED_NOT_OK: 1}
     assert await nothing_drifted(store)
 
 
-def _end(settle: Settle, seq: int, error: str) -> End:
+def _end(settle: Settle, seq: int, error: str) -> RequestEnd:
     attempt = Attempt(row_id(300 + seq), settle.organization, settle.listener, settle.queue, seq, 1, 200, error, 1)
-    return End(0, OWNER, "ended", NOON, "", attempt)
+    return RequestEnd(0, OWNER, "ended", NOON, "", attempt)
 
 
 async def test_a_work_that_fails_counts_nothing(store: Store) -> None:
     async def work(tx: Transaction) -> None:
-        await tallies.add(tx, [Counted(OURS, PERIOD, MESSAGE_ADDED, 1)])
+        await tallies.add(tx, [TallyEntry(OURS, PERIOD, MESSAGE_ADDED, 1)])
         raise KeyError
 
     with pytest.raises(KeyError):
@@ -320,9 +322,9 @@ async def _delete_one(store: Store, queue: Queue) -> None:
 
 
 async def test_old_counts_are_forgotten_in_steps_and_what_is_there_now_is_not(store: Store) -> None:
-    counts = [Counted(OURS, PERIOD + number, MESSAGE_ADDED, 1) for number in range(10)]
-    await store.write(lambda tx: tallies.add(tx, [*counts, Counted(OURS, tallies.NOW, BYTES_STORED, 9)]))
-    await store.write(lambda tx: tallies.add(tx, [Counted(THEIRS, PERIOD, MESSAGE_ADDED, 1)]))
+    counts = [TallyEntry(OURS, PERIOD + number, MESSAGE_ADDED, 1) for number in range(10)]
+    await store.write(lambda tx: tallies.add(tx, [*counts, TallyEntry(OURS, tallies.NOW, BYTES_STORED, 9)]))
+    await store.write(lambda tx: tallies.add(tx, [TallyEntry(THEIRS, PERIOD, MESSAGE_ADDED, 1)]))
     forget = partial(tallies.forget, organization=OURS, before=PERIOD + 7, periods=3)
     removed = []
     while step := await store.write(forget):

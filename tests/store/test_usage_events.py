@@ -8,9 +8,9 @@ from discue.domain.ids import event_id_of, last_id_of
 from discue.domain.model import Attempt, Listener, Queue
 from discue.store import events, listeners, messages, queues, usage_events
 from discue.store.engine import Settle
-from discue.store.events import Kind, Occurrence
+from discue.store.events import EventKind, Occurrence
 from discue.store.store import Store
-from discue.store.usage_events import Found, UsageEvent, Wanted, find
+from discue.store.usage_events import EventBatch, EventQuery, UsageEvent, find
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue, take_all
 from tests.support.clocks import NOON
 
@@ -24,9 +24,9 @@ async def found(store: Store, **wanted: object) -> list[UsageEvent]:
     return list((await searched(store, **wanted)).events)
 
 
-async def searched(store: Store, **wanted: object) -> Found:
+async def searched(store: Store, **wanted: object) -> EventBatch:
     fields = {"organization": OURS, "after": START, "limit": 100, **wanted}
-    return await store.read(lambda tx: find(tx, Wanted(**fields)))  # type: ignore[arg-type]
+    return await store.read(lambda tx: find(tx, EventQuery(**fields)))  # type: ignore[arg-type]
 
 
 def told(events_found: Iterable[UsageEvent]) -> list[tuple[int, str, str]]:
@@ -34,7 +34,7 @@ def told(events_found: Iterable[UsageEvent]) -> list[tuple[int, str, str]]:
     return [(event.stored_at - NOON, event.type, event.name) for event in events_found]
 
 
-async def record(store: Store, number: int, kind: Kind, name: str = "orders", organization: int = OURS) -> None:
+async def record(store: Store, number: int, kind: EventKind, name: str = "orders", organization: int = OURS) -> None:
     occurrence = Occurrence(row_id(number), public_id(1))
     await store.write(lambda tx: events.record(tx, occurrence, kind, organization, public_id(number, "r"), name))
 
@@ -103,7 +103,7 @@ async def test_one_can_go_on_behind_any_event(store: Store) -> None:
 
 async def test_a_topic_leaves_the_others_out(store: Store) -> None:
     await a_queue_with_traffic(store)
-    kinds: tuple[Kind, ...] = (
+    kinds: tuple[EventKind, ...] = (
         "queue_added",
         "api_key_added",
         "listener_added",

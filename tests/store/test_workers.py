@@ -7,7 +7,7 @@ from discue.domain.errors import Unavailable
 from discue.domain.ids import WORKER_SLOTS
 from discue.store import listeners, organizations, queues, workers
 from discue.store.cursors import claim
-from discue.store.engine import CursorKey, Member, Row, Transaction
+from discue.store.engine import CursorKey, Row, Transaction, WorkerRow
 from discue.store.store import Store
 from tests.store.rows import a_listener, a_queue, an_organization
 
@@ -16,15 +16,14 @@ ALICE, BOB, CHARLIE = 11, 12, 13
 EVERYTHING = 1_000
 
 
-async def join(store: Store, *incarnations: int, lease_ms: int = LEASE_MS) -> list[int]:
+async def join(store: Store, *session_ids: int, lease_ms: int = LEASE_MS) -> list[int]:
     return [
-        await store.write(partial(workers.join, incarnation=each, role="all", lease_ms=lease_ms))
-        for each in incarnations
+        await store.write(partial(workers.join, session_id=each, role="all", lease_ms=lease_ms)) for each in session_ids
     ]
 
 
-async def members(store: Store) -> dict[int, Member]:
-    return {member.incarnation: member for member in (await store.engine.poll(())).members}
+async def members(store: Store) -> dict[int, WorkerRow]:
+    return {member.session_id: member for member in (await store.engine.poll(())).members}
 
 
 async def make_cursors(store: Store, count: int) -> list[CursorKey]:
@@ -50,23 +49,23 @@ async def owners(store: Store) -> list[Row]:
     return await store.read(lambda tx: tx.rows("SELECT owner, token FROM cursor ORDER BY listener"))
 
 
-async def expire(store: Store, incarnation: int, lease_until: str = "clock_ms()") -> None:
+async def expire(store: Store, session_id: int, lease_until: str = "clock_ms()") -> None:
     """The time of a lease has come."""
     sql = f"UPDATE worker SET lease_until = {lease_until} WHERE incarnation = $1"
-    assert await store.write(lambda tx: tx.execute(sql, incarnation)) == 1
+    assert await store.write(lambda tx: tx.execute(sql, session_id)) == 1
 
 
 async def test_a_worker_joins_with_a_lease_of_its_length(store: Store) -> None:
     assert await join(store, ALICE) == [0]
     [alice] = (await members(store)).values()
-    assert (alice.incarnation, alice.role, alice.slot, alice.lease_ms) == (ALICE, "all", 0, LEASE_MS)
-    assert not alice.leaves
+    assert (alice.session_id, alice.role, alice.slot, alice.lease_ms) == (ALICE, "all", 0, LEASE_MS)
+    assert not alice.is_leaving
     assert not alice.dead
     assert LEASE_MS - 30_000 < alice.remaining_ms <= LEASE_MS
 
 
 async def test_each_worker_alive_has_a_slot_of_its_own_also_when_they_join_at_once(store: Store) -> None:
-    slots = await asyncio.gather(*(join(store, incarnation) for incarnation in range(1, 21)))
+    slots = await asyncio.gather(*(join(store, session_id) for session_id in range(1, 21)))
     assert sorted(slot for [slot] in slots) == list(range(20))
 
 
@@ -75,7 +74,7 @@ async def test_the_slot_of_one_that_went_is_given_again_and_that_of_one_whose_le
 ) -> None:
     await join(store, ALICE, BOB, CHARLIE)
     await expire(store, ALICE)
-    assert await store.write(partial(workers.leave, incarnation=BOB, limit=EVERYTHING))
+    assert await store.write(partial(workers.leave, session_id=BOB, limit=EVERYTHING))
     assert await join(store, 21, 22) == [1, 3]
 
 
@@ -94,7 +93,7 @@ async def test_whoever_finds_all_slots_taken_does_not_join(store: Store) -> None
 async def test_renewing_leases_anew(store: Store) -> None:
     await join(store, ALICE)
     await expire(store, ALICE)
-    assert await store.write(partial(workers.renew, incarnation=ALICE, lease_ms=5_000))
+    assert await store.write(partial(workers.renew, session_id=ALICE, lease_ms=5_000))
     alice = (await members(store))[ALICE]
     assert alice.lease_ms == 5_000
     assert 0 < alice.remaining_ms <= 5_000
@@ -102,27 +101,27 @@ async def test_renewing_leases_anew(store: Store) -> None:
 
 async def test_one_that_is_dead_or_gone_renews_nothing_and_takes_nothing(store: Store) -> None:
     await join(store, ALICE)
-    assert await store.write(partial(workers.bury, incarnation=ALICE, known_dead=True))
-    for incarnation in (ALICE, BOB):
-        assert not await store.write(partial(workers.renew, incarnation=incarnation, lease_ms=LEASE_MS))
-        assert not await store.write(partial(workers.hold, incarnation=incarnation))
+    assert await store.write(partial(workers.expire_worker, session_id=ALICE, known_dead=True))
+    for session_id in (ALICE, BOB):
+        assert not await store.write(partial(workers.renew, session_id=session_id, lease_ms=LEASE_MS))
+        assert not await store.write(partial(workers.hold, session_id=session_id))
     assert (await members(store))[ALICE].dead
 
 
 @pytest.mark.parametrize("lease_until", ["clock_ms()", "clock_ms() + 70000"], ids=["over", "longer than it is"])
 async def test_one_whose_lease_is_over_is_buried_by_exactly_one(store: Store, lease_until: str) -> None:
     await join(store, ALICE, BOB)
-    bury = partial(workers.bury, incarnation=ALICE)
-    assert not await store.write(bury)
+    expire_worker = partial(workers.expire_worker, session_id=ALICE)
+    assert not await store.write(expire_worker)
     await expire(store, ALICE, lease_until)
-    assert sorted(await asyncio.gather(*(store.write(bury) for _ in range(5)))) == [False] * 4 + [True]
+    assert sorted(await asyncio.gather(*(store.write(expire_worker) for _ in range(5)))) == [False] * 4 + [True]
     assert [member.dead for member in (await members(store)).values()] == [True, False]
 
 
 async def test_one_that_is_known_to_be_dead_is_buried_before_its_lease_is_over(store: Store) -> None:
     await join(store, ALICE)
-    assert await store.write(partial(workers.bury, incarnation=ALICE, known_dead=True))
-    assert not await store.write(partial(workers.bury, incarnation=ALICE, known_dead=True))
+    assert await store.write(partial(workers.expire_worker, session_id=ALICE, known_dead=True))
+    assert not await store.write(partial(workers.expire_worker, session_id=ALICE, known_dead=True))
 
 
 async def test_the_cursors_of_the_dead_are_freed_in_steps_and_their_tokens_are_worth_nothing(store: Store) -> None:
@@ -131,14 +130,14 @@ async def test_the_cursors_of_the_dead_are_freed_in_steps_and_their_tokens_are_w
     await take(store, ALICE, cursors[:4])
     await take(store, BOB, cursors[4:])
     before = await owners(store)
-    await store.write(partial(workers.bury, incarnation=ALICE, known_dead=True))
-    step = partial(workers.free_cursors_of, dead=ALICE, limit=3)
+    await store.write(partial(workers.expire_worker, session_id=ALICE, known_dead=True))
+    step = partial(workers.release_cursors, dead=ALICE, limit=3)
     assert await store.write(step) == 3
     assert [owner for owner, _ in await owners(store)] == [None, None, None, ALICE, BOB]
-    assert not await store.write(partial(workers.forget, incarnation=ALICE))
+    assert not await store.write(partial(workers.forget, session_id=ALICE))
     assert [await store.write(step), await store.write(step)] == [1, 0]
     assert await owners(store) == [(None, token + 1) for _, token in before[:4]] + before[4:]
-    assert await store.write(partial(workers.forget, incarnation=ALICE))
+    assert await store.write(partial(workers.forget, session_id=ALICE))
     assert list(await members(store)) == [BOB]
 
 
@@ -146,33 +145,33 @@ async def test_one_that_is_alive_keeps_its_cursors_and_its_row(store: Store) -> 
     cursors = await make_cursors(store, 2)
     await join(store, ALICE)
     await take(store, ALICE, cursors)
-    assert await store.write(partial(workers.free_cursors_of, dead=ALICE, limit=EVERYTHING)) == 0
-    assert not await store.write(partial(workers.forget, incarnation=ALICE))
+    assert await store.write(partial(workers.release_cursors, dead=ALICE, limit=EVERYTHING)) == 0
+    assert not await store.write(partial(workers.forget, session_id=ALICE))
     assert [owner for owner, _ in await owners(store)] == [ALICE, ALICE]
 
 
 async def test_whoever_leaves_takes_nothing_and_is_seen_leaving_while_its_lease_goes_on(store: Store) -> None:
     await join(store, ALICE)
-    assert await store.write(partial(workers.hold, incarnation=ALICE))
-    await store.write(partial(workers.begin_leaving, incarnation=ALICE))
-    assert (await members(store))[ALICE].leaves
-    assert not await store.write(partial(workers.hold, incarnation=ALICE))
-    assert await store.write(partial(workers.renew, incarnation=ALICE, lease_ms=LEASE_MS))
-    assert (await members(store))[ALICE].leaves
+    assert await store.write(partial(workers.hold, session_id=ALICE))
+    await store.write(partial(workers.begin_leaving, session_id=ALICE))
+    assert (await members(store))[ALICE].is_leaving
+    assert not await store.write(partial(workers.hold, session_id=ALICE))
+    assert await store.write(partial(workers.renew, session_id=ALICE, lease_ms=LEASE_MS))
+    assert (await members(store))[ALICE].is_leaving
 
 
 async def test_one_that_left_is_named_by_no_cursor(store: Store) -> None:
     cursors = await make_cursors(store, 5)
     await join(store, ALICE)
     await take(store, ALICE, cursors)
-    step = partial(workers.leave, incarnation=ALICE, limit=2)
+    step = partial(workers.leave, session_id=ALICE, limit=2)
     assert [await store.write(step) for _ in range(3)] == [False, False, True]
     assert [owner for owner, _ in await owners(store)] == [None] * 5
     assert await members(store) == {}
 
 
 async def test_one_that_others_buried_meanwhile_has_left(store: Store) -> None:
-    assert await store.write(partial(workers.leave, incarnation=ALICE, limit=2))
+    assert await store.write(partial(workers.leave, session_id=ALICE, limit=2))
 
 
 async def test_no_claim_slips_in_between_the_burial_and_the_end_of_the_row(store: Store) -> None:
@@ -184,14 +183,14 @@ async def test_no_claim_slips_in_between_the_burial_and_the_end_of_the_row(store
         if await workers.hold(tx, ALICE):
             await claim(tx, ALICE, [cursor])
 
-    async def bury() -> None:
-        await store.write(partial(workers.bury, incarnation=ALICE, known_dead=True))
-        while await store.write(partial(workers.free_cursors_of, dead=ALICE, limit=3)):
+    async def expire_worker() -> None:
+        await store.write(partial(workers.expire_worker, session_id=ALICE, known_dead=True))
+        while await store.write(partial(workers.release_cursors, dead=ALICE, limit=3)):
             pass
-        await store.write(partial(workers.forget, incarnation=ALICE))
+        await store.write(partial(workers.forget, session_id=ALICE))
 
     claims = [store.write(partial(claim_one, cursor=cursor)) for cursor in cursors]
-    await asyncio.gather(*claims[:4], bury(), *claims[4:])
+    await asyncio.gather(*claims[:4], expire_worker(), *claims[4:])
     assert [owner for owner, _ in await owners(store)] == [None] * 8
     assert await members(store) == {}
 
@@ -201,7 +200,7 @@ async def test_owners_without_a_row_are_found_one_after_another(store: Store) ->
     await join(store, BOB)
     for owner, cursor in zip((ALICE, BOB, CHARLIE), cursors, strict=False):
         await take(store, owner, [cursor])
-    found = [await store.read(partial(workers.missing_after, incarnation=after)) for after in (0, ALICE, CHARLIE)]
+    found = [await store.read(partial(workers.missing_after, session_id=after)) for after in (0, ALICE, CHARLIE)]
     assert found == [ALICE, CHARLIE, None]
-    assert await store.write(partial(workers.free_cursors_of, dead=CHARLIE, limit=EVERYTHING)) == 1
+    assert await store.write(partial(workers.release_cursors, dead=CHARLIE, limit=EVERYTHING)) == 1
     assert [owner for owner, _ in await owners(store)] == [ALICE, BOB, None, None]

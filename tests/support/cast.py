@@ -11,11 +11,11 @@ from pathlib import Path
 
 import msgspec
 
-from discue.auth.control_plane_cache import Directory
+from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.config.settings import Settings
 from discue.control import api_keys, bootstrap, organizations
 from discue.control.api_keys import KeyFields
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.control.organizations import OrganizationFields
 from discue.control.password_hashing import PasswordHashing
 from discue.domain.egress import EgressPolicy
@@ -37,7 +37,7 @@ class Person(msgspec.Struct, frozen=True):
 class Cast(msgspec.Struct, frozen=True):
     """The people, and the control plane that they use."""
 
-    control: Control
+    control: ControlContext
     clock: StandingClock
     olga: Person
     alice: Person
@@ -49,16 +49,16 @@ class Cast(msgspec.Struct, frozen=True):
         return await present(self.control, made.text)
 
 
-async def present(control: Control, key: str) -> Person:
-    record = await control.directory.authenticate(key)
+async def present(control: ControlContext, key: str) -> Person:
+    record = await control.cache.authenticate(key)
     return Person(record.principal, key)
 
 
-def control_of(store: Store, clock: StandingClock) -> Control:
+def control_of(store: Store, clock: StandingClock) -> ControlContext:
     settings = Settings()
-    return Control(
+    return ControlContext(
         store=store,
-        directory=Directory(store, clock, max_message_bytes=settings.max_message_bytes),
+        cache=ControlPlaneCache(store, clock, max_message_bytes=settings.max_message_bytes),
         clock=clock,
         public_ids=PublicIds(clock, os.urandom),
         row_ids=RowIds(clock),
@@ -78,7 +78,7 @@ def assembled(runner: asyncio.Runner, folder: Path, engine_name: str = "sqlite")
         yield runner.run(_assemble(control_of(store, clock), clock))
 
 
-async def _assemble(control: Control, clock: StandingClock) -> Cast:
+async def _assemble(control: ControlContext, clock: StandingClock) -> Cast:
     _, key = await bootstrap.ensure_operator(control, "com.example.operator", None)
     assert key is not None
     olga = await present(control, key)
@@ -91,6 +91,6 @@ async def _assemble(control: Control, clock: StandingClock) -> Cast:
     )
 
 
-async def _owner(control: Control, operator: Person, alias: str) -> Person:
+async def _owner(control: ControlContext, operator: Person, alias: str) -> Person:
     created = await organizations.create(control, operator.principal, OrganizationFields(alias))
     return await present(control, created.first_key.text)

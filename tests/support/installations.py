@@ -10,12 +10,12 @@ from discue.control.messages import MessageFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.control.users import UserFields
-from discue.domain.disabling import Failing
+from discue.domain.disabling import FailureStreak
 from discue.domain.model import Attempt, Listener, Liveness, Queue
 from discue.domain.scopes import Principal
 from discue.store import liveness
-from discue.store.engine import Append, ExceptionRow, MissedRange, NewEntry, Settle, Transaction, Value
-from discue.store.liveness import Known, Standing, Sweep
+from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction, Value
+from discue.store.liveness import HealthRecord, ListenerHealth, Sweep
 from discue.store.store import Store
 from discue.store.tables import TABLES, insert
 from tests.support.cast import control_of, present
@@ -134,21 +134,23 @@ async def _deliver(store: Store, listener: Listener) -> None:
         last_failure_at=NOON + 2,
         attempts=tuple(_attempt(listener, seq) for seq in range(1, ACKNOWLEDGED)),
         details=tuple((_attempt(listener, seq).id, b"detail") for seq in range(1, ACKNOWLEDGED)),
-        exceptions=(
-            ExceptionRow(10, "retry", 3, NOON + 60_000, ""),
-            ExceptionRow(11, "retry", 1, NOON + 70_000, ""),
-            ExceptionRow(12, "sending", 2, NOON + 80_000, "", OWNER),
-            ExceptionRow(13, "sending", 1, NOON + 90_000, "", OWNER),
-            ExceptionRow(14, "ended", 2, NOON, "", OWNER),
-            ExceptionRow(15, "missed", 12, NOON, "failed"),
+        delivery_rows=(
+            DeliveryRow(10, "retry", 3, NOON + 60_000, ""),
+            DeliveryRow(11, "retry", 1, NOON + 70_000, ""),
+            DeliveryRow(12, "sending", 2, NOON + 80_000, "", OWNER),
+            DeliveryRow(13, "sending", 1, NOON + 90_000, "", OWNER),
+            DeliveryRow(14, "ended", 2, NOON, "", OWNER),
+            DeliveryRow(15, "missed", 12, NOON, "failed"),
         ),
         missed_ranges=(MissedRange(16, 20, "too_old", NOON),),
     )
     assert await store.settle(settled)
-    known = Known(
-        Liveness("inactive", 3, 4, NOON, NOON + 1, 503, "answered 503", -3), Failing(NOON + 1, NOON), Sweep(1, 9)
+    known = ListenerHealth(
+        Liveness("inactive", 3, 4, NOON, NOON + 1, 503, "answered 503", -3), FailureStreak(NOON + 1, NOON), Sweep(1, 9)
     )
-    standing = Standing(listener.organization, listener.id, 1, listener.liveness_url, listener.config_version, known)
+    standing = HealthRecord(
+        listener.organization, listener.id, 1, listener.liveness_url, listener.config_version, known
+    )
     assert await store.write(lambda tx: liveness.write(tx, [standing]))
 
 

@@ -1,5 +1,5 @@
 """Passwords whose hashes cost nothing."""
 
-from discue.domain.passwords import Cost
+from discue.domain.passwords import HashCost
 
-CHEAP = Cost(memory_kib=8, iterations=1)
+CHEAP = HashCost(memory_kib=8, iterations=1)

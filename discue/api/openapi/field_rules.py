@@ -102,7 +102,7 @@ _SCOPES_TEXT = (
 )
 
 
-def _quota(name: quotas.Name) -> Mapping[str, Any]:
+def _quota(name: quotas.QuotaName) -> Mapping[str, Any]:
     return {"minimum": 0, "maximum": quotas.HIGHEST[name]}
 
 

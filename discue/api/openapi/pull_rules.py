@@ -7,7 +7,7 @@ from discue.api.openapi.rule import INSTANT, Rule
 from discue.api.resources.pulls import LONGEST_DELAY_SECONDS, RECEIPTS_AT_MOST
 from discue.control.delivery_options import LEASE_SECONDS
 from discue.control.listeners import MODES
-from discue.control.pulls import Answered
+from discue.control.pulls import DecisionResult
 from discue.domain.receipt_handle import PATTERN
 
 EXAMPLE_RECEIPT: Final = "0000000001l8lCq3JzX4bM"
@@ -73,6 +73,6 @@ RULES: Final[Mapping[str, Rule]] = {
         "What became of it: `expired` when the lease was over and the message is due again or with somebody else, "
         "`settled` when nothing is left to do for the message.",
         "acknowledged",
-        {"enum": list(get_args(Answered))},
+        {"enum": list(get_args(DecisionResult))},
     ),
 }

@@ -12,9 +12,9 @@ from discue.api.openapi.schemas import Schema, ref_to
 from discue.api.problems import WWW_AUTHENTICATE, Place, Problem
 from discue.api.route import Method, Route
 from discue.domain import errors
-from discue.domain.errors import DiscueError, Unavailable, title_of
+from discue.domain.errors import DiscueError, Unavailable, reason_phrase
 
-Named = dict[str, dict[str, Any]]
+LinkTarget = dict[str, dict[str, Any]]
 
 NOT_MODIFIED = 304
 
@@ -39,7 +39,7 @@ _LIMITS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _EVERYWHERE = ("X-Request-Id", *_LIMITS)
 _ETAG = {"type": "string", "pattern": '^"[!#-~]+"$'}
 
-HEADERS: Named = {
+HEADERS: LinkTarget = {
     "X-Request-Id": {
         "description": "The request's id: the client's own where it is 1 to 128 of `[A-Za-z0-9._-]`.",
         "required": True,
@@ -164,10 +164,10 @@ PROBLEM_TYPES = (Problem, Place)
 
 
 def component_name(status: int) -> str:
-    return title_of(status).replace(" ", "")
+    return reason_phrase(status).replace(" ", "")
 
 
-def problem_components() -> Named:
+def problem_components() -> LinkTarget:
     """The responses that are not a 200, each once."""
     components = {component_name(status): _problem(status, kind) for status, kind in problem_kinds().items()}
     components[component_name(NOT_MODIFIED)] = {
@@ -180,7 +180,7 @@ def problem_components() -> Named:
 def _problem(status: int, kind: type[DiscueError]) -> dict[str, Any]:
     example = {
         "type": f"https://discue.example.com/docs/errors/{status}",
-        "title": title_of(status),
+        "title": reason_phrase(status),
         "status": status,
         "request_id": "5a1f0c9e-1",
         "detail": inspect.getdoc(kind),
@@ -188,7 +188,7 @@ def _problem(status: int, kind: type[DiscueError]) -> dict[str, Any]:
     content = {"schema": ref_to("Problem"), "example": example}
     special = {name: _header_ref(component) for name, component in _OF_STATUS.get(status, {}).items()}
     return {
-        "description": f"{title_of(status)}. {inspect.getdoc(Unavailable if status == 503 else kind)}",
+        "description": f"{reason_phrase(status)}. {inspect.getdoc(Unavailable if status == 503 else kind)}",
         "headers": {**_header_refs(_EVERYWHERE), **special},
         "content": {JSON: content, PROBLEM: content},
     }

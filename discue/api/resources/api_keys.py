@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from discue.api import bodies, wire
 from discue.api.fields import Given, names_changed, names_given, status_of
 from discue.api.idempotency import created
-from discue.api.links import Named, link_to
+from discue.api.links import LinkTarget, link_to
 from discue.api.pagination import paged
 from discue.api.parameters import PAGES
 from discue.api.route import CREATE, Call, Needs, Route
@@ -44,7 +44,7 @@ async def list_all(call: Call) -> wire.ApiKeys:
     items, links = await paged(
         call,
         lambda selection: api_keys.page(call.control, call.principal, selection),
-        lambda item: Named(item.alias, item.public_id, f"{call.url}/{item.public_id}"),
+        lambda item: LinkTarget(item.alias, item.public_id, f"{call.url}/{item.public_id}"),
     )
     return wire.ApiKeys(api_keys=[_shown(item) for item in items], links=links)
 
@@ -62,7 +62,7 @@ async def delete(call: Call) -> wire.Deleted:
 
 
 def _answer(call: Call, key: model.ApiKey, shown: wire.ApiKeyShown, url: str) -> wire.ApiKey:
-    return call.showing(key, wire.ApiKey(api_key=shown, links=link_to(url)))
+    return call.with_etag(key, wire.ApiKey(api_key=shown, links=link_to(url)))
 
 
 def _fields(body: bodies.ApiKeyBody, given: Given) -> KeyFields:
@@ -85,7 +85,7 @@ def _shown(key: model.ApiKey, text: str | None = None) -> wire.ApiKeyShown:
         alias=key.alias,
         name=key.alias,
         status=key.status,
-        key=key_text.shown_part(key.public_id) if text is None else text,
+        key=key_text.visible_prefix(key.public_id) if text is None else text,
         scopes=_shown_scopes(key.scopes),
         last_used_at=key.last_used_at,
         expires_at=key.expires_at,

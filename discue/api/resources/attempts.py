@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
 from discue.api import wire
-from discue.api.links import Named, link_to
+from discue.api.links import LinkTarget, link_to
 from discue.api.pagination import paged, selection_of_attempts
 from discue.api.parameters import LISTENER_ATTEMPT_PAGES, MESSAGE_ATTEMPT_PAGES
 from discue.api.route import Call, Needs, Route
@@ -15,7 +15,7 @@ from discue.control import attempts
 from discue.control.attempts import AttemptDetails
 from discue.domain.attempt_detail import AttemptDetail
 from discue.domain.attempt_trace import Timings
-from discue.domain.model import ShownAttempt
+from discue.domain.model import StoredAttempt
 
 _OF_MESSAGE = Needs("messages", "read")
 _OF_LISTENER = Needs("listeners", "read")
@@ -53,14 +53,14 @@ async def get_of_listener(call: Call) -> wire.Attempt:
 
 def _answer(call: Call, details: AttemptDetails) -> wire.Attempt:
     shown = _shown(details.attempt, **({} if details.detail is None else details_shown(details.detail)))
-    return call.showing(details.attempt, wire.Attempt(attempt=shown, links=link_to(call.url)))
+    return call.with_etag(details.attempt, wire.Attempt(attempt=shown, links=link_to(call.url)))
 
 
-def _named(call: Call, attempt: ShownAttempt) -> Named:
-    return Named(attempt.id, attempt.id, f"{call.url}/{attempt.id}")
+def _named(call: Call, attempt: StoredAttempt) -> LinkTarget:
+    return LinkTarget(attempt.id, attempt.id, f"{call.url}/{attempt.id}")
 
 
-def _shown(attempt: ShownAttempt, **details: Any) -> wire.AttemptShown:
+def _shown(attempt: StoredAttempt, **details: Any) -> wire.AttemptShown:
     return wire.AttemptShown(
         id=attempt.id,
         message_id=attempt.message_id or UNSET,

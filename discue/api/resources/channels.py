@@ -6,7 +6,7 @@ from discue.api import bodies, wire
 from discue.api.delivery_options import filter_of, filter_shown
 from discue.api.fields import Given, names_changed, names_given
 from discue.api.idempotency import created
-from discue.api.links import Named, link_to
+from discue.api.links import LinkTarget, link_to
 from discue.api.pagination import paged
 from discue.api.parameters import PAGES
 from discue.api.route import CREATE, Call, Needs, Route
@@ -36,7 +36,7 @@ async def list_of_topic(call: Call) -> wire.Channels:
     items, links = await paged(
         call,
         lambda selection: channels.page_of_topic(call.control, call.principal, call.ids[0], selection),
-        lambda item: Named(item.alias, item.public_id, f"{call.url}/{item.public_id}"),
+        lambda item: LinkTarget(item.alias, item.public_id, f"{call.url}/{item.public_id}"),
     )
     return wire.Channels(channels=[_shown(item) for item in items], links=links)
 
@@ -59,7 +59,7 @@ def _fields(body: bodies.ChannelBody, given: Given) -> ChannelFields:
 
 
 def _answer(call: Call, channel: model.Channel, url: str) -> wire.Channel:
-    return call.showing(channel, wire.Channel(channel=_shown(channel), links=link_to(url)))
+    return call.with_etag(channel, wire.Channel(channel=_shown(channel), links=link_to(url)))
 
 
 def _shown(channel: model.Channel) -> wire.ChannelShown:

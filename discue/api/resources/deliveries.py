@@ -3,7 +3,7 @@
 from msgspec import UNSET
 
 from discue.api import wire
-from discue.api.links import Named
+from discue.api.links import LinkTarget
 from discue.api.pagination import paged, selection_of_deliveries
 from discue.api.parameters import DELIVERY_PAGES
 from discue.api.route import Call, Needs, Route
@@ -33,10 +33,10 @@ def delivery_shown(delivery: model.Delivery) -> wire.DeliveryShown:
     )
 
 
-def _named(call: Call, delivery: model.Delivery) -> Named:
+def _named(call: Call, delivery: model.Delivery) -> LinkTarget:
     """Of a delivery there is nothing more to see but its listener."""
     listener = delivery.listener_public_id
-    return Named(listener, listener, f"{call.base}/queues/{call.ids[0]}/listeners/{listener}")
+    return LinkTarget(listener, listener, f"{call.base}/queues/{call.ids[0]}/listeners/{listener}")
 
 
 ROUTES = (

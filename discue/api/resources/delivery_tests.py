@@ -10,7 +10,7 @@ from discue.api.resources.attempts import details_shown
 from discue.api.resources.messages import content_of
 from discue.api.route import Call, Needs, Route
 from discue.control import test_deliveries
-from discue.control.test_deliveries import Report, Sample
+from discue.control.test_deliveries import DeliveryTestResult, SampleMessage
 from discue.domain import headers
 from discue.domain.attempt_detail import detail_of
 
@@ -21,13 +21,13 @@ async def create(call: Call) -> wire.DeliveryTest:
     body: bodies.DeliveryTestBody = call.body
     queue_id, listener_id = call.ids
     content, is_json = content_of(body.data) if body.data else (SAMPLE, True)
-    sample = Sample(content, is_json, headers.checked(body.headers or {}, "/headers"))
+    sample = SampleMessage(content, is_json, headers.checked(body.headers or {}, "/headers"))
     path = (queue_id, listener_id)
     report = await test_deliveries.send(call.control, call.principal, path, sample, call.services.samples)
     return wire.DeliveryTest(test=_shown(report), links=link_to(call.url))
 
 
-def _shown(report: Report) -> wire.DeliveryTestShown:
+def _shown(report: DeliveryTestResult) -> wire.DeliveryTestShown:
     outcome = report.outcome
     details = {} if outcome.trace is None else details_shown(detail_of(outcome.trace, 0))
     if report.withheld:
@@ -53,7 +53,7 @@ ROUTES = (
         request=bodies.DeliveryTestBody,
         response=wire.DeliveryTest,
         needs=Needs("listeners", "write"),
-        keeps_nothing=True,
+        ignores_idempotency_key=True,
         statuses=(404, 422),
         summary="Test a listener",
         description="One real request to its `notify_url`, now, made and signed as a delivery is, with `discue-test: "

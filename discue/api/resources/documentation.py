@@ -8,8 +8,8 @@ from discue.api.documentation_links import ADVICE, answered
 from discue.api.openapi.document import document_bytes, document_of
 from discue.api.openapi.page import openapi_page
 from discue.api.page import SECURITY_HEADERS, page, prose, text
-from discue.api.route import Call, Page, Route
-from discue.domain.errors import DiscueError, NotFound, title_of
+from discue.api.route import Call, RawResponse, Route
+from discue.domain.errors import DiscueError, NotFound, reason_phrase
 
 _HTML = "text/html"
 _REMEMBERED = 16
@@ -28,12 +28,12 @@ def routes_of(described: Iterable[Route]) -> tuple[Route, ...]:
     def whole_page(server: str) -> bytes:
         return openapi_page(document_of((*table, *routes), server), f"{server}/openapi.json")
 
-    async def openapi(call: Call) -> Page:
-        return Page(document(call.base))
+    async def openapi(call: Call) -> RawResponse:
+        return RawResponse(document(call.base))
 
-    async def docs(call: Call) -> Page:
+    async def docs(call: Call) -> RawResponse:
         call.headers.extend(SECURITY_HEADERS)
-        return Page(whole_page(call.base))
+        return RawResponse(whole_page(call.base))
 
     routes = (
         Route(
@@ -59,13 +59,13 @@ def routes_of(described: Iterable[Route]) -> tuple[Route, ...]:
     return routes
 
 
-async def error(call: Call) -> Page:
+async def error(call: Call) -> RawResponse:
     """Raises NotFound for a status that the API never answers with."""
     kinds = _kinds().get(int(call.ids[0]))
     if kinds is None:
         raise NotFound
     call.headers.extend(SECURITY_HEADERS)
-    return Page(_error_page(kinds, f"{call.base}/docs"))
+    return RawResponse(_error_page(kinds, f"{call.base}/docs"))
 
 
 _ERROR_PAGE = Route(
@@ -89,7 +89,7 @@ def _kinds() -> dict[int, list[type[DiscueError]]]:
 
 def _error_page(kinds: list[type[DiscueError]], docs_url: str) -> bytes:
     status = kinds[0].status
-    title = f"{status} {title_of(status)}"
+    title = f"{status} {reason_phrase(status)}"
     parts = "".join(
         f"<h2>{prose((kind.__doc__ or '').strip())}</h2><p>{prose(ADVICE[kind.__name__])}</p>" for kind in kinds
     )

@@ -3,7 +3,7 @@
 from discue.api import bodies, wire
 from discue.api.fields import Given, names_changed, names_given
 from discue.api.idempotency import created
-from discue.api.links import Named, link_to
+from discue.api.links import LinkTarget, link_to
 from discue.api.pagination import paged
 from discue.api.parameters import PAGES
 from discue.api.route import CREATE, Call, Needs, Route
@@ -33,7 +33,7 @@ async def list_all(call: Call) -> wire.Domains:
     items, links = await paged(
         call,
         lambda selection: domains.page(call.control, call.principal, selection),
-        lambda item: Named(item.alias, item.public_id, f"{call.url}/{item.public_id}"),
+        lambda item: LinkTarget(item.alias, item.public_id, f"{call.url}/{item.public_id}"),
     )
     return wire.Domains(domains=[_shown(item) for item in items], links=links)
 
@@ -61,7 +61,7 @@ def _fields(body: bodies.DomainBody, given: Given) -> DomainFields:
 
 
 def _answer(call: Call, domain: model.Domain, url: str) -> wire.Domain:
-    return call.showing(domain, wire.Domain(domain=_shown(domain), links=link_to(url)))
+    return call.with_etag(domain, wire.Domain(domain=_shown(domain), links=link_to(url)))
 
 
 def _shown(domain: model.Domain) -> wire.DomainShown:

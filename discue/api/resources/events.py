@@ -11,12 +11,12 @@ from discue.control import usage_events
 from discue.control.usage_events import EventPage, EventSelection, place_of
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.ids import millisecond_in
-from discue.store.usage_events import Topic, UsageEvent
+from discue.store.usage_events import EventTopic, UsageEvent
 
 _LIST = Needs("events", "read", listing=True)
 
 LARGEST_LIMIT: Final = 1_000
-_TOPICS: Final[tuple[Topic, ...]] = get_args(Topic)
+_TOPICS: Final[tuple[EventTopic, ...]] = get_args(EventTopic)
 _DEFAULTS: Final = EventSelection()
 
 _QUERY: Final = (

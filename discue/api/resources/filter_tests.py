@@ -6,10 +6,10 @@ from discue.api.links import link_to
 from discue.api.resources.messages import content_of
 from discue.api.route import Call, Needs, Route
 from discue.control import filter_tests
-from discue.control.filter_tests import Trial
+from discue.control.filter_tests import FilterTest
 from discue.domain import headers
 from discue.domain.errors import BadRequest, Fault, Unprocessable
-from discue.domain.messages import write_options
+from discue.domain.messages import encode_options
 from discue.domain.model import Entry, MessageOptions
 
 
@@ -17,7 +17,7 @@ async def create(call: Call) -> wire.FilterTest:
     body: bodies.FilterTestBody = call.body
     queue_id, listener_id = call.ids
     chosen = filter_of(body.filter)
-    trial = Trial(chosen if isinstance(chosen, str) else None, _message(body))
+    trial = FilterTest(chosen if isinstance(chosen, str) else None, _message(body))
     verdict = await filter_tests.try_filter(call.control, call.principal, (queue_id, listener_id), trial)
     conditions = [wire.ConditionShown(answer.pointer, answer.holds) for answer in verdict.answers]
     shown = wire.FilterTestShown(matches=verdict.matches, conditions=conditions)
@@ -35,7 +35,7 @@ def _message(body: bodies.FilterTestBody) -> Entry | str:
         raise BadRequest("Give data, or the message_id of a message.", faults=(Fault("/data", "is missing"),))
     content, is_json = content_of(body.data)
     options = MessageOptions(headers=headers.checked(body.headers or {}, "/headers"), key=body.key)
-    return Entry(0, "", 0, is_json, content, extra=write_options(options) or b"")
+    return Entry(0, "", 0, is_json, content, extra=encode_options(options) or b"")
 
 
 ROUTES = (

@@ -9,15 +9,15 @@ from discue.config.settings import Settings
 from discue.control import quotas
 from discue.control.quotas import QuotaUse
 from discue.domain import quotas as quota
-from discue.domain.allowance import Allowance, Caller
+from discue.domain.allowance import RateLimitKey, RateLimitStatus
 from discue.domain.model import Organization
 from discue.domain.scopes import Principal
 
 
-def rate_of(organization: Organization, principal: Principal, settings: Settings) -> Caller:
+def rate_of(organization: Organization, principal: Principal, settings: Settings) -> RateLimitKey:
     """A key as one whose requests are counted."""
     limit = organization.settings.get("rate_limit", settings.rate_limit)
-    return Caller(principal.organization, principal.key, limit)
+    return RateLimitKey(principal.organization, principal.key, limit)
 
 
 async def get(call: Call) -> wire.Limits:
@@ -36,7 +36,7 @@ async def get(call: Call) -> wire.Limits:
     return wire.Limits(limits=shown, links=link_to(call.url))
 
 
-def _rate(allowance: Allowance) -> wire.RateShown:
+def _rate(allowance: RateLimitStatus) -> wire.RateShown:
     return wire.RateShown(allowance.limit, allowance.remaining, allowance.reset_at * 1_000)
 
 

@@ -14,7 +14,7 @@ from discue.api.delivery_options import (
 )
 from discue.api.fields import Given, names_changed, names_given, status_of
 from discue.api.idempotency import created
-from discue.api.links import Named, link_to
+from discue.api.links import LinkTarget, link_to
 from discue.api.pagination import paged
 from discue.api.parameters import PAGES
 from discue.api.route import CREATE, Call, Needs, Route
@@ -92,14 +92,14 @@ def _url(sent: str | UnsetType) -> str | None:
     return None if isinstance(sent, UnsetType) else sent
 
 
-def _named(call: Call, details: ListenerDetails) -> Named:
+def _named(call: Call, details: ListenerDetails) -> LinkTarget:
     listener = details.listener
     url = f"{call.base}/queues/{listener.queue_public_id}/listeners/{listener.public_id}"
-    return Named(listener.alias, listener.public_id, url)
+    return LinkTarget(listener.alias, listener.public_id, url)
 
 
 def _answer(call: Call, details: ListenerDetails, url: str) -> wire.Listener:
-    return call.showing(details.listener, wire.Listener(listener=_shown(call, details), links=link_to(url)))
+    return call.with_etag(details.listener, wire.Listener(listener=_shown(call, details), links=link_to(url)))
 
 
 def _shown(call: Call, details: ListenerDetails) -> wire.ListenerShown:

@@ -7,7 +7,7 @@ from discue.api import bodies, wire
 from discue.api.delivery_options import retry_shown
 from discue.api.event_bodies import EventBody
 from discue.api.fields import names_changed, names_given
-from discue.api.links import Link, Named, link_to, links_of
+from discue.api.links import Link, LinkTarget, link_to, links_of
 from discue.api.message_options import with_options
 from discue.api.pagination import paged
 from discue.api.parameters import MESSAGE_PAGES
@@ -22,8 +22,8 @@ from discue.domain.aliases import check_alias, reconcile
 from discue.domain.errors import Fault, Unprocessable
 from discue.domain.model import MessageOptions
 from discue.domain.scopes import Principal
-from discue.publishing.publish import Draft, publish, published_before
-from discue.store.idempotency import Kept
+from discue.publishing.publish import NewMessage, publish, stored_messages
+from discue.store.idempotency import StoredResponse
 
 BATCH_MESSAGES = 1_000
 BATCH_BYTES = 8_388_608
@@ -49,9 +49,9 @@ async def create(call: Call) -> wire.Message:
     return _created(call, _published(entry.id, draft.alias, entry.stored_at))
 
 
-def create_again(call: Call, kept: Kept) -> wire.Message:
+def create_again(call: Call, kept: StoredResponse) -> wire.Message:
     """What `create` answered."""
-    [(message_id, alias)] = published_before(kept.content)
+    [(message_id, alias)] = stored_messages(kept.content)
     return _created(call, _published(message_id, alias, kept.stored_at))
 
 
@@ -66,16 +66,16 @@ async def create_batch(call: Call) -> wire.Messages:
     return _created_batch(call, shown)
 
 
-def create_batch_again(call: Call, kept: Kept) -> wire.Messages:
+def create_batch_again(call: Call, kept: StoredResponse) -> wire.Messages:
     """What `create_batch` answered."""
-    messages_before = published_before(kept.content)
+    messages_before = stored_messages(kept.content)
     shown = [_published(message_id, alias, kept.stored_at) for message_id, alias in messages_before]
     return _created_batch(call, shown)
 
 
 def _created_batch(call: Call, shown: list[wire.MessageShown]) -> wire.Messages:
     url = call.url.removesuffix("/batch")
-    below = [Named(message.alias, message.id, f"{url}/{message.id}") for message in shown]
+    below = [LinkTarget(message.alias, message.id, f"{url}/{message.id}") for message in shown]
     return wire.Messages(messages=shown, links=links_of(url, below))
 
 
@@ -93,7 +93,7 @@ async def get(call: Call) -> wire.Message:
         retry=retry_shown(options.retry),
         subject=UNSET if options.subject is None else options.subject,
     )
-    return call.showing(details.message, wire.Message(message=message, links=link_to(call.url)))
+    return call.with_etag(details.message, wire.Message(message=message, links=link_to(call.url)))
 
 
 async def list_all(call: Call) -> wire.Messages:
@@ -120,7 +120,7 @@ async def change(call: Call) -> wire.Message:
     queue_id, message_id = call.ids
     fields = MessageFields(*names_changed(call.body, message_id))
     changed = await messages.change(call.control, call.principal, queue_id, message_id, fields)
-    return call.showing(changed, wire.Message(message=_shown(changed), links=link_to(call.url)))
+    return call.with_etag(changed, wire.Message(message=_shown(changed), links=link_to(call.url)))
 
 
 async def delete(call: Call) -> wire.Deleted:
@@ -130,26 +130,26 @@ async def delete(call: Call) -> wire.Deleted:
 
 async def message_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
     """Bytes that the body of a publish can need: the queue's largest message, however it is escaped."""
-    queue = await services.control.directory.queue(principal.organization, ids[0])
+    queue = await services.control.cache.queue(principal.organization, ids[0])
     return queue.max_message_bytes * LONGEST_ESCAPE + SMALL_BODY
 
 
 async def batch_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
     """The same for every queue that exists."""
-    await services.control.directory.queue(principal.organization, ids[0])
+    await services.control.cache.queue(principal.organization, ids[0])
     return BATCH_BYTES
 
 
 async def _queue(call: Call) -> QueueRecord:
-    directory, organization, queue_id = call.control.directory, call.principal.organization, call.ids[0]
-    return directory.cached_queue(organization, queue_id) or await directory.queue(organization, queue_id)
+    cache, organization, queue_id = call.control.cache, call.principal.organization, call.ids[0]
+    return cache.cached_queue(organization, queue_id) or await cache.queue(organization, queue_id)
 
 
-def events_of(body: EventBody) -> list[Draft]:
+def events_of(body: EventBody) -> list[NewMessage]:
     """The messages that events are. Raises Unprocessable."""
     _check_number(len(body.events), "")
     return [
-        Draft(
+        NewMessage(
             event.data,
             event.is_json,
             pointer=event.pointer,
@@ -165,19 +165,19 @@ def _check_number(messages: int, pointer: str) -> None:
         raise Unprocessable(f"A batch {rule}.", faults=(Fault(pointer, rule),))
 
 
-def drafts_of(call: Call, body: bodies.BatchBody | bodies.TopicBatchBody) -> list[Draft]:
+def drafts_of(call: Call, body: bodies.BatchBody | bodies.TopicBatchBody) -> list[NewMessage]:
     """The messages of a batch, each checked by itself. Raises BadRequest and Unprocessable."""
     _check_number(len(body.messages), "/messages")
     return [draft_of(call, message, f"/messages/{index}") for index, message in enumerate(body.messages)]
 
 
-def draft_of(call: Call, body: bodies.MessageBody, place: str) -> Draft:
+def draft_of(call: Call, body: bodies.MessageBody, place: str) -> NewMessage:
     """A message of a request, in which it stands at `place`. Raises Unprocessable."""
     alias = None
     if body.alias is not UNSET or body.name is not UNSET:
         alias = _alias(body, place)
     content, is_json = content_of(body.data)
-    draft = Draft(content, is_json, alias, f"{place}/data")
+    draft = NewMessage(content, is_json, alias, f"{place}/data")
     return with_options(draft, body, place, call.control.clock.now()) if body.has_options else draft
 
 
@@ -213,8 +213,8 @@ def _published(message_id: str, given: str | None, stored_at: int) -> wire.Messa
     return wire.MessageShown(id=message_id, alias=alias, name=alias, created_at=stored_at, updated_at=stored_at)
 
 
-def _named(call: Call, message: model.StoredMessage) -> Named:
-    return Named(message.alias, message.id, f"{call.base}/queues/{message.queue_public_id}/messages/{message.id}")
+def _named(call: Call, message: model.StoredMessage) -> LinkTarget:
+    return LinkTarget(message.alias, message.id, f"{call.base}/queues/{message.queue_public_id}/messages/{message.id}")
 
 
 def _shown(message: model.StoredMessage) -> wire.MessageShown:

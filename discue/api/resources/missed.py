@@ -1,7 +1,7 @@
 """`/queues/{queue_id}/listeners/{listener_id}/missed`."""
 
 from discue.api import wire
-from discue.api.links import Named
+from discue.api.links import LinkTarget
 from discue.api.pagination import paged, selection_of_missed
 from discue.api.parameters import MISSED_PAGES
 from discue.api.route import Call, Needs, Route
@@ -22,8 +22,8 @@ async def list_all(call: Call) -> wire.Missed:
     return wire.Missed(missed=[_shown(item) for item in items], links=links)
 
 
-def _named(call: Call, item: MissedMessage) -> Named:
-    return Named(item.alias, item.id, f"{call.base}/queues/{call.ids[0]}/messages/{item.id}")
+def _named(call: Call, item: MissedMessage) -> LinkTarget:
+    return LinkTarget(item.alias, item.id, f"{call.base}/queues/{call.ids[0]}/messages/{item.id}")
 
 
 def _shown(item: MissedMessage) -> wire.MissedShown:

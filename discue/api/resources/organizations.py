@@ -8,13 +8,13 @@ from msgspec import UNSET, UnsetType
 from discue.api import bodies, wire
 from discue.api.fields import Given, names_changed, names_given
 from discue.api.idempotency import created
-from discue.api.links import Links, Named, link_to
+from discue.api.links import Links, LinkTarget, link_to
 from discue.api.pagination import paged
 from discue.api.parameters import PAGES
 from discue.api.resources.api_keys import shown_created
 from discue.api.route import CREATE, Call, Needs, Route
 from discue.control import organizations
-from discue.control.founding import CreatedOrganization
+from discue.control.founding import NewOrganization
 from discue.control.organizations import OrganizationFields
 from discue.domain import model
 from discue.domain import quotas as quota
@@ -74,7 +74,7 @@ async def delete(call: Call) -> wire.Deleted:
 async def _create(call: Call, answer: Callable[[wire.OrganizationShown, wire.ApiKeyShown, Links], Created]) -> Created:
     fields = _fields(call.body, names_given(call.body))
 
-    def shown(made: CreatedOrganization) -> Created:
+    def shown(made: NewOrganization) -> Created:
         links = link_to(f"{call.url}/{made.organization.public_id}")
         return answer(_shown_single(call, made.organization), shown_created(made.first_key), links)
 
@@ -89,7 +89,7 @@ async def _list(call: Call) -> tuple[list[wire.OrganizationShown], Links]:
     items, links = await paged(
         call,
         lambda selection: organizations.page(call.control, call.principal, selection),
-        lambda item: Named(item.alias, item.public_id, f"{call.url}/{item.public_id}"),
+        lambda item: LinkTarget(item.alias, item.public_id, f"{call.url}/{item.public_id}"),
     )
     return [_shown(item) for item in items], links
 
@@ -111,7 +111,7 @@ def _fields(body: bodies.OrganizationBody, given: Given) -> OrganizationFields:
     )
 
 
-def _quotas(body: bodies.QuotasBody | None | UnsetType) -> dict[quota.Name, int | None] | None:
+def _quotas(body: bodies.QuotasBody | None | UnsetType) -> dict[quota.QuotaName, int | None] | None:
     if body is None or isinstance(body, UnsetType):
         return None if body is None else {}
     sent = {name: getattr(body, name) for name in quota.NAMES}
@@ -124,7 +124,7 @@ def _quotas_shown(settings: Mapping[str, int | bool]) -> wire.QuotasShown | Unse
 
 
 def _shown_single(call: Call, organization: model.Organization) -> wire.OrganizationShown:
-    return call.showing(organization, _shown(organization))
+    return call.with_etag(organization, _shown(organization))
 
 
 def _shown(organization: model.Organization) -> wire.OrganizationShown:

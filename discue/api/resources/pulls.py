@@ -12,15 +12,23 @@ from discue.api.parameters import PULLS
 from discue.api.problems import problem_of
 from discue.api.query import number_in, parameters_of
 from discue.api.resources.missed import PATH
-from discue.api.route import Call, Gone, Needs, Route, Stream
+from discue.api.route import Call, EventStream, Gone, Needs, Route
 from discue.api.rsgi import ClientGone
 from discue.control import pulls
 from discue.control.delivery_options import LEASE_SECONDS
-from discue.control.pulls import LONGEST_WAIT_SECONDS, MOST_AT_ONCE, Action, Decision, Handed, Place, Visitor
+from discue.control.pulls import (
+    LONGEST_WAIT_SECONDS,
+    MOST_AT_ONCE,
+    Action,
+    Decision,
+    LeasedMessage,
+    PullClient,
+    PullTarget,
+)
 from discue.domain.cloudevents import JSON, TEXT
 from discue.domain.errors import DiscueError, Fault, Unprocessable
-from discue.domain.messages import headers_of, read_options
-from discue.domain.receipt_handle import read_receipt
+from discue.domain.messages import decode_options, message_headers
+from discue.domain.receipt_handle import parse_receipt_handle
 
 RECEIPTS_AT_MOST = 1_000
 LONGEST_DELAY_SECONDS = 86_400
@@ -36,30 +44,30 @@ _WRITE = Needs("listeners", "write")
 _ACTIONS: tuple[Action, ...] = ("acknowledge", "reject", "release", "extend")
 
 
-async def pull(call: Call) -> wire.Pulled | Stream:
+async def pull(call: Call) -> wire.Pulled | EventStream:
     parameters = parameters_of(call.query)
     most = number_in(parameters, "max", _MOST, MOST_AT_ONCE)
     wait_ms = number_in(parameters, "wait", 0, LONGEST_WAIT_SECONDS, smallest=0) * 1_000
     path = (call.ids[0], call.ids[1])
     if call.wants_events and call.method != "HEAD":
-        return Stream(_events(call, await pulls.place_of(call.control, call.principal, path), most))
+        return EventStream(_events(call, await pulls.place_of(call.control, call.principal, path), most))
     if call.method == "HEAD":
         # Nobody would see what was handed out to that.
         await pulls.place_of(call.control, call.principal, path)
         return wire.Pulled(messages=[], links=link_to(call.url))
-    with call.services.puller.visit(call.principal.key) as visitor:
+    with call.services.puller.connect(call.principal.key) as client:
         place = await pulls.place_of(call.control, call.principal, path)
-        handed = await _pulled(call, visitor, place, (most, wait_ms))
+        handed = await _pulled(call, client, place, (most, wait_ms))
     return wire.Pulled(messages=[shown(each) for each in handed], links=link_to(call.url))
 
 
-async def _events(call: Call, place: Place, most: int) -> AsyncGenerator[bytes, None]:
+async def _events(call: Call, place: PullTarget, most: int) -> AsyncGenerator[bytes, None]:
     """Messages as events, each when it is there, and a comment now and then when none is."""
-    with call.services.puller.visit(call.principal.key) as visitor:
+    with call.services.puller.connect(call.principal.key) as client:
         yield _BEGINNING
-        while visitor.may_stay:
+        while client.is_active:
             try:
-                handed = await _pulled(call, visitor, place, (most, _HEARTBEAT_MS))
+                handed = await _pulled(call, client, place, (most, _HEARTBEAT_MS))
             except DiscueError as error:
                 yield _event("problem", _encode(problem_of(error, "", call.base)))
                 return
@@ -84,10 +92,10 @@ async def acknowledge(call: Call) -> wire.Receipts:
     return wire.Receipts(receipts=receipts, links=link_to(call.url))
 
 
-def shown(handed: Handed) -> wire.PulledShown:
+def shown(handed: LeasedMessage) -> wire.PulledShown:
     """A message as whoever pulls it sees it."""
     entry = handed.entry
-    options = read_options(entry.extra)
+    options = decode_options(entry.extra)
     return wire.PulledShown(
         id=entry.id,
         stored_at=entry.stored_at,
@@ -97,17 +105,17 @@ def shown(handed: Handed) -> wire.PulledShown:
         receipt=str(handed.receipt),
         leased_until=handed.leased_until,
         key=UNSET if options.key is None else options.key,
-        headers=dict(headers_of(options)) or UNSET,
+        headers=dict(message_headers(options)) or UNSET,
     )
 
 
-async def _pulled(call: Call, visitor: Visitor, place: Place, wish: tuple[int, int]) -> list[Handed]:
+async def _pulled(call: Call, client: PullClient, place: PullTarget, wish: tuple[int, int]) -> list[LeasedMessage]:
     """At most so many, waiting so many milliseconds. Raises ClientGone, and then nothing is leased."""
     puller, (most, wait_ms) = call.services.puller, wish
     if call.gone is None or not wait_ms:
-        return await puller.pull(visitor, place, most, wait_ms)
+        return await puller.pull(client, place, most, wait_ms)
     loop = asyncio.get_running_loop()
-    pulling = loop.create_task(puller.pull(visitor, place, most, wait_ms))
+    pulling = loop.create_task(puller.pull(client, place, most, wait_ms))
     leaving = loop.create_task(_until(call.gone))
     try:
         await asyncio.wait({pulling, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -131,7 +139,7 @@ def _decisions(body: bodies.AcknowledgementsBody) -> Iterator[Decision]:
     seen = set[str]()
     for action in _ACTIONS:
         for index, text in enumerate(getattr(body, action) or ()):
-            receipt = read_receipt(text)
+            receipt = parse_receipt_handle(text)
             if receipt is None:
                 raise _unfit(f"/{action}/{index}", "is no receipt of a message")
             if text in seen:
@@ -177,7 +185,7 @@ ROUTES = (
         response=wire.Receipts,
         needs=_WRITE,
         statuses=(404, 409, 422),
-        keeps_nothing=True,
+        ignores_idempotency_key=True,
         summary="Say what became of messages that were pulled",
         description="Each receipt is looked at by itself: the answer says what became of it.",
         example={"acknowledge": ["0000000001l2rVTz9Xk0Jm"]},

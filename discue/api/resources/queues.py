@@ -7,7 +7,7 @@ from discue.api import bodies, wire
 from discue.api.delivery_options import retry_of, retry_shown
 from discue.api.fields import Given, names_changed, names_given
 from discue.api.idempotency import created
-from discue.api.links import Named, link_to, links_of
+from discue.api.links import LinkTarget, link_to, links_of
 from discue.api.pagination import paged
 from discue.api.parameters import PAGES
 from discue.api.route import CREATE, SMALL_BODY, Call, Needs, Route
@@ -42,7 +42,7 @@ async def list_all(call: Call) -> wire.Queues:
     items, links = await paged(
         call,
         lambda selection: queues.page(call.control, call.principal, selection),
-        lambda item: Named(item.queue.alias, item.queue.public_id, f"{call.url}/{item.queue.public_id}"),
+        lambda item: LinkTarget(item.queue.alias, item.queue.public_id, f"{call.url}/{item.queue.public_id}"),
     )
     return wire.Queues(queues=[_shown(item) for item in items], links=links)
 
@@ -99,10 +99,10 @@ def _schemas_shown(queue: model.Queue) -> tuple[msgspec.Raw | UnsetType, msgspec
 
 def _answer(call: Call, details: QueueDetails, url: str) -> wire.Queue:
     below = [
-        Named(listener.alias, listener.public_id, f"{url}/listeners/{listener.public_id}")
+        LinkTarget(listener.alias, listener.public_id, f"{url}/listeners/{listener.public_id}")
         for listener in details.listeners
     ]
-    return call.showing(details.queue, wire.Queue(queue=_shown(details), links=links_of(url, below)))
+    return call.with_etag(details.queue, wire.Queue(queue=_shown(details), links=links_of(url, below)))
 
 
 def _shown(details: QueueDetails) -> wire.QueueShown:

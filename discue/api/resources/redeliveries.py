@@ -4,7 +4,7 @@ from msgspec import UNSET
 
 from discue.api import bodies, wire
 from discue.api.idempotency import created
-from discue.api.links import Named, link_to
+from discue.api.links import LinkTarget, link_to
 from discue.api.pagination import paged
 from discue.api.parameters import PAGES
 from discue.api.resources.missed import PATH
@@ -12,7 +12,7 @@ from discue.api.route import Call, Needs, Route
 from discue.api.stretches import pace_of, time_of
 from discue.control import redeliveries
 from discue.control.missed import Path
-from discue.control.redeliveries import Asked, Wish
+from discue.control.redeliveries import RedeliveryParams, RedeliveryResult
 from discue.domain.errors import BadRequest, Fault, Unprocessable
 from discue.domain.model import MISSED_REASONS, Redelivery
 
@@ -23,24 +23,24 @@ _WRITE = Needs("listeners", "write")
 
 
 async def create(call: Call) -> wire.AskedRedelivery:
-    wish = _wish(call.body)
+    params = _wish(call.body)
     return await created(
         call,
-        lambda control: redeliveries.create(control, call.principal, _path(call), wish),
+        lambda control: redeliveries.create(control, call.principal, _path(call), params),
         lambda asked: _answer(call, asked),
     )
 
 
 async def get(call: Call) -> wire.Redelivery:
     found = await redeliveries.get(call.control, call.principal, _path(call), call.ids[2])
-    return call.showing(found, wire.Redelivery(redelivery=_shown(call, found), links=link_to(call.url)))
+    return call.with_etag(found, wire.Redelivery(redelivery=_shown(call, found), links=link_to(call.url)))
 
 
 async def list_all(call: Call) -> wire.Redeliveries:
     items, links = await paged(
         call,
         lambda selection: redeliveries.page(call.control, call.principal, _path(call), selection),
-        lambda item: Named(item.public_id, item.public_id, f"{call.url}/{item.public_id}"),
+        lambda item: LinkTarget(item.public_id, item.public_id, f"{call.url}/{item.public_id}"),
     )
     return wire.Redeliveries(redeliveries=[_shown(call, item) for item in items], links=links)
 
@@ -54,7 +54,7 @@ def _path(call: Call) -> Path:
     return call.ids[0], call.ids[1]
 
 
-def _wish(body: bodies.RedeliveryBody) -> Wish:
+def _wish(body: bodies.RedeliveryBody) -> RedeliveryParams:
     """Raises BadRequest unless one way to choose is given, Unprocessable for values out of range."""
     messages = body.messages if isinstance(body.messages, list) else None
     chosen = body.filter if isinstance(body.filter, bodies.MissedFilter) else None
@@ -62,7 +62,7 @@ def _wish(body: bodies.RedeliveryBody) -> Wish:
         rule = "must be made by exactly one of messages, filter, and all (true)"
         raise BadRequest(f"The choice {rule}.", faults=(Fault("", rule),))
     given = chosen or bodies.MissedFilter()
-    return Wish(
+    return RedeliveryParams(
         None if messages is None else _ids(messages),
         _reason(given),
         time_of(given.created_after, "/filter/created_after"),
@@ -89,14 +89,14 @@ def _reason(given: bodies.MissedFilter) -> str | None:
     return str(reason)
 
 
-def _answer(call: Call, asked: Asked) -> wire.AskedRedelivery:
-    survey = asked.survey
+def _answer(call: Call, asked: RedeliveryResult) -> wire.AskedRedelivery:
+    preview = asked.preview
     if asked.redelivery is None:
-        dry_run = wire.DryRun(selected=survey.selected, first_message=survey.first, last_message=survey.last)
+        dry_run = wire.DryRun(selected=preview.selected, first_message=preview.first, last_message=preview.last)
         return wire.AskedRedelivery(dry_run=dry_run, links=link_to(call.url))
     url = f"{call.url}/{asked.redelivery.public_id}"
     shown = wire.AskedRedelivery(redelivery=_shown(call, asked.redelivery), links=link_to(url))
-    return call.showing(asked.redelivery, shown)
+    return call.with_etag(asked.redelivery, shown)
 
 
 def _shown(call: Call, redelivery: Redelivery) -> wire.RedeliveryShown:

@@ -5,7 +5,7 @@ from msgspec import UNSET
 from discue.api import bodies, wire
 from discue.api.delivery_options import filter_of, filter_shown
 from discue.api.idempotency import created
-from discue.api.links import Named, link_to
+from discue.api.links import LinkTarget, link_to
 from discue.api.pagination import paged
 from discue.api.parameters import PAGES
 from discue.api.resources.missed import PATH
@@ -13,7 +13,7 @@ from discue.api.route import Call, Needs, Route
 from discue.api.stretches import pace_of, time_of
 from discue.control import replays
 from discue.control.missed import Path
-from discue.control.replays import Asked, Wish
+from discue.control.replays import ReplayParams, ReplayResult
 from discue.domain.errors import BadRequest, Fault, Unprocessable
 from discue.domain.model import Replay
 
@@ -22,24 +22,24 @@ _WRITE = Needs("listeners", "write")
 
 
 async def create(call: Call) -> wire.AskedReplay:
-    wish = _wish(call.body)
+    params = _wish(call.body)
     return await created(
         call,
-        lambda control: replays.create(control, call.principal, _path(call), wish),
+        lambda control: replays.create(control, call.principal, _path(call), params),
         lambda asked: _answer(call, asked),
     )
 
 
 async def get(call: Call) -> wire.Replay:
     found = await replays.get(call.control, call.principal, _path(call), call.ids[2])
-    return call.showing(found, wire.Replay(replay=_shown(call, found), links=link_to(call.url)))
+    return call.with_etag(found, wire.Replay(replay=_shown(call, found), links=link_to(call.url)))
 
 
 async def list_all(call: Call) -> wire.Replays:
     items, links = await paged(
         call,
         lambda selection: replays.page(call.control, call.principal, _path(call), selection),
-        lambda item: Named(item.public_id, item.public_id, f"{call.url}/{item.public_id}"),
+        lambda item: LinkTarget(item.public_id, item.public_id, f"{call.url}/{item.public_id}"),
     )
     return wire.Replays(replays=[_shown(call, item) for item in items], links=links)
 
@@ -53,7 +53,7 @@ def _path(call: Call) -> Path:
     return call.ids[0], call.ids[1]
 
 
-def _wish(body: bodies.ReplayBody) -> Wish:
+def _wish(body: bodies.ReplayBody) -> ReplayParams:
     """Raises BadRequest unless it begins in one way, Unprocessable for values out of range and for two ends."""
     from_at, until_at = time_of(body.from_at, "/from_at"), time_of(body.until_at, "/until_at")
     from_message, until_message = _text(body.from_message), _text(body.until_message)
@@ -64,7 +64,7 @@ def _wish(body: bodies.ReplayBody) -> Wish:
         rule = "must not be there beside until_at"
         raise Unprocessable(f"/until_message {rule}.", faults=(Fault("/until_message", rule),))
     text = filter_of(body.filter)
-    return Wish(
+    return ReplayParams(
         from_at,
         from_message,
         until_at,
@@ -79,12 +79,12 @@ def _text(sent: bodies.Text) -> str | None:
     return sent if isinstance(sent, str) else None
 
 
-def _answer(call: Call, asked: Asked) -> wire.AskedReplay:
+def _answer(call: Call, asked: ReplayResult) -> wire.AskedReplay:
     if asked.replay is None:
         dry_run = wire.DryRun(selected=asked.selected, first_message=asked.first, last_message=asked.last)
         return wire.AskedReplay(dry_run=dry_run, links=link_to(call.url))
     url = f"{call.url}/{asked.replay.public_id}"
-    return call.showing(asked.replay, wire.AskedReplay(replay=_shown(call, asked.replay), links=link_to(url)))
+    return call.with_etag(asked.replay, wire.AskedReplay(replay=_shown(call, asked.replay), links=link_to(url)))
 
 
 def _shown(call: Call, replay: Replay) -> wire.ReplayShown:

@@ -6,7 +6,7 @@ from discue.api import bodies, wire
 from discue.api.delivery_options import retry_of, retry_shown
 from discue.api.fields import Given, names_changed, names_given, status_of
 from discue.api.idempotency import created
-from discue.api.links import Named, link_to
+from discue.api.links import LinkTarget, link_to
 from discue.api.message_options import key_of
 from discue.api.pagination import paged
 from discue.api.parameters import PAGES
@@ -16,9 +16,9 @@ from discue.api.services import Services
 from discue.control import schedules
 from discue.control.schedules import LARGEST_DATA_BYTES, ScheduleFields
 from discue.domain import headers
-from discue.domain.schedule import Run, Schedule, UnknownTimeZone, next_runs
+from discue.domain.schedule import Schedule, ScheduleRun, UnknownTimeZone, next_runs
 from discue.domain.scopes import Principal
-from discue.publishing.publish import Draft, check_drafts
+from discue.publishing.publish import NewMessage, check_messages
 
 NEXT_RUNS = 5
 
@@ -43,7 +43,7 @@ async def list_all(call: Call) -> wire.Schedules:
     items, links = await paged(
         call,
         lambda selection: schedules.page(call.control, call.principal, call.ids[0], selection),
-        lambda item: Named(item.alias, item.public_id, f"{call.url}/{item.public_id}"),
+        lambda item: LinkTarget(item.alias, item.public_id, f"{call.url}/{item.public_id}"),
     )
     return wire.Schedules(schedules=[_shown(item) for item in items], links=links)
 
@@ -89,13 +89,13 @@ def _data(sent: bodies.AsSent) -> tuple[bytes, bool] | None:
     if not bytes(sent):
         return None
     data, is_json = content_of(sent)
-    check_drafts([Draft(data, is_json)], LARGEST_DATA_BYTES, None)
+    check_messages([NewMessage(data, is_json)], LARGEST_DATA_BYTES, None)
     return data, is_json
 
 
 def _answer(call: Call, schedule: Schedule, url: str) -> wire.Schedule:
     shown = _shown(schedule, data=schedule.data.decode())
-    return call.showing(schedule, wire.Schedule(schedule=shown, links=link_to(url)))
+    return call.with_etag(schedule, wire.Schedule(schedule=shown, links=link_to(url)))
 
 
 def _shown(schedule: Schedule, *, data: str | None = None) -> wire.ScheduleShown:
@@ -132,7 +132,7 @@ def _to_come(schedule: Schedule) -> list[int]:
         return []
 
 
-def _run(run: Run) -> wire.RunShown:
+def _run(run: ScheduleRun) -> wire.RunShown:
     return wire.RunShown(
         scheduled_at=run.scheduled_at,
         ran_at=run.ran_at,

@@ -6,7 +6,7 @@ from discue.api import wire
 from discue.api.links import link_to
 from discue.api.route import Call, Needs, Route
 from discue.control import schemas
-from discue.control.context import present
+from discue.control.context import require_found
 
 
 async def get(call: Call) -> wire.QueueSchema:
@@ -14,7 +14,7 @@ async def get(call: Call) -> wire.QueueSchema:
     queue = await schemas.get(call.control, call.principal, queue_id, schema_id)
     call.version = schema_id
     return wire.QueueSchema(
-        schema=msgspec.Raw(present(queue.schema).encode()),
+        schema=msgspec.Raw(require_found(queue.schema).encode()),
         id=schema_id,
         queue_id=queue_id,
         language=queue.schema_language,

@@ -6,7 +6,7 @@ from msgspec import UNSET
 
 from discue.api import bodies, wire
 from discue.api.idempotency import created
-from discue.api.links import Named, link_to
+from discue.api.links import LinkTarget, link_to
 from discue.api.pagination import paged
 from discue.api.parameters import PAGES
 from discue.api.route import CREATE, Call, Needs, Route
@@ -34,7 +34,7 @@ async def list_all(call: Call) -> wire.Secrets:
     items, links = await paged(
         call,
         lambda selection: listener_secrets.page(call.control, call.principal, _listener(call), selection),
-        lambda item: Named(item.id, item.id, f"{call.url}/{item.id}"),
+        lambda item: LinkTarget(item.id, item.id, f"{call.url}/{item.id}"),
     )
     return wire.Secrets(secrets=[_shown(item) for item in items], links=links)
 
@@ -74,7 +74,7 @@ def _unfit(field: str, rule: str) -> Unprocessable:
 
 
 def _answer(call: Call, made: FreshSecret, url: str) -> wire.Secret:
-    return call.showing(made.shown, wire.Secret(secret=_shown(made.shown, made.text), links=link_to(url)))
+    return call.with_etag(made.shown, wire.Secret(secret=_shown(made.shown, made.text), links=link_to(url)))
 
 
 def _shown(secret: ShownSecret, text: str = "") -> wire.SecretShown:

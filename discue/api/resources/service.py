@@ -2,7 +2,7 @@
 
 from discue import __version__
 from discue.api import wire
-from discue.api.links import Named, link_to, links_of
+from discue.api.links import LinkTarget, link_to, links_of
 from discue.api.route import Call, Route
 from discue.domain.errors import Unavailable
 
@@ -22,14 +22,14 @@ _COLLECTIONS = (
 
 
 async def root(call: Call) -> wire.ServiceShown:
-    places = [Named(path, path, f"{call.base}/{path}") for path in _COLLECTIONS]
+    places = [LinkTarget(path, path, f"{call.base}/{path}") for path in _COLLECTIONS]
     health = [
-        Named("live", "health/live", f"{call.base}/health/live"),
-        Named("ready", "health/ready", f"{call.base}/health/ready"),
+        LinkTarget("live", "health/live", f"{call.base}/health/live"),
+        LinkTarget("ready", "health/ready", f"{call.base}/health/ready"),
     ]
     pages = [
-        Named("openapi", "openapi.json", f"{call.base}/openapi.json"),
-        Named("docs", "docs", f"{call.base}/docs"),
+        LinkTarget("openapi", "openapi.json", f"{call.base}/openapi.json"),
+        LinkTarget("docs", "docs", f"{call.base}/docs"),
     ]
     return wire.ServiceShown(name="discue", version=__version__, links=links_of(call.url, places + health + pages))
 

@@ -7,19 +7,19 @@ import msgspec
 
 from discue.api import bodies, wire
 from discue.api.event_bodies import EventBody
-from discue.api.links import Links, Named, links_of
+from discue.api.links import Links, LinkTarget, links_of
 from discue.api.resources.messages import BATCH_BYTES, LONGEST_ESCAPE, draft_of, drafts_of, events_of
 from discue.api.route import CREATE, SMALL_BODY, Call, Needs, Route
 from discue.api.services import Services
-from discue.auth.control_plane_cache import Directory
+from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.auth.topic_routes import TopicRecord
 from discue.domain.errors import NotFound
 from discue.domain.model import MessageOptions
 from discue.domain.scopes import Principal
 from discue.domain.subjects import check_subject, is_subject
-from discue.publishing.publish import Draft
-from discue.publishing.topics import Placed, placed_before, publish_to_topic
-from discue.store.idempotency import Kept
+from discue.publishing.publish import NewMessage
+from discue.publishing.topics import RoutedMessage, publish_to_topic, stored_routed_messages
+from discue.store.idempotency import StoredResponse
 
 _WRITE = Needs("messages", "write")
 _NO_OPTIONS = MessageOptions()
@@ -31,43 +31,43 @@ async def create(call: Call) -> wire.TopicMessage:
         [draft] = _of_events(call.body)
     else:
         draft = _draft(draft_of(call, call.body, ""), call.body)
-    topic = await _topic(call.control.directory, call.principal, call.ids)
+    topic = await _topic(call.control.cache, call.principal, call.ids)
     published = await publish_to_topic(call.services.publisher, topic, (draft,), once=call.once)
     return _created(call, published.messages, published.stored_at)
 
 
-def create_again(call: Call, kept: Kept) -> wire.TopicMessage:
+def create_again(call: Call, kept: StoredResponse) -> wire.TopicMessage:
     """What `create` answered."""
-    return _created(call, placed_before(kept.content), kept.stored_at)
+    return _created(call, stored_routed_messages(kept.content), kept.stored_at)
 
 
-def _created(call: Call, placed: Sequence[Placed], stored_at: int) -> wire.TopicMessage:
+def _created(call: Call, placed: Sequence[RoutedMessage], stored_at: int) -> wire.TopicMessage:
     [message] = placed
-    below = [Named(queue, queue, _place(call, queue, message)) for queue in message.queues]
+    below = [LinkTarget(queue, queue, _place(call, queue, message)) for queue in message.queues]
     return wire.TopicMessage(message=_shown(message, stored_at), links=links_of(call.url, below))
 
 
 async def create_batch(call: Call) -> wire.TopicMessages:
     drafts = _of_events(call.body) if isinstance(call.body, EventBody) else _drafts(call, call.body)
-    topic = await _topic(call.control.directory, call.principal, call.ids)
+    topic = await _topic(call.control.cache, call.principal, call.ids)
     published = await publish_to_topic(call.services.publisher, topic, drafts, once=call.once)
     return _created_batch(call, published.messages, published.stored_at)
 
 
-def create_batch_again(call: Call, kept: Kept) -> wire.TopicMessages:
+def create_batch_again(call: Call, kept: StoredResponse) -> wire.TopicMessages:
     """What `create_batch` answered."""
-    return _created_batch(call, placed_before(kept.content), kept.stored_at)
+    return _created_batch(call, stored_routed_messages(kept.content), kept.stored_at)
 
 
-def _created_batch(call: Call, placed: Sequence[Placed], stored_at: int) -> wire.TopicMessages:
+def _created_batch(call: Call, placed: Sequence[RoutedMessage], stored_at: int) -> wire.TopicMessages:
     shown = [_shown(message, stored_at) for message in placed]
     return wire.TopicMessages(messages=shown, links=_links(call, placed))
 
 
-def _links(call: Call, placed: Sequence[Placed]) -> Links:
+def _links(call: Call, placed: Sequence[RoutedMessage]) -> Links:
     """Of each message that went anywhere, where it stands in the first of its queues."""
     below = [
-        Named(message.alias or message.id, message.id, _place(call, message.queues[0], message))
+        LinkTarget(message.alias or message.id, message.id, _place(call, message.queues[0], message))
         for message in placed
         if message.queues
     ]
@@ -76,12 +76,12 @@ def _links(call: Call, placed: Sequence[Placed]) -> Links:
 
 async def message_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
     """Bytes that the body of a publish can need: the largest message of its queues, however it is escaped."""
-    directory = services.control.directory
-    topic = await _topic(directory, principal, ids)
+    cache = services.control.cache
+    topic = await _topic(cache, principal, ids)
     limit = services.control.settings.max_message_bytes
     for way in topic.ways:
         try:
-            limit = max(limit, (await directory.queue(principal.organization, way.queue)).max_message_bytes)
+            limit = max(limit, (await cache.queue(principal.organization, way.queue)).max_message_bytes)
         except NotFound:
             # It was deleted a moment ago, and the channel with it.
             continue
@@ -90,26 +90,26 @@ async def message_limit(services: Services, principal: Principal, ids: tuple[str
 
 async def batch_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
     """The same for every topic that exists."""
-    await _topic(services.control.directory, principal, ids)
+    await _topic(services.control.cache, principal, ids)
     return BATCH_BYTES
 
 
-async def _topic(directory: Directory, principal: Principal, ids: tuple[str, ...]) -> TopicRecord:
-    return await directory.topic(principal.organization, ids[0])
+async def _topic(cache: ControlPlaneCache, principal: Principal, ids: tuple[str, ...]) -> TopicRecord:
+    return await cache.topic(principal.organization, ids[0])
 
 
-def _drafts(call: Call, body: bodies.TopicBatchBody) -> list[Draft]:
+def _drafts(call: Call, body: bodies.TopicBatchBody) -> list[NewMessage]:
     return [_draft(*each) for each in zip(drafts_of(call, body), body.messages, strict=True)]
 
 
-def _draft(draft: Draft, body: bodies.TopicMessageBody) -> Draft:
+def _draft(draft: NewMessage, body: bodies.TopicMessageBody) -> NewMessage:
     if not isinstance(body.subject, str):
         return draft
     check_subject(body.subject, f"{draft.place}/subject")
     return _about(draft, body.subject)
 
 
-def _of_events(body: EventBody) -> list[Draft]:
+def _of_events(body: EventBody) -> list[NewMessage]:
     """The subject of an event may be any text: what is none of ours goes by channels without a pattern."""
     drafts = events_of(body)
     subjects = [unquote(dict(event.headers).get(_EVENT_SUBJECT, "")) for event in body.events]
@@ -119,16 +119,16 @@ def _of_events(body: EventBody) -> list[Draft]:
     ]
 
 
-def _about(draft: Draft, subject: str) -> Draft:
+def _about(draft: NewMessage, subject: str) -> NewMessage:
     options = msgspec.structs.replace(draft.options or _NO_OPTIONS, subject=subject)
     return msgspec.structs.replace(draft, options=options)
 
 
-def _place(call: Call, queue: str, message: Placed) -> str:
+def _place(call: Call, queue: str, message: RoutedMessage) -> str:
     return f"{call.base}/queues/{queue}/messages/{message.id}"
 
 
-def _shown(message: Placed, stored_at: int) -> wire.TopicMessageShown:
+def _shown(message: RoutedMessage, stored_at: int) -> wire.TopicMessageShown:
     alias = message.alias or message.id
     return wire.TopicMessageShown(
         id=message.id,

@@ -3,7 +3,7 @@
 from discue.api import bodies, wire
 from discue.api.fields import names_changed, names_given
 from discue.api.idempotency import created
-from discue.api.links import Named, link_to, links_of
+from discue.api.links import LinkTarget, link_to, links_of
 from discue.api.pagination import paged
 from discue.api.parameters import PAGES
 from discue.api.route import CREATE, Call, Needs, Route
@@ -32,7 +32,7 @@ async def list_all(call: Call) -> wire.Topics:
     items, links = await paged(
         call,
         lambda selection: topics.page(call.control, call.principal, selection),
-        lambda item: Named(item.topic.alias, item.topic.public_id, f"{call.url}/{item.topic.public_id}"),
+        lambda item: LinkTarget(item.topic.alias, item.topic.public_id, f"{call.url}/{item.topic.public_id}"),
     )
     return wire.Topics(topics=[_shown(item) for item in items], links=links)
 
@@ -50,9 +50,10 @@ async def delete(call: Call) -> wire.Deleted:
 
 def _answer(call: Call, details: TopicDetails, url: str) -> wire.Topic:
     below = [
-        Named(channel.alias, channel.public_id, f"{url}/channels/{channel.public_id}") for channel in details.channels
+        LinkTarget(channel.alias, channel.public_id, f"{url}/channels/{channel.public_id}")
+        for channel in details.channels
     ]
-    return call.showing(details.topic, wire.Topic(topic=_shown(details), links=links_of(url, below)))
+    return call.with_etag(details.topic, wire.Topic(topic=_shown(details), links=links_of(url, below)))
 
 
 def _shown(details: TopicDetails) -> wire.TopicShown:

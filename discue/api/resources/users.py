@@ -6,7 +6,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.api import bodies, wire
 from discue.api.idempotency import created
-from discue.api.links import Named, link_to
+from discue.api.links import LinkTarget, link_to
 from discue.api.pagination import paged
 from discue.api.parameters import PAGES
 from discue.api.route import CREATE, Call, Needs, Route
@@ -37,7 +37,7 @@ async def list_all(call: Call) -> wire.Users:
     items, links = await paged(
         call,
         lambda selection: users.page(call.control, call.principal, selection),
-        lambda item: Named(item.email, item.public_id, f"{call.url}/{item.public_id}"),
+        lambda item: LinkTarget(item.email, item.public_id, f"{call.url}/{item.public_id}"),
     )
     return wire.Users(users=[_shown(item) for item in items], links=links)
 
@@ -86,7 +86,7 @@ def _answer(call: Call, details: UserDetails, url: str) -> wire.User:
         place = f"{call.base}/invitations#{made.token}"
         shown = wire.InvitationShown(expires_at=made.expires_at, url=place, token=made.token)
     answer = wire.User(user=_shown(details.user), links=link_to(url), invitation=shown)
-    return call.showing(details.user, answer)
+    return call.with_etag(details.user, answer)
 
 
 def _shown(user: model.User) -> wire.UserShown:

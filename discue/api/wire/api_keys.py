@@ -5,7 +5,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from discue.api.wire.answer import Answer, Shown
-from discue.domain.api_key import shown_part
+from discue.domain.api_key import visible_prefix
 
 
 class ApiKeyShown(Shown, kw_only=True, frozen=True):
@@ -18,7 +18,7 @@ class ApiKeyShown(Shown, kw_only=True, frozen=True):
     expires_at: int
 
     def without_secrets(self) -> Self:
-        return replace(self, key=shown_part(self.id))
+        return replace(self, key=visible_prefix(self.id))
 
 
 class ApiKey(Answer, kw_only=True, frozen=True):

@@ -38,7 +38,7 @@ class Lease:
         self._row_ids = row_ids
         self._clock = clock
         self._role = role
-        self._incarnation = 0
+        self._session_id = 0
         self._held_until = -math.inf
         self._trusted_from = math.inf
         self._leaves = False
@@ -46,9 +46,9 @@ class Lease:
         self._renewing = asyncio.Lock()
 
     @property
-    def incarnation(self) -> int:
+    def session_id(self) -> int:
         """Names this run of the worker in the rows of the cursors it owns. 0 before it has joined."""
-        return self._incarnation
+        return self._session_id
 
     @property
     def slot(self) -> int:
@@ -77,16 +77,16 @@ class Lease:
     async def join(self) -> None:
         """Begin, under an incarnation of its own. Raises Unavailable when the store or the slots do not allow it."""
         while True:
-            incarnation, sent_at = self._row_ids.next(), self._clock.monotonic()
-            self.announce(incarnation)
+            session_id, sent_at = self._row_ids.next(), self._clock.monotonic()
+            self.announce(session_id)
             try:
-                work = partial(workers.join, incarnation=incarnation, role=self._role, lease_ms=self._lease_ms)
+                work = partial(workers.join, session_id=session_id, role=self._role, lease_ms=self._lease_ms)
                 slot = await self._store.write(work)
                 break
             except UniqueViolation:
                 continue
         self._row_ids.slot = slot
-        self._incarnation = incarnation
+        self._session_id = session_id
         self._trusted_from = math.inf
         self._hold(sent_at)
 
@@ -97,7 +97,7 @@ class Lease:
         """
         async with self._renewing:
             sent_at = self._clock.monotonic()
-            work = partial(workers.renew, incarnation=self._incarnation, lease_ms=self._lease_ms)
+            work = partial(workers.renew, session_id=self._session_id, lease_ms=self._lease_ms)
             if await self._store.write_urgently(work):
                 self._hold(sent_at)
                 return True
@@ -110,13 +110,13 @@ class Lease:
     async def begin_leaving(self) -> None:
         """Let the others see that this worker takes no cursors any more. The lease goes on."""
         self._leaves = True
-        await self._store.write(partial(workers.begin_leaving, incarnation=self._incarnation))
+        await self._store.write(partial(workers.begin_leaving, session_id=self._session_id))
 
     async def leave(self) -> None:
         """End the lease, and free whatever still names this worker."""
         self._leaves = True
         self._held_until = -math.inf
-        step = partial(workers.leave, incarnation=self._incarnation, limit=_FREED_AT_ONCE)
+        step = partial(workers.leave, session_id=self._session_id, limit=_FREED_AT_ONCE)
         while not await self._store.write(step):
             pass
 
@@ -133,7 +133,7 @@ class Lease:
             self.regained()
 
 
-def _nobody_asks(_incarnation: int) -> None:
+def _nobody_asks(_session_id: int) -> None:
     """Nobody has to know who runs here."""
 
 

@@ -13,7 +13,7 @@ from discue.domain.clock import Clock
 from discue.domain.rendezvous import Rendezvous
 from discue.observability.logs import Log
 from discue.store import workers
-from discue.store.engine import CursorKey, Hint, Member, Polled
+from discue.store.engine import ClusterSnapshot, CursorKey, Notification, WorkerRow
 from discue.store.store import Store
 
 _PATIENCE_SECONDS: Final = 3.0
@@ -55,24 +55,24 @@ class Sightings(Generic[T]):
         return {thing for thing, since in self._since.items() if now - since >= seconds}
 
 
-def is_ahead(member: Member) -> bool:
+def is_ahead(member: WorkerRow) -> bool:
     """Its lease reaches further than it is long: the database's clock went back since. Whoever lives mends that."""
     return member.remaining_ms > member.lease_ms
 
 
-def candidates(members: Iterable[Member]) -> tuple[int, ...]:
+def candidates(members: Iterable[WorkerRow]) -> tuple[int, ...]:
     """Those who should own cursors, in order."""
-    return tuple(sorted(member.incarnation for member in members if _is_candidate(member)))
+    return tuple(sorted(member.session_id for member in members if _is_candidate(member)))
 
 
-def to_bury(members: Iterable[Member], me: int, long_ahead: Collection[int]) -> list[int]:
+def to_bury(members: Iterable[WorkerRow], me: int, long_ahead: Collection[int]) -> list[int]:
     """Those whose lease is over. One that is ahead counts when it has been so for the whole length of a lease."""
     return [
-        member.incarnation
+        member.session_id
         for member in members
-        if member.incarnation != me
+        if member.session_id != me
         and not member.dead
-        and (member.remaining_ms <= 0 or (is_ahead(member) and member.incarnation in long_ahead))
+        and (member.remaining_ms <= 0 or (is_ahead(member) and member.session_id in long_ahead))
     ]
 
 
@@ -111,28 +111,28 @@ class Ownership:
 
     async def begin(self, predecessors: Predecessors) -> None:
         """Bury those who are known to be gone, and take what is free and belongs here. Returns when it is taken."""
-        me = self._lease.incarnation
+        me = self._lease.session_id
         for member in (await self._store.engine.poll(())).members:
-            gone = predecessors == "all" or member.incarnation in predecessors
-            if gone and member.incarnation != me:
-                await self._store.write(partial(workers.bury, incarnation=member.incarnation, known_dead=True))
-                await self._free_cursors_of(member.incarnation)
+            gone = predecessors == "all" or member.session_id in predecessors
+            if gone and member.session_id != me:
+                await self._store.write(partial(workers.expire_worker, session_id=member.session_id, known_dead=True))
+                await self._free_cursors_of(member.session_id)
         await self.free_forsaken()
         while await self.saw(await self._store.engine.poll(())):
             pass
         # The others have company from now on.
-        self._store.engine.tell(Hint(cursors=True))
+        self._store.engine.notify(Notification(cursors=True))
 
     def begin_leaving(self) -> None:
         """Take nothing any more."""
         self._leaves = True
 
-    async def saw(self, polled: Polled) -> bool:
+    async def saw(self, polled: ClusterSnapshot) -> bool:
         """Act on it. True when there is more to do: look again at once."""
-        now, me = self._clock.monotonic(), self._lease.incarnation
-        own = next((member for member in polled.members if member.incarnation == me), None)
+        now, me = self._clock.monotonic(), self._lease.session_id
+        own = next((member for member in polled.members if member.session_id == me), None)
         others = sum(not member.dead and member is not own for member in polled.members)
-        self._store.has_company, self._store.workers = others > 0, others + 1
+        self._store.has_other_workers, self._store.workers = others > 0, others + 1
         self._note(polled, now)
         if not self._lease.is_held() or own is None or own.dead:
             return False
@@ -146,46 +146,46 @@ class Ownership:
 
     async def free_forsaken(self) -> None:
         """Free the cursors of owners that have no row, and so will never be buried."""
-        owner = await self._store.read(partial(workers.missing_after, incarnation=0))
+        owner = await self._store.read(partial(workers.missing_after, session_id=0))
         while owner is not None:
             await self._free_cursors_of(owner)
-            owner = await self._store.read(partial(workers.missing_after, incarnation=owner))
+            owner = await self._store.read(partial(workers.missing_after, session_id=owner))
 
-    def _note(self, polled: Polled, now: float) -> None:
+    def _note(self, polled: ClusterSnapshot, now: float) -> None:
         self._free.look(polled.free, now)
-        self._dead.look((member.incarnation for member in polled.members if member.dead), now)
-        self._ahead.look((member.incarnation for member in polled.members if is_ahead(member)), now)
+        self._dead.look((member.session_id for member in polled.members if member.dead), now)
+        self._ahead.look((member.session_id for member in polled.members if is_ahead(member)), now)
         found = candidates(polled.members)
         self._membership.look((found,), now)
         if found != self._candidates:
             self._candidates = found
             self._shares = Rendezvous(found) if found else None
             self._surplus = None
-        self.keeps_house = self._shares is not None and self._shares.preferred(_THE_HOUSE) == self._lease.incarnation
+        self.keeps_house = self._shares is not None and self._shares.preferred(_THE_HOUSE) == self._lease.session_id
 
-    async def _bury(self, members: Sequence[Member], now: float) -> bool:
+    async def _bury(self, members: Sequence[WorkerRow], now: float) -> bool:
         # The cursors of the dead are freed by whoever buried them. Only if he went, too, does another one go on.
         dead = self._dead.for_seconds(_PATIENCE_SECONDS, now)
         if self._lease.may_judge():
             long_ahead = self._ahead.for_seconds(self._lease.seconds, now)
-            for incarnation in to_bury(members, self._lease.incarnation, long_ahead):
-                if await self._store.write(partial(workers.bury, incarnation=incarnation)):
-                    self._log.warning("worker_gone", incarnation=incarnation)
-                    dead.add(incarnation)
-        for incarnation in sorted(dead):
-            await self._free_cursors_of(incarnation)
+            for session_id in to_bury(members, self._lease.session_id, long_ahead):
+                if await self._store.write(partial(workers.expire_worker, session_id=session_id)):
+                    self._log.warning("worker_gone", session_id=session_id)
+                    dead.add(session_id)
+        for session_id in sorted(dead):
+            await self._free_cursors_of(session_id)
         return bool(dead)
 
     async def _free_cursors_of(self, dead: int) -> None:
-        step = partial(workers.free_cursors_of, dead=dead, limit=_FREED_AT_ONCE)
+        step = partial(workers.release_cursors, dead=dead, limit=_FREED_AT_ONCE)
         freed = _FREED_AT_ONCE
         while freed == _FREED_AT_ONCE:
             freed = await self._store.write(step)
-            self._store.engine.tell(Hint(cursors=True))
-        await self._store.write(partial(workers.forget, incarnation=dead))
+            self._store.engine.notify(Notification(cursors=True))
+        await self._store.write(partial(workers.forget, session_id=dead))
 
     async def _claim(self, free: Sequence[CursorKey], now: float) -> int:
-        me = self._lease.incarnation
+        me = self._lease.session_id
         if self._shares is None or me not in self._candidates or self._leaves:
             return 0
         claims = to_claim(self._shares, me, free, self._free.for_seconds(_PATIENCE_SECONDS, now))
@@ -196,12 +196,12 @@ class Ownership:
         return taken
 
     async def _give_up(self, now: float) -> None:
-        if self._shares is None or self._leaves or self._lease.incarnation not in self._candidates:
+        if self._shares is None or self._leaves or self._lease.session_id not in self._candidates:
             return
         if self._surplus is None:
             if not self._membership.for_seconds(_PATIENCE_SECONDS, now):
                 return
-            self._surplus = to_give_up(self._shares, self._lease.incarnation, self._lanes.owned)
+            self._surplus = to_give_up(self._shares, self._lease.session_id, self._lanes.owned)
         if self._surplus and now - self._gave_up_at >= _GIVING_UP_SECONDS:
             await self._give_up_some(self._surplus, now)
 
@@ -216,6 +216,6 @@ class Ownership:
         self._log.info("cursors_given_up", count=len(some))
 
 
-def _is_candidate(member: Member) -> bool:
+def _is_candidate(member: WorkerRow) -> bool:
     is_alive = not member.dead and member.remaining_ms > 0 and not is_ahead(member)
-    return is_alive and not member.leaves and member.role != "api"
+    return is_alive and not member.is_leaving and member.role != "api"

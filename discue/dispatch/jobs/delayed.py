@@ -9,9 +9,9 @@ from typing import Final
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.schedules import ScheduleRuns
 from discue.domain.clock import Clock
-from discue.domain.messages import read_options
+from discue.domain.messages import decode_options
 from discue.store import scheduled, schedules
-from discue.store.engine import Appended, Hint, QueueKey, Transaction
+from discue.store.engine import Appended, Notification, QueueKey, Transaction
 from discue.store.store import Store
 
 _LATENESS_SECONDS: Final = 0.001
@@ -48,7 +48,7 @@ class Scheduler:
     def appended(self, appended: Appended) -> None:
         """Some of it may be due sooner than what is known."""
         for entry in appended.entries:
-            if entry.waits and self._expect(read_options(entry.extra).deliver_at):
+            if entry.waits and self._expect(decode_options(entry.extra).deliver_at):
                 self._sooner.set()
 
     def polled(self, due_at: int | None) -> None:
@@ -83,8 +83,8 @@ class Scheduler:
 
     def _heard(self, heads: dict[QueueKey, int]) -> None:
         self.heard(heads.items())
-        if heads and self._store.has_company:
-            self._store.engine.tell(Hint(heads=tuple(heads.items())))
+        if heads and self._store.has_other_workers:
+            self._store.engine.notify(Notification(heads=tuple(heads.items())))
 
     async def _is_anything_due(self) -> bool:
         before = self.next_at

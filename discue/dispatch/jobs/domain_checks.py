@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from discue.control import domains
-from discue.control.context import Control
+from discue.control.context import ControlContext
 from discue.domain import domain_challenge
 from discue.domain.errors import TooManyRequests
 from discue.domain.model import Domain
@@ -24,7 +24,7 @@ class Verifier:
     Two that keep house for a moment share the work: whoever takes a domain moves it out of the other's sight.
     """
 
-    def __init__(self, control: Control, fetcher: Fetcher, *, keeps_house: Callable[[], bool]) -> None:
+    def __init__(self, control: ControlContext, fetcher: Fetcher, *, keeps_house: Callable[[], bool]) -> None:
         self._control = control
         self._fetcher = fetcher
         self._keeps_house = keeps_house

@@ -6,11 +6,11 @@ from functools import partial
 
 import msgspec
 
-from discue.auth.control_plane_cache import Directory
+from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.dispatcher import Dispatcher
 from discue.domain.allowance import MINUTE_MS
 from discue.domain.clock import Clock
-from discue.domain.idempotency import KEPT_MS, LOOKED_THROUGH_MS, Stretch, stretches
+from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, Interval, stretches
 from discue.domain.lockout import FORGOTTEN_AFTER_MS
 from discue.store import allowances, feed, idempotency, jobs, lockouts, purge, retention, tallies
 from discue.store.engine import Transaction
@@ -22,7 +22,7 @@ _LOGS_READ = 200
 _CHANGES_KEPT = 10_000
 _CHANGES_A_STEP = 500
 _EVENTS_KEPT_MS = 25 * 3_600_000
-_KEYS_KEPT_MS = KEPT_MS + CLOCKS_APART_MS
+_KEYS_KEPT_MS = RETENTION_MS + CLOCKS_APART_MS
 _COUNTS_KEPT_MS = 48 * 3_600_000
 _REDELIVERIES_KEPT_MS = 7 * 24 * 3_600_000
 """From their end on."""
@@ -49,7 +49,7 @@ class Housekeeper:
     def __init__(
         self,
         store: Store,
-        directory: Directory,
+        cache: ControlPlaneCache,
         dispatcher: Dispatcher,
         clock: Clock,
         times: RetentionTimes,
@@ -57,7 +57,7 @@ class Housekeeper:
         keeps_house: Callable[[], bool],
     ) -> None:
         self._store = store
-        self._directory = directory
+        self._cache = cache
         self._dispatcher = dispatcher
         self._clock = clock
         self._times = times
@@ -116,14 +116,14 @@ class Housekeeper:
         """Those that it is time for, of all that were kept long enough; in the first round all of these."""
         kept_before = now - _KEYS_KEPT_MS
         for stretch in stretches(self._keys_looked_through_at, now):
-            left: Stretch | None = stretch
+            left: Interval | None = stretch
             while left is not None:
                 left = await self._store.write(partial(idempotency.forget, stretch=left, kept_before=kept_before))
         self._keys_looked_through_at = now
 
     async def note_key_use(self) -> None:
         """Write down when keys were last used."""
-        while await self._directory.flush_usage():
+        while await self._cache.flush_usage():
             pass
 
     async def _forget_past(self, now: int) -> None:
@@ -141,7 +141,7 @@ class Housekeeper:
     def _steps_over_past(self, organization: int, now: int) -> tuple[Callable[[Transaction], Awaitable[int]], ...]:
         attempts_before, counts_before = now - self._times.attempts * 1_000, tallies.period_of(now - _COUNTS_KEPT_MS)
         # By then all keys were looked through, and those that name the answers are forgotten.
-        answered_before = now - _KEYS_KEPT_MS - LOOKED_THROUGH_MS
+        answered_before = now - _KEYS_KEPT_MS - SWEEP_MS
         return (
             partial(retention.forget_details, organization=organization, made_before=attempts_before),
             partial(retention.forget_attempts, organization=organization, made_before=attempts_before),

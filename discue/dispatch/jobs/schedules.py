@@ -6,17 +6,17 @@ from typing import Final
 
 import msgspec
 
-from discue.auth.control_plane_cache import Directory, QueueRecord
+from discue.auth.control_plane_cache import ControlPlaneCache, QueueRecord
 from discue.domain.clock import Clock
 from discue.domain.errors import NotFound, PayloadTooLarge, Unprocessable
-from discue.domain.headers import RUN_AT, SCHEDULE
+from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from discue.domain.ids import PublicIds
-from discue.domain.quotas import NO_QUOTAS, Load, Quotas
-from discue.domain.schedule import Run, Schedule, UnknownTimeZone, due_runs
-from discue.publishing.publish import Draft, check_drafts, entry_for
+from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
+from discue.domain.schedule import Schedule, ScheduleRun, UnknownTimeZone, due_runs
+from discue.publishing.publish import NewMessage, check_messages, entry_for
 from discue.store import schedule_runs, schedules
 from discue.store.engine import NewEntry, QueueKey
-from discue.store.schedule_runs import Planned, Ran, Reason
+from discue.store.schedule_runs import PlannedRun, Reason, RunResult
 from discue.store.store import Store
 
 MESSAGES_A_STEP: Final = 500
@@ -30,10 +30,10 @@ class ScheduleRuns:
     """
 
     def __init__(
-        self, store: Store, directory: Directory, clock: Clock, public_ids: PublicIds, quotas: Quotas = NO_QUOTAS
+        self, store: Store, cache: ControlPlaneCache, clock: Clock, public_ids: PublicIds, quotas: Quotas = NO_QUOTAS
     ) -> None:
         self._store = store
-        self._directory = directory
+        self._cache = cache
         self._clock = clock
         self._public_ids = public_ids
         self._quotas = quotas
@@ -49,12 +49,12 @@ class ScheduleRuns:
         if not planned:
             return {}
         run = partial(schedule_runs.run, planned=planned, now=now, defaults=self._quotas)
-        ran: Ran = await self._store.write_exclusively(run)
+        ran: RunResult = await self._store.write_exclusively(run)
         if ran.is_stale:
-            await self._directory.catch_up()
+            await self._cache.catch_up()
         return ran.heads
 
-    async def _plan(self, schedule: Schedule, now: int) -> Planned:
+    async def _plan(self, schedule: Schedule, now: int) -> PlannedRun:
         queue, reason = await self._queue(schedule)
         try:
             due = due_runs(schedule, now)
@@ -67,14 +67,14 @@ class ScheduleRuns:
         if reason is not None:
             return _planned(schedule, queue, (), _skipped(due.runs[-1], now, reason), due.next_run_at)
         entries = tuple(self._entry(schedule, queue, run, now) for run in due.runs)
-        return _planned(schedule, queue, entries, Run(due.runs[-1], now, entries[-1].id), due.next_run_at)
+        return _planned(schedule, queue, entries, ScheduleRun(due.runs[-1], now, entries[-1].id), due.next_run_at)
 
     async def _queue(self, schedule: Schedule) -> tuple[QueueRecord | None, Reason | None]:
         """The queue, None when it is gone, and why it does not take the schedule's data."""
         queue = None
         try:
-            queue = await self._directory.queue(schedule.organization, schedule.queue_public_id)
-            check_drafts([_draft(schedule)], queue.max_message_bytes, queue.checker)
+            queue = await self._cache.queue(schedule.organization, schedule.queue_public_id)
+            check_messages([_draft(schedule)], queue.max_message_bytes, queue.checker)
         except NotFound:
             return None, None
         except PayloadTooLarge:
@@ -84,35 +84,35 @@ class ScheduleRuns:
         return queue, None
 
     def _entry(self, schedule: Schedule, queue: QueueRecord, run: int, now: int) -> NewEntry:
-        own = ((SCHEDULE, schedule.public_id), (RUN_AT, str(run)))
+        own = ((SCHEDULE_HEADER, schedule.public_id), (SCHEDULED_AT_HEADER, str(run)))
         options = msgspec.structs.replace(schedule.options, headers=(*schedule.options.headers, *own))
         expires_at = None if schedule.expires_in is None else now + schedule.expires_in * 1_000
         draft = msgspec.structs.replace(_draft(schedule), options=options, expires_at=expires_at)
         return entry_for(self._public_ids.next(), draft, ordered=queue.ordered)
 
 
-def _draft(schedule: Schedule) -> Draft:
-    return Draft(schedule.data, schedule.is_json, schedule.alias)
+def _draft(schedule: Schedule) -> NewMessage:
+    return NewMessage(schedule.data, schedule.is_json, schedule.alias)
 
 
-def _skipped(scheduled_at: int, now: int, reason: Reason) -> Run:
-    return Run(scheduled_at, now, reason=reason)
+def _skipped(scheduled_at: int, now: int, reason: Reason) -> ScheduleRun:
+    return ScheduleRun(scheduled_at, now, reason=reason)
 
 
 def _planned(
     schedule: Schedule,
     queue: QueueRecord | None,
     entries: tuple[NewEntry, ...],
-    last_run: Run | None,
+    last_run: ScheduleRun | None,
     next_run_at: int | None,
-) -> Planned:
-    return Planned(schedule, 0 if queue is None else queue.config_version, entries, last_run, next_run_at)
+) -> PlannedRun:
+    return PlannedRun(schedule, 0 if queue is None else queue.config_version, entries, last_run, next_run_at)
 
 
-def _within_a_step(planned: Iterable[Planned]) -> list[Planned]:
+def _within_a_step(planned: Iterable[PlannedRun]) -> list[PlannedRun]:
     """The first of them, one at least, as far as their messages are not too much for one transaction."""
-    chosen: list[Planned] = []
-    load = Load()
+    chosen: list[PlannedRun] = []
+    load = PublishUsage()
     for each in planned:
         load += each.load
         if chosen and (load.messages > MESSAGES_A_STEP or load.bytes > BYTES_A_STEP):

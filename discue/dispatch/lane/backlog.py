@@ -11,8 +11,8 @@ from discue.dispatch.lane.reads import Reads
 from discue.dispatch.lane.waiting import Waiting
 from discue.domain.model import Entry
 from discue.domain.window import SPAN
-from discue.store.cursors import Due, DueRetry, LaneRecord, due, waiting
-from discue.store.engine import Page, Settle
+from discue.store.cursors import DueRetries, DueRetry, LaneRecord, due, waiting
+from discue.store.engine import LogPage, Settle
 from discue.store.liveness import Sweep
 
 _ENDLESS = (1 << 63) - 1
@@ -152,13 +152,13 @@ class Backlog:
 
     def stored(self, settle: Settle, under_way: Iterable[int]) -> None:
         """The store shows now what became of some exceptions."""
-        settled = [*settle.resolved, *(row.seq for row in settle.exceptions)]
+        settled = [*settle.resolved, *(row.seq for row in settle.delivery_rows)]
         self.claimed.difference_update(settled)
         if self._fetching:
             self._stored_meanwhile.update(settled)
         self.claimed.update(under_way, (retry.seq for retry in self.retries), self._progress.unstored_seqs())
         # Only now: a look at what is due would not have found them before.
-        for row in settle.exceptions:
+        for row in settle.delivery_rows:
             if row.state == "retry":
                 self.expect(row.due_at)
 
@@ -220,7 +220,7 @@ class Backlog:
         if reading == self.readings:
             self._take_due(found)
 
-    def _take_due(self, found: Due) -> None:
+    def _take_due(self, found: DueRetries) -> None:
         if found.next_at:
             self.expect(found.next_at)
         self._has_swept = False
@@ -258,7 +258,7 @@ class Backlog:
             # The log is gone with its queue, or its history is shorter than what was heard of: there is no more.
             self.head = max(page.head, self.read_through)
 
-    def _take_page(self, page: Page) -> None:
+    def _take_page(self, page: LogPage) -> None:
         """A seq without an entry was deleted, which only holds because head and page were read at once."""
         window = self._progress.window
         through = min(page.through, window.position + SPAN, self._until)

@@ -4,15 +4,15 @@ from collections.abc import Collection
 from typing import Final
 
 from discue.dispatch.lane.endpoint import Endpoint
-from discue.domain.disabling import NOT_FAILING, after_failure, is_due
-from discue.domain.liveness import Passage, passage, restarted
+from discue.domain.disabling import NO_FAILURES, after_failure, should_disable
+from discue.domain.liveness import BreakerState, breaker_state, restarted
 from discue.domain.model import Liveness
-from discue.store.liveness import Known
+from discue.store.liveness import ListenerHealth
 
 ALL: Final = 1 << 30
 ENOUGH: Final = 64
 
-_PLACES: Final[dict[Passage, int]] = {"open": ALL, "careful": 1, "closed": 0}
+_PLACES: Final[dict[BreakerState, int]] = {"open": ALL, "careful": 1, "closed": 0}
 
 
 class Opening:
@@ -24,10 +24,10 @@ class Opening:
 
     __slots__ = ("_earlier", "failing", "liveness", "places")
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: ListenerHealth) -> None:
         self.liveness = known.liveness
-        self.failing = known.failing if known.failing.first_at else NOT_FAILING
-        self.places = _PLACES[passage(known.liveness)]
+        self.failing = known.failing if known.failing.first_at else NO_FAILURES
+        self.places = _PLACES[breaker_state(known.liveness)]
         self._earlier: set[int] = set()
 
     @property
@@ -41,7 +41,7 @@ class Opening:
     def probed(self, liveness: Liveness, under_way: Collection[int]) -> bool:
         """How the listener is now, while requests for these seqs are under way. Whether it opens with that."""
         self.liveness = liveness
-        return self._let(passage(liveness), under_way)
+        return self._let(breaker_state(liveness), under_way)
 
     def configured(self, before: Endpoint, after: Endpoint, under_way: Collection[int]) -> bool:
         """The listener was changed, and what failed before that does not count. Whether it opens with that.
@@ -49,15 +49,15 @@ class Opening:
         Of another liveness URL nothing is known; to another place a careful lane that was closed again may try anew.
         """
         if after.config_version != before.config_version:
-            self.failing = NOT_FAILING
+            self.failing = NO_FAILURES
         if after.liveness_url != before.liveness_url:
             return self.probed(restarted(self.liveness), under_way)
-        return after.target != before.target and self._let(passage(self.liveness), under_way)
+        return after.target != before.target and self._let(breaker_state(self.liveness), under_way)
 
     def succeeded(self, seq: int) -> bool:
         """An attempt succeeded. Whether something is to be stored."""
-        was_failing = self.failing is not NOT_FAILING
-        self.failing = NOT_FAILING
+        was_failing = self.failing is not NO_FAILURES
+        self.failing = NO_FAILURES
         if self.places < ALL and not self._is_earlier(seq) and self.places:
             self.places += 1
             if self.places > ENOUGH:
@@ -73,9 +73,9 @@ class Opening:
 
     def is_given_up(self, now: int, after_seconds: int) -> bool:
         """Whether the listener, which has just failed again, is to be disabled."""
-        return is_due(self.failing, now, after_seconds)
+        return should_disable(self.failing, now, after_seconds)
 
-    def _let(self, allowed: Passage, under_way: Collection[int]) -> bool:
+    def _let(self, allowed: BreakerState, under_way: Collection[int]) -> bool:
         was_closed = self.is_closed
         if allowed != "careful" or was_closed:
             self.places = _PLACES[allowed]

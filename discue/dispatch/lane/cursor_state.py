@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from discue.domain.attempt_detail import packed
 from discue.domain.attempt_trace import Trace
-from discue.domain.intervals import left_of
+from discue.domain.intervals import subtract
 from discue.domain.model import Attempt, Entry, Outcome
 from discue.domain.settlement import Settlement
 from discue.domain.window import Window
 from discue.store.cursors import DueRetry, KeyRow, LaneRecord
-from discue.store.engine import Detail, ExceptionRow, MissedRange, RedeliveryStep, ReplayStep, Settle
-from discue.store.handover import EndedGuest
-from discue.store.redelivery_steps import Step
+from discue.store.engine import DeliveryRow, Detail, MissedRange, RedeliveryStep, ReplayStep, Settle
+from discue.store.handover import EndedRequest
+from discue.store.redelivery_steps import RedeliveryBatch
 
 _DETAIL_BYTES = 1 << 19
 """So much of details goes into one settle. What is more follows with the next."""
@@ -66,7 +66,7 @@ class Progress:
         self._details: deque[Detail] = deque()
         self._detail_bytes = 0
         self._left_over = 0
-        self._exceptions: dict[int, ExceptionRow] = {}
+        self._exceptions: dict[int, DeliveryRow] = {}
         self._resolved: list[int] = []
         self._missed_ranges: list[MissedRange] = []
         self._unmissed: list[int] = []
@@ -132,17 +132,17 @@ class Progress:
 
     def depart(self, seq: int, attempts: int, now: int) -> None:
         """A request that is still under way leaves the cursor's span, so that the cursor can go on."""
-        self._put(ExceptionRow(seq, "sending", attempts, now, "", self._record.owner))
+        self._put(DeliveryRow(seq, "sending", attempts, now, "", self._record.owner))
         self.retrying += 1
         self.window.settle(seq)
         self.dirty = True
 
     def hand_over(self, seq: int, attempts: int, now: int) -> None:
         """The same for one whose delivery is an exception already."""
-        self._put(ExceptionRow(seq, "sending", attempts, now, "", self._record.owner))
+        self._put(DeliveryRow(seq, "sending", attempts, now, "", self._record.owner))
         self.dirty = True
 
-    def lease(self, row: ExceptionRow, *, is_new: bool) -> None:
+    def lease(self, row: DeliveryRow, *, is_new: bool) -> None:
         """A message is handed out, or its lease made longer. One that is new leaves the cursor's span with that."""
         self._put(row)
         if is_new:
@@ -150,10 +150,10 @@ class Progress:
             self.window.settle(row.seq)
         self.dirty = True
 
-    def count(self, guest: EndedGuest) -> None:
+    def count(self, guest: EndedRequest) -> None:
         """A delivery that ended outside this lane is acknowledged, or missed."""
         if guest.reason:
-            row = ExceptionRow(guest.seq, "missed", guest.attempts, guest.ended_at, guest.reason)
+            row = DeliveryRow(guest.seq, "missed", guest.attempts, guest.ended_at, guest.reason)
             self._miss_one(row, excepted=True)
             self.last_failure_at = max(self.last_failure_at, guest.ended_at)
         else:
@@ -164,7 +164,7 @@ class Progress:
 
     def try_again(self, seq: int, attempts: int, now: int) -> None:
         """Whoever had the request of an exception under way is gone: whether it arrived is unknown."""
-        self._put(ExceptionRow(seq, "retry", attempts, now, ""))
+        self._put(DeliveryRow(seq, "retry", attempts, now, ""))
         self.dirty = True
 
     def forget(self, seq: int) -> None:
@@ -201,7 +201,7 @@ class Progress:
         """A message that never begins is missed for a reason; without one, it is not for this listener."""
         if reason and self.order is not None and self.order.blocks:
             self.order.begins(entry)
-            self._miss_one(ExceptionRow(entry.seq, "missed", 0, now, reason), excepted=False)
+            self._miss_one(DeliveryRow(entry.seq, "missed", 0, now, reason), excepted=False)
             self.dirty = True
             return
         if reason:
@@ -223,10 +223,10 @@ class Progress:
 
     def expire(self, seq: int, attempts: int, reason: str, now: int) -> None:
         """A delivery that waited for its next attempt will not have it."""
-        self._miss_one(ExceptionRow(seq, "missed", attempts, now, reason), excepted=True)
+        self._miss_one(DeliveryRow(seq, "missed", attempts, now, reason), excepted=True)
         self.dirty = True
 
-    def redeliver(self, step: Step, now: int) -> None:
+    def redeliver(self, step: RedeliveryBatch, now: int) -> None:
         """Missed deliveries are due again, as if nothing had been attempted. One step, until `stored`."""
         if self.order is not None:
             self.order.show(list(step.keys), frozenset({"missed"}), complete=False)
@@ -237,10 +237,10 @@ class Progress:
             self._unmissed.append(cut.whole.seq_from)
             self._missed_ranges += [
                 MissedRange(first, last, cut.whole.reason, cut.whole.missed_at)
-                for first, last in left_of((cut.whole.seq_from, cut.whole.seq_to), cut.taken)
+                for first, last in subtract((cut.whole.seq_from, cut.whole.seq_to), cut.taken)
             ]
         for seq in (*step.apart, *(seq for cut in step.cuts for seq in cut.there)):
-            self._put(ExceptionRow(seq, "retry", 0, now, "", redelivered_at=now))
+            self._put(DeliveryRow(seq, "retry", 0, now, "", redelivered_at=now))
         self.retrying += step.redelivered
         self.missed -= step.redelivered + step.gone
         ended_at = now if step.ends else None
@@ -274,7 +274,7 @@ class Progress:
             last_success_at=self.last_success_at,
             last_failure_at=self.last_failure_at,
             attempts=tuple(self._attempts),
-            exceptions=tuple(self._exceptions.values()),
+            delivery_rows=tuple(self._exceptions.values()),
             resolved=tuple(self._resolved),
             missed_ranges=tuple(self._missed_ranges),
             unmissed=tuple(self._unmissed),
@@ -309,14 +309,14 @@ class Progress:
 
     def _except(self, seq: int, attempts: int, settlement: Settlement, now: int, *, excepted: bool) -> None:
         if settlement.state == "missed":
-            self._miss_one(ExceptionRow(seq, "missed", attempts, now, settlement.reason), excepted=excepted)
+            self._miss_one(DeliveryRow(seq, "missed", attempts, now, settlement.reason), excepted=excepted)
             return
-        self._put(ExceptionRow(seq, settlement.state, attempts, settlement.due_at, settlement.reason))
+        self._put(DeliveryRow(seq, settlement.state, attempts, settlement.due_at, settlement.reason))
         if not excepted:
             self.retrying += 1
             self.window.settle(seq)
 
-    def _miss_one(self, row: ExceptionRow, *, excepted: bool) -> None:
+    def _miss_one(self, row: DeliveryRow, *, excepted: bool) -> None:
         """A delivery ends without having succeeded."""
         self._put(row)
         self.missed += 1
@@ -331,7 +331,7 @@ class Progress:
         """How far this brings the replay that the cursor is of."""
         return None
 
-    def _put(self, row: ExceptionRow) -> None:
+    def _put(self, row: DeliveryRow) -> None:
         self._exceptions[row.seq] = row if self.order is None else self.order.keyed(row)
         if row.state != "missed" or (self.order is not None and self.order.blocks):
             self._block_waiting(row.seq)

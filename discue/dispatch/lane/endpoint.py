@@ -8,9 +8,9 @@ from discue.crypto.signatures import SigningKey
 from discue.crypto.signing_secrets import decoded, place_of, signing_key_of
 from discue.domain.clock import Clock
 from discue.domain.egress import Target, parse_target
-from discue.domain.filters.filters import Filter, filter_of
+from discue.domain.filters.filters import Filter, compile_filter
 from discue.domain.headers import Headers
-from discue.domain.model import Entry, Format, RateLimit
+from discue.domain.model import DeliveryFormat, Entry, RateLimit
 from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, narrowed
 from discue.sending.presented import Grant, Identity, Presented, presented
 from discue.store.cursors import LaneRecord
@@ -44,7 +44,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     rate_limit: RateLimit | None = None
     ends: tuple[int, ...] = ()
     filter: Filter | None = None
-    format: Format = "plain"
+    format: DeliveryFormat = "plain"
     grant: Grant | None = None
     identity: Identity | None = None
 
@@ -83,7 +83,7 @@ def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring
         headers=(*options.headers, *shown.headers),
         rate_limit=options.rate_limit,
         ends=ends if any(ends) else (),
-        filter=None if options.filter is None else filter_of(options.filter),
+        filter=None if options.filter is None else compile_filter(options.filter),
         format=options.format,
         grant=shown.grant,
         identity=shown.identity,

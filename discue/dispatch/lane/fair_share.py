@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from discue.domain.sharing import Claim, may_take
+from discue.domain.sharing import Claim, may_take_slot
 from discue.store.engine import CursorKey
 
 
@@ -132,7 +132,7 @@ class Sharing:
             return False
         taken = sum(each.places_taken for each in lanes) + sum(each.in_flight_count for each in self._ending)
         waiting = [self._claim(each) for each in self._waiting if each is not lane]
-        return may_take(live.max_in_flight, taken, self._claim(lane), waiting)
+        return may_take_slot(live.max_in_flight, taken, self._claim(lane), waiting)
 
     def _claim(self, lane: Sharer) -> Claim:
         return Claim(lane.places_taken, self._turns[lane])

@@ -9,7 +9,7 @@ from discue.domain.attempt_detail import packed
 from discue.domain.model import Outcome
 from discue.domain.settlement import settle
 from discue.store.cursors import LaneRecord
-from discue.store.handover import End
+from discue.store.handover import RequestEnd
 
 
 class Parting:
@@ -22,7 +22,7 @@ class Parting:
     def __init__(self, record: LaneRecord, around: Surroundings, flights: Collection[Flight]) -> None:
         self._record = record
         self._around = around
-        self._early: list[End] = []
+        self._early: list[RequestEnd] = []
         self._is_stored = False
         self._has_disabled = False
         around.handed_over.expect(record.key, flights)
@@ -43,7 +43,7 @@ class Parting:
         else:
             self._early.append(end)
 
-    def _end(self, flight: Flight, outcome: Outcome) -> End:
+    def _end(self, flight: Flight, outcome: Outcome) -> RequestEnd:
         around, record = self._around, self._record
         now = around.clock.now()
         settlement = settle(flight.number, outcome, flight.policy, now, around.random())
@@ -52,7 +52,7 @@ class Parting:
             around.disable(record, flight.endpoint.config_version, "gone")
         waits = settlement.state == "retry"
         detail = packed(outcome.trace, settlement.due_at) if outcome.trace is not None else b""
-        return End(
+        return RequestEnd(
             stream=record.stream,
             sender=record.owner,
             state="retry" if waits else "ended",

@@ -9,7 +9,7 @@ from discue.dispatch.lane.in_flight_attempt import Flight
 from discue.domain.errors import StoreUnusable, Unavailable
 from discue.store import handover
 from discue.store.engine import CursorKey
-from discue.store.handover import End
+from discue.store.handover import RequestEnd
 from discue.store.store import Store
 
 _ENDS_AT_ONCE = 64
@@ -24,7 +24,7 @@ class HandedOver:
         self._spawn = spawn
         self._stored = stored
         self._of_cursor: dict[CursorKey, set[tuple[int, int]]] = {}
-        self._ends: list[End] = []
+        self._ends: list[RequestEnd] = []
         self._storing: asyncio.Task[None] | None = None
         self._emptied = asyncio.Event()
         self._is_closed = False
@@ -39,7 +39,7 @@ class HandedOver:
             self._of_cursor.setdefault(key, set()).add((flight.seq, flight.number))
             self.under_way += 1
 
-    def end(self, end: End) -> None:
+    def end(self, end: RequestEnd) -> None:
         """Store what became of a request, again and again until the store has taken it."""
         self._ends.append(end)
         self._begin_storing()
@@ -69,7 +69,7 @@ class HandedOver:
             while self._ends and not self._is_closed:
                 taken = self._first_ends()
                 try:
-                    await self._store.write(partial(handover.store_ends, ends=taken))
+                    await self._store.write(partial(handover.record_ends, ends=taken))
                 except (Unavailable, StoreUnusable):
                     await asyncio.sleep(STORE_RETRY_SECONDS)
                     continue
@@ -85,7 +85,7 @@ class HandedOver:
             if has_failed:
                 self._begin_storing()
 
-    def _first_ends(self) -> list[End]:
+    def _first_ends(self) -> list[RequestEnd]:
         size, number = 0, 0
         for number, end in enumerate(self._ends[:_ENDS_AT_ONCE]):
             size += len(end.detail)
@@ -93,7 +93,7 @@ class HandedOver:
                 return self._ends[:number]
         return self._ends[: number + 1]
 
-    def _forget(self, ends: list[End]) -> None:
+    def _forget(self, ends: list[RequestEnd]) -> None:
         del self._ends[: len(ends)]
         for end in ends:
             attempts = self._of_cursor[end.key]

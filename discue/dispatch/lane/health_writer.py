@@ -10,12 +10,12 @@ from discue.dispatch.lane.flush import STORE_RETRY_SECONDS, Spawn
 from discue.dispatch.timers import Sleeper
 from discue.domain.clock import Clock
 from discue.domain.errors import StoreUnusable, Unavailable
-from discue.domain.liveness import is_news
+from discue.domain.liveness import needs_notification
 from discue.domain.model import Liveness
 from discue.observability.logs import Log
 from discue.store import liveness
 from discue.store.cursors import LaneRecord
-from discue.store.liveness import Standing
+from discue.store.liveness import HealthRecord
 from discue.store.store import Store
 
 LATE_MS: Final = 60_000
@@ -29,7 +29,7 @@ class Stored(Protocol):
     record: LaneRecord
     closed: bool
 
-    def standing(self) -> Standing:
+    def standing(self) -> HealthRecord:
         """What is to be stored of its listener now."""
         ...
 
@@ -62,7 +62,7 @@ class Standings:
         if before.state != after.state:
             say = self._log.warning if after.state == "inactive" else self._log.info
             say("liveness", listener=lane.record.listener_public_id, state=after.state, before=before.state)
-        if is_news(before, after):
+        if needs_notification(before, after):
             self._late.pop(lane, None)
             self._due[lane] = None
             self._start()

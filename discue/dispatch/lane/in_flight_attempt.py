@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from discue.dispatch.lane.endpoint import Endpoint
-from discue.domain.messages import read_options
+from discue.domain.messages import decode_options
 from discue.domain.model import Entry, Outcome
 from discue.domain.retry import RetryPolicy, narrowed
 
@@ -20,15 +20,15 @@ class Flight:
     `parting` is set when its lane has given it away. `era` is `Congestion.era` when it was sent.
     """
 
-    __slots__ = ("endpoint", "era", "excepted", "extra", "is_retry", "message_id", "number", "parting", "seq")
+    __slots__ = ("endpoint", "epoch", "excepted", "extra", "is_retry", "message_id", "number", "parting", "seq")
 
-    def __init__(self, entry: Entry, number: int, endpoint: Endpoint, era: int, *, is_retry: bool) -> None:
+    def __init__(self, entry: Entry, number: int, endpoint: Endpoint, epoch: int, *, is_retry: bool) -> None:
         self.seq = entry.seq
         self.message_id = entry.id
         self.extra = entry.extra
         self.number = number
         self.endpoint = endpoint
-        self.era = era
+        self.epoch = epoch
         self.is_retry = is_retry
         self.excepted = is_retry
         self.parting: LeftBehind | None = None
@@ -37,4 +37,4 @@ class Flight:
     def policy(self) -> RetryPolicy:
         """When the delivery is tried again, if this attempt fails."""
         policy = self.endpoint.policy
-        return narrowed(policy, read_options(self.extra).retry) if self.extra else policy
+        return narrowed(policy, decode_options(self.extra).retry) if self.extra else policy

@@ -10,7 +10,7 @@ from discue.dispatch.lane.endpoint import Endpoint
 from discue.domain.errors import Unavailable
 from discue.domain.window import Window
 from discue.store.cursors import LaneRecord
-from discue.store.handover import SendingGuest, guests_of
+from discue.store.handover import SendingRequest, read_inherited_requests
 
 LOOK_MS = 1_000
 _LONGEST_WAIT_MS = 60_000
@@ -91,7 +91,7 @@ class Guests:
     async def _look(self) -> None:
         # Asked for first: what ends while the store is read is still shown as under way.
         ours = self._around.handed_over.of_cursor(self._record.key)
-        found = await self._around.reads.read(partial(guests_of, key=self._record.key))
+        found = await self._around.reads.read(partial(read_inherited_requests, key=self._record.key))
         if not self._host.is_kept():
             return
         now = self._around.clock.now()
@@ -101,7 +101,7 @@ class Guests:
                 self._progress.count(guest)
         self._see([guest for guest in found.sending if self._settled_before.is_settled(guest.seq)], ours, now)
 
-    def _see(self, sending: list[SendingGuest], ours: frozenset[tuple[int, int]], now: int) -> None:
+    def _see(self, sending: list[SendingRequest], ours: frozenset[tuple[int, int]], now: int) -> None:
         before, self._waiting = self._waiting, {}
         # For how long one has been seen must not depend on whether the wall clock was put right meanwhile.
         seen_at = self._around.clock.monotonic()
@@ -119,7 +119,7 @@ class Guests:
             self._backlog.expect(now)
         self.are_known = True
 
-    def _is_under_way(self, guest: SendingGuest, ours: frozenset[tuple[int, int]], waited_seconds: float) -> bool:
+    def _is_under_way(self, guest: SendingRequest, ours: frozenset[tuple[int, int]], waited_seconds: float) -> bool:
         if guest.sender == self._record.owner:
             return (guest.seq, guest.attempts) in ours
-        return guest.lives and waited_seconds * 1_000 <= self._host.endpoint.timeout_ms + _LONGEST_WAIT_MS
+        return guest.sender_is_alive and waited_seconds * 1_000 <= self._host.endpoint.timeout_ms + _LONGEST_WAIT_MS

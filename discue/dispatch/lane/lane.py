@@ -23,16 +23,16 @@ from discue.dispatch.lane.redelivery import Redelivering
 from discue.dispatch.lane.request import request_of
 from discue.dispatch.lane.selector import Starting
 from discue.dispatch.lane.unblocking import Unblocking
-from discue.domain.congestion import Congestion
+from discue.domain.congestion import AdaptiveLimit
 from discue.domain.errors import Unavailable
 from discue.domain.model import Entry, Liveness, Outcome
-from discue.domain.pace import Pace
+from discue.domain.pace import TokenBucket
 from discue.domain.settlement import settle
 from discue.domain.window import SPAN
 from discue.store import blocking
 from discue.store.cursors import LaneRecord, keys_of
 from discue.store.engine import CursorKey, Settle
-from discue.store.liveness import Known, Standing
+from discue.store.liveness import HealthRecord, ListenerHealth
 
 _READ_RETRY_MS = 250
 _OWN_STATES = frozenset({"missed", "retry"})
@@ -59,10 +59,10 @@ class Lane:
         self.endpoint = endpoint
         self.organization = record.organization
         self.max_in_flight = endpoint.max_in_flight
-        self.congestion = Congestion(endpoint.max_in_flight)
+        self.congestion = AdaptiveLimit(endpoint.max_in_flight)
         # A cursor that nobody had before was sent nothing.
         is_new = record.token == 1 and record.version == 0
-        self.pace = Pace(endpoint.rate_limit, around.clock.monotonic(), is_full=is_new)
+        self.pace = TokenBucket(endpoint.rate_limit, around.clock.monotonic(), is_full=is_new)
         self.lead: Lane = self
         """Whose limits hold: the listener's live lane."""
         self.sharing: Sharing | None = None
@@ -206,7 +206,7 @@ class Lane:
         self.congestion.limit_to(endpoint.max_in_flight)
         self.max_in_flight = self.congestion.allowed
         if endpoint.rate_limit != self.pace.limit:
-            self.pace = Pace(endpoint.rate_limit, self._around.clock.monotonic(), is_full=False)
+            self.pace = TokenBucket(endpoint.rate_limit, self._around.clock.monotonic(), is_full=False)
         if not endpoint.enabled:
             self._backlog.unread()
         if self.opening.configured(before, endpoint, self._flights):
@@ -223,11 +223,11 @@ class Lane:
             self._backlog.unread()
         self.pump()
 
-    def standing(self) -> Standing:
+    def standing(self) -> HealthRecord:
         """What is known of the listener, to be stored."""
         record, endpoint, opening = self.record, self.endpoint, self.opening
-        known = Known(opening.liveness, opening.failing, self._backlog.swept())
-        return Standing(
+        known = ListenerHealth(opening.liveness, opening.failing, self._backlog.swept())
+        return HealthRecord(
             record.organization, record.listener, record.token, endpoint.liveness_url, endpoint.config_version, known
         )
 
@@ -388,7 +388,7 @@ class Lane:
 
     def send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
         record, endpoint = self.record, self.endpoint
-        flight = Flight(entry, number, endpoint, self.lead.congestion.era, is_retry=is_retry)
+        flight = Flight(entry, number, endpoint, self.lead.congestion.epoch, is_retry=is_retry)
         self.lead.pace.begun(self._around.clock.monotonic())
         if self.sharing is not None:
             self.sharing.begun(self)
@@ -407,7 +407,7 @@ class Lane:
         del self._flights[flight.seq]
         self._starting.retries_in_flight -= flight.is_retry
         congestion = self.lead.congestion
-        congestion.ended(outcome, flight.era)
+        congestion.ended(outcome, flight.epoch)
         self.max_in_flight = self.lead.max_in_flight = congestion.allowed
         if flight.parting is not None:
             flight.parting.ended(flight, outcome)
@@ -437,7 +437,7 @@ class Lane:
     def _failed(self, flight: Flight, outcome: Outcome, now: int) -> int:
         """When the next attempt may start; 0 if there is none."""
         self._starting.hold_back.failed()
-        is_news = self.opening.failed(flight.seq, now)
+        needs_notification = self.opening.failed(flight.seq, now)
         settlement = settle(flight.number, outcome, flight.policy, now, self._around.random())
         self._progress.fail(flight.seq, flight.number, settlement, now, excepted=flight.excepted)
         self._backlog.claimed.add(flight.seq)
@@ -445,7 +445,7 @@ class Lane:
             self._backlog.unread()
         elif self._starting.hold_back.only_fails:
             self._backlog.end_sweep()
-        self._around.prober.failed(self, is_news=is_news)
+        self._around.prober.failed(self, needs_notification=needs_notification)
         gives_up = self._gives_up(now)
         if settlement.disable_listener or gives_up:
             self._disable(flight.endpoint.config_version, "gone" if settlement.disable_listener else "failing")

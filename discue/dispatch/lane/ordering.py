@@ -6,7 +6,7 @@ from discue.dispatch.lane.waiting import Waiting
 from discue.domain.model import Entry
 from discue.domain.window import Window
 from discue.store.cursors import DueRetry, KeyRow
-from discue.store.engine import ExceptionRow
+from discue.store.engine import DeliveryRow
 
 WAITING_HELD = 256
 """At most so many messages of a lane wait in memory behind others of their keys."""
@@ -32,7 +32,7 @@ class Held:
         self.seq = seq
         self.blocked = blocked
         self.next_seq: int | None = None
-        self.row: ExceptionRow | None = None
+        self.row: DeliveryRow | None = None
 
 
 class Order:
@@ -69,7 +69,7 @@ class Order:
                 held = self._take(row.key_hash, row.seq, row.blocked)
                 held.next_seq = row.next_seq
             if row.state in owner_may_write and held.row is None:
-                held.row = ExceptionRow(row.seq, row.state, row.attempts, row.due_at, row.reason, token=row.token)
+                held.row = DeliveryRow(row.seq, row.state, row.attempts, row.due_at, row.reason, token=row.token)
         self.is_known |= complete
 
     def holder(self, entry: Entry) -> Held | None:
@@ -91,12 +91,12 @@ class Order:
         held = self._by_seq.get(retry.seq)
         if held is not None:
             if held.row is None:
-                held.row = ExceptionRow(retry.seq, "retry", retry.attempts, _AT_ONCE, "")
+                held.row = DeliveryRow(retry.seq, "retry", retry.attempts, _AT_ONCE, "")
             if held.blocked and held.next_seq is None:
                 held.next_seq = retry.next_seq
         return held is not None and retry.attempts == 0
 
-    def keyed(self, row: ExceptionRow) -> ExceptionRow:
+    def keyed(self, row: DeliveryRow) -> DeliveryRow:
         """An exception that is about to be stored, with what its key says."""
         held = self._by_seq.get(row.seq)
         if held is None or (row.state == "missed" and not self.blocks):
@@ -104,7 +104,7 @@ class Order:
         held.row = msgspec.structs.replace(row, key_hash=held.key_hash, blocked=held.blocked)
         return held.row
 
-    def block(self, held: Held, seqs: list[int]) -> ExceptionRow:
+    def block(self, held: Held, seqs: list[int]) -> DeliveryRow:
         """Messages of a key that has a row are passed by the cursor: the row, which counts them."""
         if not held.blocked:
             held.next_seq = seqs[0]
@@ -122,7 +122,7 @@ class Order:
         seqs = self._waiting.forget(held.key_hash)
         return (held, seqs) if seqs else None
 
-    def settled(self, seq: int) -> tuple[ExceptionRow | None, int]:
+    def settled(self, seq: int) -> tuple[DeliveryRow | None, int]:
         """A message is settled: the row of the next one that was blocked, and how many waited that are not there.
 
         Without a row its key is free, and the first one that waits in memory is sent.
@@ -135,7 +135,7 @@ class Order:
             held.blocked -= 1
             self.blocked -= 1
             self._by_seq[held.seq] = held
-            return self.keyed(ExceptionRow(held.seq, "retry", 0, _AT_ONCE, "")), 0
+            return self.keyed(DeliveryRow(held.seq, "retry", 0, _AT_ONCE, "")), 0
         del self._by_key[held.key_hash]
         self.blocked -= held.blocked
         self._waiting.free(held.key_hash)

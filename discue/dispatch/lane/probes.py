@@ -155,9 +155,9 @@ class Prober:
         if pulse is not None and pulse.lane is lane:
             self._remove(pulse)
 
-    def failed(self, lane: Probed, *, is_news: bool) -> None:
+    def failed(self, lane: Probed, *, needs_notification: bool) -> None:
         """An attempt failed, which is to be stored if it `is_news`. Whoever was left alone for long is probed soon."""
-        if is_news:
+        if needs_notification:
             self.note(lane)
         if (pulse := self._pulses.get(lane.key)) is not None and pulse.interval == QUIET_MS:
             self._hasten(pulse, self._clock.now())

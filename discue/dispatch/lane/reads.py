@@ -3,7 +3,7 @@
 import asyncio
 from typing import TypeVar
 
-from discue.store.engine import Page, QueueKey, Work
+from discue.store.engine import LogPage, QueueKey, Work
 from discue.store.store import Store
 
 T = TypeVar("T")
@@ -22,6 +22,6 @@ class Reads:
         async with self._places:
             return await self._store.read(work)
 
-    async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: int) -> Page:
+    async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: int) -> LogPage:
         async with self._places:
             return await self._store.page(*queue, after, rows, max_bytes)

@@ -11,13 +11,13 @@ from discue.dispatch.lane.flush import STORE_RETRY_SECONDS
 from discue.dispatch.lane.lane import Lane, LaneSurroundings
 from discue.dispatch.lane.replay_state import ReplayProgress
 from discue.domain.errors import StoreUnusable, Unavailable
-from discue.domain.filters.filters import filter_of
+from discue.domain.filters.filters import compile_filter
 from discue.domain.model import Entry, RateLimit
-from discue.domain.pace import Pace
+from discue.domain.pace import TokenBucket
 from discue.store import replays
 from discue.store.cursors import LaneRecord, ReplayPlan
 from discue.store.engine import Settle
-from discue.store.liveness import Known
+from discue.store.liveness import ListenerHealth
 
 
 class ReplayLane(Lane):
@@ -28,10 +28,10 @@ class ReplayLane(Lane):
     def __init__(self, record: LaneRecord, plan: ReplayPlan, endpoint: Endpoint, around: LaneSurroundings) -> None:
         super().__init__(record, endpoint, around)
         self._plan = plan
-        self._filter = None if plan.filter is None else filter_of(plan.filter)
+        self._filter = None if plan.filter is None else compile_filter(plan.filter)
         limit = None if plan.pace is None else RateLimit(plan.pace, 1)
-        self._own_pace = Pace(limit, around.clock.monotonic(), is_full=False)
-        self.opening = Opening(Known())
+        self._own_pace = TokenBucket(limit, around.clock.monotonic(), is_full=False)
+        self.opening = Opening(ListenerHealth())
         self._is_ending = False
 
     def begin(self, head: int) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 from discue.dispatch.lane.cursor_state import Progress
 from discue.domain.clock import Clock
 from discue.store.cursors import LaneRecord
-from discue.store.engine import ExceptionRow, ReplayStep
+from discue.store.engine import DeliveryRow, ReplayStep
 
 _EXPIRED: Final = frozenset({"expired", "too_old"})
 
@@ -25,7 +25,7 @@ class ReplayProgress(Progress):
         self.skip(first, last)
         self._expired += last - first + 1
 
-    def _miss_one(self, row: ExceptionRow, *, excepted: bool) -> None:
+    def _miss_one(self, row: DeliveryRow, *, excepted: bool) -> None:
         if row.reason in _EXPIRED:
             self._expired += 1
         else:

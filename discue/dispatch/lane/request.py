@@ -2,8 +2,8 @@
 
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.domain.clock import Clock
-from discue.domain.headers import together
-from discue.domain.messages import headers_of, read_options
+from discue.domain.headers import merge_headers
+from discue.domain.messages import decode_options, message_headers
 from discue.domain.model import Entry
 from discue.sending.attempt_request import AttemptRequest
 from discue.sending.event_request import as_event
@@ -21,7 +21,9 @@ def request_of(record: LaneRecord, endpoint: Endpoint, entry: Entry, number: int
         record.queue_public_id,
         record.listener_public_id,
         number,
-        endpoint.headers if not entry.extra else together(endpoint.headers, headers_of(read_options(entry.extra))),
+        endpoint.headers
+        if not entry.extra
+        else merge_headers(endpoint.headers, message_headers(decode_options(entry.extra))),
         endpoint.timeout_ms,
         replay_id="" if record.replay is None else record.replay.public_id,
         grant=endpoint.grant,

@@ -7,7 +7,7 @@ class Tenure(Protocol):
     """A worker's right to its cursors: `lease.Lease`."""
 
     @property
-    def incarnation(self) -> int:
+    def session_id(self) -> int:
         """Names this run of the worker in the rows of its cursors. Another one when it had to join afresh."""
         ...
 

@@ -35,7 +35,7 @@ class Unblocking:
 
     def stored(self, settle: Settle) -> None:
         """Messages that block their keys may be gone already."""
-        if any(row.state == "missed" for row in settle.exceptions):
+        if any(row.state == "missed" for row in settle.delivery_rows):
             self.look()
 
     def go_on(self) -> None:

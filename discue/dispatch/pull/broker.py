@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
-from discue.control.pulls import Answered, Decision, Handed, Place, Visitor
+from discue.control.pulls import Decision, DecisionResult, LeasedMessage, PullClient, PullTarget
 from discue.dispatch.pull.receive import Brought, Means
 from discue.dispatch.pull.session import Ledger
 from discue.dispatch.pull.waiters import Desk
@@ -14,9 +14,9 @@ from discue.dispatch.timers import Alarms
 from discue.domain.errors import Overloaded
 from discue.observability.logs import Log
 from discue.store import leases
-from discue.store.cursor_keys import PULLED
+from discue.store.cursor_keys import PULL_OWNER
 from discue.store.cursors import LaneRecord, lanes_after, last_seq_stored_before
-from discue.store.engine import Appended, CursorKey, Hint, QueueKey
+from discue.store.engine import Appended, CursorKey, Notification, QueueKey
 
 VISITORS: Final = 10_000
 """Requests that may be under way at once, at all desks."""
@@ -34,10 +34,10 @@ class Pulls:
         self.means = means
         self.alarms = Alarms(means.clock)
         self._log = log
-        self._desks: dict[Place, Desk] = {}
-        self._of_queue: dict[QueueKey, dict[Place, Desk]] = {}
+        self._desks: dict[PullTarget, Desk] = {}
+        self._of_queue: dict[QueueKey, dict[PullTarget, Desk]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._visitors: set[Visitor] = set()
+        self._visitors: set[PullClient] = set()
         self._is_closed = False
 
     @property
@@ -46,23 +46,23 @@ class Pulls:
         return tuple(self._of_queue)
 
     @contextmanager
-    def visit(self, key: int) -> Iterator[Visitor]:
+    def connect(self, key: int) -> Iterator[PullClient]:
         if len(self._visitors) >= VISITORS:
             raise Overloaded(f"{VISITORS} requests for messages are under way already. Try again soon.")
-        visitor = Visitor(key)
-        visitor.may_stay = not self._is_closed
-        self._visitors.add(visitor)
+        client = PullClient(key)
+        client.is_active = not self._is_closed
+        self._visitors.add(client)
         try:
-            yield visitor
+            yield client
         finally:
-            self._visitors.discard(visitor)
+            self._visitors.discard(client)
 
-    async def pull(self, visitor: Visitor, place: Place, most: int, wait_ms: int) -> list[Handed]:
-        if not visitor.may_stay:
+    async def pull(self, client: PullClient, place: PullTarget, most: int, wait_ms: int) -> list[LeasedMessage]:
+        if not client.is_active:
             return []
-        return await self._desk(place).poll(visitor, most, self.means.clock.now() + wait_ms)
+        return await self._desk(place).poll(client, most, self.means.clock.now() + wait_ms)
 
-    async def answer(self, place: Place, decisions: Sequence[Decision]) -> list[Answered]:
+    async def answer(self, place: PullTarget, decisions: Sequence[Decision]) -> list[DecisionResult]:
         return await self._desk(place).state(decisions)
 
     def appended(self, appended: Appended) -> None:
@@ -87,7 +87,7 @@ class Pulls:
     def changed(self, kind: str, organization: int, ref: int) -> None:
         """Follow the change feed: whom it concerns looks again. Whose key has changed has to come again."""
         if kind in {"api_key", "everything"}:
-            self._see_off(lambda visitor: kind == "everything" or visitor.key == ref)
+            self._see_off(lambda client: kind == "everything" or client.key == ref)
         for place, desk in tuple(self._desks.items()):
             if _concerns(place, kind, organization, ref):
                 desk.ring()
@@ -102,7 +102,7 @@ class Pulls:
         """Deliveries that waited longer than the deadline allows are missed, also where nobody asks for them."""
         after: CursorKey = (0, 0, 0)
         while True:
-            read = partial(lanes_after, owner=PULLED, after=after, limit=_READ_AT_ONCE)
+            read = partial(lanes_after, owner=PULL_OWNER, after=after, limit=_READ_AT_ONCE)
             records = await self.means.store.read(read)
             for record in records:
                 await self._miss_too_old(record)
@@ -140,10 +140,10 @@ class Pulls:
 
     def brought(self, desk: Desk, brought: Brought) -> None:
         store, place = self.means.store, desk.place
-        if brought.makes_due and store.has_company:
-            store.engine.tell(Hint(heads=(((place.organization, place.queue), brought.head),)))
+        if brought.makes_due and store.has_other_workers:
+            store.engine.notify(Notification(heads=(((place.organization, place.queue), brought.head),)))
 
-    def give_back(self, place: Place, released: list[Decision]) -> None:
+    def give_back(self, place: PullTarget, released: list[Decision]) -> None:
         self._desk(place).note(released)
 
     def is_left(self, desk: Desk) -> None:
@@ -156,15 +156,15 @@ class Pulls:
             if not of_queue:
                 del self._of_queue[queue]
 
-    def _see_off(self, concerns: Callable[[Visitor], bool]) -> None:
-        leaving = [visitor for visitor in self._visitors if concerns(visitor)]
-        for visitor in leaving:
-            visitor.may_stay = False
+    def _see_off(self, concerns: Callable[[PullClient], bool]) -> None:
+        leaving = [client for client in self._visitors if concerns(client)]
+        for client in leaving:
+            client.is_active = False
         if leaving:
             for desk in tuple(self._desks.values()):
                 desk.see_off()
 
-    def _desk(self, place: Place) -> Desk:
+    def _desk(self, place: PullTarget) -> Desk:
         desk = self._desks.get(place)
         if desk is None:
             desk = self._desks[place] = Desk(place, self)
@@ -183,7 +183,7 @@ class Pulls:
             self._log.error("pull_failed", exc_info=error)
 
 
-def _concerns(place: Place, kind: str, organization: int, ref: int) -> bool:
+def _concerns(place: PullTarget, kind: str, organization: int, ref: int) -> bool:
     if kind == "everything":
         return True
     of_listener = kind == "listener" and ref == place.listener

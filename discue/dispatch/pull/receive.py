@@ -9,13 +9,13 @@ from typing import Final
 
 import msgspec
 
-from discue.control.pulls import Answered, Decision, Handed, Place
+from discue.control.pulls import Decision, DecisionResult, LeasedMessage, PullTarget
 from discue.dispatch.pull.session import Ledger, Rules
 from discue.domain.clock import Clock
 from discue.domain.errors import Conflict, NotFound, Unavailable
 from discue.domain.ids import RowIds
 from discue.store import leases
-from discue.store.leases import Look, Open
+from discue.store.leases import OpenDelivery, PullSnapshot
 from discue.store.store import Store
 
 _TRIES: Final = 20
@@ -62,8 +62,8 @@ class Brought(msgspec.Struct, frozen=True):
     `head` is that of the queue. It `makes_due` what others may wait for. `refusal` is why nothing was handed out.
     """
 
-    handed: list[Handed]
-    answered: list[Answered]
+    handed: list[LeasedMessage]
+    answered: list[DecisionResult]
     more: bool
     next_at: int
     head: int
@@ -71,7 +71,7 @@ class Brought(msgspec.Struct, frozen=True):
     refusal: Conflict | None = None
 
 
-async def go_round(means: Means, place: Place, decisions: Sequence[Decision], most: int) -> Brought:
+async def go_round(means: Means, place: PullTarget, decisions: Sequence[Decision], most: int) -> Brought:
     """Store the decisions, and hand out at most so many messages.
 
     Raises NotFound when the listener is gone, and Unavailable: then it is not known whether that was stored.
@@ -83,7 +83,7 @@ async def go_round(means: Means, place: Place, decisions: Sequence[Decision], mo
     raise Unavailable("Too many ask for messages of this listener at once. Try again soon.")
 
 
-async def _try(means: Means, place: Place, decisions: Sequence[Decision], most: int) -> Brought | None:
+async def _try(means: Means, place: PullTarget, decisions: Sequence[Decision], most: int) -> Brought | None:
     """None when somebody else was faster."""
     rules, doubts = means.rules(), means.doubts.count
     seqs = sorted({decision.receipt.seq for decision in decisions})
@@ -115,12 +115,12 @@ async def _try(means: Means, place: Place, decisions: Sequence[Decision], most: 
 class _Handing:
     """The part of a round that hands messages out."""
 
-    def __init__(self, means: Means, look: Look, ledger: Ledger) -> None:
+    def __init__(self, means: Means, look: PullSnapshot, ledger: Ledger) -> None:
         self._means = means
         self._look = look
         self._ledger = ledger
         self._left = _BYTES
-        self.handed: list[Handed] = []
+        self.handed: list[LeasedMessage] = []
         # What waited behind those is due now.
         self.more = bool(look.gone)
         self.next_at = look.next_at
@@ -154,9 +154,9 @@ class _Handing:
         # Others were settled, and what waited behind them is due now.
         self.more = self.more or len(self.handed) < len(chosen)
 
-    def _fitting(self, due: Sequence[Open], wanted: int) -> list[Open]:
+    def _fitting(self, due: Sequence[OpenDelivery], wanted: int) -> list[OpenDelivery]:
         """The first ones, as many as may be handed out, but for what is too large to come along."""
-        chosen = list[Open]()
+        chosen = list[OpenDelivery]()
         for found in due[:wanted]:
             if chosen and found.size > self._left:
                 self._left = 0

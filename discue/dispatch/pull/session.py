@@ -6,22 +6,22 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from discue.control.delivery_options import LEASED_FOR_SECONDS
-from discue.control.pulls import Answered, Decision, Handed
+from discue.control.pulls import Decision, DecisionResult, LeasedMessage
 from discue.dispatch.lane.budget import Budget
 from discue.dispatch.lane.cursor_state import Progress, attempt_record
 from discue.dispatch.lane.ordering import Order
 from discue.dispatch.lane.throttle import PAUSE_MS, RETRYING_LIMIT
 from discue.dispatch.lane.waiting import Waiting
-from discue.domain.filters.filters import filter_of
+from discue.domain.filters.filters import compile_filter
 from discue.domain.ids import RowIds, millisecond_of
-from discue.domain.messages import read_options
+from discue.domain.messages import decode_options
 from discue.domain.model import Entry, FailureKind, Outcome
-from discue.domain.receipt_handle import Receipt
+from discue.domain.receipt_handle import ReceiptHandle
 from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, narrowed
 from discue.domain.settlement import Settlement, settle
 from discue.store.cursors import DueRetry, KeyRow
-from discue.store.engine import ExceptionRow, Page, Settle
-from discue.store.leases import Look, Open
+from discue.store.engine import DeliveryRow, LogPage, Settle
+from discue.store.leases import OpenDelivery, PullSnapshot
 
 _WRITTEN_BY_US = frozenset({"leased", "missed", "retry"})
 
@@ -39,7 +39,7 @@ class Rules(msgspec.Struct, frozen=True):
 class Ledger:
     """Made of what the store showed. Nothing is stored here: `take` hands over what is to be, whole or not at all."""
 
-    def __init__(self, look: Look, rules: Rules) -> None:
+    def __init__(self, look: PullSnapshot, rules: Rules) -> None:
         record = look.record
         options = record.options
         self._look = look
@@ -48,10 +48,10 @@ class Ledger:
         self._now = rules.now
         self._lease_ms = (options.lease_seconds or LEASED_FOR_SECONDS) * 1_000
         self._policy = narrowed(narrowed(DEFAULT_RETRY_POLICY, record.queue_retry), options.retry)
-        self._filter = None if options.filter is None else filter_of(options.filter)
+        self._filter = None if options.filter is None else compile_filter(options.filter)
         self._max_in_flight = options.max_in_flight or rules.max_in_flight
         self._handed_out = look.handed_out
-        self._answered: dict[Receipt, Answered] = {}
+        self._answered: dict[ReceiptHandle, DecisionResult] = {}
         self._touched: set[int] = set()
         self._progress = Progress(record)
         self._order: Order | None = None
@@ -98,7 +98,7 @@ class Ledger:
             changed = set(self._progress.unstored_seqs())
             self._order.show([row for row in rows if row.seq not in changed], _WRITTEN_BY_US, complete=True)
 
-    def answer(self, decision: Decision) -> Answered:
+    def answer(self, decision: Decision) -> DecisionResult:
         """What a consumer says of a message."""
         known = self._answered.get(decision.receipt)
         if known is None:
@@ -122,7 +122,7 @@ class Ledger:
         pace = step.redelivery.pace
         return step.redelivery.updated_at + min(pace, step.redelivered) * 1_000 // pace
 
-    def hand_out_again(self, found: Open, body: bytes | None) -> Handed | None:
+    def hand_out_again(self, found: OpenDelivery, body: bytes | None) -> LeasedMessage | None:
         """A delivery that is due, or whose lease is over. None when it is not handed out, but settled."""
         if found.seq in self._touched:
             return None
@@ -142,9 +142,9 @@ class Ledger:
             return None
         return self._lease(entry, found.attempts + 1, is_new=False)
 
-    def hand_out(self, page: Page, most: int) -> list[Handed]:
+    def hand_out(self, page: LogPage, most: int) -> list[LeasedMessage]:
         """New messages, which follow the position. What is not for the listener is passed on the way."""
-        progress, handed = self._progress, list[Handed]()
+        progress, handed = self._progress, list[LeasedMessage]()
         expected = self.position + 1
         for entry in page.entries:
             if entry.waits or 0 < entry.origin_seq <= self._record.start_seq:
@@ -174,7 +174,7 @@ class Ledger:
         if seq > self.position and not self._record.blocks:
             self._progress.miss(self.position + 1, seq, "too_old", self._now)
 
-    def give_up(self, found: Open, before: int) -> None:
+    def give_up(self, found: OpenDelivery, before: int) -> None:
         """A delivery that is due, and maybe has waited too long: since before a time."""
         if found.entry is None:
             self._progress.forget(found.seq)
@@ -185,7 +185,7 @@ class Ledger:
         """What is to be stored; None when nothing is."""
         return self._progress.take() if self._progress.dirty else None
 
-    def _decide(self, decision: Decision) -> Answered:
+    def _decide(self, decision: Decision) -> DecisionResult:
         seq, token = decision.receipt
         found = self._look.asked.get(seq)
         if found is None or found.state == "missed":
@@ -202,7 +202,7 @@ class Ledger:
         self.makes_due |= ends_now and (decision.action != "acknowledge" or was_full or self._order is not None)
         return self._do(decision, found)
 
-    def _do(self, decision: Decision, found: Open) -> Answered:
+    def _do(self, decision: Decision, found: OpenDelivery) -> DecisionResult:
         progress, now, seconds = self._progress, self._now, decision.seconds
         if decision.action == "acknowledge":
             self._attempted(found, "", now)
@@ -215,26 +215,26 @@ class Ledger:
             progress.try_again(found.seq, found.attempts - 1, now + (seconds or 0) * 1_000)
             return "released"
         lease_ms = self._lease_ms if seconds is None else seconds * 1_000
-        row = ExceptionRow(found.seq, "leased", found.attempts, now + lease_ms, "", token=found.token)
+        row = DeliveryRow(found.seq, "leased", found.attempts, now + lease_ms, "", token=found.token)
         progress.lease(row, is_new=False)
         return "extended"
 
-    def _end_lease(self, found: Open) -> bool:
+    def _end_lease(self, found: OpenDelivery) -> bool:
         """Nobody answered in time: the attempt has failed. Whether another one may follow: that may be at once."""
         return self._fail(found, "lease_expired", found.due_at).state == "retry"
 
-    def _fail(self, found: Open, error: FailureKind, ended_at: int) -> Settlement:
+    def _fail(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Settlement:
         outcome = self._attempted(found, error, ended_at)
         policy = self._policy_of(found)
         settlement = settle(found.attempts, outcome, policy, self._now, self._rules.random())
         self._progress.fail(found.seq, found.attempts, settlement, self._now, excepted=True)
         return settlement
 
-    def _policy_of(self, found: Open) -> RetryPolicy:
+    def _policy_of(self, found: OpenDelivery) -> RetryPolicy:
         extra = b"" if found.entry is None else found.entry.extra
-        return narrowed(self._policy, read_options(extra).retry) if extra else self._policy
+        return narrowed(self._policy, decode_options(extra).retry) if extra else self._policy
 
-    def _attempted(self, found: Open, error: FailureKind, ended_at: int) -> Outcome:
+    def _attempted(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Outcome:
         detail = "" if not error else _DETAILS[error]
         took_ms = max(0, ended_at - millisecond_of(found.token or 0))
         outcome = Outcome(0, error, detail, took_ms)
@@ -242,21 +242,21 @@ class Ledger:
         self._progress.attempted(attempt_record(self._record, row_id, found.seq, found.attempts, outcome))
         return outcome
 
-    def _resumes(self, found: Open) -> bool:
+    def _resumes(self, found: OpenDelivery) -> bool:
         """Whether it comes for the first time: it has waited behind its key."""
         if self._order is None:
             return False
         return self._order.resumes(DueRetry(found.seq, found.attempts, found.entry))
 
-    def _lease(self, entry: Entry, attempt: int, *, is_new: bool) -> Handed:
+    def _lease(self, entry: Entry, attempt: int, *, is_new: bool) -> LeasedMessage:
         if is_new and self._order is not None:
             self._order.begins(entry)
-        receipt = Receipt(entry.seq, self._rules.row_ids.next())
+        receipt = ReceiptHandle(entry.seq, self._rules.row_ids.next())
         until = self._now + self._lease_ms
-        row = ExceptionRow(entry.seq, "leased", attempt, until, "", token=receipt.token)
+        row = DeliveryRow(entry.seq, "leased", attempt, until, "", token=receipt.token)
         self._progress.lease(row, is_new=is_new)
         self._handed_out += 1
-        return Handed(entry, attempt, receipt, until)
+        return LeasedMessage(entry, attempt, receipt, until)
 
     def _wants(self, entry: Entry) -> bool:
         return self._filter is None or self._filter.takes(entry)

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from discue.control.pulls import MOST_AT_ONCE, Answered, Decision, Handed, Place, Visitor
+from discue.control.pulls import MOST_AT_ONCE, Decision, DecisionResult, LeasedMessage, PullClient, PullTarget
 from discue.dispatch.pull.receive import Brought, Means, go_round
 from discue.domain.errors import DiscueError, Overloaded
 
@@ -15,16 +15,18 @@ WAITING_POLLS: Final = 1_000
 """At one desk."""
 _ROUNDS_WITHOUT_WAITING: Final = 8
 """However much is passed on the way, a request that does not wait is answered after so many."""
-_NO_MESSAGES: Final[list[Handed]] = []
+_NO_MESSAGES: Final[list[LeasedMessage]] = []
 
 
 class Poll:
     """A request for messages: at most so many, until an instant."""
 
-    __slots__ = ("answer", "deadline", "most", "rounds", "visitor")
+    __slots__ = ("answer", "client", "deadline", "most", "rounds")
 
-    def __init__(self, visitor: Visitor, most: int, deadline: int, answer: "asyncio.Future[list[Handed]]") -> None:
-        self.visitor = visitor
+    def __init__(
+        self, client: PullClient, most: int, deadline: int, answer: "asyncio.Future[list[LeasedMessage]]"
+    ) -> None:
+        self.client = client
         self.most = most
         self.deadline = deadline
         self.answer = answer
@@ -36,7 +38,7 @@ class Statement:
 
     __slots__ = ("answer", "decisions")
 
-    def __init__(self, decisions: Sequence[Decision], answer: "asyncio.Future[list[Answered]] | None") -> None:
+    def __init__(self, decisions: Sequence[Decision], answer: "asyncio.Future[list[DecisionResult]] | None") -> None:
         self.decisions = decisions
         self.answer = answer
 
@@ -54,7 +56,7 @@ class Around(Protocol):
         """A round has ended: others may wait for what it makes due."""
         ...
 
-    def give_back(self, place: Place, released: list[Decision]) -> None:
+    def give_back(self, place: PullTarget, released: list[Decision]) -> None:
         """Nobody is there for what was handed out."""
         ...
 
@@ -69,7 +71,7 @@ class Desk:
     `wakes_at` and `closed` are those of `alarms.Sleeper`.
     """
 
-    def __init__(self, place: Place, around: Around) -> None:
+    def __init__(self, place: PullTarget, around: Around) -> None:
         self.place = place
         self.wakes_at = 0
         self.closed = False
@@ -81,10 +83,10 @@ class Desk:
         self._look_at = 0
         self._seen = 0
 
-    async def poll(self, visitor: Visitor, most: int, deadline: int) -> list[Handed]:
+    async def poll(self, client: PullClient, most: int, deadline: int) -> list[LeasedMessage]:
         if len(self._polls) >= WAITING_POLLS:
             raise Overloaded(f"{WAITING_POLLS} requests wait for messages of this listener already.")
-        poll = Poll(visitor, most, deadline, asyncio.get_running_loop().create_future())
+        poll = Poll(client, most, deadline, asyncio.get_running_loop().create_future())
         self._polls.append(poll)
         self.ring()
         try:
@@ -95,8 +97,8 @@ class Desk:
             self._rest()
             raise
 
-    async def state(self, decisions: Sequence[Decision]) -> list[Answered]:
-        answer: asyncio.Future[list[Answered]] = asyncio.get_running_loop().create_future()
+    async def state(self, decisions: Sequence[Decision]) -> list[DecisionResult]:
+        answer: asyncio.Future[list[DecisionResult]] = asyncio.get_running_loop().create_future()
         self._statements.append(Statement(decisions, answer))
         self.ring()
         return await answer
@@ -129,7 +131,7 @@ class Desk:
     def see_off(self) -> None:
         """Whoever may not stay waits no longer."""
         for poll in self._polls:
-            if not poll.visitor.may_stay:
+            if not poll.client.is_active:
                 _resolve(poll.answer, _NO_MESSAGES)
         self._rest()
 
@@ -173,7 +175,7 @@ class Desk:
         self._polls = deque(poll for poll in self._polls if not poll.answer.done())
         return list(self._polls)
 
-    def _tell(self, statements: Sequence[Statement], answered: list[Answered]) -> None:
+    def _tell(self, statements: Sequence[Statement], answered: list[DecisionResult]) -> None:
         start = 0
         for statement in statements:
             end = start + len(statement.decisions)
@@ -202,7 +204,7 @@ class Desk:
         if brought.more or (brought.makes_due and waiting):
             self._must_look = bool(waiting)
 
-    def _give_back(self, handed: Iterable[Handed]) -> None:
+    def _give_back(self, handed: Iterable[LeasedMessage]) -> None:
         """Whoever wanted them is gone: they are anybody's again, and as if they had not been handed out."""
         released = [Decision(each.receipt, "release") for each in handed]
         if released:
@@ -250,6 +252,8 @@ def _resolve(answer: "asyncio.Future[T]", value: T) -> None:
         answer.set_result(value)
 
 
-def _refuse(answer: "asyncio.Future[list[Handed]] | asyncio.Future[list[Answered]]", error: Exception) -> None:
+def _refuse(
+    answer: "asyncio.Future[list[LeasedMessage]] | asyncio.Future[list[DecisionResult]]", error: Exception
+) -> None:
     if not answer.done():
         answer.set_exception(error)

@@ -4,8 +4,8 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
-from discue.domain.filters.conditions import At, Condition, Every, Not, Of, Some
-from discue.domain.filters.subject import Subject
+from discue.domain.filters.conditions import AllOf, AnyOf, AtPath, Condition, Not, OnMember
+from discue.domain.filters.subject import MessageView
 from discue.domain.schemas.patterns import matcher
 
 Holds: TypeAlias = Callable[[Any], bool]
@@ -24,17 +24,17 @@ _ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
 
 def closure_of(condition: Condition) -> Holds:
     """Whether a condition holds, of the value that it is about: of a subject, for the whole of a filter."""
-    if isinstance(condition, Every):
+    if isinstance(condition, AllOf):
         return _every([closure_of(part) for part in condition.parts])
-    if isinstance(condition, Some):
+    if isinstance(condition, AnyOf):
         parts = [closure_of(part) for part in condition.parts]
         return lambda value: any(holds(value) for holds in parts)
     if isinstance(condition, Not):
         inner = closure_of(condition.part)
         return lambda value: not inner(value)
-    if isinstance(condition, At):
+    if isinstance(condition, AtPath):
         return _at(condition.steps, closure_of(condition.part))
-    if isinstance(condition, Of):
+    if isinstance(condition, OnMember):
         return _of(condition, closure_of(condition.part))
     return _MAKERS[condition.operator](condition.operand)
 
@@ -51,7 +51,7 @@ def value_at(value: Any, steps: Iterable[str]) -> Any:
     return value
 
 
-def value_of(condition: Of, subject: Subject) -> Any:
+def value_of(condition: OnMember, subject: MessageView) -> Any:
     """The part of a message that a condition is about. Raises ValueError for data that cannot be looked into."""
     if condition.member == "data":
         return subject.data
@@ -73,8 +73,8 @@ def _every(parts: list[Holds]) -> Holds:
     return holds
 
 
-def _of(condition: Of, inner: Holds) -> Holds:
-    def holds(subject: Subject) -> bool:
+def _of(condition: OnMember, inner: Holds) -> Holds:
+    def holds(subject: MessageView) -> bool:
         try:
             value = value_of(condition, subject)
         except ValueError:

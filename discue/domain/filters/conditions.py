@@ -7,7 +7,7 @@ import msgspec
 Member = Literal["data", "headers", "key"]
 
 
-class Test(msgspec.Struct, frozen=True):
+class Comparison(msgspec.Struct, frozen=True):
     """A value compared with an operand. `pointer` says where in the filter it stands."""
 
     pointer: str
@@ -15,13 +15,13 @@ class Test(msgspec.Struct, frozen=True):
     operand: Any
 
 
-class Every(msgspec.Struct, frozen=True):
+class AllOf(msgspec.Struct, frozen=True):
     """All of some conditions."""
 
     parts: "tuple[Condition, ...]"
 
 
-class Some(msgspec.Struct, frozen=True):
+class AnyOf(msgspec.Struct, frozen=True):
     """At least one of some conditions."""
 
     parts: "tuple[Condition, ...]"
@@ -33,14 +33,14 @@ class Not(msgspec.Struct, frozen=True):
     part: "Condition"
 
 
-class At(msgspec.Struct, frozen=True):
+class AtPath(msgspec.Struct, frozen=True):
     """A condition on what is found from a value by going along names and indices."""
 
     steps: tuple[str, ...]
     part: "Condition"
 
 
-class Of(msgspec.Struct, frozen=True):
+class OnMember(msgspec.Struct, frozen=True):
     """A condition on one part of a message. On data that is not JSON, none holds."""
 
     pointer: str
@@ -48,4 +48,4 @@ class Of(msgspec.Struct, frozen=True):
     part: "Condition"
 
 
-Condition: TypeAlias = Test | Every | Some | Not | At | Of
+Condition: TypeAlias = Comparison | AllOf | AnyOf | Not | AtPath | OnMember

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, Final, get_args
 
 from discue.domain.errors import Fault, Unprocessable
-from discue.domain.filters.conditions import At, Condition, Every, Member, Not, Of, Some, Test
+from discue.domain.filters.conditions import AllOf, AnyOf, AtPath, Comparison, Condition, Member, Not, OnMember
 from discue.domain.json_pointer import below
 from discue.domain.schemas.patterns import small_refusal
 from discue.domain.schemas.text import decoded
@@ -25,7 +25,7 @@ MEMBERS: Final[tuple[Member, ...]] = get_args(Member)
 _Path = Callable[[str], tuple[str, ...] | None]
 """The steps that a name stands for; None where it stands for none."""
 
-_NOTHING: Final = Every(())
+_NOTHING: Final = AllOf(())
 
 
 def read_filter(text: bytes, pointer: str) -> Condition:
@@ -61,15 +61,15 @@ class _Reader:
                 parts.append(self._member(name, inner, place, depth + 1))
             else:
                 self._refuse(place, f"is not one of {', '.join((*MEMBERS, *JOINING))}")
-        return Every(tuple(parts))
+        return AllOf(tuple(parts))
 
     def _member(self, name: Any, value: Any, pointer: str, depth: int) -> Condition:
         if name == "key":
-            return Of(pointer, name, self._condition(value, pointer, depth, _no_path))
+            return OnMember(pointer, name, self._condition(value, pointer, depth, _no_path))
         if not isinstance(value, dict):
             self._refuse(pointer, "must be an object with conditions")
             return _NOTHING
-        return Of(pointer, name, self._condition(value, pointer, depth, _header if name == "headers" else _path))
+        return OnMember(pointer, name, self._condition(value, pointer, depth, _header if name == "headers" else _path))
 
     def _condition(self, value: Any, pointer: str, depth: int, path: _Path) -> Condition:
         """A condition on a value: a scalar, a list of them, or an object of operators and of names below the value."""
@@ -87,10 +87,10 @@ class _Reader:
             elif name[:1] == "$":
                 parts.append(self._test(name, inner, place))
             elif steps := path(name):
-                parts.append(At(steps, self._condition(inner, place, depth + 1, inner_path)))
+                parts.append(AtPath(steps, self._condition(inner, place, depth + 1, inner_path)))
             else:
                 self._refuse(place, _NO_NAME if path is _no_path else _NO_PATH)
-        return Every(tuple(parts))
+        return AllOf(tuple(parts))
 
     def _members(self, value: Any, pointer: str, depth: int) -> Iterator[tuple[str, Any]]:
         if not isinstance(value, dict):
@@ -109,7 +109,7 @@ class _Reader:
             self._refuse(pointer, "must be a list of conditions, with one at least")
             return _NOTHING
         parts = tuple(inner(each, below(pointer, index)) for index, each in enumerate(value))
-        return Every(parts) if name == "$and" else Some(parts)
+        return AllOf(parts) if name == "$and" else AnyOf(parts)
 
     def _test(self, operator: str, operand: Any, pointer: str) -> Condition:
         self._tests += 1
@@ -117,7 +117,7 @@ class _Reader:
             self._refuse(pointer, f"is one too many: there may be {TESTS} conditions")
         if rule := self._refusal(operator, operand):
             self._refuse(pointer, rule)
-        return Test(pointer, operator, operand)
+        return Comparison(pointer, operator, operand)
 
     def _refusal(self, operator: str, operand: Any) -> str | None:
         """What is wrong with an operator and its operand."""

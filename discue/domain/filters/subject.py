@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from discue.domain.messages import headers_of, read_options
+from discue.domain.messages import decode_options, message_headers
 from discue.domain.model import MessageOptions
 
 _KEPT: Final = 128
@@ -14,7 +14,7 @@ _KEPT_BYTES: Final = 4_096
 _decode: Final = msgspec.json.Decoder().decode
 
 
-class Subject:
+class MessageView:
     """One message. What conditions ask for is read once, and not before."""
 
     __slots__ = ("_body", "_data", "_extra", "_is_json", "_is_read", "_options")
@@ -43,7 +43,7 @@ class Subject:
     @property
     def headers(self) -> dict[str, str]:
         """By names in small letters."""
-        return {name.lower(): value for name, value in headers_of(self._chosen())}
+        return {name.lower(): value for name, value in message_headers(self._chosen())}
 
     @property
     def key(self) -> str | None:
@@ -51,7 +51,7 @@ class Subject:
 
     def _chosen(self) -> MessageOptions:
         if self._options is None:
-            self._options = read_options(self._extra)
+            self._options = decode_options(self._extra)
         return self._options
 
 

@@ -12,7 +12,7 @@ from discue.domain.schemas import text as schema_text
 from discue.domain.schemas.canonical_json import canonical_json
 from discue.domain.schemas.json_schema import JsonSchema
 from discue.domain.schemas.rules import faults_of_rules, json_schema_of_rules
-from discue.domain.schemas.violations import Checker, NotSupportedError
+from discue.domain.schemas.violations import NotSupportedError, SchemaValidator
 
 FAULTS: Final = 100
 """At most so many places are named at once."""
@@ -42,32 +42,32 @@ def read_schema(text: bytes, language: SchemaLanguage) -> Schema:
     return Schema(text.decode(), language, sha256(canonical_json(value).encode()).hexdigest())
 
 
-def checker_of(text: str, language: SchemaLanguage) -> Checker:
+def compile_schema(text: str, language: SchemaLanguage) -> SchemaValidator:
     """What checks messages against a schema. Making it costs a hundred checks: it is to be kept."""
     return _checker(schema_text.decoded(text.encode(), f"/{FIELDS[language]}"), language)
 
 
-def _checker(value: Any, language: SchemaLanguage) -> Checker:
+def _checker(value: Any, language: SchemaLanguage) -> SchemaValidator:
     try:
         return _of_rules(value) if language == "rules" else _of_json_schema(value)
     except NotSupportedError:
         raise _refused((Fault(f"/{FIELDS[language]}", "is not a schema that is supported"),)) from None
 
 
-def _of_rules(rules: Any) -> Checker:
+def _of_rules(rules: Any) -> SchemaValidator:
     """Each value in a message is looked at by one rule: no bound on its size is needed."""
     faults = tuple(islice(faults_of_rules(rules, "/schema"), FAULTS))
     if faults:
         raise _refused(faults)
-    return Checker(json_schema_of_rules(rules), _UNBOUNDED)
+    return SchemaValidator(json_schema_of_rules(rules), _UNBOUNDED)
 
 
-def _of_json_schema(document: Any) -> Checker:
+def _of_json_schema(document: Any) -> SchemaValidator:
     schema = JsonSchema(document, "/json_schema")
     faults = tuple(islice(schema.faults(), FAULTS))
     if faults:
         raise _refused(faults)
-    return Checker(schema.form, _WORK // schema.weight.repeated if schema.weight.repeated else _UNBOUNDED)
+    return SchemaValidator(schema.form, _WORK // schema.weight.repeated if schema.weight.repeated else _UNBOUNDED)
 
 
 def _refused(faults: tuple[Fault, ...]) -> Unprocessable:

@@ -29,7 +29,7 @@ class NotSupportedError(Exception):
     """The validator takes no such document."""
 
 
-class Checker:
+class SchemaValidator:
     """One schema, made ready: a document without references. Messages of more than `max_bytes` would take too long.
 
     The validator says whether a message fits. Why one does not is found by going through the document beside the value:

@@ -11,7 +11,16 @@ import asyncpg
 
 from discue.domain.errors import StoreUnavailable
 from discue.store import tallies
-from discue.store.engine import AlreadyDone, Append, Appended, Once, QueueClosed, Routed, StaleConfiguration, Value
+from discue.store.engine import (
+    AlreadyDone,
+    Append,
+    Appended,
+    IdempotencyRecord,
+    QueueClosed,
+    StaleConfiguration,
+    TopicAppend,
+    Value,
+)
 from discue.store.entries import WAITING, appended
 from discue.store.idempotency import Together, packed
 from discue.store.postgres.errors import OUTAGES
@@ -160,7 +169,7 @@ class Rows:
         for head in sorted(by_head):
             self._add(head, by_head[head])
 
-    def all_of(self, routed: Sequence[Routed]) -> tuple[Any, ...]:
+    def all_of(self, routed: Sequence[TopicAppend]) -> tuple[Any, ...]:
         """The parameters of `ROUTE`."""
         bodies = [(item.organization, body.id, body.uses, body.content) for item in routed for body in item.bodies]
         topics = sorted({(item.organization, item.topic, item.routes_version) for item in routed})
@@ -193,8 +202,8 @@ class Rows:
         kept = (first_key, len(self._keys), first_answers, len(self._answers))
         self._heads.append((*head, now, first, len(self._entries), size, *kept))
 
-    def _add_keys(self, onces: list[Once]) -> None:
-        answers: dict[int, list[Once]] = {}
+    def _add_keys(self, onces: list[IdempotencyRecord]) -> None:
+        answers: dict[int, list[IdempotencyRecord]] = {}
         together = Together()
         for once in onces:
             answers.setdefault(together.add(once), []).append(once)
@@ -241,7 +250,7 @@ async def append(
     return answers
 
 
-async def repeated_in(connection: asyncpg.Connection, appends: Sequence[Append | Routed]) -> set[int]:
+async def repeated_in(connection: asyncpg.Connection, appends: Sequence[Append | TopicAppend]) -> set[int]:
     """Which of them have an idempotency key that is kept already, or that an earlier one has.
 
     One that another worker keeps at this very moment is not among them: its statement fails, and it alone.

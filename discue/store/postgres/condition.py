@@ -7,7 +7,7 @@ import msgspec
 from discue.store.postgres.inspect import connected
 
 
-class Condition(msgspec.Struct, frozen=True):
+class ServerStatus(msgspec.Struct, frozen=True):
     """What one connection finds, made as those that serve are.
 
     `closed` are tables that this user may not work on. `unsafe` are settings that are off, and without which what was
@@ -61,7 +61,7 @@ SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
 """
 
 
-async def condition(address: str) -> Condition:
+async def server_status(address: str) -> ServerStatus:
     """Look, and change nothing. Raises StoreUnusable with the reason why it cannot be used, and the way out."""
     async with connected(address) as connection:
-        return Condition(**await connection.fetchrow(_CONDITION, _SAFEGUARDS))
+        return ServerStatus(**await connection.fetchrow(_CONDITION, _SAFEGUARDS))

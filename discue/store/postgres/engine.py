@@ -18,9 +18,9 @@ from discue.store.engine import (
     Appended,
     Batch,
     BatchOutcome,
-    Hint,
-    Page,
-    Polled,
+    ClusterSnapshot,
+    LogPage,
+    Notification,
     QueueKey,
     Settle,
     Streams,
@@ -124,21 +124,21 @@ class PostgresEngine:
     async def read(self, work: Work[T]) -> T:
         return await self._to_its_end(self._read("read", lambda link: self._read_work(link, work)))
 
-    async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> Page:
+    async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> LogPage:
         key = (organization, queue)
         return await self._to_its_end(
             self._read("page", lambda link: postgres_poll.page(link.connection, key, after, rows, max_bytes))
         )
 
-    async def poll(self, queues: Sequence[QueueKey]) -> Polled:
+    async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
         return await self._to_its_end(
             self._read("poll", lambda link: postgres_poll.poll(link.connection, queues)),
         )
 
-    def tell(self, hint: Hint) -> None:
-        self._wake.tell(hint)
+    def notify(self, hint: Notification) -> None:
+        self._wake.notify(hint)
 
-    def listen(self, heard: Callable[[Hint], None], lost: Callable[[], None]) -> None:
+    def listen(self, heard: Callable[[Notification], None], lost: Callable[[], None]) -> None:
         self._links.lost = lost
         self._wake.listen(heard)
 

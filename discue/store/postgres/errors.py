@@ -4,7 +4,7 @@ from typing import Final
 
 import asyncpg
 
-from discue.config.database_url import AddressUnreadable, without_password
+from discue.config.database_url import InvalidDatabaseUrl, without_password
 from discue.domain.errors import StoreUnavailable, StoreUnusable, Unprocessable
 from discue.store.engine import UniqueViolation
 
@@ -36,7 +36,7 @@ OUTAGES: Final = (
 )
 """The database, or the way to it, is to blame for these."""
 
-FAILURES_TO_OPEN: Final = (*OUTAGES, StoreUnusable, AddressUnreadable, ValueError)
+FAILURES_TO_OPEN: Final = (*OUTAGES, StoreUnusable, InvalidDatabaseUrl, ValueError)
 """What an address, a server or a database that cannot be used brings about."""
 
 
@@ -84,7 +84,7 @@ def opening_error(error: BaseException, address: str) -> StoreUnusable:
     """Why a database could not be opened, and the way out."""
     if isinstance(error, StoreUnusable):
         return error
-    if isinstance(error, AddressUnreadable):
+    if isinstance(error, InvalidDatabaseUrl):
         return StoreUnusable(f"The address of the database cannot be read: {error}.")
     return StoreUnusable(f"The database {without_password(address)} cannot be used: {_reason(error)}.")
 

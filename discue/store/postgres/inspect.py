@@ -6,7 +6,7 @@ from typing import Final
 
 import asyncpg
 
-from discue.store.inspect import Survey
+from discue.store.inspect import DatabaseInspection
 from discue.store.migrations import Migration, pending
 from discue.store.postgres.connection import Server
 from discue.store.postgres.errors import FAILURES_TO_OPEN, opening_error
@@ -17,13 +17,13 @@ _CLOSE_SECONDS: Final = 1.0
 _ENCRYPTION: Final = "SELECT value FROM meta WHERE key = 'encryption'"
 
 
-async def survey(address: str, known: tuple[Migration, ...]) -> Survey:
+async def inspect_database(address: str, known: tuple[Migration, ...]) -> DatabaseInspection:
     """Look, and change nothing. Raises StoreUnusable with the reason why it cannot be used, and the way out."""
     async with connected(address) as connection:
         version, compatible_from = await versions(connection)
         encryption = await connection.fetchval(_ENCRYPTION) if version else None
     names = tuple(migration.name for migration in pending(known, version, compatible_from))
-    return Survey(exists=True, version=version, pending=names, encryption=encryption or "")
+    return DatabaseInspection(exists=True, version=version, pending=names, encryption=encryption or "")
 
 
 @asynccontextmanager

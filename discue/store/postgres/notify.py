@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from discue.domain.errors import StoreUnavailable
-from discue.store.engine import Hint, QueueKey
+from discue.store.engine import Notification, QueueKey
 from discue.store.postgres.errors import without_data
 from discue.store.postgres.pool import Link, Links, Report
 
@@ -43,17 +43,17 @@ class Wake:
         self._links = links
         self._report = report
         self._id = token_hex(8)
-        self._waiting = Hint()
+        self._waiting = Notification()
         self._heads: dict[QueueKey, int] = {}
         self._link: Link | None = None
         self._using = asyncio.Lock()
         self._telling: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
 
-    def tell(self, hint: Hint) -> None:
+    def notify(self, hint: Notification) -> None:
         """See `engine.Engine.tell`."""
         before = self._waiting
-        self._waiting = Hint(
+        self._waiting = Notification(
             feed=before.feed or hint.feed,
             cursors=before.cursors or hint.cursors,
             anything=before.anything or hint.anything,
@@ -63,7 +63,7 @@ class Wake:
         if self._telling is None:
             self._telling = asyncio.get_running_loop().create_task(self._tell_all())
 
-    def listen(self, heard: Callable[[Hint], None]) -> None:
+    def listen(self, heard: Callable[[Notification], None]) -> None:
         """See `engine.Engine.listen`. What was told while nobody listened is made up for by one look at everything."""
         self._listening = asyncio.get_running_loop().create_task(self._listen(heard))
 
@@ -85,9 +85,9 @@ class Wake:
             self._telling = None
 
     def _take(self) -> list[str]:
-        hint, self._waiting = self._waiting, Hint()
+        hint, self._waiting = self._waiting, Notification()
         heads, self._heads = [(*queue, seq) for queue, seq in self._heads.items()], {}
-        if not heads and hint == Hint():
+        if not heads and hint == Notification():
             return []
         anything = hint.anything or len(heads) > _HEADS_EACH * _MOST
         if anything:
@@ -122,7 +122,7 @@ class Wake:
         link.is_idle = True
         return link
 
-    async def _listen(self, heard: Callable[[Hint], None]) -> None:
+    async def _listen(self, heard: Callable[[Notification], None]) -> None:
         def received(_connection: object, _pid: int, _channel: str, payload: str) -> None:
             hint = self._hint(payload)
             if hint is not None:
@@ -139,16 +139,16 @@ class Wake:
                 self._report("listen", without_data(error))
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            heard(Hint(anything=True))
+            heard(Notification(anything=True))
             await link.ended.wait()
 
-    def _hint(self, payload: str) -> Hint | None:
+    def _hint(self, payload: str) -> Notification | None:
         """None for what this engine told itself."""
         try:
             told = msgspec.json.decode(payload, type=_Told)
         except msgspec.MsgspecError:
-            return Hint(anything=True)
+            return Notification(anything=True)
         if told.sender == self._id:
             return None
         heads = tuple(((organization, queue), seq) for organization, queue, seq in told.heads)
-        return Hint(feed=told.feed, cursors=told.cursors, heads=heads, anything=told.anything)
+        return Notification(feed=told.feed, cursors=told.cursors, heads=heads, anything=told.anything)

@@ -6,7 +6,7 @@ from typing import Any, Final
 import asyncpg
 
 from discue.domain.model import Entry
-from discue.store.engine import Member, Page, Polled, QueueKey
+from discue.store.engine import ClusterSnapshot, LogPage, QueueKey, WorkerRow
 from discue.store.entries import entry_of_page
 
 _FREE_SHOWN: Final = 1_000
@@ -56,7 +56,7 @@ WHERE h.organization = $1 AND h.queue = $2
 """
 
 
-async def page(connection: asyncpg.Connection, key: QueueKey, after: int, rows: int, max_bytes: int) -> Page:
+async def page(connection: asyncpg.Connection, key: QueueKey, after: int, rows: int, max_bytes: int) -> LogPage:
     """See `engine.Engine.page`."""
     entries: list[Entry] = []
     head, cut = after, False
@@ -70,16 +70,16 @@ async def page(connection: asyncpg.Connection, key: QueueKey, after: int, rows: 
             break
         entries.append(entry_of_page(tuple(row)))
     whole = not cut and len(entries) < rows
-    return Page(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
+    return LogPage(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
 
 
-async def poll(connection: asyncpg.Connection, queues: Sequence[QueueKey]) -> Polled:
+async def poll(connection: asyncpg.Connection, queues: Sequence[QueueKey]) -> ClusterSnapshot:
     """See `engine.Engine.poll`."""
     found: tuple[list[tuple[Any, ...]], ...] = ([], [], [], [], [], [], [])
     keys = ([key[0] for key in queues], [key[1] for key in queues])
     for kind, *values in await connection.fetch(POLL, *keys):
         found[kind].append(tuple(values))
-    return Polled(
+    return ClusterSnapshot(
         epoch=str(found[_EPOCH][0][-1]) if found[_EPOCH] else "",
         feed_version=found[_FEED][0][0] if found[_FEED] else 0,
         has_jobs=bool(found[_JOBS]),
@@ -90,6 +90,6 @@ async def poll(connection: asyncpg.Connection, queues: Sequence[QueueKey]) -> Po
     )
 
 
-def _member(*row: Any) -> Member:
-    incarnation, slot, lease_ms, remaining_ms, leaves, dead, role = row
-    return Member(incarnation, role, slot, lease_ms, remaining_ms, leaves == 1, dead == 1)
+def _member(*row: Any) -> WorkerRow:
+    session_id, slot, lease_ms, remaining_ms, is_leaving, dead, role = row
+    return WorkerRow(session_id, role, slot, lease_ms, remaining_ms, is_leaving == 1, dead == 1)

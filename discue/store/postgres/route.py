@@ -5,7 +5,7 @@ from typing import Final
 
 import asyncpg
 
-from discue.store.engine import AlreadyDone, Appended, Routed, StaleConfiguration
+from discue.store.engine import AlreadyDone, Appended, StaleConfiguration, TopicAppend
 from discue.store.postgres.append import ROUTE, Rows, placed, repeated_in
 
 
@@ -17,7 +17,7 @@ _NOTHING: Final[tuple[()]] = ()
 
 
 async def route(
-    connection: asyncpg.Connection, routed: Sequence[Routed], tally_slot: int
+    connection: asyncpg.Connection, routed: Sequence[TopicAppend], tally_slot: int
 ) -> list[tuple[Appended, ...] | Exception]:
     """Durable when it returns. Raises OneIsStale of several: each has to be tried alone then."""
     repeated = await repeated_in(connection, routed)
@@ -27,7 +27,7 @@ async def route(
 
 
 async def _store(
-    connection: asyncpg.Connection, routed: Sequence[Routed], tally_slot: int
+    connection: asyncpg.Connection, routed: Sequence[TopicAppend], tally_slot: int
 ) -> list[tuple[Appended, ...] | Exception]:
     appends = list(enumerate([each for item in routed for each in item.appends]))
     rows = Rows(appends, tally_slot)

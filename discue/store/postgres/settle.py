@@ -114,7 +114,7 @@ def _details(number: int, settle: Settle) -> Iterator[_Row]:
 
 def _put(number: int, settle: Settle) -> Iterator[_Row]:
     # The last one counts: a statement may not store one row twice.
-    for row in {each.seq: each for each in settle.exceptions}.values():
+    for row in {each.seq: each for each in settle.delivery_rows}.values():
         yield (
             number,
             row.seq,
@@ -132,7 +132,7 @@ def _put(number: int, settle: Settle) -> Iterator[_Row]:
 
 def _removed(number: int, settle: Settle) -> Iterator[_Row]:
     # What is stored anew is not removed, whichever part of the statement runs first.
-    kept = {row.seq for row in settle.exceptions}
+    kept = {row.seq for row in settle.delivery_rows}
     for seq in settle.resolved:
         if seq not in kept:
             yield number, seq

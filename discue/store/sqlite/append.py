@@ -10,7 +10,7 @@ from discue.store.engine_rows import chunks, statement
 from discue.store.entries import WAITING, appended
 from discue.store.sqlite.once import Keys
 from discue.store.sqlite.tally import count
-from discue.store.tallies import Counted
+from discue.store.tallies import TallyEntry
 
 _RAISE_HEADS = statement(
     lambda values: (
@@ -83,7 +83,7 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
     return answers
 
 
-def _counted(appends: Sequence[Append], answers: Sequence[Appended | Exception]) -> list[Counted]:
+def _counted(appends: Sequence[Append], answers: Sequence[Appended | Exception]) -> list[TallyEntry]:
     counts: dict[tuple[int, int, int], int] = {}
     for item, answer in zip(appends, answers, strict=True):
         if isinstance(answer, Appended):
@@ -91,7 +91,7 @@ def _counted(appends: Sequence[Append], answers: Sequence[Appended | Exception])
             stored = (item.organization, tallies.NOW, tallies.BYTES_STORED)
             counts[added] = counts.get(added, 0) + len(item.entries)
             counts[stored] = counts.get(stored, 0) + item.bytes
-    return [Counted(*place, n) for place, n in counts.items()]
+    return [TallyEntry(*place, n) for place, n in counts.items()]
 
 
 def _raise_heads(connection: apsw.Connection, appends: Sequence[Append]) -> dict[_Head, tuple[int, int]]:

@@ -19,9 +19,9 @@ from discue.domain.model import Entry
 from discue.store.engine import (
     Batch,
     BatchOutcome,
-    Hint,
-    Page,
-    Polled,
+    ClusterSnapshot,
+    LogPage,
+    Notification,
     QueueKey,
     Streams,
     Work,
@@ -181,14 +181,14 @@ class SqliteEngine:
             self._report("read", error)
             raise translated(error, self.path) from error
 
-    async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> Page:
+    async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> LogPage:
         try:
             return self._read_page((after, organization, queue, rows), max_bytes)
         except apsw.Error as error:
             self._report("page", error)
             raise translated(error, self.path) from error
 
-    def _read_page(self, bindings: tuple[int, int, int, int], max_bytes: int) -> Page:
+    def _read_page(self, bindings: tuple[int, int, int, int], max_bytes: int) -> LogPage:
         after, rows = bindings[0], bindings[3]
         entries: list[Entry] = []
         size, head, cut = 0, after, False
@@ -204,25 +204,25 @@ class SqliteEngine:
             entries.append(entry_of_page(tuple(row)))
         cursor.close()
         whole = not cut and len(entries) < rows
-        return Page(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
+        return LogPage(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
 
-    async def poll(self, queues: Sequence[QueueKey]) -> Polled:
+    async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
         return await self.read(lambda tx: sqlite_poll.poll(tx, queues))
 
-    def tell(self, hint: Hint) -> None:
+    def notify(self, hint: Notification) -> None:
         """The commit itself tells: `data_version` is another one for every other connection."""
 
-    def listen(self, heard: Callable[[Hint], None], lost: Callable[[], None]) -> None:
+    def listen(self, heard: Callable[[Notification], None], lost: Callable[[], None]) -> None:
         del lost
         self._watch(heard)
 
-    def _watch(self, heard: Callable[[Hint], None]) -> None:
+    def _watch(self, heard: Callable[[Notification], None]) -> None:
         # The reader's connection sees our own writer as another one: telling those apart would take
         # counting commits, and a look that finds nothing costs as little.
         version = self._reader.pragma("data_version")
         if version != self._data_version:
             self._data_version = version
-            heard(Hint(anything=True))
+            heard(Notification(anything=True))
         pause = _WATCH_SIBLINGS_SECONDS if self._siblings else _WATCH_SECONDS
         self._watching = self._loop.call_later(pause, self._watch, heard)
 

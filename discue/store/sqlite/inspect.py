@@ -7,14 +7,14 @@ import apsw
 import msgspec
 
 from discue.domain.errors import StoreUnusable
-from discue.store.inspect import Survey
+from discue.store.inspect import DatabaseInspection
 from discue.store.migrations import Migration, pending
 from discue.store.sqlite.connection import is_marked, opening_error, require_ours, schema_versions
 
 _BUSY_TIMEOUT_MS = 2_000
 
 
-def survey(path: Path, known: tuple[Migration, ...]) -> Survey:
+def inspect_database(path: Path, known: tuple[Migration, ...]) -> DatabaseInspection:
     """Look, and change nothing. Raises StoreUnusable with the reason why it cannot be used, and the way out."""
     if not path.exists():
         _require_writable(path.parent)
@@ -25,7 +25,7 @@ def survey(path: Path, known: tuple[Migration, ...]) -> Survey:
         raise opening_error(error, path) from error
 
 
-def _look(path: Path, known: tuple[Migration, ...]) -> Survey:
+def _look(path: Path, known: tuple[Migration, ...]) -> DatabaseInspection:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
@@ -49,9 +49,9 @@ def _encryption(connection: apsw.Connection) -> str:
     return str(found[0][0]) if found else ""
 
 
-def _found(known: tuple[Migration, ...], versions: tuple[int, int], *, exists: bool) -> Survey:
+def _found(known: tuple[Migration, ...], versions: tuple[int, int], *, exists: bool) -> DatabaseInspection:
     names = tuple(migration.name for migration in pending(known, *versions))
-    return Survey(exists, versions[0], names)
+    return DatabaseInspection(exists, versions[0], names)
 
 
 def _require_writable(folder: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import apsw
 
-from discue.store.engine import Append, Appended, Once, Routed
+from discue.store.engine import Append, Appended, IdempotencyRecord, TopicAppend
 from discue.store.engine_rows import chunks, statement
 from discue.store.idempotency import Together, packed
 
@@ -28,7 +28,7 @@ _ANSWER = statement(
 )
 
 
-def repeated_in(connection: apsw.Connection, items: Sequence[Append | Routed]) -> set[int]:
+def repeated_in(connection: apsw.Connection, items: Sequence[Append | TopicAppend]) -> set[int]:
     """Which of them have an idempotency key that is kept already, or that an earlier one has."""
     keyed = [(number, item.once.key[0]) for number, item in enumerate(items) if item.once is not None]
     known: set[int] = set()
@@ -50,7 +50,7 @@ class Keys:
 
     def __init__(self, connection: apsw.Connection, appends: Sequence[Append]) -> None:
         self._connection = connection
-        self._together: dict[int, list[tuple[int, Once]]] = {}
+        self._together: dict[int, list[tuple[int, IdempotencyRecord]]] = {}
         """By the id of the row that has their answers: keys of one queue, each with its place."""
         self.repeated: set[int] = set()
         self._keep(appends)

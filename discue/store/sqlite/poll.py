@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from discue.store.engine import Member, Polled, QueueKey, Transaction
+from discue.store.engine import ClusterSnapshot, QueueKey, Transaction, WorkerRow
 
 _FREE_SHOWN: Final = 1_000
 
@@ -21,11 +21,11 @@ _RUN: Final = "SELECT next_run_at FROM schedule WHERE next_run_at IS NOT NULL OR
 _HEAD: Final = "SELECT head FROM queue_head WHERE organization = $1 AND queue = $2"
 
 
-async def poll(tx: Transaction, queues: Sequence[QueueKey]) -> Polled:
+async def poll(tx: Transaction, queues: Sequence[QueueKey]) -> ClusterSnapshot:
     """See `engine.Engine.poll`."""
     epoch, feed = await tx.row(_EPOCH), await tx.row(_FEED)
     waiting = [row[0] for row in (await tx.row(_SCHEDULED), await tx.row(_RUN)) if row is not None]
-    return Polled(
+    return ClusterSnapshot(
         epoch=epoch[0] if epoch else "",
         feed_version=feed[0] if feed else 0,
         has_jobs=await tx.row(_HAS_JOBS) is not None,
@@ -36,6 +36,6 @@ async def poll(tx: Transaction, queues: Sequence[QueueKey]) -> Polled:
     )
 
 
-def _member(*row: object) -> Member:
-    incarnation, role, slot, lease_ms, remaining_ms, leaves, dead = row
-    return Member(incarnation, role, slot, lease_ms, remaining_ms, leaves == 1, dead == 1)  # type: ignore[arg-type]
+def _member(*row: object) -> WorkerRow:
+    session_id, role, slot, lease_ms, remaining_ms, is_leaving, dead = row
+    return WorkerRow(session_id, role, slot, lease_ms, remaining_ms, is_leaving == 1, dead == 1)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from typing import cast
 
 import apsw
 
-from discue.store.engine import AlreadyDone, Appended, Routed, StaleConfiguration, Value
+from discue.store.engine import AlreadyDone, Appended, StaleConfiguration, TopicAppend, Value
 from discue.store.engine_rows import chunks, statement
 from discue.store.sqlite.append import append
 from discue.store.sqlite.once import repeated_in
@@ -33,7 +33,7 @@ _Version = tuple[int, int, int]
 
 
 def route(
-    connection: apsw.Connection, routed: Sequence[Routed], tally_slot: int
+    connection: apsw.Connection, routed: Sequence[TopicAppend], tally_slot: int
 ) -> list[tuple[Appended, ...] | Exception]:
     """Must run inside a write transaction."""
     if not routed:
@@ -55,7 +55,7 @@ def route(
     ]
 
 
-def _refusals(connection: apsw.Connection, routed: Sequence[Routed]) -> dict[int, Exception]:
+def _refusals(connection: apsw.Connection, routed: Sequence[TopicAppend]) -> dict[int, Exception]:
     refusals: dict[int, Exception] = {number: AlreadyDone() for number in repeated_in(connection, routed)}
     topics = _found(connection, _TOPICS, (_topic_of(item) for item in routed))
     queues = _found(connection, _QUEUES, (queue for item in routed for queue in _queues_of(item)))
@@ -72,9 +72,9 @@ def _found(connection: apsw.Connection, text: Callable[[int], str], wanted: Iter
     return found
 
 
-def _topic_of(item: Routed) -> _Version:
+def _topic_of(item: TopicAppend) -> _Version:
     return item.organization, item.topic, item.routes_version
 
 
-def _queues_of(item: Routed) -> list[_Version]:
+def _queues_of(item: TopicAppend) -> list[_Version]:
     return [(each.organization, each.queue, each.config_version) for each in item.appends]

@@ -178,7 +178,7 @@ def _exception_rows(settles: Sequence[Settle]) -> list[tuple[Value, ...]]:
             row.token,
         )
         for item in settles
-        for row in item.exceptions
+        for row in item.delivery_rows
     ]
 
 

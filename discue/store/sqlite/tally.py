@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import apsw
 
 from discue.store.engine_rows import chunks, statement
-from discue.store.tallies import Counted
+from discue.store.tallies import TallyEntry
 
 _ADD = statement(
     lambda values: (
@@ -16,7 +16,7 @@ _ADD = statement(
 )
 
 
-def count(connection: apsw.Connection, counted: Sequence[Counted], slot: int) -> None:
+def count(connection: apsw.Connection, counted: Sequence[TallyEntry], slot: int) -> None:
     """Must run inside a write transaction."""
     for chunk in chunks(counted):
         values = [value for each in chunk for value in (each.organization, each.period, each.kind, slot, each.n)]
