@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,20 @@ from discue.dispatch.lane import (
     inherited_requests,
     lane,
     probes,
+    redelivery,
     selector,
     throttle,
 )
 from discue.domain import window
-from discue.domain.model import CursorCounts, Listener, Outcome, Queue
-from discue.store import handover
+from discue.domain.model import CursorCounts, DeliveryOptions, Listener, MessageOptions, OnMissed, Outcome, Queue
+from discue.publishing.publish import NewMessage, entry_for
+from discue.store import blocking, cursors, handover
+from discue.store.engine import Append
+from tests.dispatch import replays
 from tests.dispatch.paced import Paced, Place
 from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Sent, Stage, Worker, badly, opened, well
+from tests.dispatch.test_filtering import wanting
+from tests.dispatch.test_redelivering import _ask as redeliver
 from tests.support.clocks import StandingClock
 from tests.support.everywhere import EVERYWHERE
 from tests.support.memory import folder_in_memory
@@ -52,7 +59,10 @@ SMALL_SPAN = 16
 TINY = {
     window: {"SPAN": SMALL_SPAN},
     lane: {"SPAN": SMALL_SPAN},
-    selector: {"_RELIEF": SMALL_SPAN // 2},
+    selector: {"_RELIEF": SMALL_SPAN // 2, "WAITING_HELD": 3},
+    cursors: {"_KEYS_READ": 2},
+    blocking: {"GONE_ROWS": 2},
+    redelivery: {"WAITING_RETRIES": 3},
     expiry: {"_EXPIRED_AT_ONCE": 2},
     backlog: {"SPAN": SMALL_SPAN, "_PAGE_ROWS": 4, "_DUE_ROWS": 2, "_HINTS_HELD": 4},
     # Days go by while a request is under way.
@@ -70,19 +80,29 @@ TINY = {
 TINY_LIMITS = msgspec.structs.replace(LIMITS, max_in_flight=12, listener_max_in_flight=3, tail_buffer_bytes=40)
 MOST_WORKERS = 3
 OUTCOMES = [well(), well(), badly(), badly(error="timeout", status=0), badly(410), badly(no_retry=True)]
+LAST_ATTEMPT = 12
 LONGEST_WAIT_MS = 2 * DAY_MS
+QUEUES: list[tuple[bool, OnMissed]] = [(False, "pass"), (True, "pass"), (True, "block")]
+"""Whether each queue is ordered, and what a missed message does to its key."""
+NOT_C = wanting({"key": {"$not": "c"}})
+MOST_REPLAYS = 3
 
-Delivered = tuple[str, str]
-"""Listener and message."""
+Delivered = tuple[str, str, str]
+"""Listener, replay ("" for none) and message."""
 
 
-class ListenerHealth(msgspec.Struct):
+class KnownListener(msgspec.Struct):
     """What the test knows of a listener."""
 
     listener: Listener
     created_after: int
-    enabled: bool = True
+    is_filtered: bool = False
     deleted: bool = False
+    redelivered: int = 0
+    """How many redeliveries were asked for."""
+
+    def wants(self, key: str) -> bool:
+        return not self.is_filtered or key != "c"
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -99,11 +119,15 @@ class Published(msgspec.Struct):
     queue: Queue
     ids: list[str]
     deleted: set[str]
+    keys: dict[str, str]
+    stored_at: dict[str, int]
 
 
 PLACES: st.SearchStrategy[Place] = st.sampled_from(["before", "after", "reading"])
 MILLISECONDS = st.sampled_from([1, 1_000, 6_000, 40_000, 600_000, DAY_MS])
 NUMBERS = st.integers(0, 11)
+QUEUE = st.integers(0, len(QUEUES) - 1)
+KEYS = st.lists(st.sampled_from("aabc"), min_size=1, max_size=12)
 TROUBLES = ["dies", "leaves", "is robbed", "is robbed", "starts over", "a month", "a listener goes"]
 EVENTS = st.builds(
     Event,
@@ -130,13 +154,15 @@ class Promises(RuleBasedStateMachine):
         self.engine = store.engine
         self.stage = Stage(store, StandingClock(), TINY_LIMITS)
         self.logs: list[Published] = []
-        self.listeners: dict[str, ListenerHealth] = {}
+        self.listeners: dict[str, KnownListener] = {}
         self.seen: dict[Worker, int] = {}
         self.robbed: set[Worker] = set()
         self.sends: Counter[Delivered] = Counter()
         self.ends: Counter[str] = Counter()
         self.failures: Counter[Delivered] = Counter()
         self.ended_well: set[Delivered] = set()
+        self.given_up: set[Delivered] = set()
+        self.replays = 0
         # Ended since everything was stored last, each with the worker that had sent it.
         self.recent: list[tuple[Worker, Sent]] = []
         # What may be sent once more, because its worker was killed, robbed or started over.
@@ -158,30 +184,42 @@ class Promises(RuleBasedStateMachine):
         return result
 
     @initialize()
-    def two_queues_and_a_listener(self) -> None:
+    def queues_with_listeners_and_messages(self) -> None:
         async def work() -> None:
-            for _ in range(2):
-                queue = await self.stage.queue(await self.stage.organization())
-                self.logs.append(Published(queue, [], set()))
+            for ordered, on_missed in QUEUES:
+                organization = await self.stage.organization()
+                queue = await self.stage.queue(organization, ordered=ordered, on_missed=on_missed)
+                self.logs.append(Published(queue, [], set(), {}, {}))
             await self.stage.start()
             await self.stage.join()
 
         self.run(work())
-        for which in (0, 0, 1):
-            self.a_listener_is_created(which)
-        for which in (0, 1):
-            self.messages_are_published(which, 6)
+        for which in (0, 1, 2):
+            self.a_listener_is_created(which, is_filtered=which == 0)
+            self.messages_are_published(which, list("aabbac"))
 
     @precondition(lambda self: len(self.listeners) < 6)
-    @rule(which=st.integers(0, 1))
-    def a_listener_is_created(self, which: int) -> None:
+    @rule(which=QUEUE, is_filtered=st.booleans())
+    def a_listener_is_created(self, which: int, *, is_filtered: bool) -> None:
         log = self.logs[which]
-        listener = self.run(self.stage.listener(log.queue))
-        self.listeners[listener.public_id] = ListenerHealth(listener, len(log.ids))
+        listener = self.run(self.stage.listener(log.queue, NOT_C if is_filtered else DeliveryOptions()))
+        self.listeners[listener.public_id] = KnownListener(listener, len(log.ids), is_filtered)
 
-    @rule(which=st.integers(0, 1), count=st.integers(1, 12))
-    def messages_are_published(self, which: int, count: int) -> None:
-        self.run(self.published(which, count))
+    @rule(which=QUEUE, keys=KEYS)
+    def messages_are_published(self, which: int, keys: list[str]) -> None:
+        self.run(self.published(which, keys))
+
+    @rule(index=NUMBERS)
+    def missed_messages_are_redelivered(self, index: int) -> None:
+        if living := self.living():
+            self.run(self.redelivered(living[index % len(living)]))
+
+    @precondition(lambda self: self.replays < MOST_REPLAYS)
+    @rule(index=NUMBERS, first=st.integers(1, 6))
+    def messages_are_replayed(self, index: int, first: int) -> None:
+        if living := self.living():
+            self.replays += 1
+            self.run(replays.ask(self.stage, living[index % len(living)].listener, first))
 
     @precondition(lambda self: self.under_way())
     @rule(index=NUMBERS, outcome=st.sampled_from(OUTCOMES))
@@ -311,7 +349,7 @@ class Promises(RuleBasedStateMachine):
     def one(self, index: int) -> Worker:
         return self.stage.workers[index % len(self.stage.workers)]
 
-    def living(self) -> list[ListenerHealth]:
+    def living(self) -> list[KnownListener]:
         return [known for known in self.listeners.values() if not known.deleted]
 
     def honest(self) -> list[Worker]:
@@ -331,7 +369,7 @@ class Promises(RuleBasedStateMachine):
         """What it has under way, or has not stored, may be sent again."""
         unsure = [sent for sender, sent in self.recent if sender is worker]
         for sent in (*worker.courier.under_way, *unsure):
-            self.excused[sent.listener_id, sent.message_id] += 1
+            self.excused[_delivered(sent)] += 1
             self.strays.add(sent)
 
     async def started_over(self, worker: Worker) -> None:
@@ -382,15 +420,27 @@ class Promises(RuleBasedStateMachine):
         self.robbed.add(worker)
         await self.stage.steal(worker)
 
-    async def published(self, which: int, count: int) -> None:
+    async def published(self, which: int, keys: list[str]) -> None:
         log = self.logs[which]
-        appended = await self.stage.append(log.queue, count)
+        queue, now = log.queue, self.stage.clock.now()
+        drafts = [NewMessage(b'"hello"', True, options=MessageOptions(key=key)) for key in keys]
+        entries = tuple(entry_for(self.stage.public_ids.next(), each, ordered=queue.ordered) for each in drafts)
+        log.keys.update((entry.id, key) for entry, key in zip(entries, keys, strict=True))
+        log.stored_at.update((entry.id, now) for entry in entries)
+        append = Append(queue.organization, queue.id, queue.config_version, now, entries)
+        appended = await self.stage.store.append(append)
         log.ids.extend(entry.id for entry in appended.entries)
-        assert [entry.seq for entry in appended.entries] == list(range(len(log.ids) - count + 1, len(log.ids) + 1))
+        assert [entry.seq for entry in appended.entries] == list(range(len(log.ids) - len(keys) + 1, len(log.ids) + 1))
+
+    async def redelivered(self, known: KnownListener) -> None:
+        known.redelivered += 1
+        await redeliver(self.stage, known.listener)
 
     async def ended(self, worker: Worker, under_way: list[Sent], outcome: Outcome) -> None:
         for sent in under_way:
-            delivered = (sent.listener_id, sent.message_id)
+            delivered = _delivered(sent)
+            if outcome.no_retry or sent.number == LAST_ATTEMPT:
+                self.given_up.add(delivered)
             if outcome.acknowledged:
                 self.ended_well.add(delivered)
             else:
@@ -424,7 +474,7 @@ class Promises(RuleBasedStateMachine):
     def happening(self, event: Event, worker: Worker) -> Coroutine[Any, Any, Any]:
         running = worker.dispatcher
         happenings: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
-            "publish": lambda: self.published(event.number % 2, 1 + event.number // 2),
+            "publish": lambda: self.published(event.number % 3, list("abacab"[event.number // 2 :])),
             "end": lambda: self.ended_one(event.number, event.outcome),
             "time": lambda: self.woken(worker, event.milliseconds),
             "give": lambda: running.hand_over(tuple(running.owned)),
@@ -448,7 +498,7 @@ class Promises(RuleBasedStateMachine):
         """Everything that was sent until now was in order."""
         for worker in self.stage.workers:
             sent = worker.courier.sent[self.seen.get(worker, 0) :]
-            self.sends.update((each.listener_id, each.message_id) for each in sent)
+            self.sends.update(map(_delivered, sent))
             self.seen[worker] = len(worker.courier.sent)
 
     @invariant()
@@ -458,22 +508,53 @@ class Promises(RuleBasedStateMachine):
                 known = self.listeners[each.listener_id]
                 log = self.log_of(known.listener)
                 assert not known.deleted
-                assert each.message_id in log.ids[known.created_after :]
                 assert each.message_id not in log.deleted
+                assert known.wants(log.keys[each.message_id])
+                if each.request.replay_id:
+                    assert each.message_id in log.ids
+                else:
+                    assert each.message_id in log.ids[known.created_after :]
+                    self.its_turn_had_come(known, log, each)
         self.take_note()
+
+    def its_turn_had_come(self, known: KnownListener, log: Published, sent: Sent) -> None:
+        """In an ordered queue, each earlier message of the key is settled, unless this one is a redelivery."""
+        if not log.queue.ordered or sent.number > 1 or self.may_be_missed(known, log, sent.message_id):
+            return
+        index, key = log.ids.index(sent.message_id), log.keys[sent.message_id]
+        for earlier in log.ids[known.created_after : index]:
+            if log.keys[earlier] == key and known.wants(key) and earlier not in log.deleted:
+                is_passed = log.queue.on_missed == "pass" and self.may_be_missed(known, log, earlier)
+                assert is_passed or (known.listener.public_id, "", earlier) in self.ended_well, earlier
+
+    def may_be_missed(self, known: KnownListener, log: Published, message: str) -> bool:
+        is_old = self.stage.clock.now() - log.stored_at[message] > 29 * DAY_MS
+        return is_old or (known.listener.public_id, "", message) in self.given_up
 
     @invariant()
     def nothing_is_sent_again_without_need(self) -> None:
         for delivered, times in self.sends.items():
-            assert times <= 1 + self.failures[delivered] + self.excused[delivered], delivered
+            redelivered = 0 if delivered[1] else self.listeners[delivered[0]].redelivered
+            assert times <= 1 + redelivered + self.failures[delivered] + self.excused[delivered], delivered
 
     @invariant()
     def no_delivery_is_under_way_twice(self) -> None:
         sent = [each for _, each in self.under_way() if each not in self.strays]
-        times = Counter((each.listener_id, each.message_id) for each in sent)
+        times = Counter(map(_delivered, sent))
         assert not times or max(times.values()) == 1
         of_listener = Counter(each.listener_id for each in sent)
         assert not of_listener or max(of_listener.values()) <= TINY_LIMITS.listener_max_in_flight
+        keys = [key for each in sent if (key := self.key_held_by(each)) is not None]
+        assert len(set(keys)) == len(keys), "two messages of one key are in flight"
+
+    def key_held_by(self, sent: Sent) -> tuple[str, str, str] | None:
+        """Listener, replay and key of a request that must be the only one of its key."""
+        known = self.listeners[sent.listener_id]
+        log = self.log_of(known.listener)
+        passes = log.queue.on_missed == "pass" and self.may_be_missed(known, log, sent.message_id)
+        if not log.queue.ordered or (passes and not sent.request.replay_id):
+            return None
+        return sent.listener_id, sent.request.replay_id, log.keys[sent.message_id]
 
     @invariant()
     def nothing_is_sent_without_a_lease(self) -> None:
@@ -485,9 +566,11 @@ class Promises(RuleBasedStateMachine):
             running = worker.dispatcher
             assert running.gate.in_flight == len(worker.courier.under_way) <= TINY_LIMITS.max_in_flight
             assert running._around.budget.held == sum(
-                len(entry.body) for each in worker.lanes for entry in each._backlog.new
+                len(entry.body)
+                for each in worker.lanes
+                for entry in (*each._backlog.new, *chain(*each._backlog.waiting._by_key.values()))
             )
-            assert len(running.alarms) <= 2 * (2 * len(self.listeners) + 1) + 5
+            assert len(running.alarms) <= 2 * (2 * len(self.listeners) + self.replays + 1) + 5
             assert running.prober._gate.in_flight == len(worker.scout.under_way) <= 3
             assert running.prober.places <= len(worker.lanes)
             assert all(len(each._backlog.claimed) <= 100 for each in worker.lanes)
@@ -497,14 +580,27 @@ class Promises(RuleBasedStateMachine):
     def counts_add_up(self) -> None:
         for known in self.living():
             log = self.log_of(known.listener)
-            counts, excepted = self.run(self.counted(known.listener))
+            counts, unsettled = self.run(self.counted(known.listener))
             since = log.ids[known.created_after :]
             total = counts.acknowledged + counts.missed + counts.pending
-            assert len(since) - len(log.deleted.intersection(since)) <= total <= len(since)
-            assert counts.retrying == len([state for _, state, _ in excepted if state != "missed"])
+            assert len(self.expected(known)) <= total <= len(since)
+            assert counts.retrying == unsettled
 
-    async def counted(self, listener: Listener) -> tuple[CursorCounts, list[tuple[int, str, int]]]:
-        return await self.stage.counts(listener), await self.stage.delivery_rows(listener)
+    def expected(self, known: KnownListener) -> list[str]:
+        """The messages that the listener must get."""
+        log = self.log_of(known.listener)
+        since = log.ids[known.created_after :]
+        return [each for each in since if each not in log.deleted and known.wants(log.keys[each])]
+
+    async def counted(self, listener: Listener) -> tuple[CursorCounts, int]:
+        """What the cursor counts, and how many deliveries are not settled by the rows."""
+        [(unsettled,)] = await self.stage.rows(
+            "SELECT coalesce(sum(coalesce(blocked, 0) + CASE WHEN state = 'missed' THEN 0 ELSE 1 END), 0) "
+            "FROM exception WHERE organization = $1 AND listener = $2 AND stream = 0",
+            listener.organization,
+            listener.id,
+        )
+        return await self.stage.counts(listener), unsettled
 
     def teardown(self) -> None:
         try:
@@ -529,6 +625,10 @@ class Promises(RuleBasedStateMachine):
             await self.everything_ended()
             if not await self.pending():
                 break
+            for known in self.living():
+                if known.listener.queue == self.logs[2].queue.id and (await self.stage.counts(known.listener)).missed:
+                    # What blocks its key is decided on by a client.
+                    await self.redelivered(known)
             await self.stage.advance(LONGEST_WAIT_MS)
         assert await self.pending() == 0
         for worker in self.stage.workers:
@@ -545,26 +645,36 @@ class Promises(RuleBasedStateMachine):
             await self.stage.quiet()
 
     async def pending(self) -> int:
-        return sum([(await self.stage.counts(known.listener)).pending for known in self.living()])
+        """Deliveries that are not settled, and replays that have not ended."""
+        living = {known.listener.id for known in self.living()}
+        streams = await self.stage.rows("SELECT listener FROM cursor WHERE stream > 0")
+        unended = len([listener for (listener,) in streams if listener in living])
+        return unended + sum([(await self.stage.counts(known.listener)).pending for known in self.living()])
 
     def every_message_came(self) -> None:
         for known in self.living():
             log = self.log_of(known.listener)
             since = log.ids[known.created_after :]
-            expected = [message for message in since if message not in log.deleted]
+            expected = self.expected(known)
             missed = set(self.run(self.stage.missed(known.listener)))
             listener = known.listener.public_id
-            assert [each for each in expected if (listener, each) not in self.ended_well and each not in missed] == []
+            assert [
+                each for each in expected if (listener, "", each) not in self.ended_well and each not in missed
+            ] == []
             counts = self.run(self.stage.counts(known.listener))
             assert len(expected) <= counts.acknowledged + counts.missed <= len(since)
             [(attempts,)] = self.run(
                 self.stage.rows("SELECT count(*) FROM attempt WHERE listener = $1", known.listener.id)
             )
-            excused = sum(times for (of, _), times in self.excused.items() if of == listener)
+            excused = sum(times for (of, _, _), times in self.excused.items() if of == listener)
             assert self.ends[listener] - excused <= attempts <= self.ends[listener]
 
     def log_of(self, listener: Listener) -> Published:
         return next(log for log in self.logs if log.queue.id == listener.queue)
+
+
+def _delivered(sent: Sent) -> Delivered:
+    return sent.listener_id, sent.request.replay_id, sent.message_id
 
 
 @contextmanager
