@@ -294,7 +294,7 @@ async def test_others_hear_that_cursors_are_free_and_that_requests_have_ended(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Notification] = []
-    monkeypatch.setattr(stage.store.engine, "tell", told.append)
+    monkeypatch.setattr(stage.store.engine, "notify", told.append)
     _, _, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
     assert told == [Notification(cursors=True)]

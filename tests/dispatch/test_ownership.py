@@ -425,7 +425,7 @@ async def test_others_hear_that_somebody_came_and_that_cursors_are_free(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Notification] = []
-    monkeypatch.setattr(house.store.engine, "tell", told.append)
+    monkeypatch.setattr(house.store.engine, "notify", told.append)
     await house.cursors(3)
     alice = await house.player()
     assert Notification(cursors=True) in told
