@@ -51,7 +51,7 @@ def test_attempts_are_listed_below_their_message_and_their_listener(owner: Calle
     owner.refused(400, "GET", f"{messages[0]}/attempts?state=missed")
 
 
-@covers("attempts.md# One attempt", "attempts.md# What is kept")
+@covers("attempts.md# One attempt", "attempts.md# Retention")
 def test_a_failure_shows_what_was_sent_and_what_was_answered(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint(Reply(503, (("set-cookie", "s3cr3t"), ("x-reason", "maintenance"))))
     path, listener = listening(owner, endpoint, headers={"authorization": "Bearer s3cr3t"})

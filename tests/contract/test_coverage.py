@@ -20,7 +20,7 @@ INDEX = "README.md"
 OF_THE_MACHINE = frozenset(
     {
         "authentication.md: 423",
-        "authentication.md# Addresses of clients",
+        "authentication.md# Client addresses",
         "authentication.md# Unlocking",
         "domains.md: address not allowed",
         "domains.md: answered 404",
@@ -28,7 +28,7 @@ OF_THE_MACHINE = frozenset(
         "domains.md: content differs",
         "domains.md: no answer",
         "domains.md: no answer in time",
-        "limits.md# How exact it is",
+        "limits.md# Precision",
         "redeliveries.md: too_old",
     }
 )

@@ -59,7 +59,7 @@ def test_a_queue_is_changed_and_deleted_with_all_that_is_in_it(owner: Caller) ->
     assert owner.get("/listeners")["listeners"] == owner.get("/messages")["messages"] == []
 
 
-@covers("GET /queues/{queue_id}/schemas/{schema_id} 200 map", "schemas.md# Set", "schemas.md# The answer")
+@covers("GET /queues/{queue_id}/schemas/{schema_id} 200 map", "schemas.md# Set", "schemas.md# Response")
 def test_a_schema_comes_back_as_it_was_sent(owner: Caller) -> None:
     made = owner.create("/queues", schema=RULES)
     assert json.dumps(made["schema"]) == json.dumps(RULES)
@@ -300,7 +300,7 @@ def test_a_batch_breaks_its_schema_by_place(owner: Caller) -> None:
     assert pointers(owner.refused(422, "POST", path, content)) == ["/messages/1/data/count"]
 
 
-@covers("listeners.md# How requests are made")
+@covers("listeners.md# Request options")
 def test_a_listeners_own_choice_wins_over_its_queues(owner: Caller) -> None:
     path = f"/queues/{owner.create('/queues', retry={'schedule': [7], 'jitter': 0})['id']}/listeners"
     of_queue, own = [owner.create(path, **more, **NOWHERE)["effective"] for more in ({}, {"retry": [9], "timeout": 2})]
@@ -353,8 +353,8 @@ def test_the_document_says_that_a_filter_is_tried_on_one_message(
     assert answer.status_code in {400, 404, 422}
 
 
-@covers("POST /queues/{queue_id}/listeners/{listener_id}/tests 200", "tests.md# What a test is")
-@covers("tests.md# What is withheld")
+@covers("POST /queues/{queue_id}/listeners/{listener_id}/tests 200", "tests.md# Behaviour")
+@covers("tests.md# Private targets")
 def test_a_listener_can_be_tested_and_nothing_is_left_of_it(owner: Caller, receiver: Receiver, queue: str) -> None:
     endpoint = receiver.endpoint(Reply(410))
     path = f"{queue}/listeners"

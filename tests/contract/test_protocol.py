@@ -12,7 +12,7 @@ from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 
 
-@covers("README.md# What holds everywhere")
+@covers("README.md# Conventions")
 def test_http_1_1_is_spoken(owner: Caller) -> None:
     assert owner.ask("GET", "/queues").http_version == "HTTP/1.1"
 

@@ -170,7 +170,7 @@ def test_what_is_no_receipt_or_out_of_range_is_refused(owner: Caller, content: d
         assert place == f"?{query.partition('=')[0]}"
 
 
-@covers("pulling.md# As events")
+@covers("pulling.md# Server-sent events")
 def test_messages_come_as_events(owner: Caller) -> None:
     queue, path = _pulling(owner)
     message = owner.create(f"{queue}/messages", data="x")["id"]

@@ -32,7 +32,7 @@ def _done(owner: Caller, path: str) -> dict[str, Any]:
 
 
 @covers(
-    "redeliveries.md# What was missed",
+    "redeliveries.md# Missed messages",
     "redeliveries.md: no_retry",
     *(
         f"redeliveries.md: {name}"

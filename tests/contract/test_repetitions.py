@@ -26,7 +26,7 @@ def body_of(operation: Operation) -> dict[str, object]:
 
 
 @for_every("operation", CREATING, lambda operation: f"{operation} 422")
-@covers("idempotency.md# Rules", "idempotency.md# What is promised")
+@covers("idempotency.md# Rules", "idempotency.md# Guarantees")
 def test_the_same_key_creates_once(owner: Caller, operator: Caller, operation: Operation) -> None:
     world = World(operator)
     caller = operator if "organizations" in operation.path or "clients" in operation.path else world.owner
@@ -99,7 +99,7 @@ def test_what_is_not_any_more_what_was_seen_is_not_changed(world: World, operati
     assert world.owner.shown(path)["updated_at"] == before
 
 
-@covers("conditional-requests.md# What If-Match compares")
+@covers("conditional-requests.md# Comparison by If-Match")
 def test_a_change_is_bound_to_what_was_seen(owner: Caller) -> None:
     answer = owner.ask("POST", "/queues", {})
     path, tag = f"/queues/{resource(answer)['id']}", answer.headers["etag"]

@@ -40,7 +40,7 @@ def verifies(secret: str, received: Received) -> bool:
     return True
 
 
-@covers(f"POST {PATH} 200", f"PUT {PATH} 200", f"DELETE {ONE} 200", "secrets.md# Another secret", "secrets.md# End")
+@covers(f"POST {PATH} 200", f"PUT {PATH} 200", f"DELETE {ONE} 200", "secrets.md# Rotate a secret", "secrets.md# Delete")
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_another_secret_takes_the_first_ones_place(owner: Caller, receiver: Receiver, method: str) -> None:
     endpoint = receiver.endpoint()
@@ -67,7 +67,7 @@ def test_another_secret_takes_the_first_ones_place(owner: Caller, receiver: Rece
     owner.refused(404, "DELETE", f"{path}/{first['id']}")
 
 
-@covers("secrets.md# A key pair")
+@covers("secrets.md# Key pairs")
 def test_a_key_pair_signs_beside_the_secret(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint()
     queue, listener = listening(owner, endpoint)

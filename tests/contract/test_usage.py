@@ -22,7 +22,7 @@ def types_of(owner: Caller, query: str = "") -> list[str]:
     return [event["type"] for event in owner.get(f"/events{query}")["events"]]
 
 
-@covers("statistics.md# What the counts say")
+@covers("statistics.md# Meaning of the counts")
 def test_what_is_done_is_counted_in_three_windows(owner: Caller) -> None:
     queue = f"/queues/{owner.create('/queues')['id']}"
     owner.change(queue, retention=1)
@@ -99,7 +99,7 @@ def test_events_are_chosen_by_their_topic(owner: Caller, topic: str) -> None:
     assert all(each.startswith(topic.removesuffix("s")) for each in shown)
 
 
-@covers("events.md: limit", "events.md: startAfter", "events.md: startAfterId", "events.md# Following what happens")
+@covers("events.md: limit", "events.md: startAfter", "events.md: startAfterId", "events.md# Follow events")
 def test_events_go_on_after_one_oldest_first(owner: Caller) -> None:
     for _ in range(4):
         owner.create("/queues")

@@ -5,7 +5,7 @@ from tests.docs.quickstart import PAGE, Session, blocks, without_what_changes
 from tests.support.ports import free_port
 
 
-def test_the_first_session_goes_as_it_is_written(tmp_path: Path) -> None:
+def test_quickstart_commands_print_what_the_page_shows(tmp_path: Path) -> None:
     page = blocks(PAGE.read_text())
     assert [block.kind for block in page].count("run") >= 6
     with running(tmp_path, "dev", "--port", "0") as dev:
