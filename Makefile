@@ -54,7 +54,7 @@ pins: $(DEV)
 	cd requirements && for set in build runtime dev; do $(PIP_COMPILE) $$set.in --output-file $$set.txt || exit 1; done
 
 clean:
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .language_cache build dist
 	find . -path './$(VENV)' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(MADE):

@@ -1,10 +1,13 @@
 """Runs all rules over the repository."""
 
+import hashlib
+import pickle
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from tools.language import references, rules
 from tools.language.hit import Hit
@@ -17,6 +20,7 @@ _PROGRAM: Final = "discue"
 _CODE: Final = (_PROGRAM, "docs", "tests", "tools", "benchmarks", "clients")
 _PAGES: Final = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 _SKIPPED: Final = ("tools/", "benchmarks/")
+_CACHE: Final = ROOT / ".language_cache"
 _EXCEPTIONS: Final = [(re.compile(path), rule, re.compile(text)) for path, rule, text in EXCEPTIONS]
 
 
@@ -32,10 +36,10 @@ def hits_below(paths: Iterable[str]) -> list[Hit]:
 
 
 def package_of(path: str) -> str:
-    """Return the folder that a hit is counted for: two levels of the source and the tests, else the top level."""
-    parts = path.split("/")
-    depth = 2 if parts[0] in {_PROGRAM, "tests"} and len(parts) > 2 else 1
-    return "/".join(parts[:depth])
+    """Return the folder that a hit is counted for: three levels of the program, two of the tests, else the top."""
+    *folders, name = path.split("/")
+    depth = {_PROGRAM: 3, "tests": 2}.get(path.split("/", maxsplit=1)[0], 1)
+    return "/".join(folders[:depth]) or name
 
 
 def _is_exempt(hit: Hit) -> bool:
@@ -45,10 +49,9 @@ def _is_exempt(hit: Hit) -> bool:
 
 
 def _file_hits() -> Iterator[Hit]:
-    for path, source in _sources().items():
-        is_test = path.startswith("tests/")
-        yield from rules.source_hits(path, source, is_test=is_test)
-        if not is_test:
+    for path, checked in _checked().items():
+        yield from checked.hits
+        if not path.startswith("tests/"):
             yield from rules.file_hits(path)
     files = _files()
     for path, content in _pages().items():
@@ -57,7 +60,7 @@ def _file_hits() -> Iterator[Hit]:
 
 
 def _project_hits() -> Iterator[Hit]:
-    program = {path: source for path, source in _sources().items() if path.startswith(f"{_PROGRAM}/")}
+    program = {path: checked.source for path, checked in _checked().items() if path.startswith(f"{_PROGRAM}/")}
     texts = _python()
     yield from references.duplicate_classes(program)
     yield from references.unused_constants(program, texts)
@@ -65,9 +68,44 @@ def _project_hits() -> Iterator[Hit]:
     yield from references.glossary(ROOT, {path: text for path, text in texts.items() if path in program})
 
 
+class _Checked(NamedTuple):
+    """A file's own hits, and what the rules for the project need of it."""
+
+    hits: list[Hit]
+    source: Source
+
+
 @cache
-def _sources() -> dict[str, Source]:
-    return {path: read_source(ROOT / path) for path in _python() if not path.startswith(_SKIPPED)}
+def _checked() -> dict[str, _Checked]:
+    """Check each Python file, or take the result of an earlier run with the same text and the same rules."""
+    salt = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    kept = _read_cache()
+    checked: dict[str, tuple[bytes, _Checked]] = {}
+    for path, text in _python().items():
+        if path.startswith(_SKIPPED):
+            continue
+        digest = hashlib.sha256(salt + text.encode()).digest()
+        known = kept.get(path)
+        checked[path] = known if known is not None and known[0] == digest else (digest, _check(path))
+    if checked != kept:
+        with suppress(OSError):
+            _CACHE.write_bytes(pickle.dumps(checked))
+    return {path: result for path, (_, result) in checked.items()}
+
+
+def _check(path: str) -> _Checked:
+    source = read_source(ROOT / path)
+    hits = list(rules.source_hits(path, source, is_test=path.startswith("tests/")))
+    source.texts, source.names = [], []
+    return _Checked(hits, source)
+
+
+def _read_cache() -> dict[str, tuple[bytes, _Checked]]:
+    try:
+        kept: dict[str, tuple[bytes, _Checked]] = pickle.loads(_CACHE.read_bytes())  # noqa: S301 - our own file
+    except Exception:  # noqa: BLE001 - a cache that cannot be read is an empty one
+        return {}
+    return kept
 
 
 @cache

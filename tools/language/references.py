@@ -49,7 +49,7 @@ def layers(root: Path) -> Iterator[Hit]:
         "contracts"
     ]
     contract = next(one for one in contracts if one["type"] == "layers" and one.get("containers") == ["discue"])
-    named = {name for layer in contract["layers"] for name in re.findall(r"[a-z_]+", layer)}
+    named = {name for layer in contract["layers"] for name in re.findall(r"[a-z_]+", layer)} - {"__main__"}
     packages = {init.parent.name for init in (root / "discue").glob("*/__init__.py")}
     modules = {path.stem for path in (root / "discue").glob("*.py")} - {"__init__", "__main__"}
     for name in sorted(named - packages):
