@@ -214,6 +214,13 @@ class Promises(RuleBasedStateMachine):
         if living := self.living():
             self.run(self.redelivered(living[index % len(living)]))
 
+    @precondition(lambda self: self.under_way())
+    @rule(index=NUMBERS)
+    def a_request_fails_for_good_and_its_message_is_redelivered(self, index: int) -> None:
+        worker, sent = self.under_way()[index % len(self.under_way())]
+        self.run(self.ended(worker, [sent], badly(no_retry=True)))
+        self.run(self.redelivered(self.listeners[sent.listener_id]))
+
     @precondition(lambda self: self.replays < MOST_REPLAYS)
     @rule(index=NUMBERS, first=st.integers(1, 6))
     def messages_are_replayed(self, index: int, first: int) -> None:
