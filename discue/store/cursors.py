@@ -63,6 +63,8 @@ class LaneRecord(msgspec.Struct, frozen=True):
     liveness_url: str = ""
     has_redeliveries: bool = False
     start_seq: int = 0
+    last_new_at: int = 0
+    """When a new message was last handed out to a consumer that pulls, in milliseconds since the epoch; 0: never."""
     may_send: bool = True
     may_probe: bool = True
     known: ListenerHealth = ListenerHealth()
@@ -142,7 +144,7 @@ SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.versio
     c.stream = 0 AND EXISTS (
         SELECT 1 FROM redelivery r WHERE r.organization = c.organization AND r.listener = c.listener
         AND r.ended_at IS NULL),
-    c.start_seq, o.settings, p.public_id, c.until_seq, p.created_at, p.pace, p.spec, {liveness.READ}
+    c.start_seq, c.last_new_at, o.settings, p.public_id, c.until_seq, p.created_at, p.pace, p.spec, {liveness.READ}
 FROM cursor c
 JOIN listener l ON l.organization = c.organization AND l.id = c.listener AND l.deleted_at IS NULL
 JOIN queue q ON q.organization = c.organization AND q.id = c.queue AND q.deleted_at IS NULL

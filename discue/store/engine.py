@@ -233,6 +233,8 @@ class Settle(msgspec.Struct, frozen=True):
     replay: ReplayStep | None = None
     details: tuple[Detail, ...] = ()
     releases: bool = False
+    last_new_at: int = 0
+    """When a new message was last handed out to a consumer that pulls, in milliseconds since the epoch; 0: never."""
 
     @property
     def bytes(self) -> int:

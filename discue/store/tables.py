@@ -49,7 +49,7 @@ CURSOR: Final = _table(
     "cursor",
     "organization listener stream",
     "queue owner token version start_seq until_seq position ahead acknowledged missed retrying last_success_at "
-    "last_failure_at",
+    "last_failure_at last_new_at",
 )
 EXCEPTION: Final = _table(
     "exception",

@@ -42,6 +42,22 @@ async def _states(stage: Stage, queue: Queue, ids: list[str]) -> list[str]:
     return await stage.store.read(work)
 
 
+async def test_failing_key_with_many_blocked_messages_stops_no_other_key(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("discue.dispatch.lane.throttle.RETRYING_LIMIT", 20)
+    monkeypatch.setattr("discue.dispatch.lane.throttle.FAILURES_IN_A_ROW", 6)
+    queue, listener = await _running(stage)
+    await stage.publish_keyed(queue, "a")
+    for _ in range(7):
+        await stage.end(stage.courier.under_way[0], badly())
+        await stage.publish_keyed(queue, "a", "a", "a")
+        await stage.advance(5_000)
+    assert (await stage.counts(listener)).retrying > 20
+    others = await stage.publish_keyed(queue, "b", "c", "d")
+    assert stage.courier.ids()[1:] == others
+
+
 async def test_of_a_key_one_message_is_under_way_at_a_time_and_other_keys_flow_on(stage: Stage) -> None:
     queue, _ = await _running(stage)
     first, second, other, third = await stage.publish_keyed(queue, "a", "a", "b", "a")

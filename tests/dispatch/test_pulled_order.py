@@ -9,6 +9,7 @@ import pytest
 
 from discue.control.pulls import Action, LeasedMessage
 from discue.dispatch.lane.redelivery import WAITING_RETRIES
+from discue.dispatch.lane.throttle import RETRYING_LIMIT
 from discue.dispatch.pull.broker import Pulls
 from discue.domain.errors import Unavailable
 from discue.domain.model import DeliveryOptions, RetryOptions
@@ -126,6 +127,17 @@ async def test_redelivery_starts_however_many_messages_are_blocked(stage: Stage)
         handed = await at.pull()
         assert _seqs(handed) == [seq]
         await at.say("acknowledge", handed)
+
+
+async def test_failing_key_with_many_blocked_messages_stops_no_other_key(stage: Stage) -> None:
+    at = await counter(stage, DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=9, jitter=0.0)), ordered=True)
+    await stage.publish_keyed(at.queue, *(["a"] * (RETRYING_LIMIT + 1)))
+    while (await stage.counts(at.listener)).retrying <= RETRYING_LIMIT:
+        await at.say("reject", await at.pull())
+        stage.clock.advance(1_000)
+    stage.clock.advance(5_000)
+    await stage.publish_keyed(at.queue, "b", "c")
+    assert _seqs(await at.pull()) == [1, RETRYING_LIMIT + 2, RETRYING_LIMIT + 3]
 
 
 async def test_who_waits_gets_what_the_deletion_of_a_missed_message_frees(stage: Stage) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from discue.control.pulls import PullTarget
+from discue.dispatch.lane.throttle import PAUSE_MS
 from discue.dispatch.pull.receive import Brought
 from discue.dispatch.pull.waiters import Desk
 from discue.domain.errors import Conflict, NotFound
@@ -376,6 +377,23 @@ async def test_a_consumer_that_only_fails_does_not_turn_the_backlog_into_rows(st
     handed = [each for each in await at.pull(1_000) if each.attempt == 1]
     assert len(handed) <= 1
     assert await at.pull(100) != []
+
+
+async def test_new_messages_are_tried_while_retries_keep_failing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("discue.dispatch.pull.session.RETRYING_LIMIT", 20)
+    at = await counter(stage, DeliveryOptions(retry=RetryOptions(schedule=(20,), attempts=9, jitter=0.0)))
+    await at.publish(30)
+    for _ in range(20):
+        await at.say("reject", await at.pull(1))
+        await at.advance(1_000)
+    begun = stage.clock.now() - 1_000
+    tried = []
+    for _ in range(70):
+        handed = await at.pull(2, worker=at.worker())
+        await at.say("reject", handed)
+        tried += [(each.entry.seq, stage.clock.now() - begun) for each in handed if each.attempt == 1]
+        await at.advance(1_000)
+    assert tried == [(21, PAUSE_MS), (22, 2 * PAUSE_MS)]
 
 
 async def test_a_stopping_worker_sends_everybody_off(stage: Stage) -> None:

@@ -212,7 +212,10 @@ def an_attempt(settle: Settle, number: int) -> Attempt:
     )
 
 
-CURSOR = "SELECT version, position, ahead, acknowledged, missed, retrying, last_success_at, last_failure_at FROM cursor"
+CURSOR = (
+    "SELECT version, position, ahead, acknowledged, missed, retrying, last_success_at, last_failure_at, last_new_at "
+    "FROM cursor"
+)
 BESIDE = "SELECT (SELECT count(*) FROM exception), (SELECT count(*) FROM attempt), (SELECT count(*) FROM missed_range)"
 DETAILS = "SELECT organization, id, listener, size, content FROM attempt_detail ORDER BY id"
 
@@ -227,6 +230,7 @@ def with_everything(settle: Settle) -> Settle:
         retrying=1,
         last_success_at=NOON + 1,
         last_failure_at=NOON + 2,
+        last_new_at=NOON + 3,
         attempts=(an_attempt(settle, 1), an_attempt(settle, 2)),
         delivery_rows=(DeliveryRow(4, "retry", 2, NOON + 9, "failed"),),
         missed_ranges=(MissedRange(1, 2, "too_old", NOON),),
@@ -237,7 +241,7 @@ def with_everything(settle: Settle) -> Settle:
 async def test_a_settle_stores_the_cursor_as_it_is_given_and_what_came_beside_it(store: Store) -> None:
     _, settle = await a_cursor(store)
     assert await settled(store, with_everything(settle)) == [True]
-    assert await rows(store, CURSOR) == [(1, 5, b"\x02", 3, 2, 1, NOON + 1, NOON + 2)]
+    assert await rows(store, CURSOR) == [(1, 5, b"\x02", 3, 2, 1, NOON + 1, NOON + 2, NOON + 3)]
     assert await rows(store, BESIDE) == [(1, 2, 1)]
     assert await rows(store, "SELECT seq, state, attempts, due_at, reason FROM exception") == [
         (4, "retry", 2, NOON + 9, "failed")

@@ -42,6 +42,7 @@ class Progress:
         "acknowledged",
         "dirty",
         "last_failure_at",
+        "last_new_at",
         "last_success_at",
         "missed",
         "order",
@@ -58,6 +59,7 @@ class Progress:
         self.retrying = record.retrying
         self.last_success_at = record.last_success_at
         self.last_failure_at = record.last_failure_at
+        self.last_new_at = record.last_new_at
         self.dirty = False
         self.order: Order | None = None
         """Of a lane of an ordered queue."""
@@ -142,13 +144,17 @@ class Progress:
         self._put(DeliveryRow(seq, "sending", attempts, now, "", self._record.owner))
         self.dirty = True
 
-    def lease(self, row: DeliveryRow, *, is_new: bool) -> None:
-        """A message is handed out, or its lease made longer. One that is new leaves the cursor's span with that."""
+    def lease(self, row: DeliveryRow) -> None:
+        """Lease a message that has a row already, or extend its lease."""
         self._put(row)
-        if is_new:
-            self.retrying += 1
-            self.window.settle(row.seq)
         self.dirty = True
+
+    def lease_new(self, row: DeliveryRow, now: int) -> None:
+        """Lease a new message: it gets a row, and the cursor passes it."""
+        self.lease(row)
+        self.retrying += 1
+        self.window.settle(row.seq)
+        self.last_new_at = now
 
     def count(self, guest: EndedRequest) -> None:
         """A delivery that ended outside this lane is acknowledged, or missed."""
@@ -273,6 +279,7 @@ class Progress:
             retrying=self.retrying,
             last_success_at=self.last_success_at,
             last_failure_at=self.last_failure_at,
+            last_new_at=self.last_new_at,
             attempts=tuple(self._attempts),
             delivery_rows=tuple(self._exceptions.values()),
             resolved=tuple(self._resolved),

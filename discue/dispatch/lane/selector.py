@@ -109,7 +109,7 @@ class Starting:
             self._progress.pass_over(entry, given_up, now)
             self._lane.settle()
         else:
-            if self.hold_back.begun(now, self._progress.retrying):
+            if self.hold_back.begun(now, self._progress.open_rows):
                 self._lane.wake_at(self.hold_back.until)
             self._was_retry = False
             self._lane.send(entry, 1, is_retry=False)
@@ -137,7 +137,7 @@ class Starting:
         return True
 
     def _may_start(self, now: int) -> bool:
-        return self.hold_back.allows(now, self._progress.retrying) and self._gate.enter(self._lane)
+        return self.hold_back.allows(now, self._progress.open_rows) and self._gate.enter(self._lane)
 
     def _except(self, flight: Flight, now: int) -> None:
         """A request under way becomes an exception, so that the cursor can go on."""

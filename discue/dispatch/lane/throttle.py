@@ -8,8 +8,10 @@ PAUSE_MS = 30_000
 class HoldBack:
     """Whether only one new message per pause may start, while the retries go on by their schedule.
 
-    Both must hold: a thousand deliveries wait for their next attempt, and the last hundred attempts
-    all failed. One success ends it, and so does another endpoint. A pause lasts `until` then, 0 when there is none.
+    Both must hold: a thousand deliveries have rows, and the last hundred attempts all failed. Messages that are blocked
+    behind a key have no rows, and do not count: one failing key with many behind it must not stop the other keys.
+    One success ends it, and so does another endpoint. A pause begins with the last new message, not with the last
+    failure, since retries fail all the time. It lasts `until` then, 0 when there is none.
     """
 
     __slots__ = ("_failures_in_a_row", "until")
@@ -29,16 +31,16 @@ class HoldBack:
     def end(self) -> None:
         self._failures_in_a_row = self.until = 0
 
-    def allows(self, now: int, retrying: int) -> bool:
+    def allows(self, now: int, open_rows: int) -> bool:
         """Whether a new message may start now."""
-        return now >= self.until or not self._holds(retrying)
+        return now >= self.until or not self._holds(open_rows)
 
-    def begun(self, now: int, retrying: int) -> bool:
+    def begun(self, now: int, open_rows: int) -> bool:
         """A new message has started. Whether a pause begins with that."""
-        if not self._holds(retrying):
+        if not self._holds(open_rows):
             return False
         self.until = now + PAUSE_MS
         return True
 
-    def _holds(self, retrying: int) -> bool:
-        return self.only_fails and retrying >= RETRYING_LIMIT
+    def _holds(self, open_rows: int) -> bool:
+        return self.only_fails and open_rows >= RETRYING_LIMIT

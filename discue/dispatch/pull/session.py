@@ -77,20 +77,21 @@ class Ledger:
 
     @property
     def new_from(self) -> int:
-        """When new messages may be handed out again, where nothing comes back but failures; 0: now.
-
-        A consumer that fails always must not turn its backlog into rows.
-        """
-        progress = self._progress
-        only_fails = progress.retrying >= RETRYING_LIMIT and progress.last_failure_at > progress.last_success_at
-        until = progress.last_failure_at + PAUSE_MS
-        return until if only_fails and self._now < until else 0
+        """When the next new message may be handed out, in milliseconds since the epoch; 0: now."""
+        until = self._progress.last_new_at + PAUSE_MS
+        return until if self.is_held_back and self._now < until else 0
 
     @property
     def is_held_back(self) -> bool:
-        """Whether a single new message is enough for now."""
+        """Whether only one new message per pause is handed out: a consumer that always fails must not fill the store.
+
+        Like `HoldBack` in push, the pause begins with the last new message, not with the last failure: retries that
+        fail more often than every 30 s would prolong the pause for ever, and messages of other keys, which may well
+        succeed, would never come. Unlike it, a pull does not count failures in a row, since it remembers nothing
+        between requests: one failure since the last success is enough here, and one success ends it in both.
+        """
         progress = self._progress
-        return progress.retrying >= RETRYING_LIMIT and progress.last_failure_at > progress.last_success_at
+        return self._look.open_rows >= RETRYING_LIMIT and progress.last_failure_at > progress.last_success_at
 
     def show(self, rows: Sequence[KeyRow]) -> None:
         """The store says that these exceptions hold keys. What was changed since is not as it says."""
@@ -216,7 +217,7 @@ class Ledger:
             return "released"
         lease_ms = self._lease_ms if seconds is None else seconds * 1_000
         row = DeliveryRow(found.seq, "leased", found.attempts, now + lease_ms, "", token=found.token)
-        progress.lease(row, is_new=False)
+        progress.lease(row)
         return "extended"
 
     def _end_lease(self, found: OpenDelivery) -> bool:
@@ -254,7 +255,10 @@ class Ledger:
         receipt = ReceiptHandle(entry.seq, self._rules.row_ids.next())
         until = self._now + self._lease_ms
         row = DeliveryRow(entry.seq, "leased", attempt, until, "", token=receipt.token)
-        self._progress.lease(row, is_new=is_new)
+        if is_new:
+            self._progress.lease_new(row, self._now)
+        else:
+            self._progress.lease(row)
         self._handed_out += 1
         return LeasedMessage(entry, attempt, receipt, until)
 

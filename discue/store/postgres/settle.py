@@ -26,12 +26,13 @@ WITH slot AS (
     UPDATE cursor c
     SET version = c.version + 1, position = s.position, ahead = s.ahead, acknowledged = s.acknowledged,
         missed = s.missed, retrying = s.retrying, last_success_at = s.last_success_at,
-        last_failure_at = s.last_failure_at, token = c.token + s.releases,
+        last_failure_at = s.last_failure_at, last_new_at = s.last_new_at, token = c.token + s.releases,
         owner = CASE WHEN s.releases = 0 OR c.stream > 0 THEN c.owner END
     FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
-        $9::bytea[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[])
+        $9::bytea[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
+        $16::bigint[])
         WITH ORDINALITY AS s (organization, listener, stream, queue, token, version, position, ahead, acknowledged,
-            missed, retrying, last_success_at, last_failure_at, releases, number)
+            missed, retrying, last_success_at, last_failure_at, releases, last_new_at, number)
     WHERE c.organization = ANY (ARRAY[s.organization]) AND c.listener = s.listener AND c.stream = s.stream
         AND c.token = s.token AND c.version = s.version
     RETURNING s.number
@@ -167,7 +168,7 @@ def _counted(number: int, settle: Settle) -> Iterator[_Row]:
 
 
 _B, _T, _C = "bigint[]", "text[]", "bytea[]"
-_VALUES: Final = 15
+_VALUES: Final = 16
 """Before those of the parts: the slot that is counted under, and the columns of the cursors."""
 
 _PARTS: Final[tuple[tuple[str, str, tuple[str, ...], Callable[[int, Settle], Iterator[_Row]]], ...]] = (
@@ -235,4 +236,5 @@ def _cursor(item: Settle) -> _Row:
         item.last_success_at,
         item.last_failure_at,
         1 if item.releases else 0,
+        item.last_new_at,
     )

@@ -16,7 +16,7 @@ _Place = tuple[int, int, int, int, int]
 _MOVE = (
     "UPDATE cursor SET version = version + 1, position = new.column6, ahead = new.column7, "
     "acknowledged = new.column8, missed = new.column9, retrying = new.column10, "
-    "last_success_at = new.column11, last_failure_at = new.column12"
+    "last_success_at = new.column11, last_failure_at = new.column12, last_new_at = new.column13"
 )
 _WHERE = (
     "AS new WHERE cursor.organization = new.column1 AND cursor.listener = new.column2 "
@@ -25,14 +25,14 @@ _WHERE = (
 )
 _MOVE_CURSORS = statement(
     lambda values: f"{_MOVE} FROM (VALUES {values}) {_WHERE}, cursor.token, cursor.version - 1",
-    columns=12,
+    columns=13,
 )
 _RELEASE_CURSORS = statement(
     lambda values: (
         f"{_MOVE}, owner = CASE WHEN stream > 0 THEN owner END, token = token + 1 FROM (VALUES {values}) {_WHERE}, "
         "cursor.token - 1, cursor.version - 1"
     ),
-    columns=12,
+    columns=13,
 )
 _INSERT_ATTEMPTS = statement(
     lambda values: f"INSERT INTO attempt ({attempts.COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING",
@@ -146,6 +146,7 @@ def _cursor_row(item: Settle) -> tuple[Value, ...]:
         item.retrying,
         item.last_success_at,
         item.last_failure_at,
+        item.last_new_at,
     )
 
 
