@@ -42,7 +42,7 @@ FAILURES: dict[str, str] = {
     "rejected": "The consumer rejected the pulled message.",
     "lease_expired": "The consumer did not answer before its lease ended.",
 }
-"""What each reason of a failed attempt means."""
+"""Meaning of each reason of a failed attempt."""
 
 _MARKED = re.compile(r"<!-- (\w+)(?: (\w+))? -->\n(?:(?!<!-- ).*\n)*?<!-- end -->\n")
 _EVERYWHERE = frozenset({"400", "401", "403", "406", "408", "413", "414", "415", "423", "429", "431", "500", "503"})

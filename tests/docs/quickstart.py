@@ -1,4 +1,4 @@
-"""Plays the transcript of `docs/quickstart.md`, and says what its blocks print when they are run now."""
+"""Runs the marked blocks of a page and returns what they print."""
 
 import re
 import subprocess
@@ -29,7 +29,7 @@ _CHANGING = (
 
 
 class Block(NamedTuple):
-    """A marked block: what to do with it, the name of its file if it is one, and its text."""
+    """A marked block of a page: the kind of its mark, a file name or option, and its text."""
 
     kind: str
     name: str
@@ -41,14 +41,14 @@ def blocks(page: str) -> list[Block]:
 
 
 def without_what_changes(text: str) -> str:
-    """Ids, times, keys and the like replaced by words."""
+    """Return the text with ids, times and keys replaced by placeholders."""
     for pattern, word in _CHANGING:
         text = re.sub(pattern, word, text)
     return text.strip()
 
 
 class Session:
-    """A person with two terminals and a third for the listener, in a folder where `discue dev` runs."""
+    """A shell, and a terminal for the listener, in the directory where `discue dev` runs."""
 
     def __init__(self, folder: Path, dev: Running, listener_port: int) -> None:
         self._folder = folder
@@ -61,7 +61,7 @@ class Session:
         self._shell, self._shell_output = self._spawn("bash")
 
     def play(self, block: Block) -> str:
-        """What the block's place shows: for one that is compared, the newest output there."""
+        """Run the block; return the output to compare with it."""
         text = block.text.replace("127.0.0.1:3000", f"127.0.0.1:{self._port}")
         text = text.replace("127.0.0.1:8000", f"127.0.0.1:{self._listener_port}")
         text = text.replace('"127.0.0.1", 8000', f'"127.0.0.1", {self._listener_port}')
@@ -97,7 +97,7 @@ class Session:
                 output.to_the_end()
 
     def _repeat_until(self, expected: str) -> None:
-        """What is read may come true a moment later: the same command again, at most half a minute long."""
+        """Repeat the last command until it prints `expected`, up to PATIENCE_SECONDS."""
         began = time.monotonic()
         while without_what_changes(self._printed) != without_what_changes(expected):
             assert time.monotonic() - began < PATIENCE_SECONDS, self._printed
@@ -112,7 +112,7 @@ class Session:
         return self._shell_output.text[already:].partition(_END)[0]
 
     def _shown_by(self, output: Output, expected: str) -> str:
-        """The block's lines as they appear there: waited for from its first to its last line."""
+        """Wait until the output contains the lines of the block, and return them."""
         pattern = r"\n".join(_looks_like(line) for line in expected.strip().split("\n"))
         return output.wait_for(pattern)[0]
 
@@ -132,7 +132,7 @@ class Session:
 
 
 def _looks_like(line: str) -> str:
-    """A pattern for a line in which ids, times and the like may be others."""
+    """Return a pattern for the line in which ids, times and keys may differ."""
     pattern = re.escape(without_what_changes(f"|{line}|")[1:-1])
     for word in ("KEY", "SECRET", "SIGNATURE", "PLACE", "ID", "MILLISECONDS", "SECONDS", "CLOCK", "VERSION"):
         pattern = re.sub(rf"\b{word}\b", r"[^\\n]+?", pattern)

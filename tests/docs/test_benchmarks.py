@@ -15,26 +15,24 @@ from benchmarks.sink import origin_host
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_ratio_is_the_median_of_its_pairs_so_that_one_disturbed_pair_says_nothing() -> None:
+def test_ratio_is_the_median_of_the_pairs() -> None:
     assert ratio([2, 4, 300], [1, 2, 3]) == 2
     assert differences([5, 7], [1, 2]) == [4, 5]
 
 
-def test_a_ratio_of_what_is_not_paired_is_refused() -> None:
+def test_ratio_of_unpaired_runs_is_rejected() -> None:
     with pytest.raises(ValueError, match="zip"):
         ratio([1, 2], [1])
 
 
-def test_noise_is_how_far_neighbouring_runs_of_the_same_thing_differ() -> None:
+def test_noise_is_the_median_difference_of_neighbouring_runs() -> None:
     assert noise([100, 110, 110, 99]) == pytest.approx(0.1)
     assert noise([100, 100]) == 0
     assert noise([100]) == 0
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.01, 1))
-def test_a_quantile_is_the_smallest_value_that_so_large_a_part_does_not_exceed(
-    values: list[float], part: float
-) -> None:
+def test_quantile_is_the_smallest_value_that_the_part_does_not_exceed(values: list[float], part: float) -> None:
     found = quantile(values, part)
 
     def share_up_to(value: float) -> float:
@@ -45,26 +43,26 @@ def test_a_quantile_is_the_smallest_value_that_so_large_a_part_does_not_exceed(
     assert all(share_up_to(value) < len(values) * part for value in values if value < found)
 
 
-def test_a_quantile_of_nothing_is_refused() -> None:
+def test_quantile_of_no_values_is_rejected() -> None:
     with pytest.raises(ValueError, match="needs values"):
         quantile([], 0.5)
 
 
-def test_targets_are_judged_by_what_they_say() -> None:
+def test_row_is_met_when_its_value_reaches_the_target() -> None:
     assert table.at_least("a", 0.5, 0.5).met is True
     assert table.at_most("a", 2.3, 2.2).met is False
     assert table.below("a", 5.0, 5.0, " ms") == table.Row("a", "5 ms", "< 5 ms", met=False)
     assert table.seen("a", "1").met is None
 
 
-def test_the_table_has_a_line_for_each_row_and_aligned_columns() -> None:
+def test_table_has_a_line_per_row_and_aligned_columns() -> None:
     lines = table.markdown([table.seen("echo", "1/s"), table.at_least("batch", 112_152, 30_000, "/s")]).splitlines()
 
     assert lines[3] == "| batch   | 112,152/s | ≥ 30,000/s | yes |"
     assert len({len(line) for line in lines}) == 1
 
 
-def test_a_whole_run_replaces_the_kept_results_and_nothing_less_does() -> None:
+def test_only_a_complete_run_replaces_the_saved_results() -> None:
     assert run.destination(run.arguments([])) == ROOT / "benchmarks" / "RESULTS.md"
     assert run.destination(run.arguments(["--quick"])) is None
     assert run.destination(run.arguments(["--only", "latency"])) is None
@@ -72,7 +70,7 @@ def test_a_whole_run_replaces_the_kept_results_and_nothing_less_does() -> None:
 
 
 @pytest.mark.parametrize("given", [["--only", "weather"], ["--slow"]])
-def test_what_makes_no_sense_is_wrong_usage(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_arguments_are_wrong_usage(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_of:
         run.arguments(given)
 
@@ -80,19 +78,19 @@ def test_what_makes_no_sense_is_wrong_usage(given: list[str], capsys: pytest.Cap
     assert "usage" in capsys.readouterr().err
 
 
-def test_messages_have_the_size_they_claim_whatever_their_stamp() -> None:
+def test_messages_have_the_same_size_for_every_stamp() -> None:
     assert {len(message_of(stamp)) for stamp in (0, 7, 123_456_789_012_345)} == {MESSAGE_BYTES}
     assert len(MESSAGE) == MESSAGE_BYTES
 
 
-def test_every_origin_has_a_loopback_address_of_its_own() -> None:
+def test_every_origin_has_its_own_loopback_address() -> None:
     hosts = [origin_host(index) for index in range(5_000)]
 
     assert len(set(hosts)) == len(hosts)
     assert all(host.startswith("127.1.") and int(host.rpartition(".")[2]) in range(1, 255) for host in hosts)
 
 
-def test_the_cpu_and_memory_of_a_process_are_read_from_the_kernel() -> None:
+def test_cpu_and_memory_of_a_process_come_from_the_kernel() -> None:
     before = cpu.cpu_seconds(os.getpid())
     memory = cpu.memory(os.getpid())
 
@@ -100,7 +98,7 @@ def test_the_cpu_and_memory_of_a_process_are_read_from_the_kernel() -> None:
     assert memory.peak >= memory.resident > 0
 
 
-def test_the_cpu_of_a_family_is_that_of_its_living_and_of_its_ended_processes() -> None:
+def test_cpu_of_a_family_includes_running_and_ended_processes() -> None:
     spinning = "import time\nwhile time.process_time() < 0.2: pass\n"
     parent = (
         "import subprocess, sys\n"
@@ -119,7 +117,7 @@ def test_the_cpu_of_a_family_is_that_of_its_living_and_of_its_ended_processes() 
         family.communicate(b"\n", timeout=30)
 
 
-def test_the_docs_explain_every_measure() -> None:
+def test_benchmarks_page_explains_every_measure() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text()
 
     assert [name for name in run.MEASURES if f"`{name}`" not in page] == []

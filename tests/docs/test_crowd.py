@@ -1,4 +1,4 @@
-"""The rows that the benchmarks make without the product: it must take them for its own."""
+"""Rows that the benchmarks insert with SQL: the service must read them like its own."""
 
 import os
 from collections import Counter
@@ -36,9 +36,7 @@ def _with_crowd(cluster: Cluster, database: str) -> None:
     Crowd(queue, listener, _QUEUES, _MESSAGES).make(lambda sql: cluster.run_sql(sql, name))
 
 
-def test_in_each_queue_one_listener_waits_for_all_messages_and_the_others_for_none(
-    postgres_cluster: Cluster, database: str
-) -> None:
+def test_one_listener_of_each_queue_has_all_messages_pending(postgres_cluster: Cluster, database: str) -> None:
     _with_crowd(postgres_cluster, database)
     with _worker(database) as product:
         queues = product.ask("GET", "/v1/queues")["queues"]

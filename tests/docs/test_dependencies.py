@@ -18,7 +18,7 @@ def pins(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_every_direct_dependency_is_explained_in_the_docs(name: str) -> None:
+def test_every_direct_dependency_has_a_reason(name: str) -> None:
     page = (ROOT / "docs" / "dependencies.md").read_text()
     explained = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.+) \|$", page, re.MULTILINE))
 
@@ -26,7 +26,7 @@ def test_every_direct_dependency_is_explained_in_the_docs(name: str) -> None:
     assert [package for package in direct_dependencies(name) if len(explained.get(package, "")) < 10] == []
 
 
-def test_the_docs_explain_no_dependency_that_is_gone() -> None:
+def test_dependencies_page_lists_no_removed_dependency() -> None:
     page = (ROOT / "docs" / "dependencies.md").read_text()
     known = {package for name in SETS for package in direct_dependencies(name)}
 
@@ -34,7 +34,7 @@ def test_the_docs_explain_no_dependency_that_is_gone() -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_every_pin_has_a_hash_and_no_index_is_named(name: str) -> None:
+def test_every_pin_has_a_hash_and_no_index_url(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     blocks = re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]
 
@@ -50,5 +50,5 @@ def test_every_direct_dependency_is_pinned(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["build", "runtime"])
-def test_development_uses_the_versions_that_run(name: str) -> None:
+def test_development_pins_the_runtime_versions(name: str) -> None:
     assert pins("dev").items() >= pins(name).items()

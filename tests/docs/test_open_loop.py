@@ -1,4 +1,4 @@
-"""The process that is both ends of a message: what it counts is what is believed of latencies and take-overs."""
+"""The benchmark process that publishes and receives: its counts and times are the basis of the results."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from benchmarks.child import Child, python
 
 
 class _Service(ThreadingHTTPServer):
-    """Takes messages, and hands each to the listener a number of times."""
+    """A service that accepts messages and delivers each one `times` times."""
 
     request_queue_size = 128
 
@@ -42,7 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
             _deliver(service.listener, messages[0]["data"])
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name where it is from
-        """Nobody reads it."""
+        """Discard the log line."""
 
 
 def _deliver(port: int, data: object) -> None:
@@ -74,7 +74,7 @@ def _run(ends: Child, services: list[_Service], **more: object) -> dict[str, Any
     return ends.hear()
 
 
-def test_every_queue_is_published_to_by_way_of_every_worker(ends: tuple[Child, int]) -> None:
+def test_every_queue_is_published_to_through_every_worker(ends: tuple[Child, int]) -> None:
     child, port = ends
     with ExitStack() as opened:
         services = [opened.enter_context(_service(port)) for _ in range(2)]
@@ -85,7 +85,7 @@ def test_every_queue_is_published_to_by_way_of_every_worker(ends: tuple[Child, i
     assert (seen["refused"], seen["repeated"]) == (0, 0)
 
 
-def test_what_comes_twice_is_counted_and_timed_by_its_first_coming(ends: tuple[Child, int]) -> None:
+def test_duplicates_are_counted_and_timed_by_the_first_receipt(ends: tuple[Child, int]) -> None:
     child, port = ends
     with _service(port, times=2) as service:
         seen = _run(child, [service], answer_ms=100)
@@ -96,7 +96,7 @@ def test_what_comes_twice_is_counted_and_timed_by_its_first_coming(ends: tuple[C
     assert 0 < seen["wakes"]["p50"] < 100
 
 
-def test_what_was_refused_is_expected_by_nobody(ends: tuple[Child, int]) -> None:
+def test_rejected_messages_are_not_expected(ends: tuple[Child, int]) -> None:
     child, port = ends
     with _service(port, times=0, status=503) as service:
         seen = _run(child, [service])
@@ -105,7 +105,7 @@ def test_what_was_refused_is_expected_by_nobody(ends: tuple[Child, int]) -> None
     assert seen["receipts"] is None
 
 
-def test_batches_go_to_a_listener_elsewhere(ends: tuple[Child, int]) -> None:
+def test_batches_are_published_without_waiting_for_receipts(ends: tuple[Child, int]) -> None:
     child, port = ends
     with _service(port, times=0) as service:
         seen = _run(child, [service], batch=7, elsewhere=True)

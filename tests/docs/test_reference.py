@@ -34,11 +34,11 @@ def test_examples_of_the_reference_print_what_the_pages_show(tmp_path: Path) -> 
         assert dev.stop() == 0
 
 
-def test_the_index_names_every_page() -> None:
+def test_index_links_to_every_page() -> None:
     assert {page.name for page in REFERENCE.glob("*.md")} - set(_LINK.findall(INDEX.read_text())) == {"README.md"}
 
 
-def test_every_resource_has_a_page_with_its_operations() -> None:
+def test_every_operation_is_on_a_page() -> None:
     text = "".join(page.read_text() for page in REFERENCE.glob("*.md"))
     missing = {f"{method} {route.path}" for route in ROUTES for method in route.methods}
     assert sorted(name for name in missing if f"`{name}`" not in text and name.partition(" ")[2] not in text) == []
