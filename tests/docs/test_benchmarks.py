@@ -78,7 +78,7 @@ def test_unknown_arguments_are_wrong_usage(given: list[str], capsys: pytest.Capt
     assert "usage" in capsys.readouterr().err
 
 
-def test_messages_have_the_same_size_for_every_stamp() -> None:
+def test_stamp_does_not_change_the_size_of_a_message() -> None:
     assert {len(message_of(stamp)) for stamp in (0, 7, 123_456_789_012_345)} == {MESSAGE_BYTES}
     assert len(MESSAGE) == MESSAGE_BYTES
 
