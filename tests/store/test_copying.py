@@ -105,7 +105,7 @@ async def a_small_installation(side: Side) -> Queue:
 
 async def a_member(side: Side, **changes: int) -> None:
     """A worker's row, whose lease has 10 s to go."""
-    values = {"incarnation": 1, "dead": 0, "left_ms": 10_000} | changes
+    values = {"session_id": 1, "dead": 0, "left_ms": 10_000} | changes
     await run(
         side,
         "INSERT INTO worker (incarnation, dead, lease_until, role, slot, lease_ms, leaves) "
