@@ -11,9 +11,8 @@ import msgspec
 
 from discue.domain.errors import StoreUnusable
 from discue.store import encryption
-from discue.store.cursor_keys import PULL_OWNER
 from discue.store.encryption import Encryption
-from discue.store.engine import Row, Transaction, Value
+from discue.store.engine import PULL_OWNER, Row, Transaction, Value
 from discue.store.store import Store
 from discue.store.tables import CURSOR, EXCEPTION, FEED_HEAD, TABLES, Key, TableSpec, insert, rows_after
 

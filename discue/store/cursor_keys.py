@@ -6,9 +6,6 @@ from typing import Final
 
 from discue.store.engine import CursorKey
 
-PULL_OWNER: Final = -1
-"""Stands for the owner of a cursor that no lane works on: its messages are pulled, from whatever worker is asked."""
-
 _LARGEST_RUN: Final = 256
 _KEY: Final = "(CAST(${} AS BIGINT), CAST(${} AS BIGINT), CAST(${} AS BIGINT))"
 _LISTENER: Final = "(CAST(${} AS BIGINT), CAST(${} AS BIGINT))"

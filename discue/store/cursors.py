@@ -303,32 +303,6 @@ async def retries_up_to(
     return [WaitingRetry(row[0], row[1], bool(row[2])) for row in rows]
 
 
-_FIRST_BETWEEN = """
-SELECT seq, stored_at FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4
-ORDER BY seq LIMIT 1
-"""
-
-
-async def last_seq_stored_before(
-    tx: Transaction, organization: int, queue: int, bounds: tuple[int, int], before: int
-) -> int:
-    """The highest seq in (`bounds`] whose message was stored before a time; the lower bound if none was.
-
-    `stored_at` never falls along a log, so this is a binary search: a handful of look-ups by key, whatever lies
-    between. Nearly always nothing is that old, which the first message tells.
-    """
-    low, high = bounds
-    middle = low + 1
-    while low < high:
-        row = await tx.row(_FIRST_BETWEEN, organization, queue, middle, high)
-        if row is not None and row[1] < before:
-            low = row[0]
-        else:
-            high = middle - 1
-        middle = (low + high + 1) // 2
-    return low
-
-
 async def _records(tx: Transaction, rows: Iterable[Row]) -> list[LaneRecord]:
     places = VerifiedDomains(tx)
     records = []

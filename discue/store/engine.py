@@ -6,7 +6,7 @@ does on the other.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -402,3 +402,7 @@ class StaleConfiguration(Exception):
 
 class QueueClosed(Exception):
     """The queue was deleted."""
+
+
+PULL_OWNER: Final = -1
+"""Stands for the owner of a cursor that no lane works on: its messages are pulled, from whatever worker is asked."""

@@ -1,7 +1,7 @@
 """Many rows in few statements."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 @cache
-def placeholders(rows: int, columns: int) -> str:
+def value_rows(rows: int, columns: int) -> str:
     """`($1, $2), ($3, $4)` for two rows of two columns."""
     return ", ".join(
         "(" + ", ".join(f"${row * columns + column + 1}" for column in range(columns)) + ")" for row in range(rows)
@@ -31,10 +31,16 @@ def placeholders(rows: int, columns: int) -> str:
 
 
 def statement(text: Callable[[str], str], columns: int) -> Callable[[int], str]:
-    """A statement for any number of rows, each text made once: `text` puts the placeholders in their place."""
+    """A statement for any number of rows, each text made once: `text` puts the value_rows in their place."""
 
     @cache
     def of(rows: int) -> str:
-        return text(placeholders(rows, columns))
+        return text(value_rows(rows, columns))
 
     return of
+
+
+@lru_cache(256)
+def placeholders(first: int, count: int) -> str:
+    """`$3, $4, $5` for an IN list."""
+    return ", ".join(f"${number}" for number in range(first, first + count))

@@ -7,11 +7,10 @@ import msgspec
 
 from discue.domain.model import Entry
 from discue.store import blocking
-from discue.store.cursor_keys import PULL_OWNER
 from discue.store.cursors import NEXT_OF_KEY, KeyRow, LaneRecord, lanes_of
-from discue.store.engine import CursorKey, QueueKey, Row, Transaction
+from discue.store.engine import PULL_OWNER, CursorKey, QueueKey, Row, Transaction
+from discue.store.engine_rows import placeholders
 from discue.store.entries import BODY, entry_of
-from discue.store.pagination import placeholders
 from discue.store.redelivery_steps import RedeliveryBatch, next_step
 
 DUE_ROWS: Final = 128

@@ -9,21 +9,10 @@ from discue.domain.ids import millisecond_of
 from discue.domain.model import CursorCounts, DeliveryOptions, Listener, Queue
 from discue.domain.window import Window
 from discue.store import events, feed, queues
-from discue.store.cursor_keys import PULL_OWNER
-from discue.store.engine import Row, Transaction
+from discue.store.engine import PULL_OWNER, Row, Transaction
+from discue.store.engine_rows import placeholders
 from discue.store.events import Occurrence
-from discue.store.pagination import (
-    Listing,
-    Merged,
-    RowPage,
-    Selection,
-    Source,
-    Table,
-    browse,
-    listed,
-    narrowed,
-    placeholders,
-)
+from discue.store.pagination import Listing, Merged, RowPage, Selection, Source, Table, browse, listed, narrowed
 
 SHOWN_MISSED = 100
 

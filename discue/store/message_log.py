@@ -10,9 +10,9 @@ from typing import Final
 
 from discue.domain.errors import Unavailable
 from discue.domain.ids import is_public_id
-from discue.store.cursors import last_seq_stored_before
 from discue.store.engine import Row, Transaction, Value
-from discue.store.pagination import LARGEST, Selection, created_at, first_id_at, placeholders
+from discue.store.engine_rows import placeholders
+from discue.store.pagination import LARGEST, Selection, created_at, first_id_at
 
 Place = tuple[int, int, int]
 Span = tuple[int, int]
@@ -276,3 +276,29 @@ def placed(row: Row) -> Row:
     stored_at, queue, seq, *rest = row
     place = (stored_at, queue, seq)
     return (place, place, *rest)
+
+
+_FIRST_BETWEEN = """
+SELECT seq, stored_at FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4
+ORDER BY seq LIMIT 1
+"""
+
+
+async def last_seq_stored_before(
+    tx: Transaction, organization: int, queue: int, bounds: tuple[int, int], before: int
+) -> int:
+    """The highest seq in (`bounds`] whose message was stored before a time; the lower bound if none was.
+
+    `stored_at` never falls along a log, so this is a binary search: a handful of look-ups by key, whatever lies
+    between. Nearly always nothing is that old, which the first message tells.
+    """
+    low, high = bounds
+    middle = low + 1
+    while low < high:
+        row = await tx.row(_FIRST_BETWEEN, organization, queue, middle, high)
+        if row is not None and row[1] < before:
+            low = row[0]
+        else:
+            high = middle - 1
+        middle = (low + high + 1) // 2
+    return low

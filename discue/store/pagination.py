@@ -4,7 +4,6 @@ Filters become bounds of what is read, or keys of an index: what they leave out 
 """
 
 from collections.abc import Collection, Sequence
-from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -13,6 +12,7 @@ from discue.domain.errors import BadRequest, Fault
 from discue.domain.ids import ALPHABET, encode, row_id_at
 from discue.domain.model import AttemptState, DeliveryState
 from discue.store.engine import Row, Transaction, Value
+from discue.store.engine_rows import placeholders
 
 LARGEST = 9_223_372_036_854_775_807
 """Above every row id and seq."""
@@ -272,12 +272,6 @@ def first_id_at(millisecond: int) -> str:
 def nearest_row_id(millisecond: int) -> int:
     """The first row id of a millisecond, or the nearest to it that there can be."""
     return row_id_at(max(0, min(millisecond, _LAST_MILLISECOND)))
-
-
-@lru_cache(256)
-def placeholders(first: int, count: int) -> str:
-    """`$3, $4, $5` for an IN list."""
-    return ", ".join(f"${number}" for number in range(first, first + count))
 
 
 def _key(row: Row) -> Any:

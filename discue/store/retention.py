@@ -4,8 +4,8 @@ import msgspec
 
 from discue.domain.ids import row_id_at
 from discue.store import bodies
-from discue.store.cursors import last_seq_stored_before
 from discue.store.engine import Transaction
+from discue.store.message_log import last_seq_stored_before
 
 STEP_ROWS = 500
 DETAILS_A_STEP = 100

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from discue.store.engine import Row, Transaction
-from discue.store.engine_rows import chunks, placeholders
+from discue.store.engine_rows import chunks, value_rows
 from discue.store.store import Store
 
 ROWS_A_STRETCH: Final = 50_000
@@ -177,7 +177,7 @@ def select(table: TableSpec, columns: Sequence[str], *, is_first: bool) -> str:
 
 @cache
 def _insert(table: TableSpec, rows: int) -> str:
-    values = placeholders(rows, len(table.columns))
+    values = value_rows(rows, len(table.columns))
     return f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES {values}"
 
 

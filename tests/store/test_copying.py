@@ -13,9 +13,8 @@ from discue.domain.model import Queue
 from discue.store import comparison, copying, encryption, tables
 from discue.store.comparison import compare
 from discue.store.copying import CopyProgress, Side
-from discue.store.cursor_keys import PULL_OWNER
 from discue.store.encryption import Encryption
-from discue.store.engine import Append, NewEntry, Row, Transaction, Value
+from discue.store.engine import PULL_OWNER, Append, NewEntry, Row, Transaction, Value
 from discue.store.store import Store
 from discue.store.tables import CURSOR, EXCEPTION, LOG, OF_THE_DATABASE, TABLES, TableSpec
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_organization, stored_queue

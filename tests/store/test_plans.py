@@ -29,6 +29,7 @@ from discue.store import (
     listeners,
     liveness,
     lockouts,
+    message_log,
     messages,
     missed,
     organizations,
@@ -47,8 +48,7 @@ from discue.store import (
     topics,
     workers,
 )
-from discue.store.cursor_keys import PULL_OWNER
-from discue.store.engine import IdempotencyRecord, NewEntry, Row, Transaction, Value
+from discue.store.engine import PULL_OWNER, IdempotencyRecord, NewEntry, Row, Transaction, Value
 from discue.store.events import Occurrence
 from discue.store.jobs import Job
 from discue.store.liveness import HealthRecord, ListenerHealth, Sweep
@@ -341,7 +341,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await cursors.retries_up_to(tx, key, 100, NOON, 10)
 
     await cursors.retries_up_to(tx, key, 100, NOON, 10)
-    await cursors.last_seq_stored_before(tx, OURS, queue.id, (0, 40), NOON + 1)
+    await message_log.last_seq_stored_before(tx, OURS, queue.id, (0, 40), NOON + 1)
     await cursors.release(tx, 7, [key])
     await handover.read_inherited_requests(tx, key)
     await workers.release_cursors(tx, 7, 10)

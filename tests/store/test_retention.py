@@ -6,8 +6,8 @@ import pytest
 from discue.domain.ids import row_id_at
 from discue.domain.model import Queue
 from discue.store import organizations, queues, retention
-from discue.store.cursors import last_seq_stored_before
 from discue.store.engine import Row, Transaction, Value
+from discue.store.message_log import last_seq_stored_before
 from discue.store.retention import LogToTrim
 from discue.store.store import Store
 from tests.store.rows import (

@@ -16,7 +16,7 @@ import apsw
 import pytest
 
 from discue.domain.errors import StoreUnavailable, StoreUnusable
-from discue.store import cursors, queues, retention
+from discue.store import cursors, message_log, queues, retention
 from discue.store.cursors import claim, lanes_after
 from discue.store.engine import Append, Appended, Batch, NewEntry, Notification, Transaction
 from discue.store.retention import LogToTrim
@@ -565,7 +565,7 @@ async def _run_all(tx: Transaction, organization: int, queue: int, listener: int
     await cursors.due(tx, key, NOON + 5_000, 1_000)
     await cursors.due(tx, key, NOON, 1)
     await cursors.retries_up_to(tx, key, 100, NOON, 10)
-    await cursors.last_seq_stored_before(tx, organization, queue, (0, FILLED), NOON + 1)
+    await message_log.last_seq_stored_before(tx, organization, queue, (0, FILLED), NOON + 1)
     log = LogToTrim(organization, queue, 0, FILLED, None)
     await retention.logs_after(tx, (0, 0), 10)
     await retention.has_old_messages(tx, log, NOON + 1)

@@ -14,9 +14,9 @@ from discue.dispatch.timers import Alarms
 from discue.domain.errors import Overloaded
 from discue.observability.logs import Log
 from discue.store import leases
-from discue.store.cursor_keys import PULL_OWNER
-from discue.store.cursors import LaneRecord, lanes_after, last_seq_stored_before
-from discue.store.engine import Appended, CursorKey, Notification, QueueKey
+from discue.store.cursors import LaneRecord, lanes_after
+from discue.store.engine import PULL_OWNER, Appended, CursorKey, Notification, QueueKey
+from discue.store.message_log import last_seq_stored_before
 
 VISITORS: Final = 10_000
 """Requests that may be under way at once, at all desks."""
