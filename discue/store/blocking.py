@@ -5,7 +5,7 @@ from typing import Final
 
 from discue.store.cursors import NEXT_OF_KEY, KeyRow
 from discue.store.engine import CursorKey, Transaction
-from discue.store.engine_rows import placeholders
+from discue.store.tables import placeholders
 
 GONE_ROWS: Final = 500
 

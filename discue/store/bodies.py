@@ -6,7 +6,7 @@ from typing import Final
 
 from discue.store import tallies
 from discue.store.engine import Row, Transaction
-from discue.store.engine_rows import chunks, placeholders
+from discue.store.tables import chunks, placeholders
 
 _RELEASE: Final = "UPDATE body SET uses = uses - 1 WHERE organization = $1 AND id IN ({})"
 _FORGET: Final = "DELETE FROM body WHERE organization = $1 AND id IN ({}) AND uses <= 0"

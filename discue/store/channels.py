@@ -5,9 +5,9 @@ from typing import Final
 
 from discue.domain.model import Channel, Topic
 from discue.store.engine import Row, Transaction
-from discue.store.engine_rows import placeholders
 from discue.store.listeners import ResourceRef
 from discue.store.pagination import Listing, RowPage, Selection, Table, listed
+from discue.store.tables import placeholders
 
 A_TOPIC: Final = 50
 """At most so many channels has a topic: a message goes into as many queues."""

@@ -14,7 +14,7 @@ from discue.store import encryption
 from discue.store.encryption import Encryption
 from discue.store.engine import PULL_OWNER, Row, Transaction, Value
 from discue.store.store import Store
-from discue.store.tables import CURSOR, EXCEPTION, FEED_HEAD, TABLES, Key, TableSpec, insert, rows_after
+from discue.store.tables import CURSOR, EXCEPTION, FEED_HEAD, TABLES, Key, TableSpec, insert_rows, rows_after
 
 ROWS_A_STEP: Final = 512
 BYTES_A_STEP: Final = 4_194_304
@@ -200,7 +200,7 @@ async def _write(
     tx: Transaction, target: Side, table: TableSpec, rows: list[Row], steps: tuple[CopyProgress, CopyProgress]
 ) -> None:
     await _require_unserved(tx, target)
-    await insert(tx, table, rows)
+    await insert_rows(tx, table, rows)
     before, after = steps
     if await tx.execute(_ADVANCE, _text(after), _text(before)) != 1:
         raise StoreUnusable(f"Another process copies into {target.name}.")

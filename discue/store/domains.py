@@ -5,8 +5,8 @@ from typing import Final
 
 from discue.domain.model import Challenge, Domain, Verification
 from discue.store.engine import Row, Transaction, Value
-from discue.store.engine_rows import placeholders
 from discue.store.pagination import Listing, RowPage, Selection, Table, listed
+from discue.store.tables import placeholders
 
 _COLUMNS: Final = (
     "id, organization, public_id, alias, hostname, host_key, port, context_path, file_name, file_content, "

@@ -9,9 +9,9 @@ from discue.domain.model import Entry
 from discue.store import blocking
 from discue.store.cursors import NEXT_OF_KEY, KeyRow, LaneRecord, lanes_of
 from discue.store.engine import PULL_OWNER, CursorKey, QueueKey, Row, Transaction
-from discue.store.engine_rows import placeholders
 from discue.store.entries import BODY, entry_of
 from discue.store.redelivery_steps import RedeliveryBatch, next_step
+from discue.store.tables import placeholders
 
 DUE_ROWS: Final = 128
 MANY_ROWS: Final = 1_000

@@ -10,9 +10,9 @@ from discue.domain.model import CursorCounts, DeliveryOptions, Listener, Queue
 from discue.domain.window import Window
 from discue.store import events, feed, queues
 from discue.store.engine import PULL_OWNER, Row, Transaction
-from discue.store.engine_rows import placeholders
 from discue.store.events import Occurrence
 from discue.store.pagination import Listing, Merged, RowPage, Selection, Source, Table, browse, listed, narrowed
+from discue.store.tables import placeholders
 
 SHOWN_MISSED = 100
 

@@ -15,7 +15,7 @@ from discue.domain.disabling import NO_FAILURES, FailureStreak
 from discue.domain.liveness import restarted
 from discue.domain.model import Listener, Liveness
 from discue.store.engine import Row, Transaction
-from discue.store.engine_rows import chunks, placeholders
+from discue.store.tables import chunks, placeholders
 
 COLUMNS: Final = (
     "url_hash, config_version, state, success_count, failure_count, last_success_at, last_failure_at, "

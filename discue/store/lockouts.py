@@ -8,8 +8,8 @@ import msgspec
 from discue.domain.lockout import NO_HISTORY, FailureHistory, Lock, LockoutSubject, after_failure
 from discue.store import api_keys, events, feed, organizations
 from discue.store.engine import Row, Transaction
-from discue.store.engine_rows import placeholders
 from discue.store.events import Occurrence
+from discue.store.tables import placeholders
 
 _FAILURES: Final = "SELECT failed_at, locks, locked_until FROM lockout WHERE subject = $1"
 _LOCKS: Final = "SELECT kind, name, locked_until FROM lockout"

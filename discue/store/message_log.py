@@ -11,8 +11,8 @@ from typing import Final
 from discue.domain.errors import Unavailable
 from discue.domain.ids import is_public_id
 from discue.store.engine import Row, Transaction, Value
-from discue.store.engine_rows import placeholders
 from discue.store.pagination import LARGEST, Selection, created_at, first_id_at
+from discue.store.tables import placeholders
 
 Place = tuple[int, int, int]
 Span = tuple[int, int]

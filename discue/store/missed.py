@@ -6,11 +6,11 @@ from typing import Final
 import msgspec
 
 from discue.store.engine import Row, Transaction
-from discue.store.engine_rows import placeholders
 from discue.store.message_log import common, span_of_times
 from discue.store.pagination import LARGEST, Listing, Selection
 from discue.store.received import Received, missed_for
 from discue.store.recipients import Recipient, missed_range
+from discue.store.tables import placeholders
 
 _DETAILS: Final = """
     SELECT seq, reason, due_at, attempts FROM exception

@@ -12,7 +12,7 @@ from discue.domain.errors import BadRequest, Fault
 from discue.domain.ids import ALPHABET, encode, row_id_at
 from discue.domain.model import AttemptState, DeliveryState
 from discue.store.engine import Row, Transaction, Value
-from discue.store.engine_rows import placeholders
+from discue.store.tables import placeholders
 
 LARGEST = 9_223_372_036_854_775_807
 """Above every row id and seq."""

@@ -8,8 +8,8 @@ import msgspec
 
 from discue.domain.model import OnMissed, Queue, RetryOptions, SchemaLanguage
 from discue.store.engine import Row, Transaction
-from discue.store.engine_rows import placeholders
 from discue.store.pagination import Listing, RowPage, Selection, Table, listed
+from discue.store.tables import placeholders
 
 _COLUMNS: Final = (
     "id, organization, public_id, alias, settings, config_version, created_at, updated_at, schema, schema_id, ordered"

@@ -10,7 +10,7 @@ from discue.domain.model import Redelivery
 from discue.store import blocking, redeliveries
 from discue.store.cursors import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction
-from discue.store.engine_rows import placeholders
+from discue.store.tables import placeholders
 
 STEP_ROWS: Final = 500
 _ASKED_AT_ONCE: Final = 100

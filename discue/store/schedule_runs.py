@@ -11,7 +11,7 @@ from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas, fits, quotas_o
 from discue.domain.schedule import Schedule, ScheduleRun
 from discue.store import organizations, quota_use, schedules, tallies
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
-from discue.store.tables import LOG, insert
+from discue.store.tables import LOG, insert_rows
 from discue.store.tallies import TallyEntry
 
 Reason = Literal["late", "schema", "too_large", "quota", "suspended", "time_zone"]
@@ -139,7 +139,7 @@ async def _append(tx: Transaction, queue: QueueKey, entries: Sequence[NewEntry],
         return None
     head, stored_at = raised
     rows = [_row(queue, seq, stored_at, entry) for seq, entry in enumerate(entries, head - len(entries) + 1)]
-    await insert(tx, LOG, rows)
+    await insert_rows(tx, LOG, rows)
     counted = (
         TallyEntry(queue[0], tallies.period_of(now), tallies.MESSAGE_ADDED, len(entries)),
         TallyEntry(queue[0], tallies.NOW, tallies.BYTES_STORED, sum(len(entry.body) for entry in entries)),

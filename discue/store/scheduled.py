@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from discue.store.engine import QueueKey, Transaction, Value
-from discue.store.engine_rows import chunks
+from discue.store.tables import chunks
 
 MESSAGES_A_STEP: Final = 500
 BYTES_A_STEP: Final = 1 << 20

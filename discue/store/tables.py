@@ -1,14 +1,55 @@
-"""What an installation consists of: every table whose rows are worth keeping, with all of its columns."""
+"""Many rows in few statements."""
 
-from collections.abc import Sequence
-from functools import cache, partial
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache, partial
+from typing import Final, TypeVar
 
 import msgspec
 
 from discue.store.engine import Row, Transaction
-from discue.store.engine_rows import chunks, value_rows
 from discue.store.store import Store
+
+T = TypeVar("T")
+
+_LARGEST_CHUNK = 64
+
+
+def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The rows in runs whose lengths are powers of two, so that a handful of prepared statements serve any number.
+
+    One execution for many rows also matters for a reason that is not SQLite's: each hands over the
+    interpreter lock, and beside a busy event loop getting it back can take half a millisecond.
+    """
+    start = 0
+    while remaining := len(rows) - start:
+        length = min(1 << (remaining.bit_length() - 1), _LARGEST_CHUNK)
+        yield rows[start : start + length]
+        start += length
+
+
+@cache
+def value_rows(rows: int, columns: int) -> str:
+    """`($1, $2), ($3, $4)` for two rows of two columns."""
+    return ", ".join(
+        "(" + ", ".join(f"${row * columns + column + 1}" for column in range(columns)) + ")" for row in range(rows)
+    )
+
+
+def statement_of_rows(text: Callable[[str], str], columns: int) -> Callable[[int], str]:
+    """A statement for any number of rows, each text made once: `text` puts the value_rows in their place."""
+
+    @cache
+    def of(rows: int) -> str:
+        return text(value_rows(rows, columns))
+
+    return of
+
+
+@lru_cache(256)
+def placeholders(first: int, count: int) -> str:
+    """`$3, $4, $5` for an IN list."""
+    return ", ".join(f"${number}" for number in range(first, first + count))
+
 
 ROWS_A_STRETCH: Final = 50_000
 
@@ -151,7 +192,7 @@ async def rows_after(tx: Transaction, table: TableSpec, columns: Sequence[str], 
     return [tuple(row) for row in await tx.rows(select(table, columns, is_first=not after), *after, limit)]
 
 
-async def insert(tx: Transaction, table: TableSpec, rows: Sequence[Row]) -> None:
+async def insert_rows(tx: Transaction, table: TableSpec, rows: Sequence[Row]) -> None:
     """Rows with all columns, in the order of `Table.columns`."""
     for chunk in chunks(rows):
         await tx.execute(_insert(table, len(chunk)), *[value for row in chunk for value in row])

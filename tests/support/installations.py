@@ -17,7 +17,7 @@ from discue.store import liveness
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction, Value
 from discue.store.liveness import HealthRecord, ListenerHealth, Sweep
 from discue.store.store import Store
-from discue.store.tables import TABLES, insert
+from discue.store.tables import TABLES, insert_rows
 from tests.support.cast import control_of, present
 from tests.support.clocks import NOON, StandingClock
 
@@ -95,7 +95,7 @@ async def _write_rows(store: Store, organization: int) -> None:
         for table in TABLES:
             if table.name in _ROWS:
                 before = (organization,) if table.key[0] == "organization" else (11,)
-                await insert(tx, table, [(*before, *_ROWS[table.name])])
+                await insert_rows(tx, table, [(*before, *_ROWS[table.name])])
 
     await store.write(work)
 

@@ -6,13 +6,13 @@ import apsw
 
 from discue.store import tallies
 from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, StaleConfiguration, Value
-from discue.store.engine_rows import chunks, statement
 from discue.store.entries import WAITING, appended
 from discue.store.sqlite.once import Keys
 from discue.store.sqlite.tally import count
+from discue.store.tables import chunks, statement_of_rows
 from discue.store.tallies import TallyEntry
 
-_RAISE_HEADS = statement(
+_RAISE_HEADS = statement_of_rows(
     lambda values: (
         "UPDATE queue_head SET head = head + new.column4, last_stored_at = max(last_stored_at, new.column5) "
         f"FROM (VALUES {values}) AS new WHERE queue_head.organization = new.column1 AND queue_head.queue = new.column2 "
@@ -23,7 +23,7 @@ _RAISE_HEADS = statement(
 )
 # What fails takes the whole transaction back. Without OR FAIL, SQLite would prepare to take back the statement alone,
 # and copy every page beforehand that it changes: of keys, which stand anywhere, that is a page for each.
-_INSERT = statement(
+_INSERT = statement_of_rows(
     lambda values: (
         "INSERT OR FAIL INTO log (organization, queue, seq, id, stored_at, kind, alias, expires_at, key_hash, extra, "
         f"size, codec, body) VALUES {values}"
@@ -31,14 +31,14 @@ _INSERT = statement(
     columns=13,
 )
 # Of a body that several rows share, each has its id.
-_INSERT_SHARING = statement(
+_INSERT_SHARING = statement_of_rows(
     lambda values: (
         "INSERT OR FAIL INTO log (organization, queue, seq, id, stored_at, kind, alias, expires_at, key_hash, extra, "
         f"size, codec, body_id) VALUES {values}"
     ),
     columns=13,
 )
-_SCHEDULE = statement(
+_SCHEDULE = statement_of_rows(
     lambda values: (
         f"INSERT OR FAIL INTO scheduled (organization, queue, origin_seq, due_at, size, key_hash) VALUES {values}"
     ),

@@ -5,22 +5,22 @@ from collections.abc import Sequence
 import apsw
 
 from discue.store.engine import Append, Appended, IdempotencyRecord, TopicAppend
-from discue.store.engine_rows import chunks, statement
 from discue.store.idempotency import Together, packed
+from discue.store.tables import chunks, statement_of_rows
 
-_KEEP = statement(
+_KEEP = statement_of_rows(
     lambda values: f"INSERT OR IGNORE INTO idempotency_key (key, answers) VALUES {values}",
     columns=2,
 )
-_FOUND = statement(
+_FOUND = statement_of_rows(
     lambda values: f"SELECT key, answers FROM idempotency_key WHERE key IN (VALUES {values})",
     columns=1,
 )
-_TAKE_BACK = statement(
+_TAKE_BACK = statement_of_rows(
     lambda values: f"DELETE FROM idempotency_key WHERE key IN (VALUES {values})",
     columns=1,
 )
-_ANSWER = statement(
+_ANSWER = statement_of_rows(
     lambda values: (
         f"INSERT OR FAIL INTO idempotency_answers (organization, id, stored_at, size, content) VALUES {values}"
     ),

@@ -6,25 +6,25 @@ from typing import cast
 import apsw
 
 from discue.store.engine import AlreadyDone, Appended, StaleConfiguration, TopicAppend, Value
-from discue.store.engine_rows import chunks, statement
 from discue.store.sqlite.append import append
 from discue.store.sqlite.once import repeated_in
+from discue.store.tables import chunks, statement_of_rows
 
-_TOPICS = statement(
+_TOPICS = statement_of_rows(
     lambda values: (
         "SELECT organization, id, routes_version FROM topic "
         f"WHERE (organization, id, routes_version) IN (VALUES {values})"
     ),
     columns=3,
 )
-_QUEUES = statement(
+_QUEUES = statement_of_rows(
     lambda values: (
         "SELECT organization, queue, config_version FROM queue_head "
         f"WHERE (organization, queue, config_version) IN (VALUES {values}) AND closed_at IS NULL"
     ),
     columns=3,
 )
-_INSERT_BODIES = statement(
+_INSERT_BODIES = statement_of_rows(
     lambda values: f"INSERT OR FAIL INTO body (organization, id, size, uses, bytes) VALUES {values}", columns=5
 )
 

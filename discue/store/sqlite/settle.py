@@ -7,8 +7,8 @@ import apsw
 
 from discue.store import attempts, tallies
 from discue.store.engine import Settle, Value
-from discue.store.engine_rows import chunks, statement
 from discue.store.sqlite.tally import count
+from discue.store.tables import chunks, statement_of_rows
 
 _Place = tuple[int, int, int, int, int]
 """Organization, listener, stream; and the token and version at which the cursor is expected."""
@@ -23,26 +23,26 @@ _WHERE = (
     "AND cursor.stream = new.column3 AND cursor.token = new.column4 AND cursor.version = new.column5 "
     "RETURNING cursor.organization, cursor.listener, cursor.stream"
 )
-_MOVE_CURSORS = statement(
+_MOVE_CURSORS = statement_of_rows(
     lambda values: f"{_MOVE} FROM (VALUES {values}) {_WHERE}, cursor.token, cursor.version - 1",
     columns=13,
 )
-_RELEASE_CURSORS = statement(
+_RELEASE_CURSORS = statement_of_rows(
     lambda values: (
         f"{_MOVE}, owner = CASE WHEN stream > 0 THEN owner END, token = token + 1 FROM (VALUES {values}) {_WHERE}, "
         "cursor.token - 1, cursor.version - 1"
     ),
     columns=13,
 )
-_INSERT_ATTEMPTS = statement(
+_INSERT_ATTEMPTS = statement_of_rows(
     lambda values: f"INSERT INTO attempt ({attempts.COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING",
     columns=11,
 )
-_INSERT_DETAILS = statement(
+_INSERT_DETAILS = statement_of_rows(
     lambda values: f"INSERT INTO attempt_detail ({attempts.DETAIL_COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING",
     columns=5,
 )
-_PUT_EXCEPTIONS = statement(
+_PUT_EXCEPTIONS = statement_of_rows(
     lambda values: (
         "INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason, sender, "
         f"key_hash, blocked, redelivered_at, token) VALUES {values} "
@@ -53,11 +53,11 @@ _PUT_EXCEPTIONS = statement(
     ),
     columns=14,
 )
-_REMOVE_EXCEPTIONS = statement(
+_REMOVE_EXCEPTIONS = statement_of_rows(
     lambda values: f"DELETE FROM exception WHERE (organization, listener, stream, seq) IN (VALUES {values})",
     columns=4,
 )
-_INSERT_MISSED_RANGES = statement(
+_INSERT_MISSED_RANGES = statement_of_rows(
     lambda values: (
         "INSERT INTO missed_range (organization, listener, seq_from, queue, seq_to, reason, missed_at) "
         f"VALUES {values} ON CONFLICT (organization, listener, seq_from) DO UPDATE SET "
@@ -65,11 +65,11 @@ _INSERT_MISSED_RANGES = statement(
     ),
     columns=7,
 )
-_REMOVE_MISSED_RANGES = statement(
+_REMOVE_MISSED_RANGES = statement_of_rows(
     lambda values: f"DELETE FROM missed_range WHERE (organization, listener, seq_from) IN (VALUES {values})",
     columns=3,
 )
-_MOVE_REDELIVERIES = statement(
+_MOVE_REDELIVERIES = statement_of_rows(
     lambda values: (
         "UPDATE redelivery SET position = new.column3, redelivered = redelivered + new.column4, "
         "gone = gone + new.column5, updated_at = new.column6, "
@@ -80,7 +80,7 @@ _MOVE_REDELIVERIES = statement(
     columns=7,
 )
 
-_MOVE_REPLAYS = statement(
+_MOVE_REPLAYS = statement_of_rows(
     lambda values: (
         "UPDATE replay SET position = new.column3, delivered = new.column4, failed = new.column5, "
         "retrying = new.column6, expired = expired + new.column7, updated_at = new.column8, state = 'running' "

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import apsw
 
-from discue.store.engine_rows import chunks, statement
+from discue.store.tables import chunks, statement_of_rows
 from discue.store.tallies import TallyEntry
 
-_ADD = statement(
+_ADD = statement_of_rows(
     lambda values: (
         f"INSERT INTO tally (organization, period, kind, slot, n) VALUES {values} "
         "ON CONFLICT (organization, period, kind, slot) DO UPDATE SET n = n + excluded.n"
