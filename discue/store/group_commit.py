@@ -1,4 +1,4 @@
-"""Group commit: whatever waits while one commit runs goes into the next, and is answered when that is durable."""
+"""Group commit: what waits while one commit runs goes into the next, and is answered when that is durable."""
 
 import asyncio
 from collections import deque
@@ -6,8 +6,38 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
 
 from discue.domain.errors import StoreUnavailable
-from discue.store.commit_time import CommitTime
 from discue.store.engine import Append, Batch, BatchOutcome, Engine, Settle, TopicAppend, Work
+
+_SHARE = 0.5
+"""How much the last commit counts beside those before it."""
+
+
+class CommitTime:
+    """Of commits one after another. `monotonic` is in seconds."""
+
+    __slots__ = ("_began", "_monotonic", "_usual")
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._usual = 0.0
+        self._began: float | None = None
+
+    def begin(self) -> None:
+        """A commit begins."""
+        self._began = self._monotonic()
+
+    def end(self) -> None:
+        """It has ended, well or not."""
+        if self._began is not None:
+            self._usual += (self._monotonic() - self._began - self._usual) * _SHARE
+            self._began = None
+
+    def seconds(self, commits: int) -> float:
+        """Until so many commits have ended that have not begun. The one under way may take as long again as it has
+        taken, and those after it no less."""
+        each = self._usual if self._began is None else max(self._usual, self._monotonic() - self._began)
+        return each * (commits + (self._began is not None))
+
 
 T = TypeVar("T")
 
@@ -21,7 +51,7 @@ _SETTLE_BYTES = 1 << 20
 _Waiting = deque[tuple[T, "asyncio.Future[Any]"]]
 
 
-class Committed(Protocol):
+class CommitObserver(Protocol):
     """Who hears of what a stream commits."""
 
     def taken(self, rows: int, size: int) -> None:
@@ -37,13 +67,13 @@ class Committed(Protocol):
         ...
 
 
-class Stream:
+class GroupCommit:
     """One commit after another. What waits is bounded by whoever hands it in."""
 
     def __init__(
         self,
         engine: Engine,
-        committed: Committed,
+        committed: CommitObserver,
         tally_slot: Callable[[], int],
         commit_time: CommitTime,
         *,

@@ -7,7 +7,6 @@ from typing import TypeVar, cast
 
 from discue.domain.errors import Overloaded
 from discue.store import tallies
-from discue.store.commit_time import CommitTime
 from discue.store.engine import (
     Append,
     Appended,
@@ -19,7 +18,7 @@ from discue.store.engine import (
     Transaction,
     Work,
 )
-from discue.store.group_commit import APPEND_BYTES, APPEND_ROWS, Stream
+from discue.store.group_commit import APPEND_BYTES, APPEND_ROWS, CommitTime, GroupCommit
 
 T = TypeVar("T")
 
@@ -149,16 +148,17 @@ class Store:
             heads = tuple(((each.organization, each.queue), each.entries[-1].seq) for each in appended)
             self.engine.notify(Notification(heads=heads))
 
-    def _streams(self, count: int, works_at_once: int) -> list[Stream]:
+    def _streams(self, count: int, works_at_once: int) -> list[GroupCommit]:
         slots = [self._tally_slot(number) for number in range(count)]
         return [
-            Stream(self.engine, self, slot, CommitTime(self._monotonic), works_at_once=works_at_once) for slot in slots
+            GroupCommit(self.engine, self, slot, CommitTime(self._monotonic), works_at_once=works_at_once)
+            for slot in slots
         ]
 
     def _tally_slot(self, stream: int) -> Callable[[], int]:
         return lambda: tallies.slot_of(self._worker_slot(), stream)
 
-    def _by_key(self, streams: list[Stream], key: int) -> Stream:
+    def _by_key(self, streams: list[GroupCommit], key: int) -> GroupCommit:
         # The low bits of a row id say which worker made it, not which row it is.
         return streams[(key >> 22) % len(streams)] if len(streams) > 1 else streams[0]
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.store.commit_time import CommitTime
+from discue.store.group_commit import CommitTime
 
 SECONDS = st.floats(0.0, 100.0)
 
