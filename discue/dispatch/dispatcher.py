@@ -32,10 +32,7 @@ from discue.domain.ids import RowIds
 from discue.domain.model import Outcome
 from discue.observability.logs import Log
 from discue.store import listeners
-from discue.store.cursors import (
-    LaneRecord,
-    release,
-)
+from discue.store.cursors import LaneRecord, release
 from discue.store.engine import Appended, CursorKey, Notification, QueueKey
 from discue.store.events import Occurrence
 from discue.store.store import Store

@@ -1,19 +1,54 @@
-"""Cursors: who owns them, what a lane needs to run one, and the exceptions that are due."""
+"""Many cursors in one statement, each by its key; and those that nobody owns on purpose."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any, Final, Literal
 
 import msgspec
 
 from discue.domain.model import DeliveryOptions, Entry, ReplaySpec, RetryOptions
 from discue.store import liveness
-from discue.store.cursor_keys import among, among_listeners, flat, runs
 from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.entries import BODY, entry_of
 from discue.store.listeners import decode_delivery_options
 from discue.store.liveness import ListenerHealth, Sweep
 from discue.store.queues import read_on_missed, read_retry
 from discue.store.verified_places import VerifiedDomains, wants_verified_domains
+
+_LARGEST_RUN: Final = 256
+_CURSOR_KEY: Final = "(CAST(${} AS BIGINT), CAST(${} AS BIGINT), CAST(${} AS BIGINT))"
+_LISTENER_KEY: Final = "(CAST(${} AS BIGINT), CAST(${} AS BIGINT))"
+
+
+def _runs(keys: Sequence[CursorKey]) -> Iterator[Sequence[CursorKey]]:
+    """The keys in their order, in runs whose lengths are powers of two: a handful of statements serve any number."""
+    ordered = sorted(keys)
+    start = 0
+    while remaining := len(ordered) - start:
+        length = min(1 << (remaining.bit_length() - 1), _LARGEST_RUN)
+        yield ordered[start : start + length]
+        start += length
+
+
+@cache
+def _among_cursors(count: int, first: int) -> str:
+    """The condition that a row is one of so many cursors, whose keys are the parameters from `$first` on."""
+    keys = ", ".join(
+        _CURSOR_KEY.format(number, number + 1, number + 2) for number in range(first, first + 3 * count, 3)
+    )
+    return f"(organization, listener, stream) IN (VALUES {keys})"
+
+
+@cache
+def _among_listeners(count: int, first: int) -> str:
+    """The condition that a row is of one of so many listeners, each given by organization and row id."""
+    keys = ", ".join(_LISTENER_KEY.format(number, number + 1) for number in range(first, first + 2 * count, 2))
+    return f"(organization, listener) IN (VALUES {keys})"
+
+
+def _flat(keys: Sequence[CursorKey]) -> list[int]:
+    """The parameters that `among` asks for."""
+    return [part for key in keys for part in key]
 
 
 class ReplayPlan(msgspec.Struct, frozen=True):
@@ -227,13 +262,13 @@ async def claim(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> li
     between them in one place.
     """
     won: list[CursorKey] = []
-    for keys in runs(cursors):
-        rows = await tx.rows(_CLAIM.format(among(len(keys), 2), _KEY), owner, *flat(keys))
+    for keys in _runs(cursors):
+        rows = await tx.rows(_CLAIM.format(_among_cursors(len(keys), 2), _KEY), owner, *_flat(keys))
         won.extend((row[0], row[1], row[2]) for row in rows)
     replays: list[CursorKey] = []
-    for keys in runs([key for key in won if not key[2]]):
+    for keys in _runs([key for key in won if not key[2]]):
         listeners = [part for key in keys for part in key[:2]]
-        rows = await tx.rows(_TAKE_ALONG.format(among_listeners(len(keys), 2), _KEY), owner, *listeners)
+        rows = await tx.rows(_TAKE_ALONG.format(_among_listeners(len(keys), 2), _KEY), owner, *listeners)
         replays.extend((row[0], row[1], row[2]) for row in rows)
     return sorted([*won, *replays])
 
@@ -241,8 +276,8 @@ async def claim(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> li
 async def release(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> int:
     """Give up those cursors that `owner` has. Nothing may be under way for them, or left to store; how many."""
     released = 0
-    for keys in runs(cursors):
-        released += await tx.execute(_RELEASE.format(among(len(keys), 2)), owner, *flat(keys))
+    for keys in _runs(cursors):
+        released += await tx.execute(_RELEASE.format(_among_cursors(len(keys), 2)), owner, *_flat(keys))
     return released
 
 
