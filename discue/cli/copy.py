@@ -18,8 +18,7 @@ from discue.server.installation import StoreFailureLog, engine_of, inspect_datab
 from discue.server.signals import stop_asked
 from discue.server.worker import alone_on
 from discue.store import copying
-from discue.store.comparison import compare
-from discue.store.copying import CopyProgress, Side
+from discue.store.copying import CopyProgress, Side, compare
 from discue.store.migrations import newest
 from discue.store.store import Store
 from discue.store.tables import TABLES, count

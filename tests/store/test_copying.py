@@ -10,9 +10,8 @@ import pytest
 
 from discue.domain.errors import StoreUnusable
 from discue.domain.model import Queue
-from discue.store import comparison, copying, encryption, tables
-from discue.store.comparison import compare
-from discue.store.copying import CopyProgress, Side
+from discue.store import copying, encryption, tables
+from discue.store.copying import CopyProgress, Side, compare
 from discue.store.encryption import Encryption
 from discue.store.engine import PULL_OWNER, Append, NewEntry, Row, Transaction, Value
 from discue.store.store import Store
@@ -380,7 +379,7 @@ async def test_a_difference_is_found(source: Side, target: Side, sql: str, told:
 async def test_a_difference_is_found_however_far_it_is(
     source: Side, target: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparison, "ROWS_A_LOOK", 3)
+    monkeypatch.setattr(copying, "ROWS_A_LOOK", 3)
     queue = await a_small_installation(source)
     await publish(source.store, queue, [public_id(100 + number) for number in range(9)])
     progress = await copied(source, target)
