@@ -7,8 +7,8 @@ import msgspec
 from discue.control.context import ControlContext
 from discue.domain.ids import last_id_of, millisecond_in
 from discue.domain.scopes import Principal
-from discue.store import usage_events
-from discue.store.usage_events import EventQuery, EventTopic, UsageEvent
+from discue.store import events
+from discue.store.events import EventQuery, EventTopic, UsageEvent
 
 DAY_MS: Final = 86_400_000
 
@@ -55,11 +55,11 @@ async def page(control: ControlContext, principal: Principal, selection: EventSe
         only=principal.targets_of("events", "read"),
         oldest_first=selection.after is not None,
     )
-    found = await control.store.read(lambda tx: usage_events.find(tx, wanted))
+    found = await control.store.read(lambda tx: events.find(tx, wanted))
     return EventPage(tuple(found.events), _onward(wanted, found, last_id_of(now - SETTLING_MS)))
 
 
-def _onward(wanted: EventQuery, found: usage_events.EventBatch, settled: str) -> str:
+def _onward(wanted: EventQuery, found: events.EventBatch, settled: str) -> str:
     """Not beyond what may still be joined by others, unless the page would be the same one for ever."""
     if not wanted.oldest_first:
         return settled

@@ -5,11 +5,10 @@ from typing import get_args
 
 from discue.domain.ids import last_id_of
 from discue.domain.model import Listener, Queue
-from discue.store import events, retention, tallies, usage_events
+from discue.store import events, retention, tallies
 from discue.store.engine import Transaction
-from discue.store.events import Occurrence
+from discue.store.events import EventQuery, EventTopic, Occurrence
 from discue.store.tallies import TallyEntry
-from discue.store.usage_events import EventQuery, EventTopic
 from tests.store.rows import public_id, row_id
 from tests.support.clocks import NOON
 
@@ -21,7 +20,7 @@ async def look_back(tx: Transaction, queue: Queue, listener: Listener) -> None:
     only = (None, {public_id(33), listener.public_id, queue.public_id})
     for topic, chosen, oldest_first in product(get_args(EventTopic), only, (False, True)):
         choice: EventTopic = topic
-        await usage_events.find(tx, EventQuery(ours, last_id_of(NOON), 10, choice, chosen, oldest_first))
+        await events.find(tx, EventQuery(ours, last_id_of(NOON), 10, choice, chosen, oldest_first))
     await tallies.add(tx, [TallyEntry(ours, tallies.NOW, tallies.BYTES_STORED, 1)])
     await tallies.since(tx, ours, 1)
     await tallies.bytes_stored(tx, ours)

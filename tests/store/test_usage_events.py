@@ -6,11 +6,10 @@ import pytest
 
 from discue.domain.ids import event_id_of, last_id_of
 from discue.domain.model import Attempt, Listener, Queue
-from discue.store import events, listeners, messages, queues, usage_events
+from discue.store import events, listeners, messages, queues
 from discue.store.engine import Settle
-from discue.store.events import EventKind, Occurrence
+from discue.store.events import EventBatch, EventKind, EventQuery, Occurrence, UsageEvent, find
 from discue.store.store import Store
-from discue.store.usage_events import EventBatch, EventQuery, UsageEvent, find
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue, take_all
 from tests.support.clocks import NOON
 
@@ -177,8 +176,8 @@ async def test_a_message_is_called_what_it_is_called_now(store: Store) -> None:
 
 @pytest.fixture
 def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usage_events, "_SCANNED_AT_ONCE", 3)
-    monkeypatch.setattr(usage_events, "_SCANS", 3)
+    monkeypatch.setattr(events, "_SCANNED_AT_ONCE", 3)
+    monkeypatch.setattr(events, "_SCANS", 3)
 
 
 @pytest.mark.usefixtures("short_search")

@@ -11,7 +11,7 @@ from discue.control import usage_events
 from discue.control.usage_events import EventPage, EventSelection, place_of
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.ids import millisecond_in
-from discue.store.usage_events import EventTopic, UsageEvent
+from discue.store.events import EventTopic, UsageEvent
 
 _LIST = Needs("events", "read", listing=True)
 
