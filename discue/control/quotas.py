@@ -8,7 +8,7 @@ from discue.domain import quotas as quota
 from discue.domain.model import Organization
 from discue.domain.quotas import Quotas, quotas_of
 from discue.domain.scopes import Principal
-from discue.store import organizations, quota_use, tallies
+from discue.store import organizations, tallies
 from discue.store.engine import Transaction
 
 DAY_MS = 86_400_000
@@ -35,9 +35,9 @@ async def use(control: ControlContext, principal: Principal) -> QuotaUse:
         organization = require_found(await organizations.get(tx, own))
         quotas = quotas_of(organization.settings, default_quotas(control.settings))
         used: dict[quota.QuotaName, int] = {
-            "queues": await quota_use.queues(tx, own, _bound(quotas.queues)),
-            "listeners": await quota_use.listeners(tx, own, _bound(quotas.listeners)),
-            "messages_a_day": await quota_use.messages(tx, own, periods),
+            "queues": await tallies.count_queues(tx, own, _bound(quotas.queues)),
+            "listeners": await tallies.count_listeners(tx, own, _bound(quotas.listeners)),
+            "messages_a_day": await tallies.count_messages(tx, own, periods),
             "bytes_stored": await tallies.bytes_stored(tx, own),
         }
         return QuotaUse(organization, quotas, used)
@@ -49,14 +49,14 @@ async def require_queue(tx: Transaction, control: ControlContext, organization: 
     """Raises QuotaUsedUp when the organization has all the queues that it may have. For an exclusive transaction."""
     most = (await _quotas(tx, control, organization)).queues
     if most is not None:
-        quota.check("queues", most, await quota_use.queues(tx, organization, most + 1))
+        quota.check("queues", most, await tallies.count_queues(tx, organization, most + 1))
 
 
 async def require_listener(tx: Transaction, control: ControlContext, organization: int) -> None:
     """The same for listeners, of all queues together."""
     most = (await _quotas(tx, control, organization)).listeners
     if most is not None:
-        quota.check("listeners", most, await quota_use.listeners(tx, organization, most + 1))
+        quota.check("listeners", most, await tallies.count_listeners(tx, organization, most + 1))
 
 
 async def _quotas(tx: Transaction, control: ControlContext, organization: int) -> Quotas:

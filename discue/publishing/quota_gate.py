@@ -13,7 +13,7 @@ from typing import Final
 
 from discue.domain.clock import Clock
 from discue.domain.quotas import PublishUsage, Quotas, check_publishing, fits, is_near
-from discue.store import quota_use, tallies
+from discue.store import tallies
 from discue.store.engine import Transaction
 from discue.store.store import Store
 
@@ -126,6 +126,6 @@ class QuotaGate:
 
 
 async def _read(tx: Transaction, organization: int, closing: range, still_open: range) -> tuple[int, int, int]:
-    closed = await quota_use.messages(tx, organization, closing) if closing else 0
-    opened = await quota_use.messages(tx, organization, still_open)
+    closed = await tallies.count_messages(tx, organization, closing) if closing else 0
+    opened = await tallies.count_messages(tx, organization, still_open)
     return closed, opened, await tallies.bytes_stored(tx, organization)

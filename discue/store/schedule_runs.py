@@ -9,7 +9,7 @@ import msgspec
 from discue.domain.model import Organization
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas, fits, quotas_of
 from discue.domain.schedule import Schedule, ScheduleRun
-from discue.store import organizations, quota_use, schedules, tallies
+from discue.store import organizations, schedules, tallies
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
 from discue.store.tables import LOG, insert_rows
 from discue.store.tallies import TallyEntry
@@ -103,7 +103,7 @@ class _Allowance:
         if owner is not None and quotas.limit_publishing:
             today = now // _DAY_MS * _DAY_MS
             periods = range(tallies.period_of(today), tallies.period_of(today + _DAY_MS))
-            messages = await quota_use.messages(tx, owner.id, periods)
+            messages = await tallies.count_messages(tx, owner.id, periods)
             used = PublishUsage(messages, await tallies.bytes_stored(tx, owner.id))
         return cls(is_active=owner is not None and owner.state == "active", quotas=quotas, used=used)
 

@@ -126,3 +126,35 @@ async def bytes_stored(tx: Transaction, organization: int) -> int:
 async def forget(tx: Transaction, organization: int, before: int, periods: int) -> int:
     """One step over an organization's old counts: at most so many periods of those before one; how many rows."""
     return await tx.execute(_FORGET, organization, before, periods)
+
+
+_QUEUES: Final = """
+    SELECT count(*) FROM (
+        SELECT 1 FROM queue WHERE organization = $1 AND deleted_at IS NULL LIMIT $2
+    ) AS counted"""
+_LISTENERS: Final = """
+    SELECT count(*) FROM (
+        SELECT 1 FROM listener l JOIN queue q ON q.organization = l.organization AND q.id = l.queue
+        WHERE l.organization = $1 AND l.deleted_at IS NULL AND q.deleted_at IS NULL LIMIT $2
+    ) AS counted"""
+_MESSAGES: Final = """
+    SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM tally
+    WHERE organization = $1 AND period >= $2 AND period < $3 AND kind = $4"""
+
+
+async def count_queues(tx: Transaction, organization: int, at_most: int) -> int:
+    return _number(await tx.row(_QUEUES, organization, at_most))
+
+
+async def count_listeners(tx: Transaction, organization: int, at_most: int) -> int:
+    """Those of queues that are not deleted."""
+    return _number(await tx.row(_LISTENERS, organization, at_most))
+
+
+async def count_messages(tx: Transaction, organization: int, periods: range) -> int:
+    """How many were published in some periods of five minutes, one after another."""
+    return _number(await tx.row(_MESSAGES, organization, periods.start, periods.stop, MESSAGE_ADDED))
+
+
+def _number(row: Row | None) -> int:
+    return int(row[0]) if row else 0

@@ -35,7 +35,6 @@ from discue.store import (
     organizations,
     purge,
     queues,
-    quota_use,
     recipients,
     redeliveries,
     redelivery_steps,
@@ -158,9 +157,9 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await _verify(tx)
     await _go_by_channels(tx, queue)
     await allowances.take(tx, [allowances.BudgetRequest(OURS, row_id(1), 29_000_000, 5, 100, returned=2)])
-    await quota_use.queues(tx, OURS, 10)
-    await quota_use.listeners(tx, OURS, 10)
-    await quota_use.messages(tx, OURS, range(5, 10))
+    await tallies.count_queues(tx, OURS, 10)
+    await tallies.count_listeners(tx, OURS, 10)
+    await tallies.count_messages(tx, OURS, range(5, 10))
     await tallies.bytes_stored(tx, OURS)
     await idempotency.keep(tx, OURS, IdempotencyRecord((1, 2), b"", b"", row_id(2)), NOON)
     await idempotency.kept(tx, OURS, (1, 2))
