@@ -18,7 +18,8 @@ from discue.domain import egress
 from discue.domain.errors import BadRequest, Fault, Unprocessable
 from discue.domain.model import CursorCounts, Listener, ListenerMode, Liveness
 from discue.domain.scopes import Access, Principal
-from discue.store import events, feed, jobs, listeners, liveness, organizations, queues, verified_places
+from discue.store import domains as stored_domains
+from discue.store import events, feed, jobs, listeners, liveness, organizations, queues
 from discue.store.engine import Transaction
 from discue.store.jobs import Job
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -185,7 +186,7 @@ async def _keep(tx: Transaction, control: ControlContext, listener: Listener, cr
 async def _require_registered(tx: Transaction, stored: Listener | None, changed: Listener) -> None:
     """Where the organization wants that: new URLs lie on its domains. Those that a listener has stay as they are."""
     owner = require_found(await organizations.get(tx, changed.organization))
-    if changed.mode == "push" and owner.settings.get(verified_places.SETTING):
+    if changed.mode == "push" and owner.settings.get(stored_domains.REQUIRE_VERIFIED_DOMAINS):
         fresh = [] if stored and stored.notify_url == changed.notify_url else [("/notify_url", changed.notify_url)]
         if stored is None or stored.liveness_url != changed.liveness_url:
             fresh.append(("/liveness_url", changed.liveness_url))

@@ -17,7 +17,7 @@ from discue.domain import quotas as quota
 from discue.domain.errors import Conflict, Forbidden, NotFound
 from discue.domain.model import Organization
 from discue.domain.scopes import Access, Principal
-from discue.store import events, feed, jobs, organizations, queues, verified_places
+from discue.store import domains, events, feed, jobs, organizations, queues
 from discue.store.engine import Transaction
 from discue.store.jobs import Job
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -176,8 +176,8 @@ def _with_verified_domains(settings: dict[str, int | bool], fields: Organization
     wanted = fields.require_verified_domains
     if isinstance(wanted, UnsetType):
         return settings
-    others = {name: value for name, value in settings.items() if name != verified_places.SETTING}
-    return {**others, verified_places.SETTING: True} if wanted else others
+    others = {name: value for name, value in settings.items() if name != domains.REQUIRE_VERIFIED_DOMAINS}
+    return {**others, domains.REQUIRE_VERIFIED_DOMAINS: True} if wanted else others
 
 
 def _settings(principal: Principal, stored: dict[str, int | bool], fields: OrganizationFields) -> dict[str, int | bool]:

@@ -15,7 +15,7 @@ from discue.domain.scopes import Principal
 from discue.sending.attempt_request import AttemptRequest
 from discue.sending.event_request import as_event
 from discue.sending.presented import presented
-from discue.store import listeners, organizations, verified_places
+from discue.store import domains, listeners, organizations
 from discue.store.engine import Transaction
 
 LONGEST_SECONDS: Final = 30
@@ -82,8 +82,8 @@ async def _listener(tx: Transaction, principal: Principal, path: tuple[str, str]
     if listener.mode == "pull":
         raise _unfit("is not there: the messages of this listener are pulled")
     owner = require_found(await organizations.get(tx, listener.organization))
-    wants_verified = owner.settings.get(verified_places.SETTING)
-    if wants_verified and not await verified_places.VerifiedDomains(tx).has(listener.organization, listener.notify_url):
+    wants_verified = owner.settings.get(domains.REQUIRE_VERIFIED_DOMAINS)
+    if wants_verified and not await domains.VerifiedDomains(tx).has(listener.organization, listener.notify_url):
         raise _unfit("must lie on a domain of the organization that is verified")
     return listener
 

@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from typing import Final
 
+from discue.domain.egress import parse_target
+from discue.domain.errors import DiscueError
 from discue.domain.model import Challenge, Domain, Verification
 from discue.store.engine import Row, Transaction, Value
 from discue.store.pagination import Listing, RowPage, Selection, Table, listed
@@ -149,3 +151,34 @@ def _from_row(row: Row) -> Domain:
         created_at=created_at,
         updated_at=updated_at,
     )
+
+
+REQUIRE_VERIFIED_DOMAINS: Final = "require_verified_domains"
+"""Of an organization."""
+
+_REQUIRED: Final = f'"{REQUIRE_VERIFIED_DOMAINS}":true'
+
+
+def wants_verified_domains(settings: str) -> bool:
+    """What an organization's settings say, as they are stored: compact JSON without any text of clients."""
+    return _REQUIRED in settings
+
+
+class VerifiedDomains:
+    """Looks each place up once. For one transaction."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self._known: dict[tuple[int, str, int], bool] = {}
+
+    async def has(self, organization: int, url: str) -> bool:
+        """Whether the URL lies on a verified domain of the organization."""
+        try:
+            target = parse_target(url, "/url")
+        except DiscueError:
+            return False
+        place = (organization, target.host, target.port)
+        known = self._known.get(place)
+        if known is None:
+            known = self._known[place] = await is_verified(self._tx, *place)
+        return known

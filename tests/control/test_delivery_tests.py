@@ -17,7 +17,7 @@ from discue.domain.errors import Forbidden, NotFound, Unprocessable
 from discue.domain.model import FailureKind, Outcome
 from discue.domain.scopes import Scope
 from discue.sending.attempt_request import AttemptRequest
-from discue.store import verified_places
+from discue.store import domains
 from tests.support.cast import Cast, Person
 
 SAMPLE = SampleMessage(b'{"n":1}', is_json=True, headers=(("x-own", "message"), ("x-more", "1")))
@@ -107,7 +107,7 @@ async def test_who_may_not_change_the_listener_tests_nothing(cast: Cast) -> None
 async def test_where_that_is_wanted_the_domain_must_be_verified(cast: Cast, control: ControlContext) -> None:
     path, noted, principal = await _path(cast), Noted(), cast.alice.principal
     wanted = OrganizationFields(require_verified_domains=True)
-    assert verified_places.SETTING == "require_verified_domains"
+    assert domains.REQUIRE_VERIFIED_DOMAINS == "require_verified_domains"
     await organizations.change(control, principal, principal.organization_public_id, wanted)
     with pytest.raises(Unprocessable) as refused:
         await _send(cast, path, noted)

@@ -6,10 +6,10 @@ import pytest
 from discue.domain.model import Challenge, Domain, Listener, Verification
 from discue.store import domains, listeners, organizations
 from discue.store.cursors import LaneRecord, lanes_after, lanes_of
+from discue.store.domains import REQUIRE_VERIFIED_DOMAINS
 from discue.store.engine import Transaction, UniqueViolation
 from discue.store.pagination import Selection
 from discue.store.store import Store
-from discue.store.verified_places import SETTING
 from tests.store.rows import a_domain, public_id, row_id, stored_listener, stored_organization, stored_queue, take_all
 from tests.support.clocks import NOON
 
@@ -111,7 +111,7 @@ async def test_what_is_due_comes_in_order_from_all_organizations(store: Store) -
 async def _require(store: Store, organization: int, *, required: bool) -> None:
     found = await store.read(lambda tx: organizations.get(tx, organization))
     assert found is not None
-    changed = msgspec.structs.replace(found, settings={"rate_limit": 5, SETTING: required})
+    changed = msgspec.structs.replace(found, settings={"rate_limit": 5, REQUIRE_VERIFIED_DOMAINS: required})
     await store.write(lambda tx: organizations.update(tx, changed))
 
 
