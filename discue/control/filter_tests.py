@@ -8,7 +8,7 @@ from discue.domain.filters.filters import ConditionResult, Filter
 from discue.domain.filters.reading import read_filter
 from discue.domain.model import Entry
 from discue.domain.scopes import Principal
-from discue.store.entries import entry_like
+from discue.store.message_log import entry_like
 
 
 class FilterTest(msgspec.Struct, frozen=True):

@@ -10,9 +10,9 @@ from discue.domain.model import DeliveryOptions, Entry, ReplaySpec, RetryOptions
 from discue.store import liveness
 from discue.store.domains import VerifiedDomains, wants_verified_domains
 from discue.store.engine import CursorKey, Row, Transaction
-from discue.store.entries import BODY, entry_of
 from discue.store.listeners import decode_delivery_options
 from discue.store.liveness import ListenerHealth, Sweep
+from discue.store.message_log import BODY, entry_of
 from discue.store.queues import read_on_missed, read_retry
 
 _LARGEST_RUN: Final = 256

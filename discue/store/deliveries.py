@@ -9,8 +9,8 @@ from discue.domain.model import Delivery, DeliveryState, StoredMessage
 from discue.domain.window import Window
 from discue.store.attempt_lists import OF_A_MESSAGE
 from discue.store.engine import Row, Transaction
-from discue.store.entries import entry_like
 from discue.store.listeners import decode_delivery_options
+from discue.store.message_log import entry_like
 
 SHOWN_LISTENERS: Final = 100
 

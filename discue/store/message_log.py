@@ -1,18 +1,82 @@
-"""The logs of queues as lists: one log by seq, several in the order of storing, all of an organization by id.
-
-Rows are `(key, place, id, alias, updated_at, codec, published_at, kind, origin_seq)`. A place is where a message stands
-in the order of storing: `(stored_at, queue, seq)`. Within one queue that is the order of seq, because `stored_at` never
-falls.
-"""
+"""The log of a queue: its rows, their bodies, and lists of messages in the order of storing or by id."""
 
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import Final
 
 from discue.domain.errors import Unavailable
 from discue.domain.ids import is_public_id
-from discue.store.engine import Row, Transaction, Value
+from discue.domain.messages import encode_options
+from discue.domain.model import Entry, StoredMessage
+from discue.store import tallies
+from discue.store.engine import NewEntry, Row, Transaction, Value
 from discue.store.pagination import LARGEST, Selection, created_at, first_id_at
-from discue.store.tables import placeholders
+from discue.store.tables import chunks, placeholders
+
+JSON: Final = 1
+"""The codec of a body that is JSON; 0 is that of text."""
+WAITING: Final = 1
+"""The kind of a row whose message is not due yet; 0 is that of all others."""
+
+BODY: Final = """coalesce(l.body, (
+        SELECT b.bytes FROM body b WHERE b.organization = l.organization AND b.id = l.body_id))"""
+"""The body of a row `l` of the log: its own, or the one that it shares."""
+
+
+def entry_of(row: Row) -> Entry:
+    """From `seq, id, stored_at, codec, body, expires_at, key_hash, extra`."""
+    seq, public_id, stored_at, codec, body, expires_at, key_hash, extra = row
+    return Entry(seq, public_id, stored_at, codec == JSON, body, expires_at or 0, key_hash, extra or b"")
+
+
+def entry_of_page(row: Row) -> Entry:
+    """From the same and `kind, origin_seq`."""
+    seq, public_id, stored_at, codec, body, expires_at, key_hash, extra, kind, origin_seq = row
+    options = (expires_at or 0, key_hash, extra or b"")
+    return Entry(seq, public_id, stored_at, codec == JSON, body, *options, kind == WAITING, origin_seq or 0)
+
+
+def appended(new: NewEntry, seq: int, stored_at: int) -> Entry:
+    """As it stands in the log now."""
+    if new.extra is None and new.expires_at is None and new.key_hash is None:
+        return Entry(seq, new.id, stored_at, new.is_json, new.body)
+    options = (new.expires_at or 0, new.key_hash, new.extra or b"")
+    if new.due_at is not None:
+        return Entry(seq, new.id, stored_at, new.is_json, b"", *options, waits=True)
+    return Entry(seq, new.id, stored_at, new.is_json, new.body, *options)
+
+
+def entry_like(message: StoredMessage) -> Entry:
+    """A stored message as lanes would read it, but for what its order is kept by."""
+    extra = encode_options(message.options) or b""
+    return Entry(
+        message.seq, message.id, message.stored_at, message.is_json, message.body, message.expires_at, extra=extra
+    )
+
+
+_RELEASE_BODIES: Final = "UPDATE body SET uses = uses - 1 WHERE organization = $1 AND id IN ({})"
+_DELETE_BODIES: Final = "DELETE FROM body WHERE organization = $1 AND id IN ({}) AND uses <= 0"
+
+
+async def release_bodies(tx: Transaction, organization: int, rows: Collection[Row]) -> int:
+    """Messages of one queue, by their sizes and shared bodies (or None), are not kept any more; how many.
+
+    A body goes with the last of them. Counting, unlike looking for others that name it, also holds where two of them
+    are removed at the same moment.
+    """
+    # In one order everywhere: else two queues that share many bodies would wait for each other.
+    for chunk in chunks(sorted(body for _, body in rows if body is not None)):
+        release, forget = _release_statements(len(chunk))
+        await tx.execute(release, organization, *chunk)
+        await tx.execute(forget, organization, *chunk)
+    return await tallies.removed(tx, organization, [(size,) for size, _ in rows])
+
+
+@cache
+def _release_statements(count: int) -> tuple[str, str]:
+    among = placeholders(2, count)
+    return _RELEASE_BODIES.format(among), _DELETE_BODIES.format(among)
+
 
 Place = tuple[int, int, int]
 Span = tuple[int, int]

@@ -5,10 +5,9 @@ from typing import Final
 
 from discue.domain.messages import decode_options
 from discue.domain.model import Queue, StoredMessage
-from discue.store import bodies, message_lists, scheduled
+from discue.store import message_lists, message_log, scheduled
 from discue.store.engine import Row, Transaction
-from discue.store.entries import BODY, WAITING
-from discue.store.message_log import LiveQueues
+from discue.store.message_log import BODY, WAITING, LiveQueues
 from discue.store.pagination import Listing, RowPage, Selection
 
 _GET: Final = f"""
@@ -86,7 +85,7 @@ async def delete(tx: Transaction, message: StoredMessage) -> bool:
     if message.waits:
         await scheduled.forget(tx, key[:2], message.seq)
     await tx.execute(_MAKE_DUE, *key)
-    return await bodies.removed(tx, message.organization, await tx.rows(_DELETE, *key)) == 1
+    return await message_log.release_bodies(tx, message.organization, await tx.rows(_DELETE, *key)) == 1
 
 
 async def _listing(tx: Transaction, organization: int, found: RowPage, live: LiveQueues) -> Listing[StoredMessage]:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from discue.domain.ids import row_id_at
-from discue.store import bodies, jobs, listeners, organizations, queues
+from discue.store import jobs, listeners, message_log, organizations, queues
 from discue.store.engine import Transaction, Value
 from discue.store.jobs import Job
 from discue.store.pagination import CLOCKS_APART_MS, LARGEST
@@ -140,7 +140,9 @@ async def _remove_messages(tx: Transaction, organization: int, queue: int) -> in
             break
     if oldest is None:
         return 0
-    return await bodies.removed(tx, organization, await tx.rows(_REMOVE_MESSAGES, organization, queue, oldest))
+    return await message_log.release_bodies(
+        tx, organization, await tx.rows(_REMOVE_MESSAGES, organization, queue, oldest)
+    )
 
 
 async def _remove_some(

@@ -10,8 +10,7 @@ from typing import Final, NamedTuple, Protocol
 
 from discue.domain.model import DeliveryState
 from discue.store.engine import Row, Transaction
-from discue.store.entries import WAITING
-from discue.store.message_log import OneLog, Span, common, place_of, placed
+from discue.store.message_log import WAITING, OneLog, Span, common, place_of, placed
 from discue.store.pagination import RowPage, Selection, too_far
 from discue.store.recipients import Recipient, missed_range, states_of
 

@@ -3,7 +3,7 @@
 import msgspec
 
 from discue.domain.ids import row_id_at
-from discue.store import bodies
+from discue.store import message_log
 from discue.store.engine import Transaction
 from discue.store.message_log import last_seq_stored_before
 
@@ -133,7 +133,7 @@ async def trim_log(tx: Transaction, log: LogToTrim, after: int, stored_before: i
     if step is None or step[0] is None:
         return after
     end: int = step[0]
-    await bodies.removed(tx, log.organization, await tx.rows(_DELETE_MESSAGES, *key, after, end))
+    await message_log.release_bodies(tx, log.organization, await tx.rows(_DELETE_MESSAGES, *key, after, end))
     kept = await tx.row(_FIRST_KEPT, *key, log.tail)
     await tx.execute(_RAISE_TAIL, (kept[0] - 1) if kept else end, *key)
     return end

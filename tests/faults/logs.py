@@ -5,7 +5,7 @@ import msgspec
 from discue.domain.headers import Headers
 from discue.domain.messages import decode_options
 from discue.store.engine import Engine, Transaction
-from discue.store.entries import BODY
+from discue.store.message_log import BODY
 from discue.store.postgres.engine import PostgresEngine
 from discue.store.sqlite.engine import SqliteEngine
 from tests.faults.product import Product

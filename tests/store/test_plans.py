@@ -16,7 +16,6 @@ from discue.store import (
     allowances,
     api_keys,
     blocking,
-    bodies,
     channels,
     cursors,
     deliveries,
@@ -250,7 +249,7 @@ async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
     await channels.has_room(tx, channel)
     await channels.leads_into(tx, OURS, topic.id, queue.id)
     await channels.update(tx, channel)
-    await bodies.removed(tx, OURS, [(1, 7), (1, None), (1, 8)])
+    await message_log.release_bodies(tx, OURS, [(1, 7), (1, None), (1, 8)])
     await channels.delete(tx, OURS, channel.id)
     await channels.delete_into(tx, OURS, queue.id)
     await channels.delete_of_topic(tx, OURS, topic.id)

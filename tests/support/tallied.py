@@ -2,7 +2,7 @@
 
 from discue.store import tallies
 from discue.store.engine import Transaction
-from discue.store.entries import BODY
+from discue.store.message_log import BODY
 
 Counts = dict[tuple[int, int], int]
 """By organization and kind. What is 0 is left out."""

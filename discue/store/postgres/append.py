@@ -21,8 +21,8 @@ from discue.store.engine import (
     TopicAppend,
     Value,
 )
-from discue.store.entries import WAITING, appended
 from discue.store.idempotency import Together, packed
+from discue.store.message_log import WAITING, appended
 from discue.store.postgres.errors import OUTAGES
 
 # `= ANY (ARRAY[x])` is `= x` to an index, and nothing that tables could be merged by: so no plan walks all heads

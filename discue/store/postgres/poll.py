@@ -7,7 +7,7 @@ import asyncpg
 
 from discue.domain.model import Entry
 from discue.store.engine import ClusterSnapshot, LogPage, QueueKey, WorkerRow
-from discue.store.entries import entry_of_page
+from discue.store.message_log import entry_of_page
 
 _FREE_SHOWN: Final = 1_000
 _EPOCH, _FEED, _JOBS, _MEMBER, _FREE, _HEAD, _SCHEDULED = range(7)

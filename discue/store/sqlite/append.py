@@ -6,7 +6,7 @@ import apsw
 
 from discue.store import tallies
 from discue.store.engine import AlreadyDone, Append, Appended, QueueClosed, StaleConfiguration, Value
-from discue.store.entries import WAITING, appended
+from discue.store.message_log import WAITING, appended
 from discue.store.sqlite.once import Keys
 from discue.store.sqlite.tally import count
 from discue.store.tables import chunks, statement_of_rows

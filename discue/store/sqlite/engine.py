@@ -26,7 +26,7 @@ from discue.store.engine import (
     Streams,
     Work,
 )
-from discue.store.entries import BODY, entry_of_page
+from discue.store.message_log import BODY, entry_of_page
 from discue.store.migrations import COMPATIBLE_FROM, Migration, migrations, pending
 from discue.store.sqlite import append as sqlite_append
 from discue.store.sqlite import poll as sqlite_poll
