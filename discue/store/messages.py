@@ -1,14 +1,38 @@
 """Messages as the API shows them: found by id, by queue or across the queues of an organization."""
 
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any, Final
 
+from discue.domain.errors import BadRequest, Fault
 from discue.domain.messages import decode_options
 from discue.domain.model import Queue, StoredMessage
-from discue.store import message_lists, message_log, scheduled
+from discue.store import message_log, queues, scheduled
 from discue.store.engine import Row, Transaction
-from discue.store.message_log import BODY, WAITING, LiveQueues
-from discue.store.pagination import Listing, RowPage, Selection
+from discue.store.message_log import (
+    BODY,
+    WAITING,
+    AcrossQueues,
+    LiveQueues,
+    OneLog,
+    called_by_id,
+    chosen_rows,
+    common,
+    span_of_times,
+)
+from discue.store.pagination import (
+    LARGEST,
+    MERGED_ROWS,
+    InMemoryRows,
+    Listing,
+    Merged,
+    RowPage,
+    Selection,
+    Source,
+    browse,
+    too_far,
+)
+from discue.store.received import MessageSource, Picked, Received, Several, candidates_of
+from discue.store.recipients import Recipient, recipient
 
 _GET: Final = f"""
     SELECT l.seq, l.alias, coalesce(l.published_at, l.stored_at), l.updated_at, l.codec, {BODY}, l.expires_at, l.extra,
@@ -56,7 +80,7 @@ async def page_of_queue(
 
     Raises BadRequest when the selection names a listener that is not one of the queue's.
     """
-    found = await message_lists.of_queue(tx, queue.organization, queue.id, selection, only)
+    found = await _rows_of_queue(tx, queue.organization, queue.id, selection, only)
     return await _listing(tx, queue.organization, found, LiveQueues(queue.organization))
 
 
@@ -68,9 +92,7 @@ async def page(
     Raises BadRequest when the selection names a listener that is not one of the organization's.
     """
     live = LiveQueues(organization)
-    return await _listing(
-        tx, organization, await message_lists.of_organization(tx, organization, live, selection, only), live
-    )
+    return await _listing(tx, organization, await _rows_of_organization(tx, organization, live, selection, only), live)
 
 
 async def set_alias(tx: Transaction, message: StoredMessage, alias: str, now: int) -> bool:
@@ -112,3 +134,170 @@ def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessag
         is_json=codec == _JSON,
         waits=kind == WAITING,
     )
+
+
+async def _rows_of_queue(
+    tx: Transaction, organization: int, queue: int, selection: Selection, only: Collection[str] | None
+) -> RowPage:
+    """A queue's messages, or those of `only` (ids).
+
+    Raises BadRequest when the selection names a listener that is not one of the queue's.
+    """
+    if selection.listener is not None:
+        of = await recipient(tx, organization, selection.listener)
+        if of is None or of.queue != queue:
+            raise _no_listener("must be the id of a listener of this queue")
+        return await _of_recipient(tx, of, selection, only)
+    return await browse(tx, await _of_log(tx, organization, queue, selection, only), selection)
+
+
+async def _rows_of_organization(
+    tx: Transaction, organization: int, live: LiveQueues, selection: Selection, only: Collection[str] | None
+) -> RowPage:
+    """The messages of all queues, or those of `only`: ids of messages and of queues.
+
+    Raises BadRequest when the selection names a listener that is not one of the organization's.
+    """
+    if selection.listener is not None:
+        of = await recipient(tx, organization, selection.listener)
+        if of is None:
+            raise _no_listener("must be the id of a listener")
+        return await _of_recipient(tx, of, selection, only)
+    if only is None:
+        return await browse(tx, await _of_all(tx, organization, live, selection), selection)
+    return await browse(tx, await _of_targets(tx, organization, live, selection, only), selection)
+
+
+async def _of_log(
+    tx: Transaction,
+    organization: int,
+    queue: int,
+    selection: Selection,
+    only: Collection[str] | None = None,
+    floor: int = 0,
+) -> Source:
+    """What passes the filters in one queue, above a seq, or among the ids of `only` there."""
+    within = common((floor, LARGEST), await span_of_times(tx, organization, queue, selection))
+    log = OneLog(organization, queue, within, selection.alias, floor=floor)
+    if only is not None:
+        return InMemoryRows(_passing(await chosen_rows(tx, organization, only), selection, queue, floor), log)
+    called = _passing(await called_by_id(tx, organization, selection.alias), selection, queue, floor)
+    return Merged([log, InMemoryRows(called, log)], log) if called else log
+
+
+async def _of_all(tx: Transaction, organization: int, live: LiveQueues, selection: Selection) -> Source:
+    """What passes the filters in all queues."""
+    everything = AcrossQueues(organization, live, selection)
+    called = _passing(await called_by_id(tx, organization, selection.alias), selection)
+    by_id = [(row[2], *row[1:]) for row in await _living(tx, called, live)]
+    return Merged([everything, InMemoryRows(by_id, everything)], everything) if by_id else everything
+
+
+async def _of_targets(
+    tx: Transaction, organization: int, live: LiveQueues, selection: Selection, only: Collection[str]
+) -> Source:
+    """What passes the filters in the queues and among the messages that `only` names."""
+    found = set(await queues.ids_of(tx, organization, only))
+
+    async def listed(tx: Transaction, rows: Sequence[Row]) -> list[Row]:
+        passing = await _living(tx, _passing(rows, selection), live)
+        return [row for row in passing if row[2] in only or row[1][1] in found]
+
+    anywhere = OneLog(organization, 0)
+    rows = await listed(tx, await chosen_rows(tx, organization, only))
+    logs = [await _of_log(tx, organization, queue, selection) for queue in sorted(found)]
+    merged = Merged([InMemoryRows(rows, anywhere), *logs], anywhere)
+    return _EachOnce(organization, merged, len(logs) + 1, listed)
+
+
+async def _of_recipient(tx: Transaction, of: Recipient, selection: Selection, only: Collection[str] | None) -> RowPage:
+    """What was stored for a listener, and is in a state where one is asked for."""
+    if only is not None and of.queue_public_id in only:
+        only = None
+    if selection.state is None:
+        source = await _of_log(tx, of.organization, of.queue, selection, only, of.start_seq)
+        return await browse(tx, source, selection)
+    times = await span_of_times(tx, of.organization, of.queue, selection)
+    candidates = await _candidates(tx, of, selection, only)
+    received = Received(of, selection.state, candidates, common((of.start_seq, LARGEST), times))
+    return await received.page(tx, selection)
+
+
+async def _candidates(
+    tx: Transaction, of: Recipient, selection: Selection, only: Collection[str] | None
+) -> MessageSource:
+    """Where what is asked for stands: among some ids, under an alias, or where a state has its place."""
+    if only is not None:
+        return Picked(_passing(await chosen_rows(tx, of.organization, only), selection, of.queue))
+    if selection.alias is not None:
+        called = _passing(await called_by_id(tx, of.organization, selection.alias), selection, of.queue)
+        return Several(OneLog(of.organization, of.queue, alias=selection.alias), Picked(called))
+    return candidates_of(of, selection.state or "acknowledged")
+
+
+def _passing(rows: Sequence[Row], selection: Selection, queue: int | None = None, floor: int = 0) -> list[Row]:
+    """Those of the rows that pass the filters, and are in the queue where one is given."""
+    return [
+        row
+        for row in rows
+        if queue in (None, row[1][1])
+        and (row[8] or row[1][2]) > floor
+        and selection.alias in (None, row[3] or row[2])
+        and selection.admits(row[6] or row[1][0])
+    ]
+
+
+async def _living(tx: Transaction, rows: Sequence[Row], live: LiveQueues) -> list[Row]:
+    return [row for row in rows if await live.public_id(tx, row[1][1]) is not None]
+
+
+def _no_listener(rule: str) -> BadRequest:
+    return BadRequest(f"The query parameter listener {rule}.", faults=(Fault("?listener", rule),))
+
+
+_Listed = Callable[[Transaction, Sequence[Row]], Awaitable[list[Row]]]
+"""Which of some rows a list could have."""
+
+
+class _EachOnce:
+    """A list of several logs, without all but one of the copies of a message: that of the queue that was made last."""
+
+    def __init__(self, organization: int, source: Source, logs: int, listed: _Listed) -> None:
+        self._organization = organization
+        self._source = source
+        self._logs = logs
+        self._listed = listed
+
+    async def locate(self, tx: Transaction, public_id: str) -> Any:
+        row = (await self._shown(tx, [public_id])).get(public_id)
+        return row[0] if row is not None else await self._source.locate(tx, public_id)
+
+    async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
+        if offset * self._logs > MERGED_ROWS:
+            raise too_far()
+        return (await self._some(tx, self._source.older, bound, offset + limit))[offset:]
+
+    async def newer(self, tx: Transaction, bound: Any, limit: int) -> Sequence[Row]:
+        return await self._some(tx, self._source.newer, bound, limit)
+
+    async def _some(
+        self, tx: Transaction, read: Callable[..., Awaitable[Sequence[Row]]], bound: Any, wanted: int
+    ) -> list[Row]:
+        found: list[Row] = []
+        while True:
+            rows = await read(tx, bound, wanted)
+            shown = await self._shown(tx, [row[2] for row in rows])
+            found += [row for row in rows if shown.get(row[2], row)[0] == row[0]]
+            if len(found) >= wanted or len(rows) < wanted:
+                return found[:wanted]
+            bound = rows[-1][0]
+
+    async def _shown(self, tx: Transaction, public_ids: Collection[str]) -> dict[str, Row]:
+        """Of each of these messages, the copy that the list has."""
+        shown: dict[str, Row] = {}
+        if public_ids:
+            for row in await self._listed(tx, await chosen_rows(tx, self._organization, public_ids)):
+                known = shown.get(row[2])
+                if known is None or known[1][1] < row[1][1]:
+                    shown[row[2]] = row
+        return shown
