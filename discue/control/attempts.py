@@ -7,7 +7,7 @@ from discue.domain.attempt_detail import AttemptDetail, unpacked
 from discue.domain.errors import BadRequest, Fault
 from discue.domain.model import Delivery, Listener, StoredAttempt, StoredMessage
 from discue.domain.scopes import Principal
-from discue.store import attempt_lists, delivery_lists, listeners, messages, queues
+from discue.store import attempts, delivery_lists, listeners, messages, queues
 from discue.store.engine import Transaction
 from discue.store.pagination import Listing, Selection
 
@@ -42,7 +42,7 @@ async def page_of_message(
         message = await _message(tx, principal, path)
         if selection.listener is not None:
             await _require_listener(tx, message, selection.listener)
-        return await attempt_lists.of_message(tx, message, selection)
+        return await attempts.of_message(tx, message, selection)
 
     return await control.store.read(work)
 
@@ -51,7 +51,7 @@ async def page_of_listener(
     control: ControlContext, principal: Principal, path: Path, selection: Selection
 ) -> Listing[StoredAttempt]:
     async def work(tx: Transaction) -> Listing[StoredAttempt]:
-        return await attempt_lists.of_listener(tx, await _listener(tx, principal, path), selection)
+        return await attempts.of_listener(tx, await _listener(tx, principal, path), selection)
 
     return await control.store.read(work)
 
@@ -71,8 +71,8 @@ async def get_of_listener(control: ControlContext, principal: Principal, path: P
 
 
 async def _details(tx: Transaction, of: StoredMessage | Listener, public_id: str) -> AttemptDetails:
-    attempt = require_found(await attempt_lists.get(tx, of.organization, public_id, of))
-    content = await attempt_lists.content(tx, of.organization, public_id)
+    attempt = require_found(await attempts.get(tx, of.organization, public_id, of))
+    content = await attempts.content(tx, of.organization, public_id)
     return AttemptDetails(attempt, unpacked(content) if content is not None else None)
 
 

@@ -2,8 +2,20 @@
 
 from typing import Final
 
-from discue.domain.model import Attempt
-from discue.store.engine import Detail, Value
+from discue.domain.ids import event_id_of, millisecond_of, row_id_at, row_id_up_to
+from discue.domain.model import Attempt, Listener, StoredAttempt, StoredMessage
+from discue.store.engine import Detail, Row, Transaction, Value
+from discue.store.filtered_pages import Effort, Seen, Sifted, Span
+from discue.store.pagination import (
+    CLOCKS_APART_MS,
+    LARGEST,
+    InMemoryRows,
+    Listing,
+    RowPage,
+    Selection,
+    browse,
+    nearest_row_id,
+)
 
 COLUMNS: Final = "organization, id, listener, queue, seq, number, status, error, took_ms, detail, replay"
 DETAIL_COLUMNS: Final = "organization, id, listener, size, content"
@@ -28,3 +40,168 @@ def row_of(attempt: Attempt) -> tuple[Value, ...]:
 def detail_row(organization: int, listener: int, detail: Detail) -> tuple[Value, ...]:
     attempt, content = detail
     return organization, attempt, listener, len(content), content
+
+
+MAX_PER_MESSAGE: Final = 10_000
+"""So many of a message's attempts are read."""
+
+_LOOKED_AT: Final = Effort(first=200, step=4_900, in_all=20_000)
+
+_RECORD: Final = "a.id, a.number, a.status, a.error, a.detail, a.took_ms, a.replay"
+_LISTENER: Final = """
+    SELECT x.public_id FROM listener x
+    WHERE x.organization = a.organization AND x.id = a.listener AND x.deleted_at IS NULL"""
+_MESSAGE: Final = "SELECT x.id FROM log x WHERE x.organization = a.organization AND x.queue = a.queue AND x.seq = a.seq"
+_OF_MESSAGE: Final = f"""
+    SELECT {_RECORD}, ({_LISTENER}) FROM attempt a
+    WHERE a.organization = $1 AND a.queue = $2 AND a.seq = $3 LIMIT $4"""
+_OF_LISTENER: Final = f"SELECT {_RECORD}, ({_MESSAGE}) FROM attempt a WHERE a.organization = $1 AND a.listener = $2"
+# To add 0 keeps the primary key out of it, by which all attempts of the organization would be passed.
+_IS_FAILED: Final = "a.organization + 0 = $1 AND a.listener = $2 AND a.error <> ''"
+_FAILED_OF_LISTENER: Final = f"SELECT {_RECORD}, ({_MESSAGE}) FROM attempt a WHERE {_IS_FAILED}"
+_ANY: Final = "SELECT a.id FROM attempt a WHERE a.organization = $1"
+_FAILED: Final = f"SELECT a.id FROM attempt a WHERE {_IS_FAILED}"
+_ONE: Final = f"""
+    SELECT {_RECORD}, ({_LISTENER}), ({_MESSAGE}), a.listener, a.queue, a.seq FROM attempt a
+    WHERE a.organization = $1 AND a.id = $2"""
+_CONTENT: Final = "SELECT content FROM attempt_detail WHERE organization = $1 AND id = $2"
+
+
+async def of_message(tx: Transaction, message: StoredMessage, selection: Selection) -> Listing[StoredAttempt]:
+    """Of a message with more of them than are read, some are left out."""
+    key = (message.organization, message.queue, message.seq)
+    rows = await tx.rows(_OF_MESSAGE, *key, MAX_PER_MESSAGE)
+    found = await browse(tx, InMemoryRows([row for row in rows if _is_shown(row, selection)], _ByTime()), selection)
+    items = [_shown(row[:7], row[7], message.id) for row in found.rows]
+    return Listing(tuple(items), found.has_next, found.has_previous)
+
+
+async def of_listener(tx: Transaction, listener: Listener, selection: Selection) -> Listing[StoredAttempt]:
+    """Newest first. Raises BadRequest for a numbered page that is too far from the first.
+
+    Failures are found by their index. To find the others, those of the whole organization are looked at: an index that
+    every delivery has to pay for would cost more than all the rest of its record.
+    """
+    sifted = Sifted(_OfListener(listener, selection), _span(listener, selection), _LOOKED_AT, _place, event_id_of)
+    found = await sifted.page(tx, selection)
+    return _listing(found, listener)
+
+
+async def get(tx: Transaction, organization: int, public_id: str, of: StoredMessage | Listener) -> StoredAttempt | None:
+    """The attempt, if it was one of the message's, or of the listener's."""
+    row_id = row_id_up_to(public_id)
+    row = await tx.row(_ONE, organization, row_id)
+    if row is None or event_id_of(row_id) != public_id:
+        return None
+    listener_id, message_id, listener, queue, seq = row[7:]
+    is_theirs = (queue, seq) == (of.queue, of.seq) if isinstance(of, StoredMessage) else listener == of.id
+    if not is_theirs or listener_id is None:
+        return None
+    return _shown(row[:7], listener_id, message_id or "")
+
+
+async def content(tx: Transaction, organization: int, public_id: str) -> bytes | None:
+    """What is kept of an attempt beside its record, packed."""
+    row = await tx.row(_CONTENT, organization, row_id_up_to(public_id))
+    return bytes(row[0]) if row is not None else None
+
+
+def status_bounds(status: str) -> tuple[int, int]:
+    """The statuses that `503`, `5xx` or `0` stands for."""
+    if status.endswith("xx"):
+        return int(status[0]) * 100, int(status[0]) * 100 + 99
+    return int(status), int(status)
+
+
+class _ByTime:
+    """Where an id stands among attempts."""
+
+    async def locate(self, tx: Transaction, public_id: str) -> int:
+        return await _place(tx, public_id)
+
+
+class _OfListener:
+    def __init__(self, listener: Listener, selection: Selection) -> None:
+        self._organization, self._listener = listener.organization, listener.id
+        conditions, values = _conditions(selection)
+        self._is_failed = selection.outcome == "failed" or _is_no_success(selection.status)
+        self._sql = f"{_FAILED_OF_LISTENER if self._is_failed else _OF_LISTENER}{conditions}"
+        self._values = values
+
+    async def look(self, tx: Transaction, span: Span, looked_at: int, wanted: int, *, newest_first: bool) -> Seen:
+        last = await self._last(tx, span, looked_at, newest_first=newest_first)
+        low, high = span
+        if last is not None:
+            low, high = (last - 1, high) if newest_first else (low, last + 1)
+        taken = 2 + len(self._values)
+        bounds = f"a.id > ${taken + 1} AND a.id < ${taken + 2}"
+        sql = f"{self._sql} AND {bounds} {_order(newest_first=newest_first)} LIMIT ${taken + 3}"
+        rows = await tx.rows(sql, self._organization, self._listener, *self._values, low, high, wanted)
+        return Seen(rows, last)
+
+    async def _last(self, tx: Transaction, span: Span, looked_at: int, *, newest_first: bool) -> int | None:
+        """The last one of those that are to be looked at, if there are as many."""
+        base = _FAILED if self._is_failed else _ANY
+        values: tuple[Value, ...] = (self._organization, *((self._listener,) if self._is_failed else ()))
+        taken = len(values)
+        bounds = f"a.id > ${taken + 1} AND a.id < ${taken + 2}"
+        sql = f"{base} AND {bounds} {_order(newest_first=newest_first)} LIMIT 1 OFFSET ${taken + 3}"
+        row = await tx.row(sql, *values, *span, looked_at - 1)
+        return int(row[0]) if row is not None else None
+
+
+async def _place(tx: Transaction, public_id: str) -> int:
+    del tx
+    return row_id_up_to(public_id)
+
+
+def _order(*, newest_first: bool) -> str:
+    return f"ORDER BY a.id {'DESC' if newest_first else 'ASC'}"
+
+
+def _span(listener: Listener, selection: Selection) -> Span:
+    """No attempt is older than its listener, by more than clocks differ."""
+    low, high = listener.id - row_id_at(CLOCKS_APART_MS), LARGEST
+    if selection.created_after is not None:
+        low = max(low, nearest_row_id(selection.created_after + 1) - 1)
+    if selection.created_before is not None:
+        high = nearest_row_id(selection.created_before)
+    return low, high
+
+
+def _conditions(selection: Selection) -> tuple[str, tuple[Value, ...]]:
+    sql, values = "", list[Value]()
+    if selection.outcome == "acknowledged":
+        sql += " AND a.error = ''"
+    if selection.status is not None:
+        sql += " AND a.status >= $3 AND a.status <= $4"
+        values += status_bounds(selection.status)
+    return sql, tuple(values)
+
+
+def _is_no_success(status: str | None) -> bool:
+    return status is not None and not status.startswith("2")
+
+
+def _is_shown(row: Row, selection: Selection) -> bool:
+    """Whether it passes the filters, and its listener is there."""
+    row_id, _, status, error, _, _, _, listener_id = row
+    if listener_id is None or not selection.admits(millisecond_of(row_id)):
+        return False
+    if selection.listener not in (None, listener_id):
+        return False
+    if selection.outcome is not None and (selection.outcome == "failed") != bool(error):
+        return False
+    low, high = status_bounds(selection.status) if selection.status is not None else (0, LARGEST)
+    return bool(low <= status <= high)
+
+
+def _listing(found: RowPage, listener: Listener) -> Listing[StoredAttempt]:
+    items = [_shown(row[:7], listener.public_id, row[7] or "") for row in found.rows]
+    return Listing(tuple(items), found.has_next, found.has_previous, found.resumes_after, found.resumes_before)
+
+
+def _shown(record: Row, listener_id: str, message_id: str) -> StoredAttempt:
+    row_id, *rest, replay = record
+    rest.append("" if replay is None else event_id_of(replay))
+    return StoredAttempt(event_id_of(row_id), millisecond_of(row_id), listener_id, message_id, *rest)

@@ -7,7 +7,7 @@ from typing import Final
 from discue.domain.filters.filters import compile_filter
 from discue.domain.model import Delivery, DeliveryState, StoredMessage
 from discue.domain.window import Window
-from discue.store.attempt_lists import OF_A_MESSAGE
+from discue.store.attempts import MAX_PER_MESSAGE
 from discue.store.engine import Row, Transaction
 from discue.store.listeners import decode_delivery_options
 from discue.store.message_log import entry_like
@@ -53,7 +53,7 @@ async def of_message(tx: Transaction, message: StoredMessage) -> list[Delivery]:
 
 async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts:
     """Those of replays are left out, and of a message with more attempts than are read for a list of them, some."""
-    return _last(await tx.rows(_ATTEMPTS, message.organization, message.queue, message.seq, OF_A_MESSAGE))
+    return _last(await tx.rows(_ATTEMPTS, message.organization, message.queue, message.seq, MAX_PER_MESSAGE))
 
 
 def _last(rows: Iterable[Row]) -> LastAttempts:

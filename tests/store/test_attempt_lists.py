@@ -10,7 +10,7 @@ import pytest
 from discue.domain.errors import BadRequest
 from discue.domain.ids import event_id_of, millisecond_of
 from discue.domain.model import Attempt, Listener, Queue, StoredAttempt, StoredMessage
-from discue.store import attempt_lists, listeners, messages
+from discue.store import attempts, listeners, messages
 from discue.store.engine import Settle, Transaction
 from discue.store.filtered_pages import Effort
 from discue.store.pagination import Listing, Selection
@@ -95,11 +95,11 @@ FILTERS: dict[str, tuple[Selection, Callable[[Attempt], bool]]] = {
 
 
 @pytest.mark.parametrize("per_page", [1, 4, 100])
-@pytest.mark.parametrize("looked_at", [attempt_lists._LOOKED_AT, Effort(2, 3, 100), Effort(1, 1, 100)])
+@pytest.mark.parametrize("looked_at", [attempts._LOOKED_AT, Effort(2, 3, 100), Effort(1, 1, 100)])
 async def test_a_listener_has_its_attempts(
     store: Store, monkeypatch: pytest.MonkeyPatch, looked_at: Effort, per_page: int
 ) -> None:
-    monkeypatch.setattr(attempt_lists, "_LOOKED_AT", looked_at)
+    monkeypatch.setattr(attempts, "_LOOKED_AT", looked_at)
     world = await _world(store)
     listener = world.listeners[1]
     for selection, passes in FILTERS.values():
@@ -109,11 +109,11 @@ async def test_a_listener_has_its_attempts(
 
 
 async def _of_listener(listener: Listener, tx: Transaction, selection: Selection) -> Listing[StoredAttempt]:
-    return await attempt_lists.of_listener(tx, listener, selection)
+    return await attempts.of_listener(tx, listener, selection)
 
 
 async def _of_message(message: StoredMessage, tx: Transaction, selection: Selection) -> Listing[StoredAttempt]:
-    return await attempt_lists.of_message(tx, message, selection)
+    return await attempts.of_message(tx, message, selection)
 
 
 @pytest.mark.parametrize("per_page", [4, 100])
@@ -144,7 +144,7 @@ async def test_a_message_that_nobody_tried_has_none(store: Store) -> None:
 async def test_a_page_that_costs_too_much_is_cut_short_and_goes_on_where_it_ended(
     store: Store, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(attempt_lists, "_LOOKED_AT", Effort(1, 2, 3))
+    monkeypatch.setattr(attempts, "_LOOKED_AT", Effort(1, 2, 3))
     world = await _world(store)
     selection, passes = FILTERS[name]
     listener = world.listeners[0]
@@ -183,23 +183,20 @@ async def test_an_attempt_shows_what_was_recorded(store: Store) -> None:
     of_message = await store.read(partial(_of_message, message, selection=Selection(per_page=100)))
     assert of_listener.items[-1] == of_message.items[-1] == expected
     for owner in (listener, message):
-        assert (
-            await store.read(partial(attempt_lists.get, organization=OURS, public_id=expected.id, of=owner)) == expected
-        )
+        assert await store.read(partial(attempts.get, organization=OURS, public_id=expected.id, of=owner)) == expected
 
 
 async def test_an_attempt_is_found_by_whom_it_belongs_to_alone(store: Store) -> None:
     world = await _world(store)
     made = event_id_of(world.attempts[1].id)
-    get = partial(attempt_lists.get, public_id=made)
+    get = partial(attempts.get, public_id=made)
     assert await store.read(partial(get, organization=OURS, of=world.listeners[0])) is None
     assert await store.read(partial(get, organization=OURS, of=world.messages[0])) is None
     assert await store.read(partial(get, organization=row_id(2), of=world.listeners[1])) is None
     near = [made[:-1] + chr(ord(made[-1]) + 1), "0" * 21, "z" * 21, made[:8] + "z" * 13]
     for other in near:
         assert (
-            await store.read(partial(attempt_lists.get, organization=OURS, public_id=other, of=world.listeners[1]))
-            is None
+            await store.read(partial(attempts.get, organization=OURS, public_id=other, of=world.listeners[1])) is None
         )
 
 
@@ -210,7 +207,7 @@ async def test_attempts_to_a_deleted_listener_are_not_shown(store: Store) -> Non
     shown = await store.read(partial(_of_message, message, selection=Selection(per_page=100)))
     assert {each.listener_public_id for each in shown.items} == {world.listeners[1].public_id}
     theirs = next(each for each in world.attempts if each.listener == gone.id and each.seq == 1)
-    found = partial(attempt_lists.get, organization=OURS, public_id=event_id_of(theirs.id), of=message)
+    found = partial(attempts.get, organization=OURS, public_id=event_id_of(theirs.id), of=message)
     assert await store.read(found) is None
 
 
@@ -228,6 +225,6 @@ async def test_what_is_kept_beside_a_record_is_read_by_its_id(store: Store) -> N
     listener, made = world.listeners[0], world.attempts[0]
     settle = Settle(OURS, listener.id, 0, listener.queue, 0, 1, 3, None, 0, 0, 0, 0, 0, details=((made.id, b"kept"),))
     assert await store.settle(settle)
-    content = partial(attempt_lists.content, public_id=event_id_of(made.id))
+    content = partial(attempts.content, public_id=event_id_of(made.id))
     assert await store.read(partial(content, organization=OURS)) == b"kept"
     assert await store.read(partial(content, organization=row_id(2))) is None

@@ -9,17 +9,7 @@ from typing import Any
 import pytest
 
 from discue.domain.model import Listener, Queue
-from discue.store import (
-    api_keys,
-    attempt_lists,
-    delivery_lists,
-    domains,
-    listeners,
-    messages,
-    organizations,
-    queues,
-    users,
-)
+from discue.store import api_keys, attempts, delivery_lists, domains, listeners, messages, organizations, queues, users
 from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction, Value
 from discue.store.pagination import Selection
 from discue.store.sqlite.engine import SqliteEngine
@@ -111,11 +101,11 @@ async def _see_what_happened(tx: Transaction, queue: Queue, listener: Listener) 
             await delivery_lists.of_message(tx, message, Selection(state=state, **place, **filters))  # type: ignore[arg-type]
         for outcome, status in product((None, "acknowledged", "failed"), (None, "503", "2xx")):
             selection = Selection(outcome=outcome, status=status, **place, **filters)  # type: ignore[arg-type]
-            await attempt_lists.of_message(tx, message, selection)
-            await attempt_lists.of_listener(tx, listener, selection)
+            await attempts.of_message(tx, message, selection)
+            await attempts.of_listener(tx, listener, selection)
     for of in (message, listener):
-        await attempt_lists.get(tx, OURS, public_id(33), of)
-    await attempt_lists.content(tx, OURS, public_id(33))
+        await attempts.get(tx, OURS, public_id(33), of)
+    await attempts.content(tx, OURS, public_id(33))
 
 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)
@@ -242,7 +232,7 @@ async def test_failures_of_a_listener_are_found_by_their_index_and_the_rest_by_t
         explaining = (
             Explaining(tx) if isinstance(store.engine, SqliteEngine) else IdempotencyRecord(tx, index_conditions)
         )
-        await attempt_lists.of_listener(explaining, listener, selection)
+        await attempts.of_listener(explaining, listener, selection)
         assert len(explaining.plans) == 2
         return " ".join(str(plan) for plan in explaining.plans.values()).replace("PRIMARY KEY", "attempt_pkey")
 
