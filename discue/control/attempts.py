@@ -7,7 +7,8 @@ from discue.domain.attempt_detail import AttemptDetail, unpacked
 from discue.domain.errors import BadRequest, Fault
 from discue.domain.model import Delivery, Listener, StoredAttempt, StoredMessage
 from discue.domain.scopes import Principal
-from discue.store import attempts, delivery_lists, listeners, messages, queues
+from discue.store import attempts, listeners, messages, queues
+from discue.store import deliveries as stored_deliveries
 from discue.store.engine import Transaction
 from discue.store.pagination import Listing, Selection
 
@@ -28,7 +29,7 @@ async def deliveries(
     """Of the message, for each listener that was there when it was stored."""
 
     async def work(tx: Transaction) -> Listing[Delivery]:
-        return await delivery_lists.of_message(tx, await _message(tx, principal, path), selection)
+        return await stored_deliveries.page_of_message(tx, await _message(tx, principal, path), selection)
 
     return await control.store.read(work)
 

@@ -28,7 +28,7 @@ class MessageDetails(msgspec.Struct, frozen=True):
 async def get(control: ControlContext, principal: Principal, queue_public_id: str, message_id: str) -> MessageDetails:
     async def work(tx: Transaction) -> MessageDetails:
         message = await _own(tx, principal, "read", (queue_public_id, message_id))
-        return MessageDetails(message, tuple(await deliveries.of_message(tx, message)))
+        return MessageDetails(message, tuple(await deliveries.list_of_message(tx, message)))
 
     return await control.store.read(work)
 

@@ -3,11 +3,11 @@
 from discue.control.context import ControlContext, require_found
 from discue.domain.model import Listener
 from discue.domain.scopes import Access, Principal
-from discue.store import listeners, missed, recipients
+from discue.store import deliveries, listeners, missed
+from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
 from discue.store.missed import MissedMessage
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
-from discue.store.recipients import Recipient
 
 Path = tuple[str, str]
 """The ids of a queue and of one of its listeners."""
@@ -31,4 +31,4 @@ async def listener_at(tx: Transaction, principal: Principal, access: Access, pat
 
 
 async def recipient_of(tx: Transaction, listener: Listener) -> Recipient:
-    return require_found(await recipients.recipient(tx, listener.organization, listener.public_id))
+    return require_found(await deliveries.recipient(tx, listener.organization, listener.public_id))

@@ -9,11 +9,11 @@ from discue.control.missed import Path, listener_at, recipient_of
 from discue.domain.errors import Conflict, Fault, Unprocessable
 from discue.domain.model import MissedSelection, Redelivery
 from discue.domain.scopes import Principal
-from discue.store import feed, queues, recipients, redeliveries
+from discue.store import deliveries, feed, queues, redeliveries
+from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
 from discue.store.message_log import EVERYWHERE, Span, chosen_rows, common, span_of_times
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
-from discue.store.recipients import Recipient
 from discue.store.redeliveries import RedeliveryPreview
 
 OPEN_AT_MOST = 10
@@ -138,7 +138,7 @@ async def _survey(
 async def _missed_seqs(tx: Transaction, of: Recipient, ids: Sequence[str]) -> dict[str, int]:
     rows = await chosen_rows(tx, of.organization, dict.fromkeys(ids)) if ids else []
     seqs = {str(row[2]): int(row[1][2]) for row in rows if row[1][1] == of.queue}
-    states = await recipients.states_of(tx, of, list(seqs.values()))
+    states = await deliveries.states_of(tx, of, list(seqs.values()))
     rule = "is not the id of a message that this listener has missed"
     faults = [
         Fault(f"/messages/{index}", rule)

@@ -12,10 +12,10 @@ from discue.domain.ids import event_id_of
 from discue.domain.model import Replay, ReplaySpec
 from discue.domain.scopes import Principal
 from discue.store import feed, replays
+from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
 from discue.store.message_log import chosen_rows, first_seq_at, span_of_log
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
-from discue.store.recipients import Recipient
 
 OPEN_AT_MOST: Final = 3
 

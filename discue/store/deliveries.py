@@ -1,16 +1,21 @@
 """What became of one message for each listener: read from cursors, exceptions and attempts, never stored."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from discue.domain.filters.filters import compile_filter
+from discue.domain.ids import event_id_of, row_id_up_to
 from discue.domain.model import Delivery, DeliveryState, StoredMessage
 from discue.domain.window import Window
 from discue.store.attempts import MAX_PER_MESSAGE
 from discue.store.engine import Row, Transaction
+from discue.store.filtered_pages import Effort, Seen, Sifted, Span
 from discue.store.listeners import decode_delivery_options
 from discue.store.message_log import entry_like
+from discue.store.pagination import CLOCKS_APART_MS, Listing, Selection, browse, nearest_row_id
 
 SHOWN_LISTENERS: Final = 100
 
@@ -23,14 +28,14 @@ RECIPIENTS: Final = """
 """The listeners that a message is for, by its `origin_seq`."""
 
 _OLDEST: Final = f"{RECIPIENTS} ORDER BY listener.id LIMIT $4"
-_EXCEPTION: Final = """
+_STATE_ROW: Final = """
     SELECT state, attempts, reason, due_at FROM exception
     WHERE organization = $1 AND listener = $2 AND stream = 0 AND seq = $3"""
-_MISSED_RANGE: Final = """
+_MISSED_RANGE_OF: Final = """
     SELECT seq_to, reason FROM missed_range WHERE organization = $1 AND listener = $2 AND seq_from <= $3
     ORDER BY seq_from DESC LIMIT 1"""
 # The key stands in the log alone: a row there, and those of its key by an index.
-_BLOCKED: Final = """
+_BLOCKING: Final = """
     SELECT b.id FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
         AND e.key_hash = log.key_hash
     LEFT JOIN log b ON b.organization = e.organization AND b.queue = e.queue AND b.seq = e.seq
@@ -44,7 +49,7 @@ LastAttempts = dict[int, tuple[int, int]]
 """How many attempts were made for each listener, and the status of the last one."""
 
 
-async def of_message(tx: Transaction, message: StoredMessage) -> list[Delivery]:
+async def list_of_message(tx: Transaction, message: StoredMessage) -> list[Delivery]:
     """For each listener that was there when the message was published, oldest first: at most 100 of them."""
     last = await last_attempts(tx, message)
     rows = await tx.rows(_OLDEST, message.organization, message.queue, message.origin_seq, SHOWN_LISTENERS)
@@ -75,7 +80,7 @@ async def delivery(tx: Transaction, message: StoredMessage, recipient: Row, last
         return Delivery(public_id, "pending", 0, 0)
     number, status = last.get(listener, (0, 0))
     key = (message.organization, listener, message.seq)
-    exception = await tx.row(_EXCEPTION, *key)
+    exception = await tx.row(_STATE_ROW, *key)
     if exception is not None:
         *settled, due_at = exception
         state, counted = of_exception(*settled)
@@ -87,7 +92,7 @@ async def delivery(tx: Transaction, message: StoredMessage, recipient: Row, last
     blocking = await _blocking(tx, message, listener)
     if blocking is not None:
         return Delivery(public_id, "pending", number, status, blocked_by=blocking[0] or "")
-    missed = await tx.row(_MISSED_RANGE, *key)
+    missed = await tx.row(_MISSED_RANGE_OF, *key)
     if missed is not None and missed[0] >= message.seq:
         return Delivery(public_id, "missed", number, status, reason=missed[1])
     state = "filtered" if not number and _is_filtered(message, settings) else "acknowledged"
@@ -101,7 +106,7 @@ async def is_blocked(tx: Transaction, message: StoredMessage, listener: int) -> 
 
 async def _blocking(tx: Transaction, message: StoredMessage, listener: int) -> Row | None:
     """The id of the message whose exception that is; None for it where it was deleted a moment ago."""
-    return await tx.row(_BLOCKED, message.organization, message.queue, message.seq, listener)
+    return await tx.row(_BLOCKING, message.organization, message.queue, message.seq, listener)
 
 
 def _is_filtered(message: StoredMessage, settings: str) -> bool:
@@ -121,3 +126,183 @@ def of_exception(state: str, attempts: int, reason: str) -> tuple[DeliveryState,
         return "missed", attempts
     made = attempts - (state in {"sending", "leased"})
     return "retrying" if made else "pending", made
+
+
+_RECIPIENT: Final = """
+    SELECT listener.id, listener.queue, queue.public_id, cursor.start_seq, cursor.position, cursor.ahead
+    FROM listener
+    JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
+        AND cursor.stream = 0
+    JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
+    WHERE listener.organization = $1 AND listener.public_id = $2 AND listener.deleted_at IS NULL
+        AND queue.deleted_at IS NULL"""
+_AT_ONCE: Final = 100
+_STATE_ROWS: Final = f"""
+    SELECT seq, state, attempts, reason FROM exception
+    WHERE organization = $1 AND listener = $2 AND stream = 0
+    AND seq IN ({", ".join(f"${number}" for number in range(3, 3 + _AT_ONCE))})"""
+_BLOCKED: Final = f"""
+    SELECT log.seq FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
+        AND e.key_hash = log.key_hash AND e.seq < log.seq
+    WHERE log.organization = $1 AND log.queue = $2 AND e.listener = $3 AND e.stream = 0 AND e.blocked > 0
+        AND e.key_hash IS NOT NULL AND log.seq IN ({", ".join(f"${number}" for number in range(4, 4 + _AT_ONCE))})"""
+_MISSED_RANGE: Final = """
+    SELECT seq_from, seq_to, reason, missed_at FROM missed_range
+    WHERE organization = $1 AND listener = $2 AND seq_from <= $3
+    ORDER BY seq_from DESC LIMIT 1"""
+
+
+class Recipient(msgspec.Struct, frozen=True):
+    """A listener by its row id, and its cursor: messages beyond `start_seq` are for it."""
+
+    organization: int
+    listener: int
+    queue: int
+    queue_public_id: str
+    start_seq: int
+    window: Window
+
+    @property
+    def highest_settled(self) -> int:
+        return self.window.last_settled
+
+
+async def recipient(tx: Transaction, organization: int, public_id: str) -> Recipient | None:
+    row = await tx.row(_RECIPIENT, organization, public_id)
+    if row is None:
+        return None
+    listener, queue, queue_public_id, start_seq, position, ahead = row
+    window = Window.decode(position, ahead)
+    return Recipient(organization, listener, queue, queue_public_id, start_seq, window)
+
+
+async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict[int, DeliveryState]:
+    """What has become of each message, for one listener."""
+    delivery_rows = await _state_rows(tx, of, seqs)
+    blocked = await _blocked(tx, of, [seq for seq in seqs if seq not in delivery_rows and of.window.is_settled(seq)])
+    states: dict[int, DeliveryState] = {}
+    known = _Known()
+    for seq in sorted(seqs, reverse=True):
+        if seq in delivery_rows:
+            states[seq] = of_exception(*delivery_rows[seq])[0]
+        elif seq in blocked or not of.window.is_settled(seq):
+            states[seq] = "pending"
+        else:
+            if not known.covers(seq):
+                known = _Known(seq, await missed_range(tx, of, seq))
+            states[seq] = known.state
+    return states
+
+
+async def missed_range(tx: Transaction, of: Recipient, seq: int) -> Row | None:
+    """The last range that begins at the seq or before it, which it need not reach: its ends, why, and since when."""
+    return await tx.row(_MISSED_RANGE, of.organization, of.listener, seq)
+
+
+class _Known:
+    """A stretch of settled messages without exceptions that share a state: from the asked seq downwards."""
+
+    def __init__(self, seq: int = 0, found: Row | None = None) -> None:
+        first, last = (int(found[0]), int(found[1])) if found is not None else (0, -1)
+        is_missed = last >= seq > 0
+        self.state: DeliveryState = "missed" if is_missed else "acknowledged"
+        self._lowest = first if is_missed else last + 1
+        self._highest = seq
+
+    def covers(self, seq: int) -> bool:
+        return self._lowest <= seq <= self._highest
+
+
+async def _blocked(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> set[int]:
+    """Those that the cursor has passed, and that wait behind an exception of their key."""
+    found: set[int] = set()
+    for start in range(0, len(seqs), _AT_ONCE):
+        some = seqs[start : start + _AT_ONCE]
+        asked = [*some, *[some[-1]] * (_AT_ONCE - len(some))]
+        found.update(row[0] for row in await tx.rows(_BLOCKED, of.organization, of.queue, of.listener, *asked))
+    return found
+
+
+async def _state_rows(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict[int, Row]:
+    found: dict[int, Row] = {}
+    for start in range(0, len(seqs), _AT_ONCE):
+        some = seqs[start : start + _AT_ONCE]
+        # One statement for any number of them: the last one fills up.
+        asked = [*some, *[some[-1]] * (_AT_ONCE - len(some))]
+        for seq, *rest in await tx.rows(_STATE_ROWS, of.organization, of.listener, *asked):
+            found[seq] = tuple(rest)
+    return found
+
+
+_LOOKED_AT: Final = Effort(first=100, step=100, in_all=300)
+"""Of each a few rows are read."""
+
+_BETWEEN: Final = f"{RECIPIENTS} AND listener.id > $4 AND listener.id < $5 ORDER BY listener.id"
+_ANCHOR: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id = $2"
+
+
+async def page_of_message(tx: Transaction, message: StoredMessage, selection: Selection) -> Listing[Delivery]:
+    """Of each listener that was there when the message was stored. `created_…` is about that moment.
+
+    Raises BadRequest for a numbered page that is too far from the first.
+    """
+    if not selection.admits(message.stored_at):
+        return Listing((), has_next=False, has_previous=False)
+    recipients = _Recipients(message)
+    last = await last_attempts(tx, message)
+    if selection.state is None:
+        found = await browse(tx, recipients, selection)
+        items = [await delivery(tx, message, row, last) for row in found.rows]
+    else:
+        sifted = Sifted(
+            _InState(recipients, selection.state, last), recipients.within, _LOOKED_AT, recipients.locate, event_id_of
+        )
+        found = await sifted.page(tx, selection)
+        items = [item for _, item in found.rows]
+    return Listing(tuple(items), found.has_next, found.has_previous, found.resumes_after, found.resumes_before)
+
+
+class _Recipients:
+    """The listeners that a message is for, by row id."""
+
+    def __init__(self, message: StoredMessage) -> None:
+        self.message = message
+        self.within = (0, nearest_row_id(message.stored_at + CLOCKS_APART_MS))
+
+    async def locate(self, tx: Transaction, public_id: str) -> int:
+        row = await tx.row(_ANCHOR, self.message.organization, public_id)
+        return int(row[0]) if row is not None else row_id_up_to(public_id)
+
+    async def older(self, tx: Transaction, bound: int | None, limit: int, offset: int = 0) -> Sequence[Row]:
+        high = self.within[1] if bound is None else min(bound, self.within[1])
+        return await self.between(tx, (0, high), limit, offset, newest_first=True)
+
+    async def newer(self, tx: Transaction, bound: int, limit: int) -> Sequence[Row]:
+        return await self.between(tx, (bound, self.within[1]), limit, newest_first=False)
+
+    async def between(
+        self, tx: Transaction, span: Span, limit: int, offset: int = 0, *, newest_first: bool
+    ) -> Sequence[Row]:
+        message = self.message
+        sql = f"{_BETWEEN} {'DESC' if newest_first else 'ASC'} LIMIT $6 OFFSET $7"
+        return await tx.rows(sql, message.organization, message.queue, message.origin_seq, *span, limit, offset)
+
+
+class _InState:
+    """Rows of a listener's row id and its delivery, of those that are in a state."""
+
+    def __init__(self, recipients: _Recipients, state: str, last: LastAttempts) -> None:
+        self._recipients = recipients
+        self._state = state
+        self._last = last
+
+    async def look(self, tx: Transaction, span: Span, looked_at: int, wanted: int, *, newest_first: bool) -> Seen:
+        found: list[Row] = []
+        rows = await self._recipients.between(tx, span, looked_at, newest_first=newest_first)
+        for row in rows:
+            item = await delivery(tx, self._recipients.message, row, self._last)
+            if item.state == self._state:
+                found.append((row[0], item))
+            if len(found) == wanted:
+                break
+        return Seen(found, rows[-1][0] if len(rows) == looked_at else None)

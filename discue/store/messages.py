@@ -7,6 +7,7 @@ from discue.domain.errors import BadRequest, Fault
 from discue.domain.messages import decode_options
 from discue.domain.model import Queue, StoredMessage
 from discue.store import message_log, queues, scheduled
+from discue.store.deliveries import Recipient, recipient
 from discue.store.engine import Row, Transaction
 from discue.store.message_log import (
     BODY,
@@ -32,7 +33,6 @@ from discue.store.pagination import (
     too_far,
 )
 from discue.store.received import MessageSource, Picked, Received, Several, candidates_of
-from discue.store.recipients import Recipient, recipient
 
 _GET: Final = f"""
     SELECT l.seq, l.alias, coalesce(l.published_at, l.stored_at), l.updated_at, l.codec, {BODY}, l.expires_at, l.extra,

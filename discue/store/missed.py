@@ -5,11 +5,11 @@ from typing import Final
 
 import msgspec
 
+from discue.store.deliveries import Recipient, missed_range
 from discue.store.engine import Row, Transaction
 from discue.store.message_log import common, span_of_times
 from discue.store.pagination import LARGEST, Listing, Selection
 from discue.store.received import Received, missed_for
-from discue.store.recipients import Recipient, missed_range
 from discue.store.tables import placeholders
 
 _DETAILS: Final = """

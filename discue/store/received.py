@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 from discue.domain.model import DeliveryState
+from discue.store.deliveries import Recipient, missed_range, states_of
 from discue.store.engine import Row, Transaction
 from discue.store.message_log import WAITING, OneLog, Span, common, place_of, placed
 from discue.store.pagination import RowPage, Selection, too_far
-from discue.store.recipients import Recipient, missed_range, states_of
 
 _LOOKED_AT: Final = 2_000
 _COUNTED_THROUGH: Final = 20_000

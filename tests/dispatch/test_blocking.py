@@ -53,7 +53,7 @@ async def _delivery(stage: Stage, queue: Queue, public_id: str) -> Delivery:
     async def work(tx: Transaction) -> Delivery:
         message = await messages.get(tx, queue, public_id)
         assert message is not None
-        [delivery] = await deliveries.of_message(tx, message)
+        [delivery] = await deliveries.list_of_message(tx, message)
         return delivery
 
     return await stage.store.read(work)

@@ -37,7 +37,7 @@ async def _rows(stage: Stage) -> list[tuple[int, str, int]]:
 async def _states(stage: Stage, queue: Queue, ids: list[str]) -> list[str]:
     async def work(tx: Transaction) -> list[str]:
         found = [await messages.get(tx, queue, each) for each in ids]
-        return [delivery.state for each in found if each for delivery in await deliveries.of_message(tx, each)]
+        return [delivery.state for each in found if each for delivery in await deliveries.list_of_message(tx, each)]
 
     return await stage.store.read(work)
 

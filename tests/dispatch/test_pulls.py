@@ -22,7 +22,9 @@ TWICE = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=2, jitter=0.0
 async def _states(at: Counter, ids: list[str]) -> list[tuple[str, int]]:
     async def work(tx: Transaction) -> list[tuple[str, int]]:
         found = [await messages.get(tx, at.queue, each) for each in ids]
-        return [(each.state, each.attempts) for one in found if one for each in await deliveries.of_message(tx, one)]
+        return [
+            (each.state, each.attempts) for one in found if one for each in await deliveries.list_of_message(tx, one)
+        ]
 
     return await at.stage.store.read(work)
 

@@ -35,7 +35,7 @@ def _settle(listener: Listener, position: int, **changes: object) -> Settle:
 
 
 async def _of(store: Store, message: StoredMessage) -> list[Delivery]:
-    return await store.read(lambda tx: deliveries.of_message(tx, message))
+    return await store.read(lambda tx: deliveries.list_of_message(tx, message))
 
 
 async def test_before_any_attempt_a_message_is_pending_for_those_who_were_there(store: Store) -> None:

@@ -145,7 +145,7 @@ async def _expected(store: Store, queue: Queue, listener: Listener) -> list[tupl
         found = []
         for number in range(FIRST + 60, FIRST - 1, -1):
             message = await messages.get(tx, queue, public_id(number))
-            of = [] if message is None else await deliveries.of_message(tx, message)
+            of = [] if message is None else await deliveries.list_of_message(tx, message)
             if message is not None and of:
                 found.append((message.id, message.alias, message.stored_at, of[0].state))
         return found

@@ -7,7 +7,7 @@ import pytest
 
 from discue.domain.errors import BadRequest
 from discue.domain.model import Attempt, Delivery, DeliveryState, Listener, Queue, StoredMessage
-from discue.store import delivery_lists, listeners, messages
+from discue.store import deliveries, listeners, messages
 from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
 from discue.store.filtered_pages import Effort
 from discue.store.pagination import Listing, Selection
@@ -57,7 +57,7 @@ def _settled(listener: Listener, fate: int) -> Settle:
 
 
 async def _pages(message: StoredMessage, tx: Transaction, selection: Selection) -> Listing[Delivery]:
-    return await delivery_lists.of_message(tx, message, selection)
+    return await deliveries.page_of_message(tx, message, selection)
 
 
 async def _walked(store: Store, world: World, selection: Selection) -> tuple[list[str], list[str]]:
@@ -82,11 +82,11 @@ async def _walked(store: Store, world: World, selection: Selection) -> tuple[lis
     return forth, back
 
 
-@pytest.mark.parametrize("looked_at", [delivery_lists._LOOKED_AT, Effort(2, 3, 5), Effort(1, 1, 2)])
+@pytest.mark.parametrize("looked_at", [deliveries._LOOKED_AT, Effort(2, 3, 5), Effort(1, 1, 2)])
 async def test_deliveries_are_listed_by_listener_newest_first_and_by_state(
     store: Store, monkeypatch: pytest.MonkeyPatch, looked_at: Effort
 ) -> None:
-    monkeypatch.setattr(delivery_lists, "_LOOKED_AT", looked_at)
+    monkeypatch.setattr(deliveries, "_LOOKED_AT", looked_at)
     world = await _world(store)
     states: tuple[DeliveryState | None, ...] = (None, "pending", "acknowledged", "retrying", "missed")
     for state, per_page in ((state, per_page) for state in states for per_page in (1, 3, 100)):
@@ -115,7 +115,7 @@ async def test_pages_have_numbers_as_far_as_can_be_counted(store: Store, monkeyp
     assert [each.listener_public_id for each in second.items] == [
         listener.public_id for listener, _ in reversed(world.stands)
     ][5:10]
-    monkeypatch.setattr(delivery_lists, "_LOOKED_AT", Effort(2, 2, 4))
+    monkeypatch.setattr(deliveries, "_LOOKED_AT", Effort(2, 2, 4))
     with pytest.raises(BadRequest, match="too far"):
         await store.read(partial(_pages, world.message, selection=Selection(per_page=5, page=3, state="pending")))
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from discue.domain.model import Listener, Queue
-from discue.store import api_keys, attempts, delivery_lists, domains, listeners, messages, organizations, queues, users
+from discue.store import api_keys, attempts, deliveries, domains, listeners, messages, organizations, queues, users
 from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction, Value
 from discue.store.pagination import Selection
 from discue.store.sqlite.engine import SqliteEngine
@@ -98,7 +98,7 @@ async def _see_what_happened(tx: Transaction, queue: Queue, listener: Listener) 
     times = {"created_after": NOON, "created_before": NOON + 50}
     for place, filters in product(PLACES, ({}, times)):
         for state in (None, *STATES):
-            await delivery_lists.of_message(tx, message, Selection(state=state, **place, **filters))  # type: ignore[arg-type]
+            await deliveries.page_of_message(tx, message, Selection(state=state, **place, **filters))  # type: ignore[arg-type]
         for outcome, status in product((None, "acknowledged", "failed"), (None, "503", "2xx")):
             selection = Selection(outcome=outcome, status=status, **place, **filters)  # type: ignore[arg-type]
             await attempts.of_message(tx, message, selection)

@@ -34,7 +34,6 @@ from discue.store import (
     organizations,
     purge,
     queues,
-    recipients,
     redeliveries,
     redelivery_steps,
     replays,
@@ -132,7 +131,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
             await messages.page_of_queue(tx, queue, selection, only)
     message = await messages.get(tx, queue, public_id(33))
     assert message is not None
-    await deliveries.of_message(tx, message)
+    await deliveries.list_of_message(tx, message)
     await messages.set_alias(tx, message, "other", NOON)
     await messages.delete(tx, message)
     await _deliver_later(tx, queue)
@@ -210,7 +209,7 @@ async def _change_queue(tx: Transaction, queue: Queue) -> None:
 
 async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
     """What is asked of what was missed, and of redeliveries."""
-    of = await recipients.recipient(tx, OURS, listener.public_id)
+    of = await deliveries.recipient(tx, OURS, listener.public_id)
     assert of is not None
     for number, chosen in enumerate((MissedSelection((3, 5)), MissedSelection(reason="too_old"), MissedSelection())):
         made = Redelivery(

@@ -10,11 +10,11 @@ import pytest
 
 from discue.domain.intervals import subtract
 from discue.domain.model import Listener, MissedSelection, Queue, Redelivery
-from discue.store import missed, recipients, redeliveries, retention
+from discue.store import deliveries, missed, redeliveries, retention
+from discue.store.deliveries import Recipient
 from discue.store.engine import DeliveryRow, MissedRange, RedeliveryStep, Settle, Transaction
 from discue.store.missed import MissedMessage
 from discue.store.pagination import Listing, Selection
-from discue.store.recipients import Recipient
 from discue.store.redelivery_steps import RedeliveryBatch, next_step
 from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
@@ -81,7 +81,7 @@ def _settle(listener: Listener, version: int, **changes: object) -> Settle:
 
 
 async def _recipient(tx: Transaction, listener: Listener) -> Recipient:
-    found = await recipients.recipient(tx, OURS, listener.public_id)
+    found = await deliveries.recipient(tx, OURS, listener.public_id)
     assert found is not None
     return found
 

@@ -145,7 +145,7 @@ async def test_it_is_for_the_listeners_that_were_there_when_it_was_published(sto
     for now in (NOON, DUE):
         await deliver(store, now)
         message = await found(store, queue, 20)
-        states = await store.read(partial(deliveries.of_message, message=message))
+        states = await store.read(partial(deliveries.list_of_message, message=message))
         assert [(each.listener_public_id, each.state) for each in states] == [(old.public_id, "pending")]
         expected: tuple[tuple[Listener, DeliveryState | None, list[str]], ...] = (
             (old, "pending", [public_id(20)]),
