@@ -3,10 +3,10 @@
 from discue.control.context import ControlContext, require_found
 from discue.domain.model import Listener
 from discue.domain.scopes import Access, Principal
-from discue.store import deliveries, listeners, missed
+from discue.store import deliveries, listener_messages, listeners
 from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
-from discue.store.missed import MissedMessage
+from discue.store.listener_messages import MissedMessage
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 Path = tuple[str, str]
@@ -17,7 +17,9 @@ async def page(
     control: ControlContext, principal: Principal, path: Path, selection: Selection = FIRST_PAGE
 ) -> Listing[MissedMessage]:
     async def work(tx: Transaction) -> Listing[MissedMessage]:
-        return await missed.page(tx, await recipient_of(tx, await listener_at(tx, principal, "read", path)), selection)
+        return await listener_messages.missed_page(
+            tx, await recipient_of(tx, await listener_at(tx, principal, "read", path)), selection
+        )
 
     return await control.store.read(work)
 

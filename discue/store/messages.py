@@ -9,6 +9,7 @@ from discue.domain.model import Queue, StoredMessage
 from discue.store import message_log, queues, scheduled
 from discue.store.deliveries import Recipient, recipient
 from discue.store.engine import Row, Transaction
+from discue.store.listener_messages import ListenerMessages, MessageSource, Picked, Several, candidates_of
 from discue.store.message_log import (
     BODY,
     WAITING,
@@ -32,7 +33,6 @@ from discue.store.pagination import (
     browse,
     too_far,
 )
-from discue.store.received import MessageSource, Picked, Received, Several, candidates_of
 
 _GET: Final = f"""
     SELECT l.seq, l.alias, coalesce(l.published_at, l.stored_at), l.updated_at, l.codec, {BODY}, l.expires_at, l.extra,
@@ -219,7 +219,7 @@ async def _of_recipient(tx: Transaction, of: Recipient, selection: Selection, on
         return await browse(tx, source, selection)
     times = await span_of_times(tx, of.organization, of.queue, selection)
     candidates = await _candidates(tx, of, selection, only)
-    received = Received(of, selection.state, candidates, common((of.start_seq, LARGEST), times))
+    received = ListenerMessages(of, selection.state, candidates, common((of.start_seq, LARGEST), times))
     return await received.page(tx, selection)
 
 

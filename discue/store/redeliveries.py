@@ -8,9 +8,9 @@ from discue.domain.intervals import total_length
 from discue.domain.model import MissedSelection, Redelivery
 from discue.store.deliveries import Recipient
 from discue.store.engine import Row, Transaction
+from discue.store.listener_messages import MessageSource, missed_for
 from discue.store.message_log import Span
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.received import MessageSource, missed_for
 
 COUNTED: Final = 100_000
 """So many rows are counted at most: reads run on the event loop."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from discue.domain.errors import BadRequest
 from discue.domain.model import DeliveryState, Listener, Queue
 from discue.domain.window import Window
-from discue.store import deliveries, listeners, messages, queues, received
+from discue.store import deliveries, listener_messages, listeners, messages, queues
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction
 from discue.store.pagination import Selection
 from discue.store.store import Store
@@ -210,8 +210,8 @@ def test_a_list_of_a_state_has_the_messages_that_are_in_it(engine_name: str, wor
 @given(world=worlds)
 def test_a_list_that_is_cut_short_again_and_again_loses_nothing(world: World) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(received, "_LOOKED_AT", 3)
-        patch.setattr(received, "_CHUNK", 2)
+        patch.setattr(listener_messages, "_LOOKED_AT", 3)
+        patch.setattr(listener_messages, "_CHUNK", 2)
         _with_store("sqlite", world, is_cut=True)
 
 
@@ -259,7 +259,7 @@ async def test_what_lies_far_below_other_states_comes_on_a_later_page(store: Sto
 
 async def _with_a_small_budget(store: Store, selection: Selection) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(received, "_COUNTED_THROUGH", 1_000)
+        patch.setattr(listener_messages, "_COUNTED_THROUGH", 1_000)
         await store.read(lambda tx: messages.page(tx, OURS, selection))
 
 

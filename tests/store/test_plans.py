@@ -25,12 +25,12 @@ from discue.store import (
     idempotency,
     jobs,
     leases,
+    listener_messages,
     listeners,
     liveness,
     lockouts,
     message_log,
     messages,
-    missed,
     organizations,
     purge,
     queues,
@@ -221,7 +221,7 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
         await redeliveries.get(tx, OURS, made.public_id)
         await redeliveries.delete(tx, made)
         for selection in SELECTIONS:
-            await missed.page(tx, of, msgspec.structs.replace(selection, reason=chosen.reason))
+            await listener_messages.missed_page(tx, of, msgspec.structs.replace(selection, reason=chosen.reason))
             await redeliveries.page(tx, OURS, listener.id, selection)
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from discue.domain.intervals import subtract
 from discue.domain.model import Listener, MissedSelection, Queue, Redelivery
-from discue.store import deliveries, missed, redeliveries, retention
+from discue.store import deliveries, listener_messages, redeliveries, retention
 from discue.store.deliveries import Recipient
 from discue.store.engine import DeliveryRow, MissedRange, RedeliveryStep, Settle, Transaction
-from discue.store.missed import MissedMessage
+from discue.store.listener_messages import MissedMessage
 from discue.store.pagination import Listing, Selection
 from discue.store.redelivery_steps import RedeliveryBatch, next_step
 from discue.store.store import Store
@@ -87,7 +87,7 @@ async def _recipient(tx: Transaction, listener: Listener) -> Recipient:
 
 
 async def _page(tx: Transaction, selection: Selection, world: World) -> Listing[MissedMessage]:
-    return await missed.page(tx, await _recipient(tx, world.listener), selection)
+    return await listener_messages.missed_page(tx, await _recipient(tx, world.listener), selection)
 
 
 def _asked(world: World, chosen: MissedSelection, position: int = 0, until_seq: int = COUNT) -> Redelivery:

@@ -6,7 +6,7 @@ from discue.api.pagination import paged, selection_of_missed
 from discue.api.parameters import MISSED_PAGES
 from discue.api.route import Call, Needs, Route
 from discue.control import missed
-from discue.store.missed import MissedMessage
+from discue.store.listener_messages import MissedMessage
 
 PATH = "/queues/{queue_id}/listeners/{listener_id}"
 

@@ -1,18 +1,16 @@
-"""What a listener received or has yet to receive, as lists: its messages in one state, by seq.
-
-What is in a state is found where it stands, in the log, among the exceptions or in missed ranges; then each
-message's state is looked at, and what is in another one is stepped over. So many rows are looked at for a page:
-a page that this cuts short says where to go on.
-"""
+"""The messages of a listener in one delivery state, by seq."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from discue.domain.model import DeliveryState
 from discue.store.deliveries import Recipient, missed_range, states_of
 from discue.store.engine import Row, Transaction
-from discue.store.message_log import WAITING, OneLog, Span, common, place_of, placed
-from discue.store.pagination import RowPage, Selection, too_far
+from discue.store.message_log import WAITING, OneLog, Span, common, place_of, placed, span_of_times
+from discue.store.pagination import LARGEST, Listing, RowPage, Selection, too_far
+from discue.store.tables import placeholders
 
 _LOOKED_AT: Final = 2_000
 _COUNTED_THROUGH: Final = 20_000
@@ -172,7 +170,7 @@ class _Found(NamedTuple):
     cut: Row | None
 
 
-class Received:
+class ListenerMessages:
     """A listener's messages in one state, among some candidates, between two seqs."""
 
     def __init__(self, of: Recipient, state: DeliveryState, candidates: MessageSource, within: Span) -> None:
@@ -264,4 +262,59 @@ def _id_of(cut: Row | None, rows: Sequence[Row], size: int) -> str | None:
 
 
 def _seq(row: Row) -> int:
+    return int(row[0][2])
+
+
+_MISSED_DETAILS: Final = """
+    SELECT seq, reason, due_at, attempts FROM exception
+    WHERE organization = $1 AND listener = $2 AND stream = 0 AND seq IN ({})"""
+
+
+class MissedMessage(msgspec.Struct, frozen=True):
+    """A message that a listener has missed; `attempts` are those that were made."""
+
+    id: str
+    alias: str
+    seq: int
+    stored_at: int
+    reason: str
+    missed_at: int
+    attempts: int
+
+
+async def missed_page(tx: Transaction, of: Recipient, selection: Selection) -> Listing[MissedMessage]:
+    """Newest first. Times in the selection are those at which messages were stored."""
+    times = await span_of_times(tx, of.organization, of.queue, selection)
+    within = common((of.start_seq, LARGEST), times)
+    found = await ListenerMessages(of, "missed", missed_for(of, selection.reason), within).page(tx, selection)
+    items = await _described(tx, of, found.rows)
+    return Listing(tuple(items), found.has_next, found.has_previous, found.resumes_after, found.resumes_before)
+
+
+async def _described(tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[MissedMessage]:
+    apart = await _apart(tx, of, [_seq_of(row) for row in rows])
+    around: Row | None = None
+    items = []
+    for row in rows:
+        seq = _seq_of(row)
+        if seq in apart:
+            reason, missed_at, attempts = apart[seq]
+        else:
+            if around is None or not around[0] <= seq <= around[1]:
+                around = await missed_range(tx, of, seq)
+            (reason, missed_at), attempts = around[2:] if around else ("", 0), 0
+        (stored_at, _, _), public_id, alias = row[1:4]
+        items.append(MissedMessage(public_id, alias or public_id, seq, stored_at, reason, missed_at, attempts))
+    return items
+
+
+async def _apart(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict[int, tuple[str, int, int]]:
+    """Reason, time and attempts of those that stand in a row of their own."""
+    if not seqs:
+        return {}
+    sql = _MISSED_DETAILS.format(placeholders(3, len(seqs)))
+    return {row[0]: (row[1], row[2], row[3]) for row in await tx.rows(sql, of.organization, of.listener, *seqs)}
+
+
+def _seq_of(row: Row) -> int:
     return int(row[0][2])
