@@ -10,7 +10,7 @@ from discue.store import blocking
 from discue.store.cursors import NEXT_OF_KEY, KeyRow, LaneRecord, lanes_of
 from discue.store.engine import PULL_OWNER, CursorKey, QueueKey, Row, Transaction
 from discue.store.message_log import BODY, entry_of
-from discue.store.redelivery_steps import RedeliveryBatch, next_step
+from discue.store.redeliveries import RedeliveryBatch, next_step
 from discue.store.tables import placeholders
 
 DUE_ROWS: Final = 128

@@ -1,16 +1,20 @@
 """Redeliveries as rows: what clients asked for and see, and what was counted when they did."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from discue.domain.intervals import total_length
+from discue.domain.intervals import Interval, to_intervals, total_length
 from discue.domain.model import MissedSelection, Redelivery
+from discue.store import blocking
+from discue.store.cursors import KeyRow
 from discue.store.deliveries import Recipient
-from discue.store.engine import Row, Transaction
+from discue.store.engine import CursorKey, MissedRange, Row, Transaction
 from discue.store.listener_messages import MessageSource, missed_for
 from discue.store.message_log import Span
 from discue.store.pagination import Listing, Selection, Table, listed
+from discue.store.tables import placeholders
 
 COUNTED: Final = 100_000
 """So many rows are counted at most: reads run on the event loop."""
@@ -132,3 +136,188 @@ def _from_row(row: Row) -> Redelivery:
         gone=gone,
         ended_at=ended_at,
     )
+
+
+STEP_ROWS: Final = 500
+_ASKED_AT_ONCE: Final = 100
+_RANGES_AT_ONCE: Final = 50
+
+_THERE: Final = """
+    SELECT exception.seq, log.seq IS NOT NULL FROM exception
+    LEFT JOIN log ON log.organization = exception.organization AND log.queue = exception.queue
+        AND log.seq = exception.seq
+    WHERE exception.organization = $1 AND exception.listener = $2 AND exception.seq > $3 AND exception.seq <= $4
+        AND exception.state = 'missed' AND exception.stream + 0 = 0"""
+_APART: Final = """
+    SELECT exception.seq, log.seq IS NOT NULL FROM exception
+    LEFT JOIN log ON log.organization = exception.organization AND log.queue = exception.queue
+        AND log.seq = exception.seq
+    WHERE exception.organization = $1 AND exception.listener = $2 AND exception.stream = 0
+        AND exception.seq IN ({}) AND exception.state = 'missed'"""
+_RANGE_AT: Final = """
+    SELECT seq_from, seq_to, reason, missed_at FROM missed_range
+    WHERE organization = $1 AND listener = $2 AND seq_from <= $3 ORDER BY seq_from DESC LIMIT 1"""
+_RANGES_AFTER: Final = """
+    SELECT seq_from, seq_to, reason, missed_at FROM missed_range
+    WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from <= $4 ORDER BY seq_from LIMIT $5"""
+_LOG: Final = """
+    SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4 AND kind = 0
+    ORDER BY seq LIMIT $5"""
+
+
+class RangeCut(msgspec.Struct, frozen=True):
+    """What is taken out of a missed range, and which messages of that are still there."""
+
+    whole: MissedRange
+    taken: tuple[Interval, ...]
+    there: tuple[int, ...]
+
+
+class RedeliveryBatch(msgspec.Struct, frozen=True):
+    """Deliveries of one redelivery. It comes to `position` by them, and to its end if it `ends`.
+
+    `apart` are those that stand in a row of their own; `lost` are those of them whose messages were deleted.
+    `keys` are of those that hold one.
+    """
+
+    redelivery: Redelivery
+    apart: tuple[int, ...]
+    lost: tuple[int, ...]
+    cuts: tuple[RangeCut, ...]
+    position: int
+    ends: bool
+    keys: tuple[KeyRow, ...] = ()
+
+    @property
+    def redelivered(self) -> int:
+        return len(self.apart) + sum(len(cut.there) for cut in self.cuts)
+
+    @property
+    def gone(self) -> int:
+        return len(self.lost) + sum(total_length(cut.taken) - len(cut.there) for cut in self.cuts)
+
+
+async def next_step(tx: Transaction, cursor: CursorKey, queue: int, rows: int = STEP_ROWS) -> RedeliveryBatch | None:
+    """Of the listener's oldest redelivery that has not ended, at most so many deliveries; None when there is none.
+
+    They are not more than its pace allows in a second.
+    """
+    organization, listener, _ = cursor
+    opened = await list_open(tx, organization, listener, 1)
+    if not opened:
+        return None
+    reading = _Reading(tx, opened[0], queue)
+    rows = min(rows, opened[0].pace or rows)
+    if opened[0].chosen.seqs is not None:
+        step = await reading.of_messages(opened[0].chosen.seqs, rows)
+    else:
+        step = await reading.of_stretch(rows)
+    keys = await blocking.among(tx, cursor, (*step.apart, *step.lost))
+    return msgspec.structs.replace(step, keys=tuple(keys)) if keys else step
+
+
+class _Reading:
+    def __init__(self, tx: Transaction, redelivery: Redelivery, queue: int) -> None:
+        self._tx = tx
+        self._redelivery = redelivery
+        self._key = (redelivery.organization, redelivery.listener)
+        self._log = (redelivery.organization, queue)
+
+    async def of_messages(self, seqs: Sequence[int], rows: int) -> RedeliveryBatch:
+        waiting = [seq for seq in seqs if seq > self._redelivery.position]
+        asked = waiting[: min(rows, _ASKED_AT_ONCE)]
+        if not asked:
+            return self._step([], [], self._redelivery.until_seq, ends=True)
+        found = await self._tx.rows(_APART.format(placeholders(3, len(asked))), *self._key, *asked)
+        apart = {row[0] for row in found}
+        cuts = await self._cuts_of([seq for seq in asked if seq not in apart])
+        return self._step(sorted(found), cuts, asked[-1], ends=len(asked) == len(waiting))
+
+    async def of_stretch(self, rows: int) -> RedeliveryBatch:
+        redelivery = self._redelivery
+        span, until = (redelivery.position, redelivery.until_seq), redelivery.until_seq
+        found = await self._apart(span, rows)
+        ranges = await self._ranges(span)
+        # Beyond these there may be others, which were not read.
+        last_known = min(
+            found[-1][0] if len(found) == rows else until,
+            ranges[-1].seq_to if len(ranges) >= _RANGES_AT_ONCE else until,
+        )
+        taken: list[Row] = []
+        cuts: list[RangeCut] = []
+        position, left = span[0], rows
+        for first, each in self._in_order(found, ranges):
+            if first > last_known:
+                break
+            if left == 0:
+                return self._step(taken, cuts, position, ends=False)
+            if isinstance(each, MissedRange):
+                wanted = (max(first, span[0] + 1), min(each.seq_to, last_known))
+                cuts.append(await self._cut(each, wanted, left))
+                position, left = cuts[-1].taken[-1][1], left - len(cuts[-1].there)
+                if position < wanted[1]:
+                    return self._step(taken, cuts, position, ends=False)
+            else:
+                taken.append(each)
+                position, left = first, left - 1
+        return self._step(taken, cuts, last_known, ends=last_known >= until)
+
+    def _in_order(self, found: Sequence[Row], ranges: Sequence[MissedRange]) -> list[tuple[int, Row | MissedRange]]:
+        reason = self._redelivery.chosen.reason
+        places: list[tuple[int, Row | MissedRange]] = [(row[0], row) for row in found]
+        places += [(each.seq_from, each) for each in ranges if reason in (None, each.reason)]
+        return sorted(places, key=_first)
+
+    async def _apart(self, span: Interval, limit: int) -> list[Row]:
+        reason = self._redelivery.chosen.reason
+        condition, values = ("", ()) if reason is None else (" AND exception.reason = $5", (reason,))
+        sql = f"{_THERE}{condition} ORDER BY exception.seq LIMIT ${5 + len(values)}"
+        return await self._tx.rows(sql, *self._key, *span, *values, limit)
+
+    async def _ranges(self, span: Interval) -> list[MissedRange]:
+        """Those that reach beyond the position."""
+        around = await self._range_at(span[0])
+        begun = [around] if around is not None and around.seq_to > span[0] else []
+        rows = await self._tx.rows(_RANGES_AFTER, *self._key, *span, _RANGES_AT_ONCE)
+        return [*begun, *(MissedRange(*row) for row in rows)]
+
+    async def _range_at(self, seq: int) -> MissedRange | None:
+        row = await self._tx.row(_RANGE_AT, *self._key, seq)
+        return MissedRange(*row) if row is not None else None
+
+    async def _cut(self, whole: MissedRange, wanted: Interval, limit: int) -> RangeCut:
+        found = await self._tx.rows(_LOG, *self._log, *wanted, limit)
+        there = tuple(row[0] for row in found)
+        last = there[-1] if len(there) == limit else wanted[1]
+        return RangeCut(whole, ((wanted[0], last),), there)
+
+    async def _cuts_of(self, seqs: Sequence[int]) -> list[RangeCut]:
+        """Messages that stand in ranges; those that are not missed any more are left out."""
+        ranges: dict[int, tuple[MissedRange, list[int]]] = {}
+        around: MissedRange | None = None
+        for seq in seqs:
+            if around is None or seq > around.seq_to:
+                around = await self._range_at(seq)
+            if around is not None and around.seq_from <= seq <= around.seq_to:
+                ranges.setdefault(around.seq_from, (around, []))[1].append(seq)
+        return [await self._cut_out(whole, chosen) for whole, chosen in ranges.values()]
+
+    async def _cut_out(self, whole: MissedRange, seqs: list[int]) -> RangeCut:
+        among = placeholders(3, len(seqs))
+        sql = f"SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq IN ({among}) AND kind = 0"
+        there = sorted(row[0] for row in await self._tx.rows(sql, *self._log, *seqs))
+        return RangeCut(whole, tuple(to_intervals(seqs)), tuple(there))
+
+    def _step(self, found: Sequence[Row], cuts: Sequence[RangeCut], position: int, *, ends: bool) -> RedeliveryBatch:
+        return RedeliveryBatch(
+            self._redelivery,
+            tuple(row[0] for row in found if row[1]),
+            tuple(row[0] for row in found if not row[1]),
+            tuple(cuts),
+            position,
+            ends,
+        )
+
+
+def _first(entry: tuple[int, object]) -> int:
+    return entry[0]

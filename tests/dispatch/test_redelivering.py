@@ -8,7 +8,7 @@ import pytest
 from discue.dispatch.lane.redelivery import WAITING_RETRIES
 from discue.domain.model import DeliveryOptions, Listener, MissedSelection, Queue, Redelivery
 from discue.store import redeliveries
-from discue.store.redelivery_steps import STEP_ROWS
+from discue.store.redeliveries import STEP_ROWS
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
 from tests.support.everywhere import seeds
 

@@ -35,7 +35,6 @@ from discue.store import (
     purge,
     queues,
     redeliveries,
-    redelivery_steps,
     replays,
     retention,
     schedule_runs,
@@ -217,7 +216,7 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
         )
         await redeliveries.insert(tx, made)
         await redeliveries.preview(tx, of, chosen, (0, 40))
-        await redelivery_steps.next_step(tx, (OURS, listener.id, 0), queue.id)
+        await redeliveries.next_step(tx, (OURS, listener.id, 0), queue.id)
         await redeliveries.get(tx, OURS, made.public_id)
         await redeliveries.delete(tx, made)
         for selection in SELECTIONS:

@@ -15,7 +15,7 @@ from discue.store.deliveries import Recipient
 from discue.store.engine import DeliveryRow, MissedRange, RedeliveryStep, Settle, Transaction
 from discue.store.listener_messages import MissedMessage
 from discue.store.pagination import Listing, Selection
-from discue.store.redelivery_steps import RedeliveryBatch, next_step
+from discue.store.redeliveries import RedeliveryBatch, next_step
 from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
 from tests.store.walks import backwards, forwards

@@ -14,7 +14,7 @@ from discue.domain.window import Window
 from discue.store.cursors import DueRetry, KeyRow, LaneRecord
 from discue.store.engine import DeliveryRow, Detail, MissedRange, RedeliveryStep, ReplayStep, Settle
 from discue.store.handover import EndedRequest
-from discue.store.redelivery_steps import RedeliveryBatch
+from discue.store.redeliveries import RedeliveryBatch
 
 _DETAIL_BYTES = 1 << 19
 """So much of details goes into one settle. What is more follows with the next."""

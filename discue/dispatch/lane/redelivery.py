@@ -8,7 +8,7 @@ from discue.dispatch.lane.cursor_state import Progress
 from discue.domain.errors import Unavailable
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
-from discue.store.redelivery_steps import RedeliveryBatch, next_step
+from discue.store.redeliveries import RedeliveryBatch, next_step
 
 WAITING_RETRIES = 500
 """With more of them waiting the next step waits, too: however much was missed, so many rows are made of it at once."""
