@@ -37,7 +37,6 @@ from discue.store import (
     redeliveries,
     replays,
     retention,
-    schedule_runs,
     scheduled,
     schedules,
     tallies,
@@ -52,7 +51,7 @@ from discue.store.pagination import Selection
 from discue.store.postgres.append import APPEND, APPEND_LATER, APPEND_ONCE, KNOWN_KEYS, ROUTE
 from discue.store.postgres.poll import PAGE, POLL
 from discue.store.postgres.settle import statement
-from discue.store.schedule_runs import PlannedRun
+from discue.store.schedules import PlannedRun
 from discue.store.store import Store
 from tests.store.looking_back import look_back
 from tests.store.postgres_plans import index_conditions, slow_steps
@@ -187,7 +186,7 @@ async def _run_schedules(tx: Transaction, queue: Queue) -> None:
     await schedules.due(tx, NOON)
     entry = NewEntry(public_id(61), True, b"1")
     planned = PlannedRun(made, queue.config_version, (entry,), ScheduleRun(NOON, NOON, entry.id), None)
-    assert (await schedule_runs.run(tx, [planned], NOON)).heads == {(OURS, queue.id): 42}
+    assert (await schedules.run(tx, [planned], NOON)).heads == {(OURS, queue.id): 42}
     await schedules.delete(tx, made)
 
 

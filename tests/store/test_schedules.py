@@ -14,10 +14,10 @@ from discue.domain.messages import decode_options, hash_key
 from discue.domain.model import Entry, MessageOptions, Queue
 from discue.domain.quotas import NO_QUOTAS, Quotas
 from discue.domain.schedule import LATE_MS, MissedRunPolicy, Schedule, ScheduleRun, Timing
-from discue.store import organizations, queues, schedule_runs, schedules, tallies
+from discue.store import organizations, queues, schedules, tallies
 from discue.store.engine import UniqueViolation
 from discue.store.pagination import Selection
-from discue.store.schedule_runs import PlannedRun
+from discue.store.schedules import PlannedRun
 from discue.store.store import Store
 from tests.store.rows import public_id, row_id, stored_organization, stored_queue
 from tests.support.clocks import NOON, StandingClock
@@ -168,7 +168,7 @@ async def test_of_many_that_run_the_same_at_once_one_does(world: World) -> None:
 async def test_the_message_and_the_next_run_are_of_one_commit(world: World) -> None:
     made = await world.schedule()
     planned = PlannedRun(made, 1, (), ScheduleRun(FIRST, FIRST, "x"), FIRST + MINUTE)
-    run = partial(schedule_runs.run, planned=[planned], now=FIRST)
+    run = partial(schedules.run, planned=[planned], now=FIRST)
 
     async def broken(tx: object) -> None:
         await run(tx)  # type: ignore[arg-type]
@@ -189,7 +189,7 @@ async def test_what_was_changed_after_it_was_seen_does_not_run(world: World) -> 
     ):
         await world.store.write(partial(schedules.update, schedule=changed))
         planned = PlannedRun(made, 1, (), None, None)
-        await world.store.write_exclusively(partial(schedule_runs.run, planned=[planned], now=FIRST))
+        await world.store.write_exclusively(partial(schedules.run, planned=[planned], now=FIRST))
         assert await world.found(made) == changed
 
 

@@ -7,7 +7,7 @@ from discue.api.openapi.delivery_rules import RETRY_SENT
 from discue.api.openapi.rule import INSTANT, Rule
 from discue.control.schedules import EXPIRES_IN_SECONDS, LARGEST_DATA_BYTES, MISSED_RUNS
 from discue.domain.schedule import CATCH_UP, LONGEST_CRON, WORDS
-from discue.store.schedule_runs import Reason
+from discue.store.schedules import Reason
 
 EXAMPLE_ID: Final = "0VbuJFSy00Kp3Vn6tDxQm"
 

@@ -14,9 +14,9 @@ from discue.domain.ids import PublicIds
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
 from discue.domain.schedule import Schedule, ScheduleRun, UnknownTimeZone, due_runs
 from discue.publishing.publish import NewMessage, check_messages, entry_for
-from discue.store import schedule_runs, schedules
+from discue.store import schedules
 from discue.store.engine import NewEntry, QueueKey
-from discue.store.schedule_runs import PlannedRun, Reason, RunResult
+from discue.store.schedules import PlannedRun, Reason, RunResult
 from discue.store.store import Store
 
 MESSAGES_A_STEP: Final = 500
@@ -48,7 +48,7 @@ class ScheduleRuns:
         planned = _within_a_step([await self._plan(schedule, now) for schedule in due])
         if not planned:
             return {}
-        run = partial(schedule_runs.run, planned=planned, now=now, defaults=self._quotas)
+        run = partial(schedules.run, planned=planned, now=now, defaults=self._quotas)
         ran: RunResult = await self._store.write_exclusively(run)
         if ran.is_stale:
             await self._cache.catch_up()
