@@ -19,10 +19,10 @@ from discue.domain.errors import BadRequest, Fault, Unprocessable
 from discue.domain.model import CursorCounts, Listener, ListenerMode, Liveness
 from discue.domain.scopes import Access, Principal
 from discue.store import domains as stored_domains
-from discue.store import events, feed, jobs, listeners, liveness, organizations, queues
+from discue.store import events, feed, listeners, liveness, organizations, purge, queues
 from discue.store.engine import Transaction
-from discue.store.jobs import Job
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
+from discue.store.purge import Job
 
 Status = Literal["enabled", "disabled"]
 MODES: Final[tuple[ListenerMode, ...]] = get_args(ListenerMode)
@@ -162,7 +162,7 @@ async def delete(control: ControlContext, principal: Principal, queue_public_id:
         stored = await _own(tx, principal, "write", (queue_public_id, public_id))
         control.require_match(stored)
         await listeners.mark_deleted(tx, stored.organization, stored.id, now)
-        await jobs.insert(tx, Job(stored.organization, job_id, "purge_listener", listener=stored.id))
+        await purge.enqueue(tx, Job(stored.organization, job_id, "purge_listener", listener=stored.id))
         await feed.record(tx, "listener", stored.organization, stored.id)
         await events.record(tx, occurrence, "listener_deleted", stored.organization, stored.public_id, stored.alias)
 

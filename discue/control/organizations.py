@@ -17,10 +17,10 @@ from discue.domain import quotas as quota
 from discue.domain.errors import Conflict, Forbidden, NotFound
 from discue.domain.model import Organization
 from discue.domain.scopes import Access, Principal
-from discue.store import domains, events, feed, jobs, organizations, queues
+from discue.store import domains, events, feed, organizations, purge, queues
 from discue.store.engine import Transaction
-from discue.store.jobs import Job
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
+from discue.store.purge import Job
 
 _HEADS_AT_ONCE = 500
 
@@ -107,7 +107,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
         if stored.is_operator:
             raise Conflict("The operator's organization cannot be deleted.")
         await organizations.mark_deleted(tx, stored.id, now)
-        await jobs.insert(tx, Job(stored.id, job_id, "purge_organization"))
+        await purge.enqueue(tx, Job(stored.id, job_id, "purge_organization"))
         await feed.record(tx, "organization", stored.id, stored.id)
         await events.record(tx, occurrence, "organization_deleted", principal.organization, public_id, stored.alias)
         return stored.id

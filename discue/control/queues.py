@@ -13,11 +13,11 @@ from discue.domain.errors import Fault, Forbidden, Unprocessable
 from discue.domain.model import OnMissed, Queue, RetryOptions, SchemaLanguage
 from discue.domain.schemas.schema import Schema
 from discue.domain.scopes import Access, Principal
-from discue.store import events, feed, jobs, listeners, queues
+from discue.store import events, feed, listeners, purge, queues
 from discue.store.engine import Transaction
-from discue.store.jobs import Job
 from discue.store.listeners import ResourceRef
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
+from discue.store.purge import Job
 from discue.store.queues import Head
 
 SHOWN_LISTENERS = 100
@@ -125,7 +125,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
         control.require_match(stored)
         await channels.leave(tx, stored)
         await queues.mark_deleted(tx, stored.organization, stored.id, now)
-        await jobs.insert(tx, Job(stored.organization, job_id, "purge_queue", queue=stored.id))
+        await purge.enqueue(tx, Job(stored.organization, job_id, "purge_queue", queue=stored.id))
         await feed.record(tx, "queue", stored.organization, stored.id)
         await events.record(tx, occurrence, "queue_deleted", stored.organization, stored.public_id, stored.alias)
 

@@ -1,12 +1,70 @@
-"""Removing what was deleted, in steps that hold the writer for a moment only."""
+"""Purge jobs: removing what was deleted, in steps that hold the writer for a moment only."""
 
-from typing import Final
+from typing import Final, Literal
+
+import msgspec
 
 from discue.domain.ids import row_id_at
-from discue.store import jobs, listeners, message_log, organizations, queues
-from discue.store.engine import Transaction, Value
-from discue.store.jobs import Job
+from discue.store import listeners, message_log, organizations, queues
+from discue.store.engine import Row, Transaction, Value
 from discue.store.pagination import CLOCKS_APART_MS, LARGEST
+
+JobKind = Literal["purge_listener", "purge_queue", "purge_organization", "purge_replay"]
+
+_JOB_COLUMNS: Final = "organization, id, kind, listener, spec"
+_INSERT_JOB: Final = f"INSERT INTO job ({_JOB_COLUMNS}, progress, state) VALUES ($1, $2, $3, $4, $5, '', 'waiting')"
+_PROGRESS: Final = "SELECT progress FROM job WHERE organization = $1 AND id = $2"
+_ADVANCE: Final = "UPDATE job SET progress = $1 WHERE organization = $2 AND id = $3"
+_NEXT_JOB: Final = f"SELECT {_JOB_COLUMNS} FROM job WHERE state = 'waiting' AND id > $1 ORDER BY id LIMIT 1"
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What is to be done. `queue` and `listener` are row ids, None where the kind does not need them, and
+    `stream` is that of one cursor of the listener."""
+
+    organization: int
+    id: int
+    kind: JobKind
+    listener: int | None = None
+    queue: int | None = None
+    stream: int = 0
+
+
+class _Spec(msgspec.Struct, omit_defaults=True):
+    queue: int | None = None
+    stream: int = 0
+
+
+async def enqueue(tx: Transaction, job: Job) -> None:
+    spec = msgspec.json.encode(_Spec(job.queue, job.stream)).decode()
+    await tx.execute(_INSERT_JOB, job.organization, job.id, job.kind, job.listener, spec)
+
+
+async def next_after(tx: Transaction, job_id: int = 0) -> Job | None:
+    """The oldest job with a higher id."""
+    row = await tx.row(_NEXT_JOB, job_id)
+    return _from_row(row) if row is not None else None
+
+
+async def progress(tx: Transaction, job: Job) -> str:
+    """How far it came: what `advance` was told last, "" before that."""
+    row = await tx.row(_PROGRESS, job.organization, job.id)
+    return row[0] if row is not None else ""
+
+
+async def advance(tx: Transaction, job: Job, reached: str) -> None:
+    await tx.execute(_ADVANCE, reached, job.organization, job.id)
+
+
+async def finish(tx: Transaction, job: Job) -> None:
+    await tx.execute("DELETE FROM job WHERE organization = $1 AND id = $2", job.organization, job.id)
+
+
+def _from_row(row: Row) -> Job:
+    organization, job, kind, listener, spec = row
+    read = msgspec.json.decode(spec, type=_Spec)
+    return Job(organization, job, kind, listener, read.queue, read.stream)
+
 
 ROWS_A_STEP: Final = 500
 DETAILS_A_STEP: Final = 100
@@ -55,7 +113,7 @@ async def step(tx: Transaction, job: Job) -> bool:
     """Remove at most 500 rows. True when nothing is left, and the job is gone too."""
     finished = await _purge(tx, job)
     if finished:
-        await jobs.finish(tx, job)
+        await finish(tx, job)
     return finished
 
 
@@ -92,13 +150,13 @@ async def _remove_attempts(tx: Transaction, job: Job, listener: int) -> bool:
     """
     key, low = (job.organization, listener), listener - row_id_at(CLOCKS_APART_MS)
     await tx.execute("DELETE FROM cursor WHERE organization = $1 AND listener = $2", *key)
-    reached = await jobs.progress(tx, job)
+    reached = await progress(tx, job)
     if reached == _ALL_SEEN:
         return True
     high = int(reached or LARGEST)
     last = await tx.row(_LAST_LOOKED_AT, job.organization, low, high, ATTEMPTS_LOOKED_AT - 1)
     removed = await tx.execute(_REMOVE_ATTEMPTS, *key, last[0] if last is not None else low, high)
-    await jobs.advance(tx, job, str(last[0]) if last is not None else _ALL_SEEN)
+    await advance(tx, job, str(last[0]) if last is not None else _ALL_SEEN)
     return last is None and not removed
 
 

@@ -5,10 +5,10 @@ from typing import Final
 import msgspec
 
 from discue.domain.model import Replay, ReplaySpec
-from discue.store import jobs
+from discue.store import purge
 from discue.store.engine import CursorKey, Row, Transaction
-from discue.store.jobs import Job
 from discue.store.pagination import Listing, Selection, Table, listed
+from discue.store.purge import Job
 
 _LOOKED_AT: Final = 100
 
@@ -92,7 +92,7 @@ async def delete(tx: Transaction, replay: Replay, job_id: int) -> bool:
     deleted = await tx.execute(_DELETE, replay.organization, replay.id) == 1
     if await tx.execute(_DELETE_CURSOR, replay.organization, replay.listener, replay.id):
         job = Job(replay.organization, job_id, "purge_replay", listener=replay.listener, stream=replay.id)
-        await jobs.insert(tx, job)
+        await purge.enqueue(tx, job)
     return deleted
 
 

@@ -12,8 +12,8 @@ from discue.crypto.signing_secrets import NO_SECRETS, decoded
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import BadRequest, Forbidden, NotFound, Unprocessable
 from discue.domain.scopes import Scope
-from discue.store import jobs
 from discue.store import listeners as listener_rows
+from discue.store import purge
 from discue.store.engine import Append, NewEntry
 from tests.support.cast import Cast, Person
 from tests.support.clocks import NOON
@@ -148,7 +148,7 @@ async def test_deleting_frees_the_alias_at_once(cast: Cast, control: ControlCont
     with pytest.raises(NotFound):
         await listeners.get(control, cast.alice.principal, queue, made.public_id)
     await listeners.create(control, cast.alice.principal, queue, fields)
-    job = await control.store.read(jobs.next_after)
+    job = await control.store.read(purge.next_after)
     assert job is not None
     assert (job.kind, job.listener) == ("purge_listener", made.id)
 

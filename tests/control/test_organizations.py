@@ -11,7 +11,7 @@ from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.domain.errors import Conflict, Forbidden, Locked, NotFound, Unprocessable
 from discue.domain.scopes import RESOURCES, Scope
-from discue.store import jobs, purge
+from discue.store import purge
 from discue.store.engine import Append, NewEntry, QueueClosed, Row, Transaction
 from tests.support.cast import Cast, present
 
@@ -134,7 +134,7 @@ async def test_what_a_deleted_organization_had_is_removed_and_nobody_elses(cast:
     kept = (await queues.create(control, cast.charlie.principal, QueueFields())).queue
     await queues.create(control, cast.alice.principal, QueueFields())
     await organizations.delete(control, cast.alice.principal, cast.alice.principal.organization_public_id)
-    job = await control.store.read(jobs.next_after)
+    job = await control.store.read(purge.next_after)
     assert job is not None
     while not await control.store.write(lambda tx: purge.step(tx, job)):
         pass

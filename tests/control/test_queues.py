@@ -10,7 +10,7 @@ from discue.control.queues import LARGEST_MESSAGE_BYTES, QueueFields
 from discue.domain.errors import Forbidden, NotFound, Unprocessable
 from discue.domain.ids import is_public_id
 from discue.domain.scopes import Scope
-from discue.store import jobs
+from discue.store import purge
 from discue.store.engine import Append, NewEntry, QueueClosed
 from tests.support.cast import Cast
 
@@ -106,7 +106,7 @@ async def test_deleting_frees_the_alias_at_once_and_ends_publishing(cast: Cast, 
     with pytest.raises(QueueClosed):
         await control.store.append(Append(made.organization, made.id, made.config_version, 0, (entry,)))
     await queues.create(control, principal, QueueFields("orders"))
-    job = await control.store.read(jobs.next_after)
+    job = await control.store.read(purge.next_after)
     assert job is not None
     assert (job.kind, job.queue) == ("purge_queue", made.id)
 

@@ -11,11 +11,11 @@ from discue.domain.idempotency import SWEEP_MS
 from discue.domain.ids import row_id_at
 from discue.domain.lockout import FORGOTTEN_AFTER_MS, LockoutSubject
 from discue.domain.model import Listener, Queue
-from discue.store import idempotency, jobs, lockouts, queues
+from discue.store import idempotency, lockouts, purge, queues
 from discue.store.engine import IdempotencyRecord, Transaction
 from discue.store.events import Occurrence
-from discue.store.jobs import Job
 from discue.store.pagination import CLOCKS_APART_MS
+from discue.store.purge import Job
 from tests.dispatch.stage import DAY_MS, Stage, badly, well, with_trace
 from tests.store.rows import row_id
 from tests.support.databases import on_sqlite_only
@@ -79,7 +79,7 @@ async def _kept(stage: Stage) -> list[int]:
 async def _delete(stage: Stage, queue: Queue) -> None:
     async def delete(tx: Transaction) -> None:
         await queues.mark_deleted(tx, queue.organization, queue.id, stage.clock.now())
-        await jobs.insert(tx, Job(queue.organization, row_id(9_000), "purge_queue", queue=queue.id))
+        await purge.enqueue(tx, Job(queue.organization, row_id(9_000), "purge_queue", queue=queue.id))
 
     await stage.store.write(delete)
     await stage.follow("queue", queue.organization, queue.id)

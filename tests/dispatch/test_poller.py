@@ -28,9 +28,9 @@ from discue.domain.ids import PublicIds, RowIds
 from discue.domain.model import Outcome, Queue
 from discue.observability.logs import Log
 from discue.sending.attempt_request import AttemptRequest
-from discue.store import feed, jobs, listeners, organizations, queues, workers
+from discue.store import feed, listeners, organizations, purge, queues, workers
 from discue.store.engine import Append, ClusterSnapshot, NewEntry, Notification, QueueKey, Transaction
-from discue.store.jobs import Job
+from discue.store.purge import Job
 from discue.store.store import Store
 from tests.dispatch.counter import pull
 from tests.dispatch.stage import LIMITS, SECRET, Scout
@@ -408,8 +408,8 @@ async def test_whoever_keeps_house_purges_when_there_is_something_to_purge(post:
     await post.look()
     assert not purging.done()
     job = Job(queue.organization, row_id(9), "purge_queue", queue=queue.id)
-    await elsewhere.write(partial(jobs.insert, job=job))
+    await elsewhere.write(partial(purge.enqueue, job=job))
     await post.look()
     async with asyncio.timeout(PATIENCE_SECONDS):
         await purging
-    assert await post.store.read(jobs.next_after) is None
+    assert await post.store.read(purge.next_after) is None

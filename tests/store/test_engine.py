@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from discue.domain.model import Attempt, Queue
-from discue.store import feed, jobs, listeners, queues, workers
+from discue.store import feed, listeners, purge, queues, workers
 from discue.store.cursors import lanes_after
 from discue.store.engine import (
     Append,
@@ -501,7 +501,7 @@ async def test_a_poll_shows_everything_of_one_moment(store: Store) -> None:
     assert (member.session_id, member.role, member.lease_ms, member.slot) == (5, "all", 60_000, 0)
     assert (member.dead, member.is_leaving) == (False, False)
     assert 50_000 < member.remaining_ms <= 60_000
-    await store.write(lambda tx: jobs.insert(tx, jobs.Job(ORGANIZATION, row_id(40), "purge_queue", queue=queue.id)))
+    await store.write(lambda tx: purge.enqueue(tx, purge.Job(ORGANIZATION, row_id(40), "purge_queue", queue=queue.id)))
     assert (await store.engine.poll(())).has_jobs
     assert (await store.engine.poll(())).heads == {}
 

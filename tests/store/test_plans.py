@@ -23,7 +23,6 @@ from discue.store import (
     feed,
     handover,
     idempotency,
-    jobs,
     leases,
     listener_messages,
     listeners,
@@ -45,12 +44,12 @@ from discue.store import (
 )
 from discue.store.engine import PULL_OWNER, IdempotencyRecord, NewEntry, Row, Transaction, Value
 from discue.store.events import Occurrence
-from discue.store.jobs import Job
 from discue.store.liveness import HealthRecord, ListenerHealth, Sweep
 from discue.store.pagination import Selection
 from discue.store.postgres.append import APPEND, APPEND_LATER, APPEND_ONCE, KNOWN_KEYS, ROUTE
 from discue.store.postgres.poll import PAGE, POLL
 from discue.store.postgres.settle import statement
+from discue.store.purge import Job
 from discue.store.schedules import PlannedRun
 from discue.store.store import Store
 from tests.store.looking_back import look_back
@@ -146,7 +145,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await _look_at(tx, queue, listener)
     await feed.record(tx, "queue", OURS, queue.id)
     await feed.since(tx, 0, 10)
-    await jobs.next_after(tx)
+    await purge.next_after(tx)
     await _redeliver(tx, queue, listener)
     await _replay(tx, queue, listener)
     await _lock_out(tx)

@@ -6,21 +6,10 @@ import pytest
 
 from discue.domain.model import Attempt, Listener, MissedSelection, Queue, Redelivery, Replay
 from discue.domain.schedule import Schedule, Timing
-from discue.store import (
-    api_keys,
-    jobs,
-    listeners,
-    liveness,
-    organizations,
-    purge,
-    queues,
-    redeliveries,
-    replays,
-    schedules,
-)
+from discue.store import api_keys, listeners, liveness, organizations, purge, queues, redeliveries, replays, schedules
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Row, Settle, Transaction
-from discue.store.jobs import Job
 from discue.store.liveness import HealthRecord, ListenerHealth
+from discue.store.purge import Job
 from discue.store.store import Store
 from tests.store.rows import (
     a_key,
@@ -133,7 +122,7 @@ async def _rows_of(store: Store, organization: int) -> dict[str, list[Row]]:
 
 async def _purge(store: Store, job: Job) -> int:
     """How many steps it took."""
-    await store.write(lambda tx: jobs.insert(tx, job))
+    await store.write(lambda tx: purge.enqueue(tx, job))
     steps = 1
     while not await store.write(lambda tx: purge.step(tx, job)):
         steps += 1
@@ -163,7 +152,7 @@ async def test_of_many_attempts_some_are_looked_at_in_a_step_and_those_of_others
     _, kept = await _filled(store, 100, OURS, 25)
     await store.write(lambda tx: listeners.mark_deleted(tx, OURS, gone.id, NOON))
     job = Job(OURS, row_id(9_000), "purge_listener", listener=gone.id)
-    await store.write(lambda tx: jobs.insert(tx, job))
+    await store.write(lambda tx: purge.enqueue(tx, job))
     left = [55]
     while not await store.write(lambda tx: purge.step(tx, job)):
         left.append(len((await _rows_of(store, OURS))["attempt"]))
@@ -244,4 +233,4 @@ async def _insert(tx: Transaction, append: Append) -> None:
 )
 async def test_purging_what_is_not_there_is_done_at_once(store: Store, job: Job) -> None:
     assert await _purge(store, job) == 1
-    assert await store.read(jobs.next_after) is None
+    assert await store.read(purge.next_after) is None

@@ -6,7 +6,7 @@ import msgspec
 
 from discue.domain.ids import event_id_of
 from discue.domain.model import Listener, Queue, Replay, ReplaySpec
-from discue.store import cursors, jobs, listeners, organizations, purge, replays, retention, workers
+from discue.store import cursors, listeners, organizations, purge, replays, retention, workers
 from discue.store.cursors import ReplayPlan
 from discue.store.engine import DeliveryRow, ReplayStep, Row, Settle
 from discue.store.pagination import Selection
@@ -156,13 +156,13 @@ async def test_a_deleted_one_is_settled_no_more_and_what_it_left_is_removed(stor
     assert await store.write(partial(replays.delete, replay=replay, job_id=row_id(700)))
     assert not await store.write(partial(replays.delete, replay=replay, job_id=row_id(701)))
     assert not await store.settle(_settle(listener, version=1))
-    job = await store.read(jobs.next_after)
+    job = await store.read(purge.next_after)
     assert job is not None
     assert (job.kind, job.listener, job.stream) == ("purge_replay", listener.id, STREAM)
     while not await store.write(lambda tx: purge.step(tx, job)):
         pass
     assert await _exceptions(store) == [(0, 3)]
-    assert await store.read(jobs.next_after) is None
+    assert await store.read(purge.next_after) is None
 
 
 async def _exceptions(store: Store) -> list[Row]:

@@ -20,8 +20,8 @@ from discue.store.engine import (
     StaleConfiguration,
     TopicAppend,
 )
-from discue.store.jobs import Job
 from discue.store.pagination import Selection
+from discue.store.purge import Job
 from discue.store.retention import LogToTrim
 from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_queue

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from discue.domain.model import Attempt, Queue
-from discue.store import handover, jobs, messages, purge, queues, retention, tallies
+from discue.store import handover, messages, purge, queues, retention, tallies
 from discue.store.engine import (
     AlreadyDone,
     Append,
@@ -25,7 +25,7 @@ from discue.store.engine import (
     Transaction,
 )
 from discue.store.handover import RequestEnd
-from discue.store.jobs import Job
+from discue.store.purge import Job
 from discue.store.store import Store
 from discue.store.tallies import BYTES_STORED, MESSAGE_ADDED, MESSAGE_PUBLISHED_NOT_OK, MESSAGE_PUBLISHED_OK, TallyEntry
 from tests.store.rows import public_id, row_id, stored_listener, stored_organization, stored_queue, take_all
@@ -169,7 +169,7 @@ async def test_a_purged_organization_leaves_no_counts(store: Store) -> None:
 
 
 async def _purge(store: Store, job: Job) -> None:
-    await store.write(lambda tx: jobs.insert(tx, job))
+    await store.write(lambda tx: purge.enqueue(tx, job))
     while not await store.write(partial(purge.step, job=job)):
         pass
 

@@ -8,8 +8,8 @@ import pytest
 from discue.domain.model import Channel, Queue, Topic
 from discue.store import channels, purge, topics
 from discue.store.engine import Transaction, UniqueViolation
-from discue.store.jobs import Job
 from discue.store.pagination import Selection
+from discue.store.purge import Job
 from discue.store.store import Store
 from tests.store.rows import public_id, row_id
 from tests.store.test_routed import OURS, THEIRS, stored_topic, three_queues

@@ -12,7 +12,7 @@ from discue.domain.allowance import MINUTE_MS
 from discue.domain.clock import Clock
 from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, Interval, stretches
 from discue.domain.lockout import FORGOTTEN_AFTER_MS
-from discue.store import allowances, feed, idempotency, jobs, lockouts, purge, retention, tallies
+from discue.store import allowances, feed, idempotency, lockouts, purge, retention, tallies
 from discue.store.engine import Transaction
 from discue.store.pagination import CLOCKS_APART_MS
 from discue.store.retention import LogToTrim
@@ -79,7 +79,7 @@ class Housekeeper:
         """Remove what deleted queues, listeners and organizations left behind."""
         after = 0
         while (
-            self._keeps_house() and (job := await self._store.read(partial(jobs.next_after, job_id=after))) is not None
+            self._keeps_house() and (job := await self._store.read(partial(purge.next_after, job_id=after))) is not None
         ):
             while not await self._store.write(partial(purge.step, job=job)):
                 pass
