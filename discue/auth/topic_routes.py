@@ -8,7 +8,7 @@ from discue.domain.filters.filters import Filter, compile_filter
 from discue.domain.model import Channel, Entry, Organization, Topic
 from discue.domain.quotas import Quotas
 from discue.domain.subjects import Pattern, pattern_of
-from discue.store import channels, feed, organizations, topics
+from discue.store import feed, organizations, topics
 from discue.store.engine import Transaction
 
 
@@ -44,7 +44,7 @@ Read = tuple[int, Topic | None, list[Channel], Organization | None]
 
 async def read_topic(tx: Transaction, organization: int, public_id: str) -> Read:
     topic = await topics.get(tx, organization, public_id)
-    found = await channels.of_topic(tx, topic) if topic is not None else []
+    found = await topics.channels_of(tx, topic) if topic is not None else []
     return await feed.head(tx), topic, found, await organizations.get(tx, organization)
 
 

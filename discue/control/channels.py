@@ -11,7 +11,7 @@ from discue.domain.filters.reading import read_filter
 from discue.domain.model import Channel, Queue
 from discue.domain.scopes import Access, Principal
 from discue.domain.subjects import check_pattern
-from discue.store import channels, events, feed, queues, topics
+from discue.store import events, feed, queues, topics
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
@@ -45,7 +45,7 @@ async def create(control: ControlContext, principal: Principal, topic_public_id:
         queue = await _destination(tx, principal, fresh.queue_public_id)
         channel = msgspec.structs.replace(fresh, topic=topic.id, topic_public_id=topic.public_id, queue=queue.id)
         await _require_room(tx, channel)
-        await channels.insert(tx, channel)
+        await topics.insert_channel(tx, channel)
         await _reroute(tx, channel.organization, channel.topic)
         await events.record(tx, occurrence, "channel_added", channel.organization, channel.public_id, channel.alias)
         return channel
@@ -65,7 +65,7 @@ async def page_of_topic(
 
     async def work(tx: Transaction) -> Listing[Channel]:
         topic = require_found(await topics.get(tx, principal.organization, topic_public_id))
-        return await channels.page_of_topic(tx, topic, selection, only)
+        return await topics.channel_page(tx, topic, selection, only)
 
     return await control.store.read(work)
 
@@ -81,7 +81,7 @@ async def change(
         stored = await _own(tx, principal, "write", (topic_public_id, public_id))
         control.require_match(stored)
         changed = _changed(stored, fields, changed_alias(fields, stored.alias), now)
-        await channels.update(tx, changed)
+        await topics.update_channel(tx, changed)
         await _reroute(tx, stored.organization, stored.topic)
         await events.record(tx, occurrence, "channel_updated", stored.organization, stored.public_id, changed.alias)
         return changed
@@ -96,7 +96,7 @@ async def delete(control: ControlContext, principal: Principal, topic_public_id:
     async def work(tx: Transaction) -> None:
         stored = await _own(tx, principal, "write", (topic_public_id, public_id))
         control.require_match(stored)
-        await channels.delete(tx, stored.organization, stored.id)
+        await topics.delete_channel(tx, stored.organization, stored.id)
         await _reroute(tx, stored.organization, stored.topic)
         await events.record(tx, occurrence, "channel_deleted", stored.organization, stored.public_id, stored.alias)
 
@@ -105,7 +105,7 @@ async def delete(control: ControlContext, principal: Principal, topic_public_id:
 
 async def leave(tx: Transaction, queue: Queue) -> None:
     """The queue is about to be deleted: no channel leads into it any more."""
-    for topic in await channels.delete_into(tx, queue.organization, queue.id):
+    for topic in await topics.delete_channels_into(tx, queue.organization, queue.id):
         await _reroute(tx, queue.organization, topic)
 
 
@@ -117,7 +117,7 @@ async def _reroute(tx: Transaction, organization: int, topic: int) -> None:
 async def _own(tx: Transaction, principal: Principal, access: Access, path: tuple[str, str]) -> Channel:
     topic_public_id, public_id = path
     principal.require("channels", access, public_id, topic_public_id)
-    channel = require_found(await channels.get(tx, principal.organization, public_id))
+    channel = require_found(await topics.get_channel(tx, principal.organization, public_id))
     return require_found(channel if channel.topic_public_id == topic_public_id else None)
 
 
@@ -131,10 +131,10 @@ async def _destination(tx: Transaction, principal: Principal, public_id: str) ->
 
 
 async def _require_room(tx: Transaction, channel: Channel) -> None:
-    if await channels.leads_into(tx, channel.organization, channel.topic, channel.queue):
+    if await topics.leads_into(tx, channel.organization, channel.topic, channel.queue):
         raise _unacceptable("/queue_id", "has a channel of this topic already: change that one")
-    if not await channels.has_room(tx, channel):
-        most = f"{channels.A_TOPIC} channels, and {channels.A_QUEUE} lead into a queue"
+    if not await topics.has_room(tx, channel):
+        most = f"{topics.MAX_PER_TOPIC} channels, and {topics.MAX_PER_QUEUE} lead into a queue"
         raise _unacceptable("/queue_id", f"is one too many: a topic has at most {most}")
 
 

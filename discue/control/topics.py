@@ -7,7 +7,7 @@ from discue.control.naming import changed_alias, new_alias
 from discue.domain.errors import Forbidden
 from discue.domain.model import Topic
 from discue.domain.scopes import Access, Principal
-from discue.store import channels, events, feed, topics
+from discue.store import events, feed, topics
 from discue.store.engine import Transaction
 from discue.store.listeners import ResourceRef
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -58,7 +58,7 @@ async def page(
 
     async def work(tx: Transaction) -> Listing[TopicDetails]:
         found = await topics.page(tx, principal.organization, selection, targets)
-        shown = await channels.references_of(tx, principal.organization, [topic.id for topic in found.items])
+        shown = await topics.channel_references(tx, principal.organization, [topic.id for topic in found.items])
         items = [TopicDetails(topic, tuple(shown.get(topic.id, ()))) for topic in found.items]
         return Listing(tuple(items), found.has_next, found.has_previous)
 
@@ -88,7 +88,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     async def work(tx: Transaction) -> None:
         stored = await own_topic(tx, principal, ("topics", "write"), public_id)
         control.require_match(stored)
-        await channels.delete_of_topic(tx, stored.organization, stored.id)
+        await topics.delete_channels_of(tx, stored.organization, stored.id)
         await topics.delete(tx, stored.organization, stored.id)
         await feed.record(tx, "topic", stored.organization, stored.id)
         await events.record(tx, occurrence, "topic_deleted", stored.organization, stored.public_id, stored.alias)
@@ -103,5 +103,5 @@ async def own_topic(tx: Transaction, principal: Principal, needs: tuple[str, Acc
 
 
 async def _details(tx: Transaction, topic: Topic) -> TopicDetails:
-    shown = await channels.references_of(tx, topic.organization, [topic.id])
+    shown = await topics.channel_references(tx, topic.organization, [topic.id])
     return TopicDetails(topic, tuple(shown.get(topic.id, ())))

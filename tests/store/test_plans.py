@@ -16,7 +16,6 @@ from discue.store import (
     allowances,
     api_keys,
     blocking,
-    channels,
     cursors,
     deliveries,
     domains,
@@ -229,26 +228,26 @@ async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
         OURS, row_id(86), public_id(86), topic.id, topic.public_id, queue.id, queue.public_id, "it", None, None, 0, 0
     )
     await topics.insert(tx, topic)
-    await channels.insert(tx, channel)
+    await topics.insert_channel(tx, channel)
     for selection in SELECTIONS:
         for only in (None, {topic.public_id, public_id(33)}):
             await topics.page(tx, OURS, selection, only)
         for only in (None, {channel.public_id, public_id(33)}):
-            await channels.page_of_topic(tx, topic, selection, only)
+            await topics.channel_page(tx, topic, selection, only)
     await topics.get(tx, OURS, topic.public_id)
     await topics.keep_unrouted(tx, (OURS, topic.id, 1), None, NOON)
     await topics.update(tx, topic)
     await topics.reroute(tx, OURS, topic.id)
-    await channels.get(tx, OURS, channel.public_id)
-    await channels.of_topic(tx, topic)
-    await channels.references_of(tx, OURS, [topic.id, 1])
-    await channels.has_room(tx, channel)
-    await channels.leads_into(tx, OURS, topic.id, queue.id)
-    await channels.update(tx, channel)
+    await topics.get_channel(tx, OURS, channel.public_id)
+    await topics.channels_of(tx, topic)
+    await topics.channel_references(tx, OURS, [topic.id, 1])
+    await topics.has_room(tx, channel)
+    await topics.leads_into(tx, OURS, topic.id, queue.id)
+    await topics.update_channel(tx, channel)
     await message_log.release_bodies(tx, OURS, [(1, 7), (1, None), (1, 8)])
-    await channels.delete(tx, OURS, channel.id)
-    await channels.delete_into(tx, OURS, queue.id)
-    await channels.delete_of_topic(tx, OURS, topic.id)
+    await topics.delete_channel(tx, OURS, channel.id)
+    await topics.delete_channels_into(tx, OURS, queue.id)
+    await topics.delete_channels_of(tx, OURS, topic.id)
     await topics.delete(tx, OURS, topic.id)
 
 
