@@ -22,8 +22,8 @@ from discue.domain.allowance import (
 )
 from discue.domain.clock import Clock
 from discue.domain.errors import TooManyRequests, Unavailable
-from discue.store import allowances
-from discue.store.allowances import BudgetGrant, BudgetRequest
+from discue.store import rate_limits
+from discue.store.rate_limits import BudgetGrant, BudgetRequest
 from discue.store.store import Store
 
 __all__ = ["RateLimitKey", "RateLimitStatus", "RateLimiter", "address_caller"]
@@ -274,7 +274,7 @@ class RateLimiter:
         workers = self._workers()
         wishes = [budget.wish(reserve_size(budget.limit, workers)) for budget in budgets]
         try:
-            taken = await self._store.write(partial(allowances.take, wishes=wishes))
+            taken = await self._store.write(partial(rate_limits.take, wishes=wishes))
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must be told
             self._failed(budgets, error)
             return

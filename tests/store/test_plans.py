@@ -13,7 +13,6 @@ from discue.domain.lockout import FAILURES, LockoutSubject
 from discue.domain.model import Channel, Listener, MissedSelection, Queue, Redelivery, Replay, Topic
 from discue.domain.schedule import Schedule, ScheduleRun, Timing
 from discue.store import (
-    allowances,
     api_keys,
     blocking,
     cursors,
@@ -32,6 +31,7 @@ from discue.store import (
     organizations,
     purge,
     queues,
+    rate_limits,
     redeliveries,
     replays,
     retention,
@@ -150,7 +150,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await _lock_out(tx)
     await _verify(tx)
     await _go_by_channels(tx, queue)
-    await allowances.take(tx, [allowances.BudgetRequest(OURS, row_id(1), 29_000_000, 5, 100, returned=2)])
+    await rate_limits.take(tx, [rate_limits.BudgetRequest(OURS, row_id(1), 29_000_000, 5, 100, returned=2)])
     await tallies.count_queues(tx, OURS, 10)
     await tallies.count_listeners(tx, OURS, 10)
     await tallies.count_messages(tx, OURS, range(5, 10))
@@ -351,7 +351,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await retention.forget_details(tx, OURS, NOON)
     await retention.next_organization(tx, 0)
     await lockouts.forget(tx, NOON)
-    await allowances.forget(tx, 29_000_000)
+    await rate_limits.forget(tx, 29_000_000)
     await idempotency.keep(tx, OURS, IdempotencyRecord((3, 4), b"", b"", row_id(3)), NOON)
     assert await idempotency.forget(tx, (0, 9), NOON + 60_000) is None
     await idempotency.forget_answers(tx, OURS, NOON + 60_000)

@@ -12,7 +12,7 @@ from discue.domain.allowance import MINUTE_MS
 from discue.domain.clock import Clock
 from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, Interval, stretches
 from discue.domain.lockout import FORGOTTEN_AFTER_MS
-from discue.store import allowances, feed, idempotency, lockouts, purge, retention, tallies
+from discue.store import feed, idempotency, lockouts, purge, rate_limits, retention, tallies
 from discue.store.engine import Transaction
 from discue.store.pagination import CLOCKS_APART_MS
 from discue.store.retention import LogToTrim
@@ -107,7 +107,7 @@ class Housekeeper:
             pass
         await self._forget_keys(now)
         minute = now // MINUTE_MS - _MINUTES_KEPT
-        while await self._store.write(partial(allowances.forget, before_minute=minute)):
+        while await self._store.write(partial(rate_limits.forget, before_minute=minute)):
             pass
         await self._forget_past(now)
         await self._trim_logs(now)
