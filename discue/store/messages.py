@@ -6,7 +6,7 @@ from typing import Any, Final
 from discue.domain.errors import BadRequest, Fault
 from discue.domain.messages import decode_options
 from discue.domain.model import Queue, StoredMessage
-from discue.store import message_log, queues, scheduled
+from discue.store import delayed_messages, message_log, queues
 from discue.store.deliveries import Recipient, recipient
 from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import ListenerMessages, MessageSource, Picked, Several, candidates_of
@@ -105,7 +105,7 @@ async def delete(tx: Transaction, message: StoredMessage) -> bool:
     """Lanes settle the hole that it leaves in the log. False when it was gone."""
     key = (message.organization, message.queue, message.seq)
     if message.waits:
-        await scheduled.forget(tx, key[:2], message.seq)
+        await delayed_messages.forget(tx, key[:2], message.seq)
     await tx.execute(_MAKE_DUE, *key)
     return await message_log.release_bodies(tx, message.organization, await tx.rows(_DELETE, *key)) == 1
 

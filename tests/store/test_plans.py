@@ -16,6 +16,7 @@ from discue.store import (
     api_keys,
     blocking,
     cursors,
+    delayed_messages,
     deliveries,
     domains,
     feed,
@@ -35,7 +36,6 @@ from discue.store import (
     redeliveries,
     replays,
     retention,
-    scheduled,
     schedules,
     tallies,
     topics,
@@ -161,11 +161,11 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
 
 async def _deliver_later(tx: Transaction, queue: Queue) -> None:
     await tx.execute("INSERT INTO scheduled VALUES ($1, $2, 5, $3, 9, 7)", OURS, queue.id, NOON)
-    assert await scheduled.next_at(tx) is not None
-    mine = scheduled.DueMessage((OURS, queue.id), 5, 9)
-    await scheduled.due(tx, NOON)
-    assert await scheduled.append_due(tx, [mine], NOON) == {mine.queue: 41}
-    await scheduled.forget(tx, mine.queue, 6)
+    assert await delayed_messages.next_at(tx) is not None
+    mine = delayed_messages.DueMessage((OURS, queue.id), 5, 9)
+    await delayed_messages.due(tx, NOON)
+    assert await delayed_messages.append_due(tx, [mine], NOON) == {mine.queue: 41}
+    await delayed_messages.forget(tx, mine.queue, 6)
 
 
 async def _run_schedules(tx: Transaction, queue: Queue) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from discue.domain.model import Queue, StoredMessage, Topic
-from discue.store import messages, purge, queues, retention, scheduled, tallies, topics
+from discue.store import delayed_messages, messages, purge, queues, retention, tallies, topics
 from discue.store.engine import (
     AlreadyDone,
     Append,
@@ -282,9 +282,9 @@ async def test_messages_of_two_queues_that_go_at_the_same_moment_take_their_bodi
 async def test_one_that_is_due_later_is_due_in_each_queue(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     await store.route(routed(topic, into, 30, due_at=NOON + 5))
-    due = await store.read(partial(scheduled.due, now=NOON + 5))
+    due = await store.read(partial(delayed_messages.due, now=NOON + 5))
     assert [(message.queue, message.size) for message in due] == [((OURS, queue.id), len(BODY)) for queue in into]
-    await store.write_exclusively(partial(scheduled.append_due, messages=due, now=NOON + 5))
+    await store.write_exclusively(partial(delayed_messages.append_due, messages=due, now=NOON + 5))
     for queue in into:
         page = await store.page(OURS, queue.id, 0, 100, 1 << 20)
         assert [(entry.seq, entry.body) for entry in page.entries] == [(2, BODY)]

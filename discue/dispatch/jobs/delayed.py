@@ -10,7 +10,7 @@ from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.schedules import ScheduleRuns
 from discue.domain.clock import Clock
 from discue.domain.messages import decode_options
-from discue.store import scheduled, schedules
+from discue.store import delayed_messages, schedules
 from discue.store.engine import Appended, Notification, QueueKey, Transaction
 from discue.store.store import Store
 
@@ -76,10 +76,10 @@ class Scheduler:
 
     async def _append_delayed(self) -> dict[QueueKey, int]:
         now = self._clock.now()
-        due = await self._store.read(partial(scheduled.due, now=now))
+        due = await self._store.read(partial(delayed_messages.due, now=now))
         if not due:
             return {}
-        return await self._store.write_exclusively(partial(scheduled.append_due, messages=due, now=now))
+        return await self._store.write_exclusively(partial(delayed_messages.append_due, messages=due, now=now))
 
     def _heard(self, heads: dict[QueueKey, int]) -> None:
         self.heard(heads.items())
@@ -116,5 +116,7 @@ class Scheduler:
 
 
 async def _next_at(tx: Transaction) -> int | None:
-    known = [instant for instant in (await scheduled.next_at(tx), await schedules.next_at(tx)) if instant is not None]
+    known = [
+        instant for instant in (await delayed_messages.next_at(tx), await schedules.next_at(tx)) if instant is not None
+    ]
     return min(known, default=None)
