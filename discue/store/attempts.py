@@ -5,14 +5,17 @@ from typing import Final
 from discue.domain.ids import event_id_of, millisecond_of, row_id_at, row_id_up_to
 from discue.domain.model import Attempt, Listener, StoredAttempt, StoredMessage
 from discue.store.engine import Detail, Row, Transaction, Value
-from discue.store.filtered_pages import Effort, Seen, Sifted, Span
 from discue.store.pagination import (
     CLOCKS_APART_MS,
     LARGEST,
+    FilteredPages,
     InMemoryRows,
     Listing,
     RowPage,
+    ScanLimits,
+    ScanStep,
     Selection,
+    Span,
     browse,
     nearest_row_id,
 )
@@ -45,7 +48,7 @@ def detail_row(organization: int, listener: int, detail: Detail) -> tuple[Value,
 MAX_PER_MESSAGE: Final = 10_000
 """So many of a message's attempts are read."""
 
-_LOOKED_AT: Final = Effort(first=200, step=4_900, in_all=20_000)
+_LOOKED_AT: Final = ScanLimits(first=200, step=4_900, in_all=20_000)
 
 _RECORD: Final = "a.id, a.number, a.status, a.error, a.detail, a.took_ms, a.replay"
 _LISTENER: Final = """
@@ -82,7 +85,9 @@ async def of_listener(tx: Transaction, listener: Listener, selection: Selection)
     Failures are found by their index. To find the others, those of the whole organization are looked at: an index that
     every delivery has to pay for would cost more than all the rest of its record.
     """
-    sifted = Sifted(_OfListener(listener, selection), _span(listener, selection), _LOOKED_AT, _place, event_id_of)
+    sifted = FilteredPages(
+        _OfListener(listener, selection), _span(listener, selection), _LOOKED_AT, _place, event_id_of
+    )
     found = await sifted.page(tx, selection)
     return _listing(found, listener)
 
@@ -128,7 +133,7 @@ class _OfListener:
         self._sql = f"{_FAILED_OF_LISTENER if self._is_failed else _OF_LISTENER}{conditions}"
         self._values = values
 
-    async def look(self, tx: Transaction, span: Span, looked_at: int, wanted: int, *, newest_first: bool) -> Seen:
+    async def look(self, tx: Transaction, span: Span, looked_at: int, wanted: int, *, newest_first: bool) -> ScanStep:
         last = await self._last(tx, span, looked_at, newest_first=newest_first)
         low, high = span
         if last is not None:
@@ -137,7 +142,7 @@ class _OfListener:
         bounds = f"a.id > ${taken + 1} AND a.id < ${taken + 2}"
         sql = f"{self._sql} AND {bounds} {_order(newest_first=newest_first)} LIMIT ${taken + 3}"
         rows = await tx.rows(sql, self._organization, self._listener, *self._values, low, high, wanted)
-        return Seen(rows, last)
+        return ScanStep(rows, last)
 
     async def _last(self, tx: Transaction, span: Span, looked_at: int, *, newest_first: bool) -> int | None:
         """The last one of those that are to be looked at, if there are as many."""

@@ -12,10 +12,19 @@ from discue.domain.model import Delivery, DeliveryState, StoredMessage
 from discue.domain.window import Window
 from discue.store.attempts import MAX_PER_MESSAGE
 from discue.store.engine import Row, Transaction
-from discue.store.filtered_pages import Effort, Seen, Sifted, Span
 from discue.store.listeners import decode_delivery_options
 from discue.store.message_log import entry_like
-from discue.store.pagination import CLOCKS_APART_MS, Listing, Selection, browse, nearest_row_id
+from discue.store.pagination import (
+    CLOCKS_APART_MS,
+    FilteredPages,
+    Listing,
+    ScanLimits,
+    ScanStep,
+    Selection,
+    Span,
+    browse,
+    nearest_row_id,
+)
 
 SHOWN_LISTENERS: Final = 100
 
@@ -234,7 +243,7 @@ async def _state_rows(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> di
     return found
 
 
-_LOOKED_AT: Final = Effort(first=100, step=100, in_all=300)
+_LOOKED_AT: Final = ScanLimits(first=100, step=100, in_all=300)
 """Of each a few rows are read."""
 
 _BETWEEN: Final = f"{RECIPIENTS} AND listener.id > $4 AND listener.id < $5 ORDER BY listener.id"
@@ -254,7 +263,7 @@ async def page_of_message(tx: Transaction, message: StoredMessage, selection: Se
         found = await browse(tx, recipients, selection)
         items = [await delivery(tx, message, row, last) for row in found.rows]
     else:
-        sifted = Sifted(
+        sifted = FilteredPages(
             _InState(recipients, selection.state, last), recipients.within, _LOOKED_AT, recipients.locate, event_id_of
         )
         found = await sifted.page(tx, selection)
@@ -296,7 +305,7 @@ class _InState:
         self._state = state
         self._last = last
 
-    async def look(self, tx: Transaction, span: Span, looked_at: int, wanted: int, *, newest_first: bool) -> Seen:
+    async def look(self, tx: Transaction, span: Span, looked_at: int, wanted: int, *, newest_first: bool) -> ScanStep:
         found: list[Row] = []
         rows = await self._recipients.between(tx, span, looked_at, newest_first=newest_first)
         for row in rows:
@@ -305,4 +314,4 @@ class _InState:
                 found.append((row[0], item))
             if len(found) == wanted:
                 break
-        return Seen(found, rows[-1][0] if len(rows) == looked_at else None)
+        return ScanStep(found, rows[-1][0] if len(rows) == looked_at else None)

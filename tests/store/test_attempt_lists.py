@@ -12,8 +12,7 @@ from discue.domain.ids import event_id_of, millisecond_of
 from discue.domain.model import Attempt, Listener, Queue, StoredAttempt, StoredMessage
 from discue.store import attempts, listeners, messages
 from discue.store.engine import Settle, Transaction
-from discue.store.filtered_pages import Effort
-from discue.store.pagination import Listing, Selection
+from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
 from tests.store.walks import check, forwards
@@ -95,9 +94,9 @@ FILTERS: dict[str, tuple[Selection, Callable[[Attempt], bool]]] = {
 
 
 @pytest.mark.parametrize("per_page", [1, 4, 100])
-@pytest.mark.parametrize("looked_at", [attempts._LOOKED_AT, Effort(2, 3, 100), Effort(1, 1, 100)])
+@pytest.mark.parametrize("looked_at", [attempts._LOOKED_AT, ScanLimits(2, 3, 100), ScanLimits(1, 1, 100)])
 async def test_a_listener_has_its_attempts(
-    store: Store, monkeypatch: pytest.MonkeyPatch, looked_at: Effort, per_page: int
+    store: Store, monkeypatch: pytest.MonkeyPatch, looked_at: ScanLimits, per_page: int
 ) -> None:
     monkeypatch.setattr(attempts, "_LOOKED_AT", looked_at)
     world = await _world(store)
@@ -144,7 +143,7 @@ async def test_a_message_that_nobody_tried_has_none(store: Store) -> None:
 async def test_a_page_that_costs_too_much_is_cut_short_and_goes_on_where_it_ended(
     store: Store, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(attempts, "_LOOKED_AT", Effort(1, 2, 3))
+    monkeypatch.setattr(attempts, "_LOOKED_AT", ScanLimits(1, 2, 3))
     world = await _world(store)
     selection, passes = FILTERS[name]
     listener = world.listeners[0]

@@ -9,8 +9,7 @@ from discue.domain.errors import BadRequest
 from discue.domain.model import Attempt, Delivery, DeliveryState, Listener, Queue, StoredMessage
 from discue.store import deliveries, listeners, messages
 from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
-from discue.store.filtered_pages import Effort
-from discue.store.pagination import Listing, Selection
+from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
 from tests.support.clocks import NOON
@@ -82,9 +81,9 @@ async def _walked(store: Store, world: World, selection: Selection) -> tuple[lis
     return forth, back
 
 
-@pytest.mark.parametrize("looked_at", [deliveries._LOOKED_AT, Effort(2, 3, 5), Effort(1, 1, 2)])
+@pytest.mark.parametrize("looked_at", [deliveries._LOOKED_AT, ScanLimits(2, 3, 5), ScanLimits(1, 1, 2)])
 async def test_deliveries_are_listed_by_listener_newest_first_and_by_state(
-    store: Store, monkeypatch: pytest.MonkeyPatch, looked_at: Effort
+    store: Store, monkeypatch: pytest.MonkeyPatch, looked_at: ScanLimits
 ) -> None:
     monkeypatch.setattr(deliveries, "_LOOKED_AT", looked_at)
     world = await _world(store)
@@ -115,7 +114,7 @@ async def test_pages_have_numbers_as_far_as_can_be_counted(store: Store, monkeyp
     assert [each.listener_public_id for each in second.items] == [
         listener.public_id for listener, _ in reversed(world.stands)
     ][5:10]
-    monkeypatch.setattr(deliveries, "_LOOKED_AT", Effort(2, 2, 4))
+    monkeypatch.setattr(deliveries, "_LOOKED_AT", ScanLimits(2, 2, 4))
     with pytest.raises(BadRequest, match="too far"):
         await store.read(partial(_pages, world.message, selection=Selection(per_page=5, page=3, state="pending")))
 
