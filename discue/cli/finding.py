@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from discue.cli.invocation import Invocation
-from discue.store.inspect import DatabaseInspection
+from discue.store.migrations import DatabaseInspection
 
 
 class Finding(NamedTuple):

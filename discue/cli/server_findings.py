@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from discue.cli.finding import Finding, schema_state
 from discue.cli.invocation import Invocation
 from discue.domain.errors import StoreUnusable
-from discue.store.inspect import DatabaseInspection
+from discue.store.migrations import DatabaseInspection
 from discue.store.postgres.condition import ServerStatus, server_status
 from discue.store.postgres.engine import CONNECTIONS
 

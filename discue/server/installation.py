@@ -16,8 +16,7 @@ from discue.domain.ids import COMMAND_SLOTS, PublicIds, RandomText, RowIds
 from discue.observability.logs import Log
 from discue.store import copying
 from discue.store.engine import Engine
-from discue.store.inspect import DatabaseInspection
-from discue.store.migrations import migrations
+from discue.store.migrations import DatabaseInspection, migrations
 from discue.store.sqlite import engine as sqlite
 from discue.store.sqlite import inspect
 from discue.store.store import Store

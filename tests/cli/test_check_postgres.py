@@ -14,8 +14,7 @@ from discue.cli.server_findings import server_findings
 from discue.config.settings import Settings
 from discue.domain.clock import SystemClock
 from discue.observability.logs import Log
-from discue.store.inspect import DatabaseInspection
-from discue.store.migrations import newest
+from discue.store.migrations import DatabaseInspection, newest
 from tests.cli.commands import run, serving
 from tests.support.clocks import StandingClock
 from tests.support.postgres.cluster import Cluster

@@ -6,8 +6,7 @@ from typing import Final
 
 import asyncpg
 
-from discue.store.inspect import DatabaseInspection
-from discue.store.migrations import Migration, pending
+from discue.store.migrations import DatabaseInspection, Migration, pending
 from discue.store.postgres.connection import Server
 from discue.store.postgres.errors import FAILURES_TO_OPEN, opening_error
 from discue.store.postgres.schema import versions

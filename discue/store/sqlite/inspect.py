@@ -7,8 +7,7 @@ import apsw
 import msgspec
 
 from discue.domain.errors import StoreUnusable
-from discue.store.inspect import DatabaseInspection
-from discue.store.migrations import Migration, pending
+from discue.store.migrations import DatabaseInspection, Migration, pending
 from discue.store.sqlite.connection import is_marked, opening_error, require_ours, schema_versions
 
 _BUSY_TIMEOUT_MS = 2_000

@@ -7,6 +7,8 @@ from importlib.abc import Traversable
 from string import Template
 from typing import NamedTuple
 
+import msgspec
+
 from discue.domain.errors import StoreUnusable
 
 COMPATIBLE_FROM = 16
@@ -55,3 +57,15 @@ def pending(known: tuple[Migration, ...], version: int, compatible_from: int) ->
             f"this one knows version {newest}. Install a newer discue."
         )
     return tuple(migration for migration in known if migration.number > version)
+
+
+class DatabaseInspection(msgspec.Struct, frozen=True):
+    """What stands there. `version` is 0 without a schema; `pending` are the names of migrations to come.
+
+    `encryption` is what the database says of that, as `store.encryption.parsed` takes it.
+    """
+
+    exists: bool
+    version: int
+    pending: tuple[str, ...]
+    encryption: str = ""
