@@ -29,8 +29,8 @@ from discue.store.engine import (
 from discue.store.message_log import BODY, entry_of_page
 from discue.store.migrations import COMPATIBLE_FROM, Migration, migrations, pending
 from discue.store.sqlite import append as sqlite_append
+from discue.store.sqlite import append as sqlite_route
 from discue.store.sqlite import poll as sqlite_poll
-from discue.store.sqlite import route as sqlite_route
 from discue.store.sqlite import settle as sqlite_settle
 from discue.store.sqlite.connection import (
     APPLICATION_ID,

@@ -7,7 +7,7 @@ import apsw
 
 from discue.store import attempts, tallies
 from discue.store.engine import Settle, Value
-from discue.store.sqlite.tally import count
+from discue.store.sqlite.append import count
 from discue.store.tables import chunks, statement_of_rows
 
 _Place = tuple[int, int, int, int, int]
