@@ -28,8 +28,8 @@ from discue.store.engine import (
 )
 from discue.store.migrations import migrations
 from discue.store.postgres import append as postgres_append
+from discue.store.postgres import append as postgres_route
 from discue.store.postgres import poll as postgres_poll
-from discue.store.postgres import route as postgres_route
 from discue.store.postgres import schema
 from discue.store.postgres import settle as postgres_settle
 from discue.store.postgres.connection import PostgresTransaction, Server, run_work
