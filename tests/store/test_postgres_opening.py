@@ -12,9 +12,9 @@ from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.store.engine import Notification
 from discue.store.migrations import migrations
 from discue.store.postgres import schema
+from discue.store.postgres.connection import _each_host
 from discue.store.postgres.engine import DIALECT, PostgresEngine
 from discue.store.postgres.inspect import connected, inspect_database
-from discue.store.postgres.url import each_host
 from tests.store.postgres_engine import Opened, becomes, opened
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
@@ -235,4 +235,4 @@ async def test_a_server_is_reached_over_its_unix_socket(postgres_cluster: Cluste
     ],
 )
 def test_an_address_is_one_for_each_of_its_hosts(address: str, hosts: list[str]) -> None:
-    assert list(each_host(address)) == hosts
+    assert list(_each_host(address)) == hosts

@@ -4,13 +4,13 @@ import asyncio
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final, TypeVar, cast
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
 from discue.config.database_url import check_address
 from discue.store.engine import Row, Value, Work
 from discue.store.postgres.errors import translated, without_data
-from discue.store.postgres.url import each_host, says_what_server
 
 T = TypeVar("T")
 
@@ -56,8 +56,8 @@ class Server:
 
     def __init__(self, address: str) -> None:
         check_address(address)
-        self._hosts = list(each_host(address))
-        self._target = None if says_what_server(address) else "read-write"
+        self._hosts = list(_each_host(address))
+        self._target = None if _names_target(address) else "read-write"
 
     async def connect(self, seconds: float, *, only_to_look: bool = False) -> asyncpg.Connection:
         """A connection whose commits are durable when they are answered. Each host has so many seconds to answer.
@@ -163,3 +163,35 @@ def _changed(status: str) -> int:
     """`UPDATE 3`, `INSERT 0 3`, `CREATE TABLE`."""
     count = status.rpartition(" ")[2]
     return int(count) if count.isdecimal() else 0
+
+
+_TARGET = "target_session_attrs"
+
+
+def _each_host(address: str) -> tuple[str, ...]:
+    """The address once for each of its hosts, in their order."""
+    parts = urlsplit(address)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    credentials, at, hosts = parts.netloc.rpartition("@")
+    if "," in hosts:
+        return tuple(_joined(parts._replace(netloc=f"{credentials}{at}{host}")) for host in hosts.split(","))
+    if hosts or "," not in query.get("host", ""):
+        return (address,)
+    named = query["host"].split(",")
+    ports = query.pop("port", "").split(",")
+    each = zip(named, ports if len(ports) == len(named) else ports[:1] * len(named), strict=True)
+    return tuple(_joined(parts._replace(query=_with_host(query, host, port))) for host, port in each)
+
+
+def _names_target(address: str) -> bool:
+    """Whether it says itself if a primary or a standby is meant."""
+    return _TARGET in dict(parse_qsl(urlsplit(address).query, keep_blank_values=True))
+
+
+def _with_host(query: dict[str, str], host: str, port: str) -> str:
+    return urlencode({**query, "host": host, **({"port": port} if port else {})})
+
+
+def _joined(parts: SplitResult) -> str:
+    # The library leaves out the two slashes where no host follows them.
+    return f"{parts.scheme}://{parts.netloc}{parts.path}{'?' if parts.query else ''}{parts.query}"
