@@ -95,7 +95,7 @@ async def inspect_database(settings: Settings) -> DatabaseInspection:
     if path is not None:
         return inspect.inspect_database(path, migrations(sqlite.DIALECT))
     from discue.store.postgres import engine as postgres  # noqa: PLC0415 - as above
-    from discue.store.postgres import inspect as postgres_survey  # noqa: PLC0415 - as above
+    from discue.store.postgres import schema as postgres_survey  # noqa: PLC0415 - as above
 
     return await postgres_survey.inspect_database(settings.database, migrations(postgres.DIALECT))
 

@@ -14,7 +14,7 @@ from discue.store.migrations import migrations
 from discue.store.postgres import schema
 from discue.store.postgres.connection import _each_host
 from discue.store.postgres.engine import DIALECT, PostgresEngine
-from discue.store.postgres.inspect import connected, inspect_database
+from discue.store.postgres.schema import connected, inspect_database
 from tests.store.postgres_engine import Opened, becomes, opened
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database

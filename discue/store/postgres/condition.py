@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from discue.store.postgres.inspect import connected
+from discue.store.postgres.schema import connected
 
 
 class ServerStatus(msgspec.Struct, frozen=True):
