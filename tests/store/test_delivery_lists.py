@@ -47,10 +47,10 @@ def _settled(listener: Listener, fate: int) -> Settle:
     changes: tuple[dict[str, object], ...] = (
         {"position": 0},
         {},
-        {"exceptions": (DeliveryRow(1, "retry", 1, NOON + 9_000, "failed"),), "attempts": (attempt,)},
-        {"exceptions": (DeliveryRow(1, "missed", 12, NOON, "attempts_used_up"),)},
+        {"delivery_rows": (DeliveryRow(1, "retry", 1, NOON + 9_000, "failed"),), "attempts": (attempt,)},
+        {"delivery_rows": (DeliveryRow(1, "missed", 12, NOON, "attempts_used_up"),)},
         {"missed_ranges": (MissedRange(1, 2, "too_old", NOON),)},
-        {"exceptions": (DeliveryRow(1, "sending", 2, NOON, "", 7),), "attempts": (attempt,)},
+        {"delivery_rows": (DeliveryRow(1, "sending", 2, NOON, "", 7),), "attempts": (attempt,)},
     )
     return msgspec.structs.replace(plain, **changes[fate])
 
