@@ -9,23 +9,23 @@ from typing import Any
 import msgspec
 
 from discue.crypto.keyring import Keyring
-from discue.dispatch.lane.budget import Budget
+from discue.dispatch.lane.budget import BodyBudget
 from discue.dispatch.lane.context import Reach
 from discue.dispatch.lane.endpoint import DeliveryDefaults, Endpoint, endpoint_of
 from discue.dispatch.lane.flush import STORE_RETRY_SECONDS
-from discue.dispatch.lane.gate import Gate
-from discue.dispatch.lane.handover_outcomes import HandedOver
-from discue.dispatch.lane.health_writer import Standings
-from discue.dispatch.lane.in_flight_attempt import Flight
-from discue.dispatch.lane.lane import Lane, LaneSurroundings
+from discue.dispatch.lane.gate import ConcurrencyLimiter
+from discue.dispatch.lane.handover_outcomes import HandoverOutcomes
+from discue.dispatch.lane.health_writer import HealthWriter
+from discue.dispatch.lane.in_flight_attempt import InFlightAttempt
+from discue.dispatch.lane.lane import Lane, LaneContext
 from discue.dispatch.lane.probes import Prober
-from discue.dispatch.lane.reads import Reads
+from discue.dispatch.lane.reads import LimitedReads
 from discue.dispatch.lane.replay import ReplayLane
-from discue.dispatch.lane.tenure import Tenure
-from discue.dispatch.lane_index import Lanes
-from discue.dispatch.registry import Intake, Making
+from discue.dispatch.lane.tenure import WorkerLease
+from discue.dispatch.lane_index import LaneIndex
+from discue.dispatch.registry import LaneRegistry, Making
 from discue.dispatch.reloading import RELOAD_PAUSE_SECONDS
-from discue.dispatch.timers import Alarms, Sleeper
+from discue.dispatch.timers import Sleeper, Timers
 from discue.domain.clock import Clock
 from discue.domain.errors import Unavailable
 from discue.domain.ids import RowIds
@@ -68,42 +68,42 @@ class Dispatcher:
     """
 
     def __init__(
-        self, store: Store, reach: Reach, limits: DispatchLimits, sources: Sources, log: Log, tenure: Tenure
+        self, store: Store, reach: Reach, limits: DispatchLimits, sources: Sources, log: Log, lease: WorkerLease
     ) -> None:
         self._store = store
         self._clock = sources.clock
         self._log = log
-        self._tenure = tenure
-        self._lanes = Lanes()
+        self._lease = lease
+        self._lanes = LaneIndex()
         defaults = DeliveryDefaults(limits.listener_max_in_flight, limits.timeout_ms)
         making = Making(partial(endpoint_of, defaults=defaults, keyring=sources.keyring), self._make)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._intake = Intake(self._lanes, store, tenure, log, self._spawn, making)
-        self._handed_over = HandedOver(store, self._spawn, self._told_of_ends)
-        self.gate = Gate(limits.max_in_flight)
-        self.alarms = Alarms(sources.clock)
-        self._standings = Standings(store, sources.clock, log, self._spawn, self._wake_at)
-        self.prober = Prober(reach.probe, (sources.clock, sources.random), tenure, self._wake_at, self._standings)
+        self._registry = LaneRegistry(self._lanes, store, lease, log, self._spawn, making)
+        self._handover_outcomes = HandoverOutcomes(store, self._spawn, self._told_of_ends)
+        self.gate = ConcurrencyLimiter(limits.max_in_flight)
+        self.timers = Timers(sources.clock)
+        self._health_writer = HealthWriter(store, sources.clock, log, self._spawn, self._wake_at)
+        self.prober = Prober(reach.probe, (sources.clock, sources.random), lease, self._wake_at, self._health_writer)
         self.deadline_ms = limits.deadline_ms
-        self._around = LaneSurroundings(
+        self._context = LaneContext(
             store=store,
-            reads=Reads(store),
+            reads=LimitedReads(store),
             deliver=reach.deliver,
             gate=self.gate,
-            budget=Budget(limits.tail_buffer_bytes),
+            budget=BodyBudget(limits.tail_buffer_bytes),
             clock=sources.clock,
             row_ids=sources.row_ids,
             random=sources.random,
-            tenure=tenure,
+            lease=lease,
             deadline_ms=limits.deadline_ms,
             disable_after_seconds=limits.disable_after_seconds,
             wake_at=self._wake_at,
             attempted=self._attempted,
             disable=self._disable,
-            lost=self._intake.lose,
-            ended=self._intake.end,
+            lost=self._registry.lose,
+            ended=self._registry.end,
             spawn=self._spawn,
-            handed_over=self._handed_over,
+            handover_outcomes=self._handover_outcomes,
             prober=self.prober,
             lapsed=set(),
             hosts=set(),
@@ -114,22 +114,22 @@ class Dispatcher:
 
         When it raises Unavailable, whatever was claimed all the same gets its lane as soon as the store works.
         """
-        return await self._intake.take(cursors)
+        return await self._registry.take(cursors)
 
     def doubt(self) -> None:
         """The store may be another one: drop every lane, and bring none up before `start_over`."""
-        self._intake.doubt()
+        self._registry.doubt()
 
     async def start_over(self) -> None:
         """Nothing that was read holds any more: drop every lane, and bring up those that the store says are ours.
 
         Raises Unavailable when that could not be finished: then it must be called again.
         """
-        await self._intake.start_over()
+        await self._registry.start_over()
 
     def drop_all(self) -> None:
         """The incarnation is lost: close every lane, and record nothing more."""
-        self._intake.drop_all()
+        self._registry.drop_all()
 
     async def hand_over(self, cursors: Sequence[CursorKey]) -> None:
         """Give cursors up, with everything that their lanes know. Returns when the store has all of it.
@@ -140,7 +140,7 @@ class Dispatcher:
         lanes = self._lanes.of_listeners(cursors)
         for lane in lanes:
             lane.begin_leaving()
-        await self._standings.store(lanes)
+        await self._health_writer.store(lanes)
         without_lane = [key for key in cursors if key not in self._lanes]
         # Whoever takes a live cursor takes those of its replays along: what they have under way is stored by then.
         await self._give_up([lane for lane in lanes if lane.key[2]], [])
@@ -150,11 +150,11 @@ class Dispatcher:
     @property
     def unowned(self) -> Callable[[], None]:
         """Called when a listener changed that has no lane here: its cursor may be free, somebody should look."""
-        return self._intake.unowned
+        return self._registry.unowned
 
     @unowned.setter
     def unowned(self, call: Callable[[], None]) -> None:
-        self._intake.unowned = call
+        self._registry.unowned = call
 
     @property
     def owned(self) -> Collection[CursorKey]:
@@ -173,7 +173,7 @@ class Dispatcher:
     @property
     def under_way(self) -> int:
         """Requests for cursors that were given up, until what became of them is stored."""
-        return self._handed_over.under_way
+        return self._handover_outcomes.under_way
 
     def appended(self, appended: Appended) -> None:
         """Hand stored messages to the lanes of their queue."""
@@ -182,14 +182,14 @@ class Dispatcher:
             # What is not due yet lanes step over when they read the log.
             self.heard([(queue, appended.entries[-1].seq)])
             return
-        self._intake.note_head(queue, appended.entries[-1].seq)
+        self._registry.note_head(queue, appended.entries[-1].seq)
         for lane in self._lanes.of_queue(queue):
             lane.published(appended.entries)
 
     def heard(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
         """How far logs go: lanes that do not know it yet read on."""
         for queue, head in heads:
-            self._intake.note_head(queue, head)
+            self._registry.note_head(queue, head)
             for lane in self._lanes.of_queue(queue):
                 lane.heard(head)
 
@@ -199,27 +199,27 @@ class Dispatcher:
             for lane in self._lanes.of_queue((organization, ref)):
                 lane.reread()
         elif kind == "listener":
-            self._intake.reload_listener(organization, ref)
+            self._registry.reload_listener(organization, ref)
         elif kind == "queue":
-            self._intake.reload(self._lanes.of_queue((organization, ref)))
+            self._registry.reload(self._lanes.of_queue((organization, ref)))
         elif kind in {"organization", "domain", "everything"}:
             everything = kind == "everything"
-            self._intake.reload(lane for lane in self._lanes if everything or lane.organization == organization)
+            self._registry.reload(lane for lane in self._lanes if everything or lane.organization == organization)
 
     def wake(self) -> None:
         """Let every lane run whose time has come."""
-        self.alarms.ring()
+        self.timers.ring()
 
     def resumed(self) -> None:
         """The tenure is held again: lanes that found it lapsed go on."""
-        lapsed = tuple(self._around.lapsed)
-        self._around.lapsed.clear()
+        lapsed = tuple(self._context.lapsed)
+        self._context.lapsed.clear()
         for lane in lapsed:
             lane.pump()
 
     def look_for_guests(self) -> None:
         """Something may have become of what others have under way for cursors that are ours."""
-        for lane in tuple(self._around.hosts):
+        for lane in tuple(self._context.hosts):
             lane.look_for_guests()
 
     async def miss_too_old(self) -> None:
@@ -230,7 +230,7 @@ class Dispatcher:
 
     def begin_drain(self) -> None:
         """Start nothing new from now on, and take no cursors."""
-        self._intake.is_closed = True
+        self._registry.is_closed = True
         for lane in self._lanes:
             lane.draining = True
 
@@ -247,14 +247,14 @@ class Dispatcher:
                 await self.hand_over(tuple(self._lanes.cursors))
         with suppress(TimeoutError):
             async with asyncio.timeout_at(ends_at):
-                await self._handed_over.empty()
+                await self._handover_outcomes.empty()
         with suppress(TimeoutError):
             async with asyncio.timeout(_STORING_SECONDS):
-                await self._handed_over.stored()
-        self._intake.close_all()
-        self._handed_over.close()
-        self._standings.close()
-        self.alarms.stop()
+                await self._handover_outcomes.stored()
+        self._registry.close_all()
+        self._handover_outcomes.close()
+        self._health_writer.close()
+        self.timers.stop()
 
     async def _give_up(self, lanes: Sequence[Lane], without_lane: Sequence[CursorKey]) -> None:
         idle = [lane.key for lane in lanes if lane.is_idle]
@@ -263,11 +263,11 @@ class Dispatcher:
 
     async def _hand_over(self, lane: Lane) -> None:
         await lane.hand_over()
-        self._intake.drop(lane)
+        self._registry.drop(lane)
 
     async def _release(self, cursors: Sequence[CursorKey]) -> None:
         """Give up cursors for which nothing is under way or left to store."""
-        owner = self._tenure.session_id
+        owner = self._lease.session_id
         for start in range(0, len(cursors), _RELEASED_AT_ONCE):
             keys = cursors[start : start + _RELEASED_AT_ONCE]
             while True:
@@ -278,7 +278,7 @@ class Dispatcher:
                     await asyncio.sleep(STORE_RETRY_SECONDS)
             for key in keys:
                 if (lane := self._lanes.get(key)) is not None:
-                    self._intake.drop(lane)
+                    self._registry.drop(lane)
 
     def _disable(self, record: LaneRecord, config_version: int, reason: str) -> None:
         self._spawn(self._store_disabled(record, config_version, reason))
@@ -290,7 +290,7 @@ class Dispatcher:
             organization=record.organization,
             listener=record.listener,
             config_version=config_version,
-            occurrence=Occurrence(self._around.row_ids.next(), ""),
+            occurrence=Occurrence(self._context.row_ids.next(), ""),
         )
         disabled = False
         while True:
@@ -301,25 +301,25 @@ class Dispatcher:
                 await asyncio.sleep(RELOAD_PAUSE_SECONDS)
         if disabled:
             self._log.info("listener_disabled", listener=record.listener_public_id, reason=reason)
-        self._intake.reload_listener(record.organization, record.listener)
+        self._registry.reload_listener(record.organization, record.listener)
 
     def _make(self, record: LaneRecord, endpoint: Endpoint) -> Lane:
         if record.replay is not None:
-            return ReplayLane(record, record.replay, endpoint, self._around)
-        return Lane(record, endpoint, self._around)
+            return ReplayLane(record, record.replay, endpoint, self._context)
+        return Lane(record, endpoint, self._context)
 
     def _told_of_ends(self) -> None:
         self._store.engine.notify(Notification(cursors=True))
         self.look_for_guests()
 
-    def _attempted(self, record: LaneRecord, flight: Flight, outcome: Outcome) -> None:
+    def _attempted(self, record: LaneRecord, attempt: InFlightAttempt, outcome: Outcome) -> None:
         if outcome.error:
-            self._log.warning("attempt", **_attempt_fields(record, flight, outcome), detail=outcome.detail)
+            self._log.warning("attempt", **_attempt_fields(record, attempt, outcome), detail=outcome.detail)
         elif self._log.enabled:
-            self._log.trusted("attempt", **_attempt_fields(record, flight, outcome))
+            self._log.trusted("attempt", **_attempt_fields(record, attempt, outcome))
 
     def _wake_at(self, sleeper: Sleeper, due_at: int) -> None:
-        self.alarms.wake_at(sleeper, due_at, len(self._lanes) + self.prober.places + 1)
+        self.timers.wake_at(sleeper, due_at, len(self._lanes) + self.prober.places + 1)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -333,13 +333,13 @@ class Dispatcher:
             self._log.error("dispatch_task_failed", exc_info=error)
 
 
-def _attempt_fields(record: LaneRecord, flight: Flight, outcome: Outcome) -> dict[str, int | str]:
+def _attempt_fields(record: LaneRecord, attempt: InFlightAttempt, outcome: Outcome) -> dict[str, int | str]:
     fields: dict[str, int | str] = {
-        "message": flight.message_id,
+        "message": attempt.message_id,
         "listener": record.listener_public_id,
         "queue": record.queue_public_id,
-        "seq": flight.seq,
-        "number": flight.number,
+        "seq": attempt.seq,
+        "number": attempt.number,
         "status": outcome.status,
         "error": outcome.error or "none",
         "took_ms": outcome.took_ms,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, KeysView
 from functools import partial
 
-from discue.dispatch.lane.fair_share import Sharing
+from discue.dispatch.lane.fair_share import FairShare
 from discue.dispatch.lane.lane import Lane
 from discue.store.engine import CursorKey, QueueKey
 
@@ -11,14 +11,14 @@ ListenerKey = tuple[int, int]
 """Organization and listener, by their row ids."""
 
 
-class Lanes:
+class LaneIndex:
     """A collection that may be changed while a caller goes through what it returned."""
 
     def __init__(self) -> None:
         self._by_cursor: dict[CursorKey, Lane] = {}
         self._by_queue: dict[QueueKey, dict[CursorKey, Lane]] = {}
         self._replays: dict[ListenerKey, dict[CursorKey, Lane]] = {}
-        self._sharings: dict[ListenerKey, Sharing] = {}
+        self._sharings: dict[ListenerKey, FairShare] = {}
 
     def __len__(self) -> int:
         return len(self._by_cursor)
@@ -58,15 +58,15 @@ class Lanes:
         key, listener = lane.key, lane.key[:2]
         self._by_cursor[key] = lane
         self._by_queue.setdefault((lane.record.organization, lane.record.queue), {})[key] = lane
-        sharing = self._sharings.get(listener)
+        fair_share = self._sharings.get(listener)
         if key[2]:
             self._replays.setdefault(listener, {})[key] = lane
-            if sharing is None:
-                sharing = self._sharings[listener] = Sharing(partial(self._forget, listener))
+            if fair_share is None:
+                fair_share = self._sharings[listener] = FairShare(partial(self._forget, listener))
                 if (live := self._by_cursor.get((*listener, 0))) is not None:
-                    sharing.join(live)
-        if sharing is not None:
-            sharing.join(lane)
+                    fair_share.join(live)
+        if fair_share is not None:
+            fair_share.join(lane)
 
     def remove(self, lane: Lane) -> None:
         """If it is one of them: another one may have taken its place."""
@@ -77,8 +77,8 @@ class Lanes:
         _remove(self._by_queue, queue, lane.key)
         if lane.key[2]:
             _remove(self._replays, listener, lane.key)
-        if (sharing := self._sharings.get(listener)) is not None:
-            sharing.leave(lane)
+        if (fair_share := self._sharings.get(listener)) is not None:
+            fair_share.leave(lane)
 
     def _forget(self, listener: ListenerKey) -> None:
         self._sharings.pop(listener, None)

@@ -39,7 +39,7 @@ class Watched:
     pulls: Pulls
 
 
-class Watch:
+class Poller:
     """One look at a time; hints that come meanwhile are one hint."""
 
     def __init__(self, store: Store, watched: Watched, clock: Clock, log: Log) -> None:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.dispatch.lane.flush import Spawn
 from discue.dispatch.lane.lane import Lane
-from discue.dispatch.lane.tenure import Tenure
-from discue.dispatch.lane_index import Lanes, ListenerKey
-from discue.dispatch.reloading import RELOAD_PAUSE_SECONDS, Reloading
+from discue.dispatch.lane.tenure import WorkerLease
+from discue.dispatch.lane_index import LaneIndex, ListenerKey
+from discue.dispatch.reloading import RELOAD_PAUSE_SECONDS, ReloadQueue
 from discue.domain.errors import DiscueError, Unavailable
 from discue.observability.logs import Log
 from discue.store import workers
@@ -33,22 +33,24 @@ class Making(NamedTuple):
     lane: Callable[[LaneRecord, Endpoint], Lane]
 
 
-class Intake:
+class LaneRegistry:
     """Puts lanes into `lanes`, and takes out those whose cursor is not ours any more.
 
     What the store says is read by one at a time: of two, the older could make a lane of what is not so any more.
     """
 
-    def __init__(self, lanes: Lanes, store: Store, tenure: Tenure, log: Log, spawn: Spawn, make: Making) -> None:
+    def __init__(
+        self, lanes: LaneIndex, store: Store, lease: WorkerLease, log: Log, spawn: Spawn, make: Making
+    ) -> None:
         self.unowned: Callable[[], None] = _nobody_looks
         """Called when a listener changed that has no lane here: its cursor may be free, somebody should look."""
         self.is_closed = False
         self._lanes = lanes
         self._store = store
-        self._tenure = tenure
+        self._lease = lease
         self._log = log
         self._make = make
-        self._reloading = Reloading(self._reload, spawn)
+        self._reloading = ReloadQueue(self._reload, spawn)
         self._reading = asyncio.Lock()
         self._dropped: set[CursorKey] = set()
         self._heads: dict[QueueKey, int] = {}
@@ -88,14 +90,14 @@ class Intake:
             self._doubts -= 1
         try:
             self._is_in_doubt = False
-            await self._store.write(partial(renew_tokens, owner=self._tenure.session_id))
+            await self._store.write(partial(renew_tokens, owner=self._lease.session_id))
             await self._bring_up(None)
         finally:
             self._reading.release()
 
     def drop_all(self) -> None:
         """The incarnation is lost: close every lane, and record nothing more."""
-        self._lost_session_id = self._tenure.session_id
+        self._lost_session_id = self._lease.session_id
         self.close_all()
 
     def close_all(self) -> None:
@@ -136,7 +138,7 @@ class Intake:
 
     async def _reload(self, organization: int, listener: int) -> None:
         async with self._reading:
-            owner = self._tenure.session_id
+            owner = self._lease.session_id
             read = partial(lanes_of, owner=owner, organization=organization, listener=listener)
             records = await self._read(read)
             lanes = self._lanes.of_listener((organization, listener))
@@ -165,7 +167,7 @@ class Intake:
         return None
 
     async def _take(self, cursors: Sequence[CursorKey]) -> int:
-        owner = self._tenure.session_id
+        owner = self._lease.session_id
         async with self._reading:
             try:
                 won = await self._store.write(partial(_claim, owner=owner, cursors=cursors))
@@ -185,7 +187,7 @@ class Intake:
         """A lane for each cursor of ours, or for those of `only`, which are in key order."""
         wanted = None if only is None else frozenset(only)
         after, last = _span(only)
-        read = partial(lanes_after, owner=self._tenure.session_id, limit=_LANES_READ, last=last)
+        read = partial(lanes_after, owner=self._lease.session_id, limit=_LANES_READ, last=last)
         full, made = True, list[Lane]()
         while full:
             records = await self._read(partial(read, after=after))
@@ -221,7 +223,7 @@ class Intake:
         key, owner = record.key, record.owner
         if self.is_closed or self._is_in_doubt or self._doubts or key in self._lanes or key in self._dropped:
             return None
-        if owner != self._tenure.session_id or owner == self._lost_session_id:
+        if owner != self._lease.session_id or owner == self._lost_session_id:
             return None
         if (endpoint := self._endpoint(record)) is None:
             return None

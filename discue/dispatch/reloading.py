@@ -12,7 +12,7 @@ ListenerKey = tuple[int, int]
 """Organization and listener, by their row ids."""
 
 
-class Reloading:
+class ReloadQueue:
     """`reload` is called for each listener that was asked for, and again while it raises Unavailable."""
 
     def __init__(self, reload: Callable[[int, int], Awaitable[None]], spawn: Spawn) -> None:

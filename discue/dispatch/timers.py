@@ -21,7 +21,7 @@ class Sleeper(Protocol):
     def wake(self) -> None: ...
 
 
-class Alarms:
+class Timers:
     """Each sleeper has one time, the earliest it asked for. When that has come it asks again for what is later."""
 
     def __init__(self, clock: Clock) -> None:

@@ -31,8 +31,8 @@ from discue.dispatch.jobs.domain_checks import Verifier
 from discue.dispatch.jobs.retention import Housekeeper, RetentionTimes
 from discue.dispatch.jobs.schedules import ScheduleRuns
 from discue.dispatch.lane.context import Reach
-from discue.dispatch.lane.probe import Fetching
-from discue.dispatch.poller import Watch, Watched
+from discue.dispatch.lane.probe import ProbeSender
+from discue.dispatch.poller import Poller, Watched
 from discue.dispatch.pull.broker import Pulls
 from discue.dispatch.pull.receive import Limits, Means
 from discue.domain.clock import Clock
@@ -84,7 +84,7 @@ class Worker:
         self.readiness = Readiness(store)
         self.sender = sender if sender is not None else _sender(settings, clock)
         fetcher = Fetcher(policy=egress_policy(settings), connect_seconds=settings.connect_timeout_seconds)
-        self._probe = Fetching(fetcher)
+        self._probe = ProbeSender(fetcher)
         self._tokens = _tokens(settings, clock)
         self._authorizer = Authorizer(self.sender, self._tokens, clock)
         row_ids = installation.control.row_ids
@@ -123,7 +123,7 @@ class Worker:
             pulls=self.pulls,
         )
         self._scheduler.heard = self._heard
-        self._watch = Watch(store, watched, clock, log)
+        self._watch = Poller(store, watched, clock, log)
         self._supervisor = Supervisor(log)
         self._verifier = Verifier(installation.control, fetcher, keeps_house=lambda: self._ownership.keeps_house)
         # Where nothing but lanes run, the service still says who and how it is.

@@ -97,14 +97,14 @@ class Sent:
 class Courier:
     """Takes requests as the sender does, and keeps them until the test ends them."""
 
-    def __init__(self, tenure: "Tenure") -> None:
+    def __init__(self, lease: "WorkerLease") -> None:
         self.under_way: list[Sent] = []
         self.sent: list[Sent] = []
         self.sent_unheld = 0
-        self._tenure = tenure
+        self._lease = lease
 
     def __call__(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
-        self.sent_unheld += not self._tenure.is_held()
+        self.sent_unheld += not self._lease.is_held()
         sent = Sent(request, done).bring_to(self)
         self.under_way.append(sent)
         self.sent.append(sent)
@@ -144,7 +144,7 @@ class Scout:
         self.asked.append(asked.url)
 
 
-class Tenure:
+class WorkerLease:
     """A worker's lease, which the test lets lapse."""
 
     def __init__(self) -> None:
@@ -158,20 +158,20 @@ class Tenure:
 class Worker:
     """One process: its lanes, its sender, its lease. `sees_free` when it wants to look for cursors without an owner."""
 
-    def __init__(self, stage: "Stage", tenure: Tenure, slot: int) -> None:
-        self.tenure = tenure
-        self.courier = Courier(tenure)
+    def __init__(self, stage: "Stage", lease: WorkerLease, slot: int) -> None:
+        self.lease = lease
+        self.courier = Courier(lease)
         self.scout = Scout()
         sources = Sources(stage.clock, Random(0).random, RowIds(stage.clock, slot))  # noqa: S311 - repeatable
         self.dispatcher = Dispatcher(
-            stage.store, Reach(self.courier, self.scout), stage.limits, sources, Log("test"), tenure
+            stage.store, Reach(self.courier, self.scout), stage.limits, sources, Log("test"), lease
         )
         self.dispatcher.unowned = self._look
         self.looks = False
 
     @property
     def session_id(self) -> int:
-        return self.tenure.session_id
+        return self.lease.session_id
 
     @property
     def lanes(self) -> list[Lane]:
@@ -183,8 +183,8 @@ class Worker:
     def die(self) -> None:
         """Nothing that it knows is stored any more, and what it sends goes nowhere."""
         dispatcher = self.dispatcher
-        dispatcher.alarms.stop()
-        dispatcher._handed_over.close()
+        dispatcher.timers.stop()
+        dispatcher._handover_outcomes.close()
         for lane in dispatcher._lanes:
             lane.close()
         for task in tuple(dispatcher._tasks):
@@ -236,18 +236,18 @@ class Stage:
 
     async def join(self) -> Worker:
         """A worker that has no cursors yet."""
-        tenure = Tenure()
-        await self._join(tenure)
+        lease = WorkerLease()
+        await self._join(lease)
         # While the clock stands still, a slot that was given again would give the same numbers again.
         self._joined += 1
-        self.workers.append(Worker(self, tenure, self._joined))
+        self.workers.append(Worker(self, lease, self._joined))
         self.store.appended = self.dispatcher.appended
         return self.worker
 
-    async def _join(self, tenure: Tenure) -> None:
+    async def _join(self, lease: WorkerLease) -> None:
         session_id = self.row_ids.next()
         await self.store.write(partial(workers.join, session_id=session_id, role="all", lease_ms=3_600_000))
-        tenure.session_id = session_id
+        lease.session_id = session_id
 
     async def take_free(self, worker: Worker | None = None) -> None:
         taker = worker or self.worker
@@ -261,8 +261,8 @@ class Stage:
     async def revive(self, worker: Worker) -> None:
         """One that was declared dead finds that out, and goes on under another incarnation."""
         worker.dispatcher.drop_all()
-        await self._join(worker.tenure)
-        worker.tenure.holds = True
+        await self._join(worker.lease)
+        worker.lease.holds = True
         worker.dispatcher.resumed()
 
     async def move(self, giver: Worker, taker: Worker) -> None:

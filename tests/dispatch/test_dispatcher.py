@@ -245,7 +245,7 @@ async def test_due_times_that_were_superseded_do_not_pile_up(stage: Stage) -> No
         await stage.end(stage.courier.under_way[::], badly())
         await stage.advance(6_000)
         await stage.end(stage.courier.under_way[::], well())
-        largest = max(largest, len(stage.dispatcher.alarms))
+        largest = max(largest, len(stage.dispatcher.timers))
     # Each lane, each place that is probed, and what is to be stored of them.
     assert largest <= 2 * (2 * len(listeners) + 1) + timers._SUPERSEDED_KEPT + 1
     assert {(await stage.counts(each)).retrying for each in listeners} == {1}

@@ -4,18 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.dispatch.lane.gate import Gate
+from discue.dispatch.lane.gate import ConcurrencyLimiter
 
 
 class Lane:
     """A lane that sends as many requests as it may, and remembers how many are under way."""
 
-    def __init__(self, gate: Gate, organization: int, waiting: int, max_in_flight: int = 50) -> None:
+    def __init__(self, gate: ConcurrencyLimiter, organization: int, waiting: int, max_in_flight: int = 50) -> None:
         self.gate = gate
         self.organization = organization
         self.max_in_flight = max_in_flight
         self.in_flight_count = 0
-        self.at_gate = False
+        self.is_queued = False
         self.waiting = waiting
         self.sent = 0
         self.calls = 0
@@ -34,7 +34,7 @@ class Lane:
         self.pump()
 
 
-def pumped(gate: Gate, organizations: list[int], waiting: int, max_in_flight: int = 50) -> list[Lane]:
+def pumped(gate: ConcurrencyLimiter, organizations: list[int], waiting: int, max_in_flight: int = 50) -> list[Lane]:
     lanes = [Lane(gate, organization, waiting, max_in_flight) for organization in organizations]
     for lane in lanes:
         lane.pump()
@@ -42,16 +42,16 @@ def pumped(gate: Gate, organizations: list[int], waiting: int, max_in_flight: in
 
 
 def test_one_lane_alone_stops_at_a_third_and_one_organization_at_half() -> None:
-    gate = Gate(90)
+    gate = ConcurrencyLimiter(90)
     [lane] = pumped(gate, [1], 1_000, 1_000)
     assert lane.in_flight_count == 30
-    gate = Gate(90)
+    gate = ConcurrencyLimiter(90)
     pumped(gate, [1] * 30, 1_000, 1_000)
     assert gate.in_flight == 45
 
 
 def test_a_place_that_comes_free_goes_to_whoever_waits() -> None:
-    gate = Gate(12)
+    gate = ConcurrencyLimiter(12)
     first, second = pumped(gate, [1, 2], 100, 4)
     blocked = Lane(gate, 3, 5, 4)
     blocked.pump()
@@ -63,7 +63,7 @@ def test_a_place_that_comes_free_goes_to_whoever_waits() -> None:
 
 def test_an_organization_with_many_lanes_does_not_keep_the_others_waiting() -> None:
     """Its lanes take their turns together: one of the others comes after each of them at the latest."""
-    gate = Gate(30)
+    gate = ConcurrencyLimiter(30)
     many = pumped(gate, [1] * 40, 1_000, 3)
     few = pumped(gate, [2, 3], 1_000, 3)
     for turn in range(200):
@@ -75,7 +75,7 @@ def test_an_organization_with_many_lanes_does_not_keep_the_others_waiting() -> N
 
 
 def test_lanes_of_one_organization_take_turns() -> None:
-    gate = Gate(8)
+    gate = ConcurrencyLimiter(8)
     lanes = pumped(gate, [1] * 20, 100, 2)
     for _ in range(100):
         next(lane for lane in lanes if lane.in_flight_count).end()
@@ -84,11 +84,11 @@ def test_lanes_of_one_organization_take_turns() -> None:
 
 def test_lanes_that_need_no_place_any_more_do_not_use_up_the_turn_of_those_that_do() -> None:
     """Closed or disabled since: they were many, and the last request has just ended."""
-    gate = Gate(2)
+    gate = ConcurrencyLimiter(2)
     [running] = pumped(gate, [1], 1)
     gone = pumped(gate, [1] * 10, 1)
     waiting = pumped(gate, [1], 1)[0]
-    assert waiting.at_gate
+    assert waiting.is_queued
     for lane in gone:
         lane.waiting = 0
     running.end()
@@ -96,9 +96,9 @@ def test_lanes_that_need_no_place_any_more_do_not_use_up_the_turn_of_those_that_
 
 
 def test_a_lane_at_its_own_limit_does_not_wait_at_the_gate() -> None:
-    gate = Gate(100)
+    gate = ConcurrencyLimiter(100)
     [lane] = pumped(gate, [1], 10, 2)
-    assert (lane.in_flight_count, lane.at_gate) == (2, False)
+    assert (lane.in_flight_count, lane.is_queued) == (2, False)
 
 
 @pytest.mark.parametrize("pick", [min, max])
@@ -111,7 +111,7 @@ def test_a_lane_at_its_own_limit_does_not_wait_at_the_gate() -> None:
 def test_no_cap_is_ever_exceeded_and_everybody_is_served(
     pick: Callable[[list[int]], int], cap: int, limit: int, organizations: list[int], waiting: int
 ) -> None:
-    gate = Gate(cap)
+    gate = ConcurrencyLimiter(cap)
     lanes = pumped(gate, organizations, waiting, limit)
     total = len(lanes) * waiting
     for _ in range(total):

@@ -287,7 +287,7 @@ async def test_many_guests_are_read_in_steps(stage: Stage, monkeypatch: pytest.M
     await stage.look_for_guests()
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying) == (10, 5, 5)
-    assert len(second.lanes[0]._guests._waiting) == 5  # type: ignore[union-attr]
+    assert len(second.lanes[0]._inherited._waiting) == 5  # type: ignore[union-attr]
 
 
 async def test_others_hear_that_cursors_are_free_and_that_requests_have_ended(
@@ -361,14 +361,14 @@ async def test_appends_of_several_workers_that_are_heard_of_in_any_order_go_out_
 
 async def test_no_attempt_starts_while_the_lease_is_not_held_and_lanes_go_on_when_it_is(stage: Stage) -> None:
     queue, listener, first, _, ids = await _two_workers(stage, 1)
-    first.tenure.holds = False
+    first.lease.holds = False
     stage.store.appended = first.dispatcher.appended
     waiting = await stage.publish(queue, 2)
     await stage.end(first.courier.under_way[0], badly())
     await stage.advance(6_000)
     assert len(first.courier.sent) == 1
     assert await stage.delivery_rows(listener) == [(1, "retry", 1)]
-    first.tenure.holds = True
+    first.lease.holds = True
     first.dispatcher.resumed()
     await stage.quiet()
     assert sorted(first.courier.ids()) == sorted([*ids, *waiting])
@@ -376,12 +376,12 @@ async def test_no_attempt_starts_while_the_lease_is_not_held_and_lanes_go_on_whe
 
 async def test_closed_lane_does_not_wait_for_the_lease(stage: Stage) -> None:
     queue, listener, first, _, _ = await _two_workers(stage, 0)
-    first.tenure.holds = False
+    first.lease.holds = False
     stage.store.appended = first.dispatcher.appended
     await stage.publish(queue, 1)
-    assert len(first.dispatcher._around.lapsed) == 1
+    assert len(first.dispatcher._context.lapsed) == 1
     await stage.delete_listener(listener)
-    assert first.dispatcher._around.lapsed == set()
+    assert first.dispatcher._context.lapsed == set()
 
 
 async def test_what_a_robbed_owner_settles_changes_nothing(stage: Stage) -> None:

@@ -545,7 +545,7 @@ async def test_messages_of_many_lanes_are_held_within_the_budget(store: Store) -
     for _ in range(lanes):
         await stage.listener(queue)
     ids = await stage.publish(queue, 60, body=b"x" * size)
-    budget = stage.dispatcher._around.budget
+    budget = stage.dispatcher._context.budget
     highest = budget.held
     while stage.courier.under_way:
         await stage.end(stage.courier.under_way[::], well())
@@ -568,7 +568,7 @@ async def test_what_a_lane_remembers_goes_when_it_is_not_needed(stage: Stage) ->
     [lane] = stage.lanes
     assert lane._backlog.claimed == set()
     assert lane.is_settled
-    assert stage.dispatcher._around.budget.held == 0
+    assert stage.dispatcher._context.budget.held == 0
     assert stage.dispatcher.gate.in_flight == 0
     assert (await stage.counts(listener)).acknowledged == 200
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from discue.dispatch.lane import backlog, breaker
-from discue.dispatch.lane.breaker import ALL, Opening
+from discue.dispatch.lane.breaker import ALL, CircuitBreaker
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.dispatch.lane.throttle import FAILURES_IN_A_ROW
 from discue.domain.egress import parse_target
@@ -54,7 +54,7 @@ async def test_an_inactive_listener_gets_nothing_and_uses_no_attempt(stage: Stag
     assert len(stage.courier.sent) == sent
     assert (await stage.counts(listener)).pending == 5
     assert [attempts for _, _, attempts in await stage.delivery_rows(listener)] == [sent // 2] * 2
-    assert stage.dispatcher._around.budget.held == 0
+    assert stage.dispatcher._context.budget.held == 0
 
 
 async def test_unknown_and_unstable_hold_nothing_back(stage: Stage) -> None:
@@ -368,13 +368,13 @@ COMING_BACK = after_probe(INACTIVE, "", 0, 1)
 
 
 def test_an_opening_is_what_the_listener_was_found_to_be() -> None:
-    assert Opening(ListenerHealth()).places == ALL
-    assert Opening(ListenerHealth(INACTIVE)).is_closed
-    assert Opening(ListenerHealth(COMING_BACK)).places == 1
+    assert CircuitBreaker(ListenerHealth()).places == ALL
+    assert CircuitBreaker(ListenerHealth(INACTIVE)).is_closed
+    assert CircuitBreaker(ListenerHealth(COMING_BACK)).places == 1
 
 
 def test_it_opens_once_and_says_so() -> None:
-    found = Opening(ListenerHealth(INACTIVE))
+    found = CircuitBreaker(ListenerHealth(INACTIVE))
     assert not found.probed(INACTIVE, ())
     assert found.probed(COMING_BACK, ())
     assert not found.probed(COMING_BACK, ())
@@ -386,7 +386,7 @@ def test_it_opens_once_and_says_so() -> None:
 
 
 def test_with_enough_successes_it_is_open_without_limit() -> None:
-    found = Opening(ListenerHealth(COMING_BACK))
+    found = CircuitBreaker(ListenerHealth(COMING_BACK))
     for seq in range(breaker.ENOUGH - 1):
         assert found.places == seq + 1
         found.succeeded(seq)
@@ -397,7 +397,7 @@ def test_with_enough_successes_it_is_open_without_limit() -> None:
 
 
 def test_a_closed_one_is_not_opened_by_what_succeeds_late() -> None:
-    found = Opening(ListenerHealth(INACTIVE))
+    found = CircuitBreaker(ListenerHealth(INACTIVE))
     found.succeeded(3)
     assert found.is_closed
 

@@ -19,7 +19,7 @@ from discue.dispatch.jobs.delayed import Scheduler
 from discue.dispatch.jobs.retention import Housekeeper, RetentionTimes
 from discue.dispatch.jobs.schedules import ScheduleRuns
 from discue.dispatch.lane.context import Reach
-from discue.dispatch.poller import Watch, Watched
+from discue.dispatch.poller import Poller, Watched
 from discue.dispatch.pull.broker import Pulls
 from discue.dispatch.pull.receive import Limits, Means
 from discue.domain.clock import SystemClock
@@ -98,7 +98,7 @@ class Post:
             self.scheduler,
             self.pulls,
         )
-        self.watch = Watch(store, watched, clock, self.log)
+        self.watch = Poller(store, watched, clock, self.log)
         self.lease.lost, self.lease.regained = self.dispatcher.drop_all, self.dispatcher.resumed
         self.polls: list[Sequence[QueueKey]] = []
         self.polls_at_once = self.most_polls_at_once = 0

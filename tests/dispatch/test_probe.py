@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from discue.dispatch.lane import probe
-from discue.dispatch.lane.probe import Fetching
+from discue.dispatch.lane.probe import ProbeSender
 from discue.domain.egress import EgressPolicy, IPAddress, parse_target
 from discue.domain.liveness import error_of
 from discue.sending.fetch import Fetched, Fetcher
@@ -25,8 +25,8 @@ async def _loopback(_host: str, _port: int) -> Sequence[IPAddress]:
     return [ip_address("127.0.0.1")]
 
 
-def _fetching(policy: EgressPolicy = ANYWHERE) -> Fetching:
-    return Fetching(Fetcher(policy=policy, resolve=_loopback, ssl_context=trusting_context()))
+def _fetching(policy: EgressPolicy = ANYWHERE) -> ProbeSender:
+    return ProbeSender(Fetcher(policy=policy, resolve=_loopback, ssl_context=trusting_context()))
 
 
 async def _probed(url: str, policy: EgressPolicy = ANYWHERE) -> Fetched:

@@ -117,14 +117,14 @@ async def test_a_probe_that_could_not_be_made_counts_for_nothing(stage: Stage) -
 
 async def test_listeners_that_share_a_url_are_served_by_one_request(stage: Stage) -> None:
     queue, _ = await _running(stage)
-    sharing = [await stage.listener(queue, liveness_url=SHARED) for _ in range(5)]
+    fair_share = [await stage.listener(queue, liveness_url=SHARED) for _ in range(5)]
     for _ in range(4):
         await stage.probe()
     await stage.advance(10 * MINUTE)
     await stage.answer_probes()
     await stage.advance(LATE_MS)
     asked = stage.scout.asked.count(SHARED)
-    assert {(await stage.liveness(each)).success_count for each in sharing} == {asked}
+    assert {(await stage.liveness(each)).success_count for each in fair_share} == {asked}
 
 
 async def test_one_that_joins_others_does_not_make_three_failures_of_one_moment(stage: Stage) -> None:
@@ -200,11 +200,11 @@ async def test_a_deleted_listener_is_not_probed_any_more(stage: Stage) -> None:
 
 async def test_without_a_lease_nothing_is_probed(stage: Stage) -> None:
     await _running(stage)
-    stage.worker.tenure.holds = False
+    stage.worker.lease.holds = False
     for _ in range(60):
         await stage.advance(1_000)
     assert stage.scout.asked == []
-    stage.worker.tenure.holds = True
+    stage.worker.lease.holds = True
     await stage.advance(1_000)
     assert len(stage.scout.asked) == 1
 
@@ -266,7 +266,7 @@ async def test_a_worker_that_died_leaves_the_state_behind_and_who_lost_a_cursor_
     found = await stage.liveness(listener)
     assert (found.state, found.success_count, found.failure_count) == ("inactive", 0, 3)
     await stage.start()
-    assert stage.lanes[0].opening.is_closed
+    assert stage.lanes[0].breaker.is_closed
 
 
 async def test_a_start_spreads_the_probes_of_those_it_finds(stage: Stage) -> None:
@@ -316,7 +316,7 @@ async def test_many_idle_listeners_have_no_task_and_cost_a_few_commits_a_minute(
     assert 301 * 9 <= len(stage.scout.asked) - asked <= 301 * 14
     assert writes <= 11 * 3
     assert not stage.dispatcher._tasks
-    assert len(stage.dispatcher.alarms) <= 2 * (2 * 301 + 1) + 64
+    assert len(stage.dispatcher.timers) <= 2 * (2 * 301 + 1) + 64
 
 
 @on_sqlite_only

@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.dispatch.lane.cursor_state import Progress, attempt_record
+from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.domain.attempt_detail import unpacked
 from discue.domain.attempt_trace import Timings, Trace
 from discue.domain.model import DeliveryOptions
@@ -45,7 +45,7 @@ MISSED = Settlement("missed", 0, False, "no_retry")
 
 
 def test_a_success_in_order_moves_the_position_and_costs_no_row() -> None:
-    progress = Progress(RECORD)
+    progress = CursorState(RECORD)
     progress.attempted(attempt_record(RECORD, 1, 11, 1, well()))
     progress.succeed(11, NOON, excepted=False)
     taken = progress.take()
@@ -55,7 +55,7 @@ def test_a_success_in_order_moves_the_position_and_costs_no_row() -> None:
 
 
 def test_a_success_out_of_order_is_kept_ahead_of_the_position() -> None:
-    progress = Progress(RECORD)
+    progress = CursorState(RECORD)
     progress.succeed(13, NOON, excepted=False)
     assert (progress.take().position, progress.take().ahead) == (10, b"\x04")
     progress.succeed(11, NOON, excepted=False)
@@ -64,7 +64,7 @@ def test_a_success_out_of_order_is_kept_ahead_of_the_position() -> None:
 
 
 def test_a_first_failure_is_a_row_that_waits_and_the_cursor_goes_on() -> None:
-    progress = Progress(RECORD)
+    progress = CursorState(RECORD)
     progress.fail(11, 1, RETRY, NOON, excepted=False)
     taken = progress.take()
     assert taken.delivery_rows == (DeliveryRow(11, "retry", 1, NOON + 5_000, "failed"),)
@@ -72,7 +72,7 @@ def test_a_first_failure_is_a_row_that_waits_and_the_cursor_goes_on() -> None:
 
 
 def test_a_further_failure_changes_the_row_and_counts_nothing_again() -> None:
-    progress = Progress(RECORD)
+    progress = CursorState(RECORD)
     progress.fail(5, 2, RETRY, NOON, excepted=True)
     taken = progress.take()
     assert taken.delivery_rows == (DeliveryRow(5, "retry", 2, NOON + 5_000, "failed"),)
@@ -80,7 +80,7 @@ def test_a_further_failure_changes_the_row_and_counts_nothing_again() -> None:
 
 
 def test_the_last_failure_is_missed_and_waits_no_more() -> None:
-    progress = Progress(RECORD)
+    progress = CursorState(RECORD)
     progress.fail(5, 12, MISSED, NOON, excepted=True)
     progress.fail(11, 1, MISSED, NOON, excepted=False)
     taken = progress.take()
@@ -92,14 +92,14 @@ def test_the_last_failure_is_missed_and_waits_no_more() -> None:
 
 
 def test_a_retry_that_succeeds_takes_its_row_away() -> None:
-    progress = Progress(RECORD)
+    progress = CursorState(RECORD)
     progress.succeed(5, NOON, excepted=True)
     taken = progress.take()
     assert (taken.resolved, taken.retrying, taken.acknowledged) == ((5,), 1, 6)
 
 
 def test_a_row_that_was_never_stored_is_not_stored_when_it_is_resolved_first() -> None:
-    progress = Progress(RECORD)
+    progress = CursorState(RECORD)
     progress.depart(11, 1, NOON)
     assert (progress.retrying, progress.window.position) == (3, 11)
     progress.succeed(11, NOON, excepted=True)
@@ -108,7 +108,7 @@ def test_a_row_that_was_never_stored_is_not_stored_when_it_is_resolved_first() -
 
 
 def test_consecutive_messages_missed_for_one_reason_are_one_range() -> None:
-    progress = Progress(RECORD)
+    progress = CursorState(RECORD)
     for seq in (11, 12, 13, 15):
         progress.miss(seq, seq, "too_old", NOON)
     progress.miss(16, 19, "expired", NOON)
@@ -122,7 +122,7 @@ def test_consecutive_messages_missed_for_one_reason_are_one_range() -> None:
 
 
 def test_deleted_messages_are_stepped_over_and_counted_nowhere() -> None:
-    progress = Progress(RECORD)
+    progress = CursorState(RECORD)
     progress.skip(11, 14)
     taken = progress.take()
     assert (taken.position, taken.acknowledged, taken.missed, taken.retrying) == (14, 5, 1, 2)
@@ -131,7 +131,7 @@ def test_deleted_messages_are_stepped_over_and_counted_nowhere() -> None:
 
 
 def test_a_retry_that_is_too_old_is_missed() -> None:
-    progress = Progress(RECORD)
+    progress = CursorState(RECORD)
     progress.expire(5, 3, "too_old", NOON)
     taken = progress.take()
     assert taken.delivery_rows == (DeliveryRow(5, "missed", 3, NOON, "too_old"),)
@@ -139,7 +139,7 @@ def test_a_retry_that_is_too_old_is_missed() -> None:
 
 
 def test_what_was_taken_is_not_taken_again_and_the_next_expects_the_next_version() -> None:
-    progress = Progress(RECORD)
+    progress = CursorState(RECORD)
     progress.attempted(attempt_record(RECORD, 1, 11, 1, badly()))
     progress.fail(11, 1, RETRY, NOON, excepted=False)
     assert (progress.dirty, progress.unstored) == (True, 1)
@@ -164,7 +164,7 @@ def _trace(size: int) -> Trace:
 
 
 def test_what_is_kept_of_an_attempt_goes_with_its_record() -> None:
-    progress = Progress(RECORD)
+    progress = CursorState(RECORD)
     progress.attempted(attempt_record(RECORD, 8, 11, 1, badly()))
     progress.fail(11, 1, RETRY, NOON, excepted=False)
     progress.describe(8, _trace(10), RETRY.due_at)
@@ -179,7 +179,7 @@ def test_what_is_kept_of_an_attempt_goes_with_its_record() -> None:
 
 @given(st.lists(st.integers(0, 100_000), max_size=40))
 def test_of_much_that_is_kept_a_part_goes_with_each_settle_and_holds_its_places_until_then(sizes: list[int]) -> None:
-    progress = Progress(RECORD)
+    progress = CursorState(RECORD)
     for number, size in enumerate(sizes):
         progress.attempted(attempt_record(RECORD, number, 11 + number, 1, badly()))
         progress.describe(number, _trace(size), 0)

@@ -177,7 +177,7 @@ class Promises(RuleBasedStateMachine):
         result = await coroutine
         await self.stage.quiet()
         for worker in self.stage.workers:
-            while 0 < worker.dispatcher.alarms.next_at <= self.stage.clock.now():
+            while 0 < worker.dispatcher.timers.next_at <= self.stage.clock.now():
                 worker.dispatcher.wake()
                 await self.stage.quiet()
         self.recent.clear()
@@ -365,7 +365,7 @@ class Promises(RuleBasedStateMachine):
     async def held(self, worker: Worker, *, holds: bool) -> None:
         if worker in self.robbed:
             return
-        worker.tenure.holds = holds
+        worker.lease.holds = holds
         if holds:
             worker.dispatcher.resumed()
 
@@ -422,7 +422,7 @@ class Promises(RuleBasedStateMachine):
         self.seen.pop(worker)
 
     async def robbed_of_all(self, worker: Worker) -> None:
-        worker.tenure.holds = False
+        worker.lease.holds = False
         self.excuse(worker)
         self.robbed.add(worker)
         await self.stage.steal(worker)
@@ -572,16 +572,16 @@ class Promises(RuleBasedStateMachine):
         for worker in self.stage.workers:
             running = worker.dispatcher
             assert running.gate.in_flight == len(worker.courier.under_way) <= TINY_LIMITS.max_in_flight
-            assert running._around.budget.held == sum(
+            assert running._context.budget.held == sum(
                 len(entry.body)
                 for each in worker.lanes
                 for entry in (*each._backlog.new, *chain(*each._backlog.waiting._by_key.values()))
             )
-            assert len(running.alarms) <= 2 * (2 * len(self.listeners) + self.replays + 1) + 5
+            assert len(running.timers) <= 2 * (2 * len(self.listeners) + self.replays + 1) + 5
             assert running.prober._gate.in_flight == len(worker.scout.under_way) <= 3
             assert running.prober.places <= len(worker.lanes)
             assert all(len(each._backlog.claimed) <= 100 for each in worker.lanes)
-            assert running._around.hosts <= set(worker.lanes)
+            assert running._context.hosts <= set(worker.lanes)
 
     @invariant()
     def counts_add_up(self) -> None:
@@ -691,7 +691,7 @@ def _tiny() -> Iterator[None]:
             for name, value in values.items():
                 patch.setattr(module, name, value)
         # Time is moved by the test alone.
-        patch.setattr(timers.Alarms, "_set_timer", lambda _: None)
+        patch.setattr(timers.Timers, "_set_timer", lambda _: None)
         yield
 
 

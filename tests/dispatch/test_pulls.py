@@ -229,7 +229,7 @@ async def test_waiting_asks_the_store_for_nothing(stage: Stage) -> None:
     stage.store.read = counted
     await at.advance(19_999)
     assert asked == []
-    assert len(at.pulls.alarms) == 1
+    assert len(at.pulls.timers) == 1
     await at.advance(1)
     assert [await each for each in waiting] == [[]] * 100
     assert asked == []

@@ -235,7 +235,7 @@ async def test_a_lane_that_is_dropped_before_its_reading_begins_holds_nothing(st
     stage.dispatcher.heard([((queue.organization, queue.id), 3)])
     stage.dispatcher.drop_all()
     await stage.quiet()
-    assert stage.dispatcher._around.budget.held == 0
+    assert stage.dispatcher._context.budget.held == 0
 
 
 async def test_what_is_delivered_while_the_log_is_searched_for_what_is_too_old_is_not_missed(

@@ -15,13 +15,13 @@ from discue.dispatch import registry
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.lane import endpoint, lane
-from discue.dispatch.lane.cursor_state import Progress
-from discue.dispatch.lane.fair_share import Sharing
-from discue.dispatch.lane.inherited_requests import Guests
+from discue.dispatch.lane.cursor_state import CursorState
+from discue.dispatch.lane.fair_share import FairShare
+from discue.dispatch.lane.inherited_requests import InheritedRequests
 from discue.dispatch.lane.lane import Lane
-from discue.dispatch.lane.ordering import Order
+from discue.dispatch.lane.ordering import Ordering
 from discue.dispatch.lane.replay import ReplayLane
-from discue.dispatch.lane.replay_state import ReplayProgress
+from discue.dispatch.lane.replay_state import ReplayCursorState
 from discue.dispatch.pull.session import Ledger
 from discue.domain.model import Entry, RateLimit
 from discue.domain.pace import TokenBucket
@@ -85,16 +85,16 @@ def gives_old_messages_to_new_listeners() -> None:
 
 
 def forgets_what_was_acknowledged() -> None:
-    take = Progress.take
+    take = CursorState.take
 
-    def forgetful(self: Progress, *, releases: bool = False) -> Settle:
+    def forgetful(self: CursorState, *, releases: bool = False) -> Settle:
         position, self.window.position = self.window.position, self._record.position
         try:
             return take(self, releases=releases)
         finally:
             self.window.position = position
 
-    put(Progress, "take", forgetful)
+    put(CursorState, "take", forgetful)
 
 
 def signs_with_another_key() -> None:
@@ -154,25 +154,25 @@ def believes_what_it_read_before_an_outage() -> None:
 
 
 def takes_guests_for_gone() -> None:
-    def is_under_way(_self: Guests, _guest: object, _ours: object, _waited_ms: int) -> bool:
+    def is_under_way(_self: InheritedRequests, _guest: object, _ours: object, _waited_ms: int) -> bool:
         return False
 
-    put(Guests, "_is_under_way", is_under_way)
+    put(InheritedRequests, "_is_under_way", is_under_way)
 
 
 def hands_over_without_its_flights() -> None:
-    def depart(self: Progress, seq: int, *_others: object, **_named: object) -> None:
+    def depart(self: CursorState, seq: int, *_others: object, **_named: object) -> None:
         self.window.settle(seq)
         self.dirty = True
 
-    put(Progress, "depart", depart)
+    put(CursorState, "depart", depart)
 
 
 def forgets_keys_at_a_takeover() -> None:
-    def show(self: Order, _rows: object, _owner_may_write: object) -> None:
+    def show(self: Ordering, _rows: object, _owner_may_write: object) -> None:
         self.is_known = True
 
-    put(Order, "show", show)
+    put(Ordering, "show", show)
 
 
 def never_expires() -> None:
@@ -231,26 +231,26 @@ def replays_beyond_the_end() -> None:
 
 
 def never_says_how_far_a_replay_is() -> None:
-    def nothing(_self: ReplayProgress) -> None:
+    def nothing(_self: ReplayCursorState) -> None:
         """Nothing is said of it."""
 
-    put(ReplayProgress, "_replay_step", nothing)
+    put(ReplayCursorState, "_replay_step", nothing)
 
 
 def sends_replays_beside_the_limits() -> None:
-    def may_begin(_self: Sharing, _lane: object) -> bool:
+    def may_begin(_self: FairShare, _lane: object) -> bool:
         return True
 
-    put(Sharing, "may_begin", may_begin)
+    put(FairShare, "may_begin", may_begin)
 
 
 def loses_what_is_redelivered() -> None:
-    redeliver = Progress.redeliver
+    redeliver = CursorState.redeliver
 
-    def lose(self: Progress, step: Any, now: int) -> None:
+    def lose(self: CursorState, step: Any, now: int) -> None:
         redeliver(self, msgspec.structs.replace(step, apart=(), lost=(*step.lost, *step.apart)), now)
 
-    put(Progress, "redeliver", lose)
+    put(CursorState, "redeliver", lose)
 
 
 def lets_everything_through_its_filters() -> None:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Container, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
-from discue.dispatch.lane.budget import Budget
-from discue.dispatch.lane.cursor_state import Progress
-from discue.dispatch.lane.reads import Reads
-from discue.dispatch.lane.waiting import Waiting
+from discue.dispatch.lane.budget import BodyBudget
+from discue.dispatch.lane.cursor_state import CursorState
+from discue.dispatch.lane.reads import LimitedReads
+from discue.dispatch.lane.waiting import WaitingByKey
 from discue.domain.model import Entry
 from discue.domain.window import SPAN
 from discue.store.cursors import DueRetries, DueRetry, LaneRecord, due, waiting
@@ -57,8 +57,8 @@ class Backlog:
     def __init__(
         self,
         record: LaneRecord,
-        progress: Progress,
-        sources: tuple[Reads, Budget],
+        progress: CursorState,
+        sources: tuple[LimitedReads, BodyBudget],
         wake_at: Callable[[int], None],
         under_way: Container[int],
     ) -> None:
@@ -70,7 +70,7 @@ class Backlog:
         self._wake_at = wake_at
         self._under_way = under_way
         self.new: deque[Entry] = deque()
-        self.waiting = Waiting(self.new, self._budget)
+        self.waiting = WaitingByKey(self.new, self._budget)
         self.retries: deque[DueRetry] = deque()
         self.claimed: set[int] = set()
         self._until = _ENDLESS if record.replay is None else record.replay.until_seq

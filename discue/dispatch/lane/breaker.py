@@ -15,7 +15,7 @@ ENOUGH: Final = 64
 _PLACES: Final[dict[BreakerState, int]] = {"open": ALL, "careful": 1, "closed": 0}
 
 
-class Opening:
+class CircuitBreaker:
     """How many requests may be under way at once by how the listener is, and since when all of them failed.
 
     An inactive listener whose probe succeeded is opened carefully: one request, one more for each that succeeds, and

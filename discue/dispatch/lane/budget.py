@@ -1,7 +1,7 @@
 """How many bytes of messages the lanes of a worker may hold in memory while they wait to be sent."""
 
 
-class Budget:
+class BodyBudget:
     """A count with a limit. What does not fit is read again from the log when its turn comes."""
 
     __slots__ = ("_limit", "held")

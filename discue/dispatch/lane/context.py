@@ -5,15 +5,15 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from discue.dispatch.lane.budget import Budget
+from discue.dispatch.lane.budget import BodyBudget
 from discue.dispatch.lane.flush import Spawn
-from discue.dispatch.lane.gate import Gate
-from discue.dispatch.lane.handover_outcomes import HandedOver
-from discue.dispatch.lane.in_flight_attempt import Flight
+from discue.dispatch.lane.gate import ConcurrencyLimiter
+from discue.dispatch.lane.handover_outcomes import HandoverOutcomes
+from discue.dispatch.lane.in_flight_attempt import InFlightAttempt
 from discue.dispatch.lane.probe import Probe
 from discue.dispatch.lane.probes import Prober
-from discue.dispatch.lane.reads import Reads
-from discue.dispatch.lane.tenure import Tenure
+from discue.dispatch.lane.reads import LimitedReads
+from discue.dispatch.lane.tenure import WorkerLease
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
 from discue.domain.model import Outcome
@@ -39,18 +39,18 @@ class Surroundings(msgspec.Struct, frozen=True):
     """What a lane and its parts work with."""
 
     store: Store
-    reads: Reads
+    reads: LimitedReads
     deliver: Deliver
-    gate: Gate
-    budget: Budget
+    gate: ConcurrencyLimiter
+    budget: BodyBudget
     clock: Clock
     row_ids: RowIds
     random: Callable[[], float]
-    tenure: Tenure
+    lease: WorkerLease
     deadline_ms: int
     disable_after_seconds: int
-    attempted: Callable[[LaneRecord, Flight, Outcome], None]
+    attempted: Callable[[LaneRecord, InFlightAttempt, Outcome], None]
     disable: Callable[[LaneRecord, int, str], None]
     spawn: Spawn
-    handed_over: HandedOver
+    handover_outcomes: HandoverOutcomes
     prober: Prober

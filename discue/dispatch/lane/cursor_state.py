@@ -20,10 +20,10 @@ _DETAIL_BYTES = 1 << 19
 """So much of details goes into one settle. What is more follows with the next."""
 
 if TYPE_CHECKING:
-    from discue.dispatch.lane.ordering import Held, Order
+    from discue.dispatch.lane.ordering import HeldKey, Ordering
 
 
-class Progress:
+class CursorState:
     """One cursor in memory. Every method is bookkeeping; `take` hands over what is to be stored."""
 
     __slots__ = (
@@ -45,7 +45,7 @@ class Progress:
         "last_new_at",
         "last_success_at",
         "missed",
-        "order",
+        "ordering",
         "retrying",
         "window",
     )
@@ -61,7 +61,7 @@ class Progress:
         self.last_failure_at = record.last_failure_at
         self.last_new_at = record.last_new_at
         self.dirty = False
-        self.order: Order | None = None
+        self.ordering: Ordering | None = None
         """Of a lane of an ordered queue."""
         self._taken = 0
         self._attempts: list[Attempt] = []
@@ -86,12 +86,12 @@ class Progress:
         Limits on rows must use this: one row can have any number of messages blocked behind it. Only valid once
         the keys are known.
         """
-        return self.retrying if self.order is None else self.retrying - self.order.blocked
+        return self.retrying if self.ordering is None else self.retrying - self.ordering.blocked
 
     @property
     def knows_keys(self) -> bool:
         """Whether each key that a row in the store holds is known here. True for a queue without order."""
-        return self.order is None or self.order.is_known
+        return self.ordering is None or self.ordering.is_known
 
     @property
     def unstored(self) -> int:
@@ -178,13 +178,13 @@ class Progress:
         self._resolve(seq)
         self.dirty = True
 
-    def block(self, held: "Held", seqs: list[int]) -> None:
+    def block(self, held: "HeldKey", seqs: list[int]) -> None:
         """Messages wait behind the exception of their key; the cursor goes on without them."""
-        if self.order is not None:
+        if self.ordering is not None:
             for seq in seqs:
                 self.window.settle(seq)
             self.retrying += len(seqs)
-            self._put(self.order.block(held, seqs))
+            self._put(self.ordering.block(held, seqs))
             self.dirty = True
 
     def resume(self, retry: DueRetry) -> bool:
@@ -192,9 +192,9 @@ class Progress:
 
         Whether for the first time: it has waited behind its key.
         """
-        if self.order is None:
+        if self.ordering is None:
             return False
-        is_first = self.order.resumes(retry)
+        is_first = self.ordering.resumes(retry)
         self._block_waiting(retry.seq)
         return is_first
 
@@ -205,8 +205,8 @@ class Progress:
 
     def pass_over(self, entry: Entry, reason: str, now: int) -> None:
         """A message that never begins is missed for a reason; without one, it is not for this listener."""
-        if reason and self.order is not None and self.order.blocks:
-            self.order.begins(entry)
+        if reason and self.ordering is not None and self.ordering.blocks:
+            self.ordering.begins(entry)
             self._miss_one(DeliveryRow(entry.seq, "missed", 0, now, reason), excepted=False)
             self.dirty = True
             return
@@ -214,8 +214,8 @@ class Progress:
             self.miss(entry.seq, entry.seq, reason, now)
         else:
             self.skip(entry.seq, entry.seq)
-        if self.order is not None:
-            self.order.passes(entry)
+        if self.ordering is not None:
+            self.ordering.passes(entry)
 
     def miss(self, first: int, last: int, reason: str, now: int) -> None:
         """Consecutive messages that will never be tried, ends included."""
@@ -234,8 +234,8 @@ class Progress:
 
     def redeliver(self, step: RedeliveryBatch, now: int) -> None:
         """Missed deliveries are due again, as if nothing had been attempted. One step, until `stored`."""
-        if self.order is not None:
-            self.order.show(list(step.keys), frozenset({"missed"}), complete=False)
+        if self.ordering is not None:
+            self.ordering.show(list(step.keys), frozenset({"missed"}), complete=False)
         for seq in step.lost:
             self._resolved.append(seq)
             self._free(seq)
@@ -255,7 +255,7 @@ class Progress:
 
     def release(self, row: KeyRow) -> None:
         """A message that was missed and holds its key was deleted: the next one of the key is due."""
-        if self.order is not None and self.order.stops(row):
+        if self.ordering is not None and self.ordering.stops(row):
             self._exceptions.pop(row.seq, None)
             self._resolved.append(row.seq)
             self.missed -= 1
@@ -331,7 +331,7 @@ class Progress:
             self.retrying -= 1
         else:
             self.window.settle(row.seq)
-        if self.order is None or not self.order.blocks:
+        if self.ordering is None or not self.ordering.blocks:
             self._free(row.seq)
 
     def _replay_step(self) -> ReplayStep | None:
@@ -339,8 +339,8 @@ class Progress:
         return None
 
     def _put(self, row: DeliveryRow) -> None:
-        self._exceptions[row.seq] = row if self.order is None else self.order.keyed(row)
-        if row.state != "missed" or (self.order is not None and self.order.blocks):
+        self._exceptions[row.seq] = row if self.ordering is None else self.ordering.keyed(row)
+        if row.state != "missed" or (self.ordering is not None and self.ordering.blocks):
             self._block_waiting(row.seq)
 
     def _block_waiting(self, seq: int) -> None:
@@ -348,7 +348,7 @@ class Progress:
 
         What comes later is counted by the row, and must not come before them.
         """
-        waiting = None if self.order is None else self.order.waiting_for(seq)
+        waiting = None if self.ordering is None else self.ordering.waiting_for(seq)
         if waiting is not None:
             self.block(*waiting)
 
@@ -361,8 +361,8 @@ class Progress:
 
     def _free(self, seq: int) -> None:
         """A delivery is settled: what waited behind it comes next."""
-        if self.order is not None:
-            row, gone = self.order.settled(seq)
+        if self.ordering is not None:
+            row, gone = self.ordering.settled(seq)
             self.retrying -= gone
             if row is not None:
                 self._put(row)

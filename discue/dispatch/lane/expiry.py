@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from discue.dispatch.lane.backlog import Backlog
-from discue.dispatch.lane.cursor_state import Progress
-from discue.dispatch.lane.reads import Reads
+from discue.dispatch.lane.cursor_state import CursorState
+from discue.dispatch.lane.reads import LimitedReads
 from discue.domain.clock import Clock
 from discue.store.cursors import LaneRecord, retries_up_to
 from discue.store.message_log import last_seq_stored_before
@@ -21,9 +21,9 @@ class Expiry:
     def __init__(
         self,
         record: LaneRecord,
-        progress: Progress,
+        progress: CursorState,
         backlog: Backlog,
-        sources: tuple[Reads, Clock],
+        sources: tuple[LimitedReads, Clock],
         is_quiet: Callable[[], bool],
         is_enabled: Callable[[], bool],
     ) -> None:
@@ -49,7 +49,7 @@ class Expiry:
             self._progress.miss(window.position + 1, last, "too_old", self._clock.now())
             backlog.read_through = max(backlog.read_through, last)
         # In an ordered queue a message that waits has others behind it, which come next when it has its turn.
-        if self._progress.retrying and not self._is_enabled() and self._progress.order is None:
+        if self._progress.retrying and not self._is_enabled() and self._progress.ordering is None:
             await self._expire_retries(before)
 
     async def _expire_retries(self, before: int) -> None:

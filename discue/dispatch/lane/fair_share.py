@@ -10,7 +10,7 @@ from discue.store.engine import CursorKey
 class Sharer(Protocol):
     """What sharing needs to know of a lane."""
 
-    sharing: "Sharing | None"
+    fair_share: "FairShare | None"
     in_flight_count: int
     max_in_flight: int
 
@@ -52,7 +52,7 @@ class Sharer(Protocol):
     def wait_for_pace(self, seconds: float) -> None: ...
 
 
-class Sharing:
+class FairShare:
     """One listener's lanes on this worker, from its first replay to its last. `over` is called after that.
 
     A lane that wants a place and does not get it waits: the others leave it its share, and its turn. So no replay
@@ -78,7 +78,7 @@ class Sharing:
         return self._live is not None and self._live.is_wide_open
 
     def join(self, lane: Sharer) -> None:
-        lane.sharing = self
+        lane.fair_share = self
         self.begun(lane)
         if lane.key[2]:
             self._replays[lane.key] = lane
@@ -175,5 +175,5 @@ class Sharing:
         self._is_over = True
         self._over()
         if self._live is not None:
-            self._live.sharing = None
+            self._live.fair_share = None
             self._live.start()

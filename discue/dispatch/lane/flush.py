@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from discue.dispatch.lane.cursor_state import Progress
+from discue.dispatch.lane.cursor_state import CursorState
 from discue.domain.errors import StoreUnusable, Unavailable
 from discue.store.engine import Settle
 from discue.store.store import Store
@@ -28,13 +28,13 @@ class Settled(Protocol):
         ...
 
 
-class Settling:
+class Flush:
     """Runs while a progress has something to store.
 
     `is_stalled` while the store cannot write: what is sent then could not be recorded.
     """
 
-    def __init__(self, progress: Progress, store: Store, spawn: Spawn, settled: Settled) -> None:
+    def __init__(self, progress: CursorState, store: Store, spawn: Spawn, settled: Settled) -> None:
         self._progress = progress
         self._store = store
         self._spawn = spawn

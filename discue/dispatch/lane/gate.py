@@ -14,12 +14,12 @@ class Sending(Protocol):
     organization: int
     in_flight_count: int
     max_in_flight: int
-    at_gate: bool
+    is_queued: bool
 
     def pump(self) -> None: ...
 
 
-class Gate:
+class ConcurrencyLimiter:
     """Counts requests in flight, and lets lanes that found it full have their turn, one organization after another."""
 
     def __init__(self, cap: int) -> None:
@@ -36,8 +36,8 @@ class Gate:
             self.in_flight += 1
             self._by_organization[organization] = held + 1
             return True
-        if lane.in_flight_count < lane.max_in_flight and not lane.at_gate:
-            lane.at_gate = True
+        if lane.in_flight_count < lane.max_in_flight and not lane.is_queued:
+            lane.is_queued = True
             self._waiting.setdefault(organization, deque()).append(lane)
         return False
 
@@ -59,8 +59,8 @@ class Gate:
             lane = lanes.popleft()
             if lanes:
                 self._waiting[organization] = lanes
-            lane.at_gate = False
+            lane.is_queued = False
             before = self.in_flight
             lane.pump()
             # One that had nothing to send any more has used nobody's turn.
-            tried += lane.at_gate or self.in_flight != before
+            tried += lane.is_queued or self.in_flight != before

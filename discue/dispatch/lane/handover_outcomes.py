@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from discue.dispatch.lane.flush import STORE_RETRY_SECONDS, Spawn
-from discue.dispatch.lane.in_flight_attempt import Flight
+from discue.dispatch.lane.in_flight_attempt import InFlightAttempt
 from discue.domain.errors import StoreUnusable, Unavailable
 from discue.store import handover
 from discue.store.engine import CursorKey
@@ -16,7 +16,7 @@ _ENDS_AT_ONCE = 64
 _BYTES_AT_ONCE = 1 << 20
 
 
-class HandedOver:
+class HandoverOutcomes:
     """All of a worker's that have not ended, or whose end is not stored. `stored` is called after each write."""
 
     def __init__(self, store: Store, spawn: Spawn, stored: Callable[[], None]) -> None:
@@ -34,9 +34,9 @@ class HandedOver:
         """Seq and number of each attempt."""
         return frozenset(self._of_cursor.get(key, ()))
 
-    def expect(self, key: CursorKey, flights: Iterable[Flight]) -> None:
-        for flight in flights:
-            self._of_cursor.setdefault(key, set()).add((flight.seq, flight.number))
+    def expect(self, key: CursorKey, attempts_in_flight: Iterable[InFlightAttempt]) -> None:
+        for attempt in attempts_in_flight:
+            self._of_cursor.setdefault(key, set()).add((attempt.seq, attempt.number))
             self.under_way += 1
 
     def end(self, end: RequestEnd) -> None:

@@ -38,7 +38,7 @@ class WakeAt(Protocol):
     def __call__(self, sleeper: Sleeper, due_at: int) -> None: ...
 
 
-class Standings:
+class HealthWriter:
     """All of a worker's that are not stored yet, written many in a commit.
 
     What changes what a lane may do is written at once. What only counts (another success of a stable listener) waits,
@@ -112,12 +112,12 @@ class Standings:
         for lane in lanes:
             self._late.pop(lane, None)
             self._due.pop(lane, None)
-        standings = [lane.standing() for lane in lanes if not lane.closed]
-        if not standings:
+        health_writer = [lane.standing() for lane in lanes if not lane.closed]
+        if not health_writer:
             return
         try:
             # Whoever lost a cursor has its lane dropped: what is refused for that is of no use to anybody.
-            await self._store.write(partial(liveness.write, standings=standings))
+            await self._store.write(partial(liveness.write, standings=health_writer))
         except (Unavailable, StoreUnusable):
             self._due.update((lane, None) for lane in lanes)
             raise

@@ -11,16 +11,16 @@ from discue.domain.retry import RetryPolicy, narrowed
 class LeftBehind(Protocol):
     """Who hears what becomes of a request when its lane does not: `handed_over.Parting`."""
 
-    def ended(self, flight: "Flight", outcome: Outcome) -> None: ...
+    def ended(self, attempt: "InFlightAttempt", outcome: Outcome) -> None: ...
 
 
-class Flight:
+class InFlightAttempt:
     """`excepted` when its delivery stands apart from the cursor, as an exception.
 
     `parting` is set when its lane has given it away. `era` is `Congestion.era` when it was sent.
     """
 
-    __slots__ = ("endpoint", "epoch", "excepted", "extra", "is_retry", "message_id", "number", "parting", "seq")
+    __slots__ = ("endpoint", "epoch", "excepted", "extra", "handover", "is_retry", "message_id", "number", "seq")
 
     def __init__(self, entry: Entry, number: int, endpoint: Endpoint, epoch: int, *, is_retry: bool) -> None:
         self.seq = entry.seq
@@ -31,7 +31,7 @@ class Flight:
         self.epoch = epoch
         self.is_retry = is_retry
         self.excepted = is_retry
-        self.parting: LeftBehind | None = None
+        self.handover: LeftBehind | None = None
 
     @property
     def policy(self) -> RetryPolicy:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.context import Surroundings
-from discue.dispatch.lane.cursor_state import Progress
+from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.domain.errors import Unavailable
 from discue.domain.window import Window
@@ -33,7 +33,7 @@ class Host(Protocol):
     def wake_at(self, due_at: int) -> None: ...
 
 
-class Guests:
+class InheritedRequests:
     """Those that the store showed when the lane was taken up. Each is waited for while its sender lives.
 
     They keep their places among the listener's requests in flight. `look_at` is when to look again, 0 when that is
@@ -41,12 +41,12 @@ class Guests:
     """
 
     def __init__(
-        self, record: LaneRecord, progress: Progress, backlog: Backlog, around: Surroundings, host: Host
+        self, record: LaneRecord, progress: CursorState, backlog: Backlog, context: Surroundings, host: Host
     ) -> None:
         self._record = record
         self._progress = progress
         self._backlog = backlog
-        self._around = around
+        self._context = context
         self._host = host
         # What leaves the lane's own span later was not settled then.
         self._settled_before = Window.decode(record.position, record.ahead)
@@ -71,7 +71,7 @@ class Guests:
         if not self._is_looking:
             self._is_looking = True
             self.look_at = 0
-            self._around.spawn(self._look_until_seen())
+            self._context.spawn(self._look_until_seen())
 
     async def _look_until_seen(self) -> None:
         pause_ms = LOOK_MS
@@ -84,17 +84,17 @@ class Guests:
         finally:
             self._is_looking = False
         if not self.are_gone:
-            self.look_at = self._around.clock.now() + pause_ms
+            self.look_at = self._context.clock.now() + pause_ms
             self._host.wake_at(self.look_at)
         self._host.looked()
 
     async def _look(self) -> None:
         # Asked for first: what ends while the store is read is still shown as under way.
-        ours = self._around.handed_over.of_cursor(self._record.key)
-        found = await self._around.reads.read(partial(read_inherited_requests, key=self._record.key))
+        ours = self._context.handover_outcomes.of_cursor(self._record.key)
+        found = await self._context.reads.read(partial(read_inherited_requests, key=self._record.key))
         if not self._host.is_kept():
             return
-        now = self._around.clock.now()
+        now = self._context.clock.now()
         for guest in found.ended:
             if guest.seq not in self._handled:
                 self._handled.add(guest.seq)
@@ -104,7 +104,7 @@ class Guests:
     def _see(self, sending: list[SendingRequest], ours: frozenset[tuple[int, int]], now: int) -> None:
         before, self._waiting = self._waiting, {}
         # For how long one has been seen must not depend on whether the wall clock was put right meanwhile.
-        seen_at = self._around.clock.monotonic()
+        seen_at = self._context.clock.monotonic()
         for guest in sending:
             if guest.seq in self._handled:
                 continue

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from discue.dispatch.lane.waiting import Waiting
+from discue.dispatch.lane.waiting import WaitingByKey
 from discue.domain.model import Entry
 from discue.domain.window import Window
 from discue.store.cursors import DueRetry, KeyRow
@@ -17,7 +17,7 @@ _AT_ONCE = 1
 """A due time that has come whatever the clock says."""
 
 
-class Held:
+class HeldKey:
     """A key that is taken, by the message `seq`: under way, about to be, or waiting for its next attempt.
 
     `row` is its exception as it was last stored or is about to be; None while there is none, or while somebody else
@@ -35,7 +35,7 @@ class Held:
         self.row: DeliveryRow | None = None
 
 
-class Order:
+class Ordering:
     """One lane's keys. What waits behind a request under way stays in memory, and unsettled.
 
     What waits behind an exception is passed by the cursor: the exception's row has its key, and counts it. When that
@@ -43,11 +43,11 @@ class Order:
     wait for it and for however long. Where the order `blocks`, a message that is missed is such an exception, too.
     """
 
-    def __init__(self, window: Window, waiting: Waiting, *, is_known: bool, blocks: bool = False) -> None:
+    def __init__(self, window: Window, waiting: WaitingByKey, *, is_known: bool, blocks: bool = False) -> None:
         self._window = window
         self._waiting = waiting
-        self._by_key: dict[int, Held] = {}
-        self._by_seq: dict[int, Held] = {}
+        self._by_key: dict[int, HeldKey] = {}
+        self._by_seq: dict[int, HeldKey] = {}
         self.blocks = blocks
         """Whether a message that is missed keeps its key."""
         self.is_known = is_known
@@ -72,7 +72,7 @@ class Order:
                 held.row = DeliveryRow(row.seq, row.state, row.attempts, row.due_at, row.reason, token=row.token)
         self.is_known |= complete
 
-    def holder(self, entry: Entry) -> Held | None:
+    def holder(self, entry: Entry) -> HeldKey | None:
         """Who holds the key of a message that has not begun; None when it may begin."""
         held = self._by_key.get(entry.key_hash or 0)
         return None if held is None or held.seq == entry.seq else held
@@ -104,7 +104,7 @@ class Order:
         held.row = msgspec.structs.replace(row, key_hash=held.key_hash, blocked=held.blocked)
         return held.row
 
-    def block(self, held: Held, seqs: list[int]) -> DeliveryRow:
+    def block(self, held: HeldKey, seqs: list[int]) -> DeliveryRow:
         """Messages of a key that has a row are passed by the cursor: the row, which counts them."""
         if not held.blocked:
             held.next_seq = seqs[0]
@@ -114,7 +114,7 @@ class Order:
             raise ValueError("a key without a row blocks nothing")
         return self.keyed(held.row)
 
-    def waiting_for(self, seq: int) -> tuple[Held, list[int]] | None:
+    def waiting_for(self, seq: int) -> tuple[HeldKey, list[int]] | None:
         """The key of a message that has its row now, and those that waited for it in memory: they wait no more."""
         held = self._by_seq.get(seq)
         if held is None or held.row is None:
@@ -156,8 +156,8 @@ class Order:
         key = self._waiting.longest()
         return None if key is None or len(self._by_key) == 1 else self._by_key[key].seq
 
-    def _take(self, key_hash: int, seq: int, blocked: int = 0) -> Held:
-        held = Held(key_hash, seq, blocked)
+    def _take(self, key_hash: int, seq: int, blocked: int = 0) -> HeldKey:
+        held = HeldKey(key_hash, seq, blocked)
         self._by_key[key_hash] = self._by_seq[seq] = held
         self.blocked += blocked
         return held

@@ -15,7 +15,7 @@ class Probe(Protocol):
     def __call__(self, target: Target, done: Callable[[Fetched], None]) -> None: ...
 
 
-class Fetching:
+class ProbeSender:
     """Probes by a fetcher: to checked addresses only, without following redirects, each within five seconds."""
 
     def __init__(self, fetcher: Fetcher) -> None:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-from discue.dispatch.lane.breaker import Opening
+from discue.dispatch.lane.breaker import CircuitBreaker
 from discue.dispatch.lane.endpoint import Endpoint
-from discue.dispatch.lane.gate import Gate
-from discue.dispatch.lane.health_writer import Standings, Stored
+from discue.dispatch.lane.gate import ConcurrencyLimiter
+from discue.dispatch.lane.health_writer import HealthWriter, Stored
 from discue.dispatch.lane.probe import Probe
-from discue.dispatch.lane.tenure import Tenure
+from discue.dispatch.lane.tenure import WorkerLease
 from discue.dispatch.timers import Sleeper
 from discue.domain.clock import Clock
 from discue.domain.egress import Target
@@ -29,7 +29,7 @@ class Probed(Stored, Protocol):
     """What probing needs to know of a lane."""
 
     endpoint: Endpoint
-    opening: Opening
+    breaker: CircuitBreaker
 
     @property
     def key(self) -> CursorKey: ...
@@ -68,10 +68,10 @@ class _Place:
 
     __slots__ = (
         "_begin",
-        "at_gate",
         "closed",
         "due_at",
         "in_flight_count",
+        "is_queued",
         "max_in_flight",
         "organization",
         "pulses",
@@ -88,7 +88,7 @@ class _Place:
         self.due_at = 0
         self.wakes_at = 0
         self.closed = False
-        self.at_gate = False
+        self.is_queued = False
         self.in_flight_count = 0
         self.max_in_flight = 1
         self._begin = begin
@@ -111,16 +111,16 @@ class Prober:
         self,
         probe: Probe,
         sources: tuple[Clock, Callable[[], float]],
-        tenure: Tenure,
+        lease: WorkerLease,
         wake_at: Callable[[Sleeper, int], None],
-        standings: Standings,
+        health_writer: HealthWriter,
     ) -> None:
         self._probe = probe
         self._clock, self._random = sources
-        self._tenure = tenure
+        self._lease = lease
         self._wake_at = wake_at
-        self._standings = standings
-        self._gate = Gate(PROBES_AT_ONCE)
+        self._health_writer = health_writer
+        self._gate = ConcurrencyLimiter(PROBES_AT_ONCE)
         self._places: dict[str, _Place] = {}
         self._pulses: dict[CursorKey, _Pulse] = {}
 
@@ -165,10 +165,10 @@ class Prober:
     def note(self, lane: Probed) -> None:
         """Something changed that is stored with what probing says."""
         if not lane.key[2]:
-            self._standings.note(lane)
+            self._health_writer.note(lane)
 
     def _first_at(self, lane: Probed, created_at: int, now: int) -> int:
-        known = lane.opening.liveness
+        known = lane.breaker.liveness
         if not known.success_count and not known.failure_count:
             return self._soon(now)
         # A worker that starts, or takes over from another, spreads what it finds over the whole interval.
@@ -210,7 +210,7 @@ class Prober:
         now = self._clock.now()
         if now < place.due_at:
             self._wake_at(place, place.due_at)
-        elif not self._tenure.is_held():
+        elif not self._lease.is_held():
             self._wake_at(place, now + _LAPSED_MS)
         elif self._gate.enter(place):
             place.in_flight_count = 1
@@ -232,7 +232,7 @@ class Prober:
 
     def _take(self, pulse: _Pulse, fetched: Fetched, now: int) -> None:
         lane = pulse.lane
-        before = after = lane.opening.liveness
+        before = after = lane.breaker.liveness
         if counts(fetched.error):
             after = after_probe(before, error_of(fetched.error, fetched.status), fetched.status, now)
         is_quiet = self._is_quiet(lane, after, pulse.changed_at, now)
@@ -240,7 +240,7 @@ class Prober:
         pulse.due_at = now + jittered(pulse.interval, self._random())
         if after is not before:
             lane.probed(after)
-            self._standings.probed(lane, before, after)
+            self._health_writer.probed(lane, before, after)
 
     def _is_quiet(self, lane: Probed, liveness: Liveness, changed_at: int, now: int) -> bool:
         last = max(changed_at, liveness.last_failure_at, lane.last_failure_at)

@@ -11,7 +11,7 @@ T = TypeVar("T")
 _AT_ONCE = 3
 
 
-class Reads:
+class LimitedReads:
     """`Store.read` and `Store.page`, first come, first served. Both raise Unavailable as those do."""
 
     def __init__(self, store: Store) -> None:

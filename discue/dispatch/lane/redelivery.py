@@ -4,7 +4,7 @@ from functools import partial
 from typing import Protocol
 
 from discue.dispatch.lane.context import Surroundings
-from discue.dispatch.lane.cursor_state import Progress
+from discue.dispatch.lane.cursor_state import CursorState
 from discue.domain.errors import Unavailable
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
@@ -30,16 +30,16 @@ class Host(Protocol):
     def wake_at(self, due_at: int) -> None: ...
 
 
-class Redelivering:
+class RedeliveryRunner:
     """One lane's. A step is read, put into the progress, and stored with it: all of it takes effect once, or none.
 
     `due_at` is when to go on, 0 when that is not known.
     """
 
-    def __init__(self, record: LaneRecord, progress: Progress, around: Surroundings, host: Host) -> None:
+    def __init__(self, record: LaneRecord, progress: CursorState, context: Surroundings, host: Host) -> None:
         self._record = record
         self._progress = progress
-        self._around = around
+        self._context = context
         self._host = host
         self._is_reading = False
         self._must_look = False
@@ -59,10 +59,10 @@ class Redelivering:
         # What a step settles must not come back with keys that were read before it: the keys come first.
         if not self._progress.knows_keys:
             return
-        if self._progress.open_rows <= WAITING_RETRIES and self.due_at <= self._around.clock.now():
+        if self._progress.open_rows <= WAITING_RETRIES and self.due_at <= self._context.clock.now():
             self.due_at = 0
             self._is_reading = True
-            self._around.spawn(self._take_step())
+            self._context.spawn(self._take_step())
 
     def stored(self, settle: Settle) -> None:
         if settle.redelivery is not None:
@@ -73,7 +73,7 @@ class Redelivering:
         self._must_look = False
         try:
             read = partial(next_step, cursor=self._record.key, queue=self._record.queue)
-            step = await self._around.reads.read(read)
+            step = await self._context.reads.read(read)
         except Unavailable:
             self._wait(_READ_RETRY_MS)
             return
@@ -90,9 +90,9 @@ class Redelivering:
         self._is_unstored = True
         if step.redelivery.pace is not None:
             self._wait(step.redelivered * 1_000 // step.redelivery.pace)
-        self._progress.redeliver(step, self._around.clock.now())
+        self._progress.redeliver(step, self._context.clock.now())
         self._host.looked()
 
     def _wait(self, milliseconds: int) -> None:
-        self.due_at = self._around.clock.now() + milliseconds
+        self.due_at = self._context.clock.now() + milliseconds
         self._host.wake_at(self.due_at)

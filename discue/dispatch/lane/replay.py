@@ -3,13 +3,13 @@
 import asyncio
 from functools import partial
 
-from discue.dispatch.lane.breaker import Opening
-from discue.dispatch.lane.cursor_state import Progress
+from discue.dispatch.lane.breaker import CircuitBreaker
+from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.dispatch.lane.fair_share import Sharer
 from discue.dispatch.lane.flush import STORE_RETRY_SECONDS
-from discue.dispatch.lane.lane import Lane, LaneSurroundings
-from discue.dispatch.lane.replay_state import ReplayProgress
+from discue.dispatch.lane.lane import Lane, LaneContext
+from discue.dispatch.lane.replay_state import ReplayCursorState
 from discue.domain.errors import StoreUnusable, Unavailable
 from discue.domain.filters.filters import compile_filter
 from discue.domain.model import Entry, RateLimit
@@ -25,13 +25,13 @@ class ReplayLane(Lane):
     here, too, and how many requests are under way is shared with it.
     """
 
-    def __init__(self, record: LaneRecord, plan: ReplayPlan, endpoint: Endpoint, around: LaneSurroundings) -> None:
-        super().__init__(record, endpoint, around)
+    def __init__(self, record: LaneRecord, plan: ReplayPlan, endpoint: Endpoint, context: LaneContext) -> None:
+        super().__init__(record, endpoint, context)
         self._plan = plan
         self._filter = None if plan.filter is None else compile_filter(plan.filter)
         limit = None if plan.pace is None else RateLimit(plan.pace, 1)
-        self._own_pace = TokenBucket(limit, around.clock.monotonic(), is_full=False)
-        self.opening = Opening(ListenerHealth())
+        self._own_pace = TokenBucket(limit, context.clock.monotonic(), is_full=False)
+        self.breaker = CircuitBreaker(ListenerHealth())
         self._is_ending = False
 
     def begin(self, head: int) -> None:
@@ -62,17 +62,17 @@ class ReplayLane(Lane):
         if self._plan.created_at < before:
             await super().miss_older_than(before)
 
-    def _new_progress(self) -> Progress:
-        return ReplayProgress(self.record, self._around.clock)
+    def _new_progress(self) -> CursorState:
+        return ReplayCursorState(self.record, self._context.clock)
 
     def _is_open(self) -> bool:
-        return self.sharing is not None and self.sharing.is_open
+        return self.fair_share is not None and self.fair_share.is_open
 
     @property
     def _has_turn(self) -> bool:
         if self._backlog.is_empty:
             return True
-        wait_seconds = self._own_pace.wait_seconds(self._around.clock.monotonic())
+        wait_seconds = self._own_pace.wait_seconds(self._context.clock.monotonic())
         if wait_seconds > 0:
             self.wait_for_pace(wait_seconds)
             return False
@@ -90,7 +90,7 @@ class ReplayLane(Lane):
         return False
 
     def send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
-        self._own_pace.begun(self._around.clock.monotonic())
+        self._own_pace.begun(self._context.clock.monotonic())
         super().send(entry, number, is_retry=is_retry)
 
     @property
@@ -104,21 +104,21 @@ class ReplayLane(Lane):
         through = progress.window.position >= self._plan.until_seq and not progress.retrying
         if through and not progress.dirty and not self._is_ending:
             self._is_ending = True
-            self._around.spawn(self._end())
+            self._context.spawn(self._end())
 
     async def _end(self) -> None:
         """The cursor goes, if nothing came up meanwhile."""
         try:
             while self._is_done:
-                version, now = self._progress.version, self._around.clock.now()
+                version, now = self._progress.version, self._context.clock.now()
                 end = partial(replays.end, key=self.key, token=self.record.token, version=version, now=now)
                 try:
-                    ended = await self._around.store.write(end)
+                    ended = await self._context.store.write(end)
                 except (Unavailable, StoreUnusable):
                     await asyncio.sleep(STORE_RETRY_SECONDS)
                     continue
                 if not self.closed:
-                    self._around.ended(self) if ended else self.lose()
+                    self._context.ended(self) if ended else self.lose()
                 return
         finally:
             self._is_ending = False

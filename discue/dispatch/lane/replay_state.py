@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from discue.dispatch.lane.cursor_state import Progress
+from discue.dispatch.lane.cursor_state import CursorState
 from discue.domain.clock import Clock
 from discue.store.cursors import LaneRecord
 from discue.store.engine import DeliveryRow, ReplayStep
@@ -10,7 +10,7 @@ from discue.store.engine import DeliveryRow, ReplayStep
 _EXPIRED: Final = frozenset({"expired", "too_old"})
 
 
-class ReplayProgress(Progress):
+class ReplayCursorState(CursorState):
     """What ends without success leaves no row: it is counted, as failed or as expired."""
 
     __slots__ = ("_clock", "_expired")

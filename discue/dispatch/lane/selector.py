@@ -3,11 +3,11 @@
 from typing import Protocol
 
 from discue.dispatch.lane.backlog import Backlog
-from discue.dispatch.lane.cursor_state import Progress
-from discue.dispatch.lane.gate import Gate, Sending
-from discue.dispatch.lane.in_flight_attempt import Flight
-from discue.dispatch.lane.ordering import WAITING_HELD, Held
-from discue.dispatch.lane.throttle import HoldBack
+from discue.dispatch.lane.cursor_state import CursorState
+from discue.dispatch.lane.gate import ConcurrencyLimiter, Sending
+from discue.dispatch.lane.in_flight_attempt import InFlightAttempt
+from discue.dispatch.lane.ordering import WAITING_HELD, HeldKey
+from discue.dispatch.lane.throttle import Throttle
 from discue.domain.model import Entry
 from discue.domain.window import SPAN
 
@@ -35,18 +35,23 @@ class Starter(Sending, Protocol):
     def wake_at(self, due_at: int) -> None: ...
 
 
-class Starting:
+class Selector:
     """Decides on one message after the other: it is sent, passed over, or waits for its key."""
 
     def __init__(
-        self, lane: Starter, progress: Progress, backlog: Backlog, flights: dict[int, Flight], gate: Gate
+        self,
+        lane: Starter,
+        progress: CursorState,
+        backlog: Backlog,
+        attempts_in_flight: dict[int, InFlightAttempt],
+        gate: ConcurrencyLimiter,
     ) -> None:
         self._lane = lane
         self._progress = progress
         self._backlog = backlog
-        self._flights = flights
+        self._in_flight = attempts_in_flight
         self._gate = gate
-        self.hold_back = HoldBack()
+        self.throttle = Throttle()
         self.retries_in_flight = 0
         self._was_retry = False
         """Whether the last attempt that started was a retry."""
@@ -66,9 +71,9 @@ class Starting:
     def make_span(self, now: int) -> None:
         """Long requests leave the cursor's span: each becomes an exception, and is settled as one."""
         until = self._progress.window.position + _RELIEF
-        for flight in self._flights.values():
-            if not flight.excepted and flight.seq <= until:
-                self._except(flight, now)
+        for attempt in self._in_flight.values():
+            if not attempt.excepted and attempt.seq <= until:
+                self._except(attempt, now)
         self._lane.settle()
 
     def _retry(self, now: int) -> bool:
@@ -97,8 +102,8 @@ class Starting:
             if not self._progress.window.fits(entry.seq):
                 # The oldest message waits in memory for a key that an inherited request holds.
                 return False
-        order = self._progress.order
-        if order is not None and (held := order.holder(entry)) is not None:
+        ordering = self._progress.ordering
+        if ordering is not None and (held := ordering.holder(entry)) is not None:
             return self._hold(entry, held, now)
         is_wanted = self._lane.wants(entry)
         given_up = self._lane.given_up(entry, entry.stored_at, now) if is_wanted else ""
@@ -109,13 +114,13 @@ class Starting:
             self._progress.pass_over(entry, given_up, now)
             self._lane.settle()
         else:
-            if self.hold_back.begun(now, self._progress.open_rows):
-                self._lane.wake_at(self.hold_back.until)
+            if self.throttle.begun(now, self._progress.open_rows):
+                self._lane.wake_at(self.throttle.until)
             self._was_retry = False
             self._lane.send(entry, 1, is_retry=False)
         return True
 
-    def _hold(self, entry: Entry, held: Held, now: int) -> bool:
+    def _hold(self, entry: Entry, held: HeldKey, now: int) -> bool:
         """A message whose key is taken waits. False when nothing new can be started before something has ended."""
         if held.row is not None:
             self._backlog.take_new()
@@ -129,19 +134,19 @@ class Starting:
 
     def _relieve(self, now: int) -> bool:
         """Too many wait in memory: let the cursor pass those that wait for one request, if that helps others."""
-        order = self._progress.order
-        flight = self._flights.get(order.most_waited_for() or 0) if order is not None else None
-        if flight is None or flight.excepted:
+        ordering = self._progress.ordering
+        attempt = self._in_flight.get(ordering.most_waited_for() or 0) if ordering is not None else None
+        if attempt is None or attempt.excepted:
             return False
-        self._except(flight, now)
+        self._except(attempt, now)
         return True
 
     def _may_start(self, now: int) -> bool:
-        return self.hold_back.allows(now, self._progress.open_rows) and self._gate.enter(self._lane)
+        return self.throttle.allows(now, self._progress.open_rows) and self._gate.enter(self._lane)
 
-    def _except(self, flight: Flight, now: int) -> None:
+    def _except(self, attempt: InFlightAttempt, now: int) -> None:
         """A request under way becomes an exception, so that the cursor can go on."""
-        flight.excepted = True
-        self._backlog.claimed.add(flight.seq)
-        self._progress.depart(flight.seq, flight.number, now)
+        attempt.excepted = True
+        self._backlog.claimed.add(attempt.seq)
+        self._progress.depart(attempt.seq, attempt.number, now)
         self._lane.settle()

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 
-class Tenure(Protocol):
+class WorkerLease(Protocol):
     """A worker's right to its cursors: `lease.Lease`."""
 
     @property

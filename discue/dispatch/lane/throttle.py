@@ -5,7 +5,7 @@ FAILURES_IN_A_ROW = 100
 PAUSE_MS = 30_000
 
 
-class HoldBack:
+class Throttle:
     """Whether only one new message per pause may start, while the retries go on by their schedule.
 
     Both must hold: a thousand deliveries have rows, and the last hundred attempts all failed. Messages that are blocked

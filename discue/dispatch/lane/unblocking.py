@@ -3,7 +3,7 @@
 from functools import partial
 
 from discue.dispatch.lane.context import Surroundings
-from discue.dispatch.lane.cursor_state import Progress
+from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.redelivery import Host
 from discue.domain.errors import Unavailable
 from discue.store import blocking
@@ -13,16 +13,16 @@ from discue.store.engine import Settle
 _READ_RETRY_MS = 250
 
 
-class Unblocking:
+class DeletionWatch:
     """One lane's. A deletion is told by the change feed; one that came before the message was missed is found then.
 
     `due_at` is when to look again, 0 when that is not known.
     """
 
-    def __init__(self, record: LaneRecord, progress: Progress, around: Surroundings, host: Host) -> None:
+    def __init__(self, record: LaneRecord, progress: CursorState, context: Surroundings, host: Host) -> None:
         self._record = record
         self._progress = progress
-        self._around = around
+        self._context = context
         self._host = host
         self._is_reading = False
         self._must_look = False
@@ -41,18 +41,18 @@ class Unblocking:
     def go_on(self) -> None:
         if not self._must_look or self._is_reading or not self._host.is_kept() or not self._progress.knows_keys:
             return
-        if self.due_at <= self._around.clock.now():
+        if self.due_at <= self._context.clock.now():
             self.due_at = 0
             self._is_reading = True
-            self._around.spawn(self._release())
+            self._context.spawn(self._release())
 
     async def _release(self) -> None:
         self._must_look = False
         try:
-            gone = await self._around.reads.read(partial(blocking.gone, key=self._record.key))
+            gone = await self._context.reads.read(partial(blocking.gone, key=self._record.key))
         except Unavailable:
             self._must_look = True
-            self.due_at = self._around.clock.now() + _READ_RETRY_MS
+            self.due_at = self._context.clock.now() + _READ_RETRY_MS
             self._host.wake_at(self.due_at)
             return
         finally:

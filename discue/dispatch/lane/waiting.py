@@ -4,16 +4,16 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import chain
 
-from discue.dispatch.lane.budget import Budget
+from discue.dispatch.lane.budget import BodyBudget
 from discue.domain.model import Entry
 
 
-class Waiting:
+class WaitingByKey:
     """By key, each in the order of the log. They come from `new`, what is to be sent next, and go back to its front."""
 
     __slots__ = ("_budget", "_by_key", "_new", "count")
 
-    def __init__(self, new: deque[Entry], budget: Budget) -> None:
+    def __init__(self, new: deque[Entry], budget: BodyBudget) -> None:
         self._new = new
         self._budget = budget
         self._by_key: dict[int, deque[Entry]] = {}

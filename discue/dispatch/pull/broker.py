@@ -10,7 +10,7 @@ from discue.control.pulls import Decision, DecisionResult, LeasedMessage, PullCl
 from discue.dispatch.pull.receive import Brought, Means
 from discue.dispatch.pull.session import Ledger
 from discue.dispatch.pull.waiters import Desk
-from discue.dispatch.timers import Alarms
+from discue.dispatch.timers import Timers
 from discue.domain.errors import Overloaded
 from discue.observability.logs import Log
 from discue.store import leases
@@ -32,7 +32,7 @@ class Pulls:
 
     def __init__(self, means: Means, log: Log) -> None:
         self.means = means
-        self.alarms = Alarms(means.clock)
+        self.timers = Timers(means.clock)
         self._log = log
         self._desks: dict[PullTarget, Desk] = {}
         self._of_queue: dict[QueueKey, dict[PullTarget, Desk]] = {}
@@ -96,7 +96,7 @@ class Pulls:
         """Nobody waits any longer: those who do get nothing, and come again."""
         self._is_closed = True
         self._see_off(lambda _visitor: True)
-        self.alarms.stop()
+        self.timers.stop()
 
     async def miss_too_old(self) -> None:
         """Deliveries that waited longer than the deadline allows are missed, also where nobody asks for them."""
@@ -136,7 +136,7 @@ class Pulls:
         return task
 
     def wake_at(self, desk: Desk, due_at: int) -> None:
-        self.alarms.wake_at(desk, due_at, len(self._desks))
+        self.timers.wake_at(desk, due_at, len(self._desks))
 
     def brought(self, desk: Desk, brought: Brought) -> None:
         store, place = self.means.store, desk.place

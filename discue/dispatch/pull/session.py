@@ -7,11 +7,11 @@ import msgspec
 
 from discue.control.delivery_options import LEASED_FOR_SECONDS
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage
-from discue.dispatch.lane.budget import Budget
-from discue.dispatch.lane.cursor_state import Progress, attempt_record
-from discue.dispatch.lane.ordering import Order
+from discue.dispatch.lane.budget import BodyBudget
+from discue.dispatch.lane.cursor_state import CursorState, attempt_record
+from discue.dispatch.lane.ordering import Ordering
 from discue.dispatch.lane.throttle import PAUSE_MS, RETRYING_LIMIT
-from discue.dispatch.lane.waiting import Waiting
+from discue.dispatch.lane.waiting import WaitingByKey
 from discue.domain.filters.filters import compile_filter
 from discue.domain.ids import RowIds, millisecond_of
 from discue.domain.messages import decode_options
@@ -53,12 +53,12 @@ class Ledger:
         self._handed_out = look.handed_out
         self._answered: dict[ReceiptHandle, DecisionResult] = {}
         self._touched: set[int] = set()
-        self._progress = Progress(record)
-        self._order: Order | None = None
+        self._progress = CursorState(record)
+        self._order: Ordering | None = None
         if record.ordered:
             # Nothing waits in memory here: what waits is blocked by a row.
-            self._order = self._progress.order = Order(
-                self._progress.window, Waiting(deque[Entry](), Budget(0)), is_known=True, blocks=record.blocks
+            self._order = self._progress.ordering = Ordering(
+                self._progress.window, WaitingByKey(deque[Entry](), BodyBudget(0)), is_known=True, blocks=record.blocks
             )
             self.show(look.keys)
             for row in look.gone:
