@@ -12,14 +12,14 @@ from discue.api.route import Call, Route
 from discue.api.routes import ROUTES
 from discue.cli.serve import until_stopped
 from discue.config.settings import Settings
-from discue.control.bootstrap import ensure_operator
+from discue.control.organizations import ensure_operator
 from discue.dispatch.cluster.ownership import Predecessors
 from discue.domain.clock import SystemClock
 from discue.observability import logs
 from discue.observability.logs import Log
 from discue.server.http import Address
 from discue.server.installation import Installation, opened
-from discue.server.signals import stop_asked
+from discue.server.processes import stop_asked
 from discue.server.worker import Worker, prepare_process, served
 
 _PUBLISH = "/queues/{queue_id}/messages"

@@ -6,8 +6,8 @@ from msgspec.structs import asdict
 
 from discue.api import bodies, wire
 from discue.config.settings import Settings
-from discue.control import delivery_options
-from discue.control.delivery_options import OptionFields, RateFields
+from discue.control import listener_options
+from discue.control.listener_options import OptionFields, RateFields
 from discue.crypto.endpoint_credentials import AuthenticationFields
 from discue.domain.model import Authentication, Listener, RateLimit, RetryOptions
 from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy
@@ -85,7 +85,7 @@ def rate_shown(rate: RateLimit | None) -> wire.RateLimitShown | UnsetType:
 def effective_shown(listener: Listener, settings: Settings) -> wire.EffectiveShown:
     """What holds for the listener's requests, whoever chose it."""
     defaults = (settings.delivery_timeout_seconds, settings.listener_max_in_flight)
-    found = delivery_options.effective(listener.options, listener.queue_retry, defaults, DEFAULT_RETRY_POLICY)
+    found = listener_options.effective(listener.options, listener.queue_retry, defaults, DEFAULT_RETRY_POLICY)
     pulls = listener.mode == "pull"
     return wire.EffectiveShown(
         timeout=UNSET if pulls else found.timeout_seconds,

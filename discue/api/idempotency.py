@@ -11,8 +11,7 @@ from discue.api.in_flight import InFlight
 from discue.api.route import Call
 from discue.api.router import CompiledRoute
 from discue.api.rsgi import HttpHeaders
-from discue.control.context import ControlContext
-from discue.control.keeping import IdempotentWrite
+from discue.control.context import ControlContext, IdempotentWrite
 from discue.domain.errors import BadRequest, DiscueError, Unavailable, Unprocessable
 from discue.domain.idempotency import NONCE_BYTES, IdempotencyKey, is_idempotency_key
 from discue.store import idempotency

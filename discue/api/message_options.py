@@ -4,7 +4,7 @@ import msgspec
 
 from discue.api import bodies
 from discue.api.delivery_options import retry_of
-from discue.control.delivery_options import chosen_retry
+from discue.control.listener_options import chosen_retry
 from discue.domain import headers
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import Fault, Unprocessable

@@ -7,8 +7,8 @@ from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.control.context import ControlContext
 from discue.control.domains import DomainChecker
+from discue.control.listener_tests import Samples
 from discue.control.pulls import Puller
-from discue.control.test_deliveries import Samples
 from discue.observability.logs import Log
 from discue.publishing.publish import Publisher
 from discue.store.store import Store

@@ -2,16 +2,77 @@
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from discue.cli.certificates import instant, load_pair, validity_problem
-from discue.cli.encryption_findings import encryption_findings
-from discue.cli.finding import Check, Finding, schema_state
-from discue.cli.invocation import Commands, Invocation, add_command, say
+from discue.cli.command import Commands, Invocation, add_command, say
+from discue.cli.encryption import missing_keys, own_place
+from discue.cli.tls import instant, load_pair, validity_problem
+from discue.config.settings import Settings
+from discue.crypto import key_file
+from discue.crypto.keyring import key_id_of
 from discue.domain.errors import SettingsInvalid, StoreUnusable
 from discue.server.installation import inspect_database
+from discue.store.encryption import CLEAR, Encryption, parsed
+from discue.store.migrations import DatabaseInspection
+
+
+class Finding(NamedTuple):
+    """What one look brought. `subject` is a setting, or a part of the machine."""
+
+    subject: str
+    detail: str
+    is_problem: bool
+
+
+Check = Callable[[Invocation], Iterator[Finding]]
+
+
+def schema_state(found: DatabaseInspection) -> str:
+    """Which version of the schema a database has, and what comes next."""
+    state = f"its schema has version {found.version}"
+    return f"{state}, and the next start applies {', '.join(found.pending)}" if found.pending else state
+
+
+_SUBJECT = "encryption"
+_IN_THE_CLEAR = (
+    "signing secrets stand in the database in the clear; set encryption_key (`openssl rand -base64 32` makes one) or "
+    "encryption_key_file for all servers, and run discue rotate-key"
+)
+
+
+def encryption_findings(invocation: Invocation) -> Iterator[Finding]:
+    """Whether the next start finds the keys that it needs."""
+    settings, place = invocation.settings, key_file.place_of(invocation.settings)
+    try:
+        keys = [key_id_of(key) for key in key_file.keys_of(settings)]
+        stands = parsed(asyncio.run(inspect_database(settings)).encryption)
+    except SettingsInvalid as error:
+        yield Finding(_SUBJECT, error.detail, is_problem=True)
+        return
+    except StoreUnusable:
+        # That is a finding about the database.
+        return
+    if place is not None and place.is_file() and not key_file.is_private(place):
+        yield Finding(_SUBJECT, f"others can read {place}; chmod 600 {place}", is_problem=True)
+    yield _encryption_finding(settings, place, keys, stands)
+
+
+def _encryption_finding(settings: Settings, place: Path | None, keys: list[str], stands: Encryption) -> Finding:
+    missing = [key for key in stands.needed if key not in keys]
+    if missing:
+        return Finding(_SUBJECT, missing_keys(settings, missing), is_problem=True)
+    if not keys and place is not None and place == own_place(settings):
+        return Finding(_SUBJECT, f"a key for signing secrets will be made in {place}", is_problem=False)
+    if not keys:
+        return Finding(_SUBJECT, _IN_THE_CLEAR, is_problem=True)
+    if stands.leaving or stands.current not in (CLEAR, keys[0]):
+        detail = f"not everything is encrypted under the first key, {keys[0]}, yet; run discue rotate-key"
+        return Finding(_SUBJECT, detail, is_problem=True)
+    return Finding(_SUBJECT, f"signing secrets are encrypted under the key {keys[0]}", is_problem=False)
+
 
 _LEAST_FREE_BYTES = 1 << 30
 _CLOCK_TOLERANCE_SECONDS = 60
@@ -53,7 +114,7 @@ def database_findings(invocation: Invocation) -> Iterator[Finding]:
         return
     if settings.database_path is None:
         # It imports the driver, which no other command than one on PostgreSQL needs.
-        from discue.cli.server_findings import server_findings  # noqa: PLC0415
+        from discue.cli.check_postgres import server_findings  # noqa: PLC0415
 
         yield from server_findings(invocation, found)
     elif found.exists:

@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
+from discue.cli.command import Commands, Invocation, ProgressLine, add_command, say
 from discue.cli.encryption import carry_keys
-from discue.cli.invocation import Commands, Invocation, add_command, say
-from discue.cli.progress_line import ProgressLine
 from discue.config.settings import Settings
 from discue.config.types import DATABASE, InvalidValue
 from discue.domain.errors import DiscueError, StoreUnusable, Unavailable
 from discue.server.installation import StoreFailureLog, engine_of, inspect_database
-from discue.server.signals import stop_asked
+from discue.server.processes import stop_asked
 from discue.server.worker import alone_on
 from discue.store import copying
 from discue.store.copying import CopyProgress, Side, compare

@@ -1,23 +1,179 @@
 """`discue dev`: for a developer's machine."""
 
 import dataclasses
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import dedent
+from typing import NamedTuple
 
 import uvloop
 
-from discue.cli import demo, inbox, terminal
-from discue.cli.demo import Targets
+from discue import __version__
+from discue.auth.control_plane_cache import KeyRejected
+from discue.cli import inbox
+from discue.cli.command import Commands, Invocation, add_command, say
 from discue.cli.encryption import establish
-from discue.cli.invocation import Commands, Invocation, add_command, say
-from discue.cli.serve import until_stopped
-from discue.cli.serving import serving
+from discue.cli.inbox import PATH, VERIFIED, ReceivedRequest
+from discue.cli.serve import serving, until_stopped
 from discue.config.settings import Settings
+from discue.control import admin, listeners, queues
+from discue.control.context import ControlContext
+from discue.control.listeners import ListenerFields
+from discue.control.organizations import ensure_operator
+from discue.control.queues import QueueDetails, QueueFields
+from discue.domain import api_key
 from discue.domain.errors import SettingsInvalid
+from discue.domain.scopes import Principal
 from discue.server.http import Address, free_port
 from discue.server.installation import Installation, opened
-from discue.server.signals import stop_asked
+from discue.server.processes import all_before, stop_asked
 from discue.server.worker import Worker, alone_on, prepare_process
-from discue.server.worker_pipe import all_before
+from discue.store.pagination import Selection
+
+QUEUE_ALIAS = "demo"
+LISTENER_ALIAS = "inbox"
+
+_PER_PAGE = 100
+
+
+class Targets(NamedTuple):
+    """Where the demo listener's requests go."""
+
+    notify_url: str
+    liveness_url: str
+
+
+def kept_key(control: ControlContext, path: Path) -> str:
+    """The key in the file; a new one is written there first if it holds none. Only its owner can read it."""
+    if path.exists():
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+        if api_key.parse(text) is not None:
+            return text
+    text = api_key.compose(control.public_ids.next(), api_key.new_secret(control.random_text))
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text + "\n")
+    fresh.replace(path)
+    return text
+
+
+async def developer(control: ControlContext, key: str) -> Principal:
+    """Whom the key stands for: the first organization, which is made if there is none, with every scope."""
+    organization, _ = await ensure_operator(control, control.settings.organization, key)
+    try:
+        return (await control.cache.authenticate(key)).principal
+    except KeyRejected:
+        # The database was there before the key, or the key was disabled or deleted.
+        await admin.restore_key(control, organization, key)
+    return (await control.cache.authenticate(key)).principal
+
+
+async def ensure_demo(control: ControlContext, principal: Principal, targets: Targets) -> str:
+    """The id of the demo queue; it and its listener are made if they are missing, the listener's URLs kept true."""
+    details = await _demo_queue(control, principal)
+    queue = details.queue.public_id
+    fields = ListenerFields(notify_url=targets.notify_url, liveness_url=targets.liveness_url)
+    for listener in details.listeners:
+        if listener.alias == LISTENER_ALIAS:
+            await _point(control, principal, (queue, listener.public_id), fields)
+            return queue
+    fields = ListenerFields(LISTENER_ALIAS, notify_url=targets.notify_url, liveness_url=targets.liveness_url)
+    await listeners.create(control, principal, queue, fields)
+    return queue
+
+
+async def _demo_queue(control: ControlContext, principal: Principal) -> QueueDetails:
+    selection = Selection(per_page=_PER_PAGE)
+    while True:
+        listing = await queues.page(control, principal, selection)
+        for details in listing.items:
+            if details.queue.alias == QUEUE_ALIAS:
+                return details
+        if not listing.has_next:
+            return await queues.create(control, principal, QueueFields(QUEUE_ALIAS))
+        selection = Selection(per_page=_PER_PAGE, after=listing.items[-1].queue.public_id)
+
+
+async def _point(control: ControlContext, principal: Principal, path: tuple[str, str], fields: ListenerFields) -> None:
+    """The port may be another one than last time."""
+    listener = (await listeners.get(control, principal, *path)).listener
+    if (listener.notify_url, listener.liveness_url) != (fields.notify_url, fields.liveness_url):
+        await listeners.change(control, principal, *path, fields)
+
+
+_COLUMNS = 80
+_SHOWN_CHARACTERS = 2_000
+_INDENT = "  "
+
+
+def welcome(url: str, key: str, queue: str, place: str) -> str:
+    """What to do first. Each command works as it stands, in any POSIX shell. `place` is where the data is."""
+    return dedent(f"""
+        discue {__version__} is ready at {url}
+        Everything is kept in {place}, for the next time. Ctrl-C ends it.
+
+        Publish a message to the queue {QUEUE_ALIAS}; its listener is the inbox, shown here:
+
+        curl {url}/queues/{queue}/messages \\
+          -H 'X-API-KEY: {key}' \\
+          -H 'Content-Type: application/json' \\
+          -d '{{"data": {{"hello": "world"}}}}'
+
+        Read the inbox:
+
+        curl '{url}{PATH}?pretty=true'
+
+        Add a listener to the queue {QUEUE_ALIAS} (here the inbox again, a second time):
+
+        curl {url}/queues/{queue}/listeners \\
+          -H 'X-API-KEY: {key}' \\
+          -H 'Content-Type: application/json' \\
+          -d '{{"notify_url": "{url}{PATH}",
+               "liveness_url": "{url}/health/live"}}'
+
+        Create a queue:
+
+        curl {url}/queues \\
+          -H 'X-API-KEY: {key}' \\
+          -H 'Content-Type: application/json' \\
+          -d '{{"alias": "orders"}}'
+        """)
+
+
+def receipt(received: ReceivedRequest) -> str:
+    """One request that the inbox received."""
+    at = datetime.fromtimestamp(received.received_at / 1_000, UTC)
+    good = received.signature == VERIFIED
+    lines = [f"{at:%H:%M:%S} UTC  POST {PATH}, signature {'verified ✓' if good else 'NOT verified ✗'}"]
+    lines += [] if good else [f"({received.signature})"]
+    lines += [f"{name}: {value}" for name, value in received.headers]
+    lines += ["", *_body_lines(received)]
+    return "\n".join([*_wrapped(lines), ""])
+
+
+def _body_lines(received: ReceivedRequest) -> list[str]:
+    lines = received.body[:_SHOWN_CHARACTERS].split("\n")
+    if len(received.body) > _SHOWN_CHARACTERS:
+        lines.append(f"… {received.bytes} bytes in all")
+    return lines
+
+
+def _wrapped(lines: list[str]) -> Iterator[str]:
+    """Lines of the terminal's width; what would move its cursor or change its colours is spelt out."""
+    for number, line in enumerate(lines):
+        text = (_INDENT if number else "") + "".join(map(_harmless, line))
+        yield text[:_COLUMNS].rstrip()
+        for start in range(_COLUMNS, len(text), _COLUMNS - 2 * len(_INDENT)):
+            yield 2 * _INDENT + text[start : start + _COLUMNS - 2 * len(_INDENT)]
+
+
+def _harmless(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
 
 FOLDER = Path(".discue")
 KEY_FILE = FOLDER / "key"
@@ -97,10 +253,10 @@ async def _develop(invocation: Invocation) -> None:
     url = Address(_EVERYWHERE.get(settings.host, settings.host), settings.port).url
     async with opened(settings, invocation.clock, invocation.log) as installation:
         await establish(installation, invocation.log, makes=_own_encryption_key(invocation.settings))
-        key = settings.bootstrap_key or demo.kept_key(installation.control, KEY_FILE)
+        key = settings.bootstrap_key or kept_key(installation.control, KEY_FILE)
         worker, queue = await _with_inbox(invocation, installation, key, url)
         async with serving(invocation, worker) as server:
-            say(terminal.welcome(url, key, queue, str(settings.database_path or settings.database_shown)))
+            say(welcome(url, key, queue, str(settings.database_path or settings.database_shown)))
             await until_stopped(stop, server)
             say("Stopping.")
 
@@ -108,11 +264,11 @@ async def _develop(invocation: Invocation) -> None:
 async def _with_inbox(invocation: Invocation, installation: Installation, key: str, url: str) -> tuple[Worker, str]:
     """The worker, and the id of the demo queue."""
     control = installation.control
-    principal = await demo.developer(control, key)
+    principal = await developer(control, key)
     targets = Targets(notify_url=url + inbox.PATH, liveness_url=f"{url}/health/live")
-    queue = await demo.ensure_demo(control, principal, targets)
+    queue = await ensure_demo(control, principal, targets)
     worker = Worker(installation, invocation.log, predecessors=all_before(invocation.settings))
     worker.application = inbox.Inbox(
-        worker.application, control, principal.organization, lambda received: say(terminal.receipt(received))
+        worker.application, control, principal.organization, lambda received: say(receipt(received))
     )
     return worker, queue

@@ -3,9 +3,9 @@
 import asyncio
 import json
 
+from discue.cli.command import Commands, Invocation, add_command, say
 from discue.cli.encryption import establish
-from discue.cli.invocation import Commands, Invocation, add_command, say
-from discue.control.bootstrap import ensure_operator
+from discue.control.organizations import ensure_operator
 from discue.domain.model import Organization
 from discue.server.installation import Installation, opened
 

@@ -9,11 +9,10 @@ from functools import partial
 
 import msgspec
 
-from discue.cli.invocation import Commands, Invocation, add_command, say
-from discue.control import admin_keys
-from discue.control.api_keys import scopes_of
+from discue.cli.command import Commands, Invocation, add_command, say
+from discue.control import admin
+from discue.control.api_keys import CreatedKey, scopes_of
 from discue.control.context import ControlContext
-from discue.control.key_making import CreatedKey
 from discue.domain import api_key
 from discue.domain import scopes as access
 from discue.domain.errors import DiscueError, NotFound
@@ -127,7 +126,7 @@ async def _create(call: Invocation) -> int:
     scopes = _granted(arguments)
     async with opened(call.settings, call.clock, call.log) as installation:
         owner = await _owner(installation, arguments)
-        made = await admin_keys.create(installation.control, owner, arguments.alias, scopes, expires_at)
+        made = await admin.create_key(installation.control, owner, arguments.alias, scopes, expires_at)
     if arguments.json:
         say(json.dumps({"api_key": {**_shown(made.key), "key": made.text}}))
     else:
@@ -154,7 +153,7 @@ async def _all_keys(control: ControlContext, owner: str) -> list[ApiKey]:
     keys: list[ApiKey] = []
     selection = Selection(per_page=_PER_PAGE)
     while True:
-        listing = await admin_keys.page(control, owner, selection)
+        listing = await admin.page_of_keys(control, owner, selection)
         keys += listing.items
         if not listing.has_next:
             return keys
@@ -162,15 +161,15 @@ async def _all_keys(control: ControlContext, owner: str) -> list[ApiKey]:
 
 
 def _disable(call: Invocation) -> int:
-    return asyncio.run(_change(call, partial(admin_keys.set_status, status="disabled"), "disabled"))
+    return asyncio.run(_change(call, partial(admin.set_key_status, status="disabled"), "disabled"))
 
 
 def _enable(call: Invocation) -> int:
-    return asyncio.run(_change(call, partial(admin_keys.set_status, status="enabled"), "enabled"))
+    return asyncio.run(_change(call, partial(admin.set_key_status, status="enabled"), "enabled"))
 
 
 def _delete(call: Invocation) -> int:
-    return asyncio.run(_change(call, admin_keys.remove, "deleted"))
+    return asyncio.run(_change(call, admin.delete_key, "deleted"))
 
 
 async def _change(call: Invocation, change: Callable[[ControlContext, str, str], Awaitable[object]], done: str) -> int:

@@ -9,13 +9,12 @@ from typing import NoReturn
 
 from discue import __version__
 from discue.cli import check, copy, dev, init, keys, migrate, organizations, rotate_key, serve, unlock
-from discue.cli.invocation import Invocation
+from discue.cli.command import FAILED, WRONG_USAGE, Invocation, complain, exit_code_of
 from discue.config.sources import flags_of, load
 from discue.domain.clock import SystemClock
 from discue.domain.errors import SettingsInvalid
 from discue.observability import logs
 from discue.observability.logs import Log
-from discue.server.exit_codes import FAILED, WRONG_USAGE, complain, exit_code_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

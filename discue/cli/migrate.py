@@ -2,7 +2,7 @@
 
 import asyncio
 
-from discue.cli.invocation import Commands, Invocation, add_command, say
+from discue.cli.command import Commands, Invocation, add_command, say
 from discue.server.installation import inspect_database, opened
 
 

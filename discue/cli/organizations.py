@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from discue.cli.invocation import Commands, Invocation, add_command, say
+from discue.cli.command import Commands, Invocation, add_command, say
 from discue.control.organizations import set_limits, set_state
 from discue.domain.errors import BadRequest, NotFound
 from discue.domain.model import Organization

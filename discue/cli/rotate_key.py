@@ -5,15 +5,14 @@ import os
 import sys
 from typing import Final
 
+from discue.cli.command import Commands, Invocation, ProgressLine, add_command, say
 from discue.cli.encryption import missing_keys
-from discue.cli.invocation import Commands, Invocation, add_command, say
-from discue.cli.progress_line import ProgressLine
 from discue.control import encryption
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
 from discue.domain.errors import DiscueError, SettingsInvalid, Unavailable
 from discue.server.installation import Installation, opened
-from discue.server.signals import stop_asked
+from discue.server.processes import stop_asked
 from discue.store import encryption as encryption_rows
 from discue.store.encryption import RowKey
 

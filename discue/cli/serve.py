@@ -1,22 +1,23 @@
 """`discue serve`: for production."""
 
 import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import uvloop
 
+from discue import __version__
 from discue.cli import init
-from discue.cli.certificates import certificate_files
+from discue.cli.command import FINE, Commands, Invocation, add_command, exit_code_of
 from discue.cli.encryption import establish
-from discue.cli.invocation import Commands, Invocation, add_command
-from discue.cli.serving import serving
+from discue.cli.tls import certificate_files
 from discue.domain.errors import DiscueError
 from discue.server.http import Address, HttpServer, held_port
 from discue.server.installation import opened
-from discue.server.processes import WorkerProcesses
-from discue.server.signals import stop_asked, stop_told
-from discue.server.worker import Worker, alone_on, prepare_process
-from discue.server.worker_pipe import WorkerPipe, all_before
+from discue.server.processes import WorkerPipe, WorkerProcesses, all_before, stop_asked, stop_told
+from discue.server.worker import Worker, alone_on, prepare_process, served
 
 
 def add(commands: Commands) -> None:
@@ -52,9 +53,12 @@ def _run_several(invocation: Invocation) -> int:
 
         def serve(place: WorkerPipe) -> int:
             uvloop.run(_serve_from(place, replace(invocation, settings=shared)))
-            return 0
+            return FINE
 
-        return WorkerProcesses(serve, settings, invocation.clock, invocation.log).run()
+        def serve_worker(place: WorkerPipe) -> int:
+            return exit_code_of(lambda: serve(place))
+
+        return WorkerProcesses(serve_worker, settings, invocation.clock, invocation.log).run()
 
 
 async def _serve(invocation: Invocation) -> None:
@@ -91,3 +95,27 @@ async def until_stopped(stop: asyncio.Event, server: HttpServer) -> None:
         ended.cancel()
     if not stop.is_set():
         raise DiscueError("The HTTP server ended by itself.")
+
+
+@asynccontextmanager
+async def serving(invocation: Invocation, worker: Worker, /, **told: object) -> AsyncIterator[HttpServer]:
+    """The worker at its address, over TLS if that was asked for. Leaving drains it. `told` is logged, too.
+
+    Raises SettingsInvalid when the address is taken, and for TLS files that do not work.
+    """
+    settings = invocation.settings
+    async with AsyncExitStack() as stack:
+        with certificate_files(settings, invocation.clock) as files:
+            address = Address(settings.host, settings.port, files.cert, files.key, shared=settings.workers > 1)
+            server = await stack.enter_async_context(served(worker, address, max_connections=settings.max_connections))
+        invocation.log.info(
+            "serving",
+            version=__version__,
+            url=server.address.url,
+            database=settings.database_shown,
+            role=settings.role,
+            pid=os.getpid(),
+            **told,
+        )
+        yield server
+    invocation.log.info("stopped", **told)

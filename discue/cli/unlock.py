@@ -6,8 +6,8 @@ import json
 from datetime import UTC, datetime
 
 from discue.auth.client_ip import UNKNOWN, canonical, subject_of
-from discue.cli.invocation import Commands, Invocation, add_command, say
-from discue.control import lockouts
+from discue.cli.command import Commands, Invocation, add_command, say
+from discue.control import admin
 from discue.domain.ids import is_public_id
 from discue.domain.lockout import Lock, LockoutSubject
 from discue.server.installation import opened
@@ -54,11 +54,11 @@ async def _unlock(call: Invocation) -> int:
     async with opened(call.settings, call.clock, call.log) as installation:
         control = installation.control
         if arguments.list:
-            found = await lockouts.active(control, _SHOWN)
+            found = await admin.active_lockouts(control, _SHOWN)
         elif arguments.all:
-            found = await lockouts.unlock_all(control)
+            found = await admin.unlock_all(control)
         else:
-            found = await lockouts.unlock(control, arguments.key or arguments.address)
+            found = await admin.unlock(control, arguments.key or arguments.address)
     if arguments.json:
         say(json.dumps({"locked" if arguments.list else "unlocked": [_shown(lock) for lock in found]}))
     else:

@@ -6,17 +6,85 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control import key_making
 from discue.control.context import ControlContext, require_found
-from discue.control.key_making import CreatedKey
-from discue.control.naming import changed_alias, new_alias
+from discue.domain import api_key
+from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
-from discue.domain.errors import Conflict, Fault, Forbidden, Unprocessable
+from discue.domain.errors import Conflict, Fault, Forbidden, SettingsInvalid, Unprocessable
 from discue.domain.model import ApiKey
-from discue.domain.scopes import Access, Principal, Scopes, check_grant, default_grant, parse_scopes
+from discue.domain.scopes import (
+    Access,
+    Principal,
+    Scopes,
+    all_scopes,
+    check_grant,
+    default_grant,
+    parse_scopes,
+    render_scopes,
+)
 from discue.store import api_keys, events, feed
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
+
+
+class CreatedKey(msgspec.Struct, frozen=True):
+    """A new key; `text` is what a client presents, and is never seen again."""
+
+    key: ApiKey
+    text: str
+
+    def __repr__(self) -> str:
+        return f"CreatedKey(key={self.key!r})"
+
+
+def new_key(
+    control: ControlContext, organization: int, alias: str | None, scopes: Scopes, expires_at: int = 0
+) -> CreatedKey:
+    """A key with a random secret, not stored yet. Without an alias it is called by its id."""
+    parts = api_key.PresentedKey(control.public_ids.next(), api_key.new_secret(control.random_text))
+    return _new_key(control, organization, parts, ApiKeyWish(alias, scopes, expires_at))
+
+
+def first_key(control: ControlContext, organization: int, given: str | None = None) -> CreatedKey:
+    """An organization's first key, with every scope; `given` is its text where the operator chose one."""
+    if given is None:
+        return new_key(control, organization, None, all_scopes())
+    parts = api_key.parse(given)
+    if parts is None:
+        raise SettingsInvalid("The bootstrap key must be dsk_ and 43 to 128 letters and digits.")
+    return _new_key(control, organization, parts, ApiKeyWish(None, all_scopes(), 0))
+
+
+def encode_scopes(scopes: Scopes) -> str:
+    """Scopes as they are stored."""
+    return msgspec.json.encode(render_scopes(scopes)).decode()
+
+
+class ApiKeyWish(msgspec.Struct, frozen=True):
+    """What a new key is to be."""
+
+    alias: str | None
+    scopes: Scopes
+    expires_at: int
+
+
+def _new_key(control: ControlContext, organization: int, parts: api_key.PresentedKey, wish: ApiKeyWish) -> CreatedKey:
+    now = control.clock.now()
+    key = ApiKey(
+        organization=organization,
+        id=control.row_ids.next(),
+        public_id=parts.public_id,
+        alias=wish.alias or parts.public_id,
+        status="enabled",
+        scopes=encode_scopes(wish.scopes),
+        expires_at=wish.expires_at,
+        last_used_at=0,
+        created_at=now,
+        updated_at=now,
+        secret_hash=api_key.hash_of(parts.secret),
+    )
+    return CreatedKey(key, api_key.compose(*parts))
+
 
 Status = Literal["enabled", "disabled"]
 
@@ -42,7 +110,7 @@ async def create(control: ControlContext, principal: Principal, fields: KeyField
     if not principal.allows_all("api_keys", "write"):
         raise Forbidden
     scopes, expires_at = _granted(principal, fields), _expiry(fields, 0, control.clock.now())
-    made = key_making.make(control, principal.organization, None, scopes, expires_at)
+    made = new_key(control, principal.organization, None, scopes, expires_at)
     alias = new_alias(fields, made.key.public_id)
     key = msgspec.structs.replace(made.key, alias=alias, status=fields.status or "enabled")
     occurrence = control.occurrence(principal)
@@ -162,7 +230,7 @@ def _scopes_after(principal: Principal, stored: ApiKey, fields: KeyFields) -> st
     if isinstance(fields.scopes, UnsetType) or dict(fields.scopes) == scopes_of(stored):
         return stored.scopes
     check_grant(fields.scopes, principal.scopes)
-    return key_making.written(fields.scopes)
+    return encode_scopes(fields.scopes)
 
 
 def _expiry(fields: KeyFields, stored: int, now: int) -> int:

@@ -4,8 +4,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control.context import ControlContext, require_found
-from discue.control.naming import changed_alias, new_alias
 from discue.control.topics import own_topic
+from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.errors import BadRequest, Fault, Unprocessable
 from discue.domain.filters.reading import read_filter
 from discue.domain.model import Channel, Queue

@@ -1,26 +1,51 @@
 """What every verb of the control plane works with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.config.settings import Settings
-from discue.control.keeping import IdempotentWrite
-from discue.control.password_hashing import PasswordHashing
 from discue.crypto.keyring import Keyring
+from discue.crypto.password_hashing import PasswordHashing
 from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import Fault, NotFound, PreconditionFailed, Unprocessable
 from discue.domain.etags import EntityTags, version_of
+from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RandomBytes, RandomText, RowIds
 from discue.domain.scopes import Principal
-from discue.store.engine import Notification, UniqueViolation, Work
+from discue.store import idempotency
+from discue.store.engine import AlreadyDone, IdempotencyRecord, Notification, Transaction, UniqueViolation, Work
 from discue.store.events import Occurrence
 from discue.store.store import Store
 
 T = TypeVar("T")
+
+
+class IdempotentWrite(msgspec.Struct, frozen=True):
+    """A key, and what makes the content that is kept with it from what the transaction brought about.
+
+    `content_of` is called within the transaction: it waits for nothing, and must not fail. `id` is a new row's.
+    """
+
+    key: IdempotencyKey
+    content_of: Callable[[Any], bytes]
+    id: int
+
+    def with_work(self, work: Work[T], now: int) -> Work[T]:
+        """The work, and then the key. It raises AlreadyDone, and changes nothing, when the key was used before."""
+
+        async def both(tx: Transaction) -> T:
+            result = await work(tx)
+            once = IdempotencyRecord(self.key.hash, self.key.fingerprint, self.content_of(result), self.id)
+            if not await idempotency.keep(tx, self.key.organization, once, now):
+                raise AlreadyDone
+            return result
+
+        return both
 
 
 @dataclass(frozen=True, slots=True)

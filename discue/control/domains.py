@@ -9,8 +9,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control.context import ControlContext, require_found
-from discue.control.naming import changed_alias, new_alias
 from discue.domain import domain_challenge, egress
+from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.errors import BadRequest, Fault, Forbidden, Unprocessable
 from discue.domain.model import Domain
 from discue.domain.scopes import Access, Principal

@@ -6,16 +6,16 @@ from typing import Final, Literal, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control import delivery_options, domains, encryption, listener_authentication, quotas
+from discue.control import domains, encryption, listener_options, usage
 from discue.control.context import ControlContext, require_found
-from discue.control.delivery_options import OptionFields
-from discue.control.listener_authentication import AuthenticationChange
-from discue.control.naming import changed_alias, new_alias
-from discue.crypto import signatures
+from discue.control.listener_options import OptionFields
+from discue.crypto import endpoint_credentials, signatures
 from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
 from discue.crypto.signing_secrets import NO_SECRETS, SigningSecret
 from discue.domain import egress
+from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.errors import BadRequest, Fault, Unprocessable
+from discue.domain.json_pointer import below
 from discue.domain.model import CursorCounts, Listener, ListenerMode, Liveness
 from discue.domain.scopes import Access, Principal
 from discue.store import domains as stored_domains
@@ -23,6 +23,51 @@ from discue.store import events, feed, listeners, liveness, organizations, purge
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
+
+HEADER: Final = "authorization"
+
+AuthenticationChange = Credentials | UnsetType | None
+"""UNSET leaves what there is, None takes it away."""
+
+
+def _asked_authentication(
+    control: ControlContext, stored: Listener, fields: AuthenticationFields | UnsetType | None
+) -> AuthenticationChange:
+    """What a request asks for. Raises BadRequest and Unprocessable."""
+    if fields is None or isinstance(fields, UnsetType):
+        return fields
+    if stored.mode == "pull":
+        raise _invalid("/authentication", "cannot be given: nothing is sent to a listener whose messages are pulled")
+    if endpoint_credentials.is_same(stored.options.authentication, fields):
+        return UNSET
+    made = endpoint_credentials.checked(fields, control.clock.now())
+    if made.public.token_url:
+        pointer = "/authentication/token_url"
+        egress.check_target(egress.parse_target(made.public.token_url, pointer), control.egress, pointer)
+    return made
+
+
+def _check_authentication(stored: Listener, changed: Listener, asked: AuthenticationChange) -> None:
+    """Raises Unprocessable for what does not go together with the rest of the listener."""
+    public = changed.options.authentication
+    if public is None:
+        return
+    target = egress.parse_target(changed.notify_url, "/notify_url")
+    if public.type == "certificate":
+        if target.scheme != "https":
+            raise _invalid("/notify_url", "must be https: a certificate is shown in TLS alone")
+    elif taken := next((name for name, _ in changed.options.headers if name.lower() == HEADER), None):
+        raise _invalid(below("/headers", taken), "cannot be chosen beside an authentication, which sends it")
+    if isinstance(asked, UnsetType) and stored.notify_url != changed.notify_url:
+        before = egress.parse_target(stored.notify_url, "/notify_url")
+        if (before.scheme, before.host, before.port) != (target.scheme, target.host, target.port):
+            # Whoever may change a listener need not know its secrets, and must not get them sent to a place of theirs.
+            raise _invalid("/authentication", "must be given again, with its secret: notify_url leads to another place")
+
+
+def _invalid(pointer: str, rule: str) -> Unprocessable:
+    return Unprocessable(f"The value at {pointer} {rule}.", faults=(Fault(pointer, rule),))
+
 
 Status = Literal["enabled", "disabled"]
 MODES: Final[tuple[ListenerMode, ...]] = get_args(ListenerMode)
@@ -70,7 +115,7 @@ async def create(
     # Nothing is sent to a listener whose messages are pulled: there is nothing to sign.
     secret = signatures.new_secret(control.random_bytes) if draft.mode == "push" else ""
     first = SigningSecret(secret, control.public_ids.next(), "hmac", draft.created_at)
-    asked = listener_authentication.chosen(control, draft, fields.authentication)
+    asked = _asked_authentication(control, draft, fields.authentication)
     fresh = _changed(control, draft, fields, (new_alias(fields, draft.alias), asked))
     occurrence = control.occurrence(principal)
 
@@ -84,7 +129,7 @@ async def create(
             fresh, queue=queue.id, queue_public_id=queue.public_id, queue_retry=queue.retry, secrets=sealed
         )
         await _require_registered(tx, None, listener)
-        await quotas.require_listener(tx, control, listener.organization)
+        await usage.require_listener(tx, control, listener.organization)
         await listeners.insert(tx, listener, head)
         await feed.record(tx, "listener", listener.organization, listener.id)
         await events.record(tx, occurrence, "listener_added", listener.organization, listener.public_id, listener.alias)
@@ -140,7 +185,7 @@ async def change(
     async def work(tx: Transaction) -> ListenerDetails:
         stored = await _own(tx, principal, "write", (queue_public_id, public_id))
         control.require_match(stored)
-        asked = listener_authentication.chosen(control, stored, fields.authentication)
+        asked = _asked_authentication(control, stored, fields.authentication)
         changed = _changed(control, stored, fields, (changed_alias(fields, stored.alias), asked))
         await _require_registered(tx, stored, changed)
         await listeners.update(tx, changed)
@@ -241,7 +286,7 @@ def _changed(
     if fields.mode is not None and _mode(fields.mode) != stored.mode:
         raise Unprocessable("The mode of a listener cannot be changed.", faults=(Fault("/mode", "cannot be changed"),))
     alias, asked = chosen
-    options = delivery_options.changed(stored.options, fields.options, stored.mode)
+    options = listener_options.changed(stored.options, fields.options, stored.mode)
     if not isinstance(asked, UnsetType):
         options = msgspec.structs.replace(options, authentication=None if asked is None else asked.public)
     changed = msgspec.structs.replace(
@@ -254,7 +299,7 @@ def _changed(
         config_version=stored.config_version + 1,
         updated_at=control.clock.now(),
     )
-    listener_authentication.check(stored, changed, asked)
+    _check_authentication(stored, changed, asked)
     return changed
 
 

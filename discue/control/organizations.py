@@ -2,25 +2,146 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control import founding, key_making
+from discue.control.api_keys import CreatedKey, first_key
 from discue.control.context import ControlContext, require_found
-from discue.control.founding import NewOrganization
-from discue.control.naming import changed_alias, new_alias
-from discue.control.organization_limits import changed_limits
-from discue.domain import aliases
+from discue.domain import aliases, quotas
 from discue.domain import quotas as quota
-from discue.domain.errors import Conflict, Forbidden, NotFound
+from discue.domain.aliases import changed_alias, new_alias
+from discue.domain.errors import Conflict, Fault, Forbidden, NotFound, Unprocessable
 from discue.domain.model import Organization
+from discue.domain.quotas import setting_of
 from discue.domain.scopes import Access, Principal
-from discue.store import domains, events, feed, organizations, purge, queues
+from discue.store import api_keys, domains, events, feed, organizations, purge, queues
 from discue.store.engine import Transaction
+from discue.store.events import Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
+
+Limits = Mapping[str, int | bool]
+
+HIGHEST_RATE: Final = 2_147_483_647
+LONGEST_RETENTION_SECONDS: Final = 3_153_600_000
+
+
+class _Rule(NamedTuple):
+    pointer: str
+    highest: int
+
+
+RULES: Final[Mapping[str, _Rule]] = {
+    "rate_limit": _Rule("/rate_limit", HIGHEST_RATE),
+    "retention_seconds": _Rule("/retention", LONGEST_RETENTION_SECONDS),
+    **{setting_of(name): _Rule(f"/quotas/{name}", quotas.HIGHEST[name]) for name in quotas.NAMES},
+}
+"""By the names of the settings."""
+
+
+def changed_limits(
+    principal: Principal | None, stored: Limits, sent: Mapping[str, int | None]
+) -> dict[str, int | bool]:
+    """The settings with what was sent; None clears. `principal` is None for the command line.
+
+    Raises Forbidden where anybody but the operator changes something, Unprocessable for a value out of its range.
+    """
+    changed = {name: value for name, value in stored.items() if sent.get(name, value) is not None}
+    changed |= {name: value for name, value in sent.items() if value is not None}
+    if changed == stored:
+        return changed
+    if principal is not None and not principal.is_operator:
+        raise Forbidden("Only the operator's organization changes the limits of organizations.")
+    faults = tuple(fault for name, value in sent.items() if (fault := _limit_fault(name, value)) is not None)
+    if faults:
+        raise Unprocessable(f"The value at {faults[0].pointer} {faults[0].detail}.", faults=faults)
+    return changed
+
+
+def _limit_fault(name: str, value: int | None) -> Fault | None:
+    rule = RULES[name]
+    if value is None or 0 <= value <= rule.highest:
+        return None
+    return Fault(rule.pointer, f"must be from 0 to {rule.highest}")
+
+
+class NewOrganization(msgspec.Struct, frozen=True):
+    """A new organization and its first key, which carries every scope."""
+
+    organization: Organization
+    first_key: CreatedKey
+
+
+class _Founding(msgspec.Struct, frozen=True):
+    """Which organization founded another one, or itself; and the moments of the two events that this makes."""
+
+    founder: int
+    of_organization: Occurrence
+    of_key: Occurrence
+
+
+def _founding(control: ControlContext, organization: Organization, principal: Principal | None) -> _Founding:
+    """By whoever calls, or by a command. That a new organization has a key is an event of its own."""
+    founder = organization.id if principal is None else principal.organization
+    return _Founding(founder, control.occurrence(principal), control.occurrence(None))
+
+
+def _draft(
+    control: ControlContext,
+    public_id: str,
+    alias: str,
+    settings: Mapping[str, int | bool] | None = None,
+    *,
+    is_operator: bool = False,
+) -> Organization:
+    """An organization that is not stored yet. Raises Unprocessable for an unfit alias."""
+    aliases.check_organization_alias(alias)
+    now = control.clock.now()
+    return Organization(
+        id=control.row_ids.next(),
+        public_id=public_id,
+        alias=alias,
+        state="active",
+        is_operator=is_operator,
+        settings=dict(settings or {}),
+        created_at=now,
+        updated_at=now,
+    )
+
+
+async def _insert(tx: Transaction, created: NewOrganization, founded: _Founding) -> None:
+    organization, key = created.organization, created.first_key.key
+    await organizations.insert(tx, organization)
+    await api_keys.insert(tx, key)
+    await feed.record(tx, "organization", organization.id, organization.id)
+    await feed.record(tx, "api_key", organization.id, key.id)
+    of_organization = (organization.public_id, organization.alias)
+    await events.record(tx, founded.of_organization, "organization_added", founded.founder, *of_organization)
+    await events.record(tx, founded.of_key, "api_key_added", organization.id, key.public_id, key.alias)
+
+
+async def ensure_operator(control: ControlContext, alias: str, key: str | None) -> tuple[Organization, str | None]:
+    """Make the operator's organization on an empty database; elsewhere change nothing.
+
+    Returns it, and the text of its first key if that was made now. `key` is that text where the operator
+    chose one.
+    Raises Unprocessable for an unfit alias, SettingsInvalid for a key that is none.
+    """
+    organization = _draft(control, control.public_ids.next(), alias, is_operator=True)
+    created = NewOrganization(organization, first_key(control, organization.id, key))
+    founded = _founding(control, organization, None)
+
+    async def work(tx: Transaction) -> Organization | None:
+        require_found = await organizations.operator(tx)
+        if require_found is None:
+            await _insert(tx, created, founded)
+        return require_found
+
+    require_found = await control.write(work)
+    return (organization, created.first_key.text) if require_found is None else (require_found, None)
+
 
 _HEADS_AT_ONCE = 500
 
@@ -47,12 +168,12 @@ async def create(control: ControlContext, principal: Principal, fields: Organiza
     caller = require_found(await control.store.read(lambda tx: organizations.get(tx, principal.organization)))
     public_id = control.public_ids.next()
     alias = new_alias(fields, f"{caller.alias}.{public_id}", aliases.check_organization_alias)
-    organization = founding.draft(control, public_id, alias, settings)
-    created = NewOrganization(organization, key_making.first(control, organization.id))
-    founded = founding.by(control, organization, principal)
+    organization = _draft(control, public_id, alias, settings)
+    created = NewOrganization(organization, first_key(control, organization.id))
+    founded = _founding(control, organization, principal)
 
     async def work(tx: Transaction) -> NewOrganization:
-        await founding.insert(tx, created, founded)
+        await _insert(tx, created, founded)
         return created
 
     return await control.write(work)

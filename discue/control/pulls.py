@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 import msgspec
 
 from discue.control.context import ControlContext
-from discue.control.missed import Path, listener_at
+from discue.control.redeliveries import Path, listener_at
 from discue.domain.errors import Conflict
 from discue.domain.model import Entry, Listener
 from discue.domain.receipt_handle import ReceiptHandle

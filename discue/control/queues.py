@@ -5,11 +5,11 @@ from typing import get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control import channels, quotas
+from discue.control import channels, usage
 from discue.control.context import ControlContext, require_found
-from discue.control.delivery_options import chosen_retry
-from discue.control.naming import changed_alias, new_alias
-from discue.domain.errors import Fault, Forbidden, Unprocessable
+from discue.control.listener_options import chosen_retry
+from discue.domain.aliases import changed_alias, new_alias
+from discue.domain.errors import Fault, Forbidden, NotFound, Unprocessable
 from discue.domain.model import OnMissed, Queue, RetryOptions, SchemaLanguage
 from discue.domain.schemas.schema import Schema
 from discue.domain.scopes import Access, Principal
@@ -65,7 +65,7 @@ async def create(control: ControlContext, principal: Principal, fields: QueueFie
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> QueueDetails:
-        await quotas.require_queue(tx, control, queue.organization)
+        await usage.require_queue(tx, control, queue.organization)
         await queues.insert(tx, queue)
         await feed.record(tx, "queue", queue.organization, queue.id)
         await events.record(tx, occurrence, "queue_added", queue.organization, queue.public_id, queue.alias)
@@ -226,3 +226,16 @@ def _within(value: int | UnsetType | None, pointer: str, bounds: range) -> int |
         rule = f"must be from {bounds.start} to {bounds.stop - 1}"
         raise Unprocessable(f"The value at {pointer} {rule}.", faults=(Fault(pointer, rule),))
     return value
+
+
+async def get_schema(control: ControlContext, principal: Principal, queue_public_id: str, schema_id: str) -> Queue:
+    """The queue that has this schema now. Raises NotFound for another one, also for one that it had before."""
+    principal.require("schemas", "read", schema_id, queue_public_id)
+
+    async def work(tx: Transaction) -> Queue:
+        return require_found(await queues.get(tx, principal.organization, queue_public_id))
+
+    queue = await control.store.read(work)
+    if queue.schema_id != schema_id:
+        raise NotFound
+    return queue

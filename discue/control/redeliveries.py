@@ -5,16 +5,43 @@ from collections.abc import Sequence
 import msgspec
 
 from discue.control.context import ControlContext, require_found
-from discue.control.missed import Path, listener_at, recipient_of
 from discue.domain.errors import Conflict, Fault, Unprocessable
-from discue.domain.model import MissedSelection, Redelivery
-from discue.domain.scopes import Principal
-from discue.store import deliveries, feed, queues, redeliveries
+from discue.domain.model import Listener, MissedSelection, Redelivery
+from discue.domain.scopes import Access, Principal
+from discue.store import deliveries, feed, listener_messages, listeners, queues, redeliveries
 from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
+from discue.store.listener_messages import MissedMessage
 from discue.store.message_log import EVERYWHERE, Span, chosen_rows, common, span_of_times
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.redeliveries import RedeliveryPreview
+
+Path = tuple[str, str]
+"""The ids of a queue and of one of its listeners."""
+
+
+async def page_of_missed(
+    control: ControlContext, principal: Principal, path: Path, selection: Selection = FIRST_PAGE
+) -> Listing[MissedMessage]:
+    async def work(tx: Transaction) -> Listing[MissedMessage]:
+        return await listener_messages.missed_page(
+            tx, await recipient_of(tx, await listener_at(tx, principal, "read", path)), selection
+        )
+
+    return await control.store.read(work)
+
+
+async def listener_at(tx: Transaction, principal: Principal, access: Access, path: Path) -> Listener:
+    """Raises NotFound, and Forbidden where the key does not reach."""
+    queue_public_id, public_id = path
+    principal.require("listeners", access, public_id, queue_public_id)
+    listener = require_found(await listeners.get(tx, principal.organization, public_id))
+    return require_found(listener if listener.queue_public_id == queue_public_id else None)
+
+
+async def recipient_of(tx: Transaction, listener: Listener) -> Recipient:
+    return require_found(await deliveries.recipient(tx, listener.organization, listener.public_id))
+
 
 OPEN_AT_MOST = 10
 _FAULTS_SHOWN = 10

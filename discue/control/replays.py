@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from discue.control.context import ControlContext, require_found
-from discue.control.missed import Path, listener_at, recipient_of
+from discue.control.redeliveries import Path, listener_at, recipient_of
 from discue.domain.errors import Conflict, Fault, Unprocessable
 from discue.domain.filters.reading import read_filter
 from discue.domain.ids import event_id_of

@@ -6,8 +6,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control.context import ControlContext, require_found
-from discue.control.delivery_options import chosen_retry
-from discue.control.naming import changed_alias, new_alias
+from discue.control.listener_options import chosen_retry
+from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import BadRequest, Conflict, Fault, Unprocessable
 from discue.domain.headers import Headers

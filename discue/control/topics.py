@@ -3,7 +3,7 @@
 import msgspec
 
 from discue.control.context import ControlContext, require_found
-from discue.control.naming import changed_alias, new_alias
+from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.errors import Forbidden
 from discue.domain.model import Topic
 from discue.domain.scopes import Access, Principal

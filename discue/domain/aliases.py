@@ -1,6 +1,8 @@
 """The names that clients give: aliases, their synonym `name`, the reverse domain names of organizations."""
 
 import re
+from collections.abc import Callable
+from typing import Protocol
 
 from discue.domain.errors import Fault, Unprocessable
 
@@ -44,3 +46,31 @@ def reconcile(alias: str | None, name: str | None, stored: str | None) -> str | 
 
 def _unacceptable(pointer: str, rule: str) -> Unprocessable:
     return Unprocessable(f"The name at {pointer} {rule}.", faults=(Fault(pointer, rule),))
+
+
+class AliasFields(Protocol):
+    """The two synonyms as a request gave them."""
+
+    @property
+    def alias(self) -> str | None: ...
+
+    @property
+    def name(self) -> str | None: ...
+
+
+def new_alias(fields: AliasFields, default: str, check: Callable[[str], None] = check_alias) -> str:
+    """Raises Unprocessable for an unfit alias, and for two different ones."""
+    alias = reconcile(fields.alias, fields.name, None)
+    if alias is None:
+        return default
+    check(alias)
+    return alias
+
+
+def changed_alias(fields: AliasFields, stored: str, check: Callable[[str], None] = check_alias) -> str:
+    """Raises Unprocessable for an unfit alias, and for two different ones that are both new."""
+    alias = reconcile(fields.alias, fields.name, stored)
+    if alias is None or alias == stored:
+        return stored
+    check(alias)
+    return alias

@@ -3,24 +3,125 @@
 The parent serves nothing. It has no thread, no event loop and no database open: that is what makes it safe to fork.
 """
 
+import asyncio
 import gc
 import math
 import os
 import selectors
 import signal
+import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from selectors import EVENT_READ, BaseSelector
 from typing import Final, NoReturn
 
 from discue.config.settings import Settings
 from discue.dispatch.cluster.ownership import Predecessors
 from discue.domain.clock import Clock
 from discue.observability.logs import Log
-from discue.server.exit_codes import FAILED, FINE, exit_code_of
-from discue.server.signals import STOPPING, signals_heard
-from discue.server.worker_pipe import SERVES, WorkerPipe, all_before
+
+SERVES: Final = b"serves"
+
+_FINE: Final = 0
+_FAILED: Final = 1
+
+
+def all_before(settings: Settings) -> Predecessors:
+    """For whoever begins to serve a database. A file nobody else has (`alone_on`): whoever was there is gone."""
+    return () if settings.database_path is None else "all"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPipe:
+    """One worker's. Its `leash` is a descriptor that becomes readable when the parent drains, or is gone."""
+
+    number: int
+    predecessors: Predecessors
+    parent_pipe: int
+    reports: int
+
+    def report_session_id(self, session_id: int) -> None:
+        """To be called before anything is written under it: then it is known who died when this process did."""
+        self._tell(b"%d" % session_id)
+
+    def report_serving(self) -> None:
+        self._tell(SERVES)
+
+    def _tell(self, word: bytes) -> None:
+        # Without a parent there is nobody to tell, and the leash has ended.
+        with suppress(BrokenPipeError):
+            os.write(self.reports, word + b"\n")
+
+
+STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
+
+_ENDED_AT_ONCE: Final = 1
+_WAKINGS_READ: Final = 4_096
+
+
+def stop_asked(log: Log) -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT from now on. A second one ends the process at once, with exit code 1."""
+    asked = asyncio.Event()
+
+    def receive(name: str) -> None:
+        if asked.is_set():
+            log.warning("stopped_at_once", signal=name)
+            os._exit(_ENDED_AT_ONCE)
+        log.info("draining", signal=name)
+        asked.set()
+
+    _receive(receive)
+    return asked
+
+
+def stop_told(log: Log, parent_pipe: int) -> asyncio.Event:
+    """For one of several workers: set by the end of its leash, or by a signal, however many there are.
+
+    A terminal and a service manager signal the workers as well as their parent: it is the parent that counts.
+    """
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(reason: str) -> None:
+        if not told.is_set():
+            log.info("draining", reason=reason)
+            told.set()
+            loop.remove_reader(parent_pipe)
+
+    loop.add_reader(parent_pipe, stop, "parent")
+    _receive(stop)
+    return told
+
+
+@contextmanager
+def signals_heard(selector: BaseSelector) -> Iterator[list[signal.Signals]]:
+    """For a process without an event loop: which of them came. They wake the selector, and so do ends of children."""
+    heard: list[signal.Signals] = []
+    woken, waker = socket.socketpair()
+    with woken, waker:
+        for end in (woken, waker):
+            end.setblocking(False)
+        selector.register(woken, EVENT_READ, lambda: woken.recv(_WAKINGS_READ))
+        for number in STOPPING:
+            signal.signal(number, lambda number, _: heard.append(signal.Signals(number)))
+        # With the handler that the system has, nothing would be woken.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        try:
+            yield heard
+        finally:
+            signal.set_wakeup_fd(-1)
+
+
+def _receive(receive: Callable[[str], None]) -> None:
+    for number in STOPPING:
+        asyncio.get_running_loop().add_signal_handler(number, receive, number.name)
+    # A parent holds them back from what it forks, until they would be heard.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
 
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -73,7 +174,7 @@ class WorkerProcesses:
         self._is_asked = False
         self._kill_at: float | None = None
         self._has_started = False
-        self._code = FINE
+        self._code = _FINE
 
     def run(self) -> int:
         """Returns when all have ended: 0 if they were asked to, and each did it well."""
@@ -150,7 +251,7 @@ class WorkerProcesses:
 
     def _be_child(self, place: WorkerPipe, reports: int) -> NoReturn:
         """The rest of a worker's life. Its end unwinds nothing of the parent's."""
-        code = FAILED
+        code = _FAILED
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -161,7 +262,7 @@ class WorkerProcesses:
                 *(child.reports for child in self._children if child.pid),
             ):
                 os.close(descriptor)
-            code = exit_code_of(lambda: self._serve(place))
+            code = self._serve(place)
             sys.stdout.flush()
         except BaseException:  # noqa: BLE001 - nothing of it may reach the parent's code
             traceback.print_exc()
@@ -221,12 +322,12 @@ class WorkerProcesses:
         else:
             self._start_again(child, code)
 
-    def _start_again(self, child: _Child, code: int = FAILED) -> None:
+    def _start_again(self, child: _Child, code: int = _FAILED) -> None:
         """After a pause; unless none has served here yet, and it does not look as if one ever could."""
         if not child.serves:
             child.failed_starts += 1
         if not child.has_served and (child is self._children[0] or child.failed_starts == _STARTS_TRIED):
-            self._fail(code or FAILED)
+            self._fail(code or _FAILED)
             self._drain()
             return
         now = self._clock.monotonic()
@@ -237,7 +338,7 @@ class WorkerProcesses:
 
     def _fail(self, code: int) -> None:
         """The command ends with the first failure."""
-        self._code = self._code or (FAILED if code < 0 else code)
+        self._code = self._code or (_FAILED if code < 0 else code)
 
     def _drain(self) -> None:
         os.close(self._parent_pipe_held)

@@ -21,8 +21,8 @@ from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.config.settings import Settings, default_quotas
 from discue.control.domains import DomainChecker
+from discue.control.listener_tests import Samples
 from discue.control.pulls import Puller
-from discue.control.test_deliveries import Samples
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership, Predecessors
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources

@@ -22,9 +22,9 @@ from discue.api.services import Readiness, Services
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.config.settings import Settings
-from discue.control import admin_keys
-from discue.control.bootstrap import ensure_operator
-from discue.control.password_hashing import PasswordHashing
+from discue.control import admin
+from discue.control.organizations import ensure_operator
+from discue.crypto.password_hashing import PasswordHashing
 from discue.dispatch.jobs.domain_checks import Verifier
 from discue.dispatch.pull.broker import Pulls
 from discue.dispatch.pull.receive import Limits, Means
@@ -117,7 +117,7 @@ class Service:
     def key(self, organization_alias: str, scopes: Mapping[str, Scope] | None = None) -> str:
         """A key of an organization with any scopes at all, made as the operator makes them."""
         control = self.installation.control
-        made = admin_keys.create(control, organization_alias, None, all_scopes() if scopes is None else scopes)
+        made = admin.create_key(control, organization_alias, None, all_scopes() if scopes is None else scopes)
         return self.run(made).text
 
     def raw(self, request: bytes, *, until_closed: bool = False) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from discue.auth.authenticator import Authenticator
 from discue.auth.control_plane_cache import KeyRecord, KeyRejected
-from discue.control import admin_keys, api_keys, lockouts, organizations
+from discue.control import admin, api_keys, organizations
 from discue.control.api_keys import KeyFields
 from discue.domain import api_key
 from discue.domain.errors import DiscueError, Locked, LockedOut
@@ -142,7 +142,7 @@ async def test_a_success_resets_nothing(cast: Cast, here: Worker) -> None:
 async def test_a_disabled_or_expired_key_is_refused_and_not_counted(cast: Cast, here: Worker) -> None:
     disabled, expired = await cast.bob({"queues": Scope("write")}), await cast.bob({"queues": Scope("write")})
     alias = "com.example.alice"
-    await admin_keys.set_status(cast.control, alias, disabled.principal.key_public_id, "disabled")
+    await admin.set_key_status(cast.control, alias, disabled.principal.key_public_id, "disabled")
     fields = KeyFields(expires_at=cast.clock.now() + 1)
     await api_keys.change(cast.control, cast.alice.principal, expired.principal.key_public_id, fields)
     cast.clock.advance(2)
@@ -195,7 +195,7 @@ async def test_a_worker_that_starts_over_knows_them_too(cast: Cast, here: Worker
 async def test_who_is_unlocked_is_let_in_again_by_every_worker(cast: Cast, here: Worker, there: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
     await there.hear()
-    (lock,) = await lockouts.unlock(cast.control, LockoutSubject("address", HOME))
+    (lock,) = await admin.unlock(cast.control, LockoutSubject("address", HOME))
     assert lock.until == cast.clock.now() + FIRST_LOCK_MS
     for worker in (here, there):
         await worker.hear()
@@ -207,10 +207,10 @@ async def test_who_is_unlocked_is_let_in_again_by_every_worker(cast: Cast, here:
 async def test_all_can_be_unlocked_at_once(cast: Cast, here: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
     await here.fail(wrong(cast.charlie.key), ELSEWHERE)
-    ended = await lockouts.unlock_all(cast.control)
+    ended = await admin.unlock_all(cast.control)
     key = LockoutSubject("api_key", cast.charlie.principal.key_public_id)
     assert {lock.subject for lock in ended} == {key, LockoutSubject("address", HOME)}
-    assert await lockouts.active(cast.control, 10) == []
+    assert await admin.active_lockouts(cast.control, 10) == []
     await here.hear()
     assert await let_in(here, cast.charlie.key)
 

@@ -6,14 +6,14 @@ import signal
 import sys
 from collections.abc import Callable
 
+from discue.cli.command import exit_code_of
 from discue.config.settings import Settings
 from discue.domain.clock import SystemClock
 from discue.domain.errors import StoreUnusable
 from discue.observability import logs
 from discue.observability.logs import Log
 from discue.server import processes
-from discue.server.processes import WorkerProcesses
-from discue.server.worker_pipe import WorkerPipe
+from discue.server.processes import WorkerPipe, WorkerProcesses
 
 log = Log()
 
@@ -111,7 +111,8 @@ BEHAVIOURS: dict[str, Callable[[WorkerPipe], int]] = {
 def main(behaviour: str) -> int:
     logs.configure("text", "info", SystemClock(), sys.stderr)
     settings = Settings(workers=3, drain_timeout_seconds=0)
-    return WorkerProcesses(BEHAVIOURS[behaviour], settings, SystemClock(), log).run()
+    serve = BEHAVIOURS[behaviour]
+    return WorkerProcesses(lambda place: exit_code_of(lambda: serve(place)), settings, SystemClock(), log).run()
 
 
 if __name__ == "__main__":

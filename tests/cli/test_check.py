@@ -8,8 +8,8 @@ import apsw
 import pytest
 
 from discue.cli import check
-from discue.cli.finding import Check, Finding
-from discue.cli.invocation import Invocation
+from discue.cli.check import Check, Finding
+from discue.cli.command import Invocation
 from discue.cli.main import command_parser
 from discue.config.settings import Settings
 from discue.domain.clock import Clock

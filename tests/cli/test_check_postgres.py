@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from discue.cli.finding import Finding
-from discue.cli.invocation import Invocation
+from discue.cli.check import Finding
+from discue.cli.check_postgres import server_findings
+from discue.cli.command import Invocation
 from discue.cli.main import command_parser
-from discue.cli.server_findings import server_findings
 from discue.config.settings import Settings
 from discue.domain.clock import SystemClock
 from discue.observability.logs import Log

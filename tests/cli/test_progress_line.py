@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from discue.cli.progress_line import ProgressLine
+from discue.cli.command import ProgressLine
 from tests.support.clocks import StandingClock
 
 

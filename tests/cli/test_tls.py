@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from discue.cli.certificates import validity_problem, write_self_signed
+from discue.cli.tls import validity_problem, write_self_signed
 from tests.cli.commands import run, serving
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -5,14 +5,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from discue.control import listener_secrets, listeners, organizations, queues, test_deliveries
+from discue.control import listener_secrets, listener_tests, listeners, organizations, queues
 from discue.control.context import ControlContext
-from discue.control.delivery_options import OptionFields
+from discue.control.listener_options import OptionFields
 from discue.control.listener_secrets import SecretFields
+from discue.control.listener_tests import LONGEST_SECONDS, DeliveryTestResult, SampleMessage
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
-from discue.control.test_deliveries import LONGEST_SECONDS, DeliveryTestResult, SampleMessage
 from discue.domain.errors import Forbidden, NotFound, Unprocessable
 from discue.domain.model import FailureKind, Outcome
 from discue.domain.scopes import Scope
@@ -50,7 +50,7 @@ async def _path(cast: Cast, **fields: Any) -> tuple[str, str]:
 
 async def _send(cast: Cast, path: tuple[str, str], noted: Noted, person: Person | None = None) -> DeliveryTestResult:
     principal = (person or cast.alice).principal
-    return await test_deliveries.send(cast.control, principal, path, SAMPLE, noted)
+    return await listener_tests.send(cast.control, principal, path, SAMPLE, noted)
 
 
 async def test_it_is_made_as_a_delivery_is(cast: Cast, control: ControlContext) -> None:

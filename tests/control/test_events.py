@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from discue.control import admin_keys, api_keys, listeners, organizations, queues, statistics, usage_events
+from discue.control import admin, api_keys, listeners, organizations, queues, usage
 from discue.control.api_keys import KeyFields
 from discue.control.context import ControlContext
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
-from discue.control.usage_events import DAY_MS, SETTLING_MS, EventPage, EventSelection, place_of
+from discue.control.usage import DAY_MS, SETTLING_MS, EventPage, EventSelection, event_position
 from discue.domain.errors import DiscueError, Forbidden
 from discue.domain.ids import event_id_of, last_id_of, millisecond_in, row_id_at
 from discue.domain.scopes import Principal, Scope
@@ -25,7 +25,7 @@ URLS = ListenerFields(notify_url="https://example.com/a", liveness_url="https://
 
 
 async def page(control: ControlContext, principal: Principal, **selection: object) -> EventPage:
-    return await usage_events.page(control, principal, EventSelection(**selection))  # type: ignore[arg-type]
+    return await usage.page_of_events(control, principal, EventSelection(**selection))  # type: ignore[arg-type]
 
 
 async def told(control: ControlContext, principal: Principal) -> list[tuple[str, str, str]]:
@@ -57,7 +57,7 @@ async def test_each_change_is_told_with_who_made_it(cast: Cast, control: Control
         ("api_key_deleted", "machine", by),
         ("queue_deleted", "bills", by),
     ]
-    counts = (await statistics.of_messages(control, alice)).last_1_hours
+    counts = (await usage.event_counts(control, alice)).last_1_hours
     assert counts["queue_updated"] == counts["api_key_deleted"] == counts["listener_added"] == 1
     assert counts["api_key_added"] == 2
 
@@ -82,9 +82,9 @@ async def test_a_founded_organization_hears_of_its_key_and_its_founder_of_the_or
 
 async def test_what_commands_do_is_told_without_a_key(cast: Cast, control: ControlContext) -> None:
     alias, alice = "com.example.alice", cast.alice.principal
-    made = (await admin_keys.create(control, alias, "spare", {})).key
-    await admin_keys.set_status(control, alias, made.public_id, "disabled")
-    await admin_keys.remove(control, alias, made.public_id)
+    made = (await admin.create_key(control, alias, "spare", {})).key
+    await admin.set_key_status(control, alias, made.public_id, "disabled")
+    await admin.delete_key(control, alias, made.public_id)
     await organizations.set_state(control, alias, "suspended")
     assert (await told(control, alice))[1:] == [
         ("api_key_added", "spare", ""),
@@ -97,7 +97,7 @@ async def test_what_commands_do_is_told_without_a_key(cast: Cast, control: Contr
 async def test_a_verb_that_is_refused_tells_and_counts_nothing(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     await queues.create(control, alice, QueueFields("orders"))
-    before = await told(control, alice), await statistics.of_messages(control, alice)
+    before = await told(control, alice), await usage.event_counts(control, alice)
     refused: tuple[Callable[[], Coroutine[Any, Any, object]], ...] = (
         lambda: queues.create(control, alice, QueueFields("orders")),
         lambda: queues.delete(control, alice, "0" * 21),
@@ -106,13 +106,13 @@ async def test_a_verb_that_is_refused_tells_and_counts_nothing(cast: Cast, contr
     for verb in refused:
         with pytest.raises(DiscueError):
             await verb()
-    assert (await told(control, alice), await statistics.of_messages(control, alice)) == before
+    assert (await told(control, alice), await usage.event_counts(control, alice)) == before
 
 
 async def test_nobody_hears_of_another_organization(cast: Cast, control: ControlContext) -> None:
     await queues.create(control, cast.alice.principal, QueueFields("orders"))
     assert "orders" not in {name for _, name, _ in await told(control, cast.charlie.principal)}
-    assert (await statistics.of_messages(control, cast.charlie.principal)).last_24_hours["queue_added"] == 0
+    assert (await usage.event_counts(control, cast.charlie.principal)).last_24_hours["queue_added"] == 0
 
 
 async def test_a_confined_key_hears_of_its_targets_alone(cast: Cast, control: ControlContext) -> None:
@@ -143,7 +143,7 @@ async def test_windows_begin_with_the_period_that_their_start_is_in(cast: Cast, 
     last = NOON - NOON % PERIOD_MS + PERIOD_MS - 1
     for now in (last + 3_600_000, last + 3_600_001, midnight - 1, midnight, last + DAY_MS, last + DAY_MS + 1):
         cast.clock.advance(now - control.clock.now())
-        found = await statistics.of_messages(control, alice)
+        found = await usage.event_counts(control, alice)
         windows = (found.last_1_hours, found.today_so_far, found.last_24_hours)
         counts.append(tuple(window["queue_added"] for window in windows))
     assert counts == [(1, 1, 1), (0, 1, 1), (0, 1, 1), (0, 0, 1), (0, 0, 1), (0, 0, 0)]
@@ -193,4 +193,4 @@ OF_SEVEN = event_id_of(row_id_at(7) + 3)
 
 @pytest.mark.parametrize(("stored_at", "place"), [(7, OF_SEVEN), (6, last_id_of(6)), (9, last_id_of(8))])
 def test_where_time_and_id_contradict_each_other_the_time_counts(stored_at: int, place: str) -> None:
-    assert place_of(stored_at, OF_SEVEN) == place
+    assert event_position(stored_at, OF_SEVEN) == place

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from discue.control import queues
-from discue.control.context import ControlContext
-from discue.control.keeping import IdempotentWrite
+from discue.control.context import ControlContext, IdempotentWrite
 from discue.control.queues import QueueDetails, QueueFields
 from discue.domain.errors import PreconditionFailed, Unprocessable
 from discue.domain.etags import EntityTag, EntityTags, version_of

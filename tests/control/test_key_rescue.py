@@ -1,7 +1,7 @@
 import pytest
 
 from discue.auth.control_plane_cache import KeyRejected
-from discue.control import admin_keys, api_keys
+from discue.control import admin, api_keys
 from discue.control.context import ControlContext
 from discue.domain.errors import NotFound, Unprocessable
 from discue.domain.scopes import Scope
@@ -11,28 +11,28 @@ ALICE = "com.example.alice"
 
 
 async def test_the_command_line_gives_protected_scopes_too(cast: Cast, control: ControlContext) -> None:
-    made = await admin_keys.create(control, ALICE, "rescue", {"api_keys": Scope("write")})
+    made = await admin.create_key(control, ALICE, "rescue", {"api_keys": Scope("write")})
     rescuer = (await present(control, made.text)).principal
     assert rescuer.organization == cast.alice.principal.organization
     assert rescuer.allows_all("api_keys", "write")
     with pytest.raises(Unprocessable):
-        await admin_keys.create(control, ALICE, "rescue", {})
+        await admin.create_key(control, ALICE, "rescue", {})
 
 
 async def test_it_lists_the_keys_of_one_organization(cast: Cast, control: ControlContext) -> None:
     await api_keys.create(control, cast.charlie.principal, api_keys.KeyFields())
-    shown = await admin_keys.page(control, ALICE)
+    shown = await admin.page_of_keys(control, ALICE)
     assert [key.public_id for key in shown.items] == [cast.alice.principal.key_public_id]
 
 
 async def test_it_disables_and_removes_the_last_key_too(cast: Cast, control: ControlContext) -> None:
     own = cast.alice.principal.key_public_id
-    await admin_keys.set_status(control, ALICE, own, "disabled")
+    await admin.set_key_status(control, ALICE, own, "disabled")
     with pytest.raises(KeyRejected):
         await present(control, cast.alice.key)
-    await admin_keys.set_status(control, ALICE, own, "enabled")
+    await admin.set_key_status(control, ALICE, own, "enabled")
     await present(control, cast.alice.key)
-    await admin_keys.remove(control, ALICE, own)
+    await admin.delete_key(control, ALICE, own)
     with pytest.raises(KeyRejected):
         await present(control, cast.alice.key)
 
@@ -40,10 +40,10 @@ async def test_it_disables_and_removes_the_last_key_too(cast: Cast, control: Con
 async def test_a_key_is_found_in_its_own_organization_only(cast: Cast, control: ControlContext) -> None:
     theirs = cast.charlie.principal.key_public_id
     for refused in (
-        admin_keys.set_status(control, ALICE, theirs, "disabled"),
-        admin_keys.remove(control, ALICE, theirs),
-        admin_keys.create(control, "com.example.nobody", None, {}),
-        admin_keys.page(control, "com.example.nobody"),
+        admin.set_key_status(control, ALICE, theirs, "disabled"),
+        admin.delete_key(control, ALICE, theirs),
+        admin.create_key(control, "com.example.nobody", None, {}),
+        admin.page_of_keys(control, "com.example.nobody"),
     ):
         with pytest.raises(NotFound):
             await refused

@@ -4,9 +4,9 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from discue.control import encryption, listener_secrets, listeners, queues, test_deliveries
+from discue.control import encryption, listener_secrets, listener_tests, listeners, queues
 from discue.control.context import ControlContext
-from discue.control.delivery_options import OptionFields
+from discue.control.listener_options import OptionFields
 from discue.control.listener_secrets import SecretFields
 from discue.control.listeners import ListenerDetails, ListenerFields
 from discue.control.queues import QueueFields
@@ -151,7 +151,7 @@ async def test_a_test_shows_it_too(cast: Cast, control: ControlContext) -> None:
     noted = Noted()
     for given in (BASIC, OAUTH2):
         made = await make(control, cast, given)
-        await test_deliveries.send(control, cast.alice.principal, path_of(made), SAMPLE, noted)
+        await listener_tests.send(control, cast.alice.principal, path_of(made), SAMPLE, noted)
     basic, oauth2 = noted.requests
     assert ("authorization", "Basic YWRhOnMzY3IzdA==") in basic.headers
     assert oauth2.grant is not None
@@ -184,6 +184,6 @@ async def test_without_its_secret_nothing_is_sent(cast: Cast, control: ControlCo
     with pytest.raises(ValueError, match="lost"):
         await _endpoint(control, made)
     with pytest.raises(Unavailable, match="again"):
-        await test_deliveries.send(control, cast.alice.principal, path_of(made), SAMPLE, Noted())
+        await listener_tests.send(control, cast.alice.principal, path_of(made), SAMPLE, Noted())
     await change(control, cast, made, authentication=BASIC)
     assert ("authorization", "Basic YWRhOnMzY3IzdA==") in (await _endpoint(control, made)).headers

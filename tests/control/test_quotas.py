@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from discue.control import listeners, organizations, queues, quotas
+from discue.control import listeners, organizations, queues, usage
 from discue.control.context import ControlContext
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
@@ -68,9 +68,9 @@ async def test_what_is_used_is_told_with_and_without_quotas(cast: Cast, control:
     queue = (await queues.create(control, alice, QueueFields())).queue.public_id
     await listeners.create(control, alice, queue, ENDPOINT)
     expected = {"queues": 1, "listeners": 1, "messages_a_day": 0, "bytes_stored": 0}
-    assert (await quotas.use(control, alice)).used == expected
+    assert (await usage.used_quotas(control, alice)).used == expected
     await _allow(cast, quota_queues=5)
-    use = await quotas.use(control, alice)
+    use = await usage.used_quotas(control, alice)
     assert (use.used, use.quotas.queues, use.quotas.listeners) == (expected, 5, None)
 
 

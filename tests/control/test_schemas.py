@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from discue.auth.control_plane_cache import ControlPlaneCache, QueueRecord
-from discue.control import messages, queues, schemas
+from discue.control import messages, queues
 from discue.control.context import ControlContext
 from discue.control.queues import ClearedSchema, QueueFields
 from discue.domain.errors import Fault, Forbidden, NotFound, Unprocessable
@@ -40,22 +40,22 @@ async def test_a_schema_is_found_by_its_id_under_its_queue_and_by_nobody_else(
     cast: Cast, control: ControlContext
 ) -> None:
     queue = await _queue(cast, NUMBERS)
-    found = await schemas.get(control, cast.alice.principal, queue.public_id, NUMBERS.id)
+    found = await queues.get_schema(control, cast.alice.principal, queue.public_id, NUMBERS.id)
     assert (found.schema, found.schema_language) == (NUMBERS.text, "rules")
     with pytest.raises(NotFound):
-        await schemas.get(control, cast.alice.principal, queue.public_id, STRINGS.id)
+        await queues.get_schema(control, cast.alice.principal, queue.public_id, STRINGS.id)
     with pytest.raises(NotFound):
-        await schemas.get(control, cast.charlie.principal, queue.public_id, NUMBERS.id)
+        await queues.get_schema(control, cast.charlie.principal, queue.public_id, NUMBERS.id)
     bob = await cast.bob({"schemas": Scope("read", (STRINGS.id,)), "queues": Scope("write")})
     with pytest.raises(Forbidden):
-        await schemas.get(control, bob.principal, queue.public_id, NUMBERS.id)
+        await queues.get_schema(control, bob.principal, queue.public_id, NUMBERS.id)
 
 
 async def test_the_same_schema_in_two_organizations_is_two_things(cast: Cast, control: ControlContext) -> None:
     ours = await _queue(cast, NUMBERS)
     theirs = (await queues.create(control, cast.charlie.principal, QueueFields(schema=NUMBERS))).queue
     await queues.change(control, cast.charlie.principal, theirs.public_id, QueueFields(schema=STRINGS))
-    assert (await schemas.get(control, cast.alice.principal, ours.public_id, NUMBERS.id)).schema == NUMBERS.text
+    assert (await queues.get_schema(control, cast.alice.principal, ours.public_id, NUMBERS.id)).schema == NUMBERS.text
     with pytest.raises(Unprocessable):
         await publish(_publisher(control, control.cache), ours, (STRING,))
 

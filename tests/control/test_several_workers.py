@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from discue.config.settings import Settings
-from discue.control import admin_keys, api_keys, bootstrap, organizations, queues
+from discue.control import admin, api_keys, organizations, queues
 from discue.control.api_keys import KeyFields
 from discue.control.context import ControlContext
 from discue.control.organizations import OrganizationFields
@@ -49,14 +49,14 @@ def workers(runner: asyncio.Runner, database: str) -> Iterator[list[ControlConte
 
 
 async def operator(workers: list[ControlContext]) -> Principal:
-    _, key = await bootstrap.ensure_operator(workers[0], ALIAS, None)
+    _, key = await organizations.ensure_operator(workers[0], ALIAS, None)
     assert key is not None
     return (await workers[0].cache.authenticate(key)).principal
 
 
 async def test_a_changed_limit_is_known_to_whoever_follows_the_feed(workers: list[ControlContext]) -> None:
     first, *others = workers
-    organization, key = await bootstrap.ensure_operator(first, ALIAS, None)
+    organization, key = await organizations.ensure_operator(first, ALIAS, None)
     assert key is not None
     for control in others:
         await control.cache.authenticate(key)
@@ -67,7 +67,7 @@ async def test_a_changed_limit_is_known_to_whoever_follows_the_feed(workers: lis
 
 
 async def test_of_many_that_start_at_once_one_makes_the_operator(workers: list[ControlContext]) -> None:
-    answers = await asyncio.gather(*(bootstrap.ensure_operator(control, ALIAS, None) for control in workers))
+    answers = await asyncio.gather(*(organizations.ensure_operator(control, ALIAS, None) for control in workers))
 
     assert [key is not None for _, key in answers].count(True) == 1
     assert len({organization.public_id for organization, _ in answers}) == 1
@@ -76,7 +76,7 @@ async def test_of_many_that_start_at_once_one_makes_the_operator(workers: list[C
 async def test_one_key_that_manages_keys_remains_whoever_deletes_them_at_once(workers: list[ControlContext]) -> None:
     principal = await operator(workers)
     organization = principal.organization
-    keys = [await admin_keys.create(workers[0], ALIAS, None, principal.scopes, 0) for _ in range(TOGETHER - 1)]
+    keys = [await admin.create_key(workers[0], ALIAS, None, principal.scopes, 0) for _ in range(TOGETHER - 1)]
     first = (await api_keys.page(workers[0], principal, FIRST_PAGE)).items[-1]
     ids = [first.public_id, *(made.key.public_id for made in keys)]
     answers = await asyncio.gather(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from discue.config.settings import Settings
-from discue.control.bootstrap import ensure_operator
+from discue.control.organizations import ensure_operator
 from discue.domain.clock import Clock, SystemClock
 from discue.domain.egress import EgressPolicy, IPAddress
 from discue.domain.model import Outcome

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from discue.config.settings import Settings
-from discue.control.bootstrap import ensure_operator
+from discue.control.organizations import ensure_operator
 from discue.domain.clock import SystemClock
 from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.domain.model import Queue

@@ -13,11 +13,11 @@ import msgspec
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.config.settings import Settings
-from discue.control import api_keys, bootstrap, organizations
+from discue.control import api_keys, organizations
 from discue.control.api_keys import KeyFields
 from discue.control.context import ControlContext
 from discue.control.organizations import OrganizationFields
-from discue.control.password_hashing import PasswordHashing
+from discue.crypto.password_hashing import PasswordHashing
 from discue.domain.egress import EgressPolicy
 from discue.domain.ids import PublicIds, RandomText, RowIds
 from discue.domain.scopes import Principal, Scope
@@ -79,7 +79,7 @@ def assembled(runner: asyncio.Runner, folder: Path, engine_name: str = "sqlite")
 
 
 async def _assemble(control: ControlContext, clock: StandingClock) -> Cast:
-    _, key = await bootstrap.ensure_operator(control, "com.example.operator", None)
+    _, key = await organizations.ensure_operator(control, "com.example.operator", None)
     assert key is not None
     olga = await present(control, key)
     return Cast(

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from discue.control import api_keys, bootstrap, domains, listeners, messages, organizations, queues, users
+from discue.control import api_keys, domains, listeners, messages, organizations, queues, users
 from discue.control.api_keys import KeyFields
 from discue.control.domains import DomainFields
 from discue.control.listeners import ListenerFields
@@ -39,7 +39,7 @@ class Furnished(msgspec.Struct, frozen=True):
 async def furnish(store: Store, notify_url: str = "https://example.com/notify") -> Furnished:
     """Fill an empty database."""
     control = control_of(store, StandingClock())
-    _, key = await bootstrap.ensure_operator(control, "com.example.operator", None)
+    _, key = await organizations.ensure_operator(control, "com.example.operator", None)
     assert key is not None
     olga = (await present(control, key)).principal
     await _other_organizations(store, olga)

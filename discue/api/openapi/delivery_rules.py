@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from discue.api.message_options import KEY_CHARACTERS, LONGEST_DELAY_SECONDS
 from discue.api.openapi.rule import INSTANT, Rule
-from discue.control.delivery_options import (
+from discue.control.listener_options import (
     ATTEMPTS,
     BURST,
     DELAY_SECONDS,

@@ -5,7 +5,7 @@ from typing import Any, Final, get_args
 
 from discue.api.openapi.rule import INSTANT, Rule
 from discue.api.resources.pulls import LONGEST_DELAY_SECONDS, RECEIPTS_AT_MOST
-from discue.control.delivery_options import LEASE_SECONDS
+from discue.control.listener_options import LEASE_SECONDS
 from discue.control.listeners import MODES
 from discue.control.pulls import DecisionResult
 from discue.domain.receipt_handle import PATTERN

@@ -13,8 +13,7 @@ from discue.api.pagination import paged
 from discue.api.parameters import PAGES
 from discue.api.route import CREATE, Call, Needs, Route
 from discue.control import api_keys
-from discue.control.api_keys import KeyFields
-from discue.control.key_making import CreatedKey
+from discue.control.api_keys import CreatedKey, KeyFields
 from discue.domain import api_key as key_text
 from discue.domain import model
 from discue.domain.scopes import Scopes, parse_scopes, render_scopes

@@ -11,8 +11,8 @@ from discue.api.links import LinkTarget, link_to
 from discue.api.pagination import paged, selection_of_attempts
 from discue.api.parameters import LISTENER_ATTEMPT_PAGES, MESSAGE_ATTEMPT_PAGES
 from discue.api.route import Call, Needs, Route
-from discue.control import attempts
-from discue.control.attempts import AttemptDetails
+from discue.control import messages
+from discue.control.messages import AttemptDetails
 from discue.domain.attempt_detail import AttemptDetail
 from discue.domain.attempt_trace import Timings
 from discue.domain.model import StoredAttempt
@@ -24,7 +24,7 @@ _OF_LISTENER = Needs("listeners", "read")
 async def list_of_message(call: Call) -> wire.Attempts:
     items, links = await paged(
         call,
-        lambda selection: attempts.page_of_message(call.control, call.principal, call.ids, selection),
+        lambda selection: messages.page_of_attempts(call.control, call.principal, call.ids, selection),
         lambda item: _named(call, item),
         selection=selection_of_attempts(call.query, of_message=True),
     )
@@ -34,7 +34,7 @@ async def list_of_message(call: Call) -> wire.Attempts:
 async def list_of_listener(call: Call) -> wire.Attempts:
     items, links = await paged(
         call,
-        lambda selection: attempts.page_of_listener(call.control, call.principal, call.ids, selection),
+        lambda selection: messages.page_of_listener_attempts(call.control, call.principal, call.ids, selection),
         lambda item: _named(call, item),
         selection=selection_of_attempts(call.query, of_message=False),
     )
@@ -43,12 +43,12 @@ async def list_of_listener(call: Call) -> wire.Attempts:
 
 async def get_of_message(call: Call) -> wire.Attempt:
     *path, attempt_id = call.ids
-    return _answer(call, await attempts.get_of_message(call.control, call.principal, tuple(path), attempt_id))
+    return _answer(call, await messages.get_attempt(call.control, call.principal, tuple(path), attempt_id))
 
 
 async def get_of_listener(call: Call) -> wire.Attempt:
     *path, attempt_id = call.ids
-    return _answer(call, await attempts.get_of_listener(call.control, call.principal, tuple(path), attempt_id))
+    return _answer(call, await messages.get_listener_attempt(call.control, call.principal, tuple(path), attempt_id))
 
 
 def _answer(call: Call, details: AttemptDetails) -> wire.Attempt:

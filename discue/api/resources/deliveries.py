@@ -7,14 +7,14 @@ from discue.api.links import LinkTarget
 from discue.api.pagination import paged, selection_of_deliveries
 from discue.api.parameters import DELIVERY_PAGES
 from discue.api.route import Call, Needs, Route
-from discue.control import attempts
+from discue.control import messages
 from discue.domain import model
 
 
 async def list_of_message(call: Call) -> wire.Deliveries:
     items, links = await paged(
         call,
-        lambda selection: attempts.deliveries(call.control, call.principal, call.ids, selection),
+        lambda selection: messages.page_of_deliveries(call.control, call.principal, call.ids, selection),
         lambda item: _named(call, item),
         selection=selection_of_deliveries(call.query),
     )

@@ -9,8 +9,8 @@ from discue.api.links import link_to
 from discue.api.resources.attempts import details_shown
 from discue.api.resources.messages import content_of
 from discue.api.route import Call, Needs, Route
-from discue.control import test_deliveries
-from discue.control.test_deliveries import DeliveryTestResult, SampleMessage
+from discue.control import listener_tests
+from discue.control.listener_tests import DeliveryTestResult, SampleMessage
 from discue.domain import headers
 from discue.domain.attempt_detail import detail_of
 
@@ -23,7 +23,7 @@ async def create(call: Call) -> wire.DeliveryTest:
     content, is_json = content_of(body.data) if body.data else (SAMPLE, True)
     sample = SampleMessage(content, is_json, headers.checked(body.headers or {}, "/headers"))
     path = (queue_id, listener_id)
-    report = await test_deliveries.send(call.control, call.principal, path, sample, call.services.samples)
+    report = await listener_tests.send(call.control, call.principal, path, sample, call.services.samples)
     return wire.DeliveryTest(test=_shown(report), links=link_to(call.url))
 
 

@@ -7,8 +7,8 @@ from discue.api.links import Links, links_of
 from discue.api.parameters import Parameter
 from discue.api.query import Parameters, id_in, number_in, parameters_of, single_in, wrong
 from discue.api.route import Call, Needs, Route
-from discue.control import usage_events
-from discue.control.usage_events import EventPage, EventSelection, place_of
+from discue.control import usage
+from discue.control.usage import EventPage, EventSelection, event_position
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.ids import millisecond_in
 from discue.store.events import EventTopic, UsageEvent
@@ -50,7 +50,7 @@ _QUERY: Final = (
 
 async def list_all(call: Call) -> wire.Events:
     selection = selection_of(call.query)
-    page = await usage_events.page(call.control, call.principal, selection)
+    page = await usage.page_of_events(call.control, call.principal, selection)
     is_confined = not call.principal.allows_all("events", "read")
     shown = [_shown(event, call.principal.organization_public_id, is_confined=is_confined) for event in page.events]
     return wire.Events(events=shown, links=_links(call, selection, page))
@@ -66,7 +66,7 @@ def selection_of(query: str) -> EventSelection:
     stored_at, public_id = _instant_in(parameters, "startAfter"), id_in(parameters, "startAfterId")
     if stored_at is None or public_id is None:
         return EventSelection(topic, limit)
-    return EventSelection(topic, limit, place_of(stored_at, public_id))
+    return EventSelection(topic, limit, event_position(stored_at, public_id))
 
 
 def _instant_in(parameters: Parameters, name: str) -> int | None:

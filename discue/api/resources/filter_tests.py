@@ -5,8 +5,8 @@ from discue.api.delivery_options import filter_of
 from discue.api.links import link_to
 from discue.api.resources.messages import content_of
 from discue.api.route import Call, Needs, Route
-from discue.control import filter_tests
-from discue.control.filter_tests import FilterTest
+from discue.control import listener_tests
+from discue.control.listener_tests import FilterTest
 from discue.domain import headers
 from discue.domain.errors import BadRequest, Fault, Unprocessable
 from discue.domain.messages import encode_options
@@ -18,7 +18,7 @@ async def create(call: Call) -> wire.FilterTest:
     queue_id, listener_id = call.ids
     chosen = filter_of(body.filter)
     trial = FilterTest(chosen if isinstance(chosen, str) else None, _message(body))
-    verdict = await filter_tests.try_filter(call.control, call.principal, (queue_id, listener_id), trial)
+    verdict = await listener_tests.try_filter(call.control, call.principal, (queue_id, listener_id), trial)
     conditions = [wire.ConditionShown(answer.pointer, answer.holds) for answer in verdict.answers]
     shown = wire.FilterTestShown(matches=verdict.matches, conditions=conditions)
     return wire.FilterTest(filter_test=shown, links=link_to(call.url))

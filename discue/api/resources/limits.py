@@ -6,8 +6,8 @@ from discue.api.pagination import LARGEST_PAGE
 from discue.api.resources.messages import BATCH_BYTES, BATCH_MESSAGES
 from discue.api.route import Call, Needs, Route
 from discue.config.settings import Settings
-from discue.control import quotas
-from discue.control.quotas import QuotaUse
+from discue.control import usage
+from discue.control.usage import QuotaUse
 from discue.domain import quotas as quota
 from discue.domain.allowance import RateLimitKey, RateLimitStatus
 from discue.domain.model import Organization
@@ -22,7 +22,7 @@ def rate_of(organization: Organization, principal: Principal, settings: Settings
 
 async def get(call: Call) -> wire.Limits:
     settings = call.control.settings
-    use = await quotas.use(call.control, call.principal)
+    use = await usage.used_quotas(call.control, call.principal)
     allowance = call.services.rates.look(rate_of(use.organization, call.principal, settings))
     shown = wire.LimitsShown(
         rate_limit=_rate(allowance),

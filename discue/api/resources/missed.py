@@ -5,7 +5,7 @@ from discue.api.links import LinkTarget
 from discue.api.pagination import paged, selection_of_missed
 from discue.api.parameters import MISSED_PAGES
 from discue.api.route import Call, Needs, Route
-from discue.control import missed
+from discue.control import redeliveries
 from discue.store.listener_messages import MissedMessage
 
 PATH = "/queues/{queue_id}/listeners/{listener_id}"
@@ -15,7 +15,7 @@ async def list_all(call: Call) -> wire.Missed:
     path = (call.ids[0], call.ids[1])
     items, links = await paged(
         call,
-        lambda selection: missed.page(call.control, call.principal, path, selection),
+        lambda selection: redeliveries.page_of_missed(call.control, call.principal, path, selection),
         lambda item: _named(call, item),
         selection=selection_of_missed(call.query),
     )

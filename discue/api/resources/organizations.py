@@ -14,8 +14,7 @@ from discue.api.parameters import PAGES
 from discue.api.resources.api_keys import shown_created
 from discue.api.route import CREATE, Call, Needs, Route
 from discue.control import organizations
-from discue.control.founding import NewOrganization
-from discue.control.organizations import OrganizationFields
+from discue.control.organizations import NewOrganization, OrganizationFields
 from discue.domain import model
 from discue.domain import quotas as quota
 

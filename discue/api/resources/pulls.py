@@ -15,7 +15,7 @@ from discue.api.resources.missed import PATH
 from discue.api.route import Call, EventStream, Gone, Needs, Route
 from discue.api.rsgi import ClientGone
 from discue.control import pulls
-from discue.control.delivery_options import LEASE_SECONDS
+from discue.control.listener_options import LEASE_SECONDS
 from discue.control.pulls import (
     LONGEST_WAIT_SECONDS,
     MOST_AT_ONCE,

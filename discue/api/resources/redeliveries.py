@@ -11,8 +11,7 @@ from discue.api.resources.missed import PATH
 from discue.api.route import Call, Needs, Route
 from discue.api.stretches import pace_of, time_of
 from discue.control import redeliveries
-from discue.control.missed import Path
-from discue.control.redeliveries import RedeliveryParams, RedeliveryResult
+from discue.control.redeliveries import Path, RedeliveryParams, RedeliveryResult
 from discue.domain.errors import BadRequest, Fault, Unprocessable
 from discue.domain.model import MISSED_REASONS, Redelivery
 

@@ -12,7 +12,7 @@ from discue.api.resources.missed import PATH
 from discue.api.route import Call, Needs, Route
 from discue.api.stretches import pace_of, time_of
 from discue.control import replays
-from discue.control.missed import Path
+from discue.control.redeliveries import Path
 from discue.control.replays import ReplayParams, ReplayResult
 from discue.domain.errors import BadRequest, Fault, Unprocessable
 from discue.domain.model import Replay

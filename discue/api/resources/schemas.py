@@ -5,13 +5,13 @@ import msgspec
 from discue.api import wire
 from discue.api.links import link_to
 from discue.api.route import Call, Needs, Route
-from discue.control import schemas
+from discue.control import queues
 from discue.control.context import require_found
 
 
 async def get(call: Call) -> wire.QueueSchema:
     queue_id, schema_id = call.ids
-    queue = await schemas.get(call.control, call.principal, queue_id, schema_id)
+    queue = await queues.get_schema(call.control, call.principal, queue_id, schema_id)
     call.version = schema_id
     return wire.QueueSchema(
         schema=msgspec.Raw(require_found(queue.schema).encode()),

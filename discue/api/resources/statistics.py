@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from discue.api import wire
 from discue.api.links import link_to
 from discue.api.route import Call, Needs, Route
-from discue.control import statistics
+from discue.control import usage
 
 _READ = Needs("stats", "read")
 
 
 async def get(call: Call) -> wire.Statistics:
-    found = await statistics.of_messages(call.control, call.principal)
+    found = await usage.event_counts(call.control, call.principal)
     windows = wire.UsageWindows(
         last_24_hours=_shown(found.last_24_hours),
         last_1_hours=_shown(found.last_1_hours),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from discue.control.delivery_options import LEASED_FOR_SECONDS
+from discue.control.listener_options import LEASED_FOR_SECONDS
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage
 from discue.dispatch.lane.budget import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record

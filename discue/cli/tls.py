@@ -1,4 +1,4 @@
-"""The files that TLS is served with: those of the operator, checked, or a certificate made for trying out."""
+"""TODO."""
 
 import tempfile
 from collections.abc import Iterator

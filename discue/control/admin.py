@@ -1,27 +1,26 @@
-"""API keys from the command line: for whoever holds the database, so the rules of scopes do not apply."""
+"""TODO."""
 
 import msgspec
 
-from discue.control import key_making
-from discue.control.api_keys import Status
+from discue.control.api_keys import CreatedKey, Status, first_key, new_key
 from discue.control.context import ControlContext, require_found
-from discue.control.key_making import CreatedKey
 from discue.domain import aliases
+from discue.domain.lockout import Lock, LockoutSubject, remaining_ms
 from discue.domain.model import ApiKey, Organization
 from discue.domain.scopes import Scopes
-from discue.store import api_keys, events, feed, organizations
+from discue.store import api_keys, events, feed, lockouts, organizations
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
-async def create(
+async def create_key(
     control: ControlContext, organization_alias: str, alias: str | None, scopes: Scopes, expires_at: int = 0
 ) -> CreatedKey:
     """A key with any scopes, protected ones too. Raises NotFound without such an organization."""
     if alias is not None:
         aliases.check_alias(alias)
     organization = await control.store.read(lambda tx: _organization(tx, organization_alias))
-    made = key_making.make(control, organization.id, alias, scopes, expires_at)
+    made = new_key(control, organization.id, alias, scopes, expires_at)
     occurrence = control.occurrence(None)
 
     async def work(tx: Transaction) -> None:
@@ -34,12 +33,12 @@ async def create(
     return made
 
 
-async def restore(control: ControlContext, organization: Organization, text: str) -> None:
+async def restore_key(control: ControlContext, organization: Organization, text: str) -> None:
     """See to it that the key of this text works and has every scope, whatever became of it.
 
     Raises SettingsInvalid for a text that is no key.
     """
-    made = key_making.first(control, organization.id, text)
+    made = first_key(control, organization.id, text)
     occurrence = control.occurrence(None)
 
     async def work(tx: Transaction) -> None:
@@ -55,7 +54,9 @@ async def restore(control: ControlContext, organization: Organization, text: str
     await control.write(work)
 
 
-async def page(control: ControlContext, organization_alias: str, selection: Selection = FIRST_PAGE) -> Listing[ApiKey]:
+async def page_of_keys(
+    control: ControlContext, organization_alias: str, selection: Selection = FIRST_PAGE
+) -> Listing[ApiKey]:
     async def work(tx: Transaction) -> Listing[ApiKey]:
         organization = await _organization(tx, organization_alias)
         return await api_keys.page(tx, organization.id, selection)
@@ -63,7 +64,7 @@ async def page(control: ControlContext, organization_alias: str, selection: Sele
     return await control.store.read(work)
 
 
-async def set_status(control: ControlContext, organization_alias: str, public_id: str, status: Status) -> ApiKey:
+async def set_key_status(control: ControlContext, organization_alias: str, public_id: str, status: Status) -> ApiKey:
     """Enable or disable a key, the last one too."""
     now = control.clock.now()
     occurrence = control.occurrence(None)
@@ -80,7 +81,7 @@ async def set_status(control: ControlContext, organization_alias: str, public_id
     return await control.write(work)
 
 
-async def remove(control: ControlContext, organization_alias: str, public_id: str) -> None:
+async def delete_key(control: ControlContext, organization_alias: str, public_id: str) -> None:
     occurrence = control.occurrence(None)
 
     async def work(tx: Transaction) -> None:
@@ -95,3 +96,40 @@ async def remove(control: ControlContext, organization_alias: str, public_id: st
 
 async def _organization(tx: Transaction, alias: str) -> Organization:
     return require_found(await organizations.by_alias(tx, alias))
+
+
+_AT_ONCE = 500
+
+
+async def active_lockouts(control: ControlContext, limit: int) -> list[Lock]:
+    """The locks that hold now, those that hold longest first."""
+    now = control.clock.now()
+    return await control.store.read(lambda tx: lockouts.active(tx, now, limit))
+
+
+async def unlock(control: ControlContext, subject: LockoutSubject) -> list[Lock]:
+    """Let a subject in again, and begin to count anew; the lock that this ended, if one held."""
+    now = control.clock.now()
+
+    async def work(tx: Transaction) -> list[Lock]:
+        held = await lockouts.of_numbers(tx, [subject.number])
+        await lockouts.release(tx, subject)
+        return [lock for lock in held if remaining_ms(lock.until, now)]
+
+    return await control.write(work)
+
+
+async def unlock_all(control: ControlContext) -> list[Lock]:
+    """End every lock that holds; those that it ended."""
+    now = control.clock.now()
+
+    async def work(tx: Transaction) -> list[Lock]:
+        held = await lockouts.active(tx, now, _AT_ONCE)
+        for lock in held:
+            await lockouts.release(tx, lock.subject)
+        return held
+
+    ended: list[Lock] = []
+    while held := await control.write(work):
+        ended += held
+    return ended

@@ -1,14 +1,17 @@
-"""Testing a listener: one real attempt with a message that is stored nowhere."""
+"""TODO."""
 
 from typing import Final, Protocol
 
 import msgspec
 
-from discue.control import encryption
+from discue.control import encryption, messages
 from discue.control.context import ControlContext, require_found
+from discue.control.listeners import get as get_listener
 from discue.crypto.signing_secrets import signing_key_of
 from discue.domain import egress
 from discue.domain.errors import Fault, NotFound, Unprocessable
+from discue.domain.filters.filters import ConditionResult, Filter
+from discue.domain.filters.reading import read_filter
 from discue.domain.headers import Headers, merge_headers
 from discue.domain.model import Entry, Listener, Outcome
 from discue.domain.scopes import Principal
@@ -17,6 +20,7 @@ from discue.sending.event_request import as_event
 from discue.sending.presented import presented
 from discue.store import domains, listeners, organizations
 from discue.store.engine import Transaction
+from discue.store.message_log import entry_like
 
 LONGEST_SECONDS: Final = 30
 """Somebody waits for the answer: where a listener has more time, a test has not."""
@@ -69,7 +73,7 @@ async def send(
     outcome = await samples.attempt(listener.organization, request)
     if outcome.error == "refused_address":
         # No more than is said of an address when a listener is created: not what its name leads to.
-        raise _unfit("must lead to a public address")
+        raise _invalid("must lead to a public address")
     return DeliveryTestResult(message_id, started_at, outcome, withheld=not samples.may_tell(outcome))
 
 
@@ -80,11 +84,11 @@ async def _listener(tx: Transaction, principal: Principal, path: tuple[str, str]
     if listener.queue_public_id != queue_public_id:
         raise NotFound
     if listener.mode == "pull":
-        raise _unfit("is not there: the messages of this listener are pulled")
+        raise _invalid("is not there: the messages of this listener are pulled")
     owner = require_found(await organizations.get(tx, listener.organization))
     wants_verified = owner.settings.get(domains.REQUIRE_VERIFIED_DOMAINS)
     if wants_verified and not await domains.VerifiedDomains(tx).has(listener.organization, listener.notify_url):
-        raise _unfit("must lie on a domain of the organization that is verified")
+        raise _invalid("must lie on a domain of the organization that is verified")
     return listener
 
 
@@ -112,5 +116,40 @@ def _request(control: ControlContext, listener: Listener, sample: SampleMessage,
     return request if options.format == "plain" else as_event(request, entry, options.format)
 
 
-def _unfit(rule: str) -> Unprocessable:
+def _invalid(rule: str) -> Unprocessable:
     return Unprocessable(f"The listener's notify_url {rule}.", faults=(Fault(_POINTER, rule),))
+
+
+class FilterTest(msgspec.Struct, frozen=True):
+    """A filter, None for the listener's own, and what to try it on: a message that is made up, or the id of one."""
+
+    filter: str | None
+    message: Entry | str
+
+
+class FilterTestResult(msgspec.Struct, frozen=True):
+    """Whether the message is let through, and for each condition whether it holds on its own."""
+
+    matches: bool
+    answers: tuple[ConditionResult, ...] = ()
+
+
+async def try_filter(
+    control: ControlContext, principal: Principal, path: tuple[str, str], trial: FilterTest
+) -> FilterTestResult:
+    """Of the listener at `path`. A stored message must be one that the caller may read.
+
+    Raises Unprocessable for a filter that is none.
+    """
+    details = await get_listener(control, principal, *path)
+    chosen = None if trial.filter is None else read_filter(trial.filter.encode(), "/filter")
+    entry = trial.message
+    if isinstance(entry, str):
+        entry = entry_like((await messages.get(control, principal, path[0], entry)).message)
+    text = details.listener.options.filter
+    if chosen is None and text is not None:
+        chosen = read_filter(text.encode(), "/filter")
+    if chosen is None:
+        return FilterTestResult(matches=True)
+    found = Filter(chosen)
+    return FilterTestResult(found.takes(entry), tuple(found.answers(entry)))

@@ -1,4 +1,4 @@
-"""How a listener, or a queue for its listeners, wants requests to be made: what of it is acceptable."""
+"""TODO."""
 
 import math
 from collections.abc import Mapping

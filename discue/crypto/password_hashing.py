@@ -1,4 +1,4 @@
-"""Hashing passwords beside everything else: on threads, and few at once, for each takes much memory."""
+"""Password hashing on threads, a few at a time: each hash takes much memory."""
 
 import asyncio
 from typing import Final
@@ -10,7 +10,7 @@ _AT_ONCE: Final = 2
 
 
 class PasswordHashing:
-    """Used from one event loop. `cost` is another one in tests only."""
+    """Hashes and checks passwords. Used from one event loop; only tests pass another `cost`."""
 
     def __init__(self, cost: HashCost = STANDARD) -> None:
         self._cost = cost

@@ -1,10 +1,10 @@
-"""What `discue check` finds of a PostgreSQL server."""
+"""TODO."""
 
 import asyncio
 from collections.abc import Iterator
 
-from discue.cli.finding import Finding, schema_state
-from discue.cli.invocation import Invocation
+from discue.cli.check import Finding, schema_state
+from discue.cli.command import Invocation
 from discue.domain.errors import StoreUnusable
 from discue.store.migrations import DatabaseInspection
 from discue.store.postgres.condition import ServerStatus, server_status
