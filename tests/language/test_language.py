@@ -119,7 +119,7 @@ def test_class_that_two_modules_define_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "package"),
     [
-        ("discue/dispatch/lane/lane.py", "discue/dispatch/lane"),
+        ("discue/dispatch/lane/lane.py", "discue/dispatch"),
         ("discue/dispatch/timers.py", "discue/dispatch"),
         ("tests/faults/promises/order.py", "tests/faults"),
         ("docs/reference/queues.md", "docs"),

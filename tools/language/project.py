@@ -36,7 +36,7 @@ def hits_below(paths: Iterable[str]) -> list[Hit]:
 
 
 def package_of(path: str) -> str:
-    """Return the folder that a hit is counted for: three levels of the program, two of the tests, else the top."""
+    """Return the folder that a hit is counted for: two levels of the program and the tests, else the top."""
     *folders, name = path.split("/")
     depth = {_PROGRAM: 3, "tests": 2}.get(path.split("/", maxsplit=1)[0], 1)
     return "/".join(folders[:depth]) or name

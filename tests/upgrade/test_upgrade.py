@@ -1,0 +1,114 @@
+"""An installation of an earlier program is upgraded: everything is still readable, and delivery goes on.
+
+The fixtures were written, read and finished by the program of commit 3ae712a (`make_fixtures.py`), which was killed
+while it worked. The present program must show the same before it delivers, and send and count the same afterwards.
+"""
+
+import gzip
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from discue.config.settings import Settings
+from discue.observability.logs import Log
+from discue.server.http import Address
+from discue.server.installation import opened
+from discue.server.worker import Worker, served
+from tests.faults.receiver import Receiver
+from tests.support.clocks import StandingClock
+from tests.support.postgres.fixtures import new_database, shared_cluster
+from tests.upgrade import story
+
+FIXTURES = Path(__file__).parent / "fixtures"
+CLIENTS: story.Json = json.loads((FIXTURES / "clients.json").read_text(encoding="utf-8"))
+
+pytestmark = pytest.mark.xdist_group("upgrade")
+
+
+class RunningClock:
+    """A clock that runs from an instant on, in milliseconds since the Unix epoch."""
+
+    def __init__(self, now: int) -> None:
+        self._ahead = now - time.monotonic_ns() // 1_000_000
+
+    def now(self) -> int:
+        return self._ahead + time.monotonic_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def expected(name: str) -> Any:
+    content = (FIXTURES / name).read_bytes()
+    return json.loads(gzip.decompress(content) if name.endswith(".gz") else content)
+
+
+@contextmanager
+def loaded(engine_name: str, folder: Path, port: int = story.PORT_IN_FIXTURES) -> Iterator[str]:
+    """Load the fixture of an engine, with the listeners at a port, and migrate it; yields the database's address."""
+    sql = (FIXTURES / f"{engine_name}.sql").read_text(encoding="utf-8") + story.statement_for_port(port)
+    if engine_name == "sqlite":
+        path = folder / "discue.db"
+        path.touch(0o600)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(sql)
+        address = f"sqlite:///{path}"
+        migrate(address)
+        yield address
+    else:
+        with new_database(shared_cluster()) as address:
+            shared_cluster().run_sql(sql, address.rpartition("/")[2])
+            migrate(address)
+            yield address
+
+
+def migrate(address: str) -> None:
+    subprocess.run([sys.executable, "-m", "discue", "migrate", "--database", address], check=True, capture_output=True)
+
+
+@asynccontextmanager
+async def running(database: str, clock: StandingClock | RunningClock, role: Any) -> AsyncIterator[story.Caller]:
+    """Run the present program on a database; yields its operator."""
+    log = Log("upgrade")
+    settings = Settings(
+        database=database, port=0, role=role, allow_private_targets=True, disable_after_seconds=86_400 * 365
+    )
+    async with opened(settings, clock, log) as installation:
+        worker = Worker(installation, log)
+        async with (
+            served(worker, Address("127.0.0.1", 0), max_connections=100) as server,
+            httpx.AsyncClient(trust_env=False, timeout=30) as client,
+        ):
+            yield story.Caller(client, f"http://127.0.0.1:{server.address.port}", story.OPERATOR_KEY)
+
+
+async def test_upgraded_installation_shows_everything_as_before(engine_name: str, tmp_path: Path) -> None:
+    with loaded(engine_name, tmp_path) as database:
+        async with running(database, StandingClock(story.CRASHED_AT), "api") as operator:
+            shown = await story.everything_readable(operator, CLIENTS)
+
+    before = expected(f"{engine_name}-readable.json.gz")
+    assert shown.keys() == before.keys()
+    for name, value in before.items():
+        assert shown[name] == value, name
+
+
+async def test_upgraded_installation_delivers_and_counts_as_before(engine_name: str, tmp_path: Path) -> None:
+    async with Receiver() as receiver:
+        with loaded(engine_name, tmp_path, receiver.port) as database:
+            async with running(database, RunningClock(story.CRASHED_AT), "all") as operator:
+                ending = await story.finish(operator, CLIENTS)
+    requests = [story.Delivered(each.path, each.headers, each.body) for each in receiver.delivered]
+
+    before = expected("ending.json")
+    assert story.sent_to_listeners(requests, CLIENTS["secrets"]) == before.pop("delivered")
+    assert ending == before
