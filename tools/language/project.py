@@ -38,7 +38,7 @@ def hits_below(paths: Iterable[str]) -> list[Hit]:
 def package_of(path: str) -> str:
     """Return the folder that a hit is counted for: two levels of the program and the tests, else the top."""
     *folders, name = path.split("/")
-    depth = {_PROGRAM: 3, "tests": 2}.get(path.split("/", maxsplit=1)[0], 1)
+    depth = 2 if path.startswith((f"{_PROGRAM}/", "tests/")) else 1
     return "/".join(folders[:depth]) or name
 
 
