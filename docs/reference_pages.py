@@ -44,6 +44,15 @@ FAILURES: dict[str, str] = {
 }
 """Meaning of each reason of a failed attempt."""
 
+_SHORT_TYPES = (
+    (r"integer, from 0, to 253402300799999", "time"),
+    (r"string, `\^\[0-9A-Za-z\]\{21\}\$`", "id"),
+    (r"string, `\^\[A-Za-z0-9\._/-\]\{\d+,64\}\$`", "alias"),
+    (r"string, at least 4 characters, at most 253 characters, `[^`]*`", "URL"),
+    (r"at least (\d+) characters, at most (\d+) characters", r"\1 to \2 characters"),
+    (r"from ([\d.]+), to ([\d.]+)", r"\1 to \2"),
+)
+
 _MARKED = re.compile(r"<!-- (\w+)(?: (\w+))? -->\n(?:(?!<!-- ).*\n)*?<!-- end -->\n")
 _EVERYWHERE = frozenset({"400", "401", "403", "406", "408", "413", "414", "415", "423", "429", "431", "500", "503"})
 
@@ -96,11 +105,11 @@ def _operations_of(tag: str) -> Iterator[tuple[str, str, str, str, str]]:
 def _fields(name: str) -> str:
     components = document()["components"]["schemas"]
     rows = "".join(
-        f"| `{field.path}` | {_cell(field.words)} | {'yes' if field.is_required else ''} | {_cell(field.description)} |\n"
+        f"| `{field.path}` | {_type(field.words)} | {'yes' if field.is_required else ''} | {_cell(field.description)} |\n"
         for field in fields_of(components[name], components)
         if field.description != READ_ONLY
     )
-    return f"| field | value | always | meaning |\n| --- | --- | --- | --- |\n{rows}"
+    return f"| field | type | always | meaning |\n| --- | --- | --- | --- |\n{rows}"
 
 
 def _request(name: str) -> str:
@@ -132,6 +141,13 @@ def _status(kind: type[DiscueError]) -> str:
 def _failures(_: str) -> str:
     rows = "".join(f"| `{kind}` | {_cell(FAILURES[kind])} |\n" for kind in get_args(FailureKind) if kind)
     return f"| `error` | meaning |\n| --- | --- |\n{rows}"
+
+
+def _type(words: str) -> str:
+    """Return the type of a field with the short names that the conventions of the reference define."""
+    for pattern, name in _SHORT_TYPES:
+        words = re.sub(pattern, name, words)
+    return _cell(words)
 
 
 def _cell(text: str) -> str:
