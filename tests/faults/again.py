@@ -21,7 +21,7 @@ _PACE = 100
 
 
 class Again:
-    """Two tasks for each organization. What they asked for is recorded, and decided later."""
+    """Redelivers and replays, with two tasks for each organization. The checker judges the requests later."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -35,7 +35,7 @@ class Again:
         return [asyncio.ensure_future(work) for work in works]
 
     async def until_everything_came(self, within_seconds: float) -> None:
-        """What was missed is redelivered, and replays come to their ends. What does not, the verdict names."""
+        """Redeliver missed messages and wait for replays to finish. The checker names those that do not."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 for tenant in self._load.tenants:

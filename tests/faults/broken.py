@@ -37,7 +37,7 @@ _LEASES_MS = 60_000
 
 
 def put(place: object, name: str, value: object) -> None:
-    """In a module or a class, in the place of what is there."""
+    """Replace an existing attribute of a module or a class."""
     assert hasattr(place, name), f"{place} has no {name}: the bug would be none"
     setattr(place, name, value)
 
@@ -137,7 +137,7 @@ def ignores_the_warning_of_a_commit() -> None:
 
 def never_follows_the_feed() -> None:
     async def catch_up(_self: ControlPlaneCache) -> None:
-        """What was known stays so."""
+        """Follow no change."""
 
     put(ControlPlaneCache, "catch_up", catch_up)
 

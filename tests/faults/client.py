@@ -30,9 +30,9 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """Requests one after another. After a loss or a restart the next one connects anew.
+    """Sends requests one after another on one connection, and reconnects after a loss or a restart.
 
-    With a patience, a request that is not answered by then is lost.
+    With `patience`, a request without a response after that many seconds counts as lost.
     """
 
     def __init__(self, served: Served, *, key: str = KEY, patience_seconds: float | None = None) -> None:
@@ -45,7 +45,7 @@ class Client:
         self._writer: asyncio.StreamWriter | None = None
 
     async def ask(self, method: str, path: str, content: object = None) -> Answer:
-        """The answer, whatever its status. Raises Lost."""
+        """Return the response, of any status. Raises Lost."""
         body = b"" if content is None else json.dumps(content).encode()
         head = (
             f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nx-api-key: {self._key}\r\n"
@@ -54,7 +54,7 @@ class Client:
         try:
             async with asyncio.timeout(self._patience_seconds):
                 reader, writer = await self._connected()
-                # Not drained: an answer that comes before all of it was sent is read all the same.
+                # Not drained: a response that arrives before the whole request was sent is read all the same.
                 writer.write(head.encode() + body)
                 answer = await _read_answer(reader)
         except (OSError, asyncio.IncompleteReadError) as error:
@@ -87,7 +87,7 @@ class Client:
         return str((await self.create(f"/queues/{queue}/messages", {"data": data}))["id"])
 
     async def publish_in_the_end(self, queue: str, data: str) -> str:
-        """The same, again and again while it is refused for now. Whoever waits bounds how long."""
+        """Publish, and try again while the service refuses temporarily. The caller bounds the time."""
         while True:
             answer = await self.ask("POST", f"/queues/{queue}/messages", {"data": data})
             if answer.status != 503:
@@ -97,7 +97,7 @@ class Client:
             await asyncio.sleep(_APART_SECONDS)
 
     async def until(self, path: str, status: int, *, apart_seconds: float = _APART_SECONDS) -> None:
-        """Ask again and again, until the answer has this status. Whoever waits bounds how long."""
+        """Repeat a GET until the response has this status. The caller bounds the time."""
         while True:
             with suppress(Lost):
                 if (await self.ask("GET", path)).status == status:

@@ -38,7 +38,7 @@ def engine_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """On a disk, with the time that it takes: in it, faults find a commit under way."""
+    """A folder on a real disk: commits take long enough for faults to hit one."""
     with tempfile.TemporaryDirectory(prefix="discue-faults-") as folder:
         yield Path(folder)
 

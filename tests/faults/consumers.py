@@ -20,11 +20,11 @@ _APART_SECONDS = 0.05
 _RETRY = {"schedule": [1], "attempts": 100}
 """Nothing is to be missed for its failures."""
 _FATES = ("acknowledge",) * 16 + ("reject", "release", "extend", "")
-"""What becomes of a message. The empty one: nobody says anything, and its lease runs out."""
+"""The decision about a message. With the empty one the consumer stays silent, and the lease expires."""
 
 
 class Consumers:
-    """Those of one listener. What they did and saw is in the history."""
+    """The consumers of one listener. The history records what they did and saw."""
 
     def __init__(self, recorder: Recorder, queue: str, choices: random.Random) -> None:
         self._recorder = recorder
@@ -41,9 +41,9 @@ class Consumers:
         self.pulling.id, self.pulling.answered = made["id"], self._recorder.tick()
 
     async def consume(self, client: Client, is_gentle: Callable[[], bool]) -> None:
-        """One request for messages, and one that says what became of them: all acknowledged if gentle. Raises Lost.
+        """Receive messages and decide about each: acknowledge all if `is_gentle`. Raises Lost.
 
-        Whether it is to be gentle is asked when the messages are there: a request may have waited for them.
+        `is_gentle` is called when the messages have arrived, because the request may have waited for them.
         """
         handed = await self._pull(client)
         if not handed:
@@ -71,7 +71,7 @@ class Consumers:
         return handed
 
     async def _say(self, client: Client, handed: Sequence[HandedOut], said: dict[str, list[str]]) -> None:
-        """Again and again until it is answered: only then it is known what became of it."""
+        """Send the decisions until a response arrives: only then is their effect known."""
         if not said:
             return
         said_at = time.monotonic()
@@ -92,7 +92,7 @@ class Consumers:
                 each.state, each.answered_at = states[each.receipt], answered_at
 
     async def finish(self, client: Client, within_seconds: float) -> None:
-        """Take what is left and acknowledge it, until nothing waits. What still does then, the verdict names."""
+        """Receive and acknowledge until no message waits. The checker names those that still do."""
         self._is_ending = True
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
@@ -114,7 +114,7 @@ class Consumers:
 
 
 def at_once() -> range:
-    """One number for each of a listener's consumers."""
+    """Return a number for each consumer of a listener."""
     return range(_CONSUMERS)
 
 

@@ -44,7 +44,10 @@ class Worker:
         self.product = Product(folder, command=SERVE, **{**settings, "database": url})
 
     async def start(self) -> None:
-        """As whoever watches over it would: again, if it ends because there is no database. Returns when it serves."""
+        """Start the worker, as a process supervisor does: again if it exits because the database is unavailable.
+
+        Returns when it serves.
+        """
         try:
             async with asyncio.timeout(_START_SECONDS):
                 while True:
@@ -78,7 +81,7 @@ class Worker:
         await self.product.begin()
 
     def set_clock(self, wrong_by_seconds: int) -> None:
-        """Its wall clock jumps."""
+        """Let the worker's wall clock jump."""
         with self._clock.open("r+b") as file:
             file.write(OFFSET.pack(wrong_by_seconds * 1_000))
 
@@ -96,7 +99,7 @@ class Worker:
 
 
 class Entrance:
-    """What a load balancer is to a client: each connection goes to a worker that serves, and was not lost just now."""
+    """A load balancer: directs each connection to a worker that serves, and not to the one that was just lost."""
 
     def __init__(self, fleet: "Fleet") -> None:
         self._fleet = fleet
@@ -107,7 +110,7 @@ class Entrance:
         serving = [worker for worker in self._fleet.members if worker.product.serving.is_set()]
         now = time.monotonic()
         if self._last is not None:
-            # Whoever connects again was lost, or sent away.
+            # A client that reconnects was lost or refused.
             self._fleet.suspected[self._last.number] = now + _SUSPECTED_SECONDS
         trusted = [worker for worker in serving if self._fleet.suspected.get(worker.number, 0.0) < now]
         if not serving:

@@ -1,6 +1,6 @@
-"""What producers, clients, listeners and the nemesis did and saw, in one order: everything that a verdict is made of.
+"""The history of a run: what producers, clients, listeners and the nemesis did and saw, in one order.
 
-A tick is a place in that order, 0 is never; a field that ends in `_at` is in seconds of one monotonic clock.
+A tick is a position in that order; 0 means never. A field that ends in `_at` is in seconds of one monotonic clock.
 """
 
 import tempfile
@@ -12,14 +12,14 @@ NEVER = 0
 
 
 class Wish(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a producer asked for with a message. `expires_at` is an instant of the wall clock, 0 for none."""
+    """Options of a published message. `expires_at` is wall-clock time in seconds, 0 for none."""
 
     key: str = ""
     expires_at: float = 0.0
 
 
 class Published(msgspec.Struct):
-    """A publish of one message or a batch. `answered` only if its 200 arrived; otherwise it is undecided.
+    """A publish of one message or a batch. `answered` is set only if its 200 arrived; else the outcome is unknown.
 
     `wishes` are empty, or one for each message.
     """
@@ -34,13 +34,13 @@ class Published(msgspec.Struct):
 
     @property
     def lasting(self) -> tuple[str, ...]:
-        """The ids of those that do not expire."""
+        """The ids of the messages that do not expire."""
         if not self.wishes:
             return self.ids
         return tuple(each for each, wish in zip(self.ids, self.wishes, strict=False) if not wish.expires_at)
 
     def lasting_for(self, listener: "Registered") -> set[str]:
-        """Of those, what its filter lets through."""
+        """The ids in `lasting` that match the listener's filter."""
         if not listener.sort:
             return set(self.lasting)
         wanted = {each for each, body in zip(self.ids, self.bodies, strict=False) if listener.wants(body)}
@@ -48,14 +48,14 @@ class Published(msgspec.Struct):
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """So many requests at once, and so many a second in the long run."""
+    """A rate limit: `burst` requests at once, and `per_second` in the long run."""
 
     per_second: float
     burst: int
 
 
 class Registered(msgspec.Struct):
-    """A listener, known by the name in its address even where the answer to its creation was lost."""
+    """A listener, known by the name in its URL even if the response to its creation was lost."""
 
     queue: str
     sent: int
@@ -75,9 +75,9 @@ class Registered(msgspec.Struct):
 
 
 class Replayed(msgspec.Struct):
-    """Somebody asked for a part of a queue once more: from one message to another, or without that to the newest.
+    """A replay of a queue from one message to another, or to the newest.
 
-    `name` is the listener's. It has an id only if the answer arrived.
+    `name` is the listener's. The replay has an id only if the response arrived.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Receipt(msgspec.Struct):
 
 
 class Resource(msgspec.Struct):
-    """A queue, a listener or a key, from the request that creates it to the answer that says it is gone."""
+    """A queue, a listener or a key, from the request that creates it to the response that confirms its deletion."""
 
     organization: str
     sent: int
@@ -145,9 +145,9 @@ class Look(msgspec.Struct):
 
 
 class Fault(msgspec.Struct):
-    """Something that the nemesis did. `workers` are those it touched: what they had under way may be repeated.
+    """A fault of the nemesis. The requests in flight at `workers` may be repeated.
 
-    It came in so many `blows`: at each of them, what was under way then.
+    A fault has one or more `blows`; each may repeat what was in flight at that moment.
     """
 
     kind: str
@@ -160,7 +160,7 @@ class Fault(msgspec.Struct):
 
 
 class Counts(msgspec.Struct):
-    """What the service counted for a listener at the end, and the last seq in the log when it was created."""
+    """Final counts of a listener as the service reports them, and the head of the log at its creation."""
 
     acknowledged: int
     pending: int
@@ -177,7 +177,7 @@ class Log(msgspec.Struct):
 
 
 class PullCounts(msgspec.Struct, frozen=True):
-    """What the service counted for a listener whose messages are pulled, when it was last asked."""
+    """Counts of a pull listener as the service last reported them."""
 
     acknowledged: int
     pending: int
@@ -216,10 +216,10 @@ class HandedOut(msgspec.Struct):
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """What the verdict measures with."""
+    """Bounds that the checker applies."""
 
     most_unrecorded: int
-    """So many attempts of one listener may be begun by one worker and not recorded at a time."""
+    """Most attempts of one listener that one worker may have started and not recorded at a time."""
     timeout_seconds: float
     """An attempt takes no longer."""
     notice_seconds: float = 1.0
@@ -227,13 +227,13 @@ class Bounds(msgspec.Struct, frozen=True):
     recording_seconds: float = 5.0
     """An attempt's outcome waits no longer for being stored."""
     recovery_seconds: float = 6.0
-    """What a fault brought about shows until so long after its end."""
+    """How long after its end the effects of a fault may still show, in seconds."""
     lateness_seconds: float = 1.0
     """A request that has begun arrives within that time."""
 
 
 class History(msgspec.Struct):
-    """Everything there is to decide from. `resources` are known by their address.
+    """The history of a run. `resources` are keyed by their path.
 
     `epoch` is the wall clock's time, in seconds, when the monotonic one showed 0.
     """
@@ -255,24 +255,24 @@ class History(msgspec.Struct):
     replays: list[Replayed] = []
     replay_counts: dict[str, ReplayCounts] = {}
     said: dict[int, list[str]] = {}
-    """The last lines of the logs of workers: for whoever looks for a reason."""
+    """The last log lines of each worker, printed with a failure."""
     redelivered: list[str] = []
     """The listeners that got everything again that they had missed."""
 
     @property
     def live(self) -> list[Receipt]:
-        """What came of no replay."""
+        """The receipts that belong to no replay."""
         return [receipt for receipt in self.receipts if not receipt.replay]
 
     def keep(self, path: Path) -> None:
-        """Write it down: `python -m tests.faults.verdict PATH` decides it again."""
+        """Write the history to a file: `python -m tests.faults.checker PATH` checks it again."""
         path.write_bytes(msgspec.msgpack.encode(self))
 
     def keep_for_later(self, seed: int) -> str:
-        """Write it down where it outlives the test; how it is decided again."""
+        """Write the history where it outlives the test. Returns how to check it again."""
         path = Path(tempfile.gettempdir()) / f"discue-history-{seed}"
         self.keep(path)
-        return f"seed {seed}; decide it again: python -m tests.faults.verdict {path}"
+        return f"seed {seed}; judge it again: python -m tests.faults.checker {path}"
 
 
 def kept_in(path: Path) -> History:

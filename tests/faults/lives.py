@@ -14,7 +14,7 @@ _REST_SECONDS = 0.5
 
 
 class Lives:
-    """One task for each organization. What each worker says of a resource is recorded, and decided later."""
+    """Creates, reads and deletes resources, one task for each organization. The checker judges the responses later."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -106,6 +106,6 @@ class Lives:
         except Lost:
             client.close()
         else:
-            # Whoever goes on asking with a key that is gone is locked out.
+            # A client that continues with a deleted key is locked out.
             assert answer.status in {200, 401, 403, 404, 503}, answer
             self._recorder.looked(look, answer.status)

@@ -41,7 +41,7 @@ _LOOKS_APART_SECONDS = 0.2
 
 
 class Site(Protocol):
-    """What serves: one worker or several."""
+    """The service under test: one worker or several."""
 
     @property
     def serving(self) -> asyncio.Event:
@@ -52,7 +52,7 @@ class Site(Protocol):
     def workers(self) -> Sequence[int]: ...
 
     def client(self, key: str = KEY) -> Client:
-        """Of whatever worker serves when it connects."""
+        """Return a client of the worker that serves when it connects."""
         ...
 
     def client_of(self, worker: int, key: str = KEY) -> Client: ...
@@ -73,7 +73,7 @@ class LoadPlan(msgspec.Struct, frozen=True):
     pause_seconds: float = 0.0
     brief_listeners: int = 3
     ordered_producers: int = 0
-    """Of an ordered queue, which is there if they are."""
+    """Producers of the ordered queue, which exists only if there are any."""
     pullers: int = 0
     """Queues of each organization whose messages are pulled, too: the ordered one comes first."""
     is_paced: bool = False
@@ -82,7 +82,7 @@ class LoadPlan(msgspec.Struct, frozen=True):
     """Whether replays and redeliveries are asked for."""
     replays_apart_seconds: float = 0.3
     paced_share: float = 0.1
-    """Of the replays, those that go to the listener with a rate limit."""
+    """Share of the replays that go to the listener with a rate limit."""
 
 
 class Tenant(msgspec.Struct):
@@ -178,7 +178,7 @@ class Load:
         return queue
 
     def tasks(self) -> "list[asyncio.Future[None]]":
-        """Everybody begins, and goes on until cancelled. What ends with an exception found something wrong."""
+        """Start all tasks; each runs until cancelled. A task that ends with an exception found a fault."""
         sizes = [1] * self.plan.producers + [20] * self.plan.batch_producers
         works = [self.again_and_again(tenant, self._produce, size) for tenant in self.tenants for size in sizes]
         for tenant in self.tenants:
@@ -228,7 +228,7 @@ class Load:
             client.close()
 
     async def _produce_in_order(self, client: Client, _tenant: Tenant, queue: str) -> None:
-        """Of a few keys, or without one; some expire soon."""
+        """Publish with one of a few keys or without one; some messages expire soon."""
         await asyncio.sleep(self.random.expovariate(1 / _KEYED_APART_SECONDS))
         size = self.random.choice((1, 1, 1, 4))
         expires_at = round(time.time() + _LIFE_SECONDS, 3) if self.random.random() < _EXPIRING_SHARE else 0.0
@@ -241,7 +241,7 @@ class Load:
         await asyncio.sleep(_BURSTS_APART_SECONDS)
 
     async def publish(self, client: Client, queue: str, size: int = 1, wishes: Sequence[Wish] = ()) -> None:
-        """Raises Lost where the answer says that another worker may do better."""
+        """Publish one message or a batch. Raises Lost if the response says that another worker may succeed."""
         bodies = [_body(next(self.numbers)) for _ in range(size)]
         published = self.recorder.sending(queue, bodies, wishes)
         asked = [_asked(wish) for wish in wishes] or [{}] * size
@@ -260,7 +260,7 @@ class Load:
             self.refused(answer, f"/queues/{queue}")
 
     async def until_nothing_waits(self, within_seconds: float) -> None:
-        """What has expired is missed when its turn comes. What still waits at the end, the verdict names."""
+        """Wait until no message waits: expired ones are missed when their turn comes. The checker names the rest."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 for tenant in self.tenants:
@@ -301,7 +301,7 @@ class Load:
                 await self.delete_listener(client, queue, name)
 
     async def create_listener(self, client: Client, tenant: Tenant, queue: str, kind: str) -> str | None:
-        """Its address in the API; None if it is not known whether there is one."""
+        """Create a listener. Returns its path in the API, or None if the outcome is unknown."""
         name = f"{kind}-{next(self.numbers)}"
         rate = _RATE if kind == "paced" else None
         sort = self.random.choice(_SORTS) if kind == "picky" else ""
@@ -327,9 +327,9 @@ class Load:
         return address
 
     def refused(self, answer: Answer, resource: str) -> None:
-        """What was asked of a resource was not done: the verdict knows whether that was right.
+        """Record that a request about a resource was refused; the checker knows whether rightly.
 
-        Raises Lost when the worker is not able to at the moment, so that another one is asked.
+        Raises Lost if the worker cannot serve it at the moment, so that another worker is asked.
         """
         if answer.status in _REFUSED:
             self.recorder.looked(self.recorder.looking(resource, -1), answer.status)
@@ -360,7 +360,7 @@ def _asked(wish: Wish) -> dict[str, object]:
 
 
 def _is_one_of(many: int, delivered: Delivered) -> bool:
-    """The same for each attempt."""
+    """Return the same value for each attempt of a message."""
     return crc32(delivered.message.encode()) % many == 0
 
 

@@ -29,7 +29,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 async def stored_by(product: Product, database: str) -> list[Stored]:
-    """Of one that has ended. What is counted is what there is: tallies, and the uses of shared bodies."""
+    """Read the log of a stopped product. Asserts that tallies and the use counts of shared bodies are exact."""
 
     async def work(tx: Transaction) -> list[Stored]:
         assert await drift(tx) == {}

@@ -31,7 +31,7 @@ class Ended(AssertionError):
 
 
 class Product:
-    """One installation, and the process that serves it. Each start may be on another port."""
+    """An installation and the process that serves it. The port may differ after each start."""
 
     def __init__(self, folder: Path, *, command: Sequence[str] = SERVE, **settings: object) -> None:
         self.database = folder / "discue.db"
@@ -114,7 +114,7 @@ class Product:
         return future
 
     async def until_first_attempts(self, count: int) -> None:
-        """Wait until so many deliveries were tried: their first attempts have ended, whatever became of others."""
+        """Wait until `count` deliveries had their first attempt."""
         self._enough = (count - 1, asyncio.get_running_loop().create_future())
         self.first_attempts -= 1
         self._count_first_attempt()

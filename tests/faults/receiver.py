@@ -26,7 +26,7 @@ class Delivered(NamedTuple):
 
 
 Respond = Callable[[Delivered], Awaitable[int]]
-"""The status to answer with. What it waits for, the service waits for."""
+"""Returns the status to respond with. The service waits while it runs."""
 
 
 async def acknowledge(_delivered: Delivered) -> int:

@@ -61,11 +61,11 @@ class Recorder:
         listener.id, listener.secret, listener.answered = public_id, secret, self._next()
 
     def listeners_of(self, queue: str) -> list[str]:
-        """Those that are known to be there, oldest first."""
+        """Return the listeners known to exist, oldest first."""
         return [name for name, listener in self._staying[queue].items() if listener.answered]
 
     def stored_lately(self, queue: str) -> Sequence[Published]:
-        """What was published last, and answered."""
+        """Return the most recent confirmed publishes."""
         return self._lately[queue]
 
     def replaying(self, name: str, first: str, last: str) -> Replayed:
@@ -115,7 +115,7 @@ class Recorder:
 
     @contextmanager
     def fault(self, kind: str, workers: Sequence[int] = (0,)) -> Iterator[Fault]:
-        """What is done inside touches these workers."""
+        """Record the block as a fault that touches these workers."""
         fault = Fault(kind, tuple(workers), self._next(), time.monotonic())
         self.history.faults.append(fault)
         try:

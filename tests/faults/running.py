@@ -12,7 +12,7 @@ _STALL_SECONDS = 0.5
 
 
 async def under_load(tasks: "Sequence[asyncio.Future[None]]", work: Coroutine[Any, Any, None]) -> None:
-    """Do the work while the tasks go on. Whoever of them fails then fails the run."""
+    """Run `work` while the tasks run. A task that fails fails the run."""
     doing = asyncio.ensure_future(work)
     try:
         await asyncio.wait([doing, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -37,7 +37,7 @@ async def watch_the_machine(recorder: Recorder, workers: Sequence[int]) -> None:
 
 
 async def arrival(recorder: Recorder, patience_seconds: float) -> None:
-    """Wait until nothing is owed. What is still owed then, the verdict names."""
+    """Wait until no delivery is outstanding. The checker names those that still are."""
     with suppress(TimeoutError):
         async with asyncio.timeout(patience_seconds):
             await recorder.settled.wait()

@@ -1,4 +1,4 @@
-"""Where random choices begin: `TORTURE_SEED`, or anywhere."""
+"""The seed of random choices: `TORTURE_SEED`, or a random one."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What the store holds in the end: every log, and the counts of the listeners that are left."""
+"""The content of the store at the end: every log, and the counts of the remaining listeners."""
 
 from discue.store.engine import Engine, Transaction
 from discue.store.listeners import counts as cursor_counts
@@ -42,7 +42,7 @@ async def take_stock(engine: Engine, history: History) -> None:
 
 
 async def _counts(tx: Transaction, history: History) -> dict[str, Counts]:
-    """As the service shows them."""
+    """Return the counts as the API shows them."""
     names = {listener.id: name for name, listener in history.listeners.items() if listener.id}
     found = {}
     for public_id, organization, listener, start_seq in await tx.rows(_CURSORS):

@@ -1,4 +1,4 @@
-"""Where the product may send, with private targets not allowed: by literals, by names, and by names that change."""
+"""Private targets are refused: as literal addresses, as names, and as names that change."""
 
 import asyncio
 import sqlite3
@@ -143,9 +143,7 @@ async def in_process(folder: Path, names: Names, policy: EgressPolicy) -> AsyncI
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-async def test_a_name_that_resolves_to_what_is_not_public_is_refused_and_retried_by_the_rule(
-    tmp_path: Path, names: Names, address: str
-) -> None:
+async def test_name_with_a_private_address_is_refused_and_retried(tmp_path: Path, names: Names, address: str) -> None:
     names.answers["listener.example"] = [[address]]
     async with in_process(tmp_path, names, EgressPolicy()) as service:
         client = Client(service)
@@ -164,9 +162,7 @@ async def test_a_name_that_resolves_to_what_is_not_public_is_refused_and_retried
     assert row[3] >= 5_000
 
 
-async def test_of_a_name_with_public_and_private_addresses_only_the_public_one_is_connected_to(
-    tmp_path: Path, names: Names
-) -> None:
+async def test_only_the_public_address_of_a_mixed_name_is_connected_to(tmp_path: Path, names: Names) -> None:
     names.answers["listener.example"] = [["127.0.0.2", "10.0.0.1", "127.0.0.1", "::1"]]
     async with Receiver() as receiver, in_process(tmp_path, names, ONE_ALLOWED) as service:
         client = Client(service)

@@ -22,7 +22,7 @@ from tests.faults.receiver import Receiver
 from tests.sending.scripted_server import HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 
 TIMEOUT_SECONDS = 1
-# Whoever waited for a sick listener would wait for its timeout.
+# A delivery that waited for a faulty listener would wait for its timeout.
 NO_DELAY_SECONDS = TIMEOUT_SECONDS / 5
 ROUNDS = 20
 MEBIBYTE = 1 << 20
@@ -38,7 +38,7 @@ ZIPPED = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(BOMB
 
 
 class Sickness(NamedTuple):
-    """What a listener does on each connection, and how the attempt must be classified."""
+    """A faulty behaviour of a listener, and how the attempt must be classified."""
 
     script: Script
     error: str
@@ -89,7 +89,7 @@ def dead_ports() -> Iterator[dict[str, str]]:
 
 @asynccontextmanager
 async def sick_urls() -> AsyncIterator[dict[str, str]]:
-    """Where each of the sick listeners is, by its name."""
+    """Yield the URLs of the faulty listeners by name."""
     async with AsyncExitStack() as stack:
         urls = stack.enter_context(dead_ports())
         for name, sickness in SICK.items():

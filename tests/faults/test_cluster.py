@@ -15,11 +15,11 @@ from tests.faults.receiver import Delivered, Receiver
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
 
-# Whose a cursor is, chance decides: of so many nobody gets none.
+# Cursors are assigned at random: with so many, each worker gets some.
 _LISTENERS = 16
 _MAX_IN_FLIGHT = 5
-# The promises are a lease, and a second; a machine that is busy with other tests gets more. What is not taken over is
-# nobody's, what is not handed over waits for the end of a far longer lease, and a key that was not revoked goes on.
+# The promises are one lease and one second; the bounds here leave room for a busy machine. Without a takeover a cursor
+# has no owner, without a handover it waits for a far longer lease, and a key that is not revoked keeps working.
 _TAKEN_OVER_SECONDS = LEASE_SECONDS + 10.0
 _HANDED_OVER_SECONDS = 10.0
 _LONG_LEASE_SECONDS = 40
@@ -86,13 +86,13 @@ async def publish_some(client: Client, queue: str, count: int) -> set[str]:
 
 
 async def publish_some_in_the_end(client: Client, queue: str, count: int) -> set[str]:
-    """As clients do for some time after an outage: a worker that is ready may not have all its connections again."""
+    """Publish with retries, as clients do after an outage: a ready worker may still lack some connections."""
     async with asyncio.timeout(_HEALED_SECONDS):
         return {await client.publish_in_the_end(queue, f"message {number}") for number in range(count)}
 
 
 @pytest.mark.parametrize("number", [0, 1])
-async def test_what_a_killed_worker_delivered_the_other_takes_over_within_its_lease(
+async def test_surviving_worker_takes_over_from_a_killed_one_within_the_lease(
     tmp_path: Path, postgres_cluster: Cluster, database: str, number: int
 ) -> None:
     async with Receiver() as receiver, fleet_of(two_workers(tmp_path, postgres_cluster, database)) as fleet:

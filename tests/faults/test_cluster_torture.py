@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from tests.faults.caught import assert_caught
+from tests.faults.checker import CheckResult, check_history
 from tests.faults.cluster_torture import LOAD, QUICK, ClusterPlan, laid, new_history, torture
 from tests.faults.conftest import Tell
 from tests.faults.nemesis import database, failover, processes, rolling
 from tests.faults.nemesis.schedule import EVERY_KIND, Strike, nothing
 from tests.faults.seeds import new_seed
-from tests.faults.verdict import Verdict, decide
 from tests.support.postgres.standby import Pair
 
 _MINUTES = float(os.environ.get("TORTURE_MINUTES") or 3)
@@ -22,7 +22,7 @@ _BESIDE_SECONDS = 300
 
 
 class Caught(msgspec.Struct, frozen=True):
-    """What brings a bug to light, and in which words, one or others."""
+    """How a seeded bug is found, and the words of the checker that show it."""
 
     kinds: Sequence[Strike]
     symptoms: Sequence[str]
@@ -50,8 +50,8 @@ _CAUGHT = {
 }
 
 
-def judge(folder: Path, plan: ClusterPlan) -> Verdict:
-    """Run and decide. The history of a failure is kept, unless it was wanted."""
+def judge(folder: Path, plan: ClusterPlan) -> CheckResult:
+    """Run and check. The history of a failure is kept, unless a bug was seeded."""
     history = new_history()
     try:
         with Pair(settings=QUICK) as pair:
@@ -60,23 +60,23 @@ def judge(folder: Path, plan: ClusterPlan) -> Verdict:
     except BaseException as error:
         error.add_note(history.keep_for_later(plan.seed))
         raise
-    verdict = decide(history)
-    if verdict.broken and not plan.bug:
-        verdict.broken.append(history.keep_for_later(plan.seed))
-    return verdict
+    result = check_history(history)
+    if result.broken and not plan.bug:
+        result.broken.append(history.keep_for_later(plan.seed))
+    return result
 
 
 @pytest.mark.torture
 @pytest.mark.xdist_group("cluster")
-def test_nothing_that_happens_to_a_cluster_breaks_a_promise(tmp_path: Path, tell: Tell) -> None:
+def test_cluster_keeps_its_promises_under_every_fault(tmp_path: Path, tell: Tell) -> None:
     plan = ClusterPlan(seconds=_MINUTES * 60, seed=new_seed())
     tell(f"seed {plan.seed}, {_MINUTES:g} minutes")
-    verdict = judge(tmp_path, plan)
-    tell(f"{verdict.table}\n{verdict.summary}")
-    assert not verdict.broken, "\n".join(verdict.broken)
-    assert verdict.faults.total() >= len(EVERY_KIND)
-    assert verdict.messages > 20 * plan.seconds
-    assert verdict.replays > 0
+    result = judge(tmp_path, plan)
+    tell(f"{result.table}\n{result.summary}")
+    assert not result.broken, "\n".join(result.broken)
+    assert result.faults.total() >= len(EVERY_KIND)
+    assert result.messages > 20 * plan.seconds
+    assert result.replays > 0
 
 
 @pytest.mark.torture

@@ -27,9 +27,9 @@ _LONGEST_SECONDS = 60
 def broken(
     due: Mapping[str, int], came: Iterable[tuple[str, float]], stored: Iterable[Stored], repeats: int
 ) -> Iterator[str]:
-    """What came early, never, or twice more often than `repeats`, and what does not stand in the log once.
+    """Yield messages that arrived early, never, or more often than `repeats` allows, or are not in the log once.
 
-    `due` are the instants of messages by id, in milliseconds, and `came` tells when which one was received.
+    `due` has the due times by message id, in milliseconds; `came` has the receipts.
     """
     receipts = Counter[str]()
     for message, at in came:
@@ -85,7 +85,7 @@ async def _kill_by_turns(products: list[Product], receiver: Receiver) -> None:
 
 
 @pytest.mark.torture
-async def test_what_is_delayed_comes_once_it_is_due_whatever_dies(tmp_path: Path, database: str) -> None:
+async def test_delayed_messages_arrive_once_due_despite_kills(tmp_path: Path, database: str) -> None:
     epoch_ms = (time.time() - time.monotonic()) * 1_000
     async with (
         asyncio.timeout(_LONGEST_SECONDS),
@@ -116,5 +116,5 @@ async def test_what_is_delayed_comes_once_it_is_due_whatever_dies(tmp_path: Path
         ([("m", 2_000.0), ("m", 2_001.0), ("m", 2_002.0)], 1, ["2 came again, and 1 may"]),
     ],
 )
-def test_what_is_broken_is_seen(came: list[tuple[str, float]], places: int, sentences: list[str]) -> None:
+def test_checker_finds_broken_promises(came: list[tuple[str, float]], places: int, sentences: list[str]) -> None:
     assert list(broken({"m": 2_000}, came, [Stored("q", "m", "x")] * places, 1)) == sentences

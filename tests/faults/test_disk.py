@@ -30,7 +30,7 @@ async def again_while_refused(client: Client, method: str, path: str, content: o
 
 
 async def publish_again(client: Client, queue: str, data: str) -> str:
-    """As clients do that are told to try again soon; then the service is ready, too."""
+    """Publish with retries, as clients do that are told to try again soon."""
     answer = await again_while_refused(client, "POST", f"/queues/{queue}/messages", {"data": data})
     assert answer.status == 200
     assert (await client.ask("GET", "/health/ready")).status == 200
@@ -89,12 +89,12 @@ async def test_a_store_that_cannot_write_refuses_writes_and_recovers_by_itself(t
         confirmed.append(await publish_again(client, queue, "after"))
         await receiver.until(receiver.has_all(confirmed, "steady"))
         bodies = {delivered.body for delivered in receiver.delivered}
-        assert bodies == {b"before", b"after"}, "what was refused was not stored"
+        assert bodies == {b"before", b"after"}, "refused messages are not stored"
         assert await product.stop() == 0
 
 
 async def test_a_store_that_can_write_again_is_ready_although_nobody_publishes(tmp_path: Path) -> None:
-    """Who looks at `/health/ready` sends nothing until it is: readiness must come back by itself, within seconds."""
+    """A load balancer sends nothing until `/health/ready` succeeds: readiness must return on its own."""
     async with Product(tmp_path) as product:
         client = product.client()
         queue = await client.queue()
@@ -108,8 +108,8 @@ async def test_a_store_that_can_write_again_is_ready_although_nobody_publishes(t
 
 
 @pytest.mark.parametrize("cause", ["full", "locked"])
-async def test_deliveries_under_way_when_writing_stops_are_recorded_later(tmp_path: Path, cause: str) -> None:
-    """Their answers came, and could not be written down: nothing is sent again, and nothing is forgotten."""
+async def test_deliveries_in_flight_when_writes_fail_are_recorded_later(tmp_path: Path, cause: str) -> None:
+    """The responses arrived but could not be stored: no message is sent again, and none is lost."""
     answering = asyncio.Event()
 
     async def respond(_delivered: Delivered) -> int:
@@ -159,7 +159,7 @@ async def test_a_disk_that_fills_up_in_the_middle_of_a_commit_loses_nothing(tmp_
 
 
 async def refusal(product: Product) -> str:
-    """What a server says that does not start. It ends with exit code 1."""
+    """Return the error of a server that does not start. Asserts exit code 1."""
     with pytest.raises(Ended):
         await product.start()
     assert await product.ended() == 1
@@ -219,7 +219,7 @@ def a_directory(database: Path) -> None:
         (a_directory, "cannot be"),
     ],
 )
-async def test_what_is_not_ours_is_refused_and_left_alone(
+async def test_foreign_files_are_refused_and_left_unchanged(
     tmp_path: Path, make: Callable[[Path], None], reason: str
 ) -> None:
     database = tmp_path / "discue.db"
@@ -248,7 +248,7 @@ async def test_a_second_server_on_one_database_is_refused(tmp_path: Path) -> Non
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """One that every user of the machine may enter, and only its owner may write to."""
+    """A folder that every user may enter and only its owner may write to."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         yield folder
@@ -272,7 +272,7 @@ async def test_a_folder_that_cannot_be_written_is_refused(open_folder: Path, *, 
 
 
 async def test_a_database_that_cannot_be_written_is_refused(open_folder: Path) -> None:
-    """Its folder can, so that everything beside it could be made."""
+    """The database's folder is writable, so that the files next to it could be created."""
     read_only(await make_database(open_folder))
     said = await refusal(as_nobody(open_folder, 0o777))
     assert "cannot be written" in said

@@ -1,4 +1,4 @@
-"""SIGTERM: what is under way ends, what was confirmed is delivered after the next start, and nothing twice."""
+"""SIGTERM: requests in flight finish, confirmed messages are delivered after the next start, and none twice."""
 
 import asyncio
 import signal
@@ -70,7 +70,7 @@ async def test_a_drain_under_load_loses_nothing_and_sends_nothing_twice(tmp_path
             assert len(received) == len(set(received)), name
 
 
-async def test_what_does_not_answer_within_the_grace_is_sent_again_after_the_start(tmp_path: Path) -> None:
+async def test_request_that_outlasts_the_grace_period_is_sent_again_after_the_start(tmp_path: Path) -> None:
     answering = asyncio.Event()
 
     async def respond(_delivered: Delivered) -> int:

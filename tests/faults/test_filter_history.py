@@ -1,16 +1,16 @@
-"""The verdict finds each promise that was broken to those who filter in a history that was doctored."""
+"""The checker finds each broken promise about filters in a doctored history."""
 
 from collections.abc import Callable
 
 import pytest
 
+from tests.faults.checker import check_history
 from tests.faults.history import Bounds, Counts, History, Log, Published, Registered, ReplayCounts, Replayed
 from tests.faults.test_history import NOON, SECRET, a_receipt
-from tests.faults.verdict import decide
 
 
 def a_filtered_history() -> History:
-    """Of two sorts of messages, one for each of two listeners, and one message that nobody heard of."""
+    """Return a history with two sorts of messages, one for each of two listeners, and a publish of unknown outcome."""
     history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0)
     bodies = ('{"sort": "a"}', '{"sort": "b"}', '{"sort": "a", "more": 1}')
     history.publishes = [Published("q", bodies, sent=10, answered=11, ids=("m1", "m2", "m3"), answered_at=111.0)]
@@ -37,7 +37,7 @@ def a_filtered_history() -> History:
 
 
 def test_a_filtered_history_without_faults_is_found_without() -> None:
-    assert decide(a_filtered_history()).broken == []
+    assert check_history(a_filtered_history()).broken == []
 
 
 def lets_through_what_is_filtered(history: History) -> None:
@@ -78,4 +78,4 @@ def counts_in_a_replay_what_it_passed_over(history: History) -> None:
 def test_a_broken_promise_to_who_filters_is_found(doctor: Callable[[History], None], finding: str) -> None:
     history = a_filtered_history()
     doctor(history)
-    assert any(finding in sentence for sentence in decide(history).broken), decide(history).broken
+    assert any(finding in sentence for sentence in check_history(history).broken), check_history(history).broken

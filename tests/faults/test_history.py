@@ -1,4 +1,4 @@
-"""The verdict finds each broken promise in a history that was doctored, and nothing in one that was not."""
+"""The checker finds each broken promise in a doctored history, and none in a sound one."""
 
 import subprocess
 import sys
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
+from tests.faults.checker import check_history
 from tests.faults.history import (
     Bounds,
     Counts,
@@ -28,7 +29,6 @@ from tests.faults.history import (
     Wish,
     kept_in,
 )
-from tests.faults.verdict import decide
 
 SECRET = "whsec_" + "QUJD" * 8
 NOON = 1_750_000_000
@@ -106,11 +106,11 @@ def a_history() -> History:
 
 
 def test_a_history_without_faults_is_found_without() -> None:
-    verdict = decide(a_history())
-    assert verdict.broken == []
-    assert (verdict.messages, verdict.undecided, verdict.duplicates, verdict.allowed_duplicates) == (4, 1, 1, 1)
-    assert "every promise was kept" in verdict.summary
-    assert verdict.duplicates_after["kill"] == 1
+    result = check_history(a_history())
+    assert result.broken == []
+    assert (result.messages, result.undecided, result.duplicates, result.allowed_duplicates) == (4, 1, 1, 1)
+    assert "every promise was kept" in result.summary
+    assert result.duplicates_after["kill"] == 1
 
 
 def loses_a_message(history: History) -> None:
@@ -254,8 +254,8 @@ def stores_an_undecided_message_twice(history: History) -> None:
 
 
 def crosses_queues(history: History) -> None:
-    history.publishes[2].queue = "another of ours"
-    history.resources["/queues/another of ours"] = Resource("ours", 1, 1)
+    history.publishes[2].queue = "another queue"
+    history.resources["/queues/another queue"] = Resource("ours", 1, 1)
 
 
 def crosses_organizations(history: History) -> None:
@@ -402,7 +402,7 @@ def lets_messages_wait_for_a_rolling_restart(history: History) -> None:
 def test_a_broken_promise_is_found(doctor: Callable[[History], None], finding: str) -> None:
     history = a_history()
     doctor(history)
-    assert any(finding in sentence for sentence in decide(history).broken), decide(history).broken
+    assert any(finding in sentence for sentence in check_history(history).broken), check_history(history).broken
 
 
 def is_deleted_before(history: History) -> None:
@@ -410,7 +410,7 @@ def is_deleted_before(history: History) -> None:
     history.listeners["steady"].answered = 3
 
 
-def never_got_what_is_undecided(history: History) -> None:
+def never_got_a_publish_of_unknown_outcome(history: History) -> None:
     """It is not in the log either."""
     history.receipts = [receipt for receipt in history.receipts if receipt.message != "m4"]
     history.logs["q"] = Log(head=4, ids=("m0", "m1", "m2", "m3"))
@@ -460,7 +460,7 @@ def sent_again_what_two_faults_explain_and_what_one_does(history: History) -> No
     "doctor",
     [
         is_deleted_before,
-        never_got_what_is_undecided,
+        never_got_a_publish_of_unknown_outcome,
         got_what_was_lost_with_the_old_primary,
         lost_the_record_of_an_acknowledgement,
         could_not_hear_of_the_revocation,
@@ -470,14 +470,14 @@ def sent_again_what_two_faults_explain_and_what_one_does(history: History) -> No
         sent_again_what_two_faults_explain_and_what_one_does,
     ],
 )
-def test_what_the_promises_allow_is_not_called_broken(doctor: Callable[[History], None]) -> None:
+def test_allowed_histories_pass(doctor: Callable[[History], None]) -> None:
     history = a_history()
     doctor(history)
-    assert decide(history).broken == []
+    assert check_history(history).broken == []
 
 
 def an_ordered_history() -> History:
-    """Key a: one fails at first, one expires behind it, two follow. Key b goes on beside it. Nothing is disturbed."""
+    """Key a: one message fails at first, one expires behind it, two follow. Key b continues meanwhile. No fault."""
     history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0, ordered=["q"])
     history.listeners["steady"] = Registered("q", sent=1, answered=2, id="l", secret=SECRET)
     history.publishes = [
@@ -512,14 +512,14 @@ def an_ordered_history() -> History:
 
 
 def test_an_ordered_history_without_faults_is_found_without() -> None:
-    assert decide(an_ordered_history()).broken == []
+    assert check_history(an_ordered_history()).broken == []
 
 
 def sends_the_next_one_of_a_key_before(history: History) -> None:
     history.receipts.insert(2, a_receipt("a3", "four", 14, status=500))
 
 
-def sends_what_is_undecided_before(history: History) -> None:
+def sends_a_publish_of_unknown_outcome_before(history: History) -> None:
     history.receipts.insert(2, a_receipt("a4", "lost answer", 17))
 
 
@@ -553,7 +553,7 @@ def forgets_what_has_expired(history: History) -> None:
 
 
 def forgets_what_has_expired_and_nobody_heard_of(history: History) -> None:
-    """Its publish was not answered, and it never came: that it expires is known from the log alone."""
+    """The publish got no response and the message never arrived: only the log shows that it expires."""
     history.publishes.pop(2)
     forgets_what_has_expired(history)
 
@@ -567,7 +567,7 @@ def misses_what_does_not_expire(history: History) -> None:
     ("doctor", "finding"),
     [
         (sends_the_next_one_of_a_key_before, "got a3 before it had acknowledged a1"),
-        (sends_what_is_undecided_before, "got a4 before it had acknowledged a3"),
+        (sends_a_publish_of_unknown_outcome_before, "got a4 before it had acknowledged a3"),
         (sends_the_next_one_while_one_is_answered, "got a3 before it had acknowledged a1"),
         (sends_the_next_one_before_one_that_would_expire, "got a3 before a2 was done with"),
         (sends_one_that_expires_after_the_next, "got a3 before a2 was done with"),
@@ -582,7 +582,7 @@ def misses_what_does_not_expire(history: History) -> None:
 def test_a_broken_promise_of_an_ordered_queue_is_found(doctor: Callable[[History], None], finding: str) -> None:
     history = an_ordered_history()
     doctor(history)
-    assert any(finding in sentence for sentence in decide(history).broken), decide(history).broken
+    assert any(finding in sentence for sentence in check_history(history).broken), check_history(history).broken
 
 
 def is_not_ordered(history: History) -> None:
@@ -591,7 +591,7 @@ def is_not_ordered(history: History) -> None:
 
 
 def came_again_out_of_its_order(history: History) -> None:
-    """The order is one of first receipts: a worker that is killed may have both under way."""
+    """Order concerns first receipts: a killed worker may have both in flight."""
     history.faults.append(Fault("kill", workers=(1,), began=26, began_at=124.5, ended=27, ended_at=125.0))
     history.receipts.append(a_receipt("a1", "one", 28))
 
@@ -645,10 +645,10 @@ def expired_unrecorded(history: History) -> None:
         expired_unrecorded,
     ],
 )
-def test_what_the_promises_of_an_ordered_queue_allow_is_not_called_broken(doctor: Callable[[History], None]) -> None:
+def test_allowed_histories_of_an_ordered_queue_pass(doctor: Callable[[History], None]) -> None:
     history = an_ordered_history()
     doctor(history)
-    assert decide(history).broken == []
+    assert check_history(history).broken == []
 
 
 def a_paced_history(came_at: list[float], *faults: Fault) -> History:
@@ -664,18 +664,18 @@ def a_paced_history(came_at: list[float], *faults: Fault) -> History:
 
 
 @given(burst_at=st.floats(10, 20), gaps=st.lists(st.floats(0.5, 9), max_size=40), taken=st.integers(1, 3))
-def test_requests_at_a_listeners_pace_are_in_order(burst_at: float, gaps: list[float], taken: int) -> None:
+def test_requests_at_the_rate_limit_pass(burst_at: float, gaps: list[float], taken: int) -> None:
     came_at = [burst_at] * taken
     for gap in gaps:
         came_at.append(came_at[-1] + gap)
-    assert decide(a_paced_history(came_at)).broken == []
+    assert check_history(a_paced_history(came_at)).broken == []
 
 
 @given(before=st.lists(st.floats(10, 40), max_size=20), burst_at=st.floats(10, 40))
 def test_more_requests_than_burst_and_rate_allow_are_found(before: list[float], burst_at: float) -> None:
     """Three at once, two for the second that one may be late, and one too many: whatever else there was."""
     came_at = sorted([*before, *[burst_at] * 6])
-    assert any("faster than its rate" in sentence for sentence in decide(a_paced_history(came_at)).broken)
+    assert any("faster than its rate" in sentence for sentence in check_history(a_paced_history(came_at)).broken)
 
 
 def test_a_bucket_that_is_full_after_a_takeover_is_found() -> None:
@@ -683,38 +683,38 @@ def test_a_bucket_that_is_full_after_a_takeover_is_found() -> None:
     history = a_paced_history([19.0, 20.0, 20.0, 20.0, 20.5, 21.0, 21.0, 21.0, 21.0, 21.5], kill)
     for receipt in history.receipts[5:]:
         receipt.worker = 2
-    assert any("faster than its rate" in sentence for sentence in decide(history).broken)
+    assert any("faster than its rate" in sentence for sentence in check_history(history).broken)
 
 
-def test_requests_that_were_held_up_are_not_held_against_a_pace() -> None:
+def test_requests_delayed_by_a_fault_do_not_break_the_rate_limit() -> None:
     """They had been signed before their worker stood still, and came together when it went on."""
     pause = Fault("pause", workers=(1,), began=30, began_at=121.5, ended=31, ended_at=124.0)
     history = a_paced_history([18.0, 19.0, 20.0, 21.0, 24.0, 24.0, 24.0, 24.0, 24.0, 24.0], pause)
-    assert decide(history).broken
+    assert check_history(history).broken
     for receipt in history.receipts[4:]:
         receipt.timestamp = NOON + 21
         signed_at = datetime.fromtimestamp(receipt.timestamp, UTC)
         receipt.signature = Webhook(SECRET).sign(receipt.message, signed_at, receipt.body)
-    assert decide(history).broken == []
+    assert check_history(history).broken == []
 
 
-def test_the_longest_delay_is_told_of_what_was_going_on() -> None:
-    verdict = decide(a_history())
-    assert verdict.longest_delays == {"nothing": 17.0}
+def test_longest_delay_is_reported_with_its_fault() -> None:
+    result = check_history(a_history())
+    assert result.longest_delays == {"nothing": 17.0}
     history = a_history()
     history.faults[0].began_at = 113.2
-    verdict = decide(history)
-    assert verdict.longest_delays == {"nothing": 17.0, "kill": 15.0}
-    assert "kill" in verdict.table
+    result = check_history(history)
+    assert result.longest_delays == {"nothing": 17.0, "kill": 15.0}
+    assert "kill" in result.table
 
 
 def test_a_message_that_meets_a_crash_while_it_may_wait_is_not_held_against_a_rolling_restart() -> None:
     history = a_history()
     lets_messages_wait_for_a_rolling_restart(history)
     history.faults.append(Fault("crash", (1, 2), began=31, began_at=116.8, ended=32, ended_at=117.2))
-    assert not [sentence for sentence in decide(history).broken if "rolling restart" in sentence]
+    assert not [sentence for sentence in check_history(history).broken if "rolling restart" in sentence]
     history.faults[-1].began_at = 117.1
-    assert [sentence for sentence in decide(history).broken if "rolling restart" in sentence]
+    assert [sentence for sentence in check_history(history).broken if "rolling restart" in sentence]
 
 
 def test_every_bug_that_is_to_be_found_can_be_put_in() -> None:
@@ -726,13 +726,13 @@ def test_every_bug_that_is_to_be_found_can_be_put_in() -> None:
     assert int(done.stdout) > 20
 
 
-def test_a_history_that_was_kept_is_decided_again(tmp_path: Path) -> None:
+def test_stored_history_is_checked_again(tmp_path: Path) -> None:
     history, path = a_history(), tmp_path / "history"
     loses_a_message(history)
     history.keep(path)
-    assert decide(kept_in(path)) == decide(history)
+    assert check_history(kept_in(path)) == check_history(history)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.verdict", str(path)],
+        [sys.executable, "-m", "tests.faults.checker", str(path)],
         cwd=_REPOSITORY,
         capture_output=True,
         text=True,

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from tests.faults.caught import assert_caught
+from tests.faults.checker import CheckResult, check_history
 from tests.faults.conftest import Tell
 from tests.faults.load import LoadPlan
 from tests.faults.product import SERVE
 from tests.faults.seeds import new_seed
 from tests.faults.torture import Plan, new_history, torture
-from tests.faults.verdict import Verdict, decide
 
 _LONGEST_SECONDS = {"test": 240, "torture": 900}
 
@@ -39,54 +39,54 @@ _SYMPTOMS_OF_WHAT_COMES_AGAIN = {
 }
 
 
-def judge(folder: Path, plan: Plan, longest_seconds: int = _LONGEST_SECONDS["test"]) -> Verdict:
-    """Run and decide. The history of a failure is kept, unless it was wanted."""
+def judge(folder: Path, plan: Plan, longest_seconds: int = _LONGEST_SECONDS["test"]) -> CheckResult:
+    """Run and check_history. The history of a failure is kept, unless it was wanted."""
     history = new_history()
     try:
         asyncio.run(asyncio.wait_for(torture(folder, plan, history), longest_seconds))
     except BaseException as error:
         error.add_note(history.keep_for_later(plan.seed))
         raise
-    verdict = decide(history)
-    if verdict.broken and plan.command == SERVE:
-        verdict.broken.append(history.keep_for_later(plan.seed))
-    return verdict
+    result = check_history(history)
+    if result.broken and plan.command == SERVE:
+        result.broken.append(history.keep_for_later(plan.seed))
+    return result
 
 
 def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
     plan = Plan(kills=3, seed=new_seed(), load=LoadPlan(pullers=1))
     print(f"seed {plan.seed}")
-    verdict = judge(tmp_path, plan)
-    print(verdict.summary)
-    assert not verdict.broken, "\n".join(verdict.broken)
-    assert verdict.messages > 100
-    assert verdict.faults.total() >= plan.kills
+    result = judge(tmp_path, plan)
+    print(result.summary)
+    assert not result.broken, "\n".join(result.broken)
+    assert result.messages > 100
+    assert result.faults.total() >= plan.kills
 
 
 @pytest.mark.torture
 def test_kills_of_one_of_two_processes_and_of_their_parent_lose_nothing(tmp_path: Path, tell: Tell) -> None:
-    verdict = judge_told(tmp_path, Plan(kills=20, seed=new_seed(), workers=2), tell)
-    assert verdict.messages > 1_000
+    result = judge_told(tmp_path, Plan(kills=20, seed=new_seed(), workers=2), tell)
+    assert result.messages > 1_000
 
 
 @pytest.mark.torture
 def test_fifty_kills_lose_nothing(tmp_path: Path, tell: Tell) -> None:
     load = LoadPlan(ordered_producers=2, pullers=2)
-    verdict = judge_told(tmp_path, Plan(kills=50, seed=new_seed(), load=load), tell)
-    assert verdict.messages > 5_000
+    result = judge_told(tmp_path, Plan(kills=50, seed=new_seed(), load=load), tell)
+    assert result.messages > 5_000
 
 
-def judge_told(folder: Path, plan: Plan, tell: Tell) -> Verdict:
+def judge_told(folder: Path, plan: Plan, tell: Tell) -> CheckResult:
     """A long run in which nothing may be broken, and what it came to."""
     tell(f"seed {plan.seed}")
-    verdict = judge(folder, plan, _LONGEST_SECONDS["torture"])
-    tell(f"{verdict.table}\n{verdict.summary}")
-    assert not verdict.broken, "\n".join(verdict.broken)
-    assert verdict.replays > 0
-    return verdict
+    result = judge(folder, plan, _LONGEST_SECONDS["torture"])
+    tell(f"{result.table}\n{result.summary}")
+    assert not result.broken, "\n".join(result.broken)
+    assert result.replays > 0
+    return result
 
 
-def judge_seeded(plan: Plan, folder: Path, seed: int) -> Verdict:
+def judge_seeded(plan: Plan, folder: Path, seed: int) -> CheckResult:
     return judge(folder, msgspec.structs.replace(plan, seed=seed))
 
 

@@ -1,4 +1,4 @@
-"""A worker that dies between the commit and the answer: whoever repeats the request has its effect once."""
+"""A worker dies between commit and response: a repeated idempotent request takes effect once."""
 
 import sys
 from pathlib import Path

@@ -77,7 +77,7 @@ async def test_while_the_store_stands_still_the_surplus_is_refused_at_once(tmp_p
             lock.execute("ROLLBACK")
             answers = await asyncio.gather(*publishing)
         stored = judge(list(answers))
-        assert stored, "what there was room for was stored when the store went on"
+        assert stored, "accepted messages are stored when the store continues"
         await receiver.until(lambda: len(set(receiver.messages("steady"))) == len(stored))
         assert set(receiver.messages("steady")) == set(stored)
         assert await product.stop() == 0

@@ -24,7 +24,7 @@ _AT_ONCE = 20
 
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
-    """Where the account that PostgreSQL runs as can reach it."""
+    """A small file system that PostgreSQL's account can use."""
     with tempfile.TemporaryDirectory() as name:
         disk = Path(name)
         mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES},mode=755", "tmpfs", name]

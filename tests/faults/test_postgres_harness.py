@@ -112,7 +112,7 @@ def test_a_server_that_cannot_start_shows_its_log_and_its_files_go() -> None:
     assert not broken.folder.exists()
 
 
-def test_an_immediate_stop_keeps_what_was_committed(cluster: Cluster) -> None:
+def test_immediate_stop_keeps_commits(cluster: Cluster) -> None:
     cluster.run_sql("INSERT INTO kept VALUES (1)")
     cluster.pause()
     cluster.stop("immediate")
@@ -120,7 +120,7 @@ def test_an_immediate_stop_keeps_what_was_committed(cluster: Cluster) -> None:
     assert _rows(cluster, 1) == 1
 
 
-def test_a_kill_ends_every_process_and_keeps_what_was_committed(cluster: Cluster) -> None:
+def test_kill_ends_every_process_and_keeps_commits(cluster: Cluster) -> None:
     with cluster.connect() as committed, cluster.connect() as begun:
         committed.run("INSERT INTO kept VALUES (2)")
         begun.run("BEGIN; INSERT INTO kept VALUES (2)")
@@ -179,7 +179,7 @@ def test_a_database_is_empty_and_goes_with_its_clients(cluster: Cluster) -> None
         assert cluster.run_sql("SELECT to_regclass('kept')", dsn.rpartition("/")[2]) == [(None,)]
 
 
-def test_a_standby_shows_what_was_committed_and_takes_no_writes(pair: Pair) -> None:
+def test_standby_shows_commits_and_takes_no_writes(pair: Pair) -> None:
     pair.primary.run_sql("INSERT INTO kept VALUES (1)")
     pair.standby.caught_up()
     assert _rows(pair.standby, 1) == 1
@@ -241,7 +241,7 @@ def test_a_standby_that_is_closed_leaves_its_name_free(pair: Pair) -> None:
     assert pair.primary.run_sql("SELECT slot_name FROM pg_replication_slots WHERE slot_name = 'other'") == []
 
 
-def test_failovers_keep_what_was_confirmed(pair: Pair) -> None:
+def test_failovers_keep_confirmed_commits(pair: Pair) -> None:
     ports = {pair.primary.port, pair.standby.port}
     for number in (4, 5):
         pair.primary.run_sql(f"INSERT INTO kept VALUES ({number})")
@@ -331,7 +331,7 @@ async def test_the_frozen_proxy_takes_bytes_and_connections_and_passes_nothing_o
         other_writer.close()
 
 
-async def test_the_frozen_proxy_keeps_a_bounded_part_of_what_is_sent() -> None:
+async def test_frozen_proxy_buffers_a_bounded_amount() -> None:
     async with _echo(b"") as target, Proxy(HOST, target) as proxy:
         _, writer = await _connect(proxy.port)
         proxy.freeze()

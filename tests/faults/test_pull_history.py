@@ -1,12 +1,12 @@
-"""The verdict finds each promise that was broken to those who pull in a history that was doctored."""
+"""The checker finds each broken promise about pull in a doctored history."""
 
 from collections.abc import Callable
 
 import msgspec
 import pytest
 
+from tests.faults.checker import check_history
 from tests.faults.history import Bounds, HandedOut, History, Log, Published, PullCounts, Pulling, Wish
-from tests.faults.verdict import decide
 
 EPOCH = 1_750_000_000.0
 
@@ -51,7 +51,7 @@ def a_history() -> History:
 
 
 def test_a_history_without_faults_is_found_without() -> None:
-    assert decide(a_history()).broken == []
+    assert check_history(a_history()).broken == []
 
 
 def _lose(history: History) -> None:
@@ -93,7 +93,7 @@ def _leave_waiting(history: History) -> None:
         (_hand_out_twice, "m1 was handed out while m1 was leased to somebody else"),
         (_hand_out_again, "m1 was handed out again"),
         (_hand_out_early, "before m1 was acknowledged, which comes before it in its key"),
-        (_hand_out_theirs, "what was never published to its queue"),
+        (_hand_out_theirs, "a message never published to its queue"),
         (_hand_out_what_came_before, "which was answered before there was a listener"),
         (_lose_count, "do not add up to the log"),
         (_leave_waiting, "1 messages still wait"),
@@ -102,4 +102,4 @@ def _leave_waiting(history: History) -> None:
 def test_a_promise_that_was_broken_is_found(doctor: Callable[[History], None], told: str) -> None:
     history = msgspec.msgpack.decode(msgspec.msgpack.encode(a_history()), type=History)
     doctor(history)
-    assert any(told in sentence for sentence in decide(history).broken), decide(history).broken
+    assert any(told in sentence for sentence in check_history(history).broken), check_history(history).broken

@@ -60,7 +60,7 @@ class Clock:
 
 
 async def _schedules(client: Client, queue: str) -> dict[str, int]:
-    """Their ids, and when each runs first."""
+    """Create schedules. Returns the time of the first run by id."""
     fields: dict[str, Any] = {"cron": "* * * * *", "data": "x", "missed_runs": "catch_up", "catch_up_limit": 100}
     made = [await client.create(f"/queues/{queue}/schedules", fields) for _ in range(_SCHEDULES)]
     return {each["id"]: each["next_runs"][0] for each in made}
@@ -122,7 +122,7 @@ def _runs_of(stored: Iterable[Stored]) -> Iterator[int]:
         ((0, 60_000, 120_000, 180_000), "s has a message of 0, which is no run"),
     ],
 )
-def test_what_is_broken_is_seen(runs: tuple[int, ...], sentence: str) -> None:
+def test_checker_finds_broken_promises(runs: tuple[int, ...], sentence: str) -> None:
     stored = [
         Stored("q", str(run_at), "x", ((SCHEDULE_HEADER, "s"), (SCHEDULED_AT_HEADER, str(run_at)))) for run_at in runs
     ]

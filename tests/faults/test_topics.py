@@ -33,7 +33,7 @@ class Sent(msgspec.Struct):
 
 
 def broken(queues: Sequence[str], sent: Sequence[Sent], stored: Sequence[Stored]) -> Iterator[str]:
-    """Whatever is not in all queues and not in none, not what was published, or not there though it was confirmed."""
+    """Yield messages in some queues only, with another body, or missing though confirmed."""
     by_body: dict[str, dict[str, str]] = {}
     for each in stored:
         there = by_body.setdefault(each.body, {})
@@ -109,7 +109,7 @@ async def _published(client: Client, path: str, bodies: Sequence[str]) -> tuple[
 async def killed_under_load(
     folder: Path, database: str, kills: int, command: Sequence[str] = SERVE
 ) -> tuple[list[str], Producers, Receiver, list[Stored]]:
-    """What was published to a topic with two channels, what its listeners got, and what is stored in the end."""
+    """Publish to a topic with two channels. Returns what was published, received, and stored at the end."""
     product = Product(folder, command=command, database=database, lease_seconds=2)
     async with Receiver() as receiver, product:
         client = product.client()
@@ -129,7 +129,7 @@ async def killed_under_load(
         return queues, producers, receiver, await stored_by(product, database)
 
 
-async def test_what_was_published_to_a_topic_is_in_all_of_its_queues_or_in_none(tmp_path: Path, database: str) -> None:
+async def test_topic_message_is_in_all_of_its_queues_or_in_none(tmp_path: Path, database: str) -> None:
     queues, producers, receiver, stored = await killed_under_load(tmp_path, database, KILLS)
     alone = {body for sent in producers.alone for body in sent.bodies}
     assert list(broken(queues, producers.sent, [each for each in stored if each.body not in alone])) == []
@@ -161,12 +161,12 @@ async def test_a_server_that_stores_queue_by_queue_is_caught(tmp_path: Path) -> 
         ([("one", "8", "a"), ("other", "8", "a"), ("one", "2", "b"), ("other", "2", "b")], "were confirmed"),
     ],
 )
-def test_what_is_broken_is_seen(stored: list[tuple[str, str, str]], sentence: str) -> None:
+def test_checker_finds_broken_promises(stored: list[tuple[str, str, str]], sentence: str) -> None:
     sent = [Sent(("a", "b"), ("1", "2"))]
     assert any(sentence in each for each in broken(("one", "other"), sent, [Stored(*each) for each in stored]))
 
 
-def test_what_is_whole_breaks_nothing() -> None:
+def test_checker_passes_complete_messages() -> None:
     whole = [Stored(queue, each, body) for queue in ("one", "other") for each, body in (("1", "a"), ("2", "b"))]
     sent = [Sent(("a", "b"), ("1", "2")), Sent(("c",))]
     assert list(broken(("one", "other"), sent, whole)) == []

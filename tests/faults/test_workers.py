@@ -110,7 +110,7 @@ def received(receiver: Receiver) -> Counter[str]:
     return Counter(delivered.message for delivered in receiver.delivered)
 
 
-async def test_what_is_published_at_any_worker_is_delivered_once(tmp_path: Path) -> None:
+async def test_message_published_at_any_worker_is_delivered_once(tmp_path: Path) -> None:
     async with Receiver() as receiver, several(tmp_path) as product:
         producers = Producers(product, await listened(product, receiver), 9)
         await producers.until_more(500)
@@ -124,7 +124,7 @@ async def test_what_is_published_at_any_worker_is_delivered_once(tmp_path: Path)
 
 
 @pytest.mark.parametrize("worker", range(1, WORKERS + 1))
-async def test_of_a_worker_that_is_killed_another_takes_over_at_once(tmp_path: Path, worker: int) -> None:
+async def test_another_worker_takes_over_at_once_from_a_killed_one(tmp_path: Path, worker: int) -> None:
     async with Receiver() as receiver, several(tmp_path) as product:
         queues = await listened(product, receiver)
         client = product.client()

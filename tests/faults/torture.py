@@ -1,4 +1,4 @@
-"""One server on a file, in one process or in several, that is killed again and again under load."""
+"""A server on SQLite, in one or several processes, that is killed repeatedly under load."""
 
 import asyncio
 import os
@@ -130,12 +130,12 @@ class _Killer:
         await self._kill()
 
     async def _kill(self) -> None:
-        """Of several processes the parent dies: the others see it, and end in their own time."""
+        """Kill the server. Of several processes only the parent is killed: the others notice it and exit."""
         with self._recorder.fault("kill"):
             await self._product.kill()
 
     def _kill_one(self) -> None:
-        """Its parent starts another one."""
+        """Kill one worker process. Its parent starts another."""
         children = children_of(self._product.pid)
         if children:
             with self._recorder.fault("kill of one"), suppress(ProcessLookupError):

@@ -1,1 +1,1 @@
-"""What can go wrong with a cluster, one file for each family; `schedule.py` lets all of it happen."""
+"""Faults of a cluster, one file for each family; `schedule.py` injects all of them."""

@@ -1,4 +1,4 @@
-"""Where the nemesis works: the workers, their database, and the history that its faults are written into."""
+"""The field of the nemesis: the workers, their database, and the history that records the faults."""
 
 import asyncio
 import random
@@ -50,7 +50,7 @@ class Field:
 
     @contextmanager
     def fault_of(self, kind: str, *workers: Worker) -> Iterator[Fault]:
-        """What these workers had under way may be repeated."""
+        """Record a fault: the requests in flight at these workers may be repeated."""
         with self.recorder.fault(kind, [worker.number for worker in workers]) as fault:
             yield fault
 
@@ -68,7 +68,7 @@ class Field:
         return await asyncio.to_thread(work, *args, **kwargs)
 
     async def calm(self) -> None:
-        """Returns when all workers are ready, and what earlier faults brought about is over."""
+        """Wait until all workers are ready and the effects of earlier faults are over."""
         await self.fleet.until_ready()
         await asyncio.sleep(_CALM_SECONDS)
         try:

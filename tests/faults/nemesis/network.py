@@ -4,7 +4,7 @@ from tests.faults.nemesis.field import Field
 
 
 async def freeze(field: Field) -> None:
-    """What it sends goes nowhere, and nothing tells it so."""
+    """Drop what a worker and its database send each other, without an error."""
     with field.a_worker() as worker, field.fault_of("cut off in silence", worker):
         for link in worker.links:
             link.freeze()
@@ -16,7 +16,7 @@ async def freeze(field: Field) -> None:
 
 
 async def refuse(field: Field) -> None:
-    """Its connections are reset, and others refused."""
+    """Reset a worker's connections and refuse new ones."""
     with field.a_worker() as worker, field.fault_of("cut off", worker):
         for link in worker.links:
             await link.cut()

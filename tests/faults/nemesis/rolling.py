@@ -12,7 +12,7 @@ async def restart(field: Field) -> None:
 
 
 async def upgrade(field: Field) -> None:
-    """The programs that come know one migration more than those that go on beside them."""
+    """Restart the workers one after another with a program that knows one more migration."""
     await field.calm()
     with field.fault_of("rolling upgrade"):
         for worker in field.fleet.members:

@@ -35,7 +35,7 @@ _AT_ONCE_SHARE = 0.25
 _AT_WORK = (2.0, 2.0)
 """In leases: before the first fault, so that everybody is at work."""
 _RESTS = ((0.0, 0.0), (0.2, 1.0), (1.5, 2.0))
-"""In leases: the next fault comes while what the last one brought about goes on, or after."""
+"""Pauses before the next fault, in leases: within or after the effects of the last fault."""
 
 
 async def nothing(field: Field) -> None:

@@ -1,1 +1,1 @@
-"""Each file decides some of the promises over a history: sentences, one for each place where one was broken."""
+"""Promises checked over a history, one file for each group. Each check yields a sentence for every violation."""

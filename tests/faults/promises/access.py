@@ -1,4 +1,4 @@
-"""What was created is found through every worker, what was deleted is not, and nobody sees what is not theirs."""
+"""Access: every worker finds created resources and no deleted ones, and no tenant sees another's."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ def _judged(history: History, look: Look, resource: Resource) -> Iterator[str]:
 
 
 def _must_know(history: History, look: Look, resource: Resource) -> bool:
-    """Of a key, what is in memory may be a second old; everything else is read."""
+    """Return whether the worker must know the change. A key may be cached for a second; the rest is read."""
     if not look.resource.startswith("/api_keys/"):
         return True
     return could_know(history, look.worker, resource.deleted_at, look.sent_at)

@@ -8,7 +8,7 @@ _RECONNECTING_SECONDS = 2.0
 _LONGEST_LIFE_SECONDS = 5.0
 """From the publishing of a message to its expiry."""
 _MARGIN_SECONDS = 0.5
-"""A machine that runs all of the cluster and the test beside it is late at times."""
+"""Tolerance for a machine that runs the whole cluster and the test."""
 
 
 def could_know(history: History, worker: int, since: float, until: float) -> bool:
@@ -32,7 +32,7 @@ def _over_at(fault: Fault) -> float:
 
 
 def clock_was_wrong(history: History, expired_at: float, until: float) -> bool:
-    """Whether the wall clock of a worker, which decides what has expired, was wrong when a message was under way."""
+    """Return whether a worker's wall clock, which decides about expiry, was wrong while a message was in flight."""
     since = expired_at - _LONGEST_LIFE_SECONDS
     return any(
         fault.kind.startswith("clock") and fault.began_at <= until and _over_at(fault) >= since

@@ -10,7 +10,7 @@ from tests.faults.promises.wishes import expiries
 
 
 def logged(history: History) -> Iterator[str]:
-    """Nothing was deleted: every seq up to the head stands, in the order of each answer."""
+    """Check the log: every seq up to the head exists, in the order of the responses, as nothing was deleted."""
     places = {
         queue: {public_id: place for place, public_id in enumerate(log.ids)} for queue, log in history.logs.items()
     }
@@ -48,7 +48,7 @@ def counted(history: History) -> Iterator[str]:
             yield f"the counts of {name} do not add up to the log, which ends at {log.head}: {counts}"
         due = set(wanted.of(name, due_at_most))
         acknowledged = len(seen[name] & due)
-        # What was acknowledged and could not be recorded may expire before it is sent again.
+        # A message whose acknowledgement could not be recorded may expire before it is sent again.
         unsure = counts.pending + min(counts.missed, len(seen[name] & due & expiring))
         if not counts.acknowledged <= acknowledged <= counts.acknowledged + unsure:
             yield f"{name} acknowledged {acknowledged} messages, and was counted otherwise: {counts}"
@@ -58,5 +58,5 @@ def counted(history: History) -> Iterator[str]:
 
 
 def due_in(log: Log, start_seq: int) -> set[str]:
-    """What a listener that was created there is to receive, if it has no filter."""
+    """Return what a listener created at `start_seq` must receive if it has no filter."""
     return set(log.ids[start_seq:]) if len(log.ids) == log.head else set(log.ids)

@@ -10,11 +10,11 @@ _BEFORE_SECONDS = 0.5
 _AFTER_SECONDS = 3.0
 _LONGEST_SECONDS = 1.0
 _MARGIN_SECONDS = 0.5
-"""A machine that runs all of the cluster and the test beside it is late at times."""
+"""Tolerance for a machine that runs the whole cluster and the test."""
 
 
 def longest_delays(history: History) -> dict[str, float]:
-    """From the answer to a publish to the first receipt, the longest for each kind of fault that was near."""
+    """Return the longest time from a publish's response to the first receipt, by the kind of fault nearby."""
     longest: dict[str, float] = {}
     for answered_at, delay in _delays(history):
         for kind in _near(history, answered_at, delay) or {QUIET}:
@@ -23,7 +23,7 @@ def longest_delays(history: History) -> dict[str, float]:
 
 
 def waited(history: History) -> Iterator[str]:
-    """What touches no worker lets no message wait: a restart in good order, a wrong clock."""
+    """Check that faults that touch no worker, such as a graceful restart or a wrong clock, delay no message."""
     longest = longest_delays(history)
     untouched = {fault.kind for fault in history.faults if not fault.workers}
     usual = longest.get(QUIET, 0.0)
@@ -50,9 +50,10 @@ def _delays(history: History) -> Iterator[tuple[float, float]]:
 
 
 def _near(history: History, at: float, delay: float) -> set[str]:
-    """Beside a fault that touches a worker, one that touches none explains nothing.
+    """Return the kinds of fault that may explain a delay.
 
-    A message may meet one while it waits, in so far as it may wait.
+    A fault that touches a worker takes precedence over one that touches none. A message may meet a fault while it
+    waits, as long as it is allowed to wait.
     """
     until = at + max(_BEFORE_SECONDS, min(delay, _LONGEST_SECONDS))
     near = [fault for fault in history.faults if fault.began_at <= until and at <= fault.ended_at + _AFTER_SECONDS]

@@ -1,4 +1,4 @@
-"""What was confirmed arrives everywhere, and nothing else arrives anywhere."""
+"""Deliveries: every confirmed message reaches each of its listeners, and no other message does."""
 
 from bisect import bisect_right
 from collections import defaultdict

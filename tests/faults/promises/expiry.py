@@ -1,4 +1,4 @@
-"""What has expired is not sent any more, and is counted as missed."""
+"""Expiry: an expired message is not sent and counts as missed."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def _is_late(history: History, receipt: Receipt, expired_at: float) -> bool:
 
 
 def missed(history: History) -> Iterator[str]:
-    """What expired before it was acknowledged is among what its listener has missed."""
+    """Check that messages that expired before they were acknowledged are listed as missed."""
     expiring, wanted = set(expiries(history)), Wanted(history)
     seen: defaultdict[str, set[str]] = defaultdict(set)
     for receipt in history.live:

@@ -6,7 +6,7 @@ from tests.faults.history import History
 
 
 class Wanted:
-    """Which messages filters let through: of those whose bodies are known, because somebody heard of them."""
+    """The messages that match filters, among those with a known body."""
 
     def __init__(self, history: History) -> None:
         self._listeners = history.listeners
@@ -15,7 +15,7 @@ class Wanted:
             self._bodies.update(zip(published.ids, published.bodies, strict=False))
 
     def of(self, name: str, ids: Iterable[str]) -> list[str]:
-        """What comes to a listener, in the order given."""
+        """Return the ids that match a listener's filter, in the given order."""
         listener = self._listeners[name]
         return [each for each in ids if not listener.sort or listener.wants(self._bodies.get(each, ""))]
 

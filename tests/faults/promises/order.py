@@ -22,7 +22,7 @@ _MARGIN_SECONDS = 0.05
 
 
 def published(history: History) -> Iterator[str]:
-    """A log is in the order of publishing: what was answered stands before whatever was sent after the answer."""
+    """Check that the log is in publishing order: a confirmed message precedes those sent after its response."""
     sent_and_answered = {public_id: (each.sent, each.answered) for public_id, each, _ in placed(history)}
     for queue, log in history.logs.items():
         first_answer, first_id = float("inf"), ""
@@ -35,7 +35,7 @@ def published(history: History) -> Iterator[str]:
 
 
 def kept(history: History) -> Iterator[str]:
-    """Of each listener that is there in the end: for the others it is not known what they were to receive."""
+    """Check the order by key for listeners that exist at the end; what others should have received is unknown."""
     arrivals = arrivals_of(history.live)
     wished = wishes(history)
     keys = {public_id: wish.key for public_id, wish in wished.items()}

@@ -1,4 +1,4 @@
-"""A listener gets requests no faster than it wants them, whoever sends them."""
+"""Rate limits: a listener gets requests no faster than its limit, from any number of workers."""
 
 from collections import defaultdict
 from collections.abc import Iterator

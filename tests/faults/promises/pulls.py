@@ -1,4 +1,4 @@
-"""What is pulled comes at least once, to one consumer at a time, in its order, and not when it was acknowledged."""
+"""Pull: messages arrive at least once, at one consumer at a time, in order, and never after an acknowledgement."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -10,11 +10,11 @@ _MARGIN_SECONDS = 0.1
 """A lease ends by the clock of whatever worker is asked."""
 _ENDS = frozenset({"acknowledge", "reject", "release"})
 _DONE = frozenset({"acknowledged", "settled", ""})
-"""What an acknowledgement is answered with that took effect; nothing, when nobody was there any more for the answer."""
+"""Results of an acknowledgement that took effect. Empty: the client was gone before the response."""
 
 
 def missing(history: History) -> Iterator[str]:
-    """What was confirmed after the listener was there was acknowledged in the end, unless it could expire."""
+    """Check that messages confirmed after the listener's creation are acknowledged, unless they could expire."""
     for pulling in history.pulling:
         done = {each.message for each in _of(history, pulling) if each.said == "acknowledge" and each.state in _DONE}
         for published in history.publishes:
@@ -29,13 +29,13 @@ def unfounded(history: History) -> Iterator[str]:
         for each in _of(history, pulling):
             published = by_body.get(each.body)
             if published is None or published.queue != pulling.queue:
-                yield f"a consumer of {pulling.id} got what was never published to its queue: {each.body[:80]}"
+                yield f"a consumer of {pulling.id} got a message never published to its queue: {each.body[:80]}"
             elif NEVER < published.answered < pulling.sent:
                 yield f"a consumer of {pulling.id} got {each.message}, which was answered before there was a listener"
 
 
 def settled(history: History) -> Iterator[str]:
-    """Whatever dies: what a consumer was told is acknowledged is not handed out again."""
+    """Check that a message is never leased again after its acknowledgement was confirmed, whatever is killed."""
     for pulling in history.pulling:
         done: dict[str, HandedOut] = {}
         for each in sorted(_of(history, pulling), key=lambda each: each.sent_at):
@@ -62,7 +62,7 @@ def leased(history: History) -> Iterator[str]:
 
 
 def ordered(history: History) -> Iterator[str]:
-    """Of a key, a message is first handed out when all before it are acknowledged, or could have expired."""
+    """Check that a message is first leased when all earlier ones of its key are acknowledged or may have expired."""
     wishes = _wishes(history)
     for pulling in history.pulling:
         if pulling.queue in history.ordered and pulling.queue in history.logs:
@@ -124,7 +124,7 @@ def _of(history: History, pulling: Pulling) -> Iterator[HandedOut]:
 
 
 def _wishes(history: History) -> dict[str, Wish]:
-    """What was asked for with each body."""
+    """Return the options each body was published with."""
     return {
         body: published.wishes[place] if published.wishes else Wish()
         for published in history.publishes

@@ -1,4 +1,4 @@
-"""What was missed and made due again arrives."""
+"""Redelivery: missed messages that are redelivered arrive."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from tests.faults.history import History
 
 
 def nothing_missed(history: History) -> Iterator[str]:
-    """Of whom everything was redelivered, until there was nothing any more. That it has come, others say."""
+    """Check that no message is missed after all were redelivered. Other promises check that they arrived."""
     for name in history.redelivered:
         counts = history.counts.get(name)
         if counts is not None and counts.missed:

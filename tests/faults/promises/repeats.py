@@ -1,4 +1,4 @@
-"""What was acknowledged comes again only where a fault explains it, and no oftener than requests were in flight."""
+"""Duplicates: an acknowledged message repeats only if a fault explains it, at most once per request in flight."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +60,7 @@ def repeated(history: History) -> Iterator[str]:
 
 
 def contested(history: History) -> Iterator[str]:
-    """Two workers that deliver to one listener by turns: each takes itself for the owner of its cursor."""
+    """Find listeners that two workers deliver to in turns: each assumes that it owns the cursor."""
     by_listener: defaultdict[str, list[Receipt]] = defaultdict(list)
     for receipt in sorted(history.receipts, key=lambda receipt: receipt.came_at):
         by_listener[receipt.name].append(receipt)
@@ -74,7 +74,7 @@ def contested(history: History) -> Iterator[str]:
 
 
 class _Assigned:
-    """Which repeats each place explains, when each repeat has a choice of places."""
+    """The assignment of repeats to explanations, when each repeat has several possible ones."""
 
     def __init__(self, choices: Sequence[Sequence[Place]]) -> None:
         self._choices = choices
@@ -108,7 +108,7 @@ def _all(history: History) -> Iterator[Repeat]:
 
 
 def _explaining(history: History, faults: list[Fault], repeat: Repeat) -> Iterator[Place]:
-    """What may have led to it."""
+    """Yield the possible explanations of a repeat."""
     first, again = repeat
     for index, fault in enumerate(faults):
         if first.worker in fault.workers and _went_unrecorded(history, fault, repeat):
@@ -118,7 +118,7 @@ def _explaining(history: History, faults: list[Fault], repeat: Repeat) -> Iterat
 
 
 def _went_unrecorded(history: History, fault: Fault, repeat: Repeat) -> bool:
-    """What the listener acknowledged could not be stored before or while it went on, so that others sent it again."""
+    """Return whether the acknowledgement was not stored before or during the fault, so that others sent it again."""
     bounds = history.bounds
     recorded = repeat.first.at < fault.began_at - bounds.recording_seconds
     over = fault.ended and repeat.first.at > fault.ended_at + bounds.recovery_seconds
@@ -126,7 +126,7 @@ def _went_unrecorded(history: History, fault: Fault, repeat: Repeat) -> bool:
 
 
 def _allowed(history: History) -> int:
-    """What could be in flight at the faults."""
+    """Return how many requests could be in flight at the faults."""
     return sum(
         history.bounds.most_unrecorded * fault.blows
         for fault in history.faults

@@ -20,7 +20,7 @@ class Part(NamedTuple):
 
 
 class _Logs:
-    """Where messages stand, and what a replay asked for."""
+    """The positions of messages, and the part of the log each replay covers."""
 
     def __init__(self, history: History) -> None:
         self._history = history
@@ -39,7 +39,7 @@ class _Logs:
         return self._places.get(self._queue(replay), {}).get(message)
 
     def ids(self, replay: Replayed, part: Part) -> list[str]:
-        """Of what must come, in order."""
+        """Return the ids that must arrive, in order."""
         return self._wanted.of(replay.name, self._history.logs[self._queue(replay)].ids[part.first : part.last + 1])
 
     def part(self, replay: Replayed) -> Part | None:
@@ -74,7 +74,7 @@ def received(history: History) -> Iterator[str]:
 
 
 def outside(history: History) -> Iterator[str]:
-    """What came of a replay that nobody asked for, or came to somebody else, or is none of its part."""
+    """Find receipts of an unknown replay, at the wrong listener, or from outside the replay's part."""
     logs = _Logs(history)
     known = {replay.id: replay for replay in history.replays if replay.answered}
     parts = {public_id: logs.part(replay) for public_id, replay in known.items()}
@@ -87,13 +87,13 @@ def outside(history: History) -> Iterator[str]:
             yield f"{receipt.name} got {receipt.message} of the replay {receipt.replay}, which it was not asked for"
             continue
         part, place = parts[replay.id], logs.place(replay, receipt.message)
-        # What was in the log of a server that is gone may be in none any more.
+        # A message in the log of a server that was lost may be in no log.
         if part is not None and place is not None and not part.first <= place <= part.at_most:
             yield f"{receipt.name} got {receipt.message}, which is outside its replay {replay.id}"
 
 
 def counted(history: History) -> Iterator[str]:
-    """Of a part that is known exactly each message once."""
+    """Check that each message of an exactly known part is counted once."""
     logs = _Logs(history)
     got = _acknowledged(history)
     for replay in _finished(history):
@@ -108,7 +108,7 @@ def counted(history: History) -> Iterator[str]:
 
 
 def ordered(history: History) -> Iterator[str]:
-    """Of a replay of an ordered queue, too, each key's messages come one after the other."""
+    """Check that a replay of an ordered queue sends the messages of a key one after the other."""
     logs = _Logs(history)
     wished = wishes(history)
     keys = {public_id: wish.key for public_id, wish in wished.items()}
@@ -135,7 +135,7 @@ def late(history: History) -> Iterator[str]:
 
 
 def _finished(history: History) -> Iterator[Replayed]:
-    """Those that were answered, not cancelled, and to a listener that is there in the end."""
+    """Yield the confirmed replays that were not cancelled and whose listener exists at the end."""
     for replay in history.replays:
         if replay.answered and not replay.delete_sent and replay.name in history.counts:
             yield replay

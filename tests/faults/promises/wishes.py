@@ -1,4 +1,4 @@
-"""What producers asked for with each message that has an id: also with those whose answer was lost, by their bodies."""
+"""Options by message id; messages whose response was lost are found by their bodies."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ def wishes(history: History) -> dict[str, Wish]:
 
 
 def expiries(history: History) -> dict[str, float]:
-    """When messages expire, of those that do: also where nobody heard what became of their publish."""
+    """Return the expiry times by message id, including publishes of unknown outcome."""
     known = {public_id: wish.expires_at for public_id, wish in wishes(history).items() if wish.expires_at}
     for log in history.logs.values():
         known.update(log.expiries)

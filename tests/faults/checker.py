@@ -1,4 +1,4 @@
-"""Whether the promises held in a history: `python -m tests.faults.verdict FILE` decides one that was kept."""
+"""The history checker: `python -m tests.faults.checker FILE` checks the promises in a stored history."""
 
 import sys
 from collections import Counter
@@ -57,7 +57,7 @@ _PROMISES = (
 )
 
 
-class Verdict(msgspec.Struct):
+class CheckResult(msgspec.Struct):
     """`broken` are sentences, one for each place where a promise was broken: some of each kind."""
 
     messages: int
@@ -93,11 +93,11 @@ class Verdict(msgspec.Struct):
         return "\n".join(lines)
 
 
-def decide(history: History) -> Verdict:
+def check_history(history: History) -> CheckResult:
     """Whether every message answered 200 arrived, nothing came that should not, and duplicates stayed within bounds."""
     found = repeats.repeats(history)
     confirmed = [published for published in history.publishes if published.answered]
-    return Verdict(
+    return CheckResult(
         messages=sum(len(published.ids) for published in confirmed),
         undecided=sum(len(published.bodies) for published in history.publishes if not published.answered),
         receipts=len(history.receipts),
@@ -115,6 +115,6 @@ def decide(history: History) -> Verdict:
 
 
 if __name__ == "__main__":
-    verdict = decide(kept_in(Path(sys.argv[1])))
-    print(verdict.table, verdict.summary, *verdict.broken, sep="\n")
-    sys.exit(bool(verdict.broken))
+    result = check_history(kept_in(Path(sys.argv[1])))
+    print(result.table, result.summary, *result.broken, sep="\n")
+    sys.exit(bool(result.broken))
