@@ -94,7 +94,7 @@ class IdempotentResponses:
         """What is kept of the first request: it was well, whatever the handler says of this one by now."""
         if isinstance(error, DiscueError) and error.status >= 500:
             raise error
-        kept = await self._read(lambda tx: idempotency.kept(tx, key.organization, key.hash))
+        kept = await self._read(lambda tx: idempotency.read_response(tx, key.organization, key.hash))
         if kept is None:
             raise Unavailable if isinstance(error, AlreadyDone) else error
         return kept

@@ -307,7 +307,7 @@ async def _read_queue(
 async def _read_key(tx: Transaction, public_id: str) -> tuple[int, ApiKey | None, Organization | None]:
     """Of a key that there is not, somebody else's organization: so much is read for each."""
     version = await feed.head(tx)
-    key = await api_keys.anywhere(tx, public_id)
+    key = await api_keys.by_public_id(tx, public_id)
     owner = await organizations.get(tx, key.organization) if key is not None else await organizations.operator(tx)
     return version, key, owner
 
@@ -332,7 +332,7 @@ async def _changes_since(tx: Transaction, version: int) -> tuple[str, int, list[
     epoch, head = await feed.epoch(tx), await feed.head(tx)
     changes = await feed.since(tx, version, _CHANGES_AT_ONCE)
     subjects = {change.ref for change in changes if change.kind == "lockout"}
-    return epoch, head, changes, await lockouts.of_numbers(tx, subjects)
+    return epoch, head, changes, await lockouts.locks_of(tx, subjects)
 
 
 async def _mark_used(tx: Transaction, uses: list[tuple[tuple[int, int], int]]) -> None:

@@ -15,7 +15,7 @@ from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
 from discue.domain.errors import SettingsInvalid, StoreUnusable
 from discue.server.installation import inspect_database
-from discue.store.encryption import CLEAR, Encryption, parsed
+from discue.store.encryption import CLEAR, Encryption
 from discue.store.migrations import DatabaseInspection
 
 
@@ -48,7 +48,7 @@ def encryption_findings(invocation: Invocation) -> Iterator[Finding]:
     settings, place = invocation.settings, key_file.place_of(invocation.settings)
     try:
         keys = [key_id_of(key) for key in key_file.keys_of(settings)]
-        stands = parsed(asyncio.run(inspect_database(settings)).encryption)
+        stands = decode(asyncio.run(inspect_database(settings)).encryption)
     except SettingsInvalid as error:
         yield Finding(_SUBJECT, error.detail, is_problem=True)
         return

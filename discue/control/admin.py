@@ -112,7 +112,7 @@ async def unlock(control: ControlContext, subject: LockoutSubject) -> list[Lock]
     now = control.clock.now()
 
     async def work(tx: Transaction) -> list[Lock]:
-        held = await lockouts.of_numbers(tx, [subject.number])
+        held = await lockouts.locks_of(tx, [subject.number])
         await lockouts.release(tx, subject)
         return [lock for lock in held if remaining_ms(lock.until, now)]
 

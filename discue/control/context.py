@@ -41,7 +41,7 @@ class IdempotentWrite(msgspec.Struct, frozen=True):
         async def both(tx: Transaction) -> T:
             result = await work(tx)
             once = IdempotencyRecord(self.key.hash, self.key.fingerprint, self.content_of(result), self.id)
-            if not await idempotency.keep(tx, self.key.organization, once, now):
+            if not await idempotency.store_key(tx, self.key.organization, once, now):
                 raise AlreadyDone
             return result
 

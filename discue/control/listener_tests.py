@@ -20,7 +20,7 @@ from discue.sending.event_request import as_event
 from discue.sending.presented import presented
 from discue.store import domains, listeners, organizations
 from discue.store.engine import Transaction
-from discue.store.message_log import entry_like
+from discue.store.message_log import entry_of_message
 
 LONGEST_SECONDS: Final = 30
 """Somebody waits for the answer: where a listener has more time, a test has not."""
@@ -145,7 +145,7 @@ async def try_filter(
     chosen = None if trial.filter is None else read_filter(trial.filter.encode(), "/filter")
     entry = trial.message
     if isinstance(entry, str):
-        entry = entry_like((await messages.get(control, principal, path[0], entry)).message)
+        entry = entry_of_message((await messages.get(control, principal, path[0], entry)).message)
     text = details.listener.options.filter
     if chosen is None and text is not None:
         chosen = read_filter(text.encode(), "/filter")

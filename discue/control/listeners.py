@@ -19,7 +19,7 @@ from discue.domain.json_pointer import below
 from discue.domain.model import CursorCounts, Listener, ListenerMode, Liveness
 from discue.domain.scopes import Access, Principal
 from discue.store import domains as stored_domains
-from discue.store import events, feed, listeners, liveness, organizations, purge, queues
+from discue.store import events, feed, listener_health, listeners, organizations, purge, queues
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
@@ -244,12 +244,12 @@ async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
 
 
 async def _details_of(tx: Transaction, organization: int, found: Sequence[Listener]) -> list[ListenerDetails]:
-    counts_of = await listeners.counts_of(tx, organization, [listener.id for listener in found])
-    liveness_of = await liveness.of(tx, organization, found)
+    counts_of = await listeners.read_counts_of(tx, organization, [listener.id for listener in found])
+    liveness_of = await listener_health.read_liveness(tx, organization, found)
     details = []
     for listener in found:
         counts = require_found(counts_of.get(listener.id))
-        missed = await listeners.missed(tx, listener) if counts.missed else []
+        missed = await listeners.missed_ids(tx, listener) if counts.missed else []
         shown = msgspec.structs.replace(listener, secrets=NO_SECRETS)
         details.append(ListenerDetails(shown, counts, liveness_of[listener.id], tuple(missed)))
     return details

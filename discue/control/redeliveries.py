@@ -12,7 +12,7 @@ from discue.store import deliveries, feed, listener_messages, listeners, queues,
 from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
 from discue.store.listener_messages import MissedMessage
-from discue.store.message_log import EVERYWHERE, Span, chosen_rows, common, span_of_times
+from discue.store.message_log import WHOLE_LOG, Span, intersect, rows_by_id, span_of_times
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.redeliveries import RedeliveryPreview
 
@@ -40,7 +40,7 @@ async def listener_at(tx: Transaction, principal: Principal, access: Access, pat
 
 
 async def recipient_of(tx: Transaction, listener: Listener) -> Recipient:
-    return require_found(await deliveries.recipient(tx, listener.organization, listener.public_id))
+    return require_found(await deliveries.find_recipient(tx, listener.organization, listener.public_id))
 
 
 OPEN_AT_MOST = 10
@@ -155,15 +155,15 @@ async def _survey(
         return chosen, (chosen.seqs[0] - 1, chosen.seqs[-1] + 1) if chosen.seqs else (0, 1), preview
     head = require_found(await queues.head(tx, of.organization, of.queue)).head
     times = Selection(created_after=params.created_after, created_before=params.created_before)
-    within = common((of.start_seq, head + 1), await span_of_times(tx, of.organization, of.queue, times))
-    low, high = common(within, EVERYWHERE)
+    within = intersect((of.start_seq, head + 1), await span_of_times(tx, of.organization, of.queue, times))
+    low, high = intersect(within, WHOLE_LOG)
     span = (low, max(high, low + 1))
     chosen = MissedSelection(reason=params.reason)
     return chosen, span, await redeliveries.preview(tx, of, chosen, span)
 
 
 async def _missed_seqs(tx: Transaction, of: Recipient, ids: Sequence[str]) -> dict[str, int]:
-    rows = await chosen_rows(tx, of.organization, dict.fromkeys(ids)) if ids else []
+    rows = await rows_by_id(tx, of.organization, dict.fromkeys(ids)) if ids else []
     seqs = {str(row[2]): int(row[1][2]) for row in rows if row[1][1] == of.queue}
     states = await deliveries.states_of(tx, of, list(seqs.values()))
     rule = "is not the id of a message that this listener has missed"

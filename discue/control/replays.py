@@ -14,7 +14,7 @@ from discue.domain.scopes import Principal
 from discue.store import feed, replays
 from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
-from discue.store.message_log import chosen_rows, first_seq_at, span_of_log
+from discue.store.message_log import first_seq_at, rows_by_id, span_of_log
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 OPEN_AT_MOST: Final = 3
@@ -164,7 +164,7 @@ async def _last(tx: Transaction, of: Recipient, params: ReplayParams, head: int)
 
 
 async def _seq_of(tx: Transaction, of: Recipient, public_id: str, pointer: str) -> int:
-    for _, (_, queue, seq), *_ in await chosen_rows(tx, of.organization, [public_id]):
+    for _, (_, queue, seq), *_ in await rows_by_id(tx, of.organization, [public_id]):
         if queue == of.queue:
             return int(seq)
     raise _unacceptable(pointer, "is not the id of a message of this queue that is kept")

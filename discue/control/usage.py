@@ -76,7 +76,7 @@ def _bound(most: int | None) -> int:
 
 HOUR_MS: Final = 3_600_000
 
-_NAMES: Final = {number: name for name, number in tallies.OF_EVENTS.items()}
+_NAMES: Final = {number: name for name, number in tallies.EVENT_KINDS.items()}
 
 
 class EventCounts(msgspec.Struct, frozen=True):

@@ -135,7 +135,7 @@ async def _store(publisher: Publisher, topic: TopicRecord, routed: TopicAppend) 
 async def _keep_unrouted(publisher: Publisher, topic: TopicRecord, once: IdempotencyRecord | None, now: int) -> None:
     """The store is asked even where nothing is stored: a channel may have been made a moment ago, by another worker."""
     key = (topic.organization, topic.id, topic.routes_version)
-    work = partial(topics.keep_unrouted, key=key, once=once, now=now)
+    work = partial(topics.store_unrouted, key=key, once=once, now=now)
     await (publisher.store.read(work) if once is None else publisher.store.write(work))
 
 

@@ -12,7 +12,7 @@ _COLUMNS: Final = (
 )
 _BY_ID: Final = f"SELECT {_COLUMNS} FROM api_key WHERE organization = $1 AND id = $2"
 _BY_PUBLIC_ID: Final = f"SELECT {_COLUMNS} FROM api_key WHERE public_id = $1 AND organization = $2"
-_ANYWHERE: Final = f"SELECT {_COLUMNS} FROM api_key WHERE public_id = $1"
+_IN_ANY_ORGANIZATION: Final = f"SELECT {_COLUMNS} FROM api_key WHERE public_id = $1"
 _LIST: Final = f"SELECT {_COLUMNS} FROM api_key WHERE organization = $1"
 _ANCHOR: Final = "SELECT id FROM api_key WHERE organization = $1 AND public_id = $2"
 _ENABLED: Final = f"""
@@ -34,9 +34,9 @@ async def by_id(tx: Transaction, organization: int, key: int) -> ApiKey | None:
     return _read(await tx.row(_BY_ID, organization, key))
 
 
-async def anywhere(tx: Transaction, public_id: str) -> ApiKey | None:
+async def by_public_id(tx: Transaction, public_id: str) -> ApiKey | None:
     """The key of whatever organization: what authenticating starts from, and nothing else."""
-    return _read(await tx.row(_ANYWHERE, public_id))
+    return _read(await tx.row(_IN_ANY_ORGANIZATION, public_id))
 
 
 async def page(

@@ -6,13 +6,12 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from discue.domain.model import DeliveryOptions, Entry, ReplaySpec, RetryOptions
-from discue.store import liveness
+from discue.domain.model import DeliveryOptions, ReplaySpec, RetryOptions
+from discue.store import listener_health
 from discue.store.domains import VerifiedDomains, wants_verified_domains
 from discue.store.engine import CursorKey, Row, Transaction
+from discue.store.listener_health import ListenerHealth, Sweep
 from discue.store.listeners import decode_delivery_options
-from discue.store.liveness import ListenerHealth, Sweep
-from discue.store.message_log import BODY, entry_of
 from discue.store.queues import read_on_missed, read_retry
 
 _LARGEST_RUN: Final = 256
@@ -62,17 +61,12 @@ class ReplayPlan(msgspec.Struct, frozen=True):
 
 
 class LaneRecord(msgspec.Struct, frozen=True):
-    """A cursor with its listener, its queue's head and everything a request to the listener is made of.
-
-    `secrets` are as they are stored: encrypted, or not. It `has_guests` when requests of other workers, or of an
-    earlier lane, may be under way or were not counted, and `has_redeliveries` when missed deliveries are to be made due
-    again. It `may_send`, and be probed, unless its organization wants the domain verified, and it is not. A live cursor
-    has no `replay`.
-    """
+    """A cursor with its listener, the head of its queue, and everything that requests to the listener need."""
 
     organization: int
     listener: int
     stream: int
+    """0 for the live cursor; the row id of the replay for its cursor."""
     queue: int
     owner: int
     token: int
@@ -89,23 +83,30 @@ class LaneRecord(msgspec.Struct, frozen=True):
     queue_public_id: str
     notify_url: str
     status: Literal["enabled", "disabled"]
+    """Disabled also while the organization is not active."""
     secrets: bytes
+    """As stored: encrypted, or not."""
     options: DeliveryOptions
     queue_retry: RetryOptions | None
     ordered: bool
     config_version: int
-    has_guests: bool = False
+    has_inherited_requests: bool = False
+    """Whether requests of a previous owner or lane may be in flight, or have ended without being counted."""
     liveness_url: str = ""
     has_redeliveries: bool = False
+    """Whether a redelivery of the listener has not ended."""
     start_seq: int = 0
     last_new_at: int = 0
     """When a new message was last handed out to a consumer that pulls, in milliseconds since the epoch; 0: never."""
     may_send: bool = True
+    """False if the organization requires verified domains, and that of `notify_url` is not verified."""
     may_probe: bool = True
+    """Like `may_send`, for `liveness_url`."""
     known: ListenerHealth = ListenerHealth()
     replay: ReplayPlan | None = None
+    """None for the live cursor."""
     blocks: bool = False
-    """Whether a message that is missed blocks its key."""
+    """Whether a missed message blocks its key."""
 
     @property
     def key(self) -> CursorKey:
@@ -113,52 +114,6 @@ class LaneRecord(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"LaneRecord(listener={self.listener_public_id!r}, queue={self.queue_public_id!r})"
-
-
-class DueRetry(msgspec.Struct, frozen=True, gc=False):
-    """An exception whose next attempt may start. `entry` is None when its message was deleted.
-
-    `next_seq` is the first of those that are blocked by it, None where there is none. How long the
-    delivery waits is counted from `waits_since`.
-    """
-
-    seq: int
-    attempts: int
-    entry: Entry | None
-    next_seq: int | None = None
-    waits_since: int = 0
-
-
-class KeyRow(msgspec.Struct, frozen=True, gc=False):
-    """An exception that holds the key of its message: `blocked` others, which the cursor has passed, wait behind it.
-
-    `next_seq` is the first of these, None where there is none. A leased one has the `token` of its lease.
-    """
-
-    seq: int
-    state: str
-    attempts: int
-    due_at: int
-    reason: str
-    key_hash: int
-    blocked: int
-    next_seq: int | None
-    token: int | None = None
-
-
-class WaitingRetry(msgspec.Struct, frozen=True, gc=False):
-    """An exception that waits, due or not. `is_there` is false when its message was deleted."""
-
-    seq: int
-    attempts: int
-    is_there: bool
-
-
-class DueRetries(msgspec.Struct, frozen=True):
-    """The retries that may start now, and when to look again (0: no exception waits)."""
-
-    retries: tuple[DueRetry, ...]
-    next_at: int
 
 
 _READ_FIELDS = LaneRecord.__struct_fields__[: LaneRecord.__struct_fields__.index("may_send")]
@@ -179,7 +134,8 @@ SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.versio
     c.stream = 0 AND EXISTS (
         SELECT 1 FROM redelivery r WHERE r.organization = c.organization AND r.listener = c.listener
         AND r.ended_at IS NULL),
-    c.start_seq, c.last_new_at, o.settings, p.public_id, c.until_seq, p.created_at, p.pace, p.spec, {liveness.READ}
+    c.start_seq, c.last_new_at, o.settings, p.public_id, c.until_seq, p.created_at, p.pace, p.spec,
+    {listener_health.READ}
 FROM cursor c
 JOIN listener l ON l.organization = c.organization AND l.id = c.listener AND l.deleted_at IS NULL
 JOIN queue q ON q.organization = c.organization AND q.id = c.queue AND q.deleted_at IS NULL
@@ -202,57 +158,6 @@ _RELEASE = """
 UPDATE cursor SET owner = CASE WHEN stream > 0 THEN owner END, token = token + 1 WHERE owner = $1 AND {}"""
 _RENEW_TOKENS = "UPDATE cursor SET token = token + 1 WHERE owner = $1"
 _KEY = "organization, listener, stream"
-
-NEXT_OF_KEY: Final = """(
-    SELECT n.seq FROM log n WHERE n.organization = e.organization AND n.queue = e.queue AND n.key_hash = e.key_hash
-    AND n.seq > e.seq AND coalesce(n.origin_seq, n.seq) > (
-        SELECT c.start_seq FROM cursor c
-        WHERE c.organization = e.organization AND c.listener = e.listener AND c.stream = e.stream
-    ) ORDER BY n.seq LIMIT 1
-)"""
-_DUE = f"""
-SELECT e.seq, e.attempts, e.redelivered_at, CASE WHEN e.blocked > 0 THEN {NEXT_OF_KEY} END,
-    l.id, l.stored_at, l.codec, {BODY}, l.expires_at, l.key_hash, l.extra
-FROM exception e
-LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
-WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'retry' AND e.due_at <= $4
-ORDER BY e.due_at, e.seq LIMIT $5
-"""
-_NEXT_DUE = """
-SELECT due_at FROM exception
-WHERE organization = $1 AND listener = $2 AND stream = $3 AND state = 'retry' AND due_at > $4
-ORDER BY due_at LIMIT 1
-"""
-
-# Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
-_WAITING = f"""
-SELECT e.seq, e.attempts, e.redelivered_at, CASE WHEN e.blocked > 0 THEN {NEXT_OF_KEY} END,
-    l.id, l.stored_at, l.codec, {BODY}, l.expires_at, l.key_hash, l.extra
-FROM exception e
-LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
-WHERE e.organization = $1 AND e.listener = $2 AND e.stream + 0 = $3 AND e.state <> 'missed' AND e.state = 'retry'
-    AND e.seq > $4 AND e.seq <= $5
-ORDER BY e.seq LIMIT $6
-"""
-
-
-_OPEN_STATES: Final = ("retry", "sending", "ended")
-_KEYS_READ: Final = 500
-# `exception_open` has these, and no missed ones.
-_KEYS = """
-SELECT e.seq, e.state, e.attempts, e.due_at, e.reason, e.key_hash, e.blocked, CASE WHEN e.blocked > 0 THEN {} END
-FROM exception e
-WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = '{}' AND e.state <> 'missed'
-    AND e.seq > $4 AND e.key_hash IS NOT NULL ORDER BY e.seq LIMIT $5
-"""
-# Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
-_RETRIES_UP_TO = """
-SELECT e.seq, e.attempts, l.seq IS NOT NULL
-FROM exception e
-LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
-WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'retry' AND e.due_at >= 0
-    AND e.seq + 0 <= $4 AND coalesce(e.redelivered_at, 0) < $5 LIMIT $6
-"""
 
 
 async def claim(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> list[CursorKey]:
@@ -298,46 +203,6 @@ async def lanes_of(tx: Transaction, owner: int, organization: int, listener: int
     return await _records(tx, await tx.rows(_LANES_OF, organization, listener, owner))
 
 
-async def due(tx: Transaction, key: tuple[int, int, int], now: int, limit: int) -> DueRetries:
-    """The oldest `limit` due exceptions of a cursor, given by organization, listener and stream."""
-    rows = await tx.rows(_DUE, *key, now, limit)
-    retries = tuple(_due_retry(row) for row in rows)
-    if len(rows) == limit:
-        return DueRetries(retries, now)
-    later = await tx.row(_NEXT_DUE, *key, now)
-    return DueRetries(retries, later[0] if later else 0)
-
-
-async def waiting(tx: Transaction, key: tuple[int, int, int], sweep: Sweep, limit: int) -> list[DueRetry]:
-    """The next `limit` retries of a sweep, due or not, in the order of the log: when fewer come, no more follow."""
-    return [_due_retry(row) for row in await tx.rows(_WAITING, *key, sweep.through, sweep.until, limit)]
-
-
-async def keys_of(tx: Transaction, key: CursorKey) -> list[KeyRow]:
-    """Every exception of an ordered lane that is not settled, read in steps: each holds a key."""
-    found: list[KeyRow] = []
-    for state in _OPEN_STATES:
-        after = 0
-        while True:
-            rows = await tx.rows(_KEYS.format(NEXT_OF_KEY, state), *key, after, _KEYS_READ)
-            found += [KeyRow(*row) for row in rows]
-            if len(rows) < _KEYS_READ:
-                break
-            after = rows[-1][0]
-    return found
-
-
-async def retries_up_to(
-    tx: Transaction, key: tuple[int, int, int], seq: int, before: int, limit: int
-) -> list[WaitingRetry]:
-    """Some of the retries up to a seq, without those redelivered at a time or later, in no order.
-
-    When fewer than `limit` come, they are all.
-    """
-    rows = await tx.rows(_RETRIES_UP_TO, *key, seq, before, limit)
-    return [WaitingRetry(row[0], row[1], bool(row[2])) for row in rows]
-
-
 async def _records(tx: Transaction, rows: Iterable[Row]) -> list[LaneRecord]:
     places = VerifiedDomains(tx)
     records = []
@@ -358,10 +223,10 @@ def _record(row: Row) -> LaneRecord:
     record["queue_retry"] = read_retry(settings)
     record["ordered"] = bool(record["ordered"])
     record["blocks"] = record["ordered"] and record["stream"] == 0 and read_on_missed(settings) == "block"
-    record["has_guests"] = bool(record["has_guests"])
+    record["has_inherited_requests"] = bool(record["has_inherited_requests"])
     record["has_redeliveries"] = bool(record["has_redeliveries"])
     plan, rest = row[len(_READ_FIELDS) + 1 : len(_READ_FIELDS) + 6], row[len(_READ_FIELDS) + 6 :]
-    known = liveness.known_of(rest, record["liveness_url"], record["config_version"])
+    known = listener_health.parse_health(rest, record["liveness_url"], record["config_version"])
     if plan[0] is None:
         return LaneRecord(**record, known=known)
     # How far a sweep has come is about the live cursor.
@@ -371,11 +236,3 @@ def _record(row: Row) -> LaneRecord:
 
 def _plan(public_id: str, until_seq: int, created_at: int, pace: int | None, spec: str) -> ReplayPlan:
     return ReplayPlan(public_id, until_seq, created_at, pace, msgspec.json.decode(spec, type=ReplaySpec).filter)
-
-
-def _due_retry(row: Row) -> DueRetry:
-    seq, attempts, redelivered_at, next_seq, *rest = row
-    if rest[0] is None:
-        return DueRetry(seq, attempts, None, next_seq)
-    entry = entry_of((seq, *rest))
-    return DueRetry(seq, attempts, entry, next_seq, max(entry.stored_at, redelivered_at or 0))

@@ -17,7 +17,7 @@ _NEXT: Final = "SELECT due_at FROM scheduled WHERE due_at >= 0 ORDER BY due_at L
 _DUE: Final = """
     SELECT organization, queue, origin_seq, size FROM scheduled WHERE due_at <= $1
     ORDER BY due_at, organization, queue, origin_seq LIMIT $2"""
-_FORGET: Final = "DELETE FROM scheduled WHERE organization = $1 AND queue = $2 AND origin_seq = $3"
+_CANCEL: Final = "DELETE FROM scheduled WHERE organization = $1 AND queue = $2 AND origin_seq = $3"
 _RAISE_HEAD: Final = """
     UPDATE queue_head SET head = head + $1, moved = moved + $1,
         last_stored_at = CASE WHEN last_stored_at < $2 THEN $2 ELSE last_stored_at END
@@ -59,9 +59,9 @@ async def append_due(tx: Transaction, messages: Sequence[DueMessage], now: int) 
     return heads
 
 
-async def forget(tx: Transaction, queue: QueueKey, origin_seq: int) -> None:
+async def cancel(tx: Transaction, queue: QueueKey, origin_seq: int) -> None:
     """The message was deleted: it will not be due."""
-    await tx.execute(_FORGET, *queue, origin_seq)
+    await tx.execute(_CANCEL, *queue, origin_seq)
 
 
 async def _append_to(tx: Transaction, queue: QueueKey, origins: Sequence[int], now: int) -> int | None:

@@ -13,7 +13,7 @@ from discue.domain.window import Window
 from discue.store.attempts import MAX_PER_MESSAGE
 from discue.store.engine import Row, Transaction
 from discue.store.listeners import decode_delivery_options
-from discue.store.message_log import entry_like
+from discue.store.message_log import entry_of_message
 from discue.store.pagination import (
     CLOCKS_APART_MS,
     FilteredPages,
@@ -62,7 +62,7 @@ async def list_of_message(tx: Transaction, message: StoredMessage) -> list[Deliv
     """For each listener that was there when the message was published, oldest first: at most 100 of them."""
     last = await last_attempts(tx, message)
     rows = await tx.rows(_OLDEST, message.organization, message.queue, message.origin_seq, SHOWN_LISTENERS)
-    return [await delivery(tx, message, row, last) for row in rows]
+    return [await read_delivery(tx, message, row, last) for row in rows]
 
 
 async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts:
@@ -82,9 +82,9 @@ def _last(rows: Iterable[Row]) -> LastAttempts:
     return {listener: (max(counts[listener], highest[listener]), status) for listener, (_, status) in last.items()}
 
 
-async def delivery(tx: Transaction, message: StoredMessage, recipient: Row, last: LastAttempts) -> Delivery:
+async def read_delivery(tx: Transaction, message: StoredMessage, find_recipient: Row, last: LastAttempts) -> Delivery:
     """How it stands with one of the message's recipients."""
-    listener, public_id, position, ahead, settings = recipient
+    listener, public_id, position, ahead, settings = find_recipient
     if message.waits:
         return Delivery(public_id, "pending", 0, 0)
     number, status = last.get(listener, (0, 0))
@@ -92,7 +92,7 @@ async def delivery(tx: Transaction, message: StoredMessage, recipient: Row, last
     exception = await tx.row(_STATE_ROW, *key)
     if exception is not None:
         *settled, due_at = exception
-        state, counted = of_exception(*settled)
+        state, counted = state_of_row(*settled)
         waits_until = due_at if (state, exception[0]) == ("retrying", "retry") else 0
         reason = exception[2] if state == "missed" else ""
         return Delivery(public_id, state, max(number, counted), status, waits_until, reason)
@@ -121,10 +121,10 @@ async def _blocking(tx: Transaction, message: StoredMessage, listener: int) -> R
 def _is_filtered(message: StoredMessage, settings: str) -> bool:
     """Whether the listener's filter, as it is now, does not let a message through."""
     text = decode_delivery_options(settings).filter
-    return text is not None and not compile_filter(text).takes(entry_like(message))
+    return text is not None and not compile_filter(text).takes(entry_of_message(message))
 
 
-def of_exception(state: str, attempts: int, reason: str) -> tuple[DeliveryState, int]:
+def state_of_row(state: str, attempts: int, reason: str) -> tuple[DeliveryState, int]:
     """The state, and how many attempts were made.
 
     An attempt that is under way, or handed out, has not been made yet; one that has ended is only not counted yet.
@@ -176,7 +176,7 @@ class Recipient(msgspec.Struct, frozen=True):
         return self.window.last_settled
 
 
-async def recipient(tx: Transaction, organization: int, public_id: str) -> Recipient | None:
+async def find_recipient(tx: Transaction, organization: int, public_id: str) -> Recipient | None:
     row = await tx.row(_RECIPIENT, organization, public_id)
     if row is None:
         return None
@@ -193,7 +193,7 @@ async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict
     known = _Known()
     for seq in sorted(seqs, reverse=True):
         if seq in delivery_rows:
-            states[seq] = of_exception(*delivery_rows[seq])[0]
+            states[seq] = state_of_row(*delivery_rows[seq])[0]
         elif seq in blocked or not of.window.is_settled(seq):
             states[seq] = "pending"
         else:
@@ -261,7 +261,7 @@ async def page_of_message(tx: Transaction, message: StoredMessage, selection: Se
     last = await last_attempts(tx, message)
     if selection.state is None:
         found = await browse(tx, recipients, selection)
-        items = [await delivery(tx, message, row, last) for row in found.rows]
+        items = [await read_delivery(tx, message, row, last) for row in found.rows]
     else:
         sifted = FilteredPages(
             _InState(recipients, selection.state, last), recipients.within, _LOOKED_AT, recipients.locate, event_id_of
@@ -309,7 +309,7 @@ class _InState:
         found: list[Row] = []
         rows = await self._recipients.between(tx, span, looked_at, newest_first=newest_first)
         for row in rows:
-            item = await delivery(tx, self._recipients.message, row, self._last)
+            item = await read_delivery(tx, self._recipients.message, row, self._last)
             if item.state == self._state:
                 found.append((row[0], item))
             if len(found) == wanted:

@@ -51,7 +51,7 @@ class SecretsRow(msgspec.Struct, frozen=True):
         return f"SecretsRow(key={self.key})"
 
 
-def parsed(text: str) -> Encryption:
+def decode(text: str) -> Encryption:
     """What `meta` has. Raises StoreUnusable."""
     try:
         return msgspec.json.decode(text, type=Encryption) if text else Encryption()
@@ -61,7 +61,7 @@ def parsed(text: str) -> Encryption:
 
 async def read(tx: Transaction) -> Encryption:
     row = await tx.row(_READ)
-    return parsed(row[0] if row else "")
+    return decode(row[0] if row else "")
 
 
 async def write(tx: Transaction, encryption: Encryption) -> None:

@@ -58,7 +58,7 @@ async def record(
     """
     await tx.execute(_INSERT_EVENT, organization, occurrence.id, kind, occurrence.client, ref, name)
     period = tallies.period_of(millisecond_of(occurrence.id))
-    await tallies.add(tx, [TallyEntry(organization, period, tallies.OF_EVENTS[kind], 1)])
+    await tallies.add(tx, [TallyEntry(organization, period, tallies.EVENT_KINDS[kind], 1)])
 
 
 EventTopic = Literal["all", "api_keys", "listeners", "messages", "queues"]

@@ -103,7 +103,7 @@ async def record_ends(tx: Transaction, ends: Sequence[RequestEnd]) -> int:
     stored = [
         end.attempt for end in sorted(ends, key=lambda each: (each.key, each.attempt.seq)) if await _store_end(tx, end)
     ]
-    await tallies.add(tx, tallies.of_attempts(stored))
+    await tallies.add(tx, tallies.attempt_entries(stored))
     return len(stored)
 
 

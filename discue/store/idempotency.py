@@ -13,34 +13,34 @@ from discue.domain.idempotency import Interval
 from discue.domain.ids import row_id_at
 from discue.store.engine import IdempotencyRecord, Transaction
 
-LOOKED_AT: Final = 1_000
-ANSWERS_A_STEP: Final = 100
+SCANNED_KEYS: Final = 1_000
+RESPONSE_ROWS_PER_STEP: Final = 100
 """Rows of answers: one may have 64 KiB, or an answer that is larger."""
 
-_TOGETHER: Final = 64
-_BYTES_TOGETHER: Final = 65_536
+_RESPONSES_PER_ROW: Final = 64
+_BYTES_PER_ROW: Final = 65_536
 
-_KEEP: Final = "INSERT INTO idempotency_key (key, answers) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING"
-_ANSWER: Final = """
+_INSERT_KEY: Final = "INSERT INTO idempotency_key (key, answers) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING"
+_INSERT_RESPONSES: Final = """
     INSERT INTO idempotency_answers (organization, id, stored_at, size, content) VALUES ($1, $2, $3, $4, $5)"""
-_KEPT: Final = """
+_RESPONSE: Final = """
     SELECT a.stored_at, a.content FROM idempotency_key k
     JOIN idempotency_answers a ON a.organization = $1 AND a.id = k.answers WHERE k.key = $2"""
-_LOOK: Final = """
+_SCAN: Final = """
     SELECT count(*), max(key), min(answers) FROM (
         SELECT key, answers FROM idempotency_key WHERE key >= $1 AND key <= $2 ORDER BY key LIMIT $3
     ) AS looked_at"""
-_FORGET: Final = "DELETE FROM idempotency_key WHERE key >= $1 AND key <= $2 AND answers < $3"
-_FORGET_ANSWERS: Final = """
+_DELETE_KEYS: Final = "DELETE FROM idempotency_key WHERE key >= $1 AND key <= $2 AND answers < $3"
+_DELETE_RESPONSES: Final = """
     DELETE FROM idempotency_answers WHERE (organization, id) IN (
         SELECT organization, id FROM idempotency_answers WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
     )"""
 
-_Answer = tuple[int, int, bytes, bytes]
+_PackedResponse = tuple[int, int, bytes, bytes]
 """The two halves of a key's hash, its fingerprint, and its content."""
 
-_pack: Callable[[list[_Answer]], bytes] = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(list[_Answer]).decode
+_pack: Callable[[list[_PackedResponse]], bytes] = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[_PackedResponse]).decode
 
 
 class StoredResponse(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class StoredResponse(msgspec.Struct, frozen=True):
     stored_at: int
 
 
-class Together:
+class ResponseGroup:
     """Gathers the keys of one queue's appends whose answers are to be one row: it has the id of the first of them."""
 
     __slots__ = ("_count", "_size", "id")
@@ -62,36 +62,36 @@ class Together:
     def add(self, once: IdempotencyRecord) -> int:
         """The id of the row that has its answer."""
         size = len(once.content)
-        if self._count in (0, _TOGETHER) or self._size + size > _BYTES_TOGETHER:
+        if self._count in (0, _RESPONSES_PER_ROW) or self._size + size > _BYTES_PER_ROW:
             self.id, self._count, self._size = once.id, 0, 0
         self._count += 1
         self._size += size
         return self.id
 
 
-def packed(onces: Iterable[IdempotencyRecord]) -> bytes:
+def encode_responses(onces: Iterable[IdempotencyRecord]) -> bytes:
     """The content of a row of answers."""
     return _pack([(*once.key, once.fingerprint, once.content) for once in onces])
 
 
-async def kept(tx: Transaction, organization: int, key: tuple[int, int]) -> StoredResponse | None:
-    row = await tx.row(_KEPT, organization, key[0])
+async def read_response(tx: Transaction, organization: int, key: tuple[int, int]) -> StoredResponse | None:
+    row = await tx.row(_RESPONSE, organization, key[0])
     for high, low, fingerprint, content in _unpack(row[1]) if row is not None else ():
         if row is not None and (high, low) == key:
             return StoredResponse(fingerprint, content, row[0])
     return None
 
 
-async def keep(tx: Transaction, organization: int, once: IdempotencyRecord, now: int) -> bool:
+async def store_key(tx: Transaction, organization: int, once: IdempotencyRecord, now: int) -> bool:
     """False when the key was used before: then nothing that the transaction did may stand."""
-    if await tx.execute(_KEEP, once.key[0], once.id) != 1:
+    if await tx.execute(_INSERT_KEY, once.key[0], once.id) != 1:
         return False
-    content = packed([once])
-    await tx.execute(_ANSWER, organization, once.id, now, len(content), content)
+    content = encode_responses([once])
+    await tx.execute(_INSERT_RESPONSES, organization, once.id, now, len(content), content)
     return True
 
 
-async def forget(tx: Transaction, stretch: Interval, kept_before: int) -> Interval | None:
+async def delete_old_keys(tx: Transaction, stretch: Interval, kept_before: int) -> Interval | None:
     """One step over a stretch of keys: forget those that were kept long enough. What is left of it; None at its end.
 
     No index leads to the old ones: each key would have to be written there, too. In the order in which keys stand,
@@ -99,15 +99,15 @@ async def forget(tx: Transaction, stretch: Interval, kept_before: int) -> Interv
     """
     low, high = stretch
     oldest_id = row_id_at(kept_before)
-    count, last, oldest = await tx.row(_LOOK, low, high, LOOKED_AT) or (0, None, None)
+    count, last, oldest = await tx.row(_SCAN, low, high, SCANNED_KEYS) or (0, None, None)
     if oldest is not None and oldest < oldest_id:
-        await tx.execute(_FORGET, low, last, oldest_id)
-    return (last + 1, high) if count == LOOKED_AT and last < high else None
+        await tx.execute(_DELETE_KEYS, low, last, oldest_id)
+    return (last + 1, high) if count == SCANNED_KEYS and last < high else None
 
 
-async def forget_answers(tx: Transaction, organization: int, kept_before: int) -> int:
+async def delete_old_responses(tx: Transaction, organization: int, kept_before: int) -> int:
     """One step over an organization's answers, the oldest first; how many rows of them it deleted.
 
     Those of keys that are not forgotten yet must stay.
     """
-    return await tx.execute(_FORGET_ANSWERS, organization, row_id_at(kept_before), ANSWERS_A_STEP)
+    return await tx.execute(_DELETE_RESPONSES, organization, row_id_at(kept_before), RESPONSE_ROWS_PER_STEP)

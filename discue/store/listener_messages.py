@@ -8,7 +8,7 @@ import msgspec
 from discue.domain.model import DeliveryState
 from discue.store.deliveries import Recipient, missed_range, states_of
 from discue.store.engine import Row, Transaction
-from discue.store.message_log import WAITING, OneLog, Span, common, place_of, placed, span_of_times
+from discue.store.message_log import WAITING, OneLog, Span, intersect, placed, position_of, span_of_times
 from discue.store.pagination import LARGEST, Listing, RowPage, Selection, too_far
 from discue.store.tables import placeholders
 
@@ -112,7 +112,7 @@ class _MissedRanges:
             for first, last, reason in ranges:
                 if self._reason not in (None, reason):
                     continue
-                within, left = common((first - 1, last + 1), span), limit - len(found)
+                within, left = intersect((first - 1, last + 1), span), limit - len(found)
                 found += await self._log.stretch(tx, within, left, newest_first=newest_first) if left else ()
             low, high = (low, ranges[-1][0]) if newest_first else (ranges[-1][1], high)
         return found
@@ -138,8 +138,8 @@ class _Pending:
 
     async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
         parts: list[tuple[MessageSource, Span]] = [
-            (self._log, common(span, (self._position, span[1]))),
-            (self._begun, common(span, (span[0], self._position + 1))),
+            (self._log, intersect(span, (self._position, span[1]))),
+            (self._begun, intersect(span, (span[0], self._position + 1))),
         ]
         found: list[Row] = []
         for part, within in parts if newest_first else reversed(parts):
@@ -186,7 +186,7 @@ class ListenerMessages:
         size, skipped = selection.per_page, 0
         span = self._within
         if selection.after is not None:
-            span = common(span, (0, (await self._boundaries(tx, selection.after))[0]))
+            span = intersect(span, (0, (await self._boundaries(tx, selection.after))[0]))
         else:
             skipped = (selection.page - 1) * size
         found = await self._first(tx, span, skipped + size + 1, newest_first=True, most=_budget(skipped))
@@ -199,7 +199,7 @@ class ListenerMessages:
         return RowPage(shown, has_next, has_previous, resumes_after=_id_of(found.cut, rows, size))
 
     async def _page_before(self, tx: Transaction, before: str, size: int) -> RowPage:
-        span = common(self._within, ((await self._boundaries(tx, before))[1] - 1, self._within[1]))
+        span = intersect(self._within, ((await self._boundaries(tx, before))[1] - 1, self._within[1]))
         found = await self._first(tx, span, size + 1, newest_first=False, most=_LOOKED_AT)
         shown = found.rows[:size][::-1]
         has_previous = len(found.rows) > size or found.cut is not None
@@ -208,7 +208,7 @@ class ListenerMessages:
 
     async def _boundaries(self, tx: Transaction, public_id: str) -> tuple[int, int]:
         log = OneLog(self._of.organization, self._of.queue)
-        return await log.boundaries(tx, await place_of(tx, self._of.organization, public_id, self._of.queue))
+        return await log.boundaries(tx, await position_of(tx, self._of.organization, public_id, self._of.queue))
 
     async def _goes_on(self, tx: Transaction, row: Row, *, newest_first: bool) -> bool:
         """Whether there is something beyond a row: also when that was not found out."""
@@ -285,7 +285,7 @@ class MissedMessage(msgspec.Struct, frozen=True):
 async def missed_page(tx: Transaction, of: Recipient, selection: Selection) -> Listing[MissedMessage]:
     """Newest first. Times in the selection are those at which messages were stored."""
     times = await span_of_times(tx, of.organization, of.queue, selection)
-    within = common((of.start_seq, LARGEST), times)
+    within = intersect((of.start_seq, LARGEST), times)
     found = await ListenerMessages(of, "missed", missed_for(of, selection.reason), within).page(tx, selection)
     items = await _described(tx, of, found.rows)
     return Listing(tuple(items), found.has_next, found.has_previous, found.resumes_after, found.resumes_before)

@@ -64,7 +64,7 @@ _DISABLE: Final = """
     RETURNING public_id, alias"""
 _MARK_DELETED: Final = """
     UPDATE listener SET deleted_at = $1 WHERE organization = $2 AND id = $3 AND deleted_at IS NULL"""
-_ANY_OF_QUEUE: Final = """
+_IDS_OF_QUEUE: Final = """
     SELECT id FROM listener WHERE organization = $1 AND queue = $2 AND id > $3 ORDER BY id LIMIT $4"""
 _COUNTS: Final = """
     SELECT cursor.listener, queue_head.head, cursor.position, cursor.ahead, cursor.acknowledged, cursor.missed,
@@ -212,16 +212,16 @@ async def mark_deleted(tx: Transaction, organization: int, listener: int, now: i
     return await tx.execute(_MARK_DELETED, now, organization, listener) == 1
 
 
-async def any_of_queue(tx: Transaction, organization: int, queue: int, after: int, limit: int) -> list[int]:
+async def ids_of_queue(tx: Transaction, organization: int, queue: int, after: int, limit: int) -> list[int]:
     """Row ids of the queue's listeners above `after`, deleted ones too."""
-    return [row[0] for row in await tx.rows(_ANY_OF_QUEUE, organization, queue, after, limit)]
+    return [row[0] for row in await tx.rows(_IDS_OF_QUEUE, organization, queue, after, limit)]
 
 
-async def counts(tx: Transaction, organization: int, listener: int) -> CursorCounts | None:
-    return (await counts_of(tx, organization, (listener,))).get(listener)
+async def read_counts(tx: Transaction, organization: int, listener: int) -> CursorCounts | None:
+    return (await read_counts_of(tx, organization, (listener,))).get(listener)
 
 
-async def counts_of(tx: Transaction, organization: int, listeners: Sequence[int]) -> dict[int, CursorCounts]:
+async def read_counts_of(tx: Transaction, organization: int, listeners: Sequence[int]) -> dict[int, CursorCounts]:
     """Of several listeners at once, by row id."""
     if not listeners:
         return {}
@@ -234,7 +234,7 @@ def _counts(head: int, position: int, ahead: bytes | None, *rest: int) -> Cursor
     return CursorCounts(head, position, settled_ahead, *rest)
 
 
-async def missed(tx: Transaction, listener: Listener, limit: int = SHOWN_MISSED) -> list[str]:
+async def missed_ids(tx: Transaction, listener: Listener, limit: int = SHOWN_MISSED) -> list[str]:
     """The ids of missed messages that are still kept, newest first."""
     values = (listener.organization, listener.id, limit)
     ids = dict[int, str](await tx.rows(_MISSED, *values))

@@ -21,7 +21,7 @@ _PUT: Final = """
     locked_until = excluded.locked_until, updated_at = excluded.updated_at"""
 _RELEASE: Final = """
     UPDATE lockout SET failed_at = '[]', locks = 0, locked_until = 0 WHERE subject = $1 RETURNING subject"""
-_FORGET: Final = """
+_DELETE_OLD: Final = """
     DELETE FROM lockout
     WHERE subject IN (SELECT subject FROM lockout WHERE updated_at < $1 ORDER BY updated_at LIMIT $2)"""
 _ROWS_A_STEP: Final = 500
@@ -50,7 +50,7 @@ async def count_failure(tx: Transaction, subject: LockoutSubject, now: int, occu
     return FailureOutcome(after, begins, too_late=False)
 
 
-async def of_numbers(tx: Transaction, numbers: Collection[int]) -> list[Lock]:
+async def locks_of(tx: Transaction, numbers: Collection[int]) -> list[Lock]:
     """What stands of these subjects; the lock of one that was released ends at 0."""
     if not numbers:
         return []
@@ -71,15 +71,15 @@ async def release(tx: Transaction, subject: LockoutSubject) -> bool:
     return True
 
 
-async def forget(tx: Transaction, failed_before: int) -> int:
+async def delete_old(tx: Transaction, failed_before: int) -> int:
     """One step over subjects whose last failure is that long ago; how many it deleted."""
-    return await tx.execute(_FORGET, failed_before, _ROWS_A_STEP)
+    return await tx.execute(_DELETE_OLD, failed_before, _ROWS_A_STEP)
 
 
 async def _announce(tx: Transaction, subject: LockoutSubject, occurrence: Occurrence) -> None:
     """To all workers by the feed, and by an event to the organization of the key, or to the operator's."""
     await feed.record(tx, "lockout", 0, subject.number)
-    key = await api_keys.anywhere(tx, subject.name) if subject.kind == "api_key" else None
+    key = await api_keys.by_public_id(tx, subject.name) if subject.kind == "api_key" else None
     if key is not None:
         await events.record(tx, occurrence, "lockout", key.organization, key.public_id, key.alias)
     elif (operator := await organizations.operator(tx)) is not None:

@@ -29,14 +29,14 @@ def entry_of(row: Row) -> Entry:
     return Entry(seq, public_id, stored_at, codec == JSON, body, expires_at or 0, key_hash, extra or b"")
 
 
-def entry_of_page(row: Row) -> Entry:
+def entry_of_page_row(row: Row) -> Entry:
     """From the same and `kind, origin_seq`."""
     seq, public_id, stored_at, codec, body, expires_at, key_hash, extra, kind, origin_seq = row
     options = (expires_at or 0, key_hash, extra or b"")
     return Entry(seq, public_id, stored_at, codec == JSON, body, *options, kind == WAITING, origin_seq or 0)
 
 
-def appended(new: NewEntry, seq: int, stored_at: int) -> Entry:
+def entry_of_new(new: NewEntry, seq: int, stored_at: int) -> Entry:
     """As it stands in the log now."""
     if new.extra is None and new.expires_at is None and new.key_hash is None:
         return Entry(seq, new.id, stored_at, new.is_json, new.body)
@@ -46,7 +46,7 @@ def appended(new: NewEntry, seq: int, stored_at: int) -> Entry:
     return Entry(seq, new.id, stored_at, new.is_json, new.body, *options)
 
 
-def entry_like(message: StoredMessage) -> Entry:
+def entry_of_message(message: StoredMessage) -> Entry:
     """A stored message as lanes would read it, but for what its order is kept by."""
     extra = encode_options(message.options) or b""
     return Entry(
@@ -69,7 +69,7 @@ async def release_bodies(tx: Transaction, organization: int, rows: Collection[Ro
         release, forget = _release_statements(len(chunk))
         await tx.execute(release, organization, *chunk)
         await tx.execute(forget, organization, *chunk)
-    return await tallies.removed(tx, organization, [(size,) for size, _ in rows])
+    return await tallies.subtract_bytes(tx, organization, [(size,) for size, _ in rows])
 
 
 @cache
@@ -78,14 +78,14 @@ def _release_statements(count: int) -> tuple[str, str]:
     return _RELEASE_BODIES.format(among), _DELETE_BODIES.format(among)
 
 
-Place = tuple[int, int, int]
+LogPosition = tuple[int, int, int]
 Span = tuple[int, int]
 """What lies between two seqs, without them."""
 
 _IdKey = tuple[str, int]
 """Of a message in a queue: its id, and the queue's row id."""
 
-EVERYWHERE: Final = (0, LARGEST)
+WHOLE_LOG: Final = (0, LARGEST)
 
 _COLUMNS: Final = "stored_at, queue, seq, id, alias, updated_at, codec, published_at, kind, origin_seq"
 _PLACE_IN: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 AND queue = $3"
@@ -143,7 +143,7 @@ class OneLog:
         self,
         organization: int,
         queue: int,
-        within: Span = EVERYWHERE,
+        within: Span = WHOLE_LOG,
         alias: str | None = None,
         *,
         floor: int = 0,
@@ -158,16 +158,16 @@ class OneLog:
             self._key = (*self._key, floor)
             self._sql += f" AND coalesce({row}.origin_seq, {row}.seq) > ${len(self._key)}"
 
-    async def locate(self, tx: Transaction, public_id: str) -> Place:
-        return await place_of(tx, self._organization, public_id, self._queue)
+    async def locate(self, tx: Transaction, public_id: str) -> LogPosition:
+        return await position_of(tx, self._organization, public_id, self._queue)
 
-    async def older(self, tx: Transaction, bound: Place | None, limit: int, offset: int = 0) -> Sequence[Row]:
+    async def older(self, tx: Transaction, bound: LogPosition | None, limit: int, offset: int = 0) -> Sequence[Row]:
         if offset and await self._capacity(tx) <= offset:
             return []
         below = LARGEST if bound is None else (await self.boundaries(tx, bound))[0]
         return await self._read(tx, (0, below), "DESC", limit, offset)
 
-    async def newer(self, tx: Transaction, bound: Place, limit: int) -> Sequence[Row]:
+    async def newer(self, tx: Transaction, bound: LogPosition, limit: int) -> Sequence[Row]:
         first = (await self.boundaries(tx, bound))[1]
         return await self._read(tx, (first - 1, LARGEST), "ASC", limit)
 
@@ -175,7 +175,7 @@ class OneLog:
         """Messages between two seqs, from one end or from the other."""
         return await self._read(tx, span, "DESC" if newest_first else "ASC", limit)
 
-    async def boundaries(self, tx: Transaction, bound: Place) -> tuple[int, int]:
+    async def boundaries(self, tx: Transaction, bound: LogPosition) -> tuple[int, int]:
         """Smaller seqs than the first stand below the place, those from the second on stand above it."""
         stored_at, queue, seq = bound
         if queue == self._queue:
@@ -188,12 +188,12 @@ class OneLog:
         taken = len(self._key)
         condition = f"listed.seq > ${taken + 1} AND listed.seq < ${taken + 2}"
         sql = f"{self._sql} AND {condition} ORDER BY listed.seq {order} LIMIT ${taken + 3} OFFSET ${taken + 4}"
-        bounds = common(self._within, span)
+        bounds = intersect(self._within, span)
         return [placed(row) for row in await tx.rows(sql, *self._key, *bounds, limit, offset)]
 
     async def _capacity(self, tx: Transaction) -> int:
         """At most so many messages are in the log: beyond them there is nothing to skip rows for."""
-        low, high = common(self._within, await span_of_log(tx, self._organization, self._queue))
+        low, high = intersect(self._within, await span_of_log(tx, self._organization, self._queue))
         return high - low - 1
 
 
@@ -265,7 +265,7 @@ class AcrossQueues:
         return rows
 
 
-def common(one: Span, other: Span) -> Span:
+def intersect(one: Span, other: Span) -> Span:
     """What lies in both."""
     return max(one[0], other[0]), min(one[1], other[1])
 
@@ -277,7 +277,7 @@ async def span_of_log(tx: Transaction, organization: int, queue: int) -> Span:
 
 async def span_of_times(tx: Transaction, organization: int, queue: int, selection: Selection) -> Span:
     """Where in a log the messages are that pass the filters of time."""
-    low, high = EVERYWHERE
+    low, high = WHOLE_LOG
     if selection.created_after is not None:
         low = await first_seq_at(tx, organization, queue, selection.created_after + 1) - 1
     if selection.created_before is not None:
@@ -300,14 +300,14 @@ def _ids_of_times(selection: Selection) -> tuple[str, str]:
     return low, high
 
 
-async def called_by_id(tx: Transaction, organization: int, alias: str | None) -> list[Row]:
+async def rows_named_by_id(tx: Transaction, organization: int, alias: str | None) -> list[Row]:
     """The message without an alias whose id is this text: it goes by that, in each of its queues."""
     if alias is None or not is_public_id(alias):
         return []
     return [placed(row) for row in await tx.rows(_WITHOUT_ALIAS, organization, alias, _COPIES)]
 
 
-async def place_of(tx: Transaction, organization: int, public_id: str, queue: int) -> Place:
+async def position_of(tx: Transaction, organization: int, public_id: str, queue: int) -> LogPosition:
     """Where a message stands: in that queue, or if it is not in it in another one.
 
     If it is gone, behind all that was stored by the time its id was made.
@@ -324,7 +324,7 @@ async def first_seq_at(tx: Transaction, organization: int, queue: int, stored_at
     return 1 + await last_seq_stored_before(tx, organization, queue, bounds, stored_at)
 
 
-async def chosen_rows(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[Row]:
+async def rows_by_id(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[Row]:
     """The messages with these ids, in whatever queues."""
     sql = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND id IN ({placeholders(2, len(public_ids))})"
     return [placed(row) for row in await tx.rows(sql, organization, *public_ids)]

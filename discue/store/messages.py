@@ -7,7 +7,7 @@ from discue.domain.errors import BadRequest, Fault
 from discue.domain.messages import decode_options
 from discue.domain.model import Queue, StoredMessage
 from discue.store import delayed_messages, message_log, queues
-from discue.store.deliveries import Recipient, recipient
+from discue.store.deliveries import Recipient, find_recipient
 from discue.store.engine import Row, Transaction
 from discue.store.listener_messages import ListenerMessages, MessageSource, Picked, Several, candidates_of
 from discue.store.message_log import (
@@ -16,9 +16,9 @@ from discue.store.message_log import (
     AcrossQueues,
     LiveQueues,
     OneLog,
-    called_by_id,
-    chosen_rows,
-    common,
+    intersect,
+    rows_by_id,
+    rows_named_by_id,
     span_of_times,
 )
 from discue.store.pagination import (
@@ -105,7 +105,7 @@ async def delete(tx: Transaction, message: StoredMessage) -> bool:
     """Lanes settle the hole that it leaves in the log. False when it was gone."""
     key = (message.organization, message.queue, message.seq)
     if message.waits:
-        await delayed_messages.forget(tx, key[:2], message.seq)
+        await delayed_messages.cancel(tx, key[:2], message.seq)
     await tx.execute(_MAKE_DUE, *key)
     return await message_log.release_bodies(tx, message.organization, await tx.rows(_DELETE, *key)) == 1
 
@@ -144,7 +144,7 @@ async def _rows_of_queue(
     Raises BadRequest when the selection names a listener that is not one of the queue's.
     """
     if selection.listener is not None:
-        of = await recipient(tx, organization, selection.listener)
+        of = await find_recipient(tx, organization, selection.listener)
         if of is None or of.queue != queue:
             raise _no_listener("must be the id of a listener of this queue")
         return await _of_recipient(tx, of, selection, only)
@@ -159,7 +159,7 @@ async def _rows_of_organization(
     Raises BadRequest when the selection names a listener that is not one of the organization's.
     """
     if selection.listener is not None:
-        of = await recipient(tx, organization, selection.listener)
+        of = await find_recipient(tx, organization, selection.listener)
         if of is None:
             raise _no_listener("must be the id of a listener")
         return await _of_recipient(tx, of, selection, only)
@@ -177,18 +177,18 @@ async def _of_log(
     floor: int = 0,
 ) -> Source:
     """What passes the filters in one queue, above a seq, or among the ids of `only` there."""
-    within = common((floor, LARGEST), await span_of_times(tx, organization, queue, selection))
+    within = intersect((floor, LARGEST), await span_of_times(tx, organization, queue, selection))
     log = OneLog(organization, queue, within, selection.alias, floor=floor)
     if only is not None:
-        return InMemoryRows(_passing(await chosen_rows(tx, organization, only), selection, queue, floor), log)
-    called = _passing(await called_by_id(tx, organization, selection.alias), selection, queue, floor)
+        return InMemoryRows(_passing(await rows_by_id(tx, organization, only), selection, queue, floor), log)
+    called = _passing(await rows_named_by_id(tx, organization, selection.alias), selection, queue, floor)
     return Merged([log, InMemoryRows(called, log)], log) if called else log
 
 
 async def _of_all(tx: Transaction, organization: int, live: LiveQueues, selection: Selection) -> Source:
     """What passes the filters in all queues."""
     everything = AcrossQueues(organization, live, selection)
-    called = _passing(await called_by_id(tx, organization, selection.alias), selection)
+    called = _passing(await rows_named_by_id(tx, organization, selection.alias), selection)
     by_id = [(row[2], *row[1:]) for row in await _living(tx, called, live)]
     return Merged([everything, InMemoryRows(by_id, everything)], everything) if by_id else everything
 
@@ -204,7 +204,7 @@ async def _of_targets(
         return [row for row in passing if row[2] in only or row[1][1] in found]
 
     anywhere = OneLog(organization, 0)
-    rows = await listed(tx, await chosen_rows(tx, organization, only))
+    rows = await listed(tx, await rows_by_id(tx, organization, only))
     logs = [await _of_log(tx, organization, queue, selection) for queue in sorted(found)]
     merged = Merged([InMemoryRows(rows, anywhere), *logs], anywhere)
     return _EachOnce(organization, merged, len(logs) + 1, listed)
@@ -219,7 +219,7 @@ async def _of_recipient(tx: Transaction, of: Recipient, selection: Selection, on
         return await browse(tx, source, selection)
     times = await span_of_times(tx, of.organization, of.queue, selection)
     candidates = await _candidates(tx, of, selection, only)
-    received = ListenerMessages(of, selection.state, candidates, common((of.start_seq, LARGEST), times))
+    received = ListenerMessages(of, selection.state, candidates, intersect((of.start_seq, LARGEST), times))
     return await received.page(tx, selection)
 
 
@@ -228,9 +228,9 @@ async def _candidates(
 ) -> MessageSource:
     """Where what is asked for stands: among some ids, under an alias, or where a state has its place."""
     if only is not None:
-        return Picked(_passing(await chosen_rows(tx, of.organization, only), selection, of.queue))
+        return Picked(_passing(await rows_by_id(tx, of.organization, only), selection, of.queue))
     if selection.alias is not None:
-        called = _passing(await called_by_id(tx, of.organization, selection.alias), selection, of.queue)
+        called = _passing(await rows_named_by_id(tx, of.organization, selection.alias), selection, of.queue)
         return Several(OneLog(of.organization, of.queue, alias=selection.alias), Picked(called))
     return candidates_of(of, selection.state or "acknowledged")
 
@@ -296,7 +296,7 @@ class _EachOnce:
         """Of each of these messages, the copy that the list has."""
         shown: dict[str, Row] = {}
         if public_ids:
-            for row in await self._listed(tx, await chosen_rows(tx, self._organization, public_ids)):
+            for row in await self._listed(tx, await rows_by_id(tx, self._organization, public_ids)):
                 known = shown.get(row[2])
                 if known is None or known[1][1] < row[1][1]:
                     shown[row[2]] = row

@@ -161,7 +161,7 @@ async def _remove_attempts(tx: Transaction, job: Job, listener: int) -> bool:
 
 
 async def _purge_queue(tx: Transaction, organization: int, queue: int) -> bool:
-    for listener in await listeners.any_of_queue(tx, organization, queue, 0, 1):
+    for listener in await listeners.ids_of_queue(tx, organization, queue, 0, 1):
         await _purge_listener(tx, organization, listener)
         return False
     # Those of one message go together: by their seq alone they are found.
@@ -179,7 +179,7 @@ async def _purge_queue(tx: Transaction, organization: int, queue: int) -> bool:
 
 
 async def _purge_organization(tx: Transaction, job: Job) -> bool:
-    for queue in await queues.any_after(tx, job.organization, 0, 1):
+    for queue in await queues.ids_after(tx, job.organization, 0, 1):
         await _purge_queue(tx, job.organization, queue)
         return False
     for table, key in _OF_ORGANIZATION:

@@ -36,7 +36,7 @@ _CLOSE_HEAD: Final = """
 _CLOSE_HEADS: Final = """
     UPDATE queue_head SET closed_at = $1
     WHERE organization = $2 AND queue > $3 AND queue <= $4 AND closed_at IS NULL"""
-_ANY_AFTER: Final = "SELECT id FROM queue WHERE organization = $1 AND id > $2 ORDER BY id LIMIT $3"
+_IDS_AFTER: Final = "SELECT id FROM queue WHERE organization = $1 AND id > $2 ORDER BY id LIMIT $3"
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -152,16 +152,16 @@ async def mark_deleted(tx: Transaction, organization: int, queue: int, now: int)
 
 async def close_some(tx: Transaction, organization: int, after: int, limit: int, now: int) -> int | None:
     """Close the heads of the next `limit` queues above row id `after`; the last one's id, None for none."""
-    found = await any_after(tx, organization, after, limit)
+    found = await ids_after(tx, organization, after, limit)
     if not found:
         return None
     await tx.execute(_CLOSE_HEADS, now, organization, after, found[-1])
     return found[-1]
 
 
-async def any_after(tx: Transaction, organization: int, after: int, limit: int) -> list[int]:
+async def ids_after(tx: Transaction, organization: int, after: int, limit: int) -> list[int]:
     """Row ids of queues, deleted ones too."""
-    return [row[0] for row in await tx.rows(_ANY_AFTER, organization, after, limit)]
+    return [row[0] for row in await tx.rows(_IDS_AFTER, organization, after, limit)]
 
 
 async def delete(tx: Transaction, organization: int, queue: int) -> None:

@@ -17,7 +17,7 @@ _TAKE: Final = """
     WHERE allowance.taken < $5 RETURNING taken"""
 _RETURN: Final = """
     UPDATE allowance SET taken = taken - $1 WHERE organization = $2 AND caller = $3 AND minute = $4 AND taken >= $1"""
-_FORGET: Final = """
+_DELETE_OLD: Final = """
     DELETE FROM allowance WHERE (organization, caller, minute) IN (
         SELECT organization, caller, minute FROM allowance WHERE minute < $1 ORDER BY minute LIMIT $2
     )"""
@@ -49,9 +49,9 @@ async def take(tx: Transaction, wishes: Sequence[BudgetRequest]) -> list[BudgetG
     return [await _take(tx, wish) for wish in wishes]
 
 
-async def forget(tx: Transaction, before_minute: int) -> int:
+async def delete_old(tx: Transaction, before_minute: int) -> int:
     """One step over minutes that are over; how many rows it deleted."""
-    return await tx.execute(_FORGET, before_minute, STEP_ROWS)
+    return await tx.execute(_DELETE_OLD, before_minute, STEP_ROWS)
 
 
 async def _take(tx: Transaction, wish: BudgetRequest) -> BudgetGrant:

@@ -7,9 +7,9 @@ import msgspec
 
 from discue.domain.intervals import Interval, to_intervals, total_length
 from discue.domain.model import MissedSelection, Redelivery
-from discue.store import blocking
-from discue.store.cursors import KeyRow
+from discue.store import delivery_rows
 from discue.store.deliveries import Recipient
+from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction
 from discue.store.listener_messages import MessageSource, missed_for
 from discue.store.message_log import Span
@@ -197,7 +197,7 @@ class RedeliveryBatch(msgspec.Struct, frozen=True):
         return len(self.lost) + sum(total_length(cut.taken) - len(cut.there) for cut in self.cuts)
 
 
-async def next_step(tx: Transaction, cursor: CursorKey, queue: int, rows: int = STEP_ROWS) -> RedeliveryBatch | None:
+async def next_batch(tx: Transaction, cursor: CursorKey, queue: int, rows: int = STEP_ROWS) -> RedeliveryBatch | None:
     """Of the listener's oldest redelivery that has not ended, at most so many deliveries; None when there is none.
 
     They are not more than its pace allows in a second.
@@ -212,7 +212,7 @@ async def next_step(tx: Transaction, cursor: CursorKey, queue: int, rows: int = 
         step = await reading.of_messages(opened[0].chosen.seqs, rows)
     else:
         step = await reading.of_stretch(rows)
-    keys = await blocking.among(tx, cursor, (*step.apart, *step.lost))
+    keys = await delivery_rows.blocking_rows_among(tx, cursor, (*step.apart, *step.lost))
     return msgspec.structs.replace(step, keys=tuple(keys)) if keys else step
 
 

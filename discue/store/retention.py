@@ -139,33 +139,33 @@ async def trim_log(tx: Transaction, log: LogToTrim, after: int, stored_before: i
     return end
 
 
-async def forget_missed(tx: Transaction, missed_before: int) -> int:
+async def delete_missed(tx: Transaction, missed_before: int) -> int:
     """One step over missed deliveries that were kept long enough; how many it deleted."""
     delivery_rows = await tx.execute(_DELETE_MISSED, missed_before, STEP_ROWS)
     return delivery_rows + await tx.execute(_DELETE_MISSED_RANGES, missed_before, STEP_ROWS)
 
 
-async def forget_attempts(tx: Transaction, organization: int, made_before: int) -> int:
+async def delete_attempts(tx: Transaction, organization: int, made_before: int) -> int:
     """One step over an organization's attempt records; how many it deleted."""
     return await tx.execute(_OLD_ATTEMPTS, organization, row_id_at(made_before), STEP_ROWS)
 
 
-async def forget_details(tx: Transaction, organization: int, made_before: int) -> int:
+async def delete_details(tx: Transaction, organization: int, made_before: int) -> int:
     """One step over what is kept of an organization's attempts beside their records; of how many it deleted that."""
     return await tx.execute(_OLD_DETAILS, organization, row_id_at(made_before), DETAILS_A_STEP)
 
 
-async def forget_events(tx: Transaction, organization: int, recorded_before: int) -> int:
+async def delete_events(tx: Transaction, organization: int, recorded_before: int) -> int:
     """One step over what happened in an organization's control plane; how many events it deleted."""
     return await tx.execute(_OLD_EVENTS, organization, row_id_at(recorded_before), STEP_ROWS)
 
 
-async def forget_redeliveries(tx: Transaction, ended_before: int) -> int:
+async def delete_redeliveries(tx: Transaction, ended_before: int) -> int:
     """One step over redeliveries that have ended; how many it deleted."""
     return await tx.execute(_ENDED_REDELIVERIES, ended_before, STEP_ROWS)
 
 
-async def forget_replays(tx: Transaction, ended_before: int) -> int:
+async def delete_replays(tx: Transaction, ended_before: int) -> int:
     """One step over replays that have ended; how many it deleted."""
     return await tx.execute(_ENDED_REPLAYS, ended_before, STEP_ROWS)
 

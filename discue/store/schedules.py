@@ -321,7 +321,7 @@ async def _append(tx: Transaction, queue: QueueKey, entries: Sequence[NewEntry],
     await insert_rows(tx, LOG, rows)
     counted = (
         TallyEntry(queue[0], tallies.period_of(now), tallies.MESSAGE_ADDED, len(entries)),
-        TallyEntry(queue[0], tallies.NOW, tallies.BYTES_STORED, sum(len(entry.body) for entry in entries)),
+        TallyEntry(queue[0], tallies.CURRENT, tallies.BYTES_STORED, sum(len(entry.body) for entry in entries)),
     )
     await tallies.add(tx, counted)
     return int(head)

@@ -13,7 +13,7 @@ from discue.store.engine import Row, Transaction
 
 PERIOD_MS: Final = 300_000
 
-NOW: Final = 0
+CURRENT: Final = 0
 """The period of what is there at the moment, and goes down as well as up."""
 
 MESSAGE_ADDED: Final = 1
@@ -22,7 +22,7 @@ BYTES_STORED: Final = 2
 MESSAGE_PUBLISHED_OK: Final = 3
 MESSAGE_PUBLISHED_NOT_OK: Final = 4
 
-OF_EVENTS: Final = {
+EVENT_KINDS: Final = {
     "message_added": MESSAGE_ADDED,
     "message_published_ok": MESSAGE_PUBLISHED_OK,
     "message_published_not_ok": MESSAGE_PUBLISHED_NOT_OK,
@@ -54,7 +54,7 @@ OF_EVENTS: Final = {
 }
 """What each event is counted as. These numbers stand in databases: none is ever given another meaning."""
 
-WORKS: Final = 3
+WORK_SLOT: Final = 3
 """The slot of everything but appends and settles: such transactions are few."""
 
 _SLOTS_A_WORKER: Final = 4
@@ -66,9 +66,9 @@ _ADD: Final = """
 _SINCE: Final = """
     SELECT period, kind, CAST(sum(n) AS BIGINT) FROM tally WHERE organization = $1 AND period >= $2
     GROUP BY period, kind"""
-_NOW: Final = """
+_CURRENT: Final = """
     SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM tally WHERE organization = $1 AND period = 0 AND kind = $2"""
-_FORGET: Final = """
+_DELETE_OLD: Final = """
     DELETE FROM tally WHERE organization = $1 AND period > 0 AND period < $2
     AND period <= (SELECT min(period) + $3 FROM tally WHERE organization = $1 AND period > 0)"""
 
@@ -91,7 +91,7 @@ def period_of(millisecond: int) -> int:
     return millisecond // PERIOD_MS
 
 
-def of_attempts(attempts: Iterable[Attempt]) -> list[TallyEntry]:
+def attempt_entries(attempts: Iterable[Attempt]) -> list[TallyEntry]:
     """How often it went well and how often not."""
     counts = Counter([(attempt.organization, attempt.id // _IDS_A_PERIOD, not attempt.error) for attempt in attempts])
     return [
@@ -103,13 +103,13 @@ def of_attempts(attempts: Iterable[Attempt]) -> list[TallyEntry]:
 async def add(tx: Transaction, counted: Collection[TallyEntry]) -> None:
     """Add what a work did, within its transaction."""
     for organization, period, kind, n in sorted(counted):
-        await tx.execute(_ADD, organization, period, kind, WORKS, n)
+        await tx.execute(_ADD, organization, period, kind, WORK_SLOT, n)
 
 
-async def removed(tx: Transaction, organization: int, sizes: Collection[Row]) -> int:
+async def subtract_bytes(tx: Transaction, organization: int, sizes: Collection[Row]) -> int:
     """Messages with these sizes are not kept any more; how many."""
     if sizes:
-        await add(tx, [TallyEntry(organization, NOW, BYTES_STORED, -sum(size for (size,) in sizes))])
+        await add(tx, [TallyEntry(organization, CURRENT, BYTES_STORED, -sum(size for (size,) in sizes))])
     return len(sizes)
 
 
@@ -119,13 +119,13 @@ async def since(tx: Transaction, organization: int, period: int) -> list[Row]:
 
 
 async def bytes_stored(tx: Transaction, organization: int) -> int:
-    row = await tx.row(_NOW, organization, BYTES_STORED)
+    row = await tx.row(_CURRENT, organization, BYTES_STORED)
     return int(row[0]) if row else 0
 
 
-async def forget(tx: Transaction, organization: int, before: int, periods: int) -> int:
+async def delete_old(tx: Transaction, organization: int, before: int, periods: int) -> int:
     """One step over an organization's old counts: at most so many periods of those before one; how many rows."""
-    return await tx.execute(_FORGET, organization, before, periods)
+    return await tx.execute(_DELETE_OLD, organization, before, periods)
 
 
 _QUEUES: Final = """

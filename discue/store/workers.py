@@ -18,14 +18,14 @@ _RENEW: Final = "UPDATE worker SET lease_until = clock_ms() + $1, lease_ms = $1 
 _HOLD: Final = "UPDATE worker SET leaves = leaves WHERE incarnation = $1 AND dead = 0 AND leaves = 0"
 _BEGIN_LEAVING: Final = "UPDATE worker SET leaves = 1 WHERE incarnation = $1"
 _DECLARE_DEAD: Final = "UPDATE worker SET dead = 1 WHERE incarnation = $1 AND dead = 0"
-_BURY: Final = _DECLARE_DEAD + " AND (lease_until <= clock_ms() OR lease_until > clock_ms() + lease_ms)"
-_FREE: Final = """
+_EXPIRE: Final = _DECLARE_DEAD + " AND (lease_until <= clock_ms() OR lease_until > clock_ms() + lease_ms)"
+_RELEASE_CURSORS: Final = """
     UPDATE cursor SET owner = NULL, token = token + 1
     WHERE owner = $1 AND NOT EXISTS (SELECT 1 FROM worker WHERE incarnation = $1 AND dead = 0)
     AND (organization, listener, stream) IN (
         SELECT organization, listener, stream FROM cursor WHERE owner = $1
         ORDER BY organization, listener, stream LIMIT $2)"""
-_FORGET: Final = """
+_DELETE: Final = """
     DELETE FROM worker WHERE incarnation = $1 AND dead = 1
     AND NOT EXISTS (SELECT 1 FROM cursor WHERE owner = $1)"""
 _EXISTS: Final = "SELECT 1 FROM worker WHERE incarnation = $1"
@@ -82,26 +82,26 @@ async def leave(tx: Transaction, session_id: int, limit: int) -> bool:
     await tx.execute(_DECLARE_DEAD, session_id)
     if await release_cursors(tx, session_id, limit) == limit:
         return False
-    await forget(tx, session_id)
+    await delete(tx, session_id)
     return await tx.row(_EXISTS, session_id) is None
 
 
 async def expire_worker(tx: Transaction, session_id: int, *, known_dead: bool = False) -> bool:
     """Declare a worker dead if its lease is over, or if it is known to have ended. Whether this call did."""
-    return await tx.execute(_DECLARE_DEAD if known_dead else _BURY, session_id) == 1
+    return await tx.execute(_DECLARE_DEAD if known_dead else _EXPIRE, session_id) == 1
 
 
 async def release_cursors(tx: Transaction, dead: int, limit: int) -> int:
     """Take at most `limit` cursors from a worker that is dead or gone, the first ones by key; how many."""
-    return await tx.execute(_FREE, dead, limit)
+    return await tx.execute(_RELEASE_CURSORS, dead, limit)
 
 
-async def forget(tx: Transaction, session_id: int) -> bool:
+async def delete(tx: Transaction, session_id: int) -> bool:
     """Remove a dead worker's row if no cursor names it."""
-    return await tx.execute(_FORGET, session_id) == 1
+    return await tx.execute(_DELETE, session_id) == 1
 
 
-async def missing_after(tx: Transaction, session_id: int) -> int | None:
+async def missing_owner_after(tx: Transaction, session_id: int) -> int | None:
     """The next higher owner of a cursor that has no row: it came from another database, or was too late."""
     row = await tx.row(_MISSING, session_id)
     return row[0] if row is not None else None

@@ -137,7 +137,7 @@ def test_the_last_use_of_a_key_makes_another_tag_and_not_another_version(cast: C
     path = f"/api_keys/{made['id']}"
     before = cast.alice.get(path)
     store = cast.service.installation.store
-    key = cast.service.run(store.read(lambda tx: api_keys.anywhere(tx, made["id"])))
+    key = cast.service.run(store.read(lambda tx: api_keys.by_public_id(tx, made["id"])))
     assert key is not None
     cast.service.run(store.write(lambda tx: api_keys.mark_used(tx, key.organization, key.id, 17)))
     after = cast.alice.get(path)

@@ -20,7 +20,7 @@ async def test_a_key_is_told_once_and_only_a_hash_of_it_is_kept(cast: Cast, cont
     assert parts is not None
     assert parts.public_id == made.key.public_id
     assert len(parts.secret) == 32
-    stored = await control.store.read(lambda tx: rows.anywhere(tx, made.key.public_id))
+    stored = await control.store.read(lambda tx: rows.by_public_id(tx, made.key.public_id))
     assert stored == made.key
     assert parts.secret not in repr(made)
     assert parts.secret.encode() not in stored.secret_hash

@@ -31,7 +31,7 @@ def keeping(cast: Cast) -> ControlContext:
 
 async def kept(cast: Cast) -> StoredResponse | None:
     key = a_key(cast)
-    return await cast.control.store.read(lambda tx: idempotency.kept(tx, key.organization, key.hash))
+    return await cast.control.store.read(lambda tx: idempotency.read_response(tx, key.organization, key.hash))
 
 
 async def aliases(cast: Cast) -> list[str]:

@@ -31,7 +31,7 @@ from discue.observability.logs import Log
 from discue.publishing.publish import NewMessage, entry_for
 from discue.sending.attempt_request import AttemptRequest
 from discue.sending.fetch import Fetched
-from discue.store import listeners, liveness, messages, organizations, queues, workers
+from discue.store import listener_health, listeners, messages, organizations, queues, workers
 from discue.store.engine import Append, Appended, NewEntry, Row, Transaction
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
@@ -276,7 +276,7 @@ class Stage:
         await self.store.write(partial(workers.expire_worker, session_id=owner.session_id, known_dead=True))
         while await self.store.write(partial(workers.release_cursors, dead=owner.session_id, limit=100)):
             pass
-        await self.store.write(partial(workers.forget, session_id=owner.session_id))
+        await self.store.write(partial(workers.delete, session_id=owner.session_id))
 
     async def die(self, worker: Worker) -> None:
         """The process is killed, and others find that out."""
@@ -342,7 +342,9 @@ class Stage:
     async def liveness(self, listener: Listener) -> Liveness:
         """As a client sees it."""
         stored = await self.stored(listener)
-        return (await self.store.read(lambda tx: liveness.of(tx, stored.organization, [stored])))[stored.id]
+        return (await self.store.read(lambda tx: listener_health.read_liveness(tx, stored.organization, [stored])))[
+            stored.id
+        ]
 
     async def organization(self) -> Organization:
         self._number += 1
@@ -456,12 +458,12 @@ class Stage:
         return found
 
     async def counts(self, listener: Listener) -> CursorCounts:
-        found = await self.store.read(lambda tx: listeners.counts(tx, listener.organization, listener.id))
+        found = await self.store.read(lambda tx: listeners.read_counts(tx, listener.organization, listener.id))
         assert found is not None
         return found
 
     async def missed(self, listener: Listener) -> list[str]:
-        return await self.store.read(lambda tx: listeners.missed(tx, listener, 10_000))
+        return await self.store.read(lambda tx: listeners.missed_ids(tx, listener, 10_000))
 
     async def rows(self, sql: str, *values: int) -> list[Row]:
         return await self.store.read(lambda tx: tx.rows(sql, *values))

@@ -16,8 +16,8 @@ from discue.domain.model import (
     Queue,
     RetryOptions,
 )
-from discue.store import blocking, deliveries, listeners, messages, retention
-from discue.store.cursors import KeyRow
+from discue.store import deliveries, delivery_rows, listeners, messages, retention
+from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, Transaction
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
 from tests.dispatch.test_order import Judge, fail_the_next_read_of_keys
@@ -169,7 +169,7 @@ async def test_failed_search_for_deleted_messages_is_repeated_after_an_earlier_a
     await stage.end(stage.courier.under_way[0], badly())
     await stage.advance(4_900)
     with monkeypatch.context() as patched:
-        patched.setattr(blocking, "gone", _unavailable)
+        patched.setattr(delivery_rows, "gone", _unavailable)
         await stage.delete_message(queue, ids[0])
     await stage.advance(100)
     assert stage.courier.ids() == [ids[2]], "the retry comes before the search is repeated"
@@ -216,7 +216,7 @@ async def test_what_blocks_a_key_is_kept_until_somebody_decides(stage: Stage) ->
     queue, _ = await _running(stage)
     await _missed(stage, queue, "a", "a")
     late = stage.clock.now() + 100 * DAY_MS
-    await stage.store.write(partial(retention.forget_missed, missed_before=late))
+    await stage.store.write(partial(retention.delete_missed, missed_before=late))
     assert await _rows(stage) == [(1, "missed", 1)]
 
 
@@ -278,7 +278,7 @@ class Course:
             await self._stage.end(sent, outcome)
 
     async def delete_one(self) -> None:
-        missed = await self._stage.store.read(partial(listeners.missed, listener=self._listener, limit=100))
+        missed = await self._stage.store.read(partial(listeners.missed_ids, listener=self._listener, limit=100))
         if missed:
             chosen = self._chance.choice(missed)
             self.deleted.add(chosen)

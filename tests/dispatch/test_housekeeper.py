@@ -135,7 +135,7 @@ async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, housekeeper: Ke
     begun = stage.clock.now()
     for number in range(-4, 4):
         once = IdempotencyRecord((number << 61, 2), b"", b"", row_id_at(begun) + number + 4)
-        await stage.store.write(lambda tx, once=once: idempotency.keep(tx, queue.organization, once, begun))  # type: ignore[misc]
+        await stage.store.write(lambda tx, once=once: idempotency.store_key(tx, queue.organization, once, begun))  # type: ignore[misc]
     stage.clock.advance(DAY_MS)
     await housekeeper.retain()
     assert await stage.rows("SELECT count(*) FROM idempotency_key") == [(8,)]

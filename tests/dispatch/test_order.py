@@ -11,7 +11,7 @@ from discue.domain.errors import StoreUnavailable
 from discue.domain.model import DeliveryOptions, Listener, MessageOptions, Outcome, Queue, RetryOptions
 from discue.domain.window import SPAN
 from discue.store import deliveries, messages
-from discue.store.cursors import keys_of
+from discue.store.delivery_rows import read_open_keys
 from discue.store.engine import Transaction, Work
 from tests.dispatch.stage import DAY_MS, Sent, Stage, badly, well
 from tests.dispatch.test_redelivering import _ask as redeliver
@@ -257,7 +257,7 @@ def fail_the_next_read_of_keys(stage: Stage, monkeypatch: pytest.MonkeyPatch) ->
     read = stage.store.read
 
     async def failing_read(work: Work[T]) -> T:
-        if getattr(work, "func", None) is keys_of:
+        if getattr(work, "func", None) is read_open_keys:
             monkeypatch.setattr(stage.store, "read", read)
             raise StoreUnavailable
         return await read(work)

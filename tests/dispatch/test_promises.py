@@ -44,7 +44,7 @@ from discue.dispatch.lane import (
 from discue.domain import window
 from discue.domain.model import CursorCounts, DeliveryOptions, Listener, MessageOptions, OnMissed, Outcome, Queue
 from discue.publishing.publish import NewMessage, entry_for
-from discue.store import blocking, cursors, handover
+from discue.store import delivery_rows, handover
 from discue.store.engine import Append
 from tests.dispatch import replays
 from tests.dispatch.paced import Paced, Place
@@ -60,8 +60,7 @@ TINY = {
     window: {"SPAN": SMALL_SPAN},
     lane: {"SPAN": SMALL_SPAN},
     selector: {"_RELIEF": SMALL_SPAN // 2, "WAITING_HELD": 3},
-    cursors: {"_KEYS_READ": 2},
-    blocking: {"GONE_ROWS": 2},
+    delivery_rows: {"_KEYS_READ": 2, "BLOCKING_ROWS": 2},
     redelivery: {"WAITING_RETRIES": 3},
     expiry: {"_EXPIRED_AT_ONCE": 2},
     backlog: {"SPAN": SMALL_SPAN, "_PAGE_ROWS": 4, "_DUE_ROWS": 2, "_HINTS_HELD": 4},

@@ -26,7 +26,7 @@ from discue.dispatch.pull.session import Ledger
 from discue.domain.model import Entry, RateLimit
 from discue.domain.pace import TokenBucket
 from discue.domain.window import Window
-from discue.store import cursors, leases
+from discue.store import cursors, pull_leases
 from discue.store import listeners as store_listeners
 from discue.store.engine import Append, Appended, CursorKey, Settle, TopicAppend, Transaction
 from discue.store.postgres.pool import Link
@@ -190,20 +190,20 @@ def takes_over_with_a_full_bucket() -> None:
 
 
 def hands_out_what_is_leased() -> None:
-    look = leases.look
+    look = pull_leases.read_snapshot
 
     async def later(tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int]) -> Any:
         return await look(tx, listener, now + _LEASES_MS, seqs)
 
-    put(leases, "look", later)
+    put(pull_leases, "look", later)
 
 
 def forgets_who_holds_keys_of_what_is_leased() -> None:
     async def nobody(*_of: object, **_named: object) -> list[object]:
         return []
 
-    put(leases, "keys_among", nobody)
-    put(leases, "keys_at", nobody)
+    put(pull_leases, "keys_among", nobody)
+    put(pull_leases, "keys_at", nobody)
 
 
 def forgets_acknowledgements() -> None:

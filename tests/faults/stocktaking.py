@@ -1,7 +1,7 @@
 """The content of the store at the end: every log, and the counts of the remaining listeners."""
 
 from discue.store.engine import Engine, Transaction
-from discue.store.listeners import counts as cursor_counts
+from discue.store.listeners import read_counts as cursor_counts
 from tests.faults.history import Counts, History, Log, PullCounts, ReplayCounts
 from tests.support.tallied import drift
 

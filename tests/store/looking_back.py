@@ -21,8 +21,8 @@ async def look_back(tx: Transaction, queue: Queue, listener: Listener) -> None:
     for topic, chosen, oldest_first in product(get_args(EventTopic), only, (False, True)):
         choice: EventTopic = topic
         await events.find(tx, EventQuery(ours, last_id_of(NOON), 10, choice, chosen, oldest_first))
-    await tallies.add(tx, [TallyEntry(ours, tallies.NOW, tallies.BYTES_STORED, 1)])
+    await tallies.add(tx, [TallyEntry(ours, tallies.CURRENT, tallies.BYTES_STORED, 1)])
     await tallies.since(tx, ours, 1)
     await tallies.bytes_stored(tx, ours)
-    await tallies.forget(tx, ours, 10, 2)
-    await retention.forget_events(tx, ours, NOON)
+    await tallies.delete_old(tx, ours, 10, 2)
+    await retention.delete_events(tx, ours, NOON)

@@ -66,6 +66,6 @@ async def test_takers_at_the_same_time_share_the_limit_exactly(store: Store) -> 
 async def test_old_minutes_are_forgotten_in_steps(store: Store) -> None:
     await _take(store, *(_wish(1, caller=caller) for caller in range(rate_limits.STEP_ROWS + 5)))
     await _take(store, _wish(1, minute=MINUTE + 1))
-    forget = partial(rate_limits.forget, before_minute=MINUTE + 1)
+    forget = partial(rate_limits.delete_old, before_minute=MINUTE + 1)
     assert [await store.write(forget) for _ in range(3)] == [rate_limits.STEP_ROWS, 5, 0]
     assert await _rows(store) == 1

@@ -19,7 +19,7 @@ async def test_a_key_is_read_back_with_the_hash_of_its_secret(store: Store) -> N
     assert read == key
     assert read is not None
     assert read.secret_hash == bytes(range(32))
-    assert await store.read(lambda tx: api_keys.anywhere(tx, key.public_id)) == key
+    assert await store.read(lambda tx: api_keys.by_public_id(tx, key.public_id)) == key
 
 
 async def test_only_its_organization_finds_changes_and_removes_it(store: Store) -> None:

@@ -25,7 +25,7 @@ from discue.store.engine import (
     Settle,
     Transaction,
 )
-from discue.store.listeners import counts
+from discue.store.listeners import read_counts
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
 from tests.store.rows import a_queue, public_id, row_id, stored_listener, stored_queue, take_all
@@ -436,7 +436,9 @@ async def _walk(store: Store, commits: list[list[Step]]) -> None:
         page = await store.page(ORGANIZATION, queue.id, 0, 10_000, 1 << 20)
         assert [entry.seq for entry in page.entries] == list(range(1, model.heads[index] + 1))
         assert page.head == model.heads[index]
-        found = await store.read(partial(counts, organization=ORGANIZATION, listener=model.cursors[index].listener))
+        found = await store.read(
+            partial(read_counts, organization=ORGANIZATION, listener=model.cursors[index].listener)
+        )
         assert found is not None
         assert found.acknowledged == model.cursors[index].acknowledged
         kept = await store.read(partial(_excepted, queue=queue.id))

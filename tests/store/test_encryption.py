@@ -43,7 +43,7 @@ def test_what_was_current_leaves_and_what_left_may_come_back() -> None:
 
 def test_what_cannot_be_read_of_it_is_told() -> None:
     with pytest.raises(StoreUnusable, match="cannot be read"):
-        encryption.parsed("{")
+        encryption.decode("{")
 
 
 async def test_all_rows_are_walked_in_pages(store: Store) -> None:

@@ -70,13 +70,13 @@ async def committed(store: Store, *appends: Append) -> list[Appended | Exception
 async def keep(store: Store, *onces: IdempotencyRecord) -> None:
     async def work(tx: Transaction) -> None:
         for once in onces:
-            assert await idempotency.keep(tx, OURS, once, NOON)
+            assert await idempotency.store_key(tx, OURS, once, NOON)
 
     await store.write(work)
 
 
 async def kept(store: Store, organization: int = OURS, key: tuple[int, int] = KEY) -> StoredResponse | None:
-    return await store.read(lambda tx: idempotency.kept(tx, organization, key))
+    return await store.read(lambda tx: idempotency.read_response(tx, organization, key))
 
 
 async def seqs(store: Store, queue: Queue) -> list[int]:
@@ -174,7 +174,7 @@ async def test_a_few_that_are_repeated_among_new_ones_are_told_apart(store: Stor
 
 async def test_a_work_that_meets_its_key_is_told_so(store: Store) -> None:
     async def work(tx: Transaction) -> bool:
-        return await idempotency.keep(tx, OURS, ONCE, NOON)
+        return await idempotency.store_key(tx, OURS, ONCE, NOON)
 
     assert await store.write(work)
     assert not await store.write(work)
@@ -187,7 +187,7 @@ async def test_old_keys_of_a_stretch_are_forgotten_in_steps(store: Store, monkey
     left: Interval | None = (-2, 3)
     steps = []
     while left is not None:
-        left = await store.write(partial(idempotency.forget, stretch=left, kept_before=NOON + 3))
+        left = await store.write(partial(idempotency.delete_old_keys, stretch=left, kept_before=NOON + 3))
         steps.append(left)
     assert steps == [(0, 3), (2, 3), None]
     assert [number for number in range(-3, 4) if await kept(store, key=(number, 0))] == [-3, 3]
@@ -196,7 +196,7 @@ async def test_old_keys_of_a_stretch_are_forgotten_in_steps(store: Store, monkey
 async def test_answers_are_forgotten_from_the_oldest_in_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idempotency, "ANSWERS_A_STEP", 2)
     await keep(store, *map(once_of, range(4)))
-    counts = [await store.write(lambda tx: idempotency.forget_answers(tx, OURS, NOON + 3)) for _ in range(3)]
+    counts = [await store.write(lambda tx: idempotency.delete_old_responses(tx, OURS, NOON + 3)) for _ in range(3)]
     assert counts == [2, 1, 0]
     assert [await kept(store, key=(number, 0)) is not None for number in range(4)] == [False, False, False, True]
 

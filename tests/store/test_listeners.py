@@ -51,7 +51,7 @@ async def test_a_listener_is_read_back_with_its_secrets_and_its_queue(store: Sto
 
 async def test_a_listener_starts_where_its_queue_stands(store: Store) -> None:
     _, listener = await _with_messages(store, before=3, after=2)
-    counts = await store.read(lambda tx: listeners.counts(tx, OURS, listener.id))
+    counts = await store.read(lambda tx: listeners.read_counts(tx, OURS, listener.id))
     assert counts == CursorCounts(5, 3, 0, 0, 0, 0, 0, 0)
     assert counts is not None
     assert counts.pending == 2
@@ -72,7 +72,7 @@ async def test_pending_counts_neither_what_is_settled_ahead_nor_what_is_missed(s
         delivery_rows=(DeliveryRow(4, "retry", 1, NOON, "failed"), DeliveryRow(5, "missed", 12, NOON, "used up")),
     )
     assert await store.settle(settled)
-    counts = await store.read(lambda tx: listeners.counts(tx, OURS, listener.id))
+    counts = await store.read(lambda tx: listeners.read_counts(tx, OURS, listener.id))
     assert counts is not None
     assert (counts.settled_ahead, counts.pending) == (2, 4)
 
@@ -90,9 +90,9 @@ async def test_missed_messages_are_shown_newest_first_whether_one_by_one_or_in_r
     deleted = await store.read(lambda tx: messages.get(tx, queue, public_id(204)))
     assert deleted is not None
     await store.write(lambda tx: messages.delete(tx, deleted))
-    all_missed = await store.read(lambda tx: listeners.missed(tx, listener))
+    all_missed = await store.read(lambda tx: listeners.missed_ids(tx, listener))
     assert all_missed == [public_id(number) for number in (207, 206, 205, 203, 201)]
-    newest = await store.read(lambda tx: listeners.missed(tx, listener, limit=2))
+    newest = await store.read(lambda tx: listeners.missed_ids(tx, listener, limit=2))
     assert newest == [public_id(207), public_id(206)]
 
 
@@ -104,7 +104,7 @@ async def test_an_alias_is_unique_within_its_queue_while_its_listener_lives(stor
     namesake = a_listener(queue, 14, listener.alias)
     with pytest.raises(UniqueViolation):
         await store.write(lambda tx: listeners.insert(tx, namesake, 0))
-    assert await store.read(lambda tx: listeners.counts(tx, OURS, namesake.id)) is None
+    assert await store.read(lambda tx: listeners.read_counts(tx, OURS, namesake.id)) is None
     await store.write(lambda tx: listeners.mark_deleted(tx, OURS, listener.id, NOON))
     await store.write(lambda tx: listeners.insert(tx, namesake, 0))
 
@@ -114,7 +114,7 @@ async def test_only_its_organization_finds_changes_and_removes_it(store: Store) 
     listener = await stored_listener(store, queue, 11)
     foreign = msgspec.structs.replace(listener, organization=THEIRS)
     assert await store.read(lambda tx: listeners.get(tx, THEIRS, listener.public_id)) is None
-    assert await store.read(lambda tx: listeners.counts(tx, THEIRS, listener.id)) is None
+    assert await store.read(lambda tx: listeners.read_counts(tx, THEIRS, listener.id)) is None
     assert await store.read(lambda tx: listeners.references(tx, THEIRS, queue.id, 10)) == []
     assert not await store.write(lambda tx: listeners.update(tx, foreign))
     assert not await store.write(lambda tx: listeners.mark_deleted(tx, THEIRS, listener.id, NOON))
@@ -153,6 +153,6 @@ async def test_the_listeners_of_several_queues_are_found_at_once_and_of_each_the
 
 async def test_counts_of_several_listeners_are_those_of_each(store: Store) -> None:
     _, listener = await _with_messages(store, before=3, after=2)
-    found = await store.read(lambda tx: listeners.counts_of(tx, OURS, [listener.id, row_id(99)]))
-    assert found == {listener.id: await store.read(lambda tx: listeners.counts(tx, OURS, listener.id))}
-    assert await store.read(lambda tx: listeners.counts_of(tx, THEIRS, [listener.id])) == {}
+    found = await store.read(lambda tx: listeners.read_counts_of(tx, OURS, [listener.id, row_id(99)]))
+    assert found == {listener.id: await store.read(lambda tx: listeners.read_counts(tx, OURS, listener.id))}
+    assert await store.read(lambda tx: listeners.read_counts_of(tx, THEIRS, [listener.id])) == {}

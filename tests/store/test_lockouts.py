@@ -109,7 +109,7 @@ async def test_one_who_is_released_begins_anew(store: Store) -> None:
     await lock(store, ADDRESS)
     assert await store.write_exclusively(partial(lockouts.release, subject=ADDRESS))
     assert await active(store) == []
-    assert await store.read(partial(lockouts.of_numbers, numbers=[ADDRESS.number])) == [Lock(ADDRESS, 0)]
+    assert await store.read(partial(lockouts.locks_of, numbers=[ADDRESS.number])) == [Lock(ADDRESS, 0)]
     assert await changes(store) == [("lockout", ADDRESS.number)] * 2
     assert (await fail(store, ADDRESS)).failures.failed_at == (NOON,)
     assert not await store.write_exclusively(partial(lockouts.release, subject=KEY))
@@ -127,8 +127,8 @@ async def test_active_are_those_that_hold_the_longest_ones_first(store: Store) -
 async def test_old_failures_are_forgotten_in_steps(store: Store) -> None:
     for number, at in enumerate((NOON, NOON + 1, NOON + 2)):
         await fail(store, LockoutSubject("address", f"192.0.2.{number}"), at)
-    assert await store.write(partial(lockouts.forget, failed_before=NOON + 2)) == 2
-    assert await store.write(partial(lockouts.forget, failed_before=NOON + 2)) == 0
+    assert await store.write(partial(lockouts.delete_old, failed_before=NOON + 2)) == 2
+    assert await store.write(partial(lockouts.delete_old, failed_before=NOON + 2)) == 0
     assert (await fail(store, LockoutSubject("address", "192.0.2.2"), NOON + 3)).failures.failed_at == (
         NOON + 2,
         NOON + 3,

@@ -52,13 +52,13 @@ async def _store(engine: Engine) -> None:
 
 async def _kept(engine: Engine) -> list[StoredResponse | None]:
     async def work(tx: Transaction) -> list[StoredResponse | None]:
-        return [await idempotency.kept(tx, row[0], (row[1], row[2])) for row in _ROWS]
+        return [await idempotency.read_response(tx, row[0], (row[1], row[2])) for row in _ROWS]
 
     return await engine.read(work)
 
 
 async def _forget(engine: Engine, kept_before: int) -> None:
     async def work(tx: Transaction) -> None:
-        await idempotency.forget(tx, (-_LARGEST - 1, _LARGEST), kept_before)
+        await idempotency.delete_old_keys(tx, (-_LARGEST - 1, _LARGEST), kept_before)
 
     await engine.commit(Batch(works=(work,)))

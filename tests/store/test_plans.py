@@ -14,22 +14,22 @@ from discue.domain.model import Channel, Listener, MissedSelection, Queue, Redel
 from discue.domain.schedule import Schedule, ScheduleRun, Timing
 from discue.store import (
     api_keys,
-    blocking,
     cursors,
     delayed_messages,
     deliveries,
+    delivery_rows,
     domains,
     feed,
     handover,
     idempotency,
-    leases,
+    listener_health,
     listener_messages,
     listeners,
-    liveness,
     lockouts,
     message_log,
     messages,
     organizations,
+    pull_leases,
     purge,
     queues,
     rate_limits,
@@ -43,7 +43,7 @@ from discue.store import (
 )
 from discue.store.engine import PULL_OWNER, IdempotencyRecord, NewEntry, Row, Transaction, Value
 from discue.store.events import Occurrence
-from discue.store.liveness import HealthRecord, ListenerHealth, Sweep
+from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
 from discue.store.pagination import Selection
 from discue.store.postgres.append import APPEND, APPEND_LATER, APPEND_ONCE, KNOWN_KEYS, ROUTE
 from discue.store.postgres.poll import PAGE, POLL
@@ -136,7 +136,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await organizations.by_public_id(tx, public_id(1))
     await organizations.by_alias(tx, "com.example")
     await organizations.operator(tx)
-    await api_keys.anywhere(tx, public_id(1))
+    await api_keys.by_public_id(tx, public_id(1))
     await api_keys.by_id(tx, OURS, row_id(1))
     await api_keys.enabled_after(tx, OURS, 0, 10)
     await api_keys.mark_used(tx, OURS, row_id(1), NOON)
@@ -155,8 +155,8 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await tallies.count_listeners(tx, OURS, 10)
     await tallies.count_messages(tx, OURS, range(5, 10))
     await tallies.bytes_stored(tx, OURS)
-    await idempotency.keep(tx, OURS, IdempotencyRecord((1, 2), b"", b"", row_id(2)), NOON)
-    await idempotency.kept(tx, OURS, (1, 2))
+    await idempotency.store_key(tx, OURS, IdempotencyRecord((1, 2), b"", b"", row_id(2)), NOON)
+    await idempotency.read_response(tx, OURS, (1, 2))
 
 
 async def _deliver_later(tx: Transaction, queue: Queue) -> None:
@@ -165,7 +165,7 @@ async def _deliver_later(tx: Transaction, queue: Queue) -> None:
     mine = delayed_messages.DueMessage((OURS, queue.id), 5, 9)
     await delayed_messages.due(tx, NOON)
     assert await delayed_messages.append_due(tx, [mine], NOON) == {mine.queue: 41}
-    await delayed_messages.forget(tx, mine.queue, 6)
+    await delayed_messages.cancel(tx, mine.queue, 6)
 
 
 async def _run_schedules(tx: Transaction, queue: Queue) -> None:
@@ -191,9 +191,9 @@ async def _run_schedules(tx: Transaction, queue: Queue) -> None:
 async def _look_at(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await listeners.get(tx, OURS, listener.public_id)
     await listeners.by_id(tx, OURS, listener.id)
-    await listeners.counts(tx, OURS, listener.id)
-    await liveness.of(tx, OURS, [listener])
-    await listeners.missed(tx, listener)
+    await listeners.read_counts(tx, OURS, listener.id)
+    await listener_health.read_liveness(tx, OURS, [listener])
+    await listeners.missed_ids(tx, listener)
     await listeners.references(tx, OURS, queue.id, 10)
     await listeners.update(tx, listener)
 
@@ -205,7 +205,7 @@ async def _change_queue(tx: Transaction, queue: Queue) -> None:
 
 async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
     """What is asked of what was missed, and of redeliveries."""
-    of = await deliveries.recipient(tx, OURS, listener.public_id)
+    of = await deliveries.find_recipient(tx, OURS, listener.public_id)
     assert of is not None
     for number, chosen in enumerate((MissedSelection((3, 5)), MissedSelection(reason="too_old"), MissedSelection())):
         made = Redelivery(
@@ -213,7 +213,7 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
         )
         await redeliveries.insert(tx, made)
         await redeliveries.preview(tx, of, chosen, (0, 40))
-        await redeliveries.next_step(tx, (OURS, listener.id, 0), queue.id)
+        await redeliveries.next_batch(tx, (OURS, listener.id, 0), queue.id)
         await redeliveries.get(tx, OURS, made.public_id)
         await redeliveries.delete(tx, made)
         for selection in SELECTIONS:
@@ -235,7 +235,7 @@ async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
         for only in (None, {channel.public_id, public_id(33)}):
             await topics.channel_page(tx, topic, selection, only)
     await topics.get(tx, OURS, topic.public_id)
-    await topics.keep_unrouted(tx, (OURS, topic.id, 1), None, NOON)
+    await topics.store_unrouted(tx, (OURS, topic.id, 1), None, NOON)
     await topics.update(tx, topic)
     await topics.reroute(tx, OURS, topic.id)
     await topics.get_channel(tx, OURS, channel.public_id)
@@ -267,7 +267,7 @@ async def _lock_out(tx: Transaction) -> None:
     subject = LockoutSubject("address", "192.0.2.1")
     for _ in range(FAILURES):
         await lockouts.count_failure(tx, subject, NOON, Occurrence(row_id(900), ""))
-    await lockouts.of_numbers(tx, [subject.number, 1])
+    await lockouts.locks_of(tx, [subject.number, 1])
     await lockouts.active(tx, NOON, 10)
     await lockouts.release(tx, subject)
 
@@ -306,11 +306,11 @@ async def _pull(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await tx.execute(
         "UPDATE cursor SET owner = $1, retrying = 1 WHERE organization = $2 AND listener = $3", PULL_OWNER, *key[:2]
     )
-    assert await leases.look(tx, key[:2], NOON, seqs) is not None
-    await leases.count_open_rows(tx, key)
-    await leases.keys_at(tx, key, seqs)
-    await leases.keys_among(tx, key, queue.id, [7, 8])
-    await leases.bodies(tx, (OURS, queue.id), seqs)
+    assert await pull_leases.read_snapshot(tx, key[:2], NOON, seqs) is not None
+    await pull_leases.count_open_rows(tx, key)
+    await pull_leases.keys_at(tx, key, seqs)
+    await pull_leases.keys_among(tx, key, queue.id, [7, 8])
+    await pull_leases.bodies(tx, (OURS, queue.id), seqs)
     await cursors.lanes_after(tx, PULL_OWNER, (0, 0, 0), 10)
     await tx.execute("UPDATE cursor SET owner = NULL WHERE organization = $1 AND listener = $2", *key[:2])
 
@@ -323,38 +323,38 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await cursors.lanes_after(tx, 7, (0, 0, 0), 10, key)
     await cursors.renew_tokens(tx, 7)
     await cursors.lanes_of(tx, 7, OURS, listener.id)
-    await cursors.due(tx, key, NOON, 10)
-    await cursors.waiting(tx, key, Sweep(0, 40), 10)
+    await delivery_rows.read_due(tx, key, NOON, 10)
+    await delivery_rows.read_sweep(tx, key, Sweep(0, 40), 10)
     standing = HealthRecord(OURS, listener.id, 7, listener.liveness_url, listener.config_version, ListenerHealth())
-    await liveness.write(tx, [standing, standing])
-    await cursors.keys_of(tx, key)
-    await blocking.all_of(tx, key)
-    await blocking.gone(tx, key)
-    await blocking.among(tx, key, [3, 5])
-    await cursors.retries_up_to(tx, key, 100, NOON, 10)
+    await listener_health.write_health(tx, [standing, standing])
+    await delivery_rows.read_open_keys(tx, key)
+    await delivery_rows.blocking_rows(tx, key)
+    await delivery_rows.deleted_blocking_rows(tx, key)
+    await delivery_rows.blocking_rows_among(tx, key, [3, 5])
+    await delivery_rows.retries_up_to(tx, key, 100, NOON, 10)
 
-    await cursors.retries_up_to(tx, key, 100, NOON, 10)
+    await delivery_rows.retries_up_to(tx, key, 100, NOON, 10)
     await message_log.last_seq_stored_before(tx, OURS, queue.id, (0, 40), NOON + 1)
     await cursors.release(tx, 7, [key])
     await handover.read_inherited_requests(tx, key)
     await workers.release_cursors(tx, 7, 10)
-    await workers.missing_after(tx, 0)
-    await workers.forget(tx, 7)
+    await workers.missing_owner_after(tx, 0)
+    await workers.delete(tx, 7)
     log = retention.LogToTrim(OURS, queue.id, 0, 40, None)
     await retention.logs_after(tx, (0, 0), 10)
     await retention.has_old_messages(tx, log, NOON + 1)
     await retention.trim_log(tx, log, 0, NOON + 1)
-    await retention.forget_missed(tx, NOON + 5)
-    await retention.forget_redeliveries(tx, NOON)
-    await retention.forget_replays(tx, NOON)
-    await retention.forget_attempts(tx, OURS, NOON)
-    await retention.forget_details(tx, OURS, NOON)
+    await retention.delete_missed(tx, NOON + 5)
+    await retention.delete_redeliveries(tx, NOON)
+    await retention.delete_replays(tx, NOON)
+    await retention.delete_attempts(tx, OURS, NOON)
+    await retention.delete_details(tx, OURS, NOON)
     await retention.next_organization(tx, 0)
-    await lockouts.forget(tx, NOON)
-    await rate_limits.forget(tx, 29_000_000)
-    await idempotency.keep(tx, OURS, IdempotencyRecord((3, 4), b"", b"", row_id(3)), NOON)
-    assert await idempotency.forget(tx, (0, 9), NOON + 60_000) is None
-    await idempotency.forget_answers(tx, OURS, NOON + 60_000)
+    await lockouts.delete_old(tx, NOON)
+    await rate_limits.delete_old(tx, 29_000_000)
+    await idempotency.store_key(tx, OURS, IdempotencyRecord((3, 4), b"", b"", row_id(3)), NOON)
+    assert await idempotency.delete_old_keys(tx, (0, 9), NOON + 60_000) is None
+    await idempotency.delete_old_responses(tx, OURS, NOON + 60_000)
 
 
 @pytest.fixture

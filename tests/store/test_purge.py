@@ -6,9 +6,19 @@ import pytest
 
 from discue.domain.model import Attempt, Listener, MissedSelection, Queue, Redelivery, Replay
 from discue.domain.schedule import Schedule, Timing
-from discue.store import api_keys, listeners, liveness, organizations, purge, queues, redeliveries, replays, schedules
+from discue.store import (
+    api_keys,
+    listener_health,
+    listeners,
+    organizations,
+    purge,
+    queues,
+    redeliveries,
+    replays,
+    schedules,
+)
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Row, Settle, Transaction
-from discue.store.liveness import HealthRecord, ListenerHealth
+from discue.store.listener_health import HealthRecord, ListenerHealth
 from discue.store.purge import Job
 from discue.store.store import Store
 from tests.store.rows import (
@@ -75,7 +85,7 @@ async def _filled(store: Store, number: int, organization: int, messages: int) -
     standing = HealthRecord(
         organization, listener.id, 0, listener.liveness_url, listener.config_version, ListenerHealth()
     )
-    assert await store.write(lambda tx: liveness.write(tx, [standing])) == {listener.id}
+    assert await store.write(lambda tx: listener_health.write_health(tx, [standing])) == {listener.id}
     asked = Redelivery(
         organization,
         row_id(number),

@@ -15,7 +15,7 @@ from discue.store.deliveries import Recipient
 from discue.store.engine import DeliveryRow, MissedRange, RedeliveryStep, Settle, Transaction
 from discue.store.listener_messages import MissedMessage
 from discue.store.pagination import Listing, Selection
-from discue.store.redeliveries import RedeliveryBatch, next_step
+from discue.store.redeliveries import RedeliveryBatch, next_batch
 from discue.store.store import Store
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_queue
 from tests.store.walks import backwards, forwards
@@ -81,7 +81,7 @@ def _settle(listener: Listener, version: int, **changes: object) -> Settle:
 
 
 async def _recipient(tx: Transaction, listener: Listener) -> Recipient:
-    found = await deliveries.recipient(tx, OURS, listener.public_id)
+    found = await deliveries.find_recipient(tx, OURS, listener.public_id)
     assert found is not None
     return found
 
@@ -123,7 +123,7 @@ async def _redeliver(store: Store, world: World, rows: int) -> list[int]:
     seqs: list[int] = []
     cursor = (OURS, world.listener.id, 0)
     for version in range(1, 200):
-        step = await store.read(partial(next_step, cursor=cursor, queue=world.queue.id, rows=rows))
+        step = await store.read(partial(next_batch, cursor=cursor, queue=world.queue.id, rows=rows))
         if step is None:
             return seqs
         assert step.redelivered <= rows
@@ -220,7 +220,7 @@ async def test_a_step_under_another_version_changes_nothing(store: Store) -> Non
     world = await _made(store, 1)
     asked = _asked(world, MissedSelection())
     await store.write(lambda tx: redeliveries.insert(tx, asked))
-    step = await store.read(partial(next_step, cursor=(OURS, world.listener.id, 0), queue=world.queue.id))
+    step = await store.read(partial(next_batch, cursor=(OURS, world.listener.id, 0), queue=world.queue.id))
     assert step is not None
     before = await _still_missed(store)
     settle = await _store_step(store, world, step, 1)
@@ -236,7 +236,7 @@ async def test_a_deleted_one_stays_so_and_what_was_under_way_is_due_again(store:
     world = await _made(store, 1)
     asked = _asked(world, MissedSelection())
     await store.write(lambda tx: redeliveries.insert(tx, asked))
-    step = await store.read(partial(next_step, cursor=(OURS, world.listener.id, 0), queue=world.queue.id, rows=2))
+    step = await store.read(partial(next_batch, cursor=(OURS, world.listener.id, 0), queue=world.queue.id, rows=2))
     assert step is not None
     before = await _still_missed(store)
     assert await store.write(partial(redeliveries.delete, redelivery=asked))
@@ -244,7 +244,7 @@ async def test_a_deleted_one_stays_so_and_what_was_under_way_is_due_again(store:
     await _store_step(store, world, step, 1)
     assert await _still_missed(store) < before
     assert await store.read(lambda tx: redeliveries.get(tx, OURS, asked.public_id)) is None
-    assert await store.read(partial(next_step, cursor=(OURS, world.listener.id, 0), queue=world.queue.id)) is None
+    assert await store.read(partial(next_batch, cursor=(OURS, world.listener.id, 0), queue=world.queue.id)) is None
 
 
 async def test_another_attempt_does_not_forget_when_it_was_redelivered(store: Store) -> None:
@@ -262,8 +262,8 @@ async def test_those_that_ended_long_ago_are_forgotten(store: Store) -> None:
     waiting = msgspec.structs.replace(_asked(world, MissedSelection()), id=row_id(501), public_id=public_id(501))
     for each in (ended, waiting):
         await store.write(partial(redeliveries.insert, made=each))
-    assert await store.write(partial(retention.forget_redeliveries, ended_before=NOON)) == 0
-    assert await store.write(partial(retention.forget_redeliveries, ended_before=NOON + 1)) == 1
+    assert await store.write(partial(retention.delete_redeliveries, ended_before=NOON)) == 0
+    assert await store.write(partial(retention.delete_redeliveries, ended_before=NOON + 1)) == 1
     found = await store.read(
         partial(redeliveries.page, organization=OURS, listener=world.listener.id, selection=Selection())
     )

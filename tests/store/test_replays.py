@@ -126,7 +126,7 @@ async def test_a_settle_says_how_far_it_is(store: Store) -> None:
     assert (running.state, running.position, running.updated_at) == ("running", 6, NOON + 5)
     assert (running.delivered, running.failed, running.retrying, running.expired) == (2, 1, 1, 6)
     assert running.remaining == 3
-    counts = await store.read(lambda tx: listeners.counts(tx, OURS, listener.id))
+    counts = await store.read(lambda tx: listeners.read_counts(tx, OURS, listener.id))
     assert counts is not None
     assert (counts.acknowledged, counts.missed) == (0, 0)
 
@@ -197,6 +197,6 @@ async def test_those_that_ended_long_ago_are_forgotten(store: Store) -> None:
     await _insert(store, replay)
     ended = msgspec.structs.replace(replay, id=STREAM + 1, public_id=event_id_of(STREAM + 1), ended_at=NOON)
     await _insert(store, ended)
-    assert await store.write(partial(retention.forget_replays, ended_before=NOON)) == 0
-    assert await store.write(partial(retention.forget_replays, ended_before=NOON + 1)) == 1
+    assert await store.write(partial(retention.delete_replays, ended_before=NOON)) == 0
+    assert await store.write(partial(retention.delete_replays, ended_before=NOON + 1)) == 1
     assert await _stored(store) == replay

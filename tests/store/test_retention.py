@@ -202,13 +202,13 @@ async def test_missed_deliveries_are_forgotten_when_they_were_kept_long_enough(s
             queue.id,
             NOON + seq,
         )
-    deleted = await store.write(lambda tx: retention.forget_missed(tx, NOON + 20))
+    deleted = await store.write(lambda tx: retention.delete_missed(tx, NOON + 20))
     assert deleted == 11
     kept = await rows(store, "SELECT seq FROM exception WHERE state = 'missed' ORDER BY seq")
     assert kept == [(seq,) for seq in range(21, 50, 2)]
     assert await rows(store, "SELECT count(*) FROM exception WHERE state = 'retry'") == [(24,)]
     assert await rows(store, "SELECT seq_from FROM missed_range") == [(20,)]
-    assert await store.write(lambda tx: retention.forget_missed(tx, NOON + 20)) == 0
+    assert await store.write(lambda tx: retention.delete_missed(tx, NOON + 20)) == 0
 
 
 async def test_attempts_are_forgotten_in_steps_by_organization(store: Store) -> None:
@@ -231,13 +231,13 @@ async def test_attempts_are_forgotten_in_steps_by_organization(store: Store) -> 
     await store.write(insert)
     assert await store.read(lambda tx: retention.next_organization(tx, 0)) == row_id(1)
     assert await store.read(lambda tx: retention.next_organization(tx, row_id(2))) is None
-    counts = [await store.write(lambda tx: retention.forget_attempts(tx, row_id(1), NOON + 600)) for _ in range(3)]
+    counts = [await store.write(lambda tx: retention.delete_attempts(tx, row_id(1), NOON + 600)) for _ in range(3)]
     assert counts == [500, 100, 0]
     assert await rows(store, "SELECT organization, count(*) FROM attempt GROUP BY 1") == [
         (row_id(1), 100),
         (row_id(2), 700),
     ]
-    details = [await store.write(lambda tx: retention.forget_details(tx, row_id(1), NOON + 660)) for _ in range(3)]
+    details = [await store.write(lambda tx: retention.delete_details(tx, row_id(1), NOON + 660)) for _ in range(3)]
     assert details == [100, 10, 0]
     assert await rows(store, "SELECT organization, count(*) FROM attempt_detail GROUP BY 1") == [
         (row_id(1), 40),

@@ -185,14 +185,14 @@ async def test_of_two_with_one_key_in_one_batch_the_first_is_stored(store: Store
 async def test_what_goes_nowhere_keeps_its_key_only_while_the_topic_is_as_it_was(store: Store) -> None:
     topic = await stored_topic(store, 5)
     key = (OURS, topic.id, 1)
-    await store.write(lambda tx: topics.keep_unrouted(tx, key, FRESH_KEY, NOON))
+    await store.write(lambda tx: topics.store_unrouted(tx, key, FRESH_KEY, NOON))
     with pytest.raises(AlreadyDone):
-        await store.write(lambda tx: topics.keep_unrouted(tx, key, FRESH_KEY, NOON))
+        await store.write(lambda tx: topics.store_unrouted(tx, key, FRESH_KEY, NOON))
     await store.write(lambda tx: topics.reroute(tx, OURS, topic.id))
     with pytest.raises(StaleConfiguration):
-        await store.write(lambda tx: topics.keep_unrouted(tx, key, None, NOON))
+        await store.write(lambda tx: topics.store_unrouted(tx, key, None, NOON))
     with pytest.raises(StaleConfiguration):
-        await store.write(lambda tx: topics.keep_unrouted(tx, (THEIRS, topic.id, 2), None, NOON))
+        await store.write(lambda tx: topics.store_unrouted(tx, (THEIRS, topic.id, 2), None, NOON))
 
 
 async def test_many_at_once_over_the_same_queues_are_all_stored(store: Store) -> None:

@@ -16,7 +16,7 @@ import apsw
 import pytest
 
 from discue.domain.errors import StoreUnavailable, StoreUnusable
-from discue.store import cursors, message_log, queues, retention
+from discue.store import cursors, delivery_rows, message_log, queues, retention
 from discue.store.cursors import claim, lanes_after
 from discue.store.engine import Append, Appended, Batch, NewEntry, Notification, Transaction
 from discue.store.retention import LogToTrim
@@ -562,9 +562,9 @@ async def _run_all(tx: Transaction, organization: int, queue: int, listener: int
     await claim(tx, 7, [key])
     await lanes_after(tx, 7, (0, 0, 0), 10)
     await cursors.lanes_of(tx, 7, organization, listener)
-    await cursors.due(tx, key, NOON + 5_000, 1_000)
-    await cursors.due(tx, key, NOON, 1)
-    await cursors.retries_up_to(tx, key, 100, NOON, 10)
+    await delivery_rows.read_due(tx, key, NOON + 5_000, 1_000)
+    await delivery_rows.read_due(tx, key, NOON, 1)
+    await delivery_rows.retries_up_to(tx, key, 100, NOON, 10)
     await message_log.last_seq_stored_before(tx, organization, queue, (0, FILLED), NOON + 1)
     log = LogToTrim(organization, queue, 0, FILLED, None)
     await retention.logs_after(tx, (0, 0), 10)
@@ -572,8 +572,8 @@ async def _run_all(tx: Transaction, organization: int, queue: int, listener: int
     await retention.trim_log(tx, log, 0, NOON + 1)
     await tx.execute(retention._DELETE_MESSAGES, organization, queue, 0, 10)
     await tx.execute(retention._RAISE_TAIL, 0, organization, queue)
-    await retention.forget_missed(tx, NOON + 5)
-    await retention.forget_attempts(tx, organization, NOON)
+    await retention.delete_missed(tx, NOON + 5)
+    await retention.delete_attempts(tx, organization, NOON)
     await retention.next_organization(tx, 0)
 
 

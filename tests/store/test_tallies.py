@@ -323,9 +323,9 @@ async def _delete_one(store: Store, queue: Queue) -> None:
 
 async def test_old_counts_are_forgotten_in_steps_and_what_is_there_now_is_not(store: Store) -> None:
     counts = [TallyEntry(OURS, PERIOD + number, MESSAGE_ADDED, 1) for number in range(10)]
-    await store.write(lambda tx: tallies.add(tx, [*counts, TallyEntry(OURS, tallies.NOW, BYTES_STORED, 9)]))
+    await store.write(lambda tx: tallies.add(tx, [*counts, TallyEntry(OURS, tallies.CURRENT, BYTES_STORED, 9)]))
     await store.write(lambda tx: tallies.add(tx, [TallyEntry(THEIRS, PERIOD, MESSAGE_ADDED, 1)]))
-    forget = partial(tallies.forget, organization=OURS, before=PERIOD + 7, periods=3)
+    forget = partial(tallies.delete_old, organization=OURS, before=PERIOD + 7, periods=3)
     removed = []
     while step := await store.write(forget):
         removed.append(step)

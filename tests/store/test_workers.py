@@ -134,10 +134,10 @@ async def test_the_cursors_of_the_dead_are_freed_in_steps_and_their_tokens_are_w
     step = partial(workers.release_cursors, dead=ALICE, limit=3)
     assert await store.write(step) == 3
     assert [owner for owner, _ in await owners(store)] == [None, None, None, ALICE, BOB]
-    assert not await store.write(partial(workers.forget, session_id=ALICE))
+    assert not await store.write(partial(workers.delete, session_id=ALICE))
     assert [await store.write(step), await store.write(step)] == [1, 0]
     assert await owners(store) == [(None, token + 1) for _, token in before[:4]] + before[4:]
-    assert await store.write(partial(workers.forget, session_id=ALICE))
+    assert await store.write(partial(workers.delete, session_id=ALICE))
     assert list(await members(store)) == [BOB]
 
 
@@ -146,7 +146,7 @@ async def test_one_that_is_alive_keeps_its_cursors_and_its_row(store: Store) -> 
     await join(store, ALICE)
     await take(store, ALICE, cursors)
     assert await store.write(partial(workers.release_cursors, dead=ALICE, limit=EVERYTHING)) == 0
-    assert not await store.write(partial(workers.forget, session_id=ALICE))
+    assert not await store.write(partial(workers.delete, session_id=ALICE))
     assert [owner for owner, _ in await owners(store)] == [ALICE, ALICE]
 
 
@@ -187,7 +187,7 @@ async def test_no_claim_slips_in_between_the_burial_and_the_end_of_the_row(store
         await store.write(partial(workers.expire_worker, session_id=ALICE, known_dead=True))
         while await store.write(partial(workers.release_cursors, dead=ALICE, limit=3)):
             pass
-        await store.write(partial(workers.forget, session_id=ALICE))
+        await store.write(partial(workers.delete, session_id=ALICE))
 
     claims = [store.write(partial(claim_one, cursor=cursor)) for cursor in cursors]
     await asyncio.gather(*claims[:4], expire_worker(), *claims[4:])
@@ -200,7 +200,7 @@ async def test_owners_without_a_row_are_found_one_after_another(store: Store) ->
     await join(store, BOB)
     for owner, cursor in zip((ALICE, BOB, CHARLIE), cursors, strict=False):
         await take(store, owner, [cursor])
-    found = [await store.read(partial(workers.missing_after, session_id=after)) for after in (0, ALICE, CHARLIE)]
+    found = [await store.read(partial(workers.missing_owner_after, session_id=after)) for after in (0, ALICE, CHARLIE)]
     assert found == [ALICE, CHARLIE, None]
     assert await store.write(partial(workers.release_cursors, dead=CHARLIE, limit=EVERYTHING)) == 1
     assert [owner for owner, _ in await owners(store)] == [ALICE, BOB, None, None]

@@ -146,10 +146,10 @@ class Ownership:
 
     async def free_forsaken(self) -> None:
         """Free the cursors of owners that have no row, and so will never be buried."""
-        owner = await self._store.read(partial(workers.missing_after, session_id=0))
+        owner = await self._store.read(partial(workers.missing_owner_after, session_id=0))
         while owner is not None:
             await self._free_cursors_of(owner)
-            owner = await self._store.read(partial(workers.missing_after, session_id=owner))
+            owner = await self._store.read(partial(workers.missing_owner_after, session_id=owner))
 
     def _note(self, polled: ClusterSnapshot, now: float) -> None:
         self._free.look(polled.free, now)
@@ -182,7 +182,7 @@ class Ownership:
         while freed == _FREED_AT_ONCE:
             freed = await self._store.write(step)
             self._store.engine.notify(Notification(cursors=True))
-        await self._store.write(partial(workers.forget, session_id=dead))
+        await self._store.write(partial(workers.delete, session_id=dead))
 
     async def _claim(self, free: Sequence[CursorKey], now: float) -> int:
         me = self._lease.session_id

@@ -94,20 +94,20 @@ class Housekeeper:
     async def _delete_old(self) -> None:
         now = self._clock.now()
         missed_before = now - self._times.missed * 1_000
-        while await self._store.write(partial(retention.forget_missed, missed_before=missed_before)):
+        while await self._store.write(partial(retention.delete_missed, missed_before=missed_before)):
             pass
         ended_before = now - _REDELIVERIES_KEPT_MS
-        while await self._store.write(partial(retention.forget_redeliveries, ended_before=ended_before)):
+        while await self._store.write(partial(retention.delete_redeliveries, ended_before=ended_before)):
             pass
-        while await self._store.write(partial(retention.forget_replays, ended_before=ended_before)):
+        while await self._store.write(partial(retention.delete_replays, ended_before=ended_before)):
             pass
         while await self._store.write(partial(feed.trim, kept=_CHANGES_KEPT, limit=_CHANGES_A_STEP)):
             pass
-        while await self._store.write(partial(lockouts.forget, failed_before=now - FORGOTTEN_AFTER_MS)):
+        while await self._store.write(partial(lockouts.delete_old, failed_before=now - FORGOTTEN_AFTER_MS)):
             pass
         await self._forget_keys(now)
         minute = now // MINUTE_MS - _MINUTES_KEPT
-        while await self._store.write(partial(rate_limits.forget, before_minute=minute)):
+        while await self._store.write(partial(rate_limits.delete_old, before_minute=minute)):
             pass
         await self._forget_past(now)
         await self._trim_logs(now)
@@ -118,7 +118,9 @@ class Housekeeper:
         for stretch in stretches(self._keys_looked_through_at, now):
             left: Interval | None = stretch
             while left is not None:
-                left = await self._store.write(partial(idempotency.forget, stretch=left, kept_before=kept_before))
+                left = await self._store.write(
+                    partial(idempotency.delete_old_keys, stretch=left, kept_before=kept_before)
+                )
         self._keys_looked_through_at = now
 
     async def note_key_use(self) -> None:
@@ -143,11 +145,11 @@ class Housekeeper:
         # By then all keys were looked through, and those that name the answers are forgotten.
         answered_before = now - _KEYS_KEPT_MS - SWEEP_MS
         return (
-            partial(retention.forget_details, organization=organization, made_before=attempts_before),
-            partial(retention.forget_attempts, organization=organization, made_before=attempts_before),
-            partial(retention.forget_events, organization=organization, recorded_before=now - _EVENTS_KEPT_MS),
-            partial(idempotency.forget_answers, organization=organization, kept_before=answered_before),
-            partial(tallies.forget, organization=organization, before=counts_before, periods=_PERIODS_A_STEP),
+            partial(retention.delete_details, organization=organization, made_before=attempts_before),
+            partial(retention.delete_attempts, organization=organization, made_before=attempts_before),
+            partial(retention.delete_events, organization=organization, recorded_before=now - _EVENTS_KEPT_MS),
+            partial(idempotency.delete_old_responses, organization=organization, kept_before=answered_before),
+            partial(tallies.delete_old, organization=organization, before=counts_before, periods=_PERIODS_A_STEP),
         )
 
     async def _trim_logs(self, now: int) -> None:

@@ -11,9 +11,10 @@ from discue.dispatch.lane.reads import LimitedReads
 from discue.dispatch.lane.waiting import WaitingByKey
 from discue.domain.model import Entry
 from discue.domain.window import SPAN
-from discue.store.cursors import DueRetries, DueRetry, LaneRecord, due, waiting
+from discue.store.cursors import LaneRecord
+from discue.store.delivery_rows import DueRetries, DueRetry, read_due, read_sweep
 from discue.store.engine import LogPage, Settle
-from discue.store.liveness import Sweep
+from discue.store.listener_health import Sweep
 
 _ENDLESS = (1 << 63) - 1
 _PAGE_ROWS = 128
@@ -213,7 +214,7 @@ class Backlog:
         self.due_at = 0
         self._stored_meanwhile.clear()
         try:
-            found = await self._reads.read(lambda tx: due(tx, self._key, now, limit))
+            found = await self._reads.read(lambda tx: read_due(tx, self._key, now, limit))
         except BaseException:
             self.due_at = before
             raise
@@ -229,7 +230,7 @@ class Backlog:
     async def _fetch_swept(self) -> None:
         reading, sweep = self.readings, self._sweep
         self._stored_meanwhile.clear()
-        found = await self._reads.read(lambda tx: waiting(tx, self._key, sweep, _DUE_ROWS))
+        found = await self._reads.read(lambda tx: read_sweep(tx, self._key, sweep, _DUE_ROWS))
         if reading != self.readings:
             return
         is_last = len(found) < _DUE_ROWS

@@ -7,7 +7,7 @@ from discue.dispatch.lane.endpoint import Endpoint
 from discue.domain.disabling import NO_FAILURES, after_failure, should_disable
 from discue.domain.liveness import BreakerState, breaker_state, restarted
 from discue.domain.model import Liveness
-from discue.store.liveness import ListenerHealth
+from discue.store.listener_health import ListenerHealth
 
 ALL: Final = 1 << 30
 ENOUGH: Final = 64

@@ -11,7 +11,8 @@ from discue.domain.intervals import subtract
 from discue.domain.model import Attempt, Entry, Outcome
 from discue.domain.settlement import Settlement
 from discue.domain.window import Window
-from discue.store.cursors import DueRetry, KeyRow, LaneRecord
+from discue.store.cursors import LaneRecord
+from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import DeliveryRow, Detail, MissedRange, RedeliveryStep, ReplayStep, Settle
 from discue.store.handover import EndedRequest
 from discue.store.redeliveries import RedeliveryBatch

@@ -6,7 +6,8 @@ from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.reads import LimitedReads
 from discue.domain.clock import Clock
-from discue.store.cursors import LaneRecord, retries_up_to
+from discue.store.cursors import LaneRecord
+from discue.store.delivery_rows import retries_up_to
 from discue.store.message_log import last_seq_stored_before
 
 _EXPIRED_AT_ONCE = 500

@@ -13,9 +13,9 @@ from discue.domain.errors import StoreUnusable, Unavailable
 from discue.domain.liveness import needs_notification
 from discue.domain.model import Liveness
 from discue.observability.logs import Log
-from discue.store import liveness
+from discue.store import listener_health
 from discue.store.cursors import LaneRecord
-from discue.store.liveness import HealthRecord
+from discue.store.listener_health import HealthRecord
 from discue.store.store import Store
 
 LATE_MS: Final = 60_000
@@ -117,7 +117,7 @@ class HealthWriter:
             return
         try:
             # Whoever lost a cursor has its lane dropped: what is refused for that is of no use to anybody.
-            await self._store.write(partial(liveness.write, standings=health_writer))
+            await self._store.write(partial(listener_health.write_health, standings=health_writer))
         except (Unavailable, StoreUnusable):
             self._due.update((lane, None) for lane in lanes)
             raise

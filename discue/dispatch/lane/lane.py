@@ -29,10 +29,11 @@ from discue.domain.model import Entry, Liveness, Outcome
 from discue.domain.pace import TokenBucket
 from discue.domain.settlement import settle
 from discue.domain.window import SPAN
-from discue.store import blocking
-from discue.store.cursors import LaneRecord, keys_of
+from discue.store import delivery_rows
+from discue.store.cursors import LaneRecord
+from discue.store.delivery_rows import read_open_keys
 from discue.store.engine import CursorKey, Settle
-from discue.store.liveness import HealthRecord, ListenerHealth
+from discue.store.listener_health import HealthRecord, ListenerHealth
 
 _READ_RETRY_MS = 250
 _OWN_STATES = frozenset({"missed", "retry"})
@@ -85,7 +86,9 @@ class Lane:
             )
         self._flush = Flush(self._progress, context.store, context.spawn, self)
         self._inherited = (
-            InheritedRequests(record, self._progress, self._backlog, context, self) if record.has_guests else None
+            InheritedRequests(record, self._progress, self._backlog, context, self)
+            if record.has_inherited_requests
+            else None
         )
         self._deletions = DeletionWatch(record, self._progress, context, self) if record.blocks else None
         self._redelivery: RedeliveryRunner | None = None
@@ -488,9 +491,9 @@ class Lane:
     async def _read_keys(self) -> None:
         ordering = self._progress.ordering
         try:
-            rows = await self._context.reads.read(partial(keys_of, key=self.key))
+            rows = await self._context.reads.read(partial(read_open_keys, key=self.key))
             if self._deletions is not None:
-                rows += await self._context.reads.read(partial(blocking.all_of, key=self.key))
+                rows += await self._context.reads.read(partial(delivery_rows.blocking_rows, key=self.key))
         finally:
             self._is_reading_keys = False
         if ordering is not None and self.is_kept():

@@ -5,7 +5,7 @@ import msgspec
 from discue.dispatch.lane.waiting import WaitingByKey
 from discue.domain.model import Entry
 from discue.domain.window import Window
-from discue.store.cursors import DueRetry, KeyRow
+from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import DeliveryRow
 
 WAITING_HELD = 256

@@ -8,7 +8,7 @@ from discue.dispatch.lane.cursor_state import CursorState
 from discue.domain.errors import Unavailable
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
-from discue.store.redeliveries import RedeliveryBatch, next_step
+from discue.store.redeliveries import RedeliveryBatch, next_batch
 
 WAITING_RETRIES = 500
 """With more of them waiting the next step waits, too: however much was missed, so many rows are made of it at once."""
@@ -72,7 +72,7 @@ class RedeliveryRunner:
     async def _take_step(self) -> None:
         self._must_look = False
         try:
-            read = partial(next_step, cursor=self._record.key, queue=self._record.queue)
+            read = partial(next_batch, cursor=self._record.key, queue=self._record.queue)
             step = await self._context.reads.read(read)
         except Unavailable:
             self._wait(_READ_RETRY_MS)

@@ -17,7 +17,7 @@ from discue.domain.pace import TokenBucket
 from discue.store import replays
 from discue.store.cursors import LaneRecord, ReplayPlan
 from discue.store.engine import Settle
-from discue.store.liveness import ListenerHealth
+from discue.store.listener_health import ListenerHealth
 
 
 class ReplayLane(Lane):

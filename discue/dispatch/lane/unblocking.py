@@ -6,7 +6,7 @@ from discue.dispatch.lane.context import Surroundings
 from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.redelivery import Host
 from discue.domain.errors import Unavailable
-from discue.store import blocking
+from discue.store import delivery_rows
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
 
@@ -49,7 +49,7 @@ class DeletionWatch:
     async def _release(self) -> None:
         self._must_look = False
         try:
-            gone = await self._context.reads.read(partial(blocking.gone, key=self._record.key))
+            gone = await self._context.reads.read(partial(delivery_rows.deleted_blocking_rows, key=self._record.key))
         except Unavailable:
             self._must_look = True
             self.due_at = self._context.clock.now() + _READ_RETRY_MS
@@ -60,6 +60,6 @@ class DeletionWatch:
         if self._host.is_kept():
             for row in gone:
                 self._progress.release(row)
-            self._must_look |= len(gone) == blocking.GONE_ROWS
+            self._must_look |= len(gone) == delivery_rows.BLOCKING_ROWS
             self._host.looked()
             self.go_on()

@@ -13,7 +13,7 @@ from discue.dispatch.pull.waiters import Desk
 from discue.dispatch.timers import Timers
 from discue.domain.errors import Overloaded
 from discue.observability.logs import Log
-from discue.store import leases
+from discue.store import pull_leases
 from discue.store.cursors import LaneRecord, lanes_after
 from discue.store.engine import PULL_OWNER, Appended, CursorKey, Notification, QueueKey
 from discue.store.message_log import last_seq_stored_before
@@ -116,7 +116,7 @@ class Pulls:
             return
         rules, store = self.means.rules(), self.means.store
         before = rules.now - rules.deadline_ms
-        look = await store.read(partial(leases.look, listener=record.key[:2], now=rules.now, seqs=()))
+        look = await store.read(partial(pull_leases.read_snapshot, listener=record.key[:2], now=rules.now, seqs=()))
         if look is None:
             return
         ledger, found = Ledger(look, rules), look.record

@@ -14,8 +14,8 @@ from discue.dispatch.pull.session import Ledger, Rules
 from discue.domain.clock import Clock
 from discue.domain.errors import Conflict, NotFound, Unavailable
 from discue.domain.ids import RowIds
-from discue.store import leases
-from discue.store.leases import OpenDelivery, PullSnapshot
+from discue.store import pull_leases
+from discue.store.pull_leases import OpenDelivery, PullSnapshot
 from discue.store.store import Store
 
 _TRIES: Final = 20
@@ -88,7 +88,7 @@ async def _try(means: Means, place: PullTarget, decisions: Sequence[Decision], m
     rules, doubts = means.rules(), means.doubts.count
     seqs = sorted({decision.receipt.seq for decision in decisions})
     key = (place.organization, place.listener)
-    look = await means.store.read(partial(leases.look, listener=key, now=rules.now, seqs=seqs))
+    look = await means.store.read(partial(pull_leases.read_snapshot, listener=key, now=rules.now, seqs=seqs))
     if look is None:
         raise NotFound
     ledger = Ledger(look, rules)
@@ -146,7 +146,7 @@ class _Handing:
         record = self._look.record
         seqs = [found.seq for found in chosen if found.entry is not None]
         queue = (record.organization, record.queue)
-        texts = await self._means.store.read(partial(leases.bodies, queue=queue, seqs=seqs))
+        texts = await self._means.store.read(partial(pull_leases.bodies, queue=queue, seqs=seqs))
         for found in chosen:
             handed = self._ledger.hand_out_again(found, texts.get(found.seq))
             if handed is not None:
@@ -177,7 +177,7 @@ class _Handing:
         )
         hashes = sorted({entry.key_hash for entry in page.entries if entry.key_hash is not None})
         if record.ordered and hashes:
-            read = partial(leases.keys_among, key=record.key, queue=record.queue, hashes=hashes)
+            read = partial(pull_leases.keys_among, key=record.key, queue=record.queue, hashes=hashes)
             ledger.show(await self._means.store.read(read))
         self.handed += ledger.hand_out(page, 1 if ledger.is_held_back else wanted)
         self.more = self.more or ledger.position < page.head

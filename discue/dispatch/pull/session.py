@@ -19,9 +19,9 @@ from discue.domain.model import Entry, FailureKind, Outcome
 from discue.domain.receipt_handle import ReceiptHandle
 from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, narrowed
 from discue.domain.settlement import Settlement, settle
-from discue.store.cursors import DueRetry, KeyRow
+from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import DeliveryRow, LogPage, Settle
-from discue.store.leases import OpenDelivery, PullSnapshot
+from discue.store.pull_leases import OpenDelivery, PullSnapshot
 
 _WRITTEN_BY_US = frozenset({"leased", "missed", "retry"})
 

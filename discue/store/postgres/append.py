@@ -21,8 +21,8 @@ from discue.store.engine import (
     TopicAppend,
     Value,
 )
-from discue.store.idempotency import Together, packed
-from discue.store.message_log import WAITING, appended
+from discue.store.idempotency import ResponseGroup, encode_responses
+from discue.store.message_log import WAITING, entry_of_new
 from discue.store.postgres.errors import OUTAGES
 
 # `= ANY (ARRAY[x])` is `= x` to an index, and nothing that tables could be merged by: so no plan walks all heads
@@ -55,7 +55,7 @@ _COUNT: Final = f""", counted AS (
     SELECT organization, now / {tallies.PERIOD_MS}, {tallies.MESSAGE_ADDED}, $19::bigint, sum(last - first + 1)::bigint
     FROM raised GROUP BY organization, now / {tallies.PERIOD_MS}
     UNION ALL
-    SELECT organization, {tallies.NOW}, {tallies.BYTES_STORED}, $19::bigint, sum(bytes)::bigint
+    SELECT organization, {tallies.CURRENT}, {tallies.BYTES_STORED}, $19::bigint, sum(bytes)::bigint
     FROM raised GROUP BY organization
     ON CONFLICT (organization, period, kind, slot) DO UPDATE SET n = tally.n + excluded.n
 )"""
@@ -204,11 +204,11 @@ class Rows:
 
     def _add_keys(self, onces: list[IdempotencyRecord]) -> None:
         answers: dict[int, list[IdempotencyRecord]] = {}
-        together = Together()
+        together = ResponseGroup()
         for once in onces:
             answers.setdefault(together.add(once), []).append(once)
         self._keys += sorted((once.key[0], row) for row, kept in answers.items() for once in kept)
-        self._answers += [(row, packed(kept)) for row, kept in answers.items()]
+        self._answers += [(row, encode_responses(kept)) for row, kept in answers.items()]
 
     @property
     def statement(self) -> str:
@@ -267,7 +267,7 @@ async def repeated_in(connection: asyncpg.Connection, appends: Sequence[Append |
 
 
 def placed(item: Append, before: int, stored_at: int) -> Appended:
-    entries = [appended(entry, seq, stored_at) for seq, entry in enumerate(item.entries, before + 1)]
+    entries = [entry_of_new(entry, seq, stored_at) for seq, entry in enumerate(item.entries, before + 1)]
     return Appended(item.organization, item.queue, tuple(entries))
 
 

@@ -7,7 +7,7 @@ import asyncpg
 
 from discue.domain.model import Entry
 from discue.store.engine import ClusterSnapshot, LogPage, QueueKey, WorkerRow
-from discue.store.message_log import entry_of_page
+from discue.store.message_log import entry_of_page_row
 
 _FREE_SHOWN: Final = 1_000
 _EPOCH, _FEED, _JOBS, _MEMBER, _FREE, _HEAD, _SCHEDULED = range(7)
@@ -68,7 +68,7 @@ async def page(connection: asyncpg.Connection, key: QueueKey, after: int, rows: 
         if row[4] is None:
             cut = True
             break
-        entries.append(entry_of_page(tuple(row)))
+        entries.append(entry_of_page_row(tuple(row)))
     whole = not cut and len(entries) < rows
     return LogPage(head, max(head, after) if whole else entries[-1].seq, tuple(entries))
 

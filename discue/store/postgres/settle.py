@@ -163,7 +163,7 @@ def _replay(number: int, settle: Settle) -> Iterator[_Row]:
 
 
 def _counted(number: int, settle: Settle) -> Iterator[_Row]:
-    for each in tallies.of_attempts(settle.attempts):
+    for each in tallies.attempt_entries(settle.attempts):
         yield (number, *each)
 
 

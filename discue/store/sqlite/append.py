@@ -16,8 +16,8 @@ from discue.store.engine import (
     TopicAppend,
     Value,
 )
-from discue.store.idempotency import Together, packed
-from discue.store.message_log import WAITING, appended
+from discue.store.idempotency import ResponseGroup, encode_responses
+from discue.store.message_log import WAITING, entry_of_new
 from discue.store.tables import chunks, statement_of_rows
 from discue.store.tallies import TallyEntry
 
@@ -97,7 +97,7 @@ def _counted(appends: Sequence[Append], answers: Sequence[Appended | Exception])
     for item, answer in zip(appends, answers, strict=True):
         if isinstance(answer, Appended):
             added = (item.organization, item.now // tallies.PERIOD_MS, tallies.MESSAGE_ADDED)
-            stored = (item.organization, tallies.NOW, tallies.BYTES_STORED)
+            stored = (item.organization, tallies.CURRENT, tallies.BYTES_STORED)
             counts[added] = counts.get(added, 0) + len(item.entries)
             counts[stored] = counts.get(stored, 0) + item.bytes
     return [TallyEntry(*place, n) for place, n in counts.items()]
@@ -134,7 +134,7 @@ def _placed(
         kind = 0 if is_due else WAITING
         row = (item.organization, item.queue, seq, entry.id, stored_at, kind, *options, *content)
         (own if is_own else sharing).append(row)
-        entries.append(appended(entry, seq, stored_at))
+        entries.append(entry_of_new(entry, seq, stored_at))
     return Appended(item.organization, item.queue, tuple(entries))
 
 
@@ -184,9 +184,9 @@ def route(
     for chunk in chunks(bodies):
         connection.execute(_INSERT_BODIES(len(chunk)), [value for row in chunk for value in row])
     # All of them fit: nothing else writes meanwhile.
-    appended = iter(append(connection, [each for item in fitting for each in item.appends], tally_slot))
+    stored = iter(append(connection, [each for item in fitting for each in item.appends], tally_slot))
     return [
-        refusals[number] if number in refusals else tuple(cast("Appended", next(appended)) for _ in item.appends)
+        refusals[number] if number in refusals else tuple(cast("Appended", next(stored)) for _ in item.appends)
         for number, item in enumerate(routed)
     ]
 
@@ -265,7 +265,7 @@ class _IdempotencyKeys:
 
     def _keep(self, appends: Sequence[Append]) -> None:
         rows: dict[int, int] = {}
-        groups: dict[tuple[int, int, int], Together] = {}
+        groups: dict[tuple[int, int, int], ResponseGroup] = {}
         for number, item in enumerate(appends):
             once = item.once
             if once is None:
@@ -277,7 +277,7 @@ class _IdempotencyKeys:
             group = (item.organization, item.queue, item.config_version)
             together = groups.get(group)
             if together is None:
-                together = groups[group] = Together()
+                together = groups[group] = ResponseGroup()
             rows[half] = id_of_row = together.add(once)
             self._together.setdefault(id_of_row, []).append((number, once))
         if rows and (found := self._insert(rows)):
@@ -306,7 +306,7 @@ class _IdempotencyKeys:
             number, onces = new[0][0], [once for _, once in new]
             outcome = outcomes[number]
             if isinstance(outcome, Appended):
-                content = packed(onces)
+                content = encode_responses(onces)
                 place = (appends[number].organization, id_of_row, outcome.entries[0].stored_at)
                 rows.append((*place, len(content), content))
             else:

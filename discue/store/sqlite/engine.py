@@ -26,7 +26,7 @@ from discue.store.engine import (
     Streams,
     Work,
 )
-from discue.store.message_log import BODY, entry_of_page
+from discue.store.message_log import BODY, entry_of_page_row
 from discue.store.migrations import COMPATIBLE_FROM, Migration, migrations, pending
 from discue.store.sqlite import append as sqlite_append
 from discue.store.sqlite import append as sqlite_route
@@ -201,7 +201,7 @@ class SqliteEngine:
             if entries and size > max_bytes:
                 cut = True
                 break
-            entries.append(entry_of_page(tuple(row)))
+            entries.append(entry_of_page_row(tuple(row)))
         cursor.close()
         whole = not cut and len(entries) < rows
         return LogPage(head, max(head, after) if whole else entries[-1].seq, tuple(entries))

@@ -115,7 +115,7 @@ def settle(connection: apsw.Connection, settles: Sequence[Settle], tally_slot: i
     ):
         for chunk in chunks(rows):
             connection.execute(text(len(chunk)), tuple(chain.from_iterable(chunk)))
-    count(connection, tallies.of_attempts(made), tally_slot)
+    count(connection, tallies.attempt_entries(made), tally_slot)
     return list(answers)
 
 

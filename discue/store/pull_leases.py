@@ -6,11 +6,12 @@ from typing import Final
 import msgspec
 
 from discue.domain.model import Entry
-from discue.store import blocking
-from discue.store.cursors import NEXT_OF_KEY, KeyRow, LaneRecord, lanes_of
+from discue.store import delivery_rows
+from discue.store.cursors import LaneRecord, lanes_of
+from discue.store.delivery_rows import NEXT_OF_KEY, KeyRow
 from discue.store.engine import PULL_OWNER, CursorKey, QueueKey, Row, Transaction
 from discue.store.message_log import BODY, entry_of
-from discue.store.redeliveries import RedeliveryBatch, next_step
+from discue.store.redeliveries import RedeliveryBatch, next_batch
 from discue.store.tables import placeholders
 
 DUE_ROWS: Final = 128
@@ -27,7 +28,7 @@ _OPEN: Final = """
     LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq"""
 _DUE: Final = f"{_OPEN} WHERE {_OF_CURSOR} AND e.state = '{{}}' AND e.due_at <= $4 ORDER BY e.due_at, e.seq LIMIT $5"
 _AT: Final = f"{_OPEN} WHERE {_OF_CURSOR} AND e.seq IN ({{}})"
-_HANDED_OUT: Final = f"""
+_LEASED: Final = f"""
     SELECT count(*) FROM (
         SELECT e.seq FROM exception e WHERE {_OF_CURSOR} AND e.state = 'leased' AND e.due_at > $4
         ORDER BY e.due_at LIMIT $5
@@ -93,7 +94,9 @@ class PullSnapshot(msgspec.Struct, frozen=True):
     open_rows: int = 0
 
 
-async def look(tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int]) -> PullSnapshot | None:
+async def read_snapshot(
+    tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int]
+) -> PullSnapshot | None:
     """At a listener, given by organization and row id, and at deliveries of it; None when it is gone."""
     organization, row_id = listener
     records = await lanes_of(tx, PULL_OWNER, organization, row_id)
@@ -101,9 +104,9 @@ async def look(tx: Transaction, listener: tuple[int, int], now: int, seqs: Seque
     if record is None:
         return None
     key = record.key
-    waiting = await due(tx, key, now) if record.retrying else []
-    asked = await open_at(tx, key, seqs)
-    handed_out, next_at = await _handed_out(tx, key, now) if record.retrying else (0, 0)
+    waiting = await read_due(tx, key, now) if record.retrying else []
+    asked = await read_open(tx, key, seqs)
+    handed_out, next_at = await _leased(tx, key, now) if record.retrying else (0, 0)
     keys: list[KeyRow] = []
     if record.ordered:
         keys = await keys_at(tx, key, sorted({each.seq for each in waiting} | set(asked)))
@@ -113,21 +116,21 @@ async def look(tx: Transaction, listener: tuple[int, int], now: int, seqs: Seque
         # Most of these may be blocked messages, which have no rows.
         open_rows = await count_open_rows(tx, key)
     if record.has_redeliveries and open_rows <= _REDELIVERED_WHILE_WAITING:
-        step = await next_step(tx, key, record.queue)
-    gone = await blocking.gone(tx, key) if record.blocks and record.missed else []
+        step = await next_batch(tx, key, record.queue)
+    gone = await delivery_rows.deleted_blocking_rows(tx, key) if record.blocks and record.missed else []
     return PullSnapshot(record, tuple(waiting), asked, handed_out, next_at, tuple(keys), step, tuple(gone), open_rows)
 
 
-async def open_at(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> dict[int, OpenDelivery]:
+async def read_open(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> dict[int, OpenDelivery]:
     """Those deliveries that are exceptions, whatever their state."""
     found: dict[int, OpenDelivery] = {}
-    for some in _runs(seqs):
+    for some in _padded(seqs):
         for row in await tx.rows(_AT.format(placeholders(4, len(some))), *key, *some):
             found[row[0]] = _open(row)
     return found
 
 
-async def due(tx: Transaction, key: CursorKey, now: int, limit: int = DUE_ROWS) -> list[OpenDelivery]:
+async def read_due(tx: Transaction, key: CursorKey, now: int, limit: int = DUE_ROWS) -> list[OpenDelivery]:
     """What may be handed out again, oldest due time first: at most so many of each state."""
     rows = [row for state in _STATES for row in await tx.rows(_DUE.format(state), *key, now, limit)]
     return sorted(map(_open, rows), key=_by_due_time)
@@ -137,7 +140,7 @@ async def keys_among(tx: Transaction, key: CursorKey, queue: int, hashes: Sequen
     """The exceptions of a cursor that hold one of these keys."""
     found: list[KeyRow] = []
     organization, listener, stream = key
-    for some in _runs(hashes):
+    for some in _padded(hashes):
         last = 3 + len(some)
         sql = _KEYS_AMONG.format(placeholders(3, len(some)), last, last + 1)
         found += [KeyRow(*row) for row in await tx.rows(sql, organization, queue, *some, listener, stream)]
@@ -147,7 +150,7 @@ async def keys_among(tx: Transaction, key: CursorKey, queue: int, hashes: Sequen
 async def keys_at(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> list[KeyRow]:
     """Those of the exceptions of a cursor that hold keys."""
     found: list[KeyRow] = []
-    for some in _runs(seqs):
+    for some in _padded(seqs):
         found += [KeyRow(*row) for row in await tx.rows(_KEYS_AT.format(placeholders(4, len(some))), *key, *some)]
     return found
 
@@ -155,15 +158,15 @@ async def keys_at(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> list[
 async def bodies(tx: Transaction, queue: QueueKey, seqs: Sequence[int]) -> dict[int, bytes]:
     """The bodies of messages that are still there."""
     found: dict[int, bytes] = {}
-    for some in _runs(seqs):
+    for some in _padded(seqs):
         for seq, body in await tx.rows(_BODIES.format(placeholders(3, len(some))), *queue, *some):
             found[seq] = bytes(body)
     return found
 
 
-async def _handed_out(tx: Transaction, key: CursorKey, now: int) -> tuple[int, int]:
+async def _leased(tx: Transaction, key: CursorKey, now: int) -> tuple[int, int]:
     """How many, and when something is due next that is not yet; 0 when nothing is."""
-    row = await tx.row(_HANDED_OUT, *key, now, _COUNTED)
+    row = await tx.row(_LEASED, *key, now, _COUNTED)
     later = [found[0] for state in _STATES if (found := await tx.row(_NEXT_DUE.format(state), *key, now)) is not None]
     return (int(row[0]) if row is not None else 0), min(later, default=0)
 
@@ -174,7 +177,7 @@ async def count_open_rows(tx: Transaction, key: CursorKey) -> int:
     return sum(row[0] for row in counted if row is not None)
 
 
-def _runs(values: Sequence[int]) -> list[list[int]]:
+def _padded(values: Sequence[int]) -> list[list[int]]:
     """Values in runs whose lengths are powers of two, by repeating the last: a few statements serve any number."""
     runs = []
     for start in range(0, len(values), _AT_ONCE):

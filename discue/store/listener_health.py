@@ -26,7 +26,7 @@ READ: Final = ", ".join(f"liveness.{column}" for column in COLUMNS.split(", "))
 
 _TEXTS: Final = frozenset({"state", "last_failure_msg"})
 _TYPES: Final = tuple("TEXT" if column in _TEXTS else "BIGINT" for column in COLUMNS.split(", "))
-_OF: Final = f"SELECT listener, {COLUMNS} FROM liveness WHERE organization = $1 AND listener IN ({{}})"
+_LIVENESS: Final = f"SELECT listener, {COLUMNS} FROM liveness WHERE organization = $1 AND listener IN ({{}})"
 
 
 class Sweep(msgspec.Struct, frozen=True, gc=False):
@@ -62,7 +62,7 @@ class HealthRecord(msgspec.Struct, frozen=True, gc=False):
     known: ListenerHealth
 
 
-async def write(tx: Transaction, standings: Sequence[HealthRecord]) -> set[int]:
+async def write_health(tx: Transaction, standings: Sequence[HealthRecord]) -> set[int]:
     """Store what the owners of cursors know; which listeners (by row id) were still theirs."""
     written: set[int] = set()
     for chunk in chunks(sorted(standings, key=lambda each: (each.organization, each.listener))):
@@ -71,17 +71,17 @@ async def write(tx: Transaction, standings: Sequence[HealthRecord]) -> set[int]:
     return written
 
 
-async def of(tx: Transaction, organization: int, listeners: Iterable[Listener]) -> dict[int, Liveness]:
+async def read_liveness(tx: Transaction, organization: int, listeners: Iterable[Listener]) -> dict[int, Liveness]:
     """How an organization's listeners are, by row id: each is there."""
     asked = {listener.id: listener for listener in listeners}
     found = dict.fromkeys(asked, Liveness())
     if asked:
-        for listener, *row in await tx.rows(_OF.format(placeholders(2, len(asked))), organization, *asked):
-            found[listener] = known_of(row, asked[listener].liveness_url, asked[listener].config_version).liveness
+        for listener, *row in await tx.rows(_LIVENESS.format(placeholders(2, len(asked))), organization, *asked):
+            found[listener] = parse_health(row, asked[listener].liveness_url, asked[listener].config_version).liveness
     return found
 
 
-def known_of(row: Sequence[Any], liveness_url: str, config_version: int) -> ListenerHealth:
+def parse_health(row: Sequence[Any], liveness_url: str, config_version: int) -> ListenerHealth:
     """What a row says of a listener that has this URL and configuration by now. The row may be missing: all None."""
     if row[0] is None:
         return ListenerHealth()
