@@ -269,5 +269,5 @@ def test_a_row_that_is_forgotten_at_that_very_moment_is_a_503(cast: Cast, monkey
     async def gone(*_arguments: object) -> None:
         return None
 
-    monkeypatch.setattr("discue.store.idempotency.kept", gone)
+    monkeypatch.setattr("discue.store.idempotency.read_response", gone)
     assert cast.alice.post(path, json={"data": "1"}, headers=headers).status_code == 503

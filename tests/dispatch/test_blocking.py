@@ -169,7 +169,7 @@ async def test_failed_search_for_deleted_messages_is_repeated_after_an_earlier_a
     await stage.end(stage.courier.under_way[0], badly())
     await stage.advance(4_900)
     with monkeypatch.context() as patched:
-        patched.setattr(delivery_rows, "gone", _unavailable)
+        patched.setattr(delivery_rows, "deleted_blocking_rows", _unavailable)
         await stage.delete_message(queue, ids[0])
     await stage.advance(100)
     assert stage.courier.ids() == [ids[2]], "the retry comes before the search is repeated"

@@ -182,7 +182,7 @@ async def test_a_work_that_meets_its_key_is_told_so(store: Store) -> None:
 
 
 async def test_old_keys_of_a_stretch_are_forgotten_in_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idempotency, "LOOKED_AT", 2)
+    monkeypatch.setattr(idempotency, "SCANNED_KEYS", 2)
     await keep(store, *map(once_of, range(-3, 4)))
     left: Interval | None = (-2, 3)
     steps = []
@@ -194,7 +194,7 @@ async def test_old_keys_of_a_stretch_are_forgotten_in_steps(store: Store, monkey
 
 
 async def test_answers_are_forgotten_from_the_oldest_in_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idempotency, "ANSWERS_A_STEP", 2)
+    monkeypatch.setattr(idempotency, "RESPONSE_ROWS_PER_STEP", 2)
     await keep(store, *map(once_of, range(4)))
     counts = [await store.write(lambda tx: idempotency.delete_old_responses(tx, OURS, NOON + 3)) for _ in range(3)]
     assert counts == [2, 1, 0]

@@ -159,9 +159,9 @@ _WRITER = """
 import asyncio, sys
 from pathlib import Path
 from discue.store.engine import Appended
-from discue.store.engines import sqlite
+from discue.store.sqlite import engine
 from tests.store.test_sqlite import Opened
-sqlite._CHECKPOINT_PAGES, sqlite._RESTART_PAGES = 50, 400
+engine._CHECKPOINT_PAGES, engine._RESTART_PAGES = 50, 400
 
 async def main():
     opened = Opened(Path(sys.argv[1]), siblings=True)
