@@ -15,7 +15,7 @@ from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
 from discue.domain.errors import SettingsInvalid, StoreUnusable
 from discue.server.installation import inspect_database
-from discue.store.encryption import CLEAR, Encryption
+from discue.store.encryption import CLEAR, Encryption, decode
 from discue.store.migrations import DatabaseInspection
 
 
