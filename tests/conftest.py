@@ -1,4 +1,4 @@
-"""What every test starts from: none of our environment variables, property tests with bounds, folders in memory."""
+"""Configuration of every test: no DISCUE_ environment variables, bounded property tests, folders in memory."""
 
 import os
 from collections.abc import Generator
@@ -36,7 +36,7 @@ def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one process does alone begins first, so that the others have something to do until it is done."""
+    """Start groups first: each runs in one process, and the other processes need work meanwhile."""
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
@@ -49,5 +49,5 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """One more than there are processors: of the tests that run at a time, one usually waits for something."""
+    """Run one more process than there are processors: one of the running tests usually waits."""
     return (yield) + 1

@@ -39,12 +39,12 @@ _ID = re.compile(r'"(?:id|queue_id|schema_id)":"([0-9A-Za-z]{21}|[0-9a-f]{64})"'
 
 _fitting_is_taken = cast("Callable[..., object]", positive_data_acceptance)
 
-# What fits the document may be refused, where no schema can say so. 401, 404: the request names what is not there, or
-# comes without a key. 403: a key cannot give what it does not have. 406, 415: headers of the fuzzer's own. 409: the
-# last key. 412: an entity tag that was made up is nobody's. 422: an alias, a domain or an email is taken; alias and
-# name differ; URLs, patterns and JSON Schemas are more than their grammar.
+# A request that fits the document may be refused where no schema can say so. 401, 404: it names an unknown resource, or
+# has no key. 403: a key cannot grant more than it has. 406, 415: headers that the fuzzer generated. 409: the
+# last key. 412: a random entity tag matches nothing. 422: an alias, a domain or an email is taken; alias and
+# name differ; URLs, patterns and JSON Schemas have rules beyond their grammar.
 _REFUSED_THOUGH_FITTING = (401, 403, 404, 406, 409, 412, 415, 422)
-# What does not fit may be too large before anybody looks at it.
+# An invalid request may be too large before it is validated.
 _REFUSED = ("400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "429", "5xx")
 _NOT_A_FAULT = ("2xx", "3xx", "4xx")
 
@@ -66,10 +66,9 @@ def _is_refused_as_a_whole(case: AnyCase) -> bool:
 
 @dataclass
 class Findings:
-    """What a run brought about: how many requests, in which phases, which failures, and the ids in the answers.
+    """The result of a run: the number of requests, the phases, the failures, and the ids in responses.
 
-    `passed_over` are operations of which the fuzzer could not make all that it wanted to: it cannot turn each schema
-    into its contrary.
+    `passed_over` are operations for which the fuzzer could not generate every case: it cannot negate each schema.
     """
 
     cases: int = 0
@@ -117,7 +116,7 @@ class Limit:
 
 
 class Round(NamedTuple):
-    """What a run does once: some of the fuzzer's phases, with so many examples of each operation, or sequences."""
+    """A round of a run: phases of the fuzzer, and the number of examples or sequences of each operation."""
 
     phases: tuple[str, ...]
     examples: int
@@ -154,7 +153,7 @@ def map_body(_context: HookContext, body: Any) -> Any:
 
 @schemathesis.check
 def as_described(_context: CheckContext, response: Response, case: AnyCase) -> None:
-    """What the tests of the API ask of every response: no header that is not declared, either."""
+    """Apply the checks of the API's tests to a response, including that every header is declared."""
     path = urlsplit(str(response.request.url)).path
     headers = httpx.Headers([(name, value) for name, values in response.headers.items() for value in values])
     seen = Seen(case.method, path, response.status_code, headers, response.content)
@@ -222,7 +221,7 @@ def _requests_of_the_run(own_ids: frozenset[str]) -> Iterator[None]:
         if request.method not in {"GET", "HEAD"}:
             for own in own_ids:
                 request.url = str(request.url).replace(own, _NOBODY)
-        # Whoever waits for messages holds the run up for as long.
+        # A long poll delays the run by its wait.
         request.url = re.sub(r"([?&]wait=)[0-9]+", r"\g<1>0", str(request.url))
         return send(adapter, request, *args, **kwargs)
 

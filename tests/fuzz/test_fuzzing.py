@@ -22,7 +22,7 @@ _LONG = (
     Round(("coverage",), 1),
     *[Round(("fuzzing", "stateful"), 20)] * 100,
 )
-"""What is made up by chance comes first: a walk through all limits of all fields takes thousands of requests."""
+"""Random requests run first: walking through all limits of all fields takes thousands of requests."""
 
 _LONGEST_SECONDS = 90 + CASES / 12
 _PROBED = 60 if CASES else 20
@@ -39,7 +39,7 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield running
 
 
-def test_nothing_is_found_and_nothing_leaks(service: Service) -> None:
+def test_fuzzing_finds_no_failure_and_no_leaked_id(service: Service) -> None:
     cast = cast_of(service)
     found = run(cast)
     print(f"{found.cases} requests: {sorted(found.statuses.items())}, {found.phases}")

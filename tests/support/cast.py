@@ -1,6 +1,6 @@
-"""The standing cast: alice owns an organization, bob has a narrow key in it, charlie belongs to another one.
+"""The cast of the tests: alice owns an organization, bob has a narrow key in it, charlie belongs to another one.
 
-Olga is the operator. Everybody is found by the key that they present, so what they may do is what their key says.
+Olga is the operator. Each is authenticated by a key, so the key's scopes decide what they may do.
 """
 
 import asyncio

@@ -37,7 +37,7 @@ def engine_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=ENOUGH)
 def name_of_enough(request: pytest.FixtureRequest) -> str:
-    """In the place of `engine_name`."""
+    """The name of an engine: SQLite only, unless EVERYWHERE is set. Replaces the fixture `engine_name`."""
     name: str = request.param
     return name
 

@@ -11,5 +11,5 @@ _FEW = 2
 
 
 def seeds(count: int) -> range:
-    """Of worlds made at random, each again as it was: so many of them everywhere, and else a few."""
+    """Return seeds of random worlds: `count` with EVERYWHERE, a few otherwise."""
     return range(count if EVERYWHERE else _FEW)

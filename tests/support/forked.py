@@ -1,7 +1,7 @@
-"""Python commands in processes that need not import the program: each is forked from one that has.
+"""Python commands in processes forked from one that has imported the program.
 
-Of a start of the program nearly everything is imports, a third of a second of a processor. What is started here is in
-all else what `python` starts: a process with an id, a folder, an environment and streams of its own.
+Imports are nearly the whole cost of a start, a third of a second of CPU. In everything else the process is like one
+that `python` starts: it has its own id, folder, environment and streams.
 """
 
 import atexit
@@ -28,11 +28,11 @@ _LONGEST_REQUEST = 1 << 17
 _NUMBER = struct.Struct("i")
 
 Command = Sequence[str]
-"""What follows `python`: `-m` and a module, or `-c` and a program, and arguments."""
+"""The arguments of `python`: `-m` and a module, or `-c` and a program, and their arguments."""
 
 
 class Forked:
-    """As a `subprocess.Popen` whose output is two pipes. Its input is one, too, if that is asked for, or else empty."""
+    """A process with the interface of `subprocess.Popen`. Output goes to two pipes; input is empty or a pipe."""
 
     def __init__(
         self, command: Command, *, folder: Path, environment: Mapping[str, str], has_input: bool = False
@@ -61,7 +61,7 @@ class Forked:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, once it has ended and nothing is left of it. Raises TimeoutExpired."""
+        """Wait for the process and return its exit code. Raises TimeoutExpired."""
         self._look(timeout)
         if self.returncode is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
@@ -124,7 +124,7 @@ def _forking() -> socket.socket:
 
 def _fork_for_each(asking: socket.socket) -> Command | None:
     """Returns a command in each process that was forked for one, and in this one nothing when nobody asks any more."""
-    # What interrupts the tests ends this process by the end of what it is asked.
+    # An interrupt of the tests ends this process through the end of its input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         asked, given, _, _ = socket.recv_fds(asking, _LONGEST_REQUEST, 4)
@@ -178,7 +178,7 @@ def _stream(number: int, mode: str, errors: str) -> TextIO:
 
 
 def _run(command: Command) -> None:
-    """As Python does."""
+    """Run a command as `python` does."""
     kind, what, *arguments = command
     sys.argv = [kind, *arguments]
     if kind == "-m":

@@ -22,14 +22,14 @@ from tests.support.cast import control_of, present
 from tests.support.clocks import NOON, StandingClock
 
 OWNER = 4_711
-"""The incarnation that owns the cursors, and has requests under way."""
+"""The session that owns the cursors and has requests in flight."""
 
 MESSAGES = 40
 ACKNOWLEDGED = 30
 
 
 class Furnished(msgspec.Struct, frozen=True):
-    """What a client of the installation knows."""
+    """The ids and keys that a client of the installation knows."""
 
     key: str
     queue: Queue
@@ -112,7 +112,7 @@ async def _publish(store: Store, queue: Queue) -> list[str]:
 
 
 async def _deliver(store: Store, listener: Listener) -> None:
-    """What lanes leave: acknowledged ones, two that wait, two under way, one that has ended, and missed ones."""
+    """Store deliveries as lanes leave them: acknowledged, two retrying, two in flight, one ended, and missed ones."""
 
     async def work(tx: Transaction) -> None:
         await tx.execute("UPDATE cursor SET owner = $1, token = token + 1", OWNER)
@@ -155,7 +155,7 @@ async def _deliver(store: Store, listener: Listener) -> None:
 
 
 def _attempt(listener: Listener, seq: int) -> Attempt:
-    detail = "" if seq % 7 else "the answer was “no”"
+    detail = "" if seq % 7 else "the response was “no”"
     made = (NOON << 22) + seq
     return Attempt(
         made, listener.organization, listener.id, listener.queue, seq, 1, 200 if seq % 7 else 500, "", 3, detail

@@ -1,4 +1,4 @@
-"""Where tests lay databases that need not outlive the machine: in memory, if there is room."""
+"""A folder in memory, if there is room, for databases that need not survive the machine."""
 
 import shutil
 from functools import cache

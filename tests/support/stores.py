@@ -30,7 +30,7 @@ def _sqlite(folder: Path, report: Report) -> Iterator[Engine]:
 
 
 def migrated_file(path: Path) -> Path:
-    """Where there is no database yet, lay one that is as an engine leaves a new one: a copy is made faster."""
+    """Create a migrated database unless one exists. Copying a template is faster than migrating."""
     if not path.exists():
         path.touch(0o600)
         path.write_bytes(_migrated())
@@ -85,7 +85,7 @@ def opened_store(
 
 @contextmanager
 def store_on(runner: asyncio.Runner, engine: Engine) -> Iterator[Store]:
-    """Of an engine that is open for so long."""
+    """Open an engine and yield a store on it."""
     runner.run(engine.open())
     try:
         yield Store(engine, max_waiting_bytes=WAITING_BYTES)
@@ -94,7 +94,7 @@ def store_on(runner: asyncio.Runner, engine: Engine) -> Iterator[Store]:
 
 
 def another(engine: Engine) -> Engine:
-    """One more on the same database, as another process would have it."""
+    """Return a second engine on the same database, as another process would open it."""
     if isinstance(engine, PostgresEngine):
         return PostgresEngine(engine._address, report=_unexpected)
     assert isinstance(engine, SqliteEngine)

@@ -1,14 +1,14 @@
-"""What is counted beside what there is: the one must always be what the other comes to."""
+"""Tallies compared with the rows they count: the two must always agree."""
 
 from discue.store import tallies
 from discue.store.engine import Transaction
 from discue.store.message_log import BODY
 
 Counts = dict[tuple[int, int], int]
-"""By organization and kind. What is 0 is left out."""
+"""Counts by organization and kind, without zeros."""
 
 _TALLIED = "SELECT organization, kind, CAST(sum(n) AS BIGINT) FROM tally GROUP BY organization, kind"
-# What was delayed has had two places in its log.
+# A delayed message has had two positions in its log.
 _PUBLISHED = "SELECT organization, CAST(sum(head - moved) AS BIGINT) FROM queue_head GROUP BY organization"
 _ATTEMPTS = "SELECT organization, count(*) FROM attempt WHERE error {} '' GROUP BY organization"
 _THERE = {
@@ -20,13 +20,13 @@ _THERE = {
 
 
 async def tallied(tx: Transaction) -> Counts:
-    """What was counted of messages and attempts."""
+    """Return the tallies of messages and attempts."""
     rows = await tx.rows(_TALLIED)
     return {(organization, kind): n for organization, kind, n in rows if n and kind in _THERE}
 
 
 async def there(tx: Transaction) -> Counts:
-    """What the rows come to, as long as no queue, no listener and no attempt was removed."""
+    """Count the rows. Equal to the tallies as long as no queue, listener or attempt was removed."""
     found = {}
     for kind, sql in _THERE.items():
         for organization, n in await tx.rows(sql):

@@ -1,4 +1,4 @@
-"""Calls that are the same for all that can be created, and what the model says of their answers."""
+"""Calls that every kind of resource has, checked against the model."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +22,7 @@ aliases = st.sampled_from([None, "orders", "orders", "bills", "a/b.c-d_e"])
 
 
 class NothingThere(Exception):
-    """There is nothing that could be called for."""
+    """The model has no resource for this call."""
 
 
 def need(what: object) -> None:
@@ -50,7 +50,7 @@ def call(**strategies: st.SearchStrategy[Any]) -> _Decorator:
 
 
 def require(answer: httpx.Response, status: int) -> Any:
-    """The body of an answer that has this status."""
+    """Return the body of a response. Asserts its status."""
     told = f"{answer.request.method} {answer.url}: {answer.status_code} {answer.text[:500]}"
     assert answer.status_code == status, told
     return answer.json()
@@ -64,7 +64,7 @@ def require_refused(answer: httpx.Response, places: set[str]) -> None:
 
 
 class Calls(RuleBasedStateMachine):
-    """Calls to the service, and what the model says of their answers."""
+    """Calls to the service, each checked against the model."""
 
     def __init__(self, service: Service) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Calls(RuleBasedStateMachine):
         return item
 
     def _reads(self, organization: int, collection: Collection, item: Item) -> httpx.Response:
-        """What was confirmed is seen at once."""
+        """Read a resource: a confirmed change is visible at once."""
         answer = self.clients[organization].get(f"{collection.path}/{item.id}")
         collection.require_shown(item, require(answer, 200)[collection.singular])
         return answer
@@ -224,7 +224,7 @@ class Calls(RuleBasedStateMachine):
 
     @call(organization=who)
     def delete_an_organization(self, organization: int) -> None:
-        """Its key is void, and its alias free."""
+        """Delete an organization: its key is invalid and its alias is free."""
         model, client = self.models[organization], self.clients[organization]
         need(len(model.collections["/queues"].items) > 1)
         require(self.operator.delete(f"/organizations/{model.id}"), 200)
@@ -260,7 +260,7 @@ class Calls(RuleBasedStateMachine):
 
     @invariant()
     def a_list_is_as_the_model_says(self) -> None:
-        """One of them after each call, in turns."""
+        """Compare one list with the model after each call, in turns."""
         if len(self.models) < 2:
             return
         self.looks += 1

@@ -27,7 +27,7 @@ class DomainCalls(Calls):
 
     @call(organization=who, number=which)
     def verify_a_domain(self, organization: int, number: int) -> None:
-        """Of those on this machine, where nobody answers."""
+        """Verify a domain on this machine, where no server responds."""
         domains, domain = self.models[organization].domains, self._domain(organization, number)
         path = f"/domains/{domain.id}/verification"
         require(self.clients[1 - organization].put(path), 404)

@@ -52,7 +52,7 @@ class SchemaCalls(Calls):
 
     @call(organization=who, number=which, value=data)
     def publish(self, organization: int, number: int, value: Any) -> None:
-        """What does not fit is not stored, and every place is named."""
+        """Publish a value: an invalid one is not stored, and every violation is named."""
         model, queue = self.models[organization], self._queue(organization, number)
         messages, body = model.collections[f"/queues/{queue.id}/messages"], {"data": value}
         answer = self.clients[organization].post(messages.path, json=body)

@@ -32,7 +32,7 @@ class UserCalls(Calls):
 
     @call(organization=who, role=st.sampled_from(["admin", "developer", "viewer"]))
     def take_the_last_owner_away(self, organization: int, role: str) -> None:
-        """Until there is another one, who has come in."""
+        """Try to remove the last owner: refused until another owner has accepted an invitation."""
         users, client = self.models[organization].users, self.clients[organization]
         last = next((item for item in users.items if users.keeps(item)), None) or self._owner(organization)
         need(users.keeps(last))

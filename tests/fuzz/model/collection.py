@@ -13,7 +13,7 @@ class Item:
     marks: int = 0
     """How often it was changed: what its entity tag depends on."""
     details: dict[str, Any] = field(default_factory=dict)
-    """What else was sent, and was shown since."""
+    """Other fields that were sent and must be shown."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Collection:
         return self.path.split("/")[2]
 
     def called(self, alias: str | None) -> str | None:
-        """What an item is to be called."""
+        """Return the alias of a new item."""
         return alias
 
     def is_same(self, alias: str, other: str) -> bool:
@@ -57,7 +57,7 @@ class Collection:
         return [item.id for item in reversed(self.items) if self.is_same(item.alias, alias)][:10]
 
     def body(self, alias: str | None, variant: int = 0) -> dict[str, Any]:
-        """What creates an item: one of several."""
+        """Return a body that creates an item: one of several variants."""
         named: dict[str, Any] = {} if alias is None else {self.handle: alias}
         return {**self.content(variant), **named}
 
@@ -71,7 +71,7 @@ class Collection:
         return set()
 
     def made(self, body: dict[str, Any], answer: Any) -> Item:
-        """The item that an answer shows, which has what was sent."""
+        """Return the item in a response. Asserts that it has the values that were sent."""
         shown = answer[self.singular]
         item = Item(shown["id"], body.get(self.handle, shown["id"]))
         assert shown["alias"] == shown["name"] == item.alias
@@ -82,6 +82,6 @@ class Collection:
         return False
 
     def require_shown(self, item: Item, shown: Any) -> None:
-        """What a `GET` says of an item."""
+        """Assert that a `GET` shows the item as the model has it."""
         assert (shown["id"], shown["alias"], shown["name"]) == (item.id, item.alias, item.alias)
         assert {name: shown[name] for name in item.details} == item.details

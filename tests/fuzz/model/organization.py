@@ -1,4 +1,4 @@
-"""What one organization has after any sequence of calls."""
+"""The model of one organization: its resources after any sequence of calls."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ from tests.fuzz.model.users import Users
 
 @dataclass
 class Organization:
-    """What a tenant has. `published` counts messages by queue, deleted ones too."""
+    """The resources of an organization. `published` counts messages by queue, including deleted ones."""
 
     id: str
     alias: str

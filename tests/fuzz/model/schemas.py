@@ -26,7 +26,7 @@ _REFUSED = 8
 
 
 def faults(rule: dict[str, Any], value: Any, place: str) -> set[str]:
-    """Where a value does not fit a rule of the small language."""
+    """Return the pointers at which a value violates a rule of the schema language."""
     kind = rule["type"]
     if value is None:
         return {place} if rule.get("required", True) else set()
@@ -75,7 +75,7 @@ class Queues(Collection):
         return item
 
     def set(self, item: Item, body: dict[str, Any]) -> None:
-        """What becomes of a queue's schema by a request: null clears that of its own name."""
+        """Apply a request to a queue's schema: null clears the field of the same name."""
         for name in FIELDS.values():
             if body.get(name, False) is not False and body[name] is not None:
                 item.details = {name: body[name], "schema_id": id_of(body[name])}
@@ -89,12 +89,12 @@ class Queues(Collection):
 
 
 def id_of(schema: Any) -> str:
-    """Of schemas without characters or numbers that canonical JSON writes in another way."""
+    """Return the schema's id. Only for schemas that canonical JSON writes exactly as `json.dumps` does."""
     return sha256(json.dumps(schema, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def refused(queue: Item, data: Any) -> set[str]:
-    """Where what is published does not fit the queue's schema; of JSON Schema, that it does not."""
+    """Return where data violates the queue's schema; for JSON Schema, only whether it does."""
     if not queue.details:
         return set()
     value = data

@@ -15,7 +15,7 @@ _numbers = itertools.count()
 @dataclass
 class Member(Item):
     token: str | None = None
-    """Of the invitation that holds."""
+    """The token of the valid invitation."""
 
     @property
     def is_active_owner(self) -> bool:
@@ -28,7 +28,7 @@ class Member(Item):
 
 
 class Users(Collection):
-    """Their alias is the email, in whatever case."""
+    """Users. The alias is the email, compared without case."""
 
     handle = "email"
 

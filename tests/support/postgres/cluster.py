@@ -8,7 +8,7 @@ _WAITS_FOR_STANDBY = "wait_event = 'SyncRep'"
 
 
 class Cluster(Server):
-    """What it does with SQL blocks, and takes milliseconds. Its clients need no password."""
+    """A PostgreSQL server. Calls that use SQL block for some milliseconds. Clients need no password."""
 
     def dsn(self, database: str = "postgres") -> str:
         return f"postgresql://{USER}@{HOST}:{self.port}/{database}"
@@ -28,7 +28,7 @@ class Cluster(Server):
         self.run_sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{self._strategy}')
 
     def drop_database(self, name: str) -> None:
-        """Also with clients in it: they are disconnected."""
+        """Drop a database; its clients are disconnected."""
         self.run_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def disconnect_all(self) -> int:

@@ -8,11 +8,11 @@ from itertools import count
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.session import Row, Session
 
-# What was deleted stays in the files, and is read over by whoever comes later.
+# Deleted rows stay in the files, and later scans read past them.
 _MOST_TESTS = 40
 _MOST_ROWS = 2_000
 
-# Definitions, all that the planner knows, and whoever has something under way.
+# Definitions, the planner's statistics, and transactions in progress.
 _SHAPE = """
 SELECT md5(string_agg(c::text, '' ORDER BY oid)) FROM pg_class c WHERE oid >= 16384;
 SELECT md5(string_agg(a::text, '' ORDER BY attrelid, attnum)) FROM pg_attribute a WHERE attrelid >= 16384;
@@ -38,7 +38,7 @@ class _Copy:
 
 
 class Copies:
-    """Each test has one for itself. One that is not as the template any more, or has grown, is dropped."""
+    """Databases lent to one test at a time. A database that differs from the template, or has grown, is dropped."""
 
     def __init__(self, cluster: Cluster, template: str) -> None:
         self._cluster = cluster
@@ -48,7 +48,7 @@ class Copies:
 
     @contextmanager
     def lent(self) -> Iterator[str]:
-        """The DSN of a database that is as the template. Whoever is still in it afterwards is disconnected."""
+        """Yield the DSN of a database that equals the template. Clients that remain connected are disconnected."""
         copy = self._free.pop() if self._free else self._made()
         try:
             yield self._cluster.dsn(copy.name)

@@ -1,4 +1,4 @@
-"""One server for each process that runs tests, begun when a test asks for it, and an empty database for each test."""
+"""PostgreSQL for tests: one server for each test process, started on first use, and an empty database for each test."""
 
 import atexit
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def postgres_cluster() -> Cluster:
 
 @contextmanager
 def new_database(cluster: Cluster, template: str = "template0") -> Iterator[str]:
-    """The DSN of a database that is empty or a copy of another one, dropped afterwards with whoever is still in it."""
+    """Yield the DSN of a new database, empty or a copy, and drop it afterwards with its connections."""
     name = f"test_{next(_numbers)}"
     cluster.create_database(name, template)
     try:

@@ -1,4 +1,4 @@
-"""What ends a server whose test process is gone, however that ended: a shell that hears it by its input's end."""
+"""A guard that ends a server when its test process is gone: a shell that waits for the end of its input."""
 
 import subprocess
 from pathlib import Path

@@ -25,7 +25,7 @@ class ProgramFailed(Exception):
 
 
 class Account(NamedTuple):
-    """Who runs the programs: PostgreSQL refuses to be root. None is who we are."""
+    """The account that runs the programs: PostgreSQL refuses root. None is the current account."""
 
     user: int | None = None
     group: int | None = None
@@ -60,7 +60,7 @@ class Programs:
             _do_without(f"there is no {name} in {self.folder}")
 
     def run(self, name: str, *arguments: str, folder: Path) -> str:
-        """What the program printed. Raises ProgramFailed with all it said if it fails."""
+        """Run a program and return its output. Raises ProgramFailed with the output if it fails."""
         done = subprocess.run(
             [str(self.folder / name), *arguments],
             cwd=folder,
@@ -80,7 +80,7 @@ class Programs:
         return done.stdout
 
     def begin(self, name: str, arguments: Sequence[str], *, folder: Path, log: IO[bytes]) -> "subprocess.Popen[bytes]":
-        """Start a program that goes on. What interrupts pytest does not reach it: its session is its own."""
+        """Start a program in the background, in its own session: an interrupt of pytest does not reach it."""
         return subprocess.Popen(
             [str(self.folder / name), *arguments],
             cwd=folder,
@@ -96,7 +96,7 @@ class Programs:
 
 
 def find_programs() -> Programs | None:
-    """Those that POSTGRES_PROGRAMS names if it is set, else those on PATH, else the newest of the distribution."""
+    """Find the programs: in the folder POSTGRES_PROGRAMS if it is set, else on PATH, else the distribution's newest."""
     named = os.environ.get(FOLDER_VARIABLE)
     folders = [Path(named)] if named else _installed()
     folder = next((folder for folder in folders if all((folder / name).is_file() for name in _NEEDED)), None)
@@ -132,5 +132,5 @@ def _account() -> Account:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours that steers PostgreSQL's programs: no PGDATA, no PGPORT, no language of messages."""
+    """Return the environment without variables that PostgreSQL's programs read: PGDATA, PGPORT, the locale."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

@@ -14,7 +14,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Passes TCP connections on. What waits in it is bounded: while it is frozen, it reads nothing more."""
+    """A TCP proxy with bounded buffers: while it is frozen, it reads nothing more."""
 
     def __init__(self, target_host: str, target_port: int) -> None:
         self.port = 0
@@ -85,7 +85,7 @@ class Proxy:
         assert task is not None
         self._connections.add(task)
         try:
-            # One that was accepted just before the cut arrives after it.
+            # A connection accepted just before the cut arrives after it.
             if self._server is not None:
                 await self._pass_on(reader, writer)
         except* OSError:

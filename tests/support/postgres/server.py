@@ -113,7 +113,7 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Of the server's first process."""
+        """The id of the server's first process."""
         assert self._process is not None, "the server does not run"
         return self._process.pid
 
@@ -215,7 +215,7 @@ class Server:
             return []
 
     def _remove_traces(self) -> None:
-        """What a killed server leaves. The process that gets its id would keep the next one from starting."""
+        """Remove the lock files of a killed server: a process that reuses its id would prevent the next start."""
         lines = self._lock_file()
         if len(lines) > _SHARED_MEMORY_LINE and (words := lines[_SHARED_MEMORY_LINE].split()):
             subprocess.run(["ipcrm", "-m", words[-1]], check=False, capture_output=True)

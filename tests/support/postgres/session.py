@@ -22,13 +22,13 @@ class ServerError(Exception):
 
 
 class Session:
-    """One connection. Raises OSError when it cannot be made or is lost, ServerError when the server refuses."""
+    """A connection. Raises OSError when it cannot be opened or is lost, ServerError when the server refuses."""
 
     def __init__(
         self, socket_path: str, *, user: str, database: str, patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
         self.warnings: list[str] = []
-        """What the server said besides answers, in order."""
+        """Notices and warnings of the server, in order."""
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(patience_seconds)
         self._stream: IO[bytes] = self._socket.makefile("rb")
@@ -57,11 +57,11 @@ class Session:
         return self.answer()
 
     def send(self, sql: str) -> None:
-        """Send statements and do not wait for the answer."""
+        """Send statements without waiting for the response."""
         self._socket.sendall(_framed(b"Q", sql.encode() + b"\0"))
 
     def silent(self, seconds: float) -> bool:
-        """True if nothing of the answer comes within this time."""
+        """Return whether no part of the response arrives within this time."""
         return not select.select([self._socket], [], [], seconds)[0]
 
     def answer(self) -> list[Row]:

@@ -45,7 +45,7 @@ class Standby(Cluster):
         self._wait_for_nobody()
 
     def close(self) -> None:
-        """As of any cluster. A primary that still serves stops keeping its log for this one."""
+        """Close the standby. A primary that still serves stops keeping its log for it."""
         super().close()
         if self.primary.running and not self.primary.paused:
             until(self._drop_slot, f"the slot of {self.name} is dropped")
@@ -92,7 +92,7 @@ class Standby(Cluster):
         return not self.primary.run_sql(f"SELECT {slots}")
 
     def _wait_for_nobody(self) -> None:
-        """Its copy of the primary's settings may name a standby that the primary waits for."""
+        """Wait for no standby: the copied settings of the primary may name one."""
         path = self.data / _AUTO
         kept = [line for line in path.read_text().splitlines(keepends=True) if not line.startswith(_SYNCHRONOUS)]
         path.write_text("".join(kept))
