@@ -19,7 +19,7 @@ ROOT: Final = Path(__file__).parents[2]
 _PROGRAM: Final = "discue"
 _CODE: Final = (_PROGRAM, "docs", "tests", "tools", "benchmarks", "clients")
 _PAGES: Final = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
-_SKIPPED: Final = ("tools/", "benchmarks/")
+_SKIPPED: Final = ("tools/", "benchmarks/", "tests/language/")
 _CACHE: Final = ROOT / ".language_cache"
 _EXCEPTIONS: Final = [(re.compile(path), rule, re.compile(text)) for path, rule, text in EXCEPTIONS]
 

@@ -10,6 +10,7 @@ from typing import Final
 from tools.language.hit import Hit
 from tools.language.source import Source
 
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PATH: Final = re.compile(
     r"`((?:\.?[A-Za-z0-9_*-]+/)*\.?[A-Za-z0-9_*.-]+(?:\.(?:py|sql|md|toml|txt|in|json|ya?ml)|/))`"
@@ -65,19 +66,23 @@ def layers(root: Path) -> Iterator[Hit]:
 
 
 def glossary(root: Path, code: Mapping[str, str]) -> Iterator[Hit]:
-    """Find words of the glossary that neither the code nor the contract pages have."""
+    """Find words of the glossary that neither the code nor the contract pages have.
+
+    Of an entry with a name of the code in parentheses, that name must be there.
+    """
     path = "docs/glossary.md"
     contract = [page.read_text(encoding="utf-8") for page in sorted((root / "docs" / "reference").glob("*.md"))]
-    identifiers = " ".join(word for text in code.values() for word in _WORD.findall(text))
-    text = re.sub(r"[_\W]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", " ".join([identifiers, *contract]))).lower()
+    text = re.sub(r"[_\W]+", " ", _CAMEL.sub(" ", " ".join([*code.values(), *contract]))).lower()
     for number, line in enumerate((root / path).read_text(encoding="utf-8").splitlines(), 1):
         cells = [cell.strip() for cell in line.split("|")]
         if len(cells) < 4 or cells[1] in {"word", "---", "term"} or set(cells[1]) <= {"-", " ", ":"}:
             continue
-        for word in re.split(r",\s*|\s+/\s+", re.sub(r"[`*]|\(.*?\)", "", cells[1])):
-            pattern = re.sub(r"[_\W]+", " ", word.strip().lower()).strip()
+        words, _, code_name = cells[1].partition(" (`")
+        terms = [code_name.partition("`")[0]] if code_name else re.split(r",\s*|\s+/\s+", re.sub(r"[`*]", "", words))
+        for term in terms:
+            pattern = re.sub(r"[_\W]+", " ", _CAMEL.sub(" ", term)).strip().lower()
             if pattern and not re.search(rf"\b{re.escape(pattern)}", text):
-                yield Hit(path, number, "glossary", f"`{word}` is neither in the code nor in docs/reference/")
+                yield Hit(path, number, "glossary", f"`{term}` is neither in the code nor in docs/reference/")
 
 
 def paths(root: Path, page: str, content: str, files: frozenset[str]) -> Iterator[Hit]:

@@ -26,7 +26,7 @@ PHRASES: Final[dict[str, str]] = {
     r"(?:keeps?|keeping|kept) house\b": "runs on the leader",
     r"take(?:s|n)? (?:itself|themselves) for\b": "assumes that it is",
     r"(?:^|(?<=[.!?] ))those (?!\w+s )\w+\b": "name the subject",
-    r"(?:^|(?<=[.!?] ))what \w+\b(?![^.]*\?)": "a noun phrase, or subject first",
+    r"(?:^|(?<=[.!?] ))(?-i:What) \w+\b(?![^.]*\?)": "a noun phrase, or subject first",
 }
 """Regular expressions that begin at the start of a word, for text of every kind. `^` is the start of a text."""
 
