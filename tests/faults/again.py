@@ -145,7 +145,8 @@ class Again:
         return False
 
     def _lossy(self, tenant: Tenant) -> Iterable[str]:
-        return [name for queue in tenant.queues for name in self._recorder.listeners_of(queue) if "lossy" in name]
+        queues = (*tenant.queues, *tenant.redelivered)
+        return [name for queue in queues for name in self._recorder.listeners_of(queue) if "lossy" in name]
 
     def _place(self, name: str) -> str:
         listener = self._recorder.history.listeners[name]

@@ -190,12 +190,12 @@ def takes_over_with_a_full_bucket() -> None:
 
 
 def hands_out_what_is_leased() -> None:
-    look = pull_leases.read_snapshot
+    read_snapshot = pull_leases.read_snapshot
 
     async def later(tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int]) -> Any:
-        return await look(tx, listener, now + _LEASES_MS, seqs)
+        return await read_snapshot(tx, listener, now + _LEASES_MS, seqs)
 
-    put(pull_leases, "look", later)
+    put(pull_leases, "read_snapshot", later)
 
 
 def forgets_who_holds_keys_of_what_is_leased() -> None:
@@ -253,6 +253,35 @@ def loses_what_is_redelivered() -> None:
     put(CursorState, "redeliver", lose)
 
 
+def ignores_keys_in_replays() -> None:
+    init = ReplayLane.__init__
+
+    def unordered(self: ReplayLane, record: cursors.LaneRecord, *others: Any) -> None:
+        init(self, msgspec.structs.replace(record, ordered=False), *others)
+
+    put(ReplayLane, "__init__", unordered)
+
+
+def lets_redelivered_messages_take_keys() -> None:
+    send = Lane.send
+
+    def begin(self: Lane, entry: Entry, number: int, *, is_retry: bool) -> None:
+        if is_retry and self._progress.ordering is not None:
+            self._progress.ordering.begins(entry)
+        send(self, entry, number, is_retry=is_retry)
+
+    put(Lane, "send", begin)
+
+
+def lets_messages_pass_missed_ones() -> None:
+    record = cursors._record
+
+    def passing(row: Any) -> cursors.LaneRecord:
+        return msgspec.structs.replace(record(row), blocks=False)
+
+    put(cursors, "_record", passing)
+
+
 def lets_everything_through_its_filters() -> None:
     put(endpoint.Endpoint, "wants", lambda _self, _entry: True)
 
@@ -284,6 +313,9 @@ BUGS: dict[str, Callable[[], None]] = {
         never_says_how_far_a_replay_is,
         sends_replays_beside_the_limits,
         loses_what_is_redelivered,
+        ignores_keys_in_replays,
+        lets_redelivered_messages_take_keys,
+        lets_messages_pass_missed_ones,
         lets_everything_through_its_filters,
     )
 }

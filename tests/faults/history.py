@@ -68,6 +68,8 @@ class Registered(msgspec.Struct):
     rate: Rate | None = None
     sort: str = ""
     """The one that its filter lets through; empty: it has none."""
+    attempts: int = 0
+    """How many attempts each message has; 0: so many that no message is missed for that."""
 
     def wants(self, body: str) -> bool:
         """Whether its filter lets a message through."""
@@ -252,6 +254,8 @@ class History(msgspec.Struct):
     handed_out: list[HandedOut] = []
     ordered: list[str] = []
     """The queues that keep the order of each key."""
+    blocking: list[str] = []
+    """The ordered queues in which a missed message blocks its key until it is redelivered."""
     replays: list[Replayed] = []
     replay_counts: dict[str, ReplayCounts] = {}
     said: dict[int, list[str]] = {}

@@ -93,6 +93,8 @@ class Tenant(msgspec.Struct):
     queues: list[str] = []
     ordered: str = ""
     paced: str = ""
+    redelivered: list[str] = []
+    """Ordered queues whose listeners miss messages, which are redelivered. Nothing expires there."""
 
 
 class Load:
@@ -154,6 +156,8 @@ class Load:
             if self.plan.ordered_producers:
                 tenant.ordered = await self._lay_queue(client, tenant, _ORDERED_LISTENERS, ordered=True)
                 self.recorder.history.ordered.append(tenant.ordered)
+                for on_missed in ("pass", "block") if self.plan.asks_again else ():
+                    await self._lay_redelivered(client, tenant, on_missed)
             for queue in [tenant.ordered, *tenant.queues][not tenant.ordered :][: self.plan.pullers]:
                 consumers = Consumers(self.recorder, queue, self.random)
                 await consumers.register(client)
@@ -169,9 +173,22 @@ class Load:
         self.tenants.append(Tenant(answer.body["organization"]["id"], answer.body["api_key"]["key"]))
         client.close()
 
-    async def _lay_queue(self, client: Client, tenant: Tenant, kinds: Sequence[str], *, ordered: bool = False) -> str:
+    async def _lay_redelivered(self, client: Client, tenant: Tenant, on_missed: str) -> None:
+        history = self.recorder.history
+        queue = await self._lay_queue(client, tenant, ("ordered-lossy",), ordered=True, on_missed=on_missed)
+        tenant.redelivered.append(queue)
+        history.ordered.append(queue)
+        if on_missed == "block":
+            history.blocking.append(queue)
+
+    async def _lay_queue(
+        self, client: Client, tenant: Tenant, kinds: Sequence[str], *, ordered: bool = False, on_missed: str = "pass"
+    ) -> str:
         sent = self.recorder.tick()
-        queue = str((await client.create("/queues", {"ordered": ordered}))["id"])
+        fields: dict[str, object] = {"ordered": ordered}
+        if on_missed != "pass":
+            fields["on_missed"] = on_missed
+        queue = str((await client.create("/queues", fields))["id"])
         self.recorder.made(f"/queues/{queue}", tenant.organization, sent)
         for kind in kinds:
             await self.create_listener(client, tenant, queue, kind)
@@ -185,6 +202,7 @@ class Load:
             works += [self.again_and_again(tenant, self._come_and_go, queue) for queue in tenant.queues]
             for _ in range(self.plan.ordered_producers):
                 works.append(self.again_and_again(tenant, self._produce_in_order, tenant.ordered))
+            works += [self.again_and_again(tenant, self._produce_in_order, queue) for queue in tenant.redelivered]
             if tenant.paced:
                 works.append(self.again_and_again(tenant, self._produce_in_bursts, tenant.paced))
         for tenant, consumers in self._consumers:
@@ -227,11 +245,12 @@ class Load:
             await consumers.finish(client, within_seconds)
             client.close()
 
-    async def _produce_in_order(self, client: Client, _tenant: Tenant, queue: str) -> None:
-        """Publish with one of a few keys or without one; some messages expire soon."""
+    async def _produce_in_order(self, client: Client, tenant: Tenant, queue: str) -> None:
+        """Publish with one of a few keys or without one; some messages expire soon, but none that are redelivered."""
         await asyncio.sleep(self.random.expovariate(1 / _KEYED_APART_SECONDS))
         size = self.random.choice((1, 1, 1, 4))
-        expires_at = round(time.time() + _LIFE_SECONDS, 3) if self.random.random() < _EXPIRING_SHARE else 0.0
+        expires = queue not in tenant.redelivered and self.random.random() < _EXPIRING_SHARE
+        expires_at = round(time.time() + _LIFE_SECONDS, 3) if expires else 0.0
         wishes = [Wish(self.random.choice(_KEYS), expires_at) for _ in range(size)]
         await self.publish(client, queue, size, wishes)
 
@@ -305,13 +324,14 @@ class Load:
         name = f"{kind}-{next(self.numbers)}"
         rate = _RATE if kind == "paced" else None
         sort = self.random.choice(_SORTS) if kind == "picky" else ""
-        listener = self.recorder.creating(name, queue, rate, sort)
+        attempts = {"lossy": 1, "ordered-lossy": 2}.get(kind, 0)
+        listener = self.recorder.creating(name, queue, rate, sort, attempts)
         url = self._url(name)
         fields: dict[str, object] = {"notify_url": url, "liveness_url": url}
-        if kind.startswith("ordered"):
+        if kind == "ordered":
             fields["retry"] = _OFTEN
-        if kind.startswith("lossy"):
-            fields["retry"] = {"attempts": 1}
+        if attempts:
+            fields["retry"] = {"schedule": [2], "attempts": attempts}
         if sort:
             fields["filter"] = {"data": {"sort": sort}}
         if rate is not None:

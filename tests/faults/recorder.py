@@ -52,8 +52,10 @@ class Recorder:
                 self._owe(name, published.lasting_for(listener) - self._acknowledged[name])
         self._look()
 
-    def creating(self, name: str, queue: str, rate: Rate | None = None, sort: str = "") -> Registered:
-        listener = Registered(queue, self._next(), rate=rate, sort=sort)
+    def creating(
+        self, name: str, queue: str, rate: Rate | None = None, sort: str = "", attempts: int = 0
+    ) -> Registered:
+        listener = Registered(queue, self._next(), rate=rate, sort=sort, attempts=attempts)
         self.history.listeners[name] = self._staying[queue][name] = listener
         return listener
 

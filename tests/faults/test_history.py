@@ -585,6 +585,56 @@ def test_a_broken_promise_of_an_ordered_queue_is_found(doctor: Callable[[History
     assert any(finding in sentence for sentence in check_history(history).broken), check_history(history).broken
 
 
+def a_redelivered_history(*, blocks: bool = False) -> History:
+    """The first message of a key is missed after two attempts, and redelivered when another key goes on."""
+    history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0, ordered=["q"])
+    history.blocking = ["q"] if blocks else []
+    history.listeners["lossy"] = Registered("q", sent=1, answered=2, id="l", secret=SECRET, attempts=2)
+    history.publishes = [
+        Published("q", ("one", "two"), 3, 4, ("a1", "a2"), 104.0, (Wish("a"), Wish("a"))),
+        Published("q", ("three",), 5, 6, ("a3",), 106.0, (Wish("a"),)),
+    ]
+    redelivered = a_receipt("a1", "one", 14, name="lossy")
+    failed = [a_receipt("a1", "one", tick, status=500, name="lossy") for tick in (7, 9)]
+    following = [a_receipt("a2", "two", 15 if blocks else 11, name="lossy")]
+    following += [a_receipt("a3", "three", 16 if blocks else 12, name="lossy")]
+    history.receipts = [*failed, redelivered, *following]
+    history.logs = {"q": Log(3, ("a1", "a2", "a3"))}
+    history.counts = {"lossy": Counts(acknowledged=3, pending=0, missed=0, start_seq=0)}
+    history.redelivered = ["lossy"]
+    return history
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_a_redelivered_history_without_faults_is_found_without(*, blocks: bool) -> None:
+    assert check_history(a_redelivered_history(blocks=blocks)).broken == []
+
+
+def test_message_that_passes_one_with_an_attempt_left_is_found() -> None:
+    history = a_redelivered_history()
+    history.receipts[3] = a_receipt("a2", "two", 8, name="lossy")
+    assert check_history(history).broken == [
+        "lossy got a2 before a1 was missed or acknowledged, which comes before it in its key"
+    ]
+
+
+def test_message_that_a_redelivery_lets_pass_is_found() -> None:
+    history = a_redelivered_history()
+    history.receipts[3].at = 113.5
+    history.receipts[4].came_at = 112.5
+    assert check_history(history).broken == [
+        "lossy got a3 before a2 was missed or acknowledged, which comes before it in its key"
+    ]
+
+
+def test_message_that_passes_a_missed_one_of_a_blocked_key_is_found() -> None:
+    history = a_redelivered_history()
+    history.blocking = ["q"]
+    assert (
+        "lossy got a2 before it had acknowledged a1, which comes before it in its key" in check_history(history).broken
+    )
+
+
 def is_not_ordered(history: History) -> None:
     history.ordered.clear()
     sends_the_next_one_of_a_key_before(history)

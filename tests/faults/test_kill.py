@@ -37,6 +37,11 @@ _SYMPTOMS_OF_WHAT_COMES_AGAIN = {
     "never_says_how_far_a_replay_is": ("do not add up to its",),
     "loses_what_is_redelivered": ("never got", "do not add up"),
 }
+_SYMPTOMS_IN_ORDERED_QUEUES = {
+    "ignores_keys_in_replays": ("in the replay",),
+    "lets_redelivered_messages_take_keys": ("was missed or acknowledged, which comes before it",),
+    "lets_messages_pass_missed_ones": ("which comes before it in its key",),
+}
 
 
 def judge(folder: Path, plan: Plan, longest_seconds: int = _LONGEST_SECONDS["test"]) -> CheckResult:
@@ -109,6 +114,14 @@ def test_a_server_with_a_bug_is_caught(tmp_path: Path, bug: str) -> None:
     load = LoadPlan(queues=1, listeners=("steady", "slow", "picky"), asks_again=False)
     plan = Plan(kills=4, seed=0, load=load, patience_seconds=2, command=broken_by(bug))
     assert_caught(tmp_path, _SYMPTOMS[bug], partial(judge_seeded, plan))
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("bug", sorted(_SYMPTOMS_IN_ORDERED_QUEUES))
+def test_bug_in_replays_or_redeliveries_of_ordered_queues_is_caught(tmp_path: Path, bug: str) -> None:
+    load = LoadPlan(queues=1, producers=0, batch_producers=0, listeners=("steady",), ordered_producers=3)
+    plan = Plan(kills=4, seed=0, load=load, patience_seconds=5, command=broken_by(bug))
+    assert_caught(tmp_path, _SYMPTOMS_IN_ORDERED_QUEUES[bug], partial(judge_seeded, plan))
 
 
 @pytest.mark.torture

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from tests.faults.history import History, Receipt
+from tests.faults.history import History, Receipt, Registered
 from tests.faults.promises.calm import clock_was_wrong
 from tests.faults.promises.wishes import placed, wishes
 
@@ -37,13 +37,19 @@ def published(history: History) -> Iterator[str]:
 def kept(history: History) -> Iterator[str]:
     """Check the order by key for listeners that exist at the end; what others should have received is unknown."""
     arrivals = arrivals_of(history.live)
+    passes = _first_passes(history.live, history.listeners)
     wished = wishes(history)
     keys = {public_id: wish.key for public_id, wish in wished.items()}
     expiries = {public_id: wish.expires_at for public_id, wish in wished.items()}
     for name, counts in history.counts.items():
-        queue = history.listeners[name].queue
-        if queue in history.ordered:
-            for in_order in by_key(history.logs[queue].ids[counts.start_seq :], keys):
+        listener = history.listeners[name]
+        queue = listener.queue
+        if queue not in history.ordered:
+            continue
+        for in_order in by_key(history.logs[queue].ids[counts.start_seq :], keys):
+            if listener.attempts and queue not in history.blocking:
+                yield from _passed(name, in_order, passes[name])
+            else:
                 yield from out_of_order(history, name, [(each, expiries[each]) for each in in_order], arrivals[name])
 
 
@@ -54,6 +60,36 @@ def arrivals_of(receipts: Iterable[Receipt]) -> "defaultdict[str, dict[str, Arri
         answered_at = receipt.at if receipt.status == 200 else float("inf")
         found[receipt.name][receipt.message] = Arrival(min(came_at, receipt.came_at), min(acknowledged_at, answered_at))
     return found
+
+
+def _first_passes(
+    receipts: Iterable[Receipt], listeners: dict[str, Registered]
+) -> "defaultdict[str, dict[str, Arrival]]":
+    """When each message of listeners with few attempts first came, and when it was first acknowledged or missed."""
+    found: defaultdict[str, defaultdict[str, list[Receipt]]] = defaultdict(lambda: defaultdict(list))
+    for receipt in sorted(receipts, key=lambda receipt: receipt.came_at):
+        attempts = found[receipt.name][receipt.message]
+        if len(attempts) < listeners[receipt.name].attempts and not any(each.status == 200 for each in attempts):
+            attempts.append(receipt)
+    passes: defaultdict[str, dict[str, Arrival]] = defaultdict(dict)
+    for name, messages in found.items():
+        passes[name] = {each: Arrival(came[0].came_at, came[-1].at) for each, came in messages.items() if came}
+    return passes
+
+
+def _passed(name: str, in_order: list[str], passes: dict[str, Arrival]) -> Iterator[str]:
+    """Check a listener whose missed messages let the next ones of their keys pass.
+
+    Redeliveries come in any order, but a message first comes when the one before it had its attempts. After a crash
+    an attempt may be repeated, and the message may be missed later than it seems here, but not earlier.
+    """
+    done_at, last = 0.0, ""
+    for public_id in in_order:
+        came_at, passed_at = passes.get(public_id, _NEVER)
+        if came_at < done_at:
+            yield f"{name} got {public_id} before {last} was missed or acknowledged, which comes before it in its key"
+        if done_at < passed_at < float("inf"):
+            done_at, last = passed_at, public_id
 
 
 def by_key(ids: Sequence[str], keys: dict[str, str]) -> Iterable[list[str]]:
