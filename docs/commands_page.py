@@ -60,8 +60,7 @@ def _section(path: str, parser: argparse.ArgumentParser) -> str:
     if own:
         rows = "".join(f"| {_spelling(action)} | {action.help} |\n" for action in own)
         parts.append(f"| argument | meaning |\n| --- | --- |\n{rows}")
-    flags = [action.option_strings[0] for action in _actions(parser) if _is_setting(action)]
-    parts.append(f"Settings: {', '.join(f'`{flag}`' for flag in flags)}.\n")
+    parts.append(f"Settings: {_settings_of(parser)}.\n")
     base: dict[str, str] = parser.get_default("base")
     if base:
         changed = ", ".join(f"`{name}` is `{value}`" for name, value in base.items())
@@ -69,8 +68,14 @@ def _section(path: str, parser: argparse.ArgumentParser) -> str:
     return "\n".join(parts)
 
 
-def _is_setting(action: argparse.Action) -> bool:
-    return action.dest in {setting.name for setting in SETTINGS}
+def _settings_of(parser: argparse.ArgumentParser) -> str:
+    """Return the settings that the command takes as flags, or those that it does not if these are fewer."""
+    names = {action.dest for action in _actions(parser)}
+    taken = [f"`{setting.flag}`" for setting in SETTINGS if setting.name in names]
+    left_out = [f"`{setting.flag}`" for setting in SETTINGS if setting.name not in names]
+    if len(taken) <= len(left_out):
+        return ", ".join(taken)
+    return f"all except {', '.join(left_out)}" if left_out else "all"
 
 
 def _spelling(action: argparse.Action) -> str:
