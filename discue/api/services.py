@@ -7,7 +7,7 @@ from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.control.context import ControlContext
 from discue.control.domains import DomainChecker
-from discue.control.listener_tests import Samples
+from discue.control.listener_tests import SampleSender
 from discue.control.pulls import Puller
 from discue.observability.logs import Log
 from discue.publishing.publish import Publisher
@@ -42,5 +42,5 @@ class Services:
     domain_checks: DomainChecker
     rates: RateLimiter
     authenticator: Authenticator
-    samples: Samples
+    samples: SampleSender
     puller: Puller

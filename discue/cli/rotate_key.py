@@ -128,7 +128,7 @@ class _Rotation:
     async def _verify(self, total: int) -> None:
         self._line.begin(0, total)
         after, looked_at, left = None, 0, list[RowKey]()
-        while (found := await encryption.left(self._control, self._key_id, after)).after is not None:
+        while (found := await encryption.find_left(self._control, self._key_id, after)).after is not None:
             self._go_on()
             after, looked_at = found.after, looked_at + found.rows
             left.extend(found.unreadable)

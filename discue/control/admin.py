@@ -1,4 +1,6 @@
-"""TODO."""
+"""API keys and lockouts on the command line: access to the database replaces scopes."""
+
+from typing import Final
 
 import msgspec
 
@@ -12,11 +14,13 @@ from discue.store import api_keys, events, feed, lockouts, organizations
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
+_UNLOCKED_PER_STEP: Final = 500
+
 
 async def create_key(
     control: ControlContext, organization_alias: str, alias: str | None, scopes: Scopes, expires_at: int = 0
 ) -> CreatedKey:
-    """A key with any scopes, protected ones too. Raises NotFound without such an organization."""
+    """Create a key with any scopes, also protected ones. Raises NotFound if the organization does not exist."""
     if alias is not None:
         aliases.check_alias(alias)
     organization = await control.store.read(lambda tx: _organization(tx, organization_alias))
@@ -34,9 +38,9 @@ async def create_key(
 
 
 async def restore_key(control: ControlContext, organization: Organization, text: str) -> None:
-    """See to it that the key of this text works and has every scope, whatever became of it.
+    """Create or replace the key with this text, so that it is enabled and has every scope.
 
-    Raises SettingsInvalid for a text that is no key.
+    Raises SettingsInvalid if the text is not a valid key.
     """
     made = first_key(control, organization.id, text)
     occurrence = control.occurrence(None)
@@ -65,7 +69,7 @@ async def page_of_keys(
 
 
 async def set_key_status(control: ControlContext, organization_alias: str, public_id: str, status: Status) -> ApiKey:
-    """Enable or disable a key, the last one too."""
+    """Enable or disable a key, also the last one that can manage keys."""
     now = control.clock.now()
     occurrence = control.occurrence(None)
 
@@ -98,17 +102,14 @@ async def _organization(tx: Transaction, alias: str) -> Organization:
     return require_found(await organizations.by_alias(tx, alias))
 
 
-_AT_ONCE = 500
-
-
 async def active_lockouts(control: ControlContext, limit: int) -> list[Lock]:
-    """The locks that hold now, those that hold longest first."""
+    """Return the lockouts in effect, those that end last first."""
     now = control.clock.now()
     return await control.store.read(lambda tx: lockouts.active(tx, now, limit))
 
 
 async def unlock(control: ControlContext, subject: LockoutSubject) -> list[Lock]:
-    """Let a subject in again, and begin to count anew; the lock that this ended, if one held."""
+    """End the lockout of a subject and reset its failure count. Returns the lockout, if one was in effect."""
     now = control.clock.now()
 
     async def work(tx: Transaction) -> list[Lock]:
@@ -120,11 +121,11 @@ async def unlock(control: ControlContext, subject: LockoutSubject) -> list[Lock]
 
 
 async def unlock_all(control: ControlContext) -> list[Lock]:
-    """End every lock that holds; those that it ended."""
+    """End all lockouts in effect, and return them."""
     now = control.clock.now()
 
     async def work(tx: Transaction) -> list[Lock]:
-        held = await lockouts.active(tx, now, _AT_ONCE)
+        held = await lockouts.active(tx, now, _UNLOCKED_PER_STEP)
         for lock in held:
             await lockouts.release(tx, lock.subject)
         return held

@@ -1,4 +1,4 @@
-"""API keys: they never grant more than their creator has, and one that can manage keys always remains."""
+"""API keys. A key never grants more than its creator has, and one that can manage keys always remains."""
 
 from functools import lru_cache
 from typing import Literal
@@ -10,7 +10,7 @@ from discue.control.context import ControlContext, require_found
 from discue.domain import api_key
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
-from discue.domain.errors import Conflict, Fault, Forbidden, SettingsInvalid, Unprocessable
+from discue.domain.errors import Conflict, Forbidden, SettingsInvalid, invalid
 from discue.domain.model import ApiKey
 from discue.domain.scopes import (
     Access,
@@ -28,10 +28,11 @@ from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
 class CreatedKey(msgspec.Struct, frozen=True):
-    """A new key; `text` is what a client presents, and is never seen again."""
+    """A new key, and its text, which is shown only once."""
 
     key: ApiKey
     text: str
+    """The value of the X-API-KEY header. Only a hash of its secret part is stored."""
 
     def __repr__(self) -> str:
         return f"CreatedKey(key={self.key!r})"
@@ -40,44 +41,46 @@ class CreatedKey(msgspec.Struct, frozen=True):
 def new_key(
     control: ControlContext, organization: int, alias: str | None, scopes: Scopes, expires_at: int = 0
 ) -> CreatedKey:
-    """A key with a random secret, not stored yet. Without an alias it is called by its id."""
+    """Return a key with a random secret, not stored yet. Its default alias is its id."""
     parts = api_key.PresentedKey(control.public_ids.next(), api_key.new_secret(control.random_text))
-    return _new_key(control, organization, parts, ApiKeyWish(alias, scopes, expires_at))
+    return _new_key(control, organization, parts, alias, scopes, expires_at)
 
 
 def first_key(control: ControlContext, organization: int, given: str | None = None) -> CreatedKey:
-    """An organization's first key, with every scope; `given` is its text where the operator chose one."""
+    """Return an organization's first key, with every scope. `given` is the text that the operator chose, if any.
+
+    Raises SettingsInvalid if the given text is not a valid key.
+    """
     if given is None:
         return new_key(control, organization, None, all_scopes())
     parts = api_key.parse(given)
     if parts is None:
-        raise SettingsInvalid("The bootstrap key must be dsk_ and 43 to 128 letters and digits.")
-    return _new_key(control, organization, parts, ApiKeyWish(None, all_scopes(), 0))
+        raise SettingsInvalid("bootstrap_key: must be dsk_ followed by 43 to 128 letters and digits.")
+    return _new_key(control, organization, parts, None, all_scopes(), 0)
 
 
 def encode_scopes(scopes: Scopes) -> str:
-    """Scopes as they are stored."""
+    """Return the stored form of scopes."""
     return msgspec.json.encode(render_scopes(scopes)).decode()
 
 
-class ApiKeyWish(msgspec.Struct, frozen=True):
-    """What a new key is to be."""
-
-    alias: str | None
-    scopes: Scopes
-    expires_at: int
-
-
-def _new_key(control: ControlContext, organization: int, parts: api_key.PresentedKey, wish: ApiKeyWish) -> CreatedKey:
+def _new_key(
+    control: ControlContext,
+    organization: int,
+    parts: api_key.PresentedKey,
+    alias: str | None,
+    scopes: Scopes,
+    expires_at: int,
+) -> CreatedKey:
     now = control.clock.now()
     key = ApiKey(
         organization=organization,
         id=control.row_ids.next(),
         public_id=parts.public_id,
-        alias=wish.alias or parts.public_id,
+        alias=alias or parts.public_id,
         status="enabled",
-        scopes=encode_scopes(wish.scopes),
-        expires_at=wish.expires_at,
+        scopes=encode_scopes(scopes),
+        expires_at=expires_at,
         last_used_at=0,
         created_at=now,
         updated_at=now,
@@ -93,19 +96,21 @@ _REMEMBERED = 1_024
 
 
 class KeyFields(msgspec.Struct, frozen=True):
-    """What a request says of a key. `expires_at` is in milliseconds since the epoch; 0 and None: never."""
+    """The fields of a key in a request. UNSET and None keep the stored value unless documented otherwise."""
 
     alias: str | None = None
     name: str | None = None
     status: Status | None = None
     scopes: Scopes | UnsetType = UNSET
     expires_at: int | UnsetType | None = UNSET
+    """Milliseconds since the epoch. 0 and None: never."""
 
 
 async def create(control: ControlContext, principal: Principal, fields: KeyFields) -> CreatedKey:
-    """Without a name it is called by its id, without scopes it gets all that its creator may grant.
+    """Create a key. The default alias is its id, the default scopes are all that the caller may grant.
 
-    Raises Unprocessable for a taken or unfit alias and protected scopes, Forbidden for more than the caller has.
+    Raises Unprocessable for a taken or invalid alias and for protected scopes, Forbidden for scopes that the caller
+    does not have.
     """
     if not principal.allows_all("api_keys", "write"):
         raise Forbidden
@@ -134,7 +139,7 @@ async def page(control: ControlContext, principal: Principal, selection: Selecti
 
 
 async def change(control: ControlContext, principal: Principal, public_id: str, fields: KeyFields) -> ApiKey:
-    """Raises Conflict when no key that can manage keys would remain, and what `create` raises."""
+    """Change a key. Raises what `create` raises, and Conflict if no key that can manage keys would remain."""
     now = control.clock.now()
     occurrence = control.occurrence(principal)
 
@@ -142,7 +147,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
         stored = await _own(tx, principal, "write", public_id)
         control.require_match(stored)
         changed = _changed(principal, stored, fields, now)
-        if manages_keys(stored, now) and not _goes_on_managing(stored, changed, now):
+        if manages_keys(stored, now) and not _keeps_managing(stored, changed, now):
             await _require_another_manager(tx, stored, now)
         await api_keys.update(tx, changed)
         await feed.record(tx, "api_key", stored.organization, stored.id)
@@ -153,7 +158,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
 
 
 async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
-    """Raises Conflict when no key that can manage keys would remain."""
+    """Delete a key. Raises Conflict if no key that can manage keys would remain."""
     now = control.clock.now()
     occurrence = control.occurrence(principal)
 
@@ -170,26 +175,26 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
 
 
 def scopes_of(key: ApiKey) -> Scopes:
-    """The scopes that a key carries."""
+    """Return the scopes of a key."""
     return _read(key.scopes)
 
 
 @lru_cache(_REMEMBERED)
 def _read(scopes: str) -> Scopes:
-    # Most keys of an installation have one of a few.
+    # Most keys have one of a few sets of scopes.
     return parse_scopes(msgspec.json.decode(scopes))
 
 
 def manages_keys(key: ApiKey, now: int) -> bool:
-    """Whether it can change every key of its organization: enabled, not expired, with the scope for it."""
+    """Return whether the key can change every key of its organization: enabled, not expired, with the scope."""
     if key.status != "enabled" or 0 < key.expires_at <= now:
         return False
     scope = scopes_of(key).get("api_keys")
     return scope is not None and scope.access == "write" and scope.on_all
 
 
-def _goes_on_managing(stored: ApiKey, changed: ApiKey, now: int) -> bool:
-    """An expiry that is new takes the key away as well, only later."""
+def _keeps_managing(stored: ApiKey, changed: ApiKey, now: int) -> bool:
+    """Return whether the key can manage keys after the change, for as long as before: not with a new expiry."""
     return manages_keys(changed, now) and changed.expires_at in (0, stored.expires_at)
 
 
@@ -204,7 +209,7 @@ async def _require_another_manager(tx: Transaction, key: ApiKey, now: int) -> No
         if any(other.id != key.id and manages_keys(other, now) for other in enabled):
             return
         last = enabled[-1].id
-    raise Conflict("This is the last key that can manage keys.")
+    raise Conflict("This is the last key that can manage keys. Create another one with the scope api_keys first.")
 
 
 def _granted(principal: Principal, fields: KeyFields) -> Scopes:
@@ -226,7 +231,7 @@ def _changed(principal: Principal, stored: ApiKey, fields: KeyFields, now: int) 
 
 
 def _scopes_after(principal: Principal, stored: ApiKey, fields: KeyFields) -> str:
-    """What a key has already is not granted again: a client may send back the map that it was shown."""
+    """Return the stored scopes after a change. Scopes that the key already has are not checked again."""
     if isinstance(fields.scopes, UnsetType) or dict(fields.scopes) == scopes_of(stored):
         return stored.scopes
     check_grant(fields.scopes, principal.scopes)
@@ -238,6 +243,5 @@ def _expiry(fields: KeyFields, stored: int, now: int) -> int:
         return stored
     expires_at = fields.expires_at or 0
     if expires_at not in (0, stored) and not now < expires_at <= LAST_INSTANT:
-        rule = "must be a time to come, in milliseconds since the epoch, or 0"
-        raise Unprocessable(f"The expiry {rule}.", faults=(Fault("/expires_at", rule),))
+        raise invalid("/expires_at", "must be a time in the future, in milliseconds since the epoch, or 0")
     return expires_at

@@ -1,4 +1,4 @@
-"""Channels: ways from topics into queues of the same organization."""
+"""Channels. A channel routes messages of a topic into a queue of the same organization."""
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -6,7 +6,7 @@ from msgspec import UNSET, UnsetType
 from discue.control.context import ControlContext, require_found
 from discue.control.topics import own_topic
 from discue.domain.aliases import changed_alias, new_alias
-from discue.domain.errors import BadRequest, Fault, Unprocessable
+from discue.domain.errors import invalid, malformed
 from discue.domain.filters.reading import read_filter
 from discue.domain.model import Channel, Queue
 from discue.domain.scopes import Access, Principal
@@ -17,7 +17,7 @@ from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
 class ChannelFields(msgspec.Struct, frozen=True):
-    """What a request says of a channel. A pattern or a filter of None lets everything through."""
+    """The fields of a channel in a request. A pattern or filter of None matches every message."""
 
     alias: str | None = None
     name: str | None = None
@@ -27,15 +27,15 @@ class ChannelFields(msgspec.Struct, frozen=True):
 
 
 async def create(control: ControlContext, principal: Principal, topic_public_id: str, fields: ChannelFields) -> Channel:
-    """Without a name it is called by its id.
+    """Create a channel; its default alias is its id.
 
-    A key that is confined to targets must reach the queue, too. Raises BadRequest without a queue; Unprocessable for
-    one that is none of the organization's or has a channel of the topic already, for a taken or unfit alias, for a
-    pattern or a filter that is none, and where there are too many.
+    A key that is limited to targets needs access to the queue, too. Raises BadRequest without a queue. Raises
+    Unprocessable if the queue belongs to another organization or already has a channel of this topic, if there are
+    too many channels, and for a taken or invalid alias, an invalid pattern or an invalid filter.
     """
     principal.require("channels", "write", topic_public_id)
     if fields.queue is None:
-        raise BadRequest("The field queue_id is missing.", faults=(Fault("/queue_id", "is missing"),))
+        raise malformed("/queue_id", "is missing")
     draft = _draft(control, principal, fields.queue)
     fresh = _changed(draft, fields, new_alias(fields, draft.alias), draft.created_at)
     occurrence = control.occurrence(principal)
@@ -73,7 +73,7 @@ async def page_of_topic(
 async def change(
     control: ControlContext, principal: Principal, topic_public_id: str, public_id: str, fields: ChannelFields
 ) -> Channel:
-    """Raises Unprocessable as `create` does, and for another queue than it has."""
+    """Change a channel. Raises what `create` raises, and Unprocessable if the queue differs."""
     now = control.clock.now()
     occurrence = control.occurrence(principal)
 
@@ -90,7 +90,7 @@ async def change(
 
 
 async def delete(control: ControlContext, principal: Principal, topic_public_id: str, public_id: str) -> None:
-    """What went by it stays in the queue."""
+    """Delete a channel. Messages that it has routed stay in the queue."""
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
@@ -103,8 +103,8 @@ async def delete(control: ControlContext, principal: Principal, topic_public_id:
     await control.write(work)
 
 
-async def leave(tx: Transaction, queue: Queue) -> None:
-    """The queue is about to be deleted: no channel leads into it any more."""
+async def delete_into(tx: Transaction, queue: Queue) -> None:
+    """Delete all channels into a queue that is about to be deleted."""
     for topic in await topics.delete_channels_into(tx, queue.organization, queue.id):
         await _reroute(tx, queue.organization, topic)
 
@@ -122,24 +122,24 @@ async def _own(tx: Transaction, principal: Principal, access: Access, path: tupl
 
 
 async def _destination(tx: Transaction, principal: Principal, public_id: str) -> Queue:
-    """Raises Forbidden for a queue that the key does not reach, whether there is one or not."""
+    """Return the queue. Raises Forbidden if the key has no access to it, whether it exists or not."""
     principal.require("channels", "write", public_id)
     queue = await queues.get(tx, principal.organization, public_id)
     if queue is None:
-        raise _unacceptable("/queue_id", "is not the id of a queue of this organization")
+        raise invalid("/queue_id", "is not the id of a queue of this organization")
     return queue
 
 
 async def _require_room(tx: Transaction, channel: Channel) -> None:
     if await topics.leads_into(tx, channel.organization, channel.topic, channel.queue):
-        raise _unacceptable("/queue_id", "has a channel of this topic already: change that one")
+        raise invalid("/queue_id", "already has a channel of this topic; change that channel instead")
     if not await topics.has_room(tx, channel):
-        most = f"{topics.MAX_PER_TOPIC} channels, and {topics.MAX_PER_QUEUE} lead into a queue"
-        raise _unacceptable("/queue_id", f"is one too many: a topic has at most {most}")
+        limits = f"a topic has at most {topics.MAX_PER_TOPIC} channels, a queue at most {topics.MAX_PER_QUEUE} into it"
+        raise invalid("/queue_id", f"would exceed a limit: {limits}")
 
 
 def _draft(control: ControlContext, principal: Principal, queue_public_id: str) -> Channel:
-    """A channel that nothing else was said of."""
+    """Return a new channel into the queue with the defaults of all other fields."""
     public_id, now = control.public_ids.next(), control.clock.now()
     return Channel(
         organization=principal.organization,
@@ -159,7 +159,7 @@ def _draft(control: ControlContext, principal: Principal, queue_public_id: str) 
 
 def _changed(stored: Channel, fields: ChannelFields, alias: str, now: int) -> Channel:
     if fields.queue not in (None, stored.queue_public_id):
-        raise _unacceptable("/queue_id", "is chosen when the channel is created")
+        raise invalid("/queue_id", "cannot be changed after the channel is created")
     pattern = stored.pattern if isinstance(fields.pattern, UnsetType) else fields.pattern
     if pattern is not None:
         check_pattern(pattern, "/pattern")
@@ -167,7 +167,3 @@ def _changed(stored: Channel, fields: ChannelFields, alias: str, now: int) -> Ch
     if chosen is not None:
         read_filter(chosen.encode(), "/filter")
     return msgspec.structs.replace(stored, alias=alias, pattern=pattern, filter=chosen, updated_at=now)
-
-
-def _unacceptable(pointer: str, rule: str) -> Unprocessable:
-    return Unprocessable(f"The value at {pointer} {rule}.", faults=(Fault(pointer, rule),))

@@ -1,4 +1,4 @@
-"""What every verb of the control plane works with."""
+"""The context of the control plane: what every operation gets, and how it commits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from discue.crypto.keyring import Keyring
 from discue.crypto.password_hashing import PasswordHashing
 from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy
-from discue.domain.errors import Fault, NotFound, PreconditionFailed, Unprocessable
+from discue.domain.errors import NotFound, PreconditionFailed, invalid
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RandomBytes, RandomText, RowIds
@@ -26,17 +26,16 @@ T = TypeVar("T")
 
 
 class IdempotentWrite(msgspec.Struct, frozen=True):
-    """A key, and what makes the content that is kept with it from what the transaction brought about.
-
-    `content_of` is called within the transaction: it waits for nothing, and must not fail. `id` is a new row's.
-    """
+    """A write that takes effect at most once per idempotency key: its response is stored in the same transaction."""
 
     key: IdempotencyKey
     content_of: Callable[[Any], bytes]
+    """Makes the stored response from the result of the transaction. Called within it: must not wait or fail."""
     id: int
+    """Row id of the new idempotency record."""
 
     def with_work(self, work: Work[T], now: int) -> Work[T]:
-        """The work, and then the key. It raises AlreadyDone, and changes nothing, when the key was used before."""
+        """Return the work, followed by storing the key. It raises AlreadyDone if the key was used before."""
 
         async def both(tx: Transaction) -> T:
             result = await work(tx)
@@ -50,9 +49,9 @@ class IdempotentWrite(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ControlContext:
-    """The store, the directory that must see what is written, and where ids, time and randomness come from.
+    """The store, the cache that must see each write, and the sources of ids, time and randomness.
 
-    Ids are made before a transaction begins: its statements may run on another thread.
+    Operations take ids before their transaction begins: its statements may run on another thread.
     """
 
     store: Store
@@ -65,48 +64,43 @@ class ControlContext:
     egress: EgressPolicy
     settings: Settings
     match: EntityTags | None = None
-    """The If-Match of the request that this is for."""
+    """The request's If-Match. None: the request has none."""
     once: IdempotentWrite | None = None
-    """The idempotency key of the request that this is for: one `write` of it is to take effect once."""
+    """The request's idempotency key, for the one `write` that it makes. None: the request has none."""
     keyring: Keyring = field(default_factory=Keyring)
-    """The keys to what is encrypted."""
     passwords: PasswordHashing = field(default_factory=PasswordHashing)
 
     def occurrence(self, principal: Principal | None) -> Occurrence:
-        """What an event of this moment is recorded with. None stands for a command."""
+        """Return the id and author to record a usage event with. `principal` is None on the command line."""
         return Occurrence(self.row_ids.next(), "" if principal is None else principal.key_public_id)
 
     async def write(self, work: Work[T]) -> T:
-        """Commit, and see to it that this worker acts on it from now on.
+        """Commit the work and update this worker's cache; then notify the other workers.
 
-        Raises Unprocessable when an alias is taken, also by somebody who was faster by a moment, and AlreadyDone
-        when the idempotency key was used before.
+        Raises Unprocessable if the alias is taken, also by a concurrent request, and AlreadyDone if the idempotency
+        key was used before.
         """
         if self.once is not None:
             work = self.once.with_work(work, self.clock.now())
         try:
             result = await self.store.write_exclusively(work)
         except UniqueViolation as error:
-            raise alias_taken() from error
+            raise invalid("/alias", "is taken") from error
         await self.cache.catch_up()
         self.store.engine.notify(Notification(feed=True))
         return result
 
     def require_match(self, stored: msgspec.Struct) -> None:
-        """Raises PreconditionFailed unless `stored` is what the request's If-Match names, if it has one.
+        """Raise PreconditionFailed unless `stored` matches the request's If-Match, if it has one.
 
-        To be called by whatever changes or deletes a thing, as soon as its transaction has read it.
+        Every update and delete calls this in its transaction, after it has read the resource.
         """
         if self.match is not None and not self.match.matches_version(version_of(stored)):
             raise PreconditionFailed
 
 
-def alias_taken() -> Unprocessable:
-    return Unprocessable("This alias is taken.", faults=(Fault("/alias", "is taken"),))
-
-
-def require_found(thing: T | None) -> T:
-    """The thing. Raises NotFound when it is not there."""
-    if thing is None:
+def require_found(resource: T | None) -> T:
+    """Return the resource. Raises NotFound if it is None."""
+    if resource is None:
         raise NotFound
-    return thing
+    return resource

@@ -1,4 +1,4 @@
-"""Domains: places that an organization has shown to be its own."""
+"""Domains. An organization proves that it controls a host by answering a challenge there."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from discue.control.context import ControlContext, require_found
 from discue.domain import domain_challenge, egress
 from discue.domain.aliases import changed_alias, new_alias
-from discue.domain.errors import BadRequest, Fault, Forbidden, Unprocessable
+from discue.domain.errors import Fault, Forbidden, Unprocessable, invalid, malformed
 from discue.domain.model import Domain
 from discue.domain.scopes import Access, Principal
 from discue.store import domains, events, feed
@@ -21,7 +21,7 @@ from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
 class DomainFields(msgspec.Struct, frozen=True):
-    """What a request says of a domain. A port of None is the default one."""
+    """The fields of a domain in a request. A port of None is the default port."""
 
     alias: str | None = None
     name: str | None = None
@@ -30,7 +30,7 @@ class DomainFields(msgspec.Struct, frozen=True):
 
 
 class DomainChecker(Protocol):
-    """Looks whether domains are in order: `dispatch.verifier.Verifier`."""
+    """Checks the challenges of domains: `dispatch.jobs.domain_checks`."""
 
     async def check(self, domain: Domain) -> str: ...
 
@@ -38,14 +38,13 @@ class DomainChecker(Protocol):
 
 
 async def create(control: ControlContext, principal: Principal, fields: DomainFields) -> Domain:
-    """Without a name it is called by its id.
+    """Create a domain; its default alias is its id.
 
-    Raises BadRequest without a hostname; Unprocessable for a taken or unfit alias, and for a place that no domain can
-    have.
+    Raises BadRequest without a hostname, Unprocessable for a taken or invalid alias and an invalid hostname or port.
     """
     if not principal.allows_all("domains", "write"):
         raise Forbidden
-    domain = _made(control, principal, fields)
+    domain = _new_domain(control, principal, fields)
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> Domain:
@@ -66,7 +65,7 @@ async def page(control: ControlContext, principal: Principal, selection: Selecti
 
 
 async def change(control: ControlContext, principal: Principal, public_id: str, fields: DomainFields) -> Domain:
-    """Also renews a challenge that has expired. Raises Unprocessable for another hostname or port than it has."""
+    """Change a domain and renew an expired challenge. Raises Unprocessable if the hostname or port differs."""
     now = control.clock.now()
     fresh = domain_challenge.new_challenge(control.random_text, now)
     occurrence = control.occurrence(principal)
@@ -74,7 +73,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
     async def work(tx: Transaction) -> Domain:
         stored = await _own(tx, principal, "write", public_id)
         control.require_match(stored)
-        _require_same_place(stored, fields)
+        _require_same_origin(stored, fields)
         alias = changed_alias(fields, stored.alias)
         challenge = domain_challenge.renewed(stored.challenge, fresh, verified=stored.verification.verified)
         is_new = challenge.file_name != stored.challenge.file_name
@@ -94,7 +93,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
 
 
 async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
-    """What is verified by it alone is not verified from now on."""
+    """Delete a domain. URLs that only this domain verified are no longer verified."""
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
@@ -109,9 +108,9 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
 
 
 async def verify(control: ControlContext, principal: Principal, public_id: str, checks: DomainChecker) -> Domain:
-    """Check it at once, unless that is being done or was done a moment ago; the domain as it is then.
+    """Check the domain's challenge now, unless a check is in flight or just finished. Returns the domain afterwards.
 
-    Raises TooManyRequests when the organization has too many checked at once.
+    Raises TooManyRequests if too many checks of the organization are in flight.
     """
     with checks.place(principal.organization):
         taken = await _take(control, principal, public_id)
@@ -121,7 +120,7 @@ async def verify(control: ControlContext, principal: Principal, public_id: str, 
 
 
 async def take_due(control: ControlContext, limit: int) -> list[Domain]:
-    """Domains of all organizations that are to be checked now. For a while they are out of everybody else's sight."""
+    """Take up to `limit` domains of all organizations whose check is due. Other workers skip them for a while."""
     now = control.clock.now()
     if not await control.store.read(partial(domains.due, now=now, limit=1)):
         return []
@@ -135,9 +134,9 @@ async def take_due(control: ControlContext, limit: int) -> list[Domain]:
 async def check_taken(
     control: ControlContext, domain: Domain, checks: DomainChecker, occurrence: Occurrence | None = None
 ) -> Domain | None:
-    """Check a domain that was taken for it, and write down what follows; the domain as it is then, None if it is gone.
+    """Check a domain that was taken and store the result. Returns the domain afterwards, None if it was deleted.
 
-    Nothing follows for one that was changed meanwhile.
+    The result is dropped if the domain was changed since it was taken.
     """
     challenge = domain.challenge
     is_of_use = domain_challenge.can_be_met(domain.verification, challenge, control.clock.now())
@@ -162,19 +161,15 @@ async def check_taken(
 
 
 async def require_registered(tx: Transaction, organization: int, urls: Iterable[tuple[str, str]]) -> None:
-    """Raise Unprocessable, naming the place, unless each of the URLs lies on one of the organization's domains.
-
-    They come with the pointers to them.
-    """
+    """Raise Unprocessable unless each URL is on a domain of the organization. `urls` are pairs of pointer and URL."""
     for pointer, url in urls:
         target = egress.parse_target(url, pointer)
         if not await domains.is_registered(tx, organization, target.host, target.port):
-            rule = "must lie on a domain of the organization: create one with this hostname and port first"
-            raise Unprocessable(f"The URL at {pointer} {rule}.", faults=(Fault(pointer, rule),))
+            raise invalid(pointer, "must be on a domain of the organization: create one with this host and port first")
 
 
 class _Taken(msgspec.Struct, frozen=True):
-    """A domain, and whether the caller has it to check."""
+    """A domain, and whether this call took it for a check."""
 
     domain: Domain
     is_ours: bool
@@ -203,9 +198,9 @@ async def _own(tx: Transaction, principal: Principal, access: Access, public_id:
     return require_found(await domains.get(tx, principal.organization, public_id))
 
 
-def _made(control: ControlContext, principal: Principal, fields: DomainFields) -> Domain:
+def _new_domain(control: ControlContext, principal: Principal, fields: DomainFields) -> Domain:
     if isinstance(fields.hostname, UnsetType):
-        raise BadRequest("The field hostname is missing.", faults=(Fault("/hostname", "is missing"),))
+        raise malformed("/hostname", "is missing")
     port = _port(fields.port)
     domain_challenge.check_port(port)
     public_id, now = control.public_ids.next(), control.clock.now()
@@ -233,12 +228,11 @@ def _port(given: int | UnsetType | None) -> int:
 def _host_key(hostname: str) -> str:
     key = egress.host_key(hostname)
     if key is None:
-        rule = "must be a DNS name of 4 to 253 characters, and no address"
-        raise Unprocessable(f"The hostname {rule}.", faults=(Fault("/hostname", rule),))
+        raise invalid("/hostname", "must be a DNS name of 4 to 253 characters, not an IP address")
     return key
 
 
-def _require_same_place(stored: Domain, fields: DomainFields) -> None:
+def _require_same_origin(stored: Domain, fields: DomainFields) -> None:
     rule = "cannot be changed: create another domain instead"
     faults = []
     if fields.hostname not in {UNSET, stored.hostname}:

@@ -1,7 +1,7 @@
-"""Encrypting signing secrets, and moving all of them to another key while servers run.
+"""Encryption of signing secrets and credentials, and their rotation to another key while servers run.
 
-Which key encrypts is written in the database, and read in the transaction that writes a secret: once it says another
-one, nobody writes under the former.
+The database names the current key. The transaction that writes a secret reads it: once another key is current, no
+worker writes under the previous one.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,12 +26,14 @@ ROWS_A_STEP: Final = 200
 
 
 class RotationStep(msgspec.Struct, frozen=True):
-    """Some rows were looked at, up to `after`; None when none came. `unreadable` could not be opened."""
+    """The result of one step of a rotation."""
 
     after: RowKey | None
+    """Last row that was read. None: no row was left."""
     rows: int
     moved: int
     unreadable: tuple[RowKey, ...] = ()
+    """Rows that no known key decrypts."""
 
 
 async def sealed(
@@ -41,29 +43,32 @@ async def sealed(
     secrets: Sequence[SigningSecret],
     credentials: Credentials | None = None,
 ) -> bytes:
-    """A listener's, as they are to be stored by this transaction, which is exclusive. Raises Unavailable."""
-    stands = await encryption.read(tx)
+    """Return a listener's secrets, encrypted for storage by this exclusive transaction. Raises Unavailable."""
+    state = await encryption.read(tx)
     try:
-        return _seal(control, stands.current, row, held_with(secrets, credentials))
+        return _seal(control, state.current, row, held_with(secrets, credentials))
     except UnknownKey as error:
-        raise Unavailable("This server does not know the key that signing secrets are encrypted under.") from error
+        raise Unavailable(
+            "This server has no encryption key for the signing secrets. "
+            "Set encryption_key to the same value on all servers."
+        ) from error
 
 
 def opened(control: ControlContext, listener: Listener) -> tuple[SigningSecret, ...]:
-    """A stored listener's secrets. Raises Unavailable when this process cannot read them."""
+    """Return a listener's signing secrets. Raises Unavailable if this process cannot decrypt them."""
     return _read(control, listener, decoded)
 
 
 def credentials_of(control: ControlContext, listener: Listener) -> Credentials | None:
-    """What a stored listener is shown. Raises Unavailable when this process cannot read it, and when it is lost."""
+    """Return a listener's credentials. Raises Unavailable if this process cannot decrypt them or they are lost."""
     found = held_by(control, listener)
     if listener.options.authentication != (None if found is None else found.public):
-        raise Unavailable("The secret of the listener's authentication is lost. Give the authentication again.")
+        raise Unavailable("The secret of the listener's authentication is lost. Send the authentication again.")
     return found
 
 
 def held_by(control: ControlContext, listener: Listener) -> Credentials | None:
-    """The same, also where its secret is lost: None then. Raises Unavailable when this process cannot read it."""
+    """Return a listener's credentials, None if lost. Raises Unavailable if this process cannot decrypt them."""
     return _read(control, listener, credentials_in)
 
 
@@ -71,16 +76,16 @@ def _read(control: ControlContext, listener: Listener, read: Callable[[bytes], T
     try:
         return read(control.keyring.open(listener.secrets, place_of(listener.organization, listener.id)))
     except ValueError as error:
-        raise Unavailable("The listener's secrets cannot be read by this server.") from error
+        raise Unavailable("This server cannot decrypt the secrets of the listener.") from error
 
 
 async def begin(control: ControlContext, key_id: str) -> Encryption:
-    """From now on everything is encrypted under this key. What was before is moved by `step`."""
+    """Make the key current: new secrets are encrypted under it. `step` moves the existing ones."""
 
     async def work(tx: Transaction) -> Encryption:
-        stands = (await encryption.read(tx)).under(key_id)
-        await encryption.write(tx, stands)
-        return stands
+        state = (await encryption.read(tx)).under(key_id)
+        await encryption.write(tx, state)
+        return state
 
     return await control.store.write_exclusively(work)
 
@@ -88,9 +93,9 @@ async def begin(control: ControlContext, key_id: str) -> Encryption:
 async def step(
     control: ControlContext, key_id: str, after: RowKey | None, *, replace_lost: bool = False
 ) -> RotationStep:
-    """Move some rows to the key. With `replace_lost` listeners whose secrets cannot be opened get new ones.
+    """Move the next rows to the key. With `replace_lost`, listeners with undecryptable secrets get new ones.
 
-    Of these, what such a listener was shown is lost: nothing is sent to it before that was given again.
+    The credentials of these listeners are lost, too: nothing is sent to them until the credentials are sent again.
     """
 
     async def work(tx: Transaction) -> RotationStep:
@@ -111,19 +116,19 @@ async def step(
     return done
 
 
-async def left(control: ControlContext, key_id: str, after: RowKey | None) -> RotationStep:
-    """Look at some rows, and move none: `unreadable` are those under another key."""
+async def find_left(control: ControlContext, key_id: str, after: RowKey | None) -> RotationStep:
+    """Read the next rows without moving them. `unreadable` are the rows under another key."""
     rows = await control.store.read(lambda tx: encryption.rows_after(tx, after, ROWS_A_STEP))
     others = tuple(row.key for row in rows if key_id_in(row.stored) != key_id)
     return RotationStep(rows[-1].key if rows else None, len(rows), 0, others)
 
 
 async def finish(control: ControlContext, key_id: str) -> bool:
-    """Nothing needs another key any more. False when somebody has begun to move everything to another one."""
+    """Record that all rows are under the key. Returns False if another rotation has started."""
 
     async def work(tx: Transaction) -> bool:
-        stands = await encryption.read(tx)
-        if stands.current != key_id:
+        state = await encryption.read(tx)
+        if state.current != key_id:
             return False
         await encryption.write(tx, Encryption(key_id))
         return True
@@ -147,6 +152,6 @@ async def _replace(tx: Transaction, control: ControlContext, key_id: str, row: S
 
 
 def _seal(control: ControlContext, key_id: str, row: RowKey, content: bytes) -> bytes:
-    # Not made before the transaction, as ids are: one that is tried again may write something else, and no two
-    # things are ever sealed with one nonce.
+    # The nonce, unlike ids, is made within the transaction: a retried transaction may encrypt another content, and
+    # two contents must never share a nonce.
     return control.keyring.seal(key_id, content, place_of(*row), control.random_bytes(NONCE_BYTES))

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Options of a listener's requests: their limits, and which values of a request are valid."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ TIMEOUT_SECONDS = range(1, 301)
 MAX_IN_FLIGHT = range(1, 1_001)
 LEASE_SECONDS = range(1, 43_201)
 LEASED_FOR_SECONDS = 30
-"""By listeners that do not say for how long."""
+"""Lease length of listeners that do not set one."""
 BURST = range(1, 10_001)
 LOWEST_RATE, HIGHEST_RATE = 0.01, 10_000.0
 DELAYS_LIMIT = 50
@@ -29,20 +29,21 @@ FINAL_LIMIT = 100
 _OF_REQUESTS: Final = ("headers", "timeout_seconds", "rate_limit", "format")
 _OF_LEASES: Final = ("lease_seconds",)
 _SHOWN_AS: Final = {"timeout_seconds": "timeout"}
-_ONLY_PUSH: Final = "is about requests, and nothing is sent to a listener whose messages are pulled"
-_ONLY_PULL: Final = "is about leases, which a listener has in the mode pull alone"
+_ONLY_PUSH: Final = "is supported in push mode only"
+_ONLY_PULL: Final = "is supported in pull mode only"
 FORMATS: Final[tuple[DeliveryFormat, ...]] = get_args(DeliveryFormat)
 
 
 class RateFields(msgspec.Struct, frozen=True):
-    """`burst` is as much as one second brings where it is not given."""
+    """A rate limit in a request."""
 
     per_second: float
     burst: int | None = None
+    """Requests at once after a pause. None: the requests of one second."""
 
 
 class OptionFields(msgspec.Struct, frozen=True):
-    """What a request says of a listener's options. None goes back to what holds without one."""
+    """The options of a listener in a request. UNSET keeps the stored value, None restores the default."""
 
     headers: Mapping[str, str] | UnsetType | None = UNSET
     timeout_seconds: int | UnsetType | None = UNSET
@@ -55,7 +56,7 @@ class OptionFields(msgspec.Struct, frozen=True):
 
 
 class Effective(msgspec.Struct, frozen=True):
-    """What holds for a listener's requests, whoever chose it."""
+    """The options in effect for a listener, after the defaults of its queue and of the server."""
 
     timeout_seconds: int
     max_in_flight: int
@@ -66,9 +67,9 @@ class Effective(msgspec.Struct, frozen=True):
 
 
 def changed(stored: DeliveryOptions, fields: OptionFields, mode: ListenerMode = "push") -> DeliveryOptions:
-    """The options with what a request names.
+    """Return the options with the values in the request.
 
-    Raises Unprocessable with the place of what is out of range, or means nothing in the listener's mode.
+    Raises Unprocessable for values out of range and for options that the listener's mode does not support.
     """
     _check_mode(fields, mode)
     return DeliveryOptions(
@@ -85,19 +86,19 @@ def changed(stored: DeliveryOptions, fields: OptionFields, mode: ListenerMode = 
 
 
 def chosen_retry(
-    stored: RetryOptions | None, given: RetryOptions | UnsetType | None, place: str = ""
+    stored: RetryOptions | None, given: RetryOptions | UnsetType | None, pointer: str = ""
 ) -> RetryOptions | None:
-    """What is to hold of a retry policy: it is replaced whole. Raises Unprocessable."""
+    """Return the retry policy after a request, which replaces it as a whole. Raises Unprocessable."""
     if isinstance(given, UnsetType):
         return stored
     if given is None or given == RetryOptions():
         return None
-    check_retry(given, f"{place}/retry")
+    check_retry(given, f"{pointer}/retry")
     return given
 
 
 def check_retry(retry: RetryOptions, pointer: str) -> None:
-    """Raises Unprocessable with a place for each part that is out of range."""
+    """Raise Unprocessable, with a pointer to each value out of range, unless the retry policy is valid."""
     faults = [
         *_schedule_faults(retry.schedule or (), f"{pointer}/schedule"),
         *_final_faults(retry.final_statuses or (), f"{pointer}/final_statuses"),
@@ -113,7 +114,7 @@ def check_retry(retry: RetryOptions, pointer: str) -> None:
 def effective(
     options: DeliveryOptions, queue_retry: RetryOptions | None, defaults: tuple[int, int], policy: RetryPolicy
 ) -> Effective:
-    """What holds: `defaults` are the service's timeout in seconds and requests in flight."""
+    """Return the options in effect. `defaults` are the server's timeout in seconds and limit of requests in flight."""
     timeout_seconds, max_in_flight = defaults
     return Effective(
         options.timeout_seconds or timeout_seconds,
@@ -184,8 +185,8 @@ def _schedule_faults(schedule: tuple[int, ...], pointer: str) -> list[Fault]:
     if len(schedule) > DELAYS_LIMIT:
         return [Fault(pointer, f"must have at most {DELAYS_LIMIT} delays")]
     return [
-        _outside(f"{pointer}/{place}", DELAY_SECONDS)
-        for place, delay in enumerate(schedule)
+        _outside(f"{pointer}/{index}", DELAY_SECONDS)
+        for index, delay in enumerate(schedule)
         if delay not in DELAY_SECONDS
     ]
 
@@ -195,8 +196,8 @@ def _final_faults(statuses: tuple[int | str, ...], pointer: str) -> list[Fault]:
         return [Fault(pointer, f"must have at most {FINAL_LIMIT} statuses")]
     rule = f"must be a status from 300 to 599, or one of {', '.join(STATUS_CLASSES)}"
     return [
-        Fault(f"{pointer}/{place}", rule)
-        for place, status in enumerate(statuses)
+        Fault(f"{pointer}/{index}", rule)
+        for index, status in enumerate(statuses)
         if status not in (STATUSES if isinstance(status, int) else STATUS_CLASSES)
     ]
 

@@ -1,4 +1,4 @@
-"""A listener's signing secrets: another one beside those that deliveries are signed with, and their ends."""
+"""Signing secrets of a listener. Several can be valid at once, so that receivers can rotate them without downtime."""
 
 import hashlib
 from typing import Final
@@ -7,6 +7,7 @@ import msgspec
 
 from discue.control import encryption
 from discue.control.context import ControlContext, require_found
+from discue.control.listeners import ListenerPath, own_listener
 from discue.crypto import signatures
 from discue.crypto.signing_secrets import (
     MOST_VALID,
@@ -17,7 +18,7 @@ from discue.crypto.signing_secrets import (
     with_fresh,
     without,
 )
-from discue.domain.errors import Conflict, Fault, NotFound, Unprocessable
+from discue.domain.errors import Conflict, Unprocessable, invalid
 from discue.domain.model import Listener
 from discue.domain.scopes import Access, Principal
 from discue.store import events, feed, listeners
@@ -29,38 +30,40 @@ LONGEST_OVERLAP_SECONDS: Final = 7 * 86_400
 _OVERLAP_SECONDS: Final = 86_400
 _FINGERPRINT_CHARACTERS: Final = 16
 
-ListenerPath = tuple[str, str]
-"""The public ids of a queue and of a listener of it."""
-
 
 class SecretFields(msgspec.Struct, frozen=True):
-    """What a request says of a new secret. Without `text` one is made. The others of its type end after a while."""
+    """The fields of a new secret in a request."""
 
     type: SecretType = "hmac"
     text: str | None = None
+    """The secret to use. None: a random one."""
     expire_previous_in: int = _OVERLAP_SECONDS
+    """Seconds until the other secrets of the type expire."""
 
     def __repr__(self) -> str:
         return f"SecretFields(type={self.type!r})"
 
 
 class ShownSecret(msgspec.Struct, frozen=True):
-    """What is shown of a secret at any time. `public_key` is "" where there is none, `expires_at` 0 without an end."""
+    """The fields of a secret in responses, without the secret itself."""
 
     id: str
     type: SecretType
     fingerprint: str
     public_key: str
+    """Empty for an HMAC secret."""
     created_at: int
     updated_at: int
     expires_at: int
+    """Milliseconds since the epoch. 0: never."""
 
 
 class FreshSecret(msgspec.Struct, frozen=True):
-    """One that was made now, with its text: "" where that is nobody's business but the service's."""
+    """A new secret, and its text, which is shown only once."""
 
     shown: ShownSecret
     text: str
+    """Empty for a private key, which never leaves the server."""
 
     def __repr__(self) -> str:
         return f"FreshSecret(shown={self.shown!r})"
@@ -69,10 +72,9 @@ class FreshSecret(msgspec.Struct, frozen=True):
 async def create(
     control: ControlContext, principal: Principal, path: ListenerPath, fields: SecretFields
 ) -> FreshSecret:
-    """Deliveries are signed with it from now on, beside those that are still valid.
+    """Create a secret. Requests are signed with it at once, in addition to the other valid secrets.
 
-    Raises Unprocessable for a text that is no secret, or is one of the listener's, and Conflict when there are too
-    many.
+    Raises Unprocessable for an invalid or known text and for a listener in pull mode, Conflict if there are too many.
     """
     now = control.clock.now()
     fresh = SigningSecret(_text(control, fields), control.public_ids.next(), fields.type, now)
@@ -82,16 +84,16 @@ async def create(
     async def work(tx: Transaction) -> FreshSecret:
         listener, secrets = await _secrets(tx, control, principal, "write", path)
         if listener.mode == "pull":
-            raise Unprocessable("Nothing is sent to a listener whose messages are pulled: there is nothing to sign.")
+            raise Unprocessable("Listeners in pull mode have no signing secrets.")
         if any(each.text == fresh.text for each in secrets):
-            raise _unfit("is the listener's already")
+            raise invalid("/secret", "is already a secret of this listener")
         try:
             changed = with_fresh(secrets, fresh, now + fields.expire_previous_in * 1_000, now)
         except TooManySecrets as error:
-            raise Conflict(f"{MOST_VALID} secrets are valid, which is the most. End one of them first.") from error
+            raise Conflict(f"A listener has at most {MOST_VALID} valid secrets. Delete one first.") from error
         await _store(tx, control, listener, changed, occurrence)
-        is_told = fields.type == "hmac"
-        return FreshSecret(shown, fresh.text if is_told else "")
+        is_shown = fields.type == "hmac"
+        return FreshSecret(shown, fresh.text if is_shown else "")
 
     return await control.write(work)
 
@@ -103,12 +105,12 @@ async def get(control: ControlContext, principal: Principal, path: ListenerPath,
 async def page(
     control: ControlContext, principal: Principal, path: ListenerPath, selection: Selection = FIRST_PAGE
 ) -> Listing[ShownSecret]:
-    """Those that are valid, newest first."""
+    """Return the valid secrets, newest first."""
     return _selected(await _valid(control, principal, path), selection)
 
 
 async def delete(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> None:
-    """Sign with it no more. Raises Conflict when no other one stays that has no end."""
+    """Delete a secret. Raises Conflict if no other secret without an expiry would remain."""
     now = control.clock.now()
     occurrence = control.occurrence(principal)
 
@@ -118,7 +120,9 @@ async def delete(control: ControlContext, principal: Principal, path: ListenerPa
         try:
             changed = without(secrets, public_id, now)
         except LastSecret as error:
-            raise Conflict("No other secret of the listener is without an end. Create another one first.") from error
+            raise Conflict(
+                "This is the only secret without an expiry. Create a new secret before you delete it."
+            ) from error
         await _store(tx, control, listener, changed, occurrence)
 
     await control.write(work)
@@ -131,10 +135,10 @@ async def _store(
     secrets: tuple[SigningSecret, ...],
     occurrence: events.Occurrence,
 ) -> None:
-    place = (listener.organization, listener.id)
+    key = (listener.organization, listener.id)
     held = encryption.held_by(control, listener)
-    await listeners.set_secrets(tx, *place, await encryption.sealed(tx, control, place, secrets, held))
-    await feed.record(tx, "listener", *place)
+    await listeners.set_secrets(tx, *key, await encryption.sealed(tx, control, key, secrets, held))
+    await feed.record(tx, "listener", *key)
     await events.record(tx, occurrence, "listener_updated", listener.organization, listener.public_id, listener.alias)
 
 
@@ -147,16 +151,12 @@ async def _valid(control: ControlContext, principal: Principal, path: ListenerPa
 async def _secrets(
     tx: Transaction, control: ControlContext, principal: Principal, access: Access, path: ListenerPath
 ) -> tuple[Listener, tuple[SigningSecret, ...]]:
-    queue_public_id, public_id = path
-    principal.require("listeners", access, public_id, queue_public_id)
-    listener = require_found(await listeners.get(tx, principal.organization, public_id))
-    if listener.queue_public_id != queue_public_id:
-        raise NotFound
-    return listener, tuple(_named(listener, each) for each in encryption.opened(control, listener))
+    listener = await own_listener(tx, principal, access, path)
+    return listener, tuple(_with_id(listener, each) for each in encryption.opened(control, listener))
 
 
-def _named(listener: Listener, secret: SigningSecret) -> SigningSecret:
-    """One of before secrets had ids is the only one of its listener, and as old."""
+def _with_id(listener: Listener, secret: SigningSecret) -> SigningSecret:
+    """Return the secret with an id. A secret from before secrets had ids takes the id and age of its listener."""
     if secret.id:
         return secret
     return msgspec.structs.replace(secret, id=listener.public_id, created_at=listener.created_at)
@@ -174,16 +174,12 @@ def _text(control: ControlContext, fields: SecretFields) -> str:
         else:
             signatures.key_of(fields.text)
     except ValueError as error:
-        raise _unfit(str(error)) from None
+        raise invalid("/secret", f"cannot be used: {error}") from None
     return fields.text
 
 
-def _unfit(reason: str) -> Unprocessable:
-    return Unprocessable(f"The secret cannot be used: {reason}.", faults=(Fault("/secret", reason),))
-
-
 def _shown(secret: SigningSecret) -> ShownSecret:
-    """The fingerprint is of what its owner has: of the secret itself, or of the public key."""
+    """Return the fields to show. The fingerprint is of what the receiver has: the HMAC secret or the public key."""
     public_key = signatures.public_text_of(signatures.private_key_of(secret.text)) if secret.type == "ed25519" else ""
     digest = hashlib.sha256((public_key or secret.text).encode()).hexdigest()
     fingerprint = digest[:_FINGERPRINT_CHARACTERS]
@@ -203,7 +199,7 @@ def _found(secrets: list[ShownSecret], public_id: str) -> ShownSecret:
 
 
 def _selected(secrets: list[ShownSecret], selection: Selection) -> Listing[ShownSecret]:
-    """They are few, and all of them were read: pages are cut out of them. A secret's alias is its id."""
+    """Return a page of the few secrets, all of which are in memory. The alias of a secret is its id."""
     found = [
         each
         for each in sorted(secrets, key=lambda each: each.id, reverse=True)

@@ -1,15 +1,15 @@
-"""TODO."""
+"""Tests of a listener: a request with a sample message, and a filter applied to a message. Nothing is stored."""
 
 from typing import Final, Protocol
 
 import msgspec
 
-from discue.control import encryption, messages
+from discue.control import encryption, listeners, messages
 from discue.control.context import ControlContext, require_found
-from discue.control.listeners import get as get_listener
+from discue.control.listeners import ListenerPath, own_listener
 from discue.crypto.signing_secrets import signing_key_of
 from discue.domain import egress
-from discue.domain.errors import Fault, NotFound, Unprocessable
+from discue.domain.errors import invalid
 from discue.domain.filters.filters import ConditionResult, Filter
 from discue.domain.filters.reading import read_filter
 from discue.domain.headers import Headers, merge_headers
@@ -18,41 +18,42 @@ from discue.domain.scopes import Principal
 from discue.sending.attempt_request import AttemptRequest
 from discue.sending.event_request import as_event
 from discue.sending.presented import presented
-from discue.store import domains, listeners, organizations
+from discue.store import domains, organizations
 from discue.store.engine import Transaction
 from discue.store.message_log import entry_of_message
 
 LONGEST_SECONDS: Final = 30
-"""Somebody waits for the answer: where a listener has more time, a test has not."""
+"""Upper limit of a test's timeout: a client waits for the response."""
 
 _POINTER: Final = "/notify_url"
 
 
 class SampleMessage(msgspec.Struct, frozen=True):
-    """A message that is made up."""
+    """A message made up for a test."""
 
     content: bytes
     is_json: bool
     headers: Headers = ()
 
     def __repr__(self) -> str:
-        return f"Sample(is_json={self.is_json})"
+        return f"SampleMessage(is_json={self.is_json})"
 
 
 class DeliveryTestResult(msgspec.Struct, frozen=True):
-    """What came of it. Of one that is `withheld` no more may be told than the outcome and the class of the status."""
+    """The result of a test request."""
 
     message_id: str
     started_at: int
     outcome: Outcome
     withheld: bool
+    """Whether only the kind of outcome and the class of the status may be shown: the endpoint is not public."""
 
     def __repr__(self) -> str:
-        return f"Report(message_id={self.message_id!r}, withheld={self.withheld})"
+        return f"DeliveryTestResult(message_id={self.message_id!r}, withheld={self.withheld})"
 
 
-class Samples(Protocol):
-    """Makes attempts that nothing follows from: `sending.sampler.Sampler`."""
+class SampleSender(Protocol):
+    """Sends test requests: `sending.test_sender`."""
 
     async def attempt(self, organization: int, request: AttemptRequest) -> Outcome: ...
 
@@ -60,35 +61,31 @@ class Samples(Protocol):
 
 
 async def send(
-    control: ControlContext, principal: Principal, path: tuple[str, str], sample: SampleMessage, samples: Samples
+    control: ControlContext, principal: Principal, path: ListenerPath, sample: SampleMessage, sender: SampleSender
 ) -> DeliveryTestResult:
-    """Send the sample to the listener at `path` now, as a message is sent, also to one that is disabled.
+    """Send the sample to the listener at `path`, also if it is disabled, in the form of a delivery.
 
-    Raises Unprocessable where nothing may be sent to, and TooManyRequests.
+    Raises Unprocessable for a listener that cannot receive requests, and TooManyRequests.
     """
     listener = await control.store.read(lambda tx: _listener(tx, principal, path))
     message_id, started_at = control.public_ids.next(), control.clock.now()
     request = _request(control, listener, sample, Entry(0, message_id, started_at, sample.is_json, sample.content))
     egress.check_target(request.target, control.egress, _POINTER)
-    outcome = await samples.attempt(listener.organization, request)
+    outcome = await sender.attempt(listener.organization, request)
     if outcome.error == "refused_address":
-        # No more than is said of an address when a listener is created: not what its name leads to.
-        raise _invalid("must lead to a public address")
-    return DeliveryTestResult(message_id, started_at, outcome, withheld=not samples.may_tell(outcome))
+        # The same text as at the creation of a listener: it must not reveal which address the host resolves to.
+        raise invalid(_POINTER, "must resolve to a public address")
+    return DeliveryTestResult(message_id, started_at, outcome, withheld=not sender.may_tell(outcome))
 
 
-async def _listener(tx: Transaction, principal: Principal, path: tuple[str, str]) -> Listener:
-    queue_public_id, public_id = path
-    principal.require("listeners", "write", public_id, queue_public_id)
-    listener = require_found(await listeners.get(tx, principal.organization, public_id))
-    if listener.queue_public_id != queue_public_id:
-        raise NotFound
+async def _listener(tx: Transaction, principal: Principal, path: ListenerPath) -> Listener:
+    listener = await own_listener(tx, principal, "write", path)
     if listener.mode == "pull":
-        raise _invalid("is not there: the messages of this listener are pulled")
+        raise invalid(_POINTER, "is missing: this listener is in pull mode")
     owner = require_found(await organizations.get(tx, listener.organization))
-    wants_verified = owner.settings.get(domains.REQUIRE_VERIFIED_DOMAINS)
-    if wants_verified and not await domains.VerifiedDomains(tx).has(listener.organization, listener.notify_url):
-        raise _invalid("must lie on a domain of the organization that is verified")
+    requires_verified = owner.settings.get(domains.REQUIRE_VERIFIED_DOMAINS)
+    if requires_verified and not await domains.VerifiedDomains(tx).has(listener.organization, listener.notify_url):
+        raise invalid(_POINTER, "must be on a verified domain of the organization")
     return listener
 
 
@@ -116,34 +113,32 @@ def _request(control: ControlContext, listener: Listener, sample: SampleMessage,
     return request if options.format == "plain" else as_event(request, entry, options.format)
 
 
-def _invalid(rule: str) -> Unprocessable:
-    return Unprocessable(f"The listener's notify_url {rule}.", faults=(Fault(_POINTER, rule),))
-
-
-class FilterTest(msgspec.Struct, frozen=True):
-    """A filter, None for the listener's own, and what to try it on: a message that is made up, or the id of one."""
+class FilterTestParams(msgspec.Struct, frozen=True):
+    """A filter and a message to apply it to."""
 
     filter: str | None
+    """None: the filter of the listener."""
     message: Entry | str
+    """A made-up message, or the id of a stored one."""
 
 
 class FilterTestResult(msgspec.Struct, frozen=True):
-    """Whether the message is let through, and for each condition whether it holds on its own."""
+    """Whether the filter matches the message, and whether each of its conditions does on its own."""
 
     matches: bool
-    answers: tuple[ConditionResult, ...] = ()
+    conditions: tuple[ConditionResult, ...] = ()
 
 
 async def try_filter(
-    control: ControlContext, principal: Principal, path: tuple[str, str], trial: FilterTest
+    control: ControlContext, principal: Principal, path: ListenerPath, params: FilterTestParams
 ) -> FilterTestResult:
-    """Of the listener at `path`. A stored message must be one that the caller may read.
+    """Apply a filter to a message. The caller must be able to read the listener at `path` and a stored message.
 
-    Raises Unprocessable for a filter that is none.
+    Raises Unprocessable for an invalid filter.
     """
-    details = await get_listener(control, principal, *path)
-    chosen = None if trial.filter is None else read_filter(trial.filter.encode(), "/filter")
-    entry = trial.message
+    details = await listeners.get(control, principal, *path)
+    chosen = None if params.filter is None else read_filter(params.filter.encode(), "/filter")
+    entry = params.message
     if isinstance(entry, str):
         entry = entry_of_message((await messages.get(control, principal, path[0], entry)).message)
     text = details.listener.options.filter

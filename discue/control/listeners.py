@@ -1,4 +1,4 @@
-"""Listeners: consumers that get what is published to their queue after they were registered."""
+"""Listeners. A listener receives the messages that are stored in its queue after its creation."""
 
 from collections.abc import Sequence
 from typing import Final, Literal, get_args
@@ -14,7 +14,7 @@ from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
 from discue.crypto.signing_secrets import NO_SECRETS, SigningSecret
 from discue.domain import egress
 from discue.domain.aliases import changed_alias, new_alias
-from discue.domain.errors import BadRequest, Fault, Unprocessable
+from discue.domain.errors import invalid, malformed
 from discue.domain.json_pointer import below
 from discue.domain.model import CursorCounts, Listener, ListenerMode, Liveness
 from discue.domain.scopes import Access, Principal
@@ -24,20 +24,23 @@ from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
 
-HEADER: Final = "authorization"
+AUTHORIZATION: Final = "authorization"
+
+ListenerPath = tuple[str, ...]
+"""The public ids of a queue and of one of its listeners, as they stand in the URL."""
 
 AuthenticationChange = Credentials | UnsetType | None
-"""UNSET leaves what there is, None takes it away."""
+"""UNSET keeps the stored credentials, None removes them."""
 
 
 def _asked_authentication(
     control: ControlContext, stored: Listener, fields: AuthenticationFields | UnsetType | None
 ) -> AuthenticationChange:
-    """What a request asks for. Raises BadRequest and Unprocessable."""
+    """Return the change of credentials in a request. Raises BadRequest and Unprocessable."""
     if fields is None or isinstance(fields, UnsetType):
         return fields
     if stored.mode == "pull":
-        raise _invalid("/authentication", "cannot be given: nothing is sent to a listener whose messages are pulled")
+        raise invalid("/authentication", "is not supported in pull mode: nothing is sent to the listener")
     if endpoint_credentials.is_same(stored.options.authentication, fields):
         return UNSET
     made = endpoint_credentials.checked(fields, control.clock.now())
@@ -48,25 +51,21 @@ def _asked_authentication(
 
 
 def _check_authentication(stored: Listener, changed: Listener, asked: AuthenticationChange) -> None:
-    """Raises Unprocessable for what does not go together with the rest of the listener."""
+    """Raise Unprocessable if the credentials do not fit the other fields of the listener."""
     public = changed.options.authentication
     if public is None:
         return
     target = egress.parse_target(changed.notify_url, "/notify_url")
     if public.type == "certificate":
         if target.scheme != "https":
-            raise _invalid("/notify_url", "must be https: a certificate is shown in TLS alone")
-    elif taken := next((name for name, _ in changed.options.headers if name.lower() == HEADER), None):
-        raise _invalid(below("/headers", taken), "cannot be chosen beside an authentication, which sends it")
+            raise invalid("/notify_url", "must be an https URL: a client certificate requires TLS")
+    elif taken := next((name for name, _ in changed.options.headers if name.lower() == AUTHORIZATION), None):
+        raise invalid(below("/headers", taken), "cannot be combined with authentication, which sets this header")
     if isinstance(asked, UnsetType) and stored.notify_url != changed.notify_url:
         before = egress.parse_target(stored.notify_url, "/notify_url")
         if (before.scheme, before.host, before.port) != (target.scheme, target.host, target.port):
-            # Whoever may change a listener need not know its secrets, and must not get them sent to a place of theirs.
-            raise _invalid("/authentication", "must be given again, with its secret: notify_url leads to another place")
-
-
-def _invalid(pointer: str, rule: str) -> Unprocessable:
-    return Unprocessable(f"The value at {pointer} {rule}.", faults=(Fault(pointer, rule),))
+            # Someone who can edit a listener must not be able to redirect its credentials to a server of their own.
+            raise invalid("/authentication", "must be sent again, with its secret: the origin of notify_url changes")
 
 
 Status = Literal["enabled", "disabled"]
@@ -74,7 +73,7 @@ MODES: Final[tuple[ListenerMode, ...]] = get_args(ListenerMode)
 
 
 class ListenerFields(msgspec.Struct, frozen=True):
-    """What a request says of a listener. None leaves a field as it is."""
+    """The fields of a listener in a request. None keeps the stored value."""
 
     alias: str | None = None
     name: str | None = None
@@ -87,16 +86,15 @@ class ListenerFields(msgspec.Struct, frozen=True):
 
 
 class ListenerDetails(msgspec.Struct, frozen=True):
-    """A listener without its secrets, how it is, what its cursor has counted, and its missed messages.
-
-    `missed` are ids, newest first, at most 100. `secret` is "" except in the answer to its creation.
-    """
+    """A listener without its secrets, with its liveness, counters and missed messages."""
 
     listener: Listener
     counts: CursorCounts
     liveness: Liveness
     missed: tuple[str, ...] = ()
+    """Ids of missed messages, newest first, at most 100."""
     secret: str = ""
+    """The signing secret, in the response to the creation only. "" otherwise."""
 
     def __repr__(self) -> str:
         return f"ListenerDetails(listener={self.listener!r})"
@@ -105,18 +103,18 @@ class ListenerDetails(msgspec.Struct, frozen=True):
 async def create(
     control: ControlContext, principal: Principal, queue_public_id: str, fields: ListenerFields
 ) -> ListenerDetails:
-    """Without a name it is called by its id.
+    """Create a listener; its default alias is its id.
 
-    Raises BadRequest without the URLs that it must have; Unprocessable for a taken or unfit alias, for URLs that
-    nothing can be sent to, and for what means nothing in its mode.
+    Raises BadRequest without the URLs that its mode requires. Raises Unprocessable for a taken or invalid alias, for
+    URLs that requests cannot be sent to, and for fields of the other mode.
     """
     principal.require("listeners", "write", queue_public_id)
     draft = msgspec.structs.replace(_draft(control, principal), mode=_mode(fields.mode))
-    # Nothing is sent to a listener whose messages are pulled: there is nothing to sign.
+    # Nothing is sent to a listener in pull mode, so there is nothing to sign.
     secret = signatures.new_secret(control.random_bytes) if draft.mode == "push" else ""
     first = SigningSecret(secret, control.public_ids.next(), "hmac", draft.created_at)
     asked = _asked_authentication(control, draft, fields.authentication)
-    fresh = _changed(control, draft, fields, (new_alias(fields, draft.alias), asked))
+    fresh = _changed(control, draft, fields, new_alias(fields, draft.alias), asked)
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> ListenerDetails:
@@ -140,7 +138,7 @@ async def create(
 
 async def get(control: ControlContext, principal: Principal, queue_public_id: str, public_id: str) -> ListenerDetails:
     async def work(tx: Transaction) -> ListenerDetails:
-        return await _details(tx, await _own(tx, principal, "read", (queue_public_id, public_id)))
+        return await _details(tx, await own_listener(tx, principal, "read", (queue_public_id, public_id)))
 
     return await control.store.read(work)
 
@@ -148,7 +146,7 @@ async def get(control: ControlContext, principal: Principal, queue_public_id: st
 async def page(
     control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
 ) -> Listing[ListenerDetails]:
-    """The listeners of all queues."""
+    """Return listeners of all queues."""
     targets = principal.targets_of("listeners", "read")
 
     async def work(tx: Transaction) -> Listing[ListenerDetails]:
@@ -179,14 +177,14 @@ async def change(
     public_id: str,
     fields: ListenerFields,
 ) -> ListenerDetails:
-    """Raises Unprocessable as `create` does."""
+    """Change a listener. Raises what `create` raises."""
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> ListenerDetails:
-        stored = await _own(tx, principal, "write", (queue_public_id, public_id))
+        stored = await own_listener(tx, principal, "write", (queue_public_id, public_id))
         control.require_match(stored)
         asked = _asked_authentication(control, stored, fields.authentication)
-        changed = _changed(control, stored, fields, (changed_alias(fields, stored.alias), asked))
+        changed = _changed(control, stored, fields, changed_alias(fields, stored.alias), asked)
         await _require_registered(tx, stored, changed)
         await listeners.update(tx, changed)
         if not isinstance(asked, UnsetType):
@@ -204,7 +202,7 @@ async def delete(control: ControlContext, principal: Principal, queue_public_id:
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
-        stored = await _own(tx, principal, "write", (queue_public_id, public_id))
+        stored = await own_listener(tx, principal, "write", (queue_public_id, public_id))
         control.require_match(stored)
         await listeners.mark_deleted(tx, stored.organization, stored.id, now)
         await purge.enqueue(tx, Job(stored.organization, job_id, "purge_listener", listener=stored.id))
@@ -214,7 +212,8 @@ async def delete(control: ControlContext, principal: Principal, queue_public_id:
     await control.write(work)
 
 
-async def _own(tx: Transaction, principal: Principal, access: Access, path: tuple[str, str]) -> Listener:
+async def own_listener(tx: Transaction, principal: Principal, access: Access, path: ListenerPath) -> Listener:
+    """Return the caller's listener at the path. Raises NotFound, and Forbidden if the key has no access to it."""
     queue_public_id, public_id = path
     principal.require("listeners", access, public_id, queue_public_id)
     listener = require_found(await listeners.get(tx, principal.organization, public_id))
@@ -222,14 +221,17 @@ async def _own(tx: Transaction, principal: Principal, access: Access, path: tupl
 
 
 async def _keep(tx: Transaction, control: ControlContext, listener: Listener, credentials: Credentials | None) -> None:
-    """Store what the listener is shown from now on, beside its signing secrets."""
+    """Store new credentials, and keep the signing secrets."""
     place = (listener.organization, listener.id)
     secrets = encryption.opened(control, listener)
     await listeners.set_secrets(tx, *place, await encryption.sealed(tx, control, place, secrets, credentials))
 
 
 async def _require_registered(tx: Transaction, stored: Listener | None, changed: Listener) -> None:
-    """Where the organization wants that: new URLs lie on its domains. Those that a listener has stay as they are."""
+    """Raise Unprocessable if the organization requires registered domains and a new URL is not on one of them.
+
+    URLs that the listener already has are not checked.
+    """
     owner = require_found(await organizations.get(tx, changed.organization))
     if changed.mode == "push" and owner.settings.get(stored_domains.REQUIRE_VERIFIED_DOMAINS):
         fresh = [] if stored and stored.notify_url == changed.notify_url else [("/notify_url", changed.notify_url)]
@@ -261,7 +263,7 @@ async def _all_details(tx: Transaction, organization: int, found: Listing[Listen
 
 
 def _draft(control: ControlContext, principal: Principal) -> Listener:
-    """A listener that nothing was said of. Its version is 0: the first one stored is 1."""
+    """Return a new listener with the defaults of all fields. Its version is 0; the first stored version is 1."""
     public_id, now = control.public_ids.next(), control.clock.now()
     return Listener(
         organization=principal.organization,
@@ -280,12 +282,10 @@ def _draft(control: ControlContext, principal: Principal) -> Listener:
 
 
 def _changed(
-    control: ControlContext, stored: Listener, fields: ListenerFields, chosen: tuple[str, AuthenticationChange]
+    control: ControlContext, stored: Listener, fields: ListenerFields, alias: str, asked: AuthenticationChange
 ) -> Listener:
-    """`chosen` are its alias, and what it is to be shown."""
     if fields.mode is not None and _mode(fields.mode) != stored.mode:
-        raise Unprocessable("The mode of a listener cannot be changed.", faults=(Fault("/mode", "cannot be changed"),))
-    alias, asked = chosen
+        raise invalid("/mode", "cannot be changed after the listener is created")
     options = listener_options.changed(stored.options, fields.options, stored.mode)
     if not isinstance(asked, UnsetType):
         options = msgspec.structs.replace(options, authentication=None if asked is None else asked.public)
@@ -304,25 +304,23 @@ def _changed(
 
 
 def _mode(given: str | None) -> ListenerMode:
-    """Raises Unprocessable for another word."""
+    """Return the mode, by default "push". Raises Unprocessable for an unknown mode."""
     for known in MODES:
         if known == ("push" if given is None else given):
             return known
-    rule = f"must be one of {', '.join(MODES)}"
-    raise Unprocessable(f"The mode {rule}.", faults=(Fault("/mode", rule),))
+    raise invalid("/mode", f"must be one of {', '.join(MODES)}")
 
 
 def _url(control: ControlContext, given: str | None, listener: Listener, pointer: str) -> str:
-    """As it was sent: nothing is normalised."""
+    """Return the URL as sent: it is not normalized. Raises BadRequest and Unprocessable."""
     stored: str = getattr(listener, pointer[1:])
     if listener.mode == "pull":
         if given is not None:
-            rule = "cannot be given: the messages of this listener are pulled"
-            raise Unprocessable(f"The field {pointer[1:]} {rule}.", faults=(Fault(pointer, rule),))
+            raise invalid(pointer, "is not supported in pull mode: nothing is sent to the listener")
         return ""
     if given is None:
         if not stored:
-            raise BadRequest(f"The field {pointer[1:]} is missing.", faults=(Fault(pointer, "is missing"),))
+            raise malformed(pointer, "is missing")
         return stored
     if not given or given != stored:
         egress.check_target(egress.parse_target(given, pointer), control.egress, pointer)

@@ -1,6 +1,6 @@
-"""Organizations: a key of the operator's sees all, any other only its own."""
+"""Organizations. Keys of the operator's organization see all of them, other keys only their own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
@@ -22,7 +22,7 @@ from discue.store.events import Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
 
-Limits = Mapping[str, int | bool]
+OrganizationSettings = Mapping[str, int | bool]
 
 HIGHEST_RATE: Final = 2_147_483_647
 LONGEST_RETENTION_SECONDS: Final = 3_153_600_000
@@ -38,22 +38,45 @@ RULES: Final[Mapping[str, _Rule]] = {
     "retention_seconds": _Rule("/retention", LONGEST_RETENTION_SECONDS),
     **{setting_of(name): _Rule(f"/quotas/{name}", quotas.HIGHEST[name]) for name in quotas.NAMES},
 }
-"""By the names of the settings."""
+"""Limits that the operator sets, by the names of the settings that hold them."""
+
+_HEADS_AT_ONCE: Final = 500
+
+
+class OrganizationFields(msgspec.Struct, frozen=True):
+    """The fields of an organization in a request. UNSET and None leave or clear them as documented."""
+
+    alias: str | None = None
+    name: str | None = None
+    rate_limit: int | UnsetType | None = UNSET
+    """Requests per minute and key. 0: no limit. None: the server's default."""
+    require_verified_domains: bool | UnsetType | None = UNSET
+    quotas: Mapping[quota.QuotaName, int | None] | None = msgspec.field(default_factory=dict)
+    """Only the named quotas change. A value of None clears one, None instead of the mapping clears all."""
+    retention_seconds: int | UnsetType | None = UNSET
+
+
+class NewOrganization(msgspec.Struct, frozen=True):
+    """A new organization and its first key, which has every scope."""
+
+    organization: Organization
+    first_key: CreatedKey
 
 
 def changed_limits(
-    principal: Principal | None, stored: Limits, sent: Mapping[str, int | None]
+    principal: Principal | None, stored: OrganizationSettings, sent: Mapping[str, int | None]
 ) -> dict[str, int | bool]:
-    """The settings with what was sent; None clears. `principal` is None for the command line.
+    """Return the settings with the sent limits; None clears a limit. `principal` is None on the command line.
 
-    Raises Forbidden where anybody but the operator changes something, Unprocessable for a value out of its range.
+    Raises Forbidden if another organization than the operator's changes a limit, Unprocessable for a value out of
+    range.
     """
     changed = {name: value for name, value in stored.items() if sent.get(name, value) is not None}
     changed |= {name: value for name, value in sent.items() if value is not None}
     if changed == stored:
         return changed
     if principal is not None and not principal.is_operator:
-        raise Forbidden("Only the operator's organization changes the limits of organizations.")
+        raise Forbidden("Only keys of the operator's organization can change limits.")
     faults = tuple(fault for name, value in sent.items() if (fault := _limit_fault(name, value)) is not None)
     if faults:
         raise Unprocessable(f"The value at {faults[0].pointer} {faults[0].detail}.", faults=faults)
@@ -67,36 +90,9 @@ def _limit_fault(name: str, value: int | None) -> Fault | None:
     return Fault(rule.pointer, f"must be from 0 to {rule.highest}")
 
 
-class NewOrganization(msgspec.Struct, frozen=True):
-    """A new organization and its first key, which carries every scope."""
-
-    organization: Organization
-    first_key: CreatedKey
-
-
-class _Founding(msgspec.Struct, frozen=True):
-    """Which organization founded another one, or itself; and the moments of the two events that this makes."""
-
-    founder: int
-    of_organization: Occurrence
-    of_key: Occurrence
-
-
-def _founding(control: ControlContext, organization: Organization, principal: Principal | None) -> _Founding:
-    """By whoever calls, or by a command. That a new organization has a key is an event of its own."""
-    founder = organization.id if principal is None else principal.organization
-    return _Founding(founder, control.occurrence(principal), control.occurrence(None))
-
-
-def _draft(
-    control: ControlContext,
-    public_id: str,
-    alias: str,
-    settings: Mapping[str, int | bool] | None = None,
-    *,
-    is_operator: bool = False,
+def _new_organization(
+    control: ControlContext, public_id: str, alias: str, settings: OrganizationSettings, *, is_operator: bool = False
 ) -> Organization:
-    """An organization that is not stored yet. Raises Unprocessable for an unfit alias."""
     aliases.check_organization_alias(alias)
     now = control.clock.now()
     return Organization(
@@ -105,75 +101,63 @@ def _draft(
         alias=alias,
         state="active",
         is_operator=is_operator,
-        settings=dict(settings or {}),
+        settings=dict(settings),
         created_at=now,
         updated_at=now,
     )
 
 
-async def _insert(tx: Transaction, created: NewOrganization, founded: _Founding) -> None:
+async def _insert(tx: Transaction, created: NewOrganization, creator: int, occurrences: tuple[Occurrence, ...]) -> None:
+    """Store the organization and its key. `creator` is the organization that sees the `organization_added` event."""
     organization, key = created.organization, created.first_key.key
+    of_organization, of_key = occurrences
     await organizations.insert(tx, organization)
     await api_keys.insert(tx, key)
     await feed.record(tx, "organization", organization.id, organization.id)
     await feed.record(tx, "api_key", organization.id, key.id)
-    of_organization = (organization.public_id, organization.alias)
-    await events.record(tx, founded.of_organization, "organization_added", founded.founder, *of_organization)
-    await events.record(tx, founded.of_key, "api_key_added", organization.id, key.public_id, key.alias)
+    added = (organization.public_id, organization.alias)
+    await events.record(tx, of_organization, "organization_added", creator, *added)
+    await events.record(tx, of_key, "api_key_added", organization.id, key.public_id, key.alias)
 
 
 async def ensure_operator(control: ControlContext, alias: str, key: str | None) -> tuple[Organization, str | None]:
-    """Make the operator's organization on an empty database; elsewhere change nothing.
+    """Create the operator's organization if the database is empty.
 
-    Returns it, and the text of its first key if that was made now. `key` is that text where the operator
-    chose one.
-    Raises Unprocessable for an unfit alias, SettingsInvalid for a key that is none.
+    Returns the operator's organization, and the text of its first key if this call created it. `key` is the text to
+    use instead of a random one. Raises Unprocessable for an invalid alias, SettingsInvalid for an invalid key.
     """
-    organization = _draft(control, control.public_ids.next(), alias, is_operator=True)
+    organization = _new_organization(control, control.public_ids.next(), alias, {}, is_operator=True)
     created = NewOrganization(organization, first_key(control, organization.id, key))
-    founded = _founding(control, organization, None)
+    occurrences = (control.occurrence(None), control.occurrence(None))
 
     async def work(tx: Transaction) -> Organization | None:
-        require_found = await organizations.operator(tx)
-        if require_found is None:
-            await _insert(tx, created, founded)
-        return require_found
+        existing = await organizations.operator(tx)
+        if existing is None:
+            await _insert(tx, created, organization.id, occurrences)
+        return existing
 
-    require_found = await control.write(work)
-    return (organization, created.first_key.text) if require_found is None else (require_found, None)
-
-
-_HEADS_AT_ONCE = 500
-
-
-class OrganizationFields(msgspec.Struct, frozen=True):
-    """What a request says of an organization. `rate_limit`: requests a minute, 0: no limit, None: the default.
-
-    `quotas` are those that it names; None clears one, and None in their place all of them.
-    """
-
-    alias: str | None = None
-    name: str | None = None
-    rate_limit: int | UnsetType | None = UNSET
-    require_verified_domains: bool | UnsetType | None = UNSET
-    quotas: Mapping[quota.QuotaName, int | None] | None = msgspec.field(default_factory=dict)
-    retention_seconds: int | UnsetType | None = UNSET
+    existing = await control.write(work)
+    return (organization, created.first_key.text) if existing is None else (existing, None)
 
 
 async def create(control: ControlContext, principal: Principal, fields: OrganizationFields) -> NewOrganization:
-    """Without a name it is called `<caller's alias>.<id>`. Raises Unprocessable for a taken or unfit alias."""
+    """Create an organization; its default alias is `<caller's alias>.<id>`.
+
+    Raises Unprocessable if the alias is taken or invalid.
+    """
     if not principal.allows_all("api_clients", "write"):
         raise Forbidden
     settings = _with_verified_domains(_settings(principal, {}, fields), fields)
     caller = require_found(await control.store.read(lambda tx: organizations.get(tx, principal.organization)))
     public_id = control.public_ids.next()
     alias = new_alias(fields, f"{caller.alias}.{public_id}", aliases.check_organization_alias)
-    organization = _draft(control, public_id, alias, settings)
+    organization = _new_organization(control, public_id, alias, settings)
     created = NewOrganization(organization, first_key(control, organization.id))
-    founded = _founding(control, organization, principal)
+    # The new organization has its key from no key of its own: that event has no author.
+    occurrences = (control.occurrence(principal), control.occurrence(None))
 
     async def work(tx: Transaction) -> NewOrganization:
-        await _insert(tx, created, founded)
+        await _insert(tx, created, principal.organization, occurrences)
         return created
 
     return await control.write(work)
@@ -214,9 +198,9 @@ async def change(
 
 
 async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
-    """Nothing of it is reachable from now on; what it had is removed step by step.
+    """Delete an organization. Its data is unreachable at once, and purged in the background.
 
-    Raises Conflict for the operator's own organization.
+    Raises Conflict for the operator's organization.
     """
     now = control.clock.now()
     job_id = control.row_ids.next()
@@ -237,38 +221,40 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
 
 
 async def set_state(control: ControlContext, alias: str, state: Literal["active", "suspended"]) -> Organization:
-    """Suspend an organization or let it in again: from the command line.
+    """Suspend or resume an organization from the command line.
 
-    Raises NotFound, and Conflict for suspending the operator's own organization.
+    Raises NotFound, and Conflict if the operator's organization is to be suspended.
     """
-    now = control.clock.now()
-    occurrence = control.occurrence(None)
 
-    async def work(tx: Transaction) -> Organization:
-        stored = require_found(await organizations.by_alias(tx, alias))
+    def suspend_or_resume(stored: Organization) -> Organization:
         if stored.is_operator and state == "suspended":
             raise Conflict("The operator's organization cannot be suspended.")
-        changed = msgspec.structs.replace(stored, state=state, updated_at=now)
-        await organizations.update(tx, changed)
-        await feed.record(tx, "organization", stored.id, stored.id)
-        await events.record(tx, occurrence, "organization_updated", stored.id, stored.public_id, stored.alias)
-        return changed
+        return msgspec.structs.replace(stored, state=state)
 
-    return await control.write(work)
+    return await _change_by_alias(control, alias, suspend_or_resume)
 
 
 async def set_limits(control: ControlContext, alias: str, limits: Mapping[str, int | None]) -> Organization:
-    """Change what is allotted to an organization, by the names of the settings: from the command line.
+    """Change limits of an organization from the command line, by the names of the settings; None clears a limit.
 
-    None clears. Raises NotFound, and Unprocessable for a value out of its range.
+    Raises NotFound, and Unprocessable for a value out of range.
     """
+
+    def limit(stored: Organization) -> Organization:
+        return msgspec.structs.replace(stored, settings=changed_limits(None, stored.settings, limits))
+
+    return await _change_by_alias(control, alias, limit)
+
+
+async def _change_by_alias(
+    control: ControlContext, alias: str, change: Callable[[Organization], Organization]
+) -> Organization:
     now = control.clock.now()
     occurrence = control.occurrence(None)
 
     async def work(tx: Transaction) -> Organization:
         stored = require_found(await organizations.by_alias(tx, alias))
-        settings = changed_limits(None, stored.settings, limits)
-        changed = msgspec.structs.replace(stored, settings=settings, updated_at=now)
+        changed = msgspec.structs.replace(change(stored), updated_at=now)
         await organizations.update(tx, changed)
         await feed.record(tx, "organization", stored.id, stored.id)
         await events.record(tx, occurrence, "organization_updated", stored.id, stored.public_id, stored.alias)
@@ -278,7 +264,7 @@ async def set_limits(control: ControlContext, alias: str, limits: Mapping[str, i
 
 
 async def _close_logs(control: ControlContext, organization: int, now: int) -> None:
-    """Publishes that were let in a moment ago, by whatever worker, must not be stored after the answer."""
+    """Close the logs of all queues, so that publishes already admitted by any worker are no longer stored."""
     last: int | None = 0
     while last is not None:
         step = partial(queues.close_some, organization=organization, after=last, limit=_HEADS_AT_ONCE, now=now)
@@ -293,7 +279,7 @@ async def _visible(tx: Transaction, principal: Principal, access: Access, public
 
 
 def _with_verified_domains(settings: dict[str, int | bool], fields: OrganizationFields) -> dict[str, int | bool]:
-    """This one is the organization's own choice: whoever may change the organization makes it."""
+    """Return the settings with the field `require_verified_domains`, which the organization itself may change."""
     wanted = fields.require_verified_domains
     if isinstance(wanted, UnsetType):
         return settings
@@ -302,16 +288,12 @@ def _with_verified_domains(settings: dict[str, int | bool], fields: Organization
 
 
 def _settings(principal: Principal, stored: dict[str, int | bool], fields: OrganizationFields) -> dict[str, int | bool]:
-    """The settings after a request. Limits are the operator's choices: Forbidden for everybody else."""
-    return changed_limits(principal, stored, _limits_sent(fields))
-
-
-def _limits_sent(fields: OrganizationFields) -> dict[str, int | None]:
-    """By the names of the settings. Quotas that are None as a whole are all cleared."""
+    """Return the settings with the limits in the request."""
     sent: dict[str, int | None] = {}
     if not isinstance(fields.rate_limit, UnsetType):
         sent["rate_limit"] = fields.rate_limit
     if not isinstance(fields.retention_seconds, UnsetType):
         sent["retention_seconds"] = fields.retention_seconds
     quotas = dict.fromkeys(quota.NAMES) if fields.quotas is None else fields.quotas
-    return sent | {quota.setting_of(name): most for name, most in quotas.items()}
+    sent |= {quota.setting_of(name): limit for name, limit in quotas.items()}
+    return changed_limits(principal, stored, sent)

@@ -1,4 +1,4 @@
-"""Pulling: messages that are handed out under leases, and what consumers say of them."""
+"""Pull mode: consumers receive messages under leases, and settle them by receipt handles."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -7,24 +7,23 @@ from typing import Final, Literal, NamedTuple, Protocol
 import msgspec
 
 from discue.control.context import ControlContext
-from discue.control.redeliveries import Path, listener_at
+from discue.control.listeners import ListenerPath, own_listener
 from discue.domain.errors import Conflict
-from discue.domain.model import Entry, Listener
+from discue.domain.model import Entry
 from discue.domain.receipt_handle import ReceiptHandle
 from discue.domain.scopes import Principal
-from discue.store.engine import Transaction
 
 MOST_AT_ONCE: Final = 100
 LONGEST_WAIT_SECONDS: Final = 60
 
 Action = Literal["acknowledge", "reject", "release", "extend"]
 DecisionResult = Literal["acknowledged", "rejected", "released", "extended", "expired", "settled"]
-"""What became of a receipt: `expired` when its lease was over and the message is due again or with somebody else,
-`settled` when there is nothing to do for the message any more."""
+"""The effect of a decision. `expired`: the lease was over, and the message is due again or leased to another consumer.
+`settled`: the message has been settled before."""
 
 
 class PullTarget(NamedTuple):
-    """A listener and its queue, by their row ids."""
+    """The row ids of a listener and its queue."""
 
     organization: int
     listener: int
@@ -32,28 +31,27 @@ class PullTarget(NamedTuple):
 
 
 class LeasedMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message that was handed out: for the `attempt`th time, until its lease ends."""
+    """A message that is leased to a consumer."""
 
     entry: Entry
     attempt: int
+    """Number of the lease, from 1."""
     receipt: ReceiptHandle
     leased_until: int
+    """Milliseconds since the epoch."""
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """What is to become of a message that was handed out.
-
-    `seconds` is after how many of them one that is released is due again, or for how long one that is extended is
-    leased from now on; None leaves that to the listener.
-    """
+    """A consumer's decision about a leased message."""
 
     receipt: ReceiptHandle
     action: Action
     seconds: int | None = None
+    """Delay until a released message is due again, or new length of an extended lease. None: the listener's default."""
 
 
 class PullClient:
-    """Somebody who waits for messages with a key, by its row id. It `may_stay` until the key changes."""
+    """A consumer with an open pull request. It is active until its API key changes. `key` is the row id of the key."""
 
     __slots__ = ("is_active", "key")
 
@@ -63,31 +61,27 @@ class PullClient:
 
 
 class Puller(Protocol):
-    """Who hands messages out. It raises NotFound when a listener is gone, and Unavailable."""
+    """The broker that leases messages. Its methods raise NotFound if the listener is deleted, and Unavailable."""
 
     def connect(self, key: int) -> AbstractContextManager[PullClient]:
-        """Somebody comes with a key, and stays as long as this lasts, or less: also until the service stops."""
+        """Register a consumer for the duration of the block. A changed key or a drain makes it inactive."""
         ...
 
     async def pull(self, client: PullClient, place: PullTarget, most: int, wait_ms: int) -> list[LeasedMessage]:
-        """At most so many messages, waiting for the first of them if need be; none for whoever may not stay.
+        """Lease up to `most` messages, waiting up to `wait_ms` for the first one. Returns none to an inactive client.
 
-        Raises Conflict for a disabled listener. Cancelled, it leaves none leased.
+        Raises Conflict for a disabled listener. If cancelled, no message stays leased.
         """
         ...
 
     async def answer(self, place: PullTarget, decisions: Sequence[Decision]) -> list[DecisionResult]:
-        """What became of each, in their order; stored when this returns."""
+        """Apply the decisions and return their results in the same order, after they are stored."""
         ...
 
 
-async def place_of(control: ControlContext, principal: Principal, path: Path) -> PullTarget:
-    """Where messages of a listener are pulled. Raises Conflict for one that they are sent to."""
-
-    async def work(tx: Transaction) -> Listener:
-        return await listener_at(tx, principal, "write", path)
-
-    listener = await control.store.read(work)
+async def pull_target(control: ControlContext, principal: Principal, path: ListenerPath) -> PullTarget:
+    """Return the target to pull from. Raises Conflict for a listener in push mode."""
+    listener = await control.store.read(lambda tx: own_listener(tx, principal, "write", path))
     if listener.mode != "pull":
-        raise Conflict("Messages are sent to this listener. Only those of a listener in the mode pull can be pulled.")
+        raise Conflict("This listener is in push mode. Only listeners in pull mode can be pulled from.")
     return PullTarget(listener.organization, listener.id, listener.queue)

@@ -1,4 +1,4 @@
-"""Queues: logs of messages, each of which goes to every listener."""
+"""Queues. A queue is a log of messages, and each listener receives all messages stored after its creation."""
 
 from typing import get_args
 
@@ -9,7 +9,7 @@ from discue.control import channels, usage
 from discue.control.context import ControlContext, require_found
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import changed_alias, new_alias
-from discue.domain.errors import Fault, Forbidden, NotFound, Unprocessable
+from discue.domain.errors import Forbidden, NotFound, invalid
 from discue.domain.model import OnMissed, Queue, RetryOptions, SchemaLanguage
 from discue.domain.schemas.schema import Schema
 from discue.domain.scopes import Access, Principal
@@ -27,13 +27,13 @@ LONGEST_RETENTION_SECONDS = 3_153_600_000
 
 
 class ClearedSchema(msgspec.Struct, frozen=True):
-    """That a queue shall have no schema, if it has one in one of these languages."""
+    """A request to remove the queue's schema if it is written in one of these languages."""
 
     languages: frozenset[SchemaLanguage]
 
 
 class QueueFields(msgspec.Struct, frozen=True):
-    """What a request says of a queue. None goes back to what the service's settings say."""
+    """The fields of a queue in a request. UNSET keeps the stored value, None restores the server's default."""
 
     alias: str | None = None
     name: str | None = None
@@ -46,7 +46,7 @@ class QueueFields(msgspec.Struct, frozen=True):
 
 
 class QueueDetails(msgspec.Struct, frozen=True):
-    """A queue, the end of its log, and its oldest listeners: at most 100."""
+    """A queue, the head of its log, and its oldest listeners, at most 100."""
 
     queue: Queue
     head: Head
@@ -54,9 +54,9 @@ class QueueDetails(msgspec.Struct, frozen=True):
 
 
 async def create(control: ControlContext, principal: Principal, fields: QueueFields) -> QueueDetails:
-    """Without a name it is called by its id.
+    """Create a queue; its default alias is its id.
 
-    Raises Unprocessable for a taken or unfit alias, and for values out of range, and QuotaUsedUp.
+    Raises Unprocessable for a taken or invalid alias and values out of range, and QuotaUsedUp.
     """
     if not principal.allows_all("queues", "write"):
         raise Forbidden
@@ -98,7 +98,7 @@ async def page(
 
 
 async def change(control: ControlContext, principal: Principal, public_id: str, fields: QueueFields) -> QueueDetails:
-    """Raises what `create` raises."""
+    """Change a queue. Raises what `create` raises."""
     now = control.clock.now()
     occurrence = control.occurrence(principal)
 
@@ -115,7 +115,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
 
 
 async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
-    """Its listeners, its messages and the channels into it go with it. Nothing is found or published from now on."""
+    """Delete a queue with its listeners, messages and the channels into it; a background job purges their rows."""
     now = control.clock.now()
     job_id = control.row_ids.next()
     occurrence = control.occurrence(principal)
@@ -123,7 +123,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     async def work(tx: Transaction) -> None:
         stored = await _own(tx, principal, "write", public_id)
         control.require_match(stored)
-        await channels.leave(tx, stored)
+        await channels.delete_into(tx, stored)
         await queues.mark_deleted(tx, stored.organization, stored.id, now)
         await purge.enqueue(tx, Job(stored.organization, job_id, "purge_queue", queue=stored.id))
         await feed.record(tx, "queue", stored.organization, stored.id)
@@ -144,7 +144,7 @@ async def _details(tx: Transaction, queue: Queue) -> QueueDetails:
 
 
 def _draft(control: ControlContext, principal: Principal) -> Queue:
-    """A queue that nothing was said of. Its version is 0: the first one stored is 1."""
+    """Return a new queue with the defaults of all fields. Its version is 0; the first stored version is 1."""
     public_id, now = control.public_ids.next(), control.clock.now()
     return Queue(
         organization=principal.organization,
@@ -168,40 +168,35 @@ def _changed(stored: Queue, fields: QueueFields, alias: str, now: int) -> Queue:
         retention_seconds=stored.retention_seconds if isinstance(retention, UnsetType) else retention,
         max_message_bytes=stored.max_message_bytes if isinstance(size, UnsetType) else size,
         retry=chosen_retry(stored.retry, fields.retry),
-        ordered=_order(stored, fields.ordered),
+        ordered=_ordered(stored, fields.ordered),
         on_missed=_on_missed(stored, fields),
         config_version=stored.config_version + 1,
         updated_at=now,
     )
 
 
-def _order(stored: Queue, asked: bool | UnsetType | None) -> bool:  # noqa: FBT001 - it is the field itself
-    """Chosen when the queue is made: what was passed by its cursors in no order could not be put into one."""
+def _ordered(stored: Queue, asked: bool | UnsetType | None) -> bool:  # noqa: FBT001 - it is the field itself
+    """Return whether the queue is ordered. Fixed at creation: cursors have passed older messages in any order."""
     if isinstance(asked, UnsetType):
         return stored.ordered
     ordered = bool(asked)
     if ordered != stored.ordered and stored.config_version > 0:
-        rule = "is chosen when the queue is created"
-        raise Unprocessable(f"The value at /ordered {rule}.", faults=(Fault("/ordered", rule),))
+        raise invalid("/ordered", "cannot be changed after the queue is created")
     return ordered
 
 
 def _on_missed(stored: Queue, fields: QueueFields) -> OnMissed:
-    """Chosen with the order: what was missed and has let others pass holds no key."""
+    """Return the policy for missed messages. Fixed at creation: earlier missed messages do not block their keys."""
     if isinstance(fields.on_missed, UnsetType):
         return stored.on_missed
     asked = next((each for each in ON_MISSED if each == (fields.on_missed or "pass")), None)
     if asked is None:
-        raise _unfit_choice(f"must be one of {', '.join(ON_MISSED)}")
+        raise invalid("/on_missed", f"must be one of {', '.join(ON_MISSED)}")
     if asked != stored.on_missed and stored.config_version > 0:
-        raise _unfit_choice("is chosen when the queue is created")
-    if asked == "block" and not _order(stored, fields.ordered):
-        raise _unfit_choice("blocks keys of ordered queues alone: ordered must be true")
+        raise invalid("/on_missed", "cannot be changed after the queue is created")
+    if asked == "block" and not _ordered(stored, fields.ordered):
+        raise invalid("/on_missed", "can be block only in an ordered queue: set ordered to true")
     return asked
-
-
-def _unfit_choice(rule: str) -> Unprocessable:
-    return Unprocessable(f"The value at /on_missed {rule}.", faults=(Fault("/on_missed", rule),))
 
 
 def _with_schema(stored: Queue, schema: Schema | ClearedSchema | UnsetType, now: int) -> Queue:
@@ -223,13 +218,12 @@ def _with_schema(stored: Queue, schema: Schema | ClearedSchema | UnsetType, now:
 
 def _within(value: int | UnsetType | None, pointer: str, bounds: range) -> int | UnsetType | None:
     if isinstance(value, int) and value not in bounds:
-        rule = f"must be from {bounds.start} to {bounds.stop - 1}"
-        raise Unprocessable(f"The value at {pointer} {rule}.", faults=(Fault(pointer, rule),))
+        raise invalid(pointer, f"must be from {bounds.start} to {bounds.stop - 1}")
     return value
 
 
 async def get_schema(control: ControlContext, principal: Principal, queue_public_id: str, schema_id: str) -> Queue:
-    """The queue that has this schema now. Raises NotFound for another one, also for one that it had before."""
+    """Return the queue whose current schema has this id. Raises NotFound for any other id, also a previous one."""
     principal.require("schemas", "read", schema_id, queue_public_id)
 
     async def work(tx: Transaction) -> Queue:

@@ -1,14 +1,16 @@
-"""Redeliveries: missed deliveries of a listener that are made due again."""
+"""Redeliveries: jobs that make missed deliveries of a listener due again. Replays share their skeleton."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
 from discue.control.context import ControlContext, require_found
+from discue.control.listeners import ListenerPath, own_listener
 from discue.domain.errors import Conflict, Fault, Unprocessable
-from discue.domain.model import Listener, MissedSelection, Redelivery
+from discue.domain.model import Listener, MissedSelection, Redelivery, Replay
 from discue.domain.scopes import Access, Principal
-from discue.store import deliveries, feed, listener_messages, listeners, queues, redeliveries
+from discue.store import deliveries, feed, listener_messages, queues, redeliveries
 from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
 from discue.store.listener_messages import MissedMessage
@@ -16,76 +18,84 @@ from discue.store.message_log import WHOLE_LOG, Span, intersect, rows_by_id, spa
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.redeliveries import RedeliveryPreview
 
-Path = tuple[str, str]
-"""The ids of a queue and of one of its listeners."""
-
-
-async def page_of_missed(
-    control: ControlContext, principal: Principal, path: Path, selection: Selection = FIRST_PAGE
-) -> Listing[MissedMessage]:
-    async def work(tx: Transaction) -> Listing[MissedMessage]:
-        return await listener_messages.missed_page(
-            tx, await recipient_of(tx, await listener_at(tx, principal, "read", path)), selection
-        )
-
-    return await control.store.read(work)
-
-
-async def listener_at(tx: Transaction, principal: Principal, access: Access, path: Path) -> Listener:
-    """Raises NotFound, and Forbidden where the key does not reach."""
-    queue_public_id, public_id = path
-    principal.require("listeners", access, public_id, queue_public_id)
-    listener = require_found(await listeners.get(tx, principal.organization, public_id))
-    return require_found(listener if listener.queue_public_id == queue_public_id else None)
-
-
-async def recipient_of(tx: Transaction, listener: Listener) -> Recipient:
-    return require_found(await deliveries.find_recipient(tx, listener.organization, listener.public_id))
-
-
-OPEN_AT_MOST = 10
+MAX_OPEN = 10
 _FAULTS_SHOWN = 10
+
+Job = TypeVar("Job", Redelivery, Replay)
 
 
 class RedeliveryParams(msgspec.Struct, frozen=True):
-    """What is asked for: some messages, by their ids, or what a filter lets through, or without both everything.
-
-    `created_after` and `created_before` are about when the messages were stored.
-    """
+    """A selection of missed messages: by id, or by reason and time. Without both: all."""
 
     messages: tuple[str, ...] | None = None
     reason: str | None = None
     created_after: int | None = None
+    """When the messages were stored, in milliseconds since the epoch. The same for `created_before`."""
     created_before: int | None = None
     pace: int | None = None
+    """Messages per second. None: no limit."""
     dry_run: bool = False
 
 
 class RedeliveryResult(msgspec.Struct, frozen=True):
-    """A redelivery, None after a dry run, and what was chosen for it."""
+    """A new redelivery, None after a dry run, and the messages that it selects."""
 
     redelivery: Redelivery | None
     preview: RedeliveryPreview
 
 
-async def create(
-    control: ControlContext, principal: Principal, path: Path, params: RedeliveryParams
-) -> RedeliveryResult:
-    """A dry run changes nothing.
+async def page_of_missed(
+    control: ControlContext, principal: Principal, path: ListenerPath, selection: Selection = FIRST_PAGE
+) -> Listing[MissedMessage]:
+    async def work(tx: Transaction) -> Listing[MissedMessage]:
+        listener = await own_listener(tx, principal, "read", path)
+        of = require_found(await deliveries.find_recipient(tx, listener.organization, listener.public_id))
+        return await listener_messages.missed_page(tx, of, selection)
 
-    Raises Unprocessable for messages that the listener has not missed, Conflict while many redeliveries are open.
+    return await control.store.read(work)
+
+
+async def recipient_of(tx: Transaction, principal: Principal, path: ListenerPath) -> tuple[Listener, Recipient]:
+    """Return the listener at the path, for which the key needs write access, and its cursor."""
+    listener = await own_listener(tx, principal, "write", path)
+    return listener, require_found(await deliveries.find_recipient(tx, listener.organization, listener.public_id))
+
+
+async def own_job(
+    tx: Transaction,
+    principal: Principal,
+    access: Access,
+    path: ListenerPath,
+    found: Job | None,
+) -> Job:
+    """Return the redelivery or replay if it belongs to the listener at the path. Raises NotFound and Forbidden."""
+    listener = await own_listener(tx, principal, access, path)
+    return require_found(found if found is not None and found.listener == listener.id else None)
+
+
+def require_open_slot(jobs: Sequence[Job], limit: int, noun: str) -> None:
+    """Raise Conflict if the listener has as many open jobs as the limit allows."""
+    if len(jobs) >= limit:
+        raise Conflict(f"This listener has {limit} unfinished {noun}. Wait until one finishes, or cancel one.")
+
+
+async def create(
+    control: ControlContext, principal: Principal, path: ListenerPath, params: RedeliveryParams
+) -> RedeliveryResult:
+    """Create a redelivery; a dry run only counts the messages.
+
+    Raises Unprocessable for messages that the listener has not missed, Conflict if too many redeliveries are open.
     """
     now, row_id, public_id = control.clock.now(), control.row_ids.next(), control.public_ids.next()
 
     async def work(tx: Transaction) -> RedeliveryResult:
-        listener = await listener_at(tx, principal, "write", path)
-        of = await recipient_of(tx, listener)
-        chosen, span, preview = await _survey(tx, of, params)
+        _, of = await recipient_of(tx, principal, path)
+        chosen, span, preview = await _preview(tx, of, params)
         if params.dry_run:
             return RedeliveryResult(None, preview)
-        if len(await redeliveries.list_open(tx, of.organization, of.listener, OPEN_AT_MOST)) == OPEN_AT_MOST:
-            rule = f"This listener has {OPEN_AT_MOST} redeliveries that have not ended. Wait for one, or cancel it."
-            raise Conflict(rule)
+        require_open_slot(
+            await redeliveries.list_open(tx, of.organization, of.listener, MAX_OPEN), MAX_OPEN, "redeliveries"
+        )
         made = Redelivery(
             organization=of.organization,
             id=row_id,
@@ -101,52 +111,50 @@ async def create(
             pace=params.pace,
         )
         await redeliveries.insert(tx, made)
-        # The lane of the cursor reads itself again, and finds it.
+        # The feed entry makes the lane of the cursor reload, and start the redelivery.
         await feed.record(tx, "listener", of.organization, of.listener)
         return RedeliveryResult(made, preview)
 
     return await control.write(work)
 
 
-async def get(control: ControlContext, principal: Principal, path: Path, public_id: str) -> Redelivery:
+async def get(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> Redelivery:
     async def work(tx: Transaction) -> Redelivery:
-        return await _own(tx, principal, path, public_id)
+        return await _own(tx, principal, "read", path, public_id)
 
     return await control.store.read(work)
 
 
 async def page(
-    control: ControlContext, principal: Principal, path: Path, selection: Selection = FIRST_PAGE
+    control: ControlContext, principal: Principal, path: ListenerPath, selection: Selection = FIRST_PAGE
 ) -> Listing[Redelivery]:
     async def work(tx: Transaction) -> Listing[Redelivery]:
-        listener = await listener_at(tx, principal, "read", path)
+        listener = await own_listener(tx, principal, "read", path)
         return await redeliveries.page(tx, listener.organization, listener.id, selection)
 
     return await control.store.read(work)
 
 
-async def cancel(control: ControlContext, principal: Principal, path: Path, public_id: str) -> None:
-    """It is gone at once. What is due again already stays so."""
+async def cancel(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> None:
+    """Delete a redelivery. Messages that it has already made due again stay due."""
 
     async def work(tx: Transaction) -> None:
-        await listener_at(tx, principal, "write", path)
-        stored = await _own(tx, principal, path, public_id)
+        stored = await _own(tx, principal, "write", path, public_id)
         control.require_match(stored)
         await redeliveries.delete(tx, stored)
 
     await control.write(work)
 
 
-async def _own(tx: Transaction, principal: Principal, path: Path, public_id: str) -> Redelivery:
-    listener = await listener_at(tx, principal, "read", path)
-    found = require_found(await redeliveries.get(tx, principal.organization, public_id))
-    return require_found(found if found.listener == listener.id else None)
+async def _own(tx: Transaction, principal: Principal, access: Access, path: ListenerPath, public_id: str) -> Redelivery:
+    found = await redeliveries.get(tx, principal.organization, public_id)
+    return await own_job(tx, principal, access, path, found)
 
 
-async def _survey(
+async def _preview(
     tx: Transaction, of: Recipient, params: RedeliveryParams
 ) -> tuple[MissedSelection, Span, RedeliveryPreview]:
-    """What is chosen, between which seqs it lies, and how much it is."""
+    """Return the selection, the seqs between which its messages lie, and their number."""
     if params.messages is not None:
         seqs = await _missed_seqs(tx, of, params.messages)
         ids = sorted(seqs, key=seqs.__getitem__)
@@ -173,5 +181,5 @@ async def _missed_seqs(tx: Transaction, of: Recipient, ids: Sequence[str]) -> di
         if public_id not in seqs or seqs[public_id] <= of.start_seq or states[seqs[public_id]] != "missed"
     ]
     if faults:
-        raise Unprocessable(f"{faults[0].pointer} {rule}.", faults=tuple(faults[:_FAULTS_SHOWN]))
+        raise Unprocessable(f"The value at {faults[0].pointer} {rule}.", faults=tuple(faults[:_FAULTS_SHOWN]))
     return seqs

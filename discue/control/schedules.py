@@ -1,4 +1,4 @@
-"""Schedules: messages that a queue gets again and again."""
+"""Schedules: messages that are published to a queue at recurring times."""
 
 from typing import Final, Literal, TypeVar, get_args
 
@@ -9,7 +9,7 @@ from discue.control.context import ControlContext, require_found
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
-from discue.domain.errors import BadRequest, Conflict, Fault, Unprocessable
+from discue.domain.errors import Conflict, invalid, malformed
 from discue.domain.headers import Headers
 from discue.domain.model import MessageOptions, Queue, RetryOptions
 from discue.domain.schedule import (
@@ -39,9 +39,9 @@ T = TypeVar("T")
 
 
 class ScheduleFields(msgspec.Struct, frozen=True):
-    """What a request says of a schedule. UNSET leaves a field as it is, None goes back to what holds without it.
+    """The fields of a schedule in a request. UNSET keeps the stored value, None restores the default.
 
-    `data` comes with whether it is JSON. It and `cron` are there of every schedule.
+    `cron` and `data` have no default: None keeps the stored value.
     """
 
     alias: str | None = None
@@ -54,6 +54,7 @@ class ScheduleFields(msgspec.Struct, frozen=True):
     missed_runs: str | UnsetType | None = UNSET
     catch_up_limit: int | UnsetType | None = UNSET
     data: tuple[bytes, bool] | None = None
+    """The content, and whether it is JSON."""
     key: str | UnsetType | None = UNSET
     headers: Headers | UnsetType = UNSET
     retry: RetryOptions | UnsetType | None = UNSET
@@ -63,10 +64,10 @@ class ScheduleFields(msgspec.Struct, frozen=True):
 async def create(
     control: ControlContext, principal: Principal, queue_public_id: str, fields: ScheduleFields
 ) -> Schedule:
-    """Without a name it is called by its id.
+    """Create a schedule; its default alias is its id.
 
-    Raises BadRequest without `cron` or `data`, Unprocessable for a taken or unfit alias and for values that are none,
-    PayloadTooLarge, and Conflict where the queue has too many.
+    Raises BadRequest without `cron` or `data`, Unprocessable for a taken or invalid alias and invalid values,
+    PayloadTooLarge, and Conflict if the queue has too many schedules.
     """
     principal.require("messages", "write", queue_public_id)
     draft = _draft(control, principal)
@@ -77,9 +78,7 @@ async def create(
         made = msgspec.structs.replace(fresh, queue=queue.id, queue_public_id=queue.public_id)
         _check_data(control, queue, made)
         if await schedules.count(tx, queue.organization, queue.id, SCHEDULES_A_QUEUE) == SCHEDULES_A_QUEUE:
-            raise Conflict(
-                f"This queue has {SCHEDULES_A_QUEUE} schedules, which is the most. Delete one of them first."
-            )
+            raise Conflict(f"A queue has at most {SCHEDULES_A_QUEUE} schedules. Delete one first.")
         await schedules.insert(tx, made)
         return made
 
@@ -108,7 +107,7 @@ async def page(
 async def change(
     control: ControlContext, principal: Principal, queue_public_id: str, public_id: str, fields: ScheduleFields
 ) -> Schedule:
-    """What says when it runs, once changed, counts from now on: nothing of before is due any more.
+    """Change a schedule. If its timing or status changes, runs that were due before are dropped.
 
     Raises what `create` raises.
     """
@@ -127,7 +126,7 @@ async def change(
 
 
 async def delete(control: ControlContext, principal: Principal, queue_public_id: str, public_id: str) -> None:
-    """It runs no more. Messages that it published stay."""
+    """Delete a schedule. Messages that it has published stay."""
 
     async def work(tx: Transaction) -> None:
         _, stored = await _own(tx, principal, "write", (queue_public_id, public_id))
@@ -146,7 +145,7 @@ async def _own(tx: Transaction, principal: Principal, access: Access, path: tupl
 
 
 def _draft(control: ControlContext, principal: Principal) -> Schedule:
-    """A schedule that nothing was said of. Its version is 0: the first one stored is 1."""
+    """Return a new schedule with the defaults of all fields. Its version is 0; the first stored version is 1."""
     public_id, now = control.public_ids.next(), control.clock.now()
     return Schedule(
         organization=principal.organization,
@@ -165,7 +164,7 @@ def _draft(control: ControlContext, principal: Principal) -> Schedule:
 
 def _changed(stored: Schedule, fields: ScheduleFields, alias: str, now: int) -> Schedule:
     if fields.data is None and stored.config_version == 0:
-        raise _missing("data")
+        raise malformed("/data", "is missing")
     data, is_json = fields.data or (stored.data, stored.is_json)
     changed = msgspec.structs.replace(
         stored,
@@ -182,20 +181,20 @@ def _changed(stored: Schedule, fields: ScheduleFields, alias: str, now: int) -> 
     )
     if (changed.timing, changed.status) == (stored.timing, stored.status):
         return changed
-    return _from_now_on(changed, now)
+    return _with_next_run(changed, now)
 
 
-def _from_now_on(schedule: Schedule, now: int) -> Schedule:
+def _with_next_run(schedule: Schedule, now: int) -> Schedule:
     next_run_at = first_run(schedule, now)
     if next_run_at is None and schedule.status == "enabled":
-        raise _unfit("/cron" if schedule.timing.ends_at is None else "/ends_at", "leaves no run to come")
+        raise invalid("/cron" if schedule.timing.ends_at is None else "/ends_at", "leaves no future run")
     return msgspec.structs.replace(schedule, next_run_at=next_run_at)
 
 
 def _timing(stored: Timing, fields: ScheduleFields, now: int) -> Timing:
     cron = stored.cron if fields.cron is None else fields.cron
     if not cron and fields.cron is None:
-        raise _missing("cron")
+        raise malformed("/cron", "is missing")
     last = range(LAST_INSTANT + 1)
     timing = Timing(
         cron,
@@ -212,7 +211,7 @@ def _missed(stored: MissedRunPolicy, fields: ScheduleFields) -> MissedRunPolicy:
     runs = _chosen(stored.runs, fields.missed_runs, "skip")
     known = next((each for each in MISSED_RUNS if each == runs), None)
     if known is None:
-        raise _unfit("/missed_runs", f"must be one of {', '.join(MISSED_RUNS)}")
+        raise invalid("/missed_runs", f"must be one of {', '.join(MISSED_RUNS)}")
     limit = _within(stored.limit, fields.catch_up_limit, "/catch_up_limit", CATCH_UP)
     return MissedRunPolicy(known, CATCH_UP_LIMIT if limit is None else limit)
 
@@ -244,13 +243,5 @@ def _within(stored: int | None, given: int | UnsetType | None, pointer: str, bou
     if isinstance(given, UnsetType):
         return stored
     if given is not None and given not in bounds:
-        raise _unfit(pointer, f"must be from {bounds.start} to {bounds.stop - 1}")
+        raise invalid(pointer, f"must be from {bounds.start} to {bounds.stop - 1}")
     return given
-
-
-def _missing(field: str) -> BadRequest:
-    return BadRequest(f"The field {field} is missing.", faults=(Fault(f"/{field}", "is missing"),))
-
-
-def _unfit(pointer: str, rule: str) -> Unprocessable:
-    return Unprocessable(f"The value at {pointer} {rule}.", faults=(Fault(pointer, rule),))

@@ -1,4 +1,4 @@
-"""Topics: what is published to one goes by its channels into queues."""
+"""Topics. Messages published to a topic are routed by its channels into queues."""
 
 import msgspec
 
@@ -14,21 +14,21 @@ from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
 class TopicFields(msgspec.Struct, frozen=True):
-    """What a request says of a topic."""
+    """The fields of a topic in a request."""
 
     alias: str | None = None
     name: str | None = None
 
 
 class TopicDetails(msgspec.Struct, frozen=True):
-    """A topic and its channels, the oldest first."""
+    """A topic and its channels, oldest first."""
 
     topic: Topic
     channels: tuple[ResourceRef, ...] = ()
 
 
 async def create(control: ControlContext, principal: Principal, fields: TopicFields) -> TopicDetails:
-    """Without a name it is called by its id. Raises Unprocessable for a taken or unfit alias."""
+    """Create a topic; its default alias is its id. Raises Unprocessable for a taken or invalid alias."""
     if not principal.allows_all("topics", "write"):
         raise Forbidden
     public_id, now = control.public_ids.next(), control.clock.now()
@@ -66,7 +66,7 @@ async def page(
 
 
 async def change(control: ControlContext, principal: Principal, public_id: str, fields: TopicFields) -> TopicDetails:
-    """Raises what `create` raises."""
+    """Change a topic. Raises what `create` raises."""
     now = control.clock.now()
     occurrence = control.occurrence(principal)
 
@@ -82,7 +82,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
 
 
 async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
-    """Its channels go with it. What was published to it stays in the queues."""
+    """Delete a topic with its channels. Messages that it has routed stay in the queues."""
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
@@ -97,7 +97,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
 
 
 async def own_topic(tx: Transaction, principal: Principal, needs: tuple[str, Access], public_id: str) -> Topic:
-    """A topic of the caller's. `needs` is what the caller's key must allow on it: a resource, and what to do to it."""
+    """Return a topic of the caller's organization. `needs` is the scope that the key must have: resource and access."""
     principal.require(*needs, public_id)
     return require_found(await topics.get(tx, principal.organization, public_id))
 

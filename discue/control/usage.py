@@ -1,4 +1,4 @@
-"""TODO."""
+"""Usage of an organization: quotas and what is used of them, event counts, and the events of the past day."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ from discue.store.events import EventQuery, EventTopic, UsageEvent
 
 DAY_MS: Final = 86_400_000
 
-_COUNTED = 10_000
-"""Where no quota bounds how many there are, counting ends there."""
+_COUNT_LIMIT = 10_000
+"""Counting stops here if no quota sets a higher limit."""
 
 
 class QuotaUse(msgspec.Struct, frozen=True):
-    """An organization, its quotas, and what is used of each, by their names."""
+    """An organization, its quotas, and the used amount of each quota by name."""
 
     organization: Organization
     quotas: Quotas
@@ -32,7 +32,7 @@ class QuotaUse(msgspec.Struct, frozen=True):
 
 
 async def used_quotas(control: ControlContext, principal: Principal) -> QuotaUse:
-    """As it is now, of the caller's organization."""
+    """Return the current quotas and usage of the caller's organization."""
     today = control.clock.now() // DAY_MS * DAY_MS
     periods = range(tallies.period_of(today), tallies.period_of(today + DAY_MS))
     own = principal.organization
@@ -52,14 +52,14 @@ async def used_quotas(control: ControlContext, principal: Principal) -> QuotaUse
 
 
 async def require_queue(tx: Transaction, control: ControlContext, organization: int) -> None:
-    """Raises QuotaUsedUp when the organization has all the queues that it may have. For an exclusive transaction."""
+    """Raise QuotaUsedUp unless the organization may have another queue. Requires an exclusive transaction."""
     most = (await _quotas(tx, control, organization)).queues
     if most is not None:
         quota.check("queues", most, await tallies.count_queues(tx, organization, most + 1))
 
 
 async def require_listener(tx: Transaction, control: ControlContext, organization: int) -> None:
-    """The same for listeners, of all queues together."""
+    """Raise QuotaUsedUp unless the organization may have another listener. Requires an exclusive transaction."""
     most = (await _quotas(tx, control, organization)).listeners
     if most is not None:
         quota.check("listeners", most, await tallies.count_listeners(tx, organization, most + 1))
@@ -71,7 +71,7 @@ async def _quotas(tx: Transaction, control: ControlContext, organization: int) -
 
 
 def _bound(most: int | None) -> int:
-    return _COUNTED if most is None else max(most, _COUNTED)
+    return _COUNT_LIMIT if most is None else max(most, _COUNT_LIMIT)
 
 
 HOUR_MS: Final = 3_600_000
@@ -80,7 +80,7 @@ _NAMES: Final = {number: name for name, number in tallies.EVENT_KINDS.items()}
 
 
 class EventCounts(msgspec.Struct, frozen=True):
-    """How many events of each type there were: what did not happen is not in them."""
+    """The number of events by type. Types without events are absent."""
 
     last_24_hours: Mapping[str, int]
     last_1_hours: Mapping[str, int]
@@ -88,7 +88,7 @@ class EventCounts(msgspec.Struct, frozen=True):
 
 
 async def event_counts(control: ControlContext, principal: Principal) -> EventCounts:
-    """Of the caller's organization. Windows begin with the period of five minutes that their start is in."""
+    """Return the event counts of the caller's organization. Each window starts at a multiple of five minutes."""
     now = control.clock.now()
     starts = (now - DAY_MS, now - HOUR_MS, now - now % DAY_MS)
     first = tallies.period_of(starts[0])
@@ -105,29 +105,31 @@ def _counts(rows: list[Row], first: int) -> Mapping[str, int]:
 
 
 SETTLING_MS: Final = 5_000
-"""An event may be stored so much later than its id says. Who follows what happens asks again from there."""
+"""How much later than its id says an event may be stored. Clients that follow the events read this span again."""
 
 
 class EventSelection(msgspec.Struct, frozen=True):
-    """Which events. Without `after` the newest, newest first; else those that follow that id, oldest first."""
+    """A selection of events."""
 
     topic: EventTopic = "all"
     limit: int = 100
     after: str | None = None
+    """Selects the events after this id, oldest first. None: the newest events, newest first."""
 
 
 class EventPage(msgspec.Struct, frozen=True):
-    """Events, and the id behind which to go on so that nothing is left out, though some may come again."""
+    """A page of events."""
 
     events: tuple[UsageEvent, ...]
     onward: str
+    """Id after which the next page starts. Pages may overlap, but skip no event."""
 
 
 def event_position(stored_at: int, public_id: str) -> str:
-    """Where an element stands that was stored at a time and has an id: as a rule that is the id.
+    """Return the list position of a message or event, which is its id unless the time of the id is not `stored_at`.
 
-    Where the two contradict each other the time counts: its other elements come first if the id is older, and none of
-    them if the id is younger.
+    In that case the time decides: the position is after all others of that millisecond if the id is newer, before
+    them if the id is older.
     """
     made_at = millisecond_in(public_id)
     if stored_at == made_at:
@@ -136,10 +138,10 @@ def event_position(stored_at: int, public_id: str) -> str:
 
 
 async def page_of_events(control: ControlContext, principal: Principal, selection: EventSelection) -> EventPage:
-    """What the caller may see of them. Raises Forbidden without the scope."""
+    """Return the selected events that the caller may read. Raises Forbidden without the scope."""
     now = control.clock.now()
     oldest = last_id_of(now - DAY_MS)
-    wanted = EventQuery(
+    query = EventQuery(
         organization=principal.organization,
         after=max(oldest, selection.after or oldest),
         limit=selection.limit,
@@ -147,15 +149,15 @@ async def page_of_events(control: ControlContext, principal: Principal, selectio
         only=principal.targets_of("events", "read"),
         oldest_first=selection.after is not None,
     )
-    found = await control.store.read(lambda tx: events.find(tx, wanted))
-    return EventPage(tuple(found.events), _onward(wanted, found, last_id_of(now - SETTLING_MS)))
+    found = await control.store.read(lambda tx: events.find(tx, query))
+    return EventPage(tuple(found.events), _onward(query, found, last_id_of(now - SETTLING_MS)))
 
 
-def _onward(wanted: EventQuery, found: events.EventBatch, settled: str) -> str:
-    """Not beyond what may still be joined by others, unless the page would be the same one for ever."""
-    if not wanted.oldest_first:
+def _onward(query: EventQuery, found: events.EventBatch, settled: str) -> str:
+    """Return the id to continue after: at most `settled`, unless the same page would be returned again."""
+    if not query.oldest_first:
         return settled
-    if len(found.events) < wanted.limit:
+    if len(found.events) < query.limit:
         return settled if found.end is None else found.end
     first, last = found.events[0].id, found.events[-1].id
     return settled if first <= settled < last else last

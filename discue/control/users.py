@@ -1,4 +1,4 @@
-"""Users: members of an organization. Who has not set a password is invited to."""
+"""Users: members of an organization. A user without a password gets an invitation to set one."""
 
 import re
 from typing import get_args
@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.control.context import ControlContext, require_found
 from discue.domain import invitation, passwords
-from discue.domain.errors import BadRequest, Conflict, Fault, Forbidden, Locked, Unprocessable
+from discue.domain.errors import BadRequest, Conflict, Fault, Forbidden, Locked, invalid
 from discue.domain.invitation import Invitation, new_invitation
 from discue.domain.model import Role, User
 from discue.domain.scopes import Access, Principal
@@ -25,29 +25,30 @@ _OWNERS_AT_ONCE = 100
 
 
 class UserFields(msgspec.Struct, frozen=True):
-    """What a request says of a user. None leaves a field as it is; `invite` asks for a new invitation."""
+    """The fields of a user in a request. None keeps the stored value."""
 
     email: str | None = None
     display_name: str | UnsetType | None = UNSET
     role: str | None = None
     password: str | None = None
     invite: bool = False
+    """Whether to make a new invitation."""
 
     def __repr__(self) -> str:
         return f"UserFields(email={self.email!r}, role={self.role!r})"
 
 
 class UserDetails(msgspec.Struct, frozen=True):
-    """A user, and the invitation that was made with the request."""
+    """A user, and the invitation that the request made, if any."""
 
     user: User
     invitation: Invitation | None = None
 
 
 async def create(control: ControlContext, principal: Principal, fields: UserFields) -> UserDetails:
-    """With a password, or without one with an invitation.
+    """Create a user with a password, or with an invitation if the request has no password.
 
-    Raises BadRequest without an email or a role; Unprocessable for a taken or unfit email, and for values out of range.
+    Raises BadRequest without an email or a role, Unprocessable for a taken or invalid email and invalid values.
     """
     if not principal.allows_all("users", "write"):
         raise Forbidden
@@ -75,9 +76,9 @@ async def page(control: ControlContext, principal: Principal, selection: Selecti
 
 
 async def change(control: ControlContext, principal: Principal, public_id: str, fields: UserFields) -> UserDetails:
-    """A password or a new invitation makes void whatever invitation there was.
+    """Change a user. A password or a new invitation voids the previous invitation.
 
-    Raises Conflict when no active owner would remain, and what `create` raises.
+    Raises what `create` raises, and Conflict if no active owner would remain.
     """
     entry = await _entry(control, fields, invites=fields.invite)
     now, occurrence = control.clock.now(), control.occurrence(principal)
@@ -98,7 +99,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
 
 
 async def delete(control: ControlContext, principal: Principal, public_id: str) -> None:
-    """Raises Conflict when no active owner would remain."""
+    """Delete a user. Raises Conflict if no active owner would remain."""
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
@@ -112,9 +113,9 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
 
 
 async def accept(control: ControlContext, token: str, password: str) -> User | None:
-    """Set the password of the user who was invited with the token. None when it is none, or not valid any more.
+    """Set the password of the user whom the token invites. Returns None if the token is unknown or expired.
 
-    Raises Unprocessable for what can be no password, whatever the token, and Locked when the organization is suspended.
+    Raises Unprocessable for an invalid password, whatever the token, and Locked if the organization is suspended.
     """
     passwords.check_password(password)
     hashed, now = invitation.hash_of(token), control.clock.now()
@@ -136,7 +137,7 @@ async def accept(control: ControlContext, token: str, password: str) -> User | N
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    """How somebody comes in from now on; neither: as before."""
+    """New means to sign in. Both None: unchanged."""
 
     password_hash: str | None = None
     invitation: Invitation | None = None
@@ -146,8 +147,7 @@ async def _entry(control: ControlContext, fields: UserFields, *, invites: bool) 
     if fields.password is None:
         return _Entry(invitation=new_invitation(control.random_text, control.clock.now()) if invites else None)
     if fields.invite:
-        rule = "cannot be given together with an invitation"
-        raise Unprocessable(f"A password {rule}.", faults=(Fault("/password", rule),))
+        raise invalid("/password", "cannot be combined with an invitation")
     passwords.check_password(fields.password)
     return _Entry(password_hash=await control.passwords.hash_of(fields.password, control.random_bytes))
 
@@ -170,11 +170,11 @@ async def _invited(tx: Transaction, hashed: bytes, now: int) -> User | None:
 async def _require_free(tx: Transaction, user: User) -> None:
     holder = await users.by_email(tx, user.organization, user.email)
     if holder is not None and holder.id != user.id:
-        raise Unprocessable("This email is taken.", faults=(Fault("/email", "is taken"),))
+        raise invalid("/email", "is taken")
 
 
 async def _require_another_owner(tx: Transaction, user: User) -> None:
-    """An organization that has active owners keeps one."""
+    """Raise Conflict if the user is the last active owner of the organization."""
     last = 0
     if not user.is_active_owner:
         return
@@ -182,17 +182,17 @@ async def _require_another_owner(tx: Transaction, user: User) -> None:
         if any(other.is_active_owner and other.id != user.id for other in owners):
             return
         last = owners[-1].id
-    raise Conflict("This is the last active owner.")
+    raise Conflict("This is the last active owner. Make another user an owner first.")
 
 
 def _require_given(fields: UserFields) -> None:
     faults = [Fault(f"/{name}", "is missing") for name in ("email", "role") if getattr(fields, name) is None]
     if faults:
-        raise BadRequest("A user has an email and a role.", faults=tuple(faults))
+        raise BadRequest("The fields email and role are required.", faults=tuple(faults))
 
 
 def _draft(control: ControlContext, principal: Principal) -> User:
-    """A user that nothing was said of."""
+    """Return a new user with the defaults of all fields."""
     now = control.clock.now()
     return User(
         organization=principal.organization,
@@ -225,10 +225,9 @@ def _changed(stored: User, fields: UserFields, entry: _Entry, now: int) -> User:
 
 
 def _email(text: str) -> str:
-    """As it was sent: nothing is normalised."""
+    """Return the email as sent: it is not normalized. Raises Unprocessable if it is invalid."""
     if len(text) not in _EMAIL_LENGTHS or _EMAIL.fullmatch(text) is None:
-        rule = "must be an address of 3 to 254 characters with one @ and no spaces"
-        raise Unprocessable(f"The email {rule}.", faults=(Fault("/email", rule),))
+        raise invalid("/email", "must be an address of 3 to 254 characters with one @ and no spaces")
     return text
 
 
@@ -236,14 +235,12 @@ def _display_name(text: str | UnsetType | None) -> str:
     if not isinstance(text, str):
         return ""
     if len(text) > _LONGEST_NAME or _CONTROL.search(text):
-        rule = f"must have at most {_LONGEST_NAME} characters, and no control characters"
-        raise Unprocessable(f"The display name {rule}.", faults=(Fault("/display_name", rule),))
+        raise invalid("/display_name", f"must have at most {_LONGEST_NAME} characters and no control characters")
     return text
 
 
 def _role(text: str) -> Role:
     role = next((each for each in _ROLES if each == text), None)
     if role is None:
-        rule = f"must be one of {', '.join(_ROLES)}"
-        raise Unprocessable(f"The role {rule}.", faults=(Fault("/role", rule),))
+        raise invalid("/role", f"must be one of {', '.join(_ROLES)}")
     return role

@@ -162,6 +162,22 @@ class SettingsInvalid(DiscueError):
     """The settings are not valid."""
 
 
+def invalid(pointer: str, rule: str) -> Unprocessable:
+    """Return the error for a value that breaks a rule. `rule` is a predicate, such as "must be a string"."""
+    return Unprocessable(_sentence(pointer, rule), faults=(Fault(pointer, rule),))
+
+
+def malformed(pointer: str, rule: str) -> BadRequest:
+    """Return the error for a value that is missing, has the wrong type, or cannot be parsed."""
+    return BadRequest(_sentence(pointer, rule), faults=(Fault(pointer, rule),))
+
+
+def _sentence(pointer: str, rule: str) -> str:
+    if pointer.startswith("?"):
+        return f"The query parameter {pointer[1:]} {rule}."
+    return f"The value at {pointer} {rule}." if pointer else f"The request body {rule}."
+
+
 _TITLES = {413: "Payload Too Large", 414: "URI Too Long", 422: "Unprocessable Entity"}
 
 

@@ -21,7 +21,6 @@ from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.config.settings import Settings, default_quotas
 from discue.control.domains import DomainChecker
-from discue.control.listener_tests import Samples
 from discue.control.pulls import Puller
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership, Predecessors
@@ -335,7 +334,7 @@ def _dispatch_limits(settings: Settings) -> DispatchLimits:
 
 
 def _services(
-    installation: Installation, readiness: Readiness, log: Log, asking: tuple[DomainChecker, Samples, Puller]
+    installation: Installation, readiness: Readiness, log: Log, asking: tuple[DomainChecker, Sampler, Puller]
 ) -> Services:
     """`asking` is what asks others, or the store again and again, for somebody who waits for the answer."""
     checks, samples, puller = asking

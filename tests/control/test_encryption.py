@@ -93,7 +93,7 @@ async def test_what_was_moved_to_another_row_does_not_open(cast: Cast, control: 
 
 async def test_without_the_key_nothing_is_made(cast: Cast, control: ControlContext) -> None:
     await encryption.begin(with_keys(control, OLD), OLD_ID)
-    with pytest.raises(Unavailable, match="does not know the key"):
+    with pytest.raises(Unavailable, match="has no encryption key"):
         await make(cast, with_keys(control, NEW))
     assert await control.store.read(encryption_rows.count) == 0
 
@@ -113,7 +113,7 @@ async def test_everything_moves_in_steps_and_is_what_it_was(cast: Cast, control:
     steps = await move_all(both, NEW_ID)
     assert sum(step.moved for step in steps) == 3
     assert sum(step.rows for step in steps) == 6
-    assert (await encryption.left(both, NEW_ID, None)).unreadable == ()
+    assert (await encryption.find_left(both, NEW_ID, None)).unreadable == ()
     assert await encryption.finish(both, NEW_ID)
 
     assert await control.store.read(encryption_rows.read) == Encryption(NEW_ID)
@@ -134,9 +134,9 @@ async def test_what_is_left_under_another_key_is_found(cast: Cast, control: Cont
     old = with_keys(control, OLD)
     await encryption.begin(old, OLD_ID)
     made = await make(cast, old, 3)
-    found = await encryption.left(old, NEW_ID, None)
+    found = await encryption.find_left(old, NEW_ID, None)
     assert found.unreadable == tuple((each.listener.organization, each.listener.id) for each in made[:2])
-    assert (await encryption.left(old, NEW_ID, found.after)).rows == 1
+    assert (await encryption.find_left(old, NEW_ID, found.after)).rows == 1
 
 
 async def test_who_was_overtaken_by_another_rotation_does_not_end_that(control: ControlContext) -> None:

@@ -6,7 +6,7 @@ from discue.api.links import link_to
 from discue.api.resources.messages import content_of
 from discue.api.route import Call, Needs, Route
 from discue.control import listener_tests
-from discue.control.listener_tests import FilterTest
+from discue.control.listener_tests import FilterTestParams
 from discue.domain import headers
 from discue.domain.errors import BadRequest, Fault, Unprocessable
 from discue.domain.messages import encode_options
@@ -17,9 +17,9 @@ async def create(call: Call) -> wire.FilterTest:
     body: bodies.FilterTestBody = call.body
     queue_id, listener_id = call.ids
     chosen = filter_of(body.filter)
-    trial = FilterTest(chosen if isinstance(chosen, str) else None, _message(body))
-    verdict = await listener_tests.try_filter(call.control, call.principal, (queue_id, listener_id), trial)
-    conditions = [wire.ConditionShown(answer.pointer, answer.holds) for answer in verdict.answers]
+    params = FilterTestParams(chosen if isinstance(chosen, str) else None, _message(body))
+    verdict = await listener_tests.try_filter(call.control, call.principal, (queue_id, listener_id), params)
+    conditions = [wire.ConditionShown(answer.pointer, answer.holds) for answer in verdict.conditions]
     shown = wire.FilterTestShown(matches=verdict.matches, conditions=conditions)
     return wire.FilterTest(filter_test=shown, links=link_to(call.url))
 

@@ -50,13 +50,13 @@ async def pull(call: Call) -> wire.Pulled | EventStream:
     wait_ms = number_in(parameters, "wait", 0, LONGEST_WAIT_SECONDS, smallest=0) * 1_000
     path = (call.ids[0], call.ids[1])
     if call.wants_events and call.method != "HEAD":
-        return EventStream(_events(call, await pulls.place_of(call.control, call.principal, path), most))
+        return EventStream(_events(call, await pulls.pull_target(call.control, call.principal, path), most))
     if call.method == "HEAD":
         # Nobody would see what was handed out to that.
-        await pulls.place_of(call.control, call.principal, path)
+        await pulls.pull_target(call.control, call.principal, path)
         return wire.Pulled(messages=[], links=link_to(call.url))
     with call.services.puller.connect(call.principal.key) as client:
-        place = await pulls.place_of(call.control, call.principal, path)
+        place = await pulls.pull_target(call.control, call.principal, path)
         handed = await _pulled(call, client, place, (most, wait_ms))
     return wire.Pulled(messages=[shown(each) for each in handed], links=link_to(call.url))
 
@@ -84,7 +84,7 @@ async def acknowledge(call: Call) -> wire.Receipts:
     if not 1 <= len(decisions) <= RECEIPTS_AT_MOST:
         rule = f"must have 1 to {RECEIPTS_AT_MOST} receipts in all"
         raise Unprocessable(f"The request {rule}.", faults=(Fault("", rule),))
-    place = await pulls.place_of(call.control, call.principal, (call.ids[0], call.ids[1]))
+    place = await pulls.pull_target(call.control, call.principal, (call.ids[0], call.ids[1]))
     answered = await call.services.puller.answer(place, decisions)
     receipts = [
         wire.ReceiptShown(str(decision.receipt), state) for decision, state in zip(decisions, answered, strict=True)

@@ -11,7 +11,8 @@ from discue.api.resources.missed import PATH
 from discue.api.route import Call, Needs, Route
 from discue.api.stretches import pace_of, time_of
 from discue.control import redeliveries
-from discue.control.redeliveries import Path, RedeliveryParams, RedeliveryResult
+from discue.control.listeners import ListenerPath
+from discue.control.redeliveries import RedeliveryParams, RedeliveryResult
 from discue.domain.errors import BadRequest, Fault, Unprocessable
 from discue.domain.model import MISSED_REASONS, Redelivery
 
@@ -49,7 +50,7 @@ async def cancel(call: Call) -> wire.Deleted:
     return wire.Deleted(links=link_to(call.url))
 
 
-def _path(call: Call) -> Path:
+def _path(call: Call) -> ListenerPath:
     return call.ids[0], call.ids[1]
 
 

@@ -12,7 +12,7 @@ from discue.api.resources.missed import PATH
 from discue.api.route import Call, Needs, Route
 from discue.api.stretches import pace_of, time_of
 from discue.control import replays
-from discue.control.redeliveries import Path
+from discue.control.listeners import ListenerPath
 from discue.control.replays import ReplayParams, ReplayResult
 from discue.domain.errors import BadRequest, Fault, Unprocessable
 from discue.domain.model import Replay
@@ -49,7 +49,7 @@ async def cancel(call: Call) -> wire.Deleted:
     return wire.Deleted(links=link_to(call.url))
 
 
-def _path(call: Call) -> Path:
+def _path(call: Call) -> ListenerPath:
     return call.ids[0], call.ids[1]
 
 
