@@ -7,6 +7,7 @@ import msgspec
 
 from discue.control.listener_options import LEASED_FOR_SECONDS
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage
+from discue.dispatch.delivery_rules import Drop, Gap, decide_due, decide_new, drop_reason, steps_of_page
 from discue.dispatch.lane.budget import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.ordering import Ordering
@@ -124,51 +125,45 @@ class Ledger:
         return step.redelivery.updated_at + min(pace, step.redelivered) * 1_000 // pace
 
     def hand_out_again(self, found: OpenDelivery, body: bytes | None) -> LeasedMessage | None:
-        """A delivery that is due, or whose lease is over. None when it is not handed out, but settled."""
+        """Lease a delivery that is due, or whose lease has expired. Returns None if it is settled instead."""
         if found.seq in self._touched:
             return None
-        entry, progress = found.entry, self._progress
-        if entry is None or body is None:
-            progress.forget(found.seq)
-            return None
+        progress = self._progress
         is_first = self._resumes(found)
-        if found.state == "leased" and not self._end_lease(found):
-            return None
-        entry = msgspec.structs.replace(entry, body=body)
-        if is_first and not self._wants(entry):
+        entry = None
+        if found.entry is not None and body is not None:
+            if found.state == "leased" and not self._end_lease(found):
+                return None
+            entry = msgspec.structs.replace(found.entry, body=body)
+        reason = "" if entry is None else self._drop_reason(entry, found.waits_since)
+        decision = decide_due(entry, self._accepts, reason, is_first=is_first)
+        if isinstance(decision, Drop):
+            progress.expire(found.seq, found.attempts, decision.reason, self._now)
+        elif entry is None or decision is not None:
             progress.forget(found.seq)
-            return None
-        if reason := self._given_up(entry, found.waits_since):
-            progress.expire(found.seq, found.attempts, reason, self._now)
-            return None
-        return self._lease(entry, found.attempts + 1, is_new=False)
+        else:
+            return self._lease(entry, found.attempts + 1, is_new=False)
+        return None
 
     def hand_out(self, page: LogPage, most: int) -> list[LeasedMessage]:
-        """New messages, which follow the position. What is not for the listener is passed on the way."""
-        progress, handed = self._progress, list[LeasedMessage]()
-        expected = self.position + 1
-        for entry in page.entries:
-            if entry.waits or 0 < entry.origin_seq <= self._record.start_seq:
-                # Not due yet, or published before the listener was there: for this cursor it is a hole.
+        """Lease new messages from the position on, at most so many. Settles what is not for the listener on the way."""
+        progress, leased = self._progress, list[LeasedMessage]()
+        for step in steps_of_page(page, self.position, self._record.start_seq, page.through):
+            if isinstance(step, Gap):
+                progress.skip(step.first, step.last)
                 continue
-            if entry.seq > expected:
-                progress.skip(expected, entry.seq - 1)
-                expected = entry.seq
-            held = None if self._order is None else self._order.holder(entry)
+            held = None if self._order is None else self._order.holder(step)
             if held is not None:
-                progress.block(held, [entry.seq])
-            elif not self._wants(entry):
-                progress.pass_over(entry, "", self._now)
-            elif reason := self._given_up(entry, entry.stored_at):
-                progress.pass_over(entry, reason, self._now)
-            elif len(handed) == most:
-                return handed
+                progress.block(held, [step.seq])
+                continue
+            decision = decide_new(step, self._accepts, self._drop_reason(step, step.stored_at))
+            if decision is not None:
+                progress.pass_over(step, decision.reason if isinstance(decision, Drop) else "", self._now)
+            elif len(leased) < most:
+                leased.append(self._lease(step, 1, is_new=True))
             else:
-                handed.append(self._lease(entry, 1, is_new=True))
-            expected = entry.seq + 1
-        if page.through >= expected:
-            progress.skip(expected, page.through)
-        return handed
+                break
+        return leased
 
     def miss_through(self, seq: int) -> None:
         """What has waited too long, up to there, will not be handed out any more."""
@@ -262,14 +257,11 @@ class Ledger:
         self._handed_out += 1
         return LeasedMessage(entry, attempt, receipt, until)
 
-    def _wants(self, entry: Entry) -> bool:
+    def _accepts(self, entry: Entry) -> bool:
         return self._filter is None or self._filter.takes(entry)
 
-    def _given_up(self, entry: Entry, waits_since: int) -> str:
-        """Why a message is not handed out any more; empty for one that is."""
-        if 0 < entry.expires_at <= self._now:
-            return "expired"
-        return "too_old" if waits_since < self._now - self._rules.deadline_ms else ""
+    def _drop_reason(self, entry: Entry, waits_since: int) -> str:
+        return drop_reason(entry, waits_since, self._now, self._rules.deadline_ms)
 
 
 _DETAILS: dict[str, str] = {
