@@ -45,7 +45,8 @@ from discue.store.engine import PULL_OWNER, IdempotencyRecord, NewEntry, Row, Tr
 from discue.store.events import Occurrence
 from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
 from discue.store.pagination import Selection
-from discue.store.postgres.append import APPEND, APPEND_LATER, APPEND_ONCE, KNOWN_KEYS, ROUTE
+from discue.store.postgres.append import CLOSED_AT, KNOWN_KEYS
+from discue.store.postgres.append import statement as append_statement
 from discue.store.postgres.poll import PAGE, POLL
 from discue.store.postgres.settle import statement
 from discue.store.purge import Job
@@ -513,10 +514,19 @@ _KEYS = {
 async def test_the_hot_statements_go_by_whole_primary_keys_on_a_server(prepared: Prepared) -> None:
     store = prepared.store
     rare = ((False, False, False), (True, True, True))
-    texts = [statement((*parts[:5], *each, parts[5])) for parts in product((False, True), repeat=6) for each in rare]
-    for sql in (*texts, APPEND, APPEND_LATER, APPEND_ONCE, ROUTE, KNOWN_KEYS, PAGE, POLL):
+    settles = [
+        statement((*parts[:4], ranges, parts[4], *steps, parts[5]))
+        for parts in product((False, True), repeat=6)
+        for ranges, *steps in rare
+    ]
+    appends = [
+        append_statement(has_keys=has_keys, has_delayed=has_delayed)
+        for has_keys, has_delayed in product((False, True), repeat=2)
+    ]
+    topics = append_statement(has_keys=True, has_delayed=True, is_topic=True)
+    for sql in (*settles, *appends, topics, KNOWN_KEYS, CLOSED_AT, PAGE, POLL):
         found = await store.read(lambda tx, sql=sql: index_conditions(tx, sql))  # type: ignore[misc]
-        assert found or sql in texts
+        assert found or sql in settles
         for index, condition in found.items():
             parts = _KEYS.get(index, ())
             assert all(part in condition.replace("= ANY", "= ANY =") for part in parts), (index, condition)

@@ -1,16 +1,19 @@
-"""Append on PostgreSQL: one statement for a batch, which commits by itself.
+"""Append on PostgreSQL: one statement per batch, which commits by itself.
 
-It raises the heads in the order of their keys, waiting for each that another worker is about to raise (the newest
-version of its row is what counts then), and stores the entries under them.
+It raises the heads in the order of their keys, waiting for each that another worker is raising (the newest version of
+the row then counts), and stores the messages below them. Messages of topics are all stored, or the statement fails.
 """
 
 from collections.abc import Sequence
+from functools import cache
+from itertools import count
 from typing import Any, Final
 
 import asyncpg
 
 from discue.domain.errors import StoreUnavailable
 from discue.store import tallies
+from discue.store.batch_rows import ENTRY_COLUMNS, Values, entry_values, sql_type
 from discue.store.engine import (
     AlreadyDone,
     Append,
@@ -19,80 +22,29 @@ from discue.store.engine import (
     QueueClosed,
     StaleConfiguration,
     TopicAppend,
-    Value,
 )
 from discue.store.idempotency import ResponseGroup, encode_responses
-from discue.store.message_log import WAITING, entry_of_new
+from discue.store.message_log import entry_of_new
 from discue.store.postgres.errors import OUTAGES
 
-# `= ANY (ARRAY[x])` is `= x` to an index, and nothing that tables could be merged by: so no plan walks all heads
-# because there were few when it was made, and the heads are locked in the order in which they are given.
-_RAISE: Final = """
-WITH raised AS (
-    UPDATE queue_head h
-    SET head = h.head + (w.last - w.first + 1), last_stored_at = greatest(h.last_stored_at, w.now)
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-        $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
-        AS w (organization, queue, config_version, now, first, last, bytes, first_key, last_key, first_answers,
-            last_answers)
-    WHERE h.organization = ANY (ARRAY[w.organization]) AND h.queue = w.queue
-        AND h.config_version = w.config_version AND h.closed_at IS NULL
-    RETURNING h.organization, h.queue, h.last_stored_at AS stored_at, w.now, w.first, w.last, w.bytes, w.first_key,
-        w.last_key, w.first_answers, w.last_answers, h.head - (w.last - w.first + 1) AS base
-)"""
-_STORED: Final = """, stored AS (
-    INSERT INTO log (organization, queue, seq, id, stored_at, alias, expires_at, key_hash, extra, size, codec, body)
-    SELECT r.organization, r.queue, r.base + e.place, e.id, r.stored_at, e.alias, e.expires_at, e.key_hash, e.extra,
-        octet_length(e.body), e.codec, e.body
-    FROM raised r CROSS JOIN LATERAL unnest(
-        ($12::text[])[r.first:r.last], ($13::text[])[r.first:r.last], ($14::bigint[])[r.first:r.last],
-        ($15::bigint[])[r.first:r.last], ($16::bytea[])[r.first:r.last], ($17::bigint[])[r.first:r.last],
-        ($18::bytea[])[r.first:r.last]
-    ) WITH ORDINALITY AS e (id, alias, expires_at, key_hash, extra, codec, body, place)
-)"""
-_COUNT: Final = f""", counted AS (
-    INSERT INTO tally (organization, period, kind, slot, n)
-    SELECT organization, now / {tallies.PERIOD_MS}, {tallies.MESSAGE_ADDED}, $19::bigint, sum(last - first + 1)::bigint
-    FROM raised GROUP BY organization, now / {tallies.PERIOD_MS}
-    UNION ALL
-    SELECT organization, {tallies.CURRENT}, {tallies.BYTES_STORED}, $19::bigint, sum(bytes)::bigint
-    FROM raised GROUP BY organization
-    ON CONFLICT (organization, period, kind, slot) DO UPDATE SET n = tally.n + excluded.n
-)"""
-_KEEP: Final = """, kept AS (
-    INSERT INTO idempotency_key (key, answers)
-    SELECT k.key, k.answers FROM raised r CROSS JOIN LATERAL unnest(
-        ($20::bigint[])[r.first_key:r.last_key], ($21::bigint[])[r.first_key:r.last_key]
-    ) AS k (key, answers)
-), answered AS (
-    INSERT INTO idempotency_answers (organization, id, stored_at, size, content)
-    SELECT r.organization, a.id, r.stored_at, octet_length(a.content), a.content
-    FROM raised r CROSS JOIN LATERAL unnest(
-        ($22::bigint[])[r.first_answers:r.last_answers], ($23::bytea[])[r.first_answers:r.last_answers]
-    ) AS a (id, content)
-)"""
-_RAISED: Final = "\nSELECT first, base, stored_at FROM raised"
-_DUE_AT: Final = "($24::bigint[])[r.first + e.place - 1]"
-_STORED_LATER: Final = (
-    _STORED.replace("seq, id,", "seq, kind, id,")
-    .replace("e.place, e.id", f"e.place, CASE WHEN {_DUE_AT} IS NULL THEN 0 ELSE {WAITING} END, e.id")
-    .replace("e.expires_at, e.key_hash,", f"e.expires_at, CASE WHEN {_DUE_AT} IS NULL THEN e.key_hash END,")
+_HEAD_COLUMNS: Final = (
+    "organization",
+    "queue",
+    "config_version",
+    "now",
+    "first",
+    "last",
+    "bytes",
+    "first_key",
+    "last_key",
+    "first_response",
+    "last_response",
 )
-_SCHEDULED: Final = """, scheduled AS (
-    INSERT INTO scheduled (organization, queue, origin_seq, due_at, size, key_hash)
-    SELECT r.organization, r.queue, r.base + e.place, e.due_at, octet_length(e.body), e.key_hash
-    FROM raised r CROSS JOIN LATERAL unnest(
-        ($15::bigint[])[r.first:r.last], ($18::bytea[])[r.first:r.last], ($24::bigint[])[r.first:r.last]
-    ) WITH ORDINALITY AS e (key_hash, body, due_at, place)
-    WHERE e.due_at IS NOT NULL
-)"""
-APPEND: Final = _RAISE + _STORED + _COUNT + _RAISED
-APPEND_ONCE: Final = _RAISE + _STORED + _COUNT + _KEEP + _RAISED
-"""The same, for messages of which some have idempotency keys."""
-APPEND_LATER: Final = _RAISE + _STORED_LATER + _COUNT + _KEEP + _SCHEDULED + _RAISED
-"""The same, for messages of which some are not due yet."""
+"""A head, and which of the messages, keys and responses of the batch are its own: their places, counted from 1."""
 
-# A subquery for a value is not made into a join: it goes by the key, however few rows there were.
+_KIND: Final = ENTRY_COLUMNS.index("kind")
+
+# A subquery that yields a value does not become a join: it goes by the key, however few rows the table has.
 KNOWN_KEYS: Final = """
 SELECT k.number
 FROM unnest($1::bigint[]) WITH ORDINALITY AS k (key, number)
@@ -100,144 +52,202 @@ CROSS JOIN LATERAL (SELECT FROM idempotency_key i WHERE i.key = ANY (ARRAY[k.key
 """
 CLOSED_AT: Final = "SELECT closed_at FROM queue_head WHERE organization = $1 AND queue = $2"
 
-# What has body ids names bodies that are not among the rows: sizes are told.
-_STORED_SHARING: Final = f""", stored AS (
-    INSERT INTO log (organization, queue, seq, kind, id, stored_at, alias, expires_at, key_hash, extra, size, codec,
-        body, body_id)
-    SELECT r.organization, r.queue, r.base + e.place, CASE WHEN e.due_at IS NULL THEN 0 ELSE {WAITING} END, e.id,
-        r.stored_at, e.alias, e.expires_at, CASE WHEN e.due_at IS NULL THEN e.key_hash END, e.extra, e.size, e.codec,
-        e.body, e.body_id
-    FROM raised r CROSS JOIN LATERAL unnest(
-        ($12::text[])[r.first:r.last], ($13::text[])[r.first:r.last], ($14::bigint[])[r.first:r.last],
-        ($15::bigint[])[r.first:r.last], ($16::bytea[])[r.first:r.last], ($17::bigint[])[r.first:r.last],
-        ($18::bytea[])[r.first:r.last], ($24::bigint[])[r.first:r.last], ($25::bigint[])[r.first:r.last],
-        ($26::bigint[])[r.first:r.last]
-    ) WITH ORDINALITY AS e (id, alias, expires_at, key_hash, extra, codec, body, due_at, body_id, size, place)
-)"""
-_SCHEDULED_SHARING: Final = """, scheduled AS (
-    INSERT INTO scheduled (organization, queue, origin_seq, due_at, size, key_hash)
-    SELECT r.organization, r.queue, r.base + e.place, e.due_at, e.size, e.key_hash
-    FROM raised r CROSS JOIN LATERAL unnest(
-        ($15::bigint[])[r.first:r.last], ($24::bigint[])[r.first:r.last], ($26::bigint[])[r.first:r.last]
-    ) WITH ORDINALITY AS e (key_hash, due_at, size, place)
-    WHERE e.due_at IS NOT NULL
-)"""
-_SHARED: Final = """, shared AS (
-    INSERT INTO body (organization, id, size, uses, bytes)
-    SELECT b.organization, b.id, octet_length(b.bytes), b.uses, b.bytes
-    FROM unnest($27::bigint[], $28::bigint[], $29::bigint[], $30::bytea[]) AS b (organization, id, uses, bytes)
-    WHERE EXISTS (SELECT FROM raised)
-)"""
-# Dividing by zero fails the whole statement: then nothing of it is stored.
-_ALL_RAISED: Final = """
-SELECT first, base, stored_at, 1 / CASE WHEN count(*) OVER () = $31::bigint AND NOT EXISTS (
-    SELECT FROM unnest($32::bigint[], $33::bigint[], $34::bigint[]) AS w (organization, topic, routes_version)
-    WHERE NOT EXISTS (
-        SELECT FROM topic t WHERE t.organization = ANY (ARRAY[w.organization]) AND t.id = w.topic
-            AND t.routes_version = w.routes_version)
-) THEN 1 ELSE 0 END FROM raised"""
-ROUTE: Final = _RAISE + _STORED_SHARING + _COUNT + _KEEP + _SCHEDULED_SHARING + _SHARED + _ALL_RAISED
-"""The same for messages of topics: all of them, or the statement fails or finds nothing."""
+
+@cache
+def statement(*, has_keys: bool = False, has_delayed: bool = False, is_topic: bool = False) -> str:
+    """The statement for a batch, with the parts that it needs: idempotency keys, delayed messages, topics' rows."""
+    numbers = count(1)
+
+    def arrays(*kinds: str) -> list[str]:
+        return [f"${next(numbers)}::{kind}[]" for kind in kinds]
+
+    def slices(parameters: Sequence[str], first: str = "first", last: str = "last") -> str:
+        return ", ".join(f"({each})[r.{first}:r.{last}]" for each in parameters)
+
+    heads = arrays(*["bigint"] * len(_HEAD_COLUMNS))
+    columns = _entry_columns(has_delayed=has_delayed, is_topic=is_topic)
+    entries = arrays(*[sql_type("log", column) for column in columns])
+    slot = f"${next(numbers)}::bigint"
+    # To an index, `= ANY (ARRAY[x])` is `= x`, and tables cannot be merged by it. So no plan walks all heads because
+    # there were few when it was made, and the heads are locked in the order in which they are given.
+    parts = [
+        f"""raised AS (
+            UPDATE queue_head h
+            SET head = h.head + (w.last - w.first + 1), last_stored_at = greatest(h.last_stored_at, w.now)
+            FROM unnest({", ".join(heads)}) AS w ({", ".join(_HEAD_COLUMNS)})
+            WHERE h.organization = ANY (ARRAY[w.organization]) AND h.queue = w.queue
+                AND h.config_version = w.config_version AND h.closed_at IS NULL
+            RETURNING h.organization, h.queue, h.last_stored_at AS stored_at, w.now, w.first, w.last, w.bytes,
+                w.first_key, w.last_key, w.first_response, w.last_response,
+                h.head - (w.last - w.first + 1) AS base
+        )""",
+        f"""stored AS (
+            INSERT INTO log (organization, queue, seq, stored_at, {", ".join(columns)})
+            SELECT r.organization, r.queue, r.base + e.place, r.stored_at, {", ".join(f"e.{name}" for name in columns)}
+            FROM raised r CROSS JOIN LATERAL unnest({slices(entries)})
+                WITH ORDINALITY AS e ({", ".join(columns)}, place)
+        )""",
+        f"""counted AS (
+            INSERT INTO tally (organization, period, kind, slot, n)
+            SELECT organization, now / {tallies.PERIOD_MS}, {tallies.MESSAGE_ADDED}, {slot},
+                sum(last - first + 1)::bigint
+            FROM raised GROUP BY organization, now / {tallies.PERIOD_MS}
+            UNION ALL
+            SELECT organization, {tallies.CURRENT}, {tallies.BYTES_STORED}, {slot}, sum(bytes)::bigint
+            FROM raised GROUP BY organization
+            ON CONFLICT (organization, period, kind, slot) DO UPDATE SET n = tally.n + excluded.n
+        )""",
+    ]
+    if has_keys:
+        keys, responses = arrays("bigint", "bigint"), arrays("bigint", "bytea")
+        parts += [
+            f"""kept AS (
+                INSERT INTO idempotency_key (key, answers)
+                SELECT k.key, k.answers FROM raised r
+                CROSS JOIN LATERAL unnest({slices(keys, "first_key", "last_key")}) AS k (key, answers)
+            )""",
+            f"""answered AS (
+                INSERT INTO idempotency_answers (organization, id, stored_at, size, content)
+                SELECT r.organization, a.id, r.stored_at, octet_length(a.content), a.content FROM raised r
+                CROSS JOIN LATERAL unnest({slices(responses, "first_response", "last_response")}) AS a (id, content)
+            )""",
+        ]
+    if has_delayed:
+        delayed = [entries[columns.index("size")], *arrays("bigint", "bigint")]
+        parts.append(
+            f"""scheduled AS (
+                INSERT INTO scheduled (organization, queue, origin_seq, due_at, size, key_hash)
+                SELECT r.organization, r.queue, r.base + e.place, e.due_at, e.size, e.key_hash
+                FROM raised r CROSS JOIN LATERAL unnest({slices(delayed)})
+                    WITH ORDINALITY AS e (size, due_at, key_hash, place)
+                WHERE e.due_at IS NOT NULL
+            )"""
+        )
+    if not is_topic:
+        return f"WITH {', '.join(parts)} SELECT first, base, stored_at FROM raised"
+    bodies = arrays("bigint", "bigint", "bigint", "bytea")
+    parts.append(
+        f"""shared AS (
+            INSERT INTO body (organization, id, size, uses, bytes)
+            SELECT b.organization, b.id, octet_length(b.bytes), b.uses, b.bytes
+            FROM unnest({", ".join(bodies)}) AS b (organization, id, uses, bytes)
+            WHERE EXISTS (SELECT FROM raised)
+        )"""
+    )
+    expected, topics = f"${next(numbers)}::bigint", arrays("bigint", "bigint", "bigint")
+    # Dividing by zero fails the whole statement, so that nothing is stored, and leaves no transaction open.
+    return f"""WITH {", ".join(parts)}
+        SELECT first, base, stored_at, 1 / CASE WHEN count(*) OVER () = {expected} AND NOT EXISTS (
+            SELECT FROM unnest({", ".join(topics)}) AS w (organization, topic, routes_version)
+            WHERE NOT EXISTS (
+                SELECT FROM topic t WHERE t.organization = ANY (ARRAY[w.organization]) AND t.id = w.topic
+                    AND t.routes_version = w.routes_version)
+        ) THEN 1 ELSE 0 END FROM raised"""
+
+
+def _entry_columns(*, has_delayed: bool, is_topic: bool) -> tuple[str, ...]:
+    """The columns of the log that the statement sets: `kind` only for delayed messages, `body_id` only for topics."""
+    if is_topic:
+        return ENTRY_COLUMNS
+    return ENTRY_COLUMNS[: _KIND + 1] if has_delayed else ENTRY_COLUMNS[:_KIND]
+
+
+class OneIsStale(Exception):
+    """At least one of several topic appends refers to a topic or a queue that changed: nothing is stored."""
+
 
 _Head = tuple[int, int, int]
 """Organization, queue and the configuration version that the messages were checked against."""
-
 
 _Numbered = tuple[int, Append]
 """An append with its place in the batch."""
 
 
-class Rows:
-    """The parameters of the statement. Entries of one head stand side by side; `places` says where each append's do.
-
-    So do the idempotency keys of one head, which within the statement are in the order in which all workers keep them.
-    """
+class _Rows:
+    """The parameters of the statement. The messages of one head are next to each other, and so are its keys."""
 
     def __init__(self, appends: Sequence[_Numbered], tally_slot: int) -> None:
         by_head: dict[_Head, list[_Numbered]] = {}
         for number, item in appends:
             by_head.setdefault((item.organization, item.queue, item.config_version), []).append((number, item))
         self._heads: list[tuple[int, ...]] = []
-        self._entries: list[tuple[Value, ...]] = []
+        self._entries: list[Values] = []
         self._keys: list[tuple[int, int]] = []
-        self._answers: list[tuple[int, bytes]] = []
-        self._due_at: list[int | None] = []
-        self._sharing: list[tuple[int | None, int]] = []
-        self._has_later = False
+        self._responses: list[tuple[int, bytes]] = []
+        self._delayed: list[tuple[int | None, int | None]] = []
+        self._has_delayed = False
         self._tally_slot = tally_slot
         self.places: dict[int, tuple[int, int]] = {}
+        """Of each append: the place of the first message of its head, and how many of the head come before its own."""
         for head in sorted(by_head):
             self._add(head, by_head[head])
-
-    def all_of(self, routed: Sequence[TopicAppend]) -> tuple[Any, ...]:
-        """The parameters of `ROUTE`."""
-        bodies = [(item.organization, body.id, body.uses, body.content) for item in routed for body in item.bodies]
-        topics = sorted({(item.organization, item.topic, item.routes_version) for item in routed})
-        return (
-            *zip(*self._heads, strict=True),
-            *zip(*self._entries, strict=True),
-            self._tally_slot,
-            *self._kept,
-            self._due_at,
-            *zip(*self._sharing, strict=True),
-            *(tuple(zip(*bodies, strict=True)) or ((), (), (), ())),
-            len(self._heads),
-            *zip(*topics, strict=True),
-        )
 
     def _add(self, head: _Head, appends: list[_Numbered]) -> None:
         first = len(self._entries) + 1
         for number, item in appends:
             self.places[number] = (first, len(self._entries) + 1 - first)
             for entry in item.entries:
-                options = (entry.alias, entry.expires_at, entry.key_hash, entry.extra)
-                body = entry.body if entry.body_id is None else None
-                self._entries.append((entry.id, *options, 1 if entry.is_json else 0, body))
-                self._sharing.append((entry.body_id, len(entry.body)))
-                self._due_at.append(entry.due_at)
-                self._has_later |= entry.due_at is not None
+                self._entries.append(entry_values(entry))
+                self._delayed.append((entry.due_at, entry.key_hash))
+                self._has_delayed |= entry.due_at is not None
         now, size = max(item.now for _, item in appends), sum(item.bytes for _, item in appends)
-        first_key, first_answers = len(self._keys) + 1, len(self._answers) + 1
+        first_key, first_response = len(self._keys) + 1, len(self._responses) + 1
         self._add_keys([item.once for _, item in appends if item.once is not None])
-        kept = (first_key, len(self._keys), first_answers, len(self._answers))
-        self._heads.append((*head, now, first, len(self._entries), size, *kept))
+        owned = (first_key, len(self._keys), first_response, len(self._responses))
+        self._heads.append((*head, now, first, len(self._entries), size, *owned))
 
-    def _add_keys(self, onces: list[IdempotencyRecord]) -> None:
-        answers: dict[int, list[IdempotencyRecord]] = {}
-        together = ResponseGroup()
-        for once in onces:
-            answers.setdefault(together.add(once), []).append(once)
-        self._keys += sorted((once.key[0], row) for row, kept in answers.items() for once in kept)
-        self._answers += [(row, encode_responses(kept)) for row, kept in answers.items()]
+    def _add_keys(self, records: list[IdempotencyRecord]) -> None:
+        rows: dict[int, list[IdempotencyRecord]] = {}
+        group = ResponseGroup()
+        for record in records:
+            rows.setdefault(group.add(record), []).append(record)
+        # All workers insert the keys of a head in the same order.
+        self._keys += sorted((record.key[0], row) for row, kept in rows.items() for record in kept)
+        self._responses += [(row, encode_responses(kept)) for row, kept in rows.items()]
 
-    @property
-    def statement(self) -> str:
-        if self._has_later:
-            return APPEND_LATER
-        return APPEND_ONCE if self._keys else APPEND
+    def fetch_arguments(self) -> tuple[Any, ...]:
+        """The statement for queues, and its parameters."""
+        text = statement(has_keys=bool(self._keys), has_delayed=self._has_delayed)
+        return (text, *self._parameters(has_keys=bool(self._keys), has_delayed=self._has_delayed, is_topic=False))
 
-    @property
-    def values(self) -> tuple[Any, ...]:
-        values = (*zip(*self._heads, strict=True), *zip(*self._entries, strict=True), self._tally_slot)
-        if not self._keys and not self._has_later:
-            return values
-        return (*values, *self._kept, self._due_at) if self._has_later else (*values, *self._kept)
+    def fetch_arguments_of_topics(self, topic_appends: Sequence[TopicAppend]) -> tuple[Any, ...]:
+        """The statement for topics, and its parameters."""
+        bodies = [
+            (item.organization, body.id, body.uses, body.content) for item in topic_appends for body in item.bodies
+        ]
+        topics = sorted({(item.organization, item.topic, item.routes_version) for item in topic_appends})
+        return (
+            statement(has_keys=True, has_delayed=True, is_topic=True),
+            *self._parameters(has_keys=True, has_delayed=True, is_topic=True),
+            *_columns(bodies, 4),
+            len(self._heads),
+            *_columns(topics, 3),
+        )
 
-    @property
-    def _kept(self) -> tuple[Any, ...]:
-        columns = [tuple(zip(*rows, strict=True)) or ((), ()) for rows in (self._keys, self._answers)]
-        return (*columns[0], *columns[1])
+    def _parameters(self, *, has_keys: bool, has_delayed: bool, is_topic: bool) -> list[Any]:
+        taken = len(_entry_columns(has_delayed=has_delayed, is_topic=is_topic))
+        parameters = [*_columns(self._heads), *_columns(self._entries)[:taken], self._tally_slot]
+        if has_keys:
+            parameters += [*_columns(self._keys, 2), *_columns(self._responses, 2)]
+        if has_delayed:
+            parameters += _columns(self._delayed)
+        return parameters
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int = 0) -> list[tuple[Any, ...]]:
+    """The columns of rows; `width` empty ones if there are no rows."""
+    return list(zip(*rows, strict=True)) or [()] * width
 
 
 async def append(
     connection: asyncpg.Connection, appends: Sequence[Append], tally_slot: int
 ) -> list[Appended | Exception]:
-    """Durable when it returns. Appends to one queue get their numbers in the order given."""
-    repeated = await repeated_in(connection, appends)
-    rows = Rows([(number, item) for number, item in enumerate(appends) if number not in repeated], tally_slot)
+    """Store the messages; they are durable when this returns. A queue's appends get their seqs in the given order."""
+    repeated = await _repeated_in(connection, appends)
+    rows = _Rows([(number, item) for number, item in enumerate(appends) if number not in repeated], tally_slot)
     raised: dict[int, tuple[int, int]] = {}
     if rows.places:
-        found = await connection.fetch(rows.statement, *rows.values)
+        found = await connection.fetch(*rows.fetch_arguments())
         raised = {first: (base, stored_at) for first, base, stored_at in found}
     answers: list[Appended | Exception] = []
     for number, item in enumerate(appends):
@@ -246,14 +256,50 @@ async def append(
             continue
         first, before = rows.places[number]
         head = raised.get(first)
-        answers.append(await _refusal(connection, item) if head is None else placed(item, head[0] + before, head[1]))
+        answers.append(await _refusal(connection, item) if head is None else _stored(item, head[0] + before, head[1]))
     return answers
 
 
-async def repeated_in(connection: asyncpg.Connection, appends: Sequence[Append | TopicAppend]) -> set[int]:
-    """Which of them have an idempotency key that is kept already, or that an earlier one has.
+async def append_to_topics(
+    connection: asyncpg.Connection, topic_appends: Sequence[TopicAppend], tally_slot: int
+) -> list[tuple[Appended, ...] | Exception]:
+    """Store the messages of topics; they are durable when this returns.
 
-    One that another worker keeps at this very moment is not among them: its statement fails, and it alone.
+    Raises OneIsStale for several: the caller must then try each of them alone.
+    """
+    repeated = await _repeated_in(connection, topic_appends)
+    fresh = [item for number, item in enumerate(topic_appends) if number not in repeated]
+    stored = iter(await _append_to_topics(connection, fresh, tally_slot) if fresh else ())
+    return [AlreadyDone() if number in repeated else next(stored) for number in range(len(topic_appends))]
+
+
+async def _append_to_topics(
+    connection: asyncpg.Connection, topic_appends: Sequence[TopicAppend], tally_slot: int
+) -> list[tuple[Appended, ...] | Exception]:
+    appends = list(enumerate([each for item in topic_appends for each in item.appends]))
+    rows = _Rows(appends, tally_slot)
+    try:
+        found = await connection.fetch(*rows.fetch_arguments_of_topics(topic_appends))
+    except asyncpg.DivisionByZeroError:
+        found = []
+    if not found:
+        if len(topic_appends) > 1:
+            raise OneIsStale
+        return [StaleConfiguration()]
+    raised = {first: (base, stored_at) for first, base, stored_at, _ in found}
+    answers = []
+    for number, item in appends:
+        first, before = rows.places[number]
+        base, stored_at = raised[first]
+        answers.append(_stored(item, base + before, stored_at))
+    each = iter(answers)
+    return [tuple(next(each) for _ in item.appends) for item in topic_appends]
+
+
+async def _repeated_in(connection: asyncpg.Connection, appends: Sequence[Append | TopicAppend]) -> set[int]:
+    """Return the places of those whose idempotency key is stored, or is that of an earlier one in the batch.
+
+    A key that another worker is storing at this moment is not among them: then that append's statement fails alone.
     """
     keyed = [(number, item.once.key[0]) for number, item in enumerate(appends) if item.once]
     if not keyed:
@@ -262,11 +308,11 @@ async def repeated_in(connection: asyncpg.Connection, appends: Sequence[Append |
     for number, key in keyed:
         first.setdefault(key, number)
     keys = list(first)
-    refused = {keys[number - 1] for (number,) in await connection.fetch(KNOWN_KEYS, keys)}
-    return {number for number, key in keyed if key in refused or first[key] != number}
+    stored = {keys[number - 1] for (number,) in await connection.fetch(KNOWN_KEYS, keys)}
+    return {number for number, key in keyed if key in stored or first[key] != number}
 
 
-def placed(item: Append, before: int, stored_at: int) -> Appended:
+def _stored(item: Append, before: int, stored_at: int) -> Appended:
     entries = [entry_of_new(entry, seq, stored_at) for seq, entry in enumerate(item.entries, before + 1)]
     return Appended(item.organization, item.queue, tuple(entries))
 
@@ -275,46 +321,6 @@ async def _refusal(connection: asyncpg.Connection, item: Append) -> Exception:
     try:
         found = await connection.fetchrow(CLOSED_AT, item.organization, item.queue)
     except OUTAGES:
-        # Its neighbours are stored: whatever is raised here must not make anybody store them again.
+        # The other appends of the batch are stored: raising here would make their callers store them again.
         return StoreUnavailable()
     return StaleConfiguration() if found is not None and found[0] is None else QueueClosed()
-
-
-class OneIsStale(Exception):
-    """Of several, at least one is not as it was: nothing is stored."""
-
-
-_NOTHING: Final[tuple[()]] = ()
-
-
-async def route(
-    connection: asyncpg.Connection, routed: Sequence[TopicAppend], tally_slot: int
-) -> list[tuple[Appended, ...] | Exception]:
-    """Durable when it returns. Raises OneIsStale of several: each has to be tried alone then."""
-    repeated = await repeated_in(connection, routed)
-    fresh = [item for number, item in enumerate(routed) if number not in repeated]
-    stored = iter(await _store(connection, fresh, tally_slot) if fresh else _NOTHING)
-    return [AlreadyDone() if number in repeated else next(stored) for number in range(len(routed))]
-
-
-async def _store(
-    connection: asyncpg.Connection, routed: Sequence[TopicAppend], tally_slot: int
-) -> list[tuple[Appended, ...] | Exception]:
-    appends = list(enumerate([each for item in routed for each in item.appends]))
-    rows = Rows(appends, tally_slot)
-    try:
-        found = await connection.fetch(ROUTE, *rows.all_of(routed))
-    except asyncpg.DivisionByZeroError:
-        found = []
-    if not found:
-        if len(routed) > 1:
-            raise OneIsStale
-        return [StaleConfiguration()]
-    raised = {first: (base, stored_at) for first, base, stored_at, _ in found}
-    answers = []
-    for number, item in appends:
-        first, before = rows.places[number]
-        base, stored_at = raised[first]
-        answers.append(placed(item, base + before, stored_at))
-    each = iter(answers)
-    return [tuple(next(each) for _ in item.appends) for item in routed]

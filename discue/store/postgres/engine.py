@@ -28,7 +28,6 @@ from discue.store.engine import (
 )
 from discue.store.migrations import migrations
 from discue.store.postgres import append as postgres_append
-from discue.store.postgres import append as postgres_route
 from discue.store.postgres import poll as postgres_poll
 from discue.store.postgres import schema
 from discue.store.postgres import settle as postgres_settle
@@ -164,7 +163,7 @@ class PostgresEngine:
         return await self._in_one(self._appending, store, appends)
 
     async def _route(self, batch: Batch) -> Sequence[tuple[Appended, ...] | Exception]:
-        store = partial(postgres_route.route, tally_slot=batch.tally_slot)
+        store = partial(postgres_append.append_to_topics, tally_slot=batch.tally_slot)
         try:
             return await self._in_one(self._appending, store, batch.routed)
         except Exception as error:
@@ -186,7 +185,7 @@ class PostgresEngine:
         """All parts in one statement; each in one of its own, where one of them is to blame that this fails."""
         try:
             return await self._repeated(pool, lambda link: store(link.connection, parts))
-        except postgres_route.OneIsStale:
+        except postgres_append.OneIsStale:
             pass
         except Exception as error:  # noqa: BLE001 - told, and raised as what it means
             if not is_of_one(error):

@@ -29,7 +29,6 @@ from discue.store.engine import (
 from discue.store.message_log import BODY, entry_of_page_row
 from discue.store.migrations import COMPATIBLE_FROM, Migration, migrations, pending
 from discue.store.sqlite import append as sqlite_append
-from discue.store.sqlite import append as sqlite_route
 from discue.store.sqlite import poll as sqlite_poll
 from discue.store.sqlite import settle as sqlite_settle
 from discue.store.sqlite.connection import (
@@ -257,7 +256,7 @@ class SqliteEngine:
                 sqlite_append.append(connection, batch.appends, batch.tally_slot),
                 sqlite_settle.settle(connection, batch.settles, batch.tally_slot),
                 [self._work(work) for work in batch.works],
-                sqlite_route.route(connection, batch.routed, batch.tally_slot),
+                sqlite_append.append_to_topics(connection, batch.routed, batch.tally_slot),
             )
             connection.execute("COMMIT")
         except BaseException:

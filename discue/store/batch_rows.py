@@ -1,0 +1,256 @@
+"""Rows that appends and settles write, declared once: each engine renders its own statements from them."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, NamedTuple
+
+from discue.store import attempts
+from discue.store.engine import NewEntry, Settle, Value
+from discue.store.message_log import WAITING
+
+Values = tuple[Value, ...]
+
+_TEXTS: Final = frozenset({"alias", "detail", "error", "id", "reason", "state"})
+_BYTES: Final = frozenset({"ahead", "body", "content", "extra"})
+
+
+def sql_type(table: str, column: str) -> Literal["bigint", "text", "bytea"]:
+    """The type of a column. Ids are texts in the log, and numbers everywhere else."""
+    if column in _BYTES:
+        return "bytea"
+    return "text" if column in _TEXTS and (column != "id" or table == "log") else "bigint"
+
+
+ENTRY_COLUMNS: Final = (
+    "id",
+    "alias",
+    "expires_at",
+    "key_hash",
+    "extra",
+    "size",
+    "codec",
+    "body",
+    "kind",
+    "body_id",
+)
+"""The columns of `log` that come from a new message. The engine adds its queue, its seq and when it was stored."""
+
+
+def entry_values(entry: NewEntry) -> Values:
+    """The values of `ENTRY_COLUMNS`."""
+    is_due = entry.due_at is None
+    return (
+        entry.id,
+        entry.alias,
+        entry.expires_at,
+        # A delayed message has no place among those of its key until it is due.
+        entry.key_hash if is_due else None,
+        entry.extra,
+        len(entry.body),
+        1 if entry.is_json else 0,
+        entry.body if entry.body_id is None else None,
+        0 if is_due else WAITING,
+        entry.body_id,
+    )
+
+
+CURSOR_COLUMNS: Final = (
+    "organization",
+    "listener",
+    "stream",
+    "token",
+    "version",
+    "position",
+    "ahead",
+    "acknowledged",
+    "missed",
+    "retrying",
+    "last_success_at",
+    "last_failure_at",
+    "last_new_at",
+)
+
+CURSOR_CHANGES: Final = ", ".join(
+    ["version = cursor.version + 1", *[f"{column} = new.{column}" for column in CURSOR_COLUMNS[5:]]]
+)
+"""The assignments that move a cursor; the values of the settle are `new`."""
+
+ExpectedCursor = tuple[int, int, int, int, int]
+"""Organization, listener, stream; and the token and version that the cursor must have."""
+
+
+def expected_cursor(settle: Settle) -> ExpectedCursor:
+    return settle.organization, settle.listener, settle.stream, settle.token, settle.version
+
+
+def cursor_values(settle: Settle) -> Values:
+    """The values of `CURSOR_COLUMNS`."""
+    return (
+        settle.organization,
+        settle.listener,
+        settle.stream,
+        settle.token,
+        settle.version,
+        settle.position,
+        settle.ahead,
+        settle.acknowledged,
+        settle.missed,
+        settle.retrying,
+        settle.last_success_at,
+        settle.last_failure_at,
+        settle.last_new_at,
+    )
+
+
+class Change(NamedTuple):
+    """One kind of row that a settle writes in addition to its cursor."""
+
+    table: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    action: Literal["insert", "upsert", "delete", "update"]
+    """An insert ignores rows that exist."""
+    rows: Callable[[Settle], Sequence[Values]]
+    assignments: str = ""
+    """What an upsert or an update sets. The new values are `excluded` in an upsert, and `new` in an update."""
+
+
+def _attempts(settle: Settle) -> Sequence[Values]:
+    return [attempts.row_of(attempt) for attempt in settle.attempts]
+
+
+def _details(settle: Settle) -> Sequence[Values]:
+    if not settle.details:
+        return ()
+    return [attempts.detail_row(settle.organization, settle.listener, detail) for detail in settle.details]
+
+
+def _resolved(settle: Settle) -> Sequence[Values]:
+    if not settle.resolved:
+        return ()
+    # PostgreSQL runs the parts of a statement in any order: a row that is stored again must not be deleted.
+    stored = {row.seq for row in settle.delivery_rows}
+    cursor = (settle.organization, settle.listener, settle.stream)
+    return [(*cursor, seq) for seq in settle.resolved if seq not in stored]
+
+
+def _delivery_rows(settle: Settle) -> Sequence[Values]:
+    if not settle.delivery_rows:
+        return ()
+    cursor = (settle.organization, settle.listener, settle.stream)
+    return [
+        (
+            *cursor,
+            row.seq,
+            settle.queue,
+            row.state,
+            row.attempts,
+            row.due_at,
+            row.reason,
+            row.sender,
+            row.key_hash,
+            row.blocked,
+            row.token,
+            row.redelivered_at,
+        )
+        # The last one wins: a statement may not store a row twice.
+        for row in {each.seq: each for each in settle.delivery_rows}.values()
+    ]
+
+
+def _unmissed(settle: Settle) -> Sequence[Values]:
+    if not settle.unmissed:
+        return ()
+    stored = {row.seq_from for row in settle.missed_ranges}
+    return [(settle.organization, settle.listener, seq_from) for seq_from in settle.unmissed if seq_from not in stored]
+
+
+def _missed_ranges(settle: Settle) -> Sequence[Values]:
+    if not settle.missed_ranges:
+        return ()
+    return [
+        (settle.organization, settle.listener, row.seq_from, settle.queue, row.seq_to, row.reason, row.missed_at)
+        for row in {each.seq_from: each for each in settle.missed_ranges}.values()
+    ]
+
+
+def _redelivery(settle: Settle) -> Sequence[Values]:
+    step = settle.redelivery
+    if step is None:
+        return ()
+    counted = (step.position, step.redelivered, step.gone)
+    return [(settle.organization, step.redelivery, *counted, step.now, step.ended_at)]
+
+
+def _replay(settle: Settle) -> Sequence[Values]:
+    step = settle.replay
+    if step is None:
+        return ()
+    counted = (settle.position, settle.acknowledged, settle.missed, settle.retrying)
+    return [(settle.organization, settle.stream, *counted, step.expired, step.now)]
+
+
+_DELIVERY_KEY: Final = ("organization", "listener", "stream", "seq")
+_RANGE_KEY: Final = ("organization", "listener", "seq_from")
+_ID: Final = ("organization", "id")
+
+
+def _replaced(*columns: str) -> str:
+    return ", ".join(f"{column} = excluded.{column}" for column in columns)
+
+
+CHANGES: Final = (
+    Change("attempt", tuple(attempts.COLUMNS.split(", ")), _ID, "insert", _attempts),
+    Change("attempt_detail", tuple(attempts.DETAIL_COLUMNS.split(", ")), _ID, "insert", _details),
+    Change("exception", _DELIVERY_KEY, _DELIVERY_KEY, "delete", _resolved),
+    Change(
+        "exception",
+        (
+            *_DELIVERY_KEY,
+            "queue",
+            "state",
+            "attempts",
+            "due_at",
+            "reason",
+            "sender",
+            "key_hash",
+            "blocked",
+            "token",
+            "redelivered_at",
+        ),
+        _DELIVERY_KEY,
+        "upsert",
+        _delivery_rows,
+        _replaced("state", "attempts", "due_at", "reason", "sender", "key_hash", "blocked", "token")
+        + ", redelivered_at = coalesce(excluded.redelivered_at, exception.redelivered_at)",
+    ),
+    Change("missed_range", _RANGE_KEY, _RANGE_KEY, "delete", _unmissed),
+    Change(
+        "missed_range",
+        (*_RANGE_KEY, "queue", "seq_to", "reason", "missed_at"),
+        _RANGE_KEY,
+        "upsert",
+        _missed_ranges,
+        _replaced("seq_to", "reason", "missed_at"),
+    ),
+    Change(
+        "redelivery",
+        (*_ID, "position", "redelivered", "gone", "updated_at", "ended_at"),
+        _ID,
+        "update",
+        _redelivery,
+        "position = new.position, redelivered = redelivery.redelivered + new.redelivered, "
+        "gone = redelivery.gone + new.gone, updated_at = new.updated_at, ended_at = new.ended_at, "
+        "state = CASE WHEN new.ended_at IS NULL THEN 'running' ELSE 'done' END",
+    ),
+    Change(
+        "replay",
+        (*_ID, "position", "delivered", "failed", "retrying", "expired", "updated_at"),
+        _ID,
+        "update",
+        _replay,
+        "position = new.position, delivered = new.delivered, failed = new.failed, retrying = new.retrying, "
+        "expired = replay.expired + new.expired, updated_at = new.updated_at, state = 'running'",
+    ),
+)
+"""What a settle writes, in this order where an engine writes one after the other. The table of delivery state rows is
+called `exception`: renaming it would break the programs of the previous version during a rolling upgrade."""
