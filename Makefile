@@ -19,7 +19,7 @@ MADE := $(VENV)/.made
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: run test check bench torture fuzz docs pins clean
+.PHONY: run test check bench torture fuzz mutate docs pins clean
 .DEFAULT_GOAL := run
 
 run: $(RUNTIME)
@@ -46,6 +46,9 @@ torture: $(DEV)
 
 fuzz: $(DEV)
 	FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz -n 2 -rP $(ARGS)
+
+mutate: $(DEV)
+	$(BIN)/python -m tools.mutate --minutes $(MINUTES) $(ARGS)
 
 docs: $(DEV)
 	$(BIN)/python -m docs.generate
