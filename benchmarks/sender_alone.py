@@ -17,7 +17,7 @@ from benchmarks.sink import origin_host
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, parse_target
 from discue.domain.model import Outcome
-from discue.sending.attempt_request import AttemptRequest
+from discue.sending.request import AttemptRequest
 from discue.sending.sender import Sender
 from discue.server.worker import prepare_process
 

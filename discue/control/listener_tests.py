@@ -15,9 +15,8 @@ from discue.domain.filters.reading import read_filter
 from discue.domain.headers import Headers, merge_headers
 from discue.domain.model import Entry, Listener, Outcome
 from discue.domain.scopes import Principal
-from discue.sending.attempt_request import AttemptRequest
-from discue.sending.event_request import as_event
-from discue.sending.presented import presented
+from discue.sending.endpoint_auth import credentials_of
+from discue.sending.request import AttemptRequest, to_cloudevent
 from discue.store import domains, organizations
 from discue.store.engine import Transaction
 from discue.store.message_log import entry_of_message
@@ -91,7 +90,7 @@ async def _listener(tx: Transaction, principal: Principal, path: ListenerPath) -
 
 def _request(control: ControlContext, listener: Listener, sample: SampleMessage, entry: Entry) -> AttemptRequest:
     options = listener.options
-    shown = presented(encryption.credentials_of(control, listener), listener.public_id)
+    shown = credentials_of(encryption.credentials_of(control, listener), listener.public_id)
     timeout_seconds = options.timeout_seconds or control.settings.delivery_timeout_seconds
     request = AttemptRequest(
         target=egress.parse_target(listener.notify_url, _POINTER),
@@ -110,7 +109,7 @@ def _request(control: ControlContext, listener: Listener, sample: SampleMessage,
         grant=shown.grant,
         identity=shown.identity,
     )
-    return request if options.format == "plain" else as_event(request, entry, options.format)
+    return request if options.format == "plain" else to_cloudevent(request, entry, options.format)
 
 
 class FilterTestParams(msgspec.Struct, frozen=True):

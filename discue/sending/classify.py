@@ -1,4 +1,4 @@
-"""What an answer, or the lack of one, says about an attempt. Pure."""
+"""What a response, or the lack of one, says about an attempt. Pure."""
 
 import errno
 import os
@@ -29,17 +29,17 @@ class Failure(NamedTuple):
 ACKNOWLEDGED = Failure("", "")
 
 
-class AnswerHead(NamedTuple):
-    """What of an answer's head matters: the status and the raw values of two headers, empty if missing."""
+class ResponseHead(NamedTuple):
+    """What of a response's head matters: the status and the raw values of two headers, empty if missing."""
 
     status: int
     retry_after: bytes
     no_retry: bytes
 
 
-def outcome_of(head: AnswerHead, excerpt: bytes, took_ms: int, now: int) -> Outcome:
-    """What follows from an answer. `now` is in milliseconds since the Unix epoch."""
-    failure = failure_of_status(head.status)
+def classify_response(head: ResponseHead, excerpt: bytes, took_ms: int, now: int) -> Outcome:
+    """What follows from a response. `now` is in milliseconds since the Unix epoch."""
+    failure = classify_status(head.status)
     if failure is ACKNOWLEDGED:
         return Outcome(head.status, "", "", took_ms, None, False, excerpt)
     return Outcome(
@@ -53,13 +53,13 @@ def outcome_of(head: AnswerHead, excerpt: bytes, took_ms: int, now: int) -> Outc
     )
 
 
-def failure_of_status(status: int) -> Failure:
+def classify_status(status: int) -> Failure:
     """Any 2xx acknowledges; redirects are never followed."""
     if 200 <= status < 300:
         return ACKNOWLEDGED
     if status in _REDIRECTS:
-        return Failure("redirect", f"The listener answered {_named(status)}; redirects are not followed.")
-    return Failure("status", f"The listener answered {_named(status)}.")
+        return Failure("redirect", f"The listener responded with {_named(status)}; redirects are not followed.")
+    return Failure("status", f"The listener responded with {_named(status)}.")
 
 
 def _named(status: int) -> str:
@@ -90,14 +90,14 @@ def _http_date(text: str) -> datetime | None:
     return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
-def failure_of_connecting(error: OSError, *, over_tls: bool) -> Failure:
+def classify_connect_error(error: OSError, *, over_tls: bool) -> Failure:
     """Why no connection came about."""
     if isinstance(error, ssl.SSLError):
-        return failure_of_tls(error)
+        return classify_tls_error(error)
     if isinstance(error, ConnectionRefusedError):
         return Failure("connect", "The connection was refused.")
     if isinstance(error, TimeoutError):
-        return Failure("connect_timeout", "The address did not answer.")
+        return Failure("connect_timeout", "The address did not respond.")
     if over_tls and isinstance(error, ConnectionError):
         return Failure("tls", "The connection was closed during the TLS handshake.")
     if error.errno in _OUT_OF_RESOURCES:
@@ -105,7 +105,7 @@ def failure_of_connecting(error: OSError, *, over_tls: bool) -> Failure:
     return Failure("connect", f"The connection failed: {_reason(error)}.")
 
 
-def failure_of_tls(error: ssl.SSLError) -> Failure:
+def classify_tls_error(error: ssl.SSLError) -> Failure:
     """What OpenSSL found: never more than its own words."""
     # Both are missing where the error is not OpenSSL's own.
     message = getattr(error, "verify_message", None)
@@ -114,12 +114,12 @@ def failure_of_tls(error: ssl.SSLError) -> Failure:
     return Failure("tls", f"TLS failed: {getattr(error, 'reason', None) or 'unknown reason'}.")
 
 
-def failure_of_loss(error: Exception | None, *, answer_begun: bool) -> Failure:
-    """Why a connection that was open went away before the answer was whole."""
+def classify_lost_connection(error: Exception | None, *, response_started: bool) -> Failure:
+    """Why a connection that was open went away before the response was whole."""
     if isinstance(error, ssl.SSLError):
-        return failure_of_tls(error)
+        return classify_tls_error(error)
     verb = "closed" if error is None else "reset"
-    when = "in the middle of the answer" if answer_begun else "before the answer"
+    when = "in the middle of the response" if response_started else "before the response"
     return Failure("reset", f"The connection was {verb} {when}.")
 
 

@@ -3,65 +3,35 @@
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from discue.domain.model import Outcome
-from discue.sending.attempt_request import AttemptRequest
 from discue.sending.classify import Failure
-from discue.sending.request import Origin
-from discue.sending.response import AnswerHeadTooLarge, AnswerMalformed, AnswerReader
-from discue.sending.sender_limits import SenderLimits
-from discue.sending.timings import Trip
+from discue.sending.request import AttemptRequest, Origin
+from discue.sending.response import ResponseHeadTooLarge, ResponseMalformed, ResponseReader, SenderLimits
+from discue.sending.trace import DialTimings
+
+if TYPE_CHECKING:
+    from discue.sending.sender import Sender
 
 # Below this, copying head and body together is cheaper than a second system call.
 _LARGEST_JOINED_BODY = 65_536
 
-_MALFORMED = Failure("protocol", "The answer is not valid HTTP.")
-_HEAD_TOO_LARGE = Failure("response_too_large", "The head of the answer is too large.")
-
-
-class Carrier(Protocol):
-    """Who decides what happens on connections."""
-
-    def opened(self, connection: "Connection") -> None:
-        """It is ready for its exchange."""
-        ...
-
-    def answer_begun(self, connection: "Connection") -> None:
-        """The first part of an answer has come, and more of it is expected."""
-        ...
-
-    def answered(self, connection: "Connection") -> None:
-        """The answer to its exchange is decided."""
-        ...
-
-    def failed(self, connection: "Connection", failure: Failure) -> None:
-        """What came is no answer."""
-        ...
-
-    def lost(self, connection: "Connection", error: Exception | None) -> None:
-        """The peer went away before the answer to its exchange was whole."""
-        ...
-
-    def spoke_idle(self, connection: "Connection") -> None:
-        """The peer sent something that nobody asked for, or closed, while the connection was idle."""
-        ...
-
-    def closed(self) -> None:
-        """A connection is gone. Comes once for each, after `opened`."""
-        ...
+_MALFORMED = Failure("protocol", "The response is not valid HTTP.")
+_HEAD_TOO_LARGE = Failure("response_too_large", "The response header section is too large.")
 
 
 class Exchange:
     """A request, where it is, and until when. Instants are readings of the monotonic clock.
 
-    Until `connection` carries it, `dialing` is what will bring about a connection or an outcome. `trip` is how that was
+    Until `connection` carries it, `dialing` is what will bring about a connection or an outcome. `dial` is how that was
     connected, None for one that was there.
     """
 
     __slots__ = (
         "connection",
         "deadline",
+        "dial",
         "dialing",
         "done",
         "ended",
@@ -70,7 +40,6 @@ class Exchange:
         "head",
         "request",
         "started_at",
-        "trip",
     )
 
     def __init__(self, request: AttemptRequest, done: Callable[[Outcome], None], now: float) -> None:
@@ -83,7 +52,7 @@ class Exchange:
         self.connection: Connection | None = None
         self.dialing: asyncio.Task[None] | asyncio.Handle | None = None
         self.ended = False
-        self.trip: Trip | None = None
+        self.dial: DialTimings | None = None
         self.first_byte_at = 0.0
 
 
@@ -91,35 +60,35 @@ class Connection(asyncio.Protocol):
     """Connected for one exchange, and used for others of the same origin as long as the peer agrees."""
 
     __slots__ = (
-        "_carrier",
+        "_sender",
         "_transport",
         "address",
-        "answer",
         "exchange",
         "opened_at",
         "origin",
         "requests_sent",
+        "response",
         "reusable_until",
     )
 
     _transport: asyncio.Transport
 
-    def __init__(self, carrier: Carrier, origin: Origin, exchange: Exchange, limits: SenderLimits) -> None:
-        self._carrier = carrier
+    def __init__(self, sender: "Sender", origin: Origin, exchange: Exchange, limits: SenderLimits) -> None:
+        self._sender = sender
         self.origin = origin
         self.exchange: Exchange | None = exchange
-        self.answer = AnswerReader(limits)
+        self.response = ResponseReader(limits)
         self.requests_sent = 0
         self.opened_at = 0.0
         self.address = ""
         self.reusable_until = 0.0
 
     def transmit(self, exchange: Exchange) -> None:
-        """Send the exchange's request and expect its answer."""
+        """Send the exchange's request and expect its response."""
         self.exchange = exchange
         exchange.connection = self
         self.requests_sent += 1
-        self.answer.begin()
+        self.response.begin()
         body = exchange.request.body
         if len(body) <= _LARGEST_JOINED_BODY:
             self._transport.write(exchange.head + body)
@@ -144,48 +113,48 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Whether, after a whole answer, both sides agree on where the next one begins."""
-        answer = self.answer
+        """Whether, after a whole response, both sides agree on where the next one begins."""
+        response = self.response
         return (
-            answer.keep_alive
-            and not answer.surplus
+            response.keep_alive
+            and not response.surplus
             and self._transport.get_write_buffer_size() == 0
             and not self._transport.is_closing()
         )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._carrier.opened(self)
+        self._sender.on_opened(self)
 
     def data_received(self, data: bytes) -> None:
         if self.exchange is None:
-            self._carrier.spoke_idle(self)
+            self._sender.on_unexpected_data(self)
             return
         try:
-            decided = self.answer.feed(data)
-        except AnswerMalformed:
-            self._carrier.failed(self, _MALFORMED)
-        except AnswerHeadTooLarge:
-            self._carrier.failed(self, _HEAD_TOO_LARGE)
+            decided = self.response.feed(data)
+        except ResponseMalformed:
+            self._sender.on_failed(self, _MALFORMED)
+        except ResponseHeadTooLarge:
+            self._sender.on_failed(self, _HEAD_TOO_LARGE)
         else:
             if decided:
-                self._carrier.answered(self)
-            elif self.answer.received == len(data):
-                self._carrier.answer_begun(self)
+                self._sender.on_response(self)
+            elif self.response.received == len(data):
+                self._sender.on_response_started(self)
 
     def eof_received(self) -> None:
         self._ended_by_peer(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended_by_peer(exc)
-        self.answer.close()
-        self._carrier.closed()
+        self.response.close()
+        self._sender.on_closed()
 
     def _ended_by_peer(self, error: Exception | None) -> None:
         if self.exchange is None:
-            self._carrier.spoke_idle(self)
-        elif not isinstance(error, ssl.SSLError) and self.answer.end():
-            # Servers that close without having read everything reset the connection after a good answer.
-            self._carrier.answered(self)
+            self._sender.on_unexpected_data(self)
+        elif not isinstance(error, ssl.SSLError) and self.response.end():
+            # Servers that close without having read everything reset the connection after a good response.
+            self._sender.on_response(self)
         else:
-            self._carrier.lost(self, error)
+            self._sender.on_lost(self, error)

@@ -1,23 +1,81 @@
-"""Opens connections: resolves, checks every address, connects to a checked one and to nothing else."""
+"""Opening connections: resolve the host, check every address, connect to a checked one and to nothing else."""
 
 import asyncio
+import os
 import ssl
+import tempfile
+from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache
+from typing import Final
 
 from discue.domain.egress import EgressPolicy, IPAddress, Target
-from discue.sending.classify import Failure, failure_of_connecting
-from discue.sending.identities import Identities
-from discue.sending.presented import Identity
+from discue.sending.classify import Failure, classify_connect_error
+from discue.sending.request import ClientIdentity
 from discue.sending.resolver import Resolve
-from discue.sending.timings import Trip
+from discue.sending.trace import DialTimings
+
+_KEPT: Final = 256
+
+
+class TlsContexts:
+    """Makes contexts, on another thread: each reads the certificates of all authorities. Keeps those used lately."""
+
+    def __init__(self, make: Callable[[], ssl.SSLContext]) -> None:
+        self._make = make
+        self._contexts: OrderedDict[str, asyncio.Task[ssl.SSLContext]] = OrderedDict()
+
+    async def context_of(self, identity: ClientIdentity) -> ssl.SSLContext:
+        """Raises ssl.SSLError where the certificate cannot be used."""
+        task = self._contexts.get(identity.name)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._made, identity))
+            task.add_done_callback(_seen)
+            self._contexts[identity.name] = task
+            if len(self._contexts) > _KEPT:
+                self._contexts.popitem(last=False)
+        self._contexts.move_to_end(identity.name)
+        try:
+            # Others may wait for it, too.
+            return await asyncio.shield(task)
+        except OSError:
+            if self._contexts.get(identity.name) is task:
+                del self._contexts[identity.name]
+            raise
+
+    def _made(self, identity: ClientIdentity) -> ssl.SSLContext:
+        context = self._make()
+        # It reads files alone. This one has no name, and on Linux lies in memory: the key is on no disk.
+        descriptor = _unnamed_file()
+        try:
+            with os.fdopen(descriptor, "w", closefd=False) as file:
+                file.write(f"{identity.private_key}\n{identity.certificate}\n")
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            context.load_cert_chain(f"/dev/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+        return context
+
+
+def _unnamed_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("identity")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _seen(task: asyncio.Task[ssl.SSLContext]) -> None:
+    """Whoever asked for it may have gone: then nobody else looks at what went wrong."""
+    if not task.cancelled():
+        task.exception()
+
 
 _SHORTEST_TRY_SECONDS = 0.5
 
 ProtocolFactory = Callable[[], asyncio.Protocol]
 
-_under_way: ContextVar[Trip | None] = ContextVar("under_way", default=None)
+_in_flight: ContextVar[DialTimings | None] = ContextVar("under_way", default=None)
 """The connection that is being made. What a loop calls for it sees it, too: that is in the same context."""
 
 
@@ -25,9 +83,9 @@ class _WatchedTls(ssl.SSLObject):
     """Notes when its handshake begins: then the connection below it stands."""
 
     def do_handshake(self) -> None:
-        trip = _under_way.get()
-        if trip is not None:
-            trip.connected()
+        timings = _in_flight.get()
+        if timings is not None:
+            timings.on_connected()
         super().do_handshake()
 
 
@@ -64,26 +122,26 @@ class Dialer:
         self._resolve = resolve
         self._context = context
         context.sslobject_class = _WatchedTls
-        self._identities = Identities(self._context_like)
+        self._identities = TlsContexts(self._context_like)
 
     async def dial(
         self,
         target: Target,
         factory: ProtocolFactory,
         timeout_seconds: float,
-        trip: Trip | None = None,
-        identity: Identity | None = None,
+        timings: DialTimings | None = None,
+        identity: ClientIdentity | None = None,
     ) -> None:
-        """Connect one protocol of `factory`, and note in `trip` how far that came. Raises DialFailed.
+        """Connect one protocol of `factory`, and note in `timings` how far that came. Raises DialFailed.
 
         Over TLS, the certificate of `identity` is shown to whoever asks for one.
 
         The caller ends it after `timeout_seconds`; of several addresses, none may use up more than its share.
         """
         addresses = await self._allowed_addresses(target)
-        if trip is not None:
-            trip.resolved()
-            _under_way.set(trip)
+        if timings is not None:
+            timings.on_resolved()
+            _in_flight.set(timings)
         context = self._context if identity is None else await self._context_of(identity)
         share = max(timeout_seconds / len(addresses), _SHORTEST_TRY_SECONDS)
         *first, last = addresses
@@ -96,9 +154,9 @@ class Dialer:
         try:
             return await self._connect(target, last, factory, context)
         except OSError as error:
-            raise DialFailed(failure_of_connecting(error, over_tls=target.scheme == "https")) from error
+            raise DialFailed(classify_connect_error(error, over_tls=target.scheme == "https")) from error
 
-    async def _context_of(self, identity: Identity) -> ssl.SSLContext:
+    async def _context_of(self, identity: ClientIdentity) -> ssl.SSLContext:
         try:
             return await self._identities.context_of(identity)
         except ssl.SSLError as error:
@@ -113,8 +171,8 @@ class Dialer:
         self, target: Target, address: IPAddress, factory: ProtocolFactory, context: ssl.SSLContext
     ) -> None:
         loop = asyncio.get_running_loop()
-        if (trip := _under_way.get()) is not None:
-            trip.tries(address, target.port)
+        if (timings := _in_flight.get()) is not None:
+            timings.on_try(address, target.port)
         if target.scheme == "https":
             # The address is a literal: nothing is looked up again. The certificate must name the host.
             await loop.create_connection(factory, str(address), target.port, ssl=context, server_hostname=target.host)

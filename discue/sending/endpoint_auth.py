@@ -1,29 +1,189 @@
-"""Makes attempts that need an access token, and hands on those that do not."""
+"""Authentication to a listener's endpoint: credentials, access tokens (OAuth 2.0), and attempts that need one."""
 
 import asyncio
 import logging
+import re
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Final
+from urllib.parse import quote_plus, urlencode
 
+import msgspec
 from msgspec.structs import replace
 
+from discue.crypto.endpoint_credentials import Credentials, basic_authorization
 from discue.domain.clock import Clock
+from discue.domain.egress import parse_target
+from discue.domain.headers import Headers
 from discue.domain.model import Outcome
-from discue.sending.access_tokens import AccessTokens, Token, TokenRefused
-from discue.sending.attempt_request import AttemptRequest
-from discue.sending.presented import Grant
+from discue.sending.fetch import Fetcher, FetchResult
+from discue.sending.request import AttemptRequest, ClientIdentity, TokenGrant
 from discue.sending.sender import Sender
+
+
+class RequestCredentials(msgspec.Struct, frozen=True):
+    """Headers to be sent, what gets a token for another one, or what a connection is made with."""
+
+    headers: Headers = ()
+    grant: TokenGrant | None = None
+    identity: ClientIdentity | None = None
+
+    def __repr__(self) -> str:
+        return f"RequestCredentials(grant={self.grant!r}, identity={self.identity!r})"
+
+
+NO_CREDENTIALS = RequestCredentials()
+
+
+def credentials_of(credentials: Credentials | None, listener_public_id: str) -> RequestCredentials:
+    """A listener's: nobody else's token and connections are ever used for it. Raises Unprocessable."""
+    if credentials is None:
+        return NO_CREDENTIALS
+    public, name = credentials.public, f"{listener_public_id}-{credentials.name}"
+    if public.type == "basic":
+        return RequestCredentials(
+            headers=(("authorization", basic_authorization(public.username, credentials.secret)),)
+        )
+    if public.type == "certificate":
+        return RequestCredentials(identity=ClientIdentity(name, public.certificate, credentials.secret))
+    form = {"grant_type": "client_credentials", "scope": public.scope, "audience": public.audience}
+    return RequestCredentials(
+        grant=TokenGrant(
+            name=name,
+            target=parse_target(public.token_url, "/authentication/token_url"),
+            # Both are encoded as in a form before (RFC 6749, 2.3.1).
+            authorization=basic_authorization(quote_plus(public.client_id), quote_plus(credentials.secret)),
+            form=urlencode({key: value for key, value in form.items() if value}).encode(),
+        )
+    )
+
+
+LONGEST_SECONDS: Final = 10.0
+"""Getting one may take so long, and never longer than the attempt that it is for."""
+
+TOKEN_BYTES: Final = 16_384
+"""So much of a response is read: one that is longer is none."""
+
+_KEPT: Final = 10_000
+_UNKNOWN_LIFE_SECONDS: Final = 60
+_LONGEST_LIFE_SECONDS: Final = 86_400
+_MARGIN: Final = 0.1
+_LARGEST_MARGIN_SECONDS: Final = 60.0
+_YOUNGEST_RENEWED_SECONDS: Final = 5.0
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*")
+_OK: Final = 200
+
+
+class Token(msgspec.Struct, frozen=True):
+    """Instants are readings of the monotonic clock. From `ends_at` on it is not used any more."""
+
+    text: str
+    got_at: float
+    ends_at: float
+
+    def __repr__(self) -> str:
+        return f"Token(got_at={self.got_at}, ends_at={self.ends_at})"
+
+
+class TokenRefused(Exception):
+    """There is no token. What it says is for people, and nothing of the response but the class of its status."""
+
+
+class _TokenResponse(msgspec.Struct, frozen=True):
+    access_token: str
+    token_type: str = "Bearer"  # noqa: S105 - the word itself
+    expires_in: float | str | None = None
+
+
+_decode = msgspec.json.Decoder(_TokenResponse).decode
+
+
+class AccessTokens:
+    """One request at a time for each grant, whoever waits for it. Belongs to the event loop it is first used on."""
+
+    def __init__(self, fetcher: Fetcher, clock: Clock) -> None:
+        """The fetcher must keep TOKEN_BYTES."""
+        self._fetcher = fetcher
+        self._clock = clock
+        self._tokens: OrderedDict[str, Token] = OrderedDict()
+        self._in_flight: dict[str, asyncio.Task[Token | str]] = {}
+
+    async def get(self, grant: TokenGrant) -> Token:
+        """One that is valid. Raises TokenRefused."""
+        token = self._tokens.get(grant.name)
+        if token is not None and self._clock.monotonic() < token.ends_at:
+            self._tokens.move_to_end(grant.name)
+            return token
+        task = self._in_flight.get(grant.name)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._fetch(grant))
+            self._in_flight[grant.name] = task
+            task.add_done_callback(partial(self._ended, grant.name))
+        found = await asyncio.shield(task)
+        if isinstance(found, str):
+            raise TokenRefused(found)
+        return found
+
+    def refuse(self, grant: TokenGrant, token: Token) -> bool:
+        """A listener did not take it. Whether to get another one: none in place of one that is only just there."""
+        if self._clock.monotonic() - token.got_at < _YOUNGEST_RENEWED_SECONDS:
+            return False
+        if self._tokens.get(grant.name) is token:
+            del self._tokens[grant.name]
+        return True
+
+    async def close(self) -> None:
+        """Whoever waits for a token gets none."""
+        tasks = list(self._in_flight.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _fetch(self, grant: TokenGrant) -> Token | str:
+        fetched = await self._fetcher.post_form(grant.target, grant.authorization, grant.form, LONGEST_SECONDS)
+        token = _token_in(fetched, self._clock.monotonic())
+        if isinstance(token, Token):
+            self._tokens[grant.name] = token
+            self._tokens.move_to_end(grant.name)
+            if len(self._tokens) > _KEPT:
+                self._tokens.popitem(last=False)
+        return token
+
+    def _ended(self, name: str, task: asyncio.Task[Token | str]) -> None:
+        del self._in_flight[name]
+        if not task.cancelled():
+            task.exception()
+
+
+def _token_in(fetched: FetchResult, now: float) -> Token | str:
+    """The token of a response, or why there is none."""
+    if fetched.error:
+        return f"No access token: the token URL could not be asked ({fetched.error})."
+    if fetched.status != _OK:
+        return f"No access token: the token URL responded with {fetched.status // 100}xx."
+    try:
+        response = _decode(fetched.body)
+        life_seconds = _UNKNOWN_LIFE_SECONDS if response.expires_in is None else float(response.expires_in)
+    except (ValueError, OverflowError):
+        return "No access token: the response of the token URL cannot be read."
+    if response.token_type.lower() != "bearer" or _TOKEN.fullmatch(response.access_token) is None:
+        return "No access token: the response of the token URL has none that can be sent."
+    if not life_seconds > 0:
+        return "No access token: the token has already expired."
+    life_seconds = min(life_seconds, _LONGEST_LIFE_SECONDS)
+    return Token(response.access_token, now, now + life_seconds - min(life_seconds * _MARGIN, _LARGEST_MARGIN_SECONDS))
+
 
 _UNAUTHORIZED: Final = 401
 _HEADER: Final = "authorization"
-_CLOSED: Final = Outcome(0, "internal", "The service stopped before an answer came.", 0)
+_CLOSED: Final = Outcome(0, "internal", "The service stopped before a response came.", 0)
 _UNEXPECTED: Final = Outcome(0, "internal", "The request could not be sent.", 0)
 
 _logger = logging.getLogger(__name__)
 
 
-class Authorizer:
+class AuthorizingSender:
     """In front of a sender. Belongs to the event loop that it is first used on."""
 
     def __init__(self, sender: Sender, tokens: AccessTokens, clock: Clock) -> None:
@@ -48,49 +208,49 @@ class Authorizer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, request: AttemptRequest, grant: Grant, done: Callable[[Outcome], None]) -> None:
-        outcome, began = _CLOSED, self._clock.monotonic()
+    async def _run(self, request: AttemptRequest, grant: TokenGrant, done: Callable[[Outcome], None]) -> None:
+        outcome, started_at = _CLOSED, self._clock.monotonic()
         try:
-            outcome = await self._attempt(request, grant, began)
+            outcome = await self._attempt(request, grant, started_at)
         except Exception:
             _logger.exception("an attempt with an access token could not be made")
             outcome = _UNEXPECTED
         finally:
             # Also when it was cancelled: every attempt has an outcome.
-            done(replace(outcome, took_ms=int((self._clock.monotonic() - began) * 1_000)))
+            done(replace(outcome, took_ms=int((self._clock.monotonic() - started_at) * 1_000)))
 
-    async def _attempt(self, request: AttemptRequest, grant: Grant, began: float) -> Outcome:
+    async def _attempt(self, request: AttemptRequest, grant: TokenGrant, started_at: float) -> Outcome:
         try:
-            token = await self._token(request, grant, began)
-            outcome = await self._send(request, token, began)
-            is_kept = token.got_at < began
+            token = await self._token(request, grant, started_at)
+            outcome = await self._send(request, token, started_at)
+            is_kept = token.got_at < started_at
             if outcome.status == _UNAUTHORIZED and is_kept and self._tokens.refuse(grant, token):
-                outcome = await self._send(request, await self._token(request, grant, began), began)
+                outcome = await self._send(request, await self._token(request, grant, started_at), started_at)
             return outcome
         except TokenRefused as error:
             return Outcome(0, "authentication", str(error), 0)
 
-    async def _token(self, request: AttemptRequest, grant: Grant, began: float) -> Token:
+    async def _token(self, request: AttemptRequest, grant: TokenGrant, started_at: float) -> Token:
         try:
-            async with asyncio.timeout(self._left_ms(request, began) / 1_000):
+            async with asyncio.timeout(self._left_ms(request, started_at) / 1_000):
                 return await self._tokens.get(grant)
         except TimeoutError:
             raise TokenRefused("No access token came in time.") from None
 
-    async def _send(self, request: AttemptRequest, token: Token, began: float) -> Outcome:
+    async def _send(self, request: AttemptRequest, token: Token, started_at: float) -> Outcome:
         others = [each for each in request.headers if each[0].lower() != _HEADER]
         authorized = replace(
             request,
             headers=(*others, (_HEADER, f"Bearer {token.text}")),
             grant=None,
-            timeout_ms=self._left_ms(request, began),
+            timeout_ms=self._left_ms(request, started_at),
         )
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._sender.send(authorized, partial(_set, outcome))
         return await outcome
 
-    def _left_ms(self, request: AttemptRequest, began: float) -> int:
-        return max(1, request.timeout_ms - int((self._clock.monotonic() - began) * 1_000))
+    def _left_ms(self, request: AttemptRequest, started_at: float) -> int:
+        return max(1, request.timeout_ms - int((self._clock.monotonic() - started_at) * 1_000))
 
 
 def _set(outcome: asyncio.Future[Outcome], found: Outcome) -> None:

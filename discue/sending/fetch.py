@@ -11,23 +11,22 @@ import msgspec
 
 from discue.domain.egress import EgressPolicy, Target
 from discue.domain.model import FailureKind
-from discue.sending.classify import failure_of_loss
+from discue.sending.classify import classify_lost_connection
 from discue.sending.dialer import Dialer, DialFailed, system_tls_context
-from discue.sending.request import RequestInvalid, head_of_form, head_of_get
+from discue.sending.request import RequestInvalid, form_head, get_head
 from discue.sending.resolver import Resolve, Resolver
-from discue.sending.response import AnswerHeadTooLarge, AnswerMalformed, AnswerReader
-from discue.sending.sender_limits import SenderLimits
+from discue.sending.response import ResponseHeadTooLarge, ResponseMalformed, ResponseReader, SenderLimits
 
 KEPT_BYTES: Final = 1_024
-"""So much of an answer's body is kept at most, where whoever asks needs no more."""
+"""So much of a response's body is kept at most, where whoever asks needs no more."""
 
 _HEAD_BYTES: Final = 16_384
 
 _logger = logging.getLogger(__name__)
 
 
-class Fetched(msgspec.Struct, frozen=True):
-    """What a request brought: the status and the first bytes of the body, or why there is no answer."""
+class FetchResult(msgspec.Struct, frozen=True):
+    """What a request brought: the status and the first bytes of the body, or why there is no response."""
 
     status: int
     body: bytes
@@ -48,28 +47,28 @@ class Fetcher:
     ) -> None:
         """`connect_seconds` are for resolving, connecting and TLS."""
         self._limits = SenderLimits(
-            head_bytes=_HEAD_BYTES, answer_bytes=_HEAD_BYTES + kept_bytes, excerpt_bytes=kept_bytes
+            head_bytes=_HEAD_BYTES, response_bytes=_HEAD_BYTES + kept_bytes, excerpt_bytes=kept_bytes
         )
         self._dialer = Dialer(policy, resolve or Resolver(), ssl_context or system_tls_context())
         self._connect_seconds = connect_seconds
 
-    async def get(self, target: Target, timeout_seconds: float) -> Fetched:
+    async def get(self, target: Target, timeout_seconds: float) -> FetchResult:
         """GET once. `timeout_seconds` is for everything. Never raises, unless it is cancelled."""
-        return await self._ask(target, partial(head_of_get, target), timeout_seconds)
+        return await self._ask(target, partial(get_head, target), timeout_seconds)
 
-    async def post_form(self, target: Target, authorization: str, form: bytes, timeout_seconds: float) -> Fetched:
+    async def post_form(self, target: Target, authorization: str, form: bytes, timeout_seconds: float) -> FetchResult:
         """POST a form once, in the same way."""
-        return await self._ask(target, lambda: head_of_form(target, authorization, form) + form, timeout_seconds)
+        return await self._ask(target, lambda: form_head(target, authorization, form) + form, timeout_seconds)
 
-    async def _ask(self, target: Target, request: Callable[[], bytes], timeout_seconds: float) -> Fetched:
-        answered: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
-        exchange = _Exchange(answered, self._limits)
+    async def _ask(self, target: Target, request: Callable[[], bytes], timeout_seconds: float) -> FetchResult:
+        result: asyncio.Future[FetchResult] = asyncio.get_running_loop().create_future()
+        exchange = _Exchange(result, self._limits)
         try:
             async with asyncio.timeout(timeout_seconds):
                 error = await self._begin((target, request), exchange, min(timeout_seconds, self._connect_seconds))
-                return Fetched(0, b"", error) if error else await answered
+                return FetchResult(0, b"", error) if error else await result
         except TimeoutError:
-            return Fetched(0, b"", "timeout")
+            return FetchResult(0, b"", "timeout")
         finally:
             exchange.close()
 
@@ -95,21 +94,21 @@ class Fetcher:
 
 
 class _Exchange:
-    """One request and the answer to it, whichever of the connections that are tried carries it."""
+    """One request and the response to it, whichever of the connections that are tried carries it."""
 
-    def __init__(self, answered: asyncio.Future[Fetched], limits: SenderLimits) -> None:
+    def __init__(self, result: asyncio.Future[FetchResult], limits: SenderLimits) -> None:
         self.request = b""
         self.limits = limits
-        self._answered = answered
+        self._result = result
         self._transports: list[asyncio.Transport] = []
 
     def opened(self, transport: asyncio.Transport) -> None:
         self._transports.append(transport)
         transport.write(self.request)
 
-    def ended(self, fetched: Fetched) -> None:
-        if not self._answered.done():
-            self._answered.set_result(fetched)
+    def ended(self, fetched: FetchResult) -> None:
+        if not self._result.done():
+            self._result.set_result(fetched)
 
     def close(self) -> None:
         for transport in self._transports:
@@ -117,11 +116,11 @@ class _Exchange:
 
 
 class _Connection(asyncio.Protocol):
-    """Reads one answer."""
+    """Reads one response."""
 
     def __init__(self, exchange: _Exchange) -> None:
         self._exchange = exchange
-        self._answer = AnswerReader(exchange.limits)
+        self._response = ResponseReader(exchange.limits)
         self._has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -131,11 +130,11 @@ class _Connection(asyncio.Protocol):
         if self._has_ended:
             return
         try:
-            decided = self._answer.feed(data)
-        except AnswerMalformed:
-            self._end(Fetched(0, b"", "protocol"))
-        except AnswerHeadTooLarge:
-            self._end(Fetched(0, b"", "response_too_large"))
+            decided = self._response.feed(data)
+        except ResponseMalformed:
+            self._end(FetchResult(0, b"", "protocol"))
+        except ResponseHeadTooLarge:
+            self._end(FetchResult(0, b"", "response_too_large"))
         else:
             if decided:
                 self._end(self._whole())
@@ -145,20 +144,20 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended_by_peer(exc)
-        self._answer.close()
+        self._response.close()
 
     def _ended_by_peer(self, error: Exception | None) -> None:
         if self._has_ended:
             return
-        if not isinstance(error, ssl.SSLError) and self._answer.end():
+        if not isinstance(error, ssl.SSLError) and self._response.end():
             self._end(self._whole())
         else:
-            failure = failure_of_loss(error, answer_begun=self._answer.received > 0)
-            self._end(Fetched(0, b"", failure.kind))
+            failure = classify_lost_connection(error, response_started=self._response.received > 0)
+            self._end(FetchResult(0, b"", failure.kind))
 
-    def _whole(self) -> Fetched:
-        return Fetched(self._answer.status, self._answer.take_excerpt())
+    def _whole(self) -> FetchResult:
+        return FetchResult(self._response.status, self._response.take_excerpt())
 
-    def _end(self, fetched: Fetched) -> None:
+    def _end(self, fetched: FetchResult) -> None:
         self._has_ended = True
         self._exchange.ended(fetched)

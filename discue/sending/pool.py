@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from discue.sending.connection import Connection
 from discue.sending.request import Origin
-from discue.sending.sender_limits import SenderLimits
+from discue.sending.response import SenderLimits
 
 
 class IdleConnections:

@@ -1,15 +1,79 @@
-"""The head of a request, built so that nothing in it can end a line."""
+"""Requests to listeners: what one attempt needs, and the head of its request."""
 
 import re
 from collections import OrderedDict
 from typing import NamedTuple
 
+import msgspec
+
 from discue import __version__
-from discue.crypto.signatures import sign
+from discue.crypto.signatures import SigningKey, sign
+from discue.domain.cloudevents import event_of
 from discue.domain.egress import Target
 from discue.domain.headers import SCHEDULE_HEADERS, is_header_allowed, is_value_allowed
-from discue.domain.messages import SUBJECT_HEADER
-from discue.sending.attempt_request import AttemptRequest
+from discue.domain.messages import SUBJECT_HEADER, decode_options
+from discue.domain.model import DeliveryFormat, Entry
+
+
+class ClientIdentity(msgspec.Struct, frozen=True):
+    """A client's certificate in TLS, with its key: both in PEM. A connection belongs to its `name`."""
+
+    name: str
+    certificate: str
+    private_key: str
+
+    def __repr__(self) -> str:
+        return f"ClientIdentity({self.name!r})"
+
+
+class TokenGrant(msgspec.Struct, frozen=True):
+    """What an access token is asked for with: credentials of a client (RFC 6749, 4.4)."""
+
+    name: str
+    target: Target
+    authorization: str
+    form: bytes
+
+    def __repr__(self) -> str:
+        return f"TokenGrant({self.name!r})"
+
+
+class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
+    """One attempt to hand one message to one listener.
+
+    `headers` are sent besides those of the contract; a name that the sender sets itself, or one that
+    frames the request, is refused. `media_type` is the body's, where it is not what `is_json` says.
+    `timeout_ms` is for everything, the response's body included. One that `is_test` says so, and one of a replay has
+    a `replay_id`. `grant` is what a token is got with first, `identity` whose certificate the connection shows.
+    """
+
+    target: Target
+    message_id: str
+    is_json: bool
+    body: bytes
+    keys: tuple[SigningKey, ...]
+    queue_id: str
+    listener_id: str
+    number: int
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_ms: int = 15_000
+    media_type: str = ""
+    is_test: bool = False
+    replay_id: str = ""
+    grant: TokenGrant | None = None
+    identity: ClientIdentity | None = None
+
+    def __repr__(self) -> str:
+        # Neither keys nor bodies belong into a log.
+        return f"AttemptRequest({self.message_id!r}, listener_id={self.listener_id!r}, number={self.number})"
+
+
+def to_cloudevent(request: AttemptRequest, entry: Entry, kind: DeliveryFormat) -> AttemptRequest:
+    """The same request with its message in one of the two modes of CloudEvents: its body is what is signed."""
+    media_type = decode_options(entry.extra).media_type if entry.extra else None
+    event = event_of(entry, kind, request.queue_id, request.headers, media_type)
+    return msgspec.structs.replace(request, body=event.body, media_type=event.media_type, headers=event.headers)
+
 
 _VISIBLE = re.compile(r"[!-~]+")
 _TEST = "discue-test: true\r\n"
@@ -75,7 +139,7 @@ def _built(request: AttemptRequest) -> Preamble:
     return Preamble(target, request.queue_id, origin, head.encode("ascii"))
 
 
-def head_of_get(target: Target) -> bytes:
+def get_head(target: Target) -> bytes:
     """The head of a GET that is the only request of its connection. Raises RequestInvalid."""
     _require(_VISIBLE, target.path, "The path")
     _require(_VISIBLE, target.authority, "The host")
@@ -86,7 +150,7 @@ def head_of_get(target: Target) -> bytes:
     return head.encode("ascii")
 
 
-def head_of_form(target: Target, authorization: str, form: bytes) -> bytes:
+def form_head(target: Target, authorization: str, form: bytes) -> bytes:
     """The head of a POST of a form that is the only request of its connection. Raises RequestInvalid."""
     _require(_VISIBLE, target.path, "The path")
     _require(_VISIBLE, target.authority, "The host")
@@ -101,7 +165,7 @@ def head_of_form(target: Target, authorization: str, form: bytes) -> bytes:
     return head.encode("ascii")
 
 
-def whole_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> bytes:
+def attempt_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> bytes:
     """The signed head, blank line included. `timestamp` is in seconds. Raises RequestInvalid."""
     _require(_ID, request.message_id, "The message's id")
     media_type = request.media_type or ("application/json" if request.is_json else "text/plain; charset=utf-8")

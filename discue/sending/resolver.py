@@ -25,43 +25,43 @@ class Resolver:
 
     def __init__(self, lookups_at_once: int = _LOOKUPS_AT_ONCE) -> None:
         self._free = asyncio.Semaphore(lookups_at_once)
-        self._under_way: dict[tuple[str, int], asyncio.Task[list[IPAddress]]] = {}
+        self._in_flight: dict[tuple[str, int], asyncio.Task[list[IPAddress]]] = {}
 
     async def __call__(self, host: str, port: int) -> list[IPAddress]:
         key = (host, port)
-        lookup = self._under_way.get(key)
+        lookup = self._in_flight.get(key)
         if lookup is None:
             lookup = asyncio.get_running_loop().create_task(self._look_up(host, port))
-            self._under_way[key] = lookup
+            self._in_flight[key] = lookup
             lookup.add_done_callback(lambda ended: self._ended(key, ended))
-        # One that stops waiting must not take the answer from the others.
+        # One that stops waiting must not take the response from the others.
         return await asyncio.shield(lookup)
 
     def _ended(self, key: tuple[str, int], lookup: asyncio.Task[list[IPAddress]]) -> None:
-        del self._under_way[key]
+        del self._in_flight[key]
         if not lookup.cancelled():
             lookup.exception()  # Everybody who asked may have gone: then it is nobody's error.
 
     async def _look_up(self, host: str, port: int) -> list[IPAddress]:
         async with self._free:
-            answer: asyncio.Future[list[IPAddress]] = asyncio.get_running_loop().create_future()
-            threading.Thread(target=_answer_in_thread, args=(host, port, answer), name="resolver", daemon=True).start()
-            return await answer
+            result: asyncio.Future[list[IPAddress]] = asyncio.get_running_loop().create_future()
+            threading.Thread(target=_look_up_in_thread, args=(host, port, result), name="resolver", daemon=True).start()
+            return await result
 
 
-def _answer_in_thread(host: str, port: int, answer: asyncio.Future[list[IPAddress]]) -> None:
+def _look_up_in_thread(host: str, port: int, result: asyncio.Future[list[IPAddress]]) -> None:
     try:
         addresses = _addresses(host, port)
     except (OSError, UnicodeError) as error:
-        _hand_over(answer, partial(answer.set_exception, OSError(str(error))))
+        _hand_over(result, partial(result.set_exception, OSError(str(error))))
     else:
-        _hand_over(answer, partial(answer.set_result, addresses))
+        _hand_over(result, partial(result.set_result, addresses))
 
 
-def _hand_over(answer: asyncio.Future[list[IPAddress]], act: Callable[[], None]) -> None:
+def _hand_over(result: asyncio.Future[list[IPAddress]], act: Callable[[], None]) -> None:
     # The loop may have ended meanwhile; then nobody waits any more.
     with suppress(RuntimeError):
-        answer.get_loop().call_soon_threadsafe(lambda: None if answer.done() else act())
+        result.get_loop().call_soon_threadsafe(lambda: None if result.done() else act())
 
 
 def _addresses(host: str, port: int) -> list[IPAddress]:

@@ -1,24 +1,42 @@
-"""Reads HTTP/1.1 answers: as much as is needed, no more than is allowed."""
+"""Reading HTTP/1.1 responses: as much as is needed, within the limits."""
 
 import httptools
+import msgspec
 
-from discue.sending.sender_limits import SenderLimits
+
+class SenderLimits(msgspec.Struct, frozen=True):
+    """How long connections are kept, how many, and how much of a response is read.
+
+    `connect_timeout_ms` covers resolving, connecting and TLS. A connection is used again within
+    `idle_seconds` of its last response, until it is `age_seconds` old. A response whose head is longer than
+    `head_bytes` fails; one that is longer than `response_bytes` in all is cut, and its status decides.
+    """
+
+    connect_timeout_ms: int = 5_000
+    idle_seconds: float = 15.0
+    age_seconds: float = 60.0
+    idle_connections: int = 10_000
+    idle_connections_per_origin: int = 50
+    head_bytes: int = 65_536
+    response_bytes: int = 262_144
+    excerpt_bytes: int = 16_384
+
 
 _SWITCHING_PROTOCOLS = 101
 
 
-class AnswerMalformed(Exception):
-    """The answer is not HTTP."""
+class ResponseMalformed(Exception):
+    """The response is not HTTP."""
 
 
-class AnswerHeadTooLarge(Exception):
-    """The head of the answer is too large."""
+class ResponseHeadTooLarge(Exception):
+    """The response header section is too large."""
 
 
-class AnswerReader:
-    """Reads the answers of one connection, one after another; `begin` before each.
+class ResponseReader:
+    """Reads the responses of one connection, one after another; `begin` before each.
 
-    Interim answers (1xx) are skipped. Nothing is decompressed. The methods named `on_…` are called by
+    Interim responses (1xx) are skipped. Nothing is decompressed. The methods named `on_…` are called by
     the parser.
     """
 
@@ -50,16 +68,16 @@ class AnswerReader:
         self.begin()
 
     def begin(self) -> None:
-        """Expect the next answer."""
+        """Expect the next response."""
         self.received = 0
-        """Bytes of this answer so far."""
+        """Bytes of this response so far."""
         self.status = 0
-        """Of the final answer; 0 until its head was read."""
+        """Of the final response; 0 until its head was read."""
         self.whole = False
         self.keep_alive = False
-        """Whether the peer keeps the connection open after this answer."""
+        """Whether the peer keeps the connection open after this response."""
         self.surplus = False
-        """Whether something came after the answer that nobody asked for."""
+        """Whether something came after the response that nobody asked for."""
         self.retry_after = b""
         self.no_retry = b""
         self.headers: list[tuple[bytes, bytes]] = []
@@ -71,18 +89,18 @@ class AnswerReader:
         self._parts: list[bytes] = []
 
     def feed(self, data: bytes) -> bool:
-        """Whether the answer is decided: it is whole, or has been read as far as it ever will be.
+        """Whether the response is decided: it is whole, or has been read as far as it ever will be.
 
-        Raises AnswerMalformed and AnswerHeadTooLarge.
+        Raises ResponseMalformed and ResponseHeadTooLarge.
         """
         self.received += len(data)
         if self.status == 0 and self.received > self._limits.head_bytes:
             return self._feed_bounded(data)
         self._parse(data)
-        return self.whole or self.received > self._limits.answer_bytes
+        return self.whole or self.received > self._limits.response_bytes
 
     def end(self) -> bool:
-        """Whether the answer is whole when the peer closes the connection now: one without a length is."""
+        """Whether the response is whole when the peer closes the connection now: one without a length is."""
         self.whole = self.whole or (self.status != 0 and not self._framed)
         return self.whole
 
@@ -97,7 +115,7 @@ class AnswerReader:
         return excerpt
 
     def forget(self) -> None:
-        """Let go of the head: an idle connection holds no answer."""
+        """Let go of the head: an idle connection holds no response."""
         self.headers = []
 
     def _feed_bounded(self, data: bytes) -> bool:
@@ -105,16 +123,16 @@ class AnswerReader:
         room = max(0, len(data) - (self.received - self._limits.head_bytes))
         self._parse(data[:room])
         if self.status == 0:
-            raise AnswerHeadTooLarge
+            raise ResponseHeadTooLarge
         self._parse(data[room:])
-        return self.whole or self.received > self._limits.answer_bytes
+        return self.whole or self.received > self._limits.response_bytes
 
     def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self.whole:
-                raise AnswerMalformed from error
+                raise ResponseMalformed from error
             self.surplus = True
 
     def on_message_begin(self) -> None:
@@ -122,7 +140,7 @@ class AnswerReader:
             self.surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # What comes after the head is a trailer, or belongs to an answer that nobody asked for.
+        # What comes after the head is a trailer, or belongs to a response that nobody asked for.
         if self.status:
             return
         name = name.lower()

@@ -13,22 +13,20 @@ from discue.domain.attempt_trace import AttemptDetailLevel
 from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy
 from discue.domain.model import Outcome
-from discue.sending.attempt_request import AttemptRequest
-from discue.sending.classify import AnswerHead, Failure, failure_of_loss, outcome_of
+from discue.sending.classify import Failure, ResponseHead, classify_lost_connection, classify_response
 from discue.sending.connection import Connection, Exchange
 from discue.sending.dialer import Dialer, DialFailed, system_tls_context
 from discue.sending.pool import IdleConnections
-from discue.sending.request import Origin, RequestHeads, RequestInvalid, whole_head
+from discue.sending.request import AttemptRequest, Origin, RequestHeads, RequestInvalid, attempt_head
 from discue.sending.resolver import Resolve, Resolver
-from discue.sending.sender_limits import SenderLimits
-from discue.sending.timings import Trip
-from discue.sending.trace import trace_of
+from discue.sending.response import SenderLimits
+from discue.sending.trace import DialTimings, trace_of
 
 # One timer for all deadlines: they may be kept late by this much, and never early.
 _SWEEP_SECONDS = 0.1
 _CLOSING_SECONDS = 1.0
 
-_CLOSED = Failure("internal", "The service stopped before an answer came.")
+_CLOSED = Failure("internal", "The service stopped before a response came.")
 _UNEXPECTED = Failure("internal", "The request could not be sent.")
 
 _logger = logging.getLogger(__name__)
@@ -75,7 +73,7 @@ class Sender:
         """Make one attempt. `done` is called once, on the loop, after this has returned. Never raises.
 
         A request is written twice only if a connection that was used before turned out to be stale: closed
-        before the first byte of an answer.
+        before the first byte of an response.
         """
         now = self._clock.monotonic()
         exchange = Exchange(request, done, now)
@@ -122,7 +120,7 @@ class Sender:
         try:
             if not self._closing:
                 preamble = self._heads.preamble(request)
-                exchange.head = whole_head(preamble, request, self._clock.now() // 1_000)
+                exchange.head = attempt_head(preamble, request, self._clock.now() // 1_000)
                 return preamble.origin
         except RequestInvalid as error:
             failure = Failure("internal", str(error))
@@ -134,7 +132,7 @@ class Sender:
 
     def _dial(self, exchange: Exchange, origin: Origin, now: float) -> None:
         exchange.deadline = min(now + self._limits.connect_timeout_ms / 1_000, exchange.ends_at)
-        exchange.trip = Trip(self._clock.monotonic, now)
+        exchange.dial = DialTimings(self._clock.monotonic, now)
         task = asyncio.get_running_loop().create_task(self._connect(exchange, origin, exchange.deadline - now))
         exchange.dialing = task
         self._dials.add(task)
@@ -144,7 +142,7 @@ class Sender:
         factory = partial(Connection, self, origin, exchange, self._limits)
         try:
             request = exchange.request
-            await self._dialer.dial(request.target, factory, timeout_seconds, exchange.trip, request.identity)
+            await self._dialer.dial(request.target, factory, timeout_seconds, exchange.dial, request.identity)
         except DialFailed as error:
             failure = error.failure
         except Exception:
@@ -155,7 +153,7 @@ class Sender:
         if not exchange.ended and exchange.connection is None:
             self._fail(exchange, failure)
 
-    def opened(self, connection: Connection) -> None:
+    def on_opened(self, connection: Connection) -> None:
         self.open_connections += 1
         exchange = connection.exchange
         if exchange is None or exchange.ended or exchange.connection is not None:
@@ -163,64 +161,64 @@ class Sender:
             connection.abort()
             return
         connection.opened_at = self._clock.monotonic()
-        if exchange.trip is not None:
-            exchange.trip.opened(connection.opened_at)
-            connection.address = exchange.trip.address
+        if exchange.dial is not None:
+            exchange.dial.on_opened(connection.opened_at)
+            connection.address = exchange.dial.address
         exchange.deadline = exchange.ends_at
         exchange.dialing = None
         connection.transmit(exchange)
 
-    def answer_begun(self, connection: Connection) -> None:
+    def on_response_started(self, connection: Connection) -> None:
         if connection.exchange is not None:
             connection.exchange.first_byte_at = self._clock.monotonic()
 
-    def answered(self, connection: Connection) -> None:
-        answer = connection.answer
+    def on_response(self, connection: Connection) -> None:
+        response = connection.response
         exchange = connection.detach()
         now = self._clock.monotonic()
-        outcome = outcome_of(
-            AnswerHead(answer.status, answer.retry_after, answer.no_retry),
-            answer.take_excerpt(),
+        outcome = classify_response(
+            ResponseHead(response.status, response.retry_after, response.no_retry),
+            response.take_excerpt(),
             int((now - exchange.started_at) * 1_000),
             self._clock.now(),
         )
         if self._traces_all or (self._traces_failures and outcome.error):
             outcome = replace(outcome, trace=trace_of(exchange, connection, outcome.excerpt, now))
-        answer.forget()
+        response.forget()
         if connection.is_reusable and not self._closing:
             self._idle.put(connection, now)
         else:
             connection.abort()
         self._end(exchange, outcome)
 
-    def failed(self, connection: Connection, failure: Failure) -> None:
+    def on_failed(self, connection: Connection, failure: Failure) -> None:
         exchange = connection.detach()
         connection.abort()
         self._fail(exchange, failure, connection)
 
-    def lost(self, connection: Connection, error: Exception | None) -> None:
-        answer_begun = connection.answer.received > 0
-        if connection.is_reused and not answer_begun:
+    def on_lost(self, connection: Connection, error: Exception | None) -> None:
+        response_started = connection.response.received > 0
+        if connection.is_reused and not response_started:
             exchange = connection.detach()
             connection.abort()
             self._dial(exchange, connection.origin, self._clock.monotonic())
         else:
-            self.failed(connection, failure_of_loss(error, answer_begun=answer_begun))
+            self.on_failed(connection, classify_lost_connection(error, response_started=response_started))
 
-    def spoke_idle(self, connection: Connection) -> None:
+    def on_unexpected_data(self, connection: Connection) -> None:
         self._idle.discard(connection)
         connection.abort()
 
-    def closed(self) -> None:
+    def on_closed(self) -> None:
         self.open_connections -= 1
         self._quieter.set()
 
     def _fail(self, exchange: Exchange, failure: Failure, connection: Connection | None = None) -> None:
         now = self._clock.monotonic()
-        status = connection.answer.status if connection is not None else 0
+        status = connection.response.status if connection is not None else 0
         outcome = Outcome(status, failure.kind, failure.detail, int((now - exchange.started_at) * 1_000))
         if self._traces_failures:
-            excerpt = connection.answer.take_excerpt() if connection is not None else b""
+            excerpt = connection.response.take_excerpt() if connection is not None else b""
             outcome = replace(outcome, trace=trace_of(exchange, connection, excerpt, now))
         self._end(exchange, outcome)
 
@@ -233,7 +231,7 @@ class Sender:
 
     def _give_up(self, exchange: Exchange, unconnected: Failure, unanswered: Failure) -> None:
         if exchange.connection is not None:
-            self.failed(exchange.connection, unanswered)
+            self.on_failed(exchange.connection, unanswered)
             return
         if exchange.dialing is not None:
             exchange.dialing.cancel()
@@ -258,5 +256,5 @@ class Sender:
         self._give_up(
             exchange,
             Failure("connect_timeout", f"No connection within {waited_ms} ms."),
-            Failure("timeout", f"No whole answer within {exchange.request.timeout_ms} ms."),
+            Failure("timeout", f"No complete response within {exchange.request.timeout_ms} ms."),
         )

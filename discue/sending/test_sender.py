@@ -12,24 +12,23 @@ from discue.domain.egress import EgressPolicy
 from discue.domain.errors import TooManyRequests
 from discue.domain.model import Outcome, RateLimit
 from discue.domain.pace import TokenBucket
-from discue.sending.access_tokens import AccessTokens
-from discue.sending.attempt_request import AttemptRequest
-from discue.sending.endpoint_auth import Authorizer
+from discue.sending.endpoint_auth import AccessTokens, AuthorizingSender
+from discue.sending.request import AttemptRequest
+from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
-from discue.sending.sender_limits import SenderLimits
 
 AT_ONCE: Final = 64
-AT_ONCE_OF_ONE: Final = 4
+MAX_IN_FLIGHT_PER_ORGANIZATION: Final = 4
 RATE: Final = RateLimit(1.0, 10)
 """Of each organization, on each worker."""
 
-ANYBODYS: Final = EgressPolicy()
+PUBLIC_ADDRESSES: Final = EgressPolicy()
 """The public addresses."""
 
 _ORGANIZATIONS_KNOWN: Final = 10_000
 
 
-class Sampler:
+class EndpointTester:
     """Each request goes over a connection of its own, beside those of deliveries, and every outcome has a trace.
 
     Belongs to the event loop that it is first used on. A place is given back when the request has ended, whether or
@@ -44,15 +43,15 @@ class Sampler:
         tokens: AccessTokens,
         connect_timeout_ms: int = 5_000,
         ssl_context: ssl.SSLContext | None = None,
-        public: EgressPolicy = ANYBODYS,
+        public: EgressPolicy = PUBLIC_ADDRESSES,
     ) -> None:
-        """`public`: the addresses whose answers may be told."""
+        """`public`: the addresses whose responses may be told."""
         limits = SenderLimits(connect_timeout_ms=connect_timeout_ms, idle_seconds=0)
         sender = Sender(clock=clock, policy=policy, limits=limits, ssl_context=ssl_context, details="all")
-        self._sender = Authorizer(sender, tokens, clock)
+        self._sender = AuthorizingSender(sender, tokens, clock)
         self._clock = clock
         self._public = public
-        self._under_way: Counter[int] = Counter()
+        self._in_flight: Counter[int] = Counter()
         self._paces: OrderedDict[int, TokenBucket] = OrderedDict()
 
     async def attempt(self, organization: int, request: AttemptRequest) -> Outcome:
@@ -75,22 +74,22 @@ class Sampler:
         await self._sender.close(0)
 
     def _enter(self, organization: int) -> None:
-        if self._under_way[organization] >= AT_ONCE_OF_ONE or self._under_way.total() >= AT_ONCE:
+        if self._in_flight[organization] >= MAX_IN_FLIGHT_PER_ORGANIZATION or self._in_flight.total() >= AT_ONCE:
             raise TooManyRequests("Too many tests are under way. Try again soon.", retry_after_seconds=1)
         now = self._clock.monotonic()
         pace = self._paces.get(organization) or TokenBucket(RATE, now, is_full=True)
         if pace.wait_seconds(now) > 0:
             raise TooManyRequests("This organization tests too often. Try again soon.", retry_after_seconds=1)
         pace.begun(now)
-        self._under_way[organization] += 1
+        self._in_flight[organization] += 1
         self._paces[organization] = pace
         self._paces.move_to_end(organization)
         if len(self._paces) > _ORGANIZATIONS_KNOWN:
             self._paces.popitem(last=False)
 
     def _ended(self, organization: int, outcome: asyncio.Future[Outcome], found: Outcome) -> None:
-        self._under_way[organization] -= 1
-        if not self._under_way[organization]:
-            del self._under_way[organization]
+        self._in_flight[organization] -= 1
+        if not self._in_flight[organization]:
+            del self._in_flight[organization]
         if not outcome.done():
             outcome.set_result(found)

@@ -1,49 +1,87 @@
-"""From what the sender noted on the way to the trace of an attempt."""
+"""How long each stage of an attempt took, and the trace of an attempt."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from discue.domain.attempt_trace import Timings, Trace
-from discue.sending.connection import Connection, Exchange
-from discue.sending.timings import Trip
+from discue.domain.egress import IPAddress
+
+if TYPE_CHECKING:
+    from discue.sending.connection import Connection, Exchange
 
 
-def trace_of(exchange: Exchange, connection: Connection | None, excerpt: bytes, ended_at: float) -> Trace:
+class DialTimings:
+    """Readings of the monotonic clock, 0 for what is still to come. `address` is the one that was last tried."""
+
+    __slots__ = ("_now", "address", "connected_at", "opened_at", "resolved_at", "started_at")
+
+    def __init__(self, now: Callable[[], float], started_at: float) -> None:
+        self._now = now
+        self.started_at = started_at
+        self.resolved_at = 0.0
+        self.connected_at = 0.0
+        self.opened_at = 0.0
+        self.address = ""
+
+    def on_resolved(self) -> None:
+        """There are addresses, and they may be sent to."""
+        self.resolved_at = self._now()
+
+    def on_try(self, address: IPAddress, port: int) -> None:
+        self.address = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+        self.connected_at = 0.0
+
+    def on_connected(self) -> None:
+        """The address has answered; what is left, if anything, is TLS."""
+        self.connected_at = self.connected_at or self._now()
+
+    def on_opened(self, now: float) -> None:
+        """The connection is ready."""
+        self.opened_at = now
+        self.connected_at = self.connected_at or now
+
+
+def trace_of(exchange: "Exchange", connection: "Connection | None", excerpt: bytes, ended_at: float) -> Trace:
     """`connection` is the one that carried the exchange, None if none did."""
-    trip = exchange.trip
+    dial = exchange.dial
     timings = _timings(exchange, connection, ended_at)
     if connection is None:
-        return Trace(exchange.head, (), b"", 0, trip.address if trip else "", False, timings)
-    answer = connection.answer
-    headers, size = tuple(answer.headers), answer.body_bytes
-    return Trace(exchange.head, headers, excerpt, size, connection.address, trip is None, timings)
+        return Trace(exchange.head, (), b"", 0, dial.address if dial else "", False, timings)
+    response = connection.response
+    headers, size = tuple(response.headers), response.body_bytes
+    return Trace(exchange.head, headers, excerpt, size, connection.address, dial is None, timings)
 
 
-def _timings(exchange: Exchange, connection: Connection | None, ended_at: float) -> Timings:
+def _timings(exchange: "Exchange", connection: "Connection | None", ended_at: float) -> Timings:
     total_ms = _ms(exchange.started_at, ended_at)
-    trip = exchange.trip
-    if trip is None:
+    dial = exchange.dial
+    if dial is None:
         first_byte_ms = _first_byte_ms(exchange, connection, exchange.started_at, ended_at)
         return Timings(None, None, None, first_byte_ms, total_ms)
     return Timings(
-        resolve_ms=_ms(trip.begun_at, trip.resolved_at or ended_at),
-        connect_ms=_ms(trip.resolved_at, trip.connected_at or ended_at) if trip.resolved_at else None,
-        tls_ms=_tls_ms(trip, ended_at),
-        first_byte_ms=_first_byte_ms(exchange, connection, trip.opened_at, ended_at),
+        resolve_ms=_ms(dial.started_at, dial.resolved_at or ended_at),
+        connect_ms=_ms(dial.resolved_at, dial.connected_at or ended_at) if dial.resolved_at else None,
+        tls_ms=_tls_ms(dial, ended_at),
+        first_byte_ms=_first_byte_ms(exchange, connection, dial.opened_at, ended_at),
         total_ms=total_ms,
     )
 
 
-def _tls_ms(trip: Trip, ended_at: float) -> int | None:
+def _tls_ms(dial: DialTimings, ended_at: float) -> int | None:
     """Without TLS a connection is opened as soon as it is connected."""
-    if not trip.connected_at or trip.connected_at == trip.opened_at:
+    if not dial.connected_at or dial.connected_at == dial.opened_at:
         return None
-    return _ms(trip.connected_at, trip.opened_at or ended_at)
+    return _ms(dial.connected_at, dial.opened_at or ended_at)
 
 
-def _first_byte_ms(exchange: Exchange, connection: Connection | None, sent_at: float, ended_at: float) -> int | None:
-    """When it came is noted only if the answer was not decided by what came with it."""
-    if connection is None or not connection.answer.received:
+def _first_byte_ms(
+    exchange: "Exchange", connection: "Connection | None", sent_at: float, ended_at: float
+) -> int | None:
+    """When it came is noted only if the response was not decided by what came with it."""
+    if connection is None or not connection.response.received:
         return None
     return _ms(sent_at, exchange.first_byte_at or ended_at)
 
 
-def _ms(begun_at: float, ended_at: float) -> int:
-    return max(0, int((ended_at - begun_at) * 1_000))
+def _ms(started_at: float, ended_at: float) -> int:
+    return max(0, int((ended_at - started_at) * 1_000))

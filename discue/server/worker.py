@@ -40,12 +40,11 @@ from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
 from discue.publishing.publish import Publisher
 from discue.publishing.quota_gate import QuotaGate
-from discue.sending.access_tokens import TOKEN_BYTES, AccessTokens
-from discue.sending.endpoint_auth import Authorizer
+from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens, AuthorizingSender
 from discue.sending.fetch import Fetcher
+from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
-from discue.sending.sender_limits import SenderLimits
-from discue.sending.test_sender import Sampler
+from discue.sending.test_sender import EndpointTester
 from discue.server.http import Address, HttpServer
 from discue.server.installation import Installation, egress_policy
 from discue.store.engine import Appended, Notification, QueueKey
@@ -85,7 +84,7 @@ class Worker:
         fetcher = Fetcher(policy=egress_policy(settings), connect_seconds=settings.connect_timeout_seconds)
         self._probe = ProbeSender(fetcher)
         self._tokens = _tokens(settings, clock)
-        self._authorizer = Authorizer(self.sender, self._tokens, clock)
+        self._authorizer = AuthorizingSender(self.sender, self._tokens, clock)
         row_ids = installation.control.row_ids
         self.lease = Lease(store, row_ids, clock, settings.role, settings.lease_seconds)
         self.dispatcher = Dispatcher(
@@ -127,8 +126,8 @@ class Worker:
         self._verifier = Verifier(installation.control, fetcher, keeps_house=lambda: self._ownership.keeps_house)
         # Where nothing but lanes run, the service still says who and how it is.
         served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)
-        self._sampler = _sampler(settings, clock, self._tokens)
-        services = _services(installation, self.readiness, log, (self._verifier, self._sampler, self.pulls))
+        self._endpoint_tester = _endpoint_tester(settings, clock, self._tokens)
+        services = _services(installation, self.readiness, log, (self._verifier, self._endpoint_tester, self.pulls))
         self.application: Application = App(services, routes=served_routes)
 
     async def start(self) -> None:
@@ -179,7 +178,7 @@ class Worker:
         """End everything that still runs. Nothing may be asked of this worker any more."""
         await self._supervisor.stop()
         await self._authorizer.close(0)
-        await self._sampler.close()
+        await self._endpoint_tester.close()
         await self._tokens.close()
         await self._probe.close()
         try:
@@ -309,9 +308,11 @@ def _tokens(settings: Settings, clock: Clock) -> AccessTokens:
     return AccessTokens(fetcher, clock)
 
 
-def _sampler(settings: Settings, clock: Clock, tokens: AccessTokens) -> Sampler:
+def _endpoint_tester(settings: Settings, clock: Clock, tokens: AccessTokens) -> EndpointTester:
     connect_timeout_ms = settings.connect_timeout_seconds * 1_000
-    return Sampler(clock=clock, policy=egress_policy(settings), tokens=tokens, connect_timeout_ms=connect_timeout_ms)
+    return EndpointTester(
+        clock=clock, policy=egress_policy(settings), tokens=tokens, connect_timeout_ms=connect_timeout_ms
+    )
 
 
 def _retention_times(settings: Settings) -> RetentionTimes:
@@ -334,7 +335,7 @@ def _dispatch_limits(settings: Settings) -> DispatchLimits:
 
 
 def _services(
-    installation: Installation, readiness: Readiness, log: Log, asking: tuple[DomainChecker, Sampler, Puller]
+    installation: Installation, readiness: Readiness, log: Log, asking: tuple[DomainChecker, EndpointTester, Puller]
 ) -> Services:
     """`asking` is what asks others, or the store again and again, for somebody who waits for the answer."""
     checks, samples, puller = asking

@@ -37,9 +37,9 @@ from discue.domain.scopes import Scope, all_scopes
 from discue.observability.logs import Log
 from discue.publishing.publish import Publisher
 from discue.publishing.quota_gate import QuotaGate
-from discue.sending.access_tokens import TOKEN_BYTES, AccessTokens
+from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens
 from discue.sending.fetch import Fetcher
-from discue.sending.test_sender import Sampler
+from discue.sending.test_sender import EndpointTester
 from discue.server.http import Address, HttpServer
 from discue.server.installation import Installation, opened
 from discue.store.engine import Transaction
@@ -216,11 +216,11 @@ class _Thread:
             await sampler.close()
 
 
-def _sampler(installation: Installation) -> Sampler:
+def _sampler(installation: Installation) -> EndpointTester:
     policy, clock = installation.control.egress, installation.clock
     fetcher = Fetcher(policy=policy, ssl_context=trusting_context(), kept_bytes=TOKEN_BYTES)
     tokens = AccessTokens(fetcher, clock)
-    return Sampler(clock=clock, policy=policy, tokens=tokens, ssl_context=trusting_context(), public=PUBLIC)
+    return EndpointTester(clock=clock, policy=policy, tokens=tokens, ssl_context=trusting_context(), public=PUBLIC)
 
 
 def _domain_checks(installation: Installation) -> Verifier:

@@ -16,7 +16,7 @@ from discue.control.queues import QueueFields
 from discue.domain.errors import Forbidden, NotFound, Unprocessable
 from discue.domain.model import FailureKind, Outcome
 from discue.domain.scopes import Scope
-from discue.sending.attempt_request import AttemptRequest
+from discue.sending.request import AttemptRequest
 from discue.store import domains
 from tests.support.cast import Cast, Person
 

@@ -28,7 +28,7 @@ from discue.crypto.endpoint_credentials import (
 from discue.crypto.signing_secrets import SigningSecret, decoded
 from discue.domain.errors import BadRequest, DiscueError, Unprocessable
 from discue.domain.model import Authentication
-from discue.sending.presented import presented
+from discue.sending.endpoint_auth import credentials_of
 from tests.support.authority import client_pair
 
 NOW = 1_800_000_000_000
@@ -62,13 +62,13 @@ def test_what_is_secret_is_kept_apart_from_what_is_shown(given: dict[str, Any]) 
     made = checked(fields(**given), NOW)
     assert made.secret.startswith("s3cr3t")
     assert made.public == Authentication(**{name: value for name, value in given.items() if not value.startswith("s3")})
-    assert "s3cr3t" not in repr(made.public) + repr(made) + repr(fields(**given)) + repr(presented(made, "l" * 21))
+    assert "s3cr3t" not in repr(made.public) + repr(made) + repr(fields(**given)) + repr(credentials_of(made, "l" * 21))
 
 
 def test_a_certificate_needs_its_key() -> None:
     made = checked(fields(type="certificate", **pair()), NOW)
     assert (made.public.certificate, made.secret) == (pair()["certificate"], pair()["private_key"])
-    assert "PRIVATE" not in repr(made) + repr(presented(made, "l" * 21))
+    assert "PRIVATE" not in repr(made) + repr(credentials_of(made, "l" * 21))
 
 
 @pytest.mark.parametrize("given", [BASIC, OAUTH2, {"type": "certificate", "certificate": "c", "private_key": "k"}])
@@ -176,14 +176,14 @@ def test_basic_is_utf_8_in_base64() -> None:
 
 def test_of_each_type_something_else_goes_into_requests() -> None:
     listener = "l" * 21
-    basic = presented(checked(fields(**BASIC), NOW), listener)
+    basic = credentials_of(checked(fields(**BASIC), NOW), listener)
     assert [name for name, _ in basic.headers] == ["authorization"]
-    oauth2 = presented(checked(fields(**{**OAUTH2, "client_id": "a b", "scope": "x y"}), NOW), listener)
+    oauth2 = credentials_of(checked(fields(**{**OAUTH2, "client_id": "a b", "scope": "x y"}), NOW), listener)
     assert oauth2.grant is not None
     assert oauth2.grant.authorization == basic_authorization("a+b", "s3cr3t")
     assert oauth2.grant.form == b"grant_type=client_credentials&scope=x+y"
-    certificate = presented(checked(fields(type="certificate", **pair()), NOW), listener)
+    certificate = credentials_of(checked(fields(type="certificate", **pair()), NOW), listener)
     assert certificate.identity is not None
     assert (oauth2.headers, certificate.headers, certificate.grant) == ((), (), None)
-    assert presented(checked(fields(type="certificate", **pair()), NOW), "m" * 21).identity != certificate.identity
-    assert presented(None, listener).headers == ()
+    assert credentials_of(checked(fields(type="certificate", **pair()), NOW), "m" * 21).identity != certificate.identity
+    assert credentials_of(None, listener).headers == ()

@@ -29,8 +29,8 @@ from discue.domain.model import (
 )
 from discue.observability.logs import Log
 from discue.publishing.publish import NewMessage, entry_for
-from discue.sending.attempt_request import AttemptRequest
-from discue.sending.fetch import Fetched
+from discue.sending.fetch import FetchResult
+from discue.sending.request import AttemptRequest
 from discue.store import listener_health, listeners, messages, organizations, queues, workers
 from discue.store.engine import Append, Appended, NewEntry, Row, Transaction
 from discue.store.sqlite.engine import SqliteEngine
@@ -121,14 +121,14 @@ class Courier:
 class Asked:
     """A probe that was handed to the scout."""
 
-    def __init__(self, scout: "Scout", target: Target, done: Callable[[Fetched], None]) -> None:
+    def __init__(self, scout: "Scout", target: Target, done: Callable[[FetchResult], None]) -> None:
         self.url = f"{target.scheme}://{target.authority}{target.path}"
         self._scout = scout
         self._done = done
 
     def end(self, status: int = 200, error: FailureKind = "") -> None:
         self._scout.under_way.remove(self)
-        self._done(Fetched(0 if error else status, b"", error))
+        self._done(FetchResult(0 if error else status, b"", error))
 
 
 class Scout:
@@ -138,7 +138,7 @@ class Scout:
         self.under_way: list[Asked] = []
         self.asked: list[str] = []
 
-    def __call__(self, target: Target, done: Callable[[Fetched], None]) -> None:
+    def __call__(self, target: Target, done: Callable[[FetchResult], None]) -> None:
         asked = Asked(self, target, done)
         self.under_way.append(asked)
         self.asked.append(asked.url)

@@ -9,7 +9,7 @@ import pytest
 
 from discue.dispatch import dispatcher, registry, timers
 from discue.domain.model import DeliveryOptions, Listener, Queue, RetryOptions
-from discue.sending.attempt_request import AttemptRequest
+from discue.sending.request import AttemptRequest
 from discue.store import organizations, queues
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 from tests.support.databases import on_sqlite_only

@@ -7,7 +7,7 @@ from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 
 from discue.crypto.signatures import sign
 from discue.domain.model import DeliveryFormat, DeliveryOptions, MessageOptions
-from discue.sending.request import RequestHeads, whole_head
+from discue.sending.request import RequestHeads, attempt_head
 from tests.dispatch.stage import Sent, Stage, badly, well
 
 AT = 1_795_536_280
@@ -17,7 +17,7 @@ ORDER = MessageOptions(headers=(("ce-type", "order.paid"), ("X-Trace", "7")))
 def headers_of(sent: Sent) -> dict[str, str]:
     """As they go out."""
     request = sent.request
-    lines = whole_head(RequestHeads().preamble(request), request, AT).decode("latin-1").split("\r\n")[1:-2]
+    lines = attempt_head(RequestHeads().preamble(request), request, AT).decode("latin-1").split("\r\n")[1:-2]
     headers = dict(line.split(": ", 1) for line in lines)
     assert len(headers) == len(lines)
     return headers

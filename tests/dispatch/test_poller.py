@@ -27,7 +27,7 @@ from discue.domain.errors import StoreUnavailable
 from discue.domain.ids import PublicIds, RowIds
 from discue.domain.model import Outcome, Queue
 from discue.observability.logs import Log
-from discue.sending.attempt_request import AttemptRequest
+from discue.sending.request import AttemptRequest
 from discue.store import feed, listeners, organizations, purge, queues, workers
 from discue.store.engine import Append, ClusterSnapshot, NewEntry, Notification, QueueKey, Transaction
 from discue.store.purge import Job

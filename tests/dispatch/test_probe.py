@@ -10,7 +10,7 @@ from discue.dispatch.lane import probe
 from discue.dispatch.lane.probe import ProbeSender
 from discue.domain.egress import EgressPolicy, IPAddress, parse_target
 from discue.domain.liveness import error_of
-from discue.sending.fetch import Fetched, Fetcher
+from discue.sending.fetch import Fetcher, FetchResult
 from tests.dispatch.stage import until
 from tests.sending.scripted_server import CLOSE, HANG, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 from tests.support.authority import server_context, trusting_context
@@ -29,8 +29,8 @@ def _fetching(policy: EgressPolicy = ANYWHERE) -> ProbeSender:
     return ProbeSender(Fetcher(policy=policy, resolve=_loopback, ssl_context=trusting_context()))
 
 
-async def _probed(url: str, policy: EgressPolicy = ANYWHERE) -> Fetched:
-    found: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
+async def _probed(url: str, policy: EgressPolicy = ANYWHERE) -> FetchResult:
+    found: asyncio.Future[FetchResult] = asyncio.get_running_loop().create_future()
     _fetching(policy)(parse_target(url, "/liveness_url"), found.set_result)
     return await found
 
@@ -91,7 +91,7 @@ async def test_over_tls_the_certificate_must_name_the_host() -> None:
 
 
 async def test_when_it_is_closed_what_is_under_way_ends_and_nobody_hears_of_it() -> None:
-    heard: list[Fetched] = []
+    heard: list[FetchResult] = []
     async with ScriptedServer([(READ_HEAD, HANG)]) as server:
         fetching = _fetching()
         fetching(parse_target(f"http://live.example:{server.port}/", "/url"), heard.append)

@@ -16,7 +16,7 @@ from discue.domain.clock import Clock, SystemClock
 from discue.domain.egress import EgressPolicy, IPAddress
 from discue.domain.model import Outcome
 from discue.observability.logs import Log
-from discue.sending.attempt_request import AttemptRequest
+from discue.sending.request import AttemptRequest
 from discue.sending.sender import Sender
 from discue.server.http import Address
 from discue.server.installation import opened

@@ -12,10 +12,10 @@ from discue.domain.attempt_trace import AttemptDetailLevel
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, parse_target
 from discue.domain.model import Outcome
-from discue.sending.attempt_request import AttemptRequest
+from discue.sending.request import AttemptRequest
 from discue.sending.resolver import Resolve
+from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
-from discue.sending.sender_limits import SenderLimits
 
 KEY = bytes(range(32))
 MESSAGE_ID = "0123456789abcdefghijk"

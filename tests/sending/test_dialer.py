@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, ip_address
 import pytest
 
 from discue.domain.egress import EgressPolicy, IPAddress
-from discue.sending.sender_limits import SenderLimits
+from discue.sending.response import SenderLimits
 from tests.sending.attempts import a_sender, attempt, request_to, run
 from tests.sending.scripted_server import READ, Script, ScriptedServer
 

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from discue.domain.egress import EgressPolicy, IPAddress, Target, parse_target
-from discue.sending.fetch import KEPT_BYTES, Fetched, Fetcher
+from discue.sending.fetch import KEPT_BYTES, Fetcher, FetchResult
 from tests.sending.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 from tests.support.authority import server_context, trusting_context
 
@@ -22,7 +22,7 @@ async def _loopback(_host: str, _port: int) -> Sequence[IPAddress]:
     return [ip_address("127.0.0.1")]
 
 
-async def fetched(script: Script, *, tls: ssl.SSLContext | None = None, seconds: float = 5.0) -> Fetched:
+async def fetched(script: Script, *, tls: ssl.SSLContext | None = None, seconds: float = 5.0) -> FetchResult:
     """What comes of asking a server of this script for its file."""
     async with ScriptedServer([script], tls) as server:
         fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, ssl_context=trusting_context())
@@ -44,7 +44,7 @@ def _target(server: ScriptedServer, host: str = "files.example") -> Target:
     ],
 )
 async def test_the_body_comes_however_it_is_framed(answer: bytes) -> None:
-    assert await fetched((READ_HEAD, answer, CLOSE)) == Fetched(200, b"file")
+    assert await fetched((READ_HEAD, answer, CLOSE)) == FetchResult(200, b"file")
 
 
 async def test_a_request_is_a_plain_get_that_ends_its_connection() -> None:
@@ -60,7 +60,9 @@ async def test_a_request_is_a_plain_get_that_ends_its_connection() -> None:
     port = server.sockets[0].getsockname()[1]
     async with server:
         fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback)
-        assert await fetcher.get(parse_target(f"http://files.example:{port}/a/file", "/url"), 5) == Fetched(200, b"")
+        assert await fetcher.get(parse_target(f"http://files.example:{port}/a/file", "/url"), 5) == FetchResult(
+            200, b""
+        )
     line, *lines = heads[0].decode().strip().split("\r\n")
     headers = dict(each.split(": ", 1) for each in lines)
     assert line == "GET /a/file HTTP/1.1"
@@ -76,13 +78,13 @@ async def test_a_request_is_a_plain_get_that_ends_its_connection() -> None:
 @pytest.mark.parametrize("status", [204, 301, 302, 404, 500, 999])
 async def test_any_status_is_an_answer_and_redirects_are_not_followed(status: int) -> None:
     answer = b"HTTP/1.1 %d X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n" % status
-    assert await fetched((READ_HEAD, answer)) == Fetched(status, b"")
+    assert await fetched((READ_HEAD, answer)) == FetchResult(status, b"")
 
 
 async def test_of_a_long_body_only_the_beginning_is_read() -> None:
     async with ScriptedServer([(READ_HEAD, OK + b"Content-Length: 100000000\r\n\r\n", Flood(b"x" * 65_536))]) as server:
         fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback)
-        assert await fetcher.get(_target(server), 5) == Fetched(200, b"x" * KEPT_BYTES)
+        assert await fetcher.get(_target(server), 5) == FetchResult(200, b"x" * KEPT_BYTES)
         await server.until_open(0)
         assert server.flooded < 20_000_000
 
@@ -103,14 +105,14 @@ async def test_what_is_no_answer_says_why(script: Script, error: str) -> None:
 
 @pytest.mark.parametrize("step", [HANG, Drip(OK + b"Content-Length: 500\r\n\r\n" + b"x" * 300)])
 async def test_an_answer_that_takes_too_long_is_none(step: str | Drip) -> None:
-    assert await fetched((READ_HEAD, step), seconds=0.2) == Fetched(0, b"", "timeout")
+    assert await fetched((READ_HEAD, step), seconds=0.2) == FetchResult(0, b"", "timeout")
 
 
 async def test_a_server_that_does_not_greet_has_the_time_for_connecting_only() -> None:
     async with ScriptedServer([(HANG,)]) as server:
         fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, connect_seconds=0.1)
         target = parse_target(f"https://files.example:{server.port}/", "/url")
-        assert await fetcher.get(target, 10) == Fetched(0, b"", "connect_timeout")
+        assert await fetcher.get(target, 10) == FetchResult(0, b"", "connect_timeout")
         await server.until_open(0)
 
 
@@ -122,7 +124,7 @@ async def test_nobody_there_is_no_connection() -> None:
 
 async def test_a_certificate_must_be_valid_and_name_the_host() -> None:
     script = (READ_HEAD, OK + b"Content-Length: 4\r\n\r\nfile")
-    assert await fetched(script, tls=server_context("files.example")) == Fetched(200, b"file")
+    assert await fetched(script, tls=server_context("files.example")) == FetchResult(200, b"file")
     assert (await fetched(script, tls=server_context("other.example"))).error == "tls"
     assert (await fetched(script, tls=server_context("files.example", is_trusted=False))).error == "tls"
 

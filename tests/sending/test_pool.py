@@ -2,13 +2,15 @@
 
 import asyncio
 import weakref
+from typing import cast
 
 import pytest
 
 from discue.sending.classify import Failure
 from discue.sending.connection import Connection, Exchange
 from discue.sending.pool import IdleConnections
-from discue.sending.sender_limits import SenderLimits
+from discue.sending.response import SenderLimits
+from discue.sending.sender import Sender
 from tests.sending.attempts import request_to
 
 NOW = 1_000.0
@@ -31,27 +33,27 @@ class Line(asyncio.Transport):
         self.is_cut = True
 
 
-class Nobody:
-    """A carrier for connections on which nothing happens."""
+class IgnoringSender:
+    """Takes the place of a sender for connections on which nothing happens."""
 
-    def opened(self, connection: Connection) -> None: ...
+    def on_opened(self, connection: Connection) -> None: ...
 
-    def answer_begun(self, connection: Connection) -> None: ...
+    def on_response_started(self, connection: Connection) -> None: ...
 
-    def answered(self, connection: Connection) -> None: ...
+    def on_response(self, connection: Connection) -> None: ...
 
-    def failed(self, connection: Connection, failure: Failure) -> None: ...
+    def on_failed(self, connection: Connection, failure: Failure) -> None: ...
 
-    def lost(self, connection: Connection, error: Exception | None) -> None: ...
+    def on_lost(self, connection: Connection, error: Exception | None) -> None: ...
 
-    def spoke_idle(self, connection: Connection) -> None: ...
+    def on_unexpected_data(self, connection: Connection) -> None: ...
 
-    def closed(self) -> None: ...
+    def on_closed(self) -> None: ...
 
 
 def connected(host: Host, limits: SenderLimits, opened_at: float) -> tuple[Connection, Line]:
     exchange = Exchange(request_to("http://127.0.0.1:1/"), lambda _: None, opened_at)
-    connection, line = Connection(Nobody(), ("http", host, 80, ""), exchange, limits), Line()
+    connection, line = Connection(cast(Sender, IgnoringSender()), ("http", host, 80, ""), exchange, limits), Line()
     connection.connection_made(line)
     connection.opened_at = opened_at
     return connection, line

@@ -11,7 +11,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from discue.domain.egress import Target
 from discue.domain.model import Outcome
 from discue.sending.dialer import system_tls_context
-from discue.sending.sender_limits import SenderLimits
+from discue.sending.response import SenderLimits
 from tests.sending.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to, run
 from tests.sending.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Received, Script, ScriptedServer
 

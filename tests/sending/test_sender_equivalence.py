@@ -6,7 +6,7 @@ from typing import NamedTuple
 import aiohttp
 import pytest
 
-from discue.sending.sender_limits import SenderLimits
+from discue.sending.response import SenderLimits
 from tests.sending.attempts import a_sender, attempt, request_to, run
 from tests.sending.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Script, ScriptedServer
 

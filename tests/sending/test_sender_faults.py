@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from discue.domain.model import Outcome
-from discue.sending.sender_limits import SenderLimits
+from discue.sending.response import SenderLimits
 from tests.sending.attempts import a_sender, attempt, begin, request_to, run
 from tests.sending.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 

@@ -17,7 +17,7 @@ from discue.dispatch.lane.tenure import WorkerLease
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
 from discue.domain.model import Outcome
-from discue.sending.attempt_request import AttemptRequest
+from discue.sending.request import AttemptRequest
 from discue.store.cursors import LaneRecord
 from discue.store.store import Store
 

@@ -12,7 +12,8 @@ from discue.domain.filters.filters import Filter, compile_filter
 from discue.domain.headers import Headers
 from discue.domain.model import DeliveryFormat, Entry, RateLimit
 from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, narrowed
-from discue.sending.presented import Grant, Identity, Presented, presented
+from discue.sending.endpoint_auth import RequestCredentials, credentials_of
+from discue.sending.request import ClientIdentity, TokenGrant
 from discue.store.cursors import LaneRecord
 
 
@@ -45,8 +46,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     ends: tuple[int, ...] = ()
     filter: Filter | None = None
     format: DeliveryFormat = "plain"
-    grant: Grant | None = None
-    identity: Identity | None = None
+    grant: TokenGrant | None = None
+    identity: ClientIdentity | None = None
 
     def keys_valid(self, clock: Clock) -> tuple[SigningKey, ...]:
         """What an attempt that begins now is signed with, newest first."""
@@ -90,9 +91,9 @@ def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring
     )
 
 
-def _presented(record: LaneRecord, held: bytes) -> Presented:
+def _presented(record: LaneRecord, held: bytes) -> RequestCredentials:
     """Nothing is sent to a listener without the credentials that it is to be shown."""
     credentials = credentials_in(held)
     if record.options.authentication != (None if credentials is None else credentials.public):
         raise ValueError("the secret of a listener's authentication is lost")
-    return presented(credentials, record.listener_public_id)
+    return credentials_of(credentials, record.listener_public_id)

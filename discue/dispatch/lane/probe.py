@@ -6,13 +6,13 @@ from typing import Protocol
 
 from discue.domain.egress import Target
 from discue.domain.liveness import PROBE_SECONDS
-from discue.sending.fetch import Fetched, Fetcher
+from discue.sending.fetch import Fetcher, FetchResult
 
 
 class Probe(Protocol):
     """Asks once, and says what that brought, later: `Fetching`."""
 
-    def __call__(self, target: Target, done: Callable[[Fetched], None]) -> None: ...
+    def __call__(self, target: Target, done: Callable[[FetchResult], None]) -> None: ...
 
 
 class ProbeSender:
@@ -22,12 +22,12 @@ class ProbeSender:
         self._fetcher = fetcher
         self._under_way: set[asyncio.Task[None]] = set()
 
-    def __call__(self, target: Target, done: Callable[[Fetched], None]) -> None:
+    def __call__(self, target: Target, done: Callable[[FetchResult], None]) -> None:
         task = asyncio.get_running_loop().create_task(self._ask(target, done))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
-    async def _ask(self, target: Target, done: Callable[[Fetched], None]) -> None:
+    async def _ask(self, target: Target, done: Callable[[FetchResult], None]) -> None:
         done(await self._fetcher.get(target, PROBE_SECONDS))
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from discue.domain.egress import Target
 from discue.domain.ids import millisecond_of
 from discue.domain.liveness import DOUBT_MS, FIRST_MS, QUIET_MS, after_probe, counts, error_of, interval_ms, jittered
 from discue.domain.model import Liveness
-from discue.sending.fetch import Fetched
+from discue.sending.fetch import FetchResult
 from discue.store.engine import CursorKey
 
 PROBES_AT_ONCE: Final = 256
@@ -217,7 +217,7 @@ class Prober:
             place.due_at = 0
             self._probe(place.target, partial(self._ended, place))
 
-    def _ended(self, place: _Place, fetched: Fetched) -> None:
+    def _ended(self, place: _Place, fetched: FetchResult) -> None:
         self._gate.leave(place.organization)
         place.in_flight_count = 0
         now = self._clock.now()
@@ -230,7 +230,7 @@ class Prober:
             self._expect(place, min(pulse.due_at for pulse in place.pulses.values()))
         self._gate.call_waiting()
 
-    def _take(self, pulse: _Pulse, fetched: Fetched, now: int) -> None:
+    def _take(self, pulse: _Pulse, fetched: FetchResult, now: int) -> None:
         lane = pulse.lane
         before = after = lane.breaker.liveness
         if counts(fetched.error):

@@ -5,8 +5,7 @@ from discue.domain.clock import Clock
 from discue.domain.headers import merge_headers
 from discue.domain.messages import decode_options, message_headers
 from discue.domain.model import Entry
-from discue.sending.attempt_request import AttemptRequest
-from discue.sending.event_request import as_event
+from discue.sending.request import AttemptRequest, to_cloudevent
 from discue.store.cursors import LaneRecord
 
 
@@ -29,4 +28,4 @@ def request_of(record: LaneRecord, endpoint: Endpoint, entry: Entry, number: int
         grant=endpoint.grant,
         identity=endpoint.identity,
     )
-    return request if endpoint.format == "plain" else as_event(request, entry, endpoint.format)
+    return request if endpoint.format == "plain" else to_cloudevent(request, entry, endpoint.format)

@@ -10,7 +10,7 @@ import pytest
 from discue.domain.attempt_trace import AttemptDetailLevel, Trace
 from discue.domain.egress import EgressPolicy, IPAddress
 from discue.domain.model import Outcome
-from discue.sending.sender_limits import SenderLimits
+from discue.sending.response import SenderLimits
 from tests.dispatch.stage import until
 from tests.sending.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to, run
 from tests.sending.scripted_server import CLOSE, HANG, READ, Drip, Script, ScriptedServer

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.sending.classify import (
-    AnswerHead,
-    failure_of_connecting,
-    failure_of_loss,
-    failure_of_status,
-    outcome_of,
+    ResponseHead,
+    classify_connect_error,
+    classify_lost_connection,
+    classify_response,
+    classify_status,
     retry_after_seconds,
 )
 
@@ -24,7 +24,7 @@ DAY = 86_400
 
 @given(st.integers(min_value=1, max_value=999))
 def test_exactly_the_2xx_acknowledge(status: int) -> None:
-    outcome = outcome_of(AnswerHead(status, b"", b""), b"body", 5, NOW)
+    outcome = classify_response(ResponseHead(status, b"", b""), b"body", 5, NOW)
     assert outcome.acknowledged == (200 <= status <= 299)
     assert (outcome.detail == "") == outcome.acknowledged
     assert (outcome.status, outcome.excerpt, outcome.took_ms) == (status, b"body", 5)
@@ -32,20 +32,20 @@ def test_exactly_the_2xx_acknowledge(status: int) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_named_as_such(status: int) -> None:
-    assert failure_of_status(status).kind == "redirect"
+    assert classify_status(status).kind == "redirect"
 
 
 @pytest.mark.parametrize("status", [300, 304, 305, 400, 404, 410, 500, 101, 999])
 def test_other_statuses_are_just_statuses(status: int) -> None:
-    assert failure_of_status(status).kind == "status"
-    assert str(status) in failure_of_status(status).detail
+    assert classify_status(status).kind == "status"
+    assert str(status) in classify_status(status).detail
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 404, 410, 500, 502, 504])
 def test_retry_after_counts_for_429_and_503_only(status: int) -> None:
-    assert outcome_of(AnswerHead(status, b"30", b""), b"", 0, NOW).retry_after_seconds is None
+    assert classify_response(ResponseHead(status, b"30", b""), b"", 0, NOW).retry_after_seconds is None
     for counting in (429, 503):
-        assert outcome_of(AnswerHead(counting, b"30", b""), b"", 0, NOW).retry_after_seconds == 30
+        assert classify_response(ResponseHead(counting, b"30", b""), b"", 0, NOW).retry_after_seconds == 30
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_retry_after_never_raises(value: bytes) -> None:
     ("value", "expected"), [(b"true", True), (b" TRUE ", True), (b"1", False), (b"", False), (b"false", False)]
 )
 def test_no_retry_is_said_with_true(value: bytes, *, expected: bool) -> None:
-    assert outcome_of(AnswerHead(500, b"", value), b"", 0, NOW).no_retry is expected
-    assert outcome_of(AnswerHead(200, b"", value), b"", 0, NOW).no_retry is False
+    assert classify_response(ResponseHead(500, b"", value), b"", 0, NOW).no_retry is expected
+    assert classify_response(ResponseHead(200, b"", value), b"", 0, NOW).no_retry is False
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,14 @@ def test_no_retry_is_said_with_true(value: bytes, *, expected: bool) -> None:
     ],
 )
 def test_why_no_connection_came_about(error: OSError, *, over_tls: bool, kind: str) -> None:
-    failure = failure_of_connecting(error, over_tls=over_tls)
+    failure = classify_connect_error(error, over_tls=over_tls)
     assert failure.kind == kind
     assert failure.detail.endswith(".")
 
 
 def test_a_loss_says_how_and_when() -> None:
-    assert failure_of_loss(None, answer_begun=False).detail == "The connection was closed before the answer."
-    reset = failure_of_loss(ConnectionResetError(), answer_begun=True)
-    assert reset == ("reset", "The connection was reset in the middle of the answer.")
-    assert failure_of_loss(ssl.SSLError(1, "x"), answer_begun=False).kind == "tls"
+    closed = classify_lost_connection(None, response_started=False)
+    assert closed.detail == "The connection was closed before the response."
+    reset = classify_lost_connection(ConnectionResetError(), response_started=True)
+    assert reset == ("reset", "The connection was reset in the middle of the response.")
+    assert classify_lost_connection(ssl.SSLError(1, "x"), response_started=False).kind == "tls"

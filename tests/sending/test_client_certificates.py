@@ -7,7 +7,8 @@ import trustme
 
 from discue.crypto.endpoint_credentials import Credentials
 from discue.domain.model import Authentication
-from discue.sending.presented import Identity, presented
+from discue.sending.endpoint_auth import credentials_of
+from discue.sending.request import ClientIdentity
 from tests.sending.attempts import a_sender, attempt, request_to, run
 from tests.sending.scripted_server import HANG, READ, ScriptedServer
 from tests.support.authority import server_context, trusting_context
@@ -21,11 +22,11 @@ def clients_authority() -> trustme.CA:
     return trustme.CA()
 
 
-def identity_of(listener: str, authority: trustme.CA | None = None) -> Identity:
+def identity_of(listener: str, authority: trustme.CA | None = None) -> ClientIdentity:
     made = (authority or clients_authority()).issue_cert(f"{listener}@example.com")
     chain = "".join(blob.bytes().decode() for blob in made.cert_chain_pems)
     public = Authentication("certificate", certificate=chain)
-    identity = presented(Credentials(public, made.private_key_pem.bytes().decode()), listener).identity
+    identity = credentials_of(Credentials(public, made.private_key_pem.bytes().decode()), listener).identity
     assert identity is not None
     return identity
 
@@ -122,7 +123,7 @@ def test_one_that_tls_does_not_take_fails_the_attempt_and_says_so() -> None:
             ScriptedServer([(READ, OK, HANG)], asking_context()) as server,
             a_sender(ssl_context=trusting_context()) as sender,
         ):
-            broken = Identity("broken", identity_of(ALICE).certificate, identity_of(BOB).private_key)
+            broken = ClientIdentity("broken", identity_of(ALICE).certificate, identity_of(BOB).private_key)
             for _ in range(2):
                 outcome = await attempt(sender, request_to(server.url, identity=broken))
                 assert (outcome.status, outcome.error) == (0, "authentication")

@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.sending.response import AnswerHeadTooLarge, AnswerMalformed, AnswerReader
-from discue.sending.sender_limits import SenderLimits
+from discue.sending.response import ResponseHeadTooLarge, ResponseMalformed, ResponseReader, SenderLimits
 
-LIMITS = SenderLimits(head_bytes=1_000, answer_bytes=3_000, excerpt_bytes=20)
+LIMITS = SenderLimits(head_bytes=1_000, response_bytes=3_000, excerpt_bytes=20)
 
 SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nRetry-After: 7\r\nWebhook-No-Retry: true\r\n\r\nbody"
 CHUNKED = b"HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n2\r\ndy\r\n0\r\nRetry-After: 9\r\n\r\n"
@@ -16,14 +15,14 @@ NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\nbody"
 
 
-def read(*pieces: bytes) -> AnswerReader:
-    reader = AnswerReader(LIMITS)
+def read(*pieces: bytes) -> ResponseReader:
+    reader = ResponseReader(LIMITS)
     for piece in pieces:
         reader.feed(piece)
     return reader
 
 
-def seen(reader: AnswerReader) -> tuple[object, ...]:
+def seen(reader: ResponseReader) -> tuple[object, ...]:
     return (
         reader.status,
         reader.whole,
@@ -45,7 +44,7 @@ def test_an_answer_split_anywhere_is_the_same_answer(answer: bytes) -> None:
 
 def test_an_answer_is_decided_with_its_last_byte_and_not_before() -> None:
     for answer in (SIZED, CHUNKED, AFTER_INTERIM, NO_CONTENT):
-        reader = AnswerReader(LIMITS)
+        reader = ResponseReader(LIMITS)
         assert [reader.feed(bytes([byte])) for byte in answer] == [False] * (len(answer) - 1) + [True]
 
 
@@ -74,7 +73,7 @@ def test_an_answer_without_a_length_ends_with_the_connection() -> None:
 
 
 def test_one_reader_reads_answer_after_answer() -> None:
-    reader = AnswerReader(LIMITS)
+    reader = ResponseReader(LIMITS)
     for answer in (SIZED, NO_CONTENT, CHUNKED, AFTER_INTERIM, SIZED):
         reader.begin()
         reader.feed(answer)
@@ -106,20 +105,20 @@ def test_the_head_may_be_as_long_as_its_limit_and_not_longer_in_whatever_pieces(
     assert read(fitting + body).whole
     assert read(fitting, body).whole
     for pieces in ((longer + body,), (longer[:10], longer[10:] + body), (longer[:-1], longer[-1:])):
-        with pytest.raises(AnswerHeadTooLarge):
+        with pytest.raises(ResponseHeadTooLarge):
             read(*pieces)
 
 
 def test_interim_answers_without_end_are_too_large() -> None:
-    with pytest.raises(AnswerHeadTooLarge):
+    with pytest.raises(ResponseHeadTooLarge):
         read(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 1_000)
 
 
 def test_a_body_is_read_up_to_its_limit_and_its_first_bytes_are_kept() -> None:
-    reader = AnswerReader(LIMITS)
+    reader = ResponseReader(LIMITS)
     assert not reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
     assert not reader.feed(b"0123456789" * 10)
-    assert reader.feed(b"x" * LIMITS.answer_bytes)
+    assert reader.feed(b"x" * LIMITS.response_bytes)
     assert not reader.whole
     assert reader.take_excerpt() == b"01234567890123456789"
     assert reader.take_excerpt() == b""
@@ -127,10 +126,10 @@ def test_a_body_is_read_up_to_its_limit_and_its_first_bytes_are_kept() -> None:
 
 @given(st.lists(st.binary(min_size=1, max_size=200), max_size=20))
 def test_no_bytes_make_the_reader_fail_in_another_way(pieces: list[bytes]) -> None:
-    reader = AnswerReader(LIMITS)
+    reader = ResponseReader(LIMITS)
     try:
         for piece in (b"HTTP/1.1 200 OK\r\n", *pieces):
             reader.feed(piece)
-    except (AnswerMalformed, AnswerHeadTooLarge):
+    except (ResponseMalformed, ResponseHeadTooLarge):
         assert not reader.whole
     assert len(reader.take_excerpt()) <= LIMITS.excerpt_bytes

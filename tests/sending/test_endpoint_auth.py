@@ -10,10 +10,9 @@ import msgspec
 from discue.crypto.endpoint_credentials import Credentials
 from discue.domain.egress import EgressPolicy
 from discue.domain.model import Authentication, Outcome
-from discue.sending.access_tokens import TOKEN_BYTES, AccessTokens
-from discue.sending.endpoint_auth import Authorizer
+from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens, AuthorizingSender, credentials_of
 from discue.sending.fetch import Fetcher
-from discue.sending.presented import Grant, presented
+from discue.sending.request import TokenGrant
 from discue.sending.sender import Sender
 from tests.sending.attempts import LISTENER_ID, MovableClock, request_to, run
 from tests.sending.scripted_server import HANG, READ, RESET, Received, ScriptedServer, Step
@@ -33,19 +32,21 @@ def token(text: str, seconds: int = 3_600) -> bytes:
     return answer({"access_token": text, "token_type": "bearer", "expires_in": seconds})
 
 
-def grant_to(server: ScriptedServer, listener: str = LISTENER_ID) -> Grant:
+def grant_to(server: ScriptedServer, listener: str = LISTENER_ID) -> TokenGrant:
     public = Authentication("oauth2", token_url=f"http://127.0.0.1:{server.port}/token", client_id="ada", scope="a b")
-    grant = presented(Credentials(public, SECRET), listener).grant
+    grant = credentials_of(Credentials(public, SECRET), listener).grant
     assert grant is not None
     return grant
 
 
 @asynccontextmanager
-async def authorizing(clock: MovableClock | None = None, policy: EgressPolicy = ANYWHERE) -> AsyncIterator[Authorizer]:
+async def authorizing(
+    clock: MovableClock | None = None, policy: EgressPolicy = ANYWHERE
+) -> AsyncIterator[AuthorizingSender]:
     """At its end nothing is under way."""
     clock = clock or MovableClock()
     tokens = AccessTokens(Fetcher(policy=policy, kept_bytes=TOKEN_BYTES), clock)
-    authorizer = Authorizer(Sender(clock=clock, policy=ANYWHERE), tokens, clock)
+    authorizer = AuthorizingSender(Sender(clock=clock, policy=ANYWHERE), tokens, clock)
     try:
         yield authorizer
     finally:
@@ -53,7 +54,7 @@ async def authorizing(clock: MovableClock | None = None, policy: EgressPolicy = 
         await tokens.close()
 
 
-def begin(authorizer: Authorizer, url: str, **changes: Any) -> asyncio.Future[Outcome]:
+def begin(authorizer: AuthorizingSender, url: str, **changes: Any) -> asyncio.Future[Outcome]:
     outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     authorizer.send(request_to(url, **changes), outcome.set_result)
     assert not outcome.done()

@@ -7,9 +7,9 @@ import pytest
 
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import TooManyRequests
-from discue.sending.access_tokens import AccessTokens
+from discue.sending.endpoint_auth import AccessTokens
 from discue.sending.fetch import Fetcher
-from discue.sending.test_sender import ANYBODYS, AT_ONCE_OF_ONE, RATE, Sampler
+from discue.sending.test_sender import MAX_IN_FLIGHT_PER_ORGANIZATION, PUBLIC_ADDRESSES, RATE, EndpointTester
 from tests.sending.attempts import MovableClock, request_to, run
 from tests.sending.scripted_server import HANG, READ, ScriptedServer
 
@@ -18,10 +18,10 @@ ANYWHERE = EgressPolicy(allow_private=True)
 
 
 def sampler_of(
-    clock: MovableClock | None = None, policy: EgressPolicy = ANYWHERE, public: EgressPolicy = ANYBODYS
-) -> Sampler:
+    clock: MovableClock | None = None, policy: EgressPolicy = ANYWHERE, public: EgressPolicy = PUBLIC_ADDRESSES
+) -> EndpointTester:
     clock = clock or MovableClock()
-    return Sampler(clock=clock, policy=policy, tokens=AccessTokens(Fetcher(policy=policy), clock), public=public)
+    return EndpointTester(clock=clock, policy=policy, tokens=AccessTokens(Fetcher(policy=policy), clock), public=public)
 
 
 def test_each_request_has_a_connection_of_its_own_and_leaves_none() -> None:
@@ -56,7 +56,9 @@ def test_of_one_organization_a_few_are_under_way_and_others_are_not_in_its_way()
         sampler = sampler_of()
         async with ScriptedServer([(READ, HANG)]) as server:
             request = request_to(server.url)
-            under_way = [asyncio.create_task(sampler.attempt(1, request)) for _ in range(AT_ONCE_OF_ONE)]
+            under_way = [
+                asyncio.create_task(sampler.attempt(1, request)) for _ in range(MAX_IN_FLIGHT_PER_ORGANIZATION)
+            ]
             await asyncio.sleep(0)
             with pytest.raises(TooManyRequests) as refused:
                 await sampler.attempt(1, request)

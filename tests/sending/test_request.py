@@ -10,8 +10,7 @@ from discue.crypto.signatures import sign
 from discue.domain.egress import Target
 from discue.domain.headers import is_header_allowed
 from discue.domain.messages import SUBJECT_HEADER
-from discue.sending.presented import Identity
-from discue.sending.request import RequestHeads, RequestInvalid, whole_head
+from discue.sending.request import ClientIdentity, RequestHeads, RequestInvalid, attempt_head
 from tests.sending.attempts import KEY, LISTENER_ID, MESSAGE_ID, QUEUE_ID, request_to
 
 URL = "https://example.com/hook?x=1"
@@ -23,7 +22,7 @@ LINE_BREAKERS = ["\r", "\n", "\r\n", "\x00", "\x0b", "\x85", "\u2028", "\u010a",
 
 def head_of(**changes: object) -> bytes:
     request = request_to(URL, **changes)
-    return whole_head(RequestHeads().preamble(request), request, AT)
+    return attempt_head(RequestHeads().preamble(request), request, AT)
 
 
 def test_the_head_is_that_of_the_contract() -> None:
@@ -135,7 +134,7 @@ def test_a_listener_that_moves_or_changes_queues_gets_a_new_head() -> None:
 
 
 def test_a_listener_that_is_shown_another_certificate_gets_other_connections() -> None:
-    heads, ours = RequestHeads(), [Identity(name, "certificate", "key") for name in "ab"]
+    heads, ours = RequestHeads(), [ClientIdentity(name, "certificate", "key") for name in "ab"]
     origins = [heads.preamble(request_to(URL, identity=identity)).origin for identity in (None, *ours, ours[0])]
     assert len(set(origins)) == 3
     assert origins[1] == origins[3]
