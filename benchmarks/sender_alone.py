@@ -14,9 +14,9 @@ import uvloop
 from benchmarks.body import MESSAGE
 from benchmarks.cpu import memory
 from benchmarks.sink import origin_host
+from discue.domain.attempts import Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, parse_target
-from discue.domain.model import Outcome
 from discue.sending.request import AttemptRequest
 from discue.sending.sender import Sender
 from discue.server.worker import prepare_process

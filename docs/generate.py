@@ -50,7 +50,7 @@ def _settings_row(setting: Setting) -> str:
     names = f"`{setting.name}`<br>`{setting.flag}`<br>`{setting.variable}`"
     default = f"`{describe(setting.default)}`" if setting.default not in (None, ()) else "none"
     meaning = setting.help + (" Secret: never shown." if setting.secret else "")
-    return f"| {names} | {setting.kind.expected} | {default} | {meaning} | {', '.join(setting.commands)} |\n"
+    return f"| {names} | {setting.type.expected} | {default} | {meaning} | {', '.join(setting.commands)} |\n"
 
 
 def measured(name: str) -> str:

@@ -18,8 +18,8 @@ from discue.api.documentation_links import ADVICE, answered
 from discue.api.openapi.document import document_of
 from discue.api.openapi.schema_words import fields_of
 from discue.api.routes import ROUTES
+from discue.domain.attempts import FailureKind
 from discue.domain.errors import DiscueError, reason_phrase
-from discue.domain.model import FailureKind
 
 REFERENCE = Path(__file__).parent / "reference"
 SERVER = "/v1"

@@ -10,7 +10,7 @@ from benchmarks.body import message_of
 from benchmarks.medians import median
 from benchmarks.table import Row, at_most, seen, shown
 from discue.domain.filters.filters import compile_filter
-from discue.domain.model import Entry
+from discue.domain.messages import Entry
 
 MESSAGES = 2_000
 """More than what is kept of those that were read, so that each is read anew."""

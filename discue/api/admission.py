@@ -5,8 +5,8 @@ from discue.api.resources.limits import rate_of
 from discue.api.services import Services
 from discue.auth.client_ip import ClientIpResolver, subject_of
 from discue.auth.rate_limiter import address_caller
-from discue.domain.allowance import RateLimitKey
 from discue.domain.errors import DiscueError, LockedOut, Unauthorized, Unavailable
+from discue.domain.rate import RateLimitKey
 
 _KEY = "x-api-key"
 _NEVER_REFUSED = frozenset(f"{version}/health/{what}" for version in ("", "/v1") for what in ("live", "ready"))

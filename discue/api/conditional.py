@@ -19,7 +19,7 @@ def status_of(request: Request, version: str, content: bytes) -> int:
         return 200
     known = _etags(request.headers, "if-none-match", "If-None-Match")
     request.answer_headers.append(("etag", etag))
-    return 304 if known is not None and known.names(etag) else 200
+    return 304 if known is not None and known.matches(etag) else 200
 
 
 def _etags(headers: HttpHeaders, name: str, shown_name: str) -> EntityTags | None:

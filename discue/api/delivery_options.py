@@ -9,8 +9,9 @@ from discue.config.settings import Settings
 from discue.control import listener_options
 from discue.control.listener_options import OptionFields, RateFields
 from discue.crypto.endpoint_credentials import AuthenticationFields
-from discue.domain.model import Authentication, Listener, RateLimit, RetryOptions
-from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy
+from discue.domain.model import Authentication, Listener
+from discue.domain.rate import RateLimit
+from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryOptions, RetryPolicy
 
 
 def options_of(body: bodies.ListenerBody) -> OptionFields:

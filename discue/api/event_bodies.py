@@ -8,9 +8,9 @@ import msgspec
 from discue.api.decoding import decode_opaque
 from discue.api.negotiation import is_json, is_of_type
 from discue.api.rsgi import HttpHeaders
-from discue.domain import published_events
+from discue.domain import cloudevents
+from discue.domain.cloudevents import PREFIX, EventMessage
 from discue.domain.errors import BadRequest, Fault, Unprocessable
-from discue.domain.published_events import PREFIX, EventMessage
 
 STRUCTURED: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
@@ -50,19 +50,19 @@ def reader_of(headers: HttpHeaders, takes: Takes) -> Callable[[bytes], EventBody
 
 def _document(content: bytes) -> EventBody:
     members = decode_opaque(_read_one, content, lambda members: _data_of((members,)))
-    return EventBody((published_events.of_document(members),), content)
+    return EventBody((cloudevents.parse_structured_event(members),), content)
 
 
 def _batch(content: bytes) -> EventBody:
     documents = decode_opaque(_read_many, content, _data_of)
-    events = [published_events.of_document(members, f"/{place}") for place, members in enumerate(documents)]
+    events = [cloudevents.parse_structured_event(members, f"/{place}") for place, members in enumerate(documents)]
     return EventBody(tuple(events), content)
 
 
 def _of_headers(headers: HttpHeaders, media_type: str, content: bytes) -> EventBody:
     names = filter(lambda name: name.startswith(PREFIX), headers.keys())
     attributes = {name.removeprefix(PREFIX): _value(headers, name) for name in names}
-    event = published_events.of_headers(attributes, media_type, content)
+    event = cloudevents.parse_binary_event(attributes, media_type, content)
     return EventBody((event,), _pack((attributes, media_type, content)))
 
 

@@ -8,7 +8,7 @@ from discue.control.listener_options import chosen_retry
 from discue.domain import headers
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import Fault, Unprocessable
-from discue.domain.model import MessageOptions
+from discue.domain.messages import MessageOptions
 from discue.publishing.publish import NewMessage
 
 KEY_CHARACTERS = range(1, 256)
@@ -19,7 +19,7 @@ def with_options(draft: NewMessage, body: bodies.MessageBody, place: str, now: i
     """The draft with the options of its body. Raises Unprocessable, with a pointer below `place`."""
     deliver_at = due_at(body.deliver_at, body.delay, place, now)
     options = MessageOptions(
-        headers=headers.checked(body.headers, f"{place}/headers") if isinstance(body.headers, dict) else (),
+        headers=headers.check_headers(body.headers, f"{place}/headers") if isinstance(body.headers, dict) else (),
         key=key_of(body.key, f"{place}/key"),
         retry=chosen_retry(None, retry_of(body.retry), place),
         deliver_at=deliver_at,

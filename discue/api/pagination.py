@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from discue.api.links import Links, LinkTarget, links_of
 from discue.api.query import LONGEST_NUMBER, Parameters, id_in, number_in, parameters_of, single_in, wrong
 from discue.api.route import Call
-from discue.domain.model import MISSED_REASONS, AttemptState, DeliveryState
+from discue.domain.attempts import AttemptState
+from discue.domain.model import MISSED_REASONS, DeliveryState
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from discue.api.request_checks import sane_request_id
 from discue.api.route import NOBODY
 from discue.api.rsgi import HttpProtocol, HttpScope
 from discue.auth.control_plane_cache import KeyRecord
-from discue.domain.allowance import RateLimitStatus
+from discue.domain.rate import RateLimitStatus
 
 
 class Request:

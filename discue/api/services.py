@@ -28,7 +28,7 @@ class Readiness:
         """Why the service is not ready; None when it is."""
         if self.phase != "serving":
             return f"The service is {self.phase}."
-        return None if self._store.healthy else "The store cannot take writes at the moment."
+        return None if self._store.healthy else "The store cannot be written at the moment."
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ class Authenticator:
     def _heed(self, subject: LockoutSubject, counted: FailureOutcome, now: int) -> None:
         locks, until = self._cache.locks, counted.failures.locked_until
         if counted.begins or counted.too_late:
-            locks.hold(subject.name, until, now)
+            locks.set(subject.name, until, now)
         if counted.begins:
             self._store.engine.notify(Notification(feed=True))
             self._log.warning("locked_out", kind=subject.kind, name=subject.name, seconds=(until - now) // 1_000)

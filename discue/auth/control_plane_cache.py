@@ -11,16 +11,16 @@ from typing import Literal
 
 import msgspec
 
+from discue.auth.lru_cache import LruCache
 from discue.auth.topic_routes import TopicRecord, read_topic, record_of
 from discue.domain import api_key
 from discue.domain.clock import Clock
 from discue.domain.errors import Locked, NotFound, Unauthorized, Unavailable
-from discue.domain.lockout import Lock, LockTable
-from discue.domain.lru_cache import LruCache
+from discue.domain.lockout import Lockout, LockoutTable
 from discue.domain.model import ApiKey, Organization, Queue
 from discue.domain.quotas import NO_QUOTAS, Quotas, quotas_of
 from discue.domain.schemas.schema import compile_schema
-from discue.domain.schemas.violations import SchemaValidator
+from discue.domain.schemas.validator import SchemaValidator
 from discue.domain.scopes import Principal, parse_scopes
 from discue.store import api_keys, feed, lockouts, organizations, queues
 from discue.store.engine import Transaction
@@ -43,7 +43,7 @@ _LOCKS_READ = 10_000
 _CHANGES_AT_ONCE = 500
 _USES_AT_ONCE = 500
 _NO_KEY = api_key.PresentedKey("", "")
-_NO_HASH = api_key.hash_of("")[::-1]
+_NO_HASH = api_key.hash_secret("")[::-1]
 
 ChangeKind = Literal[
     "organization", "api_key", "queue", "listener", "message", "domain", "lockout", "topic", "everything"
@@ -111,7 +111,7 @@ class ControlPlaneCache:
         self._catching_up = asyncio.Lock()
         self._version = 0
         self._epoch = ""
-        self.locks = LockTable(LOCKS)
+        self.locks = LockoutTable(LOCKS)
 
     async def open(self) -> None:
         """Start from the store as it is now."""
@@ -126,7 +126,7 @@ class ControlPlaneCache:
         A key that was accepted is known by a digest of its whole text from then on: looking that up takes
         a time that says nothing of the text.
         """
-        record = self._keys.get(api_key.hash_of(presented))
+        record = self._keys.get(api_key.hash_secret(presented))
         return self._used_now(record) if record is not None else None
 
     async def authenticate(self, presented: str) -> KeyRecord:
@@ -217,10 +217,10 @@ class ControlPlaneCache:
         self.locks.clear()
         self._hold(locks)
 
-    def _hold(self, locks: Iterable[Lock]) -> None:
+    def _hold(self, locks: Iterable[Lockout]) -> None:
         now = self._clock.now()
         for lock in locks:
-            self.locks.hold(lock.subject.name, lock.until, now)
+            self.locks.set(lock.subject.name, lock.until, now)
 
     def _used_now(self, record: KeyRecord) -> KeyRecord:
         now = self._clock.now()
@@ -242,7 +242,7 @@ class ControlPlaneCache:
             # A snapshot behind the feed may lack a change that was already followed, and would stay for ever.
             if version >= self._version:
                 record = _record(key, organization)
-                self._keys.put(api_key.hash_of(presented), record, (key.id, key.organization))
+                self._keys.put(api_key.hash_secret(presented), record, (key.id, key.organization))
                 return record
 
     def _queue_record(self, queue: Queue, owner: Organization) -> QueueRecord:
@@ -279,10 +279,10 @@ class ControlPlaneCache:
 
     def _forget(self, change: Change) -> None:
         """Row ids are unique over all tables, so one name serves a key, a queue or all of an organization."""
-        self._keys.drop(change.ref)
-        self._queues.drop(change.ref)
-        self._checked_queues.drop(change.ref)
-        self._topics.drop(change.ref)
+        self._keys.invalidate(change.ref)
+        self._queues.invalidate(change.ref)
+        self._checked_queues.invalidate(change.ref)
+        self._topics.invalidate(change.ref)
 
     def _forget_everything(self) -> None:
         self._keys.clear()
@@ -324,11 +324,11 @@ def _record(key: ApiKey, organization: Organization) -> KeyRecord:
     return KeyRecord(key, organization, principal)
 
 
-async def _present(tx: Transaction, now: int) -> tuple[str, int, list[Lock]]:
+async def _present(tx: Transaction, now: int) -> tuple[str, int, list[Lockout]]:
     return await feed.epoch(tx), await feed.head(tx), await lockouts.active(tx, now, _LOCKS_READ)
 
 
-async def _changes_since(tx: Transaction, version: int) -> tuple[str, int, list[Change], list[Lock]]:
+async def _changes_since(tx: Transaction, version: int) -> tuple[str, int, list[Change], list[Lockout]]:
     epoch, head = await feed.epoch(tx), await feed.head(tx)
     changes = await feed.since(tx, version, _CHANGES_AT_ONCE)
     subjects = {change.ref for change in changes if change.kind == "lockout"}

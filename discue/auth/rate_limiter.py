@@ -11,7 +11,9 @@ from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Final
 
-from discue.domain.allowance import (
+from discue.domain.clock import Clock
+from discue.domain.errors import TooManyRequests, Unavailable
+from discue.domain.rate import (
     UNLIMITED,
     MinuteWindow,
     RateLimitKey,
@@ -20,8 +22,6 @@ from discue.domain.allowance import (
     refill_threshold,
     reserve_size,
 )
-from discue.domain.clock import Clock
-from discue.domain.errors import TooManyRequests, Unavailable
 from discue.store import rate_limits
 from discue.store.rate_limits import BudgetGrant, BudgetRequest
 from discue.store.store import Store
@@ -202,7 +202,7 @@ class RateLimiter:
         return TooManyRequests(detail, retry_after_seconds=seconds)
 
     def _turn(self, now: int) -> None:
-        if self._minutes.moved(now, self._clock.monotonic()):
+        if self._minutes.advance(now, self._clock.monotonic()):
             self._recent, self._earlier = {}, {}
 
     def _told(self, budget: _Budget, *, refused: bool) -> RateLimitStatus:

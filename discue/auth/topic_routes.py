@@ -5,9 +5,10 @@ from collections.abc import Iterable
 import msgspec
 
 from discue.domain.filters.filters import Filter, compile_filter
-from discue.domain.model import Channel, Entry, Organization, Topic
+from discue.domain.messages import Entry
+from discue.domain.model import Channel, Organization, Topic
 from discue.domain.quotas import Quotas
-from discue.domain.subjects import Pattern, pattern_of
+from discue.domain.subjects import SubjectPattern, parse_pattern
 from discue.store import feed, organizations, topics
 from discue.store.engine import Transaction
 
@@ -17,14 +18,14 @@ class Way(msgspec.Struct, frozen=True, gc=False):
 
     alias: str
     queue: str
-    pattern: Pattern | None
+    pattern: SubjectPattern | None
     filter: Filter | None
 
     def takes(self, subject: str | None, entry: Entry) -> bool:
         """Whether a message goes this way. One without a subject fits no pattern."""
         if self.pattern is not None and (subject is None or not self.pattern.matches(subject)):
             return False
-        return self.filter is None or self.filter.takes(entry)
+        return self.filter is None or self.filter.accepts(entry)
 
 
 class TopicRecord(msgspec.Struct, frozen=True, gc=False):
@@ -63,6 +64,6 @@ def _way(channel: Channel) -> Way:
     return Way(
         channel.alias,
         channel.queue_public_id,
-        None if channel.pattern is None else pattern_of(channel.pattern),
+        None if channel.pattern is None else parse_pattern(channel.pattern),
         None if channel.filter is None else compile_filter(channel.filter),
     )

@@ -45,9 +45,9 @@ _IN_THE_CLEAR = (
 
 def encryption_findings(invocation: Invocation) -> Iterator[Finding]:
     """Whether the next start finds the keys that it needs."""
-    settings, place = invocation.settings, key_file.place_of(invocation.settings)
+    settings, place = invocation.settings, key_file.key_file_path(invocation.settings)
     try:
-        keys = [key_id_of(key) for key in key_file.keys_of(settings)]
+        keys = [key_id_of(key) for key in key_file.current_keys(settings)]
         stands = decode(asyncio.run(inspect_database(settings)).encryption)
     except SettingsInvalid as error:
         yield Finding(_SUBJECT, error.detail, is_problem=True)

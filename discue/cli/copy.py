@@ -74,7 +74,7 @@ def _database(text: str) -> str:
         return str(DATABASE.parse(text))
     except ValueError as error:
         reason = f"{error}; " if isinstance(error, InvalidValue) else ""
-        raise argparse.ArgumentTypeError(f"{reason}{DATABASE.expected} is expected") from None
+        raise argparse.ArgumentTypeError(f"{reason}expected {DATABASE.expected}") from None
 
 
 def _require_two(source: Settings, target: Settings) -> None:

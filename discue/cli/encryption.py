@@ -28,7 +28,7 @@ async def establish(installation: Installation, log: Log, *, makes: Path | None 
         raise StoreUnusable(missing_keys(settings, missing))
     place = makes or own_place(settings)
     if stands.current == CLEAR and not keyring.first and place is not None:
-        keyring.knows(key_id_of(key_file.make(place, os.urandom)[0]))
+        keyring.knows(key_id_of(key_file.create_key_file(place, os.urandom)[0]))
         log.info("encryption_key_made", file=str(place), reason="Keep a copy of it, apart from those of the database.")
     if not keyring.first:
         log.warning("not_encrypted", reason="Signing secrets are stored in the clear: set encryption_key.")
@@ -40,12 +40,12 @@ async def establish(installation: Installation, log: Log, *, makes: Path | None 
 
 def own_place(settings: Settings) -> Path | None:
     """The key file that is made without a word about it: the one beside a database file, where nothing else is said."""
-    return key_file.place_of(settings) if settings.encryption_key_file is None else None
+    return key_file.key_file_path(settings) if settings.encryption_key_file is None else None
 
 
 def missing_keys(settings: Settings, missing: list[str]) -> str:
     """The way out for who cannot read what is encrypted."""
-    place = key_file.place_of(settings)
+    place = key_file.key_file_path(settings)
     given = "encryption_key" if place is None else str(place)
     keys = f"key {missing[0]}" if len(missing) == 1 else f"keys {', '.join(missing)}"
     return (
@@ -60,13 +60,13 @@ def carry_keys(source: Settings, target: Settings) -> str:
 
     What is encrypted was copied as it is.
     """
-    old, new = key_file.place_of(source), key_file.place_of(target)
-    keys = key_file.read(old) if old is not None else source.encryption_key or ()
+    old, new = key_file.key_file_path(source), key_file.key_file_path(target)
+    keys = key_file.read_keys(old) if old is not None else source.encryption_key or ()
     if not keys or old == new:
         return "It needs the same encryption keys." if keys else ""
     if new is None:
         return f"It needs the encryption keys in {old}: name the file by encryption_key_file."
-    key_file.put(new, keys)
+    key_file.insert_keys(new, keys)
     return f"The encryption keys in {old} were copied, too, to {new}."
 
 

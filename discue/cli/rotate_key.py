@@ -60,13 +60,13 @@ async def _run(invocation: Invocation) -> int:
 
 
 def _make_key(invocation: Invocation) -> None:
-    path = key_file.place_of(invocation.settings)
+    path = key_file.key_file_path(invocation.settings)
     if path is None:
         raise SettingsInvalid(
             "There is no key file to put a new key into. Put one before the others in encryption_key instead: "
             "`openssl rand -base64 32` makes one."
         )
-    say(f"{path} has the new key {key_id_of(key_file.add_new(path, os.urandom))}. Keep a copy of the file.")
+    say(f"{path} has the new key {key_id_of(key_file.add_new_key(path, os.urandom))}. Keep a copy of the file.")
 
 
 class _Rotation:

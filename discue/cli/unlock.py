@@ -9,7 +9,7 @@ from discue.auth.client_ip import UNKNOWN, canonical, subject_of
 from discue.cli.command import Commands, Invocation, add_command, say
 from discue.control import admin
 from discue.domain.ids import is_public_id
-from discue.domain.lockout import Lock, LockoutSubject
+from discue.domain.lockout import Lockout, LockoutSubject
 from discue.server.installation import opened
 
 _SHOWN = 1_000
@@ -66,11 +66,11 @@ async def _unlock(call: Invocation) -> int:
     return 0
 
 
-def _shown(lock: Lock) -> dict[str, object]:
+def _shown(lock: Lockout) -> dict[str, object]:
     return {"kind": lock.subject.kind, "name": lock.subject.name, "locked_until": lock.until}
 
 
-def _lines(found: list[Lock], *, is_list: bool) -> list[str]:
+def _lines(found: list[Lockout], *, is_list: bool) -> list[str]:
     if not found:
         return ["Nobody is locked out." if is_list else "Nobody was locked out; failed attempts count from zero again."]
     if is_list:
@@ -78,7 +78,7 @@ def _lines(found: list[Lock], *, is_list: bool) -> list[str]:
     return [f"{_who(lock)} is unlocked." for lock in found]
 
 
-def _who(lock: Lock) -> str:
+def _who(lock: Lockout) -> str:
     return f"The {_WORDS[lock.subject.kind]} {lock.subject.name}"
 
 

@@ -1,16 +1,16 @@
-"""Addresses of PostgreSQL databases: whether one can be read, and how it is shown without its password."""
+"""URLs of PostgreSQL databases: their validation, and their form without a password."""
 
 import re
 from collections.abc import Mapping
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-_BEGINNINGS = ("postgresql://", "postgres://")
+_PREFIXES = ("postgresql://", "postgres://")
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_WRITABLE = ("any", "primary", "read-write")
-_CHOICES: Mapping[str, tuple[str, ...]] = {"sslmode": _SSL_MODES, "target_session_attrs": _WRITABLE}
-# What other clients know and ours does not: it would be taken for a setting of the server.
-_UNKNOWN = (
+_TARGET_SESSION_ATTRS = ("any", "primary", "read-write")
+_CHOICES: Mapping[str, tuple[str, ...]] = {"sslmode": _SSL_MODES, "target_session_attrs": _TARGET_SESSION_ATTRS}
+# Parameters of other clients that asyncpg does not know. It would send them to the server as settings.
+_UNSUPPORTED = (
     *("channel_binding", "client_encoding", "connect_timeout", "fallback_application_name", "gssencmode"),
     *("hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "load_balance_hosts"),
     *("pgbouncer", "replication", "require_auth", "requirepeer", "schema", "sslcertmode", "sslcompression", "sslsni"),
@@ -19,24 +19,22 @@ _UNKNOWN = (
 _SECRETS = frozenset({"password", "sslpassword"})
 _HOST = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[^\[\]:/]+)(?P<rest>:.*)?")
 _PORT = re.compile(r"[0-9]{1,5}")
-_LOOSE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
-_HIGHEST_PORT = 65_535
-_ESCAPED = (
-    "in the user's name, the password and all else, %, @, :, /, ? and # are written %25, %40, %3A, %2F, %3F and %23"
-)
+_INVALID_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+_MAX_PORT = 65_535
+_ESCAPED = "in the user name, the password and elsewhere, write %, @, :, /, ? and # as %25, %40, %3A, %2F, %3F and %23"
 
 
 class InvalidDatabaseUrl(ValueError):
-    """Its message says why, and never repeats the address, which may hold a password."""
+    """The URL is invalid. The message does not contain the URL, which may include a password."""
 
 
-def is_address(text: str) -> bool:
-    """Whether this is meant to be the address of a PostgreSQL database."""
-    return text.startswith(_BEGINNINGS)
+def is_postgres_url(text: str) -> bool:
+    """Return whether the text has the scheme of a PostgreSQL URL."""
+    return text.startswith(_PREFIXES)
 
 
-def check_address(text: str) -> None:
-    """Raises AddressUnreadable for an address that no database can be found by."""
+def check_postgres_url(text: str) -> None:
+    """Raise InvalidDatabaseUrl for a URL that cannot be used to connect."""
     parts, parameters = _split(text)
     hosts = _hosts(parts)
     _check_hosts(hosts.split(",") if hosts else [])
@@ -44,15 +42,15 @@ def check_address(text: str) -> None:
         _check_hosts([host for host in parameters["host"].split(",") if not host.startswith("/")])
     _check_ports(parameters.get("port"), len((hosts or parameters.get("host", "")).split(",")))
     if not (unquote(parts.path).strip("/") or parameters.get("dbname") or parameters.get("database")):
-        raise InvalidDatabaseUrl("it does not name a database after the host")
+        raise InvalidDatabaseUrl("it has no database name after the host")
     _check_parameters(parameters)
 
 
 def without_password(text: str) -> str:
-    """The address as it may be shown. Of one that cannot be read, no more than the scheme."""
+    """Return the URL without its password; of an invalid URL, only the scheme."""
     scheme = text.partition("://")[0]
     try:
-        check_address(text)
+        check_postgres_url(text)
     except InvalidDatabaseUrl:
         return f"{scheme}://…"
     parts = urlsplit(text)
@@ -63,13 +61,13 @@ def without_password(text: str) -> str:
 
 
 def _split(text: str) -> tuple[SplitResult, dict[str, str]]:
-    if not text.isprintable() or " " in text or _LOOSE_PERCENT.search(text):
+    if not text.isprintable() or " " in text or _INVALID_PERCENT.search(text):
         raise InvalidDatabaseUrl(_ESCAPED)
     try:
         parts = urlsplit(text)
         parameters = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
     except ValueError:
-        # Python's own message repeats parts of the address.
+        # The cause would contain parts of the URL.
         raise InvalidDatabaseUrl(_ESCAPED) from None
     if "#" in text or any("@" in part for part in (_hosts(parts), parts.path, parts.query)):
         raise InvalidDatabaseUrl(_ESCAPED)
@@ -84,7 +82,7 @@ def _check_hosts(hosts: list[str]) -> None:
     for host in hosts:
         match = _HOST.fullmatch(host)
         if match is None:
-            raise InvalidDatabaseUrl("a host in it cannot be read")
+            raise InvalidDatabaseUrl("a host is invalid")
         if match["rest"] is not None:
             _check_port(match["rest"][1:])
 
@@ -95,18 +93,18 @@ def _check_ports(ports: str | None, hosts: int) -> None:
     for port in ports.split(","):
         _check_port(port)
     if len(ports.split(",")) not in (1, hosts):
-        raise InvalidDatabaseUrl("it has not one port for each host")
+        raise InvalidDatabaseUrl("it must have one port, or as many as hosts")
 
 
 def _check_port(text: str) -> None:
-    if _PORT.fullmatch(text) is None or not 0 < int(text) <= _HIGHEST_PORT:
-        raise InvalidDatabaseUrl("a port in it is not a number from 1 to 65535")
+    if _PORT.fullmatch(text) is None or not 0 < int(text) <= _MAX_PORT:
+        raise InvalidDatabaseUrl("a port must be a number from 1 to 65535")
 
 
 def _check_parameters(parameters: Mapping[str, str]) -> None:
     for name, choices in _CHOICES.items():
         if parameters.get(name, choices[0]) not in choices:
-            raise InvalidDatabaseUrl(f"its {name} is none of {', '.join(choices)}")
-    for name in _UNKNOWN:
+            raise InvalidDatabaseUrl(f"{name} must be one of {', '.join(choices)}")
+    for name in _UNSUPPORTED:
         if name in parameters:
-            raise InvalidDatabaseUrl(f"its parameter {name} is not available here, and can be left out")
+            raise InvalidDatabaseUrl(f"the parameter {name} is not supported; remove it")

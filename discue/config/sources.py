@@ -1,4 +1,4 @@
-"""Reading the settings: flags win over the environment, that over the TOML file, that over the defaults."""
+"""Sources of settings: flags override the environment, which overrides the TOML file, which overrides defaults."""
 
 import argparse
 import tomllib
@@ -17,14 +17,15 @@ CONFIG_VARIABLE = "DISCUE_CONFIG"
 ReadFile = Callable[[Path], bytes]
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
-_SHOWN_CHARACTERS = 100
+_MAX_SHOWN = 100
 
 
 class _Given(NamedTuple):
-    """The text of a setting, and the place that an operator finds it at."""
+    """The text of a setting."""
 
     text: str
     origin: str
+    """Where the operator set it, such as a flag or a line of the file."""
 
 
 def load(
@@ -33,10 +34,10 @@ def load(
     read_file: ReadFile,
     base: Mapping[str, str] | None = None,
 ) -> Settings:
-    """The settings that hold, from `flags` (see `flags_of`), `environ` and the TOML file that these name.
+    """Return the settings from `flags` (see `flags_of`), `environ`, and the TOML file that one of them names.
 
-    `base` is what a command puts in the place of the defaults. An empty variable counts as none. Raises
-    SettingsInvalid with one fault for each problem: its pointer is where the value came from.
+    `base` overrides the defaults for a command. Empty environment variables are ignored. Raises SettingsInvalid with a
+    fault for each problem, whose pointer is the source of the value.
     """
     faults: list[Fault] = []
     given = {name: _Given(text, "this command") for name, text in (base or {}).items()}
@@ -47,19 +48,19 @@ def load(
         if environ.get(setting.variable)
     }
     given |= {setting.name: _Given(flags[setting.name], setting.flag) for setting in SETTINGS if setting.name in flags}
-    settings, invalid = _parsed(given, faults)
-    faults.extend(_disagreements(settings, given, invalid))
+    settings, invalid = _parse(given, faults)
+    faults.extend(_broken_constraints(settings, given, invalid))
     if faults:
         raise SettingsInvalid(_sentence(faults), faults=tuple(faults))
     return settings
 
 
 def add_flags(parser: argparse._ActionsContainer, command: Command) -> None:
-    """Give a command's parser the flags of its settings, and `--config`. `flags_of` reads them back."""
-    parser.add_argument(CONFIG_FLAG, metavar="FILE", default=argparse.SUPPRESS, help="a TOML file with settings")
+    """Add the flags of a command's settings, and `--config`, to its parser."""
+    parser.add_argument(CONFIG_FLAG, metavar="FILE", default=argparse.SUPPRESS, help="TOML file with settings")
     for setting in SETTINGS:
         if command in setting.commands:
-            # argparse formats help with `%`.
+            # argparse formats help texts with %.
             usage = setting.help.replace("`", "").replace("%", "%%")
             optional: dict[str, Any] = {"nargs": "?", "const": "true"} if _is_switch(setting) else {}
             parser.add_argument(
@@ -72,7 +73,7 @@ def add_flags(parser: argparse._ActionsContainer, command: Command) -> None:
 
 
 def flags_of(namespace: argparse.Namespace) -> dict[str, str]:
-    """The settings among parsed arguments: those that were given."""
+    """Return the settings among parsed arguments."""
     return {name: value for name, value in vars(namespace).items() if name in _BY_NAME or name == "config"}
 
 
@@ -81,7 +82,7 @@ def _is_switch(setting: Setting) -> bool:
 
 
 def describe(value: object) -> str:
-    """A default as the operator would write it."""
+    """Return a default as an operator would write it."""
     if isinstance(value, bool):
         return str(value).lower()
     return "none" if value in (None, ()) else str(value)
@@ -98,7 +99,7 @@ def _from_file(
     try:
         document = tomllib.loads(read_file(Path(path)).decode())
     except (OSError, ValueError) as error:
-        faults.append(Fault(origin, f"{path} cannot be read: {_reason(error)}"))
+        faults.append(Fault(origin, f"cannot read {path}: {_reason(error)}"))
         return {}
     return _from_document(document, path, faults)
 
@@ -106,7 +107,7 @@ def _from_file(
 def _reason(error: OSError | ValueError) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"it is not TOML: {error}"
+    return "not UTF-8" if isinstance(error, UnicodeDecodeError) else f"not TOML: {error}"
 
 
 def _from_document(document: Mapping[str, object], path: str, faults: list[Fault]) -> dict[str, _Given]:
@@ -114,21 +115,21 @@ def _from_document(document: Mapping[str, object], path: str, faults: list[Fault
     for key, value in document.items():
         origin = f"{path}: {key}"
         if key not in _BY_NAME:
-            faults.append(Fault(origin, f"there is no such setting{_nearest(key)}"))
+            faults.append(Fault(origin, f"unknown setting{_suggestion(key)}"))
         elif (text := _text_of(value)) is None:
-            faults.append(Fault(origin, f"{_BY_NAME[key].kind.expected} is expected"))
+            faults.append(Fault(origin, f"expected {_BY_NAME[key].type.expected}"))
         else:
             given[key] = _Given(text, origin)
     return given
 
 
-def _nearest(key: str) -> str:
+def _suggestion(key: str) -> str:
     close = get_close_matches(key.lower().replace("-", "_"), _BY_NAME, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def _text_of(value: object) -> str | None:
-    """What a flag would say for a value of TOML; None for what no setting is (a float, a date, a table)."""
+    """Return a TOML value as the text of a flag; None for types that no setting has (float, date, table)."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | str):
@@ -138,36 +139,36 @@ def _text_of(value: object) -> str | None:
     return None
 
 
-def _parsed(given: Mapping[str, _Given], faults: list[Fault]) -> tuple[Settings, set[str]]:
-    """The settings with what could be read, and the names of those that could not."""
+def _parse(given: Mapping[str, _Given], faults: list[Fault]) -> tuple[Settings, set[str]]:
+    """Return the settings from the valid values, and the names of the invalid ones."""
     values: dict[str, Any] = {}
     invalid = set()
     for name, (text, origin) in given.items():
         setting = _BY_NAME[name]
         try:
-            values[name] = setting.kind.parse(text)
+            values[name] = setting.type.parse(text)
         except ValueError as error:
             invalid.add(name)
-            faults.append(Fault(origin, _complaint(setting, text, error)))
+            faults.append(Fault(origin, _parse_error(setting, text, error)))
     return Settings(**values), invalid
 
 
-def _complaint(setting: Setting, text: str, error: ValueError) -> str:
+def _parse_error(setting: Setting, text: str, error: ValueError) -> str:
     if isinstance(error, InvalidValue):
-        return f"{error}; {setting.kind.expected} is expected"
+        return f"{error}; expected {setting.type.expected}"
     if setting.secret:
-        return f"the value does not fit; {setting.kind.expected} is expected"
-    shown = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
-    return f"{shown!r} does not fit; {setting.kind.expected} is expected"
+        return f"invalid value; expected {setting.type.expected}"
+    shown = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+    return f"invalid value {shown!r}; expected {setting.type.expected}"
 
 
-def _disagreements(settings: Settings, given: Mapping[str, _Given], invalid: set[str]) -> Iterator[Fault]:
-    for names, broken, detail in CONSTRAINTS:
-        if invalid.isdisjoint(names) and broken(settings):
+def _broken_constraints(settings: Settings, given: Mapping[str, _Given], invalid: set[str]) -> Iterator[Fault]:
+    for names, is_broken, detail in CONSTRAINTS:
+        if invalid.isdisjoint(names) and is_broken(settings):
             origin = next((given[name].origin for name in names if name in given), _BY_NAME[names[0]].flag)
             yield Fault(origin, detail)
 
 
 def _sentence(faults: list[Fault]) -> str:
     lines = [f"{fault.pointer}: {fault.detail}" for fault in faults]
-    return "\n  ".join(["The settings are not valid:", *lines])
+    return "\n  ".join(["Invalid settings:", *lines])

@@ -1,4 +1,4 @@
-"""How the text of a setting becomes a value: one kind a sort of value, with what it expects."""
+"""Types of settings: how the text of a setting is parsed, and what it should be."""
 
 import re
 from base64 import b64decode
@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from discue.config.database_url import InvalidDatabaseUrl, check_address, is_address, without_password
+from discue.config.database_url import InvalidDatabaseUrl, check_postgres_url, is_postgres_url, without_password
+from discue.domain.aliases import is_organization_alias
+from discue.domain.api_key import parse as parse_api_key
 
 Network = IPv4Network | IPv6Network
 Networks = tuple[Network, ...]
@@ -17,48 +19,48 @@ SQLITE_PREFIX = "sqlite:///"
 
 
 class InvalidValue(ValueError):
-    """Text that is understood, and not possible. Its message says why, and never repeats the text."""
+    """A value that is invalid for a specific reason, the message. It never contains the value."""
 
 
-def _as_it_is(value: object) -> object:
+def _unchanged(value: object) -> object:
     return value
 
 
 class SettingType(NamedTuple):
-    """A sort of value. `parse` raises ValueError for text that is not one; `shown` is what of it is no secret."""
+    """A type of settings."""
 
     expected: str
+    """What a value must be, for errors and documentation."""
     parse: Callable[[str], object]
-    shown: Callable[[Any], object] = _as_it_is
+    """Raises ValueError for an invalid text."""
+    shown: Callable[[Any], object] = _unchanged
+    """Returns a value without its secrets."""
 
 
 _NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_-]{1,63})*\.?")
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_ORGANIZATION = re.compile(rf"(?=.{{4,253}}\Z){_LABEL}(?:\.{_LABEL})+(?:/[A-Za-z0-9._-]+)?")
-_KEY = re.compile(r"dsk_[0-9A-Za-z]{43,128}")
 _ON = frozenset({"true", "yes", "on", "1"})
 _OFF = frozenset({"false", "no", "off", "0"})
-_DIGITS_LIMIT = 18
+_MAX_DIGITS = 18
 _ENCRYPTION_KEY_BYTES = 32
 _URL_SAFE = str.maketrans("-_", "+/")
 
 
-def whole(least: int, most: int) -> SettingType:
-    """A whole number within bounds, both included."""
+def integer(least: int, most: int) -> SettingType:
+    """Return the type of integers between two bounds, both included."""
 
     def parse(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS_LIMIT):
+        if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
             raise ValueError(text)
         number = int(text)
         if not least <= number <= most:
             raise ValueError(text)
         return number
 
-    return SettingType(f"a whole number from {least} to {most}", parse)
+    return SettingType(f"an integer from {least} to {most}", parse)
 
 
 def one_of(*words: str) -> SettingType:
-    """One of some words."""
+    """Return the type of settings with a fixed set of values."""
 
     def parse(text: str) -> str:
         if text not in words:
@@ -68,7 +70,7 @@ def one_of(*words: str) -> SettingType:
     return SettingType(f"{', '.join(words[:-1])} or {words[-1]}", parse)
 
 
-def _yes_or_no(text: str) -> bool:
+def _boolean(text: str) -> bool:
     word = text.lower()
     if word not in _ON | _OFF:
         raise ValueError(text)
@@ -79,8 +81,8 @@ def _networks(text: str) -> Networks:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
-def _yes_or_networks(text: str) -> bool | Networks:
-    return _yes_or_no(text) if text.lower() in _ON | _OFF else _networks(text)
+def _boolean_or_networks(text: str) -> bool | Networks:
+    return _boolean(text) if text.lower() in _ON | _OFF else _networks(text)
 
 
 def _host(text: str) -> str:
@@ -108,39 +110,39 @@ def _public_url(text: str) -> str:
 
 
 def _database(text: str) -> str:
-    """Nothing that is refused is repeated: it may hold a password."""
-    if is_address(text):
+    """Errors do not repeat the value, which may contain a password."""
+    if is_postgres_url(text):
         try:
-            check_address(text)
+            check_postgres_url(text)
         except InvalidDatabaseUrl as error:
-            raise InvalidValue(f"the address cannot be used: {error}") from error
+            raise InvalidValue(f"invalid database URL: {error}") from error
         return text
     if not text.startswith(SQLITE_PREFIX) or "\0" in text:
-        raise InvalidValue("the value does not fit")
+        raise InvalidValue("invalid value")
     if text.removeprefix(SQLITE_PREFIX) in ("", "/", ":memory:"):
-        raise InvalidValue("messages are kept in a file, and no file is named")
+        raise InvalidValue("the path of the database file is missing")
     return text
 
 
 def show_database(text: str) -> str:
-    """Where a database is, without the password to it."""
-    return without_password(text) if is_address(text) else text
+    """Return a database URL without its password."""
+    return without_password(text) if is_postgres_url(text) else text
 
 
 def _organization(text: str) -> str:
-    if _ORGANIZATION.fullmatch(text) is None:
+    if not is_organization_alias(text):
         raise ValueError(text)
     return text
 
 
 def _api_key(text: str) -> str:
-    if _KEY.fullmatch(text) is None:
+    if parse_api_key(text) is None:
         raise ValueError
     return text
 
 
-def encryption_key(text: str) -> bytes:
-    """32 bytes, in base64 of either alphabet. Nothing of what is refused is repeated."""
+def parse_encryption_key(text: str) -> bytes:
+    """Return the 32 bytes of a key in standard or URL-safe base64. Errors do not repeat the text."""
     try:
         key = b64decode(text.translate(_URL_SAFE), validate=True)
     except ValueError:
@@ -151,13 +153,15 @@ def encryption_key(text: str) -> bytes:
 
 
 def _encryption_keys(text: str) -> tuple[bytes, ...]:
-    return tuple(encryption_key(part.strip()) for part in text.split(","))
+    return tuple(parse_encryption_key(part.strip()) for part in text.split(","))
 
 
-YES_OR_NO = SettingType("true or false", _yes_or_no)
+BOOLEAN = SettingType("true or false", _boolean)
 NETWORKS = SettingType("networks such as 10.0.0.0/8, separated by commas", _networks)
-YES_OR_NETWORKS = SettingType("true, false, or networks such as 10.0.0.0/8, separated by commas", _yes_or_networks)
-HOST = SettingType("an address or a host name to listen on", _host)
+BOOLEAN_OR_NETWORKS = SettingType(
+    "true, false, or networks such as 10.0.0.0/8, separated by commas", _boolean_or_networks
+)
+HOST = SettingType("an IP address or a host name", _host)
 FILE = SettingType("the path of a file", _path)
 PUBLIC_URL = SettingType("an absolute http or https URL without query, fragment and credentials", _public_url)
 DATABASE = SettingType(
@@ -166,7 +170,5 @@ DATABASE = SettingType(
     show_database,
 )
 ORGANIZATION = SettingType("a reverse domain name such as com.example.dev", _organization)
-ENCRYPTION_KEYS = SettingType(
-    "32 random bytes in base64, or several of such keys, separated by commas", _encryption_keys
-)
-API_KEY = SettingType("a key: dsk_ and 43 to 128 letters and digits", _api_key)
+ENCRYPTION_KEYS = SettingType("32 random bytes in base64, or several such keys, separated by commas", _encryption_keys)
+API_KEY = SettingType("an API key: dsk_ and 43 to 128 letters and digits", _api_key)

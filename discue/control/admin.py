@@ -7,7 +7,7 @@ import msgspec
 from discue.control.api_keys import CreatedKey, Status, first_key, new_key
 from discue.control.context import ControlContext, require_found
 from discue.domain import aliases
-from discue.domain.lockout import Lock, LockoutSubject, remaining_ms
+from discue.domain.lockout import Lockout, LockoutSubject, remaining_ms
 from discue.domain.model import ApiKey, Organization
 from discue.domain.scopes import Scopes
 from discue.store import api_keys, events, feed, lockouts, organizations
@@ -102,17 +102,17 @@ async def _organization(tx: Transaction, alias: str) -> Organization:
     return require_found(await organizations.by_alias(tx, alias))
 
 
-async def active_lockouts(control: ControlContext, limit: int) -> list[Lock]:
+async def active_lockouts(control: ControlContext, limit: int) -> list[Lockout]:
     """Return the lockouts in effect, those that end last first."""
     now = control.clock.now()
     return await control.store.read(lambda tx: lockouts.active(tx, now, limit))
 
 
-async def unlock(control: ControlContext, subject: LockoutSubject) -> list[Lock]:
+async def unlock(control: ControlContext, subject: LockoutSubject) -> list[Lockout]:
     """End the lockout of a subject and reset its failure count. Returns the lockout, if one was in effect."""
     now = control.clock.now()
 
-    async def work(tx: Transaction) -> list[Lock]:
+    async def work(tx: Transaction) -> list[Lockout]:
         held = await lockouts.locks_of(tx, [subject.number])
         await lockouts.release(tx, subject)
         return [lock for lock in held if remaining_ms(lock.until, now)]
@@ -120,17 +120,17 @@ async def unlock(control: ControlContext, subject: LockoutSubject) -> list[Lock]
     return await control.write(work)
 
 
-async def unlock_all(control: ControlContext) -> list[Lock]:
+async def unlock_all(control: ControlContext) -> list[Lockout]:
     """End all lockouts in effect, and return them."""
     now = control.clock.now()
 
-    async def work(tx: Transaction) -> list[Lock]:
+    async def work(tx: Transaction) -> list[Lockout]:
         held = await lockouts.active(tx, now, _UNLOCKED_PER_STEP)
         for lock in held:
             await lockouts.release(tx, lock.subject)
         return held
 
-    ended: list[Lock] = []
+    ended: list[Lockout] = []
     while held := await control.write(work):
         ended += held
     return ended

@@ -84,7 +84,7 @@ def _new_key(
         last_used_at=0,
         created_at=now,
         updated_at=now,
-        secret_hash=api_key.hash_of(parts.secret),
+        secret_hash=api_key.hash_secret(parts.secret),
     )
     return CreatedKey(key, api_key.compose(*parts))
 

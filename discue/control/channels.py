@@ -7,7 +7,7 @@ from discue.control.context import ControlContext, require_found
 from discue.control.topics import own_topic
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.errors import invalid, malformed
-from discue.domain.filters.reading import read_filter
+from discue.domain.filters.parser import parse_filter
 from discue.domain.model import Channel, Queue
 from discue.domain.scopes import Access, Principal
 from discue.domain.subjects import check_pattern
@@ -165,5 +165,5 @@ def _changed(stored: Channel, fields: ChannelFields, alias: str, now: int) -> Ch
         check_pattern(pattern, "/pattern")
     chosen = stored.filter if isinstance(fields.filter, UnsetType) else fields.filter
     if chosen is not None:
-        read_filter(chosen.encode(), "/filter")
+        parse_filter(chosen.encode(), "/filter")
     return msgspec.structs.replace(stored, alias=alias, pattern=pattern, filter=chosen, updated_at=now)

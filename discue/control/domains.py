@@ -11,8 +11,8 @@ from msgspec import UNSET, UnsetType
 from discue.control.context import ControlContext, require_found
 from discue.domain import domain_challenge, egress
 from discue.domain.aliases import changed_alias, new_alias
+from discue.domain.domain_challenge import Domain
 from discue.domain.errors import Fault, Forbidden, Unprocessable, invalid, malformed
-from discue.domain.model import Domain
 from discue.domain.scopes import Access, Principal
 from discue.store import domains, events, feed
 from discue.store.engine import Transaction
@@ -75,13 +75,13 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
         control.require_match(stored)
         _require_same_origin(stored, fields)
         alias = changed_alias(fields, stored.alias)
-        challenge = domain_challenge.renewed(stored.challenge, fresh, verified=stored.verification.verified)
+        challenge = domain_challenge.after_change(stored.challenge, fresh, verified=stored.verification.verified)
         is_new = challenge.file_name != stored.challenge.file_name
         changed = msgspec.structs.replace(
             stored,
             alias=alias,
             challenge=challenge,
-            verification=domain_challenge.begun(challenge) if is_new else stored.verification,
+            verification=domain_challenge.unverified(challenge) if is_new else stored.verification,
             config_version=stored.config_version + 1,
             updated_at=now,
         )
@@ -180,7 +180,7 @@ async def _take(control: ControlContext, principal: Principal, public_id: str) -
 
     async def work(tx: Transaction) -> _Taken:
         stored = await _own(tx, principal, "write", public_id)
-        if not domain_challenge.may_try(stored.verification, now):
+        if not domain_challenge.may_check_now(stored.verification, now):
             return _Taken(stored, is_ours=False)
         return _Taken(await _tried(tx, stored, now), is_ours=True)
 
@@ -188,7 +188,7 @@ async def _take(control: ControlContext, principal: Principal, public_id: str) -
 
 
 async def _tried(tx: Transaction, domain: Domain, now: int) -> Domain:
-    changed = msgspec.structs.replace(domain, verification=domain_challenge.tried(domain.verification, now))
+    changed = msgspec.structs.replace(domain, verification=domain_challenge.before_check(domain.verification, now))
     await domains.update(tx, changed)
     return changed
 
@@ -214,7 +214,7 @@ def _new_domain(control: ControlContext, principal: Principal, fields: DomainFie
         host_key=_host_key(fields.hostname),
         port=port,
         challenge=challenge,
-        verification=domain_challenge.begun(challenge),
+        verification=domain_challenge.unverified(challenge),
         config_version=1,
         created_at=now,
         updated_at=now,

@@ -11,9 +11,9 @@ import msgspec
 
 from discue.control.context import ControlContext
 from discue.crypto import signatures
-from discue.crypto.endpoint_credentials import Credentials, credentials_in, held_with
+from discue.crypto.endpoint_credentials import Credentials, decode_credentials, encode_credentials
 from discue.crypto.keyring import NONCE_BYTES, DecryptionFailed, UnknownKey, key_id_in
-from discue.crypto.signing_secrets import SigningSecret, decoded, encoded, place_of
+from discue.crypto.signing_secrets import SigningSecret, associated_data, decode_secrets, encode_secrets
 from discue.domain.errors import Unavailable
 from discue.domain.model import Listener
 from discue.store import encryption, feed
@@ -46,7 +46,7 @@ async def sealed(
     """Return a listener's secrets, encrypted for storage by this exclusive transaction. Raises Unavailable."""
     state = await encryption.read(tx)
     try:
-        return _seal(control, state.current, row, held_with(secrets, credentials))
+        return _seal(control, state.current, row, encode_credentials(secrets, credentials))
     except UnknownKey as error:
         raise Unavailable(
             "This server has no encryption key for the signing secrets. "
@@ -56,7 +56,7 @@ async def sealed(
 
 def opened(control: ControlContext, listener: Listener) -> tuple[SigningSecret, ...]:
     """Return a listener's signing secrets. Raises Unavailable if this process cannot decrypt them."""
-    return _read(control, listener, decoded)
+    return _read(control, listener, decode_secrets)
 
 
 def credentials_of(control: ControlContext, listener: Listener) -> Credentials | None:
@@ -69,12 +69,12 @@ def credentials_of(control: ControlContext, listener: Listener) -> Credentials |
 
 def held_by(control: ControlContext, listener: Listener) -> Credentials | None:
     """Return a listener's credentials, None if lost. Raises Unavailable if this process cannot decrypt them."""
-    return _read(control, listener, credentials_in)
+    return _read(control, listener, decode_credentials)
 
 
 def _read(control: ControlContext, listener: Listener, read: Callable[[bytes], T]) -> T:
     try:
-        return read(control.keyring.open(listener.secrets, place_of(listener.organization, listener.id)))
+        return read(control.keyring.open(listener.secrets, associated_data(listener.organization, listener.id)))
     except ValueError as error:
         raise Unavailable("This server cannot decrypt the secrets of the listener.") from error
 
@@ -139,7 +139,7 @@ async def finish(control: ControlContext, key_id: str) -> bool:
 async def _move(tx: Transaction, control: ControlContext, key_id: str, row: SecretsRow) -> bool:
     if key_id_in(row.stored) == key_id:
         return False
-    content = control.keyring.open(row.stored, place_of(*row.key))
+    content = control.keyring.open(row.stored, associated_data(*row.key))
     return await encryption.replace(tx, row, _seal(control, key_id, row.key, content))
 
 
@@ -147,11 +147,11 @@ async def _replace(tx: Transaction, control: ControlContext, key_id: str, row: S
     secret = SigningSecret(
         signatures.new_secret(control.random_bytes), control.public_ids.next(), "hmac", control.clock.now()
     )
-    if await encryption.replace(tx, row, _seal(control, key_id, row.key, encoded((secret,)))):
+    if await encryption.replace(tx, row, _seal(control, key_id, row.key, encode_secrets((secret,)))):
         await feed.record(tx, "listener", *row.key)
 
 
 def _seal(control: ControlContext, key_id: str, row: RowKey, content: bytes) -> bytes:
     # The nonce, unlike ids, is made within the transaction: a retried transaction may encrypt another content, and
     # two contents must never share a nonce.
-    return control.keyring.seal(key_id, content, place_of(*row), control.random_bytes(NONCE_BYTES))
+    return control.keyring.seal(key_id, content, associated_data(*row), control.random_bytes(NONCE_BYTES))

@@ -8,10 +8,12 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.domain import headers
+from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.errors import Fault, Unprocessable
-from discue.domain.filters.reading import read_filter
-from discue.domain.model import DeliveryFormat, DeliveryOptions, ListenerMode, RateLimit, RetryOptions
-from discue.domain.retry import RetryPolicy, narrowed
+from discue.domain.filters.parser import parse_filter
+from discue.domain.model import DeliveryOptions, ListenerMode
+from discue.domain.rate import RateLimit
+from discue.domain.retry import RetryOptions, RetryPolicy, with_options
 
 TIMEOUT_SECONDS = range(1, 301)
 MAX_IN_FLIGHT = range(1, 1_001)
@@ -119,7 +121,7 @@ def effective(
     return Effective(
         options.timeout_seconds or timeout_seconds,
         options.max_in_flight or max_in_flight,
-        narrowed(narrowed(policy, queue_retry), options.retry),
+        with_options(with_options(policy, queue_retry), options.retry),
         options.rate_limit,
         options.lease_seconds or LEASED_FOR_SECONDS,
         options.format,
@@ -146,14 +148,14 @@ def _chosen(stored: int | None, given: int | UnsetType | None, rule: tuple[str, 
 def _chosen_headers(stored: DeliveryOptions, given: Mapping[str, str] | UnsetType | None) -> headers.Headers:
     if isinstance(given, UnsetType):
         return stored.headers
-    return headers.checked(given or {}, "/headers")
+    return headers.check_headers(given or {}, "/headers")
 
 
 def _chosen_filter(stored: str | None, given: str | UnsetType | None) -> str | None:
     if isinstance(given, UnsetType):
         return stored
     if given is not None:
-        read_filter(given.encode(), "/filter")
+        parse_filter(given.encode(), "/filter")
     return given
 
 

@@ -10,12 +10,12 @@ from discue.control.context import ControlContext, require_found
 from discue.control.listeners import ListenerPath, own_listener
 from discue.crypto import signatures
 from discue.crypto.signing_secrets import (
-    MOST_VALID,
+    MAX_VALID,
     LastSecret,
     SecretType,
     SigningSecret,
     TooManySecrets,
-    with_fresh,
+    with_new,
     without,
 )
 from discue.domain.errors import Conflict, Unprocessable, invalid
@@ -88,9 +88,9 @@ async def create(
         if any(each.text == fresh.text for each in secrets):
             raise invalid("/secret", "is already a secret of this listener")
         try:
-            changed = with_fresh(secrets, fresh, now + fields.expire_previous_in * 1_000, now)
+            changed = with_new(secrets, fresh, now + fields.expire_previous_in * 1_000, now)
         except TooManySecrets as error:
-            raise Conflict(f"A listener has at most {MOST_VALID} valid secrets. Delete one first.") from error
+            raise Conflict(f"A listener has at most {MAX_VALID} valid secrets. Delete one first.") from error
         await _store(tx, control, listener, changed, occurrence)
         is_shown = fields.type == "hmac"
         return FreshSecret(shown, fresh.text if is_shown else "")
@@ -168,11 +168,11 @@ def _text(control: ControlContext, fields: SecretFields) -> str:
         return make(control.random_bytes)
     try:
         if fields.type == "ed25519":
-            signatures.private_key_of(fields.text)
+            signatures.decode_private_key(fields.text)
         elif not fields.text.startswith("whsec_"):
             raise ValueError("a signing secret is whsec_ and base64")
         else:
-            signatures.key_of(fields.text)
+            signatures.decode_secret(fields.text)
     except ValueError as error:
         raise invalid("/secret", f"cannot be used: {error}") from None
     return fields.text
@@ -180,7 +180,9 @@ def _text(control: ControlContext, fields: SecretFields) -> str:
 
 def _shown(secret: SigningSecret) -> ShownSecret:
     """Return the fields to show. The fingerprint is of what the receiver has: the HMAC secret or the public key."""
-    public_key = signatures.public_text_of(signatures.private_key_of(secret.text)) if secret.type == "ed25519" else ""
+    public_key = (
+        signatures.encode_public_key(signatures.decode_private_key(secret.text)) if secret.type == "ed25519" else ""
+    )
     digest = hashlib.sha256((public_key or secret.text).encode()).hexdigest()
     fingerprint = digest[:_FINGERPRINT_CHARACTERS]
     return ShownSecret(

@@ -9,11 +9,13 @@ from discue.control.context import ControlContext, require_found
 from discue.control.listeners import ListenerPath, own_listener
 from discue.crypto.signing_secrets import signing_key_of
 from discue.domain import egress
+from discue.domain.attempts import Outcome
 from discue.domain.errors import invalid
 from discue.domain.filters.filters import ConditionResult, Filter
-from discue.domain.filters.reading import read_filter
+from discue.domain.filters.parser import parse_filter
 from discue.domain.headers import Headers, merge_headers
-from discue.domain.model import Entry, Listener, Outcome
+from discue.domain.messages import Entry
+from discue.domain.model import Listener
 from discue.domain.scopes import Principal
 from discue.sending.endpoint_auth import credentials_of
 from discue.sending.request import AttemptRequest, to_cloudevent
@@ -136,14 +138,14 @@ async def try_filter(
     Raises Unprocessable for an invalid filter.
     """
     details = await listeners.get(control, principal, *path)
-    chosen = None if params.filter is None else read_filter(params.filter.encode(), "/filter")
+    chosen = None if params.filter is None else parse_filter(params.filter.encode(), "/filter")
     entry = params.message
     if isinstance(entry, str):
         entry = entry_of_message((await messages.get(control, principal, path[0], entry)).message)
     text = details.listener.options.filter
     if chosen is None and text is not None:
-        chosen = read_filter(text.encode(), "/filter")
+        chosen = parse_filter(text.encode(), "/filter")
     if chosen is None:
         return FilterTestResult(matches=True)
     found = Filter(chosen)
-    return FilterTestResult(found.takes(entry), tuple(found.answers(entry)))
+    return FilterTestResult(found.accepts(entry), tuple(found.explain(entry)))

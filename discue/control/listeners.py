@@ -16,7 +16,8 @@ from discue.domain import egress
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.errors import invalid, malformed
 from discue.domain.json_pointer import below
-from discue.domain.model import CursorCounts, Listener, ListenerMode, Liveness
+from discue.domain.listener_health import Liveness
+from discue.domain.model import CursorCounts, Listener, ListenerMode
 from discue.domain.scopes import Access, Principal
 from discue.store import domains as stored_domains
 from discue.store import events, feed, listener_health, listeners, organizations, purge, queues
@@ -41,9 +42,9 @@ def _asked_authentication(
         return fields
     if stored.mode == "pull":
         raise invalid("/authentication", "is not supported in pull mode: nothing is sent to the listener")
-    if endpoint_credentials.is_same(stored.options.authentication, fields):
+    if endpoint_credentials.is_unchanged(stored.options.authentication, fields):
         return UNSET
-    made = endpoint_credentials.checked(fields, control.clock.now())
+    made = endpoint_credentials.parse_credentials(fields, control.clock.now())
     if made.public.token_url:
         pointer = "/authentication/token_url"
         egress.check_target(egress.parse_target(made.public.token_url, pointer), control.egress, pointer)

@@ -5,9 +5,10 @@ import msgspec
 from discue.control.context import ControlContext, require_found
 from discue.control.listeners import own_listener
 from discue.domain.aliases import changed_alias
-from discue.domain.attempt_detail import AttemptDetail, unpacked
+from discue.domain.attempts import AttemptDetail, StoredAttempt, decode_detail
 from discue.domain.errors import malformed
-from discue.domain.model import Delivery, Listener, Queue, StoredAttempt, StoredMessage
+from discue.domain.messages import StoredMessage
+from discue.domain.model import Delivery, Listener, Queue
 from discue.domain.scopes import Access, Principal
 from discue.store import attempts, deliveries, feed, listeners, messages, queues
 from discue.store.engine import Transaction
@@ -161,7 +162,7 @@ async def get_listener_attempt(
 async def _details(tx: Transaction, of: StoredMessage | Listener, public_id: str) -> AttemptDetails:
     attempt = require_found(await attempts.get(tx, of.organization, public_id, of))
     content = await attempts.content(tx, of.organization, public_id)
-    return AttemptDetails(attempt, unpacked(content) if content is not None else None)
+    return AttemptDetails(attempt, decode_detail(content) if content is not None else None)
 
 
 async def _require_listener(tx: Transaction, message: StoredMessage, public_id: str) -> None:

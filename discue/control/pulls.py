@@ -9,8 +9,7 @@ import msgspec
 from discue.control.context import ControlContext
 from discue.control.listeners import ListenerPath, own_listener
 from discue.domain.errors import Conflict
-from discue.domain.model import Entry
-from discue.domain.receipt_handle import ReceiptHandle
+from discue.domain.messages import Entry, ReceiptHandle
 from discue.domain.scopes import Principal
 
 MOST_AT_ONCE: Final = 100

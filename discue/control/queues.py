@@ -10,7 +10,8 @@ from discue.control.context import ControlContext, require_found
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.errors import Forbidden, NotFound, invalid
-from discue.domain.model import OnMissed, Queue, RetryOptions, SchemaLanguage
+from discue.domain.model import OnMissed, Queue, SchemaLanguage
+from discue.domain.retry import RetryOptions
 from discue.domain.schemas.schema import Schema
 from discue.domain.scopes import Access, Principal
 from discue.store import events, feed, listeners, purge, queues

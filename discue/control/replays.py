@@ -8,7 +8,7 @@ from discue.control.context import ControlContext
 from discue.control.listeners import ListenerPath, own_listener
 from discue.control.redeliveries import own_job, recipient_of, require_open_slot
 from discue.domain.errors import Conflict, invalid
-from discue.domain.filters.reading import read_filter
+from discue.domain.filters.parser import parse_filter
 from discue.domain.ids import event_id_of
 from discue.domain.model import Replay, ReplaySpec
 from discue.domain.scopes import Access, Principal
@@ -66,7 +66,7 @@ async def create(
     or the listener is in pull mode.
     """
     if params.filter is not None:
-        read_filter(params.filter.encode(), "/filter")
+        parse_filter(params.filter.encode(), "/filter")
     now, row_id = control.clock.now(), control.row_ids.next()
 
     async def work(tx: Transaction) -> ReplayResult:

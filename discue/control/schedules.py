@@ -11,11 +11,13 @@ from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import Conflict, invalid, malformed
 from discue.domain.headers import Headers
-from discue.domain.model import MessageOptions, Queue, RetryOptions
+from discue.domain.messages import MessageOptions
+from discue.domain.model import Queue
+from discue.domain.retry import RetryOptions
 from discue.domain.schedule import (
     CATCH_UP,
     CATCH_UP_LIMIT,
-    LONGEST_AHEAD_MS,
+    MAX_AHEAD_MS,
     MissedRunAction,
     MissedRunPolicy,
     Schedule,
@@ -199,7 +201,7 @@ def _timing(stored: Timing, fields: ScheduleFields, now: int) -> Timing:
     timing = Timing(
         cron,
         _chosen(stored.time_zone, fields.time_zone, "UTC"),
-        _within(stored.starts_at, fields.starts_at, "/starts_at", range(now + LONGEST_AHEAD_MS)),
+        _within(stored.starts_at, fields.starts_at, "/starts_at", range(now + MAX_AHEAD_MS)),
         _within(stored.ends_at, fields.ends_at, "/ends_at", last),
     )
     if timing != stored:

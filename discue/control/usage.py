@@ -6,7 +6,6 @@ from typing import Final
 
 import msgspec
 
-from discue.config.settings import default_quotas
 from discue.control.context import ControlContext, require_found
 from discue.domain import quotas as quota
 from discue.domain.ids import last_id_of, millisecond_in
@@ -39,7 +38,7 @@ async def used_quotas(control: ControlContext, principal: Principal) -> QuotaUse
 
     async def work(tx: Transaction) -> QuotaUse:
         organization = require_found(await organizations.get(tx, own))
-        quotas = quotas_of(organization.settings, default_quotas(control.settings))
+        quotas = quotas_of(organization.settings, control.settings.default_quotas)
         used: dict[quota.QuotaName, int] = {
             "queues": await tallies.count_queues(tx, own, _bound(quotas.queues)),
             "listeners": await tallies.count_listeners(tx, own, _bound(quotas.listeners)),
@@ -67,7 +66,7 @@ async def require_listener(tx: Transaction, control: ControlContext, organizatio
 
 async def _quotas(tx: Transaction, control: ControlContext, organization: int) -> Quotas:
     found = require_found(await organizations.get(tx, organization))
-    return quotas_of(found.settings, default_quotas(control.settings))
+    return quotas_of(found.settings, control.settings.default_quotas)
 
 
 def _bound(most: int | None) -> int:

@@ -7,10 +7,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control.context import ControlContext, require_found
-from discue.domain import invitation, passwords
+from discue.domain import passwords
 from discue.domain.errors import BadRequest, Conflict, Fault, Forbidden, Locked, invalid
-from discue.domain.invitation import Invitation, new_invitation
 from discue.domain.model import Role, User
+from discue.domain.passwords import Invitation, new_invitation
 from discue.domain.scopes import Access, Principal
 from discue.store import events, organizations, users
 from discue.store.engine import Transaction
@@ -118,7 +118,7 @@ async def accept(control: ControlContext, token: str, password: str) -> User | N
     Raises Unprocessable for an invalid password, whatever the token, and Locked if the organization is suspended.
     """
     passwords.check_password(password)
-    hashed, now = invitation.hash_of(token), control.clock.now()
+    hashed, now = passwords.hash_invitation_token(token), control.clock.now()
     if await control.store.read(lambda tx: _invited(tx, hashed, now)) is None:
         return None
     entry = _Entry(await control.passwords.hash_of(password, control.random_bytes))

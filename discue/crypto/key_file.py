@@ -1,4 +1,4 @@
-"""A file with encryption keys: one a line in base64, the first of them for what is new. Its owner alone reads it."""
+"""Key files: encryption keys in base64, one per line. The first one encrypts; only the owner may read the file."""
 
 import os
 from base64 import b64encode
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from discue.config.settings import Settings
-from discue.config.types import encryption_key
+from discue.config.types import parse_encryption_key
 from discue.crypto.keyring import KEY_BYTES
 from discue.domain.errors import SettingsInvalid
 from discue.domain.ids import RandomBytes
@@ -16,15 +16,15 @@ from discue.domain.ids import RandomBytes
 SUFFIX: Final = ".key"
 
 _HEADING: Final = (
-    "# Keys of discue, one a line. What is new is encrypted under the first, older ones open what is older.\n"
-    "# Without them listeners' signing secrets are lost: keep a copy, apart from the backups of the database.\n"
+    "# Encryption keys of discue, one per line. The first one encrypts new secrets; the others decrypt older ones.\n"
+    "# Without them the signing secrets of listeners are lost. Keep a copy, apart from backups of the database.\n"
 )
 
 
-def place_of(settings: Settings) -> Path | None:
-    """The file that keys are read from, there or not: the one that is named, or else the one beside a database file.
+def key_file_path(settings: Settings) -> Path | None:
+    """Return the path of the key file, which may not exist: the configured one, or the one next to a database file.
 
-    None where keys are given themselves.
+    None if there is none: the keys are configured themselves, or the database is PostgreSQL.
     """
     if settings.encryption_key or settings.encryption_key_file is not None:
         return settings.encryption_key_file
@@ -32,64 +32,64 @@ def place_of(settings: Settings) -> Path | None:
     return None if database is None else database.with_name(database.name + SUFFIX)
 
 
-def keys_of(settings: Settings) -> tuple[bytes, ...]:
-    """Those that hold at this moment. Raises SettingsInvalid for a file that cannot be read."""
-    path = place_of(settings)
-    return read(path) if path is not None else settings.encryption_key or ()
+def current_keys(settings: Settings) -> tuple[bytes, ...]:
+    """Return the current keys. Raises SettingsInvalid if the key file cannot be read."""
+    path = key_file_path(settings)
+    return read_keys(path) if path is not None else settings.encryption_key or ()
 
 
-def read(path: Path) -> tuple[bytes, ...]:
-    """No keys where there is no file."""
+def read_keys(path: Path) -> tuple[bytes, ...]:
+    """Return the keys in a file; none if it does not exist. Raises SettingsInvalid if it cannot be read."""
     try:
         lines = path.read_text("ascii").splitlines()
     except FileNotFoundError:
         return ()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise SettingsInvalid(f"The encryption keys in {path} cannot be read: {reason}.") from None
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise SettingsInvalid(f"Cannot read the encryption keys in {path}: {reason}.") from None
     return tuple(_key(path, number, line) for number, line in enumerate(lines, 1) if line and line[0] != "#")
 
 
-def add_new(path: Path, random_bytes: RandomBytes) -> bytes:
-    """Put a new key before those that are there, if any are."""
+def add_new_key(path: Path, random_bytes: RandomBytes) -> bytes:
+    """Insert a new key at the beginning of a file, and return it."""
     key = random_bytes(KEY_BYTES)
-    put(path, (key,))
+    insert_keys(path, (key,))
     return key
 
 
-def put(path: Path, keys: Sequence[bytes]) -> None:
-    """Put keys before those that are there, if any are."""
-    _written(path, tuple(dict.fromkeys((*keys, *read(path))))).replace(path)
+def insert_keys(path: Path, keys: Sequence[bytes]) -> None:
+    """Insert keys at the beginning of a file. Creates the file if it does not exist."""
+    _write_temporary(path, tuple(dict.fromkeys((*keys, *read_keys(path))))).replace(path)
 
 
-def make(path: Path, random_bytes: RandomBytes) -> tuple[bytes, ...]:
-    """A file with a new key; of several processes that make it at once, one does. The keys that are in it then."""
-    fresh = _written(path, (random_bytes(KEY_BYTES),))
+def create_key_file(path: Path, random_bytes: RandomBytes) -> tuple[bytes, ...]:
+    """Create a file with a new key, unless it exists, and return its keys. Safe in several processes at once."""
+    temporary = _write_temporary(path, (random_bytes(KEY_BYTES),))
     with suppress(FileExistsError):
-        os.link(fresh, path)
-    fresh.unlink()
-    return read(path)
+        os.link(temporary, path)
+    temporary.unlink()
+    return read_keys(path)
 
 
 def is_private(path: Path) -> bool:
-    """Whether its owner alone may read it."""
+    """Return whether only the owner may read the file."""
     return path.stat().st_mode & 0o077 == 0
 
 
-def _written(path: Path, keys: Sequence[bytes]) -> Path:
-    """A file beside it, whole and on the disk."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def _write_temporary(path: Path, keys: Sequence[bytes]) -> Path:
+    """Write and sync a temporary file in the same directory."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(_HEADING + "".join(b64encode(key).decode() + "\n" for key in keys))
         file.flush()
         os.fsync(descriptor)
-    return fresh
+    return temporary
 
 
 def _key(path: Path, number: int, line: str) -> bytes:
     try:
-        return encryption_key(line.strip())
+        return parse_encryption_key(line.strip())
     except ValueError:
-        raise SettingsInvalid(f"{path}, line {number}: 32 bytes in base64 are expected.") from None
+        raise SettingsInvalid(f"{path}, line {number}: expected 32 bytes in base64.") from None

@@ -1,7 +1,7 @@
-"""Encryption at rest: the keys that a process knows, and what they seal.
+"""Encryption at rest with ChaCha20-Poly1305 and several keys.
 
-What is sealed says which key opens it, and opens only at the place it was sealed for: moved to another row it is
-refused. What stands in the clear is told from what is sealed by its first byte.
+Sealed content contains the id of its key, and is bound to its row by associated data: it cannot be decrypted in another
+row. The first byte distinguishes it from plaintext.
 """
 
 import hashlib
@@ -14,80 +14,84 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 
-_MARK: Final = b"\x01"
-"""No text of JSON begins with it. Another way to seal gets another mark."""
+_VERSION: Final = b"\x01"
+"""First byte of sealed content. No JSON text starts with it. Another format would get another byte."""
 
 _ID_BYTES: Final = 8
-_HEAD_BYTES: Final = len(_MARK) + _ID_BYTES
-_NONCE_END: Final = _HEAD_BYTES + NONCE_BYTES
+_HEADER_BYTES: Final = len(_VERSION) + _ID_BYTES
+_NONCE_END: Final = _HEADER_BYTES + NONCE_BYTES
 _NO_KEY: Final = "00"
 
 FindKeys = Callable[[], Iterable[bytes]]
 
 
 class UnknownKey(ValueError):
-    """What is sealed needs a key that this process does not have. `key_id` says which."""
+    """The content was sealed with a key that this process does not have."""
 
     def __init__(self, key_id: str) -> None:
-        super().__init__(f"the encryption key {key_id} is not known here")
+        super().__init__(f"unknown encryption key {key_id}")
         self.key_id = key_id
 
 
 class DecryptionFailed(ValueError):
-    """What is sealed was sealed for another place, or changed since."""
+    """The content was sealed with other associated data, or has been modified."""
 
     def __init__(self) -> None:
-        super().__init__("what is encrypted was made for another place, or changed")
+        super().__init__("the content was encrypted for another row, or has been modified")
 
 
 def key_id_of(key: bytes) -> str:
-    """What a key is called, in public: nothing of the key follows from it."""
+    """Return the public id of a key, which reveals nothing about it."""
     return hashlib.blake2b(key, digest_size=_ID_BYTES, person=b"encryption key").hexdigest()
 
 
 def key_id_in(sealed: bytes) -> str:
-    """Of the key that opens it; "" for what stands in the clear."""
-    return sealed[len(_MARK) : _HEAD_BYTES].hex() or _NO_KEY if sealed[:1] == _MARK else ""
+    """Return the id of the key that the content was sealed with; "" for plaintext."""
+    return sealed[len(_VERSION) : _HEADER_BYTES].hex() or _NO_KEY if sealed[:1] == _VERSION else ""
 
 
 class Keyring:
-    """Some keys. A new installation seals with the first one; which one others seal with, their database says.
+    """A set of keys.
 
-    Where an unknown key is asked for, `find` is asked what keys there are by now.
+    A new installation seals with the first key; for others, the database contains the id of the current key.
     """
 
-    def __init__(self, keys: Sequence[bytes] = (), find: FindKeys = tuple) -> None:
+    def __init__(self, keys: Sequence[bytes] = (), find_keys: FindKeys = tuple) -> None:
+        """`find_keys` is called for the current keys when an unknown one is needed."""
         self._ciphers: dict[str, ChaCha20Poly1305] = {}
-        self._find = find
-        self._learn(keys)
+        self._find_keys = find_keys
+        self._add(keys)
 
     @property
     def first(self) -> str:
-        """The id of the first key, "" without one."""
+        """Id of the first key; "" without keys."""
         return next(iter(self._ciphers), "")
 
     def __repr__(self) -> str:
         return f"Keyring({', '.join(self._ciphers)})"
 
     def knows(self, key_id: str) -> bool:
-        """Also where it is in the clear, which needs no key."""
+        """Return whether the key is available. Always true for "", which means plaintext."""
         if key_id and key_id not in self._ciphers:
-            self._learn(self._find())
+            self._add(self._find_keys())
         return not key_id or key_id in self._ciphers
 
-    def seal(self, key_id: str, content: bytes, place: bytes, nonce: bytes) -> bytes:
-        """`nonce`: 12 random bytes. Without a key, the content as it is. Raises KeyUnknown."""
+    def seal(self, key_id: str, content: bytes, associated_data: bytes, nonce: bytes) -> bytes:
+        """Encrypt content; with the key id "" return it unchanged. Raises UnknownKey.
+
+        `nonce` must be 12 random bytes.
+        """
         if not key_id:
             return content
-        return _MARK + bytes.fromhex(key_id) + nonce + self._cipher(key_id).encrypt(nonce, content, place)
+        return _VERSION + bytes.fromhex(key_id) + nonce + self._cipher(key_id).encrypt(nonce, content, associated_data)
 
-    def open(self, stored: bytes, place: bytes) -> bytes:
-        """What was sealed, or stands in the clear. Raises KeyUnknown, SealBroken."""
+    def open(self, stored: bytes, associated_data: bytes) -> bytes:
+        """Decrypt content; return plaintext unchanged. Raises UnknownKey and DecryptionFailed."""
         key_id = key_id_in(stored)
         if not key_id:
             return stored
         try:
-            return self._cipher(key_id).decrypt(stored[_HEAD_BYTES:_NONCE_END], stored[_NONCE_END:], place)
+            return self._cipher(key_id).decrypt(stored[_HEADER_BYTES:_NONCE_END], stored[_NONCE_END:], associated_data)
         except (InvalidTag, ValueError) as error:
             if isinstance(error, UnknownKey):
                 raise
@@ -98,6 +102,6 @@ class Keyring:
             raise UnknownKey(key_id)
         return self._ciphers[key_id]
 
-    def _learn(self, keys: Iterable[bytes]) -> None:
+    def _add(self, keys: Iterable[bytes]) -> None:
         for key in keys:
             self._ciphers.setdefault(key_id_of(key), ChaCha20Poly1305(key))

@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from discue.domain.ids import RandomBytes
-from discue.domain.passwords import SALT_BYTES, STANDARD, HashCost, hash_of, matches
+from discue.domain.passwords import SALT_BYTES, STANDARD, HashCost, hash_password, verify_password
 
 _AT_ONCE: Final = 2
 
@@ -19,9 +19,9 @@ class PasswordHashing:
     async def hash_of(self, password: str, random_bytes: RandomBytes) -> str:
         """What is kept of a password."""
         async with self._turn:
-            return await asyncio.to_thread(hash_of, password, random_bytes(SALT_BYTES), self._cost)
+            return await asyncio.to_thread(hash_password, password, random_bytes(SALT_BYTES), self._cost)
 
     async def matches(self, password: str, password_hash: str | None) -> bool:
         """Whether it is the password; where there is none, no, after as long a time."""
         async with self._turn:
-            return await asyncio.to_thread(matches, password, password_hash, self._cost)
+            return await asyncio.to_thread(verify_password, password, password_hash, self._cost)

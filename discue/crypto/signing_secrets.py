@@ -1,27 +1,28 @@
-"""A listener's signing secrets as they are kept: one text for all of them, newest first."""
+"""Signing secrets of a listener, stored together as one text, newest first."""
 
 from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
 
-from discue.crypto.signatures import SigningKey, key_of, private_key_of
+from discue.crypto.signatures import SigningKey, decode_private_key, decode_secret
 
 SecretType = Literal["hmac", "ed25519"]
 
 
 class SigningSecret(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`text` is the secret itself. It signs until `expires_at`; 0: no end. `updated_at` is 0 until that was changed.
-
-    One of the time before secrets had ids has none: it was made with its listener.
-    """
+    """One signing secret. Times are in milliseconds since the epoch."""
 
     text: str
+    """The secret itself."""
     id: str = ""
+    """"" for a secret from before secrets had ids. It was created with its listener."""
     type: SecretType = "hmac"
     created_at: int = 0
     expires_at: int = 0
+    """0: never."""
     updated_at: int = 0
+    """When `expires_at` was last changed; 0: never."""
 
     def __repr__(self) -> str:
         return f"SigningSecret(id={self.id!r}, type={self.type!r})"
@@ -32,20 +33,20 @@ class SigningSecret(msgspec.Struct, frozen=True, omit_defaults=True):
 
 NO_SECRETS: Final = b"[]"
 
-MOST_VALID: Final = 5
-"""Each is a signature on every delivery."""
+MAX_VALID: Final = 5
+"""Maximum valid secrets of a listener: each one adds a signature to every request."""
 
 
 class TooManySecrets(Exception):
-    """So many are valid already that no other one may be added."""
+    """The listener has the maximum number of valid secrets."""
 
 
 class LastSecret(Exception):
-    """Without it, deliveries would be signed no more, or not for long."""
+    """The secret is the only one without an expiry."""
 
 
 class _Held(msgspec.Struct, frozen=True):
-    """What else is kept with them is nobody's business here."""
+    """Secrets that are stored together with credentials, which are ignored here."""
 
     signing: list[SigningSecret | str]
 
@@ -53,54 +54,54 @@ class _Held(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(list[SigningSecret | str] | _Held).decode
 
 
-def encoded(secrets: Sequence[SigningSecret]) -> bytes:
+def encode_secrets(secrets: Sequence[SigningSecret]) -> bytes:
     return msgspec.json.encode(secrets)
 
 
-def decoded(content: bytes) -> tuple[SigningSecret, ...]:
-    """Raises ValueError for what is none, and never repeats it."""
+def decode_secrets(content: bytes) -> tuple[SigningSecret, ...]:
+    """Raises ValueError if the content is invalid; the message does not contain it."""
     try:
         found = _decode(content)
     except ValueError:
-        raise ValueError("the signing secrets cannot be read") from None
+        raise ValueError("the signing secrets cannot be decoded") from None
     if isinstance(found, _Held):
         found = found.signing
     return tuple(SigningSecret(each) if isinstance(each, str) else each for each in found)
 
 
 def signing_key_of(secret: SigningSecret) -> SigningKey:
-    """What signs. Raises ValueError for a text that is no secret."""
-    return key_of(secret.text) if secret.type == "hmac" else private_key_of(secret.text)
+    """Return the key to sign with. Raises ValueError if the text is invalid."""
+    return decode_secret(secret.text) if secret.type == "hmac" else decode_private_key(secret.text)
 
 
-def with_fresh(
-    secrets: Sequence[SigningSecret], fresh: SigningSecret, ends_at: int, now: int
+def with_new(
+    secrets: Sequence[SigningSecret], new: SigningSecret, expires_at: int, now: int
 ) -> tuple[SigningSecret, ...]:
-    """`fresh` before those that go on being valid; of its type these end at `ends_at`, if not before.
+    """Return `new` and the secrets that are still valid. Those of the same type expire at `expires_at` at the latest.
 
     Raises TooManySecrets.
     """
-    ended = [_ending(each, ends_at, now) if each.type == fresh.type else each for each in secrets]
-    valid = [each for each in ended if each.is_valid(now)]
-    if len(valid) >= MOST_VALID:
+    expiring = [_expiring(each, expires_at, now) if each.type == new.type else each for each in secrets]
+    valid = [each for each in expiring if each.is_valid(now)]
+    if len(valid) >= MAX_VALID:
         raise TooManySecrets
-    return fresh, *valid
+    return new, *valid
 
 
 def without(secrets: Sequence[SigningSecret], secret_id: str, now: int) -> tuple[SigningSecret, ...]:
-    """Those that are valid, but for one. Raises LastSecret when none of the others is without an end."""
+    """Return the valid secrets except one. Raises LastSecret if none of them is without an expiry."""
     kept = tuple(each for each in secrets if each.id != secret_id and each.is_valid(now))
     if all(each.expires_at for each in kept):
         raise LastSecret
     return kept
 
 
-def _ending(secret: SigningSecret, ends_at: int, now: int) -> SigningSecret:
-    if 0 < secret.expires_at <= ends_at:
+def _expiring(secret: SigningSecret, expires_at: int, now: int) -> SigningSecret:
+    if 0 < secret.expires_at <= expires_at:
         return secret
-    return msgspec.structs.replace(secret, expires_at=ends_at, updated_at=now)
+    return msgspec.structs.replace(secret, expires_at=expires_at, updated_at=now)
 
 
-def place_of(organization: int, listener: int) -> bytes:
-    """What binds the secrets that are encrypted to their row."""
+def associated_data(organization: int, listener: int) -> bytes:
+    """Return the associated data that binds the encrypted secrets of a listener to its row."""
     return b"signing secrets of listener %d %d" % (organization, listener)

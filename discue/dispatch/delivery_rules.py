@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.model import Entry
+from discue.domain.messages import Entry
 from discue.store.engine import LogPage
 
 
@@ -42,7 +42,7 @@ def steps_of_page(page: LogPage, after: int, start_seq: int, through: int) -> It
     for entry in page.entries:
         if entry.seq > through:
             break
-        if entry.waits or 0 < entry.origin_seq <= start_seq:
+        if entry.is_delayed or 0 < entry.origin_seq <= start_seq:
             continue
         if entry.seq > expected:
             yield Gap(expected, entry.seq - 1)

@@ -26,10 +26,10 @@ from discue.dispatch.lane_index import LaneIndex
 from discue.dispatch.registry import LaneRegistry, Making
 from discue.dispatch.reloading import RELOAD_PAUSE_SECONDS
 from discue.dispatch.timers import Sleeper, Timers
+from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.errors import Unavailable
 from discue.domain.ids import RowIds
-from discue.domain.model import Outcome
 from discue.observability.logs import Log
 from discue.store import listeners
 from discue.store.cursors import LaneRecord, release
@@ -178,7 +178,7 @@ class Dispatcher:
     def appended(self, appended: Appended) -> None:
         """Hand stored messages to the lanes of their queue."""
         queue = (appended.organization, appended.queue)
-        if any(entry.waits for entry in appended.entries):
+        if any(entry.is_delayed for entry in appended.entries):
             # What is not due yet lanes step over when they read the log.
             self.heard([(queue, appended.entries[-1].seq)])
             return
@@ -316,7 +316,7 @@ class Dispatcher:
         if outcome.error:
             self._log.warning("attempt", **_attempt_fields(record, attempt, outcome), detail=outcome.detail)
         elif self._log.enabled:
-            self._log.trusted("attempt", **_attempt_fields(record, attempt, outcome))
+            self._log.info_unescaped("attempt", **_attempt_fields(record, attempt, outcome))
 
     def _wake_at(self, sleeper: Sleeper, due_at: int) -> None:
         self.timers.wake_at(sleeper, due_at, len(self._lanes) + self.prober.places + 1)
@@ -342,7 +342,7 @@ def _attempt_fields(record: LaneRecord, attempt: InFlightAttempt, outcome: Outco
         "number": attempt.number,
         "status": outcome.status,
         "error": outcome.error or "none",
-        "took_ms": outcome.took_ms,
+        "took_ms": outcome.duration_ms,
     }
     if record.replay is not None:
         fields["replay"] = record.replay.public_id

@@ -1,4 +1,4 @@
-"""What an API key looks like: `dsk_`, the key's id, its secret. Only a hash of the secret is ever kept."""
+"""API keys: `dsk_`, the public id of the key, and its secret. Only a hash of the secret is stored."""
 
 import hashlib
 import hmac
@@ -10,27 +10,28 @@ _PREFIX = "dsk_"
 _SECRET_START = len(_PREFIX) + LENGTH
 _SECRET_CHARACTERS = 32
 _LENGTHS = range(_SECRET_START + 22, _SECRET_START + 108)
-_SHOWN_CHARACTERS = 12
+_VISIBLE_CHARACTERS = 12
 
 
 class PresentedKey(NamedTuple):
-    """The two parts of a key that was presented."""
+    """The two parts of a key that a client presents."""
 
     public_id: str
     secret: str
 
 
 def new_secret(random_text: RandomText) -> str:
-    """32 random characters: 190 bits, so a plain hash of them is enough."""
+    """Return 32 random characters: 190 bits, so a plain hash of them is enough."""
     return random_text.take(_SECRET_CHARACTERS)
 
 
 def compose(public_id: str, secret: str) -> str:
+    """Return the key as clients send it."""
     return f"{_PREFIX}{public_id}{secret}"
 
 
 def parse(text: str) -> PresentedKey | None:
-    """The parts of a key; None for a text that is none: 43 to 128 letters and digits after the prefix."""
+    """Return the parts of a key; None unless it is `dsk_` and 43 to 128 letters and digits."""
     if not text.startswith(_PREFIX) or len(text) not in _LENGTHS:
         return None
     if not (text.isascii() and text[len(_PREFIX) :].isalnum()):
@@ -39,21 +40,21 @@ def parse(text: str) -> PresentedKey | None:
 
 
 def claimed_id(text: str) -> str:
-    """The id that a text names if it is a key; "" where none can be."""
+    """Return the public id in a text that may be an invalid key; "" if it has none."""
     claimed = text[len(_PREFIX) : _SECRET_START]
     return claimed if is_public_id(claimed) else ""
 
 
-def hash_of(text: str) -> bytes:
-    """SHA-256, of whatever text: lone surrogates, which no key has, do not break it."""
-    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+def hash_secret(secret: str) -> bytes:
+    """Return the SHA-256 of any text, including lone surrogates (which no key contains)."""
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
 
 
 def matches(secret: str, secret_hash: bytes) -> bool:
-    """In a time that says nothing about where they differ."""
-    return hmac.compare_digest(hash_of(secret), secret_hash)
+    """Compare in constant time."""
+    return hmac.compare_digest(hash_secret(secret), secret_hash)
 
 
 def visible_prefix(public_id: str) -> str:
-    """The first 12 characters of a key: what is shown of it after its creation."""
-    return compose(public_id, "")[:_SHOWN_CHARACTERS]
+    """Return the first 12 characters of a key, which are shown after its creation."""
+    return compose(public_id, "")[:_VISIBLE_CHARACTERS]

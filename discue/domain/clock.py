@@ -1,26 +1,26 @@
-"""Where time comes from: always handed in, so that tests can move it."""
+"""Clocks. Code that needs the time takes a clock as an argument, so that tests can control it."""
 
 import time
 from typing import Final, Protocol
 
 LAST_INSTANT: Final = 253_402_300_799_999
-"""The last millisecond of the year 9999, in milliseconds since the Unix epoch: what a client sends is no later."""
+"""End of the year 9999, in milliseconds since the Unix epoch: the latest time that clients may send."""
 
 
 class Clock(Protocol):
-    """Two readings of time. They are never mixed: one is for records, the other for measuring."""
+    """A wall clock for what is stored, and a monotonic clock for durations. Their values must not be mixed."""
 
     def now(self) -> int:
-        """Wall-clock time, milliseconds since the Unix epoch, UTC."""
+        """Return the wall-clock time in milliseconds since the Unix epoch, UTC."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start; never goes back."""
+        """Return seconds since an arbitrary start. It never goes back."""
         ...
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The clocks of the machine."""
 
     def now(self) -> int:
         return time.time_ns() // 1_000_000

@@ -1,73 +1,272 @@
-"""Messages as CloudEvents 1.0 over HTTP: as headers beside the data, or as one JSON document."""
+"""CloudEvents 1.0 over HTTP: messages as events for listeners, and events from producers as messages."""
 
 import re
+from base64 import b64decode
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
-from urllib.parse import unquote
+from typing import Final, Literal, NamedTuple
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import msgspec
 
-from discue.domain.headers import Headers
-from discue.domain.model import DeliveryFormat, Entry
+from discue.domain.errors import invalid, malformed
+from discue.domain.headers import MAX_CHARACTERS, MAX_HEADERS, Headers
+from discue.domain.json_pointer import below
+from discue.domain.messages import Entry
+
+DeliveryFormat = Literal["plain", "cloudevents_binary", "cloudevents_structured"]
+"""How requests to a listener carry a message: as plain data, or as a CloudEvent."""
 
 DEFAULT_TYPE: Final = "io.discue.message"
 STRUCTURED: Final = "application/cloudevents+json; charset=utf-8"
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
+PREFIX: Final = "ce-"
 
-_PREFIX: Final = "ce-"
-_ATTRIBUTE: Final = re.compile(r"ce-([a-z0-9]{1,64})")
-_NOT_ATTRIBUTES: Final = frozenset({"specversion", "datacontenttype", "data"})
-_OURS: Final = _NOT_ATTRIBUTES | {"id", "time"}
+# Events for listeners
+
+_ATTRIBUTE_HEADER: Final = re.compile(r"ce-([a-z0-9]{1,64})")
+_NOT_CUSTOM: Final = frozenset({"specversion", "datacontenttype", "data"})
+_NOT_CUSTOM_IN_MESSAGES: Final = _NOT_CUSTOM | {"id", "time"}
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
 class Event(NamedTuple):
-    """What is sent: a body, what it is, and the headers that are not the service's own."""
+    """An event, ready to be sent."""
 
     body: bytes
     media_type: str
+    """Value of the Content-Type header; "" for none."""
     headers: Headers
+    """Headers other than those that discue adds to every request."""
 
 
 def event_of(
     entry: Entry, kind: DeliveryFormat, queue_public_id: str, headers: Headers, media_type: str | None = None
 ) -> Event:
-    """A message in one of the two modes. Headers called `ce-…` give the event's type, source and other attributes.
+    """Return a message as an event. Headers named `ce-…` set its type, source and other attributes.
 
-    With a `media_type` it was published as an event: then they give all of them, and it is what the data is.
+    `media_type` is not None if the message was published as an event. Then the headers contain all attributes, `id` and
+    `time` included, and `media_type` is that of its data.
     """
-    given = {match[1]: value for name, value in headers if (match := _ATTRIBUTE.fullmatch(name.lower()))}
+    given = {match[1]: value for name, value in headers if (match := _ATTRIBUTE_HEADER.fullmatch(name.lower()))}
     attributes = {
         "specversion": "1.0",
         "id": entry.id,
         "source": f"/v1/queues/{queue_public_id}",
         "type": DEFAULT_TYPE,
     }
-    ours = _NOT_ATTRIBUTES
+    excluded = _NOT_CUSTOM
     if media_type is None:
-        attributes["time"] = _written(entry.stored_at)
-        media_type, ours = JSON if entry.is_json else TEXT, _OURS
-    attributes |= {name: value for name, value in given.items() if name not in ours and value}
-    rest = tuple(each for each in headers if _ATTRIBUTE.fullmatch(each[0].lower()) is None)
+        attributes["time"] = _rfc3339(entry.stored_at)
+        media_type, excluded = JSON if entry.is_json else TEXT, _NOT_CUSTOM_IN_MESSAGES
+    attributes |= {name: value for name, value in given.items() if name not in excluded and value}
+    rest = tuple(each for each in headers if _ATTRIBUTE_HEADER.fullmatch(each[0].lower()) is None)
     if kind == "cloudevents_binary":
-        own = tuple((_PREFIX + name, value) for name, value in attributes.items())
+        own = tuple((PREFIX + name, value) for name, value in attributes.items())
         return Event(entry.body, media_type, (*own, *rest))
     return Event(_document(attributes, media_type, entry), STRUCTURED, rest)
 
 
 def _document(attributes: dict[str, str], media_type: str, entry: Entry) -> bytes:
-    """The data stands in it byte for byte where it is JSON, and as a string where it is not."""
-    # Over HTTP, header values are percent-encoded; in a document they are not.
-    known = {name: unquote(value) for name, value in attributes.items()}
+    """Return a structured-mode document. JSON data is embedded byte for byte, other data as a string."""
+    # Header values are percent-encoded; values in a document are not.
+    values = {name: unquote(value) for name, value in attributes.items()}
     if not media_type:
-        return _encode(known)
+        return _encode(values)
     data = entry.body if entry.is_json else _encode(entry.body.decode())
-    return _encode({**known, "datacontenttype": media_type})[:-1] + b',"data":' + data + b"}"
+    return _encode({**values, "datacontenttype": media_type})[:-1] + b',"data":' + data + b"}"
 
 
-def _written(instant: int) -> str:
-    """An instant as RFC 3339 has it."""
+def _rfc3339(instant: int) -> str:
     seconds, milliseconds = divmod(instant, 1_000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z"
+
+
+# Events from producers
+
+KEY_CHARACTERS: Final = range(1, 256)
+REQUIRED: Final = ("specversion", "id", "source", "type")
+
+_NAME: Final = re.compile(r"[a-z0-9]{1,64}")
+_MEDIA_TYPE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*;[!-~ \t]*)?")
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
+_UNENCODED: Final = "!#$&'()*+,/:;=?@[]~-._<>\\^`{|}"
+"""Characters that a header value contains unencoded: visible ASCII except `%` and `"`."""
+_DATA_MEMBERS: Final = ("data", "data_base64")
+_NULL: Final = msgspec.Raw(b"null")
+_TEXT: Final = re.compile("[^\\x00-\\x1f\\x7f-\\x9f]+")
+_URI: Final = re.compile(r"\S+")
+
+_check_syntax: Callable[[bytes], object] = msgspec.json.Decoder(msgspec.Raw).decode
+_decode: Callable[[msgspec.Raw], object] = msgspec.json.Decoder().decode
+
+
+def _is_time(value: str) -> bool:
+    if _TIME.fullmatch(value) is None:
+        return False
+    try:
+        # RFC 3339 allows leap seconds, Python does not: check the second before.
+        datetime.fromisoformat(re.sub(r":60", ":59", value[:19]))
+    except ValueError:
+        return False
+    return True
+
+
+_FORMATS: Final[Mapping[str, tuple[Callable[[str], object], str]]] = {
+    "specversion": ("1.0".__eq__, "must be 1.0"),
+    "source": (_URI.fullmatch, "must be a URI"),
+    "dataschema": (_URI.fullmatch, "must be a URI"),
+    "time": (_is_time, "must be an RFC 3339 time, such as 2026-07-01T12:00:00Z"),
+    "partitionkey": (lambda value: len(value) in KEY_CHARACTERS, "must have at most 255 characters"),
+}
+"""For attributes with a format, the check and the rule."""
+
+
+class EventMessage(msgspec.Struct, frozen=True):
+    """An event as the message to publish. Its attributes become headers named `ce-…`."""
+
+    data: bytes
+    is_json: bool
+    headers: Headers
+    key: str | None
+    """Ordering key, from the attribute `partitionkey`."""
+    media_type: str
+    """Media type of the data; "" without data."""
+    pointer: str = ""
+    """JSON pointer to the data in the request; "" if it is the whole body."""
+
+
+def parse_binary_event(attributes: Mapping[str, str], media_type: str, data: bytes) -> EventMessage:
+    """Parse an event in binary mode. `attributes` are the headers without `ce-`, percent-encoded.
+
+    Raises BadRequest and Unprocessable, with pointers below `/headers`.
+    """
+    if "datacontenttype" in attributes:
+        raise invalid(f"/headers/{PREFIX}datacontenttype", "must be given as Content-Type in binary mode")
+    values = {name: _percent_decoded(value, f"/headers/{PREFIX}{name}") for name, value in attributes.items()}
+    _check_attributes(values, "/headers", PREFIX)
+    if not data:
+        return _message(values, b"", "", "")
+    if not media_type:
+        raise invalid("", "needs a Content-Type")
+    return _message(values, data, _checked_media_type(media_type, "/headers/content-type"), "")
+
+
+def parse_structured_event(members: Mapping[str, msgspec.Raw], pointer: str = "") -> EventMessage:
+    """Parse an event in structured mode. `members` are those of the document at `pointer`.
+
+    Raises BadRequest and Unprocessable, with pointers below `pointer`.
+    """
+    values = {
+        name: text
+        for name, value in members.items()
+        if name not in _DATA_MEMBERS and (text := _attribute_text(value, below(pointer, name))) is not None
+    }
+    _check_attributes(values, pointer, "")
+    declared = values.pop("datacontenttype", None)
+    media_type = JSON if declared is None else _checked_media_type(declared, f"{pointer}/datacontenttype")
+    data, encoded = members.get("data"), members.get("data_base64", _NULL)
+    if bytes(encoded) != b"null":
+        if data is not None and bytes(data) != b"null":
+            raise invalid(f"{pointer}/data_base64", "cannot be combined with data")
+        return _message(values, _base64_data(encoded, f"{pointer}/data_base64"), media_type, f"{pointer}/data")
+    if data is None:
+        return _message(values, b"", "" if declared is None else media_type, f"{pointer}/data")
+    return _message(values, _plain_data(data, media_type, f"{pointer}/data"), media_type, f"{pointer}/data")
+
+
+def is_json_type(media_type: str) -> bool:
+    """Return whether data of this media type is JSON."""
+    subtype = media_type.partition(";")[0].strip().lower().partition("/")[2]
+    return subtype == "json" or subtype.endswith("+json")
+
+
+def _message(values: Mapping[str, str], data: bytes, media_type: str, pointer: str) -> EventMessage:
+    is_json = bool(media_type and data) and is_json_type(media_type)
+    _check_data(data, pointer, is_json=is_json)
+    headers = tuple((PREFIX + name, quote(value, safe=_UNENCODED)) for name, value in values.items())
+    if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_CHARACTERS:
+        raise invalid("", f"must have at most {MAX_HEADERS} attributes, with {MAX_CHARACTERS} characters as headers")
+    return EventMessage(data, is_json, headers, values.get("partitionkey"), media_type, pointer)
+
+
+def _check_data(data: bytes, pointer: str, *, is_json: bool) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        rule = f"must be UTF-8 (invalid at byte {error.start}); send binary data in base64"
+        raise invalid(pointer, rule) from None
+    if is_json:
+        try:
+            _check_syntax(data)
+        except (msgspec.DecodeError, RecursionError):
+            raise malformed(pointer, "must be JSON, according to its media type") from None
+
+
+def _check_attributes(values: Mapping[str, str], pointer: str, prefix: str) -> None:
+    for name in REQUIRED:
+        if name not in values:
+            raise malformed(below(pointer, prefix + name), "is required")
+    for name, value in values.items():
+        rule = _broken_rule(name, value)
+        if rule:
+            raise invalid(below(pointer, prefix + name), rule)
+
+
+def _broken_rule(name: str, value: str) -> str:
+    """Return the rule that an attribute breaks, "" if none."""
+    if _NAME.fullmatch(name) is None or name == "data":
+        return "is not an attribute name: 1 to 64 characters of a-z and 0-9"
+    if _TEXT.fullmatch(value) is None:
+        return "must have at least 1 character, and no control characters"
+    known = _FORMATS.get(name)
+    return "" if known is None or known[0](value) else known[1]
+
+
+def _attribute_text(value: msgspec.Raw, pointer: str) -> str | None:
+    """Return an attribute in the form of a header value; None if it is null."""
+    decoded = _decode(value)
+    if decoded is None:
+        return None
+    if isinstance(decoded, bool):
+        return "true" if decoded else "false"
+    if isinstance(decoded, int):
+        return str(decoded)
+    if not isinstance(decoded, str):
+        raise malformed(pointer, "must be a string, an integer, true or false")
+    return decoded
+
+
+def _plain_data(value: msgspec.Raw, media_type: str, pointer: str) -> bytes:
+    """Return JSON byte for byte; for other media types, the content of the string."""
+    if is_json_type(media_type):
+        return bytes(value)
+    decoded = _decode(value)
+    if not isinstance(decoded, str):
+        raise invalid(pointer, "must be a string, because datacontenttype is not JSON")
+    return decoded.encode()
+
+
+def _base64_data(value: msgspec.Raw, pointer: str) -> bytes:
+    decoded = _decode(value)
+    try:
+        if isinstance(decoded, str):
+            return b64decode(decoded, validate=True)
+    except ValueError:
+        decoded = None
+    raise invalid(pointer, "must be base64")
+
+
+def _percent_decoded(value: str, pointer: str) -> str:
+    try:
+        return unquote_to_bytes(value).decode()
+    except UnicodeDecodeError:
+        raise invalid(pointer, "must be percent-encoded UTF-8") from None
+
+
+def _checked_media_type(media_type: str, pointer: str) -> str:
+    if _MEDIA_TYPE.fullmatch(media_type) is None:
+        raise invalid(pointer, "must be a media type")
+    return media_type

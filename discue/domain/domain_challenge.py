@@ -1,35 +1,36 @@
-"""How a domain is verified: its challenge, what an answer to that says, and when to look again. Pure."""
+"""Domain verification: the challenge, the check of a response, and when to check again."""
 
 from typing import Final
 
 import msgspec
 
+from discue.domain.attempts import FailureKind
 from discue.domain.egress import Target
-from discue.domain.errors import Fault, Unprocessable
+from discue.domain.errors import invalid
 from discue.domain.ids import RandomText
-from discue.domain.model import Challenge, FailureKind, Verification
 
 CONTEXT_PATH: Final = ".well-known/discue"
 CHALLENGE_MS: Final = 7 * 86_400_000
+"""How long a challenge is valid."""
 DEFAULT_PORT: Final = 443
 
-CHECK_SECONDS: Final = 10.0
-"""What one check may take."""
+CHECK_TIMEOUT_SECONDS: Final = 10.0
+"""Timeout of one check."""
 
 RETRY_DELAYS_MS: Final = (60_000, 120_000, 300_000, 600_000, 1_800_000, 3_600_000)
-"""Before the first check, after the first failed one, and so on; the last stands for all later ones."""
+"""Delays before the first check, after the first failed one, and so on; the last one repeats."""
 
 RECHECK_MS: Final = 86_400_000
-"""A verified domain is looked at again so long after it was found in order."""
+"""Interval between a successful check and the next one."""
 
-DOUBT_MS: Final = 3 * 86_400_000
-"""A verified domain whose checks have failed for so long, and never succeeded in between, is not verified any more."""
+GRACE_MS: Final = 3 * 86_400_000
+"""How long the checks of a verified domain must fail, without a success, before it loses its verification."""
 
-UNDER_WAY_MS: Final = 60_000
-"""A check of which nothing was heard for so long has died with its worker."""
+CHECK_LOST_MS: Final = 60_000
+"""Time after which a check without a result counts as lost with its worker."""
 
-PAUSE_MS: Final = 2_000
-"""A domain is not checked again on demand so soon after its last check."""
+MIN_PAUSE_MS: Final = 2_000
+"""Minimum time between a check and the next one on demand."""
 
 EXPIRED: Final = "challenge expired"
 
@@ -52,15 +53,63 @@ _REASONS: Final[dict[FailureKind, str]] = {
 }
 
 
+class Challenge(msgspec.Struct, frozen=True):
+    """A file that must be served from a domain. Times are in milliseconds since the epoch."""
+
+    context_path: str
+    """Path of the file's directory, without leading and trailing slashes."""
+    file_name: str
+    file_content: str
+    created_at: int
+    expires_at: int
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """State of a domain's verification. Times are in milliseconds since the epoch; 0: never."""
+
+    verified: bool = False
+    verified_at: int = 0
+    failures: int = 0
+    """Failed checks since the last success."""
+    failed_since: int = 0
+    """The first of these failures."""
+    last_error: str = ""
+    """"" after a success."""
+    tried_at: int = 0
+    """Start of the last check."""
+    checked_at: int = 0
+    """End of the last check."""
+    due_at: int | None = None
+    """Next automatic check; None: no more checks."""
+
+
+class Domain(msgspec.Struct, frozen=True):
+    """A host and port that an organization claims."""
+
+    organization: int
+    id: int
+    public_id: str
+    alias: str
+    hostname: str
+    """As the client sent it."""
+    host_key: str
+    """The normalized DNS name."""
+    port: int
+    challenge: Challenge
+    verification: Verification
+    config_version: int
+    created_at: int
+    updated_at: int
+
+
 def check_port(port: int) -> None:
-    """Raise Unprocessable unless it is one that a domain can have."""
+    """Raise Unprocessable unless the port is allowed for domains."""
     if port not in {_HTTP_PORT, DEFAULT_PORT} and port not in _OTHER_PORTS:
-        rule = "must be 80, 443 or from 1024 to 65535"
-        raise Unprocessable(f"The port {rule}.", faults=(Fault("/port", rule),))
+        raise invalid("/port", "must be 80, 443 or from 1024 to 65535")
 
 
 def new_challenge(random_text: RandomText, now: int) -> Challenge:
-    """A challenge that nobody can guess."""
+    """Return a challenge with random content."""
     return Challenge(
         context_path=CONTEXT_PATH,
         file_name=random_text.take(_NAME_CHARACTERS),
@@ -70,11 +119,11 @@ def new_challenge(random_text: RandomText, now: int) -> Challenge:
     )
 
 
-def renewed(challenge: Challenge, fresh: Challenge, *, verified: bool) -> Challenge:
-    """What becomes of a challenge when its domain is changed; `fresh` is one of this moment.
+def after_change(challenge: Challenge, fresh: Challenge, *, verified: bool) -> Challenge:
+    """Return the challenge of a domain that is changed now. `fresh` is a new challenge.
 
-    Before it has expired, nothing. That of a verified domain keeps its file, by which the domain is looked at again:
-    only its time begins anew.
+    A challenge that has not expired stays. A verified domain keeps its file, which later checks need, and gets a new
+    period.
     """
     if fresh.created_at < challenge.expires_at:
         return challenge
@@ -83,21 +132,21 @@ def renewed(challenge: Challenge, fresh: Challenge, *, verified: bool) -> Challe
     return fresh
 
 
-def begun(challenge: Challenge) -> Verification:
-    """Of a new challenge: not verified, and first checked when there was time to put the file there."""
+def unverified(challenge: Challenge) -> Verification:
+    """Return the verification of a new challenge. The first check leaves time to upload the file."""
     return Verification(due_at=challenge.created_at + RETRY_DELAYS_MS[0])
 
 
 def target_of(host_key: str, port: int, challenge: Challenge) -> Target:
-    """Where the file must be."""
+    """Return the URL of the file."""
     scheme, default_port = ("http", 80) if port == _HTTP_PORT else ("https", 443)
     authority = host_key if port == default_port else f"{host_key}:{port}"
     path = f"/{challenge.context_path}/{challenge.file_name}"
     return Target(scheme, host_key, port, authority, path, None)
 
 
-def error_of(failure: FailureKind, status: int, body: bytes, challenge: Challenge) -> str:
-    """What is wrong with an answer; "" if nothing is. It tells no more of it than its status."""
+def check_error(failure: FailureKind, status: int, body: bytes, challenge: Challenge) -> str:
+    """Return why a check failed, "" if it succeeded. Of the response it contains only the status."""
     if failure:
         return _REASONS.get(failure, _NO_CONNECTION)
     if status != _OK:
@@ -106,25 +155,25 @@ def error_of(failure: FailureKind, status: int, body: bytes, challenge: Challeng
 
 
 def can_be_met(stored: Verification, challenge: Challenge, now: int) -> bool:
-    """Whether checking can still make, or keep, the domain verified."""
+    """Return whether a check can still verify the domain, or keep it verified."""
     return stored.verified or now < challenge.expires_at
 
 
-def may_try(stored: Verification, now: int) -> bool:
-    """Whether a check may begin on demand: none is under way, and the last one ended a moment ago at least."""
+def may_check_now(stored: Verification, now: int) -> bool:
+    """Return whether a check on demand may start: no check is in flight, and the last one did not just end."""
     if stored.tried_at > stored.checked_at:
-        return now - stored.tried_at >= UNDER_WAY_MS
-    return now - stored.checked_at >= PAUSE_MS
+        return now - stored.tried_at >= CHECK_LOST_MS
+    return now - stored.checked_at >= MIN_PAUSE_MS
 
 
-def tried(stored: Verification, now: int) -> Verification:
-    """A check begins. Until its end is known, or it has died with its worker, no other one does."""
-    due_at = None if stored.due_at is None else max(stored.due_at, now + UNDER_WAY_MS)
+def before_check(stored: Verification, now: int) -> Verification:
+    """Return the state when a check starts. No other check starts until it has ended or counts as lost."""
+    due_at = None if stored.due_at is None else max(stored.due_at, now + CHECK_LOST_MS)
     return msgspec.structs.replace(stored, tried_at=now, due_at=due_at)
 
 
 def after_check(stored: Verification, challenge: Challenge, error: str, now: int) -> Verification:
-    """What follows from a check: of one without an error, that the domain is verified."""
+    """Return the state after a check. `error` is "" if it succeeded."""
     if not error:
         return Verification(
             verified=True,
@@ -134,7 +183,7 @@ def after_check(stored: Verification, challenge: Challenge, error: str, now: int
             due_at=now + RECHECK_MS,
         )
     failed_since = stored.failed_since or now
-    verified = stored.verified and now - failed_since < DOUBT_MS
+    verified = stored.verified and now - failed_since < GRACE_MS
     failures = stored.failures + 1
     due_at = now + RETRY_DELAYS_MS[min(failures, len(RETRY_DELAYS_MS) - 1)]
     return Verification(

@@ -1,4 +1,4 @@
-"""Where the service may send: which addresses are refused, and what the URL of a listener means."""
+"""Egress: which addresses requests may be sent to, and how the URL of a listener is parsed."""
 
 import re
 import stringprep
@@ -17,19 +17,19 @@ from urllib.parse import quote
 import idna
 import msgspec
 
-from discue.domain.errors import Fault, Unprocessable
+from discue.domain.errors import Unprocessable, invalid
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
-# From the special-purpose registries of IANA (RFC 6890), and what clouds answer their own machines on.
-# `is_global` knows less, and something else in each Python.
+# From the IANA special-purpose address registries (RFC 6890), plus addresses of cloud metadata services.
+# `is_global` covers fewer ranges, and differs between Python versions.
 _REFUSED_IPV4 = (
     ("0.0.0.0/8", "unspecified"),
     ("10.0.0.0/8", "private"),
     ("100.64.0.0/10", "shared by carriers (CGNAT)"),
     ("127.0.0.0/8", "loopback"),
-    ("168.63.129.16/32", "a cloud's own service"),
+    ("168.63.129.16/32", "a cloud metadata service"),
     ("169.254.0.0/16", "link-local"),
     ("172.16.0.0/12", "private"),
     ("192.0.0.0/24", "reserved"),
@@ -43,7 +43,7 @@ _REFUSED_IPV4 = (
     ("240.0.0.0/4", "reserved"),
 )
 
-# Everything but the global unicast of 2000::/3. Addresses that carry an IPv4 address never get here.
+# Everything except global unicast (2000::/3). Addresses that embed an IPv4 address are not looked up here.
 _REFUSED_IPV6 = (
     ("::/3", "reserved"),
     ("2001::/23", "reserved"),
@@ -66,12 +66,12 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _TRANSLATED = IPv6Network("::ffff:0:0:0/96")
 _COMPATIBLE = IPv6Network("::/96")
-_IN_THE_LAST_BITS = (_NAT64, _MAPPED, _TRANSLATED, _COMPATIBLE)
-_SINGLES = {IPv6Address("::"): "unspecified", IPv6Address("::1"): "loopback"}
+_EMBEDS_IPV4_AT_END = (_NAT64, _MAPPED, _TRANSLATED, _COMPATIBLE)
+_SINGLE_ADDRESSES = {IPv6Address("::"): "unspecified", IPv6Address("::1"): "loopback"}
 
 
 class _Ranges:
-    """Sorted ranges of addresses that do not overlap, and why each is refused: one lookup by bisection."""
+    """Sorted, disjoint address ranges with the reason why each is refused."""
 
     def __init__(self, ranges: tuple[tuple[str, str], ...]) -> None:
         networks = [ip_network(text) for text, _ in ranges]
@@ -90,54 +90,54 @@ _IPV6_RANGES = _Ranges(_REFUSED_IPV6)
 
 
 class EgressPolicy(msgspec.Struct, frozen=True):
-    """What an operator allows beyond public addresses: all others, or those of some networks."""
+    """Addresses that the operator allows in addition to public ones."""
 
     allow_private: bool = False
+    """Allow every address."""
     allowed_networks: tuple[IPNetwork, ...] = ()
 
-    def verdict(self, address: IPAddress) -> str | None:
-        """Why nothing may be sent to `address`; None if it may.
+    def refusal(self, address: IPAddress) -> str | None:
+        """Return why requests to `address` are refused, None if they are allowed.
 
-        An IPv6 address that carries an IPv4 address (mapped, compatible, translated, NAT64, 6to4, Teredo) is
-        judged by that one, because that is where the packets go.
+        For an IPv6 address that embeds an IPv4 address (mapped, compatible, translated, NAT64, 6to4, Teredo) the
+        embedded one decides, because that is where the packets go.
         """
         if self.allow_private or any(address in network for network in self.allowed_networks):
             return None
         if isinstance(address, IPv4Address):
-            return _refusal(address, _IPV4_RANGES)
+            return _refusal_in(address, _IPV4_RANGES)
         if address.scope_id is not None:
-            return "confined to a zone"
-        carried = _carried(address)
-        if not carried:
-            return _SINGLES.get(address) or _refusal(address, _IPV6_RANGES)
-        return next((reason for inner in carried if (reason := self.verdict(inner))), None)
+            return "in a zone (scoped)"
+        embedded = _embedded(address)
+        if not embedded:
+            return _SINGLE_ADDRESSES.get(address) or _refusal_in(address, _IPV6_RANGES)
+        return next((reason for inner in embedded if (reason := self.refusal(inner))), None)
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where a URL leads, ready for a request.
-
-    `host` is what to resolve, to connect to and to name in TLS; `authority` is the Host header, `path` the
-    request target with its query. `literal` is the address when the host is one, in any spelling: then it
-    needs no resolving.
-    """
+    """A parsed URL, ready for a request."""
 
     scheme: str
     host: str
+    """Name to resolve, connect to, and verify in TLS."""
     port: int
     authority: str
+    """Value of the Host header."""
     path: str
+    """Request target, query included."""
     literal: IPAddress | None
+    """The address if the host is one, in any notation; None if it is a name."""
 
 
-def _refusal(address: IPAddress, ranges: _Ranges) -> str | None:
+def _refusal_in(address: IPAddress, ranges: _Ranges) -> str | None:
     return ranges.reason(address) or (None if address.is_global else "not public")
 
 
-def _carried(address: IPv6Address) -> tuple[IPv4Address, ...]:
-    """The IPv4 addresses inside: two for Teredo (server and client), none for most."""
-    if address in _SINGLES:
+def _embedded(address: IPv6Address) -> tuple[IPv4Address, ...]:
+    """Return the embedded IPv4 addresses: two for Teredo (server and client), none for most."""
+    if address in _SINGLE_ADDRESSES:
         return ()
-    if any(address in network for network in _IN_THE_LAST_BITS):
+    if any(address in network for network in _EMBEDS_IPV4_AT_END):
         return (IPv4Address(int(address) & 0xFFFFFFFF),)
     if address.sixtofour is not None:
         return (address.sixtofour,)
@@ -147,25 +147,25 @@ def _carried(address: IPv6Address) -> tuple[IPv4Address, ...]:
 _DOTS = str.maketrans({"\u3002": "."})
 _ZONED = re.compile(r"([0-9A-Fa-f:.]+)%([A-Za-z0-9._~-]+)")
 _NUMBER = re.compile(r"0[xX]([0-9A-Fa-f]*)|([0-9]+)")
-_LONGEST_LITERAL = 255
+_MAX_LITERAL_CHARACTERS = 255
 
 
 def literal_address(host: str) -> IPAddress | None:
-    """The address that a resolver reads in `host`, in whatever spelling; None if it is a name.
+    """Return the address that a resolver reads in `host`; None if it is a name.
 
-    Knows what `inet_aton` takes (one to four parts; decimal, octal or hexadecimal), IPv6 with or without
-    brackets and zone, a trailing dot, and the characters that IDNA maps to digits and dots.
+    Accepts the notations of `inet_aton` (one to four parts; decimal, octal or hexadecimal), IPv6 with or without
+    brackets and zone, a trailing dot, and characters that IDNA maps to digits and dots.
     """
-    if len(host) > _LONGEST_LITERAL:
+    if len(host) > _MAX_LITERAL_CHARACTERS:
         return None
     plain = (host if host.isascii() else _mapped(host)).removesuffix(".")
     return _ipv6(plain.removeprefix("[").removesuffix("]")) if ":" in plain else _ipv4(plain)
 
 
 def _mapped(host: str) -> str:
-    """The host after the mappings of Nameprep (RFC 3491): some characters vanish, others become ASCII."""
-    seen = "".join(character for character in host if not stringprep.in_table_b1(character))
-    return unicodedata.normalize("NFKC", seen).translate(_DOTS)
+    """Apply the mappings of Nameprep (RFC 3491): remove some characters, and map others to ASCII."""
+    kept = "".join(character for character in host if not stringprep.in_table_b1(character))
+    return unicodedata.normalize("NFKC", kept).translate(_DOTS)
 
 
 def _ipv6(text: str) -> IPv6Address | None:
@@ -212,38 +212,38 @@ _HOST_LENGTH = 253
 _HOSTNAME_LENGTHS = range(4, 254)
 _PORTS = range(1, 65_536)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# What browsers and common clients send as it is; a percent sign too, since the URL may be encoded already.
-_SENT_AS_IT_IS = "!$%&'()*+,/:;=?@[]~"
+# Sent unencoded, as browsers and common clients do. Includes the percent sign: the URL may be encoded already.
+_UNENCODED = "!$%&'()*+,/:;=?@[]~"
 
 
 def parse_target(url: str, pointer: str) -> Target:
-    """Read the URL of a listener. Raises Unprocessable, with `pointer`, if nothing can be sent there.
+    """Parse the URL of a listener. Raises Unprocessable with `pointer` if it is invalid.
 
-    It must be http or https, absolute, 4 to 253 characters, without credentials, fragment, spaces and
-    control characters.
+    It must be an absolute http or https URL of 4 to 253 characters, without credentials, fragment, spaces and control
+    characters.
     """
     if len(url) not in _URL_LENGTHS:
-        raise _unacceptable(pointer, "must have 4 to 253 characters")
+        raise invalid(pointer, "must have 4 to 253 characters")
     if " " in url or not url.isprintable():
-        raise _unacceptable(pointer, "must not contain spaces or control characters")
+        raise invalid(pointer, "must not contain spaces or control characters")
     if "#" in url:
-        raise _unacceptable(pointer, "must not have a fragment")
+        raise invalid(pointer, "must not have a fragment")
     match = _URL.fullmatch(url)
     if match is None:
-        raise _unacceptable(pointer, "must be an absolute http or https URL")
+        raise invalid(pointer, "must be an absolute http or https URL")
     scheme, authority, path, query = match.groups()
     return _target(scheme.lower(), authority, (path or "/") + query, pointer)
 
 
 def check_target(target: Target, policy: EgressPolicy, pointer: str) -> None:
-    """Raise Unprocessable if the URL itself shows that its address is refused."""
-    reason = policy.verdict(target.literal) if target.literal is not None else None
+    """Raise Unprocessable if the host is a literal address that the policy refuses."""
+    reason = policy.refusal(target.literal) if target.literal is not None else None
     if reason is not None:
-        raise _unacceptable(pointer, f"must lead to a public address; this one is {reason}")
+        raise invalid(pointer, f"must have a public address; this one is {reason}")
 
 
 def host_key(hostname: str) -> str | None:
-    """The DNS name that a client means, as `Target.host` has it; None for an address, or what is no name at all."""
+    """Return the normalized DNS name, as in `Target.host`; None for an address or an invalid name."""
     if len(hostname) not in _HOSTNAME_LENGTHS or not hostname.isprintable():
         return None
     try:
@@ -255,26 +255,26 @@ def host_key(hostname: str) -> str | None:
 
 def _target(scheme: str, authority: str, path: str, pointer: str) -> Target:
     if "@" in authority:
-        raise _unacceptable(pointer, "must not contain credentials")
+        raise invalid(pointer, "must not contain credentials")
     match = _AUTHORITY.fullmatch(authority)
     if match is None:
-        raise _unacceptable(pointer, "must have a valid host and port")
-    written, port_text = match.groups()
+        raise invalid(pointer, "must have a valid host and port")
+    host_text, port_text = match.groups()
     port = int(port_text) if port_text else _DEFAULT_PORTS[scheme]
     if port not in _PORTS:
-        raise _unacceptable(pointer, "must have a port from 1 to 65535")
-    host, literal = _host(written, pointer)
+        raise invalid(pointer, "must have a port from 1 to 65535")
+    host, literal = _host(host_text, pointer)
     shown = f"[{host.partition('%')[0]}]" if isinstance(literal, IPv6Address) else host
     if port != _DEFAULT_PORTS[scheme]:
         shown = f"{shown}:{port}"
-    return Target(scheme, host, port, shown, quote(path, safe=_SENT_AS_IT_IS), literal)
+    return Target(scheme, host, port, shown, quote(path, safe=_UNENCODED), literal)
 
 
-def _host(written: str, pointer: str) -> tuple[str, IPAddress | None]:
-    """The host to connect to, and the address that it is, if it is one."""
-    literal = literal_address(written) if written.startswith("[") else None
+def _host(text: str, pointer: str) -> tuple[str, IPAddress | None]:
+    """Return the host to connect to, and its address if it is a literal."""
+    literal = literal_address(text) if text.startswith("[") else None
     if literal is None:
-        name = _ascii_host(written, pointer)
+        name = _ascii_host(text, pointer)
         literal = _numeric_host(name, pointer)
         if literal is None:
             return name, None
@@ -282,25 +282,21 @@ def _host(written: str, pointer: str) -> tuple[str, IPAddress | None]:
 
 
 def _ascii_host(host: str, pointer: str) -> str:
-    """The name as DNS knows it: lower case, punycode where needed, without the dot of the root."""
+    """Return the name in the form of DNS: lower case, punycode, no trailing dot."""
     if not host.isascii():
         try:
             host = idna.encode(host, uts46=True, std3_rules=True).decode("ascii")
         except idna.IDNAError as error:
-            raise _unacceptable(pointer, "must have a valid host") from error
+            raise invalid(pointer, "must have a valid host") from error
     name = host.removesuffix(".").lower()
     if len(name) > _HOST_LENGTH or not all(_LABEL.fullmatch(label) for label in name.split(".")):
-        raise _unacceptable(pointer, "must have a valid host")
+        raise invalid(pointer, "must have a valid host")
     return name
 
 
 def _numeric_host(host: str, pointer: str) -> IPAddress | None:
-    """The literal that `host` is. One that ends in a number, and is none, is no name either (WHATWG URL)."""
+    """Return the literal address. A host that ends in a number but is no address is invalid (WHATWG URL)."""
     literal = literal_address(host)
     if literal is None and _NUMERIC_LABEL.fullmatch(host.rpartition(".")[2]):
-        raise _unacceptable(pointer, "must have a valid host")
+        raise invalid(pointer, "must have a valid host")
     return literal
-
-
-def _unacceptable(pointer: str, rule: str) -> Unprocessable:
-    return Unprocessable(f"The URL at {pointer} {rule}.", faults=(Fault(pointer, rule),))

@@ -1,18 +1,20 @@
-"""Everything that can go wrong in a way a caller is told about: one tree, one status and title each."""
+"""Errors that are reported to a caller: one exception tree, with one HTTP status for each class."""
 
 from http import HTTPStatus
 from typing import ClassVar, NamedTuple
 
 
 class Fault(NamedTuple):
-    """One place in a request that is wrong: a JSON pointer into the body (or `?name`), and what would be right."""
+    """One invalid place in a request."""
 
     pointer: str
+    """JSON pointer (RFC 6901) into the body, or `?name` for a query parameter."""
     detail: str
+    """The rule that the value breaks, to be read after the pointer: "must be a string"."""
 
 
 class DiscueError(Exception):
-    """Something went wrong."""
+    """Internal error."""
 
     status: ClassVar[int] = 500
 
@@ -24,6 +26,7 @@ class DiscueError(Exception):
         retry_after_seconds: int | None = None,
         allow: tuple[str, ...] = (),
     ) -> None:
+        """`detail` defaults to the docstring of the class. `allow` lists the methods for an `Allow` header."""
         self.detail = detail if detail is not None else (type(self).__doc__ or "").strip()
         self.faults = faults
         self.retry_after_seconds = retry_after_seconds
@@ -32,89 +35,89 @@ class DiscueError(Exception):
 
 
 class BadRequest(DiscueError):
-    """The request cannot be understood."""
+    """The request is malformed."""
 
     status = 400
 
 
 class Unauthorized(DiscueError):
-    """A valid API key is needed in the X-API-KEY header."""
+    """A valid API key is required in the X-API-KEY header."""
 
     status = 401
 
 
 class QuotaExceeded(DiscueError):
-    """The organization's quota is used up."""
+    """A quota of the organization is exceeded."""
 
     status = 402
 
 
 class Forbidden(DiscueError):
-    """The API key does not have the scope that this needs."""
+    """The API key does not have the required scope."""
 
     status = 403
 
 
 class LockedOut(Forbidden):
-    """Too many attempts to authenticate have failed. Wait as long as Retry-After says, and then use a valid key."""
+    """Too many failed authentication attempts. Wait for the time in Retry-After, then use a valid key."""
 
 
 class NotFound(DiscueError):
-    """There is nothing at this address."""
+    """The resource does not exist."""
 
     status = 404
 
 
 class MethodNotAllowed(DiscueError):
-    """This address does not know that method."""
+    """The method is not supported here; see the Allow header."""
 
     status = 405
 
 
 class NotAcceptable(DiscueError):
-    """Responses are JSON; the Accept header excludes it."""
+    """Responses are JSON, which the Accept header excludes."""
 
     status = 406
 
 
 class RequestTimeout(DiscueError):
-    """The request's body did not arrive in time."""
+    """The request body did not arrive in time."""
 
     status = 408
 
 
 class Conflict(DiscueError):
-    """The request conflicts with what is there."""
+    """The request conflicts with the current state of the resource."""
 
     status = 409
 
 
 class PreconditionFailed(DiscueError):
-    """The resource is not what If-Match names any more. Read it again, and repeat the request with its new ETag."""
+    """The resource has changed since the version in If-Match. Fetch the current version and try again."""
 
     status = 412
 
 
 class PayloadTooLarge(DiscueError):
-    """The request's body is too large."""
+    """The request body is too large."""
 
     status = 413
 
 
 class UriTooLong(DiscueError):
-    """The address is too long."""
+    """The request URI is too long."""
 
     status = 414
 
 
 class UnsupportedMediaType(DiscueError):
-    """A request's body must be JSON, announced by Content-Type: application/json."""
+    """The request body must be JSON, with Content-Type: application/json."""
 
     status = 415
 
 
 class Unprocessable(DiscueError):
-    """The request is well-formed, and not acceptable."""
+    """The request has invalid values; see "errors"."""
 
     status = 422
 
@@ -126,19 +129,19 @@ class Locked(DiscueError):
 
 
 class TooManyRequests(DiscueError):
-    """Too many requests within a minute."""
+    """The rate limit is exceeded. Wait for the time in Retry-After."""
 
     status = 429
 
 
 class HeadersTooLarge(DiscueError):
-    """The request's headers are too large."""
+    """The request headers are too large."""
 
     status = 431
 
 
 class Unavailable(DiscueError):
-    """The service cannot take this now. Try again soon."""
+    """The service is temporarily unavailable. Try again soon."""
 
     status = 503
 
@@ -147,19 +150,19 @@ class Unavailable(DiscueError):
 
 
 class StoreUnavailable(Unavailable):
-    """The store cannot take writes at the moment. Try again soon."""
+    """The database cannot be written at the moment. Try again soon."""
 
 
 class Overloaded(Unavailable):
-    """More is arriving than can be stored. Try again soon."""
+    """Requests arrive faster than they can be stored. Try again soon."""
 
 
 class StoreUnusable(DiscueError):
-    """The database cannot be used by this program."""
+    """The database cannot be used by this version of discue."""
 
 
 class SettingsInvalid(DiscueError):
-    """The settings are not valid."""
+    """The settings are invalid."""
 
 
 def invalid(pointer: str, rule: str) -> Unprocessable:
@@ -178,9 +181,10 @@ def _sentence(pointer: str, rule: str) -> str:
     return f"The value at {pointer} {rule}." if pointer else f"The request body {rule}."
 
 
-_TITLES = {413: "Payload Too Large", 414: "URI Too Long", 422: "Unprocessable Entity"}
+# HTTPStatus renamed these phrases in Python 3.13. Responses have the same title on every version.
+_REASON_PHRASES = {413: "Payload Too Large", 414: "URI Too Long", 422: "Unprocessable Entity"}
 
 
 def reason_phrase(status: int) -> str:
-    """The reason phrase of a status, as clients of the API know it."""
-    return _TITLES.get(status) or HTTPStatus(status).phrase
+    """Return the reason phrase of a status, the `title` of an error response."""
+    return _REASON_PHRASES.get(status) or HTTPStatus(status).phrase

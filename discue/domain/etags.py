@@ -1,7 +1,7 @@
-"""Entity tags (RFC 9110, 8.8.3): what a response to a `GET` is called, and the lists of them that requests carry.
+"""Entity tags (RFC 9110, 8.8.3): the ETag of a response, and the lists in If-Match and If-None-Match.
 
-A tag has two parts, `"<version>.<content>"`: the first is that of what can be changed, the second that of the whole
-body, with the counts in it.
+A tag has two parts, `"<version>.<content>"`. The first identifies the version of what clients can change, the second
+the whole response body, counts included.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import msgspec
 _UNVERSIONED: Final = frozenset(
     {"body", "last_run", "last_used_at", "next_run_at", "secret_hash", "secrets", "verification"}
 )
-"""Fields of stored things that no request changes: what is counted, what is not shown, what never changes."""
+"""Fields of stored resources that no request changes: usage, secrets, and immutable content."""
 
 _BYTES: Final = 12
 _ELEMENT: Final = re.compile(r'[ \t]*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*)?(?:,|\Z)')
@@ -27,9 +27,10 @@ _hash = hashlib.blake2b
 
 
 class EntityTag(NamedTuple):
-    """One tag as it was sent, without its quotes."""
+    """One entity tag from a request header."""
 
     opaque: str
+    """The tag without quotes."""
     is_weak: bool = False
 
     @property
@@ -38,17 +39,18 @@ class EntityTag(NamedTuple):
 
 
 class EntityTags(msgspec.Struct, frozen=True):
-    """The value of an If-Match or If-None-Match header: a list of tags, or `*` (`is_any`)."""
+    """The value of an If-Match or If-None-Match header."""
 
     tags: tuple[EntityTag, ...] = ()
     is_any: bool = False
+    """Whether the value is `*`."""
 
-    def names(self, etag: str) -> bool:
-        """Whether the tag of a response is among them, by the weak comparison. `etag` is as the response has it."""
+    def matches(self, etag: str) -> bool:
+        """Return whether the list contains the ETag of a response, by weak comparison."""
         return self.is_any or any(f'"{tag.opaque}"' == etag for tag in self.tags)
 
     def matches_version(self, version: str) -> bool:
-        """Whether one of them is of this version, by the strong comparison: weak ones are of none."""
+        """Return whether the list contains a tag of this version, by strong comparison: weak tags never match."""
         return self.is_any or any(tag.version == version and not tag.is_weak for tag in self.tags)
 
 
@@ -56,7 +58,7 @@ ANY: Final = EntityTags(is_any=True)
 
 
 def parse_etags(text: str) -> EntityTags:
-    """Raises ValueError for what is no list of entity tags, and for an empty one."""
+    """Parse a header value. Raises ValueError for an invalid or empty list."""
     if text.strip(" \t") == "*":
         return ANY
     tags = []
@@ -75,19 +77,19 @@ def parse_etags(text: str) -> EntityTags:
 
 
 def etag_of(version: str, content: bytes) -> str:
-    """With its quotes."""
-    return f'"{version}.{_short(content)}"'
+    """Return the ETag of a response with this body, quotes included."""
+    return f'"{version}.{_short_hash(content)}"'
 
 
 def version_of(stored: msgspec.Struct) -> str:
-    """The version of a stored thing: another one when anything that requests can change of it is another."""
-    return _short(_encode(_versioned(type(stored))(stored)))
+    """Return the version of a stored resource. It changes with every field that a request can change."""
+    return _short_hash(_encode(_versioned_fields(type(stored))(stored)))
 
 
 @cache
-def _versioned(kind: type[msgspec.Struct]) -> Callable[[Any], Any]:
+def _versioned_fields(kind: type[msgspec.Struct]) -> Callable[[Any], Any]:
     return attrgetter(*(name for name in kind.__struct_fields__ if name not in _UNVERSIONED))
 
 
-def _short(content: bytes) -> str:
+def _short_hash(content: bytes) -> str:
     return urlsafe_b64encode(_hash(content, digest_size=_BYTES).digest()).decode()

@@ -1,7 +1,7 @@
-"""Idempotency keys: what is kept of a key and of its first request, so that a repetition is known and answered.
+"""Idempotency keys: what is stored of a key, of its first request, and of the response to repeat.
 
-The database holds a hash of a key, never the key. A kept response is sealed under a key that is made of the
-idempotency key itself: who has the database alone cannot read it, unless they guess the key.
+The database contains a hash of the key, never the key. The stored response is encrypted under a key that is derived
+from the idempotency key itself, so access to the database alone does not reveal it.
 """
 
 import hashlib
@@ -13,20 +13,19 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from discue.domain.intervals import Interval
+
 RETENTION_MS: Final = 86_400_000
-"""How long a key is kept at least."""
+"""Minimum time that a key is kept."""
 
 SWEEP_MS: Final = 6 * 3_600_000
-"""In this time all keys that are kept are looked through once, for those to forget."""
+"""Interval in which every key is checked for expiry once."""
 
 NONCE_BYTES: Final = 12
 
-Interval = tuple[int, int]
-"""The first and the last number that the first half of a key's hash can have."""
+_FIRST_HASH, _HASHES = -(1 << 63), 1 << 64
 
-_FIRST, _HALVES = -(1 << 63), 1 << 64
-
-# Each purpose has a hash of its own: what is stored says nothing about what seals.
+# A personalized hash for each purpose: the stored hash says nothing about the encryption key.
 _STORED, _SEALING, _REQUEST = b"once stored", b"once sealing", b"once request"
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -35,63 +34,62 @@ _halves = struct.Struct(">qq").unpack
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
-    """A key of an organization, and the fingerprint of the request that came with it.
-
-    `hash` is what is stored of it: 128 bits, as two signed numbers.
-    """
+    """The idempotency key of a request."""
 
     organization: int
     text: str
     hash: tuple[int, int]
+    """The stored hash of the key: 128 bits, as two signed numbers."""
     fingerprint: bytes
+    """Hash of the request that came with the key."""
 
     def __repr__(self) -> str:
         return f"IdempotencyKey(organization={self.organization}, hash={self.hash})"
 
     def seal(self, content: bytes, nonce: bytes) -> bytes:
-        """The content, readable for whoever knows the key. `nonce`: 12 random bytes."""
+        """Encrypt a response. `nonce` must be 12 random bytes."""
         return nonce + self._cipher().encrypt(nonce, content, self.fingerprint)
 
     def unseal(self, sealed: bytes) -> bytes:
-        """Raises ValueError for what was not sealed for this key and this request."""
+        """Decrypt a response. Raises ValueError if it was not sealed for this key and this request."""
         try:
             return self._cipher().decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], self.fingerprint)
         except (InvalidTag, ValueError):
-            raise ValueError("the kept response cannot be unsealed") from None
+            raise ValueError("the stored response cannot be decrypted") from None
 
     def _cipher(self) -> ChaCha20Poly1305:
         return ChaCha20Poly1305(_digest(self.text, self.organization, _SEALING, 32))
 
 
 def is_idempotency_key(text: str) -> bool:
-    """Whether a text can be one: 1 to 255 visible characters of ASCII."""
+    """Return whether the text is a valid key: 1 to 255 visible ASCII characters."""
     return _VISIBLE.fullmatch(text) is not None
 
 
 def idempotency_key(organization: int, text: str, method: str, path: str, body: bytes) -> IdempotencyKey:
-    """`path` is without a version: the same request under another one is the same."""
+    """Return the key of a request. `path` excludes the API version: the same request is the same in every version."""
     high, low = _halves(_digest(text, organization, _STORED, 16))
-    # Neither a key nor a method has a space: what stands where is not in doubt. With the key in it, the fingerprint
-    # does not help to guess what is in a body, such as a password.
+    # Neither key nor method contains a space, so the encoding is unambiguous. The key is part of the fingerprint, so
+    # that the fingerprint does not help to guess the content of the body, such as a password.
     head = f"{text} {method} {len(path)} {path} "
     request = _blake2b(head.encode(errors="surrogatepass"), digest_size=16, person=_REQUEST)
     request.update(body)
     return IdempotencyKey(organization, text, (high, low), request.digest())
 
 
-def stretches(since: int, until: int) -> tuple[Interval, ...]:
-    """Which keys are to be looked through from one instant to another, in milliseconds.
+def sweep_ranges(since: int, until: int) -> tuple[Interval, ...]:
+    """Return the ranges of the first half of a key's hash to check for expiry, from one time to another (ms).
 
-    Hashes are spread evenly: the longer the time, the larger the share of the keys, however many these are. Within
-    `LOOKED_THROUGH_MS` it is each of them.
+    Hashes are uniformly distributed: the share of keys is proportional to the time, however many there are. A period
+    of `SWEEP_MS` covers each key once.
     """
     if until <= since:
         return ()
     if until - since >= SWEEP_MS:
-        return ((_FIRST, _FIRST + _HALVES - 1),)
-    begin, end = (at % SWEEP_MS * _HALVES // SWEEP_MS for at in (since, until))
-    passed = ((begin, end),) if begin < end else ((begin, _HALVES), (0, end))
-    return tuple((_FIRST + low, _FIRST + high - 1) for low, high in passed if low < high)
+        return ((_FIRST_HASH, _FIRST_HASH + _HASHES - 1),)
+    begin, end = (at % SWEEP_MS * _HASHES // SWEEP_MS for at in (since, until))
+    passed = ((begin, end),) if begin < end else ((begin, _HASHES), (0, end))
+    return tuple((_FIRST_HASH + low, _FIRST_HASH + high - 1) for low, high in passed if low < high)
 
 
 def _digest(text: str, organization: int, purpose: bytes, size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Public ids (21 characters, sorting by time, unguessable) and the numbers used inside."""
+"""Public ids (21 characters, sorted by time, unguessable) and row ids (64-bit integers)."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,10 @@ _COUNTER_LIMIT = _BASE * _BASE
 _REST_CHARACTERS = LENGTH - _TIME_CHARACTERS
 _RANDOM_CHARACTERS = _REST_CHARACTERS - 2
 _LATEST_MILLISECOND = _BASE**_TIME_CHARACTERS - 1
-_LARGEST_ROW_ID = (1 << 63) - 1
+_MAX_ROW_ID = (1 << 63) - 1
 _POOL_BYTES = 8_192
 
-# 248 is the largest multiple of 62 that fits a byte: dropping the rest keeps every character equally likely.
+# 248 is the largest multiple of 62 in a byte. Dropping the bytes above it keeps every character equally likely.
 _UNBIASED_LIMIT = 248
 _TRANSLATION = bytes(ord(ALPHABET[byte % _BASE]) for byte in range(256))
 _DROPPED = bytes(range(_UNBIASED_LIMIT, 256))
@@ -27,7 +27,7 @@ RandomBytes = Callable[[int], bytes]
 
 
 class RandomText:
-    """Unbiased random characters of the alphabet, cut from a pool that refills itself."""
+    """A source of unbiased random characters, taken from a pool that refills itself."""
 
     def __init__(self, random_bytes: RandomBytes) -> None:
         self._random_bytes = random_bytes
@@ -35,7 +35,7 @@ class RandomText:
         self._used = 0
 
     def take(self, length: int) -> str:
-        """`length` characters, each worth log2(62) = 5.95 bits."""
+        """Return `length` characters with log2(62) = 5.95 bits each."""
         end = self._used + length
         while end > len(self._pool):
             fresh = self._random_bytes(_POOL_BYTES).translate(_TRANSLATION, _DROPPED).decode("ascii")
@@ -47,10 +47,9 @@ class RandomText:
 
 
 class PublicIds:
-    """Makes the ids that clients see.
+    """A generator of public ids: 8 characters of milliseconds, 2 of a counter, 11 random ones (65 bits).
 
-    8 characters of milliseconds, 2 of a counter within the millisecond, 11 random ones (65 bits).
-    Ids of one generator always increase, also when the clock stands still or goes back.
+    Ids of one generator always increase, even if the clock stands still or goes back.
     """
 
     def __init__(self, clock: Clock, random_bytes: RandomBytes) -> None:
@@ -82,16 +81,16 @@ _SLOT_BITS = 10
 
 SLOTS = 1 << _SLOT_BITS
 WORKER_SLOTS = range(768)
-"""Given to workers by the database: each to one that lives."""
+"""Slots that the database assigns to live workers."""
 COMMAND_SLOTS = range(768, SLOTS)
-"""For a command that writes beside running workers: it takes one by chance."""
+"""Slots for commands that write while workers run; a command picks one at random."""
 
 
 class RowIds:
-    """Makes the numbers that rows are joined by: milliseconds in the high bits, a counter of 12, a slot in the low 10.
+    """A generator of row ids: milliseconds, then 12 bits of a counter, then 10 bits of the slot.
 
-    They fit a signed 64-bit column and increase, so the newest rows stand together. Generators of different
-    slots never make the same one; `slot` may be another one from some number on.
+    Row ids fit a signed 64-bit column and increase, so the newest rows are adjacent. Generators with different slots
+    never produce the same id. The slot may change at any time.
     """
 
     def __init__(self, clock: Clock, slot: int = 0) -> None:
@@ -106,48 +105,48 @@ class RowIds:
     @slot.setter
     def slot(self, slot: int) -> None:
         if not 0 <= slot < SLOTS:
-            raise ValueError(f"{slot} is no slot")
+            raise ValueError(f"{slot} is not a slot")
         self._slot = slot
 
     def next(self) -> int:
-        counted = ((self._last >> _SLOT_BITS) + 1) << _SLOT_BITS
-        self._last = max(self._clock.now() << _SEQUENCE_BITS, counted) | self._slot
+        incremented = ((self._last >> _SLOT_BITS) + 1) << _SLOT_BITS
+        self._last = max(self._clock.now() << _SEQUENCE_BITS, incremented) | self._slot
         return self._last
 
 
 def row_id_at(millisecond: int) -> int:
-    """The smallest row id of a millisecond: what a time bound becomes in a query by id."""
+    """Return the smallest row id of a millisecond, to turn a time bound into a bound of ids."""
     return millisecond << _SEQUENCE_BITS
 
 
 def millisecond_of(row_id: int) -> int:
-    """When a row id was made."""
+    """Return when a row id was generated, in milliseconds since the epoch."""
     return row_id >> _SEQUENCE_BITS
 
 
 def event_id_of(row_id: int) -> str:
-    """A row id in the form of a public id. All of them together sort by time as text."""
+    """Return a row id in the form of a public id. Sorted as text, all of these are in order of time."""
     return encode(millisecond_of(row_id), _TIME_CHARACTERS) + encode(row_id & _SEQUENCE_MASK, _REST_CHARACTERS)
 
 
 def row_id_up_to(public_id: str) -> int:
-    """The largest row id whose event id does not stand behind a public id. Of an event id it is its row id."""
+    """Return the largest row id whose event id does not sort after a public id. Inverse of `event_id_of`."""
     rest = min(decode(public_id[_TIME_CHARACTERS:]), _SEQUENCE_MASK)
-    return min(row_id_at(millisecond_in(public_id)) | rest, _LARGEST_ROW_ID)
+    return min(row_id_at(millisecond_in(public_id)) | rest, _MAX_ROW_ID)
 
 
 def millisecond_in(public_id: str) -> int:
-    """When a public id was made."""
+    """Return when a public id was generated, in milliseconds since the epoch."""
     return decode(public_id[:_TIME_CHARACTERS])
 
 
 def last_id_of(millisecond: int) -> str:
-    """The largest that a public id of a millisecond can be; of a time that no id can have, the nearest."""
+    """Return the largest possible public id of a millisecond. Times out of range are clamped."""
     return encode(min(max(millisecond, 0), _LATEST_MILLISECOND), _TIME_CHARACTERS) + ALPHABET[-1] * _REST_CHARACTERS
 
 
 def encode(number: int, length: int) -> str:
-    """`number` in base 62, padded to `length`, so that text order is number order."""
+    """Return `number` in base 62, padded to `length`, so that text sorts like numbers."""
     characters = []
     for _ in range(length):
         number, digit = divmod(number, _BASE)
@@ -156,7 +155,7 @@ def encode(number: int, length: int) -> str:
 
 
 def decode(text: str) -> int:
-    """The number that was encoded. Raises ValueError for a character that is not of the alphabet."""
+    """Return the number of a base 62 text. Raises ValueError for a character outside the alphabet."""
     number = 0
     for character in text:
         number = number * _BASE + ALPHABET.index(character)
@@ -164,5 +163,5 @@ def decode(text: str) -> int:
 
 
 def is_public_id(text: str) -> bool:
-    """Whether `text` has the form of an id (it need not exist)."""
+    """Return whether `text` has the form of a public id."""
     return len(text) == LENGTH and text.isascii() and text.isalnum()

@@ -1,24 +1,24 @@
-"""Stretches of a log that were missed, and what is left of one when some of it is taken out."""
+"""Closed intervals of seqs."""
 
 from collections.abc import Iterable, Sequence
 
 Interval = tuple[int, int]
-"""The first and the last of consecutive seqs."""
+"""First and last seq, both included."""
 
 
 def to_intervals(seqs: Iterable[int]) -> list[Interval]:
-    """Seqs in rising order as stretches, as few as there can be."""
-    runs: list[Interval] = []
+    """Return ascending seqs as the smallest number of intervals."""
+    intervals: list[Interval] = []
     for seq in seqs:
-        if runs and runs[-1][1] == seq - 1:
-            runs[-1] = (runs[-1][0], seq)
+        if intervals and intervals[-1][1] == seq - 1:
+            intervals[-1] = (intervals[-1][0], seq)
         else:
-            runs.append((seq, seq))
-    return runs
+            intervals.append((seq, seq))
+    return intervals
 
 
 def subtract(whole: Interval, taken: Sequence[Interval]) -> list[Interval]:
-    """What is left of a stretch without others, which lie within it, apart from each other and in rising order."""
+    """Return what remains of an interval without others, which must be inside it, disjoint and ascending."""
     left: list[Interval] = []
     first, last = whole
     for taken_first, taken_last in taken:
@@ -30,6 +30,6 @@ def subtract(whole: Interval, taken: Sequence[Interval]) -> list[Interval]:
     return left
 
 
-def total_length(stretches: Iterable[Interval]) -> int:
-    """How many seqs they have."""
-    return sum(last - first + 1 for first, last in stretches)
+def total_length(intervals: Iterable[Interval]) -> int:
+    """Return the number of seqs in disjoint intervals."""
+    return sum(last - first + 1 for first, last in intervals)

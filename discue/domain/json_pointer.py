@@ -1,13 +1,18 @@
-"""JSON pointers (RFC 6901), as errors name places with them."""
+"""JSON pointers (RFC 6901), which errors use to name a place in a request."""
 
-_SHOWN_NAME = 100
+_MAX_NAME_CHARACTERS = 100
 
 
 def escaped(name: str) -> str:
-    """A member's name as a step of a pointer."""
+    """Return a member name as one step of a pointer."""
     return name.replace("~", "~0").replace("/", "~1")
 
 
+def unescaped(step: str) -> str:
+    """Return the member name that one step of a pointer stands for."""
+    return step.replace("~1", "/").replace("~0", "~")
+
+
 def below(pointer: str, step: str | int) -> str:
-    """The place of a member or an element. Of a long name, the beginning is shown."""
-    return f"{pointer}/{step if isinstance(step, int) else escaped(step[:_SHOWN_NAME])}"
+    """Return the pointer to a member or element of the value at `pointer`. A long name is cut."""
+    return f"{pointer}/{step if isinstance(step, int) else escaped(step[:_MAX_NAME_CHARACTERS])}"

@@ -1,4 +1,4 @@
-"""When failed attempts to authenticate lock somebody out, and for how long."""
+"""Lockouts: how long failed authentication attempts lock out an API key or a client address."""
 
 import hashlib
 from typing import Final, Literal, NamedTuple
@@ -8,53 +8,58 @@ import msgspec
 LockoutKind = Literal["api_key", "address"]
 
 FAILURES: Final = 5
+"""Failures within `WINDOW_MS` that start a lockout."""
 WINDOW_MS: Final = 60_000
 FIRST_LOCK_MS: Final = 60_000
-LONGEST_LOCK_MS: Final = 15 * 60_000
+MAX_LOCK_MS: Final = 15 * 60_000
 QUIET_MS: Final = 15 * 60_000
-"""Without a failure for so long, while no lock holds: the next lock is a first one again."""
+"""Time without a failure or a lockout after which the next lockout is a first one again."""
 
-FORGOTTEN_AFTER_MS: Final = LONGEST_LOCK_MS + QUIET_MS
-"""So long after the last failure nothing of it matters any more."""
+FORGOTTEN_AFTER_MS: Final = MAX_LOCK_MS + QUIET_MS
+"""Time after the last failure when the history may be deleted."""
 
-_MOST_LOCKS: Final = 1 + (LONGEST_LOCK_MS // FIRST_LOCK_MS).bit_length()
+_MAX_LOCKS: Final = 1 + (MAX_LOCK_MS // FIRST_LOCK_MS).bit_length()
 
 
 class LockoutSubject(NamedTuple):
-    """Whom failures are held against: a key by its public id, or an address (of IPv6 its /64)."""
+    """The API key or client address that failures are counted for."""
 
     kind: LockoutKind
     name: str
+    """Public id of the key, or the address (IPv6: its /64)."""
 
     @property
     def number(self) -> int:
-        """63 bits of a hash, the same in every worker."""
+        """A 63-bit hash, the same on every worker."""
         digest = hashlib.sha256(f"{self.kind} {self.name}".encode(errors="surrogatepass")).digest()
         return int.from_bytes(digest[:8]) >> 1
 
 
 class FailureHistory(msgspec.Struct, frozen=True):
-    """What counts of a subject's failed attempts: `failed_at` since the last lock began, oldest first.
-
-    `locks` is how many there were in a row.
-    """
+    """Failures and lockouts of a subject. Times are in milliseconds since the epoch."""
 
     failed_at: tuple[int, ...] = ()
+    """Failures since the last lockout began, oldest first."""
     locks: int = 0
+    """Lockouts in a row."""
     locked_until: int = 0
+    """0: never locked out."""
 
 
 NO_HISTORY: Final = FailureHistory()
 
 
 def remaining_ms(locked_until: int, now: int) -> int:
-    """How long a lock goes on. One that ends later than any lock can is none: a clock was wrong."""
+    """Return the remaining time of a lockout, 0 if it has ended.
+
+    A lockout that would last longer than the maximum is ignored: the clock that set it was wrong.
+    """
     left = locked_until - now
-    return left if 0 < left <= LONGEST_LOCK_MS else 0
+    return left if 0 < left <= MAX_LOCK_MS else 0
 
 
 def after_failure(before: FailureHistory, now: int) -> FailureHistory:
-    """What a failed attempt makes of it. While a lock holds, nothing: such an attempt is not looked at."""
+    """Return the history after a failed attempt. During a lockout it does not change: such attempts do not count."""
     if remaining_ms(before.locked_until, now):
         return before
     locks = 0 if _was_quiet(before, now) else before.locks
@@ -62,12 +67,12 @@ def after_failure(before: FailureHistory, now: int) -> FailureHistory:
     failed_at = tuple(sorted([*recent, now]))
     if len(failed_at) < FAILURES:
         return FailureHistory(failed_at, locks, before.locked_until)
-    return FailureHistory((), min(locks + 1, _MOST_LOCKS), now + lock_ms(locks))
+    return FailureHistory((), min(locks + 1, _MAX_LOCKS), now + lock_ms(locks))
 
 
 def lock_ms(locks_before: int) -> int:
-    """A minute at first, then twice as long each time, up to a quarter of an hour."""
-    return min(FIRST_LOCK_MS << min(locks_before, _MOST_LOCKS), LONGEST_LOCK_MS)
+    """Return the duration of a lockout: a minute, doubled for each one before it, at most 15 minutes."""
+    return min(FIRST_LOCK_MS << min(locks_before, _MAX_LOCKS), MAX_LOCK_MS)
 
 
 def _was_quiet(before: FailureHistory, now: int) -> bool:
@@ -75,17 +80,17 @@ def _was_quiet(before: FailureHistory, now: int) -> bool:
     return abs(now - last) >= QUIET_MS
 
 
-class Lock(NamedTuple):
-    """A subject that nobody is let in for until then."""
+class Lockout(NamedTuple):
+    """A subject that is locked out until a time, in milliseconds since the epoch."""
 
     subject: LockoutSubject
     until: int
 
 
-class LockTable:
-    """The locks that hold, as a worker knows them: at most `limit`, those that were set first make room.
+class LockoutTable:
+    """The lockouts that a worker knows, at most `limit`; the oldest is evicted first.
 
-    Ids of keys and addresses have no spelling in common, so a name is enough to find one.
+    The key is the name of the subject alone: ids of API keys and addresses never look the same.
     """
 
     def __init__(self, limit: int) -> None:
@@ -98,8 +103,8 @@ class LockTable:
     def __len__(self) -> int:
         return len(self._until)
 
-    def hold(self, name: str, until: int, now: int) -> None:
-        """One whose time is over, or that is 0, is a lock no more."""
+    def set(self, name: str, until: int, now: int) -> None:
+        """Lock a subject out, or end its lockout if `until` is past or 0."""
         self._until.pop(name, None)
         if not remaining_ms(until, now):
             return
@@ -108,7 +113,7 @@ class LockTable:
         self._until[name] = until
 
     def remaining_ms(self, name: str, now: int) -> int:
-        """How long nobody is let in for that name; 0 when somebody is."""
+        """Return the remaining time of the subject's lockout; 0 if there is none."""
         until = self._until.get(name)
         if until is None:
             return 0

@@ -1,36 +1,130 @@
-"""What producers ask for with single messages, as it is stored beside them."""
+"""Messages: their options, their ordering key, their form in the log, and the receipt handles of leased ones."""
 
+import re
 from hashlib import blake2b
+from typing import Final, NamedTuple
 
 import msgspec
 
-from discue.domain.model import MessageOptions
+from discue.domain.headers import Headers
+from discue.domain.ids import ALPHABET, decode, encode
+from discue.domain.retry import RetryOptions
 
+SUBJECT_HEADER: Final = "discue-subject"
+
+
+class MessageOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Options of one message, chosen by its producer."""
+
+    headers: Headers = ()
+    key: str | None = None
+    """Ordering key; None without one. It has an effect in ordered queues only."""
+    retry: RetryOptions | None = None
+    deliver_at: int | None = None
+    """Due time in milliseconds since the epoch; None if the message is due when it is published."""
+    media_type: str | None = None
+    """Media type of the data of a message that was published as a CloudEvent, "" if it has none; None otherwise."""
+    subject: str | None = None
+    """Subject that the message was published to its topic with; None without one."""
+
+    def __repr__(self) -> str:
+        return f"MessageOptions(key={self.key!r})"
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One message in the log of a queue, as lanes read it."""
+
+    seq: int
+    id: str
+    stored_at: int
+    """Milliseconds since the epoch."""
+    is_json: bool
+    body: bytes
+    """Empty if the message is delayed."""
+    expires_at: int = 0
+    """Milliseconds since the epoch; 0: never."""
+    key_hash: int | None = None
+    """Hash of the ordering key, `NO_KEY_HASH` without one in an ordered queue; None without one elsewhere."""
+    extra: bytes = b""
+    """The encoded MessageOptions, empty for defaults."""
+    is_delayed: bool = False
+    """Whether the message is not due yet. It is appended to the log again when it is."""
+    origin_seq: int = 0
+    """The seq at which a delayed message was first appended; 0 for other messages."""
+
+
+class StoredMessage(msgspec.Struct, frozen=True):
+    """One message, as the API shows it."""
+
+    organization: int
+    queue: int
+    queue_public_id: str
+    seq: int
+    id: str
+    alias: str
+    """The id if the message has no alias."""
+    stored_at: int
+    """When it was published, in milliseconds since the epoch."""
+    updated_at: int
+    is_json: bool
+    body: bytes = b""
+    expires_at: int = 0
+    """Milliseconds since the epoch; 0: never."""
+    options: MessageOptions = MessageOptions()
+    is_delayed: bool = False
+    """Whether the message is not due yet."""
+    origin_seq: int = 0
+    """The seq at which it was published. It differs from `seq` if the message was delayed."""
+
+
+_NO_OPTIONS: Final = MessageOptions()
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(MessageOptions).decode
-_NONE = MessageOptions()
-
-SUBJECT_HEADER = "discue-subject"
 
 
 def encode_options(options: MessageOptions) -> bytes | None:
-    """Nothing where nothing was asked for."""
-    return None if options == _NONE else _encode(options)
+    """Return the stored form of options, None for defaults."""
+    return None if options == _NO_OPTIONS else _encode(options)
 
 
 def decode_options(extra: bytes | None) -> MessageOptions:
-    return _decode(extra) if extra else _NONE
+    return _decode(extra) if extra else _NO_OPTIONS
 
 
-def message_headers(options: MessageOptions) -> tuple[tuple[str, str], ...]:
-    """What is sent to listeners with the message: its own headers, and its subject where it has one."""
+def message_headers(options: MessageOptions) -> Headers:
+    """Return the headers that are sent to listeners for a message: its own, and its subject."""
     return options.headers if options.subject is None else (*options.headers, (SUBJECT_HEADER, options.subject))
 
 
-NO_KEY_HASH = 0
-"""What messages of an ordered queue without a key are ordered by: all of them are of one key."""
+NO_KEY_HASH: Final = 0
+"""Key hash of messages without a key in an ordered queue: they are ordered among themselves."""
 
 
 def hash_key(key: str) -> int:
-    """64 bits of a hash, as a signed number. Two keys that share it would share an order: that breaks no promise."""
+    """Return a 64-bit hash of an ordering key. Keys that collide are ordered together, which is harmless."""
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+_NUMBER_CHARACTERS: Final = 11
+"""Length of a 63-bit number in base 62."""
+RECEIPT_HANDLE_PATTERN: Final = f"^[0-9A-Za-z]{{{2 * _NUMBER_CHARACTERS}}}$"
+_RECEIPT_HANDLE: Final = re.compile(f"[{ALPHABET}]{{{2 * _NUMBER_CHARACTERS}}}")
+
+
+class ReceiptHandle(NamedTuple):
+    """Identifies one lease of a pulled message. `str()` returns the form that consumers get."""
+
+    seq: int
+    token: int
+    """Unique to the lease."""
+
+    def __str__(self) -> str:
+        return encode(self.seq, _NUMBER_CHARACTERS) + encode(self.token, _NUMBER_CHARACTERS)
+
+
+def parse_receipt_handle(text: str) -> ReceiptHandle | None:
+    """Return the receipt handle; None if the text is not one."""
+    if _RECEIPT_HANDLE.fullmatch(text) is None:
+        return None
+    seq, token = decode(text[:_NUMBER_CHARACTERS]), decode(text[_NUMBER_CHARACTERS:])
+    return None if max(seq, token) >= 1 << 63 else ReceiptHandle(seq, token)

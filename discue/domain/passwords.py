@@ -1,13 +1,15 @@
-"""Passwords of users: what can be one, and the hash that is kept of it (argon2id)."""
+"""Passwords of users (argon2id), and the invitations that let a user set one."""
 
+import hashlib
 import unicodedata
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from discue.domain.errors import Fault, Unprocessable
+from discue.domain.errors import invalid
+from discue.domain.ids import RandomText
 
 SALT_BYTES: Final = 16
 _HASH_BYTES: Final = 32
@@ -15,7 +17,7 @@ _LENGTHS: Final = range(8, 257)
 
 
 class HashCost(msgspec.Struct, frozen=True):
-    """What making a hash costs, and so what guessing a password costs."""
+    """Cost of a password hash, and so of guessing a password."""
 
     memory_kib: int = 65_536
     iterations: int = 3
@@ -26,29 +28,28 @@ STANDARD: Final = HashCost()
 
 
 def check_password(text: str, pointer: str = "/password") -> None:
-    """Raises Unprocessable unless it has 8 to 256 characters, as they are counted after composition (NFC)."""
-    if len(composed(text)) not in _LENGTHS:
-        rule = f"must have {_LENGTHS.start} to {_LENGTHS.stop - 1} characters"
-        raise Unprocessable(f"The password {rule}.", faults=(Fault(pointer, rule),))
+    """Raise Unprocessable unless the password has 8 to 256 characters after normalization (NFC)."""
+    if len(normalized(text)) not in _LENGTHS:
+        raise invalid(pointer, f"must have {_LENGTHS.start} to {_LENGTHS.stop - 1} characters")
 
 
-def composed(text: str) -> str:
-    """The one form of all texts that look the same: keyboards differ in which of them they send."""
+def normalized(text: str) -> str:
+    """Return the text in NFC: keyboards send different sequences for the same characters."""
     return unicodedata.normalize("NFC", text)
 
 
-def hash_of(password: str, salt: bytes, cost: HashCost = STANDARD) -> str:
-    """A hash with its salt and cost beside it (PHC). `salt`: 16 random bytes. Takes a while, and much memory."""
-    return _derivation(salt, cost).derive_phc_encoded(composed(password).encode())
+def hash_password(password: str, salt: bytes, cost: HashCost = STANDARD) -> str:
+    """Return the hash with its salt and cost (PHC string); slow. `salt` must be 16 random bytes."""
+    return _derivation(salt, cost).derive_phc_encoded(normalized(password).encode())
 
 
-def matches(password: str, password_hash: str | None, cost: HashCost = STANDARD) -> bool:
-    """Whether it is the password. Without a hash it is not, which takes as long to find out."""
+def verify_password(password: str, password_hash: str | None, cost: HashCost = STANDARD) -> bool:
+    """Return whether the password is correct. Without a hash it is not, which takes just as long."""
     if password_hash is None:
-        hash_of(password, bytes(SALT_BYTES), cost)
+        hash_password(password, bytes(SALT_BYTES), cost)
         return False
     try:
-        Argon2id.verify_phc_encoded(composed(password).encode(), password_hash)
+        Argon2id.verify_phc_encoded(normalized(password).encode(), password_hash)
     except InvalidKey:
         return False
     return True
@@ -58,3 +59,33 @@ def _derivation(salt: bytes, cost: HashCost) -> Argon2id:
     return Argon2id(
         salt=salt, length=_HASH_BYTES, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib
     )
+
+
+INVITATION_MS: Final = 7 * 86_400_000
+"""How long an invitation is valid."""
+_TOKEN_CHARACTERS: Final = 32
+
+
+class Invitation(NamedTuple):
+    """A new invitation. Its token is shown once; only the hash is stored."""
+
+    token: str
+    expires_at: int
+    """Milliseconds since the epoch."""
+
+    def __repr__(self) -> str:
+        return f"Invitation(expires_at={self.expires_at})"
+
+    @property
+    def hash(self) -> bytes:
+        return hash_invitation_token(self.token)
+
+
+def new_invitation(random_text: RandomText, now: int) -> Invitation:
+    """Return an invitation with a token of 32 random characters: 190 bits, so a plain hash of it is enough."""
+    return Invitation(random_text.take(_TOKEN_CHARACTERS), now + INVITATION_MS)
+
+
+def hash_invitation_token(token: str) -> bytes:
+    """Return the SHA-256 of any text, including lone surrogates (which no token contains)."""
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()

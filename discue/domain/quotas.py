@@ -1,4 +1,4 @@
-"""How much an organization may have: what its quotas are, and when one is used up."""
+"""Quotas of organizations: their values, and whether a use is within them."""
 
 from collections.abc import Mapping
 from typing import Final, Literal
@@ -17,19 +17,19 @@ HIGHEST: Final[Mapping[QuotaName, int]] = {
     "messages_a_day": 1_000_000_000_000,
     "bytes_stored": 1_000_000_000_000_000,
 }
-"""Queues and listeners are counted one by one when one is created, so that their quotas are bounded."""
+"""Maximum of each quota. Those of queues and listeners are low because each creation counts the existing ones."""
 
-_NEAR: Final = 10
-_WHAT: Final[Mapping[QuotaName, str]] = {
+_NEAR_TENTHS: Final = 9
+_UNITS: Final[Mapping[QuotaName, str]] = {
     "queues": "queues",
     "listeners": "listeners",
-    "messages_a_day": "messages a day (by UTC)",
-    "bytes_stored": "bytes of messages that are kept",
+    "messages_a_day": "messages per day (UTC)",
+    "bytes_stored": "bytes of stored messages",
 }
 
 
 class Quotas(msgspec.Struct, frozen=True, gc=False):
-    """None: as much as there is room for."""
+    """The quotas of an organization; None: no quota."""
 
     queues: int | None = None
     listeners: int | None = None
@@ -45,57 +45,62 @@ NO_QUOTAS: Final = Quotas()
 
 
 class PublishUsage(msgspec.Struct, frozen=True, gc=False):
-    """What was published in a day, and what is kept; or what some messages add to that."""
+    """Use of the publishing quotas: by an organization, or by messages that are to be published."""
 
     messages: int = 0
+    """Messages published on the current day."""
     bytes: int = 0
+    """Bytes stored."""
 
     def __add__(self, other: "PublishUsage") -> "PublishUsage":
         return PublishUsage(self.messages + other.messages, self.bytes + other.bytes)
 
 
 def setting_of(name: QuotaName) -> str:
-    """What a quota is called among an organization's settings."""
+    """Return the key of a quota in an organization's settings."""
     return f"quota_{name}"
 
 
 def quotas_of(settings: Mapping[str, int | bool], defaults: Quotas) -> Quotas:
-    """An organization's quotas: what its settings say, else the defaults."""
+    """Return an organization's quotas: those in its settings, else the defaults."""
     return Quotas(**{name: settings.get(setting_of(name), getattr(defaults, name)) for name in NAMES})
 
 
 def check(name: QuotaName, quota: int | None, used: int, more: int = 1) -> None:
-    """Raise QuotaUsedUp unless so much more fits."""
+    """Raise QuotaExceeded if `more` does not fit."""
     if quota is not None and used + more > quota:
         raise QuotaExceeded(
-            f"The organization's quota of {quota} {_WHAT[name]} is used up: {used} of it are used. "
-            "Remove what is not needed, or ask the operator for more."
+            f"Quota exceeded: {used} of {quota} {_UNITS[name]} are in use. "
+            "Delete some, or ask the operator to raise the quota."
         )
 
 
 def check_publishing(quotas: Quotas, used: PublishUsage, more: PublishUsage) -> None:
-    """Raise QuotaUsedUp unless these messages fit."""
+    """Raise QuotaExceeded if these messages do not fit."""
     check("messages_a_day", quotas.messages_a_day, used.messages, more.messages)
     check("bytes_stored", quotas.bytes_stored, used.bytes, more.bytes)
 
 
 def fits(quotas: Quotas, used: PublishUsage, more: PublishUsage) -> bool:
-    """Whether these messages fit."""
-    return _within(quotas.messages_a_day, used.messages + more.messages) and _within(
+    """Return whether these messages fit."""
+    return _is_within(quotas.messages_a_day, used.messages + more.messages) and _is_within(
         quotas.bytes_stored, used.bytes + more.bytes
     )
 
 
 def is_near(quotas: Quotas, used: PublishUsage, more: PublishUsage, workers: int) -> bool:
-    """Whether nine tenths of a quota would be used if each worker added so much: then its use must be known exactly."""
+    """Return whether nine tenths of a quota would be in use if each worker published as much.
+
+    From then on the exact use must be read before each publish.
+    """
     return _is_near(quotas.messages_a_day, used.messages + more.messages * workers) or _is_near(
         quotas.bytes_stored, used.bytes + more.bytes * workers
     )
 
 
-def _within(quota: int | None, used: int) -> bool:
+def _is_within(quota: int | None, used: int) -> bool:
     return quota is None or used <= quota
 
 
 def _is_near(quota: int | None, used: int) -> bool:
-    return quota is not None and used * _NEAR >= quota * (_NEAR - 1)
+    return quota is not None and used * 10 >= quota * _NEAR_TENTHS

@@ -1,29 +1,30 @@
-"""Who should do what among several: everybody who sees the same members comes to the same answer, without a word.
+"""Rendezvous hashing: workers that see the same members agree on the owner of each item without communication.
 
-When a member goes, only what it had moves; when one comes, only what it gets.
+If a member leaves, only its items move; if one joins, only the items that it gets move.
 """
 
 from collections.abc import Sequence
 
 _MASK = (1 << 64) - 1
-# Odd numbers with well mixed bits: multiplying by them spreads whatever differs into the high bits.
+# Odd 64-bit constants with well-mixed bits (SplitMix64): multiplying by them spreads differences into the high bits.
 _FIRST = 0x9E3779B97F4A7C15
 _SECOND = 0xBF58476D1CE4E5B9
 
 
 class Rendezvous:
-    """Among some members, which one each thing belongs to. A thing is named by a few whole numbers."""
+    """The assignment of items to a set of members. An item is identified by a tuple of integers."""
 
     def __init__(self, members: Sequence[int]) -> None:
+        """Raises ValueError without members."""
         if not members:
-            raise ValueError("nobody is there")
-        # Of two equal weights the first counts: the order must not be the caller's.
+            raise ValueError("there are no members")
+        # Sorted: of two equal weights the first wins, and that must not depend on the caller's order.
         self._members = [(member, _mixed(member)) for member in sorted(members)]
 
-    def preferred(self, thing: tuple[int, ...]) -> int:
-        """The member that the thing belongs to."""
+    def owner_of(self, item: tuple[int, ...]) -> int:
+        """Return the member that owns an item."""
         number = 0
-        for part in thing:
+        for part in item:
             number = _mixed(number ^ part)
         best, chosen = -1, 0
         for member, salt in self._members:

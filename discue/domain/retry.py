@@ -1,45 +1,61 @@
-"""How long a delivery waits after a failed attempt, when there is none left, and which answers end it at once."""
+"""Retries: the policy, the delay before the next attempt, and the settlement that follows from an outcome."""
+
+from typing import Literal
 
 import msgspec
 
-from discue.domain.model import RetryOptions
+from discue.domain.attempts import Outcome
 
-_LONGEST_RETRY_AFTER_SECONDS = 24 * 3_600
+_MAX_RETRY_AFTER_SECONDS = 24 * 3_600
+_GONE = 410
+_COMPLETE_RESPONSES = frozenset({"status", "redirect"})
+
+
+class RetryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Retry options of a message, listener or queue. None: taken from the next less specific of these."""
+
+    schedule: tuple[int, ...] | None = None
+    """Delays between attempts, in seconds."""
+    jitter: float | None = None
+    """Fraction by which a delay may be longer; it is never shorter."""
+    attempts: int | None = None
+    """Maximum number of attempts, the first included."""
+    final_statuses: tuple[int | str, ...] | None = None
+    """Statuses and classes of statuses (`"4xx"`) that are not retried."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
-    """The delays between attempts, and by which part of itself each may be longer (never shorter).
-
-    `final` are the answers after which there is no other attempt: statuses (`"422"`) and classes of them (`"4xx"`).
-    """
+    """A complete retry policy."""
 
     delays_seconds: tuple[int, ...]
     jitter: float = 0.2
+    """Fraction by which a delay may be longer; it is never shorter."""
     final: frozenset[str] = frozenset()
+    """Statuses (`"422"`) and classes of statuses (`"4xx"`) that are not retried."""
 
     @property
     def attempts(self) -> int:
-        """How many attempts there are at most, the first included."""
+        """Maximum number of attempts, the first included."""
         return len(self.delays_seconds) + 1
 
     def is_final(self, status: int) -> bool:
-        """Whether an answer with this status makes the delivery missed."""
+        """Return whether a response with this status is not retried."""
         return bool(self.final) and (str(status) in self.final or f"{status // 100}xx" in self.final)
 
 
 DEFAULT_RETRY_POLICY = RetryPolicy((5, 30, 120, 600, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400))
 
 
-def narrowed(policy: RetryPolicy, options: RetryOptions | None) -> RetryPolicy:
-    """The policy with what the options say in place of its own.
+def with_options(policy: RetryPolicy, options: RetryOptions | None) -> RetryPolicy:
+    """Return the policy with the options applied.
 
-    Fewer `attempts` than the schedule has cut it; for more its last delay is repeated.
+    If there are fewer `attempts` than the schedule allows, it is cut; if there are more, its last delay is repeated.
     """
     if options is None:
         return policy
     delays = policy.delays_seconds if options.schedule is None else options.schedule
     if options.attempts is not None:
-        delays = _of_length(delays, options.attempts - 1)
+        delays = _with_length(delays, options.attempts - 1)
     return RetryPolicy(
         delays,
         policy.jitter if options.jitter is None else options.jitter,
@@ -47,24 +63,64 @@ def narrowed(policy: RetryPolicy, options: RetryOptions | None) -> RetryPolicy:
     )
 
 
-def _of_length(delays: tuple[int, ...], length: int) -> tuple[int, ...]:
+def _with_length(delays: tuple[int, ...], length: int) -> tuple[int, ...]:
     last = delays[-1] if delays else DEFAULT_RETRY_POLICY.delays_seconds[0]
     return (*delays[:length], *[last] * (length - len(delays)))
 
 
 def delay_ms(policy: RetryPolicy, attempts_made: int, retry_after_seconds: int | None, random: float) -> int | None:
-    """Milliseconds from the end of the failed attempt `attempts_made` to the next; None if it was the last.
+    """Return the time from the end of the failed attempt `attempts_made` to the next one; None if it was the last.
 
-    `random` is from [0, 1). What the listener asked for with Retry-After is stretched like a delay of ours,
-    so that those refused together do not come back together; it lengthens the wait to 24 hours at most and
-    never shortens it.
+    `random` is from [0, 1). Retry-After lengthens the delay, to at most 24 hours, and never shortens it. It gets the
+    same jitter, so that requests that were refused together do not come back together.
     """
     if attempts_made < 1:
         raise ValueError(f"a delay follows an attempt; attempts_made is {attempts_made}")
     if attempts_made >= policy.attempts:
         return None
     stretch = 1.0 + policy.jitter * random
-    asked_seconds = min(retry_after_seconds or 0, _LONGEST_RETRY_AFTER_SECONDS)
+    requested_seconds = min(retry_after_seconds or 0, _MAX_RETRY_AFTER_SECONDS)
     scheduled_ms = int(policy.delays_seconds[attempts_made - 1] * 1_000 * stretch)
-    asked_ms = min(int(asked_seconds * 1_000 * stretch), _LONGEST_RETRY_AFTER_SECONDS * 1_000)
-    return max(scheduled_ms, asked_ms)
+    requested_ms = min(int(requested_seconds * 1_000 * stretch), _MAX_RETRY_AFTER_SECONDS * 1_000)
+    return max(scheduled_ms, requested_ms)
+
+
+Reason = Literal["", "failed", "gone", "no_retry", "final_status", "attempts_used_up"]
+
+
+class Settlement(msgspec.Struct, frozen=True, gc=False):
+    """What follows from an attempt."""
+
+    state: Literal["acknowledged", "retry", "missed"]
+    due_at: int
+    """Earliest time of the next attempt, in milliseconds since the epoch; 0 if there is none."""
+    disable_listener: bool
+    reason: Reason
+    """"" if the delivery is acknowledged."""
+
+
+_ACKNOWLEDGED = Settlement("acknowledged", 0, False, "")
+
+
+def settle(attempts_made: int, outcome: Outcome, policy: RetryPolicy, now: int, random: float) -> Settlement:
+    """Return the settlement of an attempt.
+
+    `attempts_made` includes this attempt, `now` is its end, `random` is from [0, 1).
+
+    A complete response with status 410 disables the listener. The delivery then waits like all others of a disabled
+    listener: it is due at once, which takes effect when the listener is enabled again. `webhook-no-retry`, a final
+    status, and the last attempt of the policy make the delivery missed.
+    """
+    if outcome.acknowledged:
+        return _ACKNOWLEDGED
+    gone = outcome.status == _GONE and outcome.error == "status"
+    if outcome.no_retry:
+        return Settlement("missed", 0, gone, "no_retry")
+    if outcome.error in _COMPLETE_RESPONSES and policy.is_final(outcome.status):
+        return Settlement("missed", 0, gone, "final_status")
+    delay = delay_ms(policy, attempts_made, outcome.retry_after_seconds, random)
+    if delay is None:
+        return Settlement("missed", 0, gone, "attempts_used_up")
+    if gone:
+        return Settlement("retry", now, True, "gone")
+    return Settlement("retry", now + delay, False, "failed")

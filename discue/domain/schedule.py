@@ -1,4 +1,4 @@
-"""When a schedule runs: cron expressions in time zones, and what becomes of runs whose time has passed."""
+"""Schedules: cron expressions in time zones, their runs, and what happens to missed runs."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
@@ -10,17 +10,19 @@ from zoneinfo import ZoneInfo, available_timezones
 import msgspec
 from cronsim import CronSim, CronSimError
 
-from discue.domain.errors import Fault, Unprocessable
-from discue.domain.model import MessageOptions
+from discue.domain.errors import invalid
+from discue.domain.messages import MessageOptions
 
 LATE_MS: Final = 300_000
-"""A run that comes later than this has been missed."""
+"""Delay after which a run counts as missed."""
 
 CATCH_UP: Final = range(1, 101)
+"""Allowed numbers of missed runs to catch up on."""
 CATCH_UP_LIMIT: Final = 10
-LONGEST_CRON: Final = 255
-LONGEST_AHEAD_MS: Final = 10 * 366 * 86_400_000
-WORDS: Final = {
+"""Default number of missed runs to catch up on."""
+MAX_CRON_CHARACTERS: Final = 255
+MAX_AHEAD_MS: Final = 10 * 366 * 86_400_000
+MACROS: Final = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
     "@weekly": "0 0 * * 0",
@@ -31,41 +33,43 @@ WORDS: Final = {
 MissedRunAction = Literal["skip", "catch_up"]
 
 _MINUTE_MS: Final = 60_000
-_WIDER: Final = 4
+_WIDENING_FACTOR: Final = 4
 _FIELDS: Final = 5
-_NO_PLACES: Final = frozenset({"localtime", "Factory"})
+_NOT_TIME_ZONES: Final = frozenset({"localtime", "Factory"})
+"""Files of the time zone database that depend on the machine, or mean that none is set."""
 
 
 class Timing(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A cron expression in a time zone, from `starts_at` on and before `ends_at`."""
+    """A cron expression in a time zone, and the period in which it applies."""
 
     cron: str
     time_zone: str = "UTC"
     starts_at: int | None = None
+    """Milliseconds since the epoch, inclusive; None: no start."""
     ends_at: int | None = None
+    """Milliseconds since the epoch, exclusive; None: no end."""
 
 
 class MissedRunPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What becomes of missed runs: they are skipped, or the newest `limit` of them caught up on."""
+    """What happens to missed runs: skip them, or catch up on the newest `limit` of them."""
 
     runs: MissedRunAction = "skip"
     limit: int = CATCH_UP_LIMIT
 
 
 class ScheduleRun(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One run. It published a message, or it was skipped for a reason: one of the two is there."""
+    """A run that has published a message, or was skipped. Times are in milliseconds since the epoch."""
 
     scheduled_at: int
     ran_at: int
     message_id: str = ""
+    """"" if the run was skipped."""
     reason: str = ""
+    """Why the run was skipped; "" if it was not."""
 
 
 class Schedule(msgspec.Struct, frozen=True):
-    """A message that a queue gets again and again. `next_run_at` is None where no run is to come.
-
-    `expires_in` is for how many seconds each message is worth delivering.
-    """
+    """A message that is published to a queue repeatedly."""
 
     organization: int
     id: int
@@ -83,7 +87,9 @@ class Schedule(msgspec.Struct, frozen=True):
     missed: MissedRunPolicy = MissedRunPolicy()
     options: MessageOptions = MessageOptions()
     expires_in: int | None = None
+    """Time until each message expires, in seconds; None: never."""
     next_run_at: int | None = None
+    """Milliseconds since the epoch; None if no run follows."""
     last_run: ScheduleRun | None = None
 
     def __repr__(self) -> str:
@@ -91,57 +97,60 @@ class Schedule(msgspec.Struct, frozen=True):
 
 
 class DueRuns(NamedTuple):
-    """What is to be done at a moment: messages for these `runs`, oldest first. `missed` is the newest one skipped."""
+    """The runs of a schedule that are due. Times are in milliseconds since the epoch."""
 
     runs: tuple[int, ...]
+    """Runs to publish a message for, oldest first."""
     missed: int | None
+    """The newest skipped run; None if none was skipped."""
     next_run_at: int | None
+    """None if no run follows."""
 
 
 class UnknownTimeZone(Exception):
-    """This machine does not know the time zone."""
+    """The time zone database of this machine does not have the time zone."""
 
 
 def check_timing(timing: Timing) -> None:
-    """Raises Unprocessable for what is no cron expression, no time zone, or comes to an end before it begins."""
-    if _is_too_long(timing.cron) or len(_expression(timing.cron).split()) != _FIELDS:
-        raise _unfit("/cron", f"must have five fields, or be one of {', '.join(WORDS)}")
-    if timing.time_zone not in _zones():
-        raise _unfit("/time_zone", "must be the name of a time zone of the IANA, such as Europe/Zurich")
+    """Raise Unprocessable for an invalid cron expression or time zone, or an end before the start."""
+    if len(timing.cron) > MAX_CRON_CHARACTERS or len(_expression(timing.cron).split()) != _FIELDS:
+        raise invalid("/cron", f"must have five fields, or be one of {', '.join(MACROS)}")
+    if timing.time_zone not in _time_zones():
+        raise invalid("/time_zone", "must be an IANA time zone, such as Europe/Zurich")
     try:
         CronSim(_expression(timing.cron), datetime.fromtimestamp(0, UTC))
     except CronSimError as error:
-        raise _unfit("/cron", f"is no cron expression: {str(error).lower()}") from None
+        raise invalid("/cron", f"is not a valid cron expression: {str(error).lower()}") from None
     if timing.starts_at is not None and timing.ends_at is not None and timing.ends_at <= timing.starts_at:
-        raise _unfit("/ends_at", "must be later than starts_at")
+        raise invalid("/ends_at", "must be later than starts_at")
 
 
-def runs_after(timing: Timing, instant: int, most: int) -> tuple[int, ...]:
-    """The next runs later than an instant, `most` at most. Raises UnknownTimeZone."""
-    return tuple(islice(_later(timing, instant), most))
+def runs_after(timing: Timing, instant: int, limit: int) -> tuple[int, ...]:
+    """Return the next runs after a time, at most `limit`. Raises UnknownTimeZone."""
+    return tuple(islice(_runs_after(timing, instant), limit))
 
 
 def first_run(schedule: Schedule, now: int) -> int | None:
-    """When one that was made or changed now runs next."""
+    """Return the next run of a schedule that is created or changed now; None if none follows."""
     runs = runs_after(schedule.timing, now, 1) if schedule.status == "enabled" else ()
     return runs[0] if runs else None
 
 
-def next_runs(schedule: Schedule, most: int) -> tuple[int, ...]:
-    """The runs to come, as they are known: the first of them is that which the schedule waits for."""
+def next_runs(schedule: Schedule, limit: int) -> tuple[int, ...]:
+    """Return the next runs, starting with the stored one, at most `limit`. Raises UnknownTimeZone."""
     first = schedule.next_run_at
-    return () if first is None else (first, *runs_after(schedule.timing, first, most - 1))
+    return () if first is None else (first, *runs_after(schedule.timing, first, limit - 1))
 
 
 def due_runs(schedule: Schedule, now: int) -> DueRuns:
-    """What is due by now of a schedule that waits for a run which has come. Raises UnknownTimeZone.
+    """Return what is due of a schedule whose next run has come. Raises UnknownTimeZone.
 
-    What is late by LATE_MS at most was not missed: of several such runs the newest stands for all.
+    A run that is late by at most `LATE_MS` is not missed. If several such runs are due, only the newest is published.
     """
     timing, missed = schedule.timing, schedule.missed
     first = now if schedule.next_run_at is None else schedule.next_run_at
-    most = missed.limit if missed.runs == "catch_up" else 1
-    newest = _newest(timing, (first, now), most)
+    limit = missed.limit if missed.runs == "catch_up" else 1
+    newest = _newest_runs(timing, (first, now), limit)
     following = runs_after(timing, now, 1)
     next_run_at = following[0] if following else None
     if missed.runs == "skip" and newest and now - newest[-1] > LATE_MS:
@@ -149,59 +158,55 @@ def due_runs(schedule: Schedule, now: int) -> DueRuns:
     return DueRuns(newest, None, next_run_at)
 
 
-def _newest(timing: Timing, span: tuple[int, int], most: int) -> tuple[int, ...]:
-    """The last runs between two instants, both included, however many there are: looked for from the end."""
+def _newest_runs(timing: Timing, span: tuple[int, int], limit: int) -> tuple[int, ...]:
+    """Return the newest runs between two times, both included.
+
+    Cron expressions can only be evaluated forward. After a long pause the span may contain millions of runs, so this
+    searches a period at its end that grows until it contains enough of them.
+    """
     first, last = span
-    width = most * _MINUTE_MS
+    width = limit * _MINUTE_MS
     while True:
         start = max(first - 1, last - width)
-        found = tuple(takewhile(lambda run: run <= last, _later(timing, start)))
-        if len(found) >= most or start == first - 1:
-            return found[-most:]
-        width *= _WIDER
+        found = tuple(takewhile(lambda run: run <= last, _runs_after(timing, start)))
+        if len(found) >= limit or start == first - 1:
+            return found[-limit:]
+        width *= _WIDENING_FACTOR
 
 
-def _later(timing: Timing, instant: int) -> Iterator[int]:
+def _runs_after(timing: Timing, instant: int) -> Iterator[int]:
     last = instant if timing.starts_at is None else max(instant, timing.starts_at - 1)
     for run in _ticks(timing, last):
         if timing.ends_at is not None and run >= timing.ends_at:
             return
-        # Where clocks are set forward several fall on one moment; where they are set back, one that was is found again.
+        # When clocks are set forward, several runs fall on the same moment; when they are set back, one repeats.
         if run > last:
             last = run
             yield run
 
 
 def _ticks(timing: Timing, instant: int) -> Iterator[int]:
-    begin = datetime.fromtimestamp(instant // 1_000, _zone(timing.time_zone))
+    begin = datetime.fromtimestamp(instant // 1_000, _time_zone(timing.time_zone))
     try:
         for moment in CronSim(_expression(timing.cron), begin):
             yield int(moment.timestamp()) * 1_000
     except OverflowError:
-        # The calendar has an end.
+        # The end of the year 9999.
         return
 
 
 def _expression(cron: str) -> str:
-    return WORDS.get(cron.strip(), cron)
+    return MACROS.get(cron.strip(), cron)
 
 
-def _is_too_long(cron: str) -> bool:
-    return len(cron) > LONGEST_CRON
-
-
-def _zone(name: str) -> tzinfo:
+def _time_zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
-    if name not in _zones():
+    if name not in _time_zones():
         raise UnknownTimeZone(name)
     return ZoneInfo(name)
 
 
 @cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones()) - _NO_PLACES
-
-
-def _unfit(pointer: str, rule: str) -> Unprocessable:
-    return Unprocessable(f"The value at {pointer} {rule}.", faults=(Fault(pointer, rule),))
+def _time_zones() -> frozenset[str]:
+    return frozenset(available_timezones()) - _NOT_TIME_ZONES

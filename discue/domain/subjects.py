@@ -1,7 +1,7 @@
-"""Subjects of messages, and the patterns that channels choose them by.
+"""Subjects of messages that are published to topics, and the patterns that match them.
 
-A subject is words with dots between them, such as `orders.eu.paid`. In a pattern `*` stands for any one word, and `>`,
-as the last one, for one word or more.
+A subject is a list of words separated by dots, such as `orders.eu.paid`. In a pattern, `*` matches exactly one word,
+and `>` at the end matches one or more words.
 """
 
 import re
@@ -9,55 +9,55 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.errors import Fault, Unprocessable
+from discue.domain.errors import invalid
 
-LONGEST: Final = 255
+MAX_CHARACTERS: Final = 255
 
-# Visible ASCII without the dot and the wildcards. No two ways lead through these expressions: they take linear time.
+# Visible ASCII without the dot and the wildcards. There is only one way to match a text, so matching takes linear time.
 _WORD: Final = r"[!-)+,\-/-=?-~]+"
 SUBJECT: Final = rf"^{_WORD}(?:\.{_WORD})*$"
 PATTERN: Final = rf"^(?:>|(?:\*|{_WORD})(?:\.(?:\*|{_WORD}))*(?:\.>)?)$"
 
 _is_subject: Final = re.compile(SUBJECT).fullmatch
 _is_pattern: Final = re.compile(PATTERN).fullmatch
-_WORDS: Final = f"must be words of visible ASCII characters with one dot between them, {LONGEST} characters at most"
+_RULE: Final = (
+    f"must be words of visible ASCII characters, separated by single dots, at most {MAX_CHARACTERS} characters"
+)
 
 
-class Pattern(msgspec.Struct, frozen=True, gc=False):
-    """`words` are those before `>`; with it, it is `open`."""
+class SubjectPattern(msgspec.Struct, frozen=True, gc=False):
+    """A parsed pattern."""
 
     words: tuple[str, ...]
-    open: bool
+    """The words before a final `>`."""
+    is_open: bool
+    """Whether the pattern ends with `>`."""
 
     def matches(self, subject: str) -> bool:
-        """In time linear in the subject: each of its words is looked at once at most."""
+        """Return whether the subject matches, in linear time."""
         words = subject.split(".")
-        if len(words) <= len(self.words) if self.open else len(words) != len(self.words):
+        if len(words) <= len(self.words) if self.is_open else len(words) != len(self.words):
             return False
-        return all(wanted in ("*", word) for wanted, word in zip(self.words, words, strict=False))
+        return all(expected in ("*", word) for expected, word in zip(self.words, words, strict=False))
 
 
 def is_subject(text: str) -> bool:
-    return len(text) <= LONGEST and _is_subject(text) is not None
+    return len(text) <= MAX_CHARACTERS and _is_subject(text) is not None
 
 
 def check_subject(subject: str, pointer: str) -> None:
-    """Raise Unprocessable for what is no subject."""
+    """Raise Unprocessable for an invalid subject."""
     if not is_subject(subject):
-        raise _unacceptable(pointer, f"{_WORDS}, without * and >")
+        raise invalid(pointer, f"{_RULE}, without * and >")
 
 
 def check_pattern(pattern: str, pointer: str) -> None:
-    """Raise Unprocessable for what is no pattern."""
-    if len(pattern) > LONGEST or not _is_pattern(pattern):
-        raise _unacceptable(pointer, f"{_WORDS}; * stands alone for one word, > alone at the end for all that follow")
+    """Raise Unprocessable for an invalid pattern."""
+    if len(pattern) > MAX_CHARACTERS or not _is_pattern(pattern):
+        raise invalid(pointer, f"{_RULE}; * must be a whole word, and > the last word")
 
 
-def pattern_of(text: str) -> Pattern:
-    """From the text of a pattern that was found acceptable."""
+def parse_pattern(text: str) -> SubjectPattern:
+    """Parse a valid pattern."""
     words = tuple(text.split("."))
-    return Pattern(words[:-1], open=True) if words[-1] == ">" else Pattern(words, open=False)
-
-
-def _unacceptable(pointer: str, rule: str) -> Unprocessable:
-    return Unprocessable(f"The value at {pointer} {rule}.", faults=(Fault(pointer, rule),))
+    return SubjectPattern(words[:-1], is_open=True) if words[-1] == ">" else SubjectPattern(words, is_open=False)

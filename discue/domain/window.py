@@ -1,30 +1,31 @@
-"""The bookkeeping of one cursor: all up to `position` is settled, and some of what lies ahead of it."""
+"""The window of a cursor: everything up to `position` is settled, and some messages ahead of it."""
 
 SPAN = 4_096
-"""How far beyond its position a cursor may settle."""
+"""How far ahead of its position a cursor may settle messages."""
 
 
 class Window:
-    """Which messages of a log a cursor has settled.
+    """The set of settled seqs of one cursor.
 
-    `ahead` is a bitmap: bit i stands for seq `position + 1 + i`. Bit 0 is never set, because a settled
-    message there moves the position.
+    `ahead` is a bitmap: bit i stands for seq `position + 1 + i`. Bit 0 is never set, because settling that message
+    moves the position.
     """
 
     __slots__ = ("ahead", "position")
 
     def __init__(self, position: int, ahead: int = 0) -> None:
+        """Raises ValueError if `ahead` is wider than the span."""
         if ahead < 0 or ahead.bit_length() > SPAN:
             raise ValueError(f"a window is at most {SPAN} bits wide")
         self.position = position
         self.ahead = ahead
-        self._close_up()
+        self._advance()
 
     def __repr__(self) -> str:
         return f"Window(position={self.position}, ahead={self.ahead:#x})"
 
     def fits(self, seq: int) -> bool:
-        """Whether `seq` can be settled now."""
+        """Return whether `seq` can be settled now."""
         return seq <= self.position + SPAN
 
     def is_settled(self, seq: int) -> bool:
@@ -33,37 +34,37 @@ class Window:
 
     @property
     def settled_count_beyond(self) -> int:
-        """How many messages ahead of the position are settled."""
+        """Number of settled messages ahead of the position."""
         return self.ahead.bit_count()
 
     @property
     def last_settled(self) -> int:
-        """The highest settled message."""
+        """Highest settled seq."""
         return self.position + self.ahead.bit_length()
 
     @property
     def first_settled_beyond(self) -> int:
-        """The first settled message ahead of the position; just beyond the span when there is none."""
+        """Lowest settled seq ahead of the position; the first seq beyond the span if there is none."""
         lowest = self.ahead & -self.ahead
         return self.position + (lowest.bit_length() if lowest else SPAN + 1)
 
     def settle(self, seq: int) -> None:
-        """Settle one message; a second time changes nothing. Raises ValueError if it does not fit."""
+        """Settle one message; idempotent. Raises ValueError if it does not fit."""
         offset = seq - self.position - 1
         if offset == 0:
             self.position = seq
             if self.ahead:
                 self.ahead >>= 1
-                self._close_up()
+                self._advance()
         elif offset > 0:
             if offset >= SPAN:
                 raise ValueError(f"seq {seq} is more than {SPAN} beyond position {self.position}")
             self.ahead |= 1 << offset
 
     def settle_range(self, first: int, last: int) -> None:
-        """Settle all of `first` to `last`, ends included: a hole in the log, or a missed range.
+        """Settle all of `first` to `last`, both included: a gap in the log, or a range of missed messages.
 
-        Raises ValueError if `last` does not fit; a range that continues the position may have any length.
+        Raises ValueError if `last` does not fit. A range that starts at the position may have any length.
         """
         offset = first - self.position - 1
         if offset <= 0:
@@ -74,25 +75,25 @@ class Window:
             self.ahead |= ((1 << (last - first + 1)) - 1) << offset
 
     def settle_through(self, seq: int) -> None:
-        """Settle everything up to `seq`, however far that is; what is behind the position already stays."""
+        """Settle everything up to `seq`, at any distance. The position never moves back."""
         step = seq - self.position
         if step > 0:
             self.position = seq
             self.ahead >>= step
-            self._close_up()
+            self._advance()
 
     def encode(self) -> bytes | None:
-        """`ahead` in little-endian order, at most 512 bytes; None for nothing."""
+        """Return `ahead` in little-endian order, at most 512 bytes; None if it is 0."""
         if not self.ahead:
             return None
         return self.ahead.to_bytes((self.ahead.bit_length() + 7) // 8, "little")
 
     @classmethod
     def decode(cls, position: int, blob: bytes | None) -> "Window":
-        """The window that `encode` wrote. Raises ValueError if it is too wide to be one."""
+        """Return the window from its position and the result of `encode`. Raises ValueError if it is too wide."""
         return cls(position, int.from_bytes(blob or b"", "little"))
 
-    def _close_up(self) -> None:
+    def _advance(self) -> None:
         """Move the position over the run of settled messages that follows it."""
         if self.ahead & 1:
             run = (~self.ahead & (self.ahead + 1)).bit_length() - 1

@@ -1,4 +1,4 @@
-"""What the service says about itself: one line an event, on the standard library's logging."""
+"""Structured logs: one line per event, on top of the standard library's logging."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ from typing import Literal, TextIO
 from discue.domain.clock import Clock
 
 LINE_LIMIT_BYTES = 8_192
-"""No line is longer, its end of line included."""
+"""Maximum length of a line, including the newline."""
 
 LogFormat = Literal["text", "json"]
 
@@ -22,7 +22,7 @@ ROOT = "discue"
 _KEY = re.compile(r"(dsk_[0-9A-Za-z_-]{8})[0-9A-Za-z_-]+")
 _SIGNING_SECRET = re.compile(r"(whs(?:ec|k)_)[0-9A-Za-z+/=_-]+")
 _ENCRYPTION_KEY = re.compile(r"(encryption[_-]key[=: '\"]+)[0-9A-Za-z+/_=,-]{40,}", re.IGNORECASE)
-# Up to the last `@`: a password that was not escaped as it should be is taken out all the same.
+# Up to the last `@`, so that a password with unescaped special characters is removed too.
 _DATABASE_PASSWORD = re.compile(r"(postgres(?:ql)?://[^\s:@]{0,200}:)\S{0,1000}@", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(://[^\s/?#:@]*:)[^\s/?#@]*@")
 _PASSWORD_PARAMETER = re.compile(r"(password=)[^\s&'\"]+")
@@ -32,24 +32,24 @@ _SECRET_FIELDS = frozenset(
 _REDACTED = "[redacted]"
 _FIELDS = "discue_fields"
 _RESERVED = frozenset({"time", "level", "event", "exception", "trace", "truncated"})
-_STRANGE_CHARACTER = re.compile(r"[^A-Za-z0-9_.]")
-_NAME_CHARACTERS = 64
-_TRACE_CHARACTERS = 4_096
-_ONE_WORD = re.compile(r'[^\s"=\\]+')
-_ROOM_FOR_THE_END = 32
-_SMALLEST_FIELD = 128
-_PLAIN_LIMIT = 1 << 64
+_INVALID_IN_NAME = re.compile(r"[^A-Za-z0-9_.]")
+_MAX_NAME_CHARACTERS = 64
+_MAX_TRACE_CHARACTERS = 4_096
+_UNQUOTED = re.compile(r'[^\s"=\\]+')
+_RESERVED_FOR_END = 32
+_MIN_FIELD_BYTES = 128
+_MAX_PLAIN_INTEGER = 1 << 64
 
 
 class Log:
-    """Writes events of one part of the service. No method raises, whatever the fields are."""
+    """The logger of one part of the service. Its methods never raise, whatever the fields are."""
 
     def __init__(self, part: str = "") -> None:
         self._logger = logging.getLogger(f"{ROOT}.{part}" if part else ROOT)
 
     @property
     def enabled(self) -> bool:
-        """Whether `info` writes: ask before collecting the fields of a frequent event."""
+        """Whether `info` writes anything. Check it before collecting the fields of a frequent event."""
         return self._logger.isEnabledFor(logging.INFO)
 
     def debug(self, event: str, /, **fields: object) -> None:
@@ -58,10 +58,10 @@ class Log:
     def info(self, event: str, /, **fields: object) -> None:
         self._write(logging.INFO, event, fields, None)
 
-    def trusted(self, event: str, /, **fields: int | str) -> None:
+    def info_unescaped(self, event: str, /, **fields: int | str) -> None:
         """`info` for frequent events, at a third of its cost.
 
-        Only for numbers, ids and words of ours: nothing is redacted, quoted or cut.
+        Values are not redacted, quoted or truncated: pass only numbers, ids and constants.
         """
         if self._logger.isEnabledFor(logging.INFO):
             if _output is None:
@@ -73,29 +73,28 @@ class Log:
         self._write(logging.WARNING, event, fields, None)
 
     def error(self, event: str, /, *, exc_info: BaseException | None = None, **fields: object) -> None:
-        """`exc_info` adds the exception and where it came from."""
+        """`exc_info` adds the exception and its traceback."""
         self._write(logging.ERROR, event, fields, exc_info)
 
     def _write(self, level: int, event: str, fields: dict[str, object], error: BaseException | None) -> None:
         if self._logger.isEnabledFor(level):
             cause = (type(error), error, error.__traceback__) if error is not None else None
-            # Made here because `Logger.log` walks the stack for the caller, which costs more than the rest.
+            # Created here because `Logger.log` inspects the stack to find the caller, which takes longer than the rest.
             record = logging.LogRecord(self._logger.name, level, "", 0, event, None, cause)
             setattr(record, _FIELDS, fields)
             self._logger.handle(record)
 
 
 def configure(form: LogFormat, level: str, clock: Clock, stream: TextIO) -> None:
-    """Send everything that is logged in this process to `stream`, in place of what was configured before.
+    """Configure the logging of this process to write to `stream` only.
 
-    `level` (debug, info, warning or error) is for the service's own events; libraries are heard from
-    warnings on.
+    `level` (debug, info, warning or error) applies to the events of discue. Libraries log from warning on.
     """
-    global _output  # noqa: PLW0603 - like the standard library's own handlers
+    global _output  # noqa: PLW0603 - like the handlers of the standard library
     _output = _Output(form, clock, stream)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(LineFormatter(form, clock))
-    # What no line shows is not worth collecting for each record.
+    # Not shown in any line, so not collected for each record.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -104,7 +103,7 @@ def configure(form: LogFormat, level: str, clock: Clock, stream: TextIO) -> None
 
 
 class LineFormatter(logging.Formatter):
-    """Makes one line of printable characters of a record, and takes out what is secret."""
+    """Formats a record as one line of printable characters, without secrets."""
 
     def __init__(self, form: LogFormat, clock: Clock) -> None:
         super().__init__()
@@ -119,13 +118,13 @@ class LineFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             line.add("exception", redact(f"{type(error).__name__}: {_text(error)}"))
-            # The end of a traceback is what matters when there is no room for all of it.
-            line.add("trace", redact(_trace(error))[-_TRACE_CHARACTERS:])
+            # If the traceback is too long, its end is the useful part.
+            line.add("trace", redact(_trace(error))[-_MAX_TRACE_CHARACTERS:])
         return line.finish()
 
 
 class _Output:
-    """Where trusted lines go: the stream of the handler, without the way there."""
+    """Writes unescaped lines directly to the stream, bypassing the handler."""
 
     def __init__(self, form: LogFormat, clock: Clock, stream: TextIO) -> None:
         self._as_json = form == "json"
@@ -142,7 +141,7 @@ class _Output:
             line = f'{{"time":"{time}","level":"info","event":"{event}"{shown}}}\n'
         else:
             line = f"{time} info {event}" + "".join(f" {name}={value}" for name, value in fields.items()) + "\n"
-        with suppress(OSError, ValueError):  # a stream that is gone must not end what was logged about
+        with suppress(OSError, ValueError):  # a closed stream must not stop the work that is logged
             self._stream.write(line)
             self._stream.flush()
 
@@ -151,7 +150,7 @@ _output: _Output | None = None
 
 
 def redact(text: str) -> str:
-    """`text` without secrets: of an API key its first 12 characters stay, of a signing secret and a password none."""
+    """Return the text without secrets. Of an API key its first 12 characters remain, of other secrets nothing."""
     if "dsk_" in text:
         text = _KEY.sub(r"\1…", text)
     if "://" in text:
@@ -164,17 +163,17 @@ def redact(text: str) -> str:
 
 
 class _Number(str):
-    """The text of a value that JSON writes without quotes."""
+    """A value that JSON writes without quotes."""
 
     __slots__ = ()
 
 
 class _TextLine:
-    """`time level event name=value …`, with quotes where a value would not be one word."""
+    """Builds a line `time level event name=value …`. Values with spaces or special characters are quoted."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
-        self._room = LINE_LIMIT_BYTES - _ROOM_FOR_THE_END
+        self._room = LINE_LIMIT_BYTES - _RESERVED_FOR_END
         self._truncated = False
 
     def start(self, time: str, level: str, event: str) -> None:
@@ -182,8 +181,8 @@ class _TextLine:
         self._append_fitted(" ", event, LINE_LIMIT_BYTES // 4)
 
     def add(self, name: str, text: str) -> None:
-        """One field. A long value is cut, and left out when there is hardly any room."""
-        if self._room < _SMALLEST_FIELD:
+        """Add a field. A long value is truncated, and omitted if there is hardly any room."""
+        if self._room < _MIN_FIELD_BYTES:
             self._truncated = True
         else:
             self._append_fitted(f" {name}=", text, self._room)
@@ -205,18 +204,18 @@ class _TextLine:
         self._room -= len(prefix) + _bytes_in(shown)
 
     def _shown(self, text: str) -> str:
-        return text if _ONE_WORD.fullmatch(text) and text.isprintable() else _quoted(text)
+        return text if _UNQUOTED.fullmatch(text) and text.isprintable() else _quoted(text)
 
 
 class _JsonLine(_TextLine):
-    """One object of JSON a line; its values are strings, numbers, true, false and null."""
+    """Builds a line with one JSON object. Values are strings, numbers, true, false and null."""
 
     def start(self, time: str, level: str, event: str) -> None:
         self._append(f'{{"time":"{time}","level":"{level}"', "")
         self._append_fitted(',"event":', event, LINE_LIMIT_BYTES // 4)
 
     def add(self, name: str, text: str) -> None:
-        if self._room < _SMALLEST_FIELD:
+        if self._room < _MIN_FIELD_BYTES:
             self._truncated = True
         else:
             self._append_fitted(f',"{name}":', text, self._room)
@@ -229,7 +228,7 @@ class _JsonLine(_TextLine):
 
 
 def _quoted(text: str) -> str:
-    """A JSON string without control, formatting and other unprintable characters."""
+    """Return a JSON string of printable characters."""
     return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
@@ -252,21 +251,21 @@ def _event(record: logging.LogRecord) -> str:
 
 
 def _fields(record: logging.LogRecord) -> Iterable[tuple[str, object]]:
-    """The fields of an event, in their order; those of another library's record are made here."""
+    """Return the fields of an event, in order; for a record of a library, its logger and message."""
     fields: dict[str, object] | None = getattr(record, _FIELDS, None)
     if fields is not None:
         return fields.items()
     try:
         message = record.getMessage()
-    except Exception:  # noqa: BLE001 - arguments that do not fit a library's own format string
+    except Exception:  # noqa: BLE001 - arguments that do not match a library's format string
         message = _text(record.msg)
     return (("logger", record.name), ("message", message))
 
 
 @lru_cache(maxsize=1024)
 def _field_name(name: str) -> str:
-    plain = name if name.isidentifier() and name.isascii() else _STRANGE_CHARACTER.sub("_", name)
-    return f"{plain}_" if plain in _RESERVED else plain[:_NAME_CHARACTERS] or "_"
+    plain = name if name.isidentifier() and name.isascii() else _INVALID_IN_NAME.sub("_", name)
+    return f"{plain}_" if plain in _RESERVED else plain[:_MAX_NAME_CHARACTERS] or "_"
 
 
 @lru_cache(maxsize=1024)
@@ -279,7 +278,7 @@ def _value(name: str, value: object) -> str:
         return _REDACTED
     if value is None or isinstance(value, bool):
         return _Number(json.dumps(value))
-    if type(value) is int and -_PLAIN_LIMIT < value < _PLAIN_LIMIT:
+    if type(value) is int and -_MAX_PLAIN_INTEGER < value < _MAX_PLAIN_INTEGER:
         return _Number(value)
     if isinstance(value, int | float):
         return _number(value)
@@ -290,18 +289,18 @@ def _number(value: float) -> str:
     try:
         return _Number(json.dumps(value, allow_nan=False))
     except ValueError:
-        return f"({type(value).__name__} that JSON cannot express)"
+        return f"({type(value).__name__} that JSON cannot represent)"
 
 
 def _text(value: object) -> str:
     try:
         return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
-    except Exception:  # noqa: BLE001 - a line about a fault must not become another fault
+    except Exception:  # noqa: BLE001 - logging an error must not raise another one
         return f"(unprintable {type(value).__name__})"
 
 
 def _trace(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 - as above: an exception's own methods may raise
+    except Exception:  # noqa: BLE001 - methods of the exception may raise
         return f"(unprintable {type(error).__name__})"

@@ -1,4 +1,4 @@
-"""Background work that must not die unnoticed: one that fails is logged, counted, and started again."""
+"""Supervision of background work: failures are logged and counted, and the work is retried."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,36 +6,35 @@ from collections.abc import Awaitable, Callable
 from discue.domain.errors import Unavailable
 from discue.observability.logs import Log
 
-_LONGEST_PAUSE_SECONDS = 30.0
+_MAX_PAUSE_SECONDS = 30.0
 
 
 class Supervisor:
-    """Runs rounds of work at intervals until it is stopped."""
+    """Runs pieces of work periodically until it is stopped."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._tasks: list[asyncio.Task[None]] = []
         self.failures = 0
+        """Number of unexpected exceptions so far."""
 
     def every(
         self,
         seconds: float,
         name: str,
         work: Callable[[], Awaitable[None]],
-        longest_pause: float = _LONGEST_PAUSE_SECONDS,
+        max_pause: float = _MAX_PAUSE_SECONDS,
     ) -> None:
-        """Run `work` now and again, `seconds` after it ended; after failures more rarely, up to `longest_pause`."""
-        self._tasks.append(
-            asyncio.get_running_loop().create_task(self._run(seconds, name, work, longest_pause), name=name)
-        )
+        """Run `work` now, and again `seconds` after it ends. After failures, back off up to `max_pause` seconds."""
+        self._tasks.append(asyncio.get_running_loop().create_task(self._run(seconds, name, work, max_pause), name=name))
 
     async def stop(self) -> None:
-        """End all of it. A round under way is cancelled: what it asked the store to write stands."""
+        """Cancel all work. Writes that were already passed to the store are not undone."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, seconds: float, name: str, work: Callable[[], Awaitable[None]], longest_pause: float) -> None:
+    async def _run(self, seconds: float, name: str, work: Callable[[], Awaitable[None]], max_pause: float) -> None:
         pause = seconds
         while True:
             try:
@@ -43,9 +42,9 @@ class Supervisor:
                 pause = seconds
             except Unavailable as error:
                 self._log.warning("background_waits", work=name, reason=error.detail)
-                pause = max(seconds, min(pause * 2, longest_pause))
-            except Exception as error:  # noqa: BLE001 - logged, counted, and tried again
+                pause = max(seconds, min(pause * 2, max_pause))
+            except Exception as error:  # noqa: BLE001 - logged, counted, and retried
                 self.failures += 1
                 self._log.error("background_failed", exc_info=error, work=name)
-                pause = max(seconds, min(max(pause * 2, 1.0), longest_pause))
+                pause = max(seconds, min(max(pause * 2, 1.0), max_pause))
             await asyncio.sleep(pause)

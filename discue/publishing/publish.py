@@ -9,10 +9,9 @@ from discue.domain.clock import Clock
 from discue.domain.errors import Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RowIds
-from discue.domain.messages import NO_KEY_HASH, encode_options, hash_key
-from discue.domain.model import Entry, MessageOptions
+from discue.domain.messages import NO_KEY_HASH, Entry, MessageOptions, encode_options, hash_key
 from discue.domain.quotas import PublishUsage
-from discue.domain.schemas.violations import FAULTS, SchemaValidator
+from discue.domain.schemas.validator import MAX_FAULTS, SchemaValidator
 from discue.publishing.quota_gate import QuotaGate
 from discue.store.engine import (
     AlreadyDone,
@@ -161,9 +160,9 @@ def violations_of(checker: SchemaValidator, drafts: Iterable[NewMessage]) -> tup
             faults.append(Fault(draft.pointer, "must be JSON: the queue has a schema"))
         else:
             faults.extend(checker.violations(draft.body, draft.pointer))
-        if len(faults) >= FAULTS:
+        if len(faults) >= MAX_FAULTS:
             break
-    return tuple(faults[:FAULTS])
+    return tuple(faults[:MAX_FAULTS])
 
 
 def _check_sizes(limit: int, drafts: Sequence[NewMessage]) -> None:

@@ -10,8 +10,7 @@ from discue.auth.control_plane_cache import QueueRecord
 from discue.auth.topic_routes import TopicRecord, Way
 from discue.domain.errors import Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable
 from discue.domain.idempotency import IdempotencyKey
-from discue.domain.messages import encode_options
-from discue.domain.model import Entry, MessageOptions
+from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.quotas import PublishUsage
 from discue.publishing.publish import NewMessage, Publisher, entry_for, size_fault, violations_of
 from discue.store import topics

@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import NamedTuple
 
-from discue.domain.model import FailureKind, Outcome
+from discue.domain.attempts import FailureKind, Outcome
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WITH_RETRY_AFTER = frozenset({429, 503})
@@ -37,16 +37,16 @@ class ResponseHead(NamedTuple):
     no_retry: bytes
 
 
-def classify_response(head: ResponseHead, excerpt: bytes, took_ms: int, now: int) -> Outcome:
+def classify_response(head: ResponseHead, excerpt: bytes, duration_ms: int, now: int) -> Outcome:
     """What follows from a response. `now` is in milliseconds since the Unix epoch."""
     failure = classify_status(head.status)
     if failure is ACKNOWLEDGED:
-        return Outcome(head.status, "", "", took_ms, None, False, excerpt)
+        return Outcome(head.status, "", "", duration_ms, None, False, excerpt)
     return Outcome(
         status=head.status,
         error=failure.kind,
         detail=failure.detail,
-        took_ms=took_ms,
+        duration_ms=duration_ms,
         retry_after_seconds=(retry_after_seconds(head.retry_after, now) if head.status in _WITH_RETRY_AFTER else None),
         no_retry=head.no_retry.strip().lower() == b"true",
         excerpt=excerpt,

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from discue.domain.model import Outcome
+from discue.domain.attempts import Outcome
 from discue.sending.classify import Failure
 from discue.sending.request import AttemptRequest, Origin
 from discue.sending.response import ResponseHeadTooLarge, ResponseMalformed, ResponseReader, SenderLimits

@@ -184,7 +184,7 @@ class Dialer:
             addresses = [target.literal]
         else:
             addresses = await self._resolved(target)
-        refusals = {address: self._policy.verdict(address) for address in addresses}
+        refusals = {address: self._policy.refusal(address) for address in addresses}
         allowed = [address for address, refusal in refusals.items() if refusal is None]
         if not allowed:
             reasons = sorted({refusal for refusal in refusals.values() if refusal})

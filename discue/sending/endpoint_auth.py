@@ -13,10 +13,10 @@ import msgspec
 from msgspec.structs import replace
 
 from discue.crypto.endpoint_credentials import Credentials, basic_authorization
+from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.egress import parse_target
 from discue.domain.headers import Headers
-from discue.domain.model import Outcome
 from discue.sending.fetch import Fetcher, FetchResult
 from discue.sending.request import AttemptRequest, ClientIdentity, TokenGrant
 from discue.sending.sender import Sender
@@ -217,7 +217,7 @@ class AuthorizingSender:
             outcome = _UNEXPECTED
         finally:
             # Also when it was cancelled: every attempt has an outcome.
-            done(replace(outcome, took_ms=int((self._clock.monotonic() - started_at) * 1_000)))
+            done(replace(outcome, duration_ms=int((self._clock.monotonic() - started_at) * 1_000)))
 
     async def _attempt(self, request: AttemptRequest, grant: TokenGrant, started_at: float) -> Outcome:
         try:

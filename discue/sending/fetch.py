@@ -9,8 +9,8 @@ from typing import Final, cast
 
 import msgspec
 
+from discue.domain.attempts import FailureKind
 from discue.domain.egress import EgressPolicy, Target
-from discue.domain.model import FailureKind
 from discue.sending.classify import classify_lost_connection
 from discue.sending.dialer import Dialer, DialFailed, system_tls_context
 from discue.sending.request import RequestInvalid, form_head, get_head

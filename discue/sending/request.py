@@ -8,11 +8,10 @@ import msgspec
 
 from discue import __version__
 from discue.crypto.signatures import SigningKey, sign
-from discue.domain.cloudevents import event_of
+from discue.domain.cloudevents import DeliveryFormat, event_of
 from discue.domain.egress import Target
 from discue.domain.headers import SCHEDULE_HEADERS, is_header_allowed, is_value_allowed
-from discue.domain.messages import SUBJECT_HEADER, decode_options
-from discue.domain.model import DeliveryFormat, Entry
+from discue.domain.messages import SUBJECT_HEADER, Entry, decode_options
 
 
 class ClientIdentity(msgspec.Struct, frozen=True):

@@ -9,10 +9,9 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from discue.domain.attempt_trace import AttemptDetailLevel
+from discue.domain.attempts import AttemptDetailLevel, Outcome
 from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy
-from discue.domain.model import Outcome
 from discue.sending.classify import Failure, ResponseHead, classify_lost_connection, classify_response
 from discue.sending.connection import Connection, Exchange
 from discue.sending.dialer import Dialer, DialFailed, system_tls_context

@@ -7,11 +7,11 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Final
 
+from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import TooManyRequests
-from discue.domain.model import Outcome, RateLimit
-from discue.domain.pace import TokenBucket
+from discue.domain.rate import RateLimit, TokenBucket
 from discue.sending.endpoint_auth import AccessTokens, AuthorizingSender
 from discue.sending.request import AttemptRequest
 from discue.sending.response import SenderLimits
@@ -67,7 +67,7 @@ class EndpointTester:
         Where nothing was connected to, nothing was answered.
         """
         address = outcome.trace.address if outcome.trace is not None else ""
-        return not address or self._public.verdict(ip_address(address.rpartition(":")[0].strip("[]"))) is None
+        return not address or self._public.refusal(ip_address(address.rpartition(":")[0].strip("[]"))) is None
 
     async def close(self) -> None:
         """Requests that are under way fail."""
@@ -80,7 +80,7 @@ class EndpointTester:
         pace = self._paces.get(organization) or TokenBucket(RATE, now, is_full=True)
         if pace.wait_seconds(now) > 0:
             raise TooManyRequests("This organization tests too often. Try again soon.", retry_after_seconds=1)
-        pace.begun(now)
+        pace.take(now)
         self._in_flight[organization] += 1
         self._paces[organization] = pace
         self._paces.move_to_end(organization)

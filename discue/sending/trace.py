@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from discue.domain.attempt_trace import Timings, Trace
+from discue.domain.attempts import Timings, Trace
 from discue.domain.egress import IPAddress
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from discue.auth.control_plane_cache import ControlPlaneCache
-from discue.config.settings import Settings, default_quotas
+from discue.config.settings import Settings
 from discue.control.context import ControlContext
 from discue.crypto import key_file
 from discue.crypto.keyring import Keyring
@@ -69,7 +69,7 @@ async def opened(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[In
         row_ids = RowIds(clock, slot=COMMAND_SLOTS[os.urandom(1)[0]])
         store = Store(engine, max_waiting_bytes=settings.max_waiting_bytes, worker_slot=lambda: row_ids.slot)
         cache = ControlPlaneCache(
-            store, clock, max_message_bytes=settings.max_message_bytes, quotas=default_quotas(settings)
+            store, clock, max_message_bytes=settings.max_message_bytes, quotas=settings.default_quotas
         )
         await cache.open()
         control = _control(settings, clock, row_ids, (store, cache))
@@ -120,5 +120,5 @@ def _control(
         random_bytes=os.urandom,
         egress=egress_policy(settings),
         settings=settings,
-        keyring=Keyring(key_file.keys_of(settings), lambda: key_file.keys_of(settings)),
+        keyring=Keyring(key_file.current_keys(settings), lambda: key_file.current_keys(settings)),
     )

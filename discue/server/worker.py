@@ -19,7 +19,7 @@ from discue.api.rsgi import Application
 from discue.api.services import Readiness, Services
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
-from discue.config.settings import Settings, default_quotas
+from discue.config.settings import Settings
 from discue.control.domains import DomainChecker
 from discue.control.pulls import Puller
 from discue.dispatch.cluster.lease import Lease
@@ -105,7 +105,7 @@ class Worker:
             _retention_times(settings),
             keeps_house=lambda: self._ownership.keeps_house,
         )
-        runs = ScheduleRuns(store, installation.cache, clock, installation.control.public_ids, default_quotas(settings))
+        runs = ScheduleRuns(store, installation.cache, clock, installation.control.public_ids, settings.default_quotas)
         self._scheduler = Scheduler(
             store, self.dispatcher, runs, clock, keeps_house=lambda: self._ownership.keeps_house
         )
@@ -136,7 +136,7 @@ class Worker:
         self.lease.lost, self.lease.regained = self._start_afresh, self.dispatcher.resumed
         await self.lease.join()
         renewal_seconds = self.lease.renewal_seconds
-        self._supervisor.every(renewal_seconds, "lease", self._renew, longest_pause=renewal_seconds)
+        self._supervisor.every(renewal_seconds, "lease", self._renew, max_pause=renewal_seconds)
         installation.cache.follow(self.pulls.changed)
         installation.store.appended = self.pulls.appended
         if installation.settings.role != "api":
@@ -218,7 +218,7 @@ class Worker:
     def _keep_going(self) -> None:
         every, housekeeper = self._supervisor.every, self._housekeeper
         every(0, "watch", self._watch.round)
-        every(_TRY_AGAIN_SECONDS, "try_again", self._installation.store.try_again, longest_pause=2.0)
+        every(_TRY_AGAIN_SECONDS, "try_again", self._installation.store.try_again, max_pause=2.0)
         every(_KEY_USE_SECONDS, "key_use", housekeeper.note_key_use)
         if self._installation.settings.role != "api":
             every(0, "scheduled", self._scheduler.round)

@@ -2,8 +2,10 @@
 
 from typing import Final
 
+from discue.domain.attempts import Attempt, StoredAttempt
 from discue.domain.ids import event_id_of, millisecond_of, row_id_at, row_id_up_to
-from discue.domain.model import Attempt, Listener, StoredAttempt, StoredMessage
+from discue.domain.messages import StoredMessage
+from discue.domain.model import Listener
 from discue.store.engine import Detail, Row, Transaction, Value
 from discue.store.pagination import (
     CLOCKS_APART_MS,
@@ -34,7 +36,7 @@ def row_of(attempt: Attempt) -> tuple[Value, ...]:
         attempt.number,
         attempt.status,
         attempt.error,
-        attempt.took_ms,
+        attempt.duration_ms,
         attempt.detail,
         attempt.replay,
     )

@@ -6,7 +6,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from discue.domain.model import DeliveryOptions, ReplaySpec, RetryOptions
+from discue.domain.model import DeliveryOptions, ReplaySpec
+from discue.domain.retry import RetryOptions
 from discue.store import listener_health
 from discue.store.domains import VerifiedDomains, wants_verified_domains
 from discue.store.engine import CursorKey, Row, Transaction

@@ -8,7 +8,8 @@ import msgspec
 
 from discue.domain.filters.filters import compile_filter
 from discue.domain.ids import event_id_of, row_id_up_to
-from discue.domain.model import Delivery, DeliveryState, StoredMessage
+from discue.domain.messages import StoredMessage
+from discue.domain.model import Delivery, DeliveryState
 from discue.domain.window import Window
 from discue.store.attempts import MAX_PER_MESSAGE
 from discue.store.engine import Row, Transaction
@@ -85,7 +86,7 @@ def _last(rows: Iterable[Row]) -> LastAttempts:
 async def read_delivery(tx: Transaction, message: StoredMessage, find_recipient: Row, last: LastAttempts) -> Delivery:
     """How it stands with one of the message's recipients."""
     listener, public_id, position, ahead, settings = find_recipient
-    if message.waits:
+    if message.is_delayed:
         return Delivery(public_id, "pending", 0, 0)
     number, status = last.get(listener, (0, 0))
     key = (message.organization, listener, message.seq)
@@ -121,7 +122,7 @@ async def _blocking(tx: Transaction, message: StoredMessage, listener: int) -> R
 def _is_filtered(message: StoredMessage, settings: str) -> bool:
     """Whether the listener's filter, as it is now, does not let a message through."""
     text = decode_delivery_options(settings).filter
-    return text is not None and not compile_filter(text).takes(entry_of_message(message))
+    return text is not None and not compile_filter(text).accepts(entry_of_message(message))
 
 
 def state_of_row(state: str, attempts: int, reason: str) -> tuple[DeliveryState, int]:

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.model import Entry
+from discue.domain.messages import Entry
 from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.listener_health import Sweep
 from discue.store.message_log import BODY, entry_of

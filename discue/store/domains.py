@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from typing import Final
 
+from discue.domain.domain_challenge import Challenge, Domain, Verification
 from discue.domain.egress import parse_target
 from discue.domain.errors import DiscueError
-from discue.domain.model import Challenge, Domain, Verification
 from discue.store.engine import Row, Transaction, Value
 from discue.store.pagination import Listing, RowPage, Selection, Table, listed
 from discue.store.tables import placeholders

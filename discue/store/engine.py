@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from discue.domain.model import Attempt, Entry
+from discue.domain.attempts import Attempt
+from discue.domain.messages import Entry
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from discue.domain.model import Attempt
+from discue.domain.attempts import Attempt
 from discue.store import attempts, tallies
 from discue.store.engine import CursorKey, Row, Transaction
 

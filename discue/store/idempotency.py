@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.idempotency import Interval
 from discue.domain.ids import row_id_at
+from discue.domain.intervals import Interval
 from discue.store.engine import IdempotencyRecord, Transaction
 
 SCANNED_KEYS: Final = 1_000

@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from discue.domain.disabling import NO_FAILURES, FailureStreak
-from discue.domain.liveness import restarted
-from discue.domain.model import Listener, Liveness
+from discue.domain.listener_health import NO_FAILURES, FailureStreak, Liveness, with_new_url
+from discue.domain.model import Listener
 from discue.store.engine import Row, Transaction
 from discue.store.tables import chunks, placeholders
 
@@ -88,7 +87,7 @@ def parse_health(row: Sequence[Any], liveness_url: str, config_version: int) -> 
     url_hash, known_for, *counted, failed_at, failing_since, through, until = row
     liveness = Liveness(*counted)
     return ListenerHealth(
-        liveness=liveness if url_hash == _hash(liveness_url) else restarted(liveness),
+        liveness=liveness if url_hash == _hash(liveness_url) else with_new_url(liveness),
         failing=FailureStreak(failed_at, failing_since) if known_for == config_version else NO_FAILURES,
         sweep=Sweep(through, until),
     )

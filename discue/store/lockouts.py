@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from discue.domain.lockout import NO_HISTORY, FailureHistory, Lock, LockoutSubject, after_failure
+from discue.domain.lockout import NO_HISTORY, FailureHistory, Lockout, LockoutSubject, after_failure
 from discue.store import api_keys, events, feed, organizations
 from discue.store.engine import Row, Transaction
 from discue.store.events import Occurrence
@@ -50,7 +50,7 @@ async def count_failure(tx: Transaction, subject: LockoutSubject, now: int, occu
     return FailureOutcome(after, begins, too_late=False)
 
 
-async def locks_of(tx: Transaction, numbers: Collection[int]) -> list[Lock]:
+async def locks_of(tx: Transaction, numbers: Collection[int]) -> list[Lockout]:
     """What stands of these subjects; the lock of one that was released ends at 0."""
     if not numbers:
         return []
@@ -58,7 +58,7 @@ async def locks_of(tx: Transaction, numbers: Collection[int]) -> list[Lock]:
     return [_lock(row) for row in await tx.rows(sql, *numbers)]
 
 
-async def active(tx: Transaction, now: int, limit: int) -> list[Lock]:
+async def active(tx: Transaction, now: int, limit: int) -> list[Lockout]:
     """Locks that hold, those that hold longest first."""
     return [_lock(row) for row in await tx.rows(_ACTIVE, now, limit)]
 
@@ -93,6 +93,6 @@ def _failures(row: Row | None) -> FailureHistory:
     return FailureHistory(msgspec.json.decode(failed_at, type=tuple[int, ...]), locks, locked_until)
 
 
-def _lock(row: Row) -> Lock:
+def _lock(row: Row) -> Lockout:
     kind, name, locked_until = row
-    return Lock(LockoutSubject(kind, name), locked_until)
+    return Lockout(LockoutSubject(kind, name), locked_until)

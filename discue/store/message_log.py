@@ -6,8 +6,7 @@ from typing import Final
 
 from discue.domain.errors import Unavailable
 from discue.domain.ids import is_public_id
-from discue.domain.messages import encode_options
-from discue.domain.model import Entry, StoredMessage
+from discue.domain.messages import Entry, StoredMessage, encode_options
 from discue.store import tallies
 from discue.store.engine import NewEntry, Row, Transaction, Value
 from discue.store.pagination import LARGEST, Selection, created_at, first_id_at
@@ -42,7 +41,7 @@ def entry_of_new(new: NewEntry, seq: int, stored_at: int) -> Entry:
         return Entry(seq, new.id, stored_at, new.is_json, new.body)
     options = (new.expires_at or 0, new.key_hash, new.extra or b"")
     if new.due_at is not None:
-        return Entry(seq, new.id, stored_at, new.is_json, b"", *options, waits=True)
+        return Entry(seq, new.id, stored_at, new.is_json, b"", *options, is_delayed=True)
     return Entry(seq, new.id, stored_at, new.is_json, new.body, *options)
 
 

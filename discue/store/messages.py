@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
 
 from discue.domain.errors import BadRequest, Fault
-from discue.domain.messages import decode_options
-from discue.domain.model import Queue, StoredMessage
+from discue.domain.messages import StoredMessage, decode_options
+from discue.domain.model import Queue
 from discue.store import delayed_messages, message_log, queues
 from discue.store.deliveries import Recipient, find_recipient
 from discue.store.engine import Row, Transaction
@@ -68,7 +68,7 @@ async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | 
         body=bytes(body),
         expires_at=expires_at or 0,
         options=decode_options(extra),
-        waits=kind == WAITING,
+        is_delayed=kind == WAITING,
         origin_seq=origin_seq or seq,
     )
 
@@ -104,7 +104,7 @@ async def set_alias(tx: Transaction, message: StoredMessage, alias: str, now: in
 async def delete(tx: Transaction, message: StoredMessage) -> bool:
     """Lanes settle the hole that it leaves in the log. False when it was gone."""
     key = (message.organization, message.queue, message.seq)
-    if message.waits:
+    if message.is_delayed:
         await delayed_messages.cancel(tx, key[:2], message.seq)
     await tx.execute(_MAKE_DUE, *key)
     return await message_log.release_bodies(tx, message.organization, await tx.rows(_DELETE, *key)) == 1
@@ -132,7 +132,7 @@ def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessag
         stored_at=created_at,
         updated_at=updated_at or created_at,
         is_json=codec == _JSON,
-        waits=kind == WAITING,
+        is_delayed=kind == WAITING,
     )
 
 

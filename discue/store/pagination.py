@@ -8,9 +8,10 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from discue.domain.attempts import AttemptState
 from discue.domain.errors import BadRequest, Fault
 from discue.domain.ids import ALPHABET, encode, row_id_at
-from discue.domain.model import AttemptState, DeliveryState
+from discue.domain.model import DeliveryState
 from discue.store.engine import Row, Transaction, Value
 from discue.store.tables import placeholders
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.model import Entry
+from discue.domain.messages import Entry
 from discue.store import delivery_rows
 from discue.store.cursors import LaneRecord, lanes_of
 from discue.store.delivery_rows import NEXT_OF_KEY, KeyRow

@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.model import OnMissed, Queue, RetryOptions, SchemaLanguage
+from discue.domain.model import OnMissed, Queue, SchemaLanguage
+from discue.domain.retry import RetryOptions
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, RowPage, Selection, Table, listed
 from discue.store.tables import placeholders

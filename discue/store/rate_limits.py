@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.allowance import granted_share
+from discue.domain.rate import granted_share
 from discue.store.engine import Transaction
 
 STEP_ROWS: Final = 500

@@ -6,7 +6,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from discue.domain.model import MessageOptions, Organization
+from discue.domain.messages import MessageOptions
+from discue.domain.model import Organization
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas, fits, quotas_of
 from discue.domain.schedule import MissedRunPolicy, Schedule, ScheduleRun, Timing
 from discue.store import organizations, tallies

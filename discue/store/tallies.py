@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
+from discue.domain.attempts import Attempt
 from discue.domain.ids import row_id_at
-from discue.domain.model import Attempt
 from discue.store.engine import Row, Transaction
 
 PERIOD_MS: Final = 300_000

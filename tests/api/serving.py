@@ -28,8 +28,7 @@ from discue.crypto.password_hashing import PasswordHashing
 from discue.dispatch.jobs.domain_checks import Verifier
 from discue.dispatch.pull.broker import Pulls
 from discue.dispatch.pull.receive import Limits, Means
-from discue.domain.attempt_detail import packed
-from discue.domain.attempt_trace import Trace
+from discue.domain.attempts import Trace, encode_detail
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy
 from discue.domain.ids import event_id_of
@@ -355,7 +354,7 @@ class Cast:
         async def work(tx: Transaction) -> None:
             await tx.execute(_ATTEMPT, row_id, *made.values(), message, listener)
             if detail is not None:
-                content = packed(detail, 1_795_536_285_000)
+                content = encode_detail(detail, 1_795_536_285_000)
                 await tx.execute(_DETAIL, row_id, len(content), content, listener)
 
         self.service.run(self.service.installation.store.write(work))

@@ -6,8 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from discue.domain.attempt_detail import HIDDEN
-from discue.domain.attempt_trace import Timings, Trace
+from discue.domain.attempts import HIDDEN, Timings, Trace
 from discue.domain.scopes import Scope
 from tests.api.serving import Cast
 

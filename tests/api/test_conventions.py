@@ -165,7 +165,7 @@ def test_a_problem_has_its_title_its_status_and_what_to_do(cast: Cast) -> None:
         "title": "Unauthorized",
         "status": 401,
         "request_id": "mine",
-        "detail": "A valid API key is needed in the X-API-KEY header.",
+        "detail": "A valid API key is required in the X-API-KEY header.",
     }
 
 

@@ -63,7 +63,7 @@ def test_a_change_that_is_bound_to_another_state_is_refused_and_changes_nothing(
     before = cast.alice.get(path)
     answer = change(cast, world, route, method, STALE)
     assert answer.status_code == 412, answer.text
-    assert "ETag" in answer.json()["detail"]
+    assert "If-Match" in answer.json()["detail"]
     assert cast.alice.get(path).json() == before.json()
 
 

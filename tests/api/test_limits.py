@@ -11,7 +11,7 @@ import pytest
 
 from discue.api import wire
 from discue.api.route import Call, Route
-from discue.domain.allowance import UNLIMITED
+from discue.domain.rate import UNLIMITED
 from discue.domain.scopes import Scope
 from tests.api.serving import Cast, Service, served
 
@@ -138,7 +138,7 @@ def test_a_quota_that_is_used_up_is_402(cast: Cast) -> None:
     urls = {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"}
     refused = cast.alice.post(f"/queues/{queue}/listeners", json=urls)
     assert (refused.status_code, refused.json()["title"]) == (402, "Payment Required")
-    assert "quota of 0 listeners" in refused.json()["detail"]
+    assert "0 of 0 listeners" in refused.json()["detail"]
     big = cast.alice.post(f"/queues/{queue}/messages", json={"data": "x" * 101})
     assert (big.status_code, "bytes" in big.json()["detail"]) == (402, True)
     batch = {"messages": [{"data": "1"}, {"data": "2"}]}

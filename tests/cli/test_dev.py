@@ -202,7 +202,7 @@ def test_the_inbox_says_when_a_signature_does_not_fit(tmp_path: Path) -> None:
 
     assert [entry["signature"] for entry in received] == [
         "not from a listener of this service",
-        "None of the signatures fits.",
+        "No signature matches.",
         "verified",
     ]
     assert [entry["body"] for entry in received] == ["no delivery", '{"hello": "mars!"}', '{"hello": "world"}']

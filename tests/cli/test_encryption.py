@@ -83,8 +83,8 @@ def test_a_database_file_has_a_key_beside_it_from_its_first_start(tmp_path: Path
     assert "encryption_key_made file=discue.db.key" in server.log.text
     verify(receipts, secret)
     stored = (tmp_path / "discue.db").read_bytes()
-    assert (secret.encode() in stored, signatures.key_of(secret) in stored) == (False, False)
-    (key,) = key_file.read(path)
+    assert (secret.encode() in stored, signatures.decode_secret(secret) in stored) == (False, False)
+    (key,) = key_file.read_keys(path)
     assert state(f"sqlite:///{tmp_path}/discue.db")[0] == Encryption(key_id_of(key))
     assert findings(run(tmp_path, "check")) == f"ok: signing secrets are encrypted under the key {key_id_of(key)}"
     for line in (text(key), key.hex()):
@@ -95,7 +95,7 @@ def test_several_workers_make_one_key(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "3") as server:
         server.log.wait_for("workers_started")
         assert server.stop() == 0
-    (key,) = key_file.read(tmp_path / "discue.db.key")
+    (key,) = key_file.read_keys(tmp_path / "discue.db.key")
     assert state(f"sqlite:///{tmp_path}/discue.db")[0] == Encryption(key_id_of(key))
 
 
@@ -126,7 +126,7 @@ def test_secrets_of_an_older_program_are_encrypted_at_the_next_start_and_stay_wh
 @pytest.mark.parametrize("command", ["serve", "init", "dev"])
 def test_without_its_key_nothing_starts_and_the_way_out_is_told(tmp_path: Path, command: str) -> None:
     assert run(tmp_path, "init").returncode == 0
-    (key,) = key_file.read(tmp_path / "discue.db.key")
+    (key,) = key_file.read_keys(tmp_path / "discue.db.key")
     (tmp_path / "discue.db.key").unlink()
     database = f"sqlite:///{tmp_path}/discue.db"
     for given in ({}, {"DISCUE_ENCRYPTION_KEY": text(NEW)}):
@@ -161,7 +161,7 @@ def test_a_key_file_that_is_none_is_told_with_its_line(tmp_path: Path) -> None:
     for command in ("init", "check"):
         result = run(tmp_path, command, "--encryption-key-file", "keys")
         assert result.returncode == 1
-        assert "keys, line 1: 32 bytes in base64 are expected" in result.stdout + result.stderr
+        assert "keys, line 1: expected 32 bytes in base64" in result.stdout + result.stderr
         assert "hunter2" not in result.stdout + result.stderr
 
 
@@ -172,7 +172,7 @@ def test_a_key_is_rotated_by_one_command_beside_a_running_server(tmp_path: Path,
         before = client.listen(receipts.url)
         rotated = run(tmp_path, "rotate-key", "--new-key")
         assert rotated.returncode == 0, rotated.stderr
-        new, old = key_file.read(tmp_path / "discue.db.key")
+        new, old = key_file.read_keys(tmp_path / "discue.db.key")
         assert f"All signing secrets are encrypted under the key {key_id_of(new)}" in rotated.stdout
         after = client.listen(receipts.url)
         client.publish()
@@ -280,7 +280,7 @@ def test_a_developers_server_keeps_a_key_in_its_folder(tmp_path: Path, request: 
                 server.out.wait_for("curl")
                 assert server.stop() == 0
             assert (server.log.text, (tmp_path / ".discue/encryption_key").stat().st_mode & 0o777) == ("", 0o600)
-        (key,) = key_file.read(tmp_path / ".discue/encryption_key")
+        (key,) = key_file.read_keys(tmp_path / ".discue/encryption_key")
         assert state(database)[0] == Encryption(key_id_of(key))
 
 

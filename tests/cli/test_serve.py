@@ -172,7 +172,7 @@ def test_cleartext_beyond_loopback_is_refused_unless_it_is_asked_for(tmp_path: P
     refused = run(tmp_path, "serve", "--host", "0.0.0.0", "--port", "0")
 
     assert refused.returncode == 2
-    assert "cleartext is served on loopback only" in refused.stderr
+    assert "cleartext is allowed on loopback only" in refused.stderr
     assert list(tmp_path.iterdir()) == []
     with serving(tmp_path, "--host", "0.0.0.0", "--insecure") as server:
         assert server.url.startswith("http://0.0.0.0:")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from discue.config.settings import SETTINGS, Command, Setting, Settings
 from discue.config.sources import describe
-from discue.config.types import ORGANIZATION, whole
+from discue.config.types import ORGANIZATION, integer
 from discue.domain.aliases import check_organization_alias
 from discue.domain.errors import DiscueError
 
@@ -29,7 +29,7 @@ def test_the_defaults_are_valid_and_serve_on_loopback_only() -> None:
 def test_a_default_is_what_its_own_text_means(setting: Setting) -> None:
     text = "" if setting.default == () else describe(setting.default)
 
-    assert setting.kind.parse(text) == setting.default
+    assert setting.type.parse(text) == setting.default
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
@@ -102,7 +102,7 @@ def test_which_hosts_only_this_machine_reaches(host: str, loopback: bool) -> Non
 
 @given(st.integers(-10, 200), st.integers(0, 90), st.integers(91, 150))
 def test_a_whole_number_is_taken_exactly_within_its_bounds(number: int, least: int, most: int) -> None:
-    kind = whole(least, most)
+    kind = integer(least, most)
 
     if least <= number <= most:
         assert kind.parse(str(number)) == number
@@ -115,7 +115,7 @@ def test_a_whole_number_is_taken_exactly_within_its_bounds(number: int, least: i
 def test_parsers_refuse_strange_text_with_a_value_error_only(text: str) -> None:
     for setting in SETTINGS:
         try:
-            setting.kind.parse(text)
+            setting.type.parse(text)
         except ValueError:
             continue
 

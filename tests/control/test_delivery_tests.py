@@ -13,8 +13,8 @@ from discue.control.listener_tests import LONGEST_SECONDS, DeliveryTestResult, S
 from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
+from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.errors import Forbidden, NotFound, Unprocessable
-from discue.domain.model import FailureKind, Outcome
 from discue.domain.scopes import Scope
 from discue.sending.request import AttemptRequest
 from discue.store import domains

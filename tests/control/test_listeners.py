@@ -7,8 +7,8 @@ from discue.control import listeners, queues
 from discue.control.context import ControlContext
 from discue.control.listeners import ListenerDetails, ListenerFields
 from discue.control.queues import QueueFields
-from discue.crypto.signatures import key_of
-from discue.crypto.signing_secrets import NO_SECRETS, decoded
+from discue.crypto.signatures import decode_secret
+from discue.crypto.signing_secrets import NO_SECRETS, decode_secrets
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import BadRequest, Forbidden, NotFound, Unprocessable
 from discue.domain.scopes import Scope
@@ -36,7 +36,7 @@ async def test_the_secret_is_told_once_and_the_urls_come_back_as_they_were_sent(
     queue = await _queue(control, cast.alice)
     made = await _listener(control, cast.alice, queue)
     assert made.secret.startswith("whsec_")
-    assert len(key_of(made.secret)) == 32
+    assert len(decode_secret(made.secret)) == 32
     read = await listeners.get(control, cast.alice.principal, queue, made.listener.public_id)
     assert read == msgspec.structs.replace(made, secret="")
     assert (read.listener.notify_url, read.listener.liveness_url) == (NOTIFY, LIVE)
@@ -49,7 +49,7 @@ async def test_what_is_stored_is_the_secret_that_was_told(cast: Cast, control: C
     organization, listener = made.listener.organization, made.listener.id
     stored = await control.store.read(lambda tx: listener_rows.by_id(tx, organization, listener))
     assert stored is not None
-    assert [secret.text for secret in decoded(stored.secrets)] == [made.secret]
+    assert [secret.text for secret in decode_secrets(stored.secrets)] == [made.secret]
 
 
 async def test_a_listener_waits_for_nothing_that_was_stored_before_it(cast: Cast, control: ControlContext) -> None:

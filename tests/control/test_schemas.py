@@ -8,15 +8,15 @@ from discue.control import messages, queues
 from discue.control.context import ControlContext
 from discue.control.queues import ClearedSchema, QueueFields
 from discue.domain.errors import Fault, Forbidden, NotFound, Unprocessable
-from discue.domain.schemas.schema import Schema, read_schema
+from discue.domain.schemas.schema import Schema, parse_schema
 from discue.domain.scopes import Scope
 from discue.publishing.publish import NewMessage, Publisher, publish
 from discue.publishing.quota_gate import QuotaGate
 from discue.store.pagination import Selection
 from tests.support.cast import Cast
 
-NUMBERS = read_schema(b'{"n": {"type": "number"}}', "rules")
-STRINGS = read_schema(b'{"n": {"type": "string"}}', "rules")
+NUMBERS = parse_schema(b'{"n": {"type": "number"}}', "rules")
+STRINGS = parse_schema(b'{"n": {"type": "string"}}', "rules")
 NUMBER, STRING = NewMessage(b'{"n": 1}', True), NewMessage(b'{"n": "x"}', True)
 
 
@@ -137,6 +137,6 @@ async def test_a_schema_that_looks_at_values_many_times_makes_messages_smaller(
     cast: Cast, control: ControlContext
 ) -> None:
     rules = [{"maximum": number} for number in range(512)]
-    heavy = read_schema(msgspec.json.encode({"items": {"allOf": rules}}), "json_schema")
+    heavy = parse_schema(msgspec.json.encode({"items": {"allOf": rules}}), "json_schema")
     queue = await _queue(cast, heavy)
     assert queue.max_message_bytes == 131_072

@@ -15,9 +15,9 @@ from discue.control.context import ControlContext
 from discue.control.queues import QueueFields
 from discue.control.topics import TopicFields
 from discue.domain.errors import BadRequest, Forbidden, NotFound, PayloadTooLarge, QuotaExceeded, Unprocessable
-from discue.domain.messages import NO_KEY_HASH, hash_key
-from discue.domain.model import Channel, MessageOptions, Queue, Topic
-from discue.domain.schemas.schema import read_schema
+from discue.domain.messages import NO_KEY_HASH, MessageOptions, hash_key
+from discue.domain.model import Channel, Queue, Topic
+from discue.domain.schemas.schema import parse_schema
 from discue.domain.scopes import Scope
 from discue.publishing.publish import NewMessage, Publisher
 from discue.publishing.quota_gate import QuotaGate
@@ -143,7 +143,7 @@ async def refused(cast: Cast, topic: Topic, into: Sequence[Queue], *drafts: NewM
 
 async def test_what_breaks_the_schema_of_one_queue_goes_into_none(cast: Cast) -> None:
     topic, plain = await a_topic(cast), await a_queue(cast)
-    schema = read_schema(b'{"n": {"type": "number", "min": 5}}', "rules")
+    schema = parse_schema(b'{"n": {"type": "number", "min": 5}}', "rules")
     strict = await a_queue(cast, schema=schema)
     await a_channel(cast, topic, plain)
     channel = await a_channel(cast, topic, strict, alias="strict", pattern="orders.>")

@@ -8,9 +8,8 @@ from discue.control import organizations, users
 from discue.control.context import ControlContext
 from discue.control.users import UserDetails, UserFields
 from discue.domain.errors import BadRequest, Conflict, Forbidden, Locked, NotFound, Unprocessable
-from discue.domain.invitation import VALID_MS
 from discue.domain.model import User
-from discue.domain.passwords import matches
+from discue.domain.passwords import INVITATION_MS, verify_password
 from discue.domain.scopes import Scope
 from tests.support.cast import Cast
 from tests.support.databases import on_sqlite_only
@@ -40,7 +39,7 @@ async def test_without_a_password_somebody_is_invited_and_with_one_active(cast: 
     invited, active = await _user(cast), await _user(cast, "bea@example.com", password=PASSWORD)
     assert (invited.user.state, active.user.state, active.invitation) == ("invited", "active", None)
     assert active.user.password_hash is not None
-    assert matches(PASSWORD, active.user.password_hash)
+    assert verify_password(PASSWORD, active.user.password_hash)
     assert PASSWORD not in active.user.password_hash
     assert [user.email for user in (await users.page(cast.control, cast.alice.principal)).items] == [
         "bea@example.com",
@@ -65,7 +64,7 @@ async def test_of_two_who_accept_at_the_same_time_one_does(cast: Cast) -> None:
 
 async def test_an_invitation_expires(cast: Cast) -> None:
     made = await _user(cast)
-    cast.clock.advance(VALID_MS)
+    cast.clock.advance(INVITATION_MS)
     assert await users.accept(cast.control, _token(made), PASSWORD) is None
 
 

@@ -16,16 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.crypto.endpoint_credentials import (
-    LONGEST_SECRET,
+    MAX_SECRET_CHARACTERS,
     AuthenticationFields,
     Credentials,
     basic_authorization,
-    checked,
-    credentials_in,
-    held_with,
-    is_same,
+    decode_credentials,
+    encode_credentials,
+    is_unchanged,
+    parse_credentials,
 )
-from discue.crypto.signing_secrets import SigningSecret, decoded
+from discue.crypto.signing_secrets import SigningSecret, decode_secrets
 from discue.domain.errors import BadRequest, DiscueError, Unprocessable
 from discue.domain.model import Authentication
 from discue.sending.endpoint_auth import credentials_of
@@ -59,14 +59,14 @@ def pointer_of(error: DiscueError) -> str:
 
 @pytest.mark.parametrize("given", [BASIC, OAUTH2, {**OAUTH2, "scope": "a:b c", "audience": "orders"}])
 def test_what_is_secret_is_kept_apart_from_what_is_shown(given: dict[str, Any]) -> None:
-    made = checked(fields(**given), NOW)
+    made = parse_credentials(fields(**given), NOW)
     assert made.secret.startswith("s3cr3t")
     assert made.public == Authentication(**{name: value for name, value in given.items() if not value.startswith("s3")})
     assert "s3cr3t" not in repr(made.public) + repr(made) + repr(fields(**given)) + repr(credentials_of(made, "l" * 21))
 
 
 def test_a_certificate_needs_its_key() -> None:
-    made = checked(fields(type="certificate", **pair()), NOW)
+    made = parse_credentials(fields(type="certificate", **pair()), NOW)
     assert (made.public.certificate, made.secret) == (pair()["certificate"], pair()["private_key"])
     assert "PRIVATE" not in repr(made) + repr(credentials_of(made, "l" * 21))
 
@@ -75,7 +75,7 @@ def test_a_certificate_needs_its_key() -> None:
 def test_all_that_a_type_needs_must_be_there(given: dict[str, str]) -> None:
     for name in given.keys() - {"type"}:
         with pytest.raises(BadRequest) as refused:
-            checked(fields(**{**given, name: None}), NOW)
+            parse_credentials(fields(**{**given, name: None}), NOW)
         assert pointer_of(refused.value) == f"/authentication/{name}"
 
 
@@ -89,7 +89,7 @@ def test_all_that_a_type_needs_must_be_there(given: dict[str, str]) -> None:
         ({**BASIC, "username": ""}, "username"),
         ({**BASIC, "username": "x" * 256}, "username"),
         ({**BASIC, "password": "a\r\nb"}, "password"),
-        ({**BASIC, "password": "x" * (LONGEST_SECRET + 1)}, "password"),
+        ({**BASIC, "password": "x" * (MAX_SECRET_CHARACTERS + 1)}, "password"),
         ({**OAUTH2, "token_url": "ftp://login.example.com/"}, "token_url"),
         ({**OAUTH2, "token_url": "https://a:b@login.example.com/"}, "token_url"),
         ({**OAUTH2, "client_secret": ""}, "client_secret"),
@@ -102,7 +102,7 @@ def test_all_that_a_type_needs_must_be_there(given: dict[str, str]) -> None:
 )
 def test_what_cannot_be_used_is_refused_with_its_place(given: dict[str, str], pointer: str) -> None:
     with pytest.raises(Unprocessable) as refused:
-        checked(fields(**given), NOW)
+        parse_credentials(fields(**given), NOW)
     assert pointer_of(refused.value) == f"/authentication/{pointer}"
     assert "s3cr3t" not in str(refused.value)
 
@@ -118,25 +118,25 @@ def test_a_key_that_is_none_of_the_certificates_is_refused() -> None:
     short = _in_pem(rsa.generate_private_key(public_exponent=65_537, key_size=1_024))  # noqa: S505 - that is the point
     for key in ("key", pair()["certificate"], other, short, _in_pem(own, password=b"s3cr3t"), other[:-40]):
         with pytest.raises(Unprocessable) as refused:
-            checked(fields(type="certificate", certificate=pair()["certificate"], private_key=key), NOW)
+            parse_credentials(fields(type="certificate", certificate=pair()["certificate"], private_key=key), NOW)
         assert pointer_of(refused.value) == "/authentication/private_key"
         assert "PRIVATE" not in str(refused.value)
 
 
 def test_a_certificate_that_has_expired_is_refused() -> None:
     with pytest.raises(Unprocessable) as refused:
-        checked(fields(type="certificate", **pair()), 253_402_300_799_000)
+        parse_credentials(fields(type="certificate", **pair()), 253_402_300_799_000)
     assert pointer_of(refused.value) == "/authentication/certificate"
 
 
 def test_what_is_given_back_as_it_was_shown_changes_nothing() -> None:
-    stored = checked(fields(**OAUTH2), NOW).public
+    stored = parse_credentials(fields(**OAUTH2), NOW).public
     shown = {name: value for name, value in OAUTH2.items() if name != "client_secret"}
-    assert is_same(stored, fields(**shown))
-    assert not is_same(stored, fields(**OAUTH2))
-    assert not is_same(stored, fields(**{**shown, "token_url": "https://evil.example.com/token"}))
-    assert not is_same(stored, fields(**{**shown, "scope": "more"}))
-    assert not is_same(None, fields(**shown))
+    assert is_unchanged(stored, fields(**shown))
+    assert not is_unchanged(stored, fields(**OAUTH2))
+    assert not is_unchanged(stored, fields(**{**shown, "token_url": "https://evil.example.com/token"}))
+    assert not is_unchanged(stored, fields(**{**shown, "scope": "more"}))
+    assert not is_unchanged(None, fields(**shown))
 
 
 texts = st.text(min_size=1, max_size=40)
@@ -145,17 +145,17 @@ texts = st.text(min_size=1, max_size=40)
 @given(texts, texts, st.sampled_from(["basic", "oauth2"]))
 def test_credentials_are_kept_beside_signing_secrets(name: str, secret: str, kind: Any) -> None:
     credentials = Credentials(Authentication(kind, username=name, client_id=name), secret)
-    held = held_with(SECRETS, credentials)
-    assert (decoded(held), credentials_in(held)) == (SECRETS, credentials)
-    alone = held_with(SECRETS, None)
-    assert (decoded(alone), credentials_in(alone)) == (SECRETS, None)
+    held = encode_credentials(SECRETS, credentials)
+    assert (decode_secrets(held), decode_credentials(held)) == (SECRETS, credentials)
+    alone = encode_credentials(SECRETS, None)
+    assert (decode_secrets(alone), decode_credentials(alone)) == (SECRETS, None)
 
 
 def test_what_older_versions_kept_has_no_credentials() -> None:
-    assert credentials_in(b'["whsec_b","whsec_a"]') is None
-    assert credentials_in(b"[]") is None
-    with pytest.raises(ValueError, match=r"^the credentials cannot be read$"):
-        credentials_in(b'{"signing":[],"credentials":{"secret":"s3cr3t"}}')
+    assert decode_credentials(b'["whsec_b","whsec_a"]') is None
+    assert decode_credentials(b"[]") is None
+    with pytest.raises(ValueError, match=r"^the credentials cannot be decoded$"):
+        decode_credentials(b'{"signing":[],"credentials":{"secret":"s3cr3t"}}')
 
 
 @given(texts, texts)
@@ -176,14 +176,17 @@ def test_basic_is_utf_8_in_base64() -> None:
 
 def test_of_each_type_something_else_goes_into_requests() -> None:
     listener = "l" * 21
-    basic = credentials_of(checked(fields(**BASIC), NOW), listener)
+    basic = credentials_of(parse_credentials(fields(**BASIC), NOW), listener)
     assert [name for name, _ in basic.headers] == ["authorization"]
-    oauth2 = credentials_of(checked(fields(**{**OAUTH2, "client_id": "a b", "scope": "x y"}), NOW), listener)
+    oauth2 = credentials_of(parse_credentials(fields(**{**OAUTH2, "client_id": "a b", "scope": "x y"}), NOW), listener)
     assert oauth2.grant is not None
     assert oauth2.grant.authorization == basic_authorization("a+b", "s3cr3t")
     assert oauth2.grant.form == b"grant_type=client_credentials&scope=x+y"
-    certificate = credentials_of(checked(fields(type="certificate", **pair()), NOW), listener)
+    certificate = credentials_of(parse_credentials(fields(type="certificate", **pair()), NOW), listener)
     assert certificate.identity is not None
     assert (oauth2.headers, certificate.headers, certificate.grant) == ((), (), None)
-    assert credentials_of(checked(fields(type="certificate", **pair()), NOW), "m" * 21).identity != certificate.identity
+    assert (
+        credentials_of(parse_credentials(fields(type="certificate", **pair()), NOW), "m" * 21).identity
+        != certificate.identity
+    )
     assert credentials_of(None, listener).headers == ()

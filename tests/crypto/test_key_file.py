@@ -13,34 +13,34 @@ KEY, OTHER = b"\xfb" * 32, b"\xff" * 32
 
 def test_a_key_is_made_for_its_owner_alone_and_once(tmp_path: Path) -> None:
     path = tmp_path / "discue.db.key"
-    made = key_file.make(path, os.urandom)
+    made = key_file.create_key_file(path, os.urandom)
     assert path.stat().st_mode & 0o777 == 0o600
     assert key_file.is_private(path)
-    assert key_file.make(path, os.urandom) == made == key_file.read(path)
+    assert key_file.create_key_file(path, os.urandom) == made == key_file.read_keys(path)
     assert [len(key) for key in made] == [32]
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_new_key_comes_first_and_the_older_ones_stay(tmp_path: Path) -> None:
     path = tmp_path / "keys"
-    (old,) = key_file.make(path, os.urandom)
-    new = key_file.add_new(path, os.urandom)
-    assert key_file.read(path) == (new, old)
-    key_file.put(path, (old, KEY))
-    assert key_file.read(path) == (old, KEY, new)
+    (old,) = key_file.create_key_file(path, os.urandom)
+    new = key_file.add_new_key(path, os.urandom)
+    assert key_file.read_keys(path) == (new, old)
+    key_file.insert_keys(path, (old, KEY))
+    assert key_file.read_keys(path) == (old, KEY, new)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_both_alphabets_of_base64_comments_and_empty_lines_are_read(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(f"# ours\n{b64encode(KEY).decode()}\n\n  {urlsafe_b64encode(OTHER).decode()}  \n")
-    assert key_file.read(path) == (KEY, OTHER)
+    assert key_file.read_keys(path) == (KEY, OTHER)
 
 
 def test_no_file_has_no_keys_and_others_than_its_owner_are_noticed(tmp_path: Path) -> None:
     path = tmp_path / "keys"
-    assert key_file.read(path) == ()
-    key_file.make(path, os.urandom)
+    assert key_file.read_keys(path) == ()
+    key_file.create_key_file(path, os.urandom)
     path.chmod(0o640)
     assert not key_file.is_private(path)
 
@@ -49,28 +49,28 @@ def test_no_file_has_no_keys_and_others_than_its_owner_are_noticed(tmp_path: Pat
 def test_a_line_that_is_no_key_is_named_and_not_shown(tmp_path: Path, line: str) -> None:
     path = tmp_path / "keys"
     path.write_text(f"# ours\n{line}\n")
-    with pytest.raises(SettingsInvalid, match=r"keys, line 2: 32 bytes in base64 are expected") as raised:
-        key_file.read(path)
+    with pytest.raises(SettingsInvalid, match=r"keys, line 2: expected 32 bytes in base64") as raised:
+        key_file.read_keys(path)
     assert line not in str(raised.value)
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SettingsInvalid, match="cannot be read: Is a directory"):
-        key_file.read(tmp_path)
+    with pytest.raises(SettingsInvalid, match="Is a directory"):
+        key_file.read_keys(tmp_path)
     (tmp_path / "keys").write_bytes(b"\xff")
-    with pytest.raises(SettingsInvalid, match="cannot be read: it is not text"):
-        key_file.read(tmp_path / "keys")
+    with pytest.raises(SettingsInvalid, match="not a text file"):
+        key_file.read_keys(tmp_path / "keys")
 
 
 def test_where_keys_are(tmp_path: Path) -> None:
     named = tmp_path / "named"
     beside = Settings(database="sqlite:////var/lib/discue.db")
     server = Settings(database="postgresql://discue@db/discue")
-    assert key_file.place_of(beside) == Path("/var/lib/discue.db.key")
-    assert key_file.place_of(Settings(encryption_key_file=named)) == named
-    assert key_file.place_of(server) is None
-    assert key_file.place_of(Settings(encryption_key=(KEY,))) is None
-    key_file.put(named, (KEY,))
-    assert key_file.keys_of(Settings(encryption_key_file=named)) == (KEY,)
-    assert key_file.keys_of(Settings(encryption_key=(KEY, OTHER))) == (KEY, OTHER)
-    assert key_file.keys_of(server) == ()
+    assert key_file.key_file_path(beside) == Path("/var/lib/discue.db.key")
+    assert key_file.key_file_path(Settings(encryption_key_file=named)) == named
+    assert key_file.key_file_path(server) is None
+    assert key_file.key_file_path(Settings(encryption_key=(KEY,))) is None
+    key_file.insert_keys(named, (KEY,))
+    assert key_file.current_keys(Settings(encryption_key_file=named)) == (KEY,)
+    assert key_file.current_keys(Settings(encryption_key=(KEY, OTHER))) == (KEY, OTHER)
+    assert key_file.current_keys(server) == ()

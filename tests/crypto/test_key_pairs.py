@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from discue.crypto.signatures import (
     SignatureInvalid,
-    key_of,
+    decode_private_key,
+    decode_secret,
+    encode_public_key,
     new_private_key,
-    private_key_of,
-    public_text_of,
     sign,
     verify,
 )
@@ -29,9 +29,9 @@ def headers_of(signature: str) -> dict[str, str]:
 
 @given(seeds, st.binary(max_size=300))
 def test_whoever_has_the_public_key_can_verify(seed: bytes, body: bytes) -> None:
-    private = private_key_of(new_private_key(lambda _: seed))
-    shared, pair = sign((key_of(SECRET), private), MESSAGE, NOW // 1_000, body).split(" ")
-    public = public_text_of(private)
+    private = decode_private_key(new_private_key(lambda _: seed))
+    shared, pair = sign((decode_secret(SECRET), private), MESSAGE, NOW // 1_000, body).split(" ")
+    public = encode_public_key(private)
     Ed25519PublicKey.from_public_bytes(b64decode(public.removeprefix("whpk_"))).verify(
         b64decode(pair.removeprefix("v1a,")), b"%b.%d.%b" % (MESSAGE.encode(), NOW // 1_000, body)
     )
@@ -44,7 +44,7 @@ def test_whoever_has_the_public_key_can_verify(seed: bytes, body: bytes) -> None
 
 @given(seeds, st.binary(max_size=100), st.sampled_from(["v1a,", "v1a,!", "v1a", "", "v2a,AAAA", "v1a," + "A" * 88]))
 def test_what_is_no_signature_of_it_does_not_verify(seed: bytes, body: bytes, signature: str) -> None:
-    public = public_text_of(Ed25519PrivateKey.from_private_bytes(seed))
+    public = encode_public_key(Ed25519PrivateKey.from_private_bytes(seed))
     with pytest.raises(SignatureInvalid):
         verify(public, headers_of(signature or "x"), body, NOW)
 
@@ -53,17 +53,17 @@ def test_what_is_no_signature_of_it_does_not_verify(seed: bytes, body: bytes, si
 def test_a_private_key_has_its_own_public_key_behind_it_or_none(seed: bytes, behind: bytes) -> None:
     own = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
     for text in (seed, seed + own):
-        key = private_key_of("whsk_" + b64encode(text).decode())
+        key = decode_private_key("whsk_" + b64encode(text).decode())
         assert (key.private_bytes_raw(), key.public_key().public_bytes_raw()) == (seed, own)
     if behind != own:
         with pytest.raises(ValueError, match="second half"):
-            private_key_of("whsk_" + b64encode(seed + behind).decode())
+            decode_private_key("whsk_" + b64encode(seed + behind).decode())
 
 
 @given(st.one_of(st.text(), st.binary(max_size=70).map(lambda raw: "whsk_" + b64encode(raw).decode())))
 def test_what_is_no_private_key_is_refused_without_being_shown(text: str) -> None:
     try:
-        private_key_of(text)
+        decode_private_key(text)
     except ValueError as error:
         shown = "".join(traceback.format_exception(error, limit=0))
         assert len(text) < 12 or text.removeprefix("whsk_") not in shown

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.crypto.keyring import KEY_BYTES, NONCE_BYTES, DecryptionFailed, Keyring, UnknownKey, key_id_in, key_id_of
-from discue.crypto.signing_secrets import SigningSecret, decoded, encoded, place_of
+from discue.crypto.signing_secrets import SigningSecret, associated_data, decode_secrets, encode_secrets
 
 keys = st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES)
 nonces = st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES)
 ids = st.integers(1, (1 << 63) - 1)
 KEY, OTHER, NONCE = b"k" * KEY_BYTES, b"o" * KEY_BYTES, b"n" * NONCE_BYTES
-PLACE = place_of(1, 2)
+PLACE = associated_data(1, 2)
 
 
 @given(keys, keys, nonces, st.binary(), st.binary())
@@ -30,12 +30,12 @@ def test_what_is_sealed_opens_again_whatever_other_keys_there_are(
 @given(ids, ids, ids, ids)
 def test_moved_to_another_row_it_does_not_open(organization: int, listener: int, other: int, another: int) -> None:
     ring = Keyring((KEY,))
-    sealed = ring.seal(ring.first, b"secret", place_of(organization, listener), NONCE)
+    sealed = ring.seal(ring.first, b"secret", associated_data(organization, listener), NONCE)
     if (organization, listener) == (other, another):
-        assert ring.open(sealed, place_of(other, another)) == b"secret"
+        assert ring.open(sealed, associated_data(other, another)) == b"secret"
     else:
         with pytest.raises(DecryptionFailed):
-            ring.open(sealed, place_of(other, another))
+            ring.open(sealed, associated_data(other, another))
 
 
 @given(st.data())
@@ -79,11 +79,14 @@ def test_no_error_and_no_repr_shows_a_secret_or_a_key(key: bytes, nonce: bytes, 
     text = "whsec_" + b64encode(secret).decode()
     ring = Keyring((key,))
     kept = SigningSecret(text, "s" * 21)
-    content = encoded((kept,))
-    shown = repr(ring) + repr(kept) + repr(decoded(content))
+    content = encode_secrets((kept,))
+    shown = repr(ring) + repr(kept) + repr(decode_secrets(content))
     for broken in (content[:cut], content.replace(b"{", b"[", 1), content + b"x"):
         sealed = ring.seal(ring.first, broken, PLACE, nonce)
-        for work in (lambda broken=broken: decoded(broken), lambda sealed=sealed: ring.open(sealed, b"elsewhere")):
+        for work in (
+            lambda broken=broken: decode_secrets(broken),
+            lambda sealed=sealed: ring.open(sealed, b"elsewhere"),
+        ):
             try:
                 work()
             except ValueError as error:
@@ -93,7 +96,7 @@ def test_no_error_and_no_repr_shows_a_secret_or_a_key(key: bytes, nonce: bytes, 
 
 
 def test_secrets_of_before_they_had_ids_are_read() -> None:
-    assert decoded(b'["whsec_b","whsec_a"]') == (SigningSecret("whsec_b"), SigningSecret("whsec_a"))
+    assert decode_secrets(b'["whsec_b","whsec_a"]') == (SigningSecret("whsec_b"), SigningSecret("whsec_a"))
 
 
 @given(
@@ -104,7 +107,7 @@ def test_secrets_of_before_they_had_ids_are_read() -> None:
     )
 )
 def test_secrets_are_read_as_they_were_kept(secrets: list[SigningSecret]) -> None:
-    assert decoded(encoded(secrets)) == tuple(secrets)
+    assert decode_secrets(encode_secrets(secrets)) == tuple(secrets)
 
 
 @given(st.integers(1, 1 << 50), st.integers(0, 1 << 50))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from discue.crypto.signatures import SignatureInvalid, key_of, new_secret, sign, verify
+from discue.crypto.signatures import SignatureInvalid, decode_secret, new_secret, sign, verify
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 MESSAGE = "0OPFvCRRk3PdHdhfqKbcp"
@@ -17,7 +17,7 @@ BODY = b'{"count": 1}'
 
 
 def headers_of(body: bytes = BODY, *secrets: str, timestamp: int = NOW // 1_000) -> dict[str, str]:
-    keys = [key_of(secret) for secret in secrets or (SECRET,)]
+    keys = [decode_secret(secret) for secret in secrets or (SECRET,)]
     return {
         "webhook-id": MESSAGE,
         "webhook-timestamp": str(timestamp),
@@ -30,20 +30,20 @@ def other_secret(number: int) -> str:
 
 
 def test_the_known_vector_of_the_standard() -> None:
-    signature = sign([key_of(SECRET)], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b'{"test": 2432232314}')
+    signature = sign([decode_secret(SECRET)], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b'{"test": 2432232314}')
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_a_new_secret_has_the_prefix_and_32_bytes() -> None:
     secret = new_secret(lambda length: b"\xfb" * length)
     assert secret.startswith("whsec_")
-    assert key_of(secret) == b"\xfb" * 32
+    assert decode_secret(secret) == b"\xfb" * 32
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_!!!!", "whsec_c2hvcnQ=", "whsec_" + "A" * 400, "whsec_ä"])
 def test_a_bad_secret_is_refused_without_being_shown(secret: str) -> None:
     with pytest.raises(ValueError, match="a signing secret") as caught:
-        key_of(secret)
+        decode_secret(secret)
     assert secret.removeprefix("whsec_") == "" or secret.removeprefix("whsec_") not in str(caught.value)
 
 
@@ -112,7 +112,7 @@ def test_a_missing_header_is_named(name: str) -> None:
 
 
 def test_another_secret_does_not_verify() -> None:
-    with pytest.raises(SignatureInvalid, match="None of the signatures"):
+    with pytest.raises(SignatureInvalid, match="No signature matches"):
         verify(other_secret(1), headers_of(), BODY, NOW)
 
 
@@ -131,4 +131,4 @@ def test_an_old_or_future_signature_does_not_verify(drift_ms: int) -> None:
 
 
 def test_the_exception_says_what_it_is() -> None:
-    assert str(SignatureInvalid()) == "The request was not signed with this secret, or not lately."
+    assert str(SignatureInvalid()) == "The signature is invalid, or too old."

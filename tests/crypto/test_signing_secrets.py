@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.crypto.signing_secrets import (
-    MOST_VALID,
+    MAX_VALID,
     LastSecret,
     SecretType,
     SigningSecret,
     TooManySecrets,
-    with_fresh,
+    with_new,
     without,
 )
 
@@ -23,7 +23,7 @@ def numbered(drawn: list[tuple[SecretType, int]]) -> list[SigningSecret]:
     return [SigningSecret(f"t{n}", f"id{n}", kind, 0, end) for n, (kind, end) in enumerate(drawn)]
 
 
-some = st.lists(st.tuples(types, ends), max_size=MOST_VALID).map(numbered)
+some = st.lists(st.tuples(types, ends), max_size=MAX_VALID).map(numbered)
 
 
 @given(some, types, instants, instants)
@@ -33,11 +33,11 @@ def test_a_fresh_one_comes_first_and_has_no_end(
     fresh = SigningSecret("fresh", "fresh", fresh_type, now)
     before = {each.id: each for each in secrets}
     try:
-        first, *rest = with_fresh(secrets, fresh, ends_at, now)
+        first, *rest = with_new(secrets, fresh, ends_at, now)
     except TooManySecrets:
-        assert sum(each.is_valid(now) for each in secrets) == MOST_VALID
+        assert sum(each.is_valid(now) for each in secrets) == MAX_VALID
         return
-    assert (first, len(rest) < MOST_VALID) == (fresh, True)
+    assert (first, len(rest) < MAX_VALID) == (fresh, True)
     assert [each.id for each in rest] == [each.id for each in secrets if each.id in {kept.id for kept in rest}]
     for each in rest:
         old = before[each.id]
@@ -53,7 +53,7 @@ def test_a_fresh_one_comes_first_and_has_no_end(
             assert old in rest
 
 
-@given(some, st.integers(0, MOST_VALID), instants)
+@given(some, st.integers(0, MAX_VALID), instants)
 def test_one_less_leaves_one_without_an_end(secrets: list[SigningSecret], number: int, now: int) -> None:
     others = [each for each in secrets if each.id != f"id{number}"]
     try:

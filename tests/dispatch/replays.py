@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable
 
+from discue.domain.attempts import Outcome
 from discue.domain.ids import event_id_of
-from discue.domain.model import Listener, Outcome, Replay, ReplaySpec
+from discue.domain.model import Listener, Replay, ReplaySpec
 from discue.store import replays
 from tests.dispatch.stage import Sent, Stage, well
 

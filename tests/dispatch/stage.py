@@ -12,21 +12,12 @@ import msgspec
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
 from discue.dispatch.lane.context import Reach
 from discue.dispatch.lane.lane import Lane
-from discue.domain.attempt_trace import Timings, Trace
+from discue.domain.attempts import FailureKind, Outcome, Timings, Trace
 from discue.domain.egress import Target
 from discue.domain.ids import SLOTS, PublicIds, RowIds
-from discue.domain.model import (
-    CursorCounts,
-    DeliveryOptions,
-    FailureKind,
-    Listener,
-    Liveness,
-    MessageOptions,
-    OnMissed,
-    Organization,
-    Outcome,
-    Queue,
-)
+from discue.domain.listener_health import Liveness
+from discue.domain.messages import MessageOptions
+from discue.domain.model import CursorCounts, DeliveryOptions, Listener, OnMissed, Organization, Queue
 from discue.observability.logs import Log
 from discue.publishing.publish import NewMessage, entry_for
 from discue.sending.fetch import FetchResult
@@ -61,7 +52,7 @@ def badly(status: int = 500, *, error: FailureKind = "status", no_retry: bool = 
 
 def with_trace(outcome: Outcome, body: bytes = b"no") -> Outcome:
     """The same as of a sender that keeps its details."""
-    timings = Timings(None, None, None, 1, outcome.took_ms)
+    timings = Timings(None, None, None, 1, outcome.duration_ms)
     trace = Trace(b"POST / HTTP/1.1\r\nhost: x\r\n\r\n", (), body, len(body), "203.0.113.7:443", True, timings)
     return msgspec.structs.replace(outcome, trace=trace)
 

@@ -1,7 +1,8 @@
 """What lanes show listeners, from the next attempt on: headers, a grant or an identity."""
 
-from discue.crypto.endpoint_credentials import Credentials, held_with
-from discue.domain.model import Authentication, DeliveryOptions, Listener, MessageOptions
+from discue.crypto.endpoint_credentials import Credentials, encode_credentials
+from discue.domain.messages import MessageOptions
+from discue.domain.model import Authentication, DeliveryOptions, Listener
 from discue.store import listeners
 from discue.store.engine import Transaction
 from tests.dispatch.stage import Sent, Stage, until, well
@@ -16,7 +17,7 @@ async def _show(stage: Stage, listener: Listener, credentials: Credentials | Non
     public = None if credentials is None else credentials.public
 
     async def work(tx: Transaction) -> None:
-        await listeners.set_secrets(tx, listener.organization, listener.id, held_with((), credentials))
+        await listeners.set_secrets(tx, listener.organization, listener.id, encode_credentials((), credentials))
 
     await stage.store.write(work)
     return await stage.configure(listener, options=DeliveryOptions(authentication=public))

@@ -7,15 +7,9 @@ import pytest
 
 from discue.dispatch.lane.redelivery import WAITING_RETRIES
 from discue.domain.errors import StoreUnavailable
-from discue.domain.model import (
-    Delivery,
-    DeliveryOptions,
-    Listener,
-    MessageOptions,
-    MissedSelection,
-    Queue,
-    RetryOptions,
-)
+from discue.domain.messages import MessageOptions
+from discue.domain.model import Delivery, DeliveryOptions, Listener, MissedSelection, Queue
+from discue.domain.retry import RetryOptions
 from discue.store import deliveries, delivery_rows, listeners, messages, retention
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, Transaction

@@ -12,13 +12,13 @@ from discue.dispatch.delivery_rules import (
     drop_reason,
     steps_of_page,
 )
-from discue.domain.model import Entry
+from discue.domain.messages import Entry
 from discue.store.engine import LogPage
 from tests.support.clocks import NOON
 
 
 def _entry(seq: int, *, expires_at: int = 0, origin_seq: int = 0, waits: bool = False) -> Entry:
-    return Entry(seq, f"m{seq}", NOON, True, b"1", expires_at=expires_at, origin_seq=origin_seq, waits=waits)
+    return Entry(seq, f"m{seq}", NOON, True, b"1", expires_at=expires_at, origin_seq=origin_seq, is_delayed=waits)
 
 
 def _page(*entries: Entry) -> LogPage:

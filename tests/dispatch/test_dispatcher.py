@@ -8,7 +8,8 @@ import apsw
 import pytest
 
 from discue.dispatch import dispatcher, registry, timers
-from discue.domain.model import DeliveryOptions, Listener, Queue, RetryOptions
+from discue.domain.model import DeliveryOptions, Listener, Queue
+from discue.domain.retry import RetryOptions
 from discue.sending.request import AttemptRequest
 from discue.store import organizations, queues
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well

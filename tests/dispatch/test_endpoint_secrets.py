@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from discue.crypto.keyring import Keyring
-from discue.crypto.signing_secrets import SigningSecret, encoded, place_of
+from discue.crypto.signing_secrets import SigningSecret, associated_data, encode_secrets
 from discue.dispatch.lane.endpoint import DeliveryDefaults, endpoint_of
 from tests.dispatch.test_progress import RECORD as SOME_RECORD
 
@@ -15,11 +15,11 @@ RECORD = msgspec.structs.replace(SOME_RECORD, liveness_url="https://example.com/
 KEY, NONCE, SIGNING = b"k" * 32, b"n" * 12, b"s" * 32
 SECRET = SigningSecret("whsec_" + b64encode(SIGNING).decode(), "s" * 21)
 RING = Keyring((KEY,))
-SEALED = RING.seal(RING.first, encoded((SECRET,)), place_of(RECORD.organization, RECORD.listener), NONCE)
+SEALED = RING.seal(RING.first, encode_secrets((SECRET,)), associated_data(RECORD.organization, RECORD.listener), NONCE)
 DEFAULTS = DeliveryDefaults(50, 15_000)
 
 
-@pytest.mark.parametrize("stored", [SEALED, encoded((SECRET,)), msgspec.json.encode([SECRET.text])])
+@pytest.mark.parametrize("stored", [SEALED, encode_secrets((SECRET,)), msgspec.json.encode([SECRET.text])])
 def test_secrets_are_opened_however_they_are_stored(stored: bytes) -> None:
     endpoint = endpoint_of(msgspec.structs.replace(RECORD, secrets=stored), DEFAULTS, RING)
     assert endpoint.keys == (SIGNING,)

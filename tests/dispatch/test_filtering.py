@@ -3,7 +3,9 @@
 import json
 from typing import Any
 
-from discue.domain.model import CursorCounts, DeliveryOptions, Listener, MessageOptions, Queue, RateLimit
+from discue.domain.messages import MessageOptions
+from discue.domain.model import CursorCounts, DeliveryOptions, Listener, Queue
+from discue.domain.rate import RateLimit
 from discue.domain.window import SPAN
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
 

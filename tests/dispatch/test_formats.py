@@ -6,7 +6,9 @@ import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 
 from discue.crypto.signatures import sign
-from discue.domain.model import DeliveryFormat, DeliveryOptions, MessageOptions
+from discue.domain.cloudevents import DeliveryFormat
+from discue.domain.messages import MessageOptions
+from discue.domain.model import DeliveryOptions
 from discue.sending.request import RequestHeads, attempt_head
 from tests.dispatch.stage import Sent, Stage, badly, well
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from discue.dispatch.lane import handover_outcomes, inherited_requests
-from discue.domain.attempt_detail import unpacked
+from discue.domain.attempts import Outcome, decode_detail
 from discue.domain.errors import StoreUnavailable
-from discue.domain.model import Listener, Outcome, Queue
+from discue.domain.model import Listener, Queue
 from discue.store import handover
 from discue.store.engine import Appended, Notification, Settle, Work
 from discue.store.store import Store
@@ -95,8 +95,8 @@ async def test_what_happened_at_an_attempt_of_the_former_owner_is_kept_as_well(s
     kept = await stage.rows("SELECT d.listener, d.content FROM attempt a JOIN attempt_detail d ON d.id = a.id")
     due = await stage.rows("SELECT due_at FROM exception ORDER BY due_at")
     assert [owner for owner, _ in kept] == [listener.id] * 3
-    assert sorted((unpacked(content).next_attempt_at,) for _, content in kept) == due
-    assert {unpacked(content).body for _, content in kept} == {body}
+    assert sorted((decode_detail(content).next_attempt_at,) for _, content in kept) == due
+    assert {decode_detail(content).body for _, content in kept} == {body}
 
 
 async def test_what_the_former_owner_has_missed_is_counted_as_missed(stage: Stage) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from discue.dispatch.lane.throttle import PAUSE_MS, RETRYING_LIMIT
-from discue.domain.attempt_detail import unpacked
+from discue.domain.attempts import decode_detail
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.window import SPAN
@@ -117,7 +117,7 @@ async def test_what_happened_at_an_attempt_is_kept_with_when_the_next_one_may_st
     kept = await stage.rows(
         "SELECT a.seq, d.listener, d.content FROM attempt a JOIN attempt_detail d ON d.id = a.id ORDER BY a.seq"
     )
-    assert [(seq, owner, unpacked(content).next_attempt_at) for seq, owner, content in kept] == [
+    assert [(seq, owner, decode_detail(content).next_attempt_at) for seq, owner, content in kept] == [
         (1, listener.id, due_at),
         (2, listener.id, 0),
         (3, listener.id, 0),

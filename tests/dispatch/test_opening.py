@@ -10,8 +10,8 @@ from discue.dispatch.lane.breaker import ALL, CircuitBreaker
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.dispatch.lane.throttle import FAILURES_IN_A_ROW
 from discue.domain.egress import parse_target
-from discue.domain.liveness import after_probe
-from discue.domain.model import Listener, Liveness, Queue
+from discue.domain.listener_health import Liveness, after_probe
+from discue.domain.model import Listener, Queue
 from discue.domain.retry import DEFAULT_RETRY_POLICY
 from discue.store.engine import Transaction
 from discue.store.listener_health import ListenerHealth, Sweep

@@ -3,7 +3,10 @@
 import msgspec
 import pytest
 
-from discue.domain.model import DeliveryOptions, Listener, MessageOptions, Queue, RateLimit, RetryOptions
+from discue.domain.messages import MessageOptions
+from discue.domain.model import DeliveryOptions, Listener, Queue
+from discue.domain.rate import RateLimit
+from discue.domain.retry import RetryOptions
 from discue.store import queues
 from discue.store.engine import Transaction
 from tests.dispatch.stage import Stage, badly, well

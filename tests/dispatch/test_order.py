@@ -7,8 +7,11 @@ from typing import TypeVar
 
 import pytest
 
+from discue.domain.attempts import Outcome
 from discue.domain.errors import StoreUnavailable
-from discue.domain.model import DeliveryOptions, Listener, MessageOptions, Outcome, Queue, RetryOptions
+from discue.domain.messages import MessageOptions
+from discue.domain.model import DeliveryOptions, Listener, Queue
+from discue.domain.retry import RetryOptions
 from discue.domain.window import SPAN
 from discue.store import deliveries, messages
 from discue.store.delivery_rows import read_open_keys

@@ -245,7 +245,7 @@ async def test_another_one_gets_its_share_when_it_has_stayed_for_a_while_and_a_b
     assert alice.desk.given_up == [500]
     await house.pass_seconds(3)
     shares = Rendezvous([alice.me, bob.me])
-    assert all(owner == shares.preferred(cursor) for cursor, owner in (await house.owners()).items())
+    assert all(owner == shares.owner_of(cursor) for cursor, owner in (await house.owners()).items())
     assert 550 < sum(alice.desk.given_up) < 750
     moved = len(alice.desk.given_up)
     await house.pass_seconds(10)
@@ -275,7 +275,7 @@ async def test_the_cursors_of_one_whose_lease_is_over_go_to_the_others(house: Ho
     await alice.look()
     await charlie.look()
     shares = Rendezvous([alice.me, charlie.me])
-    assert all(owner == shares.preferred(cursor) for cursor, owner in (await house.owners()).items())
+    assert all(owner == shares.owner_of(cursor) for cursor, owner in (await house.owners()).items())
     assert set(await house.members()) == {alice.me, charlie.me}
 
 

@@ -22,10 +22,11 @@ from discue.dispatch.lane.context import Reach
 from discue.dispatch.poller import Poller, Watched
 from discue.dispatch.pull.broker import Pulls
 from discue.dispatch.pull.receive import Limits, Means
+from discue.domain.attempts import Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.errors import StoreUnavailable
 from discue.domain.ids import PublicIds, RowIds
-from discue.domain.model import Outcome, Queue
+from discue.domain.model import Queue
 from discue.observability.logs import Log
 from discue.sending.request import AttemptRequest
 from discue.store import feed, listeners, organizations, purge, queues, workers

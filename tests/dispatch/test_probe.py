@@ -9,7 +9,7 @@ import pytest
 from discue.dispatch.lane import probe
 from discue.dispatch.lane.probe import ProbeSender
 from discue.domain.egress import EgressPolicy, IPAddress, parse_target
-from discue.domain.liveness import error_of
+from discue.domain.listener_health import probe_error
 from discue.sending.fetch import Fetcher, FetchResult
 from tests.dispatch.stage import until
 from tests.sending.scripted_server import CLOSE, HANG, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
@@ -62,17 +62,17 @@ async def test_what_a_server_does_is_what_is_said_of_it(
     script: Script, error: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if error == "no answer in time":
-        monkeypatch.setattr(probe, "PROBE_SECONDS", 0.3)
+        monkeypatch.setattr(probe, "PROBE_TIMEOUT_SECONDS", 0.3)
     async with ScriptedServer([script]) as server:
         found = await _probed(f"http://live.example:{server.port}/live")
-    assert error_of(found.error, found.status) == error
+    assert probe_error(found.error, found.status) == error
 
 
 async def test_nobody_there_is_no_connection() -> None:
     async with ScriptedServer([(HANG,)]) as server:
         port = server.port
     found = await _probed(f"http://live.example:{port}/")
-    assert error_of(found.error, found.status) == "no connection"
+    assert probe_error(found.error, found.status) == "no connection"
 
 
 @pytest.mark.parametrize("host", ["live.example", "127.0.0.1", "[::ffff:127.0.0.1]"])
@@ -80,14 +80,14 @@ async def test_an_internal_address_is_not_asked_and_nothing_of_it_is_told(host: 
     async with ScriptedServer([(READ_HEAD, _answer(200), CLOSE)]) as server:
         found = await _probed(f"http://{host}:{server.port}/", EgressPolicy())
         assert server.connections == 0
-    assert (error_of(found.error, found.status), found.status) == ("address not allowed", 0)
+    assert (probe_error(found.error, found.status), found.status) == ("address not allowed", 0)
 
 
 async def test_over_tls_the_certificate_must_name_the_host() -> None:
     async with ScriptedServer([(READ_HEAD, _answer(200), CLOSE)], server_context("live.example")) as server:
         well = await _probed(f"https://live.example:{server.port}/")
         badly = await _probed(f"https://other.example:{server.port}/")
-    assert [error_of(found.error, found.status) for found in (well, badly)] == ["", "TLS failed"]
+    assert [probe_error(found.error, found.status) for found in (well, badly)] == ["", "TLS failed"]
 
 
 async def test_when_it_is_closed_what_is_under_way_ends_and_nobody_hears_of_it() -> None:

@@ -5,10 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
-from discue.domain.attempt_detail import unpacked
-from discue.domain.attempt_trace import Timings, Trace
+from discue.domain.attempts import Timings, Trace, decode_detail
 from discue.domain.model import DeliveryOptions
-from discue.domain.settlement import Settlement
+from discue.domain.retry import Settlement
 from discue.store.cursors import LaneRecord
 from discue.store.engine import DeliveryRow, MissedRange
 from tests.dispatch.stage import badly, well
@@ -153,10 +152,16 @@ def test_what_was_taken_is_not_taken_again_and_the_next_expects_the_next_version
 
 
 def test_a_record_of_an_attempt_says_what_came_of_it() -> None:
-    outcome = msgspec.structs.replace(badly(429), took_ms=35)
+    outcome = msgspec.structs.replace(badly(429), duration_ms=35)
     attempt = attempt_record(RECORD, 99, 11, 2, outcome)
     assert (attempt.id, attempt.organization, attempt.listener, attempt.queue) == (99, 1, 2, 3)
-    assert (attempt.seq, attempt.number, attempt.status, attempt.error, attempt.took_ms) == (11, 2, 429, "status", 35)
+    assert (attempt.seq, attempt.number, attempt.status, attempt.error, attempt.duration_ms) == (
+        11,
+        2,
+        429,
+        "status",
+        35,
+    )
 
 
 def _trace(size: int) -> Trace:
@@ -171,7 +176,7 @@ def test_what_is_kept_of_an_attempt_goes_with_its_record() -> None:
     taken = progress.take()
     assert [attempt.id for attempt in taken.attempts] == [8]
     [(attempt, content)] = taken.details
-    assert (attempt, unpacked(content).next_attempt_at) == (8, NOON + 5_000)
+    assert (attempt, decode_detail(content).next_attempt_at) == (8, NOON + 5_000)
     progress.stored()
     assert (progress.dirty, progress.unstored) == (False, 0)
     assert progress.take().details == ()

@@ -42,7 +42,9 @@ from discue.dispatch.lane import (
     throttle,
 )
 from discue.domain import window
-from discue.domain.model import CursorCounts, DeliveryOptions, Listener, MessageOptions, OnMissed, Outcome, Queue
+from discue.domain.attempts import Outcome
+from discue.domain.messages import MessageOptions
+from discue.domain.model import CursorCounts, DeliveryOptions, Listener, OnMissed, Queue
 from discue.publishing.publish import NewMessage, entry_for
 from discue.store import delivery_rows, handover
 from discue.store.engine import Append

@@ -12,7 +12,8 @@ from discue.dispatch.lane.redelivery import WAITING_RETRIES
 from discue.dispatch.lane.throttle import RETRYING_LIMIT
 from discue.dispatch.pull.broker import Pulls
 from discue.domain.errors import Unavailable
-from discue.domain.model import DeliveryOptions, RetryOptions
+from discue.domain.model import DeliveryOptions
+from discue.domain.retry import RetryOptions
 from tests.dispatch.counter import LEASE_MS, Counter, beside, counter, pull
 from tests.dispatch.stage import Stage
 from tests.dispatch.test_redelivering import _ask as redeliver

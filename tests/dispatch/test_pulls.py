@@ -10,7 +10,9 @@ from discue.dispatch.lane.throttle import PAUSE_MS
 from discue.dispatch.pull.receive import Brought
 from discue.dispatch.pull.waiters import Desk
 from discue.domain.errors import Conflict, NotFound
-from discue.domain.model import DeliveryOptions, MessageOptions, MissedSelection, Redelivery, RetryOptions
+from discue.domain.messages import MessageOptions
+from discue.domain.model import DeliveryOptions, MissedSelection, Redelivery
+from discue.domain.retry import RetryOptions
 from discue.store import deliveries, messages, redeliveries
 from discue.store.engine import LogPage, Transaction
 from tests.dispatch.counter import LEASE_MS, Counter, beside, counter, pull

@@ -4,7 +4,9 @@ from random import Random
 
 import pytest
 
-from discue.domain.model import DeliveryOptions, Listener, MessageOptions, Queue, RateLimit
+from discue.domain.messages import MessageOptions
+from discue.domain.model import DeliveryOptions, Listener, Queue
+from discue.domain.rate import RateLimit
 from tests.dispatch.replays import ask, cancel, deliver_all, live, of_replays, stored, streams
 from tests.dispatch.stage import DAY_MS, Sent, Stage, badly, well
 from tests.support.everywhere import seeds

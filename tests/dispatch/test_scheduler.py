@@ -15,7 +15,8 @@ from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.jobs.delayed import Scheduler
 from discue.dispatch.jobs.schedules import ScheduleRuns
 from discue.domain.errors import Unprocessable
-from discue.domain.model import MessageOptions, Queue
+from discue.domain.messages import MessageOptions
+from discue.domain.model import Queue
 from discue.domain.schedule import MissedRunPolicy, Schedule, Timing, first_run
 from discue.store import messages, schedules
 from discue.store.engine import Appended

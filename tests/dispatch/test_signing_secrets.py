@@ -2,8 +2,8 @@
 
 from base64 import b64encode
 
-from discue.crypto.signatures import key_of, private_key_of, public_text_of
-from discue.crypto.signing_secrets import SigningSecret, encoded
+from discue.crypto.signatures import decode_private_key, decode_secret, encode_public_key
+from discue.crypto.signing_secrets import SigningSecret, encode_secrets
 from discue.domain.model import Listener
 from discue.store import listeners
 from discue.store.engine import Transaction
@@ -15,7 +15,7 @@ PRIVATE = "whsk_" + b64encode(b"p" * 32).decode()
 
 async def _have(stage: Stage, listener: Listener, *secrets: SigningSecret) -> None:
     async def work(tx: Transaction) -> None:
-        await listeners.set_secrets(tx, listener.organization, listener.id, encoded(secrets))
+        await listeners.set_secrets(tx, listener.organization, listener.id, encode_secrets(secrets))
 
     await stage.store.write(work)
     await stage.follow("listener", listener.organization, listener.id)
@@ -33,7 +33,7 @@ async def test_an_older_secret_ends_in_a_running_lane_by_the_clock_alone(stage: 
         await stage.publish(queue)
         await until(lambda: len(stage.courier.under_way) == 1)
         (sent,) = stage.courier.under_way
-        assert sent.request.keys == tuple(map(key_of, expected))
+        assert sent.request.keys == tuple(map(decode_secret, expected))
         await stage.end(sent, well())
 
 
@@ -45,11 +45,11 @@ async def test_a_later_attempt_is_signed_with_what_is_valid_then(stage: Stage) -
     await stage.publish(queue)
     await until(lambda: len(stage.courier.under_way) == 1)
     first = stage.courier.under_way[0]
-    assert first.request.keys == (key_of(NEW), key_of(OLD))
+    assert first.request.keys == (decode_secret(NEW), decode_secret(OLD))
     await stage.end(first, badly())
     await stage.advance(60_000)
     await until(lambda: len(stage.courier.under_way) == 1)
-    assert stage.courier.under_way[0].request.keys == (key_of(NEW),)
+    assert stage.courier.under_way[0].request.keys == (decode_secret(NEW),)
 
 
 async def test_a_key_pair_is_among_them(stage: Stage) -> None:
@@ -61,4 +61,4 @@ async def test_a_key_pair_is_among_them(stage: Stage) -> None:
     await until(lambda: len(stage.courier.under_way) == 1)
     pair, shared = stage.courier.under_way[0].request.keys
     assert not isinstance(pair, bytes)
-    assert (public_text_of(pair), shared) == (public_text_of(private_key_of(PRIVATE)), key_of(NEW))
+    assert (encode_public_key(pair), shared) == (encode_public_key(decode_private_key(PRIVATE)), decode_secret(NEW))

@@ -12,9 +12,10 @@ from discue.control import domains, organizations
 from discue.control.domains import DomainFields
 from discue.control.organizations import OrganizationFields
 from discue.dispatch.jobs.domain_checks import Verifier
+from discue.domain.domain_challenge import Domain
 from discue.domain.egress import EgressPolicy, IPAddress
 from discue.domain.errors import StoreUnavailable, TooManyRequests
-from discue.domain.model import Domain, Listener, Organization, Queue
+from discue.domain.model import Listener, Organization, Queue
 from discue.domain.scopes import Principal, all_scopes
 from discue.sending.fetch import Fetcher
 from discue.store import domains as rows

@@ -7,7 +7,7 @@ import pytest
 from discue.api.documentation_links import ADVICE, answered
 from discue.cli.main import command_parser
 from discue.config.settings import SETTINGS, Setting
-from discue.domain.model import FailureKind
+from discue.domain.attempts import FailureKind
 from docs import generate
 from docs.commands_page import commands_of, commands_page, own_arguments
 from docs.reference_pages import FAILURES, reference_pages
@@ -24,7 +24,7 @@ def test_every_setting_is_listed_with_its_flag_and_variable(setting: Setting) ->
     assert f"`{setting.name}`" in row
     assert f"`{setting.variable}`" in row
     assert setting.help in row
-    assert "|" not in setting.help + setting.kind.expected
+    assert "|" not in setting.help + setting.type.expected
 
 
 @pytest.mark.parametrize(

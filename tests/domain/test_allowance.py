@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.allowance import MINUTE_MS, MinuteWindow, granted_share, refill_size, refill_threshold, reserve_size
+from discue.domain.rate import MINUTE_MS, MinuteWindow, granted_share, refill_size, refill_threshold, reserve_size
 from tests.support.clocks import NOON
 
 
@@ -92,18 +92,18 @@ def test_what_is_granted_adds_up_to_the_limit(limit: int, wishes: list[int]) -> 
 def test_a_minute_begins_on_the_minute_of_utc() -> None:
     minutes = MinuteWindow()
     now = NOON // MINUTE_MS * MINUTE_MS + 20_000
-    assert minutes.moved(now, 100.0)
+    assert minutes.advance(now, 100.0)
     assert minutes.reset_at * 1_000 == now + 40_000
-    assert not minutes.moved(now + 39_999, 140.0)
-    assert minutes.moved(now + 40_000, 140.0)
+    assert not minutes.advance(now + 39_999, 140.0)
+    assert minutes.advance(now + 40_000, 140.0)
     assert minutes.number == now // MINUTE_MS + 1
 
 
 def test_a_clock_that_is_set_back_opens_no_second_minute_within_one() -> None:
     minutes = MinuteWindow()
     now = NOON // MINUTE_MS * MINUTE_MS + 20_000
-    minutes.moved(now, 100.0)
-    assert not minutes.moved(now - 600_000, 100.1)
-    assert not minutes.moved(now - 570_000, 139.9)
-    assert minutes.moved(now - 560_000, 140.0)
+    minutes.advance(now, 100.0)
+    assert not minutes.advance(now - 600_000, 100.1)
+    assert not minutes.advance(now - 570_000, 139.9)
+    assert minutes.advance(now - 560_000, 140.0)
     assert minutes.number == (now - 560_000) // MINUTE_MS

@@ -35,7 +35,7 @@ def test_only_ascii_letters_and_digits_make_a_key(odd: str) -> None:
 
 def test_only_the_secret_that_was_hashed_matches() -> None:
     secret = api_key.new_secret(RandomText(os.urandom))
-    hashed = api_key.hash_of(secret)
+    hashed = api_key.hash_secret(secret)
     assert hashed == hashlib.sha256(secret.encode()).digest()
     assert api_key.matches(secret, hashed)
     assert not api_key.matches(secret[:-1], hashed)

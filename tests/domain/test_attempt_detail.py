@@ -4,17 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.attempt_detail import (
+from discue.domain.attempts import (
     HIDDEN,
-    LONGEST_VALUE,
-    MOST_CHARACTERS,
-    MOST_HEADERS,
-    packed,
-    request_headers_of,
-    response_headers_of,
-    unpacked,
+    MAX_HEAD_CHARACTERS,
+    MAX_HEADERS,
+    MAX_VALUE_CHARACTERS,
+    Timings,
+    Trace,
+    decode_detail,
+    encode_detail,
+    visible_request_headers,
+    visible_response_headers,
 )
-from discue.domain.attempt_trace import Timings, Trace
 
 HEAD = (
     b"POST /in?token=abc HTTP/1.1\r\nhost: shop.example.com\r\nuser-agent: discue/0.1.0\r\naccept: */*\r\n"
@@ -39,34 +40,34 @@ TRACES = st.builds(
 
 @given(TRACES, st.integers(0, 2**50))
 def test_what_was_packed_comes_back(trace: Trace, next_attempt_at: int) -> None:
-    detail = unpacked(packed(trace, next_attempt_at))
+    detail = decode_detail(encode_detail(trace, next_attempt_at))
     assert (detail.body, detail.body_bytes, detail.address) == (trace.excerpt, trace.body_bytes, trace.address)
     assert (detail.is_reused, detail.timings, detail.next_attempt_at) == (
         trace.is_reused,
         trace.timings,
         next_attempt_at,
     )
-    assert detail.request_headers == request_headers_of(trace.request_head)
-    assert detail.response_headers == response_headers_of(trace.response_headers)
+    assert detail.request_headers == visible_request_headers(trace.request_head)
+    assert detail.response_headers == visible_response_headers(trace.response_headers)
 
 
 @given(RESPONSE_HEADERS)
 def test_however_large_a_head_is_little_of_it_is_kept(headers: tuple[tuple[bytes, bytes], ...]) -> None:
-    kept = response_headers_of(headers)
-    assert len(kept) <= MOST_HEADERS
-    assert sum(len(name) + len(value) for name, value in kept) <= MOST_CHARACTERS
+    kept = visible_response_headers(headers)
+    assert len(kept) <= MAX_HEADERS
+    assert sum(len(name) + len(value) for name, value in kept) <= MAX_HEAD_CHARACTERS
     assert [name.encode() for name, _ in kept] == [name for name, _ in headers[: len(kept)]]
     for (_, value), (_, whole) in zip(kept, headers, strict=False):
-        assert value == HIDDEN or whole.decode("latin-1").startswith(value[:LONGEST_VALUE])
+        assert value == HIDDEN or whole.decode("latin-1").startswith(value[:MAX_VALUE_CHARACTERS])
 
 
 @given(TRACES)
 def test_however_large_an_answer_is_its_details_are_small(trace: Trace) -> None:
-    assert len(packed(trace, 0)) < 36_000
+    assert len(encode_detail(trace, 0)) < 36_000
 
 
 def test_the_values_of_headers_that_others_chose_are_not_kept() -> None:
-    assert request_headers_of(HEAD) == (
+    assert visible_request_headers(HEAD) == (
         ("host", "shop.example.com"),
         ("user-agent", "discue/0.1.0"),
         ("accept", "*/*"),
@@ -80,7 +81,7 @@ def test_the_values_of_headers_that_others_chose_are_not_kept() -> None:
 
 @given(st.from_regex(r"[A-Za-z0-9-]{1,40}", fullmatch=True))
 def test_what_a_listener_has_sent_to_it_is_hidden_by_whatever_name(name: str) -> None:
-    [(kept, value)] = request_headers_of(f"POST / HTTP/1.1\r\nX-{name}: s3cr3t\r\n\r\n".encode())
+    [(kept, value)] = visible_request_headers(f"POST / HTTP/1.1\r\nX-{name}: s3cr3t\r\n\r\n".encode())
     assert (kept, value) == (f"X-{name}", HIDDEN)
 
 
@@ -88,20 +89,20 @@ def test_what_a_listener_has_sent_to_it_is_hidden_by_whatever_name(name: str) ->
     "name", [b"set-cookie", b"authorization", b"x-api-key", b"x-amz-security-token", b"x-secret", b"session-id"]
 )
 def test_an_answers_header_that_looks_like_a_secret_is_hidden(name: bytes) -> None:
-    assert response_headers_of([(name, b"s3cr3t")]) == ((name.decode(), HIDDEN),)
+    assert visible_response_headers([(name, b"s3cr3t")]) == ((name.decode(), HIDDEN),)
 
 
 @pytest.mark.parametrize("name", [b"content-type", b"retry-after", b"server", b"location", b"x-request-id", b"cf-ray"])
 def test_an_answers_other_headers_are_shown(name: bytes) -> None:
-    assert response_headers_of([(name, b"value")]) == ((name.decode(), "value"),)
+    assert visible_response_headers([(name, b"value")]) == ((name.decode(), "value"),)
 
 
 def test_neither_a_trace_nor_what_is_kept_of_it_shows_its_content_in_a_log() -> None:
     trace = Trace(HEAD, ((b"x", b"s3cr3t"),), b"s3cr3t", 6, "203.0.113.7:443", False, Timings(1, 2, 3, 4, 10))
     assert "203.0.113.7" in repr(trace)
-    assert "s3cr3t" not in repr(trace) + repr(unpacked(packed(trace, 0)))
+    assert "s3cr3t" not in repr(trace) + repr(decode_detail(encode_detail(trace, 0)))
 
 
 def test_what_a_later_program_stored_is_not_taken_for_something_else() -> None:
-    with pytest.raises(ValueError, match="not known"):
-        unpacked(b"\x02...")
+    with pytest.raises(ValueError, match="unknown format"):
+        decode_detail(b"\x02...")

@@ -9,9 +9,9 @@ from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.cloudevents import Event, event_of
+from discue.domain.cloudevents import DeliveryFormat, Event, event_of
 from discue.domain.headers import Headers, is_header_allowed
-from discue.domain.model import DeliveryFormat, Entry
+from discue.domain.messages import Entry
 
 QUEUE = "0VbuJFSo00H8Lq7zazFOL"
 MESSAGE = "0VbuJFW500I0yWwoGXXf6"

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.congestion import AdaptiveLimit, signals_overload
-from discue.domain.model import FailureKind, Outcome
+from discue.domain.attempts import FailureKind, Outcome
+from discue.domain.concurrency import AdaptiveLimit, signals_overload
 
 WELL = Outcome(200, "", "", 1)
 TOO_MANY = Outcome(429, "status", "", 1)

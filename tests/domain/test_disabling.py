@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.disabling import NO_FAILURES, FailureStreak, after_failure, should_disable
+from discue.domain.listener_health import NO_FAILURES, FailureStreak, after_failure, should_disable
 from discue.domain.retry import DEFAULT_RETRY_POLICY
 from tests.support.clocks import NOON
 

@@ -8,33 +8,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain import domain_challenge
+from discue.domain.attempts import FailureKind
 from discue.domain.domain_challenge import (
     CHALLENGE_MS,
-    DOUBT_MS,
-    PAUSE_MS,
+    CHECK_LOST_MS,
+    GRACE_MS,
+    MIN_PAUSE_MS,
     RECHECK_MS,
     RETRY_DELAYS_MS,
-    UNDER_WAY_MS,
+    Challenge,
+    Verification,
+    after_change,
     after_check,
-    begun,
+    before_check,
     can_be_met,
-    error_of,
-    may_try,
+    check_error,
+    may_check_now,
     new_challenge,
-    renewed,
     target_of,
-    tried,
+    unverified,
 )
 from discue.domain.egress import host_key, parse_target
 from discue.domain.errors import Unprocessable
 from discue.domain.ids import RandomText
-from discue.domain.model import Challenge, FailureKind, Verification
 from tests.support.clocks import NOON
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 TEXT = RandomText(os.urandom)
 CHALLENGE = Challenge(".well-known/discue", "name", "content", NOON, NOON + CHALLENGE_MS)
-VERIFIED = after_check(begun(CHALLENGE), CHALLENGE, "", NOON + MINUTE)
+VERIFIED = after_check(unverified(CHALLENGE), CHALLENGE, "", NOON + MINUTE)
 
 instants = st.integers(NOON, NOON + 40 * DAY)
 errors = st.sampled_from(["", "no connection", "answered 404", "content differs"])
@@ -140,12 +142,12 @@ def test_challenges_are_not_alike_and_hard_to_guess() -> None:
     ],
 )
 def test_of_a_failure_only_its_kind_is_told(failure: FailureKind, error: str) -> None:
-    assert error_of(failure, 0, b"", CHALLENGE) == error
+    assert check_error(failure, 0, b"", CHALLENGE) == error
 
 
 @given(st.integers(100, 999), st.binary(max_size=20) | st.just(b"content"))
 def test_only_a_200_with_exactly_the_content_will_do_and_nothing_is_told_of_another(status: int, body: bytes) -> None:
-    error = error_of("", status, body, CHALLENGE)
+    error = check_error("", status, body, CHALLENGE)
     if status != 200:
         assert error == f"answered {status}"
     else:
@@ -154,14 +156,14 @@ def test_only_a_200_with_exactly_the_content_will_do_and_nothing_is_told_of_anot
 
 @pytest.mark.parametrize("body", [b"content\n", b" content", b"CONTENT", b"conten", b""])
 def test_the_content_is_compared_byte_for_byte(body: bytes) -> None:
-    assert error_of("", 200, body, CHALLENGE) == "content differs"
+    assert check_error("", 200, body, CHALLENGE) == "content differs"
 
 
 def test_a_new_domain_is_tried_by_itself_ever_more_rarely_until_its_challenge_expires() -> None:
-    stored, tries = begun(CHALLENGE), []
+    stored, tries = unverified(CHALLENGE), []
     while (due_at := stored.due_at) is not None:
         tries.append(due_at)
-        stored = after_check(tried(stored, due_at), CHALLENGE, "no connection", due_at)
+        stored = after_check(before_check(stored, due_at), CHALLENGE, "no connection", due_at)
     waits = [later - earlier for earlier, later in zip([NOON, *tries], tries, strict=False)]
     assert waits[:8] == [MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, HOUR, HOUR]
     assert CHALLENGE.expires_at - HOUR <= tries[-1] < CHALLENGE.expires_at
@@ -171,7 +173,7 @@ def test_a_new_domain_is_tried_by_itself_ever_more_rarely_until_its_challenge_ex
 
 
 def test_a_good_answer_verifies_and_forgets_what_failed_before() -> None:
-    failed = after_check(begun(CHALLENGE), CHALLENGE, "answered 404", NOON)
+    failed = after_check(unverified(CHALLENGE), CHALLENGE, "answered 404", NOON)
     stored = after_check(failed, CHALLENGE, "", NOON + 5)
     assert stored == Verification(
         verified=True, verified_at=NOON + 5, checked_at=NOON + 5, due_at=NOON + 5 + RECHECK_MS
@@ -188,10 +190,10 @@ def test_a_verified_domain_outlives_failures_of_less_than_three_days() -> None:
     stored, now = VERIFIED, NOON + DAY
     first_failure = now
     while stored.verified:
-        assert now - first_failure < DOUBT_MS + HOUR
-        stored = after_check(tried(stored, now), CHALLENGE, "no connection", now)
+        assert now - first_failure < GRACE_MS + HOUR
+        stored = after_check(before_check(stored, now), CHALLENGE, "no connection", now)
         now = stored.due_at or now
-    assert now - first_failure >= DOUBT_MS
+    assert now - first_failure >= GRACE_MS
     assert stored.failures > len(RETRY_DELAYS_MS)
     assert (stored.verified_at, stored.last_error) == (0, "no connection")
 
@@ -206,10 +208,10 @@ def test_one_success_in_between_begins_the_three_days_anew() -> None:
 
 @given(st.lists(st.tuples(errors, st.integers(1, 5 * DAY)), max_size=30))
 def test_whatever_comes_the_state_makes_sense(checks: list[tuple[str, int]]) -> None:
-    stored, now = begun(CHALLENGE), NOON
+    stored, now = unverified(CHALLENGE), NOON
     for error, pause in checks:
         now += pause
-        stored = after_check(tried(stored, now), CHALLENGE, error, now)
+        stored = after_check(before_check(stored, now), CHALLENGE, error, now)
         assert stored.verified == (stored.verified_at > 0)
         assert (stored.failures == 0) == (stored.failed_since == 0) == (stored.last_error == "") == (not error)
         assert stored.checked_at == stored.tried_at == now
@@ -221,29 +223,29 @@ def test_whatever_comes_the_state_makes_sense(checks: list[tuple[str, int]]) -> 
 def test_a_challenge_is_renewed_only_when_it_has_expired() -> None:
     early, late = new_challenge(TEXT, CHALLENGE.expires_at - 1), new_challenge(TEXT, CHALLENGE.expires_at)
     for verified in (True, False):
-        assert renewed(CHALLENGE, early, verified=verified) == CHALLENGE
-    assert renewed(CHALLENGE, late, verified=False) == late
+        assert after_change(CHALLENGE, early, verified=verified) == CHALLENGE
+    assert after_change(CHALLENGE, late, verified=False) == late
 
 
 def test_the_file_of_a_verified_domain_stays_when_its_challenge_is_renewed() -> None:
     late = new_challenge(TEXT, CHALLENGE.expires_at + 5)
     expected = msgspec.structs.replace(CHALLENGE, created_at=late.created_at, expires_at=late.expires_at)
-    assert renewed(CHALLENGE, late, verified=True) == expected
+    assert after_change(CHALLENGE, late, verified=True) == expected
 
 
 def test_on_demand_a_check_waits_for_one_that_is_under_way_unless_that_has_died() -> None:
-    begun_check = tried(begun(CHALLENGE), NOON)
-    assert may_try(begun(CHALLENGE), NOON)
-    assert not may_try(begun_check, NOON + UNDER_WAY_MS - 1)
-    assert may_try(begun_check, NOON + UNDER_WAY_MS)
+    begun_check = before_check(unverified(CHALLENGE), NOON)
+    assert may_check_now(unverified(CHALLENGE), NOON)
+    assert not may_check_now(begun_check, NOON + CHECK_LOST_MS - 1)
+    assert may_check_now(begun_check, NOON + CHECK_LOST_MS)
     ended = after_check(begun_check, CHALLENGE, "no connection", NOON + 1_000)
-    assert not may_try(ended, NOON + 1_000 + PAUSE_MS - 1)
-    assert may_try(ended, NOON + 1_000 + PAUSE_MS)
+    assert not may_check_now(ended, NOON + 1_000 + MIN_PAUSE_MS - 1)
+    assert may_check_now(ended, NOON + 1_000 + MIN_PAUSE_MS)
 
 
 def test_what_is_being_checked_is_out_of_sight_for_as_long_as_that_may_take() -> None:
-    stored = tried(begun(CHALLENGE), NOON + 5 * MINUTE)
-    assert stored.due_at == NOON + 5 * MINUTE + UNDER_WAY_MS
-    assert UNDER_WAY_MS > 2 * domain_challenge.CHECK_SECONDS * 1_000
-    assert tried(VERIFIED, NOON + MINUTE).due_at == VERIFIED.due_at
-    assert tried(msgspec.structs.replace(stored, due_at=None), NOON).due_at is None
+    stored = before_check(unverified(CHALLENGE), NOON + 5 * MINUTE)
+    assert stored.due_at == NOON + 5 * MINUTE + CHECK_LOST_MS
+    assert CHECK_LOST_MS > 2 * domain_challenge.CHECK_TIMEOUT_SECONDS * 1_000
+    assert before_check(VERIFIED, NOON + MINUTE).due_at == VERIFIED.due_at
+    assert before_check(msgspec.structs.replace(stored, due_at=None), NOON).due_at is None

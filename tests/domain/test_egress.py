@@ -92,44 +92,44 @@ def test_a_refused_ipv4_address_is_refused_in_every_spelling(address: IPv4Addres
 @given(addresses_of(REFUSED_IPV4))
 def test_a_refused_ipv4_address_is_refused_inside_every_ipv6_address(address: IPv4Address) -> None:
     for carrier, carrying in carriers_of(address).items():
-        assert PUBLIC_ONLY.verdict(carrying) is not None, carrier
+        assert PUBLIC_ONLY.refusal(carrying) is not None, carrier
         assert "public address" in refused(f"https://[{carrying}]/")
 
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address))
 def test_an_ipv4_address_has_one_verdict_whatever_carries_it(address: IPv4Address) -> None:
-    verdict = PUBLIC_ONLY.verdict(address)
+    verdict = PUBLIC_ONLY.refusal(address)
     special = address in (IPv4Address(0), IPv4Address(1))
     for carrier, carrying in carriers_of(address).items():
         if not (special and carrier == "compatible"):
-            assert PUBLIC_ONLY.verdict(carrying) == verdict, carrier
+            assert PUBLIC_ONLY.refusal(carrying) == verdict, carrier
 
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address))
 def test_ipv4_is_refused_exactly_in_the_ranges(address: IPv4Address) -> None:
-    assert (PUBLIC_ONLY.verdict(address) is not None) == any(address in network for network in REFUSED_IPV4)
+    assert (PUBLIC_ONLY.refusal(address) is not None) == any(address in network for network in REFUSED_IPV4)
 
 
 @pytest.mark.parametrize("network", [*REFUSED_IPV4, *REFUSED_IPV6], ids=str)
 def test_the_ends_of_every_refused_range_are_refused(network: IPv4Network | IPv6Network) -> None:
-    assert PUBLIC_ONLY.verdict(network[0])
-    assert PUBLIC_ONLY.verdict(network[-1])
+    assert PUBLIC_ONLY.refusal(network[0])
+    assert PUBLIC_ONLY.refusal(network[-1])
 
 
 @given(st.integers(2**120, 2**128 - 1).map(IPv6Address))
 def test_ipv6_that_carries_no_ipv4_is_refused_outside_global_unicast(address: IPv6Address) -> None:
-    assert PUBLIC_ONLY.verdict(address) is not None or address in IPv6Network("2000::/3")
+    assert PUBLIC_ONLY.refusal(address) is not None or address in IPv6Network("2000::/3")
 
 
 @given(st.sampled_from(REFUSED_IPV6), st.data())
 def test_ipv6_inside_a_refused_range_is_refused(network: IPv6Network, data: st.DataObject) -> None:
     address = IPv6Address(data.draw(st.integers(int(network[0]), int(network[-1]))))
-    assert PUBLIC_ONLY.verdict(address) is not None
+    assert PUBLIC_ONLY.refusal(address) is not None
 
 
 @pytest.mark.parametrize("text", PUBLIC)
 def test_public_addresses_are_allowed(text: str) -> None:
-    assert PUBLIC_ONLY.verdict(ip_address(text)) is None
+    assert PUBLIC_ONLY.refusal(ip_address(text)) is None
 
 
 @pytest.mark.parametrize(
@@ -146,24 +146,24 @@ def test_public_addresses_are_allowed(text: str) -> None:
         ("::ffff:192.168.0.1", "private"),
         ("224.0.0.1", "multicast"),
         ("2001:20::1", "reserved"),
-        ("2606:4700:4700::1111%eth0", "confined to a zone"),
+        ("2606:4700:4700::1111%eth0", "in a zone (scoped)"),
     ],
 )
 def test_the_reason_is_named(text: str, reason: str) -> None:
-    assert PUBLIC_ONLY.verdict(ip_address(text)) == reason
+    assert PUBLIC_ONLY.refusal(ip_address(text)) == reason
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1", "::1", "169.254.169.254", "fd00::1", "::ffff:10.0.0.1", "fe80::1%lo"])
 def test_an_operator_may_allow_private_targets(text: str) -> None:
-    assert EgressPolicy(allow_private=True).verdict(ip_address(text)) is None
+    assert EgressPolicy(allow_private=True).refusal(ip_address(text)) is None
 
 
 def test_an_operator_may_allow_some_networks_and_no_more() -> None:
     policy = EgressPolicy(allowed_networks=(ip_network("10.1.0.0/16"), ip_network("fd12::/16")))
     allowed = ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3", "fd12::5", "1.1.1.1"]
-    assert [policy.verdict(ip_address(text)) for text in allowed] == [None] * len(allowed)
+    assert [policy.refusal(ip_address(text)) for text in allowed] == [None] * len(allowed)
     others = ["10.2.0.1", "::ffff:10.2.0.1", "fd13::5", "127.0.0.1", "169.254.169.254"]
-    assert all(policy.verdict(ip_address(text)) for text in others)
+    assert all(policy.refusal(ip_address(text)) for text in others)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.fairness import may_send
+from discue.domain.concurrency import may_send
 
 Lane = tuple[int, int]
 

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from discue.domain.errors import Unprocessable
 from discue.domain.filters.filters import compile_filter
-from discue.domain.filters.reading import BYTES, DEPTH, PATTERNS, TESTS, read_filter
-from discue.domain.messages import encode_options
-from discue.domain.model import Entry, MessageOptions
+from discue.domain.filters.parser import MAX_BYTES, MAX_CONDITIONS, MAX_DEPTH, MAX_PATTERNS, parse_filter
+from discue.domain.messages import Entry, MessageOptions, encode_options
 
 ORDER = {"order": {"id": 17, "state": "paid", "total": 9.5, "items": [{"sku": "a-1"}, {"sku": "b-2"}]}, "a.b": None}
 
@@ -24,13 +23,13 @@ def entry(data: Any, headers: dict[str, str] | None = None, key: str | None = No
 
 
 def takes(condition: Any, message: Entry) -> bool:
-    return compile_filter(json.dumps(condition)).takes(message)
+    return compile_filter(json.dumps(condition)).accepts(message)
 
 
 def refusals(condition: Any) -> list[tuple[str, str]]:
     text = condition if isinstance(condition, bytes) else json.dumps(condition).encode()
     with pytest.raises(Unprocessable) as refused:
-        read_filter(text, "/filter")
+        parse_filter(text, "/filter")
     return [(fault.pointer, fault.detail) for fault in refused.value.faults]
 
 
@@ -132,7 +131,7 @@ def test_no_condition_on_data_holds_where_it_cannot_be_looked_into(body: bytes) 
     assert not takes({"data": {"$not": {"n": 1}}}, message)
     assert takes({"$not": {"data": {"n": 1}}}, message)
     assert takes({"$or": [{"data": {"n": 1}}, {"key": {"$exists": False}}]}, message)
-    assert compile_filter('{"data":{"n":1,"m":2}}').answers(message) == [("/filter/data", False)]
+    assert compile_filter('{"data":{"n":1,"m":2}}').explain(message) == [("/filter/data", False)]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +173,7 @@ def test_no_condition_on_data_holds_where_it_cannot_be_looked_into(body: bytes) 
         (b'{"data":{"a":1,"a":2}}', ""),
         (b'{"key":"\\ud800"}', ""),
         (b'{"data":{"a":1e400}}', ""),
-        (b" " * BYTES + b"1", ""),
+        (b" " * MAX_BYTES + b"1", ""),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -197,13 +196,13 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def test_filters_are_bounded() -> None:
-    read_filter(json.dumps(nested(DEPTH)).encode(), "/filter")
-    assert [place for place, _ in refusals(nested(DEPTH + 1))] == ["/filter/data" + "/a" * (DEPTH - 1)]
-    many = {"data": {f"n{n}": n for n in range(TESTS)}}
-    read_filter(json.dumps(many).encode(), "/filter")
+    parse_filter(json.dumps(nested(MAX_DEPTH)).encode(), "/filter")
+    assert [place for place, _ in refusals(nested(MAX_DEPTH + 1))] == ["/filter/data" + "/a" * (MAX_DEPTH - 1)]
+    many = {"data": {f"n{n}": n for n in range(MAX_CONDITIONS)}}
+    parse_filter(json.dumps(many).encode(), "/filter")
     assert [place for place, _ in refusals({**many, "key": "x"})] == ["/filter/key"]
-    patterns = {"$or": [{"key": {"$regex": "a"}}] * PATTERNS}
-    read_filter(json.dumps(patterns).encode(), "/filter")
+    patterns = {"$or": [{"key": {"$regex": "a"}}] * MAX_PATTERNS}
+    parse_filter(json.dumps(patterns).encode(), "/filter")
     assert [place for place, _ in refusals({"$and": [patterns, {"key": {"$regex": "a"}}]})] == [
         "/filter/$and/1/key/$regex"
     ]
@@ -317,16 +316,16 @@ def depth(condition: Any) -> int:
     return 1 + max(map(depth, condition.values())) if isinstance(condition, dict) else 0
 
 
-@given(condition=DATA_CONDITIONS.filter(lambda each: depth(each) < DEPTH), data=VALUES)
+@given(condition=DATA_CONDITIONS.filter(lambda each: depth(each) < MAX_DEPTH), data=VALUES)
 @example(condition={"a": {"$not": 1}}, data={})
 @example(condition={"a": [0]}, data={"a": False})
 def test_a_filter_holds_exactly_when_the_reference_says_so(condition: Any, data: Any) -> None:
     assert takes({"data": condition}, entry(data)) == fulfils(condition, data)
 
 
-@given(condition=DATA_CONDITIONS.filter(lambda each: depth(each) < DEPTH), data=VALUES)
+@given(condition=DATA_CONDITIONS.filter(lambda each: depth(each) < MAX_DEPTH), data=VALUES)
 def test_the_answers_are_those_of_the_conditions_on_their_own(condition: Any, data: Any) -> None:
-    answers = compile_filter(json.dumps({"data": condition})).answers(entry(data))
+    answers = compile_filter(json.dumps({"data": condition})).explain(entry(data))
     pointers = [answer.pointer for answer in answers]
     assert all(pointer.startswith("/filter/data/") for pointer in pointers)
     if all(holds for _, holds in answers) and "$not" not in json.dumps(condition):

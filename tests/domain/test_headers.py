@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain.errors import Unprocessable
-from discue.domain.headers import BYTES, LIMIT, checked, is_header_allowed, merge_headers
+from discue.domain.headers import MAX_CHARACTERS, MAX_HEADERS, check_headers, is_header_allowed, merge_headers
 
 names = st.from_regex(r"x-[a-z]{1,8}", fullmatch=True)
 values = st.text("abc .,;=", max_size=12).map(str.strip)
@@ -13,7 +13,7 @@ values = st.text("abc .,;=", max_size=12).map(str.strip)
 
 @given(sent=st.dictionaries(names, values, max_size=5))
 def test_what_can_be_sent_stays_as_it_is(sent: dict[str, str]) -> None:
-    assert dict(checked(sent, "/headers")) == sent
+    assert dict(check_headers(sent, "/headers")) == sent
     assert all(is_header_allowed(name, value) for name, value in sent.items())
 
 
@@ -31,13 +31,13 @@ def test_what_can_be_sent_stays_as_it_is(sent: dict[str, str]) -> None:
         ({"x": "\u20ac"}, "/headers/x"),
         ({"": "x"}, "/headers/"),
         ({"X-A": "1", "x-a": "2"}, "/headers"),
-        ({f"x-{number}": "" for number in range(LIMIT + 1)}, "/headers"),
-        ({"x": "v" * BYTES}, "/headers"),
+        ({f"x-{number}": "" for number in range(MAX_HEADERS + 1)}, "/headers"),
+        ({"x": "v" * MAX_CHARACTERS}, "/headers"),
     ],
 )
 def test_what_cannot_be_sent_is_named_by_its_place(sent: dict[str, str], pointer: str) -> None:
     with pytest.raises(Unprocessable) as refusal:
-        checked(sent, "/headers")
+        check_headers(sent, "/headers")
     assert [fault.pointer for fault in refusal.value.faults] == [pointer]
 
 

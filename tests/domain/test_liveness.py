@@ -5,9 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain import liveness
-from discue.domain.liveness import after_probe, breaker_state, error_of, interval_ms, jittered, restarted
-from discue.domain.model import FailureKind, Liveness
+from discue.domain import listener_health
+from discue.domain.attempts import FailureKind
+from discue.domain.listener_health import (
+    Liveness,
+    after_probe,
+    breaker_state,
+    probe_error,
+    probe_interval_ms,
+    with_jitter,
+    with_new_url,
+)
 from tests.support.clocks import NOON
 
 probes = st.lists(st.booleans(), max_size=40)
@@ -24,23 +32,23 @@ def _after(*results: bool, before: Liveness | None = None) -> Liveness:
 @pytest.mark.parametrize(
     ("results", "state", "passes"),
     [
-        ("", "unknown", "open"),
-        ("+", "unknown", "open"),
-        ("++", "stable", "open"),
-        ("-", "unstable", "open"),
-        ("--", "unstable", "open"),
-        ("---", "inactive", "closed"),
-        ("++-", "unstable", "open"),
-        ("++---", "inactive", "closed"),
-        ("-+", "unstable", "open"),
-        ("-++", "stable", "open"),
-        ("--+--", "unstable", "open"),
-        ("---+", "inactive", "careful"),
-        ("---+-", "inactive", "closed"),
-        ("---+-+", "inactive", "careful"),
-        ("---++", "stable", "open"),
-        ("---++-", "unstable", "open"),
-        ("+-+-+-+-", "unstable", "open"),
+        ("", "unknown", "closed"),
+        ("+", "unknown", "closed"),
+        ("++", "stable", "closed"),
+        ("-", "unstable", "closed"),
+        ("--", "unstable", "closed"),
+        ("---", "inactive", "open"),
+        ("++-", "unstable", "closed"),
+        ("++---", "inactive", "open"),
+        ("-+", "unstable", "closed"),
+        ("-++", "stable", "closed"),
+        ("--+--", "unstable", "closed"),
+        ("---+", "inactive", "half_open"),
+        ("---+-", "inactive", "open"),
+        ("---+-+", "inactive", "half_open"),
+        ("---++", "stable", "closed"),
+        ("---++-", "unstable", "closed"),
+        ("+-+-+-+-", "unstable", "closed"),
     ],
 )
 def test_what_a_row_of_probes_comes_to(results: str, state: str, passes: str) -> None:
@@ -76,8 +84,8 @@ def test_counts_are_totals_and_instants_those_of_the_last(results: list[bool]) -
 
 @given(known)
 def test_nothing_is_held_back_unless_inactive_and_a_failure_opens_nothing(before: Liveness) -> None:
-    assert (breaker_state(before) == "open") == (before.state != "inactive")
-    order = ["closed", "careful", "open"]
+    assert (breaker_state(before) == "closed") == (before.state != "inactive")
+    order = ["open", "half_open", "closed"]
     assert order.index(breaker_state(_after(False, before=before))) <= order.index(breaker_state(before))
     assert order.index(breaker_state(_after(True, before=before))) >= order.index(breaker_state(before))
 
@@ -85,12 +93,12 @@ def test_nothing_is_held_back_unless_inactive_and_a_failure_opens_nothing(before
 @given(known)
 def test_two_successes_always_open_and_three_failures_always_close(before: Liveness) -> None:
     assert _after(True, True, before=before).state == "stable"
-    assert breaker_state(_after(False, False, False, before=before)) == "closed"
+    assert breaker_state(_after(False, False, False, before=before)) == "open"
 
 
 @given(known)
 def test_of_another_url_nothing_is_known_and_the_counts_stay(before: Liveness) -> None:
-    found = restarted(before)
+    found = with_new_url(before)
     assert msgspec.structs.replace(found, state=before.state, in_a_row=before.in_a_row) == before
     assert _after(True, before=found).state == "unknown"
     assert _after(False, False, before=found).state == "unstable"
@@ -102,20 +110,20 @@ def test_what_changes_the_passage_is_news_and_another_success_of_a_stable_one_is
 ) -> None:
     after = _after(is_well, before=before)
     if breaker_state(after) != breaker_state(before) or after.state != before.state:
-        assert liveness.needs_notification(before, after)
+        assert listener_health.needs_notification(before, after)
     if is_well and before.state == "stable":
-        assert not liveness.needs_notification(before, after)
+        assert not listener_health.needs_notification(before, after)
 
 
 @given(before=known, is_quiet=st.booleans(), random=st.floats(0, 1, exclude_max=True))
 def test_nobody_waits_longer_than_five_minutes_and_who_is_not_quiet_no_longer_than_thirty_seconds(
     before: Liveness, *, is_quiet: bool, random: float
 ) -> None:
-    interval = interval_ms(before, is_quiet=is_quiet)
+    interval = probe_interval_ms(before, is_idle=is_quiet)
     assert interval in {5_000, 30_000, 300_000}
     if interval == 300_000:
         assert (is_quiet, before.state) == (True, "stable")
-    assert 0.9 * interval - 1 <= jittered(interval, random) <= 1.1 * interval
+    assert 0.9 * interval - 1 <= with_jitter(interval, random) <= 1.1 * interval
 
 
 @pytest.mark.parametrize(
@@ -141,9 +149,9 @@ def test_nobody_waits_longer_than_five_minutes_and_who_is_not_quiet_no_longer_th
 def test_any_2xx_is_well_and_of_anything_else_no_more_than_the_status_is_told(
     failure: FailureKind, status: int, expected: str
 ) -> None:
-    assert error_of(failure, status) == expected
-    assert liveness.counts(failure)
+    assert probe_error(failure, status) == expected
+    assert listener_health.is_conclusive(failure)
 
 
 def test_what_we_could_not_ask_says_nothing_of_the_listener() -> None:
-    assert not liveness.counts("internal")
+    assert not listener_health.is_conclusive("internal")

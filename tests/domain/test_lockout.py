@@ -7,13 +7,13 @@ from discue.domain.lockout import (
     FAILURES,
     FIRST_LOCK_MS,
     FORGOTTEN_AFTER_MS,
-    LONGEST_LOCK_MS,
+    MAX_LOCK_MS,
     NO_HISTORY,
     QUIET_MS,
     WINDOW_MS,
     FailureHistory,
     LockoutSubject,
-    LockTable,
+    LockoutTable,
     after_failure,
     remaining_ms,
 )
@@ -103,8 +103,8 @@ def test_an_attempt_during_a_lock_changes_nothing_and_a_lock_ends(pauses: list[i
         before, state = state, after_failure(state, now)
         if remaining_ms(before.locked_until, now):
             assert state is before
-        assert 0 <= remaining_ms(state.locked_until, now) <= LONGEST_LOCK_MS
-        assert remaining_ms(state.locked_until, now + LONGEST_LOCK_MS) == 0
+        assert 0 <= remaining_ms(state.locked_until, now) <= MAX_LOCK_MS
+        assert remaining_ms(state.locked_until, now + MAX_LOCK_MS) == 0
         assert len(state.failed_at) < FAILURES
 
 
@@ -123,7 +123,7 @@ def test_a_clock_that_jumps_locks_nobody_for_longer_than_the_longest_lock(jumps:
     state = NO_HISTORY
     for now in jumps:
         state = after_failure(state, now)
-        assert remaining_ms(state.locked_until, now) <= LONGEST_LOCK_MS
+        assert remaining_ms(state.locked_until, now) <= MAX_LOCK_MS
         assert len(state.failed_at) < FAILURES
 
 
@@ -135,8 +135,8 @@ def test_a_subject_has_the_same_number_everywhere_and_another_one_for_another_ki
 
 
 def test_locks_hold_by_name_until_their_time() -> None:
-    locks = LockTable(10)
-    locks.hold("192.0.2.1", NOON + 500, NOON)
+    locks = LockoutTable(10)
+    locks.set("192.0.2.1", NOON + 500, NOON)
     assert locks
     assert locks.remaining_ms("192.0.2.1", NOON) == 500
     assert locks.remaining_ms("192.0.2.2", NOON) == 0
@@ -145,17 +145,17 @@ def test_locks_hold_by_name_until_their_time() -> None:
 
 
 def test_a_lock_that_was_ended_is_none() -> None:
-    locks = LockTable(10)
-    locks.hold("192.0.2.1", NOON + 500, NOON)
-    locks.hold("192.0.2.1", 0, NOON)
+    locks = LockoutTable(10)
+    locks.set("192.0.2.1", NOON + 500, NOON)
+    locks.set("192.0.2.1", 0, NOON)
     assert not locks
 
 
 def test_not_more_locks_are_remembered_than_there_is_room_for() -> None:
-    locks = LockTable(3)
+    locks = LockoutTable(3)
     for number in range(5):
-        locks.hold(f"192.0.2.{number}", NOON + 500, NOON)
+        locks.set(f"192.0.2.{number}", NOON + 500, NOON)
     assert len(locks) == 3
     assert [locks.remaining_ms(f"192.0.2.{number}", NOON) for number in range(5)] == [0, 0, 500, 500, 500]
-    locks.hold("192.0.2.4", NOON + 900, NOON)
+    locks.set("192.0.2.4", NOON + 900, NOON)
     assert len(locks) == 3

@@ -3,7 +3,7 @@ from collections import OrderedDict
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from discue.domain.lru_cache import LruCache
+from discue.auth.lru_cache import LruCache
 
 KEYS = st.integers(0, 7)
 TAGS = st.integers(100, 103)
@@ -32,7 +32,7 @@ class RecentBesideAModel(RuleBasedStateMachine):
 
     @rule(tag=TAGS)
     def drop(self, tag: int) -> None:
-        self.recent.drop(tag)
+        self.recent.invalidate(tag)
         for key in [key for key, tags in self.model.items() if tag in tags]:
             del self.model[key]
 
@@ -48,7 +48,7 @@ class RecentBesideAModel(RuleBasedStateMachine):
     @invariant()
     def nothing_is_remembered_of_what_was_forgotten(self) -> None:
         assert set(self.recent._tags) == set(self.model)
-        assert set(self.recent._keys_of) == {tag for tags in self.model.values() for tag in tags}
+        assert set(self.recent._keys_by_tag) == {tag for tags in self.model.values() for tag in tags}
 
 
 TestRecent = RecentBesideAModel.TestCase

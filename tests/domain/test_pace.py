@@ -3,8 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.model import RateLimit
-from discue.domain.pace import TokenBucket
+from discue.domain.rate import RateLimit, TokenBucket
 
 rates = st.builds(RateLimit, per_second=st.floats(0.01, 1_000), burst=st.integers(1, 50))
 steps = st.lists(st.floats(0, 5), min_size=1, max_size=200)
@@ -17,7 +16,7 @@ def begin_all(pace: TokenBucket, limit: RateLimit, pauses: list[float], start: f
     for pause in pauses:
         now += pause
         while pace.wait_seconds(now) == 0 and len(begun) < 2_000:
-            pace.begun(now)
+            pace.take(now)
             begun.append(now)
     return begun
 
@@ -59,7 +58,7 @@ def test_whoever_sends_as_soon_as_it_may_reaches_the_rate(limit: RateLimit) -> N
     for _ in range(count):
         while (wait := pace.wait_seconds(now)) > 0:
             now += wait
-        pace.begun(now)
+        pace.take(now)
     assert now <= count / limit.per_second * 1.001 + 0.001
 
 
@@ -67,4 +66,4 @@ def test_without_a_limit_nothing_waits() -> None:
     pace = TokenBucket(None, 0.0, is_full=False)
     for _ in range(1_000):
         assert pace.wait_seconds(0.0) == 0
-        pace.begun(0.0)
+        pace.take(0.0)

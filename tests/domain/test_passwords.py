@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain.errors import Unprocessable
-from discue.domain.passwords import SALT_BYTES, STANDARD, check_password, hash_of, matches
+from discue.domain.passwords import SALT_BYTES, STANDARD, check_password, hash_password, verify_password
 from tests.support.passwords import CHEAP
 
 texts = st.text(min_size=1, max_size=40)
@@ -16,29 +16,29 @@ salts = st.binary(min_size=SALT_BYTES, max_size=SALT_BYTES)
 
 @given(texts, salts)
 def test_a_password_matches_its_own_hash_however_it_was_composed(password: str, salt: bytes) -> None:
-    kept = hash_of(password, salt, CHEAP)
-    assert matches(password, kept)
-    assert matches(unicodedata.normalize("NFD", password), kept)
+    kept = hash_password(password, salt, CHEAP)
+    assert verify_password(password, kept)
+    assert verify_password(unicodedata.normalize("NFD", password), kept)
 
 
 @given(texts, texts, salts)
 def test_another_password_does_not(password: str, other: str, salt: bytes) -> None:
     same = unicodedata.normalize("NFC", password) == unicodedata.normalize("NFC", other)
-    assert matches(other, hash_of(password, salt, CHEAP)) == same
+    assert verify_password(other, hash_password(password, salt, CHEAP)) == same
 
 
 def test_where_there_is_no_hash_nothing_matches() -> None:
-    assert not matches("", None, CHEAP)
-    assert not matches("correct horse battery", None, CHEAP)
+    assert not verify_password("", None, CHEAP)
+    assert not verify_password("correct horse battery", None, CHEAP)
 
 
 @given(texts, salts, salts)
 def test_a_salt_makes_hashes_of_one_password_different(password: str, one: bytes, other: bytes) -> None:
-    assert (hash_of(password, one, CHEAP) == hash_of(password, other, CHEAP)) == (one == other)
+    assert (hash_password(password, one, CHEAP) == hash_password(password, other, CHEAP)) == (one == other)
 
 
 def test_a_hash_says_how_it_was_made_and_costs_what_it_should() -> None:
-    assert hash_of("correct horse", bytes(SALT_BYTES), CHEAP).startswith("$argon2id$v=19$m=8,t=1,p=1$")
+    assert hash_password("correct horse", bytes(SALT_BYTES), CHEAP).startswith("$argon2id$v=19$m=8,t=1,p=1$")
     assert (STANDARD.memory_kib, STANDARD.iterations, STANDARD.lanes) == (64 * 1_024, 3, 1)
 
 

@@ -12,11 +12,10 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.cloudevents import event_of
+from discue.domain.cloudevents import DeliveryFormat, EventMessage, event_of, parse_binary_event, parse_structured_event
 from discue.domain.errors import BadRequest, DiscueError, Unprocessable
 from discue.domain.headers import is_header_allowed
-from discue.domain.model import DeliveryFormat, Entry
-from discue.domain.published_events import EventMessage, of_document, of_headers
+from discue.domain.messages import Entry
 
 MINIMAL = {"specversion": "1.0", "id": "one", "source": "/shop", "type": "order.paid"}
 WHOLE = {
@@ -33,7 +32,7 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def document(**members: Any) -> EventMessage:
-    return of_document(_members(json.dumps({**MINIMAL, **members}).encode()))
+    return parse_structured_event(_members(json.dumps({**MINIMAL, **members}).encode()))
 
 
 def received(sent: EventMessage, mode: DeliveryFormat) -> HTTPMessage:
@@ -46,7 +45,7 @@ def received(sent: EventMessage, mode: DeliveryFormat) -> HTTPMessage:
 def by_header(message: HTTPMessage) -> EventMessage:
     attributes = {name[3:].lower(): value for name, value in message.headers.items() if name.lower().startswith("ce-")}
     types = {name.lower(): value for name, value in message.headers.items()}
-    return of_headers(attributes, types.get("content-type", ""), bytes(message.body))
+    return parse_binary_event(attributes, types.get("content-type", ""), bytes(message.body))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -70,7 +69,7 @@ def test_an_event_of_the_sdk_comes_out_as_it_went_in(
     if sending == "binary":
         sent = by_header(to_binary_event(event, JSONFormat()))
     else:
-        sent = of_document(_members(to_structured_event(event, JSONFormat()).body))
+        sent = parse_structured_event(_members(to_structured_event(event, JSONFormat()).body))
     assert sent.key == "customer-9"
     again = from_http_event(received(sent, mode))
     assert again.get_attributes() == event.get_attributes()
@@ -80,7 +79,7 @@ def test_an_event_of_the_sdk_comes_out_as_it_went_in(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_event_without_data_has_none(mode: DeliveryFormat) -> None:
-    for sent in (document(), of_headers(MINIMAL, "", b"")):
+    for sent in (document(), parse_binary_event(MINIMAL, "", b"")):
         assert (sent.data, sent.is_json, sent.media_type) == (b"", False, "")
         again = received(sent, mode)
         if mode == "cloudevents_structured":
@@ -91,9 +90,9 @@ def test_an_event_without_data_has_none(mode: DeliveryFormat) -> None:
 
 def test_data_is_kept_byte_for_byte() -> None:
     data = b' {"n": 1e400, "n": 18446744073709551616} '
-    assert of_headers(MINIMAL, "application/json", data).data == data
+    assert parse_binary_event(MINIMAL, "application/json", data).data == data
     text = json.dumps(MINIMAL)[:-1].encode() + b',"data":' + data.strip() + b"}"
-    assert of_document(_members(text)).data == data.strip()
+    assert parse_structured_event(_members(text)).data == data.strip()
     assert document(data_base64="eyJuIjoxfQ==").data == b'{"n":1}'
     assert document(data_base64="PGEvPg==", datacontenttype="text/xml").is_json is False
     assert document(data="5", datacontenttype="text/plain").data == b"5"
@@ -114,10 +113,10 @@ def test_attributes_are_headers_as_they_are_sent() -> None:
 def test_what_an_event_must_have_is_missed_by_name(missing: str) -> None:
     rest = {name: value for name, value in MINIMAL.items() if name != missing}
     with pytest.raises(BadRequest) as refusal:
-        of_headers(rest, "application/json", b"1")
+        parse_binary_event(rest, "application/json", b"1")
     assert refusal.value.faults[0].pointer == f"/headers/ce-{missing}"
     with pytest.raises(BadRequest) as refusal:
-        of_document(_members(json.dumps(rest).encode()), "/3")
+        parse_structured_event(_members(json.dumps(rest).encode()), "/3")
     assert refusal.value.faults[0].pointer == f"/3/{missing}"
 
 
@@ -167,7 +166,7 @@ def test_what_is_wrong_in_headers_is_named(
     attributes: dict[str, str], media_type: str, data: bytes, pointer: str
 ) -> None:
     with pytest.raises((BadRequest, Unprocessable)) as refusal:
-        of_headers({**MINIMAL, **attributes}, media_type, data)
+        parse_binary_event({**MINIMAL, **attributes}, media_type, data)
     assert refusal.value.faults[0].pointer == pointer
 
 

@@ -13,7 +13,7 @@ def test_what_an_organization_has_of_its_own_wins_over_the_default() -> None:
 def test_the_last_place_can_be_taken_and_no_more() -> None:
     check("queues", 3, 2)
     check("queues", None, 10**9)
-    with pytest.raises(QuotaExceeded, match="quota of 3 queues is used up: 3 of it are used"):
+    with pytest.raises(QuotaExceeded, match="Quota exceeded: 3 of 3 queues are in use"):
         check("queues", 3, 3)
 
 

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.model import RetryOptions
-from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, delay_ms, narrowed
+from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryOptions, RetryPolicy, delay_ms, with_options
 
 DAY_MS = 24 * 3_600_000
 randoms = st.floats(0, 1, exclude_max=True)
@@ -75,13 +74,13 @@ options = st.builds(
 
 
 def test_without_options_a_policy_is_as_it_was() -> None:
-    assert narrowed(DEFAULT_RETRY_POLICY, None) is DEFAULT_RETRY_POLICY
-    assert narrowed(DEFAULT_RETRY_POLICY, RetryOptions()) == DEFAULT_RETRY_POLICY
+    assert with_options(DEFAULT_RETRY_POLICY, None) is DEFAULT_RETRY_POLICY
+    assert with_options(DEFAULT_RETRY_POLICY, RetryOptions()) == DEFAULT_RETRY_POLICY
 
 
 @given(chosen=options)
 def test_of_a_policy_what_was_chosen_holds_and_the_rest_stays(chosen: RetryOptions) -> None:
-    policy = narrowed(DEFAULT_RETRY_POLICY, chosen)
+    policy = with_options(DEFAULT_RETRY_POLICY, chosen)
     assert policy.jitter == (DEFAULT_RETRY_POLICY.jitter if chosen.jitter is None else chosen.jitter)
     schedule = DEFAULT_RETRY_POLICY.delays_seconds if chosen.schedule is None else chosen.schedule
     shared = min(len(schedule), len(policy.delays_seconds))
@@ -91,12 +90,12 @@ def test_of_a_policy_what_was_chosen_holds_and_the_rest_stays(chosen: RetryOptio
 
 @given(attempts=st.integers(1, 100))
 def test_more_attempts_than_the_schedule_has_wait_as_long_as_its_last(attempts: int) -> None:
-    policy = narrowed(DEFAULT_RETRY_POLICY, RetryOptions(schedule=(1, 7), attempts=attempts))
+    policy = with_options(DEFAULT_RETRY_POLICY, RetryOptions(schedule=(1, 7), attempts=attempts))
     assert policy.delays_seconds == (1, *[7] * 98)[: attempts - 1]
 
 
 @given(status=st.integers(100, 599))
 def test_a_status_is_final_by_itself_or_by_its_class(status: int) -> None:
-    policy = narrowed(DEFAULT_RETRY_POLICY, RetryOptions(final_statuses=(404, "5xx")))
+    policy = with_options(DEFAULT_RETRY_POLICY, RetryOptions(final_statuses=(404, "5xx")))
     assert policy.is_final(status) == (status == 404 or status >= 500)
     assert not DEFAULT_RETRY_POLICY.is_final(status)

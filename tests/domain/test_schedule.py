@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from discue.domain.errors import Unprocessable
 from discue.domain.schedule import (
     LATE_MS,
-    WORDS,
+    MACROS,
     DueRuns,
     MissedRunPolicy,
     Schedule,
@@ -166,7 +166,7 @@ def test_where_a_clock_is_set_back_a_fixed_minute_runs_once_and_an_interval_on_a
     assert shown(runs_after(Timing("30 1 * * *", NEW_YORK), between, 1)) == ["02 01:30 EST"]
 
 
-@pytest.mark.parametrize(("word", "cron"), WORDS.items())
+@pytest.mark.parametrize(("word", "cron"), MACROS.items())
 def test_words_stand_for_expressions(word: str, cron: str) -> None:
     check_timing(Timing(word))
     assert runs_after(Timing(word), 0, 3) == runs_after(Timing(cron), 0, 3)

@@ -262,16 +262,16 @@ def test_lists_are_confined_to_the_targets() -> None:
     assert caller.targets_of("queues", "read") == frozenset({ONE, TWO})
     assert caller.targets_of("stats", "read") is None
     assert caller.targets_of("events", "write") is None
-    with pytest.raises(Forbidden, match="scope messages with read access"):
+    with pytest.raises(Forbidden, match='scope "messages" with read access'):
         caller.targets_of("messages", "read")
 
 
 def test_what_is_required_and_missing_is_named() -> None:
     caller = principal({"queues": Scope("read", (ONE,))})
     caller.require("queues", "read", ONE)
-    with pytest.raises(Forbidden, match="scope queues with write access"):
+    with pytest.raises(Forbidden, match='scope "queues" with write access'):
         caller.require("queues", "write", ONE)
-    with pytest.raises(Forbidden, match="scope queues with read access"):
+    with pytest.raises(Forbidden, match='scope "queues" with read access'):
         caller.require("queues", "read", TWO)
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.model import MISSED_REASONS, FailureKind, Outcome
-from discue.domain.retry import DEFAULT_RETRY_POLICY, delay_ms
-from discue.domain.settlement import Settlement, settle
+from discue.domain.attempts import FailureKind, Outcome
+from discue.domain.model import MISSED_REASONS
+from discue.domain.retry import DEFAULT_RETRY_POLICY, Settlement, delay_ms, settle
 
 NOW = 1_800_000_000_000
 FAILURES: list[FailureKind] = ["status", "redirect", "connect", "tls", "timeout", "reset", "refused_address"]
@@ -17,7 +17,7 @@ failures = st.builds(
     status=st.sampled_from([0, 301, 404, 410, 429, 500, 503]),
     error=st.sampled_from(FAILURES),
     detail=st.just(""),
-    took_ms=st.integers(0, 15_000),
+    duration_ms=st.integers(0, 15_000),
     retry_after_seconds=st.none() | st.integers(0, 10**6),
     no_retry=st.booleans(),
 )

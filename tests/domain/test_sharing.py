@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.sharing import Claim, fair_share, may_take_slot
+from discue.domain.concurrency import Claim, fair_share, may_take_slot
 
 SEVERAL = st.integers(2, 5)
 PLACES = st.integers(1, 30)

@@ -23,8 +23,8 @@ from discue.dispatch.lane.ordering import Ordering
 from discue.dispatch.lane.replay import ReplayLane
 from discue.dispatch.lane.replay_state import ReplayCursorState
 from discue.dispatch.pull.session import Ledger
-from discue.domain.model import Entry, RateLimit
-from discue.domain.pace import TokenBucket
+from discue.domain.messages import Entry
+from discue.domain.rate import RateLimit, TokenBucket
 from discue.domain.window import Window
 from discue.store import cursors, pull_leases
 from discue.store import listeners as store_listeners
@@ -99,7 +99,7 @@ def forgets_what_was_acknowledged() -> None:
 
 def signs_with_another_key() -> None:
     def other(secret: SigningSecret) -> bytes:
-        return signatures.key_of(secret.text)[::-1]
+        return signatures.decode_secret(secret.text)[::-1]
 
     put(endpoint, "signing_key_of", other)
 

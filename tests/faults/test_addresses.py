@@ -12,9 +12,9 @@ import pytest
 
 from discue.config.settings import Settings
 from discue.control.organizations import ensure_operator
+from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock, SystemClock
 from discue.domain.egress import EgressPolicy, IPAddress
-from discue.domain.model import Outcome
 from discue.observability.logs import Log
 from discue.sending.request import AttemptRequest
 from discue.sending.sender import Sender

@@ -285,8 +285,8 @@ def test_values_that_cannot_be_shown_are_named_by_their_type() -> None:
     line = formatted("text", "x", {"a": Hostile(), "b": float("nan"), "c": 10**5_000})
 
     assert 'a="(unprintable Hostile)"' in line
-    assert 'b="(float that JSON cannot express)"' in line
-    assert 'c="(int that JSON cannot express)"' in line
+    assert 'b="(float that JSON cannot represent)"' in line
+    assert 'c="(int that JSON cannot represent)"' in line
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

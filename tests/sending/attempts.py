@@ -8,10 +8,9 @@ from typing import Any
 
 import uvloop
 
-from discue.domain.attempt_trace import AttemptDetailLevel
+from discue.domain.attempts import AttemptDetailLevel, Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, parse_target
-from discue.domain.model import Outcome
 from discue.sending.request import AttemptRequest
 from discue.sending.resolver import Resolve
 from discue.sending.response import SenderLimits

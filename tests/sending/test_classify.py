@@ -27,7 +27,7 @@ def test_exactly_the_2xx_acknowledge(status: int) -> None:
     outcome = classify_response(ResponseHead(status, b"", b""), b"body", 5, NOW)
     assert outcome.acknowledged == (200 <= status <= 299)
     assert (outcome.detail == "") == outcome.acknowledged
-    assert (outcome.status, outcome.excerpt, outcome.took_ms) == (status, b"body", 5)
+    assert (outcome.status, outcome.excerpt, outcome.duration_ms) == (status, b"body", 5)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from discue.crypto.endpoint_credentials import Credentials
+from discue.domain.attempts import Outcome
 from discue.domain.egress import EgressPolicy
-from discue.domain.model import Authentication, Outcome
+from discue.domain.model import Authentication
 from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens, AuthorizingSender, credentials_of
 from discue.sending.fetch import Fetcher
 from discue.sending.request import TokenGrant
@@ -208,7 +209,7 @@ def test_waiting_for_a_token_is_part_of_the_attempts_time() -> None:
         ):
             outcome = await begin(authorizer, listener.url, grant=grant_to(issuer), timeout_ms=100)
             assert (outcome.error, outcome.detail) == ("authentication", "No access token came in time.")
-            assert outcome.took_ms >= 99
+            assert outcome.duration_ms >= 99
 
     run(make())
 

@@ -8,8 +8,8 @@ import pytest
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from discue.domain.attempts import Outcome
 from discue.domain.egress import Target
-from discue.domain.model import Outcome
 from discue.sending.dialer import system_tls_context
 from discue.sending.response import SenderLimits
 from tests.sending.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to, run
@@ -230,7 +230,7 @@ def test_a_second_sending_has_only_the_time_that_is_left() -> None:
             await attempt(sender, request_to(server.url))
             outcome = await attempt(sender, request_to(server.url, timeout_ms=300))
             assert outcome.error == "timeout"
-            assert 300 <= outcome.took_ms < 1_500
+            assert 300 <= outcome.duration_ms < 1_500
 
     run(make())
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trustme
 
-from discue.domain.model import Outcome
+from discue.domain.attempts import Outcome
 from discue.sending.response import SenderLimits
 from tests.sending.attempts import a_sender, attempt, begin, request_to, run
 from tests.sending.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
@@ -53,7 +53,7 @@ def outcome_of(*script: bytes | str | Drip | Flood, body: bytes = b"{}", timeout
 def test_a_listener_that_does_not_come_to_an_end_times_out_late_but_never_early(script: Script, status: int) -> None:
     outcome = outcome_of(*script)
     assert (outcome.error, outcome.status) == ("timeout", status)
-    assert TIMEOUT_MS <= outcome.took_ms <= AT_MOST_MS
+    assert TIMEOUT_MS <= outcome.duration_ms <= AT_MOST_MS
     assert str(TIMEOUT_MS) in outcome.detail
 
 
@@ -90,7 +90,7 @@ def test_an_address_that_does_not_answer_has_the_time_for_connecting_and_no_more
         async with a_sender(limits=limits) as sender:
             outcome = await attempt(sender, request_to(f"http://127.0.0.1:{unreachable_port}/"))
         assert outcome.error == "connect_timeout"
-        assert TIMEOUT_MS <= outcome.took_ms <= AT_MOST_MS
+        assert TIMEOUT_MS <= outcome.duration_ms <= AT_MOST_MS
 
     run(make())
 
@@ -101,7 +101,7 @@ def test_the_time_for_connecting_does_not_count_for_answering() -> None:
         async with ScriptedServer([(HANG,)]) as server, a_sender(limits=limits) as sender:
             outcome = await attempt(sender, request_to(server.url, timeout_ms=TIMEOUT_MS))
         assert outcome.error == "timeout"
-        assert outcome.took_ms >= TIMEOUT_MS
+        assert outcome.duration_ms >= TIMEOUT_MS
 
     run(make())
 
@@ -112,7 +112,7 @@ def test_connecting_ends_with_the_whole_attempt(unreachable_port: int) -> None:
             url = f"http://127.0.0.1:{unreachable_port}/"
             outcome = await attempt(sender, request_to(url, timeout_ms=TIMEOUT_MS))
         assert outcome.error == "connect_timeout"
-        assert TIMEOUT_MS <= outcome.took_ms <= AT_MOST_MS
+        assert TIMEOUT_MS <= outcome.duration_ms <= AT_MOST_MS
 
     run(make())
 

@@ -7,9 +7,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from discue.domain.attempt_trace import AttemptDetailLevel, Trace
+from discue.domain.attempts import AttemptDetailLevel, Outcome, Trace
 from discue.domain.egress import EgressPolicy, IPAddress
-from discue.domain.model import Outcome
 from discue.sending.response import SenderLimits
 from tests.dispatch.stage import until
 from tests.sending.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to, run

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from discue.domain.domain_challenge import Challenge, Domain, Verification
 from discue.domain.ids import encode, row_id_at
-from discue.domain.model import ApiKey, Challenge, Domain, Listener, Organization, Queue, Verification
+from discue.domain.model import ApiKey, Listener, Organization, Queue
 from discue.store import listeners, organizations, queues
 from discue.store.engine import Append, Appended, NewEntry, Transaction
 from discue.store.store import Store

@@ -7,9 +7,11 @@ from itertools import product
 import msgspec
 import pytest
 
+from discue.domain.attempts import Attempt, StoredAttempt
 from discue.domain.errors import BadRequest
 from discue.domain.ids import event_id_of, millisecond_of
-from discue.domain.model import Attempt, Listener, Queue, StoredAttempt, StoredMessage
+from discue.domain.messages import StoredMessage
+from discue.domain.model import Listener, Queue
 from discue.store import attempts, listeners, messages
 from discue.store.engine import Settle, Transaction
 from discue.store.pagination import Listing, ScanLimits, Selection
@@ -169,14 +171,14 @@ async def test_an_attempt_shows_what_was_recorded(store: Store) -> None:
     made, listener, message = world.attempts[1], world.listeners[1], world.messages[1]
     expected = StoredAttempt(
         id=event_id_of(made.id),
-        made_at=NOON + 100,
+        ended_at=NOON + 100,
         listener_public_id=listener.public_id,
         message_id=message.id,
         number=1,
         status=503,
         error="status",
         detail="Number 1.",
-        took_ms=1,
+        duration_ms=1,
     )
     of_listener = await store.read(partial(_of_listener, listener, selection=Selection(per_page=100)))
     of_message = await store.read(partial(_of_message, message, selection=Selection(per_page=100)))

@@ -2,7 +2,9 @@ from functools import partial
 
 import msgspec
 
-from discue.domain.model import Attempt, Delivery, DeliveryOptions, Listener, StoredMessage
+from discue.domain.attempts import Attempt
+from discue.domain.messages import StoredMessage
+from discue.domain.model import Delivery, DeliveryOptions, Listener
 from discue.domain.window import Window
 from discue.store import deliveries, listeners, messages
 from discue.store.engine import DeliveryRow, MissedRange, Settle

@@ -5,8 +5,10 @@ from functools import partial
 import msgspec
 import pytest
 
+from discue.domain.attempts import Attempt
 from discue.domain.errors import BadRequest
-from discue.domain.model import Attempt, Delivery, DeliveryState, Listener, Queue, StoredMessage
+from discue.domain.messages import StoredMessage
+from discue.domain.model import Delivery, DeliveryState, Listener, Queue
 from discue.store import deliveries, listeners, messages
 from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
 from discue.store.pagination import Listing, ScanLimits, Selection

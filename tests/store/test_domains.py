@@ -3,7 +3,8 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.domain.model import Challenge, Domain, Listener, Verification
+from discue.domain.domain_challenge import Challenge, Domain, Verification
+from discue.domain.model import Listener
 from discue.store import domains, listeners, organizations
 from discue.store.cursors import LaneRecord, lanes_after, lanes_of
 from discue.store.domains import REQUIRE_VERIFIED_DOMAINS

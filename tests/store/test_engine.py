@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from discue.domain.model import Attempt, Queue
+from discue.domain.attempts import Attempt
+from discue.domain.model import Queue
 from discue.store import feed, listeners, purge, queues, workers
 from discue.store.cursors import lanes_after
 from discue.store.engine import (

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from discue.domain.idempotency import Interval, idempotency_key
+from discue.domain.idempotency import idempotency_key
+from discue.domain.intervals import Interval
 from discue.domain.model import Queue
 from discue.store import idempotency, queues
 from discue.store.engine import (

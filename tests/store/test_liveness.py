@@ -5,8 +5,8 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.domain.disabling import NO_FAILURES, FailureStreak
-from discue.domain.model import Listener, Liveness
+from discue.domain.listener_health import NO_FAILURES, FailureStreak, Liveness
+from discue.domain.model import Listener
 from discue.store import cursors, delivery_rows, listener_health, listeners
 from discue.store.cursors import LaneRecord
 from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep

@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 
-from discue.domain.lockout import FAILURES, FIRST_LOCK_MS, Lock, LockoutSubject
+from discue.domain.lockout import FAILURES, FIRST_LOCK_MS, Lockout, LockoutSubject
 from discue.store import api_keys, feed, lockouts, organizations
 from discue.store.engine import Transaction
 from discue.store.events import Occurrence
@@ -41,7 +41,7 @@ async def lock(store: Store, subject: LockoutSubject, now: int = NOON, *, number
     return (await fail(store, subject, now, number=number)).failures.locked_until
 
 
-async def active(store: Store, now: int = NOON, limit: int = 10) -> list[Lock]:
+async def active(store: Store, now: int = NOON, limit: int = 10) -> list[Lockout]:
     return await store.read(lambda tx: lockouts.active(tx, now, limit))
 
 
@@ -59,7 +59,7 @@ async def test_failures_add_up_to_a_lock_that_the_feed_tells_of(store: Store) ->
     assert [each.begins for each in counted] == [False] * (FAILURES - 1) + [True]
     until = NOON + FAILURES - 1 + FIRST_LOCK_MS
     assert counted[-1].failures.locked_until == until
-    assert await active(store) == [Lock(ADDRESS, until)]
+    assert await active(store) == [Lockout(ADDRESS, until)]
     assert await changes(store) == [("lockout", ADDRESS.number)]
 
 
@@ -109,7 +109,7 @@ async def test_one_who_is_released_begins_anew(store: Store) -> None:
     await lock(store, ADDRESS)
     assert await store.write_exclusively(partial(lockouts.release, subject=ADDRESS))
     assert await active(store) == []
-    assert await store.read(partial(lockouts.locks_of, numbers=[ADDRESS.number])) == [Lock(ADDRESS, 0)]
+    assert await store.read(partial(lockouts.locks_of, numbers=[ADDRESS.number])) == [Lockout(ADDRESS, 0)]
     assert await changes(store) == [("lockout", ADDRESS.number)] * 2
     assert (await fail(store, ADDRESS)).failures.failed_at == (NOON,)
     assert not await store.write_exclusively(partial(lockouts.release, subject=KEY))

@@ -4,7 +4,8 @@ from functools import partial
 
 import pytest
 
-from discue.domain.model import Attempt, Listener, MissedSelection, Queue, Redelivery, Replay
+from discue.domain.attempts import Attempt
+from discue.domain.model import Listener, MissedSelection, Queue, Redelivery, Replay
 from discue.domain.schedule import Schedule, Timing
 from discue.store import (
     api_keys,

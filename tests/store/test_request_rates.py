@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from discue.auth.rate_limiter import RateLimiter, RateLimitKey, address_caller
-from discue.domain.allowance import MINUTE_MS, UNLIMITED
 from discue.domain.errors import StoreUnavailable
+from discue.domain.rate import MINUTE_MS, UNLIMITED
 from discue.store.engine import Transaction
 from discue.store.store import Store
 from tests.support.clocks import NOON, StandingClock

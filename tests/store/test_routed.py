@@ -7,7 +7,8 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.domain.model import Queue, StoredMessage, Topic
+from discue.domain.messages import StoredMessage
+from discue.domain.model import Queue, Topic
 from discue.store import delayed_messages, messages, purge, queues, retention, tallies, topics
 from discue.store.engine import (
     AlreadyDone,

@@ -6,8 +6,8 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.domain.messages import encode_options
-from discue.domain.model import DeliveryState, Listener, MessageOptions, Queue, StoredMessage
+from discue.domain.messages import MessageOptions, StoredMessage, encode_options
+from discue.domain.model import DeliveryState, Listener, Queue
 from discue.store import delayed_messages, deliveries, messages, queues
 from discue.store.engine import Append, Appended, IdempotencyRecord, NewEntry
 from discue.store.pagination import Selection
@@ -44,20 +44,26 @@ async def found(store: Store, queue: Queue, number: int) -> StoredMessage:
 async def test_a_message_waits_at_the_seq_it_was_given_and_gets_another_when_due(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     appended = await store_delayed(store, queue, NewEntry(public_id(20), True, b"1"), delayed(21))
-    assert [(entry.seq, entry.waits) for entry in appended.entries] == [(1, False), (2, True)]
+    assert [(entry.seq, entry.is_delayed) for entry in appended.entries] == [(1, False), (2, True)]
     page = await store.page(OURS, queue.id, 0, 10, 1 << 20)
-    assert [(each.seq, each.waits, each.body) for each in page.entries] == [(1, False, b"1"), (2, True, b"")]
+    assert [(each.seq, each.is_delayed, each.body) for each in page.entries] == [(1, False, b"1"), (2, True, b"")]
     waiting = await found(store, queue, 21)
-    assert (waiting.seq, waiting.waits, waiting.stored_at, waiting.body) == (2, True, NOON, b'"later"')
+    assert (waiting.seq, waiting.is_delayed, waiting.stored_at, waiting.body) == (2, True, NOON, b'"later"')
     assert await deliver(store, DUE - 1) == {}
     assert await store.read(delayed_messages.next_at) == DUE
     assert await deliver(store, DUE) == {(OURS, queue.id): 3}
     page = await store.page(OURS, queue.id, 1, 10, 1 << 20)
-    assert [(each.seq, each.id, each.waits, each.origin_seq, each.stored_at) for each in page.entries] == [
+    assert [(each.seq, each.id, each.is_delayed, each.origin_seq, each.stored_at) for each in page.entries] == [
         (3, public_id(21), False, 2, DUE)
     ]
     moved = await found(store, queue, 21)
-    assert (moved.seq, moved.origin_seq, moved.waits, moved.stored_at, moved.body) == (3, 2, False, NOON, b'"later"')
+    assert (moved.seq, moved.origin_seq, moved.is_delayed, moved.stored_at, moved.body) == (
+        3,
+        2,
+        False,
+        NOON,
+        b'"later"',
+    )
     assert moved.options.deliver_at == DUE
     assert await store.read(delayed_messages.next_at) is None
 

@@ -10,8 +10,8 @@ from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.jobs.schedules import ScheduleRuns
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from discue.domain.ids import PublicIds
-from discue.domain.messages import decode_options, hash_key
-from discue.domain.model import Entry, MessageOptions, Queue
+from discue.domain.messages import Entry, MessageOptions, decode_options, hash_key
+from discue.domain.model import Queue
 from discue.domain.quotas import NO_QUOTAS, Quotas
 from discue.domain.schedule import LATE_MS, MissedRunPolicy, Schedule, ScheduleRun, Timing
 from discue.store import organizations, queues, schedules, tallies

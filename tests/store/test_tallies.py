@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from discue.domain.model import Attempt, Queue
+from discue.domain.attempts import Attempt
+from discue.domain.model import Queue
 from discue.store import handover, messages, purge, queues, retention, tallies
 from discue.store.engine import (
     AlreadyDone,

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 import pytest
 
+from discue.domain.attempts import Attempt
 from discue.domain.ids import event_id_of, last_id_of
-from discue.domain.model import Attempt, Listener, Queue
+from discue.domain.model import Listener, Queue
 from discue.store import events, listeners, messages, queues
 from discue.store.engine import Settle
 from discue.store.events import EventBatch, EventKind, EventQuery, Occurrence, UsageEvent, find

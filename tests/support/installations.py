@@ -10,8 +10,9 @@ from discue.control.messages import MessageFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.control.users import UserFields
-from discue.domain.disabling import FailureStreak
-from discue.domain.model import Attempt, Listener, Liveness, Queue
+from discue.domain.attempts import Attempt
+from discue.domain.listener_health import FailureStreak, Liveness
+from discue.domain.model import Listener, Queue
 from discue.domain.scopes import Principal
 from discue.store import listener_health
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction, Value

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final, get_args
 
 from discue.api.openapi.rule import INSTANT, Rule
-from discue.domain.model import FailureKind
+from discue.domain.attempts import FailureKind
 
 EXAMPLE_ID: Final = "0VbuJFNC00000000000Ju"
 

@@ -28,16 +28,16 @@ def _within(bounds: range) -> dict[str, int]:
     return {"minimum": bounds.start, "maximum": bounds.stop - 1}
 
 
-_SECRET_TEXT = {"minLength": 1, "maxLength": endpoint_credentials.LONGEST_SECRET}
-_PEM = {"minLength": 1, "maxLength": endpoint_credentials.LONGEST_PEM}
+_SECRET_TEXT = {"minLength": 1, "maxLength": endpoint_credentials.MAX_SECRET_CHARACTERS}
+_PEM = {"minLength": 1, "maxLength": endpoint_credentials.MAX_PEM_CHARACTERS}
 _TOKEN_URL = {"minLength": 4, "maxLength": 253, "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^#]+$"}
 _HEADERS_TEXT = (
     "Headers that are sent besides the service's own: "
-    f"at most {headers.LIMIT}, with {headers.BYTES:,} characters in all."
+    f"at most {headers.MAX_HEADERS}, with {headers.MAX_CHARACTERS:,} characters in all."
 )
 _HEADERS_EXAMPLE = {"x-shop": "north"}
 _HEADERS: dict[str, Any] = {
-    "maxProperties": headers.LIMIT,
+    "maxProperties": headers.MAX_HEADERS,
     "propertyNames": {"pattern": headers.NAME_PATTERN},
     "additionalProperties": {"type": "string", "pattern": headers.VALUE_PATTERN},
 }
@@ -146,7 +146,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "username": Rule(
         "`basic`: the user, without a colon.",
         "discue",
-        {"minLength": 1, "maxLength": endpoint_credentials.LONGEST_USERNAME},
+        {"minLength": 1, "maxLength": endpoint_credentials.MAX_USERNAME_CHARACTERS},
     ),
     "AuthenticationBody.password": Rule(
         "`basic`: the password. It is never shown.", "correct horse battery", _SECRET_TEXT

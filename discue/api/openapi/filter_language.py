@@ -3,7 +3,15 @@
 from typing import Any, Final
 
 from discue.api.openapi.types import PLACE
-from discue.domain.filters.reading import BYTES, DEPTH, ORDERED, PATTERNS, SCALARS, TESTS, TEXTS
+from discue.domain.filters.parser import (
+    MAX_BYTES,
+    MAX_CONDITIONS,
+    MAX_DEPTH,
+    MAX_PATTERNS,
+    ORDER_OPERATORS,
+    SCALAR_OPERATORS,
+    TEXT_OPERATORS,
+)
 
 _FILTER: Final = {"$ref": f"{PLACE}MessageFilter"}
 _CONDITION: Final = {"$ref": f"{PLACE}FilterCondition"}
@@ -21,7 +29,8 @@ def _several(inner: dict[str, Any]) -> dict[str, Any]:
 COMPONENTS: Final[dict[str, dict[str, Any]]] = {
     "MessageFilter": {
         "type": "object",
-        "description": f"Conditions that must all hold: at most {TESTS}, {DEPTH} levels, {BYTES:,} bytes.",
+        "description": "Conditions that must all hold: at most "
+        f"{MAX_CONDITIONS}, {MAX_DEPTH} levels, {MAX_BYTES:,} bytes.",
         "minProperties": 1,
         "additionalProperties": False,
         "properties": {
@@ -36,7 +45,7 @@ COMPONENTS: Final[dict[str, dict[str, Any]]] = {
     "FilterCondition": {
         "description": (
             "A value to be equal to, a list of them of which it must be one, or an object: operators, and below paths "
-            f"more conditions. There may be {PATTERNS} `$regex`."
+            f"more conditions. There may be {MAX_PATTERNS} `$regex`."
         ),
         "anyOf": [
             _SCALAR,
@@ -45,9 +54,9 @@ COMPONENTS: Final[dict[str, dict[str, Any]]] = {
                 "type": "object",
                 "minProperties": 1,
                 "properties": {
-                    **dict.fromkeys(SCALARS, _SCALAR),
-                    **dict.fromkeys(ORDERED, _ORDERED),
-                    **dict.fromkeys(TEXTS, _TEXT),
+                    **dict.fromkeys(SCALAR_OPERATORS, _SCALAR),
+                    **dict.fromkeys(ORDER_OPERATORS, _ORDERED),
+                    **dict.fromkeys(TEXT_OPERATORS, _TEXT),
                     "$in": _SCALARS,
                     "$exists": {"type": "boolean"},
                     "$and": _several(_CONDITION),

@@ -8,11 +8,14 @@ from discue.api.resources.pulls import LONGEST_DELAY_SECONDS, RECEIPTS_AT_MOST
 from discue.control.listener_options import LEASE_SECONDS
 from discue.control.listeners import MODES
 from discue.control.pulls import DecisionResult
-from discue.domain.receipt_handle import PATTERN
+from discue.domain.messages import RECEIPT_HANDLE_PATTERN
 
 EXAMPLE_RECEIPT: Final = "0000000001l8lCq3JzX4bM"
 
-_RECEIPTS: dict[str, Any] = {"maxItems": RECEIPTS_AT_MOST, "items": {"type": "string", "pattern": PATTERN}}
+_RECEIPTS: dict[str, Any] = {
+    "maxItems": RECEIPTS_AT_MOST,
+    "items": {"type": "string", "pattern": RECEIPT_HANDLE_PATTERN},
+}
 _LEASE = {"minimum": LEASE_SECONDS.start, "maximum": LEASE_SECONDS.stop - 1}
 
 RULES: Final[Mapping[str, Rule]] = {
@@ -41,7 +44,9 @@ RULES: Final[Mapping[str, Rule]] = {
     ),
     "PulledShown.attempt": Rule("Which attempt of the delivery this is, from 1.", 1, {"minimum": 1}),
     "receipt": Rule(
-        "What stands for the lease when something is said of the message.", EXAMPLE_RECEIPT, {"pattern": PATTERN}
+        "What stands for the lease when something is said of the message.",
+        EXAMPLE_RECEIPT,
+        {"pattern": RECEIPT_HANDLE_PATTERN},
     ),
     "leased_until": Rule("When the lease ends, in milliseconds since the epoch.", 1_795_536_310_000, INSTANT),
     "PulledShown.key": Rule("The message's key.", "customer-9"),

@@ -6,7 +6,7 @@ from typing import Any, Final, get_args
 from discue.api.openapi.delivery_rules import RETRY_SENT
 from discue.api.openapi.rule import INSTANT, Rule
 from discue.control.schedules import EXPIRES_IN_SECONDS, LARGEST_DATA_BYTES, MISSED_RUNS
-from discue.domain.schedule import CATCH_UP, LONGEST_CRON, WORDS
+from discue.domain.schedule import CATCH_UP, MACROS, MAX_CRON_CHARACTERS
 from discue.store.schedules import Reason
 
 EXAMPLE_ID: Final = "0VbuJFSy00Kp3Vn6tDxQm"
@@ -14,9 +14,9 @@ EXAMPLE_ID: Final = "0VbuJFSy00Kp3Vn6tDxQm"
 _ID = {"pattern": "^[0-9A-Za-z]{21}$"}
 _CRON_TEXT = (
     "When it runs: five fields (minute, hour, day of the month, month, day of the week) separated by blanks, or one of "
-    f"{', '.join(WORDS)}."
+    f"{', '.join(MACROS)}."
 )
-_CRON: dict[str, Any] = {"maxLength": LONGEST_CRON, "pattern": "^[ \\t0-9A-Za-z*,/#@-]+$"}
+_CRON: dict[str, Any] = {"maxLength": MAX_CRON_CHARACTERS, "pattern": "^[ \\t0-9A-Za-z*,/#@-]+$"}
 _CRON_EXAMPLE = "0 9 * * MON-FRI"
 _ZONE_TEXT = "The time zone that the fields of `cron` are of, by its name in the database of the IANA. UTC without one."
 _ZONE = {"pattern": "^[A-Za-z0-9_+/-]+$", "maxLength": 64}

@@ -23,7 +23,7 @@ _ID = {"pattern": "^[0-9A-Za-z]{21}$"}
 _QUEUE_ID = "0VbuJFSo00H8Lq7zazFOL"
 _MESSAGE_ID = "0VbuJFW500I0yWwoGXXf6"
 
-_LIMITED = {"minLength": 1, "maxLength": subjects.LONGEST}
+_LIMITED = {"minLength": 1, "maxLength": subjects.MAX_CHARACTERS}
 _PATTERN = {**_LIMITED, "pattern": subjects.PATTERN}
 _SUBJECT = {**_LIMITED, "pattern": subjects.SUBJECT}
 

@@ -13,9 +13,7 @@ from discue.api.parameters import LISTENER_ATTEMPT_PAGES, MESSAGE_ATTEMPT_PAGES
 from discue.api.route import Call, Needs, Route
 from discue.control import messages
 from discue.control.messages import AttemptDetails
-from discue.domain.attempt_detail import AttemptDetail
-from discue.domain.attempt_trace import Timings
-from discue.domain.model import StoredAttempt
+from discue.domain.attempts import AttemptDetail, StoredAttempt, Timings
 
 _OF_MESSAGE = Needs("messages", "read")
 _OF_LISTENER = Needs("listeners", "read")
@@ -70,9 +68,9 @@ def _shown(attempt: StoredAttempt, **details: Any) -> wire.AttemptShown:
         status=attempt.status,
         error=attempt.error,
         detail=attempt.detail,
-        took_ms=attempt.took_ms,
-        started_at=attempt.made_at - attempt.took_ms,
-        created_at=attempt.made_at,
+        took_ms=attempt.duration_ms,
+        started_at=attempt.ended_at - attempt.duration_ms,
+        created_at=attempt.ended_at,
         replay_id=attempt.replay_id or UNSET,
         **details,
     )

@@ -12,7 +12,7 @@ from discue.api.route import Call, Needs, Route
 from discue.control import listener_tests
 from discue.control.listener_tests import DeliveryTestResult, SampleMessage
 from discue.domain import headers
-from discue.domain.attempt_detail import detail_of
+from discue.domain.attempts import detail_of
 
 SAMPLE: Final = b'{"test":true}'
 
@@ -21,7 +21,7 @@ async def create(call: Call) -> wire.DeliveryTest:
     body: bodies.DeliveryTestBody = call.body
     queue_id, listener_id = call.ids
     content, is_json = content_of(body.data) if body.data else (SAMPLE, True)
-    sample = SampleMessage(content, is_json, headers.checked(body.headers or {}, "/headers"))
+    sample = SampleMessage(content, is_json, headers.check_headers(body.headers or {}, "/headers"))
     path = (queue_id, listener_id)
     report = await listener_tests.send(call.control, call.principal, path, sample, call.services.samples)
     return wire.DeliveryTest(test=_shown(report), links=link_to(call.url))
@@ -33,7 +33,7 @@ def _shown(report: DeliveryTestResult) -> wire.DeliveryTestShown:
     if report.withheld:
         details = {name: value for name, value in details.items() if name == "request"}
     else:
-        details |= {"status": outcome.status, "detail": outcome.detail, "took_ms": outcome.took_ms}
+        details |= {"status": outcome.status, "detail": outcome.detail, "took_ms": outcome.duration_ms}
     return wire.DeliveryTestShown(
         message_id=report.message_id,
         started_at=report.started_at,

@@ -9,7 +9,7 @@ from discue.api.parameters import PAGES
 from discue.api.route import CREATE, Call, Needs, Route
 from discue.control import domains
 from discue.control.domains import DomainFields
-from discue.domain import model
+from discue.domain.domain_challenge import Domain
 
 _READ = Needs("domains", "read")
 _LIST = Needs("domains", "read", listing=True)
@@ -60,11 +60,11 @@ def _fields(body: bodies.DomainBody, given: Given) -> DomainFields:
     return DomainFields(given.alias, given.name, body.hostname, body.port)
 
 
-def _answer(call: Call, domain: model.Domain, url: str) -> wire.Domain:
+def _answer(call: Call, domain: Domain, url: str) -> wire.Domain:
     return call.with_etag(domain, wire.Domain(domain=_shown(domain), links=link_to(url)))
 
 
-def _shown(domain: model.Domain) -> wire.DomainShown:
+def _shown(domain: Domain) -> wire.DomainShown:
     challenge, verification = domain.challenge, domain.verification
     return wire.DomainShown(
         id=domain.public_id,

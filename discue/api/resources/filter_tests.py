@@ -9,8 +9,7 @@ from discue.control import listener_tests
 from discue.control.listener_tests import FilterTestParams
 from discue.domain import headers
 from discue.domain.errors import BadRequest, Fault, Unprocessable
-from discue.domain.messages import encode_options
-from discue.domain.model import Entry, MessageOptions
+from discue.domain.messages import Entry, MessageOptions, encode_options
 
 
 async def create(call: Call) -> wire.FilterTest:
@@ -34,7 +33,7 @@ def _message(body: bodies.FilterTestBody) -> Entry | str:
     if not body.data:
         raise BadRequest("Give data, or the message_id of a message.", faults=(Fault("/data", "is missing"),))
     content, is_json = content_of(body.data)
-    options = MessageOptions(headers=headers.checked(body.headers or {}, "/headers"), key=body.key)
+    options = MessageOptions(headers=headers.check_headers(body.headers or {}, "/headers"), key=body.key)
     return Entry(0, "", 0, is_json, content, extra=encode_options(options) or b"")
 
 

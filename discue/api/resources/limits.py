@@ -9,8 +9,8 @@ from discue.config.settings import Settings
 from discue.control import usage
 from discue.control.usage import QuotaUse
 from discue.domain import quotas as quota
-from discue.domain.allowance import RateLimitKey, RateLimitStatus
 from discue.domain.model import Organization
+from discue.domain.rate import RateLimitKey, RateLimitStatus
 from discue.domain.scopes import Principal
 
 

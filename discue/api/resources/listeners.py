@@ -20,7 +20,7 @@ from discue.api.parameters import PAGES
 from discue.api.route import CREATE, Call, Needs, Route
 from discue.control import listeners
 from discue.control.listeners import ListenerDetails, ListenerFields
-from discue.domain.model import Liveness
+from discue.domain.listener_health import Liveness
 
 _READ = Needs("listeners", "read")
 _LIST = Needs("listeners", "read", listing=True)

@@ -17,10 +17,9 @@ from discue.api.services import Services
 from discue.auth.control_plane_cache import QueueRecord
 from discue.control import messages
 from discue.control.messages import MessageFields
-from discue.domain import model
 from discue.domain.aliases import check_alias, reconcile
 from discue.domain.errors import Fault, Unprocessable
-from discue.domain.model import MessageOptions
+from discue.domain.messages import MessageOptions, StoredMessage
 from discue.domain.scopes import Principal
 from discue.publishing.publish import NewMessage, publish, stored_messages
 from discue.store.idempotency import StoredResponse
@@ -213,11 +212,11 @@ def _published(message_id: str, given: str | None, stored_at: int) -> wire.Messa
     return wire.MessageShown(id=message_id, alias=alias, name=alias, created_at=stored_at, updated_at=stored_at)
 
 
-def _named(call: Call, message: model.StoredMessage) -> LinkTarget:
+def _named(call: Call, message: StoredMessage) -> LinkTarget:
     return LinkTarget(message.alias, message.id, f"{call.base}/queues/{message.queue_public_id}/messages/{message.id}")
 
 
-def _shown(message: model.StoredMessage) -> wire.MessageShown:
+def _shown(message: StoredMessage) -> wire.MessageShown:
     return wire.MessageShown(
         id=message.id,
         alias=message.alias,

@@ -27,8 +27,7 @@ from discue.control.pulls import (
 )
 from discue.domain.cloudevents import JSON, TEXT
 from discue.domain.errors import DiscueError, Fault, Unprocessable
-from discue.domain.messages import decode_options, message_headers
-from discue.domain.receipt_handle import parse_receipt_handle
+from discue.domain.messages import decode_options, message_headers, parse_receipt_handle
 
 RECEIPTS_AT_MOST = 1_000
 LONGEST_DELAY_SECONDS = 86_400

@@ -16,8 +16,8 @@ from discue.control import queues
 from discue.control.queues import ClearedSchema, QueueDetails, QueueFields
 from discue.domain import model
 from discue.domain.errors import Fault, Unprocessable
-from discue.domain.schemas.schema import FIELDS, Schema, read_schema
-from discue.domain.schemas.text import BYTES as SCHEMA_BYTES
+from discue.domain.schemas.schema import FIELDS, Schema, parse_schema
+from discue.domain.schemas.strict_json import MAX_BYTES as SCHEMA_BYTES
 from discue.domain.scopes import Principal
 
 _READ = Needs("queues", "read")
@@ -84,7 +84,7 @@ def _schema(body: bodies.QueueBody) -> Schema | ClearedSchema | UnsetType:
         faults = tuple(Fault(f"/{field}", "cannot stand beside the other one") for field in FIELDS.values())
         raise Unprocessable("A queue has one schema: give schema or json_schema.", faults=faults)
     for language, text in given.items():
-        return read_schema(text, language)
+        return parse_schema(text, language)
     cleared = frozenset(language for language, text in sent.items() if text == b"null")
     return ClearedSchema(cleared) if cleared else UNSET
 

@@ -78,7 +78,7 @@ def _fields(body: bodies.ScheduleBody, given: Given) -> ScheduleFields:
         body.catch_up_limit,
         _data(body.data),
         UNSET if body.key is UNSET else key_of(body.key, "/key"),
-        headers.checked(body.headers or {}, "/headers") if body.headers is not UNSET else UNSET,
+        headers.check_headers(body.headers or {}, "/headers") if body.headers is not UNSET else UNSET,
         retry_of(body.retry),
         body.expires_in,
     )

@@ -14,7 +14,7 @@ from discue.api.services import Services
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.auth.topic_routes import TopicRecord
 from discue.domain.errors import NotFound
-from discue.domain.model import MessageOptions
+from discue.domain.messages import MessageOptions
 from discue.domain.scopes import Principal
 from discue.domain.subjects import check_subject, is_subject
 from discue.publishing.publish import NewMessage

@@ -78,12 +78,12 @@ def to_bury(members: Iterable[WorkerRow], me: int, long_ahead: Collection[int]) 
 
 def to_claim(shares: Rendezvous, me: int, free: Iterable[CursorKey], overdue: Collection[CursorKey]) -> list[CursorKey]:
     """Of the free cursors those that belong to `me`, and those that whoever should have them left for too long."""
-    return [cursor for cursor in free if cursor in overdue or shares.preferred(cursor) == me]
+    return [cursor for cursor in free if cursor in overdue or shares.owner_of(cursor) == me]
 
 
 def to_give_up(shares: Rendezvous, me: int, owned: Iterable[CursorKey]) -> list[CursorKey]:
     """Of the owned live cursors those that belong to somebody else: those of replays go with them."""
-    return [cursor for cursor in owned if not cursor[2] and shares.preferred(cursor) != me]
+    return [cursor for cursor in owned if not cursor[2] and shares.owner_of(cursor) != me]
 
 
 class Ownership:
@@ -161,7 +161,7 @@ class Ownership:
             self._candidates = found
             self._shares = Rendezvous(found) if found else None
             self._surplus = None
-        self.keeps_house = self._shares is not None and self._shares.preferred(_THE_HOUSE) == self._lease.session_id
+        self.keeps_house = self._shares is not None and self._shares.owner_of(_THE_HOUSE) == self._lease.session_id
 
     async def _bury(self, members: Sequence[WorkerRow], now: float) -> bool:
         # The cursors of the dead are freed by whoever buried them. Only if he went, too, does another one go on.

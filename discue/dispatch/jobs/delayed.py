@@ -48,7 +48,7 @@ class Scheduler:
     def appended(self, appended: Appended) -> None:
         """Some of it may be due sooner than what is known."""
         for entry in appended.entries:
-            if entry.waits and self._expect(decode_options(entry.extra).deliver_at):
+            if entry.is_delayed and self._expect(decode_options(entry.extra).deliver_at):
                 self._sooner.set()
 
     def polled(self, due_at: int | None) -> None:

@@ -9,8 +9,8 @@ from typing import Final
 from discue.control import domains
 from discue.control.context import ControlContext
 from discue.domain import domain_challenge
+from discue.domain.domain_challenge import Domain
 from discue.domain.errors import TooManyRequests
-from discue.domain.model import Domain
 from discue.sending.fetch import Fetcher
 
 _DUE_AT_ONCE: Final = 50
@@ -41,8 +41,8 @@ class Verifier:
     async def check(self, domain: Domain) -> str:
         """What is wrong with the domain now; "" if nothing is."""
         target = domain_challenge.target_of(domain.host_key, domain.port, domain.challenge)
-        fetched = await self._fetcher.get(target, domain_challenge.CHECK_SECONDS)
-        return domain_challenge.error_of(fetched.error, fetched.status, fetched.body, domain.challenge)
+        fetched = await self._fetcher.get(target, domain_challenge.CHECK_TIMEOUT_SECONDS)
+        return domain_challenge.check_error(fetched.error, fetched.status, fetched.body, domain.challenge)
 
     @contextmanager
     def place(self, organization: int) -> Iterator[None]:

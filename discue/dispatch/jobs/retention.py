@@ -8,10 +8,11 @@ import msgspec
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.dispatcher import Dispatcher
-from discue.domain.allowance import MINUTE_MS
 from discue.domain.clock import Clock
-from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, Interval, stretches
+from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, sweep_ranges
+from discue.domain.intervals import Interval
 from discue.domain.lockout import FORGOTTEN_AFTER_MS
+from discue.domain.rate import MINUTE_MS
 from discue.store import feed, idempotency, lockouts, purge, rate_limits, retention, tallies
 from discue.store.engine import Transaction
 from discue.store.pagination import CLOCKS_APART_MS
@@ -115,7 +116,7 @@ class Housekeeper:
     async def _forget_keys(self, now: int) -> None:
         """Those that it is time for, of all that were kept long enough; in the first round all of these."""
         kept_before = now - _KEYS_KEPT_MS
-        for stretch in stretches(self._keys_looked_through_at, now):
+        for stretch in sweep_ranges(self._keys_looked_through_at, now):
             left: Interval | None = stretch
             while left is not None:
                 left = await self._store.write(

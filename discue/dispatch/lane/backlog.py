@@ -9,7 +9,7 @@ from discue.dispatch.lane.budget import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.reads import LimitedReads
 from discue.dispatch.lane.waiting import WaitingByKey
-from discue.domain.model import Entry
+from discue.domain.messages import Entry
 from discue.domain.window import SPAN
 from discue.store.cursors import LaneRecord
 from discue.store.delivery_rows import DueRetries, DueRetry, read_due, read_sweep
@@ -268,7 +268,7 @@ class Backlog:
         for entry in page.entries:
             if entry.seq > through:
                 break
-            if entry.waits or 0 < entry.origin_seq <= self._start_seq:
+            if entry.is_delayed or 0 < entry.origin_seq <= self._start_seq:
                 # Not due yet, or published before the listener was there: for this cursor it is a hole.
                 continue
             if entry.seq > expected:

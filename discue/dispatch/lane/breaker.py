@@ -4,15 +4,21 @@ from collections.abc import Collection
 from typing import Final
 
 from discue.dispatch.lane.endpoint import Endpoint
-from discue.domain.disabling import NO_FAILURES, after_failure, should_disable
-from discue.domain.liveness import BreakerState, breaker_state, restarted
-from discue.domain.model import Liveness
+from discue.domain.listener_health import (
+    NO_FAILURES,
+    BreakerState,
+    Liveness,
+    after_failure,
+    breaker_state,
+    should_disable,
+    with_new_url,
+)
 from discue.store.listener_health import ListenerHealth
 
 ALL: Final = 1 << 30
 ENOUGH: Final = 64
 
-_PLACES: Final[dict[BreakerState, int]] = {"open": ALL, "careful": 1, "closed": 0}
+_PLACES: Final[dict[BreakerState, int]] = {"closed": ALL, "half_open": 1, "open": 0}
 
 
 class CircuitBreaker:
@@ -51,7 +57,7 @@ class CircuitBreaker:
         if after.config_version != before.config_version:
             self.failing = NO_FAILURES
         if after.liveness_url != before.liveness_url:
-            return self.probed(restarted(self.liveness), under_way)
+            return self.probed(with_new_url(self.liveness), under_way)
         return after.target != before.target and self._let(breaker_state(self.liveness), under_way)
 
     def succeeded(self, seq: int) -> bool:
@@ -77,9 +83,9 @@ class CircuitBreaker:
 
     def _let(self, allowed: BreakerState, under_way: Collection[int]) -> bool:
         was_closed = self.is_closed
-        if allowed != "careful" or was_closed:
+        if allowed != "half_open" or was_closed:
             self.places = _PLACES[allowed]
-            self._earlier = set(under_way) if allowed == "careful" else set()
+            self._earlier = set(under_way) if allowed == "half_open" else set()
         return was_closed and not self.is_closed
 
     def _is_earlier(self, seq: int) -> bool:

@@ -14,9 +14,9 @@ from discue.dispatch.lane.probe import Probe
 from discue.dispatch.lane.probes import Prober
 from discue.dispatch.lane.reads import LimitedReads
 from discue.dispatch.lane.tenure import WorkerLease
+from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
-from discue.domain.model import Outcome
 from discue.sending.request import AttemptRequest
 from discue.store.cursors import LaneRecord
 from discue.store.store import Store

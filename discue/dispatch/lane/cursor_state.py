@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from discue.domain.attempt_detail import packed
-from discue.domain.attempt_trace import Trace
+from discue.domain.attempts import Attempt, Outcome, Trace, encode_detail
 from discue.domain.intervals import subtract
-from discue.domain.model import Attempt, Entry, Outcome
-from discue.domain.settlement import Settlement
+from discue.domain.messages import Entry
+from discue.domain.retry import Settlement
 from discue.domain.window import Window
 from discue.store.cursors import LaneRecord
 from discue.store.delivery_rows import DueRetry, KeyRow
@@ -114,7 +113,7 @@ class CursorState:
 
     def describe(self, attempt: int, trace: Trace, next_attempt_at: int) -> None:
         """More is kept of the attempt with that id than its record."""
-        content = packed(trace, next_attempt_at)
+        content = encode_detail(trace, next_attempt_at)
         self._details.append((attempt, content))
         self._detail_bytes += len(content)
 
@@ -380,7 +379,7 @@ def attempt_record(record: LaneRecord, row_id: int, seq: int, number: int, outco
         number,
         outcome.status,
         outcome.error,
-        outcome.took_ms,
+        outcome.duration_ms,
         outcome.detail,
         record.stream or None,
     )

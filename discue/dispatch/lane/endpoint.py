@@ -2,16 +2,18 @@
 
 import msgspec
 
-from discue.crypto.endpoint_credentials import credentials_in
+from discue.crypto.endpoint_credentials import decode_credentials
 from discue.crypto.keyring import Keyring
 from discue.crypto.signatures import SigningKey
-from discue.crypto.signing_secrets import decoded, place_of, signing_key_of
+from discue.crypto.signing_secrets import associated_data, decode_secrets, signing_key_of
 from discue.domain.clock import Clock
+from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.egress import Target, parse_target
 from discue.domain.filters.filters import Filter, compile_filter
 from discue.domain.headers import Headers
-from discue.domain.model import DeliveryFormat, Entry, RateLimit
-from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, narrowed
+from discue.domain.messages import Entry
+from discue.domain.rate import RateLimit
+from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, with_options
 from discue.sending.endpoint_auth import RequestCredentials, credentials_of
 from discue.sending.request import ClientIdentity, TokenGrant
 from discue.store.cursors import LaneRecord
@@ -58,7 +60,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     def wants(self, entry: Entry) -> bool:
         """Whether the listener's filter lets a message through."""
-        return self.filter is None or self.filter.takes(entry)
+        return self.filter is None or self.filter.accepts(entry)
 
     def __repr__(self) -> str:
         return f"Endpoint(target={self.target!r}, enabled={self.enabled}, config_version={self.config_version})"
@@ -66,8 +68,8 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring) -> Endpoint:
     """Raises ValueError and DiscueError for a row that cannot be used."""
-    options, held = record.options, keyring.open(record.secrets, place_of(record.organization, record.listener))
-    secrets, shown = decoded(held), _presented(record, held)
+    options, held = record.options, keyring.open(record.secrets, associated_data(record.organization, record.listener))
+    secrets, shown = decode_secrets(held), _presented(record, held)
     ends = tuple(secret.expires_at for secret in secrets)
     is_on, probed = record.status == "enabled", parse_target(record.liveness_url, "/liveness_url")
     timeout_ms = defaults.timeout_ms if options.timeout_seconds is None else options.timeout_seconds * 1_000
@@ -78,7 +80,7 @@ def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring
         config_version=record.config_version,
         max_in_flight=options.max_in_flight or defaults.max_in_flight,
         timeout_ms=timeout_ms,
-        policy=narrowed(narrowed(defaults.policy, record.queue_retry), options.retry),
+        policy=with_options(with_options(defaults.policy, record.queue_retry), options.retry),
         liveness_url=record.liveness_url,
         probed=probed if is_on and record.may_probe else None,
         headers=(*options.headers, *shown.headers),
@@ -93,7 +95,7 @@ def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring
 
 def _presented(record: LaneRecord, held: bytes) -> RequestCredentials:
     """Nothing is sent to a listener without the credentials that it is to be shown."""
-    credentials = credentials_in(held)
+    credentials = decode_credentials(held)
     if record.options.authentication != (None if credentials is None else credentials.public):
         raise ValueError("the secret of a listener's authentication is lost")
     return credentials_of(credentials, record.listener_public_id)

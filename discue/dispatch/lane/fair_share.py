@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from discue.domain.sharing import Claim, may_take_slot
+from discue.domain.concurrency import Claim, may_take_slot
 from discue.store.engine import CursorKey
 
 

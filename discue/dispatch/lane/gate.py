@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Protocol
 
-from discue.domain.fairness import may_send
+from discue.domain.concurrency import may_send
 
 _LANES_TRIED_PER_RELEASE = 4
 

@@ -5,9 +5,8 @@ from collections.abc import Collection
 from discue.dispatch.lane.context import Surroundings
 from discue.dispatch.lane.cursor_state import attempt_record
 from discue.dispatch.lane.in_flight_attempt import InFlightAttempt
-from discue.domain.attempt_detail import packed
-from discue.domain.model import Outcome
-from discue.domain.settlement import settle
+from discue.domain.attempts import Outcome, encode_detail
+from discue.domain.retry import settle
 from discue.store.cursors import LaneRecord
 from discue.store.handover import RequestEnd
 
@@ -53,7 +52,7 @@ class Handover:
             self._has_disabled = True
             context.disable(record, attempt.endpoint.config_version, "gone")
         waits = settlement.state == "retry"
-        detail = packed(outcome.trace, settlement.due_at) if outcome.trace is not None else b""
+        detail = encode_detail(outcome.trace, settlement.due_at) if outcome.trace is not None else b""
         return RequestEnd(
             stream=record.stream,
             sender=record.owner,

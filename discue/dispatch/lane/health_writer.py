@@ -10,8 +10,7 @@ from discue.dispatch.lane.flush import STORE_RETRY_SECONDS, Spawn
 from discue.dispatch.timers import Sleeper
 from discue.domain.clock import Clock
 from discue.domain.errors import StoreUnusable, Unavailable
-from discue.domain.liveness import needs_notification
-from discue.domain.model import Liveness
+from discue.domain.listener_health import Liveness, needs_notification
 from discue.observability.logs import Log
 from discue.store import listener_health
 from discue.store.cursors import LaneRecord

@@ -3,9 +3,9 @@
 from typing import Protocol
 
 from discue.dispatch.lane.endpoint import Endpoint
-from discue.domain.messages import decode_options
-from discue.domain.model import Entry, Outcome
-from discue.domain.retry import RetryPolicy, narrowed
+from discue.domain.attempts import Outcome
+from discue.domain.messages import Entry, decode_options
+from discue.domain.retry import RetryPolicy, with_options
 
 
 class LeftBehind(Protocol):
@@ -37,4 +37,4 @@ class InFlightAttempt:
     def policy(self) -> RetryPolicy:
         """When the delivery is tried again, if this attempt fails."""
         policy = self.endpoint.policy
-        return narrowed(policy, decode_options(self.extra).retry) if self.extra else policy
+        return with_options(policy, decode_options(self.extra).retry) if self.extra else policy

@@ -23,11 +23,13 @@ from discue.dispatch.lane.redelivery import RedeliveryRunner
 from discue.dispatch.lane.request import request_of
 from discue.dispatch.lane.selector import Selector
 from discue.dispatch.lane.unblocking import DeletionWatch
-from discue.domain.congestion import AdaptiveLimit
+from discue.domain.attempts import Outcome
+from discue.domain.concurrency import AdaptiveLimit
 from discue.domain.errors import Unavailable
-from discue.domain.model import Entry, Liveness, Outcome
-from discue.domain.pace import TokenBucket
-from discue.domain.settlement import settle
+from discue.domain.listener_health import Liveness
+from discue.domain.messages import Entry
+from discue.domain.rate import TokenBucket
+from discue.domain.retry import settle
 from discue.domain.window import SPAN
 from discue.store import delivery_rows
 from discue.store.cursors import LaneRecord
@@ -394,7 +396,7 @@ class Lane:
     def send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
         record, endpoint = self.record, self.endpoint
         attempt = InFlightAttempt(entry, number, endpoint, self.lead.congestion.epoch, is_retry=is_retry)
-        self.lead.pace.begun(self._context.clock.monotonic())
+        self.lead.pace.take(self._context.clock.monotonic())
         if self.fair_share is not None:
             self.fair_share.begun(self)
         self.in_flight_count += 1

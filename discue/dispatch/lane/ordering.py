@@ -3,7 +3,7 @@
 import msgspec
 
 from discue.dispatch.lane.waiting import WaitingByKey
-from discue.domain.model import Entry
+from discue.domain.messages import Entry
 from discue.domain.window import Window
 from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import DeliveryRow

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from discue.domain.egress import Target
-from discue.domain.liveness import PROBE_SECONDS
+from discue.domain.listener_health import PROBE_TIMEOUT_SECONDS
 from discue.sending.fetch import Fetcher, FetchResult
 
 
@@ -28,7 +28,7 @@ class ProbeSender:
         task.add_done_callback(self._under_way.discard)
 
     async def _ask(self, target: Target, done: Callable[[FetchResult], None]) -> None:
-        done(await self._fetcher.get(target, PROBE_SECONDS))
+        done(await self._fetcher.get(target, PROBE_TIMEOUT_SECONDS))
 
     async def close(self) -> None:
         """End what is under way: nobody hears of it."""

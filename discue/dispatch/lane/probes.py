@@ -14,8 +14,17 @@ from discue.dispatch.timers import Sleeper
 from discue.domain.clock import Clock
 from discue.domain.egress import Target
 from discue.domain.ids import millisecond_of
-from discue.domain.liveness import DOUBT_MS, FIRST_MS, QUIET_MS, after_probe, counts, error_of, interval_ms, jittered
-from discue.domain.model import Liveness
+from discue.domain.listener_health import (
+    FIRST_PROBE_MS,
+    IDLE_INTERVAL_MS,
+    RECOVERY_INTERVAL_MS,
+    Liveness,
+    after_probe,
+    is_conclusive,
+    probe_error,
+    probe_interval_ms,
+    with_jitter,
+)
 from discue.sending.fetch import FetchResult
 from discue.store.engine import CursorKey
 
@@ -58,7 +67,7 @@ class _Pulse:
         self.lane = lane
         self.place = place
         self.due_at = due_at
-        self.interval = DOUBT_MS
+        self.interval = RECOVERY_INTERVAL_MS
         self.changed_at = changed_at
         self.config_version = lane.endpoint.config_version
 
@@ -159,7 +168,7 @@ class Prober:
         """An attempt failed, which is to be stored if it `is_news`. Whoever was left alone for long is probed soon."""
         if needs_notification:
             self.note(lane)
-        if (pulse := self._pulses.get(lane.key)) is not None and pulse.interval == QUIET_MS:
+        if (pulse := self._pulses.get(lane.key)) is not None and pulse.interval == IDLE_INTERVAL_MS:
             self._hasten(pulse, self._clock.now())
 
     def note(self, lane: Probed) -> None:
@@ -173,13 +182,13 @@ class Prober:
             return self._soon(now)
         # A worker that starts, or takes over from another, spreads what it finds over the whole interval.
         is_quiet = self._is_quiet(lane, known, created_at, now)
-        return now + int(interval_ms(known, is_quiet=is_quiet) * self._random())
+        return now + int(probe_interval_ms(known, is_idle=is_quiet) * self._random())
 
     def _soon(self, now: int) -> int:
-        return now + FIRST_MS + int(_SPREAD_MS * self._random())
+        return now + FIRST_PROBE_MS + int(_SPREAD_MS * self._random())
 
     def _hasten(self, pulse: _Pulse, now: int) -> None:
-        pulse.interval = DOUBT_MS
+        pulse.interval = RECOVERY_INTERVAL_MS
         pulse.due_at = min(pulse.due_at, self._soon(now))
         self._expect(pulse.place, pulse.due_at)
 
@@ -233,15 +242,15 @@ class Prober:
     def _take(self, pulse: _Pulse, fetched: FetchResult, now: int) -> None:
         lane = pulse.lane
         before = after = lane.breaker.liveness
-        if counts(fetched.error):
-            after = after_probe(before, error_of(fetched.error, fetched.status), fetched.status, now)
+        if is_conclusive(fetched.error):
+            after = after_probe(before, probe_error(fetched.error, fetched.status), fetched.status, now)
         is_quiet = self._is_quiet(lane, after, pulse.changed_at, now)
-        pulse.interval = interval_ms(after, is_quiet=is_quiet)
-        pulse.due_at = now + jittered(pulse.interval, self._random())
+        pulse.interval = probe_interval_ms(after, is_idle=is_quiet)
+        pulse.due_at = now + with_jitter(pulse.interval, self._random())
         if after is not before:
             lane.probed(after)
             self._health_writer.probed(lane, before, after)
 
     def _is_quiet(self, lane: Probed, liveness: Liveness, changed_at: int, now: int) -> bool:
         last = max(changed_at, liveness.last_failure_at, lane.last_failure_at)
-        return not lane.has_waiting and now - last >= QUIET_MS
+        return not lane.has_waiting and now - last >= IDLE_INTERVAL_MS

@@ -12,8 +12,8 @@ from discue.dispatch.lane.lane import Lane, LaneContext
 from discue.dispatch.lane.replay_state import ReplayCursorState
 from discue.domain.errors import StoreUnusable, Unavailable
 from discue.domain.filters.filters import compile_filter
-from discue.domain.model import Entry, RateLimit
-from discue.domain.pace import TokenBucket
+from discue.domain.messages import Entry
+from discue.domain.rate import RateLimit, TokenBucket
 from discue.store import replays
 from discue.store.cursors import LaneRecord, ReplayPlan
 from discue.store.engine import Settle
@@ -79,7 +79,7 @@ class ReplayLane(Lane):
         return super()._has_turn
 
     def wants(self, entry: Entry) -> bool:
-        return super().wants(entry) and (self._filter is None or self._filter.takes(entry))
+        return super().wants(entry) and (self._filter is None or self._filter.accepts(entry))
 
     def given_up(self, entry: Entry, waits_since: int, now: int) -> str:
         return super().given_up(entry, max(waits_since, self._plan.created_at), now)
@@ -90,7 +90,7 @@ class ReplayLane(Lane):
         return False
 
     def send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
-        self._own_pace.begun(self._context.clock.monotonic())
+        self._own_pace.take(self._context.clock.monotonic())
         super().send(entry, number, is_retry=is_retry)
 
     @property

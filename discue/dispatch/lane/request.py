@@ -3,8 +3,7 @@
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.domain.clock import Clock
 from discue.domain.headers import merge_headers
-from discue.domain.messages import decode_options, message_headers
-from discue.domain.model import Entry
+from discue.domain.messages import Entry, decode_options, message_headers
 from discue.sending.request import AttemptRequest, to_cloudevent
 from discue.store.cursors import LaneRecord
 

@@ -8,7 +8,7 @@ from discue.dispatch.lane.gate import ConcurrencyLimiter, Sending
 from discue.dispatch.lane.in_flight_attempt import InFlightAttempt
 from discue.dispatch.lane.ordering import WAITING_HELD, HeldKey
 from discue.dispatch.lane.throttle import Throttle
-from discue.domain.model import Entry
+from discue.domain.messages import Entry
 from discue.domain.window import SPAN
 
 _RELIEF = SPAN // 2

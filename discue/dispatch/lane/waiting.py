@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from itertools import chain
 
 from discue.dispatch.lane.budget import BodyBudget
-from discue.domain.model import Entry
+from discue.domain.messages import Entry
 
 
 class WaitingByKey:

@@ -13,13 +13,11 @@ from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.ordering import Ordering
 from discue.dispatch.lane.throttle import PAUSE_MS, RETRYING_LIMIT
 from discue.dispatch.lane.waiting import WaitingByKey
+from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.filters.filters import compile_filter
 from discue.domain.ids import RowIds, millisecond_of
-from discue.domain.messages import decode_options
-from discue.domain.model import Entry, FailureKind, Outcome
-from discue.domain.receipt_handle import ReceiptHandle
-from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, narrowed
-from discue.domain.settlement import Settlement, settle
+from discue.domain.messages import Entry, ReceiptHandle, decode_options
+from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, Settlement, settle, with_options
 from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import DeliveryRow, LogPage, Settle
 from discue.store.pull_leases import OpenDelivery, PullSnapshot
@@ -48,7 +46,7 @@ class Ledger:
         self._rules = rules
         self._now = rules.now
         self._lease_ms = (options.lease_seconds or LEASED_FOR_SECONDS) * 1_000
-        self._policy = narrowed(narrowed(DEFAULT_RETRY_POLICY, record.queue_retry), options.retry)
+        self._policy = with_options(with_options(DEFAULT_RETRY_POLICY, record.queue_retry), options.retry)
         self._filter = None if options.filter is None else compile_filter(options.filter)
         self._max_in_flight = options.max_in_flight or rules.max_in_flight
         self._handed_out = look.handed_out
@@ -228,12 +226,12 @@ class Ledger:
 
     def _policy_of(self, found: OpenDelivery) -> RetryPolicy:
         extra = b"" if found.entry is None else found.entry.extra
-        return narrowed(self._policy, decode_options(extra).retry) if extra else self._policy
+        return with_options(self._policy, decode_options(extra).retry) if extra else self._policy
 
     def _attempted(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Outcome:
         detail = "" if not error else _DETAILS[error]
-        took_ms = max(0, ended_at - millisecond_of(found.token or 0))
-        outcome = Outcome(0, error, detail, took_ms)
+        duration_ms = max(0, ended_at - millisecond_of(found.token or 0))
+        outcome = Outcome(0, error, detail, duration_ms)
         row_id = self._rules.row_ids.next()
         self._progress.attempted(attempt_record(self._record, row_id, found.seq, found.attempts, outcome))
         return outcome
@@ -258,7 +256,7 @@ class Ledger:
         return LeasedMessage(entry, attempt, receipt, until)
 
     def _accepts(self, entry: Entry) -> bool:
-        return self._filter is None or self._filter.takes(entry)
+        return self._filter is None or self._filter.accepts(entry)
 
     def _drop_reason(self, entry: Entry, waits_since: int) -> str:
         return drop_reason(entry, waits_since, self._now, self._rules.deadline_ms)

@@ -1,4 +1,4 @@
-"""What a filter consists of when it was read."""
+"""The syntax tree of a filter."""
 
 from typing import Any, Literal, TypeAlias
 
@@ -8,42 +8,44 @@ Member = Literal["data", "headers", "key"]
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """A value compared with an operand. `pointer` says where in the filter it stands."""
+    """Compares a value with an operand."""
 
     pointer: str
+    """Where it is in the filter."""
     operator: str
     operand: Any
 
 
 class AllOf(msgspec.Struct, frozen=True):
-    """All of some conditions."""
+    """Holds if all parts hold."""
 
     parts: "tuple[Condition, ...]"
 
 
 class AnyOf(msgspec.Struct, frozen=True):
-    """At least one of some conditions."""
+    """Holds if at least one part holds."""
 
     parts: "tuple[Condition, ...]"
 
 
 class Not(msgspec.Struct, frozen=True):
-    """That a condition does not hold."""
+    """Holds if its part does not hold."""
 
     part: "Condition"
 
 
 class AtPath(msgspec.Struct, frozen=True):
-    """A condition on what is found from a value by going along names and indices."""
+    """Applies a condition to the value at a path of member names and indexes."""
 
     steps: tuple[str, ...]
     part: "Condition"
 
 
 class OnMember(msgspec.Struct, frozen=True):
-    """A condition on one part of a message. On data that is not JSON, none holds."""
+    """Applies a condition to one member of a message. Conditions on data that is not JSON never hold."""
 
     pointer: str
+    """Where it is in the filter."""
     member: Member
     part: "Condition"
 

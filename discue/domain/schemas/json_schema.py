@@ -1,7 +1,7 @@
-"""JSON Schema (2020-12) as clients write it: which documents are taken, and the form in which they are used.
+"""JSON Schemas (2020-12) of clients: which are accepted, and how they are expanded.
 
-A document refers to nothing but its own parts, and to none that lead back to themselves: so the work of a check is
-known from the document, and nothing is ever fetched.
+References may only point into the same document, and must not be recursive. So the cost of a validation is known from
+the document, and nothing is ever fetched.
 """
 
 import json
@@ -16,26 +16,26 @@ from jsonschema_rs import Draft202012Validator
 from discue.domain.errors import Fault
 from discue.domain.json_pointer import below, escaped
 from discue.domain.schemas.patterns import Patterns
-from discue.domain.schemas.rules import LEVELS, RULES
-from discue.domain.schemas.violations import Document
+from discue.domain.schemas.rules import MAX_LEVELS, MAX_RULES
+from discue.domain.schemas.validator import Document
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-LARGEST_FORM_BYTES: Final = 262_144
-"""What a document may grow to where the same part is referred to many times."""
+MAX_EXPANDED_BYTES: Final = 262_144
+"""Limit of the size after references are expanded."""
 
 _DIALECTS: Final = frozenset({DIALECT, f"{DIALECT}#"})
 _META: Final = Draft202012Validator({"$ref": DIALECT}, offline=True)
-_FAULTS: Final = 100
-_NESTED: Final = 3 * LEVELS
+_MAX_FAULTS: Final = 100
+_MAX_NESTING: Final = 3 * MAX_LEVELS
 _ANCHORS: Final = ("$anchor", "$dynamicAnchor")
 _REFERENCES: Final = ("$ref", "$dynamicRef")
-_ASIDE: Final = ("$defs", "definitions")
+_DEFINITIONS: Final = ("$defs", "definitions")
 
-_STEPS_DOWN: Final = frozenset({"additionalProperties", "items", "prefixItems", "properties"})
-"""What leads to values that nothing beside it leads to."""
+_CHILD_KEYWORDS: Final = frozenset({"additionalProperties", "items", "prefixItems", "properties"})
+"""Keywords whose subschemas apply to child values, which no other keyword beside them checks."""
 
-_ONE: Final = frozenset(
+_SINGLE_SUBSCHEMA: Final = frozenset(
     {
         "additionalProperties",
         "contains",
@@ -49,10 +49,10 @@ _ONE: Final = frozenset(
         "unevaluatedProperties",
     }
 )
-_LIST: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
-_NAMED: Final = frozenset({"dependentSchemas", "patternProperties", "properties"})
-_LOOKS_AGAIN: Final = frozenset({"unevaluatedItems", "unevaluatedProperties"})
-_PLAIN: Final = frozenset(
+_SUBSCHEMA_LISTS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+_NAMED_SUBSCHEMAS: Final = frozenset({"dependentSchemas", "patternProperties", "properties"})
+_UNEVALUATED: Final = frozenset({"unevaluatedItems", "unevaluatedProperties"})
+_ASSERTIONS: Final = frozenset(
     {
         "const",
         "dependentRequired",
@@ -78,102 +78,104 @@ _PLAIN: Final = frozenset(
 )
 
 
-class Weight(msgspec.Struct, frozen=True):
-    """What checking against a schema takes, wherever its references lead.
-
-    `rules` and `levels` are those that a check can go through, `repeated` of the rules those that may look at a value
-    which another one looks at, too. `bytes` is about the length of its form without references.
-    """
+class Cost(msgspec.Struct, frozen=True):
+    """The cost of validating against a schema, references included."""
 
     rules: int = 1
+    """Subschemas that a validation can visit."""
     levels: int = 1
+    """Depth of nested subschemas."""
     repeated: int = 0
+    """Subschemas among `rules` that may check a value which another one checks too."""
     bytes: int = 0
+    """Approximate size of the expanded schema."""
 
 
-class _Part(msgspec.Struct, frozen=True):
-    """A schema directly inside another one, under a keyword of that. `place` is its pointer in the document."""
+class _Subschema(msgspec.Struct, frozen=True):
+    """A schema directly inside another one."""
 
     keyword: str
+    """The keyword that contains it."""
     place: str
+    """JSON pointer in the document."""
     schema: Any
 
 
 class JsonSchema:
-    """One document. Of what `faults` finds nothing wrong with, there is a `form` and a `weight`."""
+    """One document. `expanded` and `cost` are available if `faults` finds none."""
 
     def __init__(self, document: object, pointer: str) -> None:
         self._document = document
         self._pointer = pointer
-        self._places: dict[str, Any] = {}
+        self._schemas: dict[str, Any] = {}
         self._anchors: dict[str, str] = {}
-        self._weights: dict[str, Weight] = {}
-        self._open: set[str] = set()
-        self._forms: dict[str, Any] = {}
+        self._costs: dict[str, Cost] = {}
+        self._in_progress: set[str] = set()
+        self._expanded: dict[str, Any] = {}
         self._patterns = Patterns()
 
     @property
-    def weight(self) -> Weight:
-        return self._weights[""]
+    def cost(self) -> Cost:
+        return self._costs[""]
 
     @property
-    def form(self) -> Document:
-        """A document that takes the same values, without references, and with nothing that says nothing of a value."""
-        form: Document = self._form("")
-        return form
+    def expanded(self) -> Document:
+        """An equivalent document without references and annotations."""
+        expanded: Document = self._expand("")
+        return expanded
 
     def faults(self) -> Iterator[Fault]:
-        """Every place that is wrong. What is wrong in its form hides the rest."""
+        """Yield a fault for each invalid place. Violations of the meta-schema hide all others."""
         if not isinstance(self._document, dict | bool):
             yield Fault(self._pointer, "must be a JSON Schema: an object, true or false")
-        elif _nesting(self._document) > _NESTED:
-            yield Fault(self._pointer, f"is nested too deeply: {LEVELS} levels are allowed")
+        elif _nesting_depth(self._document) > _MAX_NESTING:
+            yield Fault(self._pointer, f"is nested too deeply; at most {MAX_LEVELS} levels are allowed")
         else:
-            wrong = list(islice(self._faults_of_form(), _FAULTS)) or list(self._faults_of_parts())
-            yield from wrong or self._faults_of_weight()
+            wrong = list(islice(self._check_meta_schema(), _MAX_FAULTS)) or list(self._check_subschemas())
+            yield from wrong or self._check_cost()
 
-    def _faults_of_form(self) -> Iterator[Fault]:
+    def _check_meta_schema(self) -> Iterator[Fault]:
         for error in _META.iter_errors(self._document):
             place = self._pointer
             for step in error.instance_path:
                 place = below(place, step)
-            yield Fault(place, f"is not what JSON Schema has there ({error.kind.name})")
+            yield Fault(place, f"is not valid JSON Schema ({error.kind.name})")
 
-    def _faults_of_parts(self) -> Iterator[Fault]:
+    def _check_subschemas(self) -> Iterator[Fault]:
         yield from self._collect("", self._document, 1)
-        if len(self._places) > RULES:
-            yield Fault(self._pointer, f"has more than {RULES} rules")
+        if len(self._schemas) > MAX_RULES:
+            yield Fault(self._pointer, f"has more than {MAX_RULES} rules")
             return
-        for place, schema in self._places.items():
+        for place, schema in self._schemas.items():
             if isinstance(schema, dict):
-                yield from self._faults_at(place, schema)
+                yield from self._check_keywords(place, schema)
 
-    def _faults_of_weight(self) -> Iterator[Fault]:
+    def _check_cost(self) -> Iterator[Fault]:
         try:
-            weight = self._weigh("")
-        except _LeadsBackError as back:
-            yield Fault(f"{self._pointer}{back.place}", "leads back to itself, which is not supported")
+            cost = self._cost_of("")
+        except _RecursiveReference as error:
+            yield Fault(f"{self._pointer}{error.place}", "is recursive, which is not supported")
             return
-        if weight.rules > RULES:
-            yield Fault(self._pointer, f"has more than {RULES} rules, those counted that references lead to")
-        elif weight.levels > LEVELS:
-            yield Fault(self._pointer, f"has more than {LEVELS} levels, those counted that references lead to")
-        elif weight.bytes > LARGEST_FORM_BYTES:
-            yield Fault(self._pointer, f"has more than {LARGEST_FORM_BYTES} bytes where its references lead")
+        if cost.rules > MAX_RULES:
+            yield Fault(self._pointer, f"has more than {MAX_RULES} rules, references included")
+        elif cost.levels > MAX_LEVELS:
+            yield Fault(self._pointer, f"has more than {MAX_LEVELS} levels, references included")
+        elif cost.bytes > MAX_EXPANDED_BYTES:
+            yield Fault(self._pointer, f"has more than {MAX_EXPANDED_BYTES} bytes, references included")
 
     def _collect(self, place: str, schema: object, level: int) -> Iterator[Fault]:
-        if len(self._places) > RULES:
+        if len(self._schemas) > MAX_RULES:
             return
-        if level > LEVELS:
-            yield Fault(f"{self._pointer}{place}", f"is nested too deeply: {LEVELS} levels are allowed")
+        if level > MAX_LEVELS:
+            yield Fault(f"{self._pointer}{place}", f"is nested too deeply; at most {MAX_LEVELS} levels are allowed")
             return
-        self._places[place] = schema
+        self._schemas[place] = schema
         if isinstance(schema, dict):
             self._anchors.update((schema[name], place) for name in _ANCHORS if name in schema)
-            for part in (*_parts(schema, place), *_parts_aside(schema, place)):
+            for part in (*_subschemas(schema, place), *_definitions(schema, place)):
                 yield from self._collect(part.place, part.schema, level + 1)
 
-    def _faults_at(self, place: str, schema: dict[str, Any]) -> Iterator[Fault]:
+    def _check_keywords(self, place: str, schema: dict[str, Any]) -> Iterator[Fault]:
         pointer = f"{self._pointer}{place}"
         if schema.get("$schema", DIALECT) not in _DIALECTS:
             yield Fault(f"{pointer}/$schema", f"must be {DIALECT}")
@@ -181,79 +183,82 @@ class JsonSchema:
             yield Fault(f"{pointer}/$id", "is not supported inside a schema")
         for name in _REFERENCES:
             if name in schema and self._target(schema[name]) is None:
-                yield Fault(f"{pointer}/{name}", "must lead to a schema within this one: nothing is fetched")
-        if "pattern" in schema and (refused := self._patterns.refusal(schema["pattern"])) is not None:
-            yield Fault(f"{pointer}/pattern", refused)
+                yield Fault(f"{pointer}/{name}", "must point to a schema in this document; nothing is fetched")
+        if "pattern" in schema and (rule := self._patterns.fault(schema["pattern"])) is not None:
+            yield Fault(f"{pointer}/pattern", rule)
         for pattern in schema.get("patternProperties", ()):
-            if (refused := self._patterns.refusal(pattern)) is not None:
-                yield Fault(below(f"{pointer}/patternProperties", pattern), refused)
+            if (rule := self._patterns.fault(pattern)) is not None:
+                yield Fault(below(f"{pointer}/patternProperties", pattern), rule)
 
     def _target(self, reference: str) -> str | None:
-        """The place that a reference leads to; None for what is no schema of this document."""
+        """Return the place that a reference points to; None if it is not a schema of this document."""
         if not reference.startswith("#"):
             return None
         fragment = unquote(reference[1:])
         place = self._anchors.get(fragment) if fragment and fragment[0] != "/" else fragment
-        return place if place in self._places else None
+        return place if place in self._schemas else None
 
-    def _led(self, schema: dict[str, Any]) -> list[str]:
-        """The places that its references lead to."""
+    def _targets(self, schema: dict[str, Any]) -> list[str]:
+        """Return the places that the references of a schema point to."""
         return [self._target(schema[name]) or "" for name in _REFERENCES if name in schema]
 
-    def _weigh(self, place: str) -> Weight:
-        """Raises _LeadsBackError. Each place is weighed once, so this takes no longer than reading the document."""
-        if place not in self._weights:
-            if place in self._open:
-                raise _LeadsBackError(place)
-            self._open.add(place)
-            schema = self._places[place]
-            self._weights[place] = self._sum(place, schema) if isinstance(schema, dict) else Weight()
-            self._open.remove(place)
-        return self._weights[place]
+    def _cost_of(self, place: str) -> Cost:
+        """Return the cost of the schema at a place. Raises _RecursiveReference.
 
-    def _sum(self, place: str, schema: dict[str, Any]) -> Weight:
-        inner = [(part.keyword, self._weigh(part.place)) for part in _parts(schema, place)]
-        led = [self._weigh(target) for target in self._led(schema)]
-        every = [*(weight for _, weight in inner), *led]
-        # What is left over is known only after the rules beside it were gone through once more.
-        again = 1 if _LOOKS_AGAIN.isdisjoint(schema) else 3
-        alone = [weight.repeated if keyword in _STEPS_DOWN else weight.rules for keyword, weight in inner]
-        own = {name: value for name, value in schema.items() if name in _PLAIN}
-        stands_in = len(led) == 1 and not own and not inner
-        return Weight(
-            rules=again * (1 + sum(weight.rules for weight in every)),
-            levels=max([1, *(1 + weight.levels for _, weight in inner), *(weight.levels for weight in led)]),
-            repeated=led[0].repeated if stands_in else again * (sum(alone) + sum(weight.rules for weight in led)),
-            bytes=len(json.dumps(own)) + 20 * len(every) + sum(weight.bytes for weight in every),
+        Costs are memoized, so this takes linear time even if references fan out exponentially.
+        """
+        if place not in self._costs:
+            if place in self._in_progress:
+                raise _RecursiveReference(place)
+            self._in_progress.add(place)
+            schema = self._schemas[place]
+            self._costs[place] = self._compute_cost(place, schema) if isinstance(schema, dict) else Cost()
+            self._in_progress.remove(place)
+        return self._costs[place]
+
+    def _compute_cost(self, place: str, schema: dict[str, Any]) -> Cost:
+        inner = [(part.keyword, self._cost_of(part.place)) for part in _subschemas(schema, place)]
+        targets = [self._cost_of(target) for target in self._targets(schema)]
+        every = [*(cost for _, cost in inner), *targets]
+        # To know what is unevaluated, the keywords beside it are evaluated again.
+        again = 1 if _UNEVALUATED.isdisjoint(schema) else 3
+        alone = [cost.repeated if keyword in _CHILD_KEYWORDS else cost.rules for keyword, cost in inner]
+        own = {name: value for name, value in schema.items() if name in _ASSERTIONS}
+        stands_in = len(targets) == 1 and not own and not inner
+        return Cost(
+            rules=again * (1 + sum(cost.rules for cost in every)),
+            levels=max([1, *(1 + cost.levels for _, cost in inner), *(cost.levels for cost in targets)]),
+            repeated=targets[0].repeated if stands_in else again * (sum(alone) + sum(cost.rules for cost in targets)),
+            bytes=len(json.dumps(own)) + 20 * len(every) + sum(cost.bytes for cost in every),
         )
 
-    def _form(self, place: str) -> Any:
-        if place not in self._forms:
-            schema = self._places[place]
-            self._forms[place] = self._formed(place, schema) if isinstance(schema, dict) else schema
-        return self._forms[place]
+    def _expand(self, place: str) -> Any:
+        if place not in self._expanded:
+            schema = self._schemas[place]
+            self._expanded[place] = self._expand_object(place, schema) if isinstance(schema, dict) else schema
+        return self._expanded[place]
 
-    def _formed(self, place: str, schema: dict[str, Any]) -> dict[str, Any]:
-        form: dict[str, Any] = {name: value for name, value in schema.items() if name in _PLAIN}
+    def _expand_object(self, place: str, schema: dict[str, Any]) -> dict[str, Any]:
+        expanded: dict[str, Any] = {name: value for name, value in schema.items() if name in _ASSERTIONS}
         for name, value in schema.items():
-            if name in _ONE:
-                form[name] = self._form(f"{place}/{name}")
-            elif name in _LIST:
-                form[name] = [self._form(f"{place}/{name}/{index}") for index in range(len(value))]
-            elif name in _NAMED:
-                form[name] = {key: self._form(f"{place}/{name}/{escaped(key)}") for key in value}
-        led = [self._form(target) for target in self._led(schema)]
-        return {**form, "allOf": [*form.get("allOf", ()), *led]} if led else form
+            if name in _SINGLE_SUBSCHEMA:
+                expanded[name] = self._expand(f"{place}/{name}")
+            elif name in _SUBSCHEMA_LISTS:
+                expanded[name] = [self._expand(f"{place}/{name}/{index}") for index in range(len(value))]
+            elif name in _NAMED_SUBSCHEMAS:
+                expanded[name] = {key: self._expand(f"{place}/{name}/{escaped(key)}") for key in value}
+        targets = [self._expand(target) for target in self._targets(schema)]
+        return {**expanded, "allOf": [*expanded.get("allOf", ()), *targets]} if targets else expanded
 
 
-class _LeadsBackError(Exception):
+class _RecursiveReference(Exception):
     def __init__(self, place: str) -> None:
         self.place = place
         super().__init__(place)
 
 
-def _nesting(value: object) -> int:
-    """How deep arrays and objects are nested."""
+def _nesting_depth(value: object) -> int:
+    """Return how deeply arrays and objects are nested."""
     level, inner = 0, [value]
     while inner := [each for one in inner for each in _elements(one)]:
         level += 1
@@ -266,24 +271,24 @@ def _elements(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _parts(schema: dict[str, Any], place: str) -> Iterator[_Part]:
-    """The schemas directly inside that a check goes through."""
+def _subschemas(schema: dict[str, Any], place: str) -> Iterator[_Subschema]:
+    """Yield the direct subschemas that a validation visits."""
     for name, value in schema.items():
-        if name in _ONE:
-            yield _Part(name, f"{place}/{name}", value)
-        elif name in _LIST:
+        if name in _SINGLE_SUBSCHEMA:
+            yield _Subschema(name, f"{place}/{name}", value)
+        elif name in _SUBSCHEMA_LISTS:
             for index, each in enumerate(value):
-                yield _Part(name, f"{place}/{name}/{index}", each)
-        elif name in _NAMED:
-            yield from _named_parts(schema, place, name)
+                yield _Subschema(name, f"{place}/{name}/{index}", each)
+        elif name in _NAMED_SUBSCHEMAS:
+            yield from _named_subschemas(schema, place, name)
 
 
-def _parts_aside(schema: dict[str, Any], place: str) -> Iterator[_Part]:
-    """Those that only references lead to."""
-    for name in _ASIDE:
-        yield from _named_parts(schema, place, name)
+def _definitions(schema: dict[str, Any], place: str) -> Iterator[_Subschema]:
+    """Yield the direct subschemas that are only used through references."""
+    for name in _DEFINITIONS:
+        yield from _named_subschemas(schema, place, name)
 
 
-def _named_parts(schema: dict[str, Any], place: str, name: str) -> Iterator[_Part]:
+def _named_subschemas(schema: dict[str, Any], place: str, name: str) -> Iterator[_Subschema]:
     for key, each in schema.get(name, {}).items():
-        yield _Part(name, f"{place}/{name}/{escaped(key)}", each)
+        yield _Subschema(name, f"{place}/{name}/{escaped(key)}", each)

@@ -1,4 +1,4 @@
-"""Regular expressions of clients: what runs in linear time is taken, nothing else."""
+"""Regular expressions of clients. Only those that match in linear time are accepted."""
 
 from collections.abc import Callable
 from typing import Final
@@ -6,64 +6,63 @@ from typing import Final
 from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
 
 LINEAR: Final = RegexOptions(size_limit=262_144, dfa_size_limit=262_144)
-"""The engine that never goes back in a text. What a character costs grows with the compiled pattern: that is small."""
+"""An engine without backtracking. The time per character grows with the compiled pattern, hence the size limit."""
 
 LARGE_PATTERNS: Final = 100
-"""At most so many in one schema that compile to more than 32 KiB."""
+"""Maximum patterns of one schema that compile to more than 32 KiB."""
 
 _SMALL: Final = RegexOptions(size_limit=32_768, dfa_size_limit=262_144)
 _FLAGS: Final = frozenset("dgimsuvy")
-_NOT_SUPPORTED: Final = (
-    "is not a regular expression that is supported: it must compile to 256 KiB at most, and look-around and "
-    "back-references are not"
+_UNSUPPORTED: Final = (
+    "is not a supported regular expression: it must compile to at most 256 KiB, without look-around and back-references"
 )
 
 
 def without_delimiters(pattern: str) -> str:
-    """The expression itself: it may be written as `/.../`."""
+    """Return the expression without the slashes of `/.../`."""
     return pattern[1:-1] if len(pattern) > 1 and pattern[0] == pattern[-1] == "/" else pattern
 
 
 class Patterns:
-    """The patterns of one schema: which of them are refused, and why."""
+    """Checks the patterns of one schema."""
 
     def __init__(self) -> None:
         self._known: dict[str, str | None] = {}
         self._large = 0
 
-    def refusal(self, pattern: str) -> str | None:
-        """What is wrong with an expression; None for one that can be used."""
+    def fault(self, pattern: str) -> str | None:
+        """Return the rule that an expression breaks, None if it is valid."""
         if pattern not in self._known:
-            self._known[pattern] = self._judged(pattern)
+            self._known[pattern] = self._checked(pattern)
         return self._known[pattern]
 
-    def refusal_of_delimited(self, pattern: str) -> str | None:
-        """The same for one that may have delimiters. Flags behind them would go unheard, and are refused."""
+    def delimited_fault(self, pattern: str) -> str | None:
+        """Return the rule that an expression with optional delimiters breaks. Flags are refused, not ignored."""
         before, slash, flags = pattern[1:].rpartition("/")
         if pattern[:1] == slash == "/" and flags and _FLAGS.issuperset(flags):
-            return f"has flags behind its delimiters, which are not supported: (?i){before[:100]} ignores case"
-        return self.refusal(without_delimiters(pattern))
+            return f"has flags after its delimiters, which are not supported; write (?i){before[:100]} to ignore case"
+        return self.fault(without_delimiters(pattern))
 
-    def _judged(self, pattern: str) -> str | None:
+    def _checked(self, pattern: str) -> str | None:
         if _compiles(pattern, _SMALL):
             return None
         if not _compiles(pattern, LINEAR):
-            return _NOT_SUPPORTED
+            return _UNSUPPORTED
         self._large += 1
         if self._large > LARGE_PATTERNS:
-            return f"is one too many: {LARGE_PATTERNS} patterns of a schema may compile to more than 32 KiB"
+            return f"is one too many: at most {LARGE_PATTERNS} patterns of a schema may compile to more than 32 KiB"
         return None
 
 
-def small_refusal(pattern: str) -> str | None:
-    """What is wrong with an expression that must be small: 32 KiB when it is compiled."""
+def small_pattern_fault(pattern: str) -> str | None:
+    """Return the rule that an expression breaks which must compile to at most 32 KiB, None if it is valid."""
     if _compiles(pattern, _SMALL):
         return None
-    return _NOT_SUPPORTED.replace("256", "32")
+    return _UNSUPPORTED.replace("256", "32")
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether a small expression matches anywhere in a text."""
+    """Return a function that reports whether a small expression matches anywhere in a text."""
     return Draft202012Validator({"pattern": pattern}, pattern_options=_SMALL, offline=True).is_valid
 
 

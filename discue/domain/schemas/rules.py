@@ -1,4 +1,4 @@
-"""The rule language: a map of property name to rule, and the JSON Schema that says the same."""
+"""The rule language: an object that maps each property to a rule. It is translated to JSON Schema."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -7,8 +7,8 @@ from discue.domain.errors import Fault
 from discue.domain.json_pointer import below
 from discue.domain.schemas.patterns import Patterns, without_delimiters
 
-RULES: Final = 1_000
-LEVELS: Final = 32
+MAX_RULES: Final = 1_000
+MAX_LEVELS: Final = 32
 
 _FIELDS: Final = {
     "object": frozenset({"type", "required", "props", "strict"}),
@@ -16,52 +16,53 @@ _FIELDS: Final = {
     "string": frozenset({"type", "required", "pattern", "enum", "min", "max"}),
     "number": frozenset({"type", "required", "min", "max"}),
 }
-_LONGEST: Final = 2**53
+_MAX_LENGTH: Final = 2**53
 
 
-def faults_of_rules(rules: object, pointer: str) -> Iterator[Fault]:
-    """Every place that is wrong."""
-    walk = _Walk()
-    yield from walk.through_map(rules, pointer, 1)
-    if walk.rules > RULES:
-        yield Fault(pointer, f"has more than {RULES} rules")
+def check_rules(rules: object, pointer: str) -> Iterator[Fault]:
+    """Yield a fault for each invalid place."""
+    checker = _Checker()
+    yield from checker.check_map(rules, pointer, 1)
+    if checker.rules > MAX_RULES:
+        yield Fault(pointer, f"has more than {MAX_RULES} rules")
 
 
-def json_schema_of_rules(rules: dict[str, Any]) -> dict[str, Any]:
-    """The JSON Schema that takes what the rules take, for rules in which nothing is wrong."""
-    return _object_of(rules, strict=True)
+def rules_to_json_schema(rules: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema that is equivalent to valid rules."""
+    return _object_schema(rules, strict=True)
 
 
-class _Walk:
-    """One way through all rules, at most as far as the limits. `rules` are those seen."""
+class _Checker:
+    """Checks the rules of one schema and stops at the limits."""
 
     def __init__(self) -> None:
         self.rules = 0
+        """Number of rules that were visited."""
         self._patterns = Patterns()
 
-    def through_map(self, rules: object, place: str, level: int) -> Iterator[Fault]:
+    def check_map(self, rules: object, place: str, level: int) -> Iterator[Fault]:
         if not isinstance(rules, dict):
-            yield Fault(place, "must be an object that gives each property a rule")
+            yield Fault(place, "must be an object with a rule for each property")
         elif not rules:
             yield Fault(place, "must have at least one property")
         else:
             for name, rule in rules.items():
-                yield from self._through(rule, below(place, name), level)
+                yield from self._check_rule(rule, below(place, name), level)
 
-    def _through(self, rule: object, place: str, level: int) -> Iterator[Fault]:
+    def _check_rule(self, rule: object, place: str, level: int) -> Iterator[Fault]:
         self.rules += 1
-        if self.rules > RULES:
+        if self.rules > MAX_RULES:
             return
-        if level > LEVELS:
-            yield Fault(place, f"is nested too deeply: {LEVELS} levels are allowed")
+        if level > MAX_LEVELS:
+            yield Fault(place, f"is nested too deeply; at most {MAX_LEVELS} levels are allowed")
         elif not isinstance(rule, dict):
             yield Fault(place, "must be a rule: an object with a type")
         elif not isinstance(kind := rule.get("type"), str) or kind not in _FIELDS:
             yield Fault(below(place, "type"), "must be object, array, string or number")
         else:
-            yield from self._through_fields(kind, rule, place, level)
+            yield from self._check_fields(kind, rule, place, level)
 
-    def _through_fields(self, kind: str, rule: dict[str, Any], place: str, level: int) -> Iterator[Fault]:
+    def _check_fields(self, kind: str, rule: dict[str, Any], place: str, level: int) -> Iterator[Fault]:
         for name in rule:
             if name not in _FIELDS[kind]:
                 yield Fault(below(place, name), f"is not a known field of a rule for {_WITH_ARTICLE[kind]}")
@@ -69,27 +70,27 @@ class _Walk:
             if name in _FIELDS[kind] and not isinstance(rule.get(name, True), bool):
                 yield Fault(below(place, name), "must be true or false")
         if kind == "object":
-            yield from self.through_map(rule.get("props"), below(place, "props"), level + 1)
+            yield from self.check_map(rule.get("props"), below(place, "props"), level + 1)
         elif kind == "array":
-            yield from self._through(rule.get("items"), below(place, "items"), level + 1)
+            yield from self._check_rule(rule.get("items"), below(place, "items"), level + 1)
         elif kind == "string":
-            yield from _faults_of_bounds(rule, place, _is_length, f"a whole number from 0 to {_LONGEST}")
-            yield from self._faults_of_pattern(rule.get("pattern", ""), below(place, "pattern"))
-            yield from _faults_of_enum(rule.get("enum", [""]), below(place, "enum"))
+            yield from _check_bounds(rule, place, _is_length, f"an integer from 0 to {_MAX_LENGTH}")
+            yield from self._check_pattern(rule.get("pattern", ""), below(place, "pattern"))
+            yield from _check_enum(rule.get("enum", [""]), below(place, "enum"))
         else:
-            yield from _faults_of_bounds(rule, place, _is_number, "a number")
+            yield from _check_bounds(rule, place, _is_number, "a number")
 
-    def _faults_of_pattern(self, pattern: object, place: str) -> Iterator[Fault]:
+    def _check_pattern(self, pattern: object, place: str) -> Iterator[Fault]:
         if not isinstance(pattern, str):
             yield Fault(place, "must be a string")
-        elif (refused := self._patterns.refusal_of_delimited(pattern)) is not None:
-            yield Fault(place, refused)
+        elif (fault := self._patterns.delimited_fault(pattern)) is not None:
+            yield Fault(place, fault)
 
 
 _WITH_ARTICLE: Final = {"object": "an object", "array": "an array", "string": "a string", "number": "a number"}
 
 
-def _faults_of_enum(words: object, place: str) -> Iterator[Fault]:
+def _check_enum(words: object, place: str) -> Iterator[Fault]:
     if not isinstance(words, list) or not words:
         yield Fault(place, "must be a list of at least one string")
     else:
@@ -98,28 +99,28 @@ def _faults_of_enum(words: object, place: str) -> Iterator[Fault]:
                 yield Fault(below(place, index), "must be a string")
 
 
-def _faults_of_bounds(
-    rule: dict[str, Any], place: str, is_bound: Callable[[object], bool], wanted: str
+def _check_bounds(
+    rule: dict[str, Any], place: str, is_bound: Callable[[object], bool], expected: str
 ) -> Iterator[Fault]:
-    bad = [name for name in ("min", "max") if name in rule and not is_bound(rule[name])]
-    for name in bad:
-        yield Fault(below(place, name), f"must be {wanted}")
-    if not bad and "min" in rule and "max" in rule and rule["min"] > rule["max"]:
-        yield Fault(below(place, "min"), "must not be above max")
+    invalid_names = [name for name in ("min", "max") if name in rule and not is_bound(rule[name])]
+    for name in invalid_names:
+        yield Fault(below(place, name), f"must be {expected}")
+    if not invalid_names and "min" in rule and "max" in rule and rule["min"] > rule["max"]:
+        yield Fault(below(place, "min"), "must not be greater than max")
 
 
 def _is_length(value: object) -> bool:
-    return type(value) is int and 0 <= value <= _LONGEST
+    return type(value) is int and 0 <= value <= _MAX_LENGTH
 
 
 def _is_number(value: object) -> bool:
     return type(value) is int or type(value) is float
 
 
-def _object_of(props: dict[str, Any], *, strict: bool) -> dict[str, Any]:
+def _object_schema(props: dict[str, Any], *, strict: bool) -> dict[str, Any]:
     schema: dict[str, Any] = {
         "type": "object",
-        "properties": {name: _schema_of(rule) for name, rule in props.items()},
+        "properties": {name: _rule_schema(rule) for name, rule in props.items()},
         "required": [name for name, rule in props.items() if rule.get("required", True)],
     }
     if strict:
@@ -127,19 +128,19 @@ def _object_of(props: dict[str, Any], *, strict: bool) -> dict[str, Any]:
     return schema
 
 
-def _schema_of(rule: dict[str, Any]) -> dict[str, Any]:
+def _rule_schema(rule: dict[str, Any]) -> dict[str, Any]:
     kind = rule["type"]
     if kind == "object":
-        schema = _object_of(rule["props"], strict=rule.get("strict", True))
+        schema = _object_schema(rule["props"], strict=rule.get("strict", True))
     elif kind == "array":
-        schema = {"type": "array", "items": _schema_of(rule["items"])}
+        schema = {"type": "array", "items": _rule_schema(rule["items"])}
     else:
-        schema = {"type": kind, **(_of_string(rule) if kind == "string" else _of_number(rule))}
-    return schema if rule.get("required", True) else _or_null(schema)
+        schema = {"type": kind, **(_string_keywords(rule) if kind == "string" else _number_keywords(rule))}
+    return schema if rule.get("required", True) else _nullable(schema)
 
 
-def _of_string(rule: dict[str, Any]) -> dict[str, Any]:
-    schema = {ours: rule[name] for name, ours in (("min", "minLength"), ("max", "maxLength")) if name in rule}
+def _string_keywords(rule: dict[str, Any]) -> dict[str, Any]:
+    schema = {keyword: rule[name] for name, keyword in (("min", "minLength"), ("max", "maxLength")) if name in rule}
     if "pattern" in rule:
         schema["pattern"] = without_delimiters(rule["pattern"])
     if "enum" in rule:
@@ -147,12 +148,12 @@ def _of_string(rule: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _of_number(rule: dict[str, Any]) -> dict[str, Any]:
-    return {ours: rule[name] for name, ours in (("min", "minimum"), ("max", "maximum")) if name in rule}
+def _number_keywords(rule: dict[str, Any]) -> dict[str, Any]:
+    return {keyword: rule[name] for name, keyword in (("min", "minimum"), ("max", "maximum")) if name in rule}
 
 
-def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Every other keyword is for the one type alone, and says nothing of null."""
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    """Also accept null. Every other keyword applies only to the original type, except `enum`."""
     schema["type"] = [schema["type"], "null"]
     if "enum" in schema:
         schema["enum"].append(None)

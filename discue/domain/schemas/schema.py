@@ -1,4 +1,4 @@
-"""What the messages of a queue must look like: in the rule language, or as JSON Schema (2020-12)."""
+"""Schemas of queues, in the rule language or as JSON Schema (2020-12)."""
 
 from hashlib import sha256
 from itertools import islice
@@ -8,67 +8,71 @@ import msgspec
 
 from discue.domain.errors import Fault, Unprocessable
 from discue.domain.model import SchemaLanguage
-from discue.domain.schemas import text as schema_text
-from discue.domain.schemas.canonical_json import canonical_json
 from discue.domain.schemas.json_schema import JsonSchema
-from discue.domain.schemas.rules import faults_of_rules, json_schema_of_rules
-from discue.domain.schemas.violations import NotSupportedError, SchemaValidator
+from discue.domain.schemas.rules import check_rules, rules_to_json_schema
+from discue.domain.schemas.strict_json import canonical_json, decode_strictly
+from discue.domain.schemas.validator import SchemaValidator, UnsupportedSchema
 
-FAULTS: Final = 100
-"""At most so many places are named at once."""
+MAX_FAULTS: Final = 100
+"""Maximum faults in one error."""
 
 FIELDS: Final[dict[SchemaLanguage, str]] = {"rules": "schema", "json_schema": "json_schema"}
-"""The member of a queue that holds a schema in each of the languages."""
+"""Field of a queue that contains a schema of each language."""
 
-_WORK: Final = 67_108_864
-_UNBOUNDED: Final = 2**53
+_MAX_CHECKED_BYTES: Final = 67_108_864
+"""Limit of the message size times the number of subschemas that may check the same value again."""
+_UNLIMITED: Final = 2**53
 
 
 class Schema(msgspec.Struct, frozen=True):
-    """A schema that can be used. `text` is as it was sent, `id` the SHA-256 of its canonical form."""
+    """A valid schema."""
 
     text: str
+    """As the client sent it."""
     language: SchemaLanguage
     id: str
+    """SHA-256 of its canonical form."""
 
 
-def read_schema(text: bytes, language: SchemaLanguage) -> Schema:
-    """The schema that a request has for a queue. It is known to be JSON.
+def parse_schema(text: bytes, language: SchemaLanguage) -> Schema:
+    """Parse the schema of a queue. `text` must be valid JSON.
 
-    Raises Unprocessable, with a pointer into the request wherever it is wrong (100 at most).
+    Raises Unprocessable with a fault for each invalid place (at most 100).
     """
-    value = schema_text.decoded(text, f"/{FIELDS[language]}")
-    _checker(value, language)
+    value = decode_strictly(text, f"/{FIELDS[language]}")
+    _compile(value, language)
     return Schema(text.decode(), language, sha256(canonical_json(value).encode()).hexdigest())
 
 
 def compile_schema(text: str, language: SchemaLanguage) -> SchemaValidator:
-    """What checks messages against a schema. Making it costs a hundred checks: it is to be kept."""
-    return _checker(schema_text.decoded(text.encode(), f"/{FIELDS[language]}"), language)
+    """Return the validator of a valid schema. Compiling costs about as much as 100 validations, so cache the result."""
+    return _compile(decode_strictly(text.encode(), f"/{FIELDS[language]}"), language)
 
 
-def _checker(value: Any, language: SchemaLanguage) -> SchemaValidator:
+def _compile(value: Any, language: SchemaLanguage) -> SchemaValidator:
     try:
-        return _of_rules(value) if language == "rules" else _of_json_schema(value)
-    except NotSupportedError:
-        raise _refused((Fault(f"/{FIELDS[language]}", "is not a schema that is supported"),)) from None
+        return _compile_rules(value) if language == "rules" else _compile_json_schema(value)
+    except UnsupportedSchema:
+        raise _invalid_schema((Fault(f"/{FIELDS[language]}", "is not a supported schema"),)) from None
 
 
-def _of_rules(rules: Any) -> SchemaValidator:
-    """Each value in a message is looked at by one rule: no bound on its size is needed."""
-    faults = tuple(islice(faults_of_rules(rules, "/schema"), FAULTS))
+def _compile_rules(rules: Any) -> SchemaValidator:
+    """Compile rules. Each value is checked by one rule, so the message size needs no limit."""
+    faults = tuple(islice(check_rules(rules, "/schema"), MAX_FAULTS))
     if faults:
-        raise _refused(faults)
-    return SchemaValidator(json_schema_of_rules(rules), _UNBOUNDED)
+        raise _invalid_schema(faults)
+    return SchemaValidator(rules_to_json_schema(rules), _UNLIMITED)
 
 
-def _of_json_schema(document: Any) -> SchemaValidator:
+def _compile_json_schema(document: Any) -> SchemaValidator:
     schema = JsonSchema(document, "/json_schema")
-    faults = tuple(islice(schema.faults(), FAULTS))
+    faults = tuple(islice(schema.faults(), MAX_FAULTS))
     if faults:
-        raise _refused(faults)
-    return SchemaValidator(schema.form, _WORK // schema.weight.repeated if schema.weight.repeated else _UNBOUNDED)
+        raise _invalid_schema(faults)
+    return SchemaValidator(
+        schema.expanded, _MAX_CHECKED_BYTES // schema.cost.repeated if schema.cost.repeated else _UNLIMITED
+    )
 
 
-def _refused(faults: tuple[Fault, ...]) -> Unprocessable:
-    return Unprocessable(f"The schema cannot be used: {faults[0].pointer} {faults[0].detail}.", faults=faults)
+def _invalid_schema(faults: tuple[Fault, ...]) -> Unprocessable:
+    return Unprocessable(f"Invalid schema: {faults[0].pointer} {faults[0].detail}.", faults=faults)

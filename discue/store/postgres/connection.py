@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
-from discue.config.database_url import check_address
+from discue.config.database_url import check_postgres_url
 from discue.store.engine import Row, Value, Work
 from discue.store.postgres.errors import translated, without_data
 
@@ -55,7 +55,7 @@ class Server:
     """
 
     def __init__(self, address: str) -> None:
-        check_address(address)
+        check_postgres_url(address)
         self._hosts = list(_each_host(address))
         self._target = None if _names_target(address) else "read-write"
 

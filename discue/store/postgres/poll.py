@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from discue.domain.model import Entry
+from discue.domain.messages import Entry
 from discue.store.engine import ClusterSnapshot, LogPage, QueueKey, WorkerRow
 from discue.store.message_log import entry_of_page_row
 

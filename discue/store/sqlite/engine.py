@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 import apsw
 
 from discue.domain.errors import StoreUnavailable
-from discue.domain.model import Entry
+from discue.domain.messages import Entry
 from discue.store.engine import (
     Batch,
     BatchOutcome,

@@ -1,0 +1,235 @@
+"""Delivery attempts: their outcome, their record, and the details that are kept of a request and its response."""
+
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Final, Literal
+
+import msgspec
+
+FailureKind = Literal[
+    "",
+    "status",
+    "redirect",
+    "resolve",
+    "refused_address",
+    "connect",
+    "connect_timeout",
+    "tls",
+    "timeout",
+    "reset",
+    "protocol",
+    "response_too_large",
+    "authentication",
+    "internal",
+    "rejected",
+    "lease_expired",
+]
+"""Why an attempt failed; "" if it did not.
+
+`status` and `redirect`: a complete response was read. `authentication`: the credentials that the listener requires
+could not be obtained. `rejected` and `lease_expired` occur only in pull mode: the consumer rejected the message, or did
+not respond before its lease expired.
+"""
+
+AttemptDetailLevel = Literal["all", "failures", "none"]
+"""Which attempts keep full request and response details."""
+
+
+class Timings(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Duration of each stage of an attempt in milliseconds; for the stage that failed, until the failure.
+
+    None for a stage that was not reached or not needed: a reused connection is neither resolved nor connected.
+    """
+
+    resolve_ms: int | None
+    connect_ms: int | None
+    tls_ms: int | None
+    first_byte_ms: int | None
+    """From sending the request to the first byte of the response."""
+    total_ms: int
+
+
+class Trace(msgspec.Struct, frozen=True, gc=False):
+    """The request and response of one attempt, as the sender recorded them."""
+
+    request_head: bytes
+    response_headers: tuple[tuple[bytes, bytes], ...]
+    excerpt: bytes
+    """Beginning of the response body."""
+    body_bytes: int
+    """Bytes of the response body that were read."""
+    address: str
+    """IP address and port of the connection, or of the last one tried; "" if none was tried."""
+    is_reused: bool
+    """Whether the connection had served an earlier request."""
+    timings: Timings
+
+    def __repr__(self) -> str:
+        # Signatures and response bodies must not get into a log.
+        return f"Trace(address={self.address!r}, is_reused={self.is_reused}, timings={self.timings})"
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """The outcome of one attempt."""
+
+    status: int
+    """HTTP status; 0 if no status line was read."""
+    error: FailureKind
+    """"" if the attempt was acknowledged (any 2xx)."""
+    detail: str
+    """One short sentence for people. It contains no secrets, and of the response only the status."""
+    duration_ms: int
+    retry_after_seconds: int | None = None
+    """Value of the Retry-After header, for 429 and 503 only."""
+    no_retry: bool = False
+    """Whether the response has the header `webhook-no-retry: true`."""
+    excerpt: bytes = b""
+    """Beginning of the response body."""
+    trace: Trace | None = None
+    """None if the details of this attempt are not kept."""
+
+    @property
+    def acknowledged(self) -> bool:
+        return self.error == ""
+
+
+class Attempt(msgspec.Struct, frozen=True, gc=False):
+    """The record of one attempt, as it is written to the database. Ids are row ids."""
+
+    id: int
+    organization: int
+    listener: int
+    queue: int
+    seq: int
+    number: int
+    """Number of the attempt within its delivery, from 1."""
+    status: int
+    """HTTP status; 0 if none was read."""
+    error: str
+    """A FailureKind."""
+    duration_ms: int
+    detail: str = ""
+    replay: int | None = None
+    """Row id of the replay that the attempt belongs to; None for a regular delivery."""
+
+
+AttemptState = Literal["acknowledged", "failed"]
+
+
+class StoredAttempt(msgspec.Struct, frozen=True):
+    """The record of one attempt, as the API shows it."""
+
+    id: str
+    ended_at: int
+    """End of the attempt, in milliseconds since the epoch."""
+    listener_public_id: str
+    message_id: str
+    """"" if the message has been deleted."""
+    number: int
+    status: int
+    error: str
+    detail: str
+    duration_ms: int
+    replay_id: str = ""
+    """"" for a regular delivery."""
+
+    @property
+    def state(self) -> AttemptState:
+        return "failed" if self.error else "acknowledged"
+
+
+# Attempt details: what is kept of a trace, without secrets and bounded in size.
+
+HIDDEN: Final = "[hidden]"
+"""Replaces a header value that may be a secret."""
+
+MAX_HEADERS: Final = 64
+MAX_VALUE_CHARACTERS: Final = 1_024
+MAX_HEAD_CHARACTERS: Final = 8_192
+"""Limit of all names and values of a request or response together; headers beyond it are omitted."""
+
+_FORMAT: Final = b"\x01"
+_FASTEST: Final = 1
+_OWN_HEADERS: Final = re.compile(
+    r"accept|accept-encoding|connection|content-(?:length|type)|discue-[a-z-]+|host|trace(?:parent|state)|user-agent"
+    r"|webhook-(?:id|signature|timestamp)"
+)
+_SECRET_NAME: Final = re.compile(r"auth|cookie|credential|(?:^|[-_])key(?:$|[-_])|api-?key|passw|secret|session|token")
+
+HeaderPairs = tuple[tuple[str, str], ...]
+
+
+class AttemptDetail(msgspec.Struct, frozen=True, array_like=True):
+    """The stored details of an attempt. Fields without a comment are those of Trace."""
+
+    request_headers: HeaderPairs
+    response_headers: HeaderPairs
+    body: bytes
+    """Beginning of the response body."""
+    body_bytes: int
+    address: str
+    is_reused: bool
+    timings: Timings
+    next_attempt_at: int
+    """Milliseconds since the epoch; 0 if no attempt follows."""
+
+    def __repr__(self) -> str:
+        return f"AttemptDetail(address={self.address!r}, timings={self.timings})"
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(AttemptDetail).decode
+
+
+def detail_of(trace: Trace, next_attempt_at: int) -> AttemptDetail:
+    """Return what is kept of a trace."""
+    return AttemptDetail(
+        visible_request_headers(trace.request_head),
+        visible_response_headers(trace.response_headers),
+        trace.excerpt,
+        trace.body_bytes,
+        trace.address,
+        trace.is_reused,
+        trace.timings,
+        next_attempt_at,
+    )
+
+
+def encode_detail(trace: Trace, next_attempt_at: int) -> bytes:
+    """Return the details of a trace in their stored form."""
+    return _FORMAT + zlib.compress(_encode(detail_of(trace, next_attempt_at)), _FASTEST)
+
+
+def decode_detail(stored: bytes) -> AttemptDetail:
+    """Return stored details. Raises ValueError for a format of a newer version."""
+    if not stored.startswith(_FORMAT):
+        raise ValueError("the attempt details are stored in an unknown format")
+    return _decode(zlib.decompress(stored[len(_FORMAT) :]))
+
+
+def visible_request_headers(head: bytes) -> HeaderPairs:
+    """Return the headers of a request. Values that were chosen by a user may be secrets and are hidden."""
+    lines = head.decode("latin-1").split("\r\n")[1:]
+    pairs = (line.partition(": ") for line in lines if line)
+    return _bounded((name, value if _OWN_HEADERS.fullmatch(name.lower()) else HIDDEN) for name, _, value in pairs)
+
+
+def visible_response_headers(headers: Iterable[tuple[bytes, bytes]]) -> HeaderPairs:
+    """Return the headers of a response. Values are hidden if the name suggests a secret."""
+    pairs = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+    return _bounded((name, HIDDEN if _SECRET_NAME.search(name.lower()) else value) for name, value in pairs)
+
+
+def _bounded(pairs: Iterable[tuple[str, str]]) -> HeaderPairs:
+    return tuple(_within_limits(pairs))
+
+
+def _within_limits(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    left = MAX_HEAD_CHARACTERS
+    for _, (name, value) in zip(range(MAX_HEADERS), pairs, strict=False):
+        short = value if len(value) <= MAX_VALUE_CHARACTERS else value[:MAX_VALUE_CHARACTERS] + "…"
+        left -= len(name) + len(short)
+        if left < 0:
+            return
+        yield name, short

@@ -1,0 +1,228 @@
+"""Evaluation of filters: conditions compiled to functions, and the view of a message that they apply to."""
+
+import operator
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from discue.domain.filters.conditions import AllOf, AnyOf, AtPath, Condition, Not, OnMember
+from discue.domain.messages import MessageOptions, decode_options, message_headers
+from discue.domain.schemas.patterns import matcher
+
+_CACHED: Final = 128
+_CACHED_BYTES: Final = 4_096
+
+_decode: Final = msgspec.json.Decoder().decode
+
+
+class MessageView:
+    """A message, decoded on demand and at most once."""
+
+    __slots__ = ("_body", "_data", "_extra", "_is_decoded", "_is_json", "_options")
+
+    def __init__(self, body: bytes, extra: bytes, *, is_json: bool) -> None:
+        self._body = body
+        self._extra = extra
+        self._is_json = is_json
+        self._is_decoded = False
+        self._data: Any = None
+        self._options: MessageOptions | None = None
+
+    @property
+    def data(self) -> Any:
+        """The decoded data. Raises ValueError if it is not JSON, nested too deeply, or has numbers out of range."""
+        if not self._is_decoded:
+            if not self._is_json:
+                raise ValueError("the data is not JSON")
+            try:
+                self._data = _decoded(self._body) if len(self._body) <= _CACHED_BYTES else _decode(self._body)
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise ValueError("the data cannot be decoded") from error
+            self._is_decoded = True
+        return self._data
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers by lower-case name."""
+        return {name.lower(): value for name, value in message_headers(self._read_options())}
+
+    @property
+    def key(self) -> str | None:
+        return self._read_options().key
+
+    def _read_options(self) -> MessageOptions:
+        if self._options is None:
+            self._options = decode_options(self._extra)
+        return self._options
+
+
+@lru_cache(_CACHED)
+def _decoded(body: bytes) -> Any:
+    """Decode with a cache: lanes filter the same messages one after another. Do not modify the result."""
+    return _decode(body)
+
+
+Predicate: TypeAlias = Callable[[Any], bool]
+
+MISSING: Final = object()
+"""Stands for a value that does not exist. The only condition that holds for it is `$exists: false`."""
+
+_NUMBERS: Final = (int, float)
+_COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+}
+
+
+def predicate_of(condition: Condition) -> Predicate:
+    """Return a function that evaluates a condition for a value; for a whole filter, the value is a MessageView."""
+    if isinstance(condition, AllOf):
+        return _all_of([predicate_of(part) for part in condition.parts])
+    if isinstance(condition, AnyOf):
+        parts = [predicate_of(part) for part in condition.parts]
+        return lambda value: any(holds(value) for holds in parts)
+    if isinstance(condition, Not):
+        inner = predicate_of(condition.part)
+        return lambda value: not inner(value)
+    if isinstance(condition, AtPath):
+        return _at_path(condition.steps, predicate_of(condition.part))
+    if isinstance(condition, OnMember):
+        return _on_member(condition, predicate_of(condition.part))
+    return _FACTORIES[condition.operator](condition.operand)
+
+
+def value_at(value: Any, steps: Iterable[str]) -> Any:
+    """Return the value at a path, MISSING if there is none."""
+    for step in steps:
+        if isinstance(value, dict):
+            value = value.get(step, MISSING)
+        elif isinstance(value, list) and _is_index(step) and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return MISSING
+    return value
+
+
+def member_of(condition: OnMember, message: MessageView) -> Any:
+    """Return the member of a message that a condition applies to. Raises ValueError for data that is not JSON."""
+    if condition.member == "data":
+        return message.data
+    if condition.member == "headers":
+        return message.headers
+    return MISSING if message.key is None else message.key
+
+
+def _all_of(parts: list[Predicate]) -> Predicate:
+    if len(parts) == 1:
+        return parts[0]
+
+    def holds(value: Any) -> bool:
+        for part in parts:  # noqa: SIM110 - takes half the time of all()
+            if not part(value):
+                return False
+        return True
+
+    return holds
+
+
+def _on_member(condition: OnMember, inner: Predicate) -> Predicate:
+    def holds(message: MessageView) -> bool:
+        try:
+            value = member_of(condition, message)
+        except ValueError:
+            return False
+        return inner(value)
+
+    return holds
+
+
+def _at_path(steps: tuple[str, ...], inner: Predicate) -> Predicate:
+    """Nest one function per step: most of them are a single lookup in an object."""
+    for step in reversed(steps):
+        inner = _at_step(step, inner)
+    return inner
+
+
+def _at_step(step: str, inner: Predicate) -> Predicate:
+    alone = (step,)
+    return lambda value: inner(value.get(step, MISSING) if type(value) is dict else value_at(value, alone))
+
+
+def _is_index(step: str) -> bool:
+    return step.isascii() and step.isdigit() and len(step) < 10 and (step[0] != "0" or step == "0")
+
+
+def _equals(operand: Any) -> Predicate:
+    # In Python, True == 1.
+    if isinstance(operand, bool) or operand is None:
+        return lambda value: value is operand
+    if isinstance(operand, str):
+        return lambda value: bool(value == operand)
+    return lambda value: value == operand and not isinstance(value, bool)
+
+
+def _one_of(operands: list[Any]) -> Predicate:
+    texts = frozenset(each for each in operands if isinstance(each, str))
+    others = [_equals(each) for each in operands if not isinstance(each, str)]
+
+    def holds(value: Any) -> bool:
+        if isinstance(value, str):
+            return value in texts
+        return any(equal(value) for equal in others)
+
+    return holds
+
+
+def _order(name: str) -> Callable[[Any], Predicate]:
+    compare = _COMPARISONS[name]
+
+    def make(operand: Any) -> Predicate:
+        if isinstance(operand, str):
+            return lambda value: isinstance(value, str) and compare(value, operand)
+        return lambda value: type(value) in _NUMBERS and compare(value, operand)
+
+    return make
+
+
+def _contains(operand: Any) -> Predicate:
+    equal = _equals(operand)
+
+    def holds(value: Any) -> bool:
+        if isinstance(value, list):
+            return any(equal(each) for each in value)
+        return isinstance(value, str) and isinstance(operand, str) and operand in value
+
+    return holds
+
+
+def _regex(pattern: str) -> Predicate:
+    matches = matcher(pattern)
+    return lambda value: isinstance(value, str) and matches(value)
+
+
+def _prefix(operand: str) -> Predicate:
+    return lambda value: isinstance(value, str) and value.startswith(operand)
+
+
+def _suffix(operand: str) -> Predicate:
+    return lambda value: isinstance(value, str) and value.endswith(operand)
+
+
+def _exists(operand: Any) -> Predicate:
+    return lambda value: (value is not MISSING) is operand
+
+
+_FACTORIES: Final[dict[str, Callable[[Any], Predicate]]] = {
+    "$eq": _equals,
+    "$in": _one_of,
+    **{name: _order(name) for name in _COMPARISONS},
+    "$prefix": _prefix,
+    "$suffix": _suffix,
+    "$contains": _contains,
+    "$regex": _regex,
+    "$exists": _exists,
+}

@@ -1,0 +1,192 @@
+"""Parser of filters: from the text to conditions, or to a fault for each invalid place."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final, get_args
+
+from discue.domain.errors import Fault, Unprocessable, invalid
+from discue.domain.filters.conditions import AllOf, AnyOf, AtPath, Comparison, Condition, Member, Not, OnMember
+from discue.domain.json_pointer import below, unescaped
+from discue.domain.schemas.patterns import small_pattern_fault
+from discue.domain.schemas.strict_json import decode_strictly
+
+MAX_BYTES: Final = 8_192
+MAX_DEPTH: Final = 8
+MAX_CONDITIONS: Final = 100
+MAX_PATTERNS: Final = 10
+
+SCALAR_OPERATORS: Final = ("$eq", "$contains")
+ORDER_OPERATORS: Final = ("$gt", "$gte", "$lt", "$lte")
+TEXT_OPERATORS: Final = ("$prefix", "$suffix", "$regex")
+OPERATORS: Final = (*SCALAR_OPERATORS, "$in", *ORDER_OPERATORS, *TEXT_OPERATORS, "$exists")
+COMBINATORS: Final = ("$and", "$or", "$not")
+MEMBERS: Final[tuple[Member, ...]] = get_args(Member)
+
+_Path = Callable[[str], tuple[str, ...] | None]
+"""Converts a member name to the steps of a path; None if it is not one."""
+
+_EMPTY: Final = AllOf(())
+
+
+def parse_filter(text: bytes, pointer: str) -> Condition:
+    """Parse a filter whose text, which is valid JSON, is at `pointer` of the request.
+
+    Raises Unprocessable with a fault for each invalid place.
+    """
+    if len(text) > MAX_BYTES:
+        raise invalid(pointer, f"has {len(text)} bytes; at most {MAX_BYTES} are allowed")
+    parser = _Parser()
+    condition = parser.clause(decode_strictly(text, pointer), pointer, 1)
+    if parser.faults:
+        raise _invalid_filter(parser.faults)
+    return condition
+
+
+class _Parser:
+    """The state of parsing one filter."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self._comparisons = 0
+        self._patterns = 0
+
+    def clause(self, value: Any, pointer: str, depth: int) -> Condition:
+        """Parse a condition on a message."""
+        parts = []
+        for name, inner in self._members(value, pointer, depth):
+            place = below(pointer, name)
+            if name in COMBINATORS:
+                parts.append(self._combinator(name, inner, place, partial(self.clause, depth=depth + 1)))
+            elif name in MEMBERS:
+                parts.append(self._member(name, inner, place, depth + 1))
+            else:
+                self._fault(place, f"is not one of {', '.join((*MEMBERS, *COMBINATORS))}")
+        return AllOf(tuple(parts))
+
+    def _member(self, name: Any, value: Any, pointer: str, depth: int) -> Condition:
+        if name == "key":
+            return OnMember(pointer, name, self._condition(value, pointer, depth, _no_path))
+        if not isinstance(value, dict):
+            self._fault(pointer, "must be an object with conditions")
+            return _EMPTY
+        return OnMember(
+            pointer, name, self._condition(value, pointer, depth, _header_path if name == "headers" else _data_path)
+        )
+
+    def _condition(self, value: Any, pointer: str, depth: int, path: _Path) -> Condition:
+        """Parse a condition on a value: a scalar, a list of scalars, or an object of operators and member names."""
+        if isinstance(value, list):
+            return self._comparison("$in", value, pointer)
+        if not isinstance(value, dict):
+            return self._comparison("$eq", value, pointer)
+        inner_path = _no_path if path is _header_path else path
+
+        parts = []
+        for name, inner in self._members(value, pointer, depth):
+            place = below(pointer, name)
+            if name in COMBINATORS:
+                parts.append(self._combinator(name, inner, place, partial(self._condition, depth=depth + 1, path=path)))
+            elif name[:1] == "$":
+                parts.append(self._comparison(name, inner, place))
+            elif steps := path(name):
+                parts.append(AtPath(steps, self._condition(inner, place, depth + 1, inner_path)))
+            else:
+                self._fault(place, _NO_PATH_ALLOWED if path is _no_path else _EMPTY_STEP)
+        return AllOf(tuple(parts))
+
+    def _members(self, value: Any, pointer: str, depth: int) -> Iterator[tuple[str, Any]]:
+        if not isinstance(value, dict):
+            self._fault(pointer, "must be an object with conditions")
+        elif not value:
+            self._fault(pointer, "must have at least one condition")
+        elif depth > MAX_DEPTH:
+            self._fault(pointer, f"is nested too deeply; at most {MAX_DEPTH} levels are allowed")
+        else:
+            yield from value.items()
+
+    def _combinator(self, name: str, value: Any, pointer: str, inner: Callable[[Any, str], Condition]) -> Condition:
+        if name == "$not":
+            return Not(inner(value, pointer))
+        if not isinstance(value, list) or not value:
+            self._fault(pointer, "must be a list of at least one condition")
+            return _EMPTY
+        parts = tuple(inner(each, below(pointer, index)) for index, each in enumerate(value))
+        return AllOf(parts) if name == "$and" else AnyOf(parts)
+
+    def _comparison(self, operator: str, operand: Any, pointer: str) -> Condition:
+        self._comparisons += 1
+        if self._comparisons == MAX_CONDITIONS + 1:
+            self._fault(pointer, f"exceeds the limit of {MAX_CONDITIONS} conditions")
+        if rule := self._operand_fault(operator, operand):
+            self._fault(pointer, rule)
+        return Comparison(pointer, operator, operand)
+
+    def _operand_fault(self, operator: str, operand: Any) -> str | None:
+        """Return the rule that an operator or its operand breaks, None if valid."""
+        if operator not in OPERATORS:
+            return f"is not an operator; use one of {', '.join((*OPERATORS, *COMBINATORS))}"
+        if operator == "$regex" and isinstance(operand, str):
+            return self._pattern_fault(operand)
+        fits, rule = _OPERANDS[operator]
+        return None if fits(operand) else rule
+
+    def _pattern_fault(self, pattern: str) -> str | None:
+        self._patterns += 1
+        if self._patterns > MAX_PATTERNS:
+            return f"exceeds the limit of {MAX_PATTERNS} patterns"
+        return small_pattern_fault(pattern)
+
+    def _fault(self, pointer: str, rule: str) -> None:
+        if len(self.faults) < MAX_CONDITIONS:
+            self.faults.append(Fault(pointer, rule))
+
+
+def _data_path(name: str) -> tuple[str, ...] | None:
+    """Parse `a.b.0`, or a JSON pointer, which can express every path."""
+    if name[:1] != "/":
+        steps = tuple(name.split("."))
+        return steps if all(steps) else None
+    return tuple(unescaped(step) for step in name[1:].split("/"))
+
+
+def _header_path(name: str) -> tuple[str, ...] | None:
+    return (name.lower(),) if name else None
+
+
+def _no_path(_name: str) -> tuple[str, ...] | None:
+    return None
+
+
+def _is_scalar(value: Any) -> bool:
+    return not isinstance(value, dict | list)
+
+
+def _is_list_of_scalars(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_scalar, value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_ordered(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _invalid_filter(faults: list[Fault]) -> Unprocessable:
+    return Unprocessable(f"Invalid filter: {faults[0].pointer} {faults[0].detail}.", faults=tuple(faults))
+
+
+_NO_PATH_ALLOWED: Final = "is not an operator, and a text has no members"
+_EMPTY_STEP: Final = "has an empty step; write it as a JSON pointer, such as /a//b"
+_OPERANDS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
+    **dict.fromkeys(SCALAR_OPERATORS, (_is_scalar, "must be a string, a number, true, false or null")),
+    **dict.fromkeys(ORDER_OPERATORS, (_is_ordered, "must be a number or a string")),
+    **dict.fromkeys(TEXT_OPERATORS, (_is_text, "must be a string")),
+    "$in": (_is_list_of_scalars, "must be a list of at least one string, number, true, false or null"),
+    "$exists": (_is_bool, "must be true or false"),
+}

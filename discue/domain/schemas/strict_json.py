@@ -1,0 +1,113 @@
+"""Strict decoding and canonical encoding of JSON, for schemas and filters."""
+
+import json
+from decimal import Decimal
+from typing import Any, Final
+
+from discue.domain.errors import invalid
+
+MAX_BYTES: Final = 65_536
+
+_MAX_DIGITS: Final = 308
+
+
+class _NotStrict(ValueError):
+    """The rule that a text breaks."""
+
+
+def decode_strictly(text: bytes, pointer: str) -> object:
+    """Return the value of a text that is valid JSON and means the same to every parser.
+
+    Raises Unprocessable if it is too large, and for repeated members, numbers out of the range of double precision,
+    unpaired surrogates, and excessive nesting.
+    """
+    try:
+        if len(text) > MAX_BYTES:
+            raise _NotStrict(f"has {len(text)} bytes; at most {MAX_BYTES} are allowed")
+        content = text.decode()
+        value = _decode(content)
+        if "\\u" in content:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeError:
+        rule = "has an unpaired surrogate"
+    except RecursionError:
+        rule = "is nested too deeply"
+    except json.JSONDecodeError:
+        rule = "is not JSON"
+    except _NotStrict as error:
+        rule = str(error)
+    else:
+        return value
+    raise invalid(pointer, rule)
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise _NotStrict(f"has {repeated[:100]!r} twice in one object")
+    return members
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise _NotStrict(_OUT_OF_RANGE)
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if number in {float("inf"), float("-inf")}:
+        raise _NotStrict(_OUT_OF_RANGE)
+    return number
+
+
+def _constant(name: str) -> float:
+    raise _NotStrict(f"has {name}, which is not JSON")
+
+
+_OUT_OF_RANGE: Final = "has a number beyond the range of double precision"
+
+_decode: Final = json.JSONDecoder(
+    object_pairs_hook=_unique_members, parse_int=_integer, parse_float=_float, parse_constant=_constant
+).decode
+
+
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
+
+_MIN_WITH_EXPONENT = 1e21
+_MIN_EXPONENT_AS_DECIMAL = -6
+
+
+def canonical_json(value: object) -> str:
+    """Return a decoded value as canonical JSON (RFC 8785), so that equal values have equal texts.
+
+    Unlike in the RFC, integers keep their exact value.
+    """
+    if isinstance(value, dict):
+        members = sorted(value.items(), key=_utf16)
+        return "{" + ",".join(f"{_to_json(name)}:{canonical_json(each)}" for name, each in members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(canonical_json(each) for each in value) + "]"
+    if isinstance(value, float):
+        return _ecmascript_number(value)
+    return _to_json(value)
+
+
+def _utf16(member: tuple[str, object]) -> bytes:
+    return member[0].encode("utf-16-be", "surrogatepass")
+
+
+def _ecmascript_number(value: float) -> str:
+    """Format a number like ECMAScript."""
+    if value.is_integer() and abs(value) < _MIN_WITH_EXPONENT:
+        return str(int(Decimal(repr(value))))
+    digits, _, power = repr(value).partition("e")
+    if not power:
+        return digits
+    if int(power) < _MIN_EXPONENT_AS_DECIMAL:
+        return f"{digits}e{int(power)}"
+    if int(power) < 0:
+        return format(Decimal(repr(value)), "f")
+    return f"{digits}e+{int(power)}"

@@ -1,0 +1,261 @@
+"""Validation of messages: whether one matches a schema, and if not, which rule is broken at which place."""
+
+from collections.abc import Callable, Hashable, Iterator, Sized
+from itertools import islice
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from jsonschema_rs import Draft202012Validator, ValidationError
+
+from discue.domain.errors import Fault
+from discue.domain.json_pointer import below
+from discue.domain.schemas.patterns import LINEAR
+
+MAX_FAULTS: Final = 100
+"""Maximum violations in one error."""
+
+_CACHED: Final = 64
+_MAX_SHOWN: Final = 200
+
+_decode: Final = msgspec.json.Decoder().decode
+_to_json: Final = msgspec.json.Encoder().encode
+
+
+Document: TypeAlias = dict[str, Any] | bool
+"""A JSON Schema without references."""
+
+
+class UnsupportedSchema(Exception):
+    """The validation library does not support the document."""
+
+
+class SchemaValidator:
+    """A compiled schema. Messages of more than `max_bytes` must not be validated, because it would take too long.
+
+    The validation library only decides whether a message matches. To explain why it does not, this class walks through
+    schema and value itself: the library would list every violation, each with a copy of the value.
+    """
+
+    __slots__ = ("_document", "_is_valid", "_validators", "max_bytes")
+
+    def __init__(self, document: Document, max_bytes: int) -> None:
+        """`document` must have no references. Raises UnsupportedSchema."""
+        try:
+            self._is_valid = _validator(document).is_valid
+        except (ValueError, RecursionError) as error:
+            raise UnsupportedSchema from error
+        self._document = document
+        self._validators: dict[Hashable, Draft202012Validator] = {}
+        self.max_bytes = max_bytes
+
+    def violations(self, body: bytes, pointer: str) -> tuple[Fault, ...]:
+        """Return the violations of a message whose data is at `pointer` of the request; none if it is valid."""
+        try:
+            value = _decode(body)
+            if self._is_valid(value):
+                return ()
+            faults = tuple(islice(self._faults(self._document, value, pointer), MAX_FAULTS))
+        except (msgspec.DecodeError, UnicodeError):
+            return (Fault(pointer, "must be JSON, with numbers in the range of double precision"),)
+        except (ValueError, RecursionError):
+            return (Fault(pointer, "is nested too deeply to be checked"),)
+        return faults or (Fault(pointer, "does not match the schema"),)
+
+    def _faults(self, schema: Any, value: object, place: str) -> Iterator[Fault]:
+        """Yield the violations of a value."""
+        if isinstance(schema, bool):
+            if not schema:
+                yield Fault(place, "is not allowed")
+            return
+        yield from self._value_faults(schema, value, place)
+        if isinstance(value, dict):
+            yield from self._member_faults(schema, value, place)
+        elif isinstance(value, list):
+            yield from self._element_faults(schema, value, place)
+        for inner in self._in_place_subschemas(schema, value):
+            yield from self._faults(inner, value, place)
+
+    def _value_faults(self, schema: dict[str, Any], value: object, place: str) -> Iterator[Fault]:
+        """Yield violations of keywords about the value as a whole."""
+        for name, limit in schema.items():
+            if name in _CHECKS:
+                fits, explain = _CHECKS[name]
+                if not fits(limit, value):
+                    yield Fault(place, explain(limit))
+            elif name in _EXPLANATIONS and not self._fits_part(schema, (name, *_RELATED.get(name, ())), value):
+                yield Fault(place, _EXPLANATIONS[name](limit))
+        if not _UNEVALUATED.isdisjoint(schema) and not self._fits(schema, value):
+            yield Fault(place, "has members or elements that the schema does not allow")
+
+    def _member_faults(self, schema: dict[str, Any], value: dict[str, Any], place: str) -> Iterator[Fault]:
+        for name in schema.get("required", ()):
+            if name not in value:
+                yield Fault(below(place, name), "is required")
+        for name, each in value.items():
+            # Walking into every member of a large object is slow: let the validator decide which ones.
+            if "patternProperties" not in schema or not self._fits_part(schema, _PROPERTY_KEYWORDS, {name: each}):
+                yield from self._one_member_faults(schema, name, each, below(place, name))
+
+    def _one_member_faults(self, schema: dict[str, Any], name: str, value: object, place: str) -> Iterator[Fault]:
+        matched = schema.get("patternProperties", {})
+        inner = [matched[pattern] for pattern in matched if self._matches(pattern, name)]
+        if name in (props := schema.get("properties", {})):
+            inner.append(props[name])
+        for one in inner:
+            yield from self._faults(one, value, place)
+        if not inner and "additionalProperties" in schema:
+            yield from self._additional_faults(schema["additionalProperties"], value, place)
+
+    def _additional_faults(self, schema: Any, value: object, place: str) -> Iterator[Fault]:
+        if schema is False:
+            yield Fault(place, "is not a property of the schema")
+        elif not self._fits(schema, value):
+            yield from self._faults(schema, value, place)
+
+    def _element_faults(self, schema: dict[str, Any], value: list[Any], place: str) -> Iterator[Fault]:
+        first = schema.get("prefixItems", [])
+        for index, (one, each) in enumerate(zip(first, value, strict=False)):
+            yield from self._faults(one, each, below(place, index))
+        items = schema.get("items", True)
+        for index in range(len(first), len(value) if items is not True else 0):
+            if not self._fits(items, value[index]):
+                yield from self._faults(items, value[index], below(place, index))
+
+    def _in_place_subschemas(self, schema: dict[str, Any], value: object) -> Iterator[Any]:
+        """Yield the subschemas that apply to the same value."""
+        yield from schema.get("allOf", ())
+        if "if" in schema:
+            yield schema.get("then" if self._fits(schema["if"], value) else "else", True)
+        if isinstance(value, dict):
+            for name, inner in schema.get("dependentSchemas", {}).items():
+                if name in value:
+                    yield inner
+
+    def _fits(self, schema: Any, value: object) -> bool:
+        return (
+            schema if isinstance(schema, bool) else self._cached_validator(id(schema), lambda: schema).is_valid(value)
+        )
+
+    def _fits_part(self, schema: dict[str, Any], names: tuple[str, ...], value: object) -> bool:
+        """Validate against some of the keywords only."""
+        part = self._cached_validator(
+            (id(schema), names), lambda: {name: schema[name] for name in names if name in schema}
+        )
+        return part.is_valid(value)
+
+    def _matches(self, pattern: str, name: str) -> bool:
+        return self._cached_validator(pattern, lambda: {"pattern": pattern}).is_valid(name)
+
+    def _cached_validator(self, key: Hashable, document: Callable[[], dict[str, Any]]) -> Draft202012Validator:
+        """Return a validator of a part of the document. Keys may contain object ids: the document is never modified."""
+        validator = self._validators.get(key)
+        if validator is None:
+            if len(self._validators) >= _CACHED:
+                self._validators.clear()
+            validator = self._validators[key] = _validator(document())
+        return validator
+
+
+def _validator(document: Document) -> Draft202012Validator:
+    try:
+        return Draft202012Validator(document, pattern_options=LINEAR, offline=True)
+    except ValidationError as error:
+        raise ValueError(error.message) from None
+
+
+def _is(kind: str, value: object) -> bool:
+    if kind in {"integer", "number"}:
+        is_number = _is_number(value)
+        return is_number and (kind == "number" or value == int(value))  # type: ignore[call-overload]
+    return type(value) is _TYPES[kind]
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int or type(value) is float
+
+
+def _for_numbers(fits: Callable[[Any, Any], bool]) -> Callable[[Any, object], bool]:
+    return lambda limit, value: not _is_number(value) or fits(limit, value)
+
+
+def _for_type(kind: type, fits: Callable[[Any, Any], bool]) -> Callable[[Any, object], bool]:
+    return lambda limit, value: type(value) is not kind or fits(limit, value)
+
+
+def _is_long(least: int, value: Sized) -> bool:
+    return len(value) >= least
+
+
+def _is_short(most: int, value: Sized) -> bool:
+    return len(value) <= most
+
+
+def _names(types: str | list[str]) -> list[str]:
+    return [types] if isinstance(types, str) else types
+
+
+def _shown(value: object) -> str:
+    text = _to_json(value).decode()
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+_TYPES: Final = {"array": list, "boolean": bool, "null": type(None), "object": dict, "string": str}
+_ARTICLES: Final = {
+    "array": "an array",
+    "boolean": "true or false",
+    "integer": "an integer",
+    "null": "null",
+    "number": "a number",
+    "object": "an object",
+    "string": "a string",
+}
+
+_CHECKS: Final[dict[str, tuple[Callable[[Any, object], bool], Callable[[Any], str]]]] = {
+    "type": (
+        lambda types, value: any(_is(each, value) for each in _names(types)),
+        lambda types: f"must be {' or '.join(_ARTICLES[each] for each in _names(types))}",
+    ),
+    "minimum": (_for_numbers(lambda least, value: value >= least), lambda least: f"must be at least {least}"),
+    "maximum": (_for_numbers(lambda most, value: value <= most), lambda most: f"must be at most {most}"),
+    "exclusiveMinimum": (
+        _for_numbers(lambda least, value: value > least),
+        lambda least: f"must be greater than {least}",
+    ),
+    "exclusiveMaximum": (_for_numbers(lambda most, value: value < most), lambda most: f"must be less than {most}"),
+    "minLength": (_for_type(str, _is_long), lambda least: f"must have at least {least} characters"),
+    "maxLength": (_for_type(str, _is_short), lambda most: f"must have at most {most} characters"),
+    "minItems": (_for_type(list, _is_long), lambda least: f"must have at least {least} elements"),
+    "maxItems": (_for_type(list, _is_short), lambda most: f"must have at most {most} elements"),
+}
+"""Keywords that are checked here, with a specific explanation."""
+
+
+def _generic(name: str) -> Callable[[Any], str]:
+    return lambda _: f"does not match the {name} of the schema"
+
+
+_EXPLANATIONS: Final[dict[str, Callable[[Any], str]]] = {
+    **{
+        name: _generic(name)
+        for name in (
+            "anyOf",
+            "contains",
+            "dependentRequired",
+            "maxProperties",
+            "minProperties",
+            "multipleOf",
+            "not",
+            "oneOf",
+            "propertyNames",
+        )
+    },
+    "const": lambda value: f"must be {_shown(value)}",
+    "enum": lambda values: f"must be one of {_shown(values)}",
+    "pattern": lambda pattern: f"must match {pattern[:_MAX_SHOWN]}",
+    "uniqueItems": lambda _: "must not have equal elements",
+}
+"""Keywords that the validation library checks, with an explanation."""
+
+_RELATED: Final = {"contains": ("minContains", "maxContains")}
+_PROPERTY_KEYWORDS: Final = ("properties", "patternProperties", "additionalProperties")
+_UNEVALUATED: Final = frozenset({"unevaluatedItems", "unevaluatedProperties"})
