@@ -7,8 +7,8 @@ from discue.cli.check import Finding, schema_state
 from discue.cli.command import Invocation
 from discue.domain.errors import StoreUnusable
 from discue.store.migrations import DatabaseInspection
-from discue.store.postgres.condition import ServerStatus, server_status
 from discue.store.postgres.engine import CONNECTIONS
+from discue.store.postgres.schema import ServerStatus, server_status
 
 CLOCK_TOLERANCE_SECONDS = 60
 

@@ -83,7 +83,7 @@ class Poller:
             await self._look()
         except Unavailable as error:
             self._rests_until = self._clock.monotonic() + _INTERVAL_SECONDS
-            self._store.failed()
+            self._store.on_failure()
             if not self._fails:
                 self._log.warning("store_lost", reason=error.detail)
             self._fails = True

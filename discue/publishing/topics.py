@@ -114,7 +114,7 @@ async def _publish(
         await _keep_unrouted(publisher, topic, kept, now)
         return RoutedMessages(tuple(placed), now)
     routed = _routed(publisher, topic, destinations, (ids, drafts))
-    first = msgspec.structs.replace(routed.appends[0], once=kept)
+    first = msgspec.structs.replace(routed.appends[0], idempotency_record=kept)
     routed = msgspec.structs.replace(routed, appends=(first, *routed.appends[1:]))
     return RoutedMessages(tuple(placed), await _store(publisher, topic, routed))
 
@@ -122,19 +122,19 @@ async def _publish(
 async def _store(publisher: Publisher, topic: TopicRecord, routed: TopicAppend) -> int:
     """When it was stored."""
     if topic.quotas is None:
-        appended = await publisher.store.route(routed)
+        appended = await publisher.store.append_to_topic(routed)
     else:
         async with publisher.quotas.room(
             topic.organization, topic.quotas, PublishUsage(routed.rows, routed.bytes_in_queues)
         ):
-            appended = await publisher.store.route(routed)
+            appended = await publisher.store.append_to_topic(routed)
     return appended[0].entries[0].stored_at
 
 
 async def _keep_unrouted(publisher: Publisher, topic: TopicRecord, once: IdempotencyRecord | None, now: int) -> None:
     """The store is asked even where nothing is stored: a channel may have been made a moment ago, by another worker."""
     key = (topic.organization, topic.id, topic.routes_version)
-    work = partial(topics.store_unrouted, key=key, once=once, now=now)
+    work = partial(topics.store_unrouted, key=key, idempotency_record=once, now=now)
     await (publisher.store.read(work) if once is None else publisher.store.write(work))
 
 

@@ -138,10 +138,10 @@ class Worker:
         renewal_seconds = self.lease.renewal_seconds
         self._supervisor.every(renewal_seconds, "lease", self._renew, max_pause=renewal_seconds)
         installation.cache.follow(self.pulls.changed)
-        installation.store.appended = self.pulls.appended
+        installation.store.on_append = self.pulls.appended
         if installation.settings.role != "api":
             installation.cache.follow(self.dispatcher.changed)
-            installation.store.appended = self._appended
+            installation.store.on_append = self._appended
         self._watch.begin()
         await self._ownership.begin(self._predecessors)
         self._keep_going()
@@ -218,7 +218,7 @@ class Worker:
     def _keep_going(self) -> None:
         every, housekeeper = self._supervisor.every, self._housekeeper
         every(0, "watch", self._watch.round)
-        every(_TRY_AGAIN_SECONDS, "try_again", self._installation.store.try_again, max_pause=2.0)
+        every(_TRY_AGAIN_SECONDS, "try_again", self._installation.store.probe_writes, max_pause=2.0)
         every(_KEY_USE_SECONDS, "key_use", housekeeper.note_key_use)
         if self._installation.settings.role != "api":
             every(0, "scheduled", self._scheduler.round)

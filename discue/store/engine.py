@@ -85,7 +85,7 @@ class Append(msgspec.Struct, frozen=True):
     config_version: int
     now: int
     entries: tuple[NewEntry, ...]
-    once: IdempotencyRecord | None = None
+    idempotency_record: IdempotencyRecord | None = None
 
     @property
     def bytes(self) -> int:
@@ -140,8 +140,8 @@ class TopicAppend(msgspec.Struct, frozen=True):
         return sum(append.bytes for append in self.appends)
 
     @property
-    def once(self) -> IdempotencyRecord | None:
-        return self.appends[0].once
+    def idempotency_record(self) -> IdempotencyRecord | None:
+        return self.appends[0].idempotency_record
 
 
 class DeliveryRow(msgspec.Struct, frozen=True, gc=False):
@@ -254,7 +254,7 @@ class Batch(msgspec.Struct, frozen=True):
     settles: Sequence[Settle] = ()
     works: Sequence[Work[Any]] = ()
     tally_slot: int = 0
-    routed: Sequence[TopicAppend] = ()
+    topic_appends: Sequence[TopicAppend] = ()
 
 
 class BatchOutcome(msgspec.Struct, frozen=True):
@@ -263,7 +263,7 @@ class BatchOutcome(msgspec.Struct, frozen=True):
     appends: Sequence[Appended | Exception]
     settles: Sequence[bool | Exception]
     works: Sequence[Any]
-    routed: Sequence[tuple[Appended, ...] | Exception] = ()
+    topic_appends: Sequence[tuple[Appended, ...] | Exception] = ()
 
 
 class LogPage(msgspec.Struct, frozen=True):
@@ -326,7 +326,7 @@ class Notification(msgspec.Struct, frozen=True):
     anything: bool = False
 
 
-class Streams(msgspec.Struct, frozen=True):
+class CommitConcurrency(msgspec.Struct, frozen=True):
     """How many commits may run side by side. Without `apart`, one commit carries appends, settles and works.
 
     Appends of one queue, and settles of one listener, always go by the same stream, one commit after another. Where
@@ -346,7 +346,7 @@ class Engine(Protocol):
     database's own clock in milliseconds: it decides leases, and nothing else.
     """
 
-    streams: Streams
+    concurrency: CommitConcurrency
 
     async def open(self) -> None:
         """Connect, and bring the schema up to date. Raises `errors.StoreUnusable` with the reason and the way out."""

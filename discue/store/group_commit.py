@@ -3,89 +3,90 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from discue.domain.errors import StoreUnavailable
 from discue.store.engine import Append, Batch, BatchOutcome, Engine, Settle, TopicAppend, Work
 
-_SHARE = 0.5
-"""How much the last commit counts beside those before it."""
+T = TypeVar("T")
+
+APPEND_ROWS: Final = 512
+"""The largest number of messages in one commit, unless a single append has more."""
+APPEND_BYTES: Final = 1 << 20
+"""The largest size of their bodies in one commit, unless a single append has more."""
+
+_SETTLE_ROWS: Final = 1_024
+_SETTLE_BYTES: Final = 1 << 20
+_LAST_COMMIT_WEIGHT: Final = 0.5
+
+_Waiting = deque[tuple[T, "asyncio.Future[Any]"]]
+_Taken = list[tuple[T, "asyncio.Future[Any]"]]
 
 
 class CommitTime:
-    """Of commits one after another. `monotonic` is in seconds."""
+    """An estimate of how long a commit takes: a moving average of commits that run one after another."""
 
-    __slots__ = ("_began", "_monotonic", "_usual")
+    __slots__ = ("_average", "_monotonic", "_started_at")
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._usual = 0.0
-        self._began: float | None = None
+        self._average = 0.0
+        self._started_at: float | None = None
 
     def begin(self) -> None:
-        """A commit begins."""
-        self._began = self._monotonic()
+        """Note that a commit begins."""
+        self._started_at = self._monotonic()
 
     def end(self) -> None:
-        """It has ended, well or not."""
-        if self._began is not None:
-            self._usual += (self._monotonic() - self._began - self._usual) * _SHARE
-            self._began = None
+        """Note that the commit has ended, successfully or not."""
+        if self._started_at is not None:
+            self._average += (self._monotonic() - self._started_at - self._average) * _LAST_COMMIT_WEIGHT
+            self._started_at = None
 
     def seconds(self, commits: int) -> float:
-        """Until so many commits have ended that have not begun. The one under way may take as long again as it has
-        taken, and those after it no less."""
-        each = self._usual if self._began is None else max(self._usual, self._monotonic() - self._began)
-        return each * (commits + (self._began is not None))
+        """Estimate when that many commits have ended that have not begun.
 
-
-T = TypeVar("T")
-
-APPEND_ROWS = 512
-APPEND_BYTES = 1 << 20
-"""At most so much is appended in one commit."""
-
-_SETTLE_ROWS = 1_024
-_SETTLE_BYTES = 1 << 20
-
-_Waiting = deque[tuple[T, "asyncio.Future[Any]"]]
+        A commit that is running may take as long again as it has taken, and so may each after it.
+        """
+        each = self._average if self._started_at is None else max(self._average, self._monotonic() - self._started_at)
+        return each * (commits + (self._started_at is not None))
 
 
 class CommitObserver(Protocol):
-    """Who hears of what a stream commits."""
+    """Callbacks about commits."""
 
-    def taken(self, rows: int, size: int) -> None:
-        """So many rows and bytes of appends do not wait any more."""
+    def on_taken(self, rows: int, size: int) -> None:
+        """That many rows and bytes of appends do not wait any more."""
         ...
 
-    def succeeded(self, outcome: BatchOutcome) -> None:
+    def on_success(self, outcome: BatchOutcome) -> None:
         """A batch is durable, and its callers have their answers."""
         ...
 
-    def failed(self) -> None:
+    def on_failure(self) -> None:
         """A whole batch could not be committed."""
         ...
 
 
 class GroupCommit:
-    """One commit after another. What waits is bounded by whoever hands it in."""
+    """A sequence of commits, one at a time. Its callers limit what waits."""
 
     def __init__(
         self,
         engine: Engine,
-        committed: CommitObserver,
+        observer: CommitObserver,
         tally_slot: Callable[[], int],
         commit_time: CommitTime,
         *,
         works_at_once: int,
     ) -> None:
         self._engine = engine
+        self._observer = observer
         self._tally_slot = tally_slot
         self.commit_time = commit_time
         self._works_at_once = works_at_once
-        self._committed = committed
         self._appends: _Waiting[Append] = deque()
-        self._routed: _Waiting[TopicAppend] = deque()
+        self._topic_appends: _Waiting[TopicAppend] = deque()
         self._settles: _Waiting[Settle] = deque()
         self._works: _Waiting[Work[Any]] = deque()
         self._running: asyncio.Task[None] | None = None
@@ -93,14 +94,14 @@ class GroupCommit:
 
     @property
     def running(self) -> asyncio.Task[None] | None:
-        """What commits, while anything waits or is under way."""
+        """The task that commits, while anything waits or is being committed."""
         return self._running
 
     def append(self, append: Append) -> "asyncio.Future[Any]":
         return self._wait(self._appends, append)
 
-    def route(self, routed: TopicAppend) -> "asyncio.Future[Any]":
-        return self._wait(self._routed, routed)
+    def append_to_topic(self, append: TopicAppend) -> "asyncio.Future[Any]":
+        return self._wait(self._topic_appends, append)
 
     def settle(self, settle: Settle) -> "asyncio.Future[Any]":
         return self._wait(self._settles, settle)
@@ -109,7 +110,7 @@ class GroupCommit:
         return self._wait(self._works, work)
 
     def _wait(self, waiting: "_Waiting[Any]", item: object) -> "asyncio.Future[Any]":
-        # Asking for the running loop costs a system call on Python 3.11, and a store lives on one loop only.
+        # Asking for the running loop costs a system call on Python 3.11, and a store uses one loop only.
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
@@ -121,26 +122,29 @@ class GroupCommit:
 
     async def _commit_all(self) -> None:
         try:
-            while self._appends or self._settles or self._works or self._routed:
+            while self._appends or self._settles or self._works or self._topic_appends:
                 await self._commit_next()
         finally:
             self._running = None
 
     async def _commit_next(self) -> None:
-        appends = self._take_appends()
+        appends = self._take_appends(self._appends, _append_rows)
         settles = self._take_settles()
-        works = _take(self._works, self._works_at_once, lambda _: 1)
-        routed = self._take_routed() if self._routed else []
-        slot = self._tally_slot()
+        works = [self._works.popleft() for _ in range(min(self._works_at_once, len(self._works)))]
+        topic_appends = self._take_appends(self._topic_appends, _topic_rows) if self._topic_appends else []
         batch = Batch(
-            [a for a, _ in appends], [s for s, _ in settles], [w for w, _ in works], slot, [r for r, _ in routed]
+            [append for append, _ in appends],
+            [settle for settle, _ in settles],
+            [work for work, _ in works],
+            self._tally_slot(),
+            [append for append, _ in topic_appends],
         )
-        futures = [future for _, future in (*appends, *settles, *works, *routed)]
+        futures = [future for _, future in (*appends, *settles, *works, *topic_appends)]
         self.commit_time.begin()
         try:
             outcome = await self._engine.commit(batch)
         except Exception as error:  # noqa: BLE001 - it is the answer of everything in the batch
-            self._committed.failed()
+            self._observer.on_failure()
             for future in futures:
                 _resolve(future, error)
             if isinstance(error, StoreUnavailable):
@@ -148,53 +152,40 @@ class GroupCommit:
             return
         finally:
             self.commit_time.end()
-        answers = (*outcome.appends, *outcome.settles, *outcome.works, *outcome.routed)
+        answers = (*outcome.appends, *outcome.settles, *outcome.works, *outcome.topic_appends)
         for future, answer in zip(futures, answers, strict=True):
             _resolve(future, answer)
-        self._committed.succeeded(outcome)
+        self._observer.on_success(outcome)
 
     def _refuse_waiting(self, error: StoreUnavailable) -> None:
-        """What waits would meet the same, one batch after another: its callers hear of it now, and may try again."""
-        rows = sum(len(a.entries) for a, _ in self._appends) + sum(r.rows for r, _ in self._routed)
-        size = sum(a.bytes for a, _ in self._appends) + sum(r.bytes for r, _ in self._routed)
-        self._committed.taken(rows, size)
-        for waiting in (self._appends, self._settles, self._works, self._routed):
+        """Fail what waits: each batch would only fail in turn, and callers that learn it now can retry earlier."""
+        rows = sum(len(append.entries) for append, _ in self._appends)
+        rows += sum(append.rows for append, _ in self._topic_appends)
+        size = sum(append.bytes for append, _ in self._appends)
+        size += sum(append.bytes for append, _ in self._topic_appends)
+        self._observer.on_taken(rows, size)
+        for waiting in (self._appends, self._settles, self._works, self._topic_appends):
             for _, future in cast("_Waiting[Any]", waiting):
                 _resolve(future, error)
             waiting.clear()
 
-    def _take_appends(self) -> "list[tuple[Append, asyncio.Future[Any]]]":
-        taken: list[tuple[Append, asyncio.Future[Any]]] = []
+    def _take_appends(self, waiting: "_Waiting[Any]", rows_of: Callable[[Any], int]) -> "_Taken[Any]":
+        """Take the next appends, at least one, up to the limits of a commit."""
+        taken: _Taken[Any] = []
         rows = size = 0
-        waiting = self._appends
         while waiting:
             append = waiting[0][0]
-            more_rows, more_bytes = len(append.entries), append.bytes
+            more_rows, more_bytes = rows_of(append), append.bytes
             if taken and (rows + more_rows > APPEND_ROWS or size + more_bytes > APPEND_BYTES):
                 break
             rows += more_rows
             size += more_bytes
             taken.append(waiting.popleft())
-        self._committed.taken(rows, size)
+        self._observer.on_taken(rows, size)
         return taken
 
-    def _take_routed(self) -> "list[tuple[TopicAppend, asyncio.Future[Any]]]":
-        taken: list[tuple[TopicAppend, asyncio.Future[Any]]] = []
-        rows = size = 0
-        waiting = self._routed
-        while waiting:
-            routed = waiting[0][0]
-            more_rows, more_bytes = routed.rows, routed.bytes
-            if taken and (rows + more_rows > APPEND_ROWS or size + more_bytes > APPEND_BYTES):
-                break
-            rows += more_rows
-            size += more_bytes
-            taken.append(waiting.popleft())
-        self._committed.taken(rows, size)
-        return taken
-
-    def _take_settles(self) -> "list[tuple[Settle, asyncio.Future[Any]]]":
-        taken: list[tuple[Settle, asyncio.Future[Any]]] = []
+    def _take_settles(self) -> "_Taken[Settle]":
+        taken: _Taken[Settle] = []
         rows = size = 0
         waiting = self._settles
         while waiting and rows < _SETTLE_ROWS:
@@ -207,18 +198,16 @@ class GroupCommit:
         return taken
 
 
-def _take(waiting: "_Waiting[T]", limit: int, weight: Callable[[T], int]) -> "list[tuple[T, asyncio.Future[Any]]]":
-    taken = []
-    total = 0
-    while waiting and total < limit:
-        item = waiting.popleft()
-        total += weight(item[0])
-        taken.append(item)
-    return taken
+def _append_rows(append: Append) -> int:
+    return len(append.entries)
+
+
+def _topic_rows(append: TopicAppend) -> int:
+    return append.rows
 
 
 def _resolve(future: "asyncio.Future[Any]", answer: object) -> None:
-    """The caller may be gone: then nobody waits for the answer, and what was committed stands."""
+    """Answer a caller, unless it has gone: what was committed stands."""
     if future.done():
         return
     if isinstance(answer, Exception):

@@ -59,11 +59,11 @@ class ResponseGroup:
     def __init__(self) -> None:
         self.id = self._count = self._size = 0
 
-    def add(self, once: IdempotencyRecord) -> int:
+    def add(self, idempotency_record: IdempotencyRecord) -> int:
         """The id of the row that has its answer."""
-        size = len(once.content)
+        size = len(idempotency_record.content)
         if self._count in (0, _RESPONSES_PER_ROW) or self._size + size > _BYTES_PER_ROW:
-            self.id, self._count, self._size = once.id, 0, 0
+            self.id, self._count, self._size = idempotency_record.id, 0, 0
         self._count += 1
         self._size += size
         return self.id
@@ -71,7 +71,12 @@ class ResponseGroup:
 
 def encode_responses(onces: Iterable[IdempotencyRecord]) -> bytes:
     """The content of a row of answers."""
-    return _pack([(*once.key, once.fingerprint, once.content) for once in onces])
+    return _pack(
+        [
+            (*idempotency_record.key, idempotency_record.fingerprint, idempotency_record.content)
+            for idempotency_record in onces
+        ]
+    )
 
 
 async def read_response(tx: Transaction, organization: int, key: tuple[int, int]) -> StoredResponse | None:
@@ -82,12 +87,12 @@ async def read_response(tx: Transaction, organization: int, key: tuple[int, int]
     return None
 
 
-async def store_key(tx: Transaction, organization: int, once: IdempotencyRecord, now: int) -> bool:
+async def store_key(tx: Transaction, organization: int, idempotency_record: IdempotencyRecord, now: int) -> bool:
     """False when the key was used before: then nothing that the transaction did may stand."""
-    if await tx.execute(_INSERT_KEY, once.key[0], once.id) != 1:
+    if await tx.execute(_INSERT_KEY, idempotency_record.key[0], idempotency_record.id) != 1:
         return False
-    content = encode_responses([once])
-    await tx.execute(_INSERT_RESPONSES, organization, once.id, now, len(content), content)
+    content = encode_responses([idempotency_record])
+    await tx.execute(_INSERT_RESPONSES, organization, idempotency_record.id, now, len(content), content)
     return True
 
 

@@ -61,11 +61,11 @@ class HealthRecord(msgspec.Struct, frozen=True, gc=False):
     known: ListenerHealth
 
 
-async def write_health(tx: Transaction, standings: Sequence[HealthRecord]) -> set[int]:
+async def write_health(tx: Transaction, records: Sequence[HealthRecord]) -> set[int]:
     """Store what the owners of cursors know; which listeners (by row id) were still theirs."""
     written: set[int] = set()
-    for chunk in chunks(sorted(standings, key=lambda each: (each.organization, each.listener))):
-        rows = await tx.rows(_write(len(chunk)), *[value for standing in chunk for value in _values(standing)])
+    for chunk in chunks(sorted(records, key=lambda each: (each.organization, each.listener))):
+        rows = await tx.rows(_write(len(chunk)), *[value for record in chunk for value in _values(record)])
         written.update(row[0] for row in rows)
     return written
 
@@ -97,14 +97,14 @@ def _hash(url: str) -> int:
     return int.from_bytes(blake2b(url.encode(), digest_size=8).digest(), signed=True)
 
 
-def _values(standing: HealthRecord) -> Row:
-    known = standing.known
+def _values(record: HealthRecord) -> Row:
+    known = record.known
     return (
-        standing.organization,
-        standing.listener,
-        standing.token,
-        _hash(standing.liveness_url),
-        standing.config_version,
+        record.organization,
+        record.listener,
+        record.token,
+        _hash(record.liveness_url),
+        record.config_version,
         *msgspec.structs.astuple(known.liveness),
         *msgspec.structs.astuple(known.failing),
         *msgspec.structs.astuple(known.sweep),

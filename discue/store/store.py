@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from discue.domain.errors import Overloaded
 from discue.store import tallies
@@ -22,16 +22,16 @@ from discue.store.group_commit import APPEND_BYTES, APPEND_ROWS, CommitTime, Gro
 
 T = TypeVar("T")
 
-_WAITING_ROWS = 4_096
-_LONGEST_WAIT_SECONDS = 0.3
-_WORKS_TOGETHER = 32
+_WAITING_ROWS: Final = 4_096
+_LONGEST_WAIT_SECONDS: Final = 0.3
+_WORKS_TOGETHER: Final = 32
 
 
 class Store:
-    """Reads go to the engine, writes wait for a shared commit (`stream.Stream`), one of a few side by side.
+    """Reads go to the engine; writes wait for a shared commit (`GroupCommit`), of which a few run concurrently.
 
-    Publishes that wait are bounded in rows, in bytes and in the time that commits take lately; the surplus is refused
-    with `Overloaded` at once. Cancelling a caller never cancels a commit: its outcome stands.
+    Waiting publishes are limited in rows, in bytes and by the recent duration of commits: beyond that, `append` raises
+    `Overloaded` at once. Cancelling a caller never cancels a commit: its outcome stands.
     """
 
     def __init__(
@@ -42,32 +42,33 @@ class Store:
         worker_slot: Callable[[], int] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`worker_slot`: of all processes that write at the same time this one alone has it."""
+        """`worker_slot` returns a number that no other process has that writes at the same time."""
         self.engine = engine
         self.read = engine.read
         self.page = engine.page
-        self.appended: Callable[[Appended], None] = _nobody_listens
+        self.on_append: Callable[[Appended], None] = _ignore
+        """Called after a commit, for each append in it."""
         self.healthy = True
         self.has_other_workers = False
-        """Whether other workers have to hear of what this one appends."""
+        """Whether other workers must be notified of what this one appends."""
         self.workers = 1
-        """How many are on the database, this one included, as far as is known."""
+        """The number of workers on the database, this one included, as far as this one knows."""
         self._max_waiting_bytes = max_waiting_bytes
         self._waiting_bytes = 0
         self._waiting_rows = 0
         self._monotonic = monotonic
-        streams = engine.streams
-        # Works that share a transaction share its fsync; those that do not would only wait for each other.
-        works = 1 if streams.apart else _WORKS_TOGETHER
         self._worker_slot = worker_slot or _only_worker
-        self._append_streams = self._streams(streams.appends, works)
-        self._rows_together = APPEND_ROWS * streams.appends
-        self._bytes_together = APPEND_BYTES * streams.appends
-        self._settle_streams = self._work_streams = self._append_streams
-        if streams.apart:
-            self._settle_streams = self._streams(streams.settles, works)
-            self._work_streams = self._streams(streams.works, works)
-        self._urgent_stream = self._streams(1, works)[0] if streams.apart else self._append_streams[0]
+        concurrency = engine.concurrency
+        # Works of one transaction share its fsync; with a transaction each, they would only wait for each other.
+        works = 1 if concurrency.apart else _WORKS_TOGETHER
+        self._appends = self._group_commits(concurrency.appends, works)
+        self._rows_together = APPEND_ROWS * concurrency.appends
+        self._bytes_together = APPEND_BYTES * concurrency.appends
+        self._settles = self._works = self._appends
+        if concurrency.apart:
+            self._settles = self._group_commits(concurrency.settles, works)
+            self._works = self._group_commits(concurrency.works, works)
+        self._urgent_works = self._group_commits(1, works)[0] if concurrency.apart else self._appends[0]
         self._works_begun = 0
 
     async def append(self, append: Append) -> Appended:
@@ -76,109 +77,119 @@ class Store:
         self.check_capacity(size)
         self._waiting_bytes += size
         self._waiting_rows += len(append.entries)
-        return cast("Appended", await self._by_key(self._append_streams, append.queue).append(append))
+        return cast("Appended", await self._by_key(self._appends, append.queue).append(append))
 
-    async def route(self, routed: TopicAppend) -> tuple[Appended, ...]:
-        """Store messages of a topic in all of its queues. Raises `Overloaded`, `StoreUnavailable`, `AlreadyDone`, and
-        `StaleConfiguration` when the topic or one of the queues is not as it was."""
-        size = routed.bytes
+    async def append_to_topic(self, append: TopicAppend) -> tuple[Appended, ...]:
+        """Store messages of a topic in all of its queues.
+
+        Raises `Overloaded`, `StoreUnavailable`, `AlreadyDone`, and `StaleConfiguration` if the topic or one of the
+        queues changed since the messages were routed.
+        """
+        size = append.bytes
         self.check_capacity(size)
         self._waiting_bytes += size
-        self._waiting_rows += routed.rows
-        stream = self._by_key(self._append_streams, routed.topic)
-        return cast("tuple[Appended, ...]", await stream.route(routed))
+        self._waiting_rows += append.rows
+        return cast("tuple[Appended, ...]", await self._by_key(self._appends, append.topic).append_to_topic(append))
 
     def check_capacity(self, size: int = 0) -> None:
-        """Raises `Overloaded` when so many bytes more are too much: to say so before they are read costs little."""
+        """Raise `Overloaded` if that many more bytes are too many. Callers check before they read a body."""
         rows, waiting = self._waiting_rows, self._waiting_bytes
         if rows >= _WAITING_ROWS or waiting + size > self._max_waiting_bytes:
             raise Overloaded
-        # What goes into the next commit is never too much: only commits tell how long they take.
+        # What fits into the next commit is always accepted: only commits update the estimate of their duration.
         if rows >= self._rows_together or waiting >= self._bytes_together:
             self._check_wait(max(rows // self._rows_together, waiting // self._bytes_together))
 
     def _check_wait(self, commits: int) -> None:
-        if min(stream.commit_time.seconds(commits) for stream in self._append_streams) > _LONGEST_WAIT_SECONDS:
+        if min(each.commit_time.seconds(commits) for each in self._appends) > _LONGEST_WAIT_SECONDS:
             raise Overloaded
 
     async def settle(self, settle: Settle) -> bool:
-        """Whether the cursor was still at the token and version given, so that all of it was stored."""
-        return cast("bool", await self._by_key(self._settle_streams, settle.listener).settle(settle))
+        """Store a settle. Returns whether its cursor had the expected token and version: else nothing was stored."""
+        return cast("bool", await self._by_key(self._settles, settle.listener).settle(settle))
 
     async def write(self, work: Work[T]) -> T:
-        """Run `work` in a transaction. What it raises is raised here, and then it changed nothing."""
+        """Run `work` in a transaction. If it raises, the transaction changes nothing and the error is raised here."""
         self._works_begun += 1
-        return cast("T", await self._by_key(self._work_streams, self._works_begun << 22).work(work))
+        return cast("T", await self._by_key(self._works, self._works_begun << 22).work(work))
 
     async def write_urgently(self, work: Work[T]) -> T:
-        """The same, behind no other work: those may wait for a lock that a process holds which stands still."""
-        return cast("T", await self._urgent_stream.work(work))
+        """Like `write`, but never queued behind other works: those may wait for a lock that a hung process holds."""
+        return cast("T", await self._urgent_works.work(work))
 
     async def write_exclusively(self, work: Work[T]) -> T:
-        """The same, with no other exclusive write between what it reads and what it writes, in whatever process."""
-        return await self.write(lambda tx: _alone(tx, work))
+        """Like `write`, but no other exclusive write of any process runs between its reads and its writes."""
+        return await self.write(lambda tx: _exclusively(tx, work))
 
-    async def try_again(self) -> None:
-        """After a failure, see whether the store takes writes again: by one that changes nothing."""
+    async def probe_writes(self) -> None:
+        """After a failure, check by a write that changes nothing whether the store accepts writes again."""
         if not self.healthy:
-            await self.write(_touch)
+            await self.write(_write_nothing)
 
     @property
     def commits(self) -> set[asyncio.Task[None]]:
-        """What commits at the moment."""
-        streams = (*self._append_streams, *self._settle_streams, *self._work_streams, self._urgent_stream)
-        return {stream.running for stream in streams if stream.running is not None}
+        """The tasks that are committing."""
+        groups = (*self._appends, *self._settles, *self._works, self._urgent_works)
+        return {each.running for each in groups if each.running is not None}
 
-    def taken(self, rows: int, size: int) -> None:
+    def on_taken(self, rows: int, size: int) -> None:
+        """See `group_commit.CommitObserver`."""
         self._waiting_rows -= rows
         self._waiting_bytes -= size
 
-    def failed(self) -> None:
+    def on_failure(self) -> None:
+        """See `group_commit.CommitObserver`."""
         self.healthy = False
 
-    def succeeded(self, outcome: BatchOutcome) -> None:
+    def on_success(self, outcome: BatchOutcome) -> None:
+        """See `group_commit.CommitObserver`."""
         self.healthy = True
         appended = [answer for answer in outcome.appends if isinstance(answer, Appended)]
-        for answers in outcome.routed:
+        for answers in outcome.topic_appends:
             if not isinstance(answers, Exception):
                 appended += answers
         for each in appended:
-            self._tell(each)
+            self._report_append(each)
         if appended and self.has_other_workers:
             heads = tuple(((each.organization, each.queue), each.entries[-1].seq) for each in appended)
             self.engine.notify(Notification(heads=heads))
 
-    def _streams(self, count: int, works_at_once: int) -> list[GroupCommit]:
-        slots = [self._tally_slot(number) for number in range(count)]
+    def _group_commits(self, count: int, works_at_once: int) -> list[GroupCommit]:
         return [
-            GroupCommit(self.engine, self, slot, CommitTime(self._monotonic), works_at_once=works_at_once)
-            for slot in slots
+            GroupCommit(
+                self.engine,
+                self,
+                self._tally_slot(number),
+                CommitTime(self._monotonic),
+                works_at_once=works_at_once,
+            )
+            for number in range(count)
         ]
 
-    def _tally_slot(self, stream: int) -> Callable[[], int]:
-        return lambda: tallies.slot_of(self._worker_slot(), stream)
+    def _tally_slot(self, number: int) -> Callable[[], int]:
+        return lambda: tallies.slot_of(self._worker_slot(), number)
 
-    def _by_key(self, streams: list[GroupCommit], key: int) -> GroupCommit:
-        # The low bits of a row id say which worker made it, not which row it is.
-        return streams[(key >> 22) % len(streams)] if len(streams) > 1 else streams[0]
+    def _by_key(self, groups: list[GroupCommit], key: int) -> GroupCommit:
+        # The low bits of a row id are the slot of the worker that made it.
+        return groups[(key >> 22) % len(groups)] if len(groups) > 1 else groups[0]
 
-    def _tell(self, appended: Appended) -> None:
-        """Whatever goes wrong with delivering, those who published hear what became of it."""
+    def _report_append(self, appended: Appended) -> None:
+        """Call `on_append`. An error in delivery must not reach publishers, whose messages are stored."""
         try:
-            self.appended(appended)
+            self.on_append(appended)
         except Exception as error:  # noqa: BLE001 - handed to the loop's handler, which logs it
-            context = {"message": "messages were stored, and their lanes failed to take them", "exception": error}
+            context = {"message": "messages were stored, but their lanes failed to take them", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
 
 
-async def _alone(tx: Transaction, work: Work[T]) -> T:
+async def _exclusively(tx: Transaction, work: Work[T]) -> T:
     await tx.exclusive()
     return await work(tx)
 
 
-async def _touch(tx: Transaction) -> None:
-    # An empty transaction would succeed on a full disk, and so does an update that changes no byte: SQLite then
-    # writes nothing. This one writes a page.
+async def _write_nothing(tx: Transaction) -> None:
+    # An empty transaction would succeed on a full disk, and so would an update that changes no byte: SQLite writes
+    # nothing for it. This writes a page.
     await tx.execute("INSERT INTO feed_head (shard, version) VALUES (-1, 0)")
     await tx.execute("DELETE FROM feed_head WHERE shard = -1")
 
@@ -187,5 +198,5 @@ def _only_worker() -> int:
     return 0
 
 
-def _nobody_listens(_appended: Appended) -> None:
-    """No lanes run in this process: they find the messages in the log."""
+def _ignore(_appended: Appended) -> None:
+    """Without lanes in this process, other workers find the messages in the log."""

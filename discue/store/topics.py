@@ -62,7 +62,9 @@ async def delete(tx: Transaction, organization: int, topic: int) -> None:
     await tx.execute(_DELETE, organization, topic)
 
 
-async def store_unrouted(tx: Transaction, key: tuple[int, int, int], once: IdempotencyRecord | None, now: int) -> None:
+async def store_unrouted(
+    tx: Transaction, key: tuple[int, int, int], idempotency_record: IdempotencyRecord | None, now: int
+) -> None:
     """Messages of a topic, given by organization, row id and `routes_version`, go into no queue.
 
     Raises StaleConfiguration when the topic is not as it was, and AlreadyDone when the idempotency key was used before.
@@ -71,7 +73,7 @@ async def store_unrouted(tx: Transaction, key: tuple[int, int, int], once: Idemp
     row = await tx.row(_ROUTES_VERSION, organization, topic)
     if row is None or row[0] != routes_version:
         raise StaleConfiguration
-    if once is not None and not await idempotency.store_key(tx, organization, once, now):
+    if idempotency_record is not None and not await idempotency.store_key(tx, organization, idempotency_record, now):
         raise AlreadyDone
 
 

@@ -193,7 +193,7 @@ class _Thread:
                 body_deadline_seconds=self._body_deadline_seconds,
             )
             installation.cache.follow(pulls.changed)
-            store.appended = pulls.appended
+            store.on_append = pulls.appended
             server = HttpServer(app, Address("127.0.0.1", 0), max_connections=1_000)
             await server.start()
             self._ready.set_result(

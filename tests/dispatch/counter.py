@@ -113,5 +113,5 @@ async def beside(stage: Stage, queue: Queue, options: DeliveryOptions | None = N
 
     await stage.store.write(work)
     found = Counter(stage, queue, made)
-    stage.store.appended = found.pulls.appended
+    stage.store.on_append = found.pulls.appended
     return found

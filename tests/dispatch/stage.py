@@ -232,7 +232,7 @@ class Stage:
         # While the clock stands still, a slot that was given again would give the same numbers again.
         self._joined += 1
         self.workers.append(Worker(self, lease, self._joined))
-        self.store.appended = self.dispatcher.appended
+        self.store.on_append = self.dispatcher.appended
         return self.worker
 
     async def _join(self, lease: WorkerLease) -> None:
@@ -273,7 +273,7 @@ class Stage:
         """The process is killed, and others find that out."""
         worker.die()
         self.workers.remove(worker)
-        self.store.appended = self.workers[-1].dispatcher.appended if self.workers else _nobody
+        self.store.on_append = self.workers[-1].dispatcher.appended if self.workers else _nobody
         await self.steal(worker)
 
     async def leave(self, worker: Worker) -> None:

@@ -328,13 +328,13 @@ async def test_what_ends_before_the_store_has_the_release_is_told_afterwards(sta
 
 async def test_messages_that_another_worker_appends_arrive_when_it_is_heard_of_them(stage: Stage) -> None:
     queue, listener, first, _, _ = await _two_workers(stage, 1)
-    stage.store.appended = lambda _: None
+    stage.store.on_append = lambda _: None
     ids = await stage.publish(queue, 3)
     assert len(first.courier.sent) == 1
     first.dispatcher.heard([((queue.organization, queue.id), 4)])
     await stage.quiet()
     assert first.courier.ids()[1:] == ids
-    stage.store.appended = first.dispatcher.appended
+    stage.store.on_append = first.dispatcher.appended
     await stage.publish(queue)
     assert len(first.courier.sent) == 5
     assert (await stage.counts(listener)).pending == 5
@@ -346,7 +346,7 @@ async def test_appends_of_several_workers_that_are_heard_of_in_any_order_go_out_
 ) -> None:
     queue, _, first, _, _ = await _two_workers(stage, 1)
     heard: list[Appended] = []
-    stage.store.appended = heard.append
+    stage.store.on_append = heard.append
     for _ in range(4):
         await stage.append(queue, 2)
     for index in (1, 3, 0, 2):
@@ -362,7 +362,7 @@ async def test_appends_of_several_workers_that_are_heard_of_in_any_order_go_out_
 async def test_no_attempt_starts_while_the_lease_is_not_held_and_lanes_go_on_when_it_is(stage: Stage) -> None:
     queue, listener, first, _, ids = await _two_workers(stage, 1)
     first.lease.holds = False
-    stage.store.appended = first.dispatcher.appended
+    stage.store.on_append = first.dispatcher.appended
     waiting = await stage.publish(queue, 2)
     await stage.end(first.courier.under_way[0], badly())
     await stage.advance(6_000)
@@ -377,7 +377,7 @@ async def test_no_attempt_starts_while_the_lease_is_not_held_and_lanes_go_on_whe
 async def test_closed_lane_does_not_wait_for_the_lease(stage: Stage) -> None:
     queue, listener, first, _, _ = await _two_workers(stage, 0)
     first.lease.holds = False
-    stage.store.appended = first.dispatcher.appended
+    stage.store.on_append = first.dispatcher.appended
     await stage.publish(queue, 1)
     assert len(first.dispatcher._context.lapsed) == 1
     await stage.delete_listener(listener)
@@ -445,7 +445,7 @@ async def test_a_cursor_without_a_lane_is_given_up_as_well(stage: Stage) -> None
 
 async def test_after_a_history_that_got_shorter_lanes_go_on_from_what_the_store_holds(stage: Stage) -> None:
     queue, listener, first, _, ids = await _two_workers(stage, 3)
-    stage.store.appended = first.dispatcher.appended
+    stage.store.on_append = first.dispatcher.appended
     await stage.end(first.courier.under_way[::], well())
     # What was appended, and settled, last is not in the database that took over.
     await stage.store.write(lambda tx: tx.execute("DELETE FROM log WHERE seq > 1"))
@@ -468,7 +468,7 @@ async def test_a_head_that_is_not_true_any_more_does_not_keep_a_lane_reading(sta
     key = (queue.organization, queue.id)
     first.dispatcher.heard([(key, 900)])
     await stage.quiet()
-    stage.store.appended = lambda _: None
+    stage.store.on_append = lambda _: None
     await stage.publish(queue, 1)
     first.dispatcher.heard([(key, 2)])
     await stage.quiet()

@@ -112,7 +112,7 @@ class Post:
     async def begin(self) -> None:
         await self.cache.open()
         await self.lease.join()
-        self.store.appended = self.dispatcher.appended
+        self.store.on_append = self.dispatcher.appended
         self.cache.follow(self.dispatcher.changed)
         await self.ownership.begin(())
         self.polls.clear()

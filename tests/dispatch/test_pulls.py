@@ -331,7 +331,7 @@ async def test_of_a_listener_that_is_gone_nothing_is_pulled(stage: Stage) -> Non
 async def test_lanes_leave_such_listeners_alone(stage: Stage) -> None:
     at = await counter(stage)
     await stage.start()
-    stage.store.appended = at.pulls.appended
+    stage.store.on_append = at.pulls.appended
     assert stage.lanes == []
     assert (await stage.store.engine.poll(())).free == ()
     ids = await at.publish(2)

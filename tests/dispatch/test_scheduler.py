@@ -40,7 +40,7 @@ class Scheduling:
             dispatcher.appended(appended)
             scheduler.appended(appended)
 
-        stage.store.appended = appended
+        stage.store.on_append = appended
 
     async def deliver(self) -> None:
         await self.scheduler.deliver_due()

@@ -230,7 +230,7 @@ async def test_messages_that_come_while_a_lane_is_read_are_not_overlooked(stage:
 
 async def test_a_lane_that_is_dropped_before_its_reading_begins_holds_nothing(stage: Stage) -> None:
     queue, _ = await _running(stage)
-    stage.store.appended = lambda _: None
+    stage.store.on_append = lambda _: None
     await stage.append(queue, 3)
     stage.dispatcher.heard([((queue.organization, queue.id), 3)])
     stage.dispatcher.drop_all()
@@ -381,7 +381,7 @@ async def test_a_lane_with_thousands_beside_it_does_not_keep_others_from_reading
         await stage.listener(queue)
     engine = store.engine
     assert isinstance(engine, Paced)
-    stage.store.appended = lambda _: None
+    stage.store.on_append = lambda _: None
     await stage.append(queue, 1)
     engine.slow = "reading"
     stage.dispatcher.heard([((queue.organization, queue.id), 1)])

@@ -85,7 +85,7 @@ def retry_after(seconds: str) -> None:
 
 
 def die_with_a_key(marker: str) -> None:
-    append, route, write = Store.append, Store.route, ControlContext.write
+    append, append_to_topic, write = Store.append, Store.append_to_topic, ControlContext.write
 
     def die(came_with_a_key: object) -> None:
         if came_with_a_key is not None and not Path(marker).exists():
@@ -94,12 +94,12 @@ def die_with_a_key(marker: str) -> None:
 
     async def appended(self: Store, new: Append) -> Appended:
         answer = await append(self, new)
-        die(new.once)
+        die(new.idempotency_record)
         return answer
 
     async def stored(self: Store, new: TopicAppend) -> tuple[Appended, ...]:
-        answer = await route(self, new)
-        die(new.once)
+        answer = await append_to_topic(self, new)
+        die(new.idempotency_record)
         return answer
 
     async def written(self: ControlContext, work: Work[Any]) -> Any:
@@ -108,7 +108,7 @@ def die_with_a_key(marker: str) -> None:
         return answer
 
     put(Store, "append", appended)
-    put(Store, "route", stored)
+    put(Store, "append_to_topic", stored)
     put(ControlContext, "write", written)
 
 

@@ -113,7 +113,7 @@ def stores_a_message_of_a_topic_queue_by_queue() -> None:
             await asyncio.sleep(_LATE_SECONDS)
         return tuple(appended)
 
-    put(Store, "route", one_after_another)
+    put(Store, "append_to_topic", one_after_another)
 
 
 def ignores_its_lease() -> None:

@@ -267,7 +267,7 @@ async def test_lanes_hear_of_messages_in_their_order_and_only_when_they_are_stor
         [(count,)] = house.engine._reader.execute("SELECT count(*) FROM log").fetchall()
         stored.append(int(str(count)))
 
-    house.store.appended = hear
+    house.store.on_append = hear
     await asyncio.gather(*(house.store.append(an_append(house.queue, 100 + 2 * each, 2)) for each in range(40)))
     assert heard == list(range(1, 81))
     assert all(count >= last for count, last in zip(stored, heard[1::2], strict=True))
@@ -275,7 +275,7 @@ async def test_lanes_hear_of_messages_in_their_order_and_only_when_they_are_stor
 
 async def test_nothing_is_heard_of_what_was_not_stored(house: House) -> None:
     heard: list[Appended] = []
-    house.store.appended = heard.append
+    house.store.on_append = heard.append
     stale = msgspec.structs.replace(an_append(house.queue, 100), config_version=5)
     answers = await asyncio.gather(
         house.store.append(stale), house.store.append(an_append(house.queue, 101)), return_exceptions=True
@@ -291,7 +291,7 @@ async def test_a_lane_that_fails_to_take_a_message_costs_nobody_an_answer(house:
     def fail(appended: Appended) -> None:
         raise LookupError("no lane")
 
-    house.store.appended = fail
+    house.store.on_append = fail
     first, second = await asyncio.gather(
         house.store.append(an_append(house.queue, 100)), house.store.append(an_append(house.queue, 101))
     )

@@ -56,12 +56,14 @@ def once_of(high: int, low: int = 0, content: bytes = b"c") -> IdempotencyRecord
 
 
 def an_append(
-    queue: Queue, number: int, once: IdempotencyRecord | None = ONCE, *, count: int = 1, version: int = 1
+    queue: Queue, number: int, idempotency_record: IdempotencyRecord | None = ONCE, *, count: int = 1, version: int = 1
 ) -> Append:
     entries = tuple(NewEntry(public_id(number + index), True, b"{}") for index in range(count))
     # Each request has an id of its own, also one that repeats another.
-    once = None if once is None else msgspec.structs.replace(once, id=row_id(number))
-    return Append(queue.organization, queue.id, version, NOON + number, entries, once)
+    idempotency_record = (
+        None if idempotency_record is None else msgspec.structs.replace(idempotency_record, id=row_id(number))
+    )
+    return Append(queue.organization, queue.id, version, NOON + number, entries, idempotency_record)
 
 
 async def committed(store: Store, *appends: Append) -> list[Appended | Exception]:
@@ -70,8 +72,8 @@ async def committed(store: Store, *appends: Append) -> list[Appended | Exception
 
 async def keep(store: Store, *onces: IdempotencyRecord) -> None:
     async def work(tx: Transaction) -> None:
-        for once in onces:
-            assert await idempotency.store_key(tx, OURS, once, NOON)
+        for idempotency_record in onces:
+            assert await idempotency.store_key(tx, OURS, idempotency_record, NOON)
 
     await store.write(work)
 
@@ -156,10 +158,18 @@ async def test_answers_of_one_queue_are_rows_of_many_and_each_is_found(store: St
     queue = await stored_queue(store, OURS, 10)
     large = [once_of(number, content=bytes([number]) * 40_000) for number in range(100, 103)]
     small = [once_of(number, content=bytes([number])) for number in range(100)]
-    await committed(store, *(an_append(queue, 200 + once.key[0], once) for once in (*small, *large)))
+    await committed(
+        store,
+        *(
+            an_append(queue, 200 + idempotency_record.key[0], idempotency_record)
+            for idempotency_record in (*small, *large)
+        ),
+    )
     assert await store.read(lambda tx: tx.rows("SELECT count(*) FROM idempotency_answers")) == [(4,)]
-    for once in (*small, *large):
-        assert await kept(store, key=once.key) == StoredResponse(b"f", once.content, NOON + 302)
+    for idempotency_record in (*small, *large):
+        assert await kept(store, key=idempotency_record.key) == StoredResponse(
+            b"f", idempotency_record.content, NOON + 302
+        )
 
 
 async def test_a_few_that_are_repeated_among_new_ones_are_told_apart(store: Store) -> None:

@@ -160,9 +160,9 @@ async def _list_by_alias(tx: Transaction, queue: Queue) -> None:
 @every_prepared
 async def test_an_alias_is_found_by_an_index_of_aliases_on_a_server(prepared: Prepared) -> None:
     async def work(tx: Transaction) -> dict[str, dict[str, str]]:
-        once = IdempotencyRecord(tx, index_conditions)
-        await _list_by_alias(once, prepared.queue)
-        return {sql: plan for sql, plan in once.plans.items() if _asks_for_an_alias(sql)}  # type: ignore[misc]
+        idempotency_record = IdempotencyRecord(tx, index_conditions)
+        await _list_by_alias(idempotency_record, prepared.queue)
+        return {sql: plan for sql, plan in idempotency_record.plans.items() if _asks_for_an_alias(sql)}  # type: ignore[misc]
 
     plans = await prepared.try_out(work)
     assert len(plans) > 9

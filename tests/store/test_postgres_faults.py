@@ -252,14 +252,14 @@ async def test_what_was_appended_beside_messages_of_topics_that_fail_is_stored_a
         bodies = ((100, None), (101, 7))
         plain, shared = [NewEntry(public_id(number), True, b"{}", body_id=body) for number, body in bodies]
         appends = [Append(QUEUE.organization, QUEUE.id, 1, NOON, (entry,)) for entry in (plain, shared)]
-        routed = TopicAppend(QUEUE.organization, topic.id, 1, (appends[1],), (SharedBody(7, b"{}", 1),))
+        topic_appends = TopicAppend(QUEUE.organization, topic.id, 1, (appends[1],), (SharedBody(7, b"{}", 1),))
         with own_cluster.connect(address.rpartition("/")[2]) as session:
             session.run("BEGIN")
             session.run("LOCK TABLE body IN EXCLUSIVE MODE")
-            outcome = await made.engine.commit(Batch(appends=appends[:1], routed=[routed]))
+            outcome = await made.engine.commit(Batch(appends=appends[:1], topic_appends=[topic_appends]))
             with pytest.raises(StoreUnavailable):
-                await made.engine.commit(Batch(routed=[routed]))
-        assert [type(answer) for answer in (*outcome.appends, *outcome.routed)] == [Appended, StoreUnavailable]
+                await made.engine.commit(Batch(topic_appends=[topic_appends]))
+        assert [type(answer) for answer in (*outcome.appends, *outcome.topic_appends)] == [Appended, StoreUnavailable]
         await _recovered(made)
         assert public_id(100) in await made.stored()
 

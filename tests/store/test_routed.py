@@ -40,12 +40,12 @@ async def stored_topic(store: Store, number: int, organization: int = OURS) -> T
     return topic
 
 
-def routed(
+def topic_appends(
     topic: Topic,
     into: Iterable[Queue],
     number: int,
     *,
-    once: IdempotencyRecord | None = None,
+    idempotency_record: IdempotencyRecord | None = None,
     due_at: int | None = None,
     now: int = NOON,
 ) -> TopicAppend:
@@ -53,9 +53,11 @@ def routed(
     body = SharedBody(row_id(number), BODY, 0)
     entry = NewEntry(public_id(number), True, BODY, due_at=due_at, body_id=body.id)
     appends = [Append(topic.organization, queue.id, queue.config_version, now, (entry,)) for queue in into]
-    if once is not None:
+    if idempotency_record is not None:
         # Each request has an id of its own, also one that repeats another.
-        appends[0] = msgspec.structs.replace(appends[0], once=msgspec.structs.replace(once, id=row_id(number)))
+        appends[0] = msgspec.structs.replace(
+            appends[0], idempotency_record=msgspec.structs.replace(idempotency_record, id=row_id(number))
+        )
     shared = (msgspec.structs.replace(body, uses=len(appends)),)
     return TopicAppend(topic.organization, topic.id, topic.routes_version, tuple(appends), shared)
 
@@ -81,7 +83,7 @@ async def three_queues(store: Store) -> list[Queue]:
 async def test_a_message_is_in_each_queue_with_one_id_and_one_body(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     await publish(store, into[1], [public_id(20)])
-    answers = await store.route(routed(topic, into, 30))
+    answers = await store.append_to_topic(topic_appends(topic, into, 30))
     assert [(answer.queue, answer.entries[0].seq) for answer in answers] == [
         (into[0].id, 1),
         (into[1].id, 2),
@@ -102,7 +104,7 @@ async def test_a_message_is_in_each_queue_with_one_id_and_one_body(store: Store)
 async def test_a_page_is_cut_by_the_size_of_shared_bodies(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     for number in (30, 31, 32):
-        await store.route(routed(topic, into, number))
+        await store.append_to_topic(topic_appends(topic, into, number))
     page = await store.page(OURS, into[0].id, 0, 100, 2 * len(BODY))
     assert ([entry.id for entry in page.entries], page.through) == ([public_id(30), public_id(31)], 2)
 
@@ -113,7 +115,7 @@ async def test_of_messages_published_together_each_goes_where_it_should(store: S
     both = NewEntry(public_id(30), True, BODY, body_id=shared.id)
     alone = NewEntry(public_id(31), False, b"alone", "an alias", expires_at=NOON + 1)
     appends = (Append(OURS, one.id, 1, NOON, (both, alone)), Append(OURS, other.id, 1, NOON, (both,)))
-    answers = await store.route(TopicAppend(OURS, topic.id, 1, appends, (shared,)))
+    answers = await store.append_to_topic(TopicAppend(OURS, topic.id, 1, appends, (shared,)))
     for queue, answer in zip((one, other), answers, strict=True):
         assert (await store.page(OURS, queue.id, 0, 100, 1 << 20)).entries == answer.entries
     assert [len(answer.entries) for answer in answers] == [2, 1]
@@ -124,19 +126,19 @@ async def test_it_is_nowhere_when_the_topic_or_one_queue_is_not_as_it_was(store:
     changed = msgspec.structs.replace(into[2], config_version=2)
     assert await store.write(lambda tx: queues.update(tx, changed))
     with pytest.raises(StaleConfiguration):
-        await store.route(routed(topic, into, 30))
+        await store.append_to_topic(topic_appends(topic, into, 30))
     into[2] = changed
     await store.write(lambda tx: topics.reroute(tx, OURS, topic.id))
     with pytest.raises(StaleConfiguration):
-        await store.route(routed(topic, into, 30))
+        await store.append_to_topic(topic_appends(topic, into, 30))
     topic = msgspec.structs.replace(topic, routes_version=2)
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, into[0].id, NOON))
     with pytest.raises(StaleConfiguration):
-        await store.route(routed(topic, into, 30))
+        await store.append_to_topic(topic_appends(topic, into, 30))
     assert [await ids_in(store, queue) for queue in into] == [[], [], []]
     assert await bodies_of(store) == []
     assert await store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == 0
-    await store.route(routed(topic, into[1:], 31))
+    await store.append_to_topic(topic_appends(topic, into[1:], 31))
     assert [await ids_in(store, queue) for queue in into] == [[], [public_id(31)], [public_id(31)]]
 
 
@@ -145,11 +147,15 @@ async def test_a_stale_one_leaves_its_neighbours_alone(store: Store) -> None:
     stale = msgspec.structs.replace(topic, routes_version=7)
     batch = Batch(
         appends=[Append(OURS, into[0].id, 1, NOON, (NewEntry(public_id(40), True, b"1"),))],
-        routed=[routed(topic, into, 30), routed(stale, into, 31), routed(topic, into[1:], 32)],
+        topic_appends=[
+            topic_appends(topic, into, 30),
+            topic_appends(stale, into, 31),
+            topic_appends(topic, into[1:], 32),
+        ],
     )
     outcome = await store.engine.commit(batch)
     assert [type(answer) for answer in outcome.appends] == [Appended]
-    assert [type(answer) for answer in outcome.routed] == [tuple, StaleConfiguration, tuple]
+    assert [type(answer) for answer in outcome.topic_appends] == [tuple, StaleConfiguration, tuple]
     assert await ids_in(store, into[0]) == [public_id(40), public_id(30)]
     assert await ids_in(store, into[1]) == [public_id(30), public_id(32)]
     assert await bodies_of(store) == [(row_id(30), 3), (row_id(32), 2)]
@@ -157,19 +163,19 @@ async def test_a_stale_one_leaves_its_neighbours_alone(store: Store) -> None:
 
 async def test_another_organizations_topic_is_no_way_into_a_queue(store: Store) -> None:
     topic, into = await stored_topic(store, 5, THEIRS), await three_queues(store)
-    theirs = routed(topic, into, 30)
+    theirs = topic_appends(topic, into, 30)
     for organization in (OURS, THEIRS):
         appends = tuple(msgspec.structs.replace(each, organization=organization) for each in theirs.appends)
         with pytest.raises(StaleConfiguration):
-            await store.route(msgspec.structs.replace(theirs, organization=organization, appends=appends))
+            await store.append_to_topic(msgspec.structs.replace(theirs, organization=organization, appends=appends))
     assert [await ids_in(store, queue) for queue in into] == [[], [], []]
 
 
 async def test_an_idempotency_key_is_for_all_queues_together(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
-    await store.route(routed(topic, into, 30, once=FRESH_KEY))
+    await store.append_to_topic(topic_appends(topic, into, 30, idempotency_record=FRESH_KEY))
     with pytest.raises(AlreadyDone):
-        await store.route(routed(topic, into[1:], 31, once=FRESH_KEY))
+        await store.append_to_topic(topic_appends(topic, into[1:], 31, idempotency_record=FRESH_KEY))
     with pytest.raises(AlreadyDone):
         await store.append(Append(OURS, into[0].id, 1, NOON, (NewEntry(public_id(32), True, b"1"),), FRESH_KEY))
     assert [await ids_in(store, queue) for queue in into] == [[public_id(30)]] * 3
@@ -177,9 +183,11 @@ async def test_an_idempotency_key_is_for_all_queues_together(store: Store) -> No
 
 async def test_of_two_with_one_key_in_one_batch_the_first_is_stored(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
-    batch = Batch(routed=[routed(topic, into, number, once=FRESH_KEY) for number in (30, 31)])
+    batch = Batch(
+        topic_appends=[topic_appends(topic, into, number, idempotency_record=FRESH_KEY) for number in (30, 31)]
+    )
     outcome = await store.engine.commit(batch)
-    assert [type(answer) for answer in outcome.routed] == [tuple, AlreadyDone]
+    assert [type(answer) for answer in outcome.topic_appends] == [tuple, AlreadyDone]
     assert await bodies_of(store) == [(row_id(30), 3)]
 
 
@@ -200,7 +208,7 @@ async def test_many_at_once_over_the_same_queues_are_all_stored(store: Store) ->
     topic, into = await stored_topic(store, 5), await three_queues(store)
     other_topic = await stored_topic(store, 6)
     publishes = [
-        asyncio.ensure_future(store.route(routed(each, chosen, 100 + 10 * number + index)))
+        asyncio.ensure_future(store.append_to_topic(topic_appends(each, chosen, 100 + 10 * number + index)))
         for number in range(12)
         for index, (each, chosen) in enumerate(((topic, into), (other_topic, into[1:]), (topic, into[:2])))
     ]
@@ -222,7 +230,7 @@ async def test_two_workers_that_route_into_the_same_queues_never_wait_in_a_circl
     ways = [into, into[1:], into[:2], [into[0], into[2]]]
     try:
         publishes = [
-            each.route(routed(topic, ways[number % 4], 100 + 100 * worker + number))
+            each.append_to_topic(topic_appends(topic, ways[number % 4], 100 + 100 * worker + number))
             for worker, each in enumerate((store, other))
             for number in range(40)
         ]
@@ -242,7 +250,7 @@ async def test_two_workers_that_route_into_the_same_queues_never_wait_in_a_circl
 async def test_a_shared_body_goes_with_the_last_message_that_names_it(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     for number in (30, 31):
-        await store.route(routed(topic, into, number))
+        await store.append_to_topic(topic_appends(topic, into, number))
     first = await found(store, into[0], 30)
     assert first is not None
     assert await store.write(lambda tx: messages.delete(tx, first))
@@ -270,7 +278,7 @@ async def remove_queue(store: Store, queue: Queue) -> None:
 async def test_messages_of_two_queues_that_go_at_the_same_moment_take_their_bodies_along(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     for number in range(30, 50):
-        await store.route(routed(topic, into, number))
+        await store.append_to_topic(topic_appends(topic, into, number))
     steps = [
         partial(retention.trim_log, log=LogToTrim(OURS, queue.id, 0, 20, None), after=0, stored_before=NOON + 1)
         for queue in into
@@ -282,7 +290,7 @@ async def test_messages_of_two_queues_that_go_at_the_same_moment_take_their_bodi
 
 async def test_one_that_is_due_later_is_due_in_each_queue(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
-    await store.route(routed(topic, into, 30, due_at=NOON + 5))
+    await store.append_to_topic(topic_appends(topic, into, 30, due_at=NOON + 5))
     due = await store.read(partial(delayed_messages.due, now=NOON + 5))
     assert [(message.queue, message.size) for message in due] == [((OURS, queue.id), len(BODY)) for queue in into]
     await store.write_exclusively(partial(delayed_messages.append_due, messages=due, now=NOON + 5))
@@ -295,7 +303,7 @@ async def test_one_that_is_due_later_is_due_in_each_queue(store: Store) -> None:
 async def test_the_list_of_all_messages_has_it_once_on_whatever_page(store: Store, per_page: int) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     for number in (30, 32, 34):
-        await store.route(routed(topic, into, number, now=NOON + number))
+        await store.append_to_topic(topic_appends(topic, into, number, now=NOON + number))
         await publish(store, into[0], [public_id(number + 1)], NOON + number + 1)
     expected = [public_id(number) for number in range(35, 29, -1)]
     read = partial(pages, store, per_page)
@@ -333,7 +341,7 @@ async def test_the_list_of_one_queue_goes_on_where_the_message_stands_in_it(stor
     topic, into = await stored_topic(store, 5), await three_queues(store)
     for queue, number in zip(into, (20, 21, 22), strict=True):
         await publish(store, queue, [public_id(number), public_id(number + 3)])
-    await store.route(routed(topic, into, 30))
+    await store.append_to_topic(topic_appends(topic, into, 30))
     for queue, number in zip(into, (20, 21, 22), strict=True):
         after, called = Selection(after=public_id(30)), Selection(alias=public_id(30))
         page = await store.read(partial(messages.page_of_queue, queue=queue, selection=after))

@@ -25,9 +25,9 @@ def delayed(number: int, due_at: int = DUE, body: bytes = b'"later"') -> NewEntr
 
 
 async def store_delayed(
-    store: Store, queue: Queue, *entries: NewEntry, once: IdempotencyRecord | None = None
+    store: Store, queue: Queue, *entries: NewEntry, idempotency_record: IdempotencyRecord | None = None
 ) -> Appended:
-    return await store.append(Append(OURS, queue.id, queue.config_version, NOON, entries, once))
+    return await store.append(Append(OURS, queue.id, queue.config_version, NOON, entries, idempotency_record))
 
 
 async def deliver(store: Store, now: int) -> dict[tuple[int, int], int]:
@@ -128,13 +128,15 @@ async def test_what_is_due_counts_once_as_published(store: Store) -> None:
         assert head.published_count == 3
 
 
-@pytest.mark.parametrize("once", [None, IdempotencyRecord((1, 2), b"f", b"c", row_id(9))])
-async def test_a_delayed_message_goes_with_others_and_with_a_key(store: Store, once: IdempotencyRecord | None) -> None:
+@pytest.mark.parametrize("idempotency_record", [None, IdempotencyRecord((1, 2), b"f", b"c", row_id(9))])
+async def test_a_delayed_message_goes_with_others_and_with_a_key(
+    store: Store, idempotency_record: IdempotencyRecord | None
+) -> None:
     queue = await stored_queue(store, OURS, 10)
     plain = NewEntry(public_id(19), True, b"1")
     appends = [
         store.append(Append(OURS, queue.id, queue.config_version, NOON, (plain,))),
-        store_delayed(store, queue, delayed(20), once=once),
+        store_delayed(store, queue, delayed(20), idempotency_record=idempotency_record),
     ]
     await asyncio.gather(*appends)
     rows = await store.read(lambda tx: tx.rows("SELECT origin_seq, due_at, size FROM scheduled"))

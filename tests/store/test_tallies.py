@@ -40,12 +40,17 @@ PERIOD = tallies.period_of(NOON)
 
 
 def an_append(
-    queue: Queue, first: int, sizes: Sequence[int], *, now: int = NOON, once: IdempotencyRecord | None = None
+    queue: Queue,
+    first: int,
+    sizes: Sequence[int],
+    *,
+    now: int = NOON,
+    idempotency_record: IdempotencyRecord | None = None,
 ) -> Append:
     entries = tuple(
         NewEntry(public_id(first + index), is_json=False, body=b"x" * size) for index, size in enumerate(sizes)
     )
-    return Append(queue.organization, queue.id, queue.config_version, now, entries, once)
+    return Append(queue.organization, queue.id, queue.config_version, now, entries, idempotency_record)
 
 
 async def appended(store: Store, *appends: Append) -> list[Appended | Exception]:
@@ -131,7 +136,10 @@ async def test_of_a_batch_that_had_to_be_split_each_part_is_counted_once(trouble
 async def test_what_an_idempotency_key_holds_back_is_not_counted(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     onces = [IdempotencyRecord((1, 2), b"fingerprint", b"content", row_id(number)) for number in range(3)]
-    repeated = [an_append(queue, 100 + number, [3], once=once) for number, once in enumerate(onces)]
+    repeated = [
+        an_append(queue, 100 + number, [3], idempotency_record=idempotency_record)
+        for number, idempotency_record in enumerate(onces)
+    ]
     answers = await appended(store, *repeated[:2], an_append(queue, 103, [4]))
     assert [type(answer) for answer in answers] == [Appended, AlreadyDone, Appended]
     [answer] = await appended(store, repeated[2])

@@ -116,7 +116,7 @@ class HealthWriter:
             return
         try:
             # Whoever lost a cursor has its lane dropped: what is refused for that is of no use to anybody.
-            await self._store.write(partial(listener_health.write_health, standings=health_writer))
+            await self._store.write(partial(listener_health.write_health, records=health_writer))
         except (Unavailable, StoreUnusable):
             self._due.update((lane, None) for lane in lanes)
             raise

@@ -192,7 +192,7 @@ class _Rows:
                 self._has_delayed |= entry.due_at is not None
         now, size = max(item.now for _, item in appends), sum(item.bytes for _, item in appends)
         first_key, first_response = len(self._keys) + 1, len(self._responses) + 1
-        self._add_keys([item.once for _, item in appends if item.once is not None])
+        self._add_keys([item.idempotency_record for _, item in appends if item.idempotency_record is not None])
         owned = (first_key, len(self._keys), first_response, len(self._responses))
         self._heads.append((*head, now, first, len(self._entries), size, *owned))
 
@@ -301,7 +301,7 @@ async def _repeated_in(connection: asyncpg.Connection, appends: Sequence[Append 
 
     A key that another worker is storing at this moment is not among them: then that append's statement fails alone.
     """
-    keyed = [(number, item.once.key[0]) for number, item in enumerate(appends) if item.once]
+    keyed = [(number, item.idempotency_record.key[0]) for number, item in enumerate(appends) if item.idempotency_record]
     if not keyed:
         return set()
     first: dict[int, int] = {}

@@ -19,11 +19,11 @@ from discue.store.engine import (
     Batch,
     BatchOutcome,
     ClusterSnapshot,
+    CommitConcurrency,
     LogPage,
     Notification,
     QueueKey,
     Settle,
-    Streams,
     Work,
 )
 from discue.store.migrations import migrations
@@ -80,7 +80,7 @@ class PostgresEngine:
     def __init__(
         self, address: str, *, report: Report, connections: Connections = CONNECTIONS, commit_seconds: float = 10.0
     ) -> None:
-        self.streams = Streams(connections.appends, connections.settles, connections.works, apart=True)
+        self.concurrency = CommitConcurrency(connections.appends, connections.settles, connections.works, apart=True)
         self._address = address
         self._report = report
         self._connections = connections
@@ -155,22 +155,22 @@ class PostgresEngine:
             await self._append(batch.appends, batch.tally_slot) if batch.appends else (),
             await self._settle(batch.settles, batch.tally_slot) if batch.settles else (),
             [await self._work(work) for work in batch.works],
-            await self._route(batch) if batch.routed else (),
+            await self._append_to_topics(batch) if batch.topic_appends else (),
         )
 
     async def _append(self, appends: Sequence[Append], tally_slot: int) -> Sequence[Appended | Exception]:
         store = partial(postgres_append.append, tally_slot=tally_slot)
         return await self._in_one(self._appending, store, appends)
 
-    async def _route(self, batch: Batch) -> Sequence[tuple[Appended, ...] | Exception]:
+    async def _append_to_topics(self, batch: Batch) -> Sequence[tuple[Appended, ...] | Exception]:
         store = partial(postgres_append.append_to_topics, tally_slot=batch.tally_slot)
         try:
-            return await self._in_one(self._appending, store, batch.routed)
+            return await self._in_one(self._appending, store, batch.topic_appends)
         except Exception as error:
             if not batch.appends:
                 raise
             # What was appended before is durable, and its callers hear so.
-            return [error for _ in batch.routed]
+            return [error for _ in batch.topic_appends]
 
     async def _settle(self, settles: Sequence[Settle], tally_slot: int) -> Sequence[bool | Exception]:
         store = partial(postgres_settle.settle, tally_slot=tally_slot)

@@ -222,7 +222,11 @@ def _queues_of(item: TopicAppend) -> list[_Version]:
 
 def _repeated_in(connection: apsw.Connection, topic_appends: Sequence[TopicAppend]) -> set[int]:
     """Return the places of those whose idempotency key is stored, or is that of an earlier one in the batch."""
-    keyed = [(number, item.once.key[0]) for number, item in enumerate(topic_appends) if item.once is not None]
+    keyed = [
+        (number, item.idempotency_record.key[0])
+        for number, item in enumerate(topic_appends)
+        if item.idempotency_record is not None
+    ]
     known: set[int] = set()
     for chunk in chunks(sorted({key for _, key in keyed})):
         known.update(key for key, _ in connection.execute(_FIND_KEYS(len(chunk)), list(chunk)))
@@ -253,7 +257,7 @@ class _IdempotencyKeys:
         rows: dict[int, int] = {}
         groups: dict[_Version, ResponseGroup] = {}
         for number, item in enumerate(appends):
-            record = item.once
+            record = item.idempotency_record
             if record is None:
                 continue
             half = record.key[0]

@@ -20,10 +20,10 @@ from discue.store.engine import (
     Batch,
     BatchOutcome,
     ClusterSnapshot,
+    CommitConcurrency,
     LogPage,
     Notification,
     QueueKey,
-    Streams,
     Work,
 )
 from discue.store.message_log import BODY, entry_of_page_row
@@ -101,7 +101,7 @@ class SqliteEngine:
     them has committed anything.
     """
 
-    streams = Streams()
+    concurrency = CommitConcurrency()
 
     def __init__(self, path: Path, *, report: Report, siblings: bool = False) -> None:
         self.path = path
@@ -256,7 +256,7 @@ class SqliteEngine:
                 sqlite_append.append(connection, batch.appends, batch.tally_slot),
                 sqlite_settle.settle(connection, batch.settles, batch.tally_slot),
                 [self._work(work) for work in batch.works],
-                sqlite_append.append_to_topics(connection, batch.routed, batch.tally_slot),
+                sqlite_append.append_to_topics(connection, batch.topic_appends, batch.tally_slot),
             )
             connection.execute("COMMIT")
         except BaseException:
@@ -273,7 +273,10 @@ class SqliteEngine:
             *((Batch(appends=(append,), tally_slot=slot), outcome.appends) for append in batch.appends),
             *((Batch(settles=(settle,), tally_slot=slot), outcome.settles) for settle in batch.settles),
             *((Batch(works=(work,)), outcome.works) for work in batch.works),
-            *((Batch(routed=(routed,), tally_slot=slot), outcome.routed) for routed in batch.routed),
+            *(
+                (Batch(topic_appends=(topic_appends,), tally_slot=slot), outcome.topic_appends)
+                for topic_appends in batch.topic_appends
+            ),
         ):
             cast("list[Any]", answers).append(self._write_alone(single))
         return outcome
@@ -283,7 +286,7 @@ class SqliteEngine:
             outcome = self._write_together(batch)
         except Exception as error:  # noqa: BLE001 - it is that part's answer
             return self._failure("commit of one", error)
-        return (*outcome.appends, *outcome.settles, *outcome.works, *outcome.routed)[0]
+        return (*outcome.appends, *outcome.settles, *outcome.works, *outcome.topic_appends)[0]
 
     def _work(self, work: Work[Any]) -> object:
         """Its result, or its exception. A full disk or a broken file is the batch's failure, not the work's."""
