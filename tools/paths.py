@@ -8,6 +8,7 @@ them. It runs on that program, too: `PYTHONPATH=BASE python tools/paths.py`.
 import asyncio
 import importlib
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -17,8 +18,6 @@ from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
 _PROGRAM: Final = "discue"
-_PLACES: Final = ("server", "domain", "config", "observability", "control", "")
-"""Packages in which the names below may be; the last is the program itself."""
 _KEY: Final = "dsk_" + "c" * 60
 _PATIENCE_SECONDS: Final = 10.0
 
@@ -103,15 +102,15 @@ class Recorder:
         return f"{self._file(code)}:{outer}" if is_method else self._file(code)
 
 
-def find(module: str, name: str) -> Any:
-    """Return a name of the program, wherever its module is. Raises ImportError."""
-    for place in _PLACES:
-        path = ".".join(filter(None, [_PROGRAM, place, module]))
-        try:
-            return getattr(importlib.import_module(path), name)
-        except (ModuleNotFoundError, AttributeError):
-            continue
-    raise ImportError(f"no module {module} of {_PROGRAM} has {name}")
+def find(name: str) -> Any:
+    """Return a class or function of the program, wherever it is defined. Raises ImportError."""
+    root = Path(str(importlib.import_module(_PROGRAM).__file__)).parent
+    definition = re.compile(rf"^(?:class|def|async def) {name}\b", re.MULTILINE)
+    for path in sorted(root.rglob("*.py")):
+        if definition.search(path.read_text(encoding="utf-8")):
+            module = ".".join(path.relative_to(root.parent).with_suffix("").parts).removesuffix(".__init__")
+            return getattr(importlib.import_module(module), name)
+    raise ImportError(f"{_PROGRAM} does not define {name}")
 
 
 class _Headers(dict[str, str]):
@@ -163,7 +162,7 @@ class _Sender:
 
     def __init__(self) -> None:
         self.on_send: Callable[[], None] = lambda: None
-        self._outcome = find("model", "Outcome")
+        self._outcome = find("Outcome")
 
     def send(self, _request: object, done: Callable[[object], None]) -> None:
         self.on_send()
@@ -205,13 +204,12 @@ def measure(folder: Path) -> dict[Measure, list[str]]:
 
 
 async def _measure(folder: Path) -> dict[Measure, list[str]]:
-    settings = find("settings", "Settings")(
-        database=f"sqlite:///{folder}/discue.db", port=0, allow_private_targets=True
-    )
-    log, sender = find("logs", "Log")("paths"), _Sender()
-    async with find("installation", "opened")(settings, find("clock", "SystemClock")(), log) as installation:
-        await find("bootstrap", "ensure_operator")(installation.control, "com.example.operator", _KEY)
-        worker = find("worker", "Worker")(installation, log, sender=sender)
+    settings = find("Settings")(database=f"sqlite:///{folder}/discue.db", port=0, allow_private_targets=True)
+    log, sender = find("Log")("paths"), _Sender()
+    opened = sys.modules[find("Installation").__module__].opened
+    async with opened(settings, find("SystemClock")(), log) as installation:
+        await find("ensure_operator")(installation.control, "com.example.operator", _KEY)
+        worker = find("Worker")(installation, log, sender=sender)
         await worker.start()
         try:
             return await _measured(_Program(worker, installation, sender))
