@@ -58,7 +58,7 @@ class SampleSender(Protocol):
 
     async def attempt(self, organization: int, request: AttemptRequest) -> Outcome: ...
 
-    def may_tell(self, outcome: Outcome) -> bool: ...
+    def may_show_response(self, outcome: Outcome) -> bool: ...
 
 
 async def send(
@@ -76,7 +76,7 @@ async def send(
     if outcome.error == "refused_address":
         # The same text as at the creation of a listener: it must not reveal which address the host resolves to.
         raise invalid(_POINTER, "must resolve to a public address")
-    return DeliveryTestResult(message_id, started_at, outcome, withheld=not sender.may_tell(outcome))
+    return DeliveryTestResult(message_id, started_at, outcome, withheld=not sender.may_show_response(outcome))
 
 
 async def _listener(tx: Transaction, principal: Principal, path: ListenerPath) -> Listener:

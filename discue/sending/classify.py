@@ -1,4 +1,4 @@
-"""What a response, or the lack of one, says about an attempt. Pure."""
+"""Classification of an attempt by its response, or by the lack of one. Pure functions."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ _OUT_OF_RESOURCES = frozenset(
 
 
 class Failure(NamedTuple):
-    """Why an attempt failed: the kind, and one short sentence for people."""
+    """The reason why an attempt failed: its kind, and one short sentence for people."""
 
     kind: FailureKind
     detail: str
@@ -30,7 +30,7 @@ ACKNOWLEDGED = Failure("", "")
 
 
 class ResponseHead(NamedTuple):
-    """What of a response's head matters: the status and the raw values of two headers, empty if missing."""
+    """The parts of a response head that decide an outcome. A header that is missing is b""."""
 
     status: int
     retry_after: bytes
@@ -38,7 +38,7 @@ class ResponseHead(NamedTuple):
 
 
 def classify_response(head: ResponseHead, excerpt: bytes, duration_ms: int, now: int) -> Outcome:
-    """What follows from a response. `now` is in milliseconds since the Unix epoch."""
+    """Return the outcome of an attempt with this response. `now` is in milliseconds since the Unix epoch."""
     failure = classify_status(head.status)
     if failure is ACKNOWLEDGED:
         return Outcome(head.status, "", "", duration_ms, None, False, excerpt)
@@ -54,7 +54,7 @@ def classify_response(head: ResponseHead, excerpt: bytes, duration_ms: int, now:
 
 
 def classify_status(status: int) -> Failure:
-    """Any 2xx acknowledges; redirects are never followed."""
+    """Classify a status: any 2xx acknowledges the message, and redirects are never followed."""
     if 200 <= status < 300:
         return ACKNOWLEDGED
     if status in _REDIRECTS:
@@ -70,7 +70,7 @@ def _named(status: int) -> str:
 
 
 def retry_after_seconds(value: bytes, now: int) -> int | None:
-    """What Retry-After asks for (RFC 9110, 10.2.3): 0 to 24 hours; None if it cannot be read."""
+    """Parse Retry-After (RFC 9110, 10.2.3) and limit it to 24 hours. Returns None if it is not valid."""
     text = value.decode("latin-1").strip()
     if text.isascii() and text.isdigit():
         seconds = int(text) if len(text) <= _MOST_DIGITS else _LONGEST_RETRY_AFTER_SECONDS
@@ -91,7 +91,7 @@ def _http_date(text: str) -> datetime | None:
 
 
 def classify_connect_error(error: OSError, *, over_tls: bool) -> Failure:
-    """Why no connection came about."""
+    """Classify an error that prevented a connection."""
     if isinstance(error, ssl.SSLError):
         return classify_tls_error(error)
     if isinstance(error, ConnectionRefusedError):
@@ -106,8 +106,8 @@ def classify_connect_error(error: OSError, *, over_tls: bool) -> Failure:
 
 
 def classify_tls_error(error: ssl.SSLError) -> Failure:
-    """What OpenSSL found: never more than its own words."""
-    # Both are missing where the error is not OpenSSL's own.
+    """Classify a TLS error. The detail has nothing but the words of OpenSSL."""
+    # Errors that do not come from OpenSSL have neither attribute.
     message = getattr(error, "verify_message", None)
     if message:
         return Failure("tls", f"The certificate is not valid: {message.removesuffix('.')}.")
@@ -115,7 +115,7 @@ def classify_tls_error(error: ssl.SSLError) -> Failure:
 
 
 def classify_lost_connection(error: Exception | None, *, response_started: bool) -> Failure:
-    """Why a connection that was open went away before the response was whole."""
+    """Classify the loss of an open connection before the response was complete."""
     if isinstance(error, ssl.SSLError):
         return classify_tls_error(error)
     verb = "closed" if error is None else "reset"

@@ -1,4 +1,4 @@
-"""One connection to a listener's server, and the exchange that it carries: one at a time."""
+"""A connection to a listener's server, and the exchange that it carries: one at a time."""
 
 import asyncio
 import ssl
@@ -22,11 +22,7 @@ _HEAD_TOO_LARGE = Failure("response_too_large", "The response header section is 
 
 
 class Exchange:
-    """A request, where it is, and until when. Instants are readings of the monotonic clock.
-
-    Until `connection` carries it, `dialing` is what will bring about a connection or an outcome. `dial` is how that was
-    connected, None for one that was there.
-    """
+    """A request on its way to an outcome. All times are readings of the monotonic clock, in seconds."""
 
     __slots__ = (
         "connection",
@@ -47,17 +43,23 @@ class Exchange:
         self.done = done
         self.started_at = now
         self.ends_at = now + request.timeout_ms / 1_000
+        """When the attempt times out."""
         self.deadline = self.ends_at
+        """When the current stage times out: while connecting, earlier than `ends_at`."""
         self.head = b""
         self.connection: Connection | None = None
+        """The connection that carries the request; None until there is one."""
         self.dialing: asyncio.Task[None] | asyncio.Handle | None = None
+        """The task or callback that ends with a connection or an outcome; None once there is a connection."""
         self.ended = False
         self.dial: DialTimings | None = None
+        """How the connection was opened; None for a connection that was used before."""
         self.first_byte_at = 0.0
+        """When the response began; 0 if it was complete with its first bytes, or has not begun."""
 
 
 class Connection(asyncio.Protocol):
-    """Connected for one exchange, and used for others of the same origin as long as the peer agrees."""
+    """A connection for one exchange, reused for others of the same origin as long as the peer keeps it open."""
 
     __slots__ = (
         "_sender",
@@ -104,7 +106,7 @@ class Connection(asyncio.Protocol):
         return exchange
 
     def abort(self) -> None:
-        """Close at once, whatever is under way."""
+        """Close at once, even with an exchange in flight."""
         self._transport.abort()
 
     @property
@@ -113,7 +115,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Whether, after a whole response, both sides agree on where the next one begins."""
+        """Whether the connection can be reused: both sides agree where the next response begins."""
         response = self.response
         return (
             response.keep_alive
@@ -154,7 +156,7 @@ class Connection(asyncio.Protocol):
         if self.exchange is None:
             self._sender.on_unexpected_data(self)
         elif not isinstance(error, ssl.SSLError) and self.response.end():
-            # Servers that close without having read everything reset the connection after a good response.
+            # A server that closes before it has read the whole request resets the connection after a good response.
             self._sender.on_response(self)
         else:
             self._sender.on_lost(self, error)

@@ -20,14 +20,17 @@ _KEPT: Final = 256
 
 
 class TlsContexts:
-    """Makes contexts, on another thread: each reads the certificates of all authorities. Keeps those used lately."""
+    """TLS contexts with client certificates, one for each identity: an LRU cache.
+
+    A context is made on another thread, because it loads all root certificates.
+    """
 
     def __init__(self, make: Callable[[], ssl.SSLContext]) -> None:
         self._make = make
         self._contexts: OrderedDict[str, asyncio.Task[ssl.SSLContext]] = OrderedDict()
 
     async def context_of(self, identity: ClientIdentity) -> ssl.SSLContext:
-        """Raises ssl.SSLError where the certificate cannot be used."""
+        """Return the context of an identity. Raises ssl.SSLError if its certificate cannot be used."""
         task = self._contexts.get(identity.name)
         if task is None:
             task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._made, identity))
@@ -37,7 +40,7 @@ class TlsContexts:
                 self._contexts.popitem(last=False)
         self._contexts.move_to_end(identity.name)
         try:
-            # Others may wait for it, too.
+            # A caller that is cancelled must not cancel it for the others.
             return await asyncio.shield(task)
         except OSError:
             if self._contexts.get(identity.name) is task:
@@ -46,7 +49,7 @@ class TlsContexts:
 
     def _made(self, identity: ClientIdentity) -> ssl.SSLContext:
         context = self._make()
-        # It reads files alone. This one has no name, and on Linux lies in memory: the key is on no disk.
+        # `load_cert_chain` only reads files. This one has no name and, on Linux, is in memory: no key is on disk.
         descriptor = _unnamed_file()
         try:
             with os.fdopen(descriptor, "w", closefd=False) as file:
@@ -66,7 +69,7 @@ def _unnamed_file() -> int:
 
 
 def _seen(task: asyncio.Task[ssl.SSLContext]) -> None:
-    """Whoever asked for it may have gone: then nobody else looks at what went wrong."""
+    """Mark the exception as retrieved, even if every caller was cancelled."""
     if not task.cancelled():
         task.exception()
 
@@ -76,11 +79,11 @@ _SHORTEST_TRY_SECONDS = 0.5
 ProtocolFactory = Callable[[], asyncio.Protocol]
 
 _in_flight: ContextVar[DialTimings | None] = ContextVar("under_way", default=None)
-"""The connection that is being made. What a loop calls for it sees it, too: that is in the same context."""
+"""The timings of the connection that this task opens. Callbacks of the loop see them too: they inherit the context."""
 
 
 class _WatchedTls(ssl.SSLObject):
-    """Notes when its handshake begins: then the connection below it stands."""
+    """A TLS object that notes when its handshake begins: then TCP is connected."""
 
     def do_handshake(self) -> None:
         timings = _in_flight.get()
@@ -90,7 +93,7 @@ class _WatchedTls(ssl.SSLObject):
 
 
 class DialFailed(Exception):
-    """No connection came about."""
+    """No connection could be opened."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.detail)
@@ -99,12 +102,12 @@ class DialFailed(Exception):
 
 @cache
 def system_tls_context() -> ssl.SSLContext:
-    """Verifies certificates and host names against the system's roots; TLS 1.2 or newer, HTTP/1.1 only."""
+    """Return the context that verifies certificates against the system's roots: TLS 1.2 or newer, HTTP/1.1 only."""
     return _new_context()
 
 
 def _new_context(trusted: bytes = b"") -> ssl.SSLContext:
-    """`trusted` are more roots, in DER."""
+    """Make a context. `trusted` has additional root certificates, in DER."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -115,7 +118,7 @@ def _new_context(trusted: bytes = b"") -> ssl.SSLContext:
 
 
 class Dialer:
-    """Connects straight to what was checked: there is no second lookup, and no proxy."""
+    """Connects to the addresses that it has checked: without a second lookup, and without a proxy."""
 
     def __init__(self, policy: EgressPolicy, resolve: Resolve, context: ssl.SSLContext) -> None:
         self._policy = policy
@@ -132,11 +135,10 @@ class Dialer:
         timings: DialTimings | None = None,
         identity: ClientIdentity | None = None,
     ) -> None:
-        """Connect one protocol of `factory`, and note in `timings` how far that came. Raises DialFailed.
+        """Connect one protocol of `factory`, and note the stages in `timings`. Raises DialFailed.
 
-        Over TLS, the certificate of `identity` is shown to whoever asks for one.
-
-        The caller ends it after `timeout_seconds`; of several addresses, none may use up more than its share.
+        Over TLS, presents the certificate of `identity` if the server requests one. The caller cancels this after
+        `timeout_seconds`; each of several addresses gets an equal share of that time.
         """
         addresses = await self._allowed_addresses(target)
         if timings is not None:
@@ -164,7 +166,7 @@ class Dialer:
             raise DialFailed(Failure("authentication", detail)) from None
 
     def _context_like(self) -> ssl.SSLContext:
-        """One of its own that trusts whom ours does."""
+        """Make a context that trusts the same roots as the default one."""
         return _new_context(b"".join(self._context.get_ca_certs(binary_form=True)))
 
     async def _connect(
@@ -174,7 +176,7 @@ class Dialer:
         if (timings := _in_flight.get()) is not None:
             timings.on_try(address, target.port)
         if target.scheme == "https":
-            # The address is a literal: nothing is looked up again. The certificate must name the host.
+            # A literal address, so that the name is not resolved again. The certificate must still match the host.
             await loop.create_connection(factory, str(address), target.port, ssl=context, server_hostname=target.host)
         else:
             await loop.create_connection(factory, str(address), target.port)

@@ -1,4 +1,4 @@
-"""Authentication to a listener's endpoint: credentials, access tokens (OAuth 2.0), and attempts that need one."""
+"""Authentication at a listener's endpoint: credentials, OAuth access tokens, and attempts that need a token."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ from discue.sending.sender import Sender
 
 
 class RequestCredentials(msgspec.Struct, frozen=True):
-    """Headers to be sent, what gets a token for another one, or what a connection is made with."""
+    """The credentials of a request: headers, a grant for an access token, or a client certificate."""
 
     headers: Headers = ()
     grant: TokenGrant | None = None
@@ -37,7 +37,9 @@ NO_CREDENTIALS = RequestCredentials()
 
 
 def credentials_of(credentials: Credentials | None, listener_public_id: str) -> RequestCredentials:
-    """A listener's: nobody else's token and connections are ever used for it. Raises Unprocessable."""
+    """Return the credentials for requests to a listener. Their names contain its id: tokens and connections are never
+    shared with another listener. Raises Unprocessable.
+    """
     if credentials is None:
         return NO_CREDENTIALS
     public, name = credentials.public, f"{listener_public_id}-{credentials.name}"
@@ -52,7 +54,7 @@ def credentials_of(credentials: Credentials | None, listener_public_id: str) -> 
         grant=TokenGrant(
             name=name,
             target=parse_target(public.token_url, "/authentication/token_url"),
-            # Both are encoded as in a form before (RFC 6749, 2.3.1).
+            # RFC 6749, 2.3.1: both are form-encoded first.
             authorization=basic_authorization(quote_plus(public.client_id), quote_plus(credentials.secret)),
             form=urlencode({key: value for key, value in form.items() if value}).encode(),
         )
@@ -60,10 +62,10 @@ def credentials_of(credentials: Credentials | None, listener_public_id: str) -> 
 
 
 LONGEST_SECONDS: Final = 10.0
-"""Getting one may take so long, and never longer than the attempt that it is for."""
+"""Timeout of a token request. It also never exceeds the timeout of the attempt."""
 
 TOKEN_BYTES: Final = 16_384
-"""So much of a response is read: one that is longer is none."""
+"""Maximum size of a token response."""
 
 _KEPT: Final = 10_000
 _UNKNOWN_LIFE_SECONDS: Final = 60
@@ -76,7 +78,7 @@ _OK: Final = 200
 
 
 class Token(msgspec.Struct, frozen=True):
-    """Instants are readings of the monotonic clock. From `ends_at` on it is not used any more."""
+    """An access token. Times are readings of the monotonic clock; it is not used from `ends_at` on."""
 
     text: str
     got_at: float
@@ -87,7 +89,7 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class TokenRefused(Exception):
-    """There is no token. What it says is for people, and nothing of the response but the class of its status."""
+    """No token could be got. The message is for people; of the response it contains the class of the status at most."""
 
 
 class _TokenResponse(msgspec.Struct, frozen=True):
@@ -100,17 +102,20 @@ _decode = msgspec.json.Decoder(_TokenResponse).decode
 
 
 class AccessTokens:
-    """One request at a time for each grant, whoever waits for it. Belongs to the event loop it is first used on."""
+    """Access tokens by grant: an LRU cache, with one request in flight for each grant.
+
+    Belongs to the event loop on which it is first used.
+    """
 
     def __init__(self, fetcher: Fetcher, clock: Clock) -> None:
-        """The fetcher must keep TOKEN_BYTES."""
+        """Take a fetcher that keeps at least `TOKEN_BYTES` of a response."""
         self._fetcher = fetcher
         self._clock = clock
         self._tokens: OrderedDict[str, Token] = OrderedDict()
         self._in_flight: dict[str, asyncio.Task[Token | str]] = {}
 
     async def get(self, grant: TokenGrant) -> Token:
-        """One that is valid. Raises TokenRefused."""
+        """Return a valid token. Raises TokenRefused."""
         token = self._tokens.get(grant.name)
         if token is not None and self._clock.monotonic() < token.ends_at:
             self._tokens.move_to_end(grant.name)
@@ -126,7 +131,7 @@ class AccessTokens:
         return found
 
     def refuse(self, grant: TokenGrant, token: Token) -> bool:
-        """A listener did not take it. Whether to get another one: none in place of one that is only just there."""
+        """Remove a token that the listener rejected. Returns whether to get a new one: not if this one is just new."""
         if self._clock.monotonic() - token.got_at < _YOUNGEST_RENEWED_SECONDS:
             return False
         if self._tokens.get(grant.name) is token:
@@ -134,7 +139,7 @@ class AccessTokens:
         return True
 
     async def close(self) -> None:
-        """Whoever waits for a token gets none."""
+        """Cancel all token requests."""
         tasks = list(self._in_flight.values())
         for task in tasks:
             task.cancel()
@@ -157,7 +162,7 @@ class AccessTokens:
 
 
 def _token_in(fetched: FetchResult, now: float) -> Token | str:
-    """The token of a response, or why there is none."""
+    """Return the token in a response, or the reason why there is none."""
     if fetched.error:
         return f"No access token: the token URL could not be asked ({fetched.error})."
     if fetched.status != _OK:
@@ -184,7 +189,10 @@ _logger = logging.getLogger(__name__)
 
 
 class AuthorizingSender:
-    """In front of a sender. Belongs to the event loop that it is first used on."""
+    """A sender that gets an access token first, for requests that need one.
+
+    Belongs to the event loop on which it is first used.
+    """
 
     def __init__(self, sender: Sender, tokens: AccessTokens, clock: Clock) -> None:
         self._sender = sender
@@ -193,7 +201,7 @@ class AuthorizingSender:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
-        """As `Sender.send`. A token that was kept and is refused is got anew, once, within the same attempt."""
+        """Make one attempt, like `Sender.send`. If the listener rejects a cached token, retries once with a new one."""
         if request.grant is None:
             self._sender.send(request, done)
             return
@@ -216,7 +224,7 @@ class AuthorizingSender:
             _logger.exception("an attempt with an access token could not be made")
             outcome = _UNEXPECTED
         finally:
-            # Also when it was cancelled: every attempt has an outcome.
+            # Every attempt has an outcome, also one that was cancelled.
             done(replace(outcome, duration_ms=int((self._clock.monotonic() - started_at) * 1_000)))
 
     async def _attempt(self, request: AttemptRequest, grant: TokenGrant, started_at: float) -> Outcome:

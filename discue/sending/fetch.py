@@ -1,4 +1,4 @@
-"""Asks others: one request each on a connection of its own, to addresses that are checked as those of attempts are."""
+"""Single requests for probes, access tokens and domain checks, each on a new connection, with egress checks."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from discue.sending.resolver import Resolve, Resolver
 from discue.sending.response import ResponseHeadTooLarge, ResponseMalformed, ResponseReader, SenderLimits
 
 KEPT_BYTES: Final = 1_024
-"""So much of a response's body is kept at most, where whoever asks needs no more."""
+"""How much of a response body is kept by default."""
 
 _HEAD_BYTES: Final = 16_384
 
@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 
 class FetchResult(msgspec.Struct, frozen=True):
-    """What a request brought: the status and the first bytes of the body, or why there is no response."""
+    """The result of a request: the status and the first bytes of the body, or the reason why there is no response."""
 
     status: int
     body: bytes
@@ -34,7 +34,10 @@ class FetchResult(msgspec.Struct, frozen=True):
 
 
 class Fetcher:
-    """Belongs to the event loop that it is first used on. Redirects are not followed, nothing is decompressed."""
+    """Makes single requests. Follows no redirects and decompresses nothing.
+
+    Belongs to the event loop on which it is first used.
+    """
 
     def __init__(
         self,
@@ -45,7 +48,7 @@ class Fetcher:
         ssl_context: ssl.SSLContext | None = None,
         kept_bytes: int = KEPT_BYTES,
     ) -> None:
-        """`connect_seconds` are for resolving, connecting and TLS."""
+        """`connect_seconds` limits resolving, connecting and TLS together."""
         self._limits = SenderLimits(
             head_bytes=_HEAD_BYTES, response_bytes=_HEAD_BYTES + kept_bytes, excerpt_bytes=kept_bytes
         )
@@ -53,30 +56,29 @@ class Fetcher:
         self._connect_seconds = connect_seconds
 
     async def get(self, target: Target, timeout_seconds: float) -> FetchResult:
-        """GET once. `timeout_seconds` is for everything. Never raises, unless it is cancelled."""
-        return await self._ask(target, partial(get_head, target), timeout_seconds)
+        """Send a GET. `timeout_seconds` limits the whole request. Never raises, unless it is cancelled."""
+        return await self._fetch(target, partial(get_head, target), timeout_seconds)
 
     async def post_form(self, target: Target, authorization: str, form: bytes, timeout_seconds: float) -> FetchResult:
-        """POST a form once, in the same way."""
-        return await self._ask(target, lambda: form_head(target, authorization, form) + form, timeout_seconds)
+        """Send a form in a POST. Never raises, unless it is cancelled."""
+        return await self._fetch(target, lambda: form_head(target, authorization, form) + form, timeout_seconds)
 
-    async def _ask(self, target: Target, request: Callable[[], bytes], timeout_seconds: float) -> FetchResult:
+    async def _fetch(self, target: Target, request: Callable[[], bytes], timeout_seconds: float) -> FetchResult:
         result: asyncio.Future[FetchResult] = asyncio.get_running_loop().create_future()
         exchange = _Exchange(result, self._limits)
         try:
             async with asyncio.timeout(timeout_seconds):
-                error = await self._begin((target, request), exchange, min(timeout_seconds, self._connect_seconds))
+                error = await self._send(target, request, exchange, min(timeout_seconds, self._connect_seconds))
                 return FetchResult(0, b"", error) if error else await result
         except TimeoutError:
             return FetchResult(0, b"", "timeout")
         finally:
             exchange.close()
 
-    async def _begin(
-        self, asked: tuple[Target, Callable[[], bytes]], exchange: "_Exchange", connect_seconds: float
+    async def _send(
+        self, target: Target, request: Callable[[], bytes], exchange: "_Exchange", connect_seconds: float
     ) -> FailureKind:
-        """Send the request; why that could not be done."""
-        target, request = asked
+        """Send the request. Returns why that failed, or ""."""
         try:
             exchange.request = request()
             async with asyncio.timeout(connect_seconds):
@@ -94,7 +96,7 @@ class Fetcher:
 
 
 class _Exchange:
-    """One request and the response to it, whichever of the connections that are tried carries it."""
+    """A request and its response, over whichever of the tried connections opens."""
 
     def __init__(self, result: asyncio.Future[FetchResult], limits: SenderLimits) -> None:
         self.request = b""
@@ -116,7 +118,7 @@ class _Exchange:
 
 
 class _Connection(asyncio.Protocol):
-    """Reads one response."""
+    """A connection that reads one response."""
 
     def __init__(self, exchange: _Exchange) -> None:
         self._exchange = exchange

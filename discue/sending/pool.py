@@ -1,4 +1,4 @@
-"""Connections that wait to be used again."""
+"""Idle connections, kept for reuse."""
 
 from collections import OrderedDict
 
@@ -8,9 +8,9 @@ from discue.sending.response import SenderLimits
 
 
 class IdleConnections:
-    """Idle connections by origin, bounded for each and in all; the one that waited longest goes first.
+    """Idle connections by origin, limited per origin and in total. The longest idle one is closed first.
 
-    Instants are readings of the monotonic clock.
+    Times are readings of the monotonic clock, in seconds.
     """
 
     def __init__(self, limits: SenderLimits) -> None:
@@ -22,7 +22,7 @@ class IdleConnections:
         return len(self._by_age)
 
     def take(self, origin: Origin, now: float) -> Connection | None:
-        """The connection used last, because it is the one least likely to be stale."""
+        """Return the connection of an origin that was used last: it is the least likely to be stale."""
         idle = self._by_origin.get(origin)
         while idle:
             connection = idle[-1]
@@ -33,7 +33,7 @@ class IdleConnections:
         return None
 
     def put(self, connection: Connection, now: float) -> None:
-        """Keep the connection for a while, or close it where a bound says so."""
+        """Keep the connection for a while, or close it if a limit is reached."""
         limits = self._limits
         connection.reusable_until = min(now + limits.idle_seconds, connection.opened_at + limits.age_seconds)
         waiting = len(self._by_origin.get(connection.origin, ()))
@@ -46,7 +46,7 @@ class IdleConnections:
             self._close(next(iter(self._by_age)))
 
     def discard(self, connection: Connection) -> None:
-        """Forget a connection that went away; one that is not here is fine."""
+        """Remove a connection that was closed, if it is here."""
         if connection in self._by_age:
             self._remove(connection, self._by_origin[connection.origin])
 

@@ -1,4 +1,4 @@
-"""Requests to listeners: what one attempt needs, and the head of its request."""
+"""Requests to listeners: the data of one attempt, and the head of its HTTP request."""
 
 import re
 from collections import OrderedDict
@@ -15,7 +15,7 @@ from discue.domain.messages import SUBJECT_HEADER, Entry, decode_options
 
 
 class ClientIdentity(msgspec.Struct, frozen=True):
-    """A client's certificate in TLS, with its key: both in PEM. A connection belongs to its `name`."""
+    """A client certificate for TLS and its private key, both in PEM. Only requests with the same `name` share it."""
 
     name: str
     certificate: str
@@ -26,7 +26,7 @@ class ClientIdentity(msgspec.Struct, frozen=True):
 
 
 class TokenGrant(msgspec.Struct, frozen=True):
-    """What an access token is asked for with: credentials of a client (RFC 6749, 4.4)."""
+    """The request for an access token with client credentials (RFC 6749, 4.4)."""
 
     name: str
     target: Target
@@ -38,13 +38,7 @@ class TokenGrant(msgspec.Struct, frozen=True):
 
 
 class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
-    """One attempt to hand one message to one listener.
-
-    `headers` are sent besides those of the contract; a name that the sender sets itself, or one that
-    frames the request, is refused. `media_type` is the body's, where it is not what `is_json` says.
-    `timeout_ms` is for everything, the response's body included. One that `is_test` says so, and one of a replay has
-    a `replay_id`. `grant` is what a token is got with first, `identity` whose certificate the connection shows.
-    """
+    """An attempt to deliver one message to one listener."""
 
     target: Target
     message_id: str
@@ -55,20 +49,27 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     listener_id: str
     number: int
     headers: tuple[tuple[str, str], ...] = ()
+    """Additional headers. Headers that the sender sets itself, or that frame the request, are refused."""
     timeout_ms: int = 15_000
+    """For the whole attempt, the response body included."""
     media_type: str = ""
+    """The content type; "" for the default by `is_json`."""
     is_test: bool = False
+    """Whether to send `discue-test: true`."""
     replay_id: str = ""
+    """The public id of the replay; "" for a live delivery."""
     grant: TokenGrant | None = None
+    """How to get the access token that the request needs, if any."""
     identity: ClientIdentity | None = None
+    """The client certificate of the connection, if any."""
 
     def __repr__(self) -> str:
-        # Neither keys nor bodies belong into a log.
+        # Keys and bodies must not appear in logs.
         return f"AttemptRequest({self.message_id!r}, listener_id={self.listener_id!r}, number={self.number})"
 
 
 def to_cloudevent(request: AttemptRequest, entry: Entry, kind: DeliveryFormat) -> AttemptRequest:
-    """The same request with its message in one of the two modes of CloudEvents: its body is what is signed."""
+    """Return the request with its message as a CloudEvent, in one of the two modes. The new body is signed."""
     media_type = decode_options(entry.extra).media_type if entry.extra else None
     event = event_of(entry, kind, request.queue_id, request.headers, media_type)
     return msgspec.structs.replace(request, body=event.body, media_type=event.media_type, headers=event.headers)
@@ -79,15 +80,15 @@ _TEST = "discue-test: true\r\n"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Origin = tuple[str, str, int, str]
-"""Scheme, host and port, and the name of the identity that is shown there, or "": what a connection may be used for."""
+"""Scheme, host, port, and the name of the client identity or "". Requests with the same origin share connections."""
 
 
 class RequestInvalid(Exception):
-    """The request cannot be put into HTTP."""
+    """The request cannot be represented in HTTP."""
 
 
 class Preamble(NamedTuple):
-    """The part of a head that is the same for all requests to a listener, and where they go."""
+    """The part of a head that all requests to a listener share, and their target."""
 
     target: Target
     queue_id: str
@@ -96,14 +97,14 @@ class Preamble(NamedTuple):
 
 
 class RequestHeads:
-    """Builds heads; keeps the constant part of those used lately."""
+    """An LRU cache of the constant parts of request heads, by listener."""
 
     def __init__(self, capacity: int = 10_000) -> None:
         self._capacity = capacity
         self._preambles: OrderedDict[str, Preamble] = OrderedDict()
 
     def preamble(self, request: AttemptRequest) -> Preamble:
-        """The constant part. Raises RequestInvalid if a value does not belong into a head."""
+        """Return the constant part of a head. Raises RequestInvalid if a value must not be in a head."""
         known = self._preambles.get(request.listener_id)
         if known is not None and _is_for(known, request):
             return known
@@ -139,7 +140,7 @@ def _built(request: AttemptRequest) -> Preamble:
 
 
 def get_head(target: Target) -> bytes:
-    """The head of a GET that is the only request of its connection. Raises RequestInvalid."""
+    """Build the head of a GET that is the only request of its connection. Raises RequestInvalid."""
     _require(_VISIBLE, target.path, "The path")
     _require(_VISIBLE, target.authority, "The host")
     head = (
@@ -150,7 +151,7 @@ def get_head(target: Target) -> bytes:
 
 
 def form_head(target: Target, authorization: str, form: bytes) -> bytes:
-    """The head of a POST of a form that is the only request of its connection. Raises RequestInvalid."""
+    """Build the head of a form POST that is the only request of its connection. Raises RequestInvalid."""
     _require(_VISIBLE, target.path, "The path")
     _require(_VISIBLE, target.authority, "The host")
     if not is_value_allowed(authorization):
@@ -165,7 +166,7 @@ def form_head(target: Target, authorization: str, form: bytes) -> bytes:
 
 
 def attempt_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> bytes:
-    """The signed head, blank line included. `timestamp` is in seconds. Raises RequestInvalid."""
+    """Build the signed head, blank line included. `timestamp` is in seconds. Raises RequestInvalid."""
     _require(_ID, request.message_id, "The message's id")
     media_type = request.media_type or ("application/json" if request.is_json else "text/plain; charset=utf-8")
     signature = sign(request.keys, request.message_id, timestamp, request.body)
@@ -184,7 +185,7 @@ def attempt_head(preamble: Preamble, request: AttemptRequest, timestamp: int) ->
 
 def _own_headers(headers: tuple[tuple[str, str], ...]) -> str:
     for name, value in headers:
-        # Of the names that nobody can choose these come with messages.
+        # Clients cannot set these names: the service itself added them to the message.
         is_ours = name in SCHEDULE_HEADERS or name == SUBJECT_HEADER
         is_allowed = is_value_allowed(value) if is_ours else is_header_allowed(name, value)
         if not is_allowed:

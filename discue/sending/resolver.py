@@ -1,4 +1,4 @@
-"""Names to addresses, by the system's resolver, in threads that nobody has to wait for."""
+"""Resolution of host names by the system's resolver, in daemon threads."""
 
 import asyncio
 import socket
@@ -11,16 +11,16 @@ from ipaddress import ip_address
 from discue.domain.egress import IPAddress
 
 Resolve = Callable[[str, int], Awaitable[Sequence[IPAddress]]]
-"""All addresses of a host, best first; OSError if there are none. The caller keeps the deadline."""
+"""Returns all addresses of a host and port, best first, or raises OSError. The caller keeps the deadline."""
 
 _LOOKUPS_AT_ONCE = 64
 
 
 class Resolver:
-    """A Resolve. Lookups of one name at one time are one lookup; nothing is remembered after it.
+    """Resolves host names. Concurrent lookups of a name share one; nothing is cached.
 
-    The threads are daemons, because a lookup cannot be interrupted and must hold up neither other
-    names nor the end of the process.
+    The threads are daemons: a lookup cannot be interrupted, and must delay neither other names nor the end of the
+    process.
     """
 
     def __init__(self, lookups_at_once: int = _LOOKUPS_AT_ONCE) -> None:
@@ -34,13 +34,13 @@ class Resolver:
             lookup = asyncio.get_running_loop().create_task(self._look_up(host, port))
             self._in_flight[key] = lookup
             lookup.add_done_callback(lambda ended: self._ended(key, ended))
-        # One that stops waiting must not take the response from the others.
+        # A caller that is cancelled must not cancel the lookup for the others.
         return await asyncio.shield(lookup)
 
     def _ended(self, key: tuple[str, int], lookup: asyncio.Task[list[IPAddress]]) -> None:
         del self._in_flight[key]
         if not lookup.cancelled():
-            lookup.exception()  # Everybody who asked may have gone: then it is nobody's error.
+            lookup.exception()  # Mark the exception as retrieved, even if every caller was cancelled.
 
     async def _look_up(self, host: str, port: int) -> list[IPAddress]:
         async with self._free:
@@ -59,7 +59,7 @@ def _look_up_in_thread(host: str, port: int, result: asyncio.Future[list[IPAddre
 
 
 def _hand_over(result: asyncio.Future[list[IPAddress]], act: Callable[[], None]) -> None:
-    # The loop may have ended meanwhile; then nobody waits any more.
+    # The loop may be closed by now; then no caller waits for the result.
     with suppress(RuntimeError):
         result.get_loop().call_soon_threadsafe(lambda: None if result.done() else act())
 

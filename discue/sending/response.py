@@ -5,28 +5,29 @@ import msgspec
 
 
 class SenderLimits(msgspec.Struct, frozen=True):
-    """How long connections are kept, how many, and how much of a response is read.
-
-    `connect_timeout_ms` covers resolving, connecting and TLS. A connection is used again within
-    `idle_seconds` of its last response, until it is `age_seconds` old. A response whose head is longer than
-    `head_bytes` fails; one that is longer than `response_bytes` in all is cut, and its status decides.
-    """
+    """Limits on connections and responses."""
 
     connect_timeout_ms: int = 5_000
+    """For resolving, connecting and TLS together."""
     idle_seconds: float = 15.0
+    """How long a connection is kept for reuse after a response."""
     age_seconds: float = 60.0
+    """How old a connection may be when it is reused."""
     idle_connections: int = 10_000
     idle_connections_per_origin: int = 50
     head_bytes: int = 65_536
+    """A response with a longer head is a failure."""
     response_bytes: int = 262_144
+    """Head and body; the rest of a longer response is not read, and its status decides."""
     excerpt_bytes: int = 16_384
+    """How much of the body is kept."""
 
 
 _SWITCHING_PROTOCOLS = 101
 
 
 class ResponseMalformed(Exception):
-    """The response is not HTTP."""
+    """The response is not valid HTTP."""
 
 
 class ResponseHeadTooLarge(Exception):
@@ -34,10 +35,9 @@ class ResponseHeadTooLarge(Exception):
 
 
 class ResponseReader:
-    """Reads the responses of one connection, one after another; `begin` before each.
+    """Reads the responses of one connection, one after another. Call `begin` before each.
 
-    Interim responses (1xx) are skipped. Nothing is decompressed. The methods named `on_…` are called by
-    the parser.
+    Interim responses (1xx) are skipped. Bodies are not decompressed. The parser calls the methods named `on_…`.
     """
 
     __slots__ = (
@@ -60,8 +60,8 @@ class ResponseReader:
     def __init__(self, limits: SenderLimits) -> None:
         self._limits = limits
         self._parser = httptools.HttpResponseParser(self)
-        # Bare line feeds, control characters in values and blanks after a chunk's size are harmless to
-        # somebody who wants the status, and other clients take them.
+        # Bare line feeds, control characters in values and blanks after a chunk size do no harm to a client that
+        # needs the status only, and other HTTP clients accept them.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
@@ -70,26 +70,26 @@ class ResponseReader:
     def begin(self) -> None:
         """Expect the next response."""
         self.received = 0
-        """Bytes of this response so far."""
+        """How many bytes of this response were received."""
         self.status = 0
-        """Of the final response; 0 until its head was read."""
+        """The status of the final response; 0 until its head was read."""
         self.whole = False
         self.keep_alive = False
         """Whether the peer keeps the connection open after this response."""
         self.surplus = False
-        """Whether something came after the response that nobody asked for."""
+        """Whether bytes were received after the end of the response."""
         self.retry_after = b""
         self.no_retry = b""
         self.headers: list[tuple[bytes, bytes]] = []
-        """Those of the head, their names in small letters."""
+        """The headers, with names in lower case."""
         self.body_bytes = 0
-        """How much of the body has come."""
+        """How many bytes of the body were received."""
         self._framed = False
         self._interim = False
         self._parts: list[bytes] = []
 
     def feed(self, data: bytes) -> bool:
-        """Whether the response is decided: it is whole, or has been read as far as it ever will be.
+        """Read bytes. Returns whether the response is decided: complete, or read up to the limit.
 
         Raises ResponseMalformed and ResponseHeadTooLarge.
         """
@@ -100,26 +100,26 @@ class ResponseReader:
         return self.whole or self.received > self._limits.response_bytes
 
     def end(self) -> bool:
-        """Whether the response is whole when the peer closes the connection now: one without a length is."""
+        """Note that the peer closed the connection: a response without length is complete. Returns whether it is."""
         self.whole = self.whole or (self.status != 0 and not self._framed)
         return self.whole
 
     def close(self) -> None:
-        """Let go of the parser, which refers to this object."""
+        """Break the reference cycle with the parser."""
         del self._parser
 
     def take_excerpt(self) -> bytes:
-        """The first bytes of the body, once."""
+        """Return the first bytes of the body, and release them."""
         excerpt = b"".join(self._parts)
         self._parts = []
         return excerpt
 
-    def forget(self) -> None:
-        """Let go of the head: an idle connection holds no response."""
+    def clear(self) -> None:
+        """Release the headers, so that an idle connection holds no response."""
         self.headers = []
 
     def _feed_bounded(self, data: bytes) -> bool:
-        """Feed what fits the head's limit; the rest only if the head ended within it."""
+        """Read the bytes within the limit of the head, and the rest only if the head ended within it."""
         room = max(0, len(data) - (self.received - self._limits.head_bytes))
         self._parse(data[:room])
         if self.status == 0:
@@ -140,7 +140,7 @@ class ResponseReader:
             self.surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # What comes after the head is a trailer, or belongs to a response that nobody asked for.
+        # A later header is a trailer, or part of a second, unsolicited response.
         if self.status:
             return
         name = name.lower()

@@ -1,4 +1,4 @@
-"""Makes attempts: one HTTP request each, over connections of its own, with exactly one outcome."""
+"""The sender: makes attempts, each one HTTP request with exactly one outcome, over pooled connections."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ from discue.sending.resolver import Resolve, Resolver
 from discue.sending.response import SenderLimits
 from discue.sending.trace import DialTimings, trace_of
 
-# One timer for all deadlines: they may be kept late by this much, and never early.
+# One timer serves all deadlines. A timeout may come this much too late, never too early.
 _SWEEP_SECONDS = 0.1
 _CLOSING_SECONDS = 1.0
 
@@ -32,9 +32,9 @@ _logger = logging.getLogger(__name__)
 
 
 class Sender:
-    """Sends requests to listeners. Belongs to the event loop that it is first used on.
+    """Sends requests to listeners. Belongs to the event loop on which it is first used.
 
-    Its methods named as in `Carrier` are for its connections.
+    Its connections call the methods named `on_…`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Sender:
         ssl_context: ssl.SSLContext | None = None,
         details: AttemptDetailLevel = "none",
     ) -> None:
-        """`details`: which outcomes come with a trace."""
+        """`details` says which outcomes have a trace."""
         self._clock = clock
         self._traces_failures = details != "none"
         self._traces_all = details == "all"
@@ -61,11 +61,11 @@ class Sender:
         self._closing = False
         self._quieter = asyncio.Event()
         self.open_connections = 0
-        """Established ones, in use or idle."""
+        """Established connections, in use or idle."""
 
     @property
     def in_flight(self) -> int:
-        """Requests whose outcome is not known yet."""
+        """How many requests have no outcome yet."""
         return len(self._in_flight)
 
     def send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
@@ -89,7 +89,7 @@ class Sender:
             connection.transmit(exchange)
 
     async def close(self, grace_seconds: float) -> None:
-        """Stop. Waits for what is in flight, but not longer than the grace; what is left then fails."""
+        """Stop. Waits for the requests in flight for at most `grace_seconds`; then the remaining ones fail."""
         self._closing = True
         self._idle.close_all()
         try:
@@ -99,7 +99,7 @@ class Sender:
             for exchange in list(self._in_flight):
                 self._give_up(exchange, _CLOSED, _CLOSED)
         await asyncio.gather(*self._dials, return_exceptions=True)
-        # One whose dialling was given up at the very moment it was opened may never say that it has ended.
+        # A connection whose dialing was cancelled just as it opened may never report its end.
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSING_SECONDS):
                 await self._until(lambda: self.open_connections == 0)
@@ -113,7 +113,7 @@ class Sender:
             await self._quieter.wait()
 
     def _prepare(self, exchange: Exchange) -> Origin | None:
-        """Build the head; None if the request cannot be sent, which then is its outcome."""
+        """Build the head and return the origin. Returns None if the request cannot be sent; it fails then."""
         request = exchange.request
         failure = _CLOSED
         try:
@@ -153,6 +153,7 @@ class Sender:
             self._fail(exchange, failure)
 
     def on_opened(self, connection: Connection) -> None:
+        """Send the exchange on a connection that is ready."""
         self.open_connections += 1
         exchange = connection.exchange
         if exchange is None or exchange.ended or exchange.connection is not None:
@@ -168,10 +169,12 @@ class Sender:
         connection.transmit(exchange)
 
     def on_response_started(self, connection: Connection) -> None:
+        """Note the time of the first bytes of a response of which more is expected."""
         if connection.exchange is not None:
             connection.exchange.first_byte_at = self._clock.monotonic()
 
     def on_response(self, connection: Connection) -> None:
+        """End the exchange with its response, and keep the connection if it can be reused."""
         response = connection.response
         exchange = connection.detach()
         now = self._clock.monotonic()
@@ -183,7 +186,7 @@ class Sender:
         )
         if self._traces_all or (self._traces_failures and outcome.error):
             outcome = replace(outcome, trace=trace_of(exchange, connection, outcome.excerpt, now))
-        response.forget()
+        response.clear()
         if connection.is_reusable and not self._closing:
             self._idle.put(connection, now)
         else:
@@ -191,11 +194,13 @@ class Sender:
         self._end(exchange, outcome)
 
     def on_failed(self, connection: Connection, failure: Failure) -> None:
+        """End the exchange with a failure, and close the connection."""
         exchange = connection.detach()
         connection.abort()
         self._fail(exchange, failure, connection)
 
     def on_lost(self, connection: Connection, error: Exception | None) -> None:
+        """Fail the exchange, unless the connection was stale: reused and silent. Then use a new connection."""
         response_started = connection.response.received > 0
         if connection.is_reused and not response_started:
             exchange = connection.detach()
@@ -205,10 +210,12 @@ class Sender:
             self.on_failed(connection, classify_lost_connection(error, response_started=response_started))
 
     def on_unexpected_data(self, connection: Connection) -> None:
+        """Drop an idle connection whose peer sent something unsolicited, or closed it."""
         self._idle.discard(connection)
         connection.abort()
 
     def on_closed(self) -> None:
+        """Note that a connection is closed. Called once for each, after `on_opened`."""
         self.open_connections -= 1
         self._quieter.set()
 
@@ -240,7 +247,7 @@ class Sender:
         self._sweep_timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
-        """Keep the deadlines of requests and idle connections. Ends when there are none left."""
+        """Apply the deadlines of requests and idle connections. Runs again until there are none."""
         self._sweep_timer = None
         if self._in_flight or self._idle:
             self._arm()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class DialTimings:
-    """Readings of the monotonic clock, 0 for what is still to come. `address` is the one that was last tried."""
+    """When each stage of opening a connection ended: readings of the monotonic clock, 0 until the stage is over."""
 
     __slots__ = ("_now", "address", "connected_at", "opened_at", "resolved_at", "started_at")
 
@@ -22,27 +22,29 @@ class DialTimings:
         self.connected_at = 0.0
         self.opened_at = 0.0
         self.address = ""
+        """The address and port that were tried last."""
 
     def on_resolved(self) -> None:
-        """There are addresses, and they may be sent to."""
+        """Note that the host was resolved to addresses that egress allows."""
         self.resolved_at = self._now()
 
     def on_try(self, address: IPAddress, port: int) -> None:
+        """Note the address that is connected to now."""
         self.address = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
         self.connected_at = 0.0
 
     def on_connected(self) -> None:
-        """The address has answered; what is left, if anything, is TLS."""
+        """Note that TCP is connected; only TLS may remain."""
         self.connected_at = self.connected_at or self._now()
 
     def on_opened(self, now: float) -> None:
-        """The connection is ready."""
+        """Note that the connection is ready for a request."""
         self.opened_at = now
         self.connected_at = self.connected_at or now
 
 
 def trace_of(exchange: "Exchange", connection: "Connection | None", excerpt: bytes, ended_at: float) -> Trace:
-    """`connection` is the one that carried the exchange, None if none did."""
+    """Make the trace of an attempt. `connection` carried the exchange; None if none did."""
     dial = exchange.dial
     timings = _timings(exchange, connection, ended_at)
     if connection is None:
@@ -68,7 +70,7 @@ def _timings(exchange: "Exchange", connection: "Connection | None", ended_at: fl
 
 
 def _tls_ms(dial: DialTimings, ended_at: float) -> int | None:
-    """Without TLS a connection is opened as soon as it is connected."""
+    """Return None without TLS: the connection is open as soon as it is connected."""
     if not dial.connected_at or dial.connected_at == dial.opened_at:
         return None
     return _ms(dial.connected_at, dial.opened_at or ended_at)
@@ -77,7 +79,7 @@ def _tls_ms(dial: DialTimings, ended_at: float) -> int | None:
 def _first_byte_ms(
     exchange: "Exchange", connection: "Connection | None", sent_at: float, ended_at: float
 ) -> int | None:
-    """When it came is noted only if the response was not decided by what came with it."""
+    """Return the time to the first byte. It equals the total time if the first bytes decided the response."""
     if connection is None or not connection.response.received:
         return None
     return _ms(sent_at, exchange.first_byte_at or ended_at)

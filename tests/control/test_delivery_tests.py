@@ -36,7 +36,7 @@ class Noted:
         self.requests.append(request)
         return self._outcome
 
-    def may_tell(self, outcome: Outcome) -> bool:
+    def may_show_response(self, outcome: Outcome) -> bool:
         return outcome is not self._outcome
 
 

@@ -99,10 +99,10 @@ def test_what_an_address_answers_that_is_not_public_is_not_for_telling() -> None
         public = EgressPolicy(allowed_networks=(ip_network("127.0.0.2/32"),))
         sampler = sampler_of(public=public)
         async with ScriptedServer([(READ, OK, HANG)]) as server:
-            assert not sampler.may_tell(await sampler.attempt(1, request_to(server.url)))
+            assert not sampler.may_show_response(await sampler.attempt(1, request_to(server.url)))
             elsewhere = server.url.replace("127.0.0.1", "127.0.0.2")
-            assert sampler.may_tell(await sampler.attempt(1, request_to(elsewhere)))
-            assert not sampler.may_tell(await sampler.attempt(1, request_to("http://[::1]:9/")))
+            assert sampler.may_show_response(await sampler.attempt(1, request_to(elsewhere)))
+            assert not sampler.may_show_response(await sampler.attempt(1, request_to("http://[::1]:9/")))
         await sampler.close()
 
     run(make())
