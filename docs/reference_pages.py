@@ -1,6 +1,6 @@
 """Tables of the reference, written between two marks of its pages, from the OpenAPI document and the tree of errors.
 
-`<!-- operations queues -->`, `<!-- request QueueBody -->`, `<!-- response QueueShown -->`, `<!-- parameters list_queues -->`,
+`<!-- operations queues -->`, `<!-- request QueueBody -->`, `<!-- response QueueView -->`, `<!-- parameters list_queues -->`,
 `<!-- statuses -->`, `<!-- failures -->`: each up to the next `<!-- end -->`.
 """
 
@@ -13,11 +13,11 @@ from typing import Any, get_args
 
 import msgspec
 
-from discue.api.bodies import READ_ONLY
-from discue.api.documentation_links import ADVICE, answered
 from discue.api.openapi.document import document_of
-from discue.api.openapi.schema_words import fields_of
+from discue.api.openapi.schemas import fields_of
+from discue.api.problems import ADVICE, client_errors
 from discue.api.routes import ROUTES
+from discue.api.structs import READ_ONLY
 from discue.domain.attempts import FailureKind
 from discue.domain.errors import DiscueError, reason_phrase
 
@@ -129,7 +129,7 @@ def _parameters(operation_id: str) -> str:
 
 
 def _statuses(_: str) -> str:
-    rows = "".join(map(_status, answered()))
+    rows = "".join(map(_status, client_errors()))
     return f"| status | title | meaning | what to do |\n| --- | --- | --- | --- |\n{rows}"
 
 

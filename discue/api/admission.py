@@ -1,19 +1,64 @@
-"""Who calls, and whether they may now: the same for every request, whatever it asks for."""
+"""Admission of requests: who the caller is, and whether its rate limit allows the request."""
 
-from discue.api.request import Request
-from discue.api.resources.limits import rate_of
-from discue.api.services import Services
+from collections.abc import AsyncGenerator, Callable
+
+from discue.api.negotiation import JSON
+from discue.api.route import ANONYMOUS, Services
+from discue.api.rsgi import HttpProtocol, HttpScope, client_request_id
 from discue.auth.client_ip import ClientIpResolver, subject_of
+from discue.auth.control_plane_cache import KeyRecord
 from discue.auth.rate_limiter import address_caller
+from discue.config.settings import Settings
 from discue.domain.errors import DiscueError, LockedOut, Unauthorized, Unavailable
-from discue.domain.rate import RateLimitKey
+from discue.domain.model import Organization
+from discue.domain.rate import RateLimitKey, RateLimitStatus
+from discue.domain.scopes import Principal
 
 _KEY = "x-api-key"
 _NEVER_REFUSED = frozenset(f"{version}/health/{what}" for version in ("", "/v1") for what in ("live", "ready"))
 
 
+class Request:
+    """A request and what is known of it so far."""
+
+    __slots__ = (
+        "address",
+        "answer_headers",
+        "body_is_left",
+        "content",
+        "exchange",
+        "headers",
+        "id",
+        "principal",
+        "rate_limit",
+        "record",
+        "scope",
+        "status",
+        "stream",
+    )
+
+    def __init__(self, scope: HttpScope, exchange: HttpProtocol, fallback_id: Callable[[], str]) -> None:
+        self.scope = scope
+        self.exchange = exchange
+        self.headers = scope.headers
+        self.id = client_request_id(self.headers) or fallback_id()
+        self.answer_headers = [("content-type", JSON), ("x-request-id", self.id)]
+        self.address = ""
+        """The client's address."""
+        self.principal = ANONYMOUS
+        self.record: KeyRecord | None = None
+        """The caller's key."""
+        self.rate_limit: RateLimitStatus | None = None
+        """The caller's rate limit, once the request is counted."""
+        self.body_is_left = True
+        """Whether more of the body may arrive that nobody has tried to read."""
+        self.content = b""
+        self.status = 200
+        self.stream: AsyncGenerator[bytes, None] | None = None
+
+
 class Admission:
-    """Finds out who calls. Requests of which nothing is known yet go through here, those that lead nowhere too."""
+    """Identifies the caller of each request, and counts the request against its rate limit."""
 
     def __init__(self, services: Services) -> None:
         control = services.control
@@ -24,69 +69,75 @@ class Admission:
         self._authenticate = services.authenticator.authenticate
 
     async def admit(self, request: Request, *, needs_key: bool) -> None:
-        """Says in the request whose it is.
+        """Set the caller of the request.
 
-        Raises Unauthorized, Forbidden and Locked where a key is needed, Unavailable while nothing is served, and
+        Raises Unauthorized, Forbidden and Locked if a key is needed, Unavailable unless the worker is serving, and
         TooManyRequests.
         """
         request.address = self._address_of(request.scope.client, request.headers)
-        refusal = await self._refusal(request) if needs_key else None
+        refusal = await self._identify(request) if needs_key else None
         await self._count(request)
         if refusal is not None:
             raise refusal
 
     async def admit_unrouted(self, request: Request) -> None:
-        """The same for a request that leads nowhere: its key changes nothing of the answer, but that it is locked out.
+        """Count a request for which there is no route. Raises LockedOut and TooManyRequests.
 
-        Raises LockedOut and TooManyRequests.
+        Its key, if any, is checked too: otherwise such requests would be free guesses.
         """
         request.address = self._address_of(request.scope.client, request.headers)
         presents_key = len(request.headers.get_all(_KEY)) == 1
-        refusal = await self._refusal(request) if presents_key else None
+        refusal = await self._identify(request) if presents_key else None
         await self._count(request)
         if isinstance(refusal, LockedOut):
             raise refusal
 
     def rate_headers(self, request: Request) -> list[tuple[str, str]]:
-        """What every response says of its caller's minute; of one that failed before it was counted, the address'."""
-        told = request.allowance or self._rates.look(self._address_caller(request))
+        """Return the rate limit headers: of the caller, or of its address if the request was not counted."""
+        status = request.rate_limit or self._rates.look(self._address_caller(request))
         return [
-            ("x-ratelimit-limit", str(told.limit)),
-            ("x-ratelimit-remaining", str(told.remaining)),
-            ("x-ratelimit-reset", str(told.reset_at)),
+            ("x-ratelimit-limit", str(status.limit)),
+            ("x-ratelimit-remaining", str(status.remaining)),
+            ("x-ratelimit-reset", str(status.reset_at)),
         ]
 
     async def _count(self, request: Request) -> None:
-        """Raises TooManyRequests. Whether the service is well is always told, and while it is not, nothing waits."""
+        """Raises TooManyRequests.
+
+        Health checks are never refused. Unless the worker is serving, requests are counted without reading the store.
+        """
         record, rates = request.record, self._rates
         if record is None:
             caller = self._address_caller(request)
         else:
-            caller = rate_of(record.organization, record.principal, self._settings)
+            caller = rate_limit_key(record.organization, record.principal, self._settings)
         if self._readiness.phase != "serving" or request.scope.path in _NEVER_REFUSED:
-            request.allowance = rates.count(caller)
+            request.rate_limit = rates.count(caller)
             return
-        request.allowance = allowance = rates.take_now(caller) or await rates.take(caller)
-        if allowance.refused:
-            raise rates.refusal(allowance)
+        request.rate_limit = status = rates.take_now(caller) or await rates.take(caller)
+        if status.refused:
+            raise rates.refusal(status)
 
     def _address_caller(self, request: Request) -> RateLimitKey:
         return address_caller(subject_of(request.address), self._settings.address_rate_limit)
 
-    async def _refusal(self, request: Request) -> DiscueError | None:
-        """Why whoever calls is not let in. It is not raised yet: such a request counts like any other."""
-        try:
-            await self._identify(request)
-        except DiscueError as error:
-            return error
-        return None
-
-    async def _identify(self, request: Request) -> None:
-        presented: str = request.headers.get(_KEY, "")
+    async def _identify(self, request: Request) -> DiscueError | None:
+        """Return, rather than raise, the authentication error: the request must still be counted."""
         phase = self._readiness.phase
         if phase != "serving":
-            raise Unavailable(f"The service is {phase}. Try again soon.")
+            return Unavailable(f"The service is {phase}. Try again soon.")
+        presented: str = request.headers.get(_KEY, "")
         if not presented:
-            raise Unauthorized
-        record = await self._authenticate(presented, request.address)
+            return Unauthorized()
+        try:
+            record = await self._authenticate(presented, request.address)
+        except DiscueError as error:
+            return error
         request.record, request.principal = record, record.principal
+        return None
+
+
+def rate_limit_key(organization: Organization, principal: Principal, settings: Settings) -> RateLimitKey:
+    """Return what the requests of an API key are counted under, and its limit."""
+    limit = organization.settings.get("rate_limit", settings.rate_limit)
+    return RateLimitKey(principal.organization, principal.key, limit)

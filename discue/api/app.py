@@ -1,60 +1,52 @@
-"""The adapter between HTTP and the handlers: the same few steps for every route of the table."""
+"""The API as an RSGI application: the same few steps for every request."""
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
-from discue.api.admission import Admission
+from discue.api.admission import Admission, Request
 from discue.api.body import BodyReader
-from discue.api.conditional import if_match, status_of
-from discue.api.event_bodies import reader_of
-from discue.api.idempotency import IdempotentResponses, key_sent
-from discue.api.links import base_of
-from discue.api.negotiation import EVENTS, JSON, is_json, negotiate, prefers_events
+from discue.api.conditional import add_etag, if_match
+from discue.api.decoding import event_reader
+from discue.api.idempotency import IdempotentResponses, key_in
+from discue.api.negotiation import EVENTS, JSON, accept_header, is_json, negotiate, prefers_events
 from discue.api.problems import headers_of, problem_of
-from discue.api.request import Request
-from discue.api.request_checks import accepted, check_request
-from discue.api.route import SMALL_BODY, Call, EventStream, RawResponse, Route
+from discue.api.route import SMALL_BODY, Call, EventStream, RawResponse, Route, Services
 from discue.api.router import CompiledRoute, Match, Router
 from discue.api.routes import ROUTES
-from discue.api.rsgi import ClientGone, HttpProtocol, HttpScope
-from discue.api.services import Services
+from discue.api.rsgi import ClientGone, HttpProtocol, HttpScope, base_url, check_request
 from discue.domain.errors import DiscueError, NotAcceptable, Overloaded, PayloadTooLarge, UnsupportedMediaType
 from discue.domain.idempotency import idempotency_key
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
-_REQUEST_ID_BYTES = 6
-_OK = 200
-_NOT_MODIFIED = 304
-_SMALL_DIGITS = 4
-"""A Content-Length of so many digits is below any limit."""
+_REQUEST_ID_BYTES: Final = 6
+_OK: Final = 200
+_NOT_MODIFIED: Final = 304
+_SMALL_DIGITS: Final = 4
+"""A Content-Length with this many digits is below every limit."""
 
 
 class InternalError(DiscueError):
-    """Something went wrong inside. The request id leads to what is known of it."""
+    """Internal error. The log has details under the request id."""
 
 
 class App:
     """The API as an RSGI application."""
 
     def __init__(
-        self,
-        services: Services,
-        routes: Iterable[Route] = ROUTES,
-        *,
-        body_deadline_seconds: float | None = None,
+        self, services: Services, routes: Iterable[Route] = ROUTES, *, body_deadline_seconds: float | None = None
     ) -> None:
-        """`body_deadline_seconds` stands in for the setting."""
+        """`body_deadline_seconds` replaces the setting."""
         settings = services.control.settings
         self._services = services
         self._admission = Admission(services)
         self._find = Router(routes).find
-        self._check_room = services.control.store.check_capacity
-        self._repetitions = IdempotentResponses(services.control.store)
+        self._check_capacity = services.control.store.check_capacity
+        self._idempotent = IdempotentResponses(services.control.store)
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
         self._bodies = BodyReader(
             deadline_seconds=body_deadline_seconds or settings.request_body_timeout_seconds,
@@ -66,12 +58,12 @@ class App:
         self._requests = 0
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
-        """Answer one request. Raises nothing."""
-        began = self._monotonic() if self._logs_requests else 0.0
+        """Respond to one request. Raises nothing."""
+        started = self._monotonic() if self._logs_requests else 0.0
         request = Request(scope, exchange, self._next_id)
-        status = 200
+        status = _OK
         try:
-            content = await self._answer(request)
+            content = await self._respond(request)
             status = request.status
         except (ProtocolClosed, ClientGone):
             return
@@ -90,18 +82,18 @@ class App:
         else:
             _send(request, status, content)
         if self._logs_requests:
-            self._log(request, status, len(content), self._monotonic() - began)
+            self._log(request, status, len(content), self._monotonic() - started)
 
     async def _stream(self, request: Request, pieces: AsyncGenerator[bytes, None]) -> None:
         try:
-            transport = request.exchange.response_stream(_OK, request.answer_headers)
+            response = request.exchange.response_stream(_OK, request.answer_headers)
             async with aclosing(pieces):
                 async for piece in pieces:
-                    await transport.send_bytes(piece)
+                    await response.send_bytes(piece)
         except (ProtocolClosed, ClientGone):
             return
         except Exception as error:
-            # It has begun: that it ends is all that can be said.
+            # The response has started, so all that can be done is to end it.
             self._services.log.error(
                 "stream_failed", exc_info=error, request_id=request.id, method="GET", path=request.scope.path
             )
@@ -110,23 +102,23 @@ class App:
         self._requests += 1
         return f"{self._id_prefix}-{self._requests:x}"
 
-    async def _answer(self, request: Request) -> bytes:
+    async def _respond(self, request: Request) -> bytes:
         scope = request.scope
-        found = self._look(request)
+        found = self._route(request)
         if isinstance(found, DiscueError):
             await self._admission.admit_unrouted(request)
             raise found
-        endpoint, ids = found.endpoint, found.ids
-        await self._admission.admit(request, needs_key=endpoint.needs is not None)
-        if endpoint.needs is not None:
-            endpoint.needs.check(request.principal, ids)
-        if endpoint.publishes:
-            # Refused before it is read, the surplus leaves time for the rest.
-            self._check_room()
-        base = (self._public_url or base_of(scope, request.headers)) + found.version
-        key_text = key_sent(request.headers) if endpoint.creates else None
-        match = if_match(request.headers) if endpoint.changes else None
-        body = await self._body(request, endpoint, ids) if endpoint.takes_body else None
+        route, ids = found.route, found.ids
+        await self._admission.admit(request, needs_key=route.needs is not None)
+        if route.needs is not None:
+            route.needs.check(request.principal, ids)
+        if route.publishes:
+            # Before the body is read: under overload, refusing must be cheap.
+            self._check_capacity()
+        base = (self._public_url or base_url(scope, request.headers)) + found.version
+        key_text = key_in(request.headers) if route.creates else None
+        match = if_match(request.headers) if route.changes else None
+        body = await self._body(request, route, ids) if route.takes_body else None
         call = Call(
             self._services,
             ids,
@@ -136,81 +128,82 @@ class App:
             request.principal,
             body,
             request.answer_headers,
+            route.query,
             match,
             address=request.address,
             method=scope.method,
-            gone=request.exchange.client_disconnect,
-            wants_events=_wants_events(endpoint, accepted(request.headers)),
+            disconnected=request.exchange.client_disconnect,
+            wants_events=_wants_events(route, accept_header(request.headers)),
         )
         if key_text is not None:
             organization = request.principal.organization
-            call.once = idempotency_key(organization, key_text, scope.method, found.path, request.content)
-            content = await self._repetitions.answer(call, call.once, endpoint)
+            call.idempotency_key = idempotency_key(organization, key_text, scope.method, found.path, request.content)
+            content = await self._idempotent.answer(call, call.idempotency_key, route)
         else:
-            answer = await endpoint.handler(call)
-            if isinstance(answer, EventStream):
+            response = await route.handler(call)
+            if isinstance(response, EventStream):
                 call.headers[0] = ("content-type", EVENTS)
-                request.stream = answer.pieces
+                request.stream = response.pieces
                 return b""
-            content = _content(endpoint, call, answer)
-        if call.version and endpoint.has_etag:
-            request.status = status_of(request, call.version, content)
+            content = _content(route, call, response)
+        if call.version and route.has_etag:
+            request.status = add_etag(request, call.version, content)
         return content
 
-    def _look(self, request: Request) -> Match | DiscueError:
-        """Where the request leads, or why it leads nowhere."""
+    def _route(self, request: Request) -> Match | DiscueError:
+        """Return the route, or the error: the request must be counted before that is raised."""
         scope, headers = request.scope, request.headers
         try:
             check_request(scope, headers)
             found = self._find(scope.method, scope.path)
         except DiscueError as error:
             return error
-        accept = accepted(headers)
-        if negotiate(accept, found.endpoint.media_type) == "nothing" and not _wants_events(found.endpoint, accept):
+        accept = accept_header(headers)
+        if negotiate(accept, found.route.media_type) == "nothing" and not _wants_events(found.route, accept):
             return NotAcceptable()
         return found
 
-    async def _body(self, request: Request, endpoint: CompiledRoute, ids: tuple[str, ...]) -> Any:
+    async def _body(self, request: Request, route: CompiledRoute, ids: tuple[str, ...]) -> Any:
         headers = request.headers
-        announced = headers.get("content-length")
-        read = reader_of(headers, endpoint.events) if endpoint.events is not None else None
-        says_json = read is not None or is_json(headers.get("content-type", ""))
-        if not says_json and announced is not None and announced != "0":
+        length = headers.get("content-length")
+        read_events = event_reader(headers, route.events) if route.events is not None else None
+        is_supported = read_events is not None or is_json(headers.get("content-type", ""))
+        if not is_supported and length is not None and length != "0":
             raise UnsupportedMediaType
         limit = SMALL_BODY
-        if endpoint.limit is not None and (announced is None or len(announced) > _SMALL_DIGITS):
-            limit = await endpoint.limit(self._services, request.principal, ids)
+        if route.limit is not None and (length is None or len(length) > _SMALL_DIGITS):
+            limit = await route.limit(self._services, request.principal, ids)
         request.body_is_left = False
         try:
             content = await self._bodies.read(request.exchange, headers, limit)
         except (PayloadTooLarge, Overloaded):
-            # One that comes in pieces can be read once only, and its reader has done this.
-            request.body_is_left = announced is not None
+            # A body of unknown length can be read only once, and its reader has discarded the rest.
+            request.body_is_left = length is not None
             raise
-        if content and not says_json:
+        if content and not is_supported:
             raise UnsupportedMediaType
-        if read is not None:
-            events = read(content)
+        if read_events is not None:
+            events = read_events(content)
             request.content = events.content
             return events
         request.content = content
-        return endpoint.decode(content)
+        return route.decode(content)
 
     def _problem(self, request: Request, error: DiscueError) -> bytes:
         request.answer_headers = [
-            *headers_of(error, negotiate(accepted(request.headers))),
+            *headers_of(error, negotiate(accept_header(request.headers))),
             ("x-request-id", request.id),
         ]
         return _encode(problem_of(error, request.id, self._origin(request)))
 
     def _origin(self, request: Request) -> str:
-        """Where this service is; "" when the request does not say."""
+        """Return the URL of the service; empty if the request does not tell."""
         try:
-            return self._public_url or base_of(request.scope, request.headers)
+            return self._public_url or base_url(request.scope, request.headers)
         except DiscueError:
             return ""
 
-    def _log(self, request: Request, status: int, size: int, took_seconds: float) -> None:
+    def _log(self, request: Request, status: int, size: int, duration_seconds: float) -> None:
         scope, principal = request.scope, request.principal
         self._services.log.info(
             "request",
@@ -219,7 +212,7 @@ class App:
             path=scope.path,
             status=status,
             bytes=size,
-            took_ms=round(took_seconds * 1000, 1),
+            took_ms=round(duration_seconds * 1000, 1),
             client=request.address,
             protocol=scope.http_version,
             organization=principal.organization_public_id,
@@ -227,16 +220,16 @@ class App:
         )
 
 
-def _wants_events(endpoint: CompiledRoute, accept: str) -> bool:
-    return endpoint.streams and prefers_events(accept)
+def _wants_events(route: CompiledRoute, accept: str) -> bool:
+    return route.streams and prefers_events(accept)
 
 
-def _content(endpoint: CompiledRoute, call: Call, answer: msgspec.Struct) -> bytes:
-    if not isinstance(answer, RawResponse):
-        return _encode(answer)
-    if endpoint.media_type != JSON:
-        call.headers[0] = ("content-type", f"{endpoint.media_type}; charset=utf-8")
-    return answer.content
+def _content(route: CompiledRoute, call: Call, response: msgspec.Struct) -> bytes:
+    if not isinstance(response, RawResponse):
+        return _encode(response)
+    if route.media_type != JSON:
+        call.headers[0] = ("content-type", f"{route.media_type}; charset=utf-8")
+    return response.content
 
 
 def _send(request: Request, status: int, content: bytes) -> None:
@@ -246,7 +239,7 @@ def _send(request: Request, status: int, content: bytes) -> None:
     if status == _NOT_MODIFIED:
         request.exchange.response_empty(status, [line for line in request.answer_headers if line[0] != "content-type"])
     elif request.scope.method == "HEAD":
-        # Over HTTP/2 the server would send the body.
+        # Granian would send the body over HTTP/2.
         request.answer_headers.append(("content-length", str(len(content))))
         request.exchange.response_empty(status, request.answer_headers)
     else:

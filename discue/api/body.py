@@ -1,4 +1,4 @@
-"""Reading the body of a request: bounded in bytes, in time, and in what all requests hold together."""
+"""Reads request bodies, bounded in size, in time, and in the memory of all requests together."""
 
 import asyncio
 from contextlib import suppress
@@ -10,11 +10,12 @@ from discue.api.rsgi import HttpHeaders, HttpProtocol, HttpScope
 from discue.domain.errors import BadRequest, DiscueError, Overloaded, PayloadTooLarge, RequestTimeout
 
 _TICKS = 8
-"""A deadline is watched in so many steps: it strikes at most two of them late."""
+"""Steps of a deadline. It strikes at most two steps late."""
 
 _LONGEST_NUMBER = 18
 _DISCARDED_BYTES = 16_777_216
-# What is larger may still be on its way when the answer is there: the server then closes the connection.
+# Granian reads smaller bodies by itself. Otherwise it closes the connection if the body is still arriving when the
+# response is sent.
 _LEFT_TO_THE_SERVER_BYTES = 8_192
 _DISCARD_SECONDS = 5.0
 _STALLED_SECONDS = 0.5
@@ -22,28 +23,28 @@ _BODIED = frozenset({"POST", "PUT"})
 
 
 class BodyReader:
-    """Reads bodies. One timer watches them all, and runs only while something is read."""
+    """Reads bodies. One timer serves all deadlines, and runs only while a body is read."""
 
     def __init__(self, *, deadline_seconds: float, max_bytes: int) -> None:
         self._tick_seconds = deadline_seconds / _TICKS
         self._max_bytes = max_bytes
         self._bytes = 0
         self._tick = 0
-        self._watching = False
+        self._ticking = False
         self._reading: dict[asyncio.Task[Any], int] = {}
         self._late: set[asyncio.Task[Any]] = set()
 
     async def read(self, exchange: HttpProtocol, headers: HttpHeaders, limit: int) -> bytes:
-        """The whole body; empty when there is none.
+        """Return the whole body; empty if there is none.
 
-        Raises PayloadTooLarge above `limit` (without reading, if the client announces it), RequestTimeout
-        when it has not arrived within the deadline, Overloaded when all bodies together are too much.
+        Raises PayloadTooLarge above `limit` bytes (without reading, if Content-Length says so), RequestTimeout if it
+        does not arrive within the deadline, and Overloaded if all bodies together take too much memory.
         """
         announced = headers.get("content-length")
         length = None if announced is None else _length(announced, limit)
         if length == 0:
             return b""
-        task = self._begin()
+        task = self._start_deadline()
         try:
             if length is not None:
                 return await self._whole(exchange, length)
@@ -57,27 +58,27 @@ class BodyReader:
             del self._reading[task]
             self._late.discard(task)
         if not content and headers.get("transfer-encoding") is not None:
-            raise BadRequest("The body was announced and did not come.")
+            raise BadRequest("The request has Transfer-Encoding but an empty body.")
         return content
 
     async def discard(self, exchange: HttpProtocol, scope: HttpScope) -> None:
-        """Read past a body that nobody has asked for."""
+        """Discard a body that is not needed."""
         if not _may_be_cut(scope):
             return
         unwanted = _Unwanted()
         with suppress(TimeoutError, ProtocolClosed):
             async with asyncio.timeout(_STALLED_SECONDS) as stalled:
                 async for chunk in exchange:
-                    if not unwanted.goes_on(len(chunk), stalled):
+                    if not unwanted.should_continue(len(chunk), stalled):
                         break
 
-    def _begin(self) -> asyncio.Task[Any]:
+    def _start_deadline(self) -> asyncio.Task[Any]:
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("A body is read in a task.")
+            raise RuntimeError("A body must be read in a task.")
         self._reading[task] = self._tick
-        if not self._watching:
-            self._watch_on()
+        if not self._ticking:
+            self._schedule_tick()
         return task
 
     async def _whole(self, exchange: HttpProtocol, length: int) -> bytes:
@@ -88,8 +89,10 @@ class BodyReader:
             self._bytes -= length
 
     async def _streamed(self, exchange: HttpProtocol, limit: int) -> bytes:
-        """A body of unknown length. The server ends it in the same way when it broke off: only what is
-        read from it can tell, and a JSON object that was cut is none."""
+        """Read a body of unknown length.
+
+        A body that breaks off looks complete at this level. The decoder notices: a JSON object that is cut is invalid.
+        """
         content = bytearray()
         try:
             refusal = await self._collect(exchange, limit, content)
@@ -100,7 +103,7 @@ class BodyReader:
         return bytes(content)
 
     async def _collect(self, exchange: HttpProtocol, limit: int, content: bytearray) -> DiscueError | None:
-        """Add what comes to `content`; why that ended before its time, once the rest was read past."""
+        """Append the body to `content`. Returns the error that ended this early, once the rest is discarded."""
         refusal: DiscueError | None = None
         unwanted: _Unwanted | None = None
         with suppress(TimeoutError):
@@ -110,7 +113,7 @@ class BodyReader:
                         content += chunk
                         continue
                     unwanted = unwanted or _Unwanted()
-                    if not unwanted.goes_on(len(chunk), stalled):
+                    if not unwanted.should_continue(len(chunk), stalled):
                         break
         return refusal
 
@@ -125,31 +128,32 @@ class BodyReader:
 
     def _reserve(self, size: int) -> None:
         if self._bytes + size > self._max_bytes:
-            raise Overloaded("More is arriving than can be read. Try again soon.")
+            raise Overloaded("Too many request bodies are arriving. Try again soon.")
         self._bytes += size
 
-    def _watch_on(self) -> None:
-        self._watching = True
-        asyncio.get_running_loop().call_later(self._tick_seconds, self._look)
+    def _schedule_tick(self) -> None:
+        self._ticking = True
+        asyncio.get_running_loop().call_later(self._tick_seconds, self._on_tick)
 
-    def _look(self) -> None:
-        """End what began more than the deadline ago. The oldest come first."""
+    def _on_tick(self) -> None:
+        """Cancel reads whose deadline has passed. The dict is ordered, oldest first."""
         self._tick += 1
-        for task, began in self._reading.items():
-            if self._tick - began <= _TICKS:
+        for task, started in self._reading.items():
+            if self._tick - started <= _TICKS:
                 break
             self._late.add(task)
             task.cancel()
         if self._reading:
-            self._watch_on()
+            self._schedule_tick()
         else:
-            self._watching = False
+            self._ticking = False
 
 
 class _Unwanted:
-    """How long a body that nobody wants is read: as long as it keeps coming, at most 16 MiB, at most 5 s.
+    """Limits how much of an unwanted body is read: while it keeps arriving, up to 16 MiB and 5 seconds.
 
-    The server resets whoever still sends when the answer is there, and many clients then never see it.
+    The server resets the connection if the client still sends when the response is complete. Many clients then never
+    see the response.
     """
 
     def __init__(self) -> None:
@@ -157,22 +161,22 @@ class _Unwanted:
         self._ends_at = self._now() + _DISCARD_SECONDS
         self._left = _DISCARDED_BYTES
 
-    def goes_on(self, size: int, stalled: asyncio.Timeout) -> bool:
-        """Whether to read on after so many bytes; moves the timeout along."""
+    def should_continue(self, size: int, stalled: asyncio.Timeout) -> bool:
+        """Whether to continue after another `size` bytes. Extends the timeout."""
         self._left -= size
         stalled.reschedule(min(self._now() + _STALLED_SECONDS, self._ends_at))
         return self._left > 0
 
 
 def _may_be_cut(scope: HttpScope) -> bool:
-    """Whether a body comes that is too large for the server to swallow. One that waits for a 100 never does."""
+    """Whether a body may arrive that the server does not discard itself. A client that waits for a 100 sends none."""
     headers = scope.headers
     announced = headers.get("content-length")
     if headers.get("expect") is not None:
         return False
     if announced is None:
-        in_pieces = scope.http_version == "2" and scope.method in _BODIED
-        return in_pieces or headers.get("transfer-encoding") is not None
+        is_chunked = scope.http_version == "2" and scope.method in _BODIED
+        return is_chunked or headers.get("transfer-encoding") is not None
     fits = announced.isascii() and announced.isdecimal() and len(announced) <= _LONGEST_NUMBER
     return fits and _LEFT_TO_THE_SERVER_BYTES < int(announced) <= _DISCARDED_BYTES
 
@@ -187,4 +191,4 @@ def _length(announced: str, limit: int) -> int:
 
 
 def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The body of this request can have {limit} bytes at most.")
+    return PayloadTooLarge(f"The body has more than {limit} bytes, the limit for this request.")

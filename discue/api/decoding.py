@@ -1,24 +1,36 @@
-"""From the bytes of a body to a checked value, and from what is wrong with them to a place that has a name."""
+"""Decoding of request bodies, JSON and CloudEvents, and errors that name the place of a fault."""
 
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Final, Generic, Literal, NoReturn, TypeVar
 
 import msgspec
 
-from discue.api.bodies import Body
+from discue.api.negotiation import is_json, is_of_type
+from discue.api.rsgi import HttpHeaders, given_twice
+from discue.api.structs import Body, invalid
+from discue.domain import cloudevents
+from discue.domain.cloudevents import PREFIX, EventMessage
 from discue.domain.errors import BadRequest, Fault
 from discue.domain.json_pointer import escaped
 
 B = TypeVar("B", bound=Body)
 T = TypeVar("T")
 
+CLOUDEVENT: Final = "application/cloudevents+json"
+CLOUDEVENTS_BATCH: Final = "application/cloudevents-batch+json"
+
+EventFormat = Literal["one", "many"]
+"""Which CloudEvents a route accepts: one event, or a batch."""
+
+_Attributes = dict[str, msgspec.Raw]
+
 _SHORTEST_MEMBER = 9
-"""Bytes of the shortest member that a request can have twice, with its comma: `"data":1,`."""
+"""Bytes of the shortest member that a body can repeat, with its comma: `"data":1,`."""
 
 _OPAQUE = "data"
-"""The member whose value is the client's own: nothing is looked for inside."""
+"""The member that may hold any JSON of the client's: duplicates in it are allowed."""
 
 _LONG_BYTES = 256
 _SKELETON_BYTES = 65_536
@@ -29,45 +41,126 @@ _STEP = re.compile(r"\.([A-Za-z_]+)|\[(\d+)\]|\[\.\.\.\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `([^`]*)`, got `([^`]*)`")
-_WORDS = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}
+_JSON_TYPES = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}
 _SHOWN_NAME = 100
+_QUOTE = 0x22
+_MAYBE_JSON = frozenset(b'{["-0123456789tfn \t\r\n')
+
+_text_of = msgspec.json.Decoder(str).decode
+_check_syntax = msgspec.json.Decoder(msgspec.Raw).decode
+_read_event = msgspec.json.Decoder(_Attributes).decode
+_read_events = msgspec.json.Decoder(list[_Attributes]).decode
+_pack: Callable[[object], bytes] = msgspec.msgpack.Encoder(order="sorted").encode
 
 
 class BodyDecoder(Generic[B]):
-    """Decodes bodies of one type. Raises BadRequest, with a JSON pointer wherever a place has one."""
+    """Decodes bodies of one type."""
 
     def __init__(self, kind: type[B]) -> None:
         self._decode = msgspec.json.Decoder(kind).decode
 
     def decode(self, content: bytes) -> B:
-        """The value. An empty body is an empty object."""
+        """Decode a body; an empty one is an empty object. Raises BadRequest, with a pointer if there is one."""
         try:
-            # What is skipped is checked for its syntax alone, so that UTF-8 must be checked here.
+            # The decoder skips raw values after checking their syntax only, so UTF-8 must be checked here.
             content.decode()
             body = self._decode(content or b"{}")
-            # The decoder takes the last of two members with one name. A second one needs room beyond the
-            # shortest text of this value, so that most bodies are known to have none.
+            # The decoder takes the last of two members with the same name. A second one needs room beyond the
+            # shortest JSON of this value, so most bodies are known to have none without parsing them again.
             if len(content) - body.least_bytes() >= _SHORTEST_MEMBER:
-                _refuse_doubles(_skeleton(content, body.opaque()))
+                _reject_duplicates(_skeleton(content, body.opaque()))
         except json.JSONDecodeError:
-            # Only where one of the client's values also stands across the borders of others.
+            # Happens only if one of the opaque values also occurs across the borders of others.
             raise BadRequest("The body is ambiguous.") from None
         except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
             _explain(error)
         return body
 
 
-def decode_opaque(decode: Callable[[bytes], T], content: bytes, opaque: Callable[[T], Sequence[msgspec.Raw]]) -> T:
-    """What a decoder reads of it: the same checks for what is no Body. `opaque` are values as of `Body.opaque`."""
+class EventBody(msgspec.Struct, frozen=True):
+    """CloudEvents instead of a JSON body."""
+
+    events: tuple[EventMessage, ...]
+    content: bytes
+    """Everything that distinguishes this request from others."""
+
+
+def event_reader(headers: HttpHeaders, accepted: EventFormat) -> Callable[[bytes], EventBody] | None:
+    """Return the reader of the events that the headers announce; None if they announce none."""
+    media_type = headers.get("content-type", "")
+    # Most requests are plain JSON, which the cached check of the media type shows.
+    if not is_json(media_type):
+        if accepted == "many":
+            return _batch if is_of_type(media_type, CLOUDEVENTS_BATCH) else None
+        if is_of_type(media_type, CLOUDEVENT):
+            return _structured
+    if accepted == "many" or f"{PREFIX}specversion" not in headers:
+        return None
+    return lambda content: _binary(headers, media_type, content)
+
+
+def _structured(content: bytes) -> EventBody:
+    attributes = _decode_events(_read_event, content, lambda event: _event_data([event]))
+    return EventBody((cloudevents.parse_structured_event(attributes),), content)
+
+
+def _batch(content: bytes) -> EventBody:
+    documents = _decode_events(_read_events, content, _event_data)
+    events = [cloudevents.parse_structured_event(event, f"/{index}") for index, event in enumerate(documents)]
+    return EventBody(tuple(events), content)
+
+
+def _binary(headers: HttpHeaders, media_type: str, content: bytes) -> EventBody:
+    names = [name for name in headers.keys() if name.startswith(PREFIX)]  # noqa: SIM118 - it is no mapping
+    attributes = {name.removeprefix(PREFIX): _event_header(headers, name) for name in names}
+    event = cloudevents.parse_binary_event(attributes, media_type, content)
+    return EventBody((event,), _pack((attributes, media_type, content)))
+
+
+def _event_header(headers: HttpHeaders, name: str) -> str:
+    values = headers.get_all(name)
+    if len(values) > 1:
+        raise given_twice(name)
+    if not values:
+        raise invalid(f"/headers/{name}", "must be printable ASCII: percent-encode the rest")
+    return values[0]
+
+
+def _event_data(events: Sequence[_Attributes]) -> list[msgspec.Raw]:
+    return [value for event in events for name, value in event.items() if name in {"data", "data_base64"}]
+
+
+def _decode_events(decode: Callable[[bytes], T], content: bytes, opaque: Callable[[T], Sequence[msgspec.Raw]]) -> T:
+    """Decode events with the same checks as other bodies. `opaque` returns the values that may hold any JSON."""
     try:
         content.decode()
         value = decode(content)
-        _refuse_doubles(_skeleton(content, opaque(value)))
+        _reject_duplicates(_skeleton(content, opaque(value)))
     except json.JSONDecodeError:
         raise BadRequest("The body is ambiguous.") from None
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
         _explain(error)
     return value
+
+
+def content_of(sent: msgspec.Raw) -> tuple[bytes, bool]:
+    """Return the bytes to deliver for the data of a message, and whether they are JSON."""
+    data = memoryview(sent)
+    if data[0] != _QUOTE:
+        return bytes(data), True
+    content = _text_of(data).encode()
+    return content, is_json_text(content)
+
+
+def is_json_text(content: bytes) -> bool:
+    """Whether the content of a string is JSON itself (RFC 8259), which decides its media type."""
+    if not content or content[0] not in _MAYBE_JSON:
+        return False
+    try:
+        _check_syntax(content)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def _explain(error: UnicodeDecodeError | msgspec.DecodeError | RecursionError) -> NoReturn:
@@ -76,55 +169,49 @@ def _explain(error: UnicodeDecodeError | msgspec.DecodeError | RecursionError) -
     if isinstance(error, RecursionError):
         raise BadRequest("The body is nested too deeply.") from None
     if not isinstance(error, msgspec.ValidationError):
-        raise BadRequest(f"The body is not JSON: {_without_prefix(str(error))}.") from None
+        raise BadRequest(f"The body is not JSON: {_syntax_error(str(error))}.") from None
     fault = fault_of(str(error))
-    raise BadRequest(f"The body is not what is expected: {_place(fault)} {fault.detail}.", faults=(fault,)) from None
+    raise BadRequest(f"The body is invalid: {fault.pointer or 'it'} {fault.detail}.", faults=(fault,)) from None
 
 
-def _without_prefix(message: str) -> str:
+def _syntax_error(message: str) -> str:
     message = message.removeprefix("JSON is malformed: ")
     return "it ends too early" if message == "Input data was truncated" else message
 
 
-def _place(fault: Fault) -> str:
-    return fault.pointer or "the whole"
-
-
 def fault_of(message: str) -> Fault:
-    """What the decoder's message says, as a pointer and a rule."""
+    """Turn an error message of msgspec into a pointer and a rule."""
     match = _FAULT.fullmatch(message)
     what, path = match.groups() if match else (message, "")
-    pointer = "".join(_step(step) for step in _STEP.finditer(path or ""))
+    pointer = "".join(f"/{step[1] or step[2] or '*'}" for step in _STEP.finditer(path or ""))
     if unknown := _UNKNOWN.fullmatch(what):
         return Fault(f"{pointer}/{escaped(unknown[1][:_SHOWN_NAME])}", "is not a known field")
     if missing := _MISSING.fullmatch(what):
         return Fault(f"{pointer}/{missing[1]}", "is required")
     if expected := _EXPECTED.fullmatch(what):
-        return Fault(pointer, f"must be {_types(expected[1])}, not {_types(expected[2])}")
-    return Fault(pointer, f"is not acceptable: {what[:1].lower()}{what[1:]}")
+        return Fault(pointer, f"must be {_json_types(expected[1])}, not {_json_types(expected[2])}")
+    return Fault(pointer, f"is invalid: {what[:1].lower()}{what[1:]}")
 
 
-def _step(step: re.Match[str]) -> str:
-    return f"/{step[1] or step[2] or '*'}"
-
-
-def _types(names: str) -> str:
-    return " or ".join(_WORDS.get(name, name) for name in names.split(" | "))
+def _json_types(names: str) -> str:
+    return " or ".join(_JSON_TYPES.get(name, name) for name in names.split(" | "))
 
 
 class _Members(tuple[tuple[str, Any], ...]):
-    """An object's members as they were written, doubles included."""
+    """The members of an object as they were sent, including duplicates."""
 
     __slots__ = ()
 
 
-# Numbers stay text: only names matter here, and a number can be too long to read.
+# Numbers stay text: only names matter here, and converting a very long number takes long.
 _AS_WRITTEN = json.JSONDecoder(object_pairs_hook=_Members, parse_int=str, parse_float=str)
 
 
 def _skeleton(content: bytes, opaque: Sequence[msgspec.Raw]) -> str:
-    """The text with 0 in place of the client's own values, where they are long: what looking for doubles
-    costs must not grow with them, it would hold up everybody else."""
+    """Return the body with 0 instead of long opaque values.
+
+    The search for duplicates runs on the event loop, so its cost must not grow with the data of messages.
+    """
     pieces, position = [], 0
     for value in opaque:
         if len(value) >= _LONG_BYTES and (found := content.find(value, position)) >= 0:
@@ -133,35 +220,30 @@ def _skeleton(content: bytes, opaque: Sequence[msgspec.Raw]) -> str:
     pieces.append(content[position:])
     size = sum(map(len, pieces))
     if size > _SKELETON_BYTES + _SKELETON_BYTES_EACH * len(opaque):
-        raise BadRequest("What stands beside data in this body is too large, or data occurs twice.")
+        raise BadRequest('The fields besides "data" are too large, or "data" occurs twice.')
     return b"".join(pieces).decode()
 
 
-def _refuse_doubles(text: str) -> None:
-    pointer = _double(_AS_WRITTEN.decode(text), "")
+def _reject_duplicates(text: str) -> None:
+    pointer = _duplicate(_AS_WRITTEN.decode(text), "")
     if pointer is not None:
         fault = Fault(pointer, "occurs twice")
         raise BadRequest(f"The body is ambiguous: {pointer} occurs twice.", faults=(fault,))
 
 
-def _double(value: object, place: str) -> str | None:
-    """The pointer of the first member that has the name of an earlier one."""
+def _duplicate(value: object, pointer: str) -> str | None:
+    """Return the pointer of the first member with the name of an earlier one."""
     if isinstance(value, list):
-        return _first(_double(element, f"{place}/{index}") for index, element in enumerate(value))
-    return _double_member(value, place) if isinstance(value, _Members) else None
-
-
-def _double_member(members: _Members, place: str) -> str | None:
+        found = (_duplicate(element, f"{pointer}/{index}") for index, element in enumerate(value))
+        return next((each for each in found if each is not None), None)
+    if not isinstance(value, _Members):
+        return None
     seen = set()
-    for name, value in members:
-        pointer = f"{place}/{escaped(name[:_SHOWN_NAME])}"
+    for name, inner in value:
+        at = f"{pointer}/{escaped(name[:_SHOWN_NAME])}"
         if name in seen:
-            return pointer
+            return at
         seen.add(name)
-        if name != _OPAQUE and (found := _double(value, pointer)) is not None:
-            return found
+        if name != _OPAQUE and (duplicate := _duplicate(inner, at)) is not None:
+            return duplicate
     return None
-
-
-def _first(found: Any) -> str | None:
-    return next((pointer for pointer in found if pointer is not None), None)

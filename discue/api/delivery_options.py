@@ -1,62 +1,203 @@
-"""How listeners want their requests, between the bodies of requests and responses and the control plane."""
+"""Options of deliveries that several resources have: retry policy, rate limit, headers, filter, key, delay."""
+
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
-from discue.api import bodies, wire
+from discue.api.structs import AsSent, Integer, Text, doc, invalid, number_given, within
 from discue.config.settings import Settings
 from discue.control import listener_options
-from discue.control.listener_options import OptionFields, RateFields
-from discue.crypto.endpoint_credentials import AuthenticationFields
-from discue.domain.model import Authentication, Listener
+from discue.control.listener_options import (
+    ATTEMPTS,
+    BURST,
+    DELAYS_LIMIT,
+    FINAL_LIMIT,
+    FORMATS,
+    HIGHEST_RATE,
+    LEASE_SECONDS,
+    LOWEST_RATE,
+    STATUS_CLASSES,
+    STATUSES,
+    RateFields,
+)
+from discue.control.listener_options import (
+    DELAY_SECONDS as RETRY_DELAY_SECONDS,
+)
+from discue.domain import headers
+from discue.domain.model import Listener
 from discue.domain.rate import RateLimit
 from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryOptions, RetryPolicy
 
+LONGEST_DELAY_SECONDS: Final = 31_536_000
+DELAY_SECONDS: Final = range(LONGEST_DELAY_SECONDS + 1)
+KEY_CHARACTERS: Final = range(1, 256)
+KEY_LIMITS: Final = {"minLength": KEY_CHARACTERS.start, "maxLength": KEY_CHARACTERS.stop - 1}
 
-def options_of(body: bodies.ListenerBody) -> OptionFields:
-    """What a request says of them."""
-    rate = body.rate_limit
-    return OptionFields(
-        headers=body.headers,
-        timeout_seconds=body.timeout,
-        max_in_flight=body.max_in_flight,
-        rate_limit=RateFields(rate.per_second, rate.burst) if isinstance(rate, bodies.RateLimitBody) else rate,
-        retry=retry_of(body.retry),
-        filter=filter_of(body.filter),
-        format=body.format,
-        lease_seconds=body.lease_seconds,
-    )
+_DELAYS: Final[dict[str, Any]] = {"maxItems": DELAYS_LIMIT, "items": {"type": "integer", **within(RETRY_DELAY_SECONDS)}}
+_STATUSES: Final = [{"type": "integer", **within(STATUSES)}, {"type": "string", "enum": list(STATUS_CLASSES)}]
+_SCHEDULE: Final = doc("The delays between attempts, in seconds.", [10, 60, 600], **_DELAYS)
+_JITTER: Final = doc("How much longer a delay may be at random, as a fraction of it.", 0.2, minimum=0, maximum=1)
+_FINAL: Final = doc(
+    "Responses with one of these statuses, or classes of statuses, are not retried.",
+    [422],
+    maxItems=FINAL_LIMIT,
+    items={"anyOf": _STATUSES},
+)
+_RATE: Final = doc("Requests per second.", 100, minimum=LOWEST_RATE, maximum=HIGHEST_RATE)
+
+HEADERS: Final = doc(
+    f"Additional headers of each request: at most {headers.MAX_HEADERS}, "
+    f"with {headers.MAX_CHARACTERS:,} characters in all.",
+    {"x-shop": "north"},
+    maxProperties=headers.MAX_HEADERS,
+    propertyNames={"pattern": headers.NAME_PATTERN},
+    additionalProperties={"type": "string", "pattern": headers.VALUE_PATTERN},
+)
+FORMAT: Final = doc(
+    "How a message is sent: `plain` (its data unchanged, the default), or as a CloudEvent in one of two modes.",
+    "cloudevents_binary",
+    enum=list(FORMATS),
+)
+RATE_LIMIT: Final = doc(
+    "The maximum rate of requests to this listener, over all workers.", {"per_second": 100, "burst": 20}
+)
+LEASE: Final = doc(
+    "How long a pulled message stays leased, in seconds. Default: 30. Pull mode only.", 30, **within(LEASE_SECONDS)
+)
+_RETRY_EXAMPLE: Final = {"schedule": [10, 60, 600], "final_statuses": [422]}
+RETRY: Final = doc("Retry policy. Omitted fields use the default.", _RETRY_EXAMPLE)
+RETRY_SENT: Final = doc(
+    "Retry policy. Omitted fields use the default.",
+    _RETRY_EXAMPLE,
+    anyOf=[
+        {"$ref": "#/components/schemas/RetryBody"},
+        {"type": "array", "description": "The schedule alone.", **_DELAYS},
+        {"type": "null"},
+    ],
+)
+FILTER_EXAMPLE: Final = {"data": {"order.state": ["paid", "refunded"], "order.total": {"$gt": 5}}}
 
 
-def authentication_of(
-    sent: bodies.AuthenticationBody | UnsetType | None,
-) -> AuthenticationFields | UnsetType | None:
-    return AuthenticationFields(**asdict(sent)) if isinstance(sent, bodies.AuthenticationBody) else sent
+def filter_sent_doc(description: str, example: object = FILTER_EXAMPLE) -> msgspec.Meta:
+    """Describe a filter in a request."""
+    return doc(description, example, anyOf=[{"$ref": "#/components/schemas/MessageFilter"}, {"type": "null"}])
 
 
-def authentication_shown(public: Authentication | None) -> wire.AuthenticationShown | UnsetType:
-    """What its type has of it, and no secret."""
-    if public is None:
-        return UNSET
-    return wire.AuthenticationShown(**{name: value for name, value in asdict(public).items() if value})
+class RetryBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """When failed deliveries are retried. null or an omitted field: the policy of the queue or the service."""
+
+    schedule: Annotated[list[int] | None, _SCHEDULE] = None
+    jitter: Annotated[float | None, _JITTER] = None
+    attempts: Annotated[
+        int | None,
+        doc("Number of attempts. Shortens the schedule, or repeats its last delay.", 4, **within(ATTEMPTS)),
+    ] = None
+    final_statuses: Annotated[list[int | str] | None, _FINAL] = None
 
 
-def filter_of(sent: bodies.AsSent) -> str | UnsetType | None:
-    """The text of a filter, as it was sent."""
+Retry: TypeAlias = RetryBody | list[int] | None | UnsetType
+"""A list is the schedule alone."""
+
+
+class RateLimitBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The maximum rate of requests to a listener."""
+
+    per_second: Annotated[float, _RATE]
+    burst: Annotated[
+        int | None,
+        doc("Requests that may be sent at once. Default: as many as in one second.", 20, **within(BURST)),
+    ] = None
+
+
+class RetryView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """The fields of a retry policy that were set."""
+
+    schedule: Annotated[list[int] | UnsetType, _SCHEDULE] = UNSET
+    jitter: Annotated[float | UnsetType, _JITTER] = UNSET
+    attempts: Annotated[int | UnsetType, doc("Number of attempts.", 4, **within(ATTEMPTS))] = UNSET
+    final_statuses: Annotated[list[int | str] | UnsetType, _FINAL] = UNSET
+
+
+class RetryPolicyView(msgspec.Struct, kw_only=True, frozen=True):
+    """A complete retry policy."""
+
+    schedule: Annotated[list[int], _SCHEDULE]
+    jitter: Annotated[float, _JITTER]
+    attempts: Annotated[int, doc("Number of attempts.", 12, minimum=1)]
+    final_statuses: Annotated[
+        list[str], doc("Responses with one of these statuses, or classes of statuses, are not retried.", ["422"])
+    ]
+
+
+class RateLimitView(msgspec.Struct, frozen=True):
+    """The maximum rate of requests to a listener."""
+
+    per_second: Annotated[float, _RATE]
+    burst: Annotated[int, doc("Requests that may be sent at once.", 20, **within(BURST))]
+
+
+class EffectiveOptionsView(msgspec.Struct, kw_only=True, frozen=True):
+    """The options in effect: set for the listener, its queue, or the service."""
+
+    timeout: Annotated[int | UnsetType, doc("Timeout of an attempt, in seconds.", 15, minimum=1)] = UNSET
+    lease_seconds: Annotated[
+        int | UnsetType, doc("How long a pulled message stays leased, in seconds.", 30, **within(LEASE_SECONDS))
+    ] = UNSET
+    max_in_flight: Annotated[int, doc("Maximum number of requests in flight.", 50, minimum=1)]
+    retry: Annotated[
+        RetryPolicyView,
+        doc("Retry policy.", {"schedule": [10, 60, 600], "jitter": 0.2, "attempts": 4, "final_statuses": ["422"]}),
+    ]
+    format: Annotated[str, FORMAT]
+    rate_limit: Annotated[RateLimitView | UnsetType, RATE_LIMIT] = UNSET
+
+
+def due_at(deliver_at: Integer, delay: Integer, pointer: str, now: int) -> int | None:
+    """Return when a message is to be delivered; None: at once. Raises Unprocessable, with a pointer below `pointer`."""
+    if isinstance(deliver_at, int) and isinstance(delay, int):
+        raise invalid(f"{pointer}/delay", "cannot be combined with deliver_at")
+    delay = number_given(delay, DELAY_SECONDS, f"{pointer}/delay", " seconds")
+    if delay is not None:
+        return now + delay * 1_000 if delay else None
+    if not isinstance(deliver_at, int):
+        return None
+    if not 0 <= deliver_at <= now + LONGEST_DELAY_SECONDS * 1_000:
+        raise invalid(f"{pointer}/deliver_at", "must be at most a year ahead, in milliseconds since the epoch")
+    return deliver_at if deliver_at > now else None
+
+
+def key_given(sent: Text, pointer: str) -> str | None:
+    """Return the key of a message. Raises Unprocessable."""
+    if not isinstance(sent, str):
+        return None
+    if len(sent) not in KEY_CHARACTERS:
+        raise invalid(pointer, f"must have {KEY_CHARACTERS.start} to {KEY_CHARACTERS.stop - 1} characters")
+    return sent
+
+
+def filter_given(sent: AsSent) -> str | UnsetType | None:
+    """Return the JSON of a filter as the client wrote it."""
     text = bytes(sent).decode()
     return UNSET if not text else None if text == "null" else text
 
 
-def filter_shown(text: str | None) -> msgspec.Raw | UnsetType:
+def filter_view(text: str | None) -> msgspec.Raw | UnsetType:
+    """Return a filter as the client wrote it."""
     return UNSET if text is None else msgspec.Raw(text.encode())
 
 
-def retry_of(sent: bodies.Retry) -> RetryOptions | UnsetType | None:
-    """A list stands for the schedule alone."""
+def rate_given(sent: RateLimitBody | None | UnsetType) -> RateFields | None | UnsetType:
+    """Return the requested rate limit."""
+    return RateFields(sent.per_second, sent.burst) if isinstance(sent, RateLimitBody) else sent
+
+
+def retry_given(sent: Retry) -> RetryOptions | None | UnsetType:
+    """Return the requested retry policy."""
     if isinstance(sent, list):
         return RetryOptions(schedule=tuple(sent))
-    if not isinstance(sent, bodies.RetryBody):
+    if not isinstance(sent, RetryBody):
         return sent
     schedule, final = sent.schedule, sent.final_statuses
     return RetryOptions(
@@ -67,39 +208,38 @@ def retry_of(sent: bodies.Retry) -> RetryOptions | UnsetType | None:
     )
 
 
-def retry_shown(retry: RetryOptions | None) -> wire.RetryShown | UnsetType:
-    """What was chosen, and nothing else."""
+def retry_view(retry: RetryOptions | None) -> RetryView | UnsetType:
+    """Return the fields of a retry policy that were set."""
     if retry is None:
         return UNSET
-    return wire.RetryShown(
-        schedule=UNSET if retry.schedule is None else list(retry.schedule),
-        jitter=UNSET if retry.jitter is None else retry.jitter,
-        attempts=UNSET if retry.attempts is None else retry.attempts,
-        final_statuses=UNSET if retry.final_statuses is None else list(retry.final_statuses),
-    )
+    given: dict[str, Any] = {name: value for name, value in asdict(retry).items() if value is not None}
+    return RetryView(**given)
 
 
-def rate_shown(rate: RateLimit | None) -> wire.RateLimitShown | UnsetType:
-    return UNSET if rate is None else wire.RateLimitShown(rate.per_second, rate.burst)
+def rate_view(rate: RateLimit | None) -> RateLimitView | UnsetType:
+    """Return a rate limit, if one was set."""
+    return UNSET if rate is None else RateLimitView(rate.per_second, rate.burst)
 
 
-def effective_shown(listener: Listener, settings: Settings) -> wire.EffectiveShown:
-    """What holds for the listener's requests, whoever chose it."""
+def effective_view(listener: Listener, settings: Settings) -> EffectiveOptionsView:
+    """Return the options in effect for a listener."""
     defaults = (settings.delivery_timeout_seconds, settings.listener_max_in_flight)
     found = listener_options.effective(listener.options, listener.queue_retry, defaults, DEFAULT_RETRY_POLICY)
     pulls = listener.mode == "pull"
-    return wire.EffectiveShown(
+    return EffectiveOptionsView(
         timeout=UNSET if pulls else found.timeout_seconds,
         lease_seconds=found.lease_seconds if pulls else UNSET,
         max_in_flight=found.max_in_flight,
-        retry=_policy(found.policy),
+        retry=_policy_view(found.policy),
         format=found.format,
-        rate_limit=rate_shown(found.rate_limit),
+        rate_limit=rate_view(found.rate_limit),
     )
 
 
-def _policy(policy: RetryPolicy) -> wire.PolicyShown:
-    final = sorted(policy.final)
-    return wire.PolicyShown(
-        schedule=list(policy.delays_seconds), jitter=policy.jitter, attempts=policy.attempts, final_statuses=final
+def _policy_view(policy: RetryPolicy) -> RetryPolicyView:
+    return RetryPolicyView(
+        schedule=list(policy.delays_seconds),
+        jitter=policy.jitter,
+        attempts=policy.attempts,
+        final_statuses=sorted(policy.final),
     )

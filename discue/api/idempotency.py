@@ -1,18 +1,18 @@
-"""Idempotency keys on the wire: what creates takes effect once, and is answered as often as it comes."""
+"""Idempotency keys: the first request with a key takes effect, and the others get its response."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from discue.api.in_flight import InFlight
 from discue.api.route import Call
 from discue.api.router import CompiledRoute
-from discue.api.rsgi import HttpHeaders
+from discue.api.rsgi import HttpHeaders, given_twice
+from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.control.context import ControlContext, IdempotentWrite
-from discue.domain.errors import BadRequest, DiscueError, Unavailable, Unprocessable
+from discue.domain.errors import BadRequest, Conflict, DiscueError, Unavailable, Unprocessable
 from discue.domain.idempotency import NONCE_BYTES, IdempotencyKey, is_idempotency_key
 from discue.store import idempotency
 from discue.store.engine import AlreadyDone
@@ -22,89 +22,99 @@ from discue.store.store import Store
 T = TypeVar("T")
 
 
-class Showable(Protocol):
-    """A response that says what of it is kept."""
+class Storable(Protocol):
+    """A response that can be stored without its secrets."""
 
     def without_secrets(self) -> object: ...
 
 
-Shown = TypeVar("Shown", bound=Showable)
+Response = TypeVar("Response", bound=Storable)
 
-HEADER = "Idempotency-Key"
-_NAME = HEADER.lower()
+HEADER: Final = "Idempotency-Key"
+_NAME: Final = HEADER.lower()
+_LONGEST_WAIT_SECONDS: Final = 5.0
+_MAX_WAITING: Final = 1_000
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 
 
-def key_sent(headers: HttpHeaders) -> str | None:
-    """The text of the key that a request came with. Raises BadRequest for what can be none, and for two."""
+def key_in(headers: HttpHeaders) -> str | None:
+    """Return the key of a request. Raises BadRequest if it is malformed or given twice."""
     if _NAME not in headers:
         return None
     values = headers.get_all(_NAME)
     if len(values) > 1:
-        raise BadRequest(f"The header {HEADER} can be given once only.")
+        raise given_twice(HEADER)
     if not values or not is_idempotency_key(values[0]):
         raise BadRequest(f"The header {HEADER} must have 1 to 255 visible ASCII characters.")
     return values[0]
 
 
-async def created(call: Call, create: Callable[[ControlContext], Awaitable[T]], shown: Callable[[T], Shown]) -> Shown:
-    """Create something and show it: how every handler that creates in the control plane ends.
+async def created(
+    call: Call, create: Callable[[ControlContext], Awaitable[T]], respond: Callable[[T], Response]
+) -> Response:
+    """Create a resource, and store the response in the same transaction if the request has an idempotency key.
 
-    `create` is a verb of the control plane that returns what its `control.write` returns. `shown` makes the response
-    of that, and may be called twice, also on another thread; where a response has secrets, its type says by
-    `without_secrets` what a repetition gets.
+    `create` is a function of the control plane that returns what its `control.write` returns. `respond` makes the
+    response. It may be called twice, and on another thread.
     """
-    control = call.control
-    if call.once is not None:
-        content_of = partial(_content, call, call.once, shown, control.random_bytes(NONCE_BYTES))
-        control = replace(control, once=IdempotentWrite(call.once, content_of, control.row_ids.next()))
-    return shown(await create(control))
+    control, key = call.control, call.idempotency_key
+    if key is not None:
+        content_of = partial(_stored_content, call, key, respond, control.random_bytes(NONCE_BYTES))
+        control = replace(control, once=IdempotentWrite(key, content_of, control.row_ids.next()))
+    return respond(await create(control))
 
 
-def _content(call: Call, key: IdempotencyKey, shown: Callable[[Any], Showable], nonce: bytes, result: Any) -> bytes:
-    response = _encode(shown(result).without_secrets())
+def _stored_content(
+    call: Call, key: IdempotencyKey, respond: Callable[[Any], Storable], nonce: bytes, result: Any
+) -> bytes:
+    response = _encode(respond(result).without_secrets())
     return key.seal(_pack((call.version, response)), nonce)
 
 
 class IdempotentResponses:
-    """Answers requests that came with a key: the first one by its handler, the others as the first one was."""
+    """Answers requests that have an idempotency key: one at a time per key, the first one by its handler."""
 
     def __init__(self, store: Store) -> None:
         self._read = store.read
-        self._in_flight = InFlight()
+        self.in_flight = KeyedSemaphore[tuple[int, ...]](
+            limit=1, max_waiting=_MAX_WAITING, refusal=_still_in_flight, timeout_seconds=_LONGEST_WAIT_SECONDS
+        )
 
-    async def answer(self, call: Call, key: IdempotencyKey, endpoint: CompiledRoute) -> bytes:
-        """Raises Unprocessable when the key came with another request before, Conflict while that is in flight."""
-        place = (key.organization, *key.hash)
-        if not self._in_flight.try_to_enter(place):
-            await self._in_flight.enter(place)
-        try:
+    async def answer(self, call: Call, key: IdempotencyKey, route: CompiledRoute) -> bytes:
+        """Return the encoded response.
+
+        Raises Unprocessable if the key was used for a different request, and Conflict while the first is in flight.
+        """
+        async with self.in_flight.hold((key.organization, *key.hash)):
             try:
-                return _encode(await endpoint.handler(call))
+                return _encode(await route.handler(call))
             except (AlreadyDone, DiscueError) as error:
-                kept = await self._kept(key, error)
-            return _repeated(call, key, endpoint, kept)
-        finally:
-            self._in_flight.leave(place)
+                stored = await self._stored(key, error)
+            return _repeated(call, key, route, stored)
 
-    async def _kept(self, key: IdempotencyKey, error: Exception) -> StoredResponse:
-        """What is kept of the first request: it was well, whatever the handler says of this one by now."""
+    async def _stored(self, key: IdempotencyKey, error: Exception) -> StoredResponse:
+        """Return the first response, whatever error the handler raises for this request. Raises `error` without one."""
         if isinstance(error, DiscueError) and error.status >= 500:
             raise error
-        kept = await self._read(lambda tx: idempotency.read_response(tx, key.organization, key.hash))
-        if kept is None:
+        stored = await self._read(lambda tx: idempotency.read_response(tx, key.organization, key.hash))
+        if stored is None:
             raise Unavailable if isinstance(error, AlreadyDone) else error
-        return kept
+        return stored
 
 
-def _repeated(call: Call, key: IdempotencyKey, endpoint: CompiledRoute, kept: StoredResponse) -> bytes:
-    if kept.fingerprint != key.fingerprint:
-        raise Unprocessable(f"This {HEADER} came with another request before. Give each request a new one.")
+def _repeated(call: Call, key: IdempotencyKey, route: CompiledRoute, stored: StoredResponse) -> bytes:
+    if stored.fingerprint != key.fingerprint:
+        raise Unprocessable(f"This {HEADER} was already used for a different request. Use a new key.")
     call.headers.append(("idempotency-replayed", "true"))
-    if endpoint.route.repeat is not None:
-        return _encode(endpoint.route.repeat(call, kept))
-    call.version, response = _unpack(key.unseal(kept.content))
+    if route.repeat is not None:
+        return _encode(route.repeat(call, stored))
+    call.version, response = _unpack(key.unseal(stored.content))
     return response
+
+
+def _still_in_flight() -> Conflict:
+    detail = f"A request with this {HEADER} is still in flight. Try again soon, with the same key."
+    return Conflict(detail, retry_after_seconds=1)

@@ -1,78 +1,76 @@
-"""What a client takes and sends: Accept (RFC 9110, 12.5.1) and Content-Type."""
+"""Content negotiation: the Accept header (RFC 9110, 12.5.1), and Content-Type."""
 
 from functools import lru_cache
 from typing import Literal
+
+from discue.api.rsgi import HttpHeaders
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 EVENTS = "text/event-stream"
 
 Negotiated = Literal["json", "problem", "nothing"]
-"""What to answer with: the route's type, with errors as problem documents or not, or nothing that would be accepted."""
+"""How to respond: in the route's media type, with errors as JSON or as problem documents; or not acceptable."""
 
-_REMEMBERED = 512
+_CACHED = 512
 _CHARSETS = frozenset({"utf-8", "utf8"})
 
 
-@lru_cache(_REMEMBERED)
+def accept_header(headers: HttpHeaders) -> str:
+    """Return the Accept header; several lines are one list."""
+    accept: str = headers.get("accept", "")
+    return ",".join(headers.get_all("accept")) if accept else accept
+
+
+@lru_cache(_CACHED)
 def negotiate(accept: str, media_type: str = JSON) -> Negotiated:
-    """What an Accept header takes, where answers are of that type. Ranges that cannot be read count as not there."""
-    weights = dict(filter(None, map(_weighed, accept.split(","))))
+    """Match an Accept header with the media type of a route. Ranges that cannot be parsed are ignored."""
+    weights = _weights(accept)
     if not weights:
         return "json"
-    if _weight(weights, media_type) == 0:
+    # The most specific matching range decides.
+    ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
+    if not next((weights[each] for each in ranges if each in weights), 0):
         return "nothing"
     return "problem" if weights.get(PROBLEM, 0) > 0 else "json"
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED)
 def prefers_events(accept: str) -> bool:
-    """Whether an Accept header names server-sent events, and JSON not before them."""
-    weights = dict(filter(None, map(_weighed, accept.split(","))))
+    """Whether an Accept header names server-sent events, and does not prefer JSON."""
+    weights = _weights(accept)
     return weights.get(EVENTS, 0) > 0 and weights[EVENTS] >= weights.get(JSON, 0)
 
 
-def _weight(weights: dict[str, float], media_type: str) -> float:
-    """The quality of a type: the most specific range that fits it decides."""
-    for pattern in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
-        if pattern in weights:
-            return weights[pattern]
-    return 0
+def _weights(accept: str) -> dict[str, float]:
+    return dict(filter(None, map(_weight, accept.split(","))))
 
 
-def _weighed(element: str) -> tuple[str, float] | None:
+def _weight(element: str) -> tuple[str, float] | None:
     media_range, *parameters = (part.strip().lower() for part in element.split(";"))
     if media_range.count("/") != 1:
         return None
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":
-            return _with_quality(media_range, value.strip())
+            whole, _, fraction = value.strip().partition(".")
+            # Java's HttpURLConnection sends `.2` unless the application sets Accept.
+            if whole not in {"0", "1", ""} or not (fraction + "0").isdecimal():
+                return None
+            return media_range, min(float(f"{whole or '0'}.{fraction or '0'}"), 1.0)
     return media_range, 1.0
 
 
-def _with_quality(media_range: str, text: str) -> tuple[str, float] | None:
-    whole, _, fraction = text.partition(".")
-    # Java's own client has long sent `.2`, and sends it to everybody who does not set Accept.
-    if whole not in {"0", "1", ""} or not (fraction + "0").isdecimal():
-        return None
-    return media_range, min(float(f"{whole or '0'}.{fraction or '0'}"), 1.0)
-
-
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED)
 def is_json(content_type: str) -> bool:
-    """Whether a Content-Type says JSON in UTF-8. Parameters other than the charset do not matter."""
+    """Whether a Content-Type is JSON in UTF-8. Parameters other than the charset are ignored."""
     return is_of_type(content_type, JSON)
 
 
 def is_of_type(content_type: str, wanted: str) -> bool:
-    """The same of another type of JSON."""
+    """Whether a Content-Type is the wanted one, in UTF-8."""
     media_type, *parameters = (part.strip() for part in content_type.lower().split(";"))
     if media_type != wanted:
         return False
-    return all(_is_harmless(parameter) for parameter in parameters)
-
-
-def _is_harmless(parameter: str) -> bool:
-    name, _, value = parameter.partition("=")
-    return name.strip() != "charset" or value.strip().strip('"') in _CHARSETS
+    pairs = (parameter.partition("=") for parameter in parameters)
+    return all(name.strip() != "charset" or value.strip().strip('"') in _CHARSETS for name, _, value in pairs)

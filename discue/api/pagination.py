@@ -1,164 +1,218 @@
-"""Lists in pages: what the query asks for, and the links to the pages beside it."""
+"""Query parameters, and lists in pages: what a query selects, and links to the neighbouring pages."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar, get_args
-from urllib.parse import urlencode
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
+from urllib.parse import parse_qs, urlencode
 
-from msgspec.structs import replace
+import msgspec
 
-from discue.api.links import Links, LinkTarget, links_of
-from discue.api.query import LONGEST_NUMBER, Parameters, id_in, number_in, parameters_of, single_in, wrong
-from discue.api.route import Call
+from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, Links, LinkTarget, links_of
 from discue.domain.attempts import AttemptState
+from discue.domain.errors import BadRequest, Fault
 from discue.domain.model import MISSED_REASONS, DeliveryState
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
+if TYPE_CHECKING:
+    from discue.api.route import Call
+
 T = TypeVar("T")
 
-LARGEST_PAGE = 100
-_LAST_PAGE = 10**LONGEST_NUMBER - 1
-_LONGEST_TIME = 15
-_LONGEST_ALIAS = 254
-_STATES: tuple[DeliveryState, ...] = get_args(DeliveryState)
-_LISTED: tuple[DeliveryState, ...] = tuple(state for state in _STATES if state != "filtered")
-"""What lists of messages can be asked for: what a filter did not let through has left nothing to find it by."""
-
-_OUTCOMES: tuple[AttemptState, ...] = get_args(AttemptState)
-_STATUS = re.compile(r"0|[1-9][0-9]{2}|[1-9]xx")
-_WORDS = {"outcome": "state"}
-"""The parameters that are called otherwise in a selection."""
+LARGEST_PAGE: Final = 100
+_MOST_PARAMETERS: Final = 64
+_LONGEST_NUMBER: Final = 9
+_LATEST: Final = 999_999_999_999_999
+_DELIVERY_STATES: Final[tuple[DeliveryState, ...]] = get_args(DeliveryState)
+_LISTED_STATES: Final = [state for state in _DELIVERY_STATES if state != "filtered"]
+"""A message that a filter excluded leaves no delivery to find it by."""
 
 
-def selection_of(query: str, *, of_messages: bool = False) -> Selection:
-    """What the query selects of a list. Raises BadRequest naming the parameter.
+class Parameter(msgspec.Struct, frozen=True):
+    """A query parameter. Values that do not match `schema` are rejected with 400 and `rule`."""
 
-    Only lists `of_messages` are filtered by `listener` and `state`.
-    """
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    example: str | int
+    rule: str = ""
+    field: str = ""
+    """The field of a Selection that it sets, if that has another name."""
+
+    def parse(self, text: str) -> str | int:
+        """Return the value. Raises BadRequest."""
+        schema = self.schema
+        if schema["type"] == "integer":
+            lowest, highest = schema["minimum"], schema["maximum"]
+            is_number = text.isascii() and text.isdecimal() and len(text) <= max(_LONGEST_NUMBER, len(str(highest)))
+            if not is_number or not lowest <= int(text) <= highest:
+                raise self.wrong(self.rule or f"must be a whole number from {lowest} to {highest}")
+            return int(text)
+        if "enum" in schema and text not in schema["enum"]:
+            raise self.wrong(f"must be one of {', '.join(schema['enum'])}")
+        lengths = schema.get("minLength", 0), schema.get("maxLength", len(text))
+        if not lengths[0] <= len(text) <= lengths[1] or re.fullmatch(schema.get("pattern", "(?s).*"), text) is None:
+            raise self.wrong(self.rule)
+        return text
+
+    def wrong(self, rule: str) -> BadRequest:
+        """The error for a value that breaks a rule."""
+        return BadRequest(f"The query parameter {self.name} {rule}.", faults=(Fault(f"?{self.name}", rule),))
+
+
+def one_of(name: str, description: str, words: Sequence[str], example: str, field: str = "") -> Parameter:
+    """A parameter with a closed set of values."""
+    return Parameter(name, description, {"type": "string", "enum": list(words)}, example, field=field)
+
+
+def id_parameter(name: str, description: str) -> Parameter:
+    """A parameter that is the id of a resource."""
+    schema = {"type": "string", "pattern": PUBLIC_ID}
+    return Parameter(name, description, schema, EXAMPLE_IDS["queue_id"], "must be an id")
+
+
+def time_parameter(name: str, description: str, example: int, latest: int = _LATEST) -> Parameter:
+    """A parameter that is a time."""
+    schema = {"type": "integer", "minimum": 0, "maximum": latest}
+    return Parameter(name, description, schema, example, "must be a time in milliseconds since the epoch")
+
+
+def _alias_parameter(name: str, description: str) -> Parameter:
+    schema = {"type": "string", "minLength": 1, "maxLength": 254, "pattern": "^[^\\u0000]*$"}
+    return Parameter(name, description, schema, "orders", "must have 1 to 254 characters")
+
+
+def _creation_times(what: str) -> tuple[Parameter, Parameter]:
+    return (
+        time_parameter("created_after", f"Only {what} later than this, in milliseconds since the epoch.", 0),
+        time_parameter(
+            "created_before", f"Only {what} earlier than this, in milliseconds since the epoch.", 1_893_456_000_000
+        ),
+    )
+
+
+PRETTY: Final = Parameter(
+    "pretty", "`true` indents the response. Other values have no effect.", {"type": "string"}, "true"
+)
+_POSITION: Final = (
+    Parameter(
+        "per_page",
+        "Number of items per page.",
+        {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": FIRST_PAGE.per_page},
+        10,
+    ),
+    Parameter(
+        "page",
+        "Number of the page, from 1. Following `_links.next` is cheaper.",
+        {"type": "integer", "minimum": 1, "maximum": 10**_LONGEST_NUMBER - 1, "default": FIRST_PAGE.page},
+        1,
+    ),
+    id_parameter("after", "Only items that follow this id in the list: older ones."),
+    id_parameter("before", "Only items that precede this id in the list: newer ones."),
+)
+_NAME: Final = _alias_parameter("name", "A synonym of `alias`.")
+_CREATED: Final = _creation_times("items created")
+_STATE_FOR_LISTENER: Final = one_of(
+    "state", "Only messages in this state for the `listener`, which is required.", _LISTED_STATES, "missed"
+)
+
+PAGES: Final = (*_POSITION, _alias_parameter("alias", "Only items with this alias."), _NAME, *_CREATED)
+"""Parameters of every list of named resources."""
+
+MESSAGE_PAGES: Final = (
+    *PAGES,
+    id_parameter("listener", "Only messages published for this listener, that is after it was created."),
+    _STATE_FOR_LISTENER,
+)
+LISTENER_ATTEMPT_PAGES: Final = (
+    *_POSITION,
+    *_CREATED,
+    one_of("state", "Only attempts with this outcome.", get_args(AttemptState), "failed", "outcome"),
+    Parameter(
+        "status",
+        "Only attempts with this response status, or a class of them such as `5xx`; `0`: no response.",
+        {"type": "string", "pattern": "^(?:0|[1-9][0-9]{2}|[1-9]xx)$"},
+        "5xx",
+        "must be a status such as 503, a class of them such as 5xx, or 0",
+    ),
+)
+MESSAGE_ATTEMPT_PAGES: Final = (
+    *LISTENER_ATTEMPT_PAGES,
+    id_parameter("listener", "Only attempts to deliver to this listener of the queue."),
+)
+DELIVERY_PAGES: Final = (
+    *_POSITION,
+    *_CREATED,
+    one_of("state", "Only deliveries in this state.", _DELIVERY_STATES, "retrying"),
+)
+"""`after` and `before` are ids of listeners."""
+
+MISSED_PAGES: Final = (
+    *_POSITION,
+    *_creation_times("messages stored"),
+    one_of("reason", "Only messages missed for this reason.", MISSED_REASONS, "too_old"),
+)
+
+
+def read_parameters(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
+    """Return the value of each parameter: as given, or its default, or None. Raises BadRequest."""
+    values = {parameter.name: parameter.schema.get("default") for parameter in parameters}
     if not query:
-        return FIRST_PAGE
-    parameters = parameters_of(query)
-    listener, state = _delivery_in(parameters) if of_messages else (None, None)
-    return replace(_pages_in(parameters), alias=_alias_in(parameters), listener=listener, state=state)
-
-
-def selection_of_attempts(query: str, *, of_message: bool) -> Selection:
-    """The same of a list of attempts, which have no alias. Only those of a message are filtered by `listener`."""
-    parameters = parameters_of(query)
-    return replace(
-        _pages_in(parameters),
-        outcome=_one_of(parameters, "state", _OUTCOMES),
-        status=_status_in(parameters),
-        listener=id_in(parameters, "listener") if of_message else None,
-    )
-
-
-def selection_of_deliveries(query: str) -> Selection:
-    """The same of a list of deliveries, which have no alias either."""
-    parameters = parameters_of(query)
-    return replace(_pages_in(parameters), state=_one_of(parameters, "state", _STATES))
-
-
-def selection_of_missed(query: str) -> Selection:
-    """The same of what a listener has missed."""
-    parameters = parameters_of(query)
-    return replace(_pages_in(parameters), reason=_one_of(parameters, "reason", MISSED_REASONS))
-
-
-def _pages_in(parameters: Parameters) -> Selection:
-    return Selection(
-        per_page=number_in(parameters, "per_page", FIRST_PAGE.per_page, LARGEST_PAGE),
-        page=number_in(parameters, "page", 1, _LAST_PAGE),
-        after=id_in(parameters, "after"),
-        before=id_in(parameters, "before"),
-        created_after=_time_in(parameters, "created_after"),
-        created_before=_time_in(parameters, "created_before"),
-    )
-
-
-def _one_of(parameters: Parameters, name: str, words: Sequence[T]) -> T | None:
-    text = single_in(parameters, name)
-    if text is None:
-        return None
-    known = next((word for word in words if word == text), None)
-    if known is None:
-        raise wrong(name, f"must be one of {', '.join(map(str, words))}")
-    return known
-
-
-def _status_in(parameters: Parameters) -> str | None:
-    status = single_in(parameters, "status")
-    if status is not None and _STATUS.fullmatch(status) is None:
-        raise wrong("status", "must be a status such as 503, a class of them such as 5xx, or 0")
-    return status
-
-
-def _delivery_in(parameters: Parameters) -> tuple[str | None, DeliveryState | None]:
-    listener, state = id_in(parameters, "listener"), _one_of(parameters, "state", _LISTED)
-    if state is not None and listener is None:
-        raise wrong("state", "needs the parameter listener: a message has a state for each listener")
-    return listener, state
-
-
-def _alias_in(parameters: Parameters) -> str | None:
-    alias, name = (_text_in(parameters, each) for each in ("alias", "name"))
-    if None not in (alias, name) and alias != name:
-        raise wrong("name", "is a synonym of alias, and has another value")
-    return name if alias is None else alias
-
-
-def _text_in(parameters: Parameters, name: str) -> str | None:
-    text = single_in(parameters, name)
-    if text is not None and (not 1 <= len(text) <= _LONGEST_ALIAS or "\0" in text):
-        raise wrong(name, f"must have 1 to {_LONGEST_ALIAS} characters")
-    return text
-
-
-def _time_in(parameters: Parameters, name: str) -> int | None:
-    text = single_in(parameters, name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= _LONGEST_TIME):
-        raise wrong(name, "must be a time in milliseconds since the epoch")
-    return int(text)
+        return values
+    try:
+        given = parse_qs(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
+    except ValueError:
+        raise BadRequest(f"The query has more than {_MOST_PARAMETERS} parameters.") from None
+    for parameter in parameters:
+        texts = given.get(parameter.name)
+        if texts is None:
+            continue
+        if len(texts) > 1:
+            raise parameter.wrong("must be given once")
+        values[parameter.name] = parameter.parse(texts[0])
+    return values
 
 
 async def paged(
-    call: Call,
-    fetch: Callable[[Selection], Awaitable[Listing[T]]],
-    named: Callable[[T], LinkTarget],
-    *,
-    of_messages: bool = False,
-    selection: Selection | None = None,
+    call: "Call", fetch: Callable[[Selection], Awaitable[Listing[T]]], target: Callable[[T], LinkTarget]
 ) -> tuple[tuple[T, ...], Links]:
-    """The page that a request asks for, and its links; adds the Link header (RFC 8288).
+    """Return the page that a request selects, and its links. Adds the Link header (RFC 8288).
 
-    `selection` is what the query was read as, where that is not the same as of other lists.
+    `target` says where an item of the list is. Raises BadRequest.
     """
-    if selection is None:
-        selection = selection_of(call.query, of_messages=of_messages)
-    listing = await fetch(selection)
-    below = [named(item) for item in listing.items]
+    given = _selected(call.query, call.parameters)
+    fields = {parameter.name: parameter.field or parameter.name for parameter in call.parameters}
+    listing = await fetch(Selection(**{fields[name]: value for name, value in given.items()}))
+    below = [target(item) for item in listing.items]
     after = listing.resumes_after or (below[-1].id if below and listing.has_next else None)
     before = listing.resumes_before or (below[0].id if below and listing.has_previous else None)
-    following = call.url + _neighbour(selection, "after", after) if after else None
-    preceding = call.url + _neighbour(selection, "before", before) if before else None
+    following = call.url + _neighbour(given, "after", after) if after else None
+    preceding = call.url + _neighbour(given, "before", before) if before else None
     relations = (("next", following), ("prev", preceding))
     header = ", ".join(f'<{url}>; rel="{relation}"' for relation, url in relations if url is not None)
     if header:
         call.headers.append(("link", header))
-    url = call.url + _query_of(selection)
-    return listing.items, links_of(url, below, following=following, preceding=preceding)
+    own = f"{call.url}?{urlencode(given)}" if given else call.url
+    return listing.items, links_of(own, below, following=following, preceding=preceding)
 
 
-def _neighbour(selection: Selection, side: str, place: str) -> str:
-    """The query of the page beside this one: with the same filters."""
-    filters = replace(selection, per_page=FIRST_PAGE.per_page, page=1, after=None, before=None)
-    return f"?per_page={selection.per_page}&{side}={place}{_query_of(filters).replace('?', '&', 1)}"
+def _selected(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
+    """Return the parameters that differ from their defaults, in the order in which links have them."""
+    values = read_parameters(query, parameters)
+    given = {
+        parameter.name: values[parameter.name]
+        for parameter in parameters
+        if values[parameter.name] != parameter.schema.get("default")
+    }
+    name = given.pop(_NAME.name, None)
+    if name is not None and given.setdefault("alias", name) != name:
+        raise _NAME.wrong("is a synonym of alias, and has another value")
+    if _STATE_FOR_LISTENER in parameters and "state" in given and "listener" not in given:
+        raise _STATE_FOR_LISTENER.wrong("needs the parameter listener: a message has a state for each listener")
+    return given
 
 
-def _query_of(selection: Selection) -> str:
-    """The selection as its shortest query."""
-    given = {name: getattr(selection, name) for name in selection.__struct_fields__}
-    asked = {_WORDS.get(name, name): value for name, value in given.items() if value != getattr(FIRST_PAGE, name)}
-    return f"?{urlencode(asked)}" if asked else ""
+def _neighbour(given: Mapping[str, Any], side: str, position: str) -> str:
+    """Return the query of a neighbouring page, with the same filters."""
+    filters = {name: value for name, value in given.items() if name not in {"per_page", "page", "after", "before"}}
+    per_page = given.get("per_page", FIRST_PAGE.per_page)
+    return f"?{urlencode({'per_page': per_page, side: position, **filters})}"

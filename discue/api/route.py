@@ -1,110 +1,160 @@
-"""What a route is: one row of the table from which routing, authorisation and documentation follow."""
+"""Routes, and what their handlers receive: one row of the table drives routing, authorization and documentation."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from discue.api.bodies import Body, Nothing
-from discue.api.event_bodies import Takes
+from discue.api.decoding import EventFormat
 from discue.api.negotiation import JSON
-from discue.api.parameters import Parameter
+from discue.api.pagination import Parameter
+from discue.api.structs import Body, LinkTarget, NoBody
+from discue.auth.authenticator import Authenticator
+from discue.auth.rate_limiter import RateLimiter
+from discue.control.context import ControlContext
+from discue.control.domains import DomainChecker
+from discue.control.listener_tests import SampleSender
+from discue.control.pulls import Puller
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.scopes import Access, Principal
+from discue.observability.logs import Log
+from discue.publishing.publish import Publisher
 from discue.store.idempotency import StoredResponse
+from discue.store.store import Store
 
-if TYPE_CHECKING:
-    from discue.api.services import Services
-    from discue.control.context import ControlContext
-
-Gone: TypeAlias = Callable[[], Awaitable[None]]
-
-Shown = TypeVar("Shown", bound=msgspec.Struct)
-
+Phase = Literal["starting", "serving", "draining"]
 Method = Literal["GET", "POST", "PUT", "DELETE"]
+Response = TypeVar("Response", bound=msgspec.Struct)
 
-CREATE: tuple[Method, ...] = ("POST", "PUT")
-"""What creates in a collection: older clients put."""
+CREATE: Final[tuple[Method, ...]] = ("POST", "PUT")
+"""Methods that create in a collection. Older clients use `PUT`."""
 
-NOBODY = Principal(0, "", 0, "", {}, is_operator=False)
-"""Who calls a route that needs no key."""
+SMALL_BODY: Final = 65_536
+"""Maximum size of a body in bytes, unless the route has a `limit` of its own."""
+
+BATCH_BYTES: Final = 8_388_608
+BATCH_MESSAGES: Final = 1_000
+
+ANONYMOUS: Final = Principal(0, "", 0, "", {}, is_operator=False)
+"""The principal of a request without a key."""
+
+
+class Readiness:
+    """Whether the worker serves requests. The worker changes `phase` as it starts and stops."""
+
+    def __init__(self, store: Store) -> None:
+        self.phase: Phase = "starting"
+        self._store = store
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why the service is not ready; None if it is."""
+        if self.phase != "serving":
+            return f"The service is {self.phase}."
+        return None if self._store.healthy else "The database cannot take writes."
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers work with."""
+
+    control: ControlContext
+    publisher: Publisher
+    readiness: Readiness
+    log: Log
+    domain_checks: DomainChecker
+    rates: RateLimiter
+    authenticator: Authenticator
+    samples: SampleSender
+    puller: Puller
 
 
 class Call(msgspec.Struct):
-    """One request as a handler sees it: authenticated, authorised, its body decoded.
+    """A request as its handler sees it: authenticated, authorized, its body decoded."""
 
-    `ids` are those in the path, in order. `base` is the URL before the resource's path, with the version
-    if the request had one; `path` is the path without it. `headers` are those of the response, to be added to.
-    `match` is what the request's If-Match asks for, `once` its idempotency key, `address` the client's. `version` is
-    that of the single resource that is shown; without one the response has no ETag. `gone` returns
-    when the client has gone away.
-    """
-
-    services: "Services"
+    services: Services
     ids: tuple[str, ...]
+    """The ids in the path, in order."""
     base: str
+    """The URL in front of the resource's path, with the version if the request has one."""
     path: str
+    """The path without the version."""
     query: str
     principal: Principal
     body: Any
     headers: list[tuple[str, str]]
+    """The headers of the response, to be added to."""
+    parameters: tuple[Parameter, ...] = ()
+    """The query parameters of the route."""
     match: EntityTags | None = None
-    once: IdempotencyKey | None = None
+    """The `If-Match` header."""
+    idempotency_key: IdempotencyKey | None = None
     version: str = ""
+    """The version of the resource in the response; empty: the response has no ETag."""
     address: str = ""
+    """The client's address."""
     method: str = "GET"
-    gone: Gone | None = None
+    disconnected: Callable[[], Awaitable[None]] | None = None
+    """Returns when the client has disconnected."""
     wants_events: bool = False
+    """Whether the client prefers server-sent events."""
 
     @property
     def url(self) -> str:
-        """Where the request went, without its query."""
+        """The URL of the request, without its query."""
         return self.base + self.path
 
     @property
-    def control(self) -> "ControlContext":
-        """The control plane for this request: changes and deletions are bound to its If-Match."""
+    def control(self) -> ControlContext:
+        """The control plane. It applies the request's `If-Match` to changes and deletions."""
         control = self.services.control
         return control if self.match is None else replace(control, match=self.match)
 
-    def with_etag(self, stored: msgspec.Struct, answer: Shown) -> Shown:
-        """The answer, which then has an ETag: it shows one stored thing, and nothing but that can be changed of it."""
+    @property
+    def listener_path(self) -> tuple[str, str]:
+        """The ids of the queue and the listener in the path."""
+        return self.ids[0], self.ids[1]
+
+    def item(self, alias: str, public_id: str) -> LinkTarget:
+        """Return the link to an item of this collection."""
+        return LinkTarget(alias, public_id, f"{self.url}/{public_id}")
+
+    def with_etag(self, stored: msgspec.Struct, response: Response) -> Response:
+        """Give the response an ETag: it shows one resource, and all that requests can change of it is `stored`."""
         self.version = version_of(stored)
-        return answer
+        return response
 
 
 class RawResponse(msgspec.Struct, frozen=True):
-    """An answer that is there as bytes already. It is sent with the media type of its route."""
+    """A response that is encoded already, in the media type of its route."""
 
     content: bytes
 
 
 class EventStream(msgspec.Struct, frozen=True):
-    """An answer of server-sent events, in pieces that come one after another until the client goes away."""
+    """A response of server-sent events, until the client disconnects."""
 
     pieces: AsyncGenerator[bytes, None]
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[msgspec.Struct]]
-"""Answers with the response's struct, with a Page, or where that is wanted with a Stream."""
+"""Returns the response's struct, a RawResponse or an EventStream."""
 
-Limit: TypeAlias = Callable[["Services", Principal, tuple[str, ...]], Awaitable[int]]
-"""How many bytes a body can have, where that depends on what the path names."""
+BodyLimit: TypeAlias = Callable[[Services, Principal, tuple[str, ...]], Awaitable[int]]
+"""Returns the maximum size of a body in bytes, which depends on the ids in the path."""
 
 Repeat: TypeAlias = Callable[[Call, StoredResponse], msgspec.Struct]
-"""Makes the first answer again from what was kept of it."""
-
-SMALL_BODY = 65_536
+"""Recreates the first response from what was stored of it."""
 
 
 class Needs(msgspec.Struct, frozen=True):
-    """The scope that a key must have.
+    """The scope that a key needs.
 
-    A key that is confined to targets must have one of the path's ids among them, and where the path has
-    none (something is created in a root collection) must not be confined. A `listing` is open to every
-    key with the scope: its handler leaves out what the targets do not cover.
+    If the key is restricted to targets, one of the ids in the path must be a target. A path without ids (creation in a
+    root collection) needs an unrestricted key. A `listing` accepts every key with the scope; its handler leaves out
+    what is not a target.
     """
 
     resource: str
@@ -120,59 +170,58 @@ class Needs(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One row: `path` is a template without a version, `needs` is None where no key is needed.
-
-    `statuses` are those beyond the ones that follow from the rest of the row. `limit` is asked for bodies that are
-    not small. `repeat` is for what creates and keeps less than its whole answer under an idempotency key. What
-    `publishes` is refused before its body is read when too much waits for the store already.
-    `events`: whether it takes CloudEvents in place of its body.
-    `media_type` is that of the answer; where it is not JSON, the handler answers with a Page. One that
-    `keeps_nothing` takes no idempotency key. One that `streams` answers with a Stream whoever wants that.
-
-    The rest is for the documentation. Every row needs a `summary` (a few words that begin with a verb), one
-    that takes a body an `example` of it that works as it stands, one whose query is read the parameters of that
-    (`query`; PAGES for a list). `required` are fields that are missing only at the cost of a 400, though the
-    type of the request does not say so; `required_unless` is a field, and a value of it with which they cannot be there
-    at all. New fields of requests and responses are described in `field_rules`.
-    """
+    """One row of the table of routes."""
 
     methods: tuple[Method, ...]
     path: str
+    """A template without the version."""
     handler: Handler
     response: type[msgspec.Struct]
     needs: Needs | None
-    request: type[Body] = Nothing
+    """None: no key is needed."""
+    request: type[Body] = NoBody
     statuses: tuple[int, ...] = ()
-    limit: Limit | None = None
+    """Statuses that do not follow from the rest of the row."""
+    limit: BodyLimit | None = None
+    """Asked for bodies that are not small."""
     repeat: Repeat | None = None
+    """For routes that store less than their whole response under an idempotency key."""
     publishes: bool = False
-    events: Takes | None = None
+    """Whether it is refused before its body is read if too much waits for the store already."""
+    events: EventFormat | None = None
+    """Which CloudEvents it accepts instead of its body."""
     media_type: str = JSON
+    """The media type of the response. Anything but JSON is returned as a RawResponse."""
     ignores_idempotency_key: bool = False
     streams: bool = False
+    """Whether it can respond with an EventStream."""
+
     summary: str = ""
+    """A few words that begin with a verb."""
     description: str = ""
     query: tuple[Parameter, ...] = ()
     required: tuple[str, ...] = ()
+    """Fields of the body that this route needs although their type makes them optional."""
     required_unless: tuple[str, str] | None = None
+    """A field and a value of it with which the `required` fields are forbidden."""
     example: Mapping[str, Any] | None = None
+    """A body that works as it is."""
 
     @property
     def creates(self) -> bool:
-        """Whether it takes an idempotency key, which is an organization's. What needs to read alone keeps nothing."""
+        """Whether it accepts an idempotency key."""
         writes = "POST" in self.methods and self.needs is not None and self.needs.access == "write"
         return writes and not self.ignores_idempotency_key
 
     @property
     def changes(self) -> bool:
-        """Whether it takes an If-Match: its path names what it changes or deletes."""
+        """Whether it accepts `If-Match`: its path names what it changes or deletes."""
         return self.is_single_resource and ("PUT" in self.methods or "DELETE" in self.methods)
 
     @property
     def is_single_resource(self) -> bool:
-        """Whether it is about a single resource."""
         return self.path.endswith("}")
 
     @property
     def takes_body(self) -> bool:
-        return self.request is not Nothing
+        return self.request is not NoBody

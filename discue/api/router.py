@@ -1,31 +1,30 @@
-"""Finding a route: a tree of the steps of paths, one lookup a step."""
+"""The router: a tree of path steps, with one lookup per step."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from discue.api.bodies import Body
 from discue.api.decoding import BodyDecoder
-from discue.api.route import Limit, Needs, Route
+from discue.api.route import Route
+from discue.api.structs import SCHEMA_ID, Body
 from discue.domain.errors import MethodNotAllowed, NotFound
 from discue.domain.ids import is_public_id
 
-_REMEMBERED = 4_096
-_VERSION = "/v1"
-_AFTER_VERSION = frozenset({"/", ""})
-_SCHEMA_ID = re.compile(r"[0-9a-f]{64}")
-_STATUS = re.compile(r"[1-5][0-9]{2}")
+_CACHED_PATHS: Final = 4_096
+_SHOWN_PATH: Final = 200
+_VERSION: Final = "/v1"
+_AFTER_VERSION: Final = frozenset({"/", ""})
 
-_FORMS: Mapping[str, Callable[[str], object]] = {
-    "{schema_id}": _SCHEMA_ID.fullmatch,
-    "{status}": _STATUS.fullmatch,
+_FORMS: Final[Mapping[str, Callable[[str], object]]] = {
+    "{schema_id}": re.compile(SCHEMA_ID).fullmatch,
+    "{status}": re.compile(r"[1-5][0-9]{2}").fullmatch,
 }
-"""The names in braces that do not stand for the id of a resource."""
+"""The steps in braces that are not the id of a resource."""
 
 
 class CompiledRoute:
-    """A route made ready to serve."""
+    """A route with what serving it needs, computed once."""
 
     __slots__ = (
         "changes",
@@ -38,97 +37,101 @@ class CompiledRoute:
         "media_type",
         "needs",
         "publishes",
-        "route",
+        "query",
+        "repeat",
         "streams",
         "takes_body",
     )
 
     def __init__(self, route: Route) -> None:
-        self.route = route
         self.handler = route.handler
-        self.needs: Needs | None = route.needs
+        self.needs = route.needs
         self.decode = BodyDecoder[Body](route.request).decode
         self.takes_body = route.takes_body
         self.creates = route.creates
         self.changes = route.changes
         self.has_etag = route.is_single_resource or route.creates
-        self.limit: Limit | None = route.limit
+        self.limit = route.limit
         self.publishes = route.publishes
         self.events = route.events
         self.media_type = route.media_type
         self.streams = route.streams
+        self.query = route.query
+        self.repeat = route.repeat
 
 
 class Match(NamedTuple):
-    """Where a request leads. `version` is "/v1" or empty, `path` what follows it."""
+    """The route of a request."""
 
-    endpoint: CompiledRoute
+    route: CompiledRoute
     ids: tuple[str, ...]
     version: str
+    """`/v1` or empty."""
     path: str
+    """The path without the version."""
 
 
 class _Node:
-    __slots__ = ("endpoints", "id", "steps", "takes")
+    __slots__ = ("id", "matches", "routes", "steps")
 
     def __init__(self) -> None:
         self.steps: dict[str, _Node] = {}
         self.id: _Node | None = None
-        self.takes: Callable[[str], object] = is_public_id
-        self.endpoints: dict[str, CompiledRoute] = {}
+        self.matches: Callable[[str], object] = is_public_id
+        """What the step that leads to this node must look like, if it is in braces."""
+        self.routes: dict[str, CompiledRoute] = {}
 
 
 class Router:
-    """Finds routes: `find(method, path)`. A step of a template in braces takes anything of its form, mostly an id's."""
+    """Finds the route of a request with `find(method, path)`."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        """Raises ValueError when two routes claim the same method and path."""
+        """Raises ValueError if two routes have the same method and path."""
         self._root = _Node()
         for route in routes:
             self._add(route)
-        # Clients publish to the same few paths; only what leads somewhere is remembered.
-        self.find = lru_cache(_REMEMBERED)(self._find)
+        # Clients publish to few paths. Errors are not cached.
+        self.find = lru_cache(_CACHED_PATHS)(self._find)
 
     def _add(self, route: Route) -> None:
         node = self._root
         for step in route.path.split("/")[1:]:
-            node = _below(node, step)
-        endpoint = CompiledRoute(route)
+            if not step.startswith("{"):
+                node = node.steps.setdefault(step, _Node())
+                continue
+            if node.id is None:
+                node.id = _Node()
+                node.id.matches = _FORMS.get(step, is_public_id)
+            node = node.id
+        compiled = CompiledRoute(route)
         for method in ("HEAD", *route.methods) if "GET" in route.methods else route.methods:
-            if node.endpoints.setdefault(method, endpoint) is not endpoint:
+            if node.routes.setdefault(method, compiled) is not compiled:
                 raise ValueError(f"Two routes for {method} {route.path}")
 
     def _find(self, method: str, path: str) -> Match:
-        """Raises NotFound, or MethodNotAllowed with the methods that are."""
-        version = ""
+        """Raises NotFound, and MethodNotAllowed with the allowed methods."""
+        version, rest = "", path
         if path.startswith(_VERSION) and path[3:4] in _AFTER_VERSION:
-            version, path = _VERSION, path[3:] or "/"
+            version, rest = _VERSION, path[3:] or "/"
         node = self._root
         ids: list[str] = []
-        for step in path.split("/")[1:]:
+        for step in rest.split("/")[1:]:
             following = node.steps.get(step)
             if following is None:
                 following = node.id
-                if following is None or not following.takes(step):
-                    raise NotFound
+                if following is None or not following.matches(step):
+                    raise _no_route(method, path)
                 ids.append(step)
             node = following
-        return Match(_endpoint(node, method), tuple(ids), version, path)
+        if not node.routes:
+            raise _no_route(method, path)
+        route = node.routes.get(method)
+        if route is None:
+            allowed = tuple(sorted(node.routes))
+            raise MethodNotAllowed(f"{method} is not supported here. Allowed: {', '.join(allowed)}.", allow=allowed)
+        return Match(route, tuple(ids), version, rest)
 
 
-def _below(node: _Node, step: str) -> _Node:
-    if not step.startswith("{"):
-        return node.steps.setdefault(step, _Node())
-    if node.id is None:
-        node.id = _Node()
-        node.id.takes = _FORMS.get(step, is_public_id)
-    return node.id
-
-
-def _endpoint(node: _Node, method: str) -> CompiledRoute:
-    endpoint = node.endpoints.get(method)
-    if endpoint is None:
-        if not node.endpoints:
-            raise NotFound
-        raise MethodNotAllowed(allow=tuple(sorted(node.endpoints)))
-    return endpoint
+def _no_route(method: str, path: str) -> NotFound:
+    shown = path[:_SHOWN_PATH].encode(errors="replace").decode()
+    return NotFound(f"No route for {method} {shown}.")

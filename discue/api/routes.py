@@ -1,33 +1,25 @@
-"""The table: every route of the API. What is not here is a 404, and what is here is checked as its row says."""
+"""The table of all routes of the API."""
 
 from discue.api.resources import (
     api_keys,
-    attempts,
-    channels,
     deliveries,
-    delivery_tests,
     domains,
-    events,
-    filter_tests,
-    limits,
+    listener_tests,
     listeners,
     messages,
-    missed,
     organizations,
     pulls,
     queues,
     redeliveries,
     replays,
     schedules,
-    schemas,
     secrets,
     service,
-    statistics,
     topic_messages,
     topics,
+    usage,
     users,
 )
-from discue.api.resources.documentation import routes_of
 from discue.api.route import Route
 
 _DESCRIBED: tuple[Route, ...] = (
@@ -35,27 +27,20 @@ _DESCRIBED: tuple[Route, ...] = (
     *organizations.ROUTES,
     *api_keys.ROUTES,
     *queues.ROUTES,
-    *schemas.ROUTES,
     *listeners.ROUTES,
     *secrets.ROUTES,
-    *filter_tests.ROUTES,
-    *delivery_tests.ROUTES,
-    *missed.ROUTES,
+    *listener_tests.ROUTES,
     *redeliveries.ROUTES,
     *replays.ROUTES,
     *pulls.ROUTES,
     *messages.ROUTES,
     *schedules.ROUTES,
     *topics.ROUTES,
-    *channels.ROUTES,
     *topic_messages.ROUTES,
     *deliveries.ROUTES,
-    *attempts.ROUTES,
     *domains.ROUTES,
     *users.ROUTES,
-    *statistics.ROUTES,
-    *events.ROUTES,
-    *limits.ROUTES,
+    *usage.ROUTES,
 )
 
-ROUTES: tuple[Route, ...] = (*_DESCRIBED, *routes_of(_DESCRIBED))
+ROUTES: tuple[Route, ...] = (*_DESCRIBED, *service.documentation_of(_DESCRIBED))

@@ -9,7 +9,7 @@ from discue.auth.control_plane_cache import ControlPlaneCache, KeyRecord, KeyRej
 from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.domain import api_key
 from discue.domain.clock import Clock
-from discue.domain.errors import LockedOut
+from discue.domain.errors import LockedOut, Overloaded
 from discue.domain.ids import RowIds
 from discue.domain.lockout import LockoutSubject
 from discue.observability.logs import Log
@@ -37,7 +37,7 @@ class Authenticator:
         self._clock = clock
         self._row_ids = row_ids
         self._log = log
-        self._semaphore = KeyedSemaphore(at_once=_CHECKS_AT_ONCE, waiting=_WAITING)
+        self._semaphore = KeyedSemaphore[str](limit=_CHECKS_AT_ONCE, max_waiting=_WAITING, refusal=_overloaded)
         # Not more: what others change in the control plane must not wait behind a crowd that guesses keys.
         self._writing = asyncio.Semaphore(_WRITES_AT_ONCE)
 
@@ -56,7 +56,7 @@ class Authenticator:
         Raises LockedOut.
         """
         subject = LockoutSubject("address", subject_of(address))
-        async with self._semaphore.turn(subject.name):
+        async with self._semaphore.hold(subject.name):
             self._refuse_locked("", address)
             found = await work()
             if found is None:
@@ -65,8 +65,8 @@ class Authenticator:
 
     async def _check(self, presented: str, address: str) -> KeyRecord:
         """One that is not known yet, be it valid or not. The address comes first always: turns cannot be crossed."""
-        turn = self._semaphore.turn
-        async with turn(subject_of(address)), turn(f"key {api_key.claimed_id(presented)}"):
+        hold = self._semaphore.hold
+        async with hold(subject_of(address)), hold(f"key {api_key.claimed_id(presented)}"):
             # Those before may have failed.
             self._refuse_locked(presented, address)
             try:
@@ -110,3 +110,7 @@ def _subject(rejected: KeyRejected, address: str) -> LockoutSubject:
 def _refuse(remaining_ms: int) -> None:
     if remaining_ms:
         raise LockedOut(retry_after_seconds=-(-remaining_ms // 1_000))
+
+
+def _overloaded() -> Overloaded:
+    return Overloaded("Too many attempts to authenticate are waiting. Try again soon.")

@@ -1,49 +1,59 @@
-"""At most so many at once for each name; the others wait for their turn, and not too many of them."""
+"""A semaphore per key, with a cap on waiters."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
 
-from discue.domain.errors import Overloaded
+K = TypeVar("K", bound=Hashable)
 
 
-class KeyedSemaphore:
-    """Remembers a name for as long as somebody is at it. Used from one event loop."""
+class KeyedSemaphore(Generic[K]):
+    """Limits concurrency per key. A key takes memory only while it is held or waited for. Used from one event loop."""
 
-    def __init__(self, *, at_once: int, waiting: int) -> None:
-        """`waiting` bounds how many there are under all names together, those at it included."""
-        self._at_once = at_once
-        self._waiting = waiting
-        self._inside = 0
-        self._gates: dict[str, tuple[asyncio.Semaphore, int]] = {}
+    def __init__(
+        self, *, limit: int, max_waiting: int, refusal: Callable[[], Exception], timeout_seconds: float | None = None
+    ) -> None:
+        """`max_waiting` is the cap over all keys together. `refusal` makes the error for a caller that cannot wait."""
+        self.timeout_seconds = timeout_seconds
+        self.max_waiting = max_waiting
+        self._limit = limit
+        self._refusal = refusal
+        self._waiting = 0
+        self._slots: dict[K, tuple[asyncio.Semaphore, int]] = {}
 
-    @property
-    def names(self) -> int:
-        """How many are remembered."""
-        return len(self._gates)
+    def __len__(self) -> int:
+        return len(self._slots)
 
     @asynccontextmanager
-    async def turn(self, name: str) -> AsyncIterator[None]:
-        """Wait for a turn, and have it while the block lasts. Raises Overloaded where too many wait already."""
-        if self._inside >= self._waiting:
-            raise Overloaded("Too many attempts to authenticate are waiting. Try again soon.")
-        gate = self._enter(name)
+    async def hold(self, key: K) -> AsyncIterator[None]:
+        """Hold one of the key's slots, in the order of arrival. Raises the refusal."""
+        semaphore, users = self._slots.get(key) or (asyncio.Semaphore(self._limit), 0)
+        self._slots[key] = semaphore, users + 1
         try:
-            async with gate:
+            if semaphore.locked():
+                await self._wait(semaphore)
+            else:
+                await semaphore.acquire()
+            try:
                 yield
+            finally:
+                semaphore.release()
         finally:
-            self._leave(name)
+            _, users = self._slots[key]
+            if users == 1:
+                del self._slots[key]
+            else:
+                self._slots[key] = semaphore, users - 1
 
-    def _enter(self, name: str) -> asyncio.Semaphore:
-        gate, inside = self._gates.get(name) or (asyncio.Semaphore(self._at_once), 0)
-        self._gates[name] = gate, inside + 1
-        self._inside += 1
-        return gate
-
-    def _leave(self, name: str) -> None:
-        gate, inside = self._gates[name]
-        self._inside -= 1
-        if inside == 1:
-            del self._gates[name]
-        else:
-            self._gates[name] = gate, inside - 1
+    async def _wait(self, semaphore: asyncio.Semaphore) -> None:
+        if self._waiting >= self.max_waiting:
+            raise self._refusal()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                await semaphore.acquire()
+        except TimeoutError:
+            raise self._refusal() from None
+        finally:
+            self._waiting -= 1

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import msgspec
 
 from discue.api.body import BodyReader
-from discue.api.links import base_of, link_to
-from discue.api.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
+from discue.api.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope, base_url
+from discue.api.structs import link_to
 from discue.control.context import ControlContext
 from discue.control.encryption import opened
 from discue.crypto.signatures import SignatureInvalid, verify
@@ -75,7 +75,7 @@ class Inbox:
         if scope.method not in _ALLOWED:
             raise MethodNotAllowed(allow=_ALLOWED)
         shown = [_shown(received) for received in reversed(self._received)]
-        links = link_to(base_of(scope, scope.headers) + PATH)
+        links = link_to(base_url(scope, scope.headers) + PATH)
         content = msgspec.json.encode({"received": shown, "_links": links})
         return msgspec.json.format(content) if "pretty=true" in scope.query_string.split("&") else content
 

@@ -13,10 +13,9 @@ from random import SystemRandom
 
 from discue.api.app import App
 from discue.api.resources import service
-from discue.api.route import Route
+from discue.api.route import Readiness, Route, Services
 from discue.api.routes import ROUTES
 from discue.api.rsgi import Application
-from discue.api.services import Readiness, Services
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.config.settings import Settings

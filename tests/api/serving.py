@@ -16,9 +16,8 @@ from typing import Any, TypeVar
 import httpx
 
 from discue.api.app import App
-from discue.api.route import Route
+from discue.api.route import Readiness, Route, Services
 from discue.api.routes import ROUTES
-from discue.api.services import Readiness, Services
 from discue.auth.authenticator import Authenticator
 from discue.auth.rate_limiter import RateLimiter
 from discue.config.settings import Settings
@@ -90,6 +89,7 @@ class Service:
     operator: str
     transport: httpx.HTTPTransport
     pulls: Pulls
+    app: App
     clients: int = 0
 
     @property
@@ -207,6 +207,7 @@ class _Thread:
                     # One for all clients: making one costs as much as ten requests.
                     transport=DescribedTransport(route.path for route in self._routes),
                     pulls=pulls,
+                    app=app,
                 )
             )
             await self._stop.wait()

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from discue.api import bodies
-from discue.api.openapi.field_rules import EXAMPLE_IDS
+from discue.api.resources.users import InvitationBody
 from discue.api.route import Method, Needs, Route
 from discue.api.routes import ROUTES
+from discue.api.structs import EXAMPLE_IDS
 from discue.domain.scopes import Scope, all_scopes
 from tests.api.serving import Cast
 
@@ -18,28 +18,28 @@ from tests.api.serving import Cast
 ENGINES_MEANT = ["sqlite"]
 
 # A new request type, or a new name in braces, has to be given here before its route passes.
-BODIES: dict[type[bodies.Body], dict[str, Any]] = {
-    bodies.OrganizationBody: {},
-    bodies.ApiKeyBody: {},
-    bodies.DomainBody: {"hostname": "localhost", "port": 1_031},
-    bodies.QueueBody: {},
-    bodies.ListenerBody: {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"},
-    bodies.SecretBody: {},
-    bodies.AcknowledgementsBody: {"acknowledge": ["0" * 21 + "1"]},
-    bodies.FilterTestBody: {"filter": {"key": "x"}, "data": "hello"},
-    bodies.DeliveryTestBody: {},
-    bodies.MessageBody: {"data": "hello"},
-    bodies.TopicBody: {},
-    bodies.ChannelBody: {"queue_id": EXAMPLE_IDS["queue_id"]},
-    bodies.TopicMessageBody: {"data": "hello", "subject": "orders.paid"},
-    bodies.TopicBatchBody: {"messages": [{"data": "hello"}]},
-    bodies.BatchBody: {"messages": [{"data": "hello"}]},
-    bodies.MessageChange: {},
-    bodies.UserBody: {"email": "ada@example.com", "role": "viewer"},
-    bodies.RedeliveryBody: {"all": True},
-    bodies.ScheduleBody: {"cron": "@daily", "data": "hello"},
-    bodies.ReplayBody: {"from_at": 0},
-    bodies.InvitationBody: {"password": "correct horse battery"},
+BODIES: dict[str, dict[str, Any]] = {
+    "OrganizationBody": {},
+    "ApiKeyBody": {},
+    "DomainBody": {"hostname": "localhost", "port": 1_031},
+    "QueueBody": {},
+    "ListenerBody": {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"},
+    "SecretBody": {},
+    "AcknowledgementsBody": {"acknowledge": ["0" * 21 + "1"]},
+    "FilterTestBody": {"filter": {"key": "x"}, "data": "hello"},
+    "DeliveryTestBody": {},
+    "MessageBody": {"data": "hello"},
+    "TopicBody": {},
+    "ChannelBody": {"queue_id": EXAMPLE_IDS["queue_id"]},
+    "TopicMessageBody": {"data": "hello", "subject": "orders.paid"},
+    "TopicBatchBody": {"messages": [{"data": "hello"}]},
+    "BatchBody": {"messages": [{"data": "hello"}]},
+    "MessageChangeBody": {},
+    "UserBody": {"email": "ada@example.com", "role": "viewer"},
+    "RedeliveryBody": {"all": True},
+    "ScheduleBody": {"cron": "@daily", "data": "hello"},
+    "ReplayBody": {"from_at": 0},
+    "InvitationBody": {"password": "correct horse battery"},
 }
 
 PULLED = ("/listeners/{listener_id}/messages", "/listeners/{listener_id}/acknowledgements")
@@ -91,9 +91,9 @@ class World:
         return re.sub(r"\{(\w+)\}", lambda match: self[match[1]], template)
 
     def body(self, route: Route) -> dict[str, Any] | None:
-        if route.request is bodies.InvitationBody:
-            return {**BODIES[route.request], "token": self._cast.user()["invitation"]["token"]}
-        return None if route.request is bodies.Nothing else self.filled(BODIES[route.request])
+        if route.request is InvitationBody:
+            return {**BODIES[route.request.__name__], "token": self._cast.user()["invitation"]["token"]}
+        return None if not route.takes_body else self.filled(BODIES[route.request.__name__])
 
     def filled(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The body with the id of a queue that is there in place of the example's."""
@@ -105,7 +105,7 @@ class World:
 
 
 def request(client: httpx.Client, route: Route, method: Method, path: str) -> httpx.Response:
-    body = None if route.request is bodies.Nothing else BODIES[route.request]
+    body = None if not route.takes_body else BODIES[route.request.__name__]
     return client.request(method, path, json=body)
 
 

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from discue import __version__
-from discue.api.links import LinkTarget, links_of
 from discue.api.routes import ROUTES
+from discue.api.structs import LinkTarget, links_of
 from discue.domain.ids import is_public_id
 from discue.store.store import Store
 from tests.api.serving import Cast, Service, cast_of, served

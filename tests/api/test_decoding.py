@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.api import bodies
 from discue.api.decoding import BodyDecoder, fault_of
+from discue.api.resources.api_keys import ApiKeyBody
+from discue.api.resources.listeners import ListenerBody
+from discue.api.resources.messages import BatchBody, MessageBody
 from discue.domain.errors import BadRequest
 
-message = BodyDecoder(bodies.MessageBody)
-batch = BodyDecoder(bodies.BatchBody)
+message = BodyDecoder(MessageBody)
+batch = BodyDecoder(BatchBody)
 
 names = st.sampled_from(["alias", "name", "id", "created_at", "deliveries"])
 texts = st.text(max_size=30) | st.none()
@@ -121,7 +123,7 @@ def test_what_stands_beside_data_is_bounded() -> None:
 
 @given(st.binary(max_size=60))
 def test_no_bytes_at_all_raise_anything_but_a_bad_request(content: bytes) -> None:
-    for decoder in (message, batch, BodyDecoder(bodies.ApiKeyBody), BodyDecoder(bodies.ListenerBody)):
+    for decoder in (message, batch, BodyDecoder(ApiKeyBody), BodyDecoder(ListenerBody)):
         with suppress(BadRequest):
             decoder.decode(content)
 
@@ -134,7 +136,7 @@ def test_no_bytes_at_all_raise_anything_but_a_bad_request(content: bytes) -> Non
         ("Object missing required field `data` - at `$.messages[0]`", "/messages/0/data", "is required"),
         ("Expected `str | null`, got `int` - at `$.alias`", "/alias", "must be string or null, not integer"),
         ("Expected `object`, got `array`", "", "must be object, not array"),
-        ("Something new - at `$.a[...].b`", "/a/*/b", "is not acceptable: something new"),
+        ("Something new - at `$.a[...].b`", "/a/*/b", "is invalid: something new"),
     ],
 )
 def test_the_decoders_words_become_a_pointer_and_a_rule(text: str, pointer: str, detail: str) -> None:

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 
-from discue.api import wire
+from discue.api.resources.usage import EventCountsView
 from discue.domain.scopes import Scope
 from tests.api.serving import Cast
 
@@ -155,7 +155,7 @@ def test_a_deleted_queue_takes_the_events_of_its_messages_with_it_and_its_own_st
 
 
 def test_statistics_count_everything_in_three_windows(cast: Cast) -> None:
-    assert counts(cast.alice) == {**dict.fromkeys(wire.UsageCounts.__struct_fields__, 0), "api_key_added": 1}
+    assert counts(cast.alice) == {**dict.fromkeys(EventCountsView.__struct_fields__, 0), "api_key_added": 1}
     queue = cast.queue()
     listener = cast.listener(queue)
     batch = {"messages": [{"data": "one"}, {"data": "two"}]}

@@ -11,10 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from discue.api import in_flight
-from discue.api.in_flight import InFlight
 from discue.api.route import Method, Route
 from discue.api.routes import ROUTES
+from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.domain.scopes import Scope
 from discue.store.engine import Batch, BatchOutcome
 from tests.api.serving import Cast, Service
@@ -228,13 +227,13 @@ def test_the_database_holds_neither_the_key_nor_what_was_answered(cast: Cast) ->
 
 
 def test_a_second_request_waits_for_the_first_and_gets_its_answer(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, headers, waits, turn = f"/queues/{cast.queue()}/messages", new_key(), threading.Event(), InFlight._turn
+    path, headers, waits, wait = f"/queues/{cast.queue()}/messages", new_key(), threading.Event(), KeyedSemaphore._wait
 
-    async def seen(self: InFlight, *arguments: Any) -> None:
+    async def seen(self: KeyedSemaphore[Any], *arguments: Any) -> None:
         waits.set()
-        await turn(self, *arguments)
+        await wait(self, *arguments)
 
-    monkeypatch.setattr(InFlight, "_turn", seen)
+    monkeypatch.setattr(KeyedSemaphore, "_wait", seen)
     with held(cast.service) as (came, let_go), ThreadPoolExecutor(2) as threads:
         first = threads.submit(cast.alice.post, path, json={"data": "1"}, headers=headers)
         assert came.wait(10)
@@ -248,7 +247,7 @@ def test_a_second_request_waits_for_the_first_and_gets_its_answer(cast: Cast, mo
 
 
 def test_who_waits_too_long_for_the_first_is_told_to_come_again(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_flight, "LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(cast.service.app._idempotent.in_flight, "timeout_seconds", 0.01)
     path, headers = f"/queues/{cast.queue()}/messages", new_key()
     with held(cast.service) as (came, let_go), ThreadPoolExecutor(1) as threads:
         first = threads.submit(cast.alice.post, path, json={"data": "1"}, headers=headers)

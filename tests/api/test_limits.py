@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import pytest
 
-from discue.api import wire
+from discue.api.resources.service import HealthResponse
 from discue.api.route import Call, Route
 from discue.domain.rate import UNLIMITED
 from discue.domain.scopes import Scope
@@ -208,7 +208,7 @@ async def _fail(_call: Call) -> msgspec.Struct:
     raise RuntimeError
 
 
-FAILING = Route(methods=("GET",), path="/failing", handler=_fail, response=wire.Health, needs=None)
+FAILING = Route(methods=("GET",), path="/failing", handler=_fail, response=HealthResponse, needs=None)
 
 
 def test_an_address_has_a_limit_of_its_own_and_valid_keys_do_not_count_for_it(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import pytest
 
-from discue.api.resources.messages import is_json_text
+from discue.api.decoding import is_json_text
 from discue.domain.ids import is_public_id
 from tests.api.serving import Cast
 

@@ -11,7 +11,7 @@ import apsw
 import httpx
 import pytest
 
-from discue.api.resources.messages import BATCH_BYTES, BATCH_MESSAGES
+from discue.api.route import BATCH_BYTES, BATCH_MESSAGES
 from discue.domain.errors import Overloaded
 from discue.store.engine import Append, Appended, NewEntry
 from tests.api.problems import pointers, problem

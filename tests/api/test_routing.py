@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from discue.api import bodies
+from discue.api.resources.messages import MessageBody
 from discue.api.route import Call, Needs, Route
 from discue.api.router import Router
 from discue.domain.errors import MethodNotAllowed, NotFound
@@ -23,12 +23,12 @@ async def echo(call: Call) -> Echo:
     return Echo(len(call.body.data))
 
 
-OPEN = Route(methods=("POST",), path="/echo", handler=echo, request=bodies.MessageBody, response=Echo, needs=None)
+OPEN = Route(methods=("POST",), path="/echo", handler=echo, request=MessageBody, response=Echo, needs=None)
 GUARDED = Route(
     methods=("POST",),
     path="/queues/{queue_id}/echo",
     handler=echo,
-    request=bodies.MessageBody,
+    request=MessageBody,
     response=Echo,
     needs=Needs("messages", "write"),
 )

@@ -50,7 +50,7 @@ RESPONSE_ROWS = [row for row in rows() if row.kind == "response"]
 ELSEWHERE = {"events.md: address", "events.md: address.id", "events.md: address.name"} | {
     str(row)
     for row in RESPONSE_ROWS
-    if row.name == "DeliveryTestShown"
+    if row.name == "DeliveryTestView"
     and row.cells[0].partition(".")[0] in {"status", "detail", "took_ms", "connection", "timings", "response"}
 }
 """Shown to the operator alone, and of tests that went to a public address."""
@@ -120,7 +120,7 @@ class Samples:
             self._made[component] = list(getattr(self, f"_{component}")())
         return self._made[component]
 
-    def _QueueShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _QueueView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.create("/queues")
         made = self._owner.create(
             "/queues", retention=1, max_message_bytes=10, retry=RETRY, schema={"n": {"type": "number"}}
@@ -129,7 +129,7 @@ class Samples:
         yield self._owner.shown(f"/queues/{made['id']}")
         yield self._owner.create("/queues", json_schema={})
 
-    def _ListenerShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _ListenerView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         queue = self._owner.create("/queues")["id"]
         made = self._owner.create(f"/queues/{queue}/listeners", **NOWHERE, **LISTENER_OPTIONS)
         yield made
@@ -140,10 +140,10 @@ class Samples:
 
         yield self._owner.create(f"/queues/{queue}/listeners", mode="pull", lease_seconds=60)
 
-    def _PulledShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _PulledMessageView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield from self._pulled()[1]
 
-    def _ReceiptShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _ReceiptView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         path, pulled = self._pulled()
         content = {"acknowledge": [each["receipt"] for each in pulled]}
         yield from self._owner.ask("POST", f"{path}/acknowledgements", content).json()["receipts"]
@@ -155,20 +155,20 @@ class Samples:
         self._owner.create(f"{queue}/messages", data="x", **MESSAGE_OPTIONS)
         return path, self._owner.get(f"{path}/messages")["messages"]
 
-    def _SecretShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _SecretView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         path = self._world.path("/queues/{queue_id}/listeners/{listener_id}/secrets")
         yield self._owner.create(path)
         yield self._owner.create(path, type="ed25519")
 
-    def _FilterTestShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _FilterTestView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         path = self._world.path("/queues/{queue_id}/listeners/{listener_id}/filter-tests")
         yield self._owner.ask("POST", path, {"filter": {"key": "x"}, "data": 1}).json()["filter_test"]
 
-    def _DeliveryTestShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _DeliveryTestView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         path = self._world.path("/queues/{queue_id}/listeners/{listener_id}/tests")
         yield self._owner.ask("POST", path, {"data": 1}).json()["test"]
 
-    def _MessageShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _MessageView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         queue = self._owner.create("/queues")["id"]
         self._owner.create(f"/queues/{queue}/listeners", status="disabled", **NOWHERE)
         made = self._owner.create(f"/queues/{queue}/messages", data="x", delay=60, **MESSAGE_OPTIONS)
@@ -180,7 +180,7 @@ class Samples:
         routed = self._owner.create(f"{topic}/messages", data="x", subject="orders.paid")
         yield self._owner.shown(f"/queues/{queue}/messages/{routed['id']}")
 
-    def _DeliveryShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _DeliveryView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         for path in self._tried():
             yield from self._owner.get(f"{path}/deliveries")["deliveries"]
         path = self._blocked()
@@ -196,7 +196,7 @@ class Samples:
         self._owner.until(path, lambda shown: "blocked_by" in shown["deliveries"][0])
         return path
 
-    def _AttemptShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _AttemptView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         for path in self._tried():
             attempts = self._owner.get(f"{path}/attempts")["attempts"]
             for attempt in attempts:
@@ -225,72 +225,72 @@ class Samples:
             self._owner.until(path, lambda shown: all(each["attempts"] for each in shown["deliveries"]))
             yield path
 
-    def _MissedShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _MissedMessageView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         path = one_missed(self._owner)
         yield from self._owner.get(f"{path}/missed")["missed"]
 
-    def _RedeliveryShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _RedeliveryView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         path = self._world.path("/queues/{queue_id}/listeners/{listener_id}/redeliveries")
         yield self._owner.create(path, all=True)
         yield self._owner.create(path, all=True, pace=10)
 
-    def _ScheduleShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _ScheduleView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         path = f"/queues/{self._owner.create('/queues')['id']}/schedules"
         options = {name: value for name, value in MESSAGE_OPTIONS.items() if name != "expires_at"}
         span = {"starts_at": 1, "ends_at": 253_402_300_799_999, "expires_in": 60}
         yield self._owner.create(path, cron="* * * * *", data="x", **span, **options)
 
-    def _ReplayShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _ReplayView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         path = self._world.path("/queues/{queue_id}/listeners/{listener_id}/replays")
         yield self._owner.create(path, from_at=0)
         yield self._owner.create(path, from_at=0, until_at=1, pace=10, filter={"key": "x"})
 
-    def _TopicShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _TopicView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.create("/topics")
         self._world.path("{channel_id}")
         yield self._owner.shown(self._world.path("/topics/{topic_id}"))
 
-    def _ChannelShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _ChannelView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         path = self._world.path("/topics/{topic_id}/channels")
         queue = self._owner.create("/queues")["id"]
         yield self._owner.create(path, queue_id=queue, pattern="orders.>", filter={"key": "x"})
 
-    def _TopicMessageShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _TopicMessageView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         self._world.path("{channel_id}")
         yield self._owner.create(self._world.path("/topics/{topic_id}/messages"), data={"n": 1})
 
-    def _ApiKeyShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _ApiKeyView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.create("/api_keys")
 
-    def _DomainShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _DomainView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.create("/domains", hostname="example.com")
 
-    def _UserShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _UserView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.create("/users", email=f"{fresh()}@example.com", role="viewer")
 
-    def _InvitationShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _InvitationView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         fields = {"email": f"{fresh()}@example.com", "role": "viewer"}
         yield self._owner.ask("POST", "/users", fields).json()["invitation"]
 
-    def _OrganizationShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _OrganizationView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         quotas = {"queues": 1, "listeners": 1, "messages_a_day": 1, "bytes_stored": 1}
         limits: dict[str, Any] = {"rate_limit": 9, "retention": 1, "quotas": quotas}
         yield self._world.operator.create("/organizations", alias=f"org.example.{fresh()}")
         yield self._world.operator.create("/organizations", alias=f"org.example.{fresh()}", **limits)
 
-    def _QueueSchema(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _QueueSchemaResponse(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.get(self._world.path("/queues/{queue_id}/schemas/{schema_id}"))
 
-    def _UsageCounts(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _EventCountsView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield from self._owner.get("/stats/messages")["aggregated_api_usage_events"].values()
 
-    def _LimitsShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _LimitsView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.shown("/limits")
 
     def _Problem(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.refused(422, "POST", "/queues", {"alias": "x"})
 
-    def _EventShown(self) -> Iterator[dict[str, Any]]:  # noqa: N802
+    def _EventView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         alias = f"org.example.{fresh()}"
         self._owner.change(self._world.path("/organizations/{organization_id}"), alias=alias)
         for template in ("/domains/{domain_id}", "/users/{user_id}", "/api_keys/{api_key_id}", "{channel_id}"):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.api.message_options import LONGEST_DELAY_SECONDS, due_at
+from discue.api.delivery_options import LONGEST_DELAY_SECONDS, due_at
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.jobs.delayed import Scheduler
 from discue.dispatch.jobs.schedules import ScheduleRuns

@@ -1,4 +1,4 @@
-"""The OpenAPI document: it follows from the table of routes, the types of bodies, and the rules of their fields."""
+"""The OpenAPI document, derived from the table of routes and the structs of their bodies."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,43 +7,42 @@ import msgspec
 
 from discue import __version__
 from discue.api.negotiation import JSON
-from discue.api.openapi import event_form, filter_language
+from discue.api.openapi.components import CLOUDEVENT_COMPONENTS, FILTER_COMPONENTS, RULE_COMPONENTS
 from discue.api.openapi.operations import body_name, operation_of, parameter_components, tag_of
-from discue.api.openapi.responses import HEADERS, PROBLEM_TYPES, problem_components
-from discue.api.openapi.rule_language import COMPONENTS
+from discue.api.openapi.responses import HEADERS, problem_components
 from discue.api.openapi.schemas import Schema, components_of, with_required
+from discue.api.problems import Problem
 from discue.api.route import Route
 
 Document = dict[str, Any]
 
 _DESCRIPTION = """\
-Asynchronous messaging over HTTP: a message that is published to a queue is sent to every listener of that queue, \
-signed, until it was acknowledged.
+Asynchronous messaging over HTTP: each message published to a queue is sent to every listener of the queue, signed, \
+until the listener acknowledges it.
 
-- `/v1/queues` and `/queues` are the same, and so for every address.
-- JSON in, JSON out. Success is 200, always. `POST` and `PUT` on a collection create; `PUT` on a resource changes the \
-fields it names and leaves the others, and `null` clears.
-- `HEAD` works wherever `GET` does; another method is a 405 with `Allow`.
-- Unknown fields of a body are a 400, unknown parameters of a query are ignored. Fields that only responses have may \
-be sent back.
+- The prefix `/v1` is optional: `/v1/queues` and `/queues` are the same.
+- Requests and responses are JSON. Every success is a 200. `POST` and `PUT` on a collection create. `PUT` on a \
+resource changes the fields that it names; `null` resets a field.
+- `HEAD` works for every `GET`. Other methods get a 405 with `Allow`.
+- Unknown fields of a body get a 400; unknown query parameters are ignored. Read-only fields may be sent back.
 - `alias` and `name` are synonyms.
 """
 
 _TAGS = {
-    "organizations": "The tenants: everything belongs to one. `/api_clients` and `/organizations` are the same.",
+    "organizations": "Tenants: every resource belongs to one. `/api_clients` and `/organizations` are the same.",
     "users": "Members of the organization.",
-    "api_keys": "What lets clients in, and what they may do.",
-    "domains": "Host names that were proved to be the organization's.",
-    "queues": "Logs of messages. Each message goes to every listener.",
-    "schemas": "What the messages of a queue must look like.",
-    "topics": "What is published to them goes by channels into queues.",
-    "channels": "Ways from a topic into queues.",
-    "listeners": "HTTP endpoints that get the messages of a queue.",
-    "secrets": "What deliveries to a listener are signed with.",
-    "messages": "What is published.",
-    "stats": "Counts.",
-    "events": "What was done, within the past 24 hours.",
-    "service": "What needs no key.",
+    "api_keys": "Credentials of clients, with their scopes.",
+    "domains": "Host names that the organization has proved to control.",
+    "queues": "Logs of messages. Each message is sent to every listener.",
+    "schemas": "Schemas that the messages of a queue must match.",
+    "topics": "Messages published to a topic are copied to queues through channels.",
+    "channels": "Connections from a topic to queues.",
+    "listeners": "HTTP endpoints that receive the messages of a queue.",
+    "secrets": "Secrets that requests to a listener are signed with.",
+    "messages": "Published messages, and their deliveries.",
+    "stats": "Numbers of usage events.",
+    "events": "Usage events of the past 24 hours.",
+    "service": "Operations that need no API key.",
 }
 
 _SECURITY = {
@@ -51,13 +50,13 @@ _SECURITY = {
         "type": "apiKey",
         "in": "header",
         "name": "X-API-KEY",
-        "description": "A key: `dsk_`, its id, its secret. The scope that an operation needs is in `x-required-scope`.",
+        "description": "An API key: `dsk_`, its id, its secret. `x-required-scope` is the scope that is needed.",
     }
 }
 
 
 def document_of(routes: Iterable[Route], server: str) -> Document:
-    """The document. `server` is the URL that the paths are below."""
+    """Return the document. `server` is the base URL of the paths."""
     table = tuple(routes)
     schemas = _schemas(table)
     return {
@@ -82,7 +81,7 @@ def document_of(routes: Iterable[Route], server: str) -> Document:
 
 
 def document_bytes(routes: Iterable[Route], server: str) -> bytes:
-    """The document as JSON."""
+    """Return the document as JSON."""
     return msgspec.json.encode(document_of(routes, server))
 
 
@@ -93,11 +92,11 @@ def _tags(table: Sequence[Route]) -> list[dict[str, str]]:
 
 
 def _schemas(table: Sequence[Route]) -> dict[str, Schema]:
-    answers = [route.response for route in table if route.media_type == JSON]
+    responses = [route.response for route in table if route.media_type == JSON]
     requests = [route.request for route in table if route.takes_body]
-    schemas = components_of([*answers, *requests, *PROBLEM_TYPES]) | COMPONENTS | filter_language.COMPONENTS
+    schemas = components_of([*responses, *requests, Problem]) | RULE_COMPONENTS | FILTER_COMPONENTS
     if any(route.events for route in table):
-        schemas |= event_form.COMPONENTS
+        schemas |= CLOUDEVENT_COMPONENTS
     for route in table:
         if route.required:
             schema = schemas[route.request.__name__]

@@ -1,19 +1,18 @@
-"""One operation of the document for each method of each route: its parameters, its body, and what leads on from it."""
+"""The operations of the OpenAPI document, one for each method of each route."""
 
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from discue.api.negotiation import JSON
-from discue.api.openapi import event_form
-from discue.api.openapi.field_rules import EXAMPLE_IDS, PUBLIC_ID
+from discue.api.openapi.components import event_content
 from discue.api.openapi.responses import responses_of, shows_one
 from discue.api.openapi.schemas import Schema, ref_to
-from discue.api.parameters import PRETTY, Parameter
+from discue.api.pagination import PRETTY, Parameter
 from discue.api.route import Method, Route
+from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, SCHEMA_ID
 
 _ETAGS = r'^(?:\*|(?:W/)?"[!#-~]*"(?:, ?(?:W/)?"[!#-~]*")*)$'
-_SCHEMA_ID = "^[0-9a-f]{64}$"
 _STATUS = {"type": "integer", "minimum": 100, "maximum": 599}
 _VERBS: Mapping[Method, str] = {"GET": "get", "POST": "create", "PUT": "change", "DELETE": "delete"}
 _IRREGULAR = {
@@ -26,22 +25,22 @@ _IRREGULAR = {
 
 HEADER_PARAMETERS: dict[str, dict[str, Any]] = {
     "X-Request-Id": {
-        "description": "Comes back in the response where it is 1 to 128 of `[A-Za-z0-9._-]`; otherwise it is replaced.",
+        "description": "Returned in the response if it is 1 to 128 characters of `[A-Za-z0-9._-]`, else replaced.",
         "schema": {"type": "string"},
         "example": "order-17-created",
     },
     "Idempotency-Key": {
-        "description": "For 24 hours the same key with the same request has the first response again.",
+        "description": "Repeating the request with the same key within 24 hours returns the first response.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
         "example": "9f1c7a52-order-17",
     },
     "If-Match": {
-        "description": "Only if the resource still has one of these entity tags; otherwise the answer is 412.",
+        "description": "Responds with 412 unless the resource has one of these entity tags.",
         "schema": {"type": "string", "pattern": _ETAGS},
         "example": "*",
     },
     "If-None-Match": {
-        "description": "Only if the resource has none of these entity tags any more; otherwise the answer is 304.",
+        "description": "Responds with 304 if the resource has one of these entity tags.",
         "schema": {"type": "string", "pattern": _ETAGS},
         "example": '"1b2f3c"',
     },
@@ -49,22 +48,22 @@ HEADER_PARAMETERS: dict[str, dict[str, Any]] = {
 
 
 def parameter_components(routes: Iterable[Route]) -> dict[str, Any]:
-    """The parameters that several operations have, each once. Ids are called by their name in the path."""
+    """Return the parameters that several operations share. Ids have their name in the path."""
     ids = sorted({name for route in routes for name in names_in(route.path)})
     headers = {name: {"name": name, "in": "header", **rest} for name, rest in HEADER_PARAMETERS.items()}
     return {**{name: _id_parameter(name) for name in ids}, **headers, "pretty": _query_parameter(PRETTY)}
 
 
 def names_in(path: str) -> list[str]:
-    """The names in braces."""
+    """Return the names in braces."""
     return re.findall(r"\{(\w+)\}", path)
 
 
 def _id_parameter(name: str) -> dict[str, Any]:
     place = {"name": name, "in": "path", "required": True}
     if name == "status":
-        return {**place, "description": "The status of the error.", "schema": _STATUS, "example": 404}
-    pattern = _SCHEMA_ID if name == "schema_id" else PUBLIC_ID
+        return {**place, "description": "The status of an error.", "schema": _STATUS, "example": 404}
+    pattern = SCHEMA_ID if name == "schema_id" else PUBLIC_ID
     return {
         **place,
         "description": f"The id of the {name.removesuffix('_id').replace('_', ' ').replace('api', 'API')}.",
@@ -84,7 +83,7 @@ def _query_parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def operation_id(method: Method, route: Route) -> str:
-    """Such as `list_queue_listeners`, `create_queue`, `put_queue` (creates as well), `change_queue`."""
+    """Return a name such as `list_queue_listeners`, `create_queue`, `put_queue` (also creates) or `change_queue`."""
     steps = [step for step in route.path.split("/")[1:] if step]
     words = [singular(step) for step in steps if not step.startswith("{")] or ["service"]
     verb = "put" if route.creates and method == "PUT" else _VERBS[method]
@@ -94,14 +93,14 @@ def operation_id(method: Method, route: Route) -> str:
 
 
 def singular(word: str) -> str:
-    """The name of one of them."""
+    """Return the singular of a path step."""
     if word in _IRREGULAR or not word.endswith("s"):
         return word
     return word.removesuffix("s")
 
 
 def tag_of(route: Route) -> str:
-    """What the operation is listed under."""
+    """Return the group of the operation."""
     if route.needs is None:
         return "users" if route.path == "/invitations" else "service"
     if "/secrets" in route.path:
@@ -114,7 +113,7 @@ def tag_of(route: Route) -> str:
 def operation_of(
     method: Method, route: Route, routes: Iterable[Route], components: Mapping[str, Schema]
 ) -> dict[str, Any]:
-    """The operation object."""
+    """Return the operation object."""
     operation: dict[str, Any] = {
         "operationId": operation_id(method, route),
         "tags": [tag_of(route)],
@@ -156,7 +155,7 @@ def _parameters(method: Method, route: Route) -> list[dict[str, Any]]:
 
 
 def body_name(route: Route) -> str:
-    """The component that describes the request's body."""
+    """Return the name of the component for the body."""
     name = route.request.__name__
     return f"New{name.removesuffix('Body')}" if route.required else name
 
@@ -168,12 +167,12 @@ def _request_body(route: Route, components: Mapping[str, Schema]) -> dict[str, A
     if route.example is not None:
         content["example"] = dict(route.example)
     required = not {"required", "oneOf"}.isdisjoint(components[body_name(route)])
-    events = {} if route.events is None else event_form.content_of(route.events)
+    events = {} if route.events is None else event_content(route.events)
     return {"required": required, "content": {JSON: content, **events}}
 
 
 def _links(route: Route, routes: list[Route]) -> dict[str, Any]:
-    """From what was created to all that can be done with it and below it."""
+    """Return links from a created resource to its operations and those on its collections."""
     step = f"{route.path}/"
     found: dict[str, Any] = {}
     for other in routes:

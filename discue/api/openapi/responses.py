@@ -1,24 +1,18 @@
-"""The responses that a route can give: which statuses, with which headers and which body."""
+"""The responses of a route in the OpenAPI document: statuses, headers and bodies."""
 
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from discue.api.negotiation import EVENTS, JSON, PROBLEM
-from discue.api.openapi.examples import example_of
-from discue.api.openapi.schemas import Schema, ref_to
-from discue.api.problems import WWW_AUTHENTICATE, Place, Problem
+from discue.api.openapi.schemas import Schema, direct_structs_of, example_of, ref_to
+from discue.api.problems import WWW_AUTHENTICATE, client_errors
 from discue.api.route import Method, Route
-from discue.domain import errors
 from discue.domain.errors import DiscueError, Unavailable, reason_phrase
-
-LinkTarget = dict[str, dict[str, Any]]
 
 NOT_MODIFIED = 304
 
-# A caller that is locked out is told so wherever it presents a key.
+# 403 everywhere: a key that is presented without need can be locked out, too.
 _ALWAYS = (400, 403, 406, 414, 429, 431, 500, 503)
 _WITH_KEY = (401, 423)
 _WITH_BODY = (408, 413, 415)
@@ -30,7 +24,7 @@ _EVENTS: Mapping[str, Any] = {
     EVENTS: {
         "schema": {
             "type": "string",
-            "description": "Events called `message`: the data of each is a message of the list.",
+            "description": "Events called `message`, each with one message of the list as data.",
         },
         "example": 'event: message\ndata: {"id":"0VbuJFW500I0yWwoGXXf6","receipt":"0000000001l8lCq3JzX4bM"}\n\n',
     }
@@ -39,21 +33,21 @@ _LIMITS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _EVERYWHERE = ("X-Request-Id", *_LIMITS)
 _ETAG = {"type": "string", "pattern": '^"[!#-~]+"$'}
 
-HEADERS: LinkTarget = {
+HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-Id": {
-        "description": "The request's id: the client's own where it is 1 to 128 of `[A-Za-z0-9._-]`.",
+        "description": "The id of the request: the client's own if it is 1 to 128 characters of `[A-Za-z0-9._-]`.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
         "example": "5a1f0c9e-1",
     },
     "X-RateLimit-Limit": {
-        "description": "Requests that can be made in a minute; 2147483647 where there is no limit.",
+        "description": "Requests allowed per minute; 2147483647: unlimited.",
         "required": True,
         "schema": {"type": "integer", "minimum": 0, "maximum": 2_147_483_647},
         "example": 60_000,
     },
     "X-RateLimit-Remaining": {
-        "description": "Requests that are left in this window.",
+        "description": "Requests left in this window.",
         "required": True,
         "schema": {"type": "integer", "minimum": 0, "maximum": 2_147_483_647},
         "example": 59_999,
@@ -65,23 +59,23 @@ HEADERS: LinkTarget = {
         "example": 1_795_536_300,
     },
     "Link": {
-        "description": "The pages beside this one: `next` and `prev` (RFC 8288), absent at the ends.",
+        "description": "The neighbouring pages: `next` and `prev` (RFC 8288).",
         "schema": {"type": "string"},
         "example": '<https://discue.example.com/v1/queues?per_page=10&after=0VbuJFSo00H8Lq7zazFOL>; rel="next"',
     },
     "ETag": {
-        "description": "What `If-Match` and `If-None-Match` compare.",
+        "description": "The entity tag for `If-Match` and `If-None-Match`.",
         "required": True,
         "schema": _ETAG,
         "example": '"kZ0dVJq0W4mDg0Ww.2yD0cQvKx3bN1f7A"',
     },
     "ETag-Of-Created": {
-        "description": "What `If-Match` compares. Messages that are published have none before they are read.",
+        "description": "The entity tag for `If-Match`. The response to a publish has none.",
         "schema": _ETAG,
         "example": '"kZ0dVJq0W4mDg0Ww.2yD0cQvKx3bN1f7A"',
     },
     "Idempotency-Replayed": {
-        "description": "`true` where an earlier request with this key had this answer.",
+        "description": "`true` if this is the response to an earlier request with the same key.",
         "schema": {"type": "string", "const": "true"},
         "example": "true",
     },
@@ -98,17 +92,17 @@ HEADERS: LinkTarget = {
         "example": 1,
     },
     "Retry-After-In-Flight": {
-        "description": "Seconds to wait, where an earlier request with the same idempotency key is in flight.",
+        "description": "Seconds to wait, if an earlier request with the same idempotency key is in flight.",
         "schema": {"type": "integer", "minimum": 0},
         "example": 1,
     },
     "Retry-After-Lockout": {
-        "description": "Seconds to wait, where the caller is locked out.",
+        "description": "Seconds to wait, if the caller is locked out.",
         "schema": {"type": "integer", "minimum": 0},
         "example": 60,
     },
 }
-"""By the name of their component: that of the header, with a word more where a header has a second meaning."""
+"""By the name of their component: the header's, with a suffix for its other meanings."""
 
 _OF_STATUS: Mapping[int, Mapping[str, str]] = {
     401: {"WWW-Authenticate": "WWW-Authenticate"},
@@ -120,13 +114,10 @@ _OF_STATUS: Mapping[int, Mapping[str, str]] = {
 
 
 def shows_one(route: Route) -> bool:
-    """Whether the answer is a single resource at its own address, or a new one: then it has an ETag."""
+    """Whether the response is a single resource, which has an ETag."""
     if not route.creates and not route.path.endswith("}"):
         return False
-    if "id" in route.response.__struct_fields__:
-        return True
-    infos = [field.type for field in msgspec.inspect.type_info(route.response).fields]  # type: ignore[attr-defined]
-    return any("id" in info.cls.__struct_fields__ for info in infos if isinstance(info, msgspec.inspect.StructType))
+    return any("id" in kind.__struct_fields__ for kind in (route.response, *direct_structs_of(route.response)))
 
 
 def is_list(route: Route) -> bool:
@@ -134,7 +125,7 @@ def is_list(route: Route) -> bool:
 
 
 def statuses_of(method: Method, route: Route) -> list[int]:
-    """Every status but 200 that the route can answer this method with."""
+    """Return every status except 200 that the route can respond to a method with."""
     found = {*_ALWAYS, *route.statuses}
     if route.needs is not None:
         found.update(_WITH_KEY)
@@ -151,27 +142,18 @@ def statuses_of(method: Method, route: Route) -> list[int]:
     return sorted(found)
 
 
-def problem_kinds() -> dict[int, type[DiscueError]]:
-    """The error that stands for each status."""
-    found: dict[int, type[DiscueError]] = {}
-    for kind in vars(errors).values():
-        if isinstance(kind, type) and issubclass(kind, DiscueError):
-            found.setdefault(kind.status, kind)
-    return found
-
-
-PROBLEM_TYPES = (Problem, Place)
-
-
 def component_name(status: int) -> str:
     return reason_phrase(status).replace(" ", "")
 
 
-def problem_components() -> LinkTarget:
-    """The responses that are not a 200, each once."""
-    components = {component_name(status): _problem(status, kind) for status, kind in problem_kinds().items()}
+def problem_components() -> dict[str, dict[str, Any]]:
+    """Return the responses that are not a 200, one for each status."""
+    kinds: dict[int, type[DiscueError]] = {}
+    for kind in client_errors():
+        kinds.setdefault(kind.status, kind)
+    components = {component_name(status): _problem(status, kind) for status, kind in kinds.items()}
     components[component_name(NOT_MODIFIED)] = {
-        "description": "What the client has is current.",
+        "description": "The client's copy is current.",
         "headers": {**_header_refs(_EVERYWHERE), "ETag": _header_ref("ETag")},
     }
     return dict(sorted(components.items()))
@@ -195,14 +177,14 @@ def _problem(status: int, kind: type[DiscueError]) -> dict[str, Any]:
 
 
 def responses_of(method: Method, route: Route, components: Mapping[str, Schema]) -> dict[str, Any]:
-    """The responses of one operation by status."""
-    found: dict[str, Any] = {"200": _success(method, route, components)}
+    """Return the responses of an operation by status."""
+    found: dict[str, Any] = {"200": _success(route, components)}
     for status in statuses_of(method, route):
         found[str(status)] = {"$ref": f"#/components/responses/{component_name(status)}"}
     return found
 
 
-def _success(method: Method, route: Route, components: Mapping[str, Schema]) -> dict[str, Any]:
+def _success(route: Route, components: Mapping[str, Schema]) -> dict[str, Any]:
     headers = _header_refs(_EVERYWHERE)
     if is_list(route):
         headers["Link"] = _header_ref("Link")
@@ -211,7 +193,7 @@ def _success(method: Method, route: Route, components: Mapping[str, Schema]) -> 
     if shows_one(route):
         headers["ETag"] = _header_ref("ETag-Of-Created" if route.creates else "ETag")
     return {
-        "description": "Done." if method != "GET" else "What was asked for.",
+        "description": "Success.",
         "headers": headers,
         "content": {route.media_type: _content(route, components), **(_EVENTS if route.streams else {})},
     }

@@ -1,1 +1,3 @@
 """The resources of the API, one file each."""
+
+ROUTES = ()

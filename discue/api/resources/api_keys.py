@@ -1,91 +1,200 @@
 """`/api_keys`."""
 
 from functools import lru_cache
+from typing import Annotated, Any, Final, Self
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
+from msgspec.structs import replace
 
-from discue.api import bodies, wire
-from discue.api.fields import Given, names_changed, names_given, status_of
 from discue.api.idempotency import created
-from discue.api.links import LinkTarget, link_to
-from discue.api.pagination import paged
-from discue.api.parameters import PAGES
+from discue.api.pagination import PAGES, paged
 from discue.api.route import CREATE, Call, Needs, Route
+from discue.api.structs import (
+    NOT_SENT,
+    STATUS,
+    ApiResponse,
+    DeletedResponse,
+    GivenNames,
+    Ignored,
+    Integer,
+    NamedBody,
+    Text,
+    View,
+    doc,
+    instant_doc,
+    link_to,
+    names_changed,
+    names_given,
+    own_id_doc,
+    status_given,
+)
 from discue.control import api_keys
 from discue.control.api_keys import CreatedKey, KeyFields
-from discue.domain import api_key as key_text
 from discue.domain import model
-from discue.domain.scopes import Scopes, parse_scopes, render_scopes
+from discue.domain.api_key import visible_prefix
+from discue.domain.scopes import PROTECTED, RESOURCES, TARGETS_LIMIT, parse_scopes, render_scopes
 
-_REMEMBERED = 1_024
+_CACHED_SCOPES = 1_024
 
 _READ = Needs("api_keys", "read")
 _LIST = Needs("api_keys", "read", listing=True)
 _WRITE = Needs("api_keys", "write")
 
+_TARGET: Final = r"[0-9A-Za-z]{21}|[0-9a-f]{64}"
+_TARGETS: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"type": "string", "pattern": rf"^(?:\*|{_TARGET})?$"},
+        {"type": "array", "const": ["*"]},
+        {"type": "array", "items": {"type": "string", "pattern": rf"^(?:{_TARGET})$"}, "maxItems": TARGETS_LIMIT},
+    ]
+}
+_ACCESS: Final = {"type": "string", "enum": ["read", "write"]}
+_RESOURCE: Final = {"type": "string", "enum": list(RESOURCES)}
+_SCOPE: Final[dict[str, Any]] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"access": {**_ACCESS, "default": "write"}, "targets": _TARGETS},
+}
+_SCOPE_ITEM: Final[dict[str, Any]] = {
+    **_SCOPE,
+    "required": ["resource"],
+    "properties": {"resource": _RESOURCE, **_SCOPE["properties"]},
+}
+_SCOPE_SHOWN: Final[dict[str, Any]] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["access", "targets"],
+    "properties": {"access": _ACCESS, "targets": {"type": "array", "items": {"type": "string"}}},
+}
+_SCOPES_TEXT: Final = (
+    "What the key may do: a map from resource to `access` (`write` includes `read`) and `targets` (ids; all if empty "
+    "or `*`)."
+)
+_EXPIRES_TEXT: Final = "When the key expires; 0: never"
 
-async def create(call: Call) -> wire.ApiKey:
+
+class ApiKeyBody(NamedBody, kw_only=True):
+    """An API key to create, or the changes to one."""
+
+    status: Annotated[Text, STATUS] = UNSET
+    scopes: Annotated[
+        Any,
+        doc(
+            f"{_SCOPES_TEXT} Older clients send a list. Not available through the API: {', '.join(sorted(PROTECTED))}.",
+            {"messages": {"access": "read"}},
+            anyOf=[
+                {"type": "object", "propertyNames": _RESOURCE, "additionalProperties": _SCOPE},
+                {"type": "array", "items": _SCOPE_ITEM},
+            ],
+        ),
+    ] = UNSET
+    expires_at: Annotated[Integer, instant_doc(_EXPIRES_TEXT, 1_893_456_000_000)] = UNSET
+    key: Ignored = NOT_SENT
+    last_used_at: Ignored = NOT_SENT
+
+
+class ApiKeyView(View, kw_only=True, frozen=True):
+    """An API key."""
+
+    id: Annotated[str, own_id_doc("api_key_id")]
+    status: Annotated[str, STATUS]
+    key: Annotated[
+        str,
+        doc(
+            "The key: complete in the response to its creation, later only its first characters.",
+            "dsk_0VbuJFSC00bYtW1nQhRk7",
+            pattern="^dsk_[!-~]+$",
+        ),
+    ]
+    scopes: Annotated[
+        dict[str, dict[str, object]],
+        doc(
+            _SCOPES_TEXT,
+            {"messages": {"access": "read", "targets": []}},
+            propertyNames=_RESOURCE,
+            additionalProperties=_SCOPE_SHOWN,
+        ),
+    ]
+    last_used_at: Annotated[int, instant_doc("When the key was last used; 0: never", 0)]
+    expires_at: Annotated[int, instant_doc(_EXPIRES_TEXT, 0)]
+
+    def without_secrets(self) -> Self:
+        return replace(self, key=visible_prefix(self.id))
+
+
+class ApiKeyResponse(ApiResponse, kw_only=True, frozen=True):
+    """One API key."""
+
+    api_key: Annotated[ApiKeyView, doc("The API key.")]
+
+    def without_secrets(self) -> Self:
+        return replace(self, api_key=self.api_key.without_secrets())
+
+
+class ApiKeysResponse(ApiResponse, kw_only=True, frozen=True):
+    """A page of API keys."""
+
+    api_keys: Annotated[list[ApiKeyView], doc("The API keys, newest first.")]
+
+
+async def create(call: Call) -> ApiKeyResponse:
     fields = _fields(call.body, names_given(call.body))
     return await created(
         call,
         lambda control: api_keys.create(control, call.principal, fields),
-        lambda made: _answer(call, made.key, shown_created(made), f"{call.url}/{made.key.public_id}"),
+        lambda made: _response(call, made.key, new_key_view(made), f"{call.url}/{made.key.public_id}"),
     )
 
 
-async def get(call: Call) -> wire.ApiKey:
+async def get(call: Call) -> ApiKeyResponse:
     found = await api_keys.get(call.control, call.principal, call.ids[0])
-    return _answer(call, found, _shown(found), call.url)
+    return _response(call, found, _view(found), call.url)
 
 
-async def list_all(call: Call) -> wire.ApiKeys:
+async def list_all(call: Call) -> ApiKeysResponse:
     items, links = await paged(
         call,
         lambda selection: api_keys.page(call.control, call.principal, selection),
-        lambda item: LinkTarget(item.alias, item.public_id, f"{call.url}/{item.public_id}"),
+        lambda item: call.item(item.alias, item.public_id),
     )
-    return wire.ApiKeys(api_keys=[_shown(item) for item in items], links=links)
+    return ApiKeysResponse(api_keys=[_view(item) for item in items], links=links)
 
 
-async def change(call: Call) -> wire.ApiKey:
+async def change(call: Call) -> ApiKeyResponse:
     public_id = call.ids[0]
     fields = _fields(call.body, names_changed(call.body, public_id))
     changed = await api_keys.change(call.control, call.principal, public_id, fields)
-    return _answer(call, changed, _shown(changed), call.url)
+    return _response(call, changed, _view(changed), call.url)
 
 
-async def delete(call: Call) -> wire.Deleted:
+async def delete(call: Call) -> DeletedResponse:
     await api_keys.delete(call.control, call.principal, call.ids[0])
-    return wire.Deleted(links=link_to(call.url))
+    return DeletedResponse(links=link_to(call.url))
 
 
-def _answer(call: Call, key: model.ApiKey, shown: wire.ApiKeyShown, url: str) -> wire.ApiKey:
-    return call.with_etag(key, wire.ApiKey(api_key=shown, links=link_to(url)))
+def _response(call: Call, key: model.ApiKey, view: ApiKeyView, url: str) -> ApiKeyResponse:
+    return call.with_etag(key, ApiKeyResponse(api_key=view, links=link_to(url)))
 
 
-def _fields(body: bodies.ApiKeyBody, given: Given) -> KeyFields:
-    status = status_of(body.status)
-    return KeyFields(given.alias, given.name, status, _scopes(body.scopes), body.expires_at)
+def _fields(body: ApiKeyBody, given: GivenNames) -> KeyFields:
+    scopes = UNSET if body.scopes is UNSET else parse_scopes(body.scopes)
+    return KeyFields(given.alias, given.name, status_given(body.status), scopes, body.expires_at)
 
 
-def _scopes(sent: object) -> Scopes | UnsetType:
-    return UNSET if sent is UNSET else parse_scopes(sent)
+def new_key_view(created: CreatedKey) -> ApiKeyView:
+    """Return what clients see of a new key, which includes its secret."""
+    return _view(created.key, created.text)
 
 
-def shown_created(created: CreatedKey) -> wire.ApiKeyShown:
-    """A key as it is shown once: whole."""
-    return _shown(created.key, created.text)
-
-
-def _shown(key: model.ApiKey, text: str | None = None) -> wire.ApiKeyShown:
-    return wire.ApiKeyShown(
+def _view(key: model.ApiKey, text: str | None = None) -> ApiKeyView:
+    return ApiKeyView(
         id=key.public_id,
         alias=key.alias,
         name=key.alias,
         status=key.status,
-        key=key_text.visible_prefix(key.public_id) if text is None else text,
-        scopes=_shown_scopes(key.scopes),
+        key=visible_prefix(key.public_id) if text is None else text,
+        scopes=_rendered_scopes(key.scopes),
         last_used_at=key.last_used_at,
         expires_at=key.expires_at,
         created_at=key.created_at,
@@ -93,8 +202,8 @@ def _shown(key: model.ApiKey, text: str | None = None) -> wire.ApiKeyShown:
     )
 
 
-@lru_cache(_REMEMBERED)
-def _shown_scopes(stored: str) -> dict[str, dict[str, object]]:
+@lru_cache(_CACHED_SCOPES)
+def _rendered_scopes(stored: str) -> dict[str, dict[str, object]]:
     return render_scopes(parse_scopes(msgspec.json.decode(stored)))
 
 
@@ -103,7 +212,7 @@ ROUTES = (
         methods=("GET",),
         path="/api_keys",
         handler=list_all,
-        response=wire.ApiKeys,
+        response=ApiKeysResponse,
         needs=_LIST,
         query=PAGES,
         summary="List API keys",
@@ -112,19 +221,19 @@ ROUTES = (
         methods=CREATE,
         path="/api_keys",
         handler=create,
-        request=bodies.ApiKeyBody,
-        response=wire.ApiKey,
+        request=ApiKeyBody,
+        response=ApiKeyResponse,
         needs=_WRITE,
         statuses=(422,),
         summary="Create an API key",
-        description="The answer is the only one that shows the whole key.",
+        description="Only this response shows the complete key.",
         example={"alias": "billing-reader", "scopes": {"messages": {"access": "read"}}},
     ),
     Route(
         methods=("GET",),
         path="/api_keys/{api_key_id}",
         handler=get,
-        response=wire.ApiKey,
+        response=ApiKeyResponse,
         needs=_READ,
         statuses=(404,),
         summary="Get an API key",
@@ -133,19 +242,19 @@ ROUTES = (
         methods=("PUT",),
         path="/api_keys/{api_key_id}",
         handler=change,
-        request=bodies.ApiKeyBody,
-        response=wire.ApiKey,
+        request=ApiKeyBody,
+        response=ApiKeyResponse,
         needs=_WRITE,
         statuses=(404, 409, 422),
         summary="Change an API key",
-        description="`scopes` replaces the whole map.",
+        description="`scopes` replaces all scopes of the key.",
         example={"status": "disabled"},
     ),
     Route(
         methods=("DELETE",),
         path="/api_keys/{api_key_id}",
         handler=delete,
-        response=wire.Deleted,
+        response=DeletedResponse,
         needs=_WRITE,
         statuses=(404, 409),
         summary="Delete an API key",

@@ -1,28 +1,186 @@
-"""`/queues/{queue_id}/messages/{message_id}/deliveries`."""
+"""Deliveries of a message, and the attempts of deliveries."""
 
-from msgspec import UNSET
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, get_args
 
-from discue.api import wire
-from discue.api.links import LinkTarget
-from discue.api.pagination import paged, selection_of_deliveries
-from discue.api.parameters import DELIVERY_PAGES
+import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import asdict
+
+from discue.api.pagination import DELIVERY_PAGES, LISTENER_ATTEMPT_PAGES, MESSAGE_ATTEMPT_PAGES, paged
 from discue.api.route import Call, Needs, Route
+from discue.api.structs import (
+    COUNT,
+    EXAMPLE_IDS,
+    LISTENER_ID,
+    ApiResponse,
+    LinkTarget,
+    doc,
+    id_doc,
+    instant_doc,
+    link_to,
+)
 from discue.control import messages
+from discue.control.messages import AttemptDetails
 from discue.domain import model
+from discue.domain.attempts import AttemptDetail, FailureKind, StoredAttempt
+from discue.domain.model import DeliveryState
+
+OUTCOME: Final = doc("The outcome.", "failed", enum=["acknowledged", "failed"])
+FAILURE: Final = doc("Why it failed; empty if it did not.", "status", enum=list(get_args(FailureKind)))
+STARTED_AT: Final = instant_doc("When it started")
+DURATION: Final = doc("How long it took, in milliseconds.", 34, **COUNT)
+RESPONSE_STATUS: Final = doc("The status of the response; 0: no response.", 503, minimum=0, maximum=999)
+CONNECTION: Final = doc("The connection. Omitted if none was established or tried.")
+TIMINGS: Final = doc("How long each stage took.")
+REQUEST: Final = doc("What was sent, without the message's data.")
+RESPONSE: Final = doc("The response. Omitted if there was none.")
+
+_READ_MESSAGE: Final = Needs("messages", "read")
+_READ_LISTENER: Final = Needs("listeners", "read")
 
 
-async def list_of_message(call: Call) -> wire.Deliveries:
+class DeliveryView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The delivery of a message to one listener."""
+
+    listener_id: Annotated[str, LISTENER_ID]
+    state: Annotated[
+        str,
+        doc(
+            "The state of the delivery. `filtered`: the listener's filter excludes the message.",
+            "acknowledged",
+            enum=list(get_args(DeliveryState)),
+        ),
+    ]
+    attempts: Annotated[int, doc("Number of attempts so far.", 1, **COUNT)]
+    last_status: Annotated[int, doc("The status of the last response; 0: no response.", 200, minimum=0, maximum=999)]
+    next_attempt_at: Annotated[
+        int | UnsetType,
+        instant_doc("When a `retrying` delivery may be tried again. Omitted during an attempt", 1_795_536_285_000),
+    ] = UNSET
+    missed_reason: Annotated[
+        str | UnsetType, doc("Why a `missed` delivery is not tried again.", "attempts_used_up", pattern="^[a-z_]+$")
+    ] = UNSET
+    blocked_by: Annotated[
+        str | UnsetType, doc("The id of the message that must be settled first.", EXAMPLE_IDS["message_id"])
+    ] = UNSET
+
+
+class DeliveriesResponse(ApiResponse, kw_only=True, frozen=True):
+    """A page of deliveries."""
+
+    deliveries: Annotated[list[DeliveryView], doc("The deliveries, by listener, newest first.")]
+
+
+class HeaderView(msgspec.Struct, frozen=True):
+    """One header field."""
+
+    name: Annotated[str, doc("The name.", "content-type")]
+    value: Annotated[str, doc("The value.", "application/json")]
+
+
+class RequestView(msgspec.Struct, frozen=True):
+    """What was sent, without the message's data."""
+
+    headers: Annotated[
+        list[HeaderView],
+        doc(
+            "The headers. Values that were not chosen by the service are `[hidden]`.",
+            [{"name": "content-type", "value": "application/json"}],
+        ),
+    ]
+
+
+class ResponseView(msgspec.Struct, frozen=True):
+    """The response of a listener."""
+
+    headers: Annotated[
+        list[HeaderView],
+        doc(
+            "The headers, with lower-case names. Values that look like secrets are `[hidden]`.",
+            [{"name": "retry-after", "value": "30"}],
+        ),
+    ]
+    body: Annotated[
+        str,
+        doc("The first 16 KiB of the body. Bytes that are not UTF-8 are replaced.", "down for maintenance"),
+    ]
+    body_bytes: Annotated[int, doc("Number of bytes of the body that were read.", 20, **COUNT)]
+
+
+class ConnectionView(msgspec.Struct, frozen=True):
+    """The connection of an attempt."""
+
+    address: Annotated[
+        str, doc("The address and port that was connected to, or the last one tried.", "203.0.113.7:443")
+    ]
+    reused: Annotated[bool, doc("Whether the connection was reused.", False)]
+
+
+class TimingsView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How long each stage of an attempt took. Stages that were not reached or not needed are omitted."""
+
+    resolve_ms: Annotated[int | UnsetType, doc("DNS lookup, in milliseconds.", 3, **COUNT)] = UNSET
+    connect_ms: Annotated[int | UnsetType, doc("TCP connect, in milliseconds.", 8, **COUNT)] = UNSET
+    tls_ms: Annotated[int | UnsetType, doc("TLS handshake, in milliseconds.", 17, **COUNT)] = UNSET
+    first_byte_ms: Annotated[
+        int | UnsetType, doc("From sending the request to the first byte of the response, in milliseconds.", 5, **COUNT)
+    ] = UNSET
+    total_ms: Annotated[int, doc("Everything together, in milliseconds.", 34, **COUNT)]
+
+
+class AttemptView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An attempt to deliver a message. The fields after `replay_id` are shown for a single attempt only, if kept."""
+
+    id: Annotated[str, id_doc("The id, shared with the usage event of the attempt.", "attempt_id")]
+    message_id: Annotated[
+        str | UnsetType, doc("The id of the message. Omitted once the message is deleted.", EXAMPLE_IDS["message_id"])
+    ] = UNSET
+    listener_id: Annotated[str, LISTENER_ID]
+    number: Annotated[int, doc("The number of the attempt, from 1.", 2, minimum=1)]
+    state: Annotated[str, OUTCOME]
+    status: Annotated[int, RESPONSE_STATUS]
+    error: Annotated[str, FAILURE]
+    detail: Annotated[str, doc("The failure as a sentence.", "The listener answered 503 Service Unavailable.")]
+    took_ms: Annotated[int, DURATION]
+    started_at: Annotated[int, STARTED_AT]
+    created_at: Annotated[int, instant_doc("When it ended and was recorded", 1_795_536_280_034)]
+    replay_id: Annotated[str | UnsetType, id_doc("The id of the replay that it belongs to, if any.", "replay_id")] = (
+        UNSET
+    )
+    next_attempt_at: Annotated[
+        int | UnsetType, instant_doc("When the next attempt may start. Omitted if none follows", 1_795_536_285_000)
+    ] = UNSET
+    connection: Annotated[ConnectionView | UnsetType, CONNECTION] = UNSET
+    timings: Annotated[TimingsView | UnsetType, TIMINGS] = UNSET
+    request: Annotated[RequestView | UnsetType, REQUEST] = UNSET
+    response: Annotated[ResponseView | UnsetType, RESPONSE] = UNSET
+
+
+class AttemptResponse(ApiResponse, kw_only=True, frozen=True):
+    """One attempt."""
+
+    attempt: Annotated[AttemptView, doc("The attempt.")]
+
+
+class AttemptsResponse(ApiResponse, kw_only=True, frozen=True):
+    """A page of attempts."""
+
+    attempts: Annotated[list[AttemptView], doc("The attempts, newest first.")]
+
+
+async def list_deliveries(call: Call) -> DeliveriesResponse:
     items, links = await paged(
         call,
         lambda selection: messages.page_of_deliveries(call.control, call.principal, call.ids, selection),
-        lambda item: _named(call, item),
-        selection=selection_of_deliveries(call.query),
+        lambda item: _listener_target(call, item),
     )
-    return wire.Deliveries(deliveries=[delivery_shown(item) for item in items], links=links)
+    return DeliveriesResponse(deliveries=[delivery_view(item) for item in items], links=links)
 
 
-def delivery_shown(delivery: model.Delivery) -> wire.DeliveryShown:
-    return wire.DeliveryShown(
+def delivery_view(delivery: model.Delivery) -> DeliveryView:
+    """Return what clients see of a delivery."""
+    return DeliveryView(
         delivery.listener_public_id,
         delivery.state,
         delivery.attempts,
@@ -33,25 +191,146 @@ def delivery_shown(delivery: model.Delivery) -> wire.DeliveryShown:
     )
 
 
-def _named(call: Call, delivery: model.Delivery) -> LinkTarget:
-    """Of a delivery there is nothing more to see but its listener."""
+def _listener_target(call: Call, delivery: model.Delivery) -> LinkTarget:
+    """Link to the listener: a delivery has no URL of its own."""
     listener = delivery.listener_public_id
     return LinkTarget(listener, listener, f"{call.base}/queues/{call.ids[0]}/listeners/{listener}")
+
+
+async def list_of_message(call: Call) -> AttemptsResponse:
+    items, links = await paged(
+        call,
+        lambda selection: messages.page_of_attempts(call.control, call.principal, call.ids, selection),
+        lambda item: call.item(item.id, item.id),
+    )
+    return AttemptsResponse(attempts=[_attempt_view(item) for item in items], links=links)
+
+
+async def list_of_listener(call: Call) -> AttemptsResponse:
+    items, links = await paged(
+        call,
+        lambda selection: messages.page_of_listener_attempts(call.control, call.principal, call.ids, selection),
+        lambda item: call.item(item.id, item.id),
+    )
+    return AttemptsResponse(attempts=[_attempt_view(item) for item in items], links=links)
+
+
+async def get_of_message(call: Call) -> AttemptResponse:
+    *path, attempt_id = call.ids
+    return _attempt_response(call, await messages.get_attempt(call.control, call.principal, tuple(path), attempt_id))
+
+
+async def get_of_listener(call: Call) -> AttemptResponse:
+    *path, attempt_id = call.ids
+    return _attempt_response(
+        call, await messages.get_listener_attempt(call.control, call.principal, tuple(path), attempt_id)
+    )
+
+
+def _attempt_response(call: Call, details: AttemptDetails) -> AttemptResponse:
+    view = _attempt_view(details.attempt, **({} if details.detail is None else details_view(details.detail)))
+    return call.with_etag(details.attempt, AttemptResponse(attempt=view, links=link_to(call.url)))
+
+
+def _attempt_view(attempt: StoredAttempt, **details: Any) -> AttemptView:
+    return AttemptView(
+        id=attempt.id,
+        message_id=attempt.message_id or UNSET,
+        listener_id=attempt.listener_public_id,
+        number=attempt.number,
+        state=attempt.state,
+        status=attempt.status,
+        error=attempt.error,
+        detail=attempt.detail,
+        took_ms=attempt.duration_ms,
+        started_at=attempt.ended_at - attempt.duration_ms,
+        created_at=attempt.ended_at,
+        replay_id=attempt.replay_id or UNSET,
+        **details,
+    )
+
+
+def details_view(detail: AttemptDetail) -> dict[str, Any]:
+    """Return the fields of an attempt that are kept for its details only."""
+    timings: dict[str, Any] = {name: value for name, value in asdict(detail.timings).items() if value is not None}
+    return {
+        "next_attempt_at": detail.next_attempt_at or UNSET,
+        "connection": ConnectionView(detail.address, detail.is_reused) if detail.address else UNSET,
+        "timings": TimingsView(**timings),
+        "request": RequestView(_headers(detail.request_headers)),
+        "response": _listener_response(detail),
+    }
+
+
+def _listener_response(detail: AttemptDetail) -> ResponseView | UnsetType:
+    if detail.timings.first_byte_ms is None:
+        return UNSET
+    body = detail.body.decode("utf-8", "replace")
+    return ResponseView(_headers(detail.response_headers), body, detail.body_bytes)
+
+
+def _headers(headers: Iterable[tuple[str, str]]) -> list[HeaderView]:
+    return [HeaderView(name, value) for name, value in headers]
 
 
 ROUTES = (
     Route(
         methods=("GET",),
         path="/queues/{queue_id}/messages/{message_id}/deliveries",
-        handler=list_of_message,
-        response=wire.Deliveries,
-        needs=Needs("messages", "read"),
+        handler=list_deliveries,
+        response=DeliveriesResponse,
+        needs=_READ_MESSAGE,
         statuses=(404,),
         query=DELIVERY_PAGES,
         summary="List the deliveries of a message",
         description=(
-            "One for each listener that was there when the message was stored, the newest listener first; `after` and "
-            "`before` take the id of a listener."
+            "One for each listener that existed when the message was stored, newest listener first. `after` and "
+            "`before` are ids of listeners."
         ),
+    ),
+    Route(
+        methods=("GET",),
+        path="/queues/{queue_id}/messages/{message_id}/attempts",
+        handler=list_of_message,
+        response=AttemptsResponse,
+        needs=_READ_MESSAGE,
+        statuses=(404,),
+        query=MESSAGE_ATTEMPT_PAGES,
+        summary="List the attempts to deliver a message",
+        description="To all listeners, without details.",
+    ),
+    Route(
+        methods=("GET",),
+        path="/queues/{queue_id}/messages/{message_id}/attempts/{attempt_id}",
+        handler=get_of_message,
+        response=AttemptResponse,
+        needs=_READ_MESSAGE,
+        statuses=(404,),
+        summary="Get an attempt to deliver a message",
+        description="With details, if they were kept.",
+    ),
+    Route(
+        methods=("GET",),
+        path="/queues/{queue_id}/listeners/{listener_id}/attempts",
+        handler=list_of_listener,
+        response=AttemptsResponse,
+        needs=_READ_LISTENER,
+        statuses=(404,),
+        query=LISTENER_ATTEMPT_PAGES,
+        summary="List the attempts to deliver to a listener",
+        description=(
+            "Of all its messages, without details. A page can be short or empty and still have a `next`: the list ends "
+            "at the page without one."
+        ),
+    ),
+    Route(
+        methods=("GET",),
+        path="/queues/{queue_id}/listeners/{listener_id}/attempts/{attempt_id}",
+        handler=get_of_listener,
+        response=AttemptResponse,
+        needs=_READ_LISTENER,
+        statuses=(404,),
+        summary="Get an attempt to deliver to a listener",
+        description="With details, if they were kept.",
     ),
 )

@@ -1,12 +1,29 @@
 """`/domains`."""
 
-from discue.api import bodies, wire
-from discue.api.fields import Given, names_changed, names_given
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from discue.api.idempotency import created
-from discue.api.links import LinkTarget, link_to
-from discue.api.pagination import paged
-from discue.api.parameters import PAGES
+from discue.api.pagination import PAGES, paged
 from discue.api.route import CREATE, Call, Needs, Route
+from discue.api.structs import (
+    NOT_SENT,
+    ApiResponse,
+    DeletedResponse,
+    GivenNames,
+    Ignored,
+    Integer,
+    NamedBody,
+    View,
+    doc,
+    instant_doc,
+    link_to,
+    names_changed,
+    names_given,
+    own_id_doc,
+)
 from discue.control import domains
 from discue.control.domains import DomainFields
 from discue.domain.domain_challenge import Domain
@@ -15,65 +32,130 @@ _READ = Needs("domains", "read")
 _LIST = Needs("domains", "read", listing=True)
 _WRITE = Needs("domains", "write")
 
+_HOSTNAME: Final = doc("A DNS name, not an IP address.", "shop.example.com", minLength=4, maxLength=253)
+_PORT: Final = doc(
+    "The port. Verified over http on port 80, else over https. Default: 443.",
+    443,
+    anyOf=[{"enum": [80, 443]}, {"type": "integer", "minimum": 1_024, "maximum": 65_535}],
+)
 
-async def create(call: Call) -> wire.Domain:
+
+class DomainBody(NamedBody, kw_only=True):
+    """A domain to create, or the changes to one. `hostname` and `port` are fixed at creation."""
+
+    hostname: Annotated[str | UnsetType, _HOSTNAME] = UNSET
+    port: Annotated[Integer, _PORT] = UNSET
+    challenge: Ignored = NOT_SENT
+    verification: Ignored = NOT_SENT
+
+
+class HttpsChallengeView(msgspec.Struct, frozen=True):
+    """The file that verifies a domain."""
+
+    file_content: Annotated[str, doc("The content of the file.", "kVb2mXw0Q7tYc4RzLh9PdNfJ3sGa6Ue1Ki8ToBxCvWy")]
+    file_name: Annotated[str, doc("The name of the file.", "Zr5uQk8wYx2LmNc7VtBd3Hf9JgPs4Ea6")]
+    context_path: Annotated[
+        str, doc("The path of the file, without leading and trailing slashes.", ".well-known/discue")
+    ]
+    created_at: Annotated[int, instant_doc("When it was created")]
+    expires_at: Annotated[int, instant_doc("When it expires, unless the file was found before", 1_796_141_080_000)]
+
+
+class ChallengeView(msgspec.Struct, frozen=True):
+    """How to verify a domain."""
+
+    https: Annotated[HttpsChallengeView, doc("A file at `/<context_path>/<file_name>` with exactly this content.")]
+
+
+class VerificationView(msgspec.Struct, frozen=True):
+    """The result of the last check of a domain."""
+
+    verified: Annotated[bool, doc("Whether the domain is verified.", False)]
+    verified_at: Annotated[int, instant_doc("When it was verified; 0: it is not", 0)]
+    checked_at: Annotated[int, instant_doc("When it was last checked; 0: never", 0)]
+    last_error: Annotated[str, doc("Why the last check failed; empty if it did not.", "")]
+
+
+class DomainView(View, kw_only=True, frozen=True):
+    """A domain."""
+
+    id: Annotated[str, own_id_doc("domain_id")]
+    hostname: Annotated[str, _HOSTNAME]
+    port: Annotated[int, _PORT]
+    challenge: Annotated[ChallengeView, doc("How to verify the domain.")]
+    verification: Annotated[VerificationView, doc("Whether it is verified.")]
+
+
+class DomainResponse(ApiResponse, kw_only=True, frozen=True):
+    """One domain."""
+
+    domain: Annotated[DomainView, doc("The domain.")]
+
+
+class DomainsResponse(ApiResponse, kw_only=True, frozen=True):
+    """A page of domains."""
+
+    domains: Annotated[list[DomainView], doc("The domains, newest first.")]
+
+
+async def create(call: Call) -> DomainResponse:
     fields = _fields(call.body, names_given(call.body))
     return await created(
         call,
         lambda control: domains.create(control, call.principal, fields),
-        lambda made: _answer(call, made, f"{call.url}/{made.public_id}"),
+        lambda made: _response(call, made, f"{call.url}/{made.public_id}"),
     )
 
 
-async def get(call: Call) -> wire.Domain:
-    return _answer(call, await domains.get(call.control, call.principal, call.ids[0]), call.url)
+async def get(call: Call) -> DomainResponse:
+    return _response(call, await domains.get(call.control, call.principal, call.ids[0]), call.url)
 
 
-async def list_all(call: Call) -> wire.Domains:
+async def list_all(call: Call) -> DomainsResponse:
     items, links = await paged(
         call,
         lambda selection: domains.page(call.control, call.principal, selection),
-        lambda item: LinkTarget(item.alias, item.public_id, f"{call.url}/{item.public_id}"),
+        lambda item: call.item(item.alias, item.public_id),
     )
-    return wire.Domains(domains=[_shown(item) for item in items], links=links)
+    return DomainsResponse(domains=[_view(item) for item in items], links=links)
 
 
-async def change(call: Call) -> wire.Domain:
+async def change(call: Call) -> DomainResponse:
     public_id = call.ids[0]
     fields = _fields(call.body, names_changed(call.body, public_id))
-    return _answer(call, await domains.change(call.control, call.principal, public_id, fields), call.url)
+    return _response(call, await domains.change(call.control, call.principal, public_id, fields), call.url)
 
 
-async def verify(call: Call) -> wire.Domain:
-    """Raises TooManyRequests while too many of the organization's domains are being verified."""
+async def verify(call: Call) -> DomainResponse:
+    """Raises TooManyRequests while too many domains of the organization are being verified."""
     public_id = call.ids[0]
     domain = await domains.verify(call.control, call.principal, public_id, call.services.domain_checks)
-    return _answer(call, domain, f"{call.base}/domains/{public_id}")
+    return _response(call, domain, f"{call.base}/domains/{public_id}")
 
 
-async def delete(call: Call) -> wire.Deleted:
+async def delete(call: Call) -> DeletedResponse:
     await domains.delete(call.control, call.principal, call.ids[0])
-    return wire.Deleted(links=link_to(call.url))
+    return DeletedResponse(links=link_to(call.url))
 
 
-def _fields(body: bodies.DomainBody, given: Given) -> DomainFields:
+def _fields(body: DomainBody, given: GivenNames) -> DomainFields:
     return DomainFields(given.alias, given.name, body.hostname, body.port)
 
 
-def _answer(call: Call, domain: Domain, url: str) -> wire.Domain:
-    return call.with_etag(domain, wire.Domain(domain=_shown(domain), links=link_to(url)))
+def _response(call: Call, domain: Domain, url: str) -> DomainResponse:
+    return call.with_etag(domain, DomainResponse(domain=_view(domain), links=link_to(url)))
 
 
-def _shown(domain: Domain) -> wire.DomainShown:
+def _view(domain: Domain) -> DomainView:
     challenge, verification = domain.challenge, domain.verification
-    return wire.DomainShown(
+    return DomainView(
         id=domain.public_id,
         alias=domain.alias,
         name=domain.alias,
         hostname=domain.hostname,
         port=domain.port,
-        challenge=wire.ChallengeShown(
-            wire.HttpsChallenge(
+        challenge=ChallengeView(
+            HttpsChallengeView(
                 challenge.file_content,
                 challenge.file_name,
                 challenge.context_path,
@@ -81,7 +163,7 @@ def _shown(domain: Domain) -> wire.DomainShown:
                 challenge.expires_at,
             )
         ),
-        verification=wire.VerificationShown(
+        verification=VerificationView(
             verification.verified, verification.verified_at, verification.checked_at, verification.last_error
         ),
         created_at=domain.created_at,
@@ -94,7 +176,7 @@ ROUTES = (
         methods=("GET",),
         path="/domains",
         handler=list_all,
-        response=wire.Domains,
+        response=DomainsResponse,
         needs=_LIST,
         query=PAGES,
         summary="List domains",
@@ -103,20 +185,20 @@ ROUTES = (
         methods=CREATE,
         path="/domains",
         handler=create,
-        request=bodies.DomainBody,
-        response=wire.Domain,
+        request=DomainBody,
+        response=DomainResponse,
         needs=_WRITE,
         statuses=(422,),
         required=("hostname",),
         summary="Create a domain",
-        description="The answer says which file must be found on it, and what it must hold.",
+        description="The response names the file that verifies the domain, and its content.",
         example={"alias": "shop", "hostname": "shop.example.com", "port": 443},
     ),
     Route(
         methods=("GET",),
         path="/domains/{domain_id}",
         handler=get,
-        response=wire.Domain,
+        response=DomainResponse,
         needs=_READ,
         statuses=(404,),
         summary="Get a domain",
@@ -125,32 +207,32 @@ ROUTES = (
         methods=("PUT",),
         path="/domains/{domain_id}",
         handler=change,
-        request=bodies.DomainBody,
-        response=wire.Domain,
+        request=DomainBody,
+        response=DomainResponse,
         needs=_WRITE,
         statuses=(404, 422),
         summary="Change a domain",
-        description="Its hostname and port cannot be changed. A challenge that has expired is renewed.",
+        description="Its hostname and port cannot change. Renews an expired challenge.",
         example={"alias": "store"},
     ),
     Route(
         methods=("PUT",),
         path="/domains/{domain_id}/verification",
         handler=verify,
-        response=wire.Domain,
+        response=DomainResponse,
         needs=_WRITE,
         statuses=(404, 429),
-        summary="Verify a domain at once",
-        description="Looks for the file, and answers with the domain as it is then, verified or not.",
+        summary="Verify a domain now",
+        description="Checks the file, and returns the domain with the result.",
     ),
     Route(
         methods=("DELETE",),
         path="/domains/{domain_id}",
         handler=delete,
-        response=wire.Deleted,
+        response=DeletedResponse,
         needs=_WRITE,
         statuses=(404,),
         summary="Delete a domain",
-        description="Nothing is verified by it any more.",
+        description="Listeners on it are no longer on a verified domain.",
     ),
 )

@@ -1,110 +1,358 @@
-"""`/queues/{queue_id}/listeners` and `/listeners`."""
+"""`/listeners`, and the listeners of a queue."""
 
+from typing import Annotated, Final, Self
+
+import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import asdict, replace
 
-from discue.api import bodies, wire
 from discue.api.delivery_options import (
-    authentication_of,
-    authentication_shown,
-    effective_shown,
-    filter_shown,
-    options_of,
-    rate_shown,
-    retry_shown,
+    FILTER_EXAMPLE,
+    FORMAT,
+    HEADERS,
+    LEASE,
+    RATE_LIMIT,
+    RETRY,
+    RETRY_SENT,
+    EffectiveOptionsView,
+    RateLimitBody,
+    RateLimitView,
+    Retry,
+    RetryView,
+    effective_view,
+    filter_given,
+    filter_sent_doc,
+    filter_view,
+    rate_given,
+    rate_view,
+    retry_given,
+    retry_view,
 )
-from discue.api.fields import Given, names_changed, names_given, status_of
 from discue.api.idempotency import created
-from discue.api.links import LinkTarget, link_to
-from discue.api.pagination import paged
-from discue.api.parameters import PAGES
+from discue.api.pagination import PAGES, paged
 from discue.api.route import CREATE, Call, Needs, Route
+from discue.api.structs import (
+    COUNT,
+    NOT_SENT,
+    PUBLIC_ID,
+    QUEUE_ID,
+    SECRET,
+    SECRET_EXAMPLE,
+    STATUS,
+    ApiResponse,
+    AsSent,
+    DeletedResponse,
+    GivenNames,
+    HeaderFields,
+    Ignored,
+    Integer,
+    LinkTarget,
+    NamedBody,
+    Text,
+    View,
+    doc,
+    instant_doc,
+    link_to,
+    names_changed,
+    names_given,
+    or_unset,
+    own_id_doc,
+    status_given,
+    text_given,
+    within,
+)
 from discue.control import listeners
-from discue.control.listeners import ListenerDetails, ListenerFields
+from discue.control.listener_options import MAX_IN_FLIGHT, TIMEOUT_SECONDS, OptionFields
+from discue.control.listeners import MODES, ListenerDetails, ListenerFields
+from discue.crypto.endpoint_credentials import (
+    MAX_PEM_CHARACTERS,
+    MAX_SECRET_CHARACTERS,
+    MAX_USERNAME_CHARACTERS,
+    TYPES,
+    AuthenticationFields,
+)
 from discue.domain.listener_health import Liveness
+from discue.domain.model import Authentication
 
 _READ = Needs("listeners", "read")
 _LIST = Needs("listeners", "read", listing=True)
 _WRITE = Needs("listeners", "write")
 
+_URL_LIMITS: Final = {"minLength": 4, "maxLength": 253, "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^#]+$"}
+_NOTIFY_URL: Final = doc(
+    "Where messages are sent: an http or https URL without credentials and fragment. Push mode only.",
+    "https://example.com/notify",
+    **_URL_LIMITS,
+)
+_LIVENESS_URL: Final = doc(
+    "Where the listener's liveness is checked: an http or https URL without credentials and fragment. Push mode only.",
+    "https://example.com/live",
+    **_URL_LIMITS,
+)
+_MODE: Final = doc(
+    "`push` (the default): messages are sent to it. `pull`: its consumers fetch them. Fixed at creation.",
+    "push",
+    enum=list(MODES),
+)
+_TIMEOUT: Final = doc("Timeout of an attempt, response body included, in seconds.", 15, **within(TIMEOUT_SECONDS))
+_MAX_IN_FLIGHT: Final = doc("Maximum number of requests in flight.", 50, **within(MAX_IN_FLIGHT))
+_FILTER_TEXT: Final = "Which messages it receives: conditions on their data, headers and key."
+_SECRET_TEXT: Final = {"minLength": 1, "maxLength": MAX_SECRET_CHARACTERS}
+_PEM: Final = {"minLength": 1, "maxLength": MAX_PEM_CHARACTERS}
+_AUTHENTICATION_TYPE: Final = doc("The authentication scheme.", "oauth2", enum=list(TYPES))
+_USERNAME: Final = doc(
+    "`basic`: the user name, without a colon.", "discue", minLength=1, maxLength=MAX_USERNAME_CHARACTERS
+)
+_TOKEN_URL: Final = doc("`oauth2`: the token endpoint.", "https://login.example.com/token", **_URL_LIMITS)
+_CLIENT_ID: Final = doc("`oauth2`: the client id.", "discue", **_SECRET_TEXT)
+_SCOPE: Final = doc("`oauth2`: the requested scopes.", "orders:write", **_SECRET_TEXT)
+_AUDIENCE: Final = doc(
+    "`oauth2`: the audience of the token, if the token endpoint requires one.", "orders", **_SECRET_TEXT
+)
+_CERTIFICATE: Final = doc(
+    "`certificate`: the client certificate in PEM, followed by its intermediate certificates.",
+    "-----BEGIN CERTIFICATE-----\n…",
+    **_PEM,
+)
 
-async def create(call: Call) -> wire.Listener:
+
+class AuthenticationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """How requests authenticate to the listener. The type decides which of the other fields are needed."""
+
+    type: Annotated[str, _AUTHENTICATION_TYPE]
+    username: Annotated[str | None, _USERNAME] = None
+    password: Annotated[
+        str | None, doc("`basic`: the password. Never shown.", "correct horse battery", **_SECRET_TEXT)
+    ] = None
+    token_url: Annotated[str | None, _TOKEN_URL] = None
+    client_id: Annotated[str | None, _CLIENT_ID] = None
+    client_secret: Annotated[
+        str | None, doc("`oauth2`: the client secret. Never shown.", "correct horse battery", **_SECRET_TEXT)
+    ] = None
+    scope: Annotated[str | None, _SCOPE] = None
+    audience: Annotated[str | None, _AUDIENCE] = None
+    certificate: Annotated[str | None, _CERTIFICATE] = None
+    private_key: Annotated[
+        str | None,
+        doc(
+            "`certificate`: the private key in PEM, not encrypted. Never shown.",
+            "-----BEGIN PRIVATE KEY-----\n…",
+            **_PEM,
+        ),
+    ] = None
+
+    def __repr__(self) -> str:
+        return f"AuthenticationBody(type={self.type!r})"
+
+
+class ListenerBody(NamedBody, kw_only=True):
+    """A listener to create, or the changes to one."""
+
+    opaque_fields = ("filter",)
+
+    notify_url: Annotated[str | UnsetType, _NOTIFY_URL] = UNSET
+    liveness_url: Annotated[str | UnsetType, _LIVENESS_URL] = UNSET
+    status: Annotated[Text, STATUS] = UNSET
+    headers: Annotated[HeaderFields, HEADERS] = UNSET
+    timeout: Annotated[Integer, _TIMEOUT] = UNSET
+    retry: Annotated[Retry, RETRY_SENT] = UNSET
+    max_in_flight: Annotated[Integer, _MAX_IN_FLIGHT] = UNSET
+    rate_limit: Annotated[RateLimitBody | None | UnsetType, RATE_LIMIT] = UNSET
+    filter: Annotated[AsSent, filter_sent_doc(f"{_FILTER_TEXT} null: all.")] = NOT_SENT
+    format: Annotated[Text, FORMAT] = UNSET
+    mode: Annotated[Text, _MODE] = UNSET
+    lease_seconds: Annotated[Integer, LEASE] = UNSET
+    authentication: Annotated[
+        AuthenticationBody | None | UnsetType,
+        doc(
+            "How requests authenticate to the listener, in addition to their signatures. null: by signatures alone.",
+            {"type": "basic", "username": "discue", "password": "correct horse battery"},
+        ),
+    ] = UNSET
+    queue_id: Ignored = NOT_SENT
+    liveness: Ignored = NOT_SENT
+    messages: Ignored = NOT_SENT
+    secret: Ignored = NOT_SENT
+    effective: Ignored = NOT_SENT
+
+
+class LivenessView(msgspec.Struct, frozen=True):
+    """The results of liveness checks. Times and statuses are 0, and texts empty, as long as there are none."""
+
+    state: Annotated[
+        str, doc("The liveness of the listener.", "unknown", enum=["unknown", "stable", "unstable", "inactive"])
+    ]
+    success_count: Annotated[int, doc("Number of successful checks.", 0, **COUNT)]
+    failure_count: Annotated[int, doc("Number of failed checks.", 0, **COUNT)]
+    last_success_at: Annotated[int, instant_doc("When a check last succeeded; 0: never", 0)]
+    last_failure_at: Annotated[int, instant_doc("When a check last failed; 0: never", 0)]
+    last_failure_status: Annotated[
+        int, doc("Status of the response to the last failed check; 0: no response.", 0, minimum=0, maximum=999)
+    ]
+    last_failure_msg: Annotated[str, doc("Why the last failed check failed; empty if none failed.", "answered 503")]
+
+
+class ListenerMessagesView(msgspec.Struct, frozen=True):
+    """The state of a listener's deliveries."""
+
+    acknowledged_count: Annotated[int, doc("Number of messages acknowledged.", 1, **COUNT)]
+    missed: Annotated[
+        tuple[str, ...],
+        doc(
+            "Ids of missed messages, newest first, at most 100.",
+            [],
+            maxItems=100,
+            items={"type": "string", "pattern": PUBLIC_ID},
+        ),
+    ]
+    missed_count: Annotated[int, doc("Number of messages missed.", 0, **COUNT)]
+    pending_count: Annotated[int, doc("Number of messages that wait for the listener.", 0, **COUNT)]
+    last_success_at: Annotated[int, instant_doc("When an attempt last succeeded; 0: never", 0)]
+    last_failure_at: Annotated[int, instant_doc("When an attempt last failed; 0: never", 0)]
+
+
+class AuthenticationView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """How requests authenticate to the listener, without secrets."""
+
+    type: Annotated[str, _AUTHENTICATION_TYPE]
+    username: Annotated[str | UnsetType, _USERNAME] = UNSET
+    token_url: Annotated[str | UnsetType, _TOKEN_URL] = UNSET
+    client_id: Annotated[str | UnsetType, _CLIENT_ID] = UNSET
+    scope: Annotated[str | UnsetType, _SCOPE] = UNSET
+    audience: Annotated[str | UnsetType, _AUDIENCE] = UNSET
+    certificate: Annotated[str | UnsetType, _CERTIFICATE] = UNSET
+
+
+class ListenerView(View, kw_only=True, frozen=True):
+    """A listener. Options that were not set are omitted."""
+
+    id: Annotated[str, own_id_doc("listener_id")]
+    queue_id: Annotated[str, QUEUE_ID]
+    status: Annotated[str, STATUS]
+    mode: Annotated[str, _MODE]
+    notify_url: Annotated[str | UnsetType, _NOTIFY_URL] = UNSET
+    liveness_url: Annotated[str | UnsetType, _LIVENESS_URL] = UNSET
+    liveness: Annotated[LivenessView, doc("The results of liveness checks.")]
+    messages: Annotated[ListenerMessagesView, doc("The state of its deliveries.")]
+    effective: Annotated[
+        EffectiveOptionsView, doc("The options in effect: set for the listener, its queue, or the service.")
+    ]
+    lease_seconds: Annotated[int | UnsetType, LEASE] = UNSET
+    headers: Annotated[dict[str, str] | UnsetType, HEADERS] = UNSET
+    timeout: Annotated[int | UnsetType, _TIMEOUT] = UNSET
+    max_in_flight: Annotated[int | UnsetType, _MAX_IN_FLIGHT] = UNSET
+    rate_limit: Annotated[RateLimitView | UnsetType, RATE_LIMIT] = UNSET
+    retry: Annotated[RetryView | UnsetType, RETRY] = UNSET
+    filter: Annotated[msgspec.Raw | UnsetType, doc(_FILTER_TEXT, FILTER_EXAMPLE, type="object")] = UNSET
+    format: Annotated[str | UnsetType, FORMAT] = UNSET
+    authentication: Annotated[
+        AuthenticationView | UnsetType,
+        doc("How requests authenticate to the listener, without secrets.", {"type": "basic", "username": "discue"}),
+    ] = UNSET
+    secret: Annotated[str | UnsetType, doc("The signing secret. Shown at creation only.", SECRET_EXAMPLE, **SECRET)] = (
+        UNSET
+    )
+
+
+class ListenerResponse(ApiResponse, kw_only=True, frozen=True):
+    """One listener."""
+
+    listener: Annotated[ListenerView, doc("The listener.")]
+
+    def without_secrets(self) -> Self:
+        return replace(self, listener=replace(self.listener, secret=UNSET))
+
+
+class ListenersResponse(ApiResponse, kw_only=True, frozen=True):
+    """A page of listeners."""
+
+    listeners: Annotated[list[ListenerView], doc("The listeners, newest first.")]
+
+
+async def create(call: Call) -> ListenerResponse:
     fields = _fields(call.body, names_given(call.body))
     return await created(
         call,
         lambda control: listeners.create(control, call.principal, call.ids[0], fields),
-        lambda made: _answer(call, made, f"{call.url}/{made.listener.public_id}"),
+        lambda made: _response(call, made, f"{call.url}/{made.listener.public_id}"),
     )
 
 
-async def get(call: Call) -> wire.Listener:
-    return _answer(call, await listeners.get(call.control, call.principal, *call.ids), call.url)
+async def get(call: Call) -> ListenerResponse:
+    return _response(call, await listeners.get(call.control, call.principal, *call.ids), call.url)
 
 
-async def list_all(call: Call) -> wire.Listeners:
+async def list_all(call: Call) -> ListenersResponse:
     items, links = await paged(
         call,
         lambda selection: listeners.page(call.control, call.principal, selection),
-        lambda item: _named(call, item),
+        lambda item: _target(call, item),
     )
-    return wire.Listeners(listeners=[_shown(call, item) for item in items], links=links)
+    return ListenersResponse(listeners=[_view(call, item) for item in items], links=links)
 
 
-async def list_of_queue(call: Call) -> wire.Listeners:
+async def list_of_queue(call: Call) -> ListenersResponse:
     items, links = await paged(
         call,
         lambda selection: listeners.page_of_queue(call.control, call.principal, call.ids[0], selection),
-        lambda item: _named(call, item),
+        lambda item: _target(call, item),
     )
-    return wire.Listeners(listeners=[_shown(call, item) for item in items], links=links)
+    return ListenersResponse(listeners=[_view(call, item) for item in items], links=links)
 
 
-async def change(call: Call) -> wire.Listener:
+async def change(call: Call) -> ListenerResponse:
     queue_id, public_id = call.ids
     fields = _fields(call.body, names_changed(call.body, public_id))
     details = await listeners.change(call.control, call.principal, queue_id, public_id, fields)
-    return _answer(call, details, call.url)
+    return _response(call, details, call.url)
 
 
-async def delete(call: Call) -> wire.Deleted:
+async def delete(call: Call) -> DeletedResponse:
     await listeners.delete(call.control, call.principal, *call.ids)
-    return wire.Deleted(links=link_to(call.url))
+    return DeletedResponse(links=link_to(call.url))
 
 
-def _fields(body: bodies.ListenerBody, given: Given) -> ListenerFields:
+def _fields(body: ListenerBody, given: GivenNames) -> ListenerFields:
+    options = OptionFields(
+        headers=body.headers,
+        timeout_seconds=body.timeout,
+        max_in_flight=body.max_in_flight,
+        rate_limit=rate_given(body.rate_limit),
+        retry=retry_given(body.retry),
+        filter=filter_given(body.filter),
+        format=body.format,
+        lease_seconds=body.lease_seconds,
+    )
+    authentication: AuthenticationFields | UnsetType | None
+    if isinstance(body.authentication, AuthenticationBody):
+        authentication = AuthenticationFields(**asdict(body.authentication))
+    else:
+        authentication = body.authentication
     return ListenerFields(
         given.alias,
         given.name,
-        status_of(body.status),
-        _mode(body.mode),
-        _url(body.notify_url),
-        _url(body.liveness_url),
-        options_of(body),
-        authentication_of(body.authentication),
+        status_given(body.status),
+        "push" if body.mode is None else text_given(body.mode),
+        text_given(body.notify_url),
+        text_given(body.liveness_url),
+        options,
+        authentication,
     )
 
 
-def _mode(sent: bodies.Text) -> str | None:
-    """null is as good as nothing in a `POST`; in a `PUT` it clears: the mode is push again, if it was not."""
-    return None if sent is UNSET else "push" if sent is None else str(sent)
-
-
-def _url(sent: str | UnsetType) -> str | None:
-    return None if isinstance(sent, UnsetType) else sent
-
-
-def _named(call: Call, details: ListenerDetails) -> LinkTarget:
+def _target(call: Call, details: ListenerDetails) -> LinkTarget:
     listener = details.listener
     url = f"{call.base}/queues/{listener.queue_public_id}/listeners/{listener.public_id}"
     return LinkTarget(listener.alias, listener.public_id, url)
 
 
-def _answer(call: Call, details: ListenerDetails, url: str) -> wire.Listener:
-    return call.with_etag(details.listener, wire.Listener(listener=_shown(call, details), links=link_to(url)))
+def _response(call: Call, details: ListenerDetails, url: str) -> ListenerResponse:
+    return call.with_etag(details.listener, ListenerResponse(listener=_view(call, details), links=link_to(url)))
 
 
-def _shown(call: Call, details: ListenerDetails) -> wire.ListenerShown:
+def _view(call: Call, details: ListenerDetails) -> ListenerView:
     listener, options = details.listener, details.listener.options
-    return wire.ListenerShown(
+    return ListenerView(
         id=listener.public_id,
         alias=listener.alias,
         name=listener.alias,
@@ -113,26 +361,32 @@ def _shown(call: Call, details: ListenerDetails) -> wire.ListenerShown:
         mode=listener.mode,
         notify_url=listener.notify_url or UNSET,
         liveness_url=listener.liveness_url or UNSET,
-        lease_seconds=UNSET if options.lease_seconds is None else options.lease_seconds,
+        lease_seconds=or_unset(options.lease_seconds),
         liveness=_liveness(details.liveness),
         messages=_messages(details),
-        effective=effective_shown(listener, call.control.settings),
+        effective=effective_view(listener, call.control.settings),
         headers=dict(options.headers) if options.headers else UNSET,
-        timeout=UNSET if options.timeout_seconds is None else options.timeout_seconds,
-        max_in_flight=UNSET if options.max_in_flight is None else options.max_in_flight,
-        rate_limit=rate_shown(options.rate_limit),
-        retry=retry_shown(options.retry),
-        filter=filter_shown(options.filter),
+        timeout=or_unset(options.timeout_seconds),
+        max_in_flight=or_unset(options.max_in_flight),
+        rate_limit=rate_view(options.rate_limit),
+        retry=retry_view(options.retry),
+        filter=filter_view(options.filter),
         format=UNSET if options.format == "plain" else options.format,
-        authentication=authentication_shown(options.authentication),
+        authentication=_authentication(options.authentication),
         secret=details.secret or UNSET,
         created_at=listener.created_at,
         updated_at=listener.updated_at,
     )
 
 
-def _liveness(known: Liveness) -> wire.Liveness:
-    return wire.Liveness(
+def _authentication(stored: Authentication | None) -> AuthenticationView | UnsetType:
+    if stored is None:
+        return UNSET
+    return AuthenticationView(**{name: value for name, value in asdict(stored).items() if value})
+
+
+def _liveness(known: Liveness) -> LivenessView:
+    return LivenessView(
         state=known.state,
         success_count=known.success_count,
         failure_count=known.failure_count,
@@ -143,9 +397,9 @@ def _liveness(known: Liveness) -> wire.Liveness:
     )
 
 
-def _messages(details: ListenerDetails) -> wire.ListenerMessages:
+def _messages(details: ListenerDetails) -> ListenerMessagesView:
     counts = details.counts
-    return wire.ListenerMessages(
+    return ListenerMessagesView(
         acknowledged_count=counts.acknowledged,
         missed=details.missed,
         missed_count=counts.missed,
@@ -160,7 +414,7 @@ ROUTES = (
         methods=("GET",),
         path="/listeners",
         handler=list_all,
-        response=wire.Listeners,
+        response=ListenersResponse,
         needs=_LIST,
         query=PAGES,
         summary="List the listeners of all queues",
@@ -169,7 +423,7 @@ ROUTES = (
         methods=("GET",),
         path="/queues/{queue_id}/listeners",
         handler=list_of_queue,
-        response=wire.Listeners,
+        response=ListenersResponse,
         needs=_LIST,
         statuses=(404,),
         query=PAGES,
@@ -179,16 +433,16 @@ ROUTES = (
         methods=CREATE,
         path="/queues/{queue_id}/listeners",
         handler=create,
-        request=bodies.ListenerBody,
-        response=wire.Listener,
+        request=ListenerBody,
+        response=ListenerResponse,
         needs=_WRITE,
         statuses=(402, 404, 422),
         required=("notify_url", "liveness_url"),
         required_unless=("mode", "pull"),
         summary="Create a listener",
         description=(
-            "It gets what is stored from now on. The answer is the only one that shows its signing secret. One in the "
-            "mode `pull` has neither that nor URLs."
+            "It receives messages that are published from now on. Only this response shows its signing secret. In pull "
+            "mode it has neither a secret nor URLs."
         ),
         example={
             "alias": "billing",
@@ -200,7 +454,7 @@ ROUTES = (
         methods=("GET",),
         path="/queues/{queue_id}/listeners/{listener_id}",
         handler=get,
-        response=wire.Listener,
+        response=ListenerResponse,
         needs=_READ,
         statuses=(404,),
         summary="Get a listener",
@@ -209,19 +463,19 @@ ROUTES = (
         methods=("PUT",),
         path="/queues/{queue_id}/listeners/{listener_id}",
         handler=change,
-        request=bodies.ListenerBody,
-        response=wire.Listener,
+        request=ListenerBody,
+        response=ListenerResponse,
         needs=_WRITE,
         statuses=(404, 422),
         summary="Change a listener",
-        description="A disabled listener keeps its place: its messages wait.",
+        description="The messages of a disabled listener wait.",
         example={"status": "disabled"},
     ),
     Route(
         methods=("DELETE",),
         path="/queues/{queue_id}/listeners/{listener_id}",
         handler=delete,
-        response=wire.Deleted,
+        response=DeletedResponse,
         needs=_WRITE,
         statuses=(404,),
         summary="Delete a listener",

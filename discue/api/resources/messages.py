@@ -1,140 +1,293 @@
-"""`/queues/{queue_id}/messages`, its `/batch`, and `/messages`."""
+"""`/messages`, the messages of a queue, and publishing to it."""
+
+from collections.abc import Sequence
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
-from discue.api import bodies, wire
-from discue.api.delivery_options import retry_shown
-from discue.api.event_bodies import EventBody
-from discue.api.fields import names_changed, names_given
-from discue.api.links import Link, LinkTarget, link_to, links_of
-from discue.api.message_options import with_options
-from discue.api.pagination import paged
-from discue.api.parameters import MESSAGE_PAGES
-from discue.api.resources.deliveries import delivery_shown
-from discue.api.route import CREATE, SMALL_BODY, Call, Needs, Route
-from discue.api.services import Services
+from discue.api.decoding import EventBody, content_of
+from discue.api.delivery_options import (
+    DELAY_SECONDS,
+    HEADERS,
+    KEY_LIMITS,
+    RETRY,
+    RETRY_SENT,
+    Retry,
+    RetryView,
+    due_at,
+    key_given,
+    retry_given,
+    retry_view,
+)
+from discue.api.pagination import MESSAGE_PAGES, paged
+from discue.api.resources.deliveries import DeliveryView, delivery_view
+from discue.api.route import BATCH_BYTES, BATCH_MESSAGES, CREATE, SMALL_BODY, Call, Needs, Route, Services
+from discue.api.structs import (
+    NOT_SENT,
+    ApiResponse,
+    AsSent,
+    Body,
+    DeletedResponse,
+    HeaderFields,
+    Ignored,
+    Integer,
+    LinkTarget,
+    NamedBody,
+    Text,
+    View,
+    doc,
+    id_doc,
+    instant_doc,
+    invalid,
+    link_to,
+    links_of,
+    names_changed,
+    names_given,
+    or_unset,
+    within,
+)
 from discue.auth.control_plane_cache import QueueRecord
 from discue.control import messages
+from discue.control.listener_options import chosen_retry
 from discue.control.messages import MessageFields
+from discue.domain import headers
 from discue.domain.aliases import check_alias, reconcile
-from discue.domain.errors import Fault, Unprocessable
+from discue.domain.clock import LAST_INSTANT
 from discue.domain.messages import MessageOptions, StoredMessage
 from discue.domain.scopes import Principal
 from discue.publishing.publish import NewMessage, publish, stored_messages
 from discue.store.idempotency import StoredResponse
 
-BATCH_MESSAGES = 1_000
-BATCH_BYTES = 8_388_608
+LONGEST_ESCAPE = 6
+"""A byte of a string takes at most this many characters of JSON."""
 
 _READ = Needs("messages", "read")
 _LIST = Needs("messages", "read", listing=True)
 _WRITE = Needs("messages", "write")
 
-LONGEST_ESCAPE = 6
-"""Every byte of a string may come as an escape of six characters."""
+DATA: Final = doc("What is delivered: a string, or any other JSON value, which is delivered as written.", {"order": 17})
+BATCH: Final = doc("The messages, in order.", [{"data": "one"}, {"data": "two"}], minItems=1, maxItems=BATCH_MESSAGES)
+MESSAGE_ALIAS: Final = doc(
+    "The name, which need not be unique. Default: the id.", "order-17", pattern="^[A-Za-z0-9._/-]{4,64}$"
+)
+MESSAGE_NAME: Final = doc("A synonym of `alias`.", "order-17", pattern="^[A-Za-z0-9._/-]{4,64}$")
+_EXPIRES_AT: Final = instant_doc(
+    "When it expires: a listener that has not received it by then misses it", 1_893_456_000_000
+)
+_KEY_TEXT: Final = "In an ordered queue, messages with the same key are delivered one after the other."
 
-_QUOTE = 0x22
-_MAYBE_JSON = frozenset(b'{["-0123456789tfn \t\r\n')
 
-_text_of = msgspec.json.Decoder(str).decode
-_check_syntax = msgspec.json.Decoder(msgspec.Raw).decode
+class MessageBody(NamedBody, kw_only=True):
+    """A message to publish."""
+
+    opaque_fields = ("data",)
+
+    data: Annotated[AsSent, DATA]
+    deliver_at: Annotated[
+        Integer,
+        doc(
+            "When to deliver it, in milliseconds since the epoch: at most a year ahead; at once if it has passed. "
+            "Cannot be combined with `delay`.",
+            1_767_225_600_000,
+            minimum=0,
+        ),
+    ] = UNSET
+    delay: Annotated[
+        Integer,
+        doc(
+            "How long to hold it back, in seconds. Cannot be combined with `deliver_at`.",
+            3_600,
+            **within(DELAY_SECONDS),
+        ),
+    ] = UNSET
+    expires_at: Annotated[Integer, _EXPIRES_AT] = UNSET
+    key: Annotated[
+        Text,
+        doc(_KEY_TEXT, "customer-9", **KEY_LIMITS),
+    ] = UNSET
+    headers: Annotated[HeaderFields, HEADERS] = UNSET
+    retry: Annotated[Retry, RETRY_SENT] = UNSET
+    queue_id: Ignored = NOT_SENT
+    deliveries: Ignored = NOT_SENT
+
+    @property
+    def has_options(self) -> bool:
+        """Whether any delivery option was sent."""
+        options = (self.deliver_at, self.delay, self.expires_at, self.key, self.headers, self.retry)
+        return any(option is not UNSET for option in options)
+
+    def least_bytes(self) -> int:
+        # {"data":…} with ,"alias":… and ,"name":… if they were sent. A character takes at least one byte.
+        least = len(self.data) + 9
+        if self.alias is not UNSET:
+            least += 9 + _least_text(self.alias)
+        if self.name is not UNSET:
+            least += 8 + _least_text(self.name)
+        return least
 
 
-async def create(call: Call) -> wire.Message:
-    [draft] = events_of(call.body) if isinstance(call.body, EventBody) else [draft_of(call, call.body, "")]
+def _least_text(value: Text) -> int:
+    return len(value) + 2 if isinstance(value, str) else 4
+
+
+class BatchBody(Body, kw_only=True):
+    """Messages to publish."""
+
+    messages: Annotated[list[MessageBody], BATCH]
+
+    def least_bytes(self) -> int:
+        return least_batch_bytes(self.messages)
+
+    def opaque(self) -> Sequence[msgspec.Raw]:
+        return [message.data for message in self.messages]
+
+
+def least_batch_bytes(messages: Sequence[MessageBody]) -> int:
+    """Return a lower bound of the length of a batch in JSON."""
+    # {"messages":[…,…]}
+    return 15 + sum(message.least_bytes() + 1 for message in messages) - bool(messages)
+
+
+class MessageChangeBody(NamedBody, kw_only=True):
+    """A new alias for a message. Nothing else of a message can change."""
+
+    data: Ignored = NOT_SENT
+    deliver_at: Ignored = NOT_SENT
+    expires_at: Ignored = NOT_SENT
+    key: Ignored = NOT_SENT
+    headers: Ignored = NOT_SENT
+    retry: Ignored = NOT_SENT
+    subject: Ignored = NOT_SENT
+    queue_id: Ignored = NOT_SENT
+    deliveries: Ignored = NOT_SENT
+
+
+class MessageView(View, kw_only=True, frozen=True):
+    """A message. Lists and responses to a publish have the base fields only. Options that were not set are omitted."""
+
+    id: Annotated[str, id_doc("The id, assigned when it is published.", "message_id")]
+    alias: Annotated[str, MESSAGE_ALIAS]
+    name: Annotated[str, MESSAGE_NAME]
+    data: Annotated[str | UnsetType, doc("What is delivered.", '{"order": 17}')] = UNSET
+    deliver_at: Annotated[
+        int | UnsetType, instant_doc("When it is delivered, if later than its creation", 1_767_225_600_000)
+    ] = UNSET
+    expires_at: Annotated[int | UnsetType, _EXPIRES_AT] = UNSET
+    key: Annotated[str | UnsetType, doc(_KEY_TEXT, "customer-9")] = UNSET
+    headers: Annotated[dict[str, str] | UnsetType, HEADERS] = UNSET
+    retry: Annotated[RetryView | UnsetType, RETRY] = UNSET
+    subject: Annotated[
+        str | UnsetType, doc("The subject, if it was published to a topic with one.", "orders.eu.paid")
+    ] = UNSET
+    deliveries: Annotated[list[DeliveryView] | UnsetType, doc("Its deliveries to the oldest 100 listeners.")] = UNSET
+
+
+class MessageResponse(ApiResponse, kw_only=True, frozen=True):
+    """One message."""
+
+    message: Annotated[MessageView, doc("The message.")]
+
+
+class MessagesResponse(ApiResponse, kw_only=True, frozen=True):
+    """Several messages."""
+
+    messages: Annotated[list[MessageView], doc("The messages, newest first.")]
+
+
+async def create(call: Call) -> MessageResponse:
+    body = call.body
+    [message] = messages_of_events(body) if isinstance(body, EventBody) else [message_of_body(call, body, "")]
     queue = await _queue(call)
-    (entry,) = await publish(call.services.publisher, queue, (draft,), once=call.once)
-    return _created(call, _published(entry.id, draft.alias, entry.stored_at))
+    (entry,) = await publish(call.services.publisher, queue, (message,), once=call.idempotency_key)
+    return _created(call, _published(entry.id, message.alias, entry.stored_at))
 
 
-def create_again(call: Call, kept: StoredResponse) -> wire.Message:
-    """What `create` answered."""
-    [(message_id, alias)] = stored_messages(kept.content)
-    return _created(call, _published(message_id, alias, kept.stored_at))
+def create_again(call: Call, stored: StoredResponse) -> MessageResponse:
+    """Recreate the response of `create`."""
+    [(message_id, alias)] = stored_messages(stored.content)
+    return _created(call, _published(message_id, alias, stored.stored_at))
 
 
-def _created(call: Call, message: wire.MessageShown) -> wire.Message:
-    return wire.Message(message=message, links={"self": Link(f"{call.url}/{message.id}")})
+def _created(call: Call, message: MessageView) -> MessageResponse:
+    return MessageResponse(message=message, links=link_to(f"{call.url}/{message.id}"))
 
 
-async def create_batch(call: Call) -> wire.Messages:
-    drafts = events_of(call.body) if isinstance(call.body, EventBody) else drafts_of(call, call.body)
-    entries = await publish(call.services.publisher, await _queue(call), drafts, once=call.once)
-    shown = [_published(entry.id, draft.alias, entry.stored_at) for entry, draft in zip(entries, drafts, strict=True)]
-    return _created_batch(call, shown)
+async def create_batch(call: Call) -> MessagesResponse:
+    body = call.body
+    batch = messages_of_events(body) if isinstance(body, EventBody) else messages_of_batch(call, body.messages)
+    entries = await publish(call.services.publisher, await _queue(call), batch, once=call.idempotency_key)
+    pairs = zip(entries, batch, strict=True)
+    return _created_batch(call, [_published(entry.id, message.alias, entry.stored_at) for entry, message in pairs])
 
 
-def create_batch_again(call: Call, kept: StoredResponse) -> wire.Messages:
-    """What `create_batch` answered."""
-    messages_before = stored_messages(kept.content)
-    shown = [_published(message_id, alias, kept.stored_at) for message_id, alias in messages_before]
-    return _created_batch(call, shown)
+def create_batch_again(call: Call, stored: StoredResponse) -> MessagesResponse:
+    """Recreate the response of `create_batch`."""
+    pairs = stored_messages(stored.content)
+    return _created_batch(call, [_published(message_id, alias, stored.stored_at) for message_id, alias in pairs])
 
 
-def _created_batch(call: Call, shown: list[wire.MessageShown]) -> wire.Messages:
+def _created_batch(call: Call, shown: list[MessageView]) -> MessagesResponse:
     url = call.url.removesuffix("/batch")
     below = [LinkTarget(message.alias, message.id, f"{url}/{message.id}") for message in shown]
-    return wire.Messages(messages=shown, links=links_of(url, below))
+    return MessagesResponse(messages=shown, links=links_of(url, below))
 
 
-async def get(call: Call) -> wire.Message:
+async def get(call: Call) -> MessageResponse:
     details = await messages.get(call.control, call.principal, *call.ids)
     options = details.message.options
     message = msgspec.structs.replace(
-        _shown(details.message),
+        _view(details.message),
         data=details.message.body.decode(),
-        deliveries=[delivery_shown(delivery) for delivery in details.deliveries],
-        deliver_at=UNSET if options.deliver_at is None else options.deliver_at,
+        deliveries=[delivery_view(delivery) for delivery in details.deliveries],
+        deliver_at=or_unset(options.deliver_at),
         expires_at=details.message.expires_at or UNSET,
-        key=UNSET if options.key is None else options.key,
+        key=or_unset(options.key),
         headers=dict(options.headers) if options.headers else UNSET,
-        retry=retry_shown(options.retry),
-        subject=UNSET if options.subject is None else options.subject,
+        retry=retry_view(options.retry),
+        subject=or_unset(options.subject),
     )
-    return call.with_etag(details.message, wire.Message(message=message, links=link_to(call.url)))
+    return call.with_etag(details.message, MessageResponse(message=message, links=link_to(call.url)))
 
 
-async def list_all(call: Call) -> wire.Messages:
+async def list_all(call: Call) -> MessagesResponse:
     items, links = await paged(
         call,
         lambda selection: messages.page(call.control, call.principal, selection),
-        lambda item: _named(call, item),
-        of_messages=True,
+        lambda item: _target(call, item),
     )
-    return wire.Messages(messages=[_shown(item) for item in items], links=links)
+    return MessagesResponse(messages=[_view(item) for item in items], links=links)
 
 
-async def list_of_queue(call: Call) -> wire.Messages:
+async def list_of_queue(call: Call) -> MessagesResponse:
     items, links = await paged(
         call,
         lambda selection: messages.page_of_queue(call.control, call.principal, call.ids[0], selection),
-        lambda item: _named(call, item),
-        of_messages=True,
+        lambda item: _target(call, item),
     )
-    return wire.Messages(messages=[_shown(item) for item in items], links=links)
+    return MessagesResponse(messages=[_view(item) for item in items], links=links)
 
 
-async def change(call: Call) -> wire.Message:
+async def change(call: Call) -> MessageResponse:
     queue_id, message_id = call.ids
     fields = MessageFields(*names_changed(call.body, message_id))
     changed = await messages.change(call.control, call.principal, queue_id, message_id, fields)
-    return call.with_etag(changed, wire.Message(message=_shown(changed), links=link_to(call.url)))
+    return call.with_etag(changed, MessageResponse(message=_view(changed), links=link_to(call.url)))
 
 
-async def delete(call: Call) -> wire.Deleted:
+async def delete(call: Call) -> DeletedResponse:
     await messages.delete(call.control, call.principal, *call.ids)
-    return wire.Deleted(links=link_to(call.url))
+    return DeletedResponse(links=link_to(call.url))
 
 
 async def message_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
-    """Bytes that the body of a publish can need: the queue's largest message, however it is escaped."""
+    """Return the size of the queue's largest message, if every character of it is escaped."""
     queue = await services.control.cache.queue(principal.organization, ids[0])
     return queue.max_message_bytes * LONGEST_ESCAPE + SMALL_BODY
 
 
 async def batch_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
-    """The same for every queue that exists."""
+    """Return the limit, which is the same for every queue. Raises NotFound."""
     await services.control.cache.queue(principal.organization, ids[0])
     return BATCH_BYTES
 
@@ -144,8 +297,8 @@ async def _queue(call: Call) -> QueueRecord:
     return cache.cached_queue(organization, queue_id) or await cache.queue(organization, queue_id)
 
 
-def events_of(body: EventBody) -> list[NewMessage]:
-    """The messages that events are. Raises Unprocessable."""
+def messages_of_events(body: EventBody) -> list[NewMessage]:
+    """Return the messages to publish for events. Raises Unprocessable."""
     _check_number(len(body.events), "")
     return [
         NewMessage(
@@ -160,64 +313,59 @@ def events_of(body: EventBody) -> list[NewMessage]:
 
 def _check_number(messages: int, pointer: str) -> None:
     if not 1 <= messages <= BATCH_MESSAGES:
-        rule = f"must have 1 to {BATCH_MESSAGES} messages"
-        raise Unprocessable(f"A batch {rule}.", faults=(Fault(pointer, rule),))
+        raise invalid(pointer, f"must have 1 to {BATCH_MESSAGES} messages")
 
 
-def drafts_of(call: Call, body: bodies.BatchBody | bodies.TopicBatchBody) -> list[NewMessage]:
-    """The messages of a batch, each checked by itself. Raises BadRequest and Unprocessable."""
-    _check_number(len(body.messages), "/messages")
-    return [draft_of(call, message, f"/messages/{index}") for index, message in enumerate(body.messages)]
+def messages_of_batch(call: Call, batch: Sequence[MessageBody]) -> list[NewMessage]:
+    """Return the messages to publish for a batch. Raises BadRequest and Unprocessable."""
+    _check_number(len(batch), "/messages")
+    return [message_of_body(call, message, f"/messages/{index}") for index, message in enumerate(batch)]
 
 
-def draft_of(call: Call, body: bodies.MessageBody, place: str) -> NewMessage:
-    """A message of a request, in which it stands at `place`. Raises Unprocessable."""
+def message_of_body(call: Call, body: MessageBody, pointer: str) -> NewMessage:
+    """Return the message to publish for a body, which is at `pointer` in the request. Raises Unprocessable."""
     alias = None
     if body.alias is not UNSET or body.name is not UNSET:
-        alias = _alias(body, place)
+        alias = _alias(body, pointer)
     content, is_json = content_of(body.data)
-    draft = NewMessage(content, is_json, alias, f"{place}/data")
-    return with_options(draft, body, place, call.control.clock.now()) if body.has_options else draft
+    message = NewMessage(content, is_json, alias, f"{pointer}/data")
+    return _with_options(message, body, pointer, call.control.clock.now()) if body.has_options else message
 
 
-def content_of(sent: msgspec.Raw) -> tuple[bytes, bool]:
-    """The bytes that are delivered, and whether they are JSON."""
-    data = memoryview(sent)
-    if data[0] != _QUOTE:
-        return bytes(data), True
-    content = _text_of(data).encode()
-    return content, is_json_text(content)
+def _with_options(message: NewMessage, body: MessageBody, pointer: str, now: int) -> NewMessage:
+    deliver_at = due_at(body.deliver_at, body.delay, pointer, now)
+    options = MessageOptions(
+        headers=headers.check_headers(body.headers, f"{pointer}/headers") if isinstance(body.headers, dict) else (),
+        key=key_given(body.key, f"{pointer}/key"),
+        retry=chosen_retry(None, retry_given(body.retry), pointer),
+        deliver_at=deliver_at,
+    )
+    expires_at = body.expires_at if isinstance(body.expires_at, int) else None
+    if expires_at is not None and not now < expires_at <= LAST_INSTANT:
+        raise invalid(f"{pointer}/expires_at", "must be in the future, in milliseconds since the epoch")
+    if expires_at is not None and deliver_at is not None and expires_at <= deliver_at:
+        raise invalid(f"{pointer}/expires_at", "must be later than the message is delivered")
+    return msgspec.structs.replace(message, options=options, expires_at=expires_at)
 
 
-def _alias(body: bodies.MessageBody, place: str) -> str | None:
+def _alias(body: MessageBody, pointer: str) -> str | None:
     alias = reconcile(*names_given(body), None)
     if alias is not None:
-        check_alias(alias, f"{place}/alias")
+        check_alias(alias, f"{pointer}/alias")
     return alias
 
 
-def is_json_text(content: bytes) -> bool:
-    """Whether a string's content is JSON itself (RFC 8259): then its listeners are told so."""
-    if not content or content[0] not in _MAYBE_JSON:
-        return False
-    try:
-        _check_syntax(content)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
-
-
-def _published(message_id: str, given: str | None, stored_at: int) -> wire.MessageShown:
+def _published(message_id: str, given: str | None, stored_at: int) -> MessageView:
     alias = given or message_id
-    return wire.MessageShown(id=message_id, alias=alias, name=alias, created_at=stored_at, updated_at=stored_at)
+    return MessageView(id=message_id, alias=alias, name=alias, created_at=stored_at, updated_at=stored_at)
 
 
-def _named(call: Call, message: StoredMessage) -> LinkTarget:
+def _target(call: Call, message: StoredMessage) -> LinkTarget:
     return LinkTarget(message.alias, message.id, f"{call.base}/queues/{message.queue_public_id}/messages/{message.id}")
 
 
-def _shown(message: StoredMessage) -> wire.MessageShown:
-    return wire.MessageShown(
+def _view(message: StoredMessage) -> MessageView:
+    return MessageView(
         id=message.id,
         alias=message.alias,
         name=message.alias,
@@ -231,7 +379,7 @@ ROUTES = (
         methods=("GET",),
         path="/messages",
         handler=list_all,
-        response=wire.Messages,
+        response=MessagesResponse,
         needs=_LIST,
         query=MESSAGE_PAGES,
         summary="List the messages of all queues",
@@ -240,7 +388,7 @@ ROUTES = (
         methods=("GET",),
         path="/queues/{queue_id}/messages",
         handler=list_of_queue,
-        response=wire.Messages,
+        response=MessagesResponse,
         needs=_LIST,
         statuses=(404,),
         query=MESSAGE_PAGES,
@@ -250,8 +398,8 @@ ROUTES = (
         methods=CREATE,
         path="/queues/{queue_id}/messages",
         handler=create,
-        request=bodies.MessageBody,
-        response=wire.Message,
+        request=MessageBody,
+        response=MessageResponse,
         needs=_WRITE,
         statuses=(402, 404, 422),
         limit=message_limit,
@@ -259,17 +407,17 @@ ROUTES = (
         publishes=True,
         events="one",
         summary="Publish a message",
-        description="The message is durable when the answer comes. Every listener of the queue gets it. With headers "
-        "`ce-…`, `ce-specversion` among them, the request is a CloudEvent in binary mode: the body, of whatever type, "
-        "is its data.",
+        description="The message is durable when the response arrives. Every listener of the queue receives it. With "
+        "headers `ce-…`, including `ce-specversion`, the request is a CloudEvent in binary mode: its body is the data, "
+        "of any media type.",
         example={"data": {"order": 17, "state": "paid"}},
     ),
     Route(
         methods=("POST",),
         path="/queues/{queue_id}/messages/batch",
         handler=create_batch,
-        request=bodies.BatchBody,
-        response=wire.Messages,
+        request=BatchBody,
+        response=MessagesResponse,
         needs=_WRITE,
         statuses=(402, 404, 422),
         limit=batch_limit,
@@ -277,14 +425,14 @@ ROUTES = (
         publishes=True,
         events="many",
         summary="Publish many messages",
-        description="All of them or none.",
+        description="Publishes all of them or none.",
         example={"messages": [{"data": "one"}, {"alias": "second", "data": {"two": 2}}]},
     ),
     Route(
         methods=("GET",),
         path="/queues/{queue_id}/messages/{message_id}",
         handler=get,
-        response=wire.Message,
+        response=MessageResponse,
         needs=_READ,
         statuses=(404,),
         summary="Get a message and its deliveries",
@@ -293,8 +441,8 @@ ROUTES = (
         methods=("PUT",),
         path="/queues/{queue_id}/messages/{message_id}",
         handler=change,
-        request=bodies.MessageChange,
-        response=wire.Message,
+        request=MessageChangeBody,
+        response=MessageResponse,
         needs=_WRITE,
         statuses=(404, 422),
         summary="Change the alias of a message",
@@ -304,10 +452,10 @@ ROUTES = (
         methods=("DELETE",),
         path="/queues/{queue_id}/messages/{message_id}",
         handler=delete,
-        response=wire.Deleted,
+        response=DeletedResponse,
         needs=_WRITE,
         statuses=(404,),
         summary="Delete a message",
-        description="Deliveries not yet made are not made.",
+        description="Pending deliveries are dropped.",
     ),
 )

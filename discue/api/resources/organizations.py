@@ -1,139 +1,195 @@
-"""`/api_clients` and `/organizations`: one resource under two names."""
+"""`/organizations`, and its older name `/api_clients`."""
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Self
 
+import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
-from discue.api import bodies, wire
-from discue.api.fields import Given, names_changed, names_given
 from discue.api.idempotency import created
-from discue.api.links import Links, LinkTarget, link_to
-from discue.api.pagination import paged
-from discue.api.parameters import PAGES
-from discue.api.resources.api_keys import shown_created
+from discue.api.pagination import PAGES, paged
+from discue.api.resources.api_keys import ApiKeyView, new_key_view
 from discue.api.route import CREATE, Call, Needs, Route
+from discue.api.structs import (
+    COUNT,
+    NOT_SENT,
+    ApiResponse,
+    DeletedResponse,
+    Flag,
+    GivenNames,
+    Ignored,
+    Integer,
+    NamedBody,
+    Text,
+    View,
+    doc,
+    link_to,
+    names_changed,
+    names_given,
+    own_id_doc,
+)
 from discue.control import organizations
-from discue.control.organizations import NewOrganization, OrganizationFields
-from discue.domain import model
-from discue.domain import quotas as quota
+from discue.control.organizations import HIGHEST_RATE, LONGEST_RETENTION_SECONDS, NewOrganization, OrganizationFields
+from discue.domain import model, quotas
 
 _READ = Needs("api_clients", "read")
 _LIST = Needs("api_clients", "read", listing=True)
 _WRITE = Needs("api_clients", "write")
 
-Created = TypeVar("Created", wire.CreatedApiClient, wire.CreatedOrganization)
+_LABEL: Final = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN_NAME: Final = {
+    "pattern": rf"^{_LABEL}(?:\.{_LABEL})+(?:/[A-Za-z0-9._-]+)?$",
+    "minLength": 4,
+    "maxLength": 253,
+}
+_RATE_LIMIT: Final = doc(
+    "Requests per minute of each API key; 0: unlimited. Set by the operator.", 60_000, minimum=0, maximum=HIGHEST_RATE
+)
+_VERIFIED_DOMAINS: Final = doc(
+    "Whether listeners must be on domains of the organization, and receive nothing until these are verified.", False
+)
+_RETENTION: Final = doc(
+    "How long messages are kept in queues without a retention of their own, in seconds. Set by the operator.",
+    604_800,
+    minimum=0,
+    maximum=LONGEST_RETENTION_SECONDS,
+)
+_QUOTAS: Final = doc("Quotas of the organization. Set by the operator.")
 
 
-async def create_api_client(call: Call) -> wire.CreatedApiClient:
-    def answer(shown: wire.OrganizationShown, key: wire.ApiKeyShown, links: Links) -> wire.CreatedApiClient:
-        return wire.CreatedApiClient(api_client=shown, api_key=key, links=links)
-
-    return await _create(call, answer)
+def _quota_doc(description: str, example: int, name: quotas.QuotaName) -> msgspec.Meta:
+    return doc(description, example, minimum=0, maximum=quotas.HIGHEST[name])
 
 
-async def create_organization(call: Call) -> wire.CreatedOrganization:
-    def answer(shown: wire.OrganizationShown, key: wire.ApiKeyShown, links: Links) -> wire.CreatedOrganization:
-        return wire.CreatedOrganization(organization=shown, api_key=key, links=links)
-
-    return await _create(call, answer)
+_MESSAGES_A_DAY: Final = _quota_doc("Maximum number of messages published per day (UTC).", 1_000_000, "messages_a_day")
+_BYTES_STORED: Final = _quota_doc("Maximum size of all messages, in bytes.", 10_737_418_240, "bytes_stored")
 
 
-async def get_api_client(call: Call) -> wire.ApiClient:
-    return wire.ApiClient(api_client=await _get(call), links=link_to(call.url))
+class QuotasBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Quotas of an organization. null removes a quota."""
+
+    queues: Annotated[Integer, _quota_doc("Maximum number of queues.", 100, "queues")] = UNSET
+    listeners: Annotated[Integer, _quota_doc("Maximum number of listeners.", 1_000, "listeners")] = UNSET
+    messages_a_day: Annotated[Integer, _MESSAGES_A_DAY] = UNSET
+    bytes_stored: Annotated[Integer, _BYTES_STORED] = UNSET
 
 
-async def get_organization(call: Call) -> wire.Organization:
-    return wire.Organization(organization=await _get(call), links=link_to(call.url))
+class OrganizationBody(NamedBody, kw_only=True):
+    """An organization to create, or the changes to one."""
+
+    alias: Annotated[Text, doc("The unique name, a reverse domain name.", "com.example.dev", **_DOMAIN_NAME)] = UNSET
+    name: Annotated[Text, doc("A synonym of `alias`.", "com.example.dev", **_DOMAIN_NAME)] = UNSET
+    rate_limit: Annotated[Integer, _RATE_LIMIT] = UNSET
+    quotas: Annotated[QuotasBody | None | UnsetType, _QUOTAS] = UNSET
+    retention: Annotated[Integer, _RETENTION] = UNSET
+    require_verified_domains: Annotated[Flag, _VERIFIED_DOMAINS] = UNSET
+    state: Ignored = NOT_SENT
 
 
-async def list_api_clients(call: Call) -> wire.ApiClients:
-    shown, links = await _list(call)
-    return wire.ApiClients(api_clients=shown, links=links)
+class QuotasView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """The quotas that were set for an organization."""
+
+    queues: Annotated[int | UnsetType, doc("Maximum number of queues.", 100, **COUNT)] = UNSET
+    listeners: Annotated[int | UnsetType, doc("Maximum number of listeners.", 1_000, **COUNT)] = UNSET
+    messages_a_day: Annotated[int | UnsetType, _MESSAGES_A_DAY] = UNSET
+    bytes_stored: Annotated[int | UnsetType, _BYTES_STORED] = UNSET
 
 
-async def list_organizations(call: Call) -> wire.Organizations:
-    shown, links = await _list(call)
-    return wire.Organizations(organizations=shown, links=links)
+class OrganizationView(View, kw_only=True, frozen=True):
+    """An organization. Limits that were not set are omitted."""
+
+    id: Annotated[str, own_id_doc("organization_id")]
+    alias: Annotated[str, doc("The unique name. Default: `<creator's alias>.<id>`.", "com.example.dev", minLength=4)]
+    name: Annotated[str, doc("A synonym of `alias`.", "com.example.dev", minLength=4)]
+    state: Annotated[
+        str,
+        doc("Requests of a suspended organization get a 423.", "active", enum=["active", "suspended"]),
+    ]
+    require_verified_domains: Annotated[bool, _VERIFIED_DOMAINS]
+    rate_limit: Annotated[int | UnsetType, _RATE_LIMIT] = UNSET
+    quotas: Annotated[QuotasView | UnsetType, _QUOTAS] = UNSET
+    retention: Annotated[int | UnsetType, _RETENTION] = UNSET
 
 
-async def change_api_client(call: Call) -> wire.ApiClient:
-    return wire.ApiClient(api_client=await _change(call), links=link_to(call.url))
+class ApiClientResponse(ApiResponse, kw_only=True, frozen=True):
+    """One organization."""
+
+    api_client: Annotated[OrganizationView, doc("The organization.")]
 
 
-async def change_organization(call: Call) -> wire.Organization:
-    return wire.Organization(organization=await _change(call), links=link_to(call.url))
+class NewApiClientResponse(ApiClientResponse, kw_only=True, frozen=True):
+    """The organization that was created, and its first API key."""
+
+    api_key: Annotated[ApiKeyView, doc("The API key.")]
+
+    def without_secrets(self) -> Self:
+        return replace(self, api_key=self.api_key.without_secrets())
 
 
-async def delete(call: Call) -> wire.Deleted:
+class ApiClientsResponse(ApiResponse, kw_only=True, frozen=True):
+    """A page of organizations."""
+
+    api_clients: Annotated[list[OrganizationView], doc("The organizations, newest first.")]
+
+
+class OrganizationResponse(ApiResponse, kw_only=True, frozen=True):
+    """One organization."""
+
+    organization: Annotated[OrganizationView, doc("The organization.")]
+
+
+class NewOrganizationResponse(OrganizationResponse, kw_only=True, frozen=True):
+    """The organization that was created, and its first API key."""
+
+    api_key: Annotated[ApiKeyView, doc("The API key.")]
+
+    def without_secrets(self) -> Self:
+        return replace(self, api_key=self.api_key.without_secrets())
+
+
+class OrganizationsResponse(ApiResponse, kw_only=True, frozen=True):
+    """A page of organizations."""
+
+    organizations: Annotated[list[OrganizationView], doc("The organizations, newest first.")]
+
+
+async def delete(call: Call) -> DeletedResponse:
     await organizations.delete(call.control, call.principal, call.ids[0])
-    return wire.Deleted(links=link_to(call.url))
+    return DeletedResponse(links=link_to(call.url))
 
 
-async def _create(call: Call, answer: Callable[[wire.OrganizationShown, wire.ApiKeyShown, Links], Created]) -> Created:
-    fields = _fields(call.body, names_given(call.body))
-
-    def shown(made: NewOrganization) -> Created:
-        links = link_to(f"{call.url}/{made.organization.public_id}")
-        return answer(_shown_single(call, made.organization), shown_created(made.first_key), links)
-
-    return await created(call, lambda control: organizations.create(control, call.principal, fields), shown)
-
-
-async def _get(call: Call) -> wire.OrganizationShown:
-    return _shown_single(call, await organizations.get(call.control, call.principal, call.ids[0]))
-
-
-async def _list(call: Call) -> tuple[list[wire.OrganizationShown], Links]:
-    items, links = await paged(
-        call,
-        lambda selection: organizations.page(call.control, call.principal, selection),
-        lambda item: LinkTarget(item.alias, item.public_id, f"{call.url}/{item.public_id}"),
-    )
-    return [_shown(item) for item in items], links
-
-
-async def _change(call: Call) -> wire.OrganizationShown:
-    public_id = call.ids[0]
-    fields = _fields(call.body, names_changed(call.body, public_id))
-    return _shown_single(call, await organizations.change(call.control, call.principal, public_id, fields))
-
-
-def _fields(body: bodies.OrganizationBody, given: Given) -> OrganizationFields:
+def _fields(body: OrganizationBody, given: GivenNames) -> OrganizationFields:
     return OrganizationFields(
         given.alias,
         given.name,
         body.rate_limit,
         body.require_verified_domains,
-        _quotas(body.quotas),
+        _quotas_given(body.quotas),
         body.retention,
     )
 
 
-def _quotas(body: bodies.QuotasBody | None | UnsetType) -> dict[quota.QuotaName, int | None] | None:
-    if body is None or isinstance(body, UnsetType):
-        return None if body is None else {}
-    sent = {name: getattr(body, name) for name in quota.NAMES}
-    return {name: most for name, most in sent.items() if most is not UNSET}
+def _quotas_given(sent: QuotasBody | None | UnsetType) -> dict[quotas.QuotaName, int | None] | None:
+    if sent is None or isinstance(sent, UnsetType):
+        return None if sent is None else {}
+    limits = {name: getattr(sent, name) for name in quotas.NAMES}
+    return {name: limit for name, limit in limits.items() if limit is not UNSET}
 
 
-def _quotas_shown(settings: Mapping[str, int | bool]) -> wire.QuotasShown | UnsetType:
-    own = {name: settings[setting] for name in quota.NAMES if (setting := quota.setting_of(name)) in settings}
-    return wire.QuotasShown(**own) if own else UNSET
+def _quotas_view(settings: Mapping[str, int | bool]) -> QuotasView | UnsetType:
+    own = {name: settings[setting] for name in quotas.NAMES if (setting := quotas.setting_of(name)) in settings}
+    return QuotasView(**own) if own else UNSET
 
 
-def _shown_single(call: Call, organization: model.Organization) -> wire.OrganizationShown:
-    return call.with_etag(organization, _shown(organization))
-
-
-def _shown(organization: model.Organization) -> wire.OrganizationShown:
-    return wire.OrganizationShown(
+def _view(organization: model.Organization) -> OrganizationView:
+    return OrganizationView(
         id=organization.public_id,
         alias=organization.alias,
         name=organization.alias,
         state=organization.state,
         rate_limit=organization.settings.get("rate_limit", UNSET),
-        quotas=_quotas_shown(organization.settings),
+        quotas=_quotas_view(organization.settings),
         retention=organization.settings.get("retention_seconds", UNSET),
         require_verified_domains=bool(organization.settings.get("require_verified_domains")),
         created_at=organization.created_at,
@@ -141,109 +197,104 @@ def _shown(organization: model.Organization) -> wire.OrganizationShown:
     )
 
 
+def _routes(
+    collection: str,
+    field: str,
+    new_response: type[NewApiClientResponse | NewOrganizationResponse],
+    response: type[ApiClientResponse | OrganizationResponse],
+    page_response: type[ApiClientsResponse | OrganizationsResponse],
+) -> tuple[Route, ...]:
+    """Return the routes for one of the two names of organizations. Responses have the organization in `field`."""
+
+    async def create(call: Call) -> NewApiClientResponse | NewOrganizationResponse:
+        fields = _fields(call.body, names_given(call.body))
+
+        def respond(made: NewOrganization) -> NewApiClientResponse | NewOrganizationResponse:
+            view = call.with_etag(made.organization, _view(made.organization))
+            links = link_to(f"{call.url}/{made.organization.public_id}")
+            member: dict[str, Any] = {field: view}
+            return new_response(api_key=new_key_view(made.first_key), links=links, **member)
+
+        return await created(call, lambda control: organizations.create(control, call.principal, fields), respond)
+
+    async def get(call: Call) -> ApiClientResponse | OrganizationResponse:
+        return one(call, await organizations.get(call.control, call.principal, call.ids[0]))
+
+    async def list_all(call: Call) -> ApiClientsResponse | OrganizationsResponse:
+        items, links = await paged(
+            call,
+            lambda selection: organizations.page(call.control, call.principal, selection),
+            lambda item: call.item(item.alias, item.public_id),
+        )
+        views: dict[str, Any] = {f"{field}s": [_view(item) for item in items]}
+        return page_response(links=links, **views)
+
+    async def change(call: Call) -> ApiClientResponse | OrganizationResponse:
+        public_id = call.ids[0]
+        fields = _fields(call.body, names_changed(call.body, public_id))
+        return one(call, await organizations.change(call.control, call.principal, public_id, fields))
+
+    def one(call: Call, organization: model.Organization) -> ApiClientResponse | OrganizationResponse:
+        view: dict[str, Any] = {field: call.with_etag(organization, _view(organization))}
+        return response(links=link_to(call.url), **view)
+
+    return (
+        Route(
+            methods=("GET",),
+            path=collection,
+            handler=list_all,
+            response=page_response,
+            needs=_LIST,
+            query=PAGES,
+            summary="List organizations",
+            description="A key of the operator's organization sees all organizations, other keys only their own.",
+        ),
+        Route(
+            methods=CREATE,
+            path=collection,
+            handler=create,
+            request=OrganizationBody,
+            response=new_response,
+            needs=_WRITE,
+            statuses=(422,),
+            summary="Create an organization",
+            description="Only this response shows the organization's first API key.",
+            example={"alias": "com.example.dev"},
+        ),
+        Route(
+            methods=("GET",),
+            path=f"{collection}/{{organization_id}}",
+            handler=get,
+            response=response,
+            needs=_READ,
+            statuses=(404,),
+            summary="Get an organization",
+        ),
+        Route(
+            methods=("PUT",),
+            path=f"{collection}/{{organization_id}}",
+            handler=change,
+            request=OrganizationBody,
+            response=response,
+            needs=_WRITE,
+            statuses=(404, 422),
+            summary="Change an organization",
+            example={"alias": "com.example.stage"},
+        ),
+        Route(
+            methods=("DELETE",),
+            path=f"{collection}/{{organization_id}}",
+            handler=delete,
+            response=DeletedResponse,
+            needs=_WRITE,
+            statuses=(404, 409),
+            summary="Delete an organization",
+            description="Also deletes everything in it.",
+        ),
+    )
+
+
 ROUTES = (
-    Route(
-        methods=("GET",),
-        path="/api_clients",
-        handler=list_api_clients,
-        response=wire.ApiClients,
-        needs=_LIST,
-        query=PAGES,
-        summary="List organizations",
-        description="A key of the operator's organization sees all, any other only its own.",
-    ),
-    Route(
-        methods=CREATE,
-        path="/api_clients",
-        handler=create_api_client,
-        request=bodies.OrganizationBody,
-        response=wire.CreatedApiClient,
-        needs=_WRITE,
-        statuses=(422,),
-        summary="Create an organization",
-        description="The answer is the only one that shows the organization's first API key.",
-        example={"alias": "com.example.dev"},
-    ),
-    Route(
-        methods=("GET",),
-        path="/api_clients/{organization_id}",
-        handler=get_api_client,
-        response=wire.ApiClient,
-        needs=_READ,
-        statuses=(404,),
-        summary="Get an organization",
-    ),
-    Route(
-        methods=("PUT",),
-        path="/api_clients/{organization_id}",
-        handler=change_api_client,
-        request=bodies.OrganizationBody,
-        response=wire.ApiClient,
-        needs=_WRITE,
-        statuses=(404, 422),
-        summary="Change an organization",
-        example={"alias": "com.example.stage"},
-    ),
-    Route(
-        methods=("DELETE",),
-        path="/api_clients/{organization_id}",
-        handler=delete,
-        response=wire.Deleted,
-        needs=_WRITE,
-        statuses=(404, 409),
-        summary="Delete an organization",
-        description="All that is in it goes with it.",
-    ),
-    Route(
-        methods=("GET",),
-        path="/organizations",
-        handler=list_organizations,
-        response=wire.Organizations,
-        needs=_LIST,
-        query=PAGES,
-        summary="List organizations",
-        description="A key of the operator's organization sees all, any other only its own.",
-    ),
-    Route(
-        methods=CREATE,
-        path="/organizations",
-        handler=create_organization,
-        request=bodies.OrganizationBody,
-        response=wire.CreatedOrganization,
-        needs=_WRITE,
-        statuses=(422,),
-        summary="Create an organization",
-        description="The answer is the only one that shows the organization's first API key.",
-        example={"alias": "com.example.dev"},
-    ),
-    Route(
-        methods=("GET",),
-        path="/organizations/{organization_id}",
-        handler=get_organization,
-        response=wire.Organization,
-        needs=_READ,
-        statuses=(404,),
-        summary="Get an organization",
-    ),
-    Route(
-        methods=("PUT",),
-        path="/organizations/{organization_id}",
-        handler=change_organization,
-        request=bodies.OrganizationBody,
-        response=wire.Organization,
-        needs=_WRITE,
-        statuses=(404, 422),
-        summary="Change an organization",
-        example={"alias": "com.example.stage"},
-    ),
-    Route(
-        methods=("DELETE",),
-        path="/organizations/{organization_id}",
-        handler=delete,
-        response=wire.Deleted,
-        needs=_WRITE,
-        statuses=(404, 409),
-        summary="Delete an organization",
-        description="All that is in it goes with it.",
-    ),
+    *_routes("/api_clients", "api_client", NewApiClientResponse, ApiClientResponse, ApiClientsResponse),
+    *_routes("/organizations", "organization", NewOrganizationResponse, OrganizationResponse, OrganizationsResponse),
 )

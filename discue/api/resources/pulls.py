@@ -1,19 +1,31 @@
-"""`/queues/{queue_id}/listeners/{listener_id}/messages` and `/acknowledgements`: messages that are pulled."""
+"""Pulling a listener's messages, and acknowledging them."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Annotated, Final, TypeAlias, get_args
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
-from discue.api import bodies, wire
-from discue.api.links import link_to
-from discue.api.parameters import PULLS
+from discue.api.negotiation import JSON
+from discue.api.pagination import Parameter, read_parameters
 from discue.api.problems import problem_of
-from discue.api.query import number_in, parameters_of
-from discue.api.resources.missed import PATH
-from discue.api.route import Call, EventStream, Gone, Needs, Route
+from discue.api.resources.redeliveries import PATH
+from discue.api.route import Call, EventStream, Needs, Route
 from discue.api.rsgi import ClientGone
+from discue.api.structs import (
+    ApiResponse,
+    Body,
+    Integer,
+    doc,
+    id_doc,
+    instant_doc,
+    invalid,
+    link_to,
+    number_given,
+    or_unset,
+    within,
+)
 from discue.control import pulls
 from discue.control.listener_options import LEASE_SECONDS
 from discue.control.pulls import (
@@ -21,101 +33,200 @@ from discue.control.pulls import (
     MOST_AT_ONCE,
     Action,
     Decision,
+    DecisionResult,
     LeasedMessage,
     PullClient,
     PullTarget,
 )
-from discue.domain.cloudevents import JSON, TEXT
-from discue.domain.errors import DiscueError, Fault, Unprocessable
-from discue.domain.messages import decode_options, message_headers, parse_receipt_handle
+from discue.domain.cloudevents import TEXT
+from discue.domain.errors import DiscueError
+from discue.domain.messages import RECEIPT_HANDLE_PATTERN, decode_options, message_headers, parse_receipt_handle
 
 RECEIPTS_AT_MOST = 1_000
 LONGEST_DELAY_SECONDS = 86_400
 
-_MOST = 10
 _HEARTBEAT_MS = 15_000
 _HEARTBEAT = b":\n\n"
 _BEGINNING = b"retry: 1000\n\n"
-"""After a second a browser comes again: what it did not acknowledge is leased until its lease is over."""
+"""A browser reconnects after a second. Messages that it did not acknowledge stay leased until their lease ends."""
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 _WRITE = Needs("listeners", "write")
 _ACTIONS: tuple[Action, ...] = ("acknowledge", "reject", "release", "extend")
+_DELAY_SECONDS: Final = range(LONGEST_DELAY_SECONDS + 1)
+
+_EXAMPLE_RECEIPT: Final = "0000000001l8lCq3JzX4bM"
+_MAX: Final = Parameter(
+    "max",
+    "Maximum number of messages to return.",
+    {"type": "integer", "minimum": 1, "maximum": MOST_AT_ONCE, "default": 10},
+    10,
+)
+_WAIT: Final = Parameter(
+    "wait",
+    "How long to wait for the first message if there is none, in seconds.",
+    {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT_SECONDS, "default": 0},
+    0,
+)
 
 
-async def pull(call: Call) -> wire.Pulled | EventStream:
-    parameters = parameters_of(call.query)
-    most = number_in(parameters, "max", _MOST, MOST_AT_ONCE)
-    wait_ms = number_in(parameters, "wait", 0, LONGEST_WAIT_SECONDS, smallest=0) * 1_000
-    path = (call.ids[0], call.ids[1])
+def _receipts_doc(description: str) -> msgspec.Meta:
+    return doc(
+        description,
+        [_EXAMPLE_RECEIPT],
+        maxItems=RECEIPTS_AT_MOST,
+        items={"type": "string", "pattern": RECEIPT_HANDLE_PATTERN},
+    )
+
+
+Receipts: TypeAlias = list[str] | None | UnsetType
+
+
+class AcknowledgementsBody(Body, kw_only=True):
+    """What to do with pulled messages, by their receipts."""
+
+    acknowledge: Annotated[Receipts, _receipts_doc("Receipts of messages that were processed.")] = UNSET
+    reject: Annotated[
+        Receipts,
+        _receipts_doc("Receipts of messages that could not be processed: retried according to the retry policy."),
+    ] = UNSET
+    release: Annotated[Receipts, _receipts_doc("Receipts of messages to give back, without counting an attempt.")] = (
+        UNSET
+    )
+    extend: Annotated[Receipts, _receipts_doc("Receipts of messages whose lease starts again.")] = UNSET
+    delay: Annotated[
+        Integer,
+        doc("When messages in `release` are due again, in seconds. Default: at once.", 5, **within(_DELAY_SECONDS)),
+    ] = UNSET
+    lease_seconds: Annotated[
+        Integer,
+        doc(
+            "How long messages in `extend` stay leased from now on, in seconds. Default: set by the listener.",
+            60,
+            **within(LEASE_SECONDS),
+        ),
+    ] = UNSET
+
+
+class PulledMessageView(msgspec.Struct, kw_only=True, frozen=True):
+    """A leased message."""
+
+    id: Annotated[str, id_doc("The id of the message.", "message_id")]
+    stored_at: Annotated[int, instant_doc("When the message was stored")]
+    data: Annotated[str, doc("The data of the message.", '{"order":17}')]
+    content_type: Annotated[
+        str,
+        doc(
+            "The media type of the data: the one it was published with, JSON or text; empty for an event without one.",
+            "application/json",
+        ),
+    ]
+    attempt: Annotated[int, doc("The number of this attempt, from 1.", 1, minimum=1)]
+    receipt: Annotated[str, doc("The receipt handle of the lease.", _EXAMPLE_RECEIPT, pattern=RECEIPT_HANDLE_PATTERN)]
+    leased_until: Annotated[int, instant_doc("When the lease ends", 1_795_536_310_000)]
+    key: Annotated[str | UnsetType, doc("The key of the message.", "customer-9")] = UNSET
+    headers: Annotated[
+        dict[str, str] | UnsetType,
+        doc("The headers of the message, including attributes of an event (`ce-…`).", {"x-shop": "north"}),
+    ] = UNSET
+
+
+class PulledMessagesResponse(ApiResponse, kw_only=True, frozen=True):
+    """The messages that were leased."""
+
+    messages: Annotated[list[PulledMessageView], doc("The leased messages, at most `max`.")]
+
+
+class ReceiptView(msgspec.Struct, frozen=True):
+    """The result for one receipt."""
+
+    receipt: Annotated[str, doc("The receipt handle of the lease.", _EXAMPLE_RECEIPT, pattern=RECEIPT_HANDLE_PATTERN)]
+    state: Annotated[
+        str,
+        doc(
+            "The result. `expired`: the lease had ended, and the message is due again or leased to another consumer. "
+            "`settled`: the message was settled already.",
+            "acknowledged",
+            enum=list(get_args(DecisionResult)),
+        ),
+    ]
+
+
+class ReceiptsResponse(ApiResponse, kw_only=True, frozen=True):
+    """The results of an acknowledgement."""
+
+    receipts: Annotated[list[ReceiptView], doc("The result for each receipt, in the order of the request.")]
+
+
+async def pull(call: Call) -> PulledMessagesResponse | EventStream:
+    given = read_parameters(call.query, call.parameters)
+    limit, wait_ms = given["max"], given["wait"] * 1_000
     if call.wants_events and call.method != "HEAD":
-        return EventStream(_events(call, await pulls.pull_target(call.control, call.principal, path), most))
+        return EventStream(_events(call, await _target(call), limit))
     if call.method == "HEAD":
-        # Nobody would see what was handed out to that.
-        await pulls.pull_target(call.control, call.principal, path)
-        return wire.Pulled(messages=[], links=link_to(call.url))
+        # The client would not see the messages.
+        await _target(call)
+        return PulledMessagesResponse(messages=[], links=link_to(call.url))
     with call.services.puller.connect(call.principal.key) as client:
-        place = await pulls.pull_target(call.control, call.principal, path)
-        handed = await _pulled(call, client, place, (most, wait_ms))
-    return wire.Pulled(messages=[shown(each) for each in handed], links=link_to(call.url))
+        leased = await _pull(call, client, await _target(call), limit, wait_ms)
+    return PulledMessagesResponse(messages=[_view(each) for each in leased], links=link_to(call.url))
 
 
-async def _events(call: Call, place: PullTarget, most: int) -> AsyncGenerator[bytes, None]:
-    """Messages as events, each when it is there, and a comment now and then when none is."""
+async def _target(call: Call) -> PullTarget:
+    return await pulls.pull_target(call.control, call.principal, call.listener_path)
+
+
+async def _events(call: Call, target: PullTarget, limit: int) -> AsyncGenerator[bytes, None]:
+    """Yield messages as events as soon as they are due, and a comment as a heartbeat when there are none."""
     with call.services.puller.connect(call.principal.key) as client:
         yield _BEGINNING
         while client.is_active:
             try:
-                handed = await _pulled(call, client, place, (most, _HEARTBEAT_MS))
+                leased = await _pull(call, client, target, limit, _HEARTBEAT_MS)
             except DiscueError as error:
                 yield _event("problem", _encode(problem_of(error, "", call.base)))
                 return
-            yield b"".join(_event("message", _encode(shown(each))) for each in handed) if handed else _HEARTBEAT
+            yield b"".join(_event("message", _encode(_view(each))) for each in leased) if leased else _HEARTBEAT
 
 
 def _event(name: str, data: bytes) -> bytes:
-    """JSON has no line ends: one line is enough."""
+    # Encoded JSON has no line breaks, so one line of data is enough.
     return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
 
 
-async def acknowledge(call: Call) -> wire.Receipts:
+async def acknowledge(call: Call) -> ReceiptsResponse:
     decisions = list(_decisions(call.body))
     if not 1 <= len(decisions) <= RECEIPTS_AT_MOST:
-        rule = f"must have 1 to {RECEIPTS_AT_MOST} receipts in all"
-        raise Unprocessable(f"The request {rule}.", faults=(Fault("", rule),))
-    place = await pulls.pull_target(call.control, call.principal, (call.ids[0], call.ids[1]))
-    answered = await call.services.puller.answer(place, decisions)
-    receipts = [
-        wire.ReceiptShown(str(decision.receipt), state) for decision, state in zip(decisions, answered, strict=True)
-    ]
-    return wire.Receipts(receipts=receipts, links=link_to(call.url))
+        raise invalid("", f"must have 1 to {RECEIPTS_AT_MOST} receipts in all")
+    results = await call.services.puller.answer(await _target(call), decisions)
+    receipts = [ReceiptView(str(decision.receipt), state) for decision, state in zip(decisions, results, strict=True)]
+    return ReceiptsResponse(receipts=receipts, links=link_to(call.url))
 
 
-def shown(handed: LeasedMessage) -> wire.PulledShown:
-    """A message as whoever pulls it sees it."""
-    entry = handed.entry
+def _view(leased: LeasedMessage) -> PulledMessageView:
+    entry = leased.entry
     options = decode_options(entry.extra)
-    return wire.PulledShown(
+    return PulledMessageView(
         id=entry.id,
         stored_at=entry.stored_at,
         data=entry.body.decode(),
         content_type=(JSON if entry.is_json else TEXT) if options.media_type is None else options.media_type,
-        attempt=handed.attempt,
-        receipt=str(handed.receipt),
-        leased_until=handed.leased_until,
-        key=UNSET if options.key is None else options.key,
+        attempt=leased.attempt,
+        receipt=str(leased.receipt),
+        leased_until=leased.leased_until,
+        key=or_unset(options.key),
         headers=dict(message_headers(options)) or UNSET,
     )
 
 
-async def _pulled(call: Call, client: PullClient, place: PullTarget, wish: tuple[int, int]) -> list[LeasedMessage]:
-    """At most so many, waiting so many milliseconds. Raises ClientGone, and then nothing is leased."""
-    puller, (most, wait_ms) = call.services.puller, wish
-    if call.gone is None or not wait_ms:
-        return await puller.pull(client, place, most, wait_ms)
+async def _pull(call: Call, client: PullClient, target: PullTarget, limit: int, wait_ms: int) -> list[LeasedMessage]:
+    """Lease messages. Raises ClientGone if the client disconnects first; then nothing is leased."""
+    puller = call.services.puller
+    if call.disconnected is None or not wait_ms:
+        return await puller.pull(client, target, limit, wait_ms)
     loop = asyncio.get_running_loop()
-    pulling = loop.create_task(puller.pull(client, place, most, wait_ms))
-    leaving = loop.create_task(_until(call.gone))
+    pulling = loop.create_task(puller.pull(client, target, limit, wait_ms))
+    leaving = asyncio.ensure_future(call.disconnected())
     try:
         await asyncio.wait({pulling, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not pulling.done():
@@ -126,37 +237,21 @@ async def _pulled(call: Call, client: PullClient, place: PullTarget, wish: tuple
         pulling.cancel()
 
 
-async def _until(gone: Gone) -> None:
-    await gone()
-
-
-def _decisions(body: bodies.AcknowledgementsBody) -> Iterator[Decision]:
-    """Raises Unprocessable for what is no receipt, for one that comes twice, and for times out of range."""
-    delay = _seconds(body.delay, "delay", range(LONGEST_DELAY_SECONDS + 1))
-    lease_seconds = _seconds(body.lease_seconds, "lease_seconds", LEASE_SECONDS)
+def _decisions(body: AcknowledgementsBody) -> Iterator[Decision]:
+    """Raises Unprocessable for malformed and repeated receipts, and for numbers out of bounds."""
+    delay = number_given(body.delay, _DELAY_SECONDS, "/delay", " seconds")
+    lease_seconds = number_given(body.lease_seconds, LEASE_SECONDS, "/lease_seconds", " seconds")
     seconds = {"release": delay, "extend": lease_seconds}
     seen = set[str]()
     for action in _ACTIONS:
         for index, text in enumerate(getattr(body, action) or ()):
             receipt = parse_receipt_handle(text)
             if receipt is None:
-                raise _unfit(f"/{action}/{index}", "is no receipt of a message")
+                raise invalid(f"/{action}/{index}", "is not a receipt handle")
             if text in seen:
-                raise _unfit(f"/{action}/{index}", "is given twice")
+                raise invalid(f"/{action}/{index}", "is given twice")
             seen.add(text)
             yield Decision(receipt, action, seconds.get(action))
-
-
-def _seconds(sent: bodies.Whole, name: str, bounds: range) -> int | None:
-    if not isinstance(sent, int):
-        return None
-    if sent not in bounds:
-        raise _unfit(f"/{name}", f"must be from {bounds.start} to {bounds.stop - 1} seconds")
-    return sent
-
-
-def _unfit(pointer: str, rule: str) -> Unprocessable:
-    return Unprocessable(f"The value at {pointer} {rule}.", faults=(Fault(pointer, rule),))
 
 
 ROUTES = (
@@ -164,29 +259,29 @@ ROUTES = (
         methods=("GET",),
         path=f"{PATH}/messages",
         handler=pull,
-        response=wire.Pulled,
+        response=PulledMessagesResponse,
         needs=_WRITE,
         statuses=(404, 409),
-        query=PULLS,
+        query=(_MAX, _WAIT),
         streams=True,
         summary="Pull messages",
         description=(
-            "Of a listener in the mode pull. Each is leased: nobody else gets it until it is acknowledged, given back, "
-            "or its lease is over. With `Accept: text/event-stream` they come as events, for as long as the client "
-            "stays."
+            "For listeners in pull mode. Each message is leased: no other consumer receives it until it is released or "
+            "its lease ends. With `Accept: text/event-stream`, messages are streamed as events until the client "
+            "disconnects."
         ),
     ),
     Route(
         methods=("POST",),
         path=f"{PATH}/acknowledgements",
         handler=acknowledge,
-        request=bodies.AcknowledgementsBody,
-        response=wire.Receipts,
+        request=AcknowledgementsBody,
+        response=ReceiptsResponse,
         needs=_WRITE,
         statuses=(404, 409, 422),
         ignores_idempotency_key=True,
-        summary="Say what became of messages that were pulled",
-        description="Each receipt is looked at by itself: the answer says what became of it.",
+        summary="Acknowledge pulled messages",
+        description="Each receipt is handled on its own, and has its own result.",
         example={"acknowledge": ["0000000001l2rVTz9Xk0Jm"]},
     ),
 )

@@ -1,20 +1,50 @@
-"""`/queues`."""
+"""`/queues`, and the schemas of queues."""
+
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.api import bodies, wire
-from discue.api.delivery_options import retry_of, retry_shown
-from discue.api.fields import Given, names_changed, names_given
+from discue.api.delivery_options import RETRY, RETRY_SENT, Retry, RetryView, retry_given, retry_view
 from discue.api.idempotency import created
-from discue.api.links import LinkTarget, link_to, links_of
-from discue.api.pagination import paged
-from discue.api.parameters import PAGES
-from discue.api.route import CREATE, SMALL_BODY, Call, Needs, Route
-from discue.api.services import Services
+from discue.api.pagination import PAGES, paged
+from discue.api.route import CREATE, SMALL_BODY, Call, Needs, Route, Services
+from discue.api.structs import (
+    COUNT,
+    EXAMPLE_IDS,
+    NOT_SENT,
+    QUEUE_ID,
+    SCHEMA_ID,
+    ApiResponse,
+    AsSent,
+    DeletedResponse,
+    Flag,
+    GivenNames,
+    Ignored,
+    Integer,
+    LinkTarget,
+    NamedBody,
+    ReferenceView,
+    Text,
+    View,
+    doc,
+    instant_doc,
+    link_to,
+    links_of,
+    names_changed,
+    names_given,
+    or_unset,
+)
 from discue.control import queues
-from discue.control.queues import ClearedSchema, QueueDetails, QueueFields
-from discue.domain import model
+from discue.control.context import require_found
+from discue.control.queues import (
+    LARGEST_MESSAGE_BYTES,
+    LONGEST_RETENTION_SECONDS,
+    ON_MISSED,
+    ClearedSchema,
+    QueueDetails,
+    QueueFields,
+)
 from discue.domain.errors import Fault, Unprocessable
 from discue.domain.schemas.schema import FIELDS, Schema, parse_schema
 from discue.domain.schemas.strict_json import MAX_BYTES as SCHEMA_BYTES
@@ -24,108 +54,225 @@ _READ = Needs("queues", "read")
 _LIST = Needs("queues", "read", listing=True)
 _WRITE = Needs("queues", "write")
 
+_RETENTION: Final = doc(
+    "How long messages are kept after all listeners have settled them, in seconds. Default: set by the organization or "
+    "the operator.",
+    86_400,
+    minimum=0,
+    maximum=LONGEST_RETENTION_SECONDS,
+)
+_MAX_MESSAGE_BYTES: Final = doc(
+    "Maximum size of a message, in bytes. Default: set by the operator.",
+    262_144,
+    minimum=1,
+    maximum=LARGEST_MESSAGE_BYTES,
+)
+_RULES_EXAMPLE: Final = {
+    "order": {"type": "number", "min": 1},
+    "note": {"type": "string", "max": 200, "required": False},
+}
+_RULES_TEXT: Final = "Schema that messages must match, as a rule for each property. null removes it."
+_RULES_REF: Final = {"$ref": "#/components/schemas/SchemaRules"}
+_JSON_SCHEMA_EXAMPLE: Final = {
+    "type": "object",
+    "required": ["order"],
+    "properties": {"order": {"type": "integer"}},
+}
+_JSON_SCHEMA_TEXT: Final = "Schema that messages must match, as JSON Schema (2020-12). null removes it."
+_JSON_SCHEMA: Final[list[dict[str, Any]]] = [{"type": "object"}, {"type": "boolean"}]
+_ORDERED: Final = doc(
+    "Whether a listener receives messages with the same key one after the other. Messages without a key count as "
+    "having the same key. Fixed at creation.",
+    False,
+)
+_ON_MISSED: Final = doc(
+    "What happens in an ordered queue after a listener misses a message. `pass`: the next message with its key is "
+    "sent. `block`: messages with its key wait until it is redelivered and acknowledged, or deleted. Fixed at "
+    "creation.",
+    "pass",
+    enum=list(ON_MISSED),
+)
 
-async def create(call: Call) -> wire.Queue:
+
+class QueueBody(NamedBody, kw_only=True):
+    """A queue to create, or the changes to one."""
+
+    opaque_fields = ("schema", "json_schema")
+
+    retention: Annotated[Integer, _RETENTION] = UNSET
+    max_message_bytes: Annotated[Integer, _MAX_MESSAGE_BYTES] = UNSET
+    schema: Annotated[AsSent, doc(_RULES_TEXT, _RULES_EXAMPLE, anyOf=[_RULES_REF, {"type": "null"}])] = NOT_SENT
+    json_schema: Annotated[
+        AsSent, doc(_JSON_SCHEMA_TEXT, _JSON_SCHEMA_EXAMPLE, anyOf=[*_JSON_SCHEMA, {"type": "null"}])
+    ] = NOT_SENT
+    retry: Annotated[Retry, RETRY_SENT] = UNSET
+    ordered: Annotated[Flag, _ORDERED] = UNSET
+    on_missed: Annotated[Text, _ON_MISSED] = UNSET
+    schema_id: Ignored = NOT_SENT
+    listeners: Ignored = NOT_SENT
+    messages: Ignored = NOT_SENT
+
+
+class QueueMessagesView(msgspec.Struct, frozen=True):
+    """What was published to a queue."""
+
+    published_count: Annotated[int, doc("Number of messages published so far.", 1, **COUNT)]
+    last_published_at: Annotated[
+        int, instant_doc("When the last message was published, or a delayed one became due; 0: never", 0)
+    ]
+
+
+class QueueView(View, kw_only=True, frozen=True):
+    """A queue."""
+
+    ordered: Annotated[bool, _ORDERED]
+    on_missed: Annotated[str, _ON_MISSED]
+    listeners: Annotated[list[ReferenceView], doc("Its listeners, oldest first, at most 100.")]
+    messages: Annotated[QueueMessagesView, doc("What was published.")]
+    retention: Annotated[int | UnsetType, _RETENTION] = UNSET
+    max_message_bytes: Annotated[int | UnsetType, _MAX_MESSAGE_BYTES] = UNSET
+    schema: Annotated[msgspec.Raw | UnsetType, doc(_RULES_TEXT, _RULES_EXAMPLE, **_RULES_REF)] = UNSET
+    json_schema: Annotated[
+        msgspec.Raw | UnsetType, doc(_JSON_SCHEMA_TEXT, _JSON_SCHEMA_EXAMPLE, anyOf=_JSON_SCHEMA)
+    ] = UNSET
+    schema_id: Annotated[str | UnsetType, doc("The id of the schema.", EXAMPLE_IDS["schema_id"], pattern=SCHEMA_ID)] = (
+        UNSET
+    )
+    retry: Annotated[RetryView | UnsetType, RETRY] = UNSET
+
+
+class QueueResponse(ApiResponse, kw_only=True, frozen=True):
+    """One queue."""
+
+    queue: Annotated[QueueView, doc("The queue.")]
+
+
+class QueuesResponse(ApiResponse, kw_only=True, frozen=True):
+    """A page of queues."""
+
+    queues: Annotated[list[QueueView], doc("The queues, newest first.")]
+
+
+class QueueSchemaResponse(ApiResponse, kw_only=True, frozen=True):
+    """The schema of a queue."""
+
+    schema: Annotated[msgspec.Raw, doc("The schema as it was sent.", _RULES_EXAMPLE, anyOf=_JSON_SCHEMA)]
+    id: Annotated[str, doc("The SHA-256 of the schema's canonical JSON.", EXAMPLE_IDS["schema_id"], pattern=SCHEMA_ID)]
+    queue_id: Annotated[str, QUEUE_ID]
+    language: Annotated[
+        Literal["rules", "json_schema"], doc("The field of the queue that the schema was set with.", "rules")
+    ]
+    created_at: Annotated[int, instant_doc("When it was created")]
+    updated_at: Annotated[int, instant_doc("When it was last changed")]
+
+
+async def create(call: Call) -> QueueResponse:
     fields = _fields(call.body, names_given(call.body))
     return await created(
         call,
         lambda control: queues.create(control, call.principal, fields),
-        lambda made: _answer(call, made, f"{call.url}/{made.queue.public_id}"),
+        lambda made: _response(call, made, f"{call.url}/{made.queue.public_id}"),
     )
 
 
-async def get(call: Call) -> wire.Queue:
-    return _answer(call, await queues.get(call.control, call.principal, call.ids[0]), call.url)
+async def get(call: Call) -> QueueResponse:
+    return _response(call, await queues.get(call.control, call.principal, call.ids[0]), call.url)
 
 
-async def list_all(call: Call) -> wire.Queues:
+async def list_all(call: Call) -> QueuesResponse:
     items, links = await paged(
         call,
         lambda selection: queues.page(call.control, call.principal, selection),
-        lambda item: LinkTarget(item.queue.alias, item.queue.public_id, f"{call.url}/{item.queue.public_id}"),
+        lambda item: call.item(item.queue.alias, item.queue.public_id),
     )
-    return wire.Queues(queues=[_shown(item) for item in items], links=links)
+    return QueuesResponse(queues=[_view(item) for item in items], links=links)
 
 
-async def change(call: Call) -> wire.Queue:
+async def change(call: Call) -> QueueResponse:
     public_id = call.ids[0]
     fields = _fields(call.body, names_changed(call.body, public_id))
-    return _answer(call, await queues.change(call.control, call.principal, public_id, fields), call.url)
+    return _response(call, await queues.change(call.control, call.principal, public_id, fields), call.url)
 
 
-async def delete(call: Call) -> wire.Deleted:
+async def delete(call: Call) -> DeletedResponse:
     await queues.delete(call.control, call.principal, call.ids[0])
-    return wire.Deleted(links=link_to(call.url))
+    return DeletedResponse(links=link_to(call.url))
 
 
-async def queue_limit(_services: Services, _principal: Principal, _ids: tuple[str, ...]) -> int:
-    """Room for a schema, and for one that is too large: that is told with a pointer."""
+async def body_limit(_services: Services, _principal: Principal, _ids: tuple[str, ...]) -> int:
+    """Allow for a schema that is too large: that error has a pointer."""
     return SMALL_BODY + 2 * SCHEMA_BYTES
 
 
-def _fields(body: bodies.QueueBody, given: Given) -> QueueFields:
+def _fields(body: QueueBody, given: GivenNames) -> QueueFields:
     return QueueFields(
         given.alias,
         given.name,
         body.retention,
         body.max_message_bytes,
         _schema(body),
-        retry_of(body.retry),
+        retry_given(body.retry),
         body.ordered,
         body.on_missed,
     )
 
 
-def _schema(body: bodies.QueueBody) -> Schema | ClearedSchema | UnsetType:
-    """null clears the schema of its own language: a queue that has the other one keeps that."""
+def _schema(body: QueueBody) -> Schema | ClearedSchema | UnsetType:
+    """Read the schema. null removes only a schema that was set with the same field."""
     sent = {language: bytes(getattr(body, field)) for language, field in FIELDS.items()}
     given = {language: text for language, text in sent.items() if text not in {b"", b"null"}}
     if len(given) > 1:
-        faults = tuple(Fault(f"/{field}", "cannot stand beside the other one") for field in FIELDS.values())
-        raise Unprocessable("A queue has one schema: give schema or json_schema.", faults=faults)
+        faults = tuple(Fault(f"/{field}", "cannot be combined with the other one") for field in FIELDS.values())
+        raise Unprocessable("A queue has one schema: send schema or json_schema.", faults=faults)
     for language, text in given.items():
         return parse_schema(text, language)
     cleared = frozenset(language for language, text in sent.items() if text == b"null")
     return ClearedSchema(cleared) if cleared else UNSET
 
 
-def _schemas_shown(queue: model.Queue) -> tuple[msgspec.Raw | UnsetType, msgspec.Raw | UnsetType]:
-    """As `schema` and as `json_schema`."""
-    if queue.schema is None:
-        return UNSET, UNSET
-    text = msgspec.Raw(queue.schema.encode())
-    return (text, UNSET) if queue.schema_language == "rules" else (UNSET, text)
-
-
-def _answer(call: Call, details: QueueDetails, url: str) -> wire.Queue:
+def _response(call: Call, details: QueueDetails, url: str) -> QueueResponse:
     below = [
         LinkTarget(listener.alias, listener.public_id, f"{url}/listeners/{listener.public_id}")
         for listener in details.listeners
     ]
-    return call.with_etag(details.queue, wire.Queue(queue=_shown(details), links=links_of(url, below)))
+    return call.with_etag(details.queue, QueueResponse(queue=_view(details), links=links_of(url, below)))
 
 
-def _shown(details: QueueDetails) -> wire.QueueShown:
+def _view(details: QueueDetails) -> QueueView:
     queue = details.queue
-    schema, json_schema = _schemas_shown(queue)
-    return wire.QueueShown(
+    schema: msgspec.Raw | UnsetType = UNSET if queue.schema is None else msgspec.Raw(queue.schema.encode())
+    has_rules = queue.schema_language == "rules"
+    return QueueView(
         id=queue.public_id,
         alias=queue.alias,
         name=queue.alias,
-        listeners=[
-            wire.Reference(listener.public_id, listener.alias, listener.alias) for listener in details.listeners
-        ],
-        messages=wire.QueueMessages(details.head.published_count, details.head.last_stored_at),
+        listeners=[ReferenceView(listener.public_id, listener.alias, listener.alias) for listener in details.listeners],
+        messages=QueueMessagesView(details.head.published_count, details.head.last_stored_at),
         ordered=queue.ordered,
         on_missed=queue.on_missed,
-        retention=UNSET if queue.retention_seconds is None else queue.retention_seconds,
-        max_message_bytes=UNSET if queue.max_message_bytes is None else queue.max_message_bytes,
-        schema=schema,
-        json_schema=json_schema,
-        schema_id=UNSET if queue.schema_id is None else queue.schema_id,
-        retry=retry_shown(queue.retry),
+        retention=or_unset(queue.retention_seconds),
+        max_message_bytes=or_unset(queue.max_message_bytes),
+        schema=schema if has_rules else UNSET,
+        json_schema=UNSET if has_rules else schema,
+        schema_id=or_unset(queue.schema_id),
+        retry=retry_view(queue.retry),
         created_at=queue.created_at,
         updated_at=queue.updated_at,
+    )
+
+
+async def get_schema(call: Call) -> QueueSchemaResponse:
+    queue_id, schema_id = call.ids
+    queue = await queues.get_schema(call.control, call.principal, queue_id, schema_id)
+    call.version = schema_id
+    return QueueSchemaResponse(
+        schema=msgspec.Raw(require_found(queue.schema).encode()),
+        id=schema_id,
+        queue_id=queue_id,
+        language=queue.schema_language,
+        created_at=queue.schema_set_at,
+        updated_at=queue.schema_set_at,
+        links=link_to(call.url),
     )
 
 
@@ -134,7 +281,7 @@ ROUTES = (
         methods=("GET",),
         path="/queues",
         handler=list_all,
-        response=wire.Queues,
+        response=QueuesResponse,
         needs=_LIST,
         query=PAGES,
         summary="List queues",
@@ -143,11 +290,11 @@ ROUTES = (
         methods=CREATE,
         path="/queues",
         handler=create,
-        request=bodies.QueueBody,
-        response=wire.Queue,
+        request=QueueBody,
+        response=QueueResponse,
         needs=_WRITE,
         statuses=(402, 422),
-        limit=queue_limit,
+        limit=body_limit,
         summary="Create a queue",
         example={"alias": "orders", "retention": 86_400},
     ),
@@ -155,7 +302,7 @@ ROUTES = (
         methods=("GET",),
         path="/queues/{queue_id}",
         handler=get,
-        response=wire.Queue,
+        response=QueueResponse,
         needs=_READ,
         statuses=(404,),
         summary="Get a queue",
@@ -164,11 +311,11 @@ ROUTES = (
         methods=("PUT",),
         path="/queues/{queue_id}",
         handler=change,
-        request=bodies.QueueBody,
-        response=wire.Queue,
+        request=QueueBody,
+        response=QueueResponse,
         needs=_WRITE,
         statuses=(404, 422),
-        limit=queue_limit,
+        limit=body_limit,
         summary="Change a queue",
         example={"retention": 604_800},
     ),
@@ -176,10 +323,20 @@ ROUTES = (
         methods=("DELETE",),
         path="/queues/{queue_id}",
         handler=delete,
-        response=wire.Deleted,
+        response=DeletedResponse,
         needs=_WRITE,
         statuses=(404,),
         summary="Delete a queue",
-        description="Its listeners and messages go with it.",
+        description="Also deletes its listeners and messages.",
+    ),
+    Route(
+        methods=("GET",),
+        path="/queues/{queue_id}/schemas/{schema_id}",
+        handler=get_schema,
+        response=QueueSchemaResponse,
+        needs=Needs("schemas", "read"),
+        statuses=(404,),
+        summary="Get a schema",
+        description="The current schema of the queue. Previous schemas are not found.",
     ),
 )

@@ -1,116 +1,273 @@
-"""`/queues/{queue_id}/listeners/{listener_id}/redeliveries`."""
+"""Messages that a listener missed, and their redeliveries."""
 
-from msgspec import UNSET
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final
 
-from discue.api import bodies, wire
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from discue.api.idempotency import created
-from discue.api.links import LinkTarget, link_to
-from discue.api.pagination import paged
-from discue.api.parameters import PAGES
-from discue.api.resources.missed import PATH
+from discue.api.pagination import MISSED_PAGES, PAGES, paged
+from discue.api.resources.messages import MESSAGE_ALIAS, MESSAGE_NAME
 from discue.api.route import Call, Needs, Route
-from discue.api.stretches import pace_of, time_of
+from discue.api.structs import (
+    COUNT,
+    EXAMPLE_IDS,
+    LISTENER_ID,
+    QUEUE_ID,
+    ApiResponse,
+    DeletedResponse,
+    Flag,
+    Integer,
+    LinkTarget,
+    ResourceBody,
+    Text,
+    View,
+    doc,
+    id_doc,
+    instant_doc,
+    invalid,
+    link_to,
+    number_given,
+    or_unset,
+    own_id_doc,
+    text_given,
+    within,
+)
 from discue.control import redeliveries
-from discue.control.listeners import ListenerPath
 from discue.control.redeliveries import RedeliveryParams, RedeliveryResult
-from discue.domain.errors import BadRequest, Fault, Unprocessable
+from discue.domain.errors import BadRequest, Fault
 from discue.domain.model import MISSED_REASONS, Redelivery
+from discue.store.listener_messages import MissedMessage
 
+PATH = "/queues/{queue_id}/listeners/{listener_id}"
 MESSAGES_AT_MOST = 1_000
+TIMES: Final = range(1_000_000_000_000_000)
+RATES: Final = range(1, 10_001)
+TIME: Final = within(TIMES)
+PACE: Final = doc("Maximum number of messages per second.", 100, **within(RATES))
+DRY_RUN: Final = doc("Whether to return only what would be selected.", False)
+SELECTED: Final = doc("Number selected. Single deliveries outside of ranges are counted up to 100,000.", 17, **COUNT)
+PROGRESS: Final = doc("The progress.", "running", enum=["waiting", "running", "done"])
+ENDED_AT: Final = instant_doc("When it was done; 0: not yet", 0)
 
 _READ = Needs("listeners", "read")
 _WRITE = Needs("listeners", "write")
 
 
-async def create(call: Call) -> wire.AskedRedelivery:
-    params = _wish(call.body)
-    return await created(
-        call,
-        lambda control: redeliveries.create(control, call.principal, _path(call), params),
-        lambda asked: _answer(call, asked),
-    )
+class MissedMessageView(msgspec.Struct, kw_only=True, frozen=True):
+    """A message that a listener missed."""
+
+    id: Annotated[str, id_doc("The id of the message.", "message_id")]
+    alias: Annotated[str, MESSAGE_ALIAS]
+    name: Annotated[str, MESSAGE_NAME]
+    stored_at: Annotated[int, instant_doc("When the message was stored")]
+    missed_at: Annotated[int, instant_doc("When it was missed", 1_795_795_480_000)]
+    reason: Annotated[
+        str,
+        doc(
+            "Why it was missed: it is out of attempts, expired, got a final response, was rejected for good, or is too "
+            "old.",
+            "attempts_used_up",
+            enum=list(MISSED_REASONS),
+        ),
+    ]
+    attempts: Annotated[int, doc("Number of attempts.", 1, **COUNT)]
 
 
-async def get(call: Call) -> wire.Redelivery:
-    found = await redeliveries.get(call.control, call.principal, _path(call), call.ids[2])
-    return call.with_etag(found, wire.Redelivery(redelivery=_shown(call, found), links=link_to(call.url)))
+class MissedMessagesResponse(ApiResponse, kw_only=True, frozen=True):
+    """A page of missed messages."""
+
+    missed: Annotated[list[MissedMessageView], doc("The missed messages, newest first.")]
 
 
-async def list_all(call: Call) -> wire.Redeliveries:
+class MissedFilterBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which missed messages to redeliver."""
+
+    reason: Annotated[Text, doc("Only messages missed for this reason.", "too_old", enum=list(MISSED_REASONS))] = UNSET
+    created_after: Annotated[
+        Integer,
+        doc("Only messages stored later than this, in milliseconds since the epoch.", 1_795_536_280_000, **TIME),
+    ] = UNSET
+    created_before: Annotated[
+        Integer,
+        doc("Only messages stored earlier than this, in milliseconds since the epoch.", 1_893_456_000_000, **TIME),
+    ] = UNSET
+
+
+class RedeliveryBody(ResourceBody, kw_only=True):
+    """A redelivery to start. Exactly one of `messages`, `filter` and `all` selects what is redelivered."""
+
+    exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "messages": {"type": "array"},
+        "filter": {"type": "object"},
+        "all": {"const": True},
+    }
+
+    messages: Annotated[
+        list[str] | None | UnsetType,
+        doc("The ids of missed messages.", [EXAMPLE_IDS["message_id"]], minItems=1, maxItems=MESSAGES_AT_MOST),
+    ] = UNSET
+    filter: Annotated[
+        MissedFilterBody | None | UnsetType,
+        doc("Which missed messages; an empty filter selects all.", {"reason": "too_old"}),
+    ] = UNSET
+    all: Annotated[Flag, doc("Selects all missed messages.", True)] = UNSET
+    pace: Annotated[Integer, PACE] = UNSET
+    dry_run: Annotated[Flag, DRY_RUN] = UNSET
+
+
+class RedeliveryCountsView(msgspec.Struct, frozen=True):
+    """Numbers of deliveries."""
+
+    selected: Annotated[int, SELECTED]
+    redelivered: Annotated[int, doc("Deliveries that are due again, or were.", 16, **COUNT)]
+    gone: Annotated[int, doc("Deliveries of messages that were deleted before.", 1, **COUNT)]
+
+
+class RedeliveryView(View, kw_only=True, frozen=True):
+    """A redelivery of missed messages."""
+
+    id: Annotated[str, own_id_doc("redelivery_id")]
+    alias: Annotated[str, id_doc("The id.", "redelivery_id")]
+    name: Annotated[str, id_doc("The id.", "redelivery_id")]
+    queue_id: Annotated[str, QUEUE_ID]
+    listener_id: Annotated[str, LISTENER_ID]
+    state: Annotated[str, PROGRESS]
+    counts: Annotated[RedeliveryCountsView, doc("Numbers of deliveries.")]
+    ended_at: Annotated[int, ENDED_AT]
+    pace: Annotated[int | UnsetType, PACE] = UNSET
+
+
+class DryRunView(msgspec.Struct, frozen=True):
+    """What would be selected."""
+
+    selected: Annotated[int, SELECTED]
+    first_message: Annotated[
+        str, doc("The id of the oldest message; empty if there is none.", EXAMPLE_IDS["message_id"])
+    ]
+    last_message: Annotated[
+        str, doc("The id of the newest message; empty if there is none.", EXAMPLE_IDS["message_id"])
+    ]
+
+
+class RedeliveryResponse(ApiResponse, kw_only=True, frozen=True):
+    """One redelivery."""
+
+    redelivery: Annotated[RedeliveryView, doc("The redelivery.")]
+
+
+class NewRedeliveryResponse(ApiResponse, kw_only=True, frozen=True, omit_defaults=True):
+    """The redelivery that was started, or the result of a dry run."""
+
+    redelivery: Annotated[RedeliveryView | UnsetType, doc("The redelivery.")] = UNSET
+    dry_run: Annotated[DryRunView | UnsetType, doc("What would be selected, in a dry run.")] = UNSET
+
+
+class RedeliveriesResponse(ApiResponse, kw_only=True, frozen=True):
+    """A page of redeliveries."""
+
+    redeliveries: Annotated[list[RedeliveryView], doc("The redeliveries, newest first.")]
+
+
+async def list_missed(call: Call) -> MissedMessagesResponse:
     items, links = await paged(
         call,
-        lambda selection: redeliveries.page(call.control, call.principal, _path(call), selection),
-        lambda item: LinkTarget(item.public_id, item.public_id, f"{call.url}/{item.public_id}"),
+        lambda selection: redeliveries.page_of_missed(call.control, call.principal, call.listener_path, selection),
+        lambda item: _missed_target(call, item),
     )
-    return wire.Redeliveries(redeliveries=[_shown(call, item) for item in items], links=links)
+    return MissedMessagesResponse(missed=[_missed_view(item) for item in items], links=links)
 
 
-async def cancel(call: Call) -> wire.Deleted:
-    await redeliveries.cancel(call.control, call.principal, _path(call), call.ids[2])
-    return wire.Deleted(links=link_to(call.url))
+def _missed_target(call: Call, item: MissedMessage) -> LinkTarget:
+    return LinkTarget(item.alias, item.id, f"{call.base}/queues/{call.ids[0]}/messages/{item.id}")
 
 
-def _path(call: Call) -> ListenerPath:
-    return call.ids[0], call.ids[1]
+def _missed_view(item: MissedMessage) -> MissedMessageView:
+    return MissedMessageView(
+        id=item.id,
+        alias=item.alias,
+        name=item.alias,
+        stored_at=item.stored_at,
+        missed_at=item.missed_at,
+        reason=item.reason,
+        attempts=item.attempts,
+    )
 
 
-def _wish(body: bodies.RedeliveryBody) -> RedeliveryParams:
-    """Raises BadRequest unless one way to choose is given, Unprocessable for values out of range."""
+async def create(call: Call) -> NewRedeliveryResponse:
+    params = _params(call.body)
+    return await created(
+        call,
+        lambda control: redeliveries.create(control, call.principal, call.listener_path, params),
+        lambda result: _response(call, result),
+    )
+
+
+async def get(call: Call) -> RedeliveryResponse:
+    found = await redeliveries.get(call.control, call.principal, call.listener_path, call.ids[2])
+    return call.with_etag(found, RedeliveryResponse(redelivery=_view(call, found), links=link_to(call.url)))
+
+
+async def list_all(call: Call) -> RedeliveriesResponse:
+    items, links = await paged(
+        call,
+        lambda selection: redeliveries.page(call.control, call.principal, call.listener_path, selection),
+        lambda item: call.item(item.public_id, item.public_id),
+    )
+    return RedeliveriesResponse(redeliveries=[_view(call, item) for item in items], links=links)
+
+
+async def cancel(call: Call) -> DeletedResponse:
+    await redeliveries.cancel(call.control, call.principal, call.listener_path, call.ids[2])
+    return DeletedResponse(links=link_to(call.url))
+
+
+def _params(body: RedeliveryBody) -> RedeliveryParams:
+    """Raises BadRequest unless there is exactly one selection, Unprocessable for values out of bounds."""
     messages = body.messages if isinstance(body.messages, list) else None
-    chosen = body.filter if isinstance(body.filter, bodies.MissedFilter) else None
+    chosen = body.filter if isinstance(body.filter, MissedFilterBody) else None
     if [messages is not None, chosen is not None, body.all is True].count(True) != 1:
-        rule = "must be made by exactly one of messages, filter, and all (true)"
-        raise BadRequest(f"The choice {rule}.", faults=(Fault("", rule),))
-    given = chosen or bodies.MissedFilter()
+        rule = "must have exactly one of messages, filter, and all (true)"
+        raise BadRequest(f"The request {rule}.", faults=(Fault("", rule),))
+    if messages is not None and not 1 <= len(messages) <= MESSAGES_AT_MOST:
+        raise invalid("/messages", f"must have 1 to {MESSAGES_AT_MOST} ids")
+    given = chosen or MissedFilterBody()
+    reason = text_given(given.reason)
+    if reason is not None and reason not in MISSED_REASONS:
+        raise invalid("/filter/reason", f"must be one of {', '.join(MISSED_REASONS)}")
     return RedeliveryParams(
-        None if messages is None else _ids(messages),
-        _reason(given),
-        time_of(given.created_after, "/filter/created_after"),
-        time_of(given.created_before, "/filter/created_before"),
-        pace_of(body.pace),
+        None if messages is None else tuple(messages),
+        reason,
+        number_given(given.created_after, TIMES, "/filter/created_after"),
+        number_given(given.created_before, TIMES, "/filter/created_before"),
+        number_given(body.pace, RATES, "/pace"),
         dry_run=body.dry_run is True,
     )
 
 
-def _ids(messages: list[str]) -> tuple[str, ...]:
-    if not 1 <= len(messages) <= MESSAGES_AT_MOST:
-        rule = f"must have 1 to {MESSAGES_AT_MOST} ids"
-        raise Unprocessable(f"/messages {rule}.", faults=(Fault("/messages", rule),))
-    return tuple(messages)
+def _response(call: Call, result: RedeliveryResult) -> NewRedeliveryResponse:
+    preview = result.preview
+    if result.redelivery is None:
+        dry_run = DryRunView(selected=preview.selected, first_message=preview.first, last_message=preview.last)
+        return NewRedeliveryResponse(dry_run=dry_run, links=link_to(call.url))
+    url = f"{call.url}/{result.redelivery.public_id}"
+    shown = NewRedeliveryResponse(redelivery=_view(call, result.redelivery), links=link_to(url))
+    return call.with_etag(result.redelivery, shown)
 
 
-def _reason(given: bodies.MissedFilter) -> str | None:
-    reason = given.reason
-    if reason is None or reason is UNSET:
-        return None
-    if reason not in MISSED_REASONS:
-        rule = f"must be one of {', '.join(MISSED_REASONS)}"
-        raise Unprocessable(f"/filter/reason {rule}.", faults=(Fault("/filter/reason", rule),))
-    return str(reason)
-
-
-def _answer(call: Call, asked: RedeliveryResult) -> wire.AskedRedelivery:
-    preview = asked.preview
-    if asked.redelivery is None:
-        dry_run = wire.DryRun(selected=preview.selected, first_message=preview.first, last_message=preview.last)
-        return wire.AskedRedelivery(dry_run=dry_run, links=link_to(call.url))
-    url = f"{call.url}/{asked.redelivery.public_id}"
-    shown = wire.AskedRedelivery(redelivery=_shown(call, asked.redelivery), links=link_to(url))
-    return call.with_etag(asked.redelivery, shown)
-
-
-def _shown(call: Call, redelivery: Redelivery) -> wire.RedeliveryShown:
-    return wire.RedeliveryShown(
+def _view(call: Call, redelivery: Redelivery) -> RedeliveryView:
+    return RedeliveryView(
         id=redelivery.public_id,
         alias=redelivery.public_id,
         name=redelivery.public_id,
         queue_id=call.ids[0],
         listener_id=call.ids[1],
         state=redelivery.state,
-        counts=wire.RedeliveryCounts(
+        counts=RedeliveryCountsView(
             selected=redelivery.selected, redelivered=redelivery.redelivered, gone=redelivery.gone
         ),
-        pace=UNSET if redelivery.pace is None else redelivery.pace,
+        pace=or_unset(redelivery.pace),
         created_at=redelivery.created_at,
         updated_at=redelivery.updated_at,
         ended_at=redelivery.ended_at or 0,
@@ -120,9 +277,19 @@ def _shown(call: Call, redelivery: Redelivery) -> wire.RedeliveryShown:
 ROUTES = (
     Route(
         methods=("GET",),
+        path=f"{PATH}/missed",
+        handler=list_missed,
+        response=MissedMessagesResponse,
+        needs=Needs("listeners", "read"),
+        statuses=(404,),
+        query=MISSED_PAGES,
+        summary="List the messages that a listener missed",
+    ),
+    Route(
+        methods=("GET",),
         path=f"{PATH}/redeliveries",
         handler=list_all,
-        response=wire.Redeliveries,
+        response=RedeliveriesResponse,
         needs=_READ,
         statuses=(404,),
         query=PAGES,
@@ -132,19 +299,19 @@ ROUTES = (
         methods=("POST",),
         path=f"{PATH}/redeliveries",
         handler=create,
-        request=bodies.RedeliveryBody,
-        response=wire.AskedRedelivery,
+        request=RedeliveryBody,
+        response=NewRedeliveryResponse,
         needs=_WRITE,
         statuses=(404, 409, 422),
-        summary="Redeliver what was missed",
-        description="What is chosen is due again, and has all its attempts anew. With `dry_run` nothing is changed.",
+        summary="Redeliver missed messages",
+        description="Selected deliveries are due again, with all their attempts. With `dry_run`, nothing changes.",
         example={"all": True},
     ),
     Route(
         methods=("GET",),
         path=f"{PATH}/redeliveries/{{redelivery_id}}",
         handler=get,
-        response=wire.Redelivery,
+        response=RedeliveryResponse,
         needs=_READ,
         statuses=(404,),
         summary="Get a redelivery",
@@ -153,10 +320,10 @@ ROUTES = (
         methods=("DELETE",),
         path=f"{PATH}/redeliveries/{{redelivery_id}}",
         handler=cancel,
-        response=wire.Deleted,
+        response=DeletedResponse,
         needs=_WRITE,
         statuses=(404,),
         summary="Cancel a redelivery",
-        description="It is gone at once. What is due again already stays so.",
+        description="Deletes it at once. Deliveries that are due again already stay due.",
     ),
 )

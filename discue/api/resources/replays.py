@@ -1,101 +1,194 @@
-"""`/queues/{queue_id}/listeners/{listener_id}/replays`."""
+"""Replays of a part of a queue to a listener."""
 
-from msgspec import UNSET
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
-from discue.api import bodies, wire
-from discue.api.delivery_options import filter_of, filter_shown
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from discue.api.delivery_options import FILTER_EXAMPLE, filter_given, filter_sent_doc, filter_view
 from discue.api.idempotency import created
-from discue.api.links import LinkTarget, link_to
-from discue.api.pagination import paged
-from discue.api.parameters import PAGES
-from discue.api.resources.missed import PATH
+from discue.api.pagination import PAGES, paged
+from discue.api.resources.redeliveries import DRY_RUN, ENDED_AT, PACE, PATH, PROGRESS, RATES, TIME, TIMES, DryRunView
 from discue.api.route import Call, Needs, Route
-from discue.api.stretches import pace_of, time_of
+from discue.api.structs import (
+    COUNT,
+    EXAMPLE_IDS,
+    LISTENER_ID,
+    NOT_SENT,
+    QUEUE_ID,
+    ApiResponse,
+    AsSent,
+    DeletedResponse,
+    Flag,
+    Integer,
+    ResourceBody,
+    Text,
+    View,
+    doc,
+    id_doc,
+    invalid,
+    link_to,
+    number_given,
+    or_unset,
+    own_id_doc,
+    text_given,
+)
 from discue.control import replays
-from discue.control.listeners import ListenerPath
 from discue.control.replays import ReplayParams, ReplayResult
-from discue.domain.errors import BadRequest, Fault, Unprocessable
+from discue.domain.errors import BadRequest, Fault
 from discue.domain.model import Replay
 
 _READ = Needs("listeners", "read")
 _WRITE = Needs("listeners", "write")
 
 
-async def create(call: Call) -> wire.AskedReplay:
-    params = _wish(call.body)
+class ReplayBody(ResourceBody, kw_only=True):
+    """A replay to start. Exactly one of `from_at` and `from_message` says where it begins."""
+
+    opaque_fields = ("filter",)
+    exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "from_at": {"type": "integer"},
+        "from_message": {"type": "string"},
+    }
+
+    from_at: Annotated[
+        Integer,
+        doc(
+            "Start with messages stored at this time or later, in milliseconds since the epoch.",
+            1_795_536_280_000,
+            **TIME,
+        ),
+    ] = UNSET
+    from_message: Annotated[Text, doc("Start with this message, by its id.", EXAMPLE_IDS["message_id"])] = UNSET
+    until_at: Annotated[
+        Integer,
+        doc(
+            "End with messages stored at this time or earlier, in milliseconds since the epoch. Default: now.",
+            1_893_456_000_000,
+            **TIME,
+        ),
+    ] = UNSET
+    until_message: Annotated[Text, doc("End with this message, by its id.", EXAMPLE_IDS["message_id"])] = UNSET
+    pace: Annotated[Integer, PACE] = UNSET
+    filter: Annotated[AsSent, filter_sent_doc("Which messages: a filter like a listener's. null: all.")] = NOT_SENT
+    dry_run: Annotated[Flag, DRY_RUN] = UNSET
+
+
+class ReplayCountsView(msgspec.Struct, frozen=True):
+    """Numbers of messages."""
+
+    selected: Annotated[
+        int, doc("Positions of the log from start to end, including messages that are not sent.", 17, **COUNT)
+    ]
+    delivered: Annotated[int, doc("Messages acknowledged.", 12, **COUNT)]
+    failed: Annotated[int, doc("Messages out of attempts.", 1, **COUNT)]
+    expired: Annotated[int, doc("Messages that expired, or were too old.", 0, **COUNT)]
+    retrying: Annotated[int, doc("Messages that wait for another attempt.", 1, **COUNT)]
+    remaining: Annotated[int, doc("Messages that may still be sent, at most.", 4, **COUNT)]
+
+
+class ReplayView(View, kw_only=True, frozen=True):
+    """A replay of a part of the queue."""
+
+    id: Annotated[str, own_id_doc("replay_id")]
+    alias: Annotated[str, id_doc("The id.", "replay_id")]
+    name: Annotated[str, id_doc("The id.", "replay_id")]
+    queue_id: Annotated[str, QUEUE_ID]
+    listener_id: Annotated[str, LISTENER_ID]
+    state: Annotated[str, PROGRESS]
+    counts: Annotated[ReplayCountsView, doc("Numbers of messages.")]
+    ended_at: Annotated[int, ENDED_AT]
+    pace: Annotated[int | UnsetType, PACE] = UNSET
+    filter: Annotated[msgspec.Raw | UnsetType, doc("Which messages.", FILTER_EXAMPLE, type="object")] = UNSET
+
+
+class ReplayResponse(ApiResponse, kw_only=True, frozen=True):
+    """One replay."""
+
+    replay: Annotated[ReplayView, doc("The replay.")]
+
+
+class NewReplayResponse(ApiResponse, kw_only=True, frozen=True, omit_defaults=True):
+    """The replay that was started, or the result of a dry run."""
+
+    replay: Annotated[ReplayView | UnsetType, doc("The replay.")] = UNSET
+    dry_run: Annotated[DryRunView | UnsetType, doc("What would be selected, in a dry run.")] = UNSET
+
+
+class ReplaysResponse(ApiResponse, kw_only=True, frozen=True):
+    """A page of replays."""
+
+    replays: Annotated[list[ReplayView], doc("The replays, newest first.")]
+
+
+async def create(call: Call) -> NewReplayResponse:
+    params = _params(call.body)
     return await created(
         call,
-        lambda control: replays.create(control, call.principal, _path(call), params),
-        lambda asked: _answer(call, asked),
+        lambda control: replays.create(control, call.principal, call.listener_path, params),
+        lambda result: _response(call, result),
     )
 
 
-async def get(call: Call) -> wire.Replay:
-    found = await replays.get(call.control, call.principal, _path(call), call.ids[2])
-    return call.with_etag(found, wire.Replay(replay=_shown(call, found), links=link_to(call.url)))
+async def get(call: Call) -> ReplayResponse:
+    found = await replays.get(call.control, call.principal, call.listener_path, call.ids[2])
+    return call.with_etag(found, ReplayResponse(replay=_view(call, found), links=link_to(call.url)))
 
 
-async def list_all(call: Call) -> wire.Replays:
+async def list_all(call: Call) -> ReplaysResponse:
     items, links = await paged(
         call,
-        lambda selection: replays.page(call.control, call.principal, _path(call), selection),
-        lambda item: LinkTarget(item.public_id, item.public_id, f"{call.url}/{item.public_id}"),
+        lambda selection: replays.page(call.control, call.principal, call.listener_path, selection),
+        lambda item: call.item(item.public_id, item.public_id),
     )
-    return wire.Replays(replays=[_shown(call, item) for item in items], links=links)
+    return ReplaysResponse(replays=[_view(call, item) for item in items], links=links)
 
 
-async def cancel(call: Call) -> wire.Deleted:
-    await replays.cancel(call.control, call.principal, _path(call), call.ids[2])
-    return wire.Deleted(links=link_to(call.url))
+async def cancel(call: Call) -> DeletedResponse:
+    await replays.cancel(call.control, call.principal, call.listener_path, call.ids[2])
+    return DeletedResponse(links=link_to(call.url))
 
 
-def _path(call: Call) -> ListenerPath:
-    return call.ids[0], call.ids[1]
-
-
-def _wish(body: bodies.ReplayBody) -> ReplayParams:
-    """Raises BadRequest unless it begins in one way, Unprocessable for values out of range and for two ends."""
-    from_at, until_at = time_of(body.from_at, "/from_at"), time_of(body.until_at, "/until_at")
-    from_message, until_message = _text(body.from_message), _text(body.until_message)
+def _params(body: ReplayBody) -> ReplayParams:
+    """Raises BadRequest unless there is exactly one start, Unprocessable for values out of bounds and two ends."""
+    from_at = number_given(body.from_at, TIMES, "/from_at")
+    until_at = number_given(body.until_at, TIMES, "/until_at")
+    from_message, until_message = text_given(body.from_message), text_given(body.until_message)
     if (from_at is None) is (from_message is None):
-        rule = "must be said by exactly one of from_at and from_message"
-        raise BadRequest(f"The beginning {rule}.", faults=(Fault("", rule),))
+        rule = "must have exactly one of from_at and from_message"
+        raise BadRequest(f"The request {rule}.", faults=(Fault("", rule),))
     if until_at is not None and until_message is not None:
-        rule = "must not be there beside until_at"
-        raise Unprocessable(f"/until_message {rule}.", faults=(Fault("/until_message", rule),))
-    text = filter_of(body.filter)
+        raise invalid("/until_message", "cannot be combined with until_at")
+    text = filter_given(body.filter)
     return ReplayParams(
         from_at,
         from_message,
         until_at,
         until_message,
-        pace_of(body.pace),
+        number_given(body.pace, RATES, "/pace"),
         text if isinstance(text, str) else None,
         dry_run=body.dry_run is True,
     )
 
 
-def _text(sent: bodies.Text) -> str | None:
-    return sent if isinstance(sent, str) else None
+def _response(call: Call, result: ReplayResult) -> NewReplayResponse:
+    if result.replay is None:
+        dry_run = DryRunView(selected=result.selected, first_message=result.first, last_message=result.last)
+        return NewReplayResponse(dry_run=dry_run, links=link_to(call.url))
+    url = f"{call.url}/{result.replay.public_id}"
+    return call.with_etag(result.replay, NewReplayResponse(replay=_view(call, result.replay), links=link_to(url)))
 
 
-def _answer(call: Call, asked: ReplayResult) -> wire.AskedReplay:
-    if asked.replay is None:
-        dry_run = wire.DryRun(selected=asked.selected, first_message=asked.first, last_message=asked.last)
-        return wire.AskedReplay(dry_run=dry_run, links=link_to(call.url))
-    url = f"{call.url}/{asked.replay.public_id}"
-    return call.with_etag(asked.replay, wire.AskedReplay(replay=_shown(call, asked.replay), links=link_to(url)))
-
-
-def _shown(call: Call, replay: Replay) -> wire.ReplayShown:
-    return wire.ReplayShown(
+def _view(call: Call, replay: Replay) -> ReplayView:
+    return ReplayView(
         id=replay.public_id,
         alias=replay.public_id,
         name=replay.public_id,
         queue_id=call.ids[0],
         listener_id=call.ids[1],
         state=replay.state,
-        counts=wire.ReplayCounts(
+        counts=ReplayCountsView(
             selected=replay.selected,
             delivered=replay.delivered,
             failed=replay.failed,
@@ -103,8 +196,8 @@ def _shown(call: Call, replay: Replay) -> wire.ReplayShown:
             retrying=replay.retrying,
             remaining=replay.remaining,
         ),
-        pace=UNSET if replay.pace is None else replay.pace,
-        filter=filter_shown(replay.spec.filter),
+        pace=or_unset(replay.pace),
+        filter=filter_view(replay.spec.filter),
         created_at=replay.created_at,
         updated_at=replay.updated_at,
         ended_at=replay.ended_at or 0,
@@ -116,7 +209,7 @@ ROUTES = (
         methods=("GET",),
         path=f"{PATH}/replays",
         handler=list_all,
-        response=wire.Replays,
+        response=ReplaysResponse,
         needs=_READ,
         statuses=(404,),
         query=PAGES,
@@ -126,19 +219,19 @@ ROUTES = (
         methods=("POST",),
         path=f"{PATH}/replays",
         handler=create,
-        request=bodies.ReplayBody,
-        response=wire.AskedReplay,
+        request=ReplayBody,
+        response=NewReplayResponse,
         needs=_WRITE,
         statuses=(404, 409, 422),
         summary="Replay a part of the queue",
-        description="The listener gets its messages once more, beside what is new. With `dry_run` nothing changes.",
+        description="Sends messages to the listener again, in addition to new ones. With `dry_run`, nothing changes.",
         example={"from_at": 1_795_536_280_000},
     ),
     Route(
         methods=("GET",),
         path=f"{PATH}/replays/{{replay_id}}",
         handler=get,
-        response=wire.Replay,
+        response=ReplayResponse,
         needs=_READ,
         statuses=(404,),
         summary="Get a replay",
@@ -147,10 +240,10 @@ ROUTES = (
         methods=("DELETE",),
         path=f"{PATH}/replays/{{replay_id}}",
         handler=cancel,
-        response=wire.Deleted,
+        response=DeletedResponse,
         needs=_WRITE,
         statuses=(404,),
         summary="Cancel a replay",
-        description="It is gone at once, and nothing more is sent for it.",
+        description="Deletes it at once. Nothing more is sent for it.",
     ),
 )

@@ -1,91 +1,265 @@
-"""`/queues/{queue_id}/schedules`."""
+"""Schedules of a queue."""
 
-from msgspec import UNSET
+from typing import Annotated, Final, get_args
 
-from discue.api import bodies, wire
-from discue.api.delivery_options import retry_of, retry_shown
-from discue.api.fields import Given, names_changed, names_given, status_of
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from discue.api.decoding import content_of
+from discue.api.delivery_options import (
+    HEADERS,
+    KEY_LIMITS,
+    RETRY,
+    RETRY_SENT,
+    Retry,
+    RetryView,
+    key_given,
+    retry_given,
+    retry_view,
+)
 from discue.api.idempotency import created
-from discue.api.links import LinkTarget, link_to
-from discue.api.message_options import key_of
-from discue.api.pagination import paged
-from discue.api.parameters import PAGES
-from discue.api.resources.messages import LONGEST_ESCAPE, content_of
-from discue.api.route import CREATE, SMALL_BODY, Call, Needs, Route
-from discue.api.services import Services
+from discue.api.pagination import PAGES, paged
+from discue.api.resources.messages import LONGEST_ESCAPE
+from discue.api.route import CREATE, SMALL_BODY, Call, Needs, Route, Services
+from discue.api.structs import (
+    INSTANT,
+    NOT_SENT,
+    QUEUE_ID,
+    ApiResponse,
+    AsSent,
+    DeletedResponse,
+    GivenNames,
+    HeaderFields,
+    Ignored,
+    Integer,
+    NamedBody,
+    Text,
+    View,
+    doc,
+    id_doc,
+    instant_doc,
+    link_to,
+    names_changed,
+    names_given,
+    or_unset,
+    own_id_doc,
+    status_given,
+    text_given,
+    within,
+)
 from discue.control import schedules
-from discue.control.schedules import LARGEST_DATA_BYTES, ScheduleFields
+from discue.control.schedules import EXPIRES_IN_SECONDS, LARGEST_DATA_BYTES, MISSED_RUNS, ScheduleFields
 from discue.domain import headers
-from discue.domain.schedule import Schedule, ScheduleRun, UnknownTimeZone, next_runs
+from discue.domain.schedule import (
+    CATCH_UP,
+    MACROS,
+    MAX_CRON_CHARACTERS,
+    Schedule,
+    ScheduleRun,
+    UnknownTimeZone,
+    next_runs,
+)
 from discue.domain.scopes import Principal
 from discue.publishing.publish import NewMessage, check_messages
+from discue.store.schedules import Reason
 
 NEXT_RUNS = 5
 
 _READ = Needs("messages", "read")
 _WRITE = Needs("messages", "write")
 
+_CRON: Final = doc(
+    "When it runs: minute, hour, day of the month, month and day of the week, separated by spaces, or one of "
+    f"{', '.join(MACROS)}.",
+    "0 9 * * MON-FRI",
+    maxLength=MAX_CRON_CHARACTERS,
+    pattern="^[ \\t0-9A-Za-z*,/#@-]+$",
+)
+_TIME_ZONE: Final = doc(
+    "IANA name of the time zone of `cron`. Default: UTC.",
+    "Europe/Zurich",
+    pattern="^[A-Za-z0-9_+/-]+$",
+    maxLength=64,
+)
+_MISSED_RUNS: Final = doc(
+    "What happens to runs that no worker was there for: `skip` (the default) drops them, `catch_up` publishes the "
+    "newest `catch_up_limit` of them.",
+    "skip",
+    enum=list(MISSED_RUNS),
+)
+_CATCH_UP_LIMIT: Final = doc("Maximum number of missed runs to catch up on. Default: 10.", 10, **within(CATCH_UP))
+_STARTS_AT: Final = doc(
+    "The earliest time of a run, in milliseconds since the epoch, at most ten years ahead.",
+    1_795_536_280_000,
+    **INSTANT,
+)
+_ENDS_AT: Final = instant_doc("The time before which it runs", 1_893_456_000_000)
+_EXPIRES_IN: Final = doc(
+    "How long after its run each message expires, in seconds: a listener that has not received it by then misses it.",
+    3_600,
+    **within(EXPIRES_IN_SECONDS),
+)
+_ENABLED: Final = {"enum": ["enabled", "disabled"]}
 
-async def create(call: Call) -> wire.Schedule:
+
+class ScheduleBody(NamedBody, kw_only=True):
+    """A schedule to create, or the changes to one."""
+
+    opaque_fields = ("data",)
+
+    alias: Annotated[
+        Text,
+        doc(
+            "The name, unique among the schedules of the queue, and the alias of its messages.",
+            "daily-report",
+            pattern="^[A-Za-z0-9._/-]{4,64}$",
+        ),
+    ] = UNSET
+    cron: Annotated[str | UnsetType, _CRON] = UNSET
+    time_zone: Annotated[Text, _TIME_ZONE] = UNSET
+    data: Annotated[
+        AsSent,
+        doc(
+            "The data of each message: a string, or any other JSON value, which is delivered as written. At most "
+            f"{LARGEST_DATA_BYTES:,} bytes.",
+            {"report": "daily"},
+        ),
+    ] = NOT_SENT
+    status: Annotated[
+        Text,
+        doc("Whether it runs. Runs that it is disabled for are not caught up on.", "enabled", **_ENABLED),
+    ] = UNSET
+    missed_runs: Annotated[Text, _MISSED_RUNS] = UNSET
+    catch_up_limit: Annotated[Integer, _CATCH_UP_LIMIT] = UNSET
+    starts_at: Annotated[Integer, _STARTS_AT] = UNSET
+    ends_at: Annotated[Integer, _ENDS_AT] = UNSET
+    key: Annotated[
+        Text,
+        doc(
+            "The key of each message. In an ordered queue they are delivered one after the other.",
+            "reports",
+            **KEY_LIMITS,
+        ),
+    ] = UNSET
+    headers: Annotated[HeaderFields, HEADERS] = UNSET
+    retry: Annotated[Retry, RETRY_SENT] = UNSET
+    expires_in: Annotated[Integer, _EXPIRES_IN] = UNSET
+    queue_id: Ignored = NOT_SENT
+    next_runs: Ignored = NOT_SENT
+    last_run: Ignored = NOT_SENT
+
+
+class RunView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """One run of a schedule: either `message_id` or `reason` is set."""
+
+    scheduled_at: Annotated[int, instant_doc("When it was scheduled", 1_795_536_240_000)]
+    ran_at: Annotated[int, instant_doc("When it ran", 1_795_536_240_004)]
+    state: Annotated[str, doc("The outcome.", "published", enum=["published", "skipped"])]
+    message_id: Annotated[str | UnsetType, id_doc("The id of its message.", "message_id")] = UNSET
+    reason: Annotated[str | UnsetType, doc("Why it published nothing.", "schema", enum=list(get_args(Reason)))] = UNSET
+
+
+class ScheduleView(View, kw_only=True, frozen=True):
+    """A schedule. Lists omit `data`; options that were not set are omitted."""
+
+    id: Annotated[str, own_id_doc("schedule_id")]
+    queue_id: Annotated[str, QUEUE_ID]
+    status: Annotated[str, doc("Whether it runs.", "enabled", **_ENABLED)]
+    cron: Annotated[str, _CRON]
+    time_zone: Annotated[str, _TIME_ZONE]
+    missed_runs: Annotated[str, _MISSED_RUNS]
+    catch_up_limit: Annotated[int, _CATCH_UP_LIMIT]
+    next_runs: Annotated[
+        list[int],
+        doc(
+            "The next five runs, in milliseconds since the epoch; empty if it is disabled or has ended.",
+            [1_795_536_300_000],
+            maxItems=NEXT_RUNS,
+            items={"type": "integer", **INSTANT},
+        ),
+    ]
+    last_run: Annotated[RunView | UnsetType, doc("The last run.")] = UNSET
+    starts_at: Annotated[int | UnsetType, _STARTS_AT] = UNSET
+    ends_at: Annotated[int | UnsetType, _ENDS_AT] = UNSET
+    data: Annotated[str | UnsetType, doc("The data of each message.", '{"order": 17}')] = UNSET
+    key: Annotated[str | UnsetType, doc("The key of each message.", "reports")] = UNSET
+    headers: Annotated[dict[str, str] | UnsetType, HEADERS] = UNSET
+    retry: Annotated[RetryView | UnsetType, RETRY] = UNSET
+    expires_in: Annotated[int | UnsetType, _EXPIRES_IN] = UNSET
+
+
+class ScheduleResponse(ApiResponse, kw_only=True, frozen=True):
+    """One schedule."""
+
+    schedule: Annotated[ScheduleView, doc("The schedule.")]
+
+
+class SchedulesResponse(ApiResponse, kw_only=True, frozen=True):
+    """A page of schedules."""
+
+    schedules: Annotated[list[ScheduleView], doc("The schedules, newest first.")]
+
+
+async def create(call: Call) -> ScheduleResponse:
     fields = _fields(call.body, names_given(call.body))
     return await created(
         call,
         lambda control: schedules.create(control, call.principal, call.ids[0], fields),
-        lambda made: _answer(call, made, f"{call.url}/{made.public_id}"),
+        lambda made: _response(call, made, f"{call.url}/{made.public_id}"),
     )
 
 
-async def get(call: Call) -> wire.Schedule:
-    return _answer(call, await schedules.get(call.control, call.principal, *call.ids), call.url)
+async def get(call: Call) -> ScheduleResponse:
+    return _response(call, await schedules.get(call.control, call.principal, *call.ids), call.url)
 
 
-async def list_all(call: Call) -> wire.Schedules:
+async def list_all(call: Call) -> SchedulesResponse:
     items, links = await paged(
         call,
         lambda selection: schedules.page(call.control, call.principal, call.ids[0], selection),
-        lambda item: LinkTarget(item.alias, item.public_id, f"{call.url}/{item.public_id}"),
+        lambda item: call.item(item.alias, item.public_id),
     )
-    return wire.Schedules(schedules=[_shown(item) for item in items], links=links)
+    return SchedulesResponse(schedules=[_view(item) for item in items], links=links)
 
 
-async def change(call: Call) -> wire.Schedule:
+async def change(call: Call) -> ScheduleResponse:
     queue_id, public_id = call.ids
     fields = _fields(call.body, names_changed(call.body, public_id))
     changed = await schedules.change(call.control, call.principal, queue_id, public_id, fields)
-    return _answer(call, changed, call.url)
+    return _response(call, changed, call.url)
 
 
-async def delete(call: Call) -> wire.Deleted:
+async def delete(call: Call) -> DeletedResponse:
     await schedules.delete(call.control, call.principal, *call.ids)
-    return wire.Deleted(links=link_to(call.url))
+    return DeletedResponse(links=link_to(call.url))
 
 
-async def schedule_limit(_services: Services, _principal: Principal, _ids: tuple[str, ...]) -> int:
-    """Room for the largest data, however it is escaped."""
+async def body_limit(_services: Services, _principal: Principal, _ids: tuple[str, ...]) -> int:
+    """Return the size of the largest data, if every character of it is escaped."""
     return SMALL_BODY + LARGEST_DATA_BYTES * LONGEST_ESCAPE
 
 
-def _fields(body: bodies.ScheduleBody, given: Given) -> ScheduleFields:
+def _fields(body: ScheduleBody, given: GivenNames) -> ScheduleFields:
     return ScheduleFields(
         given.alias,
         given.name,
-        status_of(body.status),
-        body.cron if isinstance(body.cron, str) else None,
+        status_given(body.status),
+        text_given(body.cron),
         body.time_zone,
         body.starts_at,
         body.ends_at,
         body.missed_runs,
         body.catch_up_limit,
         _data(body.data),
-        UNSET if body.key is UNSET else key_of(body.key, "/key"),
+        UNSET if body.key is UNSET else key_given(body.key, "/key"),
         headers.check_headers(body.headers or {}, "/headers") if body.headers is not UNSET else UNSET,
-        retry_of(body.retry),
+        retry_given(body.retry),
         body.expires_in,
     )
 
 
-def _data(sent: bodies.AsSent) -> tuple[bytes, bool] | None:
-    """Raises PayloadTooLarge, before anything else is looked at."""
+def _data(sent: AsSent) -> tuple[bytes, bool] | None:
+    """Raises PayloadTooLarge."""
     if not bytes(sent):
         return None
     data, is_json = content_of(sent)
@@ -93,14 +267,14 @@ def _data(sent: bodies.AsSent) -> tuple[bytes, bool] | None:
     return data, is_json
 
 
-def _answer(call: Call, schedule: Schedule, url: str) -> wire.Schedule:
-    shown = _shown(schedule, data=schedule.data.decode())
-    return call.with_etag(schedule, wire.Schedule(schedule=shown, links=link_to(url)))
+def _response(call: Call, schedule: Schedule, url: str) -> ScheduleResponse:
+    view = _view(schedule, data=schedule.data.decode())
+    return call.with_etag(schedule, ScheduleResponse(schedule=view, links=link_to(url)))
 
 
-def _shown(schedule: Schedule, *, data: str | None = None) -> wire.ScheduleShown:
+def _view(schedule: Schedule, *, data: str | None = None) -> ScheduleView:
     timing, options = schedule.timing, schedule.options
-    return wire.ScheduleShown(
+    return ScheduleView(
         id=schedule.public_id,
         alias=schedule.alias,
         name=schedule.alias,
@@ -110,30 +284,30 @@ def _shown(schedule: Schedule, *, data: str | None = None) -> wire.ScheduleShown
         time_zone=timing.time_zone,
         missed_runs=schedule.missed.runs,
         catch_up_limit=schedule.missed.limit,
-        next_runs=_to_come(schedule),
+        next_runs=_next_runs(schedule),
         last_run=UNSET if schedule.last_run is None else _run(schedule.last_run),
-        starts_at=UNSET if timing.starts_at is None else timing.starts_at,
-        ends_at=UNSET if timing.ends_at is None else timing.ends_at,
-        data=UNSET if data is None else data,
-        key=UNSET if options.key is None else options.key,
+        starts_at=or_unset(timing.starts_at),
+        ends_at=or_unset(timing.ends_at),
+        data=or_unset(data),
+        key=or_unset(options.key),
         headers=dict(options.headers) if options.headers else UNSET,
-        retry=retry_shown(options.retry),
-        expires_in=UNSET if schedule.expires_in is None else schedule.expires_in,
+        retry=retry_view(options.retry),
+        expires_in=or_unset(schedule.expires_in),
         created_at=schedule.created_at,
         updated_at=schedule.updated_at,
     )
 
 
-def _to_come(schedule: Schedule) -> list[int]:
+def _next_runs(schedule: Schedule) -> list[int]:
     try:
         return list(next_runs(schedule, NEXT_RUNS))
     except UnknownTimeZone:
-        # Whoever runs it says so in its last run.
+        # The worker that runs it reports this as the reason of its last run.
         return []
 
 
-def _run(run: ScheduleRun) -> wire.RunShown:
-    return wire.RunShown(
+def _run(run: ScheduleRun) -> RunView:
+    return RunView(
         scheduled_at=run.scheduled_at,
         ran_at=run.ran_at,
         state="skipped" if run.reason else "published",
@@ -147,7 +321,7 @@ ROUTES = (
         methods=("GET",),
         path="/queues/{queue_id}/schedules",
         handler=list_all,
-        response=wire.Schedules,
+        response=SchedulesResponse,
         needs=_READ,
         statuses=(404,),
         query=PAGES,
@@ -157,13 +331,13 @@ ROUTES = (
         methods=CREATE,
         path="/queues/{queue_id}/schedules",
         handler=create,
-        request=bodies.ScheduleBody,
-        response=wire.Schedule,
+        request=ScheduleBody,
+        response=ScheduleResponse,
         needs=_WRITE,
         statuses=(404, 409, 422),
-        limit=schedule_limit,
+        limit=body_limit,
         summary="Create a schedule",
-        description="From now on it publishes a message at each of its runs, whatever number of workers there are.",
+        description="Publishes a message at each of its runs, once, whatever the number of workers.",
         required=("cron", "data"),
         example={"cron": "0 9 * * MON-FRI", "time_zone": "Europe/Zurich", "data": {"report": "daily"}},
     ),
@@ -171,7 +345,7 @@ ROUTES = (
         methods=("GET",),
         path="/queues/{queue_id}/schedules/{schedule_id}",
         handler=get,
-        response=wire.Schedule,
+        response=ScheduleResponse,
         needs=_READ,
         statuses=(404,),
         summary="Get a schedule",
@@ -180,23 +354,23 @@ ROUTES = (
         methods=("PUT",),
         path="/queues/{queue_id}/schedules/{schedule_id}",
         handler=change,
-        request=bodies.ScheduleBody,
-        response=wire.Schedule,
+        request=ScheduleBody,
+        response=ScheduleResponse,
         needs=_WRITE,
         statuses=(404, 422),
-        limit=schedule_limit,
+        limit=body_limit,
         summary="Change a schedule",
-        description="Where that changes when it runs, it counts from now on.",
+        description="A change of its times applies from now on.",
         example={"status": "disabled"},
     ),
     Route(
         methods=("DELETE",),
         path="/queues/{queue_id}/schedules/{schedule_id}",
         handler=delete,
-        response=wire.Deleted,
+        response=DeletedResponse,
         needs=_WRITE,
         statuses=(404,),
         summary="Delete a schedule",
-        description="It runs no more. The messages that it published stay.",
+        description="The messages that it published stay.",
     ),
 )

@@ -1,12 +1,20 @@
-"""What needs no key: the service's name and its health."""
+"""The service, its health, and the documentation of the API."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Annotated, Final
+
+import msgspec
 
 from discue import __version__
-from discue.api import wire
-from discue.api.links import LinkTarget, link_to, links_of
-from discue.api.route import Call, Route
-from discue.domain.errors import Unavailable
+from discue.api.openapi.document import document_bytes, document_of
+from discue.api.openapi.page import HTML_TYPE, SECURITY_HEADERS, openapi_page, page, prose, text
+from discue.api.problems import ADVICE, client_errors
+from discue.api.route import Call, RawResponse, Route
+from discue.api.structs import ApiResponse, LinkTarget, doc, link_to, links_of
+from discue.domain.errors import DiscueError, NotFound, Unavailable, reason_phrase
 
-_COLLECTIONS = (
+_COLLECTIONS: Final = (
     "api_clients",
     "organizations",
     "users",
@@ -19,31 +27,132 @@ _COLLECTIONS = (
     "events",
     "limits",
 )
+_CACHED_SERVERS: Final = 16
+"""URLs of the service for which documents are cached: each has its own."""
 
 
-async def root(call: Call) -> wire.ServiceShown:
-    places = [LinkTarget(path, path, f"{call.base}/{path}") for path in _COLLECTIONS]
-    health = [
-        LinkTarget("live", "health/live", f"{call.base}/health/live"),
-        LinkTarget("ready", "health/ready", f"{call.base}/health/ready"),
-    ]
-    pages = [
-        LinkTarget("openapi", "openapi.json", f"{call.base}/openapi.json"),
-        LinkTarget("docs", "docs", f"{call.base}/docs"),
-    ]
-    return wire.ServiceShown(name="discue", version=__version__, links=links_of(call.url, places + health + pages))
+class ServiceResponse(ApiResponse, kw_only=True, frozen=True):
+    """The service."""
+
+    name: Annotated[str, doc("The name of the software.", "discue", const="discue")]
+    version: Annotated[str, doc("The version of the software.", "0.1.0")]
 
 
-async def live(call: Call) -> wire.Health:
-    return wire.Health(status="live", links=link_to(call.url))
+class HealthResponse(ApiResponse, kw_only=True, frozen=True):
+    """The health of the service."""
+
+    status: Annotated[str, doc("The health of the service.", "ready", enum=["live", "ready"])]
 
 
-async def ready(call: Call) -> wire.Health:
-    """Raises Unavailable while starting, while draining, and while the store cannot take writes."""
+class OpenApiDocument(msgspec.Struct, frozen=True):
+    """This document."""
+
+    openapi: Annotated[str, doc("The version of OpenAPI.", "3.1.0")]
+    info: Annotated[dict[str, object], doc("The API.", {"title": "discue", "version": "0.1.0"})]
+    servers: Annotated[list[object], doc("The servers.", [{"url": "https://discue.example.com/v1"}])]
+    tags: Annotated[list[object], doc("The groups of operations.", [])]
+    paths: Annotated[dict[str, object], doc("The operations.", {})]
+    components: Annotated[dict[str, object], doc("The shared components.", {})]
+
+
+async def root(call: Call) -> ServiceResponse:
+    paths = {path: path for path in _COLLECTIONS}
+    paths |= {"live": "health/live", "ready": "health/ready", "openapi": "openapi.json", "docs": "docs"}
+    targets = [LinkTarget(name, path, f"{call.base}/{path}") for name, path in paths.items()]
+    return ServiceResponse(name="discue", version=__version__, links=links_of(call.url, targets))
+
+
+async def live(call: Call) -> HealthResponse:
+    return HealthResponse(status="live", links=link_to(call.url))
+
+
+async def ready(call: Call) -> HealthResponse:
+    """Raises Unavailable while the worker starts or drains, and while the database cannot take writes."""
     obstacle = call.services.readiness.obstacle
     if obstacle is not None:
         raise Unavailable(obstacle)
-    return wire.Health(status="ready", links=link_to(call.url))
+    return HealthResponse(status="ready", links=link_to(call.url))
+
+
+async def error(call: Call) -> RawResponse:
+    """Raises NotFound for a status that the API never responds with."""
+    status = int(call.ids[0])
+    kinds = [kind for kind in client_errors() if kind.status == status]
+    if not kinds:
+        raise NotFound(f"No error has the status {status}.")
+    call.headers.extend(SECURITY_HEADERS)
+    return RawResponse(_error_page(kinds, f"{call.base}/docs"))
+
+
+_ERROR_PAGE = Route(
+    methods=("GET",),
+    path="/docs/errors/{status}",
+    handler=error,
+    response=OpenApiDocument,
+    needs=None,
+    media_type=HTML_TYPE,
+    summary="Read about an error",
+    description="The `type` of every error leads here.",
+)
+
+
+def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
+    """Return the routes of the documentation, which describes these routes and itself."""
+    table = tuple(described)
+
+    @lru_cache(_CACHED_SERVERS)
+    def document(server: str) -> bytes:
+        return document_bytes((*table, *routes), server)
+
+    @lru_cache(_CACHED_SERVERS)
+    def whole_page(server: str) -> bytes:
+        return openapi_page(document_of((*table, *routes), server), f"{server}/openapi.json")
+
+    async def openapi(call: Call) -> RawResponse:
+        return RawResponse(document(call.base))
+
+    async def docs(call: Call) -> RawResponse:
+        call.headers.extend(SECURITY_HEADERS)
+        return RawResponse(whole_page(call.base))
+
+    routes = (
+        Route(
+            methods=("GET",),
+            path="/openapi.json",
+            handler=openapi,
+            response=OpenApiDocument,
+            needs=None,
+            summary="Get this document",
+            description="OpenAPI 3.1.",
+        ),
+        Route(
+            methods=("GET",),
+            path="/docs",
+            handler=docs,
+            response=OpenApiDocument,
+            needs=None,
+            media_type=HTML_TYPE,
+            summary="Read this document as a page",
+        ),
+        _ERROR_PAGE,
+    )
+    return routes
+
+
+def _error_page(kinds: list[type[DiscueError]], docs_url: str) -> bytes:
+    status = kinds[0].status
+    title = f"{status} {reason_phrase(status)}"
+    parts = "".join(
+        f"<h2>{prose((kind.__doc__ or '').strip())}</h2><p>{prose(ADVICE[kind.__name__])}</p>" for kind in kinds
+    )
+    more = (
+        "<p>In the response, <code>detail</code> explains the error, and <code>errors</code> lists the wrong values. "
+        "The service's log has details under its <code>request_id</code>.</p>"
+    )
+    return page(
+        title,
+        f'<main class="narrow"><h1>{text(title)}</h1>{parts}{more}<p><a href="{text(docs_url)}">The API</a></p></main>',
+    )
 
 
 ROUTES = (
@@ -51,26 +160,26 @@ ROUTES = (
         methods=("GET",),
         path="/",
         handler=root,
-        response=wire.ServiceShown,
+        response=ServiceResponse,
         needs=None,
-        summary="Say what this is",
+        summary="Get the service",
     ),
     Route(
         methods=("GET",),
         path="/health/live",
         handler=live,
-        response=wire.Health,
+        response=HealthResponse,
         needs=None,
-        summary="Say that the process is alive",
+        summary="Check that the process is alive",
     ),
     Route(
         methods=("GET",),
         path="/health/ready",
         handler=ready,
-        response=wire.Health,
+        response=HealthResponse,
         needs=None,
         statuses=(503,),
-        summary="Say whether requests are served",
-        description="503 while the service starts, drains, or cannot store.",
+        summary="Check that requests are served",
+        description="503 while the service starts or drains, and while the database cannot take writes.",
     ),
 )

@@ -1,18 +1,39 @@
-"""`/topics/{topic_id}/messages`, and its `/batch`."""
+"""Publishing to a topic."""
 
 from collections.abc import Sequence
+from typing import Annotated
 from urllib.parse import unquote
 
 import msgspec
+from msgspec import UNSET
 
-from discue.api import bodies, wire
-from discue.api.event_bodies import EventBody
-from discue.api.links import Links, LinkTarget, links_of
-from discue.api.resources.messages import BATCH_BYTES, LONGEST_ESCAPE, draft_of, drafts_of, events_of
-from discue.api.route import CREATE, SMALL_BODY, Call, Needs, Route
-from discue.api.services import Services
+from discue.api.decoding import EventBody
+from discue.api.resources.messages import (
+    BATCH,
+    LONGEST_ESCAPE,
+    MessageBody,
+    least_batch_bytes,
+    message_of_body,
+    messages_of_batch,
+    messages_of_events,
+)
+from discue.api.route import BATCH_BYTES, CREATE, SMALL_BODY, Call, Needs, Route, Services
+from discue.api.structs import (
+    EXAMPLE_IDS,
+    NOT_SENT,
+    ApiResponse,
+    Body,
+    Ignored,
+    LinkTarget,
+    Text,
+    View,
+    doc,
+    id_doc,
+    links_of,
+)
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.auth.topic_routes import TopicRecord
+from discue.domain import subjects
 from discue.domain.errors import NotFound
 from discue.domain.messages import MessageOptions
 from discue.domain.scopes import Principal
@@ -26,56 +47,104 @@ _NO_OPTIONS = MessageOptions()
 _EVENT_SUBJECT = "ce-subject"
 
 
-async def create(call: Call) -> wire.TopicMessage:
-    if isinstance(call.body, EventBody):
-        [draft] = _of_events(call.body)
+class TopicMessageBody(MessageBody, kw_only=True):
+    """A message to publish to a topic."""
+
+    subject: Annotated[
+        Text,
+        doc(
+            "What the message is about: words separated by dots.",
+            "orders.eu.paid",
+            minLength=1,
+            maxLength=subjects.MAX_CHARACTERS,
+            pattern=subjects.SUBJECT,
+        ),
+    ] = UNSET
+    queues: Ignored = NOT_SENT
+
+
+class TopicBatchBody(Body, kw_only=True):
+    """Messages to publish to a topic."""
+
+    messages: Annotated[list[TopicMessageBody], BATCH]
+
+    def least_bytes(self) -> int:
+        return least_batch_bytes(self.messages)
+
+    def opaque(self) -> Sequence[msgspec.Raw]:
+        return [message.data for message in self.messages]
+
+
+class TopicMessageView(View, kw_only=True, frozen=True):
+    """A message that was published to a topic."""
+
+    id: Annotated[str, id_doc("The id, the same in all queues.", "message_id")]
+    queues: Annotated[
+        list[str],
+        doc("The ids of the queues that the message was published to.", [EXAMPLE_IDS["queue_id"]]),
+    ]
+
+
+class TopicMessageResponse(ApiResponse, kw_only=True, frozen=True):
+    """The message that was published."""
+
+    message: Annotated[TopicMessageView, doc("The message.")]
+
+
+class TopicMessagesResponse(ApiResponse, kw_only=True, frozen=True):
+    """The messages that were published."""
+
+    messages: Annotated[list[TopicMessageView], doc("The messages, in the order of the request.")]
+
+
+async def create(call: Call) -> TopicMessageResponse:
+    body = call.body
+    if isinstance(body, EventBody):
+        [message] = _messages_of_events(body)
     else:
-        draft = _draft(draft_of(call, call.body, ""), call.body)
+        message = _with_subject(message_of_body(call, body, ""), body, "")
     topic = await _topic(call.control.cache, call.principal, call.ids)
-    published = await publish_to_topic(call.services.publisher, topic, (draft,), once=call.once)
+    published = await publish_to_topic(call.services.publisher, topic, (message,), once=call.idempotency_key)
     return _created(call, published.messages, published.stored_at)
 
 
-def create_again(call: Call, kept: StoredResponse) -> wire.TopicMessage:
-    """What `create` answered."""
-    return _created(call, stored_routed_messages(kept.content), kept.stored_at)
+def create_again(call: Call, stored: StoredResponse) -> TopicMessageResponse:
+    """Recreate the response of `create`."""
+    return _created(call, stored_routed_messages(stored.content), stored.stored_at)
 
 
-def _created(call: Call, placed: Sequence[RoutedMessage], stored_at: int) -> wire.TopicMessage:
-    [message] = placed
-    below = [LinkTarget(queue, queue, _place(call, queue, message)) for queue in message.queues]
-    return wire.TopicMessage(message=_shown(message, stored_at), links=links_of(call.url, below))
+def _created(call: Call, published: Sequence[RoutedMessage], stored_at: int) -> TopicMessageResponse:
+    [message] = published
+    below = [LinkTarget(queue, queue, _url(call, queue, message)) for queue in message.queues]
+    return TopicMessageResponse(message=_view(message, stored_at), links=links_of(call.url, below))
 
 
-async def create_batch(call: Call) -> wire.TopicMessages:
-    drafts = _of_events(call.body) if isinstance(call.body, EventBody) else _drafts(call, call.body)
+async def create_batch(call: Call) -> TopicMessagesResponse:
+    body = call.body
+    batch = _messages_of_events(body) if isinstance(body, EventBody) else _messages_of_batch(call, body)
     topic = await _topic(call.control.cache, call.principal, call.ids)
-    published = await publish_to_topic(call.services.publisher, topic, drafts, once=call.once)
+    published = await publish_to_topic(call.services.publisher, topic, batch, once=call.idempotency_key)
     return _created_batch(call, published.messages, published.stored_at)
 
 
-def create_batch_again(call: Call, kept: StoredResponse) -> wire.TopicMessages:
-    """What `create_batch` answered."""
-    return _created_batch(call, stored_routed_messages(kept.content), kept.stored_at)
+def create_batch_again(call: Call, stored: StoredResponse) -> TopicMessagesResponse:
+    """Recreate the response of `create_batch`."""
+    return _created_batch(call, stored_routed_messages(stored.content), stored.stored_at)
 
 
-def _created_batch(call: Call, placed: Sequence[RoutedMessage], stored_at: int) -> wire.TopicMessages:
-    shown = [_shown(message, stored_at) for message in placed]
-    return wire.TopicMessages(messages=shown, links=_links(call, placed))
-
-
-def _links(call: Call, placed: Sequence[RoutedMessage]) -> Links:
-    """Of each message that went anywhere, where it stands in the first of its queues."""
+def _created_batch(call: Call, published: Sequence[RoutedMessage], stored_at: int) -> TopicMessagesResponse:
+    # Each message that any queue received is linked in the first of its queues.
     below = [
-        LinkTarget(message.alias or message.id, message.id, _place(call, message.queues[0], message))
-        for message in placed
+        LinkTarget(message.alias or message.id, message.id, _url(call, message.queues[0], message))
+        for message in published
         if message.queues
     ]
-    return links_of(call.url.removesuffix("/batch"), below)
+    links = links_of(call.url.removesuffix("/batch"), below)
+    return TopicMessagesResponse(messages=[_view(message, stored_at) for message in published], links=links)
 
 
 async def message_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
-    """Bytes that the body of a publish can need: the largest message of its queues, however it is escaped."""
+    """Return the size of the largest message of the topic's queues, if every character of it is escaped."""
     cache = services.control.cache
     topic = await _topic(cache, principal, ids)
     limit = services.control.settings.max_message_bytes
@@ -83,13 +152,13 @@ async def message_limit(services: Services, principal: Principal, ids: tuple[str
         try:
             limit = max(limit, (await cache.queue(principal.organization, way.queue)).max_message_bytes)
         except NotFound:
-            # It was deleted a moment ago, and the channel with it.
+            # The queue was just deleted, and the channel with it.
             continue
     return limit * LONGEST_ESCAPE + SMALL_BODY
 
 
 async def batch_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
-    """The same for every topic that exists."""
+    """Return the limit, which is the same for every topic. Raises NotFound."""
     await _topic(services.control.cache, principal, ids)
     return BATCH_BYTES
 
@@ -98,39 +167,43 @@ async def _topic(cache: ControlPlaneCache, principal: Principal, ids: tuple[str,
     return await cache.topic(principal.organization, ids[0])
 
 
-def _drafts(call: Call, body: bodies.TopicBatchBody) -> list[NewMessage]:
-    return [_draft(*each) for each in zip(drafts_of(call, body), body.messages, strict=True)]
+def _messages_of_batch(call: Call, body: TopicBatchBody) -> list[NewMessage]:
+    pairs = zip(messages_of_batch(call, body.messages), body.messages, strict=True)
+    return [_with_subject(message, each, f"/messages/{index}") for index, (message, each) in enumerate(pairs)]
 
 
-def _draft(draft: NewMessage, body: bodies.TopicMessageBody) -> NewMessage:
+def _with_subject(message: NewMessage, body: TopicMessageBody, pointer: str) -> NewMessage:
     if not isinstance(body.subject, str):
-        return draft
-    check_subject(body.subject, f"{draft.place}/subject")
-    return _about(draft, body.subject)
+        return message
+    check_subject(body.subject, f"{pointer}/subject")
+    return _about(message, body.subject)
 
 
-def _of_events(body: EventBody) -> list[NewMessage]:
-    """The subject of an event may be any text: what is none of ours goes by channels without a pattern."""
-    drafts = events_of(body)
-    subjects = [unquote(dict(event.headers).get(_EVENT_SUBJECT, "")) for event in body.events]
+def _messages_of_events(body: EventBody) -> list[NewMessage]:
+    """Return the messages to publish for events. Raises Unprocessable.
+
+    The subject of an event can be any text. If it is not a valid subject here, only channels without a pattern match.
+    """
+    messages = messages_of_events(body)
+    about = [unquote(dict(event.headers).get(_EVENT_SUBJECT, "")) for event in body.events]
     return [
-        _about(draft, subject) if is_subject(subject) else draft
-        for draft, subject in zip(drafts, subjects, strict=True)
+        _about(message, subject) if is_subject(subject) else message
+        for message, subject in zip(messages, about, strict=True)
     ]
 
 
-def _about(draft: NewMessage, subject: str) -> NewMessage:
-    options = msgspec.structs.replace(draft.options or _NO_OPTIONS, subject=subject)
-    return msgspec.structs.replace(draft, options=options)
+def _about(message: NewMessage, subject: str) -> NewMessage:
+    options = msgspec.structs.replace(message.options or _NO_OPTIONS, subject=subject)
+    return msgspec.structs.replace(message, options=options)
 
 
-def _place(call: Call, queue: str, message: RoutedMessage) -> str:
+def _url(call: Call, queue: str, message: RoutedMessage) -> str:
     return f"{call.base}/queues/{queue}/messages/{message.id}"
 
 
-def _shown(message: RoutedMessage, stored_at: int) -> wire.TopicMessageShown:
+def _view(message: RoutedMessage, stored_at: int) -> TopicMessageView:
     alias = message.alias or message.id
-    return wire.TopicMessageShown(
+    return TopicMessageView(
         id=message.id,
         alias=alias,
         name=alias,
@@ -145,8 +218,8 @@ ROUTES = (
         methods=CREATE,
         path="/topics/{topic_id}/messages",
         handler=create,
-        request=bodies.TopicMessageBody,
-        response=wire.TopicMessage,
+        request=TopicMessageBody,
+        response=TopicMessageResponse,
         needs=_WRITE,
         statuses=(402, 404, 422),
         limit=message_limit,
@@ -154,15 +227,16 @@ ROUTES = (
         publishes=True,
         events="one",
         summary="Publish a message to a topic",
-        description="It is durable in all queues that the topic's channels choose when the answer comes, or in none.",
+        description="When the response arrives, the message is durable in all queues that the topic's channels select, "
+        "or in none.",
         example={"subject": "orders.eu.paid", "data": {"order": 17}},
     ),
     Route(
         methods=("POST",),
         path="/topics/{topic_id}/messages/batch",
         handler=create_batch,
-        request=bodies.TopicBatchBody,
-        response=wire.TopicMessages,
+        request=TopicBatchBody,
+        response=TopicMessagesResponse,
         needs=_WRITE,
         statuses=(402, 404, 422),
         limit=batch_limit,
@@ -170,7 +244,7 @@ ROUTES = (
         publishes=True,
         events="many",
         summary="Publish many messages to a topic",
-        description="All of them or none.",
+        description="Publishes all of them or none.",
         example={"messages": [{"subject": "orders.eu.paid", "data": "one"}, {"data": {"two": 2}}]},
     ),
 )

@@ -1,15 +1,30 @@
-"""`/users`, and `/invitations`, which need no key."""
+"""`/users` and `/invitations`."""
 
 from functools import partial
+from typing import Annotated, Final, Self
 
+import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
-from discue.api import bodies, wire
 from discue.api.idempotency import created
-from discue.api.links import LinkTarget, link_to
-from discue.api.pagination import paged
-from discue.api.parameters import PAGES
+from discue.api.pagination import PAGES, paged
 from discue.api.route import CREATE, Call, Needs, Route
+from discue.api.structs import (
+    NOT_SENT,
+    ApiResponse,
+    Body,
+    DeletedResponse,
+    Ignored,
+    ResourceBody,
+    Text,
+    View,
+    doc,
+    instant_doc,
+    link_to,
+    own_id_doc,
+    text_given,
+)
 from discue.control import users
 from discue.control.users import UserDetails, UserFields
 from discue.domain import model
@@ -19,40 +34,118 @@ _READ = Needs("users", "read")
 _LIST = Needs("users", "read", listing=True)
 _WRITE = Needs("users", "write")
 
+_EMAIL_LIMITS: Final = {
+    "minLength": 3,
+    "maxLength": 254,
+    "pattern": r"^[^\s\u0000-\u001f\u007f@]+@[^\s\u0000-\u001f\u007f@]+$",
+}
+_EMAIL: Final = doc("The email address, unique in the organization, ignoring case.", "ada@example.com", **_EMAIL_LIMITS)
+_ALIAS: Final = doc("The email address.", "ada@example.com", **_EMAIL_LIMITS)
+_DISPLAY_NAME: Final = doc("The name to show.", "Ada", maxLength=128, pattern=r"^[^\u0000-\u001f\u007f]*$")
+_ROLE: Final = doc(
+    "What the user may do in the dashboard.", "developer", enum=["owner", "admin", "developer", "viewer"]
+)
+_PASSWORD: Final = doc(
+    "The password, in NFC characters. Never shown.", "correct horse battery", minLength=8, maxLength=256
+)
+_TOKEN: Final = doc("The token that accepts the invitation.", "mJ3uV9aYc1RzK7wXq5LdT0nE2bGhP8sF")
 
-async def create(call: Call) -> wire.User:
+
+class UserBody(ResourceBody, kw_only=True):
+    """A user to create, or the changes to one."""
+
+    email: Annotated[str | UnsetType, _EMAIL] = UNSET
+    display_name: Annotated[Text, _DISPLAY_NAME] = UNSET
+    role: Annotated[str | UnsetType, _ROLE] = UNSET
+    password: Annotated[str | UnsetType, _PASSWORD] = UNSET
+    invite: Annotated[
+        bool | UnsetType, doc("Whether to create a new invitation. The previous one becomes invalid.", True)
+    ] = UNSET
+    alias: Ignored = NOT_SENT
+    name: Ignored = NOT_SENT
+    state: Ignored = NOT_SENT
+
+
+class InvitationBody(Body, kw_only=True):
+    """The acceptance of an invitation."""
+
+    token: Annotated[str, _TOKEN]
+    password: Annotated[str, _PASSWORD]
+
+
+class UserView(View, kw_only=True, frozen=True):
+    """A user."""
+
+    id: Annotated[str, own_id_doc("user_id")]
+    alias: Annotated[str, _ALIAS]
+    name: Annotated[str, _ALIAS]
+    email: Annotated[str, _EMAIL]
+    display_name: Annotated[str, _DISPLAY_NAME]
+    role: Annotated[str, _ROLE]
+    state: Annotated[str, doc("`invited` until the user has a password.", "invited", enum=["invited", "active"])]
+
+
+class InvitationView(msgspec.Struct, kw_only=True, frozen=True):
+    """An invitation. `url` and `token` are shown once, in the response to the request that created it."""
+
+    expires_at: Annotated[int, instant_doc("When it expires", 1_893_456_000_000)]
+    url: Annotated[
+        str | UnsetType, doc("The URL to send to the user.", "https://discue.example.com/v1/invitations#mJ3uV9aY")
+    ] = UNSET
+    token: Annotated[str | UnsetType, _TOKEN] = UNSET
+
+
+class UserResponse(ApiResponse, kw_only=True, frozen=True):
+    """One user."""
+
+    user: Annotated[UserView, doc("The user.")]
+    invitation: Annotated[InvitationView | UnsetType, doc("The invitation. Shown only when it is created.")] = UNSET
+
+    def without_secrets(self) -> Self:
+        if isinstance(self.invitation, UnsetType):
+            return self
+        return replace(self, invitation=InvitationView(expires_at=self.invitation.expires_at))
+
+
+class UsersResponse(ApiResponse, kw_only=True, frozen=True):
+    """A page of users."""
+
+    users: Annotated[list[UserView], doc("The users, newest first.")]
+
+
+async def create(call: Call) -> UserResponse:
     fields = _fields(call.body)
     return await created(
         call,
         lambda control: users.create(control, call.principal, fields),
-        lambda made: _answer(call, made, f"{call.url}/{made.user.public_id}"),
+        lambda made: _response(call, made, f"{call.url}/{made.user.public_id}"),
     )
 
 
-async def get(call: Call) -> wire.User:
-    return _answer(call, UserDetails(await users.get(call.control, call.principal, call.ids[0])), call.url)
+async def get(call: Call) -> UserResponse:
+    return _response(call, UserDetails(await users.get(call.control, call.principal, call.ids[0])), call.url)
 
 
-async def list_all(call: Call) -> wire.Users:
+async def list_all(call: Call) -> UsersResponse:
     items, links = await paged(
         call,
         lambda selection: users.page(call.control, call.principal, selection),
-        lambda item: LinkTarget(item.email, item.public_id, f"{call.url}/{item.public_id}"),
+        lambda item: call.item(item.email, item.public_id),
     )
-    return wire.Users(users=[_shown(item) for item in items], links=links)
+    return UsersResponse(users=[_view(item) for item in items], links=links)
 
 
-async def change(call: Call) -> wire.User:
-    return _answer(call, await users.change(call.control, call.principal, call.ids[0], _fields(call.body)), call.url)
+async def change(call: Call) -> UserResponse:
+    return _response(call, await users.change(call.control, call.principal, call.ids[0], _fields(call.body)), call.url)
 
 
-async def delete(call: Call) -> wire.Deleted:
+async def delete(call: Call) -> DeletedResponse:
     await users.delete(call.control, call.principal, call.ids[0])
-    return wire.Deleted(links=link_to(call.url))
+    return DeletedResponse(links=link_to(call.url))
 
 
-async def accept(call: Call) -> wire.User:
-    """What is wrong with a token is not said: a wrong one and an expired one are answered alike."""
+async def accept(call: Call) -> UserResponse:
+    """Accept an invitation. An invalid token and an expired one get the same error, so that neither can be probed."""
     services, body = call.services, call.body
     if services.readiness.phase != "serving":
         raise Unavailable(f"The service is {services.readiness.phase}. Try again soon.")
@@ -60,37 +153,33 @@ async def accept(call: Call) -> wire.User:
         call.address, partial(users.accept, call.control, body.token, body.password)
     )
     if user is None:
-        raise NotFound("There is no such invitation, or it is not valid any more.")
-    return _answer(call, UserDetails(user), f"{call.base}/users/{user.public_id}")
+        raise NotFound("Invitation not found, or expired.")
+    return _response(call, UserDetails(user), f"{call.base}/users/{user.public_id}")
 
 
-def _fields(body: bodies.UserBody) -> UserFields:
+def _fields(body: UserBody) -> UserFields:
     return UserFields(
-        email=_given(body.email),
+        email=text_given(body.email),
         display_name=body.display_name,
-        role=_given(body.role),
-        password=_given(body.password),
+        role=text_given(body.role),
+        password=text_given(body.password),
         invite=body.invite is True,
     )
 
 
-def _given(sent: str | UnsetType) -> str | None:
-    return None if isinstance(sent, UnsetType) else sent
-
-
-def _answer(call: Call, details: UserDetails, url: str) -> wire.User:
+def _response(call: Call, details: UserDetails, url: str) -> UserResponse:
     made = details.invitation
-    shown: wire.InvitationShown | UnsetType = UNSET
+    invitation: InvitationView | UnsetType = UNSET
     if made is not None:
-        # A fragment is not sent to a server: it is in nobody's log.
-        place = f"{call.base}/invitations#{made.token}"
-        shown = wire.InvitationShown(expires_at=made.expires_at, url=place, token=made.token)
-    answer = wire.User(user=_shown(details.user), links=link_to(url), invitation=shown)
-    return call.with_etag(details.user, answer)
+        # The token is in the fragment because browsers do not send that to servers, whose logs would have it.
+        invitation_url = f"{call.base}/invitations#{made.token}"
+        invitation = InvitationView(expires_at=made.expires_at, url=invitation_url, token=made.token)
+    response = UserResponse(user=_view(details.user), links=link_to(url), invitation=invitation)
+    return call.with_etag(details.user, response)
 
 
-def _shown(user: model.User) -> wire.UserShown:
-    return wire.UserShown(
+def _view(user: model.User) -> UserView:
+    return UserView(
         id=user.public_id,
         alias=user.email,
         name=user.email,
@@ -108,7 +197,7 @@ ROUTES = (
         methods=("GET",),
         path="/users",
         handler=list_all,
-        response=wire.Users,
+        response=UsersResponse,
         needs=_LIST,
         query=PAGES,
         summary="List users",
@@ -117,20 +206,20 @@ ROUTES = (
         methods=CREATE,
         path="/users",
         handler=create,
-        request=bodies.UserBody,
-        response=wire.User,
+        request=UserBody,
+        response=UserResponse,
         needs=_WRITE,
         statuses=(422,),
         required=("email", "role"),
         summary="Create a user",
-        description="With a password, or with an invitation, which is in this answer alone.",
+        description="With a password, or with an invitation, which only this response shows.",
         example={"email": "ada@example.com", "display_name": "Ada", "role": "developer"},
     ),
     Route(
         methods=("GET",),
         path="/users/{user_id}",
         handler=get,
-        response=wire.User,
+        response=UserResponse,
         needs=_READ,
         statuses=(404,),
         summary="Get a user",
@@ -139,19 +228,19 @@ ROUTES = (
         methods=("PUT",),
         path="/users/{user_id}",
         handler=change,
-        request=bodies.UserBody,
-        response=wire.User,
+        request=UserBody,
+        response=UserResponse,
         needs=_WRITE,
         statuses=(404, 409, 422),
         summary="Change a user",
-        description="A new password, or a new invitation, makes void whatever invitation there was.",
+        description="A new password or invitation invalidates the previous invitation.",
         example={"role": "viewer"},
     ),
     Route(
         methods=("DELETE",),
         path="/users/{user_id}",
         handler=delete,
-        response=wire.Deleted,
+        response=DeletedResponse,
         needs=_WRITE,
         statuses=(404, 409),
         summary="Delete a user",
@@ -160,8 +249,8 @@ ROUTES = (
         methods=("POST",),
         path="/invitations",
         handler=accept,
-        request=bodies.InvitationBody,
-        response=wire.User,
+        request=InvitationBody,
+        response=UserResponse,
         needs=None,
         statuses=(403, 404, 422, 423),
         summary="Accept an invitation",

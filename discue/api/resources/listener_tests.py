@@ -1,0 +1,197 @@
+"""Tests of a listener: of its filter, and of its endpoint."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from discue.api.decoding import content_of
+from discue.api.delivery_options import HEADERS, filter_given, filter_sent_doc
+from discue.api.resources.deliveries import (
+    CONNECTION,
+    DURATION,
+    FAILURE,
+    OUTCOME,
+    REQUEST,
+    RESPONSE,
+    RESPONSE_STATUS,
+    STARTED_AT,
+    TIMINGS,
+    ConnectionView,
+    RequestView,
+    ResponseView,
+    TimingsView,
+    details_view,
+)
+from discue.api.route import Call, Needs, Route
+from discue.api.structs import EXAMPLE_IDS, NOT_SENT, ApiResponse, AsSent, Body, doc, id_doc, invalid, link_to
+from discue.control import listener_tests
+from discue.control.listener_tests import DeliveryTestResult, FilterTestParams, SampleMessage
+from discue.domain import headers
+from discue.domain.attempts import detail_of
+from discue.domain.errors import BadRequest, Fault
+from discue.domain.messages import Entry, MessageOptions, encode_options
+
+_SAMPLE_DATA: Final = b'{"test":true}'
+
+
+class FilterTestBody(Body, kw_only=True):
+    """A filter to try on a stored message, or on the message in the request."""
+
+    opaque_fields = ("filter", "data")
+    exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {"message_id": {"type": "string"}, "data": {}}
+
+    filter: Annotated[AsSent, filter_sent_doc("The filter to try. Default: the listener's.")] = NOT_SENT
+    message_id: Annotated[str | None, doc("The id of a stored message of the queue.", EXAMPLE_IDS["message_id"])] = None
+    data: Annotated[
+        AsSent,
+        doc("The data of a message. Either this or `message_id` is required.", {"order": {"state": "paid"}}),
+    ] = NOT_SENT
+    headers: Annotated[dict[str, str] | None, HEADERS] = None
+    key: Annotated[str | None, doc("The key of the message.", "customer-9")] = None
+
+
+class ConditionView(msgspec.Struct, frozen=True):
+    """The result of one condition."""
+
+    pointer: Annotated[str, doc("JSON pointer to the condition in the filter.", "/filter/data/order.state")]
+    holds: Annotated[bool, doc("Whether it is met.", True)]
+
+
+class FilterTestView(msgspec.Struct, kw_only=True, frozen=True):
+    """The result of a filter."""
+
+    matches: Annotated[bool, doc("Whether the listener receives such a message.", True)]
+    conditions: Annotated[list[ConditionView], doc("The result of each condition of the filter by itself.", [])]
+
+
+class FilterTestResponse(ApiResponse, kw_only=True, frozen=True):
+    """The result of a filter test."""
+
+    filter_test: Annotated[FilterTestView, doc("The result.")]
+
+
+class DeliveryTestBody(Body, kw_only=True):
+    """A test request to a listener."""
+
+    opaque_fields = ("data",)
+
+    data: Annotated[AsSent, doc('The data to send. Default: `{"test": true}`.', {"order": {"state": "paid"}})] = (
+        NOT_SENT
+    )
+    headers: Annotated[dict[str, str] | None, HEADERS] = None
+
+
+class DeliveryTestView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The result of a test request. If it is `withheld`, only `request` is shown of the fields after that."""
+
+    message_id: Annotated[str, id_doc("The message id that was sent. There is no such message.", "message_id")]
+    started_at: Annotated[int, STARTED_AT]
+    state: Annotated[str, OUTCOME]
+    error: Annotated[str, FAILURE]
+    status_class: Annotated[
+        str, doc("The class of the response's status; empty without a response.", "5xx", pattern="^(?:[1-9]xx)?$")
+    ]
+    withheld: Annotated[
+        bool,
+        doc(
+            "Whether the address is not public. The response and its timings are then not shown.",
+            False,
+        ),
+    ]
+    status: Annotated[int | UnsetType, RESPONSE_STATUS] = UNSET
+    detail: Annotated[
+        str | UnsetType,
+        doc("Why it failed; empty if it did not.", "The listener answered 503 Service Unavailable."),
+    ] = UNSET
+    took_ms: Annotated[int | UnsetType, DURATION] = UNSET
+    connection: Annotated[ConnectionView | UnsetType, CONNECTION] = UNSET
+    timings: Annotated[TimingsView | UnsetType, TIMINGS] = UNSET
+    request: Annotated[RequestView | UnsetType, REQUEST] = UNSET
+    response: Annotated[ResponseView | UnsetType, RESPONSE] = UNSET
+
+
+class DeliveryTestResponse(ApiResponse, kw_only=True, frozen=True):
+    """The result of a test request."""
+
+    test: Annotated[DeliveryTestView, doc("The result.")]
+
+
+async def try_filter(call: Call) -> FilterTestResponse:
+    body: FilterTestBody = call.body
+    chosen = filter_given(body.filter)
+    test = FilterTestParams(chosen if isinstance(chosen, str) else None, _message(body))
+    result = await listener_tests.try_filter(call.control, call.principal, call.listener_path, test)
+    conditions = [ConditionView(each.pointer, each.holds) for each in result.conditions]
+    view = FilterTestView(matches=result.matches, conditions=conditions)
+    return FilterTestResponse(filter_test=view, links=link_to(call.url))
+
+
+def _message(body: FilterTestBody) -> Entry | str:
+    """Return the id of a stored message, or the message to try as it would be stored."""
+    if body.message_id is not None:
+        if body.data or body.headers is not None or body.key is not None:
+            raise invalid("/message_id", "cannot be combined with data, headers or key")
+        return body.message_id
+    if not body.data:
+        raise BadRequest("Send data, or the message_id of a message.", faults=(Fault("/data", "is missing"),))
+    content, is_json = content_of(body.data)
+    options = MessageOptions(headers=headers.check_headers(body.headers or {}, "/headers"), key=body.key)
+    return Entry(0, "", 0, is_json, content, extra=encode_options(options) or b"")
+
+
+async def send_test(call: Call) -> DeliveryTestResponse:
+    body: DeliveryTestBody = call.body
+    content, is_json = content_of(body.data) if body.data else (_SAMPLE_DATA, True)
+    sample = SampleMessage(content, is_json, headers.check_headers(body.headers or {}, "/headers"))
+    result = await listener_tests.send(call.control, call.principal, call.listener_path, sample, call.services.samples)
+    return DeliveryTestResponse(test=_delivery_view(result), links=link_to(call.url))
+
+
+def _delivery_view(result: DeliveryTestResult) -> DeliveryTestView:
+    outcome = result.outcome
+    details = {} if outcome.trace is None else details_view(detail_of(outcome.trace, 0))
+    if result.withheld:
+        details = {name: value for name, value in details.items() if name == "request"}
+    else:
+        details |= {"status": outcome.status, "detail": outcome.detail, "took_ms": outcome.duration_ms}
+    return DeliveryTestView(
+        message_id=result.message_id,
+        started_at=result.started_at,
+        state="acknowledged" if outcome.acknowledged else "failed",
+        error=outcome.error,
+        status_class=f"{outcome.status // 100}xx" if outcome.status else "",
+        withheld=result.withheld,
+        **{name: value for name, value in details.items() if name != "next_attempt_at" and value is not UNSET},
+    )
+
+
+ROUTES = (
+    Route(
+        methods=("POST",),
+        path="/queues/{queue_id}/listeners/{listener_id}/filter-tests",
+        handler=try_filter,
+        request=FilterTestBody,
+        response=FilterTestResponse,
+        needs=Needs("listeners", "read"),
+        statuses=(404, 422),
+        summary="Try a filter",
+        description="Stores and sends nothing. A stored message requires a key that may read it.",
+        example={"filter": {"data": {"order.state": ["paid"]}}, "data": {"order": {"state": "paid"}}},
+    ),
+    Route(
+        methods=("POST",),
+        path="/queues/{queue_id}/listeners/{listener_id}/tests",
+        handler=send_test,
+        request=DeliveryTestBody,
+        response=DeliveryTestResponse,
+        needs=Needs("listeners", "write"),
+        ignores_idempotency_key=True,
+        statuses=(404, 422),
+        summary="Test a listener",
+        description="Sends one request to its `notify_url`, signed like a delivery, with `discue-test: true`. It is "
+        "not stored, counted or retried.",
+        example={"data": {"order": {"state": "paid"}}},
+    ),
+)

@@ -1,0 +1,280 @@
+"""`/events`, `/stats` and `/limits`."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, get_args
+from urllib.parse import urlencode
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from discue.api.admission import rate_limit_key
+from discue.api.pagination import LARGEST_PAGE, Parameter, id_parameter, read_parameters, time_parameter
+from discue.api.route import BATCH_BYTES, BATCH_MESSAGES, Call, Needs, Route
+from discue.api.structs import COUNT, EXAMPLE_IDS, PUBLIC_ID, ApiResponse, doc, id_doc, instant_doc, link_to, links_of
+from discue.control import usage
+from discue.control.organizations import HIGHEST_RATE
+from discue.control.queues import LARGEST_MESSAGE_BYTES
+from discue.control.usage import EventSelection, event_position
+from discue.domain import quotas
+from discue.domain.clock import LAST_INSTANT
+from discue.domain.ids import millisecond_in
+from discue.store.events import EventTopic, UsageEvent
+
+_STATS: Final = Needs("stats", "read")
+_TOPICS: Final = get_args(EventTopic)
+_DEFAULTS: Final = EventSelection()
+_EVENTS: Final = Parameter(
+    "events",
+    "What the events are about.",
+    {"type": "string", "enum": list(_TOPICS), "default": _DEFAULTS.topic},
+    "messages",
+)
+_LIMIT: Final = Parameter(
+    "limit",
+    "Maximum number of events.",
+    {"type": "integer", "minimum": 1, "maximum": 1_000, "default": _DEFAULTS.limit},
+    100,
+)
+_START_AFTER: Final = time_parameter(
+    "startAfter",
+    "With `startAfterId`: only events after the one with this `stored_at` (milliseconds since the epoch) and id, "
+    "oldest first. No effect alone.",
+    1_795_536_280_000,
+    LAST_INSTANT,
+)
+_START_AFTER_ID: Final = id_parameter("startAfterId", "With `startAfter`: the id of that event. No effect alone.")
+
+
+class EventClientView(msgspec.Struct, frozen=True):
+    """The organization of an event."""
+
+    id: Annotated[str, id_doc("The id, assigned at creation. Ids sort by time.", "queue_id")]
+
+
+class EventSubjectView(msgspec.Struct, frozen=True):
+    """What an event happened to."""
+
+    id: Annotated[str, doc("Its id.", EXAMPLE_IDS["queue_id"])]
+    name: Annotated[str, doc("Its alias at that time.", "orders")]
+
+
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """A usage event. What it happened to is in the field of that kind."""
+
+    id: Annotated[str, doc("The id of the event.", "0VbuJFW500I0yWwoGXXf7", pattern=PUBLIC_ID)]
+    type: Annotated[str, doc("What happened.", "queue_added", pattern="^[a-z_]+$")]
+    stored_at: Annotated[int, instant_doc("When it happened")]
+    client: Annotated[EventClientView, doc("The organization.")]
+    api_key_id: Annotated[str | UnsetType, id_doc("The id of the API key that was used, if known.", "api_key_id")] = (
+        UNSET
+    )
+    message: Annotated[
+        EventSubjectView | UnsetType, doc("The message.", {"id": EXAMPLE_IDS["message_id"], "name": "order-17"})
+    ] = UNSET
+    api_key: Annotated[EventSubjectView | UnsetType, doc("The API key.")] = UNSET
+    queue: Annotated[EventSubjectView | UnsetType, doc("The queue.")] = UNSET
+    listener: Annotated[EventSubjectView | UnsetType, doc("The listener.")] = UNSET
+    organization: Annotated[EventSubjectView | UnsetType, doc("The organization.")] = UNSET
+    domain: Annotated[EventSubjectView | UnsetType, doc("The domain.")] = UNSET
+    user: Annotated[EventSubjectView | UnsetType, doc("The user.")] = UNSET
+    topic: Annotated[EventSubjectView | UnsetType, doc("The topic.")] = UNSET
+    channel: Annotated[EventSubjectView | UnsetType, doc("The channel.")] = UNSET
+    address: Annotated[EventSubjectView | UnsetType, doc("The client's address.")] = UNSET
+
+
+class EventsResponse(ApiResponse, kw_only=True, frozen=True):
+    """A page of usage events."""
+
+    events: Annotated[list[EventView], doc("The events.")]
+
+
+class EventCountsView(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers of events by type."""
+
+    api_key_added: Annotated[int, doc("API keys created.", 1, **COUNT)] = 0
+    api_key_updated: Annotated[int, doc("API keys changed.", 1, **COUNT)] = 0
+    api_key_deleted: Annotated[int, doc("API keys deleted.", 1, **COUNT)] = 0
+    queue_added: Annotated[int, doc("Queues created.", 1, **COUNT)] = 0
+    queue_updated: Annotated[int, doc("Queues changed.", 1, **COUNT)] = 0
+    queue_deleted: Annotated[int, doc("Queues deleted.", 1, **COUNT)] = 0
+    listener_added: Annotated[int, doc("Listeners created.", 1, **COUNT)] = 0
+    listener_updated: Annotated[int, doc("Listeners changed.", 1, **COUNT)] = 0
+    listener_deleted: Annotated[int, doc("Listeners deleted.", 1, **COUNT)] = 0
+    message_added: Annotated[int, doc("Messages published.", 17, **COUNT)] = 0
+    message_published_ok: Annotated[int, doc("Attempts acknowledged.", 16, **COUNT)] = 0
+    message_published_not_ok: Annotated[int, doc("Attempts failed.", 1, **COUNT)] = 0
+
+
+class EventWindowsView(msgspec.Struct, frozen=True):
+    """Numbers of events by period."""
+
+    last_24_hours: Annotated[EventCountsView, doc("The last 24 hours.")]
+    last_1_hours: Annotated[EventCountsView, doc("The last hour.")]
+    today_so_far: Annotated[EventCountsView, doc("Since midnight UTC.")]
+
+
+class StatisticsResponse(ApiResponse, kw_only=True, frozen=True):
+    """Numbers of events."""
+
+    aggregated_api_usage_events: Annotated[EventWindowsView, doc("Numbers of events by period.")]
+
+
+class RateLimitStatusView(msgspec.Struct, frozen=True):
+    """The rate limit of an API key."""
+
+    limit: Annotated[
+        int, doc(f"Requests per minute; {HIGHEST_RATE}: unlimited.", 60_000, minimum=0, maximum=HIGHEST_RATE)
+    ]
+    remaining: Annotated[int, doc("Requests left in this window.", 59_999, minimum=0, maximum=HIGHEST_RATE)]
+    reset_at: Annotated[int, instant_doc("When the window ends", 1_795_536_300_000)]
+
+
+class QuotaView(msgspec.Struct, frozen=True):
+    """One quota and its use. Without a quota, queues and listeners are counted up to 10,000."""
+
+    limit: Annotated[int | None, doc("The quota; null: none.", 100, **COUNT)]
+    used: Annotated[int, doc("How much of it is used.", 3, **COUNT)]
+
+
+class QuotaUsageView(msgspec.Struct, frozen=True):
+    """The quotas of an organization and their use."""
+
+    queues: Annotated[QuotaView, doc("Queues.")]
+    listeners: Annotated[QuotaView, doc("Listeners of all queues.")]
+    messages_a_day: Annotated[QuotaView, doc("Messages published today (UTC).")]
+    bytes_stored: Annotated[QuotaView, doc("Size of all messages, in bytes.")]
+
+
+class LimitsView(msgspec.Struct, frozen=True):
+    """The limits of an API key, its organization, and a request."""
+
+    rate_limit: Annotated[RateLimitStatusView, doc("The rate limit of the API key.")]
+    quotas: Annotated[QuotaUsageView, doc("The quotas of the organization. Set by the operator.")]
+    retention: Annotated[
+        int,
+        doc("How long messages are kept in queues without a retention of their own, in seconds.", 604_800, **COUNT),
+    ]
+    max_message_bytes: Annotated[
+        int,
+        doc(
+            "Maximum size of a message, in bytes.",
+            262_144,
+            minimum=1,
+            maximum=LARGEST_MESSAGE_BYTES,
+        ),
+    ]
+    max_batch_messages: Annotated[int, doc("Maximum number of messages in a batch.", 1_000, **COUNT)]
+    max_batch_bytes: Annotated[int, doc("Maximum size of a batch, in bytes.", 8_388_608, **COUNT)]
+    max_per_page: Annotated[int, doc("Maximum number of items per page.", 100, **COUNT)]
+
+
+class LimitsResponse(ApiResponse, kw_only=True, frozen=True):
+    """Limits and their use."""
+
+    limits: Annotated[LimitsView, doc("The limits.")]
+
+
+async def list_events(call: Call) -> EventsResponse:
+    given = read_parameters(call.query, call.parameters)
+    stored_at, public_id = given["startAfter"], given["startAfterId"]
+    after = None if stored_at is None or public_id is None else event_position(stored_at, public_id)
+    selection = EventSelection(given["events"], given["limit"], after)
+    page = await usage.page_of_events(call.control, call.principal, selection)
+    is_restricted = not call.principal.allows_all("events", "read")
+    organization = call.principal.organization_public_id
+    views = [_event_view(event, organization, is_restricted=is_restricted) for event in page.events]
+    links = links_of(_events_url(call, selection, after), following=_events_url(call, selection, page.onward))
+    return EventsResponse(events=views, links=links)
+
+
+def _events_url(call: Call, selection: EventSelection, after: str | None) -> str:
+    query: dict[str, str | int] = {}
+    if selection.topic != _DEFAULTS.topic:
+        query["events"] = selection.topic
+    if selection.limit != _DEFAULTS.limit:
+        query["limit"] = selection.limit
+    if after is not None:
+        query |= {"startAfter": millisecond_in(after), "startAfterId": after}
+    return f"{call.url}?{urlencode(query)}" if query else call.url
+
+
+def _event_view(event: UsageEvent, organization: str, *, is_restricted: bool) -> EventView:
+    """Return what clients see of an event. A key restricted to targets does not see other keys and listeners."""
+    field = event.subject
+    if event.subject == "lockout":
+        # Either the key that was misused is locked out, or an address.
+        field = "api_key" if event.ref else "address"
+    subjects: dict[str, Any] = {field: EventSubjectView(event.ref or event.name, event.name)}
+    if event.listener is not None and not is_restricted:
+        subjects["listener"] = EventSubjectView(*event.listener)
+    if event.client and not is_restricted:
+        subjects["api_key_id"] = event.client
+    return EventView(
+        id=event.id, type=event.type, stored_at=event.stored_at, client=EventClientView(organization), **subjects
+    )
+
+
+async def get_statistics(call: Call) -> StatisticsResponse:
+    found = await usage.event_counts(call.control, call.principal)
+    windows = EventWindowsView(
+        last_24_hours=_counts_view(found.last_24_hours),
+        last_1_hours=_counts_view(found.last_1_hours),
+        today_so_far=_counts_view(found.today_so_far),
+    )
+    return StatisticsResponse(aggregated_api_usage_events=windows, links=link_to(call.url))
+
+
+def _counts_view(counts: Mapping[str, int]) -> EventCountsView:
+    return EventCountsView(**{name: counts.get(name, 0) for name in EventCountsView.__struct_fields__})
+
+
+async def get_limits(call: Call) -> LimitsResponse:
+    settings = call.control.settings
+    use = await usage.used_quotas(call.control, call.principal)
+    rate = call.services.rates.look(rate_limit_key(use.organization, call.principal, settings))
+    views = {name: QuotaView(getattr(use.quotas, name), use.used[name]) for name in quotas.NAMES}
+    view = LimitsView(
+        rate_limit=RateLimitStatusView(rate.limit, rate.remaining, rate.reset_at * 1_000),
+        quotas=QuotaUsageView(**views),
+        retention=use.organization.settings.get("retention_seconds", settings.retention_seconds),
+        max_message_bytes=settings.max_message_bytes,
+        max_batch_messages=BATCH_MESSAGES,
+        max_batch_bytes=BATCH_BYTES,
+        max_per_page=LARGEST_PAGE,
+    )
+    return LimitsResponse(limits=view, links=link_to(call.url))
+
+
+ROUTES = (
+    Route(
+        methods=("GET",),
+        path="/events",
+        handler=list_events,
+        response=EventsResponse,
+        needs=Needs("events", "read", listing=True),
+        query=(_EVENTS, _LIMIT, _START_AFTER, _START_AFTER_ID),
+        summary="List usage events",
+        description=(
+            "Events of the past 24 hours, newest first. `_links.next` leads to later events. It goes back a few "
+            "seconds, because events can be stored slightly later than their ids say, so some events may be repeated."
+        ),
+    ),
+    Route(
+        methods=("GET",),
+        path="/stats/messages",
+        handler=get_statistics,
+        response=StatisticsResponse,
+        needs=_STATS,
+        summary="Count usage events",
+        description=("Counts have a resolution of five minutes: a period starts at a multiple of five minutes."),
+    ),
+    Route(
+        methods=("GET",),
+        path="/limits",
+        handler=get_limits,
+        response=LimitsResponse,
+        needs=Needs("stats", "read"),
+        summary="Get limits and their use",
+        description="The rate limit of the API key, and the quotas of its organization.",
+    ),
+)

@@ -1,0 +1,277 @@
+"""Structs that request and response bodies are built from, and how their fields are documented.
+
+A field is described where it is declared: `Annotated[int, doc("Messages per second.", 100, minimum=1)]`. The OpenAPI
+document is derived from these annotations.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Protocol, Self, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from discue.domain.clock import LAST_INSTANT
+from discue.domain.errors import Fault, Unprocessable
+
+T = TypeVar("T")
+
+Text: TypeAlias = str | None | UnsetType
+Integer: TypeAlias = int | None | UnsetType
+Flag: TypeAlias = bool | None | UnsetType
+HeaderFields: TypeAlias = dict[str, str] | None | UnsetType
+
+AsSent: TypeAlias = msgspec.Raw
+"""A value that is kept as the client wrote it. Empty if it was not sent."""
+
+READ_ONLY: Final = "Read-only: ignored in requests."
+Ignored: TypeAlias = Annotated[msgspec.Raw, Meta(description=READ_ONLY)]
+"""A field of responses that clients may send back."""
+
+NOT_SENT: Final = msgspec.Raw()
+
+COUNT: Final = {"minimum": 0}
+INSTANT: Final = {"minimum": 0, "maximum": LAST_INSTANT}
+PUBLIC_ID: Final = "^[0-9A-Za-z]{21}$"
+SCHEMA_ID: Final = "^[0-9a-f]{64}$"
+
+EXAMPLE_IDS: Final[Mapping[str, str]] = {
+    "organization_id": "0VbuJFS900Mq2Zk4ExGp8",
+    "api_key_id": "0VbuJFSC00bYtW1nQhRk7",
+    "queue_id": "0VbuJFSo00H8Lq7zazFOL",
+    "listener_id": "0VbuJFSq00EIoG6UqhRtU",
+    "secret_id": "0VbuJFSr00Wd4Tn9kLxEe",
+    "message_id": "0VbuJFW500I0yWwoGXXf6",
+    "user_id": "0VbuJFSt00rT5Kd9wNqXc",
+    "domain_id": "0VbuJFSx00Gv3Jm8yPzBa",
+    "topic_id": "0VbuJFSm00Tq3Nd7vRwYh",
+    "channel_id": "0VbuJFSn00Cm5Xs1kZpBj",
+    "attempt_id": "0VbuJFNC00000000000Ju",
+    "schedule_id": "0VbuJFSy00Kp3Vn6tDxQm",
+    "redelivery_id": "0VbuJFSr00mWc2Xv8TqLd",
+    "replay_id": "0VbuJFSr008x0dWq5LmTs",
+    "schema_id": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+}
+"""Ids for examples, by the name that they have in paths."""
+
+
+def doc(description: str, example: object = UNSET, **limits: Any) -> Meta:
+    """Describe a field. `limits` are keywords of JSON Schema.
+
+    They are documentation only: decoding checks types (400), and the code that uses a field checks its limits (422).
+    """
+    return Meta(description=description, examples=None if example is UNSET else [example], extra_json_schema=limits)
+
+
+def instant_doc(description: str, example: int = 1_795_536_280_000) -> Meta:
+    """Describe a time. The unit is inserted before the first punctuation of the description."""
+    end = len(re.split("[;:.]", description, maxsplit=1)[0])
+    return doc(f"{description[:end]}, in milliseconds since the epoch{description[end:]}.", example, **INSTANT)
+
+
+def id_doc(description: str, kind: str) -> Meta:
+    """Describe the public id of a resource. `kind` is its name in `EXAMPLE_IDS`."""
+    return doc(description, EXAMPLE_IDS[kind], pattern=PUBLIC_ID)
+
+
+def own_id_doc(kind: str) -> Meta:
+    """Describe the id of the resource itself."""
+    return id_doc("The id, assigned at creation.", kind)
+
+
+def within(bounds: range) -> dict[str, int]:
+    """The range as limits of a field."""
+    return {"minimum": bounds.start, "maximum": bounds.stop - 1}
+
+
+ALIAS: Final = doc("The unique name. Default: the id.", "orders", pattern="^[A-Za-z0-9._/-]{4,64}$")
+NAME: Final = doc("A synonym of `alias`.", "orders", pattern="^[A-Za-z0-9._/-]{4,64}$")
+SECRET: Final = {"pattern": "^whsec_[A-Za-z0-9+/]+=*$"}
+SECRET_EXAMPLE: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - not in use anywhere
+STATUS: Final = doc("Whether it is in use.", "enabled", enum=["enabled", "disabled"])
+QUEUE_ID: Final = id_doc("The id of the queue.", "queue_id")
+LISTENER_ID: Final = id_doc("The id of the listener.", "listener_id")
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True, rename={"links": "_links"}, kw_only=True):
+    """The body of a request."""
+
+    opaque_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields with values of the client's own, which may hold any JSON."""
+    exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Fields of which exactly one must be sent, each with the schema of a value that counts as sent."""
+
+    def least_bytes(self) -> int:
+        """Return a lower bound of the length of the JSON that this was decoded from; 0 if unknown."""
+        return 0
+
+    def opaque(self) -> Sequence[msgspec.Raw]:
+        """Return the values of the opaque fields, in the order in which they were sent."""
+        return [getattr(self, name) for name in self.opaque_fields]
+
+
+class NoBody(Body, kw_only=True):
+    """No body: whatever is sent is not read."""
+
+
+class ResourceBody(Body, kw_only=True):
+    """Read-only fields that every resource has."""
+
+    id: Ignored = NOT_SENT
+    created_at: Ignored = NOT_SENT
+    updated_at: Ignored = NOT_SENT
+    links: Ignored = NOT_SENT
+
+
+class NamedBody(ResourceBody, kw_only=True):
+    """A resource that clients can name."""
+
+    alias: Annotated[Text, ALIAS] = UNSET
+    name: Annotated[Text, NAME] = UNSET
+
+
+class Link(msgspec.Struct, frozen=True):
+    """One entry of `_links`."""
+
+    href: Annotated[str, doc("An absolute URL.", "https://discue.example.com/v1/queues")]
+
+
+Links = dict[str, Link]
+
+
+class ApiResponse(msgspec.Struct, rename={"links": "_links"}, kw_only=True, frozen=True):
+    """The body of a response with status 200."""
+
+    links: Annotated[
+        Links,
+        doc(
+            "The URL of this resource (`self`), and of its sub-resources by alias.",
+            {"self": {"href": "https://discue.example.com/v1"}},
+            required=["self"],
+        ),
+    ]
+
+    def without_secrets(self) -> Self:
+        """Return what is stored of the response for repeated requests with the same idempotency key."""
+        return self
+
+
+class DeletedResponse(ApiResponse, kw_only=True, frozen=True):
+    """The response to every `DELETE`."""
+
+
+class View(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """The fields that every resource has in responses."""
+
+    id: Annotated[str, id_doc("The id, assigned at creation. Ids sort by time.", "queue_id")]
+    alias: Annotated[str, ALIAS]
+    name: Annotated[str, NAME]
+    created_at: Annotated[int, instant_doc("When it was created")]
+    updated_at: Annotated[int, instant_doc("When it was last changed")]
+
+
+class ReferenceView(msgspec.Struct, frozen=True):
+    """A related resource."""
+
+    id: Annotated[str, id_doc("The id.", "listener_id")]
+    alias: Annotated[str, ALIAS]
+    name: Annotated[str, NAME]
+
+
+class LinkTarget(NamedTuple):
+    """A sub-resource that a response links to."""
+
+    alias: str
+    id: str
+    url: str
+
+
+# Reserved even in responses without such a page: a client that follows `next` must not arrive at a queue of that name.
+_RESERVED_LINKS: Final = frozenset({"self", "next", "prev"})
+
+
+def link_to(url: str) -> Links:
+    """Return the links of a response without sub-resources."""
+    return {"self": Link(url)}
+
+
+def links_of(
+    url: str, below: Iterable[LinkTarget] = (), *, following: str | None = None, preceding: str | None = None
+) -> Links:
+    """Return `self`, `next` and `prev`, then one entry for each of `below`.
+
+    An entry is keyed by its alias, or by its id if that key is taken: `self`, `next` and `prev` always are, and earlier
+    entries win over later ones.
+    """
+    links = link_to(url)
+    if following is not None:
+        links["next"] = Link(following)
+    if preceding is not None:
+        links["prev"] = Link(preceding)
+    for entry in below:
+        taken = entry.alias in links or entry.alias in _RESERVED_LINKS
+        links.setdefault(entry.id if taken else entry.alias, Link(entry.url))
+    return links
+
+
+def or_unset(value: T | None) -> T | UnsetType:
+    """Return the value; UNSET, which omits the field, for None."""
+    return UNSET if value is None else value
+
+
+class _Nameable(Protocol):
+    @property
+    def alias(self) -> Text: ...
+    @property
+    def name(self) -> Text: ...
+
+
+class GivenNames(NamedTuple):
+    """The two synonyms as a request gives them; None if it does not."""
+
+    alias: str | None
+    name: str | None
+
+
+def names_given(body: _Nameable) -> GivenNames:
+    """Return the names of a `POST`, where null means that none is given."""
+    return GivenNames(*(text if isinstance(text, str) else None for text in (body.alias, body.name)))
+
+
+def names_changed(body: _Nameable, public_id: str) -> GivenNames:
+    """Return the names of a `PUT`, where null resets the alias to the id."""
+    given = names_given(body)
+    if given == (None, None) and None in (body.alias, body.name):
+        return GivenNames(public_id, None)
+    return given
+
+
+def status_given(sent: Text) -> Literal["enabled", "disabled"] | None:
+    """Return the requested status; None if it stays as it is. null means enabled. Raises Unprocessable."""
+    if sent is UNSET:
+        return None
+    if sent is None or sent == "enabled":
+        return "enabled"
+    if sent == "disabled":
+        return "disabled"
+    raise invalid("/status", "must be enabled or disabled")
+
+
+def text_given(sent: Text) -> str | None:
+    """Return the text; None if none is given."""
+    return sent if isinstance(sent, str) else None
+
+
+def number_given(sent: Integer, bounds: range, pointer: str, unit: str = "") -> int | None:
+    """Return the number; None if none is given. Raises Unprocessable if it is out of bounds."""
+    if not isinstance(sent, int):
+        return None
+    if sent not in bounds:
+        raise invalid(pointer, f"must be from {bounds.start} to {bounds.stop - 1}{unit}")
+    return sent
+
+
+def invalid(pointer: str, rule: str) -> Unprocessable:
+    """The error for one value of a request that breaks a rule."""
+    subject = f"The value at {pointer}" if pointer else "The request"
+    return Unprocessable(f"{subject} {rule}.", faults=(Fault(pointer, rule),))
