@@ -25,7 +25,7 @@ class _Given(NamedTuple):
 
     text: str
     origin: str
-    """Where the operator set it, such as a flag or a line of the file."""
+    """Source of the text: a flag, an environment variable, or a key of the file."""
 
 
 def load(

@@ -30,7 +30,7 @@ class SettingType(NamedTuple):
     """A type of settings."""
 
     expected: str
-    """What a value must be, for errors and documentation."""
+    """Description of valid values, for errors and documentation."""
     parse: Callable[[str], object]
     """Raises ValueError for an invalid text."""
     shown: Callable[[Any], object] = _unchanged

@@ -17,11 +17,11 @@ class PasswordHashing:
         self._turn = asyncio.Semaphore(_AT_ONCE)
 
     async def hash_of(self, password: str, random_bytes: RandomBytes) -> str:
-        """What is kept of a password."""
+        """Return the hash of a password in its stored form."""
         async with self._turn:
             return await asyncio.to_thread(hash_password, password, random_bytes(SALT_BYTES), self._cost)
 
     async def matches(self, password: str, password_hash: str | None) -> bool:
-        """Whether it is the password; where there is none, no, after as long a time."""
+        """Return whether the password is correct. Without a hash it is not, which takes just as long."""
         async with self._turn:
             return await asyncio.to_thread(verify_password, password, password_hash, self._cost)

@@ -11,7 +11,7 @@ SecretType = Literal["hmac", "ed25519"]
 
 
 class SigningSecret(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One signing secret. Times are in milliseconds since the epoch."""
+    """A signing secret. Times are in milliseconds since the epoch."""
 
     text: str
     """The secret itself."""
@@ -77,7 +77,7 @@ def signing_key_of(secret: SigningSecret) -> SigningKey:
 def with_new(
     secrets: Sequence[SigningSecret], new: SigningSecret, expires_at: int, now: int
 ) -> tuple[SigningSecret, ...]:
-    """Return `new` and the secrets that are still valid. Those of the same type expire at `expires_at` at the latest.
+    """Return `new` and the valid secrets. Secrets of the same type expire at `expires_at` at the latest.
 
     Raises TooManySecrets.
     """

@@ -25,7 +25,7 @@ FailureKind = Literal[
     "rejected",
     "lease_expired",
 ]
-"""Why an attempt failed; "" if it did not.
+"""Reason of a failed attempt; "" for a successful one.
 
 `status` and `redirect`: a complete response was read. `authentication`: the credentials that the listener requires
 could not be obtained. `rejected` and `lease_expired` occur only in pull mode: the consumer rejected the message, or did
@@ -33,7 +33,7 @@ not respond before its lease expired.
 """
 
 AttemptDetailLevel = Literal["all", "failures", "none"]
-"""Which attempts keep full request and response details."""
+"""Attempts that keep full request and response details."""
 
 
 class Timings(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -78,7 +78,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     error: FailureKind
     """"" if the attempt was acknowledged (any 2xx)."""
     detail: str
-    """One short sentence for people. It contains no secrets, and of the response only the status."""
+    """A short sentence for people. It contains no secrets, and of the response only the status."""
     duration_ms: int
     retry_after_seconds: int | None = None
     """Value of the Retry-After header, for 429 and 503 only."""
@@ -118,7 +118,7 @@ AttemptState = Literal["acknowledged", "failed"]
 
 
 class StoredAttempt(msgspec.Struct, frozen=True):
-    """The record of one attempt, as the API shows it."""
+    """The record of an attempt, as the API shows it."""
 
     id: str
     ended_at: int

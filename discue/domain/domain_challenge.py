@@ -91,7 +91,7 @@ class Domain(msgspec.Struct, frozen=True):
     public_id: str
     alias: str
     hostname: str
-    """As the client sent it."""
+    """The name in the form that the client sent."""
     host_key: str
     """The normalized DNS name."""
     port: int

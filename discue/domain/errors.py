@@ -5,7 +5,7 @@ from typing import ClassVar, NamedTuple
 
 
 class Fault(NamedTuple):
-    """One invalid place in a request."""
+    """An invalid place in a request."""
 
     pointer: str
     """JSON pointer (RFC 6901) into the body, or `?name` for a query parameter."""

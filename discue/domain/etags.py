@@ -27,7 +27,7 @@ _hash = hashlib.blake2b
 
 
 class EntityTag(NamedTuple):
-    """One entity tag from a request header."""
+    """An entity tag from a request header."""
 
     opaque: str
     """The tag without quotes."""

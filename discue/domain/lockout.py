@@ -15,7 +15,7 @@ MAX_LOCK_MS: Final = 15 * 60_000
 QUIET_MS: Final = 15 * 60_000
 """Time without a failure or a lockout after which the next lockout is a first one again."""
 
-FORGOTTEN_AFTER_MS: Final = MAX_LOCK_MS + QUIET_MS
+HISTORY_MS: Final = MAX_LOCK_MS + QUIET_MS
 """Time after the last failure when the history may be deleted."""
 
 _MAX_LOCKS: Final = 1 + (MAX_LOCK_MS // FIRST_LOCK_MS).bit_length()

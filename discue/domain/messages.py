@@ -32,7 +32,7 @@ class MessageOptions(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One message in the log of a queue, as lanes read it."""
+    """A message in the log of a queue, as lanes read it."""
 
     seq: int
     id: str
@@ -54,7 +54,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
-    """One message, as the API shows it."""
+    """A message, as the API shows it."""
 
     organization: int
     queue: int

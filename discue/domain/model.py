@@ -85,7 +85,7 @@ class User(msgspec.Struct, frozen=True):
 SchemaLanguage = Literal["rules", "json_schema"]
 
 OnMissed = Literal["pass", "block"]
-"""What a missed message of an ordered queue does to its key: let the next message pass, or block it."""
+"""Effect of a missed message of an ordered queue on its key: the next message passes, or the key is blocked."""
 
 
 class Queue(msgspec.Struct, frozen=True):
@@ -254,13 +254,13 @@ class Delivery(msgspec.Struct, frozen=True):
     next_attempt_at: int = 0
     """0 unless the state is `retrying`."""
     reason: str = ""
-    """Why it was missed; "" in other states."""
+    """Reason of a missed delivery; "" in other states."""
     blocked_by: str = ""
     """Public id of the message with the same key that must be settled first; "" if there is none."""
 
 
 MISSED_REASONS = ("attempts_used_up", "expired", "final_status", "no_retry", "too_old")
-"""Why a delivery is missed: no attempts left, the message expired, the retry policy declares the response's status
+"""Reasons of missed deliveries: no attempts left, the message expired, the retry policy declares the response's status
 final, the response had `webhook-no-retry`, or the delivery deadline has passed."""
 
 
@@ -270,7 +270,7 @@ class MissedSelection(msgspec.Struct, frozen=True, omit_defaults=True):
     seqs: tuple[int, ...] | None = None
     """Messages, in ascending order."""
     reason: str | None = None
-    """One of `MISSED_REASONS`."""
+    """A value of `MISSED_REASONS`."""
 
 
 class Redelivery(msgspec.Struct, frozen=True):
@@ -310,7 +310,7 @@ class Replay(msgspec.Struct, frozen=True):
 
     organization: int
     id: int
-    """Also the id of the replay's cursor. The public id is derived from it."""
+    """Row id, and also the id of the replay's cursor. The public id is derived from it."""
     public_id: str
     listener: int
     state: Literal["waiting", "running", "done"]

@@ -17,7 +17,7 @@ HIGHEST: Final[Mapping[QuotaName, int]] = {
     "messages_a_day": 1_000_000_000_000,
     "bytes_stored": 1_000_000_000_000_000,
 }
-"""Maximum of each quota. Those of queues and listeners are low because each creation counts the existing ones."""
+"""Maximum of each quota. Queues and listeners have a low one because each creation counts the existing ones."""
 
 _NEAR_TENTHS: Final = 9
 _UNITS: Final[Mapping[QuotaName, str]] = {

@@ -51,8 +51,8 @@ def _microseconds(seconds: float) -> int:
 
 
 # Rate limits of API clients. The store counts the requests of each key per minute. So that not every request needs the
-# store, a worker takes a slice of the budget at once. What it takes counts, whether used or not. Therefore all workers
-# together hold at most a twentieth of the limit in reserve; small limits have no reserve and are counted one by one.
+# store, a worker takes a slice of the budget at once. The whole slice counts, whether used or not, so all workers
+# together hold at most a twentieth of the limit in reserve. Small limits have no reserve and are counted one by one.
 
 UNLIMITED: Final = 2_147_483_647
 """Value of the `limit` and `remaining` headers if there is no limit."""

@@ -78,10 +78,10 @@ def delay_ms(policy: RetryPolicy, attempts_made: int, retry_after_seconds: int |
         raise ValueError(f"a delay follows an attempt; attempts_made is {attempts_made}")
     if attempts_made >= policy.attempts:
         return None
-    stretch = 1.0 + policy.jitter * random
+    factor = 1.0 + policy.jitter * random
     requested_seconds = min(retry_after_seconds or 0, _MAX_RETRY_AFTER_SECONDS)
-    scheduled_ms = int(policy.delays_seconds[attempts_made - 1] * 1_000 * stretch)
-    requested_ms = min(int(requested_seconds * 1_000 * stretch), _MAX_RETRY_AFTER_SECONDS * 1_000)
+    scheduled_ms = int(policy.delays_seconds[attempts_made - 1] * 1_000 * factor)
+    requested_ms = min(int(requested_seconds * 1_000 * factor), _MAX_RETRY_AFTER_SECONDS * 1_000)
     return max(scheduled_ms, requested_ms)
 
 
@@ -89,7 +89,7 @@ Reason = Literal["", "failed", "gone", "no_retry", "final_status", "attempts_use
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):
-    """What follows from an attempt."""
+    """The consequence of an attempt."""
 
     state: Literal["acknowledged", "retry", "missed"]
     due_at: int

@@ -51,7 +51,7 @@ class Timing(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MissedRunPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What happens to missed runs: skip them, or catch up on the newest `limit` of them."""
+    """Treatment of missed runs: skip them, or catch up on the newest `limit` of them."""
 
     runs: MissedRunAction = "skip"
     limit: int = CATCH_UP_LIMIT
@@ -65,7 +65,7 @@ class ScheduleRun(msgspec.Struct, frozen=True, omit_defaults=True):
     message_id: str = ""
     """"" if the run was skipped."""
     reason: str = ""
-    """Why the run was skipped; "" if it was not."""
+    """Reason of a skipped run; "" if it was not skipped."""
 
 
 class Schedule(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.jobs.retention import Housekeeper, RetentionTimes
 from discue.domain.idempotency import SWEEP_MS
 from discue.domain.ids import row_id_at
-from discue.domain.lockout import FORGOTTEN_AFTER_MS, LockoutSubject
+from discue.domain.lockout import HISTORY_MS, LockoutSubject
 from discue.domain.model import Listener, Queue
 from discue.store import idempotency, lockouts, purge, queues
 from discue.store.engine import IdempotencyRecord, Transaction
@@ -286,7 +286,7 @@ async def test_failed_attempts_to_authenticate_are_forgotten_when_they_matter_no
         await lockouts.count_failure(tx, subject, began, Occurrence(row_id(9_000), ""))
 
     await stage.store.write_exclusively(fail)
-    stage.clock.advance(FORGOTTEN_AFTER_MS)
+    stage.clock.advance(HISTORY_MS)
     await housekeeper.retain()
     assert await stage.rows("SELECT name FROM lockout") == [("192.0.2.1",)]
     stage.clock.advance(1)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from discue.domain.lockout import (
     FAILURES,
     FIRST_LOCK_MS,
-    FORGOTTEN_AFTER_MS,
+    HISTORY_MS,
     MAX_LOCK_MS,
     NO_HISTORY,
     QUIET_MS,
@@ -112,7 +112,7 @@ def test_an_attempt_during_a_lock_changes_nothing_and_a_lock_ends(pauses: list[i
 def test_what_is_forgotten_matters_no_more(pauses: list[int]) -> None:
     times = times_of(pauses)
     state = failing(times)
-    later = [times[-1] + FORGOTTEN_AFTER_MS + number for number in range(FAILURES)]
+    later = [times[-1] + HISTORY_MS + number for number in range(FAILURES)]
     for now in later:
         state = after_failure(state, now)
     assert state == failing(later)

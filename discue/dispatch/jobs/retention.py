@@ -11,7 +11,7 @@ from discue.dispatch.dispatcher import Dispatcher
 from discue.domain.clock import Clock
 from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, sweep_ranges
 from discue.domain.intervals import Interval
-from discue.domain.lockout import FORGOTTEN_AFTER_MS
+from discue.domain.lockout import HISTORY_MS
 from discue.domain.rate import MINUTE_MS
 from discue.store import feed, idempotency, lockouts, purge, rate_limits, retention, tallies
 from discue.store.engine import Transaction
@@ -104,7 +104,7 @@ class Housekeeper:
             pass
         while await self._store.write(partial(feed.trim, kept=_CHANGES_KEPT, limit=_CHANGES_A_STEP)):
             pass
-        while await self._store.write(partial(lockouts.delete_old, failed_before=now - FORGOTTEN_AFTER_MS)):
+        while await self._store.write(partial(lockouts.delete_old, failed_before=now - HISTORY_MS)):
             pass
         await self._forget_keys(now)
         minute = now // MINUTE_MS - _MINUTES_KEPT

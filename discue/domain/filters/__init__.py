@@ -1,1 +1,1 @@
-"""Which messages a listener wants: a small language of conditions on their data, headers and key."""
+"""Message filters: their syntax tree, parser and evaluation."""

@@ -4,14 +4,14 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-Member = Literal["data", "headers", "key"]
+MessageMember = Literal["data", "headers", "key"]
 
 
 class Comparison(msgspec.Struct, frozen=True):
     """Compares a value with an operand."""
 
     pointer: str
-    """Where it is in the filter."""
+    """JSON pointer in the filter."""
     operator: str
     operand: Any
 
@@ -45,8 +45,8 @@ class OnMember(msgspec.Struct, frozen=True):
     """Applies a condition to one member of a message. Conditions on data that is not JSON never hold."""
 
     pointer: str
-    """Where it is in the filter."""
-    member: Member
+    """JSON pointer in the filter."""
+    member: MessageMember
     part: "Condition"
 
 

@@ -16,7 +16,7 @@ class ConditionResult(NamedTuple):
     """The result of one condition of a filter."""
 
     pointer: str
-    """Where the condition is in the filter."""
+    """JSON pointer of the condition in the filter."""
     holds: bool
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, Final, get_args
 
 from discue.domain.errors import Fault, Unprocessable, invalid
-from discue.domain.filters.conditions import AllOf, AnyOf, AtPath, Comparison, Condition, Member, Not, OnMember
+from discue.domain.filters.conditions import AllOf, AnyOf, AtPath, Comparison, Condition, MessageMember, Not, OnMember
 from discue.domain.json_pointer import below, unescaped
 from discue.domain.schemas.patterns import small_pattern_fault
 from discue.domain.schemas.strict_json import decode_strictly
@@ -20,7 +20,7 @@ ORDER_OPERATORS: Final = ("$gt", "$gte", "$lt", "$lte")
 TEXT_OPERATORS: Final = ("$prefix", "$suffix", "$regex")
 OPERATORS: Final = (*SCALAR_OPERATORS, "$in", *ORDER_OPERATORS, *TEXT_OPERATORS, "$exists")
 COMBINATORS: Final = ("$and", "$or", "$not")
-MEMBERS: Final[tuple[Member, ...]] = get_args(Member)
+MEMBERS: Final[tuple[MessageMember, ...]] = get_args(MessageMember)
 
 _Path = Callable[[str], tuple[str, ...] | None]
 """Converts a member name to the steps of a path; None if it is not one."""

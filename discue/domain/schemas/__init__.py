@@ -1,1 +1,1 @@
-"""What the messages of a queue must look like: rules read, checked, compiled."""
+"""Schemas of queues: the rule language, JSON Schema, and the validation of messages."""

@@ -33,7 +33,7 @@ _REFERENCES: Final = ("$ref", "$dynamicRef")
 _DEFINITIONS: Final = ("$defs", "definitions")
 
 _CHILD_KEYWORDS: Final = frozenset({"additionalProperties", "items", "prefixItems", "properties"})
-"""Keywords whose subschemas apply to child values, which no other keyword beside them checks."""
+"""Keywords whose subschemas apply to child values that no sibling keyword checks."""
 
 _SINGLE_SUBSCHEMA: Final = frozenset(
     {
@@ -102,7 +102,7 @@ class _Subschema(msgspec.Struct, frozen=True):
 
 
 class JsonSchema:
-    """One document. `expanded` and `cost` are available if `faults` finds none."""
+    """A document. `expanded` and `cost` are available if `faults` finds none."""
 
     def __init__(self, document: object, pointer: str) -> None:
         self._document = document
@@ -220,7 +220,7 @@ class JsonSchema:
         inner = [(part.keyword, self._cost_of(part.place)) for part in _subschemas(schema, place)]
         targets = [self._cost_of(target) for target in self._targets(schema)]
         every = [*(cost for _, cost in inner), *targets]
-        # To know what is unevaluated, the keywords beside it are evaluated again.
+        # To know what is unevaluated, its sibling keywords are evaluated again.
         again = 1 if _UNEVALUATED.isdisjoint(schema) else 3
         alone = [cost.repeated if keyword in _CHILD_KEYWORDS else cost.rules for keyword, cost in inner]
         own = {name: value for name, value in schema.items() if name in _ASSERTIONS}

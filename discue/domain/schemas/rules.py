@@ -153,7 +153,7 @@ def _number_keywords(rule: dict[str, Any]) -> dict[str, Any]:
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
-    """Also accept null. Every other keyword applies only to the original type, except `enum`."""
+    """Accept null too. Every other keyword applies only to the original type, except `enum`."""
     schema["type"] = [schema["type"], "null"]
     if "enum" in schema:
         schema["enum"].append(None)

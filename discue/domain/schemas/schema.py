@@ -28,7 +28,7 @@ class Schema(msgspec.Struct, frozen=True):
     """A valid schema."""
 
     text: str
-    """As the client sent it."""
+    """The text that the client sent."""
     language: SchemaLanguage
     id: str
     """SHA-256 of its canonical form."""
