@@ -268,24 +268,29 @@ async def _go_on(work: Any, waits_for: Any) -> None:
 async def _delivery(program: _Program, path: str) -> tuple[Recorder, str]:
     """Record from when the lanes hear of a stored message until its request is sent; returns what sends it, too."""
     recorder, sent = Recorder(), asyncio.get_running_loop().create_future()
-    appended = program.installation.store.appended
+    store = program.installation.store
+    # The program before the restructuring has another name for it.
+    name = "on_append" if hasattr(store, "on_append") else "appended"
+    deliver = getattr(store, name)
 
     def on_append(event: object) -> None:
         with recorder.on():
-            appended(event)
+            deliver(event)
 
     def on_send() -> None:
         recorder.off()
         if not sent.done():
             sent.set_result(recorder.caller_of_sender(sys._getframe()))
 
-    program.installation.store.appended, program.sender.on_send = on_append, on_send
+    setattr(store, name, on_append)
+    program.sender.on_send = on_send
     try:
         await program.ask("POST", f"{path}/messages", {"data": {"order": 17}})
         async with asyncio.timeout(_PATIENCE_SECONDS):
             return recorder, await sent
     finally:
-        program.installation.store.appended, program.sender.on_send = appended, lambda: None
+        setattr(store, name, deliver)
+        program.sender.on_send = lambda: None
 
 
 def main(arguments: list[str]) -> int:

@@ -30,7 +30,7 @@ def hits_of(folder: Path, text: str, *, is_test: bool = False) -> list[str]:
         ('"""What is known of a caller."""', "opening"),
         ('class C:\n    """One that sends."""', "opening"),
         ('LIMIT = 1\n"""As many as fit."""', "opening"),
-        ('def f():\n    """The row, or None."""', "verb"),
+        ('def f():\n    """The row, or None."""', "opening"),
         ("# It is under way.", "phrase"),
         ("x = 1  # read anew", "phrase"),
         ('raise E("Somebody else keeps house.")', "phrase"),

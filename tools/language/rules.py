@@ -99,7 +99,9 @@ def _opening_hits(path: str, text: Text, *, is_test: bool) -> Iterator[Hit]:
     if found := _OPENING.match(begin):
         yield Hit(path, text.line, "opening", f'"{_first_words(begin)}": a docstring does not begin with "{found[0]}"')
     elif text.kind == "function docstring" and not is_test and (found := _FUNCTION_OPENING.match(begin)):
-        yield Hit(path, text.line, "verb", f'"{_first_words(begin)}": the docstring of a function begins with a verb')
+        yield Hit(
+            path, text.line, "opening", f'"{_first_words(begin)}": the docstring of a function begins with a verb'
+        )
 
 
 def _first_words(text: str) -> str:
