@@ -14,8 +14,8 @@ from discue.store import deliveries, feed, listener_messages, queues, redeliveri
 from discue.store.deliveries import Recipient
 from discue.store.engine import Transaction
 from discue.store.listener_messages import MissedMessage
-from discue.store.message_log import WHOLE_LOG, Span, intersect, rows_by_id, span_of_times
-from discue.store.pagination import FIRST_PAGE, Listing, Selection
+from discue.store.message_log import WHOLE_LOG, rows_by_id, span_of_times
+from discue.store.pagination import FIRST_PAGE, Listing, Selection, Span, intersect
 from discue.store.redeliveries import RedeliveryPreview
 
 MAX_OPEN = 10

@@ -5,7 +5,7 @@ from typing import Final
 
 from discue.domain.model import ApiKey
 from discue.store.engine import Row, Transaction
-from discue.store.pagination import Listing, RowPage, Selection, Table, listed
+from discue.store.pagination import Listing, Selection, Table, listed
 
 _COLUMNS: Final = (
     "id, organization, public_id, alias, status, scopes, expires_at, last_used_at, created_at, updated_at, secret_hash"
@@ -44,7 +44,8 @@ async def page(
 ) -> Listing[ApiKey]:
     """The organization's keys, or those of `only` (public ids)."""
     table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,))
-    return _listing(await listed(tx, table, selection, only))
+    found = await listed(tx, table, selection, only)
+    return found.listing(map(_from_row, found.rows))
 
 
 async def enabled_after(tx: Transaction, organization: int, after: int, limit: int) -> list[ApiKey]:
@@ -82,10 +83,6 @@ async def mark_used(tx: Transaction, organization: int, key: int, at: int) -> No
 
 async def delete(tx: Transaction, organization: int, key: int) -> bool:
     return await tx.execute("DELETE FROM api_key WHERE organization = $1 AND id = $2", organization, key) == 1
-
-
-def _listing(found: RowPage) -> Listing[ApiKey]:
-    return Listing(tuple(_from_row(row) for row in found.rows), found.has_next, found.has_previous)
 
 
 def _read(row: Row | None) -> ApiKey | None:

@@ -13,7 +13,6 @@ from discue.store.pagination import (
     FilteredPages,
     InMemoryRows,
     Listing,
-    RowPage,
     ScanLimits,
     ScanStep,
     Selection,
@@ -50,7 +49,7 @@ def detail_row(organization: int, listener: int, detail: Detail) -> tuple[Value,
 MAX_PER_MESSAGE: Final = 10_000
 """So many of a message's attempts are read."""
 
-_LOOKED_AT: Final = ScanLimits(first=200, step=4_900, in_all=20_000)
+_LIMITS: Final = ScanLimits(first=200, step=4_900, in_all=20_000)
 
 _RECORD: Final = "a.id, a.number, a.status, a.error, a.detail, a.took_ms, a.replay"
 _LISTENER: Final = """
@@ -77,8 +76,7 @@ async def of_message(tx: Transaction, message: StoredMessage, selection: Selecti
     key = (message.organization, message.queue, message.seq)
     rows = await tx.rows(_OF_MESSAGE, *key, MAX_PER_MESSAGE)
     found = await browse(tx, InMemoryRows([row for row in rows if _is_shown(row, selection)], _ByTime()), selection)
-    items = [_shown(row[:7], row[7], message.id) for row in found.rows]
-    return Listing(tuple(items), found.has_next, found.has_previous)
+    return found.listing(_shown(row[:7], row[7], message.id) for row in found.rows)
 
 
 async def of_listener(tx: Transaction, listener: Listener, selection: Selection) -> Listing[StoredAttempt]:
@@ -87,11 +85,9 @@ async def of_listener(tx: Transaction, listener: Listener, selection: Selection)
     Failures are found by their index. To find the others, those of the whole organization are looked at: an index that
     every delivery has to pay for would cost more than all the rest of its record.
     """
-    sifted = FilteredPages(
-        _OfListener(listener, selection), _span(listener, selection), _LOOKED_AT, _place, event_id_of
-    )
-    found = await sifted.page(tx, selection)
-    return _listing(found, listener)
+    pages = FilteredPages(_OfListener(listener, selection), _span(listener, selection), _LIMITS)
+    found = await pages.page(tx, selection)
+    return found.listing(_shown(row[:7], listener.public_id, row[7] or "") for row in found.rows)
 
 
 async def get(tx: Transaction, organization: int, public_id: str, of: StoredMessage | Listener) -> StoredAttempt | None:
@@ -124,7 +120,8 @@ class _ByTime:
     """Where an id stands among attempts."""
 
     async def locate(self, tx: Transaction, public_id: str) -> int:
-        return await _place(tx, public_id)
+        del tx
+        return row_id_up_to(public_id)
 
 
 class _OfListener:
@@ -135,8 +132,8 @@ class _OfListener:
         self._sql = f"{_FAILED_OF_LISTENER if self._is_failed else _OF_LISTENER}{conditions}"
         self._values = values
 
-    async def look(self, tx: Transaction, span: Span, looked_at: int, wanted: int, *, newest_first: bool) -> ScanStep:
-        last = await self._last(tx, span, looked_at, newest_first=newest_first)
+    async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
+        last = await self._last(tx, span, count, newest_first=newest_first)
         low, high = span
         if last is not None:
             low, high = (last - 1, high) if newest_first else (low, last + 1)
@@ -144,22 +141,25 @@ class _OfListener:
         bounds = f"a.id > ${taken + 1} AND a.id < ${taken + 2}"
         sql = f"{self._sql} AND {bounds} {_order(newest_first=newest_first)} LIMIT ${taken + 3}"
         rows = await tx.rows(sql, self._organization, self._listener, *self._values, low, high, wanted)
-        return ScanStep(rows, last)
+        return ScanStep(rows, last, "" if last is None else event_id_of(last))
 
-    async def _last(self, tx: Transaction, span: Span, looked_at: int, *, newest_first: bool) -> int | None:
+    async def position(self, tx: Transaction, public_id: str) -> Span:
+        del tx
+        key = row_id_up_to(public_id)
+        return key, key
+
+    def key_of(self, row: Row) -> int:
+        return int(row[0])
+
+    async def _last(self, tx: Transaction, span: Span, count: int, *, newest_first: bool) -> int | None:
         """The last one of those that are to be looked at, if there are as many."""
         base = _FAILED if self._is_failed else _ANY
         values: tuple[Value, ...] = (self._organization, *((self._listener,) if self._is_failed else ()))
         taken = len(values)
         bounds = f"a.id > ${taken + 1} AND a.id < ${taken + 2}"
         sql = f"{base} AND {bounds} {_order(newest_first=newest_first)} LIMIT 1 OFFSET ${taken + 3}"
-        row = await tx.row(sql, *values, *span, looked_at - 1)
+        row = await tx.row(sql, *values, *span, count - 1)
         return int(row[0]) if row is not None else None
-
-
-async def _place(tx: Transaction, public_id: str) -> int:
-    del tx
-    return row_id_up_to(public_id)
 
 
 def _order(*, newest_first: bool) -> str:
@@ -201,11 +201,6 @@ def _is_shown(row: Row, selection: Selection) -> bool:
         return False
     low, high = status_bounds(selection.status) if selection.status is not None else (0, LARGEST)
     return bool(low <= status <= high)
-
-
-def _listing(found: RowPage, listener: Listener) -> Listing[StoredAttempt]:
-    items = [_shown(row[:7], listener.public_id, row[7] or "") for row in found.rows]
-    return Listing(tuple(items), found.has_next, found.has_previous, found.resumes_after, found.resumes_before)
 
 
 def _shown(record: Row, listener_id: str, message_id: str) -> StoredAttempt:

@@ -244,7 +244,7 @@ async def _state_rows(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> di
     return found
 
 
-_LOOKED_AT: Final = ScanLimits(first=100, step=100, in_all=300)
+_LIMITS: Final = ScanLimits(first=100, step=100, in_all=300)
 """Of each a few rows are read."""
 
 _BETWEEN: Final = f"{RECIPIENTS} AND listener.id > $4 AND listener.id < $5 ORDER BY listener.id"
@@ -262,14 +262,10 @@ async def page_of_message(tx: Transaction, message: StoredMessage, selection: Se
     last = await last_attempts(tx, message)
     if selection.state is None:
         found = await browse(tx, recipients, selection)
-        items = [await read_delivery(tx, message, row, last) for row in found.rows]
-    else:
-        sifted = FilteredPages(
-            _InState(recipients, selection.state, last), recipients.within, _LOOKED_AT, recipients.locate, event_id_of
-        )
-        found = await sifted.page(tx, selection)
-        items = [item for _, item in found.rows]
-    return Listing(tuple(items), found.has_next, found.has_previous, found.resumes_after, found.resumes_before)
+        return found.listing([await read_delivery(tx, message, row, last) for row in found.rows])
+    pages = FilteredPages(_InState(recipients, selection.state, last), recipients.within, _LIMITS)
+    found = await pages.page(tx, selection)
+    return found.listing(item for _, item in found.rows)
 
 
 class _Recipients:
@@ -306,13 +302,22 @@ class _InState:
         self._state = state
         self._last = last
 
-    async def look(self, tx: Transaction, span: Span, looked_at: int, wanted: int, *, newest_first: bool) -> ScanStep:
+    async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         found: list[Row] = []
-        rows = await self._recipients.between(tx, span, looked_at, newest_first=newest_first)
+        rows = await self._recipients.between(tx, span, count, newest_first=newest_first)
         for row in rows:
             item = await read_delivery(tx, self._recipients.message, row, self._last)
             if item.state == self._state:
                 found.append((row[0], item))
             if len(found) == wanted:
                 break
-        return ScanStep(found, rows[-1][0] if len(rows) == looked_at else None)
+        if len(rows) < count:
+            return ScanStep(found, None)
+        return ScanStep(found, rows[-1][0], event_id_of(rows[-1][0]))
+
+    async def position(self, tx: Transaction, public_id: str) -> Span:
+        key = await self._recipients.locate(tx, public_id)
+        return key, key
+
+    def key_of(self, row: Row) -> int:
+        return int(row[0])

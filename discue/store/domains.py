@@ -7,7 +7,7 @@ from discue.domain.domain_challenge import Challenge, Domain, Verification
 from discue.domain.egress import parse_target
 from discue.domain.errors import DiscueError
 from discue.store.engine import Row, Transaction, Value
-from discue.store.pagination import Listing, RowPage, Selection, Table, listed
+from discue.store.pagination import Listing, Selection, Table, listed
 from discue.store.tables import placeholders
 
 _COLUMNS: Final = (
@@ -45,7 +45,8 @@ async def page(
 ) -> Listing[Domain]:
     """The organization's domains, or those of `only` (public ids)."""
     table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,))
-    return _listing(await listed(tx, table, selection, only))
+    found = await listed(tx, table, selection, only)
+    return found.listing(map(_from_row, found.rows))
 
 
 async def due(tx: Transaction, now: int, limit: int) -> list[Domain]:
@@ -123,10 +124,6 @@ def _verification(verification: Verification) -> tuple[Value, ...]:
         verification.checked_at,
         verification.due_at,
     )
-
-
-def _listing(found: RowPage) -> Listing[Domain]:
-    return Listing(tuple(_from_row(row) for row in found.rows), found.has_next, found.has_previous)
 
 
 def _read(row: Row | None) -> Domain | None:

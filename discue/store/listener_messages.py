@@ -1,20 +1,28 @@
 """The messages of a listener in one delivery state, by seq."""
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from discue.domain.model import DeliveryState
 from discue.store.deliveries import Recipient, missed_range, states_of
 from discue.store.engine import Row, Transaction
-from discue.store.message_log import WAITING, OneLog, Span, intersect, placed, position_of, span_of_times
-from discue.store.pagination import LARGEST, Listing, RowPage, Selection, too_far
+from discue.store.message_log import WAITING, OneLog, placed, position_of, span_of_times
+from discue.store.pagination import (
+    LARGEST,
+    FilteredPages,
+    Listing,
+    RowPage,
+    ScanLimits,
+    ScanStep,
+    Selection,
+    Span,
+    intersect,
+)
 from discue.store.tables import placeholders
 
-_LOOKED_AT: Final = 2_000
-_COUNTED_THROUGH: Final = 20_000
-_CHUNK: Final = 500
+_LIMITS: Final = ScanLimits(first=None, step=500, in_all=2_000, in_all_numbered=20_000)
 
 _COLUMNS: Final = (
     "log.stored_at, log.queue, log.seq, log.id, log.alias, log.updated_at, log.codec, log.published_at, log.kind, "
@@ -163,102 +171,62 @@ def candidates_of(of: Recipient, state: DeliveryState) -> MessageSource:
     return OneLog(of.organization, of.queue, (0, of.highest_settled + 1))
 
 
-class _Found(NamedTuple):
-    """Rows, and the last one that was looked at where that ended it."""
+async def page_in_state(
+    tx: Transaction, of: Recipient, state: DeliveryState, source: MessageSource, within: Span, selection: Selection
+) -> RowPage:
+    """Read a page of the listener's messages that are in one state, among those of a source and between two seqs.
 
-    rows: Sequence[Row]
-    cut: Row | None
+    Raises BadRequest for a numbered page that is too far from the first.
+    """
+    return await FilteredPages(_InState(of, state, source), within, _LIMITS).page(tx, selection)
 
 
-class ListenerMessages:
-    """A listener's messages in one state, among some candidates, between two seqs."""
+class _InState:
+    """A scan of messages for those that are in one state for a listener."""
 
-    def __init__(self, of: Recipient, state: DeliveryState, candidates: MessageSource, within: Span) -> None:
+    def __init__(self, of: Recipient, state: DeliveryState, source: MessageSource) -> None:
         self._of = of
         self._state = state
-        self._candidates = candidates
-        self._within = within
+        self._source = source
 
-    async def page(self, tx: Transaction, selection: Selection) -> RowPage:
-        """Raises BadRequest for a numbered page that is too far from the first."""
-        if selection.after is None and selection.before is not None:
-            return await self._page_before(tx, selection.before, selection.per_page)
-        size, skipped = selection.per_page, 0
-        span = self._within
-        if selection.after is not None:
-            span = intersect(span, (0, (await self._boundaries(tx, selection.after))[0]))
-        else:
-            skipped = (selection.page - 1) * size
-        found = await self._first(tx, span, skipped + size + 1, newest_first=True, most=_budget(skipped))
-        if found.cut is not None and skipped and len(found.rows) <= skipped:
-            raise too_far()
-        rows = found.rows[skipped:]
-        shown, has_next = rows[:size], len(rows) > size or found.cut is not None
-        is_first = selection.after is None and selection.page == 1
-        has_previous = bool(shown) and not is_first and await self._goes_on(tx, shown[0], newest_first=False)
-        return RowPage(shown, has_next, has_previous, resumes_after=_id_of(found.cut, rows, size))
+    async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
+        del wanted
+        rows = await self._source.stretch(tx, span, count, newest_first=newest_first)
+        states = await self._states(tx, rows)
+        found = [row for row in rows if states.get(_seq(row)) == self._state]
+        if len(rows) < count:
+            return ScanStep(found, None)
+        last = rows[-1]
+        passed = await self._last_passed(tx, _seq(last), states.get(_seq(last)), newest_first=newest_first)
+        return ScanStep(found, passed, str(last[2]))
 
-    async def _page_before(self, tx: Transaction, before: str, size: int) -> RowPage:
-        span = intersect(self._within, ((await self._boundaries(tx, before))[1] - 1, self._within[1]))
-        found = await self._first(tx, span, size + 1, newest_first=False, most=_LOOKED_AT)
-        shown = found.rows[:size][::-1]
-        has_previous = len(found.rows) > size or found.cut is not None
-        has_next = bool(shown) and await self._goes_on(tx, shown[-1], newest_first=True)
-        return RowPage(shown, has_next, has_previous, resumes_before=_id_of(found.cut, found.rows, size))
-
-    async def _boundaries(self, tx: Transaction, public_id: str) -> tuple[int, int]:
+    async def position(self, tx: Transaction, public_id: str) -> Span:
         log = OneLog(self._of.organization, self._of.queue)
-        return await log.boundaries(tx, await position_of(tx, self._of.organization, public_id, self._of.queue))
+        position = await position_of(tx, self._of.organization, public_id, self._of.queue)
+        older, newer = await log.boundaries(tx, position)
+        return older, newer - 1
 
-    async def _goes_on(self, tx: Transaction, row: Row, *, newest_first: bool) -> bool:
-        """Whether there is something beyond a row: also when that was not found out."""
-        span = _beyond(self._within, _seq(row), newest_first=newest_first)
-        found = await self._first(tx, span, 1, newest_first=newest_first, most=_LOOKED_AT)
-        return bool(found.rows) or found.cut is not None
-
-    async def _first(self, tx: Transaction, span: Span, wanted: int, *, newest_first: bool, most: int) -> _Found:
-        """The first of them in a span, looking at `most` rows or a few more."""
-        found: list[Row] = []
-        chunk, cut = min(wanted, _CHUNK), None
-        while most > 0:
-            rows = await self._candidates.stretch(tx, span, chunk, newest_first=newest_first)
-            states = await self._states(tx, rows)
-            found += [row for row in rows if states.get(_seq(row)) == self._state]
-            if len(found) >= wanted or len(rows) < chunk:
-                return _Found(found[:wanted], None)
-            last = await self._last_passed(tx, _seq(rows[-1]), states.get(_seq(rows[-1])), newest_first=newest_first)
-            span = _beyond(span, last, newest_first=newest_first)
-            most, chunk, cut = most - chunk, _CHUNK, rows[-1]
-        return _Found(found, cut)
+    def key_of(self, row: Row) -> int:
+        return _seq(row)
 
     async def _states(self, tx: Transaction, rows: Sequence[Row]) -> dict[int, DeliveryState]:
-        """Of those that are for the listener. Lanes have settled what is not due yet, as if it were not there."""
+        """Return the states of the rows that are for the listener.
+
+        Lanes have settled a message that is not due yet, as if it did not exist.
+        """
         own = [row for row in rows if (row[8] or _seq(row)) > self._of.start_seq]
         states = await states_of(tx, self._of, [_seq(row) for row in own])
         waiting = {_seq(row) for row in own if row[7] == WAITING}
         return {seq: "pending" if seq in waiting else state for seq, state in states.items()}
 
     async def _last_passed(self, tx: Transaction, seq: int, state: DeliveryState | None, *, newest_first: bool) -> int:
-        """The seq to go on behind: a missed range, however long, is passed in one step."""
+        """Return the seq after which the scan continues: it passes a missed range in one step, however long."""
         if self._state == state or state != "missed":
             return seq
         around = await missed_range(tx, self._of, seq)
         if around is None or around[1] < seq:
             return seq
         return int(around[0] if newest_first else around[1])
-
-
-def _budget(skipped: int) -> int:
-    return _COUNTED_THROUGH if skipped else _LOOKED_AT
-
-
-def _beyond(span: Span, seq: int, *, newest_first: bool) -> Span:
-    return (span[0], min(seq, span[1])) if newest_first else (max(seq, span[0]), span[1])
-
-
-def _id_of(cut: Row | None, rows: Sequence[Row], size: int) -> str | None:
-    """Where a page that was cut short goes on."""
-    return None if cut is None or len(rows) > size else str(cut[2])
 
 
 def _seq(row: Row) -> int:
@@ -286,9 +254,8 @@ async def missed_page(tx: Transaction, of: Recipient, selection: Selection) -> L
     """Newest first. Times in the selection are those at which messages were stored."""
     times = await span_of_times(tx, of.organization, of.queue, selection)
     within = intersect((of.start_seq, LARGEST), times)
-    found = await ListenerMessages(of, "missed", missed_for(of, selection.reason), within).page(tx, selection)
-    items = await _described(tx, of, found.rows)
-    return Listing(tuple(items), found.has_next, found.has_previous, found.resumes_after, found.resumes_before)
+    found = await page_in_state(tx, of, "missed", missed_for(of, selection.reason), within, selection)
+    return found.listing(await _described(tx, of, found.rows))
 
 
 async def _described(tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[MissedMessage]:

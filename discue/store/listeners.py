@@ -11,7 +11,7 @@ from discue.domain.window import Window
 from discue.store import events, feed, queues
 from discue.store.engine import PULL_OWNER, Row, Transaction
 from discue.store.events import Occurrence
-from discue.store.pagination import Listing, Merged, RowPage, Selection, Source, Table, browse, listed, narrowed
+from discue.store.pagination import Listing, Merged, Selection, Source, Table, browse, listed, narrowed
 from discue.store.tables import placeholders
 
 SHOWN_MISSED = 100
@@ -116,14 +116,16 @@ async def page(
         source = named.matching(msgspec.structs.replace(selection, alias=None))
     else:
         source = everything.matching(selection)
-    return _listing(await browse(tx, source, selection))
+    found = await browse(tx, source, selection)
+    return found.listing(map(_from_row, found.rows))
 
 
 async def page_of_queue(
     tx: Transaction, queue: Queue, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Listener]:
     """The queue's listeners, or those of `only` (public ids of listeners)."""
-    return _listing(await listed(tx, _table(_OF_QUEUE, queue.organization, queue.id), selection, only))
+    found = await listed(tx, _table(_OF_QUEUE, queue.organization, queue.id), selection, only)
+    return found.listing(map(_from_row, found.rows))
 
 
 async def references(tx: Transaction, organization: int, queue: int, limit: int) -> list[ResourceRef]:
@@ -248,10 +250,6 @@ async def missed_ids(tx: Transaction, listener: Listener, limit: int = SHOWN_MIS
 
 def _table(sql: str, organization: int, *values: int) -> Table:
     return Table(sql, (organization, *values), "listener.id", _ANCHOR, (organization,), "listener.")
-
-
-def _listing(found: RowPage) -> Listing[Listener]:
-    return Listing(tuple(_read_all(found.rows)), found.has_next, found.has_previous)
 
 
 def _read_all(rows: Iterable[Row]) -> list[Listener]:

@@ -9,7 +9,7 @@ from discue.domain.ids import is_public_id
 from discue.domain.messages import Entry, StoredMessage, encode_options
 from discue.store import tallies
 from discue.store.engine import NewEntry, Row, Transaction, Value
-from discue.store.pagination import LARGEST, Selection, created_at, first_id_at
+from discue.store.pagination import LARGEST, Selection, Span, created_at, first_id_at, intersect
 from discue.store.tables import chunks, placeholders
 
 JSON: Final = 1
@@ -78,9 +78,6 @@ def _release_statements(count: int) -> tuple[str, str]:
 
 
 LogPosition = tuple[int, int, int]
-Span = tuple[int, int]
-"""What lies between two seqs, without them."""
-
 _IdKey = tuple[str, int]
 """Of a message in a queue: its id, and the queue's row id."""
 
@@ -262,11 +259,6 @@ class AcrossQueues:
             if row is not None:
                 rows.append((public_id, *placed(row)[1:]))
         return rows
-
-
-def intersect(one: Span, other: Span) -> Span:
-    """What lies in both."""
-    return max(one[0], other[0]), min(one[1], other[1])
 
 
 async def span_of_log(tx: Transaction, organization: int, queue: int) -> Span:

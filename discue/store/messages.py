@@ -9,14 +9,13 @@ from discue.domain.model import Queue
 from discue.store import delayed_messages, message_log, queues
 from discue.store.deliveries import Recipient, find_recipient
 from discue.store.engine import Row, Transaction
-from discue.store.listener_messages import ListenerMessages, MessageSource, Picked, Several, candidates_of
+from discue.store.listener_messages import MessageSource, Picked, Several, candidates_of, page_in_state
 from discue.store.message_log import (
     BODY,
     WAITING,
     AcrossQueues,
     LiveQueues,
     OneLog,
-    intersect,
     rows_by_id,
     rows_named_by_id,
     span_of_times,
@@ -31,6 +30,7 @@ from discue.store.pagination import (
     Selection,
     Source,
     browse,
+    intersect,
     too_far,
 )
 
@@ -116,7 +116,7 @@ async def _listing(tx: Transaction, organization: int, found: RowPage, live: Liv
         for row in found.rows
         if (queue_public_id := await live.public_id(tx, row[1][1])) is not None
     ]
-    return Listing(tuple(items), found.has_next, found.has_previous, found.resumes_after, found.resumes_before)
+    return found.listing(items)
 
 
 def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessage:
@@ -219,8 +219,8 @@ async def _of_recipient(tx: Transaction, of: Recipient, selection: Selection, on
         return await browse(tx, source, selection)
     times = await span_of_times(tx, of.organization, of.queue, selection)
     candidates = await _candidates(tx, of, selection, only)
-    received = ListenerMessages(of, selection.state, candidates, intersect((of.start_seq, LARGEST), times))
-    return await received.page(tx, selection)
+    within = intersect((of.start_seq, LARGEST), times)
+    return await page_in_state(tx, of, selection.state, candidates, within, selection)
 
 
 async def _candidates(

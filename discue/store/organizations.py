@@ -7,7 +7,7 @@ import msgspec
 
 from discue.domain.model import Organization
 from discue.store.engine import Row, Transaction
-from discue.store.pagination import Listing, RowPage, Selection, Table, listed
+from discue.store.pagination import Listing, Selection, Table, listed
 
 _COLUMNS: Final = "id, public_id, alias, state, is_operator, settings, created_at, updated_at"
 _BY_ID: Final = f"SELECT {_COLUMNS} FROM organization WHERE id = $1 AND deleted_at IS NULL"
@@ -44,7 +44,8 @@ async def operator(tx: Transaction) -> Organization | None:
 async def page(tx: Transaction, selection: Selection, only: Collection[str] | None = None) -> Listing[Organization]:
     """All organizations, or those of `only` (public ids)."""
     table = Table(_LIST, (), "id", _ANCHOR)
-    return _listing(await listed(tx, table, selection, only))
+    found = await listed(tx, table, selection, only)
+    return found.listing(map(_from_row, found.rows))
 
 
 async def insert(tx: Transaction, organization: Organization) -> None:
@@ -77,10 +78,6 @@ async def mark_deleted(tx: Transaction, organization: int, now: int) -> bool:
 
 async def delete(tx: Transaction, organization: int) -> None:
     await tx.execute("DELETE FROM organization WHERE id = $1", organization)
-
-
-def _listing(found: RowPage) -> Listing[Organization]:
-    return Listing(tuple(_from_row(row) for row in found.rows), found.has_next, found.has_previous)
 
 
 def _read(row: Row | None) -> Organization | None:

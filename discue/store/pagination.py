@@ -3,7 +3,7 @@
 Filters become bounds of what is read, or keys of an index: what they leave out is not walked over.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -27,6 +27,9 @@ _LAST_MILLISECOND_OF_IDS = len(ALPHABET) ** _TIME_CHARACTERS - 1
 
 CLOCKS_APART_MS = 60_000
 """So much the clocks of workers may differ, or one be set: else a row's id and its `created_at` are of one moment."""
+
+Span = tuple[int, int]
+"""The keys between two keys, both excluded."""
 
 Item = TypeVar("Item")
 
@@ -106,6 +109,10 @@ class RowPage(msgspec.Struct, frozen=True):
     has_previous: bool
     resumes_after: str | None = None
     resumes_before: str | None = None
+
+    def listing(self, items: Iterable[Item]) -> Listing[Item]:
+        """Return the page with its rows converted to items."""
+        return Listing(tuple(items), self.has_next, self.has_previous, self.resumes_after, self.resumes_before)
 
 
 async def browse(tx: Transaction, source: Source, selection: Selection) -> RowPage:
@@ -284,99 +291,113 @@ def _distinct(rows: Sequence[Row], *, newest_first: bool) -> list[Row]:
     return [by_key[key] for key in sorted(by_key, reverse=newest_first)]
 
 
-Span = tuple[int, int]
-"""What lies between two keys, without them."""
-
-
 class ScanStep(NamedTuple):
-    """Rows that fit, in order, among the first of a span; `last` is the key up to which it was searched, if not all."""
+    """Matching rows of a scan, in order, and where the scan stopped."""
 
     rows: Sequence[Row]
     last: int | None
+    """The last key that was scanned; None at the end of the span."""
+    last_id: str = ""
+    """The public id of the last row that was scanned."""
 
 
 class ScanSource(Protocol):
-    """Rows by a whole number, their key, with which a row begins."""
+    """Rows by a number, their key, of which some match."""
 
-    async def look(self, tx: Transaction, span: Span, looked_at: int, wanted: int, *, newest_first: bool) -> ScanStep:
-        """Those that fit, at most as many as wanted, among the first that are to be looked at."""
+    async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
+        """Return the matching rows among the next `count` of a span. More than `wanted` are not needed."""
+        ...
+
+    async def position(self, tx: Transaction, public_id: str) -> Span:
+        """Return keys around an id: older rows are below the first key, newer ones above the second."""
+        ...
+
+    def key_of(self, row: Row) -> int:
+        """Return the key of a matching row."""
         ...
 
 
 class ScanLimits(NamedTuple):
-    """How many rows are looked at: at first, then at once, and in all for a page."""
+    """How many rows are scanned for one page."""
 
-    first: int
+    first: int | None
+    """In the first step; None: as many as are wanted."""
     step: int
+    """In each later step, and at most in the first."""
     in_all: int
+    in_all_numbered: int = 0
+    """Instead of `in_all` for a numbered page beyond the first; 0: the same."""
 
 
 class FilteredPages:
-    """A list of what fits, between two keys. `place` finds the key of a public id, and `name` makes an id of a key."""
+    """Pages of the rows that match a filter for which there is no index.
 
-    def __init__(
-        self,
-        candidates: ScanSource,
-        within: Span,
-        effort: ScanLimits,
-        place: Callable[[Transaction, str], Awaitable[int]],
-        name: Callable[[int], str],
-    ) -> None:
-        self._candidates = candidates
+    The scan stops at a limit, so that a page may be cut short: it then says at which id its neighbour continues.
+    """
+
+    def __init__(self, source: ScanSource, within: Span, limits: ScanLimits) -> None:
+        self._source = source
         self._within = within
-        self._effort = effort
-        self._place = place
-        self._name = name
+        self._limits = limits
 
     async def page(self, tx: Transaction, selection: Selection) -> RowPage:
-        """Raises BadRequest for a numbered page that is too far from the first."""
+        """Read a page. Raises BadRequest for a numbered page that is too far from the first."""
         if selection.after is None and selection.before is not None:
             return await self._page_before(tx, selection.before, selection.per_page)
         size, skipped, span = selection.per_page, 0, self._within
         if selection.after is not None:
-            span = (span[0], min(span[1], await self._place(tx, selection.after)))
+            older, _ = await self._source.position(tx, selection.after)
+            span = intersect(span, (span[0], older))
         else:
             skipped = (selection.page - 1) * size
-        found = await self._first(tx, span, skipped + size + 1, newest_first=True)
+        limit = (self._limits.in_all_numbered or self._limits.in_all) if skipped else self._limits.in_all
+        found = await self._first(tx, span, skipped + size + 1, limit, newest_first=True)
         if found.last is not None and skipped and len(found.rows) <= skipped:
             raise too_far()
         rows = found.rows[skipped:]
         shown, has_next = rows[:size], len(rows) > size or found.last is not None
         is_first = selection.after is None and selection.page == 1
-        has_previous = bool(shown) and not is_first and await self._goes_on(tx, shown[0], newest_first=False)
-        return RowPage(shown, has_next, has_previous, resumes_after=self._cut(found, rows, size))
+        has_previous = bool(shown) and not is_first and await self._continues(tx, shown[0], newest_first=False)
+        return RowPage(shown, has_next, has_previous, resumes_after=_resume_id(found, rows, size))
 
     async def _page_before(self, tx: Transaction, before: str, size: int) -> RowPage:
-        span = (max(self._within[0], await self._place(tx, before)), self._within[1])
-        found = await self._first(tx, span, size + 1, newest_first=False)
+        _, newer = await self._source.position(tx, before)
+        span = intersect(self._within, (newer, self._within[1]))
+        found = await self._first(tx, span, size + 1, self._limits.in_all, newest_first=False)
         shown = found.rows[:size][::-1]
         has_previous = len(found.rows) > size or found.last is not None
-        has_next = bool(shown) and await self._goes_on(tx, shown[-1], newest_first=True)
-        return RowPage(shown, has_next, has_previous, resumes_before=self._cut(found, found.rows, size))
+        has_next = bool(shown) and await self._continues(tx, shown[-1], newest_first=True)
+        return RowPage(shown, has_next, has_previous, resumes_before=_resume_id(found, found.rows, size))
 
-    async def _goes_on(self, tx: Transaction, row: Row, *, newest_first: bool) -> bool:
-        """Whether there is something beyond a row: also when that was not found out."""
-        found = await self._first(
-            tx, _beyond(self._within, row[0], newest_first=newest_first), 1, newest_first=newest_first
-        )
+    async def _continues(self, tx: Transaction, row: Row, *, newest_first: bool) -> bool:
+        """Return whether there is a match beyond a row, or the scan for one reached its limit."""
+        span = _beyond(self._within, self._source.key_of(row), newest_first=newest_first)
+        found = await self._first(tx, span, 1, self._limits.in_all, newest_first=newest_first)
         return bool(found.rows) or found.last is not None
 
-    async def _first(self, tx: Transaction, span: Span, wanted: int, *, newest_first: bool) -> ScanStep:
+    async def _first(self, tx: Transaction, span: Span, wanted: int, limit: int, *, newest_first: bool) -> ScanStep:
         rows: list[Row] = []
-        looked_at, left = self._effort.first, self._effort.in_all
+        count = min(wanted, self._limits.step) if self._limits.first is None else self._limits.first
         last: int | None = None
-        while left > 0:
-            seen = await self._candidates.look(tx, span, looked_at, wanted - len(rows), newest_first=newest_first)
-            rows += seen.rows
-            if len(rows) >= wanted or seen.last is None:
-                return ScanStep(rows, None)
-            last, left = seen.last, left - looked_at
-            span, looked_at = _beyond(span, last, newest_first=newest_first), self._effort.step
-        return ScanStep(rows, last)
+        last_id = ""
+        while limit > 0:
+            step = await self._source.scan(tx, span, count, wanted - len(rows), newest_first=newest_first)
+            rows += step.rows
+            if len(rows) >= wanted or step.last is None:
+                return ScanStep(rows[:wanted], None)
+            last, last_id, limit = step.last, step.last_id, limit - count
+            span, count = _beyond(span, last, newest_first=newest_first), self._limits.step
+        return ScanStep(rows, last, last_id)
 
-    def _cut(self, found: ScanStep, rows: Sequence[Row], size: int) -> str | None:
-        """Where a page that was cut short goes on."""
-        return None if found.last is None or len(rows) > size else self._name(found.last)
+
+def _resume_id(found: ScanStep, rows: Sequence[Row], size: int) -> str | None:
+    """Return the id at which the neighbour of a page continues that was cut short."""
+    return None if found.last is None or len(rows) > size else found.last_id
+
+
+def intersect(one: Span, other: Span) -> Span:
+    """Return what lies in both spans."""
+    return max(one[0], other[0]), min(one[1], other[1])
 
 
 def _beyond(span: Span, key: int, *, newest_first: bool) -> Span:

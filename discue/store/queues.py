@@ -9,7 +9,7 @@ import msgspec
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
 from discue.store.engine import Row, Transaction
-from discue.store.pagination import Listing, RowPage, Selection, Table, listed
+from discue.store.pagination import Listing, Selection, Table, listed
 from discue.store.tables import placeholders
 
 _COLUMNS: Final = (
@@ -91,7 +91,8 @@ async def page(
 ) -> Listing[Queue]:
     """The organization's queues, or those of `only` (public ids)."""
     table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,))
-    return _listing(await listed(tx, table, selection, only))
+    found = await listed(tx, table, selection, only)
+    return found.listing(map(_from_row, found.rows))
 
 
 async def ids_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[int]:
@@ -181,10 +182,6 @@ def _settings(queue: Queue) -> str:
         queue.on_missed,
     )
     return msgspec.json.encode(settings).decode()
-
-
-def _listing(found: RowPage) -> Listing[Queue]:
-    return Listing(tuple(_from_row(row) for row in found.rows), found.has_next, found.has_previous)
 
 
 def _read(row: Row | None) -> Queue | None:

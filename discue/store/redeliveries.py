@@ -12,8 +12,7 @@ from discue.store.deliveries import Recipient
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction
 from discue.store.listener_messages import MessageSource, missed_for
-from discue.store.message_log import Span
-from discue.store.pagination import Listing, Selection, Table, listed
+from discue.store.pagination import Listing, Selection, Span, Table, listed
 from discue.store.tables import placeholders
 
 COUNTED: Final = 100_000
@@ -58,7 +57,7 @@ async def get(tx: Transaction, organization: int, public_id: str) -> Redelivery 
 async def page(tx: Transaction, organization: int, listener: int, selection: Selection) -> Listing[Redelivery]:
     table = Table(_OF_LISTENER, (organization, listener), "id", _ANCHOR, (organization,), alias_column="public_id")
     found = await listed(tx, table, selection)
-    return Listing(tuple(_from_row(row) for row in found.rows), found.has_next, found.has_previous)
+    return found.listing(map(_from_row, found.rows))
 
 
 async def list_open(tx: Transaction, organization: int, listener: int, limit: int) -> list[Redelivery]:

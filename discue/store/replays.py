@@ -50,7 +50,7 @@ async def get(tx: Transaction, organization: int, public_id: str) -> Replay | No
 async def page(tx: Transaction, organization: int, listener: int, selection: Selection) -> Listing[Replay]:
     table = Table(_OF_LISTENER, (organization, listener), "id", _ANCHOR, (organization,), alias_column="public_id")
     found = await listed(tx, table, selection)
-    return Listing(tuple(_from_row(row) for row in found.rows), found.has_next, found.has_previous)
+    return found.listing(map(_from_row, found.rows))
 
 
 async def list_open(tx: Transaction, organization: int, listener: int, limit: int) -> list[Replay]:

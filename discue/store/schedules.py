@@ -72,7 +72,7 @@ async def get(tx: Transaction, organization: int, public_id: str) -> Schedule | 
 async def page(tx: Transaction, organization: int, queue: int, selection: Selection) -> Listing[Schedule]:
     values, anchor = (organization, queue), (organization,)
     found = await listed(tx, Table(_OF_QUEUE, values, "s.id", _ANCHOR, anchor, prefix="s."), selection)
-    return Listing(tuple(_from_row(row) for row in found.rows), found.has_next, found.has_previous)
+    return found.listing(map(_from_row, found.rows))
 
 
 async def count(tx: Transaction, organization: int, queue: int, at_most: int) -> int:

@@ -31,7 +31,8 @@ async def page(
 ) -> Listing[Topic]:
     """The organization's topics, or those of `only` (public ids)."""
     table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,))
-    return _listing(await listed(tx, table, selection, only))
+    found = await listed(tx, table, selection, only)
+    return found.listing(map(_from_row, found.rows))
 
 
 async def insert(tx: Transaction, topic: Topic) -> None:
@@ -75,10 +76,6 @@ async def store_unrouted(
         raise StaleConfiguration
     if idempotency_record is not None and not await idempotency.store_key(tx, organization, idempotency_record, now):
         raise AlreadyDone
-
-
-def _listing(found: RowPage) -> Listing[Topic]:
-    return Listing(tuple(_from_row(row) for row in found.rows), found.has_next, found.has_previous)
 
 
 def _from_row(row: Row) -> Topic:

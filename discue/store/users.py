@@ -7,7 +7,7 @@ import msgspec
 
 from discue.domain.model import User
 from discue.store.engine import Row, Transaction
-from discue.store.pagination import Listing, RowPage, Selection, Table, listed
+from discue.store.pagination import Listing, Selection, Table, listed
 
 _COLUMNS: Final = (
     "id, organization, public_id, email, email_key, display_name, role, password_hash, invitation_hash, "
@@ -51,7 +51,8 @@ async def page(
     table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,), alias_column="email_key")
     if selection.alias is not None:
         selection = msgspec.structs.replace(selection, alias=key_of(selection.alias))
-    return _listing(await listed(tx, table, selection, only))
+    found = await listed(tx, table, selection, only)
+    return found.listing(map(_from_row, found.rows))
 
 
 async def of_role(tx: Transaction, organization: int, role: str, after: int, limit: int) -> list[User]:
@@ -103,10 +104,6 @@ async def delete(tx: Transaction, organization: int, user: int) -> bool:
 def key_of(email: str) -> str:
     """What is the same for all spellings of an address that mean one."""
     return email.casefold()
-
-
-def _listing(found: RowPage) -> Listing[User]:
-    return Listing(tuple(_from_row(row) for row in found.rows), found.has_next, found.has_previous)
 
 
 def _read(row: Row | None) -> User | None:

@@ -96,11 +96,11 @@ FILTERS: dict[str, tuple[Selection, Callable[[Attempt], bool]]] = {
 
 
 @pytest.mark.parametrize("per_page", [1, 4, 100])
-@pytest.mark.parametrize("looked_at", [attempts._LOOKED_AT, ScanLimits(2, 3, 100), ScanLimits(1, 1, 100)])
+@pytest.mark.parametrize("looked_at", [attempts._LIMITS, ScanLimits(2, 3, 100), ScanLimits(1, 1, 100)])
 async def test_a_listener_has_its_attempts(
     store: Store, monkeypatch: pytest.MonkeyPatch, looked_at: ScanLimits, per_page: int
 ) -> None:
-    monkeypatch.setattr(attempts, "_LOOKED_AT", looked_at)
+    monkeypatch.setattr(attempts, "_LIMITS", looked_at)
     world = await _world(store)
     listener = world.listeners[1]
     for selection, passes in FILTERS.values():
@@ -145,7 +145,7 @@ async def test_a_message_that_nobody_tried_has_none(store: Store) -> None:
 async def test_a_page_that_costs_too_much_is_cut_short_and_goes_on_where_it_ended(
     store: Store, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(attempts, "_LOOKED_AT", ScanLimits(1, 2, 3))
+    monkeypatch.setattr(attempts, "_LIMITS", ScanLimits(1, 2, 3))
     world = await _world(store)
     selection, passes = FILTERS[name]
     listener = world.listeners[0]

@@ -16,7 +16,7 @@ from discue.domain.model import DeliveryState, Listener, Queue
 from discue.domain.window import Window
 from discue.store import deliveries, listener_messages, listeners, messages, queues
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction
-from discue.store.pagination import Selection
+from discue.store.pagination import ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import a_queue, public_id, row_id, stored_listener, stored_queue
 from tests.store.walks import Pages, backwards, check, forwards
@@ -210,8 +210,7 @@ def test_a_list_of_a_state_has_the_messages_that_are_in_it(engine_name: str, wor
 @given(world=worlds)
 def test_a_list_that_is_cut_short_again_and_again_loses_nothing(world: World) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listener_messages, "_LOOKED_AT", 3)
-        patch.setattr(listener_messages, "_CHUNK", 2)
+        patch.setattr(listener_messages, "_LIMITS", ScanLimits(None, 2, 3, 20_000))
         _with_store("sqlite", world, is_cut=True)
 
 
@@ -259,7 +258,7 @@ async def test_what_lies_far_below_other_states_comes_on_a_later_page(store: Sto
 
 async def _with_a_small_budget(store: Store, selection: Selection) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listener_messages, "_COUNTED_THROUGH", 1_000)
+        patch.setattr(listener_messages, "_LIMITS", ScanLimits(None, 500, 2_000, 1_000))
         await store.read(lambda tx: messages.page(tx, OURS, selection))
 
 

@@ -83,11 +83,11 @@ async def _walked(store: Store, world: World, selection: Selection) -> tuple[lis
     return forth, back
 
 
-@pytest.mark.parametrize("looked_at", [deliveries._LOOKED_AT, ScanLimits(2, 3, 5), ScanLimits(1, 1, 2)])
+@pytest.mark.parametrize("looked_at", [deliveries._LIMITS, ScanLimits(2, 3, 5), ScanLimits(1, 1, 2)])
 async def test_deliveries_are_listed_by_listener_newest_first_and_by_state(
     store: Store, monkeypatch: pytest.MonkeyPatch, looked_at: ScanLimits
 ) -> None:
-    monkeypatch.setattr(deliveries, "_LOOKED_AT", looked_at)
+    monkeypatch.setattr(deliveries, "_LIMITS", looked_at)
     world = await _world(store)
     states: tuple[DeliveryState | None, ...] = (None, "pending", "acknowledged", "retrying", "missed")
     for state, per_page in ((state, per_page) for state in states for per_page in (1, 3, 100)):
@@ -116,7 +116,7 @@ async def test_pages_have_numbers_as_far_as_can_be_counted(store: Store, monkeyp
     assert [each.listener_public_id for each in second.items] == [
         listener.public_id for listener, _ in reversed(world.stands)
     ][5:10]
-    monkeypatch.setattr(deliveries, "_LOOKED_AT", ScanLimits(2, 2, 4))
+    monkeypatch.setattr(deliveries, "_LIMITS", ScanLimits(2, 2, 4))
     with pytest.raises(BadRequest, match="too far"):
         await store.read(partial(_pages, world.message, selection=Selection(per_page=5, page=3, state="pending")))
 
