@@ -1,34 +1,27 @@
-"""All lanes of a worker: takes cursors, hands lanes what was published, wakes them, and gives cursors up again."""
+"""The lanes of a worker: takes cursors, passes on what was published and what is due, and hands cursors over."""
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from discue.crypto.keyring import Keyring
-from discue.dispatch.lane.budget import BodyBudget
-from discue.dispatch.lane.context import Reach
+from discue.dispatch.lane.attempt import InFlightAttempt
+from discue.dispatch.lane.context import LaneContext, SendAttempt
 from discue.dispatch.lane.endpoint import DeliveryDefaults, Endpoint, endpoint_of
-from discue.dispatch.lane.flush import STORE_RETRY_SECONDS
-from discue.dispatch.lane.gate import ConcurrencyLimiter
-from discue.dispatch.lane.handover_outcomes import HandoverOutcomes
-from discue.dispatch.lane.health_writer import HealthWriter
-from discue.dispatch.lane.in_flight_attempt import InFlightAttempt
-from discue.dispatch.lane.lane import Lane, LaneContext
-from discue.dispatch.lane.probes import Prober
-from discue.dispatch.lane.reads import LimitedReads
+from discue.dispatch.lane.flush import write_until_stored
+from discue.dispatch.lane.handover import HandoverOutcomes
+from discue.dispatch.lane.lane import Lane
+from discue.dispatch.lane.limits import BodyBudget, ConcurrencyLimiter, LimitedReads
+from discue.dispatch.lane.probes import HealthWriter, Probe, Prober
 from discue.dispatch.lane.replay import ReplayLane
-from discue.dispatch.lane.tenure import WorkerLease
-from discue.dispatch.lane_index import LaneIndex
-from discue.dispatch.registry import LaneRegistry, Making
-from discue.dispatch.reloading import RELOAD_PAUSE_SECONDS
+from discue.dispatch.registry import LaneIndex, LaneRegistry
 from discue.dispatch.timers import Sleeper, Timers
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
-from discue.domain.errors import Unavailable
 from discue.domain.ids import RowIds
 from discue.observability.logs import Log
 from discue.store import listeners
@@ -37,8 +30,9 @@ from discue.store.engine import Appended, CursorKey, Notification, QueueKey
 from discue.store.events import Occurrence
 from discue.store.store import Store
 
-_RELEASED_AT_ONCE = 1_000
-_STORING_SECONDS = 5.0
+_RELEASED_PER_WRITE: Final = 1_000
+_STORING_SECONDS: Final = 5.0
+"""How long a drain waits for the store beyond its grace period."""
 
 
 class DispatchLimits(msgspec.Struct, frozen=True):
@@ -53,108 +47,134 @@ class DispatchLimits(msgspec.Struct, frozen=True):
 
 
 class Sources(msgspec.Struct, frozen=True):
-    """Where time, randomness (from [0, 1)), the numbers of attempts, and the keys to what is encrypted come from."""
+    """Time, randomness, ids and keys."""
 
     clock: Clock
     random: Callable[[], float]
+    """Returns a random number from [0, 1)."""
     row_ids: RowIds
     keyring: Keyring = msgspec.field(default_factory=Keyring)
 
 
-class Dispatcher:
-    """Has a lane for each cursor that it took, until it hands that over or the worker's tenure is lost.
+class WorkerLease(Protocol):
+    """A worker's right to its cursors. The tests have one that lapses when they say so."""
 
-    A lane that finds the tenure not held starts nothing until `resumed`.
-    """
+    @property
+    def session_id(self) -> int:
+        """The session of the worker, which owns its cursors. A worker that was expired gets a new one."""
+        ...
+
+    def is_held(self) -> bool:
+        """Whether attempts may start: no other worker can have taken the cursors over yet."""
+        ...
+
+
+class Dispatcher:
+    """Has a lane for each cursor that the worker took, until it hands the cursor over or its session expires."""
 
     def __init__(
-        self, store: Store, reach: Reach, limits: DispatchLimits, sources: Sources, log: Log, lease: WorkerLease
+        self,
+        store: Store,
+        *,
+        send: SendAttempt,
+        probe: Probe,
+        limits: DispatchLimits,
+        sources: Sources,
+        log: Log,
+        lease: WorkerLease,
     ) -> None:
+        clock = sources.clock
         self._store = store
-        self._clock = sources.clock
+        self._clock = clock
         self._log = log
         self._lease = lease
-        self._lanes = LaneIndex()
-        defaults = DeliveryDefaults(limits.listener_max_in_flight, limits.timeout_ms)
-        making = Making(partial(endpoint_of, defaults=defaults, keyring=sources.keyring), self._make)
+        self._lanes = LaneIndex(clock)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._registry = LaneRegistry(self._lanes, store, lease, log, self._spawn, making)
-        self._handover_outcomes = HandoverOutcomes(store, self._spawn, self._told_of_ends)
-        self.gate = ConcurrencyLimiter(limits.max_in_flight)
-        self.timers = Timers(sources.clock)
-        self._health_writer = HealthWriter(store, sources.clock, log, self._spawn, self._wake_at)
-        self.prober = Prober(reach.probe, (sources.clock, sources.random), lease, self._wake_at, self._health_writer)
+        defaults = DeliveryDefaults(limits.listener_max_in_flight, limits.timeout_ms)
+        self._registry = LaneRegistry(
+            self._lanes,
+            store,
+            lambda: lease.session_id,
+            log=log,
+            spawn=self._spawn,
+            make_endpoint=partial(endpoint_of, defaults=defaults, keyring=sources.keyring),
+            make_lane=self._make_lane,
+        )
+        self._handover_outcomes = HandoverOutcomes(store, self._spawn, self._on_outcomes_stored)
+        self.limiter = ConcurrencyLimiter(limits.max_in_flight)
+        self.timers = Timers(clock)
+        self._health_writer = HealthWriter(store, clock, log, self._spawn, self._wake_at)
+        self.prober = Prober(probe, clock, sources.random, lease.is_held, self._wake_at, self._health_writer)
         self.deadline_ms = limits.deadline_ms
         self._context = LaneContext(
             store=store,
             reads=LimitedReads(store),
-            deliver=reach.deliver,
-            gate=self.gate,
+            send=send,
+            limiter=self.limiter,
             budget=BodyBudget(limits.tail_buffer_bytes),
-            clock=sources.clock,
+            clock=clock,
             row_ids=sources.row_ids,
             random=sources.random,
-            lease=lease,
+            has_lease=lease.is_held,
             deadline_ms=limits.deadline_ms,
             disable_after_seconds=limits.disable_after_seconds,
-            wake_at=self._wake_at,
-            attempted=self._attempted,
-            disable=self._disable,
-            lost=self._registry.lose,
-            ended=self._registry.end,
             spawn=self._spawn,
             handover_outcomes=self._handover_outcomes,
             prober=self.prober,
-            lapsed=set(),
-            hosts=set(),
+            wake_at=self._wake_at,
+            log_attempt=self._log_attempt,
+            disable=self._disable,
+            lose=self._registry.lose,
+            drop=self._registry.drop,
+            waiting_for_lease=set(),
+            inheriting=set(),
         )
 
     async def take(self, cursors: Sequence[CursorKey]) -> int:
-        """Claim those of the cursors that are free, and bring up a lane for each; how many were claimed.
+        """Claim free cursors, bring up their lanes, and return how many were claimed.
 
-        When it raises Unavailable, whatever was claimed all the same gets its lane as soon as the store works.
+        Raises Unavailable; whatever was claimed all the same gets its lane as soon as the store works.
         """
         return await self._registry.take(cursors)
 
-    def doubt(self) -> None:
-        """The store may be another one: drop every lane, and bring none up before `start_over`."""
-        self._registry.doubt()
+    def invalidate(self) -> None:
+        """Drop all lanes because the store may be another server, and bring none up before `reset`."""
+        self._registry.invalidate()
 
-    async def start_over(self) -> None:
-        """Nothing that was read holds any more: drop every lane, and bring up those that the store says are ours.
+    async def reset(self) -> None:
+        """Drop all lanes, and bring up those that the store says are this worker's.
 
-        Raises Unavailable when that could not be finished: then it must be called again.
+        Raises Unavailable if that could not be finished; then it must be called again.
         """
-        await self._registry.start_over()
+        await self._registry.reset()
 
     def drop_all(self) -> None:
-        """The incarnation is lost: close every lane, and record nothing more."""
+        """Drop all lanes because the session was expired by another worker. Nothing more is recorded."""
         self._registry.drop_all()
 
     async def hand_over(self, cursors: Sequence[CursorKey]) -> None:
         """Give cursors up, with everything that their lanes know. Returns when the store has all of it.
 
-        What is under way goes on, and what becomes of it is stored when it ends. While the store does not work
-        this waits for it.
+        Requests in flight go on, and their outcomes are stored when they end. This waits for the store.
         """
         lanes = self._lanes.of_listeners(cursors)
         for lane in lanes:
-            lane.begin_leaving()
+            lane.begin_draining()
         await self._health_writer.store(lanes)
         without_lane = [key for key in cursors if key not in self._lanes]
-        # Whoever takes a live cursor takes those of its replays along: what they have under way is stored by then.
+        # A worker that takes a live cursor takes those of its replays, too: they must be stored by then.
         await self._give_up([lane for lane in lanes if lane.key[2]], [])
         await self._give_up([lane for lane in lanes if not lane.key[2]], without_lane)
         self._store.engine.notify(Notification(cursors=True))
 
     @property
-    def unowned(self) -> Callable[[], None]:
-        """Called when a listener changed that has no lane here: its cursor may be free, somebody should look."""
-        return self._registry.unowned
+    def on_unowned(self) -> Callable[[], None]:
+        """Called when a listener changed that has no lane here: its cursor may be free to claim."""
+        return self._registry.on_unowned
 
-    @unowned.setter
-    def unowned(self, call: Callable[[], None]) -> None:
-        self._registry.unowned = call
+    @on_unowned.setter
+    def on_unowned(self, call: Callable[[], None]) -> None:
+        self._registry.on_unowned = call
 
     @property
     def owned(self) -> Collection[CursorKey]:
@@ -163,94 +183,96 @@ class Dispatcher:
 
     @property
     def queues(self) -> tuple[QueueKey, ...]:
-        """Those whose messages lanes here deliver."""
+        """The queues whose messages lanes here deliver."""
         return self._lanes.queues
 
     @property
-    def lanes(self) -> int:
+    def lane_count(self) -> int:
         return len(self._lanes)
 
     @property
-    def under_way(self) -> int:
-        """Requests for cursors that were given up, until what became of them is stored."""
-        return self._handover_outcomes.under_way
+    def handover_in_flight(self) -> int:
+        """How many requests of cursors that were given up are in flight, or have an outcome that is not stored."""
+        return self._handover_outcomes.in_flight
 
-    def appended(self, appended: Appended) -> None:
-        """Hand stored messages to the lanes of their queue."""
+    def on_appended(self, appended: Appended) -> None:
+        """Pass stored messages to the lanes of their queue."""
         queue = (appended.organization, appended.queue)
         if any(entry.is_delayed for entry in appended.entries):
-            # What is not due yet lanes step over when they read the log.
-            self.heard([(queue, appended.entries[-1].seq)])
+            # Lanes step over placeholders of delayed messages when they read the log.
+            self.on_heads([(queue, appended.entries[-1].seq)])
             return
         self._registry.note_head(queue, appended.entries[-1].seq)
         for lane in self._lanes.of_queue(queue):
-            lane.published(appended.entries)
+            lane.on_published(appended.entries)
 
-    def heard(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
-        """How far logs go: lanes that do not know it yet read on."""
+    def on_heads(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
+        """Let lanes read logs that go further than they know."""
         for queue, head in heads:
             self._registry.note_head(queue, head)
             for lane in self._lanes.of_queue(queue):
-                lane.heard(head)
+                if lane.backlog.on_head(head):
+                    lane.pump()
 
-    def changed(self, kind: str, organization: int, ref: int) -> None:
-        """Follow the change feed: lanes that it concerns are read again, after a deletion only what they hold."""
+    def on_change(self, kind: str, organization: int, ref: int) -> None:
+        """Follow the change feed: read the lanes again that a change concerns, or what they hold after a deletion."""
         if kind == "message":
             for lane in self._lanes.of_queue((organization, ref)):
-                lane.reread()
+                lane.on_messages_deleted()
         elif kind == "listener":
             self._registry.reload_listener(organization, ref)
         elif kind == "queue":
             self._registry.reload(self._lanes.of_queue((organization, ref)))
         elif kind in {"organization", "domain", "everything"}:
-            everything = kind == "everything"
-            self._registry.reload(lane for lane in self._lanes if everything or lane.organization == organization)
+            is_all = kind == "everything"
+            self._registry.reload(lane for lane in self._lanes if is_all or lane.record.organization == organization)
 
     def wake(self) -> None:
-        """Let every lane run whose time has come."""
-        self.timers.ring()
+        """Wake every lane that is due."""
+        self.timers.wake_due()
 
-    def resumed(self) -> None:
-        """The tenure is held again: lanes that found it lapsed go on."""
-        lapsed = tuple(self._context.lapsed)
-        self._context.lapsed.clear()
-        for lane in lapsed:
+    def on_lease_renewed(self) -> None:
+        """Pump the lanes that found the lease lapsed."""
+        lanes = tuple(self._context.waiting_for_lease)
+        self._context.waiting_for_lease.clear()
+        for lane in lanes:
             lane.pump()
 
-    def look_for_guests(self) -> None:
-        """Something may have become of what others have under way for cursors that are ours."""
-        for lane in tuple(self._context.hosts):
-            lane.look_for_guests()
+    def check_inherited(self) -> None:
+        """Check the state of requests that previous owners have in flight."""
+        for lane in tuple(self._context.inheriting):
+            if lane.inherited is not None:
+                lane.inherited.request_check()
 
     async def miss_too_old(self) -> None:
-        """Deliveries that waited longer than the deadline allows are missed, also those of disabled listeners."""
+        """Miss deliveries that waited longer than the deadline, also of disabled listeners."""
         before = self._clock.now() - self.deadline_ms
         for lane in self._lanes:
             await lane.miss_older_than(before)
 
-    def begin_drain(self) -> None:
-        """Start nothing new from now on, and take no cursors."""
+    def begin_draining(self) -> None:
+        """Start nothing any more, and take no cursors."""
         self._registry.is_closed = True
         for lane in self._lanes:
-            lane.draining = True
+            lane.begin_draining()
 
     async def drain(self, grace_seconds: float) -> None:
-        """Hand every cursor over, and give what is under way its time.
+        """Hand every cursor over, and wait for the requests in flight.
 
-        What takes longer stays as it is in the store: when this worker's row is gone, the next owner makes those
-        attempts again. So it is with whatever the store does not take in that time, or within 5 s.
+        What takes longer stays as it is in the store: the next owner makes these attempts again once this worker's row
+        is gone. The same holds for what the store does not take in that time, or within 5 seconds.
         """
-        self.begin_drain()
+        self.begin_draining()
         ends_at = asyncio.get_running_loop().time() + grace_seconds
         with suppress(TimeoutError):
             async with asyncio.timeout(max(grace_seconds, _STORING_SECONDS)):
                 await self.hand_over(tuple(self._lanes.cursors))
         with suppress(TimeoutError):
             async with asyncio.timeout_at(ends_at):
-                await self._handover_outcomes.empty()
+                await self._handover_outcomes.wait_until_empty()
         with suppress(TimeoutError):
             async with asyncio.timeout(_STORING_SECONDS):
-                await self._handover_outcomes.stored()
+                await self._handover_outcomes.wait_until_stored()
         self._registry.close_all()
         self._handover_outcomes.close()
         self._health_writer.close()
@@ -266,16 +288,11 @@ class Dispatcher:
         self._registry.drop(lane)
 
     async def _release(self, cursors: Sequence[CursorKey]) -> None:
-        """Give up cursors for which nothing is under way or left to store."""
+        """Give up cursors without requests in flight or changes to store."""
         owner = self._lease.session_id
-        for start in range(0, len(cursors), _RELEASED_AT_ONCE):
-            keys = cursors[start : start + _RELEASED_AT_ONCE]
-            while True:
-                try:
-                    await self._store.write(partial(release, owner=owner, cursors=keys))
-                    break
-                except Unavailable:
-                    await asyncio.sleep(STORE_RETRY_SECONDS)
+        for start in range(0, len(cursors), _RELEASED_PER_WRITE):
+            keys = cursors[start : start + _RELEASED_PER_WRITE]
+            await write_until_stored(partial(self._store.write, partial(release, owner=owner, cursors=keys)))
             for key in keys:
                 if (lane := self._lanes.get(key)) is not None:
                     self._registry.drop(lane)
@@ -284,7 +301,7 @@ class Dispatcher:
         self._spawn(self._store_disabled(record, config_version, reason))
 
     async def _store_disabled(self, record: LaneRecord, config_version: int, reason: str) -> None:
-        """Written only over the configuration that the attempt used: whoever changed it since decides anew."""
+        """Disable a listener, unless its configuration has changed since the request that failed."""
         disable = partial(
             listeners.disable,
             organization=record.organization,
@@ -292,42 +309,35 @@ class Dispatcher:
             config_version=config_version,
             occurrence=Occurrence(self._context.row_ids.next(), ""),
         )
-        disabled = False
-        while True:
-            try:
-                disabled = await self._store.write(disable)
-                break
-            except Unavailable:
-                await asyncio.sleep(RELOAD_PAUSE_SECONDS)
-        if disabled:
+        if await write_until_stored(partial(self._store.write, disable)):
             self._log.info("listener_disabled", listener=record.listener_public_id, reason=reason)
         self._registry.reload_listener(record.organization, record.listener)
 
-    def _make(self, record: LaneRecord, endpoint: Endpoint) -> Lane:
+    def _make_lane(self, record: LaneRecord, endpoint: Endpoint) -> Lane:
         if record.replay is not None:
             return ReplayLane(record, record.replay, endpoint, self._context)
         return Lane(record, endpoint, self._context)
 
-    def _told_of_ends(self) -> None:
+    def _on_outcomes_stored(self) -> None:
         self._store.engine.notify(Notification(cursors=True))
-        self.look_for_guests()
+        self.check_inherited()
 
-    def _attempted(self, record: LaneRecord, attempt: InFlightAttempt, outcome: Outcome) -> None:
+    def _log_attempt(self, record: LaneRecord, attempt: InFlightAttempt, outcome: Outcome) -> None:
         if outcome.error:
             self._log.warning("attempt", **_attempt_fields(record, attempt, outcome), detail=outcome.detail)
         elif self._log.enabled:
             self._log.info_unescaped("attempt", **_attempt_fields(record, attempt, outcome))
 
     def _wake_at(self, sleeper: Sleeper, due_at: int) -> None:
-        self.timers.wake_at(sleeper, due_at, len(self._lanes) + self.prober.places + 1)
+        self.timers.wake_at(sleeper, due_at, len(self._lanes) + self.prober.url_count + 1)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(self._on_task_done)
         return task
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("dispatch_task_failed", exc_info=error)

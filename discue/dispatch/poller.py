@@ -59,7 +59,7 @@ class Poller:
     def heard(self, hint: Notification) -> None:
         """Something was committed by another process."""
         if hint.heads:
-            self._watched.dispatcher.heard(hint.heads)
+            self._watched.dispatcher.on_heads(hint.heads)
             self._watched.pulls.heard(hint.heads)
         if hint.feed or hint.cursors or hint.anything:
             self.look_soon()
@@ -68,7 +68,7 @@ class Poller:
         """The store may be another server: what was read before is in doubt, and read again when it works."""
         self._is_in_doubt = True
         # At once: what a lane settles now may reach the other server before its tokens are renewed there.
-        self._watched.dispatcher.doubt()
+        self._watched.dispatcher.invalidate()
         self._watched.pulls.doubt()
         self._watched.lease.doubt()
         self.look_soon()
@@ -111,9 +111,9 @@ class Poller:
         polled = await self._store.engine.poll(self._queues() if self._store.has_other_workers else ())
         self._rest(began_at)
         await self._watched.cache.saw(polled.epoch, polled.feed_version)
-        dispatcher.heard(polled.heads.items())
+        dispatcher.on_heads(polled.heads.items())
         self._watched.pulls.polled(polled.heads)
-        dispatcher.look_for_guests()
+        dispatcher.check_inherited()
         if await self._watched.ownership.saw(polled):
             self.look_soon()
         self._watched.scheduler.polled(polled.scheduled_at)
@@ -125,7 +125,7 @@ class Poller:
         try:
             await self._watched.lease.renew()
             await self._watched.cache.start_over()
-            await self._watched.dispatcher.start_over()
+            await self._watched.dispatcher.reset()
         except BaseException:
             self._is_in_doubt = True
             raise

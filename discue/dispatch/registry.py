@@ -1,16 +1,18 @@
-"""Lanes for the cursors that this worker owns: taking cursors, and reading again what the store says of them."""
+# A worker has a lane for each cursor that it owns. Lanes come up when cursors are claimed, and when the store is read
+# again: after a listener changed, a flush was refused, or an outage. Only one such read runs at a time: of two, the
+# older could bring up a lane for a cursor that has changed hands since.
+"""The lanes of a worker: finding them, bringing them up, and reading again what the store says of their cursors."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, KeysView, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.dispatch.lane.flush import Spawn
 from discue.dispatch.lane.lane import Lane
-from discue.dispatch.lane.tenure import WorkerLease
-from discue.dispatch.lane_index import LaneIndex, ListenerKey
-from discue.dispatch.reloading import RELOAD_PAUSE_SECONDS, ReloadQueue
+from discue.dispatch.lane.limits import FairShare
+from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError, Unavailable
 from discue.observability.logs import Log
 from discue.store import workers
@@ -18,86 +20,204 @@ from discue.store.cursors import LAST_CURSOR, LaneRecord, claim, lanes_after, la
 from discue.store.engine import CursorKey, QueueKey, Transaction
 from discue.store.store import Store
 
-_LANES_READ = 500
-_CURSORS_AT_ONCE = 500
-_LONGEST_PAUSE_SECONDS = 30.0
+RELOAD_PAUSE_SECONDS: Final = 0.25
+
+_LANES_PER_READ: Final = 500
+_CURSORS_PER_CLAIM: Final = 500
+_LONGEST_PAUSE_SECONDS: Final = 30.0
+
+ListenerKey = tuple[int, int]
+"""Organization and listener, by their row ids."""
 
 
-class Making(NamedTuple):
-    """How a lane comes about: from what the store says of its cursor, and what its requests are made of.
+class LaneIndex:
+    """Lanes by cursor, by listener and by queue. It may change while a caller iterates over a result."""
 
-    `endpoint` raises ValueError or DiscueError for a row that cannot be used.
-    """
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._by_cursor: dict[CursorKey, Lane] = {}
+        self._by_queue: dict[QueueKey, dict[CursorKey, Lane]] = {}
+        self._replays: dict[ListenerKey, dict[CursorKey, Lane]] = {}
+        self._fair_shares: dict[ListenerKey, FairShare] = {}
 
-    endpoint: Callable[[LaneRecord], Endpoint]
-    lane: Callable[[LaneRecord, Endpoint], Lane]
+    def __len__(self) -> int:
+        return len(self._by_cursor)
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(tuple(self._by_cursor.values()))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_cursor
+
+    @property
+    def cursors(self) -> KeysView[CursorKey]:
+        return self._by_cursor.keys()
+
+    @property
+    def queues(self) -> tuple[QueueKey, ...]:
+        return tuple(self._by_queue)
+
+    def get(self, key: CursorKey) -> Lane | None:
+        return self._by_cursor.get(key)
+
+    def of_queue(self, queue: QueueKey) -> tuple[Lane, ...]:
+        lanes = self._by_queue.get(queue)
+        return tuple(lanes.values()) if lanes else ()
+
+    def of_listener(self, listener: ListenerKey) -> tuple[Lane, ...]:
+        """Return the lanes of a listener, the live one first."""
+        live, replays = self._by_cursor.get((*listener, 0)), self._replays.get(listener, {})
+        return (*(() if live is None else (live,)), *replays.values())
+
+    def of_listeners(self, cursors: Iterable[CursorKey]) -> tuple[Lane, ...]:
+        """Return all lanes of the listeners that these cursors belong to."""
+        listeners = dict.fromkeys((organization, listener) for organization, listener, _ in cursors)
+        return tuple(lane for listener in listeners for lane in self.of_listener(listener))
+
+    def add(self, lane: Lane) -> None:
+        key, listener = lane.key, lane.key[:2]
+        self._by_cursor[key] = lane
+        self._by_queue.setdefault((lane.record.organization, lane.record.queue), {})[key] = lane
+        fair_share = self._fair_shares.get(listener)
+        if key[2]:
+            self._replays.setdefault(listener, {})[key] = lane
+            if fair_share is None:
+                fair_share = FairShare(self._clock, partial(self._remove_fair_share, listener))
+                self._fair_shares[listener] = fair_share
+                if (live := self._by_cursor.get((*listener, 0))) is not None:
+                    fair_share.join(live)
+        if fair_share is not None:
+            fair_share.join(lane)
+
+    def remove(self, lane: Lane) -> None:
+        """Remove a lane, unless another one has taken its place."""
+        if self._by_cursor.get(lane.key) is not lane:
+            return
+        del self._by_cursor[lane.key]
+        queue, listener = (lane.record.organization, lane.record.queue), lane.key[:2]
+        _remove(self._by_queue, queue, lane.key)
+        if lane.key[2]:
+            _remove(self._replays, listener, lane.key)
+        if (fair_share := self._fair_shares.get(listener)) is not None:
+            fair_share.leave(lane)
+
+    def _remove_fair_share(self, listener: ListenerKey) -> None:
+        self._fair_shares.pop(listener, None)
+
+
+def _remove(groups: dict[tuple[int, int], dict[CursorKey, Lane]], group: tuple[int, int], key: CursorKey) -> None:
+    members = groups[group]
+    del members[key]
+    if not members:
+        del groups[group]
+
+
+class ReloadQueue:
+    """Reads listeners again, one after another, each until the store has answered."""
+
+    def __init__(self, reload: Callable[[int, int], Awaitable[None]], spawn: Spawn) -> None:
+        self._reload = reload
+        """Reads one listener again. It is repeated while it raises Unavailable."""
+        self._spawn = spawn
+        self._waiting: dict[ListenerKey, None] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, listener: ListenerKey) -> None:
+        self._waiting[listener] = None
+        if self._task is None:
+            self._task = self._spawn(self._reload_all())
+
+    async def _reload_all(self) -> None:
+        try:
+            while self._waiting:
+                listener = next(iter(self._waiting))
+                del self._waiting[listener]
+                try:
+                    await self._reload(*listener)
+                except Unavailable:
+                    self._waiting[listener] = None
+                    await asyncio.sleep(RELOAD_PAUSE_SECONDS)
+        finally:
+            self._task = None
 
 
 class LaneRegistry:
-    """Puts lanes into `lanes`, and takes out those whose cursor is not ours any more.
-
-    What the store says is read by one at a time: of two, the older could make a lane of what is not so any more.
-    """
+    """Brings up lanes for the cursors that this worker owns, and drops those of cursors that it lost."""
 
     def __init__(
-        self, lanes: LaneIndex, store: Store, lease: WorkerLease, log: Log, spawn: Spawn, make: Making
+        self,
+        lanes: LaneIndex,
+        store: Store,
+        session_id: Callable[[], int],
+        *,
+        log: Log,
+        spawn: Spawn,
+        make_endpoint: Callable[[LaneRecord], Endpoint],
+        make_lane: Callable[[LaneRecord, Endpoint], Lane],
     ) -> None:
-        self.unowned: Callable[[], None] = _nobody_looks
-        """Called when a listener changed that has no lane here: its cursor may be free, somebody should look."""
+        self.on_unowned: Callable[[], None] = lambda: None
+        """Called when a listener changed that has no lane here: its cursor may be free to claim."""
         self.is_closed = False
+        """Set to take no cursors any more."""
         self._lanes = lanes
         self._store = store
-        self._lease = lease
+        self._session_id = session_id
+        """Returns the session id of the worker, which owns its cursors."""
         self._log = log
-        self._make = make
-        self._reloading = ReloadQueue(self._reload, spawn)
+        self._make_endpoint = make_endpoint
+        """Raises ValueError or DiscueError for a row that cannot be used."""
+        self._make_lane = make_lane
+        self._reloads = ReloadQueue(self._reload, spawn)
         self._reading = asyncio.Lock()
         self._dropped: set[CursorKey] = set()
+        """Cursors whose lanes were dropped since the last read began: what it says of them is out of date."""
         self._heads: dict[QueueKey, int] = {}
+        """Heads of logs that were notified since the last read began."""
         self._losses: dict[ListenerKey, int] = {}
+        """How often in a row a lane of each listener was lost before it flushed anything."""
         self._lost_session_id = 0
-        self._doubts = 0
-        self._is_in_doubt = False
+        self._resets = 0
+        """How many calls of `reset` wait for a read to end. Nothing that it reads may be used."""
+        self._is_invalid = False
 
     async def take(self, cursors: Sequence[CursorKey]) -> int:
-        """Claim those of the cursors that are free, and bring up a lane for each; how many were claimed.
+        """Claim free cursors, bring up their lanes, and return how many were claimed.
 
-        When it raises Unavailable, whatever was claimed all the same gets its lane as soon as the store works.
+        Raises Unavailable; whatever was claimed all the same gets its lane as soon as the store works.
         """
         wanted = [key for key in cursors if key not in self._lanes]
         taken = 0
-        for start in range(0, len(wanted), _CURSORS_AT_ONCE):
+        for start in range(0, len(wanted), _CURSORS_PER_CLAIM):
             if not self.is_closed:
-                taken += await self._take(wanted[start : start + _CURSORS_AT_ONCE])
+                taken += await self._take(wanted[start : start + _CURSORS_PER_CLAIM])
         return taken
 
-    def doubt(self) -> None:
-        """The store may be another one: drop every lane, and bring none up before `start_over`."""
-        self._is_in_doubt = True
+    def invalidate(self) -> None:
+        """Drop all lanes because the store may be another server, and bring none up before `reset`."""
+        self._is_invalid = True
         self.close_all()
 
-    async def start_over(self) -> None:
-        """Nothing that was read holds any more: drop every lane, and bring up those that the store says are ours.
+    async def reset(self) -> None:
+        """Drop all lanes, and bring up those that the store says are this worker's.
 
-        Raises Unavailable when that could not be finished: then it must be called again.
+        Raises Unavailable if that could not be finished; then it must be called again.
         """
         self.close_all()
-        # Whoever reads at this moment must not make lanes of that.
-        self._doubts += 1
+        self._resets += 1
         try:
             await self._reading.acquire()
         finally:
-            self._doubts -= 1
+            self._resets -= 1
         try:
-            self._is_in_doubt = False
-            await self._store.write(partial(renew_tokens, owner=self._lease.session_id))
+            self._is_invalid = False
+            await self._store.write(partial(renew_tokens, owner=self._session_id()))
             await self._bring_up(None)
         finally:
             self._reading.release()
 
     def drop_all(self) -> None:
-        """The incarnation is lost: close every lane, and record nothing more."""
-        self._lost_session_id = self._lease.session_id
+        """Drop all lanes because the session was expired by another worker."""
+        self._lost_session_id = self._session_id()
         self.close_all()
 
     def close_all(self) -> None:
@@ -105,69 +225,70 @@ class LaneRegistry:
             self.drop(lane)
 
     def drop(self, lane: Lane) -> None:
+        """Close a lane and remove it."""
         lane.close()
         self._lanes.remove(lane)
         self._dropped.add(lane.key)
 
-    def end(self, lane: Lane) -> None:
-        """Its cursor is somebody else's, or gone for good."""
-        self.drop(lane)
-
     def lose(self, lane: Lane) -> None:
-        """What the lane knew is not what the store holds: start again from there.
+        """Drop a lane whose flush was refused, and read its listener again.
 
-        A lane that never gets anything stored sends the same again each time: it waits ever longer.
+        A lane that never flushes sends the same messages again each time, so this waits longer after each loss.
         """
-        losses = 1 if lane.has_stored else self._losses.get(lane.key[:2], 0) + 1
+        losses = 1 if lane.has_flushed else self._losses.get(lane.key[:2], 0) + 1
         self._losses[lane.key[:2]] = losses
         self._log.warning("lane_lost", listener=lane.record.listener_public_id, losses_in_a_row=losses)
         self.drop(lane)
         if losses == 1:
-            self._reloading.ask(lane.key[:2])
+            self._reloads.add(lane.key[:2])
         else:
             pause_seconds = min(RELOAD_PAUSE_SECONDS * 2 ** min(losses, 10), _LONGEST_PAUSE_SECONDS)
-            asyncio.get_running_loop().call_later(pause_seconds, self._reloading.ask, lane.key[:2])
+            asyncio.get_running_loop().call_later(pause_seconds, self._reloads.add, lane.key[:2])
 
     def reload(self, lanes: Iterable[Lane]) -> None:
-        """Read again what their endpoints are, and whether they are ours."""
+        """Read the listeners of these lanes again: their configuration, and who owns their cursors."""
         for lane in lanes:
-            self._reloading.ask(lane.key[:2])
+            self._reloads.add(lane.key[:2])
 
     def reload_listener(self, organization: int, listener: int) -> None:
-        self._reloading.ask((organization, listener))
+        self._reloads.add((organization, listener))
+
+    def note_head(self, queue: QueueKey, head: int) -> None:
+        """Note how far a log goes, for lanes whose records are being read."""
+        if self._reading.locked():
+            self._heads[queue] = max(head, self._heads.get(queue, 0))
 
     async def _reload(self, organization: int, listener: int) -> None:
         async with self._reading:
-            owner = self._lease.session_id
-            read = partial(lanes_of, owner=owner, organization=organization, listener=listener)
-            records = await self._read(read)
+            owner = self._session_id()
+            records = await self._read(partial(lanes_of, owner=owner, organization=organization, listener=listener))
             lanes = self._lanes.of_listener((organization, listener))
             if not records:
                 self._losses.pop((organization, listener), None)
                 if not lanes:
-                    self.unowned()
+                    self.on_unowned()
             found = {record.key for record in records}
             for lane in lanes:
                 if lane.key not in found:
-                    self.end(lane)
-            made = [self._brought_up_to_date(record) for record in records]
+                    self.drop(lane)
+            made = [self._update_or_make(record) for record in records]
             self._begin([lane for lane in made if lane is not None])
 
-    def _brought_up_to_date(self, record: LaneRecord) -> Lane | None:
-        """The lane of a cursor, if it is a new one."""
+    def _update_or_make(self, record: LaneRecord) -> Lane | None:
+        """Configure the lane of a cursor. Returns a new lane if there is none."""
         current = self._lanes.get(record.key)
         if current is None:
-            return self._take_up(record)
+            return self._make(record)
         if (endpoint := self._endpoint(record)) is None:
             self.drop(current)
         else:
             current.configure(endpoint)
             if record.has_redeliveries:
-                current.redeliver()
+                current.redelivery.request()
         return None
 
     async def _take(self, cursors: Sequence[CursorKey]) -> int:
-        owner = self._lease.session_id
+        owner = self._session_id()
         async with self._reading:
             try:
                 won = await self._store.write(partial(_claim, owner=owner, cursors=cursors))
@@ -177,26 +298,26 @@ class LaneRegistry:
                 if won:
                     await self._bring_up(won)
             except Unavailable:
-                # Whether they were claimed is not known, or they were and could not be read.
+                # It is unknown whether they were claimed, or they were and could not be read.
                 for key in cursors:
-                    self._reloading.ask(key[:2])
+                    self._reloads.add(key[:2])
                 raise
         return len(won)
 
     async def _bring_up(self, only: Sequence[CursorKey] | None) -> None:
-        """A lane for each cursor of ours, or for those of `only`, which are in key order."""
+        """Bring up a lane for each cursor of this worker, or for those of `only`, which are in key order."""
         wanted = None if only is None else frozenset(only)
         after, last = _span(only)
-        read = partial(lanes_after, owner=self._lease.session_id, limit=_LANES_READ, last=last)
-        full, made = True, list[Lane]()
-        while full:
+        read = partial(lanes_after, owner=self._session_id(), limit=_LANES_PER_READ, last=last)
+        is_full, made = True, list[Lane]()
+        while is_full:
             records = await self._read(partial(read, after=after))
             some = [record for record in records if wanted is None or record.key in wanted]
-            made += [lane for record in some if (lane := self._take_up(record)) is not None]
-            full = len(records) == _LANES_READ
+            made += [lane for record in some if (lane := self._make(record)) is not None]
+            is_full = len(records) == _LANES_PER_READ
             after = records[-1].key if records else after
-            # Those of a listener begin together, each knowing of the others.
-            rest = [lane for lane in made if full and lane.key[:2] == after[:2]]
+            # The lanes of a listener begin together, each knowing of the others.
+            rest = [lane for lane in made if is_full and lane.key[:2] == after[:2]]
             self._begin([lane for lane in made if lane not in rest])
             made = rest
 
@@ -205,47 +326,38 @@ class LaneRegistry:
         self._heads.clear()
         return await self._store.read(work)
 
-    def note_head(self, queue: QueueKey, head: int) -> None:
-        """Lanes that are being read may have been read before that."""
-        if self._reading.locked():
-            self._heads[queue] = max(head, self._heads.get(queue, 0))
-
     def _begin(self, lanes: Sequence[Lane]) -> None:
         for lane in lanes:
-            if not lane.closed:
-                lane.begin(self._heads.get((lane.organization, lane.record.queue), 0))
+            if not lane.is_closed:
+                lane.begin(self._heads.get((lane.record.organization, lane.record.queue), 0))
 
-    def _take_up(self, record: LaneRecord) -> Lane | None:
-        """A new lane, which has not begun.
+    def _make(self, record: LaneRecord) -> Lane | None:
+        """Return a new lane that has not begun.
 
-        What was read before its lane was dropped here, or under another incarnation, is not so any more.
+        Returns None for a record that was read before its lane was dropped, or under another session.
         """
         key, owner = record.key, record.owner
-        if self.is_closed or self._is_in_doubt or self._doubts or key in self._lanes or key in self._dropped:
+        if self.is_closed or self._is_invalid or self._resets or key in self._lanes or key in self._dropped:
             return None
-        if owner != self._lease.session_id or owner == self._lost_session_id:
+        if owner != self._session_id() or owner == self._lost_session_id:
             return None
         if (endpoint := self._endpoint(record)) is None:
             return None
-        lane = self._make.lane(record, endpoint)
+        lane = self._make_lane(record, endpoint)
         self._lanes.add(lane)
         return lane
 
     def _endpoint(self, record: LaneRecord) -> Endpoint | None:
-        """None for a row that cannot be used, which must not keep the others from running."""
+        """Return None for a row that cannot be used: it must not keep the other lanes from running."""
         try:
-            return self._make.endpoint(record)
+            return self._make_endpoint(record)
         except (DiscueError, ValueError) as error:
             self._log.error("listener_unusable", exc_info=error, listener=record.listener_public_id)
             return None
 
 
-def _nobody_looks() -> None:
-    """There is nobody who takes cursors."""
-
-
 def _span(cursors: Sequence[CursorKey] | None) -> tuple[CursorKey, CursorKey]:
-    """A key before the first and the last of some cursors in key order; those of all when it is None."""
+    """Return a key before the first and the key of the last of these cursors, which are in key order; None: of all."""
     if cursors is None:
         return (0, 0, 0), LAST_CURSOR
     organization, listener, stream = cursors[0]
@@ -253,5 +365,5 @@ def _span(cursors: Sequence[CursorKey] | None) -> tuple[CursorKey, CursorKey]:
 
 
 async def _claim(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> list[CursorKey]:
-    """Nothing for a worker that was declared dead: its cursors would be nobody's."""
+    """Claim nothing for an expired worker: its cursors would have no living owner."""
     return await claim(tx, owner, cursors) if await workers.hold(tx, owner) else []

@@ -1,28 +1,34 @@
-"""When lanes are to be called: one heap of due times and one timer for all of a worker's."""
+"""Timers of a worker: one heap of due times, and one timer of the event loop."""
 
 import asyncio
 import heapq
 from itertools import count
-from typing import Protocol
+from typing import Final, Protocol
 
 from discue.domain.clock import Clock
 
-_SUPERSEDED_KEPT = 64
-_LONGEST_TIMER_MS = 60_000
-_LATENESS_SECONDS = 0.001
+_SUPERSEDED_KEPT: Final = 64
+_LONGEST_TIMER_MS: Final = 60_000
+_LATENESS_SECONDS: Final = 0.001
+"""How much later than its time the timer fires, so that it never fires just before it."""
 
 
 class Sleeper(Protocol):
-    """What an alarm wakes. `wakes_at` is this file's: the one time that counts, 0 when there is none."""
+    """An object that is woken at a time."""
 
     wakes_at: int
-    closed: bool
+    """The time that counts, in milliseconds since the epoch; 0 if there is none. Only `Timers` changes it."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it need not be woken any more."""
+        ...
 
     def wake(self) -> None: ...
 
 
 class Timers:
-    """Each sleeper has one time, the earliest it asked for. When that has come it asks again for what is later."""
+    """Keeps one time per sleeper, the earliest it asked for. When it is woken it asks again for its later times."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -35,23 +41,26 @@ class Timers:
 
     @property
     def next_at(self) -> int:
-        """The earliest time, superseded ones included; 0 when there is none."""
+        """The earliest time, superseded ones included; 0 if there is none."""
         return self._due[0][0] if self._due else 0
 
     def wake_at(self, sleeper: Sleeper, due_at: int, sleepers: int) -> None:
-        """Wake it then, if not earlier. `sleepers` is how many there are: more times than that serve nobody."""
+        """Wake a sleeper at a time, if not earlier.
+
+        `sleepers` is how many there are: with many more times than that, superseded ones are removed.
+        """
         if 0 < sleeper.wakes_at <= due_at:
             return
         sleeper.wakes_at = due_at
         heapq.heappush(self._due, (due_at, next(self._order), sleeper))
         if len(self._due) > 2 * sleepers + _SUPERSEDED_KEPT:
-            self._due = [due for due in self._due if due[2].wakes_at == due[0] and not due[2].closed]
+            self._due = [due for due in self._due if due[2].wakes_at == due[0] and not due[2].is_closed]
             heapq.heapify(self._due)
         if self._due and self._due[0][2] is sleeper:
             self._set_timer()
 
-    def ring(self) -> None:
-        """Wake everybody whose time has come."""
+    def wake_due(self) -> None:
+        """Wake every sleeper that is due."""
         now = self._clock.now()
         while self._due and self._due[0][0] <= now:
             due_at, _, sleeper = heapq.heappop(self._due)
@@ -68,6 +77,6 @@ class Timers:
     def _set_timer(self) -> None:
         self.stop()
         if self._due:
-            # Due times are by the wall clock, the timer is not: it must notice when that jumps forward.
+            # Due times are wall-clock times, the timer is not: it must notice when the wall clock jumps forward.
             delay_ms = min(max(0, self.next_at - self._clock.now()), _LONGEST_TIMER_MS)
-            self._timer = asyncio.get_running_loop().call_later(delay_ms / 1_000 + _LATENESS_SECONDS, self.ring)
+            self._timer = asyncio.get_running_loop().call_later(delay_ms / 1_000 + _LATENESS_SECONDS, self.wake_due)

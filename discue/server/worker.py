@@ -28,8 +28,7 @@ from discue.dispatch.jobs.delayed import Scheduler
 from discue.dispatch.jobs.domain_checks import Verifier
 from discue.dispatch.jobs.retention import Housekeeper, RetentionTimes
 from discue.dispatch.jobs.schedules import ScheduleRuns
-from discue.dispatch.lane.context import Reach
-from discue.dispatch.lane.probe import ProbeSender
+from discue.dispatch.lane.probes import ProbeSender
 from discue.dispatch.poller import Poller, Watched
 from discue.dispatch.pull.broker import Pulls
 from discue.dispatch.pull.receive import Limits, Means
@@ -88,13 +87,14 @@ class Worker:
         self.lease = Lease(store, row_ids, clock, settings.role, settings.lease_seconds)
         self.dispatcher = Dispatcher(
             store,
-            Reach(self._authorizer.send, self._probe),
-            _dispatch_limits(settings),
-            Sources(clock, SystemRandom().random, row_ids, installation.keyring),
-            log,
-            self.lease,
+            send=self._authorizer.send,
+            probe=self._probe,
+            limits=_dispatch_limits(settings),
+            sources=Sources(clock, SystemRandom().random, row_ids, installation.keyring),
+            log=log,
+            lease=self.lease,
         )
-        self.dispatcher.unowned = self._look_soon
+        self.dispatcher.on_unowned = self._look_soon
         self._ownership = Ownership(store, self.dispatcher, self.lease, clock, log)
         self._housekeeper = Housekeeper(
             store,
@@ -132,14 +132,14 @@ class Worker:
     async def start(self) -> None:
         """Bring the lanes up, then the background work. Until then the application answers 503."""
         installation = self._installation
-        self.lease.lost, self.lease.regained = self._start_afresh, self.dispatcher.resumed
+        self.lease.lost, self.lease.regained = self._start_afresh, self.dispatcher.on_lease_renewed
         await self.lease.join()
         renewal_seconds = self.lease.renewal_seconds
         self._supervisor.every(renewal_seconds, "lease", self._renew, max_pause=renewal_seconds)
         installation.cache.follow(self.pulls.changed)
         installation.store.on_append = self.pulls.appended
         if installation.settings.role != "api":
-            installation.cache.follow(self.dispatcher.changed)
+            installation.cache.follow(self.dispatcher.on_change)
             installation.store.on_append = self._appended
         self._watch.begin()
         await self._ownership.begin(self._predecessors)
@@ -154,7 +154,7 @@ class Worker:
         """Take no more requests and make no more deliveries; what is under way goes on."""
         self.readiness.phase = "draining"
         self._ownership.begin_leaving()
-        self.dispatcher.begin_drain()
+        self.dispatcher.begin_draining()
         self.pulls.close()
 
     async def drain(self) -> None:
@@ -202,13 +202,13 @@ class Worker:
         self.dispatcher.drop_all()
 
     def _appended(self, appended: Appended) -> None:
-        self.dispatcher.appended(appended)
+        self.dispatcher.on_appended(appended)
         self.pulls.appended(appended)
         self._scheduler.appended(appended)
 
     def _heard(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
         told = tuple(heads)
-        self.dispatcher.heard(told)
+        self.dispatcher.on_heads(told)
         self.pulls.heard(told)
 
     def _look_soon(self) -> None:

@@ -69,7 +69,7 @@ class Counter:
 
     async def advance(self, milliseconds: int) -> None:
         self.stage.clock.advance(milliseconds)
-        self.pulls.timers.ring()
+        self.pulls.timers.wake_due()
         await self.idle()
 
     async def attempts(self) -> list[tuple[int, int, str, int]]:

@@ -10,7 +10,6 @@ from random import Random
 import msgspec
 
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
-from discue.dispatch.lane.context import Reach
 from discue.dispatch.lane.lane import Lane
 from discue.domain.attempts import FailureKind, Outcome, Timings, Trace
 from discue.domain.egress import Target
@@ -155,9 +154,15 @@ class Worker:
         self.scout = Scout()
         sources = Sources(stage.clock, Random(0).random, RowIds(stage.clock, slot))  # noqa: S311 - repeatable
         self.dispatcher = Dispatcher(
-            stage.store, Reach(self.courier, self.scout), stage.limits, sources, Log("test"), lease
+            stage.store,
+            send=self.courier,
+            probe=self.scout,
+            limits=stage.limits,
+            sources=sources,
+            log=Log("test"),
+            lease=lease,
         )
-        self.dispatcher.unowned = self._look
+        self.dispatcher.on_unowned = self._look
         self.looks = False
 
     @property
@@ -232,7 +237,7 @@ class Stage:
         # While the clock stands still, a slot that was given again would give the same numbers again.
         self._joined += 1
         self.workers.append(Worker(self, lease, self._joined))
-        self.store.on_append = self.dispatcher.appended
+        self.store.on_append = self.dispatcher.on_appended
         return self.worker
 
     async def _join(self, lease: WorkerLease) -> None:
@@ -254,7 +259,7 @@ class Stage:
         worker.dispatcher.drop_all()
         await self._join(worker.lease)
         worker.lease.holds = True
-        worker.dispatcher.resumed()
+        worker.dispatcher.on_lease_renewed()
 
     async def move(self, giver: Worker, taker: Worker) -> None:
         """All lanes of one go to the other."""
@@ -273,7 +278,7 @@ class Stage:
         """The process is killed, and others find that out."""
         worker.die()
         self.workers.remove(worker)
-        self.store.on_append = self.workers[-1].dispatcher.appended if self.workers else _nobody
+        self.store.on_append = self.workers[-1].dispatcher.on_appended if self.workers else _nobody
         await self.steal(worker)
 
     async def leave(self, worker: Worker) -> None:
@@ -284,7 +289,7 @@ class Stage:
 
     async def look_for_guests(self) -> None:
         for worker in self.workers:
-            worker.dispatcher.look_for_guests()
+            worker.dispatcher.check_inherited()
         await self.quiet()
 
     async def poll(self) -> None:
@@ -295,7 +300,7 @@ class Stage:
 
     async def poll_for(self, worker: Worker) -> None:
         polled = await self.store.engine.poll(worker.dispatcher.queues)
-        worker.dispatcher.heard(polled.heads.items())
+        worker.dispatcher.on_heads(polled.heads.items())
 
     async def quiet(self) -> None:
         """Return when nothing is going on that will go on without the test."""
@@ -399,7 +404,7 @@ class Stage:
 
     async def follow(self, kind: str, organization: int, ref: int) -> None:
         for worker in self.workers:
-            worker.dispatcher.changed(kind, organization, ref)
+            worker.dispatcher.on_change(kind, organization, ref)
         await self.quiet()
         for worker in self.workers:
             if worker.looks:

@@ -293,7 +293,7 @@ async def test_nothing_passes_what_was_missed_whatever_happens(
         rows = await _rows(stage)
         assert len(rows) <= 4, "a key has more than one row"
         open_rows = len([row for row in rows if row[1] != "missed"])
-        assert [lane._progress.open_rows for lane in stage.lanes] == [open_rows]
+        assert [lane.cursor.open_rows for lane in stage.lanes] == [open_rows]
     for _ in range(1_000):
         if set(course.judge.key_of) == course.judge.settled:
             break

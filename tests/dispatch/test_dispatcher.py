@@ -24,11 +24,11 @@ async def _with_listeners(stage: Stage, count: int) -> tuple[Queue, list[Listene
 
 
 async def test_a_start_takes_up_every_cursor(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_CURSORS_AT_ONCE", 2)
+    monkeypatch.setattr(registry, "_CURSORS_PER_CLAIM", 2)
     queue, listeners = await _with_listeners(stage, 5)
     [message] = await stage.publish(queue)
     await stage.start()
-    assert stage.dispatcher.lanes == 5
+    assert stage.dispatcher.lane_count == 5
     assert sorted(sent.listener_id for sent in stage.courier.sent) == [each.public_id for each in listeners]
     assert set(stage.courier.ids()) == {message}
 
@@ -50,7 +50,7 @@ async def test_a_listener_deleted_before_it_was_taken_up_makes_no_lane(stage: St
     listener = await stage.listener(queue)
     await stage.delete_listener(listener)
     await stage.follow("listener", listener.organization, listener.id)
-    assert stage.dispatcher.lanes == 0
+    assert stage.dispatcher.lane_count == 0
     assert stage.dispatcher.queues == ()
 
 
@@ -83,7 +83,7 @@ async def test_the_lanes_of_a_deleted_queue_end_and_record_nothing(stage: Stage)
     await stage.publish(queue)
     await stage.store.write(partial(queues.mark_deleted, organization=queue.organization, queue=queue.id, now=1))
     await stage.follow("queue", queue.organization, queue.id)
-    assert stage.dispatcher.lanes == 0
+    assert stage.dispatcher.lane_count == 0
     await stage.end(stage.courier.under_way[::], badly())
     assert await stage.delivery_rows(listener) == []
 
@@ -94,7 +94,7 @@ async def test_the_lanes_of_a_deleted_organization_end_and_those_of_others_go_on
     await stage.start()
     await stage.store.write(partial(organizations.mark_deleted, organization=gone.organization, now=1))
     await stage.follow("organization", gone.organization, gone.organization)
-    assert stage.dispatcher.lanes == 1
+    assert stage.dispatcher.lane_count == 1
     await stage.publish(queue)
     assert [sent.listener_id for sent in stage.courier.sent] == [listener.public_id]
 
@@ -139,7 +139,7 @@ async def test_one_listener_that_cannot_be_read_does_not_keep_the_others_from_ru
     await stage.publish(queue)
     assert [sent.listener_id for sent in stage.courier.sent] == [good.public_id]
     await stage.configure(bad, notify_url="https://example.com/")
-    assert stage.dispatcher.lanes == 2
+    assert stage.dispatcher.lane_count == 2
 
 
 async def test_a_change_that_makes_a_listener_unusable_ends_its_lane_and_not_the_following(stage: Stage) -> None:
@@ -149,8 +149,8 @@ async def test_a_change_that_makes_a_listener_unusable_ends_its_lane_and_not_the
     await stage.store.write(
         lambda tx: tx.execute("UPDATE listener SET notify_url = 'http://example.com/new' WHERE id = $1", good.id)
     )
-    stage.dispatcher.changed("listener", bad.organization, bad.id)
-    stage.dispatcher.changed("listener", good.organization, good.id)
+    stage.dispatcher.on_change("listener", bad.organization, bad.id)
+    stage.dispatcher.on_change("listener", good.organization, good.id)
     await stage.quiet()
     await stage.publish(queue)
     assert [(sent.listener_id, sent.request.target.path) for sent in stage.courier.sent] == [(good.public_id, "/new")]
@@ -165,7 +165,7 @@ async def test_when_another_has_taken_over_the_first_can_store_nothing_more(stag
     second = await stage.join()
     await stage.take_free()
     await stage.end(first.courier.under_way[::], well())
-    assert first.dispatcher.lanes == 0
+    assert first.dispatcher.lane_count == 0
     assert (await stage.counts(listener)).acknowledged == 0
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
     await stage.end(second.courier.under_way[::], well())
@@ -227,7 +227,7 @@ async def test_while_it_drains_no_lane_is_taken_up(stage: Stage) -> None:
     await stage.dispatcher.drain(0)
     await stage.listener(queue)
     await stage.publish(queue)
-    assert stage.dispatcher.lanes == 0
+    assert stage.dispatcher.lane_count == 0
     assert stage.courier.sent == []
 
 

@@ -11,10 +11,10 @@ async def test_what_lanes_know_is_not_stored_over_a_doubt(stage: Stage) -> None:
     listener = await stage.listener(queue)
     await stage.start()
     [message] = await stage.publish(queue)
-    stage.dispatcher.doubt()
+    stage.dispatcher.invalidate()
     await stage.end(tuple(stage.courier.under_way), well())
     assert (await stage.counts(listener)).acknowledged == 0
-    await stage.dispatcher.start_over()
+    await stage.dispatcher.reset()
     await stage.quiet()
     assert stage.courier.ids() == [message]
 
@@ -23,10 +23,10 @@ async def test_no_lane_comes_up_before_the_store_is_read_again(stage: Stage) -> 
     queue = await stage.queue(await stage.organization())
     await stage.listener(queue)
     await stage.start()
-    stage.dispatcher.doubt()
+    stage.dispatcher.invalidate()
     await stage.listener(queue)
     await stage.publish(queue)
-    assert stage.dispatcher.lanes == 0
-    await stage.dispatcher.start_over()
+    assert stage.dispatcher.lane_count == 0
+    await stage.dispatcher.reset()
     await stage.quiet()
-    assert stage.dispatcher.lanes == 2
+    assert stage.dispatcher.lane_count == 2

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from discue.dispatch.lane import handover_outcomes, inherited_requests
+from discue.dispatch.lane.handover import CHECK_INTERVAL_MS, REPORT_GRACE_MS
 from discue.domain.attempts import Outcome, decode_detail
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import Listener, Queue
@@ -33,8 +33,8 @@ async def _two_workers(stage: Stage, messages: int = 3) -> tuple[Queue, Listener
 async def test_a_lane_is_handed_over_and_nothing_under_way_is_sent_twice(stage: Stage) -> None:
     queue, listener, first, second, ids = await _two_workers(stage)
     await stage.move(first, second)
-    assert (first.dispatcher.lanes, second.dispatcher.lanes) == (0, 1)
-    assert first.dispatcher.under_way == len(ids)
+    assert (first.dispatcher.lane_count, second.dispatcher.lane_count) == (0, 1)
+    assert first.dispatcher.handover_in_flight == len(ids)
     later = await stage.publish(queue, 2)
     assert first.courier.ids() == ids
     assert second.courier.ids() == later
@@ -57,7 +57,7 @@ async def test_a_success_of_the_former_owner_is_counted_by_the_next(stage: Stage
     assert second.courier.sent == []
     [lane] = second.lanes
     assert lane.is_settled
-    assert first.dispatcher.under_way == 0
+    assert first.dispatcher.handover_in_flight == 0
 
 
 async def test_the_next_owner_finds_out_by_itself_within_a_second(stage: Stage) -> None:
@@ -65,7 +65,7 @@ async def test_the_next_owner_finds_out_by_itself_within_a_second(stage: Stage) 
     await stage.move(first, second)
     await stage.end(first.courier.under_way[::], well())
     assert (await stage.counts(listener)).acknowledged == 0
-    await stage.advance(inherited_requests.LOOK_MS)
+    await stage.advance(CHECK_INTERVAL_MS)
     assert (await stage.counts(listener)).acknowledged == 3
 
 
@@ -140,7 +140,7 @@ async def test_a_retry_under_way_is_handed_over_like_a_first_attempt(stage: Stag
 async def test_when_the_former_owner_dies_what_it_had_under_way_is_sent_again(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage)
     await stage.move(first, second)
-    await stage.advance(inherited_requests.LOOK_MS)
+    await stage.advance(CHECK_INTERVAL_MS)
     assert second.courier.sent == []
     await stage.die(first)
     await stage.look_for_guests()
@@ -186,9 +186,9 @@ async def test_a_lane_that_comes_back_waits_for_its_own_requests(stage: Stage) -
     _, listener, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
     await stage.move(second, first)
-    await stage.advance(inherited_requests.LOOK_MS)
+    await stage.advance(CHECK_INTERVAL_MS)
     assert len(first.courier.sent) == 3
-    assert first.dispatcher.gate.in_flight == 3
+    assert first.dispatcher.limiter.in_flight == 3
     await stage.end(first.courier.under_way[::], well())
     assert (await stage.counts(listener)).acknowledged == 3
     assert second.courier.sent == []
@@ -222,8 +222,8 @@ async def test_a_request_that_left_the_span_is_waited_for_when_everything_is_rea
         for sent in first.courier.under_way[1:]:
             sent.end(well())
         await stage.quiet()
-    await first.dispatcher.start_over()
-    await stage.advance(inherited_requests.LOOK_MS)
+    await first.dispatcher.reset()
+    await stage.advance(CHECK_INTERVAL_MS)
     assert first.courier.ids() == ids[:1]
     await stage.end(first.courier.under_way[0], well())
     assert len(first.courier.sent) == len(ids)
@@ -243,7 +243,7 @@ async def test_when_it_is_not_known_whether_a_release_was_stored_what_ends_is_st
 
     monkeypatch.setattr(stage.store, "settle", unheard)
     await stage.move(first, second)
-    assert (first.dispatcher.lanes, second.dispatcher.lanes) == (0, 1)
+    assert (first.dispatcher.lane_count, second.dispatcher.lane_count) == (0, 1)
     await stage.end(first.courier.under_way[::], well())
     await stage.look_for_guests()
     assert (await stage.counts(listener)).acknowledged == 3
@@ -262,7 +262,7 @@ async def test_outcomes_after_one_that_cannot_be_stored_are_stored(
             raise failures.pop()
         return await write(work)
 
-    monkeypatch.setattr(handover_outcomes, "_ENDS_AT_ONCE", 1)
+    monkeypatch.setattr("discue.dispatch.lane.handover._ENDS_PER_WRITE", 1)
     monkeypatch.setattr(stage.store, "write", fails_once)
     await stage.end(first.courier.under_way[::], well())
     await stage.look_for_guests()
@@ -272,9 +272,9 @@ async def test_outcomes_after_one_that_cannot_be_stored_are_stored(
 async def test_nobody_waits_for_ever_for_one_that_lives_and_says_nothing(stage: Stage) -> None:
     _, _, first, second, ids = await _two_workers(stage, 1)
     await stage.move(first, second)
-    await stage.advance(LIMITS.timeout_ms + inherited_requests._LONGEST_WAIT_MS)
+    await stage.advance(LIMITS.timeout_ms + REPORT_GRACE_MS)
     assert second.courier.sent == []
-    await stage.advance(inherited_requests.LOOK_MS)
+    await stage.advance(CHECK_INTERVAL_MS)
     assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(ids[0], 2)]
 
 
@@ -287,7 +287,7 @@ async def test_many_guests_are_read_in_steps(stage: Stage, monkeypatch: pytest.M
     await stage.look_for_guests()
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying) == (10, 5, 5)
-    assert len(second.lanes[0]._inherited._waiting) == 5  # type: ignore[union-attr]
+    assert len(second.lanes[0].inherited._first_seen) == 5  # type: ignore[union-attr]
 
 
 async def test_others_hear_that_cursors_are_free_and_that_requests_have_ended(
@@ -310,20 +310,20 @@ async def test_of_a_listener_that_was_deleted_meanwhile_nothing_is_recorded(stag
     await stage.store.write(lambda tx: tx.execute("DELETE FROM exception"))
     await stage.end(first.courier.under_way[::], badly())
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
-    assert (first.dispatcher.under_way, second.dispatcher.lanes) == (0, 0)
+    assert (first.dispatcher.handover_in_flight, second.dispatcher.lane_count) == (0, 0)
 
 
 async def test_what_ends_before_the_store_has_the_release_is_told_afterwards(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage)
     handing_over = asyncio.ensure_future(first.dispatcher.hand_over(tuple(first.dispatcher.owned)))
-    await until(lambda: first.dispatcher.under_way > 0)
+    await until(lambda: first.dispatcher.handover_in_flight > 0)
     assert await stage.delivery_rows(listener) == []
     first.courier.end_all(well())
     await handing_over
     await stage.quiet()
     await stage.take_free(second)
     assert (await stage.counts(listener)).acknowledged == len(ids)
-    assert (first.dispatcher.under_way, second.courier.sent) == (0, [])
+    assert (first.dispatcher.handover_in_flight, second.courier.sent) == (0, [])
 
 
 async def test_messages_that_another_worker_appends_arrive_when_it_is_heard_of_them(stage: Stage) -> None:
@@ -331,10 +331,10 @@ async def test_messages_that_another_worker_appends_arrive_when_it_is_heard_of_t
     stage.store.on_append = lambda _: None
     ids = await stage.publish(queue, 3)
     assert len(first.courier.sent) == 1
-    first.dispatcher.heard([((queue.organization, queue.id), 4)])
+    first.dispatcher.on_heads([((queue.organization, queue.id), 4)])
     await stage.quiet()
     assert first.courier.ids()[1:] == ids
-    stage.store.on_append = first.dispatcher.appended
+    stage.store.on_append = first.dispatcher.on_appended
     await stage.publish(queue)
     assert len(first.courier.sent) == 5
     assert (await stage.counts(listener)).pending == 5
@@ -350,9 +350,9 @@ async def test_appends_of_several_workers_that_are_heard_of_in_any_order_go_out_
     for _ in range(4):
         await stage.append(queue, 2)
     for index in (1, 3, 0, 2):
-        first.dispatcher.appended(heard[index])
+        first.dispatcher.on_appended(heard[index])
         if index == 3:
-            first.dispatcher.heard([((queue.organization, queue.id), 5)])
+            first.dispatcher.on_heads([((queue.organization, queue.id), 5)])
         await stage.quiet()
     assert [sent.number for sent in first.courier.sent] == [1] * 9
     assert len({sent.message_id for sent in first.courier.sent}) == 9
@@ -362,14 +362,14 @@ async def test_appends_of_several_workers_that_are_heard_of_in_any_order_go_out_
 async def test_no_attempt_starts_while_the_lease_is_not_held_and_lanes_go_on_when_it_is(stage: Stage) -> None:
     queue, listener, first, _, ids = await _two_workers(stage, 1)
     first.lease.holds = False
-    stage.store.on_append = first.dispatcher.appended
+    stage.store.on_append = first.dispatcher.on_appended
     waiting = await stage.publish(queue, 2)
     await stage.end(first.courier.under_way[0], badly())
     await stage.advance(6_000)
     assert len(first.courier.sent) == 1
     assert await stage.delivery_rows(listener) == [(1, "retry", 1)]
     first.lease.holds = True
-    first.dispatcher.resumed()
+    first.dispatcher.on_lease_renewed()
     await stage.quiet()
     assert sorted(first.courier.ids()) == sorted([*ids, *waiting])
 
@@ -377,11 +377,11 @@ async def test_no_attempt_starts_while_the_lease_is_not_held_and_lanes_go_on_whe
 async def test_closed_lane_does_not_wait_for_the_lease(stage: Stage) -> None:
     queue, listener, first, _, _ = await _two_workers(stage, 0)
     first.lease.holds = False
-    stage.store.on_append = first.dispatcher.appended
+    stage.store.on_append = first.dispatcher.on_appended
     await stage.publish(queue, 1)
-    assert len(first.dispatcher._context.lapsed) == 1
+    assert len(first.dispatcher._context.waiting_for_lease) == 1
     await stage.delete_listener(listener)
-    assert first.dispatcher._context.lapsed == set()
+    assert first.dispatcher._context.waiting_for_lease == set()
 
 
 async def test_what_a_robbed_owner_settles_changes_nothing(stage: Stage) -> None:
@@ -390,7 +390,7 @@ async def test_what_a_robbed_owner_settles_changes_nothing(stage: Stage) -> None
     await stage.take_free(second)
     assert len(second.courier.under_way) == 3
     await stage.end(first.courier.under_way[::], badly(no_retry=True))
-    assert first.dispatcher.lanes == 0
+    assert first.dispatcher.lane_count == 0
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
     await stage.end(second.courier.under_way[::], well())
     counts = await stage.counts(listener)
@@ -400,12 +400,12 @@ async def test_what_a_robbed_owner_settles_changes_nothing(stage: Stage) -> None
 async def test_one_that_was_declared_dead_takes_nothing_until_it_has_joined_again(stage: Stage) -> None:
     queue, listener, first, second, _ = await _two_workers(stage)
     await stage.steal(first)
-    second.dispatcher.begin_drain()
+    second.dispatcher.begin_draining()
     other = await stage.listener(queue)
     assert await first.dispatcher.take([(other.organization, other.id, 0)]) == 0
-    assert first.dispatcher.lanes == 1
+    assert first.dispatcher.lane_count == 1
     await stage.revive(first)
-    assert first.dispatcher.lanes == 0
+    assert first.dispatcher.lane_count == 0
     await stage.take_free(first)
     assert {key[1] for key in first.dispatcher.owned} == {listener.id, other.id}
     assert len(first.courier.sent) == 6
@@ -427,7 +427,7 @@ async def test_a_lane_in_the_middle_of_being_handed_over_is_not_taken_back(stage
     _, _, first, _, _ = await _two_workers(stage)
     [key] = first.dispatcher.owned
     handing_over = asyncio.ensure_future(first.dispatcher.hand_over([key]))
-    await until(lambda: first.dispatcher.under_way > 0)
+    await until(lambda: first.dispatcher.handover_in_flight > 0)
     assert await first.dispatcher.take([key]) == 0
     await handing_over
     assert await first.dispatcher.take([key]) == 1
@@ -438,14 +438,14 @@ async def test_a_cursor_without_a_lane_is_given_up_as_well(stage: Stage) -> None
     [key] = first.dispatcher.owned
     await stage.store.write(lambda tx: tx.execute("UPDATE listener SET notify_url = 'x'"))
     await stage.follow("listener", listener.organization, listener.id)
-    assert first.dispatcher.lanes == 0
+    assert first.dispatcher.lane_count == 0
     await first.dispatcher.hand_over([key])
     assert await stage.rows("SELECT count(*) FROM cursor WHERE owner IS NULL") == [(1,)]
 
 
 async def test_after_a_history_that_got_shorter_lanes_go_on_from_what_the_store_holds(stage: Stage) -> None:
     queue, listener, first, _, ids = await _two_workers(stage, 3)
-    stage.store.on_append = first.dispatcher.appended
+    stage.store.on_append = first.dispatcher.on_appended
     await stage.end(first.courier.under_way[::], well())
     # What was appended, and settled, last is not in the database that took over.
     await stage.store.write(lambda tx: tx.execute("DELETE FROM log WHERE seq > 1"))
@@ -453,7 +453,7 @@ async def test_after_a_history_that_got_shorter_lanes_go_on_from_what_the_store_
     await stage.store.write(
         lambda tx: tx.execute("UPDATE cursor SET position = 0, acknowledged = 0, version = 0, ahead = NULL")
     )
-    await first.dispatcher.start_over()
+    await first.dispatcher.reset()
     await stage.quiet()
     assert first.courier.ids() == [ids[0]]
     again = await stage.publish(queue, 2)
@@ -466,11 +466,11 @@ async def test_after_a_history_that_got_shorter_lanes_go_on_from_what_the_store_
 async def test_a_head_that_is_not_true_any_more_does_not_keep_a_lane_reading(stage: Stage) -> None:
     queue, _, first, _, _ = await _two_workers(stage, 1)
     key = (queue.organization, queue.id)
-    first.dispatcher.heard([(key, 900)])
+    first.dispatcher.on_heads([(key, 900)])
     await stage.quiet()
     stage.store.on_append = lambda _: None
     await stage.publish(queue, 1)
-    first.dispatcher.heard([(key, 2)])
+    first.dispatcher.on_heads([(key, 2)])
     await stage.quiet()
     assert len(first.courier.sent) == 2
 
@@ -478,10 +478,10 @@ async def test_a_head_that_is_not_true_any_more_does_not_keep_a_lane_reading(sta
 async def test_what_an_old_lane_still_tries_to_settle_has_no_effect_after_starting_over(stage: Stage) -> None:
     _, listener, first, _, _ = await _two_workers(stage)
     [lane] = first.lanes
-    old = lane._progress.take()
-    await first.dispatcher.start_over()
+    old = lane.cursor.take()
+    await first.dispatcher.reset()
     assert not await stage.store.settle(old)
-    assert first.dispatcher.lanes == 1
+    assert first.dispatcher.lane_count == 1
     assert (await stage.counts(listener)).position == 0
 
 
@@ -510,11 +510,11 @@ async def test_a_drain_gives_up_idle_lanes_and_those_with_something_under_way(st
     for _ in range(5):
         await stage.listener(idle)
     await stage.take_free(first)
-    assert sum(worker.dispatcher.lanes for worker in stage.workers) == 6
+    assert sum(worker.dispatcher.lane_count for worker in stage.workers) == 6
     draining = asyncio.ensure_future(first.dispatcher.drain(20))
-    await until(lambda: first.dispatcher.lanes == 0)
+    await until(lambda: first.dispatcher.lane_count == 0)
     await stage.take_free(second)
-    assert second.dispatcher.lanes == 6
+    assert second.dispatcher.lane_count == 6
     await stage.publish(queue, 1)
     assert len(second.courier.sent) == 1
     assert not draining.done()
@@ -542,6 +542,6 @@ async def test_thousands_of_lanes_start_and_are_given_up_quickly(store: Store) -
     for _ in range(1_500):
         await stage.listener(queue)
     await stage.start()
-    assert stage.dispatcher.lanes == 1_500
+    assert stage.dispatcher.lane_count == 1_500
     await stage.dispatcher.drain(5)
     assert await stage.rows("SELECT count(*) FROM cursor WHERE owner IS NULL") == [(1_500,)]

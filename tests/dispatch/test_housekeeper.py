@@ -222,7 +222,7 @@ async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, housekeeper: 
     await housekeeper.purge()
     for table in ("queue", "queue_head", "listener", "cursor", "exception", "attempt", "missed_range", "log", "job"):
         assert await stage.rows(f"SELECT count(*) FROM {table}") == [(0,)], table
-    assert stage.dispatcher.lanes == 0
+    assert stage.dispatcher.lane_count == 0
 
 
 async def test_what_a_deletion_left_is_purged_when_that_is_said_and_not_before(

@@ -8,7 +8,7 @@ import apsw
 import msgspec
 import pytest
 
-from discue.dispatch.lane.throttle import PAUSE_MS, RETRYING_LIMIT
+from discue.dispatch.lane.breaker import PAUSE_MS, RETRYING_LIMIT
 from discue.domain.attempts import decode_detail
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import DeliveryOptions, Listener, Queue
@@ -318,7 +318,7 @@ async def test_of_a_deleted_listener_nothing_more_is_sent_or_recorded(stage: Sta
     await stage.delete_listener(listener)
     await stage.end(stage.courier.under_way[0], badly())
     await stage.publish(queue)
-    assert stage.dispatcher.lanes == 0
+    assert stage.dispatcher.lane_count == 0
     assert stage.courier.under_way == []
     assert await stage.delivery_rows(listener) == []
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
@@ -329,7 +329,7 @@ async def test_a_lane_whose_cursor_was_taken_stops_and_counts_nothing_twice(stag
     await stage.publish(queue, 2)
     await stage.store.write(lambda tx: tx.execute("UPDATE cursor SET owner = 7, token = token + 1"))
     await stage.end(stage.courier.under_way[0], well())
-    assert stage.dispatcher.lanes == 0
+    assert stage.dispatcher.lane_count == 0
     await stage.end(stage.courier.under_way[0], well())
     await stage.publish(queue)
     assert stage.courier.under_way == []
@@ -461,11 +461,11 @@ async def test_a_full_gate_costs_a_held_back_lane_no_turn(store: Store) -> None:
     _, _, _ = await _held_back(stage)
     first_attempts = len([sent for sent in stage.courier.sent if sent.number == 1])
     # Nobody may send while others hold every place.
-    stage.dispatcher.gate.in_flight += 200
+    stage.dispatcher.limiter.in_flight += 200
     await stage.advance(PAUSE_MS)
     assert stage.courier.under_way == []
-    stage.dispatcher.gate.in_flight -= 200
-    stage.dispatcher.gate.call_waiting()
+    stage.dispatcher.limiter.in_flight -= 200
+    stage.dispatcher.limiter.pump_waiting()
     await stage.quiet()
     assert len([sent for sent in stage.courier.sent[first_attempts:] if sent.number == 1]) == 1
 
@@ -566,10 +566,10 @@ async def test_what_a_lane_remembers_goes_when_it_is_not_needed(stage: Stage) ->
         await stage.advance(150_000)
         await stage.end(stage.courier.under_way[::], well())
     [lane] = stage.lanes
-    assert lane._backlog.claimed == set()
+    assert lane.backlog.claimed == set()
     assert lane.is_settled
     assert stage.dispatcher._context.budget.held == 0
-    assert stage.dispatcher.gate.in_flight == 0
+    assert stage.dispatcher.limiter.in_flight == 0
     assert (await stage.counts(listener)).acknowledged == 200
 
 

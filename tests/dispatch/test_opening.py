@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from discue.dispatch.lane import backlog, breaker
-from discue.dispatch.lane.breaker import ALL, CircuitBreaker
+from discue.dispatch.lane.breaker import FAILURES_IN_A_ROW, CircuitBreaker
 from discue.dispatch.lane.endpoint import Endpoint
-from discue.dispatch.lane.throttle import FAILURES_IN_A_ROW
+from discue.dispatch.lane.states import BreakerState
 from discue.domain.egress import parse_target
 from discue.domain.listener_health import Liveness, after_probe
 from discue.domain.model import Listener, Queue
@@ -367,39 +367,44 @@ INACTIVE = Liveness("inactive", 0, 3, in_a_row=-3)
 COMING_BACK = after_probe(INACTIVE, "", 0, 1)
 
 
+def _trials(found: CircuitBreaker) -> int:
+    assert found.state is BreakerState.HALF_OPEN
+    return found.trials
+
+
 def test_an_opening_is_what_the_listener_was_found_to_be() -> None:
-    assert CircuitBreaker(ListenerHealth()).places == ALL
-    assert CircuitBreaker(ListenerHealth(INACTIVE)).is_closed
-    assert CircuitBreaker(ListenerHealth(COMING_BACK)).places == 1
+    assert CircuitBreaker(ListenerHealth()).is_closed
+    assert CircuitBreaker(ListenerHealth(INACTIVE)).is_open
+    assert _trials(CircuitBreaker(ListenerHealth(COMING_BACK))) == 1
 
 
 def test_it_opens_once_and_says_so() -> None:
     found = CircuitBreaker(ListenerHealth(INACTIVE))
-    assert not found.probed(INACTIVE, ())
-    assert found.probed(COMING_BACK, ())
-    assert not found.probed(COMING_BACK, ())
-    assert not found.configured(_endpoint(), _endpoint(config_version=2), ())
-    found.failed(1, 1)
-    assert found.is_closed
-    assert found.configured(_endpoint(), _endpoint(target=parse_target("https://x.example/", "/url")), ())
-    assert found.places == 1
+    assert not found.on_probe(INACTIVE, ())
+    assert found.on_probe(COMING_BACK, ())
+    assert not found.on_probe(COMING_BACK, ())
+    assert not found.configure(_endpoint(), _endpoint(config_version=2), ())
+    found.on_failure(1, 1)
+    assert found.is_open
+    assert found.configure(_endpoint(), _endpoint(target=parse_target("https://x.example/", "/url")), ())
+    assert _trials(found) == 1
 
 
 def test_with_enough_successes_it_is_open_without_limit() -> None:
     found = CircuitBreaker(ListenerHealth(COMING_BACK))
-    for seq in range(breaker.ENOUGH - 1):
-        assert found.places == seq + 1
-        found.succeeded(seq)
-    found.succeeded(breaker.ENOUGH)
-    assert found.places == ALL
-    found.failed(1, 1)
-    assert found.places == ALL
+    for seq in range(breaker.MOST_TRIALS - 1):
+        assert _trials(found) == seq + 1
+        found.on_success(seq)
+    found.on_success(breaker.MOST_TRIALS)
+    assert found.is_closed
+    found.on_failure(1, 1)
+    assert found.is_closed
 
 
 def test_a_closed_one_is_not_opened_by_what_succeeds_late() -> None:
     found = CircuitBreaker(ListenerHealth(INACTIVE))
-    found.succeeded(3)
-    assert found.is_closed
+    found.on_success(3)
+    assert found.is_open
 
 
 async def test_the_sweep_is_stored_until_it_is_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,8 +48,8 @@ async def _states(stage: Stage, queue: Queue, ids: list[str]) -> list[str]:
 async def test_failing_key_with_many_blocked_messages_stops_no_other_key(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("discue.dispatch.lane.throttle.RETRYING_LIMIT", 20)
-    monkeypatch.setattr("discue.dispatch.lane.throttle.FAILURES_IN_A_ROW", 6)
+    monkeypatch.setattr("discue.dispatch.lane.breaker.RETRYING_LIMIT", 20)
+    monkeypatch.setattr("discue.dispatch.lane.breaker.FAILURES_IN_A_ROW", 6)
     queue, listener = await _running(stage)
     await stage.publish_keyed(queue, "a")
     for _ in range(7):
@@ -277,7 +277,7 @@ async def test_redelivery_step_before_the_keys_are_read_lets_no_message_pass(
     await stage.end(stage.courier.under_way[0], badly())
     worker = stage.worker
     [cursor] = worker.dispatcher.owned
-    worker.dispatcher.unowned = lambda: None
+    worker.dispatcher.on_unowned = lambda: None
     await worker.dispatcher.hand_over([cursor])
     [later] = await stage.publish_keyed(queue, "b")
     await redeliver(stage, listener)

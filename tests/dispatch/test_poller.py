@@ -18,7 +18,6 @@ from discue.dispatch.dispatcher import Dispatcher, Sources
 from discue.dispatch.jobs.delayed import Scheduler
 from discue.dispatch.jobs.retention import Housekeeper, RetentionTimes
 from discue.dispatch.jobs.schedules import ScheduleRuns
-from discue.dispatch.lane.context import Reach
 from discue.dispatch.poller import Poller, Watched
 from discue.dispatch.pull.broker import Pulls
 from discue.dispatch.pull.receive import Limits, Means
@@ -82,7 +81,9 @@ class Post:
         self.cache = ControlPlaneCache(store, clock, max_message_bytes=1_000)
         self.lease = Lease(store, row_ids, clock, "all", LEASE_SECONDS)
         sources = Sources(clock, Random(0).random, row_ids)  # noqa: S311 - repeatable
-        self.dispatcher = Dispatcher(store, Reach(self.courier, Scout()), LIMITS, sources, self.log, self.lease)
+        self.dispatcher = Dispatcher(
+            store, send=self.courier, probe=Scout(), limits=LIMITS, sources=sources, log=self.log, lease=self.lease
+        )
         self.ownership = Ownership(store, self.dispatcher, self.lease, clock, self.log)
         self.housekeeper = Housekeeper(
             store, self.cache, self.dispatcher, clock, TIMES, keeps_house=lambda: self.ownership.keeps_house
@@ -100,7 +101,7 @@ class Post:
             self.pulls,
         )
         self.watch = Poller(store, watched, clock, self.log)
-        self.lease.lost, self.lease.regained = self.dispatcher.drop_all, self.dispatcher.resumed
+        self.lease.lost, self.lease.regained = self.dispatcher.drop_all, self.dispatcher.on_lease_renewed
         self.polls: list[Sequence[QueueKey]] = []
         self.polls_at_once = self.most_polls_at_once = 0
         self.slow_seconds = 0.0
@@ -112,8 +113,8 @@ class Post:
     async def begin(self) -> None:
         await self.cache.open()
         await self.lease.join()
-        self.store.on_append = self.dispatcher.appended
-        self.cache.follow(self.dispatcher.changed)
+        self.store.on_append = self.dispatcher.on_appended
+        self.cache.follow(self.dispatcher.on_change)
         await self.ownership.begin(())
         self.polls.clear()
 
@@ -210,7 +211,7 @@ async def test_what_others_stored_is_found_by_looking_without_any_hint(post: Pos
     await join_elsewhere(elsewhere)
     queue = await make_queue(elsewhere)
     post.run()
-    await post.until(lambda: post.dispatcher.lanes)
+    await post.until(lambda: post.dispatcher.lane_count)
     message = await publish(elsewhere, queue, 1)
     await post.until(lambda: post.courier.ids == [message])
 
@@ -328,7 +329,7 @@ async def test_after_a_loss_everything_is_read_again_and_first_the_lease_is_rene
     [lane] = post.dispatcher._lanes
     known = await post.cache.queue(queue.organization, queue.public_id)
     called: list[str] = []
-    for part, name in ((post.lease, "renew"), (post.cache, "start_over"), (post.dispatcher, "start_over")):
+    for part, name in ((post.lease, "renew"), (post.cache, "start_over"), (post.dispatcher, "reset")):
         monkeypatch.setattr(part, name, partial(_noted, called, type(part).__name__, getattr(part, name)))
     post.watch.lost()
     assert not post.lease.may_judge()
@@ -374,7 +375,7 @@ async def test_one_that_was_declared_dead_drops_its_lanes_and_takes_them_again(p
     await elsewhere.write(partial(workers.release_cursors, dead=first, limit=10))
     post.watch.lost()
     await post.look()
-    assert lane.closed
+    assert lane.is_closed
     assert post.lease.session_id != first
     assert [again.record.owner for again in post.dispatcher._lanes] == [post.lease.session_id]
 

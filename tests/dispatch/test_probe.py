@@ -6,8 +6,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from discue.dispatch.lane import probe
-from discue.dispatch.lane.probe import ProbeSender
+from discue.dispatch.lane import probes
+from discue.dispatch.lane.probes import ProbeSender
 from discue.domain.egress import EgressPolicy, IPAddress, parse_target
 from discue.domain.listener_health import probe_error
 from discue.sending.fetch import Fetcher, FetchResult
@@ -62,7 +62,7 @@ async def test_what_a_server_does_is_what_is_said_of_it(
     script: Script, error: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if error == "no answer in time":
-        monkeypatch.setattr(probe, "PROBE_TIMEOUT_SECONDS", 0.3)
+        monkeypatch.setattr(probes, "PROBE_TIMEOUT_SECONDS", 0.3)
     async with ScriptedServer([script]) as server:
         found = await _probed(f"http://live.example:{server.port}/live")
     assert probe_error(found.error, found.status) == error

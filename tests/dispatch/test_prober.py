@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from discue.dispatch.lane import probes
-from discue.dispatch.lane.health_writer import LATE_MS
+from discue.dispatch.lane.probes import LATE_MS
 from discue.domain.model import Listener, Queue
 from discue.store.engine import Work
 from tests.dispatch.stage import Stage, badly, until, well
@@ -195,7 +195,7 @@ async def test_a_deleted_listener_is_not_probed_any_more(stage: Stage) -> None:
     await stage.delete_listener(listener)
     await stage.advance(60 * MINUTE)
     assert len(stage.scout.asked) == 1
-    assert stage.dispatcher.prober.places == 0
+    assert stage.dispatcher.prober.url_count == 0
 
 
 async def test_without_a_lease_nothing_is_probed(stage: Stage) -> None:
@@ -266,7 +266,7 @@ async def test_a_worker_that_died_leaves_the_state_behind_and_who_lost_a_cursor_
     found = await stage.liveness(listener)
     assert (found.state, found.success_count, found.failure_count) == ("inactive", 0, 3)
     await stage.start()
-    assert stage.lanes[0].breaker.is_closed
+    assert stage.lanes[0].breaker.is_open
 
 
 async def test_a_start_spreads_the_probes_of_those_it_finds(stage: Stage) -> None:

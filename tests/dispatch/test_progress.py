@@ -45,8 +45,8 @@ MISSED = Settlement("missed", 0, False, "no_retry")
 
 def test_a_success_in_order_moves_the_position_and_costs_no_row() -> None:
     progress = CursorState(RECORD)
-    progress.attempted(attempt_record(RECORD, 1, 11, 1, well()))
-    progress.succeed(11, NOON, excepted=False)
+    progress.add_attempt(attempt_record(RECORD, 1, 11, 1, well()))
+    progress.acknowledge(11, NOON, has_row=False)
     taken = progress.take()
     assert (taken.token, taken.version, taken.position, taken.ahead) == (4, 7, 11, None)
     assert (taken.acknowledged, taken.missed, taken.retrying, taken.last_success_at) == (6, 1, 2, NOON)
@@ -55,16 +55,16 @@ def test_a_success_in_order_moves_the_position_and_costs_no_row() -> None:
 
 def test_a_success_out_of_order_is_kept_ahead_of_the_position() -> None:
     progress = CursorState(RECORD)
-    progress.succeed(13, NOON, excepted=False)
+    progress.acknowledge(13, NOON, has_row=False)
     assert (progress.take().position, progress.take().ahead) == (10, b"\x04")
-    progress.succeed(11, NOON, excepted=False)
-    progress.succeed(12, NOON, excepted=False)
+    progress.acknowledge(11, NOON, has_row=False)
+    progress.acknowledge(12, NOON, has_row=False)
     assert (progress.take().position, progress.take().ahead) == (13, None)
 
 
 def test_a_first_failure_is_a_row_that_waits_and_the_cursor_goes_on() -> None:
     progress = CursorState(RECORD)
-    progress.fail(11, 1, RETRY, NOON, excepted=False)
+    progress.fail(11, 1, RETRY, NOON, has_row=False)
     taken = progress.take()
     assert taken.delivery_rows == (DeliveryRow(11, "retry", 1, NOON + 5_000, "failed"),)
     assert (taken.position, taken.retrying, taken.missed, taken.last_failure_at) == (11, 3, 1, NOON)
@@ -72,7 +72,7 @@ def test_a_first_failure_is_a_row_that_waits_and_the_cursor_goes_on() -> None:
 
 def test_a_further_failure_changes_the_row_and_counts_nothing_again() -> None:
     progress = CursorState(RECORD)
-    progress.fail(5, 2, RETRY, NOON, excepted=True)
+    progress.fail(5, 2, RETRY, NOON, has_row=True)
     taken = progress.take()
     assert taken.delivery_rows == (DeliveryRow(5, "retry", 2, NOON + 5_000, "failed"),)
     assert (taken.position, taken.retrying) == (10, 2)
@@ -80,8 +80,8 @@ def test_a_further_failure_changes_the_row_and_counts_nothing_again() -> None:
 
 def test_the_last_failure_is_missed_and_waits_no_more() -> None:
     progress = CursorState(RECORD)
-    progress.fail(5, 12, MISSED, NOON, excepted=True)
-    progress.fail(11, 1, MISSED, NOON, excepted=False)
+    progress.fail(5, 12, MISSED, NOON, has_row=True)
+    progress.fail(11, 1, MISSED, NOON, has_row=False)
     taken = progress.take()
     assert [(row.seq, row.state, row.due_at) for row in taken.delivery_rows] == [
         (5, "missed", NOON),
@@ -92,16 +92,16 @@ def test_the_last_failure_is_missed_and_waits_no_more() -> None:
 
 def test_a_retry_that_succeeds_takes_its_row_away() -> None:
     progress = CursorState(RECORD)
-    progress.succeed(5, NOON, excepted=True)
+    progress.acknowledge(5, NOON, has_row=True)
     taken = progress.take()
     assert (taken.resolved, taken.retrying, taken.acknowledged) == ((5,), 1, 6)
 
 
 def test_a_row_that_was_never_stored_is_not_stored_when_it_is_resolved_first() -> None:
     progress = CursorState(RECORD)
-    progress.depart(11, 1, NOON)
+    progress.detach(11, 1, NOON)
     assert (progress.retrying, progress.window.position) == (3, 11)
-    progress.succeed(11, NOON, excepted=True)
+    progress.acknowledge(11, NOON, has_row=True)
     taken = progress.take()
     assert (taken.delivery_rows, taken.resolved, taken.retrying, taken.acknowledged) == ((), (11,), 2, 6)
 
@@ -109,8 +109,8 @@ def test_a_row_that_was_never_stored_is_not_stored_when_it_is_resolved_first() -
 def test_consecutive_messages_missed_for_one_reason_are_one_range() -> None:
     progress = CursorState(RECORD)
     for seq in (11, 12, 13, 15):
-        progress.miss(seq, seq, "too_old", NOON)
-    progress.miss(16, 19, "expired", NOON)
+        progress.miss_range(seq, seq, "too_old", NOON)
+    progress.miss_range(16, 19, "expired", NOON)
     taken = progress.take()
     assert taken.missed_ranges == (
         MissedRange(11, 13, "too_old", NOON),
@@ -125,13 +125,13 @@ def test_deleted_messages_are_stepped_over_and_counted_nowhere() -> None:
     progress.skip(11, 14)
     taken = progress.take()
     assert (taken.position, taken.acknowledged, taken.missed, taken.retrying) == (14, 5, 1, 2)
-    progress.forget(5)
+    progress.drop_row(5)
     assert (progress.retrying, progress.take().resolved) == (1, (5,))
 
 
 def test_a_retry_that_is_too_old_is_missed() -> None:
     progress = CursorState(RECORD)
-    progress.expire(5, 3, "too_old", NOON)
+    progress.miss_retry(5, 3, "too_old", NOON)
     taken = progress.take()
     assert taken.delivery_rows == (DeliveryRow(5, "missed", 3, NOON, "too_old"),)
     assert (taken.retrying, taken.missed) == (1, 2)
@@ -139,12 +139,12 @@ def test_a_retry_that_is_too_old_is_missed() -> None:
 
 def test_what_was_taken_is_not_taken_again_and_the_next_expects_the_next_version() -> None:
     progress = CursorState(RECORD)
-    progress.attempted(attempt_record(RECORD, 1, 11, 1, badly()))
-    progress.fail(11, 1, RETRY, NOON, excepted=False)
-    assert (progress.dirty, progress.unstored) == (True, 1)
+    progress.add_attempt(attempt_record(RECORD, 1, 11, 1, badly()))
+    progress.fail(11, 1, RETRY, NOON, has_row=False)
+    assert (progress.dirty, progress.unflushed) == (True, 1)
     first = progress.take()
-    progress.stored()
-    assert (progress.dirty, progress.unstored) == (False, 0)
+    progress.on_stored()
+    assert (progress.dirty, progress.unflushed) == (False, 0)
     second = progress.take()
     assert (first.version, second.version) == (7, 8)
     assert (second.attempts, second.delivery_rows, second.resolved) == ((), (), ())
@@ -170,15 +170,15 @@ def _trace(size: int) -> Trace:
 
 def test_what_is_kept_of_an_attempt_goes_with_its_record() -> None:
     progress = CursorState(RECORD)
-    progress.attempted(attempt_record(RECORD, 8, 11, 1, badly()))
-    progress.fail(11, 1, RETRY, NOON, excepted=False)
-    progress.describe(8, _trace(10), RETRY.due_at)
+    progress.add_attempt(attempt_record(RECORD, 8, 11, 1, badly()))
+    progress.fail(11, 1, RETRY, NOON, has_row=False)
+    progress.add_detail(8, _trace(10), RETRY.due_at)
     taken = progress.take()
     assert [attempt.id for attempt in taken.attempts] == [8]
     [(attempt, content)] = taken.details
     assert (attempt, decode_detail(content).next_attempt_at) == (8, NOON + 5_000)
-    progress.stored()
-    assert (progress.dirty, progress.unstored) == (False, 0)
+    progress.on_stored()
+    assert (progress.dirty, progress.unflushed) == (False, 0)
     assert progress.take().details == ()
 
 
@@ -186,16 +186,16 @@ def test_what_is_kept_of_an_attempt_goes_with_its_record() -> None:
 def test_of_much_that_is_kept_a_part_goes_with_each_settle_and_holds_its_places_until_then(sizes: list[int]) -> None:
     progress = CursorState(RECORD)
     for number, size in enumerate(sizes):
-        progress.attempted(attempt_record(RECORD, number, 11 + number, 1, badly()))
-        progress.describe(number, _trace(size), 0)
+        progress.add_attempt(attempt_record(RECORD, number, 11 + number, 1, badly()))
+        progress.add_detail(number, _trace(size), 0)
     taken = [progress.take()]
     while progress.dirty:
-        progress.stored()
-        assert progress.unstored == len(sizes) - sum(len(each.details) for each in taken)
+        progress.on_stored()
+        assert progress.unflushed == len(sizes) - sum(len(each.details) for each in taken)
         taken.append(progress.take())
-    progress.stored()
-    assert progress.unstored == 0
+    progress.on_stored()
+    assert progress.unflushed == 0
     assert [attempt.id for attempt in taken[0].attempts] == list(range(len(sizes)))
     assert [attempt for each in taken for attempt, _ in each.details] == list(range(len(sizes)))
     assert all(each.bytes <= 1 << 19 or len(each.details) == 1 for each in taken)
-    assert not progress.overflows
+    assert progress.fits_one_flush

@@ -31,16 +31,12 @@ from discue.dispatch import dispatcher, registry, timers
 from discue.dispatch.lane import (
     backlog,
     breaker,
-    expiry,
-    handover_outcomes,
-    health_writer,
-    inherited_requests,
     lane,
     probes,
     redelivery,
     selector,
-    throttle,
 )
+from discue.dispatch.lane import handover as lane_handover
 from discue.domain import window
 from discue.domain.attempts import Outcome
 from discue.domain.messages import MessageOptions
@@ -61,22 +57,18 @@ SMALL_SPAN = 16
 TINY = {
     window: {"SPAN": SMALL_SPAN},
     lane: {"SPAN": SMALL_SPAN},
-    selector: {"_RELIEF": SMALL_SPAN // 2, "WAITING_HELD": 3},
+    selector: {"_ROOM": SMALL_SPAN // 2, "WAITING_HELD": 3},
     delivery_rows: {"_KEYS_READ": 2, "BLOCKING_ROWS": 2},
     redelivery: {"WAITING_RETRIES": 3},
-    expiry: {"_EXPIRED_AT_ONCE": 2},
-    backlog: {"SPAN": SMALL_SPAN, "_PAGE_ROWS": 4, "_DUE_ROWS": 2, "_HINTS_HELD": 4},
+    backlog: {"SPAN": SMALL_SPAN, "_PAGE_ROWS": 4, "_DUE_ROWS": 2, "_NOTIFIED_HELD": 4, "_MISSED_PER_STEP": 2},
     # Days go by while a request is under way.
-    inherited_requests: {"_LONGEST_WAIT_MS": 1 << 60},
+    lane_handover: {"REPORT_GRACE_MS": 1 << 60, "_ENDS_PER_WRITE": 2},
     handover: {"_ROWS": 2},
-    handover_outcomes: {"_ENDS_AT_ONCE": 2},
-    throttle: {"RETRYING_LIMIT": 5, "FAILURES_IN_A_ROW": 6},
-    dispatcher: {"_RELEASED_AT_ONCE": 1},
-    registry: {"_LANES_READ": 2, "_CURSORS_AT_ONCE": 2},
+    dispatcher: {"_RELEASED_PER_WRITE": 1},
+    registry: {"_LANES_PER_READ": 2, "_CURSORS_PER_CLAIM": 2},
     timers: {"_SUPERSEDED_KEPT": 4},
-    probes: {"PROBES_AT_ONCE": 3},
-    health_writer: {"_AT_ONCE": 2},
-    breaker: {"ENOUGH": 2},
+    probes: {"PROBES_AT_ONCE": 3, "_RECORDS_PER_WRITE": 2},
+    breaker: {"MOST_TRIALS": 2, "RETRYING_LIMIT": 5, "FAILURES_IN_A_ROW": 6},
 }
 TINY_LIMITS = msgspec.structs.replace(LIMITS, max_in_flight=12, listener_max_in_flight=3, tail_buffer_bytes=40)
 MOST_WORKERS = 3
@@ -368,7 +360,7 @@ class Promises(RuleBasedStateMachine):
             return
         worker.lease.holds = holds
         if holds:
-            worker.dispatcher.resumed()
+            worker.dispatcher.on_lease_renewed()
 
     def under_way(self) -> list[tuple[Worker, Sent]]:
         return [(worker, sent) for worker in self.stage.workers for sent in worker.courier.under_way]
@@ -382,7 +374,7 @@ class Promises(RuleBasedStateMachine):
 
     async def started_over(self, worker: Worker) -> None:
         self.excuse(worker)
-        await worker.dispatcher.start_over()
+        await worker.dispatcher.reset()
 
     async def missed_too_old(self) -> None:
         for worker in self.stage.workers:
@@ -413,7 +405,7 @@ class Promises(RuleBasedStateMachine):
             number += 1
         await draining
         if worker not in self.robbed:
-            assert worker.dispatcher.under_way == 0
+            assert worker.dispatcher.handover_in_flight == 0
             self.recent.clear()
         await self.left(worker)
 
@@ -500,7 +492,7 @@ class Promises(RuleBasedStateMachine):
         worker.dispatcher.wake()
 
     async def looked(self, worker: Worker) -> None:
-        worker.dispatcher.look_for_guests()
+        worker.dispatcher.check_inherited()
 
     def take_note(self) -> None:
         """Everything that was sent until now was in order."""
@@ -572,17 +564,17 @@ class Promises(RuleBasedStateMachine):
     def limits_are_kept(self) -> None:
         for worker in self.stage.workers:
             running = worker.dispatcher
-            assert running.gate.in_flight == len(worker.courier.under_way) <= TINY_LIMITS.max_in_flight
+            assert running.limiter.in_flight == len(worker.courier.under_way) <= TINY_LIMITS.max_in_flight
             assert running._context.budget.held == sum(
                 len(entry.body)
                 for each in worker.lanes
-                for entry in (*each._backlog.new, *chain(*each._backlog.waiting._by_key.values()))
+                for entry in (*each.backlog.new, *chain(*each.backlog.waiting._by_key.values()))
             )
             assert len(running.timers) <= 2 * (2 * len(self.listeners) + self.replays + 1) + 5
-            assert running.prober._gate.in_flight == len(worker.scout.under_way) <= 3
-            assert running.prober.places <= len(worker.lanes)
-            assert all(len(each._backlog.claimed) <= 100 for each in worker.lanes)
-            assert running._context.hosts <= set(worker.lanes)
+            assert running.prober._limiter.in_flight == len(worker.scout.under_way) <= 3
+            assert running.prober.url_count <= len(worker.lanes)
+            assert all(len(each.backlog.claimed) <= 100 for each in worker.lanes)
+            assert running._context.inheriting <= set(worker.lanes)
 
     @invariant()
     def counts_add_up(self) -> None:
@@ -640,8 +632,8 @@ class Promises(RuleBasedStateMachine):
             await self.stage.advance(LONGEST_WAIT_MS)
         assert await self.pending() == 0
         for worker in self.stage.workers:
-            assert worker.dispatcher.under_way == 0
-            assert all(each.is_settled and each._backlog.claimed == set() for each in worker.lanes)
+            assert worker.dispatcher.handover_in_flight == 0
+            assert all(each.is_settled and each.backlog.claimed == set() for each in worker.lanes)
 
     async def everything_ended(self) -> None:
         await self.stage.take_free()

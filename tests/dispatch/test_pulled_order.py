@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from discue.control.pulls import Action, LeasedMessage
+from discue.dispatch.lane.breaker import RETRYING_LIMIT
 from discue.dispatch.lane.redelivery import WAITING_RETRIES
-from discue.dispatch.lane.throttle import RETRYING_LIMIT
 from discue.dispatch.pull.broker import Pulls
 from discue.domain.errors import Unavailable
 from discue.domain.model import DeliveryOptions

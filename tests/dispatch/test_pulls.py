@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from discue.control.pulls import PullTarget
-from discue.dispatch.lane.throttle import PAUSE_MS
+from discue.dispatch.lane.breaker import PAUSE_MS
 from discue.dispatch.pull.receive import Brought
 from discue.dispatch.pull.waiters import Desk
 from discue.domain.errors import Conflict, NotFound

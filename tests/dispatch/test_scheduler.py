@@ -37,7 +37,7 @@ class Scheduling:
         dispatcher, scheduler = stage.dispatcher, self.scheduler
 
         def appended(appended: Appended) -> None:
-            dispatcher.appended(appended)
+            dispatcher.on_appended(appended)
             scheduler.appended(appended)
 
         stage.store.on_append = appended

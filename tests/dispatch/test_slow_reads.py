@@ -103,10 +103,10 @@ async def test_a_request_of_its_own_that_ends_while_a_lane_looks_for_guests_is_n
     second = await stage.join()
     await stage.move(first, second)
     await stage.move(second, first)
-    await slow.begin(first.dispatcher.look_for_guests)
+    await slow.begin(first.dispatcher.check_inherited)
     first.courier.end_all(well())
     await _stored(stage)
-    assert first.dispatcher.under_way == 0
+    assert first.dispatcher.handover_in_flight == 0
     await slow.arrive()
     await stage.look_for_guests()
     assert len(first.courier.sent) == 1
@@ -155,11 +155,11 @@ async def test_a_lane_that_is_handed_over_while_it_is_read_again_stays_away(stag
     queue, listener = await _running(stage)
     first = stage.worker
     second = await stage.join()
-    change = lambda: first.dispatcher.changed("listener", listener.organization, listener.id)  # noqa: E731
+    change = lambda: first.dispatcher.on_change("listener", listener.organization, listener.id)  # noqa: E731
     await slow.begin(change)
     await first.dispatcher.hand_over(tuple(first.dispatcher.owned))
     await slow.arrive()
-    assert first.dispatcher.lanes == 0
+    assert first.dispatcher.lane_count == 0
     await stage.take_free(second)
     await stage.publish(queue)
     assert (len(first.courier.sent), len(second.courier.sent)) == (0, 1)
@@ -176,7 +176,7 @@ async def test_what_a_lost_incarnation_was_reading_makes_no_lanes(stage: Stage, 
     await slow.begin(_spawned(worker.dispatcher.take([key])))
     worker.dispatcher.drop_all()
     await slow.arrive()
-    assert worker.dispatcher.lanes == 0
+    assert worker.dispatcher.lane_count == 0
 
 
 async def test_what_was_being_read_makes_no_lanes_when_everything_is_read_again(stage: Stage, slow: Slow) -> None:
@@ -186,12 +186,12 @@ async def test_what_was_being_read_makes_no_lanes_when_everything_is_read_again(
     await worker.dispatcher.hand_over([key])
     await stage.append(queue, 1)
     await slow.begin(_spawned(worker.dispatcher.take([key])))
-    starting_over = asyncio.ensure_future(worker.dispatcher.start_over())
+    starting_over = asyncio.ensure_future(worker.dispatcher.reset())
     await asyncio.sleep(0)
     await slow.arrive()
     await starting_over
     await stage.quiet()
-    assert worker.dispatcher.lanes == 1
+    assert worker.dispatcher.lane_count == 1
     await stage.end(worker.courier.under_way[::], well())
     assert len(worker.courier.sent) == 1
     assert (await stage.counts(listener)).acknowledged == 1
@@ -232,7 +232,7 @@ async def test_a_lane_that_is_dropped_before_its_reading_begins_holds_nothing(st
     queue, _ = await _running(stage)
     stage.store.on_append = lambda _: None
     await stage.append(queue, 3)
-    stage.dispatcher.heard([((queue.organization, queue.id), 3)])
+    stage.dispatcher.on_heads([((queue.organization, queue.id), 3)])
     stage.dispatcher.drop_all()
     await stage.quiet()
     assert stage.dispatcher._context.budget.held == 0
@@ -317,10 +317,10 @@ async def test_a_guest_is_counted_once_however_often_it_is_seen(stage: Stage) ->
     engine = stage.store.engine
     assert isinstance(engine, Paced)
     engine.slow = "before"
-    second.dispatcher.look_for_guests()
+    second.dispatcher.check_inherited()
     await until(lambda: engine.got_stuck == 1)
     for _ in range(2):
-        second.dispatcher.look_for_guests()
+        second.dispatcher.check_inherited()
         for _ in range(10):
             await asyncio.sleep(0)
     engine.hurry()
@@ -384,7 +384,7 @@ async def test_a_lane_with_thousands_beside_it_does_not_keep_others_from_reading
     stage.store.on_append = lambda _: None
     await stage.append(queue, 1)
     engine.slow = "reading"
-    stage.dispatcher.heard([((queue.organization, queue.id), 1)])
+    stage.dispatcher.on_heads([((queue.organization, queue.id), 1)])
     for _ in range(50):
         await asyncio.sleep(0)
     assert engine.got_stuck == 3

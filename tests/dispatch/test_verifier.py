@@ -306,7 +306,7 @@ async def test_a_worker_that_starts_with_an_unverified_domain_waits_too(house: H
         await shop.listener()
         await stage.publish(shop.queue)
         await stage.start()
-        assert stage.dispatcher.lanes == 1
+        assert stage.dispatcher.lane_count == 1
         assert stage.courier.sent == []
         await shop.verify(house.verifier())
         assert len(stage.courier.sent) == 1

@@ -16,12 +16,12 @@ from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.lane import endpoint, lane
 from discue.dispatch.lane.cursor_state import CursorState
-from discue.dispatch.lane.fair_share import FairShare
-from discue.dispatch.lane.inherited_requests import InheritedRequests
+from discue.dispatch.lane.handover import InheritedRequests
 from discue.dispatch.lane.lane import Lane
+from discue.dispatch.lane.limits import FairShare
 from discue.dispatch.lane.ordering import Ordering
-from discue.dispatch.lane.replay import ReplayLane
-from discue.dispatch.lane.replay_state import ReplayCursorState
+from discue.dispatch.lane.replay import ReplayCursorState, ReplayLane
+from discue.dispatch.lane.selector import Start
 from discue.dispatch.pull.session import Ledger
 from discue.domain.messages import Entry
 from discue.domain.rate import RateLimit, TokenBucket
@@ -143,43 +143,43 @@ def never_follows_the_feed() -> None:
 
 
 def believes_what_it_read_before_an_outage() -> None:
-    def doubt(_self: Dispatcher) -> None:
+    def invalidate(_self: Dispatcher) -> None:
         """Lanes go on with what they hold."""
 
-    async def start_over(self: Dispatcher) -> None:
-        self.resumed()
+    async def reset(self: Dispatcher) -> None:
+        self.on_lease_renewed()
 
-    put(Dispatcher, "doubt", doubt)
-    put(Dispatcher, "start_over", start_over)
+    put(Dispatcher, "invalidate", invalidate)
+    put(Dispatcher, "reset", reset)
 
 
 def takes_guests_for_gone() -> None:
-    def is_under_way(_self: InheritedRequests, _guest: object, _ours: object, _waited_ms: int) -> bool:
+    def is_in_flight(_self: InheritedRequests, _request: object, _here: object, _waited_seconds: float) -> bool:
         return False
 
-    put(InheritedRequests, "_is_under_way", is_under_way)
+    put(InheritedRequests, "_is_in_flight", is_in_flight)
 
 
 def hands_over_without_its_flights() -> None:
-    def depart(self: CursorState, seq: int, *_others: object, **_named: object) -> None:
+    def detach(self: CursorState, seq: int, *_others: object, **_named: object) -> None:
         self.window.settle(seq)
         self.dirty = True
 
-    put(CursorState, "depart", depart)
+    put(CursorState, "detach", detach)
 
 
 def forgets_keys_at_a_takeover() -> None:
-    def show(self: Ordering, _rows: object, _owner_may_write: object) -> None:
-        self.is_known = True
+    def add_rows(self: Ordering, _rows: object, _owner_may_write: object, *, complete: bool) -> None:
+        self.is_known |= complete
 
-    put(Ordering, "show", show)
+    put(Ordering, "add_rows", add_rows)
 
 
 def never_expires() -> None:
-    def given_up(*_of: object) -> str:
+    def drop_reason(*_of: object) -> str:
         return ""
 
-    put(Lane, "given_up", given_up)
+    put(Lane, "drop_reason", drop_reason)
 
 
 def takes_over_with_a_full_bucket() -> None:
@@ -215,10 +215,10 @@ def forgets_acknowledgements() -> None:
 
 
 def leaves_some_out_of_replays() -> None:
-    def wants(_self: ReplayLane, entry: Entry) -> bool:
+    def accepts(_self: ReplayLane, entry: Entry) -> bool:
         return entry.seq % 7 > 0
 
-    put(ReplayLane, "wants", wants)
+    put(ReplayLane, "accepts", accepts)
 
 
 def replays_beyond_the_end() -> None:
@@ -238,10 +238,10 @@ def never_says_how_far_a_replay_is() -> None:
 
 
 def sends_replays_beside_the_limits() -> None:
-    def may_begin(_self: FairShare, _lane: object) -> bool:
+    def may_start(_self: FairShare, _lane: object) -> bool:
         return True
 
-    put(FairShare, "may_begin", may_begin)
+    put(FairShare, "may_start", may_start)
 
 
 def loses_what_is_redelivered() -> None:
@@ -263,14 +263,14 @@ def ignores_keys_in_replays() -> None:
 
 
 def lets_redelivered_messages_take_keys() -> None:
-    send = Lane.send
+    send = Lane._send
 
-    def begin(self: Lane, entry: Entry, number: int, *, is_retry: bool) -> None:
-        if is_retry and self._progress.ordering is not None:
-            self._progress.ordering.begins(entry)
-        send(self, entry, number, is_retry=is_retry)
+    def begin(self: Lane, start: Start) -> None:
+        if start.is_retry and self.cursor.ordering is not None:
+            self.cursor.ordering.begin(start.entry)
+        send(self, start)
 
-    put(Lane, "send", begin)
+    put(Lane, "_send", begin)
 
 
 def lets_messages_pass_missed_ones() -> None:
@@ -283,7 +283,7 @@ def lets_messages_pass_missed_ones() -> None:
 
 
 def lets_everything_through_its_filters() -> None:
-    put(endpoint.Endpoint, "wants", lambda _self, _entry: True)
+    put(endpoint.Endpoint, "accepts", lambda _self, _entry: True)
 
 
 BUGS: dict[str, Callable[[], None]] = {

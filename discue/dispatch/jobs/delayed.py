@@ -36,7 +36,7 @@ class Scheduler:
         keeps_house: Callable[[], bool],
     ) -> None:
         self._store = store
-        self.heard: Callable[[Iterable[tuple[QueueKey, int]]], None] = dispatcher.heard
+        self.heard: Callable[[Iterable[tuple[QueueKey, int]]], None] = dispatcher.on_heads
         """Who is told how far logs go since."""
         self._runs = runs
         self._clock = clock

@@ -1,139 +1,139 @@
-"""What a lane has read and not sent yet, and reading more: new messages from the log, retries from the exceptions."""
+# The store has everything that waits; the backlog holds a short stretch of it in two queues, `new` and `retries`.
+# Whatever is dropped here is read again when it is needed.
+#
+# New messages come from notifications while the lane has caught up with the log, and from pages of the log while it is
+# behind. Retries come from rows in the order of their due times; after the circuit breaker was open a sweep reads them
+# in the order of the log instead, due or not.
+"""The messages that a lane has read and not sent yet, and reading more of them."""
 
 from collections import deque
-from collections.abc import Callable, Container, Coroutine, Iterable
-from functools import partial
-from typing import Any
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Final
 
-from discue.dispatch.lane.budget import BodyBudget
-from discue.dispatch.lane.cursor_state import CursorState
-from discue.dispatch.lane.reads import LimitedReads
-from discue.dispatch.lane.waiting import WaitingByKey
+from discue.dispatch.delivery_rules import Gap, steps_of_page
+from discue.dispatch.lane.ordering import WaitingByKey
+from discue.dispatch.lane.store_check import READ_RETRY_MS
+from discue.domain.errors import Unavailable
 from discue.domain.messages import Entry
 from discue.domain.window import SPAN
-from discue.store.cursors import LaneRecord
-from discue.store.delivery_rows import DueRetries, DueRetry, read_due, read_sweep
+from discue.store.delivery_rows import DueRetry, read_due, read_sweep, retries_up_to
 from discue.store.engine import LogPage, Settle
 from discue.store.listener_health import Sweep
+from discue.store.message_log import last_seq_stored_before
 
-_ENDLESS = (1 << 63) - 1
-_PAGE_ROWS = 128
-_PAGE_BYTES = 1 << 20
-_DUE_ROWS = 32
-_HINTS_HELD = 256
+if TYPE_CHECKING:
+    from discue.dispatch.lane.context import LaneContext
+    from discue.dispatch.lane.lane import Lane
+
+_ENDLESS: Final = (1 << 63) - 1
+_PAGE_ROWS: Final = 128
+_PAGE_BYTES: Final = 1 << 20
+_DUE_ROWS: Final = 32
+_NOTIFIED_HELD: Final = 256
+"""How many messages may be held that came with notifications."""
+_MISSED_PER_STEP: Final = 500
 
 
 class Backlog:
-    """Two queues in memory, each a short stretch of what waits in the store.
-
-    `due_at` is when to look for retries again, 0 when none is known. `wake_at` is asked to call the lane then.
-    `claimed` are the exceptions that the store still shows as they were: under way, about to be, or
-    ended and not stored. `readings` is another number when what was being read is not wanted any more.
-    """
+    """Two queues in memory, each a short stretch of what waits in the store."""
 
     __slots__ = (
         "_budget",
-        "_fetching",
+        "_changed_during_read",
+        "_context",
         "_has_swept",
-        "_key",
-        "_progress",
-        "_queue",
-        "_reads",
-        "_start_seq",
-        "_stored_meanwhile",
+        "_in_flight",
+        "_is_reading",
+        "_lane",
+        "_record",
         "_sweep",
-        "_under_way",
         "_until",
-        "_wake_at",
         "claimed",
         "due_at",
+        "epoch",
         "head",
         "new",
         "read_through",
-        "readings",
         "retries",
         "waiting",
     )
 
-    def __init__(
-        self,
-        record: LaneRecord,
-        progress: CursorState,
-        sources: tuple[LimitedReads, BodyBudget],
-        wake_at: Callable[[int], None],
-        under_way: Container[int],
-    ) -> None:
-        self._key = (record.organization, record.listener, record.stream)
-        self._queue = (record.organization, record.queue)
-        self._start_seq = record.start_seq
-        self._progress = progress
-        self._reads, self._budget = sources
-        self._wake_at = wake_at
-        self._under_way = under_way
+    def __init__(self, lane: "Lane", context: "LaneContext", in_flight: Collection[int]) -> None:
+        record = lane.record
+        self._lane = lane
+        self._context = context
+        self._record = record
+        self._budget = context.budget
+        self._in_flight = in_flight
         self.new: deque[Entry] = deque()
         self.waiting = WaitingByKey(self.new, self._budget)
         self.retries: deque[DueRetry] = deque()
         self.claimed: set[int] = set()
+        """Deliveries whose row in the store is out of date: in flight, about to be, or ended and not flushed."""
         self._until = _ENDLESS if record.replay is None else record.replay.until_seq
         self.head = min(record.head, self._until)
+        """The last message of the log that is known of."""
         self.read_through = record.position
+        """Everything up to this seq was read from the log."""
         self.due_at = 1 if record.retrying else 0
-        self._fetching = False
-        self._stored_meanwhile: set[int] = set()
+        """When to read retries again, in milliseconds since the epoch; 0 if none is known."""
+        self.epoch = 0
+        """Changes when what is being read is not needed any more."""
+        self._is_reading = False
+        self._changed_during_read: set[int] = set()
+        """Rows that were flushed while retries were read."""
         self._sweep = record.known.sweep
         self._has_swept = False
-        self.readings = 0
+        """Whether `retries` come from the sweep."""
 
     @property
     def is_behind(self) -> bool:
-        """Whether the log has messages that come next and were not read."""
+        """Whether the next messages of the log have to be read."""
         return self.read_through < self.head and not self.new
 
     @property
-    def is_idle(self) -> bool:
-        """Nothing to send, and nothing to read now or later."""
-        return not self.new and not self.retries and not self.may_fetch
-
-    @property
     def is_empty(self) -> bool:
-        """Nothing is held that could be sent."""
+        """Whether nothing is held that could be sent."""
         return not self.new and not self.retries
 
     @property
-    def may_fetch(self) -> bool:
-        return not self._fetching and (self.is_behind or self.due_at > 0 or self._sweep.is_on)
+    def is_idle(self) -> bool:
+        """Whether there is nothing to send, and nothing to read now or later."""
+        return not self.new and not self.retries and not self._may_read
 
-    def has_due(self, now: int) -> bool:
-        return (0 < self.due_at <= now or self._sweep.is_on) and not self.retries
+    @property
+    def _may_read(self) -> bool:
+        return not self._is_reading and (self.is_behind or self.due_at > 0 or self._sweep.is_on)
 
     def begin_sweep(self) -> None:
-        """What waits for another attempt may have it now. No row changes for that: they are read in their order."""
-        if self._progress.retrying:
-            self._sweep = Sweep(0, self._progress.window.last_settled)
+        """Send all waiting retries now, in the order of the log. Their rows do not change for that."""
+        cursor = self._lane.cursor
+        if cursor.retrying:
+            self._sweep = Sweep(0, cursor.window.last_settled)
 
     def end_sweep(self) -> None:
-        """What was not passed yet waits for its time."""
+        """Let the retries that the sweep has not passed wait for their time."""
         if self._sweep.is_on or self._has_swept:
             self._sweep, self._has_swept = Sweep(), False
             self.unread()
 
     def swept(self) -> Sweep:
-        """How far the sweep has come: whoever goes on from there leaves nothing out that is not stored."""
+        """Return how far the sweep has come. A sweep that goes on from there leaves out nothing that is not flushed."""
         sweep = self._sweep
         if not sweep.is_on and not self._has_swept:
             return Sweep()
         return Sweep(min([sweep.through, *(seq - 1 for seq in self.claimed)]), sweep.until)
 
-    def published(self, entries: tuple[Entry, ...], *, wanted: bool) -> None:
-        """Messages were appended. They are taken as they are only if they continue what was read from the log."""
+    def on_published(self, entries: tuple[Entry, ...], *, may_hold: bool) -> None:
+        """Note that messages were appended, and hold them if they continue what was read."""
         last = entries[-1].seq
-        self.heard(last)
-        if wanted and self.read_through == entries[0].seq - 1 and self._has_room(entries):
+        self.on_head(last)
+        if may_hold and self.read_through == entries[0].seq - 1 and self._has_room(entries):
             self.new.extend(entries)
             self.read_through = last
 
-    def heard(self, head: int) -> bool:
-        """The log goes so far, if that is not known. Others append too, and what they tell comes in any order."""
+    def on_head(self, head: int) -> bool:
+        """Note how far the log goes. False if it is known. Notifications of other workers come in any order."""
         head = min(head, self._until)
         if head <= self.head:
             return False
@@ -141,142 +141,185 @@ class Backlog:
         return True
 
     def take_new(self) -> Entry:
+        """Remove the next new message."""
         entry = self.new.popleft()
         self._budget.give_back(len(entry.body))
         return entry
 
-    def expect(self, due_at: int) -> None:
-        """A retry will be due then."""
+    def expect_retry_at(self, due_at: int) -> None:
+        """Read retries at this time at the latest."""
         if not self.due_at or due_at < self.due_at:
             self.due_at = due_at
-            self._wake_at(due_at)
+            self._lane.wake_at(due_at)
 
-    def stored(self, settle: Settle, under_way: Iterable[int]) -> None:
-        """The store shows now what became of some exceptions."""
-        settled = [*settle.resolved, *(row.seq for row in settle.delivery_rows)]
-        self.claimed.difference_update(settled)
-        if self._fetching:
-            self._stored_meanwhile.update(settled)
-        self.claimed.update(under_way, (retry.seq for retry in self.retries), self._progress.unstored_seqs())
-        # Only now: a look at what is due would not have found them before.
+    def on_flushed(self, settle: Settle, still_claimed: Iterable[int]) -> None:
+        """Note that rows are in the store as memory has them. `still_claimed` have changed again, or are in flight."""
+        if settle.resolved or settle.delivery_rows:
+            flushed = [*settle.resolved, *(row.seq for row in settle.delivery_rows)]
+            self.claimed.difference_update(flushed)
+            if self._is_reading:
+                self._changed_during_read.update(flushed)
+        self.claimed.update(still_claimed, (retry.seq for retry in self.retries), self._lane.cursor.unflushed_seqs())
+        # Only now: a read before the flush would not have found them.
         for row in settle.delivery_rows:
             if row.state == "retry":
-                self.expect(row.due_at)
+                self.expect_retry_at(row.due_at)
 
     def unread(self) -> None:
-        """Forget what was read and not sent: it is read again when it is wanted. So is what is being read now."""
-        # What has waited for its key stands at the front in no order.
+        """Forget what was read and not sent, so that it is read again. The result of a running read is not taken."""
+        # Messages that have waited for their keys are at the front of `new`, in no order.
         unsent = [*(entry.seq for entry in self.new), *self.waiting.first_seqs]
         if unsent:
             self.read_through = min(unsent) - 1
         if self.retries and self._has_swept:
             self._sweep = Sweep(self.retries[0].seq - 1, self._sweep.until)
         self.claimed.difference_update(retry.seq for retry in self.retries)
-        if self._progress.retrying:
+        if self._lane.cursor.retrying:
             self.due_at = 1
         self.drop()
 
     def drop(self) -> None:
-        """Hold nothing any more."""
-        self.readings += 1
-        self.waiting.forget_all()
+        """Remove everything from memory."""
+        self.epoch += 1
+        self.waiting.clear()
         self._budget.give_back(sum(len(entry.body) for entry in self.new))
         self.new.clear()
         self.retries.clear()
 
-    def fetch(self, now: int, *, retries: bool, behind: bool) -> Callable[[], Coroutine[Any, Any, None]]:
-        """To be called at once or later: reads a page of one or both. Until that ends nothing else is read.
+    def needs_retries(self, now: int) -> bool:
+        return (0 < self.due_at <= now or self._sweep.is_on) and not self.retries and not self._is_reading
 
-        It raises Unavailable when nothing was read.
+    @property
+    def needs_page(self) -> bool:
+        return self.is_behind and not self._is_reading
+
+    def read(self, now: int, *, retries: bool, page: bool) -> None:
+        """Read retries, new messages or both in the background. Until that ends nothing else is read."""
+        self._is_reading = True
+        self._context.spawn(self._read(self.epoch, now, retries=retries, page=page))
+
+    async def miss_older_than(self, before: int) -> None:
+        """Miss the messages of a quiet lane that were stored before a time.
+
+        If the listener may not be sent to, this includes retries: they have no turn in which their age is noticed.
         """
-        self._fetching = True
-        return partial(self._fetch, self.readings, now, retries=retries, behind=behind)
+        lane, window = self._lane, self._lane.cursor.window
+        if self.new and self.new[0].stored_at < before:
+            self.unread()
+        last = await self._last_stored_before(
+            before, (window.position, min(self.head, window.first_settled_beyond - 1))
+        )
+        # A missed message that blocks its key has a row. It is found to be too old in its turn.
+        if not lane.is_quiet or self.new or self._record.blocks:
+            return
+        # Messages that were delivered during the read have moved the position.
+        if last > window.position:
+            lane.cursor.miss_range(window.position + 1, last, "too_old", self._context.clock.now())
+            self.read_through = max(self.read_through, last)
+        # In an ordered queue other messages wait behind a retry, and come next when it has its turn.
+        if lane.cursor.retrying and not lane.may_send and lane.cursor.ordering is None:
+            await self._miss_old_retries(before)
 
-    async def _fetch(self, reading: int, now: int, *, retries: bool, behind: bool) -> None:
+    async def _miss_old_retries(self, before: int) -> None:
+        lane, epoch, key = self._lane, self.epoch, self._record.key
+        last = await self._last_stored_before(before, (0, lane.cursor.window.position))
+        found = await self._context.reads.read(lambda tx: retries_up_to(tx, key, last, before, _MISSED_PER_STEP))
+        if epoch != self.epoch or lane.may_send or not lane.is_quiet:
+            return
+        now = self._context.clock.now()
+        for retry in found:
+            if retry.seq in self.claimed:
+                continue
+            self.claimed.add(retry.seq)
+            if retry.is_there:
+                lane.cursor.miss_retry(retry.seq, retry.attempts, "too_old", now)
+            else:
+                lane.cursor.drop_row(retry.seq)
+
+    async def _last_stored_before(self, before: int, bounds: tuple[int, int]) -> int:
+        organization, queue = self._record.organization, self._record.queue
+        return await self._context.reads.read(
+            lambda tx: last_seq_stored_before(tx, organization, queue, bounds, before)
+        )
+
+    async def _read(self, epoch: int, now: int, *, retries: bool, page: bool) -> None:
         try:
-            # What is not wanted any more may be so before this runs at all.
-            if retries and reading == self.readings:
-                await (self._fetch_swept() if self._sweep.is_on else self._fetch_due(now))
-            if behind and reading == self.readings:
-                await self._fetch_page()
+            # The epoch may have changed before this runs at all.
+            if retries and epoch == self.epoch:
+                await (self._read_swept() if self._sweep.is_on else self._read_due(now))
+            if page and epoch == self.epoch:
+                await self._read_page()
+        except Unavailable:
+            # The store logs the cause; the lane only repeats the read.
+            self._lane.wake_at(self._context.clock.now() + READ_RETRY_MS)
+            return
         finally:
-            self._fetching = False
+            self._is_reading = False
+        self._lane.advance()
 
     def _has_room(self, entries: tuple[Entry, ...]) -> bool:
-        if self._fetching or len(self.new) + len(entries) > _HINTS_HELD:
+        if self._is_reading or len(self.new) + len(entries) > _NOTIFIED_HELD:
             return False
         return self._budget.take(sum(len(entry.body) for entry in entries))
 
-    async def _fetch_due(self, now: int) -> None:
-        reading, before = self.readings, self.due_at
+    async def _read_due(self, now: int) -> None:
+        epoch, before, key = self.epoch, self.due_at, self._record.key
         limit = _DUE_ROWS + len(self.claimed)
-        # What is stored while this reads may be due sooner than all that it finds.
+        # A row that is flushed during the read may be due sooner than all that it finds.
         self.due_at = 0
-        self._stored_meanwhile.clear()
+        self._changed_during_read.clear()
         try:
-            found = await self._reads.read(lambda tx: read_due(tx, self._key, now, limit))
+            found = await self._context.reads.read(lambda tx: read_due(tx, key, now, limit))
         except BaseException:
             self.due_at = before
             raise
-        if reading == self.readings:
-            self._take_due(found)
-
-    def _take_due(self, found: DueRetries) -> None:
+        if epoch != self.epoch:
+            return
         if found.next_at:
-            self.expect(found.next_at)
+            self.expect_retry_at(found.next_at)
         self._has_swept = False
         self._take_retries(found.retries)
 
-    async def _fetch_swept(self) -> None:
-        reading, sweep = self.readings, self._sweep
-        self._stored_meanwhile.clear()
-        found = await self._reads.read(lambda tx: read_sweep(tx, self._key, sweep, _DUE_ROWS))
-        if reading != self.readings:
+    async def _read_swept(self) -> None:
+        epoch, sweep, key = self.epoch, self._sweep, self._record.key
+        self._changed_during_read.clear()
+        found = await self._context.reads.read(lambda tx: read_sweep(tx, key, sweep, _DUE_ROWS))
+        if epoch != self.epoch:
             return
         is_last = len(found) < _DUE_ROWS
         self._sweep = Sweep(sweep.until if is_last else found[-1].seq, sweep.until)
         self._has_swept = True
         self._take_retries(found)
         if is_last:
-            # What was brought about meanwhile goes by its time again.
+            # Retries that were scheduled during the sweep wait for their time.
             self.due_at = 1
 
     def _take_retries(self, found: Iterable[DueRetry]) -> None:
         for retry in found:
-            # What was stored while this was read is not as it was found.
-            if retry.seq not in self.claimed and retry.seq not in self._stored_meanwhile:
+            if retry.seq not in self.claimed and retry.seq not in self._changed_during_read:
                 self.claimed.add(retry.seq)
                 self.retries.append(retry)
 
-    async def _fetch_page(self) -> None:
-        reading, known = self.readings, self.head
+    async def _read_page(self) -> None:
+        epoch, known = self.epoch, self.head
+        queue = (self._record.organization, self._record.queue)
         size = min(_PAGE_BYTES, self._budget.left)
-        page = await self._reads.page(self._queue, self.read_through, _PAGE_ROWS, size)
-        if reading != self.readings:
+        page = await self._context.reads.page(queue, self.read_through, _PAGE_ROWS, size)
+        if epoch != self.epoch:
             return
         self._take_page(page)
         if page.head < known and self.head == known:
-            # The log is gone with its queue, or its history is shorter than what was heard of: there is no more.
+            # The queue was deleted, or the store has a shorter history than what was notified.
             self.head = max(page.head, self.read_through)
 
     def _take_page(self, page: LogPage) -> None:
-        """A seq without an entry was deleted, which only holds because head and page were read at once."""
-        window = self._progress.window
+        window = self._lane.cursor.window
         through = min(page.through, window.position + SPAN, self._until)
         self.head = max(self.head, min(page.head, self._until))
-        expected = self.read_through + 1
-        for entry in page.entries:
-            if entry.seq > through:
-                break
-            if entry.is_delayed or 0 < entry.origin_seq <= self._start_seq:
-                # Not due yet, or published before the listener was there: for this cursor it is a hole.
-                continue
-            if entry.seq > expected:
-                self._progress.skip(expected, entry.seq - 1)
-            expected = entry.seq + 1
-            if not window.is_settled(entry.seq) and entry.seq not in self._under_way:
-                self._budget.force(len(entry.body))
-                self.new.append(entry)
-        if through >= expected:
-            self._progress.skip(expected, through)
+        for step in steps_of_page(page, self.read_through, self._record.start_seq, through):
+            if isinstance(step, Gap):
+                self._lane.cursor.skip(step.first, step.last)
+            elif not window.is_settled(step.seq) and step.seq not in self._in_flight:
+                self._budget.force(len(step.body))
+                self.new.append(step)
         self.read_through = max(self.read_through, through)

@@ -1,12 +1,12 @@
-"""Whether a listener is open to messages: all of them, none, or a few and then ever more."""
+"""Protection for listeners that fail: a circuit breaker, and a throttle for new messages."""
 
 from collections.abc import Collection
 from typing import Final
 
 from discue.dispatch.lane.endpoint import Endpoint
+from discue.dispatch.lane.states import BREAKER_TRANSITIONS, BreakerState, transition
 from discue.domain.listener_health import (
     NO_FAILURES,
-    BreakerState,
     Liveness,
     after_failure,
     breaker_state,
@@ -15,81 +15,148 @@ from discue.domain.listener_health import (
 )
 from discue.store.listener_health import ListenerHealth
 
-ALL: Final = 1 << 30
-ENOUGH: Final = 64
+MOST_TRIALS: Final = 64
+"""How many requests the half-open breaker lets be in flight at most. One more success closes it."""
 
-_PLACES: Final[dict[BreakerState, int]] = {"closed": ALL, "half_open": 1, "open": 0}
+RETRYING_LIMIT: Final = 1_000
+FAILURES_IN_A_ROW: Final = 100
+PAUSE_MS: Final = 30_000
+
+_BY_LIVENESS: Final = {
+    "closed": BreakerState.CLOSED,
+    "half_open": BreakerState.HALF_OPEN,
+    "open": BreakerState.OPEN,
+}
 
 
 class CircuitBreaker:
-    """How many requests may be under way at once by how the listener is, and since when all of them failed.
+    """Opens when probes say that a listener is inactive, and closes step by step when they succeed again.
 
-    An inactive listener whose probe succeeded is opened carefully: one request, one more for each that succeeds, and
-    with the 64th all. One that fails closes it again, until a probe brings something else.
+    It also remembers since when all attempts have failed, for the automatic disabling of listeners.
     """
 
-    __slots__ = ("_earlier", "failing", "liveness", "places")
+    __slots__ = ("_earlier", "failing", "liveness", "state", "trials")
 
-    def __init__(self, known: ListenerHealth) -> None:
-        self.liveness = known.liveness
-        self.failing = known.failing if known.failing.first_at else NO_FAILURES
-        self.places = _PLACES[breaker_state(known.liveness)]
+    def __init__(self, health: ListenerHealth) -> None:
+        self.liveness = health.liveness
+        self.failing = health.failing if health.failing.first_at else NO_FAILURES
+        """The streak of failures since the last success."""
+        self.state = _BY_LIVENESS[breaker_state(health.liveness)]
+        self.trials = 1
+        """How many requests the half-open breaker allows in flight."""
         self._earlier: set[int] = set()
+        """Requests that were in flight when the breaker became half open. They are not trials."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.state is BreakerState.OPEN
 
     @property
     def is_closed(self) -> bool:
-        return self.places == 0
+        return self.state is BreakerState.CLOSED
 
-    def has_place(self, under_way: int) -> bool:
-        """Whether one more may begin. What was under way before a careful opening is none of its trials."""
-        return under_way - len(self._earlier) < self.places
+    def allows(self, in_flight: int) -> bool:
+        """Whether another request may start while so many are in flight."""
+        if self.state is BreakerState.HALF_OPEN:
+            return in_flight - len(self._earlier) < self.trials
+        return self.state is BreakerState.CLOSED
 
-    def probed(self, liveness: Liveness, under_way: Collection[int]) -> bool:
-        """How the listener is now, while requests for these seqs are under way. Whether it opens with that."""
+    def on_probe(self, liveness: Liveness, in_flight: Collection[int]) -> bool:
+        """Follow a probe, while requests for these seqs are in flight. True if the breaker is not open any more."""
         self.liveness = liveness
-        return self._let(breaker_state(liveness), under_way)
+        return self._follow_liveness(in_flight)
 
-    def configured(self, before: Endpoint, after: Endpoint, under_way: Collection[int]) -> bool:
-        """The listener was changed, and what failed before that does not count. Whether it opens with that.
+    def configure(self, before: Endpoint, after: Endpoint, in_flight: Collection[int]) -> bool:
+        """Follow a change of the listener. True if the breaker is not open any more.
 
-        Of another liveness URL nothing is known; to another place a careful lane that was closed again may try anew.
+        Earlier failures do not count for the new configuration. The state of another liveness URL is unknown. A new
+        target gets new trials if the last probe succeeded.
         """
         if after.config_version != before.config_version:
             self.failing = NO_FAILURES
         if after.liveness_url != before.liveness_url:
-            return self.probed(with_new_url(self.liveness), under_way)
-        return after.target != before.target and self._let(breaker_state(self.liveness), under_way)
+            return self.on_probe(with_new_url(self.liveness), in_flight)
+        return after.target != before.target and self._follow_liveness(in_flight)
 
-    def succeeded(self, seq: int) -> bool:
-        """An attempt succeeded. Whether something is to be stored."""
+    def on_success(self, seq: int) -> bool:
+        """Count a successful attempt. True if this ends a streak of failures, which is to be stored."""
         was_failing = self.failing is not NO_FAILURES
         self.failing = NO_FAILURES
-        if self.places < ALL and not self._is_earlier(seq) and self.places:
-            self.places += 1
-            if self.places > ENOUGH:
-                self.places = ALL
+        if self.state is BreakerState.HALF_OPEN and not self._is_earlier(seq):
+            self.trials += 1
+            if self.trials > MOST_TRIALS:
+                self._enter(BreakerState.CLOSED)
         return was_failing
 
-    def failed(self, seq: int, now: int) -> bool:
-        """An attempt failed. Whether something is to be stored."""
+    def on_failure(self, seq: int, now: int) -> bool:
+        """Count a failed attempt. True if the streak of failures changed, which is to be stored."""
         before, self.failing = self.failing, after_failure(self.failing, now)
-        if self.places < ALL and not self._is_earlier(seq):
-            self.places = 0
+        if self.state is BreakerState.HALF_OPEN and not self._is_earlier(seq):
+            self._enter(BreakerState.OPEN)
         return self.failing is not before
 
-    def is_given_up(self, now: int, after_seconds: int) -> bool:
-        """Whether the listener, which has just failed again, is to be disabled."""
+    def should_disable(self, now: int, after_seconds: int) -> bool:
+        """Whether the listener, which has just failed again, has only failed for so long that it is disabled."""
         return should_disable(self.failing, now, after_seconds)
 
-    def _let(self, allowed: BreakerState, under_way: Collection[int]) -> bool:
-        was_closed = self.is_closed
-        if allowed != "half_open" or was_closed:
-            self.places = _PLACES[allowed]
-            self._earlier = set(under_way) if allowed == "half_open" else set()
-        return was_closed and not self.is_closed
+    def _follow_liveness(self, in_flight: Collection[int]) -> bool:
+        was_open, state = self.is_open, _BY_LIVENESS[breaker_state(self.liveness)]
+        if state is BreakerState.HALF_OPEN and not was_open:
+            # Trials go on, and a closed breaker needs none.
+            return False
+        if state is not self.state:
+            self._enter(state)
+        self.trials = 1
+        self._earlier = set(in_flight) if state is BreakerState.HALF_OPEN else set()
+        return was_open and not self.is_open
+
+    def _enter(self, state: BreakerState) -> None:
+        self.state = transition(BREAKER_TRANSITIONS, self.state, state)
 
     def _is_earlier(self, seq: int) -> bool:
         if seq in self._earlier:
             self._earlier.discard(seq)
             return True
         return False
+
+
+class Throttle:
+    """Lets one new message start per pause while a listener only fails, so that its backlog does not turn into rows.
+
+    It is on while 1,000 deliveries have rows and the last 100 attempts all failed. Messages blocked behind a key have
+    no rows: one failing key with many messages must not stop the other keys. Retries go on by their schedule. So a
+    pause begins with the last new message, not with the last failure. A success, another target, and the circuit
+    breaker when it stops being open end it.
+    """
+
+    __slots__ = ("_failures_in_a_row", "until")
+
+    def __init__(self) -> None:
+        self._failures_in_a_row = 0
+        self.until = 0
+        """When the pause ends, in milliseconds since the epoch; 0 if there is none."""
+
+    @property
+    def only_fails(self) -> bool:
+        """Whether the last 100 attempts all failed."""
+        return self._failures_in_a_row >= FAILURES_IN_A_ROW
+
+    def on_failure(self) -> None:
+        self._failures_in_a_row += 1
+
+    def end(self) -> None:
+        self._failures_in_a_row = self.until = 0
+
+    def allows(self, now: int, rows: int) -> bool:
+        """Whether a new message may start while so many deliveries with rows are not settled."""
+        return now >= self.until or not self._is_on(rows)
+
+    def on_start(self, now: int, rows: int) -> bool:
+        """Note that a new message has started. True if a pause begins with that."""
+        if not self._is_on(rows):
+            return False
+        self.until = now + PAUSE_MS
+        return True
+
+    def _is_on(self, rows: int) -> bool:
+        return self.only_fails and rows >= RETRYING_LIMIT

@@ -1,10 +1,11 @@
-"""What a lane has brought about and not stored yet, and the counts of its cursor."""
+"""A cursor in memory: its position, its counts, and the changes that are not stored yet."""
 
 from collections import deque
 from collections.abc import Iterable
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import Final
 
+from discue.dispatch.lane.ordering import HeldKey, Ordering
 from discue.domain.attempts import Attempt, Outcome, Trace, encode_detail
 from discue.domain.intervals import subtract
 from discue.domain.messages import Entry
@@ -16,29 +17,31 @@ from discue.store.engine import DeliveryRow, Detail, MissedRange, RedeliveryStep
 from discue.store.handover import EndedRequest
 from discue.store.redeliveries import RedeliveryBatch
 
-_DETAIL_BYTES = 1 << 19
-"""So much of details goes into one settle. What is more follows with the next."""
+_DETAIL_BYTES: Final = 1 << 19
+"""How many bytes of attempt details one flush stores, if there is more than one. The rest follows with the next."""
 
-if TYPE_CHECKING:
-    from discue.dispatch.lane.ordering import HeldKey, Ordering
+_MISSED: Final = frozenset({"missed"})
 
 
 class CursorState:
-    """One cursor in memory. Every method is bookkeeping; `take` hands over what is to be stored."""
+    """The bookkeeping of one cursor. `take` returns the changes to store; nothing here does I/O.
+
+    A delivery has a row in the store if it deviates from "settled in the order of the log": it waits for a retry, its
+    request was passed by the cursor, or it is missed. `has_row` arguments say whether it has one.
+    """
 
     __slots__ = (
         "_attempts",
         "_detail_bytes",
         "_details",
-        "_exceptions",
-        "_left_over",
         "_missed_ranges",
         "_record",
         "_redelivery",
-        "_resolved",
+        "_remaining_details",
+        "_removed",
+        "_rows",
         "_taken",
         "_unmissed",
-        "_version",
         "acknowledged",
         "dirty",
         "last_failure_at",
@@ -47,37 +50,38 @@ class CursorState:
         "missed",
         "ordering",
         "retrying",
+        "version",
         "window",
     )
 
     def __init__(self, record: LaneRecord) -> None:
         self._record = record
-        self._version = record.version
+        self.version = record.version
+        """The version of the cursor as it was last stored."""
         self.window = Window.decode(record.position, record.ahead)
         self.acknowledged = record.acknowledged
         self.missed = record.missed
         self.retrying = record.retrying
+        """Deliveries that are not settled although the cursor has passed them, blocked ones included."""
         self.last_success_at = record.last_success_at
         self.last_failure_at = record.last_failure_at
         self.last_new_at = record.last_new_at
         self.dirty = False
+        """Whether there is anything to store."""
         self.ordering: Ordering | None = None
-        """Of a lane of an ordered queue."""
-        self._taken = 0
+        """The held keys, of an ordered queue."""
         self._attempts: list[Attempt] = []
+        self._taken = 0
+        """How many attempts are being stored."""
         self._details: deque[Detail] = deque()
         self._detail_bytes = 0
-        self._left_over = 0
-        self._exceptions: dict[int, DeliveryRow] = {}
-        self._resolved: list[int] = []
+        self._remaining_details = 0
+        """How many details were left out of the last flush."""
+        self._rows: dict[int, DeliveryRow] = {}
+        self._removed: list[int] = []
         self._missed_ranges: list[MissedRange] = []
         self._unmissed: list[int] = []
         self._redelivery: RedeliveryStep | None = None
-
-    @property
-    def version(self) -> int:
-        """That of the cursor as it was last stored."""
-        return self._version
 
     @property
     def open_rows(self) -> int:
@@ -94,53 +98,56 @@ class CursorState:
         return self.ordering is None or self.ordering.is_known
 
     @property
-    def unstored(self) -> int:
-        """How many attempts have ended and are not known to be stored, with all that is kept of them."""
-        return len(self._attempts) + self._taken + self._left_over
+    def unflushed(self) -> int:
+        """How many attempts have ended and may not be stored yet, details included."""
+        return len(self._attempts) + self._taken + self._remaining_details
 
-    def unstored_seqs(self) -> Iterable[int]:
-        """Exceptions that are about to be stored: the store does not show them as they are."""
-        return chain(self._exceptions, self._resolved)
+    def unflushed_seqs(self) -> Iterable[int]:
+        """Deliveries whose rows in the store are out of date."""
+        return chain(self._rows, self._removed)
 
     @property
-    def overflows(self) -> bool:
-        """Whether one settle does not take everything."""
-        return self._detail_bytes > _DETAIL_BYTES and len(self._details) > 1
+    def fits_one_flush(self) -> bool:
+        return self._detail_bytes <= _DETAIL_BYTES or len(self._details) <= 1
 
-    def attempted(self, attempt: Attempt) -> None:
+    def add_attempt(self, attempt: Attempt) -> None:
         self._attempts.append(attempt)
         self.dirty = True
 
-    def describe(self, attempt: int, trace: Trace, next_attempt_at: int) -> None:
-        """More is kept of the attempt with that id than its record."""
+    def add_detail(self, attempt: int, trace: Trace, next_attempt_at: int) -> None:
+        """Keep the request and response of an attempt, given by its id."""
         content = encode_detail(trace, next_attempt_at)
         self._details.append((attempt, content))
         self._detail_bytes += len(content)
 
-    def succeed(self, seq: int, now: int, *, excepted: bool) -> None:
-        """The delivery is acknowledged; `excepted` when it stood apart from the cursor as an exception."""
+    def acknowledge(self, seq: int, now: int, *, has_row: bool) -> None:
         self.acknowledged += 1
         self.last_success_at = now
-        if excepted:
-            self._resolve(seq)
+        if has_row:
+            self._remove(seq)
         else:
             self.window.settle(seq)
-            self._free(seq)
+            self._free_key(seq)
 
-    def fail(self, seq: int, attempts: int, settlement: Settlement, now: int, *, excepted: bool) -> None:
-        """The attempt failed: the delivery waits for its next one, or is missed."""
+    def fail(self, seq: int, attempts: int, settlement: Settlement, now: int, *, has_row: bool) -> None:
+        """Record that an attempt failed: the delivery waits for its retry, or is missed."""
         self.last_failure_at = now
-        self._except(seq, attempts, settlement, now, excepted=excepted)
+        if settlement.state == "missed":
+            self._miss_one(DeliveryRow(seq, "missed", attempts, now, settlement.reason), has_row=has_row)
+            return
+        self._put(DeliveryRow(seq, settlement.state, attempts, settlement.due_at, settlement.reason))
+        if not has_row:
+            self.retrying += 1
+            self.window.settle(seq)
 
-    def depart(self, seq: int, attempts: int, now: int) -> None:
-        """A request that is still under way leaves the cursor's span, so that the cursor can go on."""
-        self._put(DeliveryRow(seq, "sending", attempts, now, "", self._record.owner))
+    def detach(self, seq: int, attempts: int, now: int) -> None:
+        """Give a request in flight a row, so that the cursor can pass it."""
+        self.hand_over(seq, attempts, now)
         self.retrying += 1
         self.window.settle(seq)
-        self.dirty = True
 
     def hand_over(self, seq: int, attempts: int, now: int) -> None:
-        """The same for one whose delivery is an exception already."""
+        """Record that this worker has the request of a delivery with a row in flight."""
         self._put(DeliveryRow(seq, "sending", attempts, now, "", self._record.owner))
         self.dirty = True
 
@@ -156,30 +163,30 @@ class CursorState:
         self.window.settle(row.seq)
         self.last_new_at = now
 
-    def count(self, guest: EndedRequest) -> None:
-        """A delivery that ended outside this lane is acknowledged, or missed."""
-        if guest.reason:
-            row = DeliveryRow(guest.seq, "missed", guest.attempts, guest.ended_at, guest.reason)
-            self._miss_one(row, excepted=True)
-            self.last_failure_at = max(self.last_failure_at, guest.ended_at)
+    def count_ended(self, ended: EndedRequest) -> None:
+        """Count a delivery that another worker acknowledged, or missed."""
+        if ended.reason:
+            row = DeliveryRow(ended.seq, "missed", ended.attempts, ended.ended_at, ended.reason)
+            self._miss_one(row, has_row=True)
+            self.last_failure_at = max(self.last_failure_at, ended.ended_at)
         else:
-            self._resolve(guest.seq)
+            self._remove(ended.seq)
             self.acknowledged += 1
-            self.last_success_at = max(self.last_success_at, guest.ended_at)
+            self.last_success_at = max(self.last_success_at, ended.ended_at)
         self.dirty = True
 
-    def try_again(self, seq: int, attempts: int, now: int) -> None:
-        """Whoever had the request of an exception under way is gone: whether it arrived is unknown."""
-        self._put(DeliveryRow(seq, "retry", attempts, now, ""))
+    def schedule_retry(self, seq: int, attempts: int, due_at: int) -> None:
+        """Retry a delivery with a row that counts as tried `attempts` times."""
+        self._put(DeliveryRow(seq, "retry", attempts, due_at, ""))
         self.dirty = True
 
-    def forget(self, seq: int) -> None:
-        """The message of an exception was deleted, or is not for this listener."""
-        self._resolve(seq)
+    def drop_row(self, seq: int) -> None:
+        """Remove the row of a message that was deleted, or that the listener's filter rejects."""
+        self._remove(seq)
         self.dirty = True
 
-    def block(self, held: "HeldKey", seqs: list[int]) -> None:
-        """Messages wait behind the exception of their key; the cursor goes on without them."""
+    def block(self, held: HeldKey, seqs: list[int]) -> None:
+        """Let the cursor pass messages whose key has a row. The row counts them."""
         if self.ordering is not None:
             for seq in seqs:
                 self.window.settle(seq)
@@ -188,37 +195,37 @@ class CursorState:
             self.dirty = True
 
     def resume(self, retry: DueRetry) -> bool:
-        """The message of an exception is to be sent: somebody else may have made it one.
-
-        Whether for the first time: it has waited behind its key.
-        """
+        """Prepare the retry of a message with a row. True if it was blocked until now: it had no attempt yet."""
         if self.ordering is None:
             return False
-        is_first = self.ordering.resumes(retry)
+        is_first = self.ordering.resume(retry)
         self._block_waiting(retry.seq)
         return is_first
 
     def skip(self, first: int, last: int) -> None:
-        """Messages that were deleted, or are not for this listener; ends included."""
+        """Settle messages that were deleted, or are not for this listener; both ends included."""
         self.window.settle_range(first, last)
         self.dirty = True
 
-    def pass_over(self, entry: Entry, reason: str, now: int) -> None:
-        """A message that never begins is missed for a reason; without one, it is not for this listener."""
-        if reason and self.ordering is not None and self.ordering.blocks:
-            self.ordering.begins(entry)
-            self._miss_one(DeliveryRow(entry.seq, "missed", 0, now, reason), excepted=False)
+    def skip_new(self, entry: Entry) -> None:
+        """Settle a new message that the listener's filter rejects."""
+        self.skip(entry.seq, entry.seq)
+        if self.ordering is not None:
+            self.ordering.skip(entry)
+
+    def miss_new(self, entry: Entry, reason: str, now: int) -> None:
+        """Miss a message that was never sent."""
+        if self.ordering is not None and self.ordering.blocks:
+            self.ordering.begin(entry)
+            self._miss_one(DeliveryRow(entry.seq, "missed", 0, now, reason), has_row=False)
             self.dirty = True
             return
-        if reason:
-            self.miss(entry.seq, entry.seq, reason, now)
-        else:
-            self.skip(entry.seq, entry.seq)
+        self.miss_range(entry.seq, entry.seq, reason, now)
         if self.ordering is not None:
-            self.ordering.passes(entry)
+            self.ordering.skip(entry)
 
-    def miss(self, first: int, last: int, reason: str, now: int) -> None:
-        """Consecutive messages that will never be tried, ends included."""
+    def miss_range(self, first: int, last: int, reason: str, now: int) -> None:
+        """Miss consecutive messages that were never sent; both ends included."""
         self.window.settle_range(first, last)
         self.missed += last - first + 1
         ranges = self._missed_ranges
@@ -227,43 +234,45 @@ class CursorState:
         ranges.append(MissedRange(first, last, reason, now))
         self.dirty = True
 
-    def expire(self, seq: int, attempts: int, reason: str, now: int) -> None:
-        """A delivery that waited for its next attempt will not have it."""
-        self._miss_one(DeliveryRow(seq, "missed", attempts, now, reason), excepted=True)
+    def miss_retry(self, seq: int, attempts: int, reason: str, now: int) -> None:
+        """Miss a delivery that waits for a retry."""
+        self._miss_one(DeliveryRow(seq, "missed", attempts, now, reason), has_row=True)
         self.dirty = True
 
-    def redeliver(self, step: RedeliveryBatch, now: int) -> None:
-        """Missed deliveries are due again, as if nothing had been attempted. One step, until `stored`."""
+    def redeliver(self, batch: RedeliveryBatch, now: int) -> None:
+        """Make missed deliveries due again, as if there had been no attempt. One batch at a time, until `on_stored`."""
         if self.ordering is not None:
-            self.ordering.show(list(step.keys), frozenset({"missed"}), complete=False)
-        for seq in step.lost:
-            self._resolved.append(seq)
-            self._free(seq)
-        for cut in step.cuts:
+            self.ordering.add_rows(batch.keys, _MISSED, complete=False)
+        for seq in batch.lost:
+            self._removed.append(seq)
+            self._free_key(seq)
+        for cut in batch.cuts:
             self._unmissed.append(cut.whole.seq_from)
             self._missed_ranges += [
                 MissedRange(first, last, cut.whole.reason, cut.whole.missed_at)
                 for first, last in subtract((cut.whole.seq_from, cut.whole.seq_to), cut.taken)
             ]
-        for seq in (*step.apart, *(seq for cut in step.cuts for seq in cut.there)):
+        for seq in (*batch.apart, *(seq for cut in batch.cuts for seq in cut.there)):
             self._put(DeliveryRow(seq, "retry", 0, now, "", redelivered_at=now))
-        self.retrying += step.redelivered
-        self.missed -= step.redelivered + step.gone
-        ended_at = now if step.ends else None
-        self._redelivery = RedeliveryStep(step.redelivery.id, step.position, step.redelivered, step.gone, now, ended_at)
+        self.retrying += batch.redelivered
+        self.missed -= batch.redelivered + batch.gone
+        ended_at = now if batch.ends else None
+        self._redelivery = RedeliveryStep(
+            batch.redelivery.id, batch.position, batch.redelivered, batch.gone, now, ended_at
+        )
         self.dirty = True
 
-    def release(self, row: KeyRow) -> None:
-        """A message that was missed and holds its key was deleted: the next one of the key is due."""
-        if self.ordering is not None and self.ordering.stops(row):
-            self._exceptions.pop(row.seq, None)
-            self._resolved.append(row.seq)
+    def release_key(self, row: KeyRow) -> None:
+        """Free the key of a missed message that was deleted: the next message of the key is due."""
+        if self.ordering is not None and self.ordering.prepare_release(row):
+            self._rows.pop(row.seq, None)
+            self._removed.append(row.seq)
             self.missed -= 1
-            self._free(row.seq)
+            self._free_key(row.seq)
             self.dirty = True
 
     def take(self, *, releases: bool = False) -> Settle:
-        """What is to be stored now. The next `take` is for after `stored`."""
+        """Return what is to be stored. Call it again only after `on_stored`. `releases` gives the cursor up."""
         record = self._record
         settle = Settle(
             organization=record.organization,
@@ -271,7 +280,7 @@ class CursorState:
             stream=record.stream,
             queue=record.queue,
             token=record.token,
-            version=self._version,
+            version=self.version,
             position=self.window.position,
             ahead=self.window.encode(),
             acknowledged=self.acknowledged,
@@ -281,8 +290,8 @@ class CursorState:
             last_failure_at=self.last_failure_at,
             last_new_at=self.last_new_at,
             attempts=tuple(self._attempts),
-            delivery_rows=tuple(self._exceptions.values()),
-            resolved=tuple(self._resolved),
+            delivery_rows=tuple(self._rows.values()),
+            resolved=tuple(self._removed),
             missed_ranges=tuple(self._missed_ranges),
             unmissed=tuple(self._unmissed),
             redelivery=self._redelivery,
@@ -292,13 +301,17 @@ class CursorState:
         )
         self._taken = len(self._attempts)
         self._attempts.clear()
-        self._exceptions.clear()
-        self._resolved.clear()
+        self._rows.clear()
+        self._removed.clear()
         self._missed_ranges.clear()
         self._unmissed.clear()
         self._redelivery = None
-        self.dirty = self._left_over > 0
+        self.dirty = self._remaining_details > 0
         return settle
+
+    def on_stored(self) -> None:
+        self.version += 1
+        self._taken = 0
 
     def _take_details(self) -> tuple[Detail, ...]:
         taken: list[Detail] = []
@@ -307,69 +320,55 @@ class CursorState:
             taken.append(self._details.popleft())
             size += len(taken[-1][1])
         self._detail_bytes -= size
-        self._left_over = len(self._details)
+        self._remaining_details = len(self._details)
         return tuple(taken)
 
-    def stored(self) -> None:
-        self._version += 1
-        self._taken = 0
+    def _replay_step(self) -> ReplayStep | None:
+        """Return the progress of the replay that the cursor belongs to, if any."""
+        return None
 
-    def _except(self, seq: int, attempts: int, settlement: Settlement, now: int, *, excepted: bool) -> None:
-        if settlement.state == "missed":
-            self._miss_one(DeliveryRow(seq, "missed", attempts, now, settlement.reason), excepted=excepted)
-            return
-        self._put(DeliveryRow(seq, settlement.state, attempts, settlement.due_at, settlement.reason))
-        if not excepted:
-            self.retrying += 1
-            self.window.settle(seq)
-
-    def _miss_one(self, row: DeliveryRow, *, excepted: bool) -> None:
-        """A delivery ends without having succeeded."""
+    def _miss_one(self, row: DeliveryRow, *, has_row: bool) -> None:
         self._put(row)
         self.missed += 1
-        if excepted:
+        if has_row:
             self.retrying -= 1
         else:
             self.window.settle(row.seq)
         if self.ordering is None or not self.ordering.blocks:
-            self._free(row.seq)
-
-    def _replay_step(self) -> ReplayStep | None:
-        """How far this brings the replay that the cursor is of."""
-        return None
+            self._free_key(row.seq)
 
     def _put(self, row: DeliveryRow) -> None:
-        self._exceptions[row.seq] = row if self.ordering is None else self.ordering.keyed(row)
+        self._rows[row.seq] = row if self.ordering is None else self.ordering.with_key(row)
         if row.state != "missed" or (self.ordering is not None and self.ordering.blocks):
             self._block_waiting(row.seq)
 
     def _block_waiting(self, seq: int) -> None:
-        """A message has its row: those that wait in memory behind it are passed by the cursor.
+        """Let the cursor pass the messages that wait in memory for the key of a message that has a row now.
 
-        What comes later is counted by the row, and must not come before them.
+        Later messages of the key are counted by the row. If these stayed in memory, they would come after them.
         """
-        waiting = None if self.ordering is None else self.ordering.waiting_for(seq)
+        waiting = None if self.ordering is None else self.ordering.take_waiting(seq)
         if waiting is not None:
             self.block(*waiting)
 
-    def _resolve(self, seq: int) -> None:
-        # An exception that was never stored needs no removal, but removing what is not there does no harm.
-        self._exceptions.pop(seq, None)
-        self._resolved.append(seq)
+    def _remove(self, seq: int) -> None:
+        # A row that was never stored needs no removal; removing it does no harm.
+        self._rows.pop(seq, None)
+        self._removed.append(seq)
         self.retrying -= 1
-        self._free(seq)
+        self._free_key(seq)
 
-    def _free(self, seq: int) -> None:
-        """A delivery is settled: what waited behind it comes next."""
+    def _free_key(self, seq: int) -> None:
+        """Let the next message of the key come, if the settled one held it."""
         if self.ordering is not None:
-            row, gone = self.ordering.settled(seq)
+            row, gone = self.ordering.settle(seq)
             self.retrying -= gone
             if row is not None:
                 self._put(row)
 
 
 def attempt_record(record: LaneRecord, row_id: int, seq: int, number: int, outcome: Outcome) -> Attempt:
-    """What is kept of one attempt."""
+    """Return the record of one attempt, as it is stored."""
     return Attempt(
         row_id,
         record.organization,

@@ -1,4 +1,4 @@
-"""What requests to a listener are made of."""
+"""A listener's configuration as its requests need it, and the request of one attempt."""
 
 import msgspec
 
@@ -10,17 +10,17 @@ from discue.domain.clock import Clock
 from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.egress import Target, parse_target
 from discue.domain.filters.filters import Filter, compile_filter
-from discue.domain.headers import Headers
-from discue.domain.messages import Entry
+from discue.domain.headers import Headers, merge_headers
+from discue.domain.messages import Entry, decode_options, message_headers
 from discue.domain.rate import RateLimit
 from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy, with_options
 from discue.sending.endpoint_auth import RequestCredentials, credentials_of
-from discue.sending.request import ClientIdentity, TokenGrant
+from discue.sending.request import AttemptRequest, ClientIdentity, TokenGrant, to_cloudevent
 from discue.store.cursors import LaneRecord
 
 
 class DeliveryDefaults(msgspec.Struct, frozen=True):
-    """How requests are made to listeners that say nothing about it."""
+    """Delivery options of listeners that leave them out."""
 
     max_in_flight: int
     timeout_ms: int
@@ -28,38 +28,38 @@ class DeliveryDefaults(msgspec.Struct, frozen=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """What a request to a listener is made of, from its configuration at one version.
-
-    Not `enabled` is also one whose domain is not verified, where its organization wants that. `probed` is None when it
-    is not to be probed. `ends` are the instants at which the keys end, 0 for no end; none of them do when it is empty.
-    """
+    """A version of a listener's configuration."""
 
     target: Target
     keys: tuple[SigningKey, ...]
+    """Signing keys, newest first."""
     enabled: bool
+    """False also if the organization requires verified domains and this one is not."""
     config_version: int
     max_in_flight: int
     timeout_ms: int
     policy: RetryPolicy
     liveness_url: str
     probed: Target | None
+    """The target of probes; None if the listener is not probed."""
     headers: Headers = ()
     rate_limit: RateLimit | None = None
-    ends: tuple[int, ...] = ()
+    expiries: tuple[int, ...] = ()
+    """When each key expires, in milliseconds since the epoch, 0 for never; empty if none expires."""
     filter: Filter | None = None
     format: DeliveryFormat = "plain"
     grant: TokenGrant | None = None
     identity: ClientIdentity | None = None
 
-    def keys_valid(self, clock: Clock) -> tuple[SigningKey, ...]:
-        """What an attempt that begins now is signed with, newest first."""
-        if not self.ends:
+    def valid_keys(self, clock: Clock) -> tuple[SigningKey, ...]:
+        """Return the keys that sign an attempt which starts now, newest first."""
+        if not self.expiries:
             return self.keys
         now = clock.now()
-        return tuple(key for key, end in zip(self.keys, self.ends, strict=True) if not end or now < end)
+        return tuple(key for key, expiry in zip(self.keys, self.expiries, strict=True) if not expiry or now < expiry)
 
-    def wants(self, entry: Entry) -> bool:
-        """Whether the listener's filter lets a message through."""
+    def accepts(self, entry: Entry) -> bool:
+        """Whether the listener's filter accepts a message."""
         return self.filter is None or self.filter.accepts(entry)
 
     def __repr__(self) -> str:
@@ -67,35 +67,59 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 def endpoint_of(record: LaneRecord, defaults: DeliveryDefaults, keyring: Keyring) -> Endpoint:
-    """Raises ValueError and DiscueError for a row that cannot be used."""
-    options, held = record.options, keyring.open(record.secrets, associated_data(record.organization, record.listener))
-    secrets, shown = decode_secrets(held), _presented(record, held)
-    ends = tuple(secret.expires_at for secret in secrets)
-    is_on, probed = record.status == "enabled", parse_target(record.liveness_url, "/liveness_url")
+    """Build the endpoint of a listener. Raises ValueError and DiscueError for a row that cannot be used."""
+    options = record.options
+    opened = keyring.open(record.secrets, associated_data(record.organization, record.listener))
+    secrets, authentication = decode_secrets(opened), _authentication(record, opened)
+    expiries = tuple(secret.expires_at for secret in secrets)
+    is_enabled, probed = record.status == "enabled", parse_target(record.liveness_url, "/liveness_url")
     timeout_ms = defaults.timeout_ms if options.timeout_seconds is None else options.timeout_seconds * 1_000
     return Endpoint(
         target=parse_target(record.notify_url, "/notify_url"),
         keys=tuple(signing_key_of(secret) for secret in secrets),
-        enabled=is_on and record.may_send,
+        enabled=is_enabled and record.may_send,
         config_version=record.config_version,
         max_in_flight=options.max_in_flight or defaults.max_in_flight,
         timeout_ms=timeout_ms,
         policy=with_options(with_options(defaults.policy, record.queue_retry), options.retry),
         liveness_url=record.liveness_url,
-        probed=probed if is_on and record.may_probe else None,
-        headers=(*options.headers, *shown.headers),
+        probed=probed if is_enabled and record.may_probe else None,
+        headers=(*options.headers, *authentication.headers),
         rate_limit=options.rate_limit,
-        ends=ends if any(ends) else (),
+        expiries=expiries if any(expiries) else (),
         filter=None if options.filter is None else compile_filter(options.filter),
         format=options.format,
-        grant=shown.grant,
-        identity=shown.identity,
+        grant=authentication.grant,
+        identity=authentication.identity,
     )
 
 
-def _presented(record: LaneRecord, held: bytes) -> RequestCredentials:
-    """Nothing is sent to a listener without the credentials that it is to be shown."""
-    credentials = decode_credentials(held)
+def request_of(record: LaneRecord, endpoint: Endpoint, entry: Entry, number: int, clock: Clock) -> AttemptRequest:
+    """Build the request of attempt `number` in the listener's format, signed with the keys that are valid now."""
+    headers = endpoint.headers
+    if entry.extra:
+        headers = merge_headers(headers, message_headers(decode_options(entry.extra)))
+    request = AttemptRequest(
+        endpoint.target,
+        entry.id,
+        entry.is_json,
+        entry.body,
+        endpoint.valid_keys(clock),
+        record.queue_public_id,
+        record.listener_public_id,
+        number,
+        headers,
+        endpoint.timeout_ms,
+        replay_id="" if record.replay is None else record.replay.public_id,
+        grant=endpoint.grant,
+        identity=endpoint.identity,
+    )
+    return request if endpoint.format == "plain" else to_cloudevent(request, entry, endpoint.format)
+
+
+def _authentication(record: LaneRecord, opened: bytes) -> RequestCredentials:
+    """Return what authenticates requests. Raises ValueError if the credentials that the listener expects are lost."""
+    credentials = decode_credentials(opened)
     if record.options.authentication != (None if credentials is None else credentials.public):
         raise ValueError("the secret of a listener's authentication is lost")
     return credentials_of(credentials, record.listener_public_id)

@@ -1,64 +1,283 @@
-"""A lane that gives its cursor up, and the requests that it leaves behind."""
+# When a cursor changes hands, its previous owner may have requests in flight. The last flush of the old lane gives each
+# of them a row in state `sending`. From then on there are two sides:
+#
+# - The worker that has the request in flight writes its outcome into that row, and nowhere else: `Handover` for the
+#   lane, `HandoverOutcomes` for all lanes of the worker. The write is guarded by `sending`, the sender and the attempt,
+#   so that it never overwrites what the new owner decided.
+# - The new owner neither repeats nor forgets these requests: `InheritedRequests`. It sends nothing before it knows
+#   them, keeps their slots occupied, and counts or retries each one.
+"""Requests that outlast the lane that sent them: both sides of the handover of a cursor."""
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-from discue.dispatch.lane.context import Surroundings
-from discue.dispatch.lane.cursor_state import attempt_record
-from discue.dispatch.lane.in_flight_attempt import InFlightAttempt
+from discue.dispatch.lane.backlog import Backlog
+from discue.dispatch.lane.cursor_state import CursorState, attempt_record
+from discue.dispatch.lane.flush import Spawn, write_until_stored
+from discue.dispatch.lane.store_check import StoreCheck
 from discue.domain.attempts import Outcome, encode_detail
 from discue.domain.retry import settle
+from discue.domain.window import Window
+from discue.store import handover
 from discue.store.cursors import LaneRecord
-from discue.store.handover import RequestEnd
+from discue.store.engine import CursorKey
+from discue.store.handover import RequestEnd, SendingRequest
+from discue.store.store import Store
+
+if TYPE_CHECKING:
+    from discue.dispatch.lane.attempt import InFlightAttempt
+    from discue.dispatch.lane.context import LaneContext
+    from discue.dispatch.lane.lane import Lane
+
+CHECK_INTERVAL_MS: Final = 1_000
+"""How often the store is read while inherited requests are in flight. A notification usually comes earlier."""
+
+REPORT_GRACE_MS: Final = 60_000
+"""How long after its timeout a request may stay unreported before it counts as lost. A live sender needs this time if
+the store is unavailable when the request ends."""
+
+_ENDS_PER_WRITE: Final = 64
+_BYTES_PER_WRITE: Final = 1 << 20
 
 
-class Handover:
-    """What becomes of each request waits until its row is in the store, and is then written there.
+class InheritedRequests:
+    """The requests that were in flight when a lane took its cursor over.
 
-    Nothing is written over what the cursor's owner has made of a row: if this lane had lost the cursor before, it
-    says nothing.
+    Each ends in one of three ways, and exactly once: its sender reports an end (acknowledged or missed), which is
+    counted; its sender reports a failure, which the backlog retries when it is due; or its sender is gone, and the
+    message is sent again because nobody knows whether it arrived.
     """
 
     def __init__(
-        self, record: LaneRecord, context: Surroundings, attempts_in_flight: Collection[InFlightAttempt]
+        self, record: LaneRecord, cursor: CursorState, backlog: Backlog, context: "LaneContext", lane: "Lane"
     ) -> None:
+        self._record = record
+        self._cursor = cursor
+        self._backlog = backlog
+        self._context = context
+        self._lane = lane
+        # This lane gives its own long requests `sending` rows, too. Only inherited ones were settled in this window.
+        self._window_at_takeover = Window.decode(record.position, record.ahead)
+        self._first_seen: dict[int, float] = {}
+        """The requests in flight: `seq`, and the monotonic time in seconds at which this lane first saw it."""
+        self._resolved: set[int] = set()
+        """Each `seq` that was counted or retried. Its row looks unchanged until the lane has flushed that."""
+        self.is_known = False
+        """Whether the store was read at least once. Until then the lane must not send."""
+        self.check = StoreCheck(lane, context, self._check_once)
+
+    @property
+    def slots(self) -> int:
+        """How many of the listener's slots these requests occupy."""
+        return len(self._first_seen)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no inherited request is in flight any more."""
+        return self.is_known and not self._first_seen
+
+    def request_check(self) -> None:
+        """Check the state of the requests, once the keys are known."""
+        # A request that is counted before would come back with keys that were read earlier, and hold its key for ever.
+        if self._cursor.knows_keys:
+            self.check.request()
+
+    async def _check_once(self) -> None:
+        # Before the store is read, never after it: a request of this worker that ends during the read would still be
+        # `sending` in its row but no longer in flight here, and would be sent a second time.
+        in_flight_here = self._context.handover_outcomes.in_flight_of(self._record.key)
+        rows = await self._context.reads.read(partial(handover.read_inherited_requests, key=self._record.key))
+        if not self._lane.is_active:
+            return
+        now = self._context.clock.now()
+        for ended in rows.ended:
+            if ended.seq not in self._resolved:
+                self._resolved.add(ended.seq)
+                self._cursor.count_ended(ended)
+        inherited = [request for request in rows.sending if self._window_at_takeover.is_settled(request.seq)]
+        self._apply_sending(inherited, in_flight_here, now)
+        if not self.is_done:
+            self.check.request_at(now + CHECK_INTERVAL_MS)
+        self._lane.on_loaded()
+
+    def _apply_sending(
+        self, requests: Sequence[SendingRequest], in_flight_here: frozenset[tuple[int, int]], now: int
+    ) -> None:
+        """Keep the requests that are in flight, and retry those whose sender is gone.
+
+        `in_flight_here` has the `seq` and attempt number of each request that this worker itself sent for an earlier
+        ownership and that is in flight, or has ended without that being stored.
+        """
+        previous, self._first_seen = self._first_seen, {}
+        # Monotonic, so that a correction of the wall clock neither prolongs nor cuts the wait.
+        seen_at = self._context.clock.monotonic()
+        for request in requests:
+            if request.seq in self._resolved:
+                continue
+            first_seen = previous.pop(request.seq, seen_at)
+            if self._is_in_flight(request, in_flight_here, seen_at - first_seen):
+                self._first_seen[request.seq] = first_seen
+            else:
+                self._resolved.add(request.seq)
+                self._cursor.schedule_retry(request.seq, request.attempts, now)
+        # The rest of `previous` is not `sending` any more. A request that has not ended either has failed, and its
+        # sender stored a retry, of which this lane's backlog knows nothing yet.
+        if not self._resolved.issuperset(previous):
+            self._backlog.expect_retry_at(now)
+        self.is_known = True
+
+    def _is_in_flight(
+        self, request: SendingRequest, in_flight_here: frozenset[tuple[int, int]], waited_seconds: float
+    ) -> bool:
+        if request.sender == self._record.owner:
+            # The cursor came back to the worker that sent the request. Its memory decides, no timeout is needed.
+            return (request.seq, request.attempts) in in_flight_here
+        # Another worker's request is given up with that worker, or when it must have ended long ago. A report that
+        # still arrives later changes nothing: it is stored only if the row is still `sending` for the same attempt.
+        longest_wait_ms = self._lane.endpoint.timeout_ms + REPORT_GRACE_MS
+        return request.sender_is_alive and waited_seconds * 1_000 <= longest_wait_ms
+
+
+class Handover:
+    """The requests that a lane leaves in flight when it gives its cursor up, or loses it.
+
+    Their outcomes wait until the rows are stored. If the lane lost its cursor before, the guarded writes do nothing.
+    """
+
+    def __init__(self, record: LaneRecord, context: "LaneContext", attempts: Collection["InFlightAttempt"]) -> None:
         self._record = record
         self._context = context
         self._early: list[RequestEnd] = []
+        """Outcomes of requests that ended before the rows were stored."""
         self._is_stored = False
         self._has_disabled = False
-        context.handover_outcomes.expect(record.key, attempts_in_flight)
-        for attempt in attempts_in_flight:
+        context.handover_outcomes.expect(record.key, attempts)
+        for attempt in attempts:
             attempt.handover = self
 
-    def stored(self) -> None:
-        """The rows are in the store, or never will be."""
+    def on_stored(self) -> None:
+        """Report outcomes from now on: the rows are in the store, or never will be."""
         self._is_stored = True
         for end in self._early:
-            self._context.handover_outcomes.end(end)
+            self._context.handover_outcomes.report(end)
         self._early.clear()
 
-    def ended(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
-        end = self._end(attempt, outcome)
+    def on_outcome(self, attempt: "InFlightAttempt", outcome: Outcome) -> None:
+        end = self._end_of(attempt, outcome)
         if self._is_stored:
-            self._context.handover_outcomes.end(end)
+            self._context.handover_outcomes.report(end)
         else:
             self._early.append(end)
 
-    def _end(self, attempt: InFlightAttempt, outcome: Outcome) -> RequestEnd:
+    def _end_of(self, attempt: "InFlightAttempt", outcome: Outcome) -> RequestEnd:
         context, record = self._context, self._record
         now = context.clock.now()
         settlement = settle(attempt.number, outcome, attempt.policy, now, context.random())
         if settlement.disable_listener and not self._has_disabled:
             self._has_disabled = True
             context.disable(record, attempt.endpoint.config_version, "gone")
-        waits = settlement.state == "retry"
-        detail = encode_detail(outcome.trace, settlement.due_at) if outcome.trace is not None else b""
+        has_retry = settlement.state == "retry"
         return RequestEnd(
             stream=record.stream,
             sender=record.owner,
-            state="retry" if waits else "ended",
-            due_at=settlement.due_at if waits else now,
+            state="retry" if has_retry else "ended",
+            due_at=settlement.due_at if has_retry else now,
             reason=settlement.reason,
             attempt=attempt_record(record, context.row_ids.next(), attempt.seq, attempt.number, outcome),
-            detail=detail,
+            detail=encode_detail(outcome.trace, settlement.due_at) if outcome.trace is not None else b"",
         )
+
+
+class HandoverOutcomes:
+    """Stores the outcomes of all requests of a worker that outlasted their lanes."""
+
+    def __init__(self, store: Store, spawn: Spawn, on_stored: Callable[[], None]) -> None:
+        self._store = store
+        self._spawn = spawn
+        self._on_stored = on_stored
+        """Called after each write."""
+        self._in_flight: dict[CursorKey, set[tuple[int, int]]] = {}
+        """The `seq` and attempt number of each request that is in flight, or whose outcome is not stored."""
+        self._ends: list[RequestEnd] = []
+        self._task: asyncio.Task[None] | None = None
+        self._emptied = asyncio.Event()
+        self._is_closed = False
+        self.in_flight = 0
+        """How many requests are in flight, or not stored."""
+
+    def in_flight_of(self, key: CursorKey) -> frozenset[tuple[int, int]]:
+        """Return the `seq` and attempt number of each request of a cursor."""
+        return frozenset(self._in_flight.get(key, ()))
+
+    def expect(self, key: CursorKey, attempts: Iterable["InFlightAttempt"]) -> None:
+        """Wait for the outcomes of attempts of a cursor."""
+        for attempt in attempts:
+            self._in_flight.setdefault(key, set()).add((attempt.seq, attempt.number))
+            self.in_flight += 1
+
+    def report(self, end: RequestEnd) -> None:
+        """Store an outcome. This is repeated until the store has taken it."""
+        self._ends.append(end)
+        self._start()
+
+    async def wait_until_empty(self) -> None:
+        """Return when no request is in flight, and all outcomes are stored."""
+        while self.in_flight:
+            self._emptied.clear()
+            await self._emptied.wait()
+
+    async def wait_until_stored(self) -> None:
+        """Return when all outcomes that are known are stored."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    def close(self) -> None:
+        """Store nothing any more."""
+        self._is_closed = True
+
+    def _start(self) -> None:
+        if self._task is None and self._ends and not self._is_closed:
+            self._task = self._spawn(self._store_all())
+
+    async def _store_all(self) -> None:
+        has_failed = False
+        try:
+            while self._ends and not self._is_closed:
+                taken = self._next_ends()
+                write = partial(self._store.write, partial(handover.record_ends, ends=taken))
+                try:
+                    stored = await write_until_stored(write, is_wanted=lambda: not self._is_closed)
+                except BaseException as error:
+                    # This batch is given up, and the task reports the error. A cancelled task ends for good.
+                    has_failed = isinstance(error, Exception)
+                    self._remove(taken)
+                    raise
+                if stored is None:
+                    return
+                self._remove(taken)
+                self._on_stored()
+        finally:
+            self._task = None
+            if has_failed:
+                self._start()
+
+    def _next_ends(self) -> list[RequestEnd]:
+        size, number = 0, 0
+        for number, end in enumerate(self._ends[:_ENDS_PER_WRITE]):
+            size += len(end.detail)
+            if number and size > _BYTES_PER_WRITE:
+                return self._ends[:number]
+        return self._ends[: number + 1]
+
+    def _remove(self, ends: list[RequestEnd]) -> None:
+        del self._ends[: len(ends)]
+        for end in ends:
+            attempts = self._in_flight[end.key]
+            attempts.discard((end.attempt.seq, end.attempt.number))
+            if not attempts:
+                del self._in_flight[end.key]
+        self.in_flight -= len(ends)
+        if not self.in_flight:
+            self._emptied.set()

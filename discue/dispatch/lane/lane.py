@@ -1,517 +1,466 @@
-"""What delivers one cursor's messages: in their order, a bounded number at once, until each is settled."""
+"""A lane: delivers the messages of one cursor in their order, a bounded number at once, until each is settled."""
 
 import math
-from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
 
 import msgspec
 
+from discue.dispatch.delivery_rules import drop_reason
+from discue.dispatch.lane.attempt import InFlightAttempt
 from discue.dispatch.lane.backlog import Backlog
-from discue.dispatch.lane.breaker import ALL, CircuitBreaker
-from discue.dispatch.lane.context import Surroundings
+from discue.dispatch.lane.breaker import CircuitBreaker
+from discue.dispatch.lane.context import LaneContext
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
-from discue.dispatch.lane.endpoint import Endpoint
-from discue.dispatch.lane.expiry import Expiry
-from discue.dispatch.lane.fair_share import FairShare, Sharer
+from discue.dispatch.lane.endpoint import Endpoint, request_of
 from discue.dispatch.lane.flush import Flush
-from discue.dispatch.lane.handover import Handover
-from discue.dispatch.lane.in_flight_attempt import InFlightAttempt
-from discue.dispatch.lane.inherited_requests import InheritedRequests
-from discue.dispatch.lane.ordering import Ordering
+from discue.dispatch.lane.handover import Handover, InheritedRequests
+from discue.dispatch.lane.limits import FairShare, Slots
+from discue.dispatch.lane.ordering import DeletionWatch, KeyReader, Ordering
 from discue.dispatch.lane.redelivery import RedeliveryRunner
-from discue.dispatch.lane.request import request_of
-from discue.dispatch.lane.selector import Selector
-from discue.dispatch.lane.unblocking import DeletionWatch
+from discue.dispatch.lane.selector import (
+    BlockNew,
+    Decision,
+    Detach,
+    DropNew,
+    DropRetry,
+    Selector,
+    SkipNew,
+    SkipRetry,
+    Start,
+)
+from discue.dispatch.lane.states import LANE_TRANSITIONS, LaneState, transition
+from discue.dispatch.lane.store_check import StoreCheck
 from discue.domain.attempts import Outcome
 from discue.domain.concurrency import AdaptiveLimit
-from discue.domain.errors import Unavailable
 from discue.domain.listener_health import Liveness
 from discue.domain.messages import Entry
 from discue.domain.rate import TokenBucket
 from discue.domain.retry import settle
 from discue.domain.window import SPAN
-from discue.store import delivery_rows
 from discue.store.cursors import LaneRecord
-from discue.store.delivery_rows import read_open_keys
 from discue.store.engine import CursorKey, Settle
-from discue.store.listener_health import HealthRecord, ListenerHealth
-
-_READ_RETRY_MS = 250
-_OWN_STATES = frozenset({"missed", "retry"})
-
-
-class LaneContext(Surroundings, frozen=True):
-    """And how a lane is known to those that look after all of them.
-
-    `lapsed` are lanes that found the lease lapsed, `hosts` those that have guests.
-    """
-
-    wake_at: Callable[["Lane", int], None]
-    lost: Callable[["Lane"], None]
-    ended: Callable[["Lane"], None]
-    lapsed: set["Lane"]
-    hosts: set["Lane"]
 
 
 class Lane:
-    """One cursor at work. An idle one has no task and no timer: messages, completions and due times call `pump`."""
+    """Delivers the messages of one cursor.
+
+    An idle lane has no task and no timer. Whatever may allow it to send calls `pump`: a publish, an outcome, a flush, a
+    due time, a probe, a change of the listener, the worker's lease, a free slot.
+    """
 
     def __init__(self, record: LaneRecord, endpoint: Endpoint, context: LaneContext) -> None:
         self.record = record
         self.endpoint = endpoint
-        self.organization = record.organization
-        self.max_in_flight = endpoint.max_in_flight
-        self.congestion = AdaptiveLimit(endpoint.max_in_flight)
-        # A cursor that nobody had before was sent nothing.
-        is_new = record.token == 1 and record.version == 0
-        self.pace = TokenBucket(endpoint.rate_limit, context.clock.monotonic(), is_full=is_new)
-        self.lead: Lane = self
-        """Whose limits hold: the listener's live lane."""
-        self.fair_share: FairShare | None = None
-        """With the listener's replays, if there are any."""
-        self.is_queued = False
-        self.in_flight_count = 0
-        self.closed = False
-        self.draining = False
-        self.wakes_at = 0
-        self.has_stored = False
-        self._is_reading_keys = False
-        self._context = context
-        self._progress = self._new_progress()
-        self._in_flight: dict[int, InFlightAttempt] = {}
-        self._backlog = Backlog(record, self._progress, (context.reads, context.budget), self.wake_at, self._in_flight)
-        if record.ordered:
-            is_known = not record.retrying and not (record.blocks and record.missed)
-            self._progress.ordering = Ordering(
-                self._progress.window, self._backlog.waiting, is_known=is_known, blocks=record.blocks
-            )
-        self._flush = Flush(self._progress, context.store, context.spawn, self)
-        self._inherited = (
-            InheritedRequests(record, self._progress, self._backlog, context, self)
-            if record.has_inherited_requests
-            else None
-        )
-        self._deletions = DeletionWatch(record, self._progress, context, self) if record.blocks else None
-        self._redelivery: RedeliveryRunner | None = None
-        self._handover: Handover | None = None
-        self._selector = Selector(self, self._progress, self._backlog, self._in_flight, context.gate)
+        self.state = LaneState.LOADING_KEYS
         self.breaker = CircuitBreaker(record.known)
+        self.adaptive = AdaptiveLimit(endpoint.max_in_flight)
+        # A cursor that had no owner before was never sent to.
+        is_new = record.token == 1 and record.version == 0
+        self.rate = TokenBucket(endpoint.rate_limit, context.clock.monotonic(), is_full=is_new)
+        self.lead: Lane = self
+        """The lane whose limits hold: the listener's live lane."""
+        self.fair_share: FairShare | None = None
+        """Shares the listener's limits with its replays, if there are any."""
+        self.slots = Slots(record.organization, self.adaptive, self.pump)
+        self.cursor = self._new_cursor_state(context)
+        self.wakes_at = 0
+        self.has_flushed = False
+        """Whether the store has accepted a flush."""
+        self._context = context
+        self._in_flight: dict[int, InFlightAttempt] = {}
+        self.backlog = Backlog(self, context, self._in_flight.keys())
+        self.redelivery = RedeliveryRunner(self, context)
+        self.inherited: InheritedRequests | None = None
+        """Until no inherited request is in flight any more."""
+        if record.has_inherited_requests:
+            self.inherited = InheritedRequests(record, self.cursor, self.backlog, context, self)
+        self._flush = Flush(self, self.cursor, context)
+        self._selector = Selector(self, context, self.backlog, self._in_flight)
+        self._handover: Handover | None = None
+        self._keys: KeyReader | None = None
+        self._deletions: DeletionWatch | None = None
+        if record.ordered:
+            self._keep_order(record, context)
+
+    def _keep_order(self, record: LaneRecord, context: LaneContext) -> None:
+        is_known = not record.retrying and not (record.blocks and record.missed)
+        waiting = self.backlog.waiting
+        ordering = Ordering(self.cursor.window, waiting, is_known=is_known, blocks=record.blocks)
+        self.cursor.ordering = ordering
+        self._keys = KeyReader(self, context, ordering)
+        if record.blocks:
+            self._deletions = DeletionWatch(self, context)
+
+    def _new_cursor_state(self, context: LaneContext) -> CursorState:
+        del context
+        return CursorState(self.record)
 
     @property
     def key(self) -> CursorKey:
         return self.record.key
 
     @property
-    def has_waiting(self) -> bool:
-        """Whether anything is to be sent."""
-        return self._backlog.head > self._progress.window.position or self._progress.retrying > 0
+    def is_active(self) -> bool:
+        """Whether the lane has its cursor and does not give it up."""
+        return self.state is not LaneState.DRAINING and self.state is not LaneState.CLOSED
 
     @property
-    def last_failure_at(self) -> int:
-        """When an attempt last failed."""
-        return self._progress.last_failure_at
+    def is_closed(self) -> bool:
+        return self.state is LaneState.CLOSED
 
     @property
     def is_idle(self) -> bool:
-        """Nothing under way and nothing left to store: giving the cursor up is all that leaving it takes."""
-        return not self._in_flight and not self._flush.is_running and not self._progress.dirty
+        """Whether nothing is in flight or to be stored, so that the cursor can be given up without a flush."""
+        return not self._in_flight and self._flush.is_idle
 
     @property
     def is_settled(self) -> bool:
-        """The same, and nothing under way with others."""
-        return self.is_idle and self._inherited is None
+        """Whether the lane is idle, and no inherited request is in flight."""
+        return self.is_idle and self.inherited is None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no message is in flight, or waits in memory for one that is."""
+        return not self._in_flight and not self.backlog.waiting.count and self.is_active
+
+    @property
+    def may_send(self) -> bool:
+        """Whether the listener is enabled, and its circuit breaker lets requests through."""
+        return self.endpoint.enabled and not self.breaker.is_open
+
+    @property
+    def is_wide_open(self) -> bool:
+        """Whether the listener gets all messages: replays may be sent to it, too."""
+        return self.is_active and self.endpoint.enabled and self.breaker.is_closed
+
+    @property
+    def slots_taken(self) -> int:
+        """How many of the listener's slots are taken.
+
+        An attempt keeps its slot until it is stored, so that a crash never repeats more than the limit.
+        """
+        inherited = 0 if self.inherited is None else self.inherited.slots
+        return self.slots.in_flight + self.cursor.unflushed + inherited
 
     def begin(self, head: int) -> None:
-        """Look for guests, and start whatever may start. The log goes to `head`, if not further."""
-        self._backlog.heard(head)
-        if self._inherited is not None:
-            self._context.hosts.add(self)
-        self.look_for_keys()
-        self.look_for_guests()
+        """Load what the store knows of the cursor, then send. The log goes to `head` at least."""
+        self.backlog.on_head(head)
+        if self.inherited is not None:
+            self._context.inheriting.add(self)
+        if self._keys is not None and not self.cursor.knows_keys:
+            self._keys.check.request()
         if self.record.has_redeliveries:
-            self.redeliver()
+            self.redelivery.request()
         self._context.prober.follow(self)
-        self.pump()
+        self.on_loaded()
 
-    def look_for_keys(self) -> None:
-        """Find out which keys the store shows as taken, where that is not known."""
-        # One read at a time: the answer of an older one would bring back keys that were given up since.
-        if not self._progress.knows_keys and not self._is_reading_keys:
-            self._is_reading_keys = True
-            self._context.spawn(self._fetch(self._read_keys))
+    def on_loaded(self) -> None:
+        """Follow a read of keys or of inherited requests: send once both are known."""
+        if self.state is LaneState.LOADING_KEYS and self.cursor.knows_keys:
+            self._enter(LaneState.LOADING_INHERITED)
+            if self.inherited is not None:
+                self.inherited.request_check()
+            if self._deletions is not None and self.record.missed:
+                self._deletions.request_check()
+            self.redelivery.advance()
+        if self.inherited is not None and self.inherited.is_done:
+            self.inherited = None
+            self._context.inheriting.discard(self)
+        if self.state is LaneState.LOADING_INHERITED and (self.inherited is None or self.inherited.is_known):
+            self._enter(LaneState.RUNNING)
+        self.advance()
 
-    def published(self, entries: tuple[Entry, ...]) -> None:
-        """Messages were appended to the log."""
-        self._backlog.published(entries, wanted=self._is_on)
-        self.pump()
-
-    def heard(self, head: int) -> None:
-        """The log goes that far: others append, too."""
-        if self._backlog.heard(head):
+    def advance(self) -> None:
+        """Store what a read has changed, and start what may start."""
+        self._flush.request()
+        if self.is_active:
             self.pump()
 
+    def on_published(self, entries: tuple[Entry, ...]) -> None:
+        """Send messages that were appended to the log."""
+        self.backlog.on_published(entries, may_hold=self._can_start)
+        self.pump()
+
     def pump(self) -> None:
-        """Start whatever may start now."""
+        """Start whatever may start now, in this lane and in those that share its listener."""
         if self.fair_share is None:
             self.start()
         else:
             self.fair_share.pump(self)
 
     def start(self) -> None:
-        """The same, for whom sharing has called."""
+        """Start whatever may start now in this lane, and read more if needed."""
         # Most calls come when an attempt has ended or was stored, and find nothing to do.
-        if self._backlog.is_idle or not self._is_on or self._flush.is_stalled:
+        if self.backlog.is_idle or not self._can_start or self._flush.is_stalled:
             return
-        if not self._context.lease.is_held():
-            self._context.lapsed.add(self)
+        if not self._context.has_lease():
+            self._context.waiting_for_lease.add(self)
             return
-        while self._has_place and self._has_turn and self._selector.next(self._context.clock.now()):
-            pass
-        self._fetch_if_needed()
+        now = self._context.clock.now()
+        while self._has_free_slot and self._may_start_now(now):
+            decision = self._selector.next(now)
+            if decision is None:
+                break
+            self._apply(decision, now)
+        retries = self.backlog.needs_retries(now)
+        page = self.backlog.needs_page and self._may_read_page(now)
+        if retries or page:
+            self.backlog.read(now, retries=retries, page=page)
 
     def wake(self) -> None:
-        """A time has come that `wake_at` was asked for. That keeps one time only: later ones are asked for again."""
+        """Do what is due. The timers keep one time per lane only, so this asks for the next one."""
         now = self._context.clock.now()
-        look_at = 0 if self._inherited is None else self._inherited.look_at
-        if 0 < look_at <= now:
-            self.look_for_guests()
-        self.look_for_keys()
-        redelivers_at = 0 if self._redelivery is None else self._redelivery.due_at
-        if 0 < redelivers_at <= now:
-            self.redeliver()
-        if self._deletions is not None:
-            self._deletions.go_on()
+        for check in self._checks():
+            check.request_if_due(now)
+        self.redelivery.advance()
         self.pump()
-        releases_at = 0 if self._deletions is None else self._deletions.due_at
-        for later in (self._backlog.due_at, self._selector.throttle.until, look_at, redelivers_at, releases_at):
-            if later > now:
-                self.wake_at(later)
+        due = [self.backlog.due_at, self._selector.throttle.until, self.redelivery.due_at]
+        due += [check.due_at for check in self._checks()]
+        later = [due_at for due_at in due if due_at > now]
+        if later:
+            self.wake_at(min(later))
 
     def wake_at(self, due_at: int) -> None:
-        if not self.closed:
+        """Call `wake` at a time in milliseconds since the epoch, or earlier."""
+        if not self.is_closed:
             self._context.wake_at(self, due_at)
 
-    def look_for_guests(self) -> None:
-        """Something may have become of requests that others have under way."""
-        # Keys come first: a guest's that was counted before would be seen as taken for ever.
-        ordering = self._progress.ordering
-        if self._inherited is not None and (ordering is None or ordering.is_known):
-            self._inherited.look()
-
-    def redeliver(self) -> None:
-        """Missed deliveries may be to be made due again."""
-        if self._redelivery is None:
-            self._redelivery = RedeliveryRunner(self.record, self._progress, self._context, self)
-        self._redelivery.look()
-
     def configure(self, endpoint: Endpoint) -> None:
-        """Attempts from now on are made by this configuration."""
+        """Use a new configuration for all attempts from now on."""
         before, self.endpoint = self.endpoint, endpoint
         if endpoint.target != before.target:
             self._selector.throttle.end()
-        self.congestion.limit_to(endpoint.max_in_flight)
-        self.max_in_flight = self.congestion.allowed
-        if endpoint.rate_limit != self.pace.limit:
-            self.pace = TokenBucket(endpoint.rate_limit, self._context.clock.monotonic(), is_full=False)
+        self.adaptive.limit_to(endpoint.max_in_flight)
+        if endpoint.rate_limit != self.rate.limit:
+            self.rate = TokenBucket(endpoint.rate_limit, self._context.clock.monotonic(), is_full=False)
         if not endpoint.enabled:
-            self._backlog.unread()
-        if self.breaker.configured(before, endpoint, self._in_flight):
-            self._open()
+            self.backlog.unread()
+        if self.breaker.configure(before, endpoint, self._in_flight):
+            self.reopen()
         self._context.prober.configured(self)
         self.pump()
 
-    def probed(self, liveness: Liveness) -> None:
-        """How the listener is by the latest probe."""
-        opens = self.breaker.probed(liveness, self._in_flight)
-        if opens:
-            self._open()
-        elif self.breaker.is_closed:
-            self._backlog.unread()
+    def on_probe(self, liveness: Liveness) -> None:
+        """Follow the state of the listener after a probe."""
+        if self.breaker.on_probe(liveness, self._in_flight):
+            self.reopen()
+        elif self.breaker.is_open:
+            self.backlog.unread()
         self.pump()
 
-    def standing(self) -> HealthRecord:
-        """What is known of the listener, to be stored."""
-        record, endpoint, breaker = self.record, self.endpoint, self.breaker
-        known = ListenerHealth(breaker.liveness, breaker.failing, self._backlog.swept())
-        return HealthRecord(
-            record.organization, record.listener, record.token, endpoint.liveness_url, endpoint.config_version, known
-        )
+    def reopen(self) -> None:
+        """Send everything that waits, also retries that are not due: the listener works again."""
+        self._selector.throttle.end()
+        self.backlog.begin_sweep()
 
-    def reread(self) -> None:
-        """Messages were deleted: what was read and is not under way is read again, so that none of them goes out."""
-        self._backlog.unread()
+    def on_messages_deleted(self) -> None:
+        """Read again what is not in flight, so that no deleted message is sent."""
+        self.backlog.unread()
         if self._deletions is not None:
-            self._deletions.look()
+            self._deletions.request_check()
         self.pump()
-
-    def close(self) -> None:
-        """The cursor is somebody else's, or gone: what is still under way is not recorded here.
-
-        What stands apart from the cursor has its row: there it is.
-        """
-        self.closed = True
-        self._flush.close()
-        self._backlog.drop()
-        self._context.hosts.discard(self)
-        self._context.lapsed.discard(self)
-        self._context.prober.forget(self)
-        if self._handover is None:
-            apart = [attempt for attempt in self._in_flight.values() if attempt.excepted and not attempt.is_retry]
-            self._handover = Handover(self.record, self._context, apart)
-        self._handover.stored()
-
-    def begin_leaving(self) -> None:
-        """Start nothing more."""
-        self.draining = True
-        self._backlog.drop()
-
-    async def hand_over(self) -> None:
-        """Give the cursor up. What is under way then is for the next owner to count. Returns when that is stored."""
-        self.begin_leaving()
-        await self._flush.release()
 
     async def miss_older_than(self, before: int) -> None:
-        """What waits and was stored before a time is missed. A busy lane finds that out when its turn comes."""
-        if self._is_quiet():
-            sources = (self._context.reads, self._context.clock)
-            expiry = Expiry(self.record, self._progress, self._backlog, sources, self._is_quiet, self._is_open)
-            await expiry.miss_older_than(before)
-            self.settle()
+        """Miss messages that were stored before a time. A lane that sends notices their age in their turn."""
+        if self.is_quiet:
+            await self.backlog.miss_older_than(before)
+            self._flush.request()
 
-    def part(self) -> None:
+    def begin_draining(self) -> None:
+        """Start nothing any more."""
+        if self.is_active:
+            self._enter(LaneState.DRAINING)
+        self.backlog.drop()
+
+    async def hand_over(self) -> None:
+        """Give the cursor up, with the requests in flight. Returns when that is stored."""
+        self.begin_draining()
+        await self._flush.release()
+
+    def hand_over_in_flight(self) -> None:
+        """Give each request in flight a row, for the flush that gives the cursor up."""
         now = self._context.clock.now()
         for attempt in self._in_flight.values():
-            if attempt.excepted:
-                self._progress.hand_over(attempt.seq, attempt.number, now)
+            if attempt.has_row:
+                self.cursor.hand_over(attempt.seq, attempt.number, now)
             else:
-                self._progress.depart(attempt.seq, attempt.number, now)
+                self.cursor.detach(attempt.seq, attempt.number, now)
         self._handover = Handover(self.record, self._context, self._in_flight.values())
 
-    def stored(self, settle: Settle) -> None:
-        self.has_stored = True
+    def close(self) -> None:
+        """Store nothing any more: the cursor is another worker's, or gone.
+
+        Outcomes of requests that the cursor has passed are still reported, in their rows.
+        """
+        if self.is_closed:
+            return
+        self._enter(LaneState.CLOSED)
+        self.backlog.drop()
+        self._context.inheriting.discard(self)
+        self._context.waiting_for_lease.discard(self)
+        self._context.prober.unfollow(self)
+        if self._handover is None:
+            detached = [attempt for attempt in self._in_flight.values() if attempt.has_row and not attempt.is_retry]
+            self._handover = Handover(self.record, self._context, detached)
+        self._handover.on_stored()
+
+    def on_flushed(self, settle: Settle) -> None:
+        """Go on after a flush."""
+        self.has_flushed = True
         if settle.releases:
             self.close()
             return
-        self._backlog.stored(settle, [attempt.seq for attempt in self._in_flight.values() if attempt.excepted])
-        if self._redelivery is not None:
-            self._redelivery.stored(settle)
+        self.backlog.on_flushed(settle, [attempt.seq for attempt in self._in_flight.values() if attempt.has_row])
+        self.redelivery.on_flushed(settle)
         if self._deletions is not None:
-            self._deletions.stored(settle)
+            self._deletions.on_flushed(settle.delivery_rows)
         self.pump()
 
-    def lose(self) -> None:
-        self._context.lost(self)
+    def accepts(self, entry: Entry) -> bool:
+        """Whether the message is for the listener."""
+        return self.endpoint.accepts(entry)
 
-    def is_kept(self) -> bool:
-        return not self.closed and not self.draining
-
-    def looked(self) -> None:
-        if self._inherited is not None and self._inherited.are_gone:
-            self._inherited = None
-            self._context.hosts.discard(self)
-        if self.is_kept():
-            self.settle()
-            self.pump()
+    def drop_reason(self, entry: Entry, waits_since: int, now: int) -> str:
+        """Return why a message is missed instead of sent; "" if it is sent."""
+        return drop_reason(entry, waits_since, now, self._context.deadline_ms)
 
     @property
-    def places_taken(self) -> int:
-        """An attempt keeps its place until it is stored: what a crash can repeat is never more than the limit."""
-        guests = 0 if self._inherited is None else self._inherited.places
-        return self.in_flight_count + self._progress.unstored + guests
+    def _can_start(self) -> bool:
+        return self.state is LaneState.RUNNING and self.may_send
 
     @property
-    def knows_places(self) -> bool:
-        """Whether it is known what others have under way."""
-        return self._inherited is None or self._inherited.are_known
+    def _has_free_slot(self) -> bool:
+        # Inherited requests were sent by the previous owner, and are no trials of the circuit breaker here.
+        in_flight = self.slots.in_flight + self.cursor.unflushed
+        return self.slots_taken < self.slots.limit and self.breaker.allows(in_flight)
 
-    @property
-    def is_wide_open(self) -> bool:
-        """Whether the listener may get all that there is for it."""
-        return self.is_kept() and self.endpoint.enabled and self.breaker.places == ALL
-
-    @property
-    def pace_wait_seconds(self) -> float:
-        """How long until the listener's rate lets a request begin."""
-        return 0.0 if self.pace.limit is None else self.pace.wait_seconds(self._context.clock.monotonic())
-
-    def follow(self, live: Sharer | None) -> None:
-        """Its own limits hold for a live lane."""
-
-    def reopen(self) -> None:
-        """The listener is well again: whatever waits may go out."""
-        self._open()
-
-    def wait_for_pace(self, seconds: float) -> None:
-        self.wake_at(self._context.clock.now() + math.ceil(seconds * 1_000))
-
-    def _new_progress(self) -> CursorState:
-        return CursorState(self.record)
-
-    def wants(self, entry: Entry) -> bool:
-        """Whether a message is for the listener."""
-        return self.endpoint.wants(entry)
-
-    def settle(self) -> None:
-        self._flush.start()
-
-    def _is_quiet(self) -> bool:
-        return not self._in_flight and not self._backlog.waiting.count and self.is_kept()
-
-    def _is_open(self) -> bool:
-        return self.endpoint.enabled and not self.breaker.is_closed
-
-    @property
-    def _is_on(self) -> bool:
-        if not self._is_open() or not self.is_kept():
+    def _may_start_now(self, now: int) -> bool:
+        """Whether the listener's rate, and its replays, let a request start now. If not, the lane is called again."""
+        if self.backlog.is_empty:
             return False
-        ordering = self._progress.ordering
-        return (self._inherited is None or self._inherited.are_known) and (ordering is None or ordering.is_known)
+        if self.fair_share is not None:
+            return self.fair_share.may_start(self)
+        return self._wait_for(self.rate, now)
 
-    @property
-    def _has_place(self) -> bool:
-        guests = 0 if self._inherited is None else self._inherited.places
-        under_way = self.in_flight_count + self._progress.unstored
-        return under_way + guests < self.max_in_flight and self.breaker.has_place(under_way)
-
-    @property
-    def _has_turn(self) -> bool:
-        """Whether the listener's pace, and its replays, let a request begin now; if not, the lane is called again."""
-        if self.fair_share is None:
-            if self.pace.limit is None:
-                return True
-        elif not self._backlog.is_empty:
-            return self.fair_share.may_begin(self)
-        wait_seconds = self.pace_wait_seconds
-        if wait_seconds > 0 and not self._backlog.is_empty:
-            self.wait_for_pace(wait_seconds)
+    def _wait_for(self, rate: TokenBucket, now: int) -> bool:
+        """Whether a rate lets a request start now. If not, the lane is woken when it does."""
+        wait_seconds = 0.0 if rate.limit is None else rate.wait_seconds(self._context.clock.monotonic())
+        if wait_seconds > 0:
+            self.wake_at(now + math.ceil(wait_seconds * 1_000))
         return wait_seconds == 0
 
-    def given_up(self, entry: Entry, waits_since: int, now: int) -> str:
-        """Why a message is not sent any more; empty for one that is."""
-        if 0 < entry.expires_at <= now:
-            return "expired"
-        return "too_old" if waits_since < now - self._context.deadline_ms else ""
+    def _may_read_page(self, now: int) -> bool:
+        if now < self._selector.throttle.until or not self._has_free_slot:
+            return False
+        window = self.cursor.window
+        if self.backlog.read_through >= window.position + SPAN and (room := self._selector.make_room()) is not None:
+            self._apply(room, now)
+        # With a full span a page would bring nothing, and the lane would read it again at once.
+        return self.backlog.read_through < window.position + SPAN
 
-    def send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
-        record, endpoint = self.record, self.endpoint
-        attempt = InFlightAttempt(entry, number, endpoint, self.lead.congestion.epoch, is_retry=is_retry)
-        self.lead.pace.take(self._context.clock.monotonic())
+    def _apply(self, decision: Decision, now: int) -> None:
+        match decision:
+            case Start():
+                self._send(decision)
+                return
+            case SkipNew(entry=entry):
+                self.cursor.skip_new(entry)
+            case DropNew(entry=entry, reason=reason):
+                self.cursor.miss_new(entry, reason, now)
+            case BlockNew(held=held, seq=seq):
+                self.cursor.block(held, [seq])
+            case DropRetry(retry=retry, reason=reason):
+                self.cursor.miss_retry(retry.seq, retry.attempts, reason, now)
+            case SkipRetry(retry=retry):
+                self.cursor.drop_row(retry.seq)
+            case Detach(attempts=attempts):
+                for attempt in attempts:
+                    attempt.has_row = True
+                    self.backlog.claimed.add(attempt.seq)
+                    self.cursor.detach(attempt.seq, attempt.number, now)
+        self._flush.request()
+
+    def _send(self, start: Start) -> None:
+        entry, clock = start.entry, self._context.clock
+        attempt = InFlightAttempt(entry, start.number, self.endpoint, self.lead.adaptive.epoch, is_retry=start.is_retry)
+        self.lead.rate.take(clock.monotonic())
+        self._on_start()
         if self.fair_share is not None:
-            self.fair_share.begun(self)
-        self.in_flight_count += 1
+            self.fair_share.on_start(self)
         self._in_flight[attempt.seq] = attempt
-        if self._progress.ordering is not None and not is_retry:
+        if self.cursor.ordering is not None and not start.is_retry:
             # A retry either holds its key already, or was redelivered and must not take it from a later message.
-            self._progress.ordering.begins(entry)
-        request = request_of(record, endpoint, entry, number, self._context.clock)
-        self._context.deliver(request, partial(self._ended, attempt))
+            self.cursor.ordering.begin(entry)
+        request = request_of(self.record, self.endpoint, entry, start.number, clock)
+        self._context.send(request, partial(self._on_outcome, attempt))
 
-    def _ended(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
+    def _on_start(self) -> None:
+        """Count an attempt that starts, for limits of a subclass."""
+
+    def _on_outcome(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
         context = self._context
-        context.gate.leave(self.organization)
-        self.in_flight_count -= 1
+        context.limiter.release(self.slots)
         del self._in_flight[attempt.seq]
         self._selector.retries_in_flight -= attempt.is_retry
-        congestion = self.lead.congestion
-        congestion.ended(outcome, attempt.epoch)
-        self.max_in_flight = self.lead.max_in_flight = congestion.allowed
+        self.lead.adaptive.ended(outcome, attempt.epoch)
         if attempt.handover is not None:
-            attempt.handover.ended(attempt, outcome)
-            context.attempted(self.record, attempt, outcome)
-        elif not self.closed:
+            attempt.handover.on_outcome(attempt, outcome)
+            context.log_attempt(self.record, attempt, outcome)
+        elif not self.is_closed:
             self._record(attempt, outcome)
-            context.attempted(self.record, attempt, outcome)
-        context.gate.call_waiting()
+            context.log_attempt(self.record, attempt, outcome)
+        context.limiter.pump_waiting()
         self.pump()
 
     def _record(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
-        context, progress = self._context, self._progress
+        context, cursor = self._context, self.cursor
         now = context.clock.now()
         row_id, next_attempt_at = context.row_ids.next(), 0
-        progress.attempted(attempt_record(self.record, row_id, attempt.seq, attempt.number, outcome))
+        cursor.add_attempt(attempt_record(self.record, row_id, attempt.seq, attempt.number, outcome))
         if outcome.error == "":
             self._selector.throttle.end()
-            if self.breaker.succeeded(attempt.seq):
+            if self.breaker.on_success(attempt.seq):
                 context.prober.note(self)
-            progress.succeed(attempt.seq, now, excepted=attempt.excepted)
+            cursor.acknowledge(attempt.seq, now, has_row=attempt.has_row)
         else:
-            next_attempt_at = self._failed(attempt, outcome, now)
+            next_attempt_at = self._record_failure(attempt, outcome, now)
         if outcome.trace is not None:
-            progress.describe(row_id, outcome.trace, next_attempt_at)
-        self.settle()
+            cursor.add_detail(row_id, outcome.trace, next_attempt_at)
+        self._flush.request()
 
-    def _failed(self, attempt: InFlightAttempt, outcome: Outcome, now: int) -> int:
-        """When the next attempt may start; 0 if there is none."""
-        self._selector.throttle.failed()
-        needs_notification = self.breaker.failed(attempt.seq, now)
-        settlement = settle(attempt.number, outcome, attempt.policy, now, self._context.random())
-        self._progress.fail(attempt.seq, attempt.number, settlement, now, excepted=attempt.excepted)
-        self._backlog.claimed.add(attempt.seq)
-        if self.breaker.is_closed:
-            self._backlog.unread()
-        elif self._selector.throttle.only_fails:
-            self._backlog.end_sweep()
-        self._context.prober.failed(self, needs_notification=needs_notification)
-        gives_up = self._gives_up(now)
-        if settlement.disable_listener or gives_up:
-            self._disable(attempt.endpoint.config_version, "gone" if settlement.disable_listener else "failing")
+    def _record_failure(self, attempt: InFlightAttempt, outcome: Outcome, now: int) -> int:
+        """Return when the next attempt may start, in milliseconds since the epoch; 0 if there is none."""
+        context, throttle = self._context, self._selector.throttle
+        throttle.on_failure()
+        health_changed = self.breaker.on_failure(attempt.seq, now)
+        settlement = settle(attempt.number, outcome, attempt.policy, now, context.random())
+        self.cursor.fail(attempt.seq, attempt.number, settlement, now, has_row=attempt.has_row)
+        self.backlog.claimed.add(attempt.seq)
+        if self.breaker.is_open:
+            self.backlog.unread()
+        elif throttle.only_fails:
+            self.backlog.end_sweep()
+        context.prober.on_failure(self, health_changed=health_changed)
+        if settlement.disable_listener:
+            self._disable(attempt.endpoint.config_version, "gone")
+        elif self._should_disable(now):
+            self._disable(attempt.endpoint.config_version, "failing")
         return settlement.due_at
 
-    def _gives_up(self, now: int) -> bool:
-        """Whether the listener has only failed for so long that it is disabled."""
-        return self.breaker.is_given_up(now, self._context.disable_after_seconds)
+    def _should_disable(self, now: int) -> bool:
+        return self.breaker.should_disable(now, self._context.disable_after_seconds)
 
     def _disable(self, config_version: int, reason: str) -> None:
+        # A configuration that came after the request is not judged by it.
         if self.endpoint.enabled and self.endpoint.config_version == config_version:
             self.endpoint = msgspec.structs.replace(self.endpoint, enabled=False)
-            self._backlog.unread()
+            self.backlog.unread()
             self._context.disable(self.record, config_version, reason)
 
-    def _open(self) -> None:
-        """Whatever waits may go out, also what waits for another attempt at a later time."""
-        self._selector.throttle.end()
-        self._backlog.begin_sweep()
+    def _checks(self) -> list[StoreCheck]:
+        parts = (self._keys, self.inherited, self._deletions)
+        return [part.check for part in parts if part is not None]
 
-    def _fetch_if_needed(self) -> None:
-        backlog = self._backlog
-        if not backlog.may_fetch:
-            return
-        now = self._context.clock.now()
-        retries, behind = backlog.has_due(now), backlog.is_behind and self._may_read(now)
-        if retries or behind:
-            self._context.spawn(self._fetch(backlog.fetch(now, retries=retries, behind=behind)))
-
-    def _may_read(self, now: int) -> bool:
-        if now < self._selector.throttle.until or not self._has_place:
-            return False
-        if self._backlog.read_through >= self._progress.window.position + SPAN:
-            self._selector.make_span(now)
-        # With a full span a page would bring nothing, and the lane would read it again at once.
-        return self._backlog.read_through < self._progress.window.position + SPAN
-
-    async def _read_keys(self) -> None:
-        ordering = self._progress.ordering
-        try:
-            rows = await self._context.reads.read(partial(read_open_keys, key=self.key))
-            if self._deletions is not None:
-                rows += await self._context.reads.read(partial(delivery_rows.blocking_rows, key=self.key))
-        finally:
-            self._is_reading_keys = False
-        if ordering is not None and self.is_kept():
-            ordering.show(rows, _OWN_STATES, complete=True)
-            if self._deletions is not None:
-                self._deletions.look()
-            if self._redelivery is not None:
-                self._redelivery.go_on()
-            self.look_for_guests()
-
-    async def _fetch(self, read: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        try:
-            await read()
-        except Unavailable:
-            # Whatever broke is known to the store, which has said so; the lane only asks again.
-            self.wake_at(self._context.clock.now() + _READ_RETRY_MS)
-            return
-        self.settle()
-        self.pump()
+    def _enter(self, state: LaneState) -> None:
+        """Change the state. Every change is made here."""
+        self.state = transition(LANE_TRANSITIONS, self.state, state)

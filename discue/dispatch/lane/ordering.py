@@ -1,47 +1,119 @@
-"""Messages of one key one after the other: which keys are taken, and what waits behind what."""
+# How an ordered queue keeps the order of each key with little state:
+#
+# - A key is held by its oldest message that is not settled: in flight, about to be, or waiting for a retry. Where a
+#   missed message blocks its key (`on_missed: block`), a missed message holds it, too.
+# - While the holder has no row, the messages behind it wait in memory and stay unsettled.
+# - Once the holder has a row, the cursor passes the messages behind it. The row has the key and counts them.
+# - When the holder is settled, its row moves on to the next blocked message. A key costs one row, however many messages
+#   wait behind it and for however long.
+"""The keys of an ordered lane: which message holds each, and what waits behind it."""
+
+from collections import deque
+from collections.abc import Iterable
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from discue.dispatch.lane.waiting import WaitingByKey
+from discue.dispatch.lane.limits import BodyBudget
+from discue.dispatch.lane.store_check import StoreCheck
 from discue.domain.messages import Entry
 from discue.domain.window import Window
-from discue.store.delivery_rows import DueRetry, KeyRow
+from discue.store import delivery_rows
+from discue.store.delivery_rows import DueRetry, KeyRow, read_open_keys
 from discue.store.engine import DeliveryRow
 
-WAITING_HELD = 256
-"""At most so many messages of a lane wait in memory behind others of their keys."""
+if TYPE_CHECKING:
+    from discue.dispatch.lane.context import LaneContext
+    from discue.dispatch.lane.lane import Lane
 
-MISSED = frozenset({"missed"})
+WAITING_HELD: Final = 256
+"""How many messages of a lane may wait in memory for their keys."""
 
-_AT_ONCE = 1
-"""A due time that has come whatever the clock says."""
+PUSH_STATES: Final = frozenset({"missed", "retry"})
+"""States in which the lane of a push listener may write a row. Rows in other states are another worker's to write."""
+
+_MISSED: Final = frozenset({"missed"})
+_DUE_NOW: Final = 1
+"""A due time that has passed by any clock."""
 
 
 class HeldKey:
-    """A key that is taken, by the message `seq`: under way, about to be, or waiting for its next attempt.
-
-    `row` is its exception as it was last stored or is about to be; None while there is none, or while somebody else
-    says what becomes of it. `blocked` messages of the key, the first of them `next_seq` (None: not known), were passed
-    by the cursor and wait behind it.
-    """
+    """A key and the message that holds it."""
 
     __slots__ = ("blocked", "key_hash", "next_seq", "row", "seq")
 
     def __init__(self, key_hash: int, seq: int, blocked: int = 0) -> None:
         self.key_hash = key_hash
         self.seq = seq
-        self.blocked = blocked
-        self.next_seq: int | None = None
         self.row: DeliveryRow | None = None
+        """The holder's row as stored, or about to be; None if it has none, or if another worker writes it."""
+        self.blocked = blocked
+        """How many messages of the key the cursor has passed."""
+        self.next_seq: int | None = None
+        """The first of the blocked messages; None if unknown."""
+
+
+class WaitingByKey:
+    """Messages that wait in memory for their keys, in the order of the log.
+
+    They are taken from the front of `new`, the messages to be sent next, and return to its front.
+    """
+
+    __slots__ = ("_budget", "_by_key", "_new", "count")
+
+    def __init__(self, new: deque[Entry], budget: BodyBudget) -> None:
+        self._new = new
+        self._budget = budget
+        self._by_key: dict[int, deque[Entry]] = {}
+        self.count = 0
+
+    @property
+    def entries(self) -> Iterable[Entry]:
+        return chain(*self._by_key.values())
+
+    @property
+    def first_seqs(self) -> list[int]:
+        """The first waiting message of each key."""
+        return [entries[0].seq for entries in self._by_key.values()]
+
+    def add_next(self, key_hash: int) -> None:
+        """Let the next new message wait for its key."""
+        self._by_key.setdefault(key_hash, deque()).append(self._new.popleft())
+        self.count += 1
+
+    def free(self, key_hash: int) -> None:
+        """Put the first message that waits for the key in front of the new messages."""
+        entries = self._by_key.get(key_hash)
+        if entries is not None:
+            self._new.appendleft(entries.popleft())
+            self.count -= 1
+            if not entries:
+                del self._by_key[key_hash]
+
+    def remove(self, key_hash: int) -> list[int]:
+        """Remove the messages that wait for the key from memory, and return their seqs."""
+        entries = self._by_key.pop(key_hash, ())
+        self._give_back(entries)
+        self.count -= len(entries)
+        return [entry.seq for entry in entries]
+
+    def clear(self) -> None:
+        self._give_back(self.entries)
+        self._by_key.clear()
+        self.count = 0
+
+    def busiest_key(self) -> int | None:
+        """Return the key that most messages wait for; None if none waits."""
+        return max(self._by_key, key=lambda key: len(self._by_key[key]), default=None)
+
+    def _give_back(self, entries: Iterable[Entry]) -> None:
+        self._budget.give_back(sum(len(entry.body) for entry in entries))
 
 
 class Ordering:
-    """One lane's keys. What waits behind a request under way stays in memory, and unsettled.
-
-    What waits behind an exception is passed by the cursor: the exception's row has its key, and counts it. When that
-    message is settled, its row goes on to the next one that waits, so that a key costs one row, however many messages
-    wait for it and for however long. Where the order `blocks`, a message that is missed is such an exception, too.
-    """
+    """The keys of one cursor that are held."""
 
     def __init__(self, window: Window, waiting: WaitingByKey, *, is_known: bool, blocks: bool = False) -> None:
         self._window = window
@@ -49,55 +121,55 @@ class Ordering:
         self._by_key: dict[int, HeldKey] = {}
         self._by_seq: dict[int, HeldKey] = {}
         self.blocks = blocks
-        """Whether a message that is missed keeps its key."""
+        """Whether a missed message keeps its key."""
         self.is_known = is_known
-        """Whether the keys that the store shows as taken were read."""
+        """Whether the keys that rows in the store hold are known. Until then nothing may be sent."""
         self.blocked = 0
-        """How many messages the cursor has passed that wait, without rows, behind the keys that are known."""
+        """How many messages the cursor has passed that wait, without rows, behind the known keys."""
 
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def show(self, rows: list[KeyRow], owner_may_write: frozenset[str], *, complete: bool) -> None:
-        """Take over rows that hold keys. Rows in a state outside `owner_may_write` belong to another worker.
+    def add_rows(self, rows: Iterable[KeyRow], owner_may_write: frozenset[str], *, complete: bool) -> None:
+        """Take over rows that hold keys. Rows in a state outside `owner_may_write` are another worker's to write.
 
         `complete` rows are all that the store has; with them the keys are known.
         """
         for row in rows:
             held = self._by_seq.get(row.seq)
             if held is None:
-                held = self._take(row.key_hash, row.seq, row.blocked)
+                held = self._hold(row.key_hash, row.seq, row.blocked)
                 held.next_seq = row.next_seq
             if row.state in owner_may_write and held.row is None:
                 held.row = DeliveryRow(row.seq, row.state, row.attempts, row.due_at, row.reason, token=row.token)
         self.is_known |= complete
 
     def holder(self, entry: Entry) -> HeldKey | None:
-        """Who holds the key of a message that has not begun; None when it may begin."""
+        """Return the key of a new message if another message holds it; None if the message may be sent."""
         held = self._by_key.get(entry.key_hash or 0)
         return None if held is None or held.seq == entry.seq else held
 
-    def begins(self, entry: Entry) -> None:
-        """A message is sent for the first time: its key is taken."""
+    def begin(self, entry: Entry) -> None:
+        """Give the key to a message that is sent for the first time."""
         if entry.seq not in self._by_seq:
-            self._take(entry.key_hash or 0, entry.seq)
+            self._hold(entry.key_hash or 0, entry.seq)
 
-    def passes(self, entry: Entry) -> None:
-        """A message is settled and never began: the first one that waits in memory behind it comes next."""
+    def skip(self, entry: Entry) -> None:
+        """Free the message that waits in memory behind a new one that was settled without an attempt."""
         self._waiting.free(entry.key_hash or 0)
 
-    def resumes(self, retry: DueRetry) -> bool:
-        """The message of an exception is to be sent. Whether for the first time: it has waited behind its key."""
+    def resume(self, retry: DueRetry) -> bool:
+        """Prepare the retry of a message with a row. True if it was blocked until now: it had no attempt yet."""
         held = self._by_seq.get(retry.seq)
         if held is not None:
             if held.row is None:
-                held.row = DeliveryRow(retry.seq, "retry", retry.attempts, _AT_ONCE, "")
+                held.row = DeliveryRow(retry.seq, "retry", retry.attempts, _DUE_NOW, "")
             if held.blocked and held.next_seq is None:
                 held.next_seq = retry.next_seq
         return held is not None and retry.attempts == 0
 
-    def keyed(self, row: DeliveryRow) -> DeliveryRow:
-        """An exception that is about to be stored, with what its key says."""
+    def with_key(self, row: DeliveryRow) -> DeliveryRow:
+        """Return the row with its key and the count of blocked messages, if its message holds the key."""
         held = self._by_seq.get(row.seq)
         if held is None or (row.state == "missed" and not self.blocks):
             return row
@@ -105,27 +177,28 @@ class Ordering:
         return held.row
 
     def block(self, held: HeldKey, seqs: list[int]) -> DeliveryRow:
-        """Messages of a key that has a row are passed by the cursor: the row, which counts them."""
+        """Count messages that the cursor passes behind a key, and return the key's row, which it must have."""
         if not held.blocked:
             held.next_seq = seqs[0]
         held.blocked += len(seqs)
         self.blocked += len(seqs)
         if held.row is None:
             raise ValueError("a key without a row blocks nothing")
-        return self.keyed(held.row)
+        return self.with_key(held.row)
 
-    def waiting_for(self, seq: int) -> tuple[HeldKey, list[int]] | None:
-        """The key of a message that has its row now, and those that waited for it in memory: they wait no more."""
+    def take_waiting(self, seq: int) -> tuple[HeldKey, list[int]] | None:
+        """If a message has a row and holds a key, remove the messages that wait for it from memory and return them."""
         held = self._by_seq.get(seq)
         if held is None or held.row is None:
             return None
-        seqs = self._waiting.forget(held.key_hash)
+        seqs = self._waiting.remove(held.key_hash)
         return (held, seqs) if seqs else None
 
-    def settled(self, seq: int) -> tuple[DeliveryRow | None, int]:
-        """A message is settled: the row of the next one that was blocked, and how many waited that are not there.
+    def settle(self, seq: int) -> tuple[DeliveryRow | None, int]:
+        """Free the key of a settled message, and return the row of the next blocked one, or None.
 
-        Without a row its key is free, and the first one that waits in memory is sent.
+        Without a blocked message the first one that waits in memory is sent next. The second value is how many
+        messages were counted as blocked but are gone.
         """
         held = self._by_seq.pop(seq, None)
         if held is None:
@@ -135,15 +208,15 @@ class Ordering:
             held.blocked -= 1
             self.blocked -= 1
             self._by_seq[held.seq] = held
-            return self.keyed(DeliveryRow(held.seq, "retry", 0, _AT_ONCE, "")), 0
+            return self.with_key(DeliveryRow(held.seq, "retry", 0, _DUE_NOW, "")), 0
         del self._by_key[held.key_hash]
         self.blocked -= held.blocked
         self._waiting.free(held.key_hash)
         return None, held.blocked
 
-    def stops(self, row: KeyRow) -> bool:
-        """Whether a message that the store shows as missed still is, and holds its key. What waits for it is known."""
-        self.show([row], MISSED, complete=False)
+    def prepare_release(self, row: KeyRow) -> bool:
+        """Prepare `settle` for a missed message that was deleted. False if it no longer blocks its key."""
+        self.add_rows([row], _MISSED, complete=False)
         held = self._by_seq.get(row.seq)
         if held is None or held.row is None or held.row.state != "missed":
             return False
@@ -151,13 +224,62 @@ class Ordering:
             held.next_seq = row.next_seq
         return True
 
-    def most_waited_for(self) -> int | None:
-        """The message that most others wait for in memory, if other keys would go on without it."""
-        key = self._waiting.longest()
+    def busiest_seq(self) -> int | None:
+        """Return the message that most others wait for in memory, if passing it would let other keys go on."""
+        key = self._waiting.busiest_key()
         return None if key is None or len(self._by_key) == 1 else self._by_key[key].seq
 
-    def _take(self, key_hash: int, seq: int, blocked: int = 0) -> HeldKey:
+    def _hold(self, key_hash: int, seq: int, blocked: int = 0) -> HeldKey:
         held = HeldKey(key_hash, seq, blocked)
         self._by_key[key_hash] = self._by_seq[seq] = held
         self.blocked += blocked
         return held
+
+
+class KeyReader:
+    """Reads the keys that rows in the store hold, when a lane begins."""
+
+    def __init__(self, lane: "Lane", context: "LaneContext", ordering: Ordering) -> None:
+        self._lane = lane
+        self._context = context
+        self._ordering = ordering
+        self.check = StoreCheck(lane, context, self._read)
+
+    async def _read(self) -> None:
+        key = self._lane.key
+        rows = await self._context.reads.read(partial(read_open_keys, key=key))
+        if self._ordering.blocks:
+            rows += await self._context.reads.read(partial(delivery_rows.blocking_rows, key=key))
+        if self._lane.is_active:
+            self._ordering.add_rows(rows, PUSH_STATES, complete=True)
+            self._lane.on_loaded()
+
+
+class DeletionWatch:
+    """Frees the keys of missed messages that were deleted.
+
+    The change feed reports deletions. A deletion before the message was missed is found after that is stored.
+    """
+
+    def __init__(self, lane: "Lane", context: "LaneContext") -> None:
+        self._lane = lane
+        self._context = context
+        self.check = StoreCheck(lane, context, self._read)
+
+    def request_check(self) -> None:
+        """Look for deleted messages. Without known keys the lane asks again: an old answer must not add them again."""
+        if self._lane.cursor.knows_keys:
+            self.check.request()
+
+    def on_flushed(self, rows: Iterable[DeliveryRow]) -> None:
+        if any(row.state == "missed" for row in rows):
+            self.request_check()
+
+    async def _read(self) -> None:
+        deleted = await self._context.reads.read(partial(delivery_rows.deleted_blocking_rows, key=self._lane.key))
+        if self._lane.is_active:
+            for row in deleted:
+                self._lane.cursor.release_key(row)
+            if len(deleted) == delivery_rows.BLOCKING_ROWS:
+                self.check.request()
+            self._lane.advance()

@@ -1,256 +1,353 @@
-"""Probes the listeners whose lanes are here: one heap of due times, one request for all that share a URL."""
+"""Probes listeners on this worker, and stores what is known of their health."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from discue.dispatch.lane.breaker import CircuitBreaker
-from discue.dispatch.lane.endpoint import Endpoint
-from discue.dispatch.lane.gate import ConcurrencyLimiter
-from discue.dispatch.lane.health_writer import HealthWriter, Stored
-from discue.dispatch.lane.probe import Probe
-from discue.dispatch.lane.tenure import WorkerLease
+from discue.dispatch.lane.flush import STORE_RETRY_SECONDS, Spawn
+from discue.dispatch.lane.limits import ConcurrencyLimiter, Slots
 from discue.dispatch.timers import Sleeper
 from discue.domain.clock import Clock
+from discue.domain.concurrency import AdaptiveLimit
 from discue.domain.egress import Target
+from discue.domain.errors import StoreUnusable, Unavailable
 from discue.domain.ids import millisecond_of
 from discue.domain.listener_health import (
     FIRST_PROBE_MS,
     IDLE_INTERVAL_MS,
+    PROBE_TIMEOUT_SECONDS,
     RECOVERY_INTERVAL_MS,
     Liveness,
     after_probe,
     is_conclusive,
+    needs_notification,
     probe_error,
     probe_interval_ms,
     with_jitter,
 )
-from discue.sending.fetch import FetchResult
+from discue.observability.logs import Log
+from discue.sending.fetch import Fetcher, FetchResult
+from discue.store import listener_health
 from discue.store.engine import CursorKey
+from discue.store.listener_health import HealthRecord, ListenerHealth
+from discue.store.store import Store
+
+if TYPE_CHECKING:
+    from discue.dispatch.lane.lane import Lane
 
 PROBES_AT_ONCE: Final = 256
+LATE_MS: Final = 60_000
+"""How long counts may wait until they are stored."""
 
 _SPREAD_MS: Final = 1_000
 _LAPSED_MS: Final = 1_000
+_RECORDS_PER_WRITE: Final = 128
+
+Probe = Callable[[Target, Callable[[FetchResult], None]], None]
+"""Probes a target once, and calls back with the response later."""
+
+WakeAt = Callable[[Sleeper, int], None]
 
 
-class Probed(Stored, Protocol):
-    """What probing needs to know of a lane."""
+class ProbeSender:
+    """Sends probes: to checked addresses only, without following redirects, each within five seconds."""
 
-    endpoint: Endpoint
-    breaker: CircuitBreaker
+    def __init__(self, fetcher: Fetcher) -> None:
+        self._fetcher = fetcher
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def key(self) -> CursorKey: ...
+    def __call__(self, target: Target, done: Callable[[FetchResult], None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._send(target, done))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    @property
-    def has_waiting(self) -> bool:
-        """Whether anything is to be sent."""
-        ...
+    async def _send(self, target: Target, done: Callable[[FetchResult], None]) -> None:
+        done(await self._fetcher.get(target, PROBE_TIMEOUT_SECONDS))
 
-    @property
-    def last_failure_at(self) -> int:
-        """When an attempt last failed."""
-        ...
-
-    def probed(self, liveness: Liveness) -> None:
-        """How the listener is by the latest probe."""
-        ...
+    async def close(self) -> None:
+        """Cancel the probes in flight. Their callbacks are not called."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-class _Pulse:
-    """One listener. It is to be probed at `due_at`, `interval` after the last time."""
+class HealthWriter:
+    """Stores the health of listeners, many in a write.
 
-    __slots__ = ("changed_at", "config_version", "due_at", "interval", "lane", "place")
+    What changes how messages are sent is written at once. Counts wait for a minute at most, and are lost if the process
+    is killed.
+    """
 
-    def __init__(self, lane: Probed, place: "_Place", due_at: int, changed_at: int) -> None:
+    def __init__(self, store: Store, clock: Clock, log: Log, spawn: Spawn, wake_at: WakeAt) -> None:
+        self._store = store
+        self._clock = clock
+        self._log = log
+        self._spawn = spawn
+        self._wake_at = wake_at
+        self._late: dict[Lane, None] = {}
+        """Lanes whose health may be written later."""
+        self._due: dict[Lane, None] = {}
+        self._task: asyncio.Task[None] | None = None
+        self.wakes_at = 0
+        self.is_closed = False
+
+    def on_probe(self, lane: "Lane", before: Liveness, after: Liveness) -> None:
+        """Store what a probe has changed."""
+        if before.state != after.state:
+            say = self._log.warning if after.state == "inactive" else self._log.info
+            say("liveness", listener=lane.record.listener_public_id, state=after.state, before=before.state)
+        if needs_notification(before, after):
+            self._late.pop(lane, None)
+            self._due[lane] = None
+            self._start()
+        else:
+            self.note(lane)
+
+    def note(self, lane: "Lane") -> None:
+        """Store the health of a listener some time."""
+        if not self._late:
+            self._wake_at(self, self._clock.now() + LATE_MS)
+        if lane not in self._due:
+            self._late[lane] = None
+
+    def wake(self) -> None:
+        """Store everything that has waited."""
+        self._due.update(self._late)
+        self._late.clear()
+        self._start()
+
+    async def store(self, lanes: Collection["Lane"]) -> None:
+        """Try once to store the health of these lanes, before their cursors are given up. Only counts can be lost."""
+        unstored = [lane for lane in lanes if lane in self._late or lane in self._due]
+        with suppress(Unavailable, StoreUnusable):
+            for start in range(0, len(unstored), _RECORDS_PER_WRITE):
+                await self._write(unstored[start : start + _RECORDS_PER_WRITE])
+
+    def close(self) -> None:
+        """Store nothing any more."""
+        self.is_closed = True
+
+    def _start(self) -> None:
+        if self._task is None and self._due and not self.is_closed:
+            self._task = self._spawn(self._write_all())
+
+    async def _write_all(self) -> None:
+        try:
+            while self._due and not self.is_closed:
+                try:
+                    await self._write(list(self._due)[:_RECORDS_PER_WRITE])
+                except (Unavailable, StoreUnusable):
+                    # Not `write_until_stored`: the next write takes what has changed meanwhile.
+                    await asyncio.sleep(STORE_RETRY_SECONDS)
+        finally:
+            self._task = None
+
+    async def _write(self, lanes: list["Lane"]) -> None:
+        for lane in lanes:
+            self._late.pop(lane, None)
+            self._due.pop(lane, None)
+        records = [_health_record(lane) for lane in lanes if not lane.is_closed]
+        if not records:
+            return
+        try:
+            # Records of cursors that another worker owns are ignored. Their lanes are dropped anyway.
+            await self._store.write(partial(listener_health.write_health, records=records))
+        except (Unavailable, StoreUnusable):
+            self._due.update((lane, None) for lane in lanes)
+            raise
+
+
+class _ProbedListener:
+    """The schedule of one listener's probes."""
+
+    __slots__ = ("changed_at", "config_version", "due_at", "interval", "lane", "url")
+
+    def __init__(self, lane: "Lane", url: "_ProbedUrl", due_at: int, changed_at: int) -> None:
         self.lane = lane
-        self.place = place
+        self.url = url
         self.due_at = due_at
         self.interval = RECOVERY_INTERVAL_MS
+        """Milliseconds between the last probe and `due_at`."""
         self.changed_at = changed_at
+        """When the listener was created, or changed."""
         self.config_version = lane.endpoint.config_version
 
 
-class _Place:
-    """A URL, and the listeners that have it. To the alarms it is a sleeper, and to the gate a lane."""
+class _ProbedUrl:
+    """A URL and the listeners that share it: one probe is for all of them."""
 
-    __slots__ = (
-        "_begin",
-        "closed",
-        "due_at",
-        "in_flight_count",
-        "is_queued",
-        "max_in_flight",
-        "organization",
-        "pulses",
-        "target",
-        "url",
-        "wakes_at",
-    )
+    __slots__ = ("_pump", "due_at", "is_closed", "listeners", "slots", "target", "url", "wakes_at")
 
-    def __init__(self, url: str, target: Target, organization: int, begin: "Callable[[_Place], None]") -> None:
+    def __init__(self, url: str, target: Target, organization: int, pump: "Callable[[_ProbedUrl], None]") -> None:
         self.url = url
         self.target = target
-        self.organization = organization
-        self.pulses: dict[CursorKey, _Pulse] = {}
+        self.listeners: dict[CursorKey, _ProbedListener] = {}
         self.due_at = 0
+        """When the next probe is due, in milliseconds since the epoch; 0 while one is in flight."""
         self.wakes_at = 0
-        self.closed = False
-        self.is_queued = False
-        self.in_flight_count = 0
-        self.max_in_flight = 1
-        self._begin = begin
+        self.is_closed = False
+        self.slots = Slots(organization, AdaptiveLimit(1), self.wake)
+        self._pump = pump
 
     def wake(self) -> None:
-        self._begin(self)
-
-    def pump(self) -> None:
-        self._begin(self)
+        self._pump(self)
 
 
 class Prober:
-    """A listener is probed where its cursor is owned, and nowhere else.
+    """Probes each listener whose live cursor this worker owns.
 
-    Probes under way are bounded, and shared between organizations as requests to listeners are: those of one whose
-    URLs all hang leave places for the others.
+    Probes in flight are bounded, and shared between organizations like requests to listeners, so that URLs that hang do
+    not use all slots.
     """
 
     def __init__(
         self,
         probe: Probe,
-        sources: tuple[Clock, Callable[[], float]],
-        lease: WorkerLease,
-        wake_at: Callable[[Sleeper, int], None],
+        clock: Clock,
+        random: Callable[[], float],
+        has_lease: Callable[[], bool],
+        wake_at: WakeAt,
         health_writer: HealthWriter,
     ) -> None:
         self._probe = probe
-        self._clock, self._random = sources
-        self._lease = lease
+        self._clock = clock
+        self._random = random
+        self._has_lease = has_lease
         self._wake_at = wake_at
         self._health_writer = health_writer
-        self._gate = ConcurrencyLimiter(PROBES_AT_ONCE)
-        self._places: dict[str, _Place] = {}
-        self._pulses: dict[CursorKey, _Pulse] = {}
+        self._limiter = ConcurrencyLimiter(PROBES_AT_ONCE)
+        self._urls: dict[str, _ProbedUrl] = {}
+        self._listeners: dict[CursorKey, _ProbedListener] = {}
 
     @property
-    def places(self) -> int:
-        """How many URLs are probed."""
-        return len(self._places)
+    def url_count(self) -> int:
+        return len(self._urls)
 
-    def follow(self, lane: Probed) -> None:
-        """The lane has begun. Of a listener only the cursor that is live counts."""
+    def follow(self, lane: "Lane") -> None:
+        """Probe the listener of a lane that has begun. Replays are not probed."""
         if lane.endpoint.probed is not None and not lane.key[2]:
             now, created_at = self._clock.now(), millisecond_of(lane.key[1])
             self._add(lane, lane.endpoint.probed, self._first_at(lane, created_at, now), created_at)
 
-    def configured(self, lane: Probed) -> None:
-        """Its configuration may be another one."""
-        now, pulse, target = self._clock.now(), self._pulses.get(lane.key), lane.endpoint.probed
+    def configured(self, lane: "Lane") -> None:
+        """Follow a change of the listener's configuration."""
+        now, listener, target = self._clock.now(), self._listeners.get(lane.key), lane.endpoint.probed
         if lane.key[2]:
             return
-        if pulse is None or target is None or lane.endpoint.liveness_url != pulse.place.url:
-            if pulse is not None:
-                self._remove(pulse)
+        if listener is None or target is None or lane.endpoint.liveness_url != listener.url.url:
+            if listener is not None:
+                self._remove(listener)
             if target is not None:
                 self._add(lane, target, self._soon(now), now)
-        elif pulse.config_version != lane.endpoint.config_version:
-            pulse.config_version, pulse.changed_at = lane.endpoint.config_version, now
-            self._hasten(pulse, now)
+        elif listener.config_version != lane.endpoint.config_version:
+            listener.config_version, listener.changed_at = lane.endpoint.config_version, now
+            self._hasten(listener, now)
 
-    def forget(self, lane: Probed) -> None:
-        """The lane has ended."""
-        pulse = self._pulses.get(lane.key)
-        if pulse is not None and pulse.lane is lane:
-            self._remove(pulse)
+    def unfollow(self, lane: "Lane") -> None:
+        """Stop probing for a lane that was closed."""
+        listener = self._listeners.get(lane.key)
+        if listener is not None and listener.lane is lane:
+            self._remove(listener)
 
-    def failed(self, lane: Probed, *, needs_notification: bool) -> None:
-        """An attempt failed, which is to be stored if it `is_news`. Whoever was left alone for long is probed soon."""
-        if needs_notification:
+    def on_failure(self, lane: "Lane", *, health_changed: bool) -> None:
+        """Probe a listener soon whose attempt failed, if it is probed rarely. Store its health if that changed."""
+        if health_changed:
             self.note(lane)
-        if (pulse := self._pulses.get(lane.key)) is not None and pulse.interval == IDLE_INTERVAL_MS:
-            self._hasten(pulse, self._clock.now())
+        if (listener := self._listeners.get(lane.key)) is not None and listener.interval == IDLE_INTERVAL_MS:
+            self._hasten(listener, self._clock.now())
 
-    def note(self, lane: Probed) -> None:
-        """Something changed that is stored with what probing says."""
+    def note(self, lane: "Lane") -> None:
+        """Store the health of a listener some time."""
         if not lane.key[2]:
             self._health_writer.note(lane)
 
-    def _first_at(self, lane: Probed, created_at: int, now: int) -> int:
+    def _first_at(self, lane: "Lane", created_at: int, now: int) -> int:
         known = lane.breaker.liveness
         if not known.success_count and not known.failure_count:
             return self._soon(now)
-        # A worker that starts, or takes over from another, spreads what it finds over the whole interval.
+        # A worker that starts or takes over spreads the probes over the whole interval.
         is_quiet = self._is_quiet(lane, known, created_at, now)
         return now + int(probe_interval_ms(known, is_idle=is_quiet) * self._random())
 
     def _soon(self, now: int) -> int:
         return now + FIRST_PROBE_MS + int(_SPREAD_MS * self._random())
 
-    def _hasten(self, pulse: _Pulse, now: int) -> None:
-        pulse.interval = RECOVERY_INTERVAL_MS
-        pulse.due_at = min(pulse.due_at, self._soon(now))
-        self._expect(pulse.place, pulse.due_at)
+    def _hasten(self, listener: _ProbedListener, now: int) -> None:
+        listener.interval = RECOVERY_INTERVAL_MS
+        listener.due_at = min(listener.due_at, self._soon(now))
+        self._schedule(listener.url, listener.due_at)
 
-    def _add(self, lane: Probed, target: Target, due_at: int, changed_at: int) -> None:
-        url = lane.endpoint.liveness_url
-        place = self._places.get(url)
-        if place is None:
-            place = self._places[url] = _Place(url, target, lane.key[0], self._begin)
-        pulse = self._pulses[lane.key] = place.pulses[lane.key] = _Pulse(lane, place, due_at, changed_at)
-        self._expect(place, pulse.due_at)
+    def _add(self, lane: "Lane", target: Target, due_at: int, changed_at: int) -> None:
+        name = lane.endpoint.liveness_url
+        url = self._urls.get(name)
+        if url is None:
+            url = self._urls[name] = _ProbedUrl(name, target, lane.key[0], self._pump)
+        listener = self._listeners[lane.key] = _ProbedListener(lane, url, due_at, changed_at)
+        url.listeners[lane.key] = listener
+        self._schedule(url, due_at)
 
-    def _remove(self, pulse: _Pulse) -> None:
-        key, place = pulse.lane.key, pulse.place
-        del self._pulses[key], place.pulses[key]
-        if not place.pulses:
-            place.closed = True
-            del self._places[place.url]
+    def _remove(self, listener: _ProbedListener) -> None:
+        key, url = listener.lane.key, listener.url
+        del self._listeners[key], url.listeners[key]
+        if not url.listeners:
+            url.is_closed = True
+            del self._urls[url.url]
 
-    def _expect(self, place: _Place, due_at: int) -> None:
-        if not place.due_at or due_at < place.due_at:
-            place.due_at = due_at
-            self._wake_at(place, due_at)
+    def _schedule(self, url: _ProbedUrl, due_at: int) -> None:
+        if not url.due_at or due_at < url.due_at:
+            url.due_at = due_at
+            self._wake_at(url, due_at)
 
-    def _begin(self, place: _Place) -> None:
-        """Probe the place if its time has come, and there is room."""
-        if place.closed or place.in_flight_count or not place.due_at:
+    def _pump(self, url: _ProbedUrl) -> None:
+        """Send the probe of a URL, if it is due and a slot is free."""
+        if url.is_closed or url.slots.in_flight or not url.due_at:
             return
         now = self._clock.now()
-        if now < place.due_at:
-            self._wake_at(place, place.due_at)
-        elif not self._lease.is_held():
-            self._wake_at(place, now + _LAPSED_MS)
-        elif self._gate.enter(place):
-            place.in_flight_count = 1
-            place.due_at = 0
-            self._probe(place.target, partial(self._ended, place))
+        if now < url.due_at:
+            self._wake_at(url, url.due_at)
+        elif not self._has_lease():
+            self._wake_at(url, now + _LAPSED_MS)
+        elif self._limiter.acquire(url.slots):
+            url.due_at = 0
+            self._probe(url.target, partial(self._on_response, url))
 
-    def _ended(self, place: _Place, fetched: FetchResult) -> None:
-        self._gate.leave(place.organization)
-        place.in_flight_count = 0
+    def _on_response(self, url: _ProbedUrl, fetched: FetchResult) -> None:
+        self._limiter.release(url.slots)
         now = self._clock.now()
-        for pulse in tuple(place.pulses.values()):
-            # Whoever would have been asked soon need not be asked again.
-            if pulse.due_at - now <= pulse.interval // 2:
-                self._take(pulse, fetched, now)
-        if place.pulses:
-            place.due_at = 0
-            self._expect(place, min(pulse.due_at for pulse in place.pulses.values()))
-        self._gate.call_waiting()
+        for listener in tuple(url.listeners.values()):
+            # A listener that would be probed soon need not be probed again.
+            if listener.due_at - now <= listener.interval // 2:
+                self._apply(listener, fetched, now)
+        if url.listeners:
+            url.due_at = 0
+            self._schedule(url, min(listener.due_at for listener in url.listeners.values()))
+        self._limiter.pump_waiting()
 
-    def _take(self, pulse: _Pulse, fetched: FetchResult, now: int) -> None:
-        lane = pulse.lane
+    def _apply(self, listener: _ProbedListener, fetched: FetchResult, now: int) -> None:
+        lane = listener.lane
         before = after = lane.breaker.liveness
         if is_conclusive(fetched.error):
             after = after_probe(before, probe_error(fetched.error, fetched.status), fetched.status, now)
-        is_quiet = self._is_quiet(lane, after, pulse.changed_at, now)
-        pulse.interval = probe_interval_ms(after, is_idle=is_quiet)
-        pulse.due_at = now + with_jitter(pulse.interval, self._random())
+        is_quiet = self._is_quiet(lane, after, listener.changed_at, now)
+        listener.interval = probe_interval_ms(after, is_idle=is_quiet)
+        listener.due_at = now + with_jitter(listener.interval, self._random())
         if after is not before:
-            lane.probed(after)
-            self._health_writer.probed(lane, before, after)
+            lane.on_probe(after)
+            self._health_writer.on_probe(lane, before, after)
 
-    def _is_quiet(self, lane: Probed, liveness: Liveness, changed_at: int, now: int) -> bool:
-        last = max(changed_at, liveness.last_failure_at, lane.last_failure_at)
-        return not lane.has_waiting and now - last >= IDLE_INTERVAL_MS
+    def _is_quiet(self, lane: "Lane", known: Liveness, changed_at: int, now: int) -> bool:
+        """Whether nothing waits to be sent, and nothing failed or was changed for a while."""
+        cursor = lane.cursor
+        has_waiting = lane.backlog.head > cursor.window.position or cursor.retrying > 0
+        last = max(changed_at, known.last_failure_at, cursor.last_failure_at)
+        return not has_waiting and now - last >= IDLE_INTERVAL_MS
+
+
+def _health_record(lane: "Lane") -> HealthRecord:
+    record, endpoint, breaker = lane.record, lane.endpoint, lane.breaker
+    health = ListenerHealth(breaker.liveness, breaker.failing, lane.backlog.swept())
+    return HealthRecord(
+        record.organization, record.listener, record.token, endpoint.liveness_url, endpoint.config_version, health
+    )

@@ -1,98 +1,93 @@
-"""Making missed deliveries due again: what clients asked for, a few at a time, by the lane of their cursor."""
+"""Redelivery: makes missed deliveries of a cursor due again, a few at a time."""
 
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Final
 
-from discue.dispatch.lane.context import Surroundings
-from discue.dispatch.lane.cursor_state import CursorState
+from discue.dispatch.lane.states import REDELIVERY_TRANSITIONS, RedeliveryPhase, transition
+from discue.dispatch.lane.store_check import READ_RETRY_MS
 from discue.domain.errors import Unavailable
-from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
 from discue.store.redeliveries import RedeliveryBatch, next_batch
 
-WAITING_RETRIES = 500
-"""With more of them waiting the next step waits, too: however much was missed, so many rows are made of it at once."""
+if TYPE_CHECKING:
+    from discue.dispatch.lane.context import LaneContext
+    from discue.dispatch.lane.lane import Lane
 
-_READ_RETRY_MS = 250
-
-
-class Host(Protocol):
-    """The lane."""
-
-    def is_kept(self) -> bool:
-        """Whether it still has its cursor, and means to keep it."""
-        ...
-
-    def looked(self) -> None:
-        """There may be something to store."""
-        ...
-
-    def wake_at(self, due_at: int) -> None: ...
+WAITING_RETRIES: Final = 500
+"""The next step waits while more deliveries with rows are not settled. So a redelivery of any size makes few rows at
+once."""
 
 
 class RedeliveryRunner:
-    """One lane's. A step is read, put into the progress, and stored with it: all of it takes effect once, or none.
+    """Takes the steps of a lane's redeliveries.
 
-    `due_at` is when to go on, 0 when that is not known.
+    A step is read, applied to the cursor state, and stored with its next flush: all of it takes effect once, or none.
     """
 
-    def __init__(self, record: LaneRecord, progress: CursorState, context: Surroundings, host: Host) -> None:
-        self._record = record
-        self._progress = progress
+    def __init__(self, lane: "Lane", context: "LaneContext") -> None:
+        self._lane = lane
         self._context = context
-        self._host = host
-        self._is_reading = False
-        self._must_look = False
-        self._is_unstored = False
-        self._may_have_more = False
+        self._is_requested = False
+        """Whether a redelivery was requested during the read: it may not have been found."""
+        self.phase = RedeliveryPhase.IDLE
         self.due_at = 0
+        """When the next step may be read, in milliseconds since the epoch; 0 for now."""
 
-    def look(self) -> None:
-        """Something was asked for."""
-        self._must_look = self._may_have_more = True
-        self.go_on()
+    def request(self) -> None:
+        """Look for open redeliveries."""
+        if self.phase is RedeliveryPhase.READING:
+            self._is_requested = True
+        elif self.phase is RedeliveryPhase.IDLE:
+            self._enter(RedeliveryPhase.READY)
+        self.advance()
 
-    def go_on(self) -> None:
-        """Take the next step, if that may be."""
-        if not self._may_have_more or self._is_reading or self._is_unstored or not self._host.is_kept():
+    def advance(self) -> None:
+        """Read the next step, if it may be taken now."""
+        if self.phase is not RedeliveryPhase.READY or not self._lane.is_active:
             return
-        # What a step settles must not come back with keys that were read before it: the keys come first.
-        if not self._progress.knows_keys:
+        cursor = self._lane.cursor
+        # Keys come first: otherwise keys that were read earlier would bring back what the step has settled.
+        if not cursor.knows_keys or cursor.open_rows > WAITING_RETRIES:
             return
-        if self._progress.open_rows <= WAITING_RETRIES and self.due_at <= self._context.clock.now():
+        if self.due_at <= self._context.clock.now():
             self.due_at = 0
-            self._is_reading = True
+            self._is_requested = False
+            self._enter(RedeliveryPhase.READING)
             self._context.spawn(self._take_step())
 
-    def stored(self, settle: Settle) -> None:
+    def on_flushed(self, settle: Settle) -> None:
         if settle.redelivery is not None:
-            self._is_unstored = False
-        self.go_on()
+            self._enter(RedeliveryPhase.READY)
+        self.advance()
 
     async def _take_step(self) -> None:
-        self._must_look = False
+        record = self._lane.record
         try:
-            read = partial(next_batch, cursor=self._record.key, queue=self._record.queue)
-            step = await self._context.reads.read(read)
+            batch = await self._context.reads.read(partial(next_batch, cursor=record.key, queue=record.queue))
         except Unavailable:
-            self._wait(_READ_RETRY_MS)
+            self._enter(RedeliveryPhase.READY)
+            self._wait(READ_RETRY_MS)
             return
-        finally:
-            self._is_reading = False
-        if self._host.is_kept():
-            self._apply(step)
+        except BaseException:
+            self._enter(RedeliveryPhase.READY)
+            raise
+        if self._lane.is_active:
+            self._apply(batch)
 
-    def _apply(self, step: RedeliveryBatch | None) -> None:
-        if step is None:
-            self._may_have_more = self._must_look
-            self.go_on()
+    def _apply(self, batch: RedeliveryBatch | None) -> None:
+        if batch is None:
+            self._enter(RedeliveryPhase.READY if self._is_requested else RedeliveryPhase.IDLE)
+            self.advance()
             return
-        self._is_unstored = True
-        if step.redelivery.pace is not None:
-            self._wait(step.redelivered * 1_000 // step.redelivery.pace)
-        self._progress.redeliver(step, self._context.clock.now())
-        self._host.looked()
+        self._enter(RedeliveryPhase.STORING)
+        if batch.redelivery.pace is not None:
+            self._wait(batch.redelivered * 1_000 // batch.redelivery.pace)
+        self._lane.cursor.redeliver(batch, self._context.clock.now())
+        self._lane.advance()
 
     def _wait(self, milliseconds: int) -> None:
         self.due_at = self._context.clock.now() + milliseconds
-        self._host.wake_at(self.due_at)
+        self._lane.wake_at(self.due_at)
+
+    def _enter(self, phase: RedeliveryPhase) -> None:
+        self.phase = transition(REDELIVERY_TRANSITIONS, self.phase, phase)

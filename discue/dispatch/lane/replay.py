@@ -1,28 +1,31 @@
-"""What delivers a part of the log once more: a lane beside the listener's live one, which ends."""
+"""A replay: delivers a part of the log once more, in a lane of its own that ends."""
 
-import asyncio
 from functools import partial
+from typing import Final
 
 from discue.dispatch.lane.breaker import CircuitBreaker
+from discue.dispatch.lane.context import LaneContext
 from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.endpoint import Endpoint
-from discue.dispatch.lane.fair_share import Sharer
-from discue.dispatch.lane.flush import STORE_RETRY_SECONDS
-from discue.dispatch.lane.lane import Lane, LaneContext
-from discue.dispatch.lane.replay_state import ReplayCursorState
-from discue.domain.errors import StoreUnusable, Unavailable
+from discue.dispatch.lane.flush import write_until_stored
+from discue.dispatch.lane.lane import Lane
+from discue.dispatch.lane.states import LaneState
+from discue.domain.clock import Clock
 from discue.domain.filters.filters import compile_filter
 from discue.domain.messages import Entry
 from discue.domain.rate import RateLimit, TokenBucket
 from discue.store import replays
 from discue.store.cursors import LaneRecord, ReplayPlan
-from discue.store.engine import Settle
+from discue.store.engine import DeliveryRow, ReplayStep, Settle
 from discue.store.listener_health import ListenerHealth
+
+_EXPIRED: Final = frozenset({"expired", "too_old"})
 
 
 class ReplayLane(Lane):
-    """It sends while the listener's live lane is here and may send without limits: what that says of the listener holds
-    here, too, and how many requests are under way is shared with it.
+    """The lane of a replay. It sends while the listener's live lane is on this worker and sends without restrictions.
+
+    It shares the listener's slots and rate with the live lane, and follows its circuit breaker.
     """
 
     def __init__(self, record: LaneRecord, plan: ReplayPlan, endpoint: Endpoint, context: LaneContext) -> None:
@@ -30,95 +33,110 @@ class ReplayLane(Lane):
         self._plan = plan
         self._filter = None if plan.filter is None else compile_filter(plan.filter)
         limit = None if plan.pace is None else RateLimit(plan.pace, 1)
-        self._own_pace = TokenBucket(limit, context.clock.monotonic(), is_full=False)
+        self._own_rate = TokenBucket(limit, context.clock.monotonic(), is_full=False)
+        # Always closed: what was stored of the listener is about the live lane.
         self.breaker = CircuitBreaker(ListenerHealth())
-        self._is_ending = False
 
-    def begin(self, head: int) -> None:
-        super().begin(head)
+    @property
+    def may_send(self) -> bool:
+        return self.fair_share is not None and self.fair_share.is_open
+
+    def on_published(self, entries: tuple[Entry, ...]) -> None:
+        """Do nothing: new messages are beyond the end of the replay."""
+
+    def on_flushed(self, settle: Settle) -> None:
+        super().on_flushed(settle)
         self._end_if_done()
 
-    def published(self, entries: tuple[Entry, ...]) -> None:
-        """They are beyond the end."""
-
-    def follow(self, live: Sharer | None) -> None:
-        self.lead = live if isinstance(live, Lane) else self
-        self.max_in_flight = self.lead.max_in_flight
-
-    def start(self) -> None:
-        self.max_in_flight = self.lead.max_in_flight
-        super().start()
-
-    def stored(self, settle: Settle) -> None:
-        super().stored(settle)
-        self._end_if_done()
-
-    def looked(self) -> None:
-        super().looked()
+    def advance(self) -> None:
+        super().advance()
         self._end_if_done()
 
     async def miss_older_than(self, before: int) -> None:
-        """Its messages are as old as the replay."""
+        # The messages wait since the replay was created, however old they are.
         if self._plan.created_at < before:
             await super().miss_older_than(before)
 
-    def _new_progress(self) -> CursorState:
-        return ReplayCursorState(self.record, self._context.clock)
+    def accepts(self, entry: Entry) -> bool:
+        return super().accepts(entry) and (self._filter is None or self._filter.accepts(entry))
 
-    def _is_open(self) -> bool:
-        return self.fair_share is not None and self.fair_share.is_open
+    def drop_reason(self, entry: Entry, waits_since: int, now: int) -> str:
+        return super().drop_reason(entry, max(waits_since, self._plan.created_at), now)
 
-    @property
-    def _has_turn(self) -> bool:
-        if self._backlog.is_empty:
-            return True
-        wait_seconds = self._own_pace.wait_seconds(self._context.clock.monotonic())
-        if wait_seconds > 0:
-            self.wait_for_pace(wait_seconds)
+    def _new_cursor_state(self, context: LaneContext) -> CursorState:
+        return ReplayCursorState(self.record, context.clock)
+
+    def _may_start_now(self, now: int) -> bool:
+        if self.backlog.is_empty or not self._wait_for(self._own_rate, now):
             return False
-        return super()._has_turn
+        return super()._may_start_now(now)
 
-    def wants(self, entry: Entry) -> bool:
-        return super().wants(entry) and (self._filter is None or self._filter.accepts(entry))
+    def _on_start(self) -> None:
+        self._own_rate.take(self._context.clock.monotonic())
 
-    def given_up(self, entry: Entry, waits_since: int, now: int) -> str:
-        return super().given_up(entry, max(waits_since, self._plan.created_at), now)
-
-    def _gives_up(self, now: int) -> bool:
-        """What is sent again says little of how the listener is."""
+    def _should_disable(self, now: int) -> bool:
+        # Failures of old messages say little about the listener.
         del now
         return False
 
-    def send(self, entry: Entry, number: int, *, is_retry: bool) -> None:
-        self._own_pace.take(self._context.clock.monotonic())
-        super().send(entry, number, is_retry=is_retry)
-
     @property
-    def _is_done(self) -> bool:
-        progress = self._progress
-        through = progress.window.position >= self._plan.until_seq and not progress.retrying
-        return through and self.is_settled and self.is_kept()
+    def _is_through(self) -> bool:
+        return self.cursor.window.position >= self._plan.until_seq and not self.cursor.retrying
 
     def _end_if_done(self) -> None:
-        progress = self._progress
-        through = progress.window.position >= self._plan.until_seq and not progress.retrying
-        if through and not progress.dirty and not self._is_ending:
-            self._is_ending = True
+        if self.state is LaneState.RUNNING and self._is_through and not self.cursor.dirty:
+            self._enter(LaneState.ENDING)
             self._context.spawn(self._end())
 
     async def _end(self) -> None:
-        """The cursor goes, if nothing came up meanwhile."""
+        """Remove the cursor, unless something came up meanwhile."""
         try:
-            while self._is_done:
-                version, now = self._progress.version, self._context.clock.now()
-                end = partial(replays.end, key=self.key, token=self.record.token, version=version, now=now)
-                try:
-                    ended = await self._context.store.write(end)
-                except (Unavailable, StoreUnusable):
-                    await asyncio.sleep(STORE_RETRY_SECONDS)
-                    continue
-                if not self.closed:
-                    self._context.ended(self) if ended else self.lose()
-                return
+            if self._may_end():
+                ended = await write_until_stored(self._remove_cursor, is_wanted=self._may_end)
+                if ended is not None and not self.is_closed:
+                    (self._context.drop if ended else self._context.lose)(self)
         finally:
-            self._is_ending = False
+            if self.state is LaneState.ENDING:
+                self._enter(LaneState.RUNNING)
+                self.pump()
+
+    def _may_end(self) -> bool:
+        return self.state is LaneState.ENDING and self._is_through and self.is_settled
+
+    async def _remove_cursor(self) -> bool:
+        version, now = self.cursor.version, self._context.clock.now()
+        end = partial(replays.end, key=self.key, token=self.record.token, version=version, now=now)
+        return await self._context.store.write(end)
+
+
+class ReplayCursorState(CursorState):
+    """The cursor of a replay. A delivery that ends without success leaves no row: it is counted."""
+
+    __slots__ = ("_clock", "_expired")
+
+    def __init__(self, record: LaneRecord, clock: Clock) -> None:
+        super().__init__(record)
+        self._clock = clock
+        self._expired = 0
+        """How many messages have expired since the last flush."""
+
+    def miss_range(self, first: int, last: int, reason: str, now: int) -> None:
+        del reason, now
+        self.skip(first, last)
+        self._expired += last - first + 1
+
+    def _miss_one(self, row: DeliveryRow, *, has_row: bool) -> None:
+        if row.reason in _EXPIRED:
+            self._expired += 1
+        else:
+            self.missed += 1
+        if has_row:
+            self._remove(row.seq)
+        else:
+            self.window.settle(row.seq)
+            self._free_key(row.seq)
+
+    def _replay_step(self) -> ReplayStep:
+        step = ReplayStep(self._expired, self._clock.now())
+        self._expired = 0
+        return step

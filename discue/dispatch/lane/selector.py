@@ -1,152 +1,169 @@
-"""What a lane starts next: due retries and new messages by turns, each in its order."""
+"""Decisions on the next message of a lane, and the order in which messages get their turn."""
 
-from typing import Protocol
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from discue.dispatch.delivery_rules import Drop, decide_due, decide_new
+from discue.dispatch.lane.attempt import InFlightAttempt
 from discue.dispatch.lane.backlog import Backlog
-from discue.dispatch.lane.cursor_state import CursorState
-from discue.dispatch.lane.gate import ConcurrencyLimiter, Sending
-from discue.dispatch.lane.in_flight_attempt import InFlightAttempt
+from discue.dispatch.lane.breaker import Throttle
 from discue.dispatch.lane.ordering import WAITING_HELD, HeldKey
-from discue.dispatch.lane.throttle import Throttle
 from discue.domain.messages import Entry
 from discue.domain.window import SPAN
+from discue.store.delivery_rows import DueRetry
 
-_RELIEF = SPAN // 2
-_RETRY_SHARE = 2
+if TYPE_CHECKING:
+    from discue.dispatch.lane.context import LaneContext
+    from discue.dispatch.lane.lane import Lane
+
+_ROOM: Final = SPAN // 2
+"""How far from the position requests in flight are detached when the span is full."""
 
 
-class Starter(Sending, Protocol):
-    """The lane."""
+class Start(msgspec.Struct, frozen=True, gc=False):
+    """Start attempt `number`. A slot of the worker is taken for it."""
 
-    def wants(self, entry: Entry) -> bool:
-        """Whether a message is for the listener."""
-        ...
+    entry: Entry
+    number: int
+    is_retry: bool
 
-    def given_up(self, entry: Entry, waits_since: int, now: int) -> str:
-        """Why a message is not sent any more; empty for one that is."""
-        ...
 
-    def send(self, entry: Entry, number: int, *, is_retry: bool) -> None: ...
+class SkipNew(msgspec.Struct, frozen=True, gc=False):
+    """Settle a new message that the listener's filter rejects."""
 
-    def settle(self) -> None:
-        """There is something to store."""
-        ...
+    entry: Entry
 
-    def wake_at(self, due_at: int) -> None: ...
+
+class DropNew(msgspec.Struct, frozen=True, gc=False):
+    """Miss a new message."""
+
+    entry: Entry
+    reason: str
+
+
+class BlockNew(msgspec.Struct, frozen=True, gc=False):
+    """Let the cursor pass a new message whose key has a row."""
+
+    held: HeldKey
+    seq: int
+
+
+class DropRetry(msgspec.Struct, frozen=True, gc=False):
+    """Miss a delivery that waits for a retry."""
+
+    retry: DueRetry
+    reason: str
+
+
+class SkipRetry(msgspec.Struct, frozen=True, gc=False):
+    """Remove the row of a message that was deleted, or that the listener's filter rejects."""
+
+    retry: DueRetry
+
+
+class Detach(msgspec.Struct, frozen=True, gc=False):
+    """Give requests in flight rows, so that the cursor can pass them. Then ask again."""
+
+    attempts: Collection[InFlightAttempt]
+
+
+Decision = Start | SkipNew | DropNew | BlockNew | DropRetry | SkipRetry | Detach
 
 
 class Selector:
-    """Decides on one message after the other: it is sent, passed over, or waits for its key."""
+    """Decides on one message after the other.
+
+    Retries that are due come first in half of the slots; with a single slot they take turns with new messages. Each
+    kind comes in its own order.
+    """
 
     def __init__(
-        self,
-        lane: Starter,
-        progress: CursorState,
-        backlog: Backlog,
-        attempts_in_flight: dict[int, InFlightAttempt],
-        gate: ConcurrencyLimiter,
+        self, lane: "Lane", context: "LaneContext", backlog: Backlog, in_flight: dict[int, InFlightAttempt]
     ) -> None:
         self._lane = lane
-        self._progress = progress
+        self._limiter = context.limiter
         self._backlog = backlog
-        self._in_flight = attempts_in_flight
-        self._gate = gate
+        self._in_flight = in_flight
         self.throttle = Throttle()
         self.retries_in_flight = 0
+        """Counted up here, and down by the lane when the attempt ends."""
         self._was_retry = False
         """Whether the last attempt that started was a retry."""
 
-    def next(self, now: int) -> bool:
-        """Decide on the next one. False when nothing can be started before something has ended, or come."""
+    def next(self, now: int) -> Decision | None:
+        """Decide on the next message, and remove it from the backlog.
+
+        Returns None if nothing can start before a request ends or something changes. For `Start` it has taken a slot of
+        the worker: the only side effect outside the backlog.
+        """
         backlog = self._backlog
-        if backlog.retries and (not backlog.new or self._is_turn_of_a_retry()):
-            return self._retry(now)
-        return bool(backlog.new) and self._new(now)
+        while backlog.new or backlog.retries:
+            if backlog.retries and (not backlog.new or self._is_turn_of_a_retry()):
+                return self._next_retry(now)
+            entry = backlog.new[0]
+            if not self._lane.cursor.window.fits(entry.seq):
+                # If this detaches nothing, the oldest message waits in memory for a key of an inherited request.
+                return self.make_room()
+            ordering = self._lane.cursor.ordering
+            held = None if ordering is None else ordering.holder(entry)
+            if held is None:
+                return self._next_new(entry, now)
+            if held.row is not None:
+                backlog.take_new()
+                return BlockNew(held, entry.seq)
+            if backlog.waiting.count >= WAITING_HELD:
+                return self._detach_busiest()
+            backlog.waiting.add_next(held.key_hash)
+        return None
+
+    def make_room(self) -> Detach | None:
+        """Detach the requests in flight that keep the cursor where it is; None if there is none."""
+        until = self._lane.cursor.window.position + _ROOM
+        attempts = [each for each in self._in_flight.values() if not each.has_row and each.seq <= until]
+        return Detach(attempts) if attempts else None
 
     def _is_turn_of_a_retry(self) -> bool:
-        """Whether a retry comes before a new message: in half of the slots; with one slot, every other time."""
-        slots = self._lane.max_in_flight
-        return self.retries_in_flight * _RETRY_SHARE < slots and not (slots == 1 and self._was_retry)
+        limit = self._lane.slots.limit
+        return self.retries_in_flight * 2 < limit and not (limit == 1 and self._was_retry)
 
-    def make_span(self, now: int) -> None:
-        """Long requests leave the cursor's span: each becomes an exception, and is settled as one."""
-        until = self._progress.window.position + _RELIEF
-        for attempt in self._in_flight.values():
-            if not attempt.excepted and attempt.seq <= until:
-                self._except(attempt, now)
-        self._lane.settle()
+    def _next_retry(self, now: int) -> Decision | None:
+        lane, retries = self._lane, self._backlog.retries
+        retry = retries[0]
+        entry, is_first = retry.entry, lane.cursor.resume(retry)
+        reason = "" if entry is None else lane.drop_reason(entry, retry.waits_since, now)
+        decision = decide_due(entry, lane.accepts, reason, is_first=is_first)
+        if isinstance(decision, Drop):
+            retries.popleft()
+            return DropRetry(retry, reason)
+        if entry is None or decision is not None:
+            retries.popleft()
+            return SkipRetry(retry)
+        if not self._limiter.acquire(lane.slots):
+            return None
+        retries.popleft()
+        self.retries_in_flight += 1
+        self._was_retry = True
+        return Start(entry, retry.attempts + 1, is_retry=True)
 
-    def _retry(self, now: int) -> bool:
-        retry = self._backlog.retries[0]
-        is_first = self._progress.resume(retry)
-        if retry.entry is None or (is_first and not self._lane.wants(retry.entry)):
-            self._progress.forget(retry.seq)
-        elif reason := self._lane.given_up(retry.entry, retry.waits_since, now):
-            self._progress.expire(retry.seq, retry.attempts, reason, now)
-        elif not self._gate.enter(self._lane):
-            return False
-        else:
-            self._backlog.retries.popleft()
-            self.retries_in_flight += 1
-            self._was_retry = True
-            self._lane.send(retry.entry, retry.attempts + 1, is_retry=True)
-            return True
-        self._backlog.retries.popleft()
-        self._lane.settle()
-        return True
+    def _next_new(self, entry: Entry, now: int) -> Decision | None:
+        lane, backlog = self._lane, self._backlog
+        decision = decide_new(entry, lane.accepts, lane.drop_reason(entry, entry.stored_at, now))
+        if isinstance(decision, Drop):
+            return DropNew(backlog.take_new(), decision.reason)
+        if decision is not None:
+            return SkipNew(backlog.take_new())
+        rows = lane.cursor.open_rows
+        if not self.throttle.allows(now, rows) or not self._limiter.acquire(lane.slots):
+            return None
+        if self.throttle.on_start(now, rows):
+            lane.wake_at(self.throttle.until)
+        self._was_retry = False
+        return Start(backlog.take_new(), 1, is_retry=False)
 
-    def _new(self, now: int) -> bool:
-        entry = self._backlog.new[0]
-        if not self._progress.window.fits(entry.seq):
-            self.make_span(now)
-            if not self._progress.window.fits(entry.seq):
-                # The oldest message waits in memory for a key that an inherited request holds.
-                return False
-        ordering = self._progress.ordering
-        if ordering is not None and (held := ordering.holder(entry)) is not None:
-            return self._hold(entry, held, now)
-        is_wanted = self._lane.wants(entry)
-        given_up = self._lane.given_up(entry, entry.stored_at, now) if is_wanted else ""
-        if is_wanted and not given_up and not self._may_start(now):
-            return False
-        self._backlog.take_new()
-        if given_up or not is_wanted:
-            self._progress.pass_over(entry, given_up, now)
-            self._lane.settle()
-        else:
-            if self.throttle.begun(now, self._progress.open_rows):
-                self._lane.wake_at(self.throttle.until)
-            self._was_retry = False
-            self._lane.send(entry, 1, is_retry=False)
-        return True
-
-    def _hold(self, entry: Entry, held: HeldKey, now: int) -> bool:
-        """A message whose key is taken waits. False when nothing new can be started before something has ended."""
-        if held.row is not None:
-            self._backlog.take_new()
-            self._progress.block(held, [entry.seq])
-            self._lane.settle()
-        elif self._backlog.waiting.count < WAITING_HELD:
-            self._backlog.waiting.add_next(held.key_hash)
-        else:
-            return self._relieve(now)
-        return True
-
-    def _relieve(self, now: int) -> bool:
-        """Too many wait in memory: let the cursor pass those that wait for one request, if that helps others."""
-        ordering = self._progress.ordering
-        attempt = self._in_flight.get(ordering.most_waited_for() or 0) if ordering is not None else None
-        if attempt is None or attempt.excepted:
-            return False
-        self._except(attempt, now)
-        return True
-
-    def _may_start(self, now: int) -> bool:
-        return self.throttle.allows(now, self._progress.open_rows) and self._gate.enter(self._lane)
-
-    def _except(self, attempt: InFlightAttempt, now: int) -> None:
-        """A request under way becomes an exception, so that the cursor can go on."""
-        attempt.excepted = True
-        self._backlog.claimed.add(attempt.seq)
-        self._progress.depart(attempt.seq, attempt.number, now)
-        self._lane.settle()
+    def _detach_busiest(self) -> Detach | None:
+        """Too many messages wait in memory: detach the request that most wait for, if that lets other keys go on."""
+        ordering = self._lane.cursor.ordering
+        attempt = self._in_flight.get(ordering.busiest_seq() or 0) if ordering is not None else None
+        return None if attempt is None or attempt.has_row else Detach([attempt])

@@ -8,11 +8,10 @@ import msgspec
 from discue.control.listener_options import LEASED_FOR_SECONDS
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage
 from discue.dispatch.delivery_rules import Drop, Gap, decide_due, decide_new, drop_reason, steps_of_page
-from discue.dispatch.lane.budget import BodyBudget
+from discue.dispatch.lane.breaker import PAUSE_MS, RETRYING_LIMIT
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
-from discue.dispatch.lane.ordering import Ordering
-from discue.dispatch.lane.throttle import PAUSE_MS, RETRYING_LIMIT
-from discue.dispatch.lane.waiting import WaitingByKey
+from discue.dispatch.lane.limits import BodyBudget
+from discue.dispatch.lane.ordering import Ordering, WaitingByKey
 from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.filters.filters import compile_filter
 from discue.domain.ids import RowIds, millisecond_of
@@ -61,7 +60,7 @@ class Ledger:
             )
             self.show(look.keys)
             for row in look.gone:
-                self._progress.release(row)
+                self._progress.release_key(row)
         self.makes_due = False
         """Whether something may be handed out by what came back, which others that wait do not know of."""
 
@@ -95,8 +94,8 @@ class Ledger:
     def show(self, rows: Sequence[KeyRow]) -> None:
         """The store says that these exceptions hold keys. What was changed since is not as it says."""
         if self._order is not None:
-            changed = set(self._progress.unstored_seqs())
-            self._order.show([row for row in rows if row.seq not in changed], _WRITTEN_BY_US, complete=True)
+            changed = set(self._progress.unflushed_seqs())
+            self._order.add_rows([row for row in rows if row.seq not in changed], _WRITTEN_BY_US, complete=True)
 
     def answer(self, decision: Decision) -> DecisionResult:
         """What a consumer says of a message."""
@@ -136,9 +135,9 @@ class Ledger:
         reason = "" if entry is None else self._drop_reason(entry, found.waits_since)
         decision = decide_due(entry, self._accepts, reason, is_first=is_first)
         if isinstance(decision, Drop):
-            progress.expire(found.seq, found.attempts, decision.reason, self._now)
+            progress.miss_retry(found.seq, found.attempts, decision.reason, self._now)
         elif entry is None or decision is not None:
-            progress.forget(found.seq)
+            progress.drop_row(found.seq)
         else:
             return self._lease(entry, found.attempts + 1, is_new=False)
         return None
@@ -155,8 +154,10 @@ class Ledger:
                 progress.block(held, [step.seq])
                 continue
             decision = decide_new(step, self._accepts, self._drop_reason(step, step.stored_at))
-            if decision is not None:
-                progress.pass_over(step, decision.reason if isinstance(decision, Drop) else "", self._now)
+            if isinstance(decision, Drop):
+                progress.miss_new(step, decision.reason, self._now)
+            elif decision is not None:
+                progress.skip_new(step)
             elif len(leased) < most:
                 leased.append(self._lease(step, 1, is_new=True))
             else:
@@ -166,14 +167,14 @@ class Ledger:
     def miss_through(self, seq: int) -> None:
         """What has waited too long, up to there, will not be handed out any more."""
         if seq > self.position and not self._record.blocks:
-            self._progress.miss(self.position + 1, seq, "too_old", self._now)
+            self._progress.miss_range(self.position + 1, seq, "too_old", self._now)
 
     def give_up(self, found: OpenDelivery, before: int) -> None:
         """A delivery that is due, and maybe has waited too long: since before a time."""
         if found.entry is None:
-            self._progress.forget(found.seq)
+            self._progress.drop_row(found.seq)
         elif found.waits_since < before:
-            self._progress.expire(found.seq, found.attempts, "too_old", self._now)
+            self._progress.miss_retry(found.seq, found.attempts, "too_old", self._now)
 
     def take(self) -> Settle | None:
         """What is to be stored; None when nothing is."""
@@ -200,13 +201,13 @@ class Ledger:
         progress, now, seconds = self._progress, self._now, decision.seconds
         if decision.action == "acknowledge":
             self._attempted(found, "", now)
-            progress.succeed(found.seq, now, excepted=True)
+            progress.acknowledge(found.seq, now, has_row=True)
             return "acknowledged"
         if decision.action == "reject":
             self._fail(found, "rejected", now)
             return "rejected"
         if decision.action == "release":
-            progress.try_again(found.seq, found.attempts - 1, now + (seconds or 0) * 1_000)
+            progress.schedule_retry(found.seq, found.attempts - 1, now + (seconds or 0) * 1_000)
             return "released"
         lease_ms = self._lease_ms if seconds is None else seconds * 1_000
         row = DeliveryRow(found.seq, "leased", found.attempts, now + lease_ms, "", token=found.token)
@@ -221,7 +222,7 @@ class Ledger:
         outcome = self._attempted(found, error, ended_at)
         policy = self._policy_of(found)
         settlement = settle(found.attempts, outcome, policy, self._now, self._rules.random())
-        self._progress.fail(found.seq, found.attempts, settlement, self._now, excepted=True)
+        self._progress.fail(found.seq, found.attempts, settlement, self._now, has_row=True)
         return settlement
 
     def _policy_of(self, found: OpenDelivery) -> RetryPolicy:
@@ -233,18 +234,18 @@ class Ledger:
         duration_ms = max(0, ended_at - millisecond_of(found.token or 0))
         outcome = Outcome(0, error, detail, duration_ms)
         row_id = self._rules.row_ids.next()
-        self._progress.attempted(attempt_record(self._record, row_id, found.seq, found.attempts, outcome))
+        self._progress.add_attempt(attempt_record(self._record, row_id, found.seq, found.attempts, outcome))
         return outcome
 
     def _resumes(self, found: OpenDelivery) -> bool:
         """Whether it comes for the first time: it has waited behind its key."""
         if self._order is None:
             return False
-        return self._order.resumes(DueRetry(found.seq, found.attempts, found.entry))
+        return self._order.resume(DueRetry(found.seq, found.attempts, found.entry))
 
     def _lease(self, entry: Entry, attempt: int, *, is_new: bool) -> LeasedMessage:
         if is_new and self._order is not None:
-            self._order.begins(entry)
+            self._order.begin(entry)
         receipt = ReceiptHandle(entry.seq, self._rules.row_ids.next())
         until = self._now + self._lease_ms
         row = DeliveryRow(entry.seq, "leased", attempt, until, "", token=receipt.token)

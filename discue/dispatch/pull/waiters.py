@@ -74,7 +74,7 @@ class Desk:
     def __init__(self, place: PullTarget, around: Around) -> None:
         self.place = place
         self.wakes_at = 0
-        self.closed = False
+        self.is_closed = False
         self._around = around
         self._polls: deque[Poll] = deque()
         self._statements: deque[Statement] = deque()
@@ -238,7 +238,7 @@ class Desk:
         polls = self._waiting_polls()
         if not polls:
             if not self._statements:
-                self.closed = True
+                self.is_closed = True
                 self._around.is_left(self)
             return
         times = [poll.deadline for poll in polls]

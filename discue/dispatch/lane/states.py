@@ -1,0 +1,120 @@
+"""The state machines of a lane. `docs/architecture.md` draws them; a test compares the tables with the diagrams."""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Final, TypeVar
+
+State = TypeVar("State", bound=Enum)
+Transitions = Mapping[State, frozenset[State]]
+
+
+class LaneState(Enum):
+    """Ownership of the cursor: how far a lane has taken it over, or given it up."""
+
+    LOADING_KEYS = auto()
+    """Reads which keys are held. Nothing is sent or redelivered."""
+    LOADING_INHERITED = auto()
+    """Reads which requests of the previous owner are in flight. Nothing is sent."""
+    RUNNING = auto()
+    """Sends, if the listener, its circuit breaker and the limits allow it."""
+    ENDING = auto()
+    """A replay that reached its end and removes its cursor."""
+    DRAINING = auto()
+    """Gives its cursor up: starts nothing, stores what it knows, and hands over what is in flight."""
+    CLOSED = auto()
+    """Stores nothing any more. The cursor is another worker's, or gone."""
+
+
+LANE_TRANSITIONS: Final[Transitions[LaneState]] = {
+    LaneState.LOADING_KEYS: frozenset({LaneState.LOADING_INHERITED, LaneState.DRAINING, LaneState.CLOSED}),
+    LaneState.LOADING_INHERITED: frozenset({LaneState.RUNNING, LaneState.DRAINING, LaneState.CLOSED}),
+    LaneState.RUNNING: frozenset({LaneState.ENDING, LaneState.DRAINING, LaneState.CLOSED}),
+    LaneState.ENDING: frozenset({LaneState.RUNNING, LaneState.DRAINING, LaneState.CLOSED}),
+    LaneState.DRAINING: frozenset({LaneState.CLOSED}),
+    LaneState.CLOSED: frozenset(),
+}
+
+
+class BreakerState(Enum):
+    """State of a circuit breaker."""
+
+    CLOSED = auto()
+    """All messages are sent."""
+    HALF_OPEN = auto()
+    """A few requests may be in flight: one at first, one more after each success."""
+    OPEN = auto()
+    """Nothing is sent."""
+
+
+BREAKER_TRANSITIONS: Final[Transitions[BreakerState]] = {
+    # The third probe in a row failed: the listener is `inactive`.
+    BreakerState.CLOSED: frozenset({BreakerState.OPEN}),
+    # A trial or a probe failed (open); enough trials succeeded, or the listener is `stable` (closed).
+    BreakerState.HALF_OPEN: frozenset({BreakerState.OPEN, BreakerState.CLOSED}),
+    # A probe succeeded, or the target changed after one had (half open); the listener is `stable`, or its liveness URL
+    # changed (closed).
+    BreakerState.OPEN: frozenset({BreakerState.HALF_OPEN, BreakerState.CLOSED}),
+}
+
+
+class FlushState(Enum):
+    """State of the task that stores the changes of a lane."""
+
+    IDLE = auto()
+    WRITING = auto()
+    STALLED = auto()
+    """The store is unavailable; the same write is repeated. Nothing is sent: its outcome could not be stored."""
+
+
+FLUSH_TRANSITIONS: Final[Transitions[FlushState]] = {
+    FlushState.IDLE: frozenset({FlushState.WRITING}),
+    FlushState.WRITING: frozenset({FlushState.IDLE, FlushState.STALLED}),
+    # The repeated write succeeded, or the lane was closed meanwhile.
+    FlushState.STALLED: frozenset({FlushState.IDLE}),
+}
+
+
+class RedeliveryPhase(Enum):
+    """How far a lane is with the redeliveries of its cursor. A step is one batch of messages."""
+
+    IDLE = auto()
+    """No redelivery is known to be open."""
+    READY = auto()
+    """The next step is read as soon as the keys are known and the number of retries and the rate allow it."""
+    READING = auto()
+    """The next step is read."""
+    STORING = auto()
+    """The step is applied and waits for the flush that stores it."""
+
+
+REDELIVERY_TRANSITIONS: Final[Transitions[RedeliveryPhase]] = {
+    RedeliveryPhase.IDLE: frozenset({RedeliveryPhase.READY}),
+    RedeliveryPhase.READY: frozenset({RedeliveryPhase.READING}),
+    # Nothing is open any more (idle); the read failed, or another redelivery was requested meanwhile (ready).
+    RedeliveryPhase.READING: frozenset({RedeliveryPhase.STORING, RedeliveryPhase.IDLE, RedeliveryPhase.READY}),
+    RedeliveryPhase.STORING: frozenset({RedeliveryPhase.READY}),
+}
+
+
+class CheckState(Enum):
+    """State of a repeated read of the store (`store_check.py`); at most one read runs."""
+
+    IDLE = auto()
+    REQUESTED = auto()
+    RUNNING = auto()
+
+
+CHECK_TRANSITIONS: Final[Transitions[CheckState]] = {
+    CheckState.IDLE: frozenset({CheckState.REQUESTED}),
+    # Idle without a read if the lane gives its cursor up.
+    CheckState.REQUESTED: frozenset({CheckState.RUNNING, CheckState.IDLE}),
+    # A request during the read means another read: this one may have missed what the request is about.
+    CheckState.RUNNING: frozenset({CheckState.REQUESTED, CheckState.IDLE}),
+}
+
+
+def transition(table: Transitions[State], before: State, after: State) -> State:
+    """Return the new state. Raises ValueError if the table does not have this transition."""
+    if after not in table[before]:
+        raise ValueError(f"no transition from {before} to {after}")
+    return after
