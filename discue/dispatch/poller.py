@@ -11,7 +11,7 @@ from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.delayed import Scheduler
-from discue.dispatch.jobs.retention import Housekeeper
+from discue.dispatch.jobs.retention import Retention
 from discue.dispatch.pull.broker import Pulls
 from discue.domain.clock import Clock
 from discue.domain.errors import Unavailable
@@ -34,7 +34,7 @@ class Watched:
     cache: ControlPlaneCache
     dispatcher: Dispatcher
     ownership: Ownership
-    housekeeper: Housekeeper
+    retention: Retention
     scheduler: Scheduler
     pulls: Pulls
 
@@ -70,7 +70,7 @@ class Poller:
         # At once: what a lane settles now may reach the other server before its tokens are renewed there.
         self._watched.dispatcher.invalidate()
         self._watched.pulls.doubt()
-        self._watched.lease.doubt()
+        self._watched.lease.invalidate()
         self.look_soon()
 
     def look_soon(self) -> None:
@@ -114,11 +114,11 @@ class Poller:
         dispatcher.on_heads(polled.heads.items())
         self._watched.pulls.polled(polled.heads)
         dispatcher.check_inherited()
-        if await self._watched.ownership.saw(polled):
+        if await self._watched.ownership.on_snapshot(polled):
             self.look_soon()
         self._watched.scheduler.polled(polled.scheduled_at)
-        if polled.has_jobs and self._watched.ownership.keeps_house:
-            self._watched.housekeeper.purge_soon()
+        if polled.has_jobs and self._watched.ownership.is_leader:
+            self._watched.retention.request_purge()
 
     async def _start_over(self) -> None:
         self._is_in_doubt = False

@@ -25,8 +25,8 @@ from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership, Predecessors
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
 from discue.dispatch.jobs.delayed import Scheduler
-from discue.dispatch.jobs.domain_checks import Verifier
-from discue.dispatch.jobs.retention import Housekeeper, RetentionTimes
+from discue.dispatch.jobs.domain_checks import DomainVerifier
+from discue.dispatch.jobs.retention import Retention, RetentionTimes
 from discue.dispatch.jobs.schedules import ScheduleRuns
 from discue.dispatch.lane.probes import ProbeSender
 from discue.dispatch.poller import Poller, Watched
@@ -96,18 +96,16 @@ class Worker:
         )
         self.dispatcher.on_unowned = self._look_soon
         self._ownership = Ownership(store, self.dispatcher, self.lease, clock, log)
-        self._housekeeper = Housekeeper(
+        self._retention = Retention(
             store,
             installation.cache,
             self.dispatcher,
             clock,
             _retention_times(settings),
-            keeps_house=lambda: self._ownership.keeps_house,
+            is_leader=lambda: self._ownership.is_leader,
         )
         runs = ScheduleRuns(store, installation.cache, clock, installation.control.public_ids, settings.default_quotas)
-        self._scheduler = Scheduler(
-            store, self.dispatcher, runs, clock, keeps_house=lambda: self._ownership.keeps_house
-        )
+        self._scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self._ownership.is_leader)
         limits = Limits(settings.listener_max_in_flight, settings.delivery_deadline_seconds * 1_000)
         self.pulls = Pulls(Means(store, clock, row_ids, SystemRandom().random, limits), log)
         watched = Watched(
@@ -115,14 +113,14 @@ class Worker:
             cache=installation.cache,
             dispatcher=self.dispatcher,
             ownership=self._ownership,
-            housekeeper=self._housekeeper,
+            retention=self._retention,
             scheduler=self._scheduler,
             pulls=self.pulls,
         )
         self._scheduler.heard = self._heard
         self._watch = Poller(store, watched, clock, log)
         self._supervisor = Supervisor(log)
-        self._verifier = Verifier(installation.control, fetcher, keeps_house=lambda: self._ownership.keeps_house)
+        self._verifier = DomainVerifier(installation.control, fetcher, is_leader=lambda: self._ownership.is_leader)
         # Where nothing but lanes run, the service still says who and how it is.
         served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)
         self._endpoint_tester = _endpoint_tester(settings, clock, self._tokens)
@@ -132,7 +130,7 @@ class Worker:
     async def start(self) -> None:
         """Bring the lanes up, then the background work. Until then the application answers 503."""
         installation = self._installation
-        self.lease.lost, self.lease.regained = self._start_afresh, self.dispatcher.on_lease_renewed
+        self.lease.on_expired, self.lease.on_held = self._start_afresh, self.dispatcher.on_lease_renewed
         await self.lease.join()
         renewal_seconds = self.lease.renewal_seconds
         self._supervisor.every(renewal_seconds, "lease", self._renew, max_pause=renewal_seconds)
@@ -215,24 +213,24 @@ class Worker:
         self._watch.look_soon()
 
     def _keep_going(self) -> None:
-        every, housekeeper = self._supervisor.every, self._housekeeper
+        every, retention = self._supervisor.every, self._retention
         every(0, "watch", self._watch.round)
         every(_TRY_AGAIN_SECONDS, "try_again", self._installation.store.probe_writes, max_pause=2.0)
-        every(_KEY_USE_SECONDS, "key_use", housekeeper.note_key_use)
+        every(_KEY_USE_SECONDS, "key_use", retention.flush_key_usage)
         if self._installation.settings.role != "api":
             every(0, "scheduled", self._scheduler.round)
-            every(0, "purge", housekeeper.purge_when_deleted)
-            every(_RETENTION_SECONDS, "retention", housekeeper.retain)
+            every(0, "purge", retention.purge_on_request)
+            every(_RETENTION_SECONDS, "retention", retention.retain)
             every(_RETENTION_SECONDS, "forsaken", self._free_forsaken)
             every(_RETENTION_SECONDS, "pulled", self._miss_pulled)
             every(_VERIFICATION_SECONDS, "verification", self._verifier.round)
 
     async def _free_forsaken(self) -> None:
-        if self._ownership.keeps_house:
-            await self._ownership.free_forsaken()
+        if self._ownership.is_leader:
+            await self._ownership.release_orphaned()
 
     async def _miss_pulled(self) -> None:
-        if self._ownership.keeps_house:
+        if self._ownership.is_leader:
             await self.pulls.miss_too_old()
 
 

@@ -24,7 +24,7 @@ from discue.config.settings import Settings
 from discue.control import admin
 from discue.control.organizations import ensure_operator
 from discue.crypto.password_hashing import PasswordHashing
-from discue.dispatch.jobs.domain_checks import Verifier
+from discue.dispatch.jobs.domain_checks import DomainVerifier
 from discue.dispatch.pull.broker import Pulls
 from discue.dispatch.pull.receive import Limits, Means
 from discue.domain.attempts import Trace, encode_detail
@@ -223,10 +223,10 @@ def _sampler(installation: Installation) -> EndpointTester:
     return EndpointTester(clock=clock, policy=policy, tokens=tokens, ssl_context=trusting_context(), public=PUBLIC)
 
 
-def _domain_checks(installation: Installation) -> Verifier:
+def _domain_checks(installation: Installation) -> DomainVerifier:
     """On demand only; certificates of the tests' own authority are good."""
     fetcher = Fetcher(policy=installation.control.egress, ssl_context=trusting_context())
-    return Verifier(installation.control, fetcher, keeps_house=lambda: False)
+    return DomainVerifier(installation.control, fetcher, is_leader=lambda: False)
 
 
 def _pulls(installation: Installation, log: Log) -> Pulls:

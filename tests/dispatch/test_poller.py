@@ -16,7 +16,7 @@ from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership
 from discue.dispatch.dispatcher import Dispatcher, Sources
 from discue.dispatch.jobs.delayed import Scheduler
-from discue.dispatch.jobs.retention import Housekeeper, RetentionTimes
+from discue.dispatch.jobs.retention import Retention, RetentionTimes
 from discue.dispatch.jobs.schedules import ScheduleRuns
 from discue.dispatch.poller import Poller, Watched
 from discue.dispatch.pull.broker import Pulls
@@ -85,23 +85,23 @@ class Post:
             store, send=self.courier, probe=Scout(), limits=LIMITS, sources=sources, log=self.log, lease=self.lease
         )
         self.ownership = Ownership(store, self.dispatcher, self.lease, clock, self.log)
-        self.housekeeper = Housekeeper(
-            store, self.cache, self.dispatcher, clock, TIMES, keeps_house=lambda: self.ownership.keeps_house
+        self.retention = Retention(
+            store, self.cache, self.dispatcher, clock, TIMES, is_leader=lambda: self.ownership.is_leader
         )
         runs = ScheduleRuns(store, self.cache, clock, PublicIds(clock, bytes))
-        self.scheduler = Scheduler(store, self.dispatcher, runs, clock, keeps_house=lambda: self.ownership.keeps_house)
+        self.scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self.ownership.is_leader)
         self.pulls = Pulls(Means(store, clock, row_ids, Random(0).random, Limits(50, 1 << 40)), self.log)  # noqa: S311
         watched = Watched(
             self.lease,
             self.cache,
             self.dispatcher,
             self.ownership,
-            self.housekeeper,
+            self.retention,
             self.scheduler,
             self.pulls,
         )
         self.watch = Poller(store, watched, clock, self.log)
-        self.lease.lost, self.lease.regained = self.dispatcher.drop_all, self.dispatcher.on_lease_renewed
+        self.lease.on_expired, self.lease.on_held = self.dispatcher.drop_all, self.dispatcher.on_lease_renewed
         self.polls: list[Sequence[QueueKey]] = []
         self.polls_at_once = self.most_polls_at_once = 0
         self.slow_seconds = 0.0
@@ -332,7 +332,7 @@ async def test_after_a_loss_everything_is_read_again_and_first_the_lease_is_rene
     for part, name in ((post.lease, "renew"), (post.cache, "start_over"), (post.dispatcher, "reset")):
         monkeypatch.setattr(part, name, partial(_noted, called, type(part).__name__, getattr(part, name)))
     post.watch.lost()
-    assert not post.lease.may_judge()
+    assert not post.lease.may_expire_peers()
     await post.look()
     assert called == ["Lease", "ControlPlaneCache", "Dispatcher"]
     [again] = post.dispatcher._lanes
@@ -406,7 +406,7 @@ async def test_changes_of_the_control_plane_are_followed(post: Post, elsewhere: 
 
 async def test_whoever_keeps_house_purges_when_there_is_something_to_purge(post: Post, elsewhere: Store) -> None:
     queue = await make_queue(elsewhere)
-    purging = asyncio.ensure_future(post.housekeeper.purge_when_deleted())
+    purging = asyncio.ensure_future(post.retention.purge_on_request())
     await post.look()
     assert not purging.done()
     job = Job(queue.organization, row_id(9), "purge_queue", queue=queue.id)

@@ -1,9 +1,11 @@
-"""A worker's lease: it may begin attempts only while nobody else can have taken over what it owns."""
+"""A worker's lease: attempts may start only while no other worker can have taken over its cursors."""
 
 import asyncio
 import math
 from collections.abc import Callable
+from enum import Enum, auto
 from functools import partial
+from typing import Final
 
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
@@ -11,43 +13,67 @@ from discue.store import workers
 from discue.store.engine import UniqueViolation
 from discue.store.store import Store
 
-_RENEWALS_A_LEASE = 3
-# Between the look at the clock and the first byte of an attempt the process may stand still for a moment, and the
-# database's clock may run faster than this machine's.
-_MARGIN = 0.1
-_FREED_AT_ONCE = 500
+_RENEWALS_PER_LEASE: Final = 3
+# The process may stall between the check of the clock and the first byte of an attempt, and the database's clock may
+# run faster than the local one.
+_SAFETY_MARGIN: Final = 0.1
+_CURSORS_PER_STEP: Final = 500
+
+
+class LeaseState(Enum):
+    """The life of a lease. In `ACTIVE` and `LEAVING` the clock decides whether it is held."""
+
+    NOT_JOINED = auto()
+    ACTIVE = auto()
+    """The worker has a row, renews it, and takes cursors."""
+    LEAVING = auto()
+    """Like `ACTIVE`, but the worker takes no cursors, and does not join again if it is expired."""
+    EXPIRED = auto()
+    """Another worker has expired this one. Its cursors are gone."""
+    ENDED = auto()
+    """The worker has left. The lease is never held again."""
+
+
+_TRANSITIONS: Final[dict[LeaseState, frozenset[LeaseState]]] = {
+    LeaseState.NOT_JOINED: frozenset({LeaseState.ACTIVE, LeaseState.LEAVING, LeaseState.ENDED}),
+    LeaseState.ACTIVE: frozenset({LeaseState.LEAVING, LeaseState.EXPIRED, LeaseState.ENDED}),
+    LeaseState.LEAVING: frozenset({LeaseState.ENDED}),
+    LeaseState.EXPIRED: frozenset({LeaseState.ACTIVE, LeaseState.LEAVING, LeaseState.ENDED}),
+    LeaseState.ENDED: frozenset(),
+}
 
 
 class Lease:
-    """One worker's, renewed in time by whoever runs it.
+    """The lease of one worker. Its owner calls `renew` every `renewal_seconds`.
 
-    The database's clock decides when it is over for others. Here only durations count: it is held for less than its
-    length, from before the renewal was sent.
+    For other workers, the database's clock decides when the lease is over. Here only durations count: it is held for
+    less than its length, counted from before the renewal was sent.
     """
 
     def __init__(self, store: Store, row_ids: RowIds, clock: Clock, role: str, seconds: float) -> None:
         """`row_ids` get the slot that comes with the lease."""
         self.seconds = seconds
-        self.lost: Callable[[], None] = _nothing_runs
-        """Called when the incarnation was declared dead, before the worker goes on as another one."""
-        self.regained: Callable[[], None] = _nothing_runs
-        """Called when it is held again, after a time in which it was not."""
-        self.announce: Callable[[int], None] = _nobody_asks
-        """Called with an incarnation before anything is written under it."""
+        self.on_expired: Callable[[], None] = _ignore
+        """Called when another worker has expired this one, before it joins under a new session id."""
+        self.on_held: Callable[[], None] = _ignore
+        """Called when the lease is held again after it was not."""
+        self.announce: Callable[[int], None] = _ignore_session
+        """Called with a session id before anything is written under it."""
         self._store = store
         self._row_ids = row_ids
         self._clock = clock
         self._role = role
+        self._state = LeaseState.NOT_JOINED
         self._session_id = 0
         self._held_until = -math.inf
         self._trusted_from = math.inf
-        self._leaves = False
-        # Two that find the row dead at once would both join, and one of the rows would belong to nobody.
-        self._renewing = asyncio.Lock()
+        """When the leases of other workers may be trusted to be over; infinite until the next renewal."""
+        # Two concurrent renewals that find the row expired would both join, and one row would have no worker.
+        self._renewal_lock = asyncio.Lock()
 
     @property
     def session_id(self) -> int:
-        """Names this run of the worker in the rows of the cursors it owns. 0 before it has joined."""
+        """Identifies this run of the worker in the rows of its cursors; 0 before it has joined."""
         return self._session_id
 
     @property
@@ -57,25 +83,28 @@ class Lease:
     @property
     def renewal_seconds(self) -> float:
         """How long to wait between renewals: one or two may fail before the lease is over."""
-        return self.seconds / _RENEWALS_A_LEASE
+        return self.seconds / _RENEWALS_PER_LEASE
 
     def is_held(self) -> bool:
-        """Whether an attempt may begin now."""
+        """Whether an attempt may start now."""
         return self._clock.monotonic() < self._held_until
 
-    def may_judge(self) -> bool:
-        """Whether another lease that seems to be over is.
+    def may_expire_peers(self) -> bool:
+        """Whether other workers whose leases seem to be over may be expired.
 
-        After an outage of the database all are: every worker first gets the time of a renewal to come back.
+        After an outage of the database all leases are over: each worker first gets the time of a renewal to return.
         """
         return self.is_held() and self._clock.monotonic() >= self._trusted_from
 
-    def doubt(self) -> None:
-        """The database stood still, or its clock moved: judge nobody until others have had the time to renew."""
+    def invalidate(self) -> None:
+        """Trust no other lease to be over until its worker had time to renew it.
+
+        Called when the database was unavailable, or its clock moved.
+        """
         self._trusted_from = math.inf
 
     async def join(self) -> None:
-        """Begin, under an incarnation of its own. Raises Unavailable when the store or the slots do not allow it."""
+        """Start under a new session id. Raises Unavailable if the store does not work or all slots are taken."""
         while True:
             session_id, sent_at = self._row_ids.next(), self._clock.monotonic()
             self.announce(session_id)
@@ -88,35 +117,41 @@ class Lease:
         self._row_ids.slot = slot
         self._session_id = session_id
         self._trusted_from = math.inf
+        if self._state in {LeaseState.NOT_JOINED, LeaseState.EXPIRED}:
+            # Else it began to leave while it joined.
+            self._set_state(LeaseState.ACTIVE)
         self._hold(sent_at)
 
     async def renew(self) -> bool:
-        """Go on for the length of a lease. False when this worker had been declared dead: then it joined afresh.
+        """Renew the lease. Returns False if this worker was expired; unless it is leaving, it has joined again.
 
-        Raises Unavailable when the store does not work: the lease runs on to its end.
+        Raises Unavailable if the store does not work: the lease runs on to its end.
         """
-        async with self._renewing:
+        async with self._renewal_lock:
             sent_at = self._clock.monotonic()
             work = partial(workers.renew, session_id=self._session_id, lease_ms=self._lease_ms)
             if await self._store.write_urgently(work):
                 self._hold(sent_at)
                 return True
             self._held_until = -math.inf
-            self.lost()
-            if not self._leaves:
+            if self._state is LeaseState.ACTIVE:
+                self._set_state(LeaseState.EXPIRED)
+            self.on_expired()
+            if self._state is LeaseState.EXPIRED:
                 await self.join()
             return False
 
     async def begin_leaving(self) -> None:
-        """Let the others see that this worker takes no cursors any more. The lease goes on."""
-        self._leaves = True
+        """Let other workers see that this one takes no more cursors. The lease goes on."""
+        if self._state is not LeaseState.ENDED:
+            self._set_state(LeaseState.LEAVING)
         await self._store.write(partial(workers.begin_leaving, session_id=self._session_id))
 
     async def leave(self) -> None:
-        """End the lease, and free whatever still names this worker."""
-        self._leaves = True
+        """End the lease, and release all cursors that still name this worker."""
+        self._set_state(LeaseState.ENDED)
         self._held_until = -math.inf
-        step = partial(workers.leave, session_id=self._session_id, limit=_FREED_AT_ONCE)
+        step = partial(workers.leave, session_id=self._session_id, limit=_CURSORS_PER_STEP)
         while not await self._store.write(step):
             pass
 
@@ -124,18 +159,28 @@ class Lease:
     def _lease_ms(self) -> int:
         return round(self.seconds * 1_000)
 
+    def _set_state(self, state: LeaseState) -> None:
+        if state is self._state:
+            return
+        if state not in _TRANSITIONS[self._state]:
+            raise RuntimeError(f"a lease cannot go from {self._state.name} to {state.name}")
+        self._state = state
+
     def _hold(self, sent_at: float) -> None:
-        has_lapsed = not self.is_held()
-        if has_lapsed or self._trusted_from == math.inf:
+        if self._state is LeaseState.ENDED:
+            # The renewal was in flight when the worker left.
+            return
+        was_held = self.is_held()
+        if not was_held or self._trusted_from == math.inf:
             self._trusted_from = self._clock.monotonic() + self.renewal_seconds
-        self._held_until = sent_at + self.seconds * (1 - _MARGIN)
-        if has_lapsed:
-            self.regained()
+        self._held_until = sent_at + self.seconds * (1 - _SAFETY_MARGIN)
+        if not was_held:
+            self.on_held()
 
 
-def _nobody_asks(_session_id: int) -> None:
-    """Nobody has to know who runs here."""
+def _ignore() -> None:
+    """Take the place of a callback that is not set."""
 
 
-def _nothing_runs() -> None:
-    """No lanes run under this lease."""
+def _ignore_session(_session_id: int) -> None:
+    """Take the place of a callback that is not set."""

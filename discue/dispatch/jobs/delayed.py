@@ -33,14 +33,14 @@ class Scheduler:
         runs: ScheduleRuns,
         clock: Clock,
         *,
-        keeps_house: Callable[[], bool],
+        is_leader: Callable[[], bool],
     ) -> None:
         self._store = store
         self.heard: Callable[[Iterable[tuple[QueueKey, int]]], None] = dispatcher.on_heads
         """Who is told how far logs go since."""
         self._runs = runs
         self._clock = clock
-        self._keeps_house = keeps_house
+        self._is_leader = is_leader
         self._sooner = asyncio.Event()
         self.next_at: int | None = None
         """When the next one is due, as far as is known. None: nothing waits."""
@@ -69,7 +69,7 @@ class Scheduler:
 
     async def deliver_due(self) -> None:
         """Returns when nothing is due any more, and the next time is known."""
-        while self._keeps_house() and await self._is_anything_due():
+        while self._is_leader() and await self._is_anything_due():
             # Whatever keeps a schedule from running, what was published before is delivered.
             self._heard(await self._append_delayed())
             self._heard(await self._runs.run_due())
@@ -106,10 +106,10 @@ class Scheduler:
         return is_sooner
 
     def _is_due(self) -> bool:
-        return self.next_at is not None and self.next_at <= self._clock.now() and self._keeps_house()
+        return self.next_at is not None and self.next_at <= self._clock.now() and self._is_leader()
 
     def _pause_seconds(self) -> float | None:
-        if self.next_at is None or not self._keeps_house():
+        if self.next_at is None or not self._is_leader():
             return None
         until_due = (self.next_at - self._clock.now()) / 1_000 + _LATENESS_SECONDS
         return min(max(0.0, until_due), _LONGEST_PAUSE_SECONDS)

@@ -18,21 +18,21 @@ _ON_DEMAND_AT_ONCE: Final = 5
 _TRY_AGAIN_SECONDS: Final = 2
 
 
-class Verifier:
-    """Of several workers the one that `keeps_house` does the rounds. On demand, every worker verifies.
+class DomainVerifier:
+    """Of several workers the one that `is_leader` does the rounds. On demand, every worker verifies.
 
     Two that keep house for a moment share the work: whoever takes a domain moves it out of the other's sight.
     """
 
-    def __init__(self, control: ControlContext, fetcher: Fetcher, *, keeps_house: Callable[[], bool]) -> None:
+    def __init__(self, control: ControlContext, fetcher: Fetcher, *, is_leader: Callable[[], bool]) -> None:
         self._control = control
         self._fetcher = fetcher
-        self._keeps_house = keeps_house
+        self._is_leader = is_leader
         self._on_demand: Counter[int] = Counter()
 
     async def round(self) -> None:
         """Check every domain that is due. Returns when none is left."""
-        while self._keeps_house() and (due := await domains.take_due(self._control, _DUE_AT_ONCE)):
+        while self._is_leader() and (due := await domains.take_due(self._control, _DUE_AT_ONCE)):
             # All of them come to an end, whatever becomes of one.
             ended = await asyncio.gather(*(self._verify(domain) for domain in due), return_exceptions=True)
             for error in filter(None, ended):

@@ -40,10 +40,10 @@ class RetentionTimes(msgspec.Struct, frozen=True):
     attempts: int
 
 
-class Housekeeper:
+class Retention:
     """Each method is one round, and returns when nothing is left to do for now.
 
-    Of several workers one keeps the house: `keeps_house` says whether it is this one. Two that take themselves for it
+    Of several workers one keeps the house: `is_leader` says whether it is this one. Two that take themselves for it
     for a moment do no harm, but work.
     """
 
@@ -55,22 +55,22 @@ class Housekeeper:
         clock: Clock,
         times: RetentionTimes,
         *,
-        keeps_house: Callable[[], bool],
+        is_leader: Callable[[], bool],
     ) -> None:
         self._store = store
         self._cache = cache
         self._dispatcher = dispatcher
         self._clock = clock
         self._times = times
-        self._keeps_house = keeps_house
+        self._is_leader = is_leader
         self._keys_looked_through_at = 0
         self._something_deleted = asyncio.Event()
 
-    def purge_soon(self) -> None:
+    def request_purge(self) -> None:
         """Something was deleted, and has left something behind."""
         self._something_deleted.set()
 
-    async def purge_when_deleted(self) -> None:
+    async def purge_on_request(self) -> None:
         """Wait for that, and purge."""
         await self._something_deleted.wait()
         self._something_deleted.clear()
@@ -80,7 +80,7 @@ class Housekeeper:
         """Remove what deleted queues, listeners and organizations left behind."""
         after = 0
         while (
-            self._keeps_house() and (job := await self._store.read(partial(purge.next_after, job_id=after))) is not None
+            self._is_leader() and (job := await self._store.read(partial(purge.next_after, job_id=after))) is not None
         ):
             while not await self._store.write(partial(purge.step, job=job)):
                 pass
@@ -89,7 +89,7 @@ class Housekeeper:
     async def retain(self) -> None:
         """Give up what this worker's lanes could not deliver in time; delete what was kept long enough."""
         await self._dispatcher.miss_too_old()
-        if self._keeps_house():
+        if self._is_leader():
             await self._delete_old()
 
     async def _delete_old(self) -> None:
@@ -124,7 +124,7 @@ class Housekeeper:
                 )
         self._keys_looked_through_at = now
 
-    async def note_key_use(self) -> None:
+    async def flush_key_usage(self) -> None:
         """Write down when keys were last used."""
         while await self._cache.flush_usage():
             pass

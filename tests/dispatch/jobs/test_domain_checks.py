@@ -11,7 +11,7 @@ import pytest
 from discue.control import domains, organizations
 from discue.control.domains import DomainFields
 from discue.control.organizations import OrganizationFields
-from discue.dispatch.jobs.domain_checks import Verifier
+from discue.dispatch.jobs.domain_checks import DomainVerifier
 from discue.domain.domain_challenge import Domain
 from discue.domain.egress import EgressPolicy, IPAddress
 from discue.domain.errors import StoreUnavailable, TooManyRequests
@@ -48,14 +48,14 @@ class House:
         self.control = control_of(stage.store, stage.clock)
         self.control.cache.follow(self._changed)
         self._heard: list[tuple[str, int, int]] = []
-        self.keeps_house = True
+        self.is_leader = True
 
     def _changed(self, kind: str, organization: int, ref: int) -> None:
         self._heard.append((kind, organization, ref))
 
-    def verifier(self, policy: EgressPolicy = ANYWHERE) -> Verifier:
+    def verifier(self, policy: EgressPolicy = ANYWHERE) -> DomainVerifier:
         fetcher = Fetcher(policy=policy, resolve=_loopback, ssl_context=trusting_context())
-        return Verifier(self.control, fetcher, keeps_house=lambda: self.keeps_house)
+        return DomainVerifier(self.control, fetcher, is_leader=lambda: self.is_leader)
 
     async def follow(self) -> None:
         """Every worker hears what changed."""
@@ -150,7 +150,7 @@ async def test_nothing_is_asked_at_an_address_that_is_not_allowed(house: House, 
 
 
 async def test_who_does_not_keep_house_does_no_rounds(house: House, stage: Stage) -> None:
-    house.keeps_house = False
+    house.is_leader = False
     async with _server() as server:
         await _domain_at(house, await stage.organization(), server)
         stage.clock.advance(MINUTE)
@@ -169,7 +169,7 @@ async def test_two_that_both_keep_house_look_at_each_domain_once(house: House, s
         assert {(await house.stored(each)).verification.failures for each in made} == {1}
 
 
-class Stumbling(Verifier):
+class Stumbling(DomainVerifier):
     """Its first check finds the store out of order."""
 
     stumbles = True
@@ -188,7 +188,7 @@ async def test_a_check_that_fails_for_reasons_of_ours_takes_no_other_with_it(hou
         server.scripts = [_answer(b"something else")]
         stage.clock.advance(MINUTE)
         fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, ssl_context=trusting_context())
-        verifier = Stumbling(house.control, fetcher, keeps_house=lambda: True)
+        verifier = Stumbling(house.control, fetcher, is_leader=lambda: True)
         with pytest.raises(StoreUnavailable):
             await verifier.round()
         assert sorted([(await house.stored(each)).verification.failures for each in made]) == [0, 1, 1]
@@ -228,7 +228,7 @@ class Shop:
         await organizations.change(self.house.control, principal, self.organization.public_id, fields)
         await self.house.follow()
 
-    async def verify(self, verifier: Verifier) -> Domain:
+    async def verify(self, verifier: DomainVerifier) -> Domain:
         found = await domains.verify(self.house.control, _principal(self.organization), self.domain.public_id, verifier)
         await self.house.follow()
         return found

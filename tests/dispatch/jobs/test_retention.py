@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from discue.auth.control_plane_cache import ControlPlaneCache
-from discue.dispatch.jobs.retention import Housekeeper, RetentionTimes
+from discue.dispatch.jobs.retention import Retention, RetentionTimes
 from discue.domain.idempotency import SWEEP_MS
 from discue.domain.ids import row_id_at
 from discue.domain.lockout import HISTORY_MS, LockoutSubject
@@ -28,7 +28,7 @@ TIMES = RetentionTimes(messages=7 * DAY, missed=14 * DAY, attempts=3 * DAY)
 
 
 @pytest.fixture
-def housekeeper(stage: Stage) -> "Keeping":
+def retention(stage: Stage) -> "Keeping":
     return Keeping(stage)
 
 
@@ -37,33 +37,33 @@ class Keeping:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._housekeeper: Housekeeper | None = None
-        self.keeps_house = True
+        self._retention: Retention | None = None
+        self.is_leader = True
 
     @property
-    def housekeeper(self) -> Housekeeper:
+    def retention(self) -> Retention:
         """Of the dispatcher that runs by then."""
-        if self._housekeeper is None:
+        if self._retention is None:
             stage = self._stage
             cache = ControlPlaneCache(stage.store, stage.clock, max_message_bytes=1 << 18)
-            self._housekeeper = Housekeeper(
-                stage.store, cache, stage.dispatcher, stage.clock, TIMES, keeps_house=lambda: self.keeps_house
+            self._retention = Retention(
+                stage.store, cache, stage.dispatcher, stage.clock, TIMES, is_leader=lambda: self.is_leader
             )
-        return self._housekeeper
+        return self._retention
 
     async def retain(self) -> None:
-        await self.housekeeper.retain()
+        await self.retention.retain()
         await self._stage.quiet()
 
     async def purge(self) -> None:
-        await self.housekeeper.purge_deleted()
+        await self.retention.purge_deleted()
         await self._stage.quiet()
 
-    async def purge_when_deleted(self) -> None:
-        await self.housekeeper.purge_when_deleted()
+    async def purge_on_request(self) -> None:
+        await self.retention.purge_on_request()
 
-    def purge_soon(self) -> None:
-        self.housekeeper.purge_soon()
+    def request_purge(self) -> None:
+        self.retention.request_purge()
 
 
 async def _running(stage: Stage) -> tuple[Queue, Listener]:
@@ -85,114 +85,114 @@ async def _delete(stage: Stage, queue: Queue) -> None:
     await stage.follow("queue", queue.organization, queue.id)
 
 
-async def test_what_is_settled_and_old_goes_and_the_rest_stays(stage: Stage, housekeeper: Keeping) -> None:
+async def test_what_is_settled_and_old_goes_and_the_rest_stays(stage: Stage, retention: Keeping) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue, 3)
     await stage.end(stage.courier.under_way[:2], well())
     await stage.advance(7 * DAY_MS + 1)
-    await housekeeper.retain()
+    await retention.retain()
     assert await _kept(stage) == [3]
     await stage.publish(queue)
     await stage.end(stage.courier.under_way[::], well())
-    await housekeeper.retain()
+    await retention.retain()
     assert await _kept(stage) == [4]
     counts = await stage.counts(listener)
     assert (counts.head, counts.acknowledged, counts.pending) == (4, 4, 0)
 
 
-async def test_a_queue_keeps_its_messages_as_long_as_it_says(stage: Stage, housekeeper: Keeping) -> None:
+async def test_a_queue_keeps_its_messages_as_long_as_it_says(stage: Stage, retention: Keeping) -> None:
     queue, _ = await _running(stage)
     short = msgspec.structs.replace(queue, retention_seconds=60)
     await stage.store.write(lambda tx: queues.update(tx, short))
     await stage.publish(queue)
     await stage.end(stage.courier.under_way[::], well())
     stage.clock.advance(60_000)
-    await housekeeper.retain()
+    await retention.retain()
     assert await _kept(stage) == [1]
     stage.clock.advance(1)
-    await housekeeper.retain()
+    await retention.retain()
     assert await _kept(stage) == []
 
 
-async def test_a_message_stays_for_as_long_as_its_retry_waits(stage: Stage, housekeeper: Keeping) -> None:
+async def test_a_message_stays_for_as_long_as_its_retry_waits(stage: Stage, retention: Keeping) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue, 2)
     first, second = stage.courier.under_way
     await stage.end(first, badly())
     await stage.end(second, well())
     stage.clock.advance(8 * DAY_MS)
-    await housekeeper.retain()
+    await retention.retain()
     assert await _kept(stage) == [1]
     await stage.advance(0)
     await stage.end(stage.courier.under_way[0], well())
-    await housekeeper.retain()
+    await retention.retain()
     assert await _kept(stage) == []
     assert (await stage.counts(listener)).acknowledged == 2
 
 
-async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, housekeeper: Keeping) -> None:
+async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, retention: Keeping) -> None:
     queue, _ = await _running(stage)
     begun = stage.clock.now()
     for number in range(-4, 4):
         once = IdempotencyRecord((number << 61, 2), b"", b"", row_id_at(begun) + number + 4)
         await stage.store.write(lambda tx, once=once: idempotency.store_key(tx, queue.organization, once, begun))  # type: ignore[misc]
     stage.clock.advance(DAY_MS)
-    await housekeeper.retain()
+    await retention.retain()
     assert await stage.rows("SELECT count(*) FROM idempotency_key") == [(8,)]
     stage.clock.advance(CLOCKS_APART_MS)
-    await housekeeper.retain()
+    await retention.retain()
     stage.clock.advance(SWEEP_MS // 2)
-    await housekeeper.retain()
+    await retention.retain()
     [(some,)] = await stage.rows("SELECT count(*) FROM idempotency_key")
     assert 0 < some < 8
     assert await stage.rows("SELECT count(*) FROM idempotency_answers") == [(8,)]
     stage.clock.advance(SWEEP_MS // 2 + 1)
-    await housekeeper.retain()
+    await retention.retain()
     assert await stage.rows("SELECT count(*) FROM idempotency_key") == [(0,)]
     assert await stage.rows("SELECT count(*) FROM idempotency_answers") == [(0,)]
 
 
-async def test_attempts_and_missed_deliveries_go_in_their_time(stage: Stage, housekeeper: Keeping) -> None:
+async def test_attempts_and_missed_deliveries_go_in_their_time(stage: Stage, retention: Keeping) -> None:
     queue, listener = await _running(stage)
     [message] = await stage.publish(queue)
     await stage.end(stage.courier.under_way[0], with_trace(badly(no_retry=True)))
     kept = "SELECT (SELECT count(*) FROM attempt), (SELECT count(*) FROM attempt_detail)"
     assert await stage.rows(kept) == [(1, 1)]
     stage.clock.advance(3 * DAY_MS + 1)
-    await housekeeper.retain()
+    await retention.retain()
     assert await stage.rows(kept) == [(0, 0)]
     stage.clock.advance(10 * DAY_MS)
-    await housekeeper.retain()
+    await retention.retain()
     assert await stage.missed(listener) == [message]
     assert await _kept(stage) == [1]
     stage.clock.advance(DAY_MS)
-    await housekeeper.retain()
+    await retention.retain()
     assert await stage.missed(listener) == []
     assert await _kept(stage) == []
     assert (await stage.counts(listener)).missed == 1
 
 
 async def test_what_a_disabled_listener_never_took_is_missed_then_kept_and_then_goes(
-    stage: Stage, housekeeper: Keeping
+    stage: Stage, retention: Keeping
 ) -> None:
     queue, listener = await _running(stage)
     await stage.configure(listener, status="disabled")
     ids = await stage.publish(queue, 10)
     stage.clock.advance(29 * DAY_MS)
-    await housekeeper.retain()
+    await retention.retain()
     assert len(await _kept(stage)) == 10
     stage.clock.advance(2 * DAY_MS)
-    await housekeeper.retain()
+    await retention.retain()
     assert (await stage.counts(listener)).missed == 10
     assert await stage.missed(listener) == ids[::-1]
     stage.clock.advance(15 * DAY_MS)
-    await housekeeper.retain()
+    await retention.retain()
     assert await _kept(stage) == []
     counts = await stage.counts(listener)
     assert (counts.missed, counts.pending) == (10, 0)
 
 
-async def test_what_happened_and_its_counts_go_in_their_time(stage: Stage, housekeeper: Keeping) -> None:
+async def test_what_happened_and_its_counts_go_in_their_time(stage: Stage, retention: Keeping) -> None:
     queue, _ = await _running(stage)
     await stage.publish(queue)
     await stage.end(stage.courier.under_way[0], badly(410))
@@ -200,45 +200,45 @@ async def test_what_happened_and_its_counts_go_in_their_time(stage: Stage, house
     past = "SELECT count(*) FROM tally WHERE period > 0"
     counted = await stage.rows(past)
     stage.clock.advance(25 * HOUR_MS)
-    await housekeeper.retain()
+    await retention.retain()
     assert await stage.rows("SELECT count(*) FROM event") == [(1,)]
     stage.clock.advance(1)
-    await housekeeper.retain()
+    await retention.retain()
     assert await stage.rows("SELECT count(*) FROM event") == [(0,)]
     assert await stage.rows(past) == counted
     stage.clock.advance(24 * HOUR_MS)
-    await housekeeper.retain()
+    await retention.retain()
     assert await stage.rows(past) == [(0,)]
     assert await stage.rows("SELECT count(*) FROM tally WHERE period = 0") == [(1,)]
 
 
-async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, housekeeper: Keeping) -> None:
+async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, retention: Keeping) -> None:
     queue, _ = await _running(stage)
     await stage.publish(queue, 1_200)
     await stage.end(stage.courier.under_way[::2], badly())
     await stage.end(stage.courier.under_way[::3], badly(no_retry=True))
 
     await _delete(stage, queue)
-    await housekeeper.purge()
+    await retention.purge()
     for table in ("queue", "queue_head", "listener", "cursor", "exception", "attempt", "missed_range", "log", "job"):
         assert await stage.rows(f"SELECT count(*) FROM {table}") == [(0,)], table
     assert stage.dispatcher.lane_count == 0
 
 
 async def test_what_a_deletion_left_is_purged_when_that_is_said_and_not_before(
-    stage: Stage, housekeeper: Keeping
+    stage: Stage, retention: Keeping
 ) -> None:
     queue, _ = await _running(stage)
-    round_under_way = asyncio.ensure_future(housekeeper.purge_when_deleted())
+    round_under_way = asyncio.ensure_future(retention.purge_on_request())
     await _delete(stage, queue)
     assert await stage.rows("SELECT count(*) FROM job") == [(1,)]
-    housekeeper.purge_soon()
+    retention.request_purge()
     await round_under_way
     assert await stage.rows("SELECT count(*) FROM job") == [(0,)]
 
 
 async def test_a_worker_that_does_not_keep_house_gives_up_only_what_its_own_lanes_could_not_deliver(
-    stage: Stage, housekeeper: Keeping
+    stage: Stage, retention: Keeping
 ) -> None:
     queue, listener = await _running(stage)
     await stage.configure(listener, status="disabled")
@@ -246,28 +246,28 @@ async def test_a_worker_that_does_not_keep_house_gives_up_only_what_its_own_lane
     doomed = await stage.queue(await stage.organization())
     await _delete(stage, doomed)
     stage.clock.advance(31 * DAY_MS)
-    housekeeper.keeps_house = False
-    await housekeeper.purge()
+    retention.is_leader = False
+    await retention.purge()
     for _ in range(2):
-        await housekeeper.retain()
+        await retention.retain()
         stage.clock.advance(15 * DAY_MS)
     assert await _kept(stage) == list(range(1, 11))
     assert (await stage.counts(listener)).missed == 10
     assert await stage.rows("SELECT count(*) FROM job") == [(1,)]
-    housekeeper.keeps_house = True
-    await housekeeper.purge()
-    await housekeeper.retain()
+    retention.is_leader = True
+    await retention.purge()
+    await retention.retain()
     assert await _kept(stage) == []
     assert await stage.rows("SELECT count(*) FROM job") == [(0,)]
 
 
-async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage, housekeeper: Keeping) -> None:
+async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage, retention: Keeping) -> None:
     queue, listener = await _running(stage)
     for _ in range(3):
         await stage.publish(queue, 40)
         await stage.end(stage.courier.under_way[::], well())
         stage.clock.advance(4 * DAY_MS)
-        await housekeeper.retain()
+        await retention.retain()
     assert await _kept(stage) == list(range(81, 121))
     late = await stage.listener(queue)
     after = await stage.publish(queue, 2)
@@ -277,7 +277,7 @@ async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage
 
 
 async def test_failed_attempts_to_authenticate_are_forgotten_when_they_matter_no_more(
-    stage: Stage, housekeeper: Keeping
+    stage: Stage, retention: Keeping
 ) -> None:
     await _running(stage)
     subject, began = LockoutSubject("address", "192.0.2.1"), stage.clock.now()
@@ -287,8 +287,8 @@ async def test_failed_attempts_to_authenticate_are_forgotten_when_they_matter_no
 
     await stage.store.write_exclusively(fail)
     stage.clock.advance(HISTORY_MS)
-    await housekeeper.retain()
+    await retention.retain()
     assert await stage.rows("SELECT name FROM lockout") == [("192.0.2.1",)]
     stage.clock.advance(1)
-    await housekeeper.retain()
+    await retention.retain()
     assert await stage.rows("SELECT name FROM lockout") == []

@@ -1,3 +1,5 @@
+"""A worker's lease: when it is held, and how it ends."""
+
 import asyncio
 from collections.abc import Iterator
 from functools import partial
@@ -18,7 +20,7 @@ SECONDS = 10
 
 
 class Life:
-    """One worker's lease, and what it was told."""
+    """The lease of one worker, and the calls of its callbacks."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -29,8 +31,8 @@ class Life:
         self.lost: list[int] = []
         self.regained = 0
         self.lease.announce = self.joining.append
-        self.lease.regained = self.regain
-        self.lease.lost = lambda: self.lost.append(self.lease.session_id)
+        self.lease.on_held = self.regain
+        self.lease.on_expired = lambda: self.lost.append(self.lease.session_id)
 
     def regain(self) -> None:
         assert self.lease.is_held()
@@ -52,12 +54,12 @@ def life(runner: asyncio.Runner, tmp_path: Path) -> Iterator[Life]:
         yield Life(store)
 
 
-async def test_who_has_not_joined_holds_nothing(life: Life) -> None:
+async def test_lease_is_not_held_before_the_worker_has_joined(life: Life) -> None:
     assert not life.lease.is_held()
-    assert not life.lease.may_judge()
+    assert not life.lease.may_expire_peers()
 
 
-async def test_joining_brings_an_incarnation_and_the_slot_of_the_row_ids(life: Life) -> None:
+async def test_joining_sets_the_session_id_and_the_slot_of_the_row_ids(life: Life) -> None:
     await life.lease.join()
     [member] = await life.members()
     assert (member.session_id, member.slot, member.lease_ms) == (life.lease.session_id, life.lease.slot, 10_000)
@@ -65,7 +67,7 @@ async def test_joining_brings_an_incarnation_and_the_slot_of_the_row_ids(life: L
     assert life.joining == [life.lease.session_id]
 
 
-async def test_a_lease_is_held_for_less_than_its_length_and_for_as_long_again_when_it_is_renewed(life: Life) -> None:
+async def test_lease_is_held_for_less_than_its_length_after_each_renewal(life: Life) -> None:
     await life.lease.join()
     life.pass_seconds(8.9)
     assert life.lease.is_held()
@@ -76,7 +78,7 @@ async def test_a_lease_is_held_for_less_than_its_length_and_for_as_long_again_wh
     assert not life.lease.is_held()
 
 
-async def test_it_counts_from_before_the_renewal_was_sent(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lease_counts_from_before_the_renewal_was_sent(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     await life.lease.join()
     write = life.store.write_urgently
 
@@ -93,7 +95,7 @@ async def test_it_counts_from_before_the_renewal_was_sent(life: Life, monkeypatc
     assert not life.lease.is_held()
 
 
-async def test_a_renewal_that_fails_prolongs_nothing(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_renewal_does_not_extend_the_lease(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     await life.lease.join()
 
     async def fail(_: object) -> object:
@@ -114,12 +116,12 @@ async def test_a_renewal_that_fails_prolongs_nothing(life: Life, monkeypatch: py
     assert life.lost == []
 
 
-async def test_one_that_was_declared_dead_drops_everything_and_joins_as_another_one(life: Life) -> None:
+async def test_expired_worker_joins_under_a_new_session_id(life: Life) -> None:
     await life.lease.join()
     first = life.lease.session_id
     await life.expire_worker()
     held_when_lost = []
-    life.lease.lost = lambda: held_when_lost.append((life.lease.session_id, life.lease.is_held()))
+    life.lease.on_expired = lambda: held_when_lost.append((life.lease.session_id, life.lease.is_held()))
     assert not await life.lease.renew()
     assert held_when_lost == [(first, False)]
     assert life.lease.session_id != first
@@ -127,14 +129,14 @@ async def test_one_that_was_declared_dead_drops_everything_and_joins_as_another_
     assert [member.dead for member in await life.members()] == [True, False]
 
 
-async def test_two_renewals_of_a_dead_one_join_once(life: Life) -> None:
+async def test_two_renewals_of_an_expired_worker_join_once(life: Life) -> None:
     await life.lease.join()
     await life.expire_worker()
     assert sorted(await asyncio.gather(life.lease.renew(), life.lease.renew())) == [False, True]
     assert len(await life.members()) == 2
 
 
-async def test_one_that_is_declared_dead_while_it_leaves_does_not_come_back(life: Life) -> None:
+async def test_worker_that_is_expired_while_it_leaves_does_not_join_again(life: Life) -> None:
     await life.lease.join()
     await life.lease.begin_leaving()
     assert life.lease.is_held()
@@ -144,14 +146,41 @@ async def test_one_that_is_declared_dead_while_it_leaves_does_not_come_back(life
     assert [member.dead for member in await life.members()] == [True]
 
 
-async def test_whoever_left_holds_nothing_and_has_no_row(life: Life) -> None:
+async def test_worker_that_left_holds_no_lease_and_has_no_row(life: Life) -> None:
     await life.lease.join()
     await life.lease.leave()
     assert not life.lease.is_held()
     assert await life.members() == ()
 
 
-async def test_an_incarnation_that_is_there_already_is_not_used_again(life: Life) -> None:
+async def test_renewal_in_flight_when_the_worker_leaves_holds_nothing(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await life.lease.join()
+
+    async def leave_meanwhile(_: Work[bool]) -> bool:
+        await life.lease.leave()
+        return True
+
+    monkeypatch.setattr(life.store, "write_urgently", leave_meanwhile)
+    assert await life.lease.renew()
+    assert not life.lease.is_held()
+
+
+async def test_worker_that_begins_to_leave_while_it_is_expired_does_not_join_again(life: Life) -> None:
+    await life.lease.join()
+    await life.expire_worker()
+    expired = life.lease.session_id
+    leaving: list[asyncio.Future[None]] = []
+    life.lease.on_expired = lambda: leaving.append(asyncio.ensure_future(life.lease.begin_leaving()))
+    await life.lease.renew()
+    await leaving[0]
+    assert not await life.store.write(partial(workers.renew, session_id=expired, lease_ms=1_000))
+    await life.lease.leave()
+    assert not life.lease.is_held()
+
+
+async def test_session_id_that_exists_is_not_used_again(life: Life) -> None:
     taken = RowIds(life.clock, slot=900).next()
     await life.store.write(partial(workers.join, session_id=taken, role="all", lease_ms=1_000))
     await life.lease.join()
@@ -159,34 +188,34 @@ async def test_an_incarnation_that_is_there_already_is_not_used_again(life: Life
     assert life.lease.session_id != taken
 
 
-async def test_others_get_the_time_of_a_renewal_before_they_are_judged(life: Life) -> None:
+async def test_peers_have_time_to_renew_before_they_may_be_expired(life: Life) -> None:
     await life.lease.join()
     life.pass_seconds(3.2)
-    assert not life.lease.may_judge()
+    assert not life.lease.may_expire_peers()
     life.pass_seconds(0.2)
-    assert life.lease.may_judge()
+    assert life.lease.may_expire_peers()
     await life.lease.renew()
-    assert life.lease.may_judge()
+    assert life.lease.may_expire_peers()
 
 
-async def test_after_a_lapse_they_get_it_again(life: Life) -> None:
+async def test_peers_have_time_to_renew_after_the_lease_was_not_held(life: Life) -> None:
     await life.lease.join()
     life.pass_seconds(9.5)
-    assert not life.lease.may_judge()
+    assert not life.lease.may_expire_peers()
     await life.lease.renew()
-    assert not life.lease.may_judge()
+    assert not life.lease.may_expire_peers()
     life.pass_seconds(3.4)
-    assert life.lease.may_judge()
+    assert life.lease.may_expire_peers()
 
 
-async def test_and_after_whatever_else_gives_rise_to_doubt(life: Life) -> None:
+async def test_peers_have_time_to_renew_after_an_invalidation(life: Life) -> None:
     await life.lease.join()
     life.pass_seconds(5)
-    assert life.lease.may_judge()
-    life.lease.doubt()
+    assert life.lease.may_expire_peers()
+    life.lease.invalidate()
     life.pass_seconds(3.5)
-    assert not life.lease.may_judge()
+    assert not life.lease.may_expire_peers()
     await life.lease.renew()
-    assert not life.lease.may_judge()
+    assert not life.lease.may_expire_peers()
     life.pass_seconds(3.4)
-    assert life.lease.may_judge()
+    assert life.lease.may_expire_peers()

@@ -24,16 +24,14 @@ from tests.dispatch.stage import Stage, well
 
 
 class Scheduling:
-    """The scheduler of a stage's worker. `keeps_house` says whether it is this worker's turn."""
+    """The scheduler of a stage's worker. `is_leader` says whether it is this worker's turn."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self.keeps_house = True
+        self.is_leader = True
         cache = ControlPlaneCache(stage.store, stage.clock, max_message_bytes=1_000)
         runs = ScheduleRuns(stage.store, cache, stage.clock, stage.public_ids)
-        self.scheduler = Scheduler(
-            stage.store, stage.dispatcher, runs, stage.clock, keeps_house=lambda: self.keeps_house
-        )
+        self.scheduler = Scheduler(stage.store, stage.dispatcher, runs, stage.clock, is_leader=lambda: self.is_leader)
         dispatcher, scheduler = stage.dispatcher, self.scheduler
 
         def appended(appended: Appended) -> None:
@@ -135,7 +133,7 @@ async def test_another_worker_delivers_what_this_one_leaves_to_it(stage: Stage) 
     queue, scheduling = await _begun(stage)
     await stage.listener(queue)
     await _delayed(stage, queue, 0)
-    scheduling.keeps_house = False
+    scheduling.is_leader = False
     await scheduling.deliver()
     assert stage.courier.sent == []
 
@@ -164,13 +162,13 @@ async def test_what_others_published_is_known_by_polling_and_waits_for_whoever_k
     await stage.listener(queue)
     message = await _delayed(stage, queue, 5_000)
     newcomer = Scheduling(stage)
-    newcomer.keeps_house = False
+    newcomer.is_leader = False
     newcomer.scheduler.polled((await stage.store.engine.poll(())).scheduled_at)
     assert newcomer.scheduler.next_at == stage.clock.now() + 5_000
     stage.clock.advance(5_000)
     await newcomer.scheduler.round()
     assert stage.courier.sent == []
-    newcomer.keeps_house = True
+    newcomer.is_leader = True
     async with asyncio.timeout(5):
         await newcomer.scheduler.round()
     await stage.quiet()
