@@ -32,6 +32,10 @@ BASELINE: Final = TESTS / "mutants.txt"
 
 _LONGEST_SECONDS: Final = 60
 """A mutant whose tests take longer counts as caught: it loops."""
+_BROKEN: Final = 99
+"""The exit code of a process that could not start pytest."""
+_RESULTS: Final = frozenset({pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED})
+"""Exit codes that say whether tests failed. A module that cannot be imported interrupts the collection."""
 _SWAPS: Final[dict[type[ast.AST], type[ast.AST]]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -54,7 +58,7 @@ _SWAPS: Final[dict[type[ast.AST], type[ast.AST]]] = {
     ast.BitAnd: ast.BitOr,
 }
 _NAMES: Final = {"min": "max", "max": "min", "any": "all", "all": "any"}
-_LIBRARIES: Final = ("apsw", "asyncpg", "cronsim", "cryptography", "httptools", "httpx", "hypothesis", "jsonschema_rs")
+_LIBRARIES: Final = ("apsw", "asyncpg", "cronsim", "cryptography", "httptools", "httpx", "jsonschema_rs")
 """Imported once, before the processes that try mutants are forked: no module of the program may be among them."""
 _ANNOTATIONS: Final = frozenset({"annotation", "returns", "decorator_list", "type_params"})
 
@@ -185,14 +189,8 @@ def in_order() -> list[Mutant]:
     return sorted(found, key=lambda mutant: hashlib.sha256(mutant.name.encode()).digest())
 
 
-def _is_caught(mutant: Mutant) -> bool:
-    """Run the tests of a mutant, in a process of its own."""
-    sys.meta_path.insert(0, _Finder(mutant))
-    flags = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:randomly", "--hypothesis-seed=0"]
-    return pytest.main([*flags, "-n", "0", f"--rootdir={ROOT}", *tests_of(mutant.path)]) != pytest.ExitCode.OK
-
-
-def _start(mutant: Mutant) -> int:
+def _test(files: Sequence[str], mutant: Mutant | None) -> int:
+    """Run test files in a new process, with a changed module if there is a mutant; returns its id."""
     pid = os.fork()
     if pid:
         return pid
@@ -200,9 +198,18 @@ def _start(mutant: Mutant) -> int:
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(3):
             os.dup2(null, descriptor)
-        signal.alarm(_LONGEST_SECONDS)
-        os._exit(1 if _is_caught(mutant) else 0)
-    os._exit(1)
+        if mutant is not None:
+            signal.alarm(_LONGEST_SECONDS)
+            sys.meta_path.insert(0, _Finder(mutant))
+        flags = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-n", "0"]
+        os._exit(pytest.main([*flags, f"--rootdir={ROOT}", *files]))
+    os._exit(_BROKEN)
+
+
+def _fails(files: Sequence[str]) -> bool:
+    """Return whether tests fail without a mutant: they would catch everything."""
+    _, status = os.waitpid(_test(files, None), 0)
+    return status != 0
 
 
 def run(mutants: Sequence[Mutant], seconds: float, jobs: int) -> dict[str, bool]:
@@ -212,8 +219,11 @@ def run(mutants: Sequence[Mutant], seconds: float, jobs: int) -> dict[str, bool]
     while running or (waiting and time.monotonic() < ends_at):
         while waiting and len(running) < jobs and time.monotonic() < ends_at:
             mutant = waiting.pop()
-            running[_start(mutant)] = mutant
+            running[_test(tests_of(mutant.path), mutant)] = mutant
         pid, status = os.wait()
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) not in _RESULTS:
+            raise RuntimeError(f"the tests of {running[pid].name} could not be run")
+        # A signal, too, is a failure: the tests ran for too long.
         results[running.pop(pid).name] = status != 0
     return results
 
@@ -243,11 +253,16 @@ def main(arguments: list[str]) -> int:
     mutants.sort(key=lambda mutant: mutant.name not in known and not options.write)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder
+        if _fails([str(TESTS)]):
+            print("The tests fail without a mutant.")
+            return 2
         results = run(mutants, options.minutes * 60, options.jobs)
     survived = sorted(name for name, is_caught in results.items() if not is_caught)
     print("\n".join(f"survived: {name}" for name in survived))
     caught = {name for name, is_caught in results.items() if is_caught}
     print(f"{len(caught)} of {len(results)} caught; there are {len(mutants)}.")
+    if gone := known - {mutant.name for mutant in mutants}:
+        print(f"{len(gone)} of the list do not exist any more.")
     lost = known.intersection(survived)
     if options.write:
         _write([*(known - lost), *(caught - known)])
