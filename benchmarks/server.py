@@ -18,8 +18,8 @@ from discue.domain.clock import SystemClock
 from discue.observability import logs
 from discue.observability.logs import Log
 from discue.server.http import Address
-from discue.server.installation import Installation, opened
-from discue.server.processes import stop_asked
+from discue.server.installation import Installation, open_installation
+from discue.server.processes import stop_on_signal
 from discue.server.worker import Worker, prepare_process, served
 
 _PUBLISH = "/queues/{queue_id}/messages"
@@ -57,13 +57,13 @@ def settings_for(database: str, key: str) -> Settings:
 @asynccontextmanager
 async def founded(settings: Settings) -> AsyncIterator[Installation]:
     """The installation, with an operator's organization whose key is known."""
-    async with opened(settings, SystemClock(), Log()) as installation:
+    async with open_installation(settings, SystemClock(), Log()) as installation:
         await ensure_operator(installation.control, settings.organization, settings.bootstrap_key)
         yield installation
 
 
 async def _serve(settings: Settings) -> None:
-    stop = stop_asked(Log())
+    stop = stop_on_signal(Log())
     # The input is a pipe that nothing is written to: there is something to read when it was closed.
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
     async with founded(settings) as installation:

@@ -94,7 +94,7 @@ class Admission:
 
     def rate_headers(self, request: Request) -> list[tuple[str, str]]:
         """Return the rate limit headers: of the caller, or of its address if the request was not counted."""
-        status = request.rate_limit or self._rates.look(self._address_caller(request))
+        status = request.rate_limit or self._rates.peek(self._address_caller(request))
         return [
             ("x-ratelimit-limit", str(status.limit)),
             ("x-ratelimit-remaining", str(status.remaining)),

@@ -1,4 +1,4 @@
-"""Who calls: valid keys are let in, failed attempts are counted, and whoever fails too often is locked out."""
+"""Authentication: accepts valid API keys, counts failed attempts, and locks out keys and addresses after too many."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,14 +22,14 @@ from discue.store.store import Store
 T = TypeVar("T")
 
 _CHECKS_AT_ONCE: Final = 3
-"""Of one subject: so many attempts more than the rule says may be looked at, when all come at the same moment."""
+"""Concurrent checks per key or address: this many attempts more than the limit can pass if all arrive at once."""
 
 _WAITING: Final = 4_096
 _WRITES_AT_ONCE: Final = 4
 
 
 class Authenticator:
-    """Authenticates the requests of one worker. What locks somebody out in one worker holds in all of them."""
+    """Authenticates the requests of one worker. A lockout by one worker applies to all of them."""
 
     def __init__(self, store: Store, cache: ControlPlaneCache, clock: Clock, row_ids: RowIds, log: Log) -> None:
         self._store = store
@@ -38,20 +38,20 @@ class Authenticator:
         self._row_ids = row_ids
         self._log = log
         self._semaphore = KeyedSemaphore[str](limit=_CHECKS_AT_ONCE, max_waiting=_WAITING, refusal=_overloaded)
-        # Not more: what others change in the control plane must not wait behind a crowd that guesses keys.
+        # Few at a time, so that writes of the control plane do not wait behind a flood of guessed keys.
         self._writing = asyncio.Semaphore(_WRITES_AT_ONCE)
 
     async def authenticate(self, presented: str, address: str) -> KeyRecord:
-        """Whom a key stands for that came from an address.
+        """Return the record of a key that was sent from an address.
 
-        Raises KeyRejected, LockedOut, and Locked when the organization is suspended.
+        Raises KeyRejected, LockedOut, and Locked if the organization is suspended.
         """
         if self._cache.locks:
             self._refuse_locked(presented, address)
         return self._cache.known(presented) or await self._check(presented, address)
 
     async def attempt(self, address: str, work: Callable[[], Awaitable[T | None]]) -> T | None:
-        """Something else than a key that lets somebody in: what brings None is a failed attempt of the address.
+        """Run another kind of sign-in. A result of None counts as a failed attempt of the address.
 
         Raises LockedOut.
         """
@@ -64,10 +64,10 @@ class Authenticator:
             return found
 
     async def _check(self, presented: str, address: str) -> KeyRecord:
-        """One that is not known yet, be it valid or not. The address comes first always: turns cannot be crossed."""
+        """Check a key that is not cached. All requests enter the address's semaphore first: no deadlock."""
         hold = self._semaphore.hold
         async with hold(subject_of(address)), hold(f"key {api_key.claimed_id(presented)}"):
-            # Those before may have failed.
+            # Attempts that were ahead in the semaphore may have caused a lockout.
             self._refuse_locked(presented, address)
             try:
                 return await self._cache.authenticate(presented)
@@ -82,21 +82,21 @@ class Authenticator:
         _refuse(max(locks.remaining_ms(name, now) for name in names))
 
     async def _count(self, subject: LockoutSubject) -> None:
-        """Raises LockedOut where a lock held already, that this worker had not heard of."""
+        """Count a failed attempt. Raises LockedOut if a lockout was in effect that this worker did not know."""
         async with self._writing:
             now, occurrence = self._clock.now(), Occurrence(self._row_ids.next(), "")
             counted = await self._store.write_exclusively(
                 lambda tx: lockouts.count_failure(tx, subject, now, occurrence)
             )
-        self._heed(subject, counted, now)
+        self._apply_lock(subject, counted, now)
 
-    def _heed(self, subject: LockoutSubject, counted: FailureOutcome, now: int) -> None:
+    def _apply_lock(self, subject: LockoutSubject, counted: FailureOutcome, now: int) -> None:
         locks, until = self._cache.locks, counted.failures.locked_until
         if counted.begins or counted.too_late:
             locks.set(subject.name, until, now)
         if counted.begins:
             self._store.engine.notify(Notification(feed=True))
-            self._log.warning("locked_out", kind=subject.kind, name=subject.name, seconds=(until - now) // 1_000)
+            self._log.warning("lockout_started", kind=subject.kind, name=subject.name, seconds=(until - now) // 1_000)
         if counted.too_late:
             _refuse(locks.remaining_ms(subject.name, now))
 

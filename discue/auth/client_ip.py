@@ -1,4 +1,4 @@
-"""Where a request comes from: the address at its connection's other end, or what trusted proxies say of it."""
+"""The IP address of a client: the peer of the connection, or what trusted proxies forward."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from discue.config.types import Network, Networks
 Address = IPv4Address | IPv6Address
 
 UNKNOWN: Final = "unknown"
-"""The address of a peer that has none, such as one at a Unix socket."""
+"""The address of a peer without one, such as a Unix socket."""
 
 _REMEMBERED: Final = 4_096
 _LONGEST_ELEMENT: Final = 1_024
@@ -31,26 +31,26 @@ _ESCAPED: Final = re.compile(r"\\(.)")
 
 
 class HeaderLookup(Protocol):
-    """Of a request; names are lower case."""
+    """The headers of a request, with names in lower case."""
 
     def get_all(self, name: str) -> list[str]: ...
 
 
 class ClientIpResolver:
-    """Tells clients' addresses. Nothing that a client sends makes it fail."""
+    """Determines the addresses of clients. Malformed headers never raise."""
 
     def __init__(self, trusted: Networks) -> None:
-        """Of peers and proxies in `trusted` networks the headers are believed, of nobody else."""
+        """Headers are trusted only from peers and proxies in the `trusted` networks."""
         self._trusted = tuple(map(_unmapped_network, trusted))
         self._is_trusted = lru_cache(_REMEMBERED)(self._look_up)
 
     def of(self, peer: str, headers: HeaderLookup) -> str:
-        """The client's address, in its one canonical spelling: IPv4-mapped IPv6 is IPv4.
+        """Return the client's address in canonical form; IPv4-mapped IPv6 becomes IPv4. `peer` may have a port.
 
-        `peer` is the other end of the connection, with its port. Behind a trusted one the headers are read from
-        the right: the first address that is not trusted is the client's. What is no address ends the reading, and the
-        one read last holds. Where `Forwarded` and `X-Forwarded-For` say different things the peer's own holds: a proxy
-        that writes the one may pass on whatever a client wrote into the other.
+        Behind a trusted peer the headers are read from the right, and the first untrusted address is the client's.
+        Reading stops at an element without an address; the address before it is used. If `Forwarded` and
+        `X-Forwarded-For` disagree, the peer's address is used: a proxy that writes one of them may pass on a forged
+        value of the other.
         """
         address = canonical(peer)
         if not self._trusted or not self._is_trusted(address):
@@ -58,12 +58,12 @@ class ClientIpResolver:
         forwarded, forwarded_for = headers.get_all("forwarded"), headers.get_all("x-forwarded-for")
         if not forwarded:
             return self._walk(address, _listed(forwarded_for))
-        told = self._walk(address, _forwarded(forwarded))
-        agreed = not forwarded_for or told == self._walk(address, _listed(forwarded_for))
-        return told if agreed else address
+        client = self._walk(address, _forwarded(forwarded))
+        agreed = not forwarded_for or client == self._walk(address, _listed(forwarded_for))
+        return client if agreed else address
 
     def _walk(self, address: str, nodes: Iterator[str]) -> str:
-        """Along the proxies, the last one first."""
+        """Return the first untrusted address, following the proxies from the last one."""
         for node in nodes:
             before = canonical(node)
             if before == UNKNOWN:
@@ -82,7 +82,7 @@ class ClientIpResolver:
 
 @lru_cache(_REMEMBERED)
 def canonical(node: str) -> str:
-    """An address out of how it is written with a port, in brackets or bare; UNKNOWN if there is none in it."""
+    """Return the address in a node such as `[::1]:80`. UNKNOWN if it contains no address."""
     match = _NODE.fullmatch(node)
     if match is None:
         return UNKNOWN
@@ -96,7 +96,7 @@ def canonical(node: str) -> str:
 
 @lru_cache(_REMEMBERED)
 def subject_of(address: str) -> str:
-    """Whom an address stands for: of IPv6 its /64, which one host has for itself."""
+    """Return the subject of rate limits and lockouts: an IPv4 address, or the /64 network of an IPv6 address."""
     if ":" not in address:
         return address
     return str(IPv6Network((address, _NEIGHBOURHOOD_BITS), strict=False))
@@ -109,7 +109,7 @@ def _unmapped_network(network: Network) -> Network:
 
 
 def _listed(lines: list[str]) -> Iterator[str]:
-    """The addresses of X-Forwarded-For, from the right."""
+    """Yield the elements of X-Forwarded-For, from the right."""
     rest, comma = ",".join(lines), ","
     while comma:
         rest, comma, element = rest.rpartition(",")
@@ -118,9 +118,9 @@ def _listed(lines: list[str]) -> Iterator[str]:
 
 
 def _forwarded(lines: list[str]) -> Iterator[str]:
-    """What the elements of Forwarded (RFC 7239) say that they are `for`, from the right: "" where it is not said.
+    """Yield the `for` parameters of Forwarded (RFC 7239), from the right; "" if an element has none.
 
-    Only from the right the last proxy's words are safe: a client may have begun a quotation before them.
+    Only reading from the right is safe: a client may have opened a quotation before the elements of the proxies.
     """
     rest = ",".join(lines)
     while rest := rest.rstrip(", \t"):
@@ -133,7 +133,7 @@ def _forwarded(lines: list[str]) -> Iterator[str]:
 
 
 def _last_element(text: str) -> str | None:
-    """The shortest end of a list that is a whole element; a comma may also stand in a quotation."""
+    """Return the shortest suffix that is a complete element: a comma may also be part of a quoted string."""
     start = len(text)
     while start > 0 and len(text) - start < _LONGEST_ELEMENT:
         start = max(text.rfind(",", 0, start), 0)
@@ -144,7 +144,7 @@ def _last_element(text: str) -> str | None:
 
 
 def _said_for(element: str) -> str:
-    """Of one that says it twice nothing is believed."""
+    """Return the `for` parameter. "" if it occurs twice: the element is ambiguous."""
     said = [_unquoted(value) for name, value in _PAIR.findall(element) if name.lower() == "for"]
     return said[0] if len(said) == 1 else ""
 

@@ -1,6 +1,6 @@
-"""The control plane in memory: what authenticating and routing need, kept true by the change feed.
+"""A cache of the control plane: what authentication and routing need, kept current by the change feed.
 
-Only what exists is kept: a miss asks the store, so a key or queue made a moment ago, by whatever worker, is
+Only existing rows are cached. A miss reads the store, so that keys and queues that another worker has just created are
 found.
 """
 
@@ -28,16 +28,16 @@ from discue.store.feed import Change
 from discue.store.store import Store
 
 ENTRIES = 100_000
-"""At most so many keys, and so many queues."""
+"""Capacity for keys, and for queues."""
 
 CHECKED_ENTRIES = 1_000
-"""At most so many queues that have a schema: one made ready takes far more memory than a queue does."""
+"""Capacity for queues with a schema: a compiled schema takes far more memory than a queue."""
 
 TOPICS = 10_000
-"""At most so many topics: each has the filters of its channels."""
+"""Capacity for topics: each has the compiled filters of its channels."""
 
 LOCKS = 100_000
-"""At most so many subjects are known to be locked out."""
+"""Capacity for lockouts."""
 
 _LOCKS_READ = 10_000
 _CHANGES_AT_ONCE = 500
@@ -50,21 +50,21 @@ ChangeKind = Literal[
 ]
 
 Follower = Callable[[ChangeKind, int, int], None]
-"""Told of each change: its kind, the organization, the row id; ("everything", 0, 0): nothing known may hold."""
+"""Called with the kind of each change, the organization and the row id. ("everything", 0, 0): drop all cached state."""
 
 
 class KeyRejected(Unauthorized):
     """The API key is not valid."""
 
     def __init__(self, *, known_key: str | None = None, counted: bool = True) -> None:
-        """`counted` attempts lead to a lockout: of `known_key` if its secret was wrong, else of the address."""
+        """`counted` attempts lead to a lockout: of `known_key` if its secret was wrong, otherwise of the address."""
         self.known_key = known_key
         self.counted = counted
         super().__init__()
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
-    """A key that exists, and whom it stands for."""
+    """An API key, its organization, and the principal that it authenticates."""
 
     key: ApiKey
     organization: Organization
@@ -72,8 +72,7 @@ class KeyRecord(msgspec.Struct, frozen=True):
 
 
 class QueueRecord(msgspec.Struct, frozen=True, gc=False):
-    """What publishing needs to know of a queue. `quotas` are None where none of them concerns publishing, and `checker`
-    where the queue has no schema."""
+    """A queue, as publishing needs it."""
 
     organization: int
     id: int
@@ -81,12 +80,14 @@ class QueueRecord(msgspec.Struct, frozen=True, gc=False):
     config_version: int
     max_message_bytes: int
     quotas: Quotas | None = None
+    """None: no quota limits publishing."""
     checker: SchemaValidator | None = None
+    """None: the queue has no schema."""
     ordered: bool = False
 
 
 class ControlPlaneCache:
-    """Follows the feed of one store. Used from one event loop."""
+    """Keys, queues, topics and lockouts of one store. Used from one event loop."""
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class ControlPlaneCache:
         quotas: Quotas = NO_QUOTAS,
         entries: int = ENTRIES,
     ) -> None:
-        """`max_message_bytes` is for queues, `quotas` for organizations that have none of their own."""
+        """`max_message_bytes` and `quotas` are the defaults of queues and organizations without their own."""
         self._store = store
         self._quotas = quotas
         self._clock = clock
@@ -114,33 +115,33 @@ class ControlPlaneCache:
         self.locks = LockoutTable(LOCKS)
 
     async def open(self) -> None:
-        """Start from the store as it is now."""
+        """Load the lockouts, and follow the feed from its current version."""
         await self._begin()
 
     def follow(self, follower: Follower) -> None:
+        """Call the follower for each change, after it has taken effect in the cache."""
         self._followers.append(follower)
 
     def known(self, presented: str) -> KeyRecord | None:
-        """Whom a key stands for, if it was accepted before. Raises what `authenticate` raises.
+        """Return the record of a key that was accepted before. Raises what `authenticate` raises.
 
-        A key that was accepted is known by a digest of its whole text from then on: looking that up takes
-        a time that says nothing of the text.
+        Accepted keys are cached by a digest of their whole text, so that the time of a lookup reveals nothing of the
+        text.
         """
         record = self._keys.get(api_key.hash_secret(presented))
         return self._used_now(record) if record is not None else None
 
     async def authenticate(self, presented: str) -> KeyRecord:
-        """Whom a key stands for. Raises KeyRejected, or Locked when the organization is suspended."""
+        """Return the record of a key. Raises KeyRejected, and Locked if the organization is suspended."""
         return self.known(presented) or self._used_now(await self._identify(presented))
 
     def cached_queue(self, organization: int, public_id: str) -> QueueRecord | None:
-        """The queue if it is in memory."""
-        place = (organization, public_id)
-        return self._queues.get(place) or self._checked_queues.get(place)
+        """Return the queue if it is cached."""
+        key = (organization, public_id)
+        return self._queues.get(key) or self._checked_queues.get(key)
 
     async def queue(self, organization: int, public_id: str) -> QueueRecord:
-        """Raises NotFound for what is no queue of the organization, and Unprocessable for a schema that is not
-        supported any more."""
+        """Return the queue. Raises NotFound, and Unprocessable if its schema is not supported any more."""
         known = self.cached_queue(organization, public_id)
         if known is not None:
             return known
@@ -155,11 +156,11 @@ class ControlPlaneCache:
                 return record
 
     def cached_topic(self, organization: int, public_id: str) -> TopicRecord | None:
-        """The topic if it is in memory."""
+        """Return the topic if it is cached."""
         return self._topics.get((organization, public_id))
 
     async def topic(self, organization: int, public_id: str) -> TopicRecord:
-        """Raises NotFound for what is no topic of the organization."""
+        """Return the topic. Raises NotFound."""
         known = self.cached_topic(organization, public_id)
         while known is None:
             version, topic, ways, owner = await self._store.read(
@@ -173,20 +174,20 @@ class ControlPlaneCache:
         return known
 
     async def catch_up(self) -> None:
-        """Drop what changed since the last time, by whatever worker; then tell the followers."""
+        """Evict everything that any worker has changed since the last call, then notify the followers."""
         async with self._catching_up:
             while await self._follow_some():
                 pass
 
     async def saw(self, epoch: str, version: int) -> None:
-        """Catch up if the feed is not where it was left."""
+        """Catch up unless the feed is still at the known version."""
         if epoch != self._epoch or version != self._version:
             await self.catch_up()
 
-    async def start_over(self) -> None:
-        """Forget everything: the store may be another one, that never had what was read.
+    async def reset(self) -> None:
+        """Drop all cached state: after a failover, the store may have a shorter history than the one that was read.
 
-        Followers are not told: what they read is as doubtful, and whoever calls this has them start over, too.
+        Followers are not notified: their state is equally invalid, and the caller resets them as well.
         """
         async with self._catching_up:
             await self._begin()
@@ -196,7 +197,7 @@ class ControlPlaneCache:
             self._topics.clear()
 
     async def flush_usage(self) -> bool:
-        """Write down when keys were last used, at most 500 in one small write; whether more are left."""
+        """Store the times of last use of at most 500 keys. Returns whether more are left."""
         waiting = list(self._used)
         uses = [(owner, self._used.pop(owner)) for owner in waiting[:_USES_AT_ONCE]]
         if uses:
@@ -229,7 +230,7 @@ class ControlPlaneCache:
         return record
 
     async def _identify(self, presented: str) -> KeyRecord:
-        """Whatever of a text is wrong, the work is the same: the time must not say what it was."""
+        """Read the key from the store. Every wrong key costs the same work: the time must not reveal what is wrong."""
         parts = api_key.parse(presented)
         public_id, secret = parts or _NO_KEY
         while True:
@@ -239,7 +240,7 @@ class ControlPlaneCache:
                 raise KeyRejected
             if not is_right:
                 raise KeyRejected(known_key=public_id)
-            # A snapshot behind the feed may lack a change that was already followed, and would stay for ever.
+            # A snapshot older than the feed may miss a change that was already followed, and would stay cached.
             if version >= self._version:
                 record = _record(key, organization)
                 self._keys.put(api_key.hash_secret(presented), record, (key.id, key.organization))
@@ -261,37 +262,37 @@ class ControlPlaneCache:
         )
 
     async def _follow_some(self) -> bool:
-        """Whether there may be more."""
+        """Apply one batch of the feed. Returns whether there may be more."""
         version = self._version
         epoch, head, changes, locks = await self._store.read(lambda tx: _changes_since(tx, version))
         expected = range(version + 1, version + 1 + len(changes))
         if epoch != self._epoch or head < version or [change.version for change in changes] != list(expected):
             await self._begin()
-            self._forget_everything()
+            self._evict_all()
             return False
         self._version = version + len(changes)
         self._hold(locks)
         for change in changes:
-            self._forget(change)
+            self._evict(change)
         for change in changes:
-            self._tell(change.kind, change.organization, change.ref)
+            self._notify(change.kind, change.organization, change.ref)
         return self._version != head
 
-    def _forget(self, change: Change) -> None:
-        """Row ids are unique over all tables, so one name serves a key, a queue or all of an organization."""
+    def _evict(self, change: Change) -> None:
+        """Evict the row. Row ids are unique across tables: one id evicts a key, a queue, or all of an organization."""
         self._keys.invalidate(change.ref)
         self._queues.invalidate(change.ref)
         self._checked_queues.invalidate(change.ref)
         self._topics.invalidate(change.ref)
 
-    def _forget_everything(self) -> None:
+    def _evict_all(self) -> None:
         self._keys.clear()
         self._queues.clear()
         self._checked_queues.clear()
         self._topics.clear()
-        self._tell("everything", 0, 0)
+        self._notify("everything", 0, 0)
 
-    def _tell(self, what: ChangeKind, organization: int, ref: int) -> None:
+    def _notify(self, what: ChangeKind, organization: int, ref: int) -> None:
         for follower in self._followers:
             follower(what, organization, ref)
 
@@ -305,7 +306,7 @@ async def _read_queue(
 
 
 async def _read_key(tx: Transaction, public_id: str) -> tuple[int, ApiKey | None, Organization | None]:
-    """Of a key that there is not, somebody else's organization: so much is read for each."""
+    """Read a key and its organization. An unknown key reads the operator's, so that it costs the same work."""
     version = await feed.head(tx)
     key = await api_keys.by_public_id(tx, public_id)
     owner = await organizations.get(tx, key.organization) if key is not None else await organizations.operator(tx)

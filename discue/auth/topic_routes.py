@@ -1,4 +1,4 @@
-"""What publishing needs to know of a topic: where its channels lead, and what each of them lets through."""
+"""Routes of a topic, as publishing needs them: the queues of its channels, and which messages each accepts."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ from discue.store.engine import Transaction
 
 
 class Way(msgspec.Struct, frozen=True, gc=False):
-    """A channel: its alias, the public id of its queue, and what must fit a message. None: anything does."""
+    """A channel of a topic: the public id of its queue, and the pattern and filter of its messages (None: all)."""
 
     alias: str
     queue: str
@@ -22,14 +22,14 @@ class Way(msgspec.Struct, frozen=True, gc=False):
     filter: Filter | None
 
     def takes(self, subject: str | None, entry: Entry) -> bool:
-        """Whether a message goes this way. One without a subject fits no pattern."""
+        """Return whether the channel accepts a message. A message without a subject matches no pattern."""
         if self.pattern is not None and (subject is None or not self.pattern.matches(subject)):
             return False
         return self.filter is None or self.filter.accepts(entry)
 
 
 class TopicRecord(msgspec.Struct, frozen=True, gc=False):
-    """`ways` are in the order in which they were made. `quotas` are None where none of them concerns publishing."""
+    """A topic and its routes, oldest first. `quotas` is None if no quota limits publishing."""
 
     organization: int
     id: int
@@ -40,7 +40,7 @@ class TopicRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 Read = tuple[int, Topic | None, list[Channel], Organization | None]
-"""The version of the change feed, and what stood then: a topic, its channels, and their organization."""
+"""The version of the change feed, the topic, its channels, and their organization, from one transaction."""
 
 
 async def read_topic(tx: Transaction, organization: int, public_id: str) -> Read:

@@ -1,4 +1,4 @@
-"""`discue check`: says what would go wrong, before anything is started."""
+"""`discue check`: finds problems before a server is started."""
 
 import asyncio
 import shutil
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from discue.cli.command import Commands, Invocation, add_command, say
-from discue.cli.encryption import missing_keys, own_place
 from discue.cli.tls import instant, load_pair, validity_problem
 from discue.config.settings import Settings
+from discue.control.encryption import default_key_file, missing_keys
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
 from discue.domain.errors import SettingsInvalid, StoreUnusable
@@ -20,7 +20,7 @@ from discue.store.migrations import DatabaseInspection
 
 
 class Finding(NamedTuple):
-    """What one look brought. `subject` is a setting, or a part of the machine."""
+    """A result of a check. `subject` is a setting or a part of the machine."""
 
     subject: str
     detail: str
@@ -31,20 +31,20 @@ Check = Callable[[Invocation], Iterator[Finding]]
 
 
 def schema_state(found: DatabaseInspection) -> str:
-    """Which version of the schema a database has, and what comes next."""
-    state = f"its schema has version {found.version}"
-    return f"{state}, and the next start applies {', '.join(found.pending)}" if found.pending else state
+    """Return a text with the schema version of a database and its pending migrations."""
+    state = f"schema version {found.version}"
+    return f"{state}; pending migrations: {', '.join(found.pending)}" if found.pending else state
 
 
 _SUBJECT = "encryption"
 _IN_THE_CLEAR = (
-    "signing secrets stand in the database in the clear; set encryption_key (`openssl rand -base64 32` makes one) or "
+    "signing secrets are stored unencrypted; set encryption_key (`openssl rand -base64 32` makes one) or "
     "encryption_key_file for all servers, and run discue rotate-key"
 )
 
 
 def encryption_findings(invocation: Invocation) -> Iterator[Finding]:
-    """Whether the next start finds the keys that it needs."""
+    """Check that the encryption keys that the next start needs are available."""
     settings, place = invocation.settings, key_file.key_file_path(invocation.settings)
     try:
         keys = [key_id_of(key) for key in key_file.current_keys(settings)]
@@ -53,10 +53,10 @@ def encryption_findings(invocation: Invocation) -> Iterator[Finding]:
         yield Finding(_SUBJECT, error.detail, is_problem=True)
         return
     except StoreUnusable:
-        # That is a finding about the database.
+        # Reported by the check of the database.
         return
     if place is not None and place.is_file() and not key_file.is_private(place):
-        yield Finding(_SUBJECT, f"others can read {place}; chmod 600 {place}", is_problem=True)
+        yield Finding(_SUBJECT, f"other users can read {place}; run chmod 600 {place}", is_problem=True)
     yield _encryption_finding(settings, place, keys, stands)
 
 
@@ -64,14 +64,14 @@ def _encryption_finding(settings: Settings, place: Path | None, keys: list[str],
     missing = [key for key in stands.needed if key not in keys]
     if missing:
         return Finding(_SUBJECT, missing_keys(settings, missing), is_problem=True)
-    if not keys and place is not None and place == own_place(settings):
-        return Finding(_SUBJECT, f"a key for signing secrets will be made in {place}", is_problem=False)
+    if not keys and place is not None and place == default_key_file(settings):
+        return Finding(_SUBJECT, f"the next start creates a key for signing secrets in {place}", is_problem=False)
     if not keys:
         return Finding(_SUBJECT, _IN_THE_CLEAR, is_problem=True)
     if stands.leaving or stands.current not in (CLEAR, keys[0]):
-        detail = f"not everything is encrypted under the first key, {keys[0]}, yet; run discue rotate-key"
+        detail = f"some secrets are not encrypted with the first key, {keys[0]}; run discue rotate-key"
         return Finding(_SUBJECT, detail, is_problem=True)
-    return Finding(_SUBJECT, f"signing secrets are encrypted under the key {keys[0]}", is_problem=False)
+    return Finding(_SUBJECT, f"signing secrets are encrypted with the key {keys[0]}", is_problem=False)
 
 
 _LEAST_FREE_BYTES = 1 << 30
@@ -85,13 +85,13 @@ def add(commands: Commands) -> None:
         "check",
         "check",
         run,
-        summary="look for what would go wrong: settings, database, clock, TLS files, disk",
-        description="Changes nothing, and works beside a running server. Exit code 1 when there is a problem.",
+        summary="check settings, database, encryption, clock, TLS files and disk for problems",
+        description="Changes nothing. Safe while servers run. The exit code is 1 if a problem is found.",
     )
 
 
 def run(invocation: Invocation) -> int:
-    findings = [finding for look in _LOOKS for finding in look(invocation)]
+    findings = [finding for check in _CHECKS for finding in check(invocation)]
     for finding in findings:
         say(f"{'PROBLEM' if finding.is_problem else 'ok':8}{finding.subject}: {finding.detail}")
     problems = sum(finding.is_problem for finding in findings)
@@ -100,12 +100,12 @@ def run(invocation: Invocation) -> int:
 
 
 def settings_findings(_invocation: Invocation) -> Iterator[Finding]:
-    """They were read before, or this would not run."""
-    yield Finding("settings", "they are valid", is_problem=False)
+    """Report that the settings are valid: otherwise no check runs."""
+    yield Finding("settings", "valid", is_problem=False)
 
 
 def database_findings(invocation: Invocation) -> Iterator[Finding]:
-    """Whether it is there, ours, of a version that this program knows, and can be written."""
+    """Check that the database exists or can be created, is writable, and has a known schema version."""
     settings = invocation.settings
     try:
         found = asyncio.run(inspect_database(settings))
@@ -113,35 +113,35 @@ def database_findings(invocation: Invocation) -> Iterator[Finding]:
         yield Finding("database", error.detail, is_problem=True)
         return
     if settings.database_path is None:
-        # It imports the driver, which no other command than one on PostgreSQL needs.
+        # Imported here because it imports the PostgreSQL driver.
         from discue.cli.check_postgres import server_findings  # noqa: PLC0415
 
         yield from server_findings(invocation, found)
     elif found.exists:
-        state = f"{settings.database_shown} can be written; {schema_state(found)}"
+        state = f"{settings.database_shown} is writable; {schema_state(found)}"
         yield Finding("database", state, is_problem=False)
     else:
-        yield Finding("database", f"{settings.database_shown} will be made", is_problem=False)
+        yield Finding("database", f"the next start creates {settings.database_shown}", is_problem=False)
 
 
 def clock_findings(invocation: Invocation) -> Iterator[Finding]:
-    """Leases, retries and signatures go by it."""
+    """Check the clock, which leases, retries and signatures depend on."""
     now = instant(invocation.clock)
-    yield Finding("clock", *_clock_verdict(now, _latest_change(invocation.settings.database_path)))
+    yield Finding("clock", *_clock_state(now, _latest_change(invocation.settings.database_path)))
 
 
-def _clock_verdict(now: datetime, latest_change: float) -> tuple[str, bool]:
+def _clock_state(now: datetime, latest_change: float) -> tuple[str, bool]:
     shown = f"{now:%Y-%m-%d %H:%M:%S} UTC"
     if now.year not in _PLAUSIBLE_YEARS:
-        return f"{shown} is not plausible; set the machine's clock", True
+        return f"{shown} is not plausible; set the clock of this machine", True
     behind = latest_change - now.timestamp()
     if behind > _CLOCK_TOLERANCE_SECONDS:
-        return f"{shown} is {behind:.0f} s before the last change of the database; set the machine's clock", True
+        return f"{shown} is {behind:.0f} s before the last change of the database; set the clock of this machine", True
     return shown, False
 
 
 def _latest_change(path: Path | None) -> float:
-    """Of a file. How the clock of a server stands is found beside everything else about it."""
+    """Return the time of the last change of a SQLite file; 0 for PostgreSQL, whose clock is checked separately."""
     if path is None:
         return 0.0
     files = (path, path.with_name(f"{path.name}-wal"))
@@ -149,10 +149,10 @@ def _latest_change(path: Path | None) -> float:
 
 
 def tls_findings(invocation: Invocation) -> Iterator[Finding]:
-    """The files can be read and belong together, and clients accept the certificate now."""
+    """Check that the TLS files are readable, belong together, and are valid now."""
     settings = invocation.settings
     if settings.tls_cert is None or settings.tls_key is None:
-        kind = "self-signed, for trying out" if settings.tls_self_signed else "none; cleartext is served"
+        kind = "self-signed, for testing" if settings.tls_self_signed else "off; requests are served in cleartext"
         yield Finding("tls", kind, is_problem=False)
         return
     try:
@@ -162,21 +162,21 @@ def tls_findings(invocation: Invocation) -> Iterator[Finding]:
         yield Finding(subject, detail, is_problem=True)
         return
     problem = validity_problem(certificate, instant(invocation.clock))
-    good = f"certificate and key belong together; valid until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+    good = f"certificate and key match; valid until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
     yield Finding("tls_cert", problem or good, is_problem=problem is not None)
 
 
 def disk_findings(invocation: Invocation) -> Iterator[Finding]:
-    """Room for the database to grow, if it is on this machine."""
+    """Check the free disk space of a SQLite database."""
     path = invocation.settings.database_path
     folder = None if path is None else path.parent
     if folder is None or not folder.is_dir():
         return
     free = shutil.disk_usage(folder).free
-    yield Finding("disk", f"{free >> 20} MiB are free for the database", is_problem=free < _LEAST_FREE_BYTES)
+    yield Finding("disk", f"{free >> 20} MiB free for the database", is_problem=free < _LEAST_FREE_BYTES)
 
 
-_LOOKS: tuple[Check, ...] = (
+_CHECKS: tuple[Check, ...] = (
     settings_findings,
     database_findings,
     encryption_findings,

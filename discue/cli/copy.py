@@ -1,4 +1,4 @@
-"""`discue copy`: everything that one database holds, into another one, of whatever engine."""
+"""`discue copy`: copies a database into an empty one of either engine."""
 
 import argparse
 import asyncio
@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Final
 
 from discue.cli.command import Commands, Invocation, ProgressLine, add_command, say
-from discue.cli.encryption import carry_keys
 from discue.config.settings import Settings
 from discue.config.types import DATABASE, InvalidValue
+from discue.crypto import key_file
 from discue.domain.errors import DiscueError, StoreUnusable, Unavailable
 from discue.server.installation import StoreFailureLog, engine_of, inspect_database
-from discue.server.processes import stop_asked
+from discue.server.processes import stop_on_signal
 from discue.server.worker import alone_on
 from discue.store import copying
 from discue.store.copying import CopyProgress, Side, compare
@@ -22,7 +22,7 @@ from discue.store.migrations import newest
 from discue.store.store import Store
 from discue.store.tables import TABLES, count
 
-_GO_ON: Final = "What was copied is kept: the same command goes on from there."
+_RESUME_HINT: Final = "The rows copied so far are kept: run the same command again to continue."
 
 
 def add(commands: Commands) -> None:
@@ -31,11 +31,12 @@ def add(commands: Commands) -> None:
         "copy",
         "copy",
         run,
-        summary="copy everything from one database into an empty one",
-        description="In either direction between SQLite and PostgreSQL, with every id, key, signing secret and pending "
-        "delivery. Stop the servers of both databases first. One that was interrupted goes on when it is called "
-        "again; until it has ended, and found both to be the same, the new database is not served. The old one is "
-        "not changed: never serve both. Keep passwords in ~/.pgpass: other users of a machine can read flags.",
+        summary="copy a database into an empty one",
+        description="Copies every id, key, signing secret and pending delivery, between SQLite and PostgreSQL in "
+        "either direction. Stop the servers of both databases first. Run the command again to continue an "
+        "interrupted copy. The new database cannot be served until the copy is complete and verified. The old "
+        "database is not changed: never serve both. Keep passwords in ~/.pgpass: other users of the machine "
+        "can read flags.",
     )
     parser.add_argument(
         "--from",
@@ -43,7 +44,7 @@ def add(commands: Commands) -> None:
         type=_database,
         required=True,
         metavar="DATABASE",
-        help="the database to copy, as the setting database names one",
+        help="database to copy, in the form of the setting database",
     )
     parser.add_argument(
         "--to",
@@ -51,7 +52,7 @@ def add(commands: Commands) -> None:
         type=_database,
         required=True,
         metavar="DATABASE",
-        help="where to: a file that does not exist yet, or an empty database of a server",
+        help="database to create: a file that does not exist, or an empty PostgreSQL database",
     )
 
 
@@ -63,13 +64,25 @@ def run(invocation: Invocation) -> int:
     asyncio.run(_require_current(source, target))
     with alone_on(source.database_path), alone_on(target.database_path):
         asyncio.run(_run(invocation, source, target))
-        if about_keys := carry_keys(source, target):
+        if about_keys := _copy_keys(source, target):
             say(about_keys)
     return 0
 
 
+def _copy_keys(source: Settings, target: Settings) -> str:
+    """Make sure that the copied secrets can be decrypted. Returns a sentence about the keys, "" if there is none."""
+    old, new = key_file.key_file_path(source), key_file.key_file_path(target)
+    keys = key_file.read_keys(old) if old is not None else source.encryption_key or ()
+    if not keys or old == new:
+        return "The new database needs the same encryption keys." if keys else ""
+    if new is None:
+        return f"The new database needs the encryption keys in {old}: set encryption_key_file to that file."
+    key_file.insert_keys(new, keys)
+    return f"The encryption keys in {old} were copied to {new}."
+
+
 def _database(text: str) -> str:
-    """argparse would repeat what it cannot convert, and that may hold a password."""
+    """Return the database URL. The error does not repeat it, unlike that of argparse: it may contain a password."""
     try:
         return str(DATABASE.parse(text))
     except ValueError as error:
@@ -80,26 +93,28 @@ def _database(text: str) -> str:
 def _require_two(source: Settings, target: Settings) -> None:
     one, other = source.database_path, target.database_path
     if one is not None and other is not None and one.resolve() == other.resolve():
-        raise StoreUnusable(f"{source.database_shown} and {target.database_shown} are one file.")
+        raise StoreUnusable(f"{source.database_shown} and {target.database_shown} are the same file.")
 
 
 async def _require_current(source: Settings, target: Settings) -> None:
-    """Opening would bring a schema up to date, which nobody has asked for here."""
+    """Raise StoreUnusable unless both schemas are current: opening an older database would migrate it."""
     found = await inspect_database(source)
     if not found.version:
-        raise StoreUnusable(f"{source.database_shown} holds nothing to copy: there is no database of discue.")
+        raise StoreUnusable(f"{source.database_shown} contains no discue database.")
     for settings, version in ((source, found.version), (target, (await inspect_database(target)).version)):
         if version > newest():
-            raise StoreUnusable(f"{settings.database_shown} was made by a newer discue. Copy with that one.")
+            raise StoreUnusable(
+                f"{settings.database_shown} was created by a newer version of discue. Copy it with that version."
+            )
         if 0 < version < newest():
             raise StoreUnusable(
-                f"{settings.database_shown} has schema version {version}, and this program {newest()}. "
+                f"{settings.database_shown} has schema version {version}, but this version of discue needs {newest()}. "
                 f"Run `discue migrate --database {settings.database_shown}` first."
             )
 
 
 async def _run(invocation: Invocation, source_settings: Settings, target_settings: Settings) -> None:
-    stop = stop_asked(invocation.log)
+    stop = stop_on_signal(invocation.log)
     line = ProgressLine(sys.stderr, invocation.clock)
     async with _opened(invocation, source_settings) as source, _opened(invocation, target_settings) as target:
         try:
@@ -107,7 +122,7 @@ async def _run(invocation: Invocation, source_settings: Settings, target_setting
             await copy.fill(invocation.clock.now())
             await copy.verify()
         except Unavailable as error:
-            raise DiscueError(f"{error.detail} {_GO_ON}") from error
+            raise DiscueError(f"{error.detail} {_RESUME_HINT}") from error
         finally:
             line.end()
     copy.say_summary()
@@ -125,7 +140,7 @@ async def _opened(invocation: Invocation, settings: Settings) -> AsyncIterator[S
 
 
 class _Copy:
-    """From one side to the other, with word of how far it is."""
+    """A copy from one database to another, with a progress line."""
 
     def __init__(self, source: Side, target: Side, line: ProgressLine, stop: asyncio.Event) -> None:
         self._source = source
@@ -137,41 +152,41 @@ class _Copy:
         self._bytes = 0
 
     async def fill(self, now: int) -> None:
-        """Copy what is not copied yet."""
+        """Copy the rows that are not copied yet."""
         self._progress = await copying.begin(self._source, self._target, now)
         for table in TABLES:
-            self._go_on()
+            self._require_running()
             self._sizes[table.name] = await count(self._source.store, table)
         done = self._done(self._progress)
         if done:
-            say(f"An earlier copy goes on, after {done:,} rows.")
+            say(f"Continuing an earlier copy after {done:,} rows.")
         self._line.begin(done, sum(self._sizes.values()))
         while not self._progress.is_copied:
-            self._go_on()
+            self._require_running()
             self._progress = await copying.step(self._source, self._target, self._progress)
-            self._line.show(f"copying {self._progress.table or 'is over'}", self._done(self._progress))
+            self._line.show(f"copying {self._progress.table or 'finished'}", self._done(self._progress))
 
     async def verify(self) -> None:
-        """Compare both sides, and let the target be served. Raises DiscueError when they are not the same."""
+        """Compare both databases and allow the target to be served. Raises DiscueError if they differ."""
         self._line.begin(0, sum(self._sizes.values()))
         differences = []
-        async for look in compare(self._source, self._target, self._progress):
-            self._go_on()
-            self._rows[look.table] += look.rows
-            self._bytes += look.bytes
-            self._line.show(f"comparing {look.table}", sum(self._rows.values()))
-            if look.difference:
-                differences.append(look.difference)
+        async for batch in compare(self._source, self._target, self._progress):
+            self._require_running()
+            self._rows[batch.table] += batch.rows
+            self._bytes += batch.bytes
+            self._line.show(f"comparing {batch.table}", sum(self._rows.values()))
+            if batch.difference:
+                differences.append(batch.difference)
         if differences:
-            raise DiscueError(_not_the_same(self._target, differences))
+            raise DiscueError(_mismatch_text(self._target, differences))
         await copying.finish(self._source, self._target, self._progress)
 
     def say_summary(self) -> None:
-        say(f"{self._source.name} was copied to {self._target.name}, and both have the same rows:")
+        say(f"{self._source.name} was copied to {self._target.name}. Both contain the same rows:")
         for name, rows in self._rows.items():
             bodies = f", {self._bytes:,} bytes of messages" if name == "log" else ""
             say(f"  {name:14}{rows:>14,}{bodies}")
-        say("Serve the new one only: the old one would deliver again what the new one delivers.")
+        say("Serve only the new database: the old one would deliver the same messages again.")
 
     def _done(self, progress: CopyProgress) -> int:
         before = 0
@@ -181,15 +196,15 @@ class _Copy:
             before += rows
         return before
 
-    def _go_on(self) -> None:
+    def _require_running(self) -> None:
         if self._stop.is_set():
-            raise DiscueError(f"Stopped. {_GO_ON}")
+            raise DiscueError(f"Stopped. {_RESUME_HINT}")
 
 
-def _not_the_same(target: Side, differences: list[str]) -> str:
+def _mismatch_text(target: Side, differences: list[str]) -> str:
     return "\n  ".join(
         [
-            f"The copy is not what its source is, and will not be served. Empty {target.name}, and copy again.",
+            f"The copy differs from its source and cannot be served. Empty {target.name} and copy again.",
             *differences,
         ]
     )

@@ -1,4 +1,4 @@
-"""The inbox of `discue dev`: a listener inside, which shows what it receives."""
+"""The inbox of `discue dev`: a built-in endpoint that shows the requests it receives."""
 
 from collections import deque
 from collections.abc import Callable
@@ -28,26 +28,27 @@ _JSON = [("content-type", "application/json")]
 
 
 class ReceivedRequest(msgspec.Struct, frozen=True):
-    """One request as it arrived: `received_at` in milliseconds, `signature` "verified" or why it is not.
-
-    `body` is cut after 65,536 characters; `bytes` says how large it was.
-    """
+    """A received request."""
 
     received_at: int
+    """Milliseconds since the epoch."""
     signature: str
+    """"verified", or why the signature is invalid."""
     headers: list[tuple[str, str]]
     bytes: int
+    """Size of the body."""
     body: str
+    """The first 65,536 characters."""
 
 
 Show = Callable[[ReceivedRequest], None]
 
 
 class Inbox:
-    """Answers what is sent to `/inbox`, hands everything else to the application."""
+    """Handles requests to `/inbox`, and passes all others to the application."""
 
     def __init__(self, application: Application, control: ControlContext, organization: int, show: Show) -> None:
-        """`organization` is the row id of the one whose listeners' secrets are known here."""
+        """`organization` is the row id of the organization whose listeners can send to the inbox."""
         self._application = application
         self._control = control
         self._organization = organization
@@ -61,14 +62,14 @@ class Inbox:
             return
         status, headers = 200, list(_JSON)
         try:
-            content = await self._answer(scope, exchange)
+            content = await self._respond(scope, exchange)
         except DiscueError as error:
             status = error.status
             headers += [("allow", ", ".join(error.allow))] if error.allow else []
             content = msgspec.json.encode({"title": reason_phrase(status), "status": status, "detail": error.detail})
         exchange.response_bytes(status, headers, content)
 
-    async def _answer(self, scope: HttpScope, exchange: HttpProtocol) -> bytes:
+    async def _respond(self, scope: HttpScope, exchange: HttpProtocol) -> bytes:
         if scope.method == "POST":
             await self._receive(scope.headers, exchange)
             return b"{}"
@@ -82,16 +83,16 @@ class Inbox:
     async def _receive(self, headers: HttpHeaders, exchange: HttpProtocol) -> None:
         body = await self._bodies.read(exchange, headers, _BODY_LIMIT)
         lines = list(zip(headers.keys(), headers.values(), strict=True))
-        signature = await self._verdict(dict(lines), body)
+        signature = await self._verify(dict(lines), body)
         text = body.decode(errors="backslashreplace")[:_KEPT_CHARACTERS]
         received = ReceivedRequest(self._control.clock.now(), signature, lines, len(body), text)
         self._received.append(received)
         self._show(received)
 
-    async def _verdict(self, headers: dict[str, str], body: bytes) -> str:
+    async def _verify(self, headers: dict[str, str], body: bytes) -> str:
         listener = await self._listener(headers.get("discue-listener", ""))
         if listener is None:
-            return "not from a listener of this service"
+            return "not sent by a listener of this server"
         failure = "the listener has no secret"
         for secret in opened(self._control, listener):
             try:

@@ -1,13 +1,13 @@
-"""`discue init`: what `serve` does first on an empty database, without serving."""
+"""`discue init`: creates the operator's organization, as `serve` does on an empty database, without serving."""
 
 import asyncio
 import json
 
 from discue.cli.command import Commands, Invocation, add_command, say
-from discue.cli.encryption import establish
+from discue.control.encryption import ensure_encryption
 from discue.control.organizations import ensure_operator
 from discue.domain.model import Organization
-from discue.server.installation import Installation, opened
+from discue.server.installation import Installation, open_installation
 
 
 def add(commands: Commands) -> None:
@@ -16,8 +16,8 @@ def add(commands: Commands) -> None:
         "init",
         "init",
         run,
-        summary="make the operator's organization on an empty database, and print its first key",
-        description="On another one nothing changes.",
+        summary="create the operator's organization in an empty database and print its first key",
+        description="Does nothing if an organization already exists.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -27,16 +27,16 @@ def run(invocation: Invocation) -> int:
     return 0
 
 
-async def found(installation: Installation) -> None:
-    """Make the operator's organization if there is none, and print the key that was made for it."""
+async def create_operator(installation: Installation) -> None:
+    """Create the operator's organization if there is none, and print its first key."""
     organization, key = await _ensured(installation)
     if key is not None:
         say(_announcement(organization, key))
 
 
 async def _init(invocation: Invocation) -> None:
-    async with opened(invocation.settings, invocation.clock, invocation.log) as installation:
-        await establish(installation, invocation.log)
+    async with open_installation(invocation.settings, invocation.clock, invocation.log) as installation:
+        await ensure_encryption(installation.control, invocation.log)
         organization, key = await _ensured(installation)
     if invocation.arguments.json:
         shown = {"id": organization.public_id, "alias": organization.alias}
@@ -48,11 +48,11 @@ async def _init(invocation: Invocation) -> None:
 
 
 async def _ensured(installation: Installation) -> tuple[Organization, str | None]:
-    """The organization, and its first key if that was made now and nobody knows it yet."""
+    """Return the organization, and its first key if this call created a random one."""
     settings = installation.settings
     organization, key = await ensure_operator(installation.control, settings.organization, settings.bootstrap_key)
     return organization, key if settings.bootstrap_key is None else None
 
 
 def _announcement(organization: Organization, key: str) -> str:
-    return f"The operator's organization is {organization.alias}. Its first key, shown only now:\n{key}"
+    return f"The operator's organization is {organization.alias}. Its first API key, shown only once:\n{key}"

@@ -1,4 +1,4 @@
-"""`discue keys`: API keys from the machine of the database, for a beginning and for rescue."""
+"""`discue keys`: manages API keys in the database directly, for the first key and for recovery."""
 
 import argparse
 import asyncio
@@ -18,21 +18,21 @@ from discue.domain import scopes as access
 from discue.domain.errors import DiscueError, NotFound
 from discue.domain.model import ApiKey
 from discue.domain.scopes import Scope, Scopes
-from discue.server.installation import Installation, opened
+from discue.server.installation import Installation, open_installation
 from discue.store import organizations
 from discue.store.pagination import Selection
 
 _DAY_MS = 86_400_000
 _LONGEST_DAYS = 36_500
 _PER_PAGE = 100
-_ON_ITS_KEYS = "It works beside a server on the same database, which follows within a second."
+_LIVE = "Safe while servers run; they apply the change within a second."
 
 
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "keys",
-        help="make, list, disable, enable and delete API keys",
-        description="API keys, against the database directly. Only here keys get protected scopes.",
+        help="create, list, disable, enable and delete API keys",
+        description="Manages API keys in the database directly. Only this command grants protected scopes.",
         allow_abbrev=False,
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
@@ -41,12 +41,12 @@ def add(commands: Commands) -> None:
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     _add_organization(listing)
     for verb, run, effect in (
-        ("disable", _disable, "refuse what a key asks for, until it is enabled"),
-        ("enable", _enable, "let a disabled key work again"),
-        ("delete", _delete, "remove a key for ever"),
+        ("disable", _disable, "reject requests with a key until it is enabled"),
+        ("enable", _enable, "accept a disabled key again"),
+        ("delete", _delete, "delete a key permanently"),
     ):
-        changing = add_command(verbs, verb, "keys", run, summary=effect, description=_ON_ITS_KEYS)
-        changing.add_argument("id", help="the key's id, as `discue keys list` shows it")
+        changing = add_command(verbs, verb, "keys", run, summary=effect, description=_LIVE)
+        changing.add_argument("id", help="id of the key, as shown by `discue keys list`")
         _add_organization(changing)
 
 
@@ -56,21 +56,21 @@ def _add_create(verbs: Commands) -> None:
         "create",
         "keys",
         lambda call: asyncio.run(_create(call)),
-        summary="make a key and print it, once",
-        description=f"Without --scope and --all it may do everything that is not protected. {_ON_ITS_KEYS}",
+        summary="create a key and print it once",
+        description=f"Without --scope and --all, the key gets every scope that is not protected. {_LIVE}",
     )
-    parser.add_argument("--alias", help="what to call it; without one it is called by its id")
+    parser.add_argument("--alias", help="alias of the key; default: its id")
     scopes = parser.add_mutually_exclusive_group()
     scopes.add_argument(
         "--scope",
         action="append",
         type=_scope,
         metavar="RESOURCE[:ACCESS[:TARGET,…]]",
-        help="a scope, such as queues:read or messages:write:QUEUE_ID; may be given several times. "
+        help="scope, such as queues:read or messages:write:QUEUE_ID; can be repeated. "
         f"Resources: {', '.join(access.RESOURCES)}",
     )
-    scopes.add_argument("--all", action="store_true", help="every scope, the protected ones too")
-    parser.add_argument("--expires-in", type=_days, metavar="DAYS", help="days after which it works no more")
+    scopes.add_argument("--all", action="store_true", help="every scope, including protected ones")
+    parser.add_argument("--expires-in", type=_days, metavar="DAYS", help="days until the key expires; default: never")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     _add_organization(parser)
 
@@ -80,7 +80,7 @@ def _add_organization(parser: argparse.ArgumentParser) -> None:
         "--organization",
         dest="owner",
         metavar="ALIAS",
-        help="the organization whose keys are meant [the operator's]",
+        help="alias of the organization; default: the operator's",
     )
 
 
@@ -97,7 +97,7 @@ def _scope(text: str) -> tuple[str, Scope]:
 
 def _days(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and 0 < int(text[:9]) <= _LONGEST_DAYS):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days from 1 to {_LONGEST_DAYS}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of days from 1 to {_LONGEST_DAYS}")
     return int(text)
 
 
@@ -114,9 +114,9 @@ def _granted(arguments: argparse.Namespace) -> dict[str, Scope]:
 
 
 def _joined(known: Scope, more: Scope, resource: str) -> Scope:
-    """One resource named twice: the targets come together."""
+    """Return the union of the targets of two scopes for one resource."""
     if known.access != more.access or known.on_all or more.on_all:
-        raise DiscueError(f"The scopes for {resource} contradict each other: give it one access and all its targets.")
+        raise DiscueError(f"The scopes for {resource} conflict. Use one --scope with one access and all targets.")
     return Scope(known.access, (*known.targets, *more.targets))
 
 
@@ -124,7 +124,7 @@ async def _create(call: Invocation) -> int:
     arguments, now = call.arguments, call.clock.now()
     expires_at = now + arguments.expires_in * _DAY_MS if arguments.expires_in else 0
     scopes = _granted(arguments)
-    async with opened(call.settings, call.clock, call.log) as installation:
+    async with open_installation(call.settings, call.clock, call.log) as installation:
         owner = await _owner(installation, arguments)
         made = await admin.create_key(installation.control, owner, arguments.alias, scopes, expires_at)
     if arguments.json:
@@ -135,11 +135,11 @@ async def _create(call: Invocation) -> int:
 
 
 def _announcement(owner: str, made: CreatedKey) -> str:
-    return f"The key {made.key.alias} of {owner}, shown only now:\n{made.text}"
+    return f"The key {made.key.alias} of {owner}, shown only once:\n{made.text}"
 
 
 async def _list(call: Invocation) -> int:
-    async with opened(call.settings, call.clock, call.log) as installation:
+    async with open_installation(call.settings, call.clock, call.log) as installation:
         owner = await _owner(installation, call.arguments)
         keys = await _all_keys(installation.control, owner)
     if call.arguments.json:
@@ -174,27 +174,27 @@ def _delete(call: Invocation) -> int:
 
 async def _change(call: Invocation, change: Callable[[ControlContext, str, str], Awaitable[object]], done: str) -> int:
     key = call.arguments.id
-    async with opened(call.settings, call.clock, call.log) as installation:
+    async with open_installation(call.settings, call.clock, call.log) as installation:
         owner = await _owner(installation, call.arguments)
         try:
             await change(installation.control, owner, key)
         except NotFound:
-            raise NotFound(f"{owner} has no key with the id {key}. `discue keys list` shows them.") from None
+            raise NotFound(f"{owner} has no key with the id {key}. Run `discue keys list` to see its keys.") from None
     say(f"The key {key} of {owner} is {done}.")
     return 0
 
 
 async def _owner(installation: Installation, arguments: argparse.Namespace) -> str:
-    """The alias of the organization that is meant. Raises NotFound when there is none."""
+    """Return the alias of the selected organization. Raises NotFound if it does not exist."""
     alias: str | None = arguments.owner
     read = installation.store.read
     if alias is not None:
         if await read(lambda tx: organizations.by_alias(tx, alias)) is None:
-            raise NotFound(f"There is no organization {alias}.")
+            raise NotFound(f"Organization {alias} not found.")
         return alias
     operator = await read(organizations.operator)
     if operator is None:
-        raise NotFound("There is no organization yet: `discue init` or `discue serve` makes the first one.")
+        raise NotFound("The database has no organization. Run `discue init` or `discue serve` to create the first one.")
     return operator.alias
 
 
@@ -227,7 +227,7 @@ def _day(at: int) -> str:
 
 def _scopes_line(scopes: Scopes) -> str:
     if scopes == access.all_scopes():
-        return "every scope, the protected ones too"
+        return "every scope, including protected ones"
     if scopes == access.default_grant(access.all_scopes()):
         return "every scope that is not protected"
     return ", ".join(f"{name}:{scope.access}{_targets(scope)}" for name, scope in scopes.items()) or "no scope"

@@ -1,4 +1,4 @@
-"""The entry point: finds the command, reads the settings, and turns what goes wrong into a line and an exit code."""
+"""The entry point: parses the command line, reads the settings, and turns errors into exit codes."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from discue import __version__
 from discue.cli import check, copy, dev, init, keys, migrate, organizations, rotate_key, serve, unlock
-from discue.cli.command import FAILED, WRONG_USAGE, Invocation, complain, exit_code_of
+from discue.cli.command import FAILED, WRONG_USAGE, Invocation, exit_code_of, print_error
 from discue.config.sources import flags_of, load
 from discue.domain.clock import SystemClock
 from discue.domain.errors import SettingsInvalid
@@ -18,8 +18,8 @@ from discue.observability.logs import Log
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0 when it did what it is for, 1 when it failed; wrong usage is 2."""
-    # What a terminal cannot show must not end a command.
+    """Run one command. Returns 0 on success, 1 on failure, 2 on wrong usage."""
+    # Characters that the terminal cannot encode must not fail a command.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -28,19 +28,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """What it complains of may repeat an argument that holds a password."""
+    """A parser that redacts its errors: they may repeat an argument with a password."""
 
     def error(self, message: str) -> NoReturn:
         super().error(logs.redact(message))
 
 
 def command_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Return the parser of the whole command line."""
     parser = _Parser(
         prog="discue",
         description="Asynchronous messaging over plain HTTP: publish a message, every listener receives it, signed.",
-        epilog="`discue COMMAND --help` lists what a command takes. "
-        "Exit codes: 0 fine, 1 failed, 2 wrong usage or invalid settings.",
+        epilog="`discue COMMAND --help` shows the arguments of a command. "
+        "Exit codes: 0 success, 1 failure, 2 wrong usage or invalid settings.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"discue {__version__}")
@@ -55,8 +55,8 @@ def _run(parsed: argparse.Namespace) -> int:
     try:
         settings = load(flags_of(parsed), os.environ, Path.read_bytes, parsed.base)
     except SettingsInvalid as error:
-        # To find out whether they are valid is what `check` is for: they are a finding there.
-        return complain(error, FAILED if parsed.command == "check" else WRONG_USAGE)
+        # For `discue check`, invalid settings are a finding, not wrong usage.
+        return print_error(error, FAILED if parsed.command == "check" else WRONG_USAGE)
     logs.configure(settings.log_format, settings.log_level, clock, sys.stderr)
     code: int = parsed.run(Invocation(parsed, settings, clock, Log()))
     return code

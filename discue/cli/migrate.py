@@ -1,9 +1,9 @@
-"""`discue migrate`: bring a database's schema up to date."""
+"""`discue migrate`: applies pending migrations to a database."""
 
 import asyncio
 
 from discue.cli.command import Commands, Invocation, add_command, say
-from discue.server.installation import inspect_database, opened
+from discue.server.installation import inspect_database, open_installation
 
 
 def add(commands: Commands) -> None:
@@ -12,10 +12,10 @@ def add(commands: Commands) -> None:
         "migrate",
         "migrate",
         run,
-        summary="bring the database's schema up to date",
-        description="Every command that opens the database does this, too.",
+        summary="apply pending migrations to the database",
+        description="Every command that opens the database does this as well.",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be applied, and change nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print the pending migrations without applying them")
 
 
 def run(invocation: Invocation) -> int:
@@ -29,10 +29,10 @@ def run(invocation: Invocation) -> int:
     if found.pending and not dry_run:
         say(f"{settings.database_shown} has schema version {asyncio.run(inspect_database(settings)).version}.")
     if not found.pending:
-        say("Nothing is to be applied.")
+        say("No migrations are pending.")
     return 0
 
 
 async def _open(invocation: Invocation) -> None:
-    async with opened(invocation.settings, invocation.clock, invocation.log):
+    async with open_installation(invocation.settings, invocation.clock, invocation.log):
         pass

@@ -1,4 +1,4 @@
-"""`discue organizations`: who is on this installation, how much each may have, and who is locked out of it."""
+"""`discue organizations`: lists, suspends, resumes and limits organizations."""
 
 import argparse
 import asyncio
@@ -15,7 +15,7 @@ from discue.cli.command import Commands, Invocation, add_command, say
 from discue.control.organizations import set_limits, set_state
 from discue.domain.errors import BadRequest, NotFound
 from discue.domain.model import Organization
-from discue.server.installation import Installation, opened
+from discue.server.installation import Installation, open_installation
 from discue.store import organizations
 from discue.store.pagination import Selection
 
@@ -25,7 +25,7 @@ _DIGITS_LIMIT = 18
 
 
 class Limit(NamedTuple):
-    """What the operator can set for an organization: its flag, and its name among the organization's settings."""
+    """A limit of an organization: its flag, and the setting that stores it."""
 
     flag: str
     setting: str
@@ -33,24 +33,22 @@ class Limit(NamedTuple):
 
 
 LIMITS: Final = (
-    Limit("rate-limit", "rate_limit", "how many requests each of its keys may make a minute; 0 for any number"),
-    Limit("quota-queues", "quota_queues", "how many queues it may have"),
-    Limit("quota-listeners", "quota_listeners", "how many listeners it may have, on all its queues"),
-    Limit("quota-messages-a-day", "quota_messages_a_day", "how many messages it may publish a day, by UTC"),
-    Limit("quota-bytes-stored", "quota_bytes_stored", "how many bytes of messages may be kept for it"),
-    Limit(
-        "retention", "retention_seconds", "for how many seconds messages of its queues are kept that say nothing else"
-    ),
+    Limit("rate-limit", "rate_limit", "requests per minute and key; 0: no limit"),
+    Limit("quota-queues", "quota_queues", "maximum number of queues"),
+    Limit("quota-listeners", "quota_listeners", "maximum number of listeners, over all queues"),
+    Limit("quota-messages-a-day", "quota_messages_a_day", "messages published per day (UTC)"),
+    Limit("quota-bytes-stored", "quota_bytes_stored", "bytes of stored messages"),
+    Limit("retention", "retention_seconds", "retention of messages in queues without their own, in seconds"),
 )
 
-_BESIDE_A_SERVER = "It works beside a server on the same database, which follows within a second."
+_LIVE = "Safe while servers run; they apply the change within a second."
 
 
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "organizations",
         help="list, suspend, resume and limit organizations",
-        description="Organizations, against the database directly.",
+        description="Manages organizations in the database directly.",
         allow_abbrev=False,
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
@@ -63,9 +61,9 @@ def add(commands: Commands) -> None:
             "suspend",
             "organizations",
             lambda call: asyncio.run(_change(call, "suspended")),
-            summary="lock an organization out",
-            description="What its keys ask for is answered 423, and its deliveries wait, until it is resumed. "
-            f"The operator's own organization cannot be suspended. {_BESIDE_A_SERVER}",
+            summary="suspend an organization",
+            description="Requests with its keys get 423, and its deliveries wait until it is resumed. "
+            f"The operator's organization cannot be suspended. {_LIVE}",
         )
     )
     _add_alias(
@@ -74,8 +72,8 @@ def add(commands: Commands) -> None:
             "resume",
             "organizations",
             lambda call: asyncio.run(_change(call, "active")),
-            summary="let a suspended organization in again",
-            description=f"Its keys work and its deliveries go on where they stood. {_BESIDE_A_SERVER}",
+            summary="resume a suspended organization",
+            description=f"Its keys work again, and its deliveries continue. {_LIVE}",
         )
     )
     _add_limits(
@@ -85,13 +83,13 @@ def add(commands: Commands) -> None:
             "organizations",
             lambda call: asyncio.run(_set(call)),
             summary="change an organization's limits",
-            description=f"What is not named stays; `none` goes back to what the settings say. {_BESIDE_A_SERVER}",
+            description=f"Only the given limits change; `none` restores the default of the settings. {_LIVE}",
         )
     )
 
 
 def _add_alias(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("alias", help="the organization's alias, as `discue organizations list` shows it")
+    parser.add_argument("alias", help="alias of the organization, as shown by `discue organizations list`")
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +101,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def _number_or_none(text: str) -> int | str:
-    """A number, or the word `none`: None itself stands for a flag that is not there."""
+    """Return the number, or the word `none`. None itself stands for an omitted flag."""
     if text == _NONE:
         return text
     if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS_LIMIT):
@@ -116,25 +114,25 @@ async def _set(call: Invocation) -> int:
     sent = {limit.setting: given[f"set_{limit.setting}"] for limit in LIMITS}
     limits = {name: None if value == _NONE else value for name, value in sent.items() if value is not None}
     if not limits:
-        raise BadRequest("Nothing to change is named; `discue organizations set --help` shows what there is.")
-    async with opened(call.settings, call.clock, call.log) as installation:
-        with _naming(alias):
+        raise BadRequest("No limit is given. Run `discue organizations set --help` to see the limits.")
+    async with open_installation(call.settings, call.clock, call.log) as installation:
+        with _not_found_as(alias):
             changed = await set_limits(installation.control, alias, limits)
-    say(f"The organization {alias} has {_limits_shown(changed) or 'no limits of its own'}.")
+    say(f"Organization {alias}: {_limits_shown(changed) or 'no limits of its own'}.")
     return 0
 
 
 @contextmanager
-def _naming(alias: str) -> Iterator[None]:
-    """Name the organization that was not found, and say how to find it."""
+def _not_found_as(alias: str) -> Iterator[None]:
+    """Replace NotFound by an error that names the organization."""
     try:
         yield
     except NotFound:
-        raise NotFound(f"There is no organization {alias}. `discue organizations list` shows them.") from None
+        raise NotFound(f"Organization {alias} not found. Run `discue organizations list` to see all.") from None
 
 
 async def _list(call: Invocation) -> int:
-    async with opened(call.settings, call.clock, call.log) as installation:
+    async with open_installation(call.settings, call.clock, call.log) as installation:
         found = await _all(installation)
     if call.arguments.json:
         say(json.dumps({"organizations": [_shown(organization) for organization in found]}))
@@ -156,10 +154,10 @@ async def _all(installation: Installation) -> list[Organization]:
 
 async def _change(call: Invocation, state: Literal["active", "suspended"]) -> int:
     alias = call.arguments.alias
-    async with opened(call.settings, call.clock, call.log) as installation:
-        with _naming(alias):
+    async with open_installation(call.settings, call.clock, call.log) as installation:
+        with _not_found_as(alias):
             await set_state(installation.control, alias, state)
-    say(f"The organization {alias} is {state}.")
+    say(f"Organization {alias} is {state}.")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`discue rotate-key`: encrypt everything under another key, while servers run."""
+"""`discue rotate-key`: re-encrypts all signing secrets with another key while servers run."""
 
 import asyncio
 import os
@@ -6,17 +6,17 @@ import sys
 from typing import Final
 
 from discue.cli.command import Commands, Invocation, ProgressLine, add_command, say
-from discue.cli.encryption import missing_keys
 from discue.control import encryption
+from discue.control.encryption import missing_keys
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
 from discue.domain.errors import DiscueError, SettingsInvalid, Unavailable
-from discue.server.installation import Installation, opened
-from discue.server.processes import stop_asked
+from discue.server.installation import Installation, open_installation
+from discue.server.processes import stop_on_signal
 from discue.store import encryption as encryption_rows
 from discue.store.encryption import RowKey
 
-_GO_ON: Final = "What was done is kept: the same command, without --new-key, goes on from there."
+_RESUME_HINT: Final = "The progress is kept: run the same command again, without --new-key, to continue."
 _SHOWN: Final = 10
 
 
@@ -26,16 +26,16 @@ def add(commands: Commands) -> None:
         "rotate-key",
         "rotate-key",
         run,
-        summary="encrypt all signing secrets under the first key of the settings",
-        description="Servers go on meanwhile: give all of them the new key first, beside the old one, and take the old "
-        "one away when this has ended. One that was interrupted goes on when it is called again. What was never "
-        "encrypted is encrypted by this, too.",
+        summary="encrypt all signing secrets with the first configured key",
+        description="Servers keep running: first add the new key to all of them, before the old one; remove the old "
+        "key when this command has finished. Run it again to continue after an interruption. Unencrypted secrets "
+        "are encrypted as well.",
     )
-    parser.add_argument("--new-key", action="store_true", help="put a new key into the key file before the others")
+    parser.add_argument("--new-key", action="store_true", help="add a new key to the key file, before the others")
     parser.add_argument(
         "--replace-lost",
         action="store_true",
-        help="give new signing secrets to listeners whose own cannot be read any more, because their key is lost",
+        help="create new signing secrets for listeners whose secrets cannot be decrypted because their key is lost",
     )
 
 
@@ -46,13 +46,13 @@ def run(invocation: Invocation) -> int:
 async def _run(invocation: Invocation) -> int:
     if invocation.arguments.new_key:
         _make_key(invocation)
-    async with opened(invocation.settings, invocation.clock, invocation.log) as installation:
+    async with open_installation(invocation.settings, invocation.clock, invocation.log) as installation:
         line = ProgressLine(sys.stderr, invocation.clock)
         rotation = _Rotation(invocation, installation, line)
         try:
             await rotation.run()
         except Unavailable as error:
-            raise DiscueError(f"{error.detail} {_GO_ON}") from error
+            raise DiscueError(f"{error.detail} {_RESUME_HINT}") from error
         finally:
             line.end()
     rotation.say_summary()
@@ -63,31 +63,31 @@ def _make_key(invocation: Invocation) -> None:
     path = key_file.key_file_path(invocation.settings)
     if path is None:
         raise SettingsInvalid(
-            "There is no key file to put a new key into. Put one before the others in encryption_key instead: "
-            "`openssl rand -base64 32` makes one."
+            "There is no key file. Add a new key before the others in encryption_key instead; "
+            "`openssl rand -base64 32` creates one."
         )
     say(f"{path} has the new key {key_id_of(key_file.add_new_key(path, os.urandom))}. Keep a copy of the file.")
 
 
 class _Rotation:
-    """To the first key, with word of how far it is."""
+    """A rotation to the first key, with a progress line."""
 
     def __init__(self, invocation: Invocation, installation: Installation, line: ProgressLine) -> None:
         self._settings = invocation.settings
         self._replaces = bool(invocation.arguments.replace_lost)
         self._control = installation.control
         self._line = line
-        self._stop = stop_asked(invocation.log)
+        self._stop = stop_on_signal(invocation.log)
         self._key_id = installation.keyring.first
         self._moved = 0
         self._unreadable: list[RowKey] = []
 
     async def run(self) -> None:
-        """Raises DiscueError unless everything is under the key in the end, as a last look at all of it shows."""
+        """Move all secrets to the key and verify it. Raises DiscueError if some are left."""
         if not self._key_id:
             raise SettingsInvalid(
-                "No encryption key is given. Set encryption_key or encryption_key_file: `openssl rand -base64 32` "
-                "makes a key; or let --new-key make one in the file."
+                "No encryption key is configured. Set encryption_key or encryption_key_file (`openssl rand -base64 32` "
+                "creates a key), or use --new-key."
             )
         await self._require_keys()
         await encryption.begin(self._control, self._key_id)
@@ -95,58 +95,57 @@ class _Rotation:
         await self._move(total)
         await self._verify(total)
         if not await encryption.finish(self._control, self._key_id):
-            raise DiscueError("Meanwhile another `discue rotate-key` has begun to move everything to another key.")
+            raise DiscueError("Another `discue rotate-key` has started a rotation to another key.")
 
     def say_summary(self) -> None:
-        moved = f"those of {self._moved:,} listeners were moved to it"
-        say(f"All signing secrets are encrypted under the key {self._key_id}; {moved}.")
+        say(f"All signing secrets are encrypted with the key {self._key_id}. Listeners moved: {self._moved:,}.")
         if self._unreadable:
-            say(f"{len(self._unreadable):,} listeners have new secrets that nobody knows. Make others by the API:")
+            say(f"{len(self._unreadable):,} listeners have new secrets that nobody knows. Create others with the API:")
             say("  POST /queues/{queue_id}/listeners/{listener_id}/secrets")
-            say("Those with an `authentication` get nothing before that was given again: its secret is lost, too.")
-        say("No server needs an older key any more. Keep those for as long as you keep older backups.")
+            say("Listeners with an `authentication` receive nothing until it is sent again: its secret is lost, too.")
+        say("Servers do not need older keys any more. Keep those keys as long as you keep older backups.")
 
     async def _require_keys(self) -> None:
-        stands = await self._control.store.read(encryption_rows.read)
-        missing = [key for key in stands.needed if not self._control.keyring.knows(key)]
+        state = await self._control.store.read(encryption_rows.read)
+        missing = [key for key in state.needed if not self._control.keyring.knows(key)]
         if missing and not self._replaces:
             raise DiscueError(missing_keys(self._settings, missing))
 
     async def _move(self, total: int) -> None:
         self._line.begin(0, total)
-        after, looked_at = None, 0
+        after, read = None, 0
         while True:
-            self._go_on()
+            self._require_running()
             done = await encryption.step(self._control, self._key_id, after, replace_lost=self._replaces)
             if done.after is None:
                 return
-            after, looked_at = done.after, looked_at + done.rows
+            after, read = done.after, read + done.rows
             self._moved += done.moved
             self._unreadable.extend(done.unreadable)
-            self._line.show("encrypting", looked_at)
+            self._line.show("encrypting", read)
 
     async def _verify(self, total: int) -> None:
         self._line.begin(0, total)
-        after, looked_at, left = None, 0, list[RowKey]()
+        after, read, left = None, 0, list[RowKey]()
         while (found := await encryption.find_left(self._control, self._key_id, after)).after is not None:
-            self._go_on()
-            after, looked_at = found.after, looked_at + found.rows
+            self._require_running()
+            after, read = found.after, read + found.rows
             left.extend(found.unreadable)
-            self._line.show("looking at all of them once more", looked_at)
+            self._line.show("verifying", read)
         if left:
             raise DiscueError(_left_over(left))
 
-    def _go_on(self) -> None:
+    def _require_running(self) -> None:
         if self._stop.is_set():
-            raise DiscueError(f"Stopped. {_GO_ON}")
+            raise DiscueError(f"Stopped. {_RESUME_HINT}")
 
 
 def _left_over(left: list[RowKey]) -> str:
-    """The rows are named as the database has them: who reads this cannot ask the API for them."""
+    """Return the error for secrets that are left. It names row ids, as operators may have no access by the API."""
     named = ", ".join(f"{organization}/{listener}" for organization, listener in left[:_SHOWN])
     more = f" and {len(left) - _SHOWN:,} more" if len(left) > _SHOWN else ""
     return (
-        f"The secrets of {len(left):,} listeners cannot be opened (organization/id in the table listener: "
-        f"{named}{more}): their key is not among those given, or they were changed. Give the key too, or let "
-        "--replace-lost give them new secrets."
+        f"The secrets of {len(left):,} listeners cannot be decrypted (organization/id in the table listener: "
+        f"{named}{more}): their key is not configured, or the rows were changed. Add the key, or use --replace-lost to "
+        "create new secrets."
     )

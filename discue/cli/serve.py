@@ -1,4 +1,4 @@
-"""`discue serve`: for production."""
+"""`discue serve`: serves the API and delivers messages, with one or several worker processes."""
 
 import asyncio
 import os
@@ -11,12 +11,12 @@ import uvloop
 from discue import __version__
 from discue.cli import init
 from discue.cli.command import FINE, Commands, Invocation, add_command, exit_code_of
-from discue.cli.encryption import establish
 from discue.cli.tls import certificate_files
+from discue.control.encryption import ensure_encryption
 from discue.domain.errors import DiscueError
 from discue.server.http import Address, HttpServer, held_port
-from discue.server.installation import opened
-from discue.server.processes import WorkerPipe, WorkerProcesses, all_before, stop_asked, stop_told
+from discue.server.installation import open_installation
+from discue.server.processes import WorkerPipe, WorkerProcesses, all_predecessors, stop_on_signal, stop_with_parent
 from discue.server.worker import Worker, alone_on, prepare_process, served
 
 
@@ -26,10 +26,9 @@ def add(commands: Commands) -> None:
         "serve",
         "serve",
         run,
-        summary="answer the API and deliver messages",
-        description="On an empty database the operator's organization is made, and its first key printed once. "
-        "SIGTERM or Ctrl-C drains: what is under way ends, the rest waits for the next start; a second one ends "
-        "at once.",
+        summary="serve the API and deliver messages",
+        description="If the database is empty, creates the operator's organization and prints its first API key once. "
+        "SIGTERM or Ctrl-C waits for requests in flight and exits; a second one exits at once.",
     )
 
 
@@ -43,7 +42,7 @@ def run(invocation: Invocation) -> int:
 
 
 def _run_several(invocation: Invocation) -> int:
-    """What all of them share is made here, once: the port, and the certificate."""
+    """Serve with several workers. The parent reserves the port and creates the certificate that they share."""
     settings = invocation.settings
     with (
         held_port(Address(settings.host, settings.port)) as port,
@@ -51,41 +50,41 @@ def _run_several(invocation: Invocation) -> int:
     ):
         shared = replace(settings, port=port, tls_cert=files.cert, tls_key=files.key, tls_self_signed=False)
 
-        def serve(place: WorkerPipe) -> int:
-            uvloop.run(_serve_from(place, replace(invocation, settings=shared)))
+        def serve(pipe: WorkerPipe) -> int:
+            uvloop.run(_serve_from(pipe, replace(invocation, settings=shared)))
             return FINE
 
-        def serve_worker(place: WorkerPipe) -> int:
-            return exit_code_of(lambda: serve(place))
+        def serve_worker(pipe: WorkerPipe) -> int:
+            return exit_code_of(lambda: serve(pipe))
 
         return WorkerProcesses(serve_worker, settings, invocation.clock, invocation.log).run()
 
 
 async def _serve(invocation: Invocation) -> None:
-    stop = stop_asked(invocation.log)
-    async with opened(invocation.settings, invocation.clock, invocation.log) as installation:
-        await establish(installation, invocation.log)
-        await init.found(installation)
-        worker = Worker(installation, invocation.log, predecessors=all_before(invocation.settings))
+    stop = stop_on_signal(invocation.log)
+    async with open_installation(invocation.settings, invocation.clock, invocation.log) as installation:
+        await ensure_encryption(installation.control, invocation.log)
+        await init.create_operator(installation)
+        worker = Worker(installation, invocation.log, predecessors=all_predecessors(invocation.settings))
         async with serving(invocation, worker) as server:
             await until_stopped(stop, server)
 
 
-async def _serve_from(place: WorkerPipe, invocation: Invocation) -> None:
-    """As one of several workers."""
-    stop = stop_told(invocation.log, place.parent_pipe)
-    async with opened(invocation.settings, invocation.clock, invocation.log) as installation:
-        await establish(installation, invocation.log)
-        await init.found(installation)
-        worker = Worker(installation, invocation.log, predecessors=place.predecessors)
-        worker.lease.announce = place.report_session_id
-        async with serving(invocation, worker, worker=place.number) as server:
-            place.report_serving()
+async def _serve_from(pipe: WorkerPipe, invocation: Invocation) -> None:
+    """Serve as one of several workers."""
+    stop = stop_with_parent(invocation.log, pipe.parent_pipe)
+    async with open_installation(invocation.settings, invocation.clock, invocation.log) as installation:
+        await ensure_encryption(installation.control, invocation.log)
+        await init.create_operator(installation)
+        worker = Worker(installation, invocation.log, predecessors=pipe.predecessors)
+        worker.lease.announce = pipe.report_session_id
+        async with serving(invocation, worker, worker=pipe.number) as server:
+            pipe.report_serving()
             await until_stopped(stop, server)
 
 
 async def until_stopped(stop: asyncio.Event, server: HttpServer) -> None:
-    """Returns when a stop was asked for. Raises DiscueError when the server ended without that."""
+    """Return when `stop` is set. Raises DiscueError if the server ends before that."""
     asked = asyncio.ensure_future(stop.wait())
     ended = asyncio.ensure_future(server.ended())
     try:
@@ -94,14 +93,14 @@ async def until_stopped(stop: asyncio.Event, server: HttpServer) -> None:
         asked.cancel()
         ended.cancel()
     if not stop.is_set():
-        raise DiscueError("The HTTP server ended by itself.")
+        raise DiscueError("The HTTP server ended unexpectedly.")
 
 
 @asynccontextmanager
-async def serving(invocation: Invocation, worker: Worker, /, **told: object) -> AsyncIterator[HttpServer]:
-    """The worker at its address, over TLS if that was asked for. Leaving drains it. `told` is logged, too.
+async def serving(invocation: Invocation, worker: Worker, /, **fields: object) -> AsyncIterator[HttpServer]:
+    """Serve the worker at its address, with TLS if configured, and drain it at the end. `fields` is added to log lines.
 
-    Raises SettingsInvalid when the address is taken, and for TLS files that do not work.
+    Raises SettingsInvalid if the address is in use or the TLS files are invalid.
     """
     settings = invocation.settings
     async with AsyncExitStack() as stack:
@@ -109,13 +108,13 @@ async def serving(invocation: Invocation, worker: Worker, /, **told: object) -> 
             address = Address(settings.host, settings.port, files.cert, files.key, shared=settings.workers > 1)
             server = await stack.enter_async_context(served(worker, address, max_connections=settings.max_connections))
         invocation.log.info(
-            "serving",
+            "server_started",
             version=__version__,
             url=server.address.url,
             database=settings.database_shown,
             role=settings.role,
             pid=os.getpid(),
-            **told,
+            **fields,
         )
         yield server
-    invocation.log.info("stopped", **told)
+    invocation.log.info("server_stopped", **fields)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""TLS files: the operator's, validated, or a self-signed certificate for testing."""
 
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from discue.domain.clock import Clock
 from discue.domain.errors import SettingsInvalid
 
 _VALID_FOR = timedelta(days=90)
-# A client's clock may be behind ours.
+# A client's clock may be slow.
 _VALID_SINCE = timedelta(days=1)
 _SOON = timedelta(days=14)
 _ALWAYS_NAMED = ("localhost", "127.0.0.1", "::1")
@@ -40,9 +40,9 @@ class CertificateFiles(NamedTuple):
 
 @contextmanager
 def certificate_files(settings: Settings, clock: Clock) -> Iterator[CertificateFiles]:
-    """What to serve TLS with. Files made here are gone afterwards: the server has read them by then.
+    """Yield the TLS files to serve with. A self-signed pair exists only within the block, long enough to be read.
 
-    Raises SettingsInvalid when the operator's files cannot be served with.
+    Raises SettingsInvalid if the operator's files are unusable.
     """
     if settings.tls_self_signed:
         with tempfile.TemporaryDirectory(prefix="discue-tls-") as folder:
@@ -54,12 +54,12 @@ def certificate_files(settings: Settings, clock: Clock) -> Iterator[CertificateF
 
 
 def instant(clock: Clock) -> datetime:
-    """Now, as certificates know it."""
+    """Return the current time as a datetime in UTC."""
     return datetime.fromtimestamp(clock.now() / 1_000, UTC)
 
 
 def write_self_signed(folder: Path, host: str, now: datetime) -> CertificateFiles:
-    """A certificate for localhost, 127.0.0.1, ::1 and the host, and its key, in files that only we can read."""
+    """Write a certificate for localhost, 127.0.0.1, ::1 and the host, and its key, readable only by the owner."""
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _self_signed(key, host, now)
     files = (folder / "cert.pem", folder / "key.pem")
@@ -74,15 +74,15 @@ def write_self_signed(folder: Path, host: str, now: datetime) -> CertificateFile
 
 
 def load_pair(cert: Path, key: Path) -> x509.Certificate:
-    """The certificate. Raises SettingsInvalid unless both files can be read and belong together."""
+    """Return the certificate. Raises SettingsInvalid unless both files are readable and belong together."""
     certificate = _load_certificate(cert)
     if _load_key(key).public_key() != certificate.public_key():
-        raise SettingsInvalid(f"tls_key: {key} is not the key of the certificate in {cert}.")
+        raise SettingsInvalid(f"tls_key: {key} is not the private key of the certificate in {cert}.")
     return certificate
 
 
 def validity_problem(certificate: x509.Certificate, now: datetime) -> str | None:
-    """Why clients refuse it at this time, or soon will."""
+    """Return why clients reject the certificate now, or will soon. None: no problem."""
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now < begins:
         return f"the certificate is not valid before {begins:%Y-%m-%d %H:%M} UTC"
@@ -123,7 +123,7 @@ def _load_certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificates(_read(path, "tls_cert"))[0]
     except ValueError as error:
-        raise SettingsInvalid(f"tls_cert: {path} holds no certificate in PEM form.") from error
+        raise SettingsInvalid(f"tls_cert: {path} contains no certificate in PEM format.") from error
 
 
 def _load_key(path: Path) -> PrivateKeyTypes:
@@ -131,9 +131,9 @@ def _load_key(path: Path) -> PrivateKeyTypes:
     try:
         return load_pem_private_key(content, password=None)
     except TypeError as error:
-        raise SettingsInvalid(f"tls_key: {path} is encrypted; a key without a passphrase is needed.") from error
+        raise SettingsInvalid(f"tls_key: {path} is encrypted. Use a key without a passphrase.") from error
     except ValueError as error:
-        raise SettingsInvalid(f"tls_key: {path} holds no private key in PEM form.") from error
+        raise SettingsInvalid(f"tls_key: {path} contains no private key in PEM format.") from error
 
 
 def _read(path: Path, setting: str) -> bytes:

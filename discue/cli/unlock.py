@@ -1,4 +1,4 @@
-"""`discue unlock`: who is locked out after failed attempts to authenticate, and letting them in again."""
+"""`discue unlock`: lists and ends lockouts after failed authentication attempts."""
 
 import argparse
 import asyncio
@@ -10,7 +10,7 @@ from discue.cli.command import Commands, Invocation, add_command, say
 from discue.control import admin
 from discue.domain.ids import is_public_id
 from discue.domain.lockout import Lockout, LockoutSubject
-from discue.server.installation import opened
+from discue.server.installation import open_installation
 
 _SHOWN = 1_000
 _WORDS = {"api_key": "key", "address": "address"}
@@ -22,36 +22,36 @@ def add(commands: Commands) -> None:
         "unlock",
         "unlock",
         lambda call: asyncio.run(_unlock(call)),
-        summary="let those in again who are locked out after failed attempts to authenticate",
-        description="What failed before counts no more. It works beside a server on the same database, which follows "
+        summary="end lockouts after failed authentication attempts",
+        description="Resets the count of failed attempts. Safe while servers run; they apply the change "
         "within a second.",
     )
-    wish = parser.add_mutually_exclusive_group(required=True)
-    wish.add_argument("--key", type=_key, metavar="ID", help="unlock a key, by its id")
-    wish.add_argument(
-        "--address", type=_address, metavar="ADDRESS", help="unlock a client's address, of IPv6 the /64 it belongs to"
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--key", type=_key, metavar="ID", help="unlock a key by its id")
+    target.add_argument(
+        "--address", type=_address, metavar="ADDRESS", help="unlock a client address; for IPv6, its /64 network"
     )
-    wish.add_argument("--all", action="store_true", help="unlock every key and address")
-    wish.add_argument("--list", action="store_true", help="show who is locked out, and change nothing")
+    target.add_argument("--all", action="store_true", help="unlock all keys and addresses")
+    target.add_argument("--list", action="store_true", help="list lockouts without changing anything")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _key(text: str) -> LockoutSubject:
     if not is_public_id(text):
-        raise argparse.ArgumentTypeError("an id has 21 letters and digits; a whole key is not needed here")
+        raise argparse.ArgumentTypeError("an id has 21 letters and digits; pass the id, not the whole key")
     return LockoutSubject("api_key", text)
 
 
 def _address(text: str) -> LockoutSubject:
     address = canonical(text.removesuffix("/64"))
     if address == UNKNOWN:
-        raise argparse.ArgumentTypeError(f"{text!r} is no address")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address")
     return LockoutSubject("address", subject_of(address))
 
 
 async def _unlock(call: Invocation) -> int:
     arguments = call.arguments
-    async with opened(call.settings, call.clock, call.log) as installation:
+    async with open_installation(call.settings, call.clock, call.log) as installation:
         control = installation.control
         if arguments.list:
             found = await admin.active_lockouts(control, _SHOWN)
@@ -72,7 +72,7 @@ def _shown(lock: Lockout) -> dict[str, object]:
 
 def _lines(found: list[Lockout], *, is_list: bool) -> list[str]:
     if not found:
-        return ["Nobody is locked out." if is_list else "Nobody was locked out; failed attempts count from zero again."]
+        return ["No lockouts." if is_list else "No lockout was in effect. The count of failed attempts is reset."]
     if is_list:
         return [f"{_who(lock)} is locked out until {_time(lock.until)}." for lock in found]
     return [f"{_who(lock)} is unlocked." for lock in found]

@@ -4,20 +4,24 @@ The database names the current key. The transaction that writes a secret reads i
 worker writes under the previous one.
 """
 
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
+from discue.config.settings import Settings
 from discue.control.context import ControlContext
-from discue.crypto import signatures
+from discue.crypto import key_file, signatures
 from discue.crypto.endpoint_credentials import Credentials, decode_credentials, encode_credentials
-from discue.crypto.keyring import NONCE_BYTES, DecryptionFailed, UnknownKey, key_id_in
+from discue.crypto.keyring import NONCE_BYTES, DecryptionFailed, UnknownKey, key_id_in, key_id_of
 from discue.crypto.signing_secrets import SigningSecret, associated_data, decode_secrets, encode_secrets
-from discue.domain.errors import Unavailable
+from discue.domain.errors import StoreUnusable, Unavailable
 from discue.domain.model import Listener
+from discue.observability.logs import Log
 from discue.store import encryption, feed
-from discue.store.encryption import Encryption, RowKey, SecretsRow
+from discue.store.encryption import CLEAR, Encryption, RowKey, SecretsRow
 from discue.store.engine import Notification, Transaction
 
 T = TypeVar("T")
@@ -155,3 +159,63 @@ def _seal(control: ControlContext, key_id: str, row: RowKey, content: bytes) -> 
     # The nonce, unlike ids, is made within the transaction: a retried transaction may encrypt another content, and
     # two contents must never share a nonce.
     return control.keyring.seal(key_id, content, associated_data(*row), control.random_bytes(NONCE_BYTES))
+
+
+async def ensure_encryption(control: ControlContext, log: Log, *, new_key_file: Path | None = None) -> None:
+    """Check that the needed keys are available, and encrypt secrets that can be moved without an operator.
+
+    Call this before any listener is read. On a SQLite database, which no other process serves, all secrets are moved
+    to the current key. If no key is configured, one is created next to the SQLite file, or in `new_key_file`.
+    Raises StoreUnusable if a key is missing that secrets are encrypted with.
+    """
+    keyring, settings = control.keyring, control.settings
+    state = await control.store.read(encryption.read)
+    missing = [key for key in state.needed if not keyring.knows(key)]
+    if missing:
+        raise StoreUnusable(missing_keys(settings, missing))
+    path = new_key_file or default_key_file(settings)
+    if state.current == CLEAR and not keyring.first and path is not None:
+        keyring.knows(key_id_of(key_file.create_key_file(path, os.urandom)[0]))
+        log.info("encryption_key_created", file=str(path), hint="Keep a copy, apart from the copies of the database.")
+    if not keyring.first:
+        log.warning("secrets_not_encrypted", hint="Set encryption_key or encryption_key_file.")
+    elif await _can_move(control, state):
+        await _move_all(control, log, state.current or keyring.first)
+    elif state.leaving or state.current != keyring.first:
+        log.warning("key_rotation_incomplete", hint="Some secrets use an older key. Run `discue rotate-key`.")
+
+
+def default_key_file(settings: Settings) -> Path | None:
+    """Return the key file next to a SQLite file, which is created if no key is configured. None if one is."""
+    return key_file.key_file_path(settings) if settings.encryption_key_file is None else None
+
+
+def missing_keys(settings: Settings, missing: list[str]) -> str:
+    """Return the error text for missing keys, with the remedy."""
+    place = key_file.key_file_path(settings)
+    given = "encryption_key" if place is None else str(place)
+    keys = f"key {missing[0]}" if len(missing) == 1 else f"keys {', '.join(missing)}"
+    return (
+        f"Signing secrets in {settings.database_shown} are encrypted with the {keys}, which {given} does not contain. "
+        "Restore the file, or set encryption_key or encryption_key_file. If the key is lost, "
+        "`discue rotate-key --replace-lost` gives the listeners new secrets."
+    )
+
+
+async def _can_move(control: ControlContext, state: Encryption) -> bool:
+    """Return whether no other worker can lack the current key. On PostgreSQL, the operator runs the rotation."""
+    if control.settings.database_path is not None:
+        return state.current == CLEAR or bool(state.leaving)
+    return state.current == CLEAR and not await control.store.read(encryption.count)
+
+
+async def _move_all(control: ControlContext, log: Log, key_id: str) -> None:
+    after, unreadable = None, 0
+    await begin(control, key_id)
+    while (done := await step(control, key_id, after)).after is not None:
+        after = done.after
+        unreadable += len(done.unreadable)
+    if unreadable:
+        log.error("secrets_not_decrypted", listeners=unreadable, hint="Run `discue rotate-key` for details.")
+    else:
+        await finish(control, key_id)

@@ -124,7 +124,7 @@ class Poller:
         self._is_in_doubt = False
         try:
             await self._watched.lease.renew()
-            await self._watched.cache.start_over()
+            await self._watched.cache.reset()
             await self._watched.dispatcher.reset()
         except BaseException:
             self._is_in_doubt = True

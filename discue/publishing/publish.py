@@ -1,4 +1,4 @@
-"""Publishing: messages are checked, numbered and durable when this returns; delivering them is the lanes' work."""
+"""Publishing to queues. Messages are checked, numbered and durable when this returns; the lanes deliver them."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -33,26 +33,24 @@ _unpack = msgspec.msgpack.Decoder(list[tuple[str, str | None]]).decode
 
 
 class NewMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message as its producer gave it, and checked. What was not given is None.
-
-    `pointer` says where in the request its data stands.
-    """
+    """A validated message of a request. Fields that the request omits are None."""
 
     body: bytes
     is_json: bool
     alias: str | None = None
     pointer: str = "/data"
+    """JSON pointer to the data in the request."""
     expires_at: int | None = None
     options: MessageOptions | None = None
 
     @property
     def place(self) -> str:
-        """Where in the request the message stands."""
+        """Return the JSON pointer to the message in the request."""
         return self.pointer.removesuffix("/data")
 
 
 class Publisher(msgspec.Struct, frozen=True):
-    """What publishing needs."""
+    """The dependencies of publishing."""
 
     store: Store
     cache: ControlPlaneCache
@@ -63,29 +61,28 @@ class Publisher(msgspec.Struct, frozen=True):
 
 
 async def publish(
-    publisher: Publisher, queue: QueueRecord, drafts: Sequence[NewMessage], *, once: IdempotencyKey | None = None
+    publisher: Publisher, queue: QueueRecord, messages: Sequence[NewMessage], *, once: IdempotencyKey | None = None
 ) -> tuple[Entry, ...]:
-    """Store messages of one queue, all or none, and return them as they stand in its log.
+    """Store messages in a queue, all or none, and return them as stored in its log.
 
-    With an idempotency key they are stored at most once: AlreadyDone says that they, or others, were.
-    Raises NotFound when the queue is gone, PayloadTooLarge (with a pointer for a batch), Unprocessable
-    with one for each violation of the queue's schema (100 at most), QuotaUsedUp, Overloaded,
-    and StoreUnavailable: then whether they were stored is unknown, as after any lost answer.
+    Raises NotFound if the queue was deleted, PayloadTooLarge, Unprocessable with a fault for each violation of the
+    queue's schema (at most 100), QuotaExceeded and Overloaded. Raises AlreadyDone if the idempotency key was used
+    before. Raises StoreUnavailable if it is unknown whether the messages were stored.
     """
     if queue.quotas is None:
-        return await _publish(publisher, queue, drafts, once)
-    more = PublishUsage(len(drafts), sum(len(draft.body) for draft in drafts))
-    async with publisher.quotas.room(queue.organization, queue.quotas, more):
-        return await _publish(publisher, queue, drafts, once)
+        return await _publish(publisher, queue, messages, once)
+    more = PublishUsage(len(messages), sum(len(message.body) for message in messages))
+    async with publisher.quotas.reserve(queue.organization, queue.quotas, more):
+        return await _publish(publisher, queue, messages, once)
 
 
 async def _publish(
-    publisher: Publisher, queue: QueueRecord, drafts: Sequence[NewMessage], once: IdempotencyKey | None
+    publisher: Publisher, queue: QueueRecord, messages: Sequence[NewMessage], once: IdempotencyKey | None
 ) -> tuple[Entry, ...]:
-    new = tuple(entry_for(publisher.public_ids.next(), draft, ordered=queue.ordered) for draft in drafts)
+    new = tuple(entry_for(publisher.public_ids.next(), message, ordered=queue.ordered) for message in messages)
     kept = None if once is None else _kept(publisher, once, new)
     for _ in range(_TRIES):
-        check_messages(drafts, queue.max_message_bytes, queue.checker)
+        check_messages(messages, queue.max_message_bytes, queue.checker)
         now = publisher.clock.now()
         append = Append(queue.organization, queue.id, queue.config_version, now, new, kept)
         try:
@@ -98,11 +95,11 @@ async def _publish(
         except UniqueViolation as error:
             if once is None:
                 raise
-            # Another worker kept the key at the same moment.
+            # Another worker stored the key at the same time.
             raise AlreadyDone from error
         else:
             return appended.entries
-    raise Unavailable("The queue's configuration keeps changing. Try again soon.")
+    raise Unavailable("The configuration of the queue changed during the request. Try again.")
 
 
 def _kept(publisher: Publisher, once: IdempotencyKey, new: tuple[NewEntry, ...]) -> IdempotencyRecord:
@@ -110,18 +107,18 @@ def _kept(publisher: Publisher, once: IdempotencyKey, new: tuple[NewEntry, ...])
     return IdempotencyRecord(once.hash, once.fingerprint, content, publisher.row_ids.next())
 
 
-def entry_for(public_id: str, draft: NewMessage, *, ordered: bool = False, body_id: int | None = None) -> NewEntry:
-    """The message as it is appended, to an `ordered` queue or to another one."""
-    if draft.options is None and not ordered:
-        return NewEntry(public_id, draft.is_json, draft.body, draft.alias, body_id=body_id)
-    options = draft.options or _NO_OPTIONS
+def entry_for(public_id: str, message: NewMessage, *, ordered: bool = False, body_id: int | None = None) -> NewEntry:
+    """Return the message as a row to append. In an `ordered` queue it has a key hash even without a key."""
+    if message.options is None and not ordered:
+        return NewEntry(public_id, message.is_json, message.body, message.alias, body_id=body_id)
+    options = message.options or _NO_OPTIONS
     without = NO_KEY_HASH if ordered else None
     return NewEntry(
         public_id,
-        draft.is_json,
-        draft.body,
-        draft.alias,
-        expires_at=draft.expires_at,
+        message.is_json,
+        message.body,
+        message.alias,
+        expires_at=message.expires_at,
         key_hash=without if options.key is None else hash_key(options.key),
         extra=encode_options(options),
         due_at=options.deliver_at,
@@ -129,50 +126,50 @@ def entry_for(public_id: str, draft: NewMessage, *, ordered: bool = False, body_
     )
 
 
-def check_messages(drafts: Sequence[NewMessage], limit: int, checker: SchemaValidator | None) -> None:
-    """Raises PayloadTooLarge and Unprocessable unless they fit a queue: its largest message, and its schema if any."""
-    _check_sizes(limit, drafts)
+def check_messages(messages: Sequence[NewMessage], limit: int, checker: SchemaValidator | None) -> None:
+    """Raise PayloadTooLarge or Unprocessable unless the messages fit the size limit and schema of a queue."""
+    _check_sizes(limit, messages)
     if checker is not None:
-        _check_schema(checker, drafts)
+        _check_schema(checker, messages)
 
 
 def stored_messages(content: bytes) -> list[tuple[str, str | None]]:
-    """Ids and aliases of the messages that an idempotency key was used for, from what is kept with it.
+    """Return ids and aliases of the messages of an earlier request, from the content stored with its key.
 
-    It is not sealed: the same stands beside it in the log.
+    The content is not encrypted: the log contains the same values.
     """
     return _unpack(content)
 
 
-def _check_schema(checker: SchemaValidator, drafts: Sequence[NewMessage]) -> None:
-    faults = violations_of(checker, drafts)
+def _check_schema(checker: SchemaValidator, messages: Sequence[NewMessage]) -> None:
+    faults = violations_of(checker, messages)
     if faults:
         first = faults[0]
-        sentence = f"The queue's schema does not allow this: {first.pointer} {first.detail}."
+        sentence = f"The schema of the queue rejects the data: {first.pointer} {first.detail}."
         raise Unprocessable(sentence, faults=faults)
 
 
-def violations_of(checker: SchemaValidator, drafts: Iterable[NewMessage]) -> tuple[Fault, ...]:
-    """What a queue's schema has against messages: 100 at most."""
+def violations_of(checker: SchemaValidator, messages: Iterable[NewMessage]) -> tuple[Fault, ...]:
+    """Return the schema violations of messages, at most 100."""
     faults: list[Fault] = []
-    for draft in drafts:
-        if not draft.is_json:
-            faults.append(Fault(draft.pointer, "must be JSON: the queue has a schema"))
+    for message in messages:
+        if not message.is_json:
+            faults.append(Fault(message.pointer, "must be JSON: the queue has a schema"))
         else:
-            faults.extend(checker.violations(draft.body, draft.pointer))
+            faults.extend(checker.violations(message.body, message.pointer))
         if len(faults) >= MAX_FAULTS:
             break
     return tuple(faults[:MAX_FAULTS])
 
 
-def _check_sizes(limit: int, drafts: Sequence[NewMessage]) -> None:
-    for draft in drafts:
-        if len(draft.body) > limit:
+def _check_sizes(limit: int, messages: Sequence[NewMessage]) -> None:
+    for message in messages:
+        if len(message.body) > limit:
             raise PayloadTooLarge(
-                f"A message of this queue has at most {limit} bytes.", faults=(size_fault(draft, limit),)
+                f"A message of this queue can have at most {limit} bytes.", faults=(size_fault(message, limit),)
             )
 
 
-def size_fault(draft: NewMessage, limit: int) -> Fault:
-    """What is wrong with a message that is larger than its queue's limit."""
-    return Fault(draft.pointer, f"has {len(draft.body)} bytes; at most {limit} are allowed")
+def size_fault(message: NewMessage, limit: int) -> Fault:
+    """Return the fault of a message that exceeds the size limit of its queue."""
+    return Fault(message.pointer, f"has {len(message.body)} bytes; at most {limit} are allowed")

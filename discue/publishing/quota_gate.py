@@ -1,8 +1,8 @@
-"""Quotas of publishing: messages a day and bytes stored, as the tallies count them.
+"""Quotas of publishing: messages per day and bytes stored, by the counters in the store.
 
-Far from a quota its use is read at most once a second, and what this worker has stored since is taken for what each of
-the others has, too. From nine tenths of the quota on every publish reads its use: then one worker alone never stores
-more than the quota. Of several, each may add what it has in flight at that moment.
+Below nine tenths of a quota, its usage is read at most once per second, and this worker's publishes since then are
+assumed for each other worker, too. Above that, every publish reads the usage: a single worker never exceeds the quota,
+and each of several workers can exceed it by what it has in flight at that moment.
 """
 
 import asyncio
@@ -21,29 +21,32 @@ DAY_MS: Final = 86_400_000
 
 _PERIODS_A_DAY: Final = DAY_MS // tallies.PERIOD_MS
 _OPEN_PERIODS: Final = 2
-"""Messages may be stored a while after the time that they are counted under."""
+"""Counter periods that can still change: messages may be stored later than the time that they are counted under."""
 
-_LOOK_SECONDS: Final = 1.0
-_LOOKS: Final = 3
+_CACHE_SECONDS: Final = 1.0
+_READS: Final = 3
 _REMEMBERED: Final = 10_000
 
 _NOTHING: Final = PublishUsage()
 
 
 class _Use:
-    """What this worker knows of an organization.
+    """The usage of an organization, as this worker knows it."""
 
-    `seen` is from the store, `stored` what this worker has stored since that look began, `in_flight` what it is about
-    to store. `closed` are the messages of the day before the period `open_from`.
-    """
-
-    __slots__ = ("closed", "day", "in_flight", "lock", "looked_at", "open_from", "seen", "settled", "stored")
+    __slots__ = ("closed", "day", "in_flight", "lock", "open_from", "read_at", "seen", "settled", "stored")
 
     def __init__(self) -> None:
         self.day = -1
-        self.open_from = self.closed = 0
-        self.looked_at = 0.0
-        self.seen = self.stored = self.in_flight = _NOTHING
+        self.open_from = 0
+        """First counter period of the day that can still change."""
+        self.closed = 0
+        """Messages of the day before that period."""
+        self.read_at = 0.0
+        self.seen = _NOTHING
+        """Usage at the last read of the store."""
+        self.stored = _NOTHING
+        """Load that this worker has stored since that read began."""
+        self.in_flight = _NOTHING
         self.settled = asyncio.Event()
         self.lock = asyncio.Lock()
 
@@ -63,7 +66,7 @@ class _Use:
 
 
 class QuotaGate:
-    """Used from one event loop."""
+    """Admits publishes while they fit the quotas of their organization. Used from one event loop."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -71,14 +74,14 @@ class QuotaGate:
         self._uses: dict[int, _Use] = {}
 
     @asynccontextmanager
-    async def room(self, organization: int, quotas: Quotas, more: PublishUsage) -> AsyncIterator[None]:
-        """Within the block so much more may be stored. Raises QuotaUsedUp when it does not fit."""
+    async def reserve(self, organization: int, quotas: Quotas, more: PublishUsage) -> AsyncIterator[None]:
+        """Reserve a load for the duration of the block. Raises QuotaExceeded if it does not fit."""
         use = self._use(organization)
         if self._is_known(use) and not is_near(quotas, use.seen, use.unseen + more, self._store.workers):
             use.in_flight += more
         else:
             async with use.lock:
-                await self._look_closely(organization, use, quotas, more)
+                await self._check(organization, use, quotas, more)
                 use.in_flight += more
         try:
             yield
@@ -96,21 +99,24 @@ class QuotaGate:
         return use
 
     def _is_known(self, use: _Use) -> bool:
-        is_fresh = self._clock.monotonic() - use.looked_at < _LOOK_SECONDS
+        is_fresh = self._clock.monotonic() - use.read_at < _CACHE_SECONDS
         return is_fresh and use.day == self._clock.now() // DAY_MS
 
-    async def _look_closely(self, organization: int, use: _Use, quotas: Quotas, more: PublishUsage) -> None:
-        """Look, and check. What was in flight at the look may have been counted twice: then look again without it."""
-        for _ in range(_LOOKS):
+    async def _check(self, organization: int, use: _Use, quotas: Quotas, more: PublishUsage) -> None:
+        """Read the usage and raise QuotaExceeded if the load does not fit.
+
+        A publish in flight may have been counted twice, by the read and as in flight: wait for it and read again.
+        """
+        for _ in range(_READS):
             before = use.in_flight
-            await self._look(organization, use)
+            await self._read(organization, use)
             if fits(quotas, use.seen + use.unseen, more) or not before.messages:
                 break
             await use.settle()
         check_publishing(quotas, use.seen + use.unseen, more)
 
-    async def _look(self, organization: int, use: _Use) -> None:
-        now, began_at = self._clock.now(), self._clock.monotonic()
+    async def _read(self, organization: int, use: _Use) -> None:
+        now, started_at = self._clock.now(), self._clock.monotonic()
         use.stored = _NOTHING
         day, period = now // DAY_MS, tallies.period_of(now)
         if use.day != day:
@@ -122,7 +128,7 @@ class QuotaGate:
         )
         use.closed, use.open_from = use.closed + closed, closing.stop
         use.seen = PublishUsage(use.closed + opened, stored)
-        use.looked_at = began_at
+        use.read_at = started_at
 
 
 async def _read(tx: Transaction, organization: int, closing: range, still_open: range) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Publishing to topics: messages go by channels into queues, into all of theirs in one commit or into none."""
+"""Publishing to topics. Messages are routed by channels into queues: into all of them in one commit, or into none."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ import msgspec
 
 from discue.auth.control_plane_cache import QueueRecord
 from discue.auth.topic_routes import TopicRecord, Way
-from discue.domain.errors import Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable
+from discue.domain.errors import NotFound, PayloadTooLarge, Unavailable, Unprocessable, invalid
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.quotas import PublishUsage
@@ -25,8 +25,8 @@ from discue.store.engine import (
     UniqueViolation,
 )
 
-MOST_ROWS = 5_000
-"""In all queues together the messages of one request are at most so many."""
+MAX_ROWS = 5_000
+"""Limit of rows per request, over all queues together."""
 
 _TRIES = 5
 _NO_OPTIONS = MessageOptions()
@@ -35,7 +35,7 @@ _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 
 
 class RoutedMessage(msgspec.Struct, frozen=True, array_like=True):
-    """A message that was published to a topic. `queues` are the public ids of those that it went into."""
+    """A message that was published to a topic, and the public ids of the queues that received it."""
 
     id: str
     alias: str | None
@@ -46,46 +46,45 @@ _unpack = msgspec.msgpack.Decoder(tuple[RoutedMessage, ...]).decode
 
 
 class RoutedMessages(msgspec.Struct, frozen=True):
-    """Messages in the order in which they were given, and when they were stored."""
+    """Published messages in the order of the request, and the time at which they were stored."""
 
     messages: tuple[RoutedMessage, ...]
     stored_at: int
 
 
 class _Destination(msgspec.Struct):
-    """A queue, the channel that leads into it, and which of the drafts go there."""
+    """A queue, the alias of the channel into it, and the indexes of the messages routed there."""
 
     queue: QueueRecord
     channel: str
-    drafts: list[int]
+    messages: list[int]
 
 
 async def publish_to_topic(
-    publisher: Publisher, topic: TopicRecord, drafts: Sequence[NewMessage], *, once: IdempotencyKey | None = None
+    publisher: Publisher, topic: TopicRecord, messages: Sequence[NewMessage], *, once: IdempotencyKey | None = None
 ) -> RoutedMessages:
-    """Store messages in the queues that the topic's channels choose: all, or none.
+    """Store messages in the queues of all channels that accept them: all messages, or none.
 
-    One that no channel takes is stored nowhere. With an idempotency key they are stored at most once: AlreadyDone says
-    that they, or others, were. Raises NotFound when the topic is gone, and what publishing to a queue raises: for what
-    breaks a rule of any of its queues, nothing is stored.
+    A message that no channel accepts is not stored. Raises NotFound if the topic was deleted, AlreadyDone if the
+    idempotency key was used before, and what `publish` raises for any of the queues.
     """
-    ids = [publisher.public_ids.next() for _ in drafts]
+    ids = [publisher.public_ids.next() for _ in messages]
     for _ in range(_TRIES):
         try:
-            return await _publish(publisher, topic, ids, drafts, once)
+            return await _publish(publisher, topic, ids, messages, once)
         except StaleConfiguration:
             await publisher.cache.catch_up()
             topic = await publisher.cache.topic(topic.organization, topic.public_id)
         except UniqueViolation as error:
             if once is None:
                 raise
-            # Another worker kept the key at the same moment.
+            # Another worker stored the key at the same time.
             raise AlreadyDone from error
-    raise Unavailable("The topic's channels, or their queues, keep changing. Try again soon.")
+    raise Unavailable("Channels or queues of the topic changed during the request. Try again.")
 
 
 def stored_routed_messages(content: bytes) -> tuple[RoutedMessage, ...]:
-    """The messages that an idempotency key was used for, from what is kept with it."""
+    """Return the messages of an earlier request, from the content stored with its idempotency key."""
     return _unpack(content)
 
 
@@ -93,18 +92,18 @@ async def _publish(
     publisher: Publisher,
     topic: TopicRecord,
     ids: Sequence[str],
-    drafts: Sequence[NewMessage],
+    messages: Sequence[NewMessage],
     once: IdempotencyKey | None,
 ) -> RoutedMessages:
-    """Raises StaleConfiguration when something is not as it was known."""
-    destinations = await _destinations(publisher, topic, drafts)
-    queues_of: list[list[str]] = [[] for _ in drafts]
+    """Publish once. Raises StaleConfiguration if the cached topic or a cached queue is outdated."""
+    destinations = await _destinations(publisher, topic, messages)
+    queues_of: list[list[str]] = [[] for _ in messages]
     for each in destinations:
-        for index in each.drafts:
+        for index in each.messages:
             queues_of[index].append(each.queue.public_id)
     placed = [
-        RoutedMessage(public_id, draft.alias, tuple(sorted(queues)))
-        for public_id, draft, queues in zip(ids, drafts, queues_of, strict=True)
+        RoutedMessage(public_id, message.alias, tuple(sorted(queues)))
+        for public_id, message, queues in zip(ids, messages, queues_of, strict=True)
     ]
     kept = None
     if once is not None:
@@ -113,18 +112,18 @@ async def _publish(
     if not destinations:
         await _keep_unrouted(publisher, topic, kept, now)
         return RoutedMessages(tuple(placed), now)
-    routed = _routed(publisher, topic, destinations, (ids, drafts))
+    routed = _routed(publisher, topic, destinations, ids, messages)
     first = msgspec.structs.replace(routed.appends[0], idempotency_record=kept)
     routed = msgspec.structs.replace(routed, appends=(first, *routed.appends[1:]))
     return RoutedMessages(tuple(placed), await _store(publisher, topic, routed))
 
 
 async def _store(publisher: Publisher, topic: TopicRecord, routed: TopicAppend) -> int:
-    """When it was stored."""
+    """Store the rows and return the time at which they were stored."""
     if topic.quotas is None:
         appended = await publisher.store.append_to_topic(routed)
     else:
-        async with publisher.quotas.room(
+        async with publisher.quotas.reserve(
             topic.organization, topic.quotas, PublishUsage(routed.rows, routed.bytes_in_queues)
         ):
             appended = await publisher.store.append_to_topic(routed)
@@ -132,52 +131,54 @@ async def _store(publisher: Publisher, topic: TopicRecord, routed: TopicAppend) 
 
 
 async def _keep_unrouted(publisher: Publisher, topic: TopicRecord, once: IdempotencyRecord | None, now: int) -> None:
-    """The store is asked even where nothing is stored: a channel may have been made a moment ago, by another worker."""
+    """Store the idempotency key, and check that no other worker has just added a channel."""
     key = (topic.organization, topic.id, topic.routes_version)
     work = partial(topics.store_unrouted, key=key, idempotency_record=once, now=now)
     await (publisher.store.read(work) if once is None else publisher.store.write(work))
 
 
-async def _destinations(publisher: Publisher, topic: TopicRecord, drafts: Sequence[NewMessage]) -> list[_Destination]:
-    """By the queues' row ids: in this order their heads are locked. Raises Unprocessable and PayloadTooLarge."""
+async def _destinations(publisher: Publisher, topic: TopicRecord, messages: Sequence[NewMessage]) -> list[_Destination]:
+    """Return the destinations by row id of the queue, the order in which their heads are locked.
+
+    Raises Unprocessable and PayloadTooLarge.
+    """
     chosen: list[tuple[Way, list[int]]] = []
-    seen = [(_subject_of(draft), _as_filters_see(draft)) for draft in drafts]
+    seen = [(_subject_of(message), _as_filters_see(message)) for message in messages]
     for way in topic.ways:
         indexes = [index for index, (subject, entry) in enumerate(seen) if way.takes(subject, entry)]
         if indexes:
             chosen.append((way, indexes))
     rows = sum(len(indexes) for _, indexes in chosen)
-    if rows > MOST_ROWS:
-        rule = f"would be {rows} messages in all queues together; at most {MOST_ROWS} are allowed at once"
-        raise Unprocessable(f"The batch {rule}.", faults=(Fault("/messages", rule),))
+    if rows > MAX_ROWS:
+        raise invalid("/messages", f"would store {rows} messages in all queues together; the limit is {MAX_ROWS}")
     destinations = []
     for way, indexes in chosen:
         try:
             queue = await publisher.cache.queue(topic.organization, way.queue)
         except NotFound:
-            # It was deleted, and the channel with it.
+            # The queue was deleted, and the channel with it.
             raise StaleConfiguration from None
         destination = _Destination(queue, way.alias, indexes)
-        _check(destination, drafts)
+        _check(destination, messages)
         destinations.append(destination)
     return sorted(destinations, key=_queue_of)
 
 
-def _check(destination: _Destination, drafts: Sequence[NewMessage]) -> None:
-    """What each queue asks of messages holds for those that come by a channel, too."""
+def _check(destination: _Destination, messages: Sequence[NewMessage]) -> None:
+    """Raise PayloadTooLarge or Unprocessable unless the messages fit the size limit and schema of the queue."""
     queue, channel = destination.queue, destination.channel
     limit = queue.max_message_bytes
-    for index in destination.drafts:
-        if len(drafts[index].body) > limit:
-            sentence = f"A message of the queue {queue.public_id}, to which the channel {channel} leads,"
-            fault = size_fault(drafts[index], limit)
-            raise PayloadTooLarge(f"{sentence} has at most {limit} bytes.", faults=(fault,))
+    for index in destination.messages:
+        if len(messages[index].body) > limit:
+            sentence = f"A message of the queue {queue.public_id} (channel {channel})"
+            fault = size_fault(messages[index], limit)
+            raise PayloadTooLarge(f"{sentence} can have at most {limit} bytes.", faults=(fault,))
     if queue.checker is None:
         return
-    faults = violations_of(queue.checker, [drafts[index] for index in destination.drafts])
+    faults = violations_of(queue.checker, [messages[index] for index in destination.messages])
     if faults:
-        owner = f"The schema of the queue {queue.public_id}, to which the channel {channel} leads,"
-        sentence = f"{owner} does not allow this: {faults[0].pointer} {faults[0].detail}."
+        owner = f"The schema of the queue {queue.public_id} (channel {channel})"
+        sentence = f"{owner} rejects the data: {faults[0].pointer} {faults[0].detail}."
         raise Unprocessable(sentence, faults=faults)
 
 
@@ -185,12 +186,12 @@ def _routed(
     publisher: Publisher,
     topic: TopicRecord,
     destinations: Sequence[_Destination],
-    messages: tuple[Sequence[str], Sequence[NewMessage]],
+    ids: Sequence[str],
+    messages: Sequence[NewMessage],
 ) -> TopicAppend:
-    ids, drafts = messages
-    uses = Counter(index for each in destinations for index in each.drafts)
+    uses = Counter(index for each in destinations for index in each.messages)
     bodies = {
-        index: SharedBody(publisher.row_ids.next(), drafts[index].body, count)
+        index: SharedBody(publisher.row_ids.next(), messages[index].body, count)
         for index, count in uses.items()
         if count > 1
     }
@@ -199,24 +200,24 @@ def _routed(
     appends = []
     for each in destinations:
         queue = each.queue
-        for index in each.drafts:
+        for index in each.messages:
             if (index, queue.ordered) not in made:
                 body_id = bodies[index].id if index in bodies else None
                 made[index, queue.ordered] = entry_for(
-                    ids[index], drafts[index], ordered=queue.ordered, body_id=body_id
+                    ids[index], messages[index], ordered=queue.ordered, body_id=body_id
                 )
-        entries = tuple(made[index, queue.ordered] for index in each.drafts)
+        entries = tuple(made[index, queue.ordered] for index in each.messages)
         appends.append(Append(queue.organization, queue.id, queue.config_version, now, entries))
     return TopicAppend(topic.organization, topic.id, topic.routes_version, tuple(appends), tuple(bodies.values()))
 
 
-def _subject_of(draft: NewMessage) -> str | None:
-    return None if draft.options is None else draft.options.subject
+def _subject_of(message: NewMessage) -> str | None:
+    return None if message.options is None else message.options.subject
 
 
-def _as_filters_see(draft: NewMessage) -> Entry:
-    extra = encode_options(draft.options or _NO_OPTIONS) or b""
-    return Entry(0, "", 0, draft.is_json, draft.body, extra=extra)
+def _as_filters_see(message: NewMessage) -> Entry:
+    extra = encode_options(message.options or _NO_OPTIONS) or b""
+    return Entry(0, "", 0, message.is_json, message.body, extra=extra)
 
 
 def _queue_of(destination: _Destination) -> int:

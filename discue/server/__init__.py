@@ -1,1 +1,1 @@
-"""One process of the service: the worker, its HTTP server, and several processes on one machine."""
+"""The server: workers, their HTTP server, and the processes that they run in."""

@@ -24,16 +24,14 @@ _IDLE_SECONDS = 0.25
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where to listen, and with what certificate (PEM files; cleartext without).
-
-    One that is `shared` is held (`held_port`) for several processes, among which its connections are spread.
-    """
+    """An address to listen on, with TLS if the paths of a certificate and key (PEM) are set."""
 
     host: str
     port: int
     tls_cert: Path | None = None
     tls_key: Path | None = None
     shared: bool = False
+    """Whether several processes share the port, which `held_port` reserves. The kernel balances the connections."""
 
     @property
     def url(self) -> str:
@@ -41,19 +39,19 @@ class Address(msgspec.Struct, frozen=True):
         return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}"
 
 
-class _Counted:
-    """An application that knows how many requests it has under way."""
+class _CountingApplication:
+    """An application that counts its requests in flight."""
 
     def __init__(self, application: Any) -> None:
         self._application = application
-        self.under_way = 0
+        self.in_flight = 0
 
     async def __rsgi__(self, scope: Any, exchange: Any) -> None:
-        self.under_way += 1
+        self.in_flight += 1
         try:
             await self._application.__rsgi__(scope, exchange)
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
 
 
 class HttpServer:
@@ -61,10 +59,10 @@ class HttpServer:
 
     def __init__(self, application: Any, address: Address, *, max_connections: int) -> None:
         self.address = address if address.shared else msgspec.structs.replace(address, port=free_port(address))
-        self._application = _Counted(application)
+        self._application = _CountingApplication(application)
         self._server = Server(
             self._application,
-            # A name would not be understood.
+            # Granian takes an address, not a host name.
             address=_resolved(self.address)[1][0],
             port=self.address.port,
             interface=Interfaces.RSGI,
@@ -72,7 +70,7 @@ class HttpServer:
             websockets=False,
             runtime_threads=_RUNTIME_THREADS,
             backlog=_BACKLOG,
-            # Counts connections, idle ones too: at its default an idle crowd would shut everybody out.
+            # Limits connections, also idle ones: with the default, idle clients would lock out all others.
             backpressure=max_connections,
             http1_settings=HTTP1Settings(
                 header_read_timeout=_HEADER_READ_TIMEOUT_MS, max_buffer_size=_HEADERS_LIMIT_BYTES * 2
@@ -86,7 +84,7 @@ class HttpServer:
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen. Returns when connections are accepted."""
+        """Listen. Returns when the server accepts connections."""
         self._running = asyncio.get_running_loop().create_task(self._server.serve())
         for _ in range(_CHECKS):
             if self._running.done():
@@ -94,18 +92,18 @@ class HttpServer:
             if await self._is_accepting():
                 return
             await asyncio.sleep(_PROBE_SECONDS)
-        raise SettingsInvalid(f"Nothing accepts connections on {self.address.url}.")
+        raise SettingsInvalid(f"host, port: the server does not accept connections on {self.address.url}.")
 
     async def ended(self) -> None:
-        """Returns when nothing is served any more, for whatever reason."""
+        """Return when the server has stopped, for any reason."""
         if self._running is not None:
             await asyncio.wait({self._running})
 
     async def stop(self, grace_seconds: float) -> None:
-        """Accept no more, let the requests under way end, but not longer than the grace."""
+        """Stop accepting connections, and wait for requests in flight, at most for the grace period."""
         if self._running is None:
             return
-        # A body that never ends would hold the server for ever: what Granian calls its kill timeout.
+        # A request body that never ends would block the shutdown: Granian's kill timeout ends it.
         self._server.workers_kill_timeout = max(1, round(grace_seconds))
         self._server.stop()  # type: ignore[no-untyped-call]
         idle = asyncio.get_running_loop().create_task(self._idle())
@@ -117,16 +115,16 @@ class HttpServer:
             raise error
 
     async def _idle(self) -> None:
-        """Returns when no request has been under way for a moment.
+        """Return when no request has been in flight for a moment.
 
-        Granian waits for its connections, and a client of HTTP/2 that has nothing to do may not read for long that
-        it should close its own.
+        Granian waits until clients close their connections, and an idle HTTP/2 client may take long to notice that it
+        should.
         """
         loop = asyncio.get_running_loop()
         idle_since = loop.time()
         while loop.time() - idle_since < _IDLE_SECONDS:
             await asyncio.sleep(_PROBE_SECONDS)
-            if self._application.under_way:
+            if self._application.in_flight:
                 idle_since = loop.time()
 
     async def _is_accepting(self) -> bool:
@@ -139,10 +137,10 @@ class HttpServer:
 
 
 def free_port(address: Address) -> int:
-    """The port, or a free one for 0. Raises SettingsInvalid when it is taken.
+    """Return the port, or a free one for 0. Raises SettingsInvalid if the port is in use.
 
-    Granian shares ports (SO_REUSEPORT): without this look, a second server on the port of a first one
-    would silently get half of its connections.
+    Granian shares ports (SO_REUSEPORT): without this check, a second server on the same port would silently receive
+    half of the connections.
     """
     family, place = _resolved(address)
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -150,15 +148,15 @@ def free_port(address: Address) -> int:
         try:
             probe.bind(place)
         except OSError as error:
-            raise _not_possible(address, error) from error
+            raise _cannot_listen(address, error) from error
         return int(probe.getsockname()[1])
 
 
 @contextmanager
 def held_port(address: Address) -> Iterator[int]:
-    """The port, or a free one for 0, for as long as this lasts: of other programs nobody gets it meanwhile.
+    """Reserve the port, or a free one for 0, against other programs for the duration of the block.
 
-    Nothing is accepted by holding it. Raises SettingsInvalid when it is taken.
+    The reservation accepts no connections. Raises SettingsInvalid if the port is in use.
     """
     address = msgspec.structs.replace(address, port=free_port(address))
     family, place = _resolved(address)
@@ -168,7 +166,7 @@ def held_port(address: Address) -> Iterator[int]:
         try:
             holder.bind(place)
         except OSError as error:
-            raise _not_possible(address, error) from error
+            raise _cannot_listen(address, error) from error
         yield address.port
 
 
@@ -176,16 +174,16 @@ def _resolved(address: Address) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise _not_possible(address, error) from error
-    # A name such as localhost may have several: IPv4 is what clients try when in doubt.
+        raise _cannot_listen(address, error) from error
+    # A name such as localhost may have several addresses: prefer IPv4, as clients do.
     family, _, _, _, place = min(found, key=lambda one: one[0] != socket.AF_INET)
     return family, place
 
 
-def _not_possible(address: Address, error: OSError) -> SettingsInvalid:
+def _cannot_listen(address: Address, error: OSError) -> SettingsInvalid:
     reason = error.strerror or "unknown error"
     return SettingsInvalid(
-        f"host, port: {address.host}:{address.port} cannot be listened on ({reason}). Name another one."
+        f"host, port: cannot listen on {address.host}:{address.port} ({reason}). Set another host or port."
     )
 
 

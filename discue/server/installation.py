@@ -1,4 +1,4 @@
-"""An opened database with the control plane on it: what the server and each command of the command line share."""
+"""An installation: an open database with the control plane on it, for the server and for every command."""
 
 import os
 from collections.abc import AsyncIterator
@@ -21,12 +21,12 @@ from discue.store.sqlite import engine as sqlite
 from discue.store.sqlite import inspect
 from discue.store.store import Store
 
-_TOLD_EVERY_SECONDS = 10.0
+_LOG_INTERVAL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """The store, the directory that follows it, and the control plane's verbs' surroundings."""
+    """The settings, the store, its cache, and the context of the control plane."""
 
     settings: Settings
     clock: Clock
@@ -40,57 +40,56 @@ class Installation:
 
 
 class StoreFailureLog:
-    """Tells the log what the store met: while something lasts, once in a while and how often it was."""
+    """Logs failures of the store. A failure that persists is logged every ten seconds, with a count."""
 
     def __init__(self, log: Log, clock: Clock) -> None:
         self._log = log
         self._clock = clock
-        self._told: dict[tuple[str, type[BaseException]], tuple[float, int]] = {}
+        self._logged: dict[tuple[str, type[BaseException]], tuple[float, int]] = {}
 
     def report(self, place: str, error: BaseException) -> None:
         kind, now = (place, type(error)), self._clock.monotonic()
-        told_at, since = self._told.get(kind, (-_TOLD_EVERY_SECONDS, 0))
-        if now - told_at < _TOLD_EVERY_SECONDS:
-            self._told[kind] = (told_at, since + 1)
+        logged_at, since = self._logged.get(kind, (-_LOG_INTERVAL_SECONDS, 0))
+        if now - logged_at < _LOG_INTERVAL_SECONDS:
+            self._logged[kind] = (logged_at, since + 1)
             return
-        self._told[kind] = (now, 0)
+        self._logged[kind] = (now, 0)
         self._log.error("store_failed", place=place, times_since=since, exc_info=error)
 
 
 @asynccontextmanager
-async def opened(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[Installation]:
-    """Open the database and bring its schema up to date. Raises StoreUnusable with the reason and the way out."""
-
+async def open_installation(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[Installation]:
+    """Open the database and apply pending migrations. Raises StoreUnusable with the reason and the remedy."""
     engine = engine_of(settings, StoreFailureLog(log, clock))
     await engine.open()
     try:
         await engine.read(lambda tx: copying.require_finished(tx, settings.database_shown))
-        # A command may write beside a running server: the slot keeps their ids apart.
+        # A command may write while a server runs: the random slot keeps their row ids apart.
         row_ids = RowIds(clock, slot=COMMAND_SLOTS[os.urandom(1)[0]])
         store = Store(engine, max_waiting_bytes=settings.max_waiting_bytes, worker_slot=lambda: row_ids.slot)
         cache = ControlPlaneCache(
             store, clock, max_message_bytes=settings.max_message_bytes, quotas=settings.default_quotas
         )
         await cache.open()
-        control = _control(settings, clock, row_ids, (store, cache))
+        control = _control(settings, clock, row_ids, store, cache)
         yield Installation(settings, clock, store, cache, control)
     finally:
         await engine.close()
 
 
 def engine_of(settings: Settings, failures: StoreFailureLog) -> Engine:
-    """The engine that the database's address asks for, not opened yet."""
+    """Return the engine for the database URL, not opened yet."""
     path = settings.database_path
     if path is not None:
         return sqlite.SqliteEngine(path, report=failures.report, siblings=settings.workers > 1)
-    # Imported where it is needed: it would be a tenth of what a command on SQLite imports.
+    # Imported here: it would be a tenth of the imports of a command on SQLite.
     from discue.store.postgres.engine import PostgresEngine  # noqa: PLC0415
 
     return PostgresEngine(settings.database, report=failures.report)
 
 
 async def inspect_database(settings: Settings) -> DatabaseInspection:
-    """Look at the database and change nothing. Raises StoreUnusable with the reason and the way out."""
+    """Inspect the database without changing it. Raises StoreUnusable with the reason and the remedy."""
     path = settings.database_path
     if path is not None:
         return inspect.inspect_database(path, migrations(sqlite.DIALECT))
@@ -101,15 +100,14 @@ async def inspect_database(settings: Settings) -> DatabaseInspection:
 
 
 def egress_policy(settings: Settings) -> EgressPolicy:
-    """Where listeners may be, as the operator decided."""
+    """Return the addresses that requests may be sent to, from the settings."""
     allowed = settings.allow_private_targets
     return EgressPolicy(allow_private=True) if allowed is True else EgressPolicy(allowed_networks=allowed or ())
 
 
 def _control(
-    settings: Settings, clock: Clock, row_ids: RowIds, place: tuple[Store, ControlPlaneCache]
+    settings: Settings, clock: Clock, row_ids: RowIds, store: Store, cache: ControlPlaneCache
 ) -> ControlContext:
-    store, cache = place
     return ControlContext(
         store=store,
         cache=cache,

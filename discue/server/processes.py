@@ -1,6 +1,6 @@
-"""Several workers on one machine: a parent forks them, starts those again that end, and ends all of them together.
+"""Worker processes: a parent forks them, restarts the ones that end, and stops all of them together.
 
-The parent serves nothing. It has no thread, no event loop and no database open: that is what makes it safe to fork.
+The parent serves nothing. It has no thread, no event loop and no open database, which makes it safe to fork.
 """
 
 import asyncio
@@ -29,29 +29,34 @@ _FINE: Final = 0
 _FAILED: Final = 1
 
 
-def all_before(settings: Settings) -> Predecessors:
-    """For whoever begins to serve a database. A file nobody else has (`alone_on`): whoever was there is gone."""
+def all_predecessors(settings: Settings) -> Predecessors:
+    """Return the predecessors of the first worker. The lock on a SQLite file proves that all earlier workers ended."""
     return () if settings.database_path is None else "all"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerPipe:
-    """One worker's. Its `leash` is a descriptor that becomes readable when the parent drains, or is gone."""
+    """A worker's connection to its parent."""
 
     number: int
+    """Number of the worker, from 1."""
     predecessors: Predecessors
+    """Earlier workers that are known to have ended."""
     parent_pipe: int
+    """Descriptor that becomes readable when the parent drains or ends."""
     reports: int
+    """Descriptor for reports to the parent."""
 
     def report_session_id(self, session_id: int) -> None:
-        """To be called before anything is written under it: then it is known who died when this process did."""
-        self._tell(b"%d" % session_id)
+        """Report the session id. Call this before anything is stored under it, so that the parent knows what died."""
+        self._write(b"%d" % session_id)
 
     def report_serving(self) -> None:
-        self._tell(SERVES)
+        """Report that the worker serves requests."""
+        self._write(SERVES)
 
-    def _tell(self, word: bytes) -> None:
-        # Without a parent there is nobody to tell, and the leash has ended.
+    def _write(self, word: bytes) -> None:
+        # A broken pipe means that the parent has ended: `parent_pipe` says so, too.
         with suppress(BrokenPipeError):
             os.write(self.reports, word + b"\n")
 
@@ -62,56 +67,57 @@ _ENDED_AT_ONCE: Final = 1
 _WAKINGS_READ: Final = 4_096
 
 
-def stop_asked(log: Log) -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT from now on. A second one ends the process at once, with exit code 1."""
+def stop_on_signal(log: Log) -> asyncio.Event:
+    """Return an event that the first SIGTERM or SIGINT sets. A second one exits the process with code 1."""
     asked = asyncio.Event()
 
     def receive(name: str) -> None:
         if asked.is_set():
-            log.warning("stopped_at_once", signal=name)
+            log.warning("stopped_immediately", signal=name)
             os._exit(_ENDED_AT_ONCE)
-        log.info("draining", signal=name)
+        log.info("drain_started", signal=name)
         asked.set()
 
     _receive(receive)
     return asked
 
 
-def stop_told(log: Log, parent_pipe: int) -> asyncio.Event:
-    """For one of several workers: set by the end of its leash, or by a signal, however many there are.
+def stop_with_parent(log: Log, parent_pipe: int) -> asyncio.Event:
+    """Return an event that is set when the parent drains or ends, or by a signal. Further signals are ignored.
 
-    A terminal and a service manager signal the workers as well as their parent: it is the parent that counts.
+    Terminals and service managers signal the workers as well as the parent: only the parent decides about a second
+    signal.
     """
-    told = asyncio.Event()
+    stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def stop(reason: str) -> None:
-        if not told.is_set():
-            log.info("draining", reason=reason)
-            told.set()
+        if not stopping.is_set():
+            log.info("drain_started", reason=reason)
+            stopping.set()
             loop.remove_reader(parent_pipe)
 
     loop.add_reader(parent_pipe, stop, "parent")
     _receive(stop)
-    return told
+    return stopping
 
 
 @contextmanager
-def signals_heard(selector: BaseSelector) -> Iterator[list[signal.Signals]]:
-    """For a process without an event loop: which of them came. They wake the selector, and so do ends of children."""
-    heard: list[signal.Signals] = []
+def received_signals(selector: BaseSelector) -> Iterator[list[signal.Signals]]:
+    """Yield the list that received signals are appended to. Signals, also of ended children, wake the selector."""
+    received: list[signal.Signals] = []
     woken, waker = socket.socketpair()
     with woken, waker:
         for end in (woken, waker):
             end.setblocking(False)
         selector.register(woken, EVENT_READ, lambda: woken.recv(_WAKINGS_READ))
         for number in STOPPING:
-            signal.signal(number, lambda number, _: heard.append(signal.Signals(number)))
-        # With the handler that the system has, nothing would be woken.
+            signal.signal(number, lambda number, _: received.append(signal.Signals(number)))
+        # The default handler of SIGCHLD would not write to the wakeup descriptor.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         try:
-            yield heard
+            yield received
         finally:
             signal.set_wakeup_fd(-1)
 
@@ -119,7 +125,7 @@ def signals_heard(selector: BaseSelector) -> Iterator[list[signal.Signals]]:
 def _receive(receive: Callable[[str], None]) -> None:
     for number in STOPPING:
         asyncio.get_running_loop().add_signal_handler(number, receive, number.name)
-    # A parent holds them back from what it forks, until they would be heard.
+    # The parent blocks these signals before it forks, until the worker has its handlers.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
@@ -138,14 +144,15 @@ Serve = Callable[[WorkerPipe], int]
 
 @dataclass(slots=True)
 class _Child:
-    """One worker as its parent sees it. `pid` is 0 while none runs."""
+    """A worker as its parent sees it."""
 
     number: int
     pid: int = 0
+    """0 while the worker does not run."""
     reports: int = -1
     unread: bytes = b""
     session_ids: list[int] = field(default_factory=list)
-    """Of those that ran here since one of them last served: whoever ended without serving buried nobody."""
+    """Session ids of this worker's processes since the last one that served: those may not have been expired yet."""
     started_at: float = 0.0
     due_at: float | None = None
     halted_at: float | None = None
@@ -156,10 +163,10 @@ class _Child:
 
 
 class WorkerProcesses:
-    """The parent of as many workers as the settings say.
+    """The parent of the worker processes.
 
-    The first one starts alone: it finds what is wrong with the database, founds what is missing there, and settles
-    what earlier workers left behind.
+    The first worker starts alone: it reports errors of the database, creates what is missing in it, and takes over
+    from earlier workers.
     """
 
     def __init__(self, serve: Serve, settings: Settings, clock: Clock, log: Log) -> None:
@@ -177,14 +184,14 @@ class WorkerProcesses:
         self._code = _FINE
 
     def run(self) -> int:
-        """Returns when all have ended: 0 if they were asked to, and each did it well."""
+        """Run the workers. Returns when all have ended: 0 if they were asked to stop and each exited with 0."""
         gc.collect()
-        # What is shared with the workers stays shared: no collector of theirs walks it.
+        # Memory that is shared with the workers stays shared: their garbage collectors do not touch frozen objects.
         gc.freeze()
         self._children[0].due_at = self._clock.monotonic()
-        with self._selector, signals_heard(self._selector) as self._signals:
-            while self._goes_on():
-                for key, _ in self._selector.select(self._patience()):
+        with self._selector, received_signals(self._selector) as self._signals:
+            while self._run_due():
+                for key, _ in self._selector.select(self._timeout()):
                     key.data()
         if any(child.has_served for child in self._children):
             self._log.info("workers_stopped", exit_code=self._code)
@@ -194,19 +201,19 @@ class WorkerProcesses:
     def _is_draining(self) -> bool:
         return self._kill_at is not None
 
-    def _goes_on(self) -> bool:
-        """Do what is due. Whether there is anything left to watch."""
-        self._obey_signals()
+    def _run_due(self) -> bool:
+        """Handle everything that is due. Returns whether there is a worker left to watch."""
+        self._handle_signals()
         for child in self._children:
-            self._look_after(child)
-        self._kill_hopeless()
+            self._check(child)
+        self._kill_unresponsive()
         for child in self._children:
             if child.due_at is not None and child.due_at <= self._clock.monotonic() and not self._is_draining:
                 self._start(child)
         return not self._is_draining or any(child.pid for child in self._children)
 
-    def _patience(self) -> float | None:
-        """How long nothing has to be done unless something happens."""
+    def _timeout(self) -> float | None:
+        """Return the seconds until something is due. None: only an event needs handling."""
         instants = [child.halted_at + _HALTED_SECONDS for child in self._children if child.halted_at is not None]
         if self._kill_at is None:
             instants += [child.due_at for child in self._children if child.due_at is not None]
@@ -220,37 +227,39 @@ class WorkerProcesses:
             child.pid, child.reports = self._fork(child)
         except OSError as error:
             self._log.error("worker_not_started", worker=child.number, reason=error.strerror)
-            self._start_again(child)
+            self._restart_later(child)
             return
-        self._selector.register(child.reports, selectors.EVENT_READ, lambda: self._hear(child))
+        self._selector.register(child.reports, selectors.EVENT_READ, lambda: self._read_reports(child))
 
     def _fork(self, child: _Child) -> tuple[int, int]:
-        """The worker's process, and what it reports. In the worker this does not return."""
-        reports, told = os.pipe()
+        """Return the process id and the descriptor of the worker's reports. Does not return in the worker."""
+        reports, reports_end = os.pipe()
         os.set_blocking(reports, False)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        # A signal waits until the worker has said what it means to it.
+        # Signals are blocked until the worker has its own handlers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         try:
             pid = os.fork()
             if pid == 0:
-                self._be_child(WorkerPipe(child.number, self._predecessors(child), self._parent_pipe, told), reports)
+                self._run_child(
+                    WorkerPipe(child.number, self._predecessors(child), self._parent_pipe, reports_end), reports
+                )
         except OSError:
             os.close(reports)
             raise
         finally:
-            os.close(told)
+            os.close(reports_end)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid, reports
 
     def _predecessors(self, child: _Child) -> Predecessors:
         if child is self._children[0] and not child.has_served:
-            return all_before(self._settings)
+            return all_predecessors(self._settings)
         return tuple(child.session_ids)
 
-    def _be_child(self, place: WorkerPipe, reports: int) -> NoReturn:
-        """The rest of a worker's life. Its end unwinds nothing of the parent's."""
+    def _run_child(self, pipe: WorkerPipe, reports: int) -> NoReturn:
+        """Serve, and exit the process without unwinding the stack of the parent."""
         code = _FAILED
         try:
             signal.set_wakeup_fd(-1)
@@ -262,22 +271,22 @@ class WorkerProcesses:
                 *(child.reports for child in self._children if child.pid),
             ):
                 os.close(descriptor)
-            code = self._serve(place)
+            code = self._serve(pipe)
             sys.stdout.flush()
-        except BaseException:  # noqa: BLE001 - nothing of it may reach the parent's code
+        except BaseException:  # noqa: BLE001 - no exception may reach the parent's code
             traceback.print_exc()
         finally:
             os._exit(code)
 
-    def _hear(self, child: _Child) -> bool:
-        """Take in what a worker told. Whether there may be more."""
+    def _read_reports(self, child: _Child) -> bool:
+        """Read reports of a worker. Returns whether there may be more."""
         try:
-            told = os.read(child.reports, _READ_BYTES)
+            chunk = os.read(child.reports, _READ_BYTES)
         except BlockingIOError:
             return False
-        if not told:
+        if not chunk:
             return False
-        *words, child.unread = (child.unread + told).split(b"\n")
+        *words, child.unread = (child.unread + chunk).split(b"\n")
         for word in words:
             if word == SERVES:
                 self._note_serving(child)
@@ -296,8 +305,8 @@ class WorkerProcesses:
             self._has_started = True
             self._log.info("workers_started", count=len(self._children), pid=os.getpid())
 
-    def _look_after(self, child: _Child) -> None:
-        """Take notice of what the system says of a worker: that it was halted, goes on, or ended."""
+    def _check(self, child: _Child) -> None:
+        """Note that a worker was halted, was continued or ended."""
         while child.pid:
             pid, status = os.waitpid(child.pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
             if not pid:
@@ -308,22 +317,22 @@ class WorkerProcesses:
                 self._note_end(child, os.waitstatus_to_exitcode(status))
 
     def _note_end(self, child: _Child, code: int) -> None:
-        while self._hear(child):
+        while self._read_reports(child):
             pass
         self._selector.unregister(child.reports)
         os.close(child.reports)
         is_first = child is self._children[0] and not child.has_served
-        # Of the first one's end people are told by itself, and by the exit code of the command.
+        # The first worker prints the reason of its failure itself, and its exit code becomes that of the command.
         if not (is_first and code > 0) and not (self._is_draining and code == 0):
-            self._log.warning("worker_ended", worker=child.number, pid=child.pid, **_end(code))
+            self._log.warning("worker_ended", worker=child.number, pid=child.pid, **_exit_fields(code))
         child.pid, child.reports, child.unread, child.halted_at = 0, -1, b"", None
         if self._is_draining:
             self._fail(code)
         else:
-            self._start_again(child, code)
+            self._restart_later(child, code)
 
-    def _start_again(self, child: _Child, code: int = _FAILED) -> None:
-        """After a pause; unless none has served here yet, and it does not look as if one ever could."""
+    def _restart_later(self, child: _Child, code: int = _FAILED) -> None:
+        """Schedule a restart, or give up and drain if the worker has never served and keeps failing."""
         if not child.serves:
             child.failed_starts += 1
         if not child.has_served and (child is self._children[0] or child.failed_starts == _STARTS_TRIED):
@@ -337,21 +346,21 @@ class WorkerProcesses:
         child.due_at = now + child.pause
 
     def _fail(self, code: int) -> None:
-        """The command ends with the first failure."""
+        """Set the exit code of the command, which is that of the first failure."""
         self._code = self._code or (_FAILED if code < 0 else code)
 
     def _drain(self) -> None:
         os.close(self._parent_pipe_held)
         self._kill_at = self._clock.monotonic() + self._settings.drain_timeout_seconds + _DRAIN_MARGIN_SECONDS
 
-    def _kill_hopeless(self) -> None:
-        """A halted worker may hold up the writers of all others: it has to go on soon, or to end."""
+    def _kill_unresponsive(self) -> None:
+        """Kill workers that stay halted, as they may block the writes of others, and workers that do not drain."""
         now = self._clock.monotonic()
         for child in self._children:
             if child.halted_at is not None and child.halted_at + _HALTED_SECONDS <= now:
                 self._kill(child, "halted")
         if self._kill_at is not None and self._kill_at <= now:
-            self._kill_all("does not end")
+            self._kill_all("drain timeout")
 
     def _kill_all(self, reason: str) -> None:
         self._kill_at = math.inf
@@ -364,22 +373,22 @@ class WorkerProcesses:
         child.halted_at = None
         os.kill(child.pid, signal.SIGKILL)
 
-    def _obey_signals(self) -> None:
-        """The first asks for a drain, the second ends all workers at once."""
+    def _handle_signals(self) -> None:
+        """Start a drain on the first signal, and kill all workers on the second."""
         while self._signals:
             name = self._signals.pop(0).name
             if self._is_asked:
-                self._log.warning("stopped_at_once", signal=name)
-                self._kill_all("asked twice")
+                self._log.warning("stopped_immediately", signal=name)
+                self._kill_all("second signal")
                 continue
-            self._log.info("draining", signal=name)
+            self._log.info("drain_started", signal=name)
             self._is_asked = True
             if not self._is_draining:
                 self._drain()
 
 
-def _end(code: int) -> dict[str, object]:
-    """How a process ended, as a log says it."""
+def _exit_fields(code: int) -> dict[str, object]:
+    """Return the log fields for the end of a process."""
     if code >= 0:
         return {"exit_code": code}
     known = -code in set(signal.Signals)

@@ -1,4 +1,4 @@
-"""One process of the service: builds everything from the settings, starts it, drains it, stops it."""
+"""A worker: one process of the service. Builds its parts from the settings, and starts, drains and stops them."""
 
 import asyncio
 import fcntl
@@ -47,21 +47,21 @@ from discue.server.http import Address, HttpServer
 from discue.server.installation import Installation, egress_policy
 from discue.store.engine import Appended, Notification, QueueKey
 
-_TRY_AGAIN_SECONDS = 0.5
+_RETRY_SECONDS = 0.5
 _RETENTION_SECONDS = 60.0
-_KEY_USE_SECONDS = 10.0
+_KEY_USAGE_SECONDS = 10.0
 _VERIFICATION_SECONDS = 5.0
 _SWITCH_INTERVAL_SECONDS = 0.0005
 _YOUNGEST_GENERATION = 20_000
 _STOP_GRACE_SECONDS = 5.0
-_SAYING_SECONDS = 1.0
+_ANNOUNCE_TIMEOUT_SECONDS = 1.0
 
 
 class Worker:
-    """The API and the lanes of one process, on one installation. `routes` are served beside the product's own.
+    """The API and the lanes of one process, on one installation.
 
-    `predecessors` are earlier workers that whoever starts this one knows to have ended: what they owned is taken
-    over at once. Of others that is known only when their leases are over.
+    `routes` are served in addition to the API. `predecessors` are earlier workers that are known to have ended: this
+    worker takes over their cursors at once, and those of other workers when their leases expire.
     """
 
     def __init__(
@@ -121,16 +121,16 @@ class Worker:
         self._watch = Poller(store, watched, clock, log)
         self._supervisor = Supervisor(log)
         self._verifier = DomainVerifier(installation.control, fetcher, is_leader=lambda: self._ownership.is_leader)
-        # Where nothing but lanes run, the service still says who and how it is.
+        # A worker that only delivers still serves the version and the health endpoints.
         served_routes = service.ROUTES if settings.role == "dispatch" else (*ROUTES, *routes)
         self._endpoint_tester = _endpoint_tester(settings, clock, self._tokens)
         services = _services(installation, self.readiness, log, (self._verifier, self._endpoint_tester, self.pulls))
         self.application: Application = App(services, routes=served_routes)
 
     async def start(self) -> None:
-        """Bring the lanes up, then the background work. Until then the application answers 503."""
+        """Join the other workers and start the lanes and the background jobs. Until then requests get 503."""
         installation = self._installation
-        self.lease.on_expired, self.lease.on_held = self._start_afresh, self.dispatcher.on_lease_renewed
+        self.lease.on_expired, self.lease.on_held = self._rejoin, self.dispatcher.on_lease_renewed
         await self.lease.join()
         renewal_seconds = self.lease.renewal_seconds
         self._supervisor.every(renewal_seconds, "lease", self._renew, max_pause=renewal_seconds)
@@ -141,38 +141,38 @@ class Worker:
             installation.store.on_append = self._appended
         self._watch.begin()
         await self._ownership.begin(self._predecessors)
-        self._keep_going()
-        self._log.info("joined", session_id=self.lease.session_id, slot=self.lease.slot)
+        self._start_jobs()
+        self._log.info("worker_joined", session_id=self.lease.session_id, slot=self.lease.slot)
         self.readiness.phase = "serving"
-        # What stands now stays for as long as the process: the collector need not look at it again.
+        # These objects live as long as the process: keep the garbage collector from traversing them.
         gc.collect()
         gc.freeze()
 
     def begin_drain(self) -> None:
-        """Take no more requests and make no more deliveries; what is under way goes on."""
+        """Reject new requests and start no more deliveries. Requests in flight go on."""
         self.readiness.phase = "draining"
         self._ownership.begin_leaving()
         self.dispatcher.begin_draining()
         self.pulls.close()
 
     async def drain(self) -> None:
-        """Finish what is under way, leave the rest to others, or to the next start."""
+        """Wait for requests in flight, release everything else to other workers, and leave."""
         await self.hand_over()
         await self.leave()
 
     async def hand_over(self) -> None:
-        """Give up every lane at once; returns when what these had under way has ended, or its time is up."""
+        """Release all lanes, and wait for their requests in flight until the drain timeout."""
         self.begin_drain()
         try:
-            async with asyncio.timeout(_SAYING_SECONDS):
+            async with asyncio.timeout(_ANNOUNCE_TIMEOUT_SECONDS):
                 await self.lease.begin_leaving()
             self._installation.store.engine.notify(Notification(cursors=True))
         except (Unavailable, TimeoutError) as error:
-            self._log.warning("leaving_unannounced", reason=str(error))
+            self._log.warning("leave_not_announced", reason=str(error))
         await self.dispatcher.drain(self._installation.settings.drain_timeout_seconds)
 
     async def leave(self) -> None:
-        """End everything that still runs. Nothing may be asked of this worker any more."""
+        """Stop all background jobs and connections. The worker cannot be used afterwards."""
         await self._supervisor.stop()
         await self._authorizer.close(0)
         await self._endpoint_tester.close()
@@ -182,21 +182,23 @@ class Worker:
             while await self._installation.cache.flush_usage():
                 pass
         except Unavailable as error:
-            # When keys were last used is all that is lost: no reason to say that draining failed.
-            self._log.warning("key_use_lost", reason=error.detail)
+            # Only the times of last use are lost: the drain has not failed.
+            self._log.warning("key_usage_not_saved", reason=error.detail)
         try:
             await self.lease.leave()
             self._installation.store.engine.notify(Notification(cursors=True))
         except Unavailable as error:
-            # The others take over when the lease is over.
-            self._log.warning("lease_left", reason=error.detail)
+            # Other workers take over when the lease expires.
+            self._log.warning("lease_not_released", reason=error.detail)
 
     async def _renew(self) -> None:
         if not await self.lease.renew():
             self._watch.look_soon()
 
-    def _start_afresh(self) -> None:
-        self._log.warning("declared_dead", session_id=self.lease.session_id)
+    def _rejoin(self) -> None:
+        self._log.warning(
+            "worker_expired", session_id=self.lease.session_id, detail="Another worker took over; starting again."
+        )
         self.dispatcher.drop_all()
 
     def _appended(self, appended: Appended) -> None:
@@ -212,11 +214,11 @@ class Worker:
     def _look_soon(self) -> None:
         self._watch.look_soon()
 
-    def _keep_going(self) -> None:
+    def _start_jobs(self) -> None:
         every, retention = self._supervisor.every, self._retention
         every(0, "watch", self._watch.round)
-        every(_TRY_AGAIN_SECONDS, "try_again", self._installation.store.probe_writes, max_pause=2.0)
-        every(_KEY_USE_SECONDS, "key_use", retention.flush_key_usage)
+        every(_RETRY_SECONDS, "try_again", self._installation.store.probe_writes, max_pause=2.0)
+        every(_KEY_USAGE_SECONDS, "key_use", retention.flush_key_usage)
         if self._installation.settings.role != "api":
             every(0, "scheduled", self._scheduler.round)
             every(0, "purge", retention.purge_on_request)
@@ -236,11 +238,11 @@ class Worker:
 
 @asynccontextmanager
 async def served(worker: Worker, address: Address, *, max_connections: int) -> AsyncIterator[HttpServer]:
-    """The worker's API at an address. Leaving stops accepting, and meanwhile hands over what the worker delivers."""
+    """Serve the worker's API at an address. At the end, stop accepting, and meanwhile hand over the deliveries."""
     server = HttpServer(worker.application, address, max_connections=max_connections)
     try:
-        # First, and answering 503: an address that cannot be had must leave the cursors to whoever has them,
-        # and a listener served from here must be there when the lanes begin.
+        # The server starts first and answers 503: if the address is in use, the cursors must stay with their owners,
+        # and a listener that this process serves must be reachable when the lanes start.
         await server.start()
         await worker.start()
         yield server
@@ -256,7 +258,7 @@ async def served(worker: Worker, address: Address, *, max_connections: int) -> A
 
 @contextmanager
 def alone_on(database: Path | None) -> Iterator[None]:
-    """Hold a database that is a file for this process. Raises StoreUnusable while another one serves it."""
+    """Lock a SQLite database for this process. Raises StoreUnusable if another process serves it."""
     if database is None:
         yield
         return
@@ -276,14 +278,14 @@ def _lock(descriptor: int, database: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise StoreUnusable(f"Another process serves {database}. Stop it, or name another database.") from error
+        raise StoreUnusable(f"Another process serves {database}. Stop it, or use another database.") from error
 
 
 def prepare_process() -> None:
-    """Settings of the interpreter and of the system that a busy worker needs. To be called once, before its loop.
+    """Tune the interpreter and the limit of open files for a busy worker. Call this once, before the event loop.
 
-    The writer's thread takes the interpreter's lock from a busy loop dozens of times a commit; at the
-    default switch interval each may take 5 ms. One open file per connection, however many are allowed.
+    The writer thread acquires the GIL from a busy event loop dozens of times per commit, each of which can take 5 ms
+    at the default switch interval. Each connection is an open file, so the limit is raised to the maximum.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
     gc.set_threshold(_YOUNGEST_GENERATION, 20, 50)
@@ -332,10 +334,9 @@ def _dispatch_limits(settings: Settings) -> DispatchLimits:
 
 
 def _services(
-    installation: Installation, readiness: Readiness, log: Log, asking: tuple[DomainChecker, EndpointTester, Puller]
+    installation: Installation, readiness: Readiness, log: Log, parts: tuple[DomainChecker, EndpointTester, Puller]
 ) -> Services:
-    """`asking` is what asks others, or the store again and again, for somebody who waits for the answer."""
-    checks, samples, puller = asking
+    checks, samples, puller = parts
     control = installation.control
     store, clock = installation.store, installation.clock
     quotas = QuotaGate(store, clock)

@@ -39,7 +39,7 @@ from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens
 from discue.sending.fetch import Fetcher
 from discue.sending.test_sender import EndpointTester
 from discue.server.http import Address, HttpServer
-from discue.server.installation import Installation, opened
+from discue.server.installation import Installation, open_installation
 from discue.store.engine import Transaction
 from tests.api.described import DescribedTransport
 from tests.support.authority import trusting_context
@@ -170,7 +170,7 @@ class _Thread:
     async def _serve(self) -> None:
         log, clock = Memory(), SystemClock()
         settings = Settings(port=0, **self._settings)
-        async with opened(settings, clock, log) as installation:
+        async with open_installation(settings, clock, log) as installation:
             _, key = await ensure_operator(installation.control, OPERATOR, None)
             readiness = Readiness(installation.store)
             readiness.phase = "serving"

@@ -188,7 +188,7 @@ async def test_a_worker_that_starts_knows_the_locks_that_hold(cast: Cast, here: 
 
 async def test_a_worker_that_starts_over_knows_them_too(cast: Cast, here: Worker, there: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
-    await there.cache.start_over()
+    await there.cache.reset()
     assert await there.asked(cast.alice.key) is LockedOut
 
 

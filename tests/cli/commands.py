@@ -145,7 +145,7 @@ class Running:
     @property
     def url(self) -> str:
         """Where it serves, once it does."""
-        return self.log.wait_for(r" serving .*\burl=(\S+)")[1]
+        return self.log.wait_for(r" server_started .*\burl=(\S+)")[1]
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

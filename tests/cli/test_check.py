@@ -28,7 +28,7 @@ def test_all_is_well_before_the_first_start_and_nothing_is_made(tmp_path: Path) 
     result = run(tmp_path, "check")
 
     assert (result.returncode, result.stderr) == (0, "")
-    assert "database: sqlite:///discue.db will be made" in result.stdout
+    assert "database: the next start creates sqlite:///discue.db" in result.stdout
     assert result.stdout.endswith("No problems.\n")
     assert list(tmp_path.iterdir()) == []
 
@@ -39,7 +39,7 @@ def test_all_is_well_beside_a_server(tmp_path: Path) -> None:
         result = run(tmp_path, "check")
 
     assert result.returncode == 0
-    assert f"its schema has version {newest()}" in result.stdout
+    assert f"schema version {newest()}" in result.stdout
 
 
 def test_every_problem_is_listed(tmp_path: Path) -> None:
@@ -122,5 +122,5 @@ def test_a_disk_that_is_almost_full_is_found(
     result = run(tmp_path, "check")
 
     (line,) = [line for line in result.stdout.splitlines() if "disk: " in line]
-    assert line == f"{word:8}disk: {free >> 20} MiB are free for the database"
+    assert line == f"{word:8}disk: {free >> 20} MiB free for the database"
     assert result.returncode == (word == "PROBLEM")

@@ -70,12 +70,12 @@ def test_all_is_well_before_the_first_start_and_nothing_is_made(tmp_path: Path, 
 
     assert (first.returncode, first.stderr) == (0, "")
     assert f"database: {address} is served by PostgreSQL {durable_cluster.programs.major}." in first.stdout
-    assert "its schema has version 0, and the next start applies 0001_foundation, 0002_workers" in first.stdout
-    assert "connections: the server has room for " in first.stdout
-    assert "clock: that of the database agrees with this machine's" in first.stdout
+    assert "schema version 0; pending migrations: 0001_foundation, 0002_workers" in first.stdout
+    assert "ok      connections: " in first.stdout
+    assert "clock: the clock of the database agrees with this machine" in first.stdout
     assert "disk" not in first.stdout
     assert first.stdout.endswith("No problems.\n")
-    assert "its schema has version 0" in again.stdout
+    assert "schema version 0" in again.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -85,7 +85,7 @@ def test_all_is_well_beside_a_server(tmp_path: Path, durable_cluster: Cluster) -
         result = check(tmp_path, address)
 
     assert problems(result) == []
-    assert f"its schema has version {newest()}\n" in result.stdout
+    assert f"schema version {newest()}\n" in result.stdout
 
 
 def test_a_server_that_does_not_keep_what_it_confirmed_is_found(tmp_path: Path, address: str) -> None:
@@ -125,7 +125,7 @@ def test_a_standby_is_found(tmp_path: Path, postgres_cluster: Cluster, address: 
         standby.caught_up()
         found = beside_durability(check(tmp_path, standby.dsn(address.rpartition("/")[2])))
 
-    assert found == [f"database: the server is a standby and takes no writes; {NAME_ANOTHER}"]
+    assert found == [f"database: the server is a standby and rejects writes; {NAME_ANOTHER}"]
 
 
 def test_a_user_whose_transactions_are_read_only_is_found(
@@ -135,7 +135,9 @@ def test_a_user_whose_transactions_are_read_only_is_found(
     postgres_cluster.run_sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     (problem,) = beside_durability(check(tmp_path, address))
 
-    assert problem.startswith("database: transactions of discue are read-only; turn default_transaction_read_only off")
+    assert problem.startswith(
+        "database: transactions of discue are read-only; set default_transaction_read_only to off"
+    )
 
 
 @pytest.fixture
@@ -154,8 +156,8 @@ def test_a_user_who_may_not_make_tables_is_found_if_some_are_to_be_made(
         (problem,) = beside_durability(check(tmp_path, address.replace("discue@", f"{narrow}@")))
 
     assert problem == (
-        "database: narrow may not create the tables that the next start needs: GRANT CREATE ON SCHEMA public TO "
-        "narrow, or run discue migrate as a user who may"
+        "database: narrow cannot create the tables that the next start needs: GRANT CREATE ON SCHEMA public TO "
+        "narrow, or run discue migrate as a user who can"
     )
 
 
@@ -171,7 +173,7 @@ def test_a_user_who_may_not_work_on_the_tables_is_found(
     found = beside_durability(check(tmp_path, as_narrow))
     postgres_cluster.run_sql(f"DROP OWNED BY {narrow}", name)
 
-    assert "narrow may not work on " in problem
+    assert "narrow lacks privileges on " in problem
     assert (
         ", such as allowance: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO narrow" in problem
     )
@@ -188,8 +190,8 @@ def test_a_search_path_that_leads_nowhere_is_found(tmp_path: Path, postgres_clus
 def test_a_server_with_too_little_room_is_found(tmp_path: Path, address: str) -> None:
     (problem,) = beside_durability(check(tmp_path, address, "--workers=64"))
 
-    assert problem.startswith("connections: the server has room for ")
-    assert problem.endswith("raise max_connections, or have fewer workers")
+    assert problem.startswith("connections: ")
+    assert problem.endswith("raise max_connections, or lower workers")
 
 
 def test_an_encoding_that_cannot_keep_every_text_is_found(tmp_path: Path, postgres_cluster: Cluster) -> None:

@@ -169,7 +169,7 @@ def test_a_copy_says_what_it_copied_and_works_as_the_old_one_did(tmp_path: Path,
     result = copy(tmp_path, databases)
 
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(f"{databases[0]} was copied to {databases[1]}, and both have the same rows:\n")
+    assert result.stdout.startswith(f"{databases[0]} was copied to {databases[1]}. Both contain the same rows:\n")
     assert [line.split()[0] for line in result.stdout.splitlines()[1:-1]] == [table.name for table in TABLES]
     assert f"  log {MESSAGES - 1:>24}, " in result.stdout
     with serving(tmp_path, "--database", databases[1]) as server:
@@ -228,7 +228,7 @@ def test_an_interrupted_copy_is_not_served_and_goes_on(tmp_path: Path, databases
 
     assert code == (1 if ended == "asked to stop" else -signal.SIGKILL)
     if ended == "asked to stop":
-        assert "Stopped. What was copied is kept: the same command goes on from there." in copying.log.text
+        assert "Stopped. The rows copied so far are kept: run the same command again to continue." in copying.log.text
     for command in ("init", "serve", "migrate"):
         refused = run(tmp_path, command, "--database", databases[1])
         assert refused.returncode == 1
@@ -236,8 +236,8 @@ def test_an_interrupted_copy_is_not_served_and_goes_on(tmp_path: Path, databases
         assert "is not finished" in refused.stderr
     again = copy(tmp_path, databases)
     assert again.returncode == 0, again.stderr
-    assert "An earlier copy goes on, after " in again.stdout
-    assert "both have the same rows" in again.stdout
+    assert "Continuing an earlier copy after " in again.stdout
+    assert "Both contain the same rows" in again.stdout
     assert run(tmp_path, "init", "--database", databases[1]).returncode == 0
 
 
@@ -265,7 +265,7 @@ def test_a_database_that_takes_no_writes_ends_the_copy_which_goes_on_later(tmp_p
 
     assert code == 1
     assert "cannot be written at the moment" in copying.log.text
-    assert "the same command goes on from there" in copying.log.text
+    assert "run the same command again to continue" in copying.log.text
     assert copy(tmp_path, databases).returncode == 0
 
 
@@ -303,7 +303,7 @@ def test_nothing_is_made_when_there_is_nothing_to_copy(tmp_path: Path) -> None:
     result = copy(tmp_path, ("sqlite:///old.db", "sqlite:///new.db"))
 
     assert result.returncode == 1
-    assert "sqlite:///old.db holds nothing to copy" in result.stderr
+    assert "sqlite:///old.db contains no discue database" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -313,11 +313,12 @@ def test_one_file_by_two_names_is_refused(tmp_path: Path) -> None:
     result = copy(tmp_path, ("sqlite:///discue.db", "sqlite:///link.db"))
 
     assert result.returncode == 1
-    assert "sqlite:///discue.db and sqlite:///link.db are one file." in result.stderr
+    assert "sqlite:///discue.db and sqlite:///link.db are the same file." in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("version", "told"), [(1, "Run `discue migrate --database sqlite:///discue.db` first"), (900, "a newer discue")]
+    ("version", "told"),
+    [(1, "Run `discue migrate --database sqlite:///discue.db` first"), (900, "a newer version of discue")],
 )
 def test_another_schema_version_is_refused_and_left_as_it_is(tmp_path: Path, version: int, told: str) -> None:
     run(tmp_path, "init")

@@ -132,7 +132,7 @@ def test_a_taken_port_makes_way_for_the_next_free_one_and_it_says_so(tmp_path: P
         taken = other.getsockname()[1]
         with running(tmp_path, "dev", "--port", str(taken)) as server:
             server.out.wait_for('"orders"')
-            taken_port, port = map(int, server.out.wait_for(r"Port (\d+) is taken; this is port (\d+)\.").groups())
+            taken_port, port = map(int, server.out.wait_for(r"Port (\d+) is in use; using port (\d+)\.").groups())
             bash(commands_of(server.out.text)[0])
             server.out.wait_for("signature verified ✓")
 
@@ -159,7 +159,7 @@ def test_tls_is_refused(tmp_path: Path) -> None:
     result = run(tmp_path, "dev", DISCUE_TLS_SELF_SIGNED="true")
 
     assert result.returncode == 1
-    assert "cleartext" in result.stderr
+    assert "does not support TLS" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -197,11 +197,11 @@ def test_the_inbox_says_when_a_signature_does_not_fit(tmp_path: Path) -> None:
         headers = [f"-H '{name}: {value}'" for name, value in genuine["headers"].items() if "length" not in name]
         bash(f'curl -sS {" ".join(headers)} -d \'{{"hello": "mars!"}}\' {url}/inbox')
         bash(f"curl -sS -d 'no delivery' {url}/inbox")
-        server.out.wait_for("not from a listener of this service")
+        server.out.wait_for("not sent by a listener of this server")
         received = request("GET", f"{url}/inbox", key).json()["received"]
 
     assert [entry["signature"] for entry in received] == [
-        "not from a listener of this service",
+        "not sent by a listener of this server",
         "No signature matches.",
         "verified",
     ]
@@ -243,7 +243,7 @@ def test_a_receipt_is_wrapped_and_cut() -> None:
 
     assert max(map(len, lines)) <= 80
     assert len(lines) < 40
-    assert "… 5000 bytes in all" in lines[-1]
+    assert "… 5000 bytes in total" in lines[-1]
 
 
 def test_a_receipt_cannot_move_the_cursor_of_a_terminal() -> None:

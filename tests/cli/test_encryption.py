@@ -77,16 +77,16 @@ def test_a_database_file_has_a_key_beside_it_from_its_first_start(tmp_path: Path
         receipts.wait_for(1)
         assert server.stop() == 0
 
-    assert findings(before) == "ok: a key for signing secrets will be made in discue.db.key"
+    assert findings(before) == "ok: the next start creates a key for signing secrets in discue.db.key"
     path = tmp_path / "discue.db.key"
     assert path.stat().st_mode & 0o777 == 0o600
-    assert "encryption_key_made file=discue.db.key" in server.log.text
+    assert "encryption_key_created file=discue.db.key" in server.log.text
     verify(receipts, secret)
     stored = (tmp_path / "discue.db").read_bytes()
     assert (secret.encode() in stored, signatures.decode_secret(secret) in stored) == (False, False)
     (key,) = key_file.read_keys(path)
     assert state(f"sqlite:///{tmp_path}/discue.db")[0] == Encryption(key_id_of(key))
-    assert findings(run(tmp_path, "check")) == f"ok: signing secrets are encrypted under the key {key_id_of(key)}"
+    assert findings(run(tmp_path, "check")) == f"ok: signing secrets are encrypted with the key {key_id_of(key)}"
     for line in (text(key), key.hex()):
         assert line not in server.log.text + server.out.text
 
@@ -153,7 +153,7 @@ def test_a_key_file_that_others_can_read_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "discue.db.key").chmod(0o644)
     checked = run(tmp_path, "check")
     assert checked.returncode == 1
-    assert "others can read discue.db.key; chmod 600 discue.db.key" in checked.stdout
+    assert "other users can read discue.db.key; run chmod 600 discue.db.key" in checked.stdout
 
 
 def test_a_key_file_that_is_none_is_told_with_its_line(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_key_is_rotated_by_one_command_beside_a_running_server(tmp_path: Path,
         rotated = run(tmp_path, "rotate-key", "--new-key")
         assert rotated.returncode == 0, rotated.stderr
         new, old = key_file.read_keys(tmp_path / "discue.db.key")
-        assert f"All signing secrets are encrypted under the key {key_id_of(new)}" in rotated.stdout
+        assert f"All signing secrets are encrypted with the key {key_id_of(new)}" in rotated.stdout
         after = client.listen(receipts.url)
         client.publish()
         receipts.wait_for(2)
@@ -231,7 +231,9 @@ def test_given_keys_are_rotated_while_a_server_knows_both(
         with serving(tmp_path, "--allow-private-targets", **both) as server:
             client.url = server.url
             second = client.listen(receipts.url)
-            assert findings(run(tmp_path, "check", **both)).startswith("PROBLEM: not everything is encrypted")
+            assert findings(run(tmp_path, "check", **both)).startswith(
+                "PROBLEM: some secrets are not encrypted with the first key"
+            )
             rotated = run(tmp_path, "rotate-key", **both)
             assert rotated.returncode == 0, rotated.stderr
             third = client.listen(receipts.url)
@@ -244,7 +246,7 @@ def test_given_keys_are_rotated_while_a_server_knows_both(
         assert stands == Encryption(key_id_of(NEW))
         assert {key_id_in(row.stored) for row in rows} == {key_id_of(NEW)}
         again = run(tmp_path, "rotate-key", **{**both, "DISCUE_ENCRYPTION_KEY": text(NEW)})
-        assert "those of 0 listeners were moved" in again.stdout
+        assert "Listeners moved: 0" in again.stdout
         assert text(NEW) not in rotated.stdout + rotated.stderr + server.log.text
 
 
@@ -257,12 +259,12 @@ def test_a_server_without_a_key_stores_in_the_clear_and_says_so(
             client = Client(server)
             secret = client.listen(receipts.url)
             assert server.stop() == 0
-        assert "warning not_encrypted" in server.log.text
+        assert "warning secrets_not_encrypted" in server.log.text
         assert "openssl rand -base64 32" in findings(run(tmp_path, "check", **plain))
         keyed = {**plain, "DISCUE_ENCRYPTION_KEY": text(NEW)}
         with serving(tmp_path, "--allow-private-targets", **keyed) as server:
             assert server.url
-            server.log.wait_for("encryption_unfinished")
+            server.log.wait_for("key_rotation_incomplete")
             assert run(tmp_path, "rotate-key", **keyed).returncode == 0
             client.url = server.url
             client.publish()
@@ -286,7 +288,7 @@ def test_a_developers_server_keeps_a_key_in_its_folder(tmp_path: Path, request: 
 
 def test_rotating_needs_a_key(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     with new_database(request, "postgres", tmp_path) as database:
-        for arguments, way_out in (((), "No encryption key is given"), (("--new-key",), "There is no key file")):
+        for arguments, way_out in (((), "No encryption key is configured"), (("--new-key",), "There is no key file")):
             result = run(tmp_path, "rotate-key", "--database", database, *arguments)
             assert result.returncode == 1
             assert way_out in result.stderr
@@ -306,8 +308,8 @@ def test_a_copy_carries_what_is_encrypted_and_its_keys(
         copied = run(tmp_path, "copy", "--from", f"sqlite:///{tmp_path}/discue.db", "--to", database)
         assert copied.returncode == 0, copied.stderr
         keys = {} if target_name == "sqlite" else {"DISCUE_ENCRYPTION_KEY_FILE": str(tmp_path / "discue.db.key")}
-        assert ("were copied, too" in copied.stdout) == (target_name == "sqlite")
-        assert ("name the file by encryption_key_file" in copied.stdout) == bool(keys)
+        assert ("were copied to" in copied.stdout) == (target_name == "sqlite")
+        assert ("set encryption_key_file to that file" in copied.stdout) == bool(keys)
         with serving(tmp_path, "--allow-private-targets", "--database", database, **keys) as server:
             client.url = server.url
             client.publish()

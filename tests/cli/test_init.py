@@ -15,7 +15,7 @@ def test_it_makes_the_organization_and_prints_a_key_that_opens_everything(tmp_pa
     made = json.loads(result.stdout)
 
     assert result.returncode == 0
-    assert re.search(r"encryption_key_made file=discue.db.key|warning not_encrypted", result.stderr)
+    assert re.search(r"encryption_key_created file=discue.db.key|warning secrets_not_encrypted", result.stderr)
     assert len(result.stderr.splitlines()) == 1
     assert made["organization"]["alias"] == "com.example.dev"
     with serving(tmp_path) as server:

@@ -75,7 +75,7 @@ def test_scopes_are_read_as_they_are_written(tmp_path: Path) -> None:
         (["--scope=queues:own"], "must be read or write"),
         (["--scope=messages:write:nothing"], "is not an id"),
         (["--scope=queues", "--all"], "not allowed with"),
-        (["--expires-in=0"], "is not a number of days"),
+        (["--expires-in=0"], "is not a whole number of days"),
     ],
 )
 def test_wrong_scopes_and_times_are_wrong_usage(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -90,7 +90,7 @@ def test_scopes_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     result = run(tmp_path, "keys", "create", "--scope=queues:read", "--scope=queues:write")
 
     assert result.returncode == 1
-    assert "contradict" in result.stderr
+    assert "conflict" in result.stderr
 
 
 def test_a_list_shows_no_secret_and_what_a_person_looks_for(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_list_shows_no_secret_and_what_a_person_looks_for(tmp_path: Path) -> N
     assert str(made["key"]) not in text
     assert f"{made['id']}  billing" in text
     assert "queues:read" in text
-    assert "every scope, the protected ones too" in text
+    assert "every scope, including protected ones" in text
     lifetime = int(str(made["expires_at"])) - int(str(made["created_at"]))
     assert 86_400_000 - 1_000 * PATIENCE_SECONDS < lifetime <= 86_400_000
 
@@ -161,9 +161,9 @@ def test_what_is_not_there_is_named(tmp_path: Path, verb: str) -> None:
     elsewhere = run(tmp_path, "keys", verb, "0" * 21, "--organization", "com.example.none")
 
     assert [result.returncode for result in (before, unknown, elsewhere)] == [1, 1, 1]
-    assert "no organization yet" in before.stderr
+    assert "The database has no organization" in before.stderr
     assert "has no key with the id 000000000000000000000" in unknown.stderr
-    assert "There is no organization com.example.none." in elsewhere.stderr
+    assert "Organization com.example.none not found." in elsewhere.stderr
 
 
 def test_a_taken_name_is_refused(tmp_path: Path) -> None:

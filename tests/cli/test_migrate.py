@@ -34,7 +34,7 @@ def test_what_is_applied_is_named_once(tmp_path: Path) -> None:
 
     assert "0001_foundation was applied." in first.stdout
     assert first.returncode == again.returncode == 0
-    assert again.stdout.endswith("Nothing is to be applied.\n")
+    assert again.stdout.endswith("No migrations are pending.\n")
     assert first.stdout.splitlines()[-1] == again.stdout.splitlines()[0]
 
 

@@ -91,11 +91,11 @@ def test_a_running_server_locks_a_suspended_organization_and_lets_it_in_again(tm
         key = str(created(tmp_path, f"--organization={TENANT}")["key"])
         messages = f"{server.url}/queues/{with_listener(server.url, key, listener_url)}/messages"
 
-        assert run(tmp_path, "organizations", "suspend", TENANT).stdout == f"The organization {TENANT} is suspended.\n"
+        assert run(tmp_path, "organizations", "suspend", TENANT).stdout == f"Organization {TENANT} is suspended.\n"
         assert until_status(server, key, 423) < SOON_SECONDS
         assert request("POST", messages, key, {"data": "refused"}).status_code == 423
         assert request("GET", f"{server.url}/queues", first).status_code == 200
-        assert run(tmp_path, "organizations", "resume", TENANT).stdout == f"The organization {TENANT} is active.\n"
+        assert run(tmp_path, "organizations", "resume", TENANT).stdout == f"Organization {TENANT} is active.\n"
         assert until_status(server, key, 200) < SOON_SECONDS
         assert request("POST", messages, key, {"data": "accepted"}).status_code == 200
         assert bodies.get(timeout=PATIENCE_SECONDS) == b"accepted"
@@ -124,7 +124,7 @@ def test_an_organization_that_is_not_there_is_named(tmp_path: Path, verb: str) -
     result = run(tmp_path, "organizations", verb, TENANT)
 
     assert result.returncode == 1
-    assert f"There is no organization {TENANT}. `discue organizations list` shows them." in result.stderr
+    assert f"Organization {TENANT} not found. Run `discue organizations list` to see all." in result.stderr
 
 
 def limits(folder: Path, alias: str) -> dict[str, object]:
@@ -158,7 +158,7 @@ def test_limits_are_set_shown_and_cleared_one_by_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        ((), 1, "Nothing to change is named"),
+        ((), 1, "No limit is given"),
         (("--quota-queues", "many"), 2, "must be a whole number or none"),
         (("--quota-queues", "999999999"), 1, "must be from 0 to 100000"),
     ],
@@ -174,4 +174,4 @@ def test_limits_that_are_none_change_nothing(tmp_path: Path, arguments: tuple[st
 def test_limits_of_an_organization_that_is_not_there(tmp_path: Path) -> None:
     run(tmp_path, "init")
     result = run(tmp_path, "organizations", "set", TENANT, "--rate-limit", "5")
-    assert (result.returncode, f"There is no organization {TENANT}" in result.stderr) == (1, True)
+    assert (result.returncode, f"Organization {TENANT} not found" in result.stderr) == (1, True)

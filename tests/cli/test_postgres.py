@@ -48,7 +48,7 @@ def test_the_log_says_where_it_is_without_the_password(tmp_path: Path, database:
     flags = ["--database", database, "--log-level=debug"] if place == "flag" else []
     variables = {"flag": {}, "variable": {"DISCUE_DATABASE": database}, "file": {CONFIG_VARIABLE: "discue.toml"}}
     with serving(tmp_path, *flags, **variables[place]) as server:
-        assert f"database={shown(database)} " in server.log.wait_for(r".* serving .*")[0]
+        assert f"database={shown(database)} " in server.log.wait_for(r".* server_started .*")[0]
         assert request("GET", f"{server.url}/health/ready").status_code == 200
         assert server.stop() == 0
 
@@ -74,7 +74,7 @@ def test_a_developer_may_use_it_and_then_only_the_key_is_in_the_folder(tmp_path:
     for _ in range(2):
         with running(tmp_path, "dev", "--port", "0", DISCUE_DATABASE=database) as server:
             server.out.wait_for('"orders"')
-            assert f"Everything is kept in {shown(database)}," in server.out.text
+            assert f"Data is stored in {shown(database)}." in server.out.text
             key = first_key(server)
             url, queue = server.out.wait_for(r"(http://\S+)/queues/(\w{21})/messages").groups()
             assert request("POST", f"{url}/queues/{queue}/messages", key, {"data": "x"}).status_code == 200

@@ -27,8 +27,8 @@ def test_a_line_on_a_terminal_is_rewritten_and_leaves_its_place() -> None:
     line.end()
 
     assert stream.getvalue() == (
-        "\r\x1b[Kcopying log: 2,000 of 5,000 rows, 40%, 2,000 a second"
-        "\r\x1b[Kcopying log: 3,000 of 5,000 rows, 60%, 2,000 a second"
+        "\r\x1b[Kcopying log: 2,000 of 5,000 rows, 40%, 2,000 per second"
+        "\r\x1b[Kcopying log: 3,000 of 5,000 rows, 60%, 2,000 per second"
         "\r\x1b[K"
     )
 
@@ -52,7 +52,7 @@ def test_elsewhere_there_is_a_line_now_and_then() -> None:
     line.end()
 
     assert stream.getvalue() == (
-        "copying log: 2,000 of 5,000 rows, 40%, 100 a second\ncopying log: 3,000 of 5,000 rows, 60%, 100 a second\n"
+        "copying log: 2,000 of 5,000 rows, 40%, 100 per second\ncopying log: 3,000 of 5,000 rows, 60%, 100 per second\n"
     )
 
 

@@ -65,7 +65,7 @@ def test_the_first_start_prints_a_key_that_works_and_the_second_prints_none(tmp_
 
 def test_a_line_of_the_log_says_what_was_started_and_where(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
-        line = server.log.wait_for(r".* serving .*")[0]
+        line = server.log.wait_for(r".* server_started .*")[0]
 
         assert f"pid={server.process.pid}" in line
         assert "database=sqlite:///discue.db" in line
@@ -80,7 +80,7 @@ def test_a_signal_drains_and_ends_with_exit_code_0(tmp_path: Path, number: signa
         server.signal(number)
 
         assert server.ended() == 0
-        assert re.search(f"draining signal={number.name}.*stopped", server.log.text, re.DOTALL)
+        assert re.search(f"drain_started signal={number.name}.*server_stopped", server.log.text, re.DOTALL)
 
 
 def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
@@ -89,12 +89,12 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
         publish_to(server.url, key, listener_url)
         assert came.wait(10)
         server.signal(signal.SIGTERM)
-        server.log.wait_for("draining")
+        server.log.wait_for("drain_started")
         assert server.process.poll() is None
         server.signal(signal.SIGTERM)
 
         assert server.ended() == 1
-        assert "stopped_at_once" in server.log.text
+        assert "stopped_immediately" in server.log.text
 
 
 def test_a_drain_does_not_wait_longer_than_its_timeout(tmp_path: Path) -> None:
@@ -290,5 +290,5 @@ def test_a_server_that_ends_by_itself_is_a_failure() -> None:
     async def wait_for_one_that_does_not_run() -> None:
         await until_stopped(asyncio.Event(), HttpServer(None, Address("127.0.0.1", 0), max_connections=1))
 
-    with pytest.raises(DiscueError, match="ended by itself"):
+    with pytest.raises(DiscueError, match="ended unexpectedly"):
         asyncio.run(asyncio.wait_for(wait_for_one_that_does_not_run(), 10))

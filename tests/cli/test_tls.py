@@ -180,11 +180,11 @@ def change_key(pair: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "subject", "message"),
     [
-        (spoil_cert, "tls_cert", "holds no certificate"),
+        (spoil_cert, "tls_cert", "contains no certificate"),
         (remove_cert, "tls_cert", "No such file"),
-        (spoil_key, "tls_key", "holds no private key"),
+        (spoil_key, "tls_key", "contains no private key"),
         (encrypt_key, "tls_key", "is encrypted"),
-        (change_key, "tls_key", "is not the key of the certificate"),
+        (change_key, "tls_key", "is not the private key of the certificate"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -218,4 +218,4 @@ def test_check_likes_a_good_pair(tmp_path: Path, authority: trustme.CA) -> None:
     result = run(tmp_path, "check", *flags_of(write_pair(tmp_path, authority.issue_cert("localhost"))))
 
     assert result.returncode == 0
-    assert "tls_cert: certificate and key belong together" in result.stdout
+    assert "tls_cert: certificate and key match" in result.stdout

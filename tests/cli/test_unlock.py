@@ -55,7 +55,7 @@ def test_a_key_is_unlocked_by_its_id(tmp_path: Path) -> None:
         fail(server, key[:-1] + ("0" if key[-1] != "0" else "1"))
         assert request("GET", f"{server.url}/queues", key).status_code == 403
         assert request("GET", f"{server.url}/queues", first).status_code == 200
-        assert run(tmp_path, "unlock", "--key", first[4:25]).stdout.startswith("Nobody was locked out")
+        assert run(tmp_path, "unlock", "--key", first[4:25]).stdout.startswith("No lockout was in effect")
         assert run(tmp_path, "unlock", "--key", key[4:25]).stdout == f"The key {key[4:25]} is unlocked.\n"
         assert until_status(server, key, 200) < SOON_SECONDS
 
@@ -63,11 +63,11 @@ def test_a_key_is_unlocked_by_its_id(tmp_path: Path) -> None:
 @on_sqlite_only
 def test_without_locks_there_is_nothing_to_do(tmp_path: Path) -> None:
     run(tmp_path, "init")
-    assert run(tmp_path, "unlock", "--list").stdout == "Nobody is locked out.\n"
+    assert run(tmp_path, "unlock", "--list").stdout == "No lockouts.\n"
     for wish in (["--all"], ["--address", "2001:db8::1"], ["--key", "0" * 21]):
         result = run(tmp_path, "unlock", *wish)
         assert result.returncode == 0
-        assert result.stdout.startswith("Nobody was locked out")
+        assert result.stdout.startswith("No lockout was in effect")
 
 
 @on_sqlite_only

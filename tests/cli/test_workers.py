@@ -43,7 +43,10 @@ def small(behaviour: str) -> Iterator[Small]:
 def pids_of(server: Running) -> dict[int, int]:
     """The processes of the workers, by their numbers, once all serve; of one that was replaced, the last."""
     server.log.wait_for("workers_started")
-    return {int(worker): int(pid) for pid, worker in re.findall(r" serving .* pid=(\d+) worker=(\d+)", server.log.text)}
+    return {
+        int(worker): int(pid)
+        for pid, worker in re.findall(r" server_started .* pid=(\d+) worker=(\d+)", server.log.text)
+    }
 
 
 def instants(text: str, event: str) -> list[datetime]:
@@ -62,7 +65,7 @@ def test_every_worker_serves_at_one_address_and_says_so(tmp_path: Path) -> None:
     assert server.process.pid not in pids.values()
     assert len(set(re.findall(r" url=(\S+)", server.log.text))) == 1
     assert re.search(rf" workers_started count=3 pid={server.process.pid}$", server.log.text, re.MULTILINE)
-    assert len(re.findall(r" stopped worker=\d", server.log.text)) == 3
+    assert len(re.findall(r" server_stopped worker=\d", server.log.text)) == 3
     assert "workers_stopped exit_code=0" in server.log.text
 
 
@@ -98,8 +101,8 @@ def test_a_signal_to_the_whole_group_drains_once(tmp_path: Path, number: signal.
             os.kill(pid, number)
 
         assert server.ended() == 0
-        assert "stopped_at_once" not in server.log.text
-        assert len(re.findall(r" stopped worker=\d", server.log.text)) == 2
+        assert "stopped_immediately" not in server.log.text
+        assert len(re.findall(r" server_stopped worker=\d", server.log.text)) == 2
 
 
 def test_a_second_signal_ends_all_processes_at_once(tmp_path: Path) -> None:
@@ -112,13 +115,13 @@ def test_a_second_signal_ends_all_processes_at_once(tmp_path: Path) -> None:
         publish_to(server.url, key, listener_url)
         assert came.wait(10)
         server.signal(signal.SIGTERM)
-        server.log.wait_for(r"draining reason=parent")
+        server.log.wait_for(r"drain_started reason=parent")
         assert server.process.poll() is None
         server.signal(signal.SIGTERM)
 
         # The end of what they write to is the end of the workers, too.
         assert server.ended() == 1
-        assert "stopped_at_once" in server.log.text
+        assert "stopped_immediately" in server.log.text
 
 
 def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
@@ -140,10 +143,10 @@ def test_a_worker_that_is_told_to_end_drains_and_is_replaced(tmp_path: Path) -> 
         before = pids_of(server)
         os.kill(before[1], signal.SIGTERM)
         server.log.wait_for(rf"worker_ended worker=1 pid={before[1]} exit_code=0")
-        server.log.wait_for(r"serving .* worker=1\n(?:.*\n)*.*serving .* worker=1\n")
+        server.log.wait_for(r"server_started .* worker=1\n(?:.*\n)*.*server_started .* worker=1\n")
         assert server.stop() == 0
 
-    assert "draining reason=SIGTERM" in server.log.text
+    assert "drain_started reason=SIGTERM" in server.log.text
 
 
 def test_workers_whose_parent_is_killed_drain_and_end(tmp_path: Path) -> None:
@@ -152,8 +155,8 @@ def test_workers_whose_parent_is_killed_drain_and_end(tmp_path: Path) -> None:
         server.process.kill()
 
         assert server.ended() == -signal.SIGKILL
-        assert len(re.findall(r" draining reason=parent", server.log.text)) == 2
-        assert len(re.findall(r" stopped worker=\d", server.log.text)) == 2
+        assert len(re.findall(r" drain_started reason=parent", server.log.text)) == 2
+        assert len(re.findall(r" server_stopped worker=\d", server.log.text)) == 2
 
 
 def test_while_workers_of_a_killed_parent_drain_nobody_else_serves_their_file(tmp_path: Path) -> None:
@@ -296,7 +299,7 @@ def test_those_that_do_not_end_are_killed_in_the_end() -> None:
         parent.log.wait_for("workers_started")
         assert parent.stop() == 1
 
-    assert len(re.findall(r'worker_killed worker=\d pid=\d+ reason="does not end"', parent.log.text)) == 3
+    assert len(re.findall(r'worker_killed worker=\d pid=\d+ reason="drain timeout"', parent.log.text)) == 3
 
 
 def test_one_that_fails_at_its_end_is_the_exit_code() -> None:

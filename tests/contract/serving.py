@@ -86,7 +86,7 @@ class _Listening:
         with self._process.stderr as lines:
             for line in lines:
                 self._said.append(line)
-                if not self._url and '"serving"' in line:
+                if not self._url and '"server_started"' in line:
                     self._url = str(json.loads(line)["url"]).rstrip("/")
                     self._known.set()
         self._known.set()

@@ -131,7 +131,7 @@ async def test_one_that_failed_takes_no_room(cast: Cast) -> None:
     quotas = QuotaGate(cast.control.store, cast.control.clock)
     limits, own = Quotas(messages_a_day=1), cast.alice.principal.organization
     with pytest.raises(RuntimeError):
-        async with quotas.room(own, limits, PublishUsage(1, 1)):
+        async with quotas.reserve(own, limits, PublishUsage(1, 1)):
             raise RuntimeError
-    async with quotas.room(own, limits, PublishUsage(1, 1)):
+    async with quotas.reserve(own, limits, PublishUsage(1, 1)):
         pass

@@ -16,7 +16,7 @@ from discue.domain.clock import SystemClock
 from discue.domain.errors import Conflict, Unauthorized, Unprocessable
 from discue.domain.scopes import Principal
 from discue.observability.logs import Log
-from discue.server.installation import opened
+from discue.server.installation import open_installation
 from discue.store.pagination import FIRST_PAGE
 from tests.support.databases import database
 
@@ -31,7 +31,8 @@ async def _opened(address: str) -> AsyncIterator[list[ControlContext]]:
     async with AsyncExitStack() as stack:
         settings = Settings(database=address)
         controls = [
-            (await stack.enter_async_context(opened(settings, SystemClock(), Log()))).control for _ in range(TOGETHER)
+            (await stack.enter_async_context(open_installation(settings, SystemClock(), Log()))).control
+            for _ in range(TOGETHER)
         ]
         # As the database gives each worker its own: one taken by chance may be another one's, too.
         for slot, control in enumerate(controls):

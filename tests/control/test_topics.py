@@ -21,7 +21,7 @@ from discue.domain.schemas.schema import parse_schema
 from discue.domain.scopes import Scope
 from discue.publishing.publish import NewMessage, Publisher
 from discue.publishing.quota_gate import QuotaGate
-from discue.publishing.topics import MOST_ROWS, RoutedMessages, publish_to_topic
+from discue.publishing.topics import MAX_ROWS, RoutedMessages, publish_to_topic
 from discue.store.pagination import Selection
 from tests.support.cast import Cast, control_of
 
@@ -182,7 +182,7 @@ async def test_one_request_is_so_many_messages_in_all_queues_at_most(cast: Cast)
     topic, into = await a_topic(cast), [await a_queue(cast) for _ in range(6)]
     for queue in into:
         await a_channel(cast, topic, queue, filter='{"data": {"n": {"$exists": true}}}')
-    error = await refused(cast, topic, into, *[a_draft()] * (MOST_ROWS // 6 + 1))
+    error = await refused(cast, topic, into, *[a_draft()] * (MAX_ROWS // 6 + 1))
     assert isinstance(error, Unprocessable)
     assert error.faults[0].pointer == "/messages"
 

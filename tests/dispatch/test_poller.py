@@ -329,7 +329,7 @@ async def test_after_a_loss_everything_is_read_again_and_first_the_lease_is_rene
     [lane] = post.dispatcher._lanes
     known = await post.cache.queue(queue.organization, queue.public_id)
     called: list[str] = []
-    for part, name in ((post.lease, "renew"), (post.cache, "start_over"), (post.dispatcher, "reset")):
+    for part, name in ((post.lease, "renew"), (post.cache, "reset"), (post.dispatcher, "reset")):
         monkeypatch.setattr(part, name, partial(_noted, called, type(part).__name__, getattr(part, name)))
     post.watch.lost()
     assert not post.lease.may_expire_peers()

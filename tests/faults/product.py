@@ -100,7 +100,7 @@ class Product:
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), self._process.stderr)
         self._listening = loop.create_task(self._listen(reader))
-        self._url = self.says('"event":"serving"')
+        self._url = self.says('"event":"server_started"')
 
     async def ready(self) -> None:
         """Returns when the process that was begun serves."""

@@ -19,7 +19,7 @@ from discue.observability.logs import Log
 from discue.sending.request import AttemptRequest
 from discue.sending.sender import Sender
 from discue.server.http import Address
-from discue.server.installation import opened
+from discue.server.installation import open_installation
 from discue.server.worker import Worker, served
 from tests.faults.client import KEY, Client
 from tests.faults.product import Product
@@ -135,7 +135,7 @@ async def in_process(folder: Path, names: Names, policy: EgressPolicy) -> AsyncI
     settings = Settings(database=f"sqlite:///{folder}/discue.db", port=0, delivery_timeout_seconds=5)
     clock, log = SystemClock(), Log()
     sender = Observed(clock, policy, names)
-    async with opened(settings, clock, log) as installation:
+    async with open_installation(settings, clock, log) as installation:
         await ensure_operator(installation.control, settings.organization, KEY)
         worker = Worker(installation, log, sender=sender)
         async with served(worker, Address("127.0.0.1", 0), max_connections=100) as server:

@@ -104,7 +104,7 @@ async def test_a_second_sigterm_ends_the_process_at_once_and_loses_nothing(tmp_p
         await client.listener(queue, receiver.url("hanging"))
         message = await client.publish(queue, "hello")
         await receiver.until(lambda: receiver.messages("hanging") == [message])
-        draining = product.says('"event":"draining"')
+        draining = product.says('"event":"drain_started"')
         product.send(signal.SIGTERM)
         await draining
         product.send(signal.SIGTERM)

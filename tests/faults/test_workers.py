@@ -43,7 +43,7 @@ async def begun(product: Product) -> None:
 
 def pid_of(product: Product, worker: int) -> int:
     """The process that serves as a worker; the last one that did."""
-    events = [json.loads(line) for line in product.lines if '"serving"' in line]
+    events = [json.loads(line) for line in product.lines if '"server_started"' in line]
     return [int(event["pid"]) for event in events if event["worker"] == worker][-1]
 
 
@@ -131,7 +131,7 @@ async def test_another_worker_takes_over_at_once_from_a_killed_one(tmp_path: Pat
         before = [await client.publish(queue, "x") for queue in queues]
         # Then each is delivered for by somebody.
         await receiver.until(receiver.has_all(before), SOON_SECONDS)
-        serves_again = product.says('"event":"serving"')
+        serves_again = product.says('"event":"server_started"')
         os.kill(pid_of(product, worker), signal.SIGKILL)
         published = [await published_once(client, queue) for queue in queues]
         await receiver.until(receiver.has_all(published), SOON_SECONDS)
@@ -151,7 +151,7 @@ async def test_under_load_kills_of_workers_lose_nothing(tmp_path: Path) -> None:
         producers = Producers(product, await listened(product, receiver), 9)
         for worker in (1, 2, 3, 1):
             await producers.until_more(100)
-            serves_again = product.says('"event":"serving"')
+            serves_again = product.says('"event":"server_started"')
             os.kill(pid_of(product, worker), signal.SIGKILL)
             await asyncio.wait_for(serves_again, SOON_SECONDS)
         await producers.until_more(100)

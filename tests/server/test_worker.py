@@ -18,7 +18,7 @@ from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.domain.model import Queue
 from discue.observability.logs import Log
 from discue.server.http import Address
-from discue.server.installation import Installation, opened
+from discue.server.installation import Installation, open_installation
 from discue.server.worker import Worker, alone_on, served
 from discue.store import workers
 from tests.faults.client import KEY, Client
@@ -53,7 +53,7 @@ async def test_draining_ends_well_although_the_store_cannot_note_when_keys_were_
     del runner
     log = Heard()
     settings = Settings(database=f"sqlite:///{tmp_path}/worker.db", port=0)
-    async with opened(settings, SystemClock(), log) as installation:
+    async with open_installation(settings, SystemClock(), log) as installation:
         _, key = await ensure_operator(installation.control, "com.example.operator", None)
         worker = Worker(installation, log)
         await worker.start()
@@ -66,7 +66,7 @@ async def test_draining_ends_well_although_the_store_cannot_note_when_keys_were_
         monkeypatch.setattr(installation.store, "write", full)
         await worker.drain()
 
-    assert "key_use_lost" in log.warnings
+    assert "key_usage_not_saved" in log.warnings
 
 
 async def test_the_server_is_there_before_the_lanes_begin(runner: asyncio.Runner, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ async def test_the_server_is_there_before_the_lanes_begin(runner: asyncio.Runner
             seen.append(await _readiness(address.port))
 
     async with (
-        opened(settings, SystemClock(), Heard()) as installation,
+        open_installation(settings, SystemClock(), Heard()) as installation,
         served(Watched(installation, Heard()), address, max_connections=10),
     ):
         assert seen == ["HTTP/1.1 503", "HTTP/1.1 200"]
@@ -110,7 +110,7 @@ async def running(database: str, **changes: Any) -> AsyncIterator[Running]:
         **changes,
     }
     settings = Settings(**given)
-    async with opened(settings, SystemClock(), Log()) as installation:
+    async with open_installation(settings, SystemClock(), Log()) as installation:
         await ensure_operator(installation.control, settings.organization, KEY)
         worker = Worker(installation, Log())
         async with served(worker, Address("127.0.0.1", 0), max_connections=100) as server:
@@ -211,7 +211,7 @@ async def test_a_worker_leaves_no_row_and_no_cursor_with_its_name(runner: asynci
         client = Client(one)
         await client.listener(await client.queue(), "http://127.0.0.1:9/hook")
         client.close()
-    async with opened(Settings(database=database), SystemClock(), Log()) as installation:
+    async with open_installation(Settings(database=database), SystemClock(), Log()) as installation:
         polled = await installation.store.engine.poll(())
         assert polled.members == ()
         assert len(polled.free) == 1

@@ -101,8 +101,8 @@ async def test_a_slice_is_taken_before_the_last_one_is_used_up(
     await rates.take(LARGE)
     for _ in range(3_000):
         assert rates.take_now(LARGE) is not None
-        if rates._asking is not None:
-            await rates._asking
+        if rates._refilling is not None:
+            await rates._refilling
     assert writes.count > 5
 
 
@@ -154,8 +154,8 @@ async def test_while_the_store_is_down_each_worker_admits_the_limit_by_itself(
     writes.is_down = False
     clock.advance(1_000)
     await rates.take(SMALL)
-    if rates._asking is not None:
-        await rates._asking
+    if rates._refilling is not None:
+        await rates._refilling
     assert await _admitted(rates, SMALL, 50) == 0
     assert await _admitted(RateLimiter(store, clock), SMALL, 50) == 0
 
@@ -179,9 +179,9 @@ async def test_one_that_goes_away_while_it_waits_takes_nothing_with_it(store: St
 
 async def test_looking_counts_nothing(store: Store, clock: StandingClock, writes: Writes) -> None:
     rates = RateLimiter(store, clock)
-    assert rates.look(SMALL).remaining == 20
+    assert rates.peek(SMALL).remaining == 20
     await rates.take(SMALL)
-    assert [rates.look(SMALL).remaining for _ in range(3)] == [19, 19, 19]
+    assert [rates.peek(SMALL).remaining for _ in range(3)] == [19, 19, 19]
     assert writes.count == 1
 
 
@@ -191,7 +191,7 @@ async def test_many_callers_are_remembered_up_to_a_bound(store: Store, clock: St
         await rates.take(RateLimitKey(1, number, 60_000))
         await rates.take(LARGE)
     assert len(rates._recent) + len(rates._earlier) <= 22
-    assert rates.look(LARGE).remaining == 60_000 - 101
+    assert rates.peek(LARGE).remaining == 60_000 - 101
 
 
 def test_addresses_are_told_apart_by_a_number_that_fits_a_column() -> None:

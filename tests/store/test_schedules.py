@@ -239,7 +239,7 @@ async def test_what_its_queue_does_not_take_any_more_is_skipped_and_says_why(
     await world.run(FIRST + MINUTE)
     # The directory does not know yet: what was checked against the queue of before is checked again.
     assert (await world.found(made)).next_run_at == FIRST + MINUTE
-    await world.cache.start_over()
+    await world.cache.reset()
     await world.run(FIRST + MINUTE)
     assert len(await world.published()) == 1
     stored = await world.found(made)

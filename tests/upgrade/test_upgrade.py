@@ -21,7 +21,7 @@ import pytest
 from discue.config.settings import Settings
 from discue.observability.logs import Log
 from discue.server.http import Address
-from discue.server.installation import opened
+from discue.server.installation import open_installation
 from discue.server.worker import Worker, served
 from tests.faults.receiver import Receiver
 from tests.support.clocks import StandingClock
@@ -82,7 +82,7 @@ async def running(database: str, clock: StandingClock | RunningClock, role: Any)
     settings = Settings(
         database=database, port=0, role=role, allow_private_targets=True, disable_after_seconds=86_400 * 365
     )
-    async with opened(settings, clock, log) as installation:
+    async with open_installation(settings, clock, log) as installation:
         worker = Worker(installation, log)
         async with (
             served(worker, Address("127.0.0.1", 0), max_connections=100) as server,

@@ -231,7 +231,7 @@ def _counts_view(counts: Mapping[str, int]) -> EventCountsView:
 async def get_limits(call: Call) -> LimitsResponse:
     settings = call.control.settings
     use = await usage.used_quotas(call.control, call.principal)
-    rate = call.services.rates.look(rate_limit_key(use.organization, call.principal, settings))
+    rate = call.services.rates.peek(rate_limit_key(use.organization, call.principal, settings))
     views = {name: QuotaView(getattr(use.quotas, name), use.used[name]) for name in quotas.NAMES}
     view = LimitsView(
         rate_limit=RateLimitStatusView(rate.limit, rate.remaining, rate.reset_at * 1_000),

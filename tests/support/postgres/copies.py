@@ -10,7 +10,7 @@ from tests.support.postgres.session import Row, Session
 
 # Deleted rows stay in the files, and later scans read past them.
 _MOST_TESTS = 40
-_MOST_ROWS = 2_000
+_MAX_ROWS = 2_000
 
 # Definitions, the planner's statistics, and transactions in progress.
 _SHAPE = """
@@ -71,7 +71,7 @@ class Copies:
             return False
         deleted = copy.session.run(emptying)
         copy.session.run(filling)
-        return sum(int(row[0] or 0) for row in deleted) < _MOST_ROWS
+        return sum(int(row[0] or 0) for row in deleted) < _MAX_ROWS
 
     @cached_property
     def _as_it_was(self) -> tuple[list[Row], str, str]:
