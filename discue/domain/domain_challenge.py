@@ -46,10 +46,10 @@ _REASONS: Final[dict[FailureKind, str]] = {
     "resolve": "name not found",
     "refused_address": "address not allowed",
     "tls": "TLS failed",
-    "timeout": "no answer in time",
-    "reset": "no answer",
-    "protocol": "no answer",
-    "response_too_large": "no answer",
+    "timeout": "no response in time",
+    "reset": "no response",
+    "protocol": "no response",
+    "response_too_large": "no response",
 }
 
 

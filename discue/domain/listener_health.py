@@ -50,7 +50,7 @@ _PROBE_ERRORS: Final[dict[FailureKind, str]] = {
     "resolve": "name not found",
     "refused_address": "address not allowed",
     "tls": "TLS failed",
-    "timeout": "no answer in time",
+    "timeout": "no response in time",
     "connect": "no connection",
     "connect_timeout": "no connection",
 }
@@ -59,7 +59,7 @@ _PROBE_ERRORS: Final[dict[FailureKind, str]] = {
 def probe_error(failure: FailureKind, status: int) -> str:
     """Return a description of a failed probe, "" if it succeeded. Of the response it contains only the status."""
     if failure:
-        return _PROBE_ERRORS.get(failure, "no answer")
+        return _PROBE_ERRORS.get(failure, "no response")
     return "" if 200 <= status < 300 else f"answered {status}"
 
 

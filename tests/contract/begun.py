@@ -1,4 +1,4 @@
-"""What takes seconds or a minute: begun before the first test on a service, and looked at by tests that come later."""
+"""Processes that take seconds or a minute: started before the first test of a service, checked by later tests."""
 
 from tests.contract.caller import Caller, fresh
 from tests.contract.receiver import Endpoint, Receiver, Reply

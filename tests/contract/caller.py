@@ -36,7 +36,7 @@ class Caller:
         return Caller(self.installation, self._client, key)
 
     def ask(self, method: str, path: str, content: Any = None, **options: Any) -> httpx.Response:
-        """The answer, whatever it is. What is no `bytes` is sent as JSON; an absolute address is asked as it is."""
+        """Send a request and return the response of any status. Content other than `bytes` is sent as JSON."""
         given = options.pop("headers", {})
         headers = list(given.items() if isinstance(given, dict) else given)
         if self.key is not None:
@@ -78,7 +78,7 @@ class Caller:
         return shown
 
     def until_status(self, status: int, path: str) -> httpx.Response:
-        """What is answered once every worker answers with a status, twice in a row each."""
+        """Repeat a GET until every worker responds with this status twice in a row. Returns the last response."""
         deadline, in_a_row = monotonic() + PATIENCE_SECONDS, 0
         while True:
             answer = self.ask("GET", path)
@@ -96,7 +96,7 @@ def body(answer: httpx.Response) -> dict[str, Any]:
 
 
 def resource(answer: httpx.Response) -> dict[str, Any]:
-    """The resource in an answer, the first thing beside its links."""
+    """Return the resource in a response: the first member besides `_links`."""
     content = body(answer)
     found: dict[str, Any] = next(value for name, value in content.items() if name != "_links")
     return found

@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def told(config: pytest.Config, name: str) -> str | None:
-    """What the command line or the environment says."""
+    """Return an option of the command line or the environment."""
     return config.getoption(f"--{name}", default=None) or os.environ.get(f"CONTRACT_{name.upper()}")
 
 
@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def settings_meant(module: Any) -> Sequence[str]:
-    """One on each engine, or those that a long module names. Three workers are on PostgreSQL, too."""
+    """Return the settings a module runs on: all, or those that a slow module names. Three workers use PostgreSQL."""
     return SETTINGS if EVERYWHERE else getattr(module, "SETTINGS_MEANT", ("sqlite", "three workers"))
 
 
@@ -50,14 +50,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of processes that run tests in parallel, one starts the services of a setting, and not each of them."""
+    """Group the tests of a setting, so that only one of the parallel processes starts its services."""
     for item in items:
         if isinstance(item, pytest.Function) and "setting" in item.fixturenames and _SUITE in item.path.parents:
             item.add_marker(pytest.mark.xdist_group(f"contract on {item.callspec.params['setting']}"))
 
 
 class Installations:
-    """Those that tests asked for, each begun once: the order of tests makes no difference."""
+    """The installations in use, each started on first use."""
 
     def __init__(self, folders: pytest.TempPathFactory, stack: ExitStack) -> None:
         self._folders = folders
@@ -83,7 +83,7 @@ def installations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installa
 
 @pytest.fixture
 def world(setting: str, installations: Installations, receiver: Receiver, pytestconfig: pytest.Config) -> World:
-    """What is there already, and is not to be changed."""
+    """Existing resources that tests must not change."""
     url, key = told(pytestconfig, "url"), told(pytestconfig, "key")
     given = Installation((url.rstrip("/"),), key or "", is_ours=False) if url else None
     return installations.world(setting, given, receiver)

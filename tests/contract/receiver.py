@@ -19,14 +19,14 @@ class Received(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What is answered."""
+    """A response of the receiver."""
 
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
 
 
 class Endpoint:
-    """One address. `replies` are given in turn, the last one again and again; who asks whether it lives is told."""
+    """A URL of the receiver. It gives `replies` in turn and repeats the last one; probes succeed."""
 
     def __init__(self, url: str, changed: threading.Condition, replies: tuple[Reply, ...]) -> None:
         self.url = url

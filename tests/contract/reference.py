@@ -1,4 +1,4 @@
-"""What the reference says: its rows, and the operations of the document. Tests name the rows that they are about."""
+"""The rows of the reference and the operations of the OpenAPI document. Tests name the rows they cover."""
 
 import json
 import re

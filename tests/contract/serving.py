@@ -1,4 +1,4 @@
-"""What the suite runs against when it is not told a URL: `discue serve`, as real processes."""
+"""Services that the suite runs against without a given URL: `discue serve`, as real processes."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class Installation(NamedTuple):
 
 @contextmanager
 def installation(setting: str, folder: Path) -> Iterator[Installation]:
-    """One of SETTINGS, on an empty database."""
+    """Serve one of SETTINGS on an empty database."""
     with ExitStack() as stack:
         if setting == "sqlite":
             database = f"sqlite:///{folder}/discue.db"
@@ -42,7 +42,7 @@ def installation(setting: str, folder: Path) -> Iterator[Installation]:
 
 @contextmanager
 def _served(database: str) -> Iterator[str]:
-    """One process; the URL that it serves."""
+    """Start one process and yield its URL."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DISCUE_")}
     given = {
         "DISCUE_DATABASE": database,

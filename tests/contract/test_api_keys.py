@@ -62,7 +62,7 @@ def test_no_scopes_grant_nothing(owner: Caller, scopes: Any) -> None:
 
 
 @pytest.mark.parametrize("resource_name", PROTECTED)
-def test_what_is_protected_cannot_be_given(owner: Caller, resource_name: str) -> None:
+def test_protected_scopes_cannot_be_granted(owner: Caller, resource_name: str) -> None:
     owner.refused(422, "POST", "/api_keys", {"scopes": {resource_name: {"access": "read"}}})
 
 
@@ -129,7 +129,7 @@ def test_read_does_not_write_and_write_includes_read(owner: Caller) -> None:
         reader.refused(403, method, path)
 
 
-def test_targets_confine_to_what_they_name(owner: Caller) -> None:
+def test_targets_confine_a_key_to_the_named_resources(owner: Caller) -> None:
     mine, other = (owner.create("/queues")["id"] for _ in range(2))
     scopes = {name: {"targets": [mine]} for name in ("queues", "listeners", "messages")}
     bob = owner.with_key(owner.create("/api_keys", scopes=scopes)["key"])
@@ -147,7 +147,7 @@ def test_targets_confine_to_what_they_name(owner: Caller) -> None:
     assert [each["id"] for each in bob.get("/listeners")["listeners"]] == [listener]
 
 
-def test_a_narrowed_key_loses_what_was_taken_within_a_second(owner: Caller) -> None:
+def test_narrowed_key_loses_its_scopes_within_a_second(owner: Caller) -> None:
     key = owner.create("/api_keys", scopes={"queues": {}, "stats": {}})
     bob = owner.with_key(key["key"])
     bob.get("/queues")

@@ -1,4 +1,4 @@
-"""What a client can see of what happened to its messages."""
+"""Attempts and deliveries as clients see them."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def test_attempts_are_listed_below_their_message_and_their_listener(owner: Calle
 
 
 @covers("attempts.md# One attempt", "attempts.md# Retention")
-def test_a_failure_shows_what_was_sent_and_what_was_answered(owner: Caller, receiver: Receiver) -> None:
+def test_failed_attempt_shows_request_and_response(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint(Reply(503, (("set-cookie", "s3cr3t"), ("x-reason", "maintenance"))))
     path, listener = listening(owner, endpoint, headers={"authorization": "Bearer s3cr3t"})
     message = _tried(owner, path)

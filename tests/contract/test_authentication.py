@@ -13,7 +13,7 @@ MALFORMED = ["", "x", "dsk_", "dsk_" + "0" * 5, "key_" + "0" * 53, "dsk_" + "~" 
 
 @covers("authentication.md: 401")
 @pytest.mark.parametrize("key", [None, *MALFORMED, UNKNOWN], ids=str)
-def test_what_is_no_key_is_unauthorized(stranger: Caller, key: str | None) -> None:
+def test_invalid_key_is_unauthorized(stranger: Caller, key: str | None) -> None:
     answer = stranger.with_key(key).ask("GET", "/queues")
     content = problem(answer, 401)
     assert content["title"] == "Unauthorized"
@@ -43,7 +43,7 @@ def test_an_expired_key_is_unauthorized(owner: Caller) -> None:
     owner.refused(422, "POST", "/api_keys", {"expires_at": 1})
 
 
-def test_which_part_of_a_key_was_wrong_is_not_told(stranger: Caller, owner: Caller) -> None:
+def test_response_does_not_reveal_the_wrong_part_of_a_key(stranger: Caller, owner: Caller) -> None:
     known = str(owner.key)
     told = {
         problem(stranger.with_key(key).ask("GET", "/queues"), 401)["detail"]

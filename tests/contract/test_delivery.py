@@ -1,4 +1,4 @@
-"""What a listener receives."""
+"""Requests that a listener receives."""
 
 import json
 import time
@@ -20,7 +20,7 @@ def listening(owner: Caller, endpoint: Endpoint, **fields: Any) -> tuple[str, di
     return path, owner.create(f"{path}/listeners", notify_url=endpoint.url, liveness_url=endpoint.url, **fields)
 
 
-def test_it_is_a_signed_post_with_the_data(owner: Caller, receiver: Receiver) -> None:
+def test_delivery_is_a_signed_post_with_the_data(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint()
     path, listener = listening(owner, endpoint)
     message = owner.create(f"{path}/messages", data='{"order":  17}')
@@ -38,7 +38,7 @@ def test_it_is_a_signed_post_with_the_data(owner: Caller, receiver: Receiver) ->
         Webhook("whsec_" + "A" * 32).verify(received.content, headers)
 
 
-def test_one_that_is_delayed_comes_when_it_is_due(owner: Caller, receiver: Receiver) -> None:
+def test_delayed_message_arrives_when_it_is_due(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint()
     path, _ = listening(owner, endpoint)
     delayed = owner.create(f"{path}/messages", data="later", delay=1)
@@ -62,7 +62,7 @@ def test_one_that_is_delayed_comes_when_it_is_due(owner: Caller, receiver: Recei
         (None, "null", "application/json"),
     ],
 )
-def test_its_content_type_says_whether_it_is_json(
+def test_content_type_shows_whether_data_is_json(
     owner: Caller, receiver: Receiver, data: Any, content: str | None, content_type: str
 ) -> None:
     endpoint = receiver.endpoint()
@@ -77,7 +77,7 @@ def test_its_content_type_says_whether_it_is_json(
 
 
 def first_attempt(owner: Caller, queue: str) -> dict[str, Any]:
-    """Of a message that is published now."""
+    """Publish a message and return its first attempt."""
     message = f"{queue}/messages/{owner.create(f'{queue}/messages', data='x')['id']}"
     owner.until(message, lambda shown: shown["deliveries"][0]["attempts"] > 0)
     found: dict[str, Any] = owner.get(f"{message}/attempts")["attempts"][0]
@@ -110,7 +110,7 @@ def test_a_listener_is_shown_who_it_comes_from_and_nobody_else_is(owner: Caller,
     assert "authentication" not in owner.change(place, authentication=None)
 
 
-def test_every_listener_gets_what_came_after_it_and_nothing_before(owner: Caller, receiver: Receiver) -> None:
+def test_listener_gets_messages_published_after_its_creation_only(owner: Caller, receiver: Receiver) -> None:
     first, second = receiver.endpoint(), receiver.endpoint()
     path, _ = listening(owner, first)
     owner.create(f"{path}/messages", data="before")
@@ -138,7 +138,7 @@ def test_any_2xx_acknowledges(owner: Caller, receiver: Receiver, status: int) ->
 
 
 @pytest.mark.parametrize("reply", [Reply(500), Reply(404), Reply(302, (("location", "/elsewhere"),))], ids=str)
-def test_everything_else_is_retried(owner: Caller, receiver: Receiver, reply: Reply) -> None:
+def test_other_responses_are_retried(owner: Caller, receiver: Receiver, reply: Reply) -> None:
     endpoint = receiver.endpoint(reply)
     path, _ = listening(owner, endpoint)
     message = owner.create(f"{path}/messages", data="x")["id"]
@@ -149,7 +149,7 @@ def test_everything_else_is_retried(owner: Caller, receiver: Receiver, reply: Re
     assert [shown["deliveries"][0][name] for name in ("attempts", "last_status")] == [1, reply.status]
 
 
-def test_the_second_attempt_follows_after_five_seconds_with_the_same_id(begun: Begun) -> None:
+def test_second_attempt_follows_after_five_seconds_and_repeats_the_id(begun: Begun) -> None:
     first, second = begun.failing_once.until(2)
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert [each.headers["discue-attempt"] for each in (first, second)] == ["1", "2"]
@@ -252,7 +252,7 @@ def test_a_missed_message_may_block_its_key_until_somebody_decides(owner: Caller
     urls = {"notify_url": endpoint.url, "liveness_url": endpoint.url}
     place = f"{path}/listeners/{owner.create(f'{path}/listeners', retry={'attempts': 1}, **urls)['id']}"
     ids = [owner.create(f"{path}/messages", data="a", key="a")["id"] for _ in range(2)]
-    # Two requests under way at once may come in any order, and the first one is to fail.
+    # Two requests in flight may arrive in any order, and the first one must fail.
     endpoint.until(1)
     ids.append(owner.create(f"{path}/messages", data="b", key="b")["id"])
     received = endpoint.until(2)

@@ -18,7 +18,7 @@ from tests.support.authority import client_pair
 SETTINGS_MEANT = ("three workers",)
 
 WRONG = 1.5
-"""Of no field's type."""
+"""A value of the wrong type for every field."""
 
 RETRY = {"schedule": [10, 60], "jitter": 0.5, "attempts": 4, "final_statuses": [422, "3xx"]}
 AUTHENTICATION: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ LATER = "schedules.md: last_run"
 
 
 def _creating(component: str) -> Operation:
-    """What creates with a request of this form. Some forms have another one beside them that says what is required."""
+    """Return the operation that creates with this component. Some components have a variant with required fields."""
     names = {component, f"New{component.removesuffix('Body')}"}
     return next(each for each in OPERATIONS if each.method == "POST" and _form_of(each) in names)
 
@@ -149,7 +149,7 @@ class Samples:
         yield from self._owner.ask("POST", f"{path}/acknowledgements", content).json()["receipts"]
 
     def _pulled(self) -> tuple[str, list[dict[str, Any]]]:
-        """Where messages were pulled, and what was handed out."""
+        """Pull messages. Returns the path and the leased messages."""
         queue = f"/queues/{self._owner.create('/queues')['id']}"
         path = f"{queue}/listeners/{self._owner.create(f'{queue}/listeners', mode='pull')['id']}"
         self._owner.create(f"{queue}/messages", data="x", **MESSAGE_OPTIONS)
@@ -330,14 +330,14 @@ def test_a_field_of_a_response_is_there(samples: Samples, row: Row) -> None:
 
 
 @for_every("component", sorted({row.name for row in RESPONSE_ROWS}), lambda name: f"component {name}")
-def test_what_is_shown_has_the_form_that_is_described(samples: Samples, component: str) -> None:
+def test_response_matches_its_component(samples: Samples, component: str) -> None:
     schema = {"$ref": f"#/components/schemas/{component}", "components": DOCUMENT["components"]}
     validator = jsonschema_rs.Draft202012Validator(schema)
     for sample in samples.of(component):
         assert [str(error) for error in validator.iter_errors(sample)] == []
 
 
-def test_what_a_client_sees_of_itself(owner: Caller) -> None:
+def test_client_sees_its_own_key_and_organization(owner: Caller) -> None:
     """A key sees its own organization alone, and nothing in it that it did not make."""
     assert len(owner.get("/organizations")["organizations"]) == 1
     assert all(owner.get(f"/{name}")[name] == [] for name in ("queues", "listeners", "messages", "domains"))

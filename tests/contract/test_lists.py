@@ -133,7 +133,7 @@ def test_a_filter_that_is_none_is_refused(owner: Caller, query: str) -> None:
 
 
 @covers("lists.md# Messages of a listener")
-def test_messages_are_filtered_by_what_became_of_them(owner: Caller) -> None:
+def test_messages_are_filtered_by_state(owner: Caller) -> None:
     queue = owner.create("/queues")["id"]
     listener = owner.create(f"/queues/{queue}/listeners", status="disabled", **NOWHERE)["id"]
     message = owner.create(f"/queues/{queue}/messages", data="x")["id"]

@@ -373,7 +373,7 @@ def test_a_listener_can_be_tested_and_nothing_is_left_of_it(owner: Caller, recei
 
 
 @covers("POST /queues/{queue_id}/listeners/{listener_id}/tests 422")
-def test_what_a_test_cannot_send_is_refused(owner: Caller, queue: str) -> None:
+def test_invalid_test_request_is_refused(owner: Caller, queue: str) -> None:
     listener = owner.create(f"{queue}/listeners", **NOWHERE)["id"]
     wrong = {"headers": {"discue-test": "false"}}
     answer = owner.refused(422, "POST", f"{queue}/listeners/{listener}/tests", wrong)

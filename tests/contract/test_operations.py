@@ -1,4 +1,4 @@
-"""Every operation of the OpenAPI document: each status that a request can bring about."""
+"""Every operation of the OpenAPI document, with each status that a request can cause."""
 
 import json
 
@@ -21,7 +21,7 @@ def caller_of(world: World, operation: Operation) -> Caller:
 
 
 @for_every("operation", READING, lambda operation: f"{operation} 200")
-def test_it_answers(world: World, operation: Operation) -> None:
+def test_operation_responds(world: World, operation: Operation) -> None:
     answer = caller_of(world, operation).ask("GET", world.path(operation.path))
     assert answer.status_code == 200
     assert answer.headers["x-request-id"]
@@ -38,12 +38,12 @@ def test_head_works_wherever_get_does(world: World, operation: Operation) -> Non
 
 
 @for_status(304)
-def test_what_is_known_is_not_sent_again(world: World, operation: Operation) -> None:
+def test_known_etag_gets_not_modified(world: World, operation: Operation) -> None:
     path = world.path(operation.path)
     # Links are part of what a tag stands for: all workers have one name, as they have behind a load balancer.
     host = {"Host": "discue.example.com"}
     answer = world.owner.ask("GET", path, headers=host)
-    # A delivery under way may change it between two requests, and then its tag. Soon it waits.
+    # A delivery in flight may change the resource and its ETag between two requests; soon it waits.
     for _ in range(_MOST_CHANGES):
         tag = answer.headers["etag"]
         answer = world.owner.ask("GET", path, headers={**host, "If-None-Match": tag})
@@ -69,7 +69,7 @@ def test_without_a_key_it_is_unauthorized(world: World, operation: Operation) ->
 @for_status(403, "POST /invitations")
 def test_without_the_scope_and_when_locked_out_it_is_forbidden(world: World, operation: Operation) -> None:
     if not operation.has_key:
-        # It answers whoever asks well, and tells who is locked out nothing else.
+        # The operation needs no key: a lockout makes no difference.
         path, headers = world.path(operation.path), {"Accept": "image/png"}
         assert "retry-after" in world.locked_out.ask(operation.method, path, headers=headers).headers
         world.locked_out.refused(403, operation.method, path, headers=headers)
@@ -79,7 +79,7 @@ def test_without_the_scope_and_when_locked_out_it_is_forbidden(world: World, ope
 
 
 @for_status(404, "POST /invitations", "GET /docs/errors/{status}")
-def test_what_is_another_organizations_is_not_found(world: World, operation: Operation) -> None:
+def test_resource_of_another_organization_is_not_found(world: World, operation: Operation) -> None:
     content = operation.example if operation.takes_body else None
     assert world.other.refused(404, operation.method, world.path(operation.path), content)["title"] == "Not Found"
 
@@ -179,7 +179,7 @@ def test_an_unknown_parameter_is_ignored(world: World, operation: Operation) -> 
 
 
 @for_every("operation", READING, lambda operation: f"{operation} v1")
-def test_with_and_without_a_version_it_is_the_same(world: World, operation: Operation) -> None:
+def test_path_without_version_means_v1(world: World, operation: Operation) -> None:
     path = world.path(operation.path)
     answer = caller_of(world, operation).ask("GET", "/v1" + path)
     assert answer.status_code == 200

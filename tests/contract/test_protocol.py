@@ -34,7 +34,7 @@ def test_the_version_in_an_address_comes_back_in_links(owner: Caller) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/v2/queues", "/queues/", "/queues/x/y/z"])
-def test_what_leads_nowhere_is_not_found(owner: Caller, path: str) -> None:
+def test_unknown_path_is_not_found(owner: Caller, path: str) -> None:
     assert owner.refused(404, "GET", path)["title"] == "Not Found"
 
 
@@ -80,7 +80,7 @@ def test_put_on_a_collection_creates(owner: Caller) -> None:
     assert owner.shown(f"/queues/{queue['id']}/messages/{message['id']}")["data"] == "x"
 
 
-def test_put_leaves_what_it_does_not_name_and_null_clears(owner: Caller) -> None:
+def test_put_keeps_unnamed_fields_and_null_clears(owner: Caller) -> None:
     queue = owner.create("/queues", alias=fresh(), retention=60, max_message_bytes=100)
     path = f"/queues/{queue['id']}"
     assert owner.change(path, retention=70) == {**queue, "retention": 70, "updated_at": owner.shown(path)["updated_at"]}
@@ -111,7 +111,7 @@ def test_deletion_answers_links_alone(owner: Caller) -> None:
     assert answer.json() == {"_links": {"self": {"href": str(answer.url)}}}
 
 
-def test_what_was_created_is_seen_by_every_later_request(owner: Caller) -> None:
+def test_creation_is_visible_to_every_later_request(owner: Caller) -> None:
     for _ in range(3):
         queue = owner.create("/queues", alias=fresh())
         key = owner.with_key(owner.create("/api_keys", scopes={"queues": {}})["key"])
@@ -119,7 +119,7 @@ def test_what_was_created_is_seen_by_every_later_request(owner: Caller) -> None:
             assert key.shown(f"/queues/{queue['id']}") == queue
 
 
-def test_what_was_changed_and_deleted_is_seen_by_every_later_request(owner: Caller) -> None:
+def test_change_and_deletion_are_visible_to_every_later_request(owner: Caller) -> None:
     for number in range(3):
         alias = fresh()
         queue = owner.create("/queues", alias=alias)
@@ -181,7 +181,7 @@ def test_requests_use_either_name_and_responses_carry_both(owner: Caller, word: 
     assert (changed["alias"], changed["name"]) == ("the-other", "the-other")
 
 
-def test_of_two_names_in_a_put_the_one_that_differs_wins(owner: Caller) -> None:
+def test_changed_name_of_a_put_wins(owner: Caller) -> None:
     path = f"/queues/{owner.create('/queues', alias='first')['id']}"
     assert owner.change(path, alias="first", name="second")["alias"] == "second"
     assert owner.change(path, alias="third", name="second")["alias"] == "third"
@@ -203,7 +203,7 @@ def test_a_name_that_occurs_twice_is_400(owner: Caller) -> None:
     owner.refused(400, "POST", "/queues", b'{"alias": "first", "alias": "second"}', headers=headers)
 
 
-def test_what_is_read_only_may_be_sent_back(owner: Caller) -> None:
+def test_read_only_fields_are_ignored(owner: Caller) -> None:
     answer = owner.ask("POST", "/queues", {"alias": fresh()})
     queue = resource(answer)
     sent = {**queue, "id": "0" * 21, "created_at": 1, "updated_at": "x", "_links": answer.json()["_links"]}
@@ -231,7 +231,7 @@ def test_self_next_and_prev_win_over_an_alias(owner: Caller) -> None:
     assert answer.json()["_links"][listener]["href"] == f"{answer.url}/listeners/{listener}"
 
 
-def test_of_two_that_have_one_alias_the_first_is_linked_by_it(owner: Caller) -> None:
+def test_first_of_two_equal_aliases_is_the_link_key(owner: Caller) -> None:
     path = f"/queues/{owner.create('/queues')['id']}/messages"
     ids = {owner.create(path, data="x", alias="twin")["id"] for _ in range(2)}
     links = owner.get(path)["_links"]
@@ -253,7 +253,7 @@ def test_another_request_id_is_replaced(owner: Caller, request_id: str) -> None:
 
 
 @covers("errors.md# Statuses")
-def test_an_error_says_what_it_is_about(owner: Caller) -> None:
+def test_error_names_its_subject(owner: Caller) -> None:
     answer = owner.ask("POST", "/queues", {"alias": "abc"}, headers={"X-Request-Id": "mine"})
     content = problem(answer, 422)
     assert content["title"] == "Unprocessable Entity"
@@ -273,7 +273,7 @@ def test_an_error_shows_nothing_internal(owner: Caller) -> None:
         assert not re.search(r"Traceback|SELECT|\.py|sqlite|postgres|dsk_", answer.text, re.IGNORECASE)
 
 
-def test_what_is_not_http_is_answered_with_a_bare_400(operator: Caller) -> None:
+def test_malformed_http_gets_a_bare_400(operator: Caller) -> None:
     parts = urlsplit(operator.installation.urls[0])
     if parts.scheme != "http":
         pytest.skip("A socket of its own speaks cleartext.")

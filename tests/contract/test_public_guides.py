@@ -82,7 +82,7 @@ def test_all_requests_without_a_version_are_v1(owner: Caller) -> None:
 
 
 @pytest.mark.parametrize("word", ["alias", "name"])
-def test_a_terraform_provider_reads_back_what_it_wrote(owner: Caller, word: str) -> None:
+def test_terraform_provider_reads_back_its_values(owner: Caller, word: str) -> None:
     made = owner.create("/queues", **{word: "from-terraform"})
     assert owner.shown(f"/queues/{made['id']}") == made
     renamed = owner.change(f"/queues/{made['id']}", **{word: "renamed-by-it"})

@@ -91,7 +91,7 @@ def test_a_batch_is_stored_whole_or_not_at_all(owner: Caller) -> None:
         ({"ce-specversion": "1.0", "Content-Type": "text/plain"}, b"x", 400, "/headers/ce-id"),
     ],
 )
-def test_what_is_no_event_is_refused(
+def test_invalid_event_is_refused(
     owner: Caller, headers: dict[str, str], content: bytes, status: int, pointer: str
 ) -> None:
     path = f"/queues/{owner.create('/queues')['id']}/messages"
@@ -110,7 +110,7 @@ def test_events_go_where_they_are_taken(owner: Caller) -> None:
         problem(owner.ask("POST", place, content, headers=headers), 415)
 
 
-def test_its_data_fits_the_schema_of_the_queue(owner: Caller) -> None:
+def test_data_must_fit_the_schema_of_the_queue(owner: Caller) -> None:
     path = f"/queues/{owner.create('/queues', schema={'n': {'type': 'number'}})['id']}/messages"
     binary = {**{f"ce-{name}": value for name, value in MINIMAL.items()}, "Content-Type": "application/json"}
     assert body(owner.ask("POST", path, b'{"n":1}', headers=binary))

@@ -27,7 +27,7 @@ def _pulled(owner: Caller, path: str, query: str = "") -> list[dict[str, Any]]:
 
 
 def _waited_for(owner: Caller, path: str) -> list[dict[str, Any]]:
-    """Whoever waits may be sent away with nothing, when something happens to its worker, and comes again."""
+    """Pull until messages arrive: a long poll may return nothing if its worker is disturbed."""
     for _ in range(_TURNS):
         if pulled := _pulled(owner, path, "?wait=20&max=1"):
             return pulled
@@ -70,7 +70,7 @@ def test_messages_are_handed_out_once_and_are_done_when_they_are_acknowledged(ow
 
 
 @covers("pulling.md: rejected", "pulling.md: released", "pulling.md: extended", "pulling.md: expired")
-def test_what_is_not_done_comes_again(owner: Caller) -> None:
+def test_undone_message_is_leased_again(owner: Caller) -> None:
     queue, path = _pulling(owner, lease_seconds=1, retry={"schedule": [1], "jitter": 0, "attempts": 3})
     owner.create(f"{queue}/messages", data="x")
     (given_back,) = _receipts(_pulled(owner, path))
@@ -87,7 +87,7 @@ def test_what_is_not_done_comes_again(owner: Caller) -> None:
     assert (last["attempt"], _say(owner, path, acknowledge=[last["receipt"]])) == (3, ["acknowledged"])
 
 
-def test_what_is_rejected_to_the_end_is_missed_and_can_be_redelivered(owner: Caller) -> None:
+def test_message_rejected_to_the_last_attempt_is_missed_and_redelivered(owner: Caller) -> None:
     queue, path = _pulling(owner, retry={"attempts": 1})
     message = owner.create(f"{queue}/messages", data="x")["id"]
     assert _say(owner, path, reject=_receipts(_pulled(owner, path))) == ["rejected"]
@@ -97,7 +97,7 @@ def test_what_is_rejected_to_the_end_is_missed_and_can_be_redelivered(owner: Cal
 
 
 @covers("pulling.md: wait")
-def test_who_waits_gets_what_is_published_on_whatever_worker(owner: Caller) -> None:
+def test_long_poll_gets_messages_published_on_any_worker(owner: Caller) -> None:
     queue, path = _pulling(owner)
     with ThreadPoolExecutor(3) as threads:
         waiting = [threads.submit(_waited_for, owner, path) for _ in range(3)]
@@ -105,13 +105,13 @@ def test_who_waits_gets_what_is_published_on_whatever_worker(owner: Caller) -> N
         assert {each["id"] for got in waiting for each in got.result()} == ids
 
 
-def test_who_waits_gets_a_delayed_message_when_it_is_due(owner: Caller) -> None:
+def test_long_poll_gets_a_delayed_message_when_it_is_due(owner: Caller) -> None:
     queue, path = _pulling(owner)
     message = owner.create(f"{queue}/messages", data="x", delay=1)["id"]
     assert [each["id"] for each in _pulled(owner, path, "?wait=20")] == [message]
 
 
-def test_of_a_key_one_message_is_handed_out_at_a_time(owner: Caller) -> None:
+def test_messages_of_a_key_are_leased_one_at_a_time(owner: Caller) -> None:
     queue, path = _pulling(owner, ordered=True)
     ids = [owner.create(f"{queue}/messages", data="x", key=key)["id"] for key in ("a", "a", "b")]
     first = _pulled(owner, path)
@@ -162,7 +162,7 @@ def test_a_listener_in_the_mode_pull_has_neither_urls_nor_a_secret(owner: Caller
         ({"extend": [NO_RECEIPT], "lease_seconds": 0}, "/lease_seconds"),
     ],
 )
-def test_what_is_no_receipt_or_out_of_range_is_refused(owner: Caller, content: dict[str, Any], pointer: str) -> None:
+def test_invalid_receipt_handle_or_range_is_refused(owner: Caller, content: dict[str, Any], pointer: str) -> None:
     _, path = _pulling(owner)
     assert pointers(owner.refused(422, "POST", f"{path}/acknowledgements", content)) == [pointer]
     for query in ("max=0", "max=101", "wait=-1", "wait=61", "wait=x"):

@@ -1,4 +1,4 @@
-"""What a listener has missed, and making it due again."""
+"""Missed messages and their redelivery."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def _done(owner: Caller, path: str) -> dict[str, Any]:
     ),
     "redeliveries.md: reason",
 )
-def test_what_was_missed_is_listed_newest_first(owner: Caller, receiver: Receiver) -> None:
+def test_missed_messages_are_listed_newest_first(owner: Caller, receiver: Receiver) -> None:
     _, place, messages = _missing(owner, receiver)
     shown = owner.get(f"{place}/missed")["missed"]
     assert {each["id"] for each in shown} == set(messages)
@@ -66,7 +66,7 @@ def test_the_last_attempt_of_a_policy_says_so(owner: Caller, receiver: Receiver)
 
 
 @covers("redeliveries.md: expired")
-def test_what_has_expired_is_missed_again_at_once(owner: Caller) -> None:
+def test_expired_message_is_missed_again_at_once(owner: Caller) -> None:
     place = one_missed(owner)
     made = owner.create(f"{place}/redeliveries", all=True)
     _done(owner, f"{place}/redeliveries/{made['id']}")
@@ -76,7 +76,7 @@ def test_what_has_expired_is_missed_again_at_once(owner: Caller) -> None:
 
 @covers(f"POST {REDELIVERIES} 200", "redeliveries.md# Redeliver")
 @pytest.mark.parametrize("choice", ["all", "filter", "messages"])
-def test_what_is_chosen_is_delivered_again(owner: Caller, receiver: Receiver, choice: str) -> None:
+def test_selected_messages_are_delivered_again(owner: Caller, receiver: Receiver, choice: str) -> None:
     endpoint, place, messages = _missing(owner, receiver)
     chosen: Any = {"all": True, "filter": {"reason": "no_retry"}, "messages": messages}[choice]
     made = owner.create(f"{place}/redeliveries", **{choice: chosen})
@@ -140,7 +140,7 @@ def test_a_value_that_is_none_is_refused(owner: Caller, content: dict[str, Any],
 
 
 @covers(f"DELETE {REDELIVERIES}/{{redelivery_id}} 200", "redeliveries.md# Cancel")
-def test_one_that_is_open_can_be_cancelled(owner: Caller, receiver: Receiver) -> None:
+def test_open_one_can_be_cancelled(owner: Caller, receiver: Receiver) -> None:
     endpoint, place, _ = _missing(owner, receiver)
     path = f"{place}/redeliveries/{owner.create(f'{place}/redeliveries', all=True, pace=1)['id']}"
     endpoint.until(3)
@@ -151,7 +151,7 @@ def test_one_that_is_open_can_be_cancelled(owner: Caller, receiver: Receiver) ->
     assert owner.shown(place)["messages"]["missed_count"] <= 1
 
 
-def test_one_that_is_done_is_gone_once_it_is_deleted(owner: Caller, receiver: Receiver) -> None:
+def test_finished_one_is_not_found_after_deletion(owner: Caller, receiver: Receiver) -> None:
     _, place, _ = _missing(owner, receiver)
     path = f"{place}/redeliveries/{owner.create(f'{place}/redeliveries', all=True)['id']}"
     _done(owner, path)

@@ -17,7 +17,7 @@ CHANGING = [operation for operation in OPERATIONS if 412 in operation.statuses]
 
 
 def body_of(operation: Operation) -> dict[str, object]:
-    """One that can be created again and again."""
+    """Return a body that can be created repeatedly."""
     if operation.path in {"/organizations", "/api_clients"}:
         return {"alias": f"org.example.{fresh()}"}
     if operation.path == "/users":
@@ -27,7 +27,7 @@ def body_of(operation: Operation) -> dict[str, object]:
 
 @for_every("operation", CREATING, lambda operation: f"{operation} 422")
 @covers("idempotency.md# Rules", "idempotency.md# Guarantees")
-def test_the_same_key_creates_once(owner: Caller, operator: Caller, operation: Operation) -> None:
+def test_repeated_idempotency_key_creates_once(owner: Caller, operator: Caller, operation: Operation) -> None:
     world = World(operator)
     caller = operator if "organizations" in operation.path or "clients" in operation.path else world.owner
     path, content = _place_of(world, operation)
@@ -67,7 +67,7 @@ def test_a_key_that_is_none_is_refused(owner: Caller, key: str) -> None:
     owner.refused(400, "POST", "/queues", {}, headers={"Idempotency-Key": key.encode("latin-1")})
 
 
-def test_of_many_at_once_one_takes_effect(owner: Caller) -> None:
+def test_concurrent_repetitions_take_effect_once(owner: Caller) -> None:
     headers = {"Idempotency-Key": fresh("key")}
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: owner.ask("POST", "/queues", {}, headers=headers), range(6)))
@@ -82,7 +82,7 @@ def test_a_repetition_carries_no_secret(owner: Caller) -> None:
     assert len(second["key"]) < len(first["key"])
 
 
-def test_what_was_refused_may_be_sent_again(owner: Caller) -> None:
+def test_refused_request_may_be_repeated_with_its_key(owner: Caller) -> None:
     headers = {"Idempotency-Key": fresh("key")}
     owner.refused(422, "POST", "/queues", {"alias": "abc"}, headers=headers)
     assert resource(owner.ask("POST", "/queues", {"alias": "abcd"}, headers=headers))["alias"] == "abcd"
@@ -90,7 +90,7 @@ def test_what_was_refused_may_be_sent_again(owner: Caller) -> None:
 
 @for_every("operation", CHANGING, lambda operation: f"{operation} 412")
 @covers("conditional-requests.md# Rules")
-def test_what_is_not_any_more_what_was_seen_is_not_changed(world: World, operation: Operation) -> None:
+def test_stale_etag_changes_nothing(world: World, operation: Operation) -> None:
     path = world.path(operation.path)
     before = world.owner.shown(path)["updated_at"]
     content: dict[str, object] | None = {} if operation.takes_body else None
@@ -100,7 +100,7 @@ def test_what_is_not_any_more_what_was_seen_is_not_changed(world: World, operati
 
 
 @covers("conditional-requests.md# Comparison by If-Match")
-def test_a_change_is_bound_to_what_was_seen(owner: Caller) -> None:
+def test_change_is_bound_to_its_etag(owner: Caller) -> None:
     answer = owner.ask("POST", "/queues", {})
     path, tag = f"/queues/{resource(answer)['id']}", answer.headers["etag"]
     owner.create(f"{path}/messages", data="x")
@@ -112,6 +112,6 @@ def test_a_change_is_bound_to_what_was_seen(owner: Caller) -> None:
 
 
 @pytest.mark.parametrize(("method", "header"), [("GET", "If-None-Match"), ("PUT", "If-Match")])
-def test_what_is_no_list_of_tags_is_refused(owner: Caller, method: str, header: str) -> None:
+def test_malformed_etag_list_is_refused(owner: Caller, method: str, header: str) -> None:
     path = f"/queues/{owner.create('/queues')['id']}"
     owner.refused(400, method, path, {} if method == "PUT" else None, headers={header: "tag"})

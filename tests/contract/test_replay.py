@@ -64,7 +64,7 @@ def test_messages_come_again_and_say_of_what(owner: Caller, receiver: Receiver) 
     assert message["deliveries"][0]["attempts"] == 1
 
 
-def test_a_new_listener_gets_what_is_older_than_it_is(owner: Caller, receiver: Receiver) -> None:
+def test_new_listener_gets_older_messages_by_replay(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint(Reply(200))
     queue = f"/queues/{owner.create('/queues')['id']}"
     old = owner.create(f"{queue}/messages", data="x")["id"]
@@ -99,7 +99,7 @@ def test_a_filter_leaves_messages_out(owner: Caller, receiver: Receiver) -> None
 
 
 @covers("replays.md: failed")
-def test_what_fails_for_good_is_counted_and_not_missed(owner: Caller, receiver: Receiver) -> None:
+def test_final_failure_is_counted_but_not_missed(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint(Reply(200), Reply(500, (("webhook-no-retry", "true"),)))
     path, listener = listening(owner, endpoint)
     place = f"{path}/listeners/{listener['id']}"
@@ -112,7 +112,7 @@ def test_what_fails_for_good_is_counted_and_not_missed(owner: Caller, receiver: 
 
 
 @covers("replays.md: expired")
-def test_what_has_expired_is_counted_and_not_sent(owner: Caller) -> None:
+def test_expired_message_is_counted_but_not_sent(owner: Caller) -> None:
     place = one_missed(owner)
     made = owner.create(f"{place}/replays", from_at=0)
     counts = _done(owner, f"{place}/replays/{made['id']}")["counts"]
@@ -150,7 +150,7 @@ def test_counts_say_how_far_it_is(owner: Caller, receiver: Receiver) -> None:
 
 @covers(f"POST {REPLAYS} 400 choice")
 @pytest.mark.parametrize("content", [{}, {"from_at": None}, {"from_at": 1, "from_message": "x"}])
-def test_it_begins_in_one_way(owner: Caller, content: dict[str, Any]) -> None:
+def test_replay_has_exactly_one_start(owner: Caller, content: dict[str, Any]) -> None:
     place, _ = _away(owner)
     owner.refused(400, "POST", f"{place}/replays", content)
 
@@ -200,7 +200,7 @@ def test_a_message_of_another_queue_is_none(owner: Caller) -> None:
 
 
 @covers(f"DELETE {REPLAYS}/{{replay_id}} 200", "replays.md# Cancel")
-def test_one_that_is_open_can_be_cancelled(owner: Caller, receiver: Receiver) -> None:
+def test_open_one_can_be_cancelled(owner: Caller, receiver: Receiver) -> None:
     endpoint, place, _ = _received(owner, receiver)
     path = f"{place}/replays/{owner.create(f'{place}/replays', from_at=0, pace=1)['id']}"
     endpoint.until(4)
@@ -210,7 +210,7 @@ def test_one_that_is_open_can_be_cancelled(owner: Caller, receiver: Receiver) ->
     assert owner.get(f"{place}/replays")["replays"] == []
 
 
-def test_one_that_is_done_is_gone_once_it_is_deleted(owner: Caller) -> None:
+def test_finished_one_is_not_found_after_deletion(owner: Caller) -> None:
     place, _ = _away(owner)
     path = f"{place}/replays/{owner.create(f'{place}/replays', from_at=0, until_at=1)['id']}"
     _done(owner, path)
@@ -218,7 +218,7 @@ def test_one_that_is_done_is_gone_once_it_is_deleted(owner: Caller) -> None:
     owner.refused(404, "GET", path)
 
 
-def test_nothing_is_sent_again_to_those_who_pull(owner: Caller) -> None:
+def test_pull_listener_cannot_have_a_replay(owner: Caller) -> None:
     queue = f"/queues/{owner.create('/queues')['id']}"
     place = f"{queue}/listeners/{owner.create(f'{queue}/listeners', mode='pull')['id']}"
     assert "pulled" in owner.refused(409, "POST", f"{place}/replays", {"from_at": 0})["detail"]

@@ -101,12 +101,12 @@ def test_a_value_that_is_none_is_refused_and_changes_nothing(
 
 
 @covers(f"PUT {SCHEDULES}/{{schedule_id}} 422")
-def test_its_data_fits_the_schema_of_the_queue(owner: Caller) -> None:
+def test_data_must_fit_the_schema_of_the_queue(owner: Caller) -> None:
     place = _place(owner, schema={"n": {"type": "number"}})
     assert pointers(owner.refused(422, "POST", place, {"cron": "@daily", "data": {"n": "x"}})) == ["/data/n"]
     made = owner.create(place, cron="@daily", data={"n": 1})
     assert pointers(owner.refused(422, "PUT", f"{place}/{made['id']}", {"data": "x"})) == ["/data"]
-    # What it has is not looked at again when something else is changed.
+    # Existing data is not validated again when another field changes.
     owner.change(place.removesuffix("/schedules"), schema={"m": {"type": "number"}})
     assert owner.change(f"{place}/{made['id']}", status="disabled")["data"] == '{"n":1}'
 
@@ -120,7 +120,7 @@ def test_data_is_as_large_as_it_may_be(owner: Caller) -> None:
     assert pointers(owner.refused(413, "POST", small, {"cron": "@daily", "data": "1234"})) == ["/data"]
 
 
-def test_nobody_else_sees_or_changes_it(owner: Caller, operator: Caller) -> None:
+def test_schedule_is_invisible_to_other_organizations(owner: Caller, operator: Caller) -> None:
     place, other = _place(owner), _place(owner)
     made = owner.create(place, **DAILY)
     owner.refused(404, "GET", f"{other}/{made['id']}")

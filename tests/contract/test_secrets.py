@@ -68,7 +68,7 @@ def test_another_secret_takes_the_first_ones_place(owner: Caller, receiver: Rece
 
 
 @covers("secrets.md# Key pairs")
-def test_a_key_pair_signs_beside_the_secret(owner: Caller, receiver: Receiver) -> None:
+def test_key_pair_signs_in_addition_to_the_secret(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint()
     queue, listener = listening(owner, endpoint)
     path = f"{queue}/listeners/{listener['id']}/secrets"
@@ -88,7 +88,7 @@ def test_a_key_pair_signs_beside_the_secret(owner: Caller, receiver: Receiver) -
 
 
 @covers(f"DELETE {ONE} 409", f"DELETE {ONE} 412")
-def test_the_last_one_stays_and_what_was_changed_meanwhile(owner: Caller, receiver: Receiver) -> None:
+def test_last_or_changed_secret_is_not_deleted(owner: Caller, receiver: Receiver) -> None:
     queue, listener = listening(owner, receiver.endpoint())
     path = f"{queue}/listeners/{listener['id']}/secrets"
     (first,) = owner.get(path)["secrets"]
@@ -111,7 +111,7 @@ def test_a_sixth_is_refused(owner: Caller, receiver: Receiver) -> None:
 
 @covers(f"POST {PATH} 422", f"PUT {PATH} 422")
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_what_cannot_be_used_is_named_and_changes_nothing(owner: Caller, receiver: Receiver, method: str) -> None:
+def test_invalid_secret_is_named_and_changes_nothing(owner: Caller, receiver: Receiver, method: str) -> None:
     queue, listener = listening(owner, receiver.endpoint())
     path = f"{queue}/listeners/{listener['id']}/secrets"
     short = "whsec_" + b64encode(b"x" * 23).decode()
@@ -141,7 +141,7 @@ def test_ones_own_is_taken_and_a_repetition_does_not_show_it(owner: Caller, rece
     assert again.json()["secret"]["id"] == first.json()["secret"]["id"]
 
 
-def test_they_are_listed_in_pages(owner: Caller, receiver: Receiver) -> None:
+def test_secrets_are_listed_in_pages(owner: Caller, receiver: Receiver) -> None:
     queue, listener = listening(owner, receiver.endpoint())
     path = f"{queue}/listeners/{listener['id']}/secrets"
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""What needs no key."""
+"""Operations that need no key."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def test_the_root_says_what_this_is(nobody: Caller) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
-def test_it_is_alive_and_ready(nobody: Caller, path: str) -> None:
+def test_service_is_live_and_ready(nobody: Caller, path: str) -> None:
     assert nobody.get(path)["status"]
 
 
@@ -37,7 +37,7 @@ def test_the_pages_are_html_from_this_service_alone(nobody: Caller, path: str) -
 
 
 @covers("GET /docs/errors/{status} 404")
-def test_there_is_a_page_for_each_status_and_no_other(nobody: Caller, owner: Caller) -> None:
+def test_each_status_has_a_page_and_no_other_does(nobody: Caller, owner: Caller) -> None:
     leads_to = owner.refused(422, "POST", "/queues", {"alias": "x"})["type"]
     assert nobody.ask("GET", leads_to).status_code == 200
     nobody.refused(404, "GET", "/docs/errors/299")

@@ -142,7 +142,7 @@ def test_an_invitation_is_accepted_once(owner: Caller, stranger: Caller) -> None
 
 
 @covers("POST /invitations 403")
-def test_whoever_guesses_at_invitations_is_locked_out(stranger: Caller) -> None:
+def test_guessing_invitations_locks_out(stranger: Caller) -> None:
     guess = {"token": "x" * 32, "password": "correct horse battery"}
     statuses = [stranger.ask("POST", "/invitations", guess).status_code for _ in range(5)]
     assert set(statuses) == {404}

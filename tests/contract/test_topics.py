@@ -99,7 +99,7 @@ def test_a_channel_is_created(owner: Caller, method: str) -> None:
     "DELETE /topics/{topic_id}/channels/{channel_id} 412",
     "channels.md# Change and delete",
 )
-def test_a_change_of_a_channel_holds_for_what_is_published_after_it(owner: Caller) -> None:
+def test_channel_change_applies_to_later_messages(owner: Caller) -> None:
     topic, [queue] = topic_with(owner, {"pattern": "orders.>"})
     channel = f"{topic}/channels/{owner.shown(topic)['channels'][0]['id']}"
 
@@ -174,7 +174,7 @@ def test_a_message_goes_into_every_queue_whose_channel_lets_it_through(owner: Ca
     "PUT /topics/{topic_id}/messages 422",
     "POST /topics/{topic_id}/messages/batch 422",
 )
-def test_what_breaks_the_rules_of_one_queue_goes_into_none(owner: Caller) -> None:
+def test_message_invalid_for_one_queue_goes_into_none(owner: Caller) -> None:
     topic, (plain, strict) = topic_with(owner, {}, {"alias": "strict"})
     owner.change(strict, schema={"n": {"type": "number"}})
     for method in ("POST", "PUT"):

@@ -23,7 +23,7 @@ def types_of(owner: Caller, query: str = "") -> list[str]:
 
 
 @covers("statistics.md# Meaning of the counts")
-def test_what_is_done_is_counted_in_three_windows(owner: Caller) -> None:
+def test_usage_is_counted_in_three_windows(owner: Caller) -> None:
     queue = f"/queues/{owner.create('/queues')['id']}"
     owner.change(queue, retention=1)
     listener = f"{queue}/listeners/{owner.create(f'{queue}/listeners', **NOWHERE)['id']}"
@@ -58,7 +58,7 @@ def test_attempts_are_counted_as_they_were_answered(owner: Caller, receiver: Rec
 @covers(*(f"events.md: {name}_added, _updated, _deleted" for name in ("api_key", "queue", "listener", "organization")))
 @covers("events.md# The resource", "events.md: message_added", "events.md: domain_added, … user_added, …")
 @covers("events.md: topic_added, … channel_added, …")
-def test_events_say_what_was_done_newest_first(owner: Caller) -> None:
+def test_events_are_listed_newest_first(owner: Caller) -> None:
     queue = owner.create("/queues", alias="orders")
     listener = owner.create(f"/queues/{queue['id']}/listeners", **NOWHERE)
     message = owner.create(f"/queues/{queue['id']}/messages", data="x")
@@ -122,7 +122,7 @@ def test_a_wrong_selection_of_events_is_refused(owner: Caller, query: str) -> No
 
 
 @covers("events.md: lockout")
-def test_who_is_locked_out_is_told(owner: Caller, stranger: Caller) -> None:
+def test_lockout_is_an_event(owner: Caller, stranger: Caller) -> None:
     key = owner.create("/api_keys")
     wrong = key["key"][:-1] + ("a" if key["key"][-1] != "a" else "b")
     for _ in range(5):
@@ -198,7 +198,7 @@ QUOTAS: dict[str, tuple[str, dict[str, Any]]] = {
 @covers("POST /queues/{queue_id}/messages 402", "PUT /queues/{queue_id}/messages 402")
 @covers("POST /queues/{queue_id}/messages/batch 402")
 @pytest.mark.parametrize("name", QUOTAS)
-def test_what_would_go_beyond_a_quota_is_refused(owner: Caller, operator: Caller, name: str) -> None:
+def test_request_beyond_a_quota_is_refused(owner: Caller, operator: Caller, name: str) -> None:
     queue = owner.create("/queues")["id"]
     most = {"queues": 2, "bytes_stored": 10}.get(name, 1)
     organization = owner.get("/organizations")["organizations"][0]["id"]

@@ -1,4 +1,4 @@
-"""One organization with one thing of every sort, for requests that change nothing."""
+"""An organization with one resource of each kind, for requests that change nothing."""
 
 import re
 from collections.abc import Callable
@@ -11,11 +11,11 @@ import pytest
 from tests.contract.caller import Caller, client_at, fresh, some_address
 
 NOWHERE = {"notify_url": "http://127.0.0.1:9/notify", "liveness_url": "http://127.0.0.1:9/live"}
-"""Where nobody listens."""
+"""URLs at which no server listens."""
 
 
 PULLED = ("/listeners/{listener_id}/messages", "/listeners/{listener_id}/acknowledgements")
-"""What works with a listener in the mode pull alone."""
+"""Paths that only a pull listener supports."""
 
 
 _SURELY_LOCKED_SECONDS = 30.0
@@ -102,14 +102,14 @@ class World:
         return limited
 
     def _redelivery(self) -> str:
-        """One that is done: it does not change by itself any more."""
+        """Create a redelivery and wait until it has finished, so that it no longer changes."""
         path = self.path("/queues/{queue_id}/listeners/{listener_id}/redeliveries")
         made = self._made(path, all=True)
         self.owner.until(f"{path}/{made}", lambda shown: shown["state"] == "done")
         return made
 
     def _replay(self) -> str:
-        """One of nothing, which is done."""
+        """Create a replay of no messages, which has finished."""
         path = self.path("/queues/{queue_id}/listeners/{listener_id}/replays")
         made = self._made(path, from_at=0, until_at=1)
         self.owner.until(f"{path}/{made}", lambda shown: shown["state"] == "done")
@@ -136,7 +136,7 @@ class World:
         return self._ids["message_id"]
 
     def _attempt(self) -> str:
-        """Of the message, for the listener."""
+        """Return an attempt of the message for the listener."""
         path = self.path("/queues/{queue_id}/messages/{message_id}")
         self.owner.until(path, lambda shown: shown["deliveries"][0]["attempts"] > 0)
         return str(self.owner.get(f"{path}/attempts")["attempts"][-1]["id"])

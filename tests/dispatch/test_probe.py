@@ -50,18 +50,18 @@ def _answer(status: int, more: bytes = b"") -> bytes:
         ((READ_HEAD, _answer(500), CLOSE), "answered 500"),
         ((READ_HEAD, _answer(302, b"Location: http://169.254.169.254/\r\n"), CLOSE), "answered 302"),
         ((READ_HEAD, _answer(404), CLOSE), "answered 404"),
-        ((READ_HEAD, HANG), "no answer in time"),
-        ((READ_HEAD, Drip(OK + b"X-Drip: drop\r\n" * 10_000)), "no answer in time"),
-        ((READ_HEAD, OK + b"Content-Length: 9\r\n\r\nali", HANG), "no answer in time"),
-        ((READ_HEAD, RESET), "no answer"),
-        ((READ_HEAD, CLOSE), "no answer"),
-        ((READ_HEAD, b"what?\r\n\r\n"), "no answer"),
+        ((READ_HEAD, HANG), "no response in time"),
+        ((READ_HEAD, Drip(OK + b"X-Drip: drop\r\n" * 10_000)), "no response in time"),
+        ((READ_HEAD, OK + b"Content-Length: 9\r\n\r\nali", HANG), "no response in time"),
+        ((READ_HEAD, RESET), "no response"),
+        ((READ_HEAD, CLOSE), "no response"),
+        ((READ_HEAD, b"what?\r\n\r\n"), "no response"),
     ],
 )
 async def test_what_a_server_does_is_what_is_said_of_it(
     script: Script, error: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if error == "no answer in time":
+    if error == "no response in time":
         monkeypatch.setattr(probes, "PROBE_TIMEOUT_SECONDS", 0.3)
     async with ScriptedServer([script]) as server:
         found = await _probed(f"http://live.example:{server.port}/live")

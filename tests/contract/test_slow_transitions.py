@@ -1,4 +1,4 @@
-"""What comes true a minute after it was begun: this is looked at last."""
+"""Processes that take a minute; checked last."""
 
 from tests.contract.begun import Begun
 from tests.contract.reference import covers
