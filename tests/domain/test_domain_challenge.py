@@ -135,10 +135,10 @@ def test_challenges_are_not_alike_and_hard_to_guess() -> None:
         ("connect_timeout", "no connection"),
         ("internal", "no connection"),
         ("tls", "TLS failed"),
-        ("timeout", "no answer in time"),
-        ("reset", "no answer"),
-        ("protocol", "no answer"),
-        ("response_too_large", "no answer"),
+        ("timeout", "no response in time"),
+        ("reset", "no response"),
+        ("protocol", "no response"),
+        ("response_too_large", "no response"),
     ],
 )
 def test_of_a_failure_only_its_kind_is_told(failure: FailureKind, error: str) -> None:

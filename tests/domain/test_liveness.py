@@ -137,13 +137,13 @@ def test_nobody_waits_longer_than_five_minutes_and_who_is_not_quiet_no_longer_th
         ("", 199, "answered 199"),
         ("refused_address", 0, "address not allowed"),
         ("resolve", 0, "name not found"),
-        ("timeout", 0, "no answer in time"),
+        ("timeout", 0, "no response in time"),
         ("connect", 0, "no connection"),
         ("connect_timeout", 0, "no connection"),
         ("tls", 0, "TLS failed"),
-        ("reset", 0, "no answer"),
-        ("protocol", 0, "no answer"),
-        ("response_too_large", 0, "no answer"),
+        ("reset", 0, "no response"),
+        ("protocol", 0, "no response"),
+        ("response_too_large", 0, "no response"),
     ],
 )
 def test_any_2xx_is_well_and_of_anything_else_no_more_than_the_status_is_told(

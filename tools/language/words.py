@@ -191,7 +191,6 @@ EXCEPTIONS: Final[tuple[tuple[str, str, str], ...]] = (
     (r".*", "identifier", r"`(?:quota_gate|QuotaGate|\w*[Ss]hared\w*)`"),
     # Fields of the API, which clients know.
     (r"discue/(?:api|control|domain)/.*", "identifier", r"`(?:pace|took_ms)`"),
-    (r"discue/domain/.*", "word", "no answer"),
     (r"docs/.*", "path", r"`\.discue/`|\?:"),
 )
 """Legitimate uses: a regular expression of the path, the rule, and a regular expression found in the hit's text."""
