@@ -27,7 +27,7 @@ async def _rows(store: Store) -> int:
     return await store.read(work)
 
 
-async def test_what_is_taken_is_gone(store: Store) -> None:
+async def test_granted_requests_reduce_the_budget(store: Store) -> None:
     assert await _take(store, _wish(30)) == [BudgetGrant(30, 70)]
     assert await _take(store, _wish(60)) == [BudgetGrant(60, 10)]
     assert await _take(store, _wish(60)) == [BudgetGrant(10, 0)]
@@ -50,13 +50,13 @@ async def test_a_raised_limit_leaves_more_and_a_lowered_one_nothing(store: Store
     assert await _take(store, _wish(10, limit=200)) == [BudgetGrant(10, 130)]
 
 
-async def test_what_was_not_used_can_be_returned(store: Store) -> None:
+async def test_unused_part_of_a_slice_can_be_returned(store: Store) -> None:
     await _take(store, _wish(90))
     wish = rate_limits.BudgetRequest(1, 7, MINUTE, 2, 10, returned=85)
     assert await _take(store, wish) == [BudgetGrant(2, 3)]
 
 
-async def test_takers_at_the_same_time_share_the_limit_exactly(store: Store) -> None:
+async def test_concurrent_takers_share_the_limit_exactly(store: Store) -> None:
     wishes = [(_wish(wanted, caller=1), _wish(wanted, caller=2)) for wanted in (3, 7, 11) * 8]
     taken = await asyncio.gather(*(_take(store, *pair) for pair in wishes))
     assert sum(first.granted for first, _ in taken) == 100

@@ -166,7 +166,7 @@ async def test_a_page_that_costs_too_much_is_cut_short_and_goes_on_where_it_ende
         await store.read(partial(pages, selection=msgspec.structs.replace(selection, page=3)))
 
 
-async def test_an_attempt_shows_what_was_recorded(store: Store) -> None:
+async def test_attempt_is_listed_as_recorded(store: Store) -> None:
     world = await _world(store)
     made, listener, message = world.attempts[1], world.listeners[1], world.messages[1]
     expected = StoredAttempt(
@@ -221,7 +221,7 @@ async def test_attempts_of_a_message_that_is_not_kept_are_shown_without_it(store
     assert len(shown.items) == sum(each.listener == listener.id for each in world.attempts)
 
 
-async def test_what_is_kept_beside_a_record_is_read_by_its_id(store: Store) -> None:
+async def test_attempt_detail_is_read_by_its_id(store: Store) -> None:
     world = await _world(store)
     listener, made = world.listeners[0], world.attempts[0]
     settle = Settle(OURS, listener.id, 0, listener.queue, 0, 1, 3, None, 0, 0, 0, 0, 0, details=((made.id, b"kept"),))

@@ -192,7 +192,7 @@ async def test_more_bytes_than_may_wait_are_refused_at_once_and_room_comes_back(
     assert (house.store._waiting_rows, house.store._waiting_bytes) == (0, 0)
 
 
-async def test_where_commits_take_long_no_more_waits_than_can_be_stored_soon_and_room_comes_back(house: House) -> None:
+async def test_slow_commits_limit_the_waiting_publishes_until_they_are_fast_again(house: House) -> None:
     clock = StandingClock()
     store = Store(house.engine, max_waiting_bytes=WAITING_BYTES, monotonic=clock.monotonic)
     house.engine.hold()
@@ -273,7 +273,7 @@ async def test_lanes_hear_of_messages_in_their_order_and_only_when_they_are_stor
     assert all(count >= last for count, last in zip(stored, heard[1::2], strict=True))
 
 
-async def test_nothing_is_heard_of_what_was_not_stored(house: House) -> None:
+async def test_append_that_was_not_stored_is_not_announced(house: House) -> None:
     heard: list[Appended] = []
     house.store.on_append = heard.append
     stale = msgspec.structs.replace(an_append(house.queue, 100), config_version=5)

@@ -32,19 +32,19 @@ def test_before_the_first_commit_nothing_is_known_and_nothing_is_feared() -> Non
 
 
 @given(st.lists(SECONDS, min_size=1), st.integers(0, 100))
-def test_what_is_expected_lies_within_what_was_seen(took: list[float], commits: int) -> None:
+def test_expected_commit_time_lies_within_the_observed_times(took: list[float], commits: int) -> None:
     commit_time, _ = a_commit_time(*took)
     assert 0 <= commit_time.seconds(commits) <= max(took) * commits * 1.001 + 0.001
 
 
 @given(SECONDS, st.integers(1, 100))
-def test_commits_that_always_take_the_same_are_expected_to(seconds: float, commits: int) -> None:
+def test_commits_of_constant_duration_are_expected_to_take_that_long(seconds: float, commits: int) -> None:
     commit_time, _ = a_commit_time(*[seconds] * 60)
     assert abs(commit_time.seconds(commits) - seconds * commits) <= 0.001 * commits
 
 
 @given(st.lists(SECONDS), SECONDS, st.integers(0, 100))
-def test_one_that_does_not_end_is_expected_to_go_on_and_the_next_ones_too(
+def test_commit_that_hangs_raises_the_expectation_for_the_next_ones(
     took: list[float], seconds: float, commits: int
 ) -> None:
     commit_time, watch = a_commit_time(*took)

@@ -125,7 +125,7 @@ async def test_every_row_of_every_table_comes_over(source: Side, target: Side) -
     assert await differences(source, target, progress) == []
 
 
-async def test_nobody_there_owns_a_cursor_or_has_a_request_under_way(source: Side, target: Side) -> None:
+async def test_copy_has_no_cursor_owners_and_no_requests_in_flight(source: Side, target: Side) -> None:
     await furnish(source.store)
     await a_member(source, dead=1)
     await copied(source, target)
@@ -145,7 +145,7 @@ async def test_nobody_there_owns_a_cursor_or_has_a_request_under_way(source: Sid
     assert await target.store.read(lambda tx: tx.rows("SELECT * FROM worker")) == []
 
 
-async def test_what_is_pulled_stays_so_and_what_is_leased_is_leased(source: Side, target: Side) -> None:
+async def test_copy_keeps_pulled_cursors_and_leases(source: Side, target: Side) -> None:
     await a_small_installation(source)
     await run(source, "UPDATE cursor SET owner = $1", PULL_OWNER)
     await run(
@@ -259,7 +259,7 @@ async def test_the_copy_of_another_database_is_not_gone_on_with(source: Side, ta
 
 
 @pytest.mark.parametrize("change", ["publish", "claim", "control"])
-async def test_a_copy_of_what_was_served_meanwhile_is_not_gone_on_with(source: Side, target: Side, change: str) -> None:
+async def test_copy_is_not_resumed_after_the_source_was_served(source: Side, target: Side, change: str) -> None:
     queue = await a_small_installation(source)
     await copied(source, target, steps=3)
     if change == "publish":
@@ -336,7 +336,7 @@ async def test_workers_that_are_dead_or_expired_are_nobody(source: Side, target:
     assert (await copied(source, target)).is_copied
 
 
-async def test_where_a_lock_keeps_servers_away_a_row_that_one_left_behind_is_nobody(source: Side, target: Side) -> None:
+async def test_stale_worker_row_does_not_stop_a_copy_under_the_server_lock(source: Side, target: Side) -> None:
     await a_small_installation(source)
     await a_member(source)
     held = Side(source.store, source.name, is_held=True)
@@ -344,7 +344,7 @@ async def test_where_a_lock_keeps_servers_away_a_row_that_one_left_behind_is_nob
     assert (await copied(held, target)).is_copied
 
 
-async def test_of_two_copies_into_one_database_one_ends(source: Side, target: Side) -> None:
+async def test_second_copy_into_the_same_database_is_refused(source: Side, target: Side) -> None:
     await a_small_installation(source)
     behind = await copied(source, target, steps=1)
     await copied(source, target, steps=1)

@@ -60,7 +60,7 @@ async def test_each_listener_has_its_own_state_attempts_and_last_status(store: S
     ]
 
 
-async def test_what_is_settled_ahead_is_acknowledged_and_what_lies_before_it_is_not(store: Store) -> None:
+async def test_message_settled_ahead_is_acknowledged_and_earlier_ones_are_not(store: Store) -> None:
     stored, (first, _, _) = await _published(store)
     window = Window(0)
     window.settle(2)
@@ -79,7 +79,7 @@ async def test_missed_is_shown_whether_as_an_exception_or_in_a_range(store: Stor
     assert (await _of(store, stored[1]))[0].attempts == 12
 
 
-async def test_an_attempt_that_is_under_way_is_none_yet_and_one_that_has_ended_says_how(store: Store) -> None:
+async def test_attempt_counts_once_it_has_ended(store: Store) -> None:
     stored, (first, second, _) = await _published(store)
     under_way = (DeliveryRow(1, "sending", 1, NOON, "", 7), DeliveryRow(2, "sending", 3, NOON, "", 7))
     await store.settle(_settle(first, 3, retrying=2, delivery_rows=under_way))
@@ -95,7 +95,7 @@ async def test_an_attempt_that_is_under_way_is_none_yet_and_one_that_has_ended_s
     ]
 
 
-async def test_what_a_listeners_filter_does_not_let_through_is_filtered_once_it_was_looked_at(store: Store) -> None:
+async def test_message_rejected_by_the_filter_becomes_filtered_when_the_lane_reads_it(store: Store) -> None:
     stored, (first, second, _) = await _published(store)
     for listener, condition in ((first, '{"key":"none"}'), (second, '{"$not":{"key":"none"}}')):
         options = DeliveryOptions(filter=condition)

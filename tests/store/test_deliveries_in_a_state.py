@@ -240,7 +240,7 @@ async def test_a_long_missed_range_is_passed_in_one_step(store: Store) -> None:
     assert not page.has_next
 
 
-async def test_what_lies_far_below_other_states_comes_on_a_later_page(store: Store) -> None:
+async def test_message_far_below_other_states_comes_on_a_later_page(store: Store) -> None:
     _, listener = await _with_a_range(store, 6_000)
     retries = tuple(DeliveryRow(seq, "retry", 1, NOON, "") for seq in range(1_000, 5_000))
     values = Settle(OURS, listener.id, 0, listener.queue, 0, 1, 6_005, None, 0, 0, 0, 0, 0, delivery_rows=retries)
@@ -263,7 +263,7 @@ async def _with_a_small_budget(store: Store, selection: Selection) -> None:
 
 
 @pytest.mark.parametrize("of_queue", [True, False])
-async def test_a_listener_that_is_not_there_is_refused_whoever_has_it(store: Store, of_queue: bool) -> None:  # noqa: FBT001
+async def test_unknown_or_foreign_listener_is_refused(store: Store, of_queue: bool) -> None:  # noqa: FBT001
     queue, elsewhere = await stored_queue(store, OURS, 10), await stored_queue(store, OURS, 11)
     stranger = a_queue(row_id(2), 12)
     await store.write(lambda tx: queues.insert(tx, stranger))

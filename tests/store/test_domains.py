@@ -67,7 +67,7 @@ async def test_an_alias_is_taken_within_an_organization_until_its_domain_is_dele
     await stored(store, namesake)
 
 
-async def test_lists_are_newest_first_and_leave_out_what_was_not_chosen(store: Store) -> None:
+async def test_lists_are_newest_first_and_filtered(store: Store) -> None:
     made = [await stored(store, a_domain(number)) for number in range(10, 13)]
     whole = await store.read(lambda tx: domains.page(tx, OURS, Selection()))
     assert whole.items == tuple(reversed(made))
@@ -96,7 +96,7 @@ async def test_a_place_is_verified_when_any_domain_on_it_is(store: Store) -> Non
     assert await standing("example.com", 8_443) == await standing("www.example.com", 443) == (False, False)
 
 
-async def test_what_is_due_comes_in_order_from_all_organizations(store: Store) -> None:
+async def test_due_domains_of_all_organizations_come_in_order(store: Store) -> None:
     waits = (NOON + 5, NOON, None, NOON + 9, NOON - 5)
     made = [
         await stored(

@@ -23,7 +23,7 @@ async def _with_listeners(store: Store, count: int) -> list[SecretsRow]:
     return [SecretsRow((listener.organization, listener.id), listener.secrets) for listener in made]
 
 
-async def test_nothing_is_encrypted_until_a_key_is_named(store: Store) -> None:
+async def test_secrets_stay_clear_until_a_key_is_named(store: Store) -> None:
     assert await store.read(encryption.read) == Encryption()
     stands = Encryption("a" * 16, (CLEAR, "b" * 16))
     await store.write(lambda tx: encryption.write(tx, stands))
@@ -31,7 +31,7 @@ async def test_nothing_is_encrypted_until_a_key_is_named(store: Store) -> None:
     assert stands.needed == ("a" * 16, "b" * 16)
 
 
-def test_what_was_current_leaves_and_what_left_may_come_back() -> None:
+def test_former_key_stays_listed_and_can_become_current_again() -> None:
     clear = Encryption()
     first = clear.under("a")
     second = first.under("b")
@@ -41,7 +41,7 @@ def test_what_was_current_leaves_and_what_left_may_come_back() -> None:
     assert second.under("b") is second
 
 
-def test_what_cannot_be_read_of_it_is_told() -> None:
+def test_unreadable_encryption_state_is_reported() -> None:
     with pytest.raises(StoreUnusable, match="cannot be read"):
         encryption.decode("{")
 

@@ -89,7 +89,7 @@ async def test_a_batch_over_very_many_queues_numbers_each_of_them(store: Store) 
     assert [seqs(answer) for answer in answers] == [[1, 2]] * len(made)
 
 
-async def test_what_is_stored_is_what_is_returned_and_what_is_read(store: Store) -> None:
+async def test_append_returns_and_stores_the_same_entries(store: Store) -> None:
     queue = await stored_queue(store, ORGANIZATION, 10)
     entries = (
         NewEntry(public_id(20), True, b'{"a":1}', "an alias"),
@@ -239,7 +239,7 @@ def with_everything(settle: Settle) -> Settle:
     )
 
 
-async def test_a_settle_stores_the_cursor_as_it_is_given_and_what_came_beside_it(store: Store) -> None:
+async def test_settle_stores_the_cursor_with_its_rows_and_attempts(store: Store) -> None:
     _, settle = await a_cursor(store)
     assert await settled(store, with_everything(settle)) == [True]
     assert await rows(store, CURSOR) == [(1, 5, b"\x02", 3, 2, 1, NOON + 1, NOON + 2, NOON + 3)]
@@ -271,7 +271,7 @@ async def test_a_settle_takes_effect_once(store: Store) -> None:
     assert await rows(store, BESIDE) == [(1, 2, 1)]
 
 
-async def test_of_two_settles_for_one_cursor_in_a_batch_the_first_takes_effect(store: Store) -> None:
+async def test_first_of_two_settles_for_one_cursor_in_a_batch_takes_effect(store: Store) -> None:
     _, settle = await a_cursor(store)
     second = changed(settle, position=9, attempts=(an_attempt(settle, 3),))
     assert await settled(store, with_everything(settle), second) == [True, False]
@@ -299,7 +299,7 @@ async def test_an_exception_is_replaced_and_then_removed(store: Store) -> None:
     assert await rows(store, BESIDE) == [(0, 0, 0)]
 
 
-async def test_a_settle_that_releases_gives_the_cursor_up_in_the_same_commit(store: Store) -> None:
+async def test_releasing_settle_gives_up_the_cursor_in_the_same_commit(store: Store) -> None:
     queue, settle = await a_cursor(store)
     other = await stored_listener(store, queue, 12)
     await store.write(lambda tx: take_all(tx, OWNER))
@@ -351,7 +351,7 @@ async def test_a_work_that_raises_changes_nothing_and_its_neighbours_stand(store
     assert await rows(store, "SELECT count(*) FROM queue_head") == [(3,)]
 
 
-async def test_a_work_sees_what_came_before_it_in_its_batch(store: Store) -> None:
+async def test_transaction_sees_the_appends_before_it_in_its_batch(store: Store) -> None:
     queue = await stored_queue(store, ORGANIZATION, 10)
 
     async def looks(tx: Transaction) -> int:
@@ -410,7 +410,7 @@ async def test_a_read_sees_one_moment_of_the_database(store: Store) -> None:
     assert await store.read(look) == ((0,), (0,))
 
 
-async def test_what_a_read_raises_is_raised_and_the_next_one_works(store: Store) -> None:
+async def test_error_of_a_read_reaches_the_caller_and_the_next_read_works(store: Store) -> None:
     async def fails(tx: Transaction) -> None:
         await tx.row("SELECT 1")
         raise LookupError("no")
@@ -441,7 +441,7 @@ async def test_a_page_is_cut_before_the_entry_that_makes_it_too_large_but_has_on
     assert (page.through, [entry.seq for entry in page.entries]) == (3, [3])
 
 
-async def test_a_page_goes_through_to_the_head_over_what_was_deleted(store: Store) -> None:
+async def test_page_reaches_the_head_across_deleted_messages(store: Store) -> None:
     queue = await stored_queue(store, ORGANIZATION, 10)
     await publish(store, queue, [public_id(number) for number in range(20, 28)])
     await store.write(lambda tx: tx.execute("DELETE FROM log WHERE seq IN (1, 4, 5, 7, 8)"))
@@ -545,7 +545,7 @@ async def test_exclusive_writes_read_what_the_one_before_wrote_in_whatever_proce
     assert await rows(store, "SELECT version FROM feed_head") == [(40,)]
 
 
-async def test_what_one_process_commits_another_hears_of_and_reads(store: Store, second: Store) -> None:
+async def test_commit_of_one_process_is_announced_to_and_readable_by_another(store: Store, second: Store) -> None:
     queue = await stored_queue(store, ORGANIZATION, 10)
     heard = asyncio.Event()
     second.engine.listen(lambda _: heard.set(), lambda: None)

@@ -86,7 +86,7 @@ async def seqs(store: Store, queue: Queue) -> list[int]:
     return [entry.seq for entry in (await store.page(queue.organization, queue.id, 0, 100, 1 << 20)).entries]
 
 
-async def test_a_key_is_kept_with_what_it_was_used_for_and_the_time_of_that(store: Store) -> None:
+async def test_idempotency_key_is_stored_with_its_request_and_time(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     await committed(store, an_append(queue, 200, None))
     [answer] = await committed(store, an_append(queue, 100))
@@ -112,7 +112,7 @@ async def test_a_key_that_is_kept_stores_nothing_and_its_neighbours_are_stored(s
     assert await kept(store) == StoredResponse(b"fingerprint", b"content", NOON + 100)
 
 
-async def test_of_two_in_one_commit_the_first_is_stored(store: Store) -> None:
+async def test_first_of_two_appends_with_one_key_in_a_commit_is_stored(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     answers = await committed(store, an_append(queue, 100), an_append(queue, 101))
     assert [type(answer) for answer in answers] == [Appended, AlreadyDone]
@@ -129,14 +129,14 @@ async def test_every_organization_has_keys_of_its_own(store: Store) -> None:
     assert await kept(store, THEIRS, hashes[0]) is None
 
 
-async def test_of_a_key_that_has_half_of_its_hash_with_another_one_nothing_is_known(store: Store) -> None:
+async def test_key_that_shares_half_of_its_hash_with_another_is_unknown(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     await committed(store, an_append(queue, 100, once_of(5, 1)))
     assert await kept(store, key=(5, 2)) is None
     assert [type(answer) for answer in await committed(store, an_append(queue, 200, once_of(5, 2)))] == [AlreadyDone]
 
 
-async def test_what_is_not_stored_keeps_no_key(store: Store) -> None:
+async def test_append_that_is_not_stored_stores_no_key(store: Store) -> None:
     queue, closed = [await stored_queue(store, OURS, number) for number in (10, 11)]
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, closed.id, NOON))
     answers = await committed(store, an_append(queue, 100, version=2), an_append(closed, 101, once_of(1, 1)))
@@ -212,7 +212,7 @@ async def test_answers_are_forgotten_from_the_oldest_in_steps(store: Store, monk
     assert [await kept(store, key=(number, 0)) is not None for number in range(4)] == [False, False, False, True]
 
 
-async def test_of_many_that_append_with_one_key_in_two_workers_one_is_stored(stores: tuple[Store, Store]) -> None:
+async def test_one_of_many_appends_with_one_key_in_two_workers_is_stored(stores: tuple[Store, Store]) -> None:
     queue = await stored_queue(stores[0], OURS, 10)
     answers = await asyncio.gather(
         *(stores[number % 2].append(an_append(queue, 100 + number)) for number in range(TOGETHER)),

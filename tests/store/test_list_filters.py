@@ -229,7 +229,7 @@ async def test_filters_leave_what_a_model_says_they_leave(store: Store, subject_
         await check(store, pages, selection, expected)
 
 
-async def test_what_is_added_meanwhile_moves_nothing_that_was_filtered(store: Store) -> None:
+async def test_filtered_pages_do_not_move_when_items_are_added(store: Store) -> None:
     pages, items = await _messages_of_queue(store)
     first = await store.read(lambda tx: pages(tx, Selection(per_page=2, alias="orders")))
     queue = await store.read(lambda tx: queues.get(tx, OURS, public_id(11)))

@@ -57,7 +57,7 @@ async def test_a_listener_starts_where_its_queue_stands(store: Store) -> None:
     assert counts.pending == 2
 
 
-async def test_pending_counts_neither_what_is_settled_ahead_nor_what_is_missed(store: Store) -> None:
+async def test_pending_count_excludes_settled_and_missed_messages(store: Store) -> None:
     _, listener = await _with_messages(store, before=1, after=6)
     window = Window(1)
     for seq in (2, 4, 5):

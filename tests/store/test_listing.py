@@ -198,7 +198,7 @@ async def test_walking_by_after_meets_every_item_once_newest_first(store: Store,
 
 
 @every_list
-async def test_walking_back_by_before_meets_the_same_items(store: Store, subject_of: Build) -> None:
+async def test_pages_before_an_id_list_the_items_of_pages_after_it(store: Store, subject_of: Build) -> None:
     subject = await subject_of(store)
     page = await _page(store, subject, before=subject.ids[0])
     seen, neighbours = ids_of(page), [(page.has_previous, page.has_next)]
@@ -211,7 +211,7 @@ async def test_walking_back_by_before_meets_the_same_items(store: Store, subject
 
 
 @every_list
-async def test_numbered_pages_say_what_lies_beside_them(store: Store, subject_of: Build) -> None:
+async def test_numbered_pages_report_previous_and_next_pages(store: Store, subject_of: Build) -> None:
     subject = await subject_of(store)
     newest_first = list(reversed(subject.ids))
     second = await _page(store, subject, page=2)

@@ -54,13 +54,13 @@ async def _changed(store: Store, listener: Listener, **changes: str) -> Listener
     return changed
 
 
-async def test_nothing_is_known_of_a_new_listener(store: Store) -> None:
+async def test_new_listener_has_no_health(store: Store) -> None:
     listener = await _listener(store)
     assert (await _record(store, listener)).known == ListenerHealth()
     assert await _shown(store, listener) == Liveness()
 
 
-async def test_what_was_written_is_read_with_the_lane_and_shown(store: Store) -> None:
+async def test_written_health_is_read_with_the_lane_and_listed(store: Store) -> None:
     listener = await _listener(store)
     assert await _write(store, _standing(listener, await _record(store, listener))) == {listener.id}
     record = await _record(store, listener)
@@ -78,7 +78,7 @@ async def test_the_last_that_was_written_counts(store: Store) -> None:
     assert (await _record(store, listener)).known == later
 
 
-async def test_who_lost_the_cursor_writes_nothing(store: Store) -> None:
+async def test_former_cursor_owner_cannot_write_health(store: Store) -> None:
     listener = await _listener(store)
     former = await _record(store, listener)
     await store.write(partial(cursors.renew_tokens, owner=OWNER))
@@ -86,7 +86,7 @@ async def test_who_lost_the_cursor_writes_nothing(store: Store) -> None:
     assert await _shown(store, listener) == Liveness()
 
 
-async def test_of_a_deleted_listener_nothing_is_written(store: Store) -> None:
+async def test_health_of_a_deleted_listener_is_not_written(store: Store) -> None:
     listener = await _listener(store)
     record = await _record(store, listener)
     await store.write(lambda tx: tx.execute("DELETE FROM cursor WHERE listener = $1", listener.id))
@@ -94,7 +94,7 @@ async def test_of_a_deleted_listener_nothing_is_written(store: Store) -> None:
     assert await store.read(lambda tx: tx.rows("SELECT * FROM liveness")) == []
 
 
-async def test_of_another_liveness_url_nothing_is_known_but_the_counts(store: Store) -> None:
+async def test_new_liveness_url_keeps_only_the_counts(store: Store) -> None:
     listener = await _listener(store)
     await _write(store, _standing(listener, await _record(store, listener)))
     moved = await _changed(store, listener, liveness_url="https://example.com/other")

@@ -77,7 +77,7 @@ async def test_subjects_are_apart(store: Store) -> None:
         assert (await fail(store, other)).failures.failed_at == (NOON,)
 
 
-async def test_of_attempts_at_once_each_counts(store: Store) -> None:
+async def test_concurrent_failed_attempts_all_count(store: Store) -> None:
     counted = await asyncio.gather(*(fail(store, ADDRESS) for _ in range(20)))
     assert [each.begins for each in counted].count(True) == 1
     assert [each.too_late for each in counted].count(True) == 20 - FAILURES
@@ -105,7 +105,7 @@ async def test_a_lock_is_recorded_before_there_is_an_organization(store: Store) 
     assert len(await active(store)) == 1
 
 
-async def test_one_who_is_released_begins_anew(store: Store) -> None:
+async def test_released_subject_starts_without_failures(store: Store) -> None:
     await lock(store, ADDRESS)
     assert await store.write_exclusively(partial(lockouts.release, subject=ADDRESS))
     assert await active(store) == []

@@ -28,7 +28,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-def test_what_was_stored_before_it_was_counted_is_counted_from_then_on(runner: asyncio.Runner, database: str) -> None:
+def test_migration_counts_the_bytes_already_stored(runner: asyncio.Runner, database: str) -> None:
     with opened_before(runner, database, _BEFORE) as old:
         runner.run(_store(old))
     with opened(runner, database) as engine:

@@ -33,7 +33,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-def test_what_was_kept_is_known_after_it_and_forgotten_in_its_time(runner: asyncio.Runner, database: str) -> None:
+def test_migrated_idempotency_keys_are_known_until_they_expire(runner: asyncio.Runner, database: str) -> None:
     with opened_before(runner, database, _BEFORE) as old:
         runner.run(_store(old))
     with opened(runner, database) as engine:

@@ -9,7 +9,7 @@ from tests.store.rows import an_organization, public_id, stored_organization
 from tests.support.clocks import NOON
 
 
-async def test_what_is_inserted_is_read_back_by_id_public_id_and_alias(store: Store) -> None:
+async def test_inserted_organization_is_read_back_by_id_public_id_and_alias(store: Store) -> None:
     inserted = msgspec.structs.replace(an_organization(1), settings={"rate_limit": 10})
     await store.write(lambda tx: organizations.insert(tx, inserted))
     assert await store.read(lambda tx: organizations.get(tx, inserted.id)) == inserted

@@ -129,9 +129,7 @@ async def test_cursors_are_locked_in_the_order_of_their_keys(postgres_cluster: C
         assert (await waiting).settles == [True, True]
 
 
-async def test_what_another_session_changed_while_an_append_waited_for_it_counts(
-    postgres_cluster: Cluster, address: str
-) -> None:
+async def test_append_sees_a_change_that_it_waited_for(postgres_cluster: Cluster, address: str) -> None:
     async with opened(address) as made:
         await made.lay()
         with postgres_cluster.connect(database_of(address)) as session:
@@ -165,9 +163,7 @@ async def test_a_settle_that_waited_for_the_one_who_took_the_cursor_changes_noth
         assert await made.rows("SELECT seq FROM exception") == []
 
 
-async def test_what_a_settle_removes_or_replaces_may_be_changed_beside_it(
-    postgres_cluster: Cluster, address: str
-) -> None:
+async def test_settle_succeeds_while_its_rows_are_changed_concurrently(postgres_cluster: Cluster, address: str) -> None:
     rows = tuple(DeliveryRow(seq, "retry", 1, NOON, "") for seq in (4, 5, 6))
     async with opened(address) as made:
         settle = await made.lay()
@@ -184,7 +180,7 @@ async def test_what_a_settle_removes_or_replaces_may_be_changed_beside_it(
         assert await made.rows("SELECT seq, state, attempts, due_at FROM exception") == [(5, "missed", 2, NOON)]
 
 
-async def test_what_is_resolved_and_stored_in_one_settle_is_there(address: str) -> None:
+async def test_row_resolved_and_stored_in_one_settle_exists(address: str) -> None:
     async with opened(address) as made:
         settle = await made.lay()
         one, two = DeliveryRow(4, "retry", 1, NOON, ""), DeliveryRow(4, "retry", 2, NOON, "")
@@ -353,7 +349,7 @@ async def test_reading_is_of_one_moment_and_cannot_write(postgres_cluster: Clust
         assert made.places == ["read"]
 
 
-async def test_what_one_engine_tells_the_other_hears_and_it_does_not_itself(address: str) -> None:
+async def test_notification_reaches_other_engines_but_not_its_sender(address: str) -> None:
     async with opened(address) as one, opened(address) as two:
         await one.listen()
         await two.listen()

@@ -192,7 +192,7 @@ class Choosy(Proxy):
         await super()._pass_on(reader, writer)
 
 
-async def test_whoever_gets_through_shows_that_the_server_is_back(
+async def test_first_successful_connection_ends_the_pause_of_others(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "_FIRST_PAUSE_SECONDS", 60.0)
@@ -242,9 +242,7 @@ async def test_a_server_that_does_not_answer_is_given_up_and_comes_back(own_clus
         assert made.losses == 1
 
 
-async def test_what_was_appended_beside_messages_of_topics_that_fail_is_stored_and_answered(
-    own_cluster: Cluster, address: str
-) -> None:
+async def test_plain_append_succeeds_when_topic_appends_of_its_batch_fail(own_cluster: Cluster, address: str) -> None:
     async with opened(address, commit_seconds=0.5) as made:
         await made.lay()
         topic = Topic(QUEUE.organization, row_id(5), public_id(5), "topic", 1, NOON, NOON)
@@ -297,7 +295,7 @@ async def _waiting(cluster: Cluster, count: int) -> None:
     await becomes(lambda: cluster.run_sql(waits) == [(str(count),)], f"{count} statements wait")
 
 
-async def test_what_was_read_over_a_loss_is_not_given_out(own_cluster: Cluster, address: str) -> None:
+async def test_read_that_spans_a_lost_connection_is_discarded(own_cluster: Cluster, address: str) -> None:
     """The connection that was lost was another one: but what follows may come from another server."""
     async with opened(address) as made:
         await made.lay()
@@ -383,7 +381,7 @@ def swallowing() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-async def test_of_several_hosts_the_one_that_works_is_found(
+async def test_working_host_is_found_among_several(
     runner: asyncio.Runner, own_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "_OPEN_SECONDS", 0.5)

@@ -85,7 +85,7 @@ async def test_engines_that_start_together_migrate_once(postgres_cluster: Cluste
     assert postgres_cluster.run_sql(locks) == [("0",)]
 
 
-async def test_a_migration_that_fails_leaves_what_was_before_it(
+async def test_failed_migration_leaves_the_former_schema(
     postgres_cluster: Cluster, empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = KNOWN[-1]._replace(sql=KNOWN[-1].sql + "; SELECT 1 / 0")
@@ -130,9 +130,7 @@ async def test_another_programs_tables_in_another_schema_are_none_of_ours(
         assert await made.rows("SELECT schemaname FROM pg_tables WHERE tablename = 'log'") == [("ours",)]
 
 
-async def test_what_is_wrong_with_an_address_is_said_without_its_password(
-    postgres_cluster: Cluster, runner: asyncio.Runner
-) -> None:
+async def test_error_about_an_address_omits_its_password(postgres_cluster: Cluster, runner: asyncio.Runner) -> None:
     at = f"127.0.0.1:{postgres_cluster.port}"
     with socket.socket() as refusing:
         refusing.bind(("127.0.0.1", 0))

@@ -155,7 +155,7 @@ async def test_a_purged_listener_leaves_the_log_and_its_neighbours_as_they_were(
     assert (after["log"], after["queue"]) == (before["log"], before["queue"])
 
 
-async def test_of_many_attempts_some_are_looked_at_in_a_step_and_those_of_others_stay(
+async def test_purge_step_is_bounded_and_keeps_attempts_of_other_listeners(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(purge, "ATTEMPTS_LOOKED_AT", 7)
@@ -242,6 +242,6 @@ async def _insert(tx: Transaction, append: Append) -> None:
     ],
     ids=lambda job: job.kind,
 )
-async def test_purging_what_is_not_there_is_done_at_once(store: Store, job: Job) -> None:
+async def test_purge_of_an_unknown_listener_ends_at_once(store: Store, job: Job) -> None:
     assert await _purge(store, job) == 1
     assert await store.read(purge.next_after) is None

@@ -44,7 +44,7 @@ async def test_an_alias_is_free_at_once_when_its_queue_is_deleted(store: Store) 
     await store.write(lambda tx: queues.insert(tx, namesake))
 
 
-async def test_nothing_is_appended_to_a_deleted_queue(store: Store) -> None:
+async def test_deleted_queue_takes_no_appends(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
     with pytest.raises(QueueClosed):

@@ -139,7 +139,7 @@ async def _still_missed(store: Store) -> set[int]:
 
 
 @pytest.mark.parametrize("seed", seeds(6))
-async def test_the_list_has_what_was_missed_newest_first_with_why(store: Store, seed: int) -> None:
+async def test_missed_list_is_newest_first_with_reasons(store: Store, seed: int) -> None:
     world = await _made(store, seed)
     pages = partial(_page, world=world)
     expected = [_id(seq) for seq in reversed(world.there)]
@@ -180,7 +180,7 @@ async def test_steps_make_everything_due_once_and_in_order(store: Store, seed: i
 
 @pytest.mark.parametrize("seed", seeds(4))
 @pytest.mark.parametrize("rows", [2, 500])
-async def test_steps_leave_what_is_not_chosen(store: Store, seed: int, rows: int) -> None:
+async def test_redelivery_steps_leave_unselected_messages_missed(store: Store, seed: int, rows: int) -> None:
     world = await _made(store, seed)
     await store.write(lambda tx: redeliveries.insert(tx, _asked(world, MissedSelection(reason="too_old"), 12, 44)))
     chosen = [seq for seq in world.there if world.reasons[seq] == "too_old" and 12 < seq <= 44]
@@ -200,7 +200,7 @@ async def test_steps_over_messages_take_those_that_are_still_missed(store: Store
 
 
 @pytest.mark.parametrize("seed", seeds(4))
-async def test_a_survey_counts_what_is_chosen(store: Store, seed: int) -> None:
+async def test_dry_run_counts_the_selected_messages(store: Store, seed: int) -> None:
     world = await _made(store, seed)
 
     async def preview(tx: Transaction, reason: str | None) -> redeliveries.RedeliveryPreview:
@@ -232,7 +232,7 @@ async def test_a_step_under_another_version_changes_nothing(store: Store) -> Non
     assert done.redelivered == step.redelivered
 
 
-async def test_a_deleted_one_stays_so_and_what_was_under_way_is_due_again(store: Store) -> None:
+async def test_deleted_redelivery_stays_deleted_and_its_step_is_delivered(store: Store) -> None:
     world = await _made(store, 1)
     asked = _asked(world, MissedSelection())
     await store.write(lambda tx: redeliveries.insert(tx, asked))
@@ -256,7 +256,7 @@ async def test_another_attempt_does_not_forget_when_it_was_redelivered(store: St
     assert at == NOON + 7
 
 
-async def test_those_that_ended_long_ago_are_forgotten(store: Store) -> None:
+async def test_long_ended_redeliveries_are_deleted(store: Store) -> None:
     world = await _made(store, 1)
     ended = msgspec.structs.replace(_asked(world, MissedSelection()), state="done", ended_at=NOON)
     waiting = msgspec.structs.replace(_asked(world, MissedSelection()), id=row_id(501), public_id=public_id(501))

@@ -58,7 +58,7 @@ async def _stored(store: Store) -> Replay:
     return found
 
 
-async def test_it_is_read_as_it_was_stored(store: Store) -> None:
+async def test_replay_is_read_as_stored(store: Store) -> None:
     _, listener, replay = await _made(store)
     await _insert(store, replay)
     assert await _stored(store) == replay
@@ -68,7 +68,7 @@ async def test_it_is_read_as_it_was_stored(store: Store) -> None:
     assert found.items == (replay,)
 
 
-async def test_its_cursor_belongs_to_the_owner_of_the_live_one(store: Store) -> None:
+async def test_replay_cursor_belongs_to_the_owner_of_the_live_cursor(store: Store) -> None:
     _, listener, replay = await _made(store)
     await store.write(lambda tx: organizations.insert(tx, an_organization(1)))
     await _claim(store, ME, listener)
@@ -80,7 +80,7 @@ async def test_its_cursor_belongs_to_the_owner_of_the_live_one(store: Store) -> 
     assert ours.replay == ReplayPlan(replay.public_id, 8, NOON, 9, '{"a": 1}')
 
 
-async def test_whoever_takes_the_live_cursor_takes_it_along_from_whomever(store: Store) -> None:
+async def test_claim_of_the_live_cursor_claims_the_replay_cursor_from_any_owner(store: Store) -> None:
     _, listener, replay = await _made(store)
     await _insert(store, replay)
     assert await _owners(store) == {0: (None, 0), STREAM: (None, 1)}
@@ -94,7 +94,7 @@ async def test_whoever_takes_the_live_cursor_takes_it_along_from_whomever(store:
     assert await store.write(partial(workers.release_cursors, dead=OTHER, limit=10)) == 2
 
 
-async def test_it_is_given_up_with_the_live_one_alone(store: Store) -> None:
+async def test_replay_cursor_is_released_only_with_the_live_cursor(store: Store) -> None:
     """Whoever gives up a replay's cursor, and then cannot give up the live one, has both again."""
     _, listener, replay = await _made(store)
     await _claim(store, ME, listener)
@@ -108,7 +108,7 @@ async def test_it_is_given_up_with_the_live_one_alone(store: Store) -> None:
     assert await _owners(store) == {0: (OTHER, 3), STREAM: (OTHER, 4)}
 
 
-async def test_others_keep_what_they_have(store: Store) -> None:
+async def test_claim_leaves_the_replays_of_other_listeners(store: Store) -> None:
     queue, listener, replay = await _made(store)
     neighbour = await stored_listener(store, queue, 30)
     await _insert(store, msgspec.structs.replace(replay, listener=neighbour.id))
@@ -131,7 +131,7 @@ async def test_a_settle_says_how_far_it_is(store: Store) -> None:
     assert (counts.acknowledged, counts.missed) == (0, 0)
 
 
-async def test_its_end_takes_the_cursor_if_that_is_as_it_was_known(store: Store) -> None:
+async def test_replay_ends_only_with_the_expected_cursor_version(store: Store) -> None:
     _, listener, replay = await _made(store)
     await _insert(store, replay)
     key = (OURS, listener.id, STREAM)
@@ -146,7 +146,7 @@ async def test_its_end_takes_the_cursor_if_that_is_as_it_was_known(store: Store)
     assert await store.read(lambda tx: replays.list_open(tx, OURS, listener.id, 5)) == []
 
 
-async def test_a_deleted_one_is_settled_no_more_and_what_it_left_is_removed(store: Store) -> None:
+async def test_deleted_replay_is_not_settled_and_its_rows_are_removed(store: Store) -> None:
     _, listener, replay = await _made(store)
     await _insert(store, replay)
     waits = tuple(DeliveryRow(seq, "retry", 1, NOON, "failed") for seq in (3, 4))
@@ -169,7 +169,7 @@ async def _exceptions(store: Store) -> list[Row]:
     return await store.read(lambda tx: tx.rows("SELECT stream, seq FROM exception ORDER BY stream, seq"))
 
 
-async def test_retention_leaves_what_is_still_to_be_replayed(store: Store) -> None:
+async def test_retention_keeps_messages_that_are_still_to_be_replayed(store: Store) -> None:
     queue, listener, replay = await _made(store)
     live = Settle(OURS, listener.id, 0, queue.id, 0, 0, 9, None, 9, 0, 0, 0, 0)
     assert await store.settle(live)
@@ -192,7 +192,7 @@ async def test_the_ends_are_those_of_messages_that_are_there_and_due(store: Stor
     assert await ends(3, 4) == ("", "")
 
 
-async def test_those_that_ended_long_ago_are_forgotten(store: Store) -> None:
+async def test_long_ended_replays_are_deleted(store: Store) -> None:
     _, _, replay = await _made(store)
     await _insert(store, replay)
     ended = msgspec.structs.replace(replay, id=STREAM + 1, public_id=event_id_of(STREAM + 1), ended_at=NOON)

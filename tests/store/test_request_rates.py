@@ -56,7 +56,7 @@ async def _until_refused(rates: RateLimiter, caller: RateLimitKey) -> int:
     return admitted
 
 
-async def test_a_response_says_what_is_left_and_when_the_minute_ends(store: Store, clock: StandingClock) -> None:
+async def test_response_reports_the_rest_and_the_end_of_the_minute(store: Store, clock: StandingClock) -> None:
     rates = RateLimiter(store, clock)
     first, second = await rates.take(SMALL), await rates.take(SMALL)
     assert (first.limit, first.remaining, first.refused) == (20, 19, False)
@@ -76,7 +76,7 @@ async def test_beyond_a_small_limit_everything_is_refused_until_the_minute_ends(
     assert await _admitted(rates, SMALL, 50) == 20
 
 
-async def test_requests_that_wait_for_the_same_slice_share_a_write(
+async def test_requests_that_wait_for_one_slice_share_a_write(
     store: Store, clock: StandingClock, writes: Writes
 ) -> None:
     assert await _admitted(RateLimiter(store, clock), LARGE, 400) == 400
@@ -107,7 +107,7 @@ async def test_a_slice_is_taken_before_the_last_one_is_used_up(
 
 
 @pytest.mark.parametrize("caller", [RateLimitKey(1, 7, 30), RateLimitKey(1, 7, 500), RateLimitKey(1, 7, 5_000)])
-async def test_workers_share_a_limit_whoever_is_asked(store: Store, clock: StandingClock, caller: RateLimitKey) -> None:
+async def test_workers_share_one_rate_limit(store: Store, clock: StandingClock, caller: RateLimitKey) -> None:
     workers = [RateLimiter(store, clock) for _ in range(3)]
     for rates in workers:
         assert not (await rates.take(caller)).refused
@@ -160,7 +160,7 @@ async def test_while_the_store_is_down_each_worker_admits_the_limit_by_itself(
     assert await _admitted(RateLimiter(store, clock), SMALL, 50) == 0
 
 
-async def test_what_is_never_refused_counts_all_the_same(store: Store, clock: StandingClock) -> None:
+async def test_request_that_is_never_refused_still_counts(store: Store, clock: StandingClock) -> None:
     rates = RateLimiter(store, clock)
     for _ in range(5):
         assert not rates.count(SMALL).refused
@@ -168,7 +168,7 @@ async def test_what_is_never_refused_counts_all_the_same(store: Store, clock: St
     assert not rates.count(SMALL).refused
 
 
-async def test_one_that_goes_away_while_it_waits_takes_nothing_with_it(store: Store, clock: StandingClock) -> None:
+async def test_cancelled_waiter_takes_no_request_from_others(store: Store, clock: StandingClock) -> None:
     rates = RateLimiter(store, clock)
     waiting = asyncio.ensure_future(rates.take(SMALL))
     await asyncio.sleep(0)

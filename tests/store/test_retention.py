@@ -88,7 +88,7 @@ async def test_only_messages_older_than_the_limit_go(store: Store) -> None:
     assert (head.head, head.tail) == (5, 2)
 
 
-async def test_nothing_goes_that_a_listener_has_not_settled(store: Store) -> None:
+async def test_retention_keeps_unsettled_messages(store: Store) -> None:
     queue = await a_log(store, 50, 40, 30, 20, 10)
     for number, position in ((11, 3), (12, 2)):
         await stored_listener(store, queue, number)
@@ -267,9 +267,7 @@ class Counting:
 
 
 @pytest.mark.parametrize(("before", "found", "most"), [(NOON - 90 * MINUTE, 0, 1), (NOON - 30 * MINUTE, 40, 8)])
-async def test_looking_for_what_is_old_takes_one_look_where_nothing_is(
-    store: Store, before: int, found: int, most: int
-) -> None:
+async def test_retention_of_an_empty_log_takes_one_statement(store: Store, before: int, found: int, most: int) -> None:
     queue = await a_log(store, *([60] * 40 + [0] * 40))
 
     async def work(tx: Transaction) -> tuple[int, int]:

@@ -109,7 +109,7 @@ async def test_a_page_is_cut_by_the_size_of_shared_bodies(store: Store) -> None:
     assert ([entry.id for entry in page.entries], page.through) == ([public_id(30), public_id(31)], 2)
 
 
-async def test_of_messages_published_together_each_goes_where_it_should(store: Store) -> None:
+async def test_batch_is_routed_message_by_message(store: Store) -> None:
     topic, (one, other, _) = await stored_topic(store, 5), await three_queues(store)
     shared = SharedBody(row_id(30), BODY, 2)
     both = NewEntry(public_id(30), True, BODY, body_id=shared.id)
@@ -121,7 +121,7 @@ async def test_of_messages_published_together_each_goes_where_it_should(store: S
     assert [len(answer.entries) for answer in answers] == [2, 1]
 
 
-async def test_it_is_nowhere_when_the_topic_or_one_queue_is_not_as_it_was(store: Store) -> None:
+async def test_publish_is_stored_nowhere_if_topic_or_queue_changed(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     changed = msgspec.structs.replace(into[2], config_version=2)
     assert await store.write(lambda tx: queues.update(tx, changed))
@@ -181,7 +181,7 @@ async def test_an_idempotency_key_is_for_all_queues_together(store: Store) -> No
     assert [await ids_in(store, queue) for queue in into] == [[public_id(30)]] * 3
 
 
-async def test_of_two_with_one_key_in_one_batch_the_first_is_stored(store: Store) -> None:
+async def test_first_of_two_publishes_with_one_key_in_a_batch_is_stored(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     batch = Batch(
         topic_appends=[topic_appends(topic, into, number, idempotency_record=FRESH_KEY) for number in (30, 31)]
@@ -191,7 +191,7 @@ async def test_of_two_with_one_key_in_one_batch_the_first_is_stored(store: Store
     assert await bodies_of(store) == [(row_id(30), 3)]
 
 
-async def test_what_goes_nowhere_keeps_its_key_only_while_the_topic_is_as_it_was(store: Store) -> None:
+async def test_unrouted_publish_stores_its_key_only_if_the_topic_is_unchanged(store: Store) -> None:
     topic = await stored_topic(store, 5)
     key = (OURS, topic.id, 1)
     await store.write(lambda tx: topics.store_unrouted(tx, key, FRESH_KEY, NOON))
@@ -204,7 +204,7 @@ async def test_what_goes_nowhere_keeps_its_key_only_while_the_topic_is_as_it_was
         await store.write(lambda tx: topics.store_unrouted(tx, (THEIRS, topic.id, 2), None, NOON))
 
 
-async def test_many_at_once_over_the_same_queues_are_all_stored(store: Store) -> None:
+async def test_concurrent_publishes_into_the_same_queues_are_all_stored(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     other_topic = await stored_topic(store, 6)
     publishes = [
@@ -222,7 +222,7 @@ async def test_many_at_once_over_the_same_queues_are_all_stored(store: Store) ->
     assert [len(await ids_in(store, queue)) for queue in into] == [30, 42, 30]
 
 
-async def test_two_workers_that_route_into_the_same_queues_never_wait_in_a_circle(store: Store) -> None:
+async def test_workers_that_route_into_the_same_queues_never_deadlock(store: Store) -> None:
     engine = another(store.engine)
     await engine.open()
     other = Store(engine, max_waiting_bytes=1 << 20)
@@ -275,7 +275,7 @@ async def remove_queue(store: Store, queue: Queue) -> None:
         pass
 
 
-async def test_messages_of_two_queues_that_go_at_the_same_moment_take_their_bodies_along(store: Store) -> None:
+async def test_concurrent_deletions_in_two_queues_delete_the_shared_body(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     for number in range(30, 50):
         await store.append_to_topic(topic_appends(topic, into, number))
@@ -288,7 +288,7 @@ async def test_messages_of_two_queues_that_go_at_the_same_moment_take_their_bodi
     assert await bodies_of(store) == []
 
 
-async def test_one_that_is_due_later_is_due_in_each_queue(store: Store) -> None:
+async def test_delayed_topic_message_is_due_in_each_queue(store: Store) -> None:
     topic, into = await stored_topic(store, 5), await three_queues(store)
     await store.append_to_topic(topic_appends(topic, into, 30, due_at=NOON + 5))
     due = await store.read(partial(delayed_messages.due, now=NOON + 5))

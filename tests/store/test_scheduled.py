@@ -79,7 +79,7 @@ async def test_messages_become_due_in_their_order_and_their_queues(store: Store)
     assert await store.read(delayed_messages.next_at) == DUE + 1
 
 
-async def test_of_many_that_deliver_at_once_one_does(store: Store) -> None:
+async def test_one_of_many_workers_delivers_a_delayed_message(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     await store_delayed(store, queue, *[delayed(20 + number) for number in range(70)])
     due = await store.read(partial(delayed_messages.due, now=DUE))
@@ -109,7 +109,7 @@ async def test_a_deleted_message_is_never_due(store: Store) -> None:
     assert (await found(store, queue, 21)).seq == 3
 
 
-async def test_nothing_is_due_in_a_deleted_queue(store: Store) -> None:
+async def test_deleted_queue_has_no_due_messages(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     await store_delayed(store, queue, delayed(20))
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
@@ -117,7 +117,7 @@ async def test_nothing_is_due_in_a_deleted_queue(store: Store) -> None:
     assert await store.read(delayed_messages.next_at) is None
 
 
-async def test_what_is_due_counts_once_as_published(store: Store) -> None:
+async def test_delayed_message_counts_once_as_published(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     await publish(store, queue, [public_id(30)])
     await store_delayed(store, queue, delayed(20), delayed(21))
@@ -145,7 +145,7 @@ async def test_a_delayed_message_goes_with_others_and_with_a_key(
     assert [row[0] for row in kinds] == [0, 1]
 
 
-async def test_it_is_for_the_listeners_that_were_there_when_it_was_published(store: Store) -> None:
+async def test_delayed_message_is_for_listeners_that_existed_at_publish(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     old = await stored_listener(store, queue, 11)
     await store_delayed(store, queue, delayed(20))
@@ -169,7 +169,7 @@ async def test_it_is_for_the_listeners_that_were_there_when_it_was_published(sto
             assert [item.id for item in listed.items] == ids
 
 
-async def test_its_key_blocks_nothing_before_it_is_due(store: Store) -> None:
+async def test_key_of_a_delayed_message_blocks_nothing_before_it_is_due(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     await store_delayed(store, queue, msgspec.structs.replace(delayed(20), key_hash=-7), delayed(21))
     for now, keys in ((NOON, [None, None]), (DUE, [-7, None])):

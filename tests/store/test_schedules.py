@@ -155,7 +155,7 @@ async def test_a_run_counts_as_any_message_does(world: World) -> None:
     assert await world.store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == 7
 
 
-async def test_of_many_that_run_the_same_at_once_one_does(world: World) -> None:
+async def test_one_of_many_workers_runs_a_schedule(world: World) -> None:
     for number in range(50, 90):
         await world.schedule(number)
     world.clock.advance(FIRST - NOON)
@@ -181,7 +181,7 @@ async def test_the_message_and_the_next_run_are_of_one_commit(world: World) -> N
     assert len(await world.published()) == 1
 
 
-async def test_what_was_changed_after_it_was_seen_does_not_run(world: World) -> None:
+async def test_schedule_changed_since_it_was_read_does_not_run(world: World) -> None:
     made = await world.schedule()
     for changed in (
         msgspec.structs.replace(made, config_version=2),
@@ -197,7 +197,7 @@ async def test_what_was_changed_after_it_was_seen_does_not_run(world: World) -> 
     ("missed", "expected"),
     [(MissedRunPolicy(), 1), (MissedRunPolicy("catch_up", 3), 3), (MissedRunPolicy("catch_up", 99), 5)],
 )
-async def test_what_was_missed_a_little_while_ago(world: World, missed: MissedRunPolicy, expected: int) -> None:
+async def test_recently_missed_runs_follow_the_policy(world: World, missed: MissedRunPolicy, expected: int) -> None:
     made = await world.schedule(missed=missed)
     await world.run(FIRST + 4 * MINUTE + 1)
     headers = [dict(decode_options(entry.extra).headers) for entry in await world.published()]
@@ -218,7 +218,7 @@ async def test_a_run_that_is_late_is_skipped_and_says_so(world: World) -> None:
     assert stored.next_run_at == FIRST + 24 * 60 * MINUTE
 
 
-async def test_what_ends_waits_for_nothing(world: World) -> None:
+async def test_ended_schedule_has_no_next_run(world: World) -> None:
     made = await world.schedule(timing=Timing("* * * * *", ends_at=FIRST + 1))
     await world.run(FIRST)
     assert (await world.found(made)).next_run_at is None
@@ -230,7 +230,7 @@ async def test_what_ends_waits_for_nothing(world: World) -> None:
     ("change", "reason"),
     [({"schema": '{"n":{"type":"string"}}', "schema_id": "x"}, "schema"), ({"max_message_bytes": 6}, "too_large")],
 )
-async def test_what_its_queue_does_not_take_any_more_is_skipped_and_says_why(
+async def test_run_that_its_queue_rejects_is_skipped_with_a_reason(
     world: World, change: dict[str, object], reason: str
 ) -> None:
     made = await world.schedule()
@@ -268,7 +268,7 @@ async def test_a_suspended_organization_skips_its_runs(world: World) -> None:
     assert stored.next_run_at == FIRST + MINUTE
 
 
-async def test_nothing_runs_in_a_queue_that_was_deleted(world: World) -> None:
+async def test_schedule_of_a_deleted_queue_does_not_run(world: World) -> None:
     await world.schedule()
     await world.store.write(lambda tx: queues.mark_deleted(tx, OURS, world.queue.id, NOON))
     await world.run(FIRST)

@@ -144,7 +144,7 @@ asyncio.run(main())
 """
 
 
-def test_whatever_was_answered_before_a_kill_is_there_afterwards(runner: asyncio.Runner, path: Path) -> None:
+def test_confirmed_append_survives_a_kill(runner: asyncio.Runner, path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", _PUBLISHER, str(path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     answered = [child.stdout.readline() for _ in range(400)]
@@ -377,7 +377,7 @@ async def test_a_file_that_may_not_grow_is_unavailable_and_recovers(path: Path) 
     assert 10 < int(said) < 1_000
 
 
-async def test_the_write_ahead_log_stays_short_beside_a_reader(
+async def test_write_ahead_log_stays_short_with_a_concurrent_reader(
     on_file: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reader comes and goes, as ours do: the log is begun anew in the gaps."""
@@ -399,7 +399,7 @@ async def test_the_write_ahead_log_stays_short_beside_a_reader(
     assert on_file.places == []
 
 
-async def test_a_log_that_does_not_begin_anew_is_copied_again_only_when_it_has_grown_as_much(
+async def test_unrestarted_write_ahead_log_is_copied_again_only_after_equal_growth(
     on_file: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As beside a writer that never rests: something of the log is always left to copy."""
@@ -577,7 +577,7 @@ async def _run_all(tx: Transaction, organization: int, queue: int, listener: int
     await retention.next_organization(tx, 0)
 
 
-async def test_taking_all_cursors_walks_only_what_was_under_way(store: Store) -> None:
+async def test_claim_of_all_cursors_reads_only_requests_in_flight(store: Store) -> None:
     """At a start: every cursor changes hands, so that is a walk; of the exceptions only those `sending` are read."""
     await _filled(store)
     assert isinstance(store.engine, SqliteEngine)

@@ -75,7 +75,7 @@ def blocked_locks() -> int:
     return sum("-> FLOCK" in line and f" {os.getpid()} " in line for line in lines)
 
 
-def test_who_has_just_had_a_turn_is_not_the_next_while_another_waits(path: Path) -> None:
+def test_releasing_process_does_not_get_the_lock_before_a_waiting_one(path: Path) -> None:
     turn = taken_turn(path)
     for _ in range(50):
         turn.__enter__()
@@ -130,12 +130,12 @@ async def test_a_turn_that_does_not_end_leaves_nobody_without_an_answer(
     await on_file.engine.close()
 
 
-def test_where_one_worker_serves_there_are_no_turns(runner: asyncio.Runner, path: Path) -> None:
+def test_single_worker_takes_no_file_lock(runner: asyncio.Runner, path: Path) -> None:
     with opened(runner, path):
         assert turn_at(path, must_be=False) is None
 
 
-async def test_a_command_beside_several_workers_takes_turns(path: Path) -> None:
+async def test_command_next_to_several_workers_takes_the_file_lock(path: Path) -> None:
     workers, command = Opened(path, siblings=True), Opened(path)
     await workers.engine.open()
     await workers.prepare()

@@ -113,7 +113,7 @@ async def test_messages_count_for_the_period_in_which_they_came(store: Store) ->
     assert await store.read(lambda tx: tallies.since(tx, OURS, PERIOD + 2)) == []
 
 
-async def test_what_is_refused_is_not_counted(store: Store) -> None:
+async def test_refused_publish_is_not_counted(store: Store) -> None:
     queue, closed = [await stored_queue(store, OURS, number) for number in (10, 11)]
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, closed.id, NOON))
     stale = msgspec.structs.replace(an_append(queue, 100, [1]), config_version=7)
@@ -122,7 +122,7 @@ async def test_what_is_refused_is_not_counted(store: Store) -> None:
     assert await counted(store) == {MESSAGE_ADDED: 1, BYTES_STORED: 4}
 
 
-async def test_of_a_batch_that_had_to_be_split_each_part_is_counted_once(troubled: Store) -> None:
+async def test_split_batch_is_counted_once(troubled: Store) -> None:
     queue = await stored_queue(troubled, OURS, 10)
     await appended(troubled, an_append(queue, 100, [1]))
     # Its id is in the log already.
@@ -133,7 +133,7 @@ async def test_of_a_batch_that_had_to_be_split_each_part_is_counted_once(trouble
     assert await nothing_drifted(troubled)
 
 
-async def test_what_an_idempotency_key_holds_back_is_not_counted(store: Store) -> None:
+async def test_repeated_idempotent_publish_is_not_counted(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     onces = [IdempotencyRecord((1, 2), b"fingerprint", b"content", row_id(number)) for number in range(3)]
     repeated = [
@@ -148,7 +148,7 @@ async def test_what_an_idempotency_key_holds_back_is_not_counted(store: Store) -
     assert await nothing_drifted(store)
 
 
-async def test_a_message_that_is_deleted_is_not_stored_any_more_and_was_added_all_the_same(store: Store) -> None:
+async def test_deleted_message_lowers_stored_bytes_and_stays_counted_as_added(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     await appended(store, an_append(queue, 100, [3, 4]))
     message = await store.read(lambda tx: messages.get(tx, queue, public_id(100)))
@@ -159,7 +159,7 @@ async def test_a_message_that_is_deleted_is_not_stored_any_more_and_was_added_al
     assert await nothing_drifted(store)
 
 
-async def test_what_a_purged_queue_had_is_not_stored_any_more(store: Store) -> None:
+async def test_purged_queue_lowers_stored_bytes(store: Store) -> None:
     queue, other = [await stored_queue(store, OURS, number) for number in (10, 11)]
     await appended(store, an_append(queue, 100, [1] * 510), an_append(other, 900, [6]))
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
@@ -183,7 +183,7 @@ async def _purge(store: Store, job: Job) -> None:
         pass
 
 
-async def test_what_was_kept_long_enough_is_not_stored_any_more(store: Store) -> None:
+async def test_retention_lowers_stored_bytes(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     await appended(store, an_append(queue, 100, [3, 4]))
     await appended(store, an_append(queue, 102, [5], now=NOON + 60_000))
@@ -214,7 +214,7 @@ async def test_a_refused_settle_counts_nothing_and_its_neighbours_do(store: Stor
     assert await counted(store) == {MESSAGE_PUBLISHED_NOT_OK: 1}
 
 
-async def test_of_two_settles_of_one_cursor_the_one_that_takes_effect_is_counted(store: Store) -> None:
+async def test_settle_without_effect_is_not_counted(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     settle = await a_cursor(store, queue, 11)
     answers = await settled(store, with_attempts(settle, 100, [""]), with_attempts(settle, 200, ["status", "status"]))
@@ -288,7 +288,7 @@ async def _publish(worker: Store, queue: Queue, first: int) -> None:
     await asyncio.gather(*(worker.append(an_append(queue, first + number, [1])) for number in range(20)))
 
 
-async def test_whatever_happens_in_whatever_order_nothing_drifts(troubled: Store) -> None:
+async def test_counts_equal_the_rows_after_any_sequence_of_changes(troubled: Store) -> None:
     chance = random.Random(4_711)  # noqa: S311 - choices that can be made again
     owned = [await stored_queue(troubled, owner, number) for number, owner in ((10, OURS), (11, OURS), (12, THEIRS))]
     cursors = [await a_cursor(troubled, queue, 20 + number) for number, queue in enumerate(owned)]
@@ -330,7 +330,7 @@ async def _delete_one(store: Store, queue: Queue) -> None:
     await store.write(lambda tx: messages.delete(tx, message))
 
 
-async def test_old_counts_are_forgotten_in_steps_and_what_is_there_now_is_not(store: Store) -> None:
+async def test_old_counts_are_deleted_in_steps_and_stored_bytes_are_kept(store: Store) -> None:
     counts = [TallyEntry(OURS, PERIOD + number, MESSAGE_ADDED, 1) for number in range(10)]
     await store.write(lambda tx: tallies.add(tx, [*counts, TallyEntry(OURS, tallies.CURRENT, BYTES_STORED, 9)]))
     await store.write(lambda tx: tallies.add(tx, [TallyEntry(THEIRS, PERIOD, MESSAGE_ADDED, 1)]))

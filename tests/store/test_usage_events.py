@@ -152,7 +152,7 @@ async def test_another_organization_has_events_of_its_own(store: Store) -> None:
     assert "theirs" not in {event.name for event in await found(store)}
 
 
-async def test_what_was_deleted_takes_the_events_of_its_messages_with_it(store: Store) -> None:
+async def test_deletion_hides_the_events_of_messages_and_attempts(store: Store) -> None:
     queue, listener = await a_queue_with_traffic(store)
     message = await store.read(lambda tx: messages.get(tx, queue, public_id(20)))
     assert message is not None
@@ -167,7 +167,7 @@ async def test_what_was_deleted_takes_the_events_of_its_messages_with_it(store: 
     assert await found(store, only={public_id(21)}) == []
 
 
-async def test_a_message_is_called_what_it_is_called_now(store: Store) -> None:
+async def test_event_shows_the_current_name_of_its_message(store: Store) -> None:
     queue, _ = await a_queue_with_traffic(store)
     message = await store.read(lambda tx: messages.get(tx, queue, public_id(20)))
     assert message is not None

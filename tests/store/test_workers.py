@@ -78,7 +78,7 @@ async def test_the_slot_of_one_that_went_is_given_again_and_that_of_one_whose_le
     assert await join(store, 21, 22) == [1, 3]
 
 
-async def test_whoever_finds_all_slots_taken_does_not_join(store: Store) -> None:
+async def test_worker_does_not_join_when_all_slots_are_taken(store: Store) -> None:
     async def fill(tx: Transaction) -> None:
         for slot in WORKER_SLOTS:
             await tx.execute(
@@ -90,7 +90,7 @@ async def test_whoever_finds_all_slots_taken_does_not_join(store: Store) -> None
         await join(store, 1_000)
 
 
-async def test_renewing_leases_anew(store: Store) -> None:
+async def test_renewal_extends_an_expired_lease(store: Store) -> None:
     await join(store, ALICE)
     await expire(store, ALICE)
     assert await store.write(partial(workers.renew, session_id=ALICE, lease_ms=5_000))
@@ -99,7 +99,7 @@ async def test_renewing_leases_anew(store: Store) -> None:
     assert 0 < alice.remaining_ms <= 5_000
 
 
-async def test_one_that_is_dead_or_gone_renews_nothing_and_takes_nothing(store: Store) -> None:
+async def test_expired_worker_can_neither_renew_nor_claim(store: Store) -> None:
     await join(store, ALICE)
     assert await store.write(partial(workers.expire_worker, session_id=ALICE, known_dead=True))
     for session_id in (ALICE, BOB):
@@ -118,7 +118,7 @@ async def test_one_whose_lease_is_over_is_buried_by_exactly_one(store: Store, le
     assert [member.dead for member in (await members(store)).values()] == [True, False]
 
 
-async def test_one_that_is_known_to_be_dead_is_buried_before_its_lease_is_over(store: Store) -> None:
+async def test_worker_known_to_be_dead_is_expired_before_its_lease_ends(store: Store) -> None:
     await join(store, ALICE)
     assert await store.write(partial(workers.expire_worker, session_id=ALICE, known_dead=True))
     assert not await store.write(partial(workers.expire_worker, session_id=ALICE, known_dead=True))
@@ -141,7 +141,7 @@ async def test_the_cursors_of_the_dead_are_freed_in_steps_and_their_tokens_are_w
     assert list(await members(store)) == [BOB]
 
 
-async def test_one_that_is_alive_keeps_its_cursors_and_its_row(store: Store) -> None:
+async def test_live_worker_keeps_its_cursors_and_its_row(store: Store) -> None:
     cursors = await make_cursors(store, 2)
     await join(store, ALICE)
     await take(store, ALICE, cursors)
@@ -150,7 +150,7 @@ async def test_one_that_is_alive_keeps_its_cursors_and_its_row(store: Store) -> 
     assert [owner for owner, _ in await owners(store)] == [ALICE, ALICE]
 
 
-async def test_whoever_leaves_takes_nothing_and_is_seen_leaving_while_its_lease_goes_on(store: Store) -> None:
+async def test_leaving_worker_claims_nothing_and_is_listed_until_its_lease_ends(store: Store) -> None:
     await join(store, ALICE)
     assert await store.write(partial(workers.hold, session_id=ALICE))
     await store.write(partial(workers.begin_leaving, session_id=ALICE))
@@ -160,7 +160,7 @@ async def test_whoever_leaves_takes_nothing_and_is_seen_leaving_while_its_lease_
     assert (await members(store))[ALICE].is_leaving
 
 
-async def test_one_that_left_is_named_by_no_cursor(store: Store) -> None:
+async def test_worker_that_left_owns_no_cursor(store: Store) -> None:
     cursors = await make_cursors(store, 5)
     await join(store, ALICE)
     await take(store, ALICE, cursors)
@@ -170,7 +170,7 @@ async def test_one_that_left_is_named_by_no_cursor(store: Store) -> None:
     assert await members(store) == {}
 
 
-async def test_one_that_others_buried_meanwhile_has_left(store: Store) -> None:
+async def test_leave_of_an_expired_worker_succeeds(store: Store) -> None:
     assert await store.write(partial(workers.leave, session_id=ALICE, limit=2))
 
 
