@@ -66,14 +66,14 @@ class Puller(Protocol):
         """Register a consumer for the duration of the block. A changed key or a drain makes it inactive."""
         ...
 
-    async def pull(self, client: PullClient, place: PullTarget, most: int, wait_ms: int) -> list[LeasedMessage]:
+    async def pull(self, client: PullClient, target: PullTarget, most: int, wait_ms: int) -> list[LeasedMessage]:
         """Lease up to `most` messages, waiting up to `wait_ms` for the first one. Returns none to an inactive client.
 
         Raises Conflict for a disabled listener. If cancelled, no message stays leased.
         """
         ...
 
-    async def answer(self, place: PullTarget, decisions: Sequence[Decision]) -> list[DecisionResult]:
+    async def answer(self, target: PullTarget, decisions: Sequence[Decision]) -> list[DecisionResult]:
         """Apply the decisions and return their results in the same order, after they are stored."""
         ...
 

@@ -12,7 +12,7 @@ from discue.dispatch.cluster.ownership import Ownership
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.delayed import Scheduler
 from discue.dispatch.jobs.retention import Retention
-from discue.dispatch.pull.broker import Pulls
+from discue.dispatch.pull.broker import PullBroker
 from discue.domain.clock import Clock
 from discue.domain.errors import Unavailable
 from discue.observability.logs import Log
@@ -36,7 +36,7 @@ class Watched:
     ownership: Ownership
     retention: Retention
     scheduler: Scheduler
-    pulls: Pulls
+    pulls: PullBroker
 
 
 class Poller:
@@ -60,7 +60,7 @@ class Poller:
         """Something was committed by another process."""
         if hint.heads:
             self._watched.dispatcher.on_heads(hint.heads)
-            self._watched.pulls.heard(hint.heads)
+            self._watched.pulls.on_heads(hint.heads)
         if hint.feed or hint.cursors or hint.anything:
             self.look_soon()
 
@@ -69,7 +69,7 @@ class Poller:
         self._is_in_doubt = True
         # At once: what a lane settles now may reach the other server before its tokens are renewed there.
         self._watched.dispatcher.invalidate()
-        self._watched.pulls.doubt()
+        self._watched.pulls.invalidate()
         self._watched.lease.invalidate()
         self.look_soon()
 
@@ -112,7 +112,7 @@ class Poller:
         self._rest(began_at)
         await self._watched.cache.saw(polled.epoch, polled.feed_version)
         dispatcher.on_heads(polled.heads.items())
-        self._watched.pulls.polled(polled.heads)
+        self._watched.pulls.on_snapshot_heads(polled.heads)
         dispatcher.check_inherited()
         if await self._watched.ownership.on_snapshot(polled):
             self.look_soon()

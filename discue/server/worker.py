@@ -30,8 +30,9 @@ from discue.dispatch.jobs.retention import Retention, RetentionTimes
 from discue.dispatch.jobs.schedules import ScheduleRuns
 from discue.dispatch.lane.probes import ProbeSender
 from discue.dispatch.poller import Poller, Watched
-from discue.dispatch.pull.broker import Pulls
-from discue.dispatch.pull.receive import Limits, Means
+from discue.dispatch.pull.broker import PullBroker
+from discue.dispatch.pull.receive import PullContext
+from discue.dispatch.pull.session import PullLimits
 from discue.domain.clock import Clock
 from discue.domain.errors import StoreUnusable, Unavailable
 from discue.observability.logs import Log
@@ -106,8 +107,8 @@ class Worker:
         )
         runs = ScheduleRuns(store, installation.cache, clock, installation.control.public_ids, settings.default_quotas)
         self._scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self._ownership.is_leader)
-        limits = Limits(settings.listener_max_in_flight, settings.delivery_deadline_seconds * 1_000)
-        self.pulls = Pulls(Means(store, clock, row_ids, SystemRandom().random, limits), log)
+        limits = PullLimits(settings.listener_max_in_flight, settings.delivery_deadline_seconds * 1_000)
+        self.pulls = PullBroker(PullContext(store, clock, row_ids, SystemRandom().random, limits), log)
         watched = Watched(
             lease=self.lease,
             cache=installation.cache,
@@ -134,8 +135,8 @@ class Worker:
         await self.lease.join()
         renewal_seconds = self.lease.renewal_seconds
         self._supervisor.every(renewal_seconds, "lease", self._renew, max_pause=renewal_seconds)
-        installation.cache.follow(self.pulls.changed)
-        installation.store.on_append = self.pulls.appended
+        installation.cache.follow(self.pulls.on_change)
+        installation.store.on_append = self.pulls.on_appended
         if installation.settings.role != "api":
             installation.cache.follow(self.dispatcher.on_change)
             installation.store.on_append = self._appended
@@ -203,13 +204,13 @@ class Worker:
 
     def _appended(self, appended: Appended) -> None:
         self.dispatcher.on_appended(appended)
-        self.pulls.appended(appended)
+        self.pulls.on_appended(appended)
         self._scheduler.appended(appended)
 
     def _heard(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
         told = tuple(heads)
         self.dispatcher.on_heads(told)
-        self.pulls.heard(told)
+        self.pulls.on_heads(told)
 
     def _look_soon(self) -> None:
         self._watch.look_soon()

@@ -25,8 +25,9 @@ from discue.control import admin
 from discue.control.organizations import ensure_operator
 from discue.crypto.password_hashing import PasswordHashing
 from discue.dispatch.jobs.domain_checks import DomainVerifier
-from discue.dispatch.pull.broker import Pulls
-from discue.dispatch.pull.receive import Limits, Means
+from discue.dispatch.pull.broker import PullBroker
+from discue.dispatch.pull.receive import PullContext
+from discue.dispatch.pull.session import PullLimits
 from discue.domain.attempts import Trace, encode_detail
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy
@@ -88,7 +89,7 @@ class Service:
     port: int
     operator: str
     transport: httpx.HTTPTransport
-    pulls: Pulls
+    pulls: PullBroker
     app: App
     clients: int = 0
 
@@ -192,8 +193,8 @@ class _Thread:
                 (*ROUTES, *self._routes),
                 body_deadline_seconds=self._body_deadline_seconds,
             )
-            installation.cache.follow(pulls.changed)
-            store.on_append = pulls.appended
+            installation.cache.follow(pulls.on_change)
+            store.on_append = pulls.on_appended
             server = HttpServer(app, Address("127.0.0.1", 0), max_connections=1_000)
             await server.start()
             self._ready.set_result(
@@ -229,10 +230,10 @@ def _domain_checks(installation: Installation) -> DomainVerifier:
     return DomainVerifier(installation.control, fetcher, is_leader=lambda: False)
 
 
-def _pulls(installation: Installation, log: Log) -> Pulls:
-    limits = Limits(max_in_flight=50, deadline_ms=30 * 86_400_000)
+def _pulls(installation: Installation, log: Log) -> PullBroker:
+    limits = PullLimits(max_in_flight=50, deadline_ms=30 * 86_400_000)
     sources = (installation.clock, installation.control.row_ids, random.random)
-    return Pulls(Means(installation.store, *sources, limits), log)
+    return PullBroker(PullContext(installation.store, *sources, limits), log)
 
 
 @contextmanager

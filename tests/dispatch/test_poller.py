@@ -19,8 +19,9 @@ from discue.dispatch.jobs.delayed import Scheduler
 from discue.dispatch.jobs.retention import Retention, RetentionTimes
 from discue.dispatch.jobs.schedules import ScheduleRuns
 from discue.dispatch.poller import Poller, Watched
-from discue.dispatch.pull.broker import Pulls
-from discue.dispatch.pull.receive import Limits, Means
+from discue.dispatch.pull.broker import PullBroker
+from discue.dispatch.pull.receive import PullContext
+from discue.dispatch.pull.session import PullLimits
 from discue.domain.attempts import Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.errors import StoreUnavailable
@@ -32,7 +33,7 @@ from discue.store import feed, listeners, organizations, purge, queues, workers
 from discue.store.engine import Append, ClusterSnapshot, NewEntry, Notification, QueueKey, Transaction
 from discue.store.purge import Job
 from discue.store.store import Store
-from tests.dispatch.counter import pull
+from tests.dispatch.pull.consumers import pull
 from tests.dispatch.stage import LIMITS, SECRET, Scout
 from tests.store.rows import a_listener, a_queue, an_organization, row_id
 from tests.support.stores import opened_store
@@ -90,7 +91,7 @@ class Post:
         )
         runs = ScheduleRuns(store, self.cache, clock, PublicIds(clock, bytes))
         self.scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self.ownership.is_leader)
-        self.pulls = Pulls(Means(store, clock, row_ids, Random(0).random, Limits(50, 1 << 40)), self.log)  # noqa: S311
+        self.pulls = PullBroker(PullContext(store, clock, row_ids, Random(0).random, PullLimits(50, 1 << 40)), self.log)  # noqa: S311
         watched = Watched(
             self.lease,
             self.cache,

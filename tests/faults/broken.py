@@ -22,7 +22,7 @@ from discue.dispatch.lane.limits import FairShare
 from discue.dispatch.lane.ordering import Ordering
 from discue.dispatch.lane.replay import ReplayCursorState, ReplayLane
 from discue.dispatch.lane.selector import Start
-from discue.dispatch.pull.session import Ledger
+from discue.dispatch.pull.session import PullSession
 from discue.domain.messages import Entry
 from discue.domain.rate import RateLimit, TokenBucket
 from discue.domain.window import Window
@@ -207,11 +207,11 @@ def forgets_who_holds_keys_of_what_is_leased() -> None:
 
 
 def forgets_acknowledgements() -> None:
-    def decide(self: Ledger, decision: Any, found: Any) -> str:
+    def decide(self: PullSession, decision: Any, found: Any) -> str:
         return "acknowledged" if decision.action == "acknowledge" else str(do(self, decision, found))
 
-    do = Ledger._do
-    put(Ledger, "_do", decide)
+    do = PullSession._apply
+    put(PullSession, "_apply", decide)
 
 
 def leaves_some_out_of_replays() -> None:

@@ -1,4 +1,4 @@
-"""All that are asked for messages in this worker: a desk for each listener for which somebody waits."""
+"""The pull broker: all requests of consumers in this worker, by listener."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -7,9 +7,8 @@ from functools import partial
 from typing import Any, Final
 
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage, PullClient, PullTarget
-from discue.dispatch.pull.receive import Brought, Means
-from discue.dispatch.pull.session import Ledger
-from discue.dispatch.pull.waiters import Desk
+from discue.dispatch.pull.receive import PullContext, RoundResult
+from discue.dispatch.pull.waiters import Waiters
 from discue.dispatch.timers import Timers
 from discue.domain.errors import Overloaded
 from discue.observability.logs import Log
@@ -18,175 +17,181 @@ from discue.store.cursors import LaneRecord, lanes_after
 from discue.store.engine import PULL_OWNER, Appended, CursorKey, Notification, QueueKey
 from discue.store.message_log import last_seq_stored_before
 
-VISITORS: Final = 10_000
-"""Requests that may be under way at once, at all desks."""
-_READ_AT_ONCE: Final = 100
+MAX_CLIENTS: Final = 10_000
+"""How many pull requests may be open at once in this worker."""
+_CURSORS_PER_READ: Final = 100
 
 
-class Pulls:
+class PullBroker:
     """Implements `control.pulls.Puller`.
 
-    Any worker may be asked, also one without lanes. It hears of new messages as lanes do, and one heap of due times
-    serves all that wait.
+    Every worker can serve every listener in pull mode, also a worker without lanes. It learns of new messages as lanes
+    do. All waiting requests share one heap of due times.
     """
 
-    def __init__(self, means: Means, log: Log) -> None:
-        self.means = means
-        self.timers = Timers(means.clock)
+    def __init__(self, context: PullContext, log: Log) -> None:
+        self.context = context
+        self.timers = Timers(context.clock)
         self._log = log
-        self._desks: dict[PullTarget, Desk] = {}
-        self._of_queue: dict[QueueKey, dict[PullTarget, Desk]] = {}
+        self._waiters: dict[PullTarget, Waiters] = {}
+        self._by_queue: dict[QueueKey, dict[PullTarget, Waiters]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._visitors: set[PullClient] = set()
+        self._clients: set[PullClient] = set()
         self._is_closed = False
 
     @property
     def queues(self) -> tuple[QueueKey, ...]:
-        """Those for whose messages somebody waits."""
-        return tuple(self._of_queue)
+        """The queues whose messages consumers wait for."""
+        return tuple(self._by_queue)
 
     @contextmanager
     def connect(self, key: int) -> Iterator[PullClient]:
-        if len(self._visitors) >= VISITORS:
-            raise Overloaded(f"{VISITORS} requests for messages are under way already. Try again soon.")
+        """Register a client for the duration of the block. Raises Overloaded."""
+        if len(self._clients) >= MAX_CLIENTS:
+            raise Overloaded(f"{MAX_CLIENTS} requests for messages are already open. Try again soon.")
         client = PullClient(key)
         client.is_active = not self._is_closed
-        self._visitors.add(client)
+        self._clients.add(client)
         try:
             yield client
         finally:
-            self._visitors.discard(client)
+            self._clients.discard(client)
 
-    async def pull(self, client: PullClient, place: PullTarget, most: int, wait_ms: int) -> list[LeasedMessage]:
+    async def pull(self, client: PullClient, target: PullTarget, most: int, wait_ms: int) -> list[LeasedMessage]:
+        """Lease up to `most` messages, waiting up to `wait_ms` for the first one."""
         if not client.is_active:
             return []
-        return await self._desk(place).poll(client, most, self.means.clock.now() + wait_ms)
+        return await self._waiters_of(target).poll(client, most, self.context.clock.now() + wait_ms)
 
-    async def answer(self, place: PullTarget, decisions: Sequence[Decision]) -> list[DecisionResult]:
-        return await self._desk(place).state(decisions)
+    async def answer(self, target: PullTarget, decisions: Sequence[Decision]) -> list[DecisionResult]:
+        """Apply decisions, and return their results when they are stored."""
+        return await self._waiters_of(target).decide(decisions)
 
-    def appended(self, appended: Appended) -> None:
-        """Messages were stored by this worker."""
-        self._ring((appended.organization, appended.queue))
+    def on_appended(self, appended: Appended) -> None:
+        """Wake the consumers of a queue in which this worker stored messages."""
+        self._notify((appended.organization, appended.queue))
 
-    def heard(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
-        """Messages were stored, or are due again, by what another worker did."""
+    def on_heads(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
+        """Wake the consumers of queues in which another worker stored messages or made some due again."""
         for queue, _ in heads:
-            self._ring(queue)
+            self._notify(queue)
 
-    def polled(self, heads: Mapping[QueueKey, int]) -> None:
-        """How far logs go: whoever waits, and has not seen it, looks again."""
+    def on_snapshot_heads(self, heads: Mapping[QueueKey, int]) -> None:
+        """Wake the consumers that have not seen the head of their queue."""
         for queue in self.queues:
-            for desk in tuple(self._of_queue.get(queue, {}).values()):
-                desk.learn(heads.get(queue, 0))
+            for waiters in tuple(self._by_queue.get(queue, {}).values()):
+                waiters.on_head(heads.get(queue, 0))
 
-    def doubt(self) -> None:
-        """The store may be another one: what was read and is not stored yet is read again."""
-        self.means.doubts.count += 1
+    def invalidate(self) -> None:
+        """Store nothing that is based on an earlier snapshot: the store may be another server now."""
+        self.context.losses.count += 1
 
-    def changed(self, kind: str, organization: int, ref: int) -> None:
-        """Follow the change feed: whom it concerns looks again. Whose key has changed has to come again."""
+    def on_change(self, kind: str, organization: int, ref: int) -> None:
+        """Follow the change feed: wake the consumers concerned, and disconnect those whose API key has changed."""
         if kind in {"api_key", "everything"}:
-            self._see_off(lambda client: kind == "everything" or client.key == ref)
-        for place, desk in tuple(self._desks.items()):
-            if _concerns(place, kind, organization, ref):
-                desk.ring()
+            self._disconnect(lambda client: kind == "everything" or client.key == ref)
+        for target, waiters in tuple(self._waiters.items()):
+            if _is_concerned(target, kind, organization, ref):
+                waiters.notify()
 
     def close(self) -> None:
-        """Nobody waits any longer: those who do get nothing, and come again."""
+        """End all waiting requests without messages; their consumers repeat them elsewhere."""
         self._is_closed = True
-        self._see_off(lambda _visitor: True)
+        self._disconnect(lambda _client: True)
         self.timers.stop()
 
     async def miss_too_old(self) -> None:
-        """Deliveries that waited longer than the deadline allows are missed, also where nobody asks for them."""
+        """Miss deliveries that have waited longer than the deadline, also of listeners without consumers."""
         after: CursorKey = (0, 0, 0)
         while True:
-            read = partial(lanes_after, owner=PULL_OWNER, after=after, limit=_READ_AT_ONCE)
-            records = await self.means.store.read(read)
+            read = partial(lanes_after, owner=PULL_OWNER, after=after, limit=_CURSORS_PER_READ)
+            records = await self.context.store.read(read)
             for record in records:
                 await self._miss_too_old(record)
-            if len(records) < _READ_AT_ONCE:
+            if len(records) < _CURSORS_PER_READ:
                 return
             after = records[-1].key
 
     async def _miss_too_old(self, record: LaneRecord) -> None:
-        """Once: what somebody changes meanwhile is looked at the next time."""
+        """Try once. If the cursor changes meanwhile, the next run of the job finds the deliveries again."""
         if record.head <= record.position and not record.retrying:
             return
-        rules, store = self.means.rules(), self.means.store
-        before = rules.now - rules.deadline_ms
-        look = await store.read(partial(pull_leases.read_snapshot, listener=record.key[:2], now=rules.now, seqs=()))
-        if look is None:
+        context, store, now = self.context, self.context.store, self.context.clock.now()
+        before = now - context.limits.deadline_ms
+        snapshot = await store.read(partial(pull_leases.read_snapshot, listener=record.key[:2], now=now, seqs=()))
+        if snapshot is None:
             return
-        ledger, found = Ledger(look, rules), look.record
+        session, found = context.session(snapshot, now), snapshot.record
         bounds = (found.position, found.head)
         last_before = partial(last_seq_stored_before, organization=found.organization, queue=found.queue)
-        ledger.miss_through(await store.read(partial(last_before, bounds=bounds, before=before)))
-        for each in look.due:
-            ledger.give_up(each, before)
-        settle = ledger.take()
+        session.miss_through(await store.read(partial(last_before, bounds=bounds, before=before)))
+        for each in snapshot.due:
+            session.miss_if_old(each, before)
+        settle = session.take()
         if settle is not None:
             await store.settle(settle)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(self._on_task_done)
         return task
 
-    def wake_at(self, desk: Desk, due_at: int) -> None:
-        self.timers.wake_at(desk, due_at, len(self._desks))
+    def wake_at(self, waiters: Waiters, due_at: int) -> None:
+        self.timers.wake_at(waiters, due_at, len(self._waiters))
 
-    def brought(self, desk: Desk, brought: Brought) -> None:
-        store, place = self.means.store, desk.place
-        if brought.makes_due and store.has_other_workers:
-            store.engine.notify(Notification(heads=(((place.organization, place.queue), brought.head),)))
+    def on_round(self, waiters: Waiters, result: RoundResult) -> None:
+        """Notify other workers, whose consumers may wait for messages that the round made due."""
+        store, target = self.context.store, waiters.target
+        if result.makes_due and store.has_other_workers:
+            store.engine.notify(Notification(heads=(((target.organization, target.queue), result.head),)))
 
-    def give_back(self, place: PullTarget, released: list[Decision]) -> None:
-        self._desk(place).note(released)
+    def release(self, target: PullTarget, releases: list[Decision]) -> None:
+        """Release messages whose consumer is gone."""
+        self._waiters_of(target).decide_soon(releases)
 
-    def is_left(self, desk: Desk) -> None:
-        place = desk.place
-        if self._desks.get(place) is desk:
-            del self._desks[place]
-            queue = (place.organization, place.queue)
-            of_queue = self._of_queue[queue]
-            del of_queue[place]
-            if not of_queue:
-                del self._of_queue[queue]
+    def on_closed(self, waiters: Waiters) -> None:
+        """Remove waiters that have no request left."""
+        target = waiters.target
+        if self._waiters.get(target) is waiters:
+            del self._waiters[target]
+            queue = (target.organization, target.queue)
+            by_target = self._by_queue[queue]
+            del by_target[target]
+            if not by_target:
+                del self._by_queue[queue]
 
-    def _see_off(self, concerns: Callable[[PullClient], bool]) -> None:
-        leaving = [client for client in self._visitors if concerns(client)]
+    def _disconnect(self, is_concerned: Callable[[PullClient], bool]) -> None:
+        leaving = [client for client in self._clients if is_concerned(client)]
         for client in leaving:
             client.is_active = False
         if leaving:
-            for desk in tuple(self._desks.values()):
-                desk.see_off()
+            for waiters in tuple(self._waiters.values()):
+                waiters.disconnect_inactive()
 
-    def _desk(self, place: PullTarget) -> Desk:
-        desk = self._desks.get(place)
-        if desk is None:
-            desk = self._desks[place] = Desk(place, self)
-            self._of_queue.setdefault((place.organization, place.queue), {})[place] = desk
-        return desk
+    def _waiters_of(self, target: PullTarget) -> Waiters:
+        waiters = self._waiters.get(target)
+        if waiters is None:
+            waiters = self._waiters[target] = Waiters(target, self)
+            self._by_queue.setdefault((target.organization, target.queue), {})[target] = waiters
+        return waiters
 
-    def _ring(self, queue: QueueKey) -> None:
-        desks = self._of_queue.get(queue)
-        if desks:
-            for desk in tuple(desks.values()):
-                desk.ring()
+    def _notify(self, queue: QueueKey) -> None:
+        by_target = self._by_queue.get(queue)
+        if by_target:
+            for waiters in tuple(by_target.values()):
+                waiters.notify()
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("pull_failed", exc_info=error)
 
 
-def _concerns(place: PullTarget, kind: str, organization: int, ref: int) -> bool:
+def _is_concerned(target: PullTarget, kind: str, organization: int, ref: int) -> bool:
     if kind == "everything":
         return True
-    of_listener = kind == "listener" and ref == place.listener
-    # Of a message its deletion is one: what waits behind it may be due.
-    of_queue = kind in {"queue", "message"} and ref == place.queue
-    return place.organization == organization and (of_listener or of_queue or kind == "organization")
+    is_listener = kind == "listener" and ref == target.listener
+    # A `message` entry is a deletion: the messages behind it may be due.
+    is_queue = kind in {"queue", "message"} and ref == target.queue
+    return target.organization == organization and (is_listener or is_queue or kind == "organization")

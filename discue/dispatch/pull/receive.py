@@ -1,6 +1,6 @@
-"""One round over a listener whose messages are pulled: read how it stands, decide, store that, or begin anew.
+"""A round over a listener in pull mode: read a snapshot, decide, and store that, or start again.
 
-Any worker may do so at any time: what it decided is stored only if nobody else has stored anything since it read.
+Any worker may run a round at any time. Its changes are stored only if no other round has stored any since its snapshot.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage, PullTarget
-from discue.dispatch.pull.session import Ledger, Rules
+from discue.dispatch.pull.session import PullLimits, PullSession
 from discue.domain.clock import Clock
 from discue.domain.errors import Conflict, NotFound, Unavailable
 from discue.domain.ids import RowIds
@@ -20,19 +20,12 @@ from discue.store.store import Store
 
 _TRIES: Final = 20
 _PAGE_ROWS: Final = 128
-_BYTES: Final = 1 << 20
-"""Of bodies that are handed out in one round, but for the first one."""
+_BODY_BYTES: Final = 1 << 20
+"""Maximum size of the bodies of one round. The first message may be larger."""
 
 
-class Limits(msgspec.Struct, frozen=True):
-    """What the settings say: messages handed out at once, for listeners that do not say it, and how long one waits."""
-
-    max_in_flight: int
-    deadline_ms: int
-
-
-class Doubts:
-    """How often connections to the store were lost: what was read before may be of another server."""
+class ConnectionLosses:
+    """How often the connection to the store was lost. A snapshot from before may be of another server."""
 
     __slots__ = ("count",)
 
@@ -40,147 +33,151 @@ class Doubts:
         self.count = 0
 
 
-class Means(msgspec.Struct, frozen=True):
-    """What a round needs."""
+class PullContext(msgspec.Struct, frozen=True):
+    """The dependencies of every round."""
 
     store: Store
     clock: Clock
     row_ids: RowIds
     random: Callable[[], float]
-    limits: Limits
-    doubts: Doubts = msgspec.field(default_factory=Doubts)
+    limits: PullLimits
+    losses: ConnectionLosses = msgspec.field(default_factory=ConnectionLosses)
 
-    def rules(self) -> Rules:
-        """Those of this moment."""
-        limits = self.limits
-        return Rules(self.clock.now(), self.row_ids, self.random, limits.max_in_flight, limits.deadline_ms)
+    def session(self, snapshot: PullSnapshot, now: int) -> PullSession:
+        return PullSession(snapshot, self.limits, now=now, row_ids=self.row_ids, random=self.random)
 
 
-class Brought(msgspec.Struct, frozen=True):
-    """What a round brought. There may be `more` at once; else nothing before `next_at` (0: nothing by itself).
+class RoundResult(msgspec.Struct, frozen=True):
+    """The result of a round."""
 
-    `head` is that of the queue. It `makes_due` what others may wait for. `refusal` is why nothing was handed out.
-    """
-
-    handed: list[LeasedMessage]
-    answered: list[DecisionResult]
-    more: bool
+    messages: list[LeasedMessage]
+    decisions: list[DecisionResult]
+    has_more: bool
+    """Whether another round may lease more messages at once."""
     next_at: int
+    """If not: when a message is due next, in milliseconds since the epoch; 0 if none is."""
     head: int
+    """The last `seq` of the queue that the round has seen."""
     makes_due: bool
+    """Whether a decision made messages available to other waiting consumers."""
     refusal: Conflict | None = None
+    """The error for consumers if nothing can be leased."""
 
 
-async def go_round(means: Means, place: PullTarget, decisions: Sequence[Decision], most: int) -> Brought:
-    """Store the decisions, and hand out at most so many messages.
+async def run_round(context: PullContext, target: PullTarget, decisions: Sequence[Decision], most: int) -> RoundResult:
+    """Store the decisions, and lease up to `most` messages.
 
-    Raises NotFound when the listener is gone, and Unavailable: then it is not known whether that was stored.
+    Raises NotFound if the listener is deleted, and Unavailable: then it is not known whether the changes were stored.
     """
     for _ in range(_TRIES):
-        brought = await _try(means, place, decisions, most)
-        if brought is not None:
-            return brought
-    raise Unavailable("Too many ask for messages of this listener at once. Try again soon.")
+        result = await _try_round(context, target, decisions, most)
+        if result is not None:
+            return result
+    raise Unavailable("Too many consumers pull from this listener at the same time. Try again soon.")
 
 
-async def _try(means: Means, place: PullTarget, decisions: Sequence[Decision], most: int) -> Brought | None:
-    """None when somebody else was faster."""
-    rules, doubts = means.rules(), means.doubts.count
+async def _try_round(
+    context: PullContext, target: PullTarget, decisions: Sequence[Decision], most: int
+) -> RoundResult | None:
+    """Run a round once. Returns None if another round was faster."""
+    now, losses = context.clock.now(), context.losses.count
     seqs = sorted({decision.receipt.seq for decision in decisions})
-    key = (place.organization, place.listener)
-    look = await means.store.read(partial(pull_leases.read_snapshot, listener=key, now=rules.now, seqs=seqs))
-    if look is None:
+    listener = (target.organization, target.listener)
+    read = partial(pull_leases.read_snapshot, listener=listener, now=now, seqs=seqs)
+    snapshot = await context.store.read(read)
+    if snapshot is None:
         raise NotFound
-    ledger = Ledger(look, rules)
-    answered = [ledger.answer(decision) for decision in decisions]
-    is_on = look.record.status == "enabled"
-    handing = _Handing(means, look, ledger)
-    if most and is_on:
-        await handing.hand_out(most)
-    settle = ledger.take()
-    # A server with a shorter history may have the same version of the cursor, and another log.
-    if settle is not None and (means.doubts.count != doubts or not await means.store.settle(settle)):
+    session = context.session(snapshot, now)
+    results = [session.decide(decision) for decision in decisions]
+    is_enabled = snapshot.record.status == "enabled"
+    leasing = _Leasing(context, snapshot, session)
+    if most and is_enabled:
+        await leasing.lease(most)
+    settle = session.take()
+    # The version guards against other rounds. A server with a shorter history, after a failover, may have the same
+    # version of the cursor and other messages.
+    if settle is not None and (context.losses.count != losses or not await context.store.settle(settle)):
         return None
-    return Brought(
-        handed=handing.handed,
-        answered=answered,
-        more=handing.more,
-        next_at=handing.next_at,
-        head=look.record.head,
-        makes_due=ledger.makes_due,
-        refusal=None if is_on else Conflict("The listener is disabled: its messages wait."),
+    return RoundResult(
+        messages=leasing.messages,
+        decisions=results,
+        has_more=leasing.has_more,
+        next_at=leasing.next_at,
+        head=snapshot.record.head,
+        makes_due=session.makes_due,
+        refusal=None if is_enabled else Conflict("The listener is disabled: its messages wait."),
     )
 
 
-class _Handing:
-    """The part of a round that hands messages out."""
+class _Leasing:
+    """The part of a round that leases messages."""
 
-    def __init__(self, means: Means, look: PullSnapshot, ledger: Ledger) -> None:
-        self._means = means
-        self._look = look
-        self._ledger = ledger
-        self._left = _BYTES
-        self.handed: list[LeasedMessage] = []
-        # What waited behind those is due now.
-        self.more = bool(look.gone)
-        self.next_at = look.next_at
+    def __init__(self, context: PullContext, snapshot: PullSnapshot, session: PullSession) -> None:
+        self._context = context
+        self._snapshot = snapshot
+        self._session = session
+        self._bytes_left = _BODY_BYTES
+        self.messages: list[LeasedMessage] = []
+        # The messages behind deleted ones that blocked their keys are due now.
+        self.has_more = bool(snapshot.gone)
+        self.next_at = snapshot.next_at
 
-    async def hand_out(self, most: int) -> None:
-        ledger = self._ledger
-        if self._look.step is not None:
-            if ledger.redeliver():
-                self.more = True
+    async def lease(self, most: int) -> None:
+        session = self._session
+        if self._snapshot.step is not None:
+            if session.redeliver():
+                self.has_more = True
             else:
-                self._look_at(ledger.redelivers_at)
-        wanted = min(most, ledger.places)
+                self._expect(session.redelivers_at)
+        wanted = min(most, session.free_slots)
         if wanted:
-            await self._hand_out_due(wanted)
-            wanted -= len(self.handed)
+            await self._lease_due(wanted)
+            wanted -= len(self.messages)
         if wanted:
-            await self._hand_out_new(wanted)
+            await self._lease_new(wanted)
 
-    async def _hand_out_due(self, wanted: int) -> None:
-        chosen = self._fitting(self._look.due, wanted)
+    async def _lease_due(self, wanted: int) -> None:
+        chosen = self._choose(self._snapshot.due, wanted)
         if not chosen:
             return
-        record = self._look.record
+        record = self._snapshot.record
         seqs = [found.seq for found in chosen if found.entry is not None]
         queue = (record.organization, record.queue)
-        texts = await self._means.store.read(partial(pull_leases.bodies, queue=queue, seqs=seqs))
+        bodies = await self._context.store.read(partial(pull_leases.bodies, queue=queue, seqs=seqs))
         for found in chosen:
-            handed = self._ledger.hand_out_again(found, texts.get(found.seq))
-            if handed is not None:
-                self.handed.append(handed)
-        # Others were settled, and what waited behind them is due now.
-        self.more = self.more or len(self.handed) < len(chosen)
+            message = self._session.lease_due(found, bodies.get(found.seq))
+            if message is not None:
+                self.messages.append(message)
+        # The others were settled, and the messages behind them are due now.
+        self.has_more = self.has_more or len(self.messages) < len(chosen)
 
-    def _fitting(self, due: Sequence[OpenDelivery], wanted: int) -> list[OpenDelivery]:
-        """The first ones, as many as may be handed out, but for what is too large to come along."""
+    def _choose(self, due: Sequence[OpenDelivery], wanted: int) -> list[OpenDelivery]:
+        """Return the first due deliveries whose bodies fit."""
         chosen = list[OpenDelivery]()
         for found in due[:wanted]:
-            if chosen and found.size > self._left:
-                self._left = 0
+            if chosen and found.size > self._bytes_left:
+                self._bytes_left = 0
                 break
-            self._left -= found.size
+            self._bytes_left -= found.size
             chosen.append(found)
         return chosen
 
-    async def _hand_out_new(self, wanted: int) -> None:
-        record, ledger = self._look.record, self._ledger
-        if record.head <= ledger.position or self._left <= 0:
+    async def _lease_new(self, wanted: int) -> None:
+        record, session = self._snapshot.record, self._session
+        if record.head <= session.position or self._bytes_left <= 0:
             return
-        if ledger.new_from:
-            self._look_at(ledger.new_from)
+        if session.new_from:
+            self._expect(session.new_from)
             return
-        page = await self._means.store.page(
-            record.organization, record.queue, ledger.position, _PAGE_ROWS, max(1, self._left)
+        page = await self._context.store.page(
+            record.organization, record.queue, session.position, _PAGE_ROWS, max(1, self._bytes_left)
         )
         hashes = sorted({entry.key_hash for entry in page.entries if entry.key_hash is not None})
         if record.ordered and hashes:
             read = partial(pull_leases.keys_among, key=record.key, queue=record.queue, hashes=hashes)
-            ledger.show(await self._means.store.read(read))
-        self.handed += ledger.hand_out(page, 1 if ledger.is_held_back else wanted)
-        self.more = self.more or ledger.position < page.head
+            session.add_keys(await self._context.store.read(read))
+        self.messages += session.lease_new(page, 1 if session.is_throttled else wanted)
+        self.has_more = self.has_more or session.position < page.head
 
-    def _look_at(self, instant: int) -> None:
-        self.next_at = min(self.next_at, instant) if self.next_at else instant
+    def _expect(self, due_at: int) -> None:
+        self.next_at = min(self.next_at, due_at) if self.next_at else due_at

@@ -1,7 +1,8 @@
-"""One cursor whose messages are pulled, for as long as one round takes: what is handed out, and what comes back."""
+"""A pull session: the decisions of one round over a listener in pull mode. Pure, apart from new row ids and jitter."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -21,143 +22,160 @@ from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import DeliveryRow, LogPage, Settle
 from discue.store.pull_leases import OpenDelivery, PullSnapshot
 
-_WRITTEN_BY_US = frozenset({"leased", "missed", "retry"})
+_STATES_WRITTEN: Final = frozenset({"leased", "missed", "retry"})
+"""The states of delivery rows in pull mode. Any session may change them, guarded by the version of the cursor."""
+
+_FAILURE_DETAILS: Final[dict[str, str]] = {
+    "rejected": "The consumer rejected the message.",
+    "lease_expired": "The lease expired before the consumer responded.",
+}
 
 
-class Rules(msgspec.Struct, frozen=True):
-    """What holds for every listener of the service, and where time and randomness come from: `now` is this moment."""
+class PullLimits(msgspec.Struct, frozen=True):
+    """Settings for listeners in pull mode."""
 
-    now: int
-    row_ids: RowIds
-    random: Callable[[], float]
     max_in_flight: int
+    """How many messages of a listener may be leased at once, if the listener does not say."""
     deadline_ms: int
+    """How long a message may wait before it is missed."""
+    policy: RetryPolicy = DEFAULT_RETRY_POLICY
 
 
-class Ledger:
-    """Made of what the store showed. Nothing is stored here: `take` hands over what is to be, whole or not at all."""
+class PullSession:
+    """Decides on the messages and the decisions of one round, on a snapshot of the cursor.
 
-    def __init__(self, look: PullSnapshot, rules: Rules) -> None:
-        record = look.record
+    Nothing is stored here: `take` returns all changes for one guarded write. If the cursor has changed since the
+    snapshot, that write does nothing, and another session starts from a new snapshot.
+    """
+
+    def __init__(
+        self, snapshot: PullSnapshot, limits: PullLimits, *, now: int, row_ids: RowIds, random: Callable[[], float]
+    ) -> None:
+        record = snapshot.record
         options = record.options
-        self._look = look
+        self._snapshot = snapshot
         self._record = record
-        self._rules = rules
-        self._now = rules.now
+        self._now = now
+        self._row_ids = row_ids
+        self._random = random
+        self._deadline_ms = limits.deadline_ms
         self._lease_ms = (options.lease_seconds or LEASED_FOR_SECONDS) * 1_000
-        self._policy = with_options(with_options(DEFAULT_RETRY_POLICY, record.queue_retry), options.retry)
+        self._policy = with_options(with_options(limits.policy, record.queue_retry), options.retry)
         self._filter = None if options.filter is None else compile_filter(options.filter)
-        self._max_in_flight = options.max_in_flight or rules.max_in_flight
-        self._handed_out = look.handed_out
-        self._answered: dict[ReceiptHandle, DecisionResult] = {}
-        self._touched: set[int] = set()
-        self._progress = CursorState(record)
-        self._order: Ordering | None = None
+        self._max_in_flight = options.max_in_flight or limits.max_in_flight
+        self._leased = snapshot.handed_out
+        self._results: dict[ReceiptHandle, DecisionResult] = {}
+        self._decided: set[int] = set()
+        """Each `seq` that a decision of this round is about. It is not leased again in the same round."""
+        self._cursor = CursorState(record)
+        self._ordering: Ordering | None = None
         if record.ordered:
-            # Nothing waits in memory here: what waits is blocked by a row.
-            self._order = self._progress.ordering = Ordering(
-                self._progress.window, WaitingByKey(deque[Entry](), BodyBudget(0)), is_known=True, blocks=record.blocks
+            # No message waits in memory here: messages that wait for their key are blocked by a row.
+            waiting = WaitingByKey(deque[Entry](), BodyBudget(0))
+            self._ordering = self._cursor.ordering = Ordering(
+                self._cursor.window, waiting, is_known=True, blocks=record.blocks
             )
-            self.show(look.keys)
-            for row in look.gone:
-                self._progress.release_key(row)
+            self.add_keys(snapshot.keys)
+            for row in snapshot.gone:
+                self._cursor.release_key(row)
         self.makes_due = False
-        """Whether something may be handed out by what came back, which others that wait do not know of."""
+        """Whether a decision made messages available that other waiting consumers do not know of."""
 
     @property
     def position(self) -> int:
-        return self._progress.window.position
+        return self._cursor.window.position
 
     @property
-    def places(self) -> int:
-        """How many more may be handed out."""
-        return max(0, self._max_in_flight - self._handed_out)
+    def free_slots(self) -> int:
+        """How many more messages may be leased."""
+        return max(0, self._max_in_flight - self._leased)
 
     @property
     def new_from(self) -> int:
-        """When the next new message may be handed out, in milliseconds since the epoch; 0: now."""
-        until = self._progress.last_new_at + PAUSE_MS
-        return until if self.is_held_back and self._now < until else 0
+        """When the next new message may be leased, in milliseconds since the epoch; 0: now."""
+        until = self._cursor.last_new_at + PAUSE_MS
+        return until if self.is_throttled and self._now < until else 0
 
     @property
-    def is_held_back(self) -> bool:
-        """Whether only one new message per pause is handed out: a consumer that always fails must not fill the store.
+    def is_throttled(self) -> bool:
+        """Whether only one new message per pause is leased: a consumer that always fails must not fill the store.
 
-        Like `HoldBack` in push, the pause begins with the last new message, not with the last failure: retries that
-        fail more often than every 30 s would prolong the pause for ever, and messages of other keys, which may well
-        succeed, would never come. Unlike it, a pull does not count failures in a row, since it remembers nothing
-        between requests: one failure since the last success is enough here, and one success ends it in both.
+        Like `Throttle` in push mode, the pause begins with the last new message, not with the last failure: retries
+        that fail more often than every 30 s would prolong the pause for ever, and messages of other keys, which may
+        well succeed, would never be leased. Unlike it, a session does not count failures in a row, since nothing is
+        remembered between requests: one failure since the last success is enough here. One success ends it in both.
         """
-        progress = self._progress
-        return self._look.open_rows >= RETRYING_LIMIT and progress.last_failure_at > progress.last_success_at
+        cursor = self._cursor
+        return self._snapshot.open_rows >= RETRYING_LIMIT and cursor.last_failure_at > cursor.last_success_at
 
-    def show(self, rows: Sequence[KeyRow]) -> None:
-        """The store says that these exceptions hold keys. What was changed since is not as it says."""
-        if self._order is not None:
-            changed = set(self._progress.unflushed_seqs())
-            self._order.add_rows([row for row in rows if row.seq not in changed], _WRITTEN_BY_US, complete=True)
+    def add_keys(self, rows: Sequence[KeyRow]) -> None:
+        """Add delivery rows that hold keys. Rows that this session has changed are not as the store shows them."""
+        if self._ordering is not None:
+            changed = set(self._cursor.unflushed_seqs())
+            unchanged = [row for row in rows if row.seq not in changed]
+            self._ordering.add_rows(unchanged, _STATES_WRITTEN, complete=True)
 
-    def answer(self, decision: Decision) -> DecisionResult:
-        """What a consumer says of a message."""
-        known = self._answered.get(decision.receipt)
+    def decide(self, decision: Decision) -> DecisionResult:
+        """Apply a consumer's decision. A receipt that occurs again in the round gets the same result."""
+        known = self._results.get(decision.receipt)
         if known is None:
-            known = self._answered[decision.receipt] = self._decide(decision)
+            known = self._results[decision.receipt] = self._decide(decision)
         return known
 
     def redeliver(self) -> bool:
-        """Take the next step of a redelivery, if there is one and its pace allows it. Whether it was taken."""
-        step = self._look.step
+        """Take the next step of a redelivery. Returns False if there is none, or its rate does not allow it yet."""
+        step = self._snapshot.step
         if step is None or self._now < self.redelivers_at:
             return False
-        self._progress.redeliver(step, self._now)
+        self._cursor.redeliver(step, self._now)
         return True
 
     @property
     def redelivers_at(self) -> int:
-        """When the next step of a redelivery may be taken; 0 without one, or at once."""
-        step = self._look.step
+        """When the next step of a redelivery may be taken; 0: at once, or there is none."""
+        step = self._snapshot.step
         if step is None or step.redelivery.pace is None or step.redelivery.state == "waiting":
             return 0
-        pace = step.redelivery.pace
-        return step.redelivery.updated_at + min(pace, step.redelivered) * 1_000 // pace
+        rate = step.redelivery.pace
+        return step.redelivery.updated_at + min(rate, step.redelivered) * 1_000 // rate
 
-    def hand_out_again(self, found: OpenDelivery, body: bytes | None) -> LeasedMessage | None:
+    def lease_due(self, found: OpenDelivery, body: bytes | None) -> LeasedMessage | None:
         """Lease a delivery that is due, or whose lease has expired. Returns None if it is settled instead."""
-        if found.seq in self._touched:
+        if found.seq in self._decided:
             return None
-        progress = self._progress
-        is_first = self._resumes(found)
+        cursor = self._cursor
+        is_first = self._resume(found)
         entry = None
         if found.entry is not None and body is not None:
-            if found.state == "leased" and not self._end_lease(found):
+            if found.state == "leased" and not self._expire_lease(found):
                 return None
             entry = msgspec.structs.replace(found.entry, body=body)
         reason = "" if entry is None else self._drop_reason(entry, found.waits_since)
         decision = decide_due(entry, self._accepts, reason, is_first=is_first)
         if isinstance(decision, Drop):
-            progress.miss_retry(found.seq, found.attempts, decision.reason, self._now)
+            cursor.miss_retry(found.seq, found.attempts, decision.reason, self._now)
         elif entry is None or decision is not None:
-            progress.drop_row(found.seq)
+            cursor.drop_row(found.seq)
         else:
             return self._lease(entry, found.attempts + 1, is_new=False)
         return None
 
-    def hand_out(self, page: LogPage, most: int) -> list[LeasedMessage]:
-        """Lease new messages from the position on, at most so many. Settles what is not for the listener on the way."""
-        progress, leased = self._progress, list[LeasedMessage]()
+    def lease_new(self, page: LogPage, most: int) -> list[LeasedMessage]:
+        """Lease up to `most` new messages from the position on. Settles what is not for the listener on the way."""
+        cursor, leased = self._cursor, list[LeasedMessage]()
         for step in steps_of_page(page, self.position, self._record.start_seq, page.through):
             if isinstance(step, Gap):
-                progress.skip(step.first, step.last)
+                cursor.skip(step.first, step.last)
                 continue
-            held = None if self._order is None else self._order.holder(step)
+            held = None if self._ordering is None else self._ordering.holder(step)
             if held is not None:
-                progress.block(held, [step.seq])
+                cursor.block(held, [step.seq])
                 continue
             decision = decide_new(step, self._accepts, self._drop_reason(step, step.stored_at))
             if isinstance(decision, Drop):
-                progress.miss_new(step, decision.reason, self._now)
+                cursor.miss_new(step, decision.reason, self._now)
             elif decision is not None:
-                progress.skip_new(step)
+                cursor.skip_new(step)
             elif len(leased) < most:
                 leased.append(self._lease(step, 1, is_new=True))
             else:
@@ -165,105 +183,104 @@ class Ledger:
         return leased
 
     def miss_through(self, seq: int) -> None:
-        """What has waited too long, up to there, will not be handed out any more."""
-        if seq > self.position and not self._record.blocks:
-            self._progress.miss_range(self.position + 1, seq, "too_old", self._now)
+        """Miss all new messages up to `seq`: they have waited too long.
 
-    def give_up(self, found: OpenDelivery, before: int) -> None:
-        """A delivery that is due, and maybe has waited too long: since before a time."""
+        Not where a missed message blocks its key: each then needs a row of its own, and is missed at its turn.
+        """
+        if seq > self.position and not self._record.blocks:
+            self._cursor.miss_range(self.position + 1, seq, "too_old", self._now)
+
+    def miss_if_old(self, found: OpenDelivery, before: int) -> None:
+        """Miss a delivery that is due and has waited since before a time. An expired lease first ends as an attempt."""
         if found.entry is None:
-            self._progress.drop_row(found.seq)
-        elif found.waits_since < before:
-            self._progress.miss_retry(found.seq, found.attempts, "too_old", self._now)
+            self._cursor.drop_row(found.seq)
+        elif found.waits_since < before and (found.state != "leased" or self._expire_lease(found)):
+            self._cursor.miss_retry(found.seq, found.attempts, "too_old", self._now)
 
     def take(self) -> Settle | None:
-        """What is to be stored; None when nothing is."""
-        return self._progress.take() if self._progress.dirty else None
+        """Return the changes to store; None if there are none."""
+        return self._cursor.take() if self._cursor.dirty else None
 
     def _decide(self, decision: Decision) -> DecisionResult:
         seq, token = decision.receipt
-        found = self._look.asked.get(seq)
+        found = self._snapshot.asked.get(seq)
         if found is None or found.state == "missed":
             return "settled"
-        if found.state != "leased" or found.token != token or seq in self._touched:
+        if found.state != "leased" or found.token != token or seq in self._decided:
             return "expired"
-        self._touched.add(seq)
-        self._resumes(found)
-        ends_now = decision.action != "extend"
-        if ends_now and found.due_at > self._now:
-            self._handed_out -= 1
-        # One that is acknowledged makes room, where there was none, and its key free, where there are keys.
-        was_full = self._look.handed_out >= self._max_in_flight
-        self.makes_due |= ends_now and (decision.action != "acknowledge" or was_full or self._order is not None)
-        return self._do(decision, found)
+        self._decided.add(seq)
+        self._resume(found)
+        ends_lease = decision.action != "extend"
+        if ends_lease and found.due_at > self._now:
+            self._leased -= 1
+        # An acknowledgement makes messages available only if it frees the last slot, or a key.
+        was_full = self._snapshot.handed_out >= self._max_in_flight
+        self.makes_due |= ends_lease and (decision.action != "acknowledge" or was_full or self._ordering is not None)
+        return self._apply(decision, found)
 
-    def _do(self, decision: Decision, found: OpenDelivery) -> DecisionResult:
-        progress, now, seconds = self._progress, self._now, decision.seconds
+    def _apply(self, decision: Decision, found: OpenDelivery) -> DecisionResult:
+        cursor, now, seconds = self._cursor, self._now, decision.seconds
         if decision.action == "acknowledge":
-            self._attempted(found, "", now)
-            progress.acknowledge(found.seq, now, has_row=True)
+            self._end_attempt(found, "", now)
+            cursor.acknowledge(found.seq, now, has_row=True)
             return "acknowledged"
         if decision.action == "reject":
             self._fail(found, "rejected", now)
             return "rejected"
         if decision.action == "release":
-            progress.schedule_retry(found.seq, found.attempts - 1, now + (seconds or 0) * 1_000)
+            # As if the message had not been leased: the attempt is not counted, and leaves no record.
+            cursor.schedule_retry(found.seq, found.attempts - 1, now + (seconds or 0) * 1_000)
             return "released"
         lease_ms = self._lease_ms if seconds is None else seconds * 1_000
-        row = DeliveryRow(found.seq, "leased", found.attempts, now + lease_ms, "", token=found.token)
-        progress.lease(row)
+        cursor.lease(DeliveryRow(found.seq, "leased", found.attempts, now + lease_ms, "", token=found.token))
         return "extended"
 
-    def _end_lease(self, found: OpenDelivery) -> bool:
-        """Nobody answered in time: the attempt has failed. Whether another one may follow: that may be at once."""
+    def _expire_lease(self, found: OpenDelivery) -> bool:
+        """Fail the attempt of an expired lease. Returns whether another attempt may follow.
+
+        It may follow at once, without the delay of the retry policy: the lease was the delay.
+        """
         return self._fail(found, "lease_expired", found.due_at).state == "retry"
 
     def _fail(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Settlement:
-        outcome = self._attempted(found, error, ended_at)
-        policy = self._policy_of(found)
-        settlement = settle(found.attempts, outcome, policy, self._now, self._rules.random())
-        self._progress.fail(found.seq, found.attempts, settlement, self._now, has_row=True)
+        outcome = self._end_attempt(found, error, ended_at)
+        settlement = settle(found.attempts, outcome, self._policy_of(found), self._now, self._random())
+        self._cursor.fail(found.seq, found.attempts, settlement, self._now, has_row=True)
         return settlement
 
     def _policy_of(self, found: OpenDelivery) -> RetryPolicy:
         extra = b"" if found.entry is None else found.entry.extra
         return with_options(self._policy, decode_options(extra).retry) if extra else self._policy
 
-    def _attempted(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Outcome:
-        detail = "" if not error else _DETAILS[error]
+    def _end_attempt(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Outcome:
+        detail = "" if not error else _FAILURE_DETAILS[error]
+        # A token is a row id, which contains the time of the lease.
         duration_ms = max(0, ended_at - millisecond_of(found.token or 0))
         outcome = Outcome(0, error, detail, duration_ms)
-        row_id = self._rules.row_ids.next()
-        self._progress.add_attempt(attempt_record(self._record, row_id, found.seq, found.attempts, outcome))
+        self._cursor.add_attempt(attempt_record(self._record, self._row_ids.next(), found.seq, found.attempts, outcome))
         return outcome
 
-    def _resumes(self, found: OpenDelivery) -> bool:
-        """Whether it comes for the first time: it has waited behind its key."""
-        if self._order is None:
+    def _resume(self, found: OpenDelivery) -> bool:
+        """Take the key of a delivery again. Returns whether it has waited for its key and was never leased."""
+        if self._ordering is None:
             return False
-        return self._order.resume(DueRetry(found.seq, found.attempts, found.entry))
+        return self._ordering.resume(DueRetry(found.seq, found.attempts, found.entry))
 
     def _lease(self, entry: Entry, attempt: int, *, is_new: bool) -> LeasedMessage:
-        if is_new and self._order is not None:
-            self._order.begin(entry)
-        receipt = ReceiptHandle(entry.seq, self._rules.row_ids.next())
+        receipt = ReceiptHandle(entry.seq, self._row_ids.next())
         until = self._now + self._lease_ms
         row = DeliveryRow(entry.seq, "leased", attempt, until, "", token=receipt.token)
         if is_new:
-            self._progress.lease_new(row, self._now)
+            if self._ordering is not None:
+                self._ordering.begin(entry)
+            self._cursor.lease_new(row, self._now)
         else:
-            self._progress.lease(row)
-        self._handed_out += 1
+            self._cursor.lease(row)
+        self._leased += 1
         return LeasedMessage(entry, attempt, receipt, until)
 
     def _accepts(self, entry: Entry) -> bool:
         return self._filter is None or self._filter.accepts(entry)
 
     def _drop_reason(self, entry: Entry, waits_since: int) -> str:
-        return drop_reason(entry, waits_since, self._now, self._rules.deadline_ms)
-
-
-_DETAILS: dict[str, str] = {
-    "rejected": "The consumer rejected it.",
-    "lease_expired": "Nobody answered before the lease was over.",
-}
+        return drop_reason(entry, waits_since, self._now, self._deadline_ms)

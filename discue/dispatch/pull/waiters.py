@@ -1,259 +1,237 @@
-"""Who waits for messages of one listener, in this worker: requests take turns, and several share a round."""
+"""Long polls of one listener in this worker: they take turns, and share rounds."""
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from discue.control.pulls import MOST_AT_ONCE, Decision, DecisionResult, LeasedMessage, PullClient, PullTarget
-from discue.dispatch.pull.receive import Brought, Means, go_round
+from discue.dispatch.pull.receive import RoundResult, run_round
 from discue.domain.errors import DiscueError, Overloaded
+
+if TYPE_CHECKING:
+    from discue.dispatch.pull.broker import PullBroker
 
 T = TypeVar("T")
 
-WAITING_POLLS: Final = 1_000
-"""At one desk."""
-_ROUNDS_WITHOUT_WAITING: Final = 8
-"""However much is passed on the way, a request that does not wait is answered after so many."""
+MAX_POLLS: Final = 1_000
+"""How many long polls of one listener may wait in this worker."""
+_MAX_ROUNDS: Final = 8
+"""How many rounds a poll takes part in after its deadline, while there may be more messages."""
 _NO_MESSAGES: Final[list[LeasedMessage]] = []
 
 
-class Poll:
-    """A request for messages: at most so many, until an instant."""
+class LongPoll:
+    """A request for up to `most` messages. It waits until `deadline`, in milliseconds since the epoch."""
 
-    __slots__ = ("answer", "client", "deadline", "most", "rounds")
+    __slots__ = ("client", "deadline", "most", "response", "rounds")
 
     def __init__(
-        self, client: PullClient, most: int, deadline: int, answer: "asyncio.Future[list[LeasedMessage]]"
+        self, client: PullClient, most: int, deadline: int, response: "asyncio.Future[list[LeasedMessage]]"
     ) -> None:
         self.client = client
         self.most = most
         self.deadline = deadline
-        self.answer = answer
+        self.response = response
         self.rounds = 0
 
 
-class Statement:
-    """What a consumer says of some messages. Nobody waits for what becomes of one without an `answer`."""
+class DecisionBatch:
+    """Decisions of a consumer. Without `response`, no one waits for their results."""
 
-    __slots__ = ("answer", "decisions")
+    __slots__ = ("decisions", "response")
 
-    def __init__(self, decisions: Sequence[Decision], answer: "asyncio.Future[list[DecisionResult]] | None") -> None:
+    def __init__(self, decisions: Sequence[Decision], response: "asyncio.Future[list[DecisionResult]] | None") -> None:
         self.decisions = decisions
-        self.answer = answer
+        self.response = response
 
 
-class Around(Protocol):
-    """All desks of the worker."""
+class Waiters:
+    """The long polls and decisions of one listener. If none is left, it has no task and no timer, and is closed.
 
-    means: Means
-
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
-
-    def wake_at(self, desk: "Desk", due_at: int) -> None: ...
-
-    def brought(self, desk: "Desk", brought: Brought) -> None:
-        """A round has ended: others may wait for what it makes due."""
-        ...
-
-    def give_back(self, place: PullTarget, released: list[Decision]) -> None:
-        """Nobody is there for what was handed out."""
-        ...
-
-    def is_left(self, desk: "Desk") -> None:
-        """Nobody waits there any more."""
-        ...
-
-
-class Desk:
-    """One listener's. An idle one has no task, no timer of its own, and asks the store for nothing.
-
-    `wakes_at` and `closed` are those of `alarms.Sleeper`.
+    It is a `timers.Sleeper`.
     """
 
-    def __init__(self, place: PullTarget, around: Around) -> None:
-        self.place = place
+    def __init__(self, target: PullTarget, broker: "PullBroker") -> None:
+        self.target = target
         self.wakes_at = 0
         self.is_closed = False
-        self._around = around
-        self._polls: deque[Poll] = deque()
-        self._statements: deque[Statement] = deque()
+        self._broker = broker
+        self._polls: deque[LongPoll] = deque()
+        self._batches: deque[DecisionBatch] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._must_look = False
-        self._look_at = 0
-        self._seen = 0
+        self._must_check = False
+        self._check_at = 0
+        """When a message is due next, in milliseconds since the epoch; 0 if none is."""
+        self._head_seen = 0
 
     async def poll(self, client: PullClient, most: int, deadline: int) -> list[LeasedMessage]:
-        if len(self._polls) >= WAITING_POLLS:
-            raise Overloaded(f"{WAITING_POLLS} requests wait for messages of this listener already.")
-        poll = Poll(client, most, deadline, asyncio.get_running_loop().create_future())
+        """Wait for messages. If cancelled, none stays leased. Raises Overloaded."""
+        if len(self._polls) >= MAX_POLLS:
+            raise Overloaded(f"{MAX_POLLS} requests already wait for messages of this listener. Try again soon.")
+        poll = LongPoll(client, most, deadline, asyncio.get_running_loop().create_future())
         self._polls.append(poll)
-        self.ring()
+        self.notify()
         try:
-            return await poll.answer
+            return await poll.response
         except asyncio.CancelledError:
-            if poll.answer.done() and not poll.answer.cancelled() and poll.answer.exception() is None:
-                self._give_back(poll.answer.result())
+            if poll.response.done() and not poll.response.cancelled() and poll.response.exception() is None:
+                self._release(poll.response.result())
             self._rest()
             raise
 
-    async def state(self, decisions: Sequence[Decision]) -> list[DecisionResult]:
-        answer: asyncio.Future[list[DecisionResult]] = asyncio.get_running_loop().create_future()
-        self._statements.append(Statement(decisions, answer))
-        self.ring()
-        return await answer
+    async def decide(self, decisions: Sequence[Decision]) -> list[DecisionResult]:
+        """Apply decisions, and return their results when they are stored."""
+        response: asyncio.Future[list[DecisionResult]] = asyncio.get_running_loop().create_future()
+        self._batches.append(DecisionBatch(decisions, response))
+        self.notify()
+        return await response
 
-    def note(self, decisions: Sequence[Decision]) -> None:
-        """The same, of which nobody waits to hear what became."""
-        self._statements.append(Statement(decisions, None))
-        self.ring()
+    def decide_soon(self, decisions: Sequence[Decision]) -> None:
+        """Apply decisions without waiting for their results."""
+        self._batches.append(DecisionBatch(decisions, None))
+        self.notify()
 
-    def ring(self) -> None:
-        """There may be something to hand out."""
-        self._must_look = True
+    def notify(self) -> None:
+        """Run a round soon: there may be messages."""
+        self._must_check = True
         if self._task is None:
-            self._task = self._around.spawn(self._work())
+            self._task = self._broker.spawn(self._run_rounds())
 
-    def learn(self, head: int) -> None:
-        """The log goes that far."""
-        if head > self._seen:
-            self.ring()
+    def on_head(self, head: int) -> None:
+        """Run a round if the log goes further than the last round has seen."""
+        if head > self._head_seen:
+            self.notify()
 
     def wake(self) -> None:
-        """A time has come: for somebody to leave, or to look again."""
+        """End the polls whose deadline has passed, and run a round if a message is due."""
         now = self._now
-        self._send_off(now)
-        if 0 < self._look_at <= now and self._polls:
-            self.ring()
+        self._end_expired(now)
+        if 0 < self._check_at <= now and self._polls:
+            self.notify()
         else:
             self._rest()
 
-    def see_off(self) -> None:
-        """Whoever may not stay waits no longer."""
+    def disconnect_inactive(self) -> None:
+        """End the polls of inactive clients without messages."""
         for poll in self._polls:
             if not poll.client.is_active:
-                _resolve(poll.answer, _NO_MESSAGES)
+                _resolve(poll.response, _NO_MESSAGES)
         self._rest()
 
     @property
     def _now(self) -> int:
-        return self._around.means.clock.now()
+        return self._broker.context.clock.now()
 
-    async def _work(self) -> None:
+    async def _run_rounds(self) -> None:
         try:
-            while self._must_look or self._statements:
-                self._must_look = False
-                await self._go_round()
+            while self._must_check or self._batches:
+                self._must_check = False
+                await self._run_round()
         finally:
             self._task = None
         self._rest()
 
-    async def _go_round(self) -> None:
-        statements, polls = self._taken_statements(), self._waiting_polls()
-        decisions = [decision for statement in statements for decision in statement.decisions]
+    async def _run_round(self) -> None:
+        batches, polls = list(self._batches), self._open_polls()
+        self._batches.clear()
+        decisions = [decision for batch in batches for decision in batch.decisions]
         most = min(sum(poll.most for poll in polls), MOST_AT_ONCE)
-        if not statements and not most:
+        if not batches and not most:
             return
         try:
-            brought = await go_round(self._around.means, self.place, decisions, most)
+            result = await run_round(self._broker.context, self.target, decisions, most)
         except Exception as error:
-            self._fail(statements, error)
+            self._fail(batches, error)
             if isinstance(error, DiscueError):
                 return
             raise
-        self._tell(statements, brought.answered)
-        self._hand(brought)
-        self._around.brought(self, brought)
+        _respond(batches, result.decisions)
+        self._hand_out(result)
+        self._broker.on_round(self, result)
 
-    def _taken_statements(self) -> list[Statement]:
-        taken = list(self._statements)
-        self._statements.clear()
-        return taken
-
-    def _waiting_polls(self) -> list[Poll]:
-        """Without those of clients that are gone."""
-        self._polls = deque(poll for poll in self._polls if not poll.answer.done())
+    def _open_polls(self) -> list[LongPoll]:
+        """Remove the polls that have ended, and return the others."""
+        self._polls = deque(poll for poll in self._polls if not poll.response.done())
         return list(self._polls)
 
-    def _tell(self, statements: Sequence[Statement], answered: list[DecisionResult]) -> None:
-        start = 0
-        for statement in statements:
-            end = start + len(statement.decisions)
-            if statement.answer is not None:
-                _resolve(statement.answer, answered[start:end])
-            start = end
-
-    def _hand(self, brought: Brought) -> None:
-        now, left = self._now, deque(brought.handed)
-        waiting = deque[Poll]()
-        for poll in self._waiting_polls():
+    def _hand_out(self, result: RoundResult) -> None:
+        """Divide the messages among the polls in their order. Polls without messages go on, unless they must end."""
+        now, left = self._now, deque(result.messages)
+        waiting = deque[LongPoll]()
+        for poll in self._open_polls():
             poll.rounds += 1
-            mine = [left.popleft() for _ in range(min(poll.most, len(left)))]
-            if mine:
-                _resolve(poll.answer, mine)
-            elif brought.refusal is not None:
-                _refuse(poll.answer, brought.refusal)
-            elif self._is_over(poll, now, more=brought.more):
-                _resolve(poll.answer, _NO_MESSAGES)
+            messages = [left.popleft() for _ in range(min(poll.most, len(left)))]
+            if messages:
+                _resolve(poll.response, messages)
+            elif result.refusal is not None:
+                _refuse(poll.response, result.refusal)
+            elif poll.deadline <= now and (not result.has_more or poll.rounds >= _MAX_ROUNDS):
+                _resolve(poll.response, _NO_MESSAGES)
             else:
                 waiting.append(poll)
         self._polls = waiting
         if left:
-            self._give_back(left)
-        self._look_at, self._seen = brought.next_at, max(self._seen, brought.head)
-        if brought.more or (brought.makes_due and waiting):
-            self._must_look = bool(waiting)
+            self._release(left)
+        self._check_at, self._head_seen = result.next_at, max(self._head_seen, result.head)
+        if result.has_more or (result.makes_due and waiting):
+            self._must_check = bool(waiting)
 
-    def _give_back(self, handed: Iterable[LeasedMessage]) -> None:
-        """Whoever wanted them is gone: they are anybody's again, and as if they had not been handed out."""
-        released = [Decision(each.receipt, "release") for each in handed]
-        if released:
-            self._around.give_back(self.place, released)
+    def _release(self, messages: Iterable[LeasedMessage]) -> None:
+        """Release messages whose consumer is gone: they are due again, as if they had not been leased."""
+        releases = [Decision(message.receipt, "release") for message in messages]
+        if releases:
+            self._broker.release(self.target, releases)
 
-    def _is_over(self, poll: Poll, now: int, *, more: bool) -> bool:
-        return poll.deadline <= now and (not more or poll.rounds >= _ROUNDS_WITHOUT_WAITING)
-
-    def _fail(self, statements: Sequence[Statement], error: Exception) -> None:
-        for statement in statements:
-            if statement.answer is not None:
-                _refuse(statement.answer, error)
+    def _fail(self, batches: Sequence[DecisionBatch], error: Exception) -> None:
+        for batch in batches:
+            if batch.response is not None:
+                _refuse(batch.response, error)
         for poll in self._polls:
-            _refuse(poll.answer, error)
+            _refuse(poll.response, error)
         self._polls.clear()
 
-    def _send_off(self, now: int) -> None:
-        """Those whose time is over get nothing."""
-        waiting = deque[Poll]()
+    def _end_expired(self, now: int) -> None:
+        waiting = deque[LongPoll]()
         for poll in self._polls:
             if poll.deadline <= now:
-                _resolve(poll.answer, _NO_MESSAGES)
-            elif not poll.answer.done():
+                _resolve(poll.response, _NO_MESSAGES)
+            elif not poll.response.done():
                 waiting.append(poll)
         self._polls = waiting
 
     def _rest(self) -> None:
-        """Until somebody rings, or a time comes."""
+        """Unless a round runs: set the next time to wake, or close if no request is left."""
         if self._task is not None:
             return
-        polls = self._waiting_polls()
+        polls = self._open_polls()
         if not polls:
-            if not self._statements:
+            if not self._batches:
                 self.is_closed = True
-                self._around.is_left(self)
+                self._broker.on_closed(self)
             return
         times = [poll.deadline for poll in polls]
-        if self._look_at:
-            times.append(self._look_at)
-        self._around.wake_at(self, min(times))
+        if self._check_at:
+            times.append(self._check_at)
+        self._broker.wake_at(self, min(times))
 
 
-def _resolve(answer: "asyncio.Future[T]", value: T) -> None:
-    if not answer.done():
-        answer.set_result(value)
+def _respond(batches: Sequence[DecisionBatch], results: list[DecisionResult]) -> None:
+    start = 0
+    for batch in batches:
+        end = start + len(batch.decisions)
+        if batch.response is not None:
+            _resolve(batch.response, results[start:end])
+        start = end
+
+
+def _resolve(response: "asyncio.Future[T]", value: T) -> None:
+    if not response.done():
+        response.set_result(value)
 
 
 def _refuse(
-    answer: "asyncio.Future[list[LeasedMessage]] | asyncio.Future[list[DecisionResult]]", error: Exception
+    response: "asyncio.Future[list[LeasedMessage]] | asyncio.Future[list[DecisionResult]]", error: Exception
 ) -> None:
-    if not answer.done():
-        answer.set_exception(error)
+    if not response.done():
+        response.set_exception(error)

@@ -7,8 +7,9 @@ from random import Random
 import msgspec
 
 from discue.control.pulls import Action, Decision, DecisionResult, LeasedMessage, PullTarget
-from discue.dispatch.pull.broker import Pulls
-from discue.dispatch.pull.receive import Limits, Means
+from discue.dispatch.pull.broker import PullBroker
+from discue.dispatch.pull.receive import PullContext
+from discue.dispatch.pull.session import PullLimits
 from discue.domain.ids import RowIds
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.observability.logs import Log
@@ -17,7 +18,7 @@ from discue.store.engine import Transaction
 from tests.dispatch.stage import DAY_MS, Stage
 from tests.store.rows import a_listener
 
-LIMITS = Limits(max_in_flight=50, deadline_ms=30 * DAY_MS)
+LIMITS = PullLimits(max_in_flight=50, deadline_ms=30 * DAY_MS)
 LEASE_MS = 30_000
 
 
@@ -32,17 +33,17 @@ class Counter:
         self._slots = 0
         self.pulls = self.worker()
 
-    def worker(self) -> Pulls:
+    def worker(self) -> PullBroker:
         """One more, beside those that there are."""
         stage = self.stage
         self._slots += 1
-        means = Means(stage.store, stage.clock, RowIds(stage.clock, self._slots), Random(0).random, LIMITS)  # noqa: S311
-        return Pulls(means, Log("test"))
+        means = PullContext(stage.store, stage.clock, RowIds(stage.clock, self._slots), Random(0).random, LIMITS)  # noqa: S311
+        return PullBroker(means, Log("test"))
 
     async def publish(self, count: int = 1) -> list[str]:
         return await self.stage.publish(self.queue, count)
 
-    async def pull(self, most: int = 10, *, worker: Pulls | None = None) -> list[LeasedMessage]:
+    async def pull(self, most: int = 10, *, worker: PullBroker | None = None) -> list[LeasedMessage]:
         return await pull(worker or self.pulls, self.place, most, 0)
 
     async def pulled(self, most: int = 10) -> list[str]:
@@ -59,7 +60,7 @@ class Counter:
         decisions = [Decision(each.receipt, action, seconds) for each in handed]
         return await self.pulls.answer(self.place, decisions)
 
-    async def idle(self, *pulls: Pulls) -> None:
+    async def idle(self, *pulls: PullBroker) -> None:
         """Return when nothing goes on that will go on without the test."""
         for _ in range(3):
             await asyncio.sleep(0)
@@ -84,7 +85,7 @@ class Counter:
         return await self.stage.delivery_rows(self.listener)
 
 
-async def pull(pulls: Pulls, place: PullTarget, most: int, wait_ms: int, key: int = 1) -> list[LeasedMessage]:
+async def pull(pulls: PullBroker, place: PullTarget, most: int, wait_ms: int, key: int = 1) -> list[LeasedMessage]:
     """As the API does for a request."""
     with pulls.connect(key) as client:
         return await pulls.pull(client, place, most, wait_ms)
@@ -113,5 +114,5 @@ async def beside(stage: Stage, queue: Queue, options: DeliveryOptions | None = N
 
     await stage.store.write(work)
     found = Counter(stage, queue, made)
-    stage.store.on_append = found.pulls.appended
+    stage.store.on_append = found.pulls.on_appended
     return found

@@ -10,11 +10,11 @@ import pytest
 from discue.control.pulls import Action, LeasedMessage
 from discue.dispatch.lane.breaker import RETRYING_LIMIT
 from discue.dispatch.lane.redelivery import WAITING_RETRIES
-from discue.dispatch.pull.broker import Pulls
+from discue.dispatch.pull.broker import PullBroker
 from discue.domain.errors import Unavailable
 from discue.domain.model import DeliveryOptions
 from discue.domain.retry import RetryOptions
-from tests.dispatch.counter import LEASE_MS, Counter, beside, counter, pull
+from tests.dispatch.pull.consumers import LEASE_MS, Counter, beside, counter, pull
 from tests.dispatch.stage import Stage
 from tests.dispatch.test_redelivering import _ask as redeliver
 
@@ -150,7 +150,7 @@ async def test_who_waits_gets_what_the_deletion_of_a_missed_message_frees(stage:
     await at.idle()
     assert not waiting.done()
     await stage.delete_message(queue, ids[0])
-    at.pulls.changed("message", queue.organization, queue.id)
+    at.pulls.on_change("message", queue.organization, queue.id)
     assert _seqs(await waiting) == [2]
 
 
@@ -279,7 +279,7 @@ async def test_consumers_of_several_workers_at_once_get_each_message_once(stage:
     await stage.publish_keyed(at.queue, *keys)
     done: list[int] = []
 
-    async def consume(worker: Pulls) -> None:
+    async def consume(worker: PullBroker) -> None:
         while len(done) < len(keys):
             try:
                 handed = await pull(worker, at.place, 3, 0)

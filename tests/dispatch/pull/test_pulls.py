@@ -7,15 +7,15 @@ import pytest
 
 from discue.control.pulls import PullTarget
 from discue.dispatch.lane.breaker import PAUSE_MS
-from discue.dispatch.pull.receive import Brought
-from discue.dispatch.pull.waiters import Desk
+from discue.dispatch.pull.receive import RoundResult
+from discue.dispatch.pull.waiters import Waiters
 from discue.domain.errors import Conflict, NotFound
 from discue.domain.messages import MessageOptions
 from discue.domain.model import DeliveryOptions, MissedSelection, Redelivery
 from discue.domain.retry import RetryOptions
 from discue.store import deliveries, messages, redeliveries
 from discue.store.engine import LogPage, Transaction
-from tests.dispatch.counter import LEASE_MS, Counter, beside, counter, pull
+from tests.dispatch.pull.consumers import LEASE_MS, Counter, beside, counter, pull
 from tests.dispatch.stage import DAY_MS, Stage
 
 TWICE = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=2, jitter=0.0))
@@ -162,7 +162,7 @@ async def test_who_waits_gets_a_message_as_soon_as_it_is_there(stage: Stage) -> 
     assert not second.done()
     await at.advance(20_000)
     assert await second == []
-    assert at.pulls._desks == {}
+    assert at.pulls._waiters == {}
     assert at.pulls.queues == ()
 
 
@@ -202,13 +202,13 @@ async def test_what_somebody_got_at_the_moment_of_leaving_is_given_back(stage: S
     at = await counter(stage)
     gone = at.waiting()
     await at.idle()
-    brought = at.pulls.brought
+    on_round = at.pulls.on_round
 
-    def leave_first(desk: Desk, what: Brought) -> None:
+    def leave_first(waiters: Waiters, result: RoundResult) -> None:
         gone.cancel()
-        brought(desk, what)
+        on_round(waiters, result)
 
-    at.pulls.brought = leave_first  # type: ignore[method-assign, assignment]
+    at.pulls.on_round = leave_first  # type: ignore[method-assign]
     (published,) = await at.publish()
     await asyncio.wait({gone})
     assert gone.cancelled()
@@ -312,7 +312,7 @@ async def test_a_disabled_listener_hands_nothing_out_and_takes_answers(stage: St
     waiting = at.waiting()
     await at.idle()
     await stage.configure(at.listener, status="disabled")
-    at.pulls.changed("listener", at.place.organization, at.listener.id)
+    at.pulls.on_change("listener", at.place.organization, at.listener.id)
     with pytest.raises(Conflict):
         await waiting
 
@@ -322,7 +322,7 @@ async def test_of_a_listener_that_is_gone_nothing_is_pulled(stage: Stage) -> Non
     waiting = at.waiting()
     await at.idle()
     await stage.delete_listener(at.listener)
-    at.pulls.changed("listener", at.place.organization, at.listener.id)
+    at.pulls.on_change("listener", at.place.organization, at.listener.id)
     for asked in (waiting, at.pull(), at.pulls.answer(at.place, [])):
         with pytest.raises(NotFound):
             await asked
@@ -331,7 +331,7 @@ async def test_of_a_listener_that_is_gone_nothing_is_pulled(stage: Stage) -> Non
 async def test_lanes_leave_such_listeners_alone(stage: Stage) -> None:
     at = await counter(stage)
     await stage.start()
-    stage.store.on_append = at.pulls.appended
+    stage.store.on_append = at.pulls.on_appended
     assert stage.lanes == []
     assert (await stage.store.engine.poll(())).free == ()
     ids = await at.publish(2)
@@ -383,6 +383,17 @@ async def test_a_consumer_that_only_fails_does_not_turn_the_backlog_into_rows(st
     assert await at.pull(100) != []
 
 
+async def test_expired_lease_of_a_message_that_is_too_old_leaves_an_attempt_record(stage: Stage) -> None:
+    at = await counter(stage)
+    ids = await at.publish()
+    await at.pull()
+    stage.clock.advance(31 * DAY_MS)
+    await at.pulls.miss_too_old()
+    assert await at.attempts() == [(1, 1, "lease_expired", LEASE_MS)]
+    assert await stage.missed(at.listener) == ids
+    assert (await stage.counts(at.listener)).missed == 1
+
+
 async def test_new_messages_are_tried_while_retries_keep_failing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("discue.dispatch.pull.session.RETRYING_LIMIT", 20)
     at = await counter(stage, DeliveryOptions(retry=RetryOptions(schedule=(20,), attempts=9, jitter=0.0)))
@@ -420,7 +431,7 @@ async def test_what_was_missed_is_handed_out_again_when_it_is_redelivered(stage:
     waiting = at.waiting()
     await at.idle()
     await _redeliver(at)
-    at.pulls.changed("listener", at.place.organization, at.listener.id)
+    at.pulls.on_change("listener", at.place.organization, at.listener.id)
     handed = await waiting
     assert [(each.entry.id, each.attempt) for each in handed] == [(each, 1) for each in (*ids, *old)]
     counts = await stage.counts(at.listener)
@@ -469,7 +480,7 @@ async def test_whose_key_changes_waits_no_longer(stage: Stage) -> None:
     loop = asyncio.get_running_loop()
     mine, another = [loop.create_task(pull(at.pulls, at.place, 1, 20_000, key)) for key in (7, 8)]
     await at.idle()
-    at.pulls.changed("api_key", at.place.organization, 7)
+    at.pulls.on_change("api_key", at.place.organization, 7)
     assert await mine == []
     assert not another.done()
     ids = await at.publish()
@@ -497,7 +508,7 @@ async def test_what_was_read_before_connections_were_lost_is_read_again(stage: S
         if losses:
             # Another server takes over, which had not got the last message.
             await stage.delete_message(at.queue, losses.pop())
-            at.pulls.doubt()
+            at.pulls.invalidate()
         return found
 
     stage.store.page = lose_a_message_meanwhile
