@@ -15,7 +15,7 @@ import msgspec
 
 from discue.api.openapi.document import document_of
 from discue.api.openapi.schemas import fields_of
-from discue.api.problems import ADVICE, client_errors
+from discue.api.problems import REMEDIES, client_errors
 from discue.api.routes import ROUTES
 from discue.api.structs import READ_ONLY
 from discue.domain.attempts import FailureKind
@@ -135,7 +135,7 @@ def _statuses(_: str) -> str:
 
 def _status(kind: type[DiscueError]) -> str:
     meaning = inspect.getdoc(kind) or ""
-    return f"| {kind.status} | {reason_phrase(kind.status)} | {_cell(meaning)} | {_cell(ADVICE[kind.__name__])} |\n"
+    return f"| {kind.status} | {reason_phrase(kind.status)} | {_cell(meaning)} | {_cell(REMEDIES[kind.__name__])} |\n"
 
 
 def _failures(_: str) -> str:

@@ -23,7 +23,6 @@ class Request:
 
     __slots__ = (
         "address",
-        "answer_headers",
         "body_is_left",
         "content",
         "exchange",
@@ -32,6 +31,7 @@ class Request:
         "principal",
         "rate_limit",
         "record",
+        "response_headers",
         "scope",
         "status",
         "stream",
@@ -42,7 +42,7 @@ class Request:
         self.exchange = exchange
         self.headers = scope.headers
         self.id = client_request_id(self.headers) or fallback_id()
-        self.answer_headers = [("content-type", JSON), ("x-request-id", self.id)]
+        self.response_headers = [("content-type", JSON), ("x-request-id", self.id)]
         self.address = ""
         """The client's address."""
         self.principal = ANONYMOUS

@@ -76,7 +76,7 @@ class App:
             status, content = 500, self._problem(request, InternalError())
         if request.body_is_left:
             await self._bodies.discard(exchange, scope)
-        request.answer_headers += self._admission.rate_headers(request)
+        request.response_headers += self._admission.rate_headers(request)
         if request.stream is not None and status == _OK:
             await self._stream(request, request.stream)
         else:
@@ -86,7 +86,7 @@ class App:
 
     async def _stream(self, request: Request, pieces: AsyncGenerator[bytes, None]) -> None:
         try:
-            response = request.exchange.response_stream(_OK, request.answer_headers)
+            response = request.exchange.response_stream(_OK, request.response_headers)
             async with aclosing(pieces):
                 async for piece in pieces:
                     await response.send_bytes(piece)
@@ -108,7 +108,8 @@ class App:
         if isinstance(found, DiscueError):
             await self._admission.admit_unrouted(request)
             raise found
-        route, ids = found.route, found.ids
+        compiled, ids = found.route, found.ids
+        route = compiled.row
         await self._admission.admit(request, needs_key=route.needs is not None)
         if route.needs is not None:
             route.needs.check(request.principal, ids)
@@ -116,9 +117,9 @@ class App:
             # Before the body is read: under overload, refusing must be cheap.
             self._check_capacity()
         base = (self._public_url or base_url(scope, request.headers)) + found.version
-        key_text = key_in(request.headers) if route.creates else None
-        match = if_match(request.headers) if route.changes else None
-        body = await self._body(request, route, ids) if route.takes_body else None
+        given_key = key_in(request.headers) if compiled.creates else None
+        match = if_match(request.headers) if compiled.changes else None
+        body = await self._body(request, compiled, ids) if compiled.takes_body else None
         call = Call(
             self._services,
             ids,
@@ -127,18 +128,18 @@ class App:
             scope.query_string,
             request.principal,
             body,
-            request.answer_headers,
+            request.response_headers,
             route.query,
             match,
             address=request.address,
             method=scope.method,
             disconnected=request.exchange.client_disconnect,
-            wants_events=_wants_events(route, accept_header(request.headers)),
+            prefers_events=_is_event_stream(route, accept_header(request.headers)),
         )
-        if key_text is not None:
+        if given_key is not None:
             organization = request.principal.organization
-            call.idempotency_key = idempotency_key(organization, key_text, scope.method, found.path, request.content)
-            content = await self._idempotent.answer(call, call.idempotency_key, route)
+            call.idempotency_key = idempotency_key(organization, given_key, scope.method, found.path, request.content)
+            content = await self._idempotent.respond(call, call.idempotency_key, route)
         else:
             response = await route.handler(call)
             if isinstance(response, EventStream):
@@ -146,7 +147,7 @@ class App:
                 request.stream = response.pieces
                 return b""
             content = _content(route, call, response)
-        if call.version and route.has_etag:
+        if call.version and compiled.has_etag:
             request.status = add_etag(request, call.version, content)
         return content
 
@@ -159,12 +160,13 @@ class App:
         except DiscueError as error:
             return error
         accept = accept_header(headers)
-        if negotiate(accept, found.route.media_type) == "nothing" and not _wants_events(found.route, accept):
+        route = found.route.row
+        if negotiate(accept, route.media_type) == "nothing" and not _is_event_stream(route, accept):
             return NotAcceptable()
         return found
 
-    async def _body(self, request: Request, route: CompiledRoute, ids: tuple[str, ...]) -> Any:
-        headers = request.headers
+    async def _body(self, request: Request, compiled: CompiledRoute, ids: tuple[str, ...]) -> Any:
+        route, headers = compiled.row, request.headers
         length = headers.get("content-length")
         read_events = event_reader(headers, route.events) if route.events is not None else None
         is_supported = read_events is not None or is_json(headers.get("content-type", ""))
@@ -187,10 +189,10 @@ class App:
             request.content = events.content
             return events
         request.content = content
-        return route.decode(content)
+        return compiled.decode(content)
 
     def _problem(self, request: Request, error: DiscueError) -> bytes:
-        request.answer_headers = [
+        request.response_headers = [
             *headers_of(error, negotiate(accept_header(request.headers))),
             ("x-request-id", request.id),
         ]
@@ -220,11 +222,11 @@ class App:
         )
 
 
-def _wants_events(route: CompiledRoute, accept: str) -> bool:
+def _is_event_stream(route: Route, accept: str) -> bool:
     return route.streams and prefers_events(accept)
 
 
-def _content(route: CompiledRoute, call: Call, response: msgspec.Struct) -> bytes:
+def _content(route: Route, call: Call, response: msgspec.Struct) -> bytes:
     if not isinstance(response, RawResponse):
         return _encode(response)
     if route.media_type != JSON:
@@ -234,13 +236,15 @@ def _content(route: CompiledRoute, call: Call, response: msgspec.Struct) -> byte
 
 def _send(request: Request, status: int, content: bytes) -> None:
     query = request.scope.query_string
-    if query and "pretty=true" in query.split("&") and request.answer_headers[0][1].endswith("json"):
+    if query and "pretty=true" in query.split("&") and request.response_headers[0][1].endswith("json"):
         content = msgspec.json.format(content)
     if status == _NOT_MODIFIED:
-        request.exchange.response_empty(status, [line for line in request.answer_headers if line[0] != "content-type"])
+        request.exchange.response_empty(
+            status, [line for line in request.response_headers if line[0] != "content-type"]
+        )
     elif request.scope.method == "HEAD":
         # Granian would send the body over HTTP/2.
-        request.answer_headers.append(("content-length", str(len(content))))
-        request.exchange.response_empty(status, request.answer_headers)
+        request.response_headers.append(("content-length", str(len(content))))
+        request.exchange.response_empty(status, request.response_headers)
     else:
-        request.exchange.response_bytes(status, request.answer_headers, content)
+        request.exchange.response_bytes(status, request.response_headers, content)

@@ -15,7 +15,7 @@ def add_etag(request: Request, version: str, content: bytes) -> int:
     """Add the ETag to the response. Returns 304 if the client has this response already, else 200."""
     etag = etag_of(version, content)
     known = _etags(request.headers, "If-None-Match") if request.scope.method in {"GET", "HEAD"} else None
-    request.answer_headers.append(("etag", etag))
+    request.response_headers.append(("etag", etag))
     return 304 if known is not None and known.matches(etag) else 200
 
 

@@ -9,10 +9,10 @@ import msgspec
 
 from discue.api.negotiation import is_json, is_of_type
 from discue.api.rsgi import HttpHeaders, given_twice
-from discue.api.structs import Body, invalid
+from discue.api.structs import Body
 from discue.domain import cloudevents
 from discue.domain.cloudevents import PREFIX, EventMessage
-from discue.domain.errors import BadRequest, Fault
+from discue.domain.errors import BadRequest, Fault, invalid
 from discue.domain.json_pointer import escaped
 
 B = TypeVar("B", bound=Body)
@@ -22,7 +22,7 @@ CLOUDEVENT: Final = "application/cloudevents+json"
 CLOUDEVENTS_BATCH: Final = "application/cloudevents-batch+json"
 
 EventFormat = Literal["one", "many"]
-"""Which CloudEvents a route accepts: one event, or a batch."""
+"""The CloudEvents that a route accepts: one event, or a batch."""
 
 _Attributes = dict[str, msgspec.Raw]
 

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
-from discue.api.structs import AsSent, Integer, Text, doc, invalid, number_given, within
+from discue.api.structs import AsSent, Integer, Text, doc, number_given, within
 from discue.config.settings import Settings
 from discue.control import listener_options
 from discue.control.listener_options import (
@@ -22,10 +22,9 @@ from discue.control.listener_options import (
     STATUSES,
     RateFields,
 )
-from discue.control.listener_options import (
-    DELAY_SECONDS as RETRY_DELAY_SECONDS,
-)
+from discue.control.listener_options import DELAY_SECONDS as RETRY_DELAY_SECONDS
 from discue.domain import headers
+from discue.domain.errors import invalid
 from discue.domain.model import Listener
 from discue.domain.rate import RateLimit
 from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryOptions, RetryPolicy
@@ -91,8 +90,7 @@ class RetryBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     schedule: Annotated[list[int] | None, _SCHEDULE] = None
     jitter: Annotated[float | None, _JITTER] = None
     attempts: Annotated[
-        int | None,
-        doc("Number of attempts. Shortens the schedule, or repeats its last delay.", 4, **within(ATTEMPTS)),
+        int | None, doc("Number of attempts. Shortens the schedule, or repeats its last delay.", 4, **within(ATTEMPTS))
     ] = None
     final_statuses: Annotated[list[int | str] | None, _FINAL] = None
 
@@ -106,8 +104,7 @@ class RateLimitBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     per_second: Annotated[float, _RATE]
     burst: Annotated[
-        int | None,
-        doc("Requests that may be sent at once. Default: as many as in one second.", 20, **within(BURST)),
+        int | None, doc("Requests that may be sent at once. Default: as many as in one second.", 20, **within(BURST))
     ] = None
 
 

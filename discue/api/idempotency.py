@@ -7,8 +7,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from discue.api.route import Call
-from discue.api.router import CompiledRoute
+from discue.api.route import Call, Route
 from discue.api.rsgi import HttpHeaders, given_twice
 from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.control.context import ControlContext, IdempotentWrite
@@ -83,7 +82,7 @@ class IdempotentResponses:
             limit=1, max_waiting=_MAX_WAITING, refusal=_still_in_flight, timeout_seconds=_LONGEST_WAIT_SECONDS
         )
 
-    async def answer(self, call: Call, key: IdempotencyKey, route: CompiledRoute) -> bytes:
+    async def respond(self, call: Call, key: IdempotencyKey, route: Route) -> bytes:
         """Return the encoded response.
 
         Raises Unprocessable if the key was used for a different request, and Conflict while the first is in flight.
@@ -105,7 +104,7 @@ class IdempotentResponses:
         return stored
 
 
-def _repeated(call: Call, key: IdempotencyKey, route: CompiledRoute, stored: StoredResponse) -> bytes:
+def _repeated(call: Call, key: IdempotencyKey, route: Route, stored: StoredResponse) -> bytes:
     if stored.fingerprint != key.fingerprint:
         raise Unprocessable(f"This {HEADER} was already used for a different request. Use a new key.")
     call.headers.append(("idempotency-replayed", "true"))

@@ -55,23 +55,23 @@ class Parameter(msgspec.Struct, frozen=True):
         return text
 
     def wrong(self, rule: str) -> BadRequest:
-        """The error for a value that breaks a rule."""
+        """Return the error for a value that breaks a rule."""
         return BadRequest(f"The query parameter {self.name} {rule}.", faults=(Fault(f"?{self.name}", rule),))
 
 
 def one_of(name: str, description: str, words: Sequence[str], example: str, field: str = "") -> Parameter:
-    """A parameter with a closed set of values."""
+    """Describe a parameter with a closed set of values."""
     return Parameter(name, description, {"type": "string", "enum": list(words)}, example, field=field)
 
 
 def id_parameter(name: str, description: str) -> Parameter:
-    """A parameter that is the id of a resource."""
+    """Describe a parameter that is the id of a resource."""
     schema = {"type": "string", "pattern": PUBLIC_ID}
     return Parameter(name, description, schema, EXAMPLE_IDS["queue_id"], "must be an id")
 
 
 def time_parameter(name: str, description: str, example: int, latest: int = _LATEST) -> Parameter:
-    """A parameter that is a time."""
+    """Describe a parameter that is a time."""
     schema = {"type": "integer", "minimum": 0, "maximum": latest}
     return Parameter(name, description, schema, example, "must be a time in milliseconds since the epoch")
 

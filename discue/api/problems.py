@@ -14,7 +14,7 @@ WWW_AUTHENTICATE = 'ApiKey realm="discue", header="X-API-KEY"'
 
 _OF_COMMANDS = (StoreUnusable, SettingsInvalid)
 
-ADVICE: Final[dict[str, str]] = {
+REMEDIES: Final[dict[str, str]] = {
     "DiscueError": "This is a fault of the service: search its log for the request id.",
     "BadRequest": "Correct the values that `errors` names, and try again.",
     "Unauthorized": "Send an enabled API key that has not expired. `discue keys create` creates one.",
@@ -42,7 +42,7 @@ ADVICE: Final[dict[str, str]] = {
 
 
 class ErrorView(msgspec.Struct, frozen=True):
-    """One value of a request that is wrong."""
+    """A value of a request that is wrong."""
 
     pointer: Annotated[str, doc("A JSON pointer (RFC 6901) into the body, or `?` and a parameter's name.", "/alias")]
     detail: Annotated[str, doc("The rule that the value breaks.", "is taken")]
@@ -57,7 +57,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: Annotated[
         str, doc("The id of the request, as in `X-Request-Id`.", "5a1f0c9e-1", pattern="^[A-Za-z0-9._-]{1,128}$")
     ]
-    detail: Annotated[str, doc("What is wrong, and what to do.", 'Queue "orders" not found.')] = ""
+    detail: Annotated[str, doc("The error, and what to do.", 'Queue "orders" not found.')] = ""
     errors: Annotated[tuple[ErrorView, ...], doc("The values that are wrong.", [])] = ()
 
 
@@ -69,9 +69,9 @@ def client_errors() -> Iterator[type[DiscueError]]:
 
 def problem_of(error: DiscueError, request_id: str, origin: str) -> Problem:
     """Return the body of an error. `origin` is the URL of the service, without a version."""
-    places = tuple(ErrorView(fault.pointer, fault.detail) for fault in error.faults)
+    values = tuple(ErrorView(fault.pointer, fault.detail) for fault in error.faults)
     page = f"{origin}/docs/errors/{error.status}"
-    return Problem(page, reason_phrase(error.status), error.status, request_id, error.detail, places)
+    return Problem(page, reason_phrase(error.status), error.status, request_id, error.detail, values)
 
 
 def headers_of(error: DiscueError, negotiated: Negotiated) -> list[tuple[str, str]]:

@@ -1,8 +1,9 @@
 """Routes, and what their handlers receive: one row of the table drives routing, authorization and documentation."""
 
+import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -28,6 +29,10 @@ Phase = Literal["starting", "serving", "draining"]
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 Response = TypeVar("Response", bound=msgspec.Struct)
 
+GET: Final[tuple[Method, ...]] = ("GET",)
+POST: Final[tuple[Method, ...]] = ("POST",)
+PUT: Final[tuple[Method, ...]] = ("PUT",)
+DELETE: Final[tuple[Method, ...]] = ("DELETE",)
 CREATE: Final[tuple[Method, ...]] = ("POST", "PUT")
 """Methods that create in a collection. Older clients use `PUT`."""
 
@@ -50,7 +55,7 @@ class Readiness:
 
     @property
     def obstacle(self) -> str | None:
-        """Why the service is not ready; None if it is."""
+        """The reason why the service is not ready; None if it is."""
         if self.phase != "serving":
             return f"The service is {self.phase}."
         return None if self._store.healthy else "The database cannot take writes."
@@ -58,7 +63,7 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What handlers work with."""
+    """The services that handlers use."""
 
     control: ControlContext
     publisher: Publisher
@@ -98,7 +103,7 @@ class Call(msgspec.Struct):
     method: str = "GET"
     disconnected: Callable[[], Awaitable[None]] | None = None
     """Returns when the client has disconnected."""
-    wants_events: bool = False
+    prefers_events: bool = False
     """Whether the client prefers server-sent events."""
 
     @property
@@ -169,17 +174,18 @@ class Needs(msgspec.Struct, frozen=True):
             principal.require(self.resource, self.access, *ids)
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table of routes."""
+class Route(msgspec.Struct, frozen=True):
+    """A row of the table of routes. The docstring of its handler is its summary (first sentence) and description."""
 
     methods: tuple[Method, ...]
     path: str
     """A template without the version."""
     handler: Handler
-    response: type[msgspec.Struct]
     needs: Needs | None
     """None: no key is needed."""
     request: type[Body] = NoBody
+    response: type[msgspec.Struct] | None = None
+    """The struct of the response, if it is not the return type of the handler."""
     statuses: tuple[int, ...] = ()
     """Statuses that do not follow from the rest of the row."""
     limit: BodyLimit | None = None
@@ -189,16 +195,12 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     publishes: bool = False
     """Whether it is refused before its body is read if too much waits for the store already."""
     events: EventFormat | None = None
-    """Which CloudEvents it accepts instead of its body."""
+    """Accepted CloudEvents, instead of the body."""
     media_type: str = JSON
     """The media type of the response. Anything but JSON is returned as a RawResponse."""
     ignores_idempotency_key: bool = False
     streams: bool = False
     """Whether it can respond with an EventStream."""
-
-    summary: str = ""
-    """A few words that begin with a verb."""
-    description: str = ""
     query: tuple[Parameter, ...] = ()
     required: tuple[str, ...] = ()
     """Fields of the body that this route needs although their type makes them optional."""
@@ -225,3 +227,24 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def takes_body(self) -> bool:
         return self.request is not NoBody
+
+    @property
+    def response_type(self) -> type[msgspec.Struct]:
+        returned = self.response or get_type_hints(self.handler)["return"]
+        kind: type[msgspec.Struct] = get_args(returned)[0] if get_args(returned) else returned
+        return kind
+
+    @property
+    def summary(self) -> str:
+        """A few words that begin with a verb."""
+        return self._documentation.partition(".")[0]
+
+    @property
+    def description(self) -> str:
+        return self._documentation.partition(".")[2].strip()
+
+    @property
+    def _documentation(self) -> str:
+        """The docstring of the handler in one line, without the paragraph about errors."""
+        paragraphs = inspect.cleandoc(self.handler.__doc__ or "").split("\n\n")
+        return " ".join(text.replace("\n", " ") for text in paragraphs if not text.startswith("Raises "))

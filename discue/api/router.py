@@ -26,38 +26,15 @@ _FORMS: Final[Mapping[str, Callable[[str], object]]] = {
 class CompiledRoute:
     """A route with what serving it needs, computed once."""
 
-    __slots__ = (
-        "changes",
-        "creates",
-        "decode",
-        "events",
-        "handler",
-        "has_etag",
-        "limit",
-        "media_type",
-        "needs",
-        "publishes",
-        "query",
-        "repeat",
-        "streams",
-        "takes_body",
-    )
+    __slots__ = ("changes", "creates", "decode", "has_etag", "row", "takes_body")
 
     def __init__(self, route: Route) -> None:
-        self.handler = route.handler
-        self.needs = route.needs
+        self.row = route
         self.decode = BodyDecoder[Body](route.request).decode
         self.takes_body = route.takes_body
         self.creates = route.creates
         self.changes = route.changes
         self.has_etag = route.is_single_resource or route.creates
-        self.limit = route.limit
-        self.publishes = route.publishes
-        self.events = route.events
-        self.media_type = route.media_type
-        self.streams = route.streams
-        self.query = route.query
-        self.repeat = route.repeat
 
 
 class Match(NamedTuple):
@@ -78,7 +55,7 @@ class _Node:
         self.steps: dict[str, _Node] = {}
         self.id: _Node | None = None
         self.matches: Callable[[str], object] = is_public_id
-        """What the step that leads to this node must look like, if it is in braces."""
+        """Checks the step that leads to this node, if it is in braces."""
         self.routes: dict[str, CompiledRoute] = {}
 
 

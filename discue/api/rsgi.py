@@ -24,7 +24,7 @@ class HttpHeaders(Protocol):
     """Request headers. Names are lower case. Values that are not printable ASCII are left out."""
 
     def __contains__(self, name: str) -> bool:
-        """Also true for a name whose values are left out."""
+        """Whether a header was sent, even if its values are left out."""
         ...
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -119,7 +119,7 @@ def check_request(scope: HttpScope, headers: HttpHeaders) -> None:
 
 
 def given_twice(name: str) -> BadRequest:
-    """The error for a header that can be given only once."""
+    """Return the error for a header that can be given only once."""
     return BadRequest(f"The header {name} is given more than once.")
 
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from discue.domain.clock import LAST_INSTANT
-from discue.domain.errors import Fault, Unprocessable
+from discue.domain.errors import invalid
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ def own_id_doc(kind: str) -> Meta:
 
 
 def within(bounds: range) -> dict[str, int]:
-    """The range as limits of a field."""
+    """Return the range as limits of a field."""
     return {"minimum": bounds.start, "maximum": bounds.stop - 1}
 
 
@@ -131,7 +131,7 @@ class NamedBody(ResourceBody, kw_only=True):
 
 
 class Link(msgspec.Struct, frozen=True):
-    """One entry of `_links`."""
+    """An entry of `_links`."""
 
     href: Annotated[str, doc("An absolute URL.", "https://discue.example.com/v1/queues")]
 
@@ -219,6 +219,28 @@ def or_unset(value: T | None) -> T | UnsetType:
     return UNSET if value is None else value
 
 
+class _Stored(Protocol):
+    @property
+    def public_id(self) -> str: ...
+    @property
+    def alias(self) -> str: ...
+    @property
+    def created_at(self) -> int: ...
+    @property
+    def updated_at(self) -> int: ...
+
+
+def base_fields(stored: _Stored) -> dict[str, Any]:
+    """Return the fields of a View."""
+    return {
+        "id": stored.public_id,
+        "alias": stored.alias,
+        "name": stored.alias,
+        "created_at": stored.created_at,
+        "updated_at": stored.updated_at,
+    }
+
+
 class _Nameable(Protocol):
     @property
     def alias(self) -> Text: ...
@@ -269,9 +291,3 @@ def number_given(sent: Integer, bounds: range, pointer: str, unit: str = "") -> 
     if sent not in bounds:
         raise invalid(pointer, f"must be from {bounds.start} to {bounds.stop - 1}{unit}")
     return sent
-
-
-def invalid(pointer: str, rule: str) -> Unprocessable:
-    """The error for one value of a request that breaks a rule."""
-    subject = f"The value at {pointer}" if pointer else "The request"
-    return Unprocessable(f"{subject} {rule}.", faults=(Fault(pointer, rule),))

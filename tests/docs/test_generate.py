@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from discue.api.problems import ADVICE, client_errors
+from discue.api.problems import REMEDIES, client_errors
 from discue.cli.main import command_parser
 from discue.config.settings import SETTINGS, Setting
 from discue.domain.attempts import FailureKind
@@ -41,10 +41,10 @@ def test_every_command_is_listed_with_its_arguments(path: str, parser: argparse.
 
 
 def test_every_error_has_advice_in_the_reference() -> None:
-    assert {kind.__name__ for kind in client_errors()} == ADVICE.keys()
+    assert {kind.__name__ for kind in client_errors()} == REMEDIES.keys()
     page = reference_pages()["reference/errors.md"]()
     assert all(f"| {kind.status} | " in page for kind in client_errors())
-    assert all(advice in page for advice in ADVICE.values())
+    assert all(advice in page for advice in REMEDIES.values())
 
 
 def test_every_reason_of_a_failed_attempt_is_in_the_reference() -> None:

@@ -92,7 +92,7 @@ def _tags(table: Sequence[Route]) -> list[dict[str, str]]:
 
 
 def _schemas(table: Sequence[Route]) -> dict[str, Schema]:
-    responses = [route.response for route in table if route.media_type == JSON]
+    responses = [route.response_type for route in table if route.media_type == JSON]
     requests = [route.request for route in table if route.takes_body]
     schemas = components_of([*responses, *requests, Problem]) | RULE_COMPONENTS | FILTER_COMPONENTS
     if any(route.events for route in table):

@@ -63,10 +63,7 @@ _POLICY = (
 )
 
 SECURITY_HEADERS = (
-    (
-        "content-security-policy",
-        _POLICY,
-    ),
+    ("content-security-policy", _POLICY),
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
 )

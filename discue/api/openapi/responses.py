@@ -117,7 +117,9 @@ def shows_one(route: Route) -> bool:
     """Whether the response is a single resource, which has an ETag."""
     if not route.creates and not route.path.endswith("}"):
         return False
-    return any("id" in kind.__struct_fields__ for kind in (route.response, *direct_structs_of(route.response)))
+    return any(
+        "id" in kind.__struct_fields__ for kind in (route.response_type, *direct_structs_of(route.response_type))
+    )
 
 
 def is_list(route: Route) -> bool:
@@ -202,7 +204,7 @@ def _success(route: Route, components: Mapping[str, Schema]) -> dict[str, Any]:
 def _content(route: Route, components: Mapping[str, Schema]) -> dict[str, Any]:
     if route.media_type != JSON:
         return {"schema": {"type": "string"}}
-    schema = ref_to(route.response.__name__)
+    schema = ref_to(route.response_type.__name__)
     return {"schema": schema, "example": example_of(schema, components)}
 
 

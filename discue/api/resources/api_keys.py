@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, Call, Needs, Route
+from discue.api.route import CREATE, DELETE, GET, PUT, Call, Needs, Route
 from discue.api.structs import (
     NOT_SENT,
     STATUS,
@@ -21,6 +21,7 @@ from discue.api.structs import (
     NamedBody,
     Text,
     View,
+    base_fields,
     doc,
     instant_doc,
     link_to,
@@ -68,8 +69,7 @@ _SCOPE_SHOWN: Final[dict[str, Any]] = {
     "properties": {"access": _ACCESS, "targets": {"type": "array", "items": {"type": "string"}}},
 }
 _SCOPES_TEXT: Final = (
-    "What the key may do: a map from resource to `access` (`write` includes `read`) and `targets` (ids; all if empty "
-    "or `*`)."
+    "Permissions: a map from resource to `access` (`write` includes `read`) and `targets` (ids; all if empty or `*`)."
 )
 _EXPIRES_TEXT: Final = "When the key expires; 0: never"
 
@@ -124,8 +124,6 @@ class ApiKeyView(View, kw_only=True, frozen=True):
 
 
 class ApiKeyResponse(ApiResponse, kw_only=True, frozen=True):
-    """One API key."""
-
     api_key: Annotated[ApiKeyView, doc("The API key.")]
 
     def without_secrets(self) -> Self:
@@ -133,12 +131,11 @@ class ApiKeyResponse(ApiResponse, kw_only=True, frozen=True):
 
 
 class ApiKeysResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of API keys."""
-
     api_keys: Annotated[list[ApiKeyView], doc("The API keys, newest first.")]
 
 
 async def create(call: Call) -> ApiKeyResponse:
+    """Create an API key. Only this response shows the complete key."""
     fields = _fields(call.body, names_given(call.body))
     return await created(
         call,
@@ -148,11 +145,13 @@ async def create(call: Call) -> ApiKeyResponse:
 
 
 async def get(call: Call) -> ApiKeyResponse:
+    """Get an API key."""
     found = await api_keys.get(call.control, call.principal, call.ids[0])
     return _response(call, found, _view(found), call.url)
 
 
 async def list_all(call: Call) -> ApiKeysResponse:
+    """List API keys."""
     items, links = await paged(
         call,
         lambda selection: api_keys.page(call.control, call.principal, selection),
@@ -162,6 +161,7 @@ async def list_all(call: Call) -> ApiKeysResponse:
 
 
 async def change(call: Call) -> ApiKeyResponse:
+    """Change an API key. `scopes` replaces all scopes of the key."""
     public_id = call.ids[0]
     fields = _fields(call.body, names_changed(call.body, public_id))
     changed = await api_keys.change(call.control, call.principal, public_id, fields)
@@ -169,6 +169,7 @@ async def change(call: Call) -> ApiKeyResponse:
 
 
 async def delete(call: Call) -> DeletedResponse:
+    """Delete an API key."""
     await api_keys.delete(call.control, call.principal, call.ids[0])
     return DeletedResponse(links=link_to(call.url))
 
@@ -189,16 +190,12 @@ def new_key_view(created: CreatedKey) -> ApiKeyView:
 
 def _view(key: model.ApiKey, text: str | None = None) -> ApiKeyView:
     return ApiKeyView(
-        id=key.public_id,
-        alias=key.alias,
-        name=key.alias,
+        **base_fields(key),
         status=key.status,
         key=visible_prefix(key.public_id) if text is None else text,
         scopes=_rendered_scopes(key.scopes),
         last_used_at=key.last_used_at,
         expires_at=key.expires_at,
-        created_at=key.created_at,
-        updated_at=key.updated_at,
     )
 
 
@@ -208,55 +205,18 @@ def _rendered_scopes(stored: str) -> dict[str, dict[str, object]]:
 
 
 ROUTES = (
+    Route(GET, "/api_keys", list_all, _LIST, query=PAGES),
     Route(
-        methods=("GET",),
-        path="/api_keys",
-        handler=list_all,
-        response=ApiKeysResponse,
-        needs=_LIST,
-        query=PAGES,
-        summary="List API keys",
-    ),
-    Route(
-        methods=CREATE,
-        path="/api_keys",
-        handler=create,
-        request=ApiKeyBody,
-        response=ApiKeyResponse,
-        needs=_WRITE,
-        statuses=(422,),
-        summary="Create an API key",
-        description="Only this response shows the complete key.",
+        CREATE,
+        "/api_keys",
+        create,
+        _WRITE,
+        ApiKeyBody,
         example={"alias": "billing-reader", "scopes": {"messages": {"access": "read"}}},
     ),
+    Route(GET, "/api_keys/{api_key_id}", get, _READ),
     Route(
-        methods=("GET",),
-        path="/api_keys/{api_key_id}",
-        handler=get,
-        response=ApiKeyResponse,
-        needs=_READ,
-        statuses=(404,),
-        summary="Get an API key",
+        PUT, "/api_keys/{api_key_id}", change, _WRITE, ApiKeyBody, statuses=(409, 422), example={"status": "disabled"}
     ),
-    Route(
-        methods=("PUT",),
-        path="/api_keys/{api_key_id}",
-        handler=change,
-        request=ApiKeyBody,
-        response=ApiKeyResponse,
-        needs=_WRITE,
-        statuses=(404, 409, 422),
-        summary="Change an API key",
-        description="`scopes` replaces all scopes of the key.",
-        example={"status": "disabled"},
-    ),
-    Route(
-        methods=("DELETE",),
-        path="/api_keys/{api_key_id}",
-        handler=delete,
-        response=DeletedResponse,
-        needs=_WRITE,
-        statuses=(404, 409),
-        summary="Delete an API key",
-    ),
+    Route(DELETE, "/api_keys/{api_key_id}", delete, _WRITE, statuses=(409,)),
 )

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
 from discue.api.pagination import DELIVERY_PAGES, LISTENER_ATTEMPT_PAGES, MESSAGE_ATTEMPT_PAGES, paged
-from discue.api.route import Call, Needs, Route
+from discue.api.route import GET, Call, Needs, Route
 from discue.api.structs import (
     COUNT,
     EXAMPLE_IDS,
@@ -33,7 +33,7 @@ DURATION: Final = doc("How long it took, in milliseconds.", 34, **COUNT)
 RESPONSE_STATUS: Final = doc("The status of the response; 0: no response.", 503, minimum=0, maximum=999)
 CONNECTION: Final = doc("The connection. Omitted if none was established or tried.")
 TIMINGS: Final = doc("How long each stage took.")
-REQUEST: Final = doc("What was sent, without the message's data.")
+REQUEST: Final = doc("The request, without the message's data.")
 RESPONSE: Final = doc("The response. Omitted if there was none.")
 
 _READ_MESSAGE: Final = Needs("messages", "read")
@@ -67,20 +67,18 @@ class DeliveryView(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class DeliveriesResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of deliveries."""
-
     deliveries: Annotated[list[DeliveryView], doc("The deliveries, by listener, newest first.")]
 
 
 class HeaderView(msgspec.Struct, frozen=True):
-    """One header field."""
+    """A header field."""
 
     name: Annotated[str, doc("The name.", "content-type")]
     value: Annotated[str, doc("The value.", "application/json")]
 
 
 class RequestView(msgspec.Struct, frozen=True):
-    """What was sent, without the message's data."""
+    """A request to a listener, without the message's data."""
 
     headers: Annotated[
         list[HeaderView],
@@ -102,8 +100,7 @@ class ResponseView(msgspec.Struct, frozen=True):
         ),
     ]
     body: Annotated[
-        str,
-        doc("The first 16 KiB of the body. Bytes that are not UTF-8 are replaced.", "down for maintenance"),
+        str, doc("The first 16 KiB of the body. Bytes that are not UTF-8 are replaced.", "down for maintenance")
     ]
     body_bytes: Annotated[int, doc("Number of bytes of the body that were read.", 20, **COUNT)]
 
@@ -158,18 +155,19 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class AttemptResponse(ApiResponse, kw_only=True, frozen=True):
-    """One attempt."""
-
     attempt: Annotated[AttemptView, doc("The attempt.")]
 
 
 class AttemptsResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of attempts."""
-
     attempts: Annotated[list[AttemptView], doc("The attempts, newest first.")]
 
 
 async def list_deliveries(call: Call) -> DeliveriesResponse:
+    """List the deliveries of a message.
+
+    One for each listener that existed when the message was stored, newest listener first. `after` and `before` are ids
+    of listeners.
+    """
     items, links = await paged(
         call,
         lambda selection: messages.page_of_deliveries(call.control, call.principal, call.ids, selection),
@@ -198,6 +196,7 @@ def _listener_target(call: Call, delivery: model.Delivery) -> LinkTarget:
 
 
 async def list_of_message(call: Call) -> AttemptsResponse:
+    """List the attempts to deliver a message. To all listeners, without details."""
     items, links = await paged(
         call,
         lambda selection: messages.page_of_attempts(call.control, call.principal, call.ids, selection),
@@ -207,6 +206,11 @@ async def list_of_message(call: Call) -> AttemptsResponse:
 
 
 async def list_of_listener(call: Call) -> AttemptsResponse:
+    """List the attempts to deliver to a listener.
+
+    Of all its messages, without details. A page can be short or empty and still have a `next`: the list ends at the
+    page without one.
+    """
     items, links = await paged(
         call,
         lambda selection: messages.page_of_listener_attempts(call.control, call.principal, call.ids, selection),
@@ -216,11 +220,13 @@ async def list_of_listener(call: Call) -> AttemptsResponse:
 
 
 async def get_of_message(call: Call) -> AttemptResponse:
+    """Get an attempt to deliver a message. With details, if they were kept."""
     *path, attempt_id = call.ids
     return _attempt_response(call, await messages.get_attempt(call.control, call.principal, tuple(path), attempt_id))
 
 
 async def get_of_listener(call: Call) -> AttemptResponse:
+    """Get an attempt to deliver to a listener. With details, if they were kept."""
     *path, attempt_id = call.ids
     return _attempt_response(
         call, await messages.get_listener_attempt(call.control, call.principal, tuple(path), attempt_id)
@@ -275,62 +281,22 @@ def _headers(headers: Iterable[tuple[str, str]]) -> list[HeaderView]:
 
 ROUTES = (
     Route(
-        methods=("GET",),
-        path="/queues/{queue_id}/messages/{message_id}/deliveries",
-        handler=list_deliveries,
-        response=DeliveriesResponse,
-        needs=_READ_MESSAGE,
-        statuses=(404,),
-        query=DELIVERY_PAGES,
-        summary="List the deliveries of a message",
-        description=(
-            "One for each listener that existed when the message was stored, newest listener first. `after` and "
-            "`before` are ids of listeners."
-        ),
+        GET, "/queues/{queue_id}/messages/{message_id}/deliveries", list_deliveries, _READ_MESSAGE, query=DELIVERY_PAGES
     ),
     Route(
-        methods=("GET",),
-        path="/queues/{queue_id}/messages/{message_id}/attempts",
-        handler=list_of_message,
-        response=AttemptsResponse,
-        needs=_READ_MESSAGE,
-        statuses=(404,),
+        GET,
+        "/queues/{queue_id}/messages/{message_id}/attempts",
+        list_of_message,
+        _READ_MESSAGE,
         query=MESSAGE_ATTEMPT_PAGES,
-        summary="List the attempts to deliver a message",
-        description="To all listeners, without details.",
     ),
+    Route(GET, "/queues/{queue_id}/messages/{message_id}/attempts/{attempt_id}", get_of_message, _READ_MESSAGE),
     Route(
-        methods=("GET",),
-        path="/queues/{queue_id}/messages/{message_id}/attempts/{attempt_id}",
-        handler=get_of_message,
-        response=AttemptResponse,
-        needs=_READ_MESSAGE,
-        statuses=(404,),
-        summary="Get an attempt to deliver a message",
-        description="With details, if they were kept.",
-    ),
-    Route(
-        methods=("GET",),
-        path="/queues/{queue_id}/listeners/{listener_id}/attempts",
-        handler=list_of_listener,
-        response=AttemptsResponse,
-        needs=_READ_LISTENER,
-        statuses=(404,),
+        GET,
+        "/queues/{queue_id}/listeners/{listener_id}/attempts",
+        list_of_listener,
+        _READ_LISTENER,
         query=LISTENER_ATTEMPT_PAGES,
-        summary="List the attempts to deliver to a listener",
-        description=(
-            "Of all its messages, without details. A page can be short or empty and still have a `next`: the list ends "
-            "at the page without one."
-        ),
     ),
-    Route(
-        methods=("GET",),
-        path="/queues/{queue_id}/listeners/{listener_id}/attempts/{attempt_id}",
-        handler=get_of_listener,
-        response=AttemptResponse,
-        needs=_READ_LISTENER,
-        statuses=(404,),
-        summary="Get an attempt to deliver to a listener",
-        description="With details, if they were kept.",
-    ),
+    Route(GET, "/queues/{queue_id}/listeners/{listener_id}/attempts/{attempt_id}", get_of_listener, _READ_LISTENER),
 )

@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, Call, Needs, Route
+from discue.api.route import CREATE, DELETE, GET, PUT, Call, Needs, Route
 from discue.api.structs import (
     NOT_SENT,
     ApiResponse,
@@ -17,6 +17,7 @@ from discue.api.structs import (
     Integer,
     NamedBody,
     View,
+    base_fields,
     doc,
     instant_doc,
     link_to,
@@ -87,18 +88,15 @@ class DomainView(View, kw_only=True, frozen=True):
 
 
 class DomainResponse(ApiResponse, kw_only=True, frozen=True):
-    """One domain."""
-
     domain: Annotated[DomainView, doc("The domain.")]
 
 
 class DomainsResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of domains."""
-
     domains: Annotated[list[DomainView], doc("The domains, newest first.")]
 
 
 async def create(call: Call) -> DomainResponse:
+    """Create a domain. The response names the file that verifies the domain, and its content."""
     fields = _fields(call.body, names_given(call.body))
     return await created(
         call,
@@ -108,10 +106,12 @@ async def create(call: Call) -> DomainResponse:
 
 
 async def get(call: Call) -> DomainResponse:
+    """Get a domain."""
     return _response(call, await domains.get(call.control, call.principal, call.ids[0]), call.url)
 
 
 async def list_all(call: Call) -> DomainsResponse:
+    """List domains."""
     items, links = await paged(
         call,
         lambda selection: domains.page(call.control, call.principal, selection),
@@ -121,19 +121,24 @@ async def list_all(call: Call) -> DomainsResponse:
 
 
 async def change(call: Call) -> DomainResponse:
+    """Change a domain. Its hostname and port cannot change. Renews an expired challenge."""
     public_id = call.ids[0]
     fields = _fields(call.body, names_changed(call.body, public_id))
     return _response(call, await domains.change(call.control, call.principal, public_id, fields), call.url)
 
 
 async def verify(call: Call) -> DomainResponse:
-    """Raises TooManyRequests while too many domains of the organization are being verified."""
+    """Verify a domain now. Checks the file, and returns the domain with the result.
+
+    Raises TooManyRequests while too many domains of the organization are being verified.
+    """
     public_id = call.ids[0]
     domain = await domains.verify(call.control, call.principal, public_id, call.services.domain_checks)
     return _response(call, domain, f"{call.base}/domains/{public_id}")
 
 
 async def delete(call: Call) -> DeletedResponse:
+    """Delete a domain. Listeners on it are no longer on a verified domain."""
     await domains.delete(call.control, call.principal, call.ids[0])
     return DeletedResponse(links=link_to(call.url))
 
@@ -149,9 +154,7 @@ def _response(call: Call, domain: Domain, url: str) -> DomainResponse:
 def _view(domain: Domain) -> DomainView:
     challenge, verification = domain.challenge, domain.verification
     return DomainView(
-        id=domain.public_id,
-        alias=domain.alias,
-        name=domain.alias,
+        **base_fields(domain),
         hostname=domain.hostname,
         port=domain.port,
         challenge=ChallengeView(
@@ -166,73 +169,22 @@ def _view(domain: Domain) -> DomainView:
         verification=VerificationView(
             verification.verified, verification.verified_at, verification.checked_at, verification.last_error
         ),
-        created_at=domain.created_at,
-        updated_at=domain.updated_at,
     )
 
 
 ROUTES = (
+    Route(GET, "/domains", list_all, _LIST, query=PAGES),
     Route(
-        methods=("GET",),
-        path="/domains",
-        handler=list_all,
-        response=DomainsResponse,
-        needs=_LIST,
-        query=PAGES,
-        summary="List domains",
-    ),
-    Route(
-        methods=CREATE,
-        path="/domains",
-        handler=create,
-        request=DomainBody,
-        response=DomainResponse,
-        needs=_WRITE,
-        statuses=(422,),
+        CREATE,
+        "/domains",
+        create,
+        _WRITE,
+        DomainBody,
         required=("hostname",),
-        summary="Create a domain",
-        description="The response names the file that verifies the domain, and its content.",
         example={"alias": "shop", "hostname": "shop.example.com", "port": 443},
     ),
-    Route(
-        methods=("GET",),
-        path="/domains/{domain_id}",
-        handler=get,
-        response=DomainResponse,
-        needs=_READ,
-        statuses=(404,),
-        summary="Get a domain",
-    ),
-    Route(
-        methods=("PUT",),
-        path="/domains/{domain_id}",
-        handler=change,
-        request=DomainBody,
-        response=DomainResponse,
-        needs=_WRITE,
-        statuses=(404, 422),
-        summary="Change a domain",
-        description="Its hostname and port cannot change. Renews an expired challenge.",
-        example={"alias": "store"},
-    ),
-    Route(
-        methods=("PUT",),
-        path="/domains/{domain_id}/verification",
-        handler=verify,
-        response=DomainResponse,
-        needs=_WRITE,
-        statuses=(404, 429),
-        summary="Verify a domain now",
-        description="Checks the file, and returns the domain with the result.",
-    ),
-    Route(
-        methods=("DELETE",),
-        path="/domains/{domain_id}",
-        handler=delete,
-        response=DeletedResponse,
-        needs=_WRITE,
-        statuses=(404,),
-        summary="Delete a domain",
-        description="Listeners on it are no longer on a verified domain.",
-    ),
+    Route(GET, "/domains/{domain_id}", get, _READ),
+    Route(PUT, "/domains/{domain_id}", change, _WRITE, DomainBody, statuses=(422,), example={"alias": "store"}),
+    Route(PUT, "/domains/{domain_id}/verification", verify, _WRITE, statuses=(429,)),
+    Route(DELETE, "/domains/{domain_id}", delete, _WRITE),
 )

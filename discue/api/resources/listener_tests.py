@@ -24,13 +24,13 @@ from discue.api.resources.deliveries import (
     TimingsView,
     details_view,
 )
-from discue.api.route import Call, Needs, Route
-from discue.api.structs import EXAMPLE_IDS, NOT_SENT, ApiResponse, AsSent, Body, doc, id_doc, invalid, link_to
+from discue.api.route import POST, Call, Needs, Route
+from discue.api.structs import EXAMPLE_IDS, NOT_SENT, ApiResponse, AsSent, Body, doc, id_doc, link_to
 from discue.control import listener_tests
 from discue.control.listener_tests import DeliveryTestResult, FilterTestParams, SampleMessage
 from discue.domain import headers
 from discue.domain.attempts import detail_of
-from discue.domain.errors import BadRequest, Fault
+from discue.domain.errors import BadRequest, Fault, invalid
 from discue.domain.messages import Entry, MessageOptions, encode_options
 
 _SAMPLE_DATA: Final = b'{"test":true}'
@@ -45,8 +45,7 @@ class FilterTestBody(Body, kw_only=True):
     filter: Annotated[AsSent, filter_sent_doc("The filter to try. Default: the listener's.")] = NOT_SENT
     message_id: Annotated[str | None, doc("The id of a stored message of the queue.", EXAMPLE_IDS["message_id"])] = None
     data: Annotated[
-        AsSent,
-        doc("The data of a message. Either this or `message_id` is required.", {"order": {"state": "paid"}}),
+        AsSent, doc("The data of a message. Either this or `message_id` is required.", {"order": {"state": "paid"}})
     ] = NOT_SENT
     headers: Annotated[dict[str, str] | None, HEADERS] = None
     key: Annotated[str | None, doc("The key of the message.", "customer-9")] = None
@@ -94,16 +93,11 @@ class DeliveryTestView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         str, doc("The class of the response's status; empty without a response.", "5xx", pattern="^(?:[1-9]xx)?$")
     ]
     withheld: Annotated[
-        bool,
-        doc(
-            "Whether the address is not public. The response and its timings are then not shown.",
-            False,
-        ),
+        bool, doc("Whether the address is not public. The response and its timings are then not shown.", False)
     ]
     status: Annotated[int | UnsetType, RESPONSE_STATUS] = UNSET
     detail: Annotated[
-        str | UnsetType,
-        doc("Why it failed; empty if it did not.", "The listener answered 503 Service Unavailable."),
+        str | UnsetType, doc("Why it failed; empty if it did not.", "The listener answered 503 Service Unavailable.")
     ] = UNSET
     took_ms: Annotated[int | UnsetType, DURATION] = UNSET
     connection: Annotated[ConnectionView | UnsetType, CONNECTION] = UNSET
@@ -119,6 +113,7 @@ class DeliveryTestResponse(ApiResponse, kw_only=True, frozen=True):
 
 
 async def try_filter(call: Call) -> FilterTestResponse:
+    """Try a filter. Stores and sends nothing. A stored message requires a key that may read it."""
     body: FilterTestBody = call.body
     chosen = filter_given(body.filter)
     test = FilterTestParams(chosen if isinstance(chosen, str) else None, _message(body))
@@ -142,6 +137,11 @@ def _message(body: FilterTestBody) -> Entry | str:
 
 
 async def send_test(call: Call) -> DeliveryTestResponse:
+    """Test a listener.
+
+    Sends one request to its `notify_url`, signed like a delivery, with `discue-test: true`. It is not stored, counted
+    or retried.
+    """
     body: DeliveryTestBody = call.body
     content, is_json = content_of(body.data) if body.data else (_SAMPLE_DATA, True)
     sample = SampleMessage(content, is_json, headers.check_headers(body.headers or {}, "/headers"))
@@ -169,29 +169,22 @@ def _delivery_view(result: DeliveryTestResult) -> DeliveryTestView:
 
 ROUTES = (
     Route(
-        methods=("POST",),
-        path="/queues/{queue_id}/listeners/{listener_id}/filter-tests",
-        handler=try_filter,
-        request=FilterTestBody,
-        response=FilterTestResponse,
-        needs=Needs("listeners", "read"),
-        statuses=(404, 422),
-        summary="Try a filter",
-        description="Stores and sends nothing. A stored message requires a key that may read it.",
+        POST,
+        "/queues/{queue_id}/listeners/{listener_id}/filter-tests",
+        try_filter,
+        Needs("listeners", "read"),
+        FilterTestBody,
+        statuses=(422,),
         example={"filter": {"data": {"order.state": ["paid"]}}, "data": {"order": {"state": "paid"}}},
     ),
     Route(
-        methods=("POST",),
-        path="/queues/{queue_id}/listeners/{listener_id}/tests",
-        handler=send_test,
-        request=DeliveryTestBody,
-        response=DeliveryTestResponse,
-        needs=Needs("listeners", "write"),
+        POST,
+        "/queues/{queue_id}/listeners/{listener_id}/tests",
+        send_test,
+        Needs("listeners", "write"),
+        DeliveryTestBody,
         ignores_idempotency_key=True,
-        statuses=(404, 422),
-        summary="Test a listener",
-        description="Sends one request to its `notify_url`, signed like a delivery, with `discue-test: true`. It is "
-        "not stored, counted or retried.",
+        statuses=(422,),
         example={"data": {"order": {"state": "paid"}}},
     ),
 )

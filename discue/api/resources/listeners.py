@@ -30,7 +30,7 @@ from discue.api.delivery_options import (
 )
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, Call, Needs, Route
+from discue.api.route import CREATE, DELETE, GET, PUT, Call, Needs, Route
 from discue.api.structs import (
     COUNT,
     NOT_SENT,
@@ -50,6 +50,7 @@ from discue.api.structs import (
     NamedBody,
     Text,
     View,
+    base_fields,
     doc,
     instant_doc,
     link_to,
@@ -255,8 +256,6 @@ class ListenerView(View, kw_only=True, frozen=True):
 
 
 class ListenerResponse(ApiResponse, kw_only=True, frozen=True):
-    """One listener."""
-
     listener: Annotated[ListenerView, doc("The listener.")]
 
     def without_secrets(self) -> Self:
@@ -264,12 +263,15 @@ class ListenerResponse(ApiResponse, kw_only=True, frozen=True):
 
 
 class ListenersResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of listeners."""
-
     listeners: Annotated[list[ListenerView], doc("The listeners, newest first.")]
 
 
 async def create(call: Call) -> ListenerResponse:
+    """Create a listener.
+
+    It receives messages that are published from now on. Only this response shows its signing secret. In pull mode it
+    has neither a secret nor URLs.
+    """
     fields = _fields(call.body, names_given(call.body))
     return await created(
         call,
@@ -279,10 +281,12 @@ async def create(call: Call) -> ListenerResponse:
 
 
 async def get(call: Call) -> ListenerResponse:
+    """Get a listener."""
     return _response(call, await listeners.get(call.control, call.principal, *call.ids), call.url)
 
 
 async def list_all(call: Call) -> ListenersResponse:
+    """List the listeners of all queues."""
     items, links = await paged(
         call,
         lambda selection: listeners.page(call.control, call.principal, selection),
@@ -292,6 +296,7 @@ async def list_all(call: Call) -> ListenersResponse:
 
 
 async def list_of_queue(call: Call) -> ListenersResponse:
+    """List the listeners of a queue."""
     items, links = await paged(
         call,
         lambda selection: listeners.page_of_queue(call.control, call.principal, call.ids[0], selection),
@@ -301,6 +306,7 @@ async def list_of_queue(call: Call) -> ListenersResponse:
 
 
 async def change(call: Call) -> ListenerResponse:
+    """Change a listener. The messages of a disabled listener wait."""
     queue_id, public_id = call.ids
     fields = _fields(call.body, names_changed(call.body, public_id))
     details = await listeners.change(call.control, call.principal, queue_id, public_id, fields)
@@ -308,6 +314,7 @@ async def change(call: Call) -> ListenerResponse:
 
 
 async def delete(call: Call) -> DeletedResponse:
+    """Delete a listener."""
     await listeners.delete(call.control, call.principal, *call.ids)
     return DeletedResponse(links=link_to(call.url))
 
@@ -353,9 +360,7 @@ def _response(call: Call, details: ListenerDetails, url: str) -> ListenerRespons
 def _view(call: Call, details: ListenerDetails) -> ListenerView:
     listener, options = details.listener, details.listener.options
     return ListenerView(
-        id=listener.public_id,
-        alias=listener.alias,
-        name=listener.alias,
+        **base_fields(listener),
         queue_id=listener.queue_public_id,
         status=listener.status,
         mode=listener.mode,
@@ -374,8 +379,6 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
         format=UNSET if options.format == "plain" else options.format,
         authentication=_authentication(options.authentication),
         secret=details.secret or UNSET,
-        created_at=listener.created_at,
-        updated_at=listener.updated_at,
     )
 
 
@@ -410,74 +413,32 @@ def _messages(details: ListenerDetails) -> ListenerMessagesView:
 
 
 ROUTES = (
+    Route(GET, "/listeners", list_all, _LIST, query=PAGES),
+    Route(GET, "/queues/{queue_id}/listeners", list_of_queue, _LIST, query=PAGES),
     Route(
-        methods=("GET",),
-        path="/listeners",
-        handler=list_all,
-        response=ListenersResponse,
-        needs=_LIST,
-        query=PAGES,
-        summary="List the listeners of all queues",
-    ),
-    Route(
-        methods=("GET",),
-        path="/queues/{queue_id}/listeners",
-        handler=list_of_queue,
-        response=ListenersResponse,
-        needs=_LIST,
-        statuses=(404,),
-        query=PAGES,
-        summary="List the listeners of a queue",
-    ),
-    Route(
-        methods=CREATE,
-        path="/queues/{queue_id}/listeners",
-        handler=create,
-        request=ListenerBody,
-        response=ListenerResponse,
-        needs=_WRITE,
-        statuses=(402, 404, 422),
+        CREATE,
+        "/queues/{queue_id}/listeners",
+        create,
+        _WRITE,
+        ListenerBody,
+        statuses=(402,),
         required=("notify_url", "liveness_url"),
         required_unless=("mode", "pull"),
-        summary="Create a listener",
-        description=(
-            "It receives messages that are published from now on. Only this response shows its signing secret. In pull "
-            "mode it has neither a secret nor URLs."
-        ),
         example={
             "alias": "billing",
             "notify_url": "https://example.com/notify",
             "liveness_url": "https://example.com/live",
         },
     ),
+    Route(GET, "/queues/{queue_id}/listeners/{listener_id}", get, _READ),
     Route(
-        methods=("GET",),
-        path="/queues/{queue_id}/listeners/{listener_id}",
-        handler=get,
-        response=ListenerResponse,
-        needs=_READ,
-        statuses=(404,),
-        summary="Get a listener",
-    ),
-    Route(
-        methods=("PUT",),
-        path="/queues/{queue_id}/listeners/{listener_id}",
-        handler=change,
-        request=ListenerBody,
-        response=ListenerResponse,
-        needs=_WRITE,
-        statuses=(404, 422),
-        summary="Change a listener",
-        description="The messages of a disabled listener wait.",
+        PUT,
+        "/queues/{queue_id}/listeners/{listener_id}",
+        change,
+        _WRITE,
+        ListenerBody,
+        statuses=(422,),
         example={"status": "disabled"},
     ),
-    Route(
-        methods=("DELETE",),
-        path="/queues/{queue_id}/listeners/{listener_id}",
-        handler=delete,
-        response=DeletedResponse,
-        needs=_WRITE,
-        statuses=(404,),
-        summary="Delete a listener",
-    ),
+    Route(DELETE, "/queues/{queue_id}/listeners/{listener_id}", delete, _WRITE),
 )

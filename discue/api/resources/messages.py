@@ -22,7 +22,20 @@ from discue.api.delivery_options import (
 )
 from discue.api.pagination import MESSAGE_PAGES, paged
 from discue.api.resources.deliveries import DeliveryView, delivery_view
-from discue.api.route import BATCH_BYTES, BATCH_MESSAGES, CREATE, SMALL_BODY, Call, Needs, Route, Services
+from discue.api.route import (
+    BATCH_BYTES,
+    BATCH_MESSAGES,
+    CREATE,
+    DELETE,
+    GET,
+    POST,
+    PUT,
+    SMALL_BODY,
+    Call,
+    Needs,
+    Route,
+    Services,
+)
 from discue.api.structs import (
     NOT_SENT,
     ApiResponse,
@@ -39,7 +52,6 @@ from discue.api.structs import (
     doc,
     id_doc,
     instant_doc,
-    invalid,
     link_to,
     links_of,
     names_changed,
@@ -54,6 +66,7 @@ from discue.control.messages import MessageFields
 from discue.domain import headers
 from discue.domain.aliases import check_alias, reconcile
 from discue.domain.clock import LAST_INSTANT
+from discue.domain.errors import invalid
 from discue.domain.messages import MessageOptions, StoredMessage
 from discue.domain.scopes import Principal
 from discue.publishing.publish import NewMessage, publish, stored_messages
@@ -66,7 +79,7 @@ _READ = Needs("messages", "read")
 _LIST = Needs("messages", "read", listing=True)
 _WRITE = Needs("messages", "write")
 
-DATA: Final = doc("What is delivered: a string, or any other JSON value, which is delivered as written.", {"order": 17})
+DATA: Final = doc("The data: a string, or any other JSON value, which is delivered as written.", {"order": 17})
 BATCH: Final = doc("The messages, in order.", [{"data": "one"}, {"data": "two"}], minItems=1, maxItems=BATCH_MESSAGES)
 MESSAGE_ALIAS: Final = doc(
     "The name, which need not be unique. Default: the id.", "order-17", pattern="^[A-Za-z0-9._/-]{4,64}$"
@@ -75,7 +88,7 @@ MESSAGE_NAME: Final = doc("A synonym of `alias`.", "order-17", pattern="^[A-Za-z
 _EXPIRES_AT: Final = instant_doc(
     "When it expires: a listener that has not received it by then misses it", 1_893_456_000_000
 )
-_KEY_TEXT: Final = "In an ordered queue, messages with the same key are delivered one after the other."
+_KEY_DESCRIPTION: Final = "In an ordered queue, messages with the same key are delivered one after the other."
 
 
 class MessageBody(NamedBody, kw_only=True):
@@ -102,10 +115,7 @@ class MessageBody(NamedBody, kw_only=True):
         ),
     ] = UNSET
     expires_at: Annotated[Integer, _EXPIRES_AT] = UNSET
-    key: Annotated[
-        Text,
-        doc(_KEY_TEXT, "customer-9", **KEY_LIMITS),
-    ] = UNSET
+    key: Annotated[Text, doc(_KEY_DESCRIPTION, "customer-9", **KEY_LIMITS)] = UNSET
     headers: Annotated[HeaderFields, HEADERS] = UNSET
     retry: Annotated[Retry, RETRY_SENT] = UNSET
     queue_id: Ignored = NOT_SENT
@@ -169,12 +179,12 @@ class MessageView(View, kw_only=True, frozen=True):
     id: Annotated[str, id_doc("The id, assigned when it is published.", "message_id")]
     alias: Annotated[str, MESSAGE_ALIAS]
     name: Annotated[str, MESSAGE_NAME]
-    data: Annotated[str | UnsetType, doc("What is delivered.", '{"order": 17}')] = UNSET
+    data: Annotated[str | UnsetType, doc("The data that is delivered.", '{"order": 17}')] = UNSET
     deliver_at: Annotated[
         int | UnsetType, instant_doc("When it is delivered, if later than its creation", 1_767_225_600_000)
     ] = UNSET
     expires_at: Annotated[int | UnsetType, _EXPIRES_AT] = UNSET
-    key: Annotated[str | UnsetType, doc(_KEY_TEXT, "customer-9")] = UNSET
+    key: Annotated[str | UnsetType, doc(_KEY_DESCRIPTION, "customer-9")] = UNSET
     headers: Annotated[dict[str, str] | UnsetType, HEADERS] = UNSET
     retry: Annotated[RetryView | UnsetType, RETRY] = UNSET
     subject: Annotated[
@@ -184,18 +194,19 @@ class MessageView(View, kw_only=True, frozen=True):
 
 
 class MessageResponse(ApiResponse, kw_only=True, frozen=True):
-    """One message."""
-
     message: Annotated[MessageView, doc("The message.")]
 
 
 class MessagesResponse(ApiResponse, kw_only=True, frozen=True):
-    """Several messages."""
-
     messages: Annotated[list[MessageView], doc("The messages, newest first.")]
 
 
 async def create(call: Call) -> MessageResponse:
+    """Publish a message.
+
+    The message is durable when the response arrives. Every listener of the queue receives it. With headers `ce-…`,
+    including `ce-specversion`, the request is a CloudEvent in binary mode: its body is the data, of any media type.
+    """
     body = call.body
     [message] = messages_of_events(body) if isinstance(body, EventBody) else [message_of_body(call, body, "")]
     queue = await _queue(call)
@@ -214,6 +225,7 @@ def _created(call: Call, message: MessageView) -> MessageResponse:
 
 
 async def create_batch(call: Call) -> MessagesResponse:
+    """Publish many messages. Publishes all of them or none."""
     body = call.body
     batch = messages_of_events(body) if isinstance(body, EventBody) else messages_of_batch(call, body.messages)
     entries = await publish(call.services.publisher, await _queue(call), batch, once=call.idempotency_key)
@@ -234,6 +246,7 @@ def _created_batch(call: Call, shown: list[MessageView]) -> MessagesResponse:
 
 
 async def get(call: Call) -> MessageResponse:
+    """Get a message and its deliveries."""
     details = await messages.get(call.control, call.principal, *call.ids)
     options = details.message.options
     message = msgspec.structs.replace(
@@ -251,15 +264,15 @@ async def get(call: Call) -> MessageResponse:
 
 
 async def list_all(call: Call) -> MessagesResponse:
+    """List the messages of all queues."""
     items, links = await paged(
-        call,
-        lambda selection: messages.page(call.control, call.principal, selection),
-        lambda item: _target(call, item),
+        call, lambda selection: messages.page(call.control, call.principal, selection), lambda item: _target(call, item)
     )
     return MessagesResponse(messages=[_view(item) for item in items], links=links)
 
 
 async def list_of_queue(call: Call) -> MessagesResponse:
+    """List the messages of a queue."""
     items, links = await paged(
         call,
         lambda selection: messages.page_of_queue(call.control, call.principal, call.ids[0], selection),
@@ -269,6 +282,7 @@ async def list_of_queue(call: Call) -> MessagesResponse:
 
 
 async def change(call: Call) -> MessageResponse:
+    """Change the alias of a message."""
     queue_id, message_id = call.ids
     fields = MessageFields(*names_changed(call.body, message_id))
     changed = await messages.change(call.control, call.principal, queue_id, message_id, fields)
@@ -276,6 +290,7 @@ async def change(call: Call) -> MessageResponse:
 
 
 async def delete(call: Call) -> DeletedResponse:
+    """Delete a message. Pending deliveries are dropped."""
     await messages.delete(call.control, call.principal, *call.ids)
     return DeletedResponse(links=link_to(call.url))
 
@@ -375,87 +390,43 @@ def _view(message: StoredMessage) -> MessageView:
 
 
 ROUTES = (
+    Route(GET, "/messages", list_all, _LIST, query=MESSAGE_PAGES),
+    Route(GET, "/queues/{queue_id}/messages", list_of_queue, _LIST, query=MESSAGE_PAGES),
     Route(
-        methods=("GET",),
-        path="/messages",
-        handler=list_all,
-        response=MessagesResponse,
-        needs=_LIST,
-        query=MESSAGE_PAGES,
-        summary="List the messages of all queues",
-    ),
-    Route(
-        methods=("GET",),
-        path="/queues/{queue_id}/messages",
-        handler=list_of_queue,
-        response=MessagesResponse,
-        needs=_LIST,
-        statuses=(404,),
-        query=MESSAGE_PAGES,
-        summary="List the messages of a queue",
-    ),
-    Route(
-        methods=CREATE,
-        path="/queues/{queue_id}/messages",
-        handler=create,
-        request=MessageBody,
-        response=MessageResponse,
-        needs=_WRITE,
-        statuses=(402, 404, 422),
+        CREATE,
+        "/queues/{queue_id}/messages",
+        create,
+        _WRITE,
+        MessageBody,
+        statuses=(402,),
         limit=message_limit,
         repeat=create_again,
         publishes=True,
         events="one",
-        summary="Publish a message",
-        description="The message is durable when the response arrives. Every listener of the queue receives it. With "
-        "headers `ce-…`, including `ce-specversion`, the request is a CloudEvent in binary mode: its body is the data, "
-        "of any media type.",
         example={"data": {"order": 17, "state": "paid"}},
     ),
     Route(
-        methods=("POST",),
-        path="/queues/{queue_id}/messages/batch",
-        handler=create_batch,
-        request=BatchBody,
-        response=MessagesResponse,
-        needs=_WRITE,
-        statuses=(402, 404, 422),
+        POST,
+        "/queues/{queue_id}/messages/batch",
+        create_batch,
+        _WRITE,
+        BatchBody,
+        statuses=(402,),
         limit=batch_limit,
         repeat=create_batch_again,
         publishes=True,
         events="many",
-        summary="Publish many messages",
-        description="Publishes all of them or none.",
         example={"messages": [{"data": "one"}, {"alias": "second", "data": {"two": 2}}]},
     ),
+    Route(GET, "/queues/{queue_id}/messages/{message_id}", get, _READ),
     Route(
-        methods=("GET",),
-        path="/queues/{queue_id}/messages/{message_id}",
-        handler=get,
-        response=MessageResponse,
-        needs=_READ,
-        statuses=(404,),
-        summary="Get a message and its deliveries",
-    ),
-    Route(
-        methods=("PUT",),
-        path="/queues/{queue_id}/messages/{message_id}",
-        handler=change,
-        request=MessageChangeBody,
-        response=MessageResponse,
-        needs=_WRITE,
-        statuses=(404, 422),
-        summary="Change the alias of a message",
+        PUT,
+        "/queues/{queue_id}/messages/{message_id}",
+        change,
+        _WRITE,
+        MessageChangeBody,
+        statuses=(422,),
         example={"alias": "order-17"},
     ),
-    Route(
-        methods=("DELETE",),
-        path="/queues/{queue_id}/messages/{message_id}",
-        handler=delete,
-        response=DeletedResponse,
-        needs=_WRITE,
-        statuses=(404,),
-        summary="Delete a message",
-        description="Pending deliveries are dropped.",
-    ),
+    Route(DELETE, "/queues/{queue_id}/messages/{message_id}", delete, _WRITE),
 )

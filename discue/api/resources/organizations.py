@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
 from discue.api.resources.api_keys import ApiKeyView, new_key_view
-from discue.api.route import CREATE, Call, Needs, Route
+from discue.api.route import CREATE, DELETE, GET, PUT, Call, Needs, Route
 from discue.api.structs import (
     COUNT,
     NOT_SENT,
@@ -23,6 +23,7 @@ from discue.api.structs import (
     NamedBody,
     Text,
     View,
+    base_fields,
     doc,
     link_to,
     names_changed,
@@ -38,11 +39,7 @@ _LIST = Needs("api_clients", "read", listing=True)
 _WRITE = Needs("api_clients", "write")
 
 _LABEL: Final = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_DOMAIN_NAME: Final = {
-    "pattern": rf"^{_LABEL}(?:\.{_LABEL})+(?:/[A-Za-z0-9._-]+)?$",
-    "minLength": 4,
-    "maxLength": 253,
-}
+_DOMAIN_NAME: Final = {"pattern": rf"^{_LABEL}(?:\.{_LABEL})+(?:/[A-Za-z0-9._-]+)?$", "minLength": 4, "maxLength": 253}
 _RATE_LIMIT: Final = doc(
     "Requests per minute of each API key; 0: unlimited. Set by the operator.", 60_000, minimum=0, maximum=HIGHEST_RATE
 )
@@ -103,8 +100,7 @@ class OrganizationView(View, kw_only=True, frozen=True):
     alias: Annotated[str, doc("The unique name. Default: `<creator's alias>.<id>`.", "com.example.dev", minLength=4)]
     name: Annotated[str, doc("A synonym of `alias`.", "com.example.dev", minLength=4)]
     state: Annotated[
-        str,
-        doc("Requests of a suspended organization get a 423.", "active", enum=["active", "suspended"]),
+        str, doc("Requests of a suspended organization get a 423.", "active", enum=["active", "suspended"])
     ]
     require_verified_domains: Annotated[bool, _VERIFIED_DOMAINS]
     rate_limit: Annotated[int | UnsetType, _RATE_LIMIT] = UNSET
@@ -113,8 +109,6 @@ class OrganizationView(View, kw_only=True, frozen=True):
 
 
 class ApiClientResponse(ApiResponse, kw_only=True, frozen=True):
-    """One organization."""
-
     api_client: Annotated[OrganizationView, doc("The organization.")]
 
 
@@ -128,14 +122,10 @@ class NewApiClientResponse(ApiClientResponse, kw_only=True, frozen=True):
 
 
 class ApiClientsResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of organizations."""
-
     api_clients: Annotated[list[OrganizationView], doc("The organizations, newest first.")]
 
 
 class OrganizationResponse(ApiResponse, kw_only=True, frozen=True):
-    """One organization."""
-
     organization: Annotated[OrganizationView, doc("The organization.")]
 
 
@@ -149,12 +139,11 @@ class NewOrganizationResponse(OrganizationResponse, kw_only=True, frozen=True):
 
 
 class OrganizationsResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of organizations."""
-
     organizations: Annotated[list[OrganizationView], doc("The organizations, newest first.")]
 
 
 async def delete(call: Call) -> DeletedResponse:
+    """Delete an organization. Also deletes everything in it."""
     await organizations.delete(call.control, call.principal, call.ids[0])
     return DeletedResponse(links=link_to(call.url))
 
@@ -184,16 +173,12 @@ def _quotas_view(settings: Mapping[str, int | bool]) -> QuotasView | UnsetType:
 
 def _view(organization: model.Organization) -> OrganizationView:
     return OrganizationView(
-        id=organization.public_id,
-        alias=organization.alias,
-        name=organization.alias,
+        **base_fields(organization),
         state=organization.state,
         rate_limit=organization.settings.get("rate_limit", UNSET),
         quotas=_quotas_view(organization.settings),
         retention=organization.settings.get("retention_seconds", UNSET),
         require_verified_domains=bool(organization.settings.get("require_verified_domains")),
-        created_at=organization.created_at,
-        updated_at=organization.updated_at,
     )
 
 
@@ -207,6 +192,7 @@ def _routes(
     """Return the routes for one of the two names of organizations. Responses have the organization in `field`."""
 
     async def create(call: Call) -> NewApiClientResponse | NewOrganizationResponse:
+        """Create an organization. Only this response shows the organization's first API key."""
         fields = _fields(call.body, names_given(call.body))
 
         def respond(made: NewOrganization) -> NewApiClientResponse | NewOrganizationResponse:
@@ -218,9 +204,14 @@ def _routes(
         return await created(call, lambda control: organizations.create(control, call.principal, fields), respond)
 
     async def get(call: Call) -> ApiClientResponse | OrganizationResponse:
+        """Get an organization."""
         return one(call, await organizations.get(call.control, call.principal, call.ids[0]))
 
     async def list_all(call: Call) -> ApiClientsResponse | OrganizationsResponse:
+        """List organizations.
+
+        A key of the operator's organization sees all organizations, other keys only their own.
+        """
         items, links = await paged(
             call,
             lambda selection: organizations.page(call.control, call.principal, selection),
@@ -230,6 +221,7 @@ def _routes(
         return page_response(links=links, **views)
 
     async def change(call: Call) -> ApiClientResponse | OrganizationResponse:
+        """Change an organization."""
         public_id = call.ids[0]
         fields = _fields(call.body, names_changed(call.body, public_id))
         return one(call, await organizations.change(call.control, call.principal, public_id, fields))
@@ -238,59 +230,14 @@ def _routes(
         view: dict[str, Any] = {field: call.with_etag(organization, _view(organization))}
         return response(links=link_to(call.url), **view)
 
+    item = f"{collection}/{{organization_id}}"
+    examples = {"alias": "com.example.dev"}, {"alias": "com.example.stage"}
     return (
-        Route(
-            methods=("GET",),
-            path=collection,
-            handler=list_all,
-            response=page_response,
-            needs=_LIST,
-            query=PAGES,
-            summary="List organizations",
-            description="A key of the operator's organization sees all organizations, other keys only their own.",
-        ),
-        Route(
-            methods=CREATE,
-            path=collection,
-            handler=create,
-            request=OrganizationBody,
-            response=new_response,
-            needs=_WRITE,
-            statuses=(422,),
-            summary="Create an organization",
-            description="Only this response shows the organization's first API key.",
-            example={"alias": "com.example.dev"},
-        ),
-        Route(
-            methods=("GET",),
-            path=f"{collection}/{{organization_id}}",
-            handler=get,
-            response=response,
-            needs=_READ,
-            statuses=(404,),
-            summary="Get an organization",
-        ),
-        Route(
-            methods=("PUT",),
-            path=f"{collection}/{{organization_id}}",
-            handler=change,
-            request=OrganizationBody,
-            response=response,
-            needs=_WRITE,
-            statuses=(404, 422),
-            summary="Change an organization",
-            example={"alias": "com.example.stage"},
-        ),
-        Route(
-            methods=("DELETE",),
-            path=f"{collection}/{{organization_id}}",
-            handler=delete,
-            response=DeletedResponse,
-            needs=_WRITE,
-            statuses=(404, 409),
-            summary="Delete an organization",
-            description="Also deletes everything in it.",
-        ),
+        Route(GET, collection, list_all, _LIST, response=page_response, query=PAGES),
+        Route(CREATE, collection, create, _WRITE, OrganizationBody, new_response, example=examples[0]),
+        Route(GET, item, get, _READ, response=response),
+        Route(PUT, item, change, _WRITE, OrganizationBody, response, statuses=(422,), example=examples[1]),
+        Route(DELETE, item, delete, _WRITE, statuses=(409,)),
     )
 
 

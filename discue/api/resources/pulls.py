@@ -11,7 +11,7 @@ from discue.api.negotiation import JSON
 from discue.api.pagination import Parameter, read_parameters
 from discue.api.problems import problem_of
 from discue.api.resources.redeliveries import PATH
-from discue.api.route import Call, EventStream, Needs, Route
+from discue.api.route import GET, POST, Call, EventStream, Needs, Route
 from discue.api.rsgi import ClientGone
 from discue.api.structs import (
     ApiResponse,
@@ -20,7 +20,6 @@ from discue.api.structs import (
     doc,
     id_doc,
     instant_doc,
-    invalid,
     link_to,
     number_given,
     or_unset,
@@ -39,7 +38,7 @@ from discue.control.pulls import (
     PullTarget,
 )
 from discue.domain.cloudevents import TEXT
-from discue.domain.errors import DiscueError
+from discue.domain.errors import DiscueError, invalid
 from discue.domain.messages import RECEIPT_HANDLE_PATTERN, decode_options, message_headers, parse_receipt_handle
 
 RECEIPTS_AT_MOST = 1_000
@@ -83,7 +82,7 @@ Receipts: TypeAlias = list[str] | None | UnsetType
 
 
 class AcknowledgementsBody(Body, kw_only=True):
-    """What to do with pulled messages, by their receipts."""
+    """Acknowledgements of pulled messages, by receipt."""
 
     acknowledge: Annotated[Receipts, _receipts_doc("Receipts of messages that were processed.")] = UNSET
     reject: Annotated[
@@ -159,9 +158,14 @@ class ReceiptsResponse(ApiResponse, kw_only=True, frozen=True):
 
 
 async def pull(call: Call) -> PulledMessagesResponse | EventStream:
+    """Pull messages.
+
+    For listeners in pull mode. Each message is leased: no other consumer receives it until it is released or its lease
+    ends. With `Accept: text/event-stream`, messages are streamed as events until the client disconnects.
+    """
     given = read_parameters(call.query, call.parameters)
     limit, wait_ms = given["max"], given["wait"] * 1_000
-    if call.wants_events and call.method != "HEAD":
+    if call.prefers_events and call.method != "HEAD":
         return EventStream(_events(call, await _target(call), limit))
     if call.method == "HEAD":
         # The client would not see the messages.
@@ -195,6 +199,7 @@ def _event(name: str, data: bytes) -> bytes:
 
 
 async def acknowledge(call: Call) -> ReceiptsResponse:
+    """Acknowledge pulled messages. Each receipt is handled on its own, and has its own result."""
     decisions = list(_decisions(call.body))
     if not 1 <= len(decisions) <= RECEIPTS_AT_MOST:
         raise invalid("", f"must have 1 to {RECEIPTS_AT_MOST} receipts in all")
@@ -255,33 +260,15 @@ def _decisions(body: AcknowledgementsBody) -> Iterator[Decision]:
 
 
 ROUTES = (
+    Route(GET, f"{PATH}/messages", pull, _WRITE, statuses=(409,), query=(_MAX, _WAIT), streams=True),
     Route(
-        methods=("GET",),
-        path=f"{PATH}/messages",
-        handler=pull,
-        response=PulledMessagesResponse,
-        needs=_WRITE,
-        statuses=(404, 409),
-        query=(_MAX, _WAIT),
-        streams=True,
-        summary="Pull messages",
-        description=(
-            "For listeners in pull mode. Each message is leased: no other consumer receives it until it is released or "
-            "its lease ends. With `Accept: text/event-stream`, messages are streamed as events until the client "
-            "disconnects."
-        ),
-    ),
-    Route(
-        methods=("POST",),
-        path=f"{PATH}/acknowledgements",
-        handler=acknowledge,
-        request=AcknowledgementsBody,
-        response=ReceiptsResponse,
-        needs=_WRITE,
-        statuses=(404, 409, 422),
+        POST,
+        f"{PATH}/acknowledgements",
+        acknowledge,
+        _WRITE,
+        AcknowledgementsBody,
+        statuses=(409, 422),
         ignores_idempotency_key=True,
-        summary="Acknowledge pulled messages",
-        description="Each receipt is handled on its own, and has its own result.",
         example={"acknowledge": ["0000000001l2rVTz9Xk0Jm"]},
     ),
 )

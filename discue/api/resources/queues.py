@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from discue.api.delivery_options import RETRY, RETRY_SENT, Retry, RetryView, retry_given, retry_view
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, SMALL_BODY, Call, Needs, Route, Services
+from discue.api.route import CREATE, DELETE, GET, PUT, SMALL_BODY, Call, Needs, Route, Services
 from discue.api.structs import (
     COUNT,
     EXAMPLE_IDS,
@@ -27,6 +27,7 @@ from discue.api.structs import (
     ReferenceView,
     Text,
     View,
+    base_fields,
     doc,
     instant_doc,
     link_to,
@@ -73,11 +74,7 @@ _RULES_EXAMPLE: Final = {
 }
 _RULES_TEXT: Final = "Schema that messages must match, as a rule for each property. null removes it."
 _RULES_REF: Final = {"$ref": "#/components/schemas/SchemaRules"}
-_JSON_SCHEMA_EXAMPLE: Final = {
-    "type": "object",
-    "required": ["order"],
-    "properties": {"order": {"type": "integer"}},
-}
+_JSON_SCHEMA_EXAMPLE: Final = {"type": "object", "required": ["order"], "properties": {"order": {"type": "integer"}}}
 _JSON_SCHEMA_TEXT: Final = "Schema that messages must match, as JSON Schema (2020-12). null removes it."
 _JSON_SCHEMA: Final[list[dict[str, Any]]] = [{"type": "object"}, {"type": "boolean"}]
 _ORDERED: Final = doc(
@@ -86,9 +83,8 @@ _ORDERED: Final = doc(
     False,
 )
 _ON_MISSED: Final = doc(
-    "What happens in an ordered queue after a listener misses a message. `pass`: the next message with its key is "
-    "sent. `block`: messages with its key wait until it is redelivered and acknowledged, or deleted. Fixed at "
-    "creation.",
+    "The effect of a missed message in an ordered queue. `pass`: the next message with its key is sent. `block`: "
+    "messages with its key wait until it is redelivered and acknowledged, or deleted. Fixed at creation.",
     "pass",
     enum=list(ON_MISSED),
 )
@@ -114,7 +110,7 @@ class QueueBody(NamedBody, kw_only=True):
 
 
 class QueueMessagesView(msgspec.Struct, frozen=True):
-    """What was published to a queue."""
+    """Statistics of the messages of a queue."""
 
     published_count: Annotated[int, doc("Number of messages published so far.", 1, **COUNT)]
     last_published_at: Annotated[
@@ -128,7 +124,7 @@ class QueueView(View, kw_only=True, frozen=True):
     ordered: Annotated[bool, _ORDERED]
     on_missed: Annotated[str, _ON_MISSED]
     listeners: Annotated[list[ReferenceView], doc("Its listeners, oldest first, at most 100.")]
-    messages: Annotated[QueueMessagesView, doc("What was published.")]
+    messages: Annotated[QueueMessagesView, doc("Statistics of its messages.")]
     retention: Annotated[int | UnsetType, _RETENTION] = UNSET
     max_message_bytes: Annotated[int | UnsetType, _MAX_MESSAGE_BYTES] = UNSET
     schema: Annotated[msgspec.Raw | UnsetType, doc(_RULES_TEXT, _RULES_EXAMPLE, **_RULES_REF)] = UNSET
@@ -142,14 +138,10 @@ class QueueView(View, kw_only=True, frozen=True):
 
 
 class QueueResponse(ApiResponse, kw_only=True, frozen=True):
-    """One queue."""
-
     queue: Annotated[QueueView, doc("The queue.")]
 
 
 class QueuesResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of queues."""
-
     queues: Annotated[list[QueueView], doc("The queues, newest first.")]
 
 
@@ -167,6 +159,7 @@ class QueueSchemaResponse(ApiResponse, kw_only=True, frozen=True):
 
 
 async def create(call: Call) -> QueueResponse:
+    """Create a queue."""
     fields = _fields(call.body, names_given(call.body))
     return await created(
         call,
@@ -176,10 +169,12 @@ async def create(call: Call) -> QueueResponse:
 
 
 async def get(call: Call) -> QueueResponse:
+    """Get a queue."""
     return _response(call, await queues.get(call.control, call.principal, call.ids[0]), call.url)
 
 
 async def list_all(call: Call) -> QueuesResponse:
+    """List queues."""
     items, links = await paged(
         call,
         lambda selection: queues.page(call.control, call.principal, selection),
@@ -189,12 +184,14 @@ async def list_all(call: Call) -> QueuesResponse:
 
 
 async def change(call: Call) -> QueueResponse:
+    """Change a queue."""
     public_id = call.ids[0]
     fields = _fields(call.body, names_changed(call.body, public_id))
     return _response(call, await queues.change(call.control, call.principal, public_id, fields), call.url)
 
 
 async def delete(call: Call) -> DeletedResponse:
+    """Delete a queue. Also deletes its listeners and messages."""
     await queues.delete(call.control, call.principal, call.ids[0])
     return DeletedResponse(links=link_to(call.url))
 
@@ -243,9 +240,7 @@ def _view(details: QueueDetails) -> QueueView:
     schema: msgspec.Raw | UnsetType = UNSET if queue.schema is None else msgspec.Raw(queue.schema.encode())
     has_rules = queue.schema_language == "rules"
     return QueueView(
-        id=queue.public_id,
-        alias=queue.alias,
-        name=queue.alias,
+        **base_fields(queue),
         listeners=[ReferenceView(listener.public_id, listener.alias, listener.alias) for listener in details.listeners],
         messages=QueueMessagesView(details.head.published_count, details.head.last_stored_at),
         ordered=queue.ordered,
@@ -256,12 +251,11 @@ def _view(details: QueueDetails) -> QueueView:
         json_schema=UNSET if has_rules else schema,
         schema_id=or_unset(queue.schema_id),
         retry=retry_view(queue.retry),
-        created_at=queue.created_at,
-        updated_at=queue.updated_at,
     )
 
 
 async def get_schema(call: Call) -> QueueSchemaResponse:
+    """Get a schema. The current schema of the queue. Previous schemas are not found."""
     queue_id, schema_id = call.ids
     queue = await queues.get_schema(call.control, call.principal, queue_id, schema_id)
     call.version = schema_id
@@ -277,66 +271,28 @@ async def get_schema(call: Call) -> QueueSchemaResponse:
 
 
 ROUTES = (
+    Route(GET, "/queues", list_all, _LIST, query=PAGES),
     Route(
-        methods=("GET",),
-        path="/queues",
-        handler=list_all,
-        response=QueuesResponse,
-        needs=_LIST,
-        query=PAGES,
-        summary="List queues",
-    ),
-    Route(
-        methods=CREATE,
-        path="/queues",
-        handler=create,
-        request=QueueBody,
-        response=QueueResponse,
-        needs=_WRITE,
-        statuses=(402, 422),
+        CREATE,
+        "/queues",
+        create,
+        _WRITE,
+        QueueBody,
+        statuses=(402,),
         limit=body_limit,
-        summary="Create a queue",
         example={"alias": "orders", "retention": 86_400},
     ),
+    Route(GET, "/queues/{queue_id}", get, _READ),
     Route(
-        methods=("GET",),
-        path="/queues/{queue_id}",
-        handler=get,
-        response=QueueResponse,
-        needs=_READ,
-        statuses=(404,),
-        summary="Get a queue",
-    ),
-    Route(
-        methods=("PUT",),
-        path="/queues/{queue_id}",
-        handler=change,
-        request=QueueBody,
-        response=QueueResponse,
-        needs=_WRITE,
-        statuses=(404, 422),
+        PUT,
+        "/queues/{queue_id}",
+        change,
+        _WRITE,
+        QueueBody,
+        statuses=(422,),
         limit=body_limit,
-        summary="Change a queue",
         example={"retention": 604_800},
     ),
-    Route(
-        methods=("DELETE",),
-        path="/queues/{queue_id}",
-        handler=delete,
-        response=DeletedResponse,
-        needs=_WRITE,
-        statuses=(404,),
-        summary="Delete a queue",
-        description="Also deletes its listeners and messages.",
-    ),
-    Route(
-        methods=("GET",),
-        path="/queues/{queue_id}/schemas/{schema_id}",
-        handler=get_schema,
-        response=QueueSchemaResponse,
-        needs=Needs("schemas", "read"),
-        statuses=(404,),
-        summary="Get a schema",
-        description="The current schema of the queue. Previous schemas are not found.",
-    ),
+    Route(DELETE, "/queues/{queue_id}", delete, _WRITE),
+    Route(GET, "/queues/{queue_id}/schemas/{schema_id}", get_schema, Needs("schemas", "read")),
 )

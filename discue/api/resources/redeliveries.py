@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from discue.api.idempotency import created
 from discue.api.pagination import MISSED_PAGES, PAGES, paged
 from discue.api.resources.messages import MESSAGE_ALIAS, MESSAGE_NAME
-from discue.api.route import Call, Needs, Route
+from discue.api.route import DELETE, GET, POST, Call, Needs, Route
 from discue.api.structs import (
     COUNT,
     EXAMPLE_IDS,
@@ -26,7 +26,6 @@ from discue.api.structs import (
     doc,
     id_doc,
     instant_doc,
-    invalid,
     link_to,
     number_given,
     or_unset,
@@ -36,7 +35,7 @@ from discue.api.structs import (
 )
 from discue.control import redeliveries
 from discue.control.redeliveries import RedeliveryParams, RedeliveryResult
-from discue.domain.errors import BadRequest, Fault
+from discue.domain.errors import BadRequest, Fault, invalid
 from discue.domain.model import MISSED_REASONS, Redelivery
 from discue.store.listener_messages import MissedMessage
 
@@ -45,7 +44,7 @@ MESSAGES_AT_MOST = 1_000
 TIMES: Final = range(1_000_000_000_000_000)
 RATES: Final = range(1, 10_001)
 TIME: Final = within(TIMES)
-PACE: Final = doc("Maximum number of messages per second.", 100, **within(RATES))
+MESSAGE_RATE: Final = doc("Maximum number of messages per second.", 100, **within(RATES))
 DRY_RUN: Final = doc("Whether to return only what would be selected.", False)
 SELECTED: Final = doc("Number selected. Single deliveries outside of ranges are counted up to 100,000.", 17, **COUNT)
 PROGRESS: Final = doc("The progress.", "running", enum=["waiting", "running", "done"])
@@ -76,13 +75,11 @@ class MissedMessageView(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class MissedMessagesResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of missed messages."""
-
     missed: Annotated[list[MissedMessageView], doc("The missed messages, newest first.")]
 
 
 class MissedFilterBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Which missed messages to redeliver."""
+    """Selects missed messages to redeliver."""
 
     reason: Annotated[Text, doc("Only messages missed for this reason.", "too_old", enum=list(MISSED_REASONS))] = UNSET
     created_after: Annotated[
@@ -113,7 +110,7 @@ class RedeliveryBody(ResourceBody, kw_only=True):
         doc("Which missed messages; an empty filter selects all.", {"reason": "too_old"}),
     ] = UNSET
     all: Annotated[Flag, doc("Selects all missed messages.", True)] = UNSET
-    pace: Annotated[Integer, PACE] = UNSET
+    pace: Annotated[Integer, MESSAGE_RATE] = UNSET
     dry_run: Annotated[Flag, DRY_RUN] = UNSET
 
 
@@ -136,11 +133,11 @@ class RedeliveryView(View, kw_only=True, frozen=True):
     state: Annotated[str, PROGRESS]
     counts: Annotated[RedeliveryCountsView, doc("Numbers of deliveries.")]
     ended_at: Annotated[int, ENDED_AT]
-    pace: Annotated[int | UnsetType, PACE] = UNSET
+    pace: Annotated[int | UnsetType, MESSAGE_RATE] = UNSET
 
 
 class DryRunView(msgspec.Struct, frozen=True):
-    """What would be selected."""
+    """The messages that a dry run selects."""
 
     selected: Annotated[int, SELECTED]
     first_message: Annotated[
@@ -152,25 +149,20 @@ class DryRunView(msgspec.Struct, frozen=True):
 
 
 class RedeliveryResponse(ApiResponse, kw_only=True, frozen=True):
-    """One redelivery."""
-
     redelivery: Annotated[RedeliveryView, doc("The redelivery.")]
 
 
 class NewRedeliveryResponse(ApiResponse, kw_only=True, frozen=True, omit_defaults=True):
-    """The redelivery that was started, or the result of a dry run."""
-
     redelivery: Annotated[RedeliveryView | UnsetType, doc("The redelivery.")] = UNSET
-    dry_run: Annotated[DryRunView | UnsetType, doc("What would be selected, in a dry run.")] = UNSET
+    dry_run: Annotated[DryRunView | UnsetType, doc("The messages that are selected, in a dry run.")] = UNSET
 
 
 class RedeliveriesResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of redeliveries."""
-
     redeliveries: Annotated[list[RedeliveryView], doc("The redeliveries, newest first.")]
 
 
 async def list_missed(call: Call) -> MissedMessagesResponse:
+    """List the messages that a listener missed."""
     items, links = await paged(
         call,
         lambda selection: redeliveries.page_of_missed(call.control, call.principal, call.listener_path, selection),
@@ -196,6 +188,10 @@ def _missed_view(item: MissedMessage) -> MissedMessageView:
 
 
 async def create(call: Call) -> NewRedeliveryResponse:
+    """Redeliver missed messages.
+
+    Selected deliveries are due again, with all their attempts. With `dry_run`, nothing changes.
+    """
     params = _params(call.body)
     return await created(
         call,
@@ -205,11 +201,13 @@ async def create(call: Call) -> NewRedeliveryResponse:
 
 
 async def get(call: Call) -> RedeliveryResponse:
+    """Get a redelivery."""
     found = await redeliveries.get(call.control, call.principal, call.listener_path, call.ids[2])
     return call.with_etag(found, RedeliveryResponse(redelivery=_view(call, found), links=link_to(call.url)))
 
 
 async def list_all(call: Call) -> RedeliveriesResponse:
+    """List the redeliveries of a listener."""
     items, links = await paged(
         call,
         lambda selection: redeliveries.page(call.control, call.principal, call.listener_path, selection),
@@ -219,6 +217,7 @@ async def list_all(call: Call) -> RedeliveriesResponse:
 
 
 async def cancel(call: Call) -> DeletedResponse:
+    """Cancel a redelivery. Deletes it at once. Deliveries that are due again already stay due."""
     await redeliveries.cancel(call.control, call.principal, call.listener_path, call.ids[2])
     return DeletedResponse(links=link_to(call.url))
 
@@ -275,55 +274,9 @@ def _view(call: Call, redelivery: Redelivery) -> RedeliveryView:
 
 
 ROUTES = (
-    Route(
-        methods=("GET",),
-        path=f"{PATH}/missed",
-        handler=list_missed,
-        response=MissedMessagesResponse,
-        needs=Needs("listeners", "read"),
-        statuses=(404,),
-        query=MISSED_PAGES,
-        summary="List the messages that a listener missed",
-    ),
-    Route(
-        methods=("GET",),
-        path=f"{PATH}/redeliveries",
-        handler=list_all,
-        response=RedeliveriesResponse,
-        needs=_READ,
-        statuses=(404,),
-        query=PAGES,
-        summary="List the redeliveries of a listener",
-    ),
-    Route(
-        methods=("POST",),
-        path=f"{PATH}/redeliveries",
-        handler=create,
-        request=RedeliveryBody,
-        response=NewRedeliveryResponse,
-        needs=_WRITE,
-        statuses=(404, 409, 422),
-        summary="Redeliver missed messages",
-        description="Selected deliveries are due again, with all their attempts. With `dry_run`, nothing changes.",
-        example={"all": True},
-    ),
-    Route(
-        methods=("GET",),
-        path=f"{PATH}/redeliveries/{{redelivery_id}}",
-        handler=get,
-        response=RedeliveryResponse,
-        needs=_READ,
-        statuses=(404,),
-        summary="Get a redelivery",
-    ),
-    Route(
-        methods=("DELETE",),
-        path=f"{PATH}/redeliveries/{{redelivery_id}}",
-        handler=cancel,
-        response=DeletedResponse,
-        needs=_WRITE,
-        statuses=(404,),
-        summary="Cancel a redelivery",
-        description="Deletes it at once. Deliveries that are due again already stay due.",
-    ),
+    Route(GET, f"{PATH}/missed", list_missed, Needs("listeners", "read"), query=MISSED_PAGES),
+    Route(GET, f"{PATH}/redeliveries", list_all, _READ, query=PAGES),
+    Route(POST, f"{PATH}/redeliveries", create, _WRITE, RedeliveryBody, example={"all": True}),
+    Route(GET, f"{PATH}/redeliveries/{{redelivery_id}}", get, _READ),
+    Route(DELETE, f"{PATH}/redeliveries/{{redelivery_id}}", cancel, _WRITE),
 )

@@ -9,8 +9,18 @@ from msgspec import UNSET, UnsetType
 from discue.api.delivery_options import FILTER_EXAMPLE, filter_given, filter_sent_doc, filter_view
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.resources.redeliveries import DRY_RUN, ENDED_AT, PACE, PATH, PROGRESS, RATES, TIME, TIMES, DryRunView
-from discue.api.route import Call, Needs, Route
+from discue.api.resources.redeliveries import (
+    DRY_RUN,
+    ENDED_AT,
+    MESSAGE_RATE,
+    PATH,
+    PROGRESS,
+    RATES,
+    TIME,
+    TIMES,
+    DryRunView,
+)
+from discue.api.route import DELETE, GET, POST, Call, Needs, Route
 from discue.api.structs import (
     COUNT,
     EXAMPLE_IDS,
@@ -27,7 +37,6 @@ from discue.api.structs import (
     View,
     doc,
     id_doc,
-    invalid,
     link_to,
     number_given,
     or_unset,
@@ -36,7 +45,7 @@ from discue.api.structs import (
 )
 from discue.control import replays
 from discue.control.replays import ReplayParams, ReplayResult
-from discue.domain.errors import BadRequest, Fault
+from discue.domain.errors import BadRequest, Fault, invalid
 from discue.domain.model import Replay
 
 _READ = Needs("listeners", "read")
@@ -70,7 +79,7 @@ class ReplayBody(ResourceBody, kw_only=True):
         ),
     ] = UNSET
     until_message: Annotated[Text, doc("End with this message, by its id.", EXAMPLE_IDS["message_id"])] = UNSET
-    pace: Annotated[Integer, PACE] = UNSET
+    pace: Annotated[Integer, MESSAGE_RATE] = UNSET
     filter: Annotated[AsSent, filter_sent_doc("Which messages: a filter like a listener's. null: all.")] = NOT_SENT
     dry_run: Annotated[Flag, DRY_RUN] = UNSET
 
@@ -99,13 +108,11 @@ class ReplayView(View, kw_only=True, frozen=True):
     state: Annotated[str, PROGRESS]
     counts: Annotated[ReplayCountsView, doc("Numbers of messages.")]
     ended_at: Annotated[int, ENDED_AT]
-    pace: Annotated[int | UnsetType, PACE] = UNSET
+    pace: Annotated[int | UnsetType, MESSAGE_RATE] = UNSET
     filter: Annotated[msgspec.Raw | UnsetType, doc("Which messages.", FILTER_EXAMPLE, type="object")] = UNSET
 
 
 class ReplayResponse(ApiResponse, kw_only=True, frozen=True):
-    """One replay."""
-
     replay: Annotated[ReplayView, doc("The replay.")]
 
 
@@ -113,16 +120,18 @@ class NewReplayResponse(ApiResponse, kw_only=True, frozen=True, omit_defaults=Tr
     """The replay that was started, or the result of a dry run."""
 
     replay: Annotated[ReplayView | UnsetType, doc("The replay.")] = UNSET
-    dry_run: Annotated[DryRunView | UnsetType, doc("What would be selected, in a dry run.")] = UNSET
+    dry_run: Annotated[DryRunView | UnsetType, doc("The messages that are selected, in a dry run.")] = UNSET
 
 
 class ReplaysResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of replays."""
-
     replays: Annotated[list[ReplayView], doc("The replays, newest first.")]
 
 
 async def create(call: Call) -> NewReplayResponse:
+    """Replay a part of the queue.
+
+    Sends messages to the listener again, in addition to new ones. With `dry_run`, nothing changes.
+    """
     params = _params(call.body)
     return await created(
         call,
@@ -132,11 +141,13 @@ async def create(call: Call) -> NewReplayResponse:
 
 
 async def get(call: Call) -> ReplayResponse:
+    """Get a replay."""
     found = await replays.get(call.control, call.principal, call.listener_path, call.ids[2])
     return call.with_etag(found, ReplayResponse(replay=_view(call, found), links=link_to(call.url)))
 
 
 async def list_all(call: Call) -> ReplaysResponse:
+    """List the replays of a listener."""
     items, links = await paged(
         call,
         lambda selection: replays.page(call.control, call.principal, call.listener_path, selection),
@@ -146,6 +157,7 @@ async def list_all(call: Call) -> ReplaysResponse:
 
 
 async def cancel(call: Call) -> DeletedResponse:
+    """Cancel a replay. Deletes it at once. Nothing more is sent for it."""
     await replays.cancel(call.control, call.principal, call.listener_path, call.ids[2])
     return DeletedResponse(links=link_to(call.url))
 
@@ -205,45 +217,8 @@ def _view(call: Call, replay: Replay) -> ReplayView:
 
 
 ROUTES = (
-    Route(
-        methods=("GET",),
-        path=f"{PATH}/replays",
-        handler=list_all,
-        response=ReplaysResponse,
-        needs=_READ,
-        statuses=(404,),
-        query=PAGES,
-        summary="List the replays of a listener",
-    ),
-    Route(
-        methods=("POST",),
-        path=f"{PATH}/replays",
-        handler=create,
-        request=ReplayBody,
-        response=NewReplayResponse,
-        needs=_WRITE,
-        statuses=(404, 409, 422),
-        summary="Replay a part of the queue",
-        description="Sends messages to the listener again, in addition to new ones. With `dry_run`, nothing changes.",
-        example={"from_at": 1_795_536_280_000},
-    ),
-    Route(
-        methods=("GET",),
-        path=f"{PATH}/replays/{{replay_id}}",
-        handler=get,
-        response=ReplayResponse,
-        needs=_READ,
-        statuses=(404,),
-        summary="Get a replay",
-    ),
-    Route(
-        methods=("DELETE",),
-        path=f"{PATH}/replays/{{replay_id}}",
-        handler=cancel,
-        response=DeletedResponse,
-        needs=_WRITE,
-        statuses=(404,),
-        summary="Cancel a replay",
-        description="Deletes it at once. Nothing more is sent for it.",
-    ),
+    Route(GET, f"{PATH}/replays", list_all, _READ, query=PAGES),
+    Route(POST, f"{PATH}/replays", create, _WRITE, ReplayBody, example={"from_at": 1_795_536_280_000}),
+    Route(GET, f"{PATH}/replays/{{replay_id}}", get, _READ),
+    Route(DELETE, f"{PATH}/replays/{{replay_id}}", cancel, _WRITE),
 )

@@ -20,7 +20,7 @@ from discue.api.delivery_options import (
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
 from discue.api.resources.messages import LONGEST_ESCAPE
-from discue.api.route import CREATE, SMALL_BODY, Call, Needs, Route, Services
+from discue.api.route import CREATE, DELETE, GET, PUT, SMALL_BODY, Call, Needs, Route, Services
 from discue.api.structs import (
     INSTANT,
     NOT_SENT,
@@ -35,6 +35,7 @@ from discue.api.structs import (
     NamedBody,
     Text,
     View,
+    base_fields,
     doc,
     id_doc,
     instant_doc,
@@ -76,13 +77,10 @@ _CRON: Final = doc(
     pattern="^[ \\t0-9A-Za-z*,/#@-]+$",
 )
 _TIME_ZONE: Final = doc(
-    "IANA name of the time zone of `cron`. Default: UTC.",
-    "Europe/Zurich",
-    pattern="^[A-Za-z0-9_+/-]+$",
-    maxLength=64,
+    "IANA name of the time zone of `cron`. Default: UTC.", "Europe/Zurich", pattern="^[A-Za-z0-9_+/-]+$", maxLength=64
 )
 _MISSED_RUNS: Final = doc(
-    "What happens to runs that no worker was there for: `skip` (the default) drops them, `catch_up` publishes the "
+    "Handling of runs that no worker was there for: `skip` (the default) drops them, `catch_up` publishes the "
     "newest `catch_up_limit` of them.",
     "skip",
     enum=list(MISSED_RUNS),
@@ -126,8 +124,7 @@ class ScheduleBody(NamedBody, kw_only=True):
         ),
     ] = NOT_SENT
     status: Annotated[
-        Text,
-        doc("Whether it runs. Runs that it is disabled for are not caught up on.", "enabled", **_ENABLED),
+        Text, doc("Whether it runs. Runs that it is disabled for are not caught up on.", "enabled", **_ENABLED)
     ] = UNSET
     missed_runs: Annotated[Text, _MISSED_RUNS] = UNSET
     catch_up_limit: Annotated[Integer, _CATCH_UP_LIMIT] = UNSET
@@ -150,7 +147,7 @@ class ScheduleBody(NamedBody, kw_only=True):
 
 
 class RunView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """One run of a schedule: either `message_id` or `reason` is set."""
+    """A run of a schedule: either `message_id` or `reason` is set."""
 
     scheduled_at: Annotated[int, instant_doc("When it was scheduled", 1_795_536_240_000)]
     ran_at: Annotated[int, instant_doc("When it ran", 1_795_536_240_004)]
@@ -189,18 +186,15 @@ class ScheduleView(View, kw_only=True, frozen=True):
 
 
 class ScheduleResponse(ApiResponse, kw_only=True, frozen=True):
-    """One schedule."""
-
     schedule: Annotated[ScheduleView, doc("The schedule.")]
 
 
 class SchedulesResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of schedules."""
-
     schedules: Annotated[list[ScheduleView], doc("The schedules, newest first.")]
 
 
 async def create(call: Call) -> ScheduleResponse:
+    """Create a schedule. Publishes a message at each of its runs, once, whatever the number of workers."""
     fields = _fields(call.body, names_given(call.body))
     return await created(
         call,
@@ -210,10 +204,12 @@ async def create(call: Call) -> ScheduleResponse:
 
 
 async def get(call: Call) -> ScheduleResponse:
+    """Get a schedule."""
     return _response(call, await schedules.get(call.control, call.principal, *call.ids), call.url)
 
 
 async def list_all(call: Call) -> SchedulesResponse:
+    """List the schedules of a queue."""
     items, links = await paged(
         call,
         lambda selection: schedules.page(call.control, call.principal, call.ids[0], selection),
@@ -223,6 +219,7 @@ async def list_all(call: Call) -> SchedulesResponse:
 
 
 async def change(call: Call) -> ScheduleResponse:
+    """Change a schedule. A change of its times applies from now on."""
     queue_id, public_id = call.ids
     fields = _fields(call.body, names_changed(call.body, public_id))
     changed = await schedules.change(call.control, call.principal, queue_id, public_id, fields)
@@ -230,6 +227,7 @@ async def change(call: Call) -> ScheduleResponse:
 
 
 async def delete(call: Call) -> DeletedResponse:
+    """Delete a schedule. The messages that it published stay."""
     await schedules.delete(call.control, call.principal, *call.ids)
     return DeletedResponse(links=link_to(call.url))
 
@@ -275,9 +273,7 @@ def _response(call: Call, schedule: Schedule, url: str) -> ScheduleResponse:
 def _view(schedule: Schedule, *, data: str | None = None) -> ScheduleView:
     timing, options = schedule.timing, schedule.options
     return ScheduleView(
-        id=schedule.public_id,
-        alias=schedule.alias,
-        name=schedule.alias,
+        **base_fields(schedule),
         queue_id=schedule.queue_public_id,
         status=schedule.status,
         cron=timing.cron,
@@ -293,8 +289,6 @@ def _view(schedule: Schedule, *, data: str | None = None) -> ScheduleView:
         headers=dict(options.headers) if options.headers else UNSET,
         retry=retry_view(options.retry),
         expires_in=or_unset(schedule.expires_in),
-        created_at=schedule.created_at,
-        updated_at=schedule.updated_at,
     )
 
 
@@ -317,60 +311,27 @@ def _run(run: ScheduleRun) -> RunView:
 
 
 ROUTES = (
+    Route(GET, "/queues/{queue_id}/schedules", list_all, _READ, query=PAGES),
     Route(
-        methods=("GET",),
-        path="/queues/{queue_id}/schedules",
-        handler=list_all,
-        response=SchedulesResponse,
-        needs=_READ,
-        statuses=(404,),
-        query=PAGES,
-        summary="List the schedules of a queue",
-    ),
-    Route(
-        methods=CREATE,
-        path="/queues/{queue_id}/schedules",
-        handler=create,
-        request=ScheduleBody,
-        response=ScheduleResponse,
-        needs=_WRITE,
-        statuses=(404, 409, 422),
+        CREATE,
+        "/queues/{queue_id}/schedules",
+        create,
+        _WRITE,
+        ScheduleBody,
         limit=body_limit,
-        summary="Create a schedule",
-        description="Publishes a message at each of its runs, once, whatever the number of workers.",
         required=("cron", "data"),
         example={"cron": "0 9 * * MON-FRI", "time_zone": "Europe/Zurich", "data": {"report": "daily"}},
     ),
+    Route(GET, "/queues/{queue_id}/schedules/{schedule_id}", get, _READ),
     Route(
-        methods=("GET",),
-        path="/queues/{queue_id}/schedules/{schedule_id}",
-        handler=get,
-        response=ScheduleResponse,
-        needs=_READ,
-        statuses=(404,),
-        summary="Get a schedule",
-    ),
-    Route(
-        methods=("PUT",),
-        path="/queues/{queue_id}/schedules/{schedule_id}",
-        handler=change,
-        request=ScheduleBody,
-        response=ScheduleResponse,
-        needs=_WRITE,
-        statuses=(404, 422),
+        PUT,
+        "/queues/{queue_id}/schedules/{schedule_id}",
+        change,
+        _WRITE,
+        ScheduleBody,
+        statuses=(422,),
         limit=body_limit,
-        summary="Change a schedule",
-        description="A change of its times applies from now on.",
         example={"status": "disabled"},
     ),
-    Route(
-        methods=("DELETE",),
-        path="/queues/{queue_id}/schedules/{schedule_id}",
-        handler=delete,
-        response=DeletedResponse,
-        needs=_WRITE,
-        statuses=(404,),
-        summary="Delete a schedule",
-        description="The messages that it published stay.",
-    ),
+    Route(DELETE, "/queues/{queue_id}/schedules/{schedule_id}", delete, _WRITE),
 )

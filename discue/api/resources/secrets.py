@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, Call, Needs, Route
+from discue.api.route import CREATE, DELETE, GET, Call, Needs, Route
 from discue.api.structs import (
     NOT_SENT,
     SECRET,
@@ -21,7 +21,6 @@ from discue.api.structs import (
     Text,
     doc,
     instant_doc,
-    invalid,
     link_to,
     number_given,
     own_id_doc,
@@ -31,6 +30,7 @@ from discue.api.structs import (
 from discue.control import listener_secrets
 from discue.control.listener_secrets import LONGEST_OVERLAP_SECONDS, FreshSecret, SecretFields, ShownSecret
 from discue.crypto.signing_secrets import SecretType
+from discue.domain.errors import invalid
 
 _PATH = "/queues/{queue_id}/listeners/{listener_id}/secrets"
 _READ = Needs("listeners", "read")
@@ -75,8 +75,7 @@ class SecretView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
     id: Annotated[str, own_id_doc("secret_id")]
     type: Annotated[
-        str,
-        doc("How it signs: `hmac` (signatures `v1`) or `ed25519` (signatures `v1a`).", "hmac", enum=list(_TYPES)),
+        str, doc("How it signs: `hmac` (signatures `v1`) or `ed25519` (signatures `v1a`).", "hmac", enum=list(_TYPES))
     ]
     fingerprint: Annotated[
         str,
@@ -103,8 +102,6 @@ class SecretView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 class SecretResponse(ApiResponse, kw_only=True, frozen=True):
-    """One signing secret."""
-
     secret: Annotated[SecretView, doc("The signing secret.")]
 
     def without_secrets(self) -> Self:
@@ -112,12 +109,15 @@ class SecretResponse(ApiResponse, kw_only=True, frozen=True):
 
 
 class SecretsResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of signing secrets."""
-
     secrets: Annotated[list[SecretView], doc("The signing secrets, newest first.")]
 
 
 async def create(call: Call) -> SecretResponse:
+    """Create a signing secret.
+
+    Requests are signed with it from now on, and with the older secrets of its type until these expire. Only this
+    response shows the secret; the private key of a key pair is never shown.
+    """
     fields = _fields(call.body)
     return await created(
         call,
@@ -127,6 +127,7 @@ async def create(call: Call) -> SecretResponse:
 
 
 async def list_all(call: Call) -> SecretsResponse:
+    """List a listener's signing secrets. The valid ones, without the secrets themselves."""
     items, links = await paged(
         call,
         lambda selection: listener_secrets.page(call.control, call.principal, call.listener_path, selection),
@@ -136,11 +137,13 @@ async def list_all(call: Call) -> SecretsResponse:
 
 
 async def get(call: Call) -> SecretResponse:
+    """Get a signing secret. Without the secret itself."""
     shown = await listener_secrets.get(call.control, call.principal, call.listener_path, call.ids[2])
     return _response(call, FreshSecret(shown, ""), call.url)
 
 
 async def delete(call: Call) -> DeletedResponse:
+    """Delete a signing secret. Requests are no longer signed with it."""
     await listener_secrets.delete(call.control, call.principal, call.listener_path, call.ids[2])
     return DeletedResponse(links=link_to(call.url))
 
@@ -176,48 +179,10 @@ def _view(secret: ShownSecret, text: str = "") -> SecretView:
 
 
 ROUTES = (
+    Route(GET, _PATH, list_all, _READ, statuses=(404,), query=PAGES),
     Route(
-        methods=("GET",),
-        path=_PATH,
-        handler=list_all,
-        response=SecretsResponse,
-        needs=_READ,
-        statuses=(404,),
-        query=PAGES,
-        summary="List a listener's signing secrets",
-        description="The valid ones, without the secrets themselves.",
+        CREATE, _PATH, create, _WRITE, SecretBody, statuses=(404,), example={"type": "hmac", "expire_previous_in": 3600}
     ),
-    Route(
-        methods=CREATE,
-        path=_PATH,
-        handler=create,
-        request=SecretBody,
-        response=SecretResponse,
-        needs=_WRITE,
-        statuses=(404, 409, 422),
-        summary="Create a signing secret",
-        description="Requests are signed with it from now on, and with the older secrets of its type until these "
-        "expire. Only this response shows the secret; the private key of a key pair is never shown.",
-        example={"type": "hmac", "expire_previous_in": 3600},
-    ),
-    Route(
-        methods=("GET",),
-        path=_PATH + "/{secret_id}",
-        handler=get,
-        response=SecretResponse,
-        needs=_READ,
-        statuses=(404,),
-        summary="Get a signing secret",
-        description="Without the secret itself.",
-    ),
-    Route(
-        methods=("DELETE",),
-        path=_PATH + "/{secret_id}",
-        handler=delete,
-        response=DeletedResponse,
-        needs=_WRITE,
-        statuses=(404, 409),
-        summary="Delete a signing secret",
-        description="Requests are no longer signed with it.",
-    ),
+    Route(GET, _PATH + "/{secret_id}", get, _READ),
+    Route(DELETE, _PATH + "/{secret_id}", delete, _WRITE, statuses=(409,)),
 )

@@ -9,8 +9,8 @@ import msgspec
 from discue import __version__
 from discue.api.openapi.document import document_bytes, document_of
 from discue.api.openapi.page import HTML_TYPE, SECURITY_HEADERS, openapi_page, page, prose, text
-from discue.api.problems import ADVICE, client_errors
-from discue.api.route import Call, RawResponse, Route
+from discue.api.problems import REMEDIES, client_errors
+from discue.api.route import GET, Call, RawResponse, Route
 from discue.api.structs import ApiResponse, LinkTarget, doc, link_to, links_of
 from discue.domain.errors import DiscueError, NotFound, Unavailable, reason_phrase
 
@@ -56,6 +56,7 @@ class OpenApiDocument(msgspec.Struct, frozen=True):
 
 
 async def root(call: Call) -> ServiceResponse:
+    """Get the service."""
     paths = {path: path for path in _COLLECTIONS}
     paths |= {"live": "health/live", "ready": "health/ready", "openapi": "openapi.json", "docs": "docs"}
     targets = [LinkTarget(name, path, f"{call.base}/{path}") for name, path in paths.items()]
@@ -63,11 +64,12 @@ async def root(call: Call) -> ServiceResponse:
 
 
 async def live(call: Call) -> HealthResponse:
+    """Check that the process is alive."""
     return HealthResponse(status="live", links=link_to(call.url))
 
 
 async def ready(call: Call) -> HealthResponse:
-    """Raises Unavailable while the worker starts or drains, and while the database cannot take writes."""
+    """Check that requests are served. 503 while the service starts or drains, or the database is not writable."""
     obstacle = call.services.readiness.obstacle
     if obstacle is not None:
         raise Unavailable(obstacle)
@@ -75,25 +77,13 @@ async def ready(call: Call) -> HealthResponse:
 
 
 async def error(call: Call) -> RawResponse:
-    """Raises NotFound for a status that the API never responds with."""
+    """Read about an error. The `type` of every error leads here."""
     status = int(call.ids[0])
     kinds = [kind for kind in client_errors() if kind.status == status]
     if not kinds:
         raise NotFound(f"No error has the status {status}.")
     call.headers.extend(SECURITY_HEADERS)
     return RawResponse(_error_page(kinds, f"{call.base}/docs"))
-
-
-_ERROR_PAGE = Route(
-    methods=("GET",),
-    path="/docs/errors/{status}",
-    handler=error,
-    response=OpenApiDocument,
-    needs=None,
-    media_type=HTML_TYPE,
-    summary="Read about an error",
-    description="The `type` of every error leads here.",
-)
 
 
 def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
@@ -109,32 +99,18 @@ def documentation_of(described: Iterable[Route]) -> tuple[Route, ...]:
         return openapi_page(document_of((*table, *routes), server), f"{server}/openapi.json")
 
     async def openapi(call: Call) -> RawResponse:
+        """Get this document. OpenAPI 3.1."""
         return RawResponse(document(call.base))
 
     async def docs(call: Call) -> RawResponse:
+        """Read this document as a page."""
         call.headers.extend(SECURITY_HEADERS)
         return RawResponse(whole_page(call.base))
 
     routes = (
-        Route(
-            methods=("GET",),
-            path="/openapi.json",
-            handler=openapi,
-            response=OpenApiDocument,
-            needs=None,
-            summary="Get this document",
-            description="OpenAPI 3.1.",
-        ),
-        Route(
-            methods=("GET",),
-            path="/docs",
-            handler=docs,
-            response=OpenApiDocument,
-            needs=None,
-            media_type=HTML_TYPE,
-            summary="Read this document as a page",
-        ),
-        _ERROR_PAGE,
+        Route(GET, "/openapi.json", openapi, None, response=OpenApiDocument),
+        Route(GET, "/docs", docs, None, media_type=HTML_TYPE),
+        Route(GET, "/docs/errors/{status}", error, None, media_type=HTML_TYPE),
     )
     return routes
 
@@ -143,7 +119,7 @@ def _error_page(kinds: list[type[DiscueError]], docs_url: str) -> bytes:
     status = kinds[0].status
     title = f"{status} {reason_phrase(status)}"
     parts = "".join(
-        f"<h2>{prose((kind.__doc__ or '').strip())}</h2><p>{prose(ADVICE[kind.__name__])}</p>" for kind in kinds
+        f"<h2>{prose((kind.__doc__ or '').strip())}</h2><p>{prose(REMEDIES[kind.__name__])}</p>" for kind in kinds
     )
     more = (
         "<p>In the response, <code>detail</code> explains the error, and <code>errors</code> lists the wrong values. "
@@ -156,30 +132,7 @@ def _error_page(kinds: list[type[DiscueError]], docs_url: str) -> bytes:
 
 
 ROUTES = (
-    Route(
-        methods=("GET",),
-        path="/",
-        handler=root,
-        response=ServiceResponse,
-        needs=None,
-        summary="Get the service",
-    ),
-    Route(
-        methods=("GET",),
-        path="/health/live",
-        handler=live,
-        response=HealthResponse,
-        needs=None,
-        summary="Check that the process is alive",
-    ),
-    Route(
-        methods=("GET",),
-        path="/health/ready",
-        handler=ready,
-        response=HealthResponse,
-        needs=None,
-        statuses=(503,),
-        summary="Check that requests are served",
-        description="503 while the service starts or drains, and while the database cannot take writes.",
-    ),
+    Route(GET, "/", root, None),
+    Route(GET, "/health/live", live, None),
+    Route(GET, "/health/ready", ready, None, statuses=(503,)),
 )

@@ -17,7 +17,7 @@ from discue.api.resources.messages import (
     messages_of_batch,
     messages_of_events,
 )
-from discue.api.route import BATCH_BYTES, CREATE, SMALL_BODY, Call, Needs, Route, Services
+from discue.api.route import BATCH_BYTES, CREATE, POST, SMALL_BODY, Call, Needs, Route, Services
 from discue.api.structs import (
     EXAMPLE_IDS,
     NOT_SENT,
@@ -53,7 +53,7 @@ class TopicMessageBody(MessageBody, kw_only=True):
     subject: Annotated[
         Text,
         doc(
-            "What the message is about: words separated by dots.",
+            "The subject of the message: words separated by dots.",
             "orders.eu.paid",
             minLength=1,
             maxLength=subjects.MAX_CHARACTERS,
@@ -80,8 +80,7 @@ class TopicMessageView(View, kw_only=True, frozen=True):
 
     id: Annotated[str, id_doc("The id, the same in all queues.", "message_id")]
     queues: Annotated[
-        list[str],
-        doc("The ids of the queues that the message was published to.", [EXAMPLE_IDS["queue_id"]]),
+        list[str], doc("The ids of the queues that the message was published to.", [EXAMPLE_IDS["queue_id"]])
     ]
 
 
@@ -98,6 +97,10 @@ class TopicMessagesResponse(ApiResponse, kw_only=True, frozen=True):
 
 
 async def create(call: Call) -> TopicMessageResponse:
+    """Publish a message to a topic.
+
+    When the response arrives, the message is durable in all queues that the topic's channels select, or in none.
+    """
     body = call.body
     if isinstance(body, EventBody):
         [message] = _messages_of_events(body)
@@ -120,6 +123,7 @@ def _created(call: Call, published: Sequence[RoutedMessage], stored_at: int) -> 
 
 
 async def create_batch(call: Call) -> TopicMessagesResponse:
+    """Publish many messages to a topic. Publishes all of them or none."""
     body = call.body
     batch = _messages_of_events(body) if isinstance(body, EventBody) else _messages_of_batch(call, body)
     topic = await _topic(call.control.cache, call.principal, call.ids)
@@ -204,47 +208,35 @@ def _url(call: Call, queue: str, message: RoutedMessage) -> str:
 def _view(message: RoutedMessage, stored_at: int) -> TopicMessageView:
     alias = message.alias or message.id
     return TopicMessageView(
-        id=message.id,
-        alias=alias,
-        name=alias,
-        queues=list(message.queues),
-        created_at=stored_at,
-        updated_at=stored_at,
+        id=message.id, alias=alias, name=alias, queues=list(message.queues), created_at=stored_at, updated_at=stored_at
     )
 
 
 ROUTES = (
     Route(
-        methods=CREATE,
-        path="/topics/{topic_id}/messages",
-        handler=create,
-        request=TopicMessageBody,
-        response=TopicMessageResponse,
-        needs=_WRITE,
-        statuses=(402, 404, 422),
+        CREATE,
+        "/topics/{topic_id}/messages",
+        create,
+        _WRITE,
+        TopicMessageBody,
+        statuses=(402,),
         limit=message_limit,
         repeat=create_again,
         publishes=True,
         events="one",
-        summary="Publish a message to a topic",
-        description="When the response arrives, the message is durable in all queues that the topic's channels select, "
-        "or in none.",
         example={"subject": "orders.eu.paid", "data": {"order": 17}},
     ),
     Route(
-        methods=("POST",),
-        path="/topics/{topic_id}/messages/batch",
-        handler=create_batch,
-        request=TopicBatchBody,
-        response=TopicMessagesResponse,
-        needs=_WRITE,
-        statuses=(402, 404, 422),
+        POST,
+        "/topics/{topic_id}/messages/batch",
+        create_batch,
+        _WRITE,
+        TopicBatchBody,
+        statuses=(402,),
         limit=batch_limit,
         repeat=create_batch_again,
         publishes=True,
         events="many",
-        summary="Publish many messages to a topic",
-        description="Publishes all of them or none.",
         example={"messages": [{"subject": "orders.eu.paid", "data": "one"}, {"data": {"two": 2}}]},
     ),
 )

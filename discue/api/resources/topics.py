@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from discue.api.delivery_options import filter_given, filter_sent_doc, filter_view
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, Call, Needs, Route
+from discue.api.route import CREATE, DELETE, GET, PUT, Call, Needs, Route
 from discue.api.structs import (
     NOT_SENT,
     ApiResponse,
@@ -21,6 +21,7 @@ from discue.api.structs import (
     ReferenceView,
     Text,
     View,
+    base_fields,
     doc,
     id_doc,
     link_to,
@@ -64,14 +65,10 @@ class TopicView(View, kw_only=True, frozen=True):
 
 
 class TopicResponse(ApiResponse, kw_only=True, frozen=True):
-    """One topic."""
-
     topic: Annotated[TopicView, doc("The topic.")]
 
 
 class TopicsResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of topics."""
-
     topics: Annotated[list[TopicView], doc("The topics, newest first.")]
 
 
@@ -99,18 +96,15 @@ class ChannelView(View, kw_only=True, frozen=True):
 
 
 class ChannelResponse(ApiResponse, kw_only=True, frozen=True):
-    """One channel."""
-
     channel: Annotated[ChannelView, doc("The channel.")]
 
 
 class ChannelsResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of channels."""
-
     channels: Annotated[list[ChannelView], doc("The channels, newest first.")]
 
 
 async def create(call: Call) -> TopicResponse:
+    """Create a topic."""
     fields = TopicFields(*names_given(call.body))
     return await created(
         call,
@@ -120,10 +114,12 @@ async def create(call: Call) -> TopicResponse:
 
 
 async def get(call: Call) -> TopicResponse:
+    """Get a topic."""
     return _response(call, await topics.get(call.control, call.principal, call.ids[0]), call.url)
 
 
 async def list_all(call: Call) -> TopicsResponse:
+    """List topics."""
     items, links = await paged(
         call,
         lambda selection: topics.page(call.control, call.principal, selection),
@@ -133,12 +129,14 @@ async def list_all(call: Call) -> TopicsResponse:
 
 
 async def change(call: Call) -> TopicResponse:
+    """Change a topic."""
     public_id = call.ids[0]
     fields = TopicFields(*names_changed(call.body, public_id))
     return _response(call, await topics.change(call.control, call.principal, public_id, fields), call.url)
 
 
 async def delete(call: Call) -> DeletedResponse:
+    """Delete a topic. Also deletes its channels. Messages that were published to it stay in the queues."""
     await topics.delete(call.control, call.principal, call.ids[0])
     return DeletedResponse(links=link_to(call.url))
 
@@ -154,16 +152,13 @@ def _response(call: Call, details: TopicDetails, url: str) -> TopicResponse:
 def _view(details: TopicDetails) -> TopicView:
     topic = details.topic
     return TopicView(
-        id=topic.public_id,
-        alias=topic.alias,
-        name=topic.alias,
+        **base_fields(topic),
         channels=[ReferenceView(channel.public_id, channel.alias, channel.alias) for channel in details.channels],
-        created_at=topic.created_at,
-        updated_at=topic.updated_at,
     )
 
 
 async def create_channel(call: Call) -> ChannelResponse:
+    """Create a channel. Messages published to the topic from now on are copied to the queue if they pass it."""
     fields = _channel_fields(call.body, names_given(call.body))
     return await created(
         call,
@@ -173,10 +168,12 @@ async def create_channel(call: Call) -> ChannelResponse:
 
 
 async def get_channel(call: Call) -> ChannelResponse:
+    """Get a channel."""
     return _channel_response(call, await channels.get(call.control, call.principal, *call.ids), call.url)
 
 
 async def list_channels(call: Call) -> ChannelsResponse:
+    """List the channels of a topic."""
     items, links = await paged(
         call,
         lambda selection: channels.page_of_topic(call.control, call.principal, call.ids[0], selection),
@@ -186,6 +183,7 @@ async def list_channels(call: Call) -> ChannelsResponse:
 
 
 async def change_channel(call: Call) -> ChannelResponse:
+    """Change a channel. Its queue cannot change."""
     topic_id, public_id = call.ids
     fields = _channel_fields(call.body, names_changed(call.body, public_id))
     changed = await channels.change(call.control, call.principal, topic_id, public_id, fields)
@@ -193,6 +191,7 @@ async def change_channel(call: Call) -> ChannelResponse:
 
 
 async def delete_channel(call: Call) -> DeletedResponse:
+    """Delete a channel."""
     await channels.delete(call.control, call.principal, *call.ids)
     return DeletedResponse(links=link_to(call.url))
 
@@ -208,120 +207,39 @@ def _channel_response(call: Call, channel: model.Channel, url: str) -> ChannelRe
 
 def _channel_view(channel: model.Channel) -> ChannelView:
     return ChannelView(
-        id=channel.public_id,
-        alias=channel.alias,
-        name=channel.alias,
+        **base_fields(channel),
         topic_id=channel.topic_public_id,
         queue_id=channel.queue_public_id,
         pattern=or_unset(channel.pattern),
         filter=filter_view(channel.filter),
-        created_at=channel.created_at,
-        updated_at=channel.updated_at,
     )
 
 
 ROUTES = (
+    Route(GET, "/topics", list_all, _LIST, query=PAGES),
+    Route(CREATE, "/topics", create, _WRITE, TopicBody, example={"alias": "shop"}),
+    Route(GET, "/topics/{topic_id}", get, _READ),
+    Route(PUT, "/topics/{topic_id}", change, _WRITE, TopicBody, statuses=(422,), example={"alias": "shop.eu"}),
+    Route(DELETE, "/topics/{topic_id}", delete, _WRITE),
+    Route(GET, "/topics/{topic_id}/channels", list_channels, _LIST_CHANNELS, query=PAGES),
     Route(
-        methods=("GET",),
-        path="/topics",
-        handler=list_all,
-        response=TopicsResponse,
-        needs=_LIST,
-        query=PAGES,
-        summary="List topics",
-    ),
-    Route(
-        methods=CREATE,
-        path="/topics",
-        handler=create,
-        request=TopicBody,
-        response=TopicResponse,
-        needs=_WRITE,
-        statuses=(422,),
-        summary="Create a topic",
-        example={"alias": "shop"},
-    ),
-    Route(
-        methods=("GET",),
-        path="/topics/{topic_id}",
-        handler=get,
-        response=TopicResponse,
-        needs=_READ,
-        statuses=(404,),
-        summary="Get a topic",
-    ),
-    Route(
-        methods=("PUT",),
-        path="/topics/{topic_id}",
-        handler=change,
-        request=TopicBody,
-        response=TopicResponse,
-        needs=_WRITE,
-        statuses=(404, 422),
-        summary="Change a topic",
-        example={"alias": "shop.eu"},
-    ),
-    Route(
-        methods=("DELETE",),
-        path="/topics/{topic_id}",
-        handler=delete,
-        response=DeletedResponse,
-        needs=_WRITE,
-        statuses=(404,),
-        summary="Delete a topic",
-        description="Also deletes its channels. Messages that were published to it stay in the queues.",
-    ),
-    Route(
-        methods=("GET",),
-        path="/topics/{topic_id}/channels",
-        handler=list_channels,
-        response=ChannelsResponse,
-        needs=_LIST_CHANNELS,
-        statuses=(404,),
-        query=PAGES,
-        summary="List the channels of a topic",
-    ),
-    Route(
-        methods=CREATE,
-        path="/topics/{topic_id}/channels",
-        handler=create_channel,
-        request=ChannelBody,
-        response=ChannelResponse,
-        needs=_WRITE_CHANNEL,
-        statuses=(404, 422),
+        CREATE,
+        "/topics/{topic_id}/channels",
+        create_channel,
+        _WRITE_CHANNEL,
+        ChannelBody,
         required=("queue_id",),
-        summary="Create a channel",
-        description="Messages published to the topic from now on are copied to the queue if they pass the channel.",
         example={"alias": "paid-orders", "queue_id": "0VbuJFSo00H8Lq7zazFOL", "pattern": "orders.*.paid"},
     ),
+    Route(GET, "/topics/{topic_id}/channels/{channel_id}", get_channel, _READ_CHANNEL),
     Route(
-        methods=("GET",),
-        path="/topics/{topic_id}/channels/{channel_id}",
-        handler=get_channel,
-        response=ChannelResponse,
-        needs=_READ_CHANNEL,
-        statuses=(404,),
-        summary="Get a channel",
-    ),
-    Route(
-        methods=("PUT",),
-        path="/topics/{topic_id}/channels/{channel_id}",
-        handler=change_channel,
-        request=ChannelBody,
-        response=ChannelResponse,
-        needs=_WRITE_CHANNEL,
-        statuses=(404, 422),
-        summary="Change a channel",
-        description="Its queue cannot change.",
+        PUT,
+        "/topics/{topic_id}/channels/{channel_id}",
+        change_channel,
+        _WRITE_CHANNEL,
+        ChannelBody,
+        statuses=(422,),
         example={"pattern": "orders.>"},
     ),
-    Route(
-        methods=("DELETE",),
-        path="/topics/{topic_id}/channels/{channel_id}",
-        handler=delete_channel,
-        response=DeletedResponse,
-        needs=_WRITE_CHANNEL,
-        statuses=(404,),
-        summary="Delete a channel",
-    ),
+    Route(DELETE, "/topics/{topic_id}/channels/{channel_id}", delete_channel, _WRITE_CHANNEL),
 )

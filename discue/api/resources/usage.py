@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.admission import rate_limit_key
 from discue.api.pagination import LARGEST_PAGE, Parameter, id_parameter, read_parameters, time_parameter
-from discue.api.route import BATCH_BYTES, BATCH_MESSAGES, Call, Needs, Route
+from discue.api.route import BATCH_BYTES, BATCH_MESSAGES, GET, Call, Needs, Route
 from discue.api.structs import COUNT, EXAMPLE_IDS, PUBLIC_ID, ApiResponse, doc, id_doc, instant_doc, link_to, links_of
 from discue.control import usage
 from discue.control.organizations import HIGHEST_RATE
@@ -25,7 +25,7 @@ _TOPICS: Final = get_args(EventTopic)
 _DEFAULTS: Final = EventSelection()
 _EVENTS: Final = Parameter(
     "events",
-    "What the events are about.",
+    "The kind of events.",
     {"type": "string", "enum": list(_TOPICS), "default": _DEFAULTS.topic},
     "messages",
 )
@@ -52,17 +52,17 @@ class EventClientView(msgspec.Struct, frozen=True):
 
 
 class EventSubjectView(msgspec.Struct, frozen=True):
-    """What an event happened to."""
+    """The subject of an event."""
 
     id: Annotated[str, doc("Its id.", EXAMPLE_IDS["queue_id"])]
     name: Annotated[str, doc("Its alias at that time.", "orders")]
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):
-    """A usage event. What it happened to is in the field of that kind."""
+    """A usage event. Its subject is in the field named after its kind."""
 
     id: Annotated[str, doc("The id of the event.", "0VbuJFW500I0yWwoGXXf7", pattern=PUBLIC_ID)]
-    type: Annotated[str, doc("What happened.", "queue_added", pattern="^[a-z_]+$")]
+    type: Annotated[str, doc("The type of the event.", "queue_added", pattern="^[a-z_]+$")]
     stored_at: Annotated[int, instant_doc("When it happened")]
     client: Annotated[EventClientView, doc("The organization.")]
     api_key_id: Annotated[str | UnsetType, id_doc("The id of the API key that was used, if known.", "api_key_id")] = (
@@ -83,8 +83,6 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventsResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of usage events."""
-
     events: Annotated[list[EventView], doc("The events.")]
 
 
@@ -114,8 +112,6 @@ class EventWindowsView(msgspec.Struct, frozen=True):
 
 
 class StatisticsResponse(ApiResponse, kw_only=True, frozen=True):
-    """Numbers of events."""
-
     aggregated_api_usage_events: Annotated[EventWindowsView, doc("Numbers of events by period.")]
 
 
@@ -130,7 +126,7 @@ class RateLimitStatusView(msgspec.Struct, frozen=True):
 
 
 class QuotaView(msgspec.Struct, frozen=True):
-    """One quota and its use. Without a quota, queues and listeners are counted up to 10,000."""
+    """A quota and its use. Without a quota, queues and listeners are counted up to 10,000."""
 
     limit: Annotated[int | None, doc("The quota; null: none.", 100, **COUNT)]
     used: Annotated[int, doc("How much of it is used.", 3, **COUNT)]
@@ -151,17 +147,10 @@ class LimitsView(msgspec.Struct, frozen=True):
     rate_limit: Annotated[RateLimitStatusView, doc("The rate limit of the API key.")]
     quotas: Annotated[QuotaUsageView, doc("The quotas of the organization. Set by the operator.")]
     retention: Annotated[
-        int,
-        doc("How long messages are kept in queues without a retention of their own, in seconds.", 604_800, **COUNT),
+        int, doc("How long messages are kept in queues without a retention of their own, in seconds.", 604_800, **COUNT)
     ]
     max_message_bytes: Annotated[
-        int,
-        doc(
-            "Maximum size of a message, in bytes.",
-            262_144,
-            minimum=1,
-            maximum=LARGEST_MESSAGE_BYTES,
-        ),
+        int, doc("Maximum size of a message, in bytes.", 262_144, minimum=1, maximum=LARGEST_MESSAGE_BYTES)
     ]
     max_batch_messages: Annotated[int, doc("Maximum number of messages in a batch.", 1_000, **COUNT)]
     max_batch_bytes: Annotated[int, doc("Maximum size of a batch, in bytes.", 8_388_608, **COUNT)]
@@ -169,12 +158,15 @@ class LimitsView(msgspec.Struct, frozen=True):
 
 
 class LimitsResponse(ApiResponse, kw_only=True, frozen=True):
-    """Limits and their use."""
-
     limits: Annotated[LimitsView, doc("The limits.")]
 
 
 async def list_events(call: Call) -> EventsResponse:
+    """List usage events.
+
+    Events of the past 24 hours, newest first. `_links.next` leads to later events. It goes back a few seconds, because
+    events can be stored slightly later than their ids say, so some events may be repeated.
+    """
     given = read_parameters(call.query, call.parameters)
     stored_at, public_id = given["startAfter"], given["startAfterId"]
     after = None if stored_at is None or public_id is None else event_position(stored_at, public_id)
@@ -215,6 +207,7 @@ def _event_view(event: UsageEvent, organization: str, *, is_restricted: bool) ->
 
 
 async def get_statistics(call: Call) -> StatisticsResponse:
+    """Count usage events. Counts have a resolution of five minutes: a period starts at a multiple of five minutes."""
     found = await usage.event_counts(call.control, call.principal)
     windows = EventWindowsView(
         last_24_hours=_counts_view(found.last_24_hours),
@@ -229,6 +222,7 @@ def _counts_view(counts: Mapping[str, int]) -> EventCountsView:
 
 
 async def get_limits(call: Call) -> LimitsResponse:
+    """Get limits and their use. The rate limit of the API key, and the quotas of its organization."""
     settings = call.control.settings
     use = await usage.used_quotas(call.control, call.principal)
     rate = call.services.rates.peek(rate_limit_key(use.organization, call.principal, settings))
@@ -247,34 +241,12 @@ async def get_limits(call: Call) -> LimitsResponse:
 
 ROUTES = (
     Route(
-        methods=("GET",),
-        path="/events",
-        handler=list_events,
-        response=EventsResponse,
-        needs=Needs("events", "read", listing=True),
+        GET,
+        "/events",
+        list_events,
+        Needs("events", "read", listing=True),
         query=(_EVENTS, _LIMIT, _START_AFTER, _START_AFTER_ID),
-        summary="List usage events",
-        description=(
-            "Events of the past 24 hours, newest first. `_links.next` leads to later events. It goes back a few "
-            "seconds, because events can be stored slightly later than their ids say, so some events may be repeated."
-        ),
     ),
-    Route(
-        methods=("GET",),
-        path="/stats/messages",
-        handler=get_statistics,
-        response=StatisticsResponse,
-        needs=_STATS,
-        summary="Count usage events",
-        description=("Counts have a resolution of five minutes: a period starts at a multiple of five minutes."),
-    ),
-    Route(
-        methods=("GET",),
-        path="/limits",
-        handler=get_limits,
-        response=LimitsResponse,
-        needs=Needs("stats", "read"),
-        summary="Get limits and their use",
-        description="The rate limit of the API key, and the quotas of its organization.",
-    ),
+    Route(GET, "/stats/messages", get_statistics, _STATS),
+    Route(GET, "/limits", get_limits, Needs("stats", "read")),
 )

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, Call, Needs, Route
+from discue.api.route import CREATE, DELETE, GET, POST, PUT, Call, Needs, Route
 from discue.api.structs import (
     NOT_SENT,
     ApiResponse,
@@ -43,7 +43,7 @@ _EMAIL: Final = doc("The email address, unique in the organization, ignoring cas
 _ALIAS: Final = doc("The email address.", "ada@example.com", **_EMAIL_LIMITS)
 _DISPLAY_NAME: Final = doc("The name to show.", "Ada", maxLength=128, pattern=r"^[^\u0000-\u001f\u007f]*$")
 _ROLE: Final = doc(
-    "What the user may do in the dashboard.", "developer", enum=["owner", "admin", "developer", "viewer"]
+    "Permissions of the user in the dashboard.", "developer", enum=["owner", "admin", "developer", "viewer"]
 )
 _PASSWORD: Final = doc(
     "The password, in NFC characters. Never shown.", "correct horse battery", minLength=8, maxLength=256
@@ -96,8 +96,6 @@ class InvitationView(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class UserResponse(ApiResponse, kw_only=True, frozen=True):
-    """One user."""
-
     user: Annotated[UserView, doc("The user.")]
     invitation: Annotated[InvitationView | UnsetType, doc("The invitation. Shown only when it is created.")] = UNSET
 
@@ -108,12 +106,11 @@ class UserResponse(ApiResponse, kw_only=True, frozen=True):
 
 
 class UsersResponse(ApiResponse, kw_only=True, frozen=True):
-    """A page of users."""
-
     users: Annotated[list[UserView], doc("The users, newest first.")]
 
 
 async def create(call: Call) -> UserResponse:
+    """Create a user. With a password, or with an invitation, which only this response shows."""
     fields = _fields(call.body)
     return await created(
         call,
@@ -123,10 +120,12 @@ async def create(call: Call) -> UserResponse:
 
 
 async def get(call: Call) -> UserResponse:
+    """Get a user."""
     return _response(call, UserDetails(await users.get(call.control, call.principal, call.ids[0])), call.url)
 
 
 async def list_all(call: Call) -> UsersResponse:
+    """List users."""
     items, links = await paged(
         call,
         lambda selection: users.page(call.control, call.principal, selection),
@@ -136,16 +135,18 @@ async def list_all(call: Call) -> UsersResponse:
 
 
 async def change(call: Call) -> UserResponse:
+    """Change a user. A new password or invitation invalidates the previous invitation."""
     return _response(call, await users.change(call.control, call.principal, call.ids[0], _fields(call.body)), call.url)
 
 
 async def delete(call: Call) -> DeletedResponse:
+    """Delete a user."""
     await users.delete(call.control, call.principal, call.ids[0])
     return DeletedResponse(links=link_to(call.url))
 
 
 async def accept(call: Call) -> UserResponse:
-    """Accept an invitation. An invalid token and an expired one get the same error, so that neither can be probed."""
+    """Accept an invitation. Sets the user's password. A token can be used once."""
     services, body = call.services, call.body
     if services.readiness.phase != "serving":
         raise Unavailable(f"The service is {services.readiness.phase}. Try again soon.")
@@ -193,68 +194,26 @@ def _view(user: model.User) -> UserView:
 
 
 ROUTES = (
+    Route(GET, "/users", list_all, _LIST, query=PAGES),
     Route(
-        methods=("GET",),
-        path="/users",
-        handler=list_all,
-        response=UsersResponse,
-        needs=_LIST,
-        query=PAGES,
-        summary="List users",
-    ),
-    Route(
-        methods=CREATE,
-        path="/users",
-        handler=create,
-        request=UserBody,
-        response=UserResponse,
-        needs=_WRITE,
-        statuses=(422,),
+        CREATE,
+        "/users",
+        create,
+        _WRITE,
+        UserBody,
         required=("email", "role"),
-        summary="Create a user",
-        description="With a password, or with an invitation, which only this response shows.",
         example={"email": "ada@example.com", "display_name": "Ada", "role": "developer"},
     ),
+    Route(GET, "/users/{user_id}", get, _READ),
+    Route(PUT, "/users/{user_id}", change, _WRITE, UserBody, statuses=(409, 422), example={"role": "viewer"}),
+    Route(DELETE, "/users/{user_id}", delete, _WRITE, statuses=(409,)),
     Route(
-        methods=("GET",),
-        path="/users/{user_id}",
-        handler=get,
-        response=UserResponse,
-        needs=_READ,
-        statuses=(404,),
-        summary="Get a user",
-    ),
-    Route(
-        methods=("PUT",),
-        path="/users/{user_id}",
-        handler=change,
-        request=UserBody,
-        response=UserResponse,
-        needs=_WRITE,
-        statuses=(404, 409, 422),
-        summary="Change a user",
-        description="A new password or invitation invalidates the previous invitation.",
-        example={"role": "viewer"},
-    ),
-    Route(
-        methods=("DELETE",),
-        path="/users/{user_id}",
-        handler=delete,
-        response=DeletedResponse,
-        needs=_WRITE,
-        statuses=(404, 409),
-        summary="Delete a user",
-    ),
-    Route(
-        methods=("POST",),
-        path="/invitations",
-        handler=accept,
+        POST,
+        "/invitations",
+        accept,
+        None,
         request=InvitationBody,
-        response=UserResponse,
-        needs=None,
         statuses=(403, 404, 422, 423),
-        summary="Accept an invitation",
-        description="Sets the user's password. A token can be used once.",
         example={"token": "mJ3uV9aYc1RzK7wXq5LdT0nE2bGhP8sF", "password": "correct horse battery"},
     ),
 )
