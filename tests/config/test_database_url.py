@@ -76,7 +76,7 @@ NO_PORT = "a number from 1 to 65535"
         ("postgresql://u:hunter2@h/discue?channel_binding=require", "the parameter channel_binding is not supported"),
     ],
 )
-def test_what_no_database_can_be_found_by_is_refused_without_being_shown(address: str, reason: str) -> None:
+def test_unusable_url_is_refused_without_being_shown(address: str, reason: str) -> None:
     with pytest.raises(InvalidDatabaseUrl, match=reason) as caught:
         check_postgres_url(address)
 
@@ -88,7 +88,7 @@ TEXTS = st.text("abc:/@?#[]%=&,0159 é", max_size=20)
 
 
 @given(st.sampled_from(["postgresql://", "postgres://"]), TEXTS, TEXTS)
-def test_whatever_an_address_is_there_is_a_reason_or_a_way_to_show_it(scheme: str, before: str, after: str) -> None:
+def test_any_url_is_refused_with_a_reason_or_shown_without_password(scheme: str, before: str, after: str) -> None:
     address = f"{scheme}{before}:hunter2{after}"
     shown = without_password(address)
     try:
@@ -108,5 +108,5 @@ def test_a_password_that_is_escaped_is_never_shown(password: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "postgresql", "mysql://db/discue", "sqlite:///discue.db", "Postgresql://db/x"])
-def test_what_is_no_address_of_this_sort_is_told_apart(text: str) -> None:
+def test_other_urls_are_not_postgresql_urls(text: str) -> None:
     assert not is_postgres_url(text)

@@ -96,7 +96,7 @@ def test_settings_cannot_be_changed() -> None:
         ("example.com", False),
     ],
 )
-def test_which_hosts_only_this_machine_reaches(host: str, loopback: bool) -> None:  # noqa: FBT001
+def test_loopback_hosts_are_recognised(host: str, loopback: bool) -> None:  # noqa: FBT001
     assert Settings(host=host).is_loopback is loopback
 
 

@@ -45,7 +45,7 @@ def faults(
     return {fault.pointer: fault.detail for fault in caught.value.faults}
 
 
-def test_nothing_given_means_the_defaults() -> None:
+def test_defaults_apply_without_sources() -> None:
     assert loaded() == Settings()
 
 
@@ -240,7 +240,7 @@ def test_a_database_without_a_file_is_refused(text: str) -> None:
         ("log_level", "INFO"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_what_would(name: str, text: str) -> None:
+def test_invalid_value_is_refused_with_the_expected_form(name: str, text: str) -> None:
     setting = next(setting for setting in SETTINGS if setting.name == name)
     found = faults({name: text})
 
@@ -291,9 +291,7 @@ TEXTS = st.one_of(st.text(max_size=20), st.sampled_from(["true", "1", "3000", "1
 
 
 @given(st.dictionaries(NAMES, TEXTS), st.dictionaries(NAMES.map(lambda name: "DISCUE_" + name.upper()), TEXTS))
-def test_whatever_is_given_there_are_settings_or_a_reason_for_each_place(
-    flags: dict[str, str], environ: dict[str, str]
-) -> None:
+def test_any_sources_give_settings_or_a_reason_for_each_place(flags: dict[str, str], environ: dict[str, str]) -> None:
     places = {setting.flag for setting in SETTINGS} | set(environ)
     try:
         settings = load(flags, environ, no_file)

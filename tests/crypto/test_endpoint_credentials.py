@@ -58,7 +58,7 @@ def pointer_of(error: DiscueError) -> str:
 
 
 @pytest.mark.parametrize("given", [BASIC, OAUTH2, {**OAUTH2, "scope": "a:b c", "audience": "orders"}])
-def test_what_is_secret_is_kept_apart_from_what_is_shown(given: dict[str, Any]) -> None:
+def test_secret_fields_are_stored_apart_from_shown_ones(given: dict[str, Any]) -> None:
     made = parse_credentials(fields(**given), NOW)
     assert made.secret.startswith("s3cr3t")
     assert made.public == Authentication(**{name: value for name, value in given.items() if not value.startswith("s3")})
@@ -100,7 +100,7 @@ def test_all_that_a_type_needs_must_be_there(given: dict[str, str]) -> None:
         ({"type": "certificate", "certificate": "x" * 16_385, "private_key": "y"}, "certificate"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_its_place(given: dict[str, str], pointer: str) -> None:
+def test_invalid_credentials_are_refused_with_their_pointer(given: dict[str, str], pointer: str) -> None:
     with pytest.raises(Unprocessable) as refused:
         parse_credentials(fields(**given), NOW)
     assert pointer_of(refused.value) == f"/authentication/{pointer}"
@@ -129,7 +129,7 @@ def test_a_certificate_that_has_expired_is_refused() -> None:
     assert pointer_of(refused.value) == "/authentication/certificate"
 
 
-def test_what_is_given_back_as_it_was_shown_changes_nothing() -> None:
+def test_credentials_sent_back_as_shown_change_nothing() -> None:
     stored = parse_credentials(fields(**OAUTH2), NOW).public
     shown = {name: value for name, value in OAUTH2.items() if name != "client_secret"}
     assert is_unchanged(stored, fields(**shown))
@@ -143,7 +143,7 @@ texts = st.text(min_size=1, max_size=40)
 
 
 @given(texts, texts, st.sampled_from(["basic", "oauth2"]))
-def test_credentials_are_kept_beside_signing_secrets(name: str, secret: str, kind: Any) -> None:
+def test_credentials_are_stored_with_signing_secrets(name: str, secret: str, kind: Any) -> None:
     credentials = Credentials(Authentication(kind, username=name, client_id=name), secret)
     held = encode_credentials(SECRETS, credentials)
     assert (decode_secrets(held), decode_credentials(held)) == (SECRETS, credentials)
@@ -151,7 +151,7 @@ def test_credentials_are_kept_beside_signing_secrets(name: str, secret: str, kin
     assert (decode_secrets(alone), decode_credentials(alone)) == (SECRETS, None)
 
 
-def test_what_older_versions_kept_has_no_credentials() -> None:
+def test_text_of_older_versions_has_no_credentials() -> None:
     assert decode_credentials(b'["whsec_b","whsec_a"]') is None
     assert decode_credentials(b"[]") is None
     with pytest.raises(ValueError, match=r"^the credentials cannot be decoded$"):
@@ -174,7 +174,7 @@ def test_basic_is_utf_8_in_base64() -> None:
     assert basic_authorization("test", "123\u00a3") == "Basic dGVzdDoxMjPCow=="
 
 
-def test_of_each_type_something_else_goes_into_requests() -> None:
+def test_each_type_presents_its_own_credentials() -> None:
     listener = "l" * 21
     basic = credentials_of(parse_credentials(fields(**BASIC), NOW), listener)
     assert [name for name, _ in basic.headers] == ["authorization"]

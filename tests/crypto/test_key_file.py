@@ -54,7 +54,7 @@ def test_a_line_that_is_no_key_is_named_and_not_shown(tmp_path: Path, line: str)
     assert line not in str(raised.value)
 
 
-def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_unreadable_key_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsInvalid, match="Is a directory"):
         key_file.read_keys(tmp_path)
     (tmp_path / "keys").write_bytes(b"\xff")
@@ -62,7 +62,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
         key_file.read_keys(tmp_path / "keys")
 
 
-def test_where_keys_are(tmp_path: Path) -> None:
+def test_location_of_the_key_file_follows_from_the_settings(tmp_path: Path) -> None:
     named = tmp_path / "named"
     beside = Settings(database="sqlite:////var/lib/discue.db")
     server = Settings(database="postgresql://discue@db/discue")

@@ -28,7 +28,7 @@ def headers_of(signature: str) -> dict[str, str]:
 
 
 @given(seeds, st.binary(max_size=300))
-def test_whoever_has_the_public_key_can_verify(seed: bytes, body: bytes) -> None:
+def test_public_key_verifies_signatures(seed: bytes, body: bytes) -> None:
     private = decode_private_key(new_private_key(lambda _: seed))
     shared, pair = sign((decode_secret(SECRET), private), MESSAGE, NOW // 1_000, body).split(" ")
     public = encode_public_key(private)
@@ -43,7 +43,7 @@ def test_whoever_has_the_public_key_can_verify(seed: bytes, body: bytes) -> None
 
 
 @given(seeds, st.binary(max_size=100), st.sampled_from(["v1a,", "v1a,!", "v1a", "", "v2a,AAAA", "v1a," + "A" * 88]))
-def test_what_is_no_signature_of_it_does_not_verify(seed: bytes, body: bytes, signature: str) -> None:
+def test_foreign_signature_does_not_verify(seed: bytes, body: bytes, signature: str) -> None:
     public = encode_public_key(Ed25519PrivateKey.from_private_bytes(seed))
     with pytest.raises(SignatureInvalid):
         verify(public, headers_of(signature or "x"), body, NOW)
@@ -61,7 +61,7 @@ def test_a_private_key_has_its_own_public_key_behind_it_or_none(seed: bytes, beh
 
 
 @given(st.one_of(st.text(), st.binary(max_size=70).map(lambda raw: "whsk_" + b64encode(raw).decode())))
-def test_what_is_no_private_key_is_refused_without_being_shown(text: str) -> None:
+def test_invalid_private_key_is_refused_without_being_shown(text: str) -> None:
     try:
         decode_private_key(text)
     except ValueError as error:

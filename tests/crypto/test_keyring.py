@@ -19,7 +19,7 @@ PLACE = associated_data(1, 2)
 
 
 @given(keys, keys, nonces, st.binary(), st.binary())
-def test_what_is_sealed_opens_again_whatever_other_keys_there_are(
+def test_sealed_text_opens_with_any_other_keys_present(
     key: bytes, other: bytes, nonce: bytes, content: bytes, place: bytes
 ) -> None:
     sealed = Keyring((key,)).seal(key_id_of(key), content, place, nonce)
@@ -39,7 +39,7 @@ def test_moved_to_another_row_it_does_not_open(organization: int, listener: int,
 
 
 @given(st.data())
-def test_whatever_is_changed_of_it_is_noticed(data: st.DataObject) -> None:
+def test_changed_sealed_text_does_not_open(data: st.DataObject) -> None:
     ring = Keyring((KEY,))
     sealed = bytearray(ring.seal(ring.first, b"secret", PLACE, NONCE))
     at = data.draw(st.integers(1, len(sealed) - 1))
@@ -49,14 +49,14 @@ def test_whatever_is_changed_of_it_is_noticed(data: st.DataObject) -> None:
 
 
 @given(st.integers(1, 60))
-def test_what_was_cut_off_is_noticed(length: int) -> None:
+def test_truncated_sealed_text_does_not_open(length: int) -> None:
     ring = Keyring((KEY,))
     sealed = ring.seal(ring.first, b"secret", PLACE, NONCE)
     with pytest.raises((DecryptionFailed, UnknownKey)):
         ring.open(sealed[: min(length, len(sealed) - 1)], PLACE)
 
 
-def test_what_stands_in_the_clear_is_read_as_it_is() -> None:
+def test_plain_text_is_read_unchanged() -> None:
     stored = json.dumps(["whsec_x"]).encode()
     assert Keyring().open(stored, PLACE) == stored
     assert (key_id_in(stored), Keyring().knows(""), Keyring().seal("", stored, PLACE, NONCE)) == ("", True, stored)

@@ -130,5 +130,5 @@ def test_an_old_or_future_signature_does_not_verify(drift_ms: int) -> None:
         verify(SECRET, headers_of(), BODY, NOW + drift_ms)
 
 
-def test_the_exception_says_what_it_is() -> None:
+def test_error_names_its_cause() -> None:
     assert str(SignatureInvalid()) == "The signature is invalid, or too old."

@@ -1,4 +1,4 @@
-"""What becomes of a listener's secrets when there is another one, or one less."""
+"""A listener's signing secrets when one is added or removed."""
 
 import pytest
 from hypothesis import given

@@ -41,7 +41,7 @@ class Caller:
         return created  # type: ignore[no-any-return]
 
     async def until(self, path: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """What is shown once it is so."""
+        """Repeat a GET until the condition holds, and return the body."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not is_so(shown := await self.get(path)):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(_APART_SECONDS)

@@ -11,9 +11,7 @@ _MESSAGES = 60
 _IN_FLIGHT = 4
 
 
-async def test_a_killed_process_goes_on_with_a_replay_and_repeats_what_was_in_flight(
-    tmp_path: Path, database: str
-) -> None:
+async def test_killed_process_continues_a_replay_and_repeats_requests_in_flight(tmp_path: Path, database: str) -> None:
     product = Product(tmp_path, database=database, lease_seconds=2)
     async with Receiver() as receiver, product, calling(product) as operator:
         queue = (await operator.create("/queues"))["id"]

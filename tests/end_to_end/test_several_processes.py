@@ -23,7 +23,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-async def test_what_one_process_stores_another_one_delivers(tmp_path: Path, database: str) -> None:
+async def test_message_stored_by_one_process_is_delivered_by_another(tmp_path: Path, database: str) -> None:
     async with (
         Receiver() as receiver,
         Product(tmp_path, database=database, role="api") as answering,
@@ -39,7 +39,7 @@ async def test_what_one_process_stores_another_one_delivers(tmp_path: Path, data
     assert bodies(receiver, "listener") == {f"number {number}" for number in range(20)}
 
 
-async def test_what_is_made_through_one_process_works_through_all_at_once(tmp_path: Path, database: str) -> None:
+async def test_resource_created_through_one_process_works_through_all_at_once(tmp_path: Path, database: str) -> None:
     async with (
         Receiver() as receiver,
         Product(tmp_path, database=database) as first,
@@ -57,7 +57,7 @@ async def test_what_is_made_through_one_process_works_through_all_at_once(tmp_pa
         await there.with_key(key["key"]).until_status("/queues", 401)
 
 
-async def test_who_is_locked_out_by_one_process_is_locked_out_by_the_others_soon(tmp_path: Path, database: str) -> None:
+async def test_lockout_by_one_process_holds_in_the_others_soon(tmp_path: Path, database: str) -> None:
     async with (
         Product(tmp_path, database=database) as first,
         Product(tmp_path, database=database) as second,

@@ -13,7 +13,7 @@ from tests.faults.product import Product
 from tests.faults.receiver import Delivered, Receiver
 
 LAST_REQUESTS_SECONDS = 1.0
-"""So long after a listener was deleted there may be deliveries to it."""
+"""How long after its deletion a listener may still get deliveries, in seconds."""
 
 
 async def listener_of(caller: Caller, queue: str, url: str) -> dict[str, Any]:
@@ -91,7 +91,7 @@ async def test_a_key_opens_what_its_scopes_say_until_it_is_deleted(tmp_path: Pat
         assert (await producer.ask("GET", "/queues")).status_code == 401
 
 
-async def test_what_failed_is_tried_again_and_a_restart_keeps_everything(tmp_path: Path, database: str) -> None:
+async def test_failed_delivery_is_retried_and_a_restart_keeps_everything(tmp_path: Path, database: str) -> None:
     statuses = {"1": 500, "2": 200}
 
     async def respond(delivered: Delivered) -> int:

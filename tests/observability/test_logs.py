@@ -178,7 +178,7 @@ def test_no_more_of_a_key_than_its_beginning_survives(before: str, secret: str, 
     assert f"dsk_{secret[:9]}" not in shown
 
 
-def test_what_is_no_secret_stays_as_it_is() -> None:
+def test_text_without_secrets_is_unchanged() -> None:
     assert redact("a risk_factor, whsecret, dsk_") == "a risk_factor, whsecret, dsk_"
 
 
@@ -274,7 +274,7 @@ def test_every_line_of_json_can_be_read_back(event: Any, fields: dict[str, Any])
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_what_is_cut_is_said_to_be(form: LogFormat) -> None:
+def test_truncated_line_says_so(form: LogFormat) -> None:
     line = formatted(form, "x", {"a": "x" * 9_000, "b": 1})
 
     assert "truncated" in line
@@ -298,7 +298,7 @@ def test_fields_cannot_pretend_to_be_the_lines_own(form: LogFormat) -> None:
     assert "time_" in line
 
 
-def test_libraries_are_heard_from_warnings_on_in_the_same_form() -> None:
+def test_library_warnings_share_the_log_format() -> None:
     lines = Lines("json")
     logging.getLogger("some.library").info("quiet")
     logging.getLogger("some.library").warning("%d things\nhappened", 3)
@@ -314,7 +314,7 @@ def test_a_library_that_breaks_its_own_format_string_is_still_heard() -> None:
     assert 'message="%d things"' in LineFormatter("text", StoppedClock()).format(record)
 
 
-def test_configuring_again_replaces_what_was_there() -> None:
+def test_second_configuration_replaces_the_first() -> None:
     first = Lines("text")
     second = Lines("json")
     second.log.info("x")

@@ -1,4 +1,4 @@
-"""The HTTP server's end: what is under way is answered, and nobody who has nothing to say keeps it."""
+"""Shutdown of the HTTP server: requests in flight are answered, and idle connections do not delay it."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from typing import Any
 
 from discue.server.http import Address, HttpServer
 
-# What begins a connection by HTTP/2: the preface, and empty settings.
+# The start of an HTTP/2 connection: the preface and empty settings.
 H2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
 PATIENCE_SECONDS = 20
 
@@ -48,12 +48,12 @@ async def test_a_connection_of_http_2_that_has_nothing_to_do_does_not_delay_the_
     server = HttpServer(Slow(), Address("127.0.0.1", 0), max_connections=10)
     await server.start()
     async with connected(server, H2_GREETING) as reader:
-        # Its settings: from here on it is open. What it says later is never answered.
+        # The server's settings: the connection is open now. Later frames are never answered.
         await reader.readexactly(9)
         assert await ended_within(server, PATIENCE_SECONDS * 2) < PATIENCE_SECONDS
 
 
-async def test_a_request_under_way_is_answered_also_when_it_takes_longer_than_the_end_of_an_idle_server(
+async def test_request_in_flight_is_answered_even_if_slower_than_an_idle_shutdown(
     runner: asyncio.Runner,
 ) -> None:
     del runner

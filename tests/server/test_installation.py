@@ -1,4 +1,4 @@
-"""What the log hears of a store that fails."""
+"""Log lines about a failing store."""
 
 import apsw
 import pytest

@@ -70,7 +70,7 @@ async def test_draining_ends_well_although_the_store_cannot_note_when_keys_were_
 
 
 async def test_the_server_is_there_before_the_lanes_begin(runner: asyncio.Runner, tmp_path: Path) -> None:
-    """So that a listener on this very server gets the messages that waited, and their attempts do not fail."""
+    """A listener on this server then gets the waiting messages without a failed attempt."""
     del runner
     seen: list[str] = []
     settings = Settings(database=f"sqlite:///{tmp_path}/worker.db", port=0)
@@ -120,7 +120,7 @@ async def running(database: str, **changes: Any) -> AsyncIterator[Running]:
 async def test_another_worker_goes_on_at_once_with_what_one_that_ends_delivered(
     runner: asyncio.Runner, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Although clients of it have connections open, and are slow; and what it has under way, it brings to its end."""
+    """Slow clients and open connections do not delay the stop; requests in flight finish."""
     del runner
     # As the drain's: far longer than it takes where nobody waits for the time to be up.
     monkeypatch.setattr("discue.server.worker._STOP_GRACE_SECONDS", 60.0)
@@ -145,7 +145,7 @@ async def test_another_worker_goes_on_at_once_with_what_one_that_ends_delivered(
         idle.write(H2_GREETING)
         answered, slow = await asyncio.open_connection("127.0.0.1", ending.port)
         slow.write(SLOW_REQUEST.format(queue, KEY).encode())
-        # What has arrived is under way; what comes in now is refused.
+        # The request that arrived is in flight; new ones are refused.
         assert (await answered.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
         began_at = time.monotonic()
         leaving = asyncio.ensure_future(stack.aclose())
@@ -184,7 +184,7 @@ async def test_a_worker_that_only_answers_the_api_has_its_slot_and_no_lanes(
         client.close()
 
 
-async def test_one_that_was_declared_dead_joins_afresh_and_delivers_on(runner: asyncio.Runner, database: str) -> None:
+async def test_expired_worker_joins_again_and_delivers(runner: asyncio.Runner, database: str) -> None:
     del runner
     async with Receiver() as receiver, running(database, lease_seconds=1) as one:
         client = Client(one)
@@ -197,7 +197,7 @@ async def test_one_that_was_declared_dead_joins_afresh_and_delivers_on(runner: a
         dead = one.worker.lease.session_id
         await one.installation.store.write(partial(workers.expire_worker, session_id=dead, known_dead=True))
         await joins_again.wait()
-        # Whoever buried it went, too: its cursors are freed all the same, in a while.
+        # The worker that expired it is gone, too: its cursors are released nevertheless, a little later.
         message = await client.publish(queue, "hello again")
         await receiver.until(lambda: receiver.messages("listener")[-1] == message)
         polled = await one.installation.store.engine.poll(())
@@ -217,7 +217,7 @@ async def test_a_worker_leaves_no_row_and_no_cursor_with_its_name(runner: asynci
         assert len(polled.free) == 1
 
 
-async def test_one_that_has_nothing_to_do_asks_the_store_twice_a_second_at_most(
+async def test_idle_worker_reads_the_store_at_most_twice_a_second(
     runner: asyncio.Runner, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del runner
@@ -241,7 +241,7 @@ async def test_one_that_has_nothing_to_do_asks_the_store_twice_a_second_at_most(
         store = idle.installation.store
         for thing, name in ((store.engine, "poll"), (store.engine, "commit"), (store, "read"), (store, "page")):
             monkeypatch.setattr(thing, name, counted(name, getattr(thing, name)))
-        # What is done at a start has been done by then.
+        # The work at startup is done by then.
         await until_polls(2)
         asked.clear()
         began_at = time.monotonic()
@@ -266,7 +266,7 @@ def test_a_second_process_on_a_database_is_told_so(tmp_path: Path) -> None:
         pass
 
 
-def test_what_would_block_while_serving_is_not_taken_for_a_second_process(tmp_path: Path) -> None:
+def test_blocking_error_while_serving_is_no_second_process(tmp_path: Path) -> None:
     left, right = socket.socketpair()
     left.setblocking(False)
     with left, right, pytest.raises(BlockingIOError), alone_on(tmp_path / "discue.db"):
