@@ -153,7 +153,7 @@ async def test_a_deleted_key_is_refused_at_once_and_its_alias_is_free(cast: Cast
     await api_keys.create(control, cast.alice.principal, KeyFields("builds"))
 
 
-async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: ControlContext) -> None:
+async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: ControlContext) -> None:
     answers = await asyncio.gather(
         *(api_keys.create(control, cast.alice.principal, KeyFields("builds")) for _ in range(10)),
         return_exceptions=True,

@@ -40,7 +40,7 @@ async def test_the_second_time_nothing_changes(empty: ControlContext) -> None:
     assert await empty.store.read(lambda tx: organizations.by_alias(tx, "com.example.other")) is None
 
 
-async def test_of_many_that_start_at_once_one_makes_it(empty: ControlContext) -> None:
+async def test_operator_is_created_once_by_concurrent_starts(empty: ControlContext) -> None:
     answers = await asyncio.gather(*(ensure_operator(empty, ALIAS, None) for _ in range(5)))
     assert [key is not None for _, key in answers].count(True) == 1
     assert len({organization.public_id for organization, _ in answers}) == 1
@@ -52,7 +52,7 @@ async def test_a_chosen_key_is_the_one_that_works(empty: ControlContext) -> None
     assert (await empty.cache.authenticate(CHOSEN)).principal.is_operator
 
 
-async def test_what_is_no_key_or_no_alias_is_refused_and_leaves_the_database_empty(empty: ControlContext) -> None:
+async def test_invalid_bootstrap_key_or_alias_is_refused_and_leaves_the_database_empty(empty: ControlContext) -> None:
     with pytest.raises(SettingsInvalid):
         await ensure_operator(empty, ALIAS, "dsk_short")
     with pytest.raises(Unprocessable):

@@ -53,7 +53,7 @@ async def _send(cast: Cast, path: tuple[str, str], noted: Noted, person: Person 
     return await listener_tests.send(cast.control, principal, path, SAMPLE, noted)
 
 
-async def test_it_is_made_as_a_delivery_is(cast: Cast, control: ControlContext) -> None:
+async def test_test_request_is_made_like_a_delivery(cast: Cast, control: ControlContext) -> None:
     path = await _path(cast, headers={"X-Own": "listener"}, timeout_seconds=7)
     await listener_secrets.create(control, cast.alice.principal, path, SecretFields(type="ed25519"))
     noted = Noted()
@@ -71,13 +71,13 @@ async def test_it_is_made_as_a_delivery_is(cast: Cast, control: ControlContext) 
     assert (report.outcome.status, report.withheld, report.started_at) == (204, True, cast.clock.now())
 
 
-async def test_nobody_waits_longer_than_half_a_minute(cast: Cast) -> None:
+async def test_test_request_ends_within_half_a_minute(cast: Cast) -> None:
     noted = Noted()
     await _send(cast, await _path(cast, timeout_seconds=300), noted)
     assert noted.requests[0].timeout_ms == LONGEST_SECONDS * 1_000
 
 
-async def test_it_has_the_listeners_format(cast: Cast) -> None:
+async def test_test_request_has_the_format_of_the_listener(cast: Cast) -> None:
     noted = Noted()
     await _send(cast, await _path(cast, format="cloudevents_structured"), noted)
     [request] = noted.requests
@@ -86,14 +86,14 @@ async def test_it_has_the_listeners_format(cast: Cast) -> None:
     assert request.is_test
 
 
-async def test_of_an_address_that_is_refused_no_more_is_told_than_at_creation(cast: Cast) -> None:
+async def test_refused_address_is_reported_as_at_creation(cast: Cast) -> None:
     with pytest.raises(Unprocessable) as refused:
         await _send(cast, await _path(cast), Noted("refused_address"))
     assert [fault.pointer for fault in refused.value.faults] == ["/notify_url"]
     assert "10.1.2.3" not in str(refused.value)
 
 
-async def test_who_may_not_change_the_listener_tests_nothing(cast: Cast) -> None:
+async def test_key_that_may_not_change_the_listener_may_not_test_it(cast: Cast) -> None:
     path, noted = await _path(cast), Noted()
     with pytest.raises(NotFound):
         await _send(cast, path, noted, cast.charlie)
@@ -104,7 +104,9 @@ async def test_who_may_not_change_the_listener_tests_nothing(cast: Cast) -> None
     assert noted.requests == []
 
 
-async def test_where_that_is_wanted_the_domain_must_be_verified(cast: Cast, control: ControlContext) -> None:
+async def test_test_request_needs_a_verified_domain_if_the_organization_requires_one(
+    cast: Cast, control: ControlContext
+) -> None:
     path, noted, principal = await _path(cast), Noted(), cast.alice.principal
     wanted = OrganizationFields(require_verified_domains=True)
     assert domains.REQUIRE_VERIFIED_DOMAINS == "require_verified_domains"

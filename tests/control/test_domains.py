@@ -101,7 +101,7 @@ async def test_the_hostname_stays_as_it_was_sent(cast: Cast, control: ControlCon
         (DomainFields(hostname="shop.example.com", alias="no"), "/alias"),
     ],
 )
-async def test_what_no_domain_can_be_is_named(
+async def test_invalid_domain_fields_are_named(
     cast: Cast, control: ControlContext, fields: DomainFields, pointer: str
 ) -> None:
     with pytest.raises(Unprocessable) as refused:
@@ -116,7 +116,7 @@ async def test_a_domain_needs_a_hostname(cast: Cast, control: ControlContext) ->
     assert [fault.pointer for fault in refused.value.faults] == ["/hostname"]
 
 
-async def test_its_place_cannot_be_changed_but_may_be_sent_again(cast: Cast, control: ControlContext) -> None:
+async def test_hostname_and_port_cannot_be_changed_but_may_be_repeated(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, DomainFields(hostname="shop.example.com", port=8_443))
     same = DomainFields("shop", hostname="shop.example.com", port=8_443)
@@ -133,7 +133,7 @@ async def test_its_place_cannot_be_changed_but_may_be_sent_again(cast: Cast, con
     assert (await domains.get(control, principal, made.public_id)).alias == "shop"
 
 
-async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: ControlContext) -> None:
+async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: ControlContext) -> None:
     fields = DomainFields("shop", hostname="shop.example.com")
     wishes = [domains.create(control, cast.alice.principal, fields) for _ in range(10)]
     answers = await asyncio.gather(*wishes, return_exceptions=True)
@@ -181,7 +181,7 @@ async def test_a_key_that_reads_does_not_verify(cast: Cast, control: ControlCont
         await domains.verify(control, reader, made.public_id, Answers())
 
 
-async def test_on_demand_the_answer_is_what_was_found(cast: Cast, control: ControlContext) -> None:
+async def test_check_on_demand_returns_its_result(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     failed = await domains.verify(control, principal, made.public_id, Answers("answered 404"))
@@ -204,9 +204,7 @@ async def test_on_demand_nothing_is_looked_at_twice_within_a_moment(cast: Cast, 
     assert len(answers.checked) == 1
 
 
-async def test_of_two_at_once_one_looks_and_the_other_is_told_how_it_stands(
-    cast: Cast, control: ControlContext
-) -> None:
+async def test_second_of_two_concurrent_checks_returns_the_current_state(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     idle = Answers()
@@ -229,9 +227,7 @@ async def test_without_room_nothing_is_tried(cast: Cast, control: ControlContext
     assert await _stored(control, made) == made
 
 
-async def test_what_was_found_of_a_domain_that_has_changed_meanwhile_does_not_count(
-    cast: Cast, control: ControlContext
-) -> None:
+async def test_check_of_a_domain_changed_meanwhile_is_discarded(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     meanwhile = partial(domains.change, control, principal, made.public_id, DomainFields("shop"))
@@ -239,7 +235,7 @@ async def test_what_was_found_of_a_domain_that_has_changed_meanwhile_does_not_co
     assert (found.alias, found.verification.verified) == ("shop", False)
 
 
-async def test_one_that_is_deleted_while_it_is_looked_at_is_gone(cast: Cast, control: ControlContext) -> None:
+async def test_domain_deleted_during_its_check_stays_deleted(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     meanwhile = partial(domains.delete, control, principal, made.public_id)
@@ -272,9 +268,7 @@ async def test_a_change_leaves_a_challenge_alone_that_has_not_expired(cast: Cast
     assert (changed.challenge, changed.verification) == (made.challenge, made.verification)
 
 
-async def test_what_is_due_is_taken_once_and_comes_again_if_nothing_is_heard_of_it(
-    cast: Cast, control: ControlContext
-) -> None:
+async def test_due_domain_is_checked_once_and_again_if_its_check_is_lost(cast: Cast, control: ControlContext) -> None:
     made = [await domains.create(control, person.principal, PLACE) for person in (cast.alice, cast.charlie)]
     assert await domains.take_due(control, 10) == []
     cast.clock.advance(MINUTE)
@@ -313,7 +307,7 @@ async def test_the_deletion_of_a_verified_domain_is_heard_of(cast: Cast, control
     assert await _told(control) == 2
 
 
-async def test_what_happens_to_a_domain_is_an_event_whoever_did_it(cast: Cast, control: ControlContext) -> None:
+async def test_changes_of_a_domain_are_events(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     await domains.change(control, principal, made.public_id, DomainFields("shop"))

@@ -81,7 +81,7 @@ async def test_under_a_key_nothing_of_a_secret_is_stored(cast: Cast, control: Co
     assert (len(secret.id), secret.created_at) == (21, made.listener.created_at)
 
 
-async def test_what_was_moved_to_another_row_does_not_open(cast: Cast, control: ControlContext) -> None:
+async def test_sealed_secret_moved_to_another_row_does_not_open(cast: Cast, control: ControlContext) -> None:
     control = with_keys(control, OLD)
     await encryption.begin(control, OLD_ID)
     one, other = await make(cast, control, 2)
@@ -98,7 +98,7 @@ async def test_without_the_key_nothing_is_made(cast: Cast, control: ControlConte
     assert await control.store.read(encryption_rows.count) == 0
 
 
-async def test_everything_moves_in_steps_and_is_what_it_was(cast: Cast, control: ControlContext) -> None:
+async def test_rotation_moves_secrets_in_steps_and_keeps_them(cast: Cast, control: ControlContext) -> None:
     plain = await make(cast, control, 2)
     old = with_keys(control, OLD)
     await encryption.begin(old, OLD_ID)
@@ -130,7 +130,7 @@ async def test_while_it_moves_those_who_know_both_keys_write_under_the_new_one(
     assert key_id_in((await stored(control, made)).secrets) == NEW_ID
 
 
-async def test_what_is_left_under_another_key_is_found(cast: Cast, control: ControlContext) -> None:
+async def test_secrets_under_another_key_are_found(cast: Cast, control: ControlContext) -> None:
     old = with_keys(control, OLD)
     await encryption.begin(old, OLD_ID)
     made = await make(cast, old, 3)
@@ -139,7 +139,7 @@ async def test_what_is_left_under_another_key_is_found(cast: Cast, control: Cont
     assert (await encryption.find_left(old, NEW_ID, found.after)).rows == 1
 
 
-async def test_who_was_overtaken_by_another_rotation_does_not_end_that(control: ControlContext) -> None:
+async def test_overtaken_rotation_does_not_finish_the_newer_one(control: ControlContext) -> None:
     await encryption.begin(control, OLD_ID)
     await encryption.begin(control, NEW_ID)
     assert not await encryption.finish(control, OLD_ID)

@@ -80,7 +80,7 @@ async def test_a_founded_organization_hears_of_its_key_and_its_founder_of_the_or
     ]
 
 
-async def test_what_commands_do_is_told_without_a_key(cast: Cast, control: ControlContext) -> None:
+async def test_events_of_commands_have_no_api_key(cast: Cast, control: ControlContext) -> None:
     alias, alice = "com.example.alice", cast.alice.principal
     made = (await admin.create_key(control, alias, "spare", {})).key
     await admin.set_key_status(control, alias, made.public_id, "disabled")
@@ -109,7 +109,7 @@ async def test_a_verb_that_is_refused_tells_and_counts_nothing(cast: Cast, contr
     assert (await told(control, alice), await usage.event_counts(control, alice)) == before
 
 
-async def test_nobody_hears_of_another_organization(cast: Cast, control: ControlContext) -> None:
+async def test_events_of_other_organizations_are_hidden(cast: Cast, control: ControlContext) -> None:
     await queues.create(control, cast.alice.principal, QueueFields("orders"))
     assert "orders" not in {name for _, name, _ in await told(control, cast.charlie.principal)}
     assert (await usage.event_counts(control, cast.charlie.principal)).last_24_hours["queue_added"] == 0
@@ -149,9 +149,7 @@ async def test_windows_begin_with_the_period_that_their_start_is_in(cast: Cast, 
     assert counts == [(1, 1, 1), (0, 1, 1), (0, 1, 1), (0, 0, 1), (0, 0, 1), (0, 0, 0)]
 
 
-async def test_who_follows_the_onward_place_hears_of_everything_also_of_what_is_stored_late(
-    cast: Cast, control: ControlContext
-) -> None:
+async def test_reader_of_onward_links_gets_late_events_too(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     start = (await page(control, alice)).onward
     heard: set[str] = set()
@@ -192,5 +190,5 @@ OF_SEVEN = event_id_of(row_id_at(7) + 3)
 
 
 @pytest.mark.parametrize(("stored_at", "place"), [(7, OF_SEVEN), (6, last_id_of(6)), (9, last_id_of(8))])
-def test_where_time_and_id_contradict_each_other_the_time_counts(stored_at: int, place: str) -> None:
+def test_position_follows_the_time_if_the_id_contradicts_it(stored_at: int, place: str) -> None:
     assert event_position(stored_at, OF_SEVEN) == place

@@ -38,7 +38,7 @@ async def aliases(cast: Cast) -> list[str]:
     return [item.queue.alias for item in (await queues.page(cast.control, cast.alice.principal)).items]
 
 
-async def test_a_key_is_kept_with_what_it_was_used_for(cast: Cast) -> None:
+async def test_idempotency_key_is_stored_with_its_request(cast: Cast) -> None:
     made = await queues.create(keeping(cast), cast.alice.principal, QueueFields("orders"))
     assert isinstance(made, QueueDetails)
     assert await kept(cast) == StoredResponse(a_key(cast).fingerprint, made.queue.public_id.encode(), cast.clock.now())
@@ -51,7 +51,7 @@ async def test_a_key_that_is_kept_changes_nothing_more(cast: Cast) -> None:
     assert await aliases(cast) == ["orders"]
 
 
-async def test_what_is_refused_keeps_no_key(cast: Cast) -> None:
+async def test_refused_request_stores_no_idempotency_key(cast: Cast) -> None:
     await queues.create(cast.control, cast.alice.principal, QueueFields("orders"))
     with pytest.raises(Unprocessable):
         await queues.create(keeping(cast), cast.alice.principal, QueueFields("orders"))

@@ -19,13 +19,13 @@ async def test_the_command_line_gives_protected_scopes_too(cast: Cast, control: 
         await admin.create_key(control, ALICE, "rescue", {})
 
 
-async def test_it_lists_the_keys_of_one_organization(cast: Cast, control: ControlContext) -> None:
+async def test_admin_lists_the_keys_of_one_organization(cast: Cast, control: ControlContext) -> None:
     await api_keys.create(control, cast.charlie.principal, api_keys.KeyFields())
     shown = await admin.page_of_keys(control, ALICE)
     assert [key.public_id for key in shown.items] == [cast.alice.principal.key_public_id]
 
 
-async def test_it_disables_and_removes_the_last_key_too(cast: Cast, control: ControlContext) -> None:
+async def test_admin_can_disable_and_remove_the_last_key(cast: Cast, control: ControlContext) -> None:
     own = cast.alice.principal.key_public_id
     await admin.set_key_status(control, ALICE, own, "disabled")
     with pytest.raises(KeyRejected):

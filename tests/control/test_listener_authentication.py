@@ -61,7 +61,7 @@ def pointers(error: DiscueError) -> list[str]:
 
 
 @pytest.mark.parametrize("given", [BASIC, OAUTH2])
-async def test_it_is_sealed_beside_the_signing_secrets(
+async def test_credentials_are_sealed_with_the_signing_secrets(
     cast: Cast, control: ControlContext, given: AuthenticationFields
 ) -> None:
     control = with_keys(control, OLD)
@@ -89,7 +89,7 @@ async def test_rotating_the_key_and_the_signing_secrets_keeps_it(cast: Cast, con
     assert before is not None
 
 
-async def test_null_takes_it_away_and_another_one_takes_its_place(cast: Cast, control: ControlContext) -> None:
+async def test_null_removes_authentication_and_a_value_replaces_it(cast: Cast, control: ControlContext) -> None:
     made = await make(control, cast)
     version = made.listener.config_version
     await change(control, cast, made, authentication=OAUTH2)
@@ -114,7 +114,7 @@ async def test_given_back_without_its_secret_or_not_at_all_it_stays(cast: Cast, 
     "place", ["https://evil.example.com/notify", "http://shop.example.com/notify", "https://shop.example.com:8443/"]
 )
 @pytest.mark.parametrize("given", [UNSET, GIVEN_BACK], ids=["without a word", "as it is shown"])
-async def test_whoever_moves_the_listener_must_know_the_secret(
+async def test_changing_the_url_requires_the_credentials(
     cast: Cast, control: ControlContext, place: str, given: object
 ) -> None:
     made = await make(control, cast)
@@ -127,7 +127,7 @@ async def test_whoever_moves_the_listener_must_know_the_secret(
     await change(control, cast, moved, notify_url=place, authentication=None)
 
 
-async def test_a_header_of_that_name_cannot_stand_beside_it(cast: Cast, control: ControlContext) -> None:
+async def test_authorization_header_is_refused_with_authentication(cast: Cast, control: ControlContext) -> None:
     taken = OptionFields(headers={"AUTHORIZATION": "Bearer x"})
     made = await make(control, cast)
     with pytest.raises(Unprocessable) as refused:

@@ -95,7 +95,7 @@ async def test_a_secret_of_ones_own_is_taken_as_it_is_and_once(cast: Cast, contr
         SecretFields("ed25519", "whsk_?"),
     ],
 )
-async def test_what_is_no_secret_changes_nothing(cast: Cast, control: ControlContext, fields: SecretFields) -> None:
+async def test_invalid_secret_changes_nothing(cast: Cast, control: ControlContext, fields: SecretFields) -> None:
     path = await listener_of(control, cast.alice)
     before = await kept(control, cast.alice, path)
     with pytest.raises(Unprocessable) as raised:
@@ -106,7 +106,7 @@ async def test_what_is_no_secret_changes_nothing(cast: Cast, control: ControlCon
     assert await kept(control, cast.alice, path) == before
 
 
-async def test_a_key_pair_stands_beside_the_shared_secret_and_shows_its_public_half_alone(
+async def test_key_pair_is_added_to_the_shared_secret_and_shows_only_its_public_key(
     cast: Cast, control: ControlContext
 ) -> None:
     path = await listener_of(control, cast.alice)
@@ -185,7 +185,7 @@ async def test_one_of_before_they_had_ids_is_called_by_its_listeners(cast: Cast,
         (Selection(page=9), []),
     ],
 )
-async def test_they_are_listed_in_pages(
+async def test_secrets_are_listed_in_pages(
     cast: Cast, control: ControlContext, selection: Selection, expected: list[int]
 ) -> None:
     path = await listener_of(control, cast.alice)
@@ -208,7 +208,7 @@ async def test_they_are_listed_in_pages(
         assert [each.id for each in page.items] == [ids[number] for number in numbers]
 
 
-async def test_nobody_else_sees_makes_or_ends_them(cast: Cast, control: ControlContext) -> None:
+async def test_secrets_of_other_organizations_are_inaccessible(cast: Cast, control: ControlContext) -> None:
     path = await listener_of(control, cast.alice)
     other = await listener_of(control, cast.alice)
     (secret,) = await kept(control, cast.alice, path)

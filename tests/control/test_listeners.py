@@ -44,7 +44,7 @@ async def test_the_secret_is_told_once_and_the_urls_come_back_as_they_were_sent(
     assert read.listener.secrets == NO_SECRETS
 
 
-async def test_what_is_stored_is_the_secret_that_was_told(cast: Cast, control: ControlContext) -> None:
+async def test_stored_secret_is_the_returned_one(cast: Cast, control: ControlContext) -> None:
     made = await _listener(control, cast.alice, await _queue(control, cast.alice))
     organization, listener = made.listener.organization, made.listener.id
     stored = await control.store.read(lambda tx: listener_rows.by_id(tx, organization, listener))
@@ -115,7 +115,7 @@ async def test_an_operator_may_allow_private_targets(cast: Cast) -> None:
     assert (await listeners.create(open_control, cast.alice.principal, queue, fields)).listener.status == "enabled"
 
 
-async def test_a_change_touches_what_it_names_and_raises_the_version(cast: Cast, control: ControlContext) -> None:
+async def test_change_affects_only_its_fields_and_raises_the_version(cast: Cast, control: ControlContext) -> None:
     queue = await _queue(control, cast.alice)
     made = (await _listener(control, cast.alice, queue)).listener
     cast.clock.advance(5)
@@ -128,7 +128,7 @@ async def test_a_change_touches_what_it_names_and_raises_the_version(cast: Cast,
     assert changed.secret == ""
 
 
-async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: ControlContext) -> None:
+async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: ControlContext) -> None:
     queue = await _queue(control, cast.alice)
     fields = msgspec.structs.replace(URLS, alias="billing")
     answers = await asyncio.gather(

@@ -45,7 +45,7 @@ async def test_a_name_that_is_no_reverse_domain_name_is_refused(
         await organizations.change(control, cast.alice.principal, own, OrganizationFields(alias))
 
 
-async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: ControlContext) -> None:
+async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: ControlContext) -> None:
     answers = await asyncio.gather(
         *(organizations.create(control, cast.olga.principal, OrganizationFields("com.example.new")) for _ in range(10)),
         return_exceptions=True,
@@ -109,7 +109,7 @@ async def test_limits_are_the_operators_to_set(cast: Cast, control: ControlConte
         await organizations.change(control, cast.olga.principal, theirs, OrganizationFields(rate_limit=-1))
 
 
-async def test_nothing_of_a_deleted_organization_is_reachable(cast: Cast, control: ControlContext) -> None:
+async def test_resources_of_a_deleted_organization_are_unreachable(cast: Cast, control: ControlContext) -> None:
     alice, own = cast.alice, cast.alice.principal.organization_public_id
     bob = await cast.bob({"queues": Scope("write")})
     queue = (await queues.create(control, alice.principal, QueueFields())).queue
@@ -130,7 +130,7 @@ async def test_nothing_of_a_deleted_organization_is_reachable(cast: Cast, contro
     await organizations.create(control, cast.olga.principal, OrganizationFields("com.example.alice"))
 
 
-async def test_what_a_deleted_organization_had_is_removed_and_nobody_elses(cast: Cast, control: ControlContext) -> None:
+async def test_purge_removes_only_the_rows_of_the_deleted_organization(cast: Cast, control: ControlContext) -> None:
     kept = (await queues.create(control, cast.charlie.principal, QueueFields())).queue
     await queues.create(control, cast.alice.principal, QueueFields())
     await organizations.delete(control, cast.alice.principal, cast.alice.principal.organization_public_id)

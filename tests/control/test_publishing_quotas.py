@@ -64,7 +64,7 @@ async def test_one_worker_stores_exactly_the_quota_also_when_all_come_at_once(ca
     assert await _many([publisher], queue, 3) == 0
 
 
-async def test_several_workers_pass_it_by_what_they_have_in_flight_at_most(cast: Cast) -> None:
+async def test_workers_exceed_a_quota_by_their_publishes_in_flight_at_most(cast: Cast) -> None:
     queue = await _queue(cast, quota_messages_a_day=30)
     workers = [_publisher(cast) for _ in range(3)]
     cast.control.store.workers = 3
@@ -100,7 +100,7 @@ async def test_a_new_day_of_utc_begins_with_nothing_used(cast: Cast) -> None:
     assert await _many([publisher], queue, 5) == 2
 
 
-async def test_what_was_used_hours_ago_still_counts(cast: Cast) -> None:
+async def test_usage_of_past_hours_counts_toward_the_quota(cast: Cast) -> None:
     cast.clock.advance(DAY_MS - cast.clock.now() % DAY_MS)
     queue, publisher = await _queue(cast, quota_messages_a_day=40), _publisher(cast)
     for _ in range(10):
@@ -127,7 +127,7 @@ async def test_far_from_the_quota_one_look_a_second_is_enough(cast: Cast, monkey
     assert len(looks) == first + 1
 
 
-async def test_one_that_failed_takes_no_room(cast: Cast) -> None:
+async def test_failed_publish_uses_no_quota(cast: Cast) -> None:
     quotas = QuotaGate(cast.control.store, cast.control.clock)
     limits, own = Quotas(messages_a_day=1), cast.alice.principal.organization
     with pytest.raises(RuntimeError):

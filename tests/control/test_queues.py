@@ -31,7 +31,7 @@ async def test_either_synonym_names_it_and_an_empty_name_is_no_name(cast: Cast, 
         await queues.create(control, cast.alice.principal, QueueFields(alias="one-1", name="two-2"))
 
 
-async def test_a_change_touches_what_it_names_and_raises_the_version(cast: Cast, control: ControlContext) -> None:
+async def test_change_affects_only_its_fields_and_raises_the_version(cast: Cast, control: ControlContext) -> None:
     made = await queues.create(control, cast.alice.principal, QueueFields("orders", max_message_bytes=100))
     cast.clock.advance(5)
     fields = QueueFields(retention_seconds=60)
@@ -63,7 +63,7 @@ async def test_a_value_out_of_its_range_is_named(
     assert [fault.pointer for fault in refused.value.faults] == [pointer]
 
 
-async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, control: ControlContext) -> None:
+async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: ControlContext) -> None:
     wishes = [queues.create(control, cast.alice.principal, QueueFields("orders")) for _ in range(20)]
     answers = await asyncio.gather(*wishes, return_exceptions=True)
     refusals = [answer for answer in answers if isinstance(answer, BaseException)]
@@ -74,7 +74,7 @@ async def test_of_many_who_want_one_alias_at_once_one_gets_it(cast: Cast, contro
     }
 
 
-async def test_of_two_who_rename_to_one_alias_one_gets_it(cast: Cast, control: ControlContext) -> None:
+async def test_alias_wanted_by_two_renames_is_given_once(cast: Cast, control: ControlContext) -> None:
     first, second = [await queues.create(control, cast.alice.principal, QueueFields()) for _ in range(2)]
     answers = await asyncio.gather(
         *(

@@ -30,7 +30,7 @@ def _refused(answers: list[Any]) -> int:
     return sum(isinstance(answer, QuotaExceeded) for answer in answers)
 
 
-async def test_of_many_who_create_the_last_queue_at_once_one_does(cast: Cast, control: ControlContext) -> None:
+async def test_last_queue_of_a_quota_is_created_once(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     await _allow(cast, quota_queues=2)
     await queues.create(control, alice, QueueFields())
@@ -53,7 +53,7 @@ async def test_listeners_count_over_all_queues(cast: Cast, control: ControlConte
         await listeners.create(control, alice, made[0], ENDPOINT)
 
 
-async def test_what_was_deleted_makes_room_at_once(cast: Cast, control: ControlContext) -> None:
+async def test_deletion_frees_quota_at_once(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     await _allow(cast, quota_queues=1, quota_listeners=1)
     queue = (await queues.create(control, alice, QueueFields())).queue.public_id
@@ -63,7 +63,7 @@ async def test_what_was_deleted_makes_room_at_once(cast: Cast, control: ControlC
     await listeners.create(control, alice, queue, ENDPOINT)
 
 
-async def test_what_is_used_is_told_with_and_without_quotas(cast: Cast, control: ControlContext) -> None:
+async def test_usage_is_reported_with_and_without_quotas(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     queue = (await queues.create(control, alice, QueueFields())).queue.public_id
     await listeners.create(control, alice, queue, ENDPOINT)
@@ -87,7 +87,9 @@ async def test_the_operator_changes_limits_field_by_field(cast: Cast, control: C
     assert await change() == {"rate_limit": 7}
 
 
-async def test_nobody_else_does_but_what_stands_may_be_sent_back(cast: Cast, control: ControlContext) -> None:
+async def test_only_the_operator_changes_quotas_but_current_values_may_be_repeated(
+    cast: Cast, control: ControlContext
+) -> None:
     alice = cast.alice.principal
     await _allow(cast, quota_queues=5, rate_limit=7)
     same = OrganizationFields(quotas={"queues": 5, "listeners": None}, rate_limit=7)
@@ -114,6 +116,6 @@ async def test_a_value_out_of_its_range_is_named_and_changes_nothing(cast: Cast,
     assert await _settings(cast) == {}
 
 
-async def test_the_command_line_needs_an_organization_that_is_there(cast: Cast, control: ControlContext) -> None:
+async def test_command_requires_an_existing_organization(cast: Cast, control: ControlContext) -> None:
     with pytest.raises(NotFound):
         await organizations.set_limits(control, "com.example.nobody", {"rate_limit": 5})

@@ -51,7 +51,7 @@ async def test_a_schema_is_found_by_its_id_under_its_queue_and_by_nobody_else(
         await queues.get_schema(control, bob.principal, queue.public_id, NUMBERS.id)
 
 
-async def test_the_same_schema_in_two_organizations_is_two_things(cast: Cast, control: ControlContext) -> None:
+async def test_equal_schemas_of_two_organizations_are_separate(cast: Cast, control: ControlContext) -> None:
     ours = await _queue(cast, NUMBERS)
     theirs = (await queues.create(control, cast.charlie.principal, QueueFields(schema=NUMBERS))).queue
     await queues.change(control, cast.charlie.principal, theirs.public_id, QueueFields(schema=STRINGS))
@@ -76,7 +76,7 @@ async def test_a_change_raises_the_version_and_notes_when_another_schema_was_set
     assert (none.schema, none.schema_id, none.schema_set_at) == (None, None, 0)
 
 
-async def test_a_worker_that_has_not_heard_of_a_schema_yet_keeps_to_it_all_the_same(
+async def test_worker_that_does_not_know_a_new_schema_yet_still_enforces_it(
     cast: Cast, control: ControlContext
 ) -> None:
     queue = await _queue(cast, None)
@@ -91,7 +91,7 @@ async def test_a_worker_that_has_not_heard_of_a_schema_yet_keeps_to_it_all_the_s
     assert await _bodies(cast, queue) == 1
 
 
-async def test_what_is_published_while_the_schema_changes_fits_the_schema_of_its_moment(
+async def test_message_published_during_a_schema_change_fits_the_schema_at_its_commit(
     cast: Cast, control: ControlContext
 ) -> None:
     """Whatever is stored was allowed by the configuration that it was stored under."""

@@ -85,7 +85,7 @@ async def test_a_message_goes_by_each_channel_whose_pattern_and_filter_it_fits(c
     ]
 
 
-async def test_what_no_channel_takes_is_stored_nowhere(cast: Cast) -> None:
+async def test_unrouted_message_is_stored_nowhere(cast: Cast) -> None:
     topic, queue = await a_topic(cast), await a_queue(cast)
     publisher = publisher_of(cast.control)
     nowhere = await published(publisher, topic, a_draft())
@@ -123,7 +123,7 @@ async def test_a_queue_that_is_deleted_takes_its_channels_along_and_no_others(ca
     assert (await published(publisher_of(cast.control), topic, a_draft())).messages[0].queues == (other.public_id,)
 
 
-async def test_a_topic_that_is_deleted_leaves_what_was_published_to_it(cast: Cast) -> None:
+async def test_deleted_topic_leaves_its_messages(cast: Cast) -> None:
     topic, queue = await a_topic(cast), await a_queue(cast)
     channel = await a_channel(cast, topic, queue)
     await published(publisher_of(cast.control), topic, a_draft())
@@ -141,7 +141,7 @@ async def refused(cast: Cast, topic: Topic, into: Sequence[Queue], *drafts: NewM
     return caught.value
 
 
-async def test_what_breaks_the_schema_of_one_queue_goes_into_none(cast: Cast) -> None:
+async def test_message_that_breaks_the_schema_of_one_queue_goes_into_none(cast: Cast) -> None:
     topic, plain = await a_topic(cast), await a_queue(cast)
     schema = parse_schema(b'{"n": {"type": "number", "min": 5}}', "rules")
     strict = await a_queue(cast, schema=schema)
@@ -156,7 +156,7 @@ async def test_what_breaks_the_schema_of_one_queue_goes_into_none(cast: Cast) ->
     assert (await published(publisher_of(cast.control), topic, a_draft())).messages[0].queues == (plain.public_id,)
 
 
-async def test_what_is_too_large_for_one_queue_goes_into_none(cast: Cast) -> None:
+async def test_message_too_large_for_one_queue_goes_into_none(cast: Cast) -> None:
     topic, large, small = (
         await a_topic(cast),
         await a_queue(cast),
@@ -198,7 +198,7 @@ async def test_many_publishes_at_once_arrive_in_all_queues_in_one_order(cast: Ca
     assert sorted(one) == sorted(answer.messages[0].id for answer in answers)
 
 
-async def test_in_an_ordered_queue_a_message_without_a_key_has_its_place_and_in_another_one_none(cast: Cast) -> None:
+async def test_missing_key_has_a_hash_only_in_ordered_queues(cast: Cast) -> None:
     topic, ordered, plain = await a_topic(cast), await a_queue(cast, ordered=True), await a_queue(cast)
     for queue in (ordered, plain):
         await a_channel(cast, topic, queue)
@@ -224,7 +224,7 @@ async def test_a_channel_leads_into_a_queue_of_its_own_organization_alone(cast: 
         await cast.control.cache.topic(cast.charlie.principal.organization, topic.public_id)
 
 
-async def test_a_key_that_is_confined_makes_channels_between_what_it_reaches(cast: Cast) -> None:
+async def test_confined_key_creates_channels_between_its_targets(cast: Cast) -> None:
     topic, one, other = await a_topic(cast), await a_queue(cast), await a_queue(cast)
     bob = await cast.bob({"channels": Scope("write", (topic.public_id, one.public_id))})
     create = partial(channels.create, cast.control, bob.principal, topic.public_id)

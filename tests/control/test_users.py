@@ -56,7 +56,7 @@ async def test_an_invitation_is_accepted_once(cast: Cast) -> None:
     assert await users.accept(cast.control, "another", PASSWORD) is None
 
 
-async def test_of_two_who_accept_at_the_same_time_one_does(cast: Cast) -> None:
+async def test_invitation_is_accepted_once_by_two_concurrent_requests(cast: Cast) -> None:
     token = _token(await _user(cast))
     both = await asyncio.gather(*[users.accept(cast.control, token, f"{PASSWORD}{each}") for each in "ab"])
     assert sorted(found is None for found in both) == [False, True]
@@ -77,7 +77,7 @@ async def test_a_new_invitation_or_a_password_makes_the_old_one_void(cast: Cast)
     assert (await _change(cast, made.user, display_name="Ada")).invitation is None
 
 
-async def test_who_is_active_stays_so_when_invited_again(cast: Cast) -> None:
+async def test_active_user_stays_active_when_invited_again(cast: Cast) -> None:
     made = await _user(cast, password=PASSWORD)
     again = await _change(cast, made.user, invite=True)
     assert again.user.state == "active"
@@ -92,7 +92,7 @@ async def test_a_bad_password_is_refused_whatever_the_token(cast: Cast) -> None:
     assert await users.accept(cast.control, _token(made), PASSWORD) is not None
 
 
-async def test_nobody_comes_in_while_the_organization_is_suspended_or_gone(cast: Cast) -> None:
+async def test_invitation_of_a_suspended_or_deleted_organization_is_refused(cast: Cast) -> None:
     made = await _user(cast)
     await organizations.set_state(cast.control, "com.example.alice", "suspended")
     with pytest.raises(Locked):
@@ -127,7 +127,7 @@ async def test_the_last_active_owner_stays_one(cast: Cast) -> None:
         await users.delete(cast.control, cast.alice.principal, invited.user.public_id)
 
 
-async def test_two_owners_who_leave_at_the_same_time_do_not_both(cast: Cast) -> None:
+async def test_last_owner_survives_two_concurrent_deletions(cast: Cast) -> None:
     pair = [await _owner(cast, email) for email in ("ada@example.com", "bea@example.com")]
     leaving = [users.delete(cast.control, cast.alice.principal, each.public_id) for each in pair]
     outcomes = await asyncio.gather(*leaving, return_exceptions=True)
@@ -151,7 +151,7 @@ async def test_two_owners_who_leave_at_the_same_time_do_not_both(cast: Cast) -> 
         ({"password": PASSWORD, "invite": True}, "/password"),
     ],
 )
-async def test_what_is_out_of_range_is_refused_and_changes_nothing(
+async def test_value_out_of_range_is_refused_and_changes_nothing(
     cast: Cast, fields: dict[str, object], pointer: str
 ) -> None:
     made = await _user(cast)
@@ -196,6 +196,6 @@ async def test_a_key_without_the_scope_does_nothing(cast: Cast, control: Control
             await attempt
 
 
-def test_neither_password_nor_token_is_in_what_is_written_of_them() -> None:
+def test_reprs_contain_neither_password_nor_token() -> None:
     fields = UserFields("ada@example.com", role="viewer", password=PASSWORD)
     assert PASSWORD not in repr(fields)

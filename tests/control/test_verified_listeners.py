@@ -39,7 +39,7 @@ async def _queue(control: ControlContext, cast: Cast) -> str:
         (_urls("https://8.8.8.8/"), "/notify_url"),
     ],
 )
-async def test_where_that_is_wanted_a_listener_lies_on_a_domain_of_the_organization(
+async def test_listener_must_be_on_a_domain_of_the_organization_if_required(
     cast: Cast, control: ControlContext, fields: ListenerFields, pointer: str
 ) -> None:
     principal, queue = cast.alice.principal, await _queue(control, cast)
@@ -82,7 +82,7 @@ async def test_listeners_that_were_there_before_can_be_changed_as_long_as_they_s
             await listeners.change(control, principal, queue, made.public_id, fields)
 
 
-async def test_whoever_may_change_the_organization_makes_that_choice(cast: Cast, control: ControlContext) -> None:
+async def test_organization_can_require_verified_domains(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     own = principal.organization_public_id
     assert "require_verified_domains" not in (await organizations.get(control, principal, own)).settings

@@ -81,7 +81,7 @@ def test_a_busy_key_costs_few_writes(workers: int) -> None:
 
 
 @given(st.integers(1, 100), st.lists(st.integers(1, 30)))
-def test_what_is_granted_adds_up_to_the_limit(limit: int, wishes: list[int]) -> None:
+def test_grants_add_up_to_the_limit(limit: int, wishes: list[int]) -> None:
     taken = granted = 0
     for wanted in wishes:
         taken += wanted

@@ -49,7 +49,7 @@ def test_new_secrets_have_32_characters_and_differ() -> None:
     assert {len(secret) for secret in secrets} == {32}
 
 
-def test_what_is_shown_of_a_key_is_its_first_12_characters_and_no_secret() -> None:
+def test_key_shows_12_characters_and_no_secret() -> None:
     public_id = "0UoCbelc05i7mdnOnUktk"
     shown = api_key.visible_prefix(public_id)
     assert api_key.compose(public_id, "s" * 32).startswith(shown)

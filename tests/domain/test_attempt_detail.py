@@ -39,7 +39,7 @@ TRACES = st.builds(
 
 
 @given(TRACES, st.integers(0, 2**50))
-def test_what_was_packed_comes_back(trace: Trace, next_attempt_at: int) -> None:
+def test_packed_detail_is_unpacked_unchanged(trace: Trace, next_attempt_at: int) -> None:
     detail = decode_detail(encode_detail(trace, next_attempt_at))
     assert (detail.body, detail.body_bytes, detail.address) == (trace.excerpt, trace.body_bytes, trace.address)
     assert (detail.is_reused, detail.timings, detail.next_attempt_at) == (
@@ -80,7 +80,7 @@ def test_the_values_of_headers_that_others_chose_are_not_kept() -> None:
 
 
 @given(st.from_regex(r"[A-Za-z0-9-]{1,40}", fullmatch=True))
-def test_what_a_listener_has_sent_to_it_is_hidden_by_whatever_name(name: str) -> None:
+def test_headers_of_listener_and_message_are_hidden(name: str) -> None:
     [(kept, value)] = visible_request_headers(f"POST / HTTP/1.1\r\nX-{name}: s3cr3t\r\n\r\n".encode())
     assert (kept, value) == (f"X-{name}", HIDDEN)
 
@@ -97,12 +97,12 @@ def test_an_answers_other_headers_are_shown(name: bytes) -> None:
     assert visible_response_headers([(name, b"value")]) == ((name.decode(), "value"),)
 
 
-def test_neither_a_trace_nor_what_is_kept_of_it_shows_its_content_in_a_log() -> None:
+def test_repr_of_traces_and_details_hides_their_content() -> None:
     trace = Trace(HEAD, ((b"x", b"s3cr3t"),), b"s3cr3t", 6, "203.0.113.7:443", False, Timings(1, 2, 3, 4, 10))
     assert "203.0.113.7" in repr(trace)
     assert "s3cr3t" not in repr(trace) + repr(decode_detail(encode_detail(trace, 0)))
 
 
-def test_what_a_later_program_stored_is_not_taken_for_something_else() -> None:
+def test_detail_of_a_later_program_is_not_misread() -> None:
     with pytest.raises(ValueError, match="unknown format"):
         decode_detail(b"\x02...")

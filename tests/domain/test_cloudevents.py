@@ -29,7 +29,7 @@ def read(event: Event) -> BaseCloudEvent:
     return from_http_event(HTTPMessage({"content-type": event.media_type, **dict(event.headers)}, event.body))
 
 
-def test_there_are_two_modes_beside_plain() -> None:
+def test_cloudevents_have_two_modes_in_addition_to_plain() -> None:
     assert get_args(DeliveryFormat) == ("plain", *MODES)
 
 
@@ -87,7 +87,7 @@ def test_text_is_text(mode: DeliveryFormat) -> None:
         assert (document["data"], document["datacontenttype"]) == ('say "é"\n', "text/plain; charset=utf-8")
 
 
-def test_what_is_percent_encoded_in_a_header_is_not_in_a_document() -> None:
+def test_values_are_percent_encoded_in_headers_only() -> None:
     document = json.loads(made("cloudevents_structured", headers=(("ce-subject", "caf%C3%A9 %22x%22"),)).body)
     assert document["subject"] == 'café "x"'
 
@@ -103,7 +103,7 @@ def test_what_is_percent_encoded_in_a_header_is_not_in_a_document() -> None:
     ),
     mode=st.sampled_from(MODES),
 )
-def test_whatever_is_published_can_be_sent_and_is_one_event(
+def test_every_published_message_can_be_sent_as_one_event(
     data: Any, names: dict[str, str], mode: DeliveryFormat
 ) -> None:
     unique = {name.lower(): (name, value) for name, value in names.items()}

@@ -30,14 +30,14 @@ def test_being_late_and_saying_so_are_signs_of_congestion(status: int, error: Fa
 
 
 @given(ceiling=st.integers(1, 1_000), ends=st.lists(outcomes, max_size=100))
-def test_there_is_always_room_for_one_and_never_for_more_than_the_limit(ceiling: int, ends: list[Outcome]) -> None:
+def test_limit_stays_between_one_and_its_maximum(ceiling: int, ends: list[Outcome]) -> None:
     congestion = AdaptiveLimit(ceiling)
     for outcome in ends:
         congestion.ended(outcome, congestion.epoch)
         assert 1 <= congestion.allowed <= ceiling
 
 
-def test_all_that_was_under_way_together_halves_it_once() -> None:
+def test_failures_of_requests_in_flight_together_halve_the_limit_once() -> None:
     congestion = AdaptiveLimit(40)
     epoch = congestion.epoch
     for _ in range(40):
@@ -47,7 +47,7 @@ def test_all_that_was_under_way_together_halves_it_once() -> None:
     assert congestion.allowed == 10
 
 
-def test_as_many_successes_as_may_be_under_way_allow_one_more() -> None:
+def test_limit_grows_by_one_after_as_many_successes() -> None:
     congestion = AdaptiveLimit(40)
     congestion.ended(TOO_MANY, congestion.epoch)
     for _ in range(21):

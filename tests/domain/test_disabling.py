@@ -37,20 +37,20 @@ def _disabled_at(instants: list[int], after_seconds: int = FIVE_DAYS) -> int | N
 
 
 @given(waits)
-def test_nobody_is_disabled_before_five_days_have_passed_since_the_first_failure(waits: list[int]) -> None:
+def test_listener_is_not_disabled_within_five_days_of_the_first_failure(waits: list[int]) -> None:
     disabled_at = _disabled_at(_instants(waits))
     assert disabled_at is None or disabled_at - NOON >= 5 * DAY
 
 
 @given(waits)
-def test_nobody_is_disabled_without_failures_between_12_and_24_hours_apart(waits: list[int]) -> None:
+def test_listener_is_disabled_only_after_failures_12_to_24_hours_apart(waits: list[int]) -> None:
     instants = _instants(waits)
     if not any(12 * HOUR <= later - sooner <= 24 * HOUR for sooner in instants for later in instants):
         assert _disabled_at(instants) is None
 
 
 @given(waits)
-def test_whoever_fails_every_few_hours_for_longer_than_five_days_is_disabled(waits: list[int]) -> None:
+def test_listener_that_fails_every_few_hours_for_five_days_is_disabled(waits: list[int]) -> None:
     instants = _instants([wait % (6 * HOUR) for wait in waits])
     while instants[-1] - NOON < 6 * DAY + 6 * HOUR:
         instants.append(instants[-1] + 6 * HOUR)
@@ -59,7 +59,7 @@ def test_whoever_fails_every_few_hours_for_longer_than_five_days_is_disabled(wai
     assert disabled_at - NOON <= 6 * DAY + 6 * HOUR
 
 
-def test_a_burst_of_failures_and_another_one_a_week_later_disable_nobody() -> None:
+def test_two_bursts_of_failures_a_week_apart_disable_no_listener() -> None:
     burst = [NOON + second * 1_000 for second in range(100)]
     assert _disabled_at([*burst, NOON + 7 * DAY, NOON + 14 * DAY]) is None
 
@@ -82,5 +82,5 @@ def test_with_a_limit_of_zero_nobody_is_ever_disabled(waits: list[int]) -> None:
 
 
 @given(st.integers(1, 10 * DAY))
-def test_a_clock_that_is_set_back_begins_anew(back: int) -> None:
+def test_clock_set_back_restarts_the_period(back: int) -> None:
     assert after_failure(FailureStreak(NOON), NOON - back) == FailureStreak(NOON - back)

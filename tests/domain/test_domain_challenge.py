@@ -107,7 +107,7 @@ def test_a_hostname_is_known_by_the_name_that_dns_has_for_it(hostname: str, key:
         "a." * 126 + "ab",
     ],
 )
-def test_what_is_no_dns_name_has_none(hostname: str) -> None:
+def test_invalid_dns_name_has_no_host_key(hostname: str) -> None:
     assert host_key(hostname) is None
 
 
@@ -141,7 +141,7 @@ def test_challenges_are_not_alike_and_hard_to_guess() -> None:
         ("response_too_large", "no response"),
     ],
 )
-def test_of_a_failure_only_its_kind_is_told(failure: FailureKind, error: str) -> None:
+def test_failure_shows_only_its_kind(failure: FailureKind, error: str) -> None:
     assert check_error(failure, 0, b"", CHALLENGE) == error
 
 
@@ -198,7 +198,7 @@ def test_a_verified_domain_outlives_failures_of_less_than_three_days() -> None:
     assert (stored.verified_at, stored.last_error) == (0, "no connection")
 
 
-def test_one_success_in_between_begins_the_three_days_anew() -> None:
+def test_success_restarts_the_three_days() -> None:
     failing = after_check(VERIFIED, CHALLENGE, "no connection", NOON + DAY)
     mended = after_check(failing, CHALLENGE, "", NOON + 3 * DAY)
     again = after_check(mended, CHALLENGE, "no connection", NOON + 5 * DAY)
@@ -207,7 +207,7 @@ def test_one_success_in_between_begins_the_three_days_anew() -> None:
 
 
 @given(st.lists(st.tuples(errors, st.integers(1, 5 * DAY)), max_size=30))
-def test_whatever_comes_the_state_makes_sense(checks: list[tuple[str, int]]) -> None:
+def test_verification_state_is_consistent_after_any_results(checks: list[tuple[str, int]]) -> None:
     stored, now = unverified(CHALLENGE), NOON
     for error, pause in checks:
         now += pause
@@ -233,7 +233,7 @@ def test_the_file_of_a_verified_domain_stays_when_its_challenge_is_renewed() -> 
     assert after_change(CHALLENGE, late, verified=True) == expected
 
 
-def test_on_demand_a_check_waits_for_one_that_is_under_way_unless_that_has_died() -> None:
+def test_check_on_demand_waits_for_a_running_check_until_that_expires() -> None:
     begun_check = before_check(unverified(CHALLENGE), NOON)
     assert may_check_now(unverified(CHALLENGE), NOON)
     assert not may_check_now(begun_check, NOON + CHECK_LOST_MS - 1)
@@ -243,7 +243,7 @@ def test_on_demand_a_check_waits_for_one_that_is_under_way_unless_that_has_died(
     assert may_check_now(ended, NOON + 1_000 + MIN_PAUSE_MS)
 
 
-def test_what_is_being_checked_is_out_of_sight_for_as_long_as_that_may_take() -> None:
+def test_domain_is_not_due_while_its_check_may_run() -> None:
     stored = before_check(unverified(CHALLENGE), NOON + 5 * MINUTE)
     assert stored.due_at == NOON + 5 * MINUTE + CHECK_LOST_MS
     assert CHECK_LOST_MS > 2 * domain_challenge.CHECK_TIMEOUT_SECONDS * 1_000

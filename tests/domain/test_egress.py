@@ -208,7 +208,7 @@ def test_a_literal_means_what_a_resolver_reads(host: str, address: str) -> None:
      "1.2.3.256", "1.16777216", "1..2", ".1", "-1", "+1", "1e3", "1 ", "0b1", "1_0", "٣.0.0.1", "::g",
      "1:2:3:", "fe80::1%", "fe80::1%a b", "127.0.0.1.example.com", "9" * 300, "a" * 300, "::ffff:0127.0.0.1"],
 )  # fmt: skip
-def test_what_is_no_literal_is_a_name(host: str) -> None:
+def test_host_that_is_no_ip_literal_is_a_name(host: str) -> None:
     assert literal_address(host) is None
 
 
@@ -267,7 +267,7 @@ def test_a_literal_is_connected_to_as_the_address_that_it_is(url: str, host: str
      "http://", "http:///x", "http://?x", "http://:80/", "mailto:a@b.c", "javascript:alert(1)", "file:///etc/passwd",
      "httpſ://example.com/", "http://a.example/" + "x" * 237],
 )  # fmt: skip
-def test_what_is_no_absolute_http_url_is_refused(url: str) -> None:
+def test_url_that_is_not_absolute_http_is_refused(url: str) -> None:
     assert refused(url)
 
 

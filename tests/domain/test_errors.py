@@ -13,7 +13,7 @@ TREE = [
 
 
 @pytest.mark.parametrize("kind", TREE)
-def test_every_error_says_what_is_wrong_without_being_told(kind: type[DiscueError]) -> None:
+def test_every_error_has_a_default_detail(kind: type[DiscueError]) -> None:
     error = kind()
 
     assert error.detail == str(error)
@@ -33,7 +33,7 @@ def test_an_errors_own_words_win(kind: type[DiscueError]) -> None:
 
 
 @pytest.mark.parametrize("kind", [errors.Unavailable, errors.StoreUnavailable, errors.Overloaded])
-def test_what_is_unavailable_says_when_to_try_again(kind: type[errors.Unavailable]) -> None:
+def test_unavailable_errors_have_a_retry_time(kind: type[errors.Unavailable]) -> None:
     assert kind().status == 503
     assert kind().retry_after_seconds == 1
     assert kind(retry_after_seconds=7).retry_after_seconds == 7

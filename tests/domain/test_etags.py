@@ -42,7 +42,7 @@ def test_anything_else_is_refused(text: str) -> None:
 
 
 @given(st.text(max_size=30))
-def test_whatever_is_sent_is_read_or_refused(text: str) -> None:
+def test_every_etag_header_is_parsed_or_refused(text: str) -> None:
     try:
         tags = parse_etags(text)
     except ValueError:
@@ -81,7 +81,7 @@ def test_another_value_of_what_can_be_changed_is_another_version(field: str) -> 
     assert version_of(msgspec.structs.replace(KEY, **{field: "other"})) != version_of(KEY)
 
 
-def test_what_changes_by_itself_is_not_in_the_version() -> None:
+def test_last_use_does_not_change_the_version() -> None:
     used = msgspec.structs.replace(KEY, last_used_at=17)
     assert version_of(used) == version_of(KEY)
 

@@ -335,6 +335,6 @@ def test_the_answers_are_those_of_the_conditions_on_their_own(condition: Any, da
 
 
 @given(value=VALUES)
-def test_whatever_is_no_filter_is_refused_with_places_in_it(value: Any) -> None:
+def test_invalid_filter_is_refused_with_pointers(value: Any) -> None:
     for pointer, _ in refusals(value):
         assert pointer == "/filter" or found(value, pointer.removeprefix("/filter")) != ABSENT

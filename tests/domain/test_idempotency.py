@@ -37,7 +37,7 @@ def test_a_text_with_anything_else_is_none(text: str, place: int, other: str) ->
 
 
 @pytest.mark.parametrize("text", ["", "a" * 256, "a\n", "\na", "a b"])
-def test_what_is_empty_too_long_or_has_blanks_is_no_key(text: str) -> None:
+def test_idempotency_key_is_neither_empty_nor_long_nor_blank(text: str) -> None:
     assert not is_idempotency_key(text)
 
 
@@ -50,7 +50,7 @@ def test_fingerprints_are_the_same_exactly_for_the_same_request(
     assert (first.fingerprint == second.fingerprint) == (one == other)
 
 
-def test_what_stands_in_the_path_is_not_taken_for_the_body() -> None:
+def test_fingerprint_separates_path_and_body() -> None:
     one = idempotency_key(1, "a", "POST", "/queues ", b"1")
     other = idempotency_key(1, "a", "POST", "/queues", b" 1")
     assert one.fingerprint != other.fingerprint
@@ -72,7 +72,7 @@ def test_a_hash_fits_two_columns(text: str) -> None:
 
 
 @given(KEYS, st.binary(max_size=200), st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES))
-def test_what_was_sealed_is_unsealed_with_the_same_key_and_request(text: str, content: bytes, nonce: bytes) -> None:
+def test_sealed_response_opens_with_the_same_key_and_request(text: str, content: bytes, nonce: bytes) -> None:
     sealed = a_key(text).seal(content, nonce)
     assert a_key(text).unseal(sealed) == content
     assert len(content) < 4 or content not in sealed[NONCE_BYTES:]
@@ -92,7 +92,7 @@ def test_an_altered_seal_is_not_opened(place: int, change: int) -> None:
         a_key().unseal(bytes(sealed))
 
 
-def test_what_is_too_short_to_be_a_seal_is_not_opened() -> None:
+def test_truncated_seal_is_not_opened() -> None:
     with pytest.raises(ValueError, match="cannot be decrypted"):
         a_key().unseal(b"")
 

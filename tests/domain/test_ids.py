@@ -179,7 +179,7 @@ def test_random_text_is_as_long_as_asked_and_never_repeats_its_source(lengths: l
         ("0" * 20 + "\n", False),
     ],
 )
-def test_what_looks_like_an_id(text: str, verdict: bool) -> None:  # noqa: FBT001
+def test_public_id_has_21_letters_and_digits(text: str, verdict: bool) -> None:  # noqa: FBT001
     assert is_public_id(text) is verdict
 
 

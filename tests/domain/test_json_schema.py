@@ -157,12 +157,12 @@ def test_every_place_of_a_wrong_document_is_named(document: object, pointers: li
         "#x",
     ],
 )
-def test_nothing_is_fetched_what_leads_elsewhere_is_refused(reference: str) -> None:
+def test_remote_reference_is_refused_without_a_request(reference: str) -> None:
     document = {"$id": "https://example.com/root", "items": {"$ref": reference}, "$defs": {"a": {}}}
     assert list(_refused(document)) == ["/json_schema/items/$ref"]
 
 
-def test_a_document_under_the_name_of_another_one_means_itself() -> None:
+def test_schema_with_the_id_of_another_document_refers_to_itself() -> None:
     document = {
         "$id": "https://json-schema.org/draft/2020-12/schema",
         "$ref": "#/$defs/a",
@@ -195,14 +195,14 @@ def test_rules_count_as_often_as_references_lead_to_them() -> None:
     assert detail.startswith("has more than 1000 rules")
 
 
-def test_what_unevaluated_keywords_look_at_again_counts_again() -> None:
+def test_unevaluated_keywords_add_to_the_cost() -> None:
     document: dict[str, Any] = {"properties": {"a": {}}}
     for _ in range(20):
         document = {"if": document, "unevaluatedProperties": True}
     assert "1000 rules" in next(iter(_refused(document).values()))
 
 
-def test_where_several_rules_look_at_one_value_messages_must_be_smaller() -> None:
+def test_several_rules_for_one_value_lower_the_message_limit() -> None:
     plain = compile_schema('{"items": {"properties": {"a": {"type": "string"}}}}', "json_schema")
     assert plain.max_bytes > 2**50
     several = compile_schema(json.dumps({"items": {"allOf": [{"minimum": n} for n in range(256)]}}), "json_schema")

@@ -51,7 +51,7 @@ def _after(*results: bool, before: Liveness | None = None) -> Liveness:
         ("+-+-+-+-", "unstable", "closed"),
     ],
 )
-def test_what_a_row_of_probes_comes_to(results: str, state: str, passes: str) -> None:
+def test_series_of_probes_determines_the_state(results: str, state: str, passes: str) -> None:
     found = _after(*(each == "+" for each in results))
     assert (found.state, breaker_state(found)) == (state, passes)
 
@@ -83,7 +83,7 @@ def test_counts_are_totals_and_instants_those_of_the_last(results: list[bool]) -
 
 
 @given(known)
-def test_nothing_is_held_back_unless_inactive_and_a_failure_opens_nothing(before: Liveness) -> None:
+def test_breaker_is_closed_unless_inactive_and_failures_never_close_it(before: Liveness) -> None:
     assert (breaker_state(before) == "closed") == (before.state != "inactive")
     order = ["open", "half_open", "closed"]
     assert order.index(breaker_state(_after(False, before=before))) <= order.index(breaker_state(before))
@@ -97,7 +97,7 @@ def test_two_successes_always_open_and_three_failures_always_close(before: Liven
 
 
 @given(known)
-def test_of_another_url_nothing_is_known_and_the_counts_stay(before: Liveness) -> None:
+def test_new_liveness_url_resets_the_state_and_keeps_the_counts(before: Liveness) -> None:
     found = with_new_url(before)
     assert msgspec.structs.replace(found, state=before.state, in_a_row=before.in_a_row) == before
     assert _after(True, before=found).state == "unknown"
@@ -105,9 +105,7 @@ def test_of_another_url_nothing_is_known_and_the_counts_stay(before: Liveness) -
 
 
 @given(before=known, is_well=st.booleans())
-def test_what_changes_the_passage_is_news_and_another_success_of_a_stable_one_is_not(
-    before: Liveness, *, is_well: bool
-) -> None:
+def test_changes_of_the_breaker_are_reported_and_repeated_successes_are_not(before: Liveness, *, is_well: bool) -> None:
     after = _after(is_well, before=before)
     if breaker_state(after) != breaker_state(before) or after.state != before.state:
         assert listener_health.needs_notification(before, after)
@@ -116,7 +114,7 @@ def test_what_changes_the_passage_is_news_and_another_success_of_a_stable_one_is
 
 
 @given(before=known, is_quiet=st.booleans(), random=st.floats(0, 1, exclude_max=True))
-def test_nobody_waits_longer_than_five_minutes_and_who_is_not_quiet_no_longer_than_thirty_seconds(
+def test_probe_interval_is_five_minutes_at_most_and_thirty_seconds_if_not_quiet(
     before: Liveness, *, is_quiet: bool, random: float
 ) -> None:
     interval = probe_interval_ms(before, is_idle=is_quiet)
@@ -153,5 +151,5 @@ def test_any_2xx_is_well_and_of_anything_else_no_more_than_the_status_is_told(
     assert listener_health.is_conclusive(failure)
 
 
-def test_what_we_could_not_ask_says_nothing_of_the_listener() -> None:
+def test_probe_that_could_not_be_sent_changes_nothing() -> None:
     assert not listener_health.is_conclusive("internal")

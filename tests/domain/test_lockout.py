@@ -83,7 +83,7 @@ def test_slow_failures_are_no_quiet_time() -> None:
 
 
 @given(pauses)
-def test_nobody_is_locked_out_without_five_failures_within_a_minute(pauses: list[int]) -> None:
+def test_lock_needs_five_failures_within_a_minute(pauses: list[int]) -> None:
     state, looked_at = NO_HISTORY, list[int]()
     for now in times_of(pauses):
         before, state = state, after_failure(state, now)
@@ -109,7 +109,7 @@ def test_an_attempt_during_a_lock_changes_nothing_and_a_lock_ends(pauses: list[i
 
 
 @given(pauses)
-def test_what_is_forgotten_matters_no_more(pauses: list[int]) -> None:
+def test_expired_failures_do_not_count(pauses: list[int]) -> None:
     times = times_of(pauses)
     state = failing(times)
     later = [times[-1] + HISTORY_MS + number for number in range(FAILURES)]
@@ -127,7 +127,7 @@ def test_a_clock_that_jumps_locks_nobody_for_longer_than_the_longest_lock(jumps:
         assert len(state.failed_at) < FAILURES
 
 
-def test_a_subject_has_the_same_number_everywhere_and_another_one_for_another_kind() -> None:
+def test_number_of_a_subject_is_stable_and_differs_by_kind() -> None:
     address, key = LockoutSubject("address", "192.0.2.1"), LockoutSubject("api_key", "192.0.2.1")
     assert address.number == LockoutSubject("address", "192.0.2.1").number
     assert len({address.number, key.number, LockoutSubject("address", "192.0.2.2").number}) == 3

@@ -40,7 +40,7 @@ def test_a_full_bucket_lets_a_burst_begin_at_once_and_no_more(limit: RateLimit) 
 
 
 @given(limit=rates)
-def test_who_continues_another_begins_with_an_empty_bucket(limit: RateLimit) -> None:
+def test_successor_starts_with_an_empty_bucket(limit: RateLimit) -> None:
     pace = TokenBucket(limit, 0.0, is_full=False)
     assert pace.wait_seconds(0.0) > 0
     assert pace.wait_seconds(1 / limit.per_second + 1e-5) == 0
@@ -53,7 +53,7 @@ def test_however_long_it_was_idle_it_is_full_at_most(limit: RateLimit, idle: flo
 
 
 @given(limit=rates)
-def test_whoever_sends_as_soon_as_it_may_reaches_the_rate(limit: RateLimit) -> None:
+def test_sender_without_pauses_reaches_the_rate(limit: RateLimit) -> None:
     pace, now, count = TokenBucket(limit, 0.0, is_full=False), 0.0, 100
     for _ in range(count):
         while (wait := pace.wait_seconds(now)) > 0:

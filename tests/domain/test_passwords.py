@@ -27,7 +27,7 @@ def test_another_password_does_not(password: str, other: str, salt: bytes) -> No
     assert verify_password(other, hash_password(password, salt, CHEAP)) == same
 
 
-def test_where_there_is_no_hash_nothing_matches() -> None:
+def test_missing_hash_matches_no_password() -> None:
     assert not verify_password("", None, CHEAP)
     assert not verify_password("correct horse battery", None, CHEAP)
 
@@ -37,7 +37,7 @@ def test_a_salt_makes_hashes_of_one_password_different(password: str, one: bytes
     assert (hash_password(password, one, CHEAP) == hash_password(password, other, CHEAP)) == (one == other)
 
 
-def test_a_hash_says_how_it_was_made_and_costs_what_it_should() -> None:
+def test_password_hash_records_its_parameters() -> None:
     assert hash_password("correct horse", bytes(SALT_BYTES), CHEAP).startswith("$argon2id$v=19$m=8,t=1,p=1$")
     assert (STANDARD.memory_kib, STANDARD.iterations, STANDARD.lanes) == (64 * 1_024, 3, 1)
 

@@ -110,7 +110,7 @@ def test_attributes_are_headers_as_they_are_sent() -> None:
 
 
 @pytest.mark.parametrize("missing", sorted(MINIMAL))
-def test_what_an_event_must_have_is_missed_by_name(missing: str) -> None:
+def test_missing_required_attribute_is_named(missing: str) -> None:
     rest = {name: value for name, value in MINIMAL.items() if name != missing}
     with pytest.raises(BadRequest) as refusal:
         parse_binary_event(rest, "application/json", b"1")
@@ -143,7 +143,7 @@ def test_what_an_event_must_have_is_missed_by_name(missing: str) -> None:
         ({f"ext{number}": "x" for number in range(40)}, ""),
     ],
 )
-def test_what_is_wrong_is_named(members: dict[str, Any], pointer: str) -> None:
+def test_invalid_attribute_of_a_document_is_named(members: dict[str, Any], pointer: str) -> None:
     with pytest.raises((BadRequest, Unprocessable)) as refusal:
         document(**members)
     assert refusal.value.faults[0].pointer == pointer
@@ -162,7 +162,7 @@ def test_what_is_wrong_is_named(members: dict[str, Any], pointer: str) -> None:
         ({}, "application/json", b"{", ""),
     ],
 )
-def test_what_is_wrong_in_headers_is_named(
+def test_invalid_attribute_of_headers_is_named(
     attributes: dict[str, str], media_type: str, data: bytes, pointer: str
 ) -> None:
     with pytest.raises((BadRequest, Unprocessable)) as refusal:
@@ -178,7 +178,7 @@ TEXTS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_
     st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner)),
     st.sampled_from(MODES),
 )
-def test_whatever_goes_in_comes_out(extensions: dict[str, str], data: Any, mode: DeliveryFormat) -> None:
+def test_event_survives_a_round_trip(extensions: dict[str, str], data: Any, mode: DeliveryFormat) -> None:
     try:
         sent = document(**extensions, data=data)
     except DiscueError:

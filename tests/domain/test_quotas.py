@@ -4,7 +4,7 @@ from discue.domain.errors import QuotaExceeded
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas, check, check_publishing, fits, is_near, quotas_of
 
 
-def test_what_an_organization_has_of_its_own_wins_over_the_default() -> None:
+def test_quota_of_an_organization_wins_over_the_default() -> None:
     defaults = Quotas(queues=5, listeners=6)
     assert quotas_of({"quota_queues": 0, "rate_limit": 7}, defaults) == Quotas(queues=0, listeners=6)
     assert quotas_of({}, NO_QUOTAS) == NO_QUOTAS
@@ -43,7 +43,7 @@ def test_near_begins_at_nine_tenths() -> None:
     assert is_near(Quotas(bytes_stored=0), PublishUsage(), PublishUsage(1, 0), 1)
 
 
-def test_what_one_worker_adds_is_taken_for_what_each_adds() -> None:
+def test_usage_of_one_worker_is_assumed_for_each_worker() -> None:
     quotas = Quotas(messages_a_day=100, bytes_stored=1_000)
     assert not is_near(quotas, PublishUsage(60, 0), PublishUsage(9, 1), 3)
     assert is_near(quotas, PublishUsage(60, 0), PublishUsage(10, 1), 3)

@@ -17,22 +17,20 @@ def owners(members: list[int], things: list[tuple[int, int, int]]) -> list[int]:
 
 
 @given(members, things)
-def test_everybody_comes_to_the_same_answer_in_whatever_order_the_members_are_seen(
-    members: list[int], things: list[tuple[int, int, int]]
-) -> None:
+def test_choice_does_not_depend_on_the_order_of_members(members: list[int], things: list[tuple[int, int, int]]) -> None:
     assert owners(members, things) == owners(members[::-1], things)
     assert set(owners(members, things)) <= set(members)
 
 
 @given(members, things)
-def test_when_a_member_goes_only_what_it_had_moves(members: list[int], things: list[tuple[int, int, int]]) -> None:
+def test_leaving_member_moves_only_its_own_items(members: list[int], things: list[tuple[int, int, int]]) -> None:
     gone, rest = members[0], members[1:]
     for before, after in zip(owners(members, things), owners(rest, things), strict=True):
         assert after == before or before == gone
 
 
 @given(members, things)
-def test_when_a_member_comes_only_what_it_gets_moves(members: list[int], things: list[tuple[int, int, int]]) -> None:
+def test_joining_member_moves_only_the_items_it_gets(members: list[int], things: list[tuple[int, int, int]]) -> None:
     come, rest = members[0], members[1:]
     for before, after in zip(owners(rest, things), owners(members, things), strict=True):
         assert after in (before, come)
@@ -52,7 +50,7 @@ def test_the_shares_are_even(count: int) -> None:
     assert all(0.85 * fair < found.count(member) < 1.15 * fair for member in made)
 
 
-def test_what_is_preferred_is_the_same_in_every_process_and_version() -> None:
+def test_preferred_member_is_stable_across_processes_and_versions() -> None:
     """Workers of two versions beside each other must agree. A change here makes them take from each other for ever."""
     shares = Rendezvous([row_id(1), row_id(2), row_id(3)])
     assert [shares.owner_of(cursor) for cursor in cursors(12)] == [
@@ -68,6 +66,6 @@ def test_ten_thousand_cursors_take_a_moment() -> None:
     assert time.process_time() - began_at < 0.25, "about 0.02 s where this was measured"
 
 
-def test_nobody_is_no_answer() -> None:
+def test_no_member_is_preferred_among_none() -> None:
     with pytest.raises(ValueError, match="no members"):
         Rendezvous([])

@@ -59,7 +59,7 @@ def test_retry_after_only_lengthens_and_to_a_day_at_most(made: int, random: floa
     assert delay >= min(asked * 1_000, DAY_MS)
 
 
-def test_those_who_were_refused_together_do_not_come_back_together() -> None:
+def test_retries_of_requests_refused_together_are_spread() -> None:
     waits = {delay_ms(DEFAULT_RETRY_POLICY, 1, 600, step / 50) for step in range(50)}
     assert len(waits) == 50
 
@@ -79,7 +79,7 @@ def test_without_options_a_policy_is_as_it_was() -> None:
 
 
 @given(chosen=options)
-def test_of_a_policy_what_was_chosen_holds_and_the_rest_stays(chosen: RetryOptions) -> None:
+def test_chosen_fields_of_a_retry_policy_override_the_defaults(chosen: RetryOptions) -> None:
     policy = with_options(DEFAULT_RETRY_POLICY, chosen)
     assert policy.jitter == (DEFAULT_RETRY_POLICY.jitter if chosen.jitter is None else chosen.jitter)
     schedule = DEFAULT_RETRY_POLICY.delays_seconds if chosen.schedule is None else chosen.schedule

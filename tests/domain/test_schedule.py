@@ -99,16 +99,14 @@ def test_runs_come_one_after_the_other_a_minute_apart_at_least(timing: Timing, n
 
 
 @given(TIMINGS, INSTANTS, st.integers(0, 9))
-def test_which_runs_follow_a_run_does_not_depend_on_where_one_began_to_look(
-    timing: Timing, now: int, place: int
-) -> None:
+def test_next_runs_do_not_depend_on_the_start_of_the_search(timing: Timing, now: int, place: int) -> None:
     runs = runs_after(timing, now, 12)
     assert runs_after(timing, runs[place], 2) == runs[place + 1 : place + 3]
     assert runs_after(timing, runs[place] - 1, 1) == (runs[place],)
 
 
 @given(TIMINGS, INSTANTS, st.integers(1, 3 * DAY), st.integers(1, 3 * DAY))
-def test_nothing_runs_before_the_start_or_from_the_end_on(timing: Timing, now: int, wait: int, length: int) -> None:
+def test_schedule_runs_only_between_start_and_end(timing: Timing, now: int, wait: int, length: int) -> None:
     starts_at, ends_at = now + wait, now + wait + length
     bounded = Timing(timing.cron, timing.time_zone, starts_at, ends_at)
     unbounded = runs_after(timing, starts_at - 1, 100)
@@ -116,7 +114,7 @@ def test_nothing_runs_before_the_start_or_from_the_end_on(timing: Timing, now: i
 
 
 @given(TIMINGS, INSTANTS, st.integers(0, 3 * HOUR), st.integers(1, 30))
-def test_what_is_caught_up_on_are_the_newest_runs(timing: Timing, now: int, lateness: int, limit: int) -> None:
+def test_newest_missed_runs_are_caught_up(timing: Timing, now: int, lateness: int, limit: int) -> None:
     (first,) = runs_after(timing, now, 1)
     due = due_runs(waiting(timing, first, MissedRunPolicy("catch_up", limit)), first + lateness)
     between = [run for run in runs_after(timing, first - 1, 200) if run <= first + lateness]
@@ -126,9 +124,7 @@ def test_what_is_caught_up_on_are_the_newest_runs(timing: Timing, now: int, late
 
 
 @given(TIMINGS, INSTANTS, st.integers(0, 3 * HOUR))
-def test_of_what_is_skipped_the_newest_run_stands_for_all_unless_it_is_late(
-    timing: Timing, now: int, lateness: int
-) -> None:
+def test_newest_skipped_run_stands_for_the_others_unless_late(timing: Timing, now: int, lateness: int) -> None:
     (first,) = runs_after(timing, now, 1)
     at = first + lateness
     newest = [run for run in runs_after(timing, first - 1, 200) if run <= at][-1]
@@ -147,18 +143,18 @@ def test_a_clock_that_was_set_back_repeats_nothing() -> None:
     assert next_runs(waiting(timing, due.next_run_at), 3) == (6 * HOUR, 7 * HOUR, 8 * HOUR)
 
 
-def test_what_was_to_run_at_a_minute_that_is_left_out_runs_when_the_clock_has_been_set() -> None:
+def test_run_at_a_minute_skipped_by_the_clock_runs_after_the_change() -> None:
     assert shown(runs_after(Timing("30 2 * * *", NEW_YORK), instant(FORWARD), 2)) == ["08 03:00 EDT", "09 02:30 EDT"]
     assert shown(runs_after(Timing("0,30 2 * * *", NEW_YORK), instant(FORWARD), 2)) == ["08 03:00 EDT", "09 02:00 EDT"]
 
 
-def test_what_runs_every_so_many_minutes_or_hours_goes_on_by_the_clock_as_it_is_then() -> None:
+def test_interval_follows_the_clock_after_a_change() -> None:
     timing = Timing("*/30 * * * *", NEW_YORK)
     assert shown(runs_after(timing, instant(FORWARD), 3)) == ["08 01:00 EST", "08 01:30 EST", "08 03:00 EDT"]
     assert shown(runs_after(Timing("*/30 2 * * *", NEW_YORK), instant(FORWARD), 1)) == ["09 02:00 EDT"]
 
 
-def test_where_a_clock_is_set_back_a_fixed_minute_runs_once_and_an_interval_on_and_on() -> None:
+def test_clock_set_back_repeats_intervals_and_no_fixed_minute() -> None:
     assert shown(runs_after(Timing("30 1 * * *", NEW_YORK), instant(BACK), 2)) == ["01 01:30 EDT", "02 01:30 EST"]
     runs = runs_after(Timing("0 * * * *", NEW_YORK), instant(BACK), 3)
     assert shown(runs) == ["01 01:00 EDT", "01 01:00 EST", "01 02:00 EST"]
@@ -177,7 +173,7 @@ ODD = ["*/0 * * * *", "5-1 * * * *", "* * 31 2 *", "* * * * MON#6", "0 0 * * " +
 
 
 @pytest.mark.parametrize("cron", [*NONE, *ODD])
-def test_what_is_no_expression_is_refused(cron: str) -> None:
+def test_invalid_cron_expression_is_refused(cron: str) -> None:
     with pytest.raises(Unprocessable) as refusal:
         check_timing(Timing(cron))
     assert [fault.pointer for fault in refusal.value.faults] == ["/cron"]
@@ -194,19 +190,19 @@ def test_any_text_is_an_expression_or_refused(cron: str) -> None:
 
 
 @pytest.mark.parametrize("zone", ["", "Mars/Olympus", "../UTC", "utc", "localtime", "Factory", "UTC\0"])
-def test_what_is_no_time_zone_is_refused(zone: str) -> None:
+def test_invalid_time_zone_is_refused(zone: str) -> None:
     with pytest.raises(Unprocessable, match="/time_zone"):
         check_timing(Timing("* * * * *", zone))
     with pytest.raises(UnknownTimeZone):
         runs_after(Timing("* * * * *", zone), 0, 1)
 
 
-def test_it_ends_after_it_starts() -> None:
+def test_schedule_must_end_after_it_starts() -> None:
     with pytest.raises(Unprocessable, match="/ends_at"):
         check_timing(Timing("* * * * *", "UTC", 5, 5))
 
 
-def test_what_never_comes_and_what_is_disabled_has_no_run() -> None:
+def test_impossible_or_disabled_schedule_has_no_next_run() -> None:
     assert runs_after(Timing("0 0 */31 2 MON#5"), 0, 1) == ()
     end_of_time = instant("9999-12-31T23:30:00+00:00")
     assert len(runs_after(Timing("0 * * * *"), end_of_time - 2 * HOUR, 9)) == 2

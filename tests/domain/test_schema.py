@@ -190,7 +190,7 @@ def test_at_most_a_hundred_violations_are_named() -> None:
         (b"[]", "must be an object"),
     ],
 )
-def test_what_cannot_be_read_or_is_no_object_is_wrong_as_a_whole(body: bytes, detail: str) -> None:
+def test_unreadable_or_non_object_data_violates_as_a_whole(body: bytes, detail: str) -> None:
     checker = compile_schema('{"n": {"type": "number"}}', "rules")
     assert checker.violations(body, "/data") == (Fault("/data", detail),)
 
@@ -200,7 +200,7 @@ def test_numbers_of_any_size_within_double_precision_are_numbers(body: bytes) ->
     assert compile_schema('{"n": {"type": "number"}}', "rules").violations(body, "/data") == ()
 
 
-def test_of_a_member_that_occurs_twice_the_last_one_counts() -> None:
+def test_last_of_duplicate_members_counts() -> None:
     checker = compile_schema('{"n": {"type": "number"}}', "rules")
     assert checker.violations(b'{"n": "x", "n": 1}', "/data") == ()
     assert checker.violations(b'{"n": 1, "n": "x"}', "/data") == (Fault("/data/n", "must be a number"),)
@@ -349,7 +349,7 @@ def test_a_value_has_one_canonical_text(text: str, canonical: str) -> None:
 
 
 @given(VALUES)
-def test_canonical_text_says_the_same_and_is_its_own_canonical_text(value: object) -> None:
+def test_canonical_text_is_equivalent_and_idempotent(value: object) -> None:
     text = canonical_json(value)
     # Beyond 2^53 the text of a float is that of another integer, the shortest one that leads back to it.
     assert json.loads(text, parse_int=float) == json.loads(json.dumps(value), parse_int=float)

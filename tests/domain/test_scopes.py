@@ -149,7 +149,7 @@ def test_every_wrong_place_is_named_and_the_number_of_them_is_bounded() -> None:
 
 
 @given(scope_maps)
-def test_what_is_rendered_is_read_back_as_it_was(scopes: dict[str, Scope]) -> None:
+def test_rendered_scopes_are_parsed_unchanged(scopes: dict[str, Scope]) -> None:
     assert parse_scopes(render_scopes(scopes)) == scopes
 
 
@@ -199,7 +199,7 @@ def test_a_key_cannot_grant_more_than_it_has(requested: Scope, held: Scope | Non
         (Scope("read", (ONE,)), Scope("read", (TWO, ONE))),
     ],
 )
-def test_a_key_can_grant_what_it_has(requested: Scope, held: Scope) -> None:
+def test_key_can_grant_its_own_scopes(requested: Scope, held: Scope) -> None:
     check_grant({"queues": requested}, {"queues": held})
 
 
@@ -266,7 +266,7 @@ def test_lists_are_confined_to_the_targets() -> None:
         caller.targets_of("messages", "read")
 
 
-def test_what_is_required_and_missing_is_named() -> None:
+def test_missing_required_scope_is_named() -> None:
     caller = principal({"queues": Scope("read", (ONE,))})
     caller.require("queues", "read", ONE)
     with pytest.raises(Forbidden, match='scope "queues" with write access'):

@@ -75,7 +75,7 @@ def test_half_an_answer_of_410_disables_nothing(error: FailureKind) -> None:
 
 
 @given(made=st.integers(1, 20), outcome=failures, random=randoms, final=st.frozensets(st.sampled_from(["404", "5xx"])))
-def test_whatever_is_missed_is_so_for_a_reason_that_one_can_ask_for(
+def test_every_missed_reason_can_be_filtered_by(
     made: int, outcome: Outcome, random: float, final: frozenset[str]
 ) -> None:
     settlement = settle(made, outcome, msgspec.structs.replace(DEFAULT_RETRY_POLICY, final=final), NOW, random)

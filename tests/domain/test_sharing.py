@@ -55,7 +55,7 @@ def test_never_more_are_taken_than_there_are_and_never_fewer_than_are_wanted(
 
 
 @given(PLACES, SEVERAL, st.integers(0, 4), st.lists(st.integers(0, 4), min_size=80, max_size=160))
-def test_whoever_has_all_gives_up_all_but_its_share(places: int, claimants: int, first: int, ends: list[int]) -> None:
+def test_sole_user_gives_up_all_but_its_share(places: int, claimants: int, first: int, ends: list[int]) -> None:
     taking = Taking(places, claimants)
     taking.eager = {first % claimants}
     taking.fill()
@@ -71,7 +71,7 @@ def test_whoever_has_all_gives_up_all_but_its_share(places: int, claimants: int,
 
 
 @given(PLACES, SEVERAL)
-def test_those_whose_requests_take_as_long_have_as_many(places: int, claimants: int) -> None:
+def test_lanes_with_equal_durations_have_equal_shares(places: int, claimants: int) -> None:
     taking = Taking(places, claimants)
     order: list[int] = []
     for _ in range(200):

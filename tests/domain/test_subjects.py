@@ -59,9 +59,7 @@ def _expression(pattern: Sequence[str]) -> str:
 
 
 @given(patterns, subjects)
-def test_it_matches_what_a_regular_expression_of_the_same_meaning_matches(
-    pattern: list[str], subject: list[str]
-) -> None:
+def test_pattern_matches_like_its_regular_expression(pattern: list[str], subject: list[str]) -> None:
     expected = re.fullmatch(_expression(pattern), ".".join(subject)) is not None
     assert matches(".".join(pattern), ".".join(subject)) is expected
 
@@ -76,7 +74,7 @@ def test_a_subject_matches_itself_its_stars_and_everything_above_it(subject: lis
 
 
 @given(st.text(max_size=20))
-def test_what_is_a_subject_is_a_pattern_that_matches_it_alone(text: str) -> None:
+def test_subject_is_a_pattern_that_matches_only_itself(text: str) -> None:
     try:
         check_subject(text, "/subject")
     except Unprocessable:
@@ -88,7 +86,7 @@ def test_what_is_a_subject_is_a_pattern_that_matches_it_alone(text: str) -> None
 @pytest.mark.parametrize(
     "text", ["", ".", "a.", ".a", "a..b", "a b", "a\tb", "a\nb", "a\0", "é", "a" * (MAX_CHARACTERS + 1)]
 )
-def test_what_is_neither_a_subject_nor_a_pattern_is_refused_at_its_place(text: str) -> None:
+def test_invalid_subject_or_pattern_is_refused_at_its_position(text: str) -> None:
     for check in (check_subject, check_pattern):
         with pytest.raises(Unprocessable) as caught:
             check(text, "/here")

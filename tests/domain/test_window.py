@@ -73,7 +73,7 @@ def test_a_full_window_takes_512_bytes() -> None:
 
 
 @pytest.mark.parametrize("blob", [bytes(512) + b"\x01", b"\xff" * 600])
-def test_what_is_too_wide_to_be_a_window_is_refused(blob: bytes) -> None:
+def test_too_wide_window_is_refused(blob: bytes) -> None:
     with pytest.raises(ValueError, match="4096 bits"):
         Window.decode(0, blob)
 
