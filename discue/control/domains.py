@@ -34,7 +34,7 @@ class DomainChecker(Protocol):
 
     async def check(self, domain: Domain) -> str: ...
 
-    def place(self, organization: int) -> AbstractContextManager[None]: ...
+    def slot(self, organization: int) -> AbstractContextManager[None]: ...
 
 
 async def create(control: ControlContext, principal: Principal, fields: DomainFields) -> Domain:
@@ -112,7 +112,7 @@ async def verify(control: ControlContext, principal: Principal, public_id: str, 
 
     Raises TooManyRequests if too many checks of the organization are in flight.
     """
-    with checks.place(principal.organization):
+    with checks.slot(principal.organization):
         taken = await _take(control, principal, public_id)
         if not taken.is_ours:
             return taken.domain

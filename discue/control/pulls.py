@@ -73,7 +73,7 @@ class Puller(Protocol):
         """
         ...
 
-    async def answer(self, target: PullTarget, decisions: Sequence[Decision]) -> list[DecisionResult]:
+    async def decide(self, target: PullTarget, decisions: Sequence[Decision]) -> list[DecisionResult]:
         """Apply the decisions and return their results in the same order, after they are stored."""
         ...
 

@@ -116,7 +116,7 @@ class Poller:
         dispatcher.check_inherited()
         if await self._watched.ownership.on_snapshot(polled):
             self.look_soon()
-        self._watched.scheduler.polled(polled.scheduled_at)
+        self._watched.scheduler.on_snapshot(polled.scheduled_at)
         if polled.has_jobs and self._watched.ownership.is_leader:
             self._watched.retention.request_purge()
 

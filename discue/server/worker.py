@@ -118,7 +118,7 @@ class Worker:
             scheduler=self._scheduler,
             pulls=self.pulls,
         )
-        self._scheduler.heard = self._heard
+        self._scheduler.notify_heads = self._heard
         self._watch = Poller(store, watched, clock, log)
         self._supervisor = Supervisor(log)
         self._verifier = DomainVerifier(installation.control, fetcher, is_leader=lambda: self._ownership.is_leader)
@@ -205,7 +205,7 @@ class Worker:
     def _appended(self, appended: Appended) -> None:
         self.dispatcher.on_appended(appended)
         self.pulls.on_appended(appended)
-        self._scheduler.appended(appended)
+        self._scheduler.on_appended(appended)
 
     def _heard(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
         told = tuple(heads)
@@ -223,7 +223,7 @@ class Worker:
         if self._installation.settings.role != "api":
             every(0, "scheduled", self._scheduler.round)
             every(0, "purge", retention.purge_on_request)
-            every(_RETENTION_SECONDS, "retention", retention.retain)
+            every(_RETENTION_SECONDS, "retention", retention.run)
             every(_RETENTION_SECONDS, "forsaken", self._free_forsaken)
             every(_RETENTION_SECONDS, "pulled", self._miss_pulled)
             every(_VERIFICATION_SECONDS, "verification", self._verifier.round)

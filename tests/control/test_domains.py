@@ -37,13 +37,13 @@ class Answers:
             await self._meanwhile()
         return self.error
 
-    def place(self, organization: int) -> AbstractContextManager[None]:
+    def slot(self, organization: int) -> AbstractContextManager[None]:
         self.places.append(organization)
         return nullcontext()
 
 
 class NoRoom(Answers):
-    def place(self, organization: int) -> AbstractContextManager[None]:
+    def slot(self, organization: int) -> AbstractContextManager[None]:
         raise TooManyRequests(f"Organization {organization} has none.")
 
 

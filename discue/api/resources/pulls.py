@@ -203,7 +203,7 @@ async def acknowledge(call: Call) -> ReceiptsResponse:
     decisions = list(_decisions(call.body))
     if not 1 <= len(decisions) <= RECEIPTS_AT_MOST:
         raise invalid("", f"must have 1 to {RECEIPTS_AT_MOST} receipts in all")
-    results = await call.services.puller.answer(await _target(call), decisions)
+    results = await call.services.puller.decide(await _target(call), decisions)
     receipts = [ReceiptView(str(decision.receipt), state) for decision, state in zip(decisions, results, strict=True)]
     return ReceiptsResponse(receipts=receipts, links=link_to(call.url))
 

@@ -1,4 +1,4 @@
-"""What waits for its time, delayed messages and runs of schedules: done when that has come, where house is kept."""
+"""Delayed messages and runs of schedules: the leader delivers them when they are due."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -15,15 +15,14 @@ from discue.store.engine import Appended, Notification, QueueKey, Transaction
 from discue.store.store import Store
 
 _LATENESS_SECONDS: Final = 0.001
-_LONGEST_PAUSE_SECONDS: Final = 60.0
-"""Due times are by the wall clock, which may be set forward meanwhile."""
+_MAX_PAUSE_SECONDS: Final = 60.0
+"""Due times are by the wall clock, which may be set forward while this waits."""
 
 
 class Scheduler:
-    """Knows when the next thing of all is due: whoever polls the store tells it. A million that wait are one look.
+    """Knows when the next message or run is due: from the poller, and from its own publishes.
 
-    Two workers that take themselves for the one that keeps house do no harm: whoever removes a message's row
-    delivers it, and so with a schedule's run.
+    A brief split-brain is harmless: only the worker that removes a message's row, or advances a schedule, delivers it.
     """
 
     def __init__(
@@ -36,30 +35,30 @@ class Scheduler:
         is_leader: Callable[[], bool],
     ) -> None:
         self._store = store
-        self.heard: Callable[[Iterable[tuple[QueueKey, int]]], None] = dispatcher.on_heads
-        """Who is told how far logs go since."""
+        self.notify_heads: Callable[[Iterable[tuple[QueueKey, int]]], None] = dispatcher.on_heads
+        """Called with the new heads of the queues in which messages were stored."""
         self._runs = runs
         self._clock = clock
         self._is_leader = is_leader
         self._sooner = asyncio.Event()
         self.next_at: int | None = None
-        """When the next one is due, as far as is known. None: nothing waits."""
+        """When the next one is due, in milliseconds since the epoch; None if none is known to wait."""
 
-    def appended(self, appended: Appended) -> None:
-        """Some of it may be due sooner than what is known."""
+    def on_appended(self, appended: Appended) -> None:
+        """Note delayed messages that this worker has stored."""
         for entry in appended.entries:
             if entry.is_delayed and self._expect(decode_options(entry.extra).deliver_at):
                 self._sooner.set()
 
-    def polled(self, due_at: int | None) -> None:
-        """When the first one of all is due, by what the store showed a moment ago."""
+    def on_snapshot(self, due_at: int | None) -> None:
+        """Note when the next one is due, by a snapshot of the store; None: none waits."""
         self._expect(due_at)
-        # Also for a worker that keeps house from now on.
+        # Always: this worker may have become the leader.
         if self.next_at is not None:
             self._sooner.set()
 
     async def round(self) -> None:
-        """Wait until something is due, and deliver it."""
+        """Wait until a message or run is due, and deliver it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._pause_seconds()):
                 await self._sooner.wait()
@@ -68,11 +67,11 @@ class Scheduler:
             await self.deliver_due()
 
     async def deliver_due(self) -> None:
-        """Returns when nothing is due any more, and the next time is known."""
+        """Deliver all that is due. Returns when none is left, and the next due time is known."""
         while self._is_leader() and await self._is_anything_due():
-            # Whatever keeps a schedule from running, what was published before is delivered.
-            self._heard(await self._append_delayed())
-            self._heard(await self._runs.run_due())
+            # Delayed messages first: a schedule that cannot run must not hold them up.
+            self._announce(await self._append_delayed())
+            self._announce(await self._runs.run_due())
 
     async def _append_delayed(self) -> dict[QueueKey, int]:
         now = self._clock.now()
@@ -81,14 +80,14 @@ class Scheduler:
             return {}
         return await self._store.write_exclusively(partial(delayed_messages.append_due, messages=due, now=now))
 
-    def _heard(self, heads: dict[QueueKey, int]) -> None:
-        self.heard(heads.items())
+    def _announce(self, heads: dict[QueueKey, int]) -> None:
+        self.notify_heads(heads.items())
         if heads and self._store.has_other_workers:
             self._store.engine.notify(Notification(heads=tuple(heads.items())))
 
     async def _is_anything_due(self) -> bool:
         before = self.next_at
-        # What is published while this reads may be due sooner than all that it finds.
+        # A message that is published during the read may be due earlier than all that it finds.
         self.next_at = None
         try:
             found = await self._store.read(_next_at)
@@ -99,7 +98,7 @@ class Scheduler:
             raise
 
     def _expect(self, due_at: int | None) -> bool:
-        """Whether that is sooner than what was known."""
+        """Note a due time. Returns whether it is earlier than the known one."""
         is_sooner = due_at is not None and (self.next_at is None or due_at < self.next_at)
         if is_sooner:
             self.next_at = due_at
@@ -112,7 +111,7 @@ class Scheduler:
         if self.next_at is None or not self._is_leader():
             return None
         until_due = (self.next_at - self._clock.now()) / 1_000 + _LATENESS_SECONDS
-        return min(max(0.0, until_due), _LONGEST_PAUSE_SECONDS)
+        return min(max(0.0, until_due), _MAX_PAUSE_SECONDS)
 
 
 async def _next_at(tx: Transaction) -> int | None:

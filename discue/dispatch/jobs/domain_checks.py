@@ -1,4 +1,4 @@
-"""Verifies domains: those that are due, in rounds, and any one on demand."""
+"""Verification of domains: in rounds when they are due, and on demand."""
 
 import asyncio
 from collections import Counter
@@ -13,15 +13,16 @@ from discue.domain.domain_challenge import Domain
 from discue.domain.errors import TooManyRequests
 from discue.sending.fetch import Fetcher
 
-_DUE_AT_ONCE: Final = 50
-_ON_DEMAND_AT_ONCE: Final = 5
-_TRY_AGAIN_SECONDS: Final = 2
+_DUE_PER_STEP: Final = 50
+_SLOTS_PER_ORGANIZATION: Final = 5
+_RETRY_AFTER_SECONDS: Final = 2
 
 
 class DomainVerifier:
-    """Of several workers the one that `is_leader` does the rounds. On demand, every worker verifies.
+    """Implements `control.domains.DomainChecker`. The leader does the rounds; every worker verifies on demand.
 
-    Two that keep house for a moment share the work: whoever takes a domain moves it out of the other's sight.
+    In a brief split-brain two workers share the work: a worker that takes a domain moves its next check into the
+    future.
     """
 
     def __init__(self, control: ControlContext, fetcher: Fetcher, *, is_leader: Callable[[], bool]) -> None:
@@ -32,25 +33,25 @@ class DomainVerifier:
 
     async def round(self) -> None:
         """Check every domain that is due. Returns when none is left."""
-        while self._is_leader() and (due := await domains.take_due(self._control, _DUE_AT_ONCE)):
-            # All of them come to an end, whatever becomes of one.
+        while self._is_leader() and (due := await domains.take_due(self._control, _DUE_PER_STEP)):
+            # Wait for all, even if one fails.
             ended = await asyncio.gather(*(self._verify(domain) for domain in due), return_exceptions=True)
             for error in filter(None, ended):
                 raise error
 
     async def check(self, domain: Domain) -> str:
-        """What is wrong with the domain now; "" if nothing is."""
+        """Check a domain. Returns what is wrong, or ""."""
         target = domain_challenge.target_of(domain.host_key, domain.port, domain.challenge)
         fetched = await self._fetcher.get(target, domain_challenge.CHECK_TIMEOUT_SECONDS)
         return domain_challenge.check_error(fetched.error, fetched.status, fetched.body, domain.challenge)
 
     @contextmanager
-    def place(self, organization: int) -> Iterator[None]:
-        """Room for one check on demand. Raises TooManyRequests when the organization has no more."""
-        if self._on_demand[organization] >= _ON_DEMAND_AT_ONCE:
+    def slot(self, organization: int) -> Iterator[None]:
+        """Take a slot for a check on demand. Raises TooManyRequests if the organization has none left."""
+        if self._on_demand[organization] >= _SLOTS_PER_ORGANIZATION:
             raise TooManyRequests(
-                f"{_ON_DEMAND_AT_ONCE} domains of this organization are being verified already. Try again soon.",
-                retry_after_seconds=_TRY_AGAIN_SECONDS,
+                f"{_SLOTS_PER_ORGANIZATION} domains of this organization are already being verified. Try again soon.",
+                retry_after_seconds=_RETRY_AFTER_SECONDS,
             )
         self._on_demand[organization] += 1
         try:

@@ -1,4 +1,4 @@
-"""What is done now and then, in steps small enough that nothing else waits: purging, retention, expiry."""
+"""Retention: deleting what is old or no longer needed, in steps so small that other writes do not wait."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,25 +26,25 @@ _EVENTS_KEPT_MS = 25 * 3_600_000
 _KEYS_KEPT_MS = RETENTION_MS + CLOCKS_APART_MS
 _COUNTS_KEPT_MS = 48 * 3_600_000
 _REDELIVERIES_KEPT_MS = 7 * 24 * 3_600_000
-"""From their end on."""
+"""How long redeliveries and replays are kept after their end."""
 _PERIODS_A_STEP = 3
 _MINUTES_KEPT = 60
-"""Of what callers may make in a minute, for clocks that are set back."""
+"""How many minutes of rate limiter counts are kept, for clocks that are set back."""
 
 
 class RetentionTimes(msgspec.Struct, frozen=True):
-    """How long things are kept, in seconds. A queue may keep its messages longer or shorter than `messages`."""
+    """How long data is kept, in seconds."""
 
     messages: int
+    """The default; a queue may set its own."""
     missed: int
     attempts: int
 
 
 class Retention:
-    """Each method is one round, and returns when nothing is left to do for now.
+    """The jobs that delete data. Each method is one run, and returns when nothing is left to do for now.
 
-    Of several workers one keeps the house: `is_leader` says whether it is this one. Two that take themselves for it
-    for a moment do no harm, but work.
+    Most of them run on the leader only. A brief split-brain is harmless, only wasteful.
     """
 
     def __init__(
@@ -63,21 +63,21 @@ class Retention:
         self._clock = clock
         self._times = times
         self._is_leader = is_leader
-        self._keys_looked_through_at = 0
-        self._something_deleted = asyncio.Event()
+        self._keys_swept_at = 0
+        self._purge_requested = asyncio.Event()
 
     def request_purge(self) -> None:
-        """Something was deleted, and has left something behind."""
-        self._something_deleted.set()
+        """Request a purge: a resource was deleted and has left data behind."""
+        self._purge_requested.set()
 
     async def purge_on_request(self) -> None:
-        """Wait for that, and purge."""
-        await self._something_deleted.wait()
-        self._something_deleted.clear()
+        """Wait for a request, and purge."""
+        await self._purge_requested.wait()
+        self._purge_requested.clear()
         await self.purge_deleted()
 
     async def purge_deleted(self) -> None:
-        """Remove what deleted queues, listeners and organizations left behind."""
+        """Delete the data that deleted queues, listeners and organizations left behind."""
         after = 0
         while (
             self._is_leader() and (job := await self._store.read(partial(purge.next_after, job_id=after))) is not None
@@ -86,8 +86,8 @@ class Retention:
                 pass
             after = job.id
 
-    async def retain(self) -> None:
-        """Give up what this worker's lanes could not deliver in time; delete what was kept long enough."""
+    async def run(self) -> None:
+        """Miss deliveries of this worker's lanes that have waited too long; on the leader, delete old data."""
         await self._dispatcher.miss_too_old()
         if self._is_leader():
             await self._delete_old()
@@ -106,50 +106,50 @@ class Retention:
             pass
         while await self._store.write(partial(lockouts.delete_old, failed_before=now - HISTORY_MS)):
             pass
-        await self._forget_keys(now)
+        await self._delete_idempotency_keys(now)
         minute = now // MINUTE_MS - _MINUTES_KEPT
         while await self._store.write(partial(rate_limits.delete_old, before_minute=minute)):
             pass
-        await self._forget_past(now)
+        await self._delete_history(now)
         await self._trim_logs(now)
 
-    async def _forget_keys(self, now: int) -> None:
-        """Those that it is time for, of all that were kept long enough; in the first round all of these."""
+    async def _delete_idempotency_keys(self, now: int) -> None:
+        """Delete old idempotency keys. Each run checks a share of all keys; the first one checks all."""
         kept_before = now - _KEYS_KEPT_MS
-        for stretch in sweep_ranges(self._keys_looked_through_at, now):
-            left: Interval | None = stretch
+        for keys in sweep_ranges(self._keys_swept_at, now):
+            left: Interval | None = keys
             while left is not None:
                 left = await self._store.write(
                     partial(idempotency.delete_old_keys, stretch=left, kept_before=kept_before)
                 )
-        self._keys_looked_through_at = now
+        self._keys_swept_at = now
 
     async def flush_key_usage(self) -> None:
-        """Write down when keys were last used."""
+        """Store when API keys were last used."""
         while await self._cache.flush_usage():
             pass
 
-    async def _forget_past(self, now: int) -> None:
-        """What happened in each organization, when that is long ago."""
+    async def _delete_history(self, now: int) -> None:
+        """Delete old attempts, events and counts of every organization."""
         organization = 0
         while True:
             following = await self._store.read(partial(retention.next_organization, after=organization))
             if following is None:
                 return
             organization = following
-            for step in self._steps_over_past(organization, now):
+            for step in self._history_steps(organization, now):
                 while await self._store.write(step):
                     pass
 
-    def _steps_over_past(self, organization: int, now: int) -> tuple[Callable[[Transaction], Awaitable[int]], ...]:
+    def _history_steps(self, organization: int, now: int) -> tuple[Callable[[Transaction], Awaitable[int]], ...]:
         attempts_before, counts_before = now - self._times.attempts * 1_000, tallies.period_of(now - _COUNTS_KEPT_MS)
-        # By then all keys were looked through, and those that name the answers are forgotten.
-        answered_before = now - _KEYS_KEPT_MS - SWEEP_MS
+        # By then all keys were swept, and those that name the responses are deleted.
+        stored_before = now - _KEYS_KEPT_MS - SWEEP_MS
         return (
             partial(retention.delete_details, organization=organization, made_before=attempts_before),
             partial(retention.delete_attempts, organization=organization, made_before=attempts_before),
             partial(retention.delete_events, organization=organization, recorded_before=now - _EVENTS_KEPT_MS),
-            partial(idempotency.delete_old_responses, organization=organization, kept_before=answered_before),
+            partial(idempotency.delete_old_responses, organization=organization, kept_before=stored_before),
             partial(tallies.delete_old, organization=organization, before=counts_before, periods=_PERIODS_A_STEP),
         )
 

@@ -1,4 +1,4 @@
-"""Runs of schedules that have come: what each publishes, and that it does so once."""
+"""Runs of schedules: each due run publishes exactly one message."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -19,19 +19,17 @@ from discue.store.engine import NewEntry, QueueKey
 from discue.store.schedules import PlannedRun, Reason, RunResult
 from discue.store.store import Store
 
-MESSAGES_A_STEP: Final = 500
-BYTES_A_STEP: Final = 1 << 20
+MESSAGES_PER_STEP: Final = 500
+BYTES_PER_STEP: Final = 1 << 20
 
 
 class ScheduleRuns:
-    """Two workers that run the same schedules do no harm: whoever lets a schedule wait for its next run publishes.
-
-    `quotas` are those of organizations that have none of their own.
-    """
+    """Runs due schedules. Two workers that run the same ones are harmless: only the one that advances it publishes."""
 
     def __init__(
         self, store: Store, cache: ControlPlaneCache, clock: Clock, public_ids: PublicIds, quotas: Quotas = NO_QUOTAS
     ) -> None:
+        """`quotas` apply to organizations that have none of their own."""
         self._store = store
         self._cache = cache
         self._clock = clock
@@ -39,9 +37,9 @@ class ScheduleRuns:
         self._quotas = quotas
 
     async def run_due(self) -> dict[QueueKey, int]:
-        """One step of what is due; the last seq given in each queue.
+        """Run a number of due schedules, and return the new head of each queue.
 
-        What is not done, because its queue was changed a moment ago, is due still.
+        A schedule whose queue has just changed stays due, and is planned again in the next step.
         """
         now = self._clock.now()
         due = await self._store.read(partial(schedules.due, now=now))
@@ -70,7 +68,7 @@ class ScheduleRuns:
         return _planned(schedule, queue, entries, ScheduleRun(due.runs[-1], now, entries[-1].id), due.next_run_at)
 
     async def _queue(self, schedule: Schedule) -> tuple[QueueRecord | None, Reason | None]:
-        """The queue, None when it is gone, and why it does not take the schedule's data."""
+        """Return the queue, None if it is deleted, and the reason why it does not accept the schedule's data."""
         queue = None
         try:
             queue = await self._cache.queue(schedule.organization, schedule.queue_public_id)
@@ -110,12 +108,12 @@ def _planned(
 
 
 def _within_a_step(planned: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """The first of them, one at least, as far as their messages are not too much for one transaction."""
+    """Return the first runs, at least one, whose messages together fit one transaction."""
     chosen: list[PlannedRun] = []
     load = PublishUsage()
     for each in planned:
         load += each.load
-        if chosen and (load.messages > MESSAGES_A_STEP or load.bytes > BYTES_A_STEP):
+        if chosen and (load.messages > MESSAGES_PER_STEP or load.bytes > BYTES_PER_STEP):
             break
         chosen.append(each)
     return chosen

@@ -63,7 +63,7 @@ class PullBroker:
             return []
         return await self._waiters_of(target).poll(client, most, self.context.clock.now() + wait_ms)
 
-    async def answer(self, target: PullTarget, decisions: Sequence[Decision]) -> list[DecisionResult]:
+    async def decide(self, target: PullTarget, decisions: Sequence[Decision]) -> list[DecisionResult]:
         """Apply decisions, and return their results when they are stored."""
         return await self._waiters_of(target).decide(decisions)
 

@@ -36,7 +36,7 @@ class Scheduling:
 
         def appended(appended: Appended) -> None:
             dispatcher.on_appended(appended)
-            scheduler.appended(appended)
+            scheduler.on_appended(appended)
 
         stage.store.on_append = appended
 
@@ -163,7 +163,7 @@ async def test_what_others_published_is_known_by_polling_and_waits_for_whoever_k
     message = await _delayed(stage, queue, 5_000)
     newcomer = Scheduling(stage)
     newcomer.is_leader = False
-    newcomer.scheduler.polled((await stage.store.engine.poll(())).scheduled_at)
+    newcomer.scheduler.on_snapshot((await stage.store.engine.poll(())).scheduled_at)
     assert newcomer.scheduler.next_at == stage.clock.now() + 5_000
     stage.clock.advance(5_000)
     await newcomer.scheduler.round()
@@ -228,7 +228,7 @@ async def test_a_schedule_sends_a_message_at_each_of_its_runs(stage: Stage) -> N
     queue, scheduling = await _begun(stage)
     await stage.listener(queue)
     made = await _scheduled(stage, queue, Timing("* * * * *"))
-    scheduling.scheduler.polled((await stage.store.engine.poll(())).scheduled_at)
+    scheduling.scheduler.on_snapshot((await stage.store.engine.poll(())).scheduled_at)
     assert scheduling.scheduler.next_at == made.next_run_at
     await _to(stage, made.next_run_at)
     for run in range(3):

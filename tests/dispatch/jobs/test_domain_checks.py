@@ -199,12 +199,12 @@ async def test_a_check_that_fails_for_reasons_of_ours_takes_no_other_with_it(hou
 
 async def test_an_organization_has_five_domains_checked_on_demand_at_once(house: House) -> None:
     verifier = house.verifier()
-    with verifier.place(1), verifier.place(1), verifier.place(1), verifier.place(1):
-        with verifier.place(1), verifier.place(2):
-            with pytest.raises(TooManyRequests) as refused, verifier.place(1):
+    with verifier.slot(1), verifier.slot(1), verifier.slot(1), verifier.slot(1):
+        with verifier.slot(1), verifier.slot(2):
+            with pytest.raises(TooManyRequests) as refused, verifier.slot(1):
                 pass
             assert refused.value.retry_after_seconds
-        with verifier.place(1):
+        with verifier.slot(1):
             pass
 
 

@@ -1,4 +1,4 @@
-"""Housekeeping on a running installation: what goes, what stays, and that deliveries do not notice."""
+"""Retention on a running installation: what is deleted and what stays, without disturbing deliveries."""
 
 import asyncio
 
@@ -28,12 +28,12 @@ TIMES = RetentionTimes(messages=7 * DAY, missed=14 * DAY, attempts=3 * DAY)
 
 
 @pytest.fixture
-def retention(stage: Stage) -> "Keeping":
-    return Keeping(stage)
+def retention(stage: Stage) -> "RetentionOnStage":
+    return RetentionOnStage(stage)
 
 
-class Keeping:
-    """Housekeeping rounds on a stage."""
+class RetentionOnStage:
+    """Retention jobs on a stage."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -42,7 +42,7 @@ class Keeping:
 
     @property
     def retention(self) -> Retention:
-        """Of the dispatcher that runs by then."""
+        """Made on first use, for the dispatcher that runs by then."""
         if self._retention is None:
             stage = self._stage
             cache = ControlPlaneCache(stage.store, stage.clock, max_message_bytes=1 << 18)
@@ -51,8 +51,8 @@ class Keeping:
             )
         return self._retention
 
-    async def retain(self) -> None:
-        await self.retention.retain()
+    async def run(self) -> None:
+        await self.retention.run()
         await self._stage.quiet()
 
     async def purge(self) -> None:
@@ -85,114 +85,114 @@ async def _delete(stage: Stage, queue: Queue) -> None:
     await stage.follow("queue", queue.organization, queue.id)
 
 
-async def test_what_is_settled_and_old_goes_and_the_rest_stays(stage: Stage, retention: Keeping) -> None:
+async def test_what_is_settled_and_old_goes_and_the_rest_stays(stage: Stage, retention: RetentionOnStage) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue, 3)
     await stage.end(stage.courier.under_way[:2], well())
     await stage.advance(7 * DAY_MS + 1)
-    await retention.retain()
+    await retention.run()
     assert await _kept(stage) == [3]
     await stage.publish(queue)
     await stage.end(stage.courier.under_way[::], well())
-    await retention.retain()
+    await retention.run()
     assert await _kept(stage) == [4]
     counts = await stage.counts(listener)
     assert (counts.head, counts.acknowledged, counts.pending) == (4, 4, 0)
 
 
-async def test_a_queue_keeps_its_messages_as_long_as_it_says(stage: Stage, retention: Keeping) -> None:
+async def test_a_queue_keeps_its_messages_as_long_as_it_says(stage: Stage, retention: RetentionOnStage) -> None:
     queue, _ = await _running(stage)
     short = msgspec.structs.replace(queue, retention_seconds=60)
     await stage.store.write(lambda tx: queues.update(tx, short))
     await stage.publish(queue)
     await stage.end(stage.courier.under_way[::], well())
     stage.clock.advance(60_000)
-    await retention.retain()
+    await retention.run()
     assert await _kept(stage) == [1]
     stage.clock.advance(1)
-    await retention.retain()
+    await retention.run()
     assert await _kept(stage) == []
 
 
-async def test_a_message_stays_for_as_long_as_its_retry_waits(stage: Stage, retention: Keeping) -> None:
+async def test_a_message_stays_for_as_long_as_its_retry_waits(stage: Stage, retention: RetentionOnStage) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue, 2)
     first, second = stage.courier.under_way
     await stage.end(first, badly())
     await stage.end(second, well())
     stage.clock.advance(8 * DAY_MS)
-    await retention.retain()
+    await retention.run()
     assert await _kept(stage) == [1]
     await stage.advance(0)
     await stage.end(stage.courier.under_way[0], well())
-    await retention.retain()
+    await retention.run()
     assert await _kept(stage) == []
     assert (await stage.counts(listener)).acknowledged == 2
 
 
-async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, retention: Keeping) -> None:
+async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, retention: RetentionOnStage) -> None:
     queue, _ = await _running(stage)
     begun = stage.clock.now()
     for number in range(-4, 4):
         once = IdempotencyRecord((number << 61, 2), b"", b"", row_id_at(begun) + number + 4)
         await stage.store.write(lambda tx, once=once: idempotency.store_key(tx, queue.organization, once, begun))  # type: ignore[misc]
     stage.clock.advance(DAY_MS)
-    await retention.retain()
+    await retention.run()
     assert await stage.rows("SELECT count(*) FROM idempotency_key") == [(8,)]
     stage.clock.advance(CLOCKS_APART_MS)
-    await retention.retain()
+    await retention.run()
     stage.clock.advance(SWEEP_MS // 2)
-    await retention.retain()
+    await retention.run()
     [(some,)] = await stage.rows("SELECT count(*) FROM idempotency_key")
     assert 0 < some < 8
     assert await stage.rows("SELECT count(*) FROM idempotency_answers") == [(8,)]
     stage.clock.advance(SWEEP_MS // 2 + 1)
-    await retention.retain()
+    await retention.run()
     assert await stage.rows("SELECT count(*) FROM idempotency_key") == [(0,)]
     assert await stage.rows("SELECT count(*) FROM idempotency_answers") == [(0,)]
 
 
-async def test_attempts_and_missed_deliveries_go_in_their_time(stage: Stage, retention: Keeping) -> None:
+async def test_attempts_and_missed_deliveries_go_in_their_time(stage: Stage, retention: RetentionOnStage) -> None:
     queue, listener = await _running(stage)
     [message] = await stage.publish(queue)
     await stage.end(stage.courier.under_way[0], with_trace(badly(no_retry=True)))
     kept = "SELECT (SELECT count(*) FROM attempt), (SELECT count(*) FROM attempt_detail)"
     assert await stage.rows(kept) == [(1, 1)]
     stage.clock.advance(3 * DAY_MS + 1)
-    await retention.retain()
+    await retention.run()
     assert await stage.rows(kept) == [(0, 0)]
     stage.clock.advance(10 * DAY_MS)
-    await retention.retain()
+    await retention.run()
     assert await stage.missed(listener) == [message]
     assert await _kept(stage) == [1]
     stage.clock.advance(DAY_MS)
-    await retention.retain()
+    await retention.run()
     assert await stage.missed(listener) == []
     assert await _kept(stage) == []
     assert (await stage.counts(listener)).missed == 1
 
 
 async def test_what_a_disabled_listener_never_took_is_missed_then_kept_and_then_goes(
-    stage: Stage, retention: Keeping
+    stage: Stage, retention: RetentionOnStage
 ) -> None:
     queue, listener = await _running(stage)
     await stage.configure(listener, status="disabled")
     ids = await stage.publish(queue, 10)
     stage.clock.advance(29 * DAY_MS)
-    await retention.retain()
+    await retention.run()
     assert len(await _kept(stage)) == 10
     stage.clock.advance(2 * DAY_MS)
-    await retention.retain()
+    await retention.run()
     assert (await stage.counts(listener)).missed == 10
     assert await stage.missed(listener) == ids[::-1]
     stage.clock.advance(15 * DAY_MS)
-    await retention.retain()
+    await retention.run()
     assert await _kept(stage) == []
     counts = await stage.counts(listener)
     assert (counts.missed, counts.pending) == (10, 0)
 
 
-async def test_what_happened_and_its_counts_go_in_their_time(stage: Stage, retention: Keeping) -> None:
+async def test_what_happened_and_its_counts_go_in_their_time(stage: Stage, retention: RetentionOnStage) -> None:
     queue, _ = await _running(stage)
     await stage.publish(queue)
     await stage.end(stage.courier.under_way[0], badly(410))
@@ -200,19 +200,19 @@ async def test_what_happened_and_its_counts_go_in_their_time(stage: Stage, reten
     past = "SELECT count(*) FROM tally WHERE period > 0"
     counted = await stage.rows(past)
     stage.clock.advance(25 * HOUR_MS)
-    await retention.retain()
+    await retention.run()
     assert await stage.rows("SELECT count(*) FROM event") == [(1,)]
     stage.clock.advance(1)
-    await retention.retain()
+    await retention.run()
     assert await stage.rows("SELECT count(*) FROM event") == [(0,)]
     assert await stage.rows(past) == counted
     stage.clock.advance(24 * HOUR_MS)
-    await retention.retain()
+    await retention.run()
     assert await stage.rows(past) == [(0,)]
     assert await stage.rows("SELECT count(*) FROM tally WHERE period = 0") == [(1,)]
 
 
-async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, retention: Keeping) -> None:
+async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, retention: RetentionOnStage) -> None:
     queue, _ = await _running(stage)
     await stage.publish(queue, 1_200)
     await stage.end(stage.courier.under_way[::2], badly())
@@ -226,7 +226,7 @@ async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, retention: Ke
 
 
 async def test_what_a_deletion_left_is_purged_when_that_is_said_and_not_before(
-    stage: Stage, retention: Keeping
+    stage: Stage, retention: RetentionOnStage
 ) -> None:
     queue, _ = await _running(stage)
     round_under_way = asyncio.ensure_future(retention.purge_on_request())
@@ -238,7 +238,7 @@ async def test_what_a_deletion_left_is_purged_when_that_is_said_and_not_before(
 
 
 async def test_a_worker_that_does_not_keep_house_gives_up_only_what_its_own_lanes_could_not_deliver(
-    stage: Stage, retention: Keeping
+    stage: Stage, retention: RetentionOnStage
 ) -> None:
     queue, listener = await _running(stage)
     await stage.configure(listener, status="disabled")
@@ -249,25 +249,25 @@ async def test_a_worker_that_does_not_keep_house_gives_up_only_what_its_own_lane
     retention.is_leader = False
     await retention.purge()
     for _ in range(2):
-        await retention.retain()
+        await retention.run()
         stage.clock.advance(15 * DAY_MS)
     assert await _kept(stage) == list(range(1, 11))
     assert (await stage.counts(listener)).missed == 10
     assert await stage.rows("SELECT count(*) FROM job") == [(1,)]
     retention.is_leader = True
     await retention.purge()
-    await retention.retain()
+    await retention.run()
     assert await _kept(stage) == []
     assert await stage.rows("SELECT count(*) FROM job") == [(0,)]
 
 
-async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage, retention: Keeping) -> None:
+async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage, retention: RetentionOnStage) -> None:
     queue, listener = await _running(stage)
     for _ in range(3):
         await stage.publish(queue, 40)
         await stage.end(stage.courier.under_way[::], well())
         stage.clock.advance(4 * DAY_MS)
-        await retention.retain()
+        await retention.run()
     assert await _kept(stage) == list(range(81, 121))
     late = await stage.listener(queue)
     after = await stage.publish(queue, 2)
@@ -277,7 +277,7 @@ async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage
 
 
 async def test_failed_attempts_to_authenticate_are_forgotten_when_they_matter_no_more(
-    stage: Stage, retention: Keeping
+    stage: Stage, retention: RetentionOnStage
 ) -> None:
     await _running(stage)
     subject, began = LockoutSubject("address", "192.0.2.1"), stage.clock.now()
@@ -287,8 +287,8 @@ async def test_failed_attempts_to_authenticate_are_forgotten_when_they_matter_no
 
     await stage.store.write_exclusively(fail)
     stage.clock.advance(HISTORY_MS)
-    await retention.retain()
+    await retention.run()
     assert await stage.rows("SELECT name FROM lockout") == [("192.0.2.1",)]
     stage.clock.advance(1)
-    await retention.retain()
+    await retention.run()
     assert await stage.rows("SELECT name FROM lockout") == []

@@ -58,7 +58,7 @@ class Counter:
         self, action: Action, handed: Sequence[LeasedMessage], seconds: int | None = None
     ) -> list[DecisionResult]:
         decisions = [Decision(each.receipt, action, seconds) for each in handed]
-        return await self.pulls.answer(self.place, decisions)
+        return await self.pulls.decide(self.place, decisions)
 
     async def idle(self, *pulls: PullBroker) -> None:
         """Return when nothing goes on that will go on without the test."""

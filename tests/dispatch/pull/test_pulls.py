@@ -323,7 +323,7 @@ async def test_of_a_listener_that_is_gone_nothing_is_pulled(stage: Stage) -> Non
     await at.idle()
     await stage.delete_listener(at.listener)
     at.pulls.on_change("listener", at.place.organization, at.listener.id)
-    for asked in (waiting, at.pull(), at.pulls.answer(at.place, [])):
+    for asked in (waiting, at.pull(), at.pulls.decide(at.place, [])):
         with pytest.raises(NotFound):
             await asked
 
