@@ -29,7 +29,7 @@ from discue.config.database_url import InvalidDatabaseUrl, check_postgres_url, i
         ),
     ],
 )
-def test_an_address_is_taken_and_shown_without_its_password(address: str, shown: str) -> None:
+def test_valid_url_is_shown_without_its_password(address: str, shown: str) -> None:
     check_postgres_url(address)
 
     assert is_postgres_url(address)
@@ -76,7 +76,7 @@ NO_PORT = "a number from 1 to 65535"
         ("postgresql://u:hunter2@h/discue?channel_binding=require", "the parameter channel_binding is not supported"),
     ],
 )
-def test_unusable_url_is_refused_without_being_shown(address: str, reason: str) -> None:
+def test_invalid_url_is_rejected_without_being_shown(address: str, reason: str) -> None:
     with pytest.raises(InvalidDatabaseUrl, match=reason) as caught:
         check_postgres_url(address)
 
@@ -88,7 +88,7 @@ TEXTS = st.text("abc:/@?#[]%=&,0159 é", max_size=20)
 
 
 @given(st.sampled_from(["postgresql://", "postgres://"]), TEXTS, TEXTS)
-def test_any_url_is_refused_with_a_reason_or_shown_without_password(scheme: str, before: str, after: str) -> None:
+def test_any_text_is_shown_safely_or_rejected(scheme: str, before: str, after: str) -> None:
     address = f"{scheme}{before}:hunter2{after}"
     shown = without_password(address)
     try:
@@ -101,12 +101,12 @@ def test_any_url_is_refused_with_a_reason_or_shown_without_password(scheme: str,
 
 
 @given(st.text("abc:/@?#[]%=&,0159 é", min_size=1, max_size=20))
-def test_a_password_that_is_escaped_is_never_shown(password: str) -> None:
+def test_escaped_password_is_never_shown(password: str) -> None:
     escaped = "".join(f"%{byte:02X}" for byte in password.encode())
 
     assert without_password(f"postgresql://u:{escaped}@h/d?password={escaped}") == "postgresql://u@h/d"
 
 
 @pytest.mark.parametrize("text", ["", "postgresql", "mysql://db/discue", "sqlite:///discue.db", "Postgresql://db/x"])
-def test_other_urls_are_not_postgresql_urls(text: str) -> None:
+def test_other_schemes_are_no_postgres_urls(text: str) -> None:
     assert not is_postgres_url(text)

@@ -15,7 +15,7 @@ from discue.domain.errors import DiscueError
 KEY = "dsk_" + "0123456789ABCDEFGHIJK" + "a" * 32
 
 
-def test_the_defaults_are_valid_and_serve_on_loopback_only() -> None:
+def test_defaults_are_valid_and_use_loopback() -> None:
     settings = Settings()
 
     assert settings.is_loopback
@@ -26,28 +26,28 @@ def test_the_defaults_are_valid_and_serve_on_loopback_only() -> None:
 
 
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if s.default is not None], ids=lambda s: s.name)
-def test_a_default_is_what_its_own_text_means(setting: Setting) -> None:
+def test_default_equals_its_parsed_text(setting: Setting) -> None:
     text = "" if setting.default == () else describe(setting.default)
 
     assert setting.type.parse(text) == setting.default
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
-def test_every_setting_is_explained_by_a_sentence_and_taken_by_a_command(setting: Setting) -> None:
+def test_every_setting_has_help_and_a_command(setting: Setting) -> None:
     assert setting.help[0].isupper()
     assert setting.help.endswith(".")
     assert set(setting.commands) <= set(typing.get_args(Command))
     assert setting.commands
 
 
-def test_flags_and_variables_follow_from_names() -> None:
+def test_flag_and_variable_follow_from_the_name() -> None:
     public_url = next(setting for setting in SETTINGS if setting.name == "public_url")
 
     assert public_url.flag == "--public-url"
     assert public_url.variable == "DISCUE_PUBLIC_URL"
 
 
-def test_the_repr_shows_every_setting_and_no_secret() -> None:
+def test_repr_has_every_setting_and_no_secret() -> None:
     shown = repr(Settings(bootstrap_key=KEY, port=1234))
 
     assert "port=1234" in shown
@@ -56,14 +56,14 @@ def test_the_repr_shows_every_setting_and_no_secret() -> None:
     assert all(f"{setting.name}=" in shown for setting in SETTINGS)
 
 
-def test_an_encryption_key_is_never_shown() -> None:
+def test_repr_has_no_encryption_key() -> None:
     shown = repr(Settings(encryption_key=(b"k" * 32,)))
 
     assert "encryption_key=[secret]" in shown
     assert "kkk" not in shown
 
 
-def test_the_password_of_a_database_is_never_shown() -> None:
+def test_repr_has_no_database_password() -> None:
     settings = Settings(database="postgresql://discue:hunter2@db.example.com:5433/discue?sslpassword=hunter2")
 
     assert settings.database_shown == "postgresql://discue@db.example.com:5433/discue"
@@ -71,12 +71,12 @@ def test_the_password_of_a_database_is_never_shown() -> None:
     assert "hunter2" not in repr(settings)
 
 
-def test_only_an_embedded_database_has_a_file() -> None:
+def test_only_sqlite_has_a_database_path() -> None:
     assert Settings(database="sqlite:////var/lib/discue.db").database_path == Path("/var/lib/discue.db")
     assert Settings(database="postgresql://db.example.com/discue").database_path is None
 
 
-def test_settings_cannot_be_changed() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(AttributeError):
         Settings().port = 1  # type: ignore[misc]
 
@@ -96,12 +96,12 @@ def test_settings_cannot_be_changed() -> None:
         ("example.com", False),
     ],
 )
-def test_loopback_hosts_are_recognised(host: str, loopback: bool) -> None:  # noqa: FBT001
+def test_loopback_hosts(host: str, loopback: bool) -> None:  # noqa: FBT001
     assert Settings(host=host).is_loopback is loopback
 
 
 @given(st.integers(-10, 200), st.integers(0, 90), st.integers(91, 150))
-def test_a_whole_number_is_taken_exactly_within_its_bounds(number: int, least: int, most: int) -> None:
+def test_integer_is_accepted_exactly_within_its_bounds(number: int, least: int, most: int) -> None:
     kind = integer(least, most)
 
     if least <= number <= most:
@@ -112,7 +112,7 @@ def test_a_whole_number_is_taken_exactly_within_its_bounds(number: int, least: i
 
 
 @given(st.text(max_size=30))
-def test_parsers_refuse_strange_text_with_a_value_error_only(text: str) -> None:
+def test_parsers_raise_only_value_error(text: str) -> None:
     for setting in SETTINGS:
         try:
             setting.type.parse(text)
@@ -124,7 +124,7 @@ LABELS = st.text("abcXYZ019-._/", max_size=12)
 
 
 @given(st.one_of(LABELS, st.lists(LABELS, max_size=4).map(".".join)))
-def test_the_operators_organization_is_named_by_the_rule_of_all_others(alias: str) -> None:
+def test_organization_setting_follows_the_alias_rule(alias: str) -> None:
     def taken(check: typing.Callable[[str], object]) -> bool:
         try:
             check(alias)
@@ -135,7 +135,7 @@ def test_the_operators_organization_is_named_by_the_rule_of_all_others(alias: st
     assert taken(ORGANIZATION.parse) == taken(check_organization_alias)
 
 
-def test_flags_do_not_collide_with_each_other_by_their_beginnings() -> None:
+def test_flags_are_unambiguous() -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for setting in SETTINGS:
         parser.add_argument(setting.flag)

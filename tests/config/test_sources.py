@@ -45,11 +45,11 @@ def faults(
     return {fault.pointer: fault.detail for fault in caught.value.faults}
 
 
-def test_defaults_apply_without_sources() -> None:
+def test_settings_default_without_sources() -> None:
     assert loaded() == Settings()
 
 
-def test_flags_win_over_the_environment_over_the_file_over_the_base_over_the_default() -> None:
+def test_flags_override_environment_file_base_and_default() -> None:
     given: list[tuple[dict[str, str], dict[str, str], str, dict[str, str]]] = [
         ({"port": "1"}, {"DISCUE_PORT": "2"}, "port = 3", {"port": "4"}),
         ({}, {"DISCUE_PORT": "2"}, "port = 3", {"port": "4"}),
@@ -64,13 +64,13 @@ def test_flags_win_over_the_environment_over_the_file_over_the_base_over_the_def
     assert ports == [1, 2, 3, 4, 3000]
 
 
-def test_the_flag_names_the_file_before_the_variable_does() -> None:
+def test_config_flag_overrides_the_variable() -> None:
     settings = load({"config": "discue.toml"}, {"DISCUE_CONFIG": "other.toml"}, file("port = 3"))
 
     assert settings.port == 3
 
 
-def test_values_of_every_sort_are_read() -> None:
+def test_values_of_every_type_are_parsed() -> None:
     settings = loaded(
         {"host": "[::1]", "tls_self_signed": "yes", "public_url": "https://discue.example.com/base/"},
         {"DISCUE_BOOTSTRAP_KEY": KEY, "DISCUE_ALLOW_PRIVATE_TARGETS": "10.0.0.0/8, fd00::/8"},
@@ -89,15 +89,15 @@ def test_values_of_every_sort_are_read() -> None:
     assert settings.database_path == Path("/var/lib/discue.db")
 
 
-def test_an_empty_variable_counts_as_none() -> None:
+def test_empty_variable_is_ignored() -> None:
     assert loaded(environ={"DISCUE_PORT": "", "DISCUE_TLS_CERT": "", "DISCUE_CONFIG": ""}) == Settings()
 
 
-def test_variables_of_others_are_left_alone() -> None:
+def test_other_variables_are_ignored() -> None:
     assert loaded(environ={"PORT": "x", "DISCUE_SERVICE_HOST": "10.0.0.1", "HOME": "/"}) == Settings()
 
 
-def test_all_problems_are_told_at_once_each_with_its_place() -> None:
+def test_error_lists_every_problem_with_its_source() -> None:
     found = faults(
         {"port": "70000", "tls_cert": "cert.pem"},
         {"DISCUE_ROLE": "everything", "DISCUE_WORKERS": "65"},
@@ -115,22 +115,22 @@ def test_all_problems_are_told_at_once_each_with_its_place() -> None:
 
 
 @pytest.mark.parametrize(("key", "meant"), [("public-url", "public_url"), ("Port", "port"), ("tls_crt", "tls_cert")])
-def test_an_unknown_key_of_the_file_is_told_with_the_nearest_name(key: str, meant: str) -> None:
+def test_unknown_key_gets_a_suggestion(key: str, meant: str) -> None:
     found = faults(toml=f'"{key}" = "x"')
 
     assert found[f"discue.toml: {key}"] == f"unknown setting; did you mean {meant}?"
 
 
-def test_an_unknown_key_that_is_near_to_none_is_told_alone() -> None:
+def test_unknown_key_without_a_similar_name_gets_no_suggestion() -> None:
     assert faults(toml="[xyzzy]\nport = 3") == {"discue.toml: xyzzy": "unknown setting"}
 
 
 @pytest.mark.parametrize("value", ["1.5", "1979-05-27", "{ a = 1 }", "[1, 2]", '["x", ["y"]]'])
-def test_values_of_the_file_that_no_setting_has_are_told(value: str) -> None:
+def test_unsupported_toml_type_is_rejected(value: str) -> None:
     assert faults(toml=f"port = {value}") == {"discue.toml: port": "expected an integer from 0 to 65535"}
 
 
-def test_a_file_that_is_not_there_is_told() -> None:
+def test_missing_file_is_reported() -> None:
     def missing(_: Path) -> bytes:
         raise FileNotFoundError(2, "No such file or directory")
 
@@ -138,21 +138,21 @@ def test_a_file_that_is_not_there_is_told() -> None:
         load({"config": "x.toml"}, {}, missing)
 
 
-def test_a_file_that_is_not_toml_is_told_with_the_line() -> None:
+def test_invalid_toml_is_reported_with_the_line() -> None:
     found = faults(toml="port = 3\nhost =\nrole = 3")
 
     assert "cannot read discue.toml: not TOML" in found["DISCUE_CONFIG"]
     assert "line 2" in found["DISCUE_CONFIG"]
 
 
-def test_a_file_that_is_not_text_is_told() -> None:
+def test_binary_file_is_reported() -> None:
     with pytest.raises(SettingsInvalid, match="not UTF-8"):
         load({"config": "x.toml"}, {}, lambda _: b"\xff\xfe")
 
 
 @pytest.mark.parametrize("text", ["dsk_short", KEY + "!", "s3cret" * 10, "dsk_" + "a" * 200])
 @pytest.mark.parametrize("place", ["flag", "variable", "file"])
-def test_a_bad_secret_is_told_without_being_shown(text: str, place: str) -> None:
+def test_invalid_secret_is_reported_without_its_value(text: str, place: str) -> None:
     found = faults(
         {"bootstrap_key": text} if place == "flag" else {},
         {"DISCUE_BOOTSTRAP_KEY": text} if place == "variable" else {},
@@ -165,7 +165,7 @@ def test_a_bad_secret_is_told_without_being_shown(text: str, place: str) -> None
 
 
 @pytest.mark.parametrize("place", ["flag", "variable", "file"])
-def test_a_database_server_can_be_named_everywhere(place: str) -> None:
+def test_database_url_is_accepted_from_every_source(place: str) -> None:
     address = "postgresql://discue:hunter2@db.example.com/discue"
     settings = loaded(
         {"database": address} if place == "flag" else {},
@@ -187,7 +187,7 @@ def test_a_database_server_can_be_named_everywhere(place: str) -> None:
         ("host=db.example.com password=hunter2", "invalid value; expected sqlite:///"),
     ],
 )
-def test_a_database_that_cannot_be_used_is_told_without_being_shown(text: str, reason: str) -> None:
+def test_invalid_database_url_is_reported_without_its_value(text: str, reason: str) -> None:
     found = faults({"database": text})
 
     assert found["--database"].startswith(reason)
@@ -196,7 +196,7 @@ def test_a_database_that_cannot_be_used_is_told_without_being_shown(text: str, r
 
 
 @pytest.mark.parametrize("text", ["sqlite:///", "sqlite:////", "sqlite:///:memory:"])
-def test_a_database_without_a_file_is_refused(text: str) -> None:
+def test_sqlite_url_without_a_path_is_rejected(text: str) -> None:
     assert "the path of the database file is missing" in faults({"database": text})["--database"]
 
 
@@ -240,7 +240,7 @@ def test_a_database_without_a_file_is_refused(text: str) -> None:
         ("log_level", "INFO"),
     ],
 )
-def test_invalid_value_is_refused_with_the_expected_form(name: str, text: str) -> None:
+def test_invalid_value_is_rejected_with_the_expected_one(name: str, text: str) -> None:
     setting = next(setting for setting in SETTINGS if setting.name == name)
     found = faults({name: text})
 
@@ -250,39 +250,39 @@ def test_invalid_value_is_refused_with_the_expected_form(name: str, text: str) -
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "discue.example.com"])
-def test_cleartext_beyond_loopback_is_refused_unless_the_operator_says_so(host: str) -> None:
+def test_cleartext_beyond_loopback_requires_insecure(host: str) -> None:
     assert "cleartext is allowed on loopback only" in faults({"host": host})["--host"]
     assert loaded({"host": host, "insecure": "true"}).host == host
     assert loaded({"host": host, "tls_self_signed": "true"}).has_tls
     assert loaded({"host": host, "tls_cert": "c.pem", "tls_key": "k.pem"}).has_tls
 
 
-def test_a_disagreement_is_told_where_its_first_setting_came_from() -> None:
+def test_broken_constraint_is_reported_at_its_first_setting() -> None:
     found = faults(environ={"DISCUE_TLS_KEY": "k.pem"})
 
     assert found == {"DISCUE_TLS_KEY": "set both tls_cert and tls_key, or neither"}
 
 
-def test_a_made_certificate_excludes_a_given_one() -> None:
+def test_self_signed_certificate_excludes_a_given_one() -> None:
     found = faults({"tls_self_signed": "true", "tls_cert": "c.pem", "tls_key": "k.pem"})
 
     assert found == {"--tls-self-signed": "set either tls_self_signed or tls_cert, not both"}
 
 
-def test_several_encryption_keys_are_read_in_their_order() -> None:
+def test_encryption_keys_keep_their_order() -> None:
     one, other = b"\xfb" * 32, b"\xff" * 32
     texts = [b64encode(one).decode(), urlsafe_b64encode(other).decode()]
     assert loaded({"encryption_key": ", ".join(texts)}).encryption_key == (one, other)
     assert loaded(toml=f"encryption_key = {texts}").encryption_key == (one, other)
 
 
-def test_keys_and_a_file_of_keys_exclude_each_other() -> None:
+def test_encryption_key_excludes_a_key_file() -> None:
     found = faults({"encryption_key": "A" * 43 + "=", "encryption_key_file": "keys"})
 
     assert found == {"--encryption-key": "set either encryption_key or encryption_key_file, not both"}
 
 
-def test_settings_that_are_wrong_themselves_do_not_also_disagree() -> None:
+def test_invalid_settings_do_not_break_constraints_too() -> None:
     assert list(faults({"host": "0.0.0.0", "insecure": "maybe"})) == ["--insecure"]
 
 
@@ -291,7 +291,7 @@ TEXTS = st.one_of(st.text(max_size=20), st.sampled_from(["true", "1", "3000", "1
 
 
 @given(st.dictionaries(NAMES, TEXTS), st.dictionaries(NAMES.map(lambda name: "DISCUE_" + name.upper()), TEXTS))
-def test_any_sources_give_settings_or_a_reason_for_each_place(flags: dict[str, str], environ: dict[str, str]) -> None:
+def test_any_input_is_parsed_or_reported_with_its_source(flags: dict[str, str], environ: dict[str, str]) -> None:
     places = {setting.flag for setting in SETTINGS} | set(environ)
     try:
         settings = load(flags, environ, no_file)
@@ -308,17 +308,17 @@ def parsed(command: Any, *arguments: str) -> dict[str, str]:
     return flags_of(parser.parse_args(arguments))
 
 
-def test_flags_that_were_not_given_leave_no_trace() -> None:
+def test_omitted_flags_are_absent() -> None:
     assert parsed("serve") == {}
 
 
-def test_flags_are_read_as_they_were_given() -> None:
+def test_flags_are_parsed() -> None:
     flags = parsed("serve", "--public-url", "https://x.example", "--config", "a.toml", "--port=x")
 
     assert flags == {"public_url": "https://x.example", "config": "a.toml", "port": "x"}
 
 
-def test_a_switch_needs_no_value_and_takes_one() -> None:
+def test_switch_accepts_an_optional_value() -> None:
     assert parsed("serve", "--insecure", "--log-requests", "false") == {
         "insecure": "true",
         "log_requests": "false",
@@ -327,14 +327,14 @@ def test_a_switch_needs_no_value_and_takes_one() -> None:
     assert parsed("serve", "--allow-private-targets", "10.0.0.0/8") == {"allow_private_targets": "10.0.0.0/8"}
 
 
-def test_a_command_takes_only_its_own_flags() -> None:
+def test_command_accepts_only_its_own_flags() -> None:
     assert parsed("migrate", "--database", "sqlite:///x.db") == {"database": "sqlite:///x.db"}
     with pytest.raises((argparse.ArgumentError, SystemExit)):
         parsed("migrate", "--port", "3")
 
 
 @pytest.mark.parametrize("command", ["serve", "dev", "init", "keys", "migrate", "check"])
-def test_the_help_of_every_command_can_be_shown(command: Any) -> None:
+def test_help_of_every_command_is_formatted(command: Any) -> None:
     parser = argparse.ArgumentParser()
     add_flags(parser, command)
 

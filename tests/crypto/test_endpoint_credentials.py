@@ -1,4 +1,4 @@
-"""How the service shows a listener who it is: what is acceptable, and how it is kept."""
+"""Credentials for requests to listeners: validation and storage."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ SECRETS = (SigningSecret("whsec_a", "1"), SigningSecret("whsec_b", "2", created_
 
 
 def pair() -> dict[str, str]:
-    """A certificate and its key."""
+    """Return a certificate and its key."""
     certificate, private_key = client_pair()
     return {"certificate": certificate, "private_key": private_key}
 
@@ -58,21 +58,21 @@ def pointer_of(error: DiscueError) -> str:
 
 
 @pytest.mark.parametrize("given", [BASIC, OAUTH2, {**OAUTH2, "scope": "a:b c", "audience": "orders"}])
-def test_secret_fields_are_stored_apart_from_shown_ones(given: dict[str, Any]) -> None:
+def test_secret_is_separate_from_the_public_fields(given: dict[str, Any]) -> None:
     made = parse_credentials(fields(**given), NOW)
     assert made.secret.startswith("s3cr3t")
     assert made.public == Authentication(**{name: value for name, value in given.items() if not value.startswith("s3")})
     assert "s3cr3t" not in repr(made.public) + repr(made) + repr(fields(**given)) + repr(credentials_of(made, "l" * 21))
 
 
-def test_a_certificate_needs_its_key() -> None:
+def test_certificate_requires_its_key() -> None:
     made = parse_credentials(fields(type="certificate", **pair()), NOW)
     assert (made.public.certificate, made.secret) == (pair()["certificate"], pair()["private_key"])
     assert "PRIVATE" not in repr(made) + repr(credentials_of(made, "l" * 21))
 
 
 @pytest.mark.parametrize("given", [BASIC, OAUTH2, {"type": "certificate", "certificate": "c", "private_key": "k"}])
-def test_all_that_a_type_needs_must_be_there(given: dict[str, str]) -> None:
+def test_required_fields_of_each_type(given: dict[str, str]) -> None:
     for name in given.keys() - {"type"}:
         with pytest.raises(BadRequest) as refused:
             parse_credentials(fields(**{**given, name: None}), NOW)
@@ -100,7 +100,7 @@ def test_all_that_a_type_needs_must_be_there(given: dict[str, str]) -> None:
         ({"type": "certificate", "certificate": "x" * 16_385, "private_key": "y"}, "certificate"),
     ],
 )
-def test_invalid_credentials_are_refused_with_their_pointer(given: dict[str, str], pointer: str) -> None:
+def test_invalid_field_is_rejected_with_its_pointer(given: dict[str, str], pointer: str) -> None:
     with pytest.raises(Unprocessable) as refused:
         parse_credentials(fields(**given), NOW)
     assert pointer_of(refused.value) == f"/authentication/{pointer}"
@@ -112,7 +112,7 @@ def _in_pem(key: Any, *, password: bytes = b"") -> str:
     return str(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how).decode())
 
 
-def test_a_key_that_is_none_of_the_certificates_is_refused() -> None:
+def test_key_of_another_certificate_is_rejected() -> None:
     own = load_pem_private_key(pair()["private_key"].encode(), None)
     other = trustme.CA().issue_cert("discue@example.com").private_key_pem.bytes().decode()
     short = _in_pem(rsa.generate_private_key(public_exponent=65_537, key_size=1_024))  # noqa: S505 - that is the point
@@ -123,13 +123,13 @@ def test_a_key_that_is_none_of_the_certificates_is_refused() -> None:
         assert "PRIVATE" not in str(refused.value)
 
 
-def test_a_certificate_that_has_expired_is_refused() -> None:
+def test_expired_certificate_is_rejected() -> None:
     with pytest.raises(Unprocessable) as refused:
         parse_credentials(fields(type="certificate", **pair()), 253_402_300_799_000)
     assert pointer_of(refused.value) == "/authentication/certificate"
 
 
-def test_credentials_sent_back_as_shown_change_nothing() -> None:
+def test_fields_as_shown_are_unchanged() -> None:
     stored = parse_credentials(fields(**OAUTH2), NOW).public
     shown = {name: value for name, value in OAUTH2.items() if name != "client_secret"}
     assert is_unchanged(stored, fields(**shown))
@@ -151,7 +151,7 @@ def test_credentials_are_stored_with_signing_secrets(name: str, secret: str, kin
     assert (decode_secrets(alone), decode_credentials(alone)) == (SECRETS, None)
 
 
-def test_text_of_older_versions_has_no_credentials() -> None:
+def test_secrets_of_older_versions_have_no_credentials() -> None:
     assert decode_credentials(b'["whsec_b","whsec_a"]') is None
     assert decode_credentials(b"[]") is None
     with pytest.raises(ValueError, match=r"^the credentials cannot be decoded$"):
@@ -159,7 +159,7 @@ def test_text_of_older_versions_has_no_credentials() -> None:
 
 
 @given(texts, texts)
-def test_other_credentials_have_another_name_and_no_name_tells_them(one: str, other: str) -> None:
+def test_name_identifies_credentials_without_revealing_them(one: str, other: str) -> None:
     names = {
         Credentials(Authentication("basic", username=name), secret).name
         for name in (one, other)
@@ -169,12 +169,12 @@ def test_other_credentials_have_another_name_and_no_name_tells_them(one: str, ot
     assert all(len(name) == 16 for name in names)
 
 
-def test_basic_is_utf_8_in_base64() -> None:
+def test_basic_authorization_is_utf_8_in_base64() -> None:
     assert basic_authorization("Aladdin", "open sesame") == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
     assert basic_authorization("test", "123\u00a3") == "Basic dGVzdDoxMjPCow=="
 
 
-def test_each_type_presents_its_own_credentials() -> None:
+def test_request_credentials_of_each_type() -> None:
     listener = "l" * 21
     basic = credentials_of(parse_credentials(fields(**BASIC), NOW), listener)
     assert [name for name, _ in basic.headers] == ["authorization"]

@@ -11,7 +11,7 @@ from discue.domain.errors import SettingsInvalid
 KEY, OTHER = b"\xfb" * 32, b"\xff" * 32
 
 
-def test_a_key_is_made_for_its_owner_alone_and_once(tmp_path: Path) -> None:
+def test_key_file_is_created_once_and_private(tmp_path: Path) -> None:
     path = tmp_path / "discue.db.key"
     made = key_file.create_key_file(path, os.urandom)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -21,7 +21,7 @@ def test_a_key_is_made_for_its_owner_alone_and_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_new_key_comes_first_and_the_older_ones_stay(tmp_path: Path) -> None:
+def test_new_key_is_inserted_first(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     (old,) = key_file.create_key_file(path, os.urandom)
     new = key_file.add_new_key(path, os.urandom)
@@ -31,13 +31,13 @@ def test_a_new_key_comes_first_and_the_older_ones_stay(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_both_alphabets_of_base64_comments_and_empty_lines_are_read(tmp_path: Path) -> None:
+def test_both_base64_alphabets_comments_and_empty_lines_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(f"# ours\n{b64encode(KEY).decode()}\n\n  {urlsafe_b64encode(OTHER).decode()}  \n")
     assert key_file.read_keys(path) == (KEY, OTHER)
 
 
-def test_no_file_has_no_keys_and_others_than_its_owner_are_noticed(tmp_path: Path) -> None:
+def test_missing_file_has_no_keys(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     assert key_file.read_keys(path) == ()
     key_file.create_key_file(path, os.urandom)
@@ -46,7 +46,7 @@ def test_no_file_has_no_keys_and_others_than_its_owner_are_noticed(tmp_path: Pat
 
 
 @pytest.mark.parametrize("line", ["c2VjcmV0", b64encode(b"x" * 33).decode(), "not base64, and secret"])
-def test_a_line_that_is_no_key_is_named_and_not_shown(tmp_path: Path, line: str) -> None:
+def test_invalid_line_is_reported_without_its_content(tmp_path: Path, line: str) -> None:
     path = tmp_path / "keys"
     path.write_text(f"# ours\n{line}\n")
     with pytest.raises(SettingsInvalid, match=r"keys, line 2: expected 32 bytes in base64") as raised:
@@ -54,7 +54,7 @@ def test_a_line_that_is_no_key_is_named_and_not_shown(tmp_path: Path, line: str)
     assert line not in str(raised.value)
 
 
-def test_unreadable_key_file_is_reported(tmp_path: Path) -> None:
+def test_unreadable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsInvalid, match="Is a directory"):
         key_file.read_keys(tmp_path)
     (tmp_path / "keys").write_bytes(b"\xff")
@@ -62,7 +62,7 @@ def test_unreadable_key_file_is_reported(tmp_path: Path) -> None:
         key_file.read_keys(tmp_path / "keys")
 
 
-def test_location_of_the_key_file_follows_from_the_settings(tmp_path: Path) -> None:
+def test_key_file_path_follows_from_the_settings(tmp_path: Path) -> None:
     named = tmp_path / "named"
     beside = Settings(database="sqlite:////var/lib/discue.db")
     server = Settings(database="postgresql://discue@db/discue")

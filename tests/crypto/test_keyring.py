@@ -1,4 +1,4 @@
-"""Encryption at rest: what is sealed opens with its key, at its place, and not otherwise."""
+"""Encryption at rest: content can be decrypted only with its key and in its row."""
 
 import json
 import traceback
@@ -19,7 +19,7 @@ PLACE = associated_data(1, 2)
 
 
 @given(keys, keys, nonces, st.binary(), st.binary())
-def test_sealed_text_opens_with_any_other_keys_present(
+def test_sealed_content_is_opened_with_any_other_keys(
     key: bytes, other: bytes, nonce: bytes, content: bytes, place: bytes
 ) -> None:
     sealed = Keyring((key,)).seal(key_id_of(key), content, place, nonce)
@@ -28,7 +28,7 @@ def test_sealed_text_opens_with_any_other_keys_present(
 
 
 @given(ids, ids, ids, ids)
-def test_moved_to_another_row_it_does_not_open(organization: int, listener: int, other: int, another: int) -> None:
+def test_content_moved_to_another_row_is_rejected(organization: int, listener: int, other: int, another: int) -> None:
     ring = Keyring((KEY,))
     sealed = ring.seal(ring.first, b"secret", associated_data(organization, listener), NONCE)
     if (organization, listener) == (other, another):
@@ -39,7 +39,7 @@ def test_moved_to_another_row_it_does_not_open(organization: int, listener: int,
 
 
 @given(st.data())
-def test_changed_sealed_text_does_not_open(data: st.DataObject) -> None:
+def test_modified_content_is_rejected(data: st.DataObject) -> None:
     ring = Keyring((KEY,))
     sealed = bytearray(ring.seal(ring.first, b"secret", PLACE, NONCE))
     at = data.draw(st.integers(1, len(sealed) - 1))
@@ -49,20 +49,20 @@ def test_changed_sealed_text_does_not_open(data: st.DataObject) -> None:
 
 
 @given(st.integers(1, 60))
-def test_truncated_sealed_text_does_not_open(length: int) -> None:
+def test_truncated_content_is_rejected(length: int) -> None:
     ring = Keyring((KEY,))
     sealed = ring.seal(ring.first, b"secret", PLACE, NONCE)
     with pytest.raises((DecryptionFailed, UnknownKey)):
         ring.open(sealed[: min(length, len(sealed) - 1)], PLACE)
 
 
-def test_plain_text_is_read_unchanged() -> None:
+def test_plaintext_is_returned_unchanged() -> None:
     stored = json.dumps(["whsec_x"]).encode()
     assert Keyring().open(stored, PLACE) == stored
     assert (key_id_in(stored), Keyring().knows(""), Keyring().seal("", stored, PLACE, NONCE)) == ("", True, stored)
 
 
-def test_an_unknown_key_is_named_and_the_others_are_asked_for_once_more() -> None:
+def test_unknown_key_is_looked_up_again_and_named() -> None:
     there: list[bytes] = []
     ring = Keyring((OTHER,), lambda: there)
     sealed = Keyring((KEY,)).seal(key_id_of(KEY), b"secret", PLACE, NONCE)
@@ -75,7 +75,7 @@ def test_an_unknown_key_is_named_and_the_others_are_asked_for_once_more() -> Non
 
 
 @given(keys, nonces, st.binary(min_size=24, max_size=64), st.integers(0, 200))
-def test_no_error_and_no_repr_shows_a_secret_or_a_key(key: bytes, nonce: bytes, secret: bytes, cut: int) -> None:
+def test_errors_and_reprs_have_no_secret(key: bytes, nonce: bytes, secret: bytes, cut: int) -> None:
     text = "whsec_" + b64encode(secret).decode()
     ring = Keyring((key,))
     kept = SigningSecret(text, "s" * 21)
@@ -95,7 +95,7 @@ def test_no_error_and_no_repr_shows_a_secret_or_a_key(key: bytes, nonce: bytes, 
         assert hidden not in shown
 
 
-def test_secrets_of_before_they_had_ids_are_read() -> None:
+def test_secrets_without_ids_are_decoded() -> None:
     assert decode_secrets(b'["whsec_b","whsec_a"]') == (SigningSecret("whsec_b"), SigningSecret("whsec_a"))
 
 
@@ -106,11 +106,11 @@ def test_secrets_of_before_they_had_ids_are_read() -> None:
         )
     )
 )
-def test_secrets_are_read_as_they_were_kept(secrets: list[SigningSecret]) -> None:
+def test_encoded_secrets_are_decoded_unchanged(secrets: list[SigningSecret]) -> None:
     assert decode_secrets(encode_secrets(secrets)) == tuple(secrets)
 
 
 @given(st.integers(1, 1 << 50), st.integers(0, 1 << 50))
-def test_a_secret_is_valid_until_its_end(expires_at: int, now: int) -> None:
+def test_secret_is_valid_until_it_expires(expires_at: int, now: int) -> None:
     assert SigningSecret("x", expires_at=expires_at).is_valid(now) == (now < expires_at)
     assert SigningSecret("x").is_valid(now)

@@ -1,14 +1,28 @@
-"""Signatures, held against the public library of Standard Webhooks in both directions."""
+"""Signatures of Standard Webhooks, with secrets and with key pairs."""
 
 import base64
+import traceback
+from base64 import b64decode, b64encode
 from datetime import UTC, datetime
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from discue.crypto.signatures import SignatureInvalid, decode_secret, new_secret, sign, verify
+from discue.crypto.signatures import (
+    SignatureInvalid,
+    decode_private_key,
+    decode_secret,
+    encode_public_key,
+    new_private_key,
+    new_secret,
+    sign,
+    verify,
+)
+
+# HMAC
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 MESSAGE = "0OPFvCRRk3PdHdhfqKbcp"
@@ -29,26 +43,26 @@ def other_secret(number: int) -> str:
     return new_secret(lambda length: bytes([number]) * length)
 
 
-def test_the_known_vector_of_the_standard() -> None:
+def test_signature_of_the_standard_test_vector() -> None:
     signature = sign([decode_secret(SECRET)], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b'{"test": 2432232314}')
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_a_new_secret_has_the_prefix_and_32_bytes() -> None:
+def test_new_secret_has_the_prefix_and_32_bytes() -> None:
     secret = new_secret(lambda length: b"\xfb" * length)
     assert secret.startswith("whsec_")
     assert decode_secret(secret) == b"\xfb" * 32
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_!!!!", "whsec_c2hvcnQ=", "whsec_" + "A" * 400, "whsec_ä"])
-def test_a_bad_secret_is_refused_without_being_shown(secret: str) -> None:
+def test_invalid_secret_is_rejected_without_being_shown(secret: str) -> None:
     with pytest.raises(ValueError, match="a signing secret") as caught:
         decode_secret(secret)
     assert secret.removeprefix("whsec_") == "" or secret.removeprefix("whsec_") not in str(caught.value)
 
 
 @given(key=st.binary(min_size=24, max_size=64), text=st.text(max_size=200))
-def test_the_public_library_accepts_our_signatures(key: bytes, text: str) -> None:
+def test_reference_library_verifies_our_signatures(key: bytes, text: str) -> None:
     secret = "whsec_" + base64.b64encode(key).decode()
     timestamp = int(datetime.now(tz=UTC).timestamp())
     headers = headers_of(text.encode("utf-8", "surrogatepass"), secret, timestamp=timestamp)
@@ -56,7 +70,7 @@ def test_the_public_library_accepts_our_signatures(key: bytes, text: str) -> Non
 
 
 @given(key=st.binary(min_size=24, max_size=64), text=st.text(st.characters(codec="utf-8"), max_size=200))
-def test_we_accept_signatures_of_the_public_library(key: bytes, text: str) -> None:
+def test_signatures_of_the_reference_library_are_verified(key: bytes, text: str) -> None:
     secret = "whsec_" + base64.b64encode(key).decode()
     made_at = datetime.fromtimestamp(NOW / 1_000, tz=UTC)
     headers = {
@@ -68,12 +82,12 @@ def test_we_accept_signatures_of_the_public_library(key: bytes, text: str) -> No
 
 
 @given(body=st.binary(max_size=500))
-def test_any_body_verifies_byte_for_byte(body: bytes) -> None:
+def test_any_body_verifies(body: bytes) -> None:
     verify(SECRET, headers_of(body), body, NOW)
 
 
 @given(body=st.binary(min_size=1, max_size=100), data=st.data())
-def test_a_flipped_bit_of_the_body_does_not_verify(body: bytes, data: st.DataObject) -> None:
+def test_modified_body_does_not_verify(body: bytes, data: st.DataObject) -> None:
     index = data.draw(st.integers(0, len(body) - 1))
     bit = data.draw(st.integers(0, 7))
     tampered = body[:index] + bytes([body[index] ^ 1 << bit]) + body[index + 1 :]
@@ -98,25 +112,25 @@ def test_a_flipped_bit_of_the_body_does_not_verify(body: bytes, data: st.DataObj
         ("webhook-signature", "v1,\udc80"),
     ],
 )
-def test_a_tampered_header_does_not_verify(name: str, value: str) -> None:
+def test_modified_header_does_not_verify(name: str, value: str) -> None:
     with pytest.raises(SignatureInvalid):
         verify(SECRET, headers_of() | {name: value}, BODY, NOW)
 
 
 @pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
-def test_a_missing_header_is_named(name: str) -> None:
+def test_missing_header_is_named(name: str) -> None:
     headers = headers_of()
     del headers[name]
     with pytest.raises(SignatureInvalid, match=name):
         verify(SECRET, headers, BODY, NOW)
 
 
-def test_another_secret_does_not_verify() -> None:
+def test_other_secret_does_not_verify() -> None:
     with pytest.raises(SignatureInvalid, match="No signature matches"):
         verify(other_secret(1), headers_of(), BODY, NOW)
 
 
-def test_either_secret_verifies_while_one_replaces_the_other() -> None:
+def test_both_secrets_verify_during_a_rotation() -> None:
     headers = headers_of(BODY, other_secret(1), other_secret(2))
     assert headers["webhook-signature"].count("v1,") == 2
     verify(other_secret(1), headers, BODY, NOW)
@@ -124,11 +138,66 @@ def test_either_secret_verifies_while_one_replaces_the_other() -> None:
 
 
 @pytest.mark.parametrize("drift_ms", [-300_001, 300_001])
-def test_an_old_or_future_signature_does_not_verify(drift_ms: int) -> None:
+def test_old_or_future_signature_does_not_verify(drift_ms: int) -> None:
     verify(SECRET, headers_of(), BODY, NOW + drift_ms // 2)
     with pytest.raises(SignatureInvalid, match="too far"):
         verify(SECRET, headers_of(), BODY, NOW + drift_ms)
 
 
-def test_error_names_its_cause() -> None:
+def test_exception_has_a_default_detail() -> None:
     assert str(SignatureInvalid()) == "The signature is invalid, or too old."
+
+
+# Ed25519
+
+PRIVATE_KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+MESSAGE, NOW = "0OPFvCRRk3PdHdhfqKbcp", 1_800_000_000_000
+seeds = st.binary(min_size=32, max_size=32)
+
+
+def headers_by(signature: str) -> dict[str, str]:
+    return {"webhook-id": MESSAGE, "webhook-timestamp": str(NOW // 1_000), "webhook-signature": signature}
+
+
+@given(seeds, st.binary(max_size=300))
+def test_public_key_verifies_signatures(seed: bytes, body: bytes) -> None:
+    private = decode_private_key(new_private_key(lambda _: seed))
+    shared, pair = sign((decode_secret(PRIVATE_KEY), private), MESSAGE, NOW // 1_000, body).split(" ")
+    public = encode_public_key(private)
+    Ed25519PublicKey.from_public_bytes(b64decode(public.removeprefix("whpk_"))).verify(
+        b64decode(pair.removeprefix("v1a,")), b"%b.%d.%b" % (MESSAGE.encode(), NOW // 1_000, body)
+    )
+    for secret in (public, PRIVATE_KEY):
+        verify(secret, headers_by(f"{shared} {pair}"), body, NOW)
+    for secret, signature in ((public, shared), (PRIVATE_KEY, pair)):
+        with pytest.raises(SignatureInvalid):
+            verify(secret, headers_by(signature), body, NOW)
+
+
+@given(seeds, st.binary(max_size=100), st.sampled_from(["v1a,", "v1a,!", "v1a", "", "v2a,AAAA", "v1a," + "A" * 88]))
+def test_other_signature_does_not_verify(seed: bytes, body: bytes, signature: str) -> None:
+    public = encode_public_key(Ed25519PrivateKey.from_private_bytes(seed))
+    with pytest.raises(SignatureInvalid):
+        verify(public, headers_by(signature or "x"), body, NOW)
+
+
+@given(seeds, st.binary(min_size=32, max_size=32))
+def test_private_key_may_include_only_its_own_public_key(seed: bytes, behind: bytes) -> None:
+    own = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    for text in (seed, seed + own):
+        key = decode_private_key("whsk_" + b64encode(text).decode())
+        assert (key.private_bytes_raw(), key.public_key().public_bytes_raw()) == (seed, own)
+    if behind != own:
+        with pytest.raises(ValueError, match="second half"):
+            decode_private_key("whsk_" + b64encode(seed + behind).decode())
+
+
+@given(st.one_of(st.text(), st.binary(max_size=70).map(lambda raw: "whsk_" + b64encode(raw).decode())))
+def test_invalid_private_key_is_rejected_without_being_shown(text: str) -> None:
+    try:
+        decode_private_key(text)
+    except ValueError as error:
+        shown = "".join(traceback.format_exception(error, limit=0))
+        assert len(text) < 12 or text.removeprefix("whsk_") not in shown
+    else:
+        assert len(b64decode(text.removeprefix("whsk_"))) in (32, 64)

@@ -1,4 +1,4 @@
-"""A listener's signing secrets when one is added or removed."""
+"""Creation and deletion of the signing secrets of a listener."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ some = st.lists(st.tuples(types, ends), max_size=MAX_VALID).map(numbered)
 
 
 @given(some, types, instants, instants)
-def test_a_fresh_one_comes_first_and_has_no_end(
+def test_new_secret_comes_first_and_never_expires(
     secrets: list[SigningSecret], fresh_type: SecretType, now: int, ends_at: int
 ) -> None:
     fresh = SigningSecret("fresh", "fresh", fresh_type, now)
@@ -54,7 +54,7 @@ def test_a_fresh_one_comes_first_and_has_no_end(
 
 
 @given(some, st.integers(0, MAX_VALID), instants)
-def test_one_less_leaves_one_without_an_end(secrets: list[SigningSecret], number: int, now: int) -> None:
+def test_deletion_keeps_a_secret_without_an_expiry(secrets: list[SigningSecret], number: int, now: int) -> None:
     others = [each for each in secrets if each.id != f"id{number}"]
     try:
         kept = without(secrets, f"id{number}", now)
@@ -65,7 +65,7 @@ def test_one_less_leaves_one_without_an_end(secrets: list[SigningSecret], number
     assert any(not each.expires_at for each in kept)
 
 
-def test_the_only_one_stays() -> None:
+def test_only_secret_cannot_be_deleted() -> None:
     with pytest.raises(LastSecret):
         without([SigningSecret("x", "a"), SigningSecret("y", "b", expires_at=10)], "a", 5)
     with pytest.raises(LastSecret):

@@ -1,4 +1,4 @@
-"""Aliases, organization names, and the two synonyms."""
+"""Aliases of resources and organizations, and their synonym `name`."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ values = st.sampled_from(["alpha", "beta", "gamma"])
 
 
 @given(st.text(ALIAS_CHARACTERS, min_size=4, max_size=64))
-def test_an_alias_has_4_to_64_characters_of_the_alphabet(alias: str) -> None:
+def test_alias_has_4_to_64_characters(alias: str) -> None:
     check_alias(alias)
 
 
@@ -20,14 +20,14 @@ def test_an_alias_has_4_to_64_characters_of_the_alphabet(alias: str) -> None:
     "alias",
     ["", "abc", "a" * 65, "with space", "ümlaut", "tab\tbed", "line\n", "star*", "null\0null", "１２３４"],
 )
-def test_other_aliases_are_refused_at_their_place(alias: str) -> None:
+def test_invalid_alias_is_rejected_with_its_pointer(alias: str) -> None:
     with pytest.raises(Unprocessable) as caught:
         check_alias(alias, "/name")
     assert caught.value.faults[0].pointer == "/name"
 
 
 @given(st.text(max_size=70))
-def test_an_alias_is_accepted_exactly_by_the_rule(alias: str) -> None:
+def test_alias_rule_is_exact(alias: str) -> None:
     characters = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/-")
     try:
         check_alias(alias)
@@ -52,7 +52,7 @@ def test_an_alias_is_accepted_exactly_by_the_rule(alias: str) -> None:
         ".".join(["a" * 49] * 5),
     ],
 )
-def test_a_reverse_domain_name_names_an_organization(alias: str) -> None:
+def test_organization_alias_is_a_reverse_domain_name(alias: str) -> None:
     check_organization_alias(alias)
 
 
@@ -79,7 +79,7 @@ def test_a_reverse_domain_name_names_an_organization(alias: str) -> None:
         ".".join(["a" * 50] * 5),
     ],
 )
-def test_other_names_of_organizations_are_refused(alias: str) -> None:
+def test_invalid_organization_alias_is_rejected(alias: str) -> None:
     with pytest.raises(Unprocessable) as caught:
         check_organization_alias(alias)
     assert caught.value.faults[0].pointer == "/alias"
@@ -101,14 +101,12 @@ def test_other_names_of_organizations_are_refused(alias: str) -> None:
         ("alpha", "alpha", "alpha", "alpha"),
     ],
 )
-def test_the_value_that_differs_from_the_stored_one_wins(
-    alias: str | None, name: str | None, stored: str | None, expected: str | None
-) -> None:
+def test_changed_synonym_wins(alias: str | None, name: str | None, stored: str | None, expected: str | None) -> None:
     assert reconcile(alias, name, stored) == expected
 
 
 @pytest.mark.parametrize("stored", [None, "gamma"])
-def test_two_new_values_that_differ_are_refused(stored: str | None) -> None:
+def test_different_new_synonyms_are_rejected(stored: str | None) -> None:
     with pytest.raises(Unprocessable) as caught:
         reconcile("alpha", "beta", stored)
     assert caught.value.faults == (
@@ -118,7 +116,7 @@ def test_two_new_values_that_differ_are_refused(stored: str | None) -> None:
 
 
 @given(first=st.none() | values, second=st.none() | values, stored=st.none() | values)
-def test_the_synonyms_are_equal_in_rank(first: str | None, second: str | None, stored: str | None) -> None:
+def test_synonyms_are_symmetric(first: str | None, second: str | None, stored: str | None) -> None:
     def attempt(alias: str | None, name: str | None) -> str | None:
         try:
             return reconcile(alias, name, stored)

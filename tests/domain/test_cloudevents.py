@@ -1,17 +1,31 @@
-"""Messages as CloudEvents: the official SDK reads what was meant, in both modes."""
+"""CloudEvents for listeners and from producers."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from cloudevents.core.base import BaseCloudEvent
-from cloudevents.core.bindings.http import HTTPMessage, from_http_event
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event, to_binary_event, to_structured_event
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.cloudevents import DeliveryFormat, Event, event_of
+from discue.domain.cloudevents import (
+    DeliveryFormat,
+    Event,
+    EventMessage,
+    event_of,
+    parse_binary_event,
+    parse_structured_event,
+)
+from discue.domain.errors import BadRequest, DiscueError, Unprocessable
 from discue.domain.headers import Headers, is_header_allowed
 from discue.domain.messages import Entry
+
+# Events for listeners
 
 QUEUE = "0VbuJFSo00H8Lq7zazFOL"
 MESSAGE = "0VbuJFW500I0yWwoGXXf6"
@@ -29,12 +43,12 @@ def read(event: Event) -> BaseCloudEvent:
     return from_http_event(HTTPMessage({"content-type": event.media_type, **dict(event.headers)}, event.body))
 
 
-def test_cloudevents_have_two_modes_in_addition_to_plain() -> None:
+def test_cloudevents_have_two_modes() -> None:
     assert get_args(DeliveryFormat) == ("plain", *MODES)
 
 
 @modes
-def test_an_event_has_the_messages_id_time_queue_and_data(mode: DeliveryFormat) -> None:
+def test_event_has_the_id_time_queue_and_data_of_the_message(mode: DeliveryFormat) -> None:
     event = read(made(mode))
     assert (event.get_specversion(), event.get_id(), event.get_type()) == ("1.0", MESSAGE, "io.discue.message")
     assert event.get_source() == f"/v1/queues/{QUEUE}"
@@ -46,7 +60,7 @@ def test_an_event_has_the_messages_id_time_queue_and_data(mode: DeliveryFormat) 
 
 
 @modes
-def test_headers_give_other_attributes_and_never_those_of_the_service(mode: DeliveryFormat) -> None:
+def test_headers_set_only_other_attributes(mode: DeliveryFormat) -> None:
     given_headers = (
         ("CE-Type", "order.paid"),
         ("ce-source", "https://shop.example.com"),
@@ -69,7 +83,7 @@ def test_headers_give_other_attributes_and_never_those_of_the_service(mode: Deli
     assert made_event.headers[-2:] == (("X-Trace", "7"), ("ce-not-one", "stays"))
 
 
-def test_data_is_the_body_in_one_mode_and_stands_as_it_is_in_the_document_of_the_other() -> None:
+def test_json_data_is_embedded_byte_for_byte() -> None:
     body = b' {"n": 1e400, "n": 18446744073709551616} '
     assert made("cloudevents_binary", body).body == body
     structured = made("cloudevents_structured", body)
@@ -78,7 +92,7 @@ def test_data_is_the_body_in_one_mode_and_stands_as_it_is_in_the_document_of_the
 
 
 @modes
-def test_text_is_text(mode: DeliveryFormat) -> None:
+def test_text_is_embedded_as_a_string(mode: DeliveryFormat) -> None:
     event = made(mode, 'say "é"\n'.encode(), is_json=False)
     if mode == "cloudevents_binary":
         assert (event.body.decode(), event.media_type) == ('say "é"\n', "text/plain; charset=utf-8")
@@ -87,7 +101,7 @@ def test_text_is_text(mode: DeliveryFormat) -> None:
         assert (document["data"], document["datacontenttype"]) == ('say "é"\n', "text/plain; charset=utf-8")
 
 
-def test_values_are_percent_encoded_in_headers_only() -> None:
+def test_document_has_no_percent_encoding() -> None:
     document = json.loads(made("cloudevents_structured", headers=(("ce-subject", "caf%C3%A9 %22x%22"),)).body)
     assert document["subject"] == 'café "x"'
 
@@ -103,9 +117,7 @@ def test_values_are_percent_encoded_in_headers_only() -> None:
     ),
     mode=st.sampled_from(MODES),
 )
-def test_every_published_message_can_be_sent_as_one_event(
-    data: Any, names: dict[str, str], mode: DeliveryFormat
-) -> None:
+def test_any_message_is_a_valid_event(data: Any, names: dict[str, str], mode: DeliveryFormat) -> None:
     unique = {name.lower(): (name, value) for name, value in names.items()}
     event = made(mode, json.dumps(data).encode(), tuple(unique.values()))
     assert all(is_header_allowed(name, value) for name, value in event.headers)
@@ -115,3 +127,178 @@ def test_every_published_message_can_be_sent_as_one_event(
     else:
         document = json.loads(event.body)
         assert (document["data"], document["id"], event.headers) == (data, MESSAGE, ())
+
+
+# Events from producers
+
+MINIMAL = {"specversion": "1.0", "id": "one", "source": "/shop", "type": "order.paid"}
+WHOLE = {
+    **MINIMAL,
+    "subject": 'café "17" 100%',
+    "time": "2026-07-01T12:00:00.5Z",
+    "dataschema": "https://example.com/schema",
+    "tenant": "north",
+    "partitionkey": "customer-9",
+}
+DELIVERY_MODES: tuple[DeliveryFormat, ...] = ("cloudevents_binary", "cloudevents_structured")
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def document(**members: Any) -> EventMessage:
+    return parse_structured_event(_members(json.dumps({**MINIMAL, **members}).encode()))
+
+
+def received(sent: EventMessage, mode: DeliveryFormat) -> HTTPMessage:
+    """Return the event as a listener receives it."""
+    entry = Entry(1, "m" * 21, 5, sent.is_json, sent.data)
+    event = event_of(entry, mode, "q" * 21, sent.headers, sent.media_type)
+    return HTTPMessage({"content-type": event.media_type, **dict(event.headers)}, event.body)
+
+
+def by_header(message: HTTPMessage) -> EventMessage:
+    attributes = {name[3:].lower(): value for name, value in message.headers.items() if name.lower().startswith("ce-")}
+    types = {name.lower(): value for name, value in message.headers.items()}
+    return parse_binary_event(attributes, types.get("content-type", ""), bytes(message.body))
+
+
+@pytest.mark.parametrize("mode", DELIVERY_MODES)
+@pytest.mark.parametrize(
+    ("sending", "media_type", "data"),
+    [
+        ("binary", "application/json", {"order": 17, "note": "é"}),
+        ("structured", "application/json", {"order": 17, "note": "é"}),
+        # In binary mode, the SDK encodes data as JSON only for exactly that media type.
+        ("structured", "application/vnd.shop+json", [1, "two"]),
+        ("binary", "text/plain", "say é"),
+        ("structured", "text/plain", "say é"),
+        ("binary", "application/xml; charset=utf-8", "<order/>"),
+    ],
+)
+def test_event_of_the_sdk_is_delivered_unchanged(
+    sending: str, mode: DeliveryFormat, media_type: str, data: Any
+) -> None:
+    time = datetime(2026, 7, 1, 12, 0, 0, 500_000, tzinfo=UTC)
+    event = CloudEvent({**WHOLE, "time": time, "datacontenttype": media_type}, data)
+    if sending == "binary":
+        sent = by_header(to_binary_event(event, JSONFormat()))
+    else:
+        sent = parse_structured_event(_members(to_structured_event(event, JSONFormat()).body))
+    assert sent.key == "customer-9"
+    again = from_http_event(received(sent, mode))
+    assert again.get_attributes() == event.get_attributes()
+    read = again.get_data()
+    assert (read.decode() if isinstance(read, bytes) else read) == data
+
+
+@pytest.mark.parametrize("mode", DELIVERY_MODES)
+def test_event_without_data_has_no_data(mode: DeliveryFormat) -> None:
+    for sent in (document(), parse_binary_event(MINIMAL, "", b"")):
+        assert (sent.data, sent.is_json, sent.media_type) == (b"", False, "")
+        again = received(sent, mode)
+        if mode == "cloudevents_structured":
+            assert json.loads(again.body) == MINIMAL
+        else:
+            assert again.body == b""
+
+
+def test_event_data_is_kept_byte_for_byte() -> None:
+    data = b' {"n": 1e400, "n": 18446744073709551616} '
+    assert parse_binary_event(MINIMAL, "application/json", data).data == data
+    text = json.dumps(MINIMAL)[:-1].encode() + b',"data":' + data.strip() + b"}"
+    assert parse_structured_event(_members(text)).data == data.strip()
+    assert document(data_base64="eyJuIjoxfQ==").data == b'{"n":1}'
+    assert document(data_base64="PGEvPg==", datacontenttype="text/xml").is_json is False
+    assert document(data="5", datacontenttype="text/plain").data == b"5"
+
+
+def test_attributes_become_headers() -> None:
+    sent = document(subject='café "1" 5%', n=5, flag=True, none=None)
+    assert dict(sent.headers)["ce-subject"] == "caf%C3%A9%20%221%22%205%25"
+    assert {name: dict(sent.headers).get(f"ce-{name}") for name in ("n", "flag", "none")} == {
+        "n": "5",
+        "flag": "true",
+        "none": None,
+    }
+    assert all(is_header_allowed(*header) for header in sent.headers)
+
+
+@pytest.mark.parametrize("missing", sorted(MINIMAL))
+def test_missing_attribute_is_rejected_by_name(missing: str) -> None:
+    rest = {name: value for name, value in MINIMAL.items() if name != missing}
+    with pytest.raises(BadRequest) as refusal:
+        parse_binary_event(rest, "application/json", b"1")
+    assert refusal.value.faults[0].pointer == f"/headers/ce-{missing}"
+    with pytest.raises(BadRequest) as refusal:
+        parse_structured_event(_members(json.dumps(rest).encode()), "/3")
+    assert refusal.value.faults[0].pointer == f"/3/{missing}"
+
+
+@pytest.mark.parametrize(
+    ("members", "pointer"),
+    [
+        ({"specversion": "0.3"}, "/specversion"),
+        ({"id": ""}, "/id"),
+        ({"id": "a\nb"}, "/id"),
+        ({"source": "a b"}, "/source"),
+        ({"time": "yesterday"}, "/time"),
+        ({"time": "2026-02-30T00:00:00Z"}, "/time"),
+        ({"partitionkey": "x" * 256}, "/partitionkey"),
+        ({"Tenant": "x"}, "/Tenant"),
+        ({"my-ext": "x"}, "/my-ext"),
+        ({"ext": 1.5}, "/ext"),
+        ({"ext": {}}, "/ext"),
+        ({"datacontenttype": "json"}, "/datacontenttype"),
+        ({"datacontenttype": "text/plain", "data": {}}, "/data"),
+        ({"data": 1, "data_base64": "MQ=="}, "/data_base64"),
+        ({"data_base64": "!"}, "/data_base64"),
+        ({"data_base64": "/w=="}, "/data"),
+        ({"data_base64": "ew=="}, "/data"),
+        ({f"ext{number}": "x" for number in range(40)}, ""),
+    ],
+)
+def test_invalid_event_is_rejected_with_pointers(members: dict[str, Any], pointer: str) -> None:
+    with pytest.raises((BadRequest, Unprocessable)) as refusal:
+        document(**members)
+    assert refusal.value.faults[0].pointer == pointer
+
+
+@pytest.mark.parametrize(
+    ("attributes", "media_type", "data", "pointer"),
+    [
+        ({"datacontenttype": "text/plain"}, "text/plain", b"x", "/headers/ce-datacontenttype"),
+        ({"data": "x"}, "text/plain", b"x", "/headers/ce-data"),
+        ({"subject": "%ff"}, "text/plain", b"x", "/headers/ce-subject"),
+        ({"my-ext": "x"}, "text/plain", b"x", "/headers/ce-my-ext"),
+        ({}, "", b"x", ""),
+        ({}, "nothing", b"x", "/headers/content-type"),
+        ({}, "image/png", b"\x89PNG\xff", ""),
+        ({}, "application/json", b"{", ""),
+    ],
+)
+def test_invalid_binary_event_is_rejected_with_pointers(
+    attributes: dict[str, str], media_type: str, data: bytes, pointer: str
+) -> None:
+    with pytest.raises((BadRequest, Unprocessable)) as refusal:
+        parse_binary_event({**MINIMAL, **attributes}, media_type, data)
+    assert refusal.value.faults[0].pointer == pointer
+
+
+TEXTS = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=30)
+
+
+@given(
+    st.dictionaries(st.from_regex(r"x[a-z0-9]{1,10}", fullmatch=True), TEXTS, max_size=5),
+    st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner)),
+    st.sampled_from(DELIVERY_MODES),
+)
+def test_any_event_is_delivered_unchanged(extensions: dict[str, str], data: Any, mode: DeliveryFormat) -> None:
+    try:
+        sent = document(**extensions, data=data)
+    except DiscueError:
+        assert sum(map(len, extensions.values())) > 100
+        return
+    if mode == "cloudevents_binary":
+        sent = by_header(received(sent, mode))
+    again = json.loads(received(sent, "cloudevents_structured").body)
+    assert again == {**MINIMAL, **extensions, "datacontenttype": "application/json", "data": data}

@@ -1,4 +1,4 @@
-"""The rules by which a domain is verified."""
+"""Domain verification: challenges, checks, and retries."""
 
 import os
 
@@ -45,18 +45,18 @@ errors = st.sampled_from(["", "no connection", "answered 404", "content differs"
 @pytest.mark.parametrize(
     ("port", "url"), [(80, "http://a.example/"), (443, "https://a.example/"), (8_443, "https://a.example:8443/")]
 )
-def test_port_80_is_asked_over_http_and_every_other_one_over_https(port: int, url: str) -> None:
+def test_port_80_uses_http_and_other_ports_https(port: int, url: str) -> None:
     expected = parse_target(f"{url}.well-known/discue/name", "/url")
     assert target_of("a.example", port, CHALLENGE) == expected
 
 
 @pytest.mark.parametrize("port", [80, 443, 1_024, 65_535])
-def test_ports_that_a_domain_can_have(port: int) -> None:
+def test_allowed_ports(port: int) -> None:
     domain_challenge.check_port(port)
 
 
 @pytest.mark.parametrize("port", [-1, 0, 1, 79, 81, 442, 444, 1_023, 65_536, 1 << 40])
-def test_ports_that_a_domain_cannot_have(port: int) -> None:
+def test_refused_ports(port: int) -> None:
     with pytest.raises(Unprocessable) as refused:
         domain_challenge.check_port(port)
     assert [fault.pointer for fault in refused.value.faults] == ["/port"]
@@ -75,7 +75,7 @@ def test_ports_that_a_domain_cannot_have(port: int) -> None:
         (f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}", f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}"),
     ],
 )
-def test_a_hostname_is_known_by_the_name_that_dns_has_for_it(hostname: str, key: str) -> None:
+def test_host_key_is_the_dns_name(hostname: str, key: str) -> None:
     assert host_key(hostname) == key
 
 
@@ -112,12 +112,12 @@ def test_invalid_dns_name_has_no_host_key(hostname: str) -> None:
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_a_name_or_none_and_a_name_is_one_that_listeners_have(hostname: str) -> None:
+def test_host_key_agrees_with_listener_urls(hostname: str) -> None:
     key = host_key(hostname)
     assert key is None or parse_target(f"https://{key}/"[:253], "/url").host == key or len(key) > 240
 
 
-def test_challenges_are_not_alike_and_hard_to_guess() -> None:
+def test_challenges_are_random() -> None:
     made = [new_challenge(TEXT, NOON) for _ in range(100)]
     assert len({each.file_name for each in made}) == len({each.file_content for each in made}) == 100
     assert {(len(each.file_name), len(each.file_content)) for each in made} == {(32, 43)}
@@ -141,12 +141,12 @@ def test_challenges_are_not_alike_and_hard_to_guess() -> None:
         ("response_too_large", "no response"),
     ],
 )
-def test_failure_shows_only_its_kind(failure: FailureKind, error: str) -> None:
+def test_check_error_contains_only_the_kind_of_failure(failure: FailureKind, error: str) -> None:
     assert check_error(failure, 0, b"", CHALLENGE) == error
 
 
 @given(st.integers(100, 999), st.binary(max_size=20) | st.just(b"content"))
-def test_only_a_200_with_exactly_the_content_will_do_and_nothing_is_told_of_another(status: int, body: bytes) -> None:
+def test_check_requires_200_and_the_exact_content(status: int, body: bytes) -> None:
     error = check_error("", status, body, CHALLENGE)
     if status != 200:
         assert error == f"answered {status}"
@@ -155,11 +155,11 @@ def test_only_a_200_with_exactly_the_content_will_do_and_nothing_is_told_of_anot
 
 
 @pytest.mark.parametrize("body", [b"content\n", b" content", b"CONTENT", b"conten", b""])
-def test_the_content_is_compared_byte_for_byte(body: bytes) -> None:
+def test_content_is_compared_byte_for_byte(body: bytes) -> None:
     assert check_error("", 200, body, CHALLENGE) == "content differs"
 
 
-def test_a_new_domain_is_tried_by_itself_ever_more_rarely_until_its_challenge_expires() -> None:
+def test_new_domain_is_checked_with_backoff_until_the_challenge_expires() -> None:
     stored, tries = unverified(CHALLENGE), []
     while (due_at := stored.due_at) is not None:
         tries.append(due_at)
@@ -172,7 +172,7 @@ def test_a_new_domain_is_tried_by_itself_ever_more_rarely_until_its_challenge_ex
     assert can_be_met(stored, CHALLENGE, CHALLENGE.expires_at - 1)
 
 
-def test_a_good_answer_verifies_and_forgets_what_failed_before() -> None:
+def test_successful_check_verifies_and_resets_failures() -> None:
     failed = after_check(unverified(CHALLENGE), CHALLENGE, "answered 404", NOON)
     stored = after_check(failed, CHALLENGE, "", NOON + 5)
     assert stored == Verification(
@@ -180,13 +180,13 @@ def test_a_good_answer_verifies_and_forgets_what_failed_before() -> None:
     )
 
 
-def test_a_verified_domain_is_looked_at_daily_and_stays_verified_since_the_first_time() -> None:
+def test_verified_domain_is_checked_daily() -> None:
     later = after_check(VERIFIED, CHALLENGE, "", NOON + 20 * DAY)
     assert (later.verified, later.verified_at, later.due_at) == (True, NOON + MINUTE, NOON + 21 * DAY)
     assert can_be_met(later, CHALLENGE, NOON + 21 * DAY)
 
 
-def test_a_verified_domain_outlives_failures_of_less_than_three_days() -> None:
+def test_verification_survives_failures_for_three_days() -> None:
     stored, now = VERIFIED, NOON + DAY
     first_failure = now
     while stored.verified:
@@ -207,7 +207,7 @@ def test_success_restarts_the_three_days() -> None:
 
 
 @given(st.lists(st.tuples(errors, st.integers(1, 5 * DAY)), max_size=30))
-def test_verification_state_is_consistent_after_any_results(checks: list[tuple[str, int]]) -> None:
+def test_verification_state_is_consistent(checks: list[tuple[str, int]]) -> None:
     stored, now = unverified(CHALLENGE), NOON
     for error, pause in checks:
         now += pause
@@ -220,20 +220,20 @@ def test_verification_state_is_consistent_after_any_results(checks: list[tuple[s
         assert stored.due_at is not None or not stored.verified
 
 
-def test_a_challenge_is_renewed_only_when_it_has_expired() -> None:
+def test_challenge_is_renewed_only_after_it_expires() -> None:
     early, late = new_challenge(TEXT, CHALLENGE.expires_at - 1), new_challenge(TEXT, CHALLENGE.expires_at)
     for verified in (True, False):
         assert after_change(CHALLENGE, early, verified=verified) == CHALLENGE
     assert after_change(CHALLENGE, late, verified=False) == late
 
 
-def test_the_file_of_a_verified_domain_stays_when_its_challenge_is_renewed() -> None:
+def test_verified_domain_keeps_its_file() -> None:
     late = new_challenge(TEXT, CHALLENGE.expires_at + 5)
     expected = msgspec.structs.replace(CHALLENGE, created_at=late.created_at, expires_at=late.expires_at)
     assert after_change(CHALLENGE, late, verified=True) == expected
 
 
-def test_check_on_demand_waits_for_a_running_check_until_that_expires() -> None:
+def test_check_on_demand_waits_for_a_check_in_flight() -> None:
     begun_check = before_check(unverified(CHALLENGE), NOON)
     assert may_check_now(unverified(CHALLENGE), NOON)
     assert not may_check_now(begun_check, NOON + CHECK_LOST_MS - 1)
@@ -243,7 +243,7 @@ def test_check_on_demand_waits_for_a_running_check_until_that_expires() -> None:
     assert may_check_now(ended, NOON + 1_000 + MIN_PAUSE_MS)
 
 
-def test_domain_is_not_due_while_its_check_may_run() -> None:
+def test_domain_is_not_due_while_it_is_checked() -> None:
     stored = before_check(unverified(CHALLENGE), NOON + 5 * MINUTE)
     assert stored.due_at == NOON + 5 * MINUTE + CHECK_LOST_MS
     assert CHECK_LOST_MS > 2 * domain_challenge.CHECK_TIMEOUT_SECONDS * 1_000

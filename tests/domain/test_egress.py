@@ -1,4 +1,4 @@
-"""Where the service may send: every range, every spelling, every URL."""
+"""Egress policy, notations of addresses, and URLs of listeners."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -83,21 +83,21 @@ def refused(url: str, policy: EgressPolicy = PUBLIC_ONLY) -> str:
 
 
 @given(addresses_of(REFUSED_IPV4))
-def test_a_refused_ipv4_address_is_refused_in_every_spelling(address: IPv4Address) -> None:
+def test_refused_ipv4_address_is_refused_in_every_notation(address: IPv4Address) -> None:
     for spelling in spellings_of(address):
         assert literal_address(spelling) == address, spelling
         assert "public address" in refused(f"http://{spelling}/")
 
 
 @given(addresses_of(REFUSED_IPV4))
-def test_a_refused_ipv4_address_is_refused_inside_every_ipv6_address(address: IPv4Address) -> None:
+def test_refused_ipv4_address_is_refused_inside_ipv6(address: IPv4Address) -> None:
     for carrier, carrying in carriers_of(address).items():
         assert PUBLIC_ONLY.refusal(carrying) is not None, carrier
         assert "public address" in refused(f"https://[{carrying}]/")
 
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address))
-def test_an_ipv4_address_has_one_verdict_whatever_carries_it(address: IPv4Address) -> None:
+def test_embedded_ipv4_address_decides(address: IPv4Address) -> None:
     verdict = PUBLIC_ONLY.refusal(address)
     special = address in (IPv4Address(0), IPv4Address(1))
     for carrier, carrying in carriers_of(address).items():
@@ -111,13 +111,13 @@ def test_ipv4_is_refused_exactly_in_the_ranges(address: IPv4Address) -> None:
 
 
 @pytest.mark.parametrize("network", [*REFUSED_IPV4, *REFUSED_IPV6], ids=str)
-def test_the_ends_of_every_refused_range_are_refused(network: IPv4Network | IPv6Network) -> None:
+def test_ends_of_refused_ranges_are_refused(network: IPv4Network | IPv6Network) -> None:
     assert PUBLIC_ONLY.refusal(network[0])
     assert PUBLIC_ONLY.refusal(network[-1])
 
 
 @given(st.integers(2**120, 2**128 - 1).map(IPv6Address))
-def test_ipv6_that_carries_no_ipv4_is_refused_outside_global_unicast(address: IPv6Address) -> None:
+def test_ipv6_outside_global_unicast_is_refused(address: IPv6Address) -> None:
     assert PUBLIC_ONLY.refusal(address) is not None or address in IPv6Network("2000::/3")
 
 
@@ -149,16 +149,16 @@ def test_public_addresses_are_allowed(text: str) -> None:
         ("2606:4700:4700::1111%eth0", "in a zone (scoped)"),
     ],
 )
-def test_the_reason_is_named(text: str, reason: str) -> None:
+def test_refusal_has_a_reason(text: str, reason: str) -> None:
     assert PUBLIC_ONLY.refusal(ip_address(text)) == reason
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1", "::1", "169.254.169.254", "fd00::1", "::ffff:10.0.0.1", "fe80::1%lo"])
-def test_an_operator_may_allow_private_targets(text: str) -> None:
+def test_private_addresses_can_be_allowed(text: str) -> None:
     assert EgressPolicy(allow_private=True).refusal(ip_address(text)) is None
 
 
-def test_an_operator_may_allow_some_networks_and_no_more() -> None:
+def test_only_allowed_networks_are_allowed() -> None:
     policy = EgressPolicy(allowed_networks=(ip_network("10.1.0.0/16"), ip_network("fd12::/16")))
     allowed = ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3", "fd12::5", "1.1.1.1"]
     assert [policy.refusal(ip_address(text)) for text in allowed] == [None] * len(allowed)
@@ -198,7 +198,7 @@ def test_an_operator_may_allow_some_networks_and_no_more() -> None:
         ("[::１]", "::1"),
     ],
 )
-def test_a_literal_means_what_a_resolver_reads(host: str, address: str) -> None:
+def test_literal_address_is_read_like_a_resolver(host: str, address: str) -> None:
     assert literal_address(host) == ip_address(address)
 
 
@@ -208,7 +208,7 @@ def test_a_literal_means_what_a_resolver_reads(host: str, address: str) -> None:
      "1.2.3.256", "1.16777216", "1..2", ".1", "-1", "+1", "1e3", "1 ", "0b1", "1_0", "٣.0.0.1", "::g",
      "1:2:3:", "fe80::1%", "fe80::1%a b", "127.0.0.1.example.com", "9" * 300, "a" * 300, "::ffff:0127.0.0.1"],
 )  # fmt: skip
-def test_host_that_is_no_ip_literal_is_a_name(host: str) -> None:
+def test_names_are_not_literals(host: str) -> None:
     assert literal_address(host) is None
 
 
@@ -240,7 +240,7 @@ def test_any_text_is_a_literal_or_not(host: str) -> None:
                                                        "//../x;y=1,2/@:?a[]=1&b=/?")),
     ],
 )  # fmt: skip
-def test_a_url_leads_to_its_target(url: str, target: tuple[str, str, int, str, str]) -> None:
+def test_url_is_parsed_to_its_target(url: str, target: tuple[str, str, int, str, str]) -> None:
     assert parse_target(url, "/notify_url") == Target(*target, literal=None)
 
 
@@ -254,7 +254,7 @@ def test_a_url_leads_to_its_target(url: str, target: tuple[str, str, int, str, s
         ("http://[fe80::1%25eth0]:81/", "fe80::1%eth0", "[fe80::1]:81"),
     ],
 )
-def test_a_literal_is_connected_to_as_the_address_that_it_is(url: str, host: str, authority: str) -> None:
+def test_target_of_a_literal_is_its_address(url: str, host: str, authority: str) -> None:
     target = parse_target(url, "/notify_url")
     assert (target.host, target.authority) == (host, authority)
     assert target.literal == ip_address(host)
@@ -267,7 +267,7 @@ def test_a_literal_is_connected_to_as_the_address_that_it_is(url: str, host: str
      "http://", "http:///x", "http://?x", "http://:80/", "mailto:a@b.c", "javascript:alert(1)", "file:///etc/passwd",
      "httpſ://example.com/", "http://a.example/" + "x" * 237],
 )  # fmt: skip
-def test_url_that_is_not_absolute_http_is_refused(url: str) -> None:
+def test_invalid_url_is_rejected(url: str) -> None:
     assert refused(url)
 
 
@@ -325,11 +325,11 @@ def test_url_that_is_not_absolute_http_is_refused(url: str) -> None:
         ("http://4294967296/", "host"),
     ],
 )  # fmt: skip
-def test_the_broken_rule_is_named(url: str, rule: str) -> None:
+def test_error_names_the_broken_rule(url: str, rule: str) -> None:
     assert rule in refused(url)
 
 
-def test_a_url_has_253_characters_at_most() -> None:
+def test_url_has_at_most_253_characters() -> None:
     longest = "http://a.example/".ljust(253, "x")
     assert len(parse_target(longest, "/liveness_url").path) == 253 - len("http://a.example")
     with pytest.raises(Unprocessable, match="/liveness_url"):
@@ -339,11 +339,11 @@ def test_a_url_has_253_characters_at_most() -> None:
 @pytest.mark.parametrize(
     "url", ["http://example.com/", "http://1.1.1.1/", "http://localhost/", "http://[2a00:1450::1]/"]
 )
-def test_names_and_public_literals_pass_at_creation(url: str) -> None:
+def test_names_and_public_literals_are_accepted(url: str) -> None:
     check_target(parse_target(url, "/notify_url"), PUBLIC_ONLY, "/notify_url")
 
 
-def test_a_private_literal_passes_where_the_operator_allows_it() -> None:
+def test_private_literal_is_accepted_if_allowed() -> None:
     check_target(parse_target("http://0x7f.1/", "/x"), EgressPolicy(allow_private=True), "/x")
 
 
@@ -351,7 +351,7 @@ hosts = st.text(st.sampled_from("aé1.０。-_xX%[]:@\u00ad\ufe0f/?#ß☃"), max
 
 
 @given(st.sampled_from(["http://", "https://", ""]), st.text(max_size=60) | hosts)
-def test_any_text_is_a_target_or_unprocessable(scheme: str, rest: str) -> None:
+def test_any_text_is_a_target_or_rejected(scheme: str, rest: str) -> None:
     target = target_or_none(scheme + rest)
     assert target is None or sent_safely(target)
     assert target is None or target.literal == literal_address(target.host)
@@ -365,7 +365,7 @@ def target_or_none(url: str) -> Target | None:
 
 
 def sent_safely(target: Target) -> bool:
-    """Whether nothing in it can end a request line, a header or a host early."""
+    """Return whether the text cannot end a request line, a header or a host early."""
     text = target.host + target.authority + target.path
     literal: IPAddress | None = target.literal
     plain_host = literal is not None or not set(target.host) & set("/?#@[]:%")

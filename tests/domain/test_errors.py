@@ -22,24 +22,24 @@ def test_every_error_has_a_default_detail(kind: type[DiscueError]) -> None:
 
 
 @pytest.mark.parametrize("kind", TREE)
-def test_every_error_has_a_status_that_has_a_title(kind: type[DiscueError]) -> None:
+def test_every_error_has_a_status_with_a_reason_phrase(kind: type[DiscueError]) -> None:
     assert 400 <= kind.status < 600
     assert reason_phrase(kind.status)
 
 
 @pytest.mark.parametrize("kind", TREE)
-def test_an_errors_own_words_win(kind: type[DiscueError]) -> None:
+def test_detail_overrides_the_default(kind: type[DiscueError]) -> None:
     assert str(kind("The tank is empty.")) == "The tank is empty."
 
 
 @pytest.mark.parametrize("kind", [errors.Unavailable, errors.StoreUnavailable, errors.Overloaded])
-def test_unavailable_errors_have_a_retry_time(kind: type[errors.Unavailable]) -> None:
+def test_unavailable_has_a_retry_after(kind: type[errors.Unavailable]) -> None:
     assert kind().status == 503
     assert kind().retry_after_seconds == 1
     assert kind(retry_after_seconds=7).retry_after_seconds == 7
 
 
-def test_faults_and_headers_travel_with_the_error() -> None:
+def test_error_has_faults_and_headers() -> None:
     fault = Fault("/schema/count/min", "must be a number")
     error = errors.Unprocessable(faults=(fault,))
 
@@ -70,5 +70,5 @@ def test_faults_and_headers_travel_with_the_error() -> None:
         (503, "Service Unavailable"),
     ],
 )
-def test_titles_are_the_same_on_every_version_of_python(status: int, title: str) -> None:
+def test_reason_phrases_do_not_depend_on_the_python_version(status: int, title: str) -> None:
     assert reason_phrase(status) == title

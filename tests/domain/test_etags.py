@@ -1,4 +1,4 @@
-"""Entity tags as RFC 9110 has them, and what they are compared with."""
+"""Entity tags (RFC 9110): parsing and comparison."""
 
 import msgspec
 import pytest
@@ -20,7 +20,7 @@ def written(tag: EntityTag) -> str:
 
 
 @given(st.lists(st.tuples(BLANKS, TAGS, BLANKS, st.integers(1, 3)), min_size=1, max_size=6))
-def test_a_list_is_read_as_it_was_written_with_blanks_and_empty_elements(
+def test_list_of_tags_is_parsed_with_blanks_and_empty_elements(
     elements: list[tuple[str, EntityTag, str, int]],
 ) -> None:
     text = "".join(f"{before}{written(tag)}{after}{',' * commas}" for before, tag, after, commas in elements)
@@ -28,7 +28,7 @@ def test_a_list_is_read_as_it_was_written_with_blanks_and_empty_elements(
 
 
 @pytest.mark.parametrize("text", ["*", " * ", "\t*"])
-def test_a_star_is_any(text: str) -> None:
+def test_star_matches_any_tag(text: str) -> None:
     assert parse_etags(text) == EntityTags(is_any=True)
 
 
@@ -36,13 +36,13 @@ def test_a_star_is_any(text: str) -> None:
     "text",
     ["", " ", ",", ", ,", "abc", '"abc', 'abc"', '"a" "b"', 'w/"a"', 'W / "a"', '"a", *', '*, "a"', '"a b"', '"a";"b"'],
 )
-def test_anything_else_is_refused(text: str) -> None:
+def test_invalid_list_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="entity tags"):
         parse_etags(text)
 
 
 @given(st.text(max_size=30))
-def test_every_etag_header_is_parsed_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_rejected(text: str) -> None:
     try:
         tags = parse_etags(text)
     except ValueError:
@@ -50,12 +50,12 @@ def test_every_etag_header_is_parsed_or_refused(text: str) -> None:
     assert tags.is_any != bool(tags.tags)
 
 
-def test_a_tag_may_have_commas() -> None:
+def test_tag_may_contain_commas() -> None:
     assert parse_etags('"a,b", "c"').tags == (EntityTag("a,b"), EntityTag("c"))
 
 
 @given(st.binary(), st.binary())
-def test_a_response_is_named_by_its_own_tag_weak_or_not_and_by_no_other(body: bytes, other: bytes) -> None:
+def test_etag_matches_only_its_response(body: bytes, other: bytes) -> None:
     etag = etag_of("v", body)
     for text in (etag, f"W/{etag}", f'"x", {etag}', "*"):
         assert parse_etags(text).matches(etag)
@@ -63,30 +63,30 @@ def test_a_response_is_named_by_its_own_tag_weak_or_not_and_by_no_other(body: by
 
 
 @given(st.binary())
-def test_a_version_is_named_by_the_tags_of_all_its_responses(body: bytes) -> None:
+def test_version_matches_every_response_of_it(body: bytes) -> None:
     version = version_of(KEY)
     tags = parse_etags(etag_of(version, body))
     assert tags.matches_version(version)
     assert not tags.matches_version(version_of(msgspec.structs.replace(KEY, alias="other")))
 
 
-def test_a_weak_tag_names_no_version_and_a_star_any() -> None:
+def test_weak_tag_matches_no_version() -> None:
     version = version_of(KEY)
     assert not parse_etags(f'W/"{version}.abc"').matches_version(version)
     assert parse_etags("*").matches_version(version)
 
 
 @given(st.sampled_from(["alias", "status", "scopes", "expires_at", "updated_at"]))
-def test_another_value_of_what_can_be_changed_is_another_version(field: str) -> None:
+def test_version_changes_with_every_changeable_field(field: str) -> None:
     assert version_of(msgspec.structs.replace(KEY, **{field: "other"})) != version_of(KEY)
 
 
-def test_last_use_does_not_change_the_version() -> None:
+def test_version_ignores_fields_that_no_request_changes() -> None:
     used = msgspec.structs.replace(KEY, last_used_at=17)
     assert version_of(used) == version_of(KEY)
 
 
-def test_the_order_of_settings_does_not_matter() -> None:
+def test_version_ignores_the_order_of_settings() -> None:
     one, other = [
         Organization(1, "id", "alias", "active", False, order, 5, 5) for order in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
     ]

@@ -1,4 +1,4 @@
-"""Filters: which messages they take, which texts are none, and that an independent reading of them agrees."""
+"""Filters: matching, validation, and agreement with an independent implementation."""
 
 import json
 from collections.abc import Callable
@@ -91,7 +91,7 @@ def test_conditions_on_data(condition: Any, holds: bool) -> None:  # noqa: FBT00
     ],
     ids=str,
 )
-def test_values_keep_their_types_and_every_name_can_be_written(condition: Any, data: Any, holds: bool) -> None:  # noqa: FBT001
+def test_values_keep_their_types_and_any_name_can_be_expressed(condition: Any, data: Any, holds: bool) -> None:  # noqa: FBT001
     assert takes({"data": condition}, entry(data)) == holds
 
 
@@ -119,13 +119,13 @@ def test_conditions_on_headers_and_keys(condition: Any, holds: bool) -> None:  #
     assert takes(condition, message) == holds
 
 
-def test_a_message_without_a_key_has_none() -> None:
+def test_message_without_a_key_has_no_key() -> None:
     assert not takes({"key": {"$exists": True}}, entry({}))
     assert takes({"key": {"$exists": False}}, entry({}))
 
 
 @pytest.mark.parametrize("body", [b"hello", b'{"n":1e400}', b"[" * 100_000 + b"]" * 100_000, b"\xff"])
-def test_no_condition_on_data_holds_where_it_cannot_be_looked_into(body: bytes) -> None:
+def test_condition_on_data_that_is_not_json_never_holds(body: bytes) -> None:
     message = Entry(1, "0", 0, body[:1] != b"h", body)
     assert not takes({"data": {"n": {"$exists": False}}}, message)
     assert not takes({"data": {"$not": {"n": 1}}}, message)
@@ -177,13 +177,13 @@ def test_no_condition_on_data_holds_where_it_cannot_be_looked_into(body: bytes) 
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_mistake_is_named_with_its_place(condition: Any, pointer: str) -> None:
+def test_invalid_condition_is_rejected_with_its_pointer(condition: Any, pointer: str) -> None:
     found = refusals(condition)
     assert [place for place, _ in found] == [f"/filter{pointer}"]
     assert all(detail for _, detail in found)
 
 
-def test_every_mistake_is_named_at_once() -> None:
+def test_error_lists_every_invalid_condition() -> None:
     condition = {"data": {"a": {"$gt": None}, "b": {"$like": 1}}, "kee": 1}
     assert [place for place, _ in refusals(condition)] == ["/filter/data/a/$gt", "/filter/data/b/$like", "/filter/kee"]
 
@@ -208,12 +208,12 @@ def test_filters_are_bounded() -> None:
     ]
 
 
-def test_a_pattern_takes_no_longer_than_its_text_is() -> None:
+def test_regular_expression_takes_linear_time() -> None:
     condition = {"data": {"a": {"$regex": "(a+)+$"}}}
     assert not takes(condition, entry({"a": "a" * 200_000 + "b"}))
 
 
-# The reference: it goes through the filter as it was written, each time anew, and knows no closures.
+# The reference implementation interprets the JSON of the filter and compiles nothing.
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from([0.5, 1.0, 2.5]), st.text("ab1", max_size=2)
 )
@@ -319,12 +319,12 @@ def depth(condition: Any) -> int:
 @given(condition=DATA_CONDITIONS.filter(lambda each: depth(each) < MAX_DEPTH), data=VALUES)
 @example(condition={"a": {"$not": 1}}, data={})
 @example(condition={"a": [0]}, data={"a": False})
-def test_a_filter_holds_exactly_when_the_reference_says_so(condition: Any, data: Any) -> None:
+def test_filter_agrees_with_the_reference(condition: Any, data: Any) -> None:
     assert takes({"data": condition}, entry(data)) == fulfils(condition, data)
 
 
 @given(condition=DATA_CONDITIONS.filter(lambda each: depth(each) < MAX_DEPTH), data=VALUES)
-def test_the_answers_are_those_of_the_conditions_on_their_own(condition: Any, data: Any) -> None:
+def test_explanation_evaluates_each_condition_alone(condition: Any, data: Any) -> None:
     answers = compile_filter(json.dumps({"data": condition})).explain(entry(data))
     pointers = [answer.pointer for answer in answers]
     assert all(pointer.startswith("/filter/data/") for pointer in pointers)
@@ -335,6 +335,6 @@ def test_the_answers_are_those_of_the_conditions_on_their_own(condition: Any, da
 
 
 @given(value=VALUES)
-def test_invalid_filter_is_refused_with_pointers(value: Any) -> None:
+def test_any_json_is_a_filter_or_rejected_with_pointers(value: Any) -> None:
     for pointer, _ in refusals(value):
         assert pointer == "/filter" or found(value, pointer.removeprefix("/filter")) != ABSENT

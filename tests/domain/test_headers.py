@@ -1,4 +1,4 @@
-"""Headers that somebody may have sent besides the service's own."""
+"""Custom headers of listeners and messages."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ values = st.text("abc .,;=", max_size=12).map(str.strip)
 
 
 @given(sent=st.dictionaries(names, values, max_size=5))
-def test_valid_headers_stay_unchanged(sent: dict[str, str]) -> None:
+def test_allowed_headers_are_unchanged(sent: dict[str, str]) -> None:
     assert dict(check_headers(sent, "/headers")) == sent
     assert all(is_header_allowed(name, value) for name, value in sent.items())
 
@@ -35,7 +35,7 @@ def test_valid_headers_stay_unchanged(sent: dict[str, str]) -> None:
         ({"x": "v" * MAX_CHARACTERS}, "/headers"),
     ],
 )
-def test_invalid_header_is_refused_with_its_pointer(sent: dict[str, str], pointer: str) -> None:
+def test_invalid_headers_are_rejected_with_pointers(sent: dict[str, str], pointer: str) -> None:
     with pytest.raises(Unprocessable) as refusal:
         check_headers(sent, "/headers")
     assert [fault.pointer for fault in refusal.value.faults] == [pointer]
@@ -45,7 +45,7 @@ def test_invalid_header_is_refused_with_its_pointer(sent: dict[str, str], pointe
     listener=st.dictionaries(names, values, max_size=4),
     message=st.dictionaries(names.map(str.upper), values, max_size=4),
 )
-def test_header_of_the_listener_wins_over_the_message(listener: dict[str, str], message: dict[str, str]) -> None:
+def test_listener_header_overrides_message_header(listener: dict[str, str], message: dict[str, str]) -> None:
     sent = merge_headers(tuple(listener.items()), tuple(message.items()))
     assert sent[: len(listener)] == tuple(listener.items())
     assert {name.lower() for name, _ in sent} == {name.lower() for name in (*listener, *message)}

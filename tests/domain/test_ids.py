@@ -30,7 +30,7 @@ SLOT = st.integers(0, SLOTS - 1)
 
 
 class MovedClock:
-    """Shows what it was last set to, whichever direction that is."""
+    """A clock that can be set forward and back."""
 
     def __init__(self, now: int = 1_700_000_000_000) -> None:
         self.time = now
@@ -43,7 +43,7 @@ class MovedClock:
 
 
 @given(st.lists(MOMENTS, min_size=2, max_size=50))
-def test_public_ids_increase_whatever_the_clock_does(moments: list[int]) -> None:
+def test_public_ids_increase_with_any_clock(moments: list[int]) -> None:
     clock = MovedClock()
     generator = PublicIds(clock, os.urandom)
     made = []
@@ -54,7 +54,7 @@ def test_public_ids_increase_whatever_the_clock_does(moments: list[int]) -> None
     assert all(is_public_id(text) for text in made)
 
 
-def test_public_ids_of_one_millisecond_increase_beyond_the_counter() -> None:
+def test_public_ids_increase_when_the_counter_overflows() -> None:
     generator = PublicIds(MovedClock(), os.urandom)
     made = [generator.next() for _ in range(10_000)]
 
@@ -68,14 +68,14 @@ def test_public_ids_of_different_generators_sort_by_time(one: int, other: int) -
     assert one == other or (first < second) == (one < other)
 
 
-def test_public_ids_of_the_same_moment_differ_between_generators() -> None:
+def test_generators_produce_different_public_ids_at_one_moment() -> None:
     clock = MovedClock()
 
     assert len({PublicIds(clock, os.urandom).next() for _ in range(1_000)}) == 1_000
 
 
 @given(st.lists(st.tuples(st.integers(0, 1 << 40), SLOT), min_size=1, max_size=50))
-def test_row_ids_increase_and_fit_a_signed_column_whatever_clock_and_slot_do(steps: list[tuple[int, int]]) -> None:
+def test_row_ids_increase_with_any_clock_and_slot(steps: list[tuple[int, int]]) -> None:
     clock = MovedClock()
     generator = RowIds(clock)
     made = []
@@ -98,7 +98,7 @@ def test_row_ids_increase_when_the_clock_goes_back() -> None:
 
 
 @given(st.integers(0, 1 << 40), SLOT)
-def test_a_millisecond_bounds_the_row_ids_made_in_it(moment: int, slot: int) -> None:
+def test_row_id_bounds_of_a_millisecond(moment: int, slot: int) -> None:
     generator = RowIds(MovedClock(moment), slot)
     made = [generator.next() for _ in range(4_096)]
 
@@ -107,7 +107,7 @@ def test_a_millisecond_bounds_the_row_ids_made_in_it(moment: int, slot: int) -> 
 
 
 @given(st.sets(SLOT, min_size=2, max_size=5), st.lists(st.integers(0, 1 << 40), min_size=1, max_size=30))
-def test_generators_of_different_slots_never_make_the_same_row_id(slots: set[int], moments: list[int]) -> None:
+def test_slots_keep_row_ids_distinct(slots: set[int], moments: list[int]) -> None:
     clock = MovedClock()
     generators = [RowIds(clock, slot) for slot in slots]
     made = []
@@ -118,23 +118,23 @@ def test_generators_of_different_slots_never_make_the_same_row_id(slots: set[int
 
 
 @pytest.mark.parametrize("slot", [-1, SLOTS])
-def test_a_slot_that_does_not_fit_is_refused(slot: int) -> None:
+def test_slot_out_of_range_is_rejected(slot: int) -> None:
     generator = RowIds(MovedClock())
     with pytest.raises(ValueError, match=str(slot)):
         generator.slot = slot
 
 
-def test_workers_and_commands_share_no_slot() -> None:
+def test_slots_of_workers_and_commands_are_disjoint() -> None:
     assert sorted([*WORKER_SLOTS, *COMMAND_SLOTS]) == list(range(SLOTS))
 
 
 @given(st.integers(0, 62**8 - 1), st.integers(0, 62**8 - 1))
-def test_the_order_of_encoded_numbers_is_that_of_the_numbers(one: int, other: int) -> None:
+def test_encoding_preserves_order(one: int, other: int) -> None:
     assert (encode(one, 8) < encode(other, 8)) == (one < other)
 
 
 @given(st.integers(0, 62**8 - 1))
-def test_encoding_keeps_the_number(number: int) -> None:
+def test_encoded_number_is_decoded_unchanged(number: int) -> None:
     decoded = 0
     for character in encode(number, 8):
         decoded = decoded * len(ALPHABET) + ALPHABET.index(character)
@@ -142,8 +142,8 @@ def test_encoding_keeps_the_number(number: int) -> None:
     assert decoded == number
 
 
-def test_every_character_is_equally_likely() -> None:
-    # Each possible byte once: an even count of all 62 shows that none is favoured by the remainder.
+def test_random_characters_are_equally_likely() -> None:
+    # Each possible byte once: equal counts of all 62 characters show that the remainder favors none.
     text = RandomText(lambda _: bytes(range(256))).take(248)
 
     assert set(Counter(text).values()) == {4}
@@ -151,7 +151,7 @@ def test_every_character_is_equally_likely() -> None:
 
 
 @given(st.lists(st.integers(1, 9_000), max_size=6))
-def test_random_text_is_as_long_as_asked_and_never_repeats_its_source(lengths: list[int]) -> None:
+def test_random_text_has_the_requested_length(lengths: list[int]) -> None:
     served = []
 
     def source(count: int) -> bytes:
@@ -179,11 +179,11 @@ def test_random_text_is_as_long_as_asked_and_never_repeats_its_source(lengths: l
         ("0" * 20 + "\n", False),
     ],
 )
-def test_public_id_has_21_letters_and_digits(text: str, verdict: bool) -> None:  # noqa: FBT001
+def test_public_id_format(text: str, verdict: bool) -> None:  # noqa: FBT001
     assert is_public_id(text) is verdict
 
 
-def test_the_alphabet_sorts_as_its_characters_do() -> None:
+def test_alphabet_is_in_text_order() -> None:
     assert "".join(sorted(ids.ALPHABET)) == ids.ALPHABET
 
 
@@ -192,7 +192,7 @@ PUBLIC_ID = st.text(ids.ALPHABET, min_size=LENGTH, max_size=LENGTH)
 
 
 @given(ROW_ID)
-def test_an_event_id_has_the_form_of_a_public_id_and_keeps_row_id_and_time(row_id: int) -> None:
+def test_event_id_preserves_row_id_and_time(row_id: int) -> None:
     event_id = event_id_of(row_id)
 
     assert is_public_id(event_id)
@@ -201,25 +201,25 @@ def test_an_event_id_has_the_form_of_a_public_id_and_keeps_row_id_and_time(row_i
 
 
 @given(ROW_ID, ROW_ID)
-def test_event_ids_are_in_the_order_of_row_ids(one: int, other: int) -> None:
+def test_event_ids_sort_like_row_ids(one: int, other: int) -> None:
     assert (event_id_of(one) < event_id_of(other)) == (one < other)
 
 
 @given(PUBLIC_ID, ROW_ID)
-def test_a_bound_by_row_id_is_one_by_public_id(public_id: str, row_id: int) -> None:
-    """What stands behind a public id by text does so by number."""
+def test_row_id_bound_equals_public_id_bound(public_id: str, row_id: int) -> None:
+    """Ids that sort after a public id as text do so as numbers."""
     assert (event_id_of(row_id) > public_id) == (row_id > row_id_up_to(public_id))
 
 
 @given(st.integers(0, (1 << 41) - 1), st.integers(0, (1 << 22) - 1), st.text(ids.ALPHABET, min_size=13, max_size=13))
-def test_a_bound_within_one_millisecond_is_one_too(millisecond: int, low: int, rest: str) -> None:
+def test_row_id_bound_holds_within_a_millisecond(millisecond: int, low: int, rest: str) -> None:
     row_id, public_id = row_id_at(millisecond) | low, encode(millisecond, 8) + rest
 
     assert (event_id_of(row_id) > public_id) == (row_id > row_id_up_to(public_id))
 
 
 @given(st.integers(-5, 62**8 + 5), PUBLIC_ID)
-def test_the_last_id_of_a_millisecond_parts_it_from_the_next(millisecond: int, public_id: str) -> None:
+def test_last_id_separates_milliseconds(millisecond: int, public_id: str) -> None:
     bounded = min(max(millisecond, 0), 62**8 - 1)
 
     assert (public_id > last_id_of(millisecond)) == (millisecond_in(public_id) > bounded)

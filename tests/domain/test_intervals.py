@@ -13,14 +13,14 @@ def _members(stretches: list[tuple[int, int]]) -> list[int]:
 
 
 @given(seqs)
-def test_runs_cover_the_same_seqs_in_the_fewest_intervals(chosen: list[int]) -> None:
+def test_intervals_are_minimal_and_complete(chosen: list[int]) -> None:
     runs = to_intervals(chosen)
     assert _members(runs) == chosen
     assert all(later[0] > earlier[1] + 1 for earlier, later in pairwise(runs))
 
 
 @given(st.integers(1, 30), st.integers(0, 30), seqs)
-def test_cut_intervals_and_their_rest_partition_the_whole(first: int, length: int, chosen: list[int]) -> None:
+def test_remainder_and_taken_partition_the_whole(first: int, length: int, chosen: list[int]) -> None:
     whole = (first, first + length)
     taken = to_intervals(seq for seq in chosen if whole[0] <= seq <= whole[1])
     left = subtract(whole, taken)

@@ -39,19 +39,19 @@ def times_of(pauses: Sequence[int]) -> list[int]:
     return times
 
 
-def test_the_fifth_failure_within_a_minute_locks_for_a_minute() -> None:
+def test_fifth_failure_within_a_minute_locks_for_a_minute() -> None:
     times = [NOON + 1_000 * number for number in range(FAILURES)]
     assert failing(times[:-1]).locked_until == 0
     assert failing(times).locked_until == times[-1] + MINUTE
 
 
-def test_five_failures_that_take_a_minute_lock_nobody() -> None:
+def test_five_failures_over_a_minute_do_not_lock() -> None:
     quarter = WINDOW_MS // (FAILURES - 1)
     assert failing([NOON + quarter * number for number in range(100)]).locked_until == 0
     assert failing([NOON + (quarter - 1) * number for number in range(FAILURES)]).locked_until > 0
 
 
-def test_while_it_goes_on_each_lock_is_twice_as_long_up_to_a_quarter_of_an_hour() -> None:
+def test_lock_duration_doubles_up_to_fifteen_minutes() -> None:
     state, now, lasted = NO_HISTORY, NOON, []
     for _ in range(7):
         for _ in range(FAILURES):
@@ -61,7 +61,7 @@ def test_while_it_goes_on_each_lock_is_twice_as_long_up_to_a_quarter_of_an_hour(
     assert lasted == [1, 2, 4, 8, 15, 15, 15]
 
 
-def test_after_a_quiet_time_the_next_lock_is_a_first_one() -> None:
+def test_lock_duration_resets_after_a_quiet_period() -> None:
     locked = failing([NOON] * FAILURES)
     soon, late = locked.locked_until + QUIET_MS - 1, locked.locked_until + QUIET_MS
     for again, lasts in ((soon, 2 * FIRST_LOCK_MS), (late, FIRST_LOCK_MS)):
@@ -71,7 +71,7 @@ def test_after_a_quiet_time_the_next_lock_is_a_first_one() -> None:
         assert state.locked_until == again + lasts
 
 
-def test_slow_failures_are_no_quiet_time() -> None:
+def test_slow_failures_do_not_reset_the_lock_duration() -> None:
     state = failing([NOON] * FAILURES)
     now = state.locked_until
     for _ in range(10):
@@ -83,7 +83,7 @@ def test_slow_failures_are_no_quiet_time() -> None:
 
 
 @given(pauses)
-def test_lock_needs_five_failures_within_a_minute(pauses: list[int]) -> None:
+def test_lock_requires_five_failures_within_a_minute(pauses: list[int]) -> None:
     state, looked_at = NO_HISTORY, list[int]()
     for now in times_of(pauses):
         before, state = state, after_failure(state, now)
@@ -97,7 +97,7 @@ def test_lock_needs_five_failures_within_a_minute(pauses: list[int]) -> None:
 
 
 @given(pauses)
-def test_an_attempt_during_a_lock_changes_nothing_and_a_lock_ends(pauses: list[int]) -> None:
+def test_attempt_during_a_lock_does_not_extend_it(pauses: list[int]) -> None:
     state = NO_HISTORY
     for now in times_of(pauses):
         before, state = state, after_failure(state, now)
@@ -109,7 +109,7 @@ def test_an_attempt_during_a_lock_changes_nothing_and_a_lock_ends(pauses: list[i
 
 
 @given(pauses)
-def test_expired_failures_do_not_count(pauses: list[int]) -> None:
+def test_history_is_irrelevant_once_it_may_be_deleted(pauses: list[int]) -> None:
     times = times_of(pauses)
     state = failing(times)
     later = [times[-1] + HISTORY_MS + number for number in range(FAILURES)]
@@ -119,7 +119,7 @@ def test_expired_failures_do_not_count(pauses: list[int]) -> None:
 
 
 @given(st.lists(st.integers(-(10**13), 10**13), max_size=40))
-def test_a_clock_that_jumps_locks_nobody_for_longer_than_the_longest_lock(jumps: list[int]) -> None:
+def test_clock_jump_never_locks_longer_than_the_maximum(jumps: list[int]) -> None:
     state = NO_HISTORY
     for now in jumps:
         state = after_failure(state, now)
@@ -127,14 +127,14 @@ def test_a_clock_that_jumps_locks_nobody_for_longer_than_the_longest_lock(jumps:
         assert len(state.failed_at) < FAILURES
 
 
-def test_number_of_a_subject_is_stable_and_differs_by_kind() -> None:
+def test_subject_number_is_stable_and_depends_on_the_kind() -> None:
     address, key = LockoutSubject("address", "192.0.2.1"), LockoutSubject("api_key", "192.0.2.1")
     assert address.number == LockoutSubject("address", "192.0.2.1").number
     assert len({address.number, key.number, LockoutSubject("address", "192.0.2.2").number}) == 3
     assert all(0 <= each.number < 2**63 for each in (address, key))
 
 
-def test_locks_hold_by_name_until_their_time() -> None:
+def test_lockout_holds_by_name_until_its_end() -> None:
     locks = LockoutTable(10)
     locks.set("192.0.2.1", NOON + 500, NOON)
     assert locks
@@ -144,14 +144,14 @@ def test_locks_hold_by_name_until_their_time() -> None:
     assert not locks
 
 
-def test_a_lock_that_was_ended_is_none() -> None:
+def test_ended_lockout_is_removed() -> None:
     locks = LockoutTable(10)
     locks.set("192.0.2.1", NOON + 500, NOON)
     locks.set("192.0.2.1", 0, NOON)
     assert not locks
 
 
-def test_not_more_locks_are_remembered_than_there_is_room_for() -> None:
+def test_lockout_table_evicts_the_oldest_when_full() -> None:
     locks = LockoutTable(3)
     for number in range(5):
         locks.set(f"192.0.2.{number}", NOON + 500, NOON)

@@ -1,4 +1,4 @@
-"""What can be a password, and what is kept of it."""
+"""Rules and hashes of passwords."""
 
 import unicodedata
 
@@ -15,14 +15,14 @@ salts = st.binary(min_size=SALT_BYTES, max_size=SALT_BYTES)
 
 
 @given(texts, salts)
-def test_a_password_matches_its_own_hash_however_it_was_composed(password: str, salt: bytes) -> None:
+def test_password_matches_its_hash_in_any_unicode_form(password: str, salt: bytes) -> None:
     kept = hash_password(password, salt, CHEAP)
     assert verify_password(password, kept)
     assert verify_password(unicodedata.normalize("NFD", password), kept)
 
 
 @given(texts, texts, salts)
-def test_another_password_does_not(password: str, other: str, salt: bytes) -> None:
+def test_other_password_does_not_match(password: str, other: str, salt: bytes) -> None:
     same = unicodedata.normalize("NFC", password) == unicodedata.normalize("NFC", other)
     assert verify_password(other, hash_password(password, salt, CHEAP)) == same
 
@@ -33,17 +33,17 @@ def test_missing_hash_matches_no_password() -> None:
 
 
 @given(texts, salts, salts)
-def test_a_salt_makes_hashes_of_one_password_different(password: str, one: bytes, other: bytes) -> None:
+def test_salt_makes_hashes_of_one_password_differ(password: str, one: bytes, other: bytes) -> None:
     assert (hash_password(password, one, CHEAP) == hash_password(password, other, CHEAP)) == (one == other)
 
 
-def test_password_hash_records_its_parameters() -> None:
+def test_hash_contains_its_parameters() -> None:
     assert hash_password("correct horse", bytes(SALT_BYTES), CHEAP).startswith("$argon2id$v=19$m=8,t=1,p=1$")
     assert (STANDARD.memory_kib, STANDARD.iterations, STANDARD.lanes) == (64 * 1_024, 3, 1)
 
 
 @given(st.text(max_size=300))
-def test_a_password_has_8_to_256_characters_when_it_is_composed(text: str) -> None:
+def test_password_length_is_checked_after_normalization(text: str) -> None:
     if 8 <= len(unicodedata.normalize("NFC", text)) <= 256:
         check_password(text)
     else:
@@ -52,7 +52,7 @@ def test_a_password_has_8_to_256_characters_when_it_is_composed(text: str) -> No
         assert refused.value.faults[0].pointer == "/password"
 
 
-def test_a_letter_with_its_accent_apart_counts_once() -> None:
+def test_decomposed_accent_counts_as_one_character() -> None:
     check_password("e\N{COMBINING ACUTE ACCENT}" * 256)
     with pytest.raises(Unprocessable):
         check_password("e\N{COMBINING ACUTE ACCENT}" * 7)

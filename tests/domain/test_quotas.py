@@ -4,13 +4,13 @@ from discue.domain.errors import QuotaExceeded
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas, check, check_publishing, fits, is_near, quotas_of
 
 
-def test_quota_of_an_organization_wins_over_the_default() -> None:
+def test_own_quota_overrides_the_default() -> None:
     defaults = Quotas(queues=5, listeners=6)
     assert quotas_of({"quota_queues": 0, "rate_limit": 7}, defaults) == Quotas(queues=0, listeners=6)
     assert quotas_of({}, NO_QUOTAS) == NO_QUOTAS
 
 
-def test_the_last_place_can_be_taken_and_no_more() -> None:
+def test_quota_can_be_used_up_but_not_exceeded() -> None:
     check("queues", 3, 2)
     check("queues", None, 10**9)
     with pytest.raises(QuotaExceeded, match="Quota exceeded: 3 of 3 queues are in use"):
@@ -26,7 +26,7 @@ def test_the_last_place_can_be_taken_and_no_more() -> None:
         (PublishUsage(0, 99), PublishUsage(1, 2), False),
     ],
 )
-def test_messages_fit_when_both_quotas_have_room(used: PublishUsage, more: PublishUsage, *, fit: bool) -> None:
+def test_messages_fit_if_both_quotas_have_room(used: PublishUsage, more: PublishUsage, *, fit: bool) -> None:
     quotas = Quotas(messages_a_day=10, bytes_stored=100)
     assert fits(quotas, used, more) is fit
     if fit:
@@ -36,14 +36,14 @@ def test_messages_fit_when_both_quotas_have_room(used: PublishUsage, more: Publi
             check_publishing(quotas, used, more)
 
 
-def test_near_begins_at_nine_tenths() -> None:
+def test_quota_is_near_from_nine_tenths_on() -> None:
     quotas = Quotas(messages_a_day=100)
     assert not is_near(quotas, PublishUsage(88, 10**9), PublishUsage(1, 1), 1)
     assert is_near(quotas, PublishUsage(89, 0), PublishUsage(1, 1), 1)
     assert is_near(Quotas(bytes_stored=0), PublishUsage(), PublishUsage(1, 0), 1)
 
 
-def test_usage_of_one_worker_is_assumed_for_each_worker() -> None:
+def test_usage_is_assumed_for_every_worker() -> None:
     quotas = Quotas(messages_a_day=100, bytes_stored=1_000)
     assert not is_near(quotas, PublishUsage(60, 0), PublishUsage(9, 1), 3)
     assert is_near(quotas, PublishUsage(60, 0), PublishUsage(10, 1), 3)

@@ -1,17 +1,30 @@
-"""The delays between attempts."""
+"""Retry delays, retry options, and the settlement of attempts."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.retry import DEFAULT_RETRY_POLICY, RetryOptions, RetryPolicy, delay_ms, with_options
+from discue.domain.attempts import FailureKind, Outcome
+from discue.domain.model import MISSED_REASONS
+from discue.domain.retry import (
+    DEFAULT_RETRY_POLICY,
+    RetryOptions,
+    RetryPolicy,
+    Settlement,
+    delay_ms,
+    settle,
+    with_options,
+)
+
+# Delays and options
 
 DAY_MS = 24 * 3_600_000
 randoms = st.floats(0, 1, exclude_max=True)
 failed_attempts = st.integers(1, DEFAULT_RETRY_POLICY.attempts - 1)
 
 
-def test_the_default_policy_has_twelve_attempts_over_the_documented_delays() -> None:
+def test_default_policy_has_the_documented_delays() -> None:
     minute, hour = 60_000, 3_600_000
     documented = [5_000, 30_000, 2 * minute, 10 * minute, 30 * minute]
     documented += [2 * hour, 5 * hour, 10 * hour, 14 * hour, 20 * hour, 24 * hour]
@@ -20,37 +33,37 @@ def test_the_default_policy_has_twelve_attempts_over_the_documented_delays() -> 
 
 
 @pytest.mark.parametrize("made", [12, 13, 500])
-def test_after_the_last_attempt_there_is_none(made: int) -> None:
+def test_last_attempt_is_not_retried(made: int) -> None:
     assert delay_ms(DEFAULT_RETRY_POLICY, made, 60, 0.5) is None
 
 
-def test_a_policy_without_delays_has_one_attempt() -> None:
+def test_policy_without_delays_has_one_attempt() -> None:
     once = RetryPolicy(())
     assert once.attempts == 1
     assert delay_ms(once, 1, None, 0.0) is None
 
 
 @pytest.mark.parametrize("made", [0, -1])
-def test_a_delay_follows_an_attempt(made: int) -> None:
+def test_delay_requires_an_attempt(made: int) -> None:
     with pytest.raises(ValueError, match="follows an attempt"):
         delay_ms(DEFAULT_RETRY_POLICY, made, None, 0.0)
 
 
 @given(made=failed_attempts, random=randoms)
-def test_jitter_makes_it_later_by_a_fifth_at_most_and_never_earlier(made: int, random: float) -> None:
+def test_jitter_lengthens_a_delay_by_at_most_a_fifth(made: int, random: float) -> None:
     scheduled = DEFAULT_RETRY_POLICY.delays_seconds[made - 1] * 1_000
     delay = delay_ms(DEFAULT_RETRY_POLICY, made, None, random)
     assert delay is not None
     assert scheduled <= delay <= scheduled * 1.2
 
 
-def test_jitter_spreads_over_its_whole_range() -> None:
+def test_jitter_covers_its_whole_range() -> None:
     assert delay_ms(DEFAULT_RETRY_POLICY, 1, None, 0.5) == 5_500
     assert delay_ms(RetryPolicy((10,), jitter=0.0), 1, None, 0.9) == 10_000
 
 
 @given(made=failed_attempts, random=randoms, asked=st.integers(-(10**12), 10**30))
-def test_retry_after_only_lengthens_and_to_a_day_at_most(made: int, random: float, asked: int) -> None:
+def test_retry_after_lengthens_a_delay_up_to_a_day(made: int, random: float, asked: int) -> None:
     plain = delay_ms(DEFAULT_RETRY_POLICY, made, None, random)
     delay = delay_ms(DEFAULT_RETRY_POLICY, made, asked, random)
     assert plain is not None
@@ -59,7 +72,7 @@ def test_retry_after_only_lengthens_and_to_a_day_at_most(made: int, random: floa
     assert delay >= min(asked * 1_000, DAY_MS)
 
 
-def test_retries_of_requests_refused_together_are_spread() -> None:
+def test_retry_after_gets_jitter() -> None:
     waits = {delay_ms(DEFAULT_RETRY_POLICY, 1, 600, step / 50) for step in range(50)}
     assert len(waits) == 50
 
@@ -73,13 +86,13 @@ options = st.builds(
 )
 
 
-def test_without_options_a_policy_is_as_it_was() -> None:
+def test_policy_without_options_is_unchanged() -> None:
     assert with_options(DEFAULT_RETRY_POLICY, None) is DEFAULT_RETRY_POLICY
     assert with_options(DEFAULT_RETRY_POLICY, RetryOptions()) == DEFAULT_RETRY_POLICY
 
 
 @given(chosen=options)
-def test_chosen_fields_of_a_retry_policy_override_the_defaults(chosen: RetryOptions) -> None:
+def test_options_override_only_their_own_fields(chosen: RetryOptions) -> None:
     policy = with_options(DEFAULT_RETRY_POLICY, chosen)
     assert policy.jitter == (DEFAULT_RETRY_POLICY.jitter if chosen.jitter is None else chosen.jitter)
     schedule = DEFAULT_RETRY_POLICY.delays_seconds if chosen.schedule is None else chosen.schedule
@@ -89,13 +102,98 @@ def test_chosen_fields_of_a_retry_policy_override_the_defaults(chosen: RetryOpti
 
 
 @given(attempts=st.integers(1, 100))
-def test_more_attempts_than_the_schedule_has_wait_as_long_as_its_last(attempts: int) -> None:
+def test_last_delay_repeats_for_additional_attempts(attempts: int) -> None:
     policy = with_options(DEFAULT_RETRY_POLICY, RetryOptions(schedule=(1, 7), attempts=attempts))
     assert policy.delays_seconds == (1, *[7] * 98)[: attempts - 1]
 
 
 @given(status=st.integers(100, 599))
-def test_a_status_is_final_by_itself_or_by_its_class(status: int) -> None:
+def test_status_is_final_by_itself_or_by_its_class(status: int) -> None:
     policy = with_options(DEFAULT_RETRY_POLICY, RetryOptions(final_statuses=(404, "5xx")))
     assert policy.is_final(status) == (status == 404 or status >= 500)
     assert not DEFAULT_RETRY_POLICY.is_final(status)
+
+
+# Settlement
+
+NOW = 1_800_000_000_000
+FAILURES: list[FailureKind] = ["status", "redirect", "connect", "tls", "timeout", "reset", "refused_address"]
+
+failures = st.builds(
+    Outcome,
+    status=st.sampled_from([0, 301, 404, 410, 429, 500, 503]),
+    error=st.sampled_from(FAILURES),
+    detail=st.just(""),
+    duration_ms=st.integers(0, 15_000),
+    retry_after_seconds=st.none() | st.integers(0, 10**6),
+    no_retry=st.booleans(),
+)
+
+
+def responded(status: int, *, no_retry: bool = False, error: FailureKind = "status") -> Outcome:
+    return Outcome(status, error, "", 5, no_retry=no_retry)
+
+
+def settled(made: int, outcome: Outcome, random: float = 0.0) -> Settlement:
+    return settle(made, outcome, DEFAULT_RETRY_POLICY, NOW, random)
+
+
+@given(made=st.integers(1, 20), no_retry=st.booleans(), random=randoms)
+def test_acknowledged_attempt_settles_the_delivery(made: int, random: float, *, no_retry: bool) -> None:
+    outcome = responded(204, no_retry=no_retry, error="")
+    assert settled(made, outcome, random) == Settlement("acknowledged", 0, disable_listener=False, reason="")
+
+
+def test_failed_attempt_is_retried_after_its_delay() -> None:
+    assert settled(1, responded(500)) == Settlement("retry", NOW + 5_000, disable_listener=False, reason="failed")
+    assert settled(2, responded(500), 0.5).due_at == NOW + 33_000
+
+
+def test_retry_after_postpones_the_retry() -> None:
+    outcome = Outcome(503, "status", "", 5, retry_after_seconds=90)
+    assert settled(1, outcome).due_at == NOW + 90_000
+
+
+def test_last_attempt_makes_the_delivery_missed() -> None:
+    assert settled(12, responded(500)) == Settlement("missed", 0, disable_listener=False, reason="attempts_used_up")
+
+
+def test_webhook_no_retry_makes_the_delivery_missed() -> None:
+    assert settled(1, responded(400, no_retry=True)) == Settlement(
+        "missed", 0, disable_listener=False, reason="no_retry"
+    )
+
+
+def test_410_disables_the_listener_and_keeps_the_delivery() -> None:
+    assert settled(3, responded(410)) == Settlement("retry", NOW, disable_listener=True, reason="gone")
+
+
+@pytest.mark.parametrize(("made", "no_retry"), [(12, False), (1, True)])
+def test_410_disables_the_listener_of_a_missed_delivery(made: int, *, no_retry: bool) -> None:
+    settlement = settled(made, responded(410, no_retry=no_retry))
+    assert (settlement.state, settlement.disable_listener) == ("missed", True)
+
+
+@pytest.mark.parametrize("error", ["timeout", "reset", "protocol"])
+def test_incomplete_410_does_not_disable_the_listener(error: FailureKind) -> None:
+    settlement = settled(1, responded(410, error=error))
+    assert (settlement.disable_listener, settlement.due_at) == (False, NOW + 5_000)
+
+
+@given(made=st.integers(1, 20), outcome=failures, random=randoms, final=st.frozensets(st.sampled_from(["404", "5xx"])))
+def test_missed_reason_is_a_filter_value(made: int, outcome: Outcome, random: float, final: frozenset[str]) -> None:
+    settlement = settle(made, outcome, msgspec.structs.replace(DEFAULT_RETRY_POLICY, final=final), NOW, random)
+    assert (settlement.reason in MISSED_REASONS) == (settlement.state == "missed")
+
+
+@given(made=st.integers(1, 20), outcome=failures, random=randoms)
+def test_failure_is_missed_or_retried_after_its_delay(made: int, outcome: Outcome, random: float) -> None:
+    settlement = settled(made, outcome, random)
+    delay = delay_ms(DEFAULT_RETRY_POLICY, made, outcome.retry_after_seconds, random)
+    assert settlement.disable_listener == (outcome.status == 410 and outcome.error == "status")
+    if outcome.no_retry or delay is None:
+        assert (settlement.state, settlement.due_at) == ("missed", 0)
+    else:
+        waits_for_the_listener = settlement.disable_listener
+        assert settlement.state == "retry"
+        assert settlement.due_at == NOW + (0 if waits_for_the_listener else delay)

@@ -1,4 +1,4 @@
-"""When schedules run: cron expressions in time zones, where clocks are set forward and back, and runs that are late."""
+"""Runs of schedules: time zones, changes of clocks, and late runs."""
 
 from datetime import datetime
 from itertools import pairwise
@@ -32,9 +32,9 @@ NEW_YORK = "America/New_York"
 ZONES = ("UTC", NEW_YORK, "Europe/Zurich", "Australia/Lord_Howe", "America/St_Johns", "Africa/Cairo", "Asia/Kolkata")
 
 FORWARD = "2026-03-08T00:50:00-05:00"
-"""An hour and ten minutes before the clocks of New York go from two to three."""
+"""An hour and ten minutes before the clocks of New York are set forward from two to three."""
 BACK = "2026-11-01T00:50:00-04:00"
-"""The same before they go from two to one."""
+"""An hour and ten minutes before they are set back from two to one."""
 
 
 def instant(text: str) -> int:
@@ -90,7 +90,7 @@ TIMINGS = st.builds(Timing, CRONS, st.sampled_from(ZONES))
 
 
 @given(TIMINGS, INSTANTS)
-def test_runs_come_one_after_the_other_a_minute_apart_at_least(timing: Timing, now: int) -> None:
+def test_runs_are_at_least_a_minute_apart(timing: Timing, now: int) -> None:
     runs = runs_after(timing, now, 20)
     assert len(runs) == 20
     assert runs[0] > now
@@ -99,14 +99,14 @@ def test_runs_come_one_after_the_other_a_minute_apart_at_least(timing: Timing, n
 
 
 @given(TIMINGS, INSTANTS, st.integers(0, 9))
-def test_next_runs_do_not_depend_on_the_start_of_the_search(timing: Timing, now: int, place: int) -> None:
+def test_following_runs_do_not_depend_on_the_starting_point(timing: Timing, now: int, place: int) -> None:
     runs = runs_after(timing, now, 12)
     assert runs_after(timing, runs[place], 2) == runs[place + 1 : place + 3]
     assert runs_after(timing, runs[place] - 1, 1) == (runs[place],)
 
 
 @given(TIMINGS, INSTANTS, st.integers(1, 3 * DAY), st.integers(1, 3 * DAY))
-def test_schedule_runs_only_between_start_and_end(timing: Timing, now: int, wait: int, length: int) -> None:
+def test_runs_are_within_start_and_end(timing: Timing, now: int, wait: int, length: int) -> None:
     starts_at, ends_at = now + wait, now + wait + length
     bounded = Timing(timing.cron, timing.time_zone, starts_at, ends_at)
     unbounded = runs_after(timing, starts_at - 1, 100)
@@ -114,7 +114,7 @@ def test_schedule_runs_only_between_start_and_end(timing: Timing, now: int, wait
 
 
 @given(TIMINGS, INSTANTS, st.integers(0, 3 * HOUR), st.integers(1, 30))
-def test_newest_missed_runs_are_caught_up(timing: Timing, now: int, lateness: int, limit: int) -> None:
+def test_catch_up_publishes_the_newest_runs(timing: Timing, now: int, lateness: int, limit: int) -> None:
     (first,) = runs_after(timing, now, 1)
     due = due_runs(waiting(timing, first, MissedRunPolicy("catch_up", limit)), first + lateness)
     between = [run for run in runs_after(timing, first - 1, 200) if run <= first + lateness]
@@ -124,7 +124,7 @@ def test_newest_missed_runs_are_caught_up(timing: Timing, now: int, lateness: in
 
 
 @given(TIMINGS, INSTANTS, st.integers(0, 3 * HOUR))
-def test_newest_skipped_run_stands_for_the_others_unless_late(timing: Timing, now: int, lateness: int) -> None:
+def test_skip_publishes_only_the_newest_run_unless_it_is_late(timing: Timing, now: int, lateness: int) -> None:
     (first,) = runs_after(timing, now, 1)
     at = first + lateness
     newest = [run for run in runs_after(timing, first - 1, 200) if run <= at][-1]
@@ -136,25 +136,25 @@ def test_newest_skipped_run_stands_for_the_others_unless_late(timing: Timing, no
     assert due.next_run_at == runs_after(timing, at, 1)[0]
 
 
-def test_a_clock_that_was_set_back_repeats_nothing() -> None:
+def test_runs_are_not_repeated_when_the_clock_is_set_back() -> None:
     timing = Timing("0 * * * *")
     due = due_runs(waiting(timing, 5 * HOUR), 5 * HOUR)
     assert due == DueRuns((5 * HOUR,), None, 6 * HOUR)
     assert next_runs(waiting(timing, due.next_run_at), 3) == (6 * HOUR, 7 * HOUR, 8 * HOUR)
 
 
-def test_run_at_a_minute_skipped_by_the_clock_runs_after_the_change() -> None:
+def test_run_in_a_skipped_hour_follows_the_change_of_clocks() -> None:
     assert shown(runs_after(Timing("30 2 * * *", NEW_YORK), instant(FORWARD), 2)) == ["08 03:00 EDT", "09 02:30 EDT"]
     assert shown(runs_after(Timing("0,30 2 * * *", NEW_YORK), instant(FORWARD), 2)) == ["08 03:00 EDT", "09 02:00 EDT"]
 
 
-def test_interval_follows_the_clock_after_a_change() -> None:
+def test_interval_continues_across_the_change_of_clocks() -> None:
     timing = Timing("*/30 * * * *", NEW_YORK)
     assert shown(runs_after(timing, instant(FORWARD), 3)) == ["08 01:00 EST", "08 01:30 EST", "08 03:00 EDT"]
     assert shown(runs_after(Timing("*/30 2 * * *", NEW_YORK), instant(FORWARD), 1)) == ["09 02:00 EDT"]
 
 
-def test_clock_set_back_repeats_intervals_and_no_fixed_minute() -> None:
+def test_fixed_time_runs_once_in_a_repeated_hour() -> None:
     assert shown(runs_after(Timing("30 1 * * *", NEW_YORK), instant(BACK), 2)) == ["01 01:30 EDT", "02 01:30 EST"]
     runs = runs_after(Timing("0 * * * *", NEW_YORK), instant(BACK), 3)
     assert shown(runs) == ["01 01:00 EDT", "01 01:00 EST", "01 02:00 EST"]
@@ -163,7 +163,7 @@ def test_clock_set_back_repeats_intervals_and_no_fixed_minute() -> None:
 
 
 @pytest.mark.parametrize(("word", "cron"), MACROS.items())
-def test_words_stand_for_expressions(word: str, cron: str) -> None:
+def test_macros_stand_for_expressions(word: str, cron: str) -> None:
     check_timing(Timing(word))
     assert runs_after(Timing(word), 0, 3) == runs_after(Timing(cron), 0, 3)
 
@@ -173,14 +173,14 @@ ODD = ["*/0 * * * *", "5-1 * * * *", "* * 31 2 *", "* * * * MON#6", "0 0 * * " +
 
 
 @pytest.mark.parametrize("cron", [*NONE, *ODD])
-def test_invalid_cron_expression_is_refused(cron: str) -> None:
+def test_invalid_expression_is_rejected(cron: str) -> None:
     with pytest.raises(Unprocessable) as refusal:
         check_timing(Timing(cron))
     assert [fault.pointer for fault in refusal.value.faults] == ["/cron"]
 
 
 @given(st.text("0123456789*,-/#LWMONJAN @\t", max_size=40))
-def test_any_text_is_an_expression_or_refused(cron: str) -> None:
+def test_any_text_is_an_expression_or_rejected(cron: str) -> None:
     try:
         check_timing(Timing(cron))
     except Unprocessable:
@@ -190,19 +190,19 @@ def test_any_text_is_an_expression_or_refused(cron: str) -> None:
 
 
 @pytest.mark.parametrize("zone", ["", "Mars/Olympus", "../UTC", "utc", "localtime", "Factory", "UTC\0"])
-def test_invalid_time_zone_is_refused(zone: str) -> None:
+def test_unknown_time_zone_is_rejected(zone: str) -> None:
     with pytest.raises(Unprocessable, match="/time_zone"):
         check_timing(Timing("* * * * *", zone))
     with pytest.raises(UnknownTimeZone):
         runs_after(Timing("* * * * *", zone), 0, 1)
 
 
-def test_schedule_must_end_after_it_starts() -> None:
+def test_end_before_the_start_is_rejected() -> None:
     with pytest.raises(Unprocessable, match="/ends_at"):
         check_timing(Timing("* * * * *", "UTC", 5, 5))
 
 
-def test_impossible_or_disabled_schedule_has_no_next_run() -> None:
+def test_disabled_schedule_and_impossible_date_have_no_run() -> None:
     assert runs_after(Timing("0 0 */31 2 MON#5"), 0, 1) == ()
     end_of_time = instant("9999-12-31T23:30:00+00:00")
     assert len(runs_after(Timing("0 * * * *"), end_of_time - 2 * HOUR, 9)) == 2

@@ -1,4 +1,4 @@
-"""Scopes as clients write them, what may be granted, and who may do what."""
+"""Parsing and granting of scopes, and the access of principals."""
 
 import dataclasses
 
@@ -51,12 +51,12 @@ def refused(value: object, error: type[DiscueError]) -> tuple[Fault, ...]:
     return caught.value.faults
 
 
-def test_the_map_is_read_as_it_was_sent() -> None:
+def test_map_of_scopes_is_parsed() -> None:
     scopes = parse_scopes({"queues": {"access": "read", "targets": [TWO, ONE]}, "stats": {"access": "write"}})
     assert scopes == {"queues": Scope("read", (TWO, ONE)), "stats": Scope("write", ())}
 
 
-def test_the_list_of_older_clients_is_read_too() -> None:
+def test_list_of_scopes_is_parsed() -> None:
     scopes = parse_scopes(
         [{"resource": "queues", "access": "read", "targets": "*"}, {"resource": "messages", "targets": ONE}]
     )
@@ -76,12 +76,12 @@ def test_the_list_of_older_clients_is_read_too() -> None:
         ({"targets": [SCHEMA]}, [SCHEMA]),
     ],
 )
-def test_targets_come_back_as_the_contract_says(sent: dict[str, object], rendered: list[str]) -> None:
+def test_targets_are_normalized_in_responses(sent: dict[str, object], rendered: list[str]) -> None:
     assert render_scopes(parse_scopes({"schemas": sent})) == {"schemas": {"access": "write", "targets": rendered}}
 
 
 @pytest.mark.parametrize("nothing", [{}, []])
-def test_an_empty_map_or_list_grants_nothing(nothing: object) -> None:
+def test_empty_scopes_grant_nothing(nothing: object) -> None:
     assert parse_scopes(nothing) == {}
 
 
@@ -109,7 +109,7 @@ def test_an_empty_map_or_list_grants_nothing(nothing: object) -> None:
         ([{"resource": "queues"}, {"resource": "stats", "target": ONE}], "/scopes/1/target"),
     ],
 )
-def test_wrong_types_and_unknown_fields_are_bad_requests(value: object, pointer: str) -> None:
+def test_wrong_types_and_unknown_fields_are_malformed(value: object, pointer: str) -> None:
     assert [fault.pointer for fault in refused(value, BadRequest)] == [pointer]
 
 
@@ -130,15 +130,15 @@ def test_wrong_types_and_unknown_fields_are_bad_requests(value: object, pointer:
         ([{"resource": "queues"}, {"resource": "queues"}], "/scopes/1/resource"),
     ],
 )
-def test_values_out_of_range_are_unprocessable(value: object, pointer: str) -> None:
+def test_invalid_values_are_unprocessable(value: object, pointer: str) -> None:
     assert all(fault.pointer.startswith(pointer) for fault in refused(value, Unprocessable))
 
 
-def test_a_thousand_targets_are_accepted() -> None:
+def test_thousand_targets_are_accepted() -> None:
     assert len(parse_scopes({"queues": {"targets": [ONE] * TARGETS_LIMIT}})["queues"].targets) == 1_000
 
 
-def test_every_wrong_place_is_named_and_the_number_of_them_is_bounded() -> None:
+def test_error_lists_at_most_100_invalid_places() -> None:
     faults = refused({"queues": {"access": "x", "targets": ["y"]}, "stat": {}}, Unprocessable)
     assert {fault.pointer for fault in faults} == {
         "/scopes/queues/access",
@@ -154,7 +154,7 @@ def test_rendered_scopes_are_parsed_unchanged(scopes: dict[str, Scope]) -> None:
 
 
 @given(json_values)
-def test_any_json_is_read_or_refused_with_pointers(value: object) -> None:
+def test_any_json_is_parsed_or_rejected_with_pointers(value: object) -> None:
     faults: tuple[Fault, ...] = ()
     scopes: dict[str, Scope] | None = None
     try:
@@ -167,7 +167,7 @@ def test_any_json_is_read_or_refused_with_pointers(value: object) -> None:
 
 
 @pytest.mark.parametrize("resource", sorted(PROTECTED))
-def test_a_protected_scope_is_never_granted(resource: str) -> None:
+def test_protected_scope_is_never_granted(resource: str) -> None:
     with pytest.raises(Unprocessable) as caught:
         check_grant({resource: Scope("read")}, all_scopes())
     assert caught.value.faults == (Fault(f"/scopes/{resource}", "is protected"),)
@@ -183,7 +183,7 @@ def test_a_protected_scope_is_never_granted(resource: str) -> None:
         (Scope("read"), None),
     ],
 )
-def test_a_key_cannot_grant_more_than_it_has(requested: Scope, held: Scope | None) -> None:
+def test_key_cannot_grant_more_than_it_has(requested: Scope, held: Scope | None) -> None:
     granter = {"queues": held} if held is not None else {}
     with pytest.raises(Forbidden) as caught:
         check_grant({"queues": requested}, granter)
@@ -210,7 +210,7 @@ def test_key_can_grant_its_own_scopes(requested: Scope, held: Scope) -> None:
     access=accesses,
     target=ids,
 )
-def test_a_granted_key_reaches_nothing_that_its_granter_does_not(
+def test_granted_key_has_no_access_beyond_its_granter(
     requested: dict[str, Scope], granter: dict[str, Scope], resource: str, access: Access, target: str
 ) -> None:
     try:
@@ -223,19 +223,19 @@ def test_a_granted_key_reaches_nothing_that_its_granter_does_not(
 
 
 @given(scope_maps)
-def test_the_default_grant_is_everything_unprotected_and_can_be_granted(granter: dict[str, Scope]) -> None:
+def test_default_grant_has_all_unprotected_scopes(granter: dict[str, Scope]) -> None:
     granted = default_grant(granter)
     assert set(granted) == set(granter) - PROTECTED
     check_grant(granted, granter)
 
 
-def test_the_first_key_has_everything() -> None:
+def test_first_key_has_every_scope() -> None:
     first = principal(all_scopes())
     assert all(first.allows_all(resource, "write") for resource in RESOURCES)
     assert render_scopes(all_scopes())["users"] == {"access": "write", "targets": ["*"]}
 
 
-def test_write_includes_read_and_not_the_reverse() -> None:
+def test_write_access_includes_read_access() -> None:
     caller = principal({"queues": Scope("write"), "messages": Scope("read")})
     assert caller.may("queues", "read")
     assert caller.may("queues", "write", ONE)
@@ -244,7 +244,7 @@ def test_write_includes_read_and_not_the_reverse() -> None:
     assert not caller.may("domains", "read", ONE)
 
 
-def test_targets_confine_a_key_to_them_and_what_lies_in_them() -> None:
+def test_targets_restrict_a_key_to_them_and_their_children() -> None:
     caller = principal({"messages": Scope("write", (ONE,))})
     assert caller.may("messages", "write", "x" * 21, ONE)
     assert not caller.may("messages", "write", TWO)
@@ -252,12 +252,12 @@ def test_targets_confine_a_key_to_them_and_what_lies_in_them() -> None:
     assert not caller.allows_all("messages", "write")
 
 
-def test_a_target_of_that_spelling_does_not_mean_all() -> None:
+def test_star_among_targets_does_not_mean_all() -> None:
     caller = principal({"queues": Scope("write", (ONE,))})
     assert not caller.may("queues", "write", "*")
 
 
-def test_lists_are_confined_to_the_targets() -> None:
+def test_lists_are_restricted_to_the_targets() -> None:
     caller = principal({"queues": Scope("read", (ONE, TWO)), "stats": Scope("read"), "events": Scope("write", ("*",))})
     assert caller.targets_of("queues", "read") == frozenset({ONE, TWO})
     assert caller.targets_of("stats", "read") is None
@@ -266,7 +266,7 @@ def test_lists_are_confined_to_the_targets() -> None:
         caller.targets_of("messages", "read")
 
 
-def test_missing_required_scope_is_named() -> None:
+def test_error_names_the_missing_scope() -> None:
     caller = principal({"queues": Scope("read", (ONE,))})
     caller.require("queues", "read", ONE)
     with pytest.raises(Forbidden, match='scope "queues" with write access'):
@@ -276,7 +276,9 @@ def test_missing_required_scope_is_named() -> None:
 
 
 @given(scopes=scope_maps, resource=st.sampled_from(RESOURCES), access=accesses, target=ids)
-def test_the_three_questions_agree(scopes: dict[str, Scope], resource: str, access: Access, target: str) -> None:
+def test_may_allows_all_and_targets_of_agree(
+    scopes: dict[str, Scope], resource: str, access: Access, target: str
+) -> None:
     caller = principal(scopes)
     try:
         reached = caller.targets_of(resource, access)
@@ -287,7 +289,7 @@ def test_the_three_questions_agree(scopes: dict[str, Scope], resource: str, acce
         assert caller.may(resource, access, target) == (reached is None or target in reached)
 
 
-def test_a_principal_cannot_be_changed_and_compares_by_value() -> None:
+def test_principal_is_immutable_and_compared_by_value() -> None:
     caller = principal({"queues": Scope("read")})
     assert caller == principal({"queues": Scope("read")})
     assert hash(caller) == hash(principal({"queues": Scope("read")}))

@@ -1,4 +1,4 @@
-"""Which subjects a pattern matches."""
+"""Subjects, and the patterns that match them."""
 
 import re
 from collections.abc import Sequence
@@ -47,25 +47,25 @@ def matches(pattern: str, subject: str) -> bool:
         ("*", "orders.eu", False),
     ],
 )
-def test_a_star_is_one_word_and_an_arrow_is_the_rest(pattern: str, subject: str, *, expected: bool) -> None:
+def test_star_matches_one_word_and_arrow_the_rest(pattern: str, subject: str, *, expected: bool) -> None:
     assert matches(pattern, subject) is expected
 
 
 def _expression(pattern: Sequence[str]) -> str:
-    """The same rule said by regular expressions."""
+    """Compare with an equivalent regular expression."""
     word = r"[^.]+"
     known = {"*": word, ">": rf"{word}(?:\.{word})*"}
     return r"\.".join(known.get(each) or re.escape(each) for each in pattern)
 
 
 @given(patterns, subjects)
-def test_pattern_matches_like_its_regular_expression(pattern: list[str], subject: list[str]) -> None:
+def test_pattern_matches_like_an_equivalent_regular_expression(pattern: list[str], subject: list[str]) -> None:
     expected = re.fullmatch(_expression(pattern), ".".join(subject)) is not None
     assert matches(".".join(pattern), ".".join(subject)) is expected
 
 
 @given(subjects)
-def test_a_subject_matches_itself_its_stars_and_everything_above_it(subject: list[str]) -> None:
+def test_subject_matches_its_generalizations(subject: list[str]) -> None:
     text = ".".join(subject)
     assert matches(text, text)
     assert matches(".".join("*" for _ in subject), text)
@@ -86,7 +86,7 @@ def test_subject_is_a_pattern_that_matches_only_itself(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", ".", "a.", ".a", "a..b", "a b", "a\tb", "a\nb", "a\0", "é", "a" * (MAX_CHARACTERS + 1)]
 )
-def test_invalid_subject_or_pattern_is_refused_at_its_position(text: str) -> None:
+def test_invalid_text_is_rejected_with_its_pointer(text: str) -> None:
     for check in (check_subject, check_pattern):
         with pytest.raises(Unprocessable) as caught:
             check(text, "/here")
@@ -94,17 +94,17 @@ def test_invalid_subject_or_pattern_is_refused_at_its_position(text: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["*", "a.*", ">", "a.>", "a*", "a.b>"])
-def test_a_subject_has_no_wildcards(text: str) -> None:
+def test_subject_with_wildcards_is_rejected(text: str) -> None:
     with pytest.raises(Unprocessable, match=r"without \* and >"):
         check_subject(text, "/subject")
 
 
 @pytest.mark.parametrize("text", ["a*", "*a", "a.b>", ">.a", "a.>.b", ">>", "**"])
-def test_wildcards_of_a_pattern_stand_for_whole_words(text: str) -> None:
+def test_partial_wildcard_is_rejected(text: str) -> None:
     with pytest.raises(Unprocessable, match="whole word"):
         check_pattern(text, "/pattern")
 
 
-def test_the_longest_subject_against_the_longest_pattern_is_matched_in_one_pass() -> None:
+def test_longest_pattern_matches_in_one_pass() -> None:
     many = ".".join("a" for _ in range((MAX_CHARACTERS + 1) // 2))
     assert matches(".".join("*" for _ in range((MAX_CHARACTERS + 1) // 2)), many)

@@ -1,4 +1,4 @@
-"""The window of a cursor, held against a plain set of what was settled."""
+"""The window of a cursor, compared with a plain set of settled seqs."""
 
 import pytest
 from hypothesis import given
@@ -8,14 +8,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from discue.domain.window import SPAN, Window
 
 
-def test_in_order_settling_moves_the_position() -> None:
+def test_settling_in_order_moves_the_position() -> None:
     window = Window(10)
     for seq in range(11, 20):
         window.settle(seq)
     assert (window.position, window.ahead) == (19, 0)
 
 
-def test_out_of_order_settling_waits_for_the_gap_and_then_takes_the_whole_run() -> None:
+def test_settling_the_gap_moves_the_position_over_the_run() -> None:
     window = Window(0)
     for seq in (2, 3, 4, 6):
         window.settle(seq)
@@ -26,14 +26,14 @@ def test_out_of_order_settling_waits_for_the_gap_and_then_takes_the_whole_run() 
     assert not window.is_settled(5)
 
 
-def test_settling_twice_changes_nothing() -> None:
+def test_settling_is_idempotent() -> None:
     window = Window(5)
     for seq in (3, 5, 8, 8):
         window.settle(seq)
     assert (window.position, window.ahead) == (5, 0b100)
 
 
-def test_a_seq_beyond_the_span_is_refused_and_changes_nothing() -> None:
+def test_seq_beyond_the_span_is_rejected() -> None:
     window = Window(100)
     window.settle(100 + SPAN)
     with pytest.raises(ValueError, match="beyond position 100"):
@@ -44,14 +44,14 @@ def test_a_seq_beyond_the_span_is_refused_and_changes_nothing() -> None:
     assert (window.position, window.settled_count_beyond) == (100, 1)
 
 
-def test_a_range_that_continues_the_position_may_be_longer_than_the_span() -> None:
+def test_range_at_the_position_may_exceed_the_span() -> None:
     window = Window(0)
     window.settle(2)
     window.settle_range(1, 10_000_000)
     assert (window.position, window.ahead) == (10_000_000, 0)
 
 
-def test_settling_through_takes_along_the_run_that_follows() -> None:
+def test_settling_through_includes_the_run_that_follows() -> None:
     window = Window(0)
     for seq in (5, 6, 8):
         window.settle(seq)
@@ -59,12 +59,12 @@ def test_settling_through_takes_along_the_run_that_follows() -> None:
     assert (window.position, window.ahead) == (6, 0b10)
 
 
-def test_a_window_with_nothing_ahead_is_stored_as_nothing() -> None:
+def test_empty_window_is_encoded_as_none() -> None:
     assert Window(7).encode() is None
     assert Window.decode(7, None).position == 7
 
 
-def test_a_full_window_takes_512_bytes() -> None:
+def test_full_window_is_encoded_in_512_bytes() -> None:
     window = Window(0)
     window.settle_range(2, SPAN)
     blob = window.encode()
@@ -73,23 +73,23 @@ def test_a_full_window_takes_512_bytes() -> None:
 
 
 @pytest.mark.parametrize("blob", [bytes(512) + b"\x01", b"\xff" * 600])
-def test_too_wide_window_is_refused(blob: bytes) -> None:
+def test_window_beyond_the_span_is_rejected(blob: bytes) -> None:
     with pytest.raises(ValueError, match="4096 bits"):
         Window.decode(0, blob)
 
 
-def test_a_negative_bitmap_is_refused() -> None:
+def test_negative_bitmap_is_rejected() -> None:
     with pytest.raises(ValueError, match="4096 bits"):
         Window(0, -1)
 
 
-def test_bits_that_continue_the_position_are_taken_into_it() -> None:
+def test_leading_bits_move_the_position() -> None:
     window = Window.decode(10, b"\x0b")
     assert (window.position, window.ahead) == (12, 0b10)
 
 
 @given(position=st.integers(0, 2**62), ahead=st.integers(0, 2**SPAN - 1))
-def test_a_stored_window_is_read_back_as_it_was(position: int, ahead: int) -> None:
+def test_encoded_window_is_decoded_unchanged(position: int, ahead: int) -> None:
     window = Window(position, ahead)
     blob = window.encode()
     read = Window.decode(window.position, blob)
@@ -98,7 +98,7 @@ def test_a_stored_window_is_read_back_as_it_was(position: int, ahead: int) -> No
 
 
 class WindowBesideASet(RuleBasedStateMachine):
-    """Does everything twice: to a window, and to the set of settled messages from 1 on."""
+    """A state machine that applies every step to a window and to a set of settled seqs."""
 
     def __init__(self) -> None:
         super().__init__()

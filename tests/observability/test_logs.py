@@ -26,7 +26,7 @@ class StoppedClock:
 
 
 class Lines:
-    """A configured log, and what it wrote."""
+    """A configured log, and the lines that it wrote."""
 
     def __init__(self, form: LogFormat, level: str = "debug") -> None:
         self.stream = io.StringIO()
@@ -56,7 +56,7 @@ def _logging_as_it_was() -> Iterator[None]:
     logging.logThreads, logging.logProcesses, logging.logMultiprocessing = costs
 
 
-def test_a_line_of_text_says_when_how_bad_what_and_the_fields_in_their_order() -> None:
+def test_text_line_has_time_level_event_and_fields_in_order() -> None:
     lines = Lines("text")
     lines.log.info("attempt", status=200, took_ms=1.5, acknowledged=True, alias="a/b", error=None)
 
@@ -65,7 +65,7 @@ def test_a_line_of_text_says_when_how_bad_what_and_the_fields_in_their_order() -
     )
 
 
-def test_a_line_of_json_is_one_object_with_typed_values() -> None:
+def test_json_line_is_one_object_with_typed_values() -> None:
     lines = Lines("json")
     lines.log.warning("attempt", status=HTTPStatus.OK, took_ms=1.5, acknowledged=False, alias="é", error=None)
 
@@ -82,7 +82,7 @@ def test_a_line_of_json_is_one_object_with_typed_values() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "two words", 'say "x"', "a=b", "back\\slash", "line\nline", "\x1b[31m"])
-def test_a_value_that_is_not_one_plain_word_is_quoted(value: str) -> None:
+def test_value_with_special_characters_is_quoted(value: str) -> None:
     lines = Lines("text")
     lines.log.info("x", value=value)
     quoted = lines.only().partition("value=")[2]
@@ -91,7 +91,7 @@ def test_a_value_that_is_not_one_plain_word_is_quoted(value: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_levels_that_are_off_write_nothing(form: LogFormat) -> None:
+def test_disabled_levels_write_nothing(form: LogFormat) -> None:
     lines = Lines(form, "warning")
     lines.log.debug("a")
     lines.log.info("b")
@@ -103,13 +103,13 @@ def test_levels_that_are_off_write_nothing(form: LogFormat) -> None:
     assert len(lines.taken()) == 2
 
 
-def test_enabled_tells_whether_info_is_written() -> None:
+def test_enabled_reports_whether_info_is_written() -> None:
     assert Lines("text", "info").log.enabled
     assert Lines("text", "debug").log.enabled
     assert not Lines("text", "error").log.enabled
 
 
-def test_an_error_carries_its_exception_and_where_it_came_from() -> None:
+def test_error_line_has_exception_and_traceback() -> None:
     lines = Lines("json")
     try:
         raise RuntimeError(f"no luck with {KEY}")
@@ -118,16 +118,16 @@ def test_an_error_carries_its_exception_and_where_it_came_from() -> None:
     line = json.loads(lines.only())
 
     assert line["exception"] == "RuntimeError: no luck with dsk_01234567…"
-    assert "test_an_error_carries_its_exception" in line["trace"]
+    assert "test_error_line_has_exception_and_traceback" in line["trace"]
     assert KEY not in line["trace"]
     assert line["attempt"] == 3
 
 
-def test_a_long_traceback_keeps_its_end() -> None:
+def test_long_traceback_keeps_its_end() -> None:
     def deeper(depth: int) -> None:
         if depth:
             deeper(depth - 1)
-        # Lines that differ are not folded into "repeated N more times".
+        # Different lines, which Python does not fold into "repeated N more times".
         raise ValueError("x" * 500 + "the end")
 
     lines = Lines("json")
@@ -145,7 +145,7 @@ def test_a_long_traceback_keeps_its_end() -> None:
 @pytest.mark.parametrize(
     "name", ["secret", "key", "authorization", "x-api-key", "X-API-KEY", "api_key", "bootstrap_key", "Secret"]
 )
-def test_fields_that_are_secret_by_name_are_not_shown(form: LogFormat, name: str) -> None:
+def test_fields_with_secret_names_are_redacted(form: LogFormat, name: str) -> None:
     lines = Lines(form)
     lines.log.info("x", **{name: "open sesame"})
     line = lines.only()
@@ -155,7 +155,7 @@ def test_fields_that_are_secret_by_name_are_not_shown(form: LogFormat, name: str
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_secrets_are_taken_out_wherever_they_stand(form: LogFormat) -> None:
+def test_secrets_are_redacted_everywhere(form: LogFormat) -> None:
     lines = Lines(form)
     lines.log.info(f"event {KEY}", url=f"https://x/?a={KEY}&b={SIGNING_SECRET}", body=KEY.encode(), many=[KEY, KEY])
     logging.getLogger("some.library").error("with %s and %s", KEY, SIGNING_SECRET)
@@ -171,14 +171,14 @@ def test_secrets_are_taken_out_wherever_they_stand(form: LogFormat) -> None:
     st.text("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", min_size=43),
     st.text(),
 )
-def test_no_more_of_a_key_than_its_beginning_survives(before: str, secret: str, after: str) -> None:
+def test_api_key_is_redacted_after_its_prefix(before: str, secret: str, after: str) -> None:
     shown = redact(f"{before} dsk_{secret} {after}")
 
     assert f"dsk_{secret[:8]}…" in shown
     assert f"dsk_{secret[:9]}" not in shown
 
 
-def test_text_without_secrets_is_unchanged() -> None:
+def test_other_text_is_unchanged() -> None:
     assert redact("a risk_factor, whsecret, dsk_") == "a risk_factor, whsecret, dsk_"
 
 
@@ -197,18 +197,18 @@ def test_text_without_secrets_is_unchanged() -> None:
         ("host=db password=hunter2 dbname=d", "host=db password=… dbname=d"),
     ],
 )
-def test_passwords_of_addresses_are_taken_out(text: str, shown: str) -> None:
+def test_passwords_in_urls_are_redacted(text: str, shown: str) -> None:
     assert redact(text) == shown
 
 
 @pytest.mark.parametrize(
     "text", ["postgresql://u@h:5432/d: no", "http://[::1]:80/a@b", "https://h:80/?x=a@b", "sqlite:///discue.db a@b"]
 )
-def test_addresses_without_a_password_stay(text: str) -> None:
+def test_urls_without_a_password_are_unchanged(text: str) -> None:
     assert redact(text) == text
 
 
-def test_taking_passwords_out_of_a_long_text_takes_no_longer_than_it_is_long() -> None:
+def test_redaction_takes_linear_time() -> None:
     began = time.monotonic()
     for text in ("postgres://a:", "://a:", "a.b-", "password=", "postgres://"):
         redact("://password=" + text * (1 << 14))
@@ -257,7 +257,7 @@ def formatted(form: LogFormat, event: Any, fields: dict[str, Any], error: BaseEx
 
 
 @given(st.sampled_from(["text", "json"]), VALUES, st.dictionaries(NAMES, VALUES, max_size=12))
-def test_every_line_is_one_printable_line_within_the_limit(form: LogFormat, event: Any, fields: dict[str, Any]) -> None:
+def test_every_line_is_printable_and_within_the_limit(form: LogFormat, event: Any, fields: dict[str, Any]) -> None:
     line = formatted(form, event, fields, HostileError())
 
     assert line.isprintable()
@@ -265,7 +265,7 @@ def test_every_line_is_one_printable_line_within_the_limit(form: LogFormat, even
 
 
 @given(VALUES, st.dictionaries(NAMES, VALUES, max_size=12))
-def test_every_line_of_json_can_be_read_back(event: Any, fields: dict[str, Any]) -> None:
+def test_every_json_line_can_be_decoded(event: Any, fields: dict[str, Any]) -> None:
     line = json.loads(formatted("json", event, fields))
 
     assert line["time"] == "2023-11-14T22:13:20.007Z"
@@ -281,7 +281,7 @@ def test_truncated_line_says_so(form: LogFormat) -> None:
     assert "truncated" not in formatted(form, "x", {"a": "x" * 7_000, "b": 1})
 
 
-def test_values_that_cannot_be_shown_are_named_by_their_type() -> None:
+def test_unprintable_values_show_their_type() -> None:
     line = formatted("text", "x", {"a": Hostile(), "b": float("nan"), "c": 10**5_000})
 
     assert 'a="(unprintable Hostile)"' in line
@@ -290,7 +290,7 @@ def test_values_that_cannot_be_shown_are_named_by_their_type() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_fields_cannot_pretend_to_be_the_lines_own(form: LogFormat) -> None:
+def test_fields_cannot_replace_reserved_names(form: LogFormat) -> None:
     line = formatted(form, "x", {"level": "info", "event": "y", "time": "never"})
 
     assert "level_" in line
@@ -298,7 +298,7 @@ def test_fields_cannot_pretend_to_be_the_lines_own(form: LogFormat) -> None:
     assert "time_" in line
 
 
-def test_library_warnings_share_the_log_format() -> None:
+def test_libraries_log_from_warning_on() -> None:
     lines = Lines("json")
     logging.getLogger("some.library").info("quiet")
     logging.getLogger("some.library").warning("%d things\nhappened", 3)
@@ -308,13 +308,13 @@ def test_library_warnings_share_the_log_format() -> None:
     assert (line["logger"], line["message"]) == ("some.library", "3 things\nhappened")
 
 
-def test_a_library_that_breaks_its_own_format_string_is_still_heard() -> None:
+def test_library_message_with_a_broken_format_is_logged() -> None:
     record = logging.LogRecord("lib", logging.WARNING, "", 0, "%d things", ("no number",), None)
 
     assert 'message="%d things"' in LineFormatter("text", StoppedClock()).format(record)
 
 
-def test_second_configuration_replaces_the_first() -> None:
+def test_configure_replaces_the_previous_configuration() -> None:
     first = Lines("text")
     second = Lines("json")
     second.log.info("x")

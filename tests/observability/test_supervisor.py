@@ -9,7 +9,7 @@ from discue.observability.supervisor import Supervisor
 
 
 class Rounds:
-    """Work that fails at first, and tells when it has been done often enough."""
+    """Work that fails at first, and reports when it has run often enough."""
 
     def __init__(self, failures: list[Exception], enough: int) -> None:
         self._failures = failures
@@ -26,7 +26,7 @@ class Rounds:
 
 
 def _supervised(monkeypatch: pytest.MonkeyPatch, rounds: Callable[[], Rounds]) -> tuple[Supervisor, list[float]]:
-    """Run until the rounds are finished; the supervisor, and how long it paused after each round."""
+    """Run until the work is finished. Return the supervisor and its pauses."""
     pauses: list[float] = []
     sleep = asyncio.sleep
 
@@ -46,14 +46,14 @@ def _supervised(monkeypatch: pytest.MonkeyPatch, rounds: Callable[[], Rounds]) -
     return asyncio.run(run()), pauses
 
 
-def test_work_goes_on_round_after_round_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_is_repeated_until_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     supervisor, pauses = _supervised(monkeypatch, lambda: Rounds([], 5))
     assert pauses[:4] == [0.25] * 4
     assert supervisor.failures == 0
     assert all(task.done() for task in supervisor._tasks)
 
 
-def test_work_that_fails_is_counted_logged_and_started_again_ever_more_rarely(
+def test_failed_work_is_counted_logged_and_retried_with_backoff(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     failures: list[Exception] = [LookupError("one"), LookupError("two")] * 4
@@ -63,7 +63,7 @@ def test_work_that_fails_is_counted_logged_and_started_again_ever_more_rarely(
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 8
 
 
-def test_a_store_that_cannot_work_is_waited_for_and_is_no_failure_of_the_work(
+def test_unavailable_store_is_not_counted_as_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     supervisor, pauses = _supervised(monkeypatch, lambda: Rounds([StoreUnavailable(), StoreUnavailable()], 4))

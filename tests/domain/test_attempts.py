@@ -1,4 +1,4 @@
-"""What is kept of an attempt: nothing secret, nothing unbounded, and all the rest."""
+"""Details of attempts: without secrets, and bounded in size."""
 
 import pytest
 from hypothesis import given
@@ -39,7 +39,7 @@ TRACES = st.builds(
 
 
 @given(TRACES, st.integers(0, 2**50))
-def test_packed_detail_is_unpacked_unchanged(trace: Trace, next_attempt_at: int) -> None:
+def test_encoded_detail_is_decoded_unchanged(trace: Trace, next_attempt_at: int) -> None:
     detail = decode_detail(encode_detail(trace, next_attempt_at))
     assert (detail.body, detail.body_bytes, detail.address) == (trace.excerpt, trace.body_bytes, trace.address)
     assert (detail.is_reused, detail.timings, detail.next_attempt_at) == (
@@ -52,7 +52,7 @@ def test_packed_detail_is_unpacked_unchanged(trace: Trace, next_attempt_at: int)
 
 
 @given(RESPONSE_HEADERS)
-def test_however_large_a_head_is_little_of_it_is_kept(headers: tuple[tuple[bytes, bytes], ...]) -> None:
+def test_stored_headers_are_bounded(headers: tuple[tuple[bytes, bytes], ...]) -> None:
     kept = visible_response_headers(headers)
     assert len(kept) <= MAX_HEADERS
     assert sum(len(name) + len(value) for name, value in kept) <= MAX_HEAD_CHARACTERS
@@ -62,11 +62,11 @@ def test_however_large_a_head_is_little_of_it_is_kept(headers: tuple[tuple[bytes
 
 
 @given(TRACES)
-def test_however_large_an_answer_is_its_details_are_small(trace: Trace) -> None:
+def test_stored_detail_is_small_for_any_response(trace: Trace) -> None:
     assert len(encode_detail(trace, 0)) < 36_000
 
 
-def test_the_values_of_headers_that_others_chose_are_not_kept() -> None:
+def test_values_of_custom_request_headers_are_hidden() -> None:
     assert visible_request_headers(HEAD) == (
         ("host", "shop.example.com"),
         ("user-agent", "discue/0.1.0"),
@@ -80,7 +80,7 @@ def test_the_values_of_headers_that_others_chose_are_not_kept() -> None:
 
 
 @given(st.from_regex(r"[A-Za-z0-9-]{1,40}", fullmatch=True))
-def test_headers_of_listener_and_message_are_hidden(name: str) -> None:
+def test_custom_request_header_is_hidden_under_any_name(name: str) -> None:
     [(kept, value)] = visible_request_headers(f"POST / HTTP/1.1\r\nX-{name}: s3cr3t\r\n\r\n".encode())
     assert (kept, value) == (f"X-{name}", HIDDEN)
 
@@ -88,21 +88,21 @@ def test_headers_of_listener_and_message_are_hidden(name: str) -> None:
 @pytest.mark.parametrize(
     "name", [b"set-cookie", b"authorization", b"x-api-key", b"x-amz-security-token", b"x-secret", b"session-id"]
 )
-def test_an_answers_header_that_looks_like_a_secret_is_hidden(name: bytes) -> None:
+def test_response_header_with_a_secret_name_is_hidden(name: bytes) -> None:
     assert visible_response_headers([(name, b"s3cr3t")]) == ((name.decode(), HIDDEN),)
 
 
 @pytest.mark.parametrize("name", [b"content-type", b"retry-after", b"server", b"location", b"x-request-id", b"cf-ray"])
-def test_an_answers_other_headers_are_shown(name: bytes) -> None:
+def test_other_response_headers_are_visible(name: bytes) -> None:
     assert visible_response_headers([(name, b"value")]) == ((name.decode(), "value"),)
 
 
-def test_repr_of_traces_and_details_hides_their_content() -> None:
+def test_repr_of_trace_and_detail_has_no_content() -> None:
     trace = Trace(HEAD, ((b"x", b"s3cr3t"),), b"s3cr3t", 6, "203.0.113.7:443", False, Timings(1, 2, 3, 4, 10))
     assert "203.0.113.7" in repr(trace)
     assert "s3cr3t" not in repr(trace) + repr(decode_detail(encode_detail(trace, 0)))
 
 
-def test_detail_of_a_later_program_is_not_misread() -> None:
+def test_unknown_format_of_stored_detail_is_rejected() -> None:
     with pytest.raises(ValueError, match="unknown format"):
         decode_detail(b"\x02...")
