@@ -23,6 +23,7 @@ TABLES = {
     "Flush": "FLUSH_TRANSITIONS",
     "Redelivery": "REDELIVERY_TRANSITIONS",
     "Check of the store": "CHECK_TRANSITIONS",
+    "States of a lease": "LEASE_TRANSITIONS",
 }
 """The transition table of each other diagram, by the heading above it."""
 FROM_ANY_STATE = "From any state, "

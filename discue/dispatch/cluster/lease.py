@@ -34,7 +34,7 @@ class LeaseState(Enum):
     """The worker has left. The lease is never held again."""
 
 
-_TRANSITIONS: Final[dict[LeaseState, frozenset[LeaseState]]] = {
+LEASE_TRANSITIONS: Final[dict[LeaseState, frozenset[LeaseState]]] = {
     LeaseState.NOT_JOINED: frozenset({LeaseState.ACTIVE, LeaseState.LEAVING, LeaseState.ENDED}),
     LeaseState.ACTIVE: frozenset({LeaseState.LEAVING, LeaseState.EXPIRED, LeaseState.ENDED}),
     LeaseState.LEAVING: frozenset({LeaseState.ENDED}),
@@ -162,7 +162,7 @@ class Lease:
     def _set_state(self, state: LeaseState) -> None:
         if state is self._state:
             return
-        if state not in _TRANSITIONS[self._state]:
+        if state not in LEASE_TRANSITIONS[self._state]:
             raise RuntimeError(f"a lease cannot go from {self._state.name} to {state.name}")
         self._state = state
 
