@@ -51,7 +51,7 @@ def tried(cast: Cast) -> Tried:
     return Tried(cast)
 
 
-def test_a_list_shows_what_was_recorded_and_leads_to_each(tried: Tried) -> None:
+def test_attempt_list_shows_the_records_and_links_to_each(tried: Tried) -> None:
     attempt = tried.attempt(detail=TRACE)
     for owner in (tried.of_message, tried.of_listener):
         content = tried.shown(f"{owner}/attempts")
@@ -73,7 +73,7 @@ def test_a_list_shows_what_was_recorded_and_leads_to_each(tried: Tried) -> None:
         assert content["_links"][attempt]["href"].endswith(f"{owner}/attempts/{attempt}")
 
 
-def test_a_single_one_shows_what_was_sent_and_answered_and_nothing_secret(tried: Tried) -> None:
+def test_attempt_shows_request_and_response_without_secrets(tried: Tried) -> None:
     attempt = tried.attempt(detail=TRACE)
     for owner in (tried.of_message, tried.of_listener):
         shown = tried.shown(f"{owner}/attempts/{attempt}")["attempt"]
@@ -98,21 +98,21 @@ def test_a_single_one_shows_what_was_sent_and_answered_and_nothing_secret(tried:
         }
 
 
-def test_of_one_that_came_to_no_connection_there_is_neither_address_nor_answer(tried: Tried) -> None:
+def test_attempt_without_a_connection_has_neither_address_nor_response(tried: Tried) -> None:
     attempt = tried.attempt(detail=UNCONNECTED, status=0, error="refused_address")
     shown = tried.shown(f"{tried.of_message}/attempts/{attempt}")["attempt"]
     assert shown["timings"] == {"resolve_ms": 12, "total_ms": 12}
     assert {"connection", "response"}.isdisjoint(shown)
 
 
-def test_of_one_whose_details_were_not_kept_there_is_the_record(tried: Tried) -> None:
+def test_attempt_without_details_shows_its_record(tried: Tried) -> None:
     attempt = tried.attempt(status=200, error="")
     shown = tried.shown(f"{tried.of_message}/attempts/{attempt}")["attempt"]
     assert (shown["state"], shown["status"]) == ("acknowledged", 200)
     assert {"connection", "response", "request", "timings", "next_attempt_at"}.isdisjoint(shown)
 
 
-def test_what_is_known_is_not_sent_again(tried: Tried) -> None:
+def test_attempt_with_a_matching_etag_is_304(tried: Tried) -> None:
     path = f"{tried.of_message}/attempts/{tried.attempt(detail=TRACE)}"
     tag = tried.cast.alice.get(path).headers["etag"]
     assert tried.cast.alice.get(path, headers={"if-none-match": tag}).status_code == 304
@@ -132,7 +132,7 @@ def test_lists_are_newest_first_in_pages_that_lead_on(tried: Tried) -> None:
         assert tried.ids(f"{owner}/attempts?per_page=3&page=3") == made[:1]
 
 
-def test_they_are_filtered_by_state_status_listener_and_time(tried: Tried) -> None:
+def test_attempts_are_filtered_by_state_status_listener_and_time(tried: Tried) -> None:
     well = tried.attempt(status=204, error="")
     badly = tried.attempt(listener=1, status=503)
     never = tried.attempt(status=0, error="connect")
@@ -175,7 +175,7 @@ def test_a_listener_of_another_queue_is_refused_as_a_filter(tried: Tried) -> Non
         assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "?listener")
 
 
-def test_of_what_was_deleted_nothing_is_found(tried: Tried) -> None:
+def test_attempts_of_deleted_resources_are_not_found(tried: Tried) -> None:
     attempt = tried.attempt(detail=TRACE)
     other = tried.attempt(listener=1)
     alice = tried.cast.alice
@@ -197,7 +197,7 @@ def test_an_attempt_is_found_below_its_own_message_and_listener_alone(tried: Tri
 
 
 @pytest.mark.parametrize("target", ["queue", "message"])
-def test_a_key_confined_to_a_queue_or_a_message_sees_what_became_of_that(tried: Tried, target: str) -> None:
+def test_confined_key_sees_the_attempts_of_its_targets(tried: Tried, target: str) -> None:
     attempt = tried.attempt()
     bob = tried.cast.bob({"messages": Scope("read", (getattr(tried, target),))})
     assert _seen(bob, tried.of_message, attempt) == [200, 200, 200]

@@ -39,7 +39,7 @@ def test_after_five_failures_an_address_is_403_with_a_valid_key_too(cast: Cast) 
     assert asked(cast.charlie).status_code == 200
 
 
-def test_the_same_key_is_let_in_from_another_address(cast: Cast, service: Service) -> None:
+def test_key_works_from_another_address_than_the_locked_one(cast: Cast, service: Service) -> None:
     fail(cast.alice)
     elsewhere = service.client(cast.alice.headers["x-api-key"])
     assert asked(elsewhere).status_code == 200
@@ -86,13 +86,13 @@ def test_a_method_that_is_not_known_counts_too(cast: Cast) -> None:
     assert cast.alice.patch("/queues").status_code == 403
 
 
-def test_what_needs_no_key_is_there_for_those_who_are_locked_out(cast: Cast) -> None:
+def test_locked_out_client_reaches_routes_without_a_key(cast: Cast) -> None:
     fail(cast.alice)
     for path in ("/", "/health/live", "/health/ready"):
         assert asked(cast.alice, path).status_code == 200
 
 
-def test_whatever_of_a_key_is_wrong_the_answer_is_the_same(cast: Cast, service: Service) -> None:
+def test_responses_to_all_kinds_of_wrong_keys_are_equal(cast: Cast, service: Service) -> None:
     answers = [
         asked(service.client(None), x_api_key=key, x_request_id="same")
         for key in ("malformed", UNKNOWN_KEY, wrong(cast.alice))
@@ -130,7 +130,7 @@ def unproxied(tmp_path: Path) -> Iterator[Service]:
         yield running
 
 
-def test_what_an_untrusted_address_says_of_itself_changes_nothing(unproxied: Service) -> None:
+def test_forwarding_headers_of_an_untrusted_peer_are_ignored(unproxied: Service) -> None:
     for number in range(FAILURES):
         told = f"203.0.113.{number}"
         answer = asked(unproxied.client(None), x_api_key=UNKNOWN_KEY, x_forwarded_for=told, forwarded=f"for={told}")

@@ -241,7 +241,7 @@ def test_while_it_starts_and_drains_everything_but_liveness_is_503(
         assert cast.nobody.get("/health/live").status_code == 200
 
 
-def test_it_is_not_ready_while_the_store_takes_no_writes(
+def test_service_is_not_ready_while_the_store_takes_no_writes(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(tmp_path_factory.mktemp("sick")) as service:

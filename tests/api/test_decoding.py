@@ -98,7 +98,7 @@ def test_data_is_kept_byte_for_byte(data: bytes) -> None:
     assert bytes(message.decode(b'{"alias":"name" , "data":' + data + b"}").data) == data.strip()
 
 
-def test_a_double_beside_long_data_is_found_without_looking_into_it() -> None:
+def test_duplicate_field_next_to_long_data_is_found_without_parsing_the_data() -> None:
     long = b"[" + b"1, " * 100_000 + b"1]"
     for twice in (b'{"data":%b,"data":%b}' % (long, long), b'{"data":%b,"alias":"name" , "alias":"name"}' % long):
         with pytest.raises(BadRequest, match="occurs twice"):
@@ -115,7 +115,7 @@ def test_a_double_in_the_last_of_many_long_messages_is_pointed_at() -> None:
     assert refused.value.faults[0].pointer == "/messages/9/data"
 
 
-def test_what_stands_beside_data_is_bounded() -> None:
+def test_fields_besides_data_are_limited() -> None:
     message.decode(b'{"data":1,"id":"%b"}' % (b"x" * 60_000))
     with pytest.raises(BadRequest, match="too large"):
         message.decode(b'{"data":1,"id":"%b"}' % (b"x" * 70_000))

@@ -65,7 +65,7 @@ def test_the_answer_says_all_that_happened(cast: Cast) -> None:
 _WITH_ANY_DIGITS = {"message_id", "started_at", "request"}
 
 
-def test_of_an_address_that_is_not_public_the_outcome_alone_is_told(cast: Cast) -> None:
+def test_test_of_a_private_address_shows_only_the_outcome(cast: Cast) -> None:
     with listening("127.0.0.1") as server:
         path = _listener(cast, f"http://127.0.0.1:{server.server_port}/notify", status="disabled")
         answer = cast.alice.post(f"{path}/tests", json={})
@@ -80,7 +80,7 @@ def test_of_an_address_that_is_not_public_the_outcome_alone_is_told(cast: Cast) 
     assert "503" not in str([value for name, value in shown.items() if name not in _WITH_ANY_DIGITS])
 
 
-def test_nothing_of_it_is_kept(cast: Cast) -> None:
+def test_test_request_is_not_stored(cast: Cast) -> None:
     path = _listener(cast, "http://127.0.0.1:9/")
     before, counts = cast.alice.get(path).json(), cast.alice.get("/stats/messages").json()
     events = cast.alice.get("/events").json()["events"]
@@ -102,7 +102,7 @@ def test_nothing_of_it_is_kept(cast: Cast) -> None:
         ({"payload": 1}, 400, "/payload"),
     ],
 )
-def test_what_cannot_be_sent_is_refused(cast: Cast, body: dict[str, object], status: int, pointer: str) -> None:
+def test_invalid_test_request_is_refused(cast: Cast, body: dict[str, object], status: int, pointer: str) -> None:
     answer = cast.alice.post(f"{_listener(cast, 'http://127.0.0.1:9/')}/tests", json=body)
     assert pointers(problem(answer, status)) == [pointer]
 

@@ -91,7 +91,7 @@ def test_put_creates_too_and_the_list_links_to_each(cast: Cast) -> None:
         ({"hostname": "a.example", "alias": "x"}, 422, "/alias"),
     ],
 )
-def test_what_is_wrong_is_named(cast: Cast, body: dict[str, Any], status: int, pointer: str) -> None:
+def test_invalid_domain_field_is_named(cast: Cast, body: dict[str, Any], status: int, pointer: str) -> None:
     answer = cast.alice.post("/domains", json=body)
     assert (answer.status_code, _pointers(answer)) == (status, [pointer])
     assert cast.alice.get("/domains").json()["domains"] == []
@@ -116,7 +116,7 @@ def test_the_whole_answer_can_be_sent_back_and_another_place_cannot(cast: Cast) 
     assert (refused.status_code, sorted(_pointers(refused))) == (422, ["/hostname", "/port"])
 
 
-def test_verifying_on_demand_answers_with_what_was_found(cast: Cast) -> None:
+def test_verification_on_demand_returns_its_result(cast: Cast) -> None:
     with _site(cast) as site:
         made = _made(cast.alice.post("/domains", json={"hostname": "localhost", "port": site.port}))
         content = made["challenge"]["https"]["file_content"]
@@ -148,7 +148,7 @@ def test_a_domain_on_which_nobody_answers_is_not_verified(cast: Cast) -> None:
     assert (shown["verified"], shown["verified_at"], shown["last_error"]) == (False, 0, "no connection")
 
 
-def test_what_the_service_finds_out_by_itself_is_no_change_that_an_if_match_minds(cast: Cast) -> None:
+def test_check_by_the_service_does_not_break_if_match(cast: Cast) -> None:
     path = f"/domains/{cast.domain()}"
     etag = cast.alice.get(path).headers["etag"]
     assert _made(cast.alice.put(f"{path}/verification"))["verification"]["checked_at"] > 0
@@ -185,6 +185,6 @@ def test_an_organization_can_want_its_listeners_on_its_own_domains(cast: Cast) -
     cast.listener(queue)
 
 
-def test_that_choice_is_yes_or_no(cast: Cast) -> None:
+def test_require_verified_domains_is_a_boolean(cast: Cast) -> None:
     refused = _require(cast, "yes")
     assert (refused.status_code, _pointers(refused)) == (400, ["/require_verified_domains"])

@@ -41,7 +41,7 @@ def test_a_resource_has_an_etag_that_stays_while_it_does(cast: Cast, route: Rout
 
 
 @every_single_resource
-def test_what_the_client_has_already_is_not_sent_again(cast: Cast, route: Route) -> None:
+def test_get_with_a_matching_etag_is_304(cast: Cast, route: Route) -> None:
     path = World(cast).path(route.path)
     etag = cast.alice.get(path).headers["etag"]
     for known in (etag, f"W/{etag}", f'"x", {etag}', "*"):
@@ -120,7 +120,7 @@ def test_the_answer_to_a_creation_carries_the_version_that_is_read_then(cast: Ca
     assert owner.delete(url, headers={"if-match": made.headers["etag"]}).status_code == 200
 
 
-def test_what_is_counted_makes_another_tag_and_not_another_version(cast: Cast) -> None:
+def test_counts_change_the_etag_but_not_its_version(cast: Cast) -> None:
     queue = cast.queue()
     before = cast.alice.get(f"/queues/{queue}")
     cast.message(queue)
@@ -181,7 +181,7 @@ def test_a_weak_tag_does_not_bind_a_change(cast: Cast) -> None:
     assert cast.alice.delete(path, headers={"if-match": f"W/{etag}"}).status_code == 412
 
 
-def test_of_something_else_there_is_nothing_to_be_bound_to(cast: Cast) -> None:
+def test_if_match_on_a_foreign_resource_is_404(cast: Cast) -> None:
     charlies = cast.charlie.post("/queues", json={})
     path = f"/queues/{charlies.json()['queue']['id']}"
     bound = {"if-match": charlies.headers["etag"]}

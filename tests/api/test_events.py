@@ -29,7 +29,7 @@ def counts(client: httpx.Client, window: str = "last_1_hours") -> dict[str, int]
     return shown
 
 
-def test_what_was_done_is_shown_at_once_newest_first(cast: Cast) -> None:
+def test_events_are_listed_at_once_newest_first(cast: Cast) -> None:
     queue = cast.queue(alias="orders")
     message = cast.message(queue, alias="order-17")
     listener = cast.listener(queue, name="desk-1")
@@ -52,7 +52,7 @@ def test_what_was_done_is_shown_at_once_newest_first(cast: Cast) -> None:
     )
 
 
-def test_the_same_under_the_version_and_with_absolute_links(cast: Cast) -> None:
+def test_events_under_v1_have_absolute_links(cast: Cast) -> None:
     cast.queue()
     shown = cast.alice.get("/v1/events?events=queues").json()
     assert shown["_links"]["self"]["href"] == f"{cast.service.url}/v1/events?events=queues"
@@ -71,7 +71,7 @@ def test_a_topic_and_a_limit_choose(cast: Cast) -> None:
     assert len(events(cast.alice, events="listeners", limit=1_000)) == 1
 
 
-def test_what_follows_an_element_comes_oldest_first(cast: Cast) -> None:
+def test_events_after_an_event_come_oldest_first(cast: Cast) -> None:
     queue = cast.queue()
     for _ in range(5):
         cast.message(queue)
@@ -84,7 +84,7 @@ def test_what_follows_an_element_comes_oldest_first(cast: Cast) -> None:
 
 
 @pytest.mark.parametrize("query", ["startAfter=1", "startAfterId=" + "0" * 21, "page=2", "unknown=1"])
-def test_half_a_place_and_what_is_unknown_have_no_effect(cast: Cast, query: str) -> None:
+def test_incomplete_position_and_unknown_values_have_no_effect(cast: Cast, query: str) -> None:
     cast.queue()
     assert cast.alice.get(f"/events?{query}").json()["events"] == events(cast.alice)
 
@@ -137,7 +137,7 @@ def test_a_client_that_follows_the_links_hears_of_everything(cast: Cast) -> None
     assert heard == set(published)
 
 
-def test_a_confined_key_sees_its_targets_and_no_others_beside_them(cast: Cast) -> None:
+def test_confined_key_sees_only_the_events_of_its_targets(cast: Cast) -> None:
     queue, other = cast.queue(), cast.queue()
     message = cast.message(queue)
     bob = cast.bob({"events": Scope("read", (queue, message))})

@@ -176,7 +176,7 @@ def test_two_keys_and_one_that_is_not_ascii_are_refused(cast: Cast, lines: bytes
     assert answer.startswith(b"HTTP/1.1 400"), answer
 
 
-def test_where_nothing_is_created_the_header_is_not_looked_at(cast: Cast) -> None:
+def test_idempotency_key_is_ignored_where_nothing_is_created(cast: Cast) -> None:
     queue = cast.queue()
     for alias in ("first", "second"):
         answer = cast.alice.put(f"/queues/{queue}", json={"alias": alias}, headers={KEY: "a b"})
@@ -197,7 +197,7 @@ def test_after_an_error_a_key_may_be_used_again(cast: Cast) -> None:
     assert cast.alice.post("/queues", json={}, headers=headers).status_code == 200
 
 
-def test_what_was_well_is_answered_so_although_it_would_not_be_any_more(cast: Cast) -> None:
+def test_repetition_succeeds_although_the_request_would_now_fail(cast: Cast) -> None:
     queue, for_queue, for_message, for_listener = cast.queue(), new_key(), new_key(), new_key()
     listener = {"alias": "billing", "notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"}
     requests: list[tuple[str, dict[str, Any], dict[str, str]]] = [
@@ -215,7 +215,7 @@ def test_what_was_well_is_answered_so_although_it_would_not_be_any_more(cast: Ca
         assert cast.alice.post(path, json=body, headers=headers).json() == without_secrets(first)
 
 
-def test_the_database_holds_neither_the_key_nor_what_was_answered(cast: Cast) -> None:
+def test_database_holds_neither_idempotency_key_nor_response_in_clear(cast: Cast) -> None:
     text = "a-key-that-nobody-guesses"
     cast.alice.post("/queues", json={"alias": "a-name-to-look-for"}, headers={KEY: text})
     sql = "SELECT content FROM idempotency_answers LIMIT 1000"
@@ -246,7 +246,7 @@ def test_a_second_request_waits_for_the_first_and_gets_its_answer(cast: Cast, mo
     assert [REPLAYED in answer.headers for answer in answers] == [False, True]
 
 
-def test_who_waits_too_long_for_the_first_is_told_to_come_again(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repetition_that_waits_too_long_for_the_first_is_409(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cast.service.app._idempotent.in_flight, "timeout_seconds", 0.01)
     path, headers = f"/queues/{cast.queue()}/messages", new_key()
     with held(cast.service) as (came, let_go), ThreadPoolExecutor(1) as threads:

@@ -54,7 +54,9 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("status", "method", "path", "rest"), ANSWERS)
-def test_every_response_says_what_is_left(cast: Cast, status: int, method: str, path: str, rest: Any) -> None:
+def test_every_response_reports_the_remaining_requests(
+    cast: Cast, status: int, method: str, path: str, rest: Any
+) -> None:
     answer = cast.alice.request(method, path, **rest)
     assert answer.status_code == status
     limit, remaining, reset = rate(answer)
@@ -105,7 +107,7 @@ def test_the_operator_changes_the_limit_and_it_holds_at_once(cast: Cast) -> None
     assert cast.alice.put(f"/organizations/{cast.organization_id}", json={"rate_limit": 9}).status_code == 403
 
 
-def test_limits_are_shown_with_what_is_used(cast: Cast) -> None:
+def test_limits_are_shown_with_their_usage(cast: Cast) -> None:
     within_a_minute()
     queue = cast.queue()
     cast.listener(queue)
@@ -173,7 +175,7 @@ def test_quotas_are_shown_where_they_were_set_and_change_field_by_field(cast: Ca
         ({"rate_limit": 2**31}, 422, "/rate_limit"),
     ],
 )
-def test_what_is_wrong_with_limits_is_named(cast: Cast, fields: Any, status: int, pointer: str) -> None:
+def test_invalid_limits_are_named(cast: Cast, fields: Any, status: int, pointer: str) -> None:
     refused = change(cast, **fields)
     assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (status, pointer)
 
@@ -233,7 +235,7 @@ def test_an_address_has_a_limit_of_its_own_and_valid_keys_do_not_count_for_it(tm
         assert (drained.status_code, rate(drained)[:2]) == (503, (6, 0))
 
 
-def test_what_was_published_once_is_answered_again_when_the_quota_is_used_up(cast: Cast) -> None:
+def test_repeated_publish_succeeds_when_the_quota_is_used_up(cast: Cast) -> None:
     queue = cast.queue()
     change(cast, quotas={"messages_a_day": 1})
     once = {"idempotency-key": "first"}

@@ -27,7 +27,7 @@ def shown_of(given: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["basic", "oauth2", "certificate"])
-def test_what_is_secret_is_never_shown(cast: Cast, kind: str) -> None:
+def test_credentials_are_never_shown(cast: Cast, kind: str) -> None:
     given = {"basic": BASIC, "oauth2": OAUTH2, "certificate": {"type": "certificate", **pair()}}[kind]
     path = f"/queues/{cast.queue()}/listeners"
     made = cast.alice.post(path, json={**URLS, "authentication": given}, headers={"idempotency-key": kind})
@@ -59,7 +59,7 @@ def test_what_is_secret_is_never_shown(cast: Cast, kind: str) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_used_is_refused_with_its_place(
+def test_invalid_authentication_is_refused_with_its_pointer(
     cast: Cast, fields: dict[str, Any], status: int, pointer: str
 ) -> None:
     answer = cast.alice.post(f"/queues/{cast.queue()}/listeners", json={**URLS, **fields})
@@ -73,7 +73,7 @@ def test_a_certificate_needs_a_listener_that_is_reached_by_https(cast: Cast) -> 
     assert pointers(problem(answer, 422)) == ["/notify_url"]
 
 
-def test_nothing_is_shown_to_a_listener_whose_messages_are_pulled(cast: Cast) -> None:
+def test_pull_listener_has_no_authentication(cast: Cast) -> None:
     answer = cast.alice.post(f"/queues/{cast.queue()}/listeners", json={"mode": "pull", "authentication": BASIC})
     assert pointers(problem(answer, 422)) == ["/authentication"]
 

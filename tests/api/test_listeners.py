@@ -40,7 +40,7 @@ def test_a_listener_is_created_read_changed_and_deleted(cast: Cast) -> None:
     assert cast.alice.get(path).status_code == 404
 
 
-def test_its_secret_is_shown_once(cast: Cast) -> None:
+def test_listener_secret_is_shown_once(cast: Cast) -> None:
     queue = cast.queue()
     listener = cast.listener(queue)
     for path in (f"/queues/{queue}/listeners/{listener}", f"/queues/{queue}/listeners", "/listeners"):
@@ -48,7 +48,7 @@ def test_its_secret_is_shown_once(cast: Cast) -> None:
 
 
 @pytest.mark.parametrize("missing", ["notify_url", "liveness_url"])
-def test_its_urls_are_required_and_cannot_be_cleared(cast: Cast, missing: str) -> None:
+def test_listener_urls_are_required_and_cannot_be_cleared(cast: Cast, missing: str) -> None:
     queue = cast.queue()
     path = f"/queues/{queue}/listeners"
     for fields in ({name: url for name, url in URLS.items() if name != missing}, {**URLS, missing: None}):
@@ -88,7 +88,7 @@ def test_an_alias_is_taken_within_its_queue_only(cast: Cast) -> None:
     assert links["billing"]["href"].split("/")[-3] == second
 
 
-def test_it_is_not_found_under_another_queue(cast: Cast) -> None:
+def test_listener_is_not_found_under_another_queue(cast: Cast) -> None:
     first, second = cast.queue(), cast.queue()
     listener = cast.listener(first)
     assert cast.alice.get(f"/queues/{second}/listeners/{listener}").status_code == 404

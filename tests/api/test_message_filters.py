@@ -111,7 +111,7 @@ def test_a_filter_is_tried_on_a_message_that_is_stored(cast: Cast) -> None:
     assert pointers(problem(cast.alice.post(f"{shop.listener}/filter-tests", json=both), 422)) == ["/message_id"]
 
 
-def test_whoever_may_not_read_messages_learns_nothing_of_them(cast: Cast) -> None:
+def test_filter_test_of_a_stored_message_needs_access_to_it(cast: Cast) -> None:
     shop = Shop(cast)
     stored = cast.alice.post(f"{shop.queue}/messages", json={"data": "secret"}).json()["message"]["id"]
     bob = cast.bob({"listeners": Scope("read")})
@@ -131,7 +131,7 @@ def test_whoever_may_not_read_messages_learns_nothing_of_them(cast: Cast) -> Non
     ],
     ids=str,
 )
-def test_what_is_tried_must_be_a_message(cast: Cast, asked: Any, status: int, pointer: str) -> None:
+def test_filter_test_needs_a_valid_message(cast: Cast, asked: Any, status: int, pointer: str) -> None:
     answer = cast.alice.post(f"{Shop(cast).listener}/filter-tests", json=asked)
     assert pointers(problem(answer, status)) == [pointer]
 

@@ -117,7 +117,7 @@ def test_a_message_is_not_found_under_another_queue(cast: Cast) -> None:
     assert cast.alice.delete(f"/queues/{second}/messages/{message}").status_code == 404
 
 
-def test_nothing_is_published_to_a_queue_that_is_gone(cast: Cast) -> None:
+def test_publish_to_a_deleted_queue_is_404(cast: Cast) -> None:
     queue = cast.queue()
     cast.message(queue)
     assert cast.alice.delete(f"/queues/{queue}").status_code == 200
@@ -137,7 +137,7 @@ def test_a_key_for_one_queue_publishes_there_alone(cast: Cast) -> None:
 
 
 @pytest.mark.parametrize("key", ["delay", "headers"])
-def test_what_asks_for_nothing_is_taken(cast: Cast, key: str) -> None:
+def test_empty_options_are_accepted(cast: Cast, key: str) -> None:
     assert is_public_id(cast.message(cast.queue(), **{key: {"delay": 0, "headers": {}}[key]}))
 
 

@@ -76,7 +76,7 @@ def test_a_body_may_be_left_out_where_an_empty_one_fits(operation: Mapping[str, 
         assert body["required"] != validator(body["content"][JSON]["schema"]).is_valid({})
 
 
-def test_every_list_says_what_is_in_it() -> None:
+def test_every_list_describes_its_items() -> None:
     fields = {name: schema.get("properties", {}) for name, schema in SCHEMAS.items()}
     assert [name for name, of_fields in fields.items() if any(map(_is_vague, _all_in(of_fields)))] == []
 
@@ -172,7 +172,7 @@ def test_the_type_of_an_error_is_a_page_about_it(cast: Cast, version: str) -> No
 
 
 @pytest.mark.parametrize("status", ["200", "499", "999", "40", "4040", "abc"])
-def test_there_is_no_page_about_what_is_no_error(cast: Cast, status: str) -> None:
+def test_error_page_of_an_unknown_status_is_404(cast: Cast, status: str) -> None:
     assert cast.nobody.get(f"/docs/errors/{status}").status_code == 404
 
 
@@ -202,6 +202,6 @@ def test_a_response_as_it_is_described_has_no_faults() -> None:
         ({"path": "/nothing", "status": 200}, "no operation"),
     ],
 )
-def test_what_differs_from_the_description_is_named(changes: dict[str, Any], word: str) -> None:
+def test_response_that_differs_from_the_document_is_reported(changes: dict[str, Any], word: str) -> None:
     (fault, *_) = description().faults(response(**changes))
     assert word in fault

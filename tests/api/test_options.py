@@ -112,7 +112,7 @@ def test_an_option_that_is_wrong_is_named_and_changes_nothing(
     assert cast.alice.get(f"{path}/{made['id']}").json()["listener"]["effective"] == made["effective"]
 
 
-def test_a_message_shows_what_was_asked_for_with_it(cast: Cast) -> None:
+def test_message_shows_its_options(cast: Cast) -> None:
     path = f"/queues/{cast.queue()}/messages"
     asked = {"key": "k\u0000\u20ac", "headers": {"x-trace": "7"}, "expires_at": 253_402_300_799_999, "retry": RETRY}
     plain = cast.alice.post(path, json={"data": "x"}).json()["message"]["id"]
@@ -147,7 +147,7 @@ def test_a_message_shows_what_was_asked_for_with_it(cast: Cast) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_asked_for_with_a_message_is_named_and_nothing_is_stored(
+def test_invalid_message_option_is_named_and_the_message_is_not_stored(
     cast: Cast, asked: dict[str, Any], status: int, pointer: str
 ) -> None:
     queue = cast.queue()
@@ -185,7 +185,7 @@ def test_a_message_shows_when_it_is_due_where_that_is_later(cast: Cast, asked: d
     assert cast.alice.put(f"{path}/{made['id']}", json=shown).status_code == 200
 
 
-def test_what_is_not_due_is_listed_renamed_and_deleted_like_any(cast: Cast) -> None:
+def test_delayed_message_is_listed_renamed_and_deleted(cast: Cast) -> None:
     queue = cast.queue()
     path = f"/queues/{queue}/messages"
     listener = cast.alice.post(f"/queues/{queue}/listeners", json=URLS).json()["listener"]["id"]

@@ -28,7 +28,7 @@ def test_an_organization_is_created_with_a_key_that_works_at_once(cast: Cast, pa
 
 
 @both_names
-def test_it_is_changed_and_deleted_with_all_that_is_in_it(cast: Cast, path: str, key: str) -> None:
+def test_organization_is_changed_and_deleted_with_its_resources(cast: Cast, path: str, key: str) -> None:
     name, renamed = alias(), alias()
     operator = cast.service.client(cast.service.operator)
     created = operator.post(f"/{path}", json={"alias": name}).json()
@@ -52,7 +52,7 @@ def test_the_operator_sees_all_and_the_others_see_themselves(cast: Cast, path: s
 
 
 @pytest.mark.parametrize("name", ["plain", "com..example", "com.example/a/b", "-com.example", "com.exämple"])
-def test_its_name_is_a_reverse_domain_name(cast: Cast, name: str) -> None:
+def test_organization_alias_is_a_reverse_domain_name(cast: Cast, name: str) -> None:
     answer = cast.alice.post("/organizations", json={"alias": name})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/alias")
 

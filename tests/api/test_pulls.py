@@ -34,7 +34,7 @@ def _until_waiting(service: Service, count: int) -> None:
         assert time.monotonic() < ends_at
 
 
-def test_whoever_waits_and_goes_away_has_nothing_leased(cast: Cast) -> None:
+def test_disconnected_long_poll_leases_nothing(cast: Cast) -> None:
     service, (queue, path) = cast.service, _pulling(cast)
     key = cast.alice.headers["x-api-key"]
     with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_SECONDS) as leaving:

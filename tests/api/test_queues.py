@@ -22,7 +22,7 @@ def test_a_queue_is_created_read_changed_and_deleted(cast: Cast) -> None:
     assert cast.alice.post("/queues", json={"alias": "renamed"}).status_code == 200
 
 
-def test_null_clears_what_is_optional_and_the_name_falls_back_to_the_id(cast: Cast) -> None:
+def test_null_clears_optional_fields_and_resets_the_alias_to_the_id(cast: Cast) -> None:
     queue = cast.queue(alias="orders", retention=60, max_message_bytes=10)
     shown = cast.alice.put(f"/queues/{queue}", json={"retention": None, "max_message_bytes": None}).json()["queue"]
     assert {"retention", "max_message_bytes"}.isdisjoint(shown)
@@ -44,7 +44,7 @@ def test_a_response_can_be_sent_back_as_it_is(cast: Cast) -> None:
     assert {**again.json()["queue"], "updated_at": 0} == {**answer["queue"], "updated_at": 0}
 
 
-def test_what_is_read_only_is_ignored(cast: Cast) -> None:
+def test_read_only_fields_are_ignored(cast: Cast) -> None:
     made_up = {"id": "0" * 21, "created_at": 5, "updated_at": "x", "listeners": {}, "messages": None, "_links": []}
     created = cast.alice.post("/queues", json=made_up).json()["queue"]
     assert created["id"] != "0" * 21
@@ -71,7 +71,7 @@ def test_names_have_their_rules(cast: Cast, fields: dict[str, str], status: int)
         assert {place["pointer"] for place in answer.json()["errors"]} <= {"/alias", "/name"}
 
 
-def test_of_alias_and_name_in_a_put_the_one_that_differs_wins(cast: Cast) -> None:
+def test_changed_one_of_alias_and_name_wins_in_a_put(cast: Cast) -> None:
     queue = cast.queue(alias="before")
     path = f"/queues/{queue}"
     assert cast.alice.put(path, json={"alias": "before", "name": "after"}).json()["queue"]["alias"] == "after"

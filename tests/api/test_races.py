@@ -136,7 +136,7 @@ def test_one_idempotency_key_has_one_body(pair: Pair) -> None:
     assert len([each for each in everything if each["alias"].startswith("bodies-")]) == 1
 
 
-def test_of_many_that_delete_one_succeeds(pair: Pair) -> None:
+def test_one_of_many_deletions_succeeds(pair: Pair) -> None:
     queue_id = queue(pair)
     client = pair.client(0)
     listener = client.post(f"/queues/{queue_id}/listeners", json=URLS).json()["listener"]["id"]
@@ -158,7 +158,7 @@ def test_of_many_that_delete_one_succeeds(pair: Pair) -> None:
         assert statuses(answers) == [200] + [404] * (RACERS - 1), path
 
 
-def test_of_many_that_want_an_alias_one_gets_it(pair: Pair) -> None:
+def test_alias_wanted_by_many_creations_is_given_once(pair: Pair) -> None:
     path = f"/queues/{queue(pair)}/listeners"
     for collection, body in (
         ("/queues", {"alias": "raced"}),
@@ -172,7 +172,7 @@ def test_of_many_that_want_an_alias_one_gets_it(pair: Pair) -> None:
         assert statuses(answers) == [200] + [422] * (RACERS - 1), collection
 
 
-def test_of_many_renamed_to_one_alias_one_gets_it(pair: Pair) -> None:
+def test_alias_wanted_by_many_renames_is_given_once(pair: Pair) -> None:
     client = pair.client(0)
     for plural, singular, made, name in (
         ("queues", "queue", {}, {"alias": "renamed"}),
@@ -185,14 +185,14 @@ def test_of_many_renamed_to_one_alias_one_gets_it(pair: Pair) -> None:
         assert statuses(answers) == [200] + [422] * (RACERS - 1), plural
 
 
-def test_of_many_that_accept_one_invitation_one_comes_in(pair: Pair) -> None:
+def test_invitation_is_accepted_once_by_many_requests(pair: Pair) -> None:
     made = pair.client(0).post("/users", json={"email": "invited@example.com", "role": "viewer"}).json()
     answer = {"token": made["invitation"]["token"], "password": "correct horse battery"}
     answers = pair.race(lambda client: client.post("/invitations", json=answer))
     assert statuses(answers) == [200] + [404] * (RACERS - 1)
 
 
-def test_of_many_that_delete_the_owners_one_owner_stays(pair: Pair) -> None:
+def test_last_owner_survives_many_deletions(pair: Pair) -> None:
     client = pair.client(0)
     bodies = [{"email": f"owner-{n}@example.com", "role": "owner", "password": "correct horse"} for n in range(RACERS)]
     ids = [client.post("/users", json=body).json()["user"]["id"] for body in bodies]
@@ -201,7 +201,7 @@ def test_of_many_that_delete_the_owners_one_owner_stays(pair: Pair) -> None:
     assert statuses(answers) == [200] * (RACERS - 1) + [409]
 
 
-def test_of_many_changes_that_are_bound_to_one_state_one_is_made(pair: Pair) -> None:
+def test_one_of_many_changes_with_one_if_match_succeeds(pair: Pair) -> None:
     queue_id = queue(pair)
     message = pair.client(0).post(f"/queues/{queue_id}/messages", json={"data": "1"}).json()["message"]["id"]
     domain = pair.client(0).post("/domains", json=PLACE).json()["domain"]["id"]
@@ -217,7 +217,7 @@ def race_to_change(pair: Pair, path: str) -> list[httpx.Response]:
     return pair.race(lambda client: client.put(path, json={"alias": next(aliases)}, headers=bound))
 
 
-def test_what_one_worker_kept_another_that_starts_later_repeats(
+def test_worker_started_later_repeats_the_response_of_another(
     pair: Pair, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     address = pair.first.installation.settings.database

@@ -48,7 +48,7 @@ def queue_count(cast: Cast) -> int:
     ],
     ids=["cut", "words", "comma", "utf-8", "surrogate", "bom", "control", "nan", "arrays", "objects"],
 )
-def test_what_is_not_json_is_400_and_says_where(cast: Cast, content: bytes, says: str) -> None:
+def test_invalid_json_is_400_with_its_position(cast: Cast, content: bytes, says: str) -> None:
     found = problem(send(cast, "/queues", content), 400)
     assert says in found["detail"]
     assert queue_count(cast) == 0
@@ -257,7 +257,7 @@ def test_10_mb_sent_in_pieces_are_413_where_the_limit_is_passed(cast: Cast, kind
     ("method", "key", "status"),
     [("POST", "alice", 413), ("POST", "nobody", 401), ("GET", "alice", 200), ("DELETE", "alice", 405)],
 )
-def test_whoever_sends_10_mb_in_vain_over_http_2_sees_the_answer(
+def test_refusal_of_a_10_mb_body_arrives_over_http_2(
     cast: Cast, service: Service, method: str, key: str, status: int
 ) -> None:
     headers = {**JSON, **getattr(cast, key).headers}
@@ -408,7 +408,7 @@ def test_a_body_that_is_not_announced_as_json_is_415(cast: Cast, content_type: s
     assert queue_count(cast) == 0
 
 
-def test_what_goes_wrong_inside_is_500_logged_with_its_request_id_and_not_shown(
+def test_internal_error_is_500_and_logged_with_its_request_id(
     cast: Cast, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object) -> None:

@@ -39,7 +39,7 @@ def test_a_literal_step_wins_over_an_id_and_ids_come_in_order() -> None:
     assert (found.ids, found.version, found.path) == ((ID,), "/v1", f"/queues/{ID}/echo")
 
 
-def test_what_no_route_ends_at_is_not_found() -> None:
+def test_path_that_no_route_ends_at_is_404() -> None:
     router = Router([GUARDED])
     for path in ("/queues", f"/queues/{ID}", "/", "", "queues", f"/queues/{ID}/echo/"):
         with pytest.raises(NotFound):

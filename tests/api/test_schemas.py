@@ -74,7 +74,7 @@ def test_a_schema_is_read_by_its_id_beneath_its_queue(cast: Cast) -> None:
     assert cast.alice.get(path).status_code == 404
 
 
-def test_what_is_no_schema_of_the_queue_is_not_found(cast: Cast) -> None:
+def test_unknown_schema_id_is_404(cast: Cast) -> None:
     queue, other = cast.queue(), cast.queue()
     schema = cast.schema(queue)
     for path in (f"{queue}/schemas/{'0' * 64}", f"{other}/schemas/{schema}", f"{queue}/schemas/{schema.upper()}"):
@@ -134,7 +134,7 @@ def test_a_wrong_schema_is_refused_wherever_it_is_wrong_and_changes_nothing(cast
     assert cast.alice.get(f"/queues/{queue}").json()["queue"]["schema"] == ORDERS
 
 
-def test_a_schema_has_64_kib_and_what_stands_beside_it_has_its_own_room(cast: Cast) -> None:
+def test_schema_of_64_kib_is_accepted_with_other_fields(cast: Cast) -> None:
     queue = cast.queue()
     room = 65_536 - len('{"a":{"type":"string"}}')
     for spaces, status in ((room, 200), (room + 1, 422)):
@@ -170,7 +170,7 @@ def test_only_what_fits_is_published_and_each_violation_is_named(cast: Cast) -> 
 
 
 @pytest.mark.parametrize("data", ['{"order":1e999}', '{"order":%s}' % ("9" * 5_000), '{"order":1,"note":"\\ud800"}'])
-def test_what_no_reader_agrees_on_is_refused_and_never_an_error_of_the_service(cast: Cast, data: str) -> None:
+def test_ambiguous_json_is_refused_without_an_internal_error(cast: Cast, data: str) -> None:
     queue = cast.queue(schema=ORDERS)
     answer = cast.alice.post(
         f"/queues/{queue}/messages", content=f'{{"data": {data}}}', headers={"content-type": "application/json"}
@@ -180,7 +180,7 @@ def test_what_no_reader_agrees_on_is_refused_and_never_an_error_of_the_service(c
     assert listed(cast, queue) == 0
 
 
-def test_of_a_batch_in_which_one_does_not_fit_nothing_is_stored(cast: Cast) -> None:
+def test_batch_with_one_invalid_message_is_not_stored(cast: Cast) -> None:
     queue = cast.queue(json_schema=DOCUMENT)
     fits: dict[str, Any] = {"data": {"order": 1}}
     wrong = [fits, {"data": {"order": "x"}}, fits, {"data": "text"}, {"data": {}}]

@@ -114,7 +114,7 @@ def test_a_batch_is_stored_whole_or_not_at_all(cast: Cast) -> None:
 
 
 @pytest.mark.parametrize("subject", ["", "a b", "orders.*", ">", "a..b", "é", "a" * 256])
-def test_what_is_no_subject_is_refused(cast: Cast, subject: str) -> None:
+def test_invalid_subject_is_refused(cast: Cast, subject: str) -> None:
     path = f"/topics/{cast.topic()}/messages"
     answer = cast.alice.post(path, json={"data": "x", "subject": subject})
     assert answer.status_code == 422
@@ -162,7 +162,7 @@ def test_a_repetition_is_answered_as_the_first_one_was_wherever_messages_would_g
     assert [len(stored(cast, queue)) for queue in (*queues, late)] == [1] * channels + [0]
 
 
-def test_what_happened_to_topics_and_channels_is_among_the_events(cast: Cast) -> None:
+def test_changes_of_topics_and_channels_are_events(cast: Cast) -> None:
     topic, queue = cast.topic(alias="shop"), cast.queue()
     path = f"/topics/{topic}/channels/{cast.channel(topic, queue)}"
     message = publish(cast, topic)["message"]["id"]

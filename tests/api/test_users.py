@@ -40,7 +40,7 @@ def test_a_user_is_created_shown_changed_and_deleted(cast: Cast) -> None:
     assert cast.alice.get(url).status_code == 404
 
 
-def test_nothing_of_a_password_is_ever_answered(cast: Cast) -> None:
+def test_password_is_never_in_a_response(cast: Cast) -> None:
     made = cast.user(password=PASSWORD)
     url = made["_links"]["self"]["href"]
     for answer in (cast.alice.get(url), cast.alice.get("/users"), cast.alice.put(url, json={"password": PASSWORD})):
@@ -49,7 +49,7 @@ def test_nothing_of_a_password_is_ever_answered(cast: Cast) -> None:
         assert "argon2" not in answer.text
 
 
-def test_what_was_shown_can_be_sent_back(cast: Cast) -> None:
+def test_shown_user_can_be_sent_back(cast: Cast) -> None:
     made = cast.user()
     url = made["_links"]["self"]["href"]
     shown = cast.alice.get(url).json()["user"]
@@ -108,7 +108,7 @@ def test_a_repetition_shows_no_token(cast: Cast) -> None:
     assert second.json()["invitation"] == {"expires_at": first.json()["invitation"]["expires_at"]}
 
 
-def test_a_change_can_be_bound_to_what_was_read(cast: Cast) -> None:
+def test_user_change_can_be_bound_by_if_match(cast: Cast) -> None:
     made = cast.user()
     url = made["_links"]["self"]["href"]
     etag = cast.alice.get(url).headers["etag"]
@@ -130,7 +130,7 @@ def test_a_change_can_be_bound_to_what_was_read(cast: Cast) -> None:
         ({"email": "ada@example.com", "role": "viewer", "colour": "red"}, 400, "/colour"),
     ],
 )
-def test_what_is_wrong_is_named(cast: Cast, body: dict[str, Any], status: int, pointer: str) -> None:
+def test_invalid_user_field_is_named(cast: Cast, body: dict[str, Any], status: int, pointer: str) -> None:
     answer = cast.alice.post("/users", json=body)
     assert answer.status_code == status
     assert pointer in [place["pointer"] for place in answer.json()["errors"]]

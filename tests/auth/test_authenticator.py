@@ -99,7 +99,7 @@ async def test_the_lock_says_how_long_it_lasts_and_ends_by_itself(cast: Cast, he
     assert await let_in(here, cast.alice.key)
 
 
-async def test_who_goes_on_is_locked_out_for_longer_each_time(cast: Cast, here: Worker) -> None:
+async def test_repeated_locks_last_longer(cast: Cast, here: Worker) -> None:
     for minutes in (1, 2, 4, 8, 15, 15):
         await here.fail(UNKNOWN_KEY)
         with pytest.raises(LockedOut) as locked:
@@ -159,7 +159,7 @@ async def test_a_suspended_organization_is_refused_and_not_counted(cast: Cast, h
     assert await let_in(here, cast.charlie.key)
 
 
-async def test_what_one_worker_locks_the_others_hear_of(cast: Cast, here: Worker, there: Worker) -> None:
+async def test_lock_of_one_worker_reaches_the_others(cast: Cast, here: Worker, there: Worker) -> None:
     assert await let_in(there, cast.alice.key)
     await here.fail(UNKNOWN_KEY)
     await there.hear()
@@ -192,7 +192,7 @@ async def test_a_worker_that_starts_over_knows_them_too(cast: Cast, here: Worker
     assert await there.asked(cast.alice.key) is LockedOut
 
 
-async def test_who_is_unlocked_is_let_in_again_by_every_worker(cast: Cast, here: Worker, there: Worker) -> None:
+async def test_unlock_reaches_every_worker(cast: Cast, here: Worker, there: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
     await there.hear()
     (lock,) = await admin.unlock(cast.control, LockoutSubject("address", HOME))
@@ -216,7 +216,7 @@ async def test_all_can_be_unlocked_at_once(cast: Cast, here: Worker) -> None:
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-async def test_of_many_attempts_at_once_hardly_more_are_looked_at(cast: Cast, here: Worker, *, is_known: bool) -> None:
+async def test_concurrent_attempts_pass_the_lock_only_by_a_few(cast: Cast, here: Worker, *, is_known: bool) -> None:
     guesses = [wrong(cast.alice.key) if is_known else UNKNOWN_KEY] * 50
     answers = await asyncio.gather(*(here.asked(guess) for guess in guesses))
     assert FAILURES <= answers.count(KeyRejected) < FAILURES + CHECKS_AT_ONCE
@@ -255,14 +255,14 @@ def guesses_of(keys: list[str], dice: random.Random) -> Callable[[], str]:
     return guess
 
 
-async def test_of_10000_random_and_near_miss_keys_none_is_accepted(cast: Cast, here: Worker) -> None:
+async def test_10000_random_and_near_miss_keys_are_refused(cast: Cast, here: Worker) -> None:
     guess = guesses_of([cast.alice.key, cast.charlie.key, cast.olga.key], random.Random(7))  # noqa: S311
     for _ in range(10_000):
         with pytest.raises(KeyRejected):
             await here.cache.authenticate(guess())
 
 
-async def test_whoever_tries_10000_keys_is_locked_out_after_five(cast: Cast, here: Worker) -> None:
+async def test_client_that_tries_10000_keys_is_locked_out_after_five(cast: Cast, here: Worker) -> None:
     guess = guesses_of([cast.alice.key, cast.charlie.key], random.Random(11))  # noqa: S311
     answers = [await here.asked(guess()) for _ in range(10_000)]
     assert set(answers) == {KeyRejected, LockedOut}
@@ -296,7 +296,7 @@ class Recording:
         await self._tx.exclusive()
 
 
-async def test_whatever_of_a_key_is_wrong_the_same_is_done_about_it(
+async def test_all_kinds_of_wrong_keys_cost_the_same_work(
     cast: Cast, here: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same statements, one comparison, and the same words: but for who the organization is."""

@@ -84,7 +84,7 @@ def test_headers_of_an_untrusted_peer_change_nothing(
 
 
 @given(untrusted, texts)
-def test_what_a_client_writes_itself_changes_nothing(client: IPv4Address | IPv6Address, written: str) -> None:
+def test_entries_written_by_the_client_are_ignored(client: IPv4Address | IPv6Address, written: str) -> None:
     node = f'"[{client}]:1"' if client.version == 6 else str(client)
     for sent in (forwarded(f"{written}, for={node}"), forwarded(written, f"for={node};proto=https")):
         assert PROXIES.of(PEER, sent) == canonical(str(client))
@@ -93,7 +93,7 @@ def test_what_a_client_writes_itself_changes_nothing(client: IPv4Address | IPv6A
 
 
 @given(st.lists(texts, max_size=4), st.lists(texts, max_size=4))
-def test_nothing_that_is_sent_makes_it_fail(first: Sequence[str], second: Sequence[str]) -> None:
+def test_any_forwarding_headers_yield_an_address(first: Sequence[str], second: Sequence[str]) -> None:
     for headers in (
         forwarded(*first),
         forwarded_for(*second),
@@ -149,11 +149,11 @@ def _quoted(node: str) -> str:
         (forwarded('for="' + "," * 5_000), "10.0.0.1"),
     ],
 )
-def test_of_a_trusted_peer_the_headers_are_read(headers: Lines, address: str) -> None:
+def test_headers_of_a_trusted_peer_are_read(headers: Lines, address: str) -> None:
     assert PROXIES.of(PEER, headers) == address
 
 
-def test_where_both_headers_are_there_they_have_to_agree() -> None:
+def test_both_forwarding_headers_must_agree() -> None:
     """A proxy that writes one of them may pass on a client's own words in the other."""
     both = Lines(("forwarded", "for=192.0.2.1"), ("x-forwarded-for", "6.6.6.6, 192.0.2.1"))
     apart = Lines(("forwarded", "for=192.0.2.1"), ("x-forwarded-for", "192.0.2.2"))
@@ -187,5 +187,5 @@ def test_an_ipv4_address_is_a_subject_of_its_own(address: IPv4Address) -> None:
     assert subject_of(canonical(f"::ffff:{address}")) == str(address)
 
 
-def test_who_has_no_address_is_a_subject_too() -> None:
+def test_client_without_an_address_is_a_subject() -> None:
     assert subject_of(UNKNOWN) == UNKNOWN

@@ -85,7 +85,7 @@ async def test_a_wrong_secret_names_the_key_whose_holder_is_guessed_at(cast: Cas
         assert (refused.value.counted, refused.value.known_key) == expected
 
 
-async def test_what_another_worker_revoked_is_refused_after_a_poll(cast: Cast, worker: Worker) -> None:
+async def test_key_revoked_by_another_worker_is_refused_after_a_poll(cast: Cast, worker: Worker) -> None:
     bob = await cast.bob({"queues": Scope("write")})
     await worker.cache.authenticate(bob.key)
     await look(worker)

@@ -33,7 +33,7 @@ def test_all_is_well_before_the_first_start_and_nothing_is_made(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_is_well_beside_a_server(tmp_path: Path) -> None:
+def test_check_passes_next_to_a_running_server(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         assert server.url
         result = run(tmp_path, "check")
@@ -54,7 +54,7 @@ def test_every_problem_is_listed(tmp_path: Path) -> None:
     assert result.stdout.endswith("3 problems.\n")
 
 
-def test_invalid_settings_are_what_it_is_for(tmp_path: Path) -> None:
+def test_check_reports_invalid_settings(tmp_path: Path) -> None:
     result = run(tmp_path, "check", "--host=0.0.0.0", "--port=x")
 
     assert result.returncode == 1

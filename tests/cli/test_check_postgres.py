@@ -79,7 +79,7 @@ def test_all_is_well_before_the_first_start_and_nothing_is_made(tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_is_well_beside_a_server(tmp_path: Path, durable_cluster: Cluster) -> None:
+def test_check_passes_next_to_a_running_server(tmp_path: Path, durable_cluster: Cluster) -> None:
     with new_database(durable_cluster) as address, serving(tmp_path, "--database", address) as server:
         assert server.url
         result = check(tmp_path, address)
@@ -88,7 +88,7 @@ def test_all_is_well_beside_a_server(tmp_path: Path, durable_cluster: Cluster) -
     assert f"schema version {newest()}\n" in result.stdout
 
 
-def test_a_server_that_does_not_keep_what_it_confirmed_is_found(tmp_path: Path, address: str) -> None:
+def test_check_reports_a_server_without_durable_commits(tmp_path: Path, address: str) -> None:
     fsync, full_page_writes = problems(check(tmp_path, address))
 
     assert fsync.startswith("database: fsync is off: ")

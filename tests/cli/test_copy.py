@@ -164,7 +164,7 @@ def receiving() -> Iterator[Receipts]:
         receipts.server.server_close()
 
 
-def test_a_copy_says_what_it_copied_and_works_as_the_old_one_did(tmp_path: Path, databases: tuple[str, str]) -> None:
+def test_copy_reports_its_rows_and_works_like_the_source(tmp_path: Path, databases: tuple[str, str]) -> None:
     key = on_store(databases[0], furnish).key
     result = copy(tmp_path, databases)
 
@@ -177,9 +177,7 @@ def test_a_copy_says_what_it_copied_and_works_as_the_old_one_did(tmp_path: Path,
         assert server.stop() == 0
 
 
-def test_what_was_pending_is_delivered_from_the_new_one_with_the_same_secret(
-    tmp_path: Path, databases: tuple[str, str]
-) -> None:
+def test_copy_delivers_pending_messages_with_the_same_secret(tmp_path: Path, databases: tuple[str, str]) -> None:
     old, new = (("--allow-private-targets", "--database", database) for database in databases)
     with receiving() as receipts:
         with serving(tmp_path, *old) as server:
@@ -299,7 +297,7 @@ def test_a_target_that_is_not_empty_is_refused_and_left_as_it_was(tmp_path: Path
     assert run(tmp_path, "keys", "list", "--json", "--database", databases[1]).stdout == before
 
 
-def test_nothing_is_made_when_there_is_nothing_to_copy(tmp_path: Path) -> None:
+def test_copy_of_a_missing_database_creates_nothing(tmp_path: Path) -> None:
     result = copy(tmp_path, ("sqlite:///old.db", "sqlite:///new.db"))
 
     assert result.returncode == 1

@@ -64,7 +64,7 @@ def test_the_printed_commands_work_word_for_word(tmp_path: Path) -> None:
     assert "NOT verified" not in server.out.text
 
 
-def test_everything_fits_80_columns_and_has_no_colour(tmp_path: Path) -> None:
+def test_output_fits_80_columns_without_colour(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
         bash(commands_of(server.out.text)[0])
         server.out.wait_for("signature verified ✓")
@@ -89,7 +89,7 @@ def test_the_key_and_the_queue_stay_the_same_over_restarts(tmp_path: Path) -> No
     assert seen[0] == seen[1]
 
 
-def test_only_the_owner_can_read_what_is_kept(tmp_path: Path) -> None:
+def test_files_of_dev_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
         key = server.out.wait_for(KEY.pattern)[0]
 
@@ -100,7 +100,7 @@ def test_only_the_owner_can_read_what_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["discue.db", "key"])
-def test_it_starts_again_when_the_key_or_the_database_is_gone(tmp_path: Path, lost: str) -> None:
+def test_dev_starts_after_its_key_or_database_was_removed(tmp_path: Path, lost: str) -> None:
     with developing(tmp_path) as server:
         before = server.out.wait_for(KEY.pattern)[0]
         assert server.stop() == 0

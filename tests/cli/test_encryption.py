@@ -68,7 +68,7 @@ def findings(result: subprocess.CompletedProcess[str]) -> str:
     return f"{found[1].strip()}: {found[2]}"
 
 
-def test_a_database_file_has_a_key_beside_it_from_its_first_start(tmp_path: Path, receipts: Receipts) -> None:
+def test_database_file_gets_an_encryption_key_file_at_its_first_start(tmp_path: Path, receipts: Receipts) -> None:
     before = run(tmp_path, "check")
     with serving(tmp_path, "--allow-private-targets") as server:
         client = Client(server)
@@ -99,9 +99,7 @@ def test_several_workers_make_one_key(tmp_path: Path) -> None:
     assert state(f"sqlite:///{tmp_path}/discue.db")[0] == Encryption(key_id_of(key))
 
 
-def test_secrets_of_an_older_program_are_encrypted_at_the_next_start_and_stay_what_they_are(
-    tmp_path: Path, receipts: Receipts
-) -> None:
+def test_secrets_of_an_older_program_are_encrypted_at_the_next_start(tmp_path: Path, receipts: Receipts) -> None:
     database = f"sqlite:///{tmp_path}/discue.db"
     with serving(tmp_path, "--allow-private-targets") as first:
         client = Client(first)
@@ -165,7 +163,7 @@ def test_a_key_file_that_is_none_is_told_with_its_line(tmp_path: Path) -> None:
         assert "hunter2" not in result.stdout + result.stderr
 
 
-def test_a_key_is_rotated_by_one_command_beside_a_running_server(tmp_path: Path, receipts: Receipts) -> None:
+def test_encryption_key_is_rotated_while_a_server_runs(tmp_path: Path, receipts: Receipts) -> None:
     database = f"sqlite:///{tmp_path}/discue.db"
     with serving(tmp_path, "--allow-private-targets") as server:
         client = Client(server)
@@ -296,7 +294,7 @@ def test_rotating_needs_a_key(tmp_path: Path, request: pytest.FixtureRequest) ->
 
 
 @pytest.mark.parametrize("target_name", ENGINE_NAMES)
-def test_a_copy_carries_what_is_encrypted_and_its_keys(
+def test_copy_contains_encrypted_secrets_and_their_keys(
     tmp_path: Path, receipts: Receipts, request: pytest.FixtureRequest, target_name: str
 ) -> None:
     with serving(tmp_path, "--allow-private-targets") as server:

@@ -10,7 +10,7 @@ from tests.support.databases import on_sqlite_only
 pytestmark = pytest.mark.usefixtures("every_engine")
 
 
-def test_it_makes_the_organization_and_prints_a_key_that_opens_everything(tmp_path: Path) -> None:
+def test_init_creates_the_organization_and_prints_a_key_with_all_scopes(tmp_path: Path) -> None:
     result = run(tmp_path, "init", "--organization", "com.example.dev", "--json")
     made = json.loads(result.stdout)
 
@@ -37,7 +37,7 @@ def test_a_second_time_changes_nothing_and_shows_no_key(tmp_path: Path) -> None:
     }
 
 
-def test_it_works_beside_a_server(tmp_path: Path) -> None:
+def test_init_works_while_a_server_runs(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         assert server.url
         assert run(tmp_path, "init").returncode == 0

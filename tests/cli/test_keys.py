@@ -154,7 +154,7 @@ def test_keys_of_another_organization_are_reached_by_its_name(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("verb", ["disable", "enable", "delete"])
-def test_what_is_not_there_is_named(tmp_path: Path, verb: str) -> None:
+def test_missing_key_is_named(tmp_path: Path, verb: str) -> None:
     before = run(tmp_path, "keys", verb, "0" * 21)
     run(tmp_path, "init")
     unknown = run(tmp_path, "keys", verb, "0" * 21)

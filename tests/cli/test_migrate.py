@@ -29,7 +29,7 @@ def test_a_dry_run_makes_nothing_on_a_server_and_shows_no_password(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("every_engine")
-def test_what_is_applied_is_named_once(tmp_path: Path) -> None:
+def test_applied_migrations_are_named_once(tmp_path: Path) -> None:
     first, again = run(tmp_path, "migrate"), run(tmp_path, "migrate")
 
     assert "0001_foundation was applied." in first.stdout
@@ -39,13 +39,13 @@ def test_what_is_applied_is_named_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("every_engine")
-def test_it_works_beside_a_server(tmp_path: Path) -> None:
+def test_migrate_works_while_a_server_runs(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         assert server.url
         assert run(tmp_path, "migrate").returncode == 0
 
 
-def test_what_is_not_ours_is_not_touched(tmp_path: Path) -> None:
+def test_migrate_leaves_a_foreign_file_alone(tmp_path: Path) -> None:
     (tmp_path / "discue.db").write_text("Dear diary, " * 100)
     result = run(tmp_path, "migrate")
 

@@ -56,7 +56,7 @@ def test_elsewhere_there_is_a_line_now_and_then() -> None:
     )
 
 
-def test_what_is_over_at_once_is_not_worth_a_line() -> None:
+def test_instant_work_prints_no_progress_line() -> None:
     stream = io.StringIO()
     line, _ = begun(stream)
     line.show("copying log", 5_000)

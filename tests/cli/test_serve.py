@@ -63,7 +63,7 @@ def test_the_first_start_prints_a_key_that_works_and_the_second_prints_none(tmp_
     assert second.out.text == ""
 
 
-def test_a_line_of_the_log_says_what_was_started_and_where(tmp_path: Path) -> None:
+def test_log_reports_the_start_and_its_address(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         line = server.log.wait_for(r".* server_started .*")[0]
 

@@ -108,7 +108,7 @@ def test_older_versions_of_tls_are_refused(tmp_path: Path) -> None:
         handshake(urlsplit(server.url).port or 0, context)
 
 
-def test_a_self_signed_certificate_is_another_one_at_each_start_and_leaves_no_file(tmp_path: Path) -> None:
+def test_self_signed_certificate_differs_at_each_start_and_leaves_no_file(tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     seen = set()

@@ -247,7 +247,7 @@ def test_the_reason_why_the_first_one_cannot_begin_is_the_end_of_the_command() -
     assert parent.log.text == "discue: There is no database.\n"
 
 
-def test_one_that_never_begins_is_given_up_and_the_others_drain() -> None:
+def test_worker_that_never_starts_is_given_up_and_the_others_drain() -> None:
     with small("second_never_begins") as parent:
         assert parent.ended() == 3
 
@@ -266,7 +266,7 @@ def test_the_pauses_grow_before_one_that_ends_is_started_again() -> None:
     assert len(re.findall("began worker=1", parent.log.text)) == 1
 
 
-def test_who_is_started_in_the_place_of_another_learns_every_name_that_one_had() -> None:
+def test_replacement_worker_learns_every_session_of_its_predecessor() -> None:
     with small("second_joins_afresh_and_is_killed_before_it_serves") as parent:
         parent.log.wait_for("workers_started")
         assert parent.stop() == 0
@@ -275,14 +275,14 @@ def test_who_is_started_in_the_place_of_another_learns_every_name_that_one_had()
     assert began == ["()", "(21, 22)"]
 
 
-def test_one_that_stands_still_is_killed_and_replaced() -> None:
+def test_hung_worker_is_killed_and_replaced() -> None:
     with small("second_halts") as parent:
         parent.log.wait_for(r"worker_killed worker=2 pid=\d+ reason=halted")
         parent.log.wait_for(r"worker_ended worker=2 pid=\d+ signal=SIGKILL")
         assert parent.stop() == 0
 
 
-def test_one_that_stands_still_for_a_moment_goes_on() -> None:
+def test_briefly_stopped_worker_continues() -> None:
     with small("second_pauses_for_a_moment") as parent:
         pid = int(parent.log.wait_for(r"stopping pid=(\d+)")[1])
         while Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
@@ -294,7 +294,7 @@ def test_one_that_stands_still_for_a_moment_goes_on() -> None:
     assert "worker_killed" not in parent.log.text
 
 
-def test_those_that_do_not_end_are_killed_in_the_end() -> None:
+def test_workers_that_do_not_stop_are_killed() -> None:
     with small("deaf") as parent:
         parent.log.wait_for("workers_started")
         assert parent.stop() == 1
@@ -302,7 +302,7 @@ def test_those_that_do_not_end_are_killed_in_the_end() -> None:
     assert len(re.findall(r'worker_killed worker=\d pid=\d+ reason="drain timeout"', parent.log.text)) == 3
 
 
-def test_one_that_fails_at_its_end_is_the_exit_code() -> None:
+def test_worker_that_fails_at_its_end_sets_the_exit_code() -> None:
     with small("fails_at_its_end") as parent:
         parent.log.wait_for("workers_started")
         assert parent.stop() == 5

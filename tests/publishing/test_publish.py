@@ -39,7 +39,7 @@ async def test_messages_are_consecutive_in_the_order_given(cast: Cast) -> None:
     assert [(entry.seq, entry.body) for entry in entries] == [(1, b"0"), (2, b"1"), (3, b"2")]
 
 
-async def test_one_that_is_too_large_is_named_and_none_is_stored(cast: Cast) -> None:
+async def test_too_large_message_of_a_batch_is_named_and_none_is_stored(cast: Cast) -> None:
     queue = await _queue(cast, cast.alice.principal)
     drafts = (NewMessage(b"1", True, None, "/messages/0/data"), NewMessage(b"x" * 11, False, None, "/messages/1/data"))
     with pytest.raises(PayloadTooLarge) as raised:
@@ -55,7 +55,7 @@ async def test_a_queue_that_changed_since_it_was_looked_up_is_looked_up_again(ca
     assert await _stored(cast, queue) == 1
 
 
-async def test_what_the_changed_queue_does_not_take_is_refused(cast: Cast) -> None:
+async def test_message_that_the_changed_queue_rejects_is_refused(cast: Cast) -> None:
     principal = cast.alice.principal
     queue = await _queue(cast, principal)
     await queues.change(cast.control, principal, queue.public_id, QueueFields(max_message_bytes=2))

@@ -117,7 +117,7 @@ def test_our_certificate_is_nothing_that_a_strange_server_is_trusted_for() -> No
     run(make())
 
 
-def test_one_that_tls_does_not_take_fails_the_attempt_and_says_so() -> None:
+def test_unusable_client_certificate_fails_the_attempt() -> None:
     async def make() -> None:
         async with (
             ScriptedServer([(READ, OK, HANG)], asking_context()) as server,

@@ -82,7 +82,7 @@ def test_a_name_with_private_addresses_only_is_refused_by_the_rule_and_without_t
     run(make())
 
 
-def test_of_a_name_with_mixed_addresses_only_the_allowed_ones_are_connected_to() -> None:
+def test_only_allowed_addresses_of_a_name_are_connected_to() -> None:
     async def make() -> None:
         names = Names(["127.0.0.2", "10.0.0.1", "127.0.0.1"])
         # A port that is bound and not listened on: nobody else's server can answer on the allowed address.

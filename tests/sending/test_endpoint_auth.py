@@ -111,7 +111,7 @@ def test_attempts_at_the_same_time_share_one_request_for_a_token_and_other_liste
     run(make())
 
 
-def test_a_token_that_was_kept_and_is_refused_is_got_anew_once_within_the_attempt() -> None:
+def test_refused_cached_token_is_renewed_once_within_the_attempt() -> None:
     async def make() -> None:
         clock = MovableClock()
         answers = (OK, UNAUTHORIZED, OK, UNAUTHORIZED, UNAUTHORIZED)
@@ -131,7 +131,7 @@ def test_a_token_that_was_kept_and_is_refused_is_got_anew_once_within_the_attemp
     run(make())
 
 
-def test_a_token_that_is_only_just_there_is_not_got_anew() -> None:
+def test_refused_fresh_token_is_not_renewed() -> None:
     async def make() -> None:
         async with (
             ScriptedServer(one_each(token("one"))) as issuer,

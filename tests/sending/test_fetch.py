@@ -81,7 +81,7 @@ async def test_any_status_is_an_answer_and_redirects_are_not_followed(status: in
     assert await fetched((READ_HEAD, answer)) == FetchResult(status, b"")
 
 
-async def test_of_a_long_body_only_the_beginning_is_read() -> None:
+async def test_only_the_beginning_of_a_long_body_is_read() -> None:
     async with ScriptedServer([(READ_HEAD, OK + b"Content-Length: 100000000\r\n\r\n", Flood(b"x" * 65_536))]) as server:
         fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback)
         assert await fetcher.get(_target(server), 5) == FetchResult(200, b"x" * KEPT_BYTES)
@@ -99,7 +99,7 @@ async def test_of_a_long_body_only_the_beginning_is_read() -> None:
         ((READ_HEAD, OK + b"X: " + b"x" * 20_000), "response_too_large"),
     ],
 )
-async def test_what_is_no_answer_says_why(script: Script, error: str) -> None:
+async def test_missing_response_has_a_reason(script: Script, error: str) -> None:
     assert (await fetched(script)).error == error
 
 
@@ -116,7 +116,7 @@ async def test_a_server_that_does_not_greet_has_the_time_for_connecting_only() -
         await server.until_open(0)
 
 
-async def test_nobody_there_is_no_connection() -> None:
+async def test_refused_connection_is_reported() -> None:
     async with ScriptedServer([()]) as server:
         target = _target(server)
     assert (await Fetcher(policy=ANYWHERE, resolve=_loopback).get(target, 5)).error == "connect"

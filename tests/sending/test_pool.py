@@ -62,7 +62,7 @@ def connected(host: Host, limits: SenderLimits, opened_at: float) -> tuple[Conne
 @pytest.mark.parametrize(
     "limits", [SenderLimits(age_seconds=60.0), SenderLimits(age_seconds=120.0, idle_connections_per_origin=0)]
 )
-def test_nothing_is_remembered_of_a_connection_that_is_not_kept(limits: SenderLimits) -> None:
+def test_connection_that_is_not_pooled_is_released(limits: SenderLimits) -> None:
     idle = IdleConnections(limits)
     host = Host("example.com")
     watched = weakref.ref(host)

@@ -43,7 +43,7 @@ def test_a_name_that_does_not_exist_is_an_os_error(monkeypatch: pytest.MonkeyPat
     run(look_up())
 
 
-def test_lookups_of_one_name_share_one_and_outlive_whoever_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lookups_of_one_name_share_a_request_that_outlives_its_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     lookups: list[str] = []
     answer_now = threading.Event()
 

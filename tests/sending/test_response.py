@@ -81,7 +81,7 @@ def test_one_reader_reads_answer_after_answer() -> None:
 
 
 @pytest.mark.parametrize("surplus", [b"H", b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", b"\x00", b"body"])
-def test_what_comes_after_an_answer_changes_nothing_but_is_noticed(surplus: bytes) -> None:
+def test_bytes_after_a_response_are_noticed_and_change_nothing(surplus: bytes) -> None:
     reader = read(SIZED + surplus)
     assert seen(reader) == (*seen(read(SIZED))[:-1], True)
 

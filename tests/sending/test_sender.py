@@ -236,7 +236,7 @@ def test_a_second_sending_has_only_the_time_that_is_left() -> None:
 
 
 @pytest.mark.parametrize("script", [(READ, OK, OK), (READ, OK, b"\0"), (READ, OK, CLOSE), (READ, OK, RESET)])
-def test_what_comes_on_an_idle_connection_ends_it(script: Script) -> None:
+def test_bytes_on_an_idle_connection_close_it(script: Script) -> None:
     async def make() -> None:
         async with ScriptedServer([script, GOOD]) as server, a_sender() as sender:
             assert (await attempt(sender, request_to(server.url))).acknowledged
@@ -312,7 +312,7 @@ def test_every_request_has_exactly_one_outcome_whatever_happens_to_it() -> None:
     run(make())
 
 
-def test_closing_waits_for_what_is_in_flight() -> None:
+def test_close_waits_for_requests_in_flight() -> None:
     async def make() -> None:
         async with ScriptedServer([GOOD]) as server, a_sender() as sender:
             await attempt(sender, request_to(server.url))

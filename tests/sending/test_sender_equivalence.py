@@ -278,7 +278,7 @@ async def both(script: Script) -> tuple[Seen, Seen]:
     return ours, theirs
 
 
-def test_there_are_more_than_a_hundred_cases() -> None:
+def test_equivalence_suite_has_more_than_a_hundred_cases() -> None:
     assert len(CASES) >= 100
     assert set(DIFFERENT) <= set(CASES)
 

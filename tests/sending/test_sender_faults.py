@@ -125,7 +125,9 @@ def test_connecting_ends_with_the_whole_attempt(unreachable_port: int) -> None:
         (b"HTTP/1.1 500 Oh\r\nContent-Length: 100000000\r\n\r\n", False),
     ],
 )
-def test_of_a_hundred_megabytes_little_is_read_and_the_status_decides(head: bytes, *, acknowledged: bool) -> None:
+def test_response_of_a_hundred_megabytes_is_mostly_unread_and_its_status_counts(
+    head: bytes, *, acknowledged: bool
+) -> None:
     async def make() -> None:
         script = (READ, head, Flood(b"x" * 65_536))
         async with ScriptedServer([script]) as server, a_sender() as sender:
@@ -161,7 +163,7 @@ def test_heads_without_end_are_too_large(flood: Flood) -> None:
     assert (outcome.error, outcome.status) == ("response_too_large", 0)
 
 
-def test_nothing_is_decompressed() -> None:
+def test_response_is_not_decompressed() -> None:
     bomb = gzip.compress(bytes(10_000_000))
     assert len(bomb) < 16_384
     head = OK + f"Content-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n".encode()
@@ -288,7 +290,7 @@ def test_a_handshake_that_hangs_is_a_connection_that_did_not_come_about() -> Non
     assert over_tls(None, HANG, connect_timeout_ms=TIMEOUT_MS).error == "connect_timeout"
 
 
-def test_a_healthy_listener_is_served_beside_a_hundred_that_hang() -> None:
+def test_healthy_listener_is_served_next_to_a_hundred_that_hang() -> None:
     async def make() -> None:
         answer = (READ, OK + b"Content-Length: 0\r\n\r\n") * 20
         async with ScriptedServer([(HANG,)]) as bad, ScriptedServer([answer]) as good, a_sender() as sender:

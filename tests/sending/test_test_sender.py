@@ -51,7 +51,7 @@ def test_a_real_attempt_says_nothing_of_tests() -> None:
     run(make())
 
 
-def test_of_one_organization_a_few_are_under_way_and_others_are_not_in_its_way() -> None:
+def test_test_requests_of_an_organization_are_limited_without_affecting_others() -> None:
     async def make() -> None:
         sampler = sampler_of()
         async with ScriptedServer([(READ, HANG)]) as server:
@@ -94,7 +94,7 @@ def test_after_ten_at_once_there_is_one_a_second() -> None:
     run(make())
 
 
-def test_what_an_address_answers_that_is_not_public_is_not_for_telling() -> None:
+def test_response_of_a_private_address_is_hidden() -> None:
     async def make() -> None:
         public = EgressPolicy(allowed_networks=(ip_network("127.0.0.2/32"),))
         sampler = sampler_of(public=public)

@@ -43,7 +43,7 @@ def traced(outcome: Outcome) -> Trace:
 @pytest.mark.parametrize(
     ("details", "wanted"), [("none", (False, False)), ("failures", (False, True)), ("all", (True, True))]
 )
-def test_what_is_wanted_is_traced_and_nothing_else(details: AttemptDetailLevel, wanted: tuple[bool, bool]) -> None:
+def test_only_configured_outcomes_are_traced(details: AttemptDetailLevel, wanted: tuple[bool, bool]) -> None:
     of_success, of_failure = wanted
 
     async def make() -> None:
@@ -57,7 +57,7 @@ def test_what_is_wanted_is_traced_and_nothing_else(details: AttemptDetailLevel, 
     run(make())
 
 
-def test_a_trace_has_what_was_sent_and_what_was_answered() -> None:
+def test_trace_has_request_and_response() -> None:
     async def make() -> None:
         async with ScriptedServer([(READ, ERROR)]) as server, a_sender(details="failures") as sender:
             trace = traced(await attempt(sender, request_to(server.url, headers=(("X-Own", "1"),))))
@@ -162,7 +162,7 @@ def test_a_refused_connection_came_no_further_than_its_address() -> None:
         run(make())
 
 
-def test_of_several_addresses_the_one_that_answered_is_named() -> None:
+def test_trace_names_the_address_that_responded() -> None:
     async def make() -> None:
         clock = MovableClock()
         async with (
@@ -178,7 +178,7 @@ def test_of_several_addresses_the_one_that_answered_is_named() -> None:
 
 
 @pytest.mark.parametrize("addresses", [(), ("10.0.0.1", "169.254.169.254")])
-def test_what_may_not_be_sent_to_or_is_not_found_leaves_no_address(addresses: tuple[str, ...]) -> None:
+def test_forbidden_or_unresolved_host_leaves_no_address(addresses: tuple[str, ...]) -> None:
     async def make() -> None:
         clock = MovableClock()
         resolve = Slow(clock, *addresses)
@@ -194,7 +194,7 @@ def test_what_may_not_be_sent_to_or_is_not_found_leaves_no_address(addresses: tu
     run(make())
 
 
-def test_of_an_answer_that_was_cut_short_there_is_what_came() -> None:
+def test_truncated_response_is_traced_as_received() -> None:
     async def make() -> None:
         async with (
             ScriptedServer([(READ, HEAD_ONLY, CLOSE)]) as server,
