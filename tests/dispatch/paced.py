@@ -1,4 +1,4 @@
-"""An engine whose commits and reads take their time where a test says so."""
+"""An engine whose commits and reads get stuck where a test says so."""
 
 import asyncio
 from pathlib import Path
@@ -42,12 +42,12 @@ class Paced(SqliteEngine):
         return result
 
     def hurry(self) -> None:
-        """Whoever is stuck goes on."""
+        """Let stuck calls go on."""
         self.slow = ""
         self._faster.set()
 
     def let_others_pass(self) -> None:
-        """Nobody gets stuck any more; who is stays so until `hurry`."""
+        """Let new calls pass. Stuck ones wait for `hurry`."""
         self.slow = ""
 
     async def _linger(self) -> None:

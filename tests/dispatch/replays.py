@@ -10,7 +10,7 @@ from tests.dispatch.stage import Sent, Stage, well
 
 
 async def ask(stage: Stage, listener: Listener, first: int = 1, last: int = 0, **fields: int | str) -> Replay:
-    """As the API does: from one seq to another, or to the head."""
+    """Create a replay as the API does, from one seq to another or to the head."""
     last = last or (await stage.counts(listener)).head
     now, row_id = stage.clock.now(), stage.row_ids.next()
     pace, text = fields.get("pace"), fields.get("filter")
@@ -47,7 +47,7 @@ async def stored(stage: Stage, replay: Replay) -> Replay:
 
 
 async def streams(stage: Stage) -> list[int]:
-    """Of all cursors that are of replays."""
+    """Return the streams of all replay cursors."""
     return [row[0] for row in await stage.rows("SELECT stream FROM cursor WHERE stream > 0 ORDER BY stream")]
 
 
@@ -60,11 +60,11 @@ def live(sent: Iterable[Sent]) -> list[Sent]:
 
 
 async def deliver_all(stage: Stage, outcome: Callable[[Sent], Outcome] = lambda _: well()) -> list[Sent]:
-    """Until nothing is under way; what was sent, in its order."""
+    """End requests until none is in flight, and return them in the order in which they were sent."""
     before = len(stage.courier.sent)
-    first = stage.courier.under_way[::]
-    while stage.courier.under_way:
-        for sent in stage.courier.under_way[::]:
+    first = stage.courier.in_flight[::]
+    while stage.courier.in_flight:
+        for sent in stage.courier.in_flight[::]:
             sent.end(outcome(sent))
         await stage.quiet()
     return [*first, *stage.courier.sent[before:]]

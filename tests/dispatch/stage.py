@@ -1,4 +1,4 @@
-"""Lanes on a real store, a clock that stands still, and a sender whose outcomes the test decides."""
+"""A dispatcher on a real store, with a clock that stands still and a sender whose outcomes the test decides."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -50,21 +50,21 @@ def badly(status: int = 500, *, error: FailureKind = "status", no_retry: bool = 
 
 
 def with_trace(outcome: Outcome, body: bytes = b"no") -> Outcome:
-    """The same as of a sender that keeps its details."""
+    """Return the outcome as a sender reports it that keeps request and response."""
     timings = Timings(None, None, None, 1, outcome.duration_ms)
     trace = Trace(b"POST / HTTP/1.1\r\nhost: x\r\n\r\n", (), body, len(body), "203.0.113.7:443", True, timings)
     return msgspec.structs.replace(outcome, trace=trace)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Let the loop run until a condition holds."""
+    """Run the event loop until a condition holds."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0)
 
 
 class Sent:
-    """A request that was handed to the sender."""
+    """A request that was passed to the sender."""
 
     def __init__(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
         self.message_id = request.message_id
@@ -80,15 +80,15 @@ class Sent:
 
     def end(self, outcome: Outcome) -> None:
         assert self._courier is not None
-        self._courier.under_way.remove(self)
+        self._courier.in_flight.remove(self)
         self._done(outcome)
 
 
 class Courier:
-    """Takes requests as the sender does, and keeps them until the test ends them."""
+    """A sender that keeps requests until the test ends them."""
 
     def __init__(self, lease: "WorkerLease") -> None:
-        self.under_way: list[Sent] = []
+        self.in_flight: list[Sent] = []
         self.sent: list[Sent] = []
         self.sent_unheld = 0
         self._lease = lease
@@ -96,20 +96,20 @@ class Courier:
     def __call__(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
         self.sent_unheld += not self._lease.is_held()
         sent = Sent(request, done).bring_to(self)
-        self.under_way.append(sent)
+        self.in_flight.append(sent)
         self.sent.append(sent)
 
     def ids(self) -> list[str]:
-        """The messages whose requests are under way, in the order in which they were sent."""
-        return [sent.message_id for sent in self.under_way]
+        """Return the messages whose requests are in flight, in the order in which they were sent."""
+        return [sent.message_id for sent in self.in_flight]
 
     def end_all(self, outcome: Outcome) -> None:
-        for sent in tuple(self.under_way):
+        for sent in tuple(self.in_flight):
             sent.end(outcome)
 
 
 class Asked:
-    """A probe that was handed to the scout."""
+    """A probe that was passed to the scout."""
 
     def __init__(self, scout: "Scout", target: Target, done: Callable[[FetchResult], None]) -> None:
         self.url = f"{target.scheme}://{target.authority}{target.path}"
@@ -117,25 +117,25 @@ class Asked:
         self._done = done
 
     def end(self, status: int = 200, error: FailureKind = "") -> None:
-        self._scout.under_way.remove(self)
+        self._scout.in_flight.remove(self)
         self._done(FetchResult(0 if error else status, b"", error))
 
 
 class Scout:
-    """Takes probes as the fetcher does, and keeps them until the test ends them."""
+    """A sender of probes that keeps them until the test ends them."""
 
     def __init__(self) -> None:
-        self.under_way: list[Asked] = []
+        self.in_flight: list[Asked] = []
         self.asked: list[str] = []
 
     def __call__(self, target: Target, done: Callable[[FetchResult], None]) -> None:
         asked = Asked(self, target, done)
-        self.under_way.append(asked)
+        self.in_flight.append(asked)
         self.asked.append(asked.url)
 
 
 class WorkerLease:
-    """A worker's lease, which the test lets lapse."""
+    """A worker's lease that lapses when the test says so."""
 
     def __init__(self) -> None:
         self.session_id = 0
@@ -146,7 +146,7 @@ class WorkerLease:
 
 
 class Worker:
-    """One process: its lanes, its sender, its lease. `sees_free` when it wants to look for cursors without an owner."""
+    """A process: its dispatcher, sender and lease. `looks` is set when it wants to claim free cursors."""
 
     def __init__(self, stage: "Stage", lease: WorkerLease, slot: int) -> None:
         self.lease = lease
@@ -177,7 +177,7 @@ class Worker:
         self.looks = True
 
     def die(self) -> None:
-        """Nothing that it knows is stored any more, and what it sends goes nowhere."""
+        """Stop storing what it knows. Its requests get no outcome."""
         dispatcher = self.dispatcher
         dispatcher.timers.stop()
         dispatcher._handover_outcomes.close()
@@ -188,9 +188,9 @@ class Worker:
 
 
 class Stage:
-    """One installation. `start` runs a worker on it; a second `start` is a restart after a crash.
+    """An installation. `start` runs a worker on it; a second `start` is a restart after a crash.
 
-    `join` runs one more beside those that there are. `worker` is the one that the others of these methods mean.
+    `join` adds a worker. Methods that do not name a worker mean the one that joined last.
     """
 
     def __init__(self, store: Store, clock: StandingClock, limits: DispatchLimits = LIMITS) -> None:
@@ -224,14 +224,14 @@ class Stage:
         return self.worker.lanes
 
     async def start(self) -> None:
-        """As a process that takes over from all others: what they still have under way goes nowhere."""
+        """Start a worker that takes over from all others, which are killed."""
         for worker in tuple(self.workers):
             await self.die(worker)
         await self.join()
         await self.take_free()
 
     async def join(self) -> Worker:
-        """A worker that has no cursors yet."""
+        """Add a worker that has no cursors yet."""
         lease = WorkerLease()
         await self._join(lease)
         # While the clock stands still, a slot that was given again would give the same numbers again.
@@ -255,45 +255,45 @@ class Stage:
         await worker.dispatcher.take((await self.store.engine.poll(())).free)
 
     async def revive(self, worker: Worker) -> None:
-        """One that was declared dead finds that out, and goes on under another incarnation."""
+        """Let an expired worker find that out, and go on under a new session."""
         worker.dispatcher.drop_all()
         await self._join(worker.lease)
         worker.lease.holds = True
         worker.dispatcher.on_lease_renewed()
 
     async def move(self, giver: Worker, taker: Worker) -> None:
-        """All lanes of one go to the other."""
+        """Hand all lanes of one worker over to the other."""
         await giver.dispatcher.hand_over(tuple(giver.dispatcher.owned))
         await self.quiet()
         await self.take_free(taker)
 
     async def steal(self, owner: Worker) -> None:
-        """It is declared dead, and its cursors are freed. It does not know."""
+        """Expire a worker and free its cursors without its knowledge."""
         await self.store.write(partial(workers.expire_worker, session_id=owner.session_id, known_dead=True))
         while await self.store.write(partial(workers.release_cursors, dead=owner.session_id, limit=100)):
             pass
         await self.store.write(partial(workers.delete, session_id=owner.session_id))
 
     async def die(self, worker: Worker) -> None:
-        """The process is killed, and others find that out."""
+        """Kill a process, and expire it."""
         worker.die()
         self.workers.remove(worker)
         self.store.on_append = self.workers[-1].dispatcher.on_appended if self.workers else _nobody
         await self.steal(worker)
 
     async def leave(self, worker: Worker) -> None:
-        """The process has drained, and ends."""
+        """End a process that has drained."""
         self.workers.remove(worker)
         await self.steal(worker)
-        await self.look_for_guests()
+        await self.check_inherited()
 
-    async def look_for_guests(self) -> None:
+    async def check_inherited(self) -> None:
         for worker in self.workers:
             worker.dispatcher.check_inherited()
         await self.quiet()
 
     async def poll(self) -> None:
-        """Everybody hears how far the logs go."""
+        """Tell all workers how far the logs go."""
         for worker in self.workers:
             await self.poll_for(worker)
         await self.quiet()
@@ -303,7 +303,7 @@ class Stage:
         worker.dispatcher.on_heads(polled.heads.items())
 
     async def quiet(self) -> None:
-        """Return when nothing is going on that will go on without the test."""
+        """Return when nothing runs that would go on without the test."""
         while True:
             tasks = self.store.commits.union(*(worker.dispatcher._tasks for worker in self.workers))
             if not tasks:
@@ -322,21 +322,21 @@ class Stage:
         await self.quiet()
 
     async def probe(self, status: int = 200, error: FailureKind = "", *, times: int = 1) -> None:
-        """Let time pass until a probe is under way, and end all that are; so many times."""
+        """Let time pass until a probe is in flight, and end all that are; repeat it so many times."""
         for _ in range(times):
-            while not any(worker.scout.under_way for worker in self.workers):
+            while not any(worker.scout.in_flight for worker in self.workers):
                 await self.advance(1_000)
             await self.answer_probes(status, error)
 
     async def answer_probes(self, status: int = 200, error: FailureKind = "") -> None:
-        """End those that are under way."""
+        """End the probes in flight."""
         for worker in self.workers:
-            for asked in tuple(worker.scout.under_way):
+            for asked in tuple(worker.scout.in_flight):
                 asked.end(status, error)
         await self.quiet()
 
     async def liveness(self, listener: Listener) -> Liveness:
-        """As a client sees it."""
+        """Return the liveness that a client sees."""
         stored = await self.stored(listener)
         return (await self.store.read(lambda tx: listener_health.read_liveness(tx, stored.organization, [stored])))[
             stored.id
@@ -369,7 +369,7 @@ class Stage:
     async def listener(
         self, queue: Queue, options: DeliveryOptions | None = None, *, liveness_url: str | None = None
     ) -> Listener:
-        """Create one, as the API does, and let the dispatcher follow. Unless it is given one it has its own URL."""
+        """Create a listener as the API does, by default with a liveness URL of its own, and let the workers follow."""
         self._number += 1
         secrets = msgspec.json.encode([SECRET])
         made = msgspec.structs.replace(
@@ -426,7 +426,7 @@ class Stage:
         return [entry.id for entry in entries]
 
     async def publish_with(self, queue: Queue, options: MessageOptions, expires_at: int | None = None) -> str:
-        """Store one message that asks for something, and return its id when its first requests went out."""
+        """Store a message with options, and return its id when its first requests went out."""
         draft = NewMessage(b'"hello"', True, expires_at=expires_at, options=options)
         entry = entry_for(self.public_ids.next(), draft, ordered=queue.ordered)
         await self.store.append(Append(queue.organization, queue.id, queue.config_version, self.clock.now(), (entry,)))
@@ -465,7 +465,7 @@ class Stage:
         return await self.store.read(lambda tx: tx.rows(sql, *values))
 
     async def delivery_rows(self, listener: Listener) -> list[tuple[int, str, int]]:
-        """Seq, state and attempts of each exception row."""
+        """Return seq, state and attempts of each delivery row."""
         return await self.rows(
             "SELECT seq, state, attempts FROM exception WHERE organization = $1 AND listener = $2 ORDER BY seq",
             listener.organization,
@@ -474,11 +474,11 @@ class Stage:
 
 
 def _nobody(_appended: Appended) -> None:
-    """No process is there."""
+    """Do nothing: there is no process."""
 
 
 class Reports:
-    """What the engine reported."""
+    """The errors that the engine reported."""
 
     def __init__(self) -> None:
         self.places: list[str] = []

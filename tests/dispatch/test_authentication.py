@@ -1,4 +1,4 @@
-"""What lanes show listeners, from the next attempt on: headers, a grant or an identity."""
+"""Authentication of requests to listeners: headers, a token grant or a client certificate."""
 
 from discue.crypto.endpoint_credentials import Credentials, encode_credentials
 from discue.domain.messages import MessageOptions
@@ -24,8 +24,8 @@ async def _show(stage: Stage, listener: Listener, credentials: Credentials | Non
 
 
 async def _sent(stage: Stage) -> Sent:
-    await until(lambda: len(stage.courier.under_way) == 1)
-    return stage.courier.under_way[0]
+    await until(lambda: len(stage.courier.in_flight) == 1)
+    return stage.courier.in_flight[0]
 
 
 async def test_each_type_goes_into_requests_by_its_own_way(stage: Stage) -> None:

@@ -1,4 +1,4 @@
-"""Ordered queues whose keys are blocked by what is missed: nothing passes before somebody says what becomes of it."""
+"""Ordered queues with `on_missed: block`: a missed message blocks its key until it is redelivered or deleted."""
 
 import random
 from functools import partial
@@ -30,7 +30,7 @@ async def _running(stage: Stage) -> tuple[Queue, Listener]:
 async def _missed(stage: Stage, queue: Queue, *keys: str) -> list[str]:
     """Messages of these keys, the first of which is missed."""
     ids = await stage.publish_keyed(queue, *keys)
-    await stage.end([sent for sent in stage.courier.under_way if sent.message_id == ids[0]], badly(no_retry=True))
+    await stage.end([sent for sent in stage.courier.in_flight if sent.message_id == ids[0]], badly(no_retry=True))
     return ids
 
 
@@ -59,7 +59,7 @@ async def test_a_missed_message_blocks_its_key_alone_and_costs_one_row(stage: St
     ids += await stage.publish_keyed(queue, "a", "b")
     assert await _rows(stage) == [(1, "missed", 3)]
     assert stage.courier.ids() == [ids[2]]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     assert stage.courier.ids() == [ids[5]]
     await stage.advance(DAY_MS)
     assert stage.courier.ids() == [ids[5]]
@@ -74,13 +74,13 @@ async def test_once_it_is_redelivered_and_acknowledged_the_rest_comes_in_order(s
     ids = await _missed(stage, queue, "a", "a", "a")
     await redeliver(stage, listener)
     assert stage.courier.ids() == [ids[0]]
-    await stage.end(stage.courier.under_way[0], badly(no_retry=True))
-    assert stage.courier.under_way == []
+    await stage.end(stage.courier.in_flight[0], badly(no_retry=True))
+    assert stage.courier.in_flight == []
     assert await _rows(stage) == [(1, "missed", 2)]
     await redeliver(stage, listener, MissedSelection((1,)))
     for each in ids:
         assert stage.courier.ids() == [each]
-        await stage.end(stage.courier.under_way[0], well())
+        await stage.end(stage.courier.in_flight[0], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.pending, counts.retrying) == (3, 0, 0, 0)
     assert await _rows(stage) == []
@@ -96,7 +96,7 @@ async def test_redelivery_starts_however_many_messages_are_blocked(stage: Stage,
     await redeliver(stage, listener)
     for each in ids[:3]:
         assert stage.courier.ids() == [each]
-        await stage.end(stage.courier.under_way[0], well())
+        await stage.end(stage.courier.in_flight[0], well())
 
 
 async def test_redelivery_asked_for_before_a_takeover_starts_however_many_messages_are_blocked(stage: Stage) -> None:
@@ -124,7 +124,7 @@ async def test_once_it_is_deleted_the_next_one_comes(stage: Stage, *, restarts: 
         await stage.delete_message(queue, ids[0])
     for each in ids[1:]:
         assert stage.courier.ids() == [each]
-        await stage.end(stage.courier.under_way[0], well())
+        await stage.end(stage.courier.in_flight[0], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.pending, counts.retrying) == (2, 0, 0, 0)
     assert await _rows(stage) == []
@@ -136,7 +136,7 @@ async def test_deletion_before_the_keys_are_read_lets_no_message_pass(
     queue, listener = await _running(stage)
     [missed] = await _missed(stage, queue, "a")
     [failed] = await stage.publish_keyed(queue, "b")
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     worker = stage.worker
     [cursor] = worker.dispatcher.owned
     await worker.dispatcher.hand_over([cursor])
@@ -148,9 +148,9 @@ async def test_deletion_before_the_keys_are_read_lets_no_message_pass(
     assert stage.courier.ids() == [following]
     await stage.advance(5_000)
     assert stage.courier.ids() == [following, failed]
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     assert stage.courier.ids() == [later]
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.pending, counts.retrying) == (3, 0, 0, 0)
 
@@ -160,7 +160,7 @@ async def test_failed_search_for_deleted_messages_is_repeated_after_an_earlier_a
 ) -> None:
     queue, _ = await _running(stage)
     ids = await _missed(stage, queue, "a", "a", "b")
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     await stage.advance(4_900)
     with monkeypatch.context() as patched:
         patched.setattr(delivery_rows, "deleted_blocking_rows", _unavailable)
@@ -171,31 +171,31 @@ async def test_failed_search_for_deleted_messages_is_repeated_after_an_earlier_a
     assert stage.courier.ids() == [ids[2], ids[1]]
 
 
-async def test_one_that_was_deleted_under_way_blocks_nothing(stage: Stage) -> None:
+async def test_message_deleted_in_flight_does_not_block_its_key(stage: Stage) -> None:
     queue, listener = await _running(stage)
     first, second = await stage.publish_keyed(queue, "a", "a")
     await stage.delete_message(queue, first)
-    await stage.end(stage.courier.under_way[0], badly(no_retry=True))
+    await stage.end(stage.courier.in_flight[0], badly(no_retry=True))
     assert stage.courier.ids() == [second]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     assert (await stage.counts(listener)).pending == 0
 
 
-async def test_one_that_expires_before_it_is_sent_blocks_too(stage: Stage) -> None:
+async def test_message_that_expires_before_it_is_sent_blocks_its_key(stage: Stage) -> None:
     queue, listener = await _running(stage)
     [first] = await stage.publish_keyed(queue, "a")
     second = await stage.publish_with(queue, MessageOptions(key="a"), stage.clock.now() + 1_000)
     [third] = await stage.publish_keyed(queue, "a")
     await stage.advance(1_000)
-    await stage.end(stage.courier.under_way[0], well())
-    assert stage.courier.under_way == []
+    await stage.end(stage.courier.in_flight[0], well())
+    assert stage.courier.in_flight == []
     assert (await stage.missed(listener), await _rows(stage)) == ([second], [(2, "missed", 1)])
     await stage.delete_message(queue, second)
     assert stage.courier.ids() == [third]
     assert first != third
 
 
-async def test_a_restart_knows_what_is_blocked(stage: Stage) -> None:
+async def test_restart_knows_the_blocked_keys(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await _missed(stage, queue, "a", "a")
     await stage.start()
@@ -206,7 +206,7 @@ async def test_a_restart_knows_what_is_blocked(stage: Stage) -> None:
     assert stage.courier.ids() == [ids[3], ids[0]]
 
 
-async def test_what_blocks_a_key_is_kept_until_somebody_decides(stage: Stage) -> None:
+async def test_blocking_message_is_kept_until_a_client_decides(stage: Stage) -> None:
     queue, _ = await _running(stage)
     await _missed(stage, queue, "a", "a")
     late = stage.clock.now() + 100 * DAY_MS
@@ -214,7 +214,7 @@ async def test_what_blocks_a_key_is_kept_until_somebody_decides(stage: Stage) ->
     assert await _rows(stage) == [(1, "missed", 1)]
 
 
-async def test_what_waits_for_a_disabled_listener_is_too_old_one_by_one(stage: Stage) -> None:
+async def test_ordered_messages_of_a_disabled_listener_are_missed_one_by_one(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await stage.configure(listener, status="disabled")
     ids = await stage.publish_keyed(queue, "a", "a", "b")
@@ -260,10 +260,10 @@ class Course:
         self.check()
 
     def check(self) -> None:
-        self.judge.check([sent for worker in self._stage.workers for sent in worker.courier.under_way])
+        self.judge.check([sent for worker in self._stage.workers for sent in worker.courier.in_flight])
 
     async def end_one(self) -> None:
-        under_way = [sent for worker in self._stage.workers for sent in worker.courier.under_way]
+        under_way = [sent for worker in self._stage.workers for sent in worker.courier.in_flight]
         if under_way:
             sent = self._chance.choice(under_way)
             outcome = self._chance.choice([well(), well(), badly(), badly(no_retry=True)])
@@ -281,7 +281,7 @@ class Course:
 
 
 @pytest.mark.parametrize("seed", seeds(6))
-async def test_nothing_passes_what_was_missed_whatever_happens(
+async def test_no_message_passes_a_missed_one_in_a_random_run(
     stage: Stage, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("discue.dispatch.lane.selector.WAITING_HELD", 3)
@@ -298,7 +298,7 @@ async def test_nothing_passes_what_was_missed_whatever_happens(
         if set(course.judge.key_of) == course.judge.settled:
             break
         for worker in stage.workers:
-            for sent in tuple(worker.courier.under_way):
+            for sent in tuple(worker.courier.in_flight):
                 course.judge.settled.add(sent.message_id)
                 await stage.end(sent, well())
                 course.check()

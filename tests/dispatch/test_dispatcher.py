@@ -1,4 +1,4 @@
-"""All lanes of a worker: which there are, what they hear, and how they end."""
+"""The lanes of a worker: how they come up, are notified, and end."""
 
 import asyncio
 from functools import partial
@@ -70,10 +70,10 @@ async def test_a_listener_that_hangs_does_not_delay_another(stage: Stage) -> Non
     queue, [hanging, healthy] = await _with_listeners(stage, 2)
     await stage.start()
     await stage.publish(queue, 300)
-    while mine := [sent for sent in stage.courier.under_way if sent.listener_id == healthy.public_id]:
+    while mine := [sent for sent in stage.courier.in_flight if sent.listener_id == healthy.public_id]:
         await stage.end(mine, well())
     assert (await stage.counts(healthy)).acknowledged == 300
-    assert len(stage.courier.under_way) == LIMITS.listener_max_in_flight
+    assert len(stage.courier.in_flight) == LIMITS.listener_max_in_flight
     assert (await stage.counts(hanging)).pending == 300
 
 
@@ -84,7 +84,7 @@ async def test_the_lanes_of_a_deleted_queue_end_and_record_nothing(stage: Stage)
     await stage.store.write(partial(queues.mark_deleted, organization=queue.organization, queue=queue.id, now=1))
     await stage.follow("queue", queue.organization, queue.id)
     assert stage.dispatcher.lane_count == 0
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     assert await stage.delivery_rows(listener) == []
 
 
@@ -126,7 +126,7 @@ async def test_a_change_of_a_listener_holds_for_the_next_attempt(stage: Stage) -
     await stage.start()
     await stage.configure(listener, notify_url="http://other.example:8080/new?x=1")
     await stage.publish(queue)
-    [sent] = stage.courier.under_way
+    [sent] = stage.courier.in_flight
     assert (sent.request.target.authority, sent.request.target.path) == ("other.example:8080", "/new?x=1")
     assert len(sent.request.keys) == 1
     assert sent.request.timeout_ms == LIMITS.timeout_ms
@@ -164,11 +164,11 @@ async def test_when_another_has_taken_over_the_first_can_store_nothing_more(stag
     await stage.steal(first)
     second = await stage.join()
     await stage.take_free()
-    await stage.end(first.courier.under_way[::], well())
+    await stage.end(first.courier.in_flight[::], well())
     assert first.dispatcher.lane_count == 0
     assert (await stage.counts(listener)).acknowledged == 0
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
-    await stage.end(second.courier.under_way[::], well())
+    await stage.end(second.courier.in_flight[::], well())
     assert (await stage.counts(listener)).acknowledged == 1
 
 
@@ -178,7 +178,7 @@ async def test_a_drain_starts_nothing_and_stores_what_ends_in_time(stage: Stage)
     ids = await stage.publish(queue, LIMITS.listener_max_in_flight + 5)
     draining = asyncio.ensure_future(stage.dispatcher.drain(20))
     await asyncio.sleep(0)
-    for sent in stage.courier.under_way[::-1]:
+    for sent in stage.courier.in_flight[::-1]:
         assert not draining.done()
         sent.end(well() if sent.message_id != ids[3] else badly())
     await draining
@@ -189,11 +189,11 @@ async def test_a_drain_starts_nothing_and_stores_what_ends_in_time(stage: Stage)
     assert stage.courier.ids() == ids[LIMITS.listener_max_in_flight :]
 
 
-async def test_what_ends_after_the_grace_is_not_recorded_and_made_again(stage: Stage) -> None:
+async def test_request_that_ends_after_the_grace_period_is_not_recorded_and_repeated(stage: Stage) -> None:
     queue, [listener] = await _with_listeners(stage, 1)
     await stage.start()
     ids = await stage.publish(queue, 3)
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     await stage.dispatcher.drain(0)
     stage.courier.end_all(well())
     await stage.publish(queue)
@@ -232,26 +232,26 @@ async def test_while_it_drains_no_lane_is_taken_up(stage: Stage) -> None:
 
 
 async def test_due_times_that_were_superseded_do_not_pile_up(stage: Stage) -> None:
-    """A delivery that waits for a day, beside others that come and go: its wake-up is asked for again and again."""
+    """A delivery that waits for a day, while others come and go: its wake-up is asked for again and again."""
     queue, listeners = await _with_listeners(stage, 3)
     await stage.start()
     await stage.publish(queue)
     for _ in range(8):
-        await stage.end(stage.courier.under_way[::], badly())
+        await stage.end(stage.courier.in_flight[::], badly())
         await stage.advance(2 * DAY_MS)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     largest = 0
     for _ in range(100):
         await stage.publish(queue)
-        await stage.end(stage.courier.under_way[::], badly())
+        await stage.end(stage.courier.in_flight[::], badly())
         await stage.advance(6_000)
-        await stage.end(stage.courier.under_way[::], well())
+        await stage.end(stage.courier.in_flight[::], well())
         largest = max(largest, len(stage.dispatcher.timers))
     # Each lane, each place that is probed, and what is to be stored of them.
     assert largest <= 2 * (2 * len(listeners) + 1) + timers._SUPERSEDED_KEPT + 1
     assert {(await stage.counts(each)).retrying for each in listeners} == {1}
     await stage.advance(2 * DAY_MS)
-    assert len(stage.courier.under_way) == 3
+    assert len(stage.courier.in_flight) == 3
 
 
 async def test_a_timer_wakes_a_lane_whose_retry_is_due(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,6 +267,6 @@ async def test_a_timer_wakes_a_lane_whose_retry_is_due(stage: Stage, monkeypatch
         again.set()
 
     monkeypatch.setattr(stage.courier.__class__, "__call__", watched)
-    stage.courier.under_way[0].end(badly())
+    stage.courier.in_flight[0].end(badly())
     await again.wait()
-    assert stage.courier.under_way[0].number == 2
+    assert stage.courier.in_flight[0].number == 2

@@ -1,4 +1,4 @@
-"""Connections to the store were lost: what lanes hold is of a history that may not be the one that goes on."""
+"""Lost connections to the store: lanes may hold a history that the new server does not have."""
 
 from tests.dispatch.stage import Stage, well
 from tests.support.databases import on_sqlite_only
@@ -6,13 +6,13 @@ from tests.support.databases import on_sqlite_only
 pytestmark = on_sqlite_only
 
 
-async def test_what_lanes_know_is_not_stored_over_a_doubt(stage: Stage) -> None:
+async def test_invalidated_lanes_store_nothing(stage: Stage) -> None:
     queue = await stage.queue(await stage.organization())
     listener = await stage.listener(queue)
     await stage.start()
     [message] = await stage.publish(queue)
     stage.dispatcher.invalidate()
-    await stage.end(tuple(stage.courier.under_way), well())
+    await stage.end(tuple(stage.courier.in_flight), well())
     assert (await stage.counts(listener)).acknowledged == 0
     await stage.dispatcher.reset()
     await stage.quiet()

@@ -1,4 +1,4 @@
-"""What a lane's requests are signed with: secrets that were encrypted for its listener, and for no other."""
+"""Encrypted signing secrets: they can be used for their own listener only."""
 
 import traceback
 from base64 import b64encode
@@ -28,7 +28,7 @@ def test_secrets_are_opened_however_they_are_stored(stored: bytes) -> None:
 @pytest.mark.parametrize(
     "change", [{"listener": 99}, {"organization": 99}, {"secrets": SEALED[:-1]}, {"secrets": b"{"}], ids=str
 )
-def test_what_cannot_be_opened_is_refused_without_being_shown(change: dict[str, object]) -> None:
+def test_secrets_that_cannot_be_decrypted_are_refused_and_not_logged(change: dict[str, object]) -> None:
     record = msgspec.structs.replace(RECORD, **{"secrets": SEALED, **change})
     with pytest.raises(ValueError, match=r"secrets|encrypted") as raised:
         endpoint_of(record, DEFAULTS, RING)

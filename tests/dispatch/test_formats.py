@@ -1,4 +1,4 @@
-"""Listeners that want their messages as CloudEvents, up to the bytes that are signed and sent."""
+"""Listeners with a CloudEvents format, up to the bytes that are signed and sent."""
 
 import json
 
@@ -17,7 +17,7 @@ ORDER = MessageOptions(headers=(("ce-type", "order.paid"), ("X-Trace", "7")))
 
 
 def headers_of(sent: Sent) -> dict[str, str]:
-    """As they go out."""
+    """Return the requests as they are sent."""
     request = sent.request
     lines = attempt_head(RequestHeads().preamble(request), request, AT).decode("latin-1").split("\r\n")[1:-2]
     headers = dict(line.split(": ", 1) for line in lines)
@@ -32,7 +32,7 @@ async def test_a_delivery_is_a_signed_cloud_event_on_every_attempt(stage: Stage,
     listener = await stage.listener(queue, DeliveryOptions(format=kind))
     message = await stage.publish_with(queue, ORDER)
     for _ in range(2):
-        [sent] = stage.courier.under_way
+        [sent] = stage.courier.in_flight
         headers, body = headers_of(sent), sent.request.body
         event = from_http_event(HTTPMessage(headers, body))
         assert (event.get_id(), event.get_type(), event.get_data()) == (message, "order.paid", "hello")
@@ -42,7 +42,7 @@ async def test_a_delivery_is_a_signed_cloud_event_on_every_attempt(stage: Stage,
         assert headers["X-Trace"] == "7"
         await stage.end(sent, badly())
         await stage.advance(40_000)
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     assert (await stage.counts(listener)).acknowledged == 1
 
 
@@ -51,10 +51,10 @@ async def test_a_structured_event_is_a_document_and_a_change_of_the_format_count
     await stage.start()
     listener = await stage.listener(queue, DeliveryOptions(format="cloudevents_structured"))
     await stage.publish(queue)
-    [sent] = stage.courier.under_way
+    [sent] = stage.courier.in_flight
     assert json.loads(sent.request.body)["data"] == "hello"
     await stage.configure(listener, options=DeliveryOptions())
     await stage.end(sent, badly())
     await stage.advance(6_000)
-    [again] = stage.courier.under_way
+    [again] = stage.courier.in_flight
     assert (again.request.body, headers_of(again)["content-type"]) == (b'"hello"', "application/json")

@@ -9,7 +9,7 @@ from discue.domain.concurrency import AdaptiveLimit
 
 
 class Lane:
-    """A lane that sends as many requests as it may, and remembers how many are under way."""
+    """A lane that sends as many requests as it may."""
 
     def __init__(self, limiter: ConcurrencyLimiter, organization: int, waiting: int, max_in_flight: int = 50) -> None:
         self.limiter = limiter
@@ -46,7 +46,7 @@ def test_one_lane_alone_stops_at_a_third_and_one_organization_at_half() -> None:
     assert limiter.in_flight == 45
 
 
-def test_a_place_that_comes_free_goes_to_whoever_waits() -> None:
+def test_free_slot_goes_to_a_waiting_lane() -> None:
     limiter = ConcurrencyLimiter(12)
     first, second = pumped(limiter, [1, 2], 100, 4)
     blocked = Lane(limiter, 3, 5, 4)
@@ -58,7 +58,7 @@ def test_a_place_that_comes_free_goes_to_whoever_waits() -> None:
 
 
 def test_an_organization_with_many_lanes_does_not_keep_the_others_waiting() -> None:
-    """Its lanes take their turns together: one of the others comes after each of them at the latest."""
+    """The lanes of an organization take turns together: one of the others comes after each of them at the latest."""
     limiter = ConcurrencyLimiter(30)
     many = pumped(limiter, [1] * 40, 1_000, 3)
     few = pumped(limiter, [2, 3], 1_000, 3)
@@ -91,7 +91,7 @@ def test_lanes_that_need_no_place_any_more_do_not_use_up_the_turn_of_those_that_
     assert waiting.sent == 1
 
 
-def test_a_lane_at_its_own_limit_does_not_wait_at_the_gate() -> None:
+def test_lane_at_its_own_limit_is_not_queued() -> None:
     limiter = ConcurrencyLimiter(100)
     [lane] = pumped(limiter, [1], 10, 2)
     assert (lane.slots.in_flight, lane.slots.is_queued) == (2, False)

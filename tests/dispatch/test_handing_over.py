@@ -1,4 +1,4 @@
-"""Lanes that go from one worker to another while their requests are under way."""
+"""Lanes that move from one worker to another while their requests are in flight."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ IN_FLIGHT = LIMITS.listener_max_in_flight
 
 
 async def _two_workers(stage: Stage, messages: int = 3) -> tuple[Queue, Listener, Worker, Worker, list[str]]:
-    """The first has a lane with so many requests under way; the second has none."""
+    """Return two workers; the first has a lane with so many requests in flight."""
     queue = await stage.queue(await stage.organization())
     await stage.start()
     first = stage.worker
@@ -30,7 +30,7 @@ async def _two_workers(stage: Stage, messages: int = 3) -> tuple[Queue, Listener
     return queue, listener, first, second, ids
 
 
-async def test_a_lane_is_handed_over_and_nothing_under_way_is_sent_twice(stage: Stage) -> None:
+async def test_request_in_flight_is_not_repeated_after_a_handover(stage: Stage) -> None:
     queue, listener, first, second, ids = await _two_workers(stage)
     await stage.move(first, second)
     assert (first.dispatcher.lane_count, second.dispatcher.lane_count) == (0, 1)
@@ -46,9 +46,9 @@ async def test_a_success_of_the_former_owner_is_counted_by_the_next(stage: Stage
     await stage.move(first, second)
     stage.clock.advance(70)
     ended_at = stage.clock.now()
-    await stage.end(first.courier.under_way[::], well())
+    await stage.end(first.courier.in_flight[::], well())
     stage.clock.advance(500)
-    await stage.look_for_guests()
+    await stage.check_inherited()
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.retrying, counts.pending, counts.position) == (3, 0, 0, 3)
     assert counts.last_success_at == ended_at
@@ -63,7 +63,7 @@ async def test_a_success_of_the_former_owner_is_counted_by_the_next(stage: Stage
 async def test_the_next_owner_finds_out_by_itself_within_a_second(stage: Stage) -> None:
     _, listener, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
-    await stage.end(first.courier.under_way[::], well())
+    await stage.end(first.courier.in_flight[::], well())
     assert (await stage.counts(listener)).acknowledged == 0
     await stage.advance(CHECK_INTERVAL_MS)
     assert (await stage.counts(listener)).acknowledged == 3
@@ -72,26 +72,26 @@ async def test_the_next_owner_finds_out_by_itself_within_a_second(stage: Stage) 
 async def test_a_failure_of_the_former_owner_is_tried_again_by_the_next_when_it_is_due(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage, 1)
     await stage.move(first, second)
-    await stage.end(first.courier.under_way[0], badly())
+    await stage.end(first.courier.in_flight[0], badly())
     assert await stage.delivery_rows(listener) == [(1, "retry", 1)]
     [(due_at,)] = await stage.rows("SELECT due_at FROM exception")
     assert 5_000 <= due_at - stage.clock.now() <= 6_000
-    await stage.look_for_guests()
+    await stage.check_inherited()
     await stage.advance(due_at - stage.clock.now() - 1)
     assert second.courier.sent == []
     await stage.advance(1)
-    assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(ids[0], 2)]
-    await stage.end(second.courier.under_way[0], well())
+    assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(ids[0], 2)]
+    await stage.end(second.courier.in_flight[0], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.retrying) == (1, 0)
     assert await stage.rows("SELECT number, status FROM attempt ORDER BY number") == [(1, 500), (2, 200)]
 
 
-async def test_what_happened_at_an_attempt_of_the_former_owner_is_kept_as_well(stage: Stage) -> None:
+async def test_attempt_details_of_the_previous_owner_are_kept(stage: Stage) -> None:
     _, listener, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
     body = os.urandom(900_000)
-    await stage.end(first.courier.under_way[::], with_trace(badly(), body))
+    await stage.end(first.courier.in_flight[::], with_trace(badly(), body))
     kept = await stage.rows("SELECT d.listener, d.content FROM attempt a JOIN attempt_detail d ON d.id = a.id")
     due = await stage.rows("SELECT due_at FROM exception ORDER BY due_at")
     assert [owner for owner, _ in kept] == [listener.id] * 3
@@ -99,21 +99,21 @@ async def test_what_happened_at_an_attempt_of_the_former_owner_is_kept_as_well(s
     assert {decode_detail(content).body for _, content in kept} == {body}
 
 
-async def test_what_the_former_owner_has_missed_is_counted_as_missed(stage: Stage) -> None:
+async def test_delivery_missed_by_the_previous_owner_is_counted(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage)
     await stage.move(first, second)
-    await stage.end(first.courier.under_way[1], badly(no_retry=True))
-    await stage.look_for_guests()
+    await stage.end(first.courier.in_flight[1], badly(no_retry=True))
+    await stage.check_inherited()
     assert await stage.missed(listener) == [ids[1]]
     counts = await stage.counts(listener)
     assert (counts.missed, counts.retrying, counts.pending) == (1, 2, 2)
     assert await stage.rows("SELECT reason FROM exception WHERE state = 'missed'") == [("no_retry",)]
 
 
-async def test_gone_disables_the_listener_whoever_hears_it(stage: Stage) -> None:
+async def test_410_to_the_previous_owner_disables_the_listener(stage: Stage) -> None:
     queue, listener, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
-    await stage.end(first.courier.under_way[:2], badly(410))
+    await stage.end(first.courier.in_flight[:2], badly(410))
     stored = await stage.stored(listener)
     assert (stored.status, stored.config_version) == ("disabled", listener.config_version + 1)
     await stage.follow("listener", listener.organization, listener.id)
@@ -122,63 +122,63 @@ async def test_gone_disables_the_listener_whoever_hears_it(stage: Stage) -> None
     assert second.courier.sent == []
 
 
-async def test_a_retry_under_way_is_handed_over_like_a_first_attempt(stage: Stage) -> None:
+async def test_retry_in_flight_is_handed_over_like_a_first_attempt(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage, 1)
-    await stage.end(first.courier.under_way[0], badly())
+    await stage.end(first.courier.in_flight[0], badly())
     await stage.advance(6_000)
-    assert [sent.number for sent in first.courier.under_way] == [2]
+    assert [sent.number for sent in first.courier.in_flight] == [2]
     await stage.move(first, second)
     assert await stage.delivery_rows(listener) == [(1, "sending", 2)]
     assert second.courier.sent == []
-    await stage.end(first.courier.under_way[0], badly())
-    await stage.look_for_guests()
+    await stage.end(first.courier.in_flight[0], badly())
+    await stage.check_inherited()
     await stage.advance(40_000)
-    assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(ids[0], 3)]
+    assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(ids[0], 3)]
     assert (await stage.counts(listener)).retrying == 1
 
 
-async def test_when_the_former_owner_dies_what_it_had_under_way_is_sent_again(stage: Stage) -> None:
+async def test_requests_of_a_dead_previous_owner_are_repeated(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage)
     await stage.move(first, second)
     await stage.advance(CHECK_INTERVAL_MS)
     assert second.courier.sent == []
     await stage.die(first)
-    await stage.look_for_guests()
-    assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(each, 2) for each in ids]
-    await stage.end(second.courier.under_way[::], well())
+    await stage.check_inherited()
+    assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(each, 2) for each in ids]
+    await stage.end(second.courier.in_flight[::], well())
     assert (await stage.counts(listener)).acknowledged == 3
 
 
-async def test_one_that_was_declared_dead_says_nothing_about_what_is_being_sent_again(stage: Stage) -> None:
+async def test_expired_worker_does_not_report_a_request_that_is_repeated(stage: Stage) -> None:
     _, listener, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
     await stage.steal(first)
-    await stage.look_for_guests()
-    assert len(second.courier.under_way) == 3
-    await stage.end(first.courier.under_way[::], badly(no_retry=True))
-    await stage.end(second.courier.under_way[::], well())
-    await stage.look_for_guests()
+    await stage.check_inherited()
+    assert len(second.courier.in_flight) == 3
+    await stage.end(first.courier.in_flight[::], badly(no_retry=True))
+    await stage.end(second.courier.in_flight[::], well())
+    await stage.check_inherited()
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying) == (3, 0, 0)
     assert await stage.rows("SELECT DISTINCT status FROM attempt") == [(200,)]
 
 
-async def test_guests_keep_their_places_among_the_requests_of_their_listener(stage: Stage) -> None:
+async def test_inherited_requests_keep_their_slots(stage: Stage) -> None:
     queue, _, first, second, _ = await _two_workers(stage, IN_FLIGHT - 1)
     await stage.move(first, second)
     await stage.publish(queue, 5)
-    assert len(second.courier.under_way) == 1
-    await stage.end(first.courier.under_way[:3], well())
-    await stage.look_for_guests()
-    assert len(second.courier.under_way) == 4
+    assert len(second.courier.in_flight) == 1
+    await stage.end(first.courier.in_flight[:3], well())
+    await stage.check_inherited()
+    assert len(second.courier.in_flight) == 4
 
 
-async def test_a_lane_starts_nothing_before_it_knows_its_guests(stage: Stage) -> None:
+async def test_lane_sends_nothing_before_it_knows_its_inherited_requests(stage: Stage) -> None:
     _, _, first, second, ids = await _two_workers(stage, IN_FLIGHT + 5)
     await stage.move(first, second)
     assert second.courier.sent == []
-    await stage.end(first.courier.under_way[:2], well())
-    await stage.look_for_guests()
+    await stage.end(first.courier.in_flight[:2], well())
+    await stage.check_inherited()
     assert second.courier.ids() == ids[IN_FLIGHT : IN_FLIGHT + 2]
 
 
@@ -189,7 +189,7 @@ async def test_a_lane_that_comes_back_waits_for_its_own_requests(stage: Stage) -
     await stage.advance(CHECK_INTERVAL_MS)
     assert len(first.courier.sent) == 3
     assert first.dispatcher.limiter.in_flight == 3
-    await stage.end(first.courier.under_way[::], well())
+    await stage.end(first.courier.in_flight[::], well())
     assert (await stage.counts(listener)).acknowledged == 3
     assert second.courier.sent == []
 
@@ -198,34 +198,34 @@ async def test_a_request_that_is_said_to_be_its_own_and_is_not_is_made_again(sta
     _, _, first, second, ids = await _two_workers(stage, 1)
     await stage.move(first, second)
     await stage.store.write(lambda tx: tx.execute("UPDATE exception SET sender = $1", second.session_id))
-    await stage.look_for_guests()
-    assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(ids[0], 2)]
+    await stage.check_inherited()
+    assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(ids[0], 2)]
 
 
 async def test_a_request_that_left_the_span_before_outlasts_the_lane_too(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage, 5_000)
-    while len(first.courier.under_way) > 1:
-        for sent in first.courier.under_way[1:]:
+    while len(first.courier.in_flight) > 1:
+        for sent in first.courier.in_flight[1:]:
             sent.end(well())
         await stage.quiet()
     await stage.move(first, second)
     assert await stage.delivery_rows(listener) == [(1, "sending", 1)]
-    await stage.end(first.courier.under_way[0], well())
-    await stage.look_for_guests()
+    await stage.end(first.courier.in_flight[0], well())
+    await stage.check_inherited()
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.retrying, counts.pending) == (len(ids), 0, 0)
 
 
 async def test_a_request_that_left_the_span_is_waited_for_when_everything_is_read_again(stage: Stage) -> None:
     _, listener, first, _, ids = await _two_workers(stage, 5_000)
-    while len(first.courier.under_way) > 1:
-        for sent in first.courier.under_way[1:]:
+    while len(first.courier.in_flight) > 1:
+        for sent in first.courier.in_flight[1:]:
             sent.end(well())
         await stage.quiet()
     await first.dispatcher.reset()
     await stage.advance(CHECK_INTERVAL_MS)
     assert first.courier.ids() == ids[:1]
-    await stage.end(first.courier.under_way[0], well())
+    await stage.end(first.courier.in_flight[0], well())
     assert len(first.courier.sent) == len(ids)
     assert (await stage.counts(listener)).acknowledged == len(ids)
 
@@ -244,8 +244,8 @@ async def test_when_it_is_not_known_whether_a_release_was_stored_what_ends_is_st
     monkeypatch.setattr(stage.store, "settle", unheard)
     await stage.move(first, second)
     assert (first.dispatcher.lane_count, second.dispatcher.lane_count) == (0, 1)
-    await stage.end(first.courier.under_way[::], well())
-    await stage.look_for_guests()
+    await stage.end(first.courier.in_flight[::], well())
+    await stage.check_inherited()
     assert (await stage.counts(listener)).acknowledged == 3
     assert second.courier.sent == []
 
@@ -264,27 +264,27 @@ async def test_outcomes_after_one_that_cannot_be_stored_are_stored(
 
     monkeypatch.setattr("discue.dispatch.lane.handover._ENDS_PER_WRITE", 1)
     monkeypatch.setattr(stage.store, "write", fails_once)
-    await stage.end(first.courier.under_way[::], well())
-    await stage.look_for_guests()
+    await stage.end(first.courier.in_flight[::], well())
+    await stage.check_inherited()
     assert (await stage.counts(listener)).acknowledged == 2
 
 
-async def test_nobody_waits_for_ever_for_one_that_lives_and_says_nothing(stage: Stage) -> None:
+async def test_unreported_request_of_a_living_worker_is_repeated_after_a_while(stage: Stage) -> None:
     _, _, first, second, ids = await _two_workers(stage, 1)
     await stage.move(first, second)
     await stage.advance(LIMITS.timeout_ms + REPORT_GRACE_MS)
     assert second.courier.sent == []
     await stage.advance(CHECK_INTERVAL_MS)
-    assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(ids[0], 2)]
+    assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(ids[0], 2)]
 
 
-async def test_many_guests_are_read_in_steps(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_inherited_requests_are_read_in_steps(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handover, "_ROWS", 3)
     _, listener, first, second, _ = await _two_workers(stage, 20)
     await stage.move(first, second)
-    await stage.end(first.courier.under_way[::2], well())
-    await stage.end(first.courier.under_way[::2], badly(no_retry=True))
-    await stage.look_for_guests()
+    await stage.end(first.courier.in_flight[::2], well())
+    await stage.end(first.courier.in_flight[::2], badly(no_retry=True))
+    await stage.check_inherited()
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying) == (10, 5, 5)
     assert len(second.lanes[0].inherited._first_seen) == 5  # type: ignore[union-attr]
@@ -298,22 +298,22 @@ async def test_others_hear_that_cursors_are_free_and_that_requests_have_ended(
     _, _, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
     assert told == [Notification(cursors=True)]
-    await stage.end(first.courier.under_way[0], well())
+    await stage.end(first.courier.in_flight[0], well())
     assert told == [Notification(cursors=True)] * 2
 
 
-async def test_of_a_listener_that_was_deleted_meanwhile_nothing_is_recorded(stage: Stage) -> None:
+async def test_outcome_for_a_deleted_listener_is_not_recorded(stage: Stage) -> None:
     _, listener, first, second, _ = await _two_workers(stage)
     await stage.move(first, second)
     await stage.delete_listener(listener)
     await stage.store.write(lambda tx: tx.execute("DELETE FROM cursor"))
     await stage.store.write(lambda tx: tx.execute("DELETE FROM exception"))
-    await stage.end(first.courier.under_way[::], badly())
+    await stage.end(first.courier.in_flight[::], badly())
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
     assert (first.dispatcher.handover_in_flight, second.dispatcher.lane_count) == (0, 0)
 
 
-async def test_what_ends_before_the_store_has_the_release_is_told_afterwards(stage: Stage) -> None:
+async def test_outcome_before_the_release_is_stored_is_reported_after_it(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage)
     handing_over = asyncio.ensure_future(first.dispatcher.hand_over(tuple(first.dispatcher.owned)))
     await until(lambda: first.dispatcher.handover_in_flight > 0)
@@ -356,7 +356,7 @@ async def test_appends_of_several_workers_that_are_heard_of_in_any_order_go_out_
         await stage.quiet()
     assert [sent.number for sent in first.courier.sent] == [1] * 9
     assert len({sent.message_id for sent in first.courier.sent}) == 9
-    await stage.end(first.courier.under_way[::], outcome)
+    await stage.end(first.courier.in_flight[::], outcome)
 
 
 async def test_no_attempt_starts_while_the_lease_is_not_held_and_lanes_go_on_when_it_is(stage: Stage) -> None:
@@ -364,7 +364,7 @@ async def test_no_attempt_starts_while_the_lease_is_not_held_and_lanes_go_on_whe
     first.lease.holds = False
     stage.store.on_append = first.dispatcher.on_appended
     waiting = await stage.publish(queue, 2)
-    await stage.end(first.courier.under_way[0], badly())
+    await stage.end(first.courier.in_flight[0], badly())
     await stage.advance(6_000)
     assert len(first.courier.sent) == 1
     assert await stage.delivery_rows(listener) == [(1, "retry", 1)]
@@ -384,20 +384,20 @@ async def test_closed_lane_does_not_wait_for_the_lease(stage: Stage) -> None:
     assert first.dispatcher._context.waiting_for_lease == set()
 
 
-async def test_what_a_robbed_owner_settles_changes_nothing(stage: Stage) -> None:
+async def test_flush_of_an_expired_owner_changes_nothing(stage: Stage) -> None:
     _, listener, first, second, _ = await _two_workers(stage)
     await stage.steal(first)
     await stage.take_free(second)
-    assert len(second.courier.under_way) == 3
-    await stage.end(first.courier.under_way[::], badly(no_retry=True))
+    assert len(second.courier.in_flight) == 3
+    await stage.end(first.courier.in_flight[::], badly(no_retry=True))
     assert first.dispatcher.lane_count == 0
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
-    await stage.end(second.courier.under_way[::], well())
+    await stage.end(second.courier.in_flight[::], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying) == (3, 0, 0)
 
 
-async def test_one_that_was_declared_dead_takes_nothing_until_it_has_joined_again(stage: Stage) -> None:
+async def test_expired_worker_takes_no_cursors_until_it_has_joined_again(stage: Stage) -> None:
     queue, listener, first, second, _ = await _two_workers(stage)
     await stage.steal(first)
     second.dispatcher.begin_draining()
@@ -411,7 +411,7 @@ async def test_one_that_was_declared_dead_takes_nothing_until_it_has_joined_agai
     assert len(first.courier.sent) == 6
 
 
-async def test_of_two_that_take_the_same_cursors_each_gets_what_the_other_does_not(stage: Stage) -> None:
+async def test_two_workers_share_the_same_free_cursors(stage: Stage) -> None:
     queue = await stage.queue(await stage.organization())
     for _ in range(8):
         await stage.listener(queue)
@@ -446,7 +446,7 @@ async def test_a_cursor_without_a_lane_is_given_up_as_well(stage: Stage) -> None
 async def test_after_a_history_that_got_shorter_lanes_go_on_from_what_the_store_holds(stage: Stage) -> None:
     queue, listener, first, _, ids = await _two_workers(stage, 3)
     stage.store.on_append = first.dispatcher.on_appended
-    await stage.end(first.courier.under_way[::], well())
+    await stage.end(first.courier.in_flight[::], well())
     # What was appended, and settled, last is not in the database that took over.
     await stage.store.write(lambda tx: tx.execute("DELETE FROM log WHERE seq > 1"))
     await stage.store.write(lambda tx: tx.execute("UPDATE queue_head SET head = 1"))
@@ -458,7 +458,7 @@ async def test_after_a_history_that_got_shorter_lanes_go_on_from_what_the_store_
     assert first.courier.ids() == [ids[0]]
     again = await stage.publish(queue, 2)
     assert first.courier.ids() == [ids[0], *again]
-    await stage.end(first.courier.under_way[::], well())
+    await stage.end(first.courier.in_flight[::], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.position, counts.pending) == (3, 3, 0)
 
@@ -475,7 +475,7 @@ async def test_a_head_that_is_not_true_any_more_does_not_keep_a_lane_reading(sta
     assert len(first.courier.sent) == 2
 
 
-async def test_what_an_old_lane_still_tries_to_settle_has_no_effect_after_starting_over(stage: Stage) -> None:
+async def test_flush_of_an_old_lane_has_no_effect_after_a_reset(stage: Stage) -> None:
     _, listener, first, _, _ = await _two_workers(stage)
     [lane] = first.lanes
     old = lane.cursor.take()
@@ -504,7 +504,7 @@ async def test_a_lane_that_was_dropped_tries_no_more_to_store_anything(
     assert len(tries) == 1
 
 
-async def test_a_drain_gives_up_idle_lanes_and_those_with_something_under_way(stage: Stage) -> None:
+async def test_drain_gives_up_idle_lanes_and_lanes_with_requests_in_flight(stage: Stage) -> None:
     queue, _, first, second, _ = await _two_workers(stage)
     idle = await stage.queue(await stage.organization())
     for _ in range(5):
@@ -532,7 +532,7 @@ async def test_a_drain_with_little_time_leaves_the_rest_to_be_sent_again(stage: 
     assert second.courier.sent == []
     first.courier.end_all(well())
     await stage.leave(first)
-    assert [(sent.message_id, sent.number) for sent in second.courier.under_way] == [(each, 2) for each in ids]
+    assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(each, 2) for each in ids]
     assert (await stage.counts(listener)).acknowledged == 0
 
 

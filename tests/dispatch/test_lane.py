@@ -1,4 +1,4 @@
-"""One lane: what it sends when, what it records, and that nothing is lost on the way."""
+"""A lane: the messages that it sends, the records that it keeps, and no loss on the way."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ async def test_a_caught_up_lane_delivers_from_memory(stage: Stage, monkeypatch: 
     published = [await stage.publish(queue) for _ in range(3)]
     assert stage.courier.ids() == [ids[0] for ids in published]
     assert pages == 0
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.pending, counts.position) == (3, 0, 3)
     assert counts.last_success_at == stage.clock.now()
@@ -53,8 +53,8 @@ async def test_a_caught_up_lane_delivers_from_memory(stage: Stage, monkeypatch: 
 async def test_a_lane_behind_pages_the_log_in_order(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await stage.publish(queue, 1_000)
-    while stage.courier.under_way:
-        await stage.end(stage.courier.under_way[0], well())
+    while stage.courier.in_flight:
+        await stage.end(stage.courier.in_flight[0], well())
     assert [sent.message_id for sent in stage.courier.sent] == ids
     assert (await stage.counts(listener)).pending == 0
 
@@ -73,19 +73,19 @@ async def test_a_listener_never_has_more_in_flight_than_its_limit(stage: Stage) 
     queue, _ = await _running(stage)
     ids = await stage.publish(queue, IN_FLIGHT + 10)
     assert stage.courier.ids() == ids[:IN_FLIGHT]
-    await stage.end(stage.courier.under_way[7], well())
-    assert len(stage.courier.under_way) == IN_FLIGHT
+    await stage.end(stage.courier.in_flight[7], well())
+    assert len(stage.courier.in_flight) == IN_FLIGHT
     assert stage.courier.ids()[-1] == ids[IN_FLIGHT]
 
 
-async def test_after_a_restart_exactly_what_was_not_settled_is_sent_again(stage: Stage) -> None:
+async def test_restart_repeats_exactly_the_unsettled_messages(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await stage.publish(queue, 10)
     for index in (8, 3, 1, 0, 6):
-        await stage.end(next(sent for sent in stage.courier.under_way if sent.message_id == ids[index]), well())
+        await stage.end(next(sent for sent in stage.courier.in_flight if sent.message_id == ids[index]), well())
     await stage.start()
     assert stage.courier.ids() == [ids[index] for index in (2, 4, 5, 7, 9)]
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.position, counts.settled_ahead, counts.pending) == (10, 10, 0, 0)
 
@@ -93,14 +93,14 @@ async def test_after_a_restart_exactly_what_was_not_settled_is_sent_again(stage:
 async def test_a_failed_delivery_is_tried_again_when_it_is_due_and_not_before(stage: Stage) -> None:
     queue, listener = await _running(stage)
     [message] = await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     [(due_at,)] = await stage.rows("SELECT due_at FROM exception WHERE state = 'retry'")
     assert 5_000 <= due_at - stage.clock.now() <= 6_000
     assert (await stage.counts(listener)).retrying == 1
     await stage.advance(due_at - stage.clock.now() - 1)
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     await stage.advance(1)
-    [sent] = stage.courier.under_way
+    [sent] = stage.courier.in_flight
     assert (sent.message_id, sent.number) == (message, 2)
     await stage.end(sent, well())
     counts = await stage.counts(listener)
@@ -108,10 +108,10 @@ async def test_a_failed_delivery_is_tried_again_when_it_is_due_and_not_before(st
     assert await stage.delivery_rows(listener) == []
 
 
-async def test_what_happened_at_an_attempt_is_kept_with_when_the_next_one_may_start(stage: Stage) -> None:
+async def test_attempt_details_are_kept_with_the_time_of_the_next_attempt(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue, 3)
-    for sent, outcome in zip(stage.courier.under_way[::], (badly(), badly(no_retry=True), well()), strict=True):
+    for sent, outcome in zip(stage.courier.in_flight[::], (badly(), badly(no_retry=True), well()), strict=True):
         await stage.end(sent, with_trace(outcome))
     [(due_at,)] = await stage.rows("SELECT due_at FROM exception WHERE state = 'retry'")
     kept = await stage.rows(
@@ -127,7 +127,7 @@ async def test_what_happened_at_an_attempt_is_kept_with_when_the_next_one_may_st
 async def test_without_a_trace_nothing_is_kept_but_the_record(stage: Stage) -> None:
     queue, _ = await _running(stage)
     await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     counted = "SELECT (SELECT count(*) FROM attempt), (SELECT count(*) FROM attempt_detail)"
     assert await stage.rows(counted) == [(1, 0)]
 
@@ -135,7 +135,7 @@ async def test_without_a_trace_nothing_is_kept_but_the_record(stage: Stage) -> N
 async def test_much_that_is_to_be_kept_is_stored_before_a_cursor_is_given_up(stage: Stage) -> None:
     queue, _ = await _running(stage)
     await stage.publish(queue, IN_FLIGHT)
-    for sent in stage.courier.under_way[::]:
+    for sent in stage.courier.in_flight[::]:
         sent.end(with_trace(badly(), os.urandom(16_384)))
     await stage.dispatcher.hand_over(tuple(stage.dispatcher.owned))
     await stage.quiet()
@@ -146,23 +146,23 @@ async def test_much_that_is_to_be_kept_is_stored_before_a_cursor_is_given_up(sta
 async def test_a_retry_is_found_again_after_a_restart(stage: Stage) -> None:
     queue, _ = await _running(stage)
     [message] = await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     await stage.start()
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     await stage.advance(6_000)
     assert stage.courier.ids() == [message]
-    assert stage.courier.under_way[0].number == 2
+    assert stage.courier.in_flight[0].number == 2
 
 
 async def test_the_twelfth_failure_is_the_last(stage: Stage) -> None:
     queue, listener = await _running(stage)
     [message] = await stage.publish(queue)
     for number in range(1, 13):
-        [sent] = stage.courier.under_way
+        [sent] = stage.courier.in_flight
         assert sent.number == number
         await stage.end(sent, badly())
         await stage.advance(2 * DAY_MS)
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     counts = await stage.counts(listener)
     assert (counts.missed, counts.retrying, counts.pending, counts.acknowledged) == (1, 0, 0, 0)
     assert await stage.missed(listener) == [message]
@@ -174,9 +174,9 @@ async def test_the_twelfth_failure_is_the_last(stage: Stage) -> None:
 async def test_an_answer_that_forbids_retries_makes_it_missed_at_once(stage: Stage) -> None:
     queue, listener = await _running(stage)
     [message] = await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], badly(no_retry=True))
+    await stage.end(stage.courier.in_flight[0], badly(no_retry=True))
     await stage.advance(2 * DAY_MS)
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     assert await stage.missed(listener) == [message]
     assert (await stage.counts(listener)).missed == 1
 
@@ -185,15 +185,15 @@ async def test_a_retry_that_is_scheduled_while_others_wait_for_their_turn_is_not
     """The failure is not stored yet when the lane looks for what is due next: it must look again."""
     queue, listener = await _running(stage)
     await stage.publish(queue, 2)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     stage.clock.advance(6_000)
     # The second fails at the very moment at which the first is due.
-    stage.courier.under_way[0].end(badly())
+    stage.courier.in_flight[0].end(badly())
     stage.dispatcher.wake()
     await stage.quiet()
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     await stage.advance(6_000)
-    [sent] = stage.courier.under_way
+    [sent] = stage.courier.in_flight
     await stage.end(sent, well())
     assert (await stage.counts(listener)).acknowledged == 2
 
@@ -201,17 +201,17 @@ async def test_a_retry_that_is_scheduled_while_others_wait_for_their_turn_is_not
 async def test_gone_disables_the_listener_and_its_messages_wait_until_it_is_enabled(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await stage.publish(queue, 3)
-    await stage.end(stage.courier.under_way[0], badly(410))
+    await stage.end(stage.courier.in_flight[0], badly(410))
     assert (await stage.stored(listener)).status == "disabled"
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     later = await stage.publish(queue, 2)
     await stage.advance(DAY_MS)
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     counts = await stage.counts(listener)
     assert (counts.pending, counts.retrying, counts.missed) == (3, 1, 0)
     await stage.configure(listener, status="enabled")
     assert sorted(stage.courier.ids()) == sorted([ids[0], *later])
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     assert (await stage.counts(listener)).acknowledged == 5
 
 
@@ -232,11 +232,11 @@ async def test_gone_is_written_once_however_many_requests_say_it(stage: Stage) -
 async def test_gone_says_nothing_about_a_configuration_that_came_after_the_request(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue)
-    [sent] = stage.courier.under_way
+    [sent] = stage.courier.in_flight
     await stage.configure(listener, notify_url="https://example.com/other")
     await stage.end(sent, badly(410))
     assert (await stage.stored(listener)).status == "enabled"
-    [again] = stage.courier.under_way
+    [again] = stage.courier.in_flight
     assert again.request.target.path == "/other"
 
 
@@ -244,7 +244,7 @@ async def test_gone_does_not_disable_a_configuration_that_comes_while_it_is_writ
     queue, listener = await _running(stage)
     await stage.publish(queue)
     [lane] = stage.lanes
-    stage.courier.under_way[0].end(badly(410))
+    stage.courier.in_flight[0].end(badly(410))
     changed = await stage.store.read(lambda tx: tx.row("SELECT config_version FROM listener"))
     assert changed == (1,)
     # The operator was faster: this configuration is in the store and in the lane before the disabling runs.
@@ -262,7 +262,7 @@ async def test_a_message_deleted_before_its_turn_is_stepped_over(stage: Stage) -
         await stage.delete_message(queue, ids[index])
     await stage.configure(listener, status="enabled")
     assert stage.courier.ids() == [ids[1], ids[4]]
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     counts = await stage.counts(listener)
     assert (counts.position, counts.acknowledged, counts.pending) == (6, 2, 0)
 
@@ -270,10 +270,10 @@ async def test_a_message_deleted_before_its_turn_is_stepped_over(stage: Stage) -
 async def test_a_message_deleted_while_it_waits_for_its_next_attempt_is_forgotten(stage: Stage) -> None:
     queue, listener = await _running(stage)
     [message] = await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     await stage.delete_message(queue, message)
     await stage.advance(6_000)
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     assert await stage.delivery_rows(listener) == []
     counts = await stage.counts(listener)
     assert (counts.retrying, counts.pending, counts.missed, counts.acknowledged) == (0, 0, 0, 0)
@@ -290,8 +290,8 @@ async def test_a_message_deleted_while_the_lane_holds_it_is_not_sent(stage: Stag
     waiting = await stage.publish(queue, 5)
     for message in waiting[1:4]:
         await stage.delete_message(queue, message)
-    while stage.courier.under_way:
-        await stage.end(stage.courier.under_way[0], well())
+    while stage.courier.in_flight:
+        await stage.end(stage.courier.in_flight[0], well())
     sent = {sent.message_id for sent in stage.courier.sent}
     assert sent & set(waiting) == {waiting[0], waiting[4]}
 
@@ -299,27 +299,27 @@ async def test_a_message_deleted_while_the_lane_holds_it_is_not_sent(stage: Stag
 async def test_a_retry_deleted_while_the_lane_holds_it_is_not_sent(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await stage.publish(queue, IN_FLIGHT + 20)
-    await stage.end(stage.courier.under_way[::], badly())
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     await stage.advance(6_000)
     under_way = set(stage.courier.ids())
     [held, *_] = [message for message in ids if message not in under_way]
     await stage.delete_message(queue, held)
-    while stage.courier.under_way:
-        await stage.end(stage.courier.under_way[0], well())
+    while stage.courier.in_flight:
+        await stage.end(stage.courier.in_flight[0], well())
     assert [sent.number for sent in stage.courier.sent if sent.message_id == held] == [1]
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.retrying) == (IN_FLIGHT + 19, 0)
 
 
-async def test_of_a_deleted_listener_nothing_more_is_sent_or_recorded(stage: Stage) -> None:
+async def test_deleted_listener_gets_nothing_and_nothing_is_recorded(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue)
     await stage.delete_listener(listener)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     await stage.publish(queue)
     assert stage.dispatcher.lane_count == 0
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     assert await stage.delivery_rows(listener) == []
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
 
@@ -328,28 +328,28 @@ async def test_a_lane_whose_cursor_was_taken_stops_and_counts_nothing_twice(stag
     queue, listener = await _running(stage)
     await stage.publish(queue, 2)
     await stage.store.write(lambda tx: tx.execute("UPDATE cursor SET owner = 7, token = token + 1"))
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     assert stage.dispatcher.lane_count == 0
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     await stage.publish(queue)
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.position) == (0, 0)
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
 
 
 async def test_a_lane_whose_cursor_moved_without_it_reads_it_again(stage: Stage) -> None:
-    """As after a commit whose answer was lost: what the store holds is what counts."""
+    """The response to a commit was lost: the store's state counts."""
     queue, listener = await _running(stage)
     ids = await stage.publish(queue, 2)
     await stage.store.write(
         lambda tx: tx.execute("UPDATE cursor SET version = version + 1, position = 1, acknowledged = 1")
     )
-    first, second = stage.courier.under_way
+    first, second = stage.courier.in_flight
     await stage.end(first, well())
     assert stage.courier.ids() == [ids[1], ids[1]]
     await stage.end(second, well())
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.position, counts.pending) == (2, 2, 0)
 
@@ -361,7 +361,7 @@ async def test_while_the_store_cannot_write_nothing_new_is_sent_and_what_ended_i
     ids = await stage.publish(queue, IN_FLIGHT + 5)
     other = apsw.Connection(str(tmp_path / "discue.db"))
     other.execute("BEGIN IMMEDIATE")
-    stage.courier.under_way[0].end(well())
+    stage.courier.in_flight[0].end(well())
     with pytest.raises(StoreUnavailable):
         await stage.append(queue)
     # The lane hears of the same failure, a moment later.
@@ -373,16 +373,16 @@ async def test_while_the_store_cannot_write_nothing_new_is_sent_and_what_ended_i
     other.execute("ROLLBACK")
     await stage.quiet()
     assert stage.courier.ids() == ids[sent:]
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     assert (await stage.counts(listener)).acknowledged == len(ids)
 
 
 async def test_a_request_that_hangs_holds_nothing_up_beyond_the_span(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await stage.publish(queue, 5_000)
-    hanging = stage.courier.under_way[0]
-    while len(stage.courier.under_way) > 1:
-        for sent in stage.courier.under_way[1:]:
+    hanging = stage.courier.in_flight[0]
+    while len(stage.courier.in_flight) > 1:
+        for sent in stage.courier.in_flight[1:]:
             sent.end(well())
         await stage.quiet()
     assert len(stage.courier.sent) == 5_000
@@ -399,8 +399,8 @@ async def test_a_request_that_hangs_holds_nothing_up_beyond_the_span(stage: Stag
 async def _beyond_the_span(stage: Stage) -> tuple[Listener, str]:
     queue, listener = await _running(stage)
     ids = await stage.publish(queue, SPAN + 200)
-    while len(stage.courier.under_way) > 1:
-        for sent in stage.courier.under_way[1:]:
+    while len(stage.courier.in_flight) > 1:
+        for sent in stage.courier.in_flight[1:]:
             sent.end(well())
         await stage.quiet()
     return listener, ids[0]
@@ -408,11 +408,11 @@ async def _beyond_the_span(stage: Stage) -> tuple[Listener, str]:
 
 async def test_a_request_that_left_the_span_fails_like_any_other(stage: Stage) -> None:
     listener, message = await _beyond_the_span(stage)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     assert await stage.delivery_rows(listener) == [(1, "retry", 1)]
     await stage.advance(6_000)
-    assert [(sent.message_id, sent.number) for sent in stage.courier.under_way] == [(message, 2)]
-    await stage.end(stage.courier.under_way[0], well())
+    assert [(sent.message_id, sent.number) for sent in stage.courier.in_flight] == [(message, 2)]
+    await stage.end(stage.courier.in_flight[0], well())
     counts = await stage.counts(listener)
     assert (counts.retrying, counts.pending) == (0, 0)
 
@@ -420,8 +420,8 @@ async def test_a_request_that_left_the_span_fails_like_any_other(stage: Stage) -
 async def test_a_request_that_left_the_span_is_sent_again_after_a_restart(stage: Stage) -> None:
     listener, message = await _beyond_the_span(stage)
     await stage.start()
-    assert [(sent.message_id, sent.number) for sent in stage.courier.under_way] == [(message, 2)]
-    await stage.end(stage.courier.under_way[0], well())
+    assert [(sent.message_id, sent.number) for sent in stage.courier.in_flight] == [(message, 2)]
+    await stage.end(stage.courier.in_flight[0], well())
     counts = await stage.counts(listener)
     assert (counts.retrying, counts.pending, counts.acknowledged) == (0, 0, SPAN + 200)
 
@@ -430,8 +430,8 @@ async def _held_back(stage: Stage) -> tuple[Queue, Listener, list[str]]:
     """A listener that failed so often that its lane takes one new message a pause."""
     queue, listener = await _running(stage)
     ids = await stage.publish(queue, RETRYING_LIMIT + 1_000)
-    while stage.courier.under_way:
-        await stage.end(stage.courier.under_way[::], badly())
+    while stage.courier.in_flight:
+        await stage.end(stage.courier.in_flight[::], badly())
     return queue, listener, ids
 
 
@@ -443,34 +443,34 @@ async def test_a_listener_that_always_fails_does_not_turn_its_backlog_into_rows(
     await stage.advance(PAUSE_MS)
     new = [sent for sent in stage.courier.sent[first_attempts:] if sent.number == 1]
     assert len(new) == 1
-    assert [sent for sent in stage.courier.under_way if sent.number == 2]
+    assert [sent for sent in stage.courier.in_flight if sent.number == 2]
 
 
 async def test_one_success_ends_the_holding_back_at_once(stage: Stage) -> None:
     _, _, ids = await _held_back(stage)
     await stage.advance(6_000)
-    retry = next(sent for sent in stage.courier.under_way if sent.number == 2)
+    retry = next(sent for sent in stage.courier.in_flight if sent.number == 2)
     await stage.end(retry, well())
-    while stage.courier.under_way:
-        await stage.end(stage.courier.under_way[::], well())
+    while stage.courier.in_flight:
+        await stage.end(stage.courier.in_flight[::], well())
     assert {sent.message_id for sent in stage.courier.sent if sent.number == 1} == set(ids)
 
 
-async def test_a_full_gate_costs_a_held_back_lane_no_turn(store: Store) -> None:
+async def test_full_limiter_does_not_use_up_the_turn_of_a_throttled_lane(store: Store) -> None:
     stage = Stage(store, StandingClock(), msgspec.structs.replace(LIMITS, max_in_flight=200))
     _, _, _ = await _held_back(stage)
     first_attempts = len([sent for sent in stage.courier.sent if sent.number == 1])
     # Nobody may send while others hold every place.
     stage.dispatcher.limiter.in_flight += 200
     await stage.advance(PAUSE_MS)
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     stage.dispatcher.limiter.in_flight -= 200
     stage.dispatcher.limiter.pump_waiting()
     await stage.quiet()
     assert len([sent for sent in stage.courier.sent[first_attempts:] if sent.number == 1]) == 1
 
 
-async def test_what_waits_too_long_is_one_missed_range(stage: Stage) -> None:
+async def test_messages_that_wait_too_long_are_one_missed_range(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await stage.configure(listener, status="disabled")
     ids = await stage.publish(queue, 1_000)
@@ -496,7 +496,7 @@ async def test_a_disabled_lane_that_held_messages_misses_them_too(stage: Stage) 
     await stage.publish(queue, IN_FLIGHT)
     waiting = await stage.publish(queue, 10)
     await stage.configure(listener, status="disabled")
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     stage.clock.advance(30 * DAY_MS + 1)
     await stage.dispatcher.miss_too_old()
     await stage.quiet()
@@ -507,8 +507,8 @@ async def test_a_disabled_lane_that_held_messages_misses_them_too(stage: Stage) 
 async def test_a_disabled_listener_misses_its_retries_too(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await stage.publish(queue, 3)
-    await stage.end(stage.courier.under_way[:2], badly())
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[:2], badly())
+    await stage.end(stage.courier.in_flight[0], well())
     await stage.configure(listener, status="disabled")
     await stage.delete_message(queue, ids[0])
     stage.clock.advance(30 * DAY_MS + 1)
@@ -518,19 +518,19 @@ async def test_a_disabled_listener_misses_its_retries_too(stage: Stage) -> None:
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying, counts.pending) == (1, 1, 0, 0)
     await stage.configure(listener, status="enabled")
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
 
 
-async def test_an_enabled_listener_misses_what_is_too_old_when_its_turn_comes(stage: Stage) -> None:
+async def test_enabled_listener_misses_old_messages_in_their_turn(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue, 500)
     stage.clock.advance(30 * DAY_MS + 1)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     counts = await stage.counts(listener)
     assert (counts.missed, counts.retrying) == (450, 50)
     assert len(await _missed_ranges(stage)) <= 10
     await stage.advance(6_000)
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     counts = await stage.counts(listener)
     assert (counts.missed, counts.retrying, counts.pending) == (500, 0, 0)
 
@@ -547,24 +547,24 @@ async def test_messages_of_many_lanes_are_held_within_the_budget(store: Store) -
     ids = await stage.publish(queue, 60, body=b"x" * size)
     budget = stage.dispatcher._context.budget
     highest = budget.held
-    while stage.courier.under_way:
-        await stage.end(stage.courier.under_way[::], well())
+    while stage.courier.in_flight:
+        await stage.end(stage.courier.in_flight[::], well())
         highest = max(highest, budget.held)
     assert highest <= 100_000 + lanes * size
     assert budget.held == 0
     assert len(stage.courier.sent) == lanes * len(ids)
 
 
-async def test_what_a_lane_remembers_goes_when_it_is_not_needed(stage: Stage) -> None:
+async def test_lane_keeps_no_memory_of_settled_messages(stage: Stage) -> None:
     queue, listener = await _running(stage)
     for _ in range(20):
         await stage.publish(queue, 10)
-        await stage.end(stage.courier.under_way[::2], badly())
-        await stage.end(stage.courier.under_way[::], well())
+        await stage.end(stage.courier.in_flight[::2], badly())
+        await stage.end(stage.courier.in_flight[::], well())
         await stage.advance(3_000)
     while (await stage.counts(listener)).pending:
         await stage.advance(150_000)
-        await stage.end(stage.courier.under_way[::], well())
+        await stage.end(stage.courier.in_flight[::], well())
     [lane] = stage.lanes
     assert lane.backlog.claimed == set()
     assert lane.is_settled
@@ -573,18 +573,18 @@ async def test_what_a_lane_remembers_goes_when_it_is_not_needed(stage: Stage) ->
     assert (await stage.counts(listener)).acknowledged == 200
 
 
-async def test_what_is_too_old_beyond_the_span_of_a_hanging_request_is_missed(stage: Stage) -> None:
+async def test_old_messages_beyond_the_span_of_a_hanging_request_are_missed(stage: Stage) -> None:
     """They were handed over in memory, one by one, so nothing has looked at the span before."""
     queue, listener = await _running(stage)
     await stage.publish(queue)
-    hanging = stage.courier.under_way[0]
+    hanging = stage.courier.in_flight[0]
     for _ in range(SPAN // 50 - 1):
         await stage.publish(queue, 49)
-        await stage.end(stage.courier.under_way[1:], well())
+        await stage.end(stage.courier.in_flight[1:], well())
     await stage.publish(queue, 49)
     waiting = await stage.publish(queue, 150)
     stage.clock.advance(30 * DAY_MS + 1)
-    await stage.end(stage.courier.under_way[1:], well())
+    await stage.end(stage.courier.in_flight[1:], well())
     counts = await stage.counts(listener)
     assert (counts.missed, counts.pending) == (len(waiting), 1)
     await stage.end(hanging, well())
@@ -597,11 +597,11 @@ async def test_retries_and_new_messages_take_turns_in_the_only_slot(stage: Stage
     await stage.listener(queue, DeliveryOptions(max_in_flight=1))
     await stage.publish(queue, 4)
     for _ in range(4):
-        await stage.end(stage.courier.under_way[0], badly())
+        await stage.end(stage.courier.in_flight[0], badly())
     await stage.publish(queue, 4)
     await stage.advance(10_000)
     numbers = []
-    while stage.courier.under_way:
-        numbers.append(stage.courier.under_way[0].number)
-        await stage.end(stage.courier.under_way[0], well())
+    while stage.courier.in_flight:
+        numbers.append(stage.courier.in_flight[0].number)
+        await stage.end(stage.courier.in_flight[0], well())
     assert numbers == [1, 2, 1, 2, 1, 2, 1, 2]

@@ -1,4 +1,4 @@
-"""What a lane does while its listener is inactive, and when it is back."""
+"""Lanes of inactive listeners: the circuit breaker, the sweep, and automatic disabling."""
 
 from functools import partial
 
@@ -34,8 +34,8 @@ async def _inactive(stage: Stage) -> tuple[Queue, Listener]:
 
 
 async def _end_all(stage: Stage) -> int:
-    """All that is under way ends well; how many there were."""
-    sent = tuple(stage.courier.under_way)
+    """End all requests in flight with success, and return how many there were."""
+    sent = tuple(stage.courier.in_flight)
     await stage.end(sent, well())
     return len(sent)
 
@@ -43,9 +43,9 @@ async def _end_all(stage: Stage) -> int:
 async def test_an_inactive_listener_gets_nothing_and_uses_no_attempt(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue, 2)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     await stage.probe(503, times=3)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     await stage.publish(queue, 3)
     sent = len(stage.courier.sent)
     for _ in range(60):
@@ -65,11 +65,11 @@ async def test_unknown_and_unstable_hold_nothing_back(stage: Stage) -> None:
     assert len(stage.courier.sent) == 2
 
 
-async def test_what_is_under_way_when_it_becomes_inactive_ends_as_it_would_have(stage: Stage) -> None:
+async def test_requests_in_flight_end_normally_when_the_listener_becomes_inactive(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue, 2)
     await stage.probe(503, times=3)
-    first, second = stage.courier.under_way
+    first, second = stage.courier.in_flight
     await stage.end(first, well())
     await stage.end(second, badly())
     assert (await stage.counts(listener)).acknowledged == 1
@@ -81,7 +81,7 @@ async def test_the_first_good_probe_lets_one_request_out_then_ever_more_then_all
     ids = await stage.publish(queue, 500)
     await stage.probe()
     waves = []
-    while stage.courier.under_way:
+    while stage.courier.in_flight:
         waves.append(await _end_all(stage))
     assert waves[:6] == [1, 2, 4, 8, 16, 32]
     assert waves[6] == IN_FLIGHT
@@ -95,18 +95,18 @@ async def test_a_trial_that_fails_closes_it_until_the_next_good_probe(stage: Sta
     queue, listener = await _inactive(stage)
     await stage.publish(queue, 100)
     await stage.probe()
-    await stage.end(stage.courier.under_way[0], badly())
-    assert stage.courier.under_way == []
+    await stage.end(stage.courier.in_flight[0], badly())
+    assert stage.courier.in_flight == []
     await stage.advance(4_000)
     assert len(stage.courier.sent) == 1
     # The next one makes it inactive still, but the one before was good: it takes two in a row.
     await stage.probe(503)
     assert len(stage.courier.sent) == 1
     await stage.probe()
-    assert len(stage.courier.under_way) == 1
+    assert len(stage.courier.in_flight) == 1
     await stage.probe()
     assert (await stage.liveness(listener)).state == "stable"
-    assert len(stage.courier.under_way) == IN_FLIGHT
+    assert len(stage.courier.in_flight) == IN_FLIGHT
 
 
 async def test_when_it_is_stable_again_everything_goes_out_at_once(stage: Stage) -> None:
@@ -114,21 +114,21 @@ async def test_when_it_is_stable_again_everything_goes_out_at_once(stage: Stage)
     await stage.publish(queue, 100)
     await stage.probe(times=2)
     assert (await stage.liveness(listener)).state == "stable"
-    assert len(stage.courier.under_way) == IN_FLIGHT
+    assert len(stage.courier.in_flight) == IN_FLIGHT
 
 
-async def test_what_was_under_way_before_is_none_of_the_trials(stage: Stage) -> None:
+async def test_requests_in_flight_before_the_breaker_half_opens_are_no_trials(stage: Stage) -> None:
     queue, _ = await _running(stage)
     await stage.publish(queue, 5)
     await stage.probe(503, times=3)
     await stage.publish(queue, 5)
-    before = stage.courier.under_way[::]
+    before = stage.courier.in_flight[::]
     await stage.probe()
-    assert len(stage.courier.under_way) == 6
+    assert len(stage.courier.in_flight) == 6
     await stage.end(before, badly())
-    assert len(stage.courier.under_way) == 1
-    await stage.end(stage.courier.under_way[0], well())
-    assert len(stage.courier.under_way) == 2
+    assert len(stage.courier.in_flight) == 1
+    await stage.end(stage.courier.in_flight[0], well())
+    assert len(stage.courier.in_flight) == 2
 
 
 async def test_retries_wait_for_nothing_when_it_is_back_and_go_in_the_order_of_the_log(stage: Stage) -> None:
@@ -137,18 +137,18 @@ async def test_retries_wait_for_nothing_when_it_is_back_and_go_in_the_order_of_t
     # Each has failed another number of times, so that they are due in another order than they were published.
     for number in range(3):
         await stage.end(
-            [sent for sent in stage.courier.under_way if ids.index(sent.message_id) >= 13 * number], badly()
+            [sent for sent in stage.courier.in_flight if ids.index(sent.message_id) >= 13 * number], badly()
         )
-        await stage.end(stage.courier.under_way[::], badly())
+        await stage.end(stage.courier.in_flight[::], badly())
         await stage.advance(200_000)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     await stage.probe(503, times=3)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     due = {row[0] for row in await stage.rows("SELECT due_at FROM exception WHERE state = 'retry'")}
     assert max(due) > stage.clock.now() + 60_000
     sent = len(stage.courier.sent)
     await stage.probe()
-    while stage.courier.under_way:
+    while stage.courier.in_flight:
         await _end_all(stage)
     assert [each.message_id for each in stage.courier.sent[sent:]] == ids
     assert (await stage.counts(listener)).acknowledged == 40
@@ -161,22 +161,22 @@ async def test_no_row_changes_for_that_and_what_fails_again_waits_for_its_time(
     monkeypatch.setattr(backlog, "_DUE_ROWS", 4)
     queue, listener = await _running(stage)
     await stage.publish(queue, 30)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     await stage.probe(503, times=3)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     before = await stage.rows("SELECT seq, due_at FROM exception ORDER BY seq")
     await stage.probe()
     assert await stage.rows("SELECT seq, due_at FROM exception ORDER BY seq") == before
     await stage.probe()
     rounds = 0
-    while stage.courier.under_way:
-        rounds += len(stage.courier.under_way)
-        await stage.end(stage.courier.under_way[::], badly())
+    while stage.courier.in_flight:
+        rounds += len(stage.courier.in_flight)
+        await stage.end(stage.courier.in_flight[::], badly())
     # Every one of them once, and none twice.
     assert rounds == 30
     assert {state for _, state, _ in await stage.delivery_rows(listener)} == {"retry"}
     await stage.advance(DAY_MS)
-    while stage.courier.under_way:
+    while stage.courier.in_flight:
         await _end_all(stage)
     assert (await stage.counts(listener)).acknowledged == 30
 
@@ -187,19 +187,19 @@ async def test_a_listener_that_answers_its_probes_and_nothing_else_costs_not_eve
     queue, listener = await _running(stage)
     await stage.publish(queue, 400)
     for_a_day = msgspec.structs.replace(badly(), retry_after_seconds=86_400)
-    while stage.courier.under_way:
-        await stage.end(stage.courier.under_way[::], for_a_day)
+    while stage.courier.in_flight:
+        await stage.end(stage.courier.in_flight[::], for_a_day)
     await stage.probe(503, times=3)
     before = {seq: attempts for seq, _, attempts in await stage.delivery_rows(listener)}
     sent = len(stage.courier.sent)
     await stage.probe(times=2)
-    while stage.courier.under_way:
-        await stage.end(stage.courier.under_way[::], badly())
+    while stage.courier.in_flight:
+        await stage.end(stage.courier.in_flight[::], badly())
     assert FAILURES_IN_A_ROW <= len(stage.courier.sent) - sent <= FAILURES_IN_A_ROW + IN_FLIGHT + 1
     after = {seq: attempts for seq, _, attempts in await stage.delivery_rows(listener)}
     assert {after[seq] - attempts for seq, attempts in before.items()} == {0, 1}
     await stage.advance(2 * DAY_MS)
-    while stage.courier.under_way:
+    while stage.courier.in_flight:
         await _end_all(stage)
     assert (await stage.counts(listener)).acknowledged == 400
 
@@ -211,42 +211,42 @@ async def test_a_worker_that_takes_over_in_the_middle_goes_on_with_what_waits(
     queue, listener = await _running(stage)
     await stage.publish(queue, 50)
     for _ in range(2):
-        await stage.end(stage.courier.under_way[::], badly())
+        await stage.end(stage.courier.in_flight[::], badly())
         await stage.advance(40_000)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     await stage.probe(503, times=3)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     await stage.probe(times=2)
     for _ in range(3):
-        await stage.end(stage.courier.under_way[0], well())
+        await stage.end(stage.courier.in_flight[0], well())
     giver = stage.worker
     taker = await stage.join()
     await stage.move(giver, taker)
-    await stage.end(giver.courier.under_way[::], well())
-    await stage.look_for_guests()
-    while taker.courier.under_way:
-        await stage.end(taker.courier.under_way[::], well())
+    await stage.end(giver.courier.in_flight[::], well())
+    await stage.check_inherited()
+    while taker.courier.in_flight:
+        await stage.end(taker.courier.in_flight[::], well())
     assert (await stage.counts(listener)).acknowledged == 50
     assert await stage.delivery_rows(listener) == []
 
 
 @pytest.mark.parametrize("good_probes", [0, 1])
-async def test_a_restart_does_not_open_what_was_closed(stage: Stage, good_probes: int) -> None:
+async def test_restart_does_not_close_an_open_breaker(stage: Stage, good_probes: int) -> None:
     queue, _ = await _inactive(stage)
     await stage.publish(queue, 100)
     await stage.probe(times=good_probes)
     await stage.start()
-    assert len(stage.courier.under_way) == good_probes
+    assert len(stage.courier.in_flight) == good_probes
     await stage.probe(times=2)
-    assert len(stage.courier.under_way) == IN_FLIGHT
+    assert len(stage.courier.in_flight) == IN_FLIGHT
 
 
-async def test_while_it_is_inactive_what_is_too_old_is_missed(stage: Stage) -> None:
+async def test_old_messages_of_an_inactive_listener_are_missed(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue, 1)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     await stage.probe(503, times=3)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     await stage.publish(queue, 4)
     stage.clock.advance(31 * DAY_MS)
     await stage.dispatcher.miss_too_old()
@@ -259,7 +259,7 @@ async def test_another_liveness_url_lets_everything_out(stage: Stage) -> None:
     queue, listener = await _inactive(stage)
     await stage.publish(queue, 3)
     await stage.configure(listener, liveness_url="https://example.com/elsewhere")
-    assert len(stage.courier.under_way) == 3
+    assert len(stage.courier.in_flight) == 3
 
 
 async def test_another_place_for_messages_stays_closed_while_the_listener_is_inactive(stage: Stage) -> None:
@@ -268,10 +268,10 @@ async def test_another_place_for_messages_stays_closed_while_the_listener_is_ina
     await stage.configure(listener, notify_url="https://example.com/elsewhere")
     assert stage.courier.sent == []
     await stage.probe()
-    await stage.end(stage.courier.under_way[0], badly())
-    assert stage.courier.under_way == []
+    await stage.end(stage.courier.in_flight[0], badly())
+    assert stage.courier.in_flight == []
     await stage.configure(listener, notify_url="https://example.com/again")
-    assert len(stage.courier.under_way) == 1
+    assert len(stage.courier.in_flight) == 1
 
 
 async def test_a_listener_that_is_enabled_while_inactive_waits_for_a_good_probe(stage: Stage) -> None:
@@ -289,7 +289,7 @@ async def test_one_inactive_listener_delays_no_other(stage: Stage) -> None:
     other = await stage.listener(queue)
     await stage.advance(3_500)
     for _ in range(4):
-        for asked in tuple(stage.scout.under_way):
+        for asked in tuple(stage.scout.in_flight):
             asked.end(200 if asked.url == other.liveness_url else 503)
         await stage.advance(34_000)
     await stage.publish(queue, 3)
@@ -300,7 +300,7 @@ async def _failing_for(stage: Stage, milliseconds: int, queue: Queue) -> None:
     """Each hour an attempt fails, and probes go well."""
     for _ in range(milliseconds // HOUR):
         await stage.publish(queue)
-        await stage.end(stage.courier.under_way[::], badly(no_retry=True))
+        await stage.end(stage.courier.in_flight[::], badly(no_retry=True))
         await stage.advance(HOUR)
         await stage.answer_probes()
 
@@ -313,25 +313,25 @@ async def test_a_listener_that_only_fails_for_five_days_is_disabled_and_its_mess
     await _failing_for(stage, 5 * DAY_MS, queue)
     assert (await stage.stored(listener)).status == "enabled"
     await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     assert (await stage.stored(listener)).status == "disabled"
     assert [record.message for record in caplog.records].count("listener_disabled") == 1
     waiting = await stage.publish(queue, 3)
     await stage.advance(DAY_MS)
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     await stage.configure(listener, status="enabled")
     assert set(stage.courier.ids()) >= set(waiting)
-    assert len(stage.courier.under_way) == 4
-    # What failed before counts no more.
-    await stage.end(stage.courier.under_way[::], badly())
+    assert len(stage.courier.in_flight) == 4
+    # Earlier failures do not count any more.
+    await stage.end(stage.courier.in_flight[::], badly())
     assert (await stage.stored(listener)).status == "enabled"
 
 
-async def test_one_success_or_another_configuration_begins_the_five_days_anew(stage: Stage) -> None:
+async def test_success_or_new_configuration_restarts_the_five_days(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await _failing_for(stage, 4 * DAY_MS, queue)
     await stage.publish(queue)
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     await _failing_for(stage, 4 * DAY_MS, queue)
     await stage.configure(listener, alias="another")
     await _failing_for(stage, 4 * DAY_MS, queue)
@@ -344,7 +344,7 @@ async def test_the_five_days_go_on_under_another_worker(stage: Stage) -> None:
     await stage.start()
     await _failing_for(stage, 2 * DAY_MS, queue)
     await stage.publish(queue)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     assert (await stage.stored(listener)).status == "disabled"
 
 
@@ -372,13 +372,13 @@ def _trials(found: CircuitBreaker) -> int:
     return found.trials
 
 
-def test_an_opening_is_what_the_listener_was_found_to_be() -> None:
+def test_breaker_starts_in_the_state_of_the_listener() -> None:
     assert CircuitBreaker(ListenerHealth()).is_closed
     assert CircuitBreaker(ListenerHealth(INACTIVE)).is_open
     assert _trials(CircuitBreaker(ListenerHealth(COMING_BACK))) == 1
 
 
-def test_it_opens_once_and_says_so() -> None:
+def test_breaker_reports_once_that_it_is_not_open_any_more() -> None:
     found = CircuitBreaker(ListenerHealth(INACTIVE))
     assert not found.on_probe(INACTIVE, ())
     assert found.on_probe(COMING_BACK, ())
@@ -390,7 +390,7 @@ def test_it_opens_once_and_says_so() -> None:
     assert _trials(found) == 1
 
 
-def test_with_enough_successes_it_is_open_without_limit() -> None:
+def test_enough_successful_trials_close_the_breaker() -> None:
     found = CircuitBreaker(ListenerHealth(COMING_BACK))
     for seq in range(breaker.MOST_TRIALS - 1):
         assert _trials(found) == seq + 1
@@ -401,7 +401,7 @@ def test_with_enough_successes_it_is_open_without_limit() -> None:
     assert found.is_closed
 
 
-def test_a_closed_one_is_not_opened_by_what_succeeds_late() -> None:
+def test_late_success_does_not_close_an_open_breaker() -> None:
     found = CircuitBreaker(ListenerHealth(INACTIVE))
     found.on_success(3)
     assert found.is_open
@@ -411,16 +411,16 @@ async def test_the_sweep_is_stored_until_it_is_over(stage: Stage, monkeypatch: p
     monkeypatch.setattr(backlog, "_DUE_ROWS", 4)
     queue, listener = await _running(stage)
     await stage.publish(queue, 20)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     await stage.probe(503, times=3)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     await stage.probe()
     assert await _sweep(stage, listener) == Sweep(0, 20)
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     await stage.probe()
     swept = await _sweep(stage, listener)
     assert (swept.through > 0, swept.until) == (True, 20)
-    while stage.courier.under_way:
+    while stage.courier.in_flight:
         await _end_all(stage)
     await stage.probe()
     await stage.advance(60_000)

@@ -1,4 +1,4 @@
-"""What listeners, queues and producers choose: headers, time, places, retries, expiry."""
+"""Delivery options of listeners, queues and messages: headers, timeout, limits, retries, expiry."""
 
 import msgspec
 import pytest
@@ -36,7 +36,7 @@ async def test_a_listeners_headers_and_timeout_go_with_every_request(stage: Stag
     assert (sent.request.headers, sent.request.timeout_ms) == ((("X-Shop", "north"),), 3_000)
 
 
-async def test_a_messages_headers_stand_beside_the_listeners_and_never_replace_them(stage: Stage) -> None:
+async def test_headers_of_a_message_never_replace_those_of_the_listener(stage: Stage) -> None:
     queue, _ = await _running(stage, DeliveryOptions(headers=(("Authorization", "of the listener"),)))
     await stage.publish_with(queue, MessageOptions(headers=(("authorization", "of the message"), ("X-Trace", "7"))))
     [sent] = stage.courier.sent
@@ -47,10 +47,10 @@ async def test_options_go_with_messages_that_are_read_from_the_log(stage: Stage)
     queue, _ = await _running(stage, DeliveryOptions())
     await stage.publish_with(queue, MessageOptions(headers=(("X-Trace", "7"),)))
     await stage.start()
-    assert [sent.request.headers for sent in stage.courier.under_way] == [(("X-Trace", "7"),)]
-    await stage.end(stage.courier.under_way[0], badly())
+    assert [sent.request.headers for sent in stage.courier.in_flight] == [(("X-Trace", "7"),)]
+    await stage.end(stage.courier.in_flight[0], badly())
     await stage.advance(6_000)
-    assert [sent.request.headers for sent in stage.courier.under_way] == [(("X-Trace", "7"),)]
+    assert [sent.request.headers for sent in stage.courier.in_flight] == [(("X-Trace", "7"),)]
 
 
 async def test_a_listener_has_its_own_limit_of_requests_in_flight_and_a_change_of_it_counts_at_once(
@@ -58,18 +58,18 @@ async def test_a_listener_has_its_own_limit_of_requests_in_flight_and_a_change_o
 ) -> None:
     queue, listener = await _running(stage, DeliveryOptions(max_in_flight=2))
     await stage.publish(queue, 9)
-    assert len(stage.courier.under_way) == 2
+    assert len(stage.courier.in_flight) == 2
     await stage.configure(listener, options=DeliveryOptions(max_in_flight=5))
-    assert len(stage.courier.under_way) == 5
+    assert len(stage.courier.in_flight) == 5
 
 
 async def test_a_listeners_own_schedule_decides_when_it_is_tried_again(stage: Stage) -> None:
     queue, listener = await _running(stage, DeliveryOptions(retry=RetryOptions(schedule=(60,), jitter=0.0)))
     await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     assert await _due_in(stage) == 60_000
     await stage.advance(60_000)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     assert await _missed(stage) == [("attempts_used_up", 2)]
     assert (await stage.counts(listener)).missed == 1
 
@@ -77,9 +77,9 @@ async def test_a_listeners_own_schedule_decides_when_it_is_tried_again(stage: St
 async def test_an_answer_that_the_policy_calls_final_is_the_last(stage: Stage) -> None:
     queue, _ = await _running(stage, DeliveryOptions(retry=RetryOptions(final_statuses=(422, "3xx"))))
     await stage.publish(queue, 3)
-    await stage.end(stage.courier.under_way[0], badly(422))
-    await stage.end(stage.courier.under_way[0], badly(301, error="redirect"))
-    await stage.end(stage.courier.under_way[0], badly(500))
+    await stage.end(stage.courier.in_flight[0], badly(422))
+    await stage.end(stage.courier.in_flight[0], badly(301, error="redirect"))
+    await stage.end(stage.courier.in_flight[0], badly(500))
     assert await _missed(stage) == [("final_status", 1), ("final_status", 1)]
 
 
@@ -92,34 +92,34 @@ async def test_a_messages_own_choice_wins_over_its_listeners_and_that_over_its_q
     await stage.store.write(work)
     await stage.follow("queue", queue.organization, queue.id)
     await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     assert await _due_in(stage) == 60_000
     await stage.publish_with(queue, MessageOptions(retry=RetryOptions(attempts=1)))
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     assert await _missed(stage) == [("attempts_used_up", 1)]
 
 
 @pytest.mark.parametrize("is_enabled", [True, False])
-async def test_what_has_expired_is_missed_and_not_sent(stage: Stage, *, is_enabled: bool) -> None:
+async def test_expired_message_is_missed_and_not_sent(stage: Stage, *, is_enabled: bool) -> None:
     queue, listener = await _running(stage, DeliveryOptions())
     if is_enabled:
         await stage.publish_with(queue, MessageOptions(), stage.clock.now() + 1_000)
-        await stage.end(stage.courier.under_way[0], badly())
+        await stage.end(stage.courier.in_flight[0], badly())
     else:
         listener = await stage.configure(listener, status="disabled")
         await stage.publish_with(queue, MessageOptions(), stage.clock.now() + 1_000)
     await stage.advance(6_000)
     if not is_enabled:
         await stage.configure(listener, status="enabled")
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     counts = await stage.counts(listener)
     assert (counts.missed, counts.pending) == (1, 0)
 
 
-async def test_what_has_not_expired_is_sent(stage: Stage) -> None:
+async def test_message_that_has_not_expired_is_sent(stage: Stage) -> None:
     queue, listener = await _running(stage, DeliveryOptions())
     await stage.publish_with(queue, MessageOptions(), stage.clock.now() + 1)
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     assert (await stage.counts(listener)).acknowledged == 1
 
 
@@ -138,14 +138,14 @@ async def test_a_rate_limit_lets_a_burst_begin_and_then_one_after_the_other(stag
 async def test_retries_keep_to_the_rate_limit_too(stage: Stage) -> None:
     queue, _ = await _running(stage, DeliveryOptions(rate_limit=RateLimit(1, 1)))
     await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     await stage.publish(queue, 6)
     for count in range(2, 7):
         await stage.advance(1_000)
         assert len(stage.courier.sent) == count
 
 
-async def test_whoever_takes_a_lane_over_does_not_begin_with_a_burst(stage: Stage) -> None:
+async def test_takeover_does_not_start_with_a_burst(stage: Stage) -> None:
     queue, _ = await _running(stage, DeliveryOptions(rate_limit=RateLimit(1, 5), max_in_flight=50))
     await stage.publish(queue, 20)
     assert len(stage.courier.sent) == 5
@@ -168,17 +168,17 @@ async def test_a_rate_limit_that_is_lifted_holds_nothing_back(stage: Stage) -> N
 async def test_a_listener_that_is_overloaded_gets_fewer_at_once_and_more_again_when_it_recovers(stage: Stage) -> None:
     queue, _ = await _running(stage, DeliveryOptions(max_in_flight=8))
     await stage.publish(queue, 40)
-    await stage.end(stage.courier.under_way[:8], badly(429))
-    assert len(stage.courier.under_way) == 4
-    await stage.end(stage.courier.under_way[0], badly(0, error="timeout"))
-    await stage.end(stage.courier.under_way[::], well())
-    assert len(stage.courier.under_way) == 3
-    await stage.end(stage.courier.under_way[::], well())
-    assert len(stage.courier.under_way) == 4
+    await stage.end(stage.courier.in_flight[:8], badly(429))
+    assert len(stage.courier.in_flight) == 4
+    await stage.end(stage.courier.in_flight[0], badly(0, error="timeout"))
+    await stage.end(stage.courier.in_flight[::], well())
+    assert len(stage.courier.in_flight) == 3
+    await stage.end(stage.courier.in_flight[::], well())
+    assert len(stage.courier.in_flight) == 4
 
 
 async def test_failures_that_say_nothing_of_load_change_nothing(stage: Stage) -> None:
     queue, _ = await _running(stage, DeliveryOptions(max_in_flight=8))
     await stage.publish(queue, 40)
-    await stage.end(stage.courier.under_way[:8], badly(500))
-    assert len(stage.courier.under_way) == 8
+    await stage.end(stage.courier.in_flight[:8], badly(500))
+    assert len(stage.courier.in_flight) == 8

@@ -1,4 +1,4 @@
-"""Ordered queues: one message of a key at a time, whatever fails and whoever dies."""
+"""Ordered queues: one message of a key at a time, whatever fails and dies."""
 
 import asyncio
 import random
@@ -53,7 +53,7 @@ async def test_failing_key_with_many_blocked_messages_stops_no_other_key(
     queue, listener = await _running(stage)
     await stage.publish_keyed(queue, "a")
     for _ in range(7):
-        await stage.end(stage.courier.under_way[0], badly())
+        await stage.end(stage.courier.in_flight[0], badly())
         await stage.publish_keyed(queue, "a", "a", "a")
         await stage.advance(5_000)
     assert (await stage.counts(listener)).retrying > 20
@@ -61,13 +61,13 @@ async def test_failing_key_with_many_blocked_messages_stops_no_other_key(
     assert stage.courier.ids()[1:] == others
 
 
-async def test_of_a_key_one_message_is_under_way_at_a_time_and_other_keys_flow_on(stage: Stage) -> None:
+async def test_one_message_of_a_key_is_in_flight_and_other_keys_go_on(stage: Stage) -> None:
     queue, _ = await _running(stage)
     first, second, other, third = await stage.publish_keyed(queue, "a", "a", "b", "a")
     assert stage.courier.ids() == [first, other]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     assert stage.courier.ids() == [other, second]
-    await stage.end(stage.courier.under_way[1], well())
+    await stage.end(stage.courier.in_flight[1], well())
     assert stage.courier.ids() == [other, third]
 
 
@@ -76,9 +76,9 @@ async def test_messages_without_a_key_have_one_order(stage: Stage) -> None:
     first = await stage.publish_with(queue, MessageOptions())
     second = await stage.publish_with(queue, MessageOptions())
     assert stage.courier.ids() == [first]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     assert stage.courier.ids() == [second]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     assert (await stage.counts(listener)).acknowledged == 2
 
 
@@ -93,7 +93,7 @@ async def test_a_queue_that_is_not_ordered_sends_a_keys_messages_together(stage:
 async def test_a_key_that_fails_blocks_itself_alone_and_costs_one_row(stage: Stage) -> None:
     queue, listener = await _running(stage)
     first, *_ = await stage.publish_keyed(queue, "a", *["a"] * 9, "b")
-    await stage.end([sent for sent in stage.courier.under_way if sent.message_id == first], badly())
+    await stage.end([sent for sent in stage.courier.in_flight if sent.message_id == first], badly())
     await stage.publish_keyed(queue, *["a"] * 300)
     assert await _rows(stage) == [(1, "retry", 309)]
     counts = await stage.counts(listener)
@@ -105,14 +105,14 @@ async def test_a_key_that_fails_blocks_itself_alone_and_costs_one_row(stage: Sta
 async def test_when_a_blocked_key_goes_on_its_messages_come_in_their_order(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await stage.publish_keyed(queue, *["a"] * 5)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     ids += await stage.publish_keyed(queue, *["a"] * 3)
     assert await _states(stage, queue, ids) == ["retrying", *["pending"] * 7]
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     await stage.advance(5_000)
     arrived = []
-    while stage.courier.under_way:
-        [sent] = stage.courier.under_way
+    while stage.courier.in_flight:
+        [sent] = stage.courier.in_flight
         arrived.append((sent.message_id, sent.number))
         await stage.end(sent, well())
     assert arrived == [(ids[0], 2), *[(each, 1) for each in ids[1:]]]
@@ -124,26 +124,26 @@ async def test_when_a_blocked_key_goes_on_its_messages_come_in_their_order(stage
 async def test_waiting_for_a_predecessor_uses_no_attempt_and_one_that_is_missed_lets_pass(stage: Stage) -> None:
     queue, listener = await _running(stage, DeliveryOptions(retry=RetryOptions(schedule=(5,), jitter=0.0)))
     first, second, third = await stage.publish_keyed(queue, "a", "a", "a")
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     await stage.advance(5_000)
-    await stage.end(stage.courier.under_way[0], badly())
-    assert [(sent.message_id, sent.number) for sent in stage.courier.under_way] == [(second, 1)]
-    await stage.end(stage.courier.under_way[0], badly(no_retry=True))
+    await stage.end(stage.courier.in_flight[0], badly())
+    assert [(sent.message_id, sent.number) for sent in stage.courier.in_flight] == [(second, 1)]
+    await stage.end(stage.courier.in_flight[0], badly(no_retry=True))
     assert stage.courier.ids() == [third]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.pending) == (1, 2, 0)
     assert await _states(stage, queue, [first, second, third]) == ["missed", "missed", "acknowledged"]
 
 
-async def test_deleting_what_blocks_a_key_and_what_is_blocked_leaves_the_rest_in_order(stage: Stage) -> None:
+async def test_order_is_kept_after_blocking_and_blocked_messages_are_deleted(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await stage.publish_keyed(queue, *["a"] * 4)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     for number in (1, 3, 0):
         await stage.delete_message(queue, ids[number])
     assert stage.courier.ids() == [ids[2]]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     await stage.advance(5_000)
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.pending, counts.retrying) == (1, 0, 0)
@@ -152,23 +152,23 @@ async def test_deleting_what_blocks_a_key_and_what_is_blocked_leaves_the_rest_in
     assert stage.courier.ids() == [last]
 
 
-async def test_what_waits_in_memory_is_read_again_in_its_order_after_a_deletion(stage: Stage) -> None:
+async def test_waiting_messages_are_read_again_in_order_after_a_deletion(stage: Stage) -> None:
     queue, _ = await _running(stage)
     ids = await stage.publish_keyed(queue, "a", "b", "a", "a")
-    await stage.end(stage.courier.under_way[1], well())
+    await stage.end(stage.courier.in_flight[1], well())
     await stage.delete_message(queue, ids[2])
     assert stage.courier.ids() == [ids[0]]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     assert stage.courier.ids() == [ids[3]]
 
 
-async def test_what_has_waited_and_is_read_again_is_read_from_the_first_one_on(stage: Stage) -> None:
+async def test_messages_that_waited_are_read_again_from_the_first_one(stage: Stage) -> None:
     queue, listener = await _running(stage, DeliveryOptions(max_in_flight=4))
     ids = await stage.publish_keyed(queue, "a", "b", "c", "a", "b", "c", "d", "e")
     assert stage.courier.ids() == [*ids[:3], ids[6]]
     await stage.configure(listener, options=DeliveryOptions(max_in_flight=1))
-    await stage.end(stage.courier.under_way[:3], well())
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[:3], well())
+    await stage.end(stage.courier.in_flight[::], well())
     assert stage.courier.ids() == [ids[5]]
     await stage.delete_message(queue, ids[7])
     await _deliver_all(stage)
@@ -179,7 +179,7 @@ async def test_what_has_waited_and_is_read_again_is_read_from_the_first_one_on(s
 async def test_a_restart_knows_which_keys_are_blocked(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await stage.publish_keyed(queue, "a", "a", "b")
-    await stage.end([sent for sent in stage.courier.under_way if sent.message_id == ids[0]], badly())
+    await stage.end([sent for sent in stage.courier.in_flight if sent.message_id == ids[0]], badly())
     await stage.start()
     ids += await stage.publish_keyed(queue, "a")
     assert stage.courier.ids() == [ids[2]]
@@ -195,12 +195,12 @@ async def test_a_long_request_lets_the_cursor_go_on_with_other_keys(stage: Stage
     [slow, behind, *_] = await stage.publish_keyed(queue, "slow", "slow", "other")
     while (await stage.counts(listener)).position < SPAN:
         await stage.publish_keyed(queue, *[f"key-{number}" for number in range(40)])
-        await stage.end([sent for sent in stage.courier.under_way if sent.message_id != slow], well())
+        await stage.end([sent for sent in stage.courier.in_flight if sent.message_id != slow], well())
     assert await _rows(stage) == [(1, "sending", 1)]
     assert stage.courier.ids() == [slow]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     assert stage.courier.ids() == [behind]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     assert await _rows(stage) == []
 
 
@@ -214,9 +214,7 @@ async def test_many_that_wait_for_one_key_do_not_stop_the_others(stage: Stage, m
     assert (await stage.counts(listener)).acknowledged == 42
 
 
-async def test_of_one_key_alone_only_so_much_is_held_and_nothing_is_passed(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_single_key_holds_a_bounded_number_and_passes_none(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("discue.dispatch.lane.selector.WAITING_HELD", 10)
     queue, listener = await _running(stage)
     ids = await stage.publish_keyed(queue, *["a"] * 100)
@@ -226,15 +224,15 @@ async def test_of_one_key_alone_only_so_much_is_held_and_nothing_is_passed(
     assert (await stage.counts(listener)).acknowledged == 100
 
 
-async def test_whoever_takes_over_waits_for_what_the_former_owner_has_under_way(stage: Stage) -> None:
+async def test_new_owner_waits_for_the_request_of_the_previous_one(stage: Stage) -> None:
     queue, _ = await _running(stage)
     first, second = await stage.publish_keyed(queue, "a", "a")
     former = stage.worker
-    leaving = list(former.courier.under_way)
+    leaving = list(former.courier.in_flight)
     await former.dispatcher.hand_over(tuple(former.dispatcher.owned))
     newcomer = await stage.join()
     await stage.take_free(newcomer)
-    assert newcomer.courier.under_way == []
+    assert newcomer.courier.in_flight == []
     await stage.end(leaving, well())
     await stage.advance(1_000)
     assert newcomer.courier.ids() == [second]
@@ -244,15 +242,15 @@ async def test_whoever_takes_over_waits_for_what_the_former_owner_has_under_way(
 async def test_redelivered_message_leaves_the_key_with_a_later_message_in_flight(stage: Stage) -> None:
     queue, listener = await _running(stage)
     first, second = await stage.publish_keyed(queue, "a", "a")
-    await stage.end(stage.courier.under_way[0], badly(no_retry=True))
+    await stage.end(stage.courier.in_flight[0], badly(no_retry=True))
     await redeliver(stage, listener)
     assert stage.courier.ids() == [second, first]
     [third] = await stage.publish_keyed(queue, "a")
-    await stage.end(stage.courier.under_way[1], well())
+    await stage.end(stage.courier.in_flight[1], well())
     assert stage.courier.ids() == [second]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     assert stage.courier.ids() == [third]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     assert (await stage.counts(listener)).acknowledged == 3
 
 
@@ -273,8 +271,8 @@ async def test_redelivery_step_before_the_keys_are_read_lets_no_message_pass(
 ) -> None:
     queue, listener = await _running(stage)
     missed, failed = await stage.publish_keyed(queue, "a", "b")
-    await stage.end(stage.courier.under_way[0], badly(no_retry=True))
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly(no_retry=True))
+    await stage.end(stage.courier.in_flight[0], badly())
     worker = stage.worker
     [cursor] = worker.dispatcher.owned
     worker.dispatcher.on_unowned = lambda: None
@@ -288,7 +286,7 @@ async def test_redelivery_step_before_the_keys_are_read_lets_no_message_pass(
     assert stage.courier.ids() == [missed]
     await stage.advance(5_000)
     assert stage.courier.ids() == [missed, failed]
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     assert stage.courier.ids() == [later]
 
 
@@ -298,7 +296,7 @@ async def _behind_an_inherited_request(stage: Stage) -> tuple[Queue, Listener, S
     _, behind = await stage.publish_keyed(queue, "slow", "slow")
     former = stage.worker
     await stage.move(former, await stage.join())
-    return queue, listener, former.courier.under_way[0], behind
+    return queue, listener, former.courier.in_flight[0], behind
 
 
 async def test_no_message_beyond_the_span_is_sent_while_the_oldest_waits_for_an_inherited_request(
@@ -309,7 +307,7 @@ async def test_no_message_beyond_the_span_is_sent_while_the_oldest_waits_for_an_
         await stage.publish_keyed(queue, *[f"key-{number}" for number in range(start, start + 40)])
         await _deliver_all(stage)
     await stage.end(inherited, well())
-    await stage.look_for_guests()
+    await stage.check_inherited()
     assert behind in stage.courier.ids()
     await _deliver_all(stage)
     counts = await stage.counts(listener)
@@ -321,10 +319,10 @@ async def test_full_span_is_not_read_again_while_the_oldest_waits_for_an_inherit
     async with asyncio.timeout(30):
         for start in range(0, SPAN + 600, 600):
             await stage.publish_keyed(queue, *[f"key-{number}" for number in range(start, start + 600)])
-            while stage.courier.under_way:
-                await stage.end(stage.courier.under_way[::], well())
+            while stage.courier.in_flight:
+                await stage.end(stage.courier.in_flight[::], well())
     await stage.end(inherited, well())
-    await stage.look_for_guests()
+    await stage.check_inherited()
     await _deliver_all(stage)
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.position, counts.pending) == (counts.head, counts.head, 0)
@@ -339,15 +337,15 @@ async def test_message_that_waits_for_an_inherited_request_and_is_too_old_is_mis
     stage.clock.advance(20_000)
     await stage.dispatcher.miss_too_old()
     await stage.quiet()
-    await stage.end(former.courier.under_way[0], well())
-    await stage.look_for_guests()
+    await stage.end(former.courier.in_flight[0], well())
+    await stage.check_inherited()
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.pending) == (1, 2, 0)
 
 
 async def _deliver_all(stage: Stage) -> None:
-    while stage.courier.under_way:
-        await stage.end(stage.courier.under_way[0], well())
+    while stage.courier.in_flight:
+        await stage.end(stage.courier.in_flight[0], well())
 
 
 class Judge:
@@ -365,14 +363,14 @@ class Judge:
 
     def check(self, under_way: list[Sent]) -> None:
         keys = [self.key_of[sent.message_id] for sent in under_way]
-        assert len(set(keys)) == len(keys), "two of one key are under way"
+        assert len(set(keys)) == len(keys), "two messages of a key are in flight"
         for sent in under_way:
             before = self.published[self.key_of[sent.message_id]]
             assert set(before[: before.index(sent.message_id)]) <= self.settled, "one was sent before its turn"
 
 
 @pytest.mark.parametrize("seed", seeds(4))
-async def test_what_ends_while_other_things_are_being_stored_is_sent_once(stage: Stage, seed: int) -> None:
+async def test_outcomes_during_a_flush_are_applied_once(stage: Stage, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - repeatable
     queue, listener = await _running(stage, DeliveryOptions(retry=OFTEN.retry, max_in_flight=8))
     judge = Judge()
@@ -380,7 +378,7 @@ async def test_what_ends_while_other_things_are_being_stored_is_sent_once(stage:
         if len(judge.key_of) < 150:
             keys = [chance.choice("abcdefgh") for _ in range(5)]
             judge.publish(keys, await stage.publish_keyed(queue, *keys))
-        for sent in chance.sample(stage.courier.under_way, k=len(stage.courier.under_way) // 2 + 1):
+        for sent in chance.sample(stage.courier.in_flight, k=len(stage.courier.in_flight) // 2 + 1):
             outcome = badly() if chance.random() < 0.3 else well()
             if outcome.acknowledged:
                 assert sent.message_id not in judge.settled, "it was acknowledged before"
@@ -388,8 +386,8 @@ async def test_what_ends_while_other_things_are_being_stored_is_sent_once(stage:
             sent.end(outcome)
             for _ in range(chance.randint(0, 3)):
                 await asyncio.sleep(0)
-            judge.check(stage.courier.under_way)
-        if not stage.courier.under_way:
+            judge.check(stage.courier.in_flight)
+        if not stage.courier.in_flight:
             await stage.advance(5_000)
     await stage.quiet()
     counts = await stage.counts(listener)
@@ -397,7 +395,7 @@ async def test_what_ends_while_other_things_are_being_stored_is_sent_once(stage:
 
 
 @pytest.mark.parametrize("seed", seeds(6))
-async def test_whatever_happens_first_receipts_of_a_key_come_in_order(
+async def test_first_receipts_of_a_key_come_in_order_in_a_random_run(
     stage: Stage, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("discue.dispatch.lane.selector.WAITING_HELD", 3)
@@ -409,8 +407,8 @@ async def test_whatever_happens_first_receipts_of_a_key_come_in_order(
         if step < 0.35:
             keys = [chance.choice("abcdef") for _ in range(chance.randint(1, 6))]
             judge.publish(keys, await stage.publish_keyed(queue, *keys))
-        elif step < 0.8 and stage.courier.under_way:
-            sent = chance.choice(stage.courier.under_way)
+        elif step < 0.8 and stage.courier.in_flight:
+            sent = chance.choice(stage.courier.in_flight)
             outcome = chance.choice([well(), well(), badly(), badly(429), badly(no_retry=True)])
             if outcome.acknowledged or outcome.no_retry:
                 judge.settled.add(sent.message_id)
@@ -419,23 +417,23 @@ async def test_whatever_happens_first_receipts_of_a_key_come_in_order(
             await stage.advance(chance.choice([1, 2_500, 5_000]))
         else:
             await stage.start()
-        judge.check(stage.courier.under_way)
+        judge.check(stage.courier.in_flight)
         assert len(await _rows(stage)) <= 6 + len(judge.settled)
     while set(judge.key_of) != judge.settled:
-        for sent in tuple(stage.courier.under_way):
+        for sent in tuple(stage.courier.in_flight):
             judge.settled.add(sent.message_id)
             await stage.end(sent, well())
-            judge.check(stage.courier.under_way)
+            judge.check(stage.courier.in_flight)
         await stage.advance(5_000)
     counts = await stage.counts(listener)
     assert (counts.pending, counts.retrying, counts.acknowledged + counts.missed) == (0, 0, len(judge.key_of))
 
 
 async def _with_one_behind_a_guest(stage: Stage) -> tuple[list[str], Queue, Listener]:
-    """Two of a key, the first under way with a former owner, the second behind it, and a third that comes now."""
+    """Publish three messages of a key: the first is in flight with a previous owner, the others wait."""
     queue, listener = await _running(stage)
     ids = await stage.publish_keyed(queue, "a")
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     ids += await stage.publish_keyed(queue, "a")
     await stage.advance(5_000)
     await stage.move(stage.worker, await stage.join())
@@ -444,10 +442,10 @@ async def _with_one_behind_a_guest(stage: Stage) -> tuple[list[str], Queue, List
 
 
 @pytest.mark.parametrize("outcome", [well(), badly()])
-async def test_what_waits_behind_a_guest_comes_before_what_is_published_later(stage: Stage, outcome: Outcome) -> None:
-    """The row of a guest goes on to the next message, or is a retry again: what waits in memory must not be passed."""
+async def test_message_behind_an_inherited_request_comes_before_later_ones(stage: Stage, outcome: Outcome) -> None:
+    """The row of an inherited request moves on, or becomes a retry: messages in memory must not be passed."""
     ids, queue, listener = await _with_one_behind_a_guest(stage)
-    [former] = stage.workers[0].courier.under_way
+    [former] = stage.workers[0].courier.in_flight
     await stage.end(former, outcome)
     await stage.advance(1_000)
     await stage.advance(0 if outcome.acknowledged else 5_000)
@@ -459,10 +457,10 @@ async def test_what_waits_behind_a_guest_comes_before_what_is_published_later(st
     assert (counts.acknowledged, counts.pending, counts.retrying) == (4, 0, 0)
 
 
-async def test_what_waits_behind_a_guest_that_is_gone_comes_before_what_is_published_later(stage: Stage) -> None:
+async def test_message_behind_a_lost_inherited_request_comes_before_later_ones(stage: Stage) -> None:
     ids, queue, listener = await _with_one_behind_a_guest(stage)
     await stage.die(stage.workers[0])
-    await stage.look_for_guests()
+    await stage.check_inherited()
     ids += await stage.publish_keyed(queue, "a")
     await stage.advance(1_000)
     await _deliver_all(stage)
@@ -472,7 +470,7 @@ async def test_what_waits_behind_a_guest_that_is_gone_comes_before_what_is_publi
 
 
 class Course:
-    """A random run on several workers: cursors move with requests under way, and messages expire."""
+    """A random run on several workers: cursors move with requests in flight, and messages expire."""
 
     def __init__(self, stage: Stage, queue: Queue, chance: random.Random) -> None:
         self.judge = Judge()
@@ -482,8 +480,8 @@ class Course:
         self._expiries: dict[str, int] = {}
 
     def look(self) -> list[Sent]:
-        """What is under way, also with former owners: whoever has the cursor waits for it."""
-        under_way = [sent for worker in self._stage.workers for sent in worker.courier.under_way]
+        """Return the requests in flight, also those of previous owners: the owner of the cursor waits for them."""
+        under_way = [sent for worker in self._stage.workers for sent in worker.courier.in_flight]
         now, ids = self._stage.clock.now(), {sent.message_id for sent in under_way}
         expired = {each for each, expires_at in self._expiries.items() if expires_at <= now}
         self.judge.settled |= expired - ids

@@ -1,4 +1,4 @@
-"""What a probe says of a real server: the rule, the fetcher and what runs it, together."""
+"""Probes of a real server: the rule, the fetcher and the probe sender together."""
 
 import asyncio
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ def _answer(status: int, more: bytes = b"") -> bytes:
         ((READ_HEAD, b"what?\r\n\r\n"), "no response"),
     ],
 )
-async def test_what_a_server_does_is_what_is_said_of_it(
+async def test_probe_reports_the_behaviour_of_the_server(
     script: Script, error: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if error == "no response in time":
@@ -68,7 +68,7 @@ async def test_what_a_server_does_is_what_is_said_of_it(
     assert probe_error(found.error, found.status) == error
 
 
-async def test_nobody_there_is_no_connection() -> None:
+async def test_refused_connection_is_reported() -> None:
     async with ScriptedServer([(HANG,)]) as server:
         port = server.port
     found = await _probed(f"http://live.example:{port}/")
@@ -90,7 +90,7 @@ async def test_over_tls_the_certificate_must_name_the_host() -> None:
     assert [probe_error(found.error, found.status) for found in (well, badly)] == ["", "TLS failed"]
 
 
-async def test_when_it_is_closed_what_is_under_way_ends_and_nobody_hears_of_it() -> None:
+async def test_closing_cancels_probes_without_calling_back() -> None:
     heard: list[FetchResult] = []
     async with ScriptedServer([(READ_HEAD, HANG)]) as server:
         fetching = _fetching()

@@ -1,4 +1,4 @@
-"""Which listeners are probed, where, how often, and what is stored of that."""
+"""Probes of listeners: which are probed, how often, and what is stored."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -28,7 +28,7 @@ async def _running(stage: Stage) -> tuple[Queue, Listener]:
 async def _waited(stage: Stage, *, at_most: int = 400_000) -> int:
     """Milliseconds until the next probe, which is answered well."""
     waited = 0
-    while not stage.scout.under_way:
+    while not stage.scout.in_flight:
         assert waited < at_most
         await stage.advance(500)
         waited += 500
@@ -60,7 +60,7 @@ async def test_a_stable_listener_is_probed_every_30_seconds_and_when_nothing_hap
     await stage.publish(queue)
     await stage.probe()
     assert 27_000 <= await _waited(stage) <= 33_500
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     await _waited(stage)
     assert 270_000 <= await _waited(stage) <= 330_500
 
@@ -71,7 +71,7 @@ async def test_an_attempt_that_fails_brings_the_next_probe_nearer(stage: Stage) 
     await stage.advance(6 * MINUTE)
     await stage.answer_probes()
     await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     assert 2_000 <= await _waited(stage) <= 3_500
     assert 27_000 <= await _waited(stage) <= 33_500
 
@@ -127,7 +127,7 @@ async def test_listeners_that_share_a_url_are_served_by_one_request(stage: Stage
     assert {(await stage.liveness(each)).success_count for each in fair_share} == {asked}
 
 
-async def test_one_that_joins_others_does_not_make_three_failures_of_one_moment(stage: Stage) -> None:
+async def test_listener_that_joins_a_probed_url_does_not_get_three_failures_at_once(stage: Stage) -> None:
     queue, _ = await _running(stage)
     first = await stage.listener(queue, liveness_url=SHARED)
     await stage.probe(times=6)
@@ -158,7 +158,7 @@ async def test_a_disabled_listener_is_not_probed_keeps_its_state_and_is_probed_s
     assert (await stage.liveness(listener)).state == "inactive"
 
 
-async def test_those_of_a_suspended_organization_are_not_probed(stage: Stage) -> None:
+async def test_listeners_of_a_suspended_organization_are_not_probed(stage: Stage) -> None:
     queue, _ = await _running(stage)
     await stage.store.write(lambda tx: tx.execute("UPDATE organization SET state = 'suspended'"))
     await stage.follow("organization", queue.organization, queue.organization)
@@ -166,7 +166,7 @@ async def test_those_of_a_suspended_organization_are_not_probed(stage: Stage) ->
     assert stage.scout.asked == []
 
 
-async def test_another_url_is_probed_soon_and_begins_anew_with_the_counts_it_had(stage: Stage) -> None:
+async def test_new_url_is_probed_soon_with_the_counts_of_the_old_one(stage: Stage) -> None:
     _, listener = await _running(stage)
     await stage.probe(503, times=3)
     moved = await stage.configure(listener, liveness_url="https://example.com/elsewhere")
@@ -179,10 +179,10 @@ async def test_another_url_is_probed_soon_and_begins_anew_with_the_counts_it_had
     assert (found.state, found.success_count, found.failure_count) == ("stable", 2, 3)
 
 
-async def test_what_was_under_way_for_the_former_url_says_nothing(stage: Stage) -> None:
+async def test_probe_of_the_previous_url_is_ignored(stage: Stage) -> None:
     _, listener = await _running(stage)
     await stage.advance(3_000)
-    [asked] = stage.scout.under_way
+    [asked] = stage.scout.in_flight
     await stage.configure(listener, liveness_url="https://example.com/elsewhere")
     asked.end(503)
     await stage.advance(500)
@@ -209,23 +209,21 @@ async def test_without_a_lease_nothing_is_probed(stage: Stage) -> None:
     assert len(stage.scout.asked) == 1
 
 
-async def test_so_many_are_asked_at_once_and_the_others_when_there_is_room(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_probes_in_flight_are_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "PROBES_AT_ONCE", AT_ONCE)
     queue, _ = await _running(stage)
     made = [await stage.listener(queue) for _ in range(AT_ONCE)]
     other = await stage.listener(await stage.queue(await stage.organization()))
     await stage.advance(4_000)
     # Of one organization half as many, and of another one still some.
-    assert len(stage.scout.under_way) == AT_ONCE // 2 + 1
+    assert len(stage.scout.in_flight) == AT_ONCE // 2 + 1
     assert other.liveness_url in stage.scout.asked
-    while stage.scout.under_way:
-        stage.scout.under_way[0].end()
+    while stage.scout.in_flight:
+        stage.scout.in_flight[0].end()
     assert set(stage.scout.asked) >= {each.liveness_url for each in made}
 
 
-async def test_a_worker_probes_what_it_owns_and_a_taker_goes_on_where_the_giver_stopped(stage: Stage) -> None:
+async def test_new_owner_continues_the_probes(stage: Stage) -> None:
     _, listener = await _running(stage)
     giver = stage.worker
     await stage.probe(503, times=3)
@@ -241,7 +239,7 @@ async def test_a_worker_probes_what_it_owns_and_a_taker_goes_on_where_the_giver_
     assert len(giver.scout.asked) == asked
 
 
-async def test_what_was_counted_and_not_stored_yet_goes_with_the_cursor(stage: Stage) -> None:
+async def test_counts_are_stored_before_a_handover(stage: Stage) -> None:
     _, listener = await _running(stage)
     giver = stage.worker
     await stage.probe(times=2)
@@ -261,7 +259,7 @@ async def test_a_worker_that_died_leaves_the_state_behind_and_who_lost_a_cursor_
     await stage.steal(robbed)
     await stage.join()
     await stage.take_free()
-    robbed.scout.under_way[0].end(200)
+    robbed.scout.in_flight[0].end(200)
     await stage.quiet()
     found = await stage.liveness(listener)
     assert (found.state, found.success_count, found.failure_count) == ("inactive", 0, 3)
@@ -280,7 +278,7 @@ async def test_a_start_spreads_the_probes_of_those_it_finds(stage: Stage) -> Non
     times = []
     for second in range(40):
         await stage.advance(1_000)
-        times.extend([second] * len(stage.scout.under_way))
+        times.extend([second] * len(stage.scout.in_flight))
         await stage.answer_probes()
     assert len(set(times)) > 10
     assert set(stage.scout.asked) == {lane.endpoint.liveness_url for lane in stage.lanes}
@@ -309,7 +307,7 @@ async def test_many_idle_listeners_have_no_task_and_cost_a_few_commits_a_minute(
     for _ in range(10 * 60):
         stage.clock.advance(1_000)
         stage.dispatcher.wake()
-        for each in tuple(stage.scout.under_way):
+        for each in tuple(stage.scout.in_flight):
             each.end()
     await stage.quiet()
     # Every 30 seconds for the first five minutes, then every five minutes.
@@ -320,14 +318,14 @@ async def test_many_idle_listeners_have_no_task_and_cost_a_few_commits_a_minute(
 
 
 @on_sqlite_only
-async def test_what_the_store_did_not_take_is_stored_when_it_works_again(stage: Stage, tmp_path: Path) -> None:
+async def test_health_is_stored_after_an_outage(stage: Stage, tmp_path: Path) -> None:
     _, listener = await _running(stage)
     await stage.probe(503, times=2)
-    while not stage.scout.under_way:
+    while not stage.scout.in_flight:
         await stage.advance(1_000)
     blocker = apsw.Connection(str(tmp_path / "discue.db"))
     blocker.execute("BEGIN IMMEDIATE")
-    stage.scout.under_way[0].end(503)
+    stage.scout.in_flight[0].end(503)
     await until(lambda: not stage.store.healthy, 30)
     blocker.execute("ROLLBACK")
     blocker.close()

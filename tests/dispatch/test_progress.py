@@ -137,7 +137,7 @@ def test_a_retry_that_is_too_old_is_missed() -> None:
     assert (taken.retrying, taken.missed) == (1, 2)
 
 
-def test_what_was_taken_is_not_taken_again_and_the_next_expects_the_next_version() -> None:
+def test_changes_are_taken_once_with_rising_versions() -> None:
     progress = CursorState(RECORD)
     progress.add_attempt(attempt_record(RECORD, 1, 11, 1, badly()))
     progress.fail(11, 1, RETRY, NOON, has_row=False)
@@ -151,7 +151,7 @@ def test_what_was_taken_is_not_taken_again_and_the_next_expects_the_next_version
     assert (second.position, second.retrying) == (first.position, first.retrying)
 
 
-def test_a_record_of_an_attempt_says_what_came_of_it() -> None:
+def test_attempt_record_has_the_outcome() -> None:
     outcome = msgspec.structs.replace(badly(429), duration_ms=35)
     attempt = attempt_record(RECORD, 99, 11, 2, outcome)
     assert (attempt.id, attempt.organization, attempt.listener, attempt.queue) == (99, 1, 2, 3)
@@ -168,7 +168,7 @@ def _trace(size: int) -> Trace:
     return Trace(b"POST / HTTP/1.1\r\n\r\n", (), os.urandom(size), size, "", False, Timings(None, None, None, None, 1))
 
 
-def test_what_is_kept_of_an_attempt_goes_with_its_record() -> None:
+def test_attempt_detail_is_stored_with_its_record() -> None:
     progress = CursorState(RECORD)
     progress.add_attempt(attempt_record(RECORD, 8, 11, 1, badly()))
     progress.fail(11, 1, RETRY, NOON, has_row=False)
@@ -183,7 +183,7 @@ def test_what_is_kept_of_an_attempt_goes_with_its_record() -> None:
 
 
 @given(st.lists(st.integers(0, 100_000), max_size=40))
-def test_of_much_that_is_kept_a_part_goes_with_each_settle_and_holds_its_places_until_then(sizes: list[int]) -> None:
+def test_many_details_are_stored_in_parts_and_keep_their_slots(sizes: list[int]) -> None:
     progress = CursorState(RECORD)
     for number, size in enumerate(sizes):
         progress.add_attempt(attempt_record(RECORD, number, 11 + number, 1, badly()))

@@ -1,4 +1,4 @@
-"""The promises, under whatever happens in whatever order: nothing is lost, nothing is sent that must not be.
+"""The guarantees of delivery in random runs: nothing is lost, nothing is sent that must not be.
 
 Limits and spans are made tiny, so that the rare paths are the usual ones. Several workers share the installation:
 they take lanes, hand them over, are robbed of them, drain, and die.
@@ -61,7 +61,7 @@ TINY = {
     delivery_rows: {"_KEYS_READ": 2, "BLOCKING_ROWS": 2},
     redelivery: {"WAITING_RETRIES": 3},
     backlog: {"SPAN": SMALL_SPAN, "_PAGE_ROWS": 4, "_DUE_ROWS": 2, "_NOTIFIED_HELD": 4, "_MISSED_PER_STEP": 2},
-    # Days go by while a request is under way.
+    # Days go by while a request is in flight.
     lane_handover: {"REPORT_GRACE_MS": 1 << 60, "_ENDS_PER_WRITE": 2},
     handover: {"_ROWS": 2},
     dispatcher: {"_RELEASED_PER_WRITE": 1},
@@ -85,14 +85,14 @@ Delivered = tuple[str, str, str]
 
 
 class KnownListener(msgspec.Struct):
-    """What the test knows of a listener."""
+    """A listener, as far as the test knows it."""
 
     listener: Listener
     created_after: int
     is_filtered: bool = False
     deleted: bool = False
     redelivered: int = 0
-    """How many redeliveries were asked for."""
+    """How many redeliveries were requested."""
 
     def wants(self, key: str) -> bool:
         return not self.is_filtered or key != "c"
@@ -158,7 +158,7 @@ class Promises(RuleBasedStateMachine):
         self.replays = 0
         # Ended since everything was stored last, each with the worker that had sent it.
         self.recent: list[tuple[Worker, Sent]] = []
-        # What may be sent once more, because its worker was killed, robbed or started over.
+        # Deliveries that may be repeated, because their worker was killed, expired or reset.
         self.excused: Counter[Delivered] = Counter()
         self.strays: set[Sent] = set()
 
@@ -166,7 +166,7 @@ class Promises(RuleBasedStateMachine):
         return self.runner.run(asyncio.wait_for(self.settled_after(coroutine), 20))
 
     async def settled_after(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Its result, when everything that followed from it has come to rest."""
+        """Return the result of a coroutine once everything that followed from it has come to rest."""
         result = await coroutine
         await self.stage.quiet()
         for worker in self.stage.workers:
@@ -207,10 +207,10 @@ class Promises(RuleBasedStateMachine):
         if living := self.living():
             self.run(self.redelivered(living[index % len(living)]))
 
-    @precondition(lambda self: self.under_way())
+    @precondition(lambda self: self.in_flight())
     @rule(index=NUMBERS)
     def a_request_fails_for_good_and_its_message_is_redelivered(self, index: int) -> None:
-        worker, sent = self.under_way()[index % len(self.under_way())]
+        worker, sent = self.in_flight()[index % len(self.in_flight())]
         self.run(self.ended(worker, [sent], badly(no_retry=True)))
         self.run(self.redelivered(self.listeners[sent.listener_id]))
 
@@ -221,7 +221,7 @@ class Promises(RuleBasedStateMachine):
             self.replays += 1
             self.run(replays.ask(self.stage, living[index % len(living)].listener, first))
 
-    @precondition(lambda self: self.under_way())
+    @precondition(lambda self: self.in_flight())
     @rule(index=NUMBERS, outcome=st.sampled_from(OUTCOMES))
     def a_request_ends(self, index: int, outcome: Outcome) -> None:
         self.run(self.ended_one(index, outcome))
@@ -236,12 +236,12 @@ class Promises(RuleBasedStateMachine):
         self.engine.slow = place
         self.run(self.happened(events, dies=self.one(index)))
 
-    @precondition(lambda self: self.under_way())
+    @precondition(lambda self: self.in_flight())
     @rule(outcome=st.sampled_from(OUTCOMES[:3]), rounds=st.integers(1, 4), index=NUMBERS)
     def all_requests_but_the_oldest_end(self, outcome: Outcome, rounds: int, index: int) -> None:
         worker = self.one(index)
         for _ in range(rounds):
-            self.run(self.ended(worker, worker.courier.under_way[1:], outcome))
+            self.run(self.ended(worker, worker.courier.in_flight[1:], outcome))
 
     @rule(results=st.lists(st.booleans(), min_size=1, max_size=4))
     def probes_come_back(self, results: list[bool]) -> None:
@@ -250,9 +250,9 @@ class Promises(RuleBasedStateMachine):
             self.run(self.stage.advance(34_000))
 
     async def probed(self, status: int) -> None:
-        while any(worker.scout.under_way for worker in self.stage.workers):
+        while any(worker.scout.in_flight for worker in self.stage.workers):
             for worker in self.stage.workers:
-                for asked in tuple(worker.scout.under_way):
+                for asked in tuple(worker.scout.in_flight):
                     asked.end(status)
 
     @rule(milliseconds=MILLISECONDS)
@@ -293,7 +293,7 @@ class Promises(RuleBasedStateMachine):
         self.lanes_are_given(index, index + 1, which)
         for outcome in outcomes:
             self.run(self.ended_one(0, outcome))
-        self.run(self.stage.look_for_guests())
+        self.run(self.stage.check_inherited())
 
     def lanes_are_given(self, index: int, taker: int, which: int) -> None:
         async def work() -> None:
@@ -309,7 +309,7 @@ class Promises(RuleBasedStateMachine):
         async def work() -> None:
             await self.stage.take_free(self.one(index))
             await self.stage.poll()
-            await self.stage.look_for_guests()
+            await self.stage.check_inherited()
 
         self.run(work())
 
@@ -362,13 +362,13 @@ class Promises(RuleBasedStateMachine):
         if holds:
             worker.dispatcher.on_lease_renewed()
 
-    def under_way(self) -> list[tuple[Worker, Sent]]:
-        return [(worker, sent) for worker in self.stage.workers for sent in worker.courier.under_way]
+    def in_flight(self) -> list[tuple[Worker, Sent]]:
+        return [(worker, sent) for worker in self.stage.workers for sent in worker.courier.in_flight]
 
     def excuse(self, worker: Worker) -> None:
-        """What it has under way, or has not stored, may be sent again."""
+        """Allow that requests in flight, and outcomes that are not stored, are repeated."""
         unsure = [sent for sender, sent in self.recent if sender is worker]
-        for sent in (*worker.courier.under_way, *unsure):
+        for sent in (*worker.courier.in_flight, *unsure):
             self.excused[_delivered(sent)] += 1
             self.strays.add(sent)
 
@@ -400,8 +400,8 @@ class Promises(RuleBasedStateMachine):
         for _ in range(outcomes[0].status % 7):
             await asyncio.sleep(0)
         number = 0
-        while worker.courier.under_way:
-            await self.ended(worker, worker.courier.under_way[:1], outcomes[number % 4])
+        while worker.courier.in_flight:
+            await self.ended(worker, worker.courier.in_flight[:1], outcomes[number % 4])
             number += 1
         await draining
         if worker not in self.robbed:
@@ -450,7 +450,7 @@ class Promises(RuleBasedStateMachine):
             sent.end(outcome)
 
     async def ended_one(self, index: int, outcome: Outcome) -> None:
-        under_way = self.under_way()
+        under_way = self.in_flight()
         if under_way:
             worker, sent = under_way[index % len(under_way)]
             await self.ended(worker, [sent], outcome)
@@ -459,7 +459,7 @@ class Promises(RuleBasedStateMachine):
         going_on = []
         for event in events:
             going_on.append(asyncio.ensure_future(self.happening(event, self.one(event.number))))
-            # Whoever can go on without the disk does.
+            # Tasks that need no disk go on.
             for _ in range(event.turns):
                 await asyncio.sleep(0)
         if dies is not None:
@@ -495,7 +495,7 @@ class Promises(RuleBasedStateMachine):
         worker.dispatcher.check_inherited()
 
     def take_note(self) -> None:
-        """Everything that was sent until now was in order."""
+        """Count what was sent until now. It was in order."""
         for worker in self.stage.workers:
             sent = worker.courier.sent[self.seen.get(worker, 0) :]
             self.sends.update(map(_delivered, sent))
@@ -539,7 +539,7 @@ class Promises(RuleBasedStateMachine):
 
     @invariant()
     def no_delivery_is_under_way_twice(self) -> None:
-        sent = [each for _, each in self.under_way() if each not in self.strays]
+        sent = [each for _, each in self.in_flight() if each not in self.strays]
         times = Counter(map(_delivered, sent))
         assert not times or max(times.values()) == 1
         of_listener = Counter(each.listener_id for each in sent)
@@ -548,7 +548,7 @@ class Promises(RuleBasedStateMachine):
         assert len(set(keys)) == len(keys), "two messages of one key are in flight"
 
     def key_held_by(self, sent: Sent) -> tuple[str, str, str] | None:
-        """Listener, replay and key of a request that must be the only one of its key."""
+        """Return listener, replay and key of a request that must be the only one of its key, else None."""
         known = self.listeners[sent.listener_id]
         log = self.log_of(known.listener)
         passes = log.queue.on_missed == "pass" and self.may_be_missed(known, log, sent.message_id)
@@ -564,14 +564,14 @@ class Promises(RuleBasedStateMachine):
     def limits_are_kept(self) -> None:
         for worker in self.stage.workers:
             running = worker.dispatcher
-            assert running.limiter.in_flight == len(worker.courier.under_way) <= TINY_LIMITS.max_in_flight
+            assert running.limiter.in_flight == len(worker.courier.in_flight) <= TINY_LIMITS.max_in_flight
             assert running._context.budget.held == sum(
                 len(entry.body)
                 for each in worker.lanes
                 for entry in (*each.backlog.new, *chain(*each.backlog.waiting._by_key.values()))
             )
             assert len(running.timers) <= 2 * (2 * len(self.listeners) + self.replays + 1) + 5
-            assert running.prober._limiter.in_flight == len(worker.scout.under_way) <= 3
+            assert running.prober._limiter.in_flight == len(worker.scout.in_flight) <= 3
             assert running.prober.url_count <= len(worker.lanes)
             assert all(len(each.backlog.claimed) <= 100 for each in worker.lanes)
             assert running._context.inheriting <= set(worker.lanes)
@@ -587,13 +587,13 @@ class Promises(RuleBasedStateMachine):
             assert counts.retrying == unsettled
 
     def expected(self, known: KnownListener) -> list[str]:
-        """The messages that the listener must get."""
+        """Return the messages that the listener must get."""
         log = self.log_of(known.listener)
         since = log.ids[known.created_after :]
         return [each for each in since if each not in log.deleted and known.wants(log.keys[each])]
 
     async def counted(self, listener: Listener) -> tuple[CursorCounts, int]:
-        """What the cursor counts, and how many deliveries are not settled by the rows."""
+        """Return the counts of the cursor, and how many deliveries are not settled by the rows."""
         [(unsettled,)] = await self.stage.rows(
             "SELECT coalesce(sum(coalesce(blocked, 0) + CASE WHEN state = 'missed' THEN 0 ELSE 1 END), 0) "
             "FROM exception WHERE organization = $1 AND listener = $2 AND stream = 0",
@@ -614,7 +614,7 @@ class Promises(RuleBasedStateMachine):
             self.cleanup.close()
 
     async def finished(self) -> None:
-        """Everybody is enabled and answers well, until nothing is pending."""
+        """Let all listeners succeed until nothing is pending."""
         for worker in tuple(self.robbed):
             await self.died(worker, starts=False)
         for worker in self.stage.workers:
@@ -627,7 +627,7 @@ class Promises(RuleBasedStateMachine):
                 break
             for known in self.living():
                 if known.listener.queue == self.logs[2].queue.id and (await self.stage.counts(known.listener)).missed:
-                    # What blocks its key is decided on by a client.
+                    # A client decides on messages that block their keys.
                     await self.redelivered(known)
             await self.stage.advance(LONGEST_WAIT_MS)
         assert await self.pending() == 0
@@ -639,13 +639,13 @@ class Promises(RuleBasedStateMachine):
         await self.stage.take_free()
         await self.stage.poll()
         await self.probed(200)
-        while self.under_way():
+        while self.in_flight():
             for worker in self.stage.workers:
-                await self.ended(worker, worker.courier.under_way[::], well())
+                await self.ended(worker, worker.courier.in_flight[::], well())
             await self.stage.quiet()
 
     async def pending(self) -> int:
-        """Deliveries that are not settled, and replays that have not ended."""
+        """Return how many deliveries are not settled, and replays not ended."""
         living = {known.listener.id for known in self.living()}
         streams = await self.stage.rows("SELECT listener FROM cursor WHERE stream > 0")
         unended = len([listener for (listener,) in streams if listener in living])
@@ -688,7 +688,7 @@ def _tiny() -> Iterator[None]:
         yield
 
 
-def test_every_promise_holds_whatever_happens() -> None:
+def test_every_promise_holds_in_a_random_run() -> None:
     run_state_machine_as_test(
         Promises,
         settings=settings(

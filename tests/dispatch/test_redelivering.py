@@ -1,4 +1,4 @@
-"""Missed deliveries that are made due again: each of them once, whatever happens in between, and at a bounded rate."""
+"""Redeliveries: each missed delivery is due again once, whatever happens in between, and at a bounded rate."""
 
 from random import Random
 
@@ -21,8 +21,8 @@ async def _running(stage: Stage) -> tuple[Queue, Listener]:
 
 async def _miss_one_by_one(stage: Stage, queue: Queue, count: int) -> list[str]:
     ids = await stage.publish(queue, count)
-    while stage.courier.under_way:
-        await stage.end(stage.courier.under_way[::], badly(no_retry=True))
+    while stage.courier.in_flight:
+        await stage.end(stage.courier.in_flight[::], badly(no_retry=True))
     stage.courier.sent.clear()
     return ids
 
@@ -41,7 +41,7 @@ async def _miss_as_a_range(stage: Stage, queue: Queue, listener: Listener, count
 
 
 async def _ask(stage: Stage, listener: Listener, chosen: MissedSelection | None = None, **fields: int) -> Redelivery:
-    """As the API does."""
+    """Create a redelivery as the API does."""
     chosen = chosen or MissedSelection()
     head = (await stage.counts(listener)).head
     now = stage.clock.now()
@@ -72,9 +72,9 @@ async def _stored(stage: Stage, redelivery: Redelivery) -> Redelivery:
 
 async def _deliver_all(stage: Stage) -> list[str]:
     delivered = []
-    while stage.courier.under_way:
+    while stage.courier.in_flight:
         delivered += stage.courier.ids()
-        await stage.end(stage.courier.under_way[::], well())
+        await stage.end(stage.courier.in_flight[::], well())
     return delivered
 
 
@@ -83,11 +83,11 @@ async def _ranges(stage: Stage) -> list[tuple[int, int]]:
     return [(row[0], row[1]) for row in rows]
 
 
-async def test_everything_that_was_missed_one_by_one_goes_out_again_and_is_counted(stage: Stage) -> None:
+async def test_messages_missed_one_by_one_are_redelivered_and_counted(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await _miss_one_by_one(stage, queue, 120)
     asked = await _ask(stage, listener)
-    assert [sent.number for sent in stage.courier.under_way] == [1] * 50
+    assert [sent.number for sent in stage.courier.in_flight] == [1] * 50
     assert sorted(await _deliver_all(stage)) == sorted(ids)
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying, counts.pending) == (120, 0, 0, 0)
@@ -104,10 +104,10 @@ async def test_a_missed_range_goes_out_in_steps_and_is_gone_then(stage: Stage) -
     asked = await _ask(stage, listener)
     most = 0
     delivered = []
-    while stage.courier.under_way:
+    while stage.courier.in_flight:
         most = max(most, len(await stage.delivery_rows(listener)))
         delivered += stage.courier.ids()
-        await stage.end(stage.courier.under_way[::], well())
+        await stage.end(stage.courier.in_flight[::], well())
     assert sorted(delivered) == sorted(ids)
     assert most <= WAITING_RETRIES + STEP_ROWS
     assert await _ranges(stage) == []
@@ -128,7 +128,7 @@ async def test_some_messages_of_a_range_split_it(stage: Stage) -> None:
     assert await stage.missed(listener) == [ids[seq - 1] for seq in (9, 8, 6, 5, 4, 1)]
 
 
-async def test_only_what_was_missed_for_a_reason_is_due_again(stage: Stage) -> None:
+async def test_redelivery_by_reason_leaves_others_out(stage: Stage) -> None:
     queue, listener = await _running(stage)
     apart = await _miss_one_by_one(stage, queue, 3)
     together = await _miss_as_a_range(stage, queue, listener, 4)
@@ -143,10 +143,10 @@ async def test_a_redelivered_message_has_all_its_attempts_again_and_is_not_too_o
     await _miss_as_a_range(stage, queue, listener, 1)
     await _ask(stage, listener)
     numbers = []
-    while stage.courier.under_way:
-        numbers += [sent.number for sent in stage.courier.under_way]
-        await stage.end(stage.courier.under_way[::], badly())
-        if not stage.courier.under_way:
+    while stage.courier.in_flight:
+        numbers += [sent.number for sent in stage.courier.in_flight]
+        await stage.end(stage.courier.in_flight[::], badly())
+        if not stage.courier.in_flight:
             await stage.advance(2 * DAY_MS)
     assert numbers == list(range(1, 13))
     assert await stage.delivery_rows(listener) == [(1, "missed", 12)]
@@ -167,21 +167,21 @@ async def test_messages_that_were_deleted_are_counted_as_gone(stage: Stage) -> N
     assert await stage.delivery_rows(listener) == []
 
 
-async def test_a_pace_is_kept(stage: Stage) -> None:
+async def test_redelivery_keeps_its_rate(stage: Stage) -> None:
     queue, listener = await _running(stage)
     ids = await _miss_one_by_one(stage, queue, 25)
     await _ask(stage, listener, pace=10)
     delivered = []
     for expected in (10, 10, 5):
-        assert len(stage.courier.under_way) == expected
+        assert len(stage.courier.in_flight) == expected
         delivered += await _deliver_all(stage)
         await stage.advance(999)
-        assert stage.courier.under_way == []
+        assert stage.courier.in_flight == []
         await stage.advance(1)
     assert sorted(delivered) == sorted(ids)
 
 
-async def test_what_is_cancelled_is_not_made_due_any_more(stage: Stage) -> None:
+async def test_cancelled_redelivery_takes_no_more_steps(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await _miss_one_by_one(stage, queue, 25)
     asked = await _ask(stage, listener, pace=10)
@@ -189,16 +189,16 @@ async def test_what_is_cancelled_is_not_made_due_any_more(stage: Stage) -> None:
     assert len(await _deliver_all(stage)) == 10
     await stage.advance(1_000)
     await stage.advance(1_000)
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     assert (await stage.counts(listener)).missed == 15
 
 
-async def test_live_messages_go_on_beside_it(stage: Stage) -> None:
+async def test_live_messages_go_on_during_a_redelivery(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await _miss_as_a_range(stage, queue, listener, 200)
     await _ask(stage, listener)
     new = await stage.publish(queue, 30)
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     under_way = stage.courier.ids()
     assert set(new) & {*under_way, *(sent.message_id for sent in stage.courier.sent)} == set(new)
     await _deliver_all(stage)
@@ -209,7 +209,7 @@ async def test_a_disabled_listener_gets_them_when_it_is_enabled(stage: Stage) ->
     ids = await _miss_one_by_one(stage, queue, 5)
     await stage.configure(listener, status="disabled")
     await _ask(stage, listener)
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     await stage.configure(listener, status="enabled")
     assert sorted(await _deliver_all(stage)) == sorted(ids)
 
@@ -238,13 +238,13 @@ async def test_crashes_and_takeovers_lose_nothing_and_count_everything_once(stag
             giver = stage.worker
             await stage.move(giver, await stage.join())
             delivered.update(giver.courier.ids())
-            await stage.end(giver.courier.under_way[::], well())
+            await stage.end(giver.courier.in_flight[::], well())
             await stage.leave(giver)
-        some = [sent for sent in stage.courier.under_way if chance.random() < 0.7]
+        some = [sent for sent in stage.courier.in_flight if chance.random() < 0.7]
         delivered.update(sent.message_id for sent in some)
         await stage.end(some, well())
-        await stage.look_for_guests()
-        if not stage.courier.under_way and (await stage.counts(listener)).retrying == 0:
+        await stage.check_inherited()
+        if not stage.courier.in_flight and (await stage.counts(listener)).retrying == 0:
             break
     assert delivered == {*apart, *together}
     done = await _stored(stage, asked)
@@ -255,7 +255,7 @@ async def test_crashes_and_takeovers_lose_nothing_and_count_everything_once(stag
     assert await _ranges(stage) == []
 
 
-async def test_what_retention_forgets_meanwhile_is_not_made_due(stage: Stage) -> None:
+async def test_messages_deleted_by_retention_are_not_redelivered(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await _miss_one_by_one(stage, queue, 20)
     await _ask(stage, listener, pace=5)
@@ -263,7 +263,7 @@ async def test_what_retention_forgets_meanwhile_is_not_made_due(stage: Stage) ->
     await stage.store.write(lambda tx: tx.execute("DELETE FROM exception WHERE state = 'missed'"))
     for _ in range(4):
         await stage.advance(1_000)
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
 
 
 def test_a_wish_is_stored_as_it_was_made() -> None:
@@ -279,6 +279,6 @@ async def test_in_an_ordered_queue_too_a_filter_that_came_later_does_not_keep_th
     await stage.configure(listener, options=DeliveryOptions(filter='{"key": "another"}'))
     await _ask(stage, listener)
     assert stage.courier.ids() == [missed]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.retrying) == (1, 0, 0)

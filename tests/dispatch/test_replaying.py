@@ -1,4 +1,4 @@
-"""Replays: a part of the log is delivered once more, beside what is new, within what the listener can take."""
+"""Replays: a part of the log is delivered once more, within the listener's limits."""
 
 from random import Random
 
@@ -44,7 +44,7 @@ async def test_a_part_of_the_log_goes_out_again_in_its_order_and_is_counted(stag
     assert len(stage.lanes) == 1
 
 
-async def test_what_is_older_than_the_listener_is_replayed_too(stage: Stage) -> None:
+async def test_replay_includes_messages_older_than_the_listener(stage: Stage) -> None:
     queue = await stage.queue(await stage.organization())
     await stage.start()
     ids = await stage.publish(queue, 5)
@@ -72,21 +72,21 @@ async def test_deleted_messages_are_left_out(stage: Stage) -> None:
     assert (await stored(stage, asked)).state == "done"
 
 
-async def test_live_messages_go_on_beside_it_within_the_limit_and_both_have_their_share(stage: Stage) -> None:
+async def test_live_messages_and_a_replay_share_the_limit(stage: Stage) -> None:
     queue, listener = await _running(stage, DeliveryOptions(max_in_flight=10))
     await _delivered(stage, queue, 60)
     await stage.publish(queue, 40)
-    assert len(live(stage.courier.under_way)) == 10
+    assert len(live(stage.courier.in_flight)) == 10
     await ask(stage, listener, 1, 60)
-    assert len(stage.courier.under_way) == 10
+    assert len(stage.courier.in_flight) == 10
     for _ in range(5):
-        await stage.end(stage.courier.under_way[0], well())
-        assert len(stage.courier.under_way) == 10
-    assert len(of_replays(stage.courier.under_way)) == 5
+        await stage.end(stage.courier.in_flight[0], well())
+        assert len(stage.courier.in_flight) == 10
+    assert len(of_replays(stage.courier.in_flight)) == 5
     before = len(stage.courier.sent)
     for _ in range(20):
-        await stage.end(stage.courier.under_way[0], well())
-        assert len(stage.courier.under_way) <= 10
+        await stage.end(stage.courier.in_flight[0], well())
+        assert len(stage.courier.in_flight) <= 10
     assert len(of_replays(stage.courier.sent[before:])) == 10
     await deliver_all(stage)
     assert (await stage.counts(listener)).pending == 0
@@ -106,11 +106,11 @@ async def test_alone_it_has_every_place(stage: Stage) -> None:
     queue, listener = await _running(stage, DeliveryOptions(max_in_flight=7))
     await _delivered(stage, queue, 20)
     await ask(stage, listener)
-    assert len(stage.courier.under_way) == 7
+    assert len(stage.courier.in_flight) == 7
     [new] = await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     assert new in stage.courier.ids()
-    assert len(stage.courier.under_way) == 7
+    assert len(stage.courier.in_flight) == 7
 
 
 async def test_the_rate_limit_holds_for_all_together_and_is_shared(stage: Stage) -> None:
@@ -133,7 +133,7 @@ async def test_the_rate_limit_holds_for_all_together_and_is_shared(stage: Stage)
     assert 18 <= len(of_replays(stage.courier.sent)) <= 22
 
 
-async def test_a_pace_bounds_it_and_nothing_else(stage: Stage) -> None:
+async def test_rate_of_a_replay_bounds_only_the_replay(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await _delivered(stage, queue, 30)
     await ask(stage, listener, pace=2)
@@ -144,14 +144,14 @@ async def test_a_pace_bounds_it_and_nothing_else(stage: Stage) -> None:
             await deliver_all(stage)
         assert len(of_replays(stage.courier.sent)) == 2 * second
     await stage.publish(queue, 20)
-    assert len(live(stage.courier.under_way)) == 20
+    assert len(live(stage.courier.in_flight)) == 20
 
 
-async def test_what_fails_is_tried_by_the_policy_and_then_counted_and_missed_by_nobody(stage: Stage) -> None:
+async def test_failed_messages_of_a_replay_are_retried_and_counted_but_not_missed(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await _delivered(stage, queue, 3)
     asked = await ask(stage, listener)
-    first, second, third = stage.courier.under_way[::]
+    first, second, third = stage.courier.in_flight[::]
     await stage.end(first, badly())
     await stage.end(second, badly(no_retry=True))
     await stage.end(third, well())
@@ -159,7 +159,7 @@ async def test_what_fails_is_tried_by_the_policy_and_then_counted_and_missed_by_
     assert (running.state, running.delivered, running.failed, running.retrying) == ("running", 1, 1, 1)
     assert running.remaining == 1
     await stage.advance(10_000)
-    [again] = stage.courier.under_way
+    [again] = stage.courier.in_flight
     assert (again.message_id, again.number, again.request.replay_id) == (first.message_id, 2, asked.public_id)
     await stage.end(again, badly(no_retry=True))
     done = await stored(stage, asked)
@@ -170,7 +170,7 @@ async def test_what_fails_is_tried_by_the_policy_and_then_counted_and_missed_by_
     assert await stage.rows("SELECT seq_from FROM missed_range") == []
 
 
-async def test_what_has_expired_is_passed_over_and_counted(stage: Stage) -> None:
+async def test_expired_messages_of_a_replay_are_skipped_and_counted(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await stage.publish_with(queue, MessageOptions(), expires_at=stage.clock.now() + 1_000)
     [kept] = await stage.publish(queue)
@@ -189,8 +189,8 @@ async def test_age_counts_from_when_it_was_asked_for(stage: Stage) -> None:
     await stage.advance(40 * DAY_MS)
     asked = await ask(stage, listener)
     assert stage.courier.ids() == ids
-    await stage.end(stage.courier.under_way[1:], well())
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[1:], well())
+    await stage.end(stage.courier.in_flight[0], badly())
     await stage.configure(listener, status="disabled")
     await stage.advance(29 * DAY_MS)
     await stage.dispatcher.miss_too_old()
@@ -203,7 +203,7 @@ async def test_age_counts_from_when_it_was_asked_for(stage: Stage) -> None:
     assert (done.state, done.delivered, done.expired) == ("done", 3, 1)
 
 
-async def test_what_never_began_is_too_old_in_the_end(stage: Stage) -> None:
+async def test_messages_of_a_replay_that_never_started_expire(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await _delivered(stage, queue, 500)
     await stage.configure(listener, status="disabled")
@@ -239,48 +239,48 @@ async def test_in_an_ordered_queue_each_key_keeps_its_order_within_it(stage: Sta
     await deliver_all(stage)
     asked = await ask(stage, listener)
     assert stage.courier.ids() == ids[:2]
-    await stage.end(stage.courier.under_way[0], badly())
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], badly())
+    await stage.end(stage.courier.in_flight[0], well())
     assert stage.courier.ids() == [ids[3]]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     await stage.advance(10_000)
     assert stage.courier.ids() == [ids[0]]
     assert [each.message_id for each in await deliver_all(stage)] == [ids[0], ids[2], ids[4]]
     assert (await stored(stage, asked)).delivered == 5
 
 
-async def test_of_a_disabled_listener_it_waits(stage: Stage) -> None:
+async def test_replay_waits_while_the_listener_is_disabled(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await _delivered(stage, queue, 3)
     await stage.configure(listener, status="disabled")
     asked = await ask(stage, listener)
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     await stage.configure(listener, status="enabled")
     assert len(await deliver_all(stage)) == 3
     assert (await stored(stage, asked)).state == "done"
 
 
-async def test_of_an_inactive_listener_it_waits_and_goes_on_when_live_messages_do(stage: Stage) -> None:
+async def test_replay_waits_while_the_listener_is_inactive(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await _delivered(stage, queue, 3)
     asked = await ask(stage, listener)
-    await stage.end(stage.courier.under_way[0], badly())
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[0], badly())
+    await stage.end(stage.courier.in_flight[::], well())
     await stage.probe(500, times=3)
-    await stage.end(stage.courier.under_way[::], badly())
+    await stage.end(stage.courier.in_flight[::], badly())
     assert (await stage.liveness(listener)).state == "inactive"
     await stage.advance(DAY_MS // 24)
-    assert stage.courier.under_way == []
+    assert stage.courier.in_flight == []
     await stage.probe(200, times=2)
     assert len(await deliver_all(stage)) == 1
     assert (await stored(stage, asked)).delivered == 3
 
 
-async def test_one_that_fails_always_gives_no_listener_up_and_410_does(stage: Stage) -> None:
+async def test_failing_replay_does_not_disable_the_listener_but_410_does(stage: Stage) -> None:
     queue, listener = await _running(stage)
     await _delivered(stage, queue, 2)
     await ask(stage, listener)
-    await stage.end(stage.courier.under_way[0], badly(410))
+    await stage.end(stage.courier.in_flight[0], badly(410))
     assert (await stage.stored(listener)).status == "disabled"
 
 
@@ -288,17 +288,17 @@ async def test_a_cancelled_one_sends_nothing_more_and_leaves_nothing(stage: Stag
     queue, listener = await _running(stage, DeliveryOptions(max_in_flight=4))
     await _delivered(stage, queue, 20)
     asked = await ask(stage, listener)
-    await stage.end(stage.courier.under_way[0], badly())
-    under_way = stage.courier.under_way[::]
+    await stage.end(stage.courier.in_flight[0], badly())
+    under_way = stage.courier.in_flight[::]
     await cancel(stage, asked)
     assert await streams(stage) == []
     await stage.publish(queue, 10)
-    # What is under way keeps its places until it ends.
-    assert len(stage.courier.under_way) == 4
+    # Requests in flight keep their slots until they end.
+    assert len(stage.courier.in_flight) == 4
     await stage.end(under_way, well())
-    assert len(live(stage.courier.under_way)) == 4
+    assert len(live(stage.courier.in_flight)) == 4
     await deliver_all(stage)
-    assert of_replays(stage.courier.under_way) == []
+    assert of_replays(stage.courier.in_flight) == []
     assert (await stage.counts(listener)).pending == 0
     [job] = await stage.rows("SELECT kind FROM job")
     assert job == ("purge_replay",)
@@ -310,10 +310,10 @@ async def test_several_share_with_live_messages(stage: Stage) -> None:
     asked = [await ask(stage, listener, 1, 40) for _ in range(2)]
     await stage.publish(queue, 40)
     for _ in range(30):
-        await stage.end(stage.courier.under_way[0], well())
-        assert len(stage.courier.under_way) == 6
+        await stage.end(stage.courier.in_flight[0], well())
+        assert len(stage.courier.in_flight) == 6
     sent: dict[str, int] = {}
-    for each in stage.courier.under_way:
+    for each in stage.courier.in_flight:
         sent[each.request.replay_id] = sent.get(each.request.replay_id, 0) + 1
     assert sent == {"": 2, asked[0].public_id: 2, asked[1].public_id: 2}
     await deliver_all(stage)
@@ -336,17 +336,17 @@ async def test_crashes_and_takeovers_lose_nothing_and_never_pass_the_limit(stage
         elif chance.random() < 0.15:
             giver = stage.worker
             await stage.move(giver, await stage.join())
-            await stage.look_for_guests()
-            assert sum(len(worker.courier.under_way) for worker in stage.workers) <= 20
-            delivered.update(_pairs(giver.courier.under_way))
-            await stage.end(giver.courier.under_way[::], well())
+            await stage.check_inherited()
+            assert sum(len(worker.courier.in_flight) for worker in stage.workers) <= 20
+            delivered.update(_pairs(giver.courier.in_flight))
+            await stage.end(giver.courier.in_flight[::], well())
             await stage.leave(giver)
-        some = [sent for sent in stage.courier.under_way if chance.random() < 0.7]
-        assert len(stage.courier.under_way) <= 20
+        some = [sent for sent in stage.courier.in_flight if chance.random() < 0.7]
+        assert len(stage.courier.in_flight) <= 20
         delivered.update(_pairs(some))
         await stage.end(some, well())
-        await stage.look_for_guests()
-        if turn >= 30 and not stage.courier.under_way and not await streams(stage):
+        await stage.check_inherited()
+        if turn >= 30 and not stage.courier.in_flight and not await streams(stage):
             break
     assert {message for message, is_replay in delivered if is_replay} == set(ids[30:130])
     assert {message for message, is_replay in delivered if not is_replay} == set(new)

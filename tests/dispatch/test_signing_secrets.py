@@ -1,4 +1,4 @@
-"""Which secrets attempts are signed with: those that are valid when an attempt begins, without a word to the lane."""
+"""Signing secrets: an attempt is signed with those that are valid when it starts."""
 
 from base64 import b64encode
 
@@ -31,25 +31,25 @@ async def test_an_older_secret_ends_in_a_running_lane_by_the_clock_alone(stage: 
     for wait, expected in ((0, (NEW, OLD)), (59_999, (NEW, OLD)), (1, (NEW,)), (60_000, (NEW,))):
         await stage.advance(wait)
         await stage.publish(queue)
-        await until(lambda: len(stage.courier.under_way) == 1)
-        (sent,) = stage.courier.under_way
+        await until(lambda: len(stage.courier.in_flight) == 1)
+        (sent,) = stage.courier.in_flight
         assert sent.request.keys == tuple(map(decode_secret, expected))
         await stage.end(sent, well())
 
 
-async def test_a_later_attempt_is_signed_with_what_is_valid_then(stage: Stage) -> None:
+async def test_later_attempt_is_signed_with_the_keys_valid_then(stage: Stage) -> None:
     await stage.start()
     queue = await stage.queue(await stage.organization())
     listener = await stage.listener(queue)
     await _have(stage, listener, SigningSecret(NEW), SigningSecret(OLD, expires_at=stage.clock.now() + 1))
     await stage.publish(queue)
-    await until(lambda: len(stage.courier.under_way) == 1)
-    first = stage.courier.under_way[0]
+    await until(lambda: len(stage.courier.in_flight) == 1)
+    first = stage.courier.in_flight[0]
     assert first.request.keys == (decode_secret(NEW), decode_secret(OLD))
     await stage.end(first, badly())
     await stage.advance(60_000)
-    await until(lambda: len(stage.courier.under_way) == 1)
-    assert stage.courier.under_way[0].request.keys == (decode_secret(NEW),)
+    await until(lambda: len(stage.courier.in_flight) == 1)
+    assert stage.courier.in_flight[0].request.keys == (decode_secret(NEW),)
 
 
 async def test_a_key_pair_is_among_them(stage: Stage) -> None:
@@ -58,7 +58,7 @@ async def test_a_key_pair_is_among_them(stage: Stage) -> None:
     listener = await stage.listener(queue)
     await _have(stage, listener, SigningSecret(PRIVATE, type="ed25519"), SigningSecret(NEW))
     await stage.publish(queue)
-    await until(lambda: len(stage.courier.under_way) == 1)
-    pair, shared = stage.courier.under_way[0].request.keys
+    await until(lambda: len(stage.courier.in_flight) == 1)
+    pair, shared = stage.courier.in_flight[0].request.keys
     assert not isinstance(pair, bytes)
     assert (encode_public_key(pair), shared) == (encode_public_key(decode_private_key(PRIVATE)), decode_secret(NEW))

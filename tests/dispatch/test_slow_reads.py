@@ -1,4 +1,4 @@
-"""What a read has found may not be so any more when it comes back: lanes and their worker then take no harm from it."""
+"""Slow reads: the result may be out of date when it arrives, and must do no harm then."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -21,7 +21,7 @@ def store(runner: asyncio.Runner, reports: Reports, tmp_path: Path) -> Iterator[
 
 
 class Slow:
-    """Reads that were begun, and do not come back before `arrive`."""
+    """Reads that have started and do not return before `arrive`."""
 
     def __init__(self, stage: Stage) -> None:
         assert isinstance(stage.store.engine, Paced)
@@ -29,7 +29,7 @@ class Slow:
         self._engine = stage.store.engine
 
     async def begin(self, act: Callable[[], object], *, reads: int = 1) -> None:
-        """Do what reads: the last of so many reads is slow."""
+        """Call `act`, which reads. The last of so many reads is slow."""
         before = self._engine.got_stuck
         self._engine.slow = "reading"
         begun = act()
@@ -64,7 +64,7 @@ def _spawned(coroutine: Coroutine[Any, Any, Any]) -> Callable[[], object]:
 
 
 async def _stored(stage: Stage) -> None:
-    """Commits have ended; reads that are stuck have not."""
+    """Wait for commits, but not for stuck reads."""
     while stage.store.commits:
         await asyncio.wait(stage.store.commits)
     for _ in range(5):
@@ -74,12 +74,12 @@ async def _stored(stage: Stage) -> None:
 async def test_a_retry_that_was_stored_while_those_due_were_read_is_not_sent_again(stage: Stage, slow: Slow) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue, 2)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     await stage.advance(1_000)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     await stage.advance(5_000)
-    [retry] = stage.courier.under_way
-    # The second is due while the first is under way: what is read then shows both.
+    [retry] = stage.courier.in_flight
+    # The second is due while the first is in flight: the read shows both.
     stage.clock.advance(1_000)
     await slow.begin(stage.dispatcher.wake)
     retry.end(well())
@@ -87,16 +87,14 @@ async def test_a_retry_that_was_stored_while_those_due_were_read_is_not_sent_aga
     await slow.arrive()
     assert [(sent.message_id, sent.number) for sent in stage.courier.sent if sent.number == 2] == [
         (retry.message_id, 2),
-        (stage.courier.under_way[0].message_id, 2),
+        (stage.courier.in_flight[0].message_id, 2),
     ]
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.retrying) == (2, 0)
 
 
-async def test_a_request_of_its_own_that_ends_while_a_lane_looks_for_guests_is_not_sent_again(
-    stage: Stage, slow: Slow
-) -> None:
+async def test_own_request_that_ends_during_a_check_is_not_repeated(stage: Stage, slow: Slow) -> None:
     queue, listener = await _running(stage)
     first = stage.worker
     await stage.publish(queue)
@@ -108,32 +106,30 @@ async def test_a_request_of_its_own_that_ends_while_a_lane_looks_for_guests_is_n
     await _stored(stage)
     assert first.dispatcher.handover_in_flight == 0
     await slow.arrive()
-    await stage.look_for_guests()
+    await stage.check_inherited()
     assert len(first.courier.sent) == 1
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.retrying) == (1, 0)
 
 
-async def test_a_guest_that_fails_before_it_was_looked_for_is_tried_again_when_it_is_due(
-    stage: Stage, slow: Slow
-) -> None:
+async def test_inherited_request_that_fails_before_the_check_is_retried_when_due(stage: Stage, slow: Slow) -> None:
     queue, _ = await _running(stage)
     first = stage.worker
     await stage.publish(queue)
     second = await stage.join()
     [key] = first.dispatcher.owned
     await first.dispatcher.hand_over([key])
-    # The lane's record is read while the request is under way, and its guests when it has ended.
+    # The lane's record is read while the request is in flight, and inherited requests when it has ended.
     await slow.begin(_spawned(second.dispatcher.take([key])))
     first.courier.end_all(badly())
     await _stored(stage)
     await slow.arrive()
     assert await stage.rows("SELECT state FROM exception") == [("retry",)]
     await stage.advance(6_000)
-    assert [sent.number for sent in second.courier.under_way] == [2]
+    assert [sent.number for sent in second.courier.in_flight] == [2]
 
 
-async def test_a_lane_starts_nothing_while_it_looks_for_its_guests(stage: Stage, slow: Slow) -> None:
+async def test_lane_sends_nothing_during_its_first_check(stage: Stage, slow: Slow) -> None:
     queue, _ = await _running(stage)
     first = stage.worker
     ids = await stage.publish(queue, LIMITS.listener_max_in_flight + 5)
@@ -146,8 +142,8 @@ async def test_a_lane_starts_nothing_while_it_looks_for_its_guests(stage: Stage,
     assert second.courier.sent == []
     await slow.arrive()
     assert second.courier.sent == []
-    await stage.end(first.courier.under_way[:2], well())
-    await stage.look_for_guests()
+    await stage.end(first.courier.in_flight[:2], well())
+    await stage.check_inherited()
     assert second.courier.ids() == ids[-5:-3]
 
 
@@ -165,7 +161,7 @@ async def test_a_lane_that_is_handed_over_while_it_is_read_again_stays_away(stag
     assert (len(first.courier.sent), len(second.courier.sent)) == (0, 1)
 
 
-async def test_what_a_lost_incarnation_was_reading_makes_no_lanes(stage: Stage, slow: Slow) -> None:
+async def test_read_under_a_lost_session_makes_no_lanes(stage: Stage, slow: Slow) -> None:
     queue = await stage.queue(await stage.organization())
     await stage.start()
     worker = stage.worker
@@ -179,7 +175,7 @@ async def test_what_a_lost_incarnation_was_reading_makes_no_lanes(stage: Stage, 
     assert worker.dispatcher.lane_count == 0
 
 
-async def test_what_was_being_read_makes_no_lanes_when_everything_is_read_again(stage: Stage, slow: Slow) -> None:
+async def test_read_before_a_reset_makes_no_lanes(stage: Stage, slow: Slow) -> None:
     queue, listener = await _running(stage)
     worker = stage.worker
     [key] = worker.dispatcher.owned
@@ -192,7 +188,7 @@ async def test_what_was_being_read_makes_no_lanes_when_everything_is_read_again(
     await starting_over
     await stage.quiet()
     assert worker.dispatcher.lane_count == 1
-    await stage.end(worker.courier.under_way[::], well())
+    await stage.end(worker.courier.in_flight[::], well())
     assert len(worker.courier.sent) == 1
     assert (await stage.counts(listener)).acknowledged == 1
 
@@ -238,24 +234,22 @@ async def test_a_lane_that_is_dropped_before_its_reading_begins_holds_nothing(st
     assert stage.dispatcher._context.budget.held == 0
 
 
-async def test_what_is_delivered_while_the_log_is_searched_for_what_is_too_old_is_not_missed(
-    stage: Stage, slow: Slow
-) -> None:
+async def test_message_delivered_during_the_deadline_job_is_not_missed(stage: Stage, slow: Slow) -> None:
     queue, listener = await _running(stage)
     await stage.configure(listener, status="disabled")
     await stage.publish(queue, 3)
     stage.clock.advance(30 * DAY_MS - 10)
     await slow.begin(_spawned(_missed_older_than(stage, 20)))
     await stage.configure(listener, status="enabled")
-    await stage.end(stage.courier.under_way[1:], well())
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[1:], well())
+    await stage.end(stage.courier.in_flight[0], well())
     await slow.arrive()
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.missed, counts.pending) == (3, 0, 0)
 
 
 async def _missed_older_than(stage: Stage, margin_ms: int) -> None:
-    """As if the deadline were a little shorter."""
+    """Run the deadline job with a deadline that is a little shorter."""
     before = stage.clock.now() - 30 * DAY_MS + margin_ms
     for lane in stage.lanes:
         await lane.miss_older_than(before)
@@ -266,14 +260,14 @@ async def test_a_retry_that_is_delivered_while_the_too_old_ones_are_read_is_not_
 ) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     await stage.configure(listener, status="disabled")
     stage.clock.advance(30 * DAY_MS - 10)
     [lane] = stage.lanes
     # The search of the log comes first, twice.
     await slow.begin(_spawned(_missed_older_than(stage, 20)), reads=3)
     await stage.configure(listener, status="enabled")
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     await stage.configure(listener, status="disabled")
     await slow.arrive()
     counts = await stage.counts(listener)
@@ -281,7 +275,7 @@ async def test_a_retry_that_is_delivered_while_the_too_old_ones_are_read_is_not_
     assert lane.is_settled
 
 
-async def test_a_request_that_leaves_the_span_while_guests_are_looked_for_is_no_guest(
+async def test_request_detached_during_a_check_is_not_inherited(
     stage: Stage, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue, listener = await _running(stage)
@@ -290,30 +284,30 @@ async def test_a_request_that_leaves_the_span_while_guests_are_looked_for_is_no_
     second = await stage.join()
     await stage.move(first, second)
     ids = await stage.publish(queue, 4_300)
-    while len(second.courier.under_way) > 1:
-        for sent in second.courier.under_way[1:]:
+    while len(second.courier.in_flight) > 1:
+        for sent in second.courier.in_flight[1:]:
             sent.end(well())
         await stage.quiet()
     assert [state for _, state, _ in await stage.delivery_rows(listener)] == ["sending", "sending"]
-    await stage.look_for_guests()
+    await stage.check_inherited()
     await stage.advance(2_000)
     assert [state for _, state, _ in await stage.delivery_rows(listener)] == ["sending", "sending"]
     assert [sent.message_id for sent in second.courier.sent].count(ids[0]) == 1
     assert second.courier.ids() == [ids[0]]
-    await stage.end(first.courier.under_way[0], well())
-    await stage.look_for_guests()
-    await stage.end(second.courier.under_way[0], well())
+    await stage.end(first.courier.in_flight[0], well())
+    await stage.check_inherited()
+    await stage.end(second.courier.in_flight[0], well())
     assert (await stage.counts(listener)).acknowledged == 4_301
     assert guest == first.courier.sent[0].message_id
 
 
-async def test_a_guest_is_counted_once_however_often_it_is_seen(stage: Stage) -> None:
+async def test_inherited_request_is_counted_once(stage: Stage) -> None:
     queue, listener = await _running(stage)
     first = stage.worker
     await stage.publish(queue, 2)
     second = await stage.join()
     await stage.move(first, second)
-    await stage.end(first.courier.under_way[0], well())
+    await stage.end(first.courier.in_flight[0], well())
     engine = stage.store.engine
     assert isinstance(engine, Paced)
     engine.slow = "before"
@@ -350,7 +344,7 @@ async def test_keys_are_read_once_however_often_the_lane_wakes_meanwhile(stage: 
     await stage.start()
     listener = await stage.listener(queue)
     [first] = await stage.publish_keyed(queue, "a")
-    await stage.end(stage.courier.under_way[0], badly())
+    await stage.end(stage.courier.in_flight[0], badly())
     [cursor] = stage.dispatcher.owned
     await stage.dispatcher.hand_over([cursor])
     engine = stage.store.engine
@@ -368,12 +362,12 @@ async def test_keys_are_read_once_however_often_the_lane_wakes_meanwhile(stage: 
     await slow.arrive()
     await stage.advance(6_000)
     assert stage.courier.ids() == [first]
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.retrying) == (1, 0)
 
 
-async def test_a_lane_with_thousands_beside_it_does_not_keep_others_from_reading(store: Store) -> None:
+async def test_reads_of_thousands_of_lanes_do_not_delay_others(store: Store) -> None:
     stage = Stage(store, StandingClock())
     queue = await stage.queue(await stage.organization())
     await stage.start()

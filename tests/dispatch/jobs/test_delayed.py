@@ -66,8 +66,8 @@ async def test_a_delayed_message_is_sent_when_it_is_due_and_not_before(stage: St
     await scheduling.deliver()
     await scheduling.deliver()
     assert stage.courier.ids() == [message]
-    assert stage.courier.under_way[0].request.body == b'"hello"'
-    await stage.end(stage.courier.under_way, well())
+    assert stage.courier.in_flight[0].request.body == b'"hello"'
+    await stage.end(stage.courier.in_flight, well())
     counts = await stage.counts(listener)
     assert (counts.acknowledged, counts.pending, counts.missed) == (1, 0, 0)
 
@@ -78,7 +78,7 @@ async def test_what_is_not_due_holds_nothing_up(stage: Stage) -> None:
     await _delayed(stage, queue, 5_000)
     at_once = await stage.publish(queue, 3)
     assert stage.courier.ids() == at_once
-    await stage.end(tuple(stage.courier.under_way), well())
+    await stage.end(tuple(stage.courier.in_flight), well())
     assert (await stage.counts(listener)).pending == 0
     await stage.start()
     assert stage.courier.ids() == []
@@ -91,10 +91,10 @@ async def test_it_reaches_no_listener_that_is_younger(stage: Stage) -> None:
     young = await stage.listener(queue)
     stage.clock.advance(5_000)
     await scheduling.deliver()
-    assert [(sent.message_id, sent.listener_id) for sent in stage.courier.under_way] == [(message, old.public_id)]
+    assert [(sent.message_id, sent.listener_id) for sent in stage.courier.in_flight] == [(message, old.public_id)]
     later = await stage.publish(queue)
     assert [sent.message_id for sent in stage.courier.sent if sent.listener_id == young.public_id] == later
-    await stage.end(tuple(stage.courier.under_way), well())
+    await stage.end(tuple(stage.courier.in_flight), well())
     assert (await stage.counts(young)).acknowledged == 1
     assert (await stage.counts(young)).pending == 0
 
@@ -182,8 +182,8 @@ async def test_many_that_are_due_at_once_all_go_out_in_their_order(stage: Stage)
     published = [await _delayed(stage, queue, 5_000) for _ in range(600)]
     stage.clock.advance(5_000)
     await scheduling.deliver()
-    while stage.courier.under_way:
-        await stage.end(tuple(stage.courier.under_way), well())
+    while stage.courier.in_flight:
+        await stage.end(tuple(stage.courier.in_flight), well())
     assert [sent.message_id for sent in stage.courier.sent] == published
 
 
@@ -260,7 +260,7 @@ async def test_whoever_takes_over_runs_what_was_left_and_nothing_twice(stage: St
     made = await _scheduled(stage, queue, Timing("* * * * *"), missed=MissedRunPolicy("catch_up", 10))
     await _to(stage, made.next_run_at)
     await scheduling.deliver()
-    await stage.end(tuple(stage.courier.under_way), well())
+    await stage.end(tuple(stage.courier.in_flight), well())
     stage.clock.advance(3 * MINUTE)
     await stage.start()
     await Scheduling(stage).deliver()

@@ -321,14 +321,14 @@ async def test_a_domain_that_is_deleted_holds_back_what_follows_and_what_waits_f
         listener = await shop.listener()
         await shop.verify(house.verifier())
         await stage.publish(shop.queue)
-        await stage.end(stage.courier.under_way[0], badly())
+        await stage.end(stage.courier.in_flight[0], badly())
         await shop.delete_domain()
         await stage.publish(shop.queue)
         await stage.advance(MINUTE)
         assert len(stage.courier.sent) == 1
         assert await stage.delivery_rows(listener) == [(1, "retry", 1)]
         await shop.require(required=False)
-        assert sorted(sent.number for sent in stage.courier.under_way) == [1, 2]
+        assert sorted(sent.number for sent in stage.courier.in_flight) == [1, 2]
 
 
 async def test_what_is_under_way_when_the_choice_is_made_ends_as_it_would_have(house: House, stage: Stage) -> None:
@@ -340,7 +340,7 @@ async def test_what_is_under_way_when_the_choice_is_made_ends_as_it_would_have(h
         await stage.publish(shop.queue)
         await shop.require(required=True)
         await stage.publish(shop.queue)
-        await stage.end(stage.courier.under_way[0], well())
+        await stage.end(stage.courier.in_flight[0], well())
         assert len(stage.courier.sent) == 1
         assert (await stage.counts(listener)).acknowledged == 1
 

@@ -88,12 +88,12 @@ async def _delete(stage: Stage, queue: Queue) -> None:
 async def test_what_is_settled_and_old_goes_and_the_rest_stays(stage: Stage, retention: RetentionOnStage) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue, 3)
-    await stage.end(stage.courier.under_way[:2], well())
+    await stage.end(stage.courier.in_flight[:2], well())
     await stage.advance(7 * DAY_MS + 1)
     await retention.run()
     assert await _kept(stage) == [3]
     await stage.publish(queue)
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     await retention.run()
     assert await _kept(stage) == [4]
     counts = await stage.counts(listener)
@@ -105,7 +105,7 @@ async def test_a_queue_keeps_its_messages_as_long_as_it_says(stage: Stage, reten
     short = msgspec.structs.replace(queue, retention_seconds=60)
     await stage.store.write(lambda tx: queues.update(tx, short))
     await stage.publish(queue)
-    await stage.end(stage.courier.under_way[::], well())
+    await stage.end(stage.courier.in_flight[::], well())
     stage.clock.advance(60_000)
     await retention.run()
     assert await _kept(stage) == [1]
@@ -117,14 +117,14 @@ async def test_a_queue_keeps_its_messages_as_long_as_it_says(stage: Stage, reten
 async def test_a_message_stays_for_as_long_as_its_retry_waits(stage: Stage, retention: RetentionOnStage) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue, 2)
-    first, second = stage.courier.under_way
+    first, second = stage.courier.in_flight
     await stage.end(first, badly())
     await stage.end(second, well())
     stage.clock.advance(8 * DAY_MS)
     await retention.run()
     assert await _kept(stage) == [1]
     await stage.advance(0)
-    await stage.end(stage.courier.under_way[0], well())
+    await stage.end(stage.courier.in_flight[0], well())
     await retention.run()
     assert await _kept(stage) == []
     assert (await stage.counts(listener)).acknowledged == 2
@@ -155,7 +155,7 @@ async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, retention: Rete
 async def test_attempts_and_missed_deliveries_go_in_their_time(stage: Stage, retention: RetentionOnStage) -> None:
     queue, listener = await _running(stage)
     [message] = await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], with_trace(badly(no_retry=True)))
+    await stage.end(stage.courier.in_flight[0], with_trace(badly(no_retry=True)))
     kept = "SELECT (SELECT count(*) FROM attempt), (SELECT count(*) FROM attempt_detail)"
     assert await stage.rows(kept) == [(1, 1)]
     stage.clock.advance(3 * DAY_MS + 1)
@@ -195,7 +195,7 @@ async def test_what_a_disabled_listener_never_took_is_missed_then_kept_and_then_
 async def test_what_happened_and_its_counts_go_in_their_time(stage: Stage, retention: RetentionOnStage) -> None:
     queue, _ = await _running(stage)
     await stage.publish(queue)
-    await stage.end(stage.courier.under_way[0], badly(410))
+    await stage.end(stage.courier.in_flight[0], badly(410))
     assert await stage.rows("SELECT kind FROM event") == [("listener_updated",)]
     past = "SELECT count(*) FROM tally WHERE period > 0"
     counted = await stage.rows(past)
@@ -215,8 +215,8 @@ async def test_what_happened_and_its_counts_go_in_their_time(stage: Stage, reten
 async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, retention: RetentionOnStage) -> None:
     queue, _ = await _running(stage)
     await stage.publish(queue, 1_200)
-    await stage.end(stage.courier.under_way[::2], badly())
-    await stage.end(stage.courier.under_way[::3], badly(no_retry=True))
+    await stage.end(stage.courier.in_flight[::2], badly())
+    await stage.end(stage.courier.in_flight[::3], badly(no_retry=True))
 
     await _delete(stage, queue)
     await retention.purge()
@@ -265,14 +265,14 @@ async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage
     queue, listener = await _running(stage)
     for _ in range(3):
         await stage.publish(queue, 40)
-        await stage.end(stage.courier.under_way[::], well())
+        await stage.end(stage.courier.in_flight[::], well())
         stage.clock.advance(4 * DAY_MS)
         await retention.run()
     assert await _kept(stage) == list(range(81, 121))
     late = await stage.listener(queue)
     after = await stage.publish(queue, 2)
-    assert [sent.message_id for sent in stage.courier.under_way if sent.listener_id == late.public_id] == after
-    await stage.end(stage.courier.under_way[::], well())
+    assert [sent.message_id for sent in stage.courier.in_flight if sent.listener_id == late.public_id] == after
+    await stage.end(stage.courier.in_flight[::], well())
     assert (await stage.counts(listener)).acknowledged == 122
 
 
