@@ -1,4 +1,4 @@
-"""Looks at the database once a second, and at once when something is said to have happened there."""
+"""Polls the database once a second, and at once after a notification."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,13 +22,14 @@ from discue.store.store import Store
 _INTERVAL_SECONDS: Final = 1.0
 _SHORTEST_PAUSE_SECONDS: Final = 0.01
 _LONGEST_PAUSE_SECONDS: Final = 0.25
-# Looking takes a tenth of the time at most, however many hints come and queues there are.
-_PAUSE_FOR_EACH_SECOND: Final = 10
+_PAUSE_PER_SECOND: Final = 10
+"""How many seconds of pause follow a second of polling: it takes a tenth of the time at most, however many
+notifications come and queues there are."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """Whom what was seen concerns."""
+class PollerContext:
+    """The parts of a worker that follow the database."""
 
     lease: Lease
     cache: ControlPlaneCache
@@ -40,102 +41,105 @@ class Watched:
 
 
 class Poller:
-    """One look at a time; hints that come meanwhile are one hint."""
+    """Runs one poll at a time. Notifications during a poll are merged into one more poll."""
 
-    def __init__(self, store: Store, watched: Watched, clock: Clock, log: Log) -> None:
+    def __init__(self, store: Store, context: PollerContext, clock: Clock, log: Log) -> None:
         self._store = store
-        self._watched = watched
+        self._context = context
         self._clock = clock
         self._log = log
-        self._hinted = asyncio.Event()
-        self._rests_until = 0.0
-        self._is_in_doubt = False
-        self._fails = False
+        self._is_requested = asyncio.Event()
+        self._pauses_until = 0.0
+        """When the next poll may start, in seconds of the monotonic clock."""
+        self._must_reset = False
+        """Whether the store may be another server, so that everything that was read is invalid."""
+        self._is_failing = False
 
-    def begin(self) -> None:
-        """Hear from now on what other processes tell."""
-        self._store.engine.listen(self.heard, self.lost)
+    def listen(self) -> None:
+        """Follow the notifications of other processes from now on."""
+        self._store.engine.listen(self.on_notify, self.on_connection_lost)
 
-    def heard(self, hint: Notification) -> None:
-        """Something was committed by another process."""
-        if hint.heads:
-            self._watched.dispatcher.on_heads(hint.heads)
-            self._watched.pulls.on_heads(hint.heads)
-        if hint.feed or hint.cursors or hint.anything:
-            self.look_soon()
+    def on_notify(self, notification: Notification) -> None:
+        """Follow a commit of another process."""
+        if notification.heads:
+            self._context.dispatcher.on_heads(notification.heads)
+            self._context.pulls.on_heads(notification.heads)
+        if notification.feed or notification.cursors or notification.anything:
+            self.request_poll()
 
-    def lost(self) -> None:
-        """The store may be another server: what was read before is in doubt, and read again when it works."""
-        self._is_in_doubt = True
-        # At once: what a lane settles now may reach the other server before its tokens are renewed there.
-        self._watched.dispatcher.invalidate()
-        self._watched.pulls.invalidate()
-        self._watched.lease.invalidate()
-        self.look_soon()
+    def on_connection_lost(self) -> None:
+        """Invalidate everything that was read: the store may be another server. It is read again when it works."""
+        self._must_reset = True
+        # At once: a flush of a lane may reach the other server before its tokens are renewed there.
+        self._context.dispatcher.invalidate()
+        self._context.pulls.invalidate()
+        self._context.lease.invalidate()
+        self.request_poll()
 
-    def look_soon(self) -> None:
-        self._hinted.set()
+    def request_poll(self) -> None:
+        """Poll soon."""
+        self._is_requested.set()
 
-    async def round(self) -> None:
-        """Wait for the time of the next look, and look. A store that does not work is no failure of this."""
-        await self._due()
+    async def run_once(self) -> None:
+        """Wait until the next poll is due, and poll. An unavailable store is logged, not raised."""
+        await self._wait()
         try:
-            await self._look()
+            await self._poll()
         except Unavailable as error:
-            self._rests_until = self._clock.monotonic() + _INTERVAL_SECONDS
+            self._pauses_until = self._clock.monotonic() + _INTERVAL_SECONDS
             self._store.on_failure()
-            if not self._fails:
-                self._log.warning("store_lost", reason=error.detail)
-            self._fails = True
+            if not self._is_failing:
+                self._log.warning("database_unavailable", reason=error.detail)
+            self._is_failing = True
         else:
-            if self._fails:
-                self._log.info("store_found")
-            self._fails = False
+            if self._is_failing:
+                self._log.info("database_available")
+            self._is_failing = False
 
-    async def _due(self) -> None:
+    async def _wait(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(_INTERVAL_SECONDS):
-                await self._hinted.wait()
-        if (rest := self._rests_until - self._clock.monotonic()) > 0:
-            await asyncio.sleep(rest)
-        self._hinted.clear()
+                await self._is_requested.wait()
+        if (pause := self._pauses_until - self._clock.monotonic()) > 0:
+            await asyncio.sleep(pause)
+        self._is_requested.clear()
 
-    async def _look(self) -> None:
-        lease, dispatcher = self._watched.lease, self._watched.dispatcher
-        if self._is_in_doubt:
-            await self._start_over()
+    async def _poll(self) -> None:
+        lease, dispatcher = self._context.lease, self._context.dispatcher
+        if self._must_reset:
+            await self._reset()
         elif not lease.is_held():
             await lease.renew()
-        began_at = self._clock.monotonic()
-        # Alone, whoever appends has told the lanes: nobody else could have raised a head.
+        started_at = self._clock.monotonic()
+        # Without other workers only this process raises heads, and its lanes know them.
         polled = await self._store.engine.poll(self._queues() if self._store.has_other_workers else ())
-        self._rest(began_at)
-        await self._watched.cache.saw(polled.epoch, polled.feed_version)
+        self._pause(started_at)
+        await self._context.cache.saw(polled.epoch, polled.feed_version)
         dispatcher.on_heads(polled.heads.items())
-        self._watched.pulls.on_snapshot_heads(polled.heads)
+        self._context.pulls.on_snapshot_heads(polled.heads)
         dispatcher.check_inherited()
-        if await self._watched.ownership.on_snapshot(polled):
-            self.look_soon()
-        self._watched.scheduler.on_snapshot(polled.scheduled_at)
-        if polled.has_jobs and self._watched.ownership.is_leader:
-            self._watched.retention.request_purge()
+        if await self._context.ownership.on_snapshot(polled):
+            self.request_poll()
+        self._context.scheduler.on_snapshot(polled.scheduled_at)
+        if polled.has_jobs and self._context.ownership.is_leader:
+            self._context.retention.request_purge()
 
-    async def _start_over(self) -> None:
-        self._is_in_doubt = False
+    async def _reset(self) -> None:
+        self._must_reset = False
         try:
-            await self._watched.lease.renew()
-            await self._watched.cache.reset()
-            await self._watched.dispatcher.reset()
+            await self._context.lease.renew()
+            await self._context.cache.reset()
+            await self._context.dispatcher.reset()
         except BaseException:
-            self._is_in_doubt = True
+            self._must_reset = True
             raise
 
     def _queues(self) -> Sequence[QueueKey]:
-        """Whose heads somebody here must know."""
-        of_lanes, of_pulls = self._watched.dispatcher.queues, self._watched.pulls.queues
+        """Return the queues whose heads this worker must know."""
+        of_lanes, of_pulls = self._context.dispatcher.queues, self._context.pulls.queues
         return tuple({*of_lanes, *of_pulls}) if of_pulls else of_lanes
 
-    def _rest(self, began_at: float) -> None:
+    def _pause(self, started_at: float) -> None:
         now = self._clock.monotonic()
-        pause = (now - began_at) * _PAUSE_FOR_EACH_SECOND
-        self._rests_until = now + min(max(pause, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+        pause = (now - started_at) * _PAUSE_PER_SECOND
+        self._pauses_until = now + min(max(pause, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)

@@ -29,7 +29,7 @@ from discue.dispatch.jobs.domain_checks import DomainVerifier
 from discue.dispatch.jobs.retention import Retention, RetentionTimes
 from discue.dispatch.jobs.schedules import ScheduleRuns
 from discue.dispatch.lane.probes import ProbeSender
-from discue.dispatch.poller import Poller, Watched
+from discue.dispatch.poller import Poller, PollerContext
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.receive import PullContext
 from discue.dispatch.pull.session import PullLimits
@@ -109,7 +109,7 @@ class Worker:
         self._scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self._ownership.is_leader)
         limits = PullLimits(settings.listener_max_in_flight, settings.delivery_deadline_seconds * 1_000)
         self.pulls = PullBroker(PullContext(store, clock, row_ids, SystemRandom().random, limits), log)
-        watched = Watched(
+        polled_parts = PollerContext(
             lease=self.lease,
             cache=installation.cache,
             dispatcher=self.dispatcher,
@@ -119,7 +119,7 @@ class Worker:
             pulls=self.pulls,
         )
         self._scheduler.notify_heads = self._heard
-        self._watch = Poller(store, watched, clock, log)
+        self._poller = Poller(store, polled_parts, clock, log)
         self._supervisor = Supervisor(log)
         self._verifier = DomainVerifier(installation.control, fetcher, is_leader=lambda: self._ownership.is_leader)
         # A worker that only delivers still serves the version and the health endpoints.
@@ -140,7 +140,7 @@ class Worker:
         if installation.settings.role != "api":
             installation.cache.follow(self.dispatcher.on_change)
             installation.store.on_append = self._appended
-        self._watch.begin()
+        self._poller.listen()
         await self._ownership.begin(self._predecessors)
         self._start_jobs()
         self._log.info("worker_joined", session_id=self.lease.session_id, slot=self.lease.slot)
@@ -194,7 +194,7 @@ class Worker:
 
     async def _renew(self) -> None:
         if not await self.lease.renew():
-            self._watch.look_soon()
+            self._poller.request_poll()
 
     def _rejoin(self) -> None:
         self._log.warning(
@@ -213,11 +213,11 @@ class Worker:
         self.pulls.on_heads(told)
 
     def _look_soon(self) -> None:
-        self._watch.look_soon()
+        self._poller.request_poll()
 
     def _start_jobs(self) -> None:
         every, retention = self._supervisor.every, self._retention
-        every(0, "watch", self._watch.round)
+        every(0, "poller", self._poller.run_once)
         every(_RETRY_SECONDS, "try_again", self._installation.store.probe_writes, max_pause=2.0)
         every(_KEY_USAGE_SECONDS, "key_use", retention.flush_key_usage)
         if self._installation.settings.role != "api":

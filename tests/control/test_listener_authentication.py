@@ -18,7 +18,7 @@ from discue.domain.model import Listener
 from discue.store import listeners as listener_rows
 from tests.control.test_delivery_tests import SAMPLE, Noted
 from tests.control.test_encryption import NEW, NEW_ID, OLD, OLD_ID, move_all, with_keys
-from tests.dispatch.test_progress import RECORD
+from tests.dispatch.lane.test_cursor_state import RECORD
 from tests.support.cast import Cast
 
 PLACE = "https://shop.example.com/notify"

@@ -1,4 +1,4 @@
-"""What a worker sees of what others commit: two of them on one database, each with an engine of its own."""
+"""Changes by other workers: two workers on one database, each with an engine of its own."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from discue.dispatch.dispatcher import Dispatcher, Sources
 from discue.dispatch.jobs.delayed import Scheduler
 from discue.dispatch.jobs.retention import Retention, RetentionTimes
 from discue.dispatch.jobs.schedules import ScheduleRuns
-from discue.dispatch.poller import Poller, Watched
+from discue.dispatch.poller import Poller, PollerContext
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.receive import PullContext
 from discue.dispatch.pull.session import PullLimits
@@ -71,7 +71,7 @@ class Courier:
 
 
 class Post:
-    """One worker, without its API. `slow_seconds`: how long each poll takes; `error`: what comes of it instead."""
+    """A worker without its API. `slow_seconds` is how long each poll takes; `error` is raised by it instead."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         clock, self.log = SystemClock(), Heard()
@@ -92,7 +92,7 @@ class Post:
         runs = ScheduleRuns(store, self.cache, clock, PublicIds(clock, bytes))
         self.scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self.ownership.is_leader)
         self.pulls = PullBroker(PullContext(store, clock, row_ids, Random(0).random, PullLimits(50, 1 << 40)), self.log)  # noqa: S311
-        watched = Watched(
+        context = PollerContext(
             self.lease,
             self.cache,
             self.dispatcher,
@@ -101,7 +101,7 @@ class Post:
             self.scheduler,
             self.pulls,
         )
-        self.watch = Poller(store, watched, clock, self.log)
+        self.poller = Poller(store, context, clock, self.log)
         self.lease.on_expired, self.lease.on_held = self.dispatcher.drop_all, self.dispatcher.on_lease_renewed
         self.polls: list[Sequence[QueueKey]] = []
         self.polls_at_once = self.most_polls_at_once = 0
@@ -119,10 +119,10 @@ class Post:
         await self.ownership.begin(())
         self.polls.clear()
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """At once, and once."""
-        self.watch.look_soon()
-        await self.watch.round()
+        self.poller.request_poll()
+        await self.poller.run_once()
 
     def run(self) -> None:
         """Look, again and again, until `end`."""
@@ -142,7 +142,7 @@ class Post:
 
     async def _rounds(self) -> None:
         while True:
-            await self.watch.round()
+            await self.poller.run_once()
             self._moved.set()
 
     async def _counted(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
@@ -161,7 +161,7 @@ class Post:
 
 @pytest.fixture
 def elsewhere(runner: asyncio.Runner, tmp_path: Path) -> Iterator[Store]:
-    """What another process does."""
+    """Return the store of another process."""
     with opened_store(runner, "sqlite", tmp_path) as store:
         yield store
 
@@ -208,7 +208,7 @@ async def join_elsewhere(store: Store, role: str = "api") -> None:
     await store.write(partial(workers.join, session_id=4_711, role=role, lease_ms=60_000))
 
 
-async def test_what_others_stored_is_found_by_looking_without_any_hint(post: Post, elsewhere: Store) -> None:
+async def test_messages_of_other_workers_are_found_by_polling(post: Post, elsewhere: Store) -> None:
     await join_elsewhere(elsewhere)
     queue = await make_queue(elsewhere)
     post.run()
@@ -217,15 +217,15 @@ async def test_what_others_stored_is_found_by_looking_without_any_hint(post: Pos
     await post.until(lambda: post.courier.ids == [message])
 
 
-async def test_who_waits_for_messages_hears_of_what_others_stored(post: Post, elsewhere: Store) -> None:
+async def test_long_poll_gets_messages_of_other_workers(post: Post, elsewhere: Store) -> None:
     await join_elsewhere(elsewhere)
     queue = await make_queue(elsewhere)
     for _ in range(2):
-        await post.look()
+        await post.poll()
     puller = msgspec.structs.replace(a_listener(queue, 4), mode="pull", alias="puller")
     await elsewhere.write(lambda tx: listeners.insert(tx, puller, 0))
     place = PullTarget(queue.organization, puller.id, queue.id)
-    for told_by in (post.look, lambda: _hint(post, queue, 2)):
+    for told_by in (post.poll, lambda: _hint(post, queue, 2)):
         waiting = asyncio.get_running_loop().create_task(pull(post.pulls, place, 1, 60_000))
         while post.pulls.queues == () or post.pulls._tasks:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0)
@@ -236,27 +236,25 @@ async def test_who_waits_for_messages_hears_of_what_others_stored(post: Post, el
 
 
 async def _hint(post: Post, queue: Queue, head: int) -> None:
-    post.watch.heard(Notification(heads=(((queue.organization, queue.id), head),)))
+    post.poller.on_notify(Notification(heads=(((queue.organization, queue.id), head),)))
 
 
 async def test_a_hint_of_heads_reaches_the_lanes_without_a_look(post: Post, elsewhere: Store) -> None:
     queue = await make_queue(elsewhere)
-    await post.look()
+    await post.poll()
     polls = len(post.polls)
     message = await publish(elsewhere, queue, 1)
-    post.watch.heard(Notification(heads=(((queue.organization, queue.id), 1),)))
+    post.poller.on_notify(Notification(heads=(((queue.organization, queue.id), 1),)))
     await post.until(lambda: post.courier.ids == [message])
     assert len(post.polls) == polls
 
 
-async def test_one_that_is_alone_asks_for_no_heads_and_one_in_company_for_those_it_delivers(
-    post: Post, elsewhere: Store
-) -> None:
+async def test_single_worker_polls_no_heads_and_others_those_of_their_queues(post: Post, elsewhere: Store) -> None:
     queue = await make_queue(elsewhere)
-    await post.look()
+    await post.poll()
     await join_elsewhere(elsewhere)
     for _ in range(2):
-        await post.look()
+        await post.poll()
     assert post.polls == [(), (), ((queue.organization, queue.id),)]
 
 
@@ -265,9 +263,9 @@ async def test_one_that_is_alone_asks_for_no_heads_and_one_in_company_for_those_
 )
 async def test_many_other_hints_are_one_look_at_once(post: Post, only_hints: None, hint: Notification) -> None:
     for _ in range(100):
-        post.watch.heard(hint)
+        post.poller.on_notify(hint)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await post.watch.round()
+        await post.poller.run_once()
     assert len(post.polls) == 1
 
 
@@ -275,7 +273,7 @@ async def test_hints_that_never_end_are_looked_at_every_10_ms_and_never_two_at_a
     post.run()
     began_at = time.monotonic()
     while len(post.polls) < 20:
-        post.watch.heard(Notification(anything=True))
+        post.poller.on_notify(Notification(anything=True))
         await asyncio.sleep(0)
     assert time.monotonic() - began_at >= 19 * 0.01
     assert post.most_polls_at_once == 1
@@ -286,24 +284,24 @@ async def test_the_longer_a_look_takes_the_more_rarely_hints_cause_one(post: Pos
     post.run()
     began_at = time.monotonic()
     while len(post.polls) < 5:
-        post.watch.heard(Notification(anything=True))
+        post.poller.on_notify(Notification(anything=True))
         await asyncio.sleep(0)
     assert time.monotonic() - began_at >= 4 * 0.1
 
 
-async def test_a_hint_during_a_look_causes_another_one(post: Post, only_hints: None) -> None:
+async def test_notification_during_a_poll_causes_another_poll(post: Post, only_hints: None) -> None:
     post.slow_seconds = 0.05
     post.run()
-    post.watch.look_soon()
+    post.poller.request_poll()
     await post.until(lambda: post.polls_at_once)
-    post.watch.heard(Notification(feed=True))
+    post.poller.on_notify(Notification(feed=True))
     await post.until(lambda: len(post.polls) == 2)
 
 
 async def test_without_hints_there_is_one_look_a_second(post: Post) -> None:
     began_at = time.monotonic()
     for _ in range(2):
-        await post.watch.round()
+        await post.poller.run_once()
     assert 1.9 < time.monotonic() - began_at < PATIENCE_SECONDS
     assert len(post.polls) == 2
 
@@ -311,35 +309,35 @@ async def test_without_hints_there_is_one_look_a_second(post: Post) -> None:
 async def test_a_store_that_does_not_work_is_told_once_and_tried_again_in_a_second(post: Post) -> None:
     post.error = StoreUnavailable()
     for _ in range(2):
-        await post.look()
-    assert post.log.events == ["store_lost"]
+        await post.poll()
+    assert post.log.events == ["database_unavailable"]
     assert not post.store.healthy
     post.error = None
     began_at = time.monotonic()
-    post.watch.look_soon()
-    await post.watch.round()
+    post.poller.request_poll()
+    await post.poller.run_once()
     assert time.monotonic() - began_at > 0.9, "a hint does not make it come sooner"
-    assert post.log.events == ["store_lost", "store_found"]
+    assert post.log.events == ["database_unavailable", "database_available"]
 
 
 async def test_after_a_loss_everything_is_read_again_and_first_the_lease_is_renewed(
     post: Post, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = await make_queue(elsewhere)
-    await post.look()
+    await post.poll()
     [lane] = post.dispatcher._lanes
     known = await post.cache.queue(queue.organization, queue.public_id)
     called: list[str] = []
     for part, name in ((post.lease, "renew"), (post.cache, "reset"), (post.dispatcher, "reset")):
         monkeypatch.setattr(part, name, partial(_noted, called, type(part).__name__, getattr(part, name)))
-    post.watch.lost()
+    post.poller.on_connection_lost()
     assert not post.lease.may_expire_peers()
-    await post.look()
+    await post.poll()
     assert called == ["Lease", "ControlPlaneCache", "Dispatcher"]
     [again] = post.dispatcher._lanes
     assert again is not lane
     assert post.cache.cached_queue(known.organization, known.public_id) is None
-    await post.look()
+    await post.poll()
     assert called == ["Lease", "ControlPlaneCache", "Dispatcher"]
 
 
@@ -348,34 +346,32 @@ async def _noted(called: list[str], name: str, method: Callable[[], object]) -> 
     return await method()  # type: ignore[misc]
 
 
-async def test_what_could_not_be_read_again_after_a_loss_is_read_when_it_can(
-    post: Post, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_failed_reset_is_repeated(post: Post, elsewhere: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     queue = await make_queue(elsewhere)
-    await post.look()
+    await post.poll()
     await post.cache.queue(queue.organization, queue.public_id)
 
     async def fail(_: object) -> object:
         raise StoreUnavailable
 
-    post.watch.lost()
+    post.poller.on_connection_lost()
     with monkeypatch.context() as patched:
         patched.setattr(post.store, "read", fail)
-        await post.look()
+        await post.poll()
     assert post.cache.cached_queue(queue.organization, queue.public_id) is not None
-    await post.look()
+    await post.poll()
     assert post.cache.cached_queue(queue.organization, queue.public_id) is None
 
 
-async def test_one_that_was_declared_dead_drops_its_lanes_and_takes_them_again(post: Post, elsewhere: Store) -> None:
+async def test_expired_worker_drops_its_lanes_and_takes_them_again(post: Post, elsewhere: Store) -> None:
     await make_queue(elsewhere)
-    await post.look()
+    await post.poll()
     [lane] = post.dispatcher._lanes
     first = post.lease.session_id
     await elsewhere.write(partial(workers.expire_worker, session_id=first, known_dead=True))
     await elsewhere.write(partial(workers.release_cursors, dead=first, limit=10))
-    post.watch.lost()
-    await post.look()
+    post.poller.on_connection_lost()
+    await post.poll()
     assert lane.is_closed
     assert post.lease.session_id != first
     assert [again.record.owner for again in post.dispatcher._lanes] == [post.lease.session_id]
@@ -386,7 +382,7 @@ async def test_a_lease_that_is_over_is_renewed_before_anything_else(
 ) -> None:
     monkeypatch.setattr(post.lease, "_held_until", 0.0)
     assert not post.lease.is_held()
-    await post.look()
+    await post.poll()
     assert post.lease.is_held()
 
 
@@ -400,19 +396,19 @@ async def test_changes_of_the_control_plane_are_followed(post: Post, elsewhere: 
         await feed.record(tx, "queue", queue.organization, queue.id)
 
     await elsewhere.write(rename)
-    post.watch.heard(Notification(feed=True))
-    await post.watch.round()
+    post.poller.on_notify(Notification(feed=True))
+    await post.poller.run_once()
     assert post.cache.cached_queue(queue.organization, queue.public_id) is None
 
 
-async def test_whoever_keeps_house_purges_when_there_is_something_to_purge(post: Post, elsewhere: Store) -> None:
+async def test_leader_purges_when_there_is_something_to_purge(post: Post, elsewhere: Store) -> None:
     queue = await make_queue(elsewhere)
     purging = asyncio.ensure_future(post.retention.purge_on_request())
-    await post.look()
+    await post.poll()
     assert not purging.done()
     job = Job(queue.organization, row_id(9), "purge_queue", queue=queue.id)
     await elsewhere.write(partial(purge.enqueue, job=job))
-    await post.look()
+    await post.poll()
     async with asyncio.timeout(PATIENCE_SECONDS):
         await purging
     assert await post.store.read(purge.next_after) is None

@@ -14,9 +14,9 @@ from discue.dispatch.pull.broker import PullBroker
 from discue.domain.errors import Unavailable
 from discue.domain.model import DeliveryOptions
 from discue.domain.retry import RetryOptions
+from tests.dispatch.lane.test_redelivery import _ask as redeliver
 from tests.dispatch.pull.consumers import LEASE_MS, Counter, beside, counter, pull
 from tests.dispatch.stage import Stage
-from tests.dispatch.test_redelivering import _ask as redeliver
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=4, jitter=0.0), max_in_flight=7)
 

@@ -16,8 +16,8 @@ from discue.domain.window import SPAN
 from discue.store import deliveries, messages
 from discue.store.delivery_rows import read_open_keys
 from discue.store.engine import Transaction, Work
+from tests.dispatch.lane.test_redelivery import _ask as redeliver
 from tests.dispatch.stage import DAY_MS, Sent, Stage, badly, well
-from tests.dispatch.test_redelivering import _ask as redeliver
 from tests.support.everywhere import seeds
 
 T = TypeVar("T")

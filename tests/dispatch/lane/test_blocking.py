@@ -13,9 +13,9 @@ from discue.domain.retry import RetryOptions
 from discue.store import deliveries, delivery_rows, listeners, messages, retention
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, Transaction
+from tests.dispatch.lane.test_ordering import Judge, fail_the_next_read_of_keys
+from tests.dispatch.lane.test_redelivery import _ask as redeliver
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
-from tests.dispatch.test_order import Judge, fail_the_next_read_of_keys
-from tests.dispatch.test_redelivering import _ask as redeliver
 from tests.support.everywhere import seeds
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=100, jitter=0.0), max_in_flight=4)

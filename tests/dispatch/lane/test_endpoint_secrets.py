@@ -9,7 +9,7 @@ import pytest
 from discue.crypto.keyring import Keyring
 from discue.crypto.signing_secrets import SigningSecret, associated_data, encode_secrets
 from discue.dispatch.lane.endpoint import DeliveryDefaults, endpoint_of
-from tests.dispatch.test_progress import RECORD as SOME_RECORD
+from tests.dispatch.lane.test_cursor_state import RECORD as SOME_RECORD
 
 RECORD = msgspec.structs.replace(SOME_RECORD, liveness_url="https://example.com/live")
 KEY, NONCE, SIGNING = b"k" * 32, b"n" * 12, b"s" * 32

@@ -411,7 +411,7 @@ async def test_expired_worker_takes_no_cursors_until_it_has_joined_again(stage: 
     assert len(first.courier.sent) == 6
 
 
-async def test_two_workers_share_the_same_free_cursors(stage: Stage) -> None:
+async def test_two_workers_share_free_cursors(stage: Stage) -> None:
     queue = await stage.queue(await stage.organization())
     for _ in range(8):
         await stage.listener(queue)
@@ -447,7 +447,7 @@ async def test_after_a_history_that_got_shorter_lanes_go_on_from_what_the_store_
     queue, listener, first, _, ids = await _two_workers(stage, 3)
     stage.store.on_append = first.dispatcher.on_appended
     await stage.end(first.courier.in_flight[::], well())
-    # What was appended, and settled, last is not in the database that took over.
+    # The message that was appended and settled last is not in the database that took over.
     await stage.store.write(lambda tx: tx.execute("DELETE FROM log WHERE seq > 1"))
     await stage.store.write(lambda tx: tx.execute("UPDATE queue_head SET head = 1"))
     await stage.store.write(

@@ -45,10 +45,10 @@ from discue.publishing.publish import NewMessage, entry_for
 from discue.store import delivery_rows, handover
 from discue.store.engine import Append
 from tests.dispatch import replays
+from tests.dispatch.lane.test_filters import wanting
+from tests.dispatch.lane.test_redelivery import _ask as redeliver
 from tests.dispatch.paced import Paced, Place
 from tests.dispatch.stage import DAY_MS, LIMITS, Reports, Sent, Stage, Worker, badly, opened, well
-from tests.dispatch.test_filtering import wanting
-from tests.dispatch.test_redelivering import _ask as redeliver
 from tests.support.clocks import StandingClock
 from tests.support.everywhere import EVERYWHERE
 from tests.support.memory import folder_in_memory
