@@ -23,7 +23,7 @@ def _pulling(cast: Cast) -> tuple[str, str]:
 
 def _waiting(service: Service) -> int:
     async def count() -> int:
-        return sum(len(desk._polls) for desk in service.pulls._waiters.values())
+        return sum(len(waiters._polls) for waiters in service.pulls._waiters.values())
 
     return service.run(count())
 

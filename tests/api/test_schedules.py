@@ -13,7 +13,7 @@ MESSAGE = "0VbuJFW500I0yWwoGXXf6"
 
 
 def _ran(cast: Cast, public_id: str, run: ScheduleRun) -> None:
-    """As the worker that keeps house writes it down."""
+    """Record an event as the leader does."""
 
     async def work(tx: Transaction) -> None:
         found = await tx.row("SELECT organization FROM schedule WHERE public_id = $1", public_id)

@@ -72,7 +72,7 @@ async def test_a_delayed_message_is_sent_when_it_is_due_and_not_before(stage: St
     assert (counts.acknowledged, counts.pending, counts.missed) == (1, 0, 0)
 
 
-async def test_what_is_not_due_holds_nothing_up(stage: Stage) -> None:
+async def test_delayed_message_does_not_hold_up_later_ones(stage: Stage) -> None:
     queue, _ = await _begun(stage)
     listener = await stage.listener(queue)
     await _delayed(stage, queue, 5_000)
@@ -84,7 +84,7 @@ async def test_what_is_not_due_holds_nothing_up(stage: Stage) -> None:
     assert stage.courier.ids() == []
 
 
-async def test_it_reaches_no_listener_that_is_younger(stage: Stage) -> None:
+async def test_delayed_message_is_not_sent_to_a_younger_listener(stage: Stage) -> None:
     queue, scheduling = await _begun(stage)
     old = await stage.listener(queue)
     message = await _delayed(stage, queue, 5_000)
@@ -99,7 +99,7 @@ async def test_it_reaches_no_listener_that_is_younger(stage: Stage) -> None:
     assert (await stage.counts(young)).pending == 0
 
 
-async def test_one_that_was_deleted_before_its_time_is_never_sent(stage: Stage) -> None:
+async def test_delayed_message_that_was_deleted_is_never_sent(stage: Stage) -> None:
     queue, scheduling = await _begun(stage)
     await stage.listener(queue)
     message = await _delayed(stage, queue, 5_000)
@@ -109,7 +109,7 @@ async def test_one_that_was_deleted_before_its_time_is_never_sent(stage: Stage) 
     assert stage.courier.sent == []
 
 
-async def test_it_is_sent_after_a_crash_too(stage: Stage) -> None:
+async def test_delayed_message_is_sent_after_a_crash(stage: Stage) -> None:
     queue, _ = await _begun(stage)
     await stage.listener(queue)
     message = await _delayed(stage, queue, 5_000)
@@ -119,7 +119,7 @@ async def test_it_is_sent_after_a_crash_too(stage: Stage) -> None:
     assert stage.courier.ids() == [message]
 
 
-async def test_it_has_not_waited_too_long_when_it_is_due(stage: Stage) -> None:
+async def test_deadline_of_a_delayed_message_starts_when_it_is_due(stage: Stage) -> None:
     queue, scheduling = await _begun(stage)
     await stage.listener(queue)
     message = await _delayed(stage, queue, stage.limits.deadline_ms + 5_000)
@@ -129,7 +129,7 @@ async def test_it_has_not_waited_too_long_when_it_is_due(stage: Stage) -> None:
     assert stage.courier.ids() == [message]
 
 
-async def test_another_worker_delivers_what_this_one_leaves_to_it(stage: Stage) -> None:
+async def test_another_worker_delivers_messages_of_its_listeners(stage: Stage) -> None:
     queue, scheduling = await _begun(stage)
     await stage.listener(queue)
     await _delayed(stage, queue, 0)
@@ -138,7 +138,7 @@ async def test_another_worker_delivers_what_this_one_leaves_to_it(stage: Stage) 
     assert stage.courier.sent == []
 
 
-async def test_what_is_published_sooner_wakes_whoever_waits(stage: Stage) -> None:
+async def test_publish_that_is_due_earlier_wakes_the_scheduler(stage: Stage) -> None:
     queue, scheduling = await _begun(stage)
     await stage.listener(queue)
     scheduler = scheduling.scheduler
@@ -157,7 +157,7 @@ async def test_what_is_published_sooner_wakes_whoever_waits(stage: Stage) -> Non
     assert scheduler.next_at == stage.clock.now() + 4_999
 
 
-async def test_what_others_published_is_known_by_polling_and_waits_for_whoever_keeps_house(stage: Stage) -> None:
+async def test_due_time_is_known_from_snapshots_and_only_the_leader_delivers(stage: Stage) -> None:
     queue, _ = await _begun(stage)
     await stage.listener(queue)
     message = await _delayed(stage, queue, 5_000)
@@ -176,7 +176,7 @@ async def test_what_others_published_is_known_by_polling_and_waits_for_whoever_k
     assert (await stage.store.engine.poll(())).scheduled_at is None
 
 
-async def test_many_that_are_due_at_once_all_go_out_in_their_order(stage: Stage) -> None:
+async def test_messages_that_are_due_at_once_are_sent_in_order(stage: Stage) -> None:
     queue, scheduling = await _begun(stage)
     await stage.listener(queue)
     published = [await _delayed(stage, queue, 5_000) for _ in range(600)]
@@ -187,7 +187,7 @@ async def test_many_that_are_due_at_once_all_go_out_in_their_order(stage: Stage)
     assert [sent.message_id for sent in stage.courier.sent] == published
 
 
-async def test_a_deleted_one_that_was_due_is_gone(stage: Stage) -> None:
+async def test_due_message_that_was_deleted_is_removed(stage: Stage) -> None:
     queue, scheduling = await _begun(stage)
     message = await _delayed(stage, queue, 1)
     stage.clock.advance(1)
@@ -244,7 +244,7 @@ async def test_a_schedule_sends_a_message_at_each_of_its_runs(stage: Stage) -> N
     assert {sent.request.body for sent in stage.courier.sent} == {b'"again"'}
 
 
-async def test_of_two_workers_that_keep_house_one_runs_a_schedule(stage: Stage) -> None:
+async def test_schedule_runs_once_with_two_leaders(stage: Stage) -> None:
     queue, one = await _begun(stage)
     other = Scheduling(stage)
     await stage.listener(queue)
@@ -254,7 +254,7 @@ async def test_of_two_workers_that_keep_house_one_runs_a_schedule(stage: Stage) 
     assert len(stage.courier.sent) == 1
 
 
-async def test_whoever_takes_over_runs_what_was_left_and_nothing_twice(stage: Stage) -> None:
+async def test_next_leader_runs_the_remaining_schedules_and_none_twice(stage: Stage) -> None:
     queue, scheduling = await _begun(stage)
     await stage.listener(queue)
     made = await _scheduled(stage, queue, Timing("* * * * *"), missed=MissedRunPolicy("catch_up", 10))
@@ -325,6 +325,6 @@ def test_an_instant_and_a_delay_are_too_much(deliver_at: int, delay: int) -> Non
 
 
 @given(st.lists(st.integers(0, LONGEST_DELAY_SECONDS), min_size=2))
-def test_who_waits_longer_is_due_later(delays: list[int]) -> None:
+def test_longer_delay_is_due_later(delays: list[int]) -> None:
     times = [due_at(None, delay, "", NOW) or NOW for delay in sorted(delays)]
     assert all(one <= other for one, other in pairwise(times))

@@ -40,7 +40,7 @@ def _principal(organization: Organization) -> Principal:
     return Principal(organization.id, organization.public_id, 1, "k" * 21, all_scopes(), is_operator=False)
 
 
-class House:
+class Site:
     """A control plane on a stage, and verifiers that find every host on loopback."""
 
     def __init__(self, stage: Stage) -> None:
@@ -71,12 +71,12 @@ class House:
 
 
 @pytest.fixture
-def house(stage: Stage) -> House:
-    return House(stage)
+def site(stage: Stage) -> Site:
+    return Site(stage)
 
 
-async def _domain(house: House, organization: Organization, port: int = 443) -> Domain:
-    return await domains.create(house.control, _principal(organization), DomainFields(hostname=HOST, port=port))
+async def _domain(site: Site, organization: Organization, port: int = 443) -> Domain:
+    return await domains.create(site.control, _principal(organization), DomainFields(hostname=HOST, port=port))
 
 
 def _answer(body: bytes, status: bytes = b"200 OK") -> Sequence[bytes | str]:
@@ -87,24 +87,24 @@ def _server(tls: ssl.SSLContext | None = None) -> ScriptedServer:
     return ScriptedServer([(HANG,)], tls or server_context(HOST))
 
 
-async def _domain_at(house: House, organization: Organization, server: ScriptedServer) -> Domain:
+async def _domain_at(site: Site, organization: Organization, server: ScriptedServer) -> Domain:
     """A domain on a server that has the right file."""
-    made = await _domain(house, organization, server.port)
+    made = await _domain(site, organization, server.port)
     server.scripts = [_answer(made.challenge.file_content.encode())]
     return made
 
 
-async def test_a_domain_that_is_due_is_verified(house: House, stage: Stage) -> None:
+async def test_a_domain_that_is_due_is_verified(site: Site, stage: Stage) -> None:
     async with _server() as server:
-        made = await _domain_at(house, await stage.organization(), server)
-        await house.verifier().round()
+        made = await _domain_at(site, await stage.organization(), server)
+        await site.verifier().round()
         assert server.connections == 0
         stage.clock.advance(MINUTE)
-        await house.verifier().round()
-        found = await house.stored(made)
+        await site.verifier().round()
+        found = await site.stored(made)
         assert found.verification.verified
         assert found.verification.due_at is not None
-        await house.verifier().round()
+        await site.verifier().round()
         assert server.connections == 1
 
 
@@ -119,86 +119,86 @@ async def test_a_domain_that_is_due_is_verified(house: House, stage: Stage) -> N
         (b"200 OK", b"%s" + b"x" * 2_000, "content differs"),
     ],
 )
-async def test_of_a_wrong_answer_only_its_kind_is_kept(
-    house: House, stage: Stage, status: bytes, change: bytes, error: str
+async def test_kind_of_a_wrong_response_is_kept_and_nothing_else(
+    site: Site, stage: Stage, status: bytes, change: bytes, error: str
 ) -> None:
     async with _server() as server:
-        made = await _domain_at(house, await stage.organization(), server)
+        made = await _domain_at(site, await stage.organization(), server)
         content = made.challenge.file_content.encode()
         server.scripts = [_answer(change.replace(b"%s", content), status)]
         stage.clock.advance(MINUTE)
-        await house.verifier().round()
-        found = (await house.stored(made)).verification
+        await site.verifier().round()
+        found = (await site.stored(made)).verification
         assert (found.verified, found.last_error, found.failures) == (False, error, 1)
 
 
-async def test_a_certificate_for_another_name_verifies_nothing(house: House, stage: Stage) -> None:
+async def test_a_certificate_for_another_name_verifies_nothing(site: Site, stage: Stage) -> None:
     async with _server(server_context("other.example.com")) as server:
-        made = await _domain_at(house, await stage.organization(), server)
+        made = await _domain_at(site, await stage.organization(), server)
         stage.clock.advance(MINUTE)
-        await house.verifier().round()
-        assert (await house.stored(made)).verification.last_error == "TLS failed"
+        await site.verifier().round()
+        assert (await site.stored(made)).verification.last_error == "TLS failed"
 
 
-async def test_nothing_is_asked_at_an_address_that_is_not_allowed(house: House, stage: Stage) -> None:
+async def test_address_that_egress_refuses_is_not_requested(site: Site, stage: Stage) -> None:
     async with _server() as server:
-        made = await _domain_at(house, await stage.organization(), server)
+        made = await _domain_at(site, await stage.organization(), server)
         stage.clock.advance(MINUTE)
-        await house.verifier(EgressPolicy()).round()
-        assert (await house.stored(made)).verification.last_error == "address not allowed"
+        await site.verifier(EgressPolicy()).round()
+        assert (await site.stored(made)).verification.last_error == "address not allowed"
         assert server.connections == 0
 
 
-async def test_who_does_not_keep_house_does_no_rounds(house: House, stage: Stage) -> None:
-    house.is_leader = False
+async def test_only_the_leader_does_rounds(site: Site, stage: Stage) -> None:
+    site.is_leader = False
     async with _server() as server:
-        await _domain_at(house, await stage.organization(), server)
+        await _domain_at(site, await stage.organization(), server)
         stage.clock.advance(MINUTE)
-        await house.verifier().round()
+        await site.verifier().round()
         assert server.connections == 0
 
 
-async def test_two_that_both_keep_house_look_at_each_domain_once(house: House, stage: Stage) -> None:
+async def test_two_leaders_check_each_domain_once(site: Site, stage: Stage) -> None:
     async with _server() as server:
         organization = await stage.organization()
-        made = [await _domain(house, organization, server.port) for _ in range(120)]
+        made = [await _domain(site, organization, server.port) for _ in range(120)]
         server.scripts = [_answer(b"something else")]
         stage.clock.advance(MINUTE)
-        await asyncio.gather(house.verifier().round(), house.verifier().round())
+        await asyncio.gather(site.verifier().round(), site.verifier().round())
         assert server.connections == 120
-        assert {(await house.stored(each)).verification.failures for each in made} == {1}
+        assert {(await site.stored(each)).verification.failures for each in made} == {1}
 
 
-class Stumbling(DomainVerifier):
-    """Its first check finds the store out of order."""
+class FailingOnce(DomainVerifier):
+    """A verifier whose first check fails: the store is not available."""
 
-    stumbles = True
+    fails = True
 
     async def check(self, domain: Domain) -> str:
-        if self.stumbles:
-            self.stumbles = False
+        if self.fails:
+            self.fails = False
             raise StoreUnavailable
         return await super().check(domain)
 
 
-async def test_a_check_that_fails_for_reasons_of_ours_takes_no_other_with_it(house: House, stage: Stage) -> None:
+async def test_internal_error_of_a_check_does_not_affect_others(site: Site, stage: Stage) -> None:
     async with _server() as server:
         organization = await stage.organization()
-        made = [await _domain(house, organization, server.port) for _ in range(3)]
+        made = [await _domain(site, organization, server.port) for _ in range(3)]
         server.scripts = [_answer(b"something else")]
         stage.clock.advance(MINUTE)
         fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, ssl_context=trusting_context())
-        verifier = Stumbling(house.control, fetcher, is_leader=lambda: True)
+        verifier = FailingOnce(site.control, fetcher, is_leader=lambda: True)
         with pytest.raises(StoreUnavailable):
             await verifier.round()
-        assert sorted([(await house.stored(each)).verification.failures for each in made]) == [0, 1, 1]
+        assert sorted([(await site.stored(each)).verification.failures for each in made]) == [0, 1, 1]
         stage.clock.advance(MINUTE)
         await verifier.round()
-        assert {(await house.stored(each)).verification.failures for each in made} == {1}
+        assert {(await site.stored(each)).verification.failures for each in made} == {1}
 
 
-async def test_an_organization_has_five_domains_checked_on_demand_at_once(house: House) -> None:
-    verifier = house.verifier()
+async def test_an_organization_has_five_domains_checked_on_demand_at_once(site: Site) -> None:
+    verifier = site.verifier()
     with verifier.slot(1), verifier.slot(1), verifier.slot(1), verifier.slot(1):
         with verifier.slot(1), verifier.slot(2):
             with pytest.raises(TooManyRequests) as refused, verifier.slot(1):
@@ -211,47 +211,45 @@ async def test_an_organization_has_five_domains_checked_on_demand_at_once(house:
 class Shop:
     """An organization that wants verified domains, with a listener on one that is not verified yet."""
 
-    def __init__(self, house: House, organization: Organization, queue: Queue, domain: Domain) -> None:
-        self.house = house
+    def __init__(self, site: Site, organization: Organization, queue: Queue, domain: Domain) -> None:
+        self.site = site
         self.organization = organization
         self.queue = queue
         self.domain = domain
 
     async def listener(self) -> Listener:
-        stage = self.house.stage
+        stage = self.site.stage
         made = await stage.listener(self.queue)
         return await stage.configure(made, notify_url=f"https://{HOST.upper()}:{self.domain.port}/hook")
 
     async def require(self, *, required: bool) -> None:
         fields = OrganizationFields(require_verified_domains=required)
         principal = _principal(self.organization)
-        await organizations.change(self.house.control, principal, self.organization.public_id, fields)
-        await self.house.follow()
+        await organizations.change(self.site.control, principal, self.organization.public_id, fields)
+        await self.site.follow()
 
     async def verify(self, verifier: DomainVerifier) -> Domain:
-        found = await domains.verify(self.house.control, _principal(self.organization), self.domain.public_id, verifier)
-        await self.house.follow()
+        found = await domains.verify(self.site.control, _principal(self.organization), self.domain.public_id, verifier)
+        await self.site.follow()
         return found
 
     async def delete_domain(self) -> None:
-        await domains.delete(self.house.control, _principal(self.organization), self.domain.public_id)
-        await self.house.follow()
+        await domains.delete(self.site.control, _principal(self.organization), self.domain.public_id)
+        await self.site.follow()
 
 
-async def _shop(house: House, server: ScriptedServer) -> Shop:
-    stage = house.stage
-    await house.control.cache.open()
+async def _shop(site: Site, server: ScriptedServer) -> Shop:
+    stage = site.stage
+    await site.control.cache.open()
     organization = await stage.organization()
-    shop = Shop(house, organization, await stage.queue(organization), await _domain_at(house, organization, server))
+    shop = Shop(site, organization, await stage.queue(organization), await _domain_at(site, organization, server))
     await shop.require(required=True)
     return shop
 
 
-async def test_nothing_is_sent_before_the_domain_is_verified_and_everything_afterwards(
-    house: House, stage: Stage
-) -> None:
+async def test_messages_wait_until_the_domain_is_verified(site: Site, stage: Stage) -> None:
     async with _server() as server:
-        shop = await _shop(house, server)
+        shop = await _shop(site, server)
         await stage.start()
         listener = await shop.listener()
         ids = await stage.publish(shop.queue, 3)
@@ -259,30 +257,30 @@ async def test_nothing_is_sent_before_the_domain_is_verified_and_everything_afte
         assert stage.courier.sent == []
         counts = await stage.counts(listener)
         assert (counts.pending, counts.missed) == (3, 0)
-        await shop.verify(house.verifier())
+        await shop.verify(site.verifier())
         assert stage.courier.ids() == ids
         assert {sent.number for sent in stage.courier.sent} == {1}
 
 
 async def test_a_listener_is_not_probed_before_the_domain_of_its_liveness_url_is_verified(
-    house: House, stage: Stage
+    site: Site, stage: Stage
 ) -> None:
     async with _server() as server:
-        shop = await _shop(house, server)
+        shop = await _shop(site, server)
         await stage.start()
         listener = await shop.listener()
         url = f"https://{HOST}:{shop.domain.port}/live"
         await stage.configure(listener, liveness_url=url)
         await stage.advance(3_600_000)
         assert stage.scout.asked == []
-        await shop.verify(house.verifier())
+        await shop.verify(site.verifier())
         await stage.probe()
         assert stage.scout.asked == [url]
 
 
-async def test_lanes_of_several_workers_wait_and_go_on_together(house: House, stage: Stage) -> None:
+async def test_lanes_of_several_workers_wait_and_go_on_together(site: Site, stage: Stage) -> None:
     async with _server() as server:
-        shop = await _shop(house, server)
+        shop = await _shop(site, server)
         await stage.start()
         first = stage.worker
         await shop.listener()
@@ -294,32 +292,32 @@ async def test_lanes_of_several_workers_wait_and_go_on_together(house: House, st
         await stage.append(shop.queue)
         await stage.poll()
         assert (first.courier.sent, second.courier.sent) == ([], [])
-        await shop.verify(house.verifier())
+        await shop.verify(site.verifier())
         await stage.poll()
         assert len(first.courier.sent) + len(second.courier.sent) == 2
 
 
-async def test_a_worker_that_starts_with_an_unverified_domain_waits_too(house: House, stage: Stage) -> None:
+async def test_a_worker_that_starts_with_an_unverified_domain_waits_too(site: Site, stage: Stage) -> None:
     async with _server() as server:
-        shop = await _shop(house, server)
+        shop = await _shop(site, server)
         await stage.start()
         await shop.listener()
         await stage.publish(shop.queue)
         await stage.start()
         assert stage.dispatcher.lane_count == 1
         assert stage.courier.sent == []
-        await shop.verify(house.verifier())
+        await shop.verify(site.verifier())
         assert len(stage.courier.sent) == 1
 
 
 async def test_a_domain_that_is_deleted_holds_back_what_follows_and_what_waits_for_another_attempt(
-    house: House, stage: Stage
+    site: Site, stage: Stage
 ) -> None:
     async with _server() as server:
-        shop = await _shop(house, server)
+        shop = await _shop(site, server)
         await stage.start()
         listener = await shop.listener()
-        await shop.verify(house.verifier())
+        await shop.verify(site.verifier())
         await stage.publish(shop.queue)
         await stage.end(stage.courier.in_flight[0], badly())
         await shop.delete_domain()
@@ -331,9 +329,9 @@ async def test_a_domain_that_is_deleted_holds_back_what_follows_and_what_waits_f
         assert sorted(sent.number for sent in stage.courier.in_flight) == [1, 2]
 
 
-async def test_what_is_under_way_when_the_choice_is_made_ends_as_it_would_have(house: House, stage: Stage) -> None:
+async def test_requests_in_flight_end_normally_when_verification_becomes_required(site: Site, stage: Stage) -> None:
     async with _server() as server:
-        shop = await _shop(house, server)
+        shop = await _shop(site, server)
         await shop.require(required=False)
         await stage.start()
         listener = await shop.listener()
@@ -345,27 +343,27 @@ async def test_what_is_under_way_when_the_choice_is_made_ends_as_it_would_have(h
         assert (await stage.counts(listener)).acknowledged == 1
 
 
-async def test_a_domain_whose_file_is_gone_for_three_days_holds_its_listeners_back(house: House, stage: Stage) -> None:
+async def test_a_domain_whose_file_is_gone_for_three_days_holds_its_listeners_back(site: Site, stage: Stage) -> None:
     async with _server() as server:
-        shop = await _shop(house, server)
+        shop = await _shop(site, server)
         await stage.start()
         await shop.listener()
-        await shop.verify(house.verifier())
+        await shop.verify(site.verifier())
         server.scripts = [_answer(b"", b"404 Not Found")]
-        verifier = house.verifier()
+        verifier = site.verifier()
         for _ in range(4 * 24 + 2):
             stage.clock.advance(60 * MINUTE)
             await verifier.round()
-        await house.follow()
-        found = (await house.stored(shop.domain)).verification
+        await site.follow()
+        found = (await site.stored(shop.domain)).verification
         assert (found.verified, found.last_error) == (False, "answered 404")
         await stage.publish(shop.queue)
         assert stage.courier.sent == []
 
 
-async def test_an_organization_that_does_not_want_it_is_not_held_back(house: House, stage: Stage) -> None:
+async def test_organization_that_does_not_require_verification_is_not_held_back(site: Site, stage: Stage) -> None:
     async with _server() as server:
-        await _shop(house, server)
+        await _shop(site, server)
         queue = await stage.queue(await stage.organization())
         await stage.start()
         await stage.listener(queue)

@@ -85,7 +85,7 @@ async def _delete(stage: Stage, queue: Queue) -> None:
     await stage.follow("queue", queue.organization, queue.id)
 
 
-async def test_what_is_settled_and_old_goes_and_the_rest_stays(stage: Stage, retention: RetentionOnStage) -> None:
+async def test_old_settled_messages_are_deleted_and_others_stay(stage: Stage, retention: RetentionOnStage) -> None:
     queue, listener = await _running(stage)
     await stage.publish(queue, 3)
     await stage.end(stage.courier.in_flight[:2], well())
@@ -152,7 +152,9 @@ async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, retention: Rete
     assert await stage.rows("SELECT count(*) FROM idempotency_answers") == [(0,)]
 
 
-async def test_attempts_and_missed_deliveries_go_in_their_time(stage: Stage, retention: RetentionOnStage) -> None:
+async def test_attempts_and_missed_deliveries_are_deleted_after_their_retention(
+    stage: Stage, retention: RetentionOnStage
+) -> None:
     queue, listener = await _running(stage)
     [message] = await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], with_trace(badly(no_retry=True)))
@@ -172,7 +174,7 @@ async def test_attempts_and_missed_deliveries_go_in_their_time(stage: Stage, ret
     assert (await stage.counts(listener)).missed == 1
 
 
-async def test_what_a_disabled_listener_never_took_is_missed_then_kept_and_then_goes(
+async def test_messages_of_a_disabled_listener_are_missed_kept_and_then_deleted(
     stage: Stage, retention: RetentionOnStage
 ) -> None:
     queue, listener = await _running(stage)
@@ -192,7 +194,7 @@ async def test_what_a_disabled_listener_never_took_is_missed_then_kept_and_then_
     assert (counts.missed, counts.pending) == (10, 0)
 
 
-async def test_what_happened_and_its_counts_go_in_their_time(stage: Stage, retention: RetentionOnStage) -> None:
+async def test_events_and_counts_are_deleted_after_their_retention(stage: Stage, retention: RetentionOnStage) -> None:
     queue, _ = await _running(stage)
     await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly(410))
@@ -225,9 +227,7 @@ async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, retention: Re
     assert stage.dispatcher.lane_count == 0
 
 
-async def test_what_a_deletion_left_is_purged_when_that_is_said_and_not_before(
-    stage: Stage, retention: RetentionOnStage
-) -> None:
+async def test_purge_runs_on_request_only(stage: Stage, retention: RetentionOnStage) -> None:
     queue, _ = await _running(stage)
     round_under_way = asyncio.ensure_future(retention.purge_on_request())
     await _delete(stage, queue)
@@ -237,7 +237,7 @@ async def test_what_a_deletion_left_is_purged_when_that_is_said_and_not_before(
     assert await stage.rows("SELECT count(*) FROM job") == [(0,)]
 
 
-async def test_a_worker_that_does_not_keep_house_gives_up_only_what_its_own_lanes_could_not_deliver(
+async def test_worker_that_is_not_the_leader_only_misses_deliveries_of_its_own_lanes(
     stage: Stage, retention: RetentionOnStage
 ) -> None:
     queue, listener = await _running(stage)
@@ -276,7 +276,7 @@ async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage
     assert (await stage.counts(listener)).acknowledged == 122
 
 
-async def test_failed_attempts_to_authenticate_are_forgotten_when_they_matter_no_more(
+async def test_failed_authentications_are_deleted_after_their_retention(
     stage: Stage, retention: RetentionOnStage
 ) -> None:
     await _running(stage)

@@ -1,4 +1,4 @@
-"""Consumers that pull: any number of workers hand out the messages of one listener, on a clock that stands still."""
+"""Consumers in pull mode: any number of workers lease the messages of one listener, on a manual clock."""
 
 import asyncio
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ LEASE_MS = 30_000
 
 
 class Counter:
-    """A queue, a listener in the mode pull, and a worker that is asked for its messages."""
+    """A queue, a listener in pull mode, and a worker that leases its messages."""
 
     def __init__(self, stage: Stage, queue: Queue, listener: Listener) -> None:
         self.stage = stage
@@ -34,7 +34,7 @@ class Counter:
         self.pulls = self.worker()
 
     def worker(self) -> PullBroker:
-        """One more, beside those that there are."""
+        """Make another worker."""
         stage = self.stage
         self._slots += 1
         means = PullContext(stage.store, stage.clock, RowIds(stage.clock, self._slots), Random(0).random, LIMITS)  # noqa: S311
@@ -47,11 +47,11 @@ class Counter:
         return await pull(worker or self.pulls, self.place, most, 0)
 
     async def pulled(self, most: int = 10) -> list[str]:
-        """The ids of what is handed out."""
+        """Pull, and return the ids of the messages."""
         return [each.entry.id for each in await self.pull(most)]
 
     def waiting(self, most: int = 10, wait_ms: int = 20_000) -> "asyncio.Task[list[LeasedMessage]]":
-        """A request that waits."""
+        """Start a long poll."""
         return asyncio.get_running_loop().create_task(pull(self.pulls, self.place, most, wait_ms))
 
     async def say(
@@ -86,7 +86,7 @@ class Counter:
 
 
 async def pull(pulls: PullBroker, place: PullTarget, most: int, wait_ms: int, key: int = 1) -> list[LeasedMessage]:
-    """As the API does for a request."""
+    """Pull as the API does."""
     with pulls.connect(key) as client:
         return await pulls.pull(client, place, most, wait_ms)
 

@@ -1,4 +1,4 @@
-"""Ordered queues whose messages are pulled: one message of a key at a time, whatever fails and whoever is asked."""
+"""Ordered queues in pull mode: one message of a key at a time, whatever fails, and with any worker."""
 
 import asyncio
 import random
@@ -25,7 +25,7 @@ def _seqs(handed: list[LeasedMessage]) -> list[int]:
     return [each.entry.seq for each in handed]
 
 
-async def test_of_a_key_one_message_is_handed_out_at_a_time(stage: Stage) -> None:
+async def test_one_message_of_a_key_is_leased_at_a_time(stage: Stage) -> None:
     at = await counter(stage, ordered=True)
     await stage.publish_keyed(at.queue, "a", "a", "b", "a")
     first, other = await at.pull()
@@ -38,7 +38,7 @@ async def test_of_a_key_one_message_is_handed_out_at_a_time(stage: Stage) -> Non
     assert _seqs(await at.pull()) == [4]
 
 
-async def test_a_lease_that_runs_out_makes_its_message_the_next_of_its_key_again(stage: Stage) -> None:
+async def test_message_of_an_expired_lease_is_the_next_of_its_key(stage: Stage) -> None:
     at = await counter(stage, ordered=True)
     await stage.publish_keyed(at.queue, "a", "a")
     assert _seqs(await at.pull()) == [1]
@@ -65,7 +65,7 @@ async def test_a_message_that_waits_keeps_its_key_until_it_is_settled(stage: Sta
     assert _seqs(await at.pull()) == [3]
 
 
-async def test_who_waits_gets_what_an_acknowledgement_frees(stage: Stage) -> None:
+async def test_acknowledgement_wakes_long_polls_for_the_next_of_the_key(stage: Stage) -> None:
     at = await counter(stage, ordered=True)
     await stage.publish_keyed(at.queue, "a", "a")
     (first,) = await at.pull()
@@ -75,7 +75,7 @@ async def test_who_waits_gets_what_an_acknowledgement_frees(stage: Stage) -> Non
     assert _seqs(await waiting) == [2]
 
 
-async def test_what_waits_behind_its_key_is_asked_about_when_its_turn_comes(stage: Stage) -> None:
+async def test_filter_applies_to_a_blocked_message_at_its_turn(stage: Stage) -> None:
     at = await counter(stage, DeliveryOptions(filter='{"key": "a"}'), ordered=True)
     await stage.publish_keyed(at.queue, "a", "a", "b", "a")
     await at.say("acknowledge", await at.pull())
@@ -88,7 +88,7 @@ async def test_what_waits_behind_its_key_is_asked_about_when_its_turn_comes(stag
 
 
 @pytest.mark.parametrize("decided", ["redelivered", "deleted"])
-async def test_what_is_missed_may_block_its_key_until_somebody_decides(stage: Stage, decided: str) -> None:
+async def test_missed_message_blocks_its_key_until_it_is_redelivered_or_deleted(stage: Stage, decided: str) -> None:
     queue = await stage.queue(await stage.organization(), ordered=True, on_missed="block")
     at = await beside(stage, queue, DeliveryOptions(retry=RetryOptions(attempts=1)))
     ids = await stage.publish_keyed(queue, "a", "a", "b")
@@ -141,7 +141,7 @@ async def test_failing_key_with_many_blocked_messages_stops_no_other_key(stage: 
     assert _seqs(await at.pull()) == [1, RETRYING_LIMIT + 2, RETRYING_LIMIT + 3]
 
 
-async def test_who_waits_gets_what_the_deletion_of_a_missed_message_frees(stage: Stage) -> None:
+async def test_deletion_of_a_blocking_message_wakes_long_polls(stage: Stage) -> None:
     queue = await stage.queue(await stage.organization(), ordered=True, on_missed="block")
     at = await beside(stage, queue, DeliveryOptions(retry=RetryOptions(attempts=1)))
     ids = await stage.publish_keyed(queue, "a", "a")
@@ -266,7 +266,7 @@ class History:
 
 
 @pytest.mark.parametrize("kind", ["ordered", "unordered"])
-async def test_whatever_consumers_do_each_message_is_settled_once_and_in_order(stage: Stage, kind: str) -> None:
+async def test_messages_are_settled_once_and_in_order_in_random_runs(stage: Stage, kind: str) -> None:
     for seed in range(2):
         queue = await stage.queue(await stage.organization(), ordered=kind == "ordered")
         at = await beside(stage, queue, OFTEN, number=900 + seed)

@@ -1,4 +1,4 @@
-"""Pulled messages: handed out under leases, by whatever worker is asked, each until it is settled."""
+"""Pull mode: any worker leases messages to consumers until each is settled."""
 
 import asyncio
 from typing import Any
@@ -31,7 +31,7 @@ async def _states(at: Counter, ids: list[str]) -> list[tuple[str, int]]:
     return await at.stage.store.read(work)
 
 
-async def test_messages_are_handed_out_in_their_order_and_once(stage: Stage) -> None:
+async def test_messages_are_leased_once_and_in_order(stage: Stage) -> None:
     at = await counter(stage)
     ids = await at.publish(5)
     assert await at.pulled(2) == ids[:2]
@@ -41,7 +41,7 @@ async def test_messages_are_handed_out_in_their_order_and_once(stage: Stage) -> 
     assert (await at.stage.counts(at.listener)).pending == 5
 
 
-async def test_what_is_acknowledged_is_settled_and_counted(stage: Stage) -> None:
+async def test_acknowledged_message_is_settled_and_counted(stage: Stage) -> None:
     at = await counter(stage)
     ids = await at.publish(3)
     handed = await at.pull()
@@ -56,7 +56,7 @@ async def test_what_is_acknowledged_is_settled_and_counted(stage: Stage) -> None
     assert (await stage.counts(at.listener)).acknowledged == 3
 
 
-async def test_a_lease_that_runs_out_makes_the_message_due_again_and_its_receipt_void(stage: Stage) -> None:
+async def test_expired_lease_makes_the_message_due_and_its_receipt_invalid(stage: Stage) -> None:
     at = await counter(stage)
     ids = await at.publish(2)
     first = await at.pull(1)
@@ -71,7 +71,7 @@ async def test_a_lease_that_runs_out_makes_the_message_due_again_and_its_receipt
     assert await at.attempts() == [(1, 1, "lease_expired", LEASE_MS), (1, 2, "", 0)]
 
 
-async def test_what_is_late_counts_as_long_as_nobody_else_has_the_message(stage: Stage) -> None:
+async def test_late_acknowledgement_counts_until_the_message_is_leased_again(stage: Stage) -> None:
     at = await counter(stage)
     await at.publish()
     handed = await at.pull()
@@ -80,7 +80,7 @@ async def test_what_is_late_counts_as_long_as_nobody_else_has_the_message(stage:
     assert await at.pull() == []
 
 
-async def test_a_lease_is_as_long_as_the_listener_says_and_can_be_made_longer(stage: Stage) -> None:
+async def test_lease_has_the_length_of_the_listener_and_can_be_extended(stage: Stage) -> None:
     at = await counter(stage, DeliveryOptions(lease_seconds=5))
     await at.publish()
     handed = await at.pull()
@@ -95,7 +95,7 @@ async def test_a_lease_is_as_long_as_the_listener_says_and_can_be_made_longer(st
     assert [each.attempt for each in await at.pull()] == [2]
 
 
-async def test_what_is_released_is_due_again_as_if_it_had_not_been_handed_out(stage: Stage) -> None:
+async def test_released_message_is_due_again_without_an_attempt(stage: Stage) -> None:
     at = await counter(stage, TWICE)
     await at.publish(2)
     for _ in range(5):
@@ -110,7 +110,7 @@ async def test_what_is_released_is_due_again_as_if_it_had_not_been_handed_out(st
     assert await at.attempts() == []
 
 
-async def test_what_is_rejected_waits_as_the_retry_policy_says_until_no_attempt_is_left(stage: Stage) -> None:
+async def test_rejected_message_is_retried_by_the_retry_policy_until_it_is_missed(stage: Stage) -> None:
     at = await counter(stage, TWICE)
     ids = await at.publish()
     assert await at.say("reject", await at.pull()) == ["rejected"]
@@ -129,7 +129,7 @@ async def test_what_is_rejected_waits_as_the_retry_policy_says_until_no_attempt_
     assert await at.say("acknowledge", handed) == ["settled"]
 
 
-async def test_leases_that_run_out_use_attempts_up(stage: Stage) -> None:
+async def test_expired_leases_count_as_attempts(stage: Stage) -> None:
     at = await counter(stage, TWICE)
     ids = await at.publish()
     for attempt in (1, 2):
@@ -140,7 +140,7 @@ async def test_leases_that_run_out_use_attempts_up(stage: Stage) -> None:
     assert [error for _, _, error, _ in await at.attempts()] == ["lease_expired"] * 2
 
 
-async def test_no_more_are_handed_out_at_once_than_the_listener_says(stage: Stage) -> None:
+async def test_leased_messages_are_limited_by_the_listener(stage: Stage) -> None:
     at = await counter(stage, DeliveryOptions(max_in_flight=3))
     await at.publish(9)
     handed = await at.pull()
@@ -152,7 +152,7 @@ async def test_no_more_are_handed_out_at_once_than_the_listener_says(stage: Stag
     assert [each.entry.seq for each in await at.pull()] == [2, 3, 4]
 
 
-async def test_who_waits_gets_a_message_as_soon_as_it_is_there(stage: Stage) -> None:
+async def test_long_poll_returns_a_message_as_soon_as_it_is_published(stage: Stage) -> None:
     at = await counter(stage)
     first, second = at.waiting(), at.waiting()
     await at.idle()
@@ -166,7 +166,7 @@ async def test_who_waits_gets_a_message_as_soon_as_it_is_there(stage: Stage) -> 
     assert at.pulls.queues == ()
 
 
-async def test_who_waits_gets_what_becomes_due(stage: Stage) -> None:
+async def test_long_poll_returns_a_message_that_becomes_due(stage: Stage) -> None:
     at = await counter(stage)
     await at.publish()
     await at.pull()
@@ -178,7 +178,7 @@ async def test_who_waits_gets_what_becomes_due(stage: Stage) -> None:
     assert [each.attempt for each in await waiting] == [2]
 
 
-async def test_who_waits_gets_what_another_gives_back(stage: Stage) -> None:
+async def test_long_poll_returns_a_message_that_another_consumer_released(stage: Stage) -> None:
     at = await counter(stage)
     await at.publish()
     handed = await at.pull()
@@ -188,7 +188,7 @@ async def test_who_waits_gets_what_another_gives_back(stage: Stage) -> None:
     assert [each.attempt for each in await waiting] == [1]
 
 
-async def test_who_has_gone_away_has_nothing_leased(stage: Stage) -> None:
+async def test_consumer_that_is_gone_has_no_message_leased(stage: Stage) -> None:
     at = await counter(stage)
     gone = at.waiting()
     await at.idle()
@@ -198,7 +198,7 @@ async def test_who_has_gone_away_has_nothing_leased(stage: Stage) -> None:
     assert await at.pulled() == [published]
 
 
-async def test_what_somebody_got_at_the_moment_of_leaving_is_given_back(stage: Stage) -> None:
+async def test_message_for_a_consumer_that_leaves_meanwhile_is_released(stage: Stage) -> None:
     at = await counter(stage)
     gone = at.waiting()
     await at.idle()
@@ -217,7 +217,7 @@ async def test_what_somebody_got_at_the_moment_of_leaving_is_given_back(stage: S
     assert [row[2] for row in await at.delivery_rows()] == [1]
 
 
-async def test_waiting_asks_the_store_for_nothing(stage: Stage) -> None:
+async def test_long_polls_read_nothing_while_they_wait(stage: Stage) -> None:
     at = await counter(stage)
     waiting = [at.waiting() for _ in range(100)]
     await at.idle()
@@ -237,7 +237,7 @@ async def test_waiting_asks_the_store_for_nothing(stage: Stage) -> None:
     assert asked == []
 
 
-async def test_what_the_filter_does_not_let_through_is_passed_and_remembered(stage: Stage) -> None:
+async def test_messages_that_the_filter_rejects_are_skipped_for_good(stage: Stage) -> None:
     at = await counter(stage, DeliveryOptions(filter='{"data": {"kind": "wanted"}}'))
     await stage.append(at.queue, 300, body=b'{"kind":"other"}')
     wanted = (await stage.append(at.queue, 1, body=b'{"kind":"wanted"}')).entries[0].id
@@ -246,7 +246,7 @@ async def test_what_the_filter_does_not_let_through_is_passed_and_remembered(sta
     assert (counts.position, counts.pending, counts.acknowledged) == (301, 1, 0)
 
 
-async def test_one_request_passes_a_bounded_number_of_messages(stage: Stage) -> None:
+async def test_one_request_skips_a_limited_number_of_messages(stage: Stage) -> None:
     at = await counter(stage, DeliveryOptions(filter='{"data": {"kind": "wanted"}}'))
     for _ in range(3):
         await stage.append(at.queue, 500, body=b'{"kind":"other"}')
@@ -257,7 +257,7 @@ async def test_one_request_passes_a_bounded_number_of_messages(stage: Stage) -> 
     assert (await stage.counts(at.listener)).position > position
 
 
-async def test_deleted_messages_are_passed_and_what_waits_of_them_is_settled(stage: Stage) -> None:
+async def test_deleted_messages_are_skipped_and_their_deliveries_settled(stage: Stage) -> None:
     at = await counter(stage, TWICE)
     ids = await at.publish(4)
     handed = await at.pull(2)
@@ -269,7 +269,7 @@ async def test_deleted_messages_are_passed_and_what_waits_of_them_is_settled(sta
     assert (await stage.counts(at.listener)).pending == 2
 
 
-async def test_what_expired_or_waited_too_long_is_missed(stage: Stage) -> None:
+async def test_messages_that_expired_or_waited_too_long_are_missed(stage: Stage) -> None:
     at = await counter(stage)
     await stage.publish_with(at.queue, MessageOptions(), expires_at=stage.clock.now() + 10)
     leased = await at.publish()
@@ -286,7 +286,7 @@ async def test_what_expired_or_waited_too_long_is_missed(stage: Stage) -> None:
     assert {*leased, *old} < set(await stage.missed(at.listener))
 
 
-async def test_what_nobody_asks_for_is_missed_all_the_same_when_it_is_too_old(stage: Stage) -> None:
+async def test_messages_that_are_too_old_are_missed_without_consumers(stage: Stage) -> None:
     at = await counter(stage)
     await at.publish(4)
     assert len(await at.pull(2)) == 2
@@ -299,7 +299,7 @@ async def test_what_nobody_asks_for_is_missed_all_the_same_when_it_is_too_old(st
     assert (counts.missed, counts.pending, counts.position) == (4, 1, 4)
 
 
-async def test_a_disabled_listener_hands_nothing_out_and_takes_answers(stage: Stage) -> None:
+async def test_disabled_listener_leases_nothing_and_accepts_decisions(stage: Stage) -> None:
     at = await counter(stage)
     await at.publish(2)
     handed = await at.pull(1)
@@ -317,7 +317,7 @@ async def test_a_disabled_listener_hands_nothing_out_and_takes_answers(stage: St
         await waiting
 
 
-async def test_of_a_listener_that_is_gone_nothing_is_pulled(stage: Stage) -> None:
+async def test_deleted_listener_cannot_be_pulled_from(stage: Stage) -> None:
     at = await counter(stage)
     waiting = at.waiting()
     await at.idle()
@@ -328,7 +328,7 @@ async def test_of_a_listener_that_is_gone_nothing_is_pulled(stage: Stage) -> Non
             await asked
 
 
-async def test_lanes_leave_such_listeners_alone(stage: Stage) -> None:
+async def test_lanes_ignore_listeners_in_pull_mode(stage: Stage) -> None:
     at = await counter(stage)
     await stage.start()
     stage.store.on_append = at.pulls.on_appended
@@ -338,7 +338,7 @@ async def test_lanes_leave_such_listeners_alone(stage: Stage) -> None:
     assert await at.pulled() == ids
 
 
-async def test_several_workers_hand_out_no_message_twice(stage: Stage) -> None:
+async def test_several_workers_lease_no_message_twice(stage: Stage) -> None:
     at = await counter(stage)
     workers = [at.pulls, *(at.worker() for _ in range(3))]
     await at.publish(60)
@@ -348,7 +348,7 @@ async def test_several_workers_hand_out_no_message_twice(stage: Stage) -> None:
     assert len({each.receipt for some in handed for each in some}) == 40
 
 
-async def test_an_answer_may_go_to_any_worker(stage: Stage) -> None:
+async def test_any_worker_accepts_decisions(stage: Stage) -> None:
     at = await counter(stage)
     await at.publish(2)
     handed = await at.pull()
@@ -366,7 +366,7 @@ async def test_two_listeners_of_a_queue_get_every_message_each(stage: Stage) -> 
         await pull(at.pulls, PullTarget(at.place.organization + 1, at.place.listener, at.place.queue), 1, 0)
 
 
-async def test_a_consumer_that_only_fails_does_not_turn_the_backlog_into_rows(stage: Stage) -> None:
+async def test_consumer_that_always_fails_does_not_turn_the_backlog_into_rows(stage: Stage) -> None:
     at = await counter(stage, DeliveryOptions(max_in_flight=500))
     for _ in range(4):
         await stage.append(at.queue, 500)
@@ -411,7 +411,7 @@ async def test_new_messages_are_tried_while_retries_keep_failing(stage: Stage, m
     assert tried == [(21, PAUSE_MS), (22, 2 * PAUSE_MS)]
 
 
-async def test_a_stopping_worker_sends_everybody_off(stage: Stage) -> None:
+async def test_stopping_worker_ends_all_long_polls(stage: Stage) -> None:
     at = await counter(stage)
     waiting = [at.waiting() for _ in range(3)]
     await at.idle()
@@ -420,7 +420,7 @@ async def test_a_stopping_worker_sends_everybody_off(stage: Stage) -> None:
     assert await pull(at.pulls, at.place, 1, 20_000) == []
 
 
-async def test_what_was_missed_is_handed_out_again_when_it_is_redelivered(stage: Stage) -> None:
+async def test_redelivered_messages_are_leased_again(stage: Stage) -> None:
     at = await counter(stage, DeliveryOptions(retry=RetryOptions(attempts=1)))
     ids = await at.publish(3)
     await at.say("reject", await at.pull())
@@ -440,7 +440,7 @@ async def test_what_was_missed_is_handed_out_again_when_it_is_redelivered(stage:
     assert (await stage.counts(at.listener)).acknowledged == 5
 
 
-async def test_a_redelivery_keeps_its_pace(stage: Stage) -> None:
+async def test_redelivery_keeps_its_rate(stage: Stage) -> None:
     at = await counter(stage, DeliveryOptions(retry=RetryOptions(attempts=1)))
     await at.publish(5)
     await at.say("reject", await at.pull())
@@ -475,7 +475,7 @@ async def _redeliver(at: Counter, **fields: int) -> None:
     await at.stage.store.write(lambda tx: redeliveries.insert(tx, made))
 
 
-async def test_whose_key_changes_waits_no_longer(stage: Stage) -> None:
+async def test_changed_api_key_ends_its_long_polls(stage: Stage) -> None:
     at = await counter(stage)
     loop = asyncio.get_running_loop()
     mine, another = [loop.create_task(pull(at.pulls, at.place, 1, 20_000, key)) for key in (7, 8)]
@@ -487,7 +487,7 @@ async def test_whose_key_changes_waits_no_longer(stage: Stage) -> None:
     assert [each.entry.id for each in await another] == ids
 
 
-async def test_who_waits_gets_what_an_acknowledgement_makes_room_for(stage: Stage) -> None:
+async def test_acknowledgement_that_frees_a_slot_wakes_long_polls(stage: Stage) -> None:
     at = await counter(stage, DeliveryOptions(max_in_flight=1))
     ids = await at.publish(2)
     handed = await at.pull()
@@ -497,7 +497,7 @@ async def test_who_waits_gets_what_an_acknowledgement_makes_room_for(stage: Stag
     assert [each.entry.id for each in await waiting] == ids[1:]
 
 
-async def test_what_was_read_before_connections_were_lost_is_read_again(stage: Stage) -> None:
+async def test_snapshot_from_before_a_lost_connection_is_discarded(stage: Stage) -> None:
     at = await counter(stage)
     (lost,) = await at.publish()
     page = stage.store.page
