@@ -278,7 +278,7 @@ class RateLimiter:
         workers = self._workers()
         requests = [budget.next_request(reserve_size(budget.limit, workers)) for budget in budgets]
         try:
-            taken = await self._store.write(partial(rate_limits.take, wishes=requests))
+            taken = await self._store.write(partial(rate_limits.take, requests=requests))
         except Exception as error:  # noqa: BLE001 - whatever it is, the waiting requests need a result
             self._failed(budgets, error)
             return

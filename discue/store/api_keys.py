@@ -1,4 +1,4 @@
-"""Rows of API keys."""
+"""API keys."""
 
 from collections.abc import Collection
 from typing import Final
@@ -35,26 +35,26 @@ async def by_id(tx: Transaction, organization: int, key: int) -> ApiKey | None:
 
 
 async def by_public_id(tx: Transaction, public_id: str) -> ApiKey | None:
-    """The key of whatever organization: what authenticating starts from, and nothing else."""
+    """Find a key in any organization. Only authentication may use this."""
     return _read(await tx.row(_IN_ANY_ORGANIZATION, public_id))
 
 
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[ApiKey]:
-    """The organization's keys, or those of `only` (public ids)."""
+    """Read a page of the organization's keys, or of those in `only` (public ids)."""
     table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,))
     found = await listed(tx, table, selection, only)
     return found.listing(map(_from_row, found.rows))
 
 
 async def enabled_after(tx: Transaction, organization: int, after: int, limit: int) -> list[ApiKey]:
-    """Enabled keys, expired ones too, by row id."""
+    """Read enabled keys, including expired ones, in the order of row ids."""
     return [_from_row(row) for row in await tx.rows(_ENABLED, organization, after, limit)]
 
 
 async def insert(tx: Transaction, key: ApiKey) -> None:
-    """Raises UniqueViolation when the alias is taken."""
+    """Insert a key. Raises UniqueViolation if its alias is taken."""
     await tx.execute(
         _INSERT,
         key.id,
@@ -72,7 +72,10 @@ async def insert(tx: Transaction, key: ApiKey) -> None:
 
 
 async def update(tx: Transaction, key: ApiKey) -> bool:
-    """False when it is gone; raises UniqueViolation when the alias is taken. The secret never changes."""
+    """Update a key, except its secret.
+
+    Returns False if it was deleted; raises UniqueViolation if its alias is taken.
+    """
     values = (key.alias, key.status, key.scopes, key.expires_at, key.updated_at, key.organization, key.id)
     return await tx.execute(_UPDATE, *values) == 1
 

@@ -1,4 +1,4 @@
-"""Records of attempts, as rows."""
+"""Records of delivery attempts: as rows, and as lists of a message or a listener."""
 
 from typing import Final
 
@@ -47,7 +47,7 @@ def detail_row(organization: int, listener: int, detail: Detail) -> tuple[Value,
 
 
 MAX_PER_MESSAGE: Final = 10_000
-"""So many of a message's attempts are read."""
+"""The number of a message's attempts that are read; the rest of them are left out of lists."""
 
 _LIMITS: Final = ScanLimits(first=200, step=4_900, in_all=20_000)
 
@@ -60,7 +60,7 @@ _OF_MESSAGE: Final = f"""
     SELECT {_RECORD}, ({_LISTENER}) FROM attempt a
     WHERE a.organization = $1 AND a.queue = $2 AND a.seq = $3 LIMIT $4"""
 _OF_LISTENER: Final = f"SELECT {_RECORD}, ({_MESSAGE}) FROM attempt a WHERE a.organization = $1 AND a.listener = $2"
-# To add 0 keeps the primary key out of it, by which all attempts of the organization would be passed.
+# Adding 0 keeps the planner from the primary key, by which it would pass all attempts of the organization.
 _IS_FAILED: Final = "a.organization + 0 = $1 AND a.listener = $2 AND a.error <> ''"
 _FAILED_OF_LISTENER: Final = f"SELECT {_RECORD}, ({_MESSAGE}) FROM attempt a WHERE {_IS_FAILED}"
 _ANY: Final = "SELECT a.id FROM attempt a WHERE a.organization = $1"
@@ -72,7 +72,7 @@ _CONTENT: Final = "SELECT content FROM attempt_detail WHERE organization = $1 AN
 
 
 async def of_message(tx: Transaction, message: StoredMessage, selection: Selection) -> Listing[StoredAttempt]:
-    """Of a message with more of them than are read, some are left out."""
+    """List the attempts of a message. Beyond `MAX_PER_MESSAGE` some are left out."""
     key = (message.organization, message.queue, message.seq)
     rows = await tx.rows(_OF_MESSAGE, *key, MAX_PER_MESSAGE)
     found = await browse(tx, InMemoryRows([row for row in rows if _is_shown(row, selection)], _ByTime()), selection)
@@ -80,10 +80,10 @@ async def of_message(tx: Transaction, message: StoredMessage, selection: Selecti
 
 
 async def of_listener(tx: Transaction, listener: Listener, selection: Selection) -> Listing[StoredAttempt]:
-    """Newest first. Raises BadRequest for a numbered page that is too far from the first.
+    """List the attempts of a listener, newest first. Raises BadRequest for a numbered page too far from the first.
 
-    Failures are found by their index. To find the others, those of the whole organization are looked at: an index that
-    every delivery has to pay for would cost more than all the rest of its record.
+    An index has the failures. Other attempts are searched among those of the whole organization: an index that every
+    delivery had to update would cost more than the rest of its record.
     """
     pages = FilteredPages(_OfListener(listener, selection), _span(listener, selection), _LIMITS)
     found = await pages.page(tx, selection)
@@ -91,7 +91,7 @@ async def of_listener(tx: Transaction, listener: Listener, selection: Selection)
 
 
 async def get(tx: Transaction, organization: int, public_id: str, of: StoredMessage | Listener) -> StoredAttempt | None:
-    """The attempt, if it was one of the message's, or of the listener's."""
+    """Find an attempt of the message or the listener."""
     row_id = row_id_up_to(public_id)
     row = await tx.row(_ONE, organization, row_id)
     if row is None or event_id_of(row_id) != public_id:
@@ -104,20 +104,20 @@ async def get(tx: Transaction, organization: int, public_id: str, of: StoredMess
 
 
 async def content(tx: Transaction, organization: int, public_id: str) -> bytes | None:
-    """What is kept of an attempt beside its record, packed."""
+    """Read the packed details of an attempt."""
     row = await tx.row(_CONTENT, organization, row_id_up_to(public_id))
     return bytes(row[0]) if row is not None else None
 
 
 def status_bounds(status: str) -> tuple[int, int]:
-    """The statuses that `503`, `5xx` or `0` stands for."""
+    """Return the lowest and the highest status that `503`, `5xx` or `0` stands for."""
     if status.endswith("xx"):
         return int(status[0]) * 100, int(status[0]) * 100 + 99
     return int(status), int(status)
 
 
 class _ByTime:
-    """Where an id stands among attempts."""
+    """The order of attempts, newest first."""
 
     async def locate(self, tx: Transaction, public_id: str) -> int:
         del tx
@@ -125,6 +125,8 @@ class _ByTime:
 
 
 class _OfListener:
+    """A scan of attempts for those of one listener that pass the filters."""
+
     def __init__(self, listener: Listener, selection: Selection) -> None:
         self._organization, self._listener = listener.organization, listener.id
         conditions, values = _conditions(selection)
@@ -152,7 +154,7 @@ class _OfListener:
         return int(row[0])
 
     async def _last(self, tx: Transaction, span: Span, count: int, *, newest_first: bool) -> int | None:
-        """The last one of those that are to be looked at, if there are as many."""
+        """Return the last of the next `count` attempts, or None if there are fewer."""
         base = _FAILED if self._is_failed else _ANY
         values: tuple[Value, ...] = (self._organization, *((self._listener,) if self._is_failed else ()))
         taken = len(values)
@@ -167,7 +169,7 @@ def _order(*, newest_first: bool) -> str:
 
 
 def _span(listener: Listener, selection: Selection) -> Span:
-    """No attempt is older than its listener, by more than clocks differ."""
+    """Return the row ids that attempts of the listener can have. None is older than it, except by clock skew."""
     low, high = listener.id - row_id_at(CLOCKS_APART_MS), LARGEST
     if selection.created_after is not None:
         low = max(low, nearest_row_id(selection.created_after + 1) - 1)
@@ -191,7 +193,7 @@ def _is_no_success(status: str | None) -> bool:
 
 
 def _is_shown(row: Row, selection: Selection) -> bool:
-    """Whether it passes the filters, and its listener is there."""
+    """Return whether an attempt passes the filters, and its listener exists."""
     row_id, _, status, error, _, _, _, listener_id = row
     if listener_id is None or not selection.admits(millisecond_of(row_id)):
         return False

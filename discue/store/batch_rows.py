@@ -14,7 +14,7 @@ _BYTES: Final = frozenset({"ahead", "body", "content", "extra"})
 
 
 def sql_type(table: str, column: str) -> Literal["bigint", "text", "bytea"]:
-    """The type of a column. Ids are texts in the log, and numbers everywhere else."""
+    """Return the type of a column. Ids are texts in the log, and numbers in all other tables."""
     if column in _BYTES:
         return "bytea"
     return "text" if column in _TEXTS and (column != "id" or table == "log") else "bigint"
@@ -36,7 +36,7 @@ ENTRY_COLUMNS: Final = (
 
 
 def entry_values(entry: NewEntry) -> Values:
-    """The values of `ENTRY_COLUMNS`."""
+    """Return the values of `ENTRY_COLUMNS`."""
     is_due = entry.due_at is None
     return (
         entry.id,
@@ -83,7 +83,7 @@ def expected_cursor(settle: Settle) -> ExpectedCursor:
 
 
 def cursor_values(settle: Settle) -> Values:
-    """The values of `CURSOR_COLUMNS`."""
+    """Return the values of `CURSOR_COLUMNS`."""
     return (
         settle.organization,
         settle.listener,
@@ -101,8 +101,8 @@ def cursor_values(settle: Settle) -> Values:
     )
 
 
-class Change(NamedTuple):
-    """One kind of row that a settle writes in addition to its cursor."""
+class RowChange(NamedTuple):
+    """A kind of row that a settle writes in addition to its cursor."""
 
     table: str
     columns: tuple[str, ...]
@@ -111,7 +111,7 @@ class Change(NamedTuple):
     """An insert ignores rows that exist."""
     rows: Callable[[Settle], Sequence[Values]]
     assignments: str = ""
-    """What an upsert or an update sets. The new values are `excluded` in an upsert, and `new` in an update."""
+    """The assignments of an upsert or an update. The new values are `excluded` in an upsert, and `new` in an update."""
 
 
 def _attempts(settle: Settle) -> Sequence[Values]:
@@ -199,10 +199,10 @@ def _replaced(*columns: str) -> str:
 
 
 CHANGES: Final = (
-    Change("attempt", tuple(attempts.COLUMNS.split(", ")), _ID, "insert", _attempts),
-    Change("attempt_detail", tuple(attempts.DETAIL_COLUMNS.split(", ")), _ID, "insert", _details),
-    Change("exception", _DELIVERY_KEY, _DELIVERY_KEY, "delete", _resolved),
-    Change(
+    RowChange("attempt", tuple(attempts.COLUMNS.split(", ")), _ID, "insert", _attempts),
+    RowChange("attempt_detail", tuple(attempts.DETAIL_COLUMNS.split(", ")), _ID, "insert", _details),
+    RowChange("exception", _DELIVERY_KEY, _DELIVERY_KEY, "delete", _resolved),
+    RowChange(
         "exception",
         (
             *_DELIVERY_KEY,
@@ -223,8 +223,8 @@ CHANGES: Final = (
         _replaced("state", "attempts", "due_at", "reason", "sender", "key_hash", "blocked", "token")
         + ", redelivered_at = coalesce(excluded.redelivered_at, exception.redelivered_at)",
     ),
-    Change("missed_range", _RANGE_KEY, _RANGE_KEY, "delete", _unmissed),
-    Change(
+    RowChange("missed_range", _RANGE_KEY, _RANGE_KEY, "delete", _unmissed),
+    RowChange(
         "missed_range",
         (*_RANGE_KEY, "queue", "seq_to", "reason", "missed_at"),
         _RANGE_KEY,
@@ -232,7 +232,7 @@ CHANGES: Final = (
         _missed_ranges,
         _replaced("seq_to", "reason", "missed_at"),
     ),
-    Change(
+    RowChange(
         "redelivery",
         (*_ID, "position", "redelivered", "gone", "updated_at", "ended_at"),
         _ID,
@@ -242,7 +242,7 @@ CHANGES: Final = (
         "gone = redelivery.gone + new.gone, updated_at = new.updated_at, ended_at = new.ended_at, "
         "state = CASE WHEN new.ended_at IS NULL THEN 'running' ELSE 'done' END",
     ),
-    Change(
+    RowChange(
         "replay",
         (*_ID, "position", "delivered", "failed", "retrying", "expired", "updated_at"),
         _ID,
@@ -252,5 +252,8 @@ CHANGES: Final = (
         "expired = replay.expired + new.expired, updated_at = new.updated_at, state = 'running'",
     ),
 )
-"""What a settle writes, in this order where an engine writes one after the other. The table of delivery state rows is
-called `exception`: renaming it would break the programs of the previous version during a rolling upgrade."""
+"""The rows that a settle writes, in the order in which SQLite writes them.
+
+The table of delivery state rows is called `exception`: renaming it would break the programs of the previous version
+during a rolling upgrade.
+"""

@@ -1,7 +1,7 @@
-"""Moving an installation to another database, in steps that a crash may come between.
+"""Copying an installation to another database, in steps that survive crashes, and comparing the copy.
 
-What was copied and how far it is are one transaction on the target, so that a copy goes on exactly where it
-ended. Until it is finished a row of the target's `meta` says so, and nobody serves it.
+A step and its progress are one transaction on the target, so a copy continues exactly where it stopped. Until it is
+finished, a row in the target's `meta` keeps workers from serving it.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +15,7 @@ from discue.store import encryption
 from discue.store.encryption import Encryption
 from discue.store.engine import PULL_OWNER, Row, Transaction, Value
 from discue.store.store import Store
-from discue.store.tables import CURSOR, EXCEPTION, FEED_HEAD, TABLES, Key, TableSpec, insert_rows, rows_after
+from discue.store.tables import CURSOR, DELIVERY_ROW, FEED_HEAD, TABLES, Key, TableSpec, insert_rows, rows_after
 
 ROWS_A_STEP: Final = 512
 BYTES_A_STEP: Final = 4_194_304
@@ -36,26 +36,30 @@ _STATE: Final = (
 
 
 class Side(msgspec.Struct, frozen=True):
-    """One of the two databases. `is_held`: a lock of this process keeps everybody from serving it."""
+    """A database of a copy: its source or its target."""
 
     store: Store
     name: str
     is_held: bool
+    """Whether a lock of this process keeps workers from serving the database."""
 
 
 class CopyProgress(msgspec.Struct, frozen=True):
-    """How far a copy has come: in `table`, to the key `after`. When no table is named, everything was copied.
-
-    `source` and `state` are the source's epoch, and what is another one as soon as anybody has served it.
-    """
+    """The progress of a copy."""
 
     source: str
+    """The epoch of the source."""
     schema_version: str
     state: tuple[Row, ...]
+    """Figures of the source that differ as soon as a worker has served it."""
     begun_at: int
+    """Milliseconds since the epoch."""
     table: str = TABLES[0].name
+    """The table that is being copied; empty when all tables are copied."""
     after: Key = ()
+    """The key of the last row that was copied."""
     rows: int = 0
+    """The number of rows of the table that were copied."""
 
     @property
     def is_copied(self) -> bool:
@@ -63,14 +67,14 @@ class CopyProgress(msgspec.Struct, frozen=True):
 
 
 class _Page(msgspec.Struct, frozen=True):
-    """Rows of a table in the order of its key, as the target is to have them."""
+    """Rows of a table in the order of its key, as the target stores them."""
 
     rows: list[Row]
     is_last: bool
 
 
 async def require_finished(tx: Transaction, name: str) -> None:
-    """Raises StoreUnusable for a database that a copy into it has not filled yet."""
+    """Raise StoreUnusable if the database is the target of an unfinished copy."""
     if await _meta(tx, "copy"):
         raise StoreUnusable(
             f"A copy into {name} is not finished. Run the same `discue copy` again, or name another database."
@@ -78,19 +82,19 @@ async def require_finished(tx: Transaction, name: str) -> None:
 
 
 async def begin(source: Side, target: Side, now: int) -> CopyProgress:
-    """Mark the target as one that is being filled, or find how far an earlier copy of the same source came.
+    """Mark the target as being filled, or read the progress of an earlier copy of the same source.
 
-    Raises StoreUnusable when one of them is served, when the target is not empty, and when the source is not what it
-    was when the copy began.
+    Raises StoreUnusable if one of them is served, the target is not empty, or the source has changed since the copy
+    began.
     """
     fresh = await source.store.read(lambda tx: _fresh(tx, source, now))
     return await target.store.write_exclusively(lambda tx: _begin(tx, target, fresh))
 
 
 async def step(source: Side, target: Side, progress: CopyProgress) -> CopyProgress:
-    """Copy some rows of one table, in one transaction; how far the copy is then.
+    """Copy some rows of one table in one transaction, and return the new progress.
 
-    Raises StoreUnusable when one of the two is served by now, or filled by another process.
+    Raises StoreUnusable if one of the two is served now, or another process copies into the target.
     """
     (table,) = [each for each in TABLES if each.name == progress.table]
     page = await source.store.read(lambda tx: _read(tx, source, table, progress))
@@ -100,17 +104,17 @@ async def step(source: Side, target: Side, progress: CopyProgress) -> CopyProgre
 
 
 async def finish(source: Side, target: Side, progress: CopyProgress) -> None:
-    """Give the target free to be served."""
+    """Release the target for serving."""
     stands = await source.store.read(lambda tx: _final(tx, source, progress))
     await target.store.write(lambda tx: _finish(tx, target, progress, stands))
 
 
 def as_copied(table: TableSpec, columns: Sequence[str], rows: list[Row], begun_at: int) -> list[Row]:
-    """The rows as they stand in the target: nobody there owns a cursor, or has a request under way."""
+    """Convert rows to those of the target, where no worker owns a cursor or has a request in flight."""
     if table is CURSOR:
         owner = columns.index("owner")
         return [row if row[owner] == PULL_OWNER else _with(row, {owner: None}) for row in rows]
-    if table is EXCEPTION:
+    if table is DELIVERY_ROW:
         state = columns.index("state")
         due: dict[int, Value] = {state: "retry", columns.index("due_at"): begun_at, columns.index("sender"): None}
         return [_with(row, due) if row[state] == "sending" else row for row in rows]
@@ -126,7 +130,7 @@ async def _fresh(tx: Transaction, source: Side, now: int) -> CopyProgress:
 async def _begin(tx: Transaction, target: Side, fresh: CopyProgress) -> CopyProgress:
     await _require_unserved(tx, target)
     if await _meta(tx, "epoch") == fresh.source:
-        raise StoreUnusable(f"{target.name} is the database that is to be copied, or a copy of its file.")
+        raise StoreUnusable(f"{target.name} is the source itself, or a copy of its file. Name another database.")
     schema_version = await _meta(tx, "schema_version")
     if schema_version != fresh.schema_version:
         raise StoreUnusable(
@@ -135,15 +139,15 @@ async def _begin(tx: Transaction, target: Side, fresh: CopyProgress) -> CopyProg
         )
     stored = await _meta(tx, "copy")
     if not stored:
-        return await _begin_anew(tx, target, fresh)
+        return await _begin_copy(tx, target, fresh)
     earlier = msgspec.json.decode(stored, type=CopyProgress)
     _require_same(target, earlier, fresh)
     return earlier
 
 
-async def _begin_anew(tx: Transaction, target: Side, fresh: CopyProgress) -> CopyProgress:
+async def _begin_copy(tx: Transaction, target: Side, fresh: CopyProgress) -> CopyProgress:
     if not await _is_empty(tx):
-        raise StoreUnusable(f"{target.name} is not empty. Name a database in which nothing was stored yet.")
+        raise StoreUnusable(f"{target.name} is not empty. Name an empty database.")
     await tx.execute(f"DELETE FROM {FEED_HEAD.name}")
     await tx.execute(_MARK, _text(fresh))
     return fresh
@@ -154,13 +158,13 @@ def _require_same(target: Side, earlier: CopyProgress, fresh: CopyProgress) -> N
     if earlier.source != fresh.source:
         raise StoreUnusable(f"{target.name} holds an unfinished copy of another database. {empty}")
     if (earlier.schema_version, earlier.state) != (fresh.schema_version, fresh.state):
-        raise StoreUnusable(f"{target.name} holds an unfinished copy of what the source was before. {empty}")
+        raise StoreUnusable(f"{target.name} holds an unfinished copy of an earlier state of the source. {empty}")
 
 
 async def _is_empty(tx: Transaction) -> bool:
     for table in TABLES:
         rows = await rows_after(tx, table, table.columns[-1:], (), 1)
-        # The feed's head is there from the beginning, with version 0.
+        # A new database has the head of the feed, with version 0.
         if rows and (table is not FEED_HEAD or rows != [(0,)]):
             return False
     return True
@@ -171,13 +175,13 @@ async def _read(tx: Transaction, source: Side, table: TableSpec, progress: CopyP
     await _require_same_feed(tx, source, progress)
     fitting = await _fitting(tx, table, progress.after)
     rows = await rows_after(tx, table, table.columns, progress.after, fitting)
-    # One that was cut for its bytes may have come to the end, too: an empty page follows then.
+    # A step that was limited by bytes may have reached the end as well: then an empty step follows.
     is_last = fitting == ROWS_A_STEP and len(rows) < ROWS_A_STEP
     return _Page(as_copied(table, table.columns, rows, progress.begun_at), is_last)
 
 
 async def _fitting(tx: Transaction, table: TableSpec, after: Key) -> int:
-    """How many of the next rows make one step: one at least, however large it is."""
+    """Return how many of the next rows one step copies: at least one, however large it is."""
     if not table.bodies:
         return ROWS_A_STEP
     total = 0
@@ -208,7 +212,7 @@ async def _write(
 
 
 async def _final(tx: Transaction, source: Side, progress: CopyProgress) -> Encryption:
-    """What is encrypted was copied as it is: the target is to know by which keys."""
+    """Check that the source is unchanged, and read its encryption state: the target needs the same keys."""
     await _require_unchanged(tx, source, progress)
     return await encryption.read(tx)
 
@@ -226,8 +230,8 @@ async def _require_unserved(tx: Transaction, side: Side) -> None:
     row = await tx.row(_LIVING)
     if row and row[0]:
         raise StoreUnusable(
-            f"{side.name} is served: {row[0]} running worker{'' if row[0] == 1 else 's'} of it stand in the database. "
-            "Stop them; one that crashed is forgotten within seconds."
+            f"{side.name} is served by {row[0]} running worker{'' if row[0] == 1 else 's'}. Stop them; a worker that "
+            "crashed expires within seconds."
         )
 
 
@@ -244,13 +248,13 @@ async def _require_unchanged(tx: Transaction, source: Side, progress: CopyProgre
 
 def _changed(source: Side) -> StoreUnusable:
     return StoreUnusable(
-        f"{source.name} was changed while it was copied, so that the copy is not one. Begin again, with an empty "
-        "database, and change nothing meanwhile."
+        f"{source.name} changed while it was copied. Start again with an empty database, and do not serve "
+        "the source meanwhile."
     )
 
 
 async def _state(tx: Transaction) -> tuple[Row, ...]:
-    """Not the same before and after somebody served the database: that takes cursors, or adds messages."""
+    """Read figures that differ after a worker has served the database, since that claims cursors or adds messages."""
     return tuple([await _figures(tx, sql) for sql in _STATE])
 
 
@@ -271,42 +275,46 @@ def _with(row: Row, changes: dict[int, Value]) -> Row:
     return tuple(changes.get(place, value) for place, value in enumerate(row))
 
 
-ROWS_A_LOOK: Final = 2_048
+ROWS_PER_COMPARISON: Final = 2_048
 
 
 class ComparedRows(msgspec.Struct, frozen=True):
-    """What was compared at once: rows of a table, and `bytes` of their bodies. `difference` says what is wrong."""
+    """The result of comparing some rows of a table."""
 
     table: str
     rows: int
     bytes: int
+    """The size of their bodies."""
     difference: str = ""
+    """A description of the first difference; empty if there is none."""
 
 
 async def compare(source: Side, target: Side, progress: CopyProgress) -> AsyncIterator[ComparedRows]:
-    """Table by table. Of a table that is not the same in both, the first difference is told."""
+    """Compare the databases table by table, and stop in each table at the first difference."""
     for table in TABLES:
         after: Key | None = ()
         while after is not None:
             ours = await _rows(source, table, after)
             ours = as_copied(table, table.narrow, ours, progress.begun_at)
             theirs = await _rows(target, table, after)
-            yield _look(table, ours, theirs)
-            is_over = ours != theirs or len(ours) < ROWS_A_LOOK
+            yield _compared(table, ours, theirs)
+            is_over = ours != theirs or len(ours) < ROWS_PER_COMPARISON
             after = None if is_over else tuple(ours[-1][: len(table.key)])
 
 
 async def _rows(side: Side, table: TableSpec, after: Key) -> list[Row]:
-    return await side.store.read(partial(rows_after, table=table, columns=table.narrow, after=after, limit=ROWS_A_LOOK))
+    return await side.store.read(
+        partial(rows_after, table=table, columns=table.narrow, after=after, limit=ROWS_PER_COMPARISON)
+    )
 
 
-def _look(table: TableSpec, ours: list[Row], theirs: list[Row]) -> ComparedRows:
+def _compared(table: TableSpec, ours: list[Row], theirs: list[Row]) -> ComparedRows:
     size = sum(row[table.narrow.index("size")] for row in ours) if table.bodies else 0
     return ComparedRows(table.name, len(ours), size, "" if ours == theirs else _difference(table, ours, theirs))
 
 
 def _difference(table: TableSpec, ours: list[Row], theirs: list[Row]) -> str:
-    """The first key at which they are not the same."""
+    """Describe the first key whose rows differ."""
     width = len(table.key)
     one, other = ({row[:width]: row[width:] for row in rows} for rows in (ours, theirs))
     key = min(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
@@ -315,4 +323,4 @@ def _difference(table: TableSpec, ours: list[Row], theirs: list[Row]) -> str:
         return f"{table.name}: the row with {where} is missing"
     if key not in one:
         return f"{table.name}: the row with {where} is not in the source"
-    return f"{table.name}: the row with {where} is another one"
+    return f"{table.name}: the rows with {where} differ"

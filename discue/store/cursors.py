@@ -1,4 +1,4 @@
-"""Many cursors in one statement, each by its key; and those that nobody owns on purpose."""
+"""Cursors: who owns them, and the records that lanes run on."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -9,7 +9,7 @@ import msgspec
 from discue.domain.model import DeliveryOptions, ReplaySpec
 from discue.domain.retry import RetryOptions
 from discue.store import listener_health
-from discue.store.domains import VerifiedDomains, wants_verified_domains
+from discue.store.domains import VerifiedDomains, requires_verified_domains
 from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.listener_health import ListenerHealth, Sweep
 from discue.store.listeners import decode_delivery_options
@@ -21,7 +21,7 @@ _LISTENER_KEY: Final = "(CAST(${} AS BIGINT), CAST(${} AS BIGINT))"
 
 
 def _runs(keys: Sequence[CursorKey]) -> Iterator[Sequence[CursorKey]]:
-    """The keys in their order, in runs whose lengths are powers of two: a handful of statements serve any number."""
+    """Sort the keys, and split them into runs whose lengths are powers of two, so that few statements are prepared."""
     ordered = sorted(keys)
     start = 0
     while remaining := len(ordered) - start:
@@ -32,7 +32,7 @@ def _runs(keys: Sequence[CursorKey]) -> Iterator[Sequence[CursorKey]]:
 
 @cache
 def _among_cursors(count: int, first: int) -> str:
-    """The condition that a row is one of so many cursors, whose keys are the parameters from `$first` on."""
+    """Return the condition that a row is one of `count` cursors, whose keys are the parameters from `$first` on."""
     keys = ", ".join(
         _CURSOR_KEY.format(number, number + 1, number + 2) for number in range(first, first + 3 * count, 3)
     )
@@ -41,24 +41,28 @@ def _among_cursors(count: int, first: int) -> str:
 
 @cache
 def _among_listeners(count: int, first: int) -> str:
-    """The condition that a row is of one of so many listeners, each given by organization and row id."""
+    """Return the condition that a row belongs to one of `count` listeners, each given by organization and row id."""
     keys = ", ".join(_LISTENER_KEY.format(number, number + 1) for number in range(first, first + 2 * count, 2))
     return f"(organization, listener) IN (VALUES {keys})"
 
 
 def _flat(keys: Sequence[CursorKey]) -> list[int]:
-    """The parameters that `among` asks for."""
+    """Return the parameters of `_among_cursors`."""
     return [part for key in keys for part in key]
 
 
 class ReplayPlan(msgspec.Struct, frozen=True):
-    """What a lane must know of its replay: where it ends, when it was asked for, how fast, and what it leaves out."""
+    """The replay that a lane works on."""
 
     public_id: str
     until_seq: int
+    """The last seq of the replay."""
     created_at: int
+    """Milliseconds since the epoch."""
     pace: int | None
+    """Messages per second; None: no limit."""
     filter: str | None
+    """Selects the messages that are replayed; None: all."""
 
 
 class LaneRecord(msgspec.Struct, frozen=True):
@@ -86,7 +90,7 @@ class LaneRecord(msgspec.Struct, frozen=True):
     status: Literal["enabled", "disabled"]
     """Disabled also while the organization is not active."""
     secrets: bytes
-    """As stored: encrypted, or not."""
+    """Stored form: encrypted, or not."""
     options: DeliveryOptions
     queue_retry: RetryOptions | None
     ordered: bool
@@ -120,9 +124,9 @@ class LaneRecord(msgspec.Struct, frozen=True):
 _READ_FIELDS = LaneRecord.__struct_fields__[: LaneRecord.__struct_fields__.index("may_send")]
 
 LAST_CURSOR: CursorKey = ((1 << 63) - 1, 0, 0)
-"""Beyond the key of every cursor."""
+"""A key above those of all cursors."""
 
-_GUEST = """EXISTS (
+_HAS_ROW = """EXISTS (
     SELECT 1 FROM exception e WHERE e.organization = c.organization AND e.listener = c.listener
     AND e.stream = c.stream AND e.state = '{}')"""
 _LANES = f"""
@@ -131,7 +135,7 @@ SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.versio
     l.public_id, q.public_id, l.notify_url,
     CASE WHEN o.state = 'active' THEN l.status ELSE 'disabled' END, l.secrets, l.settings, q.settings, q.ordered,
     l.config_version,
-    c.retrying > 0 AND ({_GUEST.format("sending")} OR {_GUEST.format("ended")}), l.liveness_url,
+    c.retrying > 0 AND ({_HAS_ROW.format("sending")} OR {_HAS_ROW.format("ended")}), l.liveness_url,
     c.stream = 0 AND EXISTS (
         SELECT 1 FROM redelivery r WHERE r.organization = c.organization AND r.listener = c.listener
         AND r.ended_at IS NULL),
@@ -151,10 +155,10 @@ _LANES_AFTER = (
     "ORDER BY c.organization, c.listener, c.stream LIMIT $8"
 )
 _LANES_OF = _LANES + "WHERE c.organization = $1 AND c.listener = $2 AND c.owner = $3 ORDER BY c.stream"
-# Not `owner IS NULL`: a server that remembers few free cursors would look for the keys among all that there are now.
+# Not `owner IS NULL`: a server whose statistics know few free cursors would search the keys among all free ones.
 _CLAIM = "UPDATE cursor SET owner = $1, token = token + 1 WHERE coalesce(owner, 0) = 0 AND {} RETURNING {}"
 _TAKE_ALONG = "UPDATE cursor SET owner = $1, token = token + 1 WHERE stream > 0 AND {} RETURNING {}"
-# A replay's stays with its owner until somebody takes the live one: were it free, and that not, nobody would take it.
+# A replay's cursor keeps its owner until the live one is claimed: nobody claims a free cursor of a replay alone.
 _RELEASE = """
 UPDATE cursor SET owner = CASE WHEN stream > 0 THEN owner END, token = token + 1 WHERE owner = $1 AND {}"""
 _RENEW_TOKENS = "UPDATE cursor SET token = token + 1 WHERE owner = $1"
@@ -162,10 +166,10 @@ _KEY = "organization, listener, stream"
 
 
 async def claim(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> list[CursorKey]:
-    """Make `owner` the only writer of those cursors that have no owner: which ones, in key order.
+    """Make `owner` the only writer of those cursors that have no owner; returns these, in key order.
 
-    With a live cursor go those of the listener's replays, whoever had them: what a listener can take is shared
-    between them in one place.
+    Cursors of a listener's replays follow its live cursor, even if they have an owner: one worker shares the listener's
+    capacity between them.
     """
     won: list[CursorKey] = []
     for keys in _runs(cursors):
@@ -180,7 +184,10 @@ async def claim(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> li
 
 
 async def release(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> int:
-    """Give up those cursors that `owner` has. Nothing may be under way for them, or left to store; how many."""
+    """Release those cursors that `owner` has, and return how many.
+
+    The caller has nothing in flight for them, and nothing left to store.
+    """
     released = 0
     for keys in _runs(cursors):
         released += await tx.execute(_RELEASE.format(_among_cursors(len(keys), 2)), owner, *_flat(keys))
@@ -188,30 +195,30 @@ async def release(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> 
 
 
 async def renew_tokens(tx: Transaction, owner: int) -> int:
-    """Make ineffective whatever the owner tried to settle until now; how many cursors it has."""
+    """Invalidate all settles that the owner has not completed, and return how many cursors it has."""
     return await tx.execute(_RENEW_TOKENS, owner)
 
 
 async def lanes_after(
     tx: Transaction, owner: int, after: CursorKey, limit: int, last: CursorKey = LAST_CURSOR
 ) -> list[LaneRecord]:
-    """A page of the owner's cursors whose listener, queue and organization are there, in key order, up to `last`."""
+    """Read a page of the owner's cursors in key order, up to `last`, if listener, queue and organization exist."""
     return await _records(tx, await tx.rows(_LANES_AFTER, owner, *after, *last, limit))
 
 
 async def lanes_of(tx: Transaction, owner: int, organization: int, listener: int) -> list[LaneRecord]:
-    """The owner's cursors of one listener; none when the listener is gone."""
+    """Read the owner's cursors of one listener; none if the listener was deleted."""
     return await _records(tx, await tx.rows(_LANES_OF, organization, listener, owner))
 
 
 async def _records(tx: Transaction, rows: Iterable[Row]) -> list[LaneRecord]:
-    places = VerifiedDomains(tx)
+    verified = VerifiedDomains(tx)
     records = []
     for row in rows:
         record, settings = _record(row), row[len(_READ_FIELDS)]
-        if wants_verified_domains(settings):
-            may_send = await places.has(record.organization, record.notify_url)
-            may_probe = await places.has(record.organization, record.liveness_url)
+        if requires_verified_domains(settings):
+            may_send = await verified.has(record.organization, record.notify_url)
+            may_probe = await verified.has(record.organization, record.liveness_url)
             record = msgspec.structs.replace(record, may_send=may_send, may_probe=may_probe)
         records.append(record)
     return records
@@ -230,7 +237,7 @@ def _record(row: Row) -> LaneRecord:
     known = listener_health.parse_health(rest, record["liveness_url"], record["config_version"])
     if plan[0] is None:
         return LaneRecord(**record, known=known)
-    # How far a sweep has come is about the live cursor.
+    # The sweep belongs to the live cursor.
     known = msgspec.structs.replace(known, sweep=Sweep())
     return LaneRecord(**record, known=known, replay=_plan(*plan))
 

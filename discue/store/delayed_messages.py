@@ -1,4 +1,4 @@
-"""Messages that are not due yet: which ones come next, and giving them their place in the log when they are."""
+"""Delayed messages: which are due next, and how they get their place in the log."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -25,33 +25,35 @@ _RAISE_HEAD: Final = """
 
 
 class DueMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message whose time has come, by where it was published. `size` is that of its body."""
+    """A message whose time has come."""
 
     queue: QueueKey
     origin_seq: int
+    """The seq that it got when it was published."""
     size: int
+    """The size of its body."""
 
 
 async def next_at(tx: Transaction) -> int | None:
-    """When the next message of all is due."""
+    """Return when the next delayed message of all queues is due."""
     row = await tx.row(_NEXT)
     return None if row is None else int(row[0])
 
 
 async def due(tx: Transaction, now: int) -> list[DueMessage]:
-    """What is due, the oldest first: as much as one step takes."""
+    """Read messages that are due, oldest first: as many as one step handles."""
     rows = await tx.rows(_DUE, now, MESSAGES_A_STEP)
     return _within_bytes([DueMessage((row[0], row[1]), row[2], row[3]) for row in rows])
 
 
 async def append_due(tx: Transaction, messages: Sequence[DueMessage], now: int) -> dict[QueueKey, int]:
-    """Give each of them the next seq of its log; the last one given in each queue.
+    """Give each message the next seq of its log; returns the last seq of each queue.
 
-    Whoever removes a message's row here is who gives it that: of several that try, one does. What was deleted meanwhile
-    has none. To be called in an exclusive transaction: whoever changes or deletes a message has read where it stands.
+    Of several workers that try, the one that deletes a message's row gives it its seq. A deleted message has no row.
+    Call this in an exclusive transaction: changes and deletions of a message read its seq first.
     """
     heads: dict[QueueKey, int] = {}
-    # Heads are locked in the order of their keys. Within a queue the order stays.
+    # Heads are locked in the order of their keys. The order within a queue is kept.
     for queue, group in groupby(sorted(messages, key=_queue), key=_queue):
         head = await _append_to(tx, queue, [message.origin_seq for message in group], now)
         if head is not None:
@@ -60,12 +62,12 @@ async def append_due(tx: Transaction, messages: Sequence[DueMessage], now: int) 
 
 
 async def cancel(tx: Transaction, queue: QueueKey, origin_seq: int) -> None:
-    """The message was deleted: it will not be due."""
+    """Remove a deleted message from those that become due."""
     await tx.execute(_CANCEL, *queue, origin_seq)
 
 
 async def _append_to(tx: Transaction, queue: QueueKey, origins: Sequence[int], now: int) -> int | None:
-    """The new head; None where nothing is left to append, or the queue was deleted."""
+    """Return the new head; None if there is nothing to append, or the queue was deleted."""
     taken: dict[int, int | None] = {}
     for chunk in chunks(origins):
         taken.update({row[0]: row[1] for row in await tx.rows(_take(len(chunk)), *queue, *chunk)})
@@ -92,20 +94,23 @@ def _take(count: int) -> str:
 
 @cache
 def _move(count: int) -> str:
-    """Moves rows to consecutive seqs, from the first one on. Values that are written out keep every plan to the key."""
+    """Return the statement that moves rows to consecutive seqs from `$1` on.
+
+    The values are written out, so that every plan goes by the key.
+    """
     numbers = range(2, 2 + count)
-    places = " ".join(f"WHEN ${number} THEN {place}" for place, number in enumerate(numbers))
+    positions = " ".join(f"WHEN ${number} THEN {place}" for place, number in enumerate(numbers))
     keys = " ".join(f"WHEN ${number} THEN CAST(${number + count} AS BIGINT)" for number in numbers)
     among = ", ".join(f"${number}" for number in numbers)
     last = 1 + 2 * count
     return f"""
-        UPDATE log SET seq = CAST($1 AS BIGINT) + CASE seq {places} END, key_hash = CASE seq {keys} END,
+        UPDATE log SET seq = CAST($1 AS BIGINT) + CASE seq {positions} END, key_hash = CASE seq {keys} END,
             origin_seq = seq, kind = 0, published_at = stored_at, stored_at = ${last + 1}
         WHERE organization = ${last + 2} AND queue = ${last + 3} AND seq IN ({among})"""
 
 
 def _within_bytes(messages: Iterable[DueMessage]) -> list[DueMessage]:
-    """The first of them, one at least, as far as their bodies are not too much for one transaction."""
+    """Return the first messages, at least one, whose bodies fit into one transaction."""
     chosen: list[DueMessage] = []
     size = 0
     for message in messages:

@@ -1,4 +1,4 @@
-"""What became of one message for each listener: read from cursors, exceptions and attempts, never stored."""
+"""The deliveries of messages: derived from cursors, delivery rows and attempts, never stored."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -28,6 +28,7 @@ from discue.store.pagination import (
 )
 
 SHOWN_LISTENERS: Final = 100
+"""The largest number of deliveries that a message shows."""
 
 RECIPIENTS: Final = """
     SELECT listener.id, listener.public_id, cursor.position, cursor.ahead, listener.settings FROM listener
@@ -44,7 +45,7 @@ _STATE_ROW: Final = """
 _MISSED_RANGE_OF: Final = """
     SELECT seq_to, reason FROM missed_range WHERE organization = $1 AND listener = $2 AND seq_from <= $3
     ORDER BY seq_from DESC LIMIT 1"""
-# The key stands in the log alone: a row there, and those of its key by an index.
+# Only the log has the key: one row of it, and then delivery rows of the key by an index.
 _BLOCKING: Final = """
     SELECT b.id FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
         AND e.key_hash = log.key_hash
@@ -56,23 +57,26 @@ _ATTEMPTS: Final = """
     WHERE organization = $1 AND queue = $2 AND seq = $3 AND replay IS NULL LIMIT $4"""
 
 LastAttempts = dict[int, tuple[int, int]]
-"""How many attempts were made for each listener, and the status of the last one."""
+"""By listener: the number of attempts, and the status of the last one."""
 
 
 async def list_of_message(tx: Transaction, message: StoredMessage) -> list[Delivery]:
-    """For each listener that was there when the message was published, oldest first: at most 100 of them."""
+    """Read the deliveries to listeners that existed when the message was published, oldest listener first."""
     last = await last_attempts(tx, message)
     rows = await tx.rows(_OLDEST, message.organization, message.queue, message.origin_seq, SHOWN_LISTENERS)
     return [await read_delivery(tx, message, row, last) for row in rows]
 
 
 async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts:
-    """Those of replays are left out, and of a message with more attempts than are read for a list of them, some."""
+    """Read the last attempts of a message, without those of replays.
+
+    Beyond `MAX_PER_MESSAGE` some are left out.
+    """
     return _last(await tx.rows(_ATTEMPTS, message.organization, message.queue, message.seq, MAX_PER_MESSAGE))
 
 
 def _last(rows: Iterable[Row]) -> LastAttempts:
-    """A delivery that was missed and is due again has its attempts counted from 1 again."""
+    """Summarise attempts. Their numbers start again at 1 when a missed delivery is made due again."""
     counts: Counter[int] = Counter()
     last: LastAttempts = {}
     highest: dict[int, int] = {}
@@ -84,7 +88,7 @@ def _last(rows: Iterable[Row]) -> LastAttempts:
 
 
 async def read_delivery(tx: Transaction, message: StoredMessage, find_recipient: Row, last: LastAttempts) -> Delivery:
-    """How it stands with one of the message's recipients."""
+    """Read the delivery to one recipient of the message."""
     listener, public_id, position, ahead, settings = find_recipient
     if message.is_delayed:
         return Delivery(public_id, "pending", 0, 0)
@@ -110,25 +114,25 @@ async def read_delivery(tx: Transaction, message: StoredMessage, find_recipient:
 
 
 async def is_blocked(tx: Transaction, message: StoredMessage, listener: int) -> bool:
-    """Whether the listener's cursor has passed it, and it waits behind an exception of its key."""
+    """Return whether the listener's cursor has passed the message, which waits for another one of its key."""
     return await _blocking(tx, message, listener) is not None
 
 
 async def _blocking(tx: Transaction, message: StoredMessage, listener: int) -> Row | None:
-    """The id of the message whose exception that is; None for it where it was deleted a moment ago."""
+    """Read the id of the message that blocks this one; None in the row if that was just deleted."""
     return await tx.row(_BLOCKING, message.organization, message.queue, message.seq, listener)
 
 
 def _is_filtered(message: StoredMessage, settings: str) -> bool:
-    """Whether the listener's filter, as it is now, does not let a message through."""
+    """Return whether the listener's current filter rejects a message."""
     text = decode_delivery_options(settings).filter
     return text is not None and not compile_filter(text).accepts(entry_of_message(message))
 
 
 def state_of_row(state: str, attempts: int, reason: str) -> tuple[DeliveryState, int]:
-    """The state, and how many attempts were made.
+    """Return the state of a delivery row, and the number of attempts that were made.
 
-    An attempt that is under way, or handed out, has not been made yet; one that has ended is only not counted yet.
+    An attempt that is in flight or leased does not count yet; an ended one is only not counted by the cursor yet.
     """
     if state == "ended":
         return "missed" if reason else "acknowledged", attempts
@@ -163,13 +167,14 @@ _MISSED_RANGE: Final = """
 
 
 class Recipient(msgspec.Struct, frozen=True):
-    """A listener by its row id, and its cursor: messages beyond `start_seq` are for it."""
+    """A listener, and its live cursor."""
 
     organization: int
     listener: int
     queue: int
     queue_public_id: str
     start_seq: int
+    """The listener receives messages with higher seqs."""
     window: Window
 
     @property
@@ -187,7 +192,7 @@ async def find_recipient(tx: Transaction, organization: int, public_id: str) -> 
 
 
 async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict[int, DeliveryState]:
-    """What has become of each message, for one listener."""
+    """Read the delivery states of messages for one listener."""
     delivery_rows = await _state_rows(tx, of, seqs)
     blocked = await _blocked(tx, of, [seq for seq in seqs if seq not in delivery_rows and of.window.is_settled(seq)])
     states: dict[int, DeliveryState] = {}
@@ -205,12 +210,12 @@ async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict
 
 
 async def missed_range(tx: Transaction, of: Recipient, seq: int) -> Row | None:
-    """The last range that begins at the seq or before it, which it need not reach: its ends, why, and since when."""
+    """Read the last range that begins at or before the seq: its ends, reason and time. It may end before the seq."""
     return await tx.row(_MISSED_RANGE, of.organization, of.listener, seq)
 
 
 class _Known:
-    """A stretch of settled messages without exceptions that share a state: from the asked seq downwards."""
+    """Settled messages without delivery rows that share a state: a seq, and those below it."""
 
     def __init__(self, seq: int = 0, found: Row | None = None) -> None:
         first, last = (int(found[0]), int(found[1])) if found is not None else (0, -1)
@@ -224,7 +229,7 @@ class _Known:
 
 
 async def _blocked(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> set[int]:
-    """Those that the cursor has passed, and that wait behind an exception of their key."""
+    """Return the seqs that the cursor has passed, and that wait for another message of their key."""
     found: set[int] = set()
     for start in range(0, len(seqs), _AT_ONCE):
         some = seqs[start : start + _AT_ONCE]
@@ -237,7 +242,7 @@ async def _state_rows(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> di
     found: dict[int, Row] = {}
     for start in range(0, len(seqs), _AT_ONCE):
         some = seqs[start : start + _AT_ONCE]
-        # One statement for any number of them: the last one fills up.
+        # The last seq is repeated, so that one statement serves any number.
         asked = [*some, *[some[-1]] * (_AT_ONCE - len(some))]
         for seq, *rest in await tx.rows(_STATE_ROWS, of.organization, of.listener, *asked):
             found[seq] = tuple(rest)
@@ -245,16 +250,16 @@ async def _state_rows(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> di
 
 
 _LIMITS: Final = ScanLimits(first=100, step=100, in_all=300)
-"""Of each a few rows are read."""
+"""Each delivery needs several rows."""
 
 _BETWEEN: Final = f"{RECIPIENTS} AND listener.id > $4 AND listener.id < $5 ORDER BY listener.id"
 _ANCHOR: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id = $2"
 
 
 async def page_of_message(tx: Transaction, message: StoredMessage, selection: Selection) -> Listing[Delivery]:
-    """Of each listener that was there when the message was stored. `created_…` is about that moment.
+    """Read a page of deliveries to listeners that existed when the message was stored.
 
-    Raises BadRequest for a numbered page that is too far from the first.
+    Times in the selection are compared with that moment. Raises BadRequest for a numbered page too far from the first.
     """
     if not selection.admits(message.stored_at):
         return Listing((), has_next=False, has_previous=False)
@@ -295,7 +300,7 @@ class _Recipients:
 
 
 class _InState:
-    """Rows of a listener's row id and its delivery, of those that are in a state."""
+    """A scan of deliveries for those in one state: rows of a listener's row id and the delivery."""
 
     def __init__(self, recipients: _Recipients, state: str, last: LastAttempts) -> None:
         self._recipients = recipients

@@ -1,4 +1,4 @@
-"""Delivery state rows: retries that are due, and messages that block their keys."""
+"""Delivery state rows: retries that are due, and rows that block the keys of their messages."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,24 +13,20 @@ from discue.store.tables import placeholders
 
 
 class DueRetry(msgspec.Struct, frozen=True, gc=False):
-    """An exception whose next attempt may start. `entry` is None when its message was deleted.
-
-    `next_seq` is the first of those that are blocked by it, None where there is none. How long the
-    delivery waits is counted from `waits_since`.
-    """
+    """A delivery whose next attempt may start."""
 
     seq: int
     attempts: int
     entry: Entry | None
+    """None if the message was deleted."""
     next_seq: int | None = None
+    """The first message that waits for its key; None if there is none."""
     waits_since: int = 0
+    """When the age of the delivery begins: when it was stored or redelivered."""
 
 
 class KeyRow(msgspec.Struct, frozen=True, gc=False):
-    """An exception that holds the key of its message: `blocked` others, which the cursor has passed, wait behind it.
-
-    `next_seq` is the first of these, None where there is none. A leased one has the `token` of its lease.
-    """
+    """A row that blocks the key of its message."""
 
     seq: int
     state: str
@@ -39,20 +35,24 @@ class KeyRow(msgspec.Struct, frozen=True, gc=False):
     reason: str
     key_hash: int
     blocked: int
+    """The number of messages of the key, which the cursor has passed, that wait for it."""
     next_seq: int | None
+    """The first of them; None if there is none."""
     token: int | None = None
+    """The token of its lease; None unless it is leased."""
 
 
 class WaitingRetry(msgspec.Struct, frozen=True, gc=False):
-    """An exception that waits, due or not. `is_there` is false when its message was deleted."""
+    """A delivery that waits for a retry, due or not."""
 
     seq: int
     attempts: int
     is_there: bool
+    """False if the message was deleted."""
 
 
 class DueRetries(msgspec.Struct, frozen=True):
-    """The retries that may start now, and when to look again (0: no exception waits)."""
+    """The retries that may start now, and when the next is due (0: none waits)."""
 
     retries: tuple[DueRetry, ...]
     next_at: int
@@ -102,7 +102,7 @@ _OPEN_STATES: Final = ("retry", "sending", "ended")
 _KEYS_READ: Final = 500
 
 
-# `exception_open` has these, and no missed ones.
+# The index `exception_open` has these, and no missed ones.
 _KEYS = """
 SELECT e.seq, e.state, e.attempts, e.due_at, e.reason, e.key_hash, e.blocked, CASE WHEN e.blocked > 0 THEN {} END
 FROM exception e
@@ -122,7 +122,7 @@ WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'r
 
 
 async def read_due(tx: Transaction, key: tuple[int, int, int], now: int, limit: int) -> DueRetries:
-    """The oldest `limit` due exceptions of a cursor, given by organization, listener and stream."""
+    """Read the oldest `limit` due retries of a cursor."""
     rows = await tx.rows(_DUE, *key, now, limit)
     retries = tuple(_due_retry(row) for row in rows)
     if len(rows) == limit:
@@ -132,12 +132,12 @@ async def read_due(tx: Transaction, key: tuple[int, int, int], now: int, limit: 
 
 
 async def read_sweep(tx: Transaction, key: tuple[int, int, int], sweep: Sweep, limit: int) -> list[DueRetry]:
-    """The next `limit` retries of a sweep, due or not, in the order of the log: when fewer come, no more follow."""
+    """Read the next `limit` retries of a sweep, due or not, in log order. Fewer mean that no more follow."""
     return [_due_retry(row) for row in await tx.rows(_WAITING, *key, sweep.through, sweep.until, limit)]
 
 
 async def read_open_keys(tx: Transaction, key: CursorKey) -> list[KeyRow]:
-    """Every exception of an ordered lane that is not settled, read in steps: each holds a key."""
+    """Read all unsettled rows of an ordered lane that block keys, in several steps."""
     found: list[KeyRow] = []
     for state in _OPEN_STATES:
         after = 0
@@ -153,9 +153,9 @@ async def read_open_keys(tx: Transaction, key: CursorKey) -> list[KeyRow]:
 async def retries_up_to(
     tx: Transaction, key: tuple[int, int, int], seq: int, before: int, limit: int
 ) -> list[WaitingRetry]:
-    """Some of the retries up to a seq, without those redelivered at a time or later, in no order.
+    """Read some retries up to a seq that were not redelivered at `before` or later, in no order.
 
-    When fewer than `limit` come, they are all.
+    Fewer than `limit` are all.
     """
     rows = await tx.rows(_RETRIES_UP_TO, *key, seq, before, limit)
     return [WaitingRetry(row[0], row[1], bool(row[2])) for row in rows]
@@ -184,7 +184,7 @@ _BLOCKING_AT: Final = f"{_BLOCKING} AND e.seq IN ({{}}) ORDER BY e.seq"
 
 
 async def blocking_rows(tx: Transaction, key: CursorKey) -> list[KeyRow]:
-    """Those of a cursor, read in steps."""
+    """Read all missed messages of a cursor that block their keys, in several steps."""
     found: list[KeyRow] = []
     while True:
         rows = await tx.rows(_BLOCKING_AFTER, *key, found[-1].seq if found else 0, BLOCKING_ROWS)
@@ -194,12 +194,12 @@ async def blocking_rows(tx: Transaction, key: CursorKey) -> list[KeyRow]:
 
 
 async def deleted_blocking_rows(tx: Transaction, key: CursorKey) -> list[KeyRow]:
-    """Those of a cursor whose messages were deleted: at most so many of them."""
+    """Read missed messages of a cursor that block their keys and were deleted, at most `BLOCKING_ROWS`."""
     return [KeyRow(*row) for row in await tx.rows(_BLOCKING_DELETED, *key, BLOCKING_ROWS)]
 
 
 async def blocking_rows_among(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> list[KeyRow]:
-    """Those among some messages."""
+    """Read those of some messages that are missed and block their keys."""
     if not seqs:
         return []
     return [KeyRow(*row) for row in await tx.rows(_BLOCKING_AT.format(placeholders(4, len(seqs))), *key, *seqs)]

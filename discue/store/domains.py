@@ -1,4 +1,4 @@
-"""Rows of domains, and what is verified."""
+"""Domains, and which of them are verified."""
 
 from collections.abc import Collection
 from typing import Final
@@ -27,7 +27,7 @@ _UPDATE: Final = """
     WHERE organization = $17 AND id = $18"""
 _DELETE: Final = "DELETE FROM domain WHERE organization = $1 AND id = $2"
 _DUE: Final = f"SELECT {_COLUMNS} FROM domain WHERE due_at <= $1 ORDER BY due_at, organization, id LIMIT $2"
-_STANDING: Final = """
+_VERIFIED: Final = """
     SELECT verified FROM domain WHERE organization = $1 AND host_key = $2 AND port = $3
     ORDER BY verified DESC LIMIT 1"""
 
@@ -43,30 +43,30 @@ async def by_id(tx: Transaction, organization: int, domain: int) -> Domain | Non
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Domain]:
-    """The organization's domains, or those of `only` (public ids)."""
+    """Read a page of the organization's domains, or of those in `only` (public ids)."""
     table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,))
     found = await listed(tx, table, selection, only)
     return found.listing(map(_from_row, found.rows))
 
 
 async def due(tx: Transaction, now: int, limit: int) -> list[Domain]:
-    """Of all organizations those that are to be checked now, the most overdue first."""
+    """Read domains of all organizations that must be checked now, the most overdue first."""
     return [_from_row(row) for row in await tx.rows(_DUE, now, limit)]
 
 
 async def is_registered(tx: Transaction, organization: int, host_key: str, port: int) -> bool:
-    """Whether the place is one of the organization's domains."""
-    return await tx.row(_STANDING, organization, host_key, port) is not None
+    """Return whether a host and port is a domain of the organization."""
+    return await tx.row(_VERIFIED, organization, host_key, port) is not None
 
 
 async def is_verified(tx: Transaction, organization: int, host_key: str, port: int) -> bool:
-    """Whether the place is one of the organization's domains, and a verified one."""
-    row = await tx.row(_STANDING, organization, host_key, port)
+    """Return whether a host and port is a verified domain of the organization."""
+    row = await tx.row(_VERIFIED, organization, host_key, port)
     return row is not None and bool(row[0])
 
 
 async def insert(tx: Transaction, domain: Domain) -> None:
-    """Raises UniqueViolation when the alias is taken."""
+    """Insert a domain. Raises UniqueViolation if its alias is taken."""
     await tx.execute(
         _INSERT,
         domain.id,
@@ -85,7 +85,7 @@ async def insert(tx: Transaction, domain: Domain) -> None:
 
 
 async def update(tx: Transaction, domain: Domain) -> bool:
-    """False when it is gone; raises UniqueViolation when the alias is taken."""
+    """Update a domain. Returns False if it was deleted; raises UniqueViolation if its alias is taken."""
     changed = await tx.execute(
         _UPDATE,
         domain.alias,
@@ -151,25 +151,28 @@ def _from_row(row: Row) -> Domain:
 
 
 REQUIRE_VERIFIED_DOMAINS: Final = "require_verified_domains"
-"""Of an organization."""
+"""The setting of an organization."""
 
 _REQUIRED: Final = f'"{REQUIRE_VERIFIED_DOMAINS}":true'
 
 
-def wants_verified_domains(settings: str) -> bool:
-    """What an organization's settings say, as they are stored: compact JSON without any text of clients."""
+def requires_verified_domains(settings: str) -> bool:
+    """Return whether the stored settings of an organization require verified domains.
+
+    They are compact JSON without any text of clients.
+    """
     return _REQUIRED in settings
 
 
 class VerifiedDomains:
-    """Looks each place up once. For one transaction."""
+    """Looks up each domain once within a transaction."""
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self._known: dict[tuple[int, str, int], bool] = {}
 
     async def has(self, organization: int, url: str) -> bool:
-        """Whether the URL lies on a verified domain of the organization."""
+        """Return whether the URL belongs to a verified domain of the organization."""
         try:
             target = parse_target(url, "/url")
         except DiscueError:

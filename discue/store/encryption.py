@@ -1,4 +1,4 @@
-"""Under which keys the installation's secrets are, and the rows that hold them."""
+"""The keys that encrypt the installation's secrets, and the rows that contain them."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from discue.domain.errors import StoreUnusable
 from discue.store.engine import Row, Transaction
 
 CLEAR: Final = ""
-"""Stands for no key: what is not encrypted."""
+"""The key id of what is not encrypted."""
 
 _READ: Final = "SELECT value FROM meta WHERE key = 'encryption'"
 _WRITE: Final = "UPDATE meta SET value = $1 WHERE key = 'encryption'"
@@ -20,43 +20,46 @@ _REPLACE: Final = "UPDATE listener SET secrets = $1 WHERE organization = $2 AND 
 _COUNT: Final = "SELECT count(*) FROM listener"
 
 RowKey = tuple[int, int]
-"""Organization and listener."""
+"""Organization and listener, by row ids."""
 
 
 class Encryption(msgspec.Struct, frozen=True):
-    """Keys by their ids. What is written is encrypted under `current`, what was written may be under `leaving`, too."""
+    """The ids of the keys in use."""
 
     current: str = CLEAR
+    """Encrypts what is written."""
     leaving: tuple[str, ...] = ()
+    """May still encrypt what was written earlier."""
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The keys without which something cannot be read."""
+        """The keys that are needed to read everything."""
         return tuple(key for key in (self.current, *self.leaving) if key != CLEAR)
 
     def under(self, key: str) -> "Encryption":
-        """The same, when `key` is to be the current one from now on."""
+        """Return the state with `key` as the current key."""
         if key == self.current:
             return self
         return Encryption(key, tuple(dict.fromkeys(each for each in (self.current, *self.leaving) if each != key)))
 
 
 class SecretsRow(msgspec.Struct, frozen=True):
-    """The signing secrets of one listener, as they are stored."""
+    """The signing secrets of one listener."""
 
     key: RowKey
     stored: bytes
+    """Encrypted, or not."""
 
     def __repr__(self) -> str:
         return f"SecretsRow(key={self.key})"
 
 
 def decode(text: str) -> Encryption:
-    """What `meta` has. Raises StoreUnusable."""
+    """Decode the value in `meta`. Raises StoreUnusable."""
     try:
         return msgspec.json.decode(text, type=Encryption) if text else Encryption()
     except ValueError:
-        raise StoreUnusable("What the database says of its encryption cannot be read. Restore a backup.") from None
+        raise StoreUnusable("The database's encryption state cannot be read. Restore a backup.") from None
 
 
 async def read(tx: Transaction) -> Encryption:
@@ -69,18 +72,18 @@ async def write(tx: Transaction, encryption: Encryption) -> None:
 
 
 async def rows_after(tx: Transaction, after: RowKey | None, limit: int) -> list[SecretsRow]:
-    """The next rows in the order of their keys, deleted listeners' too."""
+    """Read the next rows in the order of their keys, including those of deleted listeners."""
     rows = await (tx.rows(_FIRST, limit) if after is None else tx.rows(_AFTER, *after, limit))
     return [_row(row) for row in rows]
 
 
 async def replace(tx: Transaction, row: SecretsRow, fresh: bytes) -> bool:
-    """False when somebody else has changed it meanwhile."""
+    """Replace the secrets. Returns False if another transaction has changed them."""
     return await tx.execute(_REPLACE, fresh, *row.key, row.stored) == 1
 
 
 async def count(tx: Transaction) -> int:
-    """How many rows there are."""
+    """Count the rows."""
     row = await tx.row(_COUNT)
     return row[0] if row else 0
 

@@ -1,8 +1,7 @@
-"""What a database engine promises. Callers see this and never SQLite or PostgreSQL.
+"""The contract of a database engine. Callers see this, and never SQLite or PostgreSQL.
 
-SQL is written once, with parameters `$1`, `$2` … numbered in the order of their first appearance:
-both engines take that text. What is written here as `async` may suspend on one engine and never
-does on the other.
+SQL is written once, with parameters `$1`, `$2` … numbered in the order of their first appearance: both engines accept
+it. A method that is `async` here may suspend on one engine and never does on the other.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,25 +19,25 @@ Row = tuple[Any, ...]
 
 
 class Transaction(Protocol):
-    """Statements within one transaction, or one snapshot when it came from `Engine.read`."""
+    """Statements of one transaction, or of one snapshot if it came from `Engine.read`."""
 
     async def row(self, sql: str, *values: Value) -> Row | None:
-        """The first row, or None."""
+        """Return the first row, or None."""
         ...
 
     async def rows(self, sql: str, *values: Value) -> list[Row]:
-        """Every row: the statement bounds how many."""
+        """Return all rows. The statement limits how many there can be."""
         ...
 
     async def execute(self, sql: str, *values: Value) -> int:
-        """How many rows the statement changed."""
+        """Run a statement, and return how many rows it changed."""
         ...
 
     async def exclusive(self) -> None:
-        """From here to the end of the transaction no other exclusive one runs, in whatever process.
+        """Wait until no other exclusive transaction runs in any process, and keep them out until this one ends.
 
-        What reads and then writes what it read (the control plane's verbs) begins with this: the engine need
-        not serialise transactions otherwise.
+        Transactions that write what follows from what they read (those of the control plane) begin with this: an engine
+        need not serialise transactions otherwise.
         """
         ...
 
@@ -47,11 +46,7 @@ Work = Callable[[Transaction], Awaitable[T]]
 
 
 class NewEntry(msgspec.Struct, frozen=True, gc=False):
-    """A message about to be appended. `alias` is None where none was given, and so is what was not asked for.
-
-    `extra` are its options (`message_options`); a key stands in them, and its hash beside them. So does `due_at`, which
-    is there for one that is not to be delivered before. Where `body_id` is given, its body is stored as that one.
-    """
+    """A message to append. Optional fields are None unless the request has them."""
 
     id: str
     is_json: bool
@@ -60,25 +55,27 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
     expires_at: int | None = None
     key_hash: int | None = None
     extra: bytes | None = None
+    """The encoded options (`domain.messages`), which include the key whose hash is `key_hash`."""
     due_at: int | None = None
+    """When a delayed message is due, in milliseconds since the epoch."""
     body_id: int | None = None
+    """The shared body that has this one's bytes."""
 
 
 class IdempotencyRecord(msgspec.Struct, frozen=True, gc=False):
-    """An idempotency key, as 128 bits of a hash, with what is kept of its first request and of the answer to it.
-
-    The hash has the organization in it: of different keys, also of two organizations, the first halves differ already.
-    `id` is a row's, made for this request.
-    """
+    """An idempotency key, and what its response can be repeated from."""
 
     key: tuple[int, int]
+    """Two halves of a 128-bit hash that includes the organization. The first halves of different keys differ."""
     fingerprint: bytes
     content: bytes
+    """The encoded response."""
     id: int
+    """A row id for this request."""
 
 
 class Append(msgspec.Struct, frozen=True):
-    """Messages of one queue that are stored together or not at all; with the key `once`, at most once."""
+    """Messages of one queue, stored together or not at all; with an idempotency record, at most once."""
 
     organization: int
     queue: int
@@ -89,14 +86,14 @@ class Append(msgspec.Struct, frozen=True):
 
     @property
     def bytes(self) -> int:
-        """Of all bodies."""
+        """The size of all bodies."""
         if len(self.entries) == 1:
             return len(self.entries[0].body)
         return sum(len(entry.body) for entry in self.entries)
 
 
 class Appended(msgspec.Struct, frozen=True):
-    """The entries as they stand in the log, consecutive, in the order given."""
+    """The messages as they are in the log, with consecutive seqs in the given order."""
 
     organization: int
     queue: int
@@ -104,39 +101,42 @@ class Appended(msgspec.Struct, frozen=True):
 
 
 class SharedBody(msgspec.Struct, frozen=True, gc=False):
-    """A body that several rows of logs name: so many `uses` it begins with."""
+    """A body that several rows of logs refer to."""
 
     id: int
     content: bytes
     uses: int
+    """The number of these rows."""
 
 
 class TopicAppend(msgspec.Struct, frozen=True):
-    """Messages of a topic that go into one queue or several: one append for each, in the order of the queues' keys.
+    """Messages of a topic, with one append per queue in the order of the queues' keys.
 
-    They are stored together or not at all, and only while the topic has this `routes_version`. Only the first append
-    may have an idempotency key, which is for all of them. `bodies` are those that entries name.
+    They are stored together or not at all, and only while the topic has this `routes_version`.
     """
 
     organization: int
     topic: int
     routes_version: int
     appends: tuple[Append, ...]
+    """Only the first may have an idempotency record, which then holds for all."""
     bodies: tuple[SharedBody, ...] = ()
+    """The shared bodies that messages refer to."""
 
     @property
     def rows(self) -> int:
+        """The number of messages in all queues."""
         return sum(len(append.entries) for append in self.appends)
 
     @property
     def bytes(self) -> int:
-        """Of all bodies, each once."""
+        """The size of all bodies, counting a shared body once."""
         shared = sum(len(body.content) * (body.uses - 1) for body in self.bodies)
         return self.bytes_in_queues - shared
 
     @property
     def bytes_in_queues(self) -> int:
-        """Of all bodies, each in every queue that it goes into: quotas count so."""
+        """The size of all bodies, counting a shared body in each queue, as quotas do."""
         return sum(append.bytes for append in self.appends)
 
     @property
@@ -145,29 +145,29 @@ class TopicAppend(msgspec.Struct, frozen=True):
 
 
 class DeliveryRow(msgspec.Struct, frozen=True, gc=False):
-    """A delivery that is not simply acknowledged. Of one in the state `sending`, `sender` is the incarnation at it.
-
-    One in the state `leased` was handed to whoever has the `token`, and `due_at` is when its lease ends.
-
-    In an ordered queue it has the `key_hash` of its message, and `blocked` messages of that key, which the cursor has
-    passed, wait behind it.
-    `redelivered_at` is when it was made due again after it had been missed: once stored, it stays.
-    """
+    """The state of one delivery that is not simply acknowledged. The table is called `exception`."""
 
     seq: int
     state: str
+    """`retry`, `sending`, `ended`, `leased` or `missed`."""
     attempts: int
     due_at: int
+    """Milliseconds since the epoch: of a lease, its end; of a missed delivery, when it was missed."""
     reason: str
     sender: int | None = None
+    """The session of the worker whose request is in flight, in the state `sending`."""
     key_hash: int | None = None
+    """In an ordered queue, the hash of the message's key."""
     blocked: int = 0
+    """In an ordered queue, how many messages of the key, which the cursor has passed, wait for this one."""
     redelivered_at: int | None = None
+    """When it was last made due again after it had been missed; None keeps the stored value."""
     token: int | None = None
+    """The token of the consumer that leased it, in the state `leased`."""
 
 
 class MissedRange(msgspec.Struct, frozen=True, gc=False):
-    """Consecutive messages missed for one reason, both ends included."""
+    """Consecutive messages that were missed for one reason, both ends included."""
 
     seq_from: int
     seq_to: int
@@ -176,40 +176,36 @@ class MissedRange(msgspec.Struct, frozen=True, gc=False):
 
 
 class RedeliveryStep(msgspec.Struct, frozen=True, gc=False):
-    """How far a redelivery has come by this: `redelivered` and `gone` are added to what it has counted.
-
-    It has `ended_at` when nothing is left to do for it. One that was cancelled meanwhile is gone, and stays so.
-    """
+    """Progress of a redelivery. A redelivery that was cancelled meanwhile stays deleted."""
 
     redelivery: int
     position: int
     redelivered: int
+    """Added to the stored count."""
     gone: int
+    """The number of deleted messages, added to the stored count."""
     now: int
     ended_at: int | None = None
+    """Set when nothing is left to redeliver."""
 
 
 class ReplayStep(msgspec.Struct, frozen=True, gc=False):
-    """How far a replay has come by this: `expired` is added to what it has counted.
-
-    Everything else is what its cursor says: what was acknowledged is delivered, and what was missed has failed.
-    """
+    """Progress of a replay, in addition to its cursor, which counts what was delivered and what has failed."""
 
     expired: int
+    """Added to the stored count."""
     now: int
 
 
 Detail = tuple[int, bytes]
-"""The id of an attempt, and what is kept of it beside its record, packed."""
+"""An attempt's id, and its packed details."""
 
 
 class Settle(msgspec.Struct, frozen=True):
-    """What happened in one lane since its last settle: absolute values for its cursor, and what came beside them.
+    """The results of one lane since its last settle: absolute values for its cursor, and other rows.
 
-    It takes effect whole, and only while the cursor has this `token` and `version`; the cursor then
-    has `version + 1`. One that `releases` gives the cursor up in the same commit: it has no owner then, and
-    `token + 1`. `unmissed` are the first seqs of missed ranges that are no more. Whatever comes from a replay's cursor
-    has its step.
+    It is applied as a whole, and only while the cursor has this `token` and `version`; then the cursor has `version +
+    1`.
     """
 
     organization: int
@@ -227,38 +223,40 @@ class Settle(msgspec.Struct, frozen=True):
     last_failure_at: int
     attempts: tuple[Attempt, ...] = ()
     delivery_rows: tuple[DeliveryRow, ...] = ()
+    """Rows to store; of several with one seq the last wins."""
     resolved: tuple[int, ...] = ()
+    """The seqs of delivery rows to delete."""
     missed_ranges: tuple[MissedRange, ...] = ()
     unmissed: tuple[int, ...] = ()
+    """The first seqs of missed ranges to delete."""
     redelivery: RedeliveryStep | None = None
     replay: ReplayStep | None = None
+    """Set on each settle of a replay's cursor."""
     details: tuple[Detail, ...] = ()
     releases: bool = False
+    """Whether the cursor is released in the same commit: it then has no owner and `token + 1`."""
     last_new_at: int = 0
     """When a new message was last handed out to a consumer that pulls, in milliseconds since the epoch; 0: never."""
 
     @property
     def bytes(self) -> int:
-        """Of all details: the rest is narrow."""
+        """The size of all details. Everything else is small."""
         return sum(len(content) for _, content in self.details) if self.details else 0
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """What one commit carries.
-
-    What appends and settles come to is counted under `tally_slot`: of the commits that run side by side no two share
-    one.
-    """
+    """The content of one commit."""
 
     appends: Sequence[Append] = ()
     settles: Sequence[Settle] = ()
     works: Sequence[Work[Any]] = ()
     tally_slot: int = 0
+    """Appends and settles are counted in this slot. No two commits that run concurrently share one."""
     topic_appends: Sequence[TopicAppend] = ()
 
 
 class BatchOutcome(msgspec.Struct, frozen=True):
-    """One answer for each part of a batch, in its order. An exception stands for a part that changed nothing."""
+    """The results of a batch: one per part, in its order. A part whose result is an exception changed nothing."""
 
     appends: Sequence[Appended | Exception]
     settles: Sequence[bool | Exception]
@@ -267,138 +265,137 @@ class BatchOutcome(msgspec.Struct, frozen=True):
 
 
 class LogPage(msgspec.Struct, frozen=True):
-    """A stretch of a queue's log after some seq. Every seq up to `through` that has no entry here was deleted."""
+    """A section of a queue's log after some seq."""
 
     head: int
     through: int
+    """Every seq up to this one that has no entry in the page was deleted."""
     entries: tuple[Entry, ...]
 
 
 QueueKey = tuple[int, int]
-"""Organization and queue, by their row ids."""
+"""Organization and queue, by row ids."""
 
 CursorKey = tuple[int, int, int]
 """Organization, listener and stream."""
 
 
 class WorkerRow(msgspec.Struct, frozen=True):
-    """A worker's row: one run of one process. `remaining_ms` of its lease is by the database's clock.
-
-    A `dead` one may still be named as the owner of cursors. One that `leaves` takes no cursors any more.
-    """
+    """A worker: one run of one process."""
 
     session_id: int
     role: str
     slot: int
     lease_ms: int
     remaining_ms: int
+    """The rest of its lease, by the database's clock."""
     is_leaving: bool
+    """Whether it claims no more cursors."""
     dead: bool
+    """Whether it was declared dead. It may still be the owner of cursors."""
 
 
 class ClusterSnapshot(msgspec.Struct, frozen=True):
-    """What a worker looks at once a second, all of one moment.
-
-    `free` are live cursors without an owner, at most 1,000: those of replays go with them. `heads` are those of the
-    queues that were asked for. `scheduled_at` is when the first of what waits for its time is due, a message or a
-    schedule's run; None for nothing.
-    """
+    """The state of the cluster at one moment, which a worker reads once a second."""
 
     epoch: str
     feed_version: int
     has_jobs: bool
     members: tuple[WorkerRow, ...]
     free: tuple[CursorKey, ...]
+    """Live cursors without an owner, at most 1,000. Cursors of replays are claimed with the live one."""
     heads: dict[QueueKey, int]
+    """The heads of the queues that were asked for."""
     scheduled_at: int | None = None
+    """When the next delayed message or run of a schedule is due; None if there is none."""
 
 
 class Notification(msgspec.Struct, frozen=True):
-    """That something was committed: best effort, to be quick. What matters is found by `Engine.poll`, too.
-
-    `feed`: the control plane changed. `cursors`: some are free, or what another worker had under way has ended.
-    `heads`: queues with the last seq that was appended. `anything`: whatever it was, look.
-    """
+    """A hint that something was committed. It may be lost: `Engine.poll` finds everything, too."""
 
     feed: bool = False
+    """Whether the control plane has changed."""
     cursors: bool = False
+    """Whether cursors are free, or another worker's request has ended."""
     heads: tuple[tuple[QueueKey, int], ...] = ()
+    """Queues, with the last seq that was appended."""
     anything: bool = False
+    """Whether it is unknown what changed."""
 
 
 class CommitConcurrency(msgspec.Struct, frozen=True):
-    """How many commits may run side by side. Without `apart`, one commit carries appends, settles and works.
+    """How many commits may run concurrently.
 
-    Appends of one queue, and settles of one listener, always go by the same stream, one commit after another. Where
-    they run `apart`, one more work than `works` may run: an urgent one.
+    Appends of one queue, and settles of one listener, always use the same sequence of commits.
     """
 
     appends: int = 1
     settles: int = 1
     works: int = 1
     apart: bool = False
+    """Whether appends, settles and works have commits of their own. An urgent work may then run in addition."""
 
 
 class Engine(Protocol):
-    """A database. Every method raises `errors.StoreUnavailable` when it cannot work at the moment.
+    """A database. Every method raises `StoreUnavailable` if it cannot work at the moment.
 
-    A statement of a `Transaction` that breaks a unique key raises `UniqueViolation`. In SQL, `clock_ms()` is the
-    database's own clock in milliseconds: it decides leases, and nothing else.
+    A statement of a `Transaction` that violates a unique key raises `UniqueViolation`. In SQL, `clock_ms()` is the
+    database's clock in milliseconds; it decides about leases, and nothing else.
     """
 
     concurrency: CommitConcurrency
 
     async def open(self) -> None:
-        """Connect, and bring the schema up to date. Raises `errors.StoreUnusable` with the reason and the way out."""
+        """Connect, and migrate the schema. Raises `StoreUnusable` with the reason and what to do."""
         ...
 
     async def close(self) -> None: ...
 
     async def commit(self, batch: Batch) -> BatchOutcome:
-        """Make the batch durable, in one transaction if it can be. Returns when it is.
+        """Make the batch durable, in one transaction if possible. Returns when it is durable.
 
-        An append fails with `StaleConfiguration` when the queue's configuration is not the one it was
-        checked against, with `QueueClosed` when the queue was deleted; its neighbours are not touched. What is
-        routed fails with `StaleConfiguration` when that is so of any of its queues, or its topic is not as it was.
-        A work that raises changes nothing, and its exception is its answer.
+        An append fails with `StaleConfiguration` if the queue's configuration differs from the one that the messages
+        were checked against, and with `QueueClosed` if the queue was deleted; this does not affect other appends. A
+        topic append fails with `StaleConfiguration` if one of its queues or the topic has changed. A work that raises
+        changes nothing, and its exception is its result.
         """
         ...
 
     async def read(self, work: Work[T]) -> T:
-        """Run `work` on one snapshot. It changes nothing."""
+        """Run `work` on one snapshot. It must change nothing."""
         ...
 
     async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> LogPage:
-        """The log after a seq: at most `rows` entries, cut where their bodies pass `max_bytes` (never before one)."""
+        """Read the log after a seq: at most `rows` entries, and after the first at most `max_bytes` of bodies."""
         ...
 
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
-        """Everything that a worker must look at now and then, in one round trip."""
+        """Read what a worker must check periodically, in one round trip."""
         ...
 
     def notify(self, hint: Notification) -> None:
-        """Let other processes know soon, several hints together. Never waits, never fails."""
+        """Notify other processes soon, combining several notifications. Never waits, never fails."""
         ...
 
-    def listen(self, heard: Callable[[Notification], None], lost: Callable[[], None]) -> None:
-        """From now on `heard` is called, on the event loop, with what other processes tell.
+    def listen(self, on_notify: Callable[[Notification], None], on_loss: Callable[[], None]) -> None:
+        """Call `on_notify` on the event loop for each notification of other processes.
 
-        `lost` is called when connections were lost: when the store works again it may be another server, with a
-        shorter history. Whatever was read before must then be read again.
+        `on_loss` is called when connections were lost. When the store works again, it may be another server with a
+        shorter history: everything that was read before must be read again.
         """
         ...
 
 
 class UniqueViolation(Exception):
-    """A row of that key stands already. The transaction that tried changes nothing."""
+    """A row with the same unique key exists. The transaction changes nothing."""
 
 
 class AlreadyDone(Exception):
-    """The idempotency key was used before: this time nothing changes."""
+    """The idempotency key was used before: nothing changes now."""
 
 
 class StaleConfiguration(Exception):
-    """The queue's configuration changed since the messages were checked, or the topic's since they were routed."""
+    """The queue's configuration, or the topic's routes, changed since the messages were checked."""
 
 
 class QueueClosed(Exception):
@@ -406,4 +403,4 @@ class QueueClosed(Exception):
 
 
 PULL_OWNER: Final = -1
-"""Stands for the owner of a cursor that no lane works on: its messages are pulled, from whatever worker is asked."""
+"""The owner of a cursor whose messages are pulled: no lane works on it, any worker may."""

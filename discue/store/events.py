@@ -1,4 +1,8 @@
-"""Events: recording what happens in the control plane, and reading usage events."""
+"""Events: recording them in the control plane, and reading them together with those of messages.
+
+Only events of the control plane have rows. A message's row in the log says that it was added, and an attempt says that
+it was published: so publishing and delivery write no additional rows.
+"""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Literal, NamedTuple
@@ -43,18 +47,21 @@ _INSERT_EVENT: Final = "INSERT INTO event (organization, id, kind, client, ref, 
 
 
 class Occurrence(NamedTuple):
-    """A moment, as a row id made before the transaction; and the public id of the API key at work, or ""."""
+    """When, and by which API key, an event happened."""
 
     id: int
+    """A row id made before the transaction."""
     client: str
+    """The public id of the API key; empty for none."""
 
 
 async def record(
     tx: Transaction, occurrence: Occurrence, kind: EventKind, organization: int, ref: str, name: str
 ) -> None:
-    """Say what happened, in the transaction that does it. An occurrence stands for one event of an organization.
+    """Record an event in the transaction that causes it, and count it. An occurrence records one event per
+    organization.
 
-    `ref` and `name` are the public id and the alias of what it happened to, as they stand afterwards.
+    `ref` and `name` are the public id and the alias of the changed resource after the change.
     """
     await tx.execute(_INSERT_EVENT, organization, occurrence.id, kind, occurrence.client, ref, name)
     period = tallies.period_of(millisecond_of(occurrence.id))
@@ -72,10 +79,9 @@ _ATTEMPTS_OF_A_MESSAGE: Final = 10_000
 _ABOVE_EVERY_ID: Final = "z" * 22
 
 _RECORDED: Final = "SELECT id, kind, client, ref, name FROM event WHERE organization = $1"
-# What is looked up for a row is so in a subquery of its own: to join, a planner that knows nothing of the tables reads
-# all queues of the organization.
+# Names are looked up in subqueries: for a join, a planner without statistics would read all queues of the organization.
 _LIVE: Final = "FROM {} x WHERE x.organization = {} AND x.id = {} AND x.deleted_at IS NULL"
-# A message of a topic may be in several queues, and is there as long as one of them is.
+# A message of a topic may be in several queues, and exists as long as one of them does.
 _ADDED: Final = f"""
     SELECT l.id, l.alias, CASE WHEN l.body_id IS NULL
         THEN (SELECT x.id {_LIVE.format("queue", "l.organization", "l.queue")})
@@ -93,19 +99,19 @@ _OF_MESSAGE: Final = f"{_ATTEMPTED} AND a.queue = $2 AND a.seq = $3 LIMIT $4"
 
 
 class UsageEvent(msgspec.Struct, frozen=True):
-    """Something that happened to a `subject`, by its public id and its name at that time.
-
-    A message's name is the one that it has now. `client` is the public id of the API key that did it, or "";
-    `listener` the id and name of the one that a message was published to.
-    """
+    """An event."""
 
     id: str
     type: str
     subject: str
     ref: str
+    """The public id of the resource that it happened to."""
     name: str
+    """The alias of the resource at that time; of a message, its current alias."""
     client: str = ""
+    """The public id of the API key that caused it; empty for none."""
     listener: tuple[str, str] | None = None
+    """The id and alias of the listener that a message was published to."""
 
     @property
     def stored_at(self) -> int:
@@ -113,44 +119,42 @@ class UsageEvent(msgspec.Struct, frozen=True):
 
 
 class EventQuery(msgspec.Struct, frozen=True):
-    """Which events: behind an id, of one topic, and where `only` is not None, of these things alone (public ids).
-
-    The newest `limit` of them, newest first; or the oldest ones, `oldest_first`.
-    """
+    """A query for events of an organization."""
 
     organization: int
     after: str
+    """Only events with larger ids."""
     limit: int
     topic: EventTopic = "all"
     only: Collection[str] | None = None
+    """Only events of these resources, by public ids; None: of all."""
     oldest_first: bool = False
+    """Whether the oldest `limit` events are read, in this order, instead of the newest."""
 
 
 class EventBatch(NamedTuple):
-    """Events in the order that was wanted.
-
-    `end` is None if they are all that is wanted, or as many. Else so many rows of what is no more had to be passed
-    that the search was given up at this id: nothing is missing up to there.
-    """
+    """Events in the order of the query."""
 
     events: Sequence[UsageEvent]
     end: str | None
+    """None if the query is complete. Otherwise the scan stopped at this id, after too many rows of deleted resources:
+    no event up to it is missing.
+    """
 
 
 class _Line(msgspec.Struct, frozen=True):
-    """Rows of one sort, in the order of their first column, the key.
-
-    `sql` is a query of `values` that ends in a WHERE clause. `event` says what a row stands for: None for what is not
-    there any more. `above` and `below` bound the keys.
-    """
+    """Rows of one kind in the order of their key."""
 
     sql: str
+    """A query of `values` that selects the key first and ends in a WHERE clause."""
     values: tuple[Value, ...]
     column: str
     above: Any
+    """A lower bound of the keys, excluded, like the upper bound `below`."""
     below: Any
     id_of: Callable[[Any], str]
     event: Callable[[Row], UsageEvent | None]
+    """Returns the event of a row; None if its resource was deleted."""
 
     def statement(self, *, oldest_first: bool) -> str:
         number = len(self.values) + 1
@@ -160,7 +164,7 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 async def find(tx: Transaction, wanted: EventQuery) -> EventBatch:
-    """Costs `limit` rows of each sort, and some steps over those of what was deleted."""
+    """Find events. Costs `limit` rows of each kind, and some more to pass rows of deleted resources."""
     parts = [await _scan(tx, line, wanted) for line in _lines(wanted)]
     if wanted.only is not None and wanted.topic in ("all", "messages"):
         parts.append(EventBatch(await _of_messages(tx, wanted, wanted.only), None))
@@ -168,7 +172,7 @@ async def find(tx: Transaction, wanted: EventQuery) -> EventBatch:
 
 
 def _merged(parts: Sequence[EventBatch], wanted: EventQuery) -> EventBatch:
-    """Where one part was given up, what the others have beyond that is left out: nobody comes back for the rest."""
+    """Merge parts in order. If one stopped early, omit what others have beyond its end: it would never be completed."""
     events = sorted((event for part in parts for event in part.events), key=_id, reverse=not wanted.oldest_first)
     ends = sorted(part.end for part in parts if part.end is not None)
     if not ends:
@@ -179,10 +183,10 @@ def _merged(parts: Sequence[EventBatch], wanted: EventQuery) -> EventBatch:
 
 
 async def _scan(tx: Transaction, line: _Line, wanted: EventQuery) -> EventBatch:
-    """As many as wanted. Steps over rows of what is not there any more, and gives up if they are too many."""
+    """Scan one kind of rows. Stops early after too many rows of deleted resources."""
     statement = line.statement(oldest_first=wanted.oldest_first)
     above, below, chunk = line.above, line.below, wanted.limit
-    # Rows of one id are the same event: it does not matter which of them a chunk begins behind.
+    # Rows with one id are the same event, so a chunk may begin after any of them.
     found: dict[str, UsageEvent] = {}
     for _ in range(_SCANS):
         rows = await tx.rows(statement, *line.values, above, below, chunk)
@@ -195,7 +199,7 @@ async def _scan(tx: Transaction, line: _Line, wanted: EventQuery) -> EventBatch:
 
 
 def _lines(wanted: EventQuery) -> list[_Line]:
-    """What is read in order. Of messages, that is all or nothing: chosen ones are looked up."""
+    """Return the rows to read in order. Chosen messages are looked up one by one instead."""
     lines = _recorded(wanted)
     if wanted.only is None and wanted.topic in ("all", "messages"):
         lines += [_added(wanted), _attempted(wanted)]
@@ -259,7 +263,7 @@ def _attempted(wanted: EventQuery) -> _Line:
 
 async def _of_messages(tx: Transaction, wanted: EventQuery, only: Collection[str]) -> list[UsageEvent]:
     found: list[UsageEvent | None] = []
-    # One by one: a list of ids is filtered by, not searched for, where the planner knows nothing of the table.
+    # One by one: without statistics, the planner would filter by a list of ids instead of searching for each.
     for public_id in sorted(only):
         rows = await tx.rows(_CHOSEN, wanted.organization, public_id)
         found += [_addition(row) for row in rows[:1]]
@@ -286,7 +290,7 @@ def _attempt(row: Row) -> UsageEvent | None:
 
 
 def _kinds(topic: EventTopic) -> frozenset[str] | None:
-    """What can be recorded of a topic; None for everything."""
+    """Return the kinds that are recorded for a topic; None: all."""
     subject = _SUBJECTS.get(topic)
     return None if subject is None else frozenset(f"{subject}_{verb}" for verb in _VERBS)
 

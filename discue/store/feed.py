@@ -1,4 +1,4 @@
-"""The change feed: what changed in the control plane, numbered without gaps in commit order."""
+"""The change feed: changes of the control plane, numbered without gaps in commit order."""
 
 from typing import Final, Literal
 
@@ -7,10 +7,8 @@ import msgspec
 from discue.store.engine import Transaction
 
 FeedKind = Literal["organization", "api_key", "queue", "listener", "message", "domain", "lockout", "topic"]
-"""What changed. Of a message, only its deletion is one, and `ref` is its queue; of a domain, whether it is verified; of
-a topic, where its channels lead.
-
-Of a lockout `ref` is its subject's number.
+"""The kind of a change. `message`: a deletion, where `ref` is the queue. `domain`: it became verified or unverified.
+`topic`: its routes changed. `lockout`: `ref` is the number of the subject.
 """
 
 _RAISE: Final = "UPDATE feed_head SET version = version + 1 WHERE shard = 0 RETURNING version"
@@ -26,18 +24,19 @@ _EPOCH: Final = "SELECT value FROM meta WHERE key = 'epoch'"
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A row of the control plane is not what it was: `ref` is its row id."""
+    """A change of the control plane."""
 
     version: int
     kind: FeedKind
     organization: int
     ref: int
+    """The row id of the changed resource; see `FeedKind` for exceptions."""
 
 
 async def record(tx: Transaction, kind: FeedKind, organization: int, ref: int) -> int:
-    """Take the next version, under the head's row lock.
+    """Record a change with the next version, under the head's row lock.
 
-    A sequence would not do: it commits out of order, and a reader would step over a revocation.
+    A sequence would not do: it is not in commit order, so a reader could miss a revocation.
     """
     raised = await tx.row(_RAISE)
     if raised is None:
@@ -48,25 +47,25 @@ async def record(tx: Transaction, kind: FeedKind, organization: int, ref: int) -
 
 
 async def trim(tx: Transaction, kept: int, limit: int) -> int:
-    """Delete at most `limit` of the oldest changes beyond the newest `kept`; how many.
+    """Delete at most `limit` of the oldest changes beyond the newest `kept`, and return how many.
 
-    Whoever has not followed for so long finds a gap, and starts again from the rows themselves.
+    A reader that has not followed for so long finds a gap, and reads the control plane again.
     """
     return await tx.execute(_TRIM, kept, limit)
 
 
 async def since(tx: Transaction, version: int, limit: int) -> list[Change]:
-    """Changes after a version, in order."""
+    """Read changes after a version, in order."""
     return [Change(*row) for row in await tx.rows(_SINCE, version, limit)]
 
 
 async def head(tx: Transaction) -> int:
-    """The last version given."""
+    """Return the last version."""
     row = await tx.row(_HEAD)
     return row[0] if row is not None else 0
 
 
 async def epoch(tx: Transaction) -> str:
-    """Which history the versions belong to: another one after the database was replaced."""
+    """Return the id of the history that the versions belong to. It changes when the database is replaced."""
     row = await tx.row(_EPOCH)
     return row[0] if row is not None else ""

@@ -56,15 +56,15 @@ class CommitObserver(Protocol):
     """Callbacks about commits."""
 
     def on_taken(self, rows: int, size: int) -> None:
-        """That many rows and bytes of appends do not wait any more."""
+        """Subtract rows and bytes of appends that do not wait any more."""
         ...
 
     def on_success(self, outcome: BatchOutcome) -> None:
-        """A batch is durable, and its callers have their answers."""
+        """Handle a durable batch, after its callers were answered."""
         ...
 
     def on_failure(self) -> None:
-        """A whole batch could not be committed."""
+        """Handle a failure of a whole batch."""
         ...
 
 
@@ -143,7 +143,7 @@ class GroupCommit:
         self.commit_time.begin()
         try:
             outcome = await self._engine.commit(batch)
-        except Exception as error:  # noqa: BLE001 - it is the answer of everything in the batch
+        except Exception as error:  # noqa: BLE001 - it is the result of every part
             self._observer.on_failure()
             for future in futures:
                 _resolve(future, error)
@@ -152,9 +152,9 @@ class GroupCommit:
             return
         finally:
             self.commit_time.end()
-        answers = (*outcome.appends, *outcome.settles, *outcome.works, *outcome.topic_appends)
-        for future, answer in zip(futures, answers, strict=True):
-            _resolve(future, answer)
+        results = (*outcome.appends, *outcome.settles, *outcome.works, *outcome.topic_appends)
+        for future, result in zip(futures, results, strict=True):
+            _resolve(future, result)
         self._observer.on_success(outcome)
 
     def _refuse_waiting(self, error: StoreUnavailable) -> None:
@@ -206,11 +206,11 @@ def _topic_rows(append: TopicAppend) -> int:
     return append.rows
 
 
-def _resolve(future: "asyncio.Future[Any]", answer: object) -> None:
+def _resolve(future: "asyncio.Future[Any]", result: object) -> None:
     """Answer a caller, unless it has gone: what was committed stands."""
     if future.done():
         return
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
+    if isinstance(result, Exception):
+        future.set_exception(result)
     else:
-        future.set_result(answer)
+        future.set_result(result)

@@ -1,7 +1,7 @@
-"""Requests that outlast their worker's ownership of the cursor: each is a row, `sending` until it has ended.
+"""Requests that outlast their worker's ownership of the cursor. Each has a delivery row in the state `sending`.
 
-The worker that has the request under way says what became of it, in that row and nowhere else. Counting it is the
-cursor's owner's.
+The worker that has the request in flight writes its result into that row, and nowhere else. The owner of the cursor
+counts it.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from discue.store.engine import CursorKey, Row, Transaction
 _ROWS: Final = 256
 
 _OF_CURSOR: Final = "e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.seq > $4"
-# A lease that is over does not count here: whoever sees that declares the worker dead first.
+# An expired lease does not count: a worker that notices it declares the other dead first.
 _SENDING: Final = f"""
     SELECT e.seq, e.attempts, e.sender, w.incarnation IS NOT NULL
     FROM exception e LEFT JOIN worker w ON w.incarnation = e.sender AND w.dead = 0
@@ -38,43 +38,44 @@ _INSERT_DETAIL: Final = f"""
 
 
 class SendingRequest(msgspec.Struct, frozen=True, gc=False):
-    """A delivery whose request was under way when the cursor changed hands. Nobody `lives` who could end it, or so."""
+    """A request that was in flight when the cursor changed its owner."""
 
     seq: int
     attempts: int
     sender: int | None
     sender_is_alive: bool
+    """Whether the sender's worker is not declared dead."""
 
 
 class EndedRequest(msgspec.Struct, frozen=True, gc=False):
-    """A delivery that came to its end outside the owner's lane: acknowledged if there is no `reason`, else missed."""
+    """A request that ended, and that the owner has not counted yet."""
 
     seq: int
     attempts: int
     ended_at: int
     reason: str
+    """Empty if it was acknowledged; otherwise why it was missed."""
 
 
 class InheritedRows(msgspec.Struct, frozen=True):
-    """Of one moment: those that are under way, and those that have ended and were not counted."""
+    """The inherited requests of a cursor at one moment."""
 
     sending: tuple[SendingRequest, ...]
     ended: tuple[EndedRequest, ...]
 
 
 class RequestEnd(msgspec.Struct, frozen=True):
-    """What became of a request that outlasted the ownership: `sender` had it under way.
-
-    `detail` is what is kept of the attempt beside its record, empty for nothing.
-    """
+    """The end of a request that outlasted the ownership of its cursor."""
 
     stream: int
     sender: int
+    """The session that had it in flight."""
     state: Literal["ended", "retry"]
     due_at: int
     reason: str
     attempt: Attempt
     detail: bytes = b""
+    """The packed details of the attempt; empty for none."""
 
     @property
     def key(self) -> CursorKey:
@@ -82,7 +83,7 @@ class RequestEnd(msgspec.Struct, frozen=True):
 
 
 async def read_inherited_requests(tx: Transaction, key: CursorKey) -> InheritedRows:
-    """All of a cursor's: there is no more than its span, and they are read in steps."""
+    """Read all inherited requests of a cursor in several steps. There are no more than its window has seqs."""
     sending = [SendingRequest(row[0], row[1], row[2], bool(row[3])) for row in await _all(tx, _SENDING, key)]
     ended = [EndedRequest(*row) for row in await _all(tx, _ENDED, key)]
     return InheritedRows(tuple(sending), tuple(ended))
@@ -99,7 +100,7 @@ async def _all(tx: Transaction, sql: str, key: CursorKey) -> list[Row]:
 
 
 async def record_ends(tx: Transaction, ends: Sequence[RequestEnd]) -> int:
-    """Say what became of requests, where their rows are still waiting for that; how many were."""
+    """Record the ends of requests whose rows still wait for them, and return how many."""
     stored = [
         end.attempt for end in sorted(ends, key=lambda each: (each.key, each.attempt.seq)) if await _store_end(tx, end)
     ]

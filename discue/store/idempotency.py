@@ -1,7 +1,7 @@
-"""Idempotency keys that were used, each kept in the very commit of what it was used for.
+"""Idempotency keys, each stored in the commit of the request that used it.
 
-A key is a row as narrow as can be, for it stands at a random place. What its first request was, and was answered, is
-stored with that of other keys in one row of answers, which the key names.
+The row of a key is narrow, since keys are spread over the table. Responses of several keys share a row, to which the
+keys refer.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,8 +14,9 @@ from discue.domain.intervals import Interval
 from discue.store.engine import IdempotencyRecord, Transaction
 
 SCANNED_KEYS: Final = 1_000
+"""The number of keys that one step of a deletion scans."""
 RESPONSE_ROWS_PER_STEP: Final = 100
-"""Rows of answers: one may have 64 KiB, or an answer that is larger."""
+"""A row of responses has up to 64 KiB, or one larger response."""
 
 _RESPONSES_PER_ROW: Final = 64
 _BYTES_PER_ROW: Final = 65_536
@@ -37,22 +38,23 @@ _DELETE_RESPONSES: Final = """
     )"""
 
 _PackedResponse = tuple[int, int, bytes, bytes]
-"""The two halves of a key's hash, its fingerprint, and its content."""
+"""The two halves of a key's hash, its fingerprint, and its response."""
 
 _pack: Callable[[list[_PackedResponse]], bytes] = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[_PackedResponse]).decode
 
 
 class StoredResponse(msgspec.Struct, frozen=True):
-    """What is known of a key's first request: its fingerprint, and what its response can be given again from."""
+    """The first request of a key, and its response."""
 
     fingerprint: bytes
     content: bytes
+    """The encoded response."""
     stored_at: int
 
 
 class ResponseGroup:
-    """Gathers the keys of one queue's appends whose answers are to be one row: it has the id of the first of them."""
+    """Assigns keys of one queue to rows of responses. A row has the id of its first key."""
 
     __slots__ = ("_count", "_size", "id")
 
@@ -60,7 +62,7 @@ class ResponseGroup:
         self.id = self._count = self._size = 0
 
     def add(self, idempotency_record: IdempotencyRecord) -> int:
-        """The id of the row that has its answer."""
+        """Return the id of the row for the response of a key."""
         size = len(idempotency_record.content)
         if self._count in (0, _RESPONSES_PER_ROW) or self._size + size > _BYTES_PER_ROW:
             self.id, self._count, self._size = idempotency_record.id, 0, 0
@@ -70,7 +72,7 @@ class ResponseGroup:
 
 
 def encode_responses(onces: Iterable[IdempotencyRecord]) -> bytes:
-    """The content of a row of answers."""
+    """Encode the content of a row of responses."""
     return _pack(
         [
             (*idempotency_record.key, idempotency_record.fingerprint, idempotency_record.content)
@@ -88,7 +90,7 @@ async def read_response(tx: Transaction, organization: int, key: tuple[int, int]
 
 
 async def store_key(tx: Transaction, organization: int, idempotency_record: IdempotencyRecord, now: int) -> bool:
-    """False when the key was used before: then nothing that the transaction did may stand."""
+    """Store a key and its response. Returns False if the key was used before: then the transaction must not commit."""
     if await tx.execute(_INSERT_KEY, idempotency_record.key[0], idempotency_record.id) != 1:
         return False
     content = encode_responses([idempotency_record])
@@ -96,13 +98,12 @@ async def store_key(tx: Transaction, organization: int, idempotency_record: Idem
     return True
 
 
-async def delete_old_keys(tx: Transaction, stretch: Interval, kept_before: int) -> Interval | None:
-    """One step over a stretch of keys: forget those that were kept long enough. What is left of it; None at its end.
+async def delete_old_keys(tx: Transaction, interval: Interval, kept_before: int) -> Interval | None:
+    """Delete keys that have expired, in one step over an interval. Returns the rest of the interval; None at its end.
 
-    No index leads to the old ones: each key would have to be written there, too. In the order in which keys stand,
-    those that go are many to a page.
+    There is no index by age: every key would have to write to it. In key order, expired keys are many to a page.
     """
-    low, high = stretch
+    low, high = interval
     oldest_id = row_id_at(kept_before)
     count, last, oldest = await tx.row(_SCAN, low, high, SCANNED_KEYS) or (0, None, None)
     if oldest is not None and oldest < oldest_id:
@@ -111,8 +112,8 @@ async def delete_old_keys(tx: Transaction, stretch: Interval, kept_before: int) 
 
 
 async def delete_old_responses(tx: Transaction, organization: int, kept_before: int) -> int:
-    """One step over an organization's answers, the oldest first; how many rows of them it deleted.
+    """Delete some of an organization's oldest responses, and return how many rows.
 
-    Those of keys that are not forgotten yet must stay.
+    Delete expired keys first: those that remain need their responses.
     """
     return await tx.execute(_DELETE_RESPONSES, organization, row_id_at(kept_before), RESPONSE_ROWS_PER_STEP)

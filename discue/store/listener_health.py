@@ -1,7 +1,7 @@
-"""What a cursor's owner knows of its listener: how it is, since when it only fails, how far its retries were swept.
+"""The health of listeners: liveness, failures in a row, and sweeps of their retries.
 
-A row belongs to whoever owns the cursor: written under its token, many in one statement. It says for which liveness URL
-and for which configuration it holds, so that nobody else has to touch it when these change.
+The owner of a cursor writes the row under the cursor's token, many in one statement. A row is valid for one liveness
+URL and one configuration, so that changes of these need not write to it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ COLUMNS: Final = (
     "last_failure_status, last_failure_msg, in_a_row, failed_at, failing_since, swept_through, sweep_until"
 )
 READ: Final = ", ".join(f"liveness.{column}" for column in COLUMNS.split(", "))
-"""What `known_of` takes, to be read from a join."""
+"""The columns for `parse_health`, to be read from a join."""
 
 _TEXTS: Final = frozenset({"state", "last_failure_msg"})
 _TYPES: Final = tuple("TEXT" if column in _TEXTS else "BIGINT" for column in COLUMNS.split(", "))
@@ -29,21 +29,21 @@ _LIVENESS: Final = f"SELECT listener, {COLUMNS} FROM liveness WHERE organization
 
 
 class Sweep(msgspec.Struct, frozen=True, gc=False):
-    """A pass over the retries of a cursor, oldest message first, whatever they wait for.
-
-    Those up to `through` were passed, those up to `until` are meant; when both are the same there is nothing to pass.
-    """
+    """A pass over the retries of a cursor, oldest message first, even if they are not due."""
 
     through: int = 0
+    """The last seq that was passed."""
     until: int = 0
+    """The last seq of the sweep; equal to `through` if there is no sweep."""
 
     @property
     def is_on(self) -> bool:
+        """Whether anything is left to pass."""
         return self.through < self.until
 
 
 class ListenerHealth(msgspec.Struct, frozen=True, gc=False):
-    """What is known of a listener. Nothing is, at first."""
+    """The health of a listener. The default is that nothing is known."""
 
     liveness: Liveness = Liveness()
     failing: FailureStreak = NO_FAILURES
@@ -51,7 +51,7 @@ class ListenerHealth(msgspec.Struct, frozen=True, gc=False):
 
 
 class HealthRecord(msgspec.Struct, frozen=True, gc=False):
-    """What is to be stored of a listener: the row is written while the cursor has the token."""
+    """The health of a listener, to be stored while its cursor has the token."""
 
     organization: int
     listener: int
@@ -62,7 +62,7 @@ class HealthRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 async def write_health(tx: Transaction, records: Sequence[HealthRecord]) -> set[int]:
-    """Store what the owners of cursors know; which listeners (by row id) were still theirs."""
+    """Store health records. Returns the row ids of listeners whose cursor still had the token."""
     written: set[int] = set()
     for chunk in chunks(sorted(records, key=lambda each: (each.organization, each.listener))):
         rows = await tx.rows(_write(len(chunk)), *[value for record in chunk for value in _values(record)])
@@ -71,7 +71,7 @@ async def write_health(tx: Transaction, records: Sequence[HealthRecord]) -> set[
 
 
 async def read_liveness(tx: Transaction, organization: int, listeners: Iterable[Listener]) -> dict[int, Liveness]:
-    """How an organization's listeners are, by row id: each is there."""
+    """Read the liveness of an organization's listeners, by row id."""
     asked = {listener.id: listener for listener in listeners}
     found = dict.fromkeys(asked, Liveness())
     if asked:
@@ -81,7 +81,7 @@ async def read_liveness(tx: Transaction, organization: int, listeners: Iterable[
 
 
 def parse_health(row: Sequence[Any], liveness_url: str, config_version: int) -> ListenerHealth:
-    """What a row says of a listener that has this URL and configuration by now. The row may be missing: all None."""
+    """Parse a row for a listener's current URL and configuration. All values are None if there is no row."""
     if row[0] is None:
         return ListenerHealth()
     url_hash, known_for, *counted, failed_at, failing_since, through, until = row
@@ -118,7 +118,7 @@ def _write(rows: int) -> str:
         "(" + ", ".join(f"CAST(${row * len(types) + number} AS {name})" for number, name in enumerate(types, 1)) + ")"
         for row in range(rows)
     )
-    # Neither engine lets the columns of VALUES be named here: `column3` is the token.
+    # Neither engine lets us name the columns of VALUES here: `column3` is the token.
     new = ", ".join(f"new.column{number}" for number in (1, 2, *range(4, len(types) + 1)))
     changes = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS.split(", "))
     return f"""

@@ -1,4 +1,8 @@
-"""The messages of a listener in one delivery state, by seq."""
+"""Lists of a listener's messages in one delivery state, by seq.
+
+The messages of a state are found in the log, among delivery rows or in missed ranges. Then the state of each is
+checked, and others are skipped. A page scans a limited number of rows: if it is cut short, it says where to continue.
+"""
 
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -28,9 +32,9 @@ _COLUMNS: Final = (
     "log.stored_at, log.queue, log.seq, log.id, log.alias, log.updated_at, log.codec, log.published_at, log.kind, "
     "log.origin_seq"
 )
-# The queue is given, so that the index of a state has all that is read of an exception: what reads more of it would
-# rather take the primary key, and pass exceptions of all states. Adding 0 keeps that out of it, too.
-_OF_EXCEPTIONS: Final = f"""
+# The queue is a parameter, so that the index of a state covers all columns that are read. Otherwise the planner would
+# prefer the primary key, and pass rows of all states. Adding 0 keeps it from the primary key as well.
+_OF_DELIVERY_ROWS: Final = f"""
     SELECT {_COLUMNS} FROM exception
     JOIN log ON log.queue = $1 AND log.organization = exception.organization AND log.seq = exception.seq
     WHERE exception.organization = $2 AND exception.listener = $3 AND exception.seq > $4 AND exception.seq < $5"""
@@ -52,68 +56,74 @@ _RANGES_BEFORE: Final = """
 
 
 class MessageSource(Protocol):
-    """Messages among which those of a state are."""
+    """A source of messages, among which are those of a state."""
 
-    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
-        """The first of those between two seqs; fewer than `limit` only when there are no more."""
+    async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+        """Read the next messages of a span. Fewer than `limit` mean that no more follow."""
         ...
 
 
 class Picked:
-    """Some rows in memory."""
+    """A few messages in memory."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = sorted(rows, key=_seq)
 
-    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+    async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
         del tx
         within = [row for row in self._rows if span[0] < _seq(row) < span[1]]
         return (within[::-1] if newest_first else within)[:limit]
 
 
 class Several:
-    """What is in any of several."""
+    """The messages that are in any of several sources."""
 
     def __init__(self, *parts: MessageSource) -> None:
         self._parts = parts
 
-    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
-        found = [row for part in self._parts for row in await part.stretch(tx, span, limit, newest_first=newest_first)]
+    async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+        found = [
+            row for part in self._parts for row in await part.read_span(tx, span, limit, newest_first=newest_first)
+        ]
         by_seq = {_seq(row): row for row in found}
         return [by_seq[seq] for seq in sorted(by_seq, reverse=newest_first)][:limit]
 
 
-class _Exceptions:
+class _DeliveryRows:
+    """Messages that have a delivery row."""
+
     def __init__(self, of: Recipient, condition: str, reason: str | None = None) -> None:
         self._key = (of.queue, of.organization, of.listener)
-        self._sql = f"{_OF_EXCEPTIONS} {condition}" + ("" if reason is None else _OF_REASON)
+        self._sql = f"{_OF_DELIVERY_ROWS} {condition}" + ("" if reason is None else _OF_REASON)
         self._reason = () if reason is None else (reason,)
 
-    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+    async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
         last = 6 + len(self._reason)
         sql = f"{self._sql} ORDER BY exception.seq {'DESC' if newest_first else 'ASC'} LIMIT ${last}"
         return [placed(row) for row in await tx.rows(sql, *self._key, *span, *self._reason, limit)]
 
 
 class _Waiting:
-    """What is not due yet: in the log that is settled, or not."""
+    """Delayed messages, settled in the log or not."""
 
     def __init__(self, of: Recipient) -> None:
         self._key = (of.queue, of.organization)
 
-    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+    async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
         sql = f"{_SCHEDULED} ORDER BY scheduled.origin_seq {'DESC' if newest_first else 'ASC'} LIMIT $5"
         return [placed(row) for row in await tx.rows(sql, *self._key, *span, limit)]
 
 
 class _MissedRanges:
+    """Messages in missed ranges."""
+
     def __init__(self, of: Recipient, reason: str | None = None) -> None:
         self._of = of
         self._reason = reason
         self._key = (of.organization, of.listener)
         self._log = OneLog(of.organization, of.queue)
 
-    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+    async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
         found: list[Row] = []
         low, high = span
         while len(found) < limit and (ranges := await self._ranges(tx, (low, high), limit, newest_first=newest_first)):
@@ -121,51 +131,51 @@ class _MissedRanges:
                 if self._reason not in (None, reason):
                     continue
                 within, left = intersect((first - 1, last + 1), span), limit - len(found)
-                found += await self._log.stretch(tx, within, left, newest_first=newest_first) if left else ()
+                found += await self._log.read_span(tx, within, left, newest_first=newest_first) if left else ()
             low, high = (low, ranges[-1][0]) if newest_first else (ranges[-1][1], high)
         return found
 
     async def _ranges(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> list[Row]:
-        """Ranges that reach into the span, from one end of it or the other."""
+        """Read ranges that overlap the span, from one of its ends."""
         low, high = span
         if newest_first:
             rows = await tx.rows(_RANGES_BEFORE, *self._key, high, limit)
             return [row for row in rows if row[1] > low]
         around = await missed_range(tx, self._of, low)
-        begun = [tuple(around[:3])] if around is not None and around[1] > low else []
-        return [*begun, *await tx.rows(_RANGES_FROM, *self._key, low, high, limit)]
+        started = [tuple(around[:3])] if around is not None and around[1] > low else []
+        return [*started, *await tx.rows(_RANGES_FROM, *self._key, low, high, limit)]
 
 
 class _Pending:
-    """What is not settled, and below that what was begun and not attempted."""
+    """Unsettled messages; and, at lower seqs, those that have a delivery row but no attempt."""
 
     def __init__(self, of: Recipient) -> None:
         self._position = of.window.position
         self._log = OneLog(of.organization, of.queue)
-        self._begun = _Exceptions(of, _OPEN)
+        self._started = _DeliveryRows(of, _OPEN)
 
-    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+    async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
         parts: list[tuple[MessageSource, Span]] = [
             (self._log, intersect(span, (self._position, span[1]))),
-            (self._begun, intersect(span, (span[0], self._position + 1))),
+            (self._started, intersect(span, (span[0], self._position + 1))),
         ]
         found: list[Row] = []
         for part, within in parts if newest_first else reversed(parts):
-            found += await part.stretch(tx, within, limit - len(found), newest_first=newest_first)
+            found += await part.read_span(tx, within, limit - len(found), newest_first=newest_first)
         return found
 
 
 def missed_for(of: Recipient, reason: str | None) -> MessageSource:
-    """Where the messages stand that the listener has missed, for one reason or for any."""
-    return Several(_Exceptions(of, _MISSED, reason), _MissedRanges(of, reason), _Exceptions(of, _ENDED, reason))
+    """Return the source of messages that the listener has missed, for one reason or for any."""
+    return Several(_DeliveryRows(of, _MISSED, reason), _MissedRanges(of, reason), _DeliveryRows(of, _ENDED, reason))
 
 
 def candidates_of(of: Recipient, state: DeliveryState) -> MessageSource:
-    """Where the listener's messages in a state stand."""
+    """Return the source of the listener's messages in a state."""
     if state == "missed":
         return missed_for(of, None)
     if state == "retrying":
-        return _Exceptions(of, _OPEN)
+        return _DeliveryRows(of, _OPEN)
     if state == "pending":
         return Several(_Pending(of), _Waiting(of))
     return OneLog(of.organization, of.queue, (0, of.highest_settled + 1))
@@ -191,7 +201,7 @@ class _InState:
 
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         del wanted
-        rows = await self._source.stretch(tx, span, count, newest_first=newest_first)
+        rows = await self._source.read_span(tx, span, count, newest_first=newest_first)
         states = await self._states(tx, rows)
         found = [row for row in rows if states.get(_seq(row)) == self._state]
         if len(rows) < count:
@@ -239,7 +249,7 @@ _MISSED_DETAILS: Final = """
 
 
 class MissedMessage(msgspec.Struct, frozen=True):
-    """A message that a listener has missed; `attempts` are those that were made."""
+    """A message that a listener has missed."""
 
     id: str
     alias: str
@@ -248,10 +258,11 @@ class MissedMessage(msgspec.Struct, frozen=True):
     reason: str
     missed_at: int
     attempts: int
+    """The number of attempts that were made."""
 
 
 async def missed_page(tx: Transaction, of: Recipient, selection: Selection) -> Listing[MissedMessage]:
-    """Newest first. Times in the selection are those at which messages were stored."""
+    """Read a page of missed messages, newest first. Times in the selection are those of storing."""
     times = await span_of_times(tx, of.organization, of.queue, selection)
     within = intersect((of.start_seq, LARGEST), times)
     found = await page_in_state(tx, of, "missed", missed_for(of, selection.reason), within, selection)

@@ -1,4 +1,4 @@
-"""Rows of listeners, and what their cursors have counted."""
+"""Listeners, and the counts of their cursors."""
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
@@ -31,7 +31,7 @@ _LIVE: Final = f"""
 _BY_PUBLIC_ID: Final = f"{_LIVE} AND listener.public_id = $2"
 _BY_ID: Final = f"{_LIVE} AND listener.id = $2"
 _OF_QUEUE: Final = f"{_LIVE} AND listener.queue = $2"
-# The index of aliases has all that is read of `named`: what reads more of it would rather walk all listeners.
+# The index of aliases covers all that is read of `named`: otherwise the planner would walk all listeners.
 _OF_ALIAS: Final = f"""
     SELECT {_COLUMNS} FROM listener AS named
     JOIN listener ON listener.organization = named.organization AND listener.id = named.id
@@ -87,7 +87,7 @@ _MESSAGES_OF_RANGE: Final = """
 
 
 class ResourceRef(msgspec.Struct, frozen=True):
-    """What a queue shows of a listener."""
+    """A reference to a listener or a channel, as lists show it."""
 
     public_id: str
     alias: str
@@ -104,7 +104,7 @@ async def by_id(tx: Transaction, organization: int, listener: int) -> Listener |
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Listener]:
-    """The organization's listeners, or those of `only`: public ids of listeners and of queues."""
+    """Read a page of the organization's listeners, or of those in `only`: public ids of listeners and of queues."""
     everything = _table(_LIVE, organization)
     source: Source
     if only is not None:
@@ -123,20 +123,22 @@ async def page(
 async def page_of_queue(
     tx: Transaction, queue: Queue, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Listener]:
-    """The queue's listeners, or those of `only` (public ids of listeners)."""
+    """Read a page of the queue's listeners, or of those in `only` (public ids)."""
     found = await listed(tx, _table(_OF_QUEUE, queue.organization, queue.id), selection, only)
     return found.listing(map(_from_row, found.rows))
 
 
 async def references(tx: Transaction, organization: int, queue: int, limit: int) -> list[ResourceRef]:
-    """The queue's listeners, oldest first."""
+    """Read references to the queue's listeners, oldest first."""
     return [ResourceRef(*row) for row in await tx.rows(_REFERENCES, organization, queue, limit)]
 
 
 async def references_of(
     tx: Transaction, organization: int, queues: Sequence[int], limit: int, *, at_once: int = _REFERENCES_AT_ONCE
 ) -> dict[int, list[ResourceRef]]:
-    """The listeners of several queues, at most `limit` of each: in one statement, unless there are very many."""
+    """Read references to the listeners of several queues, at most `limit` of each: in one statement, unless they are
+    many.
+    """
     if not queues:
         return {}
     among, last = placeholders(2, len(queues)), len(queues) + 2
@@ -150,9 +152,9 @@ async def references_of(
 
 
 async def insert(tx: Transaction, listener: Listener, head: int) -> None:
-    """The listener, and its cursor at `head`: it gets what comes after.
+    """Insert a listener, and its cursor at `head`: it receives what comes later.
 
-    Raises UniqueViolation when the alias is taken.
+    Raises UniqueViolation if its alias is taken.
     """
     await tx.execute(
         _INSERT,
@@ -176,7 +178,7 @@ async def insert(tx: Transaction, listener: Listener, head: int) -> None:
 
 
 async def update(tx: Transaction, listener: Listener) -> bool:
-    """False when it is gone; raises UniqueViolation when the alias is taken."""
+    """Update a listener. Returns False if it was deleted; raises UniqueViolation if its alias is taken."""
     changed = await tx.execute(
         _UPDATE,
         listener.alias,
@@ -193,14 +195,14 @@ async def update(tx: Transaction, listener: Listener) -> bool:
 
 
 async def set_secrets(tx: Transaction, organization: int, listener: int, secrets: bytes) -> None:
-    """As they are to be stored: encrypted, or not."""
+    """Store secrets in their stored form: encrypted, or not."""
     await tx.execute(_SET_SECRETS, secrets, organization, listener)
 
 
 async def disable(
     tx: Transaction, organization: int, listener: int, config_version: int, occurrence: Occurrence
 ) -> bool:
-    """Disable it, and say so in the change feed. False when its configuration is another one by now."""
+    """Disable a listener, and record it in the change feed. Returns False if its configuration has changed."""
     now = millisecond_of(occurrence.id)
     changed = await tx.row(_DISABLE, now, organization, listener, config_version)
     if changed is None:
@@ -215,7 +217,7 @@ async def mark_deleted(tx: Transaction, organization: int, listener: int, now: i
 
 
 async def ids_of_queue(tx: Transaction, organization: int, queue: int, after: int, limit: int) -> list[int]:
-    """Row ids of the queue's listeners above `after`, deleted ones too."""
+    """Read row ids of the queue's listeners above `after`, including deleted ones."""
     return [row[0] for row in await tx.rows(_IDS_OF_QUEUE, organization, queue, after, limit)]
 
 
@@ -224,7 +226,7 @@ async def read_counts(tx: Transaction, organization: int, listener: int) -> Curs
 
 
 async def read_counts_of(tx: Transaction, organization: int, listeners: Sequence[int]) -> dict[int, CursorCounts]:
-    """Of several listeners at once, by row id."""
+    """Read the counts of several listeners, by row id."""
     if not listeners:
         return {}
     rows = await tx.rows(_COUNTS.format(placeholders(2, len(listeners))), organization, *listeners)
@@ -237,7 +239,7 @@ def _counts(head: int, position: int, ahead: bytes | None, *rest: int) -> Cursor
 
 
 async def missed_ids(tx: Transaction, listener: Listener, limit: int = SHOWN_MISSED) -> list[str]:
-    """The ids of missed messages that are still kept, newest first."""
+    """Read the ids of missed messages that still exist, newest first."""
     values = (listener.organization, listener.id, limit)
     ids = dict[int, str](await tx.rows(_MISSED, *values))
     for first, last in await tx.rows(_MISSED_RANGES, *values):
@@ -284,7 +286,7 @@ def _from_row(row: Row) -> Listener:
 
 
 def decode_delivery_options(column: str) -> DeliveryOptions:
-    """How a listener wants its requests, as its settings are stored."""
+    """Decode the stored settings of a listener."""
     return _decode_options(column)
 
 

@@ -1,4 +1,4 @@
-"""Rows of failed attempts to authenticate: one for each subject that they are held against."""
+"""Failed attempts to authenticate: a row for each subject that they count against."""
 
 from collections.abc import Collection
 from typing import Final, NamedTuple
@@ -28,15 +28,17 @@ _ROWS_A_STEP: Final = 500
 
 
 class FailureOutcome(NamedTuple):
-    """What became of a failed attempt: it `begins` a lock, or it came `too_late`, while one held."""
+    """The result of counting a failed attempt."""
 
     failures: FailureHistory
     begins: bool
+    """Whether it starts a lock."""
     too_late: bool
+    """Whether the subject was locked already."""
 
 
 async def count_failure(tx: Transaction, subject: LockoutSubject, now: int, occurrence: Occurrence) -> FailureOutcome:
-    """Hold one more failure against a subject, in an exclusive transaction. A lock that it begins is in the feed."""
+    """Count a failed attempt against a subject, in an exclusive transaction. The feed has the lock that it starts."""
     before = _failures(await tx.row(_FAILURES, subject.number))
     after = after_failure(before, now)
     if after is before:
@@ -51,7 +53,7 @@ async def count_failure(tx: Transaction, subject: LockoutSubject, now: int, occu
 
 
 async def locks_of(tx: Transaction, numbers: Collection[int]) -> list[Lockout]:
-    """What stands of these subjects; the lock of one that was released ends at 0."""
+    """Read the locks of subjects. A released lock ends at 0."""
     if not numbers:
         return []
     sql = f"{_LOCKS} WHERE subject IN ({placeholders(1, len(numbers))})"
@@ -59,12 +61,12 @@ async def locks_of(tx: Transaction, numbers: Collection[int]) -> list[Lockout]:
 
 
 async def active(tx: Transaction, now: int, limit: int) -> list[Lockout]:
-    """Locks that hold, those that hold longest first."""
+    """Read active locks, the longest first."""
     return [_lock(row) for row in await tx.rows(_ACTIVE, now, limit)]
 
 
 async def release(tx: Transaction, subject: LockoutSubject) -> bool:
-    """Forget what is held against a subject; whether there was anything. The feed says so."""
+    """Delete what counts against a subject, and record it in the feed. Returns whether there was anything."""
     if await tx.row(_RELEASE, subject.number) is None:
         return False
     await feed.record(tx, "lockout", 0, subject.number)
@@ -72,12 +74,12 @@ async def release(tx: Transaction, subject: LockoutSubject) -> bool:
 
 
 async def delete_old(tx: Transaction, failed_before: int) -> int:
-    """One step over subjects whose last failure is that long ago; how many it deleted."""
+    """Delete some subjects whose last failure is older than that, and return how many."""
     return await tx.execute(_DELETE_OLD, failed_before, _ROWS_A_STEP)
 
 
 async def _announce(tx: Transaction, subject: LockoutSubject, occurrence: Occurrence) -> None:
-    """To all workers by the feed, and by an event to the organization of the key, or to the operator's."""
+    """Announce a lock: in the feed, and by an event of the organization that has the key, or of the operator."""
     await feed.record(tx, "lockout", 0, subject.number)
     key = await api_keys.by_public_id(tx, subject.name) if subject.kind == "api_key" else None
     if key is not None:

@@ -1,4 +1,8 @@
-"""The log of a queue: its rows, their bodies, and lists of messages in the order of storing or by id."""
+"""The log of a queue: its rows, their bodies, and lists of messages.
+
+Rows of lists are `(key, position, id, alias, updated_at, codec, published_at, kind, origin_seq)`. A position is
+`(stored_at, queue, seq)`: within one queue this is the order of seq, because `stored_at` never decreases.
+"""
 
 from collections.abc import Collection, Sequence
 from functools import cache
@@ -13,30 +17,30 @@ from discue.store.pagination import LARGEST, Selection, Span, created_at, first_
 from discue.store.tables import chunks, placeholders
 
 JSON: Final = 1
-"""The codec of a body that is JSON; 0 is that of text."""
+"""The codec of a JSON body; 0 is text."""
 WAITING: Final = 1
-"""The kind of a row whose message is not due yet; 0 is that of all others."""
+"""The kind of a delayed message that is not due yet; 0 is that of all others."""
 
 BODY: Final = """coalesce(l.body, (
         SELECT b.bytes FROM body b WHERE b.organization = l.organization AND b.id = l.body_id))"""
-"""The body of a row `l` of the log: its own, or the one that it shares."""
+"""The body of a row `l` of the log: its own, or the shared one."""
 
 
 def entry_of(row: Row) -> Entry:
-    """From `seq, id, stored_at, codec, body, expires_at, key_hash, extra`."""
+    """Convert a row of `seq, id, stored_at, codec, body, expires_at, key_hash, extra`."""
     seq, public_id, stored_at, codec, body, expires_at, key_hash, extra = row
     return Entry(seq, public_id, stored_at, codec == JSON, body, expires_at or 0, key_hash, extra or b"")
 
 
 def entry_of_page_row(row: Row) -> Entry:
-    """From the same and `kind, origin_seq`."""
+    """Convert a row that has `kind` and `origin_seq` in addition."""
     seq, public_id, stored_at, codec, body, expires_at, key_hash, extra, kind, origin_seq = row
     options = (expires_at or 0, key_hash, extra or b"")
     return Entry(seq, public_id, stored_at, codec == JSON, body, *options, kind == WAITING, origin_seq or 0)
 
 
 def entry_of_new(new: NewEntry, seq: int, stored_at: int) -> Entry:
-    """As it stands in the log now."""
+    """Return a new message as it is in the log."""
     if new.extra is None and new.expires_at is None and new.key_hash is None:
         return Entry(seq, new.id, stored_at, new.is_json, new.body)
     options = (new.expires_at or 0, new.key_hash, new.extra or b"")
@@ -46,7 +50,7 @@ def entry_of_new(new: NewEntry, seq: int, stored_at: int) -> Entry:
 
 
 def entry_of_message(message: StoredMessage) -> Entry:
-    """A stored message as lanes would read it, but for what its order is kept by."""
+    """Return a stored message as lanes read it, except for its order."""
     extra = encode_options(message.options) or b""
     return Entry(
         message.seq, message.id, message.stored_at, message.is_json, message.body, message.expires_at, extra=extra
@@ -58,16 +62,16 @@ _DELETE_BODIES: Final = "DELETE FROM body WHERE organization = $1 AND id IN ({})
 
 
 async def release_bodies(tx: Transaction, organization: int, rows: Collection[Row]) -> int:
-    """Messages of one queue, by their sizes and shared bodies (or None), are not kept any more; how many.
+    """Subtract deleted messages of one queue from the tallies, and release their bodies. Returns how many messages.
 
-    A body goes with the last of them. Counting, unlike looking for others that name it, also holds where two of them
-    are removed at the same moment.
+    `rows` are their sizes and shared bodies (or None). A shared body is deleted with its last user. Counting users,
+    unlike searching for others, is safe when two of them are deleted at the same time.
     """
-    # In one order everywhere: else two queues that share many bodies would wait for each other.
+    # All transactions use this order: otherwise two queues that share many bodies could deadlock.
     for chunk in chunks(sorted(body for _, body in rows if body is not None)):
-        release, forget = _release_statements(len(chunk))
+        release, delete = _release_statements(len(chunk))
         await tx.execute(release, organization, *chunk)
-        await tx.execute(forget, organization, *chunk)
+        await tx.execute(delete, organization, *chunk)
     return await tallies.subtract_bytes(tx, organization, [(size,) for size, _ in rows])
 
 
@@ -78,16 +82,18 @@ def _release_statements(count: int) -> tuple[str, str]:
 
 
 LogPosition = tuple[int, int, int]
+"""When a message was stored, its queue and its seq."""
 _IdKey = tuple[str, int]
-"""Of a message in a queue: its id, and the queue's row id."""
+"""The id of a message, and the row id of its queue."""
 
 WHOLE_LOG: Final = (0, LARGEST)
+"""The span of all seqs."""
 
 _COLUMNS: Final = "stored_at, queue, seq, id, alias, updated_at, codec, published_at, kind, origin_seq"
 _PLACE_IN: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 AND queue = $3"
 _PLACE_OF: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 LIMIT 1"
 _LOG: Final = f"SELECT {_COLUMNS} FROM log AS listed WHERE listed.organization = $1 AND listed.queue = $2"
-# The index of aliases has all that is read of `listed`: what reads more of it would rather walk the log.
+# The index of aliases covers all that is read of `listed`: otherwise the planner would walk the log.
 _LOG_OF_ALIAS: Final = f"""
     SELECT {", ".join(f"log.{column}" for column in _COLUMNS.split(", "))} FROM log AS listed
     JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
@@ -97,7 +103,7 @@ _AT: Final = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND queue = $2
 _ENDS: Final = "SELECT tail, head FROM queue_head WHERE organization = $1 AND queue = $2"
 _IDS: Final = "SELECT id, queue, seq FROM log AS listed WHERE organization = $1"
 _LIVE: Final = "NOT IN (SELECT id FROM queue WHERE organization = $1 AND deleted_at IS NOT NULL)"
-# A row that is skipped costs nothing but its step of the index: it is never read into memory.
+# A skipped row costs only its step in the index: it is never read into memory.
 _OF_LIVE_QUEUES: Final = f"""
     AND queue {_LIVE} AND NOT EXISTS (
         SELECT 1 FROM log AS other WHERE other.organization = $1 AND other.id = listed.id
@@ -106,23 +112,23 @@ _LIVE_QUEUE: Final = "SELECT public_id FROM queue WHERE organization = $1 AND id
 
 _ABOVE_EVERY_ID: Final = "z" * 22
 _APART_MS: Final = 2_000
-"""A message is stored later than its id was made; by how much, the clocks of the workers decide, too."""
+"""How much earlier than its storing a message's id may be made, given the clock skew of workers."""
 
 _SCANNED_AT_ONCE: Final = 500
 _SCANS: Final = 20
 _COPIES: Final = 100
-"""In no more queues is a message."""
+"""A message is in at most so many queues."""
 
 
 class LiveQueues:
-    """The public ids of an organization's queues by row id, each asked for once."""
+    """The public ids of an organization's queues by row id, each read once."""
 
     def __init__(self, organization: int) -> None:
         self._organization = organization
         self._known: dict[int, str | None] = {}
 
     async def public_id(self, tx: Transaction, queue: int) -> str | None:
-        """None for a deleted one, whose messages may still be there."""
+        """Return the public id; None for a deleted queue, whose messages may still exist."""
         if queue not in self._known:
             row = await tx.row(_LIVE_QUEUE, self._organization, queue)
             self._known[queue] = row[0] if row is not None else None
@@ -130,9 +136,9 @@ class LiveQueues:
 
 
 class OneLog:
-    """A queue's messages, by place: those between the two seqs of `within`, and of one alias where that is given.
+    """A queue's messages by position, in a span of seqs, with an alias if one is given.
 
-    Only those published after the seq `floor` are among them, whenever they were due.
+    Only messages that were published after the seq `floor` are included, even if they were due later.
     """
 
     def __init__(
@@ -167,12 +173,12 @@ class OneLog:
         first = (await self.boundaries(tx, bound))[1]
         return await self._read(tx, (first - 1, LARGEST), "ASC", limit)
 
-    async def stretch(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
-        """Messages between two seqs, from one end or from the other."""
+    async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
+        """Read the next messages of a span, from its newer or its older end."""
         return await self._read(tx, span, "DESC" if newest_first else "ASC", limit)
 
     async def boundaries(self, tx: Transaction, bound: LogPosition) -> tuple[int, int]:
-        """Smaller seqs than the first stand below the place, those from the second on stand above it."""
+        """Return seqs around a position: those lower than the first are below it, from the second on above it."""
         stored_at, queue, seq = bound
         if queue == self._queue:
             return seq, seq + 1
@@ -188,13 +194,13 @@ class OneLog:
         return [placed(row) for row in await tx.rows(sql, *self._key, *bounds, limit, offset)]
 
     async def _capacity(self, tx: Transaction) -> int:
-        """At most so many messages are in the log: beyond them there is nothing to skip rows for."""
+        """Return the largest possible number of messages: beyond it, no rows need to be skipped."""
         low, high = intersect(self._within, await span_of_log(tx, self._organization, self._queue))
         return high - low - 1
 
 
 class AcrossQueues:
-    """All messages of an organization that pass the selection's filters, by id, each once."""
+    """All messages of an organization that pass the filters, by id, each once."""
 
     def __init__(self, organization: int, live: LiveQueues, selection: Selection) -> None:
         self._organization = organization
@@ -229,7 +235,7 @@ class AcrossQueues:
         return await self._read(tx, await self._scan(tx, (max(bound, lowest), highest), limit, newest_first=False))
 
     async def _scan(self, tx: Transaction, span: tuple[str, str], wanted: int, *, newest_first: bool) -> list[Row]:
-        """Steps over messages of deleted queues that are not removed yet, and gives up if they are too many."""
+        """Scan messages, skipping those of deleted queues that are not removed yet. Raises Unavailable for too many."""
         found: dict[str, Row] = {}
         chunk, keys = wanted, _between(*span)
         for _ in range(_SCANS):
@@ -242,7 +248,7 @@ class AcrossQueues:
             last = (rows[-1][0], rows[-1][1])
             keys = (keys[0], last) if newest_first else (last, keys[1])
             chunk = _SCANNED_AT_ONCE
-        raise Unavailable("The messages of a deleted queue are still being removed. Try again soon.")
+        raise Unavailable("The messages of a deleted queue are being removed. Try again in a minute.")
 
     async def _ids(
         self, tx: Transaction, sql: str, keys: tuple[_IdKey, _IdKey], order: str, limits: tuple[int, int]
@@ -267,7 +273,7 @@ async def span_of_log(tx: Transaction, organization: int, queue: int) -> Span:
 
 
 async def span_of_times(tx: Transaction, organization: int, queue: int, selection: Selection) -> Span:
-    """Where in a log the messages are that pass the filters of time."""
+    """Return the span of seqs whose messages pass the time filters."""
     low, high = WHOLE_LOG
     if selection.created_after is not None:
         low = await first_seq_at(tx, organization, queue, selection.created_after + 1) - 1
@@ -277,12 +283,12 @@ async def span_of_times(tx: Transaction, organization: int, queue: int, selectio
 
 
 def _between(low: str, high: str) -> tuple[_IdKey, _IdKey]:
-    """The keys between two ids, without them."""
+    """Return the keys between two ids, both excluded."""
     return (low, LARGEST), (high, 0)
 
 
 def _ids_of_times(selection: Selection) -> tuple[str, str]:
-    """Between which ids the messages are that pass the filters of time."""
+    """Return the ids between which all messages are that pass the time filters."""
     low, high = "", _ABOVE_EVERY_ID
     if selection.created_after is not None:
         low = first_id_at(selection.created_after + 1 - _APART_MS)
@@ -292,16 +298,16 @@ def _ids_of_times(selection: Selection) -> tuple[str, str]:
 
 
 async def rows_named_by_id(tx: Transaction, organization: int, alias: str | None) -> list[Row]:
-    """The message without an alias whose id is this text: it goes by that, in each of its queues."""
+    """Read the message without an alias that has this text as its id: it is its name, in each of its queues."""
     if alias is None or not is_public_id(alias):
         return []
     return [placed(row) for row in await tx.rows(_WITHOUT_ALIAS, organization, alias, _COPIES)]
 
 
 async def position_of(tx: Transaction, organization: int, public_id: str, queue: int) -> LogPosition:
-    """Where a message stands: in that queue, or if it is not in it in another one.
+    """Return the position of a message: in that queue, or else in another one.
 
-    If it is gone, behind all that was stored by the time its id was made.
+    A deleted message has the position after all that was stored when its id was made.
     """
     row = await tx.row(_PLACE_IN, organization, public_id, queue)
     if row is None:
@@ -310,19 +316,19 @@ async def position_of(tx: Transaction, organization: int, public_id: str, queue:
 
 
 async def first_seq_at(tx: Transaction, organization: int, queue: int, stored_at: int) -> int:
-    """The smallest seq stored at that millisecond or later; above the head if there is none."""
+    """Return the smallest seq that was stored at that millisecond or later; above the head if there is none."""
     bounds = await _ends(tx, organization, queue)
     return 1 + await last_seq_stored_before(tx, organization, queue, bounds, stored_at)
 
 
 async def rows_by_id(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[Row]:
-    """The messages with these ids, in whatever queues."""
+    """Read the messages with these ids, in all queues."""
     sql = f"SELECT {_COLUMNS} FROM log WHERE organization = $1 AND id IN ({placeholders(2, len(public_ids))})"
     return [placed(row) for row in await tx.rows(sql, organization, *public_ids)]
 
 
 async def _ends(tx: Transaction, organization: int, queue: int) -> tuple[int, int]:
-    """Tail and head: the seqs of the log are above the first, up to the second."""
+    """Read tail and head: the seqs of the log are above the first, up to the second."""
     ends = await tx.row(_ENDS, organization, queue)
     return (ends[0], ends[1]) if ends is not None else (0, 0)
 
@@ -342,10 +348,10 @@ ORDER BY seq LIMIT 1
 async def last_seq_stored_before(
     tx: Transaction, organization: int, queue: int, bounds: tuple[int, int], before: int
 ) -> int:
-    """The highest seq in (`bounds`] whose message was stored before a time; the lower bound if none was.
+    """Return the highest seq in (`bounds`] whose message was stored before a time; the lower bound if there is none.
 
-    `stored_at` never falls along a log, so this is a binary search: a handful of look-ups by key, whatever lies
-    between. Nearly always nothing is that old, which the first message tells.
+    `stored_at` never decreases along a log, so this is a binary search: a few lookups by key. Usually no message is
+    that old, which the first lookup shows.
     """
     low, high = bounds
     middle = low + 1

@@ -1,4 +1,4 @@
-"""Messages as the API shows them: found by id, by queue or across the queues of an organization."""
+"""Messages as the API shows them: one by id, or lists of a queue, an organization or a listener."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
@@ -42,7 +42,7 @@ _GET: Final = f"""
 _SET_ALIAS: Final = """
     UPDATE log SET alias = $1, updated_at = $2 WHERE organization = $3 AND queue = $4 AND seq = $5"""
 _DELETE: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq = $3 RETURNING size, body_id"
-# Lanes that find no message give up its deliveries; those that wait for another attempt do so now.
+# Lanes drop the deliveries of a missing message; those that wait for a retry do so now.
 _MAKE_DUE: Final = """
     UPDATE exception SET due_at = 0 WHERE organization = $1 AND queue = $2 AND seq = $3 AND state = 'retry'"""
 
@@ -50,7 +50,7 @@ _JSON = 1
 
 
 async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | None:
-    """The message with its body."""
+    """Read a message with its body."""
     row = await tx.row(_GET, queue.organization, public_id, queue.id)
     if row is None:
         return None
@@ -76,9 +76,9 @@ async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | 
 async def page_of_queue(
     tx: Transaction, queue: Queue, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[StoredMessage]:
-    """The queue's messages without their bodies, or those of `only` (ids).
+    """Read a page of the queue's messages without bodies, or of those in `only` (ids).
 
-    Raises BadRequest when the selection names a listener that is not one of the queue's.
+    Raises BadRequest if the selection names a listener that is not one of the queue's.
     """
     found = await _rows_of_queue(tx, queue.organization, queue.id, selection, only)
     return await _listing(tx, queue.organization, found, LiveQueues(queue.organization))
@@ -87,22 +87,22 @@ async def page_of_queue(
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[StoredMessage]:
-    """The organization's messages without their bodies, or those of `only`: ids of messages and of queues.
+    """Read a page of the organization's messages without bodies, or of those in `only`: ids of messages and of queues.
 
-    Raises BadRequest when the selection names a listener that is not one of the organization's.
+    Raises BadRequest if the selection names a listener that is not one of the organization's.
     """
     live = LiveQueues(organization)
     return await _listing(tx, organization, await _rows_of_organization(tx, organization, live, selection, only), live)
 
 
 async def set_alias(tx: Transaction, message: StoredMessage, alias: str, now: int) -> bool:
-    """False when the message is gone."""
+    """Set the alias. Returns False if the message was deleted."""
     values = (alias, now, message.organization, message.queue, message.seq)
     return await tx.execute(_SET_ALIAS, *values) == 1
 
 
 async def delete(tx: Transaction, message: StoredMessage) -> bool:
-    """Lanes settle the hole that it leaves in the log. False when it was gone."""
+    """Delete the message; lanes settle its seq as a hole in the log. Returns False if it was deleted already."""
     key = (message.organization, message.queue, message.seq)
     if message.is_delayed:
         await delayed_messages.cancel(tx, key[:2], message.seq)
@@ -139,10 +139,7 @@ def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessag
 async def _rows_of_queue(
     tx: Transaction, organization: int, queue: int, selection: Selection, only: Collection[str] | None
 ) -> RowPage:
-    """A queue's messages, or those of `only` (ids).
-
-    Raises BadRequest when the selection names a listener that is not one of the queue's.
-    """
+    """Read rows of a queue's messages."""
     if selection.listener is not None:
         of = await find_recipient(tx, organization, selection.listener)
         if of is None or of.queue != queue:
@@ -154,10 +151,7 @@ async def _rows_of_queue(
 async def _rows_of_organization(
     tx: Transaction, organization: int, live: LiveQueues, selection: Selection, only: Collection[str] | None
 ) -> RowPage:
-    """The messages of all queues, or those of `only`: ids of messages and of queues.
-
-    Raises BadRequest when the selection names a listener that is not one of the organization's.
-    """
+    """Read rows of the messages of all queues."""
     if selection.listener is not None:
         of = await find_recipient(tx, organization, selection.listener)
         if of is None:
@@ -176,7 +170,7 @@ async def _of_log(
     only: Collection[str] | None = None,
     floor: int = 0,
 ) -> Source:
-    """What passes the filters in one queue, above a seq, or among the ids of `only` there."""
+    """Return the messages of one queue that pass the filters: above a seq, or among the ids of `only`."""
     within = intersect((floor, LARGEST), await span_of_times(tx, organization, queue, selection))
     log = OneLog(organization, queue, within, selection.alias, floor=floor)
     if only is not None:
@@ -186,7 +180,7 @@ async def _of_log(
 
 
 async def _of_all(tx: Transaction, organization: int, live: LiveQueues, selection: Selection) -> Source:
-    """What passes the filters in all queues."""
+    """Return the messages of all queues that pass the filters."""
     everything = AcrossQueues(organization, live, selection)
     called = _passing(await rows_named_by_id(tx, organization, selection.alias), selection)
     by_id = [(row[2], *row[1:]) for row in await _living(tx, called, live)]
@@ -196,7 +190,7 @@ async def _of_all(tx: Transaction, organization: int, live: LiveQueues, selectio
 async def _of_targets(
     tx: Transaction, organization: int, live: LiveQueues, selection: Selection, only: Collection[str]
 ) -> Source:
-    """What passes the filters in the queues and among the messages that `only` names."""
+    """Return the messages that pass the filters, in the queues or among the messages that `only` names."""
     found = set(await queues.ids_of(tx, organization, only))
 
     async def listed(tx: Transaction, rows: Sequence[Row]) -> list[Row]:
@@ -211,7 +205,7 @@ async def _of_targets(
 
 
 async def _of_recipient(tx: Transaction, of: Recipient, selection: Selection, only: Collection[str] | None) -> RowPage:
-    """What was stored for a listener, and is in a state where one is asked for."""
+    """Read messages that were stored for a listener, in a state if the selection has one."""
     if only is not None and of.queue_public_id in only:
         only = None
     if selection.state is None:
@@ -226,7 +220,7 @@ async def _of_recipient(tx: Transaction, of: Recipient, selection: Selection, on
 async def _candidates(
     tx: Transaction, of: Recipient, selection: Selection, only: Collection[str] | None
 ) -> MessageSource:
-    """Where what is asked for stands: among some ids, under an alias, or where a state has its place."""
+    """Return where to search: among some ids, under an alias, or where deliveries of the state are."""
     if only is not None:
         return Picked(_passing(await rows_by_id(tx, of.organization, only), selection, of.queue))
     if selection.alias is not None:
@@ -236,7 +230,7 @@ async def _candidates(
 
 
 def _passing(rows: Sequence[Row], selection: Selection, queue: int | None = None, floor: int = 0) -> list[Row]:
-    """Those of the rows that pass the filters, and are in the queue where one is given."""
+    """Return the rows that pass the filters, and are in the queue if one is given."""
     return [
         row
         for row in rows
@@ -256,11 +250,11 @@ def _no_listener(rule: str) -> BadRequest:
 
 
 _Listed = Callable[[Transaction, Sequence[Row]], Awaitable[list[Row]]]
-"""Which of some rows a list could have."""
+"""Returns which of some rows the list can contain."""
 
 
 class _EachOnce:
-    """A list of several logs, without all but one of the copies of a message: that of the queue that was made last."""
+    """A list of several logs that shows one copy of each message: that in the queue that was made last."""
 
     def __init__(self, organization: int, source: Source, logs: int, listed: _Listed) -> None:
         self._organization = organization
@@ -293,7 +287,7 @@ class _EachOnce:
             bound = rows[-1][0]
 
     async def _shown(self, tx: Transaction, public_ids: Collection[str]) -> dict[str, Row]:
-        """Of each of these messages, the copy that the list has."""
+        """Return the copy that the list shows, for each of these messages."""
         shown: dict[str, Row] = {}
         if public_ids:
             for row in await self._listed(tx, await rows_by_id(tx, self._organization, public_ids)):

@@ -1,4 +1,4 @@
-"""Rows of tenants."""
+"""Organizations."""
 
 from collections.abc import Collection
 from typing import Final
@@ -37,19 +37,19 @@ async def by_alias(tx: Transaction, alias: str) -> Organization | None:
 
 
 async def operator(tx: Transaction) -> Organization | None:
-    """The operator's own organization; None on an empty database."""
+    """Find the operator's own organization; None in an empty database."""
     return _read(await tx.row(_OPERATOR))
 
 
 async def page(tx: Transaction, selection: Selection, only: Collection[str] | None = None) -> Listing[Organization]:
-    """All organizations, or those of `only` (public ids)."""
+    """Read a page of all organizations, or of those in `only` (public ids)."""
     table = Table(_LIST, (), "id", _ANCHOR)
     found = await listed(tx, table, selection, only)
     return found.listing(map(_from_row, found.rows))
 
 
 async def insert(tx: Transaction, organization: Organization) -> None:
-    """Raises UniqueViolation when the alias is taken."""
+    """Insert an organization. Raises UniqueViolation if its alias is taken."""
     await tx.execute(
         _INSERT,
         organization.id,
@@ -64,7 +64,7 @@ async def insert(tx: Transaction, organization: Organization) -> None:
 
 
 async def update(tx: Transaction, organization: Organization) -> bool:
-    """False when it is gone; raises UniqueViolation when the alias is taken."""
+    """Update an organization. Returns False if it was deleted; raises UniqueViolation if its alias is taken."""
     settings = msgspec.json.encode(organization.settings).decode()
     changed = await tx.execute(
         _UPDATE, organization.alias, organization.state, settings, organization.updated_at, organization.id

@@ -1,6 +1,7 @@
-"""Pages of lists, newest first: by keyset, so that deep ones cost what the first costs, or by number.
+"""Pages of lists, newest first: by keyset, so that later pages cost no more than the first, or by number.
 
-Filters become bounds of what is read, or keys of an index: what they leave out is not walked over.
+Filters become bounds or index keys where possible, so that what they exclude is not read. `FilteredPages` scans for the
+others.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -19,14 +20,14 @@ LARGEST = 9_223_372_036_854_775_807
 """Above every row id and seq."""
 
 MERGED_ROWS = 100_000
-"""So many rows can be read to get to a page; reads run on the event loop, which stands still for as long."""
+"""The largest number of rows read to reach a page. Reads run on the event loop, which they block."""
 
 _TIME_CHARACTERS = 8
 _LAST_MILLISECOND = (LARGEST >> 22) - 1
 _LAST_MILLISECOND_OF_IDS = len(ALPHABET) ** _TIME_CHARACTERS - 1
 
 CLOCKS_APART_MS = 60_000
-"""So much the clocks of workers may differ, or one be set: else a row's id and its `created_at` are of one moment."""
+"""Tolerated clock skew between workers; apart from it, a row's id and its `created_at` are of one moment."""
 
 Span = tuple[int, int]
 """The keys between two keys, both excluded."""
@@ -35,31 +36,31 @@ Item = TypeVar("Item")
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Which part of a list: what is older than `after`, newer than `before`, or the page of a number.
-
-    `after` wins over `before`, and both over `page`. The ids need not exist any more.
-
-    The rest are filters: an `alias`, created later than `created_after` and earlier than `created_before`
-    (milliseconds); of messages, what was stored for a `listener` (a public id), and what has come of it (`state`); of
-    attempts, those to a `listener`, with an `outcome`, and with a `status`: `503`, any such as `5xx`, or `0`; of missed
-    ones, the `reason`.
-    """
+    """A page and the filters of a list. `after` takes precedence over `before`, and both over `page`."""
 
     per_page: int = 10
     page: int = 1
     after: str | None = None
+    """Items older than this id, which need not exist."""
     before: str | None = None
+    """Items newer than this id, which need not exist."""
     alias: str | None = None
     created_after: int | None = None
+    """Milliseconds since the epoch, excluded, like `created_before`."""
     created_before: int | None = None
     listener: str | None = None
+    """The public id of a listener that messages were stored for, or that attempts were made to."""
     state: DeliveryState | None = None
+    """The delivery state of messages."""
     outcome: AttemptState | None = None
+    """The outcome of attempts."""
     status: str | None = None
+    """The status of attempts: `503`, a class such as `5xx`, or `0`."""
     reason: str | None = None
+    """The reason of missed messages."""
 
     def admits(self, created_at: int) -> bool:
-        """Whether something of that moment passes the filters of time."""
+        """Return whether something created at that time passes the time filters."""
         is_late = self.created_after is None or created_at > self.created_after
         return is_late and (self.created_before is None or created_at < self.created_before)
 
@@ -68,41 +69,41 @@ FIRST_PAGE = Selection()
 
 
 class Listing(msgspec.Struct, Generic[Item], frozen=True):
-    """One page, newest first, and whether there is something older (`next`) and newer (`previous`).
-
-    A page may be shorter than it could be where looking on would have cost too much: then `resumes_after`, or
-    `resumes_before`, is the id where the neighbour goes on, instead of the page's last item or first.
-    """
+    """A page of a list, newest first."""
 
     items: tuple[Item, ...]
     has_next: bool
+    """Whether there are older items."""
     has_previous: bool
+    """Whether there are newer items."""
     resumes_after: str | None = None
+    """The id after which the next page continues if the scan for this one stopped early; None: its last item."""
     resumes_before: str | None = None
+    """The id before which the previous page continues if the scan stopped early; None: its first item."""
 
 
 class Order(Protocol):
-    """How rows are ordered: by their keys."""
+    """An order of rows by their keys."""
 
     async def locate(self, tx: Transaction, public_id: str) -> Any:
-        """The key of a public id, or where it would be if it is gone."""
+        """Return the key of a public id, or where it would be if it was deleted."""
         ...
 
 
 class Source(Order, Protocol):
-    """Rows in an order. A row starts with its key; keys compare as the rows are ordered."""
+    """Rows in an order. A row starts with its key, and keys compare as the rows are ordered."""
 
     async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
-        """Rows below the bound (None: all), newest first. Only without a bound some can be skipped."""
+        """Read rows below the bound (None: all), newest first. An offset is allowed only without a bound."""
         ...
 
     async def newer(self, tx: Transaction, bound: Any, limit: int) -> Sequence[Row]:
-        """Rows above the bound, oldest first."""
+        """Read rows above the bound, oldest first."""
         ...
 
 
 class RowPage(msgspec.Struct, frozen=True):
-    """A page of rows that are not read into anything yet; the rest is as a Listing has it."""
+    """A page of rows that are not converted to items; see `Listing` for its fields."""
 
     rows: Sequence[Row]
     has_next: bool
@@ -116,7 +117,7 @@ class RowPage(msgspec.Struct, frozen=True):
 
 
 async def browse(tx: Transaction, source: Source, selection: Selection) -> RowPage:
-    """The part of the source that is selected."""
+    """Read the selected page of the source."""
     size = selection.per_page
     if selection.after is not None:
         rows = await source.older(tx, await source.locate(tx, selection.after), size + 1)
@@ -138,20 +139,19 @@ async def _page_before(tx: Transaction, source: Source, before: str, size: int) 
 
 
 class Table(msgspec.Struct, frozen=True):
-    """Rows of one table by their row id.
-
-    `sql` is a query of `values` that selects the id first and ends in a WHERE clause, to which conditions on
-    `id_column` are added. `anchor_sql` gives the id of a public id, which comes after `anchor_values`.
-    The other columns have a `prefix` where several tables are joined. An alias is unique among the rows.
-    """
+    """The rows of a table by their row id."""
 
     sql: str
+    """A query of `values` that selects the id first and ends in a WHERE clause."""
     values: tuple[Value, ...]
     id_column: str
     anchor_sql: str
+    """Selects the id of a public id, the parameter after `anchor_values`."""
     anchor_values: tuple[Value, ...] = ()
     prefix: str = ""
+    """The prefix of other columns if several tables are joined."""
     alias_column: str = "alias"
+    """An alias is unique among the rows."""
     floor: int = -1
     ceiling: int = LARGEST
 
@@ -167,7 +167,7 @@ class Table(msgspec.Struct, frozen=True):
         return await self._between(tx, (max(bound, self.floor), self.ceiling), "ASC", limit)
 
     def matching(self, selection: Selection) -> "Table":
-        """The table without what the selection's filters leave out."""
+        """Return the table restricted by the selection's filters."""
         earliest, latest = selection.created_after, selection.created_before
         filters = (
             (self.alias_column, "=", selection.alias),
@@ -184,7 +184,7 @@ class Table(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, sql=sql, values=values, floor=floor, ceiling=ceiling)
 
     async def chosen(self, tx: Transaction, column: str, among: Collection[str]) -> list[Row]:
-        """The rows that have one of these texts in a column, in any order."""
+        """Read the rows that have one of these texts in a column, in any order."""
         if not among:
             return []
         sql = f"{self.sql} AND {self.prefix}{column} IN ({placeholders(len(self.values) + 1, len(among))})"
@@ -200,12 +200,12 @@ class Table(msgspec.Struct, frozen=True):
 
 
 async def listed(tx: Transaction, table: Table, selection: Selection, only: Collection[str] | None = None) -> RowPage:
-    """The part of the table that is selected, or of those rows of it that have their public id in `only`."""
+    """Read the selected page of the table, or of its rows whose public id is in `only`."""
     return await browse(tx, await narrowed(tx, table, selection, only), selection)
 
 
 async def narrowed(tx: Transaction, table: Table, selection: Selection, only: Collection[str] | None = None) -> Source:
-    """What the selection's filters, and `only`, leave of the table."""
+    """Restrict the table by the selection's filters, and by `only`."""
     if only is not None:
         return InMemoryRows(await table.matching(selection).chosen(tx, "public_id", only), table)
     if selection.alias is None:
@@ -215,7 +215,7 @@ async def narrowed(tx: Transaction, table: Table, selection: Selection, only: Co
 
 
 class InMemoryRows:
-    """A few rows in memory, in any order; `beyond` finds the place of a public id."""
+    """A few rows in memory, in any order. `beyond` locates public ids."""
 
     def __init__(self, rows: Sequence[Row], beyond: Order) -> None:
         self._rows = sorted(rows, key=_key, reverse=True)
@@ -235,9 +235,9 @@ class InMemoryRows:
 
 
 class Merged:
-    """Several sources as one, without doubles. Costs as much as reading the page from each of them.
+    """Several sources as one, without duplicates. A page costs as much as reading it from each source.
 
-    Numbered pages cost all that is before them, too: beyond a bound they are refused with BadRequest.
+    A numbered page also costs what comes before it: beyond a limit it is refused with BadRequest.
     """
 
     def __init__(self, parts: Sequence[Source], beyond: Source) -> None:
@@ -259,13 +259,13 @@ class Merged:
 
 
 def too_far() -> BadRequest:
-    """A numbered page to which nothing leads but reading all that comes before it."""
-    rule = "is too far from the first to be counted to in this list: follow the links `next` instead"
+    """Return the error for a numbered page that can only be reached by reading all that comes before it."""
+    rule = "is too far from the first in this list: follow the `next` links instead"
     return BadRequest(f"The page {rule}.", faults=(Fault("?page", rule),))
 
 
 def created_at(public_id: str) -> int:
-    """The millisecond at which a public id was made; for a text that is none, some time."""
+    """Return the millisecond at which a public id was made; some time for a text that is none."""
     milliseconds = 0
     for character in public_id[:_TIME_CHARACTERS]:
         milliseconds = milliseconds * len(ALPHABET) + max(0, ALPHABET.find(character))
@@ -273,12 +273,12 @@ def created_at(public_id: str) -> int:
 
 
 def first_id_at(millisecond: int) -> str:
-    """A text that stands below all public ids of that moment and later, and above all earlier ones."""
+    """Return a text below all public ids of that moment and later, and above all earlier ones."""
     return encode(max(0, min(millisecond, _LAST_MILLISECOND_OF_IDS)), _TIME_CHARACTERS)
 
 
 def nearest_row_id(millisecond: int) -> int:
-    """The first row id of a millisecond, or the nearest to it that there can be."""
+    """Return the first row id of a millisecond, or the nearest possible one."""
     return row_id_at(max(0, min(millisecond, _LAST_MILLISECOND)))
 
 

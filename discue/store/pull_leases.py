@@ -1,4 +1,4 @@
-"""Cursors whose messages are pulled: what is handed out of them, and what is due again."""
+"""Cursors whose messages are pulled: leases, and deliveries that are due again."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -18,7 +18,7 @@ DUE_ROWS: Final = 128
 MANY_ROWS: Final = 1_000
 """With so many deliveries that wait for another attempt few new messages are handed out: see `dispatch.holdback`."""
 _REDELIVERED_WHILE_WAITING: Final = 500
-"""With more that wait no other missed delivery is made due again: see `dispatch.redelivering`."""
+"""With more retries waiting, no other missed delivery is made due again: see `dispatch.lane.redelivery`."""
 
 _OF_CURSOR: Final = "e.organization = $1 AND e.listener = $2 AND e.stream = $3"
 _OPEN: Final = """
@@ -48,7 +48,7 @@ _BODIES: Final = f"SELECT l.seq, {BODY} FROM log l WHERE l.organization = $1 AND
 _STATES: Final = ("leased", "retry")
 _AT_ONCE: Final = 128
 _COUNTED: Final = 1_000
-"""No listener has more handed out at once."""
+"""No listener has more leases."""
 _OPEN_ROWS: Final = f"""
     SELECT count(*) FROM (
         SELECT e.seq FROM exception e WHERE {_OF_CURSOR} AND e.state = '{{}}' ORDER BY e.due_at LIMIT $4
@@ -56,7 +56,7 @@ _OPEN_ROWS: Final = f"""
 
 
 class OpenDelivery(msgspec.Struct, frozen=True, gc=False):
-    """A delivery that is handed out, or waits for being so again. `entry` has no body; None: its message is gone."""
+    """A delivery that is leased or waits for a retry."""
 
     seq: int
     state: str
@@ -65,39 +65,39 @@ class OpenDelivery(msgspec.Struct, frozen=True, gc=False):
     token: int | None
     redelivered_at: int
     size: int
+    """The size of the body."""
     entry: Entry | None
+    """The message without its body; None if it was deleted."""
 
     @property
     def waits_since(self) -> int:
-        """From when on its time counts."""
+        """When the age of the delivery begins."""
         return max(self.entry.stored_at if self.entry is not None else 0, self.redelivered_at)
 
 
 class PullSnapshot(msgspec.Struct, frozen=True):
-    """A cursor at one moment. `handed_out` are leases that are not over; nothing of what waits is due before `next_at`.
-
-    `asked` are those that were asked for, as far as they are open; of an ordered queue `keys` are of these and of what
-    is `due`. `gone` are those that were missed, hold keys and were deleted.
-
-    `open_rows` counts the rows of deliveries that are not settled: not the messages that are blocked behind them. It is
-    exact up to `MANY_ROWS`, and at least that if there are more.
-    """
+    """A cursor whose messages are pulled, at one moment."""
 
     record: LaneRecord
     due: tuple[OpenDelivery, ...]
     asked: dict[int, OpenDelivery]
+    """The deliveries that were asked for, if they are open."""
     handed_out: int
+    """The number of leases that have not expired."""
     next_at: int
+    """Nothing that waits is due before; 0: nothing waits."""
     keys: tuple[KeyRow, ...]
+    """In an ordered queue, rows that block keys, among `due` and `asked`."""
     step: RedeliveryBatch | None
     gone: tuple[KeyRow, ...] = ()
+    """Missed messages that block keys and were deleted."""
     open_rows: int = 0
 
 
 async def read_snapshot(
     tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int]
 ) -> PullSnapshot | None:
-    """At a listener, given by organization and row id, and at deliveries of it; None when it is gone."""
+    """Read the cursor of a listener, given by organization and row id, and some deliveries; None if it was deleted."""
     organization, row_id = listener
     records = await lanes_of(tx, PULL_OWNER, organization, row_id)
     record = next((each for each in records if each.stream == 0), None)
@@ -122,7 +122,7 @@ async def read_snapshot(
 
 
 async def read_open(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> dict[int, OpenDelivery]:
-    """Those deliveries that are exceptions, whatever their state."""
+    """Read those deliveries that have a delivery row in any state."""
     found: dict[int, OpenDelivery] = {}
     for some in _padded(seqs):
         for row in await tx.rows(_AT.format(placeholders(4, len(some))), *key, *some):
@@ -131,13 +131,13 @@ async def read_open(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> dic
 
 
 async def read_due(tx: Transaction, key: CursorKey, now: int, limit: int = DUE_ROWS) -> list[OpenDelivery]:
-    """What may be handed out again, oldest due time first: at most so many of each state."""
+    """Read deliveries that may be leased again, oldest due time first: at most `limit` of each state."""
     rows = [row for state in _STATES for row in await tx.rows(_DUE.format(state), *key, now, limit)]
     return sorted(map(_open, rows), key=_by_due_time)
 
 
 async def keys_among(tx: Transaction, key: CursorKey, queue: int, hashes: Sequence[int]) -> list[KeyRow]:
-    """The exceptions of a cursor that hold one of these keys."""
+    """Read the delivery rows of a cursor that block one of these keys."""
     found: list[KeyRow] = []
     organization, listener, stream = key
     for some in _padded(hashes):
@@ -148,7 +148,7 @@ async def keys_among(tx: Transaction, key: CursorKey, queue: int, hashes: Sequen
 
 
 async def keys_at(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> list[KeyRow]:
-    """Those of the exceptions of a cursor that hold keys."""
+    """Read those delivery rows of a cursor that block keys."""
     found: list[KeyRow] = []
     for some in _padded(seqs):
         found += [KeyRow(*row) for row in await tx.rows(_KEYS_AT.format(placeholders(4, len(some))), *key, *some)]
@@ -156,7 +156,7 @@ async def keys_at(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> list[
 
 
 async def bodies(tx: Transaction, queue: QueueKey, seqs: Sequence[int]) -> dict[int, bytes]:
-    """The bodies of messages that are still there."""
+    """Read the bodies of messages that exist."""
     found: dict[int, bytes] = {}
     for some in _padded(seqs):
         for seq, body in await tx.rows(_BODIES.format(placeholders(3, len(some))), *queue, *some):
@@ -165,7 +165,7 @@ async def bodies(tx: Transaction, queue: QueueKey, seqs: Sequence[int]) -> dict[
 
 
 async def _leased(tx: Transaction, key: CursorKey, now: int) -> tuple[int, int]:
-    """How many, and when something is due next that is not yet; 0 when nothing is."""
+    """Return the number of leases, and when the next delivery becomes due; 0 if there is none."""
     row = await tx.row(_LEASED, *key, now, _COUNTED)
     later = [found[0] for state in _STATES if (found := await tx.row(_NEXT_DUE.format(state), *key, now)) is not None]
     return (int(row[0]) if row is not None else 0), min(later, default=0)
@@ -178,7 +178,7 @@ async def count_open_rows(tx: Transaction, key: CursorKey) -> int:
 
 
 def _padded(values: Sequence[int]) -> list[list[int]]:
-    """Values in runs whose lengths are powers of two, by repeating the last: a few statements serve any number."""
+    """Split values into runs whose lengths are powers of two, repeating the last, for few prepared statements."""
     runs = []
     for start in range(0, len(values), _AT_ONCE):
         some = list(values[start : start + _AT_ONCE])

@@ -1,4 +1,4 @@
-"""Purge jobs: removing what was deleted, in steps that hold the writer for a moment only."""
+"""Purge jobs: removing what was deleted, in steps that hold the writer only for a moment."""
 
 from typing import Final, Literal
 
@@ -19,8 +19,7 @@ _NEXT_JOB: Final = f"SELECT {_JOB_COLUMNS} FROM job WHERE state = 'waiting' AND 
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What is to be done. `queue` and `listener` are row ids, None where the kind does not need them, and
-    `stream` is that of one cursor of the listener."""
+    """A job of a kind for a resource, by row ids; fields that the kind does not need are None."""
 
     organization: int
     id: int
@@ -28,6 +27,7 @@ class Job(msgspec.Struct, frozen=True):
     listener: int | None = None
     queue: int | None = None
     stream: int = 0
+    """The stream of one cursor of the listener."""
 
 
 class _Spec(msgspec.Struct, omit_defaults=True):
@@ -36,18 +36,19 @@ class _Spec(msgspec.Struct, omit_defaults=True):
 
 
 async def enqueue(tx: Transaction, job: Job) -> None:
+    """Insert a job."""
     spec = msgspec.json.encode(_Spec(job.queue, job.stream)).decode()
     await tx.execute(_INSERT_JOB, job.organization, job.id, job.kind, job.listener, spec)
 
 
 async def next_after(tx: Transaction, job_id: int = 0) -> Job | None:
-    """The oldest job with a higher id."""
+    """Read the oldest job with a higher id."""
     row = await tx.row(_NEXT_JOB, job_id)
     return _from_row(row) if row is not None else None
 
 
 async def progress(tx: Transaction, job: Job) -> str:
-    """How far it came: what `advance` was told last, "" before that."""
+    """Read the progress that `advance` stored last; empty before that."""
     row = await tx.row(_PROGRESS, job.organization, job.id)
     return row[0] if row is not None else ""
 
@@ -68,9 +69,9 @@ def _from_row(row: Row) -> Job:
 
 ROWS_A_STEP: Final = 500
 DETAILS_A_STEP: Final = 100
-"""One may be 32 KiB large."""
+"""An attempt's details can have 32 KiB."""
 SCHEDULES_A_STEP: Final = 50
-"""One may be 64 KiB large."""
+"""A schedule can have 64 KiB."""
 BYTES_A_STEP: Final = 4_194_304
 
 _NEWEST_MESSAGES: Final = """
@@ -89,11 +90,11 @@ _OF_LISTENER: Final = (
     ("replay", "id", ROWS_A_STEP),
     ("attempt_detail", "id", DETAILS_A_STEP),
 )
-"""What a listener leaves, each with the rest of the key that its rows are found by, and how many are a step."""
+"""Tables with rows of a listener, the rest of their key, and the number of rows per step."""
 
 
 _ALL_SEEN: Final = "attempts"
-"""How far the purge of a listener is that has looked through all attempts."""
+"""The progress of a listener's job that has scanned all attempts."""
 
 _OF_ORGANIZATION: Final = (
     ("api_key", "id"),
@@ -106,11 +107,11 @@ _OF_ORGANIZATION: Final = (
     ("allowance", "caller, minute"),
     ("tally", "period, kind, slot"),
 )
-"""What an organization leaves beside its queues."""
+"""Tables with rows of an organization, other than those of its queues."""
 
 
 async def step(tx: Transaction, job: Job) -> bool:
-    """Remove at most 500 rows. True when nothing is left, and the job is gone too."""
+    """Remove at most 500 rows. Returns True if nothing is left; then the job is deleted, too."""
     finished = await _purge(tx, job)
     if finished:
         await finish(tx, job)
@@ -133,7 +134,7 @@ async def _purge(tx: Transaction, job: Job) -> bool:
 
 
 async def _purge_listener(tx: Transaction, organization: int, listener: int) -> bool:
-    # The cursor goes first: without it no settle takes effect, so nothing is added behind the purge's back.
+    # The cursor is deleted first: without it no settle is applied, so nothing is added during the purge.
     await tx.execute("DELETE FROM cursor WHERE organization = $1 AND listener = $2", organization, listener)
     await tx.execute("DELETE FROM liveness WHERE organization = $1 AND listener = $2", organization, listener)
     for table, key, rows in _OF_LISTENER:
@@ -144,9 +145,10 @@ async def _purge_listener(tx: Transaction, organization: int, listener: int) -> 
 
 
 async def _remove_attempts(tx: Transaction, job: Job, listener: int) -> bool:
-    """Whether nothing is left. No index leads to them: those of the organization are looked through once, newest first.
+    """Remove some attempts of a listener. Returns whether none is left.
 
-    None is older than its listener, by more than clocks differ.
+    No index has them: the attempts of the organization are scanned once, newest first. None is older than its listener,
+    except by clock skew.
     """
     key, low = (job.organization, listener), listener - row_id_at(CLOCKS_APART_MS)
     await tx.execute("DELETE FROM cursor WHERE organization = $1 AND listener = $2", *key)
@@ -164,7 +166,7 @@ async def _purge_queue(tx: Transaction, organization: int, queue: int) -> bool:
     for listener in await listeners.ids_of_queue(tx, organization, queue, 0, 1):
         await _purge_listener(tx, organization, listener)
         return False
-    # Those of one message go together: by their seq alone they are found.
+    # Attempts of one message are removed together, since the index finds them by seq.
     if await _remove_some(tx, "attempt", ("organization", "queue"), ("seq", ROWS_A_STEP), organization, queue):
         return False
     if await _remove_some(tx, "schedule", ("organization", "queue"), ("id", SCHEDULES_A_STEP), organization, queue):
@@ -190,7 +192,7 @@ async def _purge_organization(tx: Transaction, job: Job) -> bool:
 
 
 async def _remove_messages(tx: Transaction, organization: int, queue: int) -> int:
-    """Remove messages, newest first: lists that look from there soon find what is left of other queues."""
+    """Remove messages, newest first: lists that read from there soon find those of other queues."""
     size, oldest = 0, None
     for seq, bytes_of_body in await tx.rows(_NEWEST_MESSAGES, organization, queue, ROWS_A_STEP):
         size, oldest = size + bytes_of_body, seq
@@ -206,7 +208,10 @@ async def _remove_messages(tx: Transaction, organization: int, queue: int) -> in
 async def _remove_some(
     tx: Transaction, table: str, owners: tuple[str, ...], step: tuple[str, int], *values: Value
 ) -> int:
-    """Remove the last rows of what belongs to `values`: a `step` has their key, and how many; how many they were."""
+    """Remove the last rows that belong to `values`, and return how many.
+
+    `step` has the key of the rows, and how many to remove.
+    """
     key, rows = step
     where = " AND ".join(f"{column} = ${number}" for number, column in enumerate(owners, 1))
     descending = ", ".join(f"{column} DESC" for column in key.split(", "))

@@ -1,4 +1,4 @@
-"""Rows of queues, and of their heads: the end of each log."""
+"""Queues, and the heads of their logs."""
 
 from collections.abc import Collection, Sequence
 from functools import lru_cache
@@ -41,16 +41,16 @@ _IDS_AFTER: Final = "SELECT id FROM queue WHERE organization = $1 AND id > $2 OR
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The ends of a log: the last seq given (0: none), the last one that retention removed.
-
-    `last_stored_at` is when the newest message was stored, 0 when there never was one. `moved` messages have been given
-    a second seq, when they were due.
-    """
+    """The ends of a log."""
 
     head: int
+    """The last seq that was given; 0: none."""
     tail: int
+    """The last seq that retention removed."""
     last_stored_at: int
+    """When the newest message was stored, in milliseconds since the epoch; 0: there never was one."""
     moved: int = 0
+    """The number of delayed messages that got a second seq when they were due."""
 
     @property
     def published_count(self) -> int:
@@ -71,7 +71,7 @@ _KEPT_SETTINGS: Final = 256
 
 @lru_cache(_KEPT_SETTINGS)
 def _read_settings(settings: str) -> _Settings:
-    """Most queues have none, or those of many others."""
+    """Decode settings. Most queues have none, or the same as many others."""
     return _decode_settings(settings)
 
 
@@ -89,14 +89,14 @@ async def by_id(tx: Transaction, organization: int, queue: int) -> Queue | None:
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Queue]:
-    """The organization's queues, or those of `only` (public ids)."""
+    """Read a page of the organization's queues, or of those in `only` (public ids)."""
     table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,))
     found = await listed(tx, table, selection, only)
     return found.listing(map(_from_row, found.rows))
 
 
 async def ids_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[int]:
-    """The row ids of those that are queues of the organization and not deleted."""
+    """Return the row ids of existing queues of the organization."""
     among = placeholders(2, len(public_ids))
     sql = f"SELECT id FROM queue WHERE organization = $1 AND public_id IN ({among}) AND deleted_at IS NULL"
     return [row[0] for row in await tx.rows(sql, organization, *public_ids)]
@@ -108,7 +108,7 @@ async def head(tx: Transaction, organization: int, queue: int) -> Head | None:
 
 
 async def heads(tx: Transaction, organization: int, queues: Sequence[int]) -> dict[int, Head]:
-    """Of several queues at once, by row id."""
+    """Read the heads of several queues, by row id."""
     if not queues:
         return {}
     sql = f"{_HEADS} ({placeholders(2, len(queues))})"
@@ -117,7 +117,7 @@ async def heads(tx: Transaction, organization: int, queues: Sequence[int]) -> di
 
 
 async def insert(tx: Transaction, queue: Queue) -> None:
-    """The queue and its head. Raises UniqueViolation when the alias is taken."""
+    """Insert a queue and its head. Raises UniqueViolation if its alias is taken."""
     await tx.execute(
         _INSERT,
         queue.id,
@@ -136,7 +136,7 @@ async def insert(tx: Transaction, queue: Queue) -> None:
 
 
 async def update(tx: Transaction, queue: Queue) -> bool:
-    """False when it is gone; raises UniqueViolation when the alias is taken."""
+    """Update a queue. Returns False if it was deleted; raises UniqueViolation if its alias is taken."""
     values = (queue.alias, _settings(queue), queue.config_version, queue.updated_at, queue.schema, queue.schema_id)
     if await tx.execute(_UPDATE, *values, queue.organization, queue.id) == 0:
         return False
@@ -145,7 +145,7 @@ async def update(tx: Transaction, queue: Queue) -> bool:
 
 
 async def mark_deleted(tx: Transaction, organization: int, queue: int, now: int) -> bool:
-    """From here on nothing finds the queue, and nothing is appended to its log."""
+    """Mark a queue as deleted: nothing finds it any more, and nothing is appended to its log."""
     if await tx.execute(_MARK_DELETED, now, organization, queue) == 0:
         return False
     await tx.execute(_CLOSE_HEAD, now, organization, queue)
@@ -153,7 +153,9 @@ async def mark_deleted(tx: Transaction, organization: int, queue: int, now: int)
 
 
 async def close_some(tx: Transaction, organization: int, after: int, limit: int, now: int) -> int | None:
-    """Close the heads of the next `limit` queues above row id `after`; the last one's id, None for none."""
+    """Close the heads of the next `limit` queues above row id `after`. Returns the last one's id; None if there is
+    none.
+    """
     found = await ids_after(tx, organization, after, limit)
     if not found:
         return None
@@ -162,12 +164,12 @@ async def close_some(tx: Transaction, organization: int, after: int, limit: int,
 
 
 async def ids_after(tx: Transaction, organization: int, after: int, limit: int) -> list[int]:
-    """Row ids of queues, deleted ones too."""
+    """Read row ids of queues, including deleted ones."""
     return [row[0] for row in await tx.rows(_IDS_AFTER, organization, after, limit)]
 
 
 async def delete(tx: Transaction, organization: int, queue: int) -> None:
-    """The queue's row and its head's."""
+    """Delete the rows of a queue and its head."""
     await tx.execute("DELETE FROM queue_head WHERE organization = $1 AND queue = $2", organization, queue)
     await tx.execute("DELETE FROM queue WHERE organization = $1 AND id = $2", organization, queue)
 
@@ -212,10 +214,10 @@ def _from_row(row: Row) -> Queue:
 
 
 def read_retry(settings: str) -> RetryOptions | None:
-    """What a queue's settings say of how its deliveries are tried again."""
+    """Decode the retry policy in a queue's settings."""
     return _read_settings(settings).retry
 
 
 def read_on_missed(settings: str) -> OnMissed:
-    """What they say of messages that are missed."""
+    """Decode how a queue treats missed messages."""
     return _read_settings(settings).on_missed

@@ -1,4 +1,4 @@
-"""Requests that workers have taken from what a caller may make in a minute."""
+"""Rate limit budgets: requests that workers have taken from a caller's limit per minute."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,7 +10,7 @@ from discue.store.engine import Transaction
 
 STEP_ROWS: Final = 500
 
-# Adds all that is wanted: what stands then says how much of it was within the limit. Beyond that no row is touched.
+# Adds all that is wanted: the result tells how much of it was within the limit. At the limit no row is written.
 _TAKE: Final = """
     INSERT INTO allowance (organization, caller, minute, taken) VALUES ($1, $2, $3, $4)
     ON CONFLICT (organization, caller, minute) DO UPDATE SET taken = allowance.taken + excluded.taken
@@ -24,7 +24,7 @@ _DELETE_OLD: Final = """
 
 
 class BudgetRequest(msgspec.Struct, frozen=True, gc=False):
-    """So many requests of one caller in one minute, out of a limit. `returned` were taken before, and not made."""
+    """A request for a part of a caller's budget for one minute."""
 
     organization: int
     caller: int
@@ -32,33 +32,34 @@ class BudgetRequest(msgspec.Struct, frozen=True, gc=False):
     wanted: int
     limit: int
     returned: int = 0
+    """Requests that were taken earlier and not used."""
 
 
 class BudgetGrant(msgspec.Struct, frozen=True, gc=False):
-    """How many were granted, and how many are left after that for all workers."""
+    """The granted requests, and how many are left for all workers."""
 
     granted: int
     left: int
 
 
-async def take(tx: Transaction, wishes: Sequence[BudgetRequest]) -> list[BudgetGrant]:
-    """One answer for each, in their order.
+async def take(tx: Transaction, requests: Sequence[BudgetRequest]) -> list[BudgetGrant]:
+    """Answer each request, in their order.
 
-    Rows are touched in the order of the wishes: workers that all sort theirs do not wait for each other in a circle.
+    Workers sort their requests, so that they lock rows in the same order and cannot deadlock.
     """
-    return [await _take(tx, wish) for wish in wishes]
+    return [await _take(tx, request) for request in requests]
 
 
 async def delete_old(tx: Transaction, before_minute: int) -> int:
-    """One step over minutes that are over; how many rows it deleted."""
+    """Delete some rows of past minutes, and return how many."""
     return await tx.execute(_DELETE_OLD, before_minute, STEP_ROWS)
 
 
-async def _take(tx: Transaction, wish: BudgetRequest) -> BudgetGrant:
-    if wish.returned:
-        await tx.execute(_RETURN, wish.returned, wish.organization, wish.caller, wish.minute)
-    rows = await tx.rows(_TAKE, wish.organization, wish.caller, wish.minute, wish.wanted, wish.limit)
+async def _take(tx: Transaction, request: BudgetRequest) -> BudgetGrant:
+    if request.returned:
+        await tx.execute(_RETURN, request.returned, request.organization, request.caller, request.minute)
+    rows = await tx.rows(_TAKE, request.organization, request.caller, request.minute, request.wanted, request.limit)
     if not rows:
         return BudgetGrant(0, 0)
     taken: int = rows[0][0]
-    return BudgetGrant(granted_share(wish.wanted, wish.limit, taken), max(0, wish.limit - taken))
+    return BudgetGrant(granted_share(request.wanted, request.limit, taken), max(0, request.limit - taken))

@@ -1,4 +1,4 @@
-"""Redeliveries as rows: what clients asked for and see, and what was counted when they did."""
+"""Redeliveries: their rows, and the batches of deliveries that they make due again."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -16,7 +16,7 @@ from discue.store.pagination import Listing, Selection, Span, Table, listed
 from discue.store.tables import placeholders
 
 COUNTED: Final = 100_000
-"""So many rows are counted at most: reads run on the event loop."""
+"""The largest number of rows that are counted: reads run on the event loop."""
 
 _COLUMNS: Final = (
     "id, organization, public_id, listener, state, spec, position, until_seq, selected, created_at, updated_at, pace, "
@@ -42,7 +42,7 @@ _RANGES_COUNTED: Final = 10_000
 
 
 class RedeliveryPreview(msgspec.Struct, frozen=True):
-    """How many deliveries are chosen, and the ids of the first and the last message; both "" when there are none."""
+    """The number of selected deliveries, and the ids of the first and last message; empty if there are none."""
 
     selected: int
     first: str
@@ -61,7 +61,7 @@ async def page(tx: Transaction, organization: int, listener: int, selection: Sel
 
 
 async def list_open(tx: Transaction, organization: int, listener: int, limit: int) -> list[Redelivery]:
-    """Those that have not ended, oldest first."""
+    """Read redeliveries that have not ended, oldest first."""
     return [_from_row(row) for row in await tx.rows(_OPEN, organization, listener, limit)]
 
 
@@ -87,12 +87,12 @@ async def insert(tx: Transaction, made: Redelivery) -> None:
 
 
 async def delete(tx: Transaction, redelivery: Redelivery) -> bool:
-    """Whether it was there. The step of it that is under way is stored nevertheless, and counted nowhere."""
+    """Delete a redelivery. Returns whether it existed. A batch in progress is still stored, but not counted."""
     return await tx.execute(_DELETE, redelivery.organization, redelivery.id) == 1
 
 
 async def preview(tx: Transaction, of: Recipient, chosen: MissedSelection, span: Span) -> RedeliveryPreview:
-    """What is chosen between two seqs at this moment. Of those that stand alone no more than COUNTED are counted."""
+    """Preview what is selected between two seqs. Of messages with their own rows at most `COUNTED` are counted."""
     if chosen.seqs is not None:
         return RedeliveryPreview(len(chosen.seqs), "", "")
     candidates = missed_for(of, chosen.reason)
@@ -102,7 +102,7 @@ async def preview(tx: Transaction, of: Recipient, chosen: MissedSelection, span:
 
 
 async def _id_at_end(tx: Transaction, candidates: MessageSource, span: Span, *, newest_first: bool) -> str:
-    rows = await candidates.stretch(tx, span, 1, newest_first=newest_first)
+    rows = await candidates.read_span(tx, span, 1, newest_first=newest_first)
     return str(rows[0][2]) if rows else ""
 
 
@@ -117,7 +117,7 @@ async def _count(tx: Transaction, of: Recipient, reason: str | None, span: Span)
 
 def _from_row(row: Row) -> Redelivery:
     row_id, organization, public_id, listener, state, spec, position, until_seq, selected, *rest = row
-    created_at, updated_at, pace, redelivered, gone, ended_at = rest
+    created_at, updated_at, rate, redelivered, gone, ended_at = rest
     return Redelivery(
         organization=organization,
         id=row_id,
@@ -130,7 +130,7 @@ def _from_row(row: Row) -> Redelivery:
         selected=selected,
         created_at=created_at,
         updated_at=updated_at,
-        pace=pace,
+        pace=rate,
         redelivered=redelivered,
         gone=gone,
         ended_at=ended_at,
@@ -165,27 +165,28 @@ _LOG: Final = """
 
 
 class RangeCut(msgspec.Struct, frozen=True):
-    """What is taken out of a missed range, and which messages of that are still there."""
+    """A part that is removed from a missed range."""
 
     whole: MissedRange
     taken: tuple[Interval, ...]
     there: tuple[int, ...]
+    """The messages in the part that exist."""
 
 
 class RedeliveryBatch(msgspec.Struct, frozen=True):
-    """Deliveries of one redelivery. It comes to `position` by them, and to its end if it `ends`.
-
-    `apart` are those that stand in a row of their own; `lost` are those of them whose messages were deleted.
-    `keys` are of those that hold one.
-    """
+    """Some deliveries of a redelivery, which proceeds to `position` with them."""
 
     redelivery: Redelivery
     apart: tuple[int, ...]
+    """Seqs of missed messages that have their own row."""
     lost: tuple[int, ...]
+    """Seqs among `apart` whose messages were deleted, and only these."""
     cuts: tuple[RangeCut, ...]
     position: int
     ends: bool
+    """Whether the redelivery ends with this batch."""
     keys: tuple[KeyRow, ...] = ()
+    """The rows that block keys."""
 
     @property
     def redelivered(self) -> int:
@@ -197,9 +198,9 @@ class RedeliveryBatch(msgspec.Struct, frozen=True):
 
 
 async def next_batch(tx: Transaction, cursor: CursorKey, queue: int, rows: int = STEP_ROWS) -> RedeliveryBatch | None:
-    """Of the listener's oldest redelivery that has not ended, at most so many deliveries; None when there is none.
+    """Read the next batch of the listener's oldest redelivery that has not ended; None if there is none.
 
-    They are not more than its pace allows in a second.
+    Its size is limited by the redelivery's rate for one second.
     """
     organization, listener, _ = cursor
     opened = await list_open(tx, organization, listener, 1)
@@ -210,7 +211,7 @@ async def next_batch(tx: Transaction, cursor: CursorKey, queue: int, rows: int =
     if opened[0].chosen.seqs is not None:
         step = await reading.of_messages(opened[0].chosen.seqs, rows)
     else:
-        step = await reading.of_stretch(rows)
+        step = await reading.of_span(rows)
     keys = await delivery_rows.blocking_rows_among(tx, cursor, (*step.apart, *step.lost))
     return msgspec.structs.replace(step, keys=tuple(keys)) if keys else step
 
@@ -232,12 +233,12 @@ class _Reading:
         cuts = await self._cuts_of([seq for seq in asked if seq not in apart])
         return self._step(sorted(found), cuts, asked[-1], ends=len(asked) == len(waiting))
 
-    async def of_stretch(self, rows: int) -> RedeliveryBatch:
+    async def of_span(self, rows: int) -> RedeliveryBatch:
         redelivery = self._redelivery
         span, until = (redelivery.position, redelivery.until_seq), redelivery.until_seq
         found = await self._apart(span, rows)
         ranges = await self._ranges(span)
-        # Beyond these there may be others, which were not read.
+        # There may be others beyond these that were not read.
         last_known = min(
             found[-1][0] if len(found) == rows else until,
             ranges[-1].seq_to if len(ranges) >= _RANGES_AT_ONCE else until,
@@ -263,9 +264,9 @@ class _Reading:
 
     def _in_order(self, found: Sequence[Row], ranges: Sequence[MissedRange]) -> list[tuple[int, Row | MissedRange]]:
         reason = self._redelivery.chosen.reason
-        places: list[tuple[int, Row | MissedRange]] = [(row[0], row) for row in found]
-        places += [(each.seq_from, each) for each in ranges if reason in (None, each.reason)]
-        return sorted(places, key=_first)
+        positions: list[tuple[int, Row | MissedRange]] = [(row[0], row) for row in found]
+        positions += [(each.seq_from, each) for each in ranges if reason in (None, each.reason)]
+        return sorted(positions, key=_first)
 
     async def _apart(self, span: Interval, limit: int) -> list[Row]:
         reason = self._redelivery.chosen.reason
@@ -274,11 +275,11 @@ class _Reading:
         return await self._tx.rows(sql, *self._key, *span, *values, limit)
 
     async def _ranges(self, span: Interval) -> list[MissedRange]:
-        """Those that reach beyond the position."""
+        """Read the ranges that extend beyond the position."""
         around = await self._range_at(span[0])
-        begun = [around] if around is not None and around.seq_to > span[0] else []
+        started = [around] if around is not None and around.seq_to > span[0] else []
         rows = await self._tx.rows(_RANGES_AFTER, *self._key, *span, _RANGES_AT_ONCE)
-        return [*begun, *(MissedRange(*row) for row in rows)]
+        return [*started, *(MissedRange(*row) for row in rows)]
 
     async def _range_at(self, seq: int) -> MissedRange | None:
         row = await self._tx.row(_RANGE_AT, *self._key, seq)
@@ -291,7 +292,7 @@ class _Reading:
         return RangeCut(whole, ((wanted[0], last),), there)
 
     async def _cuts_of(self, seqs: Sequence[int]) -> list[RangeCut]:
-        """Messages that stand in ranges; those that are not missed any more are left out."""
+        """Return the cuts for messages in ranges, without those that are no longer missed."""
         ranges: dict[int, tuple[MissedRange, list[int]]] = {}
         around: MissedRange | None = None
         for seq in seqs:

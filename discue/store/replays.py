@@ -1,4 +1,4 @@
-"""Replays as rows, each with the cursor that it is worked off by: what clients asked for and see."""
+"""Replays, and their cursors."""
 
 from typing import Final
 
@@ -23,7 +23,7 @@ _ANCHOR: Final = "SELECT id FROM replay WHERE organization = $1 AND public_id = 
 _INSERT: Final = f"""
     INSERT INTO replay ({_COLUMNS})
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"""
-# Whoever takes the live cursor at this moment waits, and takes the new one along.
+# A worker that claims the live cursor at this moment waits, and claims the new one with it.
 _LIVE: Final = """
     UPDATE cursor SET version = version WHERE organization = $1 AND listener = $2 AND stream = 0
     RETURNING queue, owner"""
@@ -54,12 +54,12 @@ async def page(tx: Transaction, organization: int, listener: int, selection: Sel
 
 
 async def list_open(tx: Transaction, organization: int, listener: int, limit: int) -> list[Replay]:
-    """Those that have not ended, oldest first."""
+    """Read replays that have not ended, oldest first."""
     return [_from_row(row) for row in await tx.rows(_OPEN, organization, listener, limit)]
 
 
 async def insert(tx: Transaction, made: Replay) -> None:
-    """The replay, and its cursor, which belongs to the owner of the listener's live one, if that has an owner."""
+    """Insert a replay and its cursor, which gets the owner of the listener's live cursor."""
     await tx.execute(
         _INSERT,
         made.id,
@@ -88,7 +88,10 @@ async def insert(tx: Transaction, made: Replay) -> None:
 
 
 async def delete(tx: Transaction, replay: Replay, job_id: int) -> bool:
-    """Whether it was there. Its cursor goes with it, so that nothing of it is stored any more; the rest is a job."""
+    """Delete a replay. Returns whether it existed.
+
+    Its cursor is deleted with it, so that nothing more is stored for it; a job removes the rest.
+    """
     deleted = await tx.execute(_DELETE, replay.organization, replay.id) == 1
     if await tx.execute(_DELETE_CURSOR, replay.organization, replay.listener, replay.id):
         job = Job(replay.organization, job_id, "purge_replay", listener=replay.listener, stream=replay.id)
@@ -97,7 +100,7 @@ async def delete(tx: Transaction, replay: Replay, job_id: int) -> bool:
 
 
 async def end(tx: Transaction, key: CursorKey, token: int, version: int, now: int) -> bool:
-    """Nothing is left to do for a replay: its cursor goes. False when that is not at this token and version."""
+    """End a replay: delete its cursor. Returns False if that does not have this token and version."""
     if not await tx.execute(_END_CURSOR, *key, token, version):
         return False
     await tx.execute(_END, now, key[0], key[2])
@@ -105,18 +108,18 @@ async def end(tx: Transaction, key: CursorKey, token: int, version: int, now: in
 
 
 async def ends_of(tx: Transaction, organization: int, queue: int, first: int, last: int) -> tuple[str, str]:
-    """The ids of the first and the last message between two seqs, both included; "" where there is none."""
+    """Return the ids of the first and the last message between two seqs, both included; empty if there is none."""
     ids = []
     for order in ("ASC", "DESC"):
         rows = await tx.rows(_MESSAGES.format(order), organization, queue, first, last, _LOOKED_AT)
-        # What is not due yet is none; where there is nothing else for long, the first of that stands for it.
+        # Delayed messages do not count, unless there are only these for long: then the first one is used.
         ids.append(next((row[0] for row in rows if row[1] == 0), rows[0][0] if len(rows) == _LOOKED_AT else ""))
     return ids[0], ids[1]
 
 
 def _from_row(row: Row) -> Replay:
     row_id, organization, public_id, listener, state, spec, from_seq, until_seq, position, selected, *rest = row
-    created_at, updated_at, pace, delivered, failed, expired, retrying, ended_at = rest
+    created_at, updated_at, rate, delivered, failed, expired, retrying, ended_at = rest
     return Replay(
         organization=organization,
         id=row_id,
@@ -129,7 +132,7 @@ def _from_row(row: Row) -> Replay:
         selected=selected,
         created_at=created_at,
         updated_at=updated_at,
-        pace=pace,
+        pace=rate,
         spec=msgspec.json.decode(spec, type=ReplaySpec),
         delivered=delivered,
         failed=failed,

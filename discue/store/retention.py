@@ -1,4 +1,4 @@
-"""Deleting what nobody needs any more, in small steps, each by a key or an index."""
+"""Retention: deleting what has expired, in small steps, each by a key or an index."""
 
 import msgspec
 
@@ -9,23 +9,24 @@ from discue.store.message_log import last_seq_stored_before
 
 STEP_ROWS = 500
 DETAILS_A_STEP = 100
-"""One may be 32 KiB large."""
+"""An attempt's details can have 32 KiB."""
 
 
 class _Retention(msgspec.Struct):
-    """Of the settings of a queue or an organization."""
+    """The retention in the settings of a queue or an organization."""
 
     retention_seconds: int | None = None
 
 
 class LogToTrim(msgspec.Struct, frozen=True):
-    """A queue's log, and how long its messages are kept: as the queue says, else its organization (None: neither)."""
+    """A queue's log, and how long its messages are kept."""
 
     organization: int
     queue: int
     tail: int
     head: int
     retention_seconds: int | None
+    """The queue's own, or else that of its organization; None: neither has one."""
 
 
 _LOGS = """
@@ -63,7 +64,7 @@ SELECT stored_at FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 OR
 _RAISE_TAIL = """
 UPDATE queue_head SET tail = $1 WHERE organization = $2 AND queue = $3 AND tail < $1
 """
-# The state is looked at once more where it is deleted: a delivery may be made due again at this moment.
+# The state is checked again in the deletion: a delivery may be made due again at this moment.
 _DELETE_MISSED = """
 DELETE FROM exception WHERE state = 'missed' AND (organization, listener, stream, seq) IN (
     SELECT organization, listener, stream, seq FROM exception
@@ -105,23 +106,22 @@ _NEXT_ORGANIZATION = "SELECT id FROM organization WHERE id > $1 ORDER BY id LIMI
 
 
 async def logs_after(tx: Transaction, after: tuple[int, int], limit: int) -> list[LogToTrim]:
-    """Queues in key order, by organization and queue."""
+    """Read logs in the order of organization and queue."""
     rows = await tx.rows(_LOGS, *after, limit)
     return [LogToTrim(row[0], row[1], row[2], row[3], _retention_seconds(row[4], row[5])) for row in rows]
 
 
 async def has_old_messages(tx: Transaction, log: LogToTrim, stored_before: int) -> bool:
-    """Whether the oldest message of a log was stored before a time: else there is nothing to trim."""
+    """Return whether the oldest message of a log was stored before a time: otherwise there is nothing to trim."""
     row = await tx.row(_OLDEST, log.organization, log.queue, log.tail)
     return row is not None and row[0] < stored_before
 
 
 async def trim_log(tx: Transaction, log: LogToTrim, after: int, stored_before: int) -> int:
-    """One step over a log: delete up to 500 settled messages beyond `after` that were stored before a time.
+    """Delete up to 500 settled messages beyond `after` that were stored before a time.
 
-    A message stays while it is not due, a listener's cursor has not passed it, or an exception or missed range names
-    it.
-    Returns the seq that the step came to; `after` itself when nothing is left to do.
+    A message stays while it is not due, a cursor has not passed it, or a delivery row or missed range refers to it.
+    Returns the seq that the step reached; `after` if nothing is left to do.
     """
     row = await tx.row(_LOWEST_CURSOR, log.organization, log.queue)
     settled = log.head if row is None or row[0] is None else min(log.head, row[0])
@@ -140,38 +140,38 @@ async def trim_log(tx: Transaction, log: LogToTrim, after: int, stored_before: i
 
 
 async def delete_missed(tx: Transaction, missed_before: int) -> int:
-    """One step over missed deliveries that were kept long enough; how many it deleted."""
+    """Delete some expired missed deliveries, and return how many."""
     delivery_rows = await tx.execute(_DELETE_MISSED, missed_before, STEP_ROWS)
     return delivery_rows + await tx.execute(_DELETE_MISSED_RANGES, missed_before, STEP_ROWS)
 
 
 async def delete_attempts(tx: Transaction, organization: int, made_before: int) -> int:
-    """One step over an organization's attempt records; how many it deleted."""
+    """Delete some of an organization's old attempts, and return how many."""
     return await tx.execute(_OLD_ATTEMPTS, organization, row_id_at(made_before), STEP_ROWS)
 
 
 async def delete_details(tx: Transaction, organization: int, made_before: int) -> int:
-    """One step over what is kept of an organization's attempts beside their records; of how many it deleted that."""
+    """Delete some details of an organization's old attempts, and return how many."""
     return await tx.execute(_OLD_DETAILS, organization, row_id_at(made_before), DETAILS_A_STEP)
 
 
 async def delete_events(tx: Transaction, organization: int, recorded_before: int) -> int:
-    """One step over what happened in an organization's control plane; how many events it deleted."""
+    """Delete some of an organization's old events, and return how many."""
     return await tx.execute(_OLD_EVENTS, organization, row_id_at(recorded_before), STEP_ROWS)
 
 
 async def delete_redeliveries(tx: Transaction, ended_before: int) -> int:
-    """One step over redeliveries that have ended; how many it deleted."""
+    """Delete some ended redeliveries, and return how many."""
     return await tx.execute(_ENDED_REDELIVERIES, ended_before, STEP_ROWS)
 
 
 async def delete_replays(tx: Transaction, ended_before: int) -> int:
-    """One step over replays that have ended; how many it deleted."""
+    """Delete some ended replays, and return how many."""
     return await tx.execute(_ENDED_REPLAYS, ended_before, STEP_ROWS)
 
 
 async def next_organization(tx: Transaction, after: int) -> int | None:
-    """The organization whose row id follows, deleted ones included."""
+    """Return the next organization by row id, including deleted ones."""
     row = await tx.row(_NEXT_ORGANIZATION, after)
     return row[0] if row else None
 

@@ -1,4 +1,4 @@
-"""Rows of schedules: messages that a queue gets again and again."""
+"""Schedules, and their runs: a run's messages and the schedule's next run are one transaction, so each runs once."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -64,7 +64,7 @@ _read_run = msgspec.json.Decoder(ScheduleRun).decode
 
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Schedule | None:
-    """One of a queue that is not deleted."""
+    """Find a schedule of an existing queue."""
     row = await tx.row(_GET, organization, public_id)
     return None if row is None else _from_row(row)
 
@@ -81,7 +81,7 @@ async def count(tx: Transaction, organization: int, queue: int, at_most: int) ->
 
 
 async def insert(tx: Transaction, schedule: Schedule) -> None:
-    """Raises UniqueViolation when the alias is taken."""
+    """Insert a schedule. Raises UniqueViolation if its alias is taken."""
     await tx.execute(
         _INSERT,
         schedule.id,
@@ -103,7 +103,7 @@ async def insert(tx: Transaction, schedule: Schedule) -> None:
 
 
 async def update(tx: Transaction, schedule: Schedule) -> None:
-    """All but its last run. Raises UniqueViolation when the alias is taken."""
+    """Update a schedule, except its last run. Raises UniqueViolation if its alias is taken."""
     await tx.execute(
         _UPDATE,
         schedule.alias,
@@ -125,20 +125,20 @@ async def delete(tx: Transaction, schedule: Schedule) -> None:
 
 
 async def next_at(tx: Transaction) -> int | None:
-    """When the next run of all is due."""
+    """Return when the next run of all schedules is due."""
     row = await tx.row(_NEXT)
     return None if row is None else int(row[0])
 
 
 async def due(tx: Transaction, now: int) -> list[Schedule]:
-    """Those whose next run has come, the oldest run first: as many as one step takes."""
+    """Read schedules whose next run is due, the oldest run first: as many as one step handles."""
     keys = _within_bytes(await tx.rows(_DUE, now, SCHEDULES_A_STEP))
     rows = [await tx.row(_BY_ID, *key) for key in keys]
     return [_from_row(row) for row in rows if row is not None]
 
 
 async def advance(tx: Transaction, seen: Schedule, next_run_at: int | None, last_run: ScheduleRun | None) -> bool:
-    """Let it wait for its next run. Of several that try, each of which has `seen` it before, one does."""
+    """Set the next run. Of several workers that try, each of which has `seen` the schedule before, one succeeds."""
     last = _encode_run(last_run or seen.last_run)
     return await tx.execute(_ADVANCE, next_run_at, last, *_key(seen), seen.config_version, seen.next_run_at) == 1
 
@@ -148,7 +148,7 @@ def _key(schedule: Schedule) -> tuple[int, int]:
 
 
 def _within_bytes(rows: Iterable[Row]) -> list[tuple[int, int]]:
-    """The keys of the first of them, one at least, as far as their bodies are not too much for one transaction."""
+    """Return the keys of the first schedules, at least one, whose bodies fit into one transaction."""
     keys: list[tuple[int, int]] = []
     total = 0
     for organization, row_id, size in rows:
@@ -195,8 +195,9 @@ def _from_row(row: Row) -> Schedule:
 
 
 Reason = Literal["late", "schema", "too_large", "quota", "suspended", "time_zone"]
-"""Why a run published nothing: its time had passed, the data does not fit the queue's schema or size any more, the
-organization may publish no more, or the time zone is not known any more."""
+"""Reasons why a run published nothing: it was too late, the data does not pass the queue's schema or size limit any
+more, the organization may not publish more, or the time zone is unknown.
+"""
 
 _DAY_MS: Final = 86_400_000
 _QUEUE_HEAD: Final = "SELECT config_version, closed_at FROM queue_head WHERE organization = $1 AND queue = $2"
@@ -207,13 +208,12 @@ _RAISE_HEAD: Final = """
 
 
 class PlannedRun(msgspec.Struct, frozen=True):
-    """What a schedule, as it was seen, is to publish to its queue, and what it waits for then.
-
-    The messages were checked against the queue of this `config_version`.
-    """
+    """The messages that a run of a schedule publishes, and the run after it."""
 
     seen: Schedule
+    """The schedule as it was read."""
     config_version: int
+    """The messages were checked against the queue's configuration of this version."""
     entries: tuple[NewEntry, ...]
     last_run: ScheduleRun | None
     next_run_at: int | None
@@ -227,7 +227,7 @@ class PlannedRun(msgspec.Struct, frozen=True):
         return PublishUsage(len(self.entries), sum(len(entry.body) for entry in self.entries))
 
     def skipped(self, reason: Reason) -> "PlannedRun":
-        """The same without messages."""
+        """Return the run without messages, and why."""
         if self.last_run is None or not self.entries:
             return self
         last_run = msgspec.structs.replace(self.last_run, message_id="", reason=reason)
@@ -235,24 +235,24 @@ class PlannedRun(msgspec.Struct, frozen=True):
 
 
 class RunResult(msgspec.Struct, frozen=True):
-    """The last seq given in each queue; and whether the configuration of one is not what was checked against."""
+    """The last seq in each queue; and whether a queue's configuration differs from the checked one."""
 
     heads: dict[QueueKey, int]
     is_stale: bool
 
 
 async def run(tx: Transaction, planned: Sequence[PlannedRun], now: int, defaults: Quotas = NO_QUOTAS) -> RunResult:
-    """Publish what each of them is to publish, and let it wait for its next run: both or neither.
+    """Publish each run's messages and set its next run, both or neither.
 
-    Of several that try the same run, one does it. To be called in an exclusive transaction: whoever changes a schedule
-    or a queue has read it. `defaults` are the quotas of organizations that have none of their own.
+    Of several workers that try the same run, one succeeds. Call this in an exclusive transaction: changes of a schedule
+    or a queue read it first. `defaults` are the quotas of organizations without their own.
     """
     heads: dict[QueueKey, int] = {}
     is_stale = False
     # Heads are locked in the order of their keys.
     for organization, of_organization in groupby(sorted(planned, key=_queue_of), key=lambda each: each.queue[0]):
         owner = await organizations.get(tx, organization)
-        allowance = await _Allowance.of(tx, owner, now, defaults)
+        budget = await _PublishBudget.of(tx, owner, now, defaults)
         for queue, group in groupby(of_organization, key=_queue_of):
             state = await tx.row(_QUEUE_HEAD, *queue)
             if owner is None or state is None or state[1] is not None:
@@ -261,15 +261,15 @@ async def run(tx: Transaction, planned: Sequence[PlannedRun], now: int, defaults
             current = list(group)
             fresh = [each for each in current if each.config_version == state[0]]
             is_stale |= len(fresh) < len(current)
-            entries = await _advanced(tx, [allowance.taken_by(each) for each in fresh])
+            entries = await _advanced(tx, [budget.taken_by(each) for each in fresh])
             head = await _append(tx, queue, entries, now) if entries else None
             if head is not None:
                 heads[queue] = head
     return RunResult(heads, is_stale)
 
 
-class _Allowance:
-    """What an organization may still publish."""
+class _PublishBudget:
+    """The messages that an organization may still publish."""
 
     def __init__(self, *, is_active: bool, quotas: Quotas, used: PublishUsage) -> None:
         self._is_active = is_active
@@ -277,7 +277,7 @@ class _Allowance:
         self._used = used
 
     @classmethod
-    async def of(cls, tx: Transaction, owner: Organization | None, now: int, defaults: Quotas) -> "_Allowance":
+    async def of(cls, tx: Transaction, owner: Organization | None, now: int, defaults: Quotas) -> "_PublishBudget":
         quotas = NO_QUOTAS if owner is None else quotas_of(owner.settings, defaults)
         used = PublishUsage()
         if owner is not None and quotas.limit_publishing:
@@ -288,7 +288,7 @@ class _Allowance:
         return cls(is_active=owner is not None and owner.state == "active", quotas=quotas, used=used)
 
     def taken_by(self, planned: PlannedRun) -> PlannedRun:
-        """The same, or without its messages where these are too much."""
+        """Return the run, without its messages if they exceed the budget."""
         if not self._is_active:
             return planned.skipped("suspended")
         if not fits(self._quotas, self._used, planned.load):
@@ -298,13 +298,13 @@ class _Allowance:
 
 
 async def _cancel_runs(tx: Transaction, planned: Sequence[PlannedRun]) -> None:
-    """Their queue was deleted: nothing is due any more."""
+    """Cancel the next runs of schedules whose queue was deleted."""
     for each in planned:
         await advance(tx, each.seen, None, None)
 
 
 async def _advanced(tx: Transaction, planned: Sequence[PlannedRun]) -> list[NewEntry]:
-    """The messages of those whose run nobody else has done."""
+    """Return the messages of the runs that no other worker has done."""
     entries: list[NewEntry] = []
     for each in planned:
         if await advance(tx, each.seen, each.next_run_at, each.last_run):
@@ -313,7 +313,7 @@ async def _advanced(tx: Transaction, planned: Sequence[PlannedRun]) -> list[NewE
 
 
 async def _append(tx: Transaction, queue: QueueKey, entries: Sequence[NewEntry], now: int) -> int | None:
-    """The new head; None where the queue was closed meanwhile."""
+    """Append messages, and return the new head; None if the queue was closed meanwhile."""
     raised = await tx.row(_RAISE_HEAD, len(entries), now, *queue)
     if raised is None:
         return None

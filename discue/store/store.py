@@ -69,7 +69,7 @@ class Store:
             self._settles = self._group_commits(concurrency.settles, works)
             self._works = self._group_commits(concurrency.works, works)
         self._urgent_works = self._group_commits(1, works)[0] if concurrency.apart else self._appends[0]
-        self._works_begun = 0
+        self._works_started = 0
 
     async def append(self, append: Append) -> Appended:
         """Store messages of one queue. Raises `Overloaded`, `StoreUnavailable`, `StaleConfiguration`, `QueueClosed`."""
@@ -96,7 +96,7 @@ class Store:
         rows, waiting = self._waiting_rows, self._waiting_bytes
         if rows >= _WAITING_ROWS or waiting + size > self._max_waiting_bytes:
             raise Overloaded
-        # What fits into the next commit is always accepted: only commits update the estimate of their duration.
+        # The next commit always has room: only commits update the estimate of their duration.
         if rows >= self._rows_together or waiting >= self._bytes_together:
             self._check_wait(max(rows // self._rows_together, waiting // self._bytes_together))
 
@@ -110,8 +110,8 @@ class Store:
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction. If it raises, the transaction changes nothing and the error is raised here."""
-        self._works_begun += 1
-        return cast("T", await self._by_key(self._works, self._works_begun << 22).work(work))
+        self._works_started += 1
+        return cast("T", await self._by_key(self._works, self._works_started << 22).work(work))
 
     async def write_urgently(self, work: Work[T]) -> T:
         """Like `write`, but never queued behind other works: those may wait for a lock that a hung process holds."""
@@ -122,7 +122,7 @@ class Store:
         return await self.write(lambda tx: _exclusively(tx, work))
 
     async def probe_writes(self) -> None:
-        """After a failure, check by a write that changes nothing whether the store accepts writes again."""
+        """Check after a failure, by a write that changes nothing, whether the store accepts writes again."""
         if not self.healthy:
             await self.write(_write_nothing)
 
@@ -144,10 +144,10 @@ class Store:
     def on_success(self, outcome: BatchOutcome) -> None:
         """See `group_commit.CommitObserver`."""
         self.healthy = True
-        appended = [answer for answer in outcome.appends if isinstance(answer, Appended)]
-        for answers in outcome.topic_appends:
-            if not isinstance(answers, Exception):
-                appended += answers
+        appended = [result for result in outcome.appends if isinstance(result, Appended)]
+        for results in outcome.topic_appends:
+            if not isinstance(results, Exception):
+                appended += results
         for each in appended:
             self._report_append(each)
         if appended and self.has_other_workers:
@@ -199,4 +199,4 @@ def _only_worker() -> int:
 
 
 def _ignore(_appended: Appended) -> None:
-    """Without lanes in this process, other workers find the messages in the log."""
+    """Do nothing: without lanes in this process, other workers find the messages in the log."""

@@ -1,4 +1,4 @@
-"""Many rows in few statements."""
+"""The tables of an installation with their columns, and statements for many rows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache, partial
@@ -15,10 +15,10 @@ _LARGEST_CHUNK = 64
 
 
 def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The rows in runs whose lengths are powers of two, so that a handful of prepared statements serve any number.
+    """Split the rows into runs whose lengths are powers of two, so that few statements are prepared.
 
-    One execution for many rows also matters for a reason that is not SQLite's: each hands over the
-    interpreter lock, and beside a busy event loop getting it back can take half a millisecond.
+    Each execution releases the interpreter lock, and on a busy event loop, getting it back can take half a millisecond:
+    so one execution handles many rows.
     """
     start = 0
     while remaining := len(rows) - start:
@@ -29,14 +29,14 @@ def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
 
 @cache
 def value_rows(rows: int, columns: int) -> str:
-    """`($1, $2), ($3, $4)` for two rows of two columns."""
+    """Return `($1, $2), ($3, $4)` for two rows of two columns."""
     return ", ".join(
         "(" + ", ".join(f"${row * columns + column + 1}" for column in range(columns)) + ")" for row in range(rows)
     )
 
 
 def statement_of_rows(text: Callable[[str], str], columns: int) -> Callable[[int], str]:
-    """A statement for any number of rows, each text made once: `text` puts the value_rows in their place."""
+    """Return a function that returns the statement for a number of rows. `text` inserts the placeholders."""
 
     @cache
     def of(rows: int) -> str:
@@ -47,26 +47,24 @@ def statement_of_rows(text: Callable[[str], str], columns: int) -> Callable[[int
 
 @lru_cache(256)
 def placeholders(first: int, count: int) -> str:
-    """`$3, $4, $5` for an IN list."""
+    """Return `$3, $4, $5` for an IN list."""
     return ", ".join(f"${number}" for number in range(first, first + count))
 
 
-ROWS_A_STRETCH: Final = 50_000
+ROWS_PER_COUNT: Final = 50_000
 
 Key = tuple[int, ...]
-"""Of a row; the empty one is before all of them."""
+"""The key of a row; the empty one is before all of them."""
 
 
 class TableSpec(msgspec.Struct, frozen=True):
-    """Its primary key, which is whole numbers throughout, and the columns beside it.
-
-    Rows may be large only where `bodies` names the columns that make them so: then `size` says how large.
-    """
+    """A table. Its primary key consists of integers."""
 
     name: str
     key: tuple[str, ...]
     others: tuple[str, ...]
     bodies: tuple[str, ...] = ()
+    """The columns that can make a row large. The column `size` has their size."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -74,7 +72,7 @@ class TableSpec(msgspec.Struct, frozen=True):
 
     @property
     def narrow(self) -> tuple[str, ...]:
-        """The columns of which a row has a few hundred bytes."""
+        """The columns that make up at most a few hundred bytes of a row."""
         return tuple(column for column in self.columns if column not in self.bodies)
 
 
@@ -92,7 +90,7 @@ CURSOR: Final = _table(
     "queue owner token version start_seq until_seq position ahead acknowledged missed retrying last_success_at "
     "last_failure_at last_new_at",
 )
-EXCEPTION: Final = _table(
+DELIVERY_ROW: Final = _table(
     "exception",
     "organization listener stream seq",
     "queue state attempts due_at token key_hash blocked_from reason sender blocked redelivered_at",
@@ -147,7 +145,7 @@ TABLES: Final = (
         "url_hash config_version state success_count failure_count last_success_at last_failure_at last_failure_status "
         "last_failure_msg in_a_row failed_at failing_since swept_through sweep_until",
     ),
-    EXCEPTION,
+    DELIVERY_ROW,
     _table("missed_range", "organization listener seq_from", "queue seq_to reason missed_at"),
     _table("job", "organization id", "listener kind spec progress state"),
     _table(
@@ -181,38 +179,38 @@ TABLES: Final = (
     _table("attempt", "organization id", "listener queue seq number status error took_ms detail replay"),
     _table("attempt_detail", "organization id", "listener size content", bodies="content"),
 )
-"""In the order in which they are copied: what is large comes last."""
+"""In the order in which they are copied: large ones last."""
 
 OF_THE_DATABASE: Final = frozenset({"allowance", "meta", "worker"})
-"""Tables about the database, the processes on it and this very minute, not about the installation."""
+"""Tables that describe the database, its processes and the current minute, and are not copied."""
 
 
 async def rows_after(tx: Transaction, table: TableSpec, columns: Sequence[str], after: Key, limit: int) -> list[Row]:
-    """The first rows behind a key, in the order of the key."""
+    """Read the first rows after a key, in key order."""
     return [tuple(row) for row in await tx.rows(select(table, columns, is_first=not after), *after, limit)]
 
 
 async def insert_rows(tx: Transaction, table: TableSpec, rows: Sequence[Row]) -> None:
-    """Rows with all columns, in the order of `Table.columns`."""
+    """Insert rows with all columns, in the order of `TableSpec.columns`."""
     for chunk in chunks(rows):
         await tx.execute(_insert(table, len(chunk)), *[value for row in chunk for value in row])
 
 
 async def count(store: Store, table: TableSpec) -> int:
-    """How many rows there are, by statements that are short, however many these are."""
+    """Count the rows of a table by statements that are short, however many rows there are."""
     counted: int = 0
     after: Key = ()
     while passed := await store.read(partial(_passed, table=table, after=after)):
-        counted, after = counted + ROWS_A_STRETCH, passed
+        counted, after = counted + ROWS_PER_COUNT, passed
     return counted + await store.read(partial(_rest, table=table, after=after))
 
 
 @cache
 def select(table: TableSpec, columns: Sequence[str], *, is_first: bool) -> str:
-    """The statement of `rows_after`: without a key to begin behind, if it `is_first`."""
+    """Return the statement of `rows_after`; without a key to start after if it `is_first`."""
     key = ", ".join(table.key)
-    places = ", ".join(f"${number}" for number in range(1, len(table.key) + 1))
-    where, limit = ("", 1) if is_first else (f"WHERE ({key}) > ({places}) ", len(table.key) + 1)
+    parameters = ", ".join(f"${number}" for number in range(1, len(table.key) + 1))
+    where, limit = ("", 1) if is_first else (f"WHERE ({key}) > ({parameters}) ", len(table.key) + 1)
     return f"SELECT {', '.join(columns)} FROM {table.name} {where}ORDER BY {key} LIMIT ${limit}"
 
 
@@ -223,14 +221,14 @@ def _insert(table: TableSpec, rows: int) -> str:
 
 
 async def _passed(tx: Transaction, table: TableSpec, after: Key) -> Key:
-    """The key of the last row of a stretch behind another key; empty when it is not a whole one."""
-    sql = f"{select(table, table.key, is_first=not after)} OFFSET {ROWS_A_STRETCH - 1}"
+    """Return the key of the last of the next `ROWS_PER_COUNT` rows; empty if there are fewer."""
+    sql = f"{select(table, table.key, is_first=not after)} OFFSET {ROWS_PER_COUNT - 1}"
     row = await tx.row(sql, *after, 1)
     return tuple(row) if row else ()
 
 
 async def _rest(tx: Transaction, table: TableSpec, after: Key) -> int:
     row = await tx.row(
-        f"SELECT count(*) FROM ({select(table, table.key, is_first=not after)}) AS rest", *after, ROWS_A_STRETCH
+        f"SELECT count(*) FROM ({select(table, table.key, is_first=not after)}) AS rest", *after, ROWS_PER_COUNT
     )
     return int(row[0]) if row else 0

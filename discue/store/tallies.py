@@ -1,6 +1,6 @@
-"""Counts by organization, kind and period of five minutes, written in the very commits that they count.
+"""Tallies: counts by organization, kind and period of five minutes, written in the commits that they count.
 
-A count is spread over slots: of the commits that may run side by side each has its own, so that none waits for another.
+A count is spread over slots. Commits that run concurrently use different slots, so that none waits for another.
 """
 
 from collections import Counter
@@ -14,11 +14,11 @@ from discue.store.engine import Row, Transaction
 PERIOD_MS: Final = 300_000
 
 CURRENT: Final = 0
-"""The period of what is there at the moment, and goes down as well as up."""
+"""The period of current amounts, which also decrease."""
 
 MESSAGE_ADDED: Final = 1
 BYTES_STORED: Final = 2
-"""Of the bodies of all messages that are kept: in the period NOW."""
+"""The size of all stored bodies, in the period CURRENT."""
 MESSAGE_PUBLISHED_OK: Final = 3
 MESSAGE_PUBLISHED_NOT_OK: Final = 4
 
@@ -52,10 +52,10 @@ EVENT_KINDS: Final = {
     "channel_updated": 28,
     "channel_deleted": 29,
 }
-"""What each event is counted as. These numbers stand in databases: none is ever given another meaning."""
+"""How each event is counted. Databases contain these numbers: never change the meaning of one."""
 
 WORK_SLOT: Final = 3
-"""The slot of everything but appends and settles: such transactions are few."""
+"""The slot of works. They are few."""
 
 _SLOTS_A_WORKER: Final = 4
 _IDS_A_PERIOD: Final = row_id_at(PERIOD_MS)
@@ -74,7 +74,7 @@ _DELETE_OLD: Final = """
 
 
 class TallyEntry(NamedTuple):
-    """Something counted `n` times; a row of the table but for its slot."""
+    """A row of the table without its slot."""
 
     organization: int
     period: int
@@ -83,7 +83,7 @@ class TallyEntry(NamedTuple):
 
 
 def slot_of(worker_slot: int, stream: int) -> int:
-    """The slot of a worker's stream of commits. A worker has two streams of appends at most, and two of settles."""
+    """Return the slot of a worker's sequence of commits. A worker has at most two for appends and two for settles."""
     return worker_slot * _SLOTS_A_WORKER + stream
 
 
@@ -92,7 +92,7 @@ def period_of(millisecond: int) -> int:
 
 
 def attempt_entries(attempts: Iterable[Attempt]) -> list[TallyEntry]:
-    """How often it went well and how often not."""
+    """Count successful and failed attempts."""
     counts = Counter([(attempt.organization, attempt.id // _IDS_A_PERIOD, not attempt.error) for attempt in attempts])
     return [
         TallyEntry(organization, period, MESSAGE_PUBLISHED_OK if ok else MESSAGE_PUBLISHED_NOT_OK, n)
@@ -101,20 +101,20 @@ def attempt_entries(attempts: Iterable[Attempt]) -> list[TallyEntry]:
 
 
 async def add(tx: Transaction, counted: Collection[TallyEntry]) -> None:
-    """Add what a work did, within its transaction."""
+    """Add entries within the transaction of a work."""
     for organization, period, kind, n in sorted(counted):
         await tx.execute(_ADD, organization, period, kind, WORK_SLOT, n)
 
 
 async def subtract_bytes(tx: Transaction, organization: int, sizes: Collection[Row]) -> int:
-    """Messages with these sizes are not kept any more; how many."""
+    """Subtract deleted messages, given by their sizes, and return how many there are."""
     if sizes:
         await add(tx, [TallyEntry(organization, CURRENT, BYTES_STORED, -sum(size for (size,) in sizes))])
     return len(sizes)
 
 
 async def since(tx: Transaction, organization: int, period: int) -> list[Row]:
-    """(period, kind, n) from a period on."""
+    """Read (period, kind, n) from a period on."""
     return await tx.rows(_SINCE, organization, period)
 
 
@@ -124,7 +124,7 @@ async def bytes_stored(tx: Transaction, organization: int) -> int:
 
 
 async def delete_old(tx: Transaction, organization: int, before: int, periods: int) -> int:
-    """One step over an organization's old counts: at most so many periods of those before one; how many rows."""
+    """Delete some of an organization's old counts, at most that many periods, and return how many rows."""
     return await tx.execute(_DELETE_OLD, organization, before, periods)
 
 
@@ -147,12 +147,12 @@ async def count_queues(tx: Transaction, organization: int, at_most: int) -> int:
 
 
 async def count_listeners(tx: Transaction, organization: int, at_most: int) -> int:
-    """Those of queues that are not deleted."""
+    """Count listeners of existing queues, up to a limit."""
     return _number(await tx.row(_LISTENERS, organization, at_most))
 
 
 async def count_messages(tx: Transaction, organization: int, periods: range) -> int:
-    """How many were published in some periods of five minutes, one after another."""
+    """Count messages that were published in a range of periods."""
     return _number(await tx.row(_MESSAGES, organization, periods.start, periods.stop, MESSAGE_ADDED))
 
 

@@ -29,14 +29,14 @@ async def get(tx: Transaction, organization: int, public_id: str) -> Topic | Non
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Topic]:
-    """The organization's topics, or those of `only` (public ids)."""
+    """Read a page of the organization's topics, or of those in `only` (public ids)."""
     table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,))
     found = await listed(tx, table, selection, only)
     return found.listing(map(_from_row, found.rows))
 
 
 async def insert(tx: Transaction, topic: Topic) -> None:
-    """Raises UniqueViolation when the alias is taken."""
+    """Insert a topic. Raises UniqueViolation if its alias is taken."""
     await tx.execute(
         _INSERT,
         topic.id,
@@ -50,12 +50,12 @@ async def insert(tx: Transaction, topic: Topic) -> None:
 
 
 async def update(tx: Transaction, topic: Topic) -> None:
-    """Its alias. Raises UniqueViolation when that is taken."""
+    """Update the alias. Raises UniqueViolation if it is taken."""
     await tx.execute(_UPDATE, topic.alias, topic.updated_at, topic.organization, topic.id)
 
 
 async def reroute(tx: Transaction, organization: int, topic: int) -> None:
-    """Its channels changed: what is routed as they were before is not stored any more."""
+    """Note that the topic's channels changed: messages routed by the previous ones are not stored any more."""
     await tx.execute(_REROUTE, organization, topic)
 
 
@@ -66,9 +66,10 @@ async def delete(tx: Transaction, organization: int, topic: int) -> None:
 async def store_unrouted(
     tx: Transaction, key: tuple[int, int, int], idempotency_record: IdempotencyRecord | None, now: int
 ) -> None:
-    """Messages of a topic, given by organization, row id and `routes_version`, go into no queue.
+    """Check a topic, and store the idempotency record, for messages that no channel accepts.
 
-    Raises StaleConfiguration when the topic is not as it was, and AlreadyDone when the idempotency key was used before.
+    `key` is the organization, row id and `routes_version`. Raises StaleConfiguration if the topic has changed, and
+    AlreadyDone if the idempotency key was used before.
     """
     organization, topic, routes_version = key
     row = await tx.row(_ROUTES_VERSION, organization, topic)
@@ -84,10 +85,10 @@ def _from_row(row: Row) -> Topic:
 
 
 MAX_PER_TOPIC: Final = 50
-"""At most so many channels has a topic: a message goes into as many queues."""
+"""A message goes into that many queues at most."""
 
 MAX_PER_QUEUE: Final = 100
-"""At most so many lead into a queue: they go with it at once."""
+"""Deleting a queue deletes the channels that lead into it in the same transaction."""
 
 _CHANNEL_COLUMNS: Final = (
     "channel.id, channel.organization, channel.public_id, channel.topic, topic.public_id, channel.queue, "
@@ -125,14 +126,14 @@ async def get_channel(tx: Transaction, organization: int, public_id: str) -> Cha
 async def channel_page(
     tx: Transaction, topic: Topic, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Channel]:
-    """The topic's channels, or those of `only` (public ids)."""
+    """Read a page of the topic's channels, or of those in `only` (public ids)."""
     values = (topic.organization, topic.id)
     table = Table(_CHANNELS_OF_TOPIC, values, "channel.id", _CHANNEL_ANCHOR, (topic.organization,), prefix="channel.")
     return _channel_listing(await listed(tx, table, selection, only))
 
 
 async def channels_of(tx: Transaction, topic: Topic) -> list[Channel]:
-    """All of them, the oldest first."""
+    """Read all channels of a topic, oldest first."""
     rows = await tx.rows(
         f"{_CHANNELS_OF_TOPIC} ORDER BY channel.id LIMIT $3", topic.organization, topic.id, MAX_PER_TOPIC
     )
@@ -140,7 +141,7 @@ async def channels_of(tx: Transaction, topic: Topic) -> list[Channel]:
 
 
 async def channel_references(tx: Transaction, organization: int, topics: Sequence[int]) -> dict[int, list[ResourceRef]]:
-    """The channels of each of the topics, by their row ids, the oldest first."""
+    """Read references to the channels of each topic, by row id, oldest first."""
     found: dict[int, list[ResourceRef]] = {}
     if topics:
         sql = _CHANNEL_REFERENCES.format(placeholders(2, len(topics)))
@@ -150,7 +151,7 @@ async def channel_references(tx: Transaction, organization: int, topics: Sequenc
 
 
 async def has_room(tx: Transaction, channel: Channel) -> bool:
-    """Whether its topic and its queue may have one more."""
+    """Return whether the channel's topic and its queue may have one more."""
     bounds = (("topic", channel.topic, MAX_PER_TOPIC), ("queue", channel.queue, MAX_PER_QUEUE))
     for column, owner, most in bounds:
         row = await tx.row(_CHANNEL_COUNT.format(column), channel.organization, owner, most)
@@ -160,12 +161,12 @@ async def has_room(tx: Transaction, channel: Channel) -> bool:
 
 
 async def leads_into(tx: Transaction, organization: int, topic: int, queue: int) -> bool:
-    """Whether a channel goes from the one into the other."""
+    """Return whether a channel leads from the topic into the queue."""
     return await tx.row(_CHANNEL_INTO, organization, queue, topic) is not None
 
 
 async def insert_channel(tx: Transaction, channel: Channel) -> None:
-    """Raises UniqueViolation when the alias is taken."""
+    """Insert a channel. Raises UniqueViolation if its alias is taken."""
     await tx.execute(
         _INSERT_CHANNEL,
         channel.id,
@@ -182,7 +183,7 @@ async def insert_channel(tx: Transaction, channel: Channel) -> None:
 
 
 async def update_channel(tx: Transaction, channel: Channel) -> None:
-    """What it is called and lets through. Raises UniqueViolation when the alias is taken."""
+    """Update the alias, pattern and filter. Raises UniqueViolation if the alias is taken."""
     values = (channel.alias, channel.pattern, channel.filter, channel.updated_at)
     await tx.execute(_UPDATE_CHANNEL, *values, channel.organization, channel.id)
 
@@ -196,7 +197,7 @@ async def delete_channels_of(tx: Transaction, organization: int, topic: int) -> 
 
 
 async def delete_channels_into(tx: Transaction, organization: int, queue: int) -> list[int]:
-    """All that lead into a queue; the row ids of the topics that they came from, in order."""
+    """Delete all channels that lead into a queue. Returns the row ids of their topics, in order."""
     return sorted(row[0] for row in await tx.rows(_DELETE_CHANNELS_INTO, organization, queue))
 
 

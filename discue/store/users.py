@@ -1,4 +1,4 @@
-"""Rows of users."""
+"""Users of organizations."""
 
 from collections.abc import Collection
 from typing import Final
@@ -35,19 +35,19 @@ async def get(tx: Transaction, organization: int, public_id: str) -> User | None
 
 
 async def by_email(tx: Transaction, organization: int, email: str) -> User | None:
-    """However it is spelt in capitals and small letters."""
+    """Find a user by email, ignoring case."""
     return _read(await tx.row(_BY_EMAIL, organization, key_of(email)))
 
 
 async def invited(tx: Transaction, invitation_hash: bytes) -> User | None:
-    """The user of whatever organization whose invitation has that hash, expired or not."""
+    """Find the user of any organization whose invitation has that hash, expired or not."""
     return _read(await tx.row(_INVITED, invitation_hash))
 
 
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[User]:
-    """The organization's users, or those of `only` (public ids). Their alias is their email."""
+    """Read a page of the organization's users, or of those in `only` (public ids). Their alias is their email."""
     table = Table(_LIST, (organization,), "id", _ANCHOR, (organization,), alias_column="email_key")
     if selection.alias is not None:
         selection = msgspec.structs.replace(selection, alias=key_of(selection.alias))
@@ -56,12 +56,12 @@ async def page(
 
 
 async def of_role(tx: Transaction, organization: int, role: str, after: int, limit: int) -> list[User]:
-    """Users who have a role, by row id."""
+    """Read users who have a role, in the order of row ids."""
     return [_from_row(row) for row in await tx.rows(_OF_ROLE, organization, role, after, limit)]
 
 
 async def insert(tx: Transaction, user: User) -> None:
-    """Raises UniqueViolation when the email is taken."""
+    """Insert a user. Raises UniqueViolation if the email is taken."""
     await tx.execute(
         _INSERT,
         user.id,
@@ -80,7 +80,7 @@ async def insert(tx: Transaction, user: User) -> None:
 
 
 async def update(tx: Transaction, user: User) -> bool:
-    """False when it is gone; raises UniqueViolation when the email is taken."""
+    """Update a user. Returns False if it was deleted; raises UniqueViolation if the email is taken."""
     changed = await tx.execute(
         _UPDATE,
         user.email,
@@ -102,7 +102,7 @@ async def delete(tx: Transaction, organization: int, user: int) -> bool:
 
 
 def key_of(email: str) -> str:
-    """What is the same for all spellings of an address that mean one."""
+    """Return the same key for all spellings of an address that are equal."""
     return email.casefold()
 
 

@@ -1,7 +1,7 @@
-"""The rows of workers: one for each run of a process, with a lease by the database's clock.
+"""Workers: one row per run of a process, with a lease by the database's clock.
 
-Each function is safe beside the others in other transactions. A row that is dead stays dead, and one that is gone
-does not come back: an owner without a living row will never settle its cursors again.
+Each function is safe next to the others in other transactions. A dead row stays dead, and a deleted one does not come
+back: an owner without a living row never settles its cursors again.
 """
 
 from typing import Final
@@ -29,7 +29,7 @@ _DELETE: Final = """
     DELETE FROM worker WHERE incarnation = $1 AND dead = 1
     AND NOT EXISTS (SELECT 1 FROM cursor WHERE owner = $1)"""
 _EXISTS: Final = "SELECT 1 FROM worker WHERE incarnation = $1"
-# From one owner to the next, however many cursors each of them has.
+# Steps from one owner to the next, however many cursors each of them has.
 _MISSING: Final = """
     WITH RECURSIVE owners (owner) AS (
         SELECT min(owner) FROM cursor WHERE owner > $1
@@ -42,42 +42,42 @@ _MISSING: Final = """
 
 
 async def join(tx: Transaction, session_id: int, role: str, lease_ms: int) -> int:
-    """Begin a lease; the slot that nobody else alive has. Raises Unavailable when all are taken.
+    """Insert a worker with a new lease. Returns its slot, which no other living worker has.
 
-    Raises UniqueViolation when there is such an incarnation.
+    Raises Unavailable if all slots are taken, and UniqueViolation if the session exists.
     """
-    # Of two that read the slots at once, both would find the same one free.
+    # Otherwise two workers that read the slots at the same time could choose the same one.
     await tx.exclusive()
     taken = {row[0] for row in await tx.rows(_SLOTS)}
     slot = next((slot for slot in WORKER_SLOTS if slot not in taken), None)
     if slot is None:
-        raise Unavailable(f"There are {len(WORKER_SLOTS)} workers on this database already.")
+        raise Unavailable(f"All {len(WORKER_SLOTS)} worker slots of this database are taken. Stop a worker first.")
     await tx.execute(_INSERT, session_id, lease_ms, role, slot)
     return slot
 
 
 async def renew(tx: Transaction, session_id: int, lease_ms: int) -> bool:
-    """Lease anew, from now on. False when the worker was declared dead meanwhile."""
+    """Renew the lease from now on. Returns False if the worker was declared dead."""
     return await tx.execute(_RENEW, lease_ms, session_id) == 1
 
 
 async def hold(tx: Transaction, session_id: int) -> bool:
-    """Whether the worker may take cursors. If so, it is not declared dead before this transaction has ended.
+    """Return whether the worker may claim cursors; if so, it is not declared dead before this transaction ends.
 
-    Without this, a claim that is under way while its worker is buried would name an owner that nobody buries again.
+    Otherwise a claim that runs while its worker expires would name an owner that nobody expires again.
     """
     return await tx.execute(_HOLD, session_id) == 1
 
 
 async def begin_leaving(tx: Transaction, session_id: int) -> None:
-    """From now on the worker takes no cursors any more."""
+    """Let the worker claim no more cursors."""
     await tx.execute(_BEGIN_LEAVING, session_id)
 
 
 async def leave(tx: Transaction, session_id: int, limit: int) -> bool:
-    """End the worker's lease, and free at most `limit` cursors that still name it. True when its row is gone.
+    """End the worker's lease, and release at most `limit` of its cursors. Returns True when its row is deleted.
 
-    A worker that stops halfway is a dead one: others go on with it.
+    Other workers complete this for a worker that stops halfway, since it is dead.
     """
     await tx.execute(_DECLARE_DEAD, session_id)
     if await release_cursors(tx, session_id, limit) == limit:
@@ -87,21 +87,21 @@ async def leave(tx: Transaction, session_id: int, limit: int) -> bool:
 
 
 async def expire_worker(tx: Transaction, session_id: int, *, known_dead: bool = False) -> bool:
-    """Declare a worker dead if its lease is over, or if it is known to have ended. Whether this call did."""
+    """Declare a worker dead if its lease has expired, or it is known to have ended. Returns whether this call did."""
     return await tx.execute(_DECLARE_DEAD if known_dead else _EXPIRE, session_id) == 1
 
 
 async def release_cursors(tx: Transaction, dead: int, limit: int) -> int:
-    """Take at most `limit` cursors from a worker that is dead or gone, the first ones by key; how many."""
+    """Release at most `limit` cursors of a dead or deleted worker, the first ones by key, and return how many."""
     return await tx.execute(_RELEASE_CURSORS, dead, limit)
 
 
 async def delete(tx: Transaction, session_id: int) -> bool:
-    """Remove a dead worker's row if no cursor names it."""
+    """Delete a dead worker that owns no cursor."""
     return await tx.execute(_DELETE, session_id) == 1
 
 
 async def missing_owner_after(tx: Transaction, session_id: int) -> int | None:
-    """The next higher owner of a cursor that has no row: it came from another database, or was too late."""
+    """Return the next higher owner of cursors that has no row: from another database, or a claim that came too late."""
     row = await tx.row(_MISSING, session_id)
     return row[0] if row is not None else None

@@ -106,7 +106,7 @@ def test_a_server_that_is_not_there_is_found(tmp_path: Path, postgres_cluster: C
 def test_a_database_that_is_not_there_is_found(tmp_path: Path, postgres_cluster: Cluster) -> None:
     (problem,) = problems(check(tmp_path, postgres_cluster.dsn("nothing")))
 
-    assert problem.endswith("there is no such database on the server: make it with CREATE DATABASE.")
+    assert problem.endswith("the server has no such database: create it with CREATE DATABASE.")
 
 
 def test_a_database_of_a_newer_program_is_found(tmp_path: Path, postgres_cluster: Cluster, address: str) -> None:
@@ -184,7 +184,7 @@ def test_a_search_path_that_leads_nowhere_is_found(tmp_path: Path, postgres_clus
     with new_database(postgres_cluster) as address:
         (problem,) = beside_durability(check(tmp_path, f"{address}?search_path=nowhere"))
 
-    assert "None of the schemas in the search_path of the database's user is there" in problem
+    assert "None of the schemas in the user's search_path exists" in problem
 
 
 def test_a_server_with_too_little_room_is_found(tmp_path: Path, address: str) -> None:

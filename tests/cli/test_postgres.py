@@ -160,7 +160,7 @@ def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path, guarded: str) ->
     result = run(tmp_path, "init", DISCUE_DATABASE=guarded.replace("@", ":wrong1@"))
 
     assert result.returncode == 1
-    assert "the server refuses the password" in result.stderr
+    assert "the server rejects the password" in result.stderr
     assert "wrong1" not in result.stderr
 
 

@@ -29,7 +29,7 @@ from discue.domain.window import Window
 from discue.store import cursors, pull_leases
 from discue.store import listeners as store_listeners
 from discue.store.engine import Append, Appended, CursorKey, Settle, TopicAppend, Transaction
-from discue.store.postgres.pool import Link
+from discue.store.postgres.pool import ServerConnection
 from discue.store.store import Store
 
 _LATE_SECONDS = 0.05
@@ -129,10 +129,10 @@ def forgets_what_is_settled_ahead() -> None:
 
 
 def ignores_the_warning_of_a_commit() -> None:
-    def notice(_self: Link, _connection: object, _message: object) -> None:
+    def notice(_self: ServerConnection, _connection: object, _message: object) -> None:
         """Nothing is made of it."""
 
-    put(Link, "_notice", notice)
+    put(ServerConnection, "_notice", notice)
 
 
 def never_follows_the_feed() -> None:

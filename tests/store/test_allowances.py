@@ -16,7 +16,7 @@ def _wish(wanted: int, limit: int = 100, caller: int = 7, minute: int = MINUTE) 
 
 
 async def _take(store: Store, *wishes: BudgetRequest) -> list[BudgetGrant]:
-    return await store.write(partial(rate_limits.take, wishes=wishes))
+    return await store.write(partial(rate_limits.take, requests=wishes))
 
 
 async def _rows(store: Store) -> int:

@@ -15,7 +15,7 @@ from discue.store.copying import CopyProgress, Side, compare
 from discue.store.encryption import Encryption
 from discue.store.engine import PULL_OWNER, Append, NewEntry, Row, Transaction, Value
 from discue.store.store import Store
-from discue.store.tables import CURSOR, EXCEPTION, LOG, OF_THE_DATABASE, TABLES, TableSpec
+from discue.store.tables import CURSOR, DELIVERY_ROW, LOG, OF_THE_DATABASE, TABLES, TableSpec
 from tests.store.rows import public_id, publish, row_id, stored_listener, stored_organization, stored_queue
 from tests.support.clocks import NOON
 from tests.support.everywhere import EVERYWHERE
@@ -120,7 +120,7 @@ async def test_every_row_of_every_table_comes_over(source: Side, target: Side) -
     for table in TABLES:
         found = await rows(source, table)
         assert found, f"nothing is in {table.name} to be copied"
-        if table not in (CURSOR, EXCEPTION):
+        if table not in (CURSOR, DELIVERY_ROW):
             assert await rows(target, table) == found
     assert await differences(source, target, progress) == []
 
@@ -134,7 +134,7 @@ async def test_copy_has_no_cursor_owners_and_no_requests_in_flight(source: Side,
     assert await rows(target, CURSOR, columns) == await rows(source, CURSOR, columns)
     assert {row[0] for row in await rows(source, CURSOR, ("owner",))} == {OWNER}
     assert {row[0] for row in await rows(target, CURSOR, ("owner",))} == {None}
-    assert await rows(target, EXCEPTION, ("seq", "state", "attempts", "due_at", "reason", "sender")) == [
+    assert await rows(target, DELIVERY_ROW, ("seq", "state", "attempts", "due_at", "reason", "sender")) == [
         (10, "retry", 3, NOON + 60_000, "", None),
         (11, "retry", 1, NOON + 70_000, "", None),
         (12, "retry", 2, LATER, "", None),
@@ -155,7 +155,7 @@ async def test_copy_keeps_pulled_cursors_and_leases(source: Side, target: Side) 
     )
     await copying.finish(source, target, await copied(source, target))
     assert await rows(target, CURSOR) == await rows(source, CURSOR)
-    assert await rows(target, EXCEPTION) == await rows(source, EXCEPTION)
+    assert await rows(target, DELIVERY_ROW) == await rows(source, DELIVERY_ROW)
 
 
 async def test_the_target_keeps_its_own_epoch_and_is_not_marked_when_it_is_finished(source: Side, target: Side) -> None:
@@ -210,12 +210,12 @@ async def test_no_row_is_lost_where_steps_meet(source: Side, target: Side, messa
 @pytest.mark.parametrize("messages", [1, 2, 3, 4, 6, 7])
 @pytest.mark.parametrize("engines", [(name, name) for name in sorted(ENGINES)], indirect=True)
 async def test_rows_are_counted_in_stretches(source: Side, monkeypatch: pytest.MonkeyPatch, messages: int) -> None:
-    monkeypatch.setattr(tables, "ROWS_A_STRETCH", 3)
+    monkeypatch.setattr(tables, "ROWS_PER_COUNT", 3)
     queue = await stored_queue(source.store, row_id(1), 10)
     await publish(source.store, queue, [public_id(100 + number) for number in range(messages)])
 
     assert await tables.count(source.store, LOG) == messages
-    assert await tables.count(source.store, EXCEPTION) == 0
+    assert await tables.count(source.store, DELIVERY_ROW) == 0
 
 
 async def test_large_messages_go_a_few_at_a_time(source: Side, target: Side, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,14 +269,14 @@ async def test_copy_is_not_resumed_after_the_source_was_served(source: Side, tar
     else:
         await run(source, "UPDATE feed_head SET version = version + 1")
 
-    assert "what the source was before" in await refusal(source, target)
+    assert "an earlier state of the source" in await refusal(source, target)
 
 
 async def test_a_change_during_the_copy_ends_it(source: Side, target: Side) -> None:
     await a_small_installation(source)
     progress = await copied(source, target, steps=3)
     await run(source, "UPDATE feed_head SET version = version + 1")
-    with pytest.raises(StoreUnusable, match="source was changed"):
+    with pytest.raises(StoreUnusable, match="source changed"):
         await copying.step(source, target, progress)
 
 
@@ -284,7 +284,7 @@ async def test_a_change_that_comes_last_keeps_the_copy_from_being_finished(sourc
     queue = await a_small_installation(source)
     progress = await copied(source, target)
     await publish(source.store, queue, [public_id(50)])
-    with pytest.raises(StoreUnusable, match="source was changed"):
+    with pytest.raises(StoreUnusable, match="source changed"):
         await copying.finish(source, target, progress)
     assert "copy" in await meta(target)
 
@@ -300,7 +300,7 @@ async def test_a_database_is_not_copied_to_itself(source: Side, target: Side) ->
     del target
     await a_small_installation(source)
 
-    assert "is the database that is to be copied" in await refusal(source, source)
+    assert "is the source itself" in await refusal(source, source)
 
 
 async def test_schemas_of_different_versions_are_refused(source: Side, target: Side) -> None:
@@ -315,7 +315,7 @@ async def test_a_database_that_is_served_is_refused(source: Side, target: Side, 
     await a_small_installation(source)
     await a_member(source if served == "source" else target)
 
-    assert f"{served} is served: 1 running worker of it" in await refusal(source, target)
+    assert f"{served} is served by 1 running worker" in await refusal(source, target)
 
 
 @pytest.mark.parametrize("served", ["source", "target"])
@@ -357,9 +357,9 @@ async def test_second_copy_into_the_same_database_is_refused(source: Side, targe
     ("sql", "told"),
     [
         ("DELETE FROM log WHERE seq = 2", "is missing"),
-        ("UPDATE log SET size = 1 WHERE seq = 2", "is another one"),
-        ("UPDATE cursor SET position = 1", "is another one"),
-        ("UPDATE queue_head SET head = 1", "is another one"),
+        ("UPDATE log SET size = 1 WHERE seq = 2", "differ"),
+        ("UPDATE cursor SET position = 1", "differ"),
+        ("UPDATE queue_head SET head = 1", "differ"),
         (
             "INSERT INTO feed (shard, version, kind, organization, ref) VALUES (0, 9, 'queue', 1, 1)",
             "not in the source",
@@ -379,7 +379,7 @@ async def test_a_difference_is_found(source: Side, target: Side, sql: str, told:
 async def test_a_difference_is_found_however_far_it_is(
     source: Side, target: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "ROWS_A_LOOK", 3)
+    monkeypatch.setattr(copying, "ROWS_PER_COMPARISON", 3)
     queue = await a_small_installation(source)
     await publish(source.store, queue, [public_id(100 + number) for number in range(9)])
     progress = await copied(source, target)

@@ -198,7 +198,7 @@ async def test_old_keys_of_a_stretch_are_forgotten_in_steps(store: Store, monkey
     left: Interval | None = (-2, 3)
     steps = []
     while left is not None:
-        left = await store.write(partial(idempotency.delete_old_keys, stretch=left, kept_before=NOON + 3))
+        left = await store.write(partial(idempotency.delete_old_keys, interval=left, kept_before=NOON + 3))
         steps.append(left)
     assert steps == [(0, 3), (2, 3), None]
     assert [number for number in range(-3, 4) if await kept(store, key=(number, 0))] == [-3, 3]

@@ -26,7 +26,7 @@ from discue.store.engine import (
 )
 from discue.store.postgres import engine as postgres
 from discue.store.postgres import pool
-from discue.store.postgres.errors import CommitInDoubt
+from discue.store.postgres.errors import CommitUncertain
 from discue.store.store import Store
 from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, opened
 from tests.store.rows import public_id, row_id
@@ -97,7 +97,7 @@ async def test_a_commit_that_stopped_waiting_for_its_standby_is_a_failure(
             with pytest.raises(StoreUnavailable):
                 await committing
         assert "commit" in made.places
-        assert any(isinstance(error, CommitInDoubt) for error in made.errors)
+        assert any(isinstance(error, CommitUncertain) for error in made.errors)
         assert isinstance(await made.append(200), Appended)
 
 

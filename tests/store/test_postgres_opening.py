@@ -137,10 +137,10 @@ async def test_error_about_an_address_omits_its_password(postgres_cluster: Clust
         nobody = f"127.0.0.1:{refusing.getsockname()[1]}"
         for address, reason in (
             (f"postgresql://discue:{SECRET}@{at}/nowhere", "no such database"),
-            (f"postgresql://nobody:{SECRET}@{at}/postgres", "refuses the user"),
+            (f"postgresql://nobody:{SECRET}@{at}/postgres", "rejects the user"),
             (f"postgresql://discue:{SECRET}@{nobody}/postgres", "cannot be reached"),
             (f"postgresql://discue:{SECRET}@nowhere.invalid/postgres", "cannot be reached"),
-            (f"postgresql://discue:s3cr3t/word@{at}/postgres", "cannot be read"),
+            (f"postgresql://discue:s3cr3t/word@{at}/postgres", "URL is invalid"),
             (f"postgresql://discue:{SECRET}@{at}/postgres?application_name=a&nonsense=1", "nonsense"),
             (f"postgresql://discue:{SECRET}@/postgres?host=/nowhere", "cannot be reached"),
             (f"postgresql://discue:{SECRET}@{at}/postgres?search_path=nowhere", "search_path"),
@@ -156,7 +156,7 @@ async def test_a_password_that_is_refused_is_not_repeated(runner: asyncio.Runner
         wrong = f"postgresql://alice:{SECRET}@127.0.0.1:{cluster.port}/postgres"
         right = wrong.replace(SECRET, "right%20one")
         until(lambda: _refuses(cluster), "the server asks for passwords")
-        assert "refuses the password" in await refusal(wrong)
+        assert "rejects the password" in await refusal(wrong)
         assert "GRANT CREATE" in await refusal_of_tables(right)
         cluster.run_sql("GRANT CREATE ON SCHEMA public TO alice")
         async with opened(right) as made:
@@ -188,7 +188,7 @@ def _refuses(cluster: Cluster) -> bool:
 async def test_a_standby_is_not_written_to(runner: asyncio.Runner) -> None:
     with Cluster() as primary, Standby(primary) as standby:
         standby.follow()
-        with pytest.raises(StoreUnusable, match="takes writes"):
+        with pytest.raises(StoreUnusable, match="accepts writes"):
             await PostgresEngine(standby.dsn(), report=lambda *_: None).open()
         # Looking is allowed: whoever asks what is wrong is told by the server itself.
         async with connected(standby.dsn()) as connection:

@@ -191,6 +191,9 @@ EXCEPTIONS: Final[tuple[tuple[str, str, str], ...]] = (
     (r".*", "identifier", r"`(?:quota_gate|QuotaGate|\w*[Ss]hared\w*)`"),
     # Fields of the API, which clients know.
     (r"discue/(?:api|control|domain)/.*", "identifier", r"`(?:pace|took_ms)`"),
+    # Columns of tables, and a field of stored JSON.
+    (r"discue/store/.*", "identifier", r"`(?:pace|begun_at)`"),
+    (r"discue/store/.*", "word", r"updated_at, pace,|spec pace"),
     (r"docs/.*", "path", r"`\.discue/`|\?:"),
 )
 """Legitimate uses: a regular expression of the path, the rule, and a regular expression found in the hit's text."""

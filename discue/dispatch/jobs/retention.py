@@ -120,7 +120,7 @@ class Retention:
             left: Interval | None = keys
             while left is not None:
                 left = await self._store.write(
-                    partial(idempotency.delete_old_keys, stretch=left, kept_before=kept_before)
+                    partial(idempotency.delete_old_keys, interval=left, kept_before=kept_before)
                 )
         self._keys_swept_at = now
 

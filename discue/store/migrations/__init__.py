@@ -1,4 +1,4 @@
-"""The numbered schema files, and what a database's version means for this program."""
+"""Numbered schema files, and which versions of the program may use a database."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import msgspec
 from discue.domain.errors import StoreUnusable
 
 COMPATIBLE_FROM = 16
-"""The oldest program (by the number of its newest migration) that may work on the schema as it stands now."""
+"""The oldest program that may use the current schema, by the number of its newest migration."""
 
 _FILE_NAME = re.compile(r"(\d{4})_[a-z_]+\.sql")
 
@@ -24,7 +24,7 @@ class Migration(NamedTuple):
 
 
 def migrations(dialect: dict[str, str]) -> tuple[Migration, ...]:
-    """Every migration in its order, with the engine's words filled in."""
+    """Return all migrations in order, with the engine's types filled in."""
     found = []
     for number, file in _files():
         sql = Template(file.read_text("utf-8")).substitute(dialect)
@@ -33,7 +33,7 @@ def migrations(dialect: dict[str, str]) -> tuple[Migration, ...]:
 
 
 def newest() -> int:
-    """The schema version that this program brings a database to."""
+    """Return the schema version that this program migrates to."""
     return max(number for number, _ in _files())
 
 
@@ -45,10 +45,9 @@ def _files() -> Iterator[tuple[int, Traversable]]:
 
 
 def pending(known: tuple[Migration, ...], version: int, compatible_from: int) -> tuple[Migration, ...]:
-    """The migrations that a database at `version` still needs.
+    """Return the migrations that a database at `version` needs.
 
-    A newer database is fine as long as its `compatible_from` does not exclude this program.
-    Raises `StoreUnusable` when it does.
+    A newer database is usable unless its `compatible_from` excludes this program: then raises `StoreUnusable`.
     """
     newest = known[-1].number
     if compatible_from > newest:
@@ -60,12 +59,12 @@ def pending(known: tuple[Migration, ...], version: int, compatible_from: int) ->
 
 
 class DatabaseInspection(msgspec.Struct, frozen=True):
-    """What stands there. `version` is 0 without a schema; `pending` are the names of migrations to come.
-
-    `encryption` is what the database says of that, as `store.encryption.parsed` takes it.
-    """
+    """The state of a database, read before it is opened."""
 
     exists: bool
     version: int
+    """0 without a schema."""
     pending: tuple[str, ...]
+    """The names of migrations that would be applied."""
     encryption: str = ""
+    """The stored encryption state, for `store.encryption.decode`."""

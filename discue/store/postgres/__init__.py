@@ -1,1 +1,1 @@
-"""The PostgreSQL engine."""
+"""The PostgreSQL engine: several processes and machines on one database."""

@@ -55,7 +55,7 @@ CLOSED_AT: Final = "SELECT closed_at FROM queue_head WHERE organization = $1 AND
 
 @cache
 def statement(*, has_keys: bool = False, has_delayed: bool = False, is_topic: bool = False) -> str:
-    """The statement for a batch, with the parts that it needs: idempotency keys, delayed messages, topics' rows."""
+    """Return the statement for a batch, with the parts that it needs for keys, delayed messages and topics."""
     numbers = count(1)
 
     def arrays(*kinds: str) -> list[str]:
@@ -146,7 +146,7 @@ def statement(*, has_keys: bool = False, has_delayed: bool = False, is_topic: bo
 
 
 def _entry_columns(*, has_delayed: bool, is_topic: bool) -> tuple[str, ...]:
-    """The columns of the log that the statement sets: `kind` only for delayed messages, `body_id` only for topics."""
+    """Return the columns of the log that the statement sets: `kind` for delayed messages, `body_id` for topics."""
     if is_topic:
         return ENTRY_COLUMNS
     return ENTRY_COLUMNS[: _KIND + 1] if has_delayed else ENTRY_COLUMNS[:_KIND]
@@ -177,15 +177,15 @@ class _Rows:
         self._delayed: list[tuple[int | None, int | None]] = []
         self._has_delayed = False
         self._tally_slot = tally_slot
-        self.places: dict[int, tuple[int, int]] = {}
-        """Of each append: the place of the first message of its head, and how many of the head come before its own."""
+        self.positions: dict[int, tuple[int, int]] = {}
+        """For each append, the place of the first message of its head, and how many of the head come before its own."""
         for head in sorted(by_head):
             self._add(head, by_head[head])
 
     def _add(self, head: _Head, appends: list[_Numbered]) -> None:
         first = len(self._entries) + 1
         for number, item in appends:
-            self.places[number] = (first, len(self._entries) + 1 - first)
+            self.positions[number] = (first, len(self._entries) + 1 - first)
             for entry in item.entries:
                 self._entries.append(entry_values(entry))
                 self._delayed.append((entry.due_at, entry.key_hash))
@@ -206,12 +206,12 @@ class _Rows:
         self._responses += [(row, encode_responses(kept)) for row, kept in rows.items()]
 
     def fetch_arguments(self) -> tuple[Any, ...]:
-        """The statement for queues, and its parameters."""
+        """Return the statement for queues, and its parameters."""
         text = statement(has_keys=bool(self._keys), has_delayed=self._has_delayed)
         return (text, *self._parameters(has_keys=bool(self._keys), has_delayed=self._has_delayed, is_topic=False))
 
     def fetch_arguments_of_topics(self, topic_appends: Sequence[TopicAppend]) -> tuple[Any, ...]:
-        """The statement for topics, and its parameters."""
+        """Return the statement for topics, and its parameters."""
         bodies = [
             (item.organization, body.id, body.uses, body.content) for item in topic_appends for body in item.bodies
         ]
@@ -235,7 +235,7 @@ class _Rows:
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int = 0) -> list[tuple[Any, ...]]:
-    """The columns of rows; `width` empty ones if there are no rows."""
+    """Return the columns of rows; `width` empty ones if there are no rows."""
     return list(zip(*rows, strict=True)) or [()] * width
 
 
@@ -246,18 +246,18 @@ async def append(
     repeated = await _repeated_in(connection, appends)
     rows = _Rows([(number, item) for number, item in enumerate(appends) if number not in repeated], tally_slot)
     raised: dict[int, tuple[int, int]] = {}
-    if rows.places:
+    if rows.positions:
         found = await connection.fetch(*rows.fetch_arguments())
         raised = {first: (base, stored_at) for first, base, stored_at in found}
-    answers: list[Appended | Exception] = []
+    results: list[Appended | Exception] = []
     for number, item in enumerate(appends):
         if number in repeated:
-            answers.append(AlreadyDone())
+            results.append(AlreadyDone())
             continue
-        first, before = rows.places[number]
+        first, before = rows.positions[number]
         head = raised.get(first)
-        answers.append(await _refusal(connection, item) if head is None else _stored(item, head[0] + before, head[1]))
-    return answers
+        results.append(await _refusal(connection, item) if head is None else _stored(item, head[0] + before, head[1]))
+    return results
 
 
 async def append_to_topics(
@@ -287,12 +287,12 @@ async def _append_to_topics(
             raise OneIsStale
         return [StaleConfiguration()]
     raised = {first: (base, stored_at) for first, base, stored_at, _ in found}
-    answers = []
+    results = []
     for number, item in appends:
-        first, before = rows.places[number]
+        first, before = rows.positions[number]
         base, stored_at = raised[first]
-        answers.append(_stored(item, base + before, stored_at))
-    each = iter(answers)
+        results.append(_stored(item, base + before, stored_at))
+    each = iter(results)
     return [tuple(next(each) for _ in item.appends) for item in topic_appends]
 
 

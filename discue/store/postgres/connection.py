@@ -1,4 +1,4 @@
-"""Opening one connection the way this service needs it, and statements on it."""
+"""Connections to PostgreSQL with the settings of this service, transactions, and the hosts of a database URL."""
 
 import asyncio
 import types
@@ -15,13 +15,13 @@ from discue.store.postgres.errors import translated, without_data
 T = TypeVar("T")
 
 EXCLUSIVE_KEY: Final = 0x64_69_73_63
-"""The advisory lock of whoever reads and then writes what it read."""
+"""The advisory lock of exclusive transactions."""
 
 _CACHED_STATEMENTS: Final = 512
 
-# Every statement goes by an index, whatever the statistics say: a table that was never analysed has none, and the
-# planner would take it for small and walk it. What counts is how many entries of an index are passed, not how many
-# pages are read. A plan is made once a connection.
+# Every statement goes by an index, whatever the statistics say: without any, the planner would consider a table small
+# and scan it. Costs are set so that the number of index entries decides, not that of pages. A connection makes each
+# plan once.
 _SESSION: Final = {
     "application_name": "discue",
     "cpu_index_tuple_cost": "0.1",
@@ -41,7 +41,7 @@ _SESSION: Final = {
     "seq_page_cost": "0.1",
     "statement_timeout": "0",
 }
-# Named for the session, so that no default of the server, the user or the database answers before a commit is durable.
+# Set per session, so that no default of the server, user or database lets a commit return before it is durable.
 _DURABLE: Final = """
 SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
     WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)
@@ -49,9 +49,9 @@ SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit
 
 
 class Server:
-    """Where the database is. Of several hosts it is the one that takes writes, and the one of last time is asked first.
+    """The server that accepts writes, among the hosts of a database URL. The host of the last time is asked first.
 
-    Raises AddressUnreadable for an address that none can be found by.
+    Raises InvalidDatabaseUrl for an invalid URL.
     """
 
     def __init__(self, address: str) -> None:
@@ -59,19 +59,19 @@ class Server:
         self._hosts = list(_each_host(address))
         self._target = None if _names_target(address) else "read-write"
 
-    async def connect(self, seconds: float, *, only_to_look: bool = False) -> asyncpg.Connection:
-        """A connection whose commits are durable when they are answered. Each host has so many seconds to answer.
+    async def connect(self, seconds: float, *, allow_standby: bool = False) -> asyncpg.Connection:
+        """Connect so that commits are durable when they return. Each host has that many seconds to answer.
 
-        Raises what the last host answered, if that is more than that it takes no writes. A server that does not
-        take any will do if it is `only_to_look`.
+        Raises the error of the last host, preferably one other than that it accepts no writes. With `allow_standby`, a
+        server that accepts no writes is enough.
         """
-        target = "any" if only_to_look else self._target
+        target = "any" if allow_standby else self._target
         failure: Exception | None = None
         for host in tuple(self._hosts):
             try:
                 connection = await _connect(host, seconds, target)
-            except Exception as error:  # noqa: BLE001 - the next host may be better
-                failure = _more_telling(failure, error)
+            except Exception as error:  # noqa: BLE001 - try the next host
+                failure = _more_specific(failure, error)
                 continue
             self._hosts.remove(host)
             self._hosts.insert(0, host)
@@ -101,12 +101,12 @@ async def _connect(host: str, seconds: float, target: str | None) -> asyncpg.Con
         return connection
 
 
-def _more_telling(one: Exception | None, other: Exception) -> Exception:
+def _more_specific(one: Exception | None, other: Exception) -> Exception:
     return one if one is not None and isinstance(other, asyncpg.TargetServerAttributeNotMatched) else other
 
 
 class PostgresTransaction:
-    """`engine.Transaction` on one connection. `failure` is what a statement met, as the server said it."""
+    """`engine.Transaction` on one connection."""
 
     __slots__ = ("_connection", "failure", "is_asking")
 
@@ -132,7 +132,7 @@ class PostgresTransaction:
         self.is_asking = True
         try:
             return await statement
-        except Exception as error:  # noqa: BLE001 - kept, and raised as what it means
+        except Exception as error:  # noqa: BLE001 - kept, and raised as a store error
             self.failure = error
             raise translated(error) from without_data(error)
         finally:
@@ -141,7 +141,7 @@ class PostgresTransaction:
 
 @types.coroutine
 def run_work(work: Work[T], tx: PostgresTransaction) -> Generator[Any, Any, T]:
-    """The result of work that waits for the transaction's statements only: others wait for its rows and locks."""
+    """Run work that waits only for the transaction's statements: others wait for its rows and locks."""
     running = cast("Coroutine[Any, Any, T]", work(tx))
     resume: Callable[[Any], Any] = running.send
     value: Any = None
@@ -155,12 +155,12 @@ def run_work(work: Work[T], tx: PostgresTransaction) -> Generator[Any, Any, T]:
             raise RuntimeError("work inside a transaction waited for something that is not the transaction")
         try:
             resume, value = running.send, (yield waits_for)
-        except BaseException as error:  # noqa: BLE001 - it is for the work
+        except BaseException as error:  # noqa: BLE001 - raised in the work
             resume, value = running.throw, error
 
 
 def _changed(status: str) -> int:
-    """`UPDATE 3`, `INSERT 0 3`, `CREATE TABLE`."""
+    """Return the count in `UPDATE 3` or `INSERT 0 3`; 0 for `CREATE TABLE`."""
     count = status.rpartition(" ")[2]
     return int(count) if count.isdecimal() else 0
 
@@ -169,7 +169,10 @@ _TARGET = "target_session_attrs"
 
 
 def _each_host(address: str) -> tuple[str, ...]:
-    """The address once for each of its hosts, in their order."""
+    """Return the URL once per host, in their order.
+
+    The driver would spend the whole timeout on a host that drops packets, in which another one would have answered.
+    """
     parts = urlsplit(address)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     credentials, at, hosts = parts.netloc.rpartition("@")
@@ -184,7 +187,7 @@ def _each_host(address: str) -> tuple[str, ...]:
 
 
 def _names_target(address: str) -> bool:
-    """Whether it says itself if a primary or a standby is meant."""
+    """Return whether the URL itself says if it means a primary or a standby."""
     return _TARGET in dict(parse_qsl(urlsplit(address).query, keep_blank_values=True))
 
 
@@ -193,5 +196,5 @@ def _with_host(query: dict[str, str], host: str, port: str) -> str:
 
 
 def _joined(parts: SplitResult) -> str:
-    # The library leaves out the two slashes where no host follows them.
+    # `urlunsplit` omits the two slashes if no host follows them.
     return f"{parts.scheme}://{parts.netloc}{parts.path}{'?' if parts.query else ''}{parts.query}"

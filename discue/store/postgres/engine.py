@@ -1,7 +1,7 @@
-"""The engine for several processes and machines: a few connections to a server, and one statement a commit.
+"""The PostgreSQL engine: several processes and machines, a few connections each, and one statement per commit.
 
-Appends and settles are statements that commit by themselves, so that a process that stops in the middle leaves no
-transaction open that others would wait for. Each work is a transaction of its own.
+Appends and settles are statements that commit by themselves, so that a process that hangs leaves no transaction open
+that others wait for. Each work is a transaction.
 """
 
 import asyncio
@@ -35,18 +35,18 @@ from discue.store.postgres.connection import PostgresTransaction, Server, run_wo
 from discue.store.postgres.errors import (
     FAILURES_TO_OPEN,
     OUTAGES,
+    concerns_one_part,
     is_conflict,
-    is_of_a_standby,
-    is_of_one,
+    is_standby_error,
     opening_error,
     translated,
     without_data,
 )
-from discue.store.postgres.notify import Wake
-from discue.store.postgres.pool import Link, Links, Pool, Report
+from discue.store.postgres.notify import Notifier
+from discue.store.postgres.pool import Pool, Report, ServerConnection, ServerConnections
 from discue.store.postgres.schema import DIALECT
 
-__all__ = ["CONNECTIONS", "DIALECT", "Connections", "PostgresEngine"]
+__all__ = ["DIALECT", "POOL_SIZES", "PoolSizes", "PostgresEngine"]
 
 T = TypeVar("T")
 
@@ -55,8 +55,8 @@ _TRIES: Final = 5
 _PAUSE_SECONDS: Final = 0.01
 
 
-class Connections(msgspec.Struct, frozen=True):
-    """How many there may be, for each purpose. One more is for urgent works, and one for notifications."""
+class PoolSizes(msgspec.Struct, frozen=True):
+    """How many connections there may be for each purpose. One more is for urgent works, and one for notifications."""
 
     appends: int = 2
     settles: int = 2
@@ -68,89 +68,89 @@ class Connections(msgspec.Struct, frozen=True):
         return self.appends + self.settles + self.works + self.reads + 2
 
 
-CONNECTIONS: Final = Connections()
+POOL_SIZES: Final = PoolSizes()
 
 
 class PostgresEngine:
-    """`engine.Engine` on a PostgreSQL database. A commit or a read that takes longer than a limit is cut off.
+    """`engine.Engine` on a PostgreSQL database. Cuts off commits and reads that exceed a time limit.
 
-    Those who read must hear of lost connections (`listen`): the server behind an address may be another one then.
+    Readers must handle lost connections (`listen`): the address may then lead to another server.
     """
 
     def __init__(
-        self, address: str, *, report: Report, connections: Connections = CONNECTIONS, commit_seconds: float = 10.0
+        self, address: str, *, report: Report, pool_sizes: PoolSizes = POOL_SIZES, commit_seconds: float = 10.0
     ) -> None:
-        self.concurrency = CommitConcurrency(connections.appends, connections.settles, connections.works, apart=True)
+        self.concurrency = CommitConcurrency(pool_sizes.appends, pool_sizes.settles, pool_sizes.works, apart=True)
         self._address = address
         self._report = report
-        self._connections = connections
+        self._pool_sizes = pool_sizes
         self._commit_seconds = commit_seconds
         self._running: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
         try:
             server = Server(self._address)
-            connection = await server.connect(_OPEN_SECONDS)
+            client = await server.connect(_OPEN_SECONDS)
             try:
-                await schema.migrate(connection, migrations(DIALECT))
+                await schema.migrate(client, migrations(DIALECT))
             except BaseException:
-                connection.terminate()
+                client.terminate()
                 raise
         except FAILURES_TO_OPEN as error:
             raise opening_error(error, self._address) from None
-        self._begin(server, connection)
+        self._begin(server, client)
 
-    def _begin(self, server: Server, connection: asyncpg.Connection) -> None:
-        self._links = Links(server, self._report)
-        self._links.adopt(connection)
-        sizes = self._connections
-        self._appending = Pool(self._links, sizes.appends)
-        self._settling = Pool(self._links, sizes.settles)
-        # One more than there are streams of works: whatever these wait for, an urgent one finds a connection.
-        self._working = Pool(self._links, sizes.works + 1)
-        self._reading = Pool(self._links, sizes.reads)
-        self._wake = Wake(self._links, self._report)
+    def _begin(self, server: Server, client: asyncpg.Connection) -> None:
+        self._connections = ServerConnections(server, self._report)
+        self._connections.adopt(client)
+        sizes = self._pool_sizes
+        self._appending = Pool(self._connections, sizes.appends)
+        self._settling = Pool(self._connections, sizes.settles)
+        # One more than works may run concurrently: an urgent one finds a connection, whatever these wait for.
+        self._working = Pool(self._connections, sizes.works + 1)
+        self._reading = Pool(self._connections, sizes.reads)
+        self._notifier = Notifier(self._connections, self._report)
 
     async def close(self) -> None:
-        await self._wake.close()
+        await self._notifier.close()
         if self._running:
             await asyncio.wait(self._running, timeout=self._commit_seconds)
-        await self._links.close()
+        await self._connections.close()
 
     async def commit(self, batch: Batch) -> BatchOutcome:
-        return await self._to_its_end(self._commit(batch))
+        return await self._shielded(self._commit(batch))
 
     async def read(self, work: Work[T]) -> T:
-        return await self._to_its_end(self._read("read", lambda link: self._read_work(link, work)))
+        return await self._shielded(self._read("read", lambda connection: self._read_work(connection, work)))
 
     async def page(self, organization: int, queue: int, after: int, rows: int, max_bytes: int) -> LogPage:
         key = (organization, queue)
-        return await self._to_its_end(
-            self._read("page", lambda link: postgres_poll.page(link.connection, key, after, rows, max_bytes))
+        return await self._shielded(
+            self._read("page", lambda connection: postgres_poll.page(connection.client, key, after, rows, max_bytes))
         )
 
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
-        return await self._to_its_end(
-            self._read("poll", lambda link: postgres_poll.poll(link.connection, queues)),
+        return await self._shielded(
+            self._read("poll", lambda connection: postgres_poll.poll(connection.client, queues)),
         )
 
     def notify(self, hint: Notification) -> None:
-        self._wake.notify(hint)
+        self._notifier.notify(hint)
 
-    def listen(self, heard: Callable[[Notification], None], lost: Callable[[], None]) -> None:
-        self._links.lost = lost
-        self._wake.listen(heard)
+    def listen(self, on_notify: Callable[[Notification], None], on_loss: Callable[[], None]) -> None:
+        self._connections.on_loss = on_loss
+        self._notifier.listen(on_notify)
 
-    async def _to_its_end(self, running: Coroutine[Any, Any, T]) -> T:
-        """Whoever waits may go away: a statement under way ends by itself, and gives its connection back in order."""
+    async def _shielded(self, running: Coroutine[Any, Any, T]) -> T:
+        """Run to the end even if the caller is cancelled, so that the connection returns in a clean state."""
         task = asyncio.get_running_loop().create_task(running)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
     async def _commit(self, batch: Batch) -> BatchOutcome:
-        # One after another, so that what comes later sees what came before. `Store` hands over one kind at a time, but
-        # for appends and what is routed.
+        # One after another, so that later parts see earlier ones. `Store` passes one kind at a time, except for appends
+        # of queues and of topics.
         return BatchOutcome(
             await self._append(batch.appends, batch.tally_slot) if batch.appends else (),
             await self._settle(batch.settles, batch.tally_slot) if batch.settles else (),
@@ -160,108 +160,108 @@ class PostgresEngine:
 
     async def _append(self, appends: Sequence[Append], tally_slot: int) -> Sequence[Appended | Exception]:
         store = partial(postgres_append.append, tally_slot=tally_slot)
-        return await self._in_one(self._appending, store, appends)
+        return await self._commit_together(self._appending, store, appends)
 
     async def _append_to_topics(self, batch: Batch) -> Sequence[tuple[Appended, ...] | Exception]:
         store = partial(postgres_append.append_to_topics, tally_slot=batch.tally_slot)
         try:
-            return await self._in_one(self._appending, store, batch.topic_appends)
+            return await self._commit_together(self._appending, store, batch.topic_appends)
         except Exception as error:
             if not batch.appends:
                 raise
-            # What was appended before is durable, and its callers hear so.
+            # The appends before are durable: their callers must get their results.
             return [error for _ in batch.topic_appends]
 
     async def _settle(self, settles: Sequence[Settle], tally_slot: int) -> Sequence[bool | Exception]:
         store = partial(postgres_settle.settle, tally_slot=tally_slot)
-        return await self._in_one(self._settling, store, settles)
+        return await self._commit_together(self._settling, store, settles)
 
-    async def _in_one(
+    async def _commit_together(
         self,
         pool: Pool,
         store: Callable[[asyncpg.Connection, Sequence[Any]], Awaitable[list[Any]]],
         parts: Sequence[Any],
     ) -> list[Any]:
-        """All parts in one statement; each in one of its own, where one of them is to blame that this fails."""
+        """Commit all parts in one statement; or each in its own, if one of them makes that fail."""
         try:
-            return await self._repeated(pool, lambda link: store(link.connection, parts))
+            return await self._retried(pool, lambda connection: store(connection.client, parts))
         except postgres_append.OneIsStale:
             pass
-        except Exception as error:  # noqa: BLE001 - told, and raised as what it means
-            if not is_of_one(error):
+        except Exception as error:  # noqa: BLE001 - reported, and raised as a store error
+            if not concerns_one_part(error):
                 raise self._failure("commit", error) from without_data(error)
             self._report("batch split", without_data(error))
-        answers: list[Any] = []
+        results: list[Any] = []
         for part in parts:
-            is_down = bool(answers) and isinstance(answers[-1], StoreUnavailable)
-            answers.append(StoreUnavailable() if is_down else await self._alone(pool, store, part))
-        return answers
+            is_down = bool(results) and isinstance(results[-1], StoreUnavailable)
+            results.append(StoreUnavailable() if is_down else await self._commit_alone(pool, store, part))
+        return results
 
-    async def _alone(
+    async def _commit_alone(
         self, pool: Pool, store: Callable[[asyncpg.Connection, Sequence[Any]], Awaitable[list[Any]]], part: Any
     ) -> Any:
         try:
-            [answer] = await self._repeated(pool, lambda link: store(link.connection, [part]))
-        except Exception as error:  # noqa: BLE001 - it is that part's answer
+            [result] = await self._retried(pool, lambda connection: store(connection.client, [part]))
+        except Exception as error:  # noqa: BLE001 - it is that part's result
             return self._failure("commit of one", error)
-        return answer
+        return result
 
     async def _work(self, work: Work[Any]) -> Any:
-        """Its result, or its exception. Raises what the server failed with."""
+        """Run a work, and return its result or exception. Raises the server's error."""
         try:
-            return await self._repeated(self._working, lambda link: _transact(link, work))
-        except Exception as error:  # noqa: BLE001 - as above
+            return await self._retried(self._working, lambda connection: _transact(connection, work))
+        except Exception as error:  # noqa: BLE001 - reported, and raised as a store error
             raise self._failure("commit", error) from without_data(error)
 
-    async def _repeated(self, pool: Pool, run: Callable[[Link], Awaitable[T]]) -> T:
-        """Run what commits. Again, if it did nothing because others were in its way; never when that is unknown."""
+    async def _retried(self, pool: Pool, run: Callable[[ServerConnection], Awaitable[T]]) -> T:
+        """Run what commits, and retry if it did nothing because of a conflict; never if the outcome is unknown."""
         for attempt in range(1, _TRIES):
             try:
                 return await self._committed(pool, run)
             except Exception as error:
                 if not is_conflict(error):
                     raise
-            # Whoever was in its way goes first now.
+            # Let the conflicting transaction go first.
             await asyncio.sleep(attempt * _PAUSE_SECONDS)
         return await self._committed(pool, run)
 
-    async def _committed(self, pool: Pool, run: Callable[[Link], Awaitable[T]]) -> T:
-        generation = self._links.generation
-        async with pool.link() as link:
-            # What was waiting when connections were lost was made of what another server said.
-            if link.generation != generation:
+    async def _committed(self, pool: Pool, run: Callable[[ServerConnection], Awaitable[T]]) -> T:
+        generation = self._connections.generation
+        async with pool.connection() as connection:
+            # A batch that waited while connections were lost was made of what another server said.
+            if connection.generation != generation:
                 raise StoreUnavailable
             try:
-                with link.committing(self._commit_seconds):
-                    return await run(link)
+                with connection.committing(self._commit_seconds):
+                    return await run(connection)
             except Exception as error:
-                if is_of_a_standby(error):
-                    link.cut()
+                if is_standby_error(error):
+                    connection.cut()
                 raise
 
-    async def _read(self, place: str, run: Callable[[Link], Awaitable[T]]) -> T:
-        """A read that a loss came between is none: what it found may be of another server than what follows."""
-        generation = self._links.generation
+    async def _read(self, place: str, run: Callable[[ServerConnection], Awaitable[T]]) -> T:
+        """Run a read. It fails if connections were lost meanwhile: later reads may be of another server."""
+        generation = self._connections.generation
         try:
-            async with self._reading.link() as link:
-                with link.limited(self._commit_seconds):
-                    found = await run(link)
+            async with self._reading.connection() as connection:
+                with connection.limited(self._commit_seconds):
+                    found = await run(connection)
         except OUTAGES as error:
             raise self._failure(place, error) from without_data(error)
-        if generation != self._links.generation:
+        if generation != self._connections.generation:
             raise StoreUnavailable
         return found
 
-    async def _read_work(self, link: Link, work: Work[T]) -> T:
-        await link.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        tx = PostgresTransaction(link.connection)
+    async def _read_work(self, connection: ServerConnection, work: Work[T]) -> T:
+        await connection.client.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        tx = PostgresTransaction(connection.client)
         try:
             return await run_work(work, tx)
         finally:
             if tx.failure is not None:
                 self._report("read", without_data(tx.failure))
-            if link.is_open:
-                await link.connection.execute("COMMIT")
+            if connection.is_open:
+                await connection.client.execute("COMMIT")
 
     def _failure(self, place: str, error: Exception) -> Exception:
         if isinstance(error, StoreUnavailable):
@@ -270,20 +270,23 @@ class PostgresEngine:
         return translated(error)
 
 
-async def _transact(link: Link, work: Work[Any]) -> Any:
-    """A work's result, or its exception. Raises what the server failed with, whatever the work made of it."""
-    connection = link.connection
-    await connection.execute("BEGIN")
-    tx = PostgresTransaction(connection)
+async def _transact(connection: ServerConnection, work: Work[Any]) -> Any:
+    """Run a work in a transaction, and return its result or exception.
+
+    Raises the server's error, even if the work ignored it.
+    """
+    client = connection.client
+    await client.execute("BEGIN")
+    tx = PostgresTransaction(client)
     try:
-        answer = await run_work(work, tx)
-    except Exception as error:  # noqa: BLE001 - it is the work's answer
-        answer = error
-    if tx.failure is None and not isinstance(answer, Exception):
-        await connection.execute("COMMIT")
-        return answer
-    if link.is_open:
-        await connection.execute("ROLLBACK")
-    if tx.failure is not None and not is_of_one(tx.failure):
+        result = await run_work(work, tx)
+    except Exception as error:  # noqa: BLE001 - it is the work's result
+        result = error
+    if tx.failure is None and not isinstance(result, Exception):
+        await client.execute("COMMIT")
+        return result
+    if connection.is_open:
+        await client.execute("ROLLBACK")
+    if tx.failure is not None and not concerns_one_part(tx.failure):
         raise tx.failure
-    return answer if isinstance(answer, Exception) else RuntimeError("work went on after a statement of it had failed")
+    return result if isinstance(result, Exception) else RuntimeError("work went on after a statement of it had failed")

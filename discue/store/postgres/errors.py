@@ -1,4 +1,4 @@
-"""What an error of the server, or of the way to it, means: for a caller, and for whoever starts the program."""
+"""Errors of the server and the connection: what they mean to callers, and to the person who starts the program."""
 
 from typing import Final
 
@@ -10,9 +10,7 @@ from discue.store.engine import UniqueViolation
 
 _DATA, _INTEGRITY, _LIMITS = "22", "23", "54"
 _CONFLICTS = ("40001", "40P01")
-_UNENCODABLE = (
-    "A text holds NUL or one half of a surrogate pair, or a number is too large: the database cannot store it."
-)
+_UNENCODABLE = "A text contains NUL or an unpaired surrogate, or a number is too large: the database cannot store it."
 
 
 class ConnectionCut(Exception):
@@ -22,8 +20,8 @@ class ConnectionCut(Exception):
         super().__init__(type(self).__doc__)
 
 
-class CommitInDoubt(Exception):
-    """The server warned while it committed: it may not have waited for its standby."""
+class CommitUncertain(Exception):
+    """The server warned during a commit: it may not have waited for its standby."""
 
 
 OUTAGES: Final = (
@@ -32,36 +30,36 @@ OUTAGES: Final = (
     asyncpg.InternalClientError,
     OSError,
     ConnectionCut,
-    CommitInDoubt,
+    CommitUncertain,
 )
-"""The database, or the way to it, is to blame for these."""
+"""Errors caused by the database or the connection to it."""
 
 FAILURES_TO_OPEN: Final = (*OUTAGES, StoreUnusable, InvalidDatabaseUrl, ValueError)
-"""What an address, a server or a database that cannot be used brings about."""
+"""Errors caused by a URL, a server or a database that cannot be used."""
 
 
 def sqlstate(error: BaseException) -> str:
-    """The five characters that say what the server found; empty for an error that is not its own."""
+    """Return the server's five-character error code; empty for errors of the client."""
     return getattr(error, "sqlstate", None) or ""
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether transactions were in each other's way, or the schema changed: this one did nothing, and may run again."""
+    """Return whether transactions conflicted, or the schema changed: nothing was done, and a retry is safe."""
     return sqlstate(error) in _CONFLICTS or isinstance(error, asyncpg.InvalidCachedStatementError)
 
 
-def is_of_one(error: BaseException) -> bool:
-    """Whether one value or row of a statement is to blame, so that the others can be stored without it."""
+def concerns_one_part(error: BaseException) -> bool:
+    """Return whether one value or row of a statement caused it, so that the others can be stored without it."""
     return sqlstate(error)[:2] in (_DATA, _INTEGRITY, _LIMITS)
 
 
-def is_of_a_standby(error: BaseException) -> bool:
-    """Whether the server takes no writes any more: it is not the primary now."""
+def is_standby_error(error: BaseException) -> bool:
+    """Return whether the server accepts no writes any more, because it is not the primary."""
     return isinstance(error, asyncpg.ReadOnlySQLTransactionError)
 
 
 def translated(error: Exception) -> Exception:
-    """What a caller is told. The server's own words stay in the chain, for the log."""
+    """Return the error for callers. The server's message stays in the chain, for the log."""
     if isinstance(error, asyncpg.UniqueViolationError):
         return UniqueViolation()
     if sqlstate(error)[:2] == _DATA:
@@ -70,45 +68,45 @@ def translated(error: Exception) -> Exception:
 
 
 def without_data(error: BaseException) -> BaseException:
-    """The error as it may be logged: a detail quotes rows, and the client's own complaint about a value quotes that."""
+    """Return the error as it may be logged: details quote rows, and errors of the client quote values."""
     if isinstance(error, asyncpg.PostgresError):
         cause = error.__cause__
         is_of_connection = isinstance(cause, (OSError, asyncpg.PostgresError))
         if error.severity is None and cause is not None and not is_of_connection:
-            return ValueError(f"a statement was given a value that cannot be sent: {type(cause).__name__}")
+            return ValueError(f"a value of a statement cannot be encoded: {type(cause).__name__}")
         error.detail = None
     return error
 
 
 def opening_error(error: BaseException, address: str) -> StoreUnusable:
-    """Why a database could not be opened, and the way out."""
+    """Return why a database could not be opened, and what to do."""
     if isinstance(error, StoreUnusable):
         return error
     if isinstance(error, InvalidDatabaseUrl):
-        return StoreUnusable(f"The address of the database cannot be read: {error}.")
+        return StoreUnusable(f"The database URL is invalid: {error}.")
     return StoreUnusable(f"The database {without_password(address)} cannot be used: {_reason(error)}.")
 
 
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
-    (asyncpg.InvalidPasswordError, "the server refuses the password: correct the one in the address"),
+    (asyncpg.InvalidPasswordError, "the server rejects the password: correct the one in the URL"),
     (
         asyncpg.InvalidAuthorizationSpecificationError,
-        "the server refuses the user: correct the one in the address, or let it in (pg_hba.conf)",
+        "the server rejects the user: correct the one in the URL, or allow it (pg_hba.conf)",
     ),
-    (asyncpg.InvalidCatalogNameError, "there is no such database on the server: make it with CREATE DATABASE"),
+    (asyncpg.InvalidCatalogNameError, "the server has no such database: create it with CREATE DATABASE"),
     (asyncpg.CannotConnectNowError, "the server is starting or stopping: try again soon"),
     (asyncpg.TooManyConnectionsError, "the server has no connection left: raise its max_connections"),
     (
         asyncpg.TargetServerAttributeNotMatched,
-        "no server in the address takes writes: name the primary, or all hosts",
+        "no server in the URL accepts writes: name the primary, or all hosts",
     ),
     (
         asyncpg.InsufficientPrivilegeError,
-        "the user may not make or change tables there: GRANT CREATE ON SCHEMA to it, or run this as another user",
+        "the user may not create or change tables there: GRANT CREATE ON SCHEMA to it, or use another user",
     ),
     (asyncpg.LockNotAvailableError, "another process holds it locked: wait for that process, or stop it"),
-    (asyncpg.ReadOnlySQLTransactionError, "the server takes no writes: name the primary"),
-    (TimeoutError, "the server does not answer: check that the host and the port are right, and the network between"),
+    (asyncpg.ReadOnlySQLTransactionError, "the server accepts no writes: name the primary"),
+    (TimeoutError, "the server does not answer: check the host, the port and the network"),
 )
 
 
@@ -120,4 +118,4 @@ def _reason(error: BaseException) -> str:
         return f"the server said: {error.args[0]}"
     if isinstance(error, OSError):
         return f"the server cannot be reached ({error.strerror or type(error).__name__}): check the host and the port"
-    return f"{type(error).__name__} while connecting: check the address"
+    return f"{type(error).__name__} while connecting: check the URL"

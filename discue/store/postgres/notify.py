@@ -1,6 +1,6 @@
-"""Telling other workers soon: notifications, in transactions of their own that nobody waits for.
+"""Notifications of other workers, each in a transaction of its own that nobody waits for.
 
-Within the transaction of a publish they would make all commits take turns.
+Within the transaction of a publish, they would make all commits take turns.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import msgspec
 from discue.domain.errors import StoreUnavailable
 from discue.store.engine import Notification, QueueKey
 from discue.store.postgres.errors import without_data
-from discue.store.postgres.pool import Link, Links, Report
+from discue.store.postgres.pool import Report, ServerConnection, ServerConnections
 
 CHANNEL: Final = "discue"
 
@@ -22,13 +22,13 @@ _PAUSE_SECONDS: Final = 0.005
 _LIMIT_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.25
 _CLOSE_SECONDS: Final = 1.0
-# A notification has less than 8,000 bytes, and a head at most 62 of them.
-_HEADS_EACH: Final = 100
-_MOST: Final = 10
+# The server limits a payload to less than 8,000 bytes. A head takes up to 62 of them.
+_HEADS_PER_PAYLOAD: Final = 100
+_MAX_PAYLOADS: Final = 10
 _NOTIFY: Final = f"SELECT pg_notify('{CHANNEL}', payload) FROM unnest($1::text[]) AS payload"
 
 
-class _Told(msgspec.Struct, array_like=True, frozen=True):
+class _Payload(msgspec.Struct, array_like=True, frozen=True):
     sender: str
     feed: bool
     cursors: bool
@@ -36,119 +36,120 @@ class _Told(msgspec.Struct, array_like=True, frozen=True):
     heads: tuple[tuple[int, int, int], ...]
 
 
-class Wake:
-    """One connection that hears, and on which is told. What cannot be told is dropped: it is found by a poll."""
+class Notifier:
+    """Sends and receives notifications on one connection. It drops what it cannot send: polling finds that."""
 
-    def __init__(self, links: Links, report: Report) -> None:
-        self._links = links
+    def __init__(self, connections: ServerConnections, report: Report) -> None:
+        self._connections = connections
         self._report = report
         self._id = token_hex(8)
         self._waiting = Notification()
         self._heads: dict[QueueKey, int] = {}
-        self._link: Link | None = None
-        self._using = asyncio.Lock()
-        self._telling: asyncio.Task[None] | None = None
+        self._connection: ServerConnection | None = None
+        self._lock = asyncio.Lock()
+        self._sending: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
 
-    def notify(self, hint: Notification) -> None:
-        """See `engine.Engine.tell`."""
+    def notify(self, notification: Notification) -> None:
+        """See `engine.Engine.notify`."""
         before = self._waiting
         self._waiting = Notification(
-            feed=before.feed or hint.feed,
-            cursors=before.cursors or hint.cursors,
-            anything=before.anything or hint.anything,
+            feed=before.feed or notification.feed,
+            cursors=before.cursors or notification.cursors,
+            anything=before.anything or notification.anything,
         )
-        for queue, seq in hint.heads:
+        for queue, seq in notification.heads:
             self._heads[queue] = max(seq, self._heads.get(queue, 0))
-        if self._telling is None:
-            self._telling = asyncio.get_running_loop().create_task(self._tell_all())
+        if self._sending is None:
+            self._sending = asyncio.get_running_loop().create_task(self._send_all())
 
-    def listen(self, heard: Callable[[Notification], None]) -> None:
-        """See `engine.Engine.listen`. What was told while nobody listened is made up for by one look at everything."""
-        self._listening = asyncio.get_running_loop().create_task(self._listen(heard))
+    def listen(self, on_notify: Callable[[Notification], None]) -> None:
+        """See `engine.Engine.listen`. After each connection, one unspecific notification covers what was missed."""
+        self._listening = asyncio.get_running_loop().create_task(self._listen(on_notify))
 
     async def close(self) -> None:
-        """What is waiting to be told is told, if that is quick."""
+        """Stop listening, and give what waits a moment to be sent."""
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
-        if (telling := self._telling) is not None:
-            await asyncio.wait([telling], timeout=_CLOSE_SECONDS)
-            telling.cancel()
+        if (sending := self._sending) is not None:
+            await asyncio.wait([sending], timeout=_CLOSE_SECONDS)
+            sending.cancel()
 
-    async def _tell_all(self) -> None:
+    async def _send_all(self) -> None:
         try:
             while payloads := self._take():
-                await self._tell(payloads)
+                await self._send(payloads)
                 await asyncio.sleep(_PAUSE_SECONDS)
         finally:
-            self._telling = None
+            self._sending = None
 
     def _take(self) -> list[str]:
-        hint, self._waiting = self._waiting, Notification()
+        waiting, self._waiting = self._waiting, Notification()
         heads, self._heads = [(*queue, seq) for queue, seq in self._heads.items()], {}
-        if not heads and hint == Notification():
+        if not heads and waiting == Notification():
             return []
-        anything = hint.anything or len(heads) > _HEADS_EACH * _MOST
+        anything = waiting.anything or len(heads) > _HEADS_PER_PAYLOAD * _MAX_PAYLOADS
         if anything:
             heads = []
-        parts = [tuple(heads[start : start + _HEADS_EACH]) for start in range(0, len(heads), _HEADS_EACH)] or [()]
-        told = [_Told(self._id, hint.feed, hint.cursors, anything, part) for part in parts]
-        return [msgspec.json.encode(each).decode() for each in told]
+        starts = range(0, len(heads), _HEADS_PER_PAYLOAD)
+        parts = [tuple(heads[start : start + _HEADS_PER_PAYLOAD]) for start in starts] or [()]
+        payloads = [_Payload(self._id, waiting.feed, waiting.cursors, anything, part) for part in parts]
+        return [msgspec.json.encode(each).decode() for each in payloads]
 
-    async def _tell(self, payloads: list[str]) -> None:
+    async def _send(self, payloads: list[str]) -> None:
         try:
-            async with self._connected() as link:
-                await link.connection.execute(_NOTIFY, payloads)
+            async with self._connected() as connection:
+                await connection.client.execute(_NOTIFY, payloads)
         except StoreUnavailable:
             pass
-        except Exception as error:  # noqa: BLE001 - whoever should have heard looks by itself
-            self._report("tell", without_data(error))
+        except Exception as error:  # noqa: BLE001 - other workers poll
+            self._report("notify", without_data(error))
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Link]:
-        """The connection, to oneself and for a bounded time."""
-        async with self._using:
-            if self._link is None or not self._link.is_open:
-                self._link = await self._connect()
-            with self._link.limited(_LIMIT_SECONDS):
-                yield self._link
+    async def _connected(self) -> AsyncIterator[ServerConnection]:
+        """Use the connection alone, for a limited time."""
+        async with self._lock:
+            if self._connection is None or not self._connection.is_open:
+                self._connection = await self._connect()
+            with self._connection.limited(_LIMIT_SECONDS):
+                yield self._connection
 
-    async def _connect(self) -> Link:
-        link = await self._links.connect()
-        with link.limited(_LIMIT_SECONDS):
-            # A notification is not worth a write to the disk.
-            await link.connection.execute("SET synchronous_commit = off")
-        link.is_idle = True
-        return link
+    async def _connect(self) -> ServerConnection:
+        connection = await self._connections.connect()
+        with connection.limited(_LIMIT_SECONDS):
+            # A notification does not need to be durable.
+            await connection.client.execute("SET synchronous_commit = off")
+        connection.is_idle = True
+        return connection
 
-    async def _listen(self, heard: Callable[[Notification], None]) -> None:
-        def received(_connection: object, _pid: int, _channel: str, payload: str) -> None:
-            hint = self._hint(payload)
-            if hint is not None:
-                heard(hint)
+    async def _listen(self, on_notify: Callable[[Notification], None]) -> None:
+        def received(_client: object, _pid: int, _channel: str, payload: str) -> None:
+            notification = self._decode(payload)
+            if notification is not None:
+                on_notify(notification)
 
         while True:
             try:
-                async with self._connected() as link:
-                    await link.connection.add_listener(CHANNEL, received)
+                async with self._connected() as connection:
+                    await connection.client.add_listener(CHANNEL, received)
             except StoreUnavailable:
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            except Exception as error:  # noqa: BLE001 - told, and tried again
+            except Exception as error:  # noqa: BLE001 - reported, and retried
                 self._report("listen", without_data(error))
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            heard(Notification(anything=True))
-            await link.ended.wait()
+            on_notify(Notification(anything=True))
+            await connection.ended.wait()
 
-    def _hint(self, payload: str) -> Notification | None:
-        """None for what this engine told itself."""
+    def _decode(self, text: str) -> Notification | None:
+        """Decode a payload; None for those that this engine sent."""
         try:
-            told = msgspec.json.decode(payload, type=_Told)
+            payload = msgspec.json.decode(text, type=_Payload)
         except msgspec.MsgspecError:
             return Notification(anything=True)
-        if told.sender == self._id:
+        if payload.sender == self._id:
             return None
-        heads = tuple(((organization, queue), seq) for organization, queue, seq in told.heads)
-        return Notification(feed=told.feed, cursors=told.cursors, heads=heads, anything=told.anything)
+        heads = tuple(((organization, queue), seq) for organization, queue, seq in payload.heads)
+        return Notification(feed=payload.feed, cursors=payload.cursors, heads=heads, anything=payload.anything)

@@ -1,4 +1,4 @@
-"""Poll and page on PostgreSQL: a statement each, so that all of it is of one moment."""
+"""Polling and log pages on PostgreSQL: one statement each, so that each result is of one moment."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -37,7 +37,7 @@ FROM unnest($1::bigint[], $2::bigint[]) AS w (organization, queue)
 JOIN queue_head h ON h.organization = ANY (ARRAY[w.organization]) AND h.queue = w.queue
 """
 
-# Bodies beyond the page's size stay in the database: of the first entry that does not fit only the seq is read.
+# Bodies beyond the page's size are not sent: of the first entry that does not fit only the seq is read.
 PAGE: Final = """
 SELECT h.head, e.seq, e.id, e.stored_at, e.codec, CASE WHEN e.place = 1 OR e.total <= $5 THEN coalesce(e.body, (
         SELECT b.bytes FROM body b WHERE b.organization = $1 AND b.id = e.body_id)) END,
@@ -57,7 +57,7 @@ WHERE h.organization = $1 AND h.queue = $2
 
 
 async def page(connection: asyncpg.Connection, key: QueueKey, after: int, rows: int, max_bytes: int) -> LogPage:
-    """See `engine.Engine.page`."""
+    """Read a page; see `engine.Engine.page`."""
     entries: list[Entry] = []
     head, cut = after, False
     found = await connection.fetch(PAGE, *key, after, rows, max_bytes)
@@ -74,7 +74,7 @@ async def page(connection: asyncpg.Connection, key: QueueKey, after: int, rows: 
 
 
 async def poll(connection: asyncpg.Connection, queues: Sequence[QueueKey]) -> ClusterSnapshot:
-    """See `engine.Engine.poll`."""
+    """Read a snapshot; see `engine.Engine.poll`."""
     found: tuple[list[tuple[Any, ...]], ...] = ([], [], [], [], [], [], [])
     keys = ([key[0] for key in queues], [key[1] for key in queues])
     for kind, *values in await connection.fetch(POLL, *keys):

@@ -1,69 +1,78 @@
-"""Connections to the server: when they are made, given up, lost, and made again."""
+"""Connections to the server: when they are made, discarded, lost, and made again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Final
 
 import asyncpg
 
 from discue.domain.errors import StoreUnavailable
 from discue.store.postgres.connection import Server
-from discue.store.postgres.errors import CommitInDoubt, ConnectionCut, without_data
+from discue.store.postgres.errors import CommitUncertain, ConnectionCut, without_data
 
 Report = Callable[[str, BaseException], None]
+"""Called with the place of an internal failure, and the error."""
 
-CONNECT_SECONDS = 1.0
-_WAIT_SECONDS = 1.0
-_CLOSE_SECONDS = 1.0
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 2.0
+CONNECT_SECONDS: Final = 1.0
+_WAIT_SECONDS: Final = 1.0
+_CLOSE_SECONDS: Final = 1.0
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 2.0
 
 
-class Link:
-    """One connection. `generation` says before which loss it was made, `ended` that it is not there any more."""
+class ServerConnection:
+    """A connection to the server."""
 
-    def __init__(self, connection: asyncpg.Connection, generation: int, ended: Callable[["Link"], None]) -> None:
-        self.connection = connection
+    def __init__(
+        self, client: asyncpg.Connection, generation: int, on_end: Callable[["ServerConnection"], None]
+    ) -> None:
+        self.client = client
         self.generation = generation
+        """How many losses there had been when it was made."""
         self.is_idle = False
-        self.is_given_up = False
+        self.is_discarded = False
         self.warning: str | None = None
+        """The last warning of the server during a commit."""
         self.ended = asyncio.Event()
-        self._tell_end = ended
-        connection.add_log_listener(self._notice)
-        connection.add_termination_listener(self._terminated)
+        self._on_end = on_end
+        client.add_log_listener(self._notice)
+        client.add_termination_listener(self._terminated)
 
     @property
     def is_open(self) -> bool:
-        return not self.connection.is_closed()
+        return not self.client.is_closed()
 
     def cut(self) -> None:
-        """End it from this side, which is as good as losing it: what was under way has an unknown outcome."""
-        self.connection.terminate()
+        """Terminate it. This counts as a loss: the outcome of a running statement is unknown."""
+        self.client.terminate()
 
-    def give_up(self) -> None:
-        """End it without anything under way."""
-        self.is_given_up = True
-        self.connection.terminate()
+    def discard(self) -> None:
+        """Terminate it while no statement runs."""
+        self.is_discarded = True
+        self.client.terminate()
 
     async def close(self) -> None:
-        """End it as the server expects it, and in bounded time."""
-        self.is_given_up = True
+        """Close it in the orderly way, within a limited time."""
+        self.is_discarded = True
         try:
-            await self.connection.close(timeout=_CLOSE_SECONDS)
-        except Exception:  # noqa: BLE001 - it is at its end in any case
-            self.connection.terminate()
+            await self.client.close(timeout=_CLOSE_SECONDS)
+        except Exception:  # noqa: BLE001 - it ends in any case
+            self.client.terminate()
 
     @contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
-        """Cut it if the block takes longer. (Cancelling a commit would make the server answer before it is safe.)"""
+        """Cut the connection if the block takes longer.
+
+        Cancelling a commit instead would make the server answer before the commit is safe.
+        """
         timer = asyncio.get_running_loop().call_later(seconds, self.cut)
         try:
             yield
         except asyncpg.PostgresError:
             raise
         except Exception as error:
-            # Between two steps of a statement the client stumbles over a connection that is gone.
+            # Between two steps of a statement the client fails in its own ways on a connection that is gone.
             if self.is_open:
                 raise
             raise ConnectionCut from error
@@ -72,93 +81,94 @@ class Link:
 
     @contextmanager
     def committing(self, seconds: float) -> Iterator[None]:
-        """The same; and a block that ended well did not, if the server warned of anything."""
+        """Like `limited`; and raise CommitUncertain after a block during which the server warned."""
         self.warning = None
         with self.limited(seconds):
             yield
         if self.warning is not None:
-            raise CommitInDoubt(self.warning)
+            raise CommitUncertain(self.warning)
 
-    def _notice(self, _connection: object, message: asyncpg.PostgresLogMessage) -> None:
+    def _notice(self, _client: object, message: asyncpg.PostgresLogMessage) -> None:
         if (message.severity_en or message.severity) == "WARNING":
             self.warning = message.message
 
-    def _terminated(self, _connection: object) -> None:
+    def _terminated(self, _client: object) -> None:
         self.ended.set()
-        self._tell_end(self)
+        self._on_end(self)
 
 
-class Links:
+class ServerConnections:
     """All connections of an engine.
 
-    A connection that is lost makes all others of its time suspect: the server behind an address may be another one by
-    now. Those that do nothing are given up, the others when they are done, and `lost` is called once for all of them.
-    After an attempt to connect that failed, nobody waits: attempts go on in the background until one succeeds.
+    The loss of one connection makes all others of its generation suspect: the address may lead to another server now.
+    Idle ones are discarded, the others when they are returned, and `on_loss` is called once for all of them. After a
+    failed attempt to connect nobody waits: attempts continue in the background until one succeeds.
     """
 
     def __init__(self, server: Server, report: Report) -> None:
         self.generation = 0
-        self.lost: Callable[[], None] = _nobody_minds
+        self.on_loss: Callable[[], None] = _ignore
         self._server = server
         self._report = report
-        self._all: set[Link] = set()
-        self._spare: Link | None = None
+        self._all: set[ServerConnection] = set()
+        self._spare: ServerConnection | None = None
         self._reconnecting: asyncio.Task[None] | None = None
         self._closing = False
 
-    def adopt(self, connection: asyncpg.Connection) -> None:
-        """A connection that was made already: the next one who asks gets it."""
-        self._spare = self._link(connection, self.generation)
+    def adopt(self, client: asyncpg.Connection) -> None:
+        """Keep a connection that exists for the next caller of `connect`."""
+        self._spare = self._register(client, self.generation)
         self._spare.is_idle = True
 
-    async def connect(self) -> Link:
-        """Another connection. Raises StoreUnavailable, at once when it is known that there is none to be had."""
+    async def connect(self) -> ServerConnection:
+        """Make a connection. Raises StoreUnavailable, at once if it is known that the server cannot be reached."""
         if self._spare is not None and self._spare.is_open:
-            link, self._spare = self._spare, None
-            link.is_idle = False
-            return link
+            connection, self._spare = self._spare, None
+            connection.is_idle = False
+            return connection
         if self._reconnecting is not None or self._closing:
             raise StoreUnavailable
         try:
-            link = await self._connect()
-        except Exception as error:  # noqa: BLE001 - told, and tried again
+            connection = await self._connect()
+        except Exception as error:  # noqa: BLE001 - reported, and retried
             self._report("connect", without_data(error))
             self._begin_reconnecting()
             raise StoreUnavailable from without_data(error)
-        # Another attempt may have failed meanwhile: that is over.
+        # A concurrent attempt may have failed and begun to reconnect: that is over.
         self._end_reconnecting()
-        return link
+        return connection
 
     async def close(self) -> None:
+        """Close all connections, and make no more."""
         self._closing = True
         reconnecting = self._end_reconnecting()
         if reconnecting is not None:
             await asyncio.gather(reconnecting, return_exceptions=True)
-        await asyncio.gather(*(link.close() for link in tuple(self._all)))
+        await asyncio.gather(*(connection.close() for connection in tuple(self._all)))
 
-    async def _connect(self) -> Link:
+    async def _connect(self) -> ServerConnection:
         generation = self.generation
-        connection = await self._server.connect(CONNECT_SECONDS)
+        client = await self._server.connect(CONNECT_SECONDS)
         if self._closing:
-            connection.terminate()
+            client.terminate()
             raise ConnectionCut
-        return self._link(connection, generation)
+        return self._register(client, generation)
 
-    def _link(self, connection: asyncpg.Connection, generation: int) -> Link:
-        link = Link(connection, generation, self._ended)
-        self._all.add(link)
-        return link
+    def _register(self, client: asyncpg.Connection, generation: int) -> ServerConnection:
+        connection = ServerConnection(client, generation, self._ended)
+        self._all.add(connection)
+        return connection
 
-    def _ended(self, link: Link) -> None:
-        self._all.discard(link)
-        if link.is_given_up or self._closing or link.generation != self.generation:
+    def _ended(self, connection: ServerConnection) -> None:
+        self._all.discard(connection)
+        if connection.is_discarded or self._closing or connection.generation != self.generation:
             return
         self.generation += 1
         for other in tuple(self._all):
             if other.is_idle:
-                other.give_up()
+                other.discard()
         self._report("connection lost", ConnectionCut())
-        self.lost()
+        self.on_loss()
 
     def _begin_reconnecting(self) -> None:
         if self._reconnecting is None and not self._closing:
@@ -177,7 +187,7 @@ class Links:
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             try:
                 self._spare = await self._connect()
-            except Exception as error:  # noqa: BLE001 - told, and tried again
+            except Exception as error:  # noqa: BLE001 - reported, and retried
                 self._report("connect", without_data(error))
                 continue
             self._spare.is_idle = True
@@ -186,53 +196,53 @@ class Links:
 
 
 class Pool:
-    """At most so many connections for one purpose, made when they are needed. Who comes then waits for a second."""
+    """A limited number of connections for one purpose, made when they are needed."""
 
-    def __init__(self, links: Links, size: int) -> None:
-        self._links = links
-        self._places = asyncio.Semaphore(size)
-        self._idle: list[Link] = []
+    def __init__(self, connections: ServerConnections, size: int) -> None:
+        self._connections = connections
+        self._slots = asyncio.Semaphore(size)
+        self._idle: list[ServerConnection] = []
 
     @asynccontextmanager
-    async def link(self) -> AsyncIterator[Link]:
-        """A connection to oneself. Raises StoreUnavailable."""
+    async def connection(self) -> AsyncIterator[ServerConnection]:
+        """Use a connection alone. Raises StoreUnavailable, after a second if all are in use."""
         await self._enter()
         try:
-            link = self._idle_link() or await self._links.connect()
-            link.is_idle = False
+            connection = self._take_idle() or await self._connections.connect()
+            connection.is_idle = False
             try:
-                yield link
+                yield connection
             finally:
-                self._put_back(link)
+                self._put_back(connection)
         finally:
-            self._places.release()
+            self._slots.release()
 
     async def _enter(self) -> None:
-        if not self._places.locked():
-            await self._places.acquire()
+        if not self._slots.locked():
+            await self._slots.acquire()
             return
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
-                await self._places.acquire()
+                await self._slots.acquire()
         except TimeoutError:
             raise StoreUnavailable from None
 
-    def _idle_link(self) -> Link | None:
+    def _take_idle(self) -> ServerConnection | None:
         while self._idle:
-            link = self._idle.pop()
-            if link.is_open:
-                return link
+            connection = self._idle.pop()
+            if connection.is_open:
+                return connection
         return None
 
-    def _put_back(self, link: Link) -> None:
-        if not link.is_open:
+    def _put_back(self, connection: ServerConnection) -> None:
+        if not connection.is_open:
             return
-        if link.generation != self._links.generation or link.connection.is_in_transaction():
-            link.give_up()
+        if connection.generation != self._connections.generation or connection.client.is_in_transaction():
+            connection.discard()
             return
-        link.is_idle = True
-        self._idle.append(link)
+        connection.is_idle = True
+        self._idle.append(connection)
 
 
-def _nobody_minds() -> None:
-    """Nobody has read anything that could be wrong."""
+def _ignore() -> None:
+    """Do nothing: without a listener, nobody has read anything that a loss could invalidate."""

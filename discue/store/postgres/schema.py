@@ -1,4 +1,4 @@
-"""The schema on PostgreSQL: whether a database is ours, which version it has, and bringing it up to date."""
+"""The schema on PostgreSQL: migrating it, and inspecting a database and its server."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,8 +12,8 @@ from discue.store.migrations import COMPATIBLE_FROM, DatabaseInspection, Migrati
 from discue.store.postgres.connection import Server
 from discue.store.postgres.errors import FAILURES_TO_OPEN, opening_error
 
-# Free space in each page keeps an update beside its old version, where it touches no index; what it leaves behind is
-# soon reused there, and vacuum comes often for the rest.
+# Free space in each page lets an update stay in the page of the old version, without touching an index. Its space is
+# soon reused there, and vacuum runs often for the rest.
 _HOT: Final = (
     "WITH (fillfactor=50, autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_threshold=500, "
     "autovacuum_vacuum_cost_delay=0)"
@@ -22,13 +22,13 @@ _CLOCK: Final = """
 CREATE FUNCTION clock_ms() RETURNS BIGINT LANGUAGE sql VOLATILE AS
     'SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 """
-# One answer as a row of them, which is a list in MessagePack: two numbers and two byte strings.
-_ANSWER: Final = (
+# A response as a row of one, which is a MessagePack list: two numbers and two byte strings.
+_PACKED_RESPONSE: Final = (
     "'\\x9194d3'::bytea || int8send(key_high) || '\\xd3'::bytea || int8send(key_low) || '\\xc6'::bytea || "
     "int4send(length(fingerprint)) || fingerprint || '\\xc6'::bytea || int4send(length(content)) || content"
 )
 DIALECT: Final = {
-    "answer": _ANSWER,
+    "answer": _PACKED_RESPONSE,
     "bytes": "BYTEA",
     "clock": _CLOCK,
     "clustered": "",
@@ -58,27 +58,27 @@ _PUT: Final = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) D
 
 
 async def versions(connection: asyncpg.Connection) -> tuple[int, int]:
-    """Of the schema, and of the oldest program that may use it; zeros for an empty database.
+    """Read the schema version, and the oldest program that may use it; zeros for an empty database.
 
-    Raises StoreUnusable for a server that is too old, and for a database in which it cannot be.
+    Raises StoreUnusable for a server that is too old, or an unsuitable database.
     """
     _require_server(connection)
     schema, encoding, is_marked, is_used = await connection.fetchrow(_FOUND)
     if not schema:
-        raise StoreUnusable("None of the schemas in the search_path of the database's user is there. Make one.")
+        raise StoreUnusable("None of the schemas in the user's search_path exists. Create one.")
     if encoding != "UTF8":
         raise StoreUnusable(
-            f"The database's encoding is {encoding}, in which not every text can be kept. Make another one: "
+            f"The database's encoding is {encoding}, which cannot store every text. Create another one: "
             "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
         )
     found = await _meta(connection) if is_marked else {}
     if is_used and found.get("application") != _APPLICATION:
-        raise StoreUnusable("The database holds tables of another program. Name another one.")
+        raise StoreUnusable("The database contains tables of another program. Name another database.")
     return int(found.get("schema_version", 0)), int(found.get("compatible_from", 0))
 
 
 async def migrate(connection: asyncpg.Connection, known: tuple[Migration, ...]) -> None:
-    """Bring the schema up to date, beside others who do so. What fails changes nothing from that step on."""
+    """Migrate the schema; concurrent callers wait. A failed migration changes nothing."""
     if not pending(known, *await versions(connection)):
         return
     async with _alone(connection):
@@ -91,7 +91,7 @@ async def migrate(connection: asyncpg.Connection, known: tuple[Migration, ...]) 
 
 @asynccontextmanager
 async def _alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """Workers that start together take turns."""
+    """Let workers that start together take turns."""
     await connection.execute(f"SET lock_timeout = '{_WAIT_SECONDS}s'")
     await connection.execute(f"SELECT pg_advisory_lock({_MIGRATION_KEY})")
     try:
@@ -119,7 +119,7 @@ async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
 
 
 async def _meta(connection: asyncpg.Connection) -> dict[str, str]:
-    """What stands in our table, or in another program's of that name."""
+    """Read the table `meta`, ours or another program's."""
     try:
         return {row[0]: row[1] for row in await connection.fetch("SELECT key::text, value::text FROM meta")}
     except asyncpg.UndefinedColumnError:
@@ -130,7 +130,7 @@ def _require_server(connection: asyncpg.Connection) -> None:
     major = connection.get_server_version().major
     if major < _OLDEST_SERVER:
         raise StoreUnusable(
-            f"The server is PostgreSQL {major}, and discue needs {_OLDEST_SERVER} or newer. Upgrade it or name another."
+            f"The server is PostgreSQL {major}, but discue needs {_OLDEST_SERVER} or newer. Upgrade it."
         )
 
 
@@ -140,7 +140,7 @@ _ENCRYPTION: Final = "SELECT value FROM meta WHERE key = 'encryption'"
 
 
 async def inspect_database(address: str, known: tuple[Migration, ...]) -> DatabaseInspection:
-    """Look, and change nothing. Raises StoreUnusable with the reason why it cannot be used, and the way out."""
+    """Inspect a database, and change nothing. Raises StoreUnusable with the reason and what to do."""
     async with connected(address) as connection:
         version, compatible_from = await versions(connection)
         encryption = await connection.fetchval(_ENCRYPTION) if version else None
@@ -150,9 +150,9 @@ async def inspect_database(address: str, known: tuple[Migration, ...]) -> Databa
 
 @asynccontextmanager
 async def connected(address: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection as those that serve are made; to a server that takes no writes, if there is no other.
+    """Connect like a worker does, or else to a server that accepts no writes.
 
-    Raises StoreUnusable with the reason and the way out, also for what fails while it is in use.
+    Raises StoreUnusable with the reason and what to do, also for errors while it is used.
     """
     try:
         server = Server(address)
@@ -169,16 +169,11 @@ async def _connect(server: Server) -> asyncpg.Connection:
     try:
         return await server.connect(CONNECT_SECONDS)
     except asyncpg.TargetServerAttributeNotMatched:
-        return await server.connect(CONNECT_SECONDS, only_to_look=True)
+        return await server.connect(CONNECT_SECONDS, allow_standby=True)
 
 
 class ServerStatus(msgspec.Struct, frozen=True):
-    """What one connection finds, made as those that serve are.
-
-    `closed` are tables that this user may not work on. `unsafe` are settings that are off, and without which what was
-    acknowledged can be lost. `connections` are those that this user may have in all, `taken` those that others have.
-    `clock_ms` is the server's clock.
-    """
+    """The state of a server, as a connection of this service finds it."""
 
     version: str
     database: str
@@ -188,16 +183,21 @@ class ServerStatus(msgspec.Struct, frozen=True):
     is_standby: bool
     may_create: bool
     closed: Sequence[str]
+    """Tables that this user may not read or write."""
     unsafe: Sequence[str]
+    """Settings that are off although acknowledged messages can be lost without them."""
     connections: int
+    """The number of connections that this user may have."""
     taken: int
+    """The number of other users' connections."""
     clock_ms: int
+    """The server's clock, in milliseconds since the epoch."""
 
 
-# A commit waits for the disk whatever `synchronous_commit` says: a connection of ours sees to it.
+# Not `synchronous_commit`: our connections set it themselves.
 _SAFEGUARDS = ("fsync", "full_page_writes")
 
-# A user who may not see what others do sees that they are there.
+# A user without further rights sees how many other connections there are.
 _CONDITION = """
 SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
     current_database() AS database,
@@ -227,6 +227,6 @@ SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
 
 
 async def server_status(address: str) -> ServerStatus:
-    """Look, and change nothing. Raises StoreUnusable with the reason why it cannot be used, and the way out."""
+    """Read the server's state, and change nothing. Raises StoreUnusable with the reason and what to do."""
     async with connected(address) as connection:
         return ServerStatus(**await connection.fetchrow(_CONDITION, _SAFEGUARDS))

@@ -16,8 +16,8 @@ from discue.store.batch_rows import (
     CHANGES,
     CURSOR_CHANGES,
     CURSOR_COLUMNS,
-    Change,
     ExpectedCursor,
+    RowChange,
     cursor_values,
     expected_cursor,
     sql_type,
@@ -31,7 +31,9 @@ _TALLY_COLUMNS: Final = ("organization", "period", "kind", "n")
 
 @cache
 def statement(wanted: tuple[bool, ...]) -> str:
-    """The statement for a batch: `wanted` says which of `CHANGES` it has rows for, and last whether it has counts."""
+    """Return the statement for a batch. `wanted` says which of `CHANGES` it has rows for, and last whether it has
+    counts.
+    """
     numbers = count(2)
 
     def arrays(table: str, columns: Sequence[str]) -> str:
@@ -59,7 +61,7 @@ def statement(wanted: tuple[bool, ...]) -> str:
     return f"WITH {', '.join(parts)} SELECT number FROM moved"
 
 
-def _change(change: Change, arrays: str) -> str:
+def _change(change: RowChange, arrays: str) -> str:
     table, columns = change.table, ", ".join(change.columns)
     new = f"unnest({arrays}) AS new (settle, {columns})"
     if change.action in ("delete", "update"):

@@ -1,1 +1,1 @@
-"""The SQLite engine."""
+"""The SQLite engine: one file, written by one thread."""

@@ -95,17 +95,17 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
         return []
     keys = _IdempotencyKeys(connection, appends)
     heads = _raise_heads(connection, [item for number, item in enumerate(appends) if number not in keys.repeated])
-    answers: list[Appended | Exception] = []
+    results: list[Appended | Exception] = []
     rows: list[Values] = []
     scheduled: list[Values] = []
     for number, item in enumerate(appends):
         if number in keys.repeated:
-            answers.append(AlreadyDone())
+            results.append(AlreadyDone())
             continue
         version = (item.organization, item.queue, item.config_version)
         head = heads.get(version)
         if head is None:
-            answers.append(_refusal(connection, item))
+            results.append(_refusal(connection, item))
             continue
         first, stored_at = head
         heads[version] = (first + len(item.entries), stored_at)
@@ -115,12 +115,12 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
             if entry.due_at is not None:
                 scheduled.append((item.organization, item.queue, seq, entry.due_at, len(entry.body), entry.key_hash))
             entries.append(entry_of_new(entry, seq, stored_at))
-        answers.append(Appended(item.organization, item.queue, tuple(entries)))
+        results.append(Appended(item.organization, item.queue, tuple(entries)))
     _write(connection, _INSERT, rows)
     _write(connection, _SCHEDULE, scheduled)
-    keys.store_responses(appends, answers)
-    count(connection, _counts(appends, answers), tally_slot)
-    return answers
+    keys.store_responses(appends, results)
+    count(connection, _counts(appends, results), tally_slot)
+    return results
 
 
 def append_to_topics(
@@ -158,10 +158,10 @@ def _write(connection: apsw.Connection, statement: Callable[[int], str], rows: S
         connection.execute(statement(len(chunk)), tuple(chain.from_iterable(chunk)))
 
 
-def _counts(appends: Sequence[Append], answers: Sequence[Appended | Exception]) -> list[TallyEntry]:
+def _counts(appends: Sequence[Append], results: Sequence[Appended | Exception]) -> list[TallyEntry]:
     counts: dict[tuple[int, int, int], int] = {}
-    for item, answer in zip(appends, answers, strict=True):
-        if isinstance(answer, Appended):
+    for item, result in zip(appends, results, strict=True):
+        if isinstance(result, Appended):
             added = (item.organization, item.now // tallies.PERIOD_MS, tallies.MESSAGE_ADDED)
             stored = (item.organization, tallies.CURRENT, tallies.BYTES_STORED)
             counts[added] = counts.get(added, 0) + len(item.entries)
@@ -284,7 +284,7 @@ class _IdempotencyKeys:
                 used.update(key for key, row_id in known if row_id != rows[key])
         return used
 
-    def store_responses(self, appends: Sequence[Append], answers: Sequence[Appended | Exception]) -> None:
+    def store_responses(self, appends: Sequence[Append], results: Sequence[Appended | Exception]) -> None:
         """Store the responses of what was appended, and delete the keys of what was refused."""
         rows: list[Values] = []
         refused: list[int] = []
@@ -294,10 +294,10 @@ class _IdempotencyKeys:
                 continue
             # All of a group are of one queue and one version of its configuration: all are appended, or all refused.
             number, records = new[0][0], [record for _, record in new]
-            answer = answers[number]
-            if isinstance(answer, Appended):
+            result = results[number]
+            if isinstance(result, Appended):
                 content = encode_responses(records)
-                rows.append((appends[number].organization, row_id, answer.entries[0].stored_at, len(content), content))
+                rows.append((appends[number].organization, row_id, result.entries[0].stored_at, len(content), content))
             else:
                 refused += [record.key[0] for record in records]
         _write(self._connection, _INSERT_RESPONSES, rows)

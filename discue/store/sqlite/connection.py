@@ -1,4 +1,4 @@
-"""Opening one SQLite connection the way this service needs it, and what its errors mean to callers."""
+"""SQLite connections with the settings of this service, and what their errors mean to callers."""
 
 import os
 import time
@@ -11,7 +11,7 @@ from discue.domain.errors import DiscueError, StoreUnavailable, StoreUnusable
 from discue.store.engine import Row, UniqueViolation, Value
 
 APPLICATION_ID = 0x64_69_73_63
-"""Written into the file's header, so that another program's database is recognised as such."""
+"""Written into the file's header, to tell the databases of other programs apart."""
 
 BUSY_TIMEOUT_MS = 800
 _READ_BUSY_TIMEOUT_MS = 50
@@ -21,27 +21,27 @@ _UNIQUE_CODES = (apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKE
 
 
 def make_private(path: Path) -> None:
-    """A new file is its owner's alone: it holds signing secrets and messages. SQLite's files beside it follow.
+    """Create a new file that only its owner may read: it contains secrets and messages. SQLite's other files follow.
 
-    What went wrong shows when the file is connected to.
+    Errors show when the file is opened.
     """
     with suppress(OSError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
-    """A connection to the file, which is made if it is missing. Another program's database is left untouched.
+    """Open the file, which is created if it is missing. Leaves another program's database untouched.
 
-    `synchronous=FULL` is what makes a commit durable in WAL mode: the default would answer before the
-    log reached the disk, and every test would still pass. Checkpoints are our own (`SqliteEngine`),
-    because the automatic ones run inside somebody's commit.
+    `synchronous=FULL` makes a commit durable in WAL mode: with the default, it would return before the log is on the
+    disk, and every test would still pass. `SqliteEngine` runs checkpoints itself, because automatic ones run inside a
+    commit.
     """
     connection = apsw.Connection(str(path), statementcachesize=_CACHED_STATEMENTS)
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     connection.create_scalar_function("clock_ms", _clock_ms, 0)
     require_ours(connection, path)
     if connection.readonly("main"):
-        # SQLite opens a file that it may only read without a word, and fails at the first write.
+        # SQLite opens a file that it may only read without an error, and fails at the first write.
         raise apsw.ReadOnlyError("attempt to write a readonly database")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -50,7 +50,7 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
     connection.wal_autocheckpoint(0)
     if read_only:
         connection.execute("PRAGMA query_only=1")
-        # Reads run on the event loop, which must not stand still for what another program does to the file.
+        # Reads run on the event loop, which another program's lock must not block.
         connection.set_busy_timeout(_READ_BUSY_TIMEOUT_MS)
     return connection
 
@@ -60,26 +60,26 @@ def _clock_ms(*_: object) -> int:
 
 
 def is_marked(connection: apsw.Connection) -> bool:
-    """Whether the file says that it is a database of this program."""
+    """Return whether the file is marked as a database of this program."""
     return bool(connection.pragma("application_id") == APPLICATION_ID)
 
 
 def schema_versions(connection: apsw.Connection) -> tuple[int, int]:
-    """Of a marked file: the version of its schema, and the oldest program that may use it."""
+    """Read the schema version of a marked file, and the oldest program that may use it."""
     found = {str(key): str(value) for key, value in connection.execute("SELECT key, value FROM meta")}
     return int(found["schema_version"]), int(found["compatible_from"])
 
 
 def require_ours(connection: apsw.Connection, path: Path) -> None:
-    """Raises StoreUnusable for a database that another program made."""
-    # In one statement, so that it is one moment: another process of ours may be making the file just now.
+    """Raise StoreUnusable if another program made the database."""
+    # One statement reads one moment: another process of this program may be creating the file.
     [(mark, is_used)] = connection.execute(_MARK).fetchall()
     if mark != APPLICATION_ID and (mark or is_used):
         raise StoreUnusable(f"{path} is another program's database. Name another file.")
 
 
 class SqliteTransaction:
-    """`engine.Transaction` on one connection. Nothing here ever suspends."""
+    """`engine.Transaction` on one connection. Nothing here suspends."""
 
     __slots__ = ("_connection",)
 
@@ -108,7 +108,7 @@ class SqliteTransaction:
         return self._connection.total_changes() - before
 
     async def exclusive(self) -> None:
-        """Every write transaction is: it has begun with a lock on the file."""
+        """Do nothing: every write transaction begins by locking the file."""
 
 
 def _violation(error: apsw.ConstraintError) -> Exception:
@@ -116,7 +116,7 @@ def _violation(error: apsw.ConstraintError) -> Exception:
 
 
 def translated(error: apsw.Error, path: Path) -> DiscueError:
-    """What a caller is told. The message of SQLite stays in the chain, for the log."""
+    """Return the error for callers. SQLite's message stays in the chain, for the log."""
     if isinstance(error, apsw.NotADBError):
         return StoreUnusable(f"{path} is not a database of discue. Name another file.")
     if isinstance(error, apsw.CorruptError):
@@ -125,11 +125,11 @@ def translated(error: apsw.Error, path: Path) -> DiscueError:
 
 
 def opening_error(error: apsw.Error, path: Path) -> StoreUnusable:
-    """Why a database could not be opened, for the person who starts the program."""
+    """Return why a database could not be opened, for the person who starts the program."""
     if isinstance(error, apsw.NotADBError):
         reason = "it is not a database of discue: name another file"
     elif isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError | apsw.CantOpenError):
-        reason = "it cannot be written: check that its folder exists and belongs to the user who runs discue"
+        reason = "it cannot be written: check that its folder exists and is writable for the user who runs discue"
     elif isinstance(error, apsw.BusyError | apsw.LockedError):
         reason = "another program holds it locked: stop that program, or wait for it"
     elif isinstance(error, apsw.FullError):

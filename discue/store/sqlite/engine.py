@@ -1,7 +1,7 @@
-"""The embedded engine: one file, one writer thread, one fsync for many publishes.
+"""The SQLite engine: one file, one writer thread, one fsync for many publishes.
 
-Reads run on the caller's thread, on a connection of their own: each is a handful of rows by a key,
-cheaper than a hop to another thread, and in WAL mode no reader waits for the writer.
+Reads run on the caller's thread with their own connection: each reads a handful of rows by a key, cheaper than a hop to
+another thread, and in WAL mode no reader waits for the writer.
 """
 
 import asyncio
@@ -46,14 +46,14 @@ from discue.store.sqlite.file_lock import Turn, turn_at
 
 T = TypeVar("T")
 
-# One answer as a row of them, which is a list in MessagePack: two numbers and two byte strings.
-_ANSWER = (
+# A response as a row of one, which is a MessagePack list: two numbers and two byte strings.
+_PACKED_RESPONSE = (
     "unhex('9194d3' || printf('%016x', key_high) || 'd3' || printf('%016x', key_low) || 'c6' || "
     "printf('%08x', length(fingerprint)) || hex(fingerprint) || 'c6' || printf('%08x', length(content)) || "
     "hex(content))"
 )
 DIALECT = {
-    "answer": _ANSWER,
+    "answer": _PACKED_RESPONSE,
     "bytes": "BLOB",
     "clock": "",
     "clustered": "WITHOUT ROWID",
@@ -77,17 +77,19 @@ WHERE h.organization = $2 AND h.queue = $3 ORDER BY l.seq LIMIT $4
 """
 
 Report = Callable[[str, BaseException], None]
-"""Told of what went wrong inside: a short name of the place, and the error."""
+"""Called with the place of an internal failure, and the error."""
 
 
 class _Order:
-    """A batch on its way to the writer. It is begun there, or given up here: whoever claims it first decides."""
+    """A batch for the writer thread. It is claimed once: by the thread, which begins it, or by the event loop, which
+    gives up.
+    """
 
-    __slots__ = ("_claim", "answer", "batch")
+    __slots__ = ("_claim", "batch", "result")
 
-    def __init__(self, batch: Batch, answer: asyncio.Future[BatchOutcome]) -> None:
+    def __init__(self, batch: Batch, result: asyncio.Future[BatchOutcome]) -> None:
         self.batch = batch
-        self.answer = answer
+        self.result = result
         self._claim = threading.Lock()
 
     def claim(self) -> bool:
@@ -97,8 +99,8 @@ class _Order:
 class SqliteEngine:
     """`engine.Engine` on one SQLite file.
 
-    With `siblings`, other processes write there all the time: they take turns, and look more often whether one of
-    them has committed anything.
+    With `siblings`, other processes write to the file all the time: they take turns, and check for others' commits more
+    often.
     """
 
     concurrency = CommitConcurrency()
@@ -154,18 +156,18 @@ class SqliteEngine:
         order = _Order(batch, self._loop.create_future())
         self._orders.put(order)
         if self._turn is None:
-            return await order.answer
-        # A process that stands still in its turn must not leave others without an answer.
+            return await order.result
+        # A process that hangs while it has the lock must not block others for ever.
         waiting = self._loop.call_later(_TURN_SECONDS, self._give_up, order)
         try:
-            return await order.answer
+            return await order.result
         finally:
             waiting.cancel()
 
     def _give_up(self, order: _Order) -> None:
         if order.claim():
-            self._report("turn", TimeoutError("another process did not end its turn"))
-            _deliver(order.answer, StoreUnavailable())
+            self._report("turn", TimeoutError("another process holds the write lock"))
+            _deliver(order.result, StoreUnavailable())
 
     async def read(self, work: Work[T]) -> T:
         try:
@@ -173,7 +175,7 @@ class SqliteEngine:
             try:
                 return cast("T", _run_to_end(work(SqliteTransaction(self._reader))))
             finally:
-                # An I/O error has ended it already, and is what has to be reported.
+                # An I/O error has ended it already; report that one.
                 if self._reader.in_transaction:
                     self._reader.execute("COMMIT")
         except apsw.Error as error:
@@ -209,21 +211,21 @@ class SqliteEngine:
         return await self.read(lambda tx: sqlite_poll.poll(tx, queues))
 
     def notify(self, hint: Notification) -> None:
-        """The commit itself tells: `data_version` is another one for every other connection."""
+        """Do nothing: a commit itself changes `data_version` for every other connection."""
 
-    def listen(self, heard: Callable[[Notification], None], lost: Callable[[], None]) -> None:
-        del lost
-        self._watch(heard)
+    def listen(self, on_notify: Callable[[Notification], None], on_loss: Callable[[], None]) -> None:
+        del on_loss
+        self._watch(on_notify)
 
-    def _watch(self, heard: Callable[[Notification], None]) -> None:
-        # The reader's connection sees our own writer as another one: telling those apart would take
-        # counting commits, and a look that finds nothing costs as little.
+    def _watch(self, on_notify: Callable[[Notification], None]) -> None:
+        # The reader's connection also sees commits of our own writer. Telling them apart would take counting commits,
+        # and a check that finds nothing costs as little.
         version = self._reader.pragma("data_version")
         if version != self._data_version:
             self._data_version = version
-            heard(Notification(anything=True))
+            on_notify(Notification(anything=True))
         pause = _WATCH_SIBLINGS_SECONDS if self._siblings else _WATCH_SECONDS
-        self._watching = self._loop.call_later(pause, self._watch, heard)
+        self._watching = self._loop.call_later(pause, self._watch, on_notify)
 
     def _write_batches(self) -> None:
         while (order := self._orders.get()) is not None:
@@ -233,10 +235,10 @@ class SqliteEngine:
 
     def _carry_out(self, order: _Order) -> None:
         try:
-            answer: BatchOutcome | Exception = self._write(order.batch)
-        except Exception as error:  # noqa: BLE001 - it is the batch's answer
-            answer = self._failure("commit", error)
-        self._loop.call_soon_threadsafe(_deliver, order.answer, answer)
+            result: BatchOutcome | Exception = self._write(order.batch)
+        except Exception as error:  # noqa: BLE001 - it is the batch's result
+            result = self._failure("commit", error)
+        self._loop.call_soon_threadsafe(_deliver, order.result, result)
         self._keep_log_short()
 
     def _write(self, batch: Batch) -> BatchOutcome:
@@ -244,7 +246,7 @@ class SqliteEngine:
             return self._write_together(batch)
         except (apsw.FullError, apsw.IOError, apsw.BusyError, apsw.ReadOnlyError, apsw.CantOpenError):
             raise
-        except Exception as error:  # noqa: BLE001 - some part of it is to blame, and will have it as its answer
+        except Exception as error:  # noqa: BLE001 - one part caused it, and gets it as its result
             self._report("batch split", error)
             return self._write_apart(batch)
 
@@ -266,10 +268,10 @@ class SqliteEngine:
         return outcome
 
     def _write_apart(self, batch: Batch) -> BatchOutcome:
-        """Each part in a commit of its own: what a poisoned one breaks is only itself."""
+        """Write each part in its own commit, so that an invalid part breaks only itself."""
         outcome = BatchOutcome([], [], [], [])
         slot = batch.tally_slot
-        for single, answers in (
+        for single, results in (
             *((Batch(appends=(append,), tally_slot=slot), outcome.appends) for append in batch.appends),
             *((Batch(settles=(settle,), tally_slot=slot), outcome.settles) for settle in batch.settles),
             *((Batch(works=(work,)), outcome.works) for work in batch.works),
@@ -278,24 +280,24 @@ class SqliteEngine:
                 for topic_appends in batch.topic_appends
             ),
         ):
-            cast("list[Any]", answers).append(self._write_alone(single))
+            cast("list[Any]", results).append(self._write_alone(single))
         return outcome
 
     def _write_alone(self, batch: Batch) -> object:
         try:
             outcome = self._write_together(batch)
-        except Exception as error:  # noqa: BLE001 - it is that part's answer
+        except Exception as error:  # noqa: BLE001 - it is that part's result
             return self._failure("commit of one", error)
         return (*outcome.appends, *outcome.settles, *outcome.works, *outcome.topic_appends)[0]
 
     def _work(self, work: Work[Any]) -> object:
-        """Its result, or its exception. A full disk or a broken file is the batch's failure, not the work's."""
+        """Run a work, and return its result or exception. A full disk or a broken file fails the batch instead."""
         self._writer.execute("SAVEPOINT work")
         try:
             result = _run_to_end(work(SqliteTransaction(self._writer)))
         except apsw.Error:
             raise
-        except Exception as error:  # noqa: BLE001 - it is the work's answer
+        except Exception as error:  # noqa: BLE001 - it is the work's result
             self._writer.execute("ROLLBACK TO work")
             self._writer.execute("RELEASE work")
             return error
@@ -308,27 +310,26 @@ class SqliteEngine:
 
     def _committed(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         if pages < self._wal_pages:
-            # This commit, or another process, has begun the log anew.
+            # This commit, or another process, has restarted the log.
             self._checkpoint_above, self._restart_above = _CHECKPOINT_PAGES, _RESTART_PAGES
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
     def _keep_log_short(self) -> None:
-        """The log is copied back beside the writer; only when it has grown far does the writer wait for it."""
+        """Copy the log back, concurrently with the writer; only a long log makes the writer wait."""
         if self._wal_pages >= self._restart_above:
             self._restart_log()
         elif self._wal_pages >= self._checkpoint_above and not self._checkpoint_asked:
-            # A busy writer adds to the log while it is copied, so that it does not begin anew. Copying those few pages
-            # again and again would cost as much as writing them: the next time is when as many have come.
+            # A busy writer adds pages while the log is copied, so that it does not restart. Copying these few pages
+            # again and again would cost as much as writing them: the next checkpoint waits for as many.
             self._checkpoint_asked = True
             self._checkpoint_above = self._wal_pages + _CHECKPOINT_PAGES
             self._checkpoints.put(True)
 
     def _restart_log(self) -> None:
-        """Begin the log anew. A reader that holds it open puts that off until it has grown as much again.
+        """Restart the log. If a reader holds it open, the next try is after it has grown as much again.
 
-        A checkpoint that runs beside this one would make it busy for as long as that takes, at every commit:
-        so it is waited for, which leaves little to copy.
+        A concurrent checkpoint would make this one busy at every commit, so wait for it; that leaves little to copy.
         """
         with self._checkpointing:
             self._writer.set_busy_timeout(_RESTART_BUSY_MS)
@@ -355,17 +356,18 @@ class SqliteEngine:
         return True
 
 
-def _deliver(future: asyncio.Future[BatchOutcome], answer: BatchOutcome | Exception) -> None:
+def _deliver(future: asyncio.Future[BatchOutcome], result: BatchOutcome | Exception) -> None:
+    """Set the result of a commit, unless its caller has gone."""
     if future.done():
         return
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
+    if isinstance(result, Exception):
+        future.set_exception(result)
     else:
-        future.set_result(answer)
+        future.set_result(result)
 
 
 def _run_to_end(coroutine: Any) -> Any:
-    """The result of work that never suspends: on this engine every statement answers at once."""
+    """Run work that never suspends, and return its result: on this engine every statement answers at once."""
     running = cast("Coroutine[Any, Any, Any]", coroutine)
     try:
         running.send(None)
@@ -388,7 +390,7 @@ def _migrate(connection: apsw.Connection) -> None:
 
 
 def _schema_version(connection: apsw.Connection) -> tuple[int, int]:
-    """Of the schema as it stands, and the oldest program that may use it; an empty file gets its first table."""
+    """Read the schema version, and the oldest program that may use it; create the first table in an empty file."""
     if is_marked(connection):
         return schema_versions(connection)
     connection.execute("CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")

@@ -1,7 +1,7 @@
-"""Taking turns at one file: writers of several processes go one after another, none twice while others wait.
+"""A queue of writers for one file: processes write in turn, and none twice while others wait.
 
-SQLite's own way is to sleep and to look again: while one writes without a pause, another may see the file taken at
-each of its looks, for seconds.
+SQLite itself sleeps and tries again: while one process writes without a pause, another may find the file locked at each
+try, for seconds.
 """
 
 import fcntl
@@ -13,14 +13,15 @@ from typing import Final
 from discue.domain.errors import StoreUnusable
 
 _FILES: Final = (".next", ".turn")
-"""Who holds the first one waits for the second one. With one alone, whoever ends his turn would be the next again,
-before the system has woken those who wait."""
+"""The holder of the first lock waits for the second. With one lock alone, a process that releases it would take it
+again before the system wakes those that wait.
+"""
 
 
 class Turn:
-    """One writer's way to its turns, with files beside the database. A process that ends gives back what it had.
+    """The locks of one process, on files next to the database. The system releases them when the process ends.
 
-    It only saves waiting: what keeps writers apart is the database's own lock, also from those who take no turns.
+    They only save waiting: the database's own lock keeps writers apart, including those that do not use these.
     """
 
     def __init__(self, following: int, turn: int) -> None:
@@ -45,9 +46,10 @@ class Turn:
 
 
 def turn_at(database: Path, *, must_be: bool) -> Turn | None:
-    """The turns at a database. Without `must_be` only where several workers took turns before: for a command beside.
+    """Open the locks of a database. Without `must_be`, only if several workers have used them: for commands next to
+    workers.
 
-    Raises StoreUnusable when the files for it can neither be opened nor made.
+    Raises StoreUnusable if the files can neither be opened nor created.
     """
     paths = [database.with_name(database.name + ending) for ending in _FILES]
     try:

@@ -1,4 +1,4 @@
-"""Looking at a database file before anything is done with it."""
+"""Inspecting a database file before it is opened."""
 
 import os
 from pathlib import Path
@@ -14,22 +14,22 @@ _BUSY_TIMEOUT_MS = 2_000
 
 
 def inspect_database(path: Path, known: tuple[Migration, ...]) -> DatabaseInspection:
-    """Look, and change nothing. Raises StoreUnusable with the reason why it cannot be used, and the way out."""
+    """Inspect a database, and change nothing. Raises StoreUnusable with the reason and what to do."""
     if not path.exists():
         _require_writable(path.parent)
         return _found(known, (0, 0), exists=False)
     try:
-        return _look(path, known)
+        return _inspect(path, known)
     except apsw.Error as error:
         raise opening_error(error, path) from error
 
 
-def _look(path: Path, known: tuple[Migration, ...]) -> DatabaseInspection:
+def _inspect(path: Path, known: tuple[Migration, ...]) -> DatabaseInspection:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
         require_ours(connection, path)
-        # Fails where a write would: a file of somebody else's, one that is held locked.
+        # Fails if a write would fail: for another user's file, or a locked one.
         connection.execute("BEGIN IMMEDIATE")
         try:
             marked = is_marked(connection)
@@ -55,8 +55,8 @@ def _found(known: tuple[Migration, ...], versions: tuple[int, int], *, exists: b
 
 def _require_writable(folder: Path) -> None:
     if not folder.is_dir():
-        raise StoreUnusable(f"The folder {folder} of the database does not exist. Make it, or name another one.")
+        raise StoreUnusable(f"The folder {folder} of the database does not exist. Create it, or name another one.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StoreUnusable(
-            f"The folder {folder} of the database cannot be written by the user who runs this. Give it to that user."
+            f"The folder {folder} of the database is not writable for the user who runs discue. Change its owner."
         )

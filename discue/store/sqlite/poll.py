@@ -1,4 +1,4 @@
-"""Poll on SQLite: several statements, none of which is a round trip."""
+"""Polling on SQLite: several statements, none of which is a round trip."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -22,7 +22,7 @@ _HEAD: Final = "SELECT head FROM queue_head WHERE organization = $1 AND queue = 
 
 
 async def poll(tx: Transaction, queues: Sequence[QueueKey]) -> ClusterSnapshot:
-    """See `engine.Engine.poll`."""
+    """Read a snapshot; see `engine.Engine.poll`."""
     epoch, feed = await tx.row(_EPOCH), await tx.row(_FEED)
     waiting = [row[0] for row in (await tx.row(_SCHEDULED), await tx.row(_RUN)) if row is not None]
     return ClusterSnapshot(

@@ -12,8 +12,8 @@ from discue.store.batch_rows import (
     CHANGES,
     CURSOR_CHANGES,
     CURSOR_COLUMNS,
-    Change,
     ExpectedCursor,
+    RowChange,
     cursor_values,
     expected_cursor,
 )
@@ -34,7 +34,7 @@ def _cursor_statement(assignments: str, token: str, values: str) -> str:
         RETURNING cursor.organization, cursor.listener, cursor.stream, {token}, cursor.version - 1"""
 
 
-def _statement(change: Change, values: str) -> str:
+def _statement(change: RowChange, values: str) -> str:
     table, columns, key = change.table, ", ".join(change.columns), ", ".join(change.key)
     if change.action == "delete":
         return f"DELETE FROM {table} WHERE ({key}) IN (VALUES {values})"
@@ -69,15 +69,15 @@ def settle(connection: apsw.Connection, settles: Sequence[Settle], tally_slot: i
     for item in settles:
         first.setdefault(expected_cursor(item), item)
     moved = _move_cursors(connection, tuple(first.values()))
-    answers: list[bool | Exception] = [
+    results: list[bool | Exception] = [
         first[expected] is item and expected in moved for item in settles for expected in (expected_cursor(item),)
     ]
-    applied = [item for item, answer in zip(settles, answers, strict=True) if answer]
+    applied = [item for item, result in zip(settles, results, strict=True) if result]
     for rows_of, statement in _CHANGES:
         for chunk in chunks(list(chain.from_iterable(map(rows_of, applied)))):
             connection.execute(statement(len(chunk)), tuple(chain.from_iterable(chunk)))
     count(connection, tallies.attempt_entries([each for item in applied for each in item.attempts]), tally_slot)
-    return answers
+    return results
 
 
 def _move_cursors(connection: apsw.Connection, settles: Sequence[Settle]) -> set[ExpectedCursor]:
