@@ -164,6 +164,7 @@ def _parse_error(setting: Setting, text: str, error: ValueError) -> str:
 
 def _broken_constraints(settings: Settings, given: Mapping[str, _Given], invalid: set[str]) -> Iterator[Fault]:
     for names, is_broken, detail in CONSTRAINTS:
+        # Settings that are invalid themselves have no value to compare.
         if invalid.isdisjoint(names) and is_broken(settings):
             origin = next((given[name].origin for name in names if name in given), _BY_NAME[names[0]].flag)
             yield Fault(origin, detail)

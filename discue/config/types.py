@@ -86,6 +86,7 @@ def _boolean_or_networks(text: str) -> bool | Networks:
 
 
 def _host(text: str) -> str:
+    # A host of digits and dots is an address: `1.2.3` must not be taken for a name.
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if ":" in bare or bare.replace(".", "").isdecimal():
         return str(ip_address(bare))

@@ -203,6 +203,7 @@ def _check_pair(certificate: str, private_key: str, now: int) -> None:
         raise _invalid_field("private_key", "must be an RSA, elliptic curve, Ed25519 or Ed448 key")
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size < MIN_RSA_BITS:
         raise _invalid_field("private_key", f"must have at least {MIN_RSA_BITS} bits")
+    # Compare the encoded public keys: the key classes have no equality across types.
     der = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*der) != public_key.public_bytes(*der):
         raise _invalid_field("private_key", "does not belong to the first certificate")

@@ -65,6 +65,7 @@ def insert_keys(path: Path, keys: Sequence[bytes]) -> None:
 def create_key_file(path: Path, random_bytes: RandomBytes) -> tuple[bytes, ...]:
     """Create a file with a new key, unless it exists, and return its keys. Safe in several processes at once."""
     temporary = _write_temporary(path, (random_bytes(KEY_BYTES),))
+    # link() fails if the file exists: exactly one of several processes creates it, and none reads a partial file.
     with suppress(FileExistsError):
         os.link(temporary, path)
     temporary.unlink()
@@ -80,6 +81,7 @@ def _write_temporary(path: Path, keys: Sequence[bytes]) -> Path:
     """Write and sync a temporary file in the same directory."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     temporary.unlink(missing_ok=True)
+    # Private from the start, not after a chmod.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(_HEADING + "".join(b64encode(key).decode() + "\n" for key in keys))

@@ -83,6 +83,7 @@ class Keyring:
         """
         if not key_id:
             return content
+        # With the key id, rows can be re-encrypted one by one during a rotation.
         return _VERSION + bytes.fromhex(key_id) + nonce + self._cipher(key_id).encrypt(nonce, content, associated_data)
 
     def open(self, stored: bytes, associated_data: bytes) -> bytes:

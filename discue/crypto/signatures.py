@@ -96,6 +96,7 @@ def verify(secret: str, headers: Mapping[str, str], body: bytes, now: int, toler
         _verify_public(secret, b"%b.%d.%b" % (message_id.encode(), timestamp, body), signatures)
         return
     expected = sign((decode_secret(secret),), message_id, timestamp, body).encode()
+    # Constant time: the comparison must not reveal how much of a forged signature is right.
     if not any(hmac.compare_digest(expected, signature.encode()) for signature in signatures):
         raise SignatureInvalid("No signature matches.")
 

@@ -39,6 +39,7 @@ def reconcile(alias: str | None, name: str | None, stored: str | None) -> str | 
     one that differs from `stored` wins: a client may send back a resource in which it changed only one of them.
     Raises Unprocessable if both differ from `stored` and from each other.
     """
+    # A client that changed only one of the synonyms sends the old value of the other one back.
     given = {value for value in (alias, name) if value is not None}
     changes = given - {stored}
     if len(changes) > 1:

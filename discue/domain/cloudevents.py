@@ -61,6 +61,7 @@ def event_of(
     if media_type is None:
         attributes["time"] = _rfc3339(entry.stored_at)
         media_type, excluded = JSON if entry.is_json else TEXT, _NOT_CUSTOM_IN_MESSAGES
+    # Headers may override type, source and any other attribute except the excluded ones.
     attributes |= {name: value for name, value in given.items() if name not in excluded and value}
     rest = tuple(each for each in headers if _ATTRIBUTE_HEADER.fullmatch(each[0].lower()) is None)
     if kind == "cloudevents_binary":

@@ -45,6 +45,7 @@ def may_take_slot(slots: int, taken: int, claim: Claim, waiting: Collection[Clai
         return False
     if not waiting:
         return True
+    # Claimants below their share take turns. One at its share waits until each waiting claimant has as many slots.
     share = fair_share(slots, 1 + len(waiting))
     return claim.taken < share and all(each.taken >= share or claim.turn < each.turn for each in waiting)
 
@@ -89,6 +90,7 @@ class AdaptiveLimit:
         """Adjust the limit to an outcome. Failures that are no sign of overload do not change it."""
         if outcome.error == "":
             self._allowed = min(float(self._ceiling), self._allowed + 1.0 / self._allowed)
+        # Requests of an earlier epoch were sent under the old limit and report the same overload again.
         elif epoch == self._decreases and signals_overload(outcome):
             self._decreases += 1
             self._allowed = max(1.0, self._allowed / 2)

@@ -168,6 +168,7 @@ def may_check_now(stored: Verification, now: int) -> bool:
 
 def before_check(stored: Verification, now: int) -> Verification:
     """Return the state when a check starts. No other check starts until it has ended or counts as lost."""
+    # Postponed instead of cleared: if the worker dies during the check, it becomes due again.
     due_at = None if stored.due_at is None else max(stored.due_at, now + CHECK_LOST_MS)
     return msgspec.structs.replace(stored, tried_at=now, due_at=due_at)
 

@@ -23,7 +23,7 @@ IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
 # From the IANA special-purpose address registries (RFC 6890), plus addresses of cloud metadata services.
-# `is_global` covers fewer ranges, and differs between Python versions.
+# `is_global` covers fewer ranges, and differs between Python versions. Sorted, because `_Ranges` searches by bisection.
 _REFUSED_IPV4 = (
     ("0.0.0.0/8", "unspecified"),
     ("10.0.0.0/8", "private"),
@@ -144,6 +144,8 @@ def _embedded(address: IPv6Address) -> tuple[IPv4Address, ...]:
     return address.teredo or ()
 
 
+# Resolvers accept numeric hosts in many notations: `http://0x7f.1/` is 127.0.0.1. They must be recognized as addresses
+# before the policy is applied, or it could be bypassed.
 _DOTS = str.maketrans({"\u3002": "."})
 _ZONED = re.compile(r"([0-9A-Fa-f:.]+)%([A-Za-z0-9._~-]+)")
 _NUMBER = re.compile(r"0[xX]([0-9A-Fa-f]*)|([0-9]+)")
@@ -263,6 +265,7 @@ def _target(scheme: str, authority: str, path: str, pointer: str) -> Target:
     port = int(port_text) if port_text else _DEFAULT_PORTS[scheme]
     if port not in _PORTS:
         raise invalid(pointer, "must have a port from 1 to 65535")
+    # The Host header has the normalized form, without zone: it must name the host that was checked.
     host, literal = _host(host_text, pointer)
     shown = f"[{host.partition('%')[0]}]" if isinstance(literal, IPv6Address) else host
     if port != _DEFAULT_PORTS[scheme]:

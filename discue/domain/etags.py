@@ -22,6 +22,7 @@ _UNVERSIONED: Final = frozenset(
 _BYTES: Final = 12
 _ELEMENT: Final = re.compile(r'[ \t]*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*)?(?:,|\Z)')
 
+# Sorted: equal dicts must have equal versions, in whatever order a client sent their keys.
 _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder(order="sorted").encode
 _hash = hashlib.blake2b
 

@@ -87,6 +87,7 @@ def sweep_ranges(since: int, until: int) -> tuple[Interval, ...]:
         return ()
     if until - since >= SWEEP_MS:
         return ((_FIRST_HASH, _FIRST_HASH + _HASHES - 1),)
+    # Time within the interval is mapped to the hash space. Consecutive calls cover it without gaps or overlaps.
     begin, end = (at % SWEEP_MS * _HASHES // SWEEP_MS for at in (since, until))
     passed = ((begin, end),) if begin < end else ((begin, _HASHES), (0, end))
     return tuple((_FIRST_HASH + low, _FIRST_HASH + high - 1) for low, high in passed if low < high)

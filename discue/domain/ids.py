@@ -63,6 +63,7 @@ class PublicIds:
         now = self._clock.now()
         if now > self._millisecond:
             self._start(now)
+        # The clock stands still or went back. Ids must increase nevertheless, so take the next millisecond in advance.
         elif self._counter == _COUNTER_LIMIT:
             self._start(self._millisecond + 1)
         text = self._prefix + _COUNTERS[self._counter] + self._text.take(_RANDOM_CHARACTERS)
@@ -109,6 +110,7 @@ class RowIds:
         self._slot = slot
 
     def next(self) -> int:
+        # Without the slot bits: ids must increase even if the slot changes to a lower one.
         incremented = ((self._last >> _SLOT_BITS) + 1) << _SLOT_BITS
         self._last = max(self._clock.now() << _SEQUENCE_BITS, incremented) | self._slot
         return self._last
@@ -131,6 +133,7 @@ def event_id_of(row_id: int) -> str:
 
 def row_id_up_to(public_id: str) -> int:
     """Return the largest row id whose event id does not sort after a public id. Inverse of `event_id_of`."""
+    # Public ids have more bits after the time than row ids. Larger values are clamped to the last row id.
     rest = min(decode(public_id[_TIME_CHARACTERS:]), _SEQUENCE_MASK)
     return min(row_id_at(millisecond_in(public_id)) | rest, _MAX_ROW_ID)
 

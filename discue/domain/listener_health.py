@@ -71,6 +71,7 @@ def is_conclusive(failure: FailureKind) -> bool:
 def after_probe(before: Liveness, error: str, status: int, now: int) -> Liveness:
     """Return the liveness after a probe. A failure never improves the state; only two successes in a row do."""
     if not error:
+        # Capped at the threshold, so that further successes are no change (see `needs_notification`).
         in_a_row = min(max(before.in_a_row, 0) + 1, _STABLE_AFTER)
         return msgspec.structs.replace(
             before,
@@ -147,6 +148,7 @@ def after_failure(before: FailureStreak, now: int) -> FailureStreak:
     """Return the streak after one more failure. A success or a changed configuration resets it to `NO_FAILURES`."""
     if before.since:
         return before
+    # A negative gap means that the clock was set back: start over, as for a gap that is too long.
     passed = now - before.first_at
     if not before.first_at or not 0 <= passed <= _MAX_GAP_MS:
         return FailureStreak(now)

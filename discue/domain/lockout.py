@@ -63,6 +63,7 @@ def after_failure(before: FailureHistory, now: int) -> FailureHistory:
     if remaining_ms(before.locked_until, now):
         return before
     locks = 0 if _was_quiet(before, now) else before.locks
+    # abs: if the clock was set back, failures lie in the future. They must not count forever.
     recent = [at for at in before.failed_at if abs(now - at) < WINDOW_MS]
     failed_at = tuple(sorted([*recent, now]))
     if len(failed_at) < FAILURES:

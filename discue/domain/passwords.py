@@ -45,6 +45,7 @@ def hash_password(password: str, salt: bytes, cost: HashCost = STANDARD) -> str:
 
 def verify_password(password: str, password_hash: str | None, cost: HashCost = STANDARD) -> bool:
     """Return whether the password is correct. Without a hash it is not, which takes just as long."""
+    # Hash nevertheless: the response time must not reveal whether the user has a password.
     if password_hash is None:
         hash_password(password, bytes(SALT_BYTES), cost)
         return False

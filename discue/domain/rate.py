@@ -29,6 +29,7 @@ class TokenBucket:
     def __init__(self, limit: RateLimit | None, now: float, *, is_full: bool) -> None:
         """`limit` None: no limit."""
         self.limit = limit
+        # A request conforms if the bucket would be full within the tolerance (virtual scheduling, ITU-T I.371).
         # Whole microseconds: sums of fractions would drift, and let one request too many or too few start.
         self._interval = 0 if limit is None else math.ceil(_MICROSECONDS / limit.per_second)
         self._tolerance = 0 if limit is None else self._interval * (limit.burst - 1)
@@ -127,6 +128,7 @@ class MinuteWindow:
 
     def advance(self, now: int, monotonic: float) -> bool:
         """Move to the current minute. Return whether a new one has started."""
+        # A clock that is set back within the minute must not start a second budget for the same minute.
         if self.start_ms <= now < self.end_ms or (now < self.start_ms and monotonic < self._monotonic_end):
             return False
         self.number = now // MINUTE_MS

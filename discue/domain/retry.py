@@ -78,6 +78,7 @@ def delay_ms(policy: RetryPolicy, attempts_made: int, retry_after_seconds: int |
         raise ValueError(f"a delay follows an attempt; attempts_made is {attempts_made}")
     if attempts_made >= policy.attempts:
         return None
+    # One factor for both delays: requests that were refused together must not come back together.
     factor = 1.0 + policy.jitter * random
     requested_seconds = min(retry_after_seconds or 0, _MAX_RETRY_AFTER_SECONDS)
     scheduled_ms = int(policy.delays_seconds[attempts_made - 1] * 1_000 * factor)
@@ -121,6 +122,7 @@ def settle(attempts_made: int, outcome: Outcome, policy: RetryPolicy, now: int, 
     delay = delay_ms(policy, attempts_made, outcome.retry_after_seconds, random)
     if delay is None:
         return Settlement("missed", 0, gone, "attempts_used_up")
+    # Due at once, but the listener is disabled: the retry waits until it is enabled, however long that takes.
     if gone:
         return Settlement("retry", now, True, "gone")
     return Settlement("retry", now + delay, False, "failed")

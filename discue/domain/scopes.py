@@ -128,6 +128,7 @@ class Principal:
     """Targets by access and resource; None: all."""
 
     def __post_init__(self) -> None:
+        # Precomputed, because `may` runs for every request.
         readable = {name: None if scope.on_all else frozenset(scope.targets) for name, scope in self.scopes.items()}
         writable = {name: targets for name, targets in readable.items() if self.scopes[name].access == "write"}
         object.__setattr__(self, "_granted", {"read": readable, "write": writable})
@@ -188,75 +189,75 @@ class _Faults:
 def _parse_map(value: dict[str, object], pointer: str, faults: _Faults) -> dict[str, Scope]:
     scopes = {}
     for resource, entry in value.items():
-        place = f"{pointer}/{escaped(resource)}"
+        entry_pointer = f"{pointer}/{escaped(resource)}"
         if resource not in RESOURCES:
-            faults.invalid(place, "is not a resource")
+            faults.invalid(entry_pointer, "is not a resource")
         elif not isinstance(entry, dict):
-            faults.malformed(place, "must be an object")
+            faults.malformed(entry_pointer, "must be an object")
         else:
-            scopes[resource] = _parse_scope(entry, place, ("access", "targets"), faults)
+            scopes[resource] = _parse_scope(entry, entry_pointer, ("access", "targets"), faults)
     return scopes
 
 
 def _parse_list(value: Sequence[object], pointer: str, faults: _Faults) -> dict[str, Scope]:
     scopes: dict[str, Scope] = {}
     for index, entry in enumerate(value):
-        place = f"{pointer}/{index}"
+        entry_pointer = f"{pointer}/{index}"
         if not isinstance(entry, dict):
-            faults.malformed(place, "must be an object")
+            faults.malformed(entry_pointer, "must be an object")
             continue
         resource = entry.get("resource")
-        scope = _parse_scope(entry, place, ("access", "resource", "targets"), faults)
+        scope = _parse_scope(entry, entry_pointer, ("access", "resource", "targets"), faults)
         if not isinstance(resource, str):
-            faults.malformed(f"{place}/resource", "must be a string")
+            faults.malformed(f"{entry_pointer}/resource", "must be a string")
         elif resource not in RESOURCES:
-            faults.invalid(f"{place}/resource", "is not a resource")
+            faults.invalid(f"{entry_pointer}/resource", "is not a resource")
         elif resource in scopes:
-            faults.invalid(f"{place}/resource", "is listed twice")
+            faults.invalid(f"{entry_pointer}/resource", "is listed twice")
         else:
             scopes[resource] = scope
     return scopes
 
 
-def _parse_scope(entry: dict[str, object], place: str, known: tuple[str, ...], faults: _Faults) -> Scope:
+def _parse_scope(entry: dict[str, object], pointer: str, known: tuple[str, ...], faults: _Faults) -> Scope:
     for name in entry:
         if name not in known:
-            faults.malformed(f"{place}/{escaped(name)}", "is not a known field")
-    access = _parse_access(entry.get("access", "write"), f"{place}/access", faults)
-    return Scope(access, _parse_targets(entry.get("targets", []), f"{place}/targets", faults))
+            faults.malformed(f"{pointer}/{escaped(name)}", "is not a known field")
+    access = _parse_access(entry.get("access", "write"), f"{pointer}/access", faults)
+    return Scope(access, _parse_targets(entry.get("targets", []), f"{pointer}/targets", faults))
 
 
-def _parse_access(value: object, place: str, faults: _Faults) -> Access:
+def _parse_access(value: object, pointer: str, faults: _Faults) -> Access:
     if not isinstance(value, str):
-        faults.malformed(place, "must be a string")
+        faults.malformed(pointer, "must be a string")
     elif value == "read":
         return "read"
     elif value != "write":
-        faults.invalid(place, "must be read or write")
+        faults.invalid(pointer, "must be read or write")
     return "write"
 
 
-def _parse_targets(value: object, place: str, faults: _Faults) -> tuple[str, ...]:
+def _parse_targets(value: object, pointer: str, faults: _Faults) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [value] if value else []
     if not isinstance(value, list):
-        faults.malformed(place, "must be a list of ids")
+        faults.malformed(pointer, "must be a list of ids")
     elif len(value) > TARGETS_LIMIT:
-        faults.invalid(place, f"must have at most {TARGETS_LIMIT} ids")
+        faults.invalid(pointer, f"must have at most {TARGETS_LIMIT} ids")
     elif value != ["*"]:
         for index, target in enumerate(value):
-            _check_target(target, f"{place}/{index}", faults)
+            _check_target(target, f"{pointer}/{index}", faults)
         return tuple(value)
     return _EVERYTHING
 
 
-def _check_target(target: object, place: str, faults: _Faults) -> None:
+def _check_target(target: object, pointer: str, faults: _Faults) -> None:
     if not isinstance(target, str):
-        faults.malformed(place, "must be a string")
+        faults.malformed(pointer, "must be a string")
     elif target == "*":
-        faults.invalid(place, "must be the only target")
+        faults.invalid(pointer, "must be the only target")
     elif not (is_public_id(target) or _is_schema_id(target)):
-        faults.invalid(place, "is not an id")
+        faults.invalid(pointer, "is not an id")
 
 
 def _is_schema_id(text: str) -> bool:

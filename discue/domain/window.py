@@ -45,6 +45,7 @@ class Window:
     @property
     def first_settled_beyond(self) -> int:
         """Lowest settled seq ahead of the position; the first seq beyond the span if there is none."""
+        # x & -x isolates the lowest set bit.
         lowest = self.ahead & -self.ahead
         return self.position + (lowest.bit_length() if lowest else SPAN + 1)
 
@@ -72,6 +73,7 @@ class Window:
         elif not self.fits(last):
             raise ValueError(f"seq {last} is more than {SPAN} beyond position {self.position}")
         elif last >= first:
+            # All bits at once: a range may have thousands of seqs.
             self.ahead |= ((1 << (last - first + 1)) - 1) << offset
 
     def settle_through(self, seq: int) -> None:
@@ -96,6 +98,7 @@ class Window:
     def _advance(self) -> None:
         """Move the position over the run of settled messages that follows it."""
         if self.ahead & 1:
+            # Adding 1 to a run of ones carries into the first zero, which gives the length of the run without a loop.
             run = (~self.ahead & (self.ahead + 1)).bit_length() - 1
             self.position += run
             self.ahead >>= run

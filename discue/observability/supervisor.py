@@ -40,6 +40,7 @@ class Supervisor:
             try:
                 await work()
                 pause = seconds
+            # The database is expected to fail at times, and comes back: not a bug, so not counted.
             except Unavailable as error:
                 self._log.warning("background_waits", work=name, reason=error.detail)
                 pause = max(seconds, min(pause * 2, max_pause))

@@ -17,7 +17,7 @@ _CACHED_BYTES: Final = 4_096
 _decode: Final = msgspec.json.Decoder().decode
 
 
-class MessageView:
+class FilterableMessage:
     """A message, decoded on demand and at most once."""
 
     __slots__ = ("_body", "_data", "_extra", "_is_decoded", "_is_json", "_options")
@@ -79,7 +79,7 @@ _COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
 
 
 def predicate_of(condition: Condition) -> Predicate:
-    """Return a function that evaluates a condition for a value; for a whole filter, the value is a MessageView."""
+    """Return a function that evaluates a condition. The value of a whole filter is a FilterableMessage."""
     if isinstance(condition, AllOf):
         return _all_of([predicate_of(part) for part in condition.parts])
     if isinstance(condition, AnyOf):
@@ -107,7 +107,7 @@ def value_at(value: Any, steps: Iterable[str]) -> Any:
     return value
 
 
-def member_of(condition: OnMember, message: MessageView) -> Any:
+def member_of(condition: OnMember, message: FilterableMessage) -> Any:
     """Return the member of a message that a condition applies to. Raises ValueError for data that is not JSON."""
     if condition.member == "data":
         return message.data
@@ -130,7 +130,7 @@ def _all_of(parts: list[Predicate]) -> Predicate:
 
 
 def _on_member(condition: OnMember, inner: Predicate) -> Predicate:
-    def holds(message: MessageView) -> bool:
+    def holds(message: FilterableMessage) -> bool:
         try:
             value = member_of(condition, message)
         except ValueError:
@@ -166,6 +166,7 @@ def _equals(operand: Any) -> Predicate:
 
 
 def _one_of(operands: list[Any]) -> Predicate:
+    # Long lists are usually strings. The other types are compared one by one, because True == 1.
     texts = frozenset(each for each in operands if isinstance(each, str))
     others = [_equals(each) for each in operands if not isinstance(each, str)]
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from discue.domain.filters.conditions import AllOf, AnyOf, AtPath, Condition, Not, OnMember
-from discue.domain.filters.evaluation import MessageView, member_of, predicate_of, value_at
+from discue.domain.filters.evaluation import FilterableMessage, member_of, predicate_of, value_at
 from discue.domain.filters.parser import parse_filter
 from discue.domain.messages import Entry
 
@@ -29,11 +29,11 @@ class Filter:
 
     def accepts(self, entry: Entry) -> bool:
         """Return whether a message matches the filter."""
-        return self._matches(MessageView(entry.body, entry.extra, is_json=entry.is_json))
+        return self._matches(FilterableMessage(entry.body, entry.extra, is_json=entry.is_json))
 
     def explain(self, entry: Entry) -> list[ConditionResult]:
         """Return the result of each condition, in order; if the data is not JSON, one for all conditions on it."""
-        return list(_results(self._condition, MessageView(entry.body, entry.extra, is_json=entry.is_json)))
+        return list(_results(self._condition, FilterableMessage(entry.body, entry.extra, is_json=entry.is_json)))
 
 
 @lru_cache(_CACHED)

@@ -54,13 +54,13 @@ class _Parser:
         """Parse a condition on a message."""
         parts = []
         for name, inner in self._members(value, pointer, depth):
-            place = below(pointer, name)
+            inner_pointer = below(pointer, name)
             if name in COMBINATORS:
-                parts.append(self._combinator(name, inner, place, partial(self.clause, depth=depth + 1)))
+                parts.append(self._combinator(name, inner, inner_pointer, partial(self.clause, depth=depth + 1)))
             elif name in MEMBERS:
-                parts.append(self._member(name, inner, place, depth + 1))
+                parts.append(self._member(name, inner, inner_pointer, depth + 1))
             else:
-                self._fault(place, f"is not one of {', '.join((*MEMBERS, *COMBINATORS))}")
+                self._fault(inner_pointer, f"is not one of {', '.join((*MEMBERS, *COMBINATORS))}")
         return AllOf(tuple(parts))
 
     def _member(self, name: Any, value: Any, pointer: str, depth: int) -> Condition:
@@ -79,19 +79,22 @@ class _Parser:
             return self._comparison("$in", value, pointer)
         if not isinstance(value, dict):
             return self._comparison("$eq", value, pointer)
+        # Headers are flat: below a header name there are only operators.
         inner_path = _no_path if path is _header_path else path
 
         parts = []
         for name, inner in self._members(value, pointer, depth):
-            place = below(pointer, name)
+            inner_pointer = below(pointer, name)
             if name in COMBINATORS:
-                parts.append(self._combinator(name, inner, place, partial(self._condition, depth=depth + 1, path=path)))
+                parts.append(
+                    self._combinator(name, inner, inner_pointer, partial(self._condition, depth=depth + 1, path=path))
+                )
             elif name[:1] == "$":
-                parts.append(self._comparison(name, inner, place))
+                parts.append(self._comparison(name, inner, inner_pointer))
             elif steps := path(name):
-                parts.append(AtPath(steps, self._condition(inner, place, depth + 1, inner_path)))
+                parts.append(AtPath(steps, self._condition(inner, inner_pointer, depth + 1, inner_path)))
             else:
-                self._fault(place, _NO_PATH_ALLOWED if path is _no_path else _EMPTY_STEP)
+                self._fault(inner_pointer, _NO_PATH_ALLOWED if path is _no_path else _EMPTY_STEP)
         return AllOf(tuple(parts))
 
     def _members(self, value: Any, pointer: str, depth: int) -> Iterator[tuple[str, Any]]:
@@ -115,6 +118,7 @@ class _Parser:
 
     def _comparison(self, operator: str, operand: Any, pointer: str) -> Condition:
         self._comparisons += 1
+        # Reported once, at the first condition beyond the limit.
         if self._comparisons == MAX_CONDITIONS + 1:
             self._fault(pointer, f"exceeds the limit of {MAX_CONDITIONS} conditions")
         if rule := self._operand_fault(operator, operand):

@@ -247,6 +247,7 @@ class JsonSchema:
                 expanded[name] = [self._expand(f"{place}/{name}/{index}") for index in range(len(value))]
             elif name in _NAMED_SUBSCHEMAS:
                 expanded[name] = {key: self._expand(f"{place}/{name}/{escaped(key)}") for key in value}
+        # A reference is a further schema for the same value, which is what allOf means.
         targets = [self._expand(target) for target in self._targets(schema)]
         return {**expanded, "allOf": [*expanded.get("allOf", ()), *targets]} if targets else expanded
 

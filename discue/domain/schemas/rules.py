@@ -40,73 +40,73 @@ class _Checker:
         """Number of rules that were visited."""
         self._patterns = Patterns()
 
-    def check_map(self, rules: object, place: str, level: int) -> Iterator[Fault]:
+    def check_map(self, rules: object, pointer: str, level: int) -> Iterator[Fault]:
         if not isinstance(rules, dict):
-            yield Fault(place, "must be an object with a rule for each property")
+            yield Fault(pointer, "must be an object with a rule for each property")
         elif not rules:
-            yield Fault(place, "must have at least one property")
+            yield Fault(pointer, "must have at least one property")
         else:
             for name, rule in rules.items():
-                yield from self._check_rule(rule, below(place, name), level)
+                yield from self._check_rule(rule, below(pointer, name), level)
 
-    def _check_rule(self, rule: object, place: str, level: int) -> Iterator[Fault]:
+    def _check_rule(self, rule: object, pointer: str, level: int) -> Iterator[Fault]:
         self.rules += 1
         if self.rules > MAX_RULES:
             return
         if level > MAX_LEVELS:
-            yield Fault(place, f"is nested too deeply; at most {MAX_LEVELS} levels are allowed")
+            yield Fault(pointer, f"is nested too deeply; at most {MAX_LEVELS} levels are allowed")
         elif not isinstance(rule, dict):
-            yield Fault(place, "must be a rule: an object with a type")
+            yield Fault(pointer, "must be a rule: an object with a type")
         elif not isinstance(kind := rule.get("type"), str) or kind not in _FIELDS:
-            yield Fault(below(place, "type"), "must be object, array, string or number")
+            yield Fault(below(pointer, "type"), "must be object, array, string or number")
         else:
-            yield from self._check_fields(kind, rule, place, level)
+            yield from self._check_fields(kind, rule, pointer, level)
 
-    def _check_fields(self, kind: str, rule: dict[str, Any], place: str, level: int) -> Iterator[Fault]:
+    def _check_fields(self, kind: str, rule: dict[str, Any], pointer: str, level: int) -> Iterator[Fault]:
         for name in rule:
             if name not in _FIELDS[kind]:
-                yield Fault(below(place, name), f"is not a known field of a rule for {_WITH_ARTICLE[kind]}")
+                yield Fault(below(pointer, name), f"is not a known field of a rule for {_WITH_ARTICLE[kind]}")
         for name in ("required", "strict"):
             if name in _FIELDS[kind] and not isinstance(rule.get(name, True), bool):
-                yield Fault(below(place, name), "must be true or false")
+                yield Fault(below(pointer, name), "must be true or false")
         if kind == "object":
-            yield from self.check_map(rule.get("props"), below(place, "props"), level + 1)
+            yield from self.check_map(rule.get("props"), below(pointer, "props"), level + 1)
         elif kind == "array":
-            yield from self._check_rule(rule.get("items"), below(place, "items"), level + 1)
+            yield from self._check_rule(rule.get("items"), below(pointer, "items"), level + 1)
         elif kind == "string":
-            yield from _check_bounds(rule, place, _is_length, f"an integer from 0 to {_MAX_LENGTH}")
-            yield from self._check_pattern(rule.get("pattern", ""), below(place, "pattern"))
-            yield from _check_enum(rule.get("enum", [""]), below(place, "enum"))
+            yield from _check_bounds(rule, pointer, _is_length, f"an integer from 0 to {_MAX_LENGTH}")
+            yield from self._check_pattern(rule.get("pattern", ""), below(pointer, "pattern"))
+            yield from _check_enum(rule.get("enum", [""]), below(pointer, "enum"))
         else:
-            yield from _check_bounds(rule, place, _is_number, "a number")
+            yield from _check_bounds(rule, pointer, _is_number, "a number")
 
-    def _check_pattern(self, pattern: object, place: str) -> Iterator[Fault]:
+    def _check_pattern(self, pattern: object, pointer: str) -> Iterator[Fault]:
         if not isinstance(pattern, str):
-            yield Fault(place, "must be a string")
+            yield Fault(pointer, "must be a string")
         elif (fault := self._patterns.delimited_fault(pattern)) is not None:
-            yield Fault(place, fault)
+            yield Fault(pointer, fault)
 
 
 _WITH_ARTICLE: Final = {"object": "an object", "array": "an array", "string": "a string", "number": "a number"}
 
 
-def _check_enum(words: object, place: str) -> Iterator[Fault]:
+def _check_enum(words: object, pointer: str) -> Iterator[Fault]:
     if not isinstance(words, list) or not words:
-        yield Fault(place, "must be a list of at least one string")
+        yield Fault(pointer, "must be a list of at least one string")
     else:
         for index, word in enumerate(words):
             if not isinstance(word, str):
-                yield Fault(below(place, index), "must be a string")
+                yield Fault(below(pointer, index), "must be a string")
 
 
 def _check_bounds(
-    rule: dict[str, Any], place: str, is_bound: Callable[[object], bool], expected: str
+    rule: dict[str, Any], pointer: str, is_bound: Callable[[object], bool], expected: str
 ) -> Iterator[Fault]:
     invalid_names = [name for name in ("min", "max") if name in rule and not is_bound(rule[name])]
     for name in invalid_names:
-        yield Fault(below(place, name), f"must be {expected}")
+        yield Fault(below(pointer, name), f"must be {expected}")
     if not invalid_names and "min" in rule and "max" in rule and rule["min"] > rule["max"]:
-        yield Fault(below(place, "min"), "must not be greater than max")
+        yield Fault(below(pointer, "min"), "must not be greater than max")
 
 
 def _is_length(value: object) -> bool:

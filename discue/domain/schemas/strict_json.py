@@ -26,6 +26,7 @@ def decode_strictly(text: bytes, pointer: str) -> object:
             raise _NotStrict(f"has {len(text)} bytes; at most {MAX_BYTES} are allowed")
         content = text.decode()
         value = _decode(content)
+        # Python decodes unpaired surrogates, which cannot be stored as UTF-8. Only escapes can produce them.
         if "\\u" in content:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeError:

@@ -61,65 +61,65 @@ class SchemaValidator:
             return (Fault(pointer, "is nested too deeply to be checked"),)
         return faults or (Fault(pointer, "does not match the schema"),)
 
-    def _faults(self, schema: Any, value: object, place: str) -> Iterator[Fault]:
+    def _faults(self, schema: Any, value: object, pointer: str) -> Iterator[Fault]:
         """Yield the violations of a value."""
         if isinstance(schema, bool):
             if not schema:
-                yield Fault(place, "is not allowed")
+                yield Fault(pointer, "is not allowed")
             return
-        yield from self._value_faults(schema, value, place)
+        yield from self._value_faults(schema, value, pointer)
         if isinstance(value, dict):
-            yield from self._member_faults(schema, value, place)
+            yield from self._member_faults(schema, value, pointer)
         elif isinstance(value, list):
-            yield from self._element_faults(schema, value, place)
+            yield from self._element_faults(schema, value, pointer)
         for inner in self._in_place_subschemas(schema, value):
-            yield from self._faults(inner, value, place)
+            yield from self._faults(inner, value, pointer)
 
-    def _value_faults(self, schema: dict[str, Any], value: object, place: str) -> Iterator[Fault]:
+    def _value_faults(self, schema: dict[str, Any], value: object, pointer: str) -> Iterator[Fault]:
         """Yield violations of keywords about the value as a whole."""
         for name, limit in schema.items():
             if name in _CHECKS:
                 fits, explain = _CHECKS[name]
                 if not fits(limit, value):
-                    yield Fault(place, explain(limit))
+                    yield Fault(pointer, explain(limit))
             elif name in _EXPLANATIONS and not self._fits_part(schema, (name, *_RELATED.get(name, ())), value):
-                yield Fault(place, _EXPLANATIONS[name](limit))
+                yield Fault(pointer, _EXPLANATIONS[name](limit))
         if not _UNEVALUATED.isdisjoint(schema) and not self._fits(schema, value):
-            yield Fault(place, "has members or elements that the schema does not allow")
+            yield Fault(pointer, "has members or elements that the schema does not allow")
 
-    def _member_faults(self, schema: dict[str, Any], value: dict[str, Any], place: str) -> Iterator[Fault]:
+    def _member_faults(self, schema: dict[str, Any], value: dict[str, Any], pointer: str) -> Iterator[Fault]:
         for name in schema.get("required", ()):
             if name not in value:
-                yield Fault(below(place, name), "is required")
+                yield Fault(below(pointer, name), "is required")
         for name, each in value.items():
             # Walking into every member of a large object is slow: let the validator decide which ones.
             if "patternProperties" not in schema or not self._fits_part(schema, _PROPERTY_KEYWORDS, {name: each}):
-                yield from self._one_member_faults(schema, name, each, below(place, name))
+                yield from self._one_member_faults(schema, name, each, below(pointer, name))
 
-    def _one_member_faults(self, schema: dict[str, Any], name: str, value: object, place: str) -> Iterator[Fault]:
+    def _one_member_faults(self, schema: dict[str, Any], name: str, value: object, pointer: str) -> Iterator[Fault]:
         matched = schema.get("patternProperties", {})
         inner = [matched[pattern] for pattern in matched if self._matches(pattern, name)]
         if name in (props := schema.get("properties", {})):
             inner.append(props[name])
         for one in inner:
-            yield from self._faults(one, value, place)
+            yield from self._faults(one, value, pointer)
         if not inner and "additionalProperties" in schema:
-            yield from self._additional_faults(schema["additionalProperties"], value, place)
+            yield from self._additional_faults(schema["additionalProperties"], value, pointer)
 
-    def _additional_faults(self, schema: Any, value: object, place: str) -> Iterator[Fault]:
+    def _additional_faults(self, schema: Any, value: object, pointer: str) -> Iterator[Fault]:
         if schema is False:
-            yield Fault(place, "is not a property of the schema")
+            yield Fault(pointer, "is not a property of the schema")
         elif not self._fits(schema, value):
-            yield from self._faults(schema, value, place)
+            yield from self._faults(schema, value, pointer)
 
-    def _element_faults(self, schema: dict[str, Any], value: list[Any], place: str) -> Iterator[Fault]:
+    def _element_faults(self, schema: dict[str, Any], value: list[Any], pointer: str) -> Iterator[Fault]:
         first = schema.get("prefixItems", [])
         for index, (one, each) in enumerate(zip(first, value, strict=False)):
-            yield from self._faults(one, each, below(place, index))
+            yield from self._faults(one, each, below(pointer, index))
         items = schema.get("items", True)
         for index in range(len(first), len(value) if items is not True else 0):
             if not self._fits(items, value[index]):
-                yield from self._faults(items, value[index], below(place, index))
+                yield from self._faults(items, value[index], below(pointer, index))
 
     def _in_place_subschemas(self, schema: dict[str, Any], value: object) -> Iterator[Any]:
         """Yield the subschemas that apply to the same value."""
