@@ -206,7 +206,8 @@ def measure(folder: Path) -> dict[Measure, list[str]]:
 async def _measure(folder: Path) -> dict[Measure, list[str]]:
     settings = find("Settings")(database=f"sqlite:///{folder}/discue.db", port=0, allow_private_targets=True)
     log, sender = find("Log")("paths"), _Sender()
-    opened = sys.modules[find("Installation").__module__].opened
+    module = sys.modules[find("Installation").__module__]
+    opened = getattr(module, "open_installation", None) or module.opened
     async with opened(settings, find("SystemClock")(), log) as installation:
         await find("ensure_operator")(installation.control, "com.example.operator", _KEY)
         worker = find("Worker")(installation, log, sender=sender)

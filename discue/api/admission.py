@@ -1,18 +1,30 @@
-"""Admission of requests: who the caller is, and whether its rate limit allows the request."""
+"""Admission of requests: their size, their caller, and the caller's rate limit."""
 
+import re
 from collections.abc import AsyncGenerator, Callable
 
+from discue.api.decoding import given_twice
 from discue.api.negotiation import JSON
 from discue.api.route import ANONYMOUS, Services
-from discue.api.rsgi import HttpProtocol, HttpScope, client_request_id
-from discue.auth.client_ip import ClientIpResolver, subject_of
+from discue.api.rsgi import HttpHeaders, HttpProtocol, HttpScope
+from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
 from discue.auth.control_plane_cache import KeyRecord
 from discue.auth.rate_limiter import address_caller
 from discue.config.settings import Settings
-from discue.domain.errors import DiscueError, LockedOut, Unauthorized, Unavailable
+from discue.domain.errors import DiscueError, HeadersTooLarge, LockedOut, Unauthorized, Unavailable, UriTooLong
 from discue.domain.model import Organization
 from discue.domain.rate import RateLimitKey, RateLimitStatus
 from discue.domain.scopes import Principal
+
+URI_CHARACTERS = 8_192
+"""Maximum length of the decoded path and the query together."""
+
+HEADER_LINES = 100
+HEADER_BYTES = 32_768
+_LINE_EXTRA = len(": \r\n")
+_SINGLE = ("content-length", "content-type", "host", "x-api-key")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_WITH_BODY = frozenset({"POST", "PUT"})
 
 _KEY = "x-api-key"
 _NEVER_REFUSED = frozenset(f"{version}/health/{what}" for version in ("", "/v1") for what in ("live", "ready"))
@@ -22,6 +34,7 @@ class Request:
     """A request and what is known of it so far."""
 
     __slots__ = (
+        "accept",
         "address",
         "body_is_left",
         "content",
@@ -43,6 +56,9 @@ class Request:
         self.headers = scope.headers
         self.id = client_request_id(self.headers) or fallback_id()
         self.response_headers = [("content-type", JSON), ("x-request-id", self.id)]
+        accept: str = self.headers.get("accept", "")
+        self.accept = ",".join(self.headers.get_all("accept")) if accept else accept
+        """The Accept header; several lines are one list."""
         self.address = ""
         """The client's address."""
         self.principal = ANONYMOUS
@@ -50,7 +66,9 @@ class Request:
         """The caller's key."""
         self.rate_limit: RateLimitStatus | None = None
         """The caller's rate limit, once the request is counted."""
-        self.body_is_left = True
+        self.body_is_left = (
+            scope.method in _WITH_BODY or "content-length" in self.headers or "transfer-encoding" in self.headers
+        )
         """Whether more of the body may arrive that nobody has tried to read."""
         self.content = b""
         self.status = 200
@@ -65,7 +83,8 @@ class Admission:
         self._rates = services.rates
         self._settings = control.settings
         self._readiness = services.readiness
-        self._address_of = ClientIpResolver(control.settings.trusted_proxies).of
+        proxies = control.settings.trusted_proxies
+        self._resolver = ClientIpResolver(proxies) if proxies else None
         self._authenticate = services.authenticator.authenticate
 
     async def admit(self, request: Request, *, needs_key: bool) -> None:
@@ -74,7 +93,7 @@ class Admission:
         Raises Unauthorized, Forbidden and Locked if a key is needed, Unavailable unless the worker is serving, and
         TooManyRequests.
         """
-        request.address = self._address_of(request.scope.client, request.headers)
+        request.address = self._address(request)
         refusal = await self._identify(request) if needs_key else None
         await self._count(request)
         if refusal is not None:
@@ -85,7 +104,7 @@ class Admission:
 
         Its key, if any, is checked too: otherwise such requests would be free guesses.
         """
-        request.address = self._address_of(request.scope.client, request.headers)
+        request.address = self._address(request)
         presents_key = len(request.headers.get_all(_KEY)) == 1
         refusal = await self._identify(request) if presents_key else None
         await self._count(request)
@@ -118,6 +137,10 @@ class Admission:
         if status.refused:
             raise rates.refusal(status)
 
+    def _address(self, request: Request) -> str:
+        peer: str = request.scope.client
+        return canonical(peer) if self._resolver is None else self._resolver.of(peer, request.headers)
+
     def _address_caller(self, request: Request) -> RateLimitKey:
         return address_caller(subject_of(request.address), self._settings.address_rate_limit)
 
@@ -135,6 +158,27 @@ class Admission:
             return error
         request.record, request.principal = record, record.principal
         return None
+
+
+def check_request(scope: HttpScope, headers: HttpHeaders) -> None:
+    """Raises UriTooLong, HeadersTooLarge, and BadRequest if a header occurs twice that must not."""
+    if len(scope.path) + len(scope.query_string) > URI_CHARACTERS:
+        raise UriTooLong(f"The URL has more than {URI_CHARACTERS} characters.")
+    names, values = headers.keys(), headers.values()
+    lines = len(values)
+    size = len("".join(names)) + len("".join(values)) + lines * _LINE_EXTRA
+    if lines > HEADER_LINES or size > HEADER_BYTES:
+        raise HeadersTooLarge(f"The headers have more than {HEADER_LINES} lines or {HEADER_BYTES} bytes.")
+    if len(names) != lines:
+        for name in _SINGLE:
+            if len(headers.get_all(name)) > 1:
+                raise given_twice(name)
+
+
+def client_request_id(headers: HttpHeaders) -> str | None:
+    """Return the client's `X-Request-Id` if it is safe to return it."""
+    given = headers.get("x-request-id")
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else None
 
 
 def rate_limit_key(organization: Organization, principal: Principal, settings: Settings) -> RateLimitKey:

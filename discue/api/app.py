@@ -7,18 +7,26 @@ from typing import Any, Final
 import msgspec
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
-from discue.api.admission import Admission, Request
+from discue.api.admission import Admission, Request, check_request
 from discue.api.body import BodyReader
-from discue.api.conditional import add_etag, if_match
 from discue.api.decoding import event_reader
-from discue.api.idempotency import IdempotentResponses, key_in
-from discue.api.negotiation import EVENTS, JSON, accept_header, is_json, negotiate, prefers_events
+from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
+from discue.api.negotiation import EVENTS, JSON, is_json, negotiate, prefers_events
 from discue.api.problems import headers_of, problem_of
 from discue.api.route import SMALL_BODY, Call, EventStream, RawResponse, Route, Services
 from discue.api.router import CompiledRoute, Match, Router
 from discue.api.routes import ROUTES
-from discue.api.rsgi import ClientGone, HttpProtocol, HttpScope, base_url, check_request
-from discue.domain.errors import DiscueError, NotAcceptable, Overloaded, PayloadTooLarge, UnsupportedMediaType
+from discue.api.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
+from discue.api.structs import base_url
+from discue.domain.errors import (
+    BadRequest,
+    DiscueError,
+    NotAcceptable,
+    Overloaded,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+)
+from discue.domain.etags import EntityTags, etag_of, parse_etags
 from discue.domain.idempotency import idempotency_key
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
@@ -117,8 +125,8 @@ class App:
             # Before the body is read: under overload, refusing must be cheap.
             self._check_capacity()
         base = (self._public_url or base_url(scope, request.headers)) + found.version
-        given_key = key_in(request.headers) if compiled.creates else None
-        match = if_match(request.headers) if compiled.changes else None
+        given_key = key_in(request.headers) if compiled.creates and KEY_HEADER in request.headers else None
+        match = _etags(request.headers, "If-Match") if compiled.changes else None
         body = await self._body(request, compiled, ids) if compiled.takes_body else None
         call = Call(
             self._services,
@@ -134,7 +142,7 @@ class App:
             address=request.address,
             method=scope.method,
             disconnected=request.exchange.client_disconnect,
-            prefers_events=_is_event_stream(route, accept_header(request.headers)),
+            prefers_events=_is_event_stream(route, request.accept),
         )
         if given_key is not None:
             organization = request.principal.organization
@@ -148,7 +156,11 @@ class App:
                 return b""
             content = _content(route, call, response)
         if call.version and compiled.has_etag:
-            request.status = add_etag(request, call.version, content)
+            etag = etag_of(call.version, content)
+            known = _etags(request.headers, "If-None-Match") if scope.method in {"GET", "HEAD"} else None
+            request.response_headers.append(("etag", etag))
+            if known is not None and known.matches(etag):
+                request.status = _NOT_MODIFIED
         return content
 
     def _route(self, request: Request) -> Match | DiscueError:
@@ -159,9 +171,8 @@ class App:
             found = self._find(scope.method, scope.path)
         except DiscueError as error:
             return error
-        accept = accept_header(headers)
         route = found.route.row
-        if negotiate(accept, route.media_type) == "nothing" and not _is_event_stream(route, accept):
+        if negotiate(request.accept, route.media_type) == "nothing" and not _is_event_stream(route, request.accept):
             return NotAcceptable()
         return found
 
@@ -193,7 +204,7 @@ class App:
 
     def _problem(self, request: Request, error: DiscueError) -> bytes:
         request.response_headers = [
-            *headers_of(error, negotiate(accept_header(request.headers))),
+            *headers_of(error, negotiate(request.accept)),
             ("x-request-id", request.id),
         ]
         return _encode(problem_of(error, request.id, self._origin(request)))
@@ -224,6 +235,17 @@ class App:
 
 def _is_event_stream(route: Route, accept: str) -> bool:
     return route.streams and prefers_events(accept)
+
+
+def _etags(headers: HttpHeaders, name: str) -> EntityTags | None:
+    """Return the entity tags in a header (RFC 9110, 13). Raises BadRequest if it cannot be parsed."""
+    values = headers.get_all(name.lower())
+    if not values and name.lower() not in headers:
+        return None
+    try:
+        return parse_etags(",".join(values))
+    except ValueError:
+        raise BadRequest(f'The header {name} must be * or a list of entity tags such as "abc", "def".') from None
 
 
 def _content(route: Route, call: Call, response: msgspec.Struct) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, Literal, NoReturn, TypeVar
 import msgspec
 
 from discue.api.negotiation import is_json, is_of_type
-from discue.api.rsgi import HttpHeaders, given_twice
+from discue.api.rsgi import HttpHeaders
 from discue.api.structs import Body
 from discue.domain import cloudevents
 from discue.domain.cloudevents import PREFIX, EventMessage
@@ -51,6 +51,11 @@ _check_syntax = msgspec.json.Decoder(msgspec.Raw).decode
 _read_event = msgspec.json.Decoder(_Attributes).decode
 _read_events = msgspec.json.Decoder(list[_Attributes]).decode
 _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder(order="sorted").encode
+
+
+def given_twice(name: str) -> BadRequest:
+    """Return the error for a header that can be given only once."""
+    return BadRequest(f"The header {name} is given more than once.")
 
 
 class BodyDecoder(Generic[B]):

@@ -7,8 +7,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from discue.api.decoding import given_twice
 from discue.api.route import Call, Route
-from discue.api.rsgi import HttpHeaders, given_twice
+from discue.api.rsgi import HttpHeaders
 from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.control.context import ControlContext, IdempotentWrite
 from discue.domain.errors import BadRequest, Conflict, DiscueError, Unavailable, Unprocessable
@@ -30,7 +31,7 @@ class Storable(Protocol):
 Response = TypeVar("Response", bound=Storable)
 
 HEADER: Final = "Idempotency-Key"
-_NAME: Final = HEADER.lower()
+KEY_HEADER: Final = HEADER.lower()
 _LONGEST_WAIT_SECONDS: Final = 5.0
 _MAX_WAITING: Final = 1_000
 
@@ -39,11 +40,9 @@ _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 
 
-def key_in(headers: HttpHeaders) -> str | None:
-    """Return the key of a request. Raises BadRequest if it is malformed or given twice."""
-    if _NAME not in headers:
-        return None
-    values = headers.get_all(_NAME)
+def key_in(headers: HttpHeaders) -> str:
+    """Return the key of a request that has one. Raises BadRequest if it is malformed or given twice."""
+    values = headers.get_all(KEY_HEADER)
     if len(values) > 1:
         raise given_twice(HEADER)
     if not values or not is_idempotency_key(values[0]):

@@ -3,8 +3,6 @@
 from functools import lru_cache
 from typing import Literal
 
-from discue.api.rsgi import HttpHeaders
-
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 EVENTS = "text/event-stream"
@@ -14,12 +12,6 @@ Negotiated = Literal["json", "problem", "nothing"]
 
 _CACHED = 512
 _CHARSETS = frozenset({"utf-8", "utf8"})
-
-
-def accept_header(headers: HttpHeaders) -> str:
-    """Return the Accept header; several lines are one list."""
-    accept: str = headers.get("accept", "")
-    return ",".join(headers.get_all("accept")) if accept else accept
 
 
 @lru_cache(_CACHED)

@@ -46,7 +46,7 @@ class Authenticator:
 
         Raises KeyRejected, LockedOut, and Locked if the organization is suspended.
         """
-        if self._cache.locks:
+        if self._cache.locks.until:
             self._refuse_locked(presented, address)
         return self._cache.known(presented) or await self._check(presented, address)
 

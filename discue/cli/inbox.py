@@ -6,8 +6,8 @@ from collections.abc import Callable
 import msgspec
 
 from discue.api.body import BodyReader
-from discue.api.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope, base_url
-from discue.api.structs import link_to
+from discue.api.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
+from discue.api.structs import base_url, link_to
 from discue.control.context import ControlContext
 from discue.control.encryption import opened
 from discue.crypto.signatures import SignatureInvalid, verify

@@ -96,32 +96,30 @@ class LockoutTable:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._until: dict[str, int] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._until)
+        self.until: dict[str, int] = {}
+        """The end of each lockout by name, in milliseconds since the epoch. Some may have ended."""
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self.until)
 
     def set(self, name: str, until: int, now: int) -> None:
         """Lock a subject out, or end its lockout if `until` is past or 0."""
-        self._until.pop(name, None)
+        self.until.pop(name, None)
         if not remaining_ms(until, now):
             return
-        if len(self._until) >= self._limit:
-            del self._until[next(iter(self._until))]
-        self._until[name] = until
+        if len(self.until) >= self._limit:
+            del self.until[next(iter(self.until))]
+        self.until[name] = until
 
     def remaining_ms(self, name: str, now: int) -> int:
         """Return the remaining time of the subject's lockout; 0 if there is none."""
-        until = self._until.get(name)
+        until = self.until.get(name)
         if until is None:
             return 0
         left = remaining_ms(until, now)
         if not left:
-            del self._until[name]
+            del self.until[name]
         return left
 
     def clear(self) -> None:
-        self._until.clear()
+        self.until.clear()
