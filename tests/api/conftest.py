@@ -1,4 +1,4 @@
-"""One service a process for all tests on an engine; each test brings its own organizations."""
+"""A service per process for all tests on an engine; each test has its own organizations."""
 
 from collections.abc import Iterator
 

@@ -15,7 +15,7 @@ from discue.api.routes import ROUTES
 _STANDARD = frozenset({"content-type", "content-length", "date", "server", "connection", "transfer-encoding"})
 _OF_PAGES = frozenset({"content-security-policy", "x-content-type-options", "referrer-policy"})
 _ASTRAY = (400, 404, 405, 406, 414, 423, 429, 431, 500, 503, 401, 403)
-"""What a request can be answered that leads to no operation: the path or the method is none of the document's."""
+"""Statuses of requests that reach no operation: the document does not have their path or method."""
 
 Json = Mapping[str, Any]
 
@@ -44,7 +44,7 @@ class Description:
         self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
 
     def faults(self, seen: Seen) -> list[str]:
-        """What is wrong with a response, each in a sentence; nothing when it is as described."""
+        """Return a sentence for each difference between a response and its description."""
         path = self._path(seen.path.removeprefix("/v1") or "/")
         method = "get" if seen.method == "HEAD" else seen.method.lower()
         operation = self._document["paths"].get(path, {}).get(method)
@@ -125,7 +125,7 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 @cache
 def description() -> Description:
-    """Of the product's own routes."""
+    """Describe the routes of the product itself."""
     return Description(document_of(ROUTES, "/v1"))
 
 

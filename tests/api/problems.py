@@ -1,4 +1,4 @@
-"""What the API's tests ask of an answer that refuses."""
+"""Checks of refusing responses for the API's tests."""
 
 from typing import Any
 

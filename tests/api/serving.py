@@ -49,7 +49,7 @@ from tests.support.passwords import CHEAP
 T = TypeVar("T")
 
 PUBLIC = EgressPolicy(allowed_networks=(ip_network("127.0.0.2/32"),))
-"""What it answers is told as that of a public address is."""
+"""The network whose responses are shown like those of public addresses."""
 
 OPERATOR = "com.example.operator"
 _ATTEMPT = """
@@ -121,7 +121,7 @@ class Service:
         return self.run(made).text
 
     def raw(self, request: bytes, *, until_closed: bool = False) -> bytes:
-        """What the server answers to bytes: everything until it closes, or the first response."""
+        """Send bytes and return the first response, or everything until the server closes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=_PATIENCE_SECONDS) as connection:
             connection.sendall(request)
             answer = b""
@@ -256,7 +256,7 @@ def served(cache: Path, routes: Sequence[Route] = (), **settings: Any) -> Iterat
 
 @dataclass
 class Cast:
-    """Who takes part: alice owns an organization, charlie another one. Nobody has no key."""
+    """The clients of a test: alice and charlie each own an organization; nobody has no key."""
 
     service: Service
     organization_id: str
@@ -305,20 +305,20 @@ class Cast:
         return str(answer.json()["secret"]["id"])
 
     def redelivery(self, queue: str, listener: str, **fields: Any) -> str:
-        """One of everything that was missed, unless the fields say something else."""
+        """Create a redelivery, of everything missed unless the fields say otherwise."""
         answer = self.alice.post(f"/queues/{queue}/listeners/{listener}/redeliveries", json=fields or {"all": True})
         assert answer.status_code == 200, answer.text
         return str(answer.json()["redelivery"]["id"])
 
     def schedule(self, queue: str, **fields: Any) -> str:
-        """One that runs once a year."""
+        """Create a schedule that runs once a year."""
         content = {"cron": "@yearly", "data": "hello", **fields}
         answer = self.alice.post(f"/queues/{queue}/schedules", json=content)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["schedule"]["id"])
 
     def replay(self, queue: str, listener: str, **fields: Any) -> str:
-        """One of everything, unless the fields say something else."""
+        """Create a replay, of everything unless the fields say otherwise."""
         answer = self.alice.post(f"/queues/{queue}/listeners/{listener}/replays", json=fields or {"from_at": 0})
         assert answer.status_code == 200, answer.text
         return str(answer.json()["replay"]["id"])
@@ -336,7 +336,7 @@ class Cast:
         return str(answer.json()["queue"]["schema_id"])
 
     def user(self, **fields: Any) -> dict[str, Any]:
-        """The answer to the creation of a user of alice's, who is invited without a password."""
+        """Create a user of alice's, invited without a password; returns the response."""
         somebody = {"email": f"{os.urandom(6).hex()}@example.com", "role": "developer"}
         answer = self.alice.post("/users", json={**somebody, **fields})
         assert answer.status_code == 200, answer.text

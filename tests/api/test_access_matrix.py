@@ -43,7 +43,7 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 
 PULLED = ("/listeners/{listener_id}/messages", "/listeners/{listener_id}/acknowledgements")
-"""What works with a listener in the mode pull alone."""
+"""Routes for listeners in pull mode only."""
 
 CASES = [(route, method) for route in ROUTES for method in route.methods]
 GUARDED = [(route, method) for route, method in CASES if route.needs is not None]

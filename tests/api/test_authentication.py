@@ -1,4 +1,4 @@
-"""Who is let in, and who is locked out: over HTTP, behind a proxy at 127.0.0.1 that is trusted."""
+"""Authentication and lockout over HTTP, behind a trusted proxy at 127.0.0.1."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ READER = {"queues": Scope("read")}
 
 
 def wrong(client: httpx.Client) -> str:
-    """Its key, with another secret."""
+    """Return the client's key with another secret."""
     key = client.headers["x-api-key"]
     return key[:-1] + ("0" if key[-1] != "0" else "1")
 
@@ -141,7 +141,7 @@ def test_forwarding_headers_of_an_untrusted_peer_are_ignored(unproxied: Service)
 
 
 def test_the_server_says_where_the_other_end_is(unproxied: Service) -> None:
-    """What the addresses of clients rest on: a socket's address with its port."""
+    """Client addresses are taken from a socket's address with its port."""
     fail(unproxied.client(None))
     locks = unproxied.installation.cache.locks
     assert locks.remaining_ms("127.0.0.1", unproxied.installation.clock.now()) > 0

@@ -1,4 +1,4 @@
-"""What holds for every request: versions, negotiation, methods, links, request ids, and how responses look."""
+"""Conventions of every request: versions, negotiation, methods, links, request ids, and the form of responses."""
 
 import json
 import re

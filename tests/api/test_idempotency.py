@@ -170,7 +170,7 @@ def test_every_visible_character_and_255_of_them_are_a_key(cast: Cast, text: str
 @pytest.mark.parametrize("lines", [b"idempotency-key: a\r\nidempotency-key: a\r\n", "idempotency-key: ä\r\n".encode()])
 def test_two_keys_and_one_that_is_not_ascii_are_refused(cast: Cast, lines: bytes) -> None:
     key = cast.alice.headers["x-api-key"].encode()
-    # The doubled header beside it hides from a count of lines that one was left out.
+    # The duplicated header next to it hides from a count of lines that one was left out.
     head = b"POST /queues HTTP/1.1\r\nhost: a\r\naccept: */*\r\naccept: */*\r\nx-api-key: " + key + b"\r\n"
     answer = cast.service.raw(head + lines + b"content-length: 0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400"), answer

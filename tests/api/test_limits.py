@@ -24,7 +24,7 @@ def rate(answer: httpx.Response) -> tuple[int, int, int]:
 
 
 def change(cast: Cast, **fields: Any) -> httpx.Response:
-    """As the operator, for alice's organization."""
+    """Set limits of alice's organization, as the operator."""
     operator = cast.service.client(cast.service.operator)
     return operator.put(f"/organizations/{cast.organization_id}", json=fields)
 

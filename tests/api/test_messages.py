@@ -12,7 +12,7 @@ Kind = Literal["json", "text"]
 
 
 def stored(cast: Cast, queue: str) -> list[tuple[Kind, bytes]]:
-    """What listeners would receive, oldest first."""
+    """Return the messages that listeners would receive, oldest first."""
     principal = cast.service.run(cast.service.installation.cache.authenticate(cast.alice.headers["x-api-key"]))
     organization = principal.organization.id
     record = cast.service.run(cast.service.installation.cache.queue(organization, queue))

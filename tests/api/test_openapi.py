@@ -28,7 +28,7 @@ OPERATIONS = [
     for path, item in DOCUMENT["paths"].items()
     for method, operation in item.items()
 ]
-# Those that need no key bring a secret of their own, which an example cannot have.
+# Routes without a key take a secret in the body, which an example cannot have.
 EXAMPLES = [(route, method) for route in ROUTES if route.example and route.needs for method in route.methods]
 
 every_operation = pytest.mark.parametrize(

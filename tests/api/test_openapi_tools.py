@@ -1,4 +1,4 @@
-"""What others make of the OpenAPI document: the specification's own schema, and the fuzzer that works from it."""
+"""The OpenAPI document in other tools: the schema of the specification, and a fuzzer."""
 
 import jsonschema_rs
 import schemathesis

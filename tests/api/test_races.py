@@ -27,7 +27,7 @@ class Pair(NamedTuple):
         return (self.first, self.second)[number % 2].client(self.first.operator)
 
     def race(self, request: Callable[[httpx.Client], httpx.Response]) -> list[httpx.Response]:
-        """What all racers were answered, who begin at one moment."""
+        """Send requests at the same moment and return all responses."""
         start = threading.Barrier(RACERS)
 
         def run(number: int) -> httpx.Response:
@@ -70,7 +70,7 @@ def require_one_effect(answers: list[httpx.Response]) -> None:
 
 
 def _identified(body: dict[str, Any]) -> Any:
-    """What is the same in a response and its repetition: no links, whose port is the worker's, and no secrets."""
+    """Return a response without links, which name the worker's port, and secrets: its repetition has the rest."""
     shown = next(value for name, value in body.items() if name != "_links")
     return [(each["id"], each["alias"], each["created_at"]) for each in (shown if isinstance(shown, list) else [shown])]
 
@@ -125,7 +125,7 @@ def test_one_domain_and_one_user_are_created(pair: Pair) -> None:
 
 
 def test_one_idempotency_key_has_one_body(pair: Pair) -> None:
-    """Of racers that each want something else under one key, one gets it, and the others are told."""
+    """Among different requests with one key, one succeeds and the others are refused."""
     numbers = iter(range(RACERS))
     headers = {"idempotency-key": "many-bodies"}
     answers = pair.race(

@@ -1,4 +1,4 @@
-"""Whatever arrives: the contract's status, a body that names the place, nothing stored, nothing leaked."""
+"""Invalid requests: the documented status, a body that names the position, nothing stored, nothing leaked."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What the API shows of schedules that have run, and how many there can be."""
+"""Schedules in the API after they have run, and their number per queue."""
 
 import pytest
 

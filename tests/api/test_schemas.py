@@ -1,4 +1,4 @@
-"""Schemas as clients see them: set through a queue, read beside it, and kept to by what is published."""
+"""Schemas in the API: set with a queue, read at their own address, and enforced for published messages."""
 
 import json
 from hashlib import sha256

@@ -27,7 +27,7 @@ CHECKS_AT_ONCE = 3
 
 
 class Worker:
-    """One of several on a database: what it knows, and whom it lets in."""
+    """A worker on a shared database, with its cache and its authenticator."""
 
     def __init__(self, cast: Cast, slot: int) -> None:
         self.control = control_of(cast.control.store, cast.clock)
@@ -41,7 +41,7 @@ class Worker:
         await self.cache.saw(polled.epoch, polled.feed_version)
 
     async def asked(self, key: str, address: str = HOME) -> KeyRecord | type[DiscueError]:
-        """Whose key it is, or why it is not let in."""
+        """Return the principal of a key, or the error that refuses it."""
         try:
             return await self.authenticator.authenticate(key, address)
         except DiscueError as error:
@@ -230,7 +230,7 @@ async def test_many_with_a_valid_key_are_all_let_in_at_once(cast: Cast, here: Wo
 
 
 def guesses_near(key: str, dice: random.Random) -> str:
-    """One or two characters changed, added, left out, or changed places."""
+    """Return a key with one or two characters changed, added, removed or swapped."""
     characters = list(key)
     for _ in range(dice.randint(1, 2)):
         place, other = dice.randrange(len(characters)), dice.choice(ALPHABET + "_-é \0")
@@ -299,7 +299,7 @@ class Recording:
 async def test_all_kinds_of_wrong_keys_cost_the_same_work(
     cast: Cast, here: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same statements, one comparison, and the same words: but for who the organization is."""
+    """Every kind of wrong key runs equal statements and one comparison, and returns an equal error."""
     statements: list[str] = []
     compared: list[bytes] = []
     store, matches = cast.control.store, api_key.matches
@@ -326,7 +326,7 @@ async def test_all_kinds_of_wrong_keys_cost_the_same_work(
 
 
 def _table(sql: str) -> str:
-    """What a statement does, and to what."""
+    """Return the verb of a statement and its table."""
     verb, *words = sql.split()
     return f"{verb} {words[words.index('FROM' if verb == 'SELECT' else 'INTO') + 1]}"
 

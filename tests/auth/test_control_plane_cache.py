@@ -62,7 +62,7 @@ async def test_a_malformed_key_is_asked_for_like_any_other(worker: Worker, prese
 
 
 async def look(worker: Worker) -> None:
-    """As a worker does now and then."""
+    """Poll the change feed, like a worker."""
     polled = await worker.store.engine.poll(())
     await worker.cache.saw(polled.epoch, polled.feed_version)
 

@@ -28,12 +28,12 @@ PATIENCE_SECONDS = 30.0
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """That of this process, in which a test has no settings but its own, and with the program on the path."""
+    """Return this process's environment without other settings, and with the program on the path."""
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), "NO_PROXY": "*", **variables}
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """One command in a folder, to its end: in this process, unless it is one that prepares its process to serve."""
+    """Run a command in a folder to its end: in this process, unless the command prepares its process to serve."""
     if arguments and arguments[0] in {"serve", "dev"}:
         return run_forked(folder, *COMMAND, *arguments, **variables)
     out, log = io.StringIO(), io.StringIO()
@@ -54,7 +54,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
 
 
 def run_forked(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """One command in a process of its own, to its end, without the time of its imports."""
+    """Run a command in a new process to its end, without the time of its imports."""
     process = Forked(command, folder=folder, environment=environment(**variables))
     try:
         out, log = Output(process.stdout), Output(process.stderr)
@@ -65,7 +65,7 @@ def run_forked(folder: Path, *command: str, **variables: str) -> subprocess.Comp
 
 
 def run_apart(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The same for any program."""
+    """Run any Python program in a new process to its end, without the time of its imports."""
     return subprocess.run(
         command,
         cwd=folder,
@@ -80,7 +80,7 @@ def run_apart(folder: Path, *command: str, **variables: str) -> subprocess.Compl
 
 @contextmanager
 def kept_logging() -> Iterator[None]:
-    """What a command configures for its process ends with it."""
+    """Undo what a command configures for its process."""
     root, ours = logging.getLogger(), logging.getLogger(ROOT)
     handlers, levels = list(root.handlers), (root.level, ours.level)
     threads, processes, multiprocessing = logging.logThreads, logging.logProcesses, logging.logMultiprocessing
@@ -94,7 +94,7 @@ def kept_logging() -> Iterator[None]:
 
 
 class Output:
-    """What a process has written to a stream so far, and waiting for more of it."""
+    """The text that a process has written to a stream; can wait for more."""
 
     def __init__(self, stream: IO[str]) -> None:
         self.text = ""
@@ -144,14 +144,14 @@ class Running:
 
     @property
     def url(self) -> str:
-        """Where it serves, once it does."""
+        """The URL that it serves at, once it does."""
         return self.log.wait_for(r" server_started .*\burl=(\S+)")[1]
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     def ended(self) -> int:
-        """Its exit code, negative for the signal that killed it."""
+        """Wait for the end; returns the exit code, negative for the signal that killed the process."""
         code = self.process.wait(PATIENCE_SECONDS)
         self.out.to_the_end()
         self.log.to_the_end()

@@ -1,4 +1,4 @@
-"""What is about the database is said of every engine: where there is no `--database`, commands work on this one."""
+"""Tests about the database run on every engine: without `--database`, commands work on the test's own."""
 
 import pytest
 
@@ -10,6 +10,6 @@ __all__ = ["database", "engine_name", "every_engine"]
 
 @pytest.fixture
 def every_engine(engine_name: str, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test's commands work on a new database of an engine: without a word about it, as an operator's do."""
+    """Commands of a test work on a new database of an engine, set in the environment."""
     if engine_name != "sqlite":
         monkeypatch.setenv("DISCUE_DATABASE", database)

@@ -1,4 +1,4 @@
-"""What `discue check` says of a PostgreSQL server: all is well, or what is wrong and the way out."""
+"""`discue check` on PostgreSQL servers: healthy ones, and problems with their solutions."""
 
 import subprocess
 from base64 import b64encode

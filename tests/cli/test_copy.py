@@ -40,13 +40,13 @@ async def killing(tx, target, table, *rest):
     if table.name == sys.argv[1]:
         os.kill(os.getpid(), signal.SIGKILL)
 
-async def paced(*arguments):
+async def slowed(*arguments):
     progress = await step(*arguments)
     print(progress.table, progress.rows, flush=True)
     sys.stdin.readline()
     return progress
 
-copying._write, copying.step = killing, paced
+copying._write, copying.step = killing, slowed
 copying.ROWS_A_STEP = 3
 sys.exit(main(sys.argv[2:]))
 """
@@ -102,7 +102,7 @@ class Paced:
                 self.process.stdin.flush()
 
     def go_on(self) -> int:
-        """To the end, without standing still; the exit code."""
+        """Let the process run to its end; returns the exit code."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         code = self.process.wait(PATIENCE_SECONDS)

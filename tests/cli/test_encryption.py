@@ -33,7 +33,7 @@ def receipts() -> Iterator[Receipts]:
 
 
 class Client:
-    """Of one server: makes listeners, and publishes to all of them."""
+    """A client of one server that creates listeners and publishes to all of them."""
 
     def __init__(self, server: Running, key: str = "") -> None:
         self.url = server.url

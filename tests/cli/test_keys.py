@@ -10,7 +10,7 @@ from tests.support.databases import on_sqlite_only
 pytestmark = pytest.mark.usefixtures("every_engine")
 
 SOON_SECONDS = 10.0
-"""The promise is a second; a machine that is busy with other tests gets more. What is not noticed never is."""
+"""A change is promised to be known within a second; a machine that is busy with other tests gets more."""
 
 
 def created(folder: Path, *arguments: str) -> dict[str, object]:

@@ -128,7 +128,7 @@ def test_an_organization_that_is_not_there_is_named(tmp_path: Path, verb: str) -
 
 
 def limits(folder: Path, alias: str) -> dict[str, object]:
-    """Those that the organization has of its own."""
+    """Return the limits that the organization itself has."""
     [shown] = [each["limits"] for each in listed(folder) if each["alias"] == alias]
     assert isinstance(shown, dict)
     return {name: value for name, value in shown.items() if value is not None}

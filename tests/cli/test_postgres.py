@@ -1,4 +1,4 @@
-"""One setting moves everything to PostgreSQL: the commands on a server's database, and its password in none of them."""
+"""All commands on a PostgreSQL database, which never show its password."""
 
 import subprocess
 from collections.abc import Iterator
@@ -165,7 +165,7 @@ def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path, guarded: str) ->
 
 
 def test_a_server_on_a_file_does_not_even_import_the_driver() -> None:
-    """What `import` costs is a good part of what a command takes."""
+    """Imports are a large part of the time of a command."""
     script = "import sys, discue.cli.main; sys.exit('asyncpg' in sys.modules)"
 
     assert subprocess.run([DISCUE[0], "-c", script], env=environment(), check=False).returncode == 0

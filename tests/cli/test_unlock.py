@@ -41,7 +41,7 @@ def test_an_address_is_unlocked_on_a_running_server_within_a_second(tmp_path: Pa
         assert (result.returncode, result.stdout) == (0, "The address 127.0.0.1 is unlocked.\n")
         assert until_status(server, first, 200) < SOON_SECONDS
         assert locked(tmp_path) == []
-        # What failed before is forgotten: it takes as many failures as the first time.
+        # Earlier failures are deleted: the next lock takes as many as the first.
         fail(server, UNKNOWN_KEY)
         unlocked = json.loads(run(tmp_path, "unlock", "--all", "--json").stdout)["unlocked"]
         assert [each["name"] for each in unlocked] == ["127.0.0.1"]

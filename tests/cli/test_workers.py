@@ -94,7 +94,7 @@ def test_a_key_that_one_worker_makes_lets_in_at_all_of_them(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_to_the_whole_group_drains_once(tmp_path: Path, number: signal.Signals) -> None:
-    """As a terminal and a service manager do it."""
+    """The workers and their parent all get the signal, as from a terminal or a service manager."""
     with serving(tmp_path, "--workers", "2") as server:
         pids = pids_of(server)
         for pid in (*pids.values(), server.process.pid):

@@ -64,7 +64,7 @@ async def test_protected_scopes_are_not_granted_and_no_more_than_one_has(cast: C
 
 
 def _narrow_manager(cast: Cast) -> Principal:
-    """One who manages keys, and otherwise reads queues."""
+    """Return a principal that manages keys and reads queues."""
     return Principal(
         organization=cast.alice.principal.organization,
         organization_public_id=cast.alice.principal.organization_public_id,

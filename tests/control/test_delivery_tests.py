@@ -41,7 +41,7 @@ class Noted:
 
 
 async def _path(cast: Cast, **fields: Any) -> tuple[str, str]:
-    """Of a new listener of alice's, which is disabled."""
+    """Create a disabled listener of alice's; returns the ids of its queue and its own."""
     control, principal = cast.control, cast.alice.principal
     queue = (await queues.create(control, principal, QueueFields())).queue.public_id
     chosen = ListenerFields(notify_url=PLACE, liveness_url=PLACE, status="disabled", options=OptionFields(**fields))

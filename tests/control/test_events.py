@@ -29,7 +29,7 @@ async def page(control: ControlContext, principal: Principal, **selection: objec
 
 
 async def told(control: ControlContext, principal: Principal) -> list[tuple[str, str, str]]:
-    """What, to whom, and by whom, oldest first."""
+    """Return type, name and client of each event, oldest first."""
     events = (await page(control, principal)).events
     return [(event.type, event.name, event.client) for event in reversed(events)]
 

@@ -1,4 +1,4 @@
-"""What is created with an idempotency key, and what is bound to a state: all of it, or nothing."""
+"""Creations with an idempotency key and conditional changes: atomic."""
 
 from dataclasses import replace
 from typing import Any

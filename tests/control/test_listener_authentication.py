@@ -113,7 +113,7 @@ async def test_given_back_without_its_secret_or_not_at_all_it_stays(cast: Cast, 
 @pytest.mark.parametrize(
     "place", ["https://evil.example.com/notify", "http://shop.example.com/notify", "https://shop.example.com:8443/"]
 )
-@pytest.mark.parametrize("given", [UNSET, GIVEN_BACK], ids=["without a word", "as it is shown"])
+@pytest.mark.parametrize("given", [UNSET, GIVEN_BACK], ids=["omitted", "as it is shown"])
 async def test_changing_the_url_requires_the_credentials(
     cast: Cast, control: ControlContext, place: str, given: object
 ) -> None:

@@ -1,4 +1,4 @@
-"""Signing secrets of a listener: another one beside the first, ends, pages, and whose they are."""
+"""Signing secrets of a listener: additional ones, expiry, pages, and access."""
 
 from base64 import b64decode, b64encode
 

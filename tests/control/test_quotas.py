@@ -17,7 +17,7 @@ ENDPOINT = ListenerFields(notify_url="https://example.com/", liveness_url="https
 
 
 async def _allow(cast: Cast, **limits: int | None) -> None:
-    """Of alice's organization, by the names of the settings."""
+    """Set the quotas of alice's organization, by the names of the settings."""
     await organizations.set_limits(cast.control, "com.example.alice", limits)
 
 

@@ -94,7 +94,7 @@ async def test_worker_that_does_not_know_a_new_schema_yet_still_enforces_it(
 async def test_message_published_during_a_schema_change_fits_the_schema_at_its_commit(
     cast: Cast, control: ControlContext
 ) -> None:
-    """Whatever is stored was allowed by the configuration that it was stored under."""
+    """Every stored message fits the schema of the configuration version at its commit."""
     principal, queue = cast.alice.principal, await _queue(cast, NUMBERS)
     publisher = _publisher(control, control.cache)
 

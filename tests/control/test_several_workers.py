@@ -1,4 +1,4 @@
-"""What must hold of the control plane although several processes change it at the same moment."""
+"""Invariants of the control plane under concurrent changes by several processes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -34,7 +34,7 @@ async def _opened(address: str) -> AsyncIterator[list[ControlContext]]:
             (await stack.enter_async_context(open_installation(settings, SystemClock(), Log()))).control
             for _ in range(TOGETHER)
         ]
-        # As the database gives each worker its own: one taken by chance may be another one's, too.
+        # Each worker needs a slot of its own, as the database gives it: random ones can collide.
         for slot, control in enumerate(controls):
             control.row_ids.slot = slot
         yield controls

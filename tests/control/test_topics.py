@@ -134,7 +134,7 @@ async def test_deleted_topic_leaves_its_messages(cast: Cast) -> None:
 
 
 async def refused(cast: Cast, topic: Topic, into: Sequence[Queue], *drafts: NewMessage) -> Exception:
-    """What publishing fails with. Then nothing is in any of the queues."""
+    """Return the error of a publish; no queue has stored anything."""
     with pytest.raises((Unprocessable, PayloadTooLarge, QuotaExceeded)) as caught:
         await published(publisher_of(cast.control), topic, *drafts)
     assert await ids_in(cast, *into) == [[] for _ in into]
@@ -152,7 +152,7 @@ async def test_message_that_breaks_the_schema_of_one_queue_goes_into_none(cast: 
     assert isinstance(error, Unprocessable)
     assert [fault.pointer for fault in error.faults] == ["/messages/1/data/n"]
     assert all(text in str(error) for text in (channel.alias, strict.public_id))
-    # What does not go into that queue need not fit.
+    # A message that is not routed into that queue need not fit.
     assert (await published(publisher_of(cast.control), topic, a_draft())).messages[0].queues == (plain.public_id,)
 
 

@@ -1,4 +1,4 @@
-"""What publishing does when the queue is not what it was a moment ago."""
+"""Publishing to a queue that changes at the same moment."""
 
 import msgspec
 import pytest
