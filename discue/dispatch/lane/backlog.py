@@ -159,7 +159,7 @@ class Backlog:
             self.claimed.difference_update(flushed)
             if self._is_reading:
                 self._changed_during_read.update(flushed)
-        self.claimed.update(still_claimed, (retry.seq for retry in self.retries), self._lane.cursor.unflushed_seqs())
+        self.claimed.update(still_claimed, (retry.seq for retry in self.retries), self._lane.cursor.unflushed_seqs)
         # Only now: a read before the flush would not have found them.
         for row in settle.delivery_rows:
             if row.state == "retry":

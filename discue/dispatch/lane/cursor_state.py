@@ -102,6 +102,7 @@ class CursorState:
         """How many attempts have ended and may not be stored yet, details included."""
         return len(self._attempts) + self._taken + self._remaining_details
 
+    @property
     def unflushed_seqs(self) -> Iterable[int]:
         """Deliveries whose rows in the store are out of date."""
         return chain(self._rows, self._removed)
@@ -110,15 +111,14 @@ class CursorState:
     def fits_one_flush(self) -> bool:
         return self._detail_bytes <= _DETAIL_BYTES or len(self._details) <= 1
 
-    def add_attempt(self, attempt: Attempt) -> None:
+    def add_attempt(self, attempt: Attempt, trace: Trace | None = None, next_attempt_at: int = 0) -> None:
+        """Record an attempt that has ended, with its request and response if they are kept."""
         self._attempts.append(attempt)
         self.dirty = True
-
-    def add_detail(self, attempt: int, trace: Trace, next_attempt_at: int) -> None:
-        """Keep the request and response of an attempt, given by its id."""
-        content = encode_detail(trace, next_attempt_at)
-        self._details.append((attempt, content))
-        self._detail_bytes += len(content)
+        if trace is not None:
+            content = encode_detail(trace, next_attempt_at)
+            self._details.append((attempt.id, content))
+            self._detail_bytes += len(content)
 
     def acknowledge(self, seq: int, now: int, *, has_row: bool) -> None:
         self.acknowledged += 1
@@ -142,23 +142,18 @@ class CursorState:
 
     def detach(self, seq: int, attempts: int, now: int) -> None:
         """Give a request in flight a row, so that the cursor can pass it."""
-        self.hand_over(seq, attempts, now)
+        self.put_row(DeliveryRow(seq, "sending", attempts, now, "", self._record.owner))
         self.retrying += 1
         self.window.settle(seq)
 
-    def hand_over(self, seq: int, attempts: int, now: int) -> None:
-        """Record that this worker has the request of a delivery with a row in flight."""
-        self._put(DeliveryRow(seq, "sending", attempts, now, "", self._record.owner))
-        self.dirty = True
-
-    def lease(self, row: DeliveryRow) -> None:
-        """Lease a message that has a row already, or extend its lease."""
+    def put_row(self, row: DeliveryRow) -> None:
+        """Change the row of a delivery that has one: its request is handed over, or its message is leased."""
         self._put(row)
         self.dirty = True
 
     def lease_new(self, row: DeliveryRow, now: int) -> None:
         """Lease a new message: it gets a row, and the cursor passes it."""
-        self.lease(row)
+        self.put_row(row)
         self.retrying += 1
         self.window.settle(row.seq)
         self.last_new_at = now

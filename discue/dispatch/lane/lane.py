@@ -38,7 +38,7 @@ from discue.domain.rate import TokenBucket
 from discue.domain.retry import settle
 from discue.domain.window import SPAN
 from discue.store.cursors import LaneRecord
-from discue.store.engine import CursorKey, Settle
+from discue.store.engine import CursorKey, DeliveryRow, Settle
 
 
 class Lane:
@@ -282,7 +282,8 @@ class Lane:
         now = self._context.clock.now()
         for attempt in self._in_flight.values():
             if attempt.has_row:
-                self.cursor.hand_over(attempt.seq, attempt.number, now)
+                row = DeliveryRow(attempt.seq, "sending", attempt.number, now, "", self.record.owner)
+                self.cursor.put_row(row)
             else:
                 self.cursor.detach(attempt.seq, attempt.number, now)
         self._handover = Handover(self.record, self._context, self._in_flight.values())
@@ -415,8 +416,8 @@ class Lane:
     def _record(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
         context, cursor = self._context, self.cursor
         now = context.clock.now()
-        row_id, next_attempt_at = context.row_ids.next(), 0
-        cursor.add_attempt(attempt_record(self.record, row_id, attempt.seq, attempt.number, outcome))
+        record = attempt_record(self.record, context.row_ids.next(), attempt.seq, attempt.number, outcome)
+        next_attempt_at = 0
         if outcome.error == "":
             self._selector.throttle.end()
             if self.breaker.on_success(attempt.seq):
@@ -424,8 +425,7 @@ class Lane:
             cursor.acknowledge(attempt.seq, now, has_row=attempt.has_row)
         else:
             next_attempt_at = self._record_failure(attempt, outcome, now)
-        if outcome.trace is not None:
-            cursor.add_detail(row_id, outcome.trace, next_attempt_at)
+        cursor.add_attempt(record, outcome.trace, next_attempt_at)
         self._flush.request()
 
     def _record_failure(self, attempt: InFlightAttempt, outcome: Outcome, now: int) -> int:

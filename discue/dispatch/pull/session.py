@@ -111,7 +111,7 @@ class PullSession:
     def add_keys(self, rows: Sequence[KeyRow]) -> None:
         """Add delivery rows that hold keys. Rows that this session has changed are not as the store shows them."""
         if self._ordering is not None:
-            changed = set(self._cursor.unflushed_seqs())
+            changed = set(self._cursor.unflushed_seqs)
             unchanged = [row for row in rows if row.seq not in changed]
             self._ordering.add_rows(unchanged, _STATES_WRITTEN, complete=True)
 
@@ -232,7 +232,7 @@ class PullSession:
             cursor.schedule_retry(found.seq, found.attempts - 1, now + (seconds or 0) * 1_000)
             return "released"
         lease_ms = self._lease_ms if seconds is None else seconds * 1_000
-        cursor.lease(DeliveryRow(found.seq, "leased", found.attempts, now + lease_ms, "", token=found.token))
+        cursor.put_row(DeliveryRow(found.seq, "leased", found.attempts, now + lease_ms, "", token=found.token))
         return "extended"
 
     def _expire_lease(self, found: OpenDelivery) -> bool:
@@ -275,7 +275,7 @@ class PullSession:
                 self._ordering.begin(entry)
             self._cursor.lease_new(row, self._now)
         else:
-            self._cursor.lease(row)
+            self._cursor.put_row(row)
         self._leased += 1
         return LeasedMessage(entry, attempt, receipt, until)
 

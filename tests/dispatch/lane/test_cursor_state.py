@@ -44,45 +44,45 @@ MISSED = Settlement("missed", 0, False, "no_retry")
 
 
 def test_a_success_in_order_moves_the_position_and_costs_no_row() -> None:
-    progress = CursorState(RECORD)
-    progress.add_attempt(attempt_record(RECORD, 1, 11, 1, well()))
-    progress.acknowledge(11, NOON, has_row=False)
-    taken = progress.take()
+    cursor = CursorState(RECORD)
+    cursor.add_attempt(attempt_record(RECORD, 1, 11, 1, well()))
+    cursor.acknowledge(11, NOON, has_row=False)
+    taken = cursor.take()
     assert (taken.token, taken.version, taken.position, taken.ahead) == (4, 7, 11, None)
     assert (taken.acknowledged, taken.missed, taken.retrying, taken.last_success_at) == (6, 1, 2, NOON)
     assert (len(taken.attempts), taken.delivery_rows, taken.resolved, taken.missed_ranges) == (1, (), (), ())
 
 
 def test_a_success_out_of_order_is_kept_ahead_of_the_position() -> None:
-    progress = CursorState(RECORD)
-    progress.acknowledge(13, NOON, has_row=False)
-    assert (progress.take().position, progress.take().ahead) == (10, b"\x04")
-    progress.acknowledge(11, NOON, has_row=False)
-    progress.acknowledge(12, NOON, has_row=False)
-    assert (progress.take().position, progress.take().ahead) == (13, None)
+    cursor = CursorState(RECORD)
+    cursor.acknowledge(13, NOON, has_row=False)
+    assert (cursor.take().position, cursor.take().ahead) == (10, b"\x04")
+    cursor.acknowledge(11, NOON, has_row=False)
+    cursor.acknowledge(12, NOON, has_row=False)
+    assert (cursor.take().position, cursor.take().ahead) == (13, None)
 
 
 def test_a_first_failure_is_a_row_that_waits_and_the_cursor_goes_on() -> None:
-    progress = CursorState(RECORD)
-    progress.fail(11, 1, RETRY, NOON, has_row=False)
-    taken = progress.take()
+    cursor = CursorState(RECORD)
+    cursor.fail(11, 1, RETRY, NOON, has_row=False)
+    taken = cursor.take()
     assert taken.delivery_rows == (DeliveryRow(11, "retry", 1, NOON + 5_000, "failed"),)
     assert (taken.position, taken.retrying, taken.missed, taken.last_failure_at) == (11, 3, 1, NOON)
 
 
 def test_a_further_failure_changes_the_row_and_counts_nothing_again() -> None:
-    progress = CursorState(RECORD)
-    progress.fail(5, 2, RETRY, NOON, has_row=True)
-    taken = progress.take()
+    cursor = CursorState(RECORD)
+    cursor.fail(5, 2, RETRY, NOON, has_row=True)
+    taken = cursor.take()
     assert taken.delivery_rows == (DeliveryRow(5, "retry", 2, NOON + 5_000, "failed"),)
     assert (taken.position, taken.retrying) == (10, 2)
 
 
 def test_the_last_failure_is_missed_and_waits_no_more() -> None:
-    progress = CursorState(RECORD)
-    progress.fail(5, 12, MISSED, NOON, has_row=True)
-    progress.fail(11, 1, MISSED, NOON, has_row=False)
-    taken = progress.take()
+    cursor = CursorState(RECORD)
+    cursor.fail(5, 12, MISSED, NOON, has_row=True)
+    cursor.fail(11, 1, MISSED, NOON, has_row=False)
+    taken = cursor.take()
     assert [(row.seq, row.state, row.due_at) for row in taken.delivery_rows] == [
         (5, "missed", NOON),
         (11, "missed", NOON),
@@ -91,27 +91,27 @@ def test_the_last_failure_is_missed_and_waits_no_more() -> None:
 
 
 def test_a_retry_that_succeeds_takes_its_row_away() -> None:
-    progress = CursorState(RECORD)
-    progress.acknowledge(5, NOON, has_row=True)
-    taken = progress.take()
+    cursor = CursorState(RECORD)
+    cursor.acknowledge(5, NOON, has_row=True)
+    taken = cursor.take()
     assert (taken.resolved, taken.retrying, taken.acknowledged) == ((5,), 1, 6)
 
 
 def test_a_row_that_was_never_stored_is_not_stored_when_it_is_resolved_first() -> None:
-    progress = CursorState(RECORD)
-    progress.detach(11, 1, NOON)
-    assert (progress.retrying, progress.window.position) == (3, 11)
-    progress.acknowledge(11, NOON, has_row=True)
-    taken = progress.take()
+    cursor = CursorState(RECORD)
+    cursor.detach(11, 1, NOON)
+    assert (cursor.retrying, cursor.window.position) == (3, 11)
+    cursor.acknowledge(11, NOON, has_row=True)
+    taken = cursor.take()
     assert (taken.delivery_rows, taken.resolved, taken.retrying, taken.acknowledged) == ((), (11,), 2, 6)
 
 
 def test_consecutive_messages_missed_for_one_reason_are_one_range() -> None:
-    progress = CursorState(RECORD)
+    cursor = CursorState(RECORD)
     for seq in (11, 12, 13, 15):
-        progress.miss_range(seq, seq, "too_old", NOON)
-    progress.miss_range(16, 19, "expired", NOON)
-    taken = progress.take()
+        cursor.miss_range(seq, seq, "too_old", NOON)
+    cursor.miss_range(16, 19, "expired", NOON)
+    taken = cursor.take()
     assert taken.missed_ranges == (
         MissedRange(11, 13, "too_old", NOON),
         MissedRange(15, 15, "too_old", NOON),
@@ -121,31 +121,31 @@ def test_consecutive_messages_missed_for_one_reason_are_one_range() -> None:
 
 
 def test_deleted_messages_are_stepped_over_and_counted_nowhere() -> None:
-    progress = CursorState(RECORD)
-    progress.skip(11, 14)
-    taken = progress.take()
+    cursor = CursorState(RECORD)
+    cursor.skip(11, 14)
+    taken = cursor.take()
     assert (taken.position, taken.acknowledged, taken.missed, taken.retrying) == (14, 5, 1, 2)
-    progress.drop_row(5)
-    assert (progress.retrying, progress.take().resolved) == (1, (5,))
+    cursor.drop_row(5)
+    assert (cursor.retrying, cursor.take().resolved) == (1, (5,))
 
 
 def test_a_retry_that_is_too_old_is_missed() -> None:
-    progress = CursorState(RECORD)
-    progress.miss_retry(5, 3, "too_old", NOON)
-    taken = progress.take()
+    cursor = CursorState(RECORD)
+    cursor.miss_retry(5, 3, "too_old", NOON)
+    taken = cursor.take()
     assert taken.delivery_rows == (DeliveryRow(5, "missed", 3, NOON, "too_old"),)
     assert (taken.retrying, taken.missed) == (1, 2)
 
 
 def test_changes_are_taken_once_with_rising_versions() -> None:
-    progress = CursorState(RECORD)
-    progress.add_attempt(attempt_record(RECORD, 1, 11, 1, badly()))
-    progress.fail(11, 1, RETRY, NOON, has_row=False)
-    assert (progress.dirty, progress.unflushed) == (True, 1)
-    first = progress.take()
-    progress.on_stored()
-    assert (progress.dirty, progress.unflushed) == (False, 0)
-    second = progress.take()
+    cursor = CursorState(RECORD)
+    cursor.add_attempt(attempt_record(RECORD, 1, 11, 1, badly()))
+    cursor.fail(11, 1, RETRY, NOON, has_row=False)
+    assert (cursor.dirty, cursor.unflushed) == (True, 1)
+    first = cursor.take()
+    cursor.on_stored()
+    assert (cursor.dirty, cursor.unflushed) == (False, 0)
+    second = cursor.take()
     assert (first.version, second.version) == (7, 8)
     assert (second.attempts, second.delivery_rows, second.resolved) == ((), (), ())
     assert (second.position, second.retrying) == (first.position, first.retrying)
@@ -169,33 +169,31 @@ def _trace(size: int) -> Trace:
 
 
 def test_attempt_detail_is_stored_with_its_record() -> None:
-    progress = CursorState(RECORD)
-    progress.add_attempt(attempt_record(RECORD, 8, 11, 1, badly()))
-    progress.fail(11, 1, RETRY, NOON, has_row=False)
-    progress.add_detail(8, _trace(10), RETRY.due_at)
-    taken = progress.take()
+    cursor = CursorState(RECORD)
+    cursor.add_attempt(attempt_record(RECORD, 8, 11, 1, badly()), _trace(10), RETRY.due_at)
+    cursor.fail(11, 1, RETRY, NOON, has_row=False)
+    taken = cursor.take()
     assert [attempt.id for attempt in taken.attempts] == [8]
     [(attempt, content)] = taken.details
     assert (attempt, decode_detail(content).next_attempt_at) == (8, NOON + 5_000)
-    progress.on_stored()
-    assert (progress.dirty, progress.unflushed) == (False, 0)
-    assert progress.take().details == ()
+    cursor.on_stored()
+    assert (cursor.dirty, cursor.unflushed) == (False, 0)
+    assert cursor.take().details == ()
 
 
 @given(st.lists(st.integers(0, 100_000), max_size=40))
 def test_many_details_are_stored_in_parts_and_keep_their_slots(sizes: list[int]) -> None:
-    progress = CursorState(RECORD)
+    cursor = CursorState(RECORD)
     for number, size in enumerate(sizes):
-        progress.add_attempt(attempt_record(RECORD, number, 11 + number, 1, badly()))
-        progress.add_detail(number, _trace(size), 0)
-    taken = [progress.take()]
-    while progress.dirty:
-        progress.on_stored()
-        assert progress.unflushed == len(sizes) - sum(len(each.details) for each in taken)
-        taken.append(progress.take())
-    progress.on_stored()
-    assert progress.unflushed == 0
+        cursor.add_attempt(attempt_record(RECORD, number, 11 + number, 1, badly()), _trace(size))
+    taken = [cursor.take()]
+    while cursor.dirty:
+        cursor.on_stored()
+        assert cursor.unflushed == len(sizes) - sum(len(each.details) for each in taken)
+        taken.append(cursor.take())
+    cursor.on_stored()
+    assert cursor.unflushed == 0
     assert [attempt.id for attempt in taken[0].attempts] == list(range(len(sizes)))
     assert [attempt for each in taken for attempt, _ in each.details] == list(range(len(sizes)))
     assert all(each.bytes <= 1 << 19 or len(each.details) == 1 for each in taken)
-    assert progress.fits_one_flush
+    assert cursor.fits_one_flush
