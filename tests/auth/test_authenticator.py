@@ -75,7 +75,7 @@ async def let_in(worker: Worker, key: str, address: str = HOME) -> bool:
 
 
 @pytest.mark.parametrize("key", ["dsk_", "wrong", "dsk_" + "!" * 53, UNKNOWN_KEY, "dsk_" + "é" * 53, "dsk_\ud800"])
-async def test_after_five_failures_an_address_is_locked_out_with_valid_keys_too(
+async def test_address_is_locked_out_after_five_failures_even_with_valid_keys(
     cast: Cast, here: Worker, key: str
 ) -> None:
     assert await let_in(here, cast.alice.key)
@@ -85,7 +85,7 @@ async def test_after_five_failures_an_address_is_locked_out_with_valid_keys_too(
     assert await let_in(here, cast.alice.key, ELSEWHERE)
 
 
-async def test_the_lock_says_how_long_it_lasts_and_ends_by_itself(cast: Cast, here: Worker) -> None:
+async def test_lockout_has_a_retry_after_and_ends(cast: Cast, here: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
     cast.clock.advance(500)
     with pytest.raises(LockedOut) as locked:
@@ -99,7 +99,7 @@ async def test_the_lock_says_how_long_it_lasts_and_ends_by_itself(cast: Cast, he
     assert await let_in(here, cast.alice.key)
 
 
-async def test_repeated_locks_last_longer(cast: Cast, here: Worker) -> None:
+async def test_repeated_lockouts_get_longer(cast: Cast, here: Worker) -> None:
     for minutes in (1, 2, 4, 8, 15, 15):
         await here.fail(UNKNOWN_KEY)
         with pytest.raises(LockedOut) as locked:
@@ -108,7 +108,7 @@ async def test_repeated_locks_last_longer(cast: Cast, here: Worker) -> None:
         cast.clock.advance(minutes * 60_000)
 
 
-async def test_a_wrong_secret_locks_the_key_wherever_it_comes_from_and_nobody_else(cast: Cast, here: Worker) -> None:
+async def test_wrong_secrets_lock_out_only_the_key_for_all_addresses(cast: Cast, here: Worker) -> None:
     for number in range(FAILURES):
         await here.fail(wrong(cast.alice.key), f"192.0.2.{number}", times=1)
     for address in (HOME, "192.0.2.3", "198.51.100.1"):
@@ -116,7 +116,7 @@ async def test_a_wrong_secret_locks_the_key_wherever_it_comes_from_and_nobody_el
         assert await let_in(here, cast.charlie.key, address)
 
 
-async def test_a_key_and_an_address_are_counted_apart(cast: Cast, here: Worker) -> None:
+async def test_failures_of_keys_and_addresses_count_separately(cast: Cast, here: Worker) -> None:
     await here.fail(wrong(cast.alice.key), times=FAILURES - 1)
     await here.fail(UNKNOWN_KEY, times=FAILURES - 1)
     assert await let_in(here, cast.alice.key)
@@ -125,21 +125,21 @@ async def test_a_key_and_an_address_are_counted_apart(cast: Cast, here: Worker) 
     assert await let_in(here, cast.charlie.key)
 
 
-async def test_all_of_a_64_is_one_subject(cast: Cast, here: Worker) -> None:
+async def test_ipv6_64_network_is_one_subject(cast: Cast, here: Worker) -> None:
     for number in range(FAILURES):
         await here.fail(UNKNOWN_KEY, f"2001:db8::{number + 1}", times=1)
     assert await here.asked(cast.alice.key, "2001:db8::ffff") is LockedOut
     assert await let_in(here, cast.alice.key, "2001:db8:0:1::1")
 
 
-async def test_a_success_resets_nothing(cast: Cast, here: Worker) -> None:
+async def test_success_does_not_reset_the_failure_count(cast: Cast, here: Worker) -> None:
     for _ in range(FAILURES):
         assert await let_in(here, cast.alice.key)
         await here.fail(UNKNOWN_KEY, times=1)
     assert await here.asked(cast.alice.key) is LockedOut
 
 
-async def test_a_disabled_or_expired_key_is_refused_and_not_counted(cast: Cast, here: Worker) -> None:
+async def test_disabled_or_expired_key_is_rejected_without_counting(cast: Cast, here: Worker) -> None:
     disabled, expired = await cast.bob({"queues": Scope("write")}), await cast.bob({"queues": Scope("write")})
     alias = "com.example.alice"
     await admin.set_key_status(cast.control, alias, disabled.principal.key_public_id, "disabled")
@@ -151,7 +151,7 @@ async def test_a_disabled_or_expired_key_is_refused_and_not_counted(cast: Cast, 
     assert await let_in(here, cast.alice.key)
 
 
-async def test_a_suspended_organization_is_refused_and_not_counted(cast: Cast, here: Worker) -> None:
+async def test_suspended_organization_is_rejected_without_counting(cast: Cast, here: Worker) -> None:
     await organizations.set_state(cast.control, "com.example.alice", "suspended")
     await here.hear()
     for _ in range(3 * FAILURES):
@@ -159,7 +159,7 @@ async def test_a_suspended_organization_is_refused_and_not_counted(cast: Cast, h
     assert await let_in(here, cast.charlie.key)
 
 
-async def test_lock_of_one_worker_reaches_the_others(cast: Cast, here: Worker, there: Worker) -> None:
+async def test_lockout_by_one_worker_reaches_the_others(cast: Cast, here: Worker, there: Worker) -> None:
     assert await let_in(there, cast.alice.key)
     await here.fail(UNKNOWN_KEY)
     await there.hear()
@@ -167,7 +167,7 @@ async def test_lock_of_one_worker_reaches_the_others(cast: Cast, here: Worker, t
     assert await let_in(there, cast.alice.key, ELSEWHERE)
 
 
-async def test_failures_in_all_workers_count_together(cast: Cast, here: Worker, there: Worker) -> None:
+async def test_failures_at_all_workers_count_together(cast: Cast, here: Worker, there: Worker) -> None:
     for number in range(FAILURES):
         await (here, there)[number % 2].fail(UNKNOWN_KEY, times=1)
     # That one has locked it, this one hears of it when it wants to count one more.
@@ -175,7 +175,7 @@ async def test_failures_in_all_workers_count_together(cast: Cast, here: Worker, 
     assert await here.asked(cast.alice.key) is LockedOut
 
 
-async def test_a_worker_that_starts_knows_the_locks_that_hold(cast: Cast, here: Worker) -> None:
+async def test_starting_worker_knows_active_lockouts(cast: Cast, here: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
     late = Worker(cast, 3)
     await late.cache.open()
@@ -186,13 +186,13 @@ async def test_a_worker_that_starts_knows_the_locks_that_hold(cast: Cast, here: 
     assert not later.cache.locks
 
 
-async def test_a_worker_that_starts_over_knows_them_too(cast: Cast, here: Worker, there: Worker) -> None:
+async def test_worker_knows_active_lockouts_after_a_reset(cast: Cast, here: Worker, there: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
     await there.cache.reset()
     assert await there.asked(cast.alice.key) is LockedOut
 
 
-async def test_unlock_reaches_every_worker(cast: Cast, here: Worker, there: Worker) -> None:
+async def test_unlocked_subject_is_accepted_by_every_worker(cast: Cast, here: Worker, there: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
     await there.hear()
     (lock,) = await admin.unlock(cast.control, LockoutSubject("address", HOME))
@@ -204,7 +204,7 @@ async def test_unlock_reaches_every_worker(cast: Cast, here: Worker, there: Work
     assert await let_in(here, cast.alice.key)
 
 
-async def test_all_can_be_unlocked_at_once(cast: Cast, here: Worker) -> None:
+async def test_all_lockouts_can_be_ended_at_once(cast: Cast, here: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
     await here.fail(wrong(cast.charlie.key), ELSEWHERE)
     ended = await admin.unlock_all(cast.control)
@@ -216,7 +216,7 @@ async def test_all_can_be_unlocked_at_once(cast: Cast, here: Worker) -> None:
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-async def test_concurrent_attempts_pass_the_lock_only_by_a_few(cast: Cast, here: Worker, *, is_known: bool) -> None:
+async def test_concurrent_attempts_hardly_exceed_the_limit(cast: Cast, here: Worker, *, is_known: bool) -> None:
     guesses = [wrong(cast.alice.key) if is_known else UNKNOWN_KEY] * 50
     answers = await asyncio.gather(*(here.asked(guess) for guess in guesses))
     assert FAILURES <= answers.count(KeyRejected) < FAILURES + CHECKS_AT_ONCE
@@ -224,7 +224,7 @@ async def test_concurrent_attempts_pass_the_lock_only_by_a_few(cast: Cast, here:
     assert len(here.authenticator._semaphore) == 0
 
 
-async def test_many_with_a_valid_key_are_all_let_in_at_once(cast: Cast, here: Worker) -> None:
+async def test_concurrent_requests_with_a_valid_key_are_all_accepted(cast: Cast, here: Worker) -> None:
     answers = await asyncio.gather(*(here.asked(cast.alice.key, f"192.0.2.{number}") for number in range(50)))
     assert all(isinstance(answer, KeyRecord) for answer in answers)
 
@@ -255,14 +255,14 @@ def guesses_of(keys: list[str], dice: random.Random) -> Callable[[], str]:
     return guess
 
 
-async def test_10000_random_and_near_miss_keys_are_refused(cast: Cast, here: Worker) -> None:
+async def test_random_and_near_miss_keys_are_never_accepted(cast: Cast, here: Worker) -> None:
     guess = guesses_of([cast.alice.key, cast.charlie.key, cast.olga.key], random.Random(7))  # noqa: S311
     for _ in range(10_000):
         with pytest.raises(KeyRejected):
             await here.cache.authenticate(guess())
 
 
-async def test_client_that_tries_10000_keys_is_locked_out_after_five(cast: Cast, here: Worker) -> None:
+async def test_client_that_guesses_keys_is_locked_out_after_five(cast: Cast, here: Worker) -> None:
     guess = guesses_of([cast.alice.key, cast.charlie.key], random.Random(11))  # noqa: S311
     answers = [await here.asked(guess()) for _ in range(10_000)]
     assert set(answers) == {KeyRejected, LockedOut}
@@ -296,7 +296,7 @@ class Recording:
         await self._tx.exclusive()
 
 
-async def test_all_kinds_of_wrong_keys_cost_the_same_work(
+async def test_wrong_keys_of_every_kind_cost_equal_work(
     cast: Cast, here: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every kind of wrong key runs equal statements and one comparison, and returns an equal error."""
@@ -331,7 +331,7 @@ def _table(sql: str) -> str:
     return f"{verb} {words[words.index('FROM' if verb == 'SELECT' else 'INTO') + 1]}"
 
 
-async def test_the_time_does_not_say_whether_a_key_exists(cast: Cast, here: Worker) -> None:
+async def test_response_time_does_not_reveal_whether_a_key_exists(cast: Cast, here: Worker) -> None:
     """Medians of many samples, taken in turns: a machine that is slow is slow for both."""
     known, unknown = list[float](), list[float]()
     guesses = count()

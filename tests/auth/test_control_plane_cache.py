@@ -42,7 +42,7 @@ def worker(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> Worker:
     return Worker(cast, monkeypatch)
 
 
-async def test_a_key_is_asked_for_once_and_then_known(cast: Cast, worker: Worker) -> None:
+async def test_key_is_read_once_and_then_cached(cast: Cast, worker: Worker) -> None:
     first = await worker.cache.authenticate(cast.alice.key)
     reads = worker.reads
     assert await worker.cache.authenticate(cast.alice.key) is first
@@ -54,7 +54,7 @@ async def test_a_key_is_asked_for_once_and_then_known(cast: Cast, worker: Worker
     "presented",
     ["", "dsk_", "x" * 57, "dsk_" + "a" * 42, "dsk_" + "a" * 129, "dsk_" + "a" * 52 + "é", "dsk_" + "a" * 52 + "-"],
 )
-async def test_a_malformed_key_is_asked_for_like_any_other(worker: Worker, presented: str) -> None:
+async def test_malformed_key_is_read_like_any_other(worker: Worker, presented: str) -> None:
     """It must not take another time than one that is not malformed."""
     with pytest.raises(KeyRejected) as refused:
         await worker.cache.authenticate(presented)
@@ -67,7 +67,7 @@ async def look(worker: Worker) -> None:
     await worker.cache.saw(polled.epoch, polled.feed_version)
 
 
-async def test_an_unknown_key_is_asked_for_each_time(cast: Cast, worker: Worker) -> None:
+async def test_unknown_key_is_read_every_time(cast: Cast, worker: Worker) -> None:
     unknown = "dsk_" + "0" * 53
     for _ in range(2):
         reads = worker.reads
@@ -77,7 +77,7 @@ async def test_an_unknown_key_is_asked_for_each_time(cast: Cast, worker: Worker)
         assert worker.reads == reads + 1
 
 
-async def test_a_wrong_secret_names_the_key_whose_holder_is_guessed_at(cast: Cast, worker: Worker) -> None:
+async def test_wrong_secret_error_names_the_key(cast: Cast, worker: Worker) -> None:
     expected = (True, cast.alice.principal.key_public_id)
     for wrong in (cast.alice.key[:-4] + "0000", cast.alice.key + "0"):
         with pytest.raises(KeyRejected) as refused:
@@ -85,7 +85,7 @@ async def test_a_wrong_secret_names_the_key_whose_holder_is_guessed_at(cast: Cas
         assert (refused.value.counted, refused.value.known_key) == expected
 
 
-async def test_key_revoked_by_another_worker_is_refused_after_a_poll(cast: Cast, worker: Worker) -> None:
+async def test_key_revoked_by_another_worker_is_rejected_after_a_poll(cast: Cast, worker: Worker) -> None:
     bob = await cast.bob({"queues": Scope("write")})
     await worker.cache.authenticate(bob.key)
     await look(worker)
@@ -100,7 +100,7 @@ async def test_key_revoked_by_another_worker_is_refused_after_a_poll(cast: Cast,
         await worker.cache.authenticate(bob.key)
 
 
-async def test_a_queue_made_by_another_worker_is_found_at_once(cast: Cast, worker: Worker) -> None:
+async def test_queue_created_by_another_worker_is_found_at_once(cast: Cast, worker: Worker) -> None:
     principal = cast.alice.principal
     made = (await queues.create(cast.control, principal, QueueFields())).queue
     assert worker.cache.cached_queue(principal.organization, made.public_id) is None
@@ -109,7 +109,7 @@ async def test_a_queue_made_by_another_worker_is_found_at_once(cast: Cast, worke
     assert worker.cache.cached_queue(principal.organization, made.public_id) is found
 
 
-async def test_a_changed_queue_is_read_again(cast: Cast, worker: Worker) -> None:
+async def test_changed_queue_is_read_again(cast: Cast, worker: Worker) -> None:
     principal = cast.alice.principal
     made = (await queues.create(cast.control, principal, QueueFields())).queue
     await worker.cache.queue(principal.organization, made.public_id)
@@ -120,7 +120,7 @@ async def test_a_changed_queue_is_read_again(cast: Cast, worker: Worker) -> None
     assert (found.config_version, found.max_message_bytes) == (2, 7)
 
 
-async def test_a_queue_is_known_to_its_own_organization_only(cast: Cast, worker: Worker) -> None:
+async def test_queue_is_cached_for_its_own_organization_only(cast: Cast, worker: Worker) -> None:
     made = (await queues.create(cast.control, cast.alice.principal, QueueFields())).queue
     await worker.cache.queue(made.organization, made.public_id)
     stranger = cast.charlie.principal.organization
@@ -129,7 +129,7 @@ async def test_a_queue_is_known_to_its_own_organization_only(cast: Cast, worker:
         await worker.cache.queue(stranger, made.public_id)
 
 
-async def test_a_change_to_an_organization_concerns_all_its_keys_and_queues(cast: Cast, worker: Worker) -> None:
+async def test_change_of_an_organization_evicts_all_its_keys_and_queues(cast: Cast, worker: Worker) -> None:
     bob = await cast.bob({})
     made = (await queues.create(cast.control, cast.alice.principal, QueueFields())).queue
     await worker.cache.catch_up()
@@ -148,7 +148,7 @@ async def test_a_change_to_an_organization_concerns_all_its_keys_and_queues(cast
     assert worker.reads == reads
 
 
-async def test_a_key_read_before_a_change_that_was_followed_meanwhile_is_read_again(cast: Cast, worker: Worker) -> None:
+async def test_key_read_from_an_outdated_snapshot_is_read_again(cast: Cast, worker: Worker) -> None:
     bob = await cast.bob({"queues": Scope("write")})
     await worker.cache.catch_up()
 
@@ -162,7 +162,7 @@ async def test_a_key_read_before_a_change_that_was_followed_meanwhile_is_read_ag
     assert not record.principal.may("queues", "read")
 
 
-async def test_followers_hear_of_each_change_in_order_after_it_took_effect(cast: Cast, worker: Worker) -> None:
+async def test_followers_get_changes_in_order_after_they_took_effect(cast: Cast, worker: Worker) -> None:
     heard: list[tuple[str, int, int]] = []
     principal = cast.alice.principal
     made = (await queues.create(cast.control, principal, QueueFields())).queue
@@ -193,9 +193,7 @@ async def test_followers_hear_of_each_change_in_order_after_it_took_effect(cast:
     ],
     ids=["another history", "a shorter history", "a hole"],
 )
-async def test_when_the_feed_is_not_the_one_that_was_followed_nothing_known_holds(
-    cast: Cast, worker: Worker, rewrite: str
-) -> None:
+async def test_different_feed_evicts_everything(cast: Cast, worker: Worker, rewrite: str) -> None:
     await worker.cache.catch_up()
     heard: list[str] = []
     worker.cache.follow(lambda kind, _organization, _ref: heard.append(kind))
@@ -217,7 +215,7 @@ async def test_when_the_feed_is_not_the_one_that_was_followed_nothing_known_hold
     assert heard == ["everything"]
 
 
-async def test_a_long_feed_is_followed_to_its_end(cast: Cast, worker: Worker) -> None:
+async def test_long_feed_is_followed_to_its_end(cast: Cast, worker: Worker) -> None:
     await worker.cache.catch_up()
     heard: list[int] = []
     worker.cache.follow(lambda _kind, _organization, ref: heard.append(ref))
@@ -236,7 +234,7 @@ async def test_a_long_feed_is_followed_to_its_end(cast: Cast, worker: Worker) ->
     assert heard == list(range(1_200))
 
 
-async def test_only_so_many_are_kept_and_those_used_lately_stay(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cache_evicts_the_least_recently_used_entries(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker(cast, monkeypatch, entries=2)
     for key in (cast.alice.key, cast.charlie.key, cast.alice.key, cast.olga.key):
         await worker.cache.authenticate(key)
@@ -247,7 +245,7 @@ async def test_only_so_many_are_kept_and_those_used_lately_stay(cast: Cast, monk
     assert worker.reads == reads + 1
 
 
-async def test_when_a_key_was_used_last_is_written_down_in_one_write(cast: Cast) -> None:
+async def test_times_of_last_use_are_stored_in_one_write(cast: Cast) -> None:
     worker = control_of(cast.control.store, cast.clock)
     cast.clock.advance(60_000)
     for person in (cast.alice, cast.charlie, cast.alice):
@@ -260,7 +258,7 @@ async def test_when_a_key_was_used_last_is_written_down_in_one_write(cast: Cast)
     assert (await api_keys.get(cast.control, cast.olga.principal, own)).last_used_at < cast.clock.now()
 
 
-async def test_a_refused_key_was_not_used(cast: Cast) -> None:
+async def test_rejected_key_is_not_marked_as_used(cast: Cast) -> None:
     worker = control_of(cast.control.store, cast.clock)
     with pytest.raises(KeyRejected):
         await worker.cache.authenticate(cast.alice.key + "0")

@@ -54,7 +54,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
 
 
 def run_forked(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a new process to its end, without the time of its imports."""
+    """Run a command in a forked process to its end, without the time of its imports."""
     process = Forked(command, folder=folder, environment=environment(**variables))
     try:
         out, log = Output(process.stdout), Output(process.stderr)

@@ -24,7 +24,7 @@ def findings(look: Check, folder: Path, clock: Clock) -> Iterator[Finding]:
     return look(Invocation(command_parser().parse_args(["check"]), settings, clock, Log()))
 
 
-def test_all_is_well_before_the_first_start_and_nothing_is_made(tmp_path: Path) -> None:
+def test_check_finds_no_problem_before_the_first_start_and_creates_nothing(tmp_path: Path) -> None:
     result = run(tmp_path, "check")
 
     assert (result.returncode, result.stderr) == (0, "")
@@ -33,7 +33,7 @@ def test_all_is_well_before_the_first_start_and_nothing_is_made(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_passes_next_to_a_running_server(tmp_path: Path) -> None:
+def test_check_finds_no_problem_while_a_server_runs(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         assert server.url
         result = run(tmp_path, "check")
@@ -54,7 +54,7 @@ def test_every_problem_is_listed(tmp_path: Path) -> None:
     assert result.stdout.endswith("3 problems.\n")
 
 
-def test_check_reports_invalid_settings(tmp_path: Path) -> None:
+def test_invalid_settings_are_a_finding(tmp_path: Path) -> None:
     result = run(tmp_path, "check", "--host=0.0.0.0", "--port=x")
 
     assert result.returncode == 1
@@ -65,7 +65,7 @@ def test_check_reports_invalid_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder_name", "message"), [("missing", "does not exist"), ("file", "does not exist")], ids=["missing", "file"]
 )
-def test_a_folder_that_is_none_is_found(tmp_path: Path, folder_name: str, message: str) -> None:
+def test_missing_folder_is_found(tmp_path: Path, folder_name: str, message: str) -> None:
     (tmp_path / "file").touch()
     result = run(tmp_path, "check", f"--database=sqlite:///{folder_name}/discue.db")
 
@@ -73,7 +73,7 @@ def test_a_folder_that_is_none_is_found(tmp_path: Path, folder_name: str, messag
     assert message in result.stdout
 
 
-def test_a_database_of_a_newer_program_is_found(tmp_path: Path) -> None:
+def test_database_of_a_newer_version_is_found(tmp_path: Path) -> None:
     run(tmp_path, "migrate")
     newer = apsw.Connection(str(tmp_path / "discue.db"))
     newer.execute("UPDATE meta SET value = '99' WHERE key IN ('schema_version', 'compatible_from')")
@@ -84,7 +84,7 @@ def test_a_database_of_a_newer_program_is_found(tmp_path: Path) -> None:
     assert "Install a newer discue" in result.stdout
 
 
-def test_a_database_that_is_held_locked_is_found(tmp_path: Path) -> None:
+def test_locked_database_is_found(tmp_path: Path) -> None:
     run(tmp_path, "migrate")
     holder = apsw.Connection(str(tmp_path / "discue.db"))
     holder.execute("BEGIN IMMEDIATE")
@@ -95,14 +95,14 @@ def test_a_database_that_is_held_locked_is_found(tmp_path: Path) -> None:
     assert "locked" in result.stdout
 
 
-def test_a_clock_at_the_epoch_is_found(tmp_path: Path) -> None:
+def test_clock_at_the_epoch_is_found(tmp_path: Path) -> None:
     (finding,) = findings(check.clock_findings, tmp_path, StandingClock(0))
 
     assert finding.is_problem
     assert "1970-01-01" in finding.detail
 
 
-def test_a_clock_behind_the_database_is_found(tmp_path: Path) -> None:
+def test_clock_behind_the_database_is_found(tmp_path: Path) -> None:
     (tmp_path / "discue.db").touch()
     changed = round((tmp_path / "discue.db").stat().st_mtime * 1_000)
 
@@ -114,9 +114,7 @@ def test_a_clock_behind_the_database_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("free", "word"), [(1 << 29, "PROBLEM"), (1 << 31, "ok")])
-def test_a_disk_that_is_almost_full_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, word: str
-) -> None:
+def test_almost_full_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, word: str) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=free)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     result = run(tmp_path, "check")

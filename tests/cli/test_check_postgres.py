@@ -64,7 +64,9 @@ def beside_durability(result: subprocess.CompletedProcess[str]) -> list[str]:
     return [problem for problem in problems(result) if " is off: " not in problem]
 
 
-def test_all_is_well_before_the_first_start_and_nothing_is_made(tmp_path: Path, durable_cluster: Cluster) -> None:
+def test_check_finds_no_problem_before_the_first_start_and_creates_nothing(
+    tmp_path: Path, durable_cluster: Cluster
+) -> None:
     with new_database(durable_cluster) as address:
         first, again = check(tmp_path, address), check(tmp_path, address)
 
@@ -79,7 +81,7 @@ def test_all_is_well_before_the_first_start_and_nothing_is_made(tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_passes_next_to_a_running_server(tmp_path: Path, durable_cluster: Cluster) -> None:
+def test_check_finds_no_problem_while_a_server_runs(tmp_path: Path, durable_cluster: Cluster) -> None:
     with new_database(durable_cluster) as address, serving(tmp_path, "--database", address) as server:
         assert server.url
         result = check(tmp_path, address)
@@ -88,7 +90,7 @@ def test_check_passes_next_to_a_running_server(tmp_path: Path, durable_cluster: 
     assert f"schema version {newest()}\n" in result.stdout
 
 
-def test_check_reports_a_server_without_durable_commits(tmp_path: Path, address: str) -> None:
+def test_server_without_durable_commits_is_found(tmp_path: Path, address: str) -> None:
     fsync, full_page_writes = problems(check(tmp_path, address))
 
     assert fsync.startswith("database: fsync is off: ")
@@ -96,20 +98,20 @@ def test_check_reports_a_server_without_durable_commits(tmp_path: Path, address:
     assert fsync.endswith("; turn it on")
 
 
-def test_a_server_that_is_not_there_is_found(tmp_path: Path, postgres_cluster: Cluster, address: str) -> None:
+def test_unreachable_server_is_found(tmp_path: Path, postgres_cluster: Cluster, address: str) -> None:
     nowhere = address.replace(str(postgres_cluster.port), "1")
     (problem,) = problems(check(tmp_path, nowhere))
 
     assert problem.startswith(f"database: The database {nowhere} cannot be used: the server cannot be reached")
 
 
-def test_a_database_that_is_not_there_is_found(tmp_path: Path, postgres_cluster: Cluster) -> None:
+def test_missing_database_is_found(tmp_path: Path, postgres_cluster: Cluster) -> None:
     (problem,) = problems(check(tmp_path, postgres_cluster.dsn("nothing")))
 
     assert problem.endswith("the server has no such database: create it with CREATE DATABASE.")
 
 
-def test_a_database_of_a_newer_program_is_found(tmp_path: Path, postgres_cluster: Cluster, address: str) -> None:
+def test_database_of_a_newer_version_is_found(tmp_path: Path, postgres_cluster: Cluster, address: str) -> None:
     name = address.rpartition("/")[2]
     postgres_cluster.run_sql("UPDATE meta SET value = '99' WHERE key IN ('schema_version', 'compatible_from')", name)
     (problem,) = problems(check(tmp_path, address))
@@ -120,7 +122,7 @@ def test_a_database_of_a_newer_program_is_found(tmp_path: Path, postgres_cluster
 NAME_ANOTHER = "name the primary, or all hosts and target_session_attrs=primary"
 
 
-def test_a_standby_is_found(tmp_path: Path, postgres_cluster: Cluster, address: str) -> None:
+def test_standby_is_found(tmp_path: Path, postgres_cluster: Cluster, address: str) -> None:
     with Standby(postgres_cluster) as standby:
         standby.caught_up()
         found = beside_durability(check(tmp_path, standby.dsn(address.rpartition("/")[2])))
@@ -128,9 +130,7 @@ def test_a_standby_is_found(tmp_path: Path, postgres_cluster: Cluster, address: 
     assert found == [f"database: the server is a standby and rejects writes; {NAME_ANOTHER}"]
 
 
-def test_a_user_whose_transactions_are_read_only_is_found(
-    tmp_path: Path, postgres_cluster: Cluster, address: str
-) -> None:
+def test_read_only_user_is_found(tmp_path: Path, postgres_cluster: Cluster, address: str) -> None:
     name = address.rpartition("/")[2]
     postgres_cluster.run_sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     (problem,) = beside_durability(check(tmp_path, address))
@@ -148,7 +148,7 @@ def narrow(postgres_cluster: Cluster) -> Iterator[str]:
     postgres_cluster.run_sql("DROP ROLE narrow")
 
 
-def test_a_user_who_may_not_make_tables_is_found_if_some_are_to_be_made(
+def test_missing_create_privilege_is_found_if_migrations_are_pending(
     tmp_path: Path, postgres_cluster: Cluster, narrow: str
 ) -> None:
     with new_database(postgres_cluster) as address:
@@ -161,7 +161,7 @@ def test_a_user_who_may_not_make_tables_is_found_if_some_are_to_be_made(
     )
 
 
-def test_a_user_who_may_not_work_on_the_tables_is_found(
+def test_missing_table_privileges_are_found(
     tmp_path: Path, postgres_cluster: Cluster, address: str, narrow: str
 ) -> None:
     name = address.rpartition("/")[2]
@@ -180,21 +180,21 @@ def test_a_user_who_may_not_work_on_the_tables_is_found(
     assert found == []
 
 
-def test_a_search_path_that_leads_nowhere_is_found(tmp_path: Path, postgres_cluster: Cluster) -> None:
+def test_search_path_without_a_schema_is_found(tmp_path: Path, postgres_cluster: Cluster) -> None:
     with new_database(postgres_cluster) as address:
         (problem,) = beside_durability(check(tmp_path, f"{address}?search_path=nowhere"))
 
     assert "None of the schemas in the user's search_path exists" in problem
 
 
-def test_a_server_with_too_little_room_is_found(tmp_path: Path, address: str) -> None:
+def test_server_with_too_few_connections_is_found(tmp_path: Path, address: str) -> None:
     (problem,) = beside_durability(check(tmp_path, address, "--workers=64"))
 
     assert problem.startswith("connections: ")
     assert problem.endswith("raise max_connections, or lower workers")
 
 
-def test_an_encoding_that_cannot_keep_every_text_is_found(tmp_path: Path, postgres_cluster: Cluster) -> None:
+def test_encoding_without_full_unicode_is_found(tmp_path: Path, postgres_cluster: Cluster) -> None:
     postgres_cluster.run_sql("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     try:
         (problem,) = beside_durability(check(tmp_path, postgres_cluster.dsn("latin")))
@@ -214,7 +214,7 @@ def clock_findings(address: str, ahead_ms: int) -> Finding:
 
 
 @pytest.mark.parametrize(("ahead_ms", "words"), [(90_000, "90 s behind"), (-90_000, "90 s ahead of")])
-def test_clocks_that_differ_are_found(address: str, ahead_ms: int, words: str) -> None:
+def test_clock_difference_is_found(address: str, ahead_ms: int, words: str) -> None:
     found = clock_findings(address, ahead_ms)
 
     assert found.is_problem

@@ -112,7 +112,7 @@ class Paced:
 
 
 @contextmanager
-def paced(folder: Path, databases: tuple[str, str], killed_within: str = "") -> Iterator[Paced]:
+def throttled(folder: Path, databases: tuple[str, str], killed_within: str = "") -> Iterator[Paced]:
     copying = Paced(folder, databases, killed_within)
     try:
         yield copying
@@ -164,7 +164,7 @@ def receiving() -> Iterator[Receipts]:
         receipts.server.server_close()
 
 
-def test_copy_reports_its_rows_and_works_like_the_source(tmp_path: Path, databases: tuple[str, str]) -> None:
+def test_copy_prints_a_summary_and_works_like_its_source(tmp_path: Path, databases: tuple[str, str]) -> None:
     key = on_store(databases[0], furnish).key
     result = copy(tmp_path, databases)
 
@@ -177,7 +177,9 @@ def test_copy_reports_its_rows_and_works_like_the_source(tmp_path: Path, databas
         assert server.stop() == 0
 
 
-def test_copy_delivers_pending_messages_with_the_same_secret(tmp_path: Path, databases: tuple[str, str]) -> None:
+def test_pending_messages_are_delivered_by_the_copy_with_an_unchanged_secret(
+    tmp_path: Path, databases: tuple[str, str]
+) -> None:
     old, new = (("--allow-private-targets", "--database", database) for database in databases)
     with receiving() as receipts:
         with serving(tmp_path, *old) as server:
@@ -213,9 +215,11 @@ def test_copy_delivers_pending_messages_with_the_same_secret(tmp_path: Path, dat
 
 
 @pytest.mark.parametrize("ended", ["killed between steps", "killed within a step", "asked to stop"])
-def test_an_interrupted_copy_is_not_served_and_goes_on(tmp_path: Path, databases: tuple[str, str], ended: str) -> None:
+def test_interrupted_copy_cannot_be_served_and_can_be_continued(
+    tmp_path: Path, databases: tuple[str, str], ended: str
+) -> None:
     on_store(databases[0], furnish)
-    with paced(tmp_path, databases, "attempt" if ended == "killed within a step" else "") as copying:
+    with throttled(tmp_path, databases, "attempt" if ended == "killed within a step" else "") as copying:
         if ended == "killed between steps":
             copying.until("log 9")
             copying.process.kill()
@@ -239,22 +243,22 @@ def test_an_interrupted_copy_is_not_served_and_goes_on(tmp_path: Path, databases
     assert run(tmp_path, "init", "--database", databases[1]).returncode == 0
 
 
-def test_a_database_that_is_served_is_neither_copied_nor_filled(tmp_path: Path, databases: tuple[str, str]) -> None:
+def test_served_database_cannot_be_source_or_target(tmp_path: Path, databases: tuple[str, str]) -> None:
     run(tmp_path, "init", "--database", databases[1])
     with serving(tmp_path, "--database", databases[0]) as server:
         assert server.url
         forth, back = copy(tmp_path, databases), copy(tmp_path, (databases[1], databases[0]))
 
     assert forth.returncode == back.returncode == 1
-    served = r"Another process serves|is served by 1 running worker"
+    served = r"Another process serves|is served: 1 running worker"
     assert re.search(served, forth.stderr)
     assert re.search(served, back.stderr)
 
 
-def test_a_database_that_takes_no_writes_ends_the_copy_which_goes_on_later(tmp_path: Path) -> None:
+def test_copy_stops_if_writes_fail_and_can_be_continued(tmp_path: Path) -> None:
     databases = (f"sqlite:///{tmp_path}/old.db", f"sqlite:///{tmp_path}/new.db")
     on_store(databases[0], furnish)
-    with paced(tmp_path, databases) as copying:
+    with throttled(tmp_path, databases) as copying:
         copying.until("log 9")
         connection = apsw.Connection(str(tmp_path / "new.db"))
         connection.execute("BEGIN IMMEDIATE")
@@ -267,9 +271,9 @@ def test_a_database_that_takes_no_writes_ends_the_copy_which_goes_on_later(tmp_p
     assert copy(tmp_path, databases).returncode == 0
 
 
-def test_a_difference_is_exit_code_1_and_the_copy_is_not_served(tmp_path: Path, databases: tuple[str, str]) -> None:
+def test_difference_fails_the_copy_which_cannot_be_served(tmp_path: Path, databases: tuple[str, str]) -> None:
     on_store(databases[0], furnish)
-    with paced(tmp_path, databases) as copying:
+    with throttled(tmp_path, databases) as copying:
         copying.until("log 9")
         copying.process.kill()
         copying.go_on()
@@ -286,7 +290,7 @@ def test_a_difference_is_exit_code_1_and_the_copy_is_not_served(tmp_path: Path, 
     assert run(tmp_path, "init", "--database", databases[1]).returncode == 1
 
 
-def test_a_target_that_is_not_empty_is_refused_and_left_as_it_was(tmp_path: Path, databases: tuple[str, str]) -> None:
+def test_target_that_is_not_empty_is_rejected_unchanged(tmp_path: Path, databases: tuple[str, str]) -> None:
     for database in databases:
         run(tmp_path, "init", "--database", database)
     before = run(tmp_path, "keys", "list", "--json", "--database", databases[1]).stdout
@@ -297,7 +301,7 @@ def test_a_target_that_is_not_empty_is_refused_and_left_as_it_was(tmp_path: Path
     assert run(tmp_path, "keys", "list", "--json", "--database", databases[1]).stdout == before
 
 
-def test_copy_of_a_missing_database_creates_nothing(tmp_path: Path) -> None:
+def test_missing_source_creates_no_target(tmp_path: Path) -> None:
     result = copy(tmp_path, ("sqlite:///old.db", "sqlite:///new.db"))
 
     assert result.returncode == 1
@@ -305,7 +309,7 @@ def test_copy_of_a_missing_database_creates_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_file_by_two_names_is_refused(tmp_path: Path) -> None:
+def test_one_file_by_two_names_is_rejected(tmp_path: Path) -> None:
     run(tmp_path, "init")
     (tmp_path / "link.db").symlink_to(tmp_path / "discue.db")
     result = copy(tmp_path, ("sqlite:///discue.db", "sqlite:///link.db"))
@@ -318,7 +322,7 @@ def test_one_file_by_two_names_is_refused(tmp_path: Path) -> None:
     ("version", "told"),
     [(1, "Run `discue migrate --database sqlite:///discue.db` first"), (900, "a newer version of discue")],
 )
-def test_another_schema_version_is_refused_and_left_as_it_is(tmp_path: Path, version: int, told: str) -> None:
+def test_different_schema_version_is_rejected_unchanged(tmp_path: Path, version: int, told: str) -> None:
     run(tmp_path, "init")
     connection = apsw.Connection(str(tmp_path / "discue.db"))
     connection.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(version),))
@@ -332,7 +336,7 @@ def test_another_schema_version_is_refused_and_left_as_it_is(tmp_path: Path, ver
 
 
 @pytest.mark.parametrize("flag", ["--from", "--to"])
-def test_a_password_is_not_repeated(tmp_path: Path, flag: str) -> None:
+def test_password_is_not_printed(tmp_path: Path, flag: str) -> None:
     other = {"--from": "--to", "--to": "--from"}[flag]
     result = run(tmp_path, "copy", flag, "postgresql://user:geheim@host:port:99/", other, "sqlite:///a.db")
 

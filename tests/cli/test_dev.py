@@ -50,7 +50,7 @@ def demo_queue(server: Running) -> str:
     return server.out.wait_for(r"/queues/(\w{21})/messages")[1]
 
 
-def test_the_printed_commands_work_word_for_word(tmp_path: Path) -> None:
+def test_printed_commands_work_as_printed(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
         publish, read, listen, create = commands_of(server.out.text)
         assert '"message":{"id":"' in bash(publish)
@@ -64,7 +64,7 @@ def test_the_printed_commands_work_word_for_word(tmp_path: Path) -> None:
     assert "NOT verified" not in server.out.text
 
 
-def test_output_fits_80_columns_without_colour(tmp_path: Path) -> None:
+def test_output_fits_80_columns_and_has_no_colour(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
         bash(commands_of(server.out.text)[0])
         server.out.wait_for("signature verified ✓")
@@ -75,7 +75,7 @@ def test_output_fits_80_columns_without_colour(tmp_path: Path) -> None:
     assert server.log.text == ""
 
 
-def test_the_key_and_the_queue_stay_the_same_over_restarts(tmp_path: Path) -> None:
+def test_key_and_queue_survive_restarts(tmp_path: Path) -> None:
     seen = []
     for _ in range(2):
         with developing(tmp_path) as server:
@@ -89,7 +89,7 @@ def test_the_key_and_the_queue_stay_the_same_over_restarts(tmp_path: Path) -> No
     assert seen[0] == seen[1]
 
 
-def test_files_of_dev_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+def test_stored_files_are_readable_by_the_owner_only(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
         key = server.out.wait_for(KEY.pattern)[0]
 
@@ -100,7 +100,7 @@ def test_files_of_dev_are_readable_by_their_owner_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["discue.db", "key"])
-def test_dev_starts_after_its_key_or_database_was_removed(tmp_path: Path, lost: str) -> None:
+def test_dev_starts_if_the_key_or_the_database_is_missing(tmp_path: Path, lost: str) -> None:
     with developing(tmp_path) as server:
         before = server.out.wait_for(KEY.pattern)[0]
         assert server.stop() == 0
@@ -114,7 +114,7 @@ def test_dev_starts_after_its_key_or_database_was_removed(tmp_path: Path, lost: 
 
 
 @pytest.mark.parametrize("verb", ["disable", "delete"])
-def test_a_key_that_was_taken_away_works_again(tmp_path: Path, verb: str) -> None:
+def test_deleted_key_is_restored(tmp_path: Path, verb: str) -> None:
     with developing(tmp_path) as server:
         key = server.out.wait_for(KEY.pattern)[0]
         assert server.stop() == 0
@@ -125,7 +125,7 @@ def test_a_key_that_was_taken_away_works_again(tmp_path: Path, verb: str) -> Non
         assert request("GET", f"{place(server)}/api_clients", key).status_code == 200
 
 
-def test_a_taken_port_makes_way_for_the_next_free_one_and_it_says_so(tmp_path: Path) -> None:
+def test_next_free_port_is_used_and_printed(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
         assert server.stop() == 0
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -141,7 +141,7 @@ def test_a_taken_port_makes_way_for_the_next_free_one_and_it_says_so(tmp_path: P
     assert place(server) == f"http://127.0.0.1:{port}"
 
 
-def test_a_second_one_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+def test_second_dev_server_in_a_folder_is_rejected(tmp_path: Path) -> None:
     with developing(tmp_path):
         result = run(tmp_path, "dev", "--port", "0")
 
@@ -149,13 +149,13 @@ def test_a_second_one_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     assert "Another process serves .discue/discue.db" in result.stderr
 
 
-def test_the_environment_cannot_take_the_lanes_away(tmp_path: Path) -> None:
+def test_role_of_the_environment_is_ignored(tmp_path: Path) -> None:
     with developing(tmp_path, DISCUE_ROLE="api") as server:
         bash(commands_of(server.out.text)[0])
         server.out.wait_for("signature verified ✓")
 
 
-def test_tls_is_refused(tmp_path: Path) -> None:
+def test_tls_is_rejected(tmp_path: Path) -> None:
     result = run(tmp_path, "dev", DISCUE_TLS_SELF_SIGNED="true")
 
     assert result.returncode == 1
@@ -163,7 +163,7 @@ def test_tls_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_in_a_terminal_ends_it_with_exit_code_0(tmp_path: Path) -> None:
+def test_ctrl_c_exits_with_code_0(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*DISCUE, "dev", "--port", "0"],
@@ -188,7 +188,7 @@ def test_ctrl_c_in_a_terminal_ends_it_with_exit_code_0(tmp_path: Path) -> None:
         os.close(ours)
 
 
-def test_the_inbox_says_when_a_signature_does_not_fit(tmp_path: Path) -> None:
+def test_inbox_shows_an_invalid_signature(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
         url, key = place(server), server.out.wait_for(KEY.pattern)[0]
         bash(commands_of(server.out.text)[0])
@@ -208,7 +208,7 @@ def test_the_inbox_says_when_a_signature_does_not_fit(tmp_path: Path) -> None:
     assert [entry["body"] for entry in received] == ["no delivery", '{"hello": "mars!"}', '{"hello": "world"}']
 
 
-def test_the_inbox_keeps_the_last_100_and_knows_its_methods(tmp_path: Path) -> None:
+def test_inbox_keeps_100_requests_and_rejects_other_methods(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
         url, key, queue = place(server), server.out.wait_for(KEY.pattern)[0], demo_queue(server)
         batch = {"messages": [{"data": f"number {number}"} for number in range(105)]}
@@ -223,7 +223,7 @@ def test_the_inbox_keeps_the_last_100_and_knows_its_methods(tmp_path: Path) -> N
     assert refused.json()["title"] == "Method Not Allowed"
 
 
-def test_a_database_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_foreign_database_is_rejected(tmp_path: Path) -> None:
     (tmp_path / ".discue").mkdir()
     other = apsw.Connection(str(tmp_path / ".discue" / "discue.db"))
     other.execute("CREATE TABLE pets (name TEXT)")
@@ -238,7 +238,7 @@ def received(body: str, signature: str = VERIFIED) -> ReceivedRequest:
     return ReceivedRequest(1_750_000_000_000, signature, [("webhook-id", "x" * 200)], len(body.encode()), body)
 
 
-def test_a_receipt_is_wrapped_and_cut() -> None:
+def test_shown_request_is_wrapped_and_cut() -> None:
     lines = receipt(received("word " * 1_000)).splitlines()
 
     assert max(map(len, lines)) <= 80
@@ -246,7 +246,7 @@ def test_a_receipt_is_wrapped_and_cut() -> None:
     assert "… 5000 bytes in total" in lines[-1]
 
 
-def test_a_receipt_cannot_move_the_cursor_of_a_terminal() -> None:
+def test_shown_request_escapes_control_characters() -> None:
     text = receipt(received("\x1b[2J\x07\r\u202eevil\nnext line"))
 
     assert re.search(r"[^\n -~✓]", text) is None
@@ -254,14 +254,14 @@ def test_a_receipt_cannot_move_the_cursor_of_a_terminal() -> None:
     assert "\n  next line" in text
 
 
-def test_a_receipt_says_loudly_that_a_signature_does_not_fit() -> None:
+def test_shown_request_marks_an_invalid_signature() -> None:
     first, second, *_ = receipt(received("", "too old")).splitlines()
 
     assert first.endswith("signature NOT verified ✗")
     assert second == "  (too old)"
 
 
-def test_the_program_can_be_started_as_a_module() -> None:
+def test_program_can_be_started_as_a_module() -> None:
     said = subprocess.run(
         [sys.executable, "-m", "discue", "--version"], capture_output=True, text=True, check=True, env=environment()
     )

@@ -10,7 +10,7 @@ from tests.support.databases import on_sqlite_only
 pytestmark = pytest.mark.usefixtures("every_engine")
 
 
-def test_init_creates_the_organization_and_prints_a_key_with_all_scopes(tmp_path: Path) -> None:
+def test_init_creates_the_organization_and_prints_a_key_with_every_scope(tmp_path: Path) -> None:
     result = run(tmp_path, "init", "--organization", "com.example.dev", "--json")
     made = json.loads(result.stdout)
 
@@ -23,7 +23,7 @@ def test_init_creates_the_organization_and_prints_a_key_with_all_scopes(tmp_path
         assert [client["id"] for client in clients] == [made["organization"]["id"]]
 
 
-def test_a_second_time_changes_nothing_and_shows_no_key(tmp_path: Path) -> None:
+def test_second_init_changes_nothing_and_prints_no_key(tmp_path: Path) -> None:
     first = run(tmp_path, "init", "--organization", "com.example.dev")
     again = run(tmp_path, "init", "--organization", "com.example.other")
     as_json = json.loads(run(tmp_path, "init", "--json").stdout)
@@ -43,7 +43,7 @@ def test_init_works_while_a_server_runs(tmp_path: Path) -> None:
         assert run(tmp_path, "init").returncode == 0
 
 
-def test_a_chosen_key_is_not_shown(tmp_path: Path) -> None:
+def test_chosen_key_is_not_printed(tmp_path: Path) -> None:
     key = "dsk_" + "k" * 60
     result = run(tmp_path, "init", DISCUE_BOOTSTRAP_KEY=key)
 
@@ -52,7 +52,7 @@ def test_a_chosen_key_is_not_shown(tmp_path: Path) -> None:
 
 
 @on_sqlite_only
-def test_an_unfit_name_is_wrong_usage(tmp_path: Path) -> None:
+def test_invalid_alias_is_wrong_usage(tmp_path: Path) -> None:
     result = run(tmp_path, "init", "--organization", "no spaces")
 
     assert result.returncode == 2

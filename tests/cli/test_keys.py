@@ -33,7 +33,7 @@ def until_status(server: Running, key: str, status: int) -> float:
     return time.monotonic() - began
 
 
-def test_only_here_keys_get_protected_scopes(tmp_path: Path) -> None:
+def test_keys_create_grants_protected_scopes(tmp_path: Path) -> None:
     run(tmp_path, "init")
     everything, plain = created(tmp_path, "--all"), created(tmp_path, "--alias", "plain")
 
@@ -47,7 +47,7 @@ def test_only_here_keys_get_protected_scopes(tmp_path: Path) -> None:
     assert plain["alias"] == "plain"
 
 
-def test_scopes_are_read_as_they_are_written(tmp_path: Path) -> None:
+def test_scopes_are_parsed_as_written(tmp_path: Path) -> None:
     run(tmp_path, "init")
     first, second = "0" * 21, "1" * 21
     key = created(
@@ -78,14 +78,14 @@ def test_scopes_are_read_as_they_are_written(tmp_path: Path) -> None:
         (["--expires-in=0"], "is not a whole number of days"),
     ],
 )
-def test_wrong_scopes_and_times_are_wrong_usage(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_invalid_scopes_and_times_are_wrong_usage(tmp_path: Path, arguments: list[str], message: str) -> None:
     result = run(tmp_path, "keys", "create", *arguments)
 
     assert result.returncode == 2
     assert message in result.stderr
 
 
-def test_scopes_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+def test_conflicting_scopes_are_rejected(tmp_path: Path) -> None:
     run(tmp_path, "init")
     result = run(tmp_path, "keys", "create", "--scope=queues:read", "--scope=queues:write")
 
@@ -93,7 +93,7 @@ def test_scopes_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     assert "conflict" in result.stderr
 
 
-def test_a_list_shows_no_secret_and_what_a_person_looks_for(tmp_path: Path) -> None:
+def test_list_shows_state_and_scopes_but_no_secret(tmp_path: Path) -> None:
     first = run(tmp_path, "init").stdout.split()[-1]
     made = created(tmp_path, "--alias=billing", "--scope=queues:read", "--expires-in=1")
     text = run(tmp_path, "keys", "list").stdout
@@ -110,7 +110,7 @@ def test_a_list_shows_no_secret_and_what_a_person_looks_for(tmp_path: Path) -> N
 
 
 @on_sqlite_only
-def test_more_keys_than_a_page_has_are_all_listed(tmp_path: Path) -> None:
+def test_list_shows_more_keys_than_a_page(tmp_path: Path) -> None:
     first = run(tmp_path, "init").stdout.split()[-1]
     with serving(tmp_path) as server:
         made = [request("POST", f"{server.url}/api_keys", first, {}).json()["api_key"]["id"] for _ in range(101)]
@@ -118,7 +118,7 @@ def test_more_keys_than_a_page_has_are_all_listed(tmp_path: Path) -> None:
     assert [key["id"] for key in listed(tmp_path)] == [*reversed(made), first[4:25]]
 
 
-def test_a_running_server_follows_soon(tmp_path: Path) -> None:
+def test_running_server_applies_key_changes(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         assert server.url
         key = created(tmp_path)
@@ -134,7 +134,7 @@ def test_a_running_server_follows_soon(tmp_path: Path) -> None:
     assert public_id not in [key["id"] for key in listed(tmp_path)]
 
 
-def test_rescue_works_without_any_key_that_can_manage_keys(tmp_path: Path) -> None:
+def test_recovery_works_without_a_key_that_manages_keys(tmp_path: Path) -> None:
     first = run(tmp_path, "init").stdout.split()[-1]
     assert run(tmp_path, "keys", "delete", first[4:25]).returncode == 0
     assert listed(tmp_path) == []
@@ -144,7 +144,7 @@ def test_rescue_works_without_any_key_that_can_manage_keys(tmp_path: Path) -> No
         assert request("GET", f"{server.url}/api_keys", rescue).status_code == 200
 
 
-def test_keys_of_another_organization_are_reached_by_its_name(tmp_path: Path) -> None:
+def test_organization_flag_selects_its_keys(tmp_path: Path) -> None:
     first = run(tmp_path, "init").stdout.split()[-1]
     with serving(tmp_path) as server:
         assert request("POST", f"{server.url}/api_clients", first, {"alias": "com.example.dev"}).status_code == 200
@@ -154,7 +154,7 @@ def test_keys_of_another_organization_are_reached_by_its_name(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("verb", ["disable", "enable", "delete"])
-def test_missing_key_is_named(tmp_path: Path, verb: str) -> None:
+def test_missing_key_or_organization_is_named(tmp_path: Path, verb: str) -> None:
     before = run(tmp_path, "keys", verb, "0" * 21)
     run(tmp_path, "init")
     unknown = run(tmp_path, "keys", verb, "0" * 21)
@@ -166,7 +166,7 @@ def test_missing_key_is_named(tmp_path: Path, verb: str) -> None:
     assert "Organization com.example.none not found." in elsewhere.stderr
 
 
-def test_a_taken_name_is_refused(tmp_path: Path) -> None:
+def test_taken_alias_is_rejected(tmp_path: Path) -> None:
     run(tmp_path, "init")
     created(tmp_path, "--alias=billing")
     result = run(tmp_path, "keys", "create", "--alias=billing")

@@ -7,7 +7,7 @@ from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
 
 
-def test_a_dry_run_says_what_would_be_applied_and_makes_no_file(tmp_path: Path) -> None:
+def test_dry_run_lists_migrations_and_creates_no_file(tmp_path: Path) -> None:
     result = run(tmp_path, "migrate", "--dry-run")
 
     assert result.returncode == 0
@@ -16,7 +16,7 @@ def test_a_dry_run_says_what_would_be_applied_and_makes_no_file(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_makes_nothing_on_a_server_and_shows_no_password(tmp_path: Path, postgres_cluster: Cluster) -> None:
+def test_dry_run_changes_no_server_and_prints_no_password(tmp_path: Path, postgres_cluster: Cluster) -> None:
     with new_database(postgres_cluster) as address:
         database = address.replace("@", ":hunter2@")
         results = [run(tmp_path, "migrate", "--dry-run", "--database", database) for _ in range(2)]
@@ -29,7 +29,7 @@ def test_a_dry_run_makes_nothing_on_a_server_and_shows_no_password(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("every_engine")
-def test_applied_migrations_are_named_once(tmp_path: Path) -> None:
+def test_applied_migrations_are_listed_once(tmp_path: Path) -> None:
     first, again = run(tmp_path, "migrate"), run(tmp_path, "migrate")
 
     assert "0001_foundation was applied." in first.stdout
@@ -45,7 +45,7 @@ def test_migrate_works_while_a_server_runs(tmp_path: Path) -> None:
         assert run(tmp_path, "migrate").returncode == 0
 
 
-def test_migrate_leaves_a_foreign_file_alone(tmp_path: Path) -> None:
+def test_foreign_database_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "discue.db").write_text("Dear diary, " * 100)
     result = run(tmp_path, "migrate")
 

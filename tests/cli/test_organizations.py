@@ -56,7 +56,7 @@ def receiving() -> Iterator[tuple[str, "queue.SimpleQueue[bytes]"]]:
             thread.join()
 
 
-def test_a_list_shows_every_organization_and_which_is_the_operators(tmp_path: Path) -> None:
+def test_list_shows_all_organizations_and_marks_the_operator(tmp_path: Path) -> None:
     first = run(tmp_path, "init").stdout.split()[-1]
     [operator] = listed(tmp_path)
     with serving(tmp_path) as server:
@@ -74,7 +74,7 @@ def test_a_list_shows_every_organization_and_which_is_the_operators(tmp_path: Pa
 
 
 @on_sqlite_only
-def test_more_organizations_than_a_page_has_are_all_listed(tmp_path: Path) -> None:
+def test_list_shows_more_organizations_than_a_page(tmp_path: Path) -> None:
     first = run(tmp_path, "init").stdout.split()[-1]
     aliases = [f"{TENANT}{number}" for number in range(101)]
     with serving(tmp_path) as server:
@@ -84,7 +84,7 @@ def test_more_organizations_than_a_page_has_are_all_listed(tmp_path: Path) -> No
     assert [each["alias"] for each in listed(tmp_path)][:-1] == aliases[::-1]
 
 
-def test_a_running_server_locks_a_suspended_organization_and_lets_it_in_again(tmp_path: Path) -> None:
+def test_running_server_applies_suspend_and_resume(tmp_path: Path) -> None:
     first = run(tmp_path, "init").stdout.split()[-1]
     with receiving() as (listener_url, bodies), serving(tmp_path, "--allow-private-targets") as server:
         tenant(server.url, first)
@@ -108,7 +108,7 @@ def with_listener(url: str, key: str, listener_url: str) -> str:
     return made
 
 
-def test_the_operators_own_organization_cannot_be_suspended(tmp_path: Path) -> None:
+def test_operators_organization_cannot_be_suspended(tmp_path: Path) -> None:
     run(tmp_path, "init")
     [operator] = listed(tmp_path)
     result = run(tmp_path, "organizations", "suspend", str(operator["alias"]))
@@ -119,7 +119,7 @@ def test_the_operators_own_organization_cannot_be_suspended(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("verb", ["suspend", "resume"])
-def test_an_organization_that_is_not_there_is_named(tmp_path: Path, verb: str) -> None:
+def test_unknown_organization_is_named(tmp_path: Path, verb: str) -> None:
     run(tmp_path, "init")
     result = run(tmp_path, "organizations", verb, TENANT)
 
@@ -163,7 +163,9 @@ def test_limits_are_set_shown_and_cleared_one_by_one(tmp_path: Path) -> None:
         (("--quota-queues", "999999999"), 1, "must be from 0 to 100000"),
     ],
 )
-def test_limits_that_are_none_change_nothing(tmp_path: Path, arguments: tuple[str, ...], code: int, told: str) -> None:
+def test_invalid_or_missing_limits_change_nothing(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, told: str
+) -> None:
     run(tmp_path, "init")
     [operator] = listed(tmp_path)
     result = run(tmp_path, "organizations", "set", str(operator["alias"]), *arguments)
@@ -171,7 +173,7 @@ def test_limits_that_are_none_change_nothing(tmp_path: Path, arguments: tuple[st
     assert limits(tmp_path, str(operator["alias"])) == {}
 
 
-def test_limits_of_an_organization_that_is_not_there(tmp_path: Path) -> None:
+def test_limits_of_an_unknown_organization_are_rejected(tmp_path: Path) -> None:
     run(tmp_path, "init")
     result = run(tmp_path, "organizations", "set", TENANT, "--rate-limit", "5")
     assert (result.returncode, f"Organization {TENANT} not found" in result.stderr) == (1, True)

@@ -29,7 +29,7 @@ def first_key(server: Running) -> str:
     return server.out.wait_for(r"dsk_\w+")[0]
 
 
-def test_the_first_start_prints_a_key_and_the_next_one_goes_on(tmp_path: Path, database: str) -> None:
+def test_first_start_prints_a_key_and_later_ones_do_not(tmp_path: Path, database: str) -> None:
     with serving(tmp_path, DISCUE_DATABASE=database) as first:
         key = first_key(first)
         queue = request("POST", f"{first.url}/queues", key, {"alias": "orders"}).json()["queue"]["id"]
@@ -43,7 +43,7 @@ def test_the_first_start_prints_a_key_and_the_next_one_goes_on(tmp_path: Path, d
 
 
 @pytest.mark.parametrize("place", ["flag", "variable", "file"])
-def test_the_log_says_where_it_is_without_the_password(tmp_path: Path, database: str, place: str) -> None:
+def test_log_shows_the_database_without_its_password(tmp_path: Path, database: str, place: str) -> None:
     (tmp_path / "discue.toml").write_text(f'database = "{database}"\nlog_level = "debug"\n')
     flags = ["--database", database, "--log-level=debug"] if place == "flag" else []
     variables = {"flag": {}, "variable": {"DISCUE_DATABASE": database}, "file": {CONFIG_VARIABLE: "discue.toml"}}
@@ -55,7 +55,7 @@ def test_the_log_says_where_it_is_without_the_password(tmp_path: Path, database:
     assert PASSWORD not in server.log.text + server.out.text
 
 
-def test_several_servers_serve_one_database(tmp_path: Path, database: str) -> None:
+def test_several_servers_share_one_database(tmp_path: Path, database: str) -> None:
     with serving(tmp_path, DISCUE_DATABASE=database) as first:
         key = first_key(first)
         queue = request("POST", f"{first.url}/queues", key, {}).json()["queue"]["id"]
@@ -69,7 +69,7 @@ def test_several_servers_serve_one_database(tmp_path: Path, database: str) -> No
     assert second.out.text == ""
 
 
-def test_a_developer_may_use_it_and_then_only_the_key_is_in_the_folder(tmp_path: Path, database: str) -> None:
+def test_dev_stores_only_the_key_with_postgresql(tmp_path: Path, database: str) -> None:
     said = ""
     for _ in range(2):
         with running(tmp_path, "dev", "--port", "0", DISCUE_DATABASE=database) as server:
@@ -98,7 +98,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_unreachable_server_is_named_without_the_password(tmp_path: Path, command: tuple[str, ...]) -> None:
     result = run(tmp_path, *command, DISCUE_DATABASE=f"postgresql://u:{PASSWORD}@127.0.0.1:1/discue")
 
     assert result.returncode == 1
@@ -110,7 +110,7 @@ def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path: Path
 
 
 @pytest.mark.parametrize("address", ["postgresql://u:{}@h", "postgresql://u:{}@h:x/discue", "mysql://u:{}@h/discue"])
-def test_an_address_that_cannot_be_used_is_wrong_usage_and_not_shown(tmp_path: Path, address: str) -> None:
+def test_invalid_url_is_wrong_usage_and_not_printed(tmp_path: Path, address: str) -> None:
     result = run(tmp_path, "init", "--database", address.format(PASSWORD))
 
     assert result.returncode == 2
@@ -118,7 +118,7 @@ def test_an_address_that_cannot_be_used_is_wrong_usage_and_not_shown(tmp_path: P
     assert PASSWORD not in result.stdout + result.stderr
 
 
-def test_an_address_in_the_wrong_place_is_not_shown(tmp_path: Path) -> None:
+def test_misplaced_url_is_not_printed(tmp_path: Path) -> None:
     result = run(tmp_path, "init", f"postgresql://u:{PASSWORD}@h/discue")
 
     assert result.returncode == 2
@@ -145,7 +145,7 @@ def guarded(postgres_cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("place", ["address", "PGPASSWORD", "PGPASSFILE"])
-def test_the_password_may_be_said_where_other_clients_read_it(tmp_path: Path, guarded: str, place: str) -> None:
+def test_password_can_come_from_the_sources_of_libpq(tmp_path: Path, guarded: str, place: str) -> None:
     passwords = tmp_path / "passwords"
     passwords.write_text(f"*:*:*:guarded:{PASSWORD}\n")
     passwords.chmod(0o600)
@@ -156,7 +156,7 @@ def test_the_password_may_be_said_where_other_clients_read_it(tmp_path: Path, gu
     assert result.returncode == 0, result.stderr
 
 
-def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path, guarded: str) -> None:
+def test_wrong_password_is_reported_and_not_printed(tmp_path: Path, guarded: str) -> None:
     result = run(tmp_path, "init", DISCUE_DATABASE=guarded.replace("@", ":wrong1@"))
 
     assert result.returncode == 1
@@ -164,8 +164,8 @@ def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path, guarded: str) ->
     assert "wrong1" not in result.stderr
 
 
-def test_a_server_on_a_file_does_not_even_import_the_driver() -> None:
-    """Imports are a large part of the time of a command."""
+def test_sqlite_server_does_not_import_the_postgresql_driver() -> None:
+    """Imports take a large part of the time of a command."""
     script = "import sys, discue.cli.main; sys.exit('asyncpg' in sys.modules)"
 
     assert subprocess.run([DISCUE[0], "-c", script], env=environment(), check=False).returncode == 0

@@ -49,7 +49,7 @@ def publish_to(url: str, key: str, listener_url: str) -> None:
     assert request("POST", f"{url}/queues/{queue}/messages", key, {"data": "x"}).status_code == 200
 
 
-def test_the_first_start_prints_a_key_that_works_and_the_second_prints_none(tmp_path: Path) -> None:
+def test_first_start_prints_a_valid_key_and_the_second_none(tmp_path: Path) -> None:
     with serving(tmp_path) as first:
         key = first.out.wait_for(r"\ndsk_\w+\n")[0].strip()
         assert request("GET", f"{first.url}/queues", key).status_code == 200
@@ -63,7 +63,7 @@ def test_the_first_start_prints_a_key_that_works_and_the_second_prints_none(tmp_
     assert second.out.text == ""
 
 
-def test_log_reports_the_start_and_its_address(tmp_path: Path) -> None:
+def test_log_line_shows_version_url_and_database(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         line = server.log.wait_for(r".* server_started .*")[0]
 
@@ -74,7 +74,7 @@ def test_log_reports_the_start_and_its_address(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_and_ends_with_exit_code_0(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_drains_and_exits_with_code_0(tmp_path: Path, number: signal.Signals) -> None:
     with serving(tmp_path) as server:
         assert server.url
         server.signal(number)
@@ -83,7 +83,7 @@ def test_a_signal_drains_and_ends_with_exit_code_0(tmp_path: Path, number: signa
         assert re.search(f"drain_started signal={number.name}.*server_stopped", server.log.text, re.DOTALL)
 
 
-def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
+def test_second_signal_exits_at_once(tmp_path: Path) -> None:
     with hanging_listener() as (listener_url, came), serving(tmp_path, "--allow-private-targets") as server:
         key = server.out.wait_for(r"dsk_\w+")[0]
         publish_to(server.url, key, listener_url)
@@ -97,7 +97,7 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
         assert "stopped_immediately" in server.log.text
 
 
-def test_a_drain_does_not_wait_longer_than_its_timeout(tmp_path: Path) -> None:
+def test_drain_ends_at_its_timeout(tmp_path: Path) -> None:
     with (
         hanging_listener() as (listener_url, came),
         serving(tmp_path, "--allow-private-targets", "--drain-timeout-seconds", "0") as server,
@@ -109,7 +109,7 @@ def test_a_drain_does_not_wait_longer_than_its_timeout(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def test_the_log_shows_no_secret(tmp_path: Path) -> None:
+def test_log_contains_no_secret(tmp_path: Path) -> None:
     with (
         hanging_listener() as (listener_url, came),
         serving(
@@ -132,7 +132,7 @@ def test_the_log_shows_no_secret(tmp_path: Path) -> None:
     assert "whsec_" not in server.log.text
 
 
-def test_a_chosen_first_key_is_taken_and_not_printed(tmp_path: Path) -> None:
+def test_chosen_bootstrap_key_is_used_and_not_printed(tmp_path: Path) -> None:
     key = "dsk_" + "k" * 60
     with serving(tmp_path, DISCUE_BOOTSTRAP_KEY=key) as server:
         assert request("GET", f"{server.url}/api_clients", key).status_code == 200
@@ -141,13 +141,13 @@ def test_a_chosen_first_key_is_taken_and_not_printed(tmp_path: Path) -> None:
     assert key not in server.out.text + server.log.text
 
 
-def test_a_name_can_be_listened_on(tmp_path: Path) -> None:
+def test_host_can_be_a_name(tmp_path: Path) -> None:
     with serving(tmp_path, "--host", "localhost") as server:
         assert server.url.startswith("http://localhost:")
         assert request("GET", f"{server.url}/health/live").status_code == 200
 
 
-def test_only_dispatching_answers_who_and_how_it_is_and_nothing_else(tmp_path: Path) -> None:
+def test_dispatch_role_serves_only_version_and_health(tmp_path: Path) -> None:
     with serving(tmp_path, "--role", "dispatch") as server:
         key = server.out.wait_for(r"dsk_\w+")[0]
         statuses = {
@@ -158,7 +158,7 @@ def test_only_dispatching_answers_who_and_how_it_is_and_nothing_else(tmp_path: P
     assert statuses == {"/": 200, "/health/live": 200, "/health/ready": 200, "/queues": 404, "/v1/api_keys": 404}
 
 
-def test_only_the_api_stores_messages_and_the_next_start_delivers_them(tmp_path: Path) -> None:
+def test_api_role_stores_messages_that_a_later_start_delivers(tmp_path: Path) -> None:
     with hanging_listener() as (listener_url, came):
         with serving(tmp_path, "--role=api", "--allow-private-targets") as server:
             publish_to(server.url, server.out.wait_for(r"dsk_\w+")[0], listener_url)
@@ -168,7 +168,7 @@ def test_only_the_api_stores_messages_and_the_next_start_delivers_them(tmp_path:
             assert came.wait(10)
 
 
-def test_cleartext_beyond_loopback_is_refused_unless_it_is_asked_for(tmp_path: Path) -> None:
+def test_cleartext_beyond_loopback_requires_a_setting(tmp_path: Path) -> None:
     refused = run(tmp_path, "serve", "--host", "0.0.0.0", "--port", "0")
 
     assert refused.returncode == 2
@@ -178,7 +178,7 @@ def test_cleartext_beyond_loopback_is_refused_unless_it_is_asked_for(tmp_path: P
         assert server.url.startswith("http://0.0.0.0:")
 
 
-def test_every_invalid_setting_is_listed_with_its_place_and_nothing_starts(tmp_path: Path) -> None:
+def test_invalid_settings_are_all_listed_and_nothing_starts(tmp_path: Path) -> None:
     result = run(tmp_path, "serve", "--port", "70000", "--role", "king", DISCUE_LOG_LEVEL="loud")
 
     assert result.returncode == 2
@@ -188,7 +188,7 @@ def test_every_invalid_setting_is_listed_with_its_place_and_nothing_starts(tmp_p
 
 
 @pytest.mark.parametrize("arguments", [(), ("serve", "--no-such-flag"), ("nonsense",), ("keys",), ("--ver",)])
-def test_wrong_usage_is_exit_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_exits_with_code_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert run(tmp_path, *arguments).returncode == 2
 
 
@@ -201,7 +201,7 @@ def one_line(result: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-def test_a_taken_port_is_named(tmp_path: Path) -> None:
+def test_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         run(tmp_path, "init")
@@ -211,14 +211,14 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
     assert "in use" in line
 
 
-def test_a_second_server_on_one_database_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+def test_second_server_on_a_database_is_rejected(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         assert server.url
         assert "Another process serves discue.db" in one_line(run(tmp_path, "serve", "--port", "0"))
         assert request("GET", f"{server.url}/health/ready").status_code == 200
 
 
-def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_database_of_another_program_is_rejected_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "discue.db"
     other = apsw.Connection(str(path))
     other.execute("CREATE TABLE pets (name TEXT)")
@@ -229,13 +229,13 @@ def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> 
     assert path.read_bytes() == before
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_not_a_database_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "discue.db").write_text("Dear diary, today I wrote more than a hundred bytes. " * 50)
 
     assert "not a database of discue" in one_line(run(tmp_path, "serve", "--port", "0"))
 
 
-def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+def test_database_of_a_newer_version_is_rejected(tmp_path: Path) -> None:
     run(tmp_path, "migrate")
     newer = apsw.Connection(str(tmp_path / "discue.db"))
     newer.execute("UPDATE meta SET value = '99' WHERE key IN ('schema_version', 'compatible_from')")
@@ -244,7 +244,7 @@ def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     assert "Install a newer discue" in one_line(run(tmp_path, "serve", "--port", "0"))
 
 
-def test_a_locked_database_is_refused(tmp_path: Path) -> None:
+def test_locked_database_is_rejected(tmp_path: Path) -> None:
     run(tmp_path, "migrate")
     holder = apsw.Connection(str(tmp_path / "discue.db"))
     holder.execute("BEGIN IMMEDIATE")
@@ -256,7 +256,7 @@ def test_a_locked_database_is_refused(tmp_path: Path) -> None:
     assert "locked" in line
 
 
-def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_missing_folder_is_named(tmp_path: Path) -> None:
     assert "missing" in one_line(run(tmp_path, "serve", "--database", "sqlite:///missing/discue.db"))
 
 
@@ -271,7 +271,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root")
 @pytest.mark.parametrize("command", ["serve", "init"])
-def test_a_database_that_cannot_be_written_is_refused(command: str) -> None:
+def test_read_only_database_is_rejected(command: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -286,7 +286,7 @@ def test_a_database_that_cannot_be_written_is_refused(command: str) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_server_that_ends_by_itself_is_a_failure() -> None:
+def test_unexpected_end_of_the_http_server_is_a_failure() -> None:
     async def wait_for_one_that_does_not_run() -> None:
         await until_stopped(asyncio.Event(), HttpServer(None, Address("127.0.0.1", 0), max_connections=1))
 

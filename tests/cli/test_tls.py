@@ -59,7 +59,7 @@ def negotiated(port: int, authority: trustme.CA, version: ssl.TLSVersion, *proto
         return connected.version(), connected.selected_alpn_protocol()
 
 
-def test_one_port_serves_both_versions_of_tls_and_of_http(tmp_path: Path, authority: trustme.CA) -> None:
+def test_one_port_serves_tls_1_2_and_1_3_and_http_1_and_2(tmp_path: Path, authority: trustme.CA) -> None:
     pair = write_pair(tmp_path, authority.issue_cert("localhost", "127.0.0.1"))
     context = ssl.create_default_context()
     authority.configure_trust(context)
@@ -79,7 +79,7 @@ def test_one_port_serves_both_versions_of_tls_and_of_http(tmp_path: Path, author
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize(("flag", "version"), [("--http1.1", "1.1"), ("--http2", "2")])
-def test_curl_speaks_both_versions_of_http(tmp_path: Path, flag: str, version: str) -> None:
+def test_curl_uses_both_http_versions(tmp_path: Path, flag: str, version: str) -> None:
     with serving(tmp_path, "--tls-self-signed") as server:
         command = ["curl", "-sk", flag, "-o", "/dev/null", "-w", "%{http_code} %{http_version}", server.url]
         said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
@@ -89,7 +89,7 @@ def test_curl_speaks_both_versions_of_http(tmp_path: Path, flag: str, version: s
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 @pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
-def test_openssl_shows_the_protocol_that_was_agreed_on(tmp_path: Path, protocol: str) -> None:
+def test_openssl_shows_the_negotiated_protocol(tmp_path: Path, protocol: str) -> None:
     with serving(tmp_path, "--tls-self-signed") as server:
         place = server.url.removeprefix("https://")
         command = ["openssl", "s_client", "-connect", place, "-alpn", protocol]
@@ -98,7 +98,7 @@ def test_openssl_shows_the_protocol_that_was_agreed_on(tmp_path: Path, protocol:
     assert f"ALPN protocol: {protocol}" in said
 
 
-def test_older_versions_of_tls_are_refused(tmp_path: Path) -> None:
+def test_older_tls_versions_are_rejected(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -108,7 +108,7 @@ def test_older_versions_of_tls_are_refused(tmp_path: Path) -> None:
         handshake(urlsplit(server.url).port or 0, context)
 
 
-def test_self_signed_certificate_differs_at_each_start_and_leaves_no_file(tmp_path: Path) -> None:
+def test_self_signed_certificate_is_new_at_each_start_and_leaves_no_file(tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     seen = set()
@@ -121,7 +121,7 @@ def test_self_signed_certificate_differs_at_each_start_and_leaves_no_file(tmp_pa
     assert len(seen) == 2
 
 
-def test_a_self_signed_certificate_can_be_verified_with_itself(tmp_path: Path) -> None:
+def test_self_signed_certificate_verifies_with_itself(tmp_path: Path) -> None:
     with serving(tmp_path, "--tls-self-signed") as server:
         port = urlsplit(server.url).port or 0
         context = ssl.create_default_context(cadata=ssl.get_server_certificate(("127.0.0.1", port)))
@@ -133,7 +133,7 @@ def test_a_self_signed_certificate_can_be_verified_with_itself(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("host", "more"), [("127.0.0.1", []), ("10.1.2.3", [IPv4Address("10.1.2.3")]), ("box.example", ["box.example"])]
 )
-def test_a_self_signed_certificate_names_loopback_and_the_host(tmp_path: Path, host: str, more: list[object]) -> None:
+def test_self_signed_certificate_names_loopback_and_the_host(tmp_path: Path, host: str, more: list[object]) -> None:
     files = write_self_signed(tmp_path, host, NOW)
     assert files.cert is not None
     assert files.key is not None
@@ -145,7 +145,7 @@ def test_a_self_signed_certificate_names_loopback_and_the_host(tmp_path: Path, h
     assert stat.S_IMODE(files.key.stat().st_mode) == 0o600
 
 
-def test_a_certificate_says_when_clients_refuse_it(tmp_path: Path) -> None:
+def test_certificate_outside_its_validity_is_reported(tmp_path: Path) -> None:
     files = write_self_signed(tmp_path, "127.0.0.1", NOW)
     assert files.cert is not None
     certificate = x509.load_pem_x509_certificate(files.cert.read_bytes())
@@ -188,7 +188,7 @@ def change_key(pair: tuple[Path, Path]) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_files_that_do_not_work_are_named_by_serve_and_by_check(
+def test_unusable_tls_files_are_named_by_serve_and_check(
     tmp_path: Path, authority: trustme.CA, spoil: "object", subject: str, message: str
 ) -> None:
     pair = write_pair(tmp_path, authority.issue_cert("localhost"))
@@ -214,7 +214,7 @@ def test_check_finds_an_expired_certificate(tmp_path: Path, authority: trustme.C
     assert "tls_cert: the certificate expired at" in result.stdout
 
 
-def test_check_likes_a_good_pair(tmp_path: Path, authority: trustme.CA) -> None:
+def test_check_accepts_a_matching_pair(tmp_path: Path, authority: trustme.CA) -> None:
     result = run(tmp_path, "check", *flags_of(write_pair(tmp_path, authority.issue_cert("localhost"))))
 
     assert result.returncode == 0

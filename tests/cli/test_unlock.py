@@ -27,7 +27,7 @@ def locked(folder: Path) -> list[dict[str, object]]:
     return found
 
 
-def test_an_address_is_unlocked_on_a_running_server_within_a_second(tmp_path: Path) -> None:
+def test_address_is_unlocked_on_a_running_server_within_a_second(tmp_path: Path) -> None:
     first = run(tmp_path, "init").stdout.split()[-1]
     with serving(tmp_path) as server:
         fail(server, UNKNOWN_KEY)
@@ -48,7 +48,7 @@ def test_an_address_is_unlocked_on_a_running_server_within_a_second(tmp_path: Pa
         assert until_status(server, first, 200) < SOON_SECONDS
 
 
-def test_a_key_is_unlocked_by_its_id(tmp_path: Path) -> None:
+def test_key_is_unlocked_by_its_id(tmp_path: Path) -> None:
     first = run(tmp_path, "init").stdout.split()[-1]
     key = str(created(tmp_path)["key"])
     with serving(tmp_path) as server:
@@ -61,7 +61,7 @@ def test_a_key_is_unlocked_by_its_id(tmp_path: Path) -> None:
 
 
 @on_sqlite_only
-def test_without_locks_there_is_nothing_to_do(tmp_path: Path) -> None:
+def test_unlock_without_lockouts_changes_nothing(tmp_path: Path) -> None:
     run(tmp_path, "init")
     assert run(tmp_path, "unlock", "--list").stdout == "No lockouts.\n"
     for wish in (["--all"], ["--address", "2001:db8::1"], ["--key", "0" * 21]):
@@ -74,7 +74,7 @@ def test_without_locks_there_is_nothing_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wish", [[], ["--key", "dsk_" + "0" * 53], ["--address", "example.com"], ["--all", "--list"], ["--key", "x"]]
 )
-def test_a_wish_that_cannot_be_understood_is_wrong_usage(tmp_path: Path, wish: list[str]) -> None:
+def test_invalid_subject_is_wrong_usage(tmp_path: Path, wish: list[str]) -> None:
     result = run(tmp_path, "unlock", *wish)
     assert result.returncode == 2
     assert "0" * 53 not in result.stderr

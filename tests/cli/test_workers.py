@@ -54,7 +54,7 @@ def instants(text: str, event: str) -> list[datetime]:
     return [datetime.fromisoformat(instant) for instant in found]
 
 
-def test_every_worker_serves_at_one_address_and_says_so(tmp_path: Path) -> None:
+def test_all_workers_serve_at_one_address_and_log_it(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "3") as server:
         pids = pids_of(server)
         answered = [request("GET", f"{server.url}/health/ready").status_code for _ in range(12)]
@@ -69,7 +69,7 @@ def test_every_worker_serves_at_one_address_and_says_so(tmp_path: Path) -> None:
     assert "workers_stopped exit_code=0" in server.log.text
 
 
-def test_the_first_start_founds_once_and_the_second_finds_it(tmp_path: Path) -> None:
+def test_several_workers_create_one_organization(tmp_path: Path) -> None:
     printed = []
     for _ in range(2):
         with serving(tmp_path, "--workers", "4") as server:
@@ -80,7 +80,7 @@ def test_the_first_start_founds_once_and_the_second_finds_it(tmp_path: Path) -> 
     assert [text.count("dsk_") for text in printed] == [1, 0]
 
 
-def test_a_key_that_one_worker_makes_lets_in_at_all_of_them(tmp_path: Path) -> None:
+def test_key_created_by_one_worker_works_at_all(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "3") as server:
         key = server.out.wait_for(r"dsk_\w+")[0]
         pids_of(server)
@@ -93,8 +93,8 @@ def test_a_key_that_one_worker_makes_lets_in_at_all_of_them(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_to_the_whole_group_drains_once(tmp_path: Path, number: signal.Signals) -> None:
-    """The workers and their parent all get the signal, as from a terminal or a service manager."""
+def test_signal_to_the_process_group_drains_once(tmp_path: Path, number: signal.Signals) -> None:
+    """Terminals and service managers signal the whole group."""
     with serving(tmp_path, "--workers", "2") as server:
         pids = pids_of(server)
         for pid in (*pids.values(), server.process.pid):
@@ -105,7 +105,7 @@ def test_a_signal_to_the_whole_group_drains_once(tmp_path: Path, number: signal.
         assert len(re.findall(r" server_stopped worker=\d", server.log.text)) == 2
 
 
-def test_a_second_signal_ends_all_processes_at_once(tmp_path: Path) -> None:
+def test_second_signal_ends_all_processes_at_once(tmp_path: Path) -> None:
     with (
         hanging_listener() as (listener_url, came),
         serving(tmp_path, "--workers", "2", "--allow-private-targets") as server,
@@ -124,7 +124,7 @@ def test_a_second_signal_ends_all_processes_at_once(tmp_path: Path) -> None:
         assert "stopped_immediately" in server.log.text
 
 
-def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
+def test_killed_worker_is_replaced(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "3") as server:
         before = pids_of(server)
         os.kill(before[2], signal.SIGKILL)
@@ -138,7 +138,7 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     assert (after[1], after[3]) == (before[1], before[3])
 
 
-def test_a_worker_that_is_told_to_end_drains_and_is_replaced(tmp_path: Path) -> None:
+def test_terminated_worker_drains_and_is_replaced(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "2") as server:
         before = pids_of(server)
         os.kill(before[1], signal.SIGTERM)
@@ -149,7 +149,7 @@ def test_a_worker_that_is_told_to_end_drains_and_is_replaced(tmp_path: Path) -> 
     assert "drain_started reason=SIGTERM" in server.log.text
 
 
-def test_workers_whose_parent_is_killed_drain_and_end(tmp_path: Path) -> None:
+def test_workers_drain_and_end_if_the_parent_is_killed(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "2") as server:
         pids_of(server)
         server.process.kill()
@@ -159,7 +159,7 @@ def test_workers_whose_parent_is_killed_drain_and_end(tmp_path: Path) -> None:
         assert len(re.findall(r" server_stopped worker=\d", server.log.text)) == 2
 
 
-def test_while_workers_of_a_killed_parent_drain_nobody_else_serves_their_file(tmp_path: Path) -> None:
+def test_draining_workers_of_a_killed_parent_keep_the_database_locked(tmp_path: Path) -> None:
     with hanging_listener() as (listener_url, came):
         with serving(tmp_path, "--workers", "2", "--allow-private-targets", "--drain-timeout-seconds=5") as server:
             key = server.out.wait_for(r"dsk_\w+")[0]
@@ -174,7 +174,7 @@ def test_while_workers_of_a_killed_parent_drain_nobody_else_serves_their_file(tm
             assert later.stop() == 0
 
 
-def test_a_taken_port_is_named(tmp_path: Path) -> None:
+def test_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         line = one_line(run(tmp_path, "serve", "--workers", "2", "--port", str(port)))
@@ -183,7 +183,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
     assert "in use" in line
 
 
-def test_a_port_is_kept_from_other_installations(tmp_path: Path) -> None:
+def test_port_is_reserved_against_other_installations(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     run(other, "init")
@@ -195,7 +195,7 @@ def test_a_port_is_kept_from_other_installations(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def test_a_second_server_on_one_database_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+def test_second_server_on_a_database_is_rejected(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "2") as server:
         pids_of(server)
         for workers in ("1", "2"):
@@ -204,7 +204,7 @@ def test_a_second_server_on_one_database_is_refused_and_the_first_goes_on(tmp_pa
         assert request("GET", f"{server.url}/health/ready").status_code == 200
 
 
-def test_a_database_that_cannot_be_used_ends_the_command_with_its_reason(tmp_path: Path) -> None:
+def test_unusable_database_ends_the_command_with_its_reason(tmp_path: Path) -> None:
     run(tmp_path, "migrate")
     holder = apsw.Connection(str(tmp_path / "discue.db"))
     holder.execute("BEGIN IMMEDIATE")
@@ -216,7 +216,7 @@ def test_a_database_that_cannot_be_used_ends_the_command_with_its_reason(tmp_pat
     assert "locked" in line
 
 
-def test_all_workers_show_one_self_signed_certificate(tmp_path: Path) -> None:
+def test_all_workers_share_one_self_signed_certificate(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "3", "--tls-self-signed") as server:
         pids_of(server)
         address = urlsplit(server.url)
@@ -230,7 +230,7 @@ def test_all_workers_show_one_self_signed_certificate(tmp_path: Path) -> None:
     assert len(shown) == 1
 
 
-def test_the_first_one_starts_alone_and_knows_that_nobody_else_is_there() -> None:
+def test_first_worker_starts_alone_as_successor_of_all() -> None:
     with small("obedient") as parent:
         parent.log.wait_for("workers_started count=3")
         assert parent.stop() == 0
@@ -240,14 +240,14 @@ def test_the_first_one_starts_alone_and_knows_that_nobody_else_is_there() -> Non
     assert sorted(began[1:]) == [("2", "()"), ("3", "()")]
 
 
-def test_the_reason_why_the_first_one_cannot_begin_is_the_end_of_the_command() -> None:
+def test_failure_of_the_first_worker_ends_the_command() -> None:
     with small("never_begins") as parent:
         assert parent.ended() == 1
 
     assert parent.log.text == "discue: There is no database.\n"
 
 
-def test_worker_that_never_starts_is_given_up_and_the_others_drain() -> None:
+def test_worker_that_never_starts_ends_all_others() -> None:
     with small("second_never_begins") as parent:
         assert parent.ended() == 3
 
@@ -255,7 +255,7 @@ def test_worker_that_never_starts_is_given_up_and_the_others_drain() -> None:
     assert len(re.findall("began worker=1", parent.log.text)) == 1
 
 
-def test_the_pauses_grow_before_one_that_ends_is_started_again() -> None:
+def test_restarts_of_a_failing_worker_back_off() -> None:
     with small("second_ends_again_and_again") as parent:
         parent.log.wait_for_count("began worker=2", 4)
         parent.stop()
@@ -266,7 +266,7 @@ def test_the_pauses_grow_before_one_that_ends_is_started_again() -> None:
     assert len(re.findall("began worker=1", parent.log.text)) == 1
 
 
-def test_replacement_worker_learns_every_session_of_its_predecessor() -> None:
+def test_replacement_worker_gets_all_session_ids_of_its_predecessor() -> None:
     with small("second_joins_afresh_and_is_killed_before_it_serves") as parent:
         parent.log.wait_for("workers_started")
         assert parent.stop() == 0
@@ -275,14 +275,14 @@ def test_replacement_worker_learns_every_session_of_its_predecessor() -> None:
     assert began == ["()", "(21, 22)"]
 
 
-def test_hung_worker_is_killed_and_replaced() -> None:
+def test_halted_worker_is_killed_and_replaced() -> None:
     with small("second_halts") as parent:
         parent.log.wait_for(r"worker_killed worker=2 pid=\d+ reason=halted")
         parent.log.wait_for(r"worker_ended worker=2 pid=\d+ signal=SIGKILL")
         assert parent.stop() == 0
 
 
-def test_briefly_stopped_worker_continues() -> None:
+def test_briefly_halted_worker_continues() -> None:
     with small("second_pauses_for_a_moment") as parent:
         pid = int(parent.log.wait_for(r"stopping pid=(\d+)")[1])
         while Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
@@ -294,7 +294,7 @@ def test_briefly_stopped_worker_continues() -> None:
     assert "worker_killed" not in parent.log.text
 
 
-def test_workers_that_do_not_stop_are_killed() -> None:
+def test_workers_that_do_not_drain_are_killed() -> None:
     with small("deaf") as parent:
         parent.log.wait_for("workers_started")
         assert parent.stop() == 1
@@ -302,7 +302,7 @@ def test_workers_that_do_not_stop_are_killed() -> None:
     assert len(re.findall(r'worker_killed worker=\d pid=\d+ reason="drain timeout"', parent.log.text)) == 3
 
 
-def test_worker_that_fails_at_its_end_sets_the_exit_code() -> None:
+def test_exit_code_is_that_of_the_failing_worker() -> None:
     with small("fails_at_its_end") as parent:
         parent.log.wait_for("workers_started")
         assert parent.stop() == 5

@@ -14,7 +14,7 @@ from tests.support.cast import Cast, present
 from tests.support.clocks import NOON
 
 
-async def test_a_key_is_told_once_and_only_a_hash_of_it_is_kept(cast: Cast, control: ControlContext) -> None:
+async def test_key_text_is_returned_once_and_only_its_hash_is_stored(cast: Cast, control: ControlContext) -> None:
     made = await api_keys.create(control, cast.alice.principal, KeyFields("builds"))
     parts = api_key.parse(made.text)
     assert parts is not None
@@ -27,7 +27,7 @@ async def test_a_key_is_told_once_and_only_a_hash_of_it_is_kept(cast: Cast, cont
     assert (await present(control, made.text)).principal.key == made.key.id
 
 
-async def test_without_scopes_a_key_gets_all_that_its_creator_has_and_nothing_protected(
+async def test_default_scopes_are_those_of_the_creator_without_protected_ones(
     cast: Cast, control: ControlContext
 ) -> None:
     made = await api_keys.create(control, cast.alice.principal, KeyFields())
@@ -39,7 +39,7 @@ async def test_without_scopes_a_key_gets_all_that_its_creator_has_and_nothing_pr
     }
 
 
-async def test_scopes_come_back_as_they_were_sent_and_none_grants_nothing(cast: Cast, control: ControlContext) -> None:
+async def test_scopes_are_returned_as_sent_and_empty_scopes_grant_nothing(cast: Cast, control: ControlContext) -> None:
     scopes = {"queues": Scope("read", ("*",)), "messages": Scope("write"), "events": Scope("read")}
     made = await api_keys.create(control, cast.alice.principal, KeyFields(scopes=scopes))
     read = scopes_of(await api_keys.get(control, cast.alice.principal, made.key.public_id))
@@ -48,7 +48,7 @@ async def test_scopes_come_back_as_they_were_sent_and_none_grants_nothing(cast: 
     assert scopes_of(empty.key) == {}
 
 
-async def test_protected_scopes_are_not_granted_and_no_more_than_one_has(cast: Cast, control: ControlContext) -> None:
+async def test_key_cannot_grant_protected_scopes_or_more_than_it_has(cast: Cast, control: ControlContext) -> None:
     made = await api_keys.create(control, cast.alice.principal, KeyFields())
     with pytest.raises(Unprocessable):
         await api_keys.create(control, cast.alice.principal, KeyFields(scopes={"users": Scope("read")}))
@@ -75,7 +75,7 @@ def _narrow_manager(cast: Cast) -> Principal:
     )
 
 
-async def test_a_client_may_send_back_the_scopes_that_it_was_shown(cast: Cast, control: ControlContext) -> None:
+async def test_client_can_send_back_the_scopes_of_a_response(cast: Cast, control: ControlContext) -> None:
     own = cast.alice.principal.key_public_id
     shown = scopes_of(await api_keys.get(control, cast.alice.principal, own))
     changed = await api_keys.change(control, cast.alice.principal, own, KeyFields("first", scopes=shown))
@@ -92,7 +92,7 @@ async def test_a_client_may_send_back_the_scopes_that_it_was_shown(cast: Cast, c
     ],
     ids=["disabled", "nothing", "narrowed", "expiring"],
 )
-async def test_the_last_key_that_manages_keys_stays(cast: Cast, control: ControlContext, fields: KeyFields) -> None:
+async def test_last_key_that_can_manage_keys_is_kept(cast: Cast, control: ControlContext, fields: KeyFields) -> None:
     own = cast.alice.principal.key_public_id
     await api_keys.create(control, cast.alice.principal, KeyFields())
     with pytest.raises(Conflict):
@@ -102,7 +102,7 @@ async def test_the_last_key_that_manages_keys_stays(cast: Cast, control: Control
     assert (await api_keys.get(control, cast.alice.principal, own)).status == "enabled"
 
 
-async def test_a_disabled_key_is_refused_at_once_and_an_enabled_one_let_in_again(
+async def test_disabled_key_is_rejected_at_once_and_accepted_again_when_enabled(
     cast: Cast, control: ControlContext
 ) -> None:
     made = await api_keys.create(control, cast.alice.principal, KeyFields())
@@ -114,14 +114,14 @@ async def test_a_disabled_key_is_refused_at_once_and_an_enabled_one_let_in_again
     await present(control, made.text)
 
 
-async def test_narrowing_a_key_takes_effect_at_once(cast: Cast, control: ControlContext) -> None:
+async def test_narrower_scopes_take_effect_at_once(cast: Cast, control: ControlContext) -> None:
     bob = await cast.bob({"queues": Scope("write")})
     fields = KeyFields(scopes={"queues": Scope("read")})
     await api_keys.change(control, cast.alice.principal, bob.principal.key_public_id, fields)
     assert not (await present(control, bob.key)).principal.may("queues", "write")
 
 
-async def test_a_key_ends_at_its_expiry(cast: Cast, control: ControlContext) -> None:
+async def test_key_is_rejected_after_its_expiry(cast: Cast, control: ControlContext) -> None:
     ends = cast.clock.now() + 1_000
     made = await api_keys.create(control, cast.alice.principal, KeyFields(expires_at=ends))
     await present(control, made.text)
@@ -136,13 +136,13 @@ async def test_a_key_ends_at_its_expiry(cast: Cast, control: ControlContext) -> 
 
 
 @pytest.mark.parametrize("expires_at", [-1, 1, 10**15])
-async def test_an_expiry_lies_ahead(cast: Cast, control: ControlContext, expires_at: int) -> None:
+async def test_expiry_must_be_in_the_future(cast: Cast, control: ControlContext, expires_at: int) -> None:
     with pytest.raises(Unprocessable) as refused:
         await api_keys.create(control, cast.alice.principal, KeyFields(expires_at=expires_at))
     assert [fault.pointer for fault in refused.value.faults] == ["/expires_at"]
 
 
-async def test_a_deleted_key_is_refused_at_once_and_its_alias_is_free(cast: Cast, control: ControlContext) -> None:
+async def test_deleted_key_is_rejected_at_once_and_its_alias_is_free(cast: Cast, control: ControlContext) -> None:
     made = await api_keys.create(control, cast.alice.principal, KeyFields("builds"))
     await present(control, made.text)
     await api_keys.delete(control, cast.alice.principal, made.key.public_id)
@@ -153,7 +153,7 @@ async def test_a_deleted_key_is_refused_at_once_and_its_alias_is_free(cast: Cast
     await api_keys.create(control, cast.alice.principal, KeyFields("builds"))
 
 
-async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: ControlContext) -> None:
+async def test_concurrent_creates_give_an_alias_to_one_key(cast: Cast, control: ControlContext) -> None:
     answers = await asyncio.gather(
         *(api_keys.create(control, cast.alice.principal, KeyFields("builds")) for _ in range(10)),
         return_exceptions=True,
@@ -161,7 +161,7 @@ async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: C
     assert [isinstance(answer, Unprocessable) for answer in answers].count(True) == 9
 
 
-async def test_another_organizations_key_is_not_there(cast: Cast, control: ControlContext) -> None:
+async def test_key_of_another_organization_is_not_found(cast: Cast, control: ControlContext) -> None:
     theirs = cast.alice.principal.key_public_id
     stranger = cast.charlie.principal
     for refused in (
@@ -175,7 +175,7 @@ async def test_another_organizations_key_is_not_there(cast: Cast, control: Contr
     assert [key.public_id for key in shown.items] == [stranger.key_public_id]
 
 
-async def test_only_a_key_with_the_scope_sees_or_makes_keys(cast: Cast, control: ControlContext) -> None:
+async def test_listing_and_creating_keys_requires_the_scope(cast: Cast, control: ControlContext) -> None:
     bob = (await cast.bob({"queues": Scope("write")})).principal
     for refused in (
         api_keys.create(control, bob, KeyFields()),

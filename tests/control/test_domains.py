@@ -70,7 +70,7 @@ async def _told(control: ControlContext) -> int:
     return len(await _rows(control, "SELECT version FROM feed WHERE kind = 'domain' LIMIT 100"))
 
 
-async def test_a_new_domain_has_a_challenge_of_seven_days_and_the_default_port(
+async def test_new_domain_has_a_challenge_of_seven_days_and_the_default_port(
     cast: Cast, control: ControlContext
 ) -> None:
     made = await domains.create(control, cast.alice.principal, PLACE)
@@ -84,7 +84,7 @@ async def test_a_new_domain_has_a_challenge_of_seven_days_and_the_default_port(
     assert made.challenge.file_content != other.challenge.file_content
 
 
-async def test_the_hostname_stays_as_it_was_sent(cast: Cast, control: ControlContext) -> None:
+async def test_hostname_is_returned_as_sent(cast: Cast, control: ControlContext) -> None:
     made = await domains.create(control, cast.alice.principal, DomainFields(hostname="BÜCHER.Example."))
     assert (made.hostname, made.host_key) == ("BÜCHER.Example.", "xn--bcher-kva.example")
 
@@ -101,7 +101,7 @@ async def test_the_hostname_stays_as_it_was_sent(cast: Cast, control: ControlCon
         (DomainFields(hostname="shop.example.com", alias="no"), "/alias"),
     ],
 )
-async def test_invalid_domain_fields_are_named(
+async def test_invalid_domain_is_rejected_with_a_pointer(
     cast: Cast, control: ControlContext, fields: DomainFields, pointer: str
 ) -> None:
     with pytest.raises(Unprocessable) as refused:
@@ -110,13 +110,13 @@ async def test_invalid_domain_fields_are_named(
     assert (await domains.page(control, cast.alice.principal)).items == ()
 
 
-async def test_a_domain_needs_a_hostname(cast: Cast, control: ControlContext) -> None:
+async def test_domain_requires_a_hostname(cast: Cast, control: ControlContext) -> None:
     with pytest.raises(BadRequest) as refused:
         await domains.create(control, cast.alice.principal, DomainFields("shop"))
     assert [fault.pointer for fault in refused.value.faults] == ["/hostname"]
 
 
-async def test_hostname_and_port_cannot_be_changed_but_may_be_repeated(cast: Cast, control: ControlContext) -> None:
+async def test_hostname_and_port_cannot_change_but_can_be_sent_again(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, DomainFields(hostname="shop.example.com", port=8_443))
     same = DomainFields("shop", hostname="shop.example.com", port=8_443)
@@ -133,7 +133,7 @@ async def test_hostname_and_port_cannot_be_changed_but_may_be_repeated(cast: Cas
     assert (await domains.get(control, principal, made.public_id)).alias == "shop"
 
 
-async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: ControlContext) -> None:
+async def test_concurrent_creates_give_an_alias_to_one_domain(cast: Cast, control: ControlContext) -> None:
     fields = DomainFields("shop", hostname="shop.example.com")
     wishes = [domains.create(control, cast.alice.principal, fields) for _ in range(10)]
     answers = await asyncio.gather(*wishes, return_exceptions=True)
@@ -142,7 +142,7 @@ async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: C
     await domains.create(control, cast.charlie.principal, fields)
 
 
-async def test_another_organizations_domain_is_not_there(cast: Cast, control: ControlContext) -> None:
+async def test_domain_of_another_organization_is_not_found(cast: Cast, control: ControlContext) -> None:
     made = await domains.create(control, cast.alice.principal, PLACE)
     stranger, answers = cast.charlie.principal, Answers()
     for attempt in (
@@ -158,7 +158,7 @@ async def test_another_organizations_domain_is_not_there(cast: Cast, control: Co
     assert await domains.get(control, cast.alice.principal, made.public_id) == made
 
 
-async def test_a_key_confined_to_one_domain_sees_and_changes_only_that_one(cast: Cast, control: ControlContext) -> None:
+async def test_key_limited_to_a_domain_reads_and_changes_only_that_one(cast: Cast, control: ControlContext) -> None:
     mine, other = [(await domains.create(control, cast.alice.principal, PLACE)).public_id for _ in range(2)]
     bob = (await cast.bob({"domains": Scope("write", (mine,))})).principal
     assert [item.public_id for item in (await domains.page(control, bob)).items] == [mine]
@@ -174,14 +174,14 @@ async def test_a_key_confined_to_one_domain_sees_and_changes_only_that_one(cast:
             await refused
 
 
-async def test_a_key_that_reads_does_not_verify(cast: Cast, control: ControlContext) -> None:
+async def test_verifying_requires_write_access(cast: Cast, control: ControlContext) -> None:
     made = await domains.create(control, cast.alice.principal, PLACE)
     reader = (await cast.bob({"domains": Scope("read")})).principal
     with pytest.raises(Forbidden):
         await domains.verify(control, reader, made.public_id, Answers())
 
 
-async def test_check_on_demand_returns_its_result(cast: Cast, control: ControlContext) -> None:
+async def test_verification_on_demand_returns_the_result(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     failed = await domains.verify(control, principal, made.public_id, Answers("answered 404"))
@@ -196,7 +196,7 @@ async def test_check_on_demand_returns_its_result(cast: Cast, control: ControlCo
     assert await domains.get(control, principal, made.public_id) == found
 
 
-async def test_on_demand_nothing_is_looked_at_twice_within_a_moment(cast: Cast, control: ControlContext) -> None:
+async def test_domain_is_not_checked_twice_within_a_moment(cast: Cast, control: ControlContext) -> None:
     principal, answers = cast.alice.principal, Answers("no connection")
     made = await domains.create(control, principal, PLACE)
     first = await domains.verify(control, principal, made.public_id, answers)
@@ -204,7 +204,7 @@ async def test_on_demand_nothing_is_looked_at_twice_within_a_moment(cast: Cast, 
     assert len(answers.checked) == 1
 
 
-async def test_second_of_two_concurrent_checks_returns_the_current_state(cast: Cast, control: ControlContext) -> None:
+async def test_concurrent_verifications_make_one_check(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     idle = Answers()
@@ -220,14 +220,14 @@ async def test_second_of_two_concurrent_checks_returns_the_current_state(cast: C
     assert not idle.checked
 
 
-async def test_without_room_nothing_is_tried(cast: Cast, control: ControlContext) -> None:
+async def test_verification_without_a_free_slot_makes_no_check(cast: Cast, control: ControlContext) -> None:
     made = await domains.create(control, cast.alice.principal, PLACE)
     with pytest.raises(TooManyRequests):
         await domains.verify(control, cast.alice.principal, made.public_id, NoRoom())
     assert await _stored(control, made) == made
 
 
-async def test_check_of_a_domain_changed_meanwhile_is_discarded(cast: Cast, control: ControlContext) -> None:
+async def test_result_of_a_check_is_dropped_if_the_domain_changed(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     meanwhile = partial(domains.change, control, principal, made.public_id, DomainFields("shop"))
@@ -235,7 +235,7 @@ async def test_check_of_a_domain_changed_meanwhile_is_discarded(cast: Cast, cont
     assert (found.alias, found.verification.verified) == ("shop", False)
 
 
-async def test_domain_deleted_during_its_check_stays_deleted(cast: Cast, control: ControlContext) -> None:
+async def test_domain_deleted_during_a_check_stays_deleted(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     meanwhile = partial(domains.delete, control, principal, made.public_id)
@@ -243,9 +243,7 @@ async def test_domain_deleted_during_its_check_stays_deleted(cast: Cast, control
         await domains.verify(control, principal, made.public_id, Answers(meanwhile=meanwhile))
 
 
-async def test_an_expired_challenge_verifies_nothing_and_is_renewed_by_a_change(
-    cast: Cast, control: ControlContext
-) -> None:
+async def test_expired_challenge_fails_and_is_renewed_by_a_change(cast: Cast, control: ControlContext) -> None:
     principal, answers = cast.alice.principal, Answers()
     made = await domains.create(control, principal, PLACE)
     cast.clock.advance(CHALLENGE_MS)
@@ -260,7 +258,7 @@ async def test_an_expired_challenge_verifies_nothing_and_is_renewed_by_a_change(
     assert (await domains.verify(control, principal, made.public_id, answers)).verification.verified
 
 
-async def test_a_change_leaves_a_challenge_alone_that_has_not_expired(cast: Cast, control: ControlContext) -> None:
+async def test_change_keeps_an_unexpired_challenge(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     cast.clock.advance(CHALLENGE_MS - 1)
@@ -268,7 +266,7 @@ async def test_a_change_leaves_a_challenge_alone_that_has_not_expired(cast: Cast
     assert (changed.challenge, changed.verification) == (made.challenge, made.verification)
 
 
-async def test_due_domain_is_checked_once_and_again_if_its_check_is_lost(cast: Cast, control: ControlContext) -> None:
+async def test_due_domain_is_taken_once_and_again_if_no_result_is_stored(cast: Cast, control: ControlContext) -> None:
     made = [await domains.create(control, person.principal, PLACE) for person in (cast.alice, cast.charlie)]
     assert await domains.take_due(control, 10) == []
     cast.clock.advance(MINUTE)
@@ -280,9 +278,7 @@ async def test_due_domain_is_checked_once_and_again_if_its_check_is_lost(cast: C
     assert len(await domains.take_due(control, 10)) == 2
 
 
-async def test_lanes_hear_of_a_domain_only_when_it_is_verified_or_is_not_any_more(
-    cast: Cast, control: ControlContext
-) -> None:
+async def test_feed_has_an_entry_only_when_the_verified_state_changes(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     await domains.verify(control, principal, made.public_id, Answers("no connection"))
@@ -300,14 +296,14 @@ async def test_lanes_hear_of_a_domain_only_when_it_is_verified_or_is_not_any_mor
     assert await _told(control) == 2
 
 
-async def test_the_deletion_of_a_verified_domain_is_heard_of(cast: Cast, control: ControlContext) -> None:
+async def test_deletion_of_a_verified_domain_is_in_the_feed(cast: Cast, control: ControlContext) -> None:
     made = await domains.create(control, cast.alice.principal, PLACE)
     await domains.verify(control, cast.alice.principal, made.public_id, Answers())
     await domains.delete(control, cast.alice.principal, made.public_id)
     assert await _told(control) == 2
 
 
-async def test_changes_of_a_domain_are_events(cast: Cast, control: ControlContext) -> None:
+async def test_every_change_of_a_domain_is_an_event(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = await domains.create(control, principal, PLACE)
     await domains.change(control, principal, made.public_id, DomainFields("shop"))

@@ -63,14 +63,14 @@ async def move_all(control: ControlContext, key_id: str, *, replace_lost: bool =
     raise AssertionError
 
 
-async def test_without_a_key_a_secret_stands_in_the_clear(cast: Cast, control: ControlContext) -> None:
+async def test_secrets_are_stored_unencrypted_without_a_key(cast: Cast, control: ControlContext) -> None:
     (made,) = await make(cast, control)
     kept = await stored(control, made)
     assert made.secret.encode() in kept.secrets
     assert encryption.opened(control, kept)[0].text == made.secret
 
 
-async def test_under_a_key_nothing_of_a_secret_is_stored(cast: Cast, control: ControlContext) -> None:
+async def test_encrypted_row_contains_no_part_of_the_secret(cast: Cast, control: ControlContext) -> None:
     control = with_keys(control, OLD)
     await encryption.begin(control, OLD_ID)
     (made,) = await make(cast, control)
@@ -81,7 +81,7 @@ async def test_under_a_key_nothing_of_a_secret_is_stored(cast: Cast, control: Co
     assert (len(secret.id), secret.created_at) == (21, made.listener.created_at)
 
 
-async def test_sealed_secret_moved_to_another_row_does_not_open(cast: Cast, control: ControlContext) -> None:
+async def test_ciphertext_copied_to_another_row_cannot_be_decrypted(cast: Cast, control: ControlContext) -> None:
     control = with_keys(control, OLD)
     await encryption.begin(control, OLD_ID)
     one, other = await make(cast, control, 2)
@@ -91,14 +91,14 @@ async def test_sealed_secret_moved_to_another_row_does_not_open(cast: Cast, cont
     assert other.secret not in str(raised.value)
 
 
-async def test_without_the_key_nothing_is_made(cast: Cast, control: ControlContext) -> None:
+async def test_listener_cannot_be_created_without_the_current_key(cast: Cast, control: ControlContext) -> None:
     await encryption.begin(with_keys(control, OLD), OLD_ID)
     with pytest.raises(Unavailable, match="has no encryption key"):
         await make(cast, with_keys(control, NEW))
     assert await control.store.read(encryption_rows.count) == 0
 
 
-async def test_rotation_moves_secrets_in_steps_and_keeps_them(cast: Cast, control: ControlContext) -> None:
+async def test_rotation_moves_all_secrets_in_steps_unchanged(cast: Cast, control: ControlContext) -> None:
     plain = await make(cast, control, 2)
     old = with_keys(control, OLD)
     await encryption.begin(old, OLD_ID)
@@ -120,7 +120,7 @@ async def test_rotation_moves_secrets_in_steps_and_keeps_them(cast: Cast, contro
     assert await texts(with_keys(control, NEW), made + meanwhile) == [[each.secret] for each in made + meanwhile]
 
 
-async def test_while_it_moves_those_who_know_both_keys_write_under_the_new_one(
+async def test_workers_with_both_keys_write_under_the_new_one_during_a_rotation(
     cast: Cast, control: ControlContext
 ) -> None:
     server = with_keys(control, OLD, NEW)
@@ -130,7 +130,7 @@ async def test_while_it_moves_those_who_know_both_keys_write_under_the_new_one(
     assert key_id_in((await stored(control, made)).secrets) == NEW_ID
 
 
-async def test_secrets_under_another_key_are_found(cast: Cast, control: ControlContext) -> None:
+async def test_rows_under_another_key_are_found(cast: Cast, control: ControlContext) -> None:
     old = with_keys(control, OLD)
     await encryption.begin(old, OLD_ID)
     made = await make(cast, old, 3)
@@ -146,7 +146,7 @@ async def test_overtaken_rotation_does_not_finish_the_newer_one(control: Control
     assert (await control.store.read(encryption_rows.read)).current == NEW_ID
 
 
-async def test_lost_secrets_stay_as_they_are_until_new_ones_are_asked_for(cast: Cast, control: ControlContext) -> None:
+async def test_lost_secrets_are_kept_unless_replacement_is_requested(cast: Cast, control: ControlContext) -> None:
     old = with_keys(control, OLD)
     await encryption.begin(old, OLD_ID)
     made = await make(cast, old, 3)
@@ -165,7 +165,7 @@ async def test_lost_secrets_stay_as_they_are_until_new_ones_are_asked_for(cast: 
     assert await control.store.read(feed.head) != version
 
 
-async def test_a_secret_that_changed_meanwhile_is_not_overwritten(cast: Cast, control: ControlContext) -> None:
+async def test_rotation_does_not_overwrite_a_concurrent_change(cast: Cast, control: ControlContext) -> None:
     (made,) = await make(cast, control)
     place = (made.listener.organization, made.listener.id)
     (row,) = await control.store.read(lambda tx: encryption_rows.rows_after(tx, None, 2))

@@ -16,8 +16,8 @@ from discue.dispatch.lane.endpoint import DeliveryDefaults, Endpoint, endpoint_o
 from discue.domain.errors import DiscueError, Unavailable, Unprocessable
 from discue.domain.model import Listener
 from discue.store import listeners as listener_rows
-from tests.control.test_delivery_tests import SAMPLE, Noted
 from tests.control.test_encryption import NEW, NEW_ID, OLD, OLD_ID, move_all, with_keys
+from tests.control.test_listener_tests import SAMPLE, Noted
 from tests.dispatch.lane.test_cursor_state import RECORD
 from tests.support.cast import Cast
 
@@ -61,7 +61,7 @@ def pointers(error: DiscueError) -> list[str]:
 
 
 @pytest.mark.parametrize("given", [BASIC, OAUTH2])
-async def test_credentials_are_sealed_with_the_signing_secrets(
+async def test_credentials_are_encrypted_with_the_signing_secrets(
     cast: Cast, control: ControlContext, given: AuthenticationFields
 ) -> None:
     control = with_keys(control, OLD)
@@ -76,7 +76,7 @@ async def test_credentials_are_sealed_with_the_signing_secrets(
     assert "s3cr3t" not in repr(made) + repr(row) + msgspec.json.encode(row.options).decode()
 
 
-async def test_rotating_the_key_and_the_signing_secrets_keeps_it(cast: Cast, control: ControlContext) -> None:
+async def test_credentials_survive_rotations_of_key_and_secrets(cast: Cast, control: ControlContext) -> None:
     control = with_keys(control, OLD, NEW)
     await encryption.begin(control, OLD_ID)
     made = await make(control, cast)
@@ -89,7 +89,7 @@ async def test_rotating_the_key_and_the_signing_secrets_keeps_it(cast: Cast, con
     assert before is not None
 
 
-async def test_null_removes_authentication_and_a_value_replaces_it(cast: Cast, control: ControlContext) -> None:
+async def test_null_removes_credentials_and_other_ones_replace_them(cast: Cast, control: ControlContext) -> None:
     made = await make(control, cast)
     version = made.listener.config_version
     await change(control, cast, made, authentication=OAUTH2)
@@ -102,7 +102,7 @@ async def test_null_removes_authentication_and_a_value_replaces_it(cast: Cast, c
     assert [secret.text for secret in encryption.opened(control, await stored(control, made))] == [made.secret]
 
 
-async def test_given_back_without_its_secret_or_not_at_all_it_stays(cast: Cast, control: ControlContext) -> None:
+async def test_credentials_are_kept_if_sent_without_a_secret_or_omitted(cast: Cast, control: ControlContext) -> None:
     made = await make(control, cast)
     before = await kept(control, made)
     await change(control, cast, made, authentication=GIVEN_BACK, alias="other-name")
@@ -113,8 +113,8 @@ async def test_given_back_without_its_secret_or_not_at_all_it_stays(cast: Cast, 
 @pytest.mark.parametrize(
     "place", ["https://evil.example.com/notify", "http://shop.example.com/notify", "https://shop.example.com:8443/"]
 )
-@pytest.mark.parametrize("given", [UNSET, GIVEN_BACK], ids=["omitted", "as it is shown"])
-async def test_changing_the_url_requires_the_credentials(
+@pytest.mark.parametrize("given", [UNSET, GIVEN_BACK], ids=["omitted", "as shown"])
+async def test_new_origin_of_notify_url_requires_the_secret(
     cast: Cast, control: ControlContext, place: str, given: object
 ) -> None:
     made = await make(control, cast)
@@ -127,7 +127,7 @@ async def test_changing_the_url_requires_the_credentials(
     await change(control, cast, moved, notify_url=place, authentication=None)
 
 
-async def test_authorization_header_is_refused_with_authentication(cast: Cast, control: ControlContext) -> None:
+async def test_authorization_header_and_credentials_exclude_each_other(cast: Cast, control: ControlContext) -> None:
     taken = OptionFields(headers={"AUTHORIZATION": "Bearer x"})
     made = await make(control, cast)
     with pytest.raises(Unprocessable) as refused:
@@ -140,14 +140,14 @@ async def test_authorization_header_is_refused_with_authentication(cast: Cast, c
     await change(control, cast, other, authentication=BASIC, options=OptionFields(headers=None))
 
 
-async def test_a_token_url_at_a_private_address_is_refused(cast: Cast, control: ControlContext) -> None:
+async def test_token_url_at_a_private_address_is_rejected(cast: Cast, control: ControlContext) -> None:
     for url in ("http://169.254.169.254/latest", "https://10.0.0.1/token", "https://[::1]/"):
         with pytest.raises(Unprocessable) as refused:
             await make(control, cast, msgspec.structs.replace(OAUTH2, token_url=url))
         assert pointers(refused.value) == ["/authentication/token_url"]
 
 
-async def test_a_test_shows_it_too(cast: Cast, control: ControlContext) -> None:
+async def test_test_request_sends_the_credentials(cast: Cast, control: ControlContext) -> None:
     noted = Noted()
     for given in (BASIC, OAUTH2):
         made = await make(control, cast, given)
@@ -173,7 +173,7 @@ async def _endpoint(control: ControlContext, made: ListenerDetails) -> Endpoint:
     return endpoint_of(record, DeliveryDefaults(50, 15_000), control.keyring)
 
 
-async def test_without_its_secret_nothing_is_sent(cast: Cast, control: ControlContext) -> None:
+async def test_test_request_is_rejected_if_the_credentials_are_lost(cast: Cast, control: ControlContext) -> None:
     control = with_keys(control, OLD)
     await encryption.begin(control, OLD_ID)
     made = await make(control, cast)

@@ -40,7 +40,7 @@ async def add(cast: Cast, path: tuple[str, str], fields: SecretFields | None = N
     return await listener_secrets.create(cast.control, cast.alice.principal, path, fields or SecretFields())
 
 
-async def test_a_new_one_comes_first_and_the_older_ones_end_a_day_later(cast: Cast, control: ControlContext) -> None:
+async def test_new_secret_comes_first_and_older_ones_expire_after_a_day(cast: Cast, control: ControlContext) -> None:
     path = await listener_of(control, cast.alice)
     cast.clock.advance(5_000)
     made = await add(cast, path)
@@ -59,7 +59,7 @@ async def test_a_new_one_comes_first_and_the_older_ones_end_a_day_later(cast: Ca
     assert [each.id for each in await kept(control, cast.alice, path)] == [third.shown.id, new.id]
 
 
-async def test_the_older_ones_may_end_at_once_and_never_later_than_they_did(
+async def test_older_secrets_can_expire_at_once_and_never_later_than_before(
     cast: Cast, control: ControlContext
 ) -> None:
     path = await listener_of(control, cast.alice)
@@ -72,7 +72,7 @@ async def test_the_older_ones_may_end_at_once_and_never_later_than_they_did(
     assert second.text != last.text
 
 
-async def test_a_secret_of_ones_own_is_taken_as_it_is_and_once(cast: Cast, control: ControlContext) -> None:
+async def test_given_secret_is_used_as_sent_and_only_once(cast: Cast, control: ControlContext) -> None:
     path = await listener_of(control, cast.alice)
     assert (await add(cast, path, SecretFields(text=OWN))).text == OWN
     assert (await kept(control, cast.alice, path))[0].text == OWN
@@ -106,7 +106,7 @@ async def test_invalid_secret_changes_nothing(cast: Cast, control: ControlContex
     assert await kept(control, cast.alice, path) == before
 
 
-async def test_key_pair_is_added_to_the_shared_secret_and_shows_only_its_public_key(
+async def test_key_pair_coexists_with_the_hmac_secret_and_shows_only_its_public_key(
     cast: Cast, control: ControlContext
 ) -> None:
     path = await listener_of(control, cast.alice)
@@ -124,9 +124,7 @@ async def test_key_pair_is_added_to_the_shared_secret_and_shows_only_its_public_
 @pytest.mark.parametrize(
     "behind", [b"", Ed25519PrivateKey.from_private_bytes(b"p" * 32).public_key().public_bytes_raw()]
 )
-async def test_a_private_key_of_ones_own_may_have_its_public_one_behind_it(
-    cast: Cast, control: ControlContext, behind: bytes
-) -> None:
+async def test_given_private_key_can_include_its_public_key(cast: Cast, control: ControlContext, behind: bytes) -> None:
     path = await listener_of(control, cast.alice)
     text = "whsk_" + b64encode(b"p" * 32 + behind).decode()
     made = await add(cast, path, SecretFields("ed25519", text))
@@ -134,7 +132,7 @@ async def test_a_private_key_of_ones_own_may_have_its_public_one_behind_it(
     assert made.shown.public_key == "whpk_" + b64encode(public).decode()
 
 
-async def test_five_are_valid_at_most(cast: Cast, control: ControlContext) -> None:
+async def test_listener_has_at_most_five_valid_secrets(cast: Cast, control: ControlContext) -> None:
     path = await listener_of(control, cast.alice)
     for _ in range(4):
         await add(cast, path)
@@ -147,7 +145,9 @@ async def test_five_are_valid_at_most(cast: Cast, control: ControlContext) -> No
     assert len(await kept(control, cast.alice, path)) == 2
 
 
-async def test_one_may_be_ended_at_once_but_not_the_last_without_an_end(cast: Cast, control: ControlContext) -> None:
+async def test_secret_can_be_deleted_unless_it_is_the_last_without_an_expiry(
+    cast: Cast, control: ControlContext
+) -> None:
     path = await listener_of(control, cast.alice)
     made = await add(cast, path)
     new, old = await kept(control, cast.alice, path)
@@ -161,7 +161,7 @@ async def test_one_may_be_ended_at_once_but_not_the_last_without_an_end(cast: Ca
     assert [each.text for each in await kept(control, cast.alice, path)] == [made.text]
 
 
-async def test_one_of_before_they_had_ids_is_called_by_its_listeners(cast: Cast, control: ControlContext) -> None:
+async def test_secret_stored_without_an_id_takes_the_id_of_its_listener(cast: Cast, control: ControlContext) -> None:
     path = await listener_of(control, cast.alice)
     organization = cast.alice.principal.organization
     listener = await control.store.read(lambda tx: listener_rows.get(tx, organization, path[1]))
@@ -208,7 +208,7 @@ async def test_secrets_are_listed_in_pages(
         assert [each.id for each in page.items] == [ids[number] for number in numbers]
 
 
-async def test_secrets_of_other_organizations_are_inaccessible(cast: Cast, control: ControlContext) -> None:
+async def test_other_keys_cannot_read_create_or_delete_secrets(cast: Cast, control: ControlContext) -> None:
     path = await listener_of(control, cast.alice)
     other = await listener_of(control, cast.alice)
     (secret,) = await kept(control, cast.alice, path)

@@ -3,9 +3,11 @@ import asyncio
 import msgspec
 import pytest
 
-from discue.control import listeners, queues
+from discue.control import domains, listeners, organizations, queues
 from discue.control.context import ControlContext
+from discue.control.domains import DomainFields
 from discue.control.listeners import ListenerDetails, ListenerFields
+from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.crypto.signatures import decode_secret
 from discue.crypto.signing_secrets import NO_SECRETS, decode_secrets
@@ -30,9 +32,7 @@ async def _listener(control: ControlContext, person: Person, queue: str) -> List
     return await listeners.create(control, person.principal, queue, URLS)
 
 
-async def test_the_secret_is_told_once_and_the_urls_come_back_as_they_were_sent(
-    cast: Cast, control: ControlContext
-) -> None:
+async def test_secret_is_returned_once_and_urls_as_sent(cast: Cast, control: ControlContext) -> None:
     queue = await _queue(control, cast.alice)
     made = await _listener(control, cast.alice, queue)
     assert made.secret.startswith("whsec_")
@@ -52,7 +52,7 @@ async def test_stored_secret_is_the_returned_one(cast: Cast, control: ControlCon
     assert [secret.text for secret in decode_secrets(stored.secrets)] == [made.secret]
 
 
-async def test_a_listener_waits_for_nothing_that_was_stored_before_it(cast: Cast, control: ControlContext) -> None:
+async def test_listener_does_not_receive_older_messages(cast: Cast, control: ControlContext) -> None:
     queue = (await queues.create(control, cast.alice.principal, QueueFields())).queue
     entry = NewEntry("m" * 21, True, b"1")
     await control.store.append(Append(queue.organization, queue.id, queue.config_version, NOON, (entry,)))
@@ -61,7 +61,7 @@ async def test_a_listener_waits_for_nothing_that_was_stored_before_it(cast: Cast
 
 
 @pytest.mark.parametrize("missing", ["notify_url", "liveness_url"])
-async def test_both_urls_are_needed(cast: Cast, control: ControlContext, missing: str) -> None:
+async def test_push_listener_requires_both_urls(cast: Cast, control: ControlContext, missing: str) -> None:
     fields = msgspec.structs.replace(URLS, **{missing: None})
     with pytest.raises(BadRequest) as refused:
         await listeners.create(control, cast.alice.principal, await _queue(control, cast.alice), fields)
@@ -82,7 +82,7 @@ async def test_both_urls_are_needed(cast: Cast, control: ControlContext, missing
         "",
     ],
 )
-async def test_urls_that_nothing_may_be_sent_to_are_refused_with_their_place(
+async def test_forbidden_urls_are_rejected_with_a_pointer(
     cast: Cast, control: ControlContext, field: str, url: str
 ) -> None:
     queue = await _queue(control, cast.alice)
@@ -96,7 +96,7 @@ async def test_urls_that_nothing_may_be_sent_to_are_refused_with_their_place(
         )
 
 
-async def test_an_operator_may_allow_private_targets(cast: Cast) -> None:
+async def test_operator_can_allow_private_targets(cast: Cast) -> None:
     allowing = EgressPolicy(allow_private=True)
     control = cast.control
     open_control = ControlContext(
@@ -115,7 +115,7 @@ async def test_an_operator_may_allow_private_targets(cast: Cast) -> None:
     assert (await listeners.create(open_control, cast.alice.principal, queue, fields)).listener.status == "enabled"
 
 
-async def test_change_affects_only_its_fields_and_raises_the_version(cast: Cast, control: ControlContext) -> None:
+async def test_change_sets_only_given_fields_and_increments_the_version(cast: Cast, control: ControlContext) -> None:
     queue = await _queue(control, cast.alice)
     made = (await _listener(control, cast.alice, queue)).listener
     cast.clock.advance(5)
@@ -128,7 +128,7 @@ async def test_change_affects_only_its_fields_and_raises_the_version(cast: Cast,
     assert changed.secret == ""
 
 
-async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: ControlContext) -> None:
+async def test_concurrent_creates_give_an_alias_to_one_listener(cast: Cast, control: ControlContext) -> None:
     queue = await _queue(control, cast.alice)
     fields = msgspec.structs.replace(URLS, alias="billing")
     answers = await asyncio.gather(
@@ -140,7 +140,7 @@ async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: C
     assert (await listeners.create(control, cast.alice.principal, other, fields)).listener.alias == "billing"
 
 
-async def test_deleting_frees_the_alias_at_once(cast: Cast, control: ControlContext) -> None:
+async def test_deletion_frees_the_alias_at_once(cast: Cast, control: ControlContext) -> None:
     queue = await _queue(control, cast.alice)
     fields = msgspec.structs.replace(URLS, alias="billing")
     made = (await listeners.create(control, cast.alice.principal, queue, fields)).listener
@@ -153,7 +153,7 @@ async def test_deleting_frees_the_alias_at_once(cast: Cast, control: ControlCont
     assert (job.kind, job.listener) == ("purge_listener", made.id)
 
 
-async def test_a_listener_is_found_under_its_own_queue_only(cast: Cast, control: ControlContext) -> None:
+async def test_listener_is_found_only_under_its_queue(cast: Cast, control: ControlContext) -> None:
     queue, other = [await _queue(control, cast.alice) for _ in range(2)]
     made = (await _listener(control, cast.alice, queue)).listener.public_id
     with pytest.raises(NotFound):
@@ -163,7 +163,7 @@ async def test_a_listener_is_found_under_its_own_queue_only(cast: Cast, control:
     assert (await listeners.page_of_queue(control, cast.alice.principal, other)).items == ()
 
 
-async def test_another_organizations_listener_is_not_there(cast: Cast, control: ControlContext) -> None:
+async def test_listener_of_another_organization_is_not_found(cast: Cast, control: ControlContext) -> None:
     queue = await _queue(control, cast.alice)
     made = (await _listener(control, cast.alice, queue)).listener.public_id
     stranger = cast.charlie.principal
@@ -179,9 +179,7 @@ async def test_another_organizations_listener_is_not_there(cast: Cast, control: 
     assert (await listeners.page(control, stranger)).items == ()
 
 
-async def test_a_key_confined_to_a_queue_reaches_all_listeners_of_it_and_no_others(
-    cast: Cast, control: ControlContext
-) -> None:
+async def test_key_limited_to_a_queue_reaches_exactly_its_listeners(cast: Cast, control: ControlContext) -> None:
     queue, other = [await _queue(control, cast.alice) for _ in range(2)]
     foreign = (await _listener(control, cast.alice, other)).listener.public_id
     bob = (await cast.bob({"listeners": Scope("write", (queue,))})).principal
@@ -196,7 +194,7 @@ async def test_a_key_confined_to_a_queue_reaches_all_listeners_of_it_and_no_othe
         await listeners.get(control, bob, queue, foreign)
 
 
-async def test_a_key_confined_to_one_listener_reaches_only_that_one_and_makes_none(
+async def test_key_limited_to_a_listener_reaches_only_that_one_and_creates_none(
     cast: Cast, control: ControlContext
 ) -> None:
     queue = await _queue(control, cast.alice)
@@ -212,3 +210,87 @@ async def test_a_key_confined_to_one_listener_reaches_only_that_one_and_makes_no
     ):
         with pytest.raises(Forbidden):
             await refused
+
+
+PLACE = DomainFields(hostname="shop.example.com")
+
+
+async def _require(control: ControlContext, cast: Cast, *, required: bool | None = True) -> None:
+    principal = cast.alice.principal
+    fields = OrganizationFields(require_verified_domains=required)
+    await organizations.change(control, principal, principal.organization_public_id, fields)
+
+
+def _urls(notify_url: str, liveness_url: str | None = None) -> ListenerFields:
+    return ListenerFields(notify_url=notify_url, liveness_url=liveness_url or notify_url)
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        (_urls("https://other.example.com/", "https://shop.example.com/"), "/notify_url"),
+        (_urls("https://shop.example.com/", "https://shop.example.com:8443/"), "/liveness_url"),
+        (_urls("http://shop.example.com/", "https://shop.example.com/"), "/notify_url"),
+        (_urls("https://a.shop.example.com/"), "/notify_url"),
+        (_urls("https://8.8.8.8/"), "/notify_url"),
+    ],
+)
+async def test_required_domains_apply_to_both_urls_of_a_listener(
+    cast: Cast, control: ControlContext, fields: ListenerFields, pointer: str
+) -> None:
+    principal, queue = cast.alice.principal, await _queue(control, cast.alice)
+    await listeners.create(control, principal, queue, fields)
+    await _require(control, cast)
+    await domains.create(control, principal, PLACE)
+    await domains.create(control, cast.charlie.principal, DomainFields(hostname="other.example.com"))
+    with pytest.raises(Unprocessable) as refused:
+        await listeners.create(control, principal, queue, fields)
+    assert [fault.pointer for fault in refused.value.faults] == [pointer]
+    made = await listeners.create(control, principal, queue, _urls("https://SHOP.example.com:443/a?b"))
+    with pytest.raises(Unprocessable):
+        await listeners.change(control, principal, queue, made.listener.public_id, fields)
+    await _require(control, cast, required=False)
+    await listeners.change(control, principal, queue, made.listener.public_id, fields)
+
+
+async def test_registered_domain_suffices_before_it_is_verified(cast: Cast, control: ControlContext) -> None:
+    principal, queue = cast.alice.principal, await _queue(control, cast.alice)
+    await _require(control, cast)
+    await domains.create(control, principal, DomainFields(hostname="shop.example.com", port=80))
+    await listeners.create(control, principal, queue, _urls("http://shop.example.com/"))
+
+
+async def test_existing_listener_can_change_if_its_urls_stay(cast: Cast, control: ControlContext) -> None:
+    principal, queue = cast.alice.principal, await _queue(control, cast.alice)
+    before = _urls("https://old.example.com/")
+    made = (await listeners.create(control, principal, queue, before)).listener
+    await _require(control, cast)
+    again = msgspec.structs.replace(before, alias="renamed", status="disabled")
+    changed = await listeners.change(control, principal, queue, made.public_id, again)
+    assert (changed.listener.alias, changed.listener.notify_url) == ("renamed", "https://old.example.com/")
+    for fields in (
+        ListenerFields(notify_url="https://old.example.com/2"),
+        ListenerFields(liveness_url="https://x.example/"),
+    ):
+        with pytest.raises(Unprocessable):
+            await listeners.change(control, principal, queue, made.public_id, fields)
+
+
+async def test_organization_decides_whether_domains_are_required(cast: Cast, control: ControlContext) -> None:
+    principal = cast.alice.principal
+    own = principal.organization_public_id
+    assert "require_verified_domains" not in (await organizations.get(control, principal, own)).settings
+    for required, shown in ((True, True), (None, None), (True, True), (False, None)):
+        await _require(control, cast, required=required)
+        changed = await organizations.get(control, principal, own)
+        assert changed.settings.get("require_verified_domains") == shown
+    await _require(control, cast)
+    await organizations.change(control, cast.olga.principal, own, OrganizationFields(rate_limit=7))
+    settings = (await organizations.get(control, principal, own)).settings
+    assert settings == {"require_verified_domains": True, "rate_limit": 7}
+    with pytest.raises(NotFound):
+        await organizations.change(
+            control, cast.charlie.principal, own, OrganizationFields(require_verified_domains=False)
+        )
+    made = await organizations.create(control, cast.olga.principal, OrganizationFields(require_verified_domains=True))
+    assert made.organization.settings == {"require_verified_domains": True}

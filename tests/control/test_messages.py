@@ -22,13 +22,13 @@ async def _published(control: ControlContext, person: Person, count: int = 1) ->
     return queue.public_id, ids
 
 
-async def test_a_message_is_read_with_its_body_and_deliveries(cast: Cast, control: ControlContext) -> None:
+async def test_message_is_returned_with_body_and_deliveries(cast: Cast, control: ControlContext) -> None:
     queue, (message,) = await _published(control, cast.alice)
     read = await messages.get(control, cast.alice.principal, queue, message)
     assert (read.message.id, read.message.body, read.deliveries) == (message, b"hello", ())
 
 
-async def test_lists_are_newest_first_within_a_queue_and_across_all(cast: Cast, control: ControlContext) -> None:
+async def test_lists_are_newest_first_in_one_queue_and_in_all(cast: Cast, control: ControlContext) -> None:
     first, older = await _published(control, cast.alice, 2)
     _, newer = await _published(control, cast.alice, 2)
     of_queue = await messages.page_of_queue(control, cast.alice.principal, first)
@@ -37,7 +37,7 @@ async def test_lists_are_newest_first_within_a_queue_and_across_all(cast: Cast, 
     assert [message.id for message in everything.items] == list(reversed([*older, *newer]))
 
 
-async def test_only_the_alias_changes(cast: Cast, control: ControlContext) -> None:
+async def test_change_sets_only_the_alias(cast: Cast, control: ControlContext) -> None:
     queue, (message,) = await _published(control, cast.alice)
     changed = await messages.change(control, cast.alice.principal, queue, message, MessageFields(name="greeting"))
     assert (changed.alias, changed.body) == ("greeting", b"hello")
@@ -46,7 +46,7 @@ async def test_only_the_alias_changes(cast: Cast, control: ControlContext) -> No
         await messages.change(control, cast.alice.principal, queue, message, MessageFields(alias="no"))
 
 
-async def test_a_deleted_message_is_gone(cast: Cast, control: ControlContext) -> None:
+async def test_deleted_message_is_not_found(cast: Cast, control: ControlContext) -> None:
     queue, (gone, kept) = await _published(control, cast.alice, 2)
     await messages.delete(control, cast.alice.principal, queue, gone)
     with pytest.raises(NotFound):
@@ -56,7 +56,7 @@ async def test_a_deleted_message_is_gone(cast: Cast, control: ControlContext) ->
     assert [each.id for each in (await messages.page(control, cast.alice.principal)).items] == [kept]
 
 
-async def test_another_organizations_message_is_not_there(cast: Cast, control: ControlContext) -> None:
+async def test_message_of_another_organization_is_not_found(cast: Cast, control: ControlContext) -> None:
     queue, (message,) = await _published(control, cast.alice)
     theirs, _ = await _published(control, cast.charlie)
     stranger = cast.charlie.principal
@@ -73,7 +73,7 @@ async def test_another_organizations_message_is_not_there(cast: Cast, control: C
     assert (await messages.get(control, cast.alice.principal, queue, message)).message.alias == message
 
 
-async def test_a_key_confined_to_a_queue_or_a_message_reaches_only_those(cast: Cast, control: ControlContext) -> None:
+async def test_key_limited_to_a_queue_or_message_reaches_only_those(cast: Cast, control: ControlContext) -> None:
     queue, whole = await _published(control, cast.alice, 2)
     other, (one, hidden) = await _published(control, cast.alice, 2)
     bob = (await cast.bob({"messages": Scope("write", (queue, one))})).principal
@@ -89,7 +89,7 @@ async def test_a_key_confined_to_a_queue_or_a_message_reaches_only_those(cast: C
         await messages.get(control, bob, queue, hidden)
 
 
-async def test_reading_is_not_writing(cast: Cast, control: ControlContext) -> None:
+async def test_key_with_read_access_cannot_change_messages(cast: Cast, control: ControlContext) -> None:
     queue, (message,) = await _published(control, cast.alice)
     bob = (await cast.bob({"messages": Scope("read")})).principal
     await messages.get(control, bob, queue, message)

@@ -1,5 +1,9 @@
+"""Organizations, and the operator's organization of an empty database."""
+
 import asyncio
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -7,18 +11,19 @@ from discue.auth.control_plane_cache import KeyRejected
 from discue.control import api_keys, organizations, queues
 from discue.control.api_keys import KeyFields, scopes_of
 from discue.control.context import ControlContext
-from discue.control.organizations import OrganizationFields
+from discue.control.organizations import OrganizationFields, ensure_operator
 from discue.control.queues import QueueFields
-from discue.domain.errors import Conflict, Forbidden, Locked, NotFound, Unprocessable
+from discue.domain.errors import Conflict, Forbidden, Locked, NotFound, SettingsInvalid, Unprocessable
 from discue.domain.scopes import RESOURCES, Scope
+from discue.store import organizations as stored_organizations
 from discue.store import purge
 from discue.store.engine import Append, NewEntry, QueueClosed, Row, Transaction
-from tests.support.cast import Cast, present
+from tests.support.cast import Cast, control_of, present
+from tests.support.clocks import StandingClock
+from tests.support.stores import opened_store
 
 
-async def test_a_new_organization_comes_with_a_key_that_may_do_everything_in_it(
-    cast: Cast, control: ControlContext
-) -> None:
+async def test_new_organization_has_a_key_with_every_scope(cast: Cast, control: ControlContext) -> None:
     created = await organizations.create(control, cast.olga.principal, OrganizationFields("com.example.new"))
     owner = (await present(control, created.first_key.text)).principal
     assert owner.organization_public_id == created.organization.public_id
@@ -27,16 +32,14 @@ async def test_a_new_organization_comes_with_a_key_that_may_do_everything_in_it(
     assert not owner.is_operator
 
 
-async def test_without_a_name_it_is_called_by_its_callers_name_and_its_id(cast: Cast, control: ControlContext) -> None:
+async def test_default_alias_is_the_callers_alias_and_the_id(cast: Cast, control: ControlContext) -> None:
     made = (await organizations.create(control, cast.olga.principal, OrganizationFields())).organization
     assert made.alias == f"com.example.operator.{made.public_id}"
     assert await organizations.get(control, cast.olga.principal, made.public_id) == made
 
 
 @pytest.mark.parametrize("alias", ["example", "com..example", "a" * 254, "", "com.example/a/b"])
-async def test_a_name_that_is_no_reverse_domain_name_is_refused(
-    cast: Cast, control: ControlContext, alias: str
-) -> None:
+async def test_alias_must_be_a_reverse_domain_name(cast: Cast, control: ControlContext, alias: str) -> None:
     with pytest.raises(Unprocessable) as refused:
         await organizations.create(control, cast.olga.principal, OrganizationFields(alias))
     assert {fault.pointer for fault in refused.value.faults} == {"/alias"}
@@ -45,7 +48,7 @@ async def test_a_name_that_is_no_reverse_domain_name_is_refused(
         await organizations.change(control, cast.alice.principal, own, OrganizationFields(alias))
 
 
-async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: ControlContext) -> None:
+async def test_concurrent_creates_give_an_alias_to_one_organization(cast: Cast, control: ControlContext) -> None:
     answers = await asyncio.gather(
         *(organizations.create(control, cast.olga.principal, OrganizationFields("com.example.new")) for _ in range(10)),
         return_exceptions=True,
@@ -53,7 +56,7 @@ async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: C
     assert [isinstance(answer, Unprocessable) for answer in answers].count(True) == 9
 
 
-async def test_the_operator_sees_all_and_everybody_else_only_their_own(cast: Cast, control: ControlContext) -> None:
+async def test_operator_sees_all_organizations_and_others_only_their_own(cast: Cast, control: ControlContext) -> None:
     people = (cast.olga, cast.alice, cast.charlie)
     everything = await organizations.page(control, cast.olga.principal)
     assert [item.public_id for item in everything.items] == [
@@ -66,7 +69,7 @@ async def test_the_operator_sees_all_and_everybody_else_only_their_own(cast: Cas
         assert (await organizations.get(control, cast.olga.principal, own)).public_id == own
 
 
-async def test_another_organization_is_not_there(cast: Cast, control: ControlContext) -> None:
+async def test_other_organization_is_not_found(cast: Cast, control: ControlContext) -> None:
     theirs = cast.alice.principal.organization_public_id
     stranger = cast.charlie.principal
     for refused in (
@@ -79,7 +82,7 @@ async def test_another_organization_is_not_there(cast: Cast, control: ControlCon
             await refused
 
 
-async def test_only_the_protected_scope_opens_the_resource(cast: Cast, control: ControlContext) -> None:
+async def test_organizations_require_the_protected_scope(cast: Cast, control: ControlContext) -> None:
     bob = await cast.bob({"queues": Scope("write")})
     own = bob.principal.organization_public_id
     for refused in (
@@ -93,7 +96,7 @@ async def test_only_the_protected_scope_opens_the_resource(cast: Cast, control: 
             await refused
 
 
-async def test_limits_are_the_operators_to_set(cast: Cast, control: ControlContext) -> None:
+async def test_only_the_operator_sets_limits(cast: Cast, control: ControlContext) -> None:
     theirs = cast.alice.principal.organization_public_id
     with pytest.raises(Forbidden):
         await organizations.change(control, cast.alice.principal, theirs, OrganizationFields(rate_limit=0))
@@ -109,7 +112,7 @@ async def test_limits_are_the_operators_to_set(cast: Cast, control: ControlConte
         await organizations.change(control, cast.olga.principal, theirs, OrganizationFields(rate_limit=-1))
 
 
-async def test_resources_of_a_deleted_organization_are_unreachable(cast: Cast, control: ControlContext) -> None:
+async def test_deleted_organization_is_unreachable(cast: Cast, control: ControlContext) -> None:
     alice, own = cast.alice, cast.alice.principal.organization_public_id
     bob = await cast.bob({"queues": Scope("write")})
     queue = (await queues.create(control, alice.principal, QueueFields())).queue
@@ -130,7 +133,7 @@ async def test_resources_of_a_deleted_organization_are_unreachable(cast: Cast, c
     await organizations.create(control, cast.olga.principal, OrganizationFields("com.example.alice"))
 
 
-async def test_purge_removes_only_the_rows_of_the_deleted_organization(cast: Cast, control: ControlContext) -> None:
+async def test_purge_removes_only_rows_of_the_deleted_organization(cast: Cast, control: ControlContext) -> None:
     kept = (await queues.create(control, cast.charlie.principal, QueueFields())).queue
     await queues.create(control, cast.alice.principal, QueueFields())
     await organizations.delete(control, cast.alice.principal, cast.alice.principal.organization_public_id)
@@ -150,13 +153,13 @@ async def _first_row(tx: Transaction, sql: str, value: int) -> Row | None:
     return await tx.row(sql, value)
 
 
-async def test_the_operators_organization_cannot_be_deleted(cast: Cast, control: ControlContext) -> None:
+async def test_operators_organization_cannot_be_deleted(cast: Cast, control: ControlContext) -> None:
     with pytest.raises(Conflict):
         await organizations.delete(control, cast.olga.principal, cast.olga.principal.organization_public_id)
     await control.cache.authenticate(cast.olga.key)
 
 
-async def test_a_suspended_organization_is_locked_until_it_is_let_in_again(cast: Cast, control: ControlContext) -> None:
+async def test_suspended_organization_is_locked_until_it_is_resumed(cast: Cast, control: ControlContext) -> None:
     await organizations.set_state(control, "com.example.alice", "suspended")
     with pytest.raises(Locked):
         await control.cache.authenticate(cast.alice.key)
@@ -165,15 +168,60 @@ async def test_a_suspended_organization_is_locked_until_it_is_let_in_again(cast:
     await control.cache.authenticate(cast.alice.key)
 
 
-async def test_the_operators_organization_cannot_be_suspended(cast: Cast, control: ControlContext) -> None:
+async def test_operators_organization_cannot_be_suspended(cast: Cast, control: ControlContext) -> None:
     operator = await organizations.get(control, cast.olga.principal, cast.olga.principal.organization_public_id)
     with pytest.raises(Conflict):
         await organizations.set_state(control, operator.alias, "suspended")
     await control.cache.authenticate(cast.olga.key)
 
 
-async def test_a_key_of_an_organization_cannot_pass_its_protected_scopes_on(
-    cast: Cast, control: ControlContext
-) -> None:
+async def test_key_cannot_pass_on_protected_scopes(cast: Cast, control: ControlContext) -> None:
     with pytest.raises(Unprocessable):
         await api_keys.create(control, cast.olga.principal, KeyFields(scopes={"api_clients": Scope("read")}))
+
+
+ALIAS = "com.example.operator"
+CHOSEN = "dsk_" + "0UoCbelc05i7mdnOnUktk" + "s" * 22
+
+
+@pytest.fixture
+def empty(runner: asyncio.Runner, tmp_path: Path, engine_name: str) -> Iterator[ControlContext]:
+    with opened_store(runner, engine_name, tmp_path) as store:
+        yield control_of(store, StandingClock())
+
+
+async def test_empty_database_gets_the_operator_and_a_key_with_every_scope(empty: ControlContext) -> None:
+    organization, key = await ensure_operator(empty, ALIAS, None)
+    assert (organization.alias, organization.is_operator) == (ALIAS, True)
+    assert key is not None
+    record = await empty.cache.authenticate(key)
+    assert record.principal.is_operator
+    assert all(record.principal.allows_all(resource, "write") for resource in RESOURCES)
+
+
+async def test_second_bootstrap_changes_nothing(empty: ControlContext) -> None:
+    organization, key = await ensure_operator(empty, ALIAS, None)
+    assert key is not None
+    assert await ensure_operator(empty, "com.example.other", CHOSEN) == (organization, None)
+    await empty.cache.authenticate(key)
+    assert await empty.store.read(lambda tx: stored_organizations.by_alias(tx, "com.example.other")) is None
+
+
+async def test_concurrent_bootstraps_create_one_operator(empty: ControlContext) -> None:
+    answers = await asyncio.gather(*(ensure_operator(empty, ALIAS, None) for _ in range(5)))
+    assert [key is not None for _, key in answers].count(True) == 1
+    assert len({organization.public_id for organization, _ in answers}) == 1
+
+
+async def test_chosen_bootstrap_key_is_accepted(empty: ControlContext) -> None:
+    _, key = await ensure_operator(empty, ALIAS, CHOSEN)
+    assert key == CHOSEN
+    assert (await empty.cache.authenticate(CHOSEN)).principal.is_operator
+
+
+async def test_invalid_bootstrap_key_or_alias_leaves_the_database_empty(empty: ControlContext) -> None:
+    with pytest.raises(SettingsInvalid):
+        await ensure_operator(empty, ALIAS, "dsk_short")
+    with pytest.raises(Unprocessable):
+        await ensure_operator(empty, "operator", None)
+    assert await empty.store.read(stored_organizations.operator) is None

@@ -15,14 +15,14 @@ from discue.store.engine import Append, NewEntry, QueueClosed
 from tests.support.cast import Cast
 
 
-async def test_a_queue_without_a_name_is_called_by_its_id(cast: Cast, control: ControlContext) -> None:
+async def test_default_alias_is_the_id(cast: Cast, control: ControlContext) -> None:
     made = await queues.create(control, cast.alice.principal, QueueFields())
     assert is_public_id(made.queue.public_id)
     assert made.queue.alias == made.queue.public_id
     assert await queues.get(control, cast.alice.principal, made.queue.public_id) == made
 
 
-async def test_either_synonym_names_it_and_an_empty_name_is_no_name(cast: Cast, control: ControlContext) -> None:
+async def test_alias_and_name_are_synonyms_and_empty_ones_are_rejected(cast: Cast, control: ControlContext) -> None:
     by_name = await queues.create(control, cast.alice.principal, QueueFields(name="orders"))
     assert by_name.queue.alias == "orders"
     with pytest.raises(Unprocessable):
@@ -31,7 +31,7 @@ async def test_either_synonym_names_it_and_an_empty_name_is_no_name(cast: Cast, 
         await queues.create(control, cast.alice.principal, QueueFields(alias="one-1", name="two-2"))
 
 
-async def test_change_affects_only_its_fields_and_raises_the_version(cast: Cast, control: ControlContext) -> None:
+async def test_change_sets_only_given_fields_and_increments_the_version(cast: Cast, control: ControlContext) -> None:
     made = await queues.create(control, cast.alice.principal, QueueFields("orders", max_message_bytes=100))
     cast.clock.advance(5)
     fields = QueueFields(retention_seconds=60)
@@ -55,7 +55,7 @@ async def test_change_affects_only_its_fields_and_raises_the_version(cast: Cast,
         (QueueFields(alias="no"), "/alias"),
     ],
 )
-async def test_a_value_out_of_its_range_is_named(
+async def test_value_out_of_range_is_rejected_with_a_pointer(
     cast: Cast, control: ControlContext, fields: QueueFields, pointer: str
 ) -> None:
     with pytest.raises(Unprocessable) as refused:
@@ -63,7 +63,7 @@ async def test_a_value_out_of_its_range_is_named(
     assert [fault.pointer for fault in refused.value.faults] == [pointer]
 
 
-async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: ControlContext) -> None:
+async def test_concurrent_creates_give_an_alias_to_one_queue(cast: Cast, control: ControlContext) -> None:
     wishes = [queues.create(control, cast.alice.principal, QueueFields("orders")) for _ in range(20)]
     answers = await asyncio.gather(*wishes, return_exceptions=True)
     refusals = [answer for answer in answers if isinstance(answer, BaseException)]
@@ -74,7 +74,7 @@ async def test_alias_wanted_by_many_at_once_is_given_once(cast: Cast, control: C
     }
 
 
-async def test_alias_wanted_by_two_renames_is_given_once(cast: Cast, control: ControlContext) -> None:
+async def test_concurrent_renames_give_an_alias_to_one_queue(cast: Cast, control: ControlContext) -> None:
     first, second = [await queues.create(control, cast.alice.principal, QueueFields()) for _ in range(2)]
     answers = await asyncio.gather(
         *(
@@ -88,12 +88,12 @@ async def test_alias_wanted_by_two_renames_is_given_once(cast: Cast, control: Co
     assert [item.queue.alias for item in shown.items].count("orders") == 1
 
 
-async def test_two_organizations_may_use_one_alias(cast: Cast, control: ControlContext) -> None:
+async def test_two_organizations_can_use_one_alias(cast: Cast, control: ControlContext) -> None:
     for person in (cast.alice, cast.charlie):
         await queues.create(control, person.principal, QueueFields("orders"))
 
 
-async def test_deleting_frees_the_alias_at_once_and_ends_publishing(cast: Cast, control: ControlContext) -> None:
+async def test_deletion_frees_the_alias_and_ends_publishing_at_once(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     made = (await queues.create(control, principal, QueueFields("orders"))).queue
     await control.cache.queue(principal.organization, made.public_id)
@@ -111,7 +111,7 @@ async def test_deleting_frees_the_alias_at_once_and_ends_publishing(cast: Cast, 
     assert (job.kind, job.queue) == ("purge_queue", made.id)
 
 
-async def test_a_deleted_queue_takes_its_listeners_with_it_at_once(cast: Cast, control: ControlContext) -> None:
+async def test_deleted_queue_has_no_listeners_at_once(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     queue = (await queues.create(control, principal, QueueFields())).queue.public_id
     urls = ListenerFields(notify_url="https://example.com/a", liveness_url="https://example.com/b")
@@ -122,7 +122,7 @@ async def test_a_deleted_queue_takes_its_listeners_with_it_at_once(cast: Cast, c
     assert (await listeners.page(control, principal)).items == ()
 
 
-async def test_another_organizations_queue_is_not_there(cast: Cast, control: ControlContext) -> None:
+async def test_queue_of_another_organization_is_not_found(cast: Cast, control: ControlContext) -> None:
     made = (await queues.create(control, cast.alice.principal, QueueFields("orders"))).queue
     stranger = cast.charlie.principal
     with pytest.raises(NotFound):
@@ -137,7 +137,7 @@ async def test_another_organizations_queue_is_not_there(cast: Cast, control: Con
     assert (await queues.get(control, cast.alice.principal, made.public_id)).queue == made
 
 
-async def test_a_key_confined_to_one_queue_sees_and_changes_only_that_one(cast: Cast, control: ControlContext) -> None:
+async def test_key_limited_to_a_queue_reads_and_changes_only_that_one(cast: Cast, control: ControlContext) -> None:
     mine, other = [
         (await queues.create(control, cast.alice.principal, QueueFields())).queue.public_id for _ in range(2)
     ]
@@ -154,9 +154,7 @@ async def test_a_key_confined_to_one_queue_sees_and_changes_only_that_one(cast: 
             await refused
 
 
-async def test_a_key_that_reads_does_not_write_and_one_without_the_scope_does_neither(
-    cast: Cast, control: ControlContext
-) -> None:
+async def test_reading_and_writing_require_their_scopes(cast: Cast, control: ControlContext) -> None:
     made = (await queues.create(control, cast.alice.principal, QueueFields())).queue.public_id
     reader = (await cast.bob({"queues": Scope("read")})).principal
     nobody = (await cast.bob({})).principal
@@ -172,7 +170,7 @@ async def test_a_key_that_reads_does_not_write_and_one_without_the_scope_does_ne
             await refused
 
 
-async def test_a_queue_shows_its_listeners_by_id_and_alias(cast: Cast, control: ControlContext) -> None:
+async def test_queue_shows_ids_and_aliases_of_its_listeners(cast: Cast, control: ControlContext) -> None:
     principal = cast.alice.principal
     queue = (await queues.create(control, principal, QueueFields())).queue.public_id
     urls = ListenerFields("billing", notify_url="https://example.com/a", liveness_url="https://example.com/b")

@@ -55,7 +55,7 @@ async def operator(workers: list[ControlContext]) -> Principal:
     return (await workers[0].cache.authenticate(key)).principal
 
 
-async def test_changed_limit_reaches_followers_of_the_change_feed(workers: list[ControlContext]) -> None:
+async def test_changed_limit_reaches_other_workers_by_the_feed(workers: list[ControlContext]) -> None:
     first, *others = workers
     organization, key = await organizations.ensure_operator(first, ALIAS, None)
     assert key is not None
@@ -67,14 +67,14 @@ async def test_changed_limit_reaches_followers_of_the_change_feed(workers: list[
         assert (await control.cache.authenticate(key)).organization.settings == {"rate_limit": 7}
 
 
-async def test_operator_is_created_once_by_concurrent_workers(workers: list[ControlContext]) -> None:
+async def test_concurrent_workers_create_one_operator(workers: list[ControlContext]) -> None:
     answers = await asyncio.gather(*(organizations.ensure_operator(control, ALIAS, None) for control in workers))
 
     assert [key is not None for _, key in answers].count(True) == 1
     assert len({organization.public_id for organization, _ in answers}) == 1
 
 
-async def test_last_key_that_manages_keys_survives_concurrent_deletions(workers: list[ControlContext]) -> None:
+async def test_concurrent_deletions_leave_one_key_that_manages_keys(workers: list[ControlContext]) -> None:
     principal = await operator(workers)
     organization = principal.organization
     keys = [await admin.create_key(workers[0], ALIAS, None, principal.scopes, 0) for _ in range(TOGETHER - 1)]
@@ -92,7 +92,7 @@ async def test_last_key_that_manages_keys_survives_concurrent_deletions(workers:
     assert api_keys.manages_keys(left, workers[0].clock.now())
 
 
-async def test_alias_is_given_once_to_concurrent_workers(workers: list[ControlContext]) -> None:
+async def test_concurrent_workers_give_an_alias_once(workers: list[ControlContext]) -> None:
     principal = await operator(workers)
     fields = QueueFields(alias="orders")
     answers = await asyncio.gather(
@@ -105,7 +105,7 @@ async def test_alias_is_given_once_to_concurrent_workers(workers: list[ControlCo
         assert [type(answer) for answer in asked].count(Unprocessable) == TOGETHER - 1
 
 
-async def test_change_of_one_worker_reaches_the_others(workers: list[ControlContext]) -> None:
+async def test_changes_of_one_worker_reach_the_others(workers: list[ControlContext]) -> None:
     principal = await operator(workers)
     made = await api_keys.create(workers[0], principal, KeyFields())
     for control in workers:

@@ -35,7 +35,7 @@ async def _change(cast: Cast, user: User, **fields: object) -> UserDetails:
     return await users.change(cast.control, cast.alice.principal, user.public_id, UserFields(**fields))  # type: ignore[arg-type]
 
 
-async def test_without_a_password_somebody_is_invited_and_with_one_active(cast: Cast) -> None:
+async def test_user_without_a_password_is_invited_and_with_one_active(cast: Cast) -> None:
     invited, active = await _user(cast), await _user(cast, "bea@example.com", password=PASSWORD)
     assert (invited.user.state, active.user.state, active.invitation) == ("invited", "active", None)
     assert active.user.password_hash is not None
@@ -47,7 +47,7 @@ async def test_without_a_password_somebody_is_invited_and_with_one_active(cast: 
     ]
 
 
-async def test_an_invitation_is_accepted_once(cast: Cast) -> None:
+async def test_invitation_is_accepted_once(cast: Cast) -> None:
     made = await _user(cast)
     accepted = await users.accept(cast.control, _token(made), PASSWORD)
     assert accepted is not None
@@ -56,19 +56,19 @@ async def test_an_invitation_is_accepted_once(cast: Cast) -> None:
     assert await users.accept(cast.control, "another", PASSWORD) is None
 
 
-async def test_invitation_is_accepted_once_by_two_concurrent_requests(cast: Cast) -> None:
+async def test_concurrent_acceptances_succeed_once(cast: Cast) -> None:
     token = _token(await _user(cast))
     both = await asyncio.gather(*[users.accept(cast.control, token, f"{PASSWORD}{each}") for each in "ab"])
     assert sorted(found is None for found in both) == [False, True]
 
 
-async def test_an_invitation_expires(cast: Cast) -> None:
+async def test_invitation_expires(cast: Cast) -> None:
     made = await _user(cast)
     cast.clock.advance(INVITATION_MS)
     assert await users.accept(cast.control, _token(made), PASSWORD) is None
 
 
-async def test_a_new_invitation_or_a_password_makes_the_old_one_void(cast: Cast) -> None:
+async def test_new_invitation_or_password_voids_the_old_invitation(cast: Cast) -> None:
     made = await _user(cast)
     again = await _change(cast, made.user, invite=True)
     assert await users.accept(cast.control, _token(made), PASSWORD) is None
@@ -84,7 +84,7 @@ async def test_active_user_stays_active_when_invited_again(cast: Cast) -> None:
     assert await users.accept(cast.control, _token(again), "another password") is not None
 
 
-async def test_a_bad_password_is_refused_whatever_the_token(cast: Cast) -> None:
+async def test_invalid_password_is_rejected_for_any_token(cast: Cast) -> None:
     made = await _user(cast)
     for token in (_token(made), "another"):
         with pytest.raises(Unprocessable):
@@ -92,7 +92,7 @@ async def test_a_bad_password_is_refused_whatever_the_token(cast: Cast) -> None:
     assert await users.accept(cast.control, _token(made), PASSWORD) is not None
 
 
-async def test_invitation_of_a_suspended_or_deleted_organization_is_refused(cast: Cast) -> None:
+async def test_invitation_fails_while_the_organization_is_suspended_or_deleted(cast: Cast) -> None:
     made = await _user(cast)
     await organizations.set_state(cast.control, "com.example.alice", "suspended")
     with pytest.raises(Locked):
@@ -102,7 +102,7 @@ async def test_invitation_of_a_suspended_or_deleted_organization_is_refused(cast
     assert await users.accept(cast.control, _token(made), PASSWORD) is None
 
 
-async def test_an_email_is_taken_however_it_is_spelt(cast: Cast) -> None:
+async def test_email_is_taken_in_any_letter_case(cast: Cast) -> None:
     made = await _user(cast)
     other = await _user(cast, "bea@example.com")
     for attempt in (_user(cast, "ADA@example.com"), _change(cast, other.user, email="Ada@Example.com")):
@@ -113,7 +113,7 @@ async def test_an_email_is_taken_however_it_is_spelt(cast: Cast) -> None:
     await users.create(cast.control, cast.charlie.principal, UserFields("ada@example.com", role="viewer"))
 
 
-async def test_the_last_active_owner_stays_one(cast: Cast) -> None:
+async def test_last_active_owner_is_kept(cast: Cast) -> None:
     first = await _owner(cast, "ada@example.com")
     invited = await _user(cast, "bea@example.com", "owner")
     with pytest.raises(Conflict):
@@ -127,7 +127,7 @@ async def test_the_last_active_owner_stays_one(cast: Cast) -> None:
         await users.delete(cast.control, cast.alice.principal, invited.user.public_id)
 
 
-async def test_last_owner_survives_two_concurrent_deletions(cast: Cast) -> None:
+async def test_concurrent_deletions_leave_one_owner(cast: Cast) -> None:
     pair = [await _owner(cast, email) for email in ("ada@example.com", "bea@example.com")]
     leaving = [users.delete(cast.control, cast.alice.principal, each.public_id) for each in pair]
     outcomes = await asyncio.gather(*leaving, return_exceptions=True)
@@ -151,7 +151,7 @@ async def test_last_owner_survives_two_concurrent_deletions(cast: Cast) -> None:
         ({"password": PASSWORD, "invite": True}, "/password"),
     ],
 )
-async def test_value_out_of_range_is_refused_and_changes_nothing(
+async def test_invalid_values_are_rejected_and_change_nothing(
     cast: Cast, fields: dict[str, object], pointer: str
 ) -> None:
     made = await _user(cast)
@@ -163,13 +163,13 @@ async def test_value_out_of_range_is_refused_and_changes_nothing(
     assert (await users.page(cast.control, cast.alice.principal)).items == (made.user,)
 
 
-async def test_an_email_and_a_role_are_needed(cast: Cast) -> None:
+async def test_user_requires_an_email_and_a_role(cast: Cast) -> None:
     with pytest.raises(BadRequest) as missing:
         await users.create(cast.control, cast.alice.principal, UserFields())
     assert [fault.pointer for fault in missing.value.faults] == ["/email", "/role"]
 
 
-async def test_a_user_is_nobodys_business_in_another_organization(cast: Cast) -> None:
+async def test_user_of_another_organization_is_not_found(cast: Cast) -> None:
     control, stranger = cast.control, cast.charlie.principal
     user = (await _user(cast)).user.public_id
     for attempt in (
@@ -182,7 +182,7 @@ async def test_a_user_is_nobodys_business_in_another_organization(cast: Cast) ->
     assert (await users.page(control, stranger)).items == ()
 
 
-async def test_a_key_without_the_scope_does_nothing(cast: Cast, control: ControlContext) -> None:
+async def test_key_without_the_scope_cannot_manage_users(cast: Cast, control: ControlContext) -> None:
     bob = (await cast.bob({"queues": Scope("write")})).principal
     user = (await _user(cast)).user.public_id
     for attempt in (
@@ -196,6 +196,6 @@ async def test_a_key_without_the_scope_does_nothing(cast: Cast, control: Control
             await attempt
 
 
-def test_reprs_contain_neither_password_nor_token() -> None:
+def test_repr_contains_neither_password_nor_token() -> None:
     fields = UserFields("ada@example.com", role="viewer", password=PASSWORD)
     assert PASSWORD not in repr(fields)

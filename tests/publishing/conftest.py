@@ -1,3 +1,3 @@
-from tests.support.unit_fixtures import cast, database, engine_name, pytest_pyfunc_call, runner
+from tests.control.conftest import cast, control, engine_name, pytest_pyfunc_call, runner
 
-__all__ = ["cast", "database", "engine_name", "pytest_pyfunc_call", "runner"]
+__all__ = ["cast", "control", "engine_name", "pytest_pyfunc_call", "runner"]

@@ -32,14 +32,14 @@ async def _stored(cast: Cast, queue: QueueRecord) -> int:
     return len(listing.items)
 
 
-async def test_messages_are_consecutive_in_the_order_given(cast: Cast) -> None:
+async def test_messages_have_consecutive_seqs_in_request_order(cast: Cast) -> None:
     queue = await _queue(cast, cast.alice.principal)
     drafts = tuple(NewMessage(b"%d" % number, True) for number in range(3))
     entries = await publish(_publisher(cast), queue, drafts)
     assert [(entry.seq, entry.body) for entry in entries] == [(1, b"0"), (2, b"1"), (3, b"2")]
 
 
-async def test_too_large_message_of_a_batch_is_named_and_none_is_stored(cast: Cast) -> None:
+async def test_oversized_message_is_named_and_none_is_stored(cast: Cast) -> None:
     queue = await _queue(cast, cast.alice.principal)
     drafts = (NewMessage(b"1", True, None, "/messages/0/data"), NewMessage(b"x" * 11, False, None, "/messages/1/data"))
     with pytest.raises(PayloadTooLarge) as raised:
@@ -48,14 +48,14 @@ async def test_too_large_message_of_a_batch_is_named_and_none_is_stored(cast: Ca
     assert await _stored(cast, queue) == 0
 
 
-async def test_a_queue_that_changed_since_it_was_looked_up_is_looked_up_again(cast: Cast) -> None:
+async def test_outdated_queue_is_read_again(cast: Cast) -> None:
     queue = await _queue(cast, cast.alice.principal)
     outdated = msgspec.structs.replace(queue, config_version=queue.config_version + 7)
     await publish(_publisher(cast), outdated, ONE)
     assert await _stored(cast, queue) == 1
 
 
-async def test_message_that_the_changed_queue_rejects_is_refused(cast: Cast) -> None:
+async def test_message_is_checked_against_the_changed_queue(cast: Cast) -> None:
     principal = cast.alice.principal
     queue = await _queue(cast, principal)
     await queues.change(cast.control, principal, queue.public_id, QueueFields(max_message_bytes=2))
@@ -64,14 +64,14 @@ async def test_message_that_the_changed_queue_rejects_is_refused(cast: Cast) -> 
     assert await _stored(cast, queue) == 0
 
 
-async def test_a_deleted_queue_is_not_found(cast: Cast) -> None:
+async def test_deleted_queue_is_not_found(cast: Cast) -> None:
     queue = await _queue(cast, cast.alice.principal)
     await queues.delete(cast.control, cast.alice.principal, queue.public_id)
     with pytest.raises(NotFound):
         await publish(_publisher(cast), queue, ONE)
 
 
-async def test_a_queue_that_never_stands_still_is_given_up(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_publish_fails_if_the_queue_keeps_changing(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     queue = await _queue(cast, cast.alice.principal)
     outdated = msgspec.structs.replace(queue, config_version=queue.config_version + 7)
 

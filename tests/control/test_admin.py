@@ -10,7 +10,7 @@ from tests.support.cast import Cast, present
 ALICE = "com.example.alice"
 
 
-async def test_the_command_line_gives_protected_scopes_too(cast: Cast, control: ControlContext) -> None:
+async def test_command_line_grants_protected_scopes(cast: Cast, control: ControlContext) -> None:
     made = await admin.create_key(control, ALICE, "rescue", {"api_keys": Scope("write")})
     rescuer = (await present(control, made.text)).principal
     assert rescuer.organization == cast.alice.principal.organization
@@ -19,13 +19,13 @@ async def test_the_command_line_gives_protected_scopes_too(cast: Cast, control: 
         await admin.create_key(control, ALICE, "rescue", {})
 
 
-async def test_admin_lists_the_keys_of_one_organization(cast: Cast, control: ControlContext) -> None:
+async def test_command_line_lists_the_keys_of_one_organization(cast: Cast, control: ControlContext) -> None:
     await api_keys.create(control, cast.charlie.principal, api_keys.KeyFields())
     shown = await admin.page_of_keys(control, ALICE)
     assert [key.public_id for key in shown.items] == [cast.alice.principal.key_public_id]
 
 
-async def test_admin_can_disable_and_remove_the_last_key(cast: Cast, control: ControlContext) -> None:
+async def test_command_line_disables_and_deletes_the_last_key(cast: Cast, control: ControlContext) -> None:
     own = cast.alice.principal.key_public_id
     await admin.set_key_status(control, ALICE, own, "disabled")
     with pytest.raises(KeyRejected):
@@ -37,7 +37,7 @@ async def test_admin_can_disable_and_remove_the_last_key(cast: Cast, control: Co
         await present(control, cast.alice.key)
 
 
-async def test_a_key_is_found_in_its_own_organization_only(cast: Cast, control: ControlContext) -> None:
+async def test_key_is_found_only_in_its_own_organization(cast: Cast, control: ControlContext) -> None:
     theirs = cast.charlie.principal.key_public_id
     for refused in (
         admin.set_key_status(control, ALICE, theirs, "disabled"),

@@ -1,5 +1,6 @@
-"""Every verb says what it did, once, to whom it concerns; and a verb that fails says nothing."""
+"""Quotas, event counts and events of an organization."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -12,7 +13,7 @@ from discue.control.listeners import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.control.usage import DAY_MS, SETTLING_MS, EventPage, EventSelection, event_position
-from discue.domain.errors import DiscueError, Forbidden
+from discue.domain.errors import DiscueError, Forbidden, NotFound, QuotaExceeded, Unprocessable
 from discue.domain.ids import event_id_of, last_id_of, millisecond_in, row_id_at
 from discue.domain.scopes import Principal, Scope
 from discue.store import events
@@ -20,6 +21,112 @@ from discue.store.events import Occurrence
 from discue.store.tallies import PERIOD_MS
 from tests.support.cast import Cast
 from tests.support.clocks import NOON
+
+ENDPOINT = ListenerFields(notify_url="https://example.com/", liveness_url="https://example.com/")
+
+
+async def _allow(cast: Cast, **limits: int | None) -> None:
+    """Set limits of alice's organization, by the names of the settings."""
+    await organizations.set_limits(cast.control, "com.example.alice", limits)
+
+
+async def _settings(cast: Cast) -> dict[str, int | bool]:
+    alice = cast.alice.principal
+    return (await organizations.get(cast.control, alice, alice.organization_public_id)).settings
+
+
+def _refused(answers: list[Any]) -> int:
+    return sum(isinstance(answer, QuotaExceeded) for answer in answers)
+
+
+async def test_concurrent_creates_of_the_last_queue_succeed_once(cast: Cast, control: ControlContext) -> None:
+    alice = cast.alice.principal
+    await _allow(cast, quota_queues=2)
+    await queues.create(control, alice, QueueFields())
+    answers = await asyncio.gather(
+        *(queues.create(control, alice, QueueFields()) for _ in range(5)), return_exceptions=True
+    )
+    assert _refused(answers) == 4
+    await queues.create(control, cast.charlie.principal, QueueFields())
+
+
+async def test_listener_quota_counts_all_queues(cast: Cast, control: ControlContext) -> None:
+    alice = cast.alice.principal
+    await _allow(cast, quota_listeners=2)
+    made = [(await queues.create(control, alice, QueueFields())).queue.public_id for _ in range(3)]
+    answers = await asyncio.gather(
+        *(listeners.create(control, alice, queue, ENDPOINT) for queue in made), return_exceptions=True
+    )
+    assert _refused(answers) == 1
+    with pytest.raises(QuotaExceeded, match="2 of 2 listeners"):
+        await listeners.create(control, alice, made[0], ENDPOINT)
+
+
+async def test_deletion_frees_quota_at_once(cast: Cast, control: ControlContext) -> None:
+    alice = cast.alice.principal
+    await _allow(cast, quota_queues=1, quota_listeners=1)
+    queue = (await queues.create(control, alice, QueueFields())).queue.public_id
+    await listeners.create(control, alice, queue, ENDPOINT)
+    await queues.delete(control, alice, queue)
+    queue = (await queues.create(control, alice, QueueFields())).queue.public_id
+    await listeners.create(control, alice, queue, ENDPOINT)
+
+
+async def test_usage_is_shown_with_and_without_quotas(cast: Cast, control: ControlContext) -> None:
+    alice = cast.alice.principal
+    queue = (await queues.create(control, alice, QueueFields())).queue.public_id
+    await listeners.create(control, alice, queue, ENDPOINT)
+    expected = {"queues": 1, "listeners": 1, "messages_a_day": 0, "bytes_stored": 0}
+    assert (await usage.used_quotas(control, alice)).used == expected
+    await _allow(cast, quota_queues=5)
+    use = await usage.used_quotas(control, alice)
+    assert (use.used, use.quotas.queues, use.quotas.listeners) == (expected, 5, None)
+
+
+async def test_operator_changes_single_limits(cast: Cast, control: ControlContext) -> None:
+    olga, own = cast.olga.principal, cast.alice.principal.organization_public_id
+
+    async def change(**fields: Any) -> dict[str, int | bool]:
+        return (await organizations.change(control, olga, own, OrganizationFields(**fields))).settings
+
+    assert await change(quotas={"queues": 5, "bytes_stored": 0}) == {"quota_queues": 5, "quota_bytes_stored": 0}
+    assert await change(quotas={"bytes_stored": None}, rate_limit=7) == {"quota_queues": 5, "rate_limit": 7}
+    assert await change(retention_seconds=60) == {"quota_queues": 5, "rate_limit": 7, "retention_seconds": 60}
+    assert await change(quotas=None, retention_seconds=None) == {"rate_limit": 7}
+    assert await change() == {"rate_limit": 7}
+
+
+async def test_organization_can_only_send_back_its_limits(cast: Cast, control: ControlContext) -> None:
+    alice = cast.alice.principal
+    await _allow(cast, quota_queues=5, rate_limit=7)
+    same = OrganizationFields(quotas={"queues": 5, "listeners": None}, rate_limit=7)
+    await organizations.change(control, alice, alice.organization_public_id, same)
+    for fields in (
+        OrganizationFields(quotas={"queues": 6}),
+        OrganizationFields(quotas=None),
+        OrganizationFields(rate_limit=None),
+        OrganizationFields(retention_seconds=1),
+    ):
+        with pytest.raises(Forbidden):
+            await organizations.change(control, alice, alice.organization_public_id, fields)
+        with pytest.raises(Forbidden):
+            await organizations.create(control, alice, OrganizationFields(quotas={"queues": 6}))
+    assert await _settings(cast) == {"quota_queues": 5, "rate_limit": 7}
+
+
+async def test_limit_out_of_range_is_rejected_with_a_pointer(cast: Cast, control: ControlContext) -> None:
+    olga, own = cast.olga.principal, cast.alice.principal.organization_public_id
+    fields = OrganizationFields(rate_limit=-1, quotas={"queues": 100_001, "listeners": 3})
+    with pytest.raises(Unprocessable) as refused:
+        await organizations.change(control, olga, own, fields)
+    assert [fault.pointer for fault in refused.value.faults] == ["/rate_limit", "/quotas/queues"]
+    assert await _settings(cast) == {}
+
+
+async def test_command_line_rejects_an_unknown_organization(cast: Cast, control: ControlContext) -> None:
+    with pytest.raises(NotFound):
+        await organizations.set_limits(control, "com.example.nobody", {"rate_limit": 5})
+
 
 URLS = ListenerFields(notify_url="https://example.com/a", liveness_url="https://example.com/b")
 
@@ -34,7 +141,7 @@ async def told(control: ControlContext, principal: Principal) -> list[tuple[str,
     return [(event.type, event.name, event.client) for event in reversed(events)]
 
 
-async def test_each_change_is_told_with_who_made_it(cast: Cast, control: ControlContext) -> None:
+async def test_every_change_is_an_event_with_its_author(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     queue = (await queues.create(control, alice, QueueFields("orders"))).queue.public_id
     await queues.change(control, alice, queue, QueueFields("bills"))
@@ -62,7 +169,7 @@ async def test_each_change_is_told_with_who_made_it(cast: Cast, control: Control
     assert counts["api_key_added"] == 2
 
 
-async def test_a_founded_organization_hears_of_its_key_and_its_founder_of_the_organization(
+async def test_new_organization_sees_the_key_event_and_its_creator_the_organization_event(
     cast: Cast, control: ControlContext
 ) -> None:
     fields = OrganizationFields("com.example.dora")
@@ -80,7 +187,7 @@ async def test_a_founded_organization_hears_of_its_key_and_its_founder_of_the_or
     ]
 
 
-async def test_events_of_commands_have_no_api_key(cast: Cast, control: ControlContext) -> None:
+async def test_events_of_commands_have_no_author(cast: Cast, control: ControlContext) -> None:
     alias, alice = "com.example.alice", cast.alice.principal
     made = (await admin.create_key(control, alias, "spare", {})).key
     await admin.set_key_status(control, alias, made.public_id, "disabled")
@@ -94,7 +201,7 @@ async def test_events_of_commands_have_no_api_key(cast: Cast, control: ControlCo
     ]
 
 
-async def test_a_verb_that_is_refused_tells_and_counts_nothing(cast: Cast, control: ControlContext) -> None:
+async def test_rejected_operation_records_no_event_and_no_count(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     await queues.create(control, alice, QueueFields("orders"))
     before = await told(control, alice), await usage.event_counts(control, alice)
@@ -109,13 +216,13 @@ async def test_a_verb_that_is_refused_tells_and_counts_nothing(cast: Cast, contr
     assert (await told(control, alice), await usage.event_counts(control, alice)) == before
 
 
-async def test_events_of_other_organizations_are_hidden(cast: Cast, control: ControlContext) -> None:
+async def test_events_of_another_organization_are_hidden(cast: Cast, control: ControlContext) -> None:
     await queues.create(control, cast.alice.principal, QueueFields("orders"))
     assert "orders" not in {name for _, name, _ in await told(control, cast.charlie.principal)}
     assert (await usage.event_counts(control, cast.charlie.principal)).last_24_hours["queue_added"] == 0
 
 
-async def test_a_confined_key_hears_of_its_targets_alone(cast: Cast, control: ControlContext) -> None:
+async def test_limited_key_sees_only_events_of_its_targets(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     mine, _ = [(await queues.create(control, alice, QueueFields(name))).queue for name in ("mine", "else")]
     bob = (await cast.bob({"events": Scope("read", (mine.public_id,))})).principal
@@ -125,7 +232,7 @@ async def test_a_confined_key_hears_of_its_targets_alone(cast: Cast, control: Co
         await page(control, nobody)
 
 
-async def test_after_a_day_an_event_is_not_shown(cast: Cast, control: ControlContext) -> None:
+async def test_event_is_hidden_after_24_hours(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     await queues.create(control, alice, QueueFields("orders"))
     cast.clock.advance(DAY_MS)
@@ -135,7 +242,7 @@ async def test_after_a_day_an_event_is_not_shown(cast: Cast, control: ControlCon
     assert len((await page(control, alice)).events) == 2
 
 
-async def test_windows_begin_with_the_period_that_their_start_is_in(cast: Cast, control: ControlContext) -> None:
+async def test_windows_start_at_the_period_that_contains_their_start(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     await queues.create(control, alice, QueueFields())
     counts = []
@@ -149,7 +256,7 @@ async def test_windows_begin_with_the_period_that_their_start_is_in(cast: Cast, 
     assert counts == [(1, 1, 1), (0, 1, 1), (0, 1, 1), (0, 0, 1), (0, 0, 1), (0, 0, 0)]
 
 
-async def test_reader_of_onward_links_gets_late_events_too(cast: Cast, control: ControlContext) -> None:
+async def test_following_the_onward_id_skips_no_event_that_is_stored_late(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     start = (await page(control, alice)).onward
     heard: set[str] = set()
@@ -172,7 +279,7 @@ async def _record_late(control: ControlContext, principal: Principal, occurrence
     )
 
 
-async def test_small_pages_that_are_full_lead_on(cast: Cast, control: ControlContext) -> None:
+async def test_full_pages_continue_after_their_last_event(cast: Cast, control: ControlContext) -> None:
     alice = cast.alice.principal
     after = last_id_of(control.clock.now())
     for step in range(5):
@@ -190,5 +297,5 @@ OF_SEVEN = event_id_of(row_id_at(7) + 3)
 
 
 @pytest.mark.parametrize(("stored_at", "place"), [(7, OF_SEVEN), (6, last_id_of(6)), (9, last_id_of(8))])
-def test_position_follows_the_time_if_the_id_contradicts_it(stored_at: int, place: str) -> None:
+def test_position_follows_the_time_if_the_id_disagrees(stored_at: int, place: str) -> None:
     assert event_position(stored_at, OF_SEVEN) == place

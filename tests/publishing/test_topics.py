@@ -62,7 +62,7 @@ async def ids_in(cast: Cast, *of: Queue) -> list[list[str]]:
     return found
 
 
-async def test_a_message_goes_by_each_channel_whose_pattern_and_filter_it_fits(cast: Cast) -> None:
+async def test_message_is_routed_by_every_channel_that_matches(cast: Cast) -> None:
     topic, into = await a_topic(cast), [await a_queue(cast) for _ in range(4)]
     await a_channel(cast, topic, into[0])
     await a_channel(cast, topic, into[1], pattern="orders.*.paid")
@@ -85,7 +85,7 @@ async def test_a_message_goes_by_each_channel_whose_pattern_and_filter_it_fits(c
     ]
 
 
-async def test_unrouted_message_is_stored_nowhere(cast: Cast) -> None:
+async def test_message_without_a_matching_channel_is_not_stored(cast: Cast) -> None:
     topic, queue = await a_topic(cast), await a_queue(cast)
     publisher = publisher_of(cast.control)
     nowhere = await published(publisher, topic, a_draft())
@@ -95,7 +95,7 @@ async def test_unrouted_message_is_stored_nowhere(cast: Cast) -> None:
     assert await ids_in(cast, queue) == [[]]
 
 
-async def test_a_worker_that_has_not_heard_of_a_change_yet_routes_by_it(cast: Cast) -> None:
+async def test_worker_with_an_outdated_cache_routes_by_new_channels(cast: Cast) -> None:
     topic, one, other = await a_topic(cast), await a_queue(cast), await a_queue(cast)
     elsewhere = control_of(cast.control.store, cast.clock)
     await elsewhere.cache.open()
@@ -113,7 +113,7 @@ async def test_a_worker_that_has_not_heard_of_a_change_yet_routes_by_it(cast: Ca
         await published(publisher, topic, a_draft())
 
 
-async def test_a_queue_that_is_deleted_takes_its_channels_along_and_no_others(cast: Cast) -> None:
+async def test_deleted_queue_removes_only_its_own_channels(cast: Cast) -> None:
     topic, one, other = await a_topic(cast), await a_queue(cast), await a_queue(cast)
     await a_channel(cast, topic, one)
     kept = await a_channel(cast, topic, other)
@@ -123,7 +123,7 @@ async def test_a_queue_that_is_deleted_takes_its_channels_along_and_no_others(ca
     assert (await published(publisher_of(cast.control), topic, a_draft())).messages[0].queues == (other.public_id,)
 
 
-async def test_deleted_topic_leaves_its_messages(cast: Cast) -> None:
+async def test_deleted_topic_leaves_its_messages_in_the_queues(cast: Cast) -> None:
     topic, queue = await a_topic(cast), await a_queue(cast)
     channel = await a_channel(cast, topic, queue)
     await published(publisher_of(cast.control), topic, a_draft())
@@ -141,7 +141,7 @@ async def refused(cast: Cast, topic: Topic, into: Sequence[Queue], *drafts: NewM
     return caught.value
 
 
-async def test_message_that_breaks_the_schema_of_one_queue_goes_into_none(cast: Cast) -> None:
+async def test_message_that_violates_one_schema_is_stored_in_no_queue(cast: Cast) -> None:
     topic, plain = await a_topic(cast), await a_queue(cast)
     schema = parse_schema(b'{"n": {"type": "number", "min": 5}}', "rules")
     strict = await a_queue(cast, schema=schema)
@@ -156,7 +156,7 @@ async def test_message_that_breaks_the_schema_of_one_queue_goes_into_none(cast: 
     assert (await published(publisher_of(cast.control), topic, a_draft())).messages[0].queues == (plain.public_id,)
 
 
-async def test_message_too_large_for_one_queue_goes_into_none(cast: Cast) -> None:
+async def test_message_too_large_for_one_queue_is_stored_in_no_queue(cast: Cast) -> None:
     topic, large, small = (
         await a_topic(cast),
         await a_queue(cast),
@@ -170,7 +170,7 @@ async def test_message_too_large_for_one_queue_goes_into_none(cast: Cast) -> Non
     assert error.faults[0].pointer == "/data"
 
 
-async def test_a_message_counts_for_quotas_in_each_queue(cast: Cast) -> None:
+async def test_routed_message_counts_in_every_queue(cast: Cast) -> None:
     topic, into = await a_topic(cast), [await a_queue(cast) for _ in range(3)]
     for queue in into:
         await a_channel(cast, topic, queue)
@@ -178,7 +178,7 @@ async def test_a_message_counts_for_quotas_in_each_queue(cast: Cast) -> None:
     assert isinstance(await refused(cast, topic, into, a_draft()), QuotaExceeded)
 
 
-async def test_one_request_is_so_many_messages_in_all_queues_at_most(cast: Cast) -> None:
+async def test_request_stores_at_most_5000_rows_in_all_queues(cast: Cast) -> None:
     topic, into = await a_topic(cast), [await a_queue(cast) for _ in range(6)]
     for queue in into:
         await a_channel(cast, topic, queue, filter='{"data": {"n": {"$exists": true}}}')
@@ -187,7 +187,7 @@ async def test_one_request_is_so_many_messages_in_all_queues_at_most(cast: Cast)
     assert error.faults[0].pointer == "/messages"
 
 
-async def test_many_publishes_at_once_arrive_in_all_queues_in_one_order(cast: Cast) -> None:
+async def test_concurrent_publishes_have_one_order_in_all_queues(cast: Cast) -> None:
     topic, into = await a_topic(cast), [await a_queue(cast) for _ in range(2)]
     for queue in into:
         await a_channel(cast, topic, queue)
@@ -198,7 +198,7 @@ async def test_many_publishes_at_once_arrive_in_all_queues_in_one_order(cast: Ca
     assert sorted(one) == sorted(answer.messages[0].id for answer in answers)
 
 
-async def test_missing_key_has_a_hash_only_in_ordered_queues(cast: Cast) -> None:
+async def test_message_without_a_key_has_a_key_hash_only_in_ordered_queues(cast: Cast) -> None:
     topic, ordered, plain = await a_topic(cast), await a_queue(cast, ordered=True), await a_queue(cast)
     for queue in (ordered, plain):
         await a_channel(cast, topic, queue)
@@ -209,7 +209,7 @@ async def test_missing_key_has_a_hash_only_in_ordered_queues(cast: Cast) -> None
         assert [row[0] for row in rows] == expected
 
 
-async def test_a_channel_leads_into_a_queue_of_its_own_organization_alone(cast: Cast) -> None:
+async def test_channel_needs_a_queue_of_its_own_organization(cast: Cast) -> None:
     topic = await a_topic(cast)
     theirs = (await queues.create(cast.control, cast.charlie.principal, QueueFields())).queue
     for queue in (theirs, msgspec.structs.replace(theirs, public_id="0" * 21)):
@@ -224,7 +224,7 @@ async def test_a_channel_leads_into_a_queue_of_its_own_organization_alone(cast: 
         await cast.control.cache.topic(cast.charlie.principal.organization, topic.public_id)
 
 
-async def test_confined_key_creates_channels_between_its_targets(cast: Cast) -> None:
+async def test_limited_key_creates_channels_between_its_targets(cast: Cast) -> None:
     topic, one, other = await a_topic(cast), await a_queue(cast), await a_queue(cast)
     bob = await cast.bob({"channels": Scope("write", (topic.public_id, one.public_id))})
     create = partial(channels.create, cast.control, bob.principal, topic.public_id)
@@ -234,7 +234,7 @@ async def test_confined_key_creates_channels_between_its_targets(cast: Cast) -> 
     assert (made.queue_public_id, made.topic_public_id) == (one.public_id, topic.public_id)
 
 
-async def test_a_channel_is_refused_with_the_place_that_is_wrong(cast: Cast) -> None:
+async def test_invalid_channel_is_rejected_with_a_pointer(cast: Cast) -> None:
     topic, queue = await a_topic(cast), await a_queue(cast)
     for fields, pointer in (
         ({"pattern": "a..b"}, "/pattern"),
@@ -253,7 +253,7 @@ async def test_a_channel_is_refused_with_the_place_that_is_wrong(cast: Cast) -> 
     assert twice.value.faults[0].pointer == "/queue_id"
 
 
-async def test_a_channel_is_changed_but_for_its_queue(cast: Cast) -> None:
+async def test_channel_can_change_except_for_its_queue(cast: Cast) -> None:
     topic, queue, other = await a_topic(cast), await a_queue(cast), await a_queue(cast)
     made = await a_channel(cast, topic, queue, pattern="a.>", filter='{"key": "x"}')
     change = partial(channels.change, cast.control, cast.alice.principal, topic.public_id, made.public_id)
@@ -266,7 +266,7 @@ async def test_a_channel_is_changed_but_for_its_queue(cast: Cast) -> None:
     assert (await published(publisher_of(cast.control), topic, a_draft())).messages[0].queues == (queue.public_id,)
 
 
-async def test_a_channel_is_found_below_its_own_topic_alone(cast: Cast) -> None:
+async def test_channel_is_found_only_under_its_topic(cast: Cast) -> None:
     topic, other = await a_topic(cast), await a_topic(cast)
     made = await a_channel(cast, topic, await a_queue(cast))
     with pytest.raises(NotFound):

@@ -50,21 +50,21 @@ async def _stored(cast: Cast) -> PublishUsage:
     return PublishUsage(int(rows[0][0]), int(rows[0][1] or 0))
 
 
-async def test_without_a_quota_of_publishing_nothing_is_looked_up(cast: Cast) -> None:
+async def test_publish_without_a_quota_reads_no_usage(cast: Cast) -> None:
     queue = await _queue(cast, quota_queues=5)
     assert queue.quotas is None
     await _publish(_publisher(cast), queue, 1)
 
 
 @pytest.mark.parametrize("quota", [0, 1, 7, 50])
-async def test_one_worker_stores_exactly_the_quota_also_when_all_come_at_once(cast: Cast, quota: int) -> None:
+async def test_concurrent_publishes_of_one_worker_store_exactly_the_quota(cast: Cast, quota: int) -> None:
     queue, publisher = await _queue(cast, quota_messages_a_day=quota), _publisher(cast)
     assert await _many([publisher], queue, 80) == quota
     assert (await _stored(cast)).messages == quota
     assert await _many([publisher], queue, 3) == 0
 
 
-async def test_workers_exceed_a_quota_by_their_publishes_in_flight_at_most(cast: Cast) -> None:
+async def test_several_workers_exceed_a_quota_only_by_messages_in_flight(cast: Cast) -> None:
     queue = await _queue(cast, quota_messages_a_day=30)
     workers = [_publisher(cast) for _ in range(3)]
     cast.control.store.workers = 3
@@ -73,7 +73,7 @@ async def test_workers_exceed_a_quota_by_their_publishes_in_flight_at_most(cast:
     assert 30 <= (await _stored(cast)).messages <= 32
 
 
-async def test_bytes_count_while_they_are_kept(cast: Cast) -> None:
+async def test_bytes_count_until_they_are_deleted(cast: Cast) -> None:
     queue, publisher = await _queue(cast, quota_bytes_stored=100), _publisher(cast)
     (first, _) = await _publish(publisher, queue, 60, 30)
     with pytest.raises(QuotaExceeded, match="90 of 100 bytes of stored messages"):
@@ -83,7 +83,7 @@ async def test_bytes_count_while_they_are_kept(cast: Cast) -> None:
     await _publish(publisher, queue, 60)
 
 
-async def test_a_batch_is_let_in_as_a_whole_or_not(cast: Cast) -> None:
+async def test_batch_is_admitted_as_a_whole(cast: Cast) -> None:
     queue, publisher = await _queue(cast, quota_messages_a_day=5), _publisher(cast)
     await _publish(publisher, queue, 1, 1, 1)
     with pytest.raises(QuotaExceeded):
@@ -91,7 +91,7 @@ async def test_a_batch_is_let_in_as_a_whole_or_not(cast: Cast) -> None:
     assert (await _stored(cast)).messages == 3
 
 
-async def test_a_new_day_of_utc_begins_with_nothing_used(cast: Cast) -> None:
+async def test_usage_resets_at_midnight_utc(cast: Cast) -> None:
     queue, publisher = await _queue(cast, quota_messages_a_day=2), _publisher(cast)
     assert await _many([publisher], queue, 5) == 2
     cast.clock.advance(DAY_MS - cast.clock.now() % DAY_MS - 1)
@@ -100,7 +100,7 @@ async def test_a_new_day_of_utc_begins_with_nothing_used(cast: Cast) -> None:
     assert await _many([publisher], queue, 5) == 2
 
 
-async def test_usage_of_past_hours_counts_toward_the_quota(cast: Cast) -> None:
+async def test_usage_of_past_hours_still_counts(cast: Cast) -> None:
     cast.clock.advance(DAY_MS - cast.clock.now() % DAY_MS)
     queue, publisher = await _queue(cast, quota_messages_a_day=40), _publisher(cast)
     for _ in range(10):
@@ -109,7 +109,7 @@ async def test_usage_of_past_hours_counts_toward_the_quota(cast: Cast) -> None:
     assert await _many([publisher], queue, 20) == 10
 
 
-async def test_far_from_the_quota_one_look_a_second_is_enough(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_usage_far_from_the_quota_is_read_once_per_second(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     queue, publisher = await _queue(cast, quota_messages_a_day=1_000), _publisher(cast)
     looks, read = [], cast.control.store.read
 

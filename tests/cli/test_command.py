@@ -18,7 +18,7 @@ def begun(stream: io.StringIO) -> tuple[ProgressLine, StandingClock]:
     return line, clock
 
 
-def test_a_line_on_a_terminal_is_rewritten_and_leaves_its_place() -> None:
+def test_progress_line_is_redrawn_and_cleared_on_a_terminal() -> None:
     stream = Terminal()
     line, clock = begun(stream)
     for done in (2_000, 2_001, 3_000):
@@ -33,7 +33,7 @@ def test_a_line_on_a_terminal_is_rewritten_and_leaves_its_place() -> None:
     )
 
 
-def test_a_line_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_line_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     stream = Terminal()
     line, clock = begun(stream)
@@ -43,7 +43,7 @@ def test_a_line_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -
     assert stream.getvalue() == "\r\x1b[Kcopying log: 2,000 "
 
 
-def test_elsewhere_there_is_a_line_now_and_then() -> None:
+def test_progress_line_is_repeated_without_a_terminal() -> None:
     stream = io.StringIO()
     line, clock = begun(stream)
     for second in range(25):
@@ -56,7 +56,7 @@ def test_elsewhere_there_is_a_line_now_and_then() -> None:
     )
 
 
-def test_instant_work_prints_no_progress_line() -> None:
+def test_short_task_shows_no_progress_line() -> None:
     stream = io.StringIO()
     line, _ = begun(stream)
     line.show("copying log", 5_000)

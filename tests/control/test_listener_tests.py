@@ -53,7 +53,7 @@ async def _send(cast: Cast, path: tuple[str, str], noted: Noted, person: Person 
     return await listener_tests.send(cast.control, principal, path, SAMPLE, noted)
 
 
-async def test_test_request_is_made_like_a_delivery(cast: Cast, control: ControlContext) -> None:
+async def test_test_request_has_the_form_of_a_delivery(cast: Cast, control: ControlContext) -> None:
     path = await _path(cast, headers={"X-Own": "listener"}, timeout_seconds=7)
     await listener_secrets.create(control, cast.alice.principal, path, SecretFields(type="ed25519"))
     noted = Noted()
@@ -71,7 +71,7 @@ async def test_test_request_is_made_like_a_delivery(cast: Cast, control: Control
     assert (report.outcome.status, report.withheld, report.started_at) == (204, True, cast.clock.now())
 
 
-async def test_test_request_ends_within_half_a_minute(cast: Cast) -> None:
+async def test_test_request_times_out_after_30_seconds_at_most(cast: Cast) -> None:
     noted = Noted()
     await _send(cast, await _path(cast, timeout_seconds=300), noted)
     assert noted.requests[0].timeout_ms == LONGEST_SECONDS * 1_000
@@ -86,14 +86,14 @@ async def test_test_request_has_the_format_of_the_listener(cast: Cast) -> None:
     assert request.is_test
 
 
-async def test_refused_address_is_reported_as_at_creation(cast: Cast) -> None:
+async def test_refused_address_gets_the_error_text_of_creation(cast: Cast) -> None:
     with pytest.raises(Unprocessable) as refused:
         await _send(cast, await _path(cast), Noted("refused_address"))
     assert [fault.pointer for fault in refused.value.faults] == ["/notify_url"]
     assert "10.1.2.3" not in str(refused.value)
 
 
-async def test_key_that_may_not_change_the_listener_may_not_test_it(cast: Cast) -> None:
+async def test_test_request_requires_write_access_to_the_listener(cast: Cast) -> None:
     path, noted = await _path(cast), Noted()
     with pytest.raises(NotFound):
         await _send(cast, path, noted, cast.charlie)
@@ -104,7 +104,7 @@ async def test_key_that_may_not_change_the_listener_may_not_test_it(cast: Cast) 
     assert noted.requests == []
 
 
-async def test_test_request_needs_a_verified_domain_if_the_organization_requires_one(
+async def test_test_request_requires_a_verified_domain_if_the_organization_does(
     cast: Cast, control: ControlContext
 ) -> None:
     path, noted, principal = await _path(cast), Noted(), cast.alice.principal

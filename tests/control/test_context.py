@@ -38,27 +38,27 @@ async def aliases(cast: Cast) -> list[str]:
     return [item.queue.alias for item in (await queues.page(cast.control, cast.alice.principal)).items]
 
 
-async def test_idempotency_key_is_stored_with_its_request(cast: Cast) -> None:
+async def test_idempotency_key_is_stored_with_its_response(cast: Cast) -> None:
     made = await queues.create(keeping(cast), cast.alice.principal, QueueFields("orders"))
     assert isinstance(made, QueueDetails)
     assert await kept(cast) == StoredResponse(a_key(cast).fingerprint, made.queue.public_id.encode(), cast.clock.now())
 
 
-async def test_a_key_that_is_kept_changes_nothing_more(cast: Cast) -> None:
+async def test_known_idempotency_key_changes_nothing(cast: Cast) -> None:
     await queues.create(keeping(cast), cast.alice.principal, QueueFields("orders"))
     with pytest.raises(AlreadyDone):
         await queues.create(keeping(cast), cast.alice.principal, QueueFields("others"))
     assert await aliases(cast) == ["orders"]
 
 
-async def test_refused_request_stores_no_idempotency_key(cast: Cast) -> None:
+async def test_rejected_operation_stores_no_idempotency_key(cast: Cast) -> None:
     await queues.create(cast.control, cast.alice.principal, QueueFields("orders"))
     with pytest.raises(Unprocessable):
         await queues.create(keeping(cast), cast.alice.principal, QueueFields("orders"))
     assert await kept(cast) is None
 
 
-async def test_an_answer_that_cannot_be_made_leaves_nothing_behind(cast: Cast) -> None:
+async def test_failing_response_rolls_the_operation_back(cast: Cast) -> None:
     def broken(_made: Any) -> bytes:
         raise ZeroDivisionError
 
@@ -68,7 +68,7 @@ async def test_an_answer_that_cannot_be_made_leaves_nothing_behind(cast: Cast) -
     assert (await kept(cast), await aliases(cast)) == (None, [])
 
 
-async def test_a_change_that_is_bound_to_another_state_changes_nothing(cast: Cast) -> None:
+async def test_change_with_a_stale_if_match_changes_nothing(cast: Cast) -> None:
     made = await queues.create(cast.control, cast.alice.principal, QueueFields("orders"))
     public_id, seen = made.queue.public_id, EntityTags((EntityTag(f"{version_of(made.queue)}.whatever"),))
     bound = replace(cast.control, match=seen)

@@ -68,7 +68,7 @@ def findings(result: subprocess.CompletedProcess[str]) -> str:
     return f"{found[1].strip()}: {found[2]}"
 
 
-def test_database_file_gets_an_encryption_key_file_at_its_first_start(tmp_path: Path, receipts: Receipts) -> None:
+def test_first_start_creates_a_key_file_next_to_the_database(tmp_path: Path, receipts: Receipts) -> None:
     before = run(tmp_path, "check")
     with serving(tmp_path, "--allow-private-targets") as server:
         client = Client(server)
@@ -91,7 +91,7 @@ def test_database_file_gets_an_encryption_key_file_at_its_first_start(tmp_path: 
         assert line not in server.log.text + server.out.text
 
 
-def test_several_workers_make_one_key(tmp_path: Path) -> None:
+def test_several_workers_create_one_key(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "3") as server:
         server.log.wait_for("workers_started")
         assert server.stop() == 0
@@ -99,7 +99,7 @@ def test_several_workers_make_one_key(tmp_path: Path) -> None:
     assert state(f"sqlite:///{tmp_path}/discue.db")[0] == Encryption(key_id_of(key))
 
 
-def test_secrets_of_an_older_program_are_encrypted_at_the_next_start(tmp_path: Path, receipts: Receipts) -> None:
+def test_unencrypted_secrets_are_encrypted_at_the_next_start(tmp_path: Path, receipts: Receipts) -> None:
     database = f"sqlite:///{tmp_path}/discue.db"
     with serving(tmp_path, "--allow-private-targets") as first:
         client = Client(first)
@@ -122,7 +122,7 @@ def test_secrets_of_an_older_program_are_encrypted_at_the_next_start(tmp_path: P
 
 
 @pytest.mark.parametrize("command", ["serve", "init", "dev"])
-def test_without_its_key_nothing_starts_and_the_way_out_is_told(tmp_path: Path, command: str) -> None:
+def test_missing_key_prevents_the_start_and_prints_the_remedy(tmp_path: Path, command: str) -> None:
     assert run(tmp_path, "init").returncode == 0
     (key,) = key_file.read_keys(tmp_path / "discue.db.key")
     (tmp_path / "discue.db.key").unlink()
@@ -138,7 +138,7 @@ def test_without_its_key_nothing_starts_and_the_way_out_is_told(tmp_path: Path, 
         assert (checked.returncode, findings(checked).split(":")[0]) == (1, "PROBLEM")
 
 
-def test_commands_that_need_no_secret_need_no_key(tmp_path: Path) -> None:
+def test_commands_without_secrets_need_no_key(tmp_path: Path) -> None:
     assert run(tmp_path, "init").returncode == 0
     (tmp_path / "discue.db.key").unlink()
     for command in (("migrate",), ("organizations", "list"), ("keys", "list")):
@@ -146,7 +146,7 @@ def test_commands_that_need_no_secret_need_no_key(tmp_path: Path) -> None:
         assert result.returncode == 0, (command, result.stderr)
 
 
-def test_a_key_file_that_others_can_read_is_a_problem(tmp_path: Path) -> None:
+def test_key_file_readable_by_others_is_a_problem(tmp_path: Path) -> None:
     assert run(tmp_path, "init").returncode == 0
     (tmp_path / "discue.db.key").chmod(0o644)
     checked = run(tmp_path, "check")
@@ -154,7 +154,7 @@ def test_a_key_file_that_others_can_read_is_a_problem(tmp_path: Path) -> None:
     assert "other users can read discue.db.key; run chmod 600 discue.db.key" in checked.stdout
 
 
-def test_a_key_file_that_is_none_is_told_with_its_line(tmp_path: Path) -> None:
+def test_invalid_key_file_is_reported_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("hunter2\n")
     for command in ("init", "check"):
         result = run(tmp_path, command, "--encryption-key-file", "keys")
@@ -163,7 +163,7 @@ def test_a_key_file_that_is_none_is_told_with_its_line(tmp_path: Path) -> None:
         assert "hunter2" not in result.stdout + result.stderr
 
 
-def test_encryption_key_is_rotated_while_a_server_runs(tmp_path: Path, receipts: Receipts) -> None:
+def test_one_command_rotates_the_key_while_a_server_runs(tmp_path: Path, receipts: Receipts) -> None:
     database = f"sqlite:///{tmp_path}/discue.db"
     with serving(tmp_path, "--allow-private-targets") as server:
         client = Client(server)
@@ -194,7 +194,7 @@ def _fits(receipts: Receipts, secret: str, which: int) -> bool:
     return True
 
 
-def test_a_lost_key_costs_the_secrets_and_nothing_else(tmp_path: Path, receipts: Receipts) -> None:
+def test_lost_key_loses_only_the_secrets(tmp_path: Path, receipts: Receipts) -> None:
     with serving(tmp_path, "--allow-private-targets") as server:
         client = Client(server)
         secret = client.listen(receipts.url)
@@ -215,7 +215,7 @@ def test_a_lost_key_costs_the_secrets_and_nothing_else(tmp_path: Path, receipts:
 
 
 @pytest.mark.parametrize("engine_name", ENGINE_NAMES)
-def test_given_keys_are_rotated_while_a_server_knows_both(
+def test_configured_keys_are_rotated_while_a_server_has_both(
     tmp_path: Path, receipts: Receipts, request: pytest.FixtureRequest, engine_name: str
 ) -> None:
     with new_database(request, engine_name, tmp_path) as database:
@@ -248,7 +248,7 @@ def test_given_keys_are_rotated_while_a_server_knows_both(
         assert text(NEW) not in rotated.stdout + rotated.stderr + server.log.text
 
 
-def test_a_server_without_a_key_stores_in_the_clear_and_says_so(
+def test_server_without_a_key_logs_that_secrets_are_unencrypted(
     tmp_path: Path, request: pytest.FixtureRequest, receipts: Receipts
 ) -> None:
     with new_database(request, "postgres", tmp_path) as database:
@@ -273,7 +273,7 @@ def test_a_server_without_a_key_stores_in_the_clear_and_says_so(
         assert findings(run(tmp_path, "check", **keyed)).startswith("ok: ")
 
 
-def test_a_developers_server_keeps_a_key_in_its_folder(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_dev_stores_its_key_in_its_folder(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     with new_database(request, "postgres", tmp_path) as database:
         for _ in range(2):
             with running(tmp_path, "dev", "--port", "0", "--database", database) as server:
@@ -284,7 +284,7 @@ def test_a_developers_server_keeps_a_key_in_its_folder(tmp_path: Path, request: 
         assert state(database)[0] == Encryption(key_id_of(key))
 
 
-def test_rotating_needs_a_key(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_rotation_requires_a_key(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     with new_database(request, "postgres", tmp_path) as database:
         for arguments, way_out in (((), "No encryption key is configured"), (("--new-key",), "There is no key file")):
             result = run(tmp_path, "rotate-key", "--database", database, *arguments)
@@ -294,7 +294,7 @@ def test_rotating_needs_a_key(tmp_path: Path, request: pytest.FixtureRequest) ->
 
 
 @pytest.mark.parametrize("target_name", ENGINE_NAMES)
-def test_copy_contains_encrypted_secrets_and_their_keys(
+def test_copy_includes_encrypted_secrets_and_keys(
     tmp_path: Path, receipts: Receipts, request: pytest.FixtureRequest, target_name: str
 ) -> None:
     with serving(tmp_path, "--allow-private-targets") as server:
