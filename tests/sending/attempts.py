@@ -1,4 +1,4 @@
-"""What the tests of the sender share: a sender with its end, and one attempt as a coroutine."""
+"""Shared code of the sender tests: a sender that is closed at the end, and one attempt as a coroutine."""
 
 import asyncio
 import ssl

@@ -21,7 +21,7 @@ HANG = "hang"
 
 @dataclass(frozen=True)
 class Drip:
-    """One byte after another, for as long as the client stays."""
+    """Sends one byte after another until the client closes the connection."""
 
     data: bytes
     seconds_apart: float = 0.02
@@ -29,7 +29,7 @@ class Drip:
 
 @dataclass(frozen=True)
 class Flood:
-    """The same again and again, up to a total that nobody should want."""
+    """Repeats the same bytes up to a total that no client should read."""
 
     data: bytes
     total: int = 100_000_000

@@ -1,4 +1,4 @@
-"""What answers and errors say about an attempt."""
+"""Classification of responses and errors, by tables."""
 
 import errno
 import ssl
@@ -87,7 +87,7 @@ def test_retry_after_never_raises(value: bytes) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"), [(b"true", True), (b" TRUE ", True), (b"1", False), (b"", False), (b"false", False)]
 )
-def test_no_retry_is_said_with_true(value: bytes, *, expected: bool) -> None:
+def test_only_the_value_true_means_no_retry(value: bytes, *, expected: bool) -> None:
     assert classify_response(ResponseHead(500, b"", value), b"", 0, NOW).no_retry is expected
     assert classify_response(ResponseHead(200, b"", value), b"", 0, NOW).no_retry is False
 
@@ -107,13 +107,13 @@ def test_no_retry_is_said_with_true(value: bytes, *, expected: bool) -> None:
         (OSError(errno.EMFILE, "x"), False, "internal"),
     ],
 )
-def test_why_no_connection_came_about(error: OSError, *, over_tls: bool, kind: str) -> None:
+def test_connect_errors_are_classified(error: OSError, *, over_tls: bool, kind: str) -> None:
     failure = classify_connect_error(error, over_tls=over_tls)
     assert failure.kind == kind
     assert failure.detail.endswith(".")
 
 
-def test_a_loss_says_how_and_when() -> None:
+def test_lost_connection_says_how_and_when_it_was_lost() -> None:
     closed = classify_lost_connection(None, response_started=False)
     assert closed.detail == "The connection was closed before the response."
     reset = classify_lost_connection(ConnectionResetError(), response_started=True)

@@ -39,7 +39,7 @@ def asking_context(*, requires: bool = True) -> ssl.SSLContext:
     return context
 
 
-def test_a_listener_that_asks_is_shown_its_certificate() -> None:
+def test_client_certificate_is_presented_to_its_listener() -> None:
     async def make() -> None:
         async with (
             ScriptedServer([(READ, OK, READ, OK, HANG)], asking_context()) as server,
@@ -54,7 +54,7 @@ def test_a_listener_that_asks_is_shown_its_certificate() -> None:
     run(make())
 
 
-def test_without_one_and_with_a_strangers_the_attempt_fails() -> None:
+def test_attempt_without_a_valid_client_certificate_fails() -> None:
     async def make() -> None:
         async with (
             ScriptedServer([(READ, OK, HANG)], asking_context()) as server,
@@ -69,7 +69,7 @@ def test_without_one_and_with_a_strangers_the_attempt_fails() -> None:
     run(make())
 
 
-def test_a_connection_with_one_listeners_certificate_serves_no_other() -> None:
+def test_connection_with_a_client_certificate_serves_one_listener() -> None:
     async def make() -> None:
         script = (READ, OK, READ, OK, READ, OK, HANG)
         async with (
@@ -91,7 +91,7 @@ def test_a_connection_with_one_listeners_certificate_serves_no_other() -> None:
     run(make())
 
 
-def test_another_certificate_of_a_listener_begins_with_a_new_connection() -> None:
+def test_new_client_certificate_uses_a_new_connection() -> None:
     async def make() -> None:
         async with (
             ScriptedServer([(READ, OK, READ, OK, HANG)], asking_context()) as server,
@@ -105,7 +105,7 @@ def test_another_certificate_of_a_listener_begins_with_a_new_connection() -> Non
     run(make())
 
 
-def test_our_certificate_is_nothing_that_a_strange_server_is_trusted_for() -> None:
+def test_client_certificate_does_not_make_a_server_trusted() -> None:
     async def make() -> None:
         async with (
             ScriptedServer([(READ, OK, HANG)], server_context("127.0.0.1", is_trusted=False)) as server,

@@ -1,4 +1,4 @@
-"""Where connections lead: to addresses that were checked, and nowhere else."""
+"""Connections lead to checked addresses, and nowhere else."""
 
 import asyncio
 import socket
@@ -14,12 +14,12 @@ from tests.sending.scripted_server import READ, Script, ScriptedServer
 
 GOOD: Script = (READ, b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 PUBLIC_ONLY = EgressPolicy()
-# One loopback address stands for what is public, so that a refused one beside it can be listened on.
+# One loopback address stands for the public ones, so that the test can listen on a refused one, too.
 ONE_ALLOWED = EgressPolicy(allowed_networks=(IPv4Network("127.0.0.1/32"),))
 
 
 class Names:
-    """A resolver that answers each time the next of its answers, and the last one from then on."""
+    """A resolver that returns one of its results after the other, and then the last one repeatedly."""
 
     def __init__(self, *answers: Sequence[str] | OSError) -> None:
         self.answers = list(answers)
@@ -54,7 +54,7 @@ class Names:
         "[2002:7f00:1::]",
     ],
 )
-def test_a_literal_that_is_not_public_is_refused_in_every_spelling(host: str) -> None:
+def test_private_literal_address_is_refused_in_every_spelling(host: str) -> None:
     async def make() -> None:
         names = Names(["192.0.2.1"])
         async with a_sender(policy=PUBLIC_ONLY, resolve=names) as sender:
@@ -103,7 +103,7 @@ def test_only_allowed_addresses_of_a_name_are_connected_to() -> None:
     run(make())
 
 
-def test_a_name_that_changes_after_the_check_changes_nothing() -> None:
+def test_name_is_not_resolved_again_after_the_check() -> None:
     async def make() -> None:
         async with ScriptedServer([GOOD]) as server:
             names = Names(["127.0.0.1"], ["10.0.0.1"])
@@ -117,7 +117,7 @@ def test_a_name_that_changes_after_the_check_changes_nothing() -> None:
     run(make())
 
 
-def test_when_an_address_fails_the_others_are_tried() -> None:
+def test_other_addresses_are_tried_after_a_failure() -> None:
     async def make() -> None:
         async with ScriptedServer([GOOD]) as server:
             names = Names(["127.0.0.3", "127.0.0.2", "127.0.0.1"])
@@ -129,7 +129,7 @@ def test_when_an_address_fails_the_others_are_tried() -> None:
     run(make())
 
 
-def test_when_an_address_hangs_the_others_still_get_their_share_of_the_time() -> None:
+def test_address_that_hangs_uses_only_its_share_of_the_time() -> None:
     async def make() -> None:
         with socket.socket() as full, socket.socket() as first, socket.socket() as second:
             full.bind(("127.0.0.2", 0))
@@ -150,7 +150,7 @@ def test_when_an_address_hangs_the_others_still_get_their_share_of_the_time() ->
 
 
 @pytest.mark.parametrize("answer", [OSError("no such name"), []])
-def test_a_name_without_addresses_is_told_as_such(answer: OSError | list[str]) -> None:
+def test_name_without_addresses_is_reported(answer: OSError | list[str]) -> None:
     async def make() -> None:
         async with a_sender(resolve=Names(answer)) as sender:
             outcome = await attempt(sender, request_to("http://nowhere.example/"))
@@ -159,7 +159,7 @@ def test_a_name_without_addresses_is_told_as_such(answer: OSError | list[str]) -
     run(make())
 
 
-def test_a_lookup_that_hangs_ends_with_the_time_for_connecting() -> None:
+def test_lookup_that_hangs_ends_with_the_connect_timeout() -> None:
     async def never(host: str, port: int) -> list[IPAddress]:
         await asyncio.Event().wait()
         return []
@@ -173,7 +173,7 @@ def test_a_lookup_that_hangs_ends_with_the_time_for_connecting() -> None:
     run(make())
 
 
-def test_a_resolver_that_is_broken_is_our_own_fault() -> None:
+def test_broken_resolver_is_an_internal_error() -> None:
     async def broken(host: str, port: int) -> list[IPAddress]:
         raise ZeroDivisionError
 

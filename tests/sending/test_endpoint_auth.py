@@ -1,4 +1,4 @@
-"""Attempts that need an access token: got with the credentials of a client, kept, and got anew when it is refused."""
+"""Access tokens: fetched with client credentials, cached, and renewed when a listener rejects them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ def grant_to(server: ScriptedServer, listener: str = LISTENER_ID) -> TokenGrant:
 async def authorizing(
     clock: MovableClock | None = None, policy: EgressPolicy = ANYWHERE
 ) -> AsyncIterator[AuthorizingSender]:
-    """At its end nothing is under way."""
+    """An authorizing sender that is closed at the end."""
     clock = clock or MovableClock()
     tokens = AccessTokens(Fetcher(policy=policy, kept_bytes=TOKEN_BYTES), clock)
     authorizer = AuthorizingSender(Sender(clock=clock, policy=ANYWHERE), tokens, clock)
@@ -63,7 +63,7 @@ def begin(authorizer: AuthorizingSender, url: str, **changes: Any) -> asyncio.Fu
 
 
 def one_each(*answers: Step) -> list[tuple[Step, ...]]:
-    """A server's scripts: each connection has one answer, the last one again and again."""
+    """Scripts of a server: one response per connection, and the last one repeatedly."""
     return [(READ, each, HANG) for each in answers]
 
 
@@ -71,7 +71,7 @@ def bearers(requests: list[Received]) -> list[str]:
     return [request.headers["authorization"] for request in requests]
 
 
-def test_a_token_is_got_once_and_used_until_shortly_before_its_end() -> None:
+def test_token_is_fetched_once_and_used_until_shortly_before_it_expires() -> None:
     async def make() -> None:
         clock = MovableClock()
         async with (
@@ -93,7 +93,7 @@ def test_a_token_is_got_once_and_used_until_shortly_before_its_end() -> None:
     run(make())
 
 
-def test_attempts_at_the_same_time_share_one_request_for_a_token_and_other_listeners_do_not() -> None:
+def test_concurrent_attempts_of_a_listener_share_one_token_request() -> None:
     async def make() -> None:
         async with (
             ScriptedServer(one_each(token("one"), token("two"))) as issuer,
@@ -146,7 +146,7 @@ def test_refused_fresh_token_is_not_renewed() -> None:
     run(make())
 
 
-def test_without_a_token_the_attempt_fails_and_the_listener_is_not_asked() -> None:
+def test_attempt_without_a_token_fails_and_sends_nothing() -> None:
     wrong: dict[str, Step] = {
         "401": answer({"error": "invalid_client", "error_description": SECRET}, 401),
         "redirect": b"HTTP/1.1 302 F\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
@@ -173,7 +173,7 @@ def test_without_a_token_the_attempt_fails_and_the_listener_is_not_asked() -> No
     run(make())
 
 
-def test_after_a_failure_the_token_url_is_asked_again() -> None:
+def test_token_is_requested_again_after_a_failure() -> None:
     async def make() -> None:
         async with (
             ScriptedServer(one_each(answer({}, 503), token("one"))) as issuer,
@@ -200,7 +200,7 @@ def test_a_token_url_leads_to_public_addresses_only() -> None:
     run(make())
 
 
-def test_waiting_for_a_token_is_part_of_the_attempts_time() -> None:
+def test_timeout_of_the_attempt_includes_the_token_request() -> None:
     async def make() -> None:
         async with (
             ScriptedServer([(READ, HANG)]) as issuer,
@@ -225,7 +225,7 @@ def test_every_attempt_has_an_outcome_when_the_service_stops() -> None:
     run(make())
 
 
-def test_a_request_that_needs_no_token_goes_straight_on() -> None:
+def test_request_without_a_grant_is_sent_directly() -> None:
     async def make() -> None:
         async with ScriptedServer([(READ, OK, HANG)]) as listener, authorizing() as authorizer:
             assert (await begin(authorizer, listener.url)).status == 200

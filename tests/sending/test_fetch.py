@@ -1,4 +1,4 @@
-"""What a GET brings: the answer of a server whose address was checked, bounded in bytes and in time."""
+"""The fetcher: single requests to checked addresses, limited in bytes and time."""
 
 import asyncio
 import ssl
@@ -23,7 +23,7 @@ async def _loopback(_host: str, _port: int) -> Sequence[IPAddress]:
 
 
 async def fetched(script: Script, *, tls: ssl.SSLContext | None = None, seconds: float = 5.0) -> FetchResult:
-    """What comes of asking a server of this script for its file."""
+    """Fetch from a server with this script."""
     async with ScriptedServer([script], tls) as server:
         fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, ssl_context=trusting_context())
         return await fetcher.get(_target(server), seconds)
@@ -76,7 +76,7 @@ async def test_a_request_is_a_plain_get_that_ends_its_connection() -> None:
 
 
 @pytest.mark.parametrize("status", [204, 301, 302, 404, 500, 999])
-async def test_any_status_is_an_answer_and_redirects_are_not_followed(status: int) -> None:
+async def test_any_status_is_a_response_and_redirects_are_not_followed(status: int) -> None:
     answer = b"HTTP/1.1 %d X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n" % status
     assert await fetched((READ_HEAD, answer)) == FetchResult(status, b"")
 
@@ -104,11 +104,11 @@ async def test_missing_response_has_a_reason(script: Script, error: str) -> None
 
 
 @pytest.mark.parametrize("step", [HANG, Drip(OK + b"Content-Length: 500\r\n\r\n" + b"x" * 300)])
-async def test_an_answer_that_takes_too_long_is_none(step: str | Drip) -> None:
+async def test_slow_response_times_out(step: str | Drip) -> None:
     assert await fetched((READ_HEAD, step), seconds=0.2) == FetchResult(0, b"", "timeout")
 
 
-async def test_a_server_that_does_not_greet_has_the_time_for_connecting_only() -> None:
+async def test_tls_handshake_ends_with_the_connect_timeout() -> None:
     async with ScriptedServer([(HANG,)]) as server:
         fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, connect_seconds=0.1)
         target = parse_target(f"https://files.example:{server.port}/", "/url")
@@ -129,7 +129,7 @@ async def test_a_certificate_must_be_valid_and_name_the_host() -> None:
     assert (await fetched(script, tls=server_context("files.example", is_trusted=False))).error == "tls"
 
 
-async def test_a_name_that_leads_to_a_refused_address_is_not_asked() -> None:
+async def test_name_with_a_refused_address_is_not_requested() -> None:
     async with ScriptedServer([(READ_HEAD, OK)]) as server:
         fetcher = Fetcher(policy=EgressPolicy(), resolve=_loopback)
         assert (await fetcher.get(_target(server), 5)).error == "refused_address"
@@ -144,7 +144,7 @@ async def test_a_name_without_an_address_is_not_found() -> None:
     assert (await fetcher.get(parse_target("https://files.example/", "/url"), 5)).error == "resolve"
 
 
-async def test_a_name_that_is_looked_up_for_too_long_is_given_up() -> None:
+async def test_slow_lookup_times_out() -> None:
     async def never(_host: str, _port: int) -> Sequence[IPAddress]:
         await asyncio.Event().wait()
         return []
@@ -153,7 +153,7 @@ async def test_a_name_that_is_looked_up_for_too_long_is_given_up() -> None:
     assert (await fetcher.get(parse_target("https://files.example/", "/url"), 5)).error == "connect_timeout"
 
 
-async def test_a_failure_of_ours_is_one_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unexpected_error_is_an_internal_failure(caplog: pytest.LogCaptureFixture) -> None:
     async def broken(_host: str, _port: int) -> Sequence[IPAddress]:
         raise RuntimeError("a bug")
 
@@ -175,7 +175,7 @@ async def test_a_fetch_that_is_cancelled_leaves_no_connection() -> None:
         await server.until_open(0)
 
 
-async def test_a_form_is_posted_and_as_much_is_kept_as_is_wanted() -> None:
+async def test_form_is_posted_and_its_response_kept_up_to_the_limit() -> None:
     answer = OK + b"Content-Length: 5000\r\n\r\n" + b"x" * 5_000
     async with ScriptedServer([(READ, answer)]) as server:
         fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, kept_bytes=4_000)

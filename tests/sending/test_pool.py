@@ -1,4 +1,4 @@
-"""What is kept of connections that wait: only as much as there are of them."""
+"""Idle connections: how many are kept, for how long, and what they hold."""
 
 import asyncio
 import weakref
@@ -73,7 +73,7 @@ def test_connection_that_is_not_pooled_is_released(limits: SenderLimits) -> None
     assert watched() is None
 
 
-def test_a_connection_is_kept_until_its_age_says_otherwise() -> None:
+def test_connection_is_kept_up_to_its_maximum_age() -> None:
     limits = SenderLimits(age_seconds=60.0)
     idle = IdleConnections(limits)
     connection, line = connected(Host("example.com"), limits, NOW - 59.0)

@@ -51,7 +51,7 @@ def test_text_is_sent_as_text() -> None:
     assert b"\r\ncontent-type: text/plain; charset=utf-8\r\n" in head_of(is_json=False)
 
 
-def test_own_headers_come_as_they_are() -> None:
+def test_own_headers_are_sent_unchanged() -> None:
     head = head_of(headers=(("X-Trace", "a\tb c"), ("Authorization", "Bearer caf\xe9")))
     assert b"\r\nX-Trace: a\tb c\r\nAuthorization: Bearer caf\xe9\r\n\r\n" in head
 
@@ -96,13 +96,13 @@ def test_a_target_that_could_end_the_line_is_refused(field: str, breaker: str) -
         "a\r\nb",
     ],
 )
-def test_a_name_that_is_ours_frames_or_is_none_is_refused(name: str) -> None:
+def test_reserved_framing_or_invalid_header_name_is_refused(name: str) -> None:
     assert not is_header_allowed(name, "x")
     with pytest.raises(RequestInvalid):
         head_of(headers=(("X-Fine", "x"), (name, "x")))
 
 
-def test_the_subject_of_a_message_is_sent_in_one_line_though_nobody_can_choose_that_name() -> None:
+def test_subject_is_sent_in_one_line_under_a_reserved_name() -> None:
     assert not is_header_allowed(SUBJECT_HEADER, "orders.paid")
     assert b"\r\ndiscue-subject: orders.paid\r\n" in head_of(headers=((SUBJECT_HEADER, "orders.paid"),))
     with pytest.raises(RequestInvalid):
@@ -122,7 +122,7 @@ def test_plain_names_and_values_are_allowed(text: str) -> None:
     assert is_header_allowed(f"X-{text}", text)
 
 
-def test_a_listener_that_moves_or_changes_queues_gets_a_new_head() -> None:
+def test_new_target_or_queue_of_a_listener_changes_the_head() -> None:
     heads = RequestHeads()
     before = heads.preamble(request_to(URL))
     assert heads.preamble(request_to(URL)) is before
@@ -133,14 +133,14 @@ def test_a_listener_that_moves_or_changes_queues_gets_a_new_head() -> None:
     assert b"z" * 21 in other_queue.head
 
 
-def test_a_listener_that_is_shown_another_certificate_gets_other_connections() -> None:
+def test_new_client_certificate_changes_the_origin() -> None:
     heads, ours = RequestHeads(), [ClientIdentity(name, "certificate", "key") for name in "ab"]
     origins = [heads.preamble(request_to(URL, identity=identity)).origin for identity in (None, *ours, ours[0])]
     assert len(set(origins)) == 3
     assert origins[1] == origins[3]
 
 
-def test_only_so_many_heads_are_kept() -> None:
+def test_cached_heads_are_limited() -> None:
     heads = RequestHeads(capacity=2)
     first = heads.preamble(request_to(URL, listener_id="a"))
     second = heads.preamble(request_to(URL, listener_id="b"))

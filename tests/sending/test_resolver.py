@@ -12,7 +12,7 @@ from discue.sending.resolver import Resolver
 from tests.sending.attempts import run
 
 
-def test_all_addresses_of_a_name_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_addresses_of_a_name_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     def lookup(host: str, port: int, **_: Any) -> list[Any]:
         assert (host, port) == ("both.example", 80)
         return [

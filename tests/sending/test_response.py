@@ -35,44 +35,44 @@ def seen(reader: ResponseReader) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("answer", [SIZED, CHUNKED, AFTER_INTERIM, NO_CONTENT, UNTIL_CLOSE])
-def test_an_answer_split_anywhere_is_the_same_answer(answer: bytes) -> None:
+def test_a_response_split_anywhere_is_the_same_response(answer: bytes) -> None:
     expected = seen(read(answer))
     for at in range(1, len(answer)):
         assert seen(read(answer[:at], answer[at:])) == expected
     assert seen(read(*[bytes([byte]) for byte in answer])) == expected
 
 
-def test_an_answer_is_decided_with_its_last_byte_and_not_before() -> None:
+def test_a_response_is_decided_with_its_last_byte_and_not_before() -> None:
     for answer in (SIZED, CHUNKED, AFTER_INTERIM, NO_CONTENT):
         reader = ResponseReader(LIMITS)
         assert [reader.feed(bytes([byte])) for byte in answer] == [False] * (len(answer) - 1) + [True]
 
 
-def test_headers_of_interim_answers_and_trailers_do_not_count() -> None:
+def test_headers_of_interim_responses_and_trailers_do_not_count() -> None:
     assert seen(read(AFTER_INTERIM)) == (200, True, b"body", b"7", b"true", True, False)
     assert seen(read(CHUNKED)) == (503, True, b"body", b"", b"", True, False)
 
 
-def test_a_length_in_an_interim_answer_does_not_frame_the_final_one() -> None:
+def test_a_length_in_an_interim_response_does_not_frame_the_final_one() -> None:
     reader = read(b"HTTP/1.1 103 Early\r\nContent-Length: 9\r\n\r\n" + UNTIL_CLOSE)
     assert not reader.whole
     assert reader.end()
 
 
 @pytest.mark.parametrize("answer", [SIZED, CHUNKED, AFTER_INTERIM])
-def test_a_framed_answer_is_not_whole_when_the_connection_ends_early(answer: bytes) -> None:
+def test_a_framed_response_is_not_complete_when_the_connection_ends_early(answer: bytes) -> None:
     for at in range(len(answer)):
         assert not read(answer[:at]).end()
 
 
-def test_an_answer_without_a_length_ends_with_the_connection() -> None:
+def test_a_response_without_a_length_ends_with_the_connection() -> None:
     reader = read(UNTIL_CLOSE)
     assert not reader.whole
     assert reader.end()
     assert (reader.status, reader.take_excerpt(), reader.keep_alive) == (200, b"body", False)
 
 
-def test_one_reader_reads_answer_after_answer() -> None:
+def test_reader_reads_one_response_after_another() -> None:
     reader = ResponseReader(LIMITS)
     for answer in (SIZED, NO_CONTENT, CHUNKED, AFTER_INTERIM, SIZED):
         reader.begin()
@@ -93,7 +93,7 @@ def test_bytes_after_a_response_are_noticed_and_change_nothing(surplus: bytes) -
         b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
     ],
 )
-def test_the_peer_may_end_the_connection_with_the_answer(answer: bytes) -> None:
+def test_peer_may_close_the_connection_with_the_response(answer: bytes) -> None:
     assert not read(answer).keep_alive
 
 
@@ -109,7 +109,7 @@ def test_the_head_may_be_as_long_as_its_limit_and_not_longer_in_whatever_pieces(
             read(*pieces)
 
 
-def test_interim_answers_without_end_are_too_large() -> None:
+def test_interim_responses_without_end_are_too_large() -> None:
     with pytest.raises(ResponseHeadTooLarge):
         read(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 1_000)
 
@@ -125,7 +125,7 @@ def test_a_body_is_read_up_to_its_limit_and_its_first_bytes_are_kept() -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=200), max_size=20))
-def test_no_bytes_make_the_reader_fail_in_another_way(pieces: list[bytes]) -> None:
+def test_reader_fails_only_in_documented_ways(pieces: list[bytes]) -> None:
     reader = ResponseReader(LIMITS)
     try:
         for piece in (b"HTTP/1.1 200 OK\r\n", *pieces):

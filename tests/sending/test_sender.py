@@ -1,4 +1,4 @@
-"""What the sender promises: signed requests, one outcome each, connections used again, and an orderly end."""
+"""The sender: signed requests, reused connections, and exactly one outcome for each request."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ OTHER_KEY = bytes(reversed(range(32)))
 
 
 def received_from(**changes: object) -> Received:
-    """What a listener receives."""
+    """A listener that records its requests."""
     received: list[Received] = []
 
     async def make() -> None:
@@ -43,7 +43,7 @@ def test_a_delivery_verifies_with_the_public_package_also_while_a_secret_is_rota
     ("header", "value"),
     [("webhook-id", "another"), ("webhook-timestamp", "1800000000"), ("webhook-signature", "v1,AAAA")],
 )
-def test_a_delivery_that_was_tampered_with_does_not_verify(header: str, value: str) -> None:
+def test_modified_delivery_does_not_verify(header: str, value: str) -> None:
     received = received_from()
     with pytest.raises(WebhookVerificationError):
         Webhook(KEY).verify(received.body, received.headers | {header: value})
@@ -82,7 +82,7 @@ def test_the_connection_used_last_is_used_first() -> None:
     run(make())
 
 
-def test_attempts_at_once_have_connections_of_their_own_and_only_so_many_are_kept() -> None:
+def test_concurrent_attempts_use_separate_connections_and_few_are_kept() -> None:
     async def make() -> None:
         limits = SenderLimits(idle_connections_per_origin=3)
         async with ScriptedServer([GOOD]) as server, a_sender(limits=limits) as sender:
@@ -93,7 +93,7 @@ def test_attempts_at_once_have_connections_of_their_own_and_only_so_many_are_kep
     run(make())
 
 
-def test_only_so_many_connections_are_kept_in_all_and_the_oldest_goes_first() -> None:
+def test_idle_connections_are_limited_and_the_oldest_is_closed_first() -> None:
     async def make() -> None:
         limits = SenderLimits(idle_connections=2)
         async with (
@@ -121,7 +121,7 @@ def test_only_so_many_connections_are_kept_in_all_and_the_oldest_goes_first() ->
         (READ, b"HTTP/1.1 200 OK\r\n\r\nuntil close", CLOSE),
     ],
 )
-def test_a_connection_that_cannot_be_trusted_further_is_closed(script: Script) -> None:
+def test_connection_with_unclear_framing_is_closed(script: Script) -> None:
     async def make() -> None:
         async with ScriptedServer([script]) as server, a_sender() as sender:
             for connections in (1, 2):
@@ -132,7 +132,7 @@ def test_a_connection_that_cannot_be_trusted_further_is_closed(script: Script) -
     run(make())
 
 
-def test_an_answer_that_overtakes_the_request_ends_the_connection() -> None:
+def test_response_before_the_end_of_the_request_closes_the_connection() -> None:
     async def make() -> None:
         async with ScriptedServer([(READ_HEAD, OK)]) as server, a_sender() as sender:
             for connections in (1, 2):
@@ -143,7 +143,7 @@ def test_an_answer_that_overtakes_the_request_ends_the_connection() -> None:
 
 
 @pytest.mark.parametrize("seconds", [16, 61])
-def test_a_connection_that_was_idle_for_long_is_not_used_again(seconds: int) -> None:
+def test_connection_that_was_idle_for_too_long_is_not_reused(seconds: int) -> None:
     async def make() -> None:
         clock = MovableClock()
         async with ScriptedServer([GOOD]) as server, a_sender(clock=clock) as sender:
@@ -155,7 +155,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(seconds: int) -> 
     run(make())
 
 
-def test_a_connection_is_not_used_again_when_it_has_become_old() -> None:
+def test_old_connection_is_not_reused() -> None:
     async def make() -> None:
         clock = MovableClock()
         async with ScriptedServer([GOOD]) as server, a_sender(clock=clock) as sender:
@@ -181,7 +181,7 @@ def test_an_idle_connection_is_closed_without_another_request() -> None:
 
 
 @pytest.mark.parametrize("ending", [CLOSE, RESET])
-def test_a_connection_that_proves_stale_is_replaced_within_the_attempt(ending: str) -> None:
+def test_stale_connection_is_replaced_within_the_attempt(ending: str) -> None:
     async def make() -> None:
         # The head of the second request is read, so that the connection ends after it was sent.
         async with ScriptedServer([(READ, OK, READ_HEAD, ending), GOOD]) as server, a_sender() as sender:
@@ -192,7 +192,7 @@ def test_a_connection_that_proves_stale_is_replaced_within_the_attempt(ending: s
     run(make())
 
 
-def test_a_request_is_sent_again_once_and_not_more() -> None:
+def test_request_is_resent_once_at_most() -> None:
     async def make() -> None:
         scripts: list[Script] = [(READ, OK, READ_HEAD, CLOSE), (READ, CLOSE), GOOD]
         async with ScriptedServer(scripts) as server, a_sender() as sender:
@@ -203,7 +203,7 @@ def test_a_request_is_sent_again_once_and_not_more() -> None:
     run(make())
 
 
-def test_a_request_on_a_fresh_connection_is_never_sent_again() -> None:
+def test_request_on_a_new_connection_is_never_resent() -> None:
     async def make() -> None:
         async with ScriptedServer([(READ, CLOSE), GOOD]) as server, a_sender() as sender:
             assert (await attempt(sender, request_to(server.url))).error == "reset"
@@ -212,7 +212,7 @@ def test_a_request_on_a_fresh_connection_is_never_sent_again() -> None:
     run(make())
 
 
-def test_a_request_is_not_sent_again_once_an_answer_has_begun() -> None:
+def test_request_is_not_resent_after_a_response_has_begun() -> None:
     async def make() -> None:
         scripts: list[Script] = [(READ, OK, READ, b"H", CLOSE), GOOD]
         async with ScriptedServer(scripts) as server, a_sender() as sender:
@@ -223,7 +223,7 @@ def test_a_request_is_not_sent_again_once_an_answer_has_begun() -> None:
     run(make())
 
 
-def test_a_second_sending_has_only_the_time_that_is_left() -> None:
+def test_resent_request_has_the_remaining_time() -> None:
     async def make() -> None:
         scripts: list[Script] = [(READ, OK, READ_HEAD, CLOSE), (READ, HANG)]
         async with ScriptedServer(scripts) as server, a_sender() as sender:
@@ -247,7 +247,7 @@ def test_bytes_on_an_idle_connection_close_it(script: Script) -> None:
     run(make())
 
 
-def test_a_request_can_be_sent_from_within_an_outcome() -> None:
+def test_request_can_be_sent_from_an_outcome_callback() -> None:
     async def make() -> None:
         async with ScriptedServer([GOOD]) as server, a_sender() as sender:
             outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
@@ -282,7 +282,7 @@ def test_a_request_that_cannot_be_built_has_an_outcome_too(changes: dict[str, ob
     run(make())
 
 
-def test_every_request_has_exactly_one_outcome_whatever_happens_to_it() -> None:
+def test_every_request_has_exactly_one_outcome() -> None:
     async def make() -> None:
         scripts: list[Script] = [
             GOOD,
@@ -325,7 +325,7 @@ def test_close_waits_for_requests_in_flight() -> None:
     run(make())
 
 
-def test_closing_ends_what_outlasts_the_grace() -> None:
+def test_close_fails_requests_after_the_grace_period() -> None:
     async def make() -> None:
         async with ScriptedServer([(HANG,)]) as server, a_sender() as sender:
             connected = begin(sender, request_to(server.url))
@@ -339,7 +339,7 @@ def test_closing_ends_what_outlasts_the_grace() -> None:
     run(make())
 
 
-def test_after_closing_nothing_is_sent() -> None:
+def test_closed_sender_sends_nothing() -> None:
     async def make() -> None:
         async with ScriptedServer([GOOD]) as server, a_sender() as sender:
             await sender.close(0)

@@ -191,15 +191,15 @@ CASES |= {
     ),
     "200 with Upgrade": (READ, ok("Upgrade: h2c\nConnection: upgrade\nContent-Length: 4\n", b"body")),
     # Leftovers
-    "a second answer": (READ, sized(b"body") + sized(b"more", "500 Surplus")),
-    "garbage after the answer": (READ, sized(b"body") + b"\x00\x01garbage"),
-    "line ends after the answer": (READ, sized(b"body") + b"\r\n\r\n"),
+    "a second response": (READ, sized(b"body") + sized(b"more", "500 Surplus")),
+    "garbage after the response": (READ, sized(b"body") + b"\x00\x01garbage"),
+    "line ends after the response": (READ, sized(b"body") + b"\r\n\r\n"),
     "a body after 204": (READ, b"HTTP/1.1 204 No Content\r\n\r\nbody"),
     "more than the length": (READ, ok("Content-Length: 2\n", b"body")),
     # Timing and endings
-    "an answer before the request was read": (sized(b"early", "400 Early"), HANG),
+    "a response before the request was read": (sized(b"early", "400 Early"), HANG),
     "success before the request was read": (sized(b"early"), HANG),
-    "an answer after the head": (READ_HEAD, sized(b"early"), HANG),
+    "a response after the head": (READ_HEAD, sized(b"early"), HANG),
     "closes at once": (CLOSE,),
     "closes after the head": (READ_HEAD, CLOSE),
     "closes after the request": (READ, CLOSE),
@@ -209,7 +209,7 @@ CASES |= {
     "resets in the middle of the body": (READ, ok("Content-Length: 10\n", b"body"), RESET),
     "resets in the middle of a chunk": (READ, chunked(b"5\r\nbo"), RESET),
     "resets instead of ending": (READ, ok("", b"body"), RESET),
-    "resets after the answer": (READ, sized(b"body"), RESET),
+    "resets after the response": (READ, sized(b"body"), RESET),
     "head in two parts": (READ, b"HTTP/1.1 2", b"00 OK\r\nContent-Length: 4\r\n\r\nbody"),
     "body in two parts": (READ, ok("Content-Length: 4\n", b"bo"), b"dy"),
     # Silence
@@ -225,18 +225,18 @@ CASES |= {
     "a short answer that drips": (READ, Drip(ok("Content-Length: 2\n", b"ok"), seconds_apart=0.001)),
 }
 
-# What aiohttp rejects and the sender takes. In each the listener has said 2xx, so that failing the attempt would
-# only have it receive the message again.
+# Responses that aiohttp rejects and the sender accepts. The status of each is 2xx: if the attempt failed, the listener
+# would only receive the message again.
 DIFFERENT = {
     "a header with a zero byte": "nothing of the header is used, and the connection's framing is not in doubt",
-    "garbage after the answer": "the answer was whole; the connection is not used again",
-    "a body after 204": "the answer was whole; the connection is not used again",
-    "more than the length": "the answer was whole; the connection is not used again",
+    "garbage after the response": "the response was complete; the connection is not reused",
+    "a body after 204": "the response was complete; the connection is not reused",
+    "more than the length": "the response was complete; the connection is not reused",
 }
 
 
 class Seen(NamedTuple):
-    """What a client made of the server: `status` is 0 if it read none."""
+    """The result of a client. `status` is 0 if it read none."""
 
     acknowledged: bool
     status: int
@@ -284,7 +284,7 @@ def test_equivalence_suite_has_more_than_a_hundred_cases() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in DIFFERENT])
-def test_the_verdict_is_that_of_aiohttp(name: str) -> None:
+def test_outcome_equals_that_of_aiohttp(name: str) -> None:
     async def compare() -> None:
         ours, theirs = await both(CASES[name])
         assert ours == theirs
@@ -293,7 +293,7 @@ def test_the_verdict_is_that_of_aiohttp(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_a_deliberate_difference_still_is_one(name: str) -> None:
+def test_deliberate_difference_from_aiohttp_still_exists(name: str) -> None:
     async def compare() -> None:
         ours, theirs = await both(CASES[name])
         assert ours != theirs, f"no longer different: {DIFFERENT[name]}"

@@ -23,7 +23,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 
 def outcome_of(*script: bytes | str | Drip | Flood, body: bytes = b"{}", timeout_ms: int = TIMEOUT_MS) -> Outcome:
-    """What one attempt brings at a server with this script. Nothing of it may be left."""
+    """Return the outcome of an attempt at a server with this script. No connection may remain."""
     outcomes: list[Outcome] = []
 
     async def make() -> None:
@@ -50,14 +50,14 @@ def outcome_of(*script: bytes | str | Drip | Flood, body: bytes = b"{}", timeout
         ((READ, b"HTTP/1.1 100 Continue\r\n\r\n", HANG), 0),
     ],
 )
-def test_a_listener_that_does_not_come_to_an_end_times_out_late_but_never_early(script: Script, status: int) -> None:
+def test_endless_response_times_out_never_early(script: Script, status: int) -> None:
     outcome = outcome_of(*script)
     assert (outcome.error, outcome.status) == ("timeout", status)
     assert TIMEOUT_MS <= outcome.duration_ms <= AT_MOST_MS
     assert str(TIMEOUT_MS) in outcome.detail
 
 
-def test_a_port_that_nobody_listens_on_refuses() -> None:
+def test_closed_port_refuses_the_connection() -> None:
     async def make() -> None:
         with socket.socket() as bound:
             bound.bind(("127.0.0.1", 0))
@@ -84,7 +84,7 @@ def unreachable_port() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-def test_an_address_that_does_not_answer_has_the_time_for_connecting_and_no_more(unreachable_port: int) -> None:
+def test_silent_address_ends_with_the_connect_timeout(unreachable_port: int) -> None:
     async def make() -> None:
         limits = SenderLimits(connect_timeout_ms=TIMEOUT_MS)
         async with a_sender(limits=limits) as sender:
@@ -95,7 +95,7 @@ def test_an_address_that_does_not_answer_has_the_time_for_connecting_and_no_more
     run(make())
 
 
-def test_the_time_for_connecting_does_not_count_for_answering() -> None:
+def test_connect_timeout_does_not_limit_the_response() -> None:
     async def make() -> None:
         limits = SenderLimits(connect_timeout_ms=TIMEOUT_MS // 2)
         async with ScriptedServer([(HANG,)]) as server, a_sender(limits=limits) as sender:
@@ -106,7 +106,7 @@ def test_the_time_for_connecting_does_not_count_for_answering() -> None:
     run(make())
 
 
-def test_connecting_ends_with_the_whole_attempt(unreachable_port: int) -> None:
+def test_connecting_ends_with_the_timeout_of_the_attempt(unreachable_port: int) -> None:
     async def make() -> None:
         async with a_sender() as sender:
             url = f"http://127.0.0.1:{unreachable_port}/"
@@ -135,7 +135,7 @@ def test_response_of_a_hundred_megabytes_is_mostly_unread_and_its_status_counts(
             await server.until_open(0)
         assert outcome.acknowledged is acknowledged
         assert outcome.excerpt == b"x" * 16_384
-        # What the kernels hold between the two is megabytes, too.
+        # The buffers of the kernel hold some megabytes, too.
         assert server.flooded < 20_000_000
 
     run(make())
@@ -204,20 +204,20 @@ def outcome_of_without_closing(*script: bytes | str) -> Outcome:
         ((READ, OK + b"Content-Length: 9\r\n\r\nbody", CLOSE), "reset", 200),
     ],
 )
-def test_garbage_and_broken_connections_are_told_apart(script: Script, error: str, status: int) -> None:
+def test_invalid_responses_and_lost_connections_are_distinguished(script: Script, error: str, status: int) -> None:
     outcome = outcome_of(*script, timeout_ms=5_000)
     assert (outcome.error, outcome.status) == (error, status)
     assert outcome.excerpt == b""
 
 
 @pytest.mark.parametrize("ending", [HANG, CLOSE, RESET])
-def test_an_answer_that_comes_before_a_large_body_was_read_counts_and_ends_the_connection(ending: str) -> None:
+def test_response_before_a_large_body_was_read_counts_and_closes_the_connection(ending: str) -> None:
     early = b"HTTP/1.1 413 Large\r\nContent-Length: 0\r\n\r\n"
     outcome = outcome_of(READ_HEAD, early, ending, body=b"x" * 20_000_000, timeout_ms=5_000)
     assert (outcome.error, outcome.status) == ("status", 413)
 
 
-def test_a_large_body_arrives_whole() -> None:
+def test_a_large_body_arrives_complete() -> None:
     async def make() -> None:
         body = bytes(range(256)) * 8_192
         script = (READ, OK + b"Content-Length: 0\r\n\r\n") * 2
@@ -244,7 +244,7 @@ def server_context(*names: str, authority: trustme.CA = AUTHORITY, days_left: in
 
 
 def over_tls(tls: ssl.SSLContext | None, *script: bytes | str, connect_timeout_ms: int = 5_000) -> Outcome:
-    """What one attempt brings over TLS, at a server that may not speak it."""
+    """Return the outcome of an attempt over TLS, at a server that may not support it."""
     outcomes: list[Outcome] = []
 
     async def make() -> None:
@@ -275,18 +275,18 @@ def test_a_listener_with_a_good_certificate_is_trusted() -> None:
         (server_context("127.0.0.1", authority=trustme.CA()), "issuer"),
     ],
 )
-def test_a_bad_certificate_is_refused_and_the_reason_told(tls: ssl.SSLContext, reason: str) -> None:
+def test_invalid_certificate_is_refused_with_a_reason(tls: ssl.SSLContext, reason: str) -> None:
     outcome = over_tls(tls, *ANSWER)
     assert (outcome.error, outcome.status) == ("tls", 0)
     assert reason in outcome.detail
 
 
 @pytest.mark.parametrize("script", [(b"HTTP/1.1 400 Bad Request\r\n\r\n", CLOSE), (CLOSE,), (RESET,)])
-def test_a_port_that_does_not_speak_tls_is_told_as_such(script: tuple[bytes | str, ...]) -> None:
+def test_port_without_tls_is_reported(script: tuple[bytes | str, ...]) -> None:
     assert over_tls(None, *script).error == "tls"
 
 
-def test_a_handshake_that_hangs_is_a_connection_that_did_not_come_about() -> None:
+def test_handshake_that_hangs_is_a_connect_timeout() -> None:
     assert over_tls(None, HANG, connect_timeout_ms=TIMEOUT_MS).error == "connect_timeout"
 
 

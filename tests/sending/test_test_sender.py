@@ -24,7 +24,7 @@ def sampler_of(
     return EndpointTester(clock=clock, policy=policy, tokens=AccessTokens(Fetcher(policy=policy), clock), public=public)
 
 
-def test_each_request_has_a_connection_of_its_own_and_leaves_none() -> None:
+def test_each_test_request_uses_a_new_connection_and_keeps_none() -> None:
     async def make() -> None:
         sampler = sampler_of()
         async with ScriptedServer([(READ, OK, HANG)]) as server:
@@ -40,7 +40,7 @@ def test_each_request_has_a_connection_of_its_own_and_leaves_none() -> None:
     run(make())
 
 
-def test_a_real_attempt_says_nothing_of_tests() -> None:
+def test_delivery_has_no_test_header() -> None:
     async def make() -> None:
         sampler = sampler_of()
         async with ScriptedServer([(READ, OK, HANG)]) as server:
@@ -56,28 +56,28 @@ def test_test_requests_of_an_organization_are_limited_without_affecting_others()
         sampler = sampler_of()
         async with ScriptedServer([(READ, HANG)]) as server:
             request = request_to(server.url)
-            under_way = [
+            in_flight = [
                 asyncio.create_task(sampler.attempt(1, request)) for _ in range(MAX_IN_FLIGHT_PER_ORGANIZATION)
             ]
             await asyncio.sleep(0)
             with pytest.raises(TooManyRequests) as refused:
                 await sampler.attempt(1, request)
             assert refused.value.retry_after_seconds == 1
-            under_way.append(asyncio.create_task(sampler.attempt(2, request)))
-            # Whoever goes away does not give a place back: the request is still there.
-            under_way[0].cancel()
+            in_flight.append(asyncio.create_task(sampler.attempt(2, request)))
+            # A client that leaves frees no slot: its request is still in flight.
+            in_flight[0].cancel()
             await asyncio.sleep(0)
             with pytest.raises(TooManyRequests):
                 await sampler.attempt(1, request)
             await sampler.close()
-            ended = await asyncio.gather(*under_way[1:])
+            ended = await asyncio.gather(*in_flight[1:])
             assert {each.error for each in ended} == {"internal"}
             assert (await sampler.attempt(1, request)).error == "internal"
 
     run(make())
 
 
-def test_after_ten_at_once_there_is_one_a_second() -> None:
+def test_test_requests_have_a_burst_of_ten_and_one_per_second() -> None:
     async def make() -> None:
         clock = MovableClock()
         sampler = sampler_of(clock, EgressPolicy())

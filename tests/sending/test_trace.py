@@ -1,4 +1,4 @@
-"""What the sender takes down of an attempt: how far it came, when, and what was answered."""
+"""Traces of attempts: stages, timings, request and response."""
 
 import asyncio
 import socket
@@ -78,7 +78,7 @@ def test_trace_has_request_and_response() -> None:
     run(make())
 
 
-def test_one_answer_after_another_leaves_nothing_of_the_one_before() -> None:
+def test_trace_has_nothing_of_an_earlier_response() -> None:
     async def make() -> None:
         bare = b"HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n"
         interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
@@ -90,7 +90,7 @@ def test_one_answer_after_another_leaves_nothing_of_the_one_before() -> None:
     run(make())
 
 
-def test_only_a_connection_that_is_new_was_resolved_and_connected() -> None:
+def test_reused_connection_has_no_connect_timings() -> None:
     async def make() -> None:
         async with ScriptedServer([(READ, OK, READ, OK)]) as server, a_sender(details="all") as sender:
             first, second = [traced(await attempt(sender, request_to(server.url))) for _ in range(2)]
@@ -104,7 +104,7 @@ def test_only_a_connection_that_is_new_was_resolved_and_connected() -> None:
     run(make())
 
 
-def test_a_stale_connection_is_traced_as_the_new_one_that_took_its_place() -> None:
+def test_replaced_stale_connection_is_traced_as_the_new_one() -> None:
     async def make() -> None:
         async with ScriptedServer([(READ, OK, READ, CLOSE), (READ, OK)]) as server, a_sender(details="all") as sender:
             await attempt(sender, request_to(server.url))
@@ -115,7 +115,7 @@ def test_a_stale_connection_is_traced_as_the_new_one_that_took_its_place() -> No
     run(make())
 
 
-def test_tls_is_measured_apart() -> None:
+def test_tls_is_measured_separately() -> None:
     async def make() -> None:
         async with (
             ScriptedServer([(READ, OK)], tls=server_context("127.0.0.1")) as server,
@@ -127,7 +127,7 @@ def test_tls_is_measured_apart() -> None:
     run(make())
 
 
-def test_a_handshake_that_fails_is_seen_by_its_timings() -> None:
+def test_failed_handshake_has_a_tls_timing() -> None:
     async def make() -> None:
         untrusted = server_context("127.0.0.1", is_trusted=False)
         async with (
@@ -144,7 +144,7 @@ def test_a_handshake_that_fails_is_seen_by_its_timings() -> None:
     run(make())
 
 
-def test_a_refused_connection_came_no_further_than_its_address() -> None:
+def test_refused_connection_has_no_timings_after_connect() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
@@ -209,7 +209,7 @@ def test_truncated_response_is_traced_as_received() -> None:
     run(make())
 
 
-def test_an_answer_that_did_not_end_in_time_has_a_first_byte() -> None:
+def test_incomplete_response_has_a_first_byte_timing() -> None:
     async def make() -> None:
         clock = MovableClock()
         script: Script = (READ, HEAD_ONLY, HANG)
@@ -227,7 +227,7 @@ def test_an_answer_that_did_not_end_in_time_has_a_first_byte() -> None:
     run(make())
 
 
-def test_a_connection_that_does_not_come_about_in_time_was_being_connected() -> None:
+def test_connect_timeout_has_a_connect_timing() -> None:
     async def make() -> None:
         clock = MovableClock()
         limits = SenderLimits(connect_timeout_ms=1_000)
@@ -249,7 +249,7 @@ def test_a_connection_that_does_not_come_about_in_time_was_being_connected() -> 
     run(make())
 
 
-def test_the_first_byte_is_not_the_last_one_of_an_answer_that_drips() -> None:
+def test_first_byte_of_a_slow_response_is_not_its_last() -> None:
     async def make() -> None:
         script: Script = (READ, Drip(ERROR, 0.005))
         async with ScriptedServer([script]) as server, a_sender(details="failures") as sender:
