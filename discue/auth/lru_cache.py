@@ -29,6 +29,7 @@ class LruCache(Generic[Key, Item]):
 
     def put(self, key: Key, item: Item, tags: tuple[int, ...]) -> None:
         """Add or replace an item. If the cache is full, evict the least recently used one."""
+        # Remove a replaced item first, or it would keep its old tags.
         self._remove(key)
         self._items[key] = item
         self._tags[key] = frozenset(tags)

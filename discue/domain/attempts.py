@@ -198,6 +198,7 @@ def detail_of(trace: Trace, next_attempt_at: int) -> AttemptDetail:
 
 def encode_detail(trace: Trace, next_attempt_at: int) -> bytes:
     """Return the details of a trace in their stored form."""
+    # The fastest level, because this runs for each attempt that keeps its details.
     return _FORMAT + zlib.compress(_encode(detail_of(trace, next_attempt_at)), _FASTEST)
 
 
@@ -226,6 +227,7 @@ def _bounded(pairs: Iterable[tuple[str, str]]) -> HeaderPairs:
 
 
 def _within_limits(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    # Bounded per value, in number and in total: a listener must not be able to fill the database with its headers.
     left = MAX_HEAD_CHARACTERS
     for _, (name, value) in zip(range(MAX_HEADERS), pairs, strict=False):
         short = value if len(value) <= MAX_VALUE_CHARACTERS else value[:MAX_VALUE_CHARACTERS] + "…"

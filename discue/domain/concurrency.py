@@ -88,6 +88,7 @@ class AdaptiveLimit:
 
     def ended(self, outcome: Outcome, epoch: int) -> None:
         """Adjust the limit to an outcome. Failures that are no sign of overload do not change it."""
+        # 1 / allowed per success adds up to one after as many successes as requests are allowed.
         if outcome.error == "":
             self._allowed = min(float(self._ceiling), self._allowed + 1.0 / self._allowed)
         # Requests of an earlier epoch were sent under the old limit and report the same overload again.

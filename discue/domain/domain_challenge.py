@@ -186,6 +186,7 @@ def after_check(stored: Verification, challenge: Challenge, error: str, now: int
     failed_since = stored.failed_since or now
     verified = stored.verified and now - failed_since < GRACE_MS
     failures = stored.failures + 1
+    # Index 0 is the delay before the first check.
     due_at = now + RETRY_DELAYS_MS[min(failures, len(RETRY_DELAYS_MS) - 1)]
     return Verification(
         verified=verified,

@@ -181,6 +181,7 @@ def _ipv6(text: str) -> IPv6Address | None:
 
 
 def _ipv4(text: str) -> IPv4Address | None:
+    # As in inet_aton, the last part fills all remaining bytes: 127.1 is 127.0.0.1.
     numbers = [_number(part) for part in text.split(".", 4)]
     *leading, last = numbers
     if len(leading) > 3 or last is None or last >= 1 << 8 * (4 - len(leading)):
@@ -200,6 +201,7 @@ def _number(part: str) -> int | None:
     hexadecimal, digits = match.groups()
     if digits is None:
         return int(hexadecimal or "0", 16)
+    # A leading zero means octal.
     if digits.startswith("0") and len(digits) > 1:
         return int(digits, 8) if not set(digits) & {"8", "9"} else None
     return int(digits)
@@ -278,6 +280,7 @@ def _host(text: str, pointer: str) -> tuple[str, IPAddress | None]:
     literal = literal_address(text) if text.startswith("[") else None
     if literal is None:
         name = _ascii_host(text, pointer)
+        # IDNA may have mapped the characters to an address.
         literal = _numeric_host(name, pointer)
         if literal is None:
             return name, None

@@ -37,6 +37,7 @@ class RandomText:
     def take(self, length: int) -> str:
         """Return `length` characters with log2(62) = 5.95 bits each."""
         end = self._used + length
+        # Random bytes are drawn in chunks: a call for each id would cost more than the rest.
         while end > len(self._pool):
             fresh = self._random_bytes(_POOL_BYTES).translate(_TRANSLATION, _DROPPED).decode("ascii")
             self._pool = self._pool[self._used :] + fresh

@@ -32,6 +32,7 @@ class LockoutSubject(NamedTuple):
     def number(self) -> int:
         """A 63-bit hash, the same on every worker."""
         digest = hashlib.sha256(f"{self.kind} {self.name}".encode(errors="surrogatepass")).digest()
+        # 63 bits fit a signed column.
         return int.from_bytes(digest[:8]) >> 1
 
 
@@ -62,6 +63,7 @@ def after_failure(before: FailureHistory, now: int) -> FailureHistory:
     """Return the history after a failed attempt. During a lockout it does not change: such attempts do not count."""
     if remaining_ms(before.locked_until, now):
         return before
+    # Only consecutive lockouts double: an occasional typo must not lead to long ones.
     locks = 0 if _was_quiet(before, now) else before.locks
     # abs: if the clock was set back, failures lie in the future. They must not count forever.
     recent = [at for at in before.failed_at if abs(now - at) < WINDOW_MS]

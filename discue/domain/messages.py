@@ -127,4 +127,5 @@ def parse_receipt_handle(text: str) -> ReceiptHandle | None:
     if _RECEIPT_HANDLE.fullmatch(text) is None:
         return None
     seq, token = decode(text[:_NUMBER_CHARACTERS]), decode(text[_NUMBER_CHARACTERS:])
+    # 11 characters can encode more than 63 bits, which the database could not compare.
     return None if max(seq, token) >= 1 << 63 else ReceiptHandle(seq, token)

@@ -153,6 +153,7 @@ def due_runs(schedule: Schedule, now: int) -> DueRuns:
     newest = _newest_runs(timing, (first, now), limit)
     following = runs_after(timing, now, 1)
     next_run_at = following[0] if following else None
+    # With "skip" a run that is a little late still counts; otherwise a restart of the service would lose it.
     if missed.runs == "skip" and newest and now - newest[-1] > LATE_MS:
         return DueRuns((), newest[-1], next_run_at)
     return DueRuns(newest, None, next_run_at)

@@ -95,6 +95,7 @@ def check_grant(requested: Scopes, granter: Scopes, pointer: str = "/scopes") ->
             f'The protected scope "{protected[0]}" cannot be granted through the API.',
             faults=tuple(Fault(f"{pointer}/{resource}", "is protected") for resource in protected),
         )
+    # An empty list of targets means all: `covers` treats it so, or a restricted key could grant everything.
     excessive = [resource for resource, scope in requested.items() if not _holds(granter, resource, scope)]
     if excessive:
         raise Forbidden(

@@ -35,6 +35,7 @@ class SubjectPattern(msgspec.Struct, frozen=True, gc=False):
 
     def matches(self, subject: str) -> bool:
         """Return whether the subject matches, in linear time."""
+        # Wildcards match whole words, so comparing word by word suffices; nothing backtracks.
         words = subject.split(".")
         if len(words) <= len(self.words) if self.is_open else len(words) != len(self.words):
             return False

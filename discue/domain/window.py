@@ -52,6 +52,7 @@ class Window:
     def settle(self, seq: int) -> None:
         """Settle one message; idempotent. Raises ValueError if it does not fit."""
         offset = seq - self.position - 1
+        # The common case, messages settled in order, changes one integer.
         if offset == 0:
             self.position = seq
             if self.ahead:

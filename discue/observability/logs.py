@@ -193,6 +193,7 @@ class _TextLine:
     def _append_fitted(self, prefix: str, text: str, room: int) -> None:
         shown = self._shown(text)
         room -= len(prefix)
+        # Escapes can make the text six times longer, so its length is only known after it is quoted.
         while _bytes_in(shown) > room:
             self._truncated = True
             text = text[: min(len(text) // 2, room)]

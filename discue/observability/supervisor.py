@@ -47,5 +47,6 @@ class Supervisor:
             except Exception as error:  # noqa: BLE001 - logged, counted, and retried
                 self.failures += 1
                 self._log.error("background_failed", exc_info=error, work=name)
+                # At least a second: work with a short interval that always fails must not become a busy loop.
                 pause = max(seconds, min(max(pause * 2, 1.0), max_pause))
             await asyncio.sleep(pause)

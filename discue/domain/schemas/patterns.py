@@ -46,6 +46,7 @@ class Patterns:
     def _checked(self, pattern: str) -> str | None:
         if _compiles(pattern, _SMALL):
             return None
+        # A large pattern costs more per character, so their number is limited for each schema.
         if not _compiles(pattern, LINEAR):
             return _UNSUPPORTED
         self._large += 1
