@@ -285,7 +285,7 @@ def test_difference_fails_the_copy_which_cannot_be_served(tmp_path: Path, databa
     for _ in range(2):
         result = copy(tmp_path, databases)
         assert result.returncode == 1
-        assert "log: the row with organization" in result.stderr
+        assert "log: the rows with organization" in result.stderr
         assert "seq 2 differ" in result.stderr
     assert run(tmp_path, "init", "--database", databases[1]).returncode == 1
 

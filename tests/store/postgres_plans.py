@@ -1,4 +1,4 @@
-"""What a statement costs on PostgreSQL, by its plan: the one that a session of the engine makes once and keeps."""
+"""Plans of statements on PostgreSQL, as a session of the engine plans them once and caches them."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from discue.store.engine import Transaction
 
 _BOUNDED = ("Function Scan", "Values Scan", "Result", "WorkTable Scan")
 _JOINS = ("Hash Join", "Merge Join")
-# So many rows as processes run, at most.
+# Tables with at most one row per process.
 _SMALL = "worker_pkey"
 
 

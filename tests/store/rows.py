@@ -84,7 +84,7 @@ def a_listener(queue: Queue, number: int, alias: str | None = None) -> Listener:
 
 
 def a_domain(number: int, **changes: object) -> Domain:
-    """Of the first organization, unless the changes say another one."""
+    """Return a domain of the first organization, unless the changes name another."""
     made = Domain(
         organization=row_id(1),
         id=row_id(number),

@@ -1,4 +1,4 @@
-"""Taking from a caller's minute: what is granted never adds up to more than the limit, whoever takes when."""
+"""Budgets of a minute: the grants never add up to more than the limit."""
 
 import asyncio
 from functools import partial

@@ -80,7 +80,7 @@ FILTERS: dict[str, tuple[Selection, Callable[[Attempt], bool]]] = {
     "a status": (Selection(status="503"), lambda each: each.status == 503),
     "a class": (Selection(status="5xx"), lambda each: each.status in (500, 503)),
     "a class of both": (Selection(status="2xx"), lambda each: each.status in (200, 204)),
-    "no answer": (Selection(status="0"), lambda each: each.status == 0),
+    "no response": (Selection(status="0"), lambda each: each.status == 0),
     "both": (Selection(status="2xx", outcome="failed"), lambda each: each.status == 200 and bool(each.error)),
     "what cannot be": (Selection(status="404", outcome="acknowledged"), lambda _: False),
     "a time": (

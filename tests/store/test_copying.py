@@ -1,4 +1,4 @@
-"""What a copy of an installation keeps, where it goes on after a crash, and what it refuses."""
+"""Copies of an installation: their content, their continuation after a crash, and refusals."""
 
 import asyncio
 from collections.abc import Iterator
@@ -25,13 +25,13 @@ from tests.support.stores import ENGINES, opened_store
 LATER: Final = NOON + 3_600_000
 
 
-# What copies reads and writes through an engine, and does not know which.
+# Copying uses the contract of the engines only, so one pair of them suffices.
 _PAIRS = list(product(sorted(ENGINES), repeat=2)) if EVERYWHERE else [("sqlite", "postgres")]
 
 
 @pytest.fixture(params=_PAIRS, ids="-to-".join)
 def engines(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """Of the source and of the target."""
+    """Return the engines of source and target."""
     found: tuple[str, str] = request.param
     return found
 

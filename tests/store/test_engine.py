@@ -1,4 +1,4 @@
-"""What every engine keeps: this suite is the specification of `discue.store.engine.Engine`."""
+"""The contract of every engine: this suite is the specification of `discue.store.engine.Engine`."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -470,7 +470,7 @@ async def test_a_page_has_nothing_of_other_queues(store: Store) -> None:
 
 
 async def test_a_new_listener_starts_at_the_head_that_its_own_commit_sees(store: Store) -> None:
-    """Whatever is published in the same commit comes before it."""
+    """Appends of the same commit come before it."""
     queue, _ = await a_cursor(store)
 
     late = a_listener(queue, 12)
@@ -550,7 +550,7 @@ async def test_commit_of_one_process_is_announced_to_and_readable_by_another(sto
     heard = asyncio.Event()
     second.engine.listen(lambda _: heard.set(), lambda: None)
     store.has_other_workers = True
-    # Whoever begins to listen is told to look, by the first commit at the latest: what counts comes after that.
+    # A new follower is notified by the first commit at the latest; only later notifications count.
     await stored_queue(store, ORGANIZATION, 11)
     await heard.wait()
     heard.clear()

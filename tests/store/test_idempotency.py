@@ -48,7 +48,7 @@ def stores(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Pat
 
 
 def _tolerate(_place: str, _error: BaseException) -> None:
-    """That one key was kept by two at once is told, as whatever splits a batch."""
+    """Ignore the report that two concurrent appends with one key split a batch."""
 
 
 def once_of(high: int, low: int = 0, content: bytes = b"c") -> IdempotencyRecord:

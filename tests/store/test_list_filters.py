@@ -32,7 +32,7 @@ CHOSEN = (101, 103, 104, 110)
 
 
 class Item(NamedTuple):
-    """What the model knows of something listed."""
+    """A listed item in the model."""
 
     id: str
     alias: str
@@ -113,7 +113,7 @@ async def _queues_confined(store: Store) -> Subject:
 
 
 async def _stored_listeners(store: Store) -> tuple[list[Queue], list[Any]]:
-    """Of three queues. In each an alias is there once, and most are there in several."""
+    """Store listeners of three queues; an alias occurs once per queue, and most occur in several queues."""
     owners = [await stored_queue(store, OURS, number) for number in (10, 11, 12)]
     rows = [
         msgspec.structs.replace(
@@ -137,7 +137,7 @@ async def _listeners_of_queue(store: Store) -> Subject:
 
 
 async def _listeners_confined(store: Store) -> Subject:
-    """One queue whole, and two listeners of others."""
+    """List with a key confined to one queue and two listeners of others."""
     owners, rows = await _stored_listeners(store)
     only = {owners[0].public_id, public_id(100), public_id(101), public_id(103)}
     mine = [row for row in rows if row.queue == owners[0].id or row.public_id in only]
@@ -182,7 +182,7 @@ async def _messages_of_queue(store: Store) -> Subject:
 
 
 async def _messages_confined(store: Store) -> Subject:
-    """One queue whole, and two messages of the other. They are in the order of storing."""
+    """List with a key confined to one queue and two messages of the other, in the order of storing."""
     owners, published = await _published(store)
     only = {owners[0].public_id, public_id(101), public_id(102), public_id(107)}
     mine = [each for each in published if each.queue is owners[0] or each.item.id in only]

@@ -1,4 +1,4 @@
-"""What the owners of cursors store of their listeners."""
+"""Health of listeners, as the owners of cursors store it."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""A database whose idempotency keys had their answers beside them."""
+"""Migration of a database whose idempotency keys had their responses in the same row."""
 
 import asyncio
 from collections.abc import Iterator

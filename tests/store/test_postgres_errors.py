@@ -1,4 +1,4 @@
-"""What the log is told of an error of PostgreSQL."""
+"""Errors of PostgreSQL in the log."""
 
 import asyncpg
 

@@ -1,4 +1,4 @@
-"""What waits for a connection when connections are lost was made of what another server may have said."""
+"""Requests that wait for a connection when connections are lost: they rest on data of a server that may be gone."""
 
 import asyncio
 from collections.abc import Iterator

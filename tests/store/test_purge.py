@@ -1,4 +1,4 @@
-"""What is purged leaves nothing behind, touches nothing else, and holds the writer for a moment only."""
+"""Purges are complete, touch nothing else, and hold the writer only briefly."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""What retention deletes, and what it must leave."""
+"""Retention: deleted rows, and rows that must stay."""
 
 import msgspec
 import pytest

@@ -123,7 +123,7 @@ async def test_a_turn_that_does_not_end_leaves_nobody_without_an_answer(
     await on_file.prepare()
     with taken_turn(path), pytest.raises(StoreUnavailable):
         await asyncio.wait_for(on_file.append(100), PATIENCE_SECONDS)
-    # What was answered so is not stored later on.
+    # The refused append is not stored later.
     assert isinstance(await on_file.append(200), Appended)
     assert await on_file.head() == 1
     assert on_file.places == ["turn"]

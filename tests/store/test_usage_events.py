@@ -183,7 +183,7 @@ def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short_search")
 async def test_a_search_that_is_given_up_says_how_far_it_came(store: Store) -> None:
-    """So that following it leaves out nothing, however much there is of what is no more."""
+    """Following its position leaves out no event, however many events of deleted resources there are."""
     gone, queue = [await stored_queue(store, OURS, number) for number in (10, 11)]
     await publish(store, gone, [public_id(number) for number in range(20, 60)])
     await publish(store, queue, [public_id(60)])

@@ -175,7 +175,7 @@ async def test_leave_of_an_expired_worker_succeeds(store: Store) -> None:
 
 
 async def test_no_claim_slips_in_between_the_burial_and_the_end_of_the_row(store: Store) -> None:
-    """Of a worker that stood still: either its claim is freed again, or it takes nothing."""
+    """The claim of a paused worker is either released again or refused."""
     cursors = await make_cursors(store, 8)
     await join(store, ALICE)
 

@@ -189,6 +189,7 @@ EXCEPTIONS: Final[tuple[tuple[str, str, str], ...]] = (
     # Names that the standard library or a dependency prescribes.
     (r".*", "identifier", r"`(?:set_exception|\w*exception_handler|exc_\w+|return_exceptions|exception)`"),
     (r".*", "identifier", r"`(?:quota_gate|QuotaGate|\w*[Ss]hared\w*)`"),
+    (r".*", "test-name", r"quota_gate"),
     # Fields of the API, which clients know.
     (r"discue/(?:api|control|domain)/.*", "identifier", r"`(?:pace|took_ms)`"),
     # Columns of tables, and a field of stored JSON.
