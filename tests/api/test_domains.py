@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.api.serving import Cast
-from tests.sending.scripted_server import CLOSE, HANG, READ_HEAD, ScriptedServer, Step
 from tests.support.authority import server_context
+from tests.support.scripted_server import CLOSE, HANG, READ_HEAD, ScriptedServer, Step
 
 WEEK_MS = 7 * 86_400_000
 

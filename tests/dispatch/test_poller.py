@@ -33,9 +33,9 @@ from discue.store import feed, listeners, organizations, purge, queues, workers
 from discue.store.engine import Append, ClusterSnapshot, NewEntry, Notification, QueueKey, Transaction
 from discue.store.purge import Job
 from discue.store.store import Store
-from tests.dispatch.pull.consumers import pull
 from tests.dispatch.stage import LIMITS, SECRET, Scout
 from tests.store.rows import a_listener, a_queue, an_organization, row_id
+from tests.support.pull_consumers import pull
 from tests.support.stores import opened_store
 
 LEASE_SECONDS = 60

@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from tests.sending.scripted_server import read_request
+from tests.support.scripted_server import read_request
 
 
 class Delivered(NamedTuple):

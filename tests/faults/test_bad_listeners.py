@@ -19,7 +19,7 @@ from discue.domain.retry import DEFAULT_RETRY_POLICY
 from tests.faults.client import Client
 from tests.faults.product import Product
 from tests.faults.receiver import Receiver
-from tests.sending.scripted_server import HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
+from tests.support.scripted_server import HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 
 TIMEOUT_SECONDS = 1
 # A delivery that waited for a faulty listener would wait for its timeout.

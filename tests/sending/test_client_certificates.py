@@ -9,9 +9,9 @@ from discue.crypto.endpoint_credentials import Credentials
 from discue.domain.model import Authentication
 from discue.sending.endpoint_auth import credentials_of
 from discue.sending.request import ClientIdentity
-from tests.sending.attempts import a_sender, attempt, request_to, run
-from tests.sending.scripted_server import HANG, READ, ScriptedServer
+from tests.support.attempts import a_sender, attempt, request_to, run
 from tests.support.authority import server_context, trusting_context
+from tests.support.scripted_server import HANG, READ, ScriptedServer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 ALICE, BOB = "a" * 21, "b" * 21

@@ -9,8 +9,8 @@ import pytest
 
 from discue.domain.egress import EgressPolicy, IPAddress
 from discue.sending.response import SenderLimits
-from tests.sending.attempts import a_sender, attempt, request_to, run
-from tests.sending.scripted_server import READ, Script, ScriptedServer
+from tests.support.attempts import a_sender, attempt, request_to, run
+from tests.support.scripted_server import READ, Script, ScriptedServer
 
 GOOD: Script = (READ, b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 PUBLIC_ONLY = EgressPolicy()

@@ -15,8 +15,8 @@ from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens, AuthorizingS
 from discue.sending.fetch import Fetcher
 from discue.sending.request import TokenGrant
 from discue.sending.sender import Sender
-from tests.sending.attempts import LISTENER_ID, MovableClock, request_to, run
-from tests.sending.scripted_server import HANG, READ, RESET, Received, ScriptedServer, Step
+from tests.support.attempts import LISTENER_ID, MovableClock, request_to, run
+from tests.support.scripted_server import HANG, READ, RESET, Received, ScriptedServer, Step
 
 OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 UNAUTHORIZED = b"HTTP/1.1 401 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"

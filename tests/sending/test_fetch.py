@@ -9,8 +9,8 @@ import pytest
 
 from discue.domain.egress import EgressPolicy, IPAddress, Target, parse_target
 from discue.sending.fetch import KEPT_BYTES, Fetcher, FetchResult
-from tests.sending.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 from tests.support.authority import server_context, trusting_context
+from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 
 pytestmark = pytest.mark.usefixtures("runner")
 

@@ -11,7 +11,7 @@ from discue.sending.connection import Connection, Exchange
 from discue.sending.pool import IdleConnections
 from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
-from tests.sending.attempts import request_to
+from tests.support.attempts import request_to
 
 NOW = 1_000.0
 

@@ -11,7 +11,7 @@ from discue.domain.egress import Target
 from discue.domain.headers import is_header_allowed
 from discue.domain.messages import SUBJECT_HEADER
 from discue.sending.request import ClientIdentity, RequestHeads, RequestInvalid, attempt_head
-from tests.sending.attempts import KEY, LISTENER_ID, MESSAGE_ID, QUEUE_ID, request_to
+from tests.support.attempts import KEY, LISTENER_ID, MESSAGE_ID, QUEUE_ID, request_to
 
 URL = "https://example.com/hook?x=1"
 TARGET = Target("https", "example.com", 443, "example.com", "/hook?x=1", None)

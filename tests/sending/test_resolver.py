@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from discue.sending.resolver import Resolver
-from tests.sending.attempts import run
+from tests.support.attempts import run
 
 
 def test_all_addresses_of_a_name_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:

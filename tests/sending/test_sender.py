@@ -12,8 +12,8 @@ from discue.domain.attempts import Outcome
 from discue.domain.egress import Target
 from discue.sending.dialer import system_tls_context
 from discue.sending.response import SenderLimits
-from tests.sending.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to, run
-from tests.sending.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Received, Script, ScriptedServer
+from tests.support.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to, run
+from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Received, Script, ScriptedServer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GOOD: Script = (READ, OK) * 50

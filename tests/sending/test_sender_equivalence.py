@@ -7,8 +7,8 @@ import aiohttp
 import pytest
 
 from discue.sending.response import SenderLimits
-from tests.sending.attempts import a_sender, attempt, request_to, run
-from tests.sending.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Script, ScriptedServer
+from tests.support.attempts import a_sender, attempt, request_to, run
+from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Script, ScriptedServer
 
 TIMEOUT_MS = 600
 EXCERPT_BYTES = 16_384

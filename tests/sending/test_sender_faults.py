@@ -13,8 +13,8 @@ import trustme
 
 from discue.domain.attempts import Outcome
 from discue.sending.response import SenderLimits
-from tests.sending.attempts import a_sender, attempt, begin, request_to, run
-from tests.sending.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
+from tests.support.attempts import a_sender, attempt, begin, request_to, run
+from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 
 TIMEOUT_MS = 300
 # One sweep late, and a machine that is busy with other tests.

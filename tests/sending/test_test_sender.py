@@ -10,8 +10,8 @@ from discue.domain.errors import TooManyRequests
 from discue.sending.endpoint_auth import AccessTokens
 from discue.sending.fetch import Fetcher
 from discue.sending.test_sender import MAX_IN_FLIGHT_PER_ORGANIZATION, PUBLIC_ADDRESSES, RATE, EndpointTester
-from tests.sending.attempts import MovableClock, request_to, run
-from tests.sending.scripted_server import HANG, READ, ScriptedServer
+from tests.support.attempts import MovableClock, request_to, run
+from tests.support.scripted_server import HANG, READ, ScriptedServer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 ANYWHERE = EgressPolicy(allow_private=True)

@@ -11,9 +11,9 @@ from discue.domain.attempts import AttemptDetailLevel, Outcome, Trace
 from discue.domain.egress import EgressPolicy, IPAddress
 from discue.sending.response import SenderLimits
 from tests.dispatch.stage import until
-from tests.sending.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to, run
-from tests.sending.scripted_server import CLOSE, HANG, READ, Drip, Script, ScriptedServer
+from tests.support.attempts import KEY, MovableClock, a_sender, attempt, begin, request_to, run
 from tests.support.authority import server_context, trusting_context
+from tests.support.scripted_server import CLOSE, HANG, READ, Drip, Script, ScriptedServer
 
 OK = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\n\r\nok"
 ERROR = b"HTTP/1.1 500 Oh\r\nServer: x\r\nX-Two: 1\r\nX-Two: 2\r\nContent-Length: 5\r\n\r\nnever"

@@ -20,10 +20,10 @@ from discue.domain.scopes import Principal, all_scopes
 from discue.sending.fetch import Fetcher
 from discue.store import domains as rows
 from tests.dispatch.stage import Stage, badly, well
-from tests.sending.scripted_server import CLOSE, HANG, READ_HEAD, ScriptedServer
 from tests.support.authority import server_context, trusting_context
 from tests.support.cast import control_of
 from tests.support.databases import on_sqlite_only
+from tests.support.scripted_server import CLOSE, HANG, READ_HEAD, ScriptedServer
 
 pytestmark = on_sqlite_only
 

@@ -12,8 +12,8 @@ from discue.domain.egress import EgressPolicy, IPAddress, parse_target
 from discue.domain.listener_health import probe_error
 from discue.sending.fetch import Fetcher, FetchResult
 from tests.dispatch.stage import until
-from tests.sending.scripted_server import CLOSE, HANG, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 from tests.support.authority import server_context, trusting_context
+from tests.support.scripted_server import CLOSE, HANG, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
 
 pytestmark = pytest.mark.usefixtures("runner")
 

@@ -15,8 +15,8 @@ from discue.domain.errors import Unavailable
 from discue.domain.model import DeliveryOptions
 from discue.domain.retry import RetryOptions
 from tests.dispatch.lane.test_redelivery import _ask as redeliver
-from tests.dispatch.pull.consumers import LEASE_MS, Counter, beside, counter, pull
 from tests.dispatch.stage import Stage
+from tests.support.pull_consumers import LEASE_MS, Counter, beside, counter, pull
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=4, jitter=0.0), max_in_flight=7)
 

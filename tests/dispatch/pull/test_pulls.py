@@ -15,8 +15,8 @@ from discue.domain.model import DeliveryOptions, MissedSelection, Redelivery
 from discue.domain.retry import RetryOptions
 from discue.store import deliveries, messages, redeliveries
 from discue.store.engine import LogPage, Transaction
-from tests.dispatch.pull.consumers import LEASE_MS, Counter, beside, counter, pull
 from tests.dispatch.stage import DAY_MS, Stage
+from tests.support.pull_consumers import LEASE_MS, Counter, beside, counter, pull
 
 TWICE = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=2, jitter=0.0))
 
