@@ -222,7 +222,7 @@ def _passes(item: Item, selection: Selection) -> bool:
 
 
 @pytest.mark.parametrize("subject_of", SUBJECTS, ids=lambda build: build.__name__.strip("_"))
-async def test_filters_leave_what_a_model_says_they_leave(store: Store, subject_of: Build) -> None:
+async def test_filters_match_a_model(store: Store, subject_of: Build) -> None:
     pages, items = await subject_of(store)
     for selection in _selections(items):
         expected = [item.id for item in reversed(items) if _passes(item, selection)]
@@ -242,7 +242,7 @@ async def test_filtered_pages_do_not_move_when_items_are_added(store: Store) -> 
     assert [item.id for item in (*first.items, *rest.items)] == expected[:4]
 
 
-async def test_an_alias_that_is_another_ones_id_finds_both(store: Store) -> None:
+async def test_alias_that_equals_another_id_finds_both(store: Store) -> None:
     pages, _ = await _messages(store)
     found = await store.read(lambda tx: pages(tx, Selection(alias=public_id(100))))
     assert [item.id for item in found.items] == [public_id(111), public_id(100)]

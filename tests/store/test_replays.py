@@ -116,7 +116,7 @@ async def test_claim_leaves_the_replays_of_other_listeners(store: Store) -> None
     assert (await _owners(store))[STREAM] == (None, 1)
 
 
-async def test_a_settle_says_how_far_it_is(store: Store) -> None:
+async def test_settle_updates_the_progress_of_a_replay(store: Store) -> None:
     _, listener, replay = await _made(store)
     await _insert(store, replay)
     assert await store.settle(_settle(listener))

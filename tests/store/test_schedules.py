@@ -1,4 +1,4 @@
-"""Stored schedules and their runs, each exactly once."""
+"""Schedules with a clock that stands still: each run happens once, whichever workers try."""
 
 import asyncio
 from functools import partial
@@ -41,7 +41,7 @@ class World:
         self.runs = ScheduleRuns(store, self.cache, self.clock, ids, quotas)
 
     async def schedule(self, number: int = 50, **changes: object) -> Schedule:
-        """Store a schedule that waits for the next minute, unless the changes say otherwise."""
+        """One that waits for the next minute, unless the changes say something else."""
         made = Schedule(
             organization=OURS,
             id=row_id(number),
