@@ -25,13 +25,13 @@ from tests.support.stores import ENGINES, opened_store
 LATER: Final = NOON + 3_600_000
 
 
-# What copies reads and writes through an engine, and does not know which.
+# A copy uses the engines' contract only, so one pair is enough in the default run.
 _PAIRS = list(product(sorted(ENGINES), repeat=2)) if EVERYWHERE else [("sqlite", "postgres")]
 
 
 @pytest.fixture(params=_PAIRS, ids="-to-".join)
 def engines(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """Of the source and of the target."""
+    """Return the names of the engines of source and target."""
     found: tuple[str, str] = request.param
     return found
 

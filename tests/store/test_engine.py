@@ -470,7 +470,7 @@ async def test_a_page_has_nothing_of_other_queues(store: Store) -> None:
 
 
 async def test_a_new_listener_starts_at_the_head_that_its_own_commit_sees(store: Store) -> None:
-    """Whatever is published in the same commit comes before it."""
+    """Messages that the same commit appends come before it."""
     queue, _ = await a_cursor(store)
 
     late = a_listener(queue, 12)
@@ -550,7 +550,7 @@ async def test_commit_of_one_process_is_announced_to_and_readable_by_another(sto
     heard = asyncio.Event()
     second.engine.listen(lambda _: heard.set(), lambda: None)
     store.has_other_workers = True
-    # Whoever begins to listen is told to look, by the first commit at the latest: what counts comes after that.
+    # A new listener gets an unspecific notification, at the first commit at the latest. The others come after it.
     await stored_queue(store, ORGANIZATION, 11)
     await heard.wait()
     heard.clear()

@@ -183,7 +183,7 @@ def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short_search")
 async def test_stopped_search_reports_its_end(store: Store) -> None:
-    """So that following it leaves out nothing, however much there is of what is no more."""
+    """A reader that continues there misses nothing, however many deleted resources there are."""
     gone, queue = [await stored_queue(store, OURS, number) for number in (10, 11)]
     await publish(store, gone, [public_id(number) for number in range(20, 60)])
     await publish(store, queue, [public_id(60)])

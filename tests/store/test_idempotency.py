@@ -48,7 +48,7 @@ def stores(request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path: Pat
 
 
 def _tolerate(_place: str, _error: BaseException) -> None:
-    """Ignore the report that two concurrent appends with one key split a batch."""
+    """Ignore the report of a batch that was split because two workers stored one key."""
 
 
 def once_of(high: int, low: int = 0, content: bytes = b"c") -> IdempotencyRecord:

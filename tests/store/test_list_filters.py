@@ -113,7 +113,7 @@ async def _queues_confined(store: Store) -> Subject:
 
 
 async def _stored_listeners(store: Store) -> tuple[list[Queue], list[Any]]:
-    """Store listeners of three queues; an alias occurs once per queue, and most occur in several queues."""
+    """Store listeners of three queues, in which most aliases are the same."""
     owners = [await stored_queue(store, OURS, number) for number in (10, 11, 12)]
     rows = [
         msgspec.structs.replace(
@@ -137,7 +137,7 @@ async def _listeners_of_queue(store: Store) -> Subject:
 
 
 async def _listeners_confined(store: Store) -> Subject:
-    """List with a key confined to one queue and two listeners of others."""
+    """Limit the list to all of a queue, and two listeners of others."""
     owners, rows = await _stored_listeners(store)
     only = {owners[0].public_id, public_id(100), public_id(101), public_id(103)}
     mine = [row for row in rows if row.queue == owners[0].id or row.public_id in only]
@@ -182,7 +182,7 @@ async def _messages_of_queue(store: Store) -> Subject:
 
 
 async def _messages_confined(store: Store) -> Subject:
-    """List with a key confined to one queue and two messages of the other, in the order of storing."""
+    """Limit the list to all of a queue, and two messages of the other, in the order of storing."""
     owners, published = await _published(store)
     only = {owners[0].public_id, public_id(101), public_id(102), public_id(107)}
     mine = [each for each in published if each.queue is owners[0] or each.item.id in only]

@@ -205,7 +205,7 @@ async def _change_queue(tx: Transaction, queue: Queue) -> None:
 
 
 async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
-    """What is asked of what was missed, and of redeliveries."""
+    """Run the statements for missed messages and redeliveries."""
     of = await deliveries.find_recipient(tx, OURS, listener.public_id)
     assert of is not None
     for number, chosen in enumerate((MissedSelection((3, 5)), MissedSelection(reason="too_old"), MissedSelection())):
@@ -223,7 +223,7 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
 
 
 async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
-    """What is asked of topics, of their channels, and of bodies that messages share."""
+    """Run the statements for topics, their channels, and shared bodies."""
     topic = Topic(OURS, row_id(85), public_id(85), "topic", 1, NOON, NOON)
     channel = Channel(
         OURS, row_id(86), public_id(86), topic.id, topic.public_id, queue.id, queue.public_id, "it", None, None, 0, 0
@@ -274,7 +274,7 @@ async def _lock_out(tx: Transaction) -> None:
 
 
 async def _verify(tx: Transaction) -> None:
-    """What the control plane and the verifier ask of domains."""
+    """Run the statements for domains."""
     domain = a_domain(70)
     await domains.insert(tx, domain)
     for selection in SELECTIONS:
@@ -301,7 +301,7 @@ async def _purge_everything(tx: Transaction, queue: Queue, listener: Listener) -
 
 
 async def _pull(tx: Transaction, queue: Queue, listener: Listener) -> None:
-    """What whoever is asked for messages looks at, in an ordered queue and in others."""
+    """Run the statements for pulling, in an ordered queue and in others."""
     key, seqs = (OURS, listener.id, 0), [3, 4, 5]
     await organizations.insert(tx, an_organization(1))
     await tx.execute(
@@ -317,7 +317,7 @@ async def _pull(tx: Transaction, queue: Queue, listener: Listener) -> None:
 
 
 async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) -> None:
-    """What lanes and housekeeping ask for."""
+    """Run the statements of lanes and retention."""
     key = (OURS, listener.id, 0)
     await cursors.claim(tx, 7, [key, (OURS, listener.id, 1)])
     await cursors.lanes_after(tx, 7, (0, 0, 0), 10)
@@ -369,13 +369,13 @@ def name_of(value: Callable[..., object]) -> str:
 
 
 def _without_statistics(cluster: Cluster, database: str) -> None:
-    """As after an installation: no table was analysed."""
+    """Leave the tables as after an installation: none was analysed."""
     analysed = "SELECT count(*) FROM pg_class WHERE relname = 'log' AND reltuples >= 0"
     assert cluster.run_sql(analysed, database) == [("0",)]
 
 
 def _with_those_of_few_rows(cluster: Cluster, database: str) -> None:
-    """As soon afterwards: to the planner it is all the same, for tables that are empty or have a row or two."""
+    """Analyse the tables while they are empty or have a row or two."""
     cluster.run_sql("VACUUM ANALYZE", database)
 
 

@@ -97,7 +97,7 @@ async def _both(made: Opened, other_queue: Queue, first: int) -> list[Appended |
 
 
 async def test_heads_are_locked_in_the_order_of_their_keys(postgres_cluster: Cluster, address: str) -> None:
-    """So that two batches never wait for each other, whatever is published in them first."""
+    """Otherwise two batches could wait for each other."""
     higher = a_queue(ORGANIZATION, 12)
     async with opened(address) as made:
         await made.lay()

@@ -97,7 +97,7 @@ def _asked(world: World, chosen: MissedSelection, position: int = 0, until_seq: 
 
 
 async def _store_step(store: Store, world: World, step: RedeliveryBatch, version: int) -> Settle:
-    """As a lane does."""
+    """Store a batch as a lane does."""
     seqs = [*step.apart, *(seq for cut in step.cuts for seq in cut.there)]
     settle = _settle(
         world.listener,
@@ -119,7 +119,7 @@ async def _store_step(store: Store, world: World, step: RedeliveryBatch, version
 
 
 async def _redeliver(store: Store, world: World, rows: int) -> list[int]:
-    """What comes to be due, in its order, by steps of so many."""
+    """Redeliver in batches, and return the seqs in the order in which they became due."""
     seqs: list[int] = []
     cursor = (OURS, world.listener.id, 0)
     for version in range(1, 200):

@@ -95,7 +95,7 @@ async def test_claim_of_the_live_cursor_claims_the_replay_cursor_from_any_owner(
 
 
 async def test_replay_cursor_is_released_only_with_the_live_cursor(store: Store) -> None:
-    """A worker that releases a replay cursor but not the live one keeps both."""
+    """A worker that releases a replay's cursor, but fails to release the live one, keeps both."""
     _, listener, replay = await _made(store)
     await _claim(store, ME, listener)
     await _insert(store, replay)

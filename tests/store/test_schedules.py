@@ -41,7 +41,7 @@ class World:
         self.runs = ScheduleRuns(store, self.cache, self.clock, ids, quotas)
 
     async def schedule(self, number: int = 50, **changes: object) -> Schedule:
-        """One that waits for the next minute, unless the changes say something else."""
+        """Store a schedule that waits for the next minute, unless the changes say otherwise."""
         made = Schedule(
             organization=OURS,
             id=row_id(number),

@@ -380,7 +380,7 @@ async def test_a_file_that_may_not_grow_is_unavailable_and_recovers(path: Path) 
 async def test_write_ahead_log_stays_short_with_a_concurrent_reader(
     on_file: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Readers come and go, like the engine's: the write-ahead log restarts in the gaps."""
+    """The reader comes and goes, as in a worker: the log restarts in the gaps."""
     monkeypatch.setattr(sqlite, "_CHECKPOINT_PAGES", 50)
     monkeypatch.setattr(sqlite, "_RESTART_PAGES", 400)
     on_file.engine._checkpoint_above, on_file.engine._restart_above = 50, 400
@@ -402,7 +402,7 @@ async def test_write_ahead_log_stays_short_with_a_concurrent_reader(
 async def test_unrestarted_write_ahead_log_is_copied_again_only_after_equal_growth(
     on_file: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Part of the log always stays uncopied, as with a writer that never pauses."""
+    """With a writer that never pauses, a part of the log is always left to copy."""
     monkeypatch.setattr(sqlite, "_CHECKPOINT_PAGES", 50)
     engine = on_file.engine
     engine._checkpoint_above = 50

@@ -121,7 +121,7 @@ async def test_commit_fails_if_another_process_keeps_the_lock(path: Path, monkey
     await on_file.prepare()
     with taken_turn(path), pytest.raises(StoreUnavailable):
         await asyncio.wait_for(on_file.append(100), PATIENCE_SECONDS)
-    # The refused append is not stored later.
+    # A batch that failed this way is not stored later.
     assert isinstance(await on_file.append(200), Appended)
     assert await on_file.head() == 1
     assert on_file.places == ["turn"]

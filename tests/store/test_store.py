@@ -305,7 +305,7 @@ async def _excepted(tx: Transaction, queue: int) -> set[int]:
 
 
 class Step(msgspec.Struct, frozen=True):
-    """A request to the store, in the same commit as its neighbours."""
+    """A call of the store, in the same commit as others."""
 
     what: str
     queue: int
@@ -337,7 +337,7 @@ class Model:
         self.settled.clear()
 
     def settle(self, step: Step) -> bool:
-        """Return whether a settle takes effect: the first one per cursor in a commit does."""
+        """Settle: of several in one commit for one cursor, the first is applied."""
         if step.what == "stale settle" or step.queue in self.settled:
             return False
         self.settled.add(step.queue)

@@ -49,7 +49,7 @@ def topic_appends(
     due_at: int | None = None,
     now: int = NOON,
 ) -> TopicAppend:
-    """Return the appends of a message whose body its queues share, in the order of their keys."""
+    """Return an append of a message whose body is shared by its queues, in the order of their keys."""
     body = SharedBody(row_id(number), BODY, 0)
     entry = NewEntry(public_id(number), True, BODY, due_at=due_at, body_id=body.id)
     appends = [Append(topic.organization, queue.id, queue.config_version, now, (entry,)) for queue in into]
@@ -67,7 +67,7 @@ async def ids_in(store: Store, queue: Queue) -> list[str]:
 
 
 async def bodies_of(store: Store) -> list[tuple[int, int]]:
-    """Return id and use count of each shared body."""
+    """Read the id of each shared body, and how many rows use it."""
     rows = await store.read(lambda tx: tx.rows("SELECT id, uses FROM body ORDER BY id"))
     return [(row[0], row[1]) for row in rows]
 

@@ -175,7 +175,7 @@ async def test_leave_of_an_expired_worker_succeeds(store: Store) -> None:
 
 
 async def test_no_claim_happens_between_expiry_and_deletion_of_a_worker(store: Store) -> None:
-    """Of a worker that stood still: either its claim is freed again, or it takes nothing."""
+    """A claim of a worker that hung is released again, or takes nothing."""
     cursors = await make_cursors(store, 8)
     await join(store, ALICE)
 
