@@ -95,7 +95,7 @@ class Worker:
             log=log,
             lease=self.lease,
         )
-        self.dispatcher.on_unowned = self._look_soon
+        self.dispatcher.on_unowned = self._request_poll
         self._ownership = Ownership(store, self.dispatcher, self.lease, clock, log)
         self._retention = Retention(
             store,
@@ -118,7 +118,7 @@ class Worker:
             scheduler=self._scheduler,
             pulls=self.pulls,
         )
-        self._scheduler.notify_heads = self._heard
+        self._scheduler.notify_heads = self._on_heads
         self._poller = Poller(store, polled_parts, clock, log)
         self._supervisor = Supervisor(log)
         self._verifier = DomainVerifier(installation.control, fetcher, is_leader=lambda: self._ownership.is_leader)
@@ -207,12 +207,12 @@ class Worker:
         self.pulls.on_appended(appended)
         self._scheduler.on_appended(appended)
 
-    def _heard(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
-        told = tuple(heads)
-        self.dispatcher.on_heads(told)
-        self.pulls.on_heads(told)
+    def _on_heads(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
+        changed = tuple(heads)
+        self.dispatcher.on_heads(changed)
+        self.pulls.on_heads(changed)
 
-    def _look_soon(self) -> None:
+    def _request_poll(self) -> None:
         self._poller.request_poll()
 
     def _start_jobs(self) -> None:
@@ -224,11 +224,11 @@ class Worker:
             every(0, "scheduled", self._scheduler.round)
             every(0, "purge", retention.purge_on_request)
             every(_RETENTION_SECONDS, "retention", retention.run)
-            every(_RETENTION_SECONDS, "forsaken", self._free_forsaken)
+            every(_RETENTION_SECONDS, "orphaned", self._release_orphaned)
             every(_RETENTION_SECONDS, "pulled", self._miss_pulled)
             every(_VERIFICATION_SECONDS, "verification", self._verifier.round)
 
-    async def _free_forsaken(self) -> None:
+    async def _release_orphaned(self) -> None:
         if self._ownership.is_leader:
             await self._ownership.release_orphaned()
 
