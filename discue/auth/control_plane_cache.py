@@ -7,6 +7,7 @@ found.
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
+from hashlib import sha256
 from typing import Literal
 
 import msgspec
@@ -128,7 +129,7 @@ class ControlPlaneCache:
         Accepted keys are cached by a digest of their whole text, so that the time of a lookup reveals nothing of the
         text.
         """
-        record = self._keys.get(api_key.hash_secret(presented))
+        record = self._keys.get(_digest(presented))
         return self._used_now(record) if record is not None else None
 
     async def authenticate(self, presented: str) -> KeyRecord:
@@ -243,7 +244,7 @@ class ControlPlaneCache:
             # A snapshot older than the feed may miss a change that was already followed, and would stay cached.
             if version >= self._version:
                 record = _record(key, organization)
-                self._keys.put(api_key.hash_secret(presented), record, (key.id, key.organization))
+                self._keys.put(_digest(presented), record, (key.id, key.organization))
                 return record
 
     def _queue_record(self, queue: Queue, owner: Organization) -> QueueRecord:
@@ -295,6 +296,11 @@ class ControlPlaneCache:
     def _notify(self, what: ChangeKind, organization: int, ref: int) -> None:
         for follower in self._followers:
             follower(what, organization, ref)
+
+
+def _digest(presented: str) -> bytes:
+    """Return the cache key of a key. Any text has one, also one with lone surrogates, which no key contains."""
+    return sha256(presented.encode(errors="surrogatepass")).digest()
 
 
 async def _read_queue(

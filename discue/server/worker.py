@@ -208,9 +208,9 @@ class Worker:
         self._scheduler.on_appended(appended)
 
     def _on_heads(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
-        changed = tuple(heads)
-        self.dispatcher.on_heads(changed)
-        self.pulls.on_heads(changed)
+        known = tuple(heads)
+        self.dispatcher.on_heads(known)
+        self.pulls.on_heads(known)
 
     def _request_poll(self) -> None:
         self._poller.request_poll()
@@ -218,15 +218,15 @@ class Worker:
     def _start_jobs(self) -> None:
         every, retention = self._supervisor.every, self._retention
         every(0, "poller", self._poller.run_once)
-        every(_RETRY_SECONDS, "try_again", self._installation.store.probe_writes, max_pause=2.0)
-        every(_KEY_USAGE_SECONDS, "key_use", retention.flush_key_usage)
+        every(_RETRY_SECONDS, "probe_writes", self._installation.store.probe_writes, max_pause=2.0)
+        every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage)
         if self._installation.settings.role != "api":
-            every(0, "scheduled", self._scheduler.round)
+            every(0, "delayed_messages", self._scheduler.round)
             every(0, "purge", retention.purge_on_request)
             every(_RETENTION_SECONDS, "retention", retention.run)
-            every(_RETENTION_SECONDS, "orphaned", self._release_orphaned)
-            every(_RETENTION_SECONDS, "pulled", self._miss_pulled)
-            every(_VERIFICATION_SECONDS, "verification", self._verifier.round)
+            every(_RETENTION_SECONDS, "orphaned_cursors", self._release_orphaned)
+            every(_RETENTION_SECONDS, "pulled_messages", self._miss_pulled)
+            every(_VERIFICATION_SECONDS, "domain_checks", self._verifier.round)
 
     async def _release_orphaned(self) -> None:
         if self._ownership.is_leader:

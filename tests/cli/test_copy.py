@@ -250,7 +250,7 @@ def test_served_database_cannot_be_source_or_target(tmp_path: Path, databases: t
         forth, back = copy(tmp_path, databases), copy(tmp_path, (databases[1], databases[0]))
 
     assert forth.returncode == back.returncode == 1
-    served = r"Another process serves|is served: 1 running worker"
+    served = r"Another process serves|is served by 1 running worker"
     assert re.search(served, forth.stderr)
     assert re.search(served, back.stderr)
 

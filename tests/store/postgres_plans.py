@@ -1,4 +1,4 @@
-"""The plans of PostgreSQL statements: those that an engine's session makes once and keeps."""
+"""Plans of statements on PostgreSQL, as a session of the engine plans them once and caches them."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from discue.store.engine import Transaction
 
 _BOUNDED = ("Function Scan", "Values Scan", "Result", "WorkTable Scan")
 _JOINS = ("Hash Join", "Merge Join")
-# It has at most one row per process.
+# Tables with at most one row per process.
 _SMALL = "worker_pkey"
 
 

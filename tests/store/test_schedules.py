@@ -1,4 +1,4 @@
-"""Schedules with a clock that stands still: each run happens once, whichever workers try."""
+"""Stored schedules and their runs, each exactly once."""
 
 import asyncio
 from functools import partial

@@ -22,7 +22,7 @@ LIMITS = PullLimits(max_in_flight=50, deadline_ms=30 * DAY_MS)
 LEASE_MS = 30_000
 
 
-class PullFixture:
+class Counter:
     """A queue, a listener in pull mode, and a worker that leases its messages."""
 
     def __init__(self, stage: Stage, queue: Queue, listener: Listener) -> None:
@@ -37,8 +37,8 @@ class PullFixture:
         """Make another worker."""
         stage = self.stage
         self._slots += 1
-        context = PullContext(stage.store, stage.clock, RowIds(stage.clock, self._slots), Random(0).random, LIMITS)  # noqa: S311
-        return PullBroker(context, Log("test"))
+        means = PullContext(stage.store, stage.clock, RowIds(stage.clock, self._slots), Random(0).random, LIMITS)  # noqa: S311
+        return PullBroker(means, Log("test"))
 
     async def publish(self, count: int = 1) -> list[str]:
         return await self.stage.publish(self.queue, count)
@@ -91,16 +91,13 @@ async def pull(pulls: PullBroker, place: PullTarget, most: int, wait_ms: int, ke
         return await pulls.pull(client, place, most, wait_ms)
 
 
-async def pull_fixture(stage: Stage, options: DeliveryOptions | None = None, *, ordered: bool = False) -> PullFixture:
-    """Make a queue with a listener in pull mode."""
+async def counter(stage: Stage, options: DeliveryOptions | None = None, *, ordered: bool = False) -> Counter:
     queue = await stage.queue(await stage.organization(), ordered=ordered)
-    return await another_listener(stage, queue, options)
+    return await beside(stage, queue, options)
 
 
-async def another_listener(
-    stage: Stage, queue: Queue, options: DeliveryOptions | None = None, number: int = 900
-) -> PullFixture:
-    """Add a listener in pull mode to a queue."""
+async def beside(stage: Stage, queue: Queue, options: DeliveryOptions | None = None, number: int = 900) -> Counter:
+    """For one more listener of a queue."""
     made = msgspec.structs.replace(
         a_listener(queue, number),
         mode="pull",
@@ -116,6 +113,6 @@ async def another_listener(
         await listeners.insert(tx, made, head.head)
 
     await stage.store.write(work)
-    found = PullFixture(stage, queue, made)
+    found = Counter(stage, queue, made)
     stage.store.on_append = found.pulls.on_appended
     return found
