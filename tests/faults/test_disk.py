@@ -58,7 +58,7 @@ def refused_for_now(answer: Answer) -> None:
     assert int(answer.headers["retry-after"]) >= 1
     assert answer.body["title"] == "Service Unavailable"
     assert answer.body["status"] == 503
-    assert "cannot be written" in answer.body["detail"]
+    assert "The database cannot" in answer.body["detail"]
     assert answer.body["request_id"] == answer.headers["x-request-id"]
 
 
